@@ -1,0 +1,45 @@
+"""Every test has caches of its own, and none leaves anything behind or reaches a network."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+# Read by datasets, huggingface_hub and transformers when they are imported.
+HOME = tempfile.mkdtemp(prefix="toolrlef-tests-")
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+os.environ.update(
+    HF_HOME=HOME,
+    HF_HUB_OFFLINE="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    HF_DATASETS_DISABLE_PROGRESS_BARS="1",
+    HF_HUB_DISABLE_PROGRESS_BARS="1",
+    TOKENIZERS_PARALLELISM="false",
+)
+for name in ("HF_DATASETS_CACHE", "HF_HUB_CACHE", "TOOLRLEF_REPLIES"):
+    os.environ.pop(name, None)
+
+import datasets  # noqa: E402
+import pytest  # noqa: E402
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def own_caches(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stage cache and a reply store for each test; converted weights are shared by the whole session."""
+    folder = tmp_path_factory.mktemp("caches")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "datasets")
+    monkeypatch.setenv("TOOLRLEF_REPLIES", str(folder / "replies.sqlite"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real rows and hostile cases beside the checkout; tests that need them skip where they are absent."""
+    if not SHARED.is_dir():
+        pytest.skip("no folder of real rows beside the checkout")
+    return SHARED
