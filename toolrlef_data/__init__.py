@@ -1,0 +1,152 @@
+"""Training data for selective tool use, with execution feedback, on top of Hugging Face `datasets`.
+
+The public names; each is imported when it is first used, so that `import toolrlef_data` loads no torch, transformers
+or openai.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from toolrlef_data.annotations import ANNOTATIONS as ANNOTATIONS
+    from toolrlef_data.calls import parse_call as parse_call
+    from toolrlef_data.calls import render_call as render_call
+    from toolrlef_data.engines import ENGINES as ENGINES
+    from toolrlef_data.engines import EngineSpec as EngineSpec
+    from toolrlef_data.engines.local import load_model as load_model
+    from toolrlef_data.engines.scripted import scripted as scripted
+    from toolrlef_data.lineage import lineage as lineage
+    from toolrlef_data.loading_scripts import load_source as load_source
+    from toolrlef_data.publish import publish as publish
+    from toolrlef_data.recipe import load_recipe as load_recipe
+    from toolrlef_data.recipe import run_recipe as run_recipe
+    from toolrlef_data.records import Drop as Drop
+    from toolrlef_data.records import InputError as InputError
+    from toolrlef_data.records import Reply as Reply
+    from toolrlef_data.records import ToolCall as ToolCall
+    from toolrlef_data.records import ToolError as ToolError
+    from toolrlef_data.records import ToolResult as ToolResult
+    from toolrlef_data.records import ToolrlefError as ToolrlefError
+    from toolrlef_data.responding import Responder as Responder
+    from toolrlef_data.responding import respond as respond
+    from toolrlef_data.scoring import RULES as RULES
+    from toolrlef_data.stage1 import answer as answer
+    from toolrlef_data.stage1 import build_stage1 as build_stage1
+    from toolrlef_data.stage1 import grade as grade
+    from toolrlef_data.stage2 import build_stage2 as build_stage2
+    from toolrlef_data.stage2 import execute as execute
+    from toolrlef_data.stage2 import score as score
+    from toolrlef_data.tasks import TASKS as TASKS
+    from toolrlef_data.tasks import Example as Example
+    from toolrlef_data.tasks import Task as Task
+    from toolrlef_data.teaching import propose_calls as propose_calls
+    from toolrlef_data.tools import TOOLS as TOOLS
+    from toolrlef_data.tools import Tool as Tool
+    from toolrlef_data.training import warm_up as warm_up
+    from toolrlef_data.transform import apply as apply
+    from toolrlef_data.transform import keep as keep
+
+HOMES = {
+    "ANNOTATIONS": "annotations",
+    "ENGINES": "engines",
+    "Drop": "records",
+    "EngineSpec": "engines",
+    "Example": "tasks",
+    "InputError": "records",
+    "RULES": "scoring",
+    "Reply": "records",
+    "Responder": "responding",
+    "TASKS": "tasks",
+    "TOOLS": "tools",
+    "Task": "tasks",
+    "Tool": "tools",
+    "ToolCall": "records",
+    "ToolError": "records",
+    "ToolResult": "records",
+    "ToolrlefError": "records",
+    "answer": "stage1",
+    "apply": "transform",
+    "build_stage1": "stage1",
+    "build_stage2": "stage2",
+    "execute": "stage2",
+    "grade": "stage1",
+    "keep": "transform",
+    "lineage": "lineage",
+    "load_model": "engines.local",
+    "load_recipe": "recipe",
+    "load_source": "loading_scripts",
+    "parse_call": "calls",
+    "propose_calls": "teaching",
+    "publish": "publish",
+    "render_call": "calls",
+    "respond": "responding",
+    "run_recipe": "recipe",
+    "score": "stage2",
+    "scripted": "engines.scripted",
+    "warm_up": "training",
+}
+
+__all__ = [
+    "ANNOTATIONS",
+    "ENGINES",
+    "RULES",
+    "TASKS",
+    "TOOLS",
+    "Drop",
+    "EngineSpec",
+    "Example",
+    "InputError",
+    "Reply",
+    "Responder",
+    "Task",
+    "Tool",
+    "ToolCall",
+    "ToolError",
+    "ToolResult",
+    "ToolrlefError",
+    "answer",
+    "apply",
+    "build_stage1",
+    "build_stage2",
+    "execute",
+    "grade",
+    "keep",
+    "lineage",
+    "load_model",
+    "load_recipe",
+    "load_source",
+    "parse_call",
+    "propose_calls",
+    "publish",
+    "render_call",
+    "respond",
+    "run_recipe",
+    "score",
+    "scripted",
+    "warm_up",
+]
+
+
+class _Package(ModuleType):
+    """`toolrlef_data.publish` is the function, also after its module of the same name was imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module 'toolrlef_data' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"toolrlef_data.{HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

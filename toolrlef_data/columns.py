@@ -1,0 +1,110 @@
+"""The schema: names and `datasets.Features` of every table.
+
+| table | columns |
+|---|---|
+| questions | id, task, dataset, question, context, answers, solution (upstream's own worked solution), split_origin |
+| answered | + response: RESPONSE, samples: the further samples of the same question |
+| graded | + prediction, correct (null: could not be scored), pass_rate, needs_tool |
+| labelled | + tool_call, tool_output, verified, attempts, teacher, rejected: why each attempt was not taken |
+| stage1 | instruction, input, output; id, task, dataset, answers, uses_tool, source ("student" or "teacher") |
+| responded | stage1's + one RESPONSE struct a responder, named by it; the first is `gold` |
+| executed | the same, with n_calls ... correct of every RESPONSE filled |
+| stage2 | query, responses, origin, scores, answer; id, task, dataset, answers, uses_tool, tool_outputs, errors, rule |
+| dropped | id, task, dataset, stage, reason, detail |
+
+The tables of all tasks share these features, so that they mix. Scores are float64, never `Json()`, which rounds.
+"""
+
+from __future__ import annotations
+
+from datasets import Features, List, Value
+
+__all__ = [
+    "ANSWERED",
+    "DROPPED",
+    "GRADED",
+    "LABELLED",
+    "QUESTIONS",
+    "RESPONSE",
+    "STAGE1",
+    "STAGE2",
+    "responders_of",
+]
+
+STRING, INT, BOOL = Value("string"), Value("int64"), Value("bool")
+
+RESPONSE: dict[str, Value | List] = {
+    "text": STRING,  # what is parsed and graded; null exactly where `error` is set
+    "reasoning": STRING,  # thinking before the answer, never parsed
+    "raw": STRING,  # the model's own words, before reasoning and blanks were taken off
+    "finish_reason": STRING,
+    "error": STRING,
+    "error_detail": STRING,
+    "n_calls": INT,
+    "tool": STRING,  # also set for a call that was cut off, which has no argument
+    "argument": STRING,
+    "tool_output": STRING,
+    "tool_error": STRING,
+    "predictions": List(STRING),
+    "correct": BOOL,
+    "prompt_tokens": INT,
+    "completion_tokens": INT,
+}
+
+QUESTIONS = Features(
+    id=STRING,
+    task=STRING,
+    dataset=STRING,
+    question=STRING,
+    context=STRING,
+    answers=List(STRING),
+    solution=STRING,
+    split_origin=STRING,
+)
+ANSWERED = Features(**QUESTIONS, response=RESPONSE, samples=List(RESPONSE))
+GRADED = Features(**ANSWERED, prediction=STRING, correct=BOOL, pass_rate=Value("float64"), needs_tool=BOOL)
+LABELLED = Features(
+    **GRADED,
+    tool_call=STRING,
+    tool_output=STRING,
+    verified=BOOL,
+    attempts=INT,
+    teacher=STRING,
+    rejected=List(STRING),
+)
+STAGE1 = Features(
+    instruction=STRING,
+    input=STRING,
+    output=STRING,
+    id=STRING,
+    task=STRING,
+    dataset=STRING,
+    answers=List(STRING),
+    uses_tool=BOOL,
+    source=STRING,
+)
+STAGE2 = Features(
+    query=STRING,
+    responses=List(STRING),
+    origin=List(STRING),
+    scores=List(Value("float64")),
+    answer=List(STRING),
+    id=STRING,
+    task=STRING,
+    dataset=STRING,
+    answers=List(STRING),
+    uses_tool=List(BOOL),
+    tool_outputs=List(STRING),
+    errors=List(STRING),
+    rule=STRING,
+)
+DROPPED = Features(id=STRING, task=STRING, dataset=STRING, stage=STRING, reason=STRING, detail=STRING)
+
+
+def responders_of(features: Features) -> list[str]:
+    """Names of the responder columns, in column order.
+
+    >>> responders_of(Features(**STAGE1, gold=RESPONSE, alpaca=RESPONSE))
+    ['gold', 'alpaca']
+    """
+    return [name for name, feature in features.items() if isinstance(feature, dict) and set(feature) == set(RESPONSE)]

@@ -1,0 +1,88 @@
+"""Tasks: what a question looks like, how an answer is read and graded. One file a task; `TASKS` names them.
+
+To add one, write a file with a `Task` in it and a line in `TASKS`. Your own task needs neither: make a `Task`, in any
+language, and pass it as `task=`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasets import Dataset, DatasetDict
+
+from toolrlef_data.records import Choices
+from toolrlef_data.tools import Tool
+from toolrlef_data.transform import require
+
+__all__ = ["TASKS", "Example", "Task", "tasks_of"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A few-shot example: a question as the model sees it, its gold answer, the call and the plain answer for it."""
+
+    input: str
+    answer: str
+    call: str
+    plain: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task: its prompts, its tool, and how a response is read and graded.
+
+    Args:
+        name: as in the column `task`.
+        tool: the tool that a response may call.
+        instruction: the sentence before the input in stage 1 and stage 2; names the tool.
+        plain_instruction: the same without a word of a tool: what the student is asked first.
+        teacher_instruction: tells the teacher, who sees the gold answers, to write one call.
+        examples: few-shot examples by data set; the key "" serves every other data set.
+        extract: text of a response without a call -> prediction, or None where it holds none.
+        grade: (prediction, gold answers) -> right or wrong; None where no gold answer can be compared with.
+        usable: gold answers -> None, or why a row with them cannot be graded.
+        leaks: (argument, question, gold answers) -> True where the call merely carries the answer.
+        numeric: predictions are numbers, so that wrong ones have a distance.
+        distance: (prediction, gold answers) -> how far a wrong prediction is, in the task's unit; None: no number.
+        render: row of the questions table -> the input text.
+    """
+
+    name: str
+    tool: Tool
+    instruction: str
+    plain_instruction: str
+    teacher_instruction: str
+    extract: Callable[[str], str | None]
+    grade: Callable[[str | None, Sequence[str]], bool | None]
+    usable: Callable[[Sequence[str]], str | None]
+    leaks: Callable[[str, str, Sequence[str]], bool]
+    render: Callable[[Mapping[str, Any]], str]
+    examples: Mapping[str, Sequence[Example]] = field(default_factory=dict)
+    numeric: bool = False
+    distance: Callable[[str | None, Sequence[str]], float | None] | None = None
+
+    def examples_for(self, dataset: str) -> tuple[Example, ...]:
+        """The few-shot examples of a data set, else the general ones."""
+        return tuple(self.examples.get(dataset, self.examples.get("", ())))
+
+
+TASKS: Choices[Task] = Choices("task", {"math": "toolrlef_data.tasks.math:MATH"})
+
+
+def tasks_of(data: Dataset | DatasetDict, task: Task | None) -> dict[str, Task]:
+    """The tasks of a table by the names in its column `task`.
+
+    Args:
+        data: a table with the column `task`.
+        task: the one to use for every row; None takes each from `TASKS`.
+
+    Raises:
+        UnknownName: a row names a task that is not in `TASKS`.
+    """
+    splits = list(data.values()) if isinstance(data, DatasetDict) else [data]
+    for split in splits:
+        require(split, ["task"], "the task of a row")
+    names = sorted({name for split in splits for name in split.unique("task")}, key=str)
+    return {name: task if task is not None else TASKS[name] for name in names}
