@@ -1,0 +1,290 @@
+"""transform and fingerprints: what is computed again and what is not, what is written, and that no row disappears."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from datasets import Dataset, DatasetDict, Features, List, Value
+
+from toolrlef_data.engines import EngineSpec
+from toolrlef_data.fingerprints import canonical, code_digest
+from toolrlef_data.lineage import lineage, stages_dir
+from toolrlef_data.records import Drop, InputError, MissingColumns
+from toolrlef_data.transform import apply, join, keep, stack
+
+STRING = Value("string")
+
+
+class Calls:
+    """Rows that a step has seen; a class, since a global list is part of the key of a function that uses it."""
+
+    seen: ClassVar[list[str]] = []
+
+
+def shout(row: dict[str, Any], settings: str) -> dict[str, Any]:
+    Calls.seen.append(row["id"])
+    return {"loud": row["text"].upper() + settings}
+
+
+def shout_batch(batch: dict[str, list[Any]], settings: str) -> dict[str, list[Any]]:
+    return {"loud": [text.upper() + settings for text in batch["text"]]}
+
+
+def drop_odd(row: dict[str, Any], settings: None) -> Drop | None:
+    return Drop("odd", f"id {row['id']}") if int(row["id"]) % 2 else None
+
+
+def keep_all(row: dict[str, Any], settings: None) -> Drop | None:
+    return None
+
+
+def rows(count: int = 10) -> Dataset:
+    return Dataset.from_list([{"id": str(i), "text": f"row {i}"} for i in range(count)])
+
+
+def loud(data: Any, settings: str = "!", **more: Any) -> Any:
+    return apply(data, shout, settings, reads=["id", "text"], adds={"loud": STRING}, **more)
+
+
+def test_a_stage_of_rows_in_memory_is_computed_once() -> None:
+    Calls.seen.clear()
+    first, again = loud(rows()), loud(rows())
+    assert len(Calls.seen) == 10
+    assert first[:] == again[:]
+    assert first._fingerprint == again._fingerprint
+
+
+def test_other_rows_or_settings_are_computed_again() -> None:
+    fingerprints = {loud(rows())._fingerprint, loud(rows(), "?")._fingerprint, loud(rows(9))._fingerprint}
+    assert len(fingerprints) == 3
+
+
+def test_batched_steps_and_processes_give_the_same_rows() -> None:
+    by_row = loud(rows(2500))
+    by_batch = apply(rows(2500), shout_batch, "!", reads=["text"], adds={"loud": STRING}, batched=True)
+    spread = loud(rows(2500), "!!", num_proc=2)
+    assert by_row["loud"][:] == by_batch["loud"][:]
+    assert [text + "!" for text in by_row["loud"][:]] == spread["loud"][:]
+    assert loud(rows(2500), "!!", num_proc=1)._fingerprint == spread._fingerprint
+
+
+def test_every_split_of_a_dataset_dict_is_taken() -> None:
+    both = loud(DatasetDict({"train": rows(3), "test": rows(2)}))
+    assert {name: split["loud"][:] for name, split in both.items()} == {
+        "train": ["ROW 0!", "ROW 1!", "ROW 2!"],
+        "test": ["ROW 0!", "ROW 1!"],
+    }
+
+
+def test_a_field_of_a_struct_column_is_replaced_and_the_others_stay() -> None:
+    features = Features({"id": STRING, "a.b": {"text": STRING, "tool": STRING, "many": List(STRING)}})
+    data = Dataset.from_list([{"id": "1", "a.b": {"text": "x", "tool": None, "many": ["m"]}}], features=features)
+
+    done = apply(data, name_tool, None, reads=["a.b.text"], adds={"a.b.tool": STRING})
+    assert done[0]["a.b"] == {"text": "x", "tool": "x tool", "many": ["m"]}
+    assert done.features == features
+
+
+def name_tool(row: dict[str, Any], settings: None) -> dict[str, Any]:
+    return {"a.b.tool": row["a.b.text"] + " tool"}
+
+
+def test_kept_and_dropped_add_up_and_the_ledger_names_every_row() -> None:
+    kept = keep(rows(), drop_odd, reads=["id"], stage="parity")
+    record = lineage(kept)[-1]
+    assert kept["id"][:] == ["0", "2", "4", "6", "8"]
+    assert (record["rows_in"], record["rows_out"], record["dropped"]) == (10, 5, {"odd": 5})
+    gone = Dataset.from_file(record["dropped_files"][0])
+    assert [(r["id"], r["stage"], r["reason"], r["detail"]) for r in gone][:2] == [
+        ("1", "parity", "odd", "id 1"),
+        ("3", "parity", "odd", "id 3"),
+    ]
+    assert keep(rows(), drop_odd, reads=["id"], stage="parity")[:] == kept[:]
+
+
+def test_a_judge_that_keeps_all_writes_no_second_copy_and_is_cached() -> None:
+    whole = keep(rows(), keep_all, reads=["id"], stage="all")
+    assert whole[:] == rows()[:]
+    assert keep(rows(), keep_all, reads=["id"], stage="all")._fingerprint == whole._fingerprint
+    side = join([rows(), loud(rows()).select_columns(["loud"])], "side")
+    assert (
+        keep(side, keep_all, reads=["id"], stage="all")[:]
+        == keep(side, keep_all, reads=["id"], stage="all")[:]
+        == side[:]
+    )
+
+
+def test_an_empty_table_gets_the_new_columns() -> None:
+    done = loud(rows().select([]))
+    assert len(done) == 0
+    assert done.column_names == ["id", "text", "loud"]
+
+
+def test_the_trail_leads_back_to_the_rows_and_ends_after_a_shuffle() -> None:
+    done = keep(loud(rows()), drop_odd, reads=["id"], stage="parity")
+    assert [record["step"] for record in lineage(done)] == ["rows", "shout", "parity"]
+    assert lineage(done.shuffle(seed=1)) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "words"),
+    [
+        (
+            Dataset.from_dict({"id": ["1"], "txt": ["a"]}),
+            MissingColumns,
+            "shout needs the columns text; found: id, txt",
+        ),
+        (Dataset.from_dict({"id": ["1", "2", "1"], "text": ["a"] * 3}), InputError, "'1' stands twice"),
+        (Dataset.from_dict({"id": ["1", None], "text": ["a"] * 2}), InputError, "row 1 has none"),
+    ],
+)
+def test_unusable_tables_get_a_clear_error(data: Dataset, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        loud(data)
+
+
+def test_the_same_rows_from_two_sources_are_not_stacked() -> None:
+    with pytest.raises(InputError, match="stands twice"):
+        stack([rows(2), loud(rows(2)).remove_columns("loud")], "both")
+
+
+# Keys
+
+
+def test_what_cannot_change_an_output_is_not_in_the_key() -> None:
+    plain = EngineSpec("local", "m")
+    assert canonical(plain) == canonical(
+        EngineSpec("local", "m", device="cuda", concurrency=1, timeout=3.0, batch_tokens=8)
+    )
+    assert canonical(plain) != canonical(EngineSpec("local", "m", max_tokens=3))
+
+
+@dataclass(frozen=True)
+class Holder:
+    function: Any
+
+
+def test_a_function_of_the_user_counts_by_its_source_and_what_it_uses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def version(body: str) -> Any:
+        (tmp_path / "users.py").write_text(textwrap.dedent(body))
+        importlib.invalidate_caches()
+        shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+        sys.modules.pop("users", None)
+        import linecache
+
+        linecache.clearcache()
+        return canonical(Holder(importlib.import_module("users").f))
+
+    first = version("LIMIT = 3\ndef g(x): return x\ndef f(x): return g(x) + LIMIT\n")
+    same = version(
+        'LIMIT = 3\ndef g(x): return x\n\n# moved\ndef f(x):\n    "Says it."\n    return g(x) + LIMIT\nx = 1\n'
+    )
+    constant = version("LIMIT = 4\ndef g(x): return x\ndef f(x): return g(x) + LIMIT\n")
+    helper = version("LIMIT = 3\ndef g(x): return -x\ndef f(x): return g(x) + LIMIT\n")
+    assert first == same
+    assert len({json.dumps(v) for v in (first, constant, helper)}) == 3
+
+
+def test_a_setting_without_a_value_is_refused() -> None:
+    with pytest.raises(TypeError, match="cannot be part of a setting"):
+        canonical(Holder(threading.Lock()))
+
+
+def test_partials_count_by_their_arguments() -> None:
+    assert canonical(functools.partial(shout, settings="a")) != canonical(functools.partial(shout, settings="b"))
+
+
+def test_the_digest_follows_imports_and_skips_unused_modules(tmp_path: Path) -> None:
+    """One task's file counts for the rows of that task, and not for a step that names no task."""
+    root = Path(__file__).parents[1]
+    package = tmp_path / "toolrlef_data"
+    shutil.copytree(root / "toolrlef_data", package, ignore=shutil.ignore_patterns("__pycache__"))
+    script = tmp_path / "digests.py"
+    script.write_text(
+        "from toolrlef_data import TASKS\nfrom toolrlef_data.fingerprints import code_digest\n"
+        "from toolrlef_data.scoring import trice\nprint(code_digest(TASKS['math']), code_digest(trice))\n"
+    )
+
+    def digests() -> list[str]:
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        return subprocess.run(
+            [sys.executable, script], env=environment, capture_output=True, text=True, check=True
+        ).stdout.split()
+
+    math, scoring = digests()
+    (package / "prompts.py").write_text((package / "prompts.py").read_text() + "\nOTHER = 1\n")
+    assert digests() == [math, scoring], "no task imports prompts"
+    source = (package / "tasks" / "math.py").read_text()
+    (package / "tasks" / "math.py").write_text(source.replace('"""', '"""Another first line. ', 1))
+    assert digests() == [math, scoring], "a docstring changes no row"
+    (package / "tasks" / "math.py").write_text(source + "\nOTHER = 1\n")
+    after = digests()
+    assert after[0] != math, "an edit of the task is seen"
+    assert after[1] == scoring, "and only where the task is named"
+    assert code_digest(keep_all) == code_digest(drop_odd), "functions outside the package have no module digest"
+
+
+SLOW = """
+import sys, time
+from datasets import Dataset, Value
+from toolrlef_data.transform import apply
+def slow(row, settings):
+    time.sleep(0.002)
+    return {"x": row["id"] * 50}
+data = Dataset.from_list([{"id": str(i)} for i in range(3000)])
+done = apply(data, slow, None, reads=["id"], adds={"x": Value("string")})
+print(done._fingerprint, len(done))
+"""
+
+
+def test_a_kill_during_an_arrow_write_leaves_nothing_that_is_believed(tmp_path: Path) -> None:
+    script = tmp_path / "slow.py"
+    script.write_text(SLOW)
+    environment = {**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache")}
+    process = subprocess.Popen(
+        [sys.executable, script], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    folder = tmp_path / "cache" / "toolrlef_data"
+    deadline = time.monotonic() + 60
+    while not any(path.stat().st_size > 0 for path in folder.glob("tmp*")) and time.monotonic() < deadline:
+        time.sleep(0.05)  # until the first batches are on disk
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert list(folder.glob("tmp*")), "killed in the middle of a write"
+
+    def run(cache: Path) -> tuple[str, bytes]:
+        environment["HF_DATASETS_CACHE"] = str(cache)
+        out = subprocess.run(
+            [sys.executable, script], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+        return out, (cache / "toolrlef_data" / f"{out.split()[0]}.arrow").read_bytes()
+
+    assert run(tmp_path / "cache") == run(tmp_path / "other")
+
+
+def test_left_over_temporary_files_are_swept_after_a_day() -> None:
+    old, new = stages_dir() / "tmpold", stages_dir() / "tmpnew"
+    old.touch()
+    new.touch()
+    os.utime(old, (time.time() - 90000,) * 2)
+    loud(rows())
+    assert not old.exists()
+    assert new.exists()

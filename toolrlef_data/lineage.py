@@ -1,0 +1,185 @@
+"""lineage: what every stage leaves behind, and the ledger of rows that left.
+
+A finished stage is an Arrow file beside a record, a JSON file of the same name: its inputs, step, settings, counts and
+dropped rows. `publish` follows the records back, so a bare Dataset is all that is passed around. The folder may be
+deleted at any time; the stages are then computed again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+from datasets import Dataset, concatenate_datasets
+
+from toolrlef_data.columns import DROPPED
+from toolrlef_data.fingerprints import canonical
+from toolrlef_data.records import ToolrlefError
+
+__all__ = [
+    "clear_when_full",
+    "facts_of",
+    "files_of",
+    "ledger",
+    "lineage",
+    "read_record",
+    "record_source",
+    "settle",
+    "stages_dir",
+    "sweep",
+    "unbroken_write",
+    "write_record",
+]
+
+
+def lineage(data: Dataset) -> list[dict[str, Any]]:
+    """The records of the stages that led to a table, oldest first; empty where none is known.
+
+    A record holds fingerprint, inputs, step, settings, rows_in, rows_out, dropped (reason -> rows) and, where rows were
+    dropped, `dropped_files`. After somebody's own shuffle or select the trail ends there: the list is empty.
+    """
+    records: dict[str, dict[str, Any]] = {}
+
+    def visit(fingerprint: str) -> None:
+        record = read_record(fingerprint)
+        if record is None or fingerprint in records:
+            return
+        for parent in record["inputs"]:
+            visit(parent)
+        records[fingerprint] = record
+
+    visit(settle(data)._fingerprint)
+    return list(records.values())
+
+
+def ledger(tables: Iterable[Dataset]) -> Dataset:
+    """The rows that left at every stage that led to some of the tables, each stage once (`columns.DROPPED`)."""
+    records = {record["fingerprint"]: record for table in tables for record in lineage(table)}
+    files = [file for record in records.values() for file in record.get("dropped_files", ())]
+    if not files:
+        return Dataset.from_dict({name: [] for name in DROPPED}, features=DROPPED)
+    return concatenate_datasets([Dataset.from_file(file) for file in files])
+
+
+def record_source(data: Dataset, name: str, settings: Any, dropped: Dataset | None = None) -> None:
+    """Write the record at which a trail begins: a source, its settings, and the rows it could not use."""
+    rows_in = len(data) + (len(dropped) if dropped is not None else 0)
+    facts = {**facts_of(name, [], settings, data, dropped), "rows_in": rows_in}
+    if dropped is not None and len(dropped):
+        facts["dropped_files"] = files_of(settle(dropped))
+    write_record(data._fingerprint, facts)
+
+
+def settle(data: Dataset) -> Dataset:
+    """A dataset that lives in memory, written to the cache under a name made from its content; others as they are."""
+    if data.cache_files:
+        return data
+    with unbroken_write(stages_dir()) as temporary:
+        schema = data.features.arrow_schema
+        with open(temporary, "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+            for batch in data.with_format("arrow").iter(1000):
+                writer.write_table(batch.cast(schema))
+        name = _file_digest(temporary)
+        os.replace(temporary, stages_dir() / f"{name}.arrow")
+    result = Dataset.from_file(str(stages_dir() / f"{name}.arrow"), split=data.split)
+    result._fingerprint = name
+    if not _record_path(name).exists():
+        write_record(name, facts_of("rows", [], None, result))
+    return result
+
+
+def stages_dir() -> Path:
+    """The folder of finished stages, under the cache of `datasets`."""
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "toolrlef_data"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def facts_of(
+    name: str, inputs: list[Dataset], settings: Any, result: Dataset, dropped: Dataset | None = None
+) -> dict[str, Any]:
+    facts = {
+        "step": name,
+        "inputs": [d._fingerprint for d in inputs],
+        "settings": canonical(settings),
+        "rows_in": len(inputs[0]) if inputs else len(result),
+        "rows_out": len(result),
+        "dropped": dict(sorted(Counter(dropped["reason"]).items())) if dropped is not None and len(dropped) else {},
+        "files": files_of(result),
+    }
+    if dropped is not None and len(dropped):
+        facts["dropped_files"] = files_of(dropped)
+    return facts
+
+
+def files_of(data: Dataset) -> list[str]:
+    return [file["filename"] for file in data.cache_files]
+
+
+def write_record(key: str, facts: Mapping[str, Any]) -> None:
+    with unbroken_write(stages_dir()) as temporary:
+        temporary.write_text(json.dumps({"fingerprint": key, **facts}, sort_keys=True, indent=1), encoding="utf-8")
+        os.replace(temporary, _record_path(key))
+
+
+def read_record(key: str) -> dict[str, Any] | None:
+    try:
+        record: dict[str, Any] = json.loads(_record_path(key).read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):  # cut by a full disk: computed again
+        return None
+    return record
+
+
+def _record_path(key: str) -> Path:
+    return stages_dir() / f"{key}.json"
+
+
+@contextlib.contextmanager
+def unbroken_write(folder: Path) -> Iterator[Path]:
+    """A temporary path in a folder, gone afterwards unless it was renamed; a full disk gets a clear message."""
+    handle, name = tempfile.mkstemp(dir=folder, prefix="tmp")
+    os.close(handle)
+    try:
+        with clear_when_full(folder):
+            yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def clear_when_full(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC or "No space left" in str(error):
+            raise ToolrlefError(
+                f"the disk under {folder} is full; free some space and run again: what was finished is kept"
+            ) from error
+        raise
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left behind more than a day ago."""
+    for path in folder.glob("tmp*"):
+        with contextlib.suppress(FileNotFoundError):  # another process sweeps too
+            if time.time() - path.stat().st_mtime > 86400:
+                path.unlink()
+
+
+def _file_digest(path: Path) -> str:
+    sha = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            sha.update(block)
+    return sha.hexdigest()[:32]

@@ -1,0 +1,366 @@
+"""apply, keep, join and stack: the only callers of `map`.
+
+A step is a module-level function of a row (or of a batch) and frozen settings. `apply` runs it inside a batched map
+over Arrow tables with explicit features, under a key of our own (`fingerprints`), on a Dataset or on each split of a
+DatasetDict, and leaves a record behind (`lineage`).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset, DatasetDict, Features, concatenate_datasets
+
+from toolrlef_data.columns import DROPPED
+from toolrlef_data.fingerprints import canonical, code_digest, digest
+from toolrlef_data.lineage import (
+    clear_when_full,
+    facts_of,
+    files_of,
+    read_record,
+    settle,
+    stages_dir,
+    sweep,
+    unbroken_write,
+    write_record,
+)
+from toolrlef_data.records import Drop, InputError, LedgerError, MissingColumns
+
+__all__ = ["apply", "join", "keep", "require", "stack"]
+
+D = TypeVar("D", bound="Dataset | DatasetDict")
+Step = Callable[[Any, Any], Any]
+
+
+def apply(
+    data: D,
+    step: Step,
+    settings: Any = None,
+    *,
+    reads: Sequence[str],
+    adds: Mapping[str, Any],
+    removes: Sequence[str] = (),
+    batched: bool = False,
+    prepare: Callable[[Dataset], str] | None = None,
+    num_proc: int | None = None,
+) -> D:
+    """Add the columns that a step returns; every row stays.
+
+    Args:
+        data: a Dataset, or a DatasetDict of which each split is taken.
+        step: (row, settings) -> new columns; with `batched`, (columns as lists, settings) -> columns as lists.
+        settings: plain values, frozen dataclasses, functions; all of it is in the cache key.
+        reads: the columns that the step sees; "gpt.text" is the field `text` of the struct column `gpt`.
+        adds: name -> feature of each new column; "gpt.tool" replaces a field of a struct column.
+        removes: columns to leave out.
+        prepare: called on a split that is not in the cache, before the map; returns a salt, "" where the result may be
+            kept for good.
+        num_proc: processes; does not change the result.
+
+    Raises:
+        MissingColumns: names the columns that the step reads and the table lacks.
+
+    >>> def double(row, settings):
+    ...     return {"twice": row["n"] * settings}
+    >>> from datasets import Dataset, Value
+    >>> apply(Dataset.from_dict({"n": [1, 2]}), double, 2, reads=["n"], adds={"twice": Value("int64")})["twice"][:]
+    [2, 4]
+    """
+    if isinstance(data, DatasetDict):
+        splits = {
+            name: apply(
+                split,
+                step,
+                settings,
+                reads=reads,
+                adds=adds,
+                removes=removes,
+                batched=batched,
+                prepare=prepare,
+                num_proc=num_proc,
+            )
+            for name, split in data.items()
+        }
+        return DatasetDict(splits)
+    name = _step_name(step)
+    data = settle(data)
+    require(data, reads, name)
+    stay = {k: adds.get(k, f) for k, f in data.features.items() if k not in removes}
+    features = Features(stay | {path: f for path, f in adds.items() if not _place(path, data.column_names)[1]})
+    key = _key(data, step, settings, features)
+    if (cached := _load(key, data)) is not None:
+        return cached
+    if "id" in features:
+        _check_ids(data)
+    if prepare is not None and (salt := prepare(data)):
+        key = digest(key, salt)
+    run = functools.partial(
+        _run, step=step, settings=settings, reads=tuple(reads), adds=tuple(adds), features=features, batched=batched
+    )
+    result = _map(data, run, features, key, f"{name}", num_proc)
+    if len(result) != len(data):
+        raise LedgerError(f"{name}: {len(data)} rows in, {len(result)} rows out")
+    write_record(key, facts_of(name, [data], settings, result))
+    return result
+
+
+def keep(
+    data: D,
+    judge: Step,
+    settings: Any = None,
+    *,
+    reads: Sequence[str],
+    stage: str,
+    batched: bool = False,
+    num_proc: int | None = None,
+) -> D:
+    """Leave out the rows that a judge drops; they are in the ledger with their reasons.
+
+    Args:
+        judge: (row, settings) -> None to keep the row, or a `Drop`; with `batched`, a list of these.
+        stage: the name of the stage in the ledger.
+
+    Raises:
+        LedgerError: kept + dropped is not what came in.
+    """
+    if isinstance(data, DatasetDict):
+        return DatasetDict(
+            {
+                n: keep(s, judge, settings, reads=reads, stage=stage, batched=batched, num_proc=num_proc)
+                for n, s in data.items()
+            }
+        )
+    data = settle(data)
+    require(data, reads, stage)
+    key = _key(data, judge, [settings, stage], data.features)
+    if (cached := _load(key, data)) is not None:
+        return cached
+    judged = functools.partial(_judged, judge=judge, settings=settings, reads=tuple(reads), batched=batched)
+    out = _map(
+        data,
+        functools.partial(_dropped, judged=judged, stage=stage),
+        DROPPED,
+        digest(key, "dropped"),
+        f"{stage}: drop",
+        num_proc,
+    )
+    if len(out):
+        kept = _map(data, functools.partial(_kept, judged=judged), data.features, key, f"{stage}: keep", num_proc)
+    else:
+        kept = _renamed(data, key)
+    if len(kept) + len(out) != len(data):
+        raise LedgerError(f"{stage}: {len(data)} rows in, {len(kept)} kept and {len(out)} dropped")
+    write_record(key, facts_of(stage, [data], settings, kept, out))
+    return kept
+
+
+def join(parts: Sequence[D], name: str) -> D:
+    """Put tables of the same rows side by side, columns in order; no column may stand twice."""
+    return _concatenated(parts, name, axis=1)
+
+
+def stack(parts: Sequence[D], name: str) -> D:
+    """Put tables with the same columns one below the other, in order."""
+    return _concatenated(parts, name, axis=0)
+
+
+def _concatenated(parts: Sequence[D], name: str, axis: int) -> D:
+    if isinstance(parts[0], DatasetDict):
+        return DatasetDict({split: _concatenated([part[split] for part in parts], name, axis) for split in parts[0]})
+    tables = [settle(part) for part in parts]
+    result = concatenate_datasets(tables, axis=axis)
+    result._fingerprint = digest(name, axis, [table._fingerprint for table in tables])
+    rows_in = sum(len(table) for table in tables) if axis == 0 else len(tables[0])
+    if axis == 0 and "id" in result.column_names:
+        _check_ids(result)
+    write_record(result._fingerprint, {**facts_of(name, tables, None, result), "rows_in": rows_in})
+    return result
+
+
+def require(data: Dataset, columns: Sequence[str], name: str) -> None:
+    """Raise `MissingColumns` where a table lacks some of the columns, naming them and what was found."""
+    roots = dict.fromkeys(_place(column, data.column_names)[0] for column in columns)
+    missing = [column for column in roots if column not in data.column_names]
+    if missing:
+        raise MissingColumns(
+            f"{name} needs the columns {', '.join(missing)}; found: {', '.join(data.column_names) or '(none)'}"
+        )
+
+
+# Inside the map ------------------------------------------------------------------------------------------------------
+
+
+def _run(
+    table: pa.Table,
+    *,
+    step: Step,
+    settings: Any,
+    reads: Sequence[str],
+    adds: Sequence[str],
+    features: Features,
+    batched: bool,
+) -> pa.Table:
+    columns = {path: _values(table, path) for path in reads}
+    if batched:
+        new = step(columns, settings)
+    else:
+        rows = [step(row, settings) for row in _rows(columns, table.num_rows)]
+        new = {path: [row[path] for row in rows] for path in adds}
+    schema = features.arrow_schema
+    arrays: dict[str, Any] = {
+        name: table.column(name) for name in table.column_names if name in features and name not in adds
+    }
+    structs: dict[str, dict[str, Any]] = {}
+    for path in adds:
+        column, child = _place(path, table.column_names)
+        if child:
+            structs.setdefault(column, {})[child] = new[path]
+        else:
+            arrays[column] = pa.array(new[path], type=schema.field(column).type)
+    for column, fields in structs.items():
+        arrays[column] = _with_fields(arrays[column], fields, schema.field(column).type)
+    return pa.table([arrays[name] for name in schema.names], schema=schema)
+
+
+def _place(path: str, columns: Sequence[str]) -> tuple[str, str]:
+    """("gpt", "text") for the field `text` of the column `gpt`; (path, "") for a column, whose name may hold dots."""
+    column, _, child = path.rpartition(".")
+    return (column, child) if path not in columns and column in columns else (path, "")
+
+
+def _values(table: pa.Table, path: str) -> list[Any]:
+    column, child = _place(path, table.column_names)
+    array = table.column(column)
+    values: list[Any] = (pc.struct_field(array, [child]) if child else array).to_pylist()
+    return values
+
+
+def _with_fields(column: pa.ChunkedArray, fields: Mapping[str, list[Any]], kind: pa.StructType) -> pa.StructArray:
+    """A struct column with some of its fields replaced; the others are not even read."""
+    whole = column.combine_chunks()
+    children = [
+        pa.array(fields[field.name], type=field.type) if field.name in fields else pc.struct_field(whole, [field.name])
+        for field in kind
+    ]
+    return pa.StructArray.from_arrays(children, fields=list(kind))
+
+
+def _rows(columns: Mapping[str, list[Any]], count: int) -> Iterator[dict[str, Any]]:
+    for i in range(count):
+        yield {name: values[i] for name, values in columns.items()}
+
+
+def _judged(table: pa.Table, *, judge: Step, settings: Any, reads: Sequence[str], batched: bool) -> list[Drop | None]:
+    columns = {path: _values(table, path) for path in reads}
+    verdicts: list[Drop | None] = (
+        judge(columns, settings) if batched else [judge(row, settings) for row in _rows(columns, table.num_rows)]
+    )
+    return verdicts
+
+
+def _kept(table: pa.Table, *, judged: Callable[[pa.Table], list[Drop | None]]) -> pa.Table:
+    return table.filter(pa.array([verdict is None for verdict in judged(table)], type=pa.bool_()))
+
+
+def _dropped(table: pa.Table, *, judged: Callable[[pa.Table], list[Drop | None]], stage: str) -> pa.Table:
+    verdicts = judged(table)
+    where = [i for i, verdict in enumerate(verdicts) if verdict is not None]
+    drops = [verdict for verdict in verdicts if verdict is not None]
+    small = table.select([c for c in ("id", "task", "dataset") if c in table.column_names]).take(
+        pa.array(where, pa.int64())
+    )
+    known = {name: small.column(name).to_pylist() for name in small.column_names}
+    columns = {name: known.get(name, [None] * len(drops)) for name in ("id", "task", "dataset")}
+    columns |= {"stage": [stage] * len(drops), "reason": [d.reason for d in drops], "detail": [d.detail for d in drops]}
+    return pa.table(columns, schema=DROPPED.arrow_schema)
+
+
+# Keys, files and records ---------------------------------------------------------------------------------------------
+
+
+def _step_name(step: Any) -> str:
+    while isinstance(step, functools.partial):
+        step = step.func
+    return str(getattr(step, "__name__", type(step).__name__)).strip("_")
+
+
+def _key(data: Dataset, step: Step, settings: Any, features: Features) -> str:
+    return digest(
+        data._fingerprint, canonical(step), canonical(settings), features.to_dict(), code_digest(step, settings)
+    )
+
+
+def _map(data: Dataset, function: Any, features: Features, key: str, what: str, num_proc: int | None) -> Dataset:
+    folder = stages_dir()
+    sweep(folder)
+    path = folder / f"{key}.arrow"
+    if len(data) == 0:  # map would return the table as it came, with the old features
+        with unbroken_write(folder) as temporary:
+            with open(temporary, "wb") as file, pa.ipc.new_stream(file, features.arrow_schema):
+                pass
+            os.replace(temporary, path)
+        result = Dataset.from_file(str(path), split=data.split)
+    else:
+        with clear_when_full(folder):
+            result = data.with_format("arrow").map(
+                function,
+                batched=True,
+                remove_columns=data.column_names,
+                features=features,
+                new_fingerprint=key,
+                cache_file_name=str(path),
+                num_proc=num_proc if num_proc and num_proc > 1 and len(data) >= num_proc else None,
+                desc=what,
+            )
+    result = result.with_format(None)
+    result._fingerprint = key
+    return result
+
+
+def _check_ids(data: Dataset) -> None:
+    """Ids must be there and unique; looked at where a trail begins, since steps keep them as they are."""
+    record = read_record(data._fingerprint)
+    if record is not None and record["inputs"]:
+        return
+    ids = data.select_columns("id").with_format("arrow")
+    hashes = np.empty(len(data), np.int64)  # eight bytes a row, so that a million rows fit anywhere
+    done = 0
+    for batch in ids.iter(10000):
+        values = batch.column("id").to_pylist()
+        if None in values:
+            raise InputError(f"the column id needs one value a row; row {done + values.index(None)} has none")
+        hashes[done : done + len(values)] = [hash(value) for value in values]
+        done += len(values)
+    hashes.sort()
+    suspects = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+    seen: set[str] = set()
+    for batch in ids.iter(10000) if suspects else ():
+        for value in batch.column("id").to_pylist():
+            if hash(value) in suspects:
+                if value in seen:
+                    raise InputError(f"the column id needs one value a row; {value!r} stands twice")
+                seen.add(value)
+
+
+def _renamed(data: Dataset, key: str) -> Dataset:
+    same = data.with_format(None)
+    same._fingerprint = key
+    return same
+
+
+def _load(key: str, data: Dataset) -> Dataset | None:
+    record = read_record(key)
+    if record is not None and record["files"] == files_of(data) and record["rows_in"] == record["rows_out"]:
+        return _renamed(data, key)  # nothing was dropped, so nothing was written
+    if record is None or not all(os.path.exists(f) for f in [*record["files"], *record.get("dropped_files", ())]):
+        return None
+    shards = [Dataset.from_file(file, split=data.split) for file in record["files"]]
+    result = shards[0] if len(shards) == 1 else concatenate_datasets(shards)
+    result._fingerprint = key
+    return result
