@@ -1,0 +1,159 @@
+"""asking: what is asked, how often, and what becomes of a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import pytest
+from datasets import Dataset, Value
+
+from toolrlef_data.asking import ask, response_of, split_reasoning
+from toolrlef_data.engines import EngineSpec, Request
+from toolrlef_data.engines.scripted import scripted
+from toolrlef_data.records import InputError, Reply, ScriptExhausted, TooManyFailures
+
+
+class Server:
+    """What was asked; a class, since a global list is part of the key of a function that uses it."""
+
+    asked: ClassVar[list[str]] = []
+    down = False
+
+
+def question(row: Mapping[str, Any], settings: None) -> Request | None:
+    return None if row["text"] == "skip" else Request(prompt=row["text"])
+
+
+def texts(row: Mapping[str, Any], replies: Sequence[Reply], settings: None) -> dict[str, Any]:
+    return {"reply": " | ".join(reply.text or f"<{reply.error}>" for reply in replies)}
+
+
+def echo(request: Request) -> str | Reply:
+    Server.asked.append(request.prompt)
+    if Server.down and request.prompt.startswith("flaky"):
+        return Reply(None, error="timeout", error_detail="no answer")
+    if request.prompt.startswith("bad"):
+        return Reply(None, error="too_long")
+    return f"{request.prompt}#{request.sample}"
+
+
+def table(*prompts: str) -> Dataset:
+    return Dataset.from_list([{"id": str(i), "text": prompt} for i, prompt in enumerate(prompts)])
+
+
+def run(data: Dataset, spec: EngineSpec, samples: int = 1) -> list[str]:
+    done = ask(data, question, texts, None, spec, reads=["text"], adds={"reply": Value("string")}, samples=samples)
+    found: list[str] = done["reply"][:]
+    return found
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    Server.asked.clear()
+    Server.down = False
+
+
+def engine(**settings: Any) -> EngineSpec:
+    return scripted(echo, progress=False, **settings)
+
+
+def test_repeated_greedy_prompts_are_asked_once_also_over_many_windows() -> None:
+    prompts = [f"p{i % 7}" for i in range(1000)]
+    assert run(table(*prompts), engine()) == [f"{p}#0" for p in prompts]
+    assert sorted(Server.asked) == [f"p{i}" for i in range(7)]
+
+
+def test_a_second_stage_over_the_same_prompts_asks_nothing() -> None:
+    run(table("a", "b"), engine())
+    run(table("b", "a", "c"), engine())
+    assert Server.asked == ["a", "b", "c"]
+
+
+def test_a_row_without_a_request_is_not_asked() -> None:
+    assert run(table("a", "skip", "b"), engine()) == ["a#0", "", "b#0"]
+    assert Server.asked == ["a", "b"]
+
+
+def test_samples_are_asked_apart_and_need_a_temperature() -> None:
+    assert run(table("a", "a"), engine(temperature=0.5), samples=2) == ["a#0 | a#1"] * 2
+    assert len(Server.asked) == 4, "sampled rows have seeds of their own"
+    with pytest.raises(InputError, match="set a temperature above 0"):
+        run(table("a"), engine(), samples=2)
+
+
+def test_a_retryable_failure_is_asked_again_and_nothing_else_is() -> None:
+    Server.down = True
+    spec = engine(max_failed=0.5)
+    assert run(table("a", "flaky", "bad one"), replace(spec, max_failed=0.7)) == ["a#0", "<timeout>", "<too_long>"]
+    assert Server.asked == ["a", "flaky", "bad one"]
+    Server.down = False
+    assert run(table("a", "flaky", "bad one"), replace(spec, max_failed=0.7)) == ["a#0", "flaky#0", "<too_long>"]
+    assert Server.asked == ["a", "flaky", "bad one", "flaky"], "a permanent error is final"
+    run(table("a", "flaky", "bad one"), replace(spec, max_failed=0.7))
+    assert len(Server.asked) == 4
+
+
+def test_too_many_failures_stop_the_run_and_nothing_is_lost() -> None:
+    Server.down = True
+    data = table("a", "b", *(f"flaky {i}" for i in range(8)))
+    with pytest.raises(TooManyFailures, match=r"3 of 10 requests .* failed \(timeout 3\), more than max_failed=0.2"):
+        run(data, engine())
+    asked = len(Server.asked)
+    Server.down = False
+    run(data, engine())
+    assert Server.asked[asked:] == [f"flaky {i}" for i in range(8)]
+
+
+def test_a_script_that_runs_out_says_so_and_keeps_what_it_gave() -> None:
+    with pytest.raises(ScriptExhausted, match="the script has 1 replies"):
+        run(table("a", "b"), scripted(["one"], progress=False))
+    assert run(table("a"), scripted(["one"], progress=False)) == ["one"]
+
+
+def test_a_mapping_answers_by_the_words_of_the_question() -> None:
+    spec = scripted({"first": "1", "second": "2"}, progress=False)
+    assert run(table("the second", "the first"), spec) == ["2", "1"]
+    with pytest.raises(ScriptExhausted, match="no key of the script"):
+        run(table("the third"), spec)
+
+
+def test_other_settings_are_other_requests() -> None:
+    run(table("a"), engine())
+    run(table("a"), engine(max_tokens=3))
+    run(table("a"), engine(stop=("\n",)))
+    run(table("a"), engine(timeout=1.0, concurrency=2))
+    assert len(Server.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "reasoning", "answer"),
+    [
+        ("The answer is 12.", "", "The answer is 12."),
+        ("<think>7+5</think>\n\n12", "7+5", "12"),
+        ("7+5</think>12", "7+5", "12"),  # the template opened it
+        ("<think>7+5 and then", "7+5 and then", ""),  # cut off
+        ("[THINK]a[/THINK]b", "a", "b"),
+        (
+            "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>12<|return|>",
+            "hmassistant",
+            "12",
+        ),
+        ("I think <think> is a tag", "", "I think <think> is a tag"),
+    ],
+)
+def test_reasoning_is_kept_apart(text: str, reasoning: str, answer: str) -> None:
+    assert split_reasoning(text) == (reasoning, answer)
+
+
+def test_a_response_keeps_the_models_own_words() -> None:
+    response = response_of(Reply(" <think>calculator(1+1)</think> 3 "))
+    assert (response["raw"], response["reasoning"], response["text"]) == (
+        " <think>calculator(1+1)</think> 3 ",
+        "calculator(1+1)",
+        "3",
+    )
+    assert response_of(Reply("<think>a</think>b"), strip_reasoning=False)["text"] == "<think>a</think>b"
+    failed = response_of(Reply(None, error="timeout", error_detail="30 s"))
+    assert (failed["text"], failed["error"], failed["error_detail"]) == (None, "timeout", "30 s")
