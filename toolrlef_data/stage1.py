@@ -1,0 +1,210 @@
+"""Stage 1, behaviour cloning: which questions need the tool, and a verified call for each that does.
+
+    questions ──answer──> answered ──grade──> graded ─┬─ right: its own response ───────────────┐
+                                                      └─ wrong: propose_calls (`teaching`) ─────┴──> stage1
+
+`build_stage1` runs what follows `grade`. All of it is one chain over one table: a right row passes through the steps
+for wrong rows untouched. A call is executed before it becomes training data, and it must reach the gold answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from datasets import Dataset, DatasetDict
+
+from toolrlef_data.annotations import Annotations
+from toolrlef_data.asking import ask, request_of, response_of
+from toolrlef_data.columns import ANSWERED, GRADED, LABELLED, STAGE1
+from toolrlef_data.engines import EngineSpec, Request
+from toolrlef_data.prompts import render_prompt
+from toolrlef_data.records import Drop, InputError, Reply
+from toolrlef_data.tasks import Task, tasks_of
+from toolrlef_data.teaching import LABELS, Teacher, propose_calls
+from toolrlef_data.transform import apply, keep
+
+__all__ = ["answer", "build_stage1", "grade"]
+
+D = TypeVar("D", bound="Dataset | DatasetDict")
+Row = Mapping[str, Any]
+
+QUESTION = ("id", "task", "dataset", "question", "context", "answers")
+
+
+def build_stage1(
+    graded: D,
+    teacher: Teacher | Sequence[Teacher],
+    *,
+    attempts: int = 3,
+    keep_unverified: bool = False,
+    task: Task | None = None,
+    num_proc: int | None = None,
+) -> D:
+    """Make stage 1: the student's own response where it was right, a verified tool call where it was wrong.
+
+    Args:
+        graded: a table from `grade`.
+        teacher: who writes the calls: `ANNOTATIONS` (composed from upstream's solutions), a model, or several in
+            order: a row that one cannot serve goes on to the next.
+        attempts: tries a model teacher has for a row; 10 in TRICE, which never checks what it gets.
+        keep_unverified: keep the last call where none was verified, as TRICE does.
+        task: a task of your own for all rows; default: the task that each row names.
+        num_proc: processes for the steps that ask no model.
+
+    Returns:
+        the stage 1 table (`columns.STAGE1`). Rows without a target are in the ledger with their reasons.
+    """
+    teachers = [teacher] if isinstance(teacher, (EngineSpec, Annotations)) else list(teacher)
+    labelled = propose_calls(graded, teachers[0], attempts=attempts, task=task, num_proc=num_proc)
+    for further in teachers[1:]:
+        labelled = propose_calls(labelled, further, attempts=attempts, task=task, num_proc=num_proc)
+    settings = Targets(tasks_of(graded, task), keep_unverified)
+    reads = ["needs_tool", "response.error", "answers", "task", *LABELS]
+    usable = keep(labelled, _has_target, settings, reads=reads, stage="stage1", num_proc=num_proc)
+    reads = [*QUESTION, "needs_tool", "response.text", "tool_call"]
+    return apply(usable, _target, settings, reads=reads, adds=STAGE1, removes=list(LABELLED), num_proc=num_proc)
+
+
+def answer(
+    questions: D,
+    student: EngineSpec,
+    *,
+    style: str = "chat",
+    examples: int = 0,
+    samples: int = 1,
+    strip_reasoning: bool = True,
+    task: Task | None = None,
+    num_proc: int | None = None,
+) -> D:
+    """Ask the student every question, without naming a tool.
+
+    Args:
+        questions: a table with the columns of `columns.QUESTIONS`.
+        student: the model whose need for the tool is asked after.
+        style: "chat", "completion", "alpaca" or "vicuna" (`prompts`).
+        examples: few-shot examples, answered without the tool.
+        samples: responses a question; more than one gives a pass rate and needs a temperature.
+        strip_reasoning: keep reasoning apart from the answer.
+
+    Returns:
+        the table + `response` (the first sample) and `samples` (the others).
+    """
+    settings = Prompting(tasks_of(questions, task), style, examples, strip_reasoning)
+    adds = {name: ANSWERED[name] for name in ("response", "samples")}
+    reads = list(QUESTION)
+    return ask(
+        questions, _question, _answered, settings, student, reads=reads, adds=adds, samples=samples, num_proc=num_proc
+    )
+
+
+def grade(answered: D, *, threshold: float = 0.5, task: Task | None = None, num_proc: int | None = None) -> D:
+    """Grade the student's responses, and decide which questions need the tool.
+
+    Args:
+        answered: a table from `answer`.
+        threshold: the share of right samples below which a question needs the tool; with one sample any value above 0
+            means: it was wrong.
+
+    Returns:
+        the table + `prediction`, `correct`, `pass_rate`, `needs_tool`. `correct` is null where nothing could be graded:
+        the model gave no reply, or the gold answer is not one. Of several samples `response` becomes the first right
+        one.
+    """
+    if not 0 < threshold <= 1:
+        raise InputError(f"threshold must be above 0 and at most 1, found {threshold}")
+    adds = {name: GRADED[name] for name in ("response", "prediction", "correct", "pass_rate", "needs_tool")}
+    reads = ["task", "answers", "response", "samples"]
+    return apply(
+        answered, _graded, Grading(tasks_of(answered, task), threshold), reads=reads, adds=adds, num_proc=num_proc
+    )
+
+
+# The student ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """How the student is asked."""
+
+    tasks: Mapping[str, Task]
+    style: str
+    examples: int
+    strip_reasoning: bool
+
+
+def _question(row: Row, settings: Prompting) -> Request:
+    task = settings.tasks[row["task"]]
+    shown = [(example.input, example.plain) for example in task.examples_for(row["dataset"])[: settings.examples]]
+    return request_of(render_prompt(settings.style, task.plain_instruction, task.render(row), shown))
+
+
+def _answered(row: Row, replies: Sequence[Reply], settings: Prompting) -> dict[str, Any]:
+    first, *others = [response_of(reply, strip_reasoning=settings.strip_reasoning) for reply in replies]
+    return {"response": first, "samples": others}
+
+
+@dataclass(frozen=True)
+class Grading:
+    """How the student is graded."""
+
+    tasks: Mapping[str, Task]
+    threshold: float
+
+
+def _graded(row: Row, settings: Grading) -> dict[str, Any]:
+    task = settings.tasks[row["task"]]
+    responses = [row["response"], *row["samples"]]
+    predictions = [None if r["error"] else task.extract(r["text"]) for r in responses]
+    if task.usable(row["answers"]):
+        grades: list[bool | None] = [None] * len(responses)
+    else:
+        grades = [
+            None if r["error"] else task.grade(p, row["answers"]) for r, p in zip(responses, predictions, strict=True)
+        ]
+    chosen = grades.index(True) if True in grades else 0
+    scored = [grade for grade in grades if grade is not None]
+    rate = sum(scored) / len(scored) if scored else None
+    return {
+        "response": {**responses[chosen], "correct": grades[chosen]},
+        "prediction": predictions[chosen],
+        "correct": grades[chosen],
+        "pass_rate": rate,
+        "needs_tool": None if rate is None else rate < settings.threshold,
+    }
+
+
+# The target -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What may become a training target."""
+
+    tasks: Mapping[str, Task]
+    keep_unverified: bool
+
+
+def _has_target(row: Row, settings: Targets) -> Drop | None:
+    if row["needs_tool"] is None:
+        if unusable := settings.tasks[row["task"]].usable(row["answers"]):
+            return Drop(unusable, " | ".join(row["answers"]))
+        return Drop("no_reply", row["response.error"] or "")
+    if not row["needs_tool"] or row["verified"] or (settings.keep_unverified and row["tool_call"]):
+        return None
+    tries = row["rejected"]
+    return Drop(tries[-1] if tries else "no_call", "; ".join(tries))
+
+
+def _target(row: Row, settings: Targets) -> dict[str, Any]:
+    task = settings.tasks[row["task"]]
+    kept = {name: row[name] for name in ("id", "task", "dataset", "answers")}
+    return {
+        "instruction": task.instruction,
+        "input": task.render(row),
+        "output": row["tool_call"] if row["needs_tool"] else row["response.text"],
+        "uses_tool": row["needs_tool"],
+        "source": "teacher" if row["needs_tool"] else "student",
+        **kept,
+    }
