@@ -1,0 +1,259 @@
+"""Stage 2, ranking data: several responses to every question, their calls executed, scored by the outcome.
+
+    stage1 ──respond (`responding`)──> responded: one struct column a responder; gold is stage 1's own output
+           ──execute──> executed: calls parsed and executed, predictions graded
+           ──score──> stage2: one row a question, with a score for every response
+
+`build_stage2` runs what follows `respond`. A response is data: it is parsed, its call is executed by the task's tool,
+its prediction is graded, and a rule (`scoring.RULES`) turns one row's outcomes into scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from datasets import Dataset, DatasetDict
+
+from toolrlef_data.calls import count_calls, names_call, parse_call
+from toolrlef_data.columns import RESPONSE, STAGE1, STAGE2, responders_of
+from toolrlef_data.records import OWN_FAULTS, Drop, InputError, Score, UnknownName
+from toolrlef_data.scoring import RULES
+from toolrlef_data.tasks import Task, tasks_of
+from toolrlef_data.transform import apply, keep
+
+__all__ = ["build_stage2", "execute", "score"]
+
+D = TypeVar("D", bound="Dataset | DatasetDict")
+Rule = Callable[..., list[Score]]
+
+EXECUTED = ("n_calls", "tool", "argument", "tool_output", "tool_error", "predictions", "correct")
+
+
+def build_stage2(
+    candidates: D,
+    *,
+    rule: str | Rule = "trice",
+    trusted: Sequence[str] = (),
+    compat: bool = False,
+    task: Task | None = None,
+    num_proc: int | None = None,
+    **options: Any,
+) -> D:
+    """Make stage 2: execute the responses of every question, grade and score them.
+
+    Args:
+        candidates: a table from `respond`: stage 1's columns and one RESPONSE struct a responder, `gold` among them.
+        rule: a name in `scoring.RULES`, or a function like those.
+        trusted: responders that the rule gives a right one's score, by name; `("chatgpt",)` in the original.
+        compat: the original's reading: the tool's name anywhere is tool use, the first gold answer and the first
+            prediction count, and a response without a prediction is ranked among the wrong ones.
+        task: a task of your own for all rows; default: the task that each row names.
+        options: further options of the rule, such as `ties="share"`.
+
+    Returns:
+        the stage 2 table (`columns.STAGE2`). Rows that lack a response, or whose tool failed by its own fault, are in
+        the ledger.
+    """
+    executed = execute(candidates, compat=compat, task=task, num_proc=num_proc)
+    return score(executed, rule=rule, trusted=trusted, compat=compat, task=task, num_proc=num_proc, **options)
+
+
+def execute(candidates: D, *, compat: bool = False, task: Task | None = None, num_proc: int | None = None) -> D:
+    """Execute the call in every response, or read its answer, and grade the prediction.
+
+    Args:
+        candidates: a table from `respond`.
+        compat: as in `build_stage2`.
+
+    Returns:
+        the table with n_calls, tool, argument, tool_output, tool_error, predictions and correct of every RESPONSE.
+        `correct` is null where the model gave no response or the tool failed by its own fault.
+    """
+    names = _responders(candidates)
+    settings = Executing(tasks_of(candidates, task), tuple(names), compat)
+    reads = ["task", "answers", *(f"{name}.{field}" for name in names for field in ("text", "error"))]
+    adds = {f"{name}.{field}": RESPONSE[field] for name in names for field in EXECUTED}
+    return apply(candidates, _executed, settings, reads=reads, adds=adds, batched=True, num_proc=num_proc)
+
+
+def score(
+    executed: D,
+    *,
+    rule: str | Rule = "trice",
+    trusted: Sequence[str] = (),
+    compat: bool = False,
+    task: Task | None = None,
+    num_proc: int | None = None,
+    **options: Any,
+) -> D:
+    """Score the responses of every question by a rule; arguments as in `build_stage2`, `executed` from `execute`."""
+    if isinstance(rule, str) and rule not in RULES:
+        raise UnknownName("scoring rule", rule, RULES)
+    function = RULES[rule] if isinstance(rule, str) else rule
+    names = _responders(executed)
+    if unknown := sorted(set(trusted) - set(names)):
+        raise UnknownName("trusted responder", unknown[0], names)
+    if compat and function is RULES["trice"]:
+        options = {"missing": "wrong", **options}
+    settings = Scoring(tasks_of(executed, task), tuple(names), function, tuple(trusted), tuple(options.items()), compat)
+    reads = ["task", "answers", *(f"{name}.{field}" for name in names for field in ("error", "tool_error"))]
+    whole = keep(executed, _is_whole, settings, reads=reads, stage="stage2", batched=True, num_proc=num_proc)
+    fields = ("text", "tool", "tool_output", "tool_error", "predictions", "correct")
+    reads = ["instruction", "input", "id", "task", "dataset", "answers", *(f"{n}.{f}" for n in names for f in fields)]
+    removes = [*STAGE1, *names]
+    return apply(whole, _scored, settings, reads=reads, adds=STAGE2, removes=removes, batched=True, num_proc=num_proc)
+
+
+# Executing ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Executing:
+    """How responses are read."""
+
+    tasks: Mapping[str, Task]
+    names: tuple[str, ...]
+    compat: bool
+
+
+def _executed(columns: Mapping[str, list[Any]], settings: Executing) -> dict[str, list[Any]]:
+    tasks = [settings.tasks[name] for name in columns["task"]]
+    answers = [a[:1] for a in columns["answers"]] if settings.compat else columns["answers"]
+    filled: dict[str, list[Any]] = {}
+    for name in settings.names:
+        texts, errors = columns[f"{name}.text"], columns[f"{name}.error"]
+        outcomes = [
+            _outcome(text, error, task, gold, settings.compat)
+            for text, error, task, gold in zip(texts, errors, tasks, answers, strict=True)
+        ]
+        for field, values in zip(EXECUTED, zip(*outcomes, strict=True), strict=True):
+            filled[f"{name}.{field}"] = list(values)
+    return filled
+
+
+def _outcome(text: str | None, error: str | None, task: Task, answers: Sequence[str], compat: bool) -> tuple[Any, ...]:
+    """One response's fields, in the order of EXECUTED."""
+    if error is not None or text is None:
+        return None, None, None, None, None, [], None
+    tool = task.tool
+    call = parse_call(text, (tool.name,))
+    if call is not None:
+        result = tool.run(call.argument)
+        calls = count_calls(text, (tool.name,))
+        if result.error is not None:
+            correct = False if result.error in OWN_FAULTS else None
+            return calls, tool.name, call.argument, None, result.error, [], correct
+        output = str(result.value)
+        return calls, tool.name, call.argument, output, None, [output], task.grade(output, answers)
+    if names_call(text, (tool.name,)) or (compat and tool.name in text):
+        return 0, tool.name, None, None, "incomplete_call", [], False
+    prediction = task.extract(text)
+    predictions = [] if prediction is None else [prediction]
+    return 0, None, None, None, None, predictions, task.grade(prediction, answers)
+
+
+# Scoring --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How outcomes become scores."""
+
+    tasks: Mapping[str, Task]
+    names: tuple[str, ...]
+    rule: Rule
+    trusted: tuple[str, ...]
+    options: tuple[tuple[str, Any], ...]
+    compat: bool
+
+
+def _is_whole(columns: Mapping[str, list[Any]], settings: Scoring) -> list[Drop | None]:
+    """A row is scored only where every responder responded, every tool worked, and the gold answer is one."""
+    reasons: list[Drop | None] = [
+        Drop(reason, " | ".join(answers)) if (reason := settings.tasks[task].usable(answers)) else None
+        for task, answers in zip(columns["task"], columns["answers"], strict=True)
+    ]
+    for name in settings.names:
+        for i, error in enumerate(columns[f"{name}.error"]):
+            if error is not None:
+                reasons[i] = reasons[i] or Drop(f"no_reply:{error}", name)
+        for i, error in enumerate(columns[f"{name}.tool_error"]):
+            if error is not None and error not in OWN_FAULTS:
+                reasons[i] = reasons[i] or Drop(f"tool_fault:{error}", name)
+    return reasons
+
+
+def _scored(columns: Mapping[str, list[Any]], settings: Scoring) -> dict[str, list[Any]]:
+    count = len(columns["id"])
+    tasks = [settings.tasks[name] for name in columns["task"]]
+    candidates: list[list[dict[str, Any]]] = [[] for _ in range(count)]
+    for name in settings.names:
+        for row, task, answers, predictions, correct, tool in zip(
+            candidates,
+            tasks,
+            columns["answers"],
+            columns[f"{name}.predictions"],
+            columns[f"{name}.correct"],
+            columns[f"{name}.tool"],
+            strict=True,
+        ):
+            row.append(_candidate(name, task, answers, predictions, correct, tool, settings.compat))
+    options = dict(settings.options)
+    scores = [
+        [score.score for score in settings.rule(row, numeric=task.numeric, trusted=settings.trusted, **options)]
+        for row, task in zip(candidates, tasks, strict=True)
+    ]
+    by_row = {field: _across(columns, settings.names, field) for field in ("text", "tool", "tool_output", "tool_error")}
+    return {
+        "query": [f"{i}\n{q}" for i, q in zip(columns["instruction"], columns["input"], strict=True)],
+        "responses": by_row["text"],
+        "origin": [list(settings.names)] * count,
+        "scores": scores,
+        "answer": [[c["answer"] for c in row] for row in candidates],
+        "uses_tool": [[tool is not None for tool in row] for row in by_row["tool"]],
+        "tool_outputs": by_row["tool_output"],
+        "errors": by_row["tool_error"],
+        "rule": [settings.rule.__name__] * count,
+        **{name: columns[name] for name in ("id", "task", "dataset", "answers")},
+    }
+
+
+def _across(columns: Mapping[str, list[Any]], names: Sequence[str], field: str) -> list[list[Any]]:
+    return [list(values) for values in zip(*(columns[f"{name}.{field}"] for name in names), strict=True)]
+
+
+def _candidate(
+    name: str,
+    task: Task,
+    answers: Sequence[str],
+    predictions: Sequence[str],
+    correct: bool | None,
+    tool: str | None,
+    compat: bool,
+) -> dict[str, Any]:
+    prediction = predictions[0] if predictions else None
+    distance = None
+    if task.numeric and task.distance is not None and not correct:
+        distance = task.distance("0" if prediction is None and compat else prediction, answers)
+    answer = f"{round(float(prediction), 2)}" if task.numeric and prediction is not None else prediction
+    return {
+        "name": name,
+        "prediction": prediction,
+        "correct": correct,
+        "uses_tool": tool is not None,
+        "distance": distance,
+        "answer": "0.0" if compat and task.numeric and prediction is None else answer,
+    }
+
+
+def _responders(data: Dataset | DatasetDict) -> list[str]:
+    """Responder columns in order, gold first, as the ranking loss expects."""
+    first = data if isinstance(data, Dataset) else next(iter(data.values()))
+    names = responders_of(first.features)
+    if "gold" not in names:
+        raise InputError(
+            f"the table needs a responder column named gold; found: {', '.join(names) or 'no responder column'}"
+        )
+    return ["gold", *(name for name in names if name != "gold")]
