@@ -1,0 +1,160 @@
+"""card: fills the templates of `cards/` with numbers computed from the tables, and writes README.md."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from datasets import Dataset, DatasetInfo, SplitDict, SplitInfo
+from datasets.info import DatasetInfosDict
+from datasets.utils.metadata import MetadataConfigs
+from huggingface_hub import DatasetCardData
+
+__all__ = ["dropped_counts", "score_table", "write_card"]
+
+Splits = Mapping[str, Mapping[str, Dataset]]
+# Size categories of the Hub's card specification.
+SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+)
+
+
+def write_card(folder: Path, splits: Splits, provenance: Mapping[str, Any], card: Mapping[str, Any]) -> None:
+    """Write README.md: metadata with `configs` and `dataset_info`, and the card of the kind "tool use".
+
+    Args:
+        folder: holds the Parquet files already.
+        splits: config -> split -> table.
+        provenance: as in provenance.json.
+        card: title and metadata fields that the user gave.
+    """
+    given = dict(card)
+    title = str(given.pop("title", None) or "Tool-use training data with execution feedback")
+    metadata = DatasetCardData(**{"pretty_name": title, "tags": ["tool-use", "synthetic"], **given})
+    rows = sum(len(data) for named in splits.values() for data in named.values())
+    metadata["size_categories"] = [next((name for limit, name in SIZES if rows < limit), "n>10M")]
+    infos = {config: _info(folder, config, named) for config, named in splits.items()}
+    DatasetInfosDict(infos).to_dataset_card_data(metadata)
+    MetadataConfigs({config: _data_files(config, splits) for config in splits}).to_dataset_card_data(metadata)
+    template = _templates().get_template("tool_use.md.jinja")
+    body = template.render(
+        title=title,
+        version=provenance["version"],
+        splits={config: {name: len(data) for name, data in named.items()} for config, named in splits.items()},
+        examples={config: _example(named) for config, named in splits.items()},
+        stages=list(provenance["stages"].values()),
+        trail_ends=[
+            c for c, named in provenance["configs"].items() if any(s["trail"] != "known" for s in named.values())
+        ],
+        engines=_engines(provenance),
+        scores=score_table(splits),
+        uses_tool=_uses_tool(splits),
+        dropped=dropped_counts(splits),
+        packages=provenance["packages"],
+    )
+    (folder / "README.md").write_text(f"---\n{metadata.to_yaml()}\n---\n\n{body.strip()}\n", encoding="utf-8")
+
+
+def dropped_counts(splits: Splits) -> list[tuple[str, str, int]]:
+    """(stage, reason, rows) of every `dropped` table, most rows first."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for config, named in splits.items():
+        if config.endswith("-dropped"):
+            for data in named.values():
+                counts.update(zip(data["stage"], data["reason"], strict=True))
+    return [
+        (stage, reason, rows) for (stage, reason), rows in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+def score_table(splits: Splits) -> list[dict[str, Any]]:
+    """One row a responder over all stage 2 tables: rows, mean score, share of each score, share of tool use."""
+    totals: dict[str, dict[str, Any]] = {}
+    for named in splits.values():
+        for data in named.values():
+            if not {"origin", "scores", "uses_tool"} <= set(data.column_names):
+                continue
+            for batch in data.select_columns(["origin", "scores", "uses_tool"]).iter(1000):
+                for origin, scores, tools in zip(batch["origin"], batch["scores"], batch["uses_tool"], strict=True):
+                    for name, score, tool in zip(origin, scores, tools, strict=True):
+                        own = totals.setdefault(
+                            name, {"name": name, "rows": 0, "sum": 0.0, "tool": 0, "levels": Counter()}
+                        )
+                        own["rows"] += 1
+                        own["sum"] += score
+                        own["tool"] += tool
+                        own["levels"][score] += 1
+    levels = sorted({level for own in totals.values() for level in own["levels"]}, reverse=True)
+    return [
+        {
+            "name": own["name"],
+            "rows": own["rows"],
+            "mean": own["sum"] / own["rows"],
+            "tool": own["tool"] / own["rows"],
+            "levels": [(level, own["levels"][level]) for level in levels],
+        }
+        for own in totals.values()
+    ]
+
+
+def _uses_tool(splits: Splits) -> dict[str, tuple[int, int]]:
+    """config -> (rows whose target uses the tool, rows), of the stage 1 tables."""
+    return {
+        config: (sum(sum(data["uses_tool"]) for data in named.values()), sum(len(data) for data in named.values()))
+        for config, named in splits.items()
+        if all({"output", "uses_tool"} <= set(data.column_names) for data in named.values())
+    }
+
+
+def _engines(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every model that was asked, with its settings and the number of stages that asked it."""
+    found: dict[str, dict[str, Any]] = {}
+    for stage in provenance["stages"].values():
+        settings = stage["settings"]
+        if isinstance(settings, dict) and "spec" in settings:
+            own = found.setdefault(
+                repr((settings["spec"], settings["identity"])), {**settings["spec"], "identity": settings["identity"]}
+            )
+            own["stages"] = own.get("stages", 0) + 1
+    return list(found.values())
+
+
+def _info(folder: Path, config: str, named: Mapping[str, Dataset]) -> DatasetInfo:
+    sizes = {name: sum(f.stat().st_size for f in (folder / config).glob(f"{name}-*.parquet")) for name in named}
+    first = next(iter(named.values()))
+    info = DatasetInfo(features=first.features, config_name=config)
+    info.splits = SplitDict(
+        {name: SplitInfo(name, num_bytes=data.data.nbytes, num_examples=len(data)) for name, data in named.items()}
+    )
+    info.download_size = sum(sizes.values())
+    info.dataset_size = sum(data.data.nbytes for data in named.values())
+    return info
+
+
+def _data_files(config: str, splits: Splits) -> dict[str, Any]:
+    files = [{"split": name, "path": f"{config}/{name}-*"} for name in splits[config]]
+    return {"data_files": files, **({"default": True} if config == next(iter(splits)) else {})}
+
+
+def _example(named: Mapping[str, Dataset]) -> dict[str, Any] | None:
+    first = next(iter(named.values()))
+    return {name: _shown(value) for name, value in first[0].items()} if len(first) else None
+
+
+def _shown(value: Any) -> Any:
+    return value[:300] + " ..." if isinstance(value, str) and len(value) > 300 else value
+
+
+def _templates() -> jinja2.Environment:
+    folder = str(resources.files("toolrlef_data") / "cards")
+    return jinja2.Environment(  # noqa: S701 (Markdown, not HTML)
+        loader=jinja2.FileSystemLoader(folder), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )

@@ -1,0 +1,100 @@
+"""The command line: thin commands over the functions of the package."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolrlef_data.records import ToolrlefError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def _root() -> None:
+    """Turn question-answer data into training data for selective tool use."""
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe: demo.")],
+    all_rows: Annotated[bool, typer.Option("--all", help="Take every row of every source.")] = False,
+    rows: Annotated[int | None, typer.Option(min=1, help="Take this many rows of every source.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Publish to this folder instead of the recipe's.")] = None,
+    num_proc: Annotated[int | None, typer.Option(min=1, help="Processes for the steps that ask no model.")] = None,
+) -> None:
+    """Run a recipe from its sources to a published folder; what was done before is not done again."""
+    from toolrlef_data.recipe import load_recipe, run_recipe
+
+    done = run_recipe(load_recipe(recipe, rows=rows, all_rows=all_rows), out=out, num_proc=num_proc)
+    _show(done)
+
+
+def _show(done: object) -> None:
+    """Print what a run made: rows, right and wrong, coverage, scores by responder, what was dropped, how to load it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from toolrlef_data.card import dropped_counts, score_table
+    from toolrlef_data.lineage import ledger
+    from toolrlef_data.recipe import Run
+
+    assert isinstance(done, Run)
+    console = Console()
+    outcome = Counter(done.graded["correct"])
+    wrong = sum(1 for needs in done.graded["needs_tool"] if needs)
+    calls = sum(done.stage1["uses_tool"])
+    rows = Table(title="Rows")
+    for name in ("questions", "right", "wrong", "not graded", "verified calls", "coverage", "stage 1", "stage 2"):
+        rows.add_column(name, justify="right")
+    coverage = f"{100 * calls / wrong:.0f} %" if wrong else "-"
+    counts = (
+        len(done.questions),
+        outcome[True],
+        outcome[False],
+        outcome[None],
+        calls,
+        coverage,
+        len(done.stage1),
+        len(done.stage2),
+    )
+    rows.add_row(*(str(value) for value in counts))
+    console.print(rows)
+    scores = score_table({"stage2": {"train": done.stage2}})
+    if scores:
+        table = Table(title="Scores by responder")
+        levels = [f"{level:g}" for level, _ in scores[0]["levels"]]
+        for name in ("responder", "mean", "uses the tool", *levels):
+            table.add_column(name, justify="left" if name == "responder" else "right")
+        for own in scores:
+            row = (
+                own["name"],
+                f"{own['mean']:.2f}",
+                f"{100 * own['tool']:.0f} %",
+                *(str(count) for _, count in own["levels"]),
+            )
+            table.add_row(*row)
+        console.print(table)
+    left = dropped_counts({"-dropped": {"train": ledger([done.stage1, done.stage2])}})
+    table = Table(title="Dropped")
+    for name in ("stage", "reason", "rows"):
+        table.add_column(name, justify="right" if name == "rows" else "left")
+    for stage, reason, count in left:
+        table.add_row(stage, reason, str(count))
+    console.print(table if left else "No row was dropped.")
+    console.print("\nLoad it:", highlight=False)
+    console.print(f'    load_dataset("{done.out}", "math-stage2", split="train")', soft_wrap=True, highlight=False)
+
+
+def main() -> None:
+    """The entry point: a mistake of the user is one message, not a traceback."""
+    try:
+        app()
+    except ToolrlefError as error:
+        typer.secho(f"error: {error}", err=True, fg="red")
+        raise SystemExit(2) from None

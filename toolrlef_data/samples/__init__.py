@@ -1,0 +1,1 @@
+"""Bundled questions, JSON Lines, written for this project."""
