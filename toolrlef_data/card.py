@@ -44,6 +44,8 @@ def write_card(folder: Path, splits: Splits, provenance: Mapping[str, Any], card
     infos = {config: _info(folder, config, named) for config, named in splits.items()}
     DatasetInfosDict(infos).to_dataset_card_data(metadata)
     MetadataConfigs({config: _data_files(config, splits) for config in splits}).to_dataset_card_data(metadata)
+    for name in ("configs", "dataset_info"):  # datasets sorts them; the default one belongs first
+        metadata[name] = sorted(metadata[name], key=lambda own: list(splits).index(own["config_name"]))
     template = _templates().get_template("tool_use.md.jinja")
     body = template.render(
         title=title,

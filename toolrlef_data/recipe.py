@@ -124,10 +124,10 @@ class Recipe(Section):
     out: str
     task: Literal["math"] = "math"
     layout: str = "hub"
-    sources: tuple[Source, ...] = pydantic.Field(min_length=1)
+    sources: tuple[Source, ...]
     engines: dict[str, Engine]
     student: Student
-    teachers: tuple[str, ...] = pydantic.Field(default=("annotations",), min_length=1)
+    teachers: tuple[str, ...] = ("annotations",)
     attempts: int = pydantic.Field(default=3, ge=1)
     warm_up: WarmUp | None = None
     responders: tuple[Response, ...] = ()
@@ -289,6 +289,9 @@ def _wrong_names(recipe: Recipe) -> Iterator[tuple[Place, str]]:
         if name not in choices:
             yield place, f"names an unknown {what} {name!r}; choose from: {', '.join(sorted(choices))}"
 
+    for name in ("sources", "teachers"):
+        if not getattr(recipe, name):
+            yield (name,), "needs at least one entry"
     engines = set(recipe.engines) | ({recipe.warm_up.name} if recipe.warm_up else set())
     for i, source in enumerate(recipe.sources):
         yield from check(("sources", i, "name"), "source", source.name, SOURCES)

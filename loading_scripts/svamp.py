@@ -1,0 +1,56 @@
+"""SVAMP: elementary problems with small changes that mislead (https://github.com/arkilpatel/SVAMP, MIT).
+
+A row of SVAMP.json (a JSON array; JSON Lines are read too):
+
+    {"ID": "chal-1", "Body": "Ann has 7 figs. If she eats 2 figs", "Question": "How many are left?",
+     "Equation": "( 7.0 - 2.0 )", "Answer": 5.0, "Type": "Subtraction"}
+
+A Body may end in a condition without a full stop; then the Question goes on with it. Upstream has no splits: all rows
+are "train". The Hub's copy is split in two by others, and its splits are kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from toolrlef_data.loading_scripts.source import Question, Source, field, main, plain_number
+from toolrlef_data.records import Drop
+
+_condition = re.compile(r"(?:^|[.!?]\s+)If [^,.!?]+$").search
+
+
+class Svamp(Source):
+    """Builder of the questions table of SVAMP."""
+
+    source = "svamp"
+    files = {"train": "SVAMP.json"}  # noqa: RUF012  # read only
+    hub = ("ChilleD/SVAMP", None)
+
+    def row(self, raw: Mapping[str, Any], name: str, where: str) -> Question | tuple[str, Drop]:  # noqa: ARG002
+        row_id = f"svamp-{field(raw, 'id', where)}"
+        question = joined(field(raw, "body", where), field(raw, "question", where))
+        answer = plain_number(field(raw, "answer", where))
+        if answer is None:
+            return row_id, Drop("not_a_number", field(raw, "answer", where))
+        return Question(row_id, question, answer, field(raw, "equation", where))
+
+
+def joined(body: str, question: str) -> str:
+    """The text of a problem.
+
+    >>> joined("Ann has 7 figs. If she eats 2 figs", "How many are left?")
+    'Ann has 7 figs. If she eats 2 figs, how many are left?'
+    >>> joined("Ann has 7 figs", "How many figs has Ann?")
+    'Ann has 7 figs. How many figs has Ann?'
+    """
+    if not body or body[-1] in ".!?":
+        return f"{body} {question}".strip()
+    if _condition(body):
+        return f"{body}, {question[:1].lower()}{question[1:]}"
+    return f"{body.rstrip(',;: ')}. {question}"
+
+
+if __name__ == "__main__":
+    main("svamp")
