@@ -1,0 +1,224 @@
+"""Math word problems with a number as answer, and a calculator.
+
+The task `math` of TRICE (arXiv 2305.13068): GSM8K, SVAMP, ASDiv, and the bundled sample. One instance:
+
+    question "A crate holds 12 jars. How many jars are in 7 crates?"  answers ["84"]
+    a response with the tool: "calculator(12*7)"; one without: "The answer is 84."
+
+The prediction is the last number of a response, read correctly (sign, grouping, exponent), and it is right where it
+equals a gold answer after both are rounded to 2 decimals by Python's `round`, as in the original.
+Not covered: answers that are fractions, times, intervals, words or letters of a choice; units are not compared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from toolrlef_data.tasks import Example, Task
+from toolrlef_data.tasks.numbers import last_number, number, numbers_in, unsigned_numbers
+from toolrlef_data.tools.calculator import CALCULATOR
+
+__all__ = ["MATH", "distance", "extract", "grade", "leaks", "number", "numbers_in", "render", "usable"]
+
+# Fixed by the documents that this project follows: files made elsewhere hold the same sentence.
+INSTRUCTION = "Given a math problem, please answer it and you can use a calculator for help."
+PLAIN_INSTRUCTION = "Solve the following math word problem. End with a sentence of the form: The answer is <number>."
+TEACHER_INSTRUCTION = (
+    "You write tool calls. For each math word problem you see the question and its golden answers. Reply with exactly "
+    "one line, calculator(FORMULA), and nothing else. FORMULA is one arithmetic formula that computes the answer from "
+    "the numbers of the question, with + - * / and parentheses; it holds neither words nor units. Never write the "
+    "golden answer itself into the formula: it must come out of the computation."
+)
+
+extract = last_number
+
+
+def grade(prediction: str | None, answers: Sequence[str]) -> bool | None:
+    """Whether a prediction equals a gold answer, both rounded to 2 decimals.
+
+    Args:
+        prediction: the text of a number; anything else, and None, is wrong.
+        answers: gold answers, any of which will do.
+
+    Returns:
+        None where no gold answer holds a digit: nothing can be compared with.
+
+    >>> grade("33.333", ["33.33"]), grade("1234567", ["1,234,567"]), grade("nan", ["0"]), grade("7", ["unknown"])
+    (True, True, False, None)
+    """
+    if prediction is None:
+        return False
+    value = number(prediction)
+    comparable = False
+    for answer in answers:
+        gold = number(answer)
+        if gold is None:
+            comparable = comparable or _has_digit(answer) is not None
+            continue
+        comparable = True
+        # rounding moves either by at most 0.005, so most pairs are decided without it
+        if value is not None and -0.02 < value - gold < 0.02 and round(value, 2) == round(gold, 2):
+            return True
+    return False if comparable else None
+
+
+_has_digit = re.compile(r"\d").search
+
+
+def usable(answers: Sequence[str]) -> str | None:
+    """None where at least one gold answer is a number, else why the row cannot be graded.
+
+    >>> usable(["72"]), usable([]), usable(["many"])
+    (None, 'no_answer', 'answer_not_a_number')
+    """
+    if not any(answer.strip() for answer in answers):
+        return "no_answer"
+    return None if any(number(answer) is not None for answer in answers) else "answer_not_a_number"
+
+
+def distance(prediction: str | None, answers: Sequence[str]) -> float | None:
+    """How far a prediction is from the nearest gold answer, both rounded to 2 decimals; None where either is no number.
+
+    >>> distance("25.0", ["57"]), distance(None, ["57"])
+    (32.0, None)
+    """
+    value = None if prediction is None else number(prediction)
+    golds = [gold for gold in map(number, answers) if gold is not None]
+    if value is None or not golds:
+        return None
+    return min(abs(round(value, 2) - round(gold, 2)) for gold in golds)
+
+
+# With one of these, a formula of a single number still computes something: sqrt(16), 5!
+_computes = re.compile(r"sqrt|exp|log|ln|fact|[!\u00b2\u00b3]|\bpi\b", re.IGNORECASE).search
+
+
+def leaks(argument: str, question: str, answers: Sequence[str]) -> bool:
+    """Whether a formula merely carries the answer: it is a single number, or holds a gold answer that was not given.
+
+    A literal that equals a number of the question, however that is written there, was given. Signs do not count.
+
+    >>> leaks("72", "How many?", ["72"]), leaks("70+2", "How many?", ["72"]), leaks("72+0", "How many?", ["72"])
+    (True, False, True)
+    >>> leaks("12*1", "He has a dozen. How many?", ["12"])
+    False
+    """
+    literals = unsigned_numbers(argument.replace("_", ""))
+    if len(literals) == 1 and not _computes(argument):
+        return True
+    if "%" in argument:
+        literals += [literal / 100 for literal in literals]
+    golds = {round(abs(gold), 2) for gold in map(number, answers) if gold is not None}
+    carried = {literal for literal in literals if round(literal, 2) in golds}
+    return bool(carried) and not carried <= numbers_in(question)
+
+
+def render(row: Mapping[str, Any]) -> str:
+    """The input text of a row of the questions table: its question, after its context if it has one.
+
+    >>> render({"question": "How many?", "context": ""})
+    'How many?'
+    """
+    return f"{row['context']}\n{row['question']}" if row.get("context") else str(row["question"])
+
+
+def _examples(text: str) -> tuple[Example, ...]:
+    """Examples from blocks of lines: the question, then "formula = answer"."""
+    examples = []
+    for block in text.strip().split("\n\n"):
+        *question, last = block.splitlines()
+        formula, _, gold = last.rpartition(" = ")
+        examples.append(Example(" ".join(question), gold, f"calculator({formula})", f"The answer is {gold}."))
+    return tuple(examples)
+
+
+# Written for this project, in the manner of each data set.
+EXAMPLES = {
+    "": _examples("""
+A theatre has 18 rows of 24 seats, and 57 seats are empty tonight.
+How many seats are taken?
+18*24-57 = 375
+
+Three friends share a taxi fare of $41.40 equally.
+How many dollars does each of them pay?
+41.40/3 = 13.8
+
+A tank holds 250 litres and is full. Each morning 35 litres are used, and each evening 20 litres are added.
+How many litres are in the tank after 6 days?
+250-6*(35-20) = 160
+
+A lamp costs $80. In a sale it is 15 percent cheaper.
+What is its price in the sale, in dollars?
+80*(1-15/100) = 68
+"""),
+    "gsm8k": _examples("""
+Marta bakes 9 trays of 16 rolls for the village fair.
+She keeps a quarter of the rolls for her family and sells the others for $1.50 each.
+How much money does she take in?
+9*16*(1-1/4)*1.50 = 162
+
+A courier rides 14 km on Monday. On Tuesday he rides twice as far, and on Wednesday 5 km less than on Tuesday.
+How many kilometres does he ride on the three days together?
+14+14*2+(14*2-5) = 65
+
+Ines saves $35 a month for a bicycle that costs $420. Her uncle pays a third of the price.
+For how many months does Ines have to save?
+(420-420/3)/35 = 8
+
+A printer makes 30 pages a minute. It runs for 12 minutes, stops for paper, and runs for another 8 minutes.
+Every page costs 4 cents. What do all the pages cost, in dollars?
+30*(12+8)*4/100 = 24
+"""),
+    "svamp": _examples("""
+Nadia has 43 stamps and 15 coins. She gave 26 stamps to her cousin.
+How many stamps does she have now?
+43-26 = 17
+
+Each shelf holds 23 books. The library bought 6 new shelves and 4 lamps.
+How many books fit on the new shelves?
+23*6 = 138
+
+There were 52 frogs at the pond. 19 of them hopped away and 8 more frogs came.
+How many frogs are at the pond now?
+52-19+8 = 41
+
+Omar packed 96 eggs into boxes with 12 eggs in each box.
+How many boxes did he fill?
+96/12 = 8
+"""),
+    "asdiv": _examples("""
+Lina picked 8 pears and Tom picked 13 pears.
+How many pears did they pick in all?
+8+13 = 21
+
+A ribbon is 7.2 meters long. It is cut into 6 equal pieces.
+How long is each piece, in meters?
+7.2/6 = 1.2
+
+A gardener planted 15 rows with 11 tulips in each row.
+How many tulips did he plant?
+15*11 = 165
+
+Mr. Sato had $50. He bought a kettle for $18.75 and a cup for $4.50.
+How much money does he have left?
+50-18.75-4.50 = 26.75
+"""),
+}
+
+MATH = Task(
+    name="math",
+    tool=CALCULATOR,
+    instruction=INSTRUCTION,
+    plain_instruction=PLAIN_INSTRUCTION,
+    teacher_instruction=TEACHER_INSTRUCTION,
+    extract=extract,
+    grade=grade,
+    usable=usable,
+    leaks=leaks,
+    render=render,
+    examples=EXAMPLES,
+    numeric=True,
+    distance=distance,
+)

@@ -1,0 +1,298 @@
+"""The formulas of the calculator in full: how they are written, their precedence, their functions.
+
+`calculator.py` says what is covered. Text goes through `_in_plain_signs`, which rewrites what is only another way to
+write a sign, then through one tokenizer, then through operator precedence with explicit stacks. Not covered: the quick
+path for plain formulas and the bounds of the final value, which stand in `calculator.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable
+
+from toolrlef_data.records import ToolError
+
+__all__ = ["HUGE", "MAX_LENGTH", "Number", "evaluate"]
+
+Number = int | float
+
+MAX_LENGTH = 4000  # characters; a formula of a word problem has less than a hundred
+HUGE = 1.7976931348623157e308
+_MAX_BITS = 8192  # of integers on the way: beyond a float, so that quotients of large ones are exact
+
+_SIGNS = str.maketrans(
+    dict.fromkeys("\u00d7\u00b7\u2217\u22c5\u2219\u2022\u2715\u2716\uff0a\u2a09", "*")
+    | dict.fromkeys("\u00f7\u2044\u2215\uff0f", "/")
+    | dict.fromkeys("\u2212\u2013\u2010\u2011\ufe63\uff0d", "-")
+    | {"\uff0b": "+", "\uff08": "(", "\uff09": ")", "\uff05": "%", "\uff1d": "=", "\u00b2": "^2 ", "\u00b3": "^3 "}
+    | {"\uff0e": ".", "\uff3e": "^", "\u03c0": " pi ", "\u00bd": " .5 ", "\u00bc": " .25 ", "\u00be": " .75 "}
+    | dict.fromkeys("\u200b\u2060\ufeff\u200e\u200f", " ")  # without width; a blank, so that digits are not glued
+)
+_WRITTEN = {"times": "*", "cdot": "*", "div": "/", "divide": "/", "minus": "-"}  # the others are left out
+_written = re.compile(r"\\(times|cdot|div|left|right|[()])(?![a-z])|&(times|divide|minus);").sub
+_frac = re.compile(r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}").sub
+_annotation = re.compile(r"<<[^<>]*=[^<>]*>>").sub
+_mixed = re.compile(r"(?<![\d.,_])(?<![\d.]\s)(\d+)\s+(\d+\s?/\s?\d+)(?![\d.,_])").sub
+_percent_of = re.compile(r"(?:%|\bpercent)\s*of\b").sub
+_percent = re.compile(r"%(?=\s*(?:[+*/^)=,]|$))|(?<!\s)%(?=\s*-\s)").sub
+_math_prefix = re.compile(r"\bmath\.(?=[a-z])", re.IGNORECASE).sub
+_hexadecimal = re.compile(r"(?<![\w.,])0[xob]\w", re.IGNORECASE).search
+_unknown = re.compile(r"\?|_+|[a-z]+", re.IGNORECASE).fullmatch
+_CURRENCY = "$\u20ac\u00a3\u00a5\u20b9\u20a9"
+_tokens = re.compile(
+    rf"""\s*(
+    [{_CURRENCY}]?(?:
+        (?<!\d,)(?!0)(?:\d{{1,3}}(?:[,_]\d{{3}})+|\d{{1,2}}(?:,\d{{2}})+,\d{{3}})(?![,_]?\d)(?:\.\d*)?(?:[eE][-+]?\d+)?
+        | (?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)? )
+    | \*\* | // | [xX](?=\s*[\d.($]) | [^\W\d]\w* | ,\s* | \S
+    )""",
+    re.VERBOSE,
+).findall
+
+
+def evaluate(formula: str) -> Number:
+    """The value of any formula; its sides, where it has several, must agree.
+
+    Raises:
+        ToolError: empty, syntax, unknown_name, domain or too_large.
+        ZeroDivisionError, OverflowError: as Python's arithmetic; the value may still be beyond the range of a float.
+
+    >>> evaluate("2^10 = 1,024")
+    1024
+    """
+    text = formula.strip()
+    if len(text) > MAX_LENGTH:
+        raise ToolError("too_large", f"{len(text)} characters; at most {MAX_LENGTH}")
+    text = _in_plain_signs(text)
+    if "=" not in text:
+        return _value(text)
+    if "==" in text or "!=" in text:
+        raise ToolError("syntax", "a comparison")
+    sides = [side.strip() for side in text.split("=")]
+    if len(sides) > 1 and (not sides[-1] or _unknown(sides[-1])):
+        sides.pop()
+    if len(sides) > 1 and (not sides[0] or _unknown(sides[0])):
+        sides.pop(0)
+    value, *others = map(_value, sides)
+    for other in others:
+        if not (math.isclose(value, other, rel_tol=1e-9) or round(value, 2) == round(other, 2)):
+            raise ToolError("syntax", "the sides of the equation differ")
+    return value
+
+
+def _in_plain_signs(text: str) -> str:
+    if not text.isascii():
+        text = text.translate(_SIGNS)
+    if "\\" in text or "&" in text:
+        text = _written(lambda found: _WRITTEN.get(found[1] or found[2], ""), _frac(r"((\1)/(\2))", text))
+    if "<<" in text:
+        text = _annotation("", text).strip() or text.strip("<>")
+    if text[:1] == "$" == text[-1:]:
+        text = text[1:-1]
+    if "%" in text or "percent" in text:
+        text = _percent(" percent ", _percent_of(" percent *", text))
+    if _hexadecimal(text):
+        raise ToolError("syntax", "a hexadecimal, octal or binary number")
+    return _math_prefix("", _mixed(r"(\1+\2)", text))
+
+
+def _power(base: Number, exponent: Number) -> Number:
+    if isinstance(base, int) and isinstance(exponent, int) and max(0, abs(base).bit_length() - 1) * exponent > 1024:
+        raise OverflowError
+    value: Number | complex = base**exponent
+    if isinstance(value, complex):
+        raise ToolError("domain", "a fractional power of a negative number")
+    return value
+
+
+def _round(value: Number, digits: Number = 0, /) -> Number:
+    if digits != int(digits) or abs(digits) > 400:
+        raise ToolError("domain", "round takes a whole number of digits, at most 400")
+    return round(value, int(digits)) if digits else round(value)
+
+
+def _whole(value: Number) -> int:
+    if value != int(value):
+        raise ToolError("domain", "a whole number is needed")
+    return int(value)
+
+
+def _factorial(value: Number, /) -> int:
+    if value > 170:
+        raise OverflowError
+    if value < 0:
+        raise ToolError("domain", "the factorial of a negative number")
+    return math.factorial(_whole(value))
+
+
+_FUNCTIONS: dict[str, Callable[..., Number]] = {
+    "abs": abs,
+    "ceil": math.ceil,
+    "exp": math.exp,
+    "factorial": _factorial,
+    "float": lambda value, /: float(value),
+    "floor": math.floor,
+    "fmod": math.fmod,
+    "gcd": lambda *values: math.gcd(*map(_whole, values)),
+    "int": lambda value, /: math.trunc(value),
+    "lcm": lambda *values: math.lcm(*map(_whole, values)),
+    "ln": lambda value, /: math.log(value),
+    "log": math.log,
+    "log10": math.log10,
+    "log2": math.log2,
+    "max": lambda *values: max(values),
+    "min": lambda *values: min(values),
+    "mod": operator.mod,
+    "pow": lambda base, exponent, /: _power(base, exponent),
+    "round": _round,
+    "sqrt": math.sqrt,
+    "sum": lambda *values: sum(values),
+    "trunc": math.trunc,
+}
+_MINUS = "minus"  # of one operand
+_BINARY: dict[str, tuple[int, Callable[[Number, Number], Number]]] = {
+    "+": (1, operator.add),
+    "-": (1, operator.sub),
+    "*": (2, operator.mul),
+    "/": (2, operator.truediv),
+    "//": (2, operator.floordiv),
+    "%": (2, operator.mod),
+    "**": (4, _power),
+    "^": (4, _power),
+}
+_LEVEL = {name: level for name, (level, _) in _BINARY.items()} | {_MINUS: 3, "(": 0}
+
+
+class _Group:
+    """An open parenthesis: of a function, or plain; and how the commas in it were written."""
+
+    __slots__ = ("base", "function", "spaced", "tight")
+
+    def __init__(self, function: str, base: int) -> None:
+        self.function = function
+        self.base = base  # number of values below its arguments
+        self.spaced = self.tight = False
+
+
+def _value(text: str) -> Number:
+    """The value of one side of a formula: operator precedence with two stacks."""
+    todo: list[str] = _tokens(text)[::-1]
+    if not todo:
+        raise ToolError("empty", "the formula is empty")
+    values: list[Number] = []
+    pending: list[str] = []  # operators and "(" that wait for their right side
+    groups: list[_Group] = []
+    complete = False  # whether the symbol before ends an operand
+    while todo:
+        symbol = todo.pop()
+        if not complete:
+            complete = _operand(symbol, todo, values, pending, groups)
+        elif symbol == "%" and todo[-1:] == ["-"] and (pending[-1:] not in ([], ["("]) or todo[-3:-2] == ["percent"]):
+            values[-1] /= 100
+        elif symbol in _BINARY:
+            level = _LEVEL[symbol]
+            _apply(values, pending, level + 1 if level == 4 else level)
+            pending.append(symbol)
+            complete = False
+        elif symbol == ")" and groups:
+            _close(values, pending, groups.pop())
+        elif symbol[0] == "," and groups and groups[-1].function:
+            _apply(values, pending, 1)
+            groups[-1].spaced = groups[-1].spaced or symbol != ","
+            complete = False
+        elif symbol == "percent":
+            values[-1] /= 100
+        elif symbol == "!":
+            values[-1] = _factorial(values[-1])
+        elif symbol in {"x", "X"} and todo and (todo[-1][0].isdecimal() or todo[-1][0] in "(.$"):
+            todo.append("*")
+        elif symbol == "(" or symbol.lower() in {"pi", *_FUNCTIONS}:  # side by side: multiply
+            todo += [symbol, "*"]
+        else:
+            raise _not_understood(symbol)
+    if complete:
+        _apply(values, pending, 1)
+    if not complete or pending:
+        raise ToolError("syntax", "the formula is not complete")
+    return values[0]
+
+
+def _operand(symbol: str, todo: list[str], values: list[Number], pending: list[str], groups: list[_Group]) -> bool:
+    """Take a symbol where an operand is due; says whether it completes one."""
+    if symbol == "(":
+        pending.append("(")
+        groups.append(_Group("", len(values)))
+    elif symbol == "-":
+        pending.append(_MINUS)
+    elif symbol == "+" or (symbol in _CURRENCY and todo and todo[-1] in {"-", "("}):
+        pass
+    elif symbol.lower() == "pi":
+        values.append(math.pi)
+        return True
+    elif symbol.lower() in _FUNCTIONS and todo and todo[-1] == "(":
+        pending.append(todo.pop())
+        groups.append(_Group(symbol.lower(), len(values)))
+    elif "," in symbol[1:] and groups and groups[-1].function:
+        parts = symbol.split(",")
+        if any(part[0] == "0" for part in parts[1:]):
+            raise ToolError("syntax", "a comma that groups digits among commas that separate arguments")
+        groups[-1].tight = True
+        todo += ",".join(reversed(parts)).replace(",", " , ").split()
+    elif symbol[0].isdecimal() or (symbol[0] in "." + _CURRENCY and len(symbol) > 1):
+        values.append(_literal(symbol))
+        return True
+    else:
+        raise _not_understood(symbol)
+    return False
+
+
+def _literal(symbol: str) -> Number:
+    digits = symbol.lstrip(_CURRENCY).replace(",", "").replace("_", "")
+    if digits.isdecimal() and len(digits) < 320:
+        return int(digits)
+    value = float(digits)
+    if value > HUGE:
+        raise OverflowError
+    return value
+
+
+def _apply(values: list[Number], pending: list[str], level: int) -> None:
+    """Apply the pending operators of this level and above, back to the last open parenthesis."""
+    while pending and _LEVEL[pending[-1]] >= level:
+        name = pending.pop()
+        if name is _MINUS:
+            values[-1] = -values[-1]
+            continue
+        right = values.pop()
+        values[-1] = _bounded(_BINARY[name][1](values[-1], right))
+
+
+def _close(values: list[Number], pending: list[str], group: _Group) -> None:
+    """Close a parenthesis: the values above its base are the arguments of its function."""
+    _apply(values, pending, 1)
+    pending.pop()
+    if not group.function:
+        return
+    if group.tight and group.spaced:
+        raise ToolError("syntax", "commas that may group digits among commas that separate arguments")
+    arguments = values[group.base :]
+    try:
+        values[group.base :] = [_bounded(_FUNCTIONS[group.function](*arguments))]
+    except TypeError:
+        raise ToolError("syntax", f"{group.function} does not take {len(arguments)} arguments") from None
+    except ValueError as error:
+        raise ToolError("domain", f"{group.function}: {error}") from None
+
+
+def _bounded(value: Number) -> Number:
+    if value.bit_length() > _MAX_BITS if isinstance(value, int) else not -HUGE <= value <= HUGE:
+        raise OverflowError
+    return value
+
+
+def _not_understood(symbol: str) -> ToolError:
+    if symbol[0].isalpha():
+        return ToolError("unknown_name", f"{symbol[:40]!r} is not a name that the calculator knows")
+    return ToolError("syntax", f"{symbol[:40]!r} does not fit here")
