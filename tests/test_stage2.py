@@ -209,7 +209,7 @@ def test_native_tool_calls_are_rendered_as_our_text() -> None:
     def script(request: Request) -> str | Reply:
         Schemas.seen.append(request.tools)
         number = int(request.messages[-1].content[9])
-        return [native, hermes, other][number]
+        return (native, hermes, other)[number]
 
     done = respond(stage1(3), [Responder("model", quiet(script), protocol="tools")])
     assert [row["model"]["text"] for row in done] == ["calculator(3*19)", "calculator(3*19)", ""]

@@ -18,7 +18,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 __all__ = [
     "FINAL_ERRORS",
@@ -124,16 +124,14 @@ class ToolError(Exception):
         super().__init__(f"{kind}: {detail}")
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(NamedTuple):
     """A complete tool call: the tool's name and the text between its parentheses."""
 
     tool: str
     argument: str
 
 
-@dataclass(frozen=True, slots=True)
-class ToolResult:
+class ToolResult(NamedTuple):
     """What executing a call gave: a value, or an error kind of `TOOL_ERRORS` with a detail."""
 
     value: ToolValue | None = None
@@ -160,8 +158,7 @@ class Reply:
     completion_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
+class Score(NamedTuple):
     """A responder's score in one row, and the state it was given for: gold, trusted, correct, wrong or missing."""
 
     name: str

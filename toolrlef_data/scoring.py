@@ -47,30 +47,30 @@ def trice(
     _check(missing, ("zero", "wrong"), "missing")
     _check(ties, ("order", "share"), "ties")
     gold_tool = _gold(candidates)["uses_tool"]
-    scores: dict[int, Score] = {}
+    scores: list[Score] = []
     wrong: list[tuple[float, int]] = []
-    first = 1
+    level = 1
     for i, candidate in enumerate(candidates):
         name, same = candidate["name"], candidate["uses_tool"] == gold_tool
         if name == "gold":
-            scores[i] = Score(name, levels[0], "gold")
+            scores.append(Score(name, levels[0], "gold"))
         elif name in trusted:
-            scores[i] = Score(name, levels[0 if same else 1], "trusted")
+            scores.append(Score(name, levels[0 if same else 1], "trusted"))
         elif candidate["correct"]:
-            scores[i] = Score(name, levels[0 if same else 1], "correct")
-            first = first if same else 2
+            scores.append(Score(name, levels[0 if same else 1], "correct"))
+            level = level if same else 2
         elif candidate["prediction"] is None and missing == "zero":
-            scores[i] = Score(name, levels[-1], "missing")
+            scores.append(Score(name, levels[-1], "missing"))
         else:
-            distance = candidate.get("distance")
+            distance = candidate["distance"]
             wrong.append((float("inf") if distance is None else distance, i))
-    wrong.sort(key=lambda pair: pair[0])  # stable: ties stay in responder order
-    level = first
+            scores.append(Score(name, levels[-1], "wrong"))  # its level is known when all distances are
+    wrong.sort()  # by distance; ties stay in responder order
     for place, (distance, i) in enumerate(wrong):
         if numeric and place and not (ties == "share" and distance == wrong[place - 1][0]):
             level += 1
-        scores[i] = Score(candidates[i]["name"], levels[min(level, len(levels) - 1)], "wrong")
-    return [scores[i] for i in range(len(candidates))]
+        scores[i] = scores[i]._replace(score=levels[min(level, len(levels) - 1)])
+    return scores
 
 
 def paper(

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.calls import count_calls, names_call, parse_call
+from toolrlef_data.calls import calls_in, names_call
 from toolrlef_data.columns import RESPONSE, STAGE1, STAGE2, responders_of
 from toolrlef_data.records import OWN_FAULTS, Drop, InputError, Score, UnknownName
 from toolrlef_data.scoring import RULES
@@ -29,6 +29,7 @@ D = TypeVar("D", bound="Dataset | DatasetDict")
 Rule = Callable[..., list[Score]]
 
 EXECUTED = ("n_calls", "tool", "argument", "tool_output", "tool_error", "predictions", "correct")
+NO_OUTCOME: tuple[Any, ...] = (None, None, None, None, None, [], None)
 
 
 def build_stage2(
@@ -123,35 +124,33 @@ def _executed(columns: Mapping[str, list[Any]], settings: Executing) -> dict[str
     answers = [a[:1] for a in columns["answers"]] if settings.compat else columns["answers"]
     filled: dict[str, list[Any]] = {}
     for name in settings.names:
-        texts, errors = columns[f"{name}.text"], columns[f"{name}.error"]
         outcomes = [
-            _outcome(text, error, task, gold, settings.compat)
-            for text, error, task, gold in zip(texts, errors, tasks, answers, strict=True)
+            NO_OUTCOME if error is not None or text is None else _outcome(text, task, gold, settings.compat)
+            for text, error, task, gold in zip(
+                columns[f"{name}.text"], columns[f"{name}.error"], tasks, answers, strict=True
+            )
         ]
         for field, values in zip(EXECUTED, zip(*outcomes, strict=True), strict=True):
             filled[f"{name}.{field}"] = list(values)
     return filled
 
 
-def _outcome(text: str | None, error: str | None, task: Task, answers: Sequence[str], compat: bool) -> tuple[Any, ...]:
+def _outcome(text: str, task: Task, answers: Sequence[str], compat: bool) -> tuple[Any, ...]:
     """One response's fields, in the order of EXECUTED."""
-    if error is not None or text is None:
-        return None, None, None, None, None, [], None
     tool = task.tool
-    call = parse_call(text, (tool.name,))
-    if call is not None:
-        result = tool.run(call.argument)
-        calls = count_calls(text, (tool.name,))
-        if result.error is not None:
-            correct = False if result.error in OWN_FAULTS else None
-            return calls, tool.name, call.argument, None, result.error, [], correct
-        output = str(result.value)
-        return calls, tool.name, call.argument, output, None, [output], task.grade(output, answers)
-    if names_call(text, (tool.name,)) or (compat and tool.name in text):
-        return 0, tool.name, None, None, "incomplete_call", [], False
+    name = tool.name
+    calls = calls_in(text, name)
+    if calls:
+        argument = calls[0].argument
+        value, error, _ = tool.run(argument)
+        if error is not None:
+            return len(calls), name, argument, None, error, [], False if error in OWN_FAULTS else None
+        output = str(value)
+        return len(calls), name, argument, output, None, [output], task.grade(output, answers)
+    if ("(" in text and names_call(text, name)) or (compat and name in text):
+        return 0, name, None, None, "incomplete_call", [], False
     prediction = task.extract(text)
-    predictions = [] if prediction is None else [prediction]
-    return 0, None, None, None, None, predictions, task.grade(prediction, answers)
+    return 0, None, None, None, None, [] if prediction is None else [prediction], task.grade(prediction, answers)
 
 
 # Scoring --------------------------------------------------------------------------------------------------------------
@@ -188,18 +187,14 @@ def _is_whole(columns: Mapping[str, list[Any]], settings: Scoring) -> list[Drop 
 def _scored(columns: Mapping[str, list[Any]], settings: Scoring) -> dict[str, list[Any]]:
     count = len(columns["id"])
     tasks = [settings.tasks[name] for name in columns["task"]]
-    candidates: list[list[dict[str, Any]]] = [[] for _ in range(count)]
-    for name in settings.names:
-        for row, task, answers, predictions, correct, tool in zip(
-            candidates,
-            tasks,
-            columns["answers"],
-            columns[f"{name}.predictions"],
-            columns[f"{name}.correct"],
-            columns[f"{name}.tool"],
-            strict=True,
-        ):
-            row.append(_candidate(name, task, answers, predictions, correct, tool, settings.compat))
+    read = [[columns[f"{name}.{field}"] for field in ("predictions", "correct", "tool")] for name in settings.names]
+    candidates = [
+        [
+            _candidate(name, task, answers, predictions[i], correct[i], tool[i], settings.compat)
+            for name, (predictions, correct, tool) in zip(settings.names, read, strict=True)
+        ]
+        for i, (task, answers) in enumerate(zip(tasks, columns["answers"], strict=True))
+    ]
     options = dict(settings.options)
     scores = [
         [score.score for score in settings.rule(row, numeric=task.numeric, trusted=settings.trusted, **options)]
@@ -234,17 +229,21 @@ def _candidate(
     compat: bool,
 ) -> dict[str, Any]:
     prediction = predictions[0] if predictions else None
-    distance = None
-    if task.numeric and task.distance is not None and not correct:
-        distance = task.distance("0" if prediction is None and compat else prediction, answers)
-    answer = f"{round(float(prediction), 2)}" if task.numeric and prediction is not None else prediction
+    distance, answer = None, prediction
+    if task.numeric:
+        if compat and prediction is None:
+            answer = "0"  # what the original reads where there is no number
+        if not correct and task.distance is not None:
+            distance = task.distance(answer, answers)
+        if answer is not None:
+            answer = str(round(float(answer), 2))
     return {
         "name": name,
         "prediction": prediction,
         "correct": correct,
         "uses_tool": tool is not None,
         "distance": distance,
-        "answer": "0.0" if compat and task.numeric and prediction is None else answer,
+        "answer": answer,
     }
 
 
