@@ -132,7 +132,9 @@ def test_the_card_and_the_provenance_are_computed_from_the_data(tables: dict[str
     front, body = (out / "README.md").read_text().split("---\n")[1:3]
     metadata = yaml.safe_load(front)
     assert [c["config_name"] for c in metadata["configs"]] == ["math-stage1", "math-stage2", "math-dropped"]
-    assert [i["splits"][0]["num_examples"] for i in metadata["dataset_info"]][:2] == [len(t) for t in tables["math"].values()]
+    assert [i["splits"][0]["num_examples"] for i in metadata["dataset_info"]][:2] == [
+        len(t) for t in tables["math"].values()
+    ]
     assert (metadata["license"], metadata["pretty_name"]) == ("apache-2.0", "Small sums")
     assert "Version 1.2.3" in body
     assert "| gold |" in body
@@ -155,7 +157,9 @@ def test_a_table_whose_trail_ends_is_published_and_says_so(
     assert "the trail ends here" in caplog.text
     assert "the trail ends here" in (out / "provenance.json").read_text()
     assert "is not known" in (out / "README.md").read_text()
-    given = Dataset.from_list([{"id": "9", "task": "math", "dataset": "sample", "stage": "mine", "reason": "too long", "detail": ""}])
+    given = Dataset.from_list(
+        [{"id": "9", "task": "math", "dataset": "sample", "stage": "mine", "reason": "too long", "detail": ""}]
+    )
     out = publish(mixed, tmp_path / "data", version="1.0.0", dropped=given, provenance={"shuffled": "seed 1"})
     assert load_dataset(str(out), "math-dropped", split="train")["reason"][:] == ["too long"]
     assert json.loads((out / "provenance.json").read_text())["shuffled"] == "seed 1"
