@@ -15,8 +15,8 @@ import pytest
 from toolrlef_data.calls import parse_call
 from toolrlef_data.records import OWN_FAULTS, ToolError
 from toolrlef_data.tools import TOOLS
+from toolrlef_data.tools.arithmetic import evaluate
 from toolrlef_data.tools.calculator import CALCULATOR, MAX_LENGTH, calculate
-from toolrlef_data.tools.formulas import evaluate
 
 HOSTILE = Path(__file__).parents[2] / "shared" / "hostile" / "calculator.jsonl"
 MEGABYTES = 1 << 20

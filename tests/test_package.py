@@ -109,8 +109,9 @@ def test_every_module_has_tests() -> None:
     served_by = {
         "card": "publish", "columns": "stage1", "records": "transform", "fingerprints": "transform", "lineage": "transform",
         "prompts": "stage2", "responding": "stage2", "teaching": "stage1", "cli": "recipe", "formulas": "annotations",
-        "constants": "annotations", "engines.scripted": "asking", "engines.decoding": "local", "engines.weights": "local",
-        "tasks.numbers": "math", "tools.formulas": "calculator",
+        "constants": "annotations", "engines.scripted": "asking", "engines.decoding": "local", "engines.weights": "local", "engines.batching": "local",
+        "engines.models": "local",
+        "tasks.numbers": "math", "tools.arithmetic": "calculator",
     }  # fmt: skip
     for name in MODULES:
         short = name.removeprefix("toolrlef_data.")
@@ -130,7 +131,18 @@ def test_a_wheel_holds_everything_and_works_elsewhere(tmp_path: Path) -> None:
             target.symlink_to((ROOT / name).readlink())
         elif (ROOT / name).exists():
             target.write_bytes((ROOT / name).read_bytes())
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(source)]
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        str(tmp_path),
+        str(source),
+    ]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     site = tmp_path / "site"

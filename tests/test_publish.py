@@ -156,7 +156,12 @@ def test_a_table_whose_trail_ends_is_published_and_says_so(
         out = publish(mixed, tmp_path / "data", version="1.0.0")
     assert "the trail ends here" in caplog.text
     assert "the trail ends here" in (out / "provenance.json").read_text()
-    assert "is not known" in (out / "README.md").read_text()
+    assert "not the whole way here is known" in (out / "README.md").read_text()
+    caplog.clear()
+    shuffled = load_source("sample", split="train").shuffle(seed=1).select(range(40))
+    stage1 = build_stage1(grade(answer(shuffled, scripted(student, progress=False))), ANNOTATIONS)
+    publish({"math": {"stage1": stage1}}, tmp_path / "other", version="1.0.0")
+    assert "the trail ends before the step 'read_replies'" in caplog.text
     given = Dataset.from_list(
         [{"id": "9", "task": "math", "dataset": "sample", "stage": "mine", "reason": "too long", "detail": ""}]
     )
@@ -191,3 +196,14 @@ def test_unknown_layouts_and_no_tables_get_a_clear_error(tables: dict[str, Any],
         publish(tables, tmp_path / "data", version="1.0.0", layout="csv")
     with pytest.raises(InputError, match="at least one table"):
         publish({}, tmp_path / "data", version="1.0.0")
+    with pytest.raises(InputError, match=r"no rows to publish in math-stage2 \(train\)"):
+        publish({"math": {"stage2": tables["math"]["stage2"].select([])}}, tmp_path / "data", version="1.0.0")
+
+
+def test_where_nothing_was_dropped_there_is_no_such_config(tables: dict[str, Any], tmp_path: Path) -> None:
+    kept = set(tables["math"]["stage1"]["id"])
+    questions = load_source("sample", split="train").filter(lambda row: row["id"] in kept)
+    graded = grade(answer(questions, scripted(student, progress=False)))
+    out = publish({"math": {"stage1": build_stage1(graded, ANNOTATIONS)}}, tmp_path / "data", version="1.0.0")
+    assert "No row was left out." in (out / "README.md").read_text()
+    assert load_dataset(str(out), split="train")["id"][:] == [i for i in questions["id"] if i in kept]

@@ -21,6 +21,7 @@ from datasets.utils import tqdm
 from toolrlef_data.columns import RESPONSE
 from toolrlef_data.engines import ENGINES, EngineSpec, Request
 from toolrlef_data.fingerprints import canonical, digest
+from toolrlef_data.lineage import as_arrow
 from toolrlef_data.prompts import row_seed
 from toolrlef_data.records import RETRYABLE_ERRORS, InputError, Reply, TooManyFailures
 from toolrlef_data.replies import ReplyStore, open_store, reply_key, store_path
@@ -158,7 +159,7 @@ def _ask_missing(data: Dataset, asking: Asking) -> str:
 
 def _missing(data: Dataset, asking: Asking, store: ReplyStore, tally: Tally) -> Iterator[tuple[str, Request]]:
     """Requests without a stored reply, each once; looked up as they are pulled, so memory stays constant."""
-    for table in data.with_format("arrow").iter(256):
+    for table in as_arrow(data).iter(256):
         columns = {name: table.column(name).to_pylist() for name in asking.reads}
         requests = [pair for row in _rows(columns, asking) for pair in _requests(row, asking)]
         asked = set(tally.under_way)  # before the look-up: what is answered from here on is not in `found`

@@ -37,7 +37,8 @@ _KEYWORDS = frozenset(
 )
 
 _parentheses = re.compile(r"\(+|\)+").finditer
-_needs_care = re.compile(r"""[()"'=`{\u201c\u2018]""").search
+# An argument that is taken as it is: nothing that wraps it, and parentheses of one level.
+_simple = re.compile(r"""[^()"'=`{\u201c\u2018]*(?:\([^()"'=`{\u201c\u2018]*\)[^()"'=`{\u201c\u2018]*)*""").fullmatch
 _rest_of_line = re.compile(r"[ \t.`*]*(?:$|[\r\n])").match
 # A quoted first argument, up to what closes the call or to a second argument: a parenthesis in quotes is text.
 _quoted = re.compile(
@@ -89,7 +90,7 @@ def calls_in(text: str, tools: Iterable[str | Tool]) -> list[ToolCall]:
     """
     names = _names(_key(tools))
     head, _, rest = text.partition("(")
-    if rest.endswith(")") and head in names.parameters and not _needs_care(rest, 0, len(rest) - 1):
+    if rest.endswith(")") and head in names.parameters and _simple(rest, 0, len(rest) - 1):
         argument = rest[:-1].strip()  # the common case: the response is one simple call
         return [ToolCall(head, argument)] if argument else []
     return list(_calls(text, names))

@@ -45,7 +45,8 @@ def write_card(folder: Path, splits: Splits, provenance: Mapping[str, Any], card
     DatasetInfosDict(infos).to_dataset_card_data(metadata)
     MetadataConfigs({config: _data_files(config, splits) for config in splits}).to_dataset_card_data(metadata)
     for name in ("configs", "dataset_info"):  # datasets sorts them; the default one belongs first
-        metadata[name] = sorted(metadata[name], key=lambda own: list(splits).index(own["config_name"]))
+        told = metadata[name] if isinstance(metadata[name], list) else [metadata[name]]
+        metadata[name] = sorted(told, key=lambda own: list(splits).index(own["config_name"]))
     template = _templates().get_template("tool_use.md.jinja")
     body = template.render(
         title=title,
@@ -54,7 +55,7 @@ def write_card(folder: Path, splits: Splits, provenance: Mapping[str, Any], card
         examples={config: _example(named) for config, named in splits.items()},
         stages=list(provenance["stages"].values()),
         trail_ends=[
-            c for c, named in provenance["configs"].items() if any(s["trail"] != "known" for s in named.values())
+            c for c, named in provenance["configs"].items() if any("trail ends" in s["trail"] for s in named.values())
         ],
         engines=_engines(provenance),
         scores=score_table(splits),

@@ -38,7 +38,7 @@ def run(
 def _show(done: object) -> None:
     """Print what a run made: rows, right and wrong, coverage, scores by responder, what was dropped, how to load it."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from toolrlef_data.card import dropped_counts, score_table
     from toolrlef_data.lineage import ledger
@@ -49,21 +49,14 @@ def _show(done: object) -> None:
     outcome = Counter(done.graded["correct"])
     wrong = sum(1 for needs in done.graded["needs_tool"] if needs)
     calls = sum(done.stage1["uses_tool"])
-    rows = Table(title="Rows")
-    for name in ("questions", "right", "wrong", "not graded", "verified calls", "coverage", "stage 1", "stage 2"):
-        rows.add_column(name, justify="right")
-    coverage = f"{100 * calls / wrong:.0f} %" if wrong else "-"
-    counts = (
-        len(done.questions),
-        outcome[True],
-        outcome[False],
-        outcome[None],
-        calls,
-        coverage,
-        len(done.stage1),
-        len(done.stage2),
-    )
-    rows.add_row(*(str(value) for value in counts))
+    rows = Table("", Column("rows", justify="right"), title="Rows")
+    rows.add_row("questions", str(len(done.questions)))
+    for name, grade in (("right without the tool", True), ("wrong without the tool", False), ("not graded", None)):
+        rows.add_row(f"  {name}", str(outcome[grade]))
+    coverage = f" ({100 * calls / wrong:.0f} % of the wrong ones)" if wrong else ""
+    rows.add_row(f"verified calls{coverage}", str(calls))
+    rows.add_row("stage 1", str(len(done.stage1)))
+    rows.add_row("stage 2", str(len(done.stage2)))
     console.print(rows)
     scores = score_table({"stage2": {"train": done.stage2}})
     if scores:

@@ -65,14 +65,14 @@ def render_prompt(
         return f"{instruction}\n\n{shots}Question: {input}\nAnswer:"
     if style not in MARKS:
         raise UnknownName("prompt style", style, STYLES)
-    shots = "".join(_sections(style, instruction, shown) + f"\n{output}\n\n" for shown, output in examples)
+    shots = "".join(_sections(style, instruction, shown) + f"{output}\n\n" for shown, output in examples)
     return HEADER.format(input=", with an input" if input else "") + shots + _sections(style, instruction, input)
 
 
 def _sections(style: str, instruction: str, input: str) -> str:
     first, second, third = MARKS[style]
     middle = f"{second}\n{input}\n\n" if input else ""
-    return f"{first}\n{instruction}\n\n{middle}{third}"
+    return f"{first}\n{instruction}\n\n{middle}{third}\n"
 
 
 def row_seed(row_id: str, seed: int = 0) -> int:

@@ -26,6 +26,7 @@ from toolrlef_data.fingerprints import digest
 from toolrlef_data.lineage import ledger, lineage, settle
 from toolrlef_data.records import InputError, UnknownName
 from toolrlef_data.replies import home_dir
+from toolrlef_data.transform import quiet_bars
 
 __all__ = ["LAYOUTS", "publish"]
 
@@ -73,8 +74,10 @@ def publish(
     splits = {f"{task}-{name}": _splits(table) for task, named in tables.items() for name, table in named.items()}
     if not splits or any(not table for table in splits.values()):
         raise InputError("publish needs at least one table, and every table at least one split")
+    if empty := [f"{c} ({s})" for c, named in splits.items() for s, data in named.items() if not len(data)]:
+        raise InputError(f"no rows to publish in {', '.join(empty)}: `lineage.ledger` says why each row left")
     out = Path(out)
-    with _replaced(out) as folder:
+    with _replaced(out) as folder, quiet_bars():
         LAYOUTS[layout](folder, tables, splits, version, dropped, dict(provenance or {}), dict(card or {}))
     return out
 
@@ -126,7 +129,9 @@ def _write_hub(
     provenance |= _provenance(splits, trails, version)
     for task in tables:
         own = [data for name in tables[task] for data in splits[f"{task}-{name}"].values()]
-        splits[f"{task}-dropped"] = {"train": dropped if dropped is not None else ledger(own)}
+        left = dropped if dropped is not None else ledger(own)
+        if len(left):  # load_dataset cannot read a split without rows
+            splits[f"{task}-dropped"] = {"train": left}
     for config, named in splits.items():
         for split, data in named.items():
             _write_parquet(data, folder / config, split)
@@ -158,21 +163,32 @@ def _provenance(
                     name: _told(record[name])
                     for name in ("step", "inputs", "rows_in", "rows_out", "dropped", "settings")
                 }
+            told = _trail_of(trail)
             configs.setdefault(config, {})[split] = {
                 "rows": len(splits[config][split]),
                 "fingerprint": settle(splits[config][split])._fingerprint,
-                "trail": "known" if trail else TRAIL_ENDS,
+                "trail": told,
             }
-            if not trail:
-                log.warning("%s (%s): %s", config, split, TRAIL_ENDS)
+            if told != KNOWN:
+                log.warning("%s (%s): %s", config, split, told)
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {"version": version, "configs": configs, "stages": stages, "packages": versions}
 
 
-TRAIL_ENDS = (
-    "the trail ends here: this table is not the output of a stage (it was shuffled, selected or made elsewhere); "
-    "pass dropped= and provenance= to say what is known of it"
-)
+KNOWN = "known from its source on"
+
+
+def _trail_of(trail: list[dict[str, Any]]) -> str:
+    """Whether the records of a table lead back to where its rows began."""
+    known = {record["fingerprint"] for record in trail}
+    ends = [record["step"] for record in trail if not known.issuperset(record["inputs"])]
+    if trail and not ends:
+        return KNOWN
+    where = f"before the step {ends[0]!r}" if ends else "here"
+    return (
+        f"the trail ends {where}: that table is not the output of a stage (it was shuffled, selected or made elsewhere)"
+        "; pass dropped= and provenance= to say what is known of it"
+    )
 
 
 def _told(value: Any) -> Any:

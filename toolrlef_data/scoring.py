@@ -69,7 +69,7 @@ def trice(
     for place, (distance, i) in enumerate(wrong):
         if numeric and place and not (ties == "share" and distance == wrong[place - 1][0]):
             level += 1
-        scores[i] = scores[i]._replace(score=levels[min(level, len(levels) - 1)])
+        scores[i] = Score(candidates[i]["name"], levels[min(level, len(levels) - 1)], "wrong")
     return scores
 
 

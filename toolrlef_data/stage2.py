@@ -10,6 +10,7 @@ its prediction is graded, and a rule (`scoring.RULES`) turns one row's outcomes 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -236,7 +237,7 @@ def _candidate(
         if not correct and task.distance is not None:
             distance = task.distance(answer, answers)
         if answer is not None:
-            answer = str(round(float(answer), 2))
+            answer = _rounded(answer)
     return {
         "name": name,
         "prediction": prediction,
@@ -245,6 +246,12 @@ def _candidate(
         "distance": distance,
         "answer": answer,
     }
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _rounded(prediction: str) -> str:
+    """A number as the original writes it: a float of at most two decimals ("57.0")."""
+    return str(round(float(prediction), 2))
 
 
 def _responders(data: Dataset | DatasetDict) -> list[str]:

@@ -8,12 +8,14 @@ DatasetDict, and leaves a record behind (`lineage`).
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import gc
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,6 +24,7 @@ from datasets import Dataset, DatasetDict, Features, concatenate_datasets
 from toolrlef_data.columns import DROPPED
 from toolrlef_data.fingerprints import canonical, code_digest, digest
 from toolrlef_data.lineage import (
+    as_arrow,
     clear_when_full,
     facts_of,
     files_of,
@@ -34,10 +37,11 @@ from toolrlef_data.lineage import (
 )
 from toolrlef_data.records import Drop, InputError, LedgerError, MissingColumns
 
-__all__ = ["apply", "join", "keep", "require", "stack"]
+__all__ = ["apply", "join", "keep", "quiet_bars", "require", "stack"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Step = Callable[[Any, Any], Any]
+BAR_FROM = 20_000  # rows
 
 
 def apply(
@@ -178,6 +182,18 @@ def _concatenated(parts: Sequence[D], name: str, axis: int) -> D:
     return result
 
 
+@contextlib.contextmanager
+def quiet_bars(quiet: bool = True) -> Iterator[None]:
+    """No progress bars of `datasets` meanwhile; those of a stage that is done in a moment only hide the others."""
+    if quiet := quiet and not datasets.are_progress_bars_disabled():
+        datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if quiet:
+            datasets.enable_progress_bars()
+
+
 def require(data: Dataset, columns: Sequence[str], name: str) -> None:
     """Raise `MissingColumns` where a table lacks some of the columns, naming them and what was found."""
     roots = dict.fromkeys(_place(column, data.column_names)[0] for column in columns)
@@ -282,7 +298,7 @@ def _dropped(data: Dataset, judged: Callable[[pa.Table], list[Drop | None]], sta
     identity = [column for column in ("id", "task", "dataset") if column in data.column_names]
     with unbroken_write(folder) as temporary:
         with open(temporary, "wb") as file, pa.ipc.new_stream(file, DROPPED.arrow_schema) as writer:
-            for table in data.with_format("arrow").iter(1000):
+            for table in as_arrow(data).iter(1000):
                 verdicts = judged(table)
                 where = [i for i, verdict in enumerate(verdicts) if verdict is not None]
                 if not where:
@@ -324,8 +340,8 @@ def _map(data: Dataset, function: Any, features: Features, key: str, what: str, 
             os.replace(temporary, path)
         result = Dataset.from_file(str(path), split=data.split)
     else:
-        with clear_when_full(folder):
-            result = data.with_format("arrow").map(
+        with clear_when_full(folder), quiet_bars(len(data) < BAR_FROM):
+            result = as_arrow(data).map(
                 function,
                 batched=True,
                 remove_columns=data.column_names,
@@ -345,7 +361,7 @@ def _check_ids(data: Dataset) -> None:
     record = read_record(data._fingerprint)
     if record is not None and record["inputs"]:
         return
-    ids = data.select_columns("id").with_format("arrow")
+    ids = as_arrow(data, ["id"])
     hashes = np.empty(len(data), np.int64)  # eight bytes a row, so that a million rows fit anywhere
     done = 0
     for batch in ids.iter(10000):
@@ -366,7 +382,8 @@ def _check_ids(data: Dataset) -> None:
 
 
 def _renamed(data: Dataset, key: str) -> Dataset:
-    same = data.with_format(None)
+    same = copy.copy(data)
+    same.reset_format()
     same._fingerprint = key
     return same
 

@@ -50,6 +50,8 @@ def grade(prediction: str | None, answers: Sequence[str]) -> bool | None:
     """
     if prediction is None:
         return False
+    if prediction in answers and prediction.isdecimal():
+        return True
     value = number(prediction)
     comparable = False
     for answer in answers:
@@ -59,7 +61,7 @@ def grade(prediction: str | None, answers: Sequence[str]) -> bool | None:
             continue
         comparable = True
         # rounding moves either by at most 0.005, so most pairs are decided without it
-        if value is not None and -0.02 < value - gold < 0.02 and round(value, 2) == round(gold, 2):
+        if value is not None and -0.02 < value - gold < 0.02 and (value == gold or round(value, 2) == round(gold, 2)):
             return True
     return False if comparable else None
 
