@@ -45,7 +45,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> EngineSpec:
 
 @pytest.fixture(autouse=True)
 def own_adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(training, "cache_root", lambda: tmp_path / "cache")
+    monkeypatch.setattr(training, "home_dir", lambda: tmp_path / "cache")
     return tmp_path / "cache" / "adapters"
 
 

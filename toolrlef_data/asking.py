@@ -62,6 +62,7 @@ def ask(
     adds: Mapping[str, Any],
     removes: Sequence[str] = (),
     samples: int = 1,
+    label: str = "",
     num_proc: int | None = None,
 ) -> D:
     """Ask a model about the rows of a table, and add the columns made from its replies.
@@ -74,6 +75,7 @@ def ask(
         reads: columns that render and finish see; `id` is always among them.
         adds: name -> feature of the new columns.
         samples: replies a row; more than one needs a temperature.
+        label: who is asked, for the progress bar; default: the model's name.
 
     Raises:
         TooManyFailures: more than `spec.max_failed` of the requests failed; every reply so far is stored.
@@ -95,7 +97,7 @@ def ask(
         adds=adds,
         removes=removes,
         batched=True,
-        prepare=lambda split: _ask_missing(split, asking),
+        prepare=lambda split: _ask_missing(split, asking, label or Path(spec.model).name),
         num_proc=num_proc,
     )
 
@@ -134,12 +136,12 @@ def _requests(row: Row, asking: Asking) -> list[tuple[str, Request]]:
     return requests
 
 
-def _ask_missing(data: Dataset, asking: Asking) -> str:
+def _ask_missing(data: Dataset, asking: Asking, label: str) -> str:
     """First pass: stream what the store lacks through the engine; returns a salt where replies may come later."""
     store = open_store(Path(asking.store))
     total = len(data) * asking.samples
     failed: dict[str, str] = {}
-    with tqdm(total=total, desc=f"Ask {Path(asking.spec.model).name}", disable=not asking.spec.progress) as bar:
+    with tqdm(total=total, desc=f"Ask {label}", disable=not asking.spec.progress) as bar:
         tally = Tally(bar)
         missing = _missing(data, asking, store, tally)
         first = next(missing, None)

@@ -68,6 +68,7 @@ def respond(stage1: D, responders: Sequence[Responder], *, task: Task | None = N
                 adds=dict.fromkeys(columns, RESPONSE),
                 removes=first.column_names,
                 samples=responder.samples,
+                label=responder.name,
                 num_proc=num_proc,
             )
         )

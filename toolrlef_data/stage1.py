@@ -93,9 +93,17 @@ def answer(
     """
     settings = Prompting(tasks_of(questions, task), style, examples, strip_reasoning)
     adds = {name: ANSWERED[name] for name in ("response", "samples")}
-    reads = list(QUESTION)
     return ask(
-        questions, _question, _answered, settings, student, reads=reads, adds=adds, samples=samples, num_proc=num_proc
+        questions,
+        _question,
+        _answered,
+        settings,
+        student,
+        reads=list(QUESTION),
+        adds=adds,
+        samples=samples,
+        label="student",
+        num_proc=num_proc,
     )
 
 

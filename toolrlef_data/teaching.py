@@ -71,7 +71,17 @@ def propose_calls(
         spec = teacher if attempt == 0 else replace(teacher, temperature=max(teacher.temperature, RETRY_TEMPERATURE))
         spec = replace(spec, seed=teacher.seed + attempt)
         settings = Teaching(tasks, teacher.model, attempt)
-        graded = ask(graded, _teacher_request, _taught, settings, spec, reads=reads, adds=LABELS, num_proc=num_proc)
+        graded = ask(
+            graded,
+            _teacher_request,
+            _taught,
+            settings,
+            spec,
+            reads=reads,
+            adds=LABELS,
+            label="teacher",
+            num_proc=num_proc,
+        )
     return graded
 
 

@@ -19,10 +19,11 @@ from toolrlef_data.engines import EngineSpec
 from toolrlef_data.engines.decoding import last_only
 from toolrlef_data.engines.local import LocalEngine
 from toolrlef_data.engines.models import LoadedModel, load_model, resolve_dtype
-from toolrlef_data.engines.weights import cache_root, quietly
+from toolrlef_data.engines.weights import quietly
 from toolrlef_data.fingerprints import code_digest, digest
 from toolrlef_data.prompts import render_prompt
 from toolrlef_data.records import InputError, MissingColumns
+from toolrlef_data.replies import home_dir
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -76,7 +77,7 @@ def warm_up(
     loop = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
     settings = {**lora, **loop, "max_tokens": max_tokens, "style": style, "options": asdict(base)["options"]}
     identity = LocalEngine(base).identity()
-    folder = cache_root() / "adapters" / digest(_content(stage1), identity, settings, code_digest(warm_up))
+    folder = home_dir() / "adapters" / digest(_content(stage1), identity, settings, code_digest(warm_up))
     if not folder.is_dir():
         from filelock import FileLock
 

@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from toolrlef_data.records import InputError, MissingExtra, ToolrlefError
+from toolrlef_data.replies import home_dir
 
 __all__ = [
     "Weights",
-    "cache_root",
     "convert",
     "file_digest",
     "find_adapter",
@@ -73,13 +73,6 @@ class Weights:
     def loadable(self) -> tuple[str, str | None]:
         """The name and revision that `from_pretrained` takes; a GGUF file is converted at first."""
         return (str(convert(Path(self.place))), None) if self.kind == "gguf" else (self.place, self.commit)
-
-
-def cache_root() -> Path:
-    """`$HF_HOME/toolrlef_data`: converted weights, adapters, digests. All of it can be made again."""
-    import huggingface_hub.constants
-
-    return Path(huggingface_hub.constants.HF_HOME) / "toolrlef_data"
 
 
 def find_weights(model: str, revision: str | None = None) -> Weights:
@@ -156,7 +149,7 @@ def file_digest(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     place = str(path.resolve())
     key = [place, state.st_size, state.st_mtime_ns]
-    note = cache_root() / "digests" / f"{hashlib.sha256(place.encode()).hexdigest()[:32]}.json"
+    note = home_dir() / "digests" / f"{hashlib.sha256(place.encode()).hexdigest()[:32]}.json"
     if note.is_file():
         known = json.loads(note.read_text("utf-8"))
         if known["key"] == key:
@@ -185,7 +178,7 @@ def convert(gguf: Path) -> Path:
     """
     from filelock import FileLock
 
-    target = cache_root() / "converted" / f"{file_digest(gguf)[:32]}-{CONVERSION}"
+    target = home_dir() / "converted" / f"{file_digest(gguf)[:32]}-{CONVERSION}"
     if target.is_dir():
         return target
     if importlib.util.find_spec("gguf") is None:
