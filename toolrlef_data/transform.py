@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import gc
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -18,9 +17,9 @@ from typing import Any, TypeVar
 import datasets
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, Features, concatenate_datasets
 
+from toolrlef_data.batches import Step, judged_rows, kept_rows, place, run_step
 from toolrlef_data.columns import DROPPED
 from toolrlef_data.fingerprints import canonical, code_digest, digest
 from toolrlef_data.lineage import (
@@ -40,7 +39,6 @@ from toolrlef_data.records import Drop, InputError, LedgerError, MissingColumns
 __all__ = ["apply", "join", "keep", "quiet_bars", "require", "stack"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
-Step = Callable[[Any, Any], Any]
 BAR_FROM = 20_000  # rows
 
 
@@ -98,7 +96,7 @@ def apply(
     data = settle(data)
     require(data, reads, name)
     stay = {k: adds.get(k, f) for k, f in data.features.items() if k not in removes}
-    features = Features(stay | {path: f for path, f in adds.items() if not _place(path, data.column_names)[1]})
+    features = Features(stay | {path: f for path, f in adds.items() if not place(path, data.column_names)[1]})
     key = _key(data, step, settings, features)
     if (cached := _load(key, data)) is not None:
         return cached
@@ -107,7 +105,7 @@ def apply(
     if prepare is not None and (salt := prepare(data)):
         key = digest(key, salt)
     run = functools.partial(
-        _run, step=step, settings=settings, reads=tuple(reads), adds=tuple(adds), features=features, batched=batched
+        run_step, step=step, settings=settings, reads=tuple(reads), adds=tuple(adds), features=features, batched=batched
     )
     result = _map(data, run, features, key, f"{name}", num_proc)
     if len(result) != len(data):
@@ -147,10 +145,10 @@ def keep(
     key = _key(data, judge, [settings, stage], data.features)
     if (cached := _load(key, data)) is not None:
         return cached
-    judged = functools.partial(_judged, judge=judge, settings=settings, reads=tuple(reads), batched=batched)
+    judged = functools.partial(judged_rows, judge=judge, settings=settings, reads=tuple(reads), batched=batched)
     out = _dropped(data, judged, stage, key)
     if len(out):
-        kept = _map(data, functools.partial(_kept, judged=judged), data.features, key, f"{stage}: keep", num_proc)
+        kept = _map(data, functools.partial(kept_rows, judged=judged), data.features, key, f"{stage}: keep", num_proc)
     else:
         kept = _renamed(data, key)
     if len(kept) + len(out) != len(data):
@@ -196,7 +194,7 @@ def quiet_bars(quiet: bool = True) -> Iterator[None]:
 
 def require(data: Dataset, columns: Sequence[str], name: str) -> None:
     """Raise `MissingColumns` where a table lacks some of the columns, naming them and what was found."""
-    roots = dict.fromkeys(_place(column, data.column_names)[0] for column in columns)
+    roots = dict.fromkeys(place(column, data.column_names)[0] for column in columns)
     missing = [column for column in roots if column not in data.column_names]
     if missing:
         raise MissingColumns(
@@ -204,92 +202,7 @@ def require(data: Dataset, columns: Sequence[str], name: str) -> None:
         )
 
 
-# Inside the map ------------------------------------------------------------------------------------------------------
-
-
-def _run(
-    table: pa.Table,
-    *,
-    step: Step,
-    settings: Any,
-    reads: Sequence[str],
-    adds: Sequence[str],
-    features: Features,
-    batched: bool,
-) -> pa.Table:
-    columns = {path: _values(table, path) for path in reads}
-    with _no_collector():
-        if batched:
-            new = step(columns, settings)
-        else:
-            rows = [step(row, settings) for row in _rows(columns, table.num_rows)]
-            new = {path: [row[path] for row in rows] for path in adds}
-    schema = features.arrow_schema
-    arrays: dict[str, Any] = {
-        name: table.column(name) for name in table.column_names if name in features and name not in adds
-    }
-    structs: dict[str, dict[str, Any]] = {}
-    for path in adds:
-        column, child = _place(path, table.column_names)
-        if child:
-            structs.setdefault(column, {})[child] = new[path]
-        else:
-            arrays[column] = pa.array(new[path], type=schema.field(column).type)
-    for column, fields in structs.items():
-        arrays[column] = _with_fields(arrays[column], fields, schema.field(column).type)
-    return pa.table([arrays[name] for name in schema.names], schema=schema)
-
-
-@contextlib.contextmanager
-def _no_collector() -> Iterator[None]:
-    """A batch makes thousands of short-lived objects without cycles; looking for cycles took a fifth of its time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
-def _place(path: str, columns: Sequence[str]) -> tuple[str, str]:
-    """("gpt", "text") for the field `text` of the column `gpt`; (path, "") for a column, whose name may hold dots."""
-    column, _, child = path.rpartition(".")
-    return (column, child) if path not in columns and column in columns else (path, "")
-
-
-def _values(table: pa.Table, path: str) -> list[Any]:
-    column, child = _place(path, table.column_names)
-    array = table.column(column)
-    values: list[Any] = (pc.struct_field(array, [child]) if child else array).to_pylist()
-    return values
-
-
-def _with_fields(column: pa.ChunkedArray, fields: Mapping[str, list[Any]], kind: pa.StructType) -> pa.StructArray:
-    """A struct column with some of its fields replaced; the others are not even read."""
-    whole = column.combine_chunks()
-    children = [
-        pa.array(fields[field.name], type=field.type) if field.name in fields else pc.struct_field(whole, [field.name])
-        for field in kind
-    ]
-    return pa.StructArray.from_arrays(children, fields=list(kind))
-
-
-def _rows(columns: Mapping[str, list[Any]], count: int) -> Iterator[dict[str, Any]]:
-    for i in range(count):
-        yield {name: values[i] for name, values in columns.items()}
-
-
-def _judged(table: pa.Table, *, judge: Step, settings: Any, reads: Sequence[str], batched: bool) -> list[Drop | None]:
-    columns = {path: _values(table, path) for path in reads}
-    verdicts: list[Drop | None] = (
-        judge(columns, settings) if batched else [judge(row, settings) for row in _rows(columns, table.num_rows)]
-    )
-    return verdicts
-
-
-def _kept(table: pa.Table, *, judged: Callable[[pa.Table], list[Drop | None]]) -> pa.Table:
-    return table.filter(pa.array([verdict is None for verdict in judged(table)], type=pa.bool_()))
+# The ledger, keys and files ------------------------------------------------------------------------------------------
 
 
 def _dropped(data: Dataset, judged: Callable[[pa.Table], list[Drop | None]], stage: str, key: str) -> Dataset:
@@ -312,9 +225,6 @@ def _dropped(data: Dataset, judged: Callable[[pa.Table], list[Drop | None]], sta
         path = folder / f"{digest(key, 'dropped')}.arrow"
         os.replace(temporary, path)
     return Dataset.from_file(str(path))
-
-
-# Keys, files and records ---------------------------------------------------------------------------------------------
 
 
 def _step_name(step: Any) -> str:
