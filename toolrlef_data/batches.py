@@ -32,7 +32,7 @@ def run_step(
     features: Features,
     batched: bool,
 ) -> pa.Table:
-    """What a map calls for each batch of `apply`: the columns that a step reads, the step, and the table with what it adds."""
+    """What `apply` maps over each batch: the table with what the step adds to it."""
     columns = {path: read_values(table, path) for path in reads}
     with _no_collector():
         if batched:
@@ -99,6 +99,7 @@ def _rows(columns: Mapping[str, list[Any]], count: int) -> Iterator[dict[str, An
 def judged_rows(
     table: pa.Table, *, judge: Step, settings: Any, reads: Sequence[str], batched: bool
 ) -> list[Drop | None]:
+    """What `keep` asks of each batch: for every row None, or why it leaves."""
     columns = {path: read_values(table, path) for path in reads}
     verdicts: list[Drop | None] = (
         judge(columns, settings) if batched else [judge(row, settings) for row in _rows(columns, table.num_rows)]
@@ -107,4 +108,5 @@ def judged_rows(
 
 
 def kept_rows(table: pa.Table, *, judged: Callable[[pa.Table], list[Drop | None]]) -> pa.Table:
+    """What `keep` maps over each batch: the rows that stay."""
     return table.filter(pa.array([verdict is None for verdict in judged(table)], type=pa.bool_()))
