@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -118,16 +118,22 @@ def _uses_tool(splits: Splits) -> dict[str, tuple[int, int]]:
 
 
 def _engines(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every model that was asked, with its settings and the number of stages that asked it."""
+    """Every model that was asked, with its settings and the digests that identify it."""
     found: dict[str, dict[str, Any]] = {}
     for stage in provenance["stages"].values():
         settings = stage["settings"]
         if isinstance(settings, dict) and "spec" in settings:
-            own = found.setdefault(
-                repr((settings["spec"], settings["identity"])), {**settings["spec"], "identity": settings["identity"]}
-            )
-            own["stages"] = own.get("stages", 0) + 1
-    return list(found.values())
+            spec, identity = settings["spec"], settings["identity"]
+            found[repr((spec, identity))] = {**spec, "identity": ", ".join(_digests("", identity))}
+    return [found[key] for key in sorted(found)]
+
+
+def _digests(name: str, value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key in sorted(value):
+            yield from _digests(f"{name} {key}".strip(), value[key])
+    elif isinstance(value, str):
+        yield f"{name} `{value[:16]}`"
 
 
 def _info(folder: Path, config: str, named: Mapping[str, Dataset]) -> DatasetInfo:

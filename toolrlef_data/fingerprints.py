@@ -70,8 +70,10 @@ def canonical(value: Any) -> Any:
     if isinstance(value, (set, frozenset)):
         return sorted((canonical(v) for v in value), key=lambda v: json.dumps(v, sort_keys=True))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [f.name for f in dataclasses.fields(value) if f.name not in NOT_IN_KEY]
-        return {"": _name(type(value)), **{name: canonical(getattr(value, name)) for name in names}}
+        values = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.name not in NOT_IN_KEY}
+        if hasattr(value, "in_key"):  # the class has its own word on what stands for a value
+            values |= value.in_key()
+        return {"": _name(type(value)), **{name: canonical(v) for name, v in values.items()}}
     if isinstance(value, functools.partial):
         return {"partial": canonical(value.func), "args": canonical(value.args), "kwargs": canonical(value.keywords)}
     if isinstance(value, (type, BuiltinFunctionType, MethodDescriptorType)):

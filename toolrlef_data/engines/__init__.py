@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from toolrlef_data.records import Choices, Reply
@@ -69,6 +70,11 @@ class EngineSpec:
     timeout: float = 120.0
     max_failed: float = 0.2
     progress: bool = True
+
+    def in_key(self) -> dict[str, Any]:
+        """What a cache key takes of folders: their names; what is in them is in `Engine.identity`."""
+        places = {"model": self.model, "adapter": self.adapter}
+        return {name: Path(place).name for name, place in places.items() if place and Path(place).is_absolute()}
 
 
 @dataclass(frozen=True, slots=True)
