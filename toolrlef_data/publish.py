@@ -23,7 +23,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 from toolrlef_data.card import write_card
 from toolrlef_data.columns import responders_of
 from toolrlef_data.fingerprints import digest
-from toolrlef_data.lineage import ledger, lineage, settle
+from toolrlef_data.lineage import clear_when_full, ledger, lineage, settle
 from toolrlef_data.records import InputError, UnknownName
 from toolrlef_data.replies import home_dir
 from toolrlef_data.transform import quiet_bars
@@ -77,7 +77,7 @@ def publish(
     if empty := [f"{c} ({s})" for c, named in splits.items() for s, data in named.items() if not len(data)]:
         raise InputError(f"no rows to publish in {', '.join(empty)}: `lineage.ledger` says why each row left")
     out = Path(out)
-    with _replaced(out) as folder, quiet_bars():
+    with clear_when_full(out.parent), _replaced(out) as folder, quiet_bars():
         LAYOUTS[layout](folder, tables, splits, version, dropped, dict(provenance or {}), dict(card or {}))
     return out
 

@@ -171,7 +171,8 @@ def _concatenated(parts: Sequence[D], name: str, axis: int) -> D:
     if isinstance(parts[0], DatasetDict):
         return DatasetDict({split: _concatenated([part[split] for part in parts], name, axis) for split in parts[0]})
     tables = [settle(part) for part in parts]
-    result = concatenate_datasets(tables, axis=axis)
+    with quiet_bars():
+        result = concatenate_datasets(tables, axis=axis)
     result._fingerprint = digest(name, axis, [table._fingerprint for table in tables])
     rows_in = sum(len(table) for table in tables) if axis == 0 else len(tables[0])
     if axis == 0 and "id" in result.column_names:

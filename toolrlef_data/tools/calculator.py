@@ -25,7 +25,6 @@ and nan are errors, as are formulas longer than `MAX_LENGTH` characters and powe
 
 from __future__ import annotations
 
-import functools
 import re
 
 from toolrlef_data.records import ToolError
@@ -67,7 +66,6 @@ def calculate(formula: str) -> int | float:
     raise ToolError("overflow", "the value is beyond the range of a float")
 
 
-@functools.lru_cache(maxsize=1 << 14)  # responders agree more often than not; at most 5 MB
 def _plain(formula: str) -> Number | None:
     """The value of a formula of numbers, + - * / and parentheses; None for every other formula, right or wrong.
 
