@@ -24,6 +24,7 @@ from toolrlef_data.columns import DROPPED, QUESTIONS
 from toolrlef_data.fingerprints import code_digest, digest
 from toolrlef_data.loading_scripts import SOURCES
 from toolrlef_data.records import Drop, InputError, ToolrlefError
+from toolrlef_data.tasks.numbers import number
 
 __all__ = ["Question", "Source", "Tables", "field", "main", "plain_number", "read_json", "read_text", "tables_of"]
 
@@ -188,9 +189,11 @@ def field(raw: Mapping[str, Any], key: str, where: str) -> str:
 def plain_number(text: str) -> str | None:
     """A number without grouping and needless zeros ("2,125" is 2125, "51.0" is 51); None for any other text.
 
-    >>> plain_number("2,125"), plain_number("51.0"), plain_number("-0.50"), plain_number("5/2")
-    ('2125', '51', '-0.5', None)
+    >>> plain_number("2,125"), plain_number("51.0"), plain_number("-0.50"), plain_number("5/2"), plain_number("3,4")
+    ('2125', '51', '-0.5', None, None)
     """
+    if "," in text and number(text) is None:
+        return None  # a list or a decimal comma, no grouping
     digits = text.strip().replace(",", "")
     whole, _, decimals = digits.removeprefix("-").partition(".")
     if not (digits.isascii() and (whole + decimals).isdecimal()):

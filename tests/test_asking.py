@@ -44,7 +44,9 @@ def table(*prompts: str) -> Dataset:
 
 
 def run(data: Dataset, spec: EngineSpec, samples: int = 1) -> list[str]:
-    done = ask(data, question, texts, None, spec, reads=["text"], adds={"reply": Value("string")}, samples=samples)
+    done = ask(
+        data, question, texts, None, spec, reads=["text"], adds={"reply": Value("string")}, samples=samples, name="test"
+    )
     found: list[str] = done["reply"][:]
     return found
 
@@ -101,9 +103,30 @@ def test_too_many_failures_stop_the_run_and_nothing_is_lost() -> None:
     with pytest.raises(TooManyFailures, match=r"3 of 10 requests .* failed \(timeout 3\), more than max_failed=0.2"):
         run(data, engine())
     asked = len(Server.asked)
+    with pytest.raises(TooManyFailures):
+        run(data, replace(engine(), max_failed=0.0))
     Server.down = False
+    asked = len(Server.asked)
     run(data, engine())
     assert Server.asked[asked:] == [f"flaky {i}" for i in range(8)]
+
+
+def test_stored_failures_count_at_every_run() -> None:
+    data = table(*(f"bad {i}" for i in range(6)))
+    for _ in range(4):
+        with pytest.raises(TooManyFailures, match="too_long"):
+            run(data, engine())
+
+
+def test_the_share_is_of_the_requests_that_are_made() -> None:
+    Server.down = True
+    with pytest.raises(TooManyFailures, match="1 of 2 requests"):
+        run(table(*["skip"] * 98, "flaky a", "flaky b"), engine())
+
+
+def test_who_is_no_engine_is_named() -> None:
+    with pytest.raises(InputError, match="expected an EngineSpec, found str"):
+        run(table("a"), "gpt")  # type: ignore[arg-type]
 
 
 def test_a_script_that_runs_out_says_so_and_keeps_what_it_gave() -> None:

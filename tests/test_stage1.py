@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data import ANNOTATIONS, InputError, Reply, answer, build_stage1, grade, propose_calls, scripted
+from toolrlef_data import (
+    ANNOTATIONS,
+    InputError,
+    Reply,
+    Tool,
+    ToolError,
+    answer,
+    build_stage1,
+    grade,
+    propose_calls,
+    scripted,
+)
 from toolrlef_data.columns import ANSWERED, GRADED, LABELLED, QUESTIONS, STAGE1
 from toolrlef_data.engines import EngineSpec, Request
 from toolrlef_data.lineage import ledger
+from toolrlef_data.tasks.math import MATH
+from toolrlef_data.tools.calculator import calculate
 
 ROWS = {
     "easy": ("Mia has 2 pens and gets 3 more. How many pens has she?", "5", "2+3=<<2+3=5>>5\n#### 5"),
@@ -168,11 +183,45 @@ def test_dataset_dicts_go_through() -> None:
     }
 
 
+def test_a_tool_that_was_down_is_executed_again(tmp_path: Path) -> None:
+    up = tmp_path / "up"
+
+    def flaky(argument: str) -> int | float:
+        if not up.exists():
+            raise ToolError("timeout")
+        return calculate(argument)
+
+    task = replace(MATH, tool=Tool("calculator", "", flaky))
+    assert len(build_stage1(graded("hard"), ANNOTATIONS, task=task)) == 0
+    up.touch()
+    assert build_stage1(graded("hard"), ANNOTATIONS, task=task)["output"][:] == ["calculator(17*24)"]
+
+
+def test_rows_without_a_question_or_answer_are_in_the_ledger() -> None:
+    rows = questions("easy", "hard", "bare").to_list()
+    rows[0]["question"], rows[1]["answers"] = None, [None]
+    asked = answer(Dataset.from_list(rows, features=QUESTIONS), quiet(student))
+    assert asked["id"][:] == ["bare"]
+    assert reasons(asked) == {"easy": "no_question", "hard": "no_answer"}
+
+
+def test_columns_of_another_type_are_named() -> None:
+    rows = [{**row, "answers": row["answers"][0]} for row in questions("easy")]
+    with pytest.raises(InputError, match=r"answer needs the column answers as List\(Value\('string'\)\), found Value"):
+        answer(Dataset.from_list(rows), quiet(student))
+    with pytest.raises(InputError, match="answer needs the columns context, solution"):
+        answer(questions("easy").remove_columns(["context", "solution"]), quiet(student))
+    with pytest.raises(InputError, match=r"expected a datasets.Dataset or DatasetDict, found list"):
+        answer([{"id": "1"}], quiet(student))
+
+
 def test_bad_settings_get_a_clear_error() -> None:
     with pytest.raises(InputError, match="threshold must be above 0"):
         grade(answer(questions("easy"), quiet(student)), threshold=0)
     with pytest.raises(InputError, match="found str"):
         build_stage1(graded("hard"), ["gpt"])  # type: ignore[list-item]
+    with pytest.raises(InputError, match="needs a teacher"):
+        build_stage1(graded("hard"), [])
     wrong = questions("easy").map(lambda row: {"task": "maths"})
     with pytest.raises(InputError, match="unknown task 'maths'; choose from: math"):
         answer(wrong, quiet(student))

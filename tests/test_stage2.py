@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +28,7 @@ from toolrlef_data.asking import response_of
 from toolrlef_data.columns import RESPONSE, STAGE1, STAGE2
 from toolrlef_data.engines import EngineSpec, Request
 from toolrlef_data.lineage import ledger
+from toolrlef_data.records import Score
 from toolrlef_data.tasks.math import MATH
 
 
@@ -252,12 +255,64 @@ def test_examples_show_the_tool_to_those_without_an_adapter() -> None:
         (lambda: respond(stage1(), [Responder("a", quiet(["1"]))] * 2), "found twice: a"),
         (lambda: build_stage2(stage1()), "a responder column named gold; found: no responder column"),
         (lambda: build_stage2(candidates("1", "1"), rule="best"), "unknown scoring rule 'best'; choose from: paper, trice"),
+        (lambda: respond(stage1(), Responder("a", quiet(["1"]))), "a list of Responder objects"),  # type: ignore[arg-type]
+        (lambda: respond(respond(stage1(), []), []), "has the columns gold already"),
+        (lambda: score(respond(stage1(), [])), "were not executed: run `execute` first"),
+        (lambda: build_stage2(candidates("1", "1"), sort=1), "unknown option of the rule trice: 'sort'; choose from: levels, missing"),
+        (lambda: build_stage2(candidates("1", "1", a="1"), rule=one_score), "the rule gave 1 scores for 2 responses"),
+        (lambda: build_stage2(candidates("1", "1"), levels=()), "needs at least three levels"),
         (lambda: build_stage2(candidates("1", "1"), trusted=["gpt"]), "unknown trusted responder 'gpt'; choose from: gold"),
     ],
 )  # fmt: skip
 def test_bad_input_gets_a_clear_error(make: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         make()
+
+
+def one_score(candidates: Any, *, numeric: bool, trusted: Sequence[str] = ()) -> list[Score]:
+    return [Score("gold", 20.0, "gold")]
+
+
+def test_a_tool_that_was_down_is_executed_again(tmp_path: Path) -> None:
+    up = tmp_path / "up"
+
+    def flaky(argument: str) -> int:
+        if not up.exists():
+            raise ToolError("http", "503")
+        return 57
+
+    task = replace(MATH, tool=Tool("calculator", "", flaky))
+    data = candidates("calculator(3*19)", "57", a="57")
+    down = build_stage2(data, task=task)
+    assert [row["reason"] for row in ledger([down])] == ["tool_fault:http"]
+    up.touch()
+    assert build_stage2(data, task=task)[0]["scores"] == [20, 15]
+
+
+@pytest.mark.parametrize(("value", "predictions", "error"), [(("9", "57"), ["9", "57"], None), ("57", ["57"], None), (None, [], "crashed"), (float("nan"), [], "crashed"), (True, [], "crashed")])  # fmt: skip
+def test_values_of_a_tool(value: Any, predictions: list[str], error: str | None) -> None:
+    task = replace(MATH, tool=Tool("calculator", "", functools.partial(give, value)))
+    response = execute(candidates("calculator(x)", "57", a="1"), task=task)[0]["gold"]
+    assert (response["predictions"], response["tool_error"]) == (predictions, error)
+    assert response["correct"] is (None if error else True)
+
+
+def give(value: Any, argument: str) -> Any:
+    return value
+
+
+def test_the_parameter_of_a_users_tool_may_be_written() -> None:
+    task = replace(MATH, tool=Tool("rufe", "", len, parameter="wort"))
+    done = execute(
+        candidates("rufe(wort=abc)", "3", a='{"name": "rufe", "arguments": {"wort": "ab", "n": 1}}'), task=task
+    )
+    assert [done[0][name]["predictions"] for name in ("gold", "a")] == [["3"], ["2"]]
+
+
+def test_text_around_a_call_stays_where_tools_are_native() -> None:
+    text = "First calculator(1+2)=3. The answer is 3."
+    done = respond(stage1(), [Responder("model", quiet([text]), protocol="tools")])
+    assert done[0]["model"]["text"] == text
 
 
 def test_another_rule_scores_without_executing_again() -> None:

@@ -62,7 +62,9 @@ def ask(
     adds: Mapping[str, Any],
     removes: Sequence[str] = (),
     samples: int = 1,
+    name: str,
     label: str = "",
+    unfinished: Callable[[Dataset], bool] | None = None,
     num_proc: int | None = None,
 ) -> D:
     """Ask a model about the rows of a table, and add the columns made from its replies.
@@ -75,12 +77,16 @@ def ask(
         reads: columns that render and finish see; `id` is always among them.
         adds: name -> feature of the new columns.
         samples: replies a row; more than one needs a temperature.
+        name: of the stage in the lineage.
+        unfinished: as in `transform.apply`.
         label: who is asked, for the progress bar; default: the model's name.
 
     Raises:
         TooManyFailures: more than `spec.max_failed` of the requests failed; every reply so far is stored.
-        InputError: several samples of a greedy model.
+        InputError: several samples of a greedy model, or no EngineSpec.
     """
+    if not isinstance(spec, EngineSpec):
+        raise InputError(f"{name} asks a model: expected an EngineSpec, found {type(spec).__name__}")
     if samples < 1:
         raise InputError(f"samples must be at least 1, found {samples}")
     if samples > 1 and spec.temperature <= 0:
@@ -97,6 +103,8 @@ def ask(
         adds=adds,
         removes=removes,
         batched=True,
+        name=name,
+        unfinished=unfinished,
         prepare=lambda split: _ask_missing(split, asking, label or Path(spec.model).name),
         num_proc=num_proc,
     )
@@ -140,7 +148,7 @@ def _ask_missing(data: Dataset, asking: Asking, label: str) -> str:
     """First pass: stream what the store lacks through the engine; returns a salt where replies may come later."""
     store = open_store(Path(asking.store))
     total = len(data) * asking.samples
-    failed: dict[str, str] = {}
+    again: list[tuple[str, str]] = []
     with tqdm(total=total, desc=f"Ask {label}", disable=not asking.spec.progress) as bar:
         tally = Tally(bar)
         missing = _missing(data, asking, store, tally)
@@ -150,13 +158,12 @@ def _ask_missing(data: Dataset, asking: Asking, label: str) -> str:
                 for key, reply in engine.generate(_chain(first, missing)):
                     store.put([(key, reply)])
                     tally.arrived(key, reply)
-                    if reply.error:
-                        failed[key] = reply.error
-                    if len(failed) > asking.spec.max_failed * total:
-                        raise TooManyFailures(_failure_message(asking.spec, failed, total))
+                    if reply.error in RETRYABLE_ERRORS:
+                        again.append((key, str(reply.error)))
+                    tally.check(asking.spec, total - tally.not_asked)
         tally.show()
-    again = sorted((key, kind) for key, kind in failed.items() if kind in RETRYABLE_ERRORS)
-    return digest(again) if again else ""
+        tally.check(asking.spec, tally.requests)
+    return digest(sorted(again)) if again else ""
 
 
 def _missing(data: Dataset, asking: Asking, store: ReplyStore, tally: Tally) -> Iterator[tuple[str, Request]]:
@@ -167,11 +174,12 @@ def _missing(data: Dataset, asking: Asking, store: ReplyStore, tally: Tally) -> 
         asked = set(tally.under_way)  # before the look-up: what is answered from here on is not in `found`
         found = store.get([key for key, _ in requests])
         tally.skip(asking.samples * table.num_rows - len(requests))
+        tally.requests += len(requests)
         for key, request in requests:
             if key in tally.under_way:
                 tally.under_way[key] += 1
             elif key in found or key in asked:
-                tally.stored()
+                tally.stored(found.get(key))
             else:
                 asked.add(key)
                 tally.under_way[key] = 1
@@ -184,42 +192,47 @@ def _chain(first: tuple[str, Request], rest: Iterator[tuple[str, Request]]) -> I
 
 
 class Tally:
-    """Counts for the progress bar: done, from the store, failed, tokens a second; and which keys are under way."""
+    """Counts of one stage: for the progress bar, and for the share of failures; and which keys are under way."""
 
     def __init__(self, bar: Any) -> None:
         self.bar = bar
         self.under_way: Counter[str] = Counter()
-        self.from_store = self.failed = self.tokens = 0
+        self.failed: Counter[str] = Counter()
+        self.from_store = self.requests = self.not_asked = self.tokens = 0
 
-    def skip(self, rows: int) -> None:
-        self.bar.update(rows)
+    def skip(self, count: int) -> None:
+        self.not_asked += count
+        self.bar.update(count)
 
-    def stored(self) -> None:
+    def stored(self, reply: Reply | None) -> None:
         self.from_store += 1
+        if reply is not None and reply.error:
+            self.failed[reply.error] += 1
         self.bar.update(1)
 
     def arrived(self, key: str, reply: Reply) -> None:
         # Rows that ask the same are done with it; a row pulled later finds the reply in the store.
         same = self.under_way.pop(key)
         self.from_store += same - 1
-        self.failed += same if reply.error else 0
+        if reply.error:
+            self.failed[reply.error] += same
         self.tokens += reply.completion_tokens or 0
         self.bar.update(same)
         self.show()
 
     def show(self) -> None:
         elapsed = self.bar.format_dict["elapsed"] or 1e-9
-        self.bar.set_postfix(
-            {"stored": self.from_store, "failed": self.failed, "tokens/s": round(self.tokens / elapsed)}, refresh=False
-        )
+        figures = {"stored": self.from_store, "failed": self.failed.total(), "tokens/s": round(self.tokens / elapsed)}
+        self.bar.set_postfix(figures, refresh=False)
 
-
-def _failure_message(spec: EngineSpec, failed: Mapping[str, str], total: int) -> str:
-    kinds = ", ".join(f"{kind} {count}" for kind, count in Counter(failed.values()).most_common())
-    return (
-        f"{len(failed)} of {total} requests to {spec.model!r} failed ({kinds}), more than max_failed={spec.max_failed}"
-        "; every reply is stored: run again to ask only for what is missing"
-    )
+    def check(self, spec: EngineSpec, requests: int) -> None:
+        """Stop where more than `max_failed` of the stage's requests failed, now or in an earlier run."""
+        if self.failed.total() > spec.max_failed * requests:
+            kinds = ", ".join(f"{kind} {count}" for kind, count in self.failed.most_common())
+            raise TooManyFailures(
+                f"{self.failed.total()} of {requests} requests to {spec.model!r} failed ({kinds}), more than "
+                f"max_failed={spec.max_failed}; every reply is stored, and a re-run asks only for what may still come"
+            )
 
 
 # From a reply to a RESPONSE ------------------------------------------------------------------------------------------

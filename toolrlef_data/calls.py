@@ -50,6 +50,9 @@ _keyword = re.compile(r"(\w+)\s*=(?!=)\s*").match
 _string_or_bracket = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{\]}]', re.DOTALL).finditer
 
 
+Tools = str | Tool | Iterable[str | Tool]
+
+
 class _Names(NamedTuple):
     """The patterns for a set of tools: compiled once for each."""
 
@@ -59,12 +62,12 @@ class _Names(NamedTuple):
     parameters: dict[str, str]  # name -> its argument's name, "" where it is not known
 
 
-def parse_call(text: str, tools: Iterable[str | Tool]) -> ToolCall | None:
+def parse_call(text: str, tools: Tools) -> ToolCall | None:
     """The first complete call of any of the tools; None where there is none, also where it was cut off.
 
     Args:
         text: a response.
-        tools: names or `Tool` objects; calls of other tools are text.
+        tools: a name, a `Tool`, or several; calls of other tools are text.
 
     >>> parse_call("It is calculator((12/60)*50).", ["calculator"])
     ToolCall(tool='calculator', argument='(12/60)*50')
@@ -73,7 +76,7 @@ def parse_call(text: str, tools: Iterable[str | Tool]) -> ToolCall | None:
     return next(_calls(text, _names(_key(tools))), None)
 
 
-def count_calls(text: str, tools: Iterable[str | Tool]) -> int:
+def count_calls(text: str, tools: Tools) -> int:
     """How many complete calls of the tools stand in a text; those inside an argument do not count.
 
     >>> count_calls("calculator(2+3) and calculator(4*5), calculator(", ["calculator"])
@@ -82,7 +85,7 @@ def count_calls(text: str, tools: Iterable[str | Tool]) -> int:
     return sum(1 for _ in _calls(text, _names(_key(tools))))
 
 
-def calls_in(text: str, tools: Iterable[str | Tool]) -> list[ToolCall]:
+def calls_in(text: str, tools: Tools) -> list[ToolCall]:
     """All complete calls of the tools in a text, in order; those inside an argument do not count.
 
     >>> [call.argument for call in calls_in("calculator(2+3) and calculator(4*5), calculator(", ["calculator"])]
@@ -96,7 +99,7 @@ def calls_in(text: str, tools: Iterable[str | Tool]) -> list[ToolCall]:
     return list(_calls(text, names))
 
 
-def names_call(text: str, tools: Iterable[str | Tool]) -> str | None:
+def names_call(text: str, tools: Tools) -> str | None:
     """The tool that a response uses: of its first complete call, else of one that was cut off after the parenthesis.
 
     >>> names_call("calculator(48+48/", ["calculator"]), names_call("a calculator", ["calculator"])
@@ -133,9 +136,11 @@ def call_from_json(name: str, arguments_json: str, parameter: str = "argument") 
     return ToolCall(name, argument) if argument else None
 
 
-def _key(tools: Iterable[str | Tool]) -> tuple[str | tuple[str, str], ...]:
+def _key(tools: Tools) -> tuple[str | tuple[str, str], ...]:
     if isinstance(tools, str):
         return (tools,)
+    if isinstance(tools, Tool):
+        return ((tools.name, tools.parameter),)
     return tuple([tool if isinstance(tool, str) else (tool.name, tool.parameter) for tool in tools])
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "as_arrow",
     "clear_when_full",
     "facts_of",
+    "file_digest",
     "files_of",
     "ledger",
     "lineage",
@@ -92,7 +93,7 @@ def settle(data: Dataset) -> Dataset:
         with open(temporary, "wb") as file, pa.ipc.new_stream(file, schema) as writer:
             for batch in as_arrow(data).iter(1000):
                 writer.write_table(batch.cast(schema))
-        name = _file_digest(temporary)
+        name = file_digest(temporary)
         os.replace(temporary, stages_dir() / f"{name}.arrow")
     result = Dataset.from_file(str(stages_dir() / f"{name}.arrow"), split=data.split)
     result._fingerprint = name
@@ -186,7 +187,8 @@ def sweep(folder: Path) -> None:
                 path.unlink()
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """32 hexadecimal digits of a file's content."""
     sha = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

@@ -26,6 +26,7 @@ __all__ = [
     "REPLY_ERRORS",
     "RETRYABLE_ERRORS",
     "TOOL_ERRORS",
+    "TOOL_FAULTS",
     "Choices",
     "Drop",
     "InputError",

@@ -20,7 +20,7 @@ from toolrlef_data.prompts import STYLES, render_prompt
 from toolrlef_data.records import InputError, Reply, UnknownName
 from toolrlef_data.tasks import Task, tasks_of
 from toolrlef_data.tools import tool_schema
-from toolrlef_data.transform import apply, join
+from toolrlef_data.transform import apply, check_features, join
 
 __all__ = ["Responder", "respond"]
 
@@ -43,12 +43,20 @@ def respond(stage1: D, responders: Sequence[Responder], *, task: Task | None = N
     Raises:
         InputError: two responders have one name.
     """
+    if isinstance(responders, Responder) or not all(isinstance(responder, Responder) for responder in responders):
+        raise InputError("respond takes a list of Responder objects")
     names = [responder.name for responder in responders]
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"responders need names of their own; found twice: {', '.join(doubled)}")
     tasks = tasks_of(stage1, task)
     first = stage1 if isinstance(stage1, Dataset) else next(iter(stage1.values()))
-    parts = [apply(stage1, _gold, None, reads=["output"], adds={"gold": RESPONSE}, num_proc=num_proc)]
+    check_features(stage1, STAGE1, "respond")
+    if taken := sorted(set(first.column_names) & {"gold", *names}):
+        raise InputError(
+            f"the table has the columns {', '.join(taken)} already: pass stage 1 and all responders at once"
+        )
+    adds = {"gold": RESPONSE}
+    parts = [apply(stage1, _gold, None, reads=["output"], adds=adds, name="respond: gold", num_proc=num_proc)]
     for responder in responders:
         columns = (
             [responder.name]
@@ -68,6 +76,7 @@ def respond(stage1: D, responders: Sequence[Responder], *, task: Task | None = N
                 adds=dict.fromkeys(columns, RESPONSE),
                 removes=first.column_names,
                 samples=responder.samples,
+                name=f"respond: {responder.name}",
                 label=responder.name,
                 num_proc=num_proc,
             )
@@ -151,7 +160,9 @@ def _response(row: Row, reply: Reply, settings: Responding) -> dict[str, Any]:
         native = [
             call_from_json(name, arguments, tool.parameter) for name, arguments in reply.tool_calls if name == tool.name
         ]
-        call = next((c for c in native if c is not None), None) or parse_call(response["text"], [tool.name])
+        call = next((c for c in native if c is not None), None)
+        if call is None and f"{tool.name}(" not in response["text"]:
+            call = parse_call(response["text"], tool)  # written as JSON
         if call is not None:
             response["text"] = render_call(call)
     return response

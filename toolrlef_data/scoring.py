@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from toolrlef_data.records import InputError, Score
+from toolrlef_data.records import Choices, InputError, Score
 
 __all__ = ["LEVELS", "RULES", "paper", "trice"]
 
@@ -44,6 +44,8 @@ def trice(
     >>> [score.score for score in trice(named, numeric=True)]
     [20.0, 20.0, 10.0, 15.0]
     """
+    if len(levels) < 3:
+        raise InputError(f"the rule 'trice' needs at least three levels, found {len(levels)}")
     _check(missing, ("zero", "wrong"), "missing")
     _check(ties, ("order", "share"), "ties")
     gold_tool = _gold(candidates)["uses_tool"]
@@ -62,7 +64,7 @@ def trice(
         elif candidate["prediction"] is None and missing == "zero":
             scores.append(Score(name, levels[-1], "missing"))
         else:
-            distance = candidate["distance"]
+            distance = candidate.get("distance")
             wrong.append((float("inf") if distance is None else distance, i))
             scores.append(Score(name, levels[-1], "wrong"))  # its level is known when all distances are
     wrong.sort()  # by distance; ties stay in responder order
@@ -123,4 +125,6 @@ def _check(value: str, choices: Sequence[str], what: str) -> None:
         raise InputError(f"unknown {what} {value!r}; choose from: {', '.join(choices)}")
 
 
-RULES: dict[str, Callable[..., list[Score]]] = {"trice": trice, "paper": paper}
+RULES: Choices[Callable[..., list[Score]]] = Choices(
+    "scoring rule", {"trice": "toolrlef_data.scoring:trice", "paper": "toolrlef_data.scoring:paper"}
+)

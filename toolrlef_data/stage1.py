@@ -17,13 +17,13 @@ from datasets import Dataset, DatasetDict
 
 from toolrlef_data.annotations import Annotations
 from toolrlef_data.asking import ask, request_of, response_of
-from toolrlef_data.columns import ANSWERED, GRADED, LABELLED, STAGE1
+from toolrlef_data.columns import ANSWERED, GRADED, LABELLED, QUESTIONS, STAGE1
 from toolrlef_data.engines import EngineSpec, Request
 from toolrlef_data.prompts import render_prompt
 from toolrlef_data.records import Drop, InputError, Reply
 from toolrlef_data.tasks import Task, tasks_of
 from toolrlef_data.teaching import LABELS, Teacher, propose_calls
-from toolrlef_data.transform import apply, keep
+from toolrlef_data.transform import apply, check_features, keep
 
 __all__ = ["answer", "build_stage1", "grade"]
 
@@ -56,6 +56,8 @@ def build_stage1(
     Returns:
         the stage 1 table (`columns.STAGE1`). Rows without a target are in the ledger with their reasons.
     """
+    if isinstance(teacher, (list, tuple)) and not teacher:
+        raise InputError("build_stage1 needs a teacher: ANNOTATIONS, an EngineSpec, or several; found none")
     teachers = [teacher] if isinstance(teacher, (EngineSpec, Annotations)) else list(teacher)
     labelled = propose_calls(graded, teachers[0], attempts=attempts, task=task, num_proc=num_proc)
     for further in teachers[1:]:
@@ -64,7 +66,8 @@ def build_stage1(
     reads = ["needs_tool", "response.error", "answers", "task", *LABELS]
     usable = keep(labelled, _has_target, settings, reads=reads, stage="stage1", num_proc=num_proc)
     reads = [*QUESTION, "needs_tool", "response.text", "tool_call"]
-    return apply(usable, _target, settings, reads=reads, adds=STAGE1, removes=list(LABELLED), num_proc=num_proc)
+    options: dict[str, Any] = {"removes": list(LABELLED), "name": "build_stage1", "num_proc": num_proc}
+    return apply(usable, _target, settings, reads=reads, adds=STAGE1, **options)
 
 
 def answer(
@@ -91,6 +94,8 @@ def answer(
     Returns:
         the table + `response` (the first sample) and `samples` (the others).
     """
+    check_features(questions, QUESTIONS, "answer")
+    questions = keep(questions, _askable, None, reads=["question", "answers"], stage="answer", num_proc=num_proc)
     settings = Prompting(tasks_of(questions, task), style, examples, strip_reasoning)
     adds = {name: ANSWERED[name] for name in ("response", "samples")}
     return ask(
@@ -102,6 +107,7 @@ def answer(
         reads=list(QUESTION),
         adds=adds,
         samples=samples,
+        name="answer",
         label="student",
         num_proc=num_proc,
     )
@@ -140,6 +146,12 @@ class Prompting:
     style: str
     examples: int
     strip_reasoning: bool
+
+
+def _askable(row: Row, settings: None) -> Drop | None:
+    if not (row["question"] or "").strip():
+        return Drop("no_question")
+    return Drop("no_answer", "a gold answer is null") if None in (row["answers"] or [None]) else None
 
 
 def _question(row: Row, settings: Prompting) -> Request:

@@ -11,18 +11,22 @@ its prediction is graded, and a rule (`scoring.RULES`) turns one row's outcomes 
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.calls import calls_in, names_call
 from toolrlef_data.columns import RESPONSE, STAGE1, STAGE2, responders_of
-from toolrlef_data.records import OWN_FAULTS, Drop, InputError, Score, UnknownName
+from toolrlef_data.lineage import as_arrow
+from toolrlef_data.records import OWN_FAULTS, TOOL_FAULTS, Drop, InputError, Score, UnknownName
 from toolrlef_data.scoring import RULES
 from toolrlef_data.tasks import Task, tasks_of
-from toolrlef_data.transform import apply, keep
+from toolrlef_data.transform import apply, keep, step_name
 
 __all__ = ["build_stage2", "execute", "score"]
 
@@ -77,7 +81,27 @@ def execute(candidates: D, *, compat: bool = False, task: Task | None = None, nu
     settings = Executing(tasks_of(candidates, task), tuple(names), compat)
     reads = ["task", "answers", *(f"{name}.{field}" for name in names for field in ("text", "error"))]
     adds = {f"{name}.{field}": RESPONSE[field] for name in names for field in EXECUTED}
-    return apply(candidates, _executed, settings, reads=reads, adds=adds, batched=True, num_proc=num_proc)
+    return apply(
+        candidates,
+        _executed,
+        settings,
+        reads=reads,
+        adds=adds,
+        batched=True,
+        name="execute",
+        unfinished=_has_tool_fault,
+        num_proc=num_proc,
+    )
+
+
+def _has_tool_fault(executed: Dataset) -> bool:
+    """Whether a tool failed by its own fault somewhere; the next run executes again."""
+    faults = pa.array(sorted(TOOL_FAULTS))
+    for table in as_arrow(executed).iter(10_000):
+        for name in responders_of(executed.features):
+            if pc.any(pc.is_in(pc.struct_field(table.column(name), ["tool_error"]), value_set=faults)).as_py():
+                return True
+    return False
 
 
 def score(
@@ -91,21 +115,33 @@ def score(
     **options: Any,
 ) -> D:
     """Score the responses of every question by a rule; arguments as in `build_stage2`, `executed` from `execute`."""
-    if isinstance(rule, str) and rule not in RULES:
-        raise UnknownName("scoring rule", rule, RULES)
     function = RULES[rule] if isinstance(rule, str) else rule
+    known = list(inspect.signature(function).parameters)[1:]
+    if unknown := [name for name in options if name not in known]:
+        raise UnknownName(f"option of the rule {step_name(function)}:", unknown[0], known)
     names = _responders(executed)
     if unknown := sorted(set(trusted) - set(names)):
         raise UnknownName("trusted responder", unknown[0], names)
     if compat and function is RULES["trice"]:
         options = {"missing": "wrong", **options}
     settings = Scoring(tasks_of(executed, task), tuple(names), function, tuple(trusted), tuple(options.items()), compat)
-    reads = ["task", "answers", *(f"{name}.{field}" for name in names for field in ("error", "tool_error"))]
+    judged = ("error", "tool_error", "n_calls")
+    reads = ["task", "answers", *(f"{name}.{field}" for name in names for field in judged)]
     whole = keep(executed, _is_whole, settings, reads=reads, stage="stage2", batched=True, num_proc=num_proc)
     fields = ("text", "tool", "tool_output", "tool_error", "predictions", "correct")
     reads = ["instruction", "input", "id", "task", "dataset", "answers", *(f"{n}.{f}" for n in names for f in fields)]
     removes = [*STAGE1, *names]
-    return apply(whole, _scored, settings, reads=reads, adds=STAGE2, removes=removes, batched=True, num_proc=num_proc)
+    return apply(
+        whole,
+        _scored,
+        settings,
+        reads=reads,
+        adds=STAGE2,
+        removes=removes,
+        batched=True,
+        name="score",
+        num_proc=num_proc,
+    )
 
 
 # Executing ------------------------------------------------------------------------------------------------------------
@@ -140,15 +176,18 @@ def _outcome(text: str, task: Task, answers: Sequence[str], compat: bool) -> tup
     """One response's fields, in the order of EXECUTED."""
     tool = task.tool
     name = tool.name
-    calls = calls_in(text, name)
+    calls = calls_in(text, tool)
     if calls:
         argument = calls[0].argument
         value, error, _ = tool.run(argument)
         if error is not None:
             return len(calls), name, argument, None, error, [], False if error in OWN_FAULTS else None
-        output = str(value)
-        return len(calls), name, argument, output, None, [output], task.grade(output, answers)
-    if ("(" in text and names_call(text, name)) or (compat and name in text):
+        outputs = list(value) if isinstance(value, tuple) else [str(value)]
+        correct = task.grade(outputs[0], answers)
+        if correct is False and not compat:  # one prediction a passage: any may be right
+            correct = any(task.grade(output, answers) for output in outputs[1:])
+        return len(calls), name, argument, "\n\n".join(outputs), None, outputs, correct
+    if ("(" in text and names_call(text, tool)) or (compat and name in text):
         return 0, name, None, None, "incomplete_call", [], False
     prediction = task.extract(text)
     return 0, None, None, None, None, [] if prediction is None else [prediction], task.grade(prediction, answers)
@@ -176,7 +215,9 @@ def _is_whole(columns: Mapping[str, list[Any]], settings: Scoring) -> list[Drop 
         for task, answers in zip(columns["task"], columns["answers"], strict=True)
     ]
     for name in settings.names:
-        for i, error in enumerate(columns[f"{name}.error"]):
+        for i, (error, calls) in enumerate(zip(columns[f"{name}.error"], columns[f"{name}.n_calls"], strict=True)):
+            if error is None and calls is None:
+                raise InputError(f"the responses of {name} were not executed: run `execute` first")
             if error is not None:
                 reasons[i] = reasons[i] or Drop(f"no_reply:{error}", name)
         for i, error in enumerate(columns[f"{name}.tool_error"]):
@@ -198,7 +239,7 @@ def _scored(columns: Mapping[str, list[Any]], settings: Scoring) -> dict[str, li
     ]
     options = dict(settings.options)
     scores = [
-        [score.score for score in settings.rule(row, numeric=task.numeric, trusted=settings.trusted, **options)]
+        _scores(settings.rule(row, numeric=task.numeric, trusted=settings.trusted, **options), settings)
         for row, task in zip(candidates, tasks, strict=True)
     ]
     by_row = {field: _across(columns, settings.names, field) for field in ("text", "tool", "tool_output", "tool_error")}
@@ -211,9 +252,15 @@ def _scored(columns: Mapping[str, list[Any]], settings: Scoring) -> dict[str, li
         "uses_tool": [[tool is not None for tool in row] for row in by_row["tool"]],
         "tool_outputs": by_row["tool_output"],
         "errors": by_row["tool_error"],
-        "rule": [settings.rule.__name__] * count,
+        "rule": [step_name(settings.rule)] * count,
         **{name: columns[name] for name in ("id", "task", "dataset", "answers")},
     }
+
+
+def _scores(given: Sequence[Score], settings: Scoring) -> list[float]:
+    if len(given) != len(settings.names):
+        raise InputError(f"the rule gave {len(given)} scores for {len(settings.names)} responses")
+    return [score.score for score in given]
 
 
 def _across(columns: Mapping[str, list[Any]], names: Sequence[str], field: str) -> list[list[Any]]:
@@ -235,7 +282,7 @@ def _candidate(
         if compat and prediction is None:
             answer = "0"  # what the original reads where there is no number
         if not correct and task.distance is not None:
-            distance = task.distance(answer, answers)
+            distance = task.distance(answer, answers[:1] if compat else answers)
         if answer is not None:
             answer = _rounded(answer)
     return {
@@ -249,9 +296,12 @@ def _candidate(
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _rounded(prediction: str) -> str:
-    """A number as the original writes it: a float of at most two decimals ("57.0")."""
-    return str(round(float(prediction), 2))
+def _rounded(prediction: str) -> str | None:
+    """A number as the original writes it: a float of at most two decimals ("57.0"); None for what is no number."""
+    try:
+        return str(round(float(prediction), 2))
+    except (ValueError, OverflowError):
+        return None
 
 
 def _responders(data: Dataset | DatasetDict) -> list[str]:

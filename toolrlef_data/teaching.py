@@ -19,7 +19,7 @@ from toolrlef_data.calls import parse_call, render_call
 from toolrlef_data.columns import LABELLED
 from toolrlef_data.engines import EngineSpec, Request
 from toolrlef_data.prompts import examples_order, render_prompt
-from toolrlef_data.records import InputError, Reply, ToolCall
+from toolrlef_data.records import TOOL_FAULTS, InputError, Reply, ToolCall
 from toolrlef_data.tasks import Task, tasks_of
 from toolrlef_data.transform import apply
 
@@ -63,6 +63,8 @@ def propose_calls(
             Teaching(tasks, teacher.name, 0),
             reads=reads,
             adds=LABELS,
+            name="propose_calls",
+            unfinished=_has_tool_fault,
             num_proc=num_proc,
         )
     if not isinstance(teacher, EngineSpec):
@@ -79,7 +81,9 @@ def propose_calls(
             spec,
             reads=reads,
             adds=LABELS,
+            name="propose_calls",
             label="teacher",
+            unfinished=_has_tool_fault,
             num_proc=num_proc,
         )
     return graded
@@ -132,7 +136,7 @@ def _taught(row: Row, replies: Sequence[Reply], settings: Teaching) -> dict[str,
     response = response_of(replies[0])
     if response["error"]:
         return {**_labels(row), "attempts": attempt, "rejected": [*row["rejected"], f"no_reply:{response['error']}"]}
-    call = parse_call(response["text"], [settings.tasks[row["task"]].tool.name])
+    call = parse_call(response["text"], settings.tasks[row["task"]].tool)
     if call is None:
         return {**_labels(row), "attempts": attempt, "rejected": [*row["rejected"], "no_call"]}
     return _verified(row, call, settings, attempt=attempt)
@@ -142,17 +146,24 @@ def _verified(row: Row, call: ToolCall, settings: Teaching, *, attempt: int) -> 
     """Execute a call; it is taken if it reaches a gold answer and does not merely carry it."""
     task = settings.tasks[row["task"]]
     result = task.tool.run(call.argument)
-    output = None if result.value is None else str(result.value)
+    outputs = list(result.value) if isinstance(result.value, tuple) else [str(result.value)]
+    output = None if result.error else "\n\n".join(outputs)
     label = {"tool_call": render_call(call), "tool_output": output, "attempts": attempt, "teacher": settings.teacher}
     if result.error:
         reason = f"tool_error:{result.error}"
-    elif not task.grade(output, row["answers"]):
+    elif not any(task.grade(each, row["answers"]) for each in outputs):
         reason = "wrong_value"
     elif task.leaks(call.argument, row["question"], row["answers"]):
         reason = "leaks_answer"
     else:
         return {**label, "verified": True, "rejected": row["rejected"]}
     return {**label, "verified": False, "rejected": [*row["rejected"], reason]}
+
+
+def _has_tool_fault(labelled: Dataset) -> bool:
+    """Whether a tool failed by its own fault at some call; the next run executes it again."""
+    faults = {f"tool_error:{kind}" for kind in TOOL_FAULTS}
+    return any(not faults.isdisjoint(rejected) for rejected in labelled["rejected"])
 
 
 def _open(row: Row) -> bool:

@@ -70,6 +70,8 @@ def warm_up(
     """
     if base.kind != "local" or base.adapter:
         raise InputError(f"warm_up trains a local model without an adapter; found {base.kind!r} with {base.adapter!r}")
+    if isinstance(stage1, dict):
+        raise InputError(f"warm_up trains on one split: pass one of {', '.join(map(str, stage1))}")
     missing = [name for name in COLUMNS if name not in stage1.column_names]
     if missing:
         raise MissingColumns(f"warm_up reads {', '.join(missing)}; found {', '.join(stage1.column_names)}")

@@ -12,6 +12,7 @@ import copy
 import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import datasets
@@ -26,6 +27,7 @@ from toolrlef_data.lineage import (
     as_arrow,
     clear_when_full,
     facts_of,
+    file_digest,
     files_of,
     read_record,
     settle,
@@ -36,7 +38,7 @@ from toolrlef_data.lineage import (
 )
 from toolrlef_data.records import Drop, InputError, LedgerError, MissingColumns
 
-__all__ = ["apply", "join", "keep", "quiet_bars", "require", "stack"]
+__all__ = ["apply", "check_features", "join", "keep", "quiet_bars", "require", "stack", "step_name"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 BAR_FROM = 20_000  # rows
@@ -51,7 +53,9 @@ def apply(
     adds: Mapping[str, Any],
     removes: Sequence[str] = (),
     batched: bool = False,
+    name: str = "",
     prepare: Callable[[Dataset], str] | None = None,
+    unfinished: Callable[[Dataset], bool] | None = None,
     num_proc: int | None = None,
 ) -> D:
     """Add the columns that a step returns; every row stays.
@@ -63,8 +67,10 @@ def apply(
         reads: the columns that the step sees; "gpt.text" is the field `text` of the struct column `gpt`.
         adds: name -> feature of each new column; "gpt.tool" replaces a field of a struct column.
         removes: columns to leave out.
+        name: of the step in the lineage; default: the function's.
         prepare: called on a split that is not in the cache, before the map; returns a salt, "" where the result may be
             kept for good.
+        unfinished: whether a result holds failures that may pass; it is then computed again the next time.
         num_proc: processes; does not change the result.
 
     Raises:
@@ -76,23 +82,12 @@ def apply(
     >>> apply(Dataset.from_dict({"n": [1, 2]}), double, 2, reads=["n"], adds={"twice": Value("int64")})["twice"][:]
     [2, 4]
     """
+    _check_table(data)
     if isinstance(data, DatasetDict):
-        splits = {
-            name: apply(
-                split,
-                step,
-                settings,
-                reads=reads,
-                adds=adds,
-                removes=removes,
-                batched=batched,
-                prepare=prepare,
-                num_proc=num_proc,
-            )
-            for name, split in data.items()
-        }
-        return DatasetDict(splits)
-    name = _step_name(step)
+        options: dict[str, Any] = {"reads": reads, "adds": adds, "removes": removes, "batched": batched, "name": name}
+        options |= {"prepare": prepare, "unfinished": unfinished, "num_proc": num_proc}
+        return DatasetDict({split: apply(part, step, settings, **options) for split, part in data.items()})
+    name = name or step_name(step)
     data = settle(data)
     require(data, reads, name)
     stay = {k: adds.get(k, f) for k, f in data.features.items() if k not in removes}
@@ -110,6 +105,8 @@ def apply(
     result = _map(data, run, features, key, f"{name}", num_proc)
     if len(result) != len(data):
         raise LedgerError(f"{name}: {len(data)} rows in, {len(result)} rows out")
+    if unfinished is not None and unfinished(result):
+        result, key = _set_aside(result, key)
     write_record(key, facts_of(name, [data], settings, result))
     return result
 
@@ -133,6 +130,7 @@ def keep(
     Raises:
         LedgerError: kept + dropped is not what came in.
     """
+    _check_table(data)
     if isinstance(data, DatasetDict):
         return DatasetDict(
             {
@@ -193,6 +191,19 @@ def quiet_bars(quiet: bool = True) -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
+def check_features(data: Dataset | DatasetDict, expected: Features, name: str) -> None:
+    """Raise where a table lacks columns of a schema, or has them with other types; further columns are fine."""
+    _check_table(data)
+    for split in data.values() if isinstance(data, DatasetDict) else [data]:
+        require(split, list(expected), name)
+        for column, feature in expected.items():
+            if split.features[column] != feature:
+                found = split.features[column]
+                raise InputError(
+                    f"{name} needs the column {column} as {feature}, found {found}; `data.cast_column` may help"
+                )
+
+
 def require(data: Dataset, columns: Sequence[str], name: str) -> None:
     """Raise `MissingColumns` where a table lacks some of the columns, naming them and what was found."""
     roots = dict.fromkeys(place(column, data.column_names)[0] for column in columns)
@@ -228,7 +239,8 @@ def _dropped(data: Dataset, judged: Callable[[pa.Table], list[Drop | None]], sta
     return Dataset.from_file(str(path))
 
 
-def _step_name(step: Any) -> str:
+def step_name(step: Any) -> str:
+    """The name of a function, also inside a partial."""
     while isinstance(step, functools.partial):
         step = step.func
     return str(getattr(step, "__name__", type(step).__name__)).strip("_")
@@ -290,6 +302,24 @@ def _check_ids(data: Dataset) -> None:
                 if value in seen:
                     raise InputError(f"the column id needs one value a row; {value!r} stands twice")
                 seen.add(value)
+
+
+def _check_table(data: Any) -> None:
+    if not isinstance(data, (Dataset, DatasetDict)):
+        raise InputError(f"expected a datasets.Dataset or DatasetDict, found {type(data).__name__}")
+
+
+def _set_aside(result: Dataset, key: str) -> tuple[Dataset, str]:
+    """Move a result that is not to be kept for good to a name of its content, so that its key stays free."""
+    key = digest(key, [file_digest(Path(file)) for file in files_of(result)])
+    shards = []
+    for i, file in enumerate(files_of(result)):
+        path = stages_dir() / f"{key}_{i}.arrow"
+        os.replace(file, path)
+        shards.append(Dataset.from_file(str(path), split=result.split))
+    moved = shards[0] if len(shards) == 1 else concatenate_datasets(shards)
+    moved._fingerprint = key
+    return moved, key
 
 
 def _renamed(data: Dataset, key: str) -> Dataset:

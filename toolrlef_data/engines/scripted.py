@@ -1,8 +1,9 @@
 """The engine `scripted`: given replies, for tests and documentation.
 
-Its spec is made by `scripted`. A sequence is used up in the order of the requests, and `ScriptExhausted` is raised when
-it runs out; a mapping answers the request whose last words hold its key; a function is called with the `Request`.
-Replies go through the reply store like any other engine's, so a re-run asks for nothing.
+Its spec is made by `scripted`. A sequence is used up in the order of one stage's requests, and `ScriptExhausted` is
+raised when it runs out; the next stage (a teacher's second attempt is one) begins at its first reply again. A mapping
+answers the request whose last words hold its key; a function is called with the `Request`. Replies go through the
+reply store like any other engine's, so a re-run asks for nothing.
 """
 
 from __future__ import annotations

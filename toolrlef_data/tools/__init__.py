@@ -7,6 +7,7 @@ it into a `Task`.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -40,11 +41,16 @@ class Tool:
     def run(self, argument: str) -> ToolResult:
         """Execute one call; a failure is a `ToolResult` with an error kind, never an exception."""
         try:
-            return ToolResult(self.function(argument))
+            value = self.function(argument)
         except ToolError as error:
             return ToolResult(error=error.kind, detail=error.detail)
         except Exception as error:  # the one boundary where a tool is executed
             return ToolResult(error="crashed", detail=f"{type(error).__name__}: {error}"[:200])
+        if type(value) is int or type(value) is str or (type(value) is float and math.isfinite(value)):
+            return ToolResult(value)
+        if isinstance(value, tuple) and value and all(isinstance(part, str) for part in value):
+            return ToolResult(value)
+        return ToolResult(error="crashed", detail=f"expected text, a number or texts, found {value!r:.80}")
 
 
 TOOLS: Choices[Tool] = Choices("tool", {"calculator": "toolrlef_data.tools.calculator:CALCULATOR"})
