@@ -8,12 +8,13 @@ import logging
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from datasets import Dataset, load_dataset
+from datasets import Dataset, DatasetDict, load_dataset
 
 from toolrlef_data import (
     ANNOTATIONS,
@@ -28,8 +29,12 @@ from toolrlef_data import (
     respond,
     scripted,
 )
-from toolrlef_data.engines import Request
+from toolrlef_data.columns import DROPPED
+from toolrlef_data.engines import ENGINES, Request
+from toolrlef_data.provenance import _told
 from toolrlef_data.publish import LAYOUTS
+from toolrlef_data.records import Reply
+from toolrlef_data.teaching import propose_calls
 
 
 def student(request: Request) -> str:
@@ -140,7 +145,7 @@ def test_the_card_and_the_provenance_are_computed_from_the_data(tables: dict[str
     assert "| gold |" in body
     told = json.loads((out / "provenance.json").read_text())
     steps = [stage["step"] for stage in told["stages"].values()]
-    assert {"graded", "stage1", "target", "executed", "scored"} <= set(steps)
+    assert {"answer", "build_stage1", "execute", "score"} <= set(steps)
     for stage in told["stages"].values():
         assert stage["rows_in"] == stage["rows_out"] + sum(stage["dropped"].values())
     text = json.dumps(told)
@@ -161,7 +166,7 @@ def test_a_table_whose_trail_ends_is_published_and_says_so(
     shuffled = load_source("sample", split="train").shuffle(seed=1).select(range(40))
     stage1 = build_stage1(grade(answer(shuffled, scripted(student, progress=False))), ANNOTATIONS)
     publish({"math": {"stage1": stage1}}, tmp_path / "other", version="1.0.0")
-    assert "the trail ends before the step 'read_replies'" in caplog.text
+    assert "the trail ends before the step 'answer'" in caplog.text
     given = Dataset.from_list(
         [{"id": "9", "task": "math", "dataset": "sample", "stage": "mine", "reason": "too long", "detail": ""}]
     )
@@ -200,10 +205,160 @@ def test_unknown_layouts_and_no_tables_get_a_clear_error(tables: dict[str, Any],
         publish({"math": {"stage2": tables["math"]["stage2"].select([])}}, tmp_path / "data", version="1.0.0")
 
 
-def test_where_nothing_was_dropped_there_is_no_such_config(tables: dict[str, Any], tmp_path: Path) -> None:
-    kept = set(tables["math"]["stage1"]["id"])
-    questions = load_source("sample", split="train").filter(lambda row: row["id"] in kept)
-    graded = grade(answer(questions, scripted(student, progress=False)))
-    out = publish({"math": {"stage1": build_stage1(graded, ANNOTATIONS)}}, tmp_path / "data", version="1.0.0")
-    assert "No row was left out." in (out / "README.md").read_text()
-    assert load_dataset(str(out), split="train")["id"][:] == [i for i in questions["id"] if i in kept]
+def test_only_a_whole_trail_says_that_no_row_was_left_out(tmp_path: Path) -> None:
+    questions = load_source("sample", split="train")
+    knowing = scripted({row["question"]: f"The answer is {row['answers'][0]}." for row in questions}, progress=False)
+
+    def stage1_of(rows: Dataset) -> Dataset:
+        return build_stage1(grade(answer(rows, knowing)), ANNOTATIONS)
+
+    in_memory = Dataset.from_list(list(questions.select(range(9))), features=questions.features)
+    cases = [
+        (questions, "No row was left out.", "known from its source on"),
+        (questions.select(range(9)), "No row is known to have left", "the trail ends before the step 'answer'"),
+        (in_memory, "No row is known to have left", "the trail begins at rows that were given in memory"),
+    ]
+    for i, (rows, words, trail) in enumerate(cases):
+        out = publish({"math": {"stage1": stage1_of(rows)}}, tmp_path / str(i), version="1.0.0")
+        assert words in (out / "README.md").read_text()
+        assert trail in json.loads((out / "provenance.json").read_text())["configs"]["math-stage1"]["train"]["trail"]
+        assert [config.name for config in sorted(out.iterdir()) if config.is_dir()] == ["math-stage1"]
+
+
+# The original's files -------------------------------------------------------------------------------------------------
+
+
+def test_splits_and_tasks_do_not_leak_into_each_other(tables: dict[str, Any], tmp_path: Path) -> None:
+    stage1, stage2 = tables["math"].values()
+    split = {
+        "stage1": DatasetDict(train=stage1.select(range(3)), test=stage1.select(range(3, 5))),
+        "stage2": DatasetDict(train=stage2.select(range(3)), test=stage2.select(range(3, 5))),
+    }
+    out = publish({"math": split, "other": tables["math"]}, tmp_path / "data", version="1.0.0", layout="trice")
+    clones = [{name: row[name] for name in ("instruction", "input", "output")} for row in stage1]
+    assert lines(out / "stage1" / "math" / "math.json") == clones[:3]
+    assert lines(out / "dev" / "math" / "math.json") == clones[3:5]
+    assert [row["responses"] for row in lines(out / "dev" / "math" / "math_stage2.json")] == stage2["responses"][3:5]
+    assert len(lines(out / "stage2" / "math" / "math_gold_response.json")) == 3
+    assert lines(out / "stage1" / "mix" / "mix.json") == clones[:3] + clones
+    assert len(lines(out / "stage2" / "mix" / "mix.json")) == 3 + len(stage2)
+
+
+def test_ids_carry_upstreams_name(tables: dict[str, Any], tmp_path: Path) -> None:
+    rows = [{**row, "id": f"gsm8k-train-{i}", "dataset": "gsm8k"} for i, row in enumerate(tables["math"]["stage1"])]
+    stage1 = Dataset.from_list(rows, features=tables["math"]["stage1"].features)
+    out = publish({"math": {"stage1": stage1}}, tmp_path / "data", version="1.0.0", layout="trice-old")
+    assert lines(out / "stage2" / "GSM8K" / "GSM8K_gold_response.json")[0]["id"] == "GSM8K-train-0"
+
+
+def test_responses_stand_where_the_originals_scripts_put_them(
+    tables: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENGINES.places, "local", "toolrlef_data.engines.scripted:ScriptedEngine")
+    here = replace(scripted(responder, progress=False), kind="local")
+    failing = scripted([Reply(None, error="server_error")] + ["8"] * 40, progress=False)
+    responded = respond(tables["math"]["stage1"], [Responder("alpaca", here), Responder("gpt", failing)])
+    out = publish({"math": {"responded": responded}}, tmp_path / "data", version="1.0.0", layout="trice")
+    local = lines(out / "stage2" / "math" / "math_alpaca_response.json")
+    assert [sorted(row) for row in local] == [["answer", "id", "input", "instruction", "question", "response"]] * len(
+        responded
+    )
+    asked = lines(out / "stage2" / "math" / "math_gpt_response.json")
+    assert {tuple(sorted(row)) for row in asked} == {("answer", "id", "input", "output", "question")}
+    left = [row for row in lines(out / "dropped.json") if row["stage"] == "publish"]
+    assert len(asked) + len(left) == len(responded), "a response that never came is told, not written"
+    assert left[0]["detail"] == "gpt: server_error"
+    assert len(lines(out / "stage2" / "math" / "math_gold_response.json")) == len(responded)
+
+
+def test_graded_tables_are_the_raw_files(tmp_path: Path) -> None:
+    questions = load_source("sample", split="train")
+    labelled = propose_calls(grade(answer(questions, scripted(student, progress=False))), ANNOTATIONS)
+    out = publish({"math": {"labelled": labelled}}, tmp_path / "data", version="1.0.0", layout="trice")
+    right, wrong = (lines(out / "raw" / "math" / f"sample_{word}.json") for word in ("right", "wrong"))
+    assert len(right) + len(wrong) == len(questions)
+    assert list(wrong[0]) == ["id", "question", "answer", "input"]
+    tools = lines(out / "stage1" / "math" / "sample_wrong.json")
+    assert [row["tool"] for row in tools] == [row["tool_call"] for row in labelled if row["verified"]]
+
+
+def test_what_these_files_cannot_hold_is_refused(tables: dict[str, Any], tmp_path: Path) -> None:
+    cases = [
+        ({"math": {"questions": load_source("sample", split="train")}}, {}, "'questions' of 'math' has no place"),
+        ({"math": {"a": tables["math"]["stage1"], "b": tables["math"]["stage1"]}}, {}, "'a' and 'b'.* the same files"),
+        (tables, {"card": {"license": "mit"}}, "has no card"),
+    ]
+    for given, more, words in cases:
+        with pytest.raises(InputError, match=words):
+            publish(given, tmp_path / "data", version="1.0.0", layout="trice", **more)
+    assert list(tmp_path.iterdir()) == []
+
+
+# What is refused, and what is kept apart --------------------------------------------------------------------------------
+
+
+def test_a_wrong_shape_name_or_version_is_said_up_front(tables: dict[str, Any], tmp_path: Path) -> None:
+    stage1 = tables["math"]["stage1"]
+    cases: list[tuple[Any, str, str]] = [
+        (stage1, "1.0.0", r"takes \{task: \{name: table\}\}.*found a Dataset"),
+        ({"math": stage1}, "1.0.0", "found a Dataset at 'math'"),
+        ({"math": DatasetDict(train=stage1)}, "1.0.0", "found a DatasetDict at 'math'"),
+        ({"math": {"stage1": [1]}}, "1.0.0", "found a list at 'math', 'stage1'"),
+        ({"math": {"dropped": stage1}}, "1.0.0", "cannot be named 'dropped'"),
+        ({"math": {"../up": stage1}}, "1.0.0", "name of a table.*'../up'"),
+        ({"..": {"stage1": stage1}}, "1.0.0", "name of a task"),
+        ({"math": {"stage1": DatasetDict({"a-b": stage1})}}, "1.0.0", "name of a split"),
+        ({"a": {"b-c": stage1}, "a-b": {"c": stage1}}, "1.0.0", "two tables would be the config 'a-b-c'"),
+        (tables, "1.0", "three numbers like '1.2.3', found '1.0'"),
+    ]
+    for given, version, words in cases:
+        with pytest.raises(InputError, match=words):
+            publish(given, tmp_path / "data", version=version)
+    with pytest.raises(InputError, match="dropped= lacks task, dataset, stage, reason, detail; found id"):
+        publish(tables, tmp_path / "data", version="1.0.0", dropped=Dataset.from_dict({"id": ["1"]}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_given_ledger_is_split_by_task(tables: dict[str, Any], tmp_path: Path) -> None:
+    other = Dataset.from_list(
+        [{**row, "task": "qa"} for row in tables["math"]["stage1"]], features=tables["math"]["stage1"].features
+    )
+    same = {"dataset": "d", "stage": "s", "reason": "r", "detail": ""}
+    dropped = Dataset.from_list(
+        [{"id": i, "task": t, **same} for i, t in (("1", "math"), ("2", "qa"), ("3", None))], features=DROPPED
+    )
+    both = {"math": {"stage1": tables["math"]["stage1"]}, "qa": {"stage1": other}}
+    out = publish(both, tmp_path / "data", version="1.0.0", dropped=dropped)
+    ids = {task: load_dataset(str(out), f"{task}-dropped", split="train")["id"][:] for task in both}
+    assert ids == {"math": ["1", "3"], "qa": ["2", "3"]}, "a row without a task may be of any"
+    assert "are the configs `math-dropped`, `qa-dropped`" in (out / "README.md").read_text()
+    old = publish(both, tmp_path / "old", version="1.0.0", dropped=dropped, layout="trice")
+    assert sorted(row["id"] for row in lines(old / "dropped.json")) == ["1", "2", "3"]
+
+
+def test_a_linked_folder_stays_a_link_and_odd_leftovers_go(tables: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "data")
+    (tmp_path / "disk" / ".data.new").write_text("a file")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "kept").write_text("")
+    (tmp_path / "disk" / ".data.old").symlink_to(tmp_path / "elsewhere")
+    for _ in range(2):
+        assert publish(tables, tmp_path / "link", version="1.0.0") == tmp_path / "disk" / "data"
+    assert (tmp_path / "link").is_symlink()
+    assert left_beside(tmp_path / "disk" / "data") == []
+    assert (tmp_path / "elsewhere" / "kept").exists()
+
+
+def test_paths_of_this_machine_are_cut_by_field() -> None:
+    told = _told(
+        {
+            "model": "/home/me/models/small",
+            "adapter": "~/lora",
+            "data_dir": "file:///data/gsm8k",
+            "stop": ["/"],
+            "id": "/x",
+        }
+    )
+    assert told == {"model": "small", "adapter": "lora", "data_dir": "gsm8k", "stop": ["/"], "id": "/x"}
+    assert _told({"model": "org/name"}) == {"model": "org/name"}, "a Hub id is no path"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from toolrlef_data import InputError, load_recipe
-from toolrlef_data.cli import app
+from toolrlef_data import EngineSpec, InputError, load_recipe, run_recipe, scripted
+from toolrlef_data.cli import _show, app
 from toolrlef_data.recipe import shipped_recipes
+from toolrlef_data.recipe_model import Engine, Recipe
 
 GOOD = """\
 name: Small
@@ -18,7 +20,7 @@ out: out/small
 sources:
   - {name: sample, rows: 12}
 engines:
-  student: {kind: scripted, model: none}
+  student: {kind: local, model: none}
 student: {engine: student}
 responders:
   - {name: one, engine: student}
@@ -38,13 +40,26 @@ def written(tmp_path: Path, text: str) -> Path:
         (("rows: 12", "rows: 0"), 5, "sources.0.rows input should be greater than 0, found 0"),
         (("rows: 12", "row: 12"), 5, "sources.0.row is not a key of this section"),
         (("name: sample", "name: gsm9k"), 5, "names an unknown source 'gsm9k'; choose from: asdiv, gsm8k, sample, svamp"),
-        (("kind: scripted", "kind: vllm"), 7, "names an unknown engine kind 'vllm'; choose from: local, scripted"),
+        (("kind: local", "kind: vllm"), 7, "names an unknown engine kind 'vllm'; choose from: local"),
         (("student: {engine: student}", "student: {engine: pupil}"), 8, "unknown engine 'pupil'; choose from: student"),
         (("student: {engine: student}\n", ""), 1, "student is missing"),
         (("name: one, engine", "name: one, style: haiku, engine"), 10, "unknown prompt style 'haiku'; choose from: alpaca"),
         (("out: out/small", "out: out/small\nlayout: csv"), 4, "unknown layout 'csv'; choose from: hub, trice, trice-old"),
         (("out: out/small", "out: out/small\nstage2: {rule: best}"), 4, "unknown scoring rule 'best'"),
         (("out: out/small", "out: out/small\nteachers: [gpt]"), 4, "unknown teacher 'gpt'; choose from: annotations, student"),
+        (("kind: local", "kind: scripted"), 7, "scripted has no replies here, it is for Python only"),
+        (("kind: local", "options: {a: [1]}, kind: local"), 7, "engines.student.options.a"),
+        (("version: 1.0.0", "version: 1.0.0-rc1"), 2, "version string should match pattern"),
+        (("{name: one, engine: student}", "{name: one, engine: student}\n  - {name: one, engine: student}"), 11, "is the name of another responder: 'one'"),
+        (("name: one", "name: gold"), 10, "none of gold, instruction.*found 'gold'"),
+        (("name: one", "name: a.b"), 10, "no dots"),
+        (("name: one", "name: one, samples: 2"), 10, "responders.0.samples of the greedy engine 'student'"),
+        (("student: {engine: student}", "student: {engine: student, samples: 3}"), 8, "student.samples of the greedy engine"),
+        (("name: one, engine: student", "name: one, samples: 2, engine: w}\nwarm_up: {name: w, engine: student"), 10, "of the greedy engine 'w'"),
+        (("out: out/small", "out: out/small\nwarm_up: {name: student, engine: student}"), 4, "warm_up.name is the name of another engine"),
+        (("out: out/small", "out: out/small\nstage2: {trusted: [chatgpt]}"), 4, "unknown responder 'chatgpt'; choose from: gold, one"),
+        (("out: out/small", "out: out/small\nstage2: {rule: paper, ties: share}"), 4, "stage2.ties is not an option of the rule 'paper'"),
+        (("out: out/small", "out: out/small\nlayout: trice\ncard: {license: mit}"), 5, "card has no place in the layout 'trice'"),
     ],
 )  # fmt: skip
 def test_a_mistake_points_at_its_line(tmp_path: Path, change: tuple[str, str], line: int, words: str) -> None:
@@ -67,6 +82,60 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
 def test_a_file_that_is_no_recipe_is_named(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         load_recipe(written(tmp_path, text))
+
+
+def test_a_path_that_cannot_be_read_as_text_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        load_recipe(tmp_path)
+    (tmp_path / "model.gguf").write_bytes(b"GGUF\xff\xfe")
+    with pytest.raises(InputError, match="is not UTF-8 text"):
+        load_recipe(tmp_path / "model.gguf")
+
+
+def test_options_reach_the_spec_and_the_rule(tmp_path: Path) -> None:
+    text = GOOD.replace("model: none", "model: none, options: {enable_thinking: false, b: 2}")
+    recipe = load_recipe(written(tmp_path, text + "stage2: {ties: share}\nkeep_unverified: true\n"))
+    assert recipe.engines["student"].spec().options == (("b", 2), ("enable_thinking", False))
+    assert recipe.stage2.model_dump(exclude_none=True) == {
+        "rule": "trice", "trusted": (), "compat": False, "ties": "share"
+    }  # fmt: skip
+    assert recipe.keep_unverified
+
+
+def small(engine: dict[str, Any], out: Path, **more: Any) -> Recipe:
+    """A recipe whose model is a script: only Python can write one."""
+    given = {
+        "name": "Small", "version": "1.0.0", "out": str(out), "sources": [{"name": "sample", "rows": 12}],
+        "engines": {"student": engine}, "student": {"engine": "student"}, "responders": [{"name": "one", "engine": "student"}],
+    }  # fmt: skip
+    return Recipe.model_validate({**given, **more})
+
+
+class Script(Engine):
+    def spec(self) -> EngineSpec:
+        return scripted({"": "calculator(2*4)"}, progress=False)
+
+
+@pytest.mark.parametrize("layout", ["hub", "trice"])
+def test_a_run_publishes_and_says_where(layout: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = small({"kind": "scripted", "model": "x"}, tmp_path / "data", layout=layout, stage2={"ties": "share"})
+    recipe = recipe.model_copy(update={"engines": {"student": Script(kind="scripted", model="x")}})
+    done = run_recipe(recipe)
+    _show(done)
+    shown = capsys.readouterr().out
+    assert ("load_dataset(" in shown) == (layout == "hub")
+    assert ("stage2/math/math.json" in shown) == (layout == "trice")
+
+
+def test_a_foreign_folder_is_found_before_anything_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("ten years of work")
+    with pytest.raises(InputError, match="is not a published data set"):
+        run_recipe(small({"kind": "no such kind", "model": "x"}, tmp_path))
+
+
+def test_two_numbers_of_rows_exclude_each_other() -> None:
+    with pytest.raises(InputError, match=r"--rows.*--all.*exclude each other"):
+        load_recipe("demo", rows=3, all_rows=True)
 
 
 def test_an_unknown_recipe_lists_the_shipped_ones() -> None:

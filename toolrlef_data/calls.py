@@ -140,7 +140,7 @@ def _key(tools: Tools) -> tuple[str | tuple[str, str], ...]:
     if isinstance(tools, str):
         return (tools,)
     if isinstance(tools, Tool):
-        return ((tools.name, tools.parameter),)
+        return tools.spelling
     return tuple([tool if isinstance(tool, str) else (tool.name, tool.parameter) for tool in tools])
 
 

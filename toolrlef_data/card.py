@@ -55,11 +55,12 @@ def write_card(folder: Path, splits: Splits, provenance: Mapping[str, Any], card
         examples={config: _example(named) for config, named in splits.items()},
         stages=list(provenance["stages"].values()),
         trail_ends=[
-            c for c, named in provenance["configs"].items() if any("trail ends" in s["trail"] for s in named.values())
+            c for c, named in provenance["configs"].items() if not all(s["trail_is_whole"] for s in named.values())
         ],
         engines=_engines(provenance),
         scores=score_table(splits),
         uses_tool=_uses_tool(splits),
+        ledgers=[config for config in splits if config.endswith("-dropped")],
         dropped=dropped_counts(splits),
         packages=provenance["packages"],
     )

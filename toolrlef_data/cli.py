@@ -37,7 +37,7 @@ def run(
 
 
 def _show(done: object) -> None:
-    """Print what a run made: rows, right and wrong, coverage, scores by responder, what was dropped, how to load it."""
+    """Print what a run made: rows, right and wrong, coverage, scores by responder, what was dropped, where it is."""
     from rich.console import Console
     from rich.table import Column, Table
 
@@ -81,6 +81,11 @@ def _show(done: object) -> None:
     for stage, reason, count in left:
         table.add_row(stage, reason, str(count))
     console.print(table if left else "No row was dropped.")
+    if done.layout != "hub":
+        console.print(f"\nFiles in {done.out}:", soft_wrap=True, highlight=False)
+        for path in sorted(path for path in done.out.rglob("*") if path.is_file()):
+            console.print(f"    {path.relative_to(done.out)}", soft_wrap=True, highlight=False)
+        return
     console.print("\nLoad it:", highlight=False)
     console.print(f'    load_dataset("{done.out}", "math-stage2", split="train")', soft_wrap=True, highlight=False)
 

@@ -184,7 +184,7 @@ def _outcome(text: str, task: Task, answers: Sequence[str], compat: bool) -> tup
             return len(calls), name, argument, None, error, [], False if error in OWN_FAULTS else None
         outputs = list(value) if isinstance(value, tuple) else [str(value)]
         correct = task.grade(outputs[0], answers)
-        if correct is False and not compat:  # one prediction a passage: any may be right
+        if len(outputs) > 1 and not correct and not compat:  # one prediction a passage: any may be right
             correct = any(task.grade(output, answers) for output in outputs[1:])
         return len(calls), name, argument, "\n\n".join(outputs), None, outputs, correct
     if ("(" in text and names_call(text, tool)) or (compat and name in text):

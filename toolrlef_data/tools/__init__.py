@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from toolrlef_data.records import Choices, ToolError, ToolResult, ToolValue
 
@@ -37,6 +38,11 @@ class Tool:
     function: Callable[[str], ToolValue]
     parameter: str = "argument"
     version: str = "1"
+
+    @cached_property
+    def spelling(self) -> tuple[tuple[str, str], ...]:
+        """What a parser needs to know: the name, and what its argument may be called."""
+        return ((self.name, self.parameter),)
 
     def run(self, argument: str) -> ToolResult:
         """Execute one call; a failure is a `ToolResult` with an error kind, never an exception."""

@@ -1,0 +1,85 @@
+"""provenance: where published tables came from, as JSON values, from the records of their stages.
+
+Models, settings, counts and versions; prompts as hashes, and no path of this machine.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from datasets import Dataset
+
+from toolrlef_data.fingerprints import digest
+from toolrlef_data.lineage import lineage, settle
+
+__all__ = ["provenance_of"]
+
+PACKAGES = ("toolrlef_data", "datasets", "pyarrow", "torch", "transformers", "peft")
+# Settings that may name a place on this machine, and what such a name looks like; a Hub id is none.
+PLACES = frozenset({"model", "adapter", "data_dir"})
+PATH = re.compile(r"[/~\\]|\.{1,2}[/\\]|file:|[A-Za-z]:[/\\]")
+log = logging.getLogger("toolrlef_data")
+
+
+def provenance_of(configs: Mapping[str, Mapping[str, Dataset]]) -> dict[str, Any]:
+    """What is known of tables: `configs` (rows, trail), `stages` (settings and counts) and `packages`.
+
+    Args:
+        configs: config -> split -> table.
+    """
+    stages: dict[str, dict[str, Any]] = {}
+    told: dict[str, Any] = {}
+    for config, split, data in ((c, s, data) for c, named in configs.items() for s, data in named.items()):
+        trail = lineage(data)
+        for record in trail:
+            fields = ("step", "inputs", "rows_in", "rows_out", "dropped", "settings")
+            stages[record["fingerprint"]] = {field: _told(record[field]) for field in fields}
+        gap = _gap_of(trail)
+        told.setdefault(config, {})[split] = {
+            "rows": len(data),
+            "fingerprint": settle(data)._fingerprint,
+            "trail": gap or "known from its source on",
+            "trail_is_whole": not gap,
+        }
+        if gap:
+            log.warning("%s (%s): %s", config, split, gap)
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"configs": told, "stages": stages, "packages": versions}
+
+
+def _gap_of(trail: list[dict[str, Any]]) -> str:
+    """Why the records of a table do not lead back to where its rows began; empty where they do."""
+    known = {record["fingerprint"] for record in trail}
+    ends = [record["step"] for record in trail if not known.issuperset(record["inputs"])]
+    if ends or not trail:
+        where = f"before the step {ends[0]!r}" if ends else "here"
+        return (
+            f"the trail ends {where}: that table is not the output of a stage (it was shuffled, selected or made "
+            "elsewhere); pass dropped= and provenance= to say what is known of it"
+        )
+    if any(record["step"] == "rows" for record in trail):
+        return "the trail begins at rows that were given in memory; pass provenance= to say where they came from"
+    return ""
+
+
+def _told(value: Any, field: str = "") -> Any:
+    """A setting as it is published: prompts as hashes, no path of this machine."""
+    if isinstance(value, dict):
+        if value.get("") == "toolrlef_data.tasks:Task":
+            prompts = {
+                k: v
+                for k, v in value.items()
+                if k in ("instruction", "plain_instruction", "teacher_instruction", "examples")
+            }
+            tool = {k: value["tool"][k] for k in ("name", "version")}
+            return {"task": value["name"], "tool": tool, "prompts_sha256": {k: digest(v) for k, v in prompts.items()}}
+        return {k: _told(v, k) for k, v in value.items() if k != ""}
+    if isinstance(value, list):
+        return [_told(v) for v in value]
+    if field in PLACES and isinstance(value, str) and PATH.match(value):
+        return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
+    return value

@@ -1,0 +1,208 @@
+"""recipe_model: the sections of a recipe, and what must hold among them; `recipe` reads and runs them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import pydantic
+
+from toolrlef_data.columns import STAGE1
+from toolrlef_data.engines import ENGINES, EngineSpec
+from toolrlef_data.loading_scripts import SOURCES
+from toolrlef_data.prompts import STYLES
+from toolrlef_data.publish import LAYOUTS, VERSION
+from toolrlef_data.scoring import RULES
+
+__all__ = ["Place", "Recipe", "Source", "mistakes_in"]
+
+Place = tuple[str | int, ...]
+Mistakes = Iterator[tuple[Place, str]]
+
+
+class Section(pydantic.BaseModel):
+    """A section of a recipe; an unknown key is an error."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(Section):
+    """Where questions come from: a name in `SOURCES`; the first `rows`, or as many drawn with `seed`."""
+
+    name: str
+    split: str = "train"
+    data_dir: str | None = None
+    rows: int | None = pydantic.Field(default=None, gt=0)
+    seed: int | None = None
+
+
+class Engine(Section):
+    """An `EngineSpec` by its field names; see there."""
+
+    kind: str
+    model: str
+    revision: str | None = None
+    adapter: str | None = None
+    temperature: float = pydantic.Field(default=0.0, ge=0)
+    top_p: float = pydantic.Field(default=1.0, gt=0, le=1)
+    top_k: int = pydantic.Field(default=0, ge=0)
+    num_beams: int = pydantic.Field(default=1, ge=1)
+    repetition_penalty: float = pydantic.Field(default=1.0, gt=0)
+    max_tokens: int = pydantic.Field(default=128, ge=1)
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+    batch_tokens: int = pydantic.Field(default=16384, ge=1)
+    max_failed: float = pydantic.Field(default=0.2, ge=0, le=1)
+    options: dict[str, str | int | float | bool | None] = {}
+
+    def spec(self) -> EngineSpec:
+        return EngineSpec(**{**self.model_dump(), "options": tuple(sorted(self.options.items()))})
+
+
+class Student(Section):
+    """Who answers first, without a tool; arguments of `answer` and `grade`."""
+
+    engine: str
+    style: str = "chat"
+    examples: int = pydantic.Field(default=0, ge=0)
+    samples: int = pydantic.Field(default=1, ge=1)
+    threshold: float = pydantic.Field(default=0.5, gt=0, le=1)
+    strip_reasoning: bool = True
+
+
+class WarmUp(Section):
+    """A LoRA adapter trained on stage 1: an engine of its own name; arguments of `warm_up`."""
+
+    name: str
+    engine: str
+    steps: int = pydantic.Field(default=12, ge=1)
+    batch_size: int = pydantic.Field(default=4, ge=1)
+    learning_rate: float = pydantic.Field(default=1e-4, gt=0)
+    style: str = "alpaca"
+    seed: int = 0
+
+
+class Response(Section):
+    """A `Responder`."""
+
+    name: str
+    engine: str
+    style: str = "chat"
+    protocol: Literal["text", "tools"] = "text"
+    samples: int = pydantic.Field(default=1, ge=1)
+    stop: tuple[str, ...] = ()
+    strip_reasoning: bool = True
+    examples: int | None = pydantic.Field(default=None, ge=0)
+
+
+class Stage2(Section):
+    """How responses are scored; arguments of `build_stage2`, and the rule's own options where they are given."""
+
+    rule: str = "trice"
+    trusted: tuple[str, ...] = ()
+    compat: bool = False
+    ties: Literal["order", "share"] | None = None
+    levels: tuple[float, ...] | None = None
+    missing: Literal["zero", "wrong"] | None = None
+
+
+class Recipe(Section):
+    """A whole run."""
+
+    name: str
+    version: str = pydantic.Field(pattern=f"^{VERSION.pattern}$")
+    out: str
+    task: Literal["math"] = "math"
+    layout: str = "hub"
+    sources: tuple[Source, ...]
+    engines: dict[str, Engine]
+    student: Student
+    teachers: tuple[str, ...] = ("annotations",)
+    attempts: int = pydantic.Field(default=3, ge=1)
+    keep_unverified: bool = False
+    warm_up: WarmUp | None = None
+    responders: tuple[Response, ...] = ()
+    stage2: Stage2 = Stage2()
+    card: dict[str, Any] = {}
+
+
+def mistakes_in(recipe: Recipe) -> Mistakes:
+    """What cannot run although every value has its type: (where, what is wrong)."""
+    for name in ("sources", "teachers"):
+        if not getattr(recipe, name):
+            yield (name,), "needs at least one entry"
+    for i, source in enumerate(recipe.sources):
+        yield from _unknown(("sources", i, "name"), "source", source.name, SOURCES)
+    yield from _unknown(("layout",), "layout", recipe.layout, LAYOUTS)
+    if recipe.card and recipe.layout != "hub":
+        yield ("card",), f"has no place in the layout {recipe.layout!r}"
+    for i, teacher in enumerate(recipe.teachers):
+        yield from _unknown(("teachers", i), "teacher", teacher, {"annotations", *recipe.engines})
+    yield from _engine_mistakes(recipe)
+    yield from _asking_mistakes(("student",), recipe.student, recipe.engines)
+    yield from _responder_mistakes(recipe)
+    yield from _stage2_mistakes(recipe)
+
+
+def _unknown(place: Place, what: str, name: str, choices: Any) -> Mistakes:
+    if name not in choices:
+        yield place, f"names an unknown {what} {name!r}; choose from: {', '.join(sorted(choices))}"
+
+
+def _engine_mistakes(recipe: Recipe) -> Mistakes:
+    kinds = set(ENGINES) - {"scripted"}
+    for name, engine in recipe.engines.items():
+        if engine.kind == "scripted":
+            choices = ", ".join(sorted(kinds))
+            yield (
+                ("engines", name, "kind"),
+                f"scripted has no replies here, it is for Python only; choose from: {choices}",
+            )
+        else:
+            yield from _unknown(("engines", name, "kind"), "engine kind", engine.kind, kinds)
+    if warm_up := recipe.warm_up:
+        yield from _unknown(("warm_up", "engine"), "engine", warm_up.engine, recipe.engines)
+        yield from _unknown(("warm_up", "style"), "prompt style", warm_up.style, STYLES)
+        if warm_up.name in recipe.engines:
+            yield ("warm_up", "name"), f"is the name of another engine: {warm_up.name!r}"
+
+
+def _asking_mistakes(place: Place, section: Student | Response, engines: dict[str, Engine]) -> Mistakes:
+    yield from _unknown((*place, "engine"), "engine", section.engine, engines)
+    yield from _unknown((*place, "style"), "prompt style", section.style, STYLES)
+    engine = engines.get(section.engine)
+    if section.samples > 1 and engine is not None and engine.temperature == 0:
+        told = f"of the greedy engine {section.engine!r} would all be the same: set its temperature above 0"
+        yield (*place, "samples"), told
+
+
+def _responder_mistakes(recipe: Recipe) -> Mistakes:
+    engines = dict(recipe.engines)
+    if recipe.warm_up is not None and recipe.warm_up.engine in engines:
+        engines[recipe.warm_up.name] = engines[recipe.warm_up.engine]
+    seen: set[str] = set()
+    for i, response in enumerate(recipe.responders):
+        place, name = ("responders", i), response.name
+        yield from _asking_mistakes(place, response, engines)
+        if name in seen:
+            yield (*place, "name"), f"is the name of another responder: {name!r}"
+        if name == "gold" or name in STAGE1 or "." in name or not name.strip():
+            reserved = ", ".join(["gold", *STAGE1])
+            yield (*place, "name"), f"names a column: no dots, and none of {reserved}; found {name!r}"
+        seen.add(name)
+
+
+def _stage2_mistakes(recipe: Recipe) -> Mistakes:
+    stage2 = recipe.stage2
+    columns = [f"{r.name}.{i + 1}" if r.samples > 1 else r.name for r in recipe.responders for i in range(r.samples)]
+    for i, name in enumerate(stage2.trusted):
+        yield from _unknown(("stage2", "trusted", i), "responder", name, ["gold", *columns])
+    yield from _unknown(("stage2", "rule"), "scoring rule", stage2.rule, RULES)
+    if stage2.rule in RULES:
+        taken = inspect.signature(RULES[stage2.rule]).parameters
+        for option in ("ties", "levels", "missing"):
+            if getattr(stage2, option) is not None and option not in taken:
+                yield ("stage2", option), f"is not an option of the rule {stage2.rule!r}"
