@@ -21,7 +21,7 @@ MODULES = sorted(m.name for m in pkgutil.walk_packages(toolrlef_data.__path__, "
 
 # What a layer may import: itself and what stands before it.
 LAYERS = [
-    ["records", "columns", "fingerprints", "lineage", "batches", "transform"],
+    ["records", "columns", "source_code", "fingerprints", "lineage", "batches", "transform"],
     ["calls", "replies", "prompts", "engines", "tools", "tasks", "scoring", "annotations", "formulas", "constants"],
     ["asking", "loading_scripts"],
     ["teaching", "stage1", "responding", "stage2", "training"],
@@ -107,7 +107,7 @@ def test_the_tree_in_the_readme_is_the_disk() -> None:
 def test_every_module_has_tests() -> None:
     """tests/test_<module>.py, or the test of the module that a part belongs to."""
     served_by = {
-        "card": "publish", "provenance": "publish", "trice_files": "publish", "recipe_model": "recipe", "columns": "stage1", "records": "transform", "fingerprints": "transform", "batches": "transform", "lineage": "transform",
+        "card": "publish", "provenance": "publish", "trice_files": "publish", "recipe_model": "recipe", "columns": "stage1", "records": "transform", "batches": "transform", "lineage": "transform", "source_code": "fingerprints",
         "prompts": "stage2", "responding": "stage2", "teaching": "stage1", "cli": "recipe", "formulas": "annotations",
         "constants": "annotations", "engines.scripted": "asking", "engines.decoding": "local", "engines.weights": "local", "engines.batching": "local",
         "engines.models": "local",
