@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -59,10 +60,9 @@ def stored(home: Path) -> set[str]:
     path = home / "toolrlef_data" / "replies.sqlite"
     if not path.exists():
         return set()
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
-        keys = {key for (key,) in connection.execute("SELECT key FROM replies")}
-    connection.close()
-    return keys
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        made = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'replies'").fetchone()[0]
+        return {key for (key,) in connection.execute("SELECT key FROM replies")} if made else set()
 
 
 def published(home: Path) -> dict[str, str]:

@@ -73,6 +73,18 @@ def test_other_rows_or_settings_are_computed_again() -> None:
     assert len(fingerprints) == 3
 
 
+def test_the_same_step_over_other_columns_is_another_stage() -> None:
+    data = Dataset.from_list([{"id": "1", "a": "x", "b": "y"}])
+    seen = [
+        apply(data, names_seen, None, reads=reads, adds={"seen": STRING})["seen"][0] for reads in (["a"], ["a", "b"])
+    ]
+    assert seen == ["a", "a b"]
+
+
+def names_seen(row: dict[str, Any], settings: None) -> dict[str, Any]:
+    return {"seen": " ".join(row)}
+
+
 def test_batched_steps_and_processes_give_the_same_rows() -> None:
     by_row = loud(rows(2500))
     by_batch = apply(rows(2500), shout_batch, "!", reads=["text"], adds={"loud": STRING}, batched=True)

@@ -92,7 +92,7 @@ def apply(
     require(data, reads, name)
     stay = {k: adds.get(k, f) for k, f in data.features.items() if k not in removes}
     features = Features(stay | {path: f for path, f in adds.items() if not place(path, data.column_names)[1]})
-    key = _key(data, step, settings, features)
+    key = _key(data, step, [settings, list(reads), list(adds)], features)
     if (cached := _load(key, data)) is not None:
         return cached
     if "id" in features:
@@ -102,7 +102,7 @@ def apply(
     run = functools.partial(
         run_step, step=step, settings=settings, reads=tuple(reads), adds=tuple(adds), features=features, batched=batched
     )
-    result = _map(data, run, features, key, f"{name}", num_proc)
+    result = _map(data, run, features, key, name, num_proc)
     if len(result) != len(data):
         raise LedgerError(f"{name}: {len(data)} rows in, {len(result)} rows out")
     if unfinished is not None and unfinished(result):
@@ -140,7 +140,7 @@ def keep(
         )
     data = settle(data)
     require(data, reads, stage)
-    key = _key(data, judge, [settings, stage], data.features)
+    key = _key(data, judge, [settings, stage, list(reads)], data.features)
     if (cached := _load(key, data)) is not None:
         return cached
     judged = functools.partial(judged_rows, judge=judge, settings=settings, reads=tuple(reads), batched=batched)
