@@ -42,6 +42,7 @@ __all__ = ["apply", "check_features", "join", "keep", "quiet_bars", "require", "
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 BAR_FROM = 20_000  # rows
+BATCH_ROWS = 2_000  # 5 % faster than 1,000 at scoring math responses; more gains nothing
 
 
 def apply(
@@ -267,6 +268,7 @@ def _map(data: Dataset, function: Any, features: Features, key: str, what: str, 
             result = as_arrow(data).map(
                 function,
                 batched=True,
+                batch_size=BATCH_ROWS,
                 remove_columns=data.column_names,
                 features=features,
                 new_fingerprint=key,
