@@ -9,6 +9,9 @@ A mistake of the user or a bug is an exception of this tree:
     │   └── MissingColumns    a table lacks columns that a step reads
     ├── LedgerError           kept + dropped is not input: a bug, never hidden
     ├── TooManyFailures       the share of failed requests is above the stated limit; what ran is stored
+    ├── CapReached            what may be sent or spent is used up; what ran is stored
+    ├── NoKeyLeft             no API key is there, or none that the server takes; what ran is stored
+    ├── NoSuchModel           the server knows no such model or path; what ran is stored
     ├── ScriptExhausted       a scripted engine was asked more often than it has replies
     └── MissingExtra          an optional package is not installed; the message is the pip command
 """
@@ -27,12 +30,15 @@ __all__ = [
     "RETRYABLE_ERRORS",
     "TOOL_ERRORS",
     "TOOL_FAULTS",
+    "CapReached",
     "Choices",
     "Drop",
     "InputError",
     "LedgerError",
     "MissingColumns",
     "MissingExtra",
+    "NoKeyLeft",
+    "NoSuchModel",
     "Reply",
     "Score",
     "ScriptExhausted",
@@ -46,7 +52,7 @@ __all__ = [
 ]
 
 # Why a model gave no reply. A retryable kind is never final: a re-run asks again.
-RETRYABLE_ERRORS = frozenset({"timeout", "rate_limit", "server", "connection", "missing_key", "out_of_memory"})
+RETRYABLE_ERRORS = frozenset({"timeout", "rate_limit", "server", "connection", "not_found", "out_of_memory"})
 FINAL_ERRORS = frozenset({"refused", "too_long", "content_filter", "bad_request"})
 REPLY_ERRORS = RETRYABLE_ERRORS | FINAL_ERRORS
 
@@ -100,6 +106,18 @@ class LedgerError(ToolrlefError):
 
 class TooManyFailures(ToolrlefError):
     """The share of failed requests is above the stated limit; every reply so far is stored."""
+
+
+class CapReached(ToolrlefError):
+    """What may be sent or spent is used up; every reply so far is stored, and a re-run goes on from there."""
+
+
+class NoKeyLeft(ToolrlefError):
+    """No API key is there, or none that the server takes; every reply so far is stored."""
+
+
+class NoSuchModel(ToolrlefError):
+    """The server knows no such model or path; every reply so far is stored."""
 
 
 class ScriptExhausted(ToolrlefError):

@@ -5,6 +5,8 @@ never sent again, whatever happened to the process or to the stage cache. A repl
 and permanent errors are final; a retryable error is kept in a table of its own, where the stage reads it and a re-run
 looks past it. No key, header or credential ever comes here: only what `Engine.identity` and a `Request` hold.
 
+What is being asked right now stands in it as well, see `under_way`.
+
 The file is `$TOOLRLEF_REPLIES`, else `replies.sqlite` in `$HF_HOME/toolrlef_data`. It is a WAL database: several
 processes may use one at once, on a local disk (not on a network file system).
 """
@@ -16,6 +18,7 @@ import functools
 import json
 import os
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -26,11 +29,15 @@ import huggingface_hub.constants
 from toolrlef_data.fingerprints import digest
 from toolrlef_data.records import RETRYABLE_ERRORS, Reply, ToolrlefError
 
-__all__ = ["ReplyStore", "home_dir", "open_store", "reply_key", "store_path"]
+__all__ = ["ReplyStore", "home_dir", "open_store", "parts_of", "reply_key", "store_path"]
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS failures (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, owner TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS jobs (job TEXT PRIMARY KEY, server TEXT NOT NULL, remote TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS job_keys (key TEXT PRIMARY KEY, job TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS job_keys_by_job ON job_keys (job);
 """
 FIELDS = tuple(field.name for field in fields(Reply))
 
@@ -78,6 +85,7 @@ class ReplyStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.lock = threading.RLock()  # threads of one process share the connection
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._clear_errors():
             self.connection = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
@@ -99,9 +107,9 @@ class ReplyStore:
                 ),
             )
             (failed if reply.error in RETRYABLE_ERRORS else final).append(row)
-        with self._clear_errors(), self._transaction():
-            self.connection.executemany("INSERT OR IGNORE INTO replies VALUES (?, ?)", final)
-            self.connection.executemany("INSERT OR REPLACE INTO failures VALUES (?, ?)", failed)
+        with self.writing() as connection:
+            connection.executemany("INSERT OR IGNORE INTO replies VALUES (?, ?)", final)
+            connection.executemany("INSERT OR REPLACE INTO failures VALUES (?, ?)", failed)
 
     def get(self, keys: Sequence[str]) -> dict[str, Reply]:
         """Final replies of the keys that have one."""
@@ -116,24 +124,29 @@ class ReplyStore:
 
     def _read(self, table: str, keys: Sequence[str]) -> dict[str, Reply]:
         found: dict[str, Reply] = {}
-        with self._clear_errors():
-            for start in range(0, len(keys), 500):  # SQLite takes at least 999 values in one statement
-                part = keys[start : start + 500]
-                marks = ",".join("?" * len(part))
-                rows = self.connection.execute(f"SELECT key, reply FROM {table} WHERE key IN ({marks})", part)  # noqa: S608
+        with self.reading() as connection:
+            for part, marks in parts_of(keys):
+                rows = connection.execute(f"SELECT key, reply FROM {table} WHERE key IN ({marks})", part)  # noqa: S608
                 found.update((key, _reply(text)) for key, text in rows)
         return found
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self.connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            with contextlib.suppress(sqlite3.OperationalError):  # SQLite has rolled back by itself on a full disk
-                self.connection.execute("ROLLBACK")
-            raise
-        self.connection.execute("COMMIT")
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        with self.lock, self._clear_errors():
+            yield self.connection
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction; what it writes is there as a whole or not at all."""
+        with self.lock, self._clear_errors():
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.connection
+            except BaseException:
+                with contextlib.suppress(sqlite3.OperationalError):  # SQLite has rolled back by itself on a full disk
+                    self.connection.execute("ROLLBACK")
+                raise
+            self.connection.execute("COMMIT")
 
     @contextlib.contextmanager
     def _clear_errors(self) -> Iterator[None]:
@@ -166,6 +179,13 @@ def _clean(value: Any) -> Any:
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return [_clean(v) for v in value] if isinstance(value, tuple) else value
+
+
+def parts_of(keys: Sequence[str]) -> Iterator[tuple[Sequence[str], str]]:
+    """Keys in parts with the marks of a statement: SQLite takes at least 999 values in one."""
+    for start in range(0, len(keys), 500):
+        part = keys[start : start + 500]
+        yield part, ",".join("?" * len(part))
 
 
 def _reply(text: str) -> Reply:

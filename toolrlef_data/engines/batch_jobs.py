@@ -1,0 +1,336 @@
+"""Batch mode: many requests as one file that the server works off within a day, at half the price.
+
+A job's life: its requests are written to a file, the job is written down in the reply store, the file is uploaded, the
+batch is created under a label that says which job it is, and its name is written down as well. From there on the run
+may be closed: the next one finds the job, asks only for its state, and fetches what is there. Rows that a batch leaves
+unanswered (it expired, was cancelled, or one line failed for a passing reason) go into another one, as often as
+`retries` says. The replies are stored under the same keys as those of direct requests.
+
+The endpoints: https://platform.openai.com/docs/guides/batch. Not covered: a server's limit on all tokens waiting in
+batches, other than trying again later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import tempfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from toolrlef_data.engines import Request
+from toolrlef_data.engines.bodies import body_of, path_of
+from toolrlef_data.engines.faults import Fault, fault_of_status
+from toolrlef_data.engines.spending import Need
+from toolrlef_data.records import Reply, ToolrlefError
+from toolrlef_data.replies import open_store
+from toolrlef_data.under_way import Jobs
+
+if TYPE_CHECKING:
+    import openai
+
+    from toolrlef_data.engines.openai_api import OpenAIEngine
+
+__all__ = ["ask_in_batches"]
+
+T = TypeVar("T")
+Arrived = list[tuple[str, Reply]]
+log = logging.getLogger(__name__)
+MOST_JOBS = 8  # at once
+MOST_BYTES = 190_000_000  # of an input file; OpenAI takes 200 MB
+LABEL = "toolrlef_data_job"
+ENDED = {
+    "completed": "was completed without this row",
+    "failed": "failed",
+    "expired": "expired before this row",
+    "cancelled": "was cancelled before this row",
+}
+# What stands in an error file for rows that have no response; a batch that somebody cancelled is not started again.
+LINE_ERRORS = {
+    "batch_expired": ("timeout", "again"),
+    "request_timeout": ("timeout", "again"),
+    "batch_cancelled": ("server", "final"),
+}
+LISTED = 1000  # newest batches that are searched for a job of which only the label is known
+
+
+@dataclass
+class Job:
+    """One batch: our name for it, the server's, and the requests in it that this run waits for."""
+
+    name: str
+    lines: Path
+    endpoint: str = ""
+    remote: str | None = None
+    size: int = 0
+    wanted: dict[str, Need] = field(default_factory=dict)
+
+    def add(self, tag: str, endpoint: str, body: bytes, need: Need) -> None:
+        head = json.dumps({"custom_id": tag, "method": "POST", "url": f"/v1{endpoint}"})
+        with open(self.lines, "ab") as file:
+            self.size += file.write(head[:-1].encode() + b', "body": ' + body + b"}\n")
+        self.endpoint = endpoint
+        self.wanted[tag] = need
+
+
+class BatchRun:
+    """The jobs of one call of `generate`."""
+
+    def __init__(self, engine: OpenAIEngine, folder: Path) -> None:
+        self.engine = engine
+        self.folder = folder
+        self.records = Jobs(open_store(), f"{engine.address.url} {engine.spec.model}")
+        self.attempts: Counter[str] = Counter()
+        self.refused: Arrived = []  # rows that never went into a job
+        self.filling: Job | None = None
+        self.jobs: dict[str, Job] = {}
+
+    def new(self, name: str, remote: str | None = None) -> Job:
+        return Job(name, self.folder / f"{name}.jsonl", remote=remote)
+
+    async def pick_up(self) -> None:
+        """The jobs of earlier runs; what the server never heard of is forgotten, so that it is asked now."""
+        for name, remote in self.records.known().items():
+            remote = remote or await self.search(name)
+            if remote is None:
+                self.records.end(name)
+            else:
+                self.records.accepted(name, remote)
+                self.jobs[name] = self.new(name, remote)
+
+    async def search(self, name: str) -> str | None:
+        async def found(client: openai.AsyncOpenAI) -> str | None:
+            seen = 0
+            async for batch in client.batches.list(limit=100):
+                if (batch.metadata or {}).get(LABEL) == name:
+                    return batch.id
+                if (seen := seen + 1) >= LISTED:
+                    break
+            return None
+
+        return await self.call(found)
+
+    def put(self, tag: str, request: Request) -> bool:
+        """Add a request to the job that has it, or to the next one; False where a cap forbids it."""
+        engine = self.engine
+        try:
+            body = body_of(request, engine.spec, engine.quirks)
+        except UnicodeEncodeError:
+            why = "the text holds a lone surrogate and cannot be sent"
+            self.refused.append((tag, Reply(None, error="bad_request", error_detail=why)))
+            return True
+        need = Need(len(body) / engine.bytes_a_token, engine.spec.max_tokens)
+        job = self.jobs.get(self.records.of(tag) or "")
+        if job is None:
+            if refusal := engine.spending.refusal(engine.spec.limits, need):
+                engine.reached(refusal)
+                return False
+            job = self.filling = self.filling or self.new(uuid.uuid4().hex)
+        engine.spending.start(need)
+        job.add(tag, path_of(request), body, need)
+        return True
+
+    def full(self, endpoint: str) -> bool:
+        """Whether the job that is being filled must go before a request for an endpoint can be added."""
+        job = self.filling
+        if job is None:
+            return False
+        most = self.engine.spec.limits.batch_rows
+        return len(job.wanted) >= most or job.size >= MOST_BYTES or job.endpoint != endpoint
+
+    async def submit(self) -> None:
+        """Hand the job that is being filled to the server."""
+        job, self.filling = self.filling, None
+        if job is None:
+            return
+        self.records.begin(job.name, job.wanted)
+        self.jobs[job.name] = job
+
+        async def created(client: openai.AsyncOpenAI) -> str:
+            uploaded = await client.files.create(file=job.lines, purpose="batch")
+            endpoint: Any = f"/v1{job.endpoint}"
+            batch = await client.batches.create(
+                input_file_id=uploaded.id, endpoint=endpoint, completion_window="24h", metadata={LABEL: job.name}
+            )
+            return batch.id
+
+        job.remote = await self.call(created)
+        if job.remote is not None:
+            self.records.accepted(job.name, job.remote)
+        elif not self.engine.cancelled:
+            raise ToolrlefError(f"{self.engine!r} has no batch endpoints; use limits=Limits(mode='direct')")
+
+    async def look(self, job: Job) -> Arrived | None:
+        """What a job brought, once it has ended; None before. Rows without an answer are put into another job."""
+        remote = str(job.remote)
+        batch = await self.call(lambda client: client.batches.retrieve(remote))
+        if batch is None and self.engine.cancelled:
+            return None
+        if batch is None:
+            log.warning("batch %s is not known to the server any more; its rows are asked again", remote)
+            return self.settle(job, {}, Fault("server", "again", "the server does not know the batch any more"))
+        if batch.status not in ENDED:
+            return None
+        found: dict[str, Reply | Fault] = {}
+        for file in filter(None, [batch.output_file_id, batch.error_file_id]):
+            found |= await self.fetch(file)
+        errors = (batch.errors and batch.errors.data) or []
+        messages = [(error.line, f"{error.code}: {error.message}") for error in errors]
+        if batch.status == "failed":
+            order = self.records.keys(job.name)
+            for line, message in messages:  # one bad line fails the whole batch; the others are asked again
+                if line is not None and 0 < line <= len(order):
+                    found[order[line - 1]] = Fault("bad_request", "final", message)
+        why = f"the batch {ENDED[batch.status]}" + "".join(f"; {message}" for _, message in messages[:3])
+        action = "final" if batch.status == "cancelled" else "again"
+        return self.settle(job, found, Fault("timeout" if batch.status == "expired" else "server", action, why))
+
+    async def fetch(self, file: str) -> dict[str, Reply | Fault]:
+        """The lines of an output or error file by request."""
+        path = self.folder / "fetched.jsonl"
+
+        async def streamed(client: openai.AsyncOpenAI) -> bool:
+            async with client.files.with_streaming_response.content(file) as answer:
+                await answer.stream_to_file(path)
+            return True
+
+        found: dict[str, Reply | Fault] = {}
+        if not await self.call(streamed):
+            return found
+        with open(path, encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # no line of a result
+                    value = json.loads(line)
+                    found[value["custom_id"]] = self.read(value)
+        return found
+
+    def read(self, line: dict[str, Any]) -> Reply | Fault:
+        answer = line.get("response") or {}
+        if not answer:
+            error = line.get("error") or {}
+            kind, action = LINE_ERRORS.get(str(error.get("code")), ("server", "again"))
+            return Fault(kind, action, f"{error.get('code')}: {error.get('message')}")
+        return self.engine.read(answer.get("status_code", 200), json.dumps(answer.get("body")))
+
+    def settle(self, job: Job, found: dict[str, Reply | Fault], missing: Fault) -> Arrived:
+        """Replies of an ended job; what may come yet is put into the next one."""
+        engine = self.engine
+        arrived: Arrived = [(tag, reply) for tag, reply in found.items() if isinstance(reply, Reply)]
+        again = set()
+        for tag, need in job.wanted.items():
+            outcome = found.get(tag, missing)
+            if isinstance(outcome, Reply):
+                engine.spending.finish(need, engine.used(outcome, need))
+                continue
+            engine.spending.finish(need, Need(0, 0))
+            engine.faults[outcome.kind] += 1
+            self.attempts[tag] += 1
+            if outcome.action in ("again", "pause") and self.attempts[tag] <= engine.spec.retries:
+                again.add(tag)
+            else:
+                arrived.append((tag, engine.failed(outcome)))
+        for tag, endpoint, body in _lines(job.lines) if again else ():
+            if tag in again and not engine.stop:
+                self.again(tag, endpoint, body, job.wanted[tag])
+        return arrived
+
+    def again(self, tag: str, endpoint: str, body: bytes, need: Need) -> None:
+        if refusal := self.engine.spending.refusal(self.engine.spec.limits, need):
+            self.engine.reached(refusal)
+            return
+        self.filling = self.filling or self.new(uuid.uuid4().hex)
+        self.engine.spending.start(need)
+        self.filling.add(tag, endpoint, body, need)
+
+    async def call(self, work: Callable[[openai.AsyncOpenAI], Awaitable[T]]) -> T | None:
+        """Use an endpoint with the keys in turn and the usual retries; None where no key finds what it is about."""
+        import openai
+
+        engine, fault = self.engine, Fault("server", "again", "")
+        attempts, strangers = 0, set()
+        while not engine.cancelled:
+            alive = [gate for gate in engine.turns.gates if not gate.dropped]
+            if not alive and engine.stop:
+                raise engine.stop
+            gate = next((gate for gate in alive if gate.name not in strangers), None)
+            if gate is None:
+                return None
+            client = engine.client.with_options(
+                api_key=gate.value or "none",
+                default_headers={"Authorization": engine.address.basic} if engine.address.basic else None,
+                timeout=engine.spec.timeout,
+            )
+            try:
+                return await work(client)
+            except openai.APIStatusError as error:
+                fault = fault_of_status(error.status_code, error.response.text)
+            except (openai.OpenAIError, OSError) as error:
+                fault = Fault("connection", "again", f"{type(error).__name__}: {error}")
+            engine.faults[fault.kind] += 1
+            if fault.kind == "not_found":
+                strangers.add(gate.name)
+            elif fault.action in ("drop", "doubt"):
+                engine.drop(gate, fault)
+            elif fault.action == "final" or (attempts := attempts + 1) > engine.spec.retries:
+                raise ToolrlefError(
+                    f"{engine!r}: batches cannot be used: {engine.secrets.scrub(fault.detail)}; what ran is stored"
+                )
+            else:
+                await asyncio.sleep(min(60.0, engine.spec.limits.backoff * 2**attempts))
+        return None
+
+
+def ask_in_batches(
+    engine: OpenAIEngine, requests: Iterable[tuple[str, Request]], loop: asyncio.AbstractEventLoop
+) -> Iterator[Arrived]:
+    """Like `OpenAIEngine.generate`, over the batch endpoints."""
+    do = loop.run_until_complete
+    waiting = iter(requests)
+    exhausted = False
+    with tempfile.TemporaryDirectory(prefix="toolrlef_data") as folder:
+        run = BatchRun(engine, Path(folder))
+        do(run.pick_up())
+        while not engine.cancelled:
+            while not exhausted and not engine.stop and len(run.jobs) < MOST_JOBS:
+                pair = next(waiting, None)
+                if exhausted := pair is None:
+                    break
+                if run.full(path_of(pair[1])):
+                    do(run.submit())
+                if not run.put(*pair):
+                    break
+            if (exhausted or engine.stop) and len(run.jobs) < MOST_JOBS:
+                do(run.submit())
+            if run.refused:
+                refused, run.refused = run.refused, []
+                yield refused
+            if not run.filling and not any(job.wanted for job in run.jobs.values()) and (exhausted or engine.stop):
+                break
+            looked = time.monotonic()
+            for job in list(run.jobs.values()):
+                if not engine.cancelled and (arrived := do(run.look(job))) is not None:
+                    yield arrived  # stored when the loop goes on
+                    run.records.end(job.name)
+                    del run.jobs[job.name]
+                    job.lines.unlink(missing_ok=True)
+                    looked = 0.0
+            while not engine.cancelled and time.monotonic() < looked + engine.spec.limits.poll:
+                do(asyncio.sleep(min(0.2, engine.spec.limits.poll)))
+        if left := sum(bool(job.wanted) for job in run.jobs.values()):
+            log.warning("%d batch jobs go on at the server; the next run fetches what they bring", left)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str, bytes]]:
+    """(custom id, endpoint, body) of the lines of an input file."""
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            value = json.loads(line)
+            body = json.dumps(value["body"], ensure_ascii=False, separators=(",", ":")).encode()
+            yield value["custom_id"], value["url"].removeprefix("/v1"), body
