@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 import pytest
 from datasets import Dataset, Value
 
-from toolrlef_data.asking import ask, response_of, split_reasoning
+from toolrlef_data.asking import ask
 from toolrlef_data.engines import EngineSpec, Request
 from toolrlef_data.engines.scripted import scripted
 from toolrlef_data.records import InputError, Reply, ScriptExhausted, TooManyFailures
+from toolrlef_data.responses import response_of, split_reasoning
 
 
 class Server:

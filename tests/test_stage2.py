@@ -24,11 +24,11 @@ from toolrlef_data import (
     score,
     scripted,
 )
-from toolrlef_data.asking import response_of
 from toolrlef_data.columns import RESPONSE, STAGE1, STAGE2
 from toolrlef_data.engines import EngineSpec, Request
 from toolrlef_data.lineage import ledger
 from toolrlef_data.records import Score
+from toolrlef_data.responses import response_of
 from toolrlef_data.tasks.math import MATH
 
 

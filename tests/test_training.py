@@ -67,8 +67,8 @@ def test_it_learns_the_form_of_the_output(stage1: Dataset, base: EngineSpec) -> 
     assert fall[-1] < fall[0] / 3
     prompt = render_prompt(style, ROWS[0]["instruction"], ROWS[0]["input"])
     assert isinstance(prompt, str)
-    ((_, reply),) = LocalEngine(warmed).generate([("a", Request(prompt=prompt))])
-    ((_, before),) = LocalEngine(base).generate([("a", Request(prompt=prompt))])
+    (((_, reply),),) = LocalEngine(warmed).generate([("a", Request(prompt=prompt))])
+    (((_, before),),) = LocalEngine(base).generate([("a", Request(prompt=prompt))])
     assert "calculator(" in (reply.text or "")
     assert reply.finish_reason == "stop", "the end of a response is learnt too"
     assert "calculator(" not in (before.text or "")

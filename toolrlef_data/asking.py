@@ -8,31 +8,34 @@ failed requests again.
 
 from __future__ import annotations
 
-import re
-from collections import Counter
+import itertools
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from datasets import Dataset, DatasetDict
 from datasets.utils import tqdm
 
-from toolrlef_data.columns import RESPONSE
-from toolrlef_data.engines import ENGINES, EngineSpec, Request
+from toolrlef_data.engines import ENGINES, Engine, EngineSpec, Request
 from toolrlef_data.fingerprints import canonical, digest
 from toolrlef_data.lineage import as_arrow
 from toolrlef_data.prompts import row_seed
-from toolrlef_data.records import RETRYABLE_ERRORS, InputError, Reply, TooManyFailures
+from toolrlef_data.records import RETRYABLE_ERRORS, InputError, Reply
 from toolrlef_data.replies import ReplyStore, open_store, reply_key, store_path
+from toolrlef_data.tally import Tally
 from toolrlef_data.transform import apply
+from toolrlef_data.under_way import Claims
 
-__all__ = ["ask", "request_of", "response_of", "split_reasoning"]
+__all__ = ["ask"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
 
 # What of an EngineSpec shapes a reply, beside the model itself; seeds only where replies are sampled.
+WAIT = 0.5  # seconds between two looks at what another process is asking
 SAMPLING = ("temperature", "top_p", "top_k", "num_beams", "repetition_penalty", "max_tokens", "stop")
 
 
@@ -140,152 +143,93 @@ def _requests(row: Row, asking: Asking) -> list[tuple[str, Request]]:
     for sample in range(asking.samples):
         if asking.spec.temperature > 0:
             request = replace(request, sample=sample, seed=row_seed(str(row["id"]), asking.spec.seed))
-        requests.append((reply_key(dict(asking.identity), sampling, asdict(request)), request))
+        requests.append((reply_key(dict(asking.identity), sampling, request.in_key()), request))
     return requests
 
 
-def _ask_missing(data: Dataset, asking: Asking, label: str) -> str:
-    """First pass: stream what the store lacks through the engine; returns a salt where replies may come later."""
+def _ask_missing(data: Dataset, asking: Asking, label: str) -> tuple[str, dict[str, Any]]:
+    """First pass: stream what the store lacks through the engine.
+
+    Returns a salt where replies may come later, and what the stage's replies took.
+    """
     store = open_store(Path(asking.store))
+    engine = asking.engine(asking.spec)
     total = len(data) * asking.samples
-    again: list[tuple[str, str]] = []
-    with tqdm(total=total, desc=f"Ask {label}", disable=not asking.spec.progress) as bar:
-        tally = Tally(bar)
-        missing = _missing(data, asking, store, tally)
-        first = next(missing, None)
-        if first is not None:
-            with asking.engine(asking.spec) as engine:
-                for key, reply in engine.generate(_chain(first, missing)):
-                    store.put([(key, reply)])
-                    tally.arrived(key, reply)
-                    if reply.error in RETRYABLE_ERRORS:
-                        again.append((key, str(reply.error)))
-                    tally.check(asking.spec, total - tally.not_asked)
+    ended = threading.Event()
+    shown = "{desc}: {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+    with tqdm(total=total, desc=f"Ask {label}", disable=not asking.spec.progress, bar_format=shown) as bar:
+        tally = Tally(bar, asking.spec, engine.figures)
+        if engine.cancel is None:
+            _ask_all(data, asking, store, engine, tally, ended)
+        else:
+            _apart(lambda: _ask_all(data, asking, store, engine, tally, ended), [ended.set, engine.cancel])
         tally.show()
-        tally.check(asking.spec, tally.requests)
-    return digest(sorted(again)) if again else ""
+        tally.check(tally.requests)
+    return digest(sorted(tally.again.items())) if tally.again else "", {"usage": tally.usage()}
 
 
-def _missing(data: Dataset, asking: Asking, store: ReplyStore, tally: Tally) -> Iterator[tuple[str, Request]]:
+def _apart(work: Callable[[], None], cancel: Sequence[Callable[[], None]]) -> None:
+    """Run work in a thread of its own, since a notebook's thread has an event loop already; Ctrl-C ends it cleanly."""
+    with ThreadPoolExecutor(1, thread_name_prefix="ask") as pool:
+        asked = pool.submit(work)
+        try:
+            wait([asked])
+        finally:
+            for end in cancel:
+                end()
+    asked.result()
+
+
+def _ask_all(
+    data: Dataset, asking: Asking, store: ReplyStore, engine: Engine, tally: Tally, ended: threading.Event
+) -> None:
+    """Ask for everything that is missing; what another process is asking right now is waited for."""
+    with Claims(store) as claims:
+        while True:
+            missing = _missing(data, asking, store, claims, tally)
+            first = next(missing, None)
+            if first is not None:
+                with engine:
+                    for replies in engine.generate(itertools.chain([first], missing)):
+                        store.put(replies)
+                        for key, reply in replies:
+                            tally.arrived(key, reply)
+                        if again := [key for key, reply in replies if reply.error in RETRYABLE_ERRORS]:
+                            claims.give_up(again)
+                        tally.check(len(data) * asking.samples - tally.not_asked)
+            while tally.held and not ended.is_set() and claims.take([tally.held]) and not store.get([tally.held]):
+                ended.wait(WAIT)
+            if not tally.held or ended.is_set():
+                return
+            tally.begin_again()
+
+
+def _missing(
+    data: Dataset, asking: Asking, store: ReplyStore, claims: Claims, tally: Tally
+) -> Iterator[tuple[str, Request]]:
     """Requests without a stored reply, each once; looked up as they are pulled, so memory stays constant."""
     for table in as_arrow(data).iter(256):
         columns = {name: table.column(name).to_pylist() for name in asking.reads}
         requests = [pair for row in _rows(columns, asking) for pair in _requests(row, asking)]
         asked = set(tally.under_way)  # before the look-up: what is answered from here on is not in `found`
         found = store.get([key for key, _ in requests])
+        lacking = [key for key, _ in requests if key not in found and key not in tally.again]
+        held = claims.take(lacking)
+        found |= store.get(lacking)  # what another process has answered since
         tally.skip(asking.samples * table.num_rows - len(requests))
         tally.requests += len(requests)
         for key, request in requests:
             if key in tally.under_way:
                 tally.under_way[key] += 1
-            elif key in found or key in asked:
-                tally.stored(found.get(key))
+            elif key in found:
+                tally.stored(found[key])
+            elif key in tally.again:
+                tally.failed_before(key)
+            elif key in asked:
+                tally.stored(store.get([key])[key])
+            elif key in held:
+                tally.held = tally.held or key
             else:
                 asked.add(key)
                 tally.under_way[key] = 1
                 yield key, request
-
-
-def _chain(first: tuple[str, Request], rest: Iterator[tuple[str, Request]]) -> Iterator[tuple[str, Request]]:
-    yield first
-    yield from rest
-
-
-class Tally:
-    """Counts of one stage: for the progress bar, and for the share of failures; and which keys are under way."""
-
-    def __init__(self, bar: Any) -> None:
-        self.bar = bar
-        self.under_way: Counter[str] = Counter()
-        self.failed: Counter[str] = Counter()
-        self.from_store = self.requests = self.not_asked = self.tokens = 0
-
-    def skip(self, count: int) -> None:
-        self.not_asked += count
-        self.bar.update(count)
-
-    def stored(self, reply: Reply | None) -> None:
-        self.from_store += 1
-        if reply is not None and reply.error:
-            self.failed[reply.error] += 1
-        self.bar.update(1)
-
-    def arrived(self, key: str, reply: Reply) -> None:
-        # Rows that ask the same are done with it; a row pulled later finds the reply in the store.
-        same = self.under_way.pop(key)
-        self.from_store += same - 1
-        if reply.error:
-            self.failed[reply.error] += same
-        self.tokens += reply.completion_tokens or 0
-        self.bar.update(same)
-        self.show()
-
-    def show(self) -> None:
-        elapsed = self.bar.format_dict["elapsed"] or 1e-9
-        figures = {"stored": self.from_store, "failed": self.failed.total(), "tokens/s": round(self.tokens / elapsed)}
-        self.bar.set_postfix(figures, refresh=False)
-
-    def check(self, spec: EngineSpec, requests: int) -> None:
-        """Stop where more than `max_failed` of the stage's requests failed, now or in an earlier run."""
-        if self.failed.total() > spec.max_failed * requests:
-            kinds = ", ".join(f"{kind} {count}" for kind, count in self.failed.most_common())
-            raise TooManyFailures(
-                f"{self.failed.total()} of {requests} requests to {spec.model!r} failed ({kinds}), more than "
-                f"max_failed={spec.max_failed}; every reply is stored, and a re-run asks only for what may still come"
-            )
-
-
-# From a reply to a RESPONSE ------------------------------------------------------------------------------------------
-
-OPENINGS = ("<think>", "<thinking>", "<reasoning>", "<|begin_of_thought|>", "◁think▷", "[THINK]")
-CLOSING = re.compile(r"</think>|</thinking>|</reasoning>|<\|end_of_thought\|>|◁/think▷|\[/THINK\]")
-HARMONY = re.compile(r"<\|channel\|>final(?:<\|constrain\|>\w+)?<\|message\|>")
-
-
-def split_reasoning(text: str) -> tuple[str, str]:
-    """(reasoning, answer) of a text that may open with reasoning in the marks that current models use.
-
-    Reasoning that was cut off before its end leaves an empty answer. A closing mark without an opening one counts: many
-    chat templates put the opening mark into the prompt.
-
-    >>> split_reasoning("<think>7 and 5 make 12</think>\\nThe answer is 12.")
-    ('7 and 5 make 12', 'The answer is 12.')
-    """
-    if final := HARMONY.search(text):
-        before = re.sub(r"<\|[a-z]+\|>(?:analysis|commentary)?", "", text[: final.start()])
-        return before.strip(), re.sub(r"<\|(?:return|end)\|>\s*$", "", text[final.end() :]).strip()
-    stripped = text.lstrip()
-    opening = next((mark for mark in OPENINGS if stripped.startswith(mark)), "")
-    closings = list(CLOSING.finditer(stripped))
-    if closings:
-        last = closings[-1]
-        return stripped[len(opening) : last.start()].strip(), stripped[last.end() :].strip()
-    if opening or stripped.startswith("<|channel|>analysis"):
-        return stripped[len(opening) :].strip(), ""
-    return "", text.strip()
-
-
-def request_of(prompt: tuple[Any, ...] | str, tools: tuple[str, ...] = ()) -> Request:
-    """A request from what `render_prompt` returns."""
-    return Request(prompt=prompt, tools=tools) if isinstance(prompt, str) else Request(messages=prompt, tools=tools)
-
-
-def response_of(reply: Reply | None, *, text: str | None = None, strip_reasoning: bool = True) -> dict[str, Any]:
-    """A RESPONSE struct from a reply.
-
-    Args:
-        reply: None for a response that no model gave (gold).
-        text: what stands in the place of the reply's own text, such as a rendered native tool call.
-        strip_reasoning: keep reasoning inside the text apart from it.
-    """
-    response: dict[str, Any] = dict.fromkeys(RESPONSE)
-    response["predictions"] = []
-    if reply is None:
-        return {**response, "text": text, "raw": text, "reasoning": "", "finish_reason": "stop"}
-    response |= {"raw": reply.text, "finish_reason": reply.finish_reason, "error": reply.error}
-    response |= {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
-    if reply.error is not None:
-        return {**response, "finish_reason": None, "error_detail": reply.error_detail}
-    inside, own = split_reasoning(reply.text or "") if strip_reasoning else ("", (reply.text or "").strip())
-    reasoning = "\n".join(part for part in (reply.reasoning, inside) if part)
-    return {**response, "reasoning": reasoning, "text": own if text is None else text}

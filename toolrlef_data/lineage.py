@@ -49,8 +49,9 @@ __all__ = [
 def lineage(data: Dataset) -> list[dict[str, Any]]:
     """The records of the stages that led to a table, oldest first; empty where none is known.
 
-    A record holds fingerprint, inputs, step, settings, rows_in, rows_out, dropped (reason -> rows) and, where rows were
-    dropped, `dropped_files`. After somebody's own shuffle or select the trail ends there: the list is empty.
+    A record holds fingerprint, inputs, step, settings, rows_in, rows_out, dropped (reason -> rows), `dropped_files`
+    where rows were dropped, and `usage` (requests and tokens) where a model was asked. After somebody's own shuffle or
+    select the trail ends there: the list is empty.
     """
     records: dict[str, dict[str, Any]] = {}
 

@@ -21,6 +21,8 @@ __all__ = ["provenance_of"]
 PACKAGES = ("toolrlef_data", "datasets", "pyarrow", "torch", "transformers", "peft")
 # Settings that may name a place on this machine, and what such a name looks like; a Hub id is none.
 PLACES = frozenset({"model", "adapter", "data_dir"})
+# A server of the user's own: its address says nothing to others.
+OWN_SERVER = re.compile(r"https?://(?:localhost|127\.|10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|\[|[\w-]+(?:[:/]|$))")
 PATH = re.compile(r"[/~\\]|\.{1,2}[/\\]|file:|[A-Za-z]:[/\\]")
 log = logging.getLogger("toolrlef_data")
 
@@ -38,6 +40,8 @@ def provenance_of(configs: Mapping[str, Mapping[str, Dataset]]) -> dict[str, Any
         for record in trail:
             fields = ("step", "inputs", "rows_in", "rows_out", "dropped", "settings")
             stages[record["fingerprint"]] = {field: _told(record[field]) for field in fields}
+            if "usage" in record:
+                stages[record["fingerprint"]]["usage"] = record["usage"]
         gap = _gap_of(trail)
         told.setdefault(config, {})[split] = {
             "rows": len(data),
@@ -82,4 +86,6 @@ def _told(value: Any, field: str = "") -> Any:
         return [_told(v) for v in value]
     if field in PLACES and isinstance(value, str) and PATH.match(value):
         return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
+    if field in ("base_url", "url") and isinstance(value, str) and OWN_SERVER.match(value):
+        return "a server of the author's own"
     return value

@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.asking import ask, request_of, response_of
+from toolrlef_data.asking import ask
 from toolrlef_data.calls import call_from_json, parse_call, render_call
 from toolrlef_data.columns import RESPONSE, STAGE1
 from toolrlef_data.engines import EngineSpec, Request
 from toolrlef_data.prompts import STYLES, render_prompt
 from toolrlef_data.records import InputError, Reply, UnknownName
+from toolrlef_data.responses import request_of, response_of
 from toolrlef_data.tasks import Task, tasks_of
 from toolrlef_data.tools import tool_schema
 from toolrlef_data.transform import apply, check_features, join
@@ -157,9 +158,9 @@ def _response(row: Row, reply: Reply, settings: Responding) -> dict[str, Any]:
     responder, tool = settings.responder, settings.tasks[row["task"]].tool
     response = response_of(reply, strip_reasoning=responder.strip_reasoning)
     if responder.protocol == "tools" and not reply.error:
-        native = [
-            call_from_json(name, arguments, tool.parameter) for name, arguments in reply.tool_calls if name == tool.name
-        ]
+        # The arguments of a call that was cut off may be JSON by chance; it is no call all the same.
+        whole = reply.tool_calls if reply.finish_reason != "length" else reply.tool_calls[:-1]
+        native = [call_from_json(name, arguments, tool.parameter) for name, arguments in whole if name == tool.name]
         call = next((c for c in native if c is not None), None)
         if call is None and f"{tool.name}(" not in response["text"]:
             call = parse_call(response["text"], tool)  # written as JSON

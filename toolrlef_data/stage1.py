@@ -16,11 +16,12 @@ from typing import Any, TypeVar
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.annotations import Annotations
-from toolrlef_data.asking import ask, request_of, response_of
+from toolrlef_data.asking import ask
 from toolrlef_data.columns import ANSWERED, GRADED, LABELLED, QUESTIONS, STAGE1
 from toolrlef_data.engines import EngineSpec, Request
 from toolrlef_data.prompts import render_prompt
 from toolrlef_data.records import Drop, InputError, Reply
+from toolrlef_data.responses import request_of, response_of
 from toolrlef_data.tasks import Task, tasks_of
 from toolrlef_data.teaching import LABELS, Teacher, propose_calls
 from toolrlef_data.transform import apply, check_features, keep

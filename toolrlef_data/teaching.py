@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.annotations import Annotations, compose
-from toolrlef_data.asking import ask, request_of, response_of
+from toolrlef_data.asking import ask
 from toolrlef_data.calls import parse_call, render_call
 from toolrlef_data.columns import LABELLED
 from toolrlef_data.engines import EngineSpec, Request
 from toolrlef_data.prompts import examples_order, render_prompt
 from toolrlef_data.records import TOOL_FAULTS, InputError, Reply, ToolCall
+from toolrlef_data.responses import request_of, response_of
 from toolrlef_data.tasks import Task, tasks_of
 from toolrlef_data.transform import apply
 

@@ -55,7 +55,7 @@ def apply(
     removes: Sequence[str] = (),
     batched: bool = False,
     name: str = "",
-    prepare: Callable[[Dataset], str] | None = None,
+    prepare: Callable[[Dataset], tuple[str, dict[str, Any]]] | None = None,
     unfinished: Callable[[Dataset], bool] | None = None,
     num_proc: int | None = None,
 ) -> D:
@@ -70,7 +70,7 @@ def apply(
         removes: columns to leave out.
         name: of the step in the lineage; default: the function's.
         prepare: called on a split that is not in the cache, before the map; returns a salt, "" where the result may be
-            kept for good.
+            kept for good, and facts for the stage's record.
         unfinished: whether a result holds failures that may pass; it is then computed again the next time.
         num_proc: processes; does not change the result.
 
@@ -98,7 +98,8 @@ def apply(
         return cached
     if "id" in features:
         _check_ids(data)
-    if prepare is not None and (salt := prepare(data)):
+    salt, facts = prepare(data) if prepare is not None else ("", {})
+    if salt:
         key = digest(key, salt)
     run = functools.partial(
         run_step, step=step, settings=settings, reads=tuple(reads), adds=tuple(adds), features=features, batched=batched
@@ -108,7 +109,7 @@ def apply(
         raise LedgerError(f"{name}: {len(data)} rows in, {len(result)} rows out")
     if unfinished is not None and unfinished(result):
         result, key = _set_aside(result, key)
-    write_record(key, facts_of(name, [data], settings, result))
+    write_record(key, {**facts_of(name, [data], settings, result), **facts})
     return result
 
 

@@ -24,7 +24,7 @@ import datasets
 from datasets import Dataset, Features
 
 from toolrlef_data import build_stage2
-from toolrlef_data.asking import response_of
+from toolrlef_data.responses import response_of
 from toolrlef_data.columns import RESPONSE, STAGE1
 from toolrlef_data.lineage import settle
 from toolrlef_data.records import Reply

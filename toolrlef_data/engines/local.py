@@ -43,6 +43,11 @@ class LocalEngine:
             )
         self.spec = spec
 
+    cancel = None
+
+    def figures(self) -> dict[str, Any]:
+        return {}
+
     def __enter__(self) -> LocalEngine:
         return self
 
@@ -58,7 +63,7 @@ class LocalEngine:
             "dtype": resolve_dtype(spec.dtype, spec.device),
         }
 
-    def generate(self, requests: Iterable[tuple[str, Request]]) -> Iterator[tuple[str, Reply]]:
+    def generate(self, requests: Iterable[tuple[str, Request]]) -> Iterator[list[tuple[str, Reply]]]:
         """Yield replies batch by batch; requests are read, and sorted by length, 512 at a time."""
         import torch
 
@@ -69,7 +74,8 @@ class LocalEngine:
                 most = MOST_ROWS_ON_CPU if loaded.device == "cpu" else WINDOW
                 rows = [row for _, row in prepared if isinstance(row, Row)]
                 share = spec.num_beams == 1 and can_share(loaded.model)
-            yield from ((tag, reply) for tag, reply in prepared if isinstance(reply, Reply))
+            if refused := [(tag, reply) for tag, reply in prepared if isinstance(reply, Reply)]:
+                yield refused
             if not rows:
                 continue
             budget = spec.batch_tokens // spec.num_beams
@@ -81,7 +87,7 @@ class LocalEngine:
                         if common and shared is None:
                             shared = prefill(loaded.model, common)
                         replies = _answer(loaded, batch, spec, shared)
-                    yield from replies
+                    yield list(replies)
 
 
 def _prepare(tag: str, request: Request, spec: EngineSpec, loaded: LoadedModel) -> Row | Reply:

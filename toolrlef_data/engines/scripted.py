@@ -56,6 +56,11 @@ class ScriptedEngine:
         self.spec = spec
         self.options = dict(spec.options)
 
+    cancel = None
+
+    def figures(self) -> dict[str, Any]:
+        return {}
+
     def __enter__(self) -> ScriptedEngine:
         return self
 
@@ -65,10 +70,10 @@ class ScriptedEngine:
     def identity(self) -> dict[str, Any]:
         return {"kind": "scripted", "model": self.spec.model, "script": digest(canonical(self.options))}
 
-    def generate(self, requests: Iterable[tuple[str, Request]]) -> Iterator[tuple[str, Reply]]:
+    def generate(self, requests: Iterable[tuple[str, Request]]) -> Iterator[list[tuple[str, Reply]]]:
         for number, (tag, request) in enumerate(requests):
             reply = self._answer(number, request)
-            yield tag, reply if isinstance(reply, Reply) else Reply(reply)
+            yield [(tag, reply if isinstance(reply, Reply) else Reply(reply))]
 
     def _answer(self, number: int, request: Request) -> str | Reply:
         if "function" in self.options:
