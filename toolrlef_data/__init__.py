@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from toolrlef_data.calls import render_call as render_call
     from toolrlef_data.engines import ENGINES as ENGINES
     from toolrlef_data.engines import EngineSpec as EngineSpec
+    from toolrlef_data.engines import Limits as Limits
     from toolrlef_data.engines.local import load_model as load_model
     from toolrlef_data.engines.scripted import scripted as scripted
     from toolrlef_data.lineage import lineage as lineage
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from toolrlef_data.publish import publish as publish
     from toolrlef_data.recipe import load_recipe as load_recipe
     from toolrlef_data.recipe import run_recipe as run_recipe
+    from toolrlef_data.records import CapReached as CapReached
     from toolrlef_data.records import Drop as Drop
     from toolrlef_data.records import InputError as InputError
     from toolrlef_data.records import Reply as Reply
@@ -53,10 +55,12 @@ if TYPE_CHECKING:
 HOMES = {
     "ANNOTATIONS": "annotations",
     "ENGINES": "engines",
+    "CapReached": "records",
     "Drop": "records",
     "EngineSpec": "engines",
     "Example": "tasks",
     "InputError": "records",
+    "Limits": "engines",
     "RULES": "scoring",
     "Reply": "records",
     "Responder": "responding",
@@ -96,10 +100,12 @@ __all__ = [
     "RULES",
     "TASKS",
     "TOOLS",
+    "CapReached",
     "Drop",
     "EngineSpec",
     "Example",
     "InputError",
+    "Limits",
     "Reply",
     "Responder",
     "Task",

@@ -178,7 +178,9 @@ def _message(error: Any) -> str:
         return "is missing"
     if error["type"] == "extra_forbidden":
         return "is not a key of this section"
-    return f"{error['msg'][:1].lower()}{error['msg'][1:]}, found {error['input']!r:.80}"
+    secret = {"keys", "base_url"} & set(error["loc"])  # somebody may have written a key there
+    found = "" if secret else f", found {error['input']!r:.80}"
+    return f"{error['msg'][:1].lower()}{error['msg'][1:]}{found}"
 
 
 def _report(file: Path, lines: dict[Place, int], mistakes: list[tuple[Place, str]]) -> str:

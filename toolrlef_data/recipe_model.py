@@ -8,11 +8,13 @@ from typing import Any, Literal
 
 import pydantic
 
+from toolrlef_data import engines
 from toolrlef_data.columns import STAGE1
 from toolrlef_data.engines import ENGINES, EngineSpec
 from toolrlef_data.loading_scripts import SOURCES
 from toolrlef_data.prompts import STYLES
 from toolrlef_data.publish import LAYOUTS, VERSION
+from toolrlef_data.records import InputError
 from toolrlef_data.scoring import RULES
 
 __all__ = ["Place", "Recipe", "Source", "mistakes_in"]
@@ -37,11 +39,29 @@ class Source(Section):
     seed: int | None = None
 
 
+class Limits(Section):
+    """An engine's `Limits`; see there."""
+
+    rpm: float | None = None
+    tpm: float | None = None
+    deadline: float = 1800.0
+    backoff: float = 0.5
+    max_requests: int | None = None
+    max_tokens_total: int | None = None
+    max_cost: float | None = None
+    price: tuple[float, float] | None = None
+    mode: Literal["direct", "batch"] = "direct"
+    batch_rows: int = 50_000
+    poll: float = 30.0
+
+
 class Engine(Section):
     """An `EngineSpec` by its field names; see there."""
 
     kind: str
     model: str
+    base_url: str | None = None
+    keys: str | tuple[str, ...] = ()
     revision: str | None = None
     adapter: str | None = None
     temperature: float = pydantic.Field(default=0.0, ge=0)
@@ -56,10 +76,14 @@ class Engine(Section):
     device: str = "auto"
     batch_tokens: int = pydantic.Field(default=16384, ge=1)
     max_failed: float = pydantic.Field(default=0.2, ge=0, le=1)
-    options: dict[str, str | int | float | bool | None] = {}
+    concurrency: int = pydantic.Field(default=64, ge=1)
+    timeout: float = pydantic.Field(default=120.0, gt=0)
+    retries: int = pydantic.Field(default=5, ge=0)
+    limits: Limits = Limits()
+    options: dict[str, Any] = {}
 
     def spec(self) -> EngineSpec:
-        return EngineSpec(**{**self.model_dump(), "options": tuple(sorted(self.options.items()))})
+        return EngineSpec(**{**self.model_dump(), "limits": engines.Limits(**self.limits.model_dump())})
 
 
 class Student(Section):
@@ -161,6 +185,11 @@ def _engine_mistakes(recipe: Recipe) -> Mistakes:
                 ("engines", name, "kind"),
                 f"scripted has no replies here, it is for Python only; choose from: {choices}",
             )
+        elif engine.kind in kinds:
+            try:
+                ENGINES[engine.kind](engine.spec())
+            except InputError as error:
+                yield ("engines", name), f"cannot be used: {error}"
         else:
             yield from _unknown(("engines", name, "kind"), "engine kind", engine.kind, kinds)
     if warm_up := recipe.warm_up:
