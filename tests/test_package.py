@@ -22,8 +22,20 @@ MODULES = sorted(m.name for m in pkgutil.walk_packages(toolrlef_data.__path__, "
 # What a layer may import: itself and what stands before it.
 LAYERS = [
     ["records", "columns", "source_code", "fingerprints", "lineage", "batches", "transform"],
-    ["calls", "replies", "prompts", "engines", "tools", "tasks", "scoring", "annotations", "formulas", "constants"],
-    ["asking", "loading_scripts"],
+    [
+        "calls",
+        "replies",
+        "under_way",
+        "prompts",
+        "engines",
+        "tools",
+        "tasks",
+        "scoring",
+        "annotations",
+        "formulas",
+        "constants",
+    ],
+    ["asking", "tally", "responses", "loading_scripts"],
     ["teaching", "stage1", "responding", "stage2", "training"],
     ["card", "publish", "provenance", "trice_files"],
     ["recipe", "recipe_model"],
@@ -110,7 +122,8 @@ def test_every_module_has_tests() -> None:
         "card": "publish", "provenance": "publish", "trice_files": "publish", "recipe_model": "recipe", "columns": "stage1", "records": "transform", "batches": "transform", "lineage": "transform", "source_code": "fingerprints",
         "prompts": "stage2", "responding": "stage2", "teaching": "stage1", "cli": "recipe", "formulas": "annotations",
         "constants": "annotations", "engines.scripted": "asking", "engines.decoding": "local", "engines.weights": "local", "engines.batching": "local",
-        "engines.models": "local",
+        "engines.models": "local", "engines.connection": "openai_api",
+        "tally": "asking", "responses": "asking", "under_way": "asking",
         "tasks.numbers": "math", "tools.arithmetic": "calculator",
     }  # fmt: skip
     for name in MODULES:
