@@ -15,7 +15,7 @@ from typing import Any
 
 import datasets
 import pytest
-from datasets import Dataset, Value
+from datasets import Dataset, Value, load_dataset
 
 from tests.api_server import Answer, ApiServer, Received, completion, error, html, rate_limited
 from toolrlef_data.asking import ask
@@ -23,9 +23,11 @@ from toolrlef_data.engines import EngineSpec, Limits, Message, Request
 from toolrlef_data.engines.openai_api import OpenAIEngine
 from toolrlef_data.engines.spending import SPENT
 from toolrlef_data.lineage import lineage
+from toolrlef_data.recipe import load_recipe, run_recipe
 from toolrlef_data.records import CapReached, InputError, NoKeyLeft, NoSuchModel, Reply, TooManyFailures
 
 FAST = Limits(backoff=0.01)
+CANARY = "sk-canary-7f3a9c1e5b2d4860"
 
 
 @pytest.fixture(autouse=True)
@@ -468,9 +470,30 @@ def test_progress_tells_what_goes_on(capsys: pytest.CaptureFixture[str], monkeyp
         assert part in shown, part
 
 
-# Secrets -------------------------------------------------------------------------------------------------------------
+def test_the_shipped_recipe_runs_and_asks_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Student, teacher and three responders, one of them over tool calls, one with two samples."""
+    with ApiServer(keys={CANARY}) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_API_KEY", CANARY)
+        run_recipe(load_recipe("api", rows=6), out=tmp_path / "out")
+        asked = len(server.requests)
+        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "stages")
+        run_recipe(load_recipe("api", rows=6), out=tmp_path / "again")
+        assert len(server.requests) == asked
+    ranked = load_dataset(str(tmp_path / "out"), "math-stage2", split="train")
+    assert set(ranked[0]["origin"]) == {
+        "gold", "four_o_mini", "four_o_mini_tools", "four_o_mini_sampled.1", "four_o_mini_sampled.2", "nano"
+    }  # fmt: skip
+    tools = [dict(zip(row["origin"], row["responses"], strict=True))["four_o_mini_tools"] for row in ranked]
+    assert all(response.startswith("calculator(") for response in tools), "native calls as text calls"
+    told = (tmp_path / "out" / "provenance.json").read_text()
+    assert '"usage"' in told
+    for file in ("provenance.json", "README.md"):
+        assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
+        assert CANARY not in (tmp_path / "out" / file).read_text()
 
-CANARY = "sk-canary-7f3a9c1e5b2d4860"
+
+# Secrets -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_key_reaches_nothing_that_is_written(

@@ -142,7 +142,7 @@ def test_two_numbers_of_rows_exclude_each_other() -> None:
 
 
 def test_an_unknown_recipe_lists_the_shipped_ones() -> None:
-    with pytest.raises(InputError, match="neither a file nor one of demo"):
+    with pytest.raises(InputError, match="neither a file nor one of api, demo"):
         load_recipe("dmeo")
 
 
