@@ -413,6 +413,18 @@ def test_samples_have_seeds_of_their_own() -> None:
         assert len({received.body["seed"] for received in server.requests}) == 3
 
 
+@pytest.mark.parametrize("knows", [True, False], ids=["n", "no n"])
+def test_samples_of_a_row_come_in_one_answer_where_the_server_can(knows: bool) -> None:
+    def one_choice(received: Received, seen: int) -> Answer | None:
+        return None if knows else completion(f"{len(server.requests)}")
+
+    with ApiServer(one_choice) as server:
+        replies = run(spec_of(server, temperature=0.8, options={"n": True}), ["a", "b"], samples=3)
+        assert all(len(set(row)) == 3 for row in replies)
+        assert [received.body.get("n") for received in server.requests].count(3) == 2
+        assert len(server.requests) == (2 if knows else 6)
+
+
 POISONS = ["a null \x00 byte", "x" * 1_000_000, "﷽‮\ufeff\U0010ffff"]
 
 

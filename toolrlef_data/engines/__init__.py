@@ -109,7 +109,8 @@ class EngineSpec:
         seed: of sampling; each request mixes in its row and its sample number.
         dtype: "auto" (chosen for the machine), "float32", "bfloat16", "float16".
         options: further values for the kind, a mapping or (name, value) pairs. openai_api: `extra_body`, fields that
-            are sent as they are; `quirks`, see `engines.bodies`.
+            are sent as they are; `quirks`, see `engines.bodies`; `n`, true to get all samples of a row in one answer,
+            for which the prompt is paid once.
         device: "auto", "cpu", "cuda", "cuda:1", ...
         batch_tokens: padded tokens in one batch at most (prompt and reply).
         concurrency: requests under way at once at most.

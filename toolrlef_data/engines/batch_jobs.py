@@ -217,7 +217,8 @@ class BatchRun:
             error = line.get("error") or {}
             kind, action = LINE_ERRORS.get(str(error.get("code")), ("server", "again"))
             return Fault(kind, action, f"{error.get('code')}: {error.get('message')}")
-        return self.engine.read(answer.get("status_code", 200), json.dumps(answer.get("body")))
+        outcome = self.engine.read(answer.get("status_code", 200), json.dumps(answer.get("body")))
+        return outcome if isinstance(outcome, Fault) else outcome[0]
 
     def settle(self, job: Job, found: dict[str, Reply | Fault], missing: Fault) -> Arrived:
         """Replies of an ended job; what may come yet is put into the next one."""
@@ -227,7 +228,7 @@ class BatchRun:
         for tag, need in job.wanted.items():
             outcome = found.get(tag, missing)
             if isinstance(outcome, Reply):
-                engine.spending.finish(need, engine.used(outcome, need))
+                engine.spending.finish(need, engine.used([outcome], need))
                 continue
             engine.spending.finish(need, Need(0, 0))
             engine.faults[outcome.kind] += 1

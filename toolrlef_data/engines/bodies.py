@@ -17,19 +17,20 @@ from __future__ import annotations
 import fnmatch
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from toolrlef_data.engines import EngineSpec, Request
 from toolrlef_data.records import InputError, Reply
 
-__all__ = ["QUIRKS", "body_of", "check_spec", "path_of", "quirks_of", "reply_from"]
+__all__ = ["QUIRKS", "body_of", "check_spec", "path_of", "quirks_of", "replies_from", "reply_from"]
 
 # Model name patterns, without what stands before a slash, and what those models do otherwise; the first that fits.
 # Reasoning models of OpenAI: https://platform.openai.com/docs/guides/reasoning
 REASONING = {"rename": {"max_tokens": "max_completion_tokens"}, "drop": ["temperature", "top_p", "stop"]}
 QUIRKS: dict[str, dict[str, Any]] = {"o[1-9]*": REASONING, "gpt-5-chat*": {}, "gpt-[5-9]*": REASONING}
 KINDS_OF_QUIRKS = ("rename", "drop", "system")
-OPTIONS = ("extra_body", "quirks")
+OPTIONS = ("extra_body", "quirks", "n")
 # What servers call the reasons that OpenAI calls stop, length and tool_calls.
 FINISH = {"function_call": "tool_calls", "max_tokens": "length", "model_length": "length", "max_length": "length"}
 OURS = ("stop", "length", "tool_calls")
@@ -47,7 +48,9 @@ def check_spec(spec: EngineSpec) -> None:
     options = dict(spec.options)
     if unknown := sorted(set(options) - set(OPTIONS)):
         raise InputError(f"the engine openai_api takes the options {', '.join(OPTIONS)}; found {', '.join(unknown)}")
-    for name in OPTIONS:
+    if not isinstance(options.get("n", False), bool):
+        raise InputError(f"the option n of the engine openai_api is true or false, found {options['n']!r:.80}")
+    for name in ("extra_body", "quirks"):
         if not isinstance(options.get(name, {}), Mapping):
             raise InputError(f"the option {name} of the engine openai_api is a mapping, found {options[name]!r:.80}")
     _check_quirks(options.get("quirks", {}))
@@ -93,8 +96,11 @@ def path_of(request: Request) -> str:
     return "/chat/completions" if request.messages else "/completions"
 
 
-def body_of(request: Request, spec: EngineSpec, quirks: Mapping[str, Any]) -> bytes:
+def body_of(request: Request, spec: EngineSpec, quirks: Mapping[str, Any], samples: int = 1) -> bytes:
     """The body of a request, as UTF-8.
+
+    Args:
+        samples: of the same request, in one answer.
 
     Raises:
         UnicodeEncodeError: the text holds a lone surrogate, which is no character and cannot be sent.
@@ -118,12 +124,32 @@ def body_of(request: Request, spec: EngineSpec, quirks: Mapping[str, Any]) -> by
     if spec.stop:
         settings["stop"] = list(spec.stop)
     settings |= {name: value for name, off in OPEN_MODELS.items() if (value := getattr(spec, name)) != off}
+    if samples > 1:
+        settings["n"] = samples
     if request.tools:
         settings["tools"] = [json.loads(schema) for schema in request.tools]
     rename = quirks.get("rename", {})
     body |= {rename.get(name, name): value for name, value in settings.items() if name not in quirks.get("drop", ())}
     body |= dict(spec.options).get("extra_body", {})
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def replies_from(body: Mapping[str, Any], stop: Sequence[str], most: int) -> list[Reply]:
+    """The choices of an answer as replies, `most` at most; choices that hold nothing end the list.
+
+    The tokens that they took together are counted once: those of the prompt with the first, the others in equal parts.
+    """
+    choices = body["choices"][:most]
+    replies = [reply_from({**body, "choices": [choice]}, stop) for choice in choices if isinstance(choice, Mapping)]
+    if len(replies) < 2:
+        return replies
+    total = replies[0].completion_tokens
+    parts = [None if total is None else total // len(replies) + (i < total % len(replies)) for i in range(len(replies))]
+    prompts = [replies[0].prompt_tokens, *[0] * (len(replies) - 1)]
+    return [
+        replace(reply, prompt_tokens=prompt, completion_tokens=part)
+        for reply, prompt, part in zip(replies, prompts, parts, strict=True)
+    ]
 
 
 def reply_from(body: Mapping[str, Any], stop: Sequence[str] = ()) -> Reply:

@@ -23,11 +23,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from toolrlef_data.engines import EngineSpec, Request
 from toolrlef_data.engines.batch_jobs import ask_in_batches
-from toolrlef_data.engines.bodies import body_of, check_spec, path_of, quirks_of, reply_from
+from toolrlef_data.engines.bodies import body_of, check_spec, path_of, quirks_of, replies_from
 from toolrlef_data.engines.faults import Fault, fault_in, fault_of_status
 from toolrlef_data.engines.headers import asked_pause
 from toolrlef_data.engines.keys import Secrets, address_of, read_keys
@@ -46,7 +47,10 @@ LOGGERS = ("httpx2", "openai", "openai._base_client", "aiohttp.client")
 STEP = 0.2  # seconds after which a stop is noticed at the latest
 LOST_BEFORE_STOP = 8  # answers 404, and none of another kind, after which the run stops
 LONGEST_WAIT = 60.0  # seconds between two attempts
+COUNTS = ("prompt_tokens", "completion_tokens")
 BYTES_A_TOKEN = 3.0  # until the server's own counts are known; few tokenizers need more tokens
+
+Samples = list[tuple[str, Request]]  # of one request, tagged; they differ in nothing but their number
 
 
 class OpenAIEngine:
@@ -67,8 +71,9 @@ class OpenAIEngine:
         self.secrets = Secrets(self.address.secrets)
         self.spending = spending_of(self.address.url, spec.model)
         self.turns = Turns([], self.spending, spec.limits, time.monotonic)
-        self.running: set[asyncio.Task[Reply | None]] = set()
+        self.running: set[asyncio.Task[list[Reply]]] = set()
         self.finished: list[tuple[str, Reply]] = []
+        self.left: list[Samples] = []
         self.faults: Counter[str] = Counter()  # of this run, for the progress bar
         self.bytes_a_token = BYTES_A_TOKEN
         self.cancelled = False
@@ -139,18 +144,19 @@ class OpenAIEngine:
         if not self.wake.done():
             self.wake.set_result(None)
 
-    def begin(self, tag: str, request: Request, loop: asyncio.AbstractEventLoop) -> None:
-        task = loop.create_task(self._row(request), name=tag)
+    def begin(self, samples: Samples, loop: asyncio.AbstractEventLoop) -> None:
+        task = loop.create_task(self._row([request for _, request in samples]))
         self.running.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(partial(self._done, samples))
 
-    def _done(self, task: asyncio.Task[Reply | None]) -> None:
+    def _done(self, samples: Samples, task: asyncio.Task[list[Reply]]) -> None:
         self.running.discard(task)
         if not task.cancelled():
             if error := task.exception():
                 self.crash = self.crash or error
-            elif (reply := task.result()) is not None:
-                self.finished.append((task.get_name(), reply))
+            elif replies := task.result():
+                self.finished += [(tag, reply) for (tag, _), reply in zip(samples, replies, strict=False)]
+                self.left += [[sample] for sample in samples[len(replies) :]]  # the server knows no `n`
         self._wake()
 
     async def _leave(self) -> None:
@@ -178,21 +184,22 @@ class OpenAIEngine:
 
     # One row ----------------------------------------------------------------------------------------------------------
 
-    async def _row(self, request: Request) -> Reply | None:
-        """The reply to one request, after as many attempts as it takes; None where the run stops first."""
+    async def _row(self, samples: list[Request]) -> list[Reply]:
+        """Replies to samples of one request, after as many attempts as it takes; none where the run stops first."""
         limits = self.spec.limits
         try:
-            body = body_of(request, self.spec, self.quirks)
+            body = body_of(samples[0], self.spec, self.quirks, len(samples))
         except UnicodeEncodeError:
-            return Reply(None, error="bad_request", error_detail="the text holds a lone surrogate and cannot be sent")
+            why = "the text holds a lone surrogate and cannot be sent"
+            return [Reply(None, error="bad_request", error_detail=why)] * len(samples)
         deadline = time.monotonic() + limits.deadline
-        need = Need(len(body) / self.bytes_a_token, self.spec.max_tokens)
+        need = Need(len(body) / self.bytes_a_token, self.spec.max_tokens * len(samples))
         fault = Fault("rate_limit", "final", f"no turn within the deadline of {limits.deadline:g} s")
         attempts = 0
         while (gate := await self.turns.enter(need, deadline, again=attempts > 0)) is not None:
             limit = min(self.spec.timeout, deadline - time.monotonic())
-            outcome = await self._attempt(gate, path_of(request), body, need, limit)
-            if isinstance(outcome, Reply):
+            outcome = await self._attempt(gate, samples, body, need, limit)
+            if isinstance(outcome, list):
                 return outcome
             fault = outcome
             self.faults[fault.kind] += 1
@@ -205,33 +212,35 @@ class OpenAIEngine:
                 attempts += 1
                 wait = min(LONGEST_WAIT, limits.backoff * 2 ** (attempts - 1)) * random.uniform(0.5, 1.0)
                 if attempts > self.spec.retries or time.monotonic() + wait > deadline:
-                    return self.failed(fault)
+                    break
                 await asyncio.sleep(wait)
             elif action in ("final", "doubt"):
-                return self.failed(fault)
-        if self.turns.closed:
+                break
+        if gate is None and self.turns.closed:
             self.reached(self.turns.closed)
-            return None
-        return self.failed(fault)
+            return []
+        return [self.failed(fault)] * len(samples)
 
-    async def _attempt(self, gate: Gate, path: str, body: bytes, need: Need, limit: float) -> Reply | Fault:
-        """Send once, and keep the books; a reply, or what was wrong."""
+    async def _attempt(
+        self, gate: Gate, samples: list[Request], body: bytes, need: Need, limit: float
+    ) -> list[Reply] | Fault:
+        """Send once, and keep the books; replies, or what was wrong."""
         from toolrlef_data.engines.connection import post
 
         sent = time.monotonic()
         used = need  # where the answer is lost, the server may have worked for it all the same
         try:
             authorization = f"Bearer {gate.value}" if gate.value else self.address.basic
-            answer = await post(self.client, path, body, authorization, limit)
+            answer = await post(self.client, path_of(samples[0]), body, authorization, limit)
             if isinstance(answer, Fault):
                 if answer.kind == "timeout":
                     gate.cut(sent, time.monotonic())
                 return answer
-            outcome = self.read(answer.status, answer.text)
-            if isinstance(outcome, Reply):
+            outcome = self.read(answer.status, answer.text, len(samples))
+            if isinstance(outcome, list):
                 gate.succeed(answer.headers, time.monotonic(), time.time())
                 used = self.used(outcome, need)
-                self._learn(outcome, len(body))
+                self._learn(outcome[0], len(body))
                 return outcome
             if answer.status >= 300 or outcome.action in ("pause", "drop"):
                 used = Need(0, 0)
@@ -245,7 +254,7 @@ class OpenAIEngine:
             self.spending.finish(need, used)
             self.turns.move()
 
-    def read(self, status: int, text: str) -> Reply | Fault:
+    def read(self, status: int, text: str, samples: int = 1) -> list[Reply] | Fault:
         """What an answer says, without regard to its headers."""
         if not 200 <= status < 300:
             return fault_of_status(status, text)
@@ -253,7 +262,7 @@ class OpenAIEngine:
             body = json.loads(text)
         except (ValueError, RecursionError):
             body = None
-        return fault_in(body, text) or self._clean(reply_from(body, self.spec.stop))
+        return fault_in(body, text) or [self._clean(reply) for reply in replies_from(body, self.spec.stop, samples)]
 
     def _clean(self, reply: Reply) -> Reply:
         """Without a key that the server wrote into it."""
@@ -271,11 +280,13 @@ class OpenAIEngine:
         if reply.prompt_tokens:
             self.bytes_a_token += 0.05 * (0.9 * size / reply.prompt_tokens - self.bytes_a_token)
 
-    def used(self, reply: Reply, need: Need) -> Need:
-        """The tokens of a reply by the server's count, and by ours where it gives none."""
-        prompt = need.prompt if reply.prompt_tokens is None else reply.prompt_tokens
-        completion = need.completion if reply.completion_tokens is None else reply.completion_tokens
-        return Need(prompt, completion)
+    def used(self, replies: list[Reply], need: Need) -> Need:
+        """The tokens of an answer by the server's count, and by ours where it gives none."""
+        prompts, completions = ([getattr(reply, name) for reply in replies] for name in COUNTS)
+        return Need(
+            need.prompt if None in prompts else sum(prompts),
+            need.completion if None in completions else sum(completions),
+        )
 
     def failed(self, fault: Fault) -> Reply:
         detail = self.secrets.scrub(fault.detail)
@@ -303,13 +314,16 @@ class OpenAIEngine:
 def _ask_directly(
     engine: OpenAIEngine, requests: Iterable[tuple[str, Request]], loop: asyncio.AbstractEventLoop
 ) -> Iterator[list[tuple[str, Reply]]]:
-    """Keep as many rows under way as `concurrency` says."""
-    waiting = iter(requests)
+    """Keep as many requests under way as `concurrency` says."""
+    together = dict(engine.spec.options).get("n", False)
+    alike = itertools.groupby(requests, lambda pair: replace(pair[1], sample=0) if together else pair[0])
+    waiting = (list(samples) for _, samples in alike)
     while not engine.cancelled and engine.crash is None:
-        # A row's place is free when its reply is stored, which it is when the next one is asked for.
+        # A place is free when its replies are stored, which they are when the next ones are asked for.
         room = 0 if engine.stop else engine.spec.concurrency - len(engine.running)
-        for tag, request in itertools.islice(waiting, room):
-            engine.begin(tag, request, loop)
+        left, engine.left = engine.left[:room], engine.left[room:]
+        for samples in itertools.chain(left, itertools.islice(waiting, room - len(left))):
+            engine.begin(samples, loop)
         if not engine.running:
             return
         loop.run_until_complete(engine.some())
