@@ -149,6 +149,7 @@ def main() -> None:
                 compare(url, given.rows)
         finally:
             server.terminate()
+            server.stdout.read()  # what it has served
 
 
 if __name__ == "__main__":

@@ -263,7 +263,7 @@ class BatchRun:
             gate = next((gate for gate in alive if gate.name not in strangers), None)
             if gate is None:
                 return None
-            client = engine.client.with_options(
+            client = engine.connection.client.with_options(
                 api_key=gate.value or "none",
                 default_headers={"Authorization": engine.address.basic} if engine.address.basic else None,
                 timeout=engine.spec.timeout,

@@ -1,9 +1,9 @@
-"""The connection of the engine `openai_api`: the `openai` package's client on its aiohttp transport, made light.
+"""The connection of the engine `openai_api`: the `openai` package's client and its aiohttp transport.
 
-What the package does otherwise is left out where it is of no use here: its retries know nothing of keys and caps; typed
-objects of answers are not needed; redirects would carry keys elsewhere; cookies and hooks nobody set. Measured on a
-local server with 256 requests under way, a request takes 0.8 to 0.95 ms of the processor so, against 1.1 to 1.35 ms on
-the package's aiohttp transport and 5 to 6 ms on its default one, for which it builds typed requests and answers.
+Batches and files go through the package's own methods. Completions, of which there are millions, go straight to its
+transport, with its headers: its retries know nothing of keys and caps, nobody needs typed objects of every answer,
+redirects would carry keys elsewhere, and cookies and hooks nobody set. On a local server with 256 requests under way
+that is less than half the processor's time of its `post` (tests/benchmarks).
 
 Not covered: proxies of the environment, which that transport does not use.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import aiohttp
 import httpx2
@@ -28,9 +28,7 @@ if sys.version_info >= (3, 11):
 else:  # comes with aiohttp there
     from async_timeout import timeout as time_limit
 
-__all__ = ["Answer", "connect", "post"]
-
-LIGHT = "toolrlef_data.light"
+__all__ = ["Answer", "Connection"]
 
 
 class Answer(NamedTuple):
@@ -41,59 +39,64 @@ class Answer(NamedTuple):
     text: str
 
 
-class LightClient(openai.DefaultAioHttpClient):
-    """Sends bodies of bytes straight to the transport; everything else as httpx2 does."""
+class DirectClient(openai.DefaultAioHttpClient):
+    """Can hand a request straight to the transport."""
 
-    urls: dict[str, httpx2.URL]
-
-    def build_request(self, method: str, url: Any, **given: Any) -> httpx2.Request:
-        if not isinstance(given.get("content"), bytes) or given.get("params") or given.get("files"):
-            return super().build_request(method, url, **given)
-        timeout = given.get("timeout")
-        extensions = {LIGHT: True, "timeout": httpx2.Timeout(timeout).as_dict() if timeout else {}}
-        return httpx2.Request(method, url, headers=given["headers"], content=given["content"], extensions=extensions)
-
-    async def send(self, request: httpx2.Request, *, stream: bool = False, **given: Any) -> httpx2.Response:
-        if stream or LIGHT not in request.extensions:
-            return await super().send(request, stream=stream, **given)
+    async def send_directly(self, request: httpx2.Request) -> httpx2.Response:
         response = await self._transport.handle_async_request(request)
         response.request = request
         await response.aread()
         return response
 
 
-def connect(spec: EngineSpec, address: Address) -> openai.AsyncOpenAI:
-    """A client for a server; the keys come with each request. Called inside the event loop."""
-    # Never the limit: how many are under way is decided in `Turns`. None would leave aiohttp its own 100.
-    limits = httpx2.Limits(max_connections=spec.concurrency, max_keepalive_connections=None)
-    return openai.AsyncOpenAI(
-        api_key="none",
-        base_url=address.url,
-        default_query=address.query,
-        max_retries=0,
-        timeout=None,
-        http_client=LightClient(limits=limits, follow_redirects=False, timeout=None),
-    )
-
-
-async def post(client: openai.AsyncOpenAI, path: str, body: bytes, authorization: str, limit: float) -> Answer | Fault:
-    """Send one request; what came back, or why nothing did.
+class Connection:
+    """One server; the keys come with each request. Made inside the event loop.
 
     Args:
-        authorization: the header's value; empty for none.
-        limit: seconds from the first byte sent to the last one read.
+        spec: whose `concurrency` is the number of connections.
+        address: of the server.
     """
-    headers = {"Content-Type": "application/json", "Authorization": authorization or openai.Omit()}
-    options: Any = {"headers": headers, "follow_redirects": False}
-    try:
-        async with time_limit(limit):
-            response = await client.post(path, cast_to=httpx2.Response, content=body, options=options)
-    except openai.APIStatusError as error:
-        response = error.response
-    except (TimeoutError, asyncio.TimeoutError, openai.APITimeoutError):
-        return Fault("timeout", "again", f"no answer within {limit:.4g} s")
-    except (openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
-        cause = error.__cause__ or error
-        return Fault("connection", "again", " ".join(f"{type(cause).__name__}: {cause}".split())[:200])
-    names = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
-    return Answer(response.status_code, names, response.content.decode(errors="replace"))
+
+    def __init__(self, spec: EngineSpec, address: Address) -> None:
+        # Never the limit: how many are under way is decided in `Turns`. None would leave aiohttp its own 100.
+        limits = httpx2.Limits(max_connections=spec.concurrency, max_keepalive_connections=None)
+        self.http = DirectClient(limits=limits, follow_redirects=False, timeout=None)
+        self.client = openai.AsyncOpenAI(
+            api_key="none",
+            base_url=address.url,
+            default_query=address.query,
+            max_retries=0,
+            timeout=None,
+            http_client=self.http,
+        )
+        ours = {"content-type": "application/json"}
+        sent = {name.lower(): value for name, value in self.client.default_headers.items() if isinstance(value, str)}
+        self.headers = {**{name: value for name, value in sent.items() if name != "authorization"}, **ours}
+        paths = ("/chat/completions", "/completions")
+        self.urls = {path: httpx2.URL(address.url + path, params=address.query or None) for path in paths}
+
+    async def close(self) -> None:
+        await self.client.close()
+
+    async def post(self, path: str, body: bytes, authorization: str, limit: float) -> Answer | Fault:
+        """Send one request; what came back, or why nothing did.
+
+        Args:
+            path: "/chat/completions" or "/completions".
+            authorization: the header's value; empty for none.
+            limit: seconds from the first byte sent to the last one read.
+        """
+        url = self.urls[path]
+        headers = {"host": url.netloc.decode("ascii"), **self.headers}
+        if authorization:
+            headers["authorization"] = authorization
+        request = httpx2.Request("POST", url, headers=headers, content=body)
+        try:
+            async with time_limit(limit):
+                response = await self.http.send_directly(request)
+        except (TimeoutError, asyncio.TimeoutError, httpx2.TimeoutException):
+            return Fault("timeout", "again", f"no answer within {limit:.4g} s")
+        except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
+            return Fault("connection", "again", " ".join(f"{type(error).__name__}: {error}".split())[:200])
+        names = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
+        return Answer(response.status_code, names, response.content.decode(errors="replace"))

@@ -37,7 +37,7 @@ from toolrlef_data.engines.spending import Need, spending_of
 from toolrlef_data.records import CapReached, NoKeyLeft, NoSuchModel, Reply, ToolrlefError
 
 if TYPE_CHECKING:
-    import openai
+    from toolrlef_data.engines.connection import Connection
 
 __all__ = ["OpenAIEngine"]
 
@@ -115,7 +115,7 @@ class OpenAIEngine:
         loop = asyncio.new_event_loop()
         ask = ask_in_batches if self.spec.limits.mode == "batch" else _ask_directly
         try:
-            self.client = loop.run_until_complete(self._connect())
+            self.connection = loop.run_until_complete(self._connect())
             yield from ask(self, requests, loop)
         finally:
             loop.run_until_complete(self._leave())
@@ -127,10 +127,10 @@ class OpenAIEngine:
 
     # Around the rows --------------------------------------------------------------------------------------------------
 
-    async def _connect(self) -> openai.AsyncOpenAI:
-        from toolrlef_data.engines.connection import connect
+    async def _connect(self) -> Connection:
+        from toolrlef_data.engines.connection import Connection  # and with it openai and aiohttp
 
-        return connect(self.spec, self.address)
+        return Connection(self.spec, self.address)
 
     async def some(self) -> None:
         """Until at least one row is done, or it is time to see whether the run shall stop."""
@@ -163,7 +163,7 @@ class OpenAIEngine:
         for task in self.running:
             task.cancel()
         await asyncio.gather(*self.running, return_exceptions=True)
-        await self.client.close()
+        await self.connection.close()
 
     def _gate(self, key: str, number: int) -> Gate:
         self.secrets.add([key])
@@ -225,13 +225,11 @@ class OpenAIEngine:
         self, gate: Gate, samples: list[Request], body: bytes, need: Need, limit: float
     ) -> list[Reply] | Fault:
         """Send once, and keep the books; replies, or what was wrong."""
-        from toolrlef_data.engines.connection import post
-
         sent = time.monotonic()
         used = need  # where the answer is lost, the server may have worked for it all the same
         try:
             authorization = f"Bearer {gate.value}" if gate.value else self.address.basic
-            answer = await post(self.client, path_of(samples[0]), body, authorization, limit)
+            answer = await self.connection.post(path_of(samples[0]), body, authorization, limit)
             if isinstance(answer, Fault):
                 if answer.kind == "timeout":
                     gate.cut(sent, time.monotonic())
