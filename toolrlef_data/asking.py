@@ -35,7 +35,7 @@ D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
 
 # What of an EngineSpec shapes a reply, beside the model itself; seeds only where replies are sampled.
-WAIT = 0.5  # seconds between two looks at what another process is asking
+WAIT = 0.1  # seconds between two looks at what another process is asking
 SAMPLING = ("temperature", "top_p", "top_k", "num_beams", "repetition_penalty", "max_tokens", "stop")
 
 
