@@ -268,10 +268,10 @@ def test_nothing_that_is_written_down_holds_a_secret(monkeypatch: pytest.MonkeyP
     shown = [repr(spec), json.dumps(canonical(spec)), repr(dataclasses.asdict(spec)), repr(spec.in_key())]
     shown += [pickle.dumps(spec).decode("latin-1"), repr(pickle.loads(pickle.dumps(spec))), repr(copy.deepcopy(spec))]
     with OpenAIEngine(spec) as engine:
-        shown += [repr(engine), json.dumps(engine.identity()), repr(engine.figures()), repr(engine.secrets)]
-        shown += [repr(engine.turns.gates), repr(engine.spending), f"{engine.address}"]
+        shown += [repr(engine), json.dumps(engine.identity()), repr(engine.figures()), repr(engine.session.secrets)]
+        shown += [repr(engine.session.turns.gates), repr(engine.session.spending), f"{engine.session.address}"]
         for copied in (pickle.dumps, copy.copy, copy.deepcopy):
-            for held in (engine, engine.secrets, engine.address):
+            for held in (engine, engine.session, engine.session.secrets, engine.session.address):
                 with pytest.raises(TypeError) as caught:
                     copied(held)
                 shown.append(said(caught.value))
@@ -282,7 +282,7 @@ def test_a_gate_is_not_pickled(monkeypatch: pytest.MonkeyPatch) -> None:
     """It holds its key, and a debugger or a process pool may well pickle what it finds."""
     monkeypatch.setenv("A", CANARY)
     with OpenAIEngine(spec_of("A")) as engine, pytest.raises(TypeError):
-        pickle.dumps(engine.turns.gates[0])
+        pickle.dumps(engine.session.turns.gates[0])
 
 
 def test_where_keys_stand_changes_no_cache_key() -> None:

@@ -539,7 +539,13 @@ def test_a_key_reaches_nothing_that_is_written(
             assert any(CANARY in str(received.headers) for received in server.requests), "it was sent"
             engine = OpenAIEngine(spec)
             with engine:
-                written = [repr(spec), repr(engine), repr(engine.__dict__), str(engine.figures()), pickle.dumps(spec)]
+                written = [
+                    repr(spec),
+                    repr(engine),
+                    repr(engine.session.__dict__),
+                    str(engine.figures()),
+                    pickle.dumps(spec),
+                ]
                 with pytest.raises(TypeError, match="not pickled"):
                     pickle.dumps(engine)
             with pytest.raises(InputError) as refused:

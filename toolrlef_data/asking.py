@@ -35,6 +35,7 @@ D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
 
 # What of an EngineSpec shapes a reply, beside the model itself; seeds only where replies are sampled.
+LOOK = 0.2  # seconds after which Ctrl-C is noticed at the latest
 WAIT = 0.1  # seconds between two looks at what another process is asking
 SAMPLING = ("temperature", "top_p", "top_k", "num_beams", "repetition_penalty", "max_tokens", "stop")
 
@@ -171,9 +172,10 @@ def _ask_missing(data: Dataset, asking: Asking, label: str) -> tuple[str, dict[s
 def _apart(work: Callable[[], None], cancel: Sequence[Callable[[], None]]) -> None:
     """Run work in a thread of its own, since a notebook's thread has an event loop already; Ctrl-C ends it cleanly."""
     with ThreadPoolExecutor(1, thread_name_prefix="ask") as pool:
-        asked = pool.submit(work)
         try:
-            wait([asked])
+            asked = pool.submit(work)
+            while not wait([asked], LOOK).done:  # a signal just before a wait without end would be lost
+                pass
         finally:
             for end in cancel:
                 end()

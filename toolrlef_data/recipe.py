@@ -176,8 +176,10 @@ def _lines(node: yaml.Node, place: Place) -> Iterator[tuple[Place, int]]:
 def _message(error: Any) -> str:
     if error["type"] == "missing":
         return "is missing"
-    if error["type"] == "extra_forbidden":
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return "is not a key of this section"
+    if error["type"] == "value_error":  # said by us, and complete
+        return str(error["ctx"]["error"])
     secret = {"keys", "base_url"} & set(error["loc"])  # somebody may have written a key there
     found = "" if secret else f", found {error['input']!r:.80}"
     return f"{error['msg'][:1].lower()}{error['msg'][1:]}{found}"

@@ -8,9 +8,8 @@ from typing import Any, Literal
 
 import pydantic
 
-from toolrlef_data import engines
 from toolrlef_data.columns import STAGE1
-from toolrlef_data.engines import ENGINES, EngineSpec
+from toolrlef_data.engines import ENGINES, EngineSpec, Limits
 from toolrlef_data.loading_scripts import SOURCES
 from toolrlef_data.prompts import STYLES
 from toolrlef_data.publish import LAYOUTS, VERSION
@@ -37,22 +36,6 @@ class Source(Section):
     data_dir: str | None = None
     rows: int | None = pydantic.Field(default=None, gt=0)
     seed: int | None = None
-
-
-class Limits(Section):
-    """An engine's `Limits`; see there."""
-
-    rpm: float | None = None
-    tpm: float | None = None
-    deadline: float = 1800.0
-    backoff: float = 0.5
-    max_requests: int | None = None
-    max_tokens_total: int | None = None
-    max_cost: float | None = None
-    price: tuple[float, float] | None = None
-    mode: Literal["direct", "batch"] = "direct"
-    batch_rows: int = 50_000
-    poll: float = 30.0
 
 
 class Engine(Section):
@@ -83,7 +66,7 @@ class Engine(Section):
     options: dict[str, Any] = {}
 
     def spec(self) -> EngineSpec:
-        return EngineSpec(**{**self.model_dump(), "limits": engines.Limits(**self.limits.model_dump())})
+        return EngineSpec(**{name: getattr(self, name) for name in Engine.model_fields})
 
 
 class Student(Section):

@@ -94,6 +94,7 @@ class ReplyStore:
                 "PRAGMA synchronous=NORMAL"
             )  # a killed process loses nothing; see sqlite.org/wal.html
             self.connection.executescript(SCHEMA)
+        self.file = path.stat()
 
     def put(self, replies: Iterable[tuple[str, Reply]]) -> None:
         """Store replies in one transaction; a key that has a final reply keeps its first one."""
@@ -166,7 +167,12 @@ class ReplyStore:
 
 def open_store(path: Path | None = None) -> ReplyStore:
     """The store of this process at a path (default: `store_path()`); a forked child opens its own."""
-    return _open(str(path or store_path()), os.getpid())
+    path = path or store_path()
+    store = _open(str(path), os.getpid())
+    if not (path.exists() and os.path.samestat(path.stat(), store.file)):  # moved away or removed since
+        _open.cache_clear()
+        store = _open(str(path), os.getpid())
+    return store
 
 
 @functools.lru_cache(maxsize=8)

@@ -20,7 +20,7 @@ __all__ = ["Claims", "Jobs"]
 
 
 class Claims:
-    """What one run is about to ask; a context that ends with all its claims given up.
+    """What one run is about to ask; a context that ends with its claims, and those of the dead, given up.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -42,14 +42,20 @@ class Claims:
         self.lock = self._lock(self.owner)
         while True:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):  # another process has just removed the empty folder
+            # In a transaction, since one that clears away after dead owners could take the new file for theirs.
+            with contextlib.suppress(FileNotFoundError), self.store.writing():
                 self.lock.acquire()
                 return self
 
     def __exit__(self, *details: object) -> None:
-        with self.store.writing() as connection:
-            connection.execute("DELETE FROM claims WHERE owner = ?", (self.owner,))
-        self._end(self.owner, self.lock)
+        try:
+            with self.store.writing() as connection:
+                owners = {owner for (owner,) in connection.execute("SELECT DISTINCT owner FROM claims")}
+                owners |= {path.name for path in self.folder.iterdir()}
+                gone = [owner for owner in owners if owner == self.owner or not self._alive(owner)]
+                connection.executemany("DELETE FROM claims WHERE owner = ?", [(owner,) for owner in gone])
+        finally:
+            self._end(self.owner, self.lock)
 
     def take(self, keys: Sequence[str]) -> set[str]:
         """Claim keys; returns those that somebody else is asking right now."""

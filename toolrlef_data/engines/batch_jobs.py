@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from toolrlef_data.engines import Request
 from toolrlef_data.engines.bodies import body_of, path_of
 from toolrlef_data.engines.faults import Fault, fault_of_status
+from toolrlef_data.engines.session import Session
 from toolrlef_data.engines.spending import Need
 from toolrlef_data.records import Reply, ToolrlefError
 from toolrlef_data.replies import open_store
@@ -36,7 +37,6 @@ from toolrlef_data.under_way import Jobs
 if TYPE_CHECKING:
     import openai
 
-    from toolrlef_data.engines.openai_api import OpenAIEngine
 
 __all__ = ["ask_in_batches"]
 
@@ -83,10 +83,10 @@ class Job:
 class BatchRun:
     """The jobs of one call of `generate`."""
 
-    def __init__(self, engine: OpenAIEngine, folder: Path) -> None:
-        self.engine = engine
+    def __init__(self, session: Session, folder: Path) -> None:
+        self.session = session
         self.folder = folder
-        self.records = Jobs(open_store(), f"{engine.address.url} {engine.spec.model}")
+        self.records = Jobs(open_store(), f"{session.address.url} {session.spec.model}")
         self.attempts: Counter[str] = Counter()
         self.refused: Arrived = []  # rows that never went into a job
         self.filling: Job | None = None
@@ -119,21 +119,21 @@ class BatchRun:
 
     def put(self, tag: str, request: Request) -> bool:
         """Add a request to the job that has it, or to the next one; False where a cap forbids it."""
-        engine = self.engine
+        session = self.session
         try:
-            body = body_of(request, engine.spec, engine.quirks)
+            body = body_of(request, session.spec, session.quirks)
         except UnicodeEncodeError:
             why = "the text holds a lone surrogate and cannot be sent"
             self.refused.append((tag, Reply(None, error="bad_request", error_detail=why)))
             return True
-        need = Need(len(body) / engine.bytes_a_token, engine.spec.max_tokens)
+        need = Need(len(body) / session.bytes_a_token, session.spec.max_tokens)
         job = self.jobs.get(self.records.of(tag) or "")
         if job is None:
-            if refusal := engine.spending.refusal(engine.spec.limits, need):
-                engine.reached(refusal)
+            if refusal := session.spending.refusal(session.spec.limits, need):
+                session.reached(refusal)
                 return False
             job = self.filling = self.filling or self.new(uuid.uuid4().hex)
-        engine.spending.start(need)
+        session.spending.start(need)
         job.add(tag, path_of(request), body, need)
         return True
 
@@ -142,7 +142,7 @@ class BatchRun:
         job = self.filling
         if job is None:
             return False
-        most = self.engine.spec.limits.batch_rows
+        most = self.session.spec.limits.batch_rows
         return len(job.wanted) >= most or job.size >= MOST_BYTES or job.endpoint != endpoint
 
     async def submit(self) -> None:
@@ -164,14 +164,14 @@ class BatchRun:
         job.remote = await self.call(created)
         if job.remote is not None:
             self.records.accepted(job.name, job.remote)
-        elif not self.engine.cancelled:
-            raise ToolrlefError(f"{self.engine!r} has no batch endpoints; use limits=Limits(mode='direct')")
+        elif not self.session.cancelled:
+            raise ToolrlefError(f"{self.session} has no batch endpoints; use limits=Limits(mode='direct')")
 
     async def look(self, job: Job) -> Arrived | None:
         """What a job brought, once it has ended; None before. Rows without an answer are put into another job."""
         remote = str(job.remote)
         batch = await self.call(lambda client: client.batches.retrieve(remote))
-        if batch is None and self.engine.cancelled:
+        if batch is None and self.session.cancelled:
             return None
         if batch is None:
             log.warning("batch %s is not known to the server any more; its rows are asked again", remote)
@@ -217,56 +217,56 @@ class BatchRun:
             error = line.get("error") or {}
             kind, action = LINE_ERRORS.get(str(error.get("code")), ("server", "again"))
             return Fault(kind, action, f"{error.get('code')}: {error.get('message')}")
-        outcome = self.engine.read(answer.get("status_code", 200), json.dumps(answer.get("body")))
+        outcome = self.session.read(answer.get("status_code", 200), json.dumps(answer.get("body")))
         return outcome if isinstance(outcome, Fault) else outcome[0]
 
     def settle(self, job: Job, found: dict[str, Reply | Fault], missing: Fault) -> Arrived:
         """Replies of an ended job; what may come yet is put into the next one."""
-        engine = self.engine
+        session = self.session
         arrived: Arrived = [(tag, reply) for tag, reply in found.items() if isinstance(reply, Reply)]
         again = set()
         for tag, need in job.wanted.items():
             outcome = found.get(tag, missing)
             if isinstance(outcome, Reply):
-                engine.spending.finish(need, engine.used([outcome], need))
+                session.spending.finish(need, session.used([outcome], need))
                 continue
-            engine.spending.finish(need, Need(0, 0))
-            engine.faults[outcome.kind] += 1
+            session.spending.finish(need, Need(0, 0))
+            session.faults[outcome.kind] += 1
             self.attempts[tag] += 1
-            if outcome.action in ("again", "pause") and self.attempts[tag] <= engine.spec.retries:
+            if outcome.action in ("again", "pause") and self.attempts[tag] <= session.spec.retries:
                 again.add(tag)
             else:
-                arrived.append((tag, engine.failed(outcome)))
+                arrived.append((tag, session.failed(outcome)))
         for tag, endpoint, body in _lines(job.lines) if again else ():
-            if tag in again and not engine.stop:
+            if tag in again and not session.stop:
                 self.again(tag, endpoint, body, job.wanted[tag])
         return arrived
 
     def again(self, tag: str, endpoint: str, body: bytes, need: Need) -> None:
-        if refusal := self.engine.spending.refusal(self.engine.spec.limits, need):
-            self.engine.reached(refusal)
+        if refusal := self.session.spending.refusal(self.session.spec.limits, need):
+            self.session.reached(refusal)
             return
         self.filling = self.filling or self.new(uuid.uuid4().hex)
-        self.engine.spending.start(need)
+        self.session.spending.start(need)
         self.filling.add(tag, endpoint, body, need)
 
     async def call(self, work: Callable[[openai.AsyncOpenAI], Awaitable[T]]) -> T | None:
         """Use an endpoint with the keys in turn and the usual retries; None where no key finds what it is about."""
         import openai
 
-        engine, fault = self.engine, Fault("server", "again", "")
+        session, fault = self.session, Fault("server", "again", "")
         attempts, strangers = 0, set()
-        while not engine.cancelled:
-            alive = [gate for gate in engine.turns.gates if not gate.dropped]
-            if not alive and engine.stop:
-                raise engine.stop
+        while not session.cancelled:
+            alive = [gate for gate in session.turns.gates if not gate.dropped]
+            if not alive and session.stop:
+                raise session.stop
             gate = next((gate for gate in alive if gate.name not in strangers), None)
             if gate is None:
                 return None
-            client = engine.connection.client.with_options(
+            client = session.connection.client.with_options(
                 api_key=gate.value or "none",
-                default_headers={"Authorization": engine.address.basic} if engine.address.basic else None,
-                timeout=engine.spec.timeout,
+                default_headers={"Authorization": session.address.basic} if session.address.basic else None,
+                timeout=session.spec.timeout,
             )
             try:
                 return await work(client)
@@ -274,32 +274,32 @@ class BatchRun:
                 fault = fault_of_status(error.status_code, error.response.text)
             except (openai.OpenAIError, OSError) as error:
                 fault = Fault("connection", "again", f"{type(error).__name__}: {error}")
-            engine.faults[fault.kind] += 1
+            session.faults[fault.kind] += 1
             if fault.kind == "not_found":
                 strangers.add(gate.name)
             elif fault.action in ("drop", "doubt"):
-                engine.drop(gate, fault)
-            elif fault.action == "final" or (attempts := attempts + 1) > engine.spec.retries:
+                session.drop(gate, fault)
+            elif fault.action == "final" or (attempts := attempts + 1) > session.spec.retries:
                 raise ToolrlefError(
-                    f"{engine!r}: batches cannot be used: {engine.secrets.scrub(fault.detail)}; what ran is stored"
+                    f"{session}: batches cannot be used: {session.secrets.scrub(fault.detail)}; what ran is stored"
                 )
             else:
-                await asyncio.sleep(min(60.0, engine.spec.limits.backoff * 2**attempts))
+                await asyncio.sleep(min(60.0, session.spec.limits.backoff * 2**attempts))
         return None
 
 
 def ask_in_batches(
-    engine: OpenAIEngine, requests: Iterable[tuple[str, Request]], loop: asyncio.AbstractEventLoop
+    session: Session, requests: Iterable[tuple[str, Request]], loop: asyncio.AbstractEventLoop
 ) -> Iterator[Arrived]:
-    """Like `OpenAIEngine.generate`, over the batch endpoints."""
+    """Like `ask_directly`, over the batch endpoints."""
     do = loop.run_until_complete
     waiting = iter(requests)
     exhausted = False
     with tempfile.TemporaryDirectory(prefix="toolrlef_data") as folder:
-        run = BatchRun(engine, Path(folder))
+        run = BatchRun(session, Path(folder))
         do(run.pick_up())
-        while not engine.cancelled:
-            while not exhausted and not engine.stop and len(run.jobs) < MOST_JOBS:
+        while not session.cancelled:
+            while not exhausted and not session.stop and len(run.jobs) < MOST_JOBS:
                 pair = next(waiting, None)
                 if exhausted := pair is None:
                     break
@@ -307,23 +307,23 @@ def ask_in_batches(
                     do(run.submit())
                 if not run.put(*pair):
                     break
-            if (exhausted or engine.stop) and len(run.jobs) < MOST_JOBS:
+            if (exhausted or session.stop) and len(run.jobs) < MOST_JOBS:
                 do(run.submit())
             if run.refused:
                 refused, run.refused = run.refused, []
                 yield refused
-            if not run.filling and not any(job.wanted for job in run.jobs.values()) and (exhausted or engine.stop):
+            if not run.filling and not any(job.wanted for job in run.jobs.values()) and (exhausted or session.stop):
                 break
             looked = time.monotonic()
             for job in list(run.jobs.values()):
-                if not engine.cancelled and (arrived := do(run.look(job))) is not None:
+                if not session.cancelled and (arrived := do(run.look(job))) is not None:
                     yield arrived  # stored when the loop goes on
                     run.records.end(job.name)
                     del run.jobs[job.name]
                     job.lines.unlink(missing_ok=True)
                     looked = 0.0
-            while not engine.cancelled and time.monotonic() < looked + engine.spec.limits.poll:
-                do(asyncio.sleep(min(0.2, engine.spec.limits.poll)))
+            while not session.cancelled and time.monotonic() < looked + session.spec.limits.poll:
+                do(asyncio.sleep(min(0.2, session.spec.limits.poll)))
         if left := sum(bool(job.wanted) for job in run.jobs.values()):
             log.warning("%d batch jobs go on at the server; the next run fetches what they bring", left)
 

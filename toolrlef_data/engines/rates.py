@@ -250,6 +250,8 @@ class Turns:
         if now >= deadline or (wait < math.inf and now + wait > deadline):
             future.set_result(None)
             return True
+        if refusal:  # what is under way may belong to another thread, which wakes nobody here
+            wait = 0.1
         self.timer = asyncio.get_running_loop().call_later(max(min(wait, deadline - now), 0.001), self.move)
         return False
 

@@ -1,0 +1,173 @@
+"""Direct requests: as many rows under way as `concurrency` says, each with its retries.
+
+One row's life is `Rows.row`: wait for a turn, send, and look at what came; a passing fault waits and goes again, a rate
+limit pauses its key for all rows, a key that the server does not take drops out. What is retried stands in `faults`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+
+from toolrlef_data.engines import Request
+from toolrlef_data.engines.bodies import body_of, path_of
+from toolrlef_data.engines.faults import Fault
+from toolrlef_data.engines.headers import asked_pause
+from toolrlef_data.engines.rates import Gate
+from toolrlef_data.engines.session import Session
+from toolrlef_data.engines.spending import Need
+from toolrlef_data.records import Reply
+
+__all__ = ["ask_directly"]
+
+STEP = 0.2  # seconds after which a stop is noticed at the latest
+LONGEST_WAIT = 60.0  # seconds between two attempts
+Samples = list[tuple[str, Request]]  # of one request, tagged; they differ in nothing but their number
+
+
+def ask_directly(
+    session: Session, requests: Iterable[tuple[str, Request]], loop: asyncio.AbstractEventLoop
+) -> Iterator[list[tuple[str, Reply]]]:
+    """Yield replies as they arrive; the loop goes on only in here, between what is handed out."""
+    together = dict(session.spec.options).get("n", False)
+    alike = itertools.groupby(requests, lambda pair: replace(pair[1], sample=0) if together else pair[0])
+    waiting = (list(samples) for _, samples in alike)
+    rows = Rows(session, loop)
+    try:
+        while not session.cancelled and rows.crash is None:
+            # A place is free when its replies are stored, which they are when the next ones are asked for.
+            room = 0 if session.stop else session.spec.concurrency - len(rows.running)
+            left, rows.left = rows.left[:room], rows.left[room:]
+            for samples in itertools.chain(left, itertools.islice(waiting, room - len(left))):
+                rows.begin(samples)
+            if not rows.running:
+                break
+            loop.run_until_complete(rows.some())
+            if rows.finished:
+                yield rows.taken()
+    finally:
+        loop.run_until_complete(rows.end())
+    yield rows.taken()  # what arrived while everything was stopped is paid for as well
+    if rows.crash is not None:
+        raise rows.crash
+
+
+class Rows:
+    """The rows under way, a task each."""
+
+    def __init__(self, session: Session, loop: asyncio.AbstractEventLoop) -> None:
+        self.session = session
+        self.loop = loop
+        self.running: set[asyncio.Task[list[Reply]]] = set()
+        self.finished: list[tuple[str, Reply]] = []
+        self.left: list[Samples] = []  # of answers with fewer choices than were asked for
+        self.crash: BaseException | None = None
+        self.wake: asyncio.Future[None] = loop.create_future()
+
+    def begin(self, samples: Samples) -> None:
+        task = self.loop.create_task(self.row([request for _, request in samples]))
+        self.running.add(task)
+        task.add_done_callback(partial(self._done, samples))
+
+    def _done(self, samples: Samples, task: asyncio.Task[list[Reply]]) -> None:
+        self.running.discard(task)
+        if not task.cancelled():
+            if error := task.exception():
+                self.crash = self.crash or error
+            elif replies := task.result():
+                self.finished += [(tag, reply) for (tag, _), reply in zip(samples, replies, strict=False)]
+                self.left += [[sample] for sample in samples[len(replies) :]]
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self.wake.done():
+            self.wake.set_result(None)
+
+    async def some(self) -> None:
+        """Until at least one row is done, or it is time to see whether the run shall stop."""
+        if not self.finished:
+            self.wake = self.loop.create_future()
+            timer = self.loop.call_later(STEP, self._wake)
+            await self.wake
+            timer.cancel()
+
+    def taken(self) -> list[tuple[str, Reply]]:
+        taken, self.finished = self.finished, []
+        return taken
+
+    async def end(self) -> None:
+        for task in self.running:
+            task.cancel()
+        await asyncio.gather(*self.running, return_exceptions=True)
+
+    async def row(self, samples: list[Request]) -> list[Reply]:
+        """Replies to samples of one request, after as many attempts as it takes; none where the run stops first."""
+        session, limits = self.session, self.session.spec.limits
+        try:
+            body = body_of(samples[0], session.spec, session.quirks, len(samples))
+        except UnicodeEncodeError:
+            why = "the text holds a lone surrogate and cannot be sent"
+            return [Reply(None, error="bad_request", error_detail=why)] * len(samples)
+        deadline = time.monotonic() + limits.deadline
+        need = Need(len(body) / session.bytes_a_token, session.spec.max_tokens * len(samples))
+        fault = Fault("rate_limit", "final", f"no turn within the deadline of {limits.deadline:g} s")
+        attempts = 0
+        while (gate := await session.turns.enter(need, deadline, again=attempts > 0)) is not None:
+            limit = min(session.spec.timeout, deadline - time.monotonic())
+            outcome = await self.attempt(gate, samples, body, need, limit)
+            if isinstance(outcome, list):
+                return outcome
+            fault = outcome
+            session.faults[fault.kind] += 1
+            action = fault.action
+            if action == "doubt" and not gate.answered:
+                action, fault = "drop", fault._replace(kind="rate_limit")
+            if action == "drop":
+                session.drop(gate, fault)
+            elif action == "again":
+                attempts += 1
+                wait = min(LONGEST_WAIT, limits.backoff * 2 ** (attempts - 1)) * random.uniform(0.5, 1.0)
+                if attempts > session.spec.retries or time.monotonic() + wait > deadline:
+                    break
+                await asyncio.sleep(wait)
+            elif action in ("final", "doubt"):
+                break
+        if gate is None and session.turns.closed:
+            session.reached(session.turns.closed)
+            return []
+        return [session.failed(fault)] * len(samples)
+
+    async def attempt(
+        self, gate: Gate, samples: list[Request], body: bytes, need: Need, limit: float
+    ) -> list[Reply] | Fault:
+        """Send once, and keep the books; replies, or what was wrong."""
+        session, sent = self.session, time.monotonic()
+        used = need  # where the answer is lost, the server may have worked for it all the same
+        try:
+            answer = await session.connection.post(path_of(samples[0]), body, session.authorization(gate), limit)
+            if isinstance(answer, Fault):
+                if answer.kind == "timeout":
+                    gate.cut(sent, time.monotonic())
+                return answer
+            outcome = session.read(answer.status, answer.text, len(samples))
+            if isinstance(outcome, list):
+                gate.succeed(answer.headers, time.monotonic(), time.time())
+                used = session.used(outcome, need)
+                session.learn(outcome[0], len(body))
+                return outcome
+            if answer.status >= 300 or outcome.action in ("pause", "drop"):
+                used = Need(0, 0)
+            if outcome.action == "pause":
+                gate.refuse(asked_pause(answer.headers, answer.text, time.time()), sent, time.monotonic())
+            elif answer.status == 503 and (pause := asked_pause(answer.headers, "", time.time())):
+                gate.paused_until = max(gate.paused_until, time.monotonic() + pause)
+            return outcome
+        finally:
+            gate.finish(sum(need) - sum(used), time.monotonic(), sent)
+            session.spending.finish(need, used)
+            session.turns.move()
