@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import importlib
 import io
 import logging
@@ -503,6 +505,26 @@ def test_the_shipped_recipe_runs_and_asks_nothing_twice(tmp_path: Path, monkeypa
     for file in ("provenance.json", "README.md"):
         assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
         assert CANARY not in (tmp_path / "out" / file).read_text()
+
+
+def test_a_run_that_is_stopped_in_the_middle_leaves_nothing_open_in_a_notebook() -> None:
+    """Requests that hang are given up with the run, and no event loop is closed by the wrong thread later."""
+
+    def answer(received: Received, seen: int) -> Answer | None:
+        return Answer(delay=30) if b"question 1" in received.raw else error(400, None, "bad")
+
+    async def cell(server: ApiServer) -> None:
+        with pytest.raises(TooManyFailures):
+            run(spec_of(server, max_failed=0.0, concurrency=8), [f"question {i}" for i in range(20)])
+        gc.collect()
+        await asyncio.sleep(0)
+
+    with ApiServer(answer) as server:
+        began = time.monotonic()
+        asyncio.run(cell(server))
+        assert time.monotonic() - began < 10
+        assert server.in_flight == 0 or not server.connections
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("ask")] == []
 
 
 # Secrets -------------------------------------------------------------------------------------------------------------

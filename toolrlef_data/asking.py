@@ -8,6 +8,7 @@ failed requests again.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -191,8 +192,9 @@ def _ask_all(
             missing = _missing(data, asking, store, claims, tally)
             first = next(missing, None)
             if first is not None:
-                with engine:
-                    for replies in engine.generate(itertools.chain([first], missing)):
+                asked = itertools.chain([first], missing)
+                with engine, contextlib.closing(engine.generate(asked)) as arriving:
+                    for replies in arriving:
                         store.put(replies)
                         for key, reply in replies:
                             tally.arrived(key, reply)

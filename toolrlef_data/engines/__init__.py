@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -215,7 +215,7 @@ class Engine(AbstractContextManager["Engine"], Protocol):
         weights, adapter and chat template, the resolved dtype, a base URL. Never a key or a header. Loads no model."""
         ...
 
-    def generate(self, requests: Iterable[tuple[str, Request]]) -> Iterator[list[tuple[str, Reply]]]:
+    def generate(self, requests: Iterable[tuple[str, Request]]) -> Generator[list[tuple[str, Reply]], None, None]:
         """Yield lists of (tag, reply) as replies arrive, in any order, each list to be stored at once; pulls requests
         as it has room for them. A failure of one request is a `Reply` with an error. An engine with an event loop runs
         it in here, so it is called in a thread without one (`asking` sees to that)."""

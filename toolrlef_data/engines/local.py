@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -63,7 +63,7 @@ class LocalEngine:
             "dtype": resolve_dtype(spec.dtype, spec.device),
         }
 
-    def generate(self, requests: Iterable[tuple[str, Request]]) -> Iterator[list[tuple[str, Reply]]]:
+    def generate(self, requests: Iterable[tuple[str, Request]]) -> Generator[list[tuple[str, Reply]], None, None]:
         """Yield replies batch by batch; requests are read, and sorted by length, 512 at a time."""
         import torch
 

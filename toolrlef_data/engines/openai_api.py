@@ -20,7 +20,7 @@ Not covered: streaming, servers with other protocols than OpenAI's, the Response
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Any, NoReturn
 
 from toolrlef_data.engines import EngineSpec, Request
@@ -66,7 +66,7 @@ class OpenAIEngine:
     def cancel(self) -> None:
         self.session.cancelled = True
 
-    def generate(self, requests: Iterable[tuple[str, Request]]) -> Iterator[list[tuple[str, Reply]]]:
+    def generate(self, requests: Iterable[tuple[str, Request]]) -> Generator[list[tuple[str, Reply]], None, None]:
         session = self.session
         ask = ask_in_batches if session.spec.limits.mode == "batch" else ask_directly
         loop = asyncio.new_event_loop()

@@ -8,7 +8,7 @@ reply store like any other engine's, so a re-run asks for nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -70,7 +70,7 @@ class ScriptedEngine:
     def identity(self) -> dict[str, Any]:
         return {"kind": "scripted", "model": self.spec.model, "script": digest(canonical(self.options))}
 
-    def generate(self, requests: Iterable[tuple[str, Request]]) -> Iterator[list[tuple[str, Reply]]]:
+    def generate(self, requests: Iterable[tuple[str, Request]]) -> Generator[list[tuple[str, Reply]], None, None]:
         for number, (tag, request) in enumerate(requests):
             reply = self._answer(number, request)
             yield [(tag, reply if isinstance(reply, Reply) else Reply(reply))]

@@ -128,9 +128,10 @@ class Session:
         return replace(reply, text=text, reasoning=reasoning, tool_calls=calls)
 
     def learn(self, reply: Reply, size: int) -> None:
-        """How many bytes of a body are a token here; 0.9, to set aside rather too much."""
+        """How many bytes of a body are a token here: quickly fewer and slowly more, to set aside rather too much."""
         if reply.prompt_tokens:
-            self.bytes_a_token += 0.05 * (0.9 * size / reply.prompt_tokens - self.bytes_a_token)
+            seen = 0.95 * size / reply.prompt_tokens
+            self.bytes_a_token = min(seen, self.bytes_a_token + 0.02 * (seen - self.bytes_a_token))
 
     def used(self, replies: list[Reply], need: Need) -> Need:
         """The tokens of an answer by the server's count, and by ours where it gives none."""
