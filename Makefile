@@ -16,6 +16,7 @@ test: $(READY)
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_stages.py
+	$(BIN)/python tests/benchmarks/bench_api.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

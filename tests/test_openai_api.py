@@ -21,10 +21,11 @@ from datasets import Dataset, Value, load_dataset
 
 from tests.api_server import Answer, ApiServer, Received, completion, error, html, rate_limited
 from toolrlef_data.asking import ask
+from toolrlef_data.cli import _show
 from toolrlef_data.engines import EngineSpec, Limits, Message, Request
 from toolrlef_data.engines.openai_api import OpenAIEngine
 from toolrlef_data.engines.spending import SPENT
-from toolrlef_data.lineage import lineage
+from toolrlef_data.lineage import lineage, usage
 from toolrlef_data.recipe import load_recipe, run_recipe
 from toolrlef_data.records import CapReached, InputError, NoKeyLeft, NoSuchModel, Reply, TooManyFailures
 
@@ -484,12 +485,14 @@ def test_progress_tells_what_goes_on(capsys: pytest.CaptureFixture[str], monkeyp
         assert part in shown, part
 
 
-def test_the_shipped_recipe_runs_and_asks_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shipped_recipe_runs_and_asks_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Student, teacher and three responders, one of them over tool calls, one with two samples."""
     with ApiServer(keys={CANARY}) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         monkeypatch.setenv("OPENAI_API_KEY", CANARY)
-        run_recipe(load_recipe("api", rows=6), out=tmp_path / "out")
+        done = run_recipe(load_recipe("api", rows=6), out=tmp_path / "out")
         asked = len(server.requests)
         monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "stages")
         run_recipe(load_recipe("api", rows=6), out=tmp_path / "again")
@@ -500,6 +503,10 @@ def test_the_shipped_recipe_runs_and_asks_nothing_twice(tmp_path: Path, monkeypa
     }  # fmt: skip
     tools = [dict(zip(row["origin"], row["responses"], strict=True))["four_o_mini_tools"] for row in ranked]
     assert all(response.startswith("calculator(") for response in tools), "native calls as text calls"
+    assert usage([done.stage1, done.stage2])["gpt-4.1-nano"]["requests"] == len(done.stage1)
+    assert sum(taken["requests"] for taken in usage([done.stage1, done.stage2]).values()) >= asked
+    _show(done)
+    assert "gpt-4.1-nano" in capsys.readouterr().out
     told = (tmp_path / "out" / "provenance.json").read_text()
     assert '"usage"' in told
     for file in ("provenance.json", "README.md"):

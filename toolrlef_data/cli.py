@@ -42,7 +42,7 @@ def _show(done: object) -> None:
     from rich.table import Column, Table
 
     from toolrlef_data.card import dropped_counts, score_table
-    from toolrlef_data.lineage import ledger
+    from toolrlef_data.lineage import ledger, usage
     from toolrlef_data.recipe import Run
 
     assert isinstance(done, Run)
@@ -74,6 +74,13 @@ def _show(done: object) -> None:
             )
             table.add_row(*row)
         console.print(table)
+    table = Table(title="Replies, by the models' own counts")
+    for name in ("model", "requests", "prompt tokens", "reply tokens"):
+        table.add_column(name, justify="left" if name == "model" else "right")
+    for model, taken in usage([done.stage1, done.stage2]).items():
+        counts = (taken.get(name, 0) for name in ("requests", "prompt_tokens", "completion_tokens"))
+        table.add_row(model, *(f"{count:,}" for count in counts))
+    console.print(table)
     left = dropped_counts({"-dropped": {"train": ledger([done.stage1, done.stage2])}})
     table = Table(title="Dropped")
     for name in ("stage", "reason", "rows"):

@@ -42,6 +42,7 @@ __all__ = [
     "stages_dir",
     "sweep",
     "unbroken_write",
+    "usage",
     "write_record",
 ]
 
@@ -74,6 +75,18 @@ def ledger(tables: Iterable[Dataset]) -> Dataset:
     if not files:
         return Dataset.from_dict({name: [] for name in DROPPED}, features=DROPPED)
     return concatenate_datasets([Dataset.from_file(file) for file in files])
+
+
+def usage(tables: Iterable[Dataset]) -> dict[str, dict[str, int]]:
+    """What the replies behind some tables took, by model: requests, prompt_tokens and completion_tokens.
+
+    Each stage counts once; rows that ask the same share a reply and count each.
+    """
+    records = {record["fingerprint"]: record for table in tables for record in lineage(table)}
+    used: dict[str, Counter[str]] = {}
+    for taken in (record["usage"] for record in records.values() if "usage" in record):
+        used.setdefault(taken["model"], Counter()).update({k: v for k, v in taken.items() if k != "model"})
+    return {model: dict(counts) for model, counts in sorted(used.items())}
 
 
 def record_source(data: Dataset, name: str, settings: Any, dropped: Dataset | None = None) -> None:
