@@ -25,6 +25,8 @@ for name in ("HF_DATASETS_CACHE", "HF_HUB_CACHE", "TOOLRLEF_REPLIES"):
 import datasets  # noqa: E402
 import pytest  # noqa: E402
 
+from toolrlef_data.engines.spending import SPENT  # noqa: E402
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -34,6 +36,7 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     folder = tmp_path_factory.mktemp("caches")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "datasets")
     monkeypatch.setenv("TOOLRLEF_REPLIES", str(folder / "replies.sqlite"))
+    SPENT.clear()  # a port may come back with another server
     return folder
 
 

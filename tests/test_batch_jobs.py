@@ -18,6 +18,7 @@ from datasets import Dataset, Value
 from tests.api_server import Answer, ApiServer, BatchPlan, Received, error
 from toolrlef_data.asking import ask
 from toolrlef_data.engines import EngineSpec, Limits, Message, Request
+from toolrlef_data.engines.spending import spending_of
 from toolrlef_data.lineage import lineage
 from toolrlef_data.records import CapReached, Reply, ToolrlefError, TooManyFailures
 from toolrlef_data.replies import open_store
@@ -47,7 +48,8 @@ def created(server: ApiServer) -> int:
 
 
 def left_in_store(server: ApiServer) -> dict[str, str | None]:
-    return Jobs(open_store(), f"{server.url} m").known()
+    with Jobs(open_store(), f"{server.url} m") as jobs:
+        return jobs.known()
 
 
 def test_a_batch_brings_what_direct_requests_bring(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,6 +132,67 @@ def test_a_server_without_batches_says_so() -> None:
         pytest.raises(ToolrlefError, match="batches cannot be used"),
     ):
         run(server, 3, retries=1)
+
+
+@pytest.mark.parametrize("drop", ["before", "headers", "body", "reset"])
+@pytest.mark.parametrize("what", ["/v1/files", "/v1/batches", "/content"])
+def test_an_answer_that_is_lost_makes_no_second_job(what: str, drop: Any) -> None:
+    met: list[str] = []  # an upload's boundary is another each time, so `seen` does not count it
+
+    def answer(received: Received, seen: int) -> Answer | None:
+        if received.path.endswith(what) and (what == "/content" or received.method == "POST"):
+            met.append(received.path)
+            return Answer(drop=drop) if len(met) == 1 else None
+        return None
+
+    with ApiServer(answer) as server:
+        assert not any(reply.startswith("<") for reply in run(server, 6))
+        assert len(server.batches.jobs) == 1
+        assert len(server.lines) == 6
+
+
+@pytest.mark.parametrize("what", ["/v1/files", "/v1/batches", "/content", "poll"])
+@pytest.mark.parametrize("broken", ["<html>wait</html>", "{}", "[]", ""])
+def test_a_page_in_the_place_of_an_answer_is_asked_for_again(what: str, broken: str) -> None:
+    met: list[str] = []
+
+    def answer(received: Received, seen: int) -> Answer | None:
+        poll = received.method == "GET" and received.path.startswith("/v1/batches/batch")
+        hit = poll if what == "poll" else received.path.endswith(what)
+        if hit and (what in ("poll", "/content") or received.method == "POST"):
+            met.append(received.path)
+            return Answer(200, broken.encode()) if len(met) == 1 else None
+        return None
+
+    with ApiServer(answer) as server:
+        if what == "/content" and not broken:
+            return  # an empty result file is one of a batch without results
+        assert not any(reply.startswith("<") for reply in run(server, 6))
+        assert len(server.batches.jobs) == 1
+        assert len(server.lines) == 6
+
+
+def test_a_result_file_that_is_gone_is_not_paid_again() -> None:
+    gone = error(404, None, "no such file")
+    with ApiServer(lambda received, seen: gone if received.path.endswith("/content") else None) as server:
+        with pytest.raises(ToolrlefError, match="is not there"):
+            run(server, 6)
+        server.answer = None
+        assert not any(reply.startswith("<") for reply in run(server, 6))
+        assert len(server.batches.jobs) == 1
+        assert spending_of(server.url, "m").under_way == 0
+        assert spending_of(server.url, "m").requests == 6
+
+
+def test_a_job_that_another_run_hands_over_is_left_to_it() -> None:
+    with ApiServer() as server, Jobs(open_store(), f"{server.url} m") as theirs:
+        theirs.begin("theirs", ["a", "b"])
+        with Jobs(open_store(), f"{server.url} m") as ours:
+            assert ours.known() == {}
+        theirs.accepted("theirs", "batch_1")
+        with Jobs(open_store(), f"{server.url} m") as ours:
+            assert ours.known() == {"theirs": "batch_1"}
+            assert ours.keys("theirs") == ["a", "b"]
 
 
 def test_caps_hold_in_batches() -> None:

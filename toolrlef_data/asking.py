@@ -166,7 +166,8 @@ def _ask_missing(data: Dataset, asking: Asking, label: str) -> tuple[str, dict[s
         else:
             _apart(lambda: _ask_all(data, asking, store, engine, tally, ended), [ended.set, engine.cancel])
         tally.show()
-        tally.check(tally.requests)
+        if (error := tally.too_many(tally.requests)) is not None:
+            raise error
     return digest(sorted(tally.again.items())) if tally.again else "", {"usage": tally.usage()}
 
 
@@ -200,7 +201,11 @@ def _ask_all(
                             tally.arrived(key, reply)
                         if again := [key for key, reply in replies if reply.error in RETRYABLE_ERRORS]:
                             claims.give_up(again)
-                        tally.check(len(data) * asking.samples - tally.not_asked)
+                        error = tally.too_many(len(data) * asking.samples - tally.not_asked)
+                        if error is not None and engine.stop is None:
+                            raise error
+                        if error is not None and engine.stop is not None:
+                            engine.stop(error)  # which raises it when what is under way has arrived
             while tally.held and not ended.is_set() and claims.take([tally.held]) and not store.get([tally.held]):
                 ended.wait(WAIT)
             if not tally.held or ended.is_set():

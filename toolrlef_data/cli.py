@@ -32,7 +32,13 @@ def run(
     """Run a recipe from its sources to a published folder; what was done before is not done again."""
     from toolrlef_data.recipe import load_recipe, run_recipe
 
-    done = run_recipe(load_recipe(recipe, rows=rows, all_rows=all_rows), out=out, num_proc=num_proc)
+    try:
+        done = run_recipe(load_recipe(recipe, rows=rows, all_rows=all_rows), out=out, num_proc=num_proc)
+    except KeyboardInterrupt:
+        typer.secho(
+            "stopped; every reply that had arrived is stored, and the same command goes on from there", err=True
+        )
+        raise typer.Exit(130) from None
     _show(done)
 
 

@@ -11,7 +11,7 @@ A mistake of the user or a bug is an exception of this tree:
     ├── TooManyFailures       the share of failed requests is above the stated limit; what ran is stored
     ├── CapReached            what may be sent or spent is used up; what ran is stored
     ├── NoKeyLeft             no API key is there, or none that the server takes; what ran is stored
-    ├── NoSuchModel           the server knows no such model or path; what ran is stored
+    ├── ServerRefuses         the server has refused every request so far: a wrong model, path or setting
     ├── ScriptExhausted       a scripted engine was asked more often than it has replies
     └── MissingExtra          an optional package is not installed; the message is the pip command
 """
@@ -38,10 +38,10 @@ __all__ = [
     "MissingColumns",
     "MissingExtra",
     "NoKeyLeft",
-    "NoSuchModel",
     "Reply",
     "Score",
     "ScriptExhausted",
+    "ServerRefuses",
     "TooManyFailures",
     "ToolCall",
     "ToolError",
@@ -116,8 +116,8 @@ class NoKeyLeft(ToolrlefError):
     """No API key is there, or none that the server takes; every reply so far is stored."""
 
 
-class NoSuchModel(ToolrlefError):
-    """The server knows no such model or path; every reply so far is stored."""
+class ServerRefuses(ToolrlefError):
+    """The server has refused every request so far: it knows no such model or path, or a setting does not suit it."""
 
 
 class ScriptExhausted(ToolrlefError):

@@ -27,6 +27,7 @@ class Tally:
         self.spec = spec
         self.figures = figures
         self.under_way: Counter[str] = Counter()
+        self.details: dict[str, str] = {}  # one example of each kind of failure
         self.again: dict[str, str] = {}  # keys that failed in this run for a reason that may pass
         self.began = time.monotonic()
         self.shown = 0.0
@@ -72,6 +73,7 @@ class Tally:
     def _count(self, reply: Reply, rows: int) -> None:
         if reply.error:
             self.failed[reply.error] += rows
+            self.details.setdefault(reply.error, reply.error_detail)
         self.used["prompt_tokens"] += rows * (reply.prompt_tokens or 0)
         self.used["completion_tokens"] += rows * (reply.completion_tokens or 0)
         self.bar.update(rows)
@@ -84,19 +86,23 @@ class Tally:
         self.shown = time.monotonic()
         elapsed = max(1e-9, self.shown - self.began)
         rate = self.answered / elapsed
-        figures: dict[str, Any] = {"stored": self.from_store}
+        figures: dict[str, Any] = {"from store": self.from_store}
         figures |= {f"failed {kind}": count for kind, count in self.failed.most_common()} | dict(self.figures())
         figures |= {"req/s": f"{rate:.1f}", "tok/s": round(self.tokens / elapsed)}
         if rate and self.bar.total > self.bar.n:
             figures["left"] = self.bar.format_interval((self.bar.total - self.bar.n) / rate)
         self.bar.set_postfix(figures, refresh=False)
 
-    def check(self, requests: int) -> None:
-        """Stop where more than `max_failed` of the stage's requests failed, now or in an earlier run."""
-        if self.failed.total() > self.spec.max_failed * requests:
-            kinds = ", ".join(f"{kind} {count}" for kind, count in self.failed.most_common())
-            raise TooManyFailures(
-                f"{self.failed.total()} of {requests} requests to {self.spec.model!r} failed ({kinds}), more than "
-                f"max_failed={self.spec.max_failed}; every reply is stored, and a re-run asks only for what may still "
-                "come"
-            )
+    def too_many(self, requests: int) -> TooManyFailures | None:
+        """The error where more than `max_failed` of the stage's requests failed, now or in an earlier run."""
+        if self.failed.total() <= self.spec.max_failed * requests:
+            return None
+        kinds = ", ".join(f"{kind} {count}" for kind, count in self.failed.most_common())
+        examples = "".join(f"\n    {kind}: {self.details[kind]}" for kind in self.failed if self.details.get(kind))
+        advice = "a re-run asks again for what may still come"
+        if not RETRYABLE_ERRORS & set(self.failed):
+            advice = "these failures are final for these settings: a re-run does not ask again"
+        return TooManyFailures(
+            f"{self.failed.total()} of {requests} requests to {self.spec.model!r} failed ({kinds}), more than "
+            f"max_failed={self.spec.max_failed}; every reply is stored, and {advice}{examples}"
+        )

@@ -19,27 +19,16 @@ from toolrlef_data.replies import ReplyStore, parts_of
 __all__ = ["Claims", "Jobs"]
 
 
-class Claims:
-    """What one run is about to ask; a context that ends with its claims, and those of the dead, given up.
-
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     store = ReplyStore(Path(folder) / "replies.sqlite")
-    ...     with Claims(store) as mine, Claims(store) as yours:
-    ...         held = mine.take(["a", "b"]), yours.take(["b", "c"])
-    ...     store.close()
-    >>> held
-    (set(), {'b'})
-    """
+class Owner:
+    """One run, as others see it: alive as long as it holds the lock of its file beside the store."""
 
     def __init__(self, store: ReplyStore) -> None:
         self.store = store
-        self.owner = uuid.uuid4().hex
+        self.name = uuid.uuid4().hex
         self.folder = store.path.with_name(store.path.name + ".owners")
 
-    def __enter__(self) -> Claims:
-        self.lock = self._lock(self.owner)
+    def __enter__(self) -> Owner:
+        self.lock = self._lock(self.name)
         while True:
             self.folder.mkdir(parents=True, exist_ok=True)
             # In a transaction, since one that clears away after dead owners could take the new file for theirs.
@@ -48,41 +37,25 @@ class Claims:
                 return self
 
     def __exit__(self, *details: object) -> None:
+        """Give up the claims of this run, and those of the dead."""
         try:
             with self.store.writing() as connection:
                 owners = {owner for (owner,) in connection.execute("SELECT DISTINCT owner FROM claims")}
                 owners |= {path.name for path in self.folder.iterdir()}
-                gone = [owner for owner in owners if owner == self.owner or not self._alive(owner)]
+                gone = [owner for owner in owners if owner == self.name or not self.alive(owner)]
                 connection.executemany("DELETE FROM claims WHERE owner = ?", [(owner,) for owner in gone])
         finally:
-            self._end(self.owner, self.lock)
+            self._end(self.name, self.lock)
 
-    def take(self, keys: Sequence[str]) -> set[str]:
-        """Claim keys; returns those that somebody else is asking right now."""
-        held: set[str] = set()
-        if not keys:
-            return held
-        with self.store.writing() as connection:
-            for part, marks in parts_of(keys):
-                rows = connection.execute(f"SELECT key, owner FROM claims WHERE key IN ({marks})", part).fetchall()  # noqa: S608
-                alive = {owner: self._alive(owner) for owner in {owner for _, owner in rows} - {self.owner}}
-                held.update(key for key, owner in rows if alive.get(owner))
-                mine = [(key, self.owner) for key in part if key not in held]
-                connection.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?)", mine)
-        return held
-
-    def give_up(self, keys: Iterable[str]) -> None:
-        """Let others ask for these keys."""
-        with self.store.writing() as connection:
-            rows = [(key, self.owner) for key in keys]
-            connection.executemany("DELETE FROM claims WHERE key = ? AND owner = ?", rows)
-
-    def _alive(self, owner: str) -> bool:
+    def alive(self, owner: str) -> bool:
+        """Whether another run still goes on."""
         lock = self._lock(owner)
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
             return True
+        except FileNotFoundError:  # nobody is left
+            return False
         self._end(owner, lock)
         return False
 
@@ -96,7 +69,46 @@ class Claims:
             self.folder.rmdir()
 
 
-class Jobs:
+class Claims(Owner):
+    """What one run is about to ask; a context that ends with its claims, and those of the dead, given up.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = ReplyStore(Path(folder) / "replies.sqlite")
+    ...     with Claims(store) as mine, Claims(store) as yours:
+    ...         held = mine.take(["a", "b"]), yours.take(["b", "c"])
+    ...     store.close()
+    >>> held
+    (set(), {'b'})
+    """
+
+    def __enter__(self) -> Claims:
+        super().__enter__()
+        return self
+
+    def take(self, keys: Sequence[str]) -> set[str]:
+        """Claim keys; returns those that somebody else is asking right now."""
+        held: set[str] = set()
+        if not keys:
+            return held
+        with self.store.writing() as connection:
+            for part, marks in parts_of(keys):
+                rows = connection.execute(f"SELECT key, owner FROM claims WHERE key IN ({marks})", part).fetchall()  # noqa: S608
+                alive = {owner: self.alive(owner) for owner in {owner for _, owner in rows} - {self.name}}
+                held.update(key for key, owner in rows if alive.get(owner))
+                mine = [(key, self.name) for key in part if key not in held]
+                connection.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?)", mine)
+        return held
+
+    def give_up(self, keys: Iterable[str]) -> None:
+        """Let others ask for these keys."""
+        with self.store.writing() as connection:
+            rows = [(key, self.name) for key in keys]
+            connection.executemany("DELETE FROM claims WHERE key = ? AND owner = ?", rows)
+
+
+class Jobs(Owner):
     """The batch jobs that a model of a server was given and that are not fetched yet.
 
     Args:
@@ -105,13 +117,17 @@ class Jobs:
     """
 
     def __init__(self, store: ReplyStore, server: str) -> None:
-        self.store = store
+        super().__init__(store)
         self.server = server
+
+    def __enter__(self) -> Jobs:
+        super().__enter__()
+        return self
 
     def begin(self, job: str, keys: Iterable[str]) -> None:
         """Write down a job before the server hears of it, so that none is lost in between."""
         with self.store.writing() as connection:
-            connection.execute("INSERT INTO jobs VALUES (?, ?, NULL)", (job, self.server))
+            connection.execute("INSERT INTO jobs VALUES (?, ?, NULL, ?)", (job, self.server, self.name))
             connection.executemany("INSERT OR REPLACE INTO job_keys VALUES (?, ?)", ((key, job) for key in keys))
 
     def accepted(self, job: str, remote: str) -> None:
@@ -126,9 +142,13 @@ class Jobs:
             connection.execute("DELETE FROM jobs WHERE job = ?", (job,))
 
     def known(self) -> dict[str, str | None]:
-        """All jobs: our name -> the server's name, None where the server may not have heard of it."""
+        """All jobs: our name -> the server's name, None where the server may not have heard of it.
+
+        A job that another run is just handing over is left to it.
+        """
         with self.store.reading() as connection:
-            return dict(connection.execute("SELECT job, remote FROM jobs WHERE server = ?", (self.server,)).fetchall())
+            rows = connection.execute("SELECT job, remote, owner FROM jobs WHERE server = ?", (self.server,)).fetchall()
+        return {job: remote for job, remote, owner in rows if remote is not None or not self.alive(owner)}
 
     def of(self, key: str) -> str | None:
         """The job of this server that a request is in."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from toolrlef_data.records import Choices, InputError, Reply
+from toolrlef_data.records import Choices, InputError, Reply, ToolrlefError
 
 __all__ = ["ENGINES", "Engine", "EngineSpec", "Limits", "Message", "Request"]
 
@@ -155,6 +155,20 @@ class EngineSpec:
     def __post_init__(self) -> None:
         if isinstance(self.options, Mapping):
             object.__setattr__(self, "options", tuple(sorted(self.options.items())))
+        if isinstance(self.stop, str):
+            object.__setattr__(self, "stop", (self.stop,))
+        if not isinstance(self.model, str) or not self.model.strip():
+            raise InputError(f"model must be a name, found {self.model!r}")
+        if not isinstance(self.concurrency, int) or self.concurrency < 1:
+            raise InputError(f"concurrency must be a whole number of at least 1, found {self.concurrency!r}")
+        if not isinstance(self.retries, int) or self.retries < 0:
+            raise InputError(f"retries must be a whole number of at least 0, found {self.retries!r}")
+        if not (_is_number(self.timeout, math.inf) and self.timeout > 0):
+            raise InputError(f"timeout must be a number of seconds above 0, found {self.timeout!r}")
+        if not (_is_number(self.max_failed) and 0 <= self.max_failed <= 1):
+            raise InputError(f"max_failed is a share from 0 to 1, found {self.max_failed!r}")
+        if not isinstance(self.limits, Limits):
+            raise InputError(f"limits takes a Limits(...), found {type(self.limits).__name__}")
         if isinstance(self.keys, str):
             object.__setattr__(self, "keys", (self.keys,))
         if not all(VARIABLE.fullmatch(place) or place.startswith("file:") for place in self.keys):
@@ -224,6 +238,9 @@ class Engine(AbstractContextManager["Engine"], Protocol):
     cancel: Callable[[], None] | None
     """Ends `generate` from another thread at a moment when nothing is lost; None where `generate` runs in the caller's
     own thread."""
+
+    stop: Callable[[ToolrlefError], None] | None
+    """Ends `generate` with an error when what is under way has arrived; None where nothing else is under way."""
 
     def figures(self) -> dict[str, Any]:
         """What the progress bar shows beside the counts of the stage: name -> value."""

@@ -20,7 +20,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -80,13 +80,17 @@ class Job:
         self.wanted[tag] = need
 
 
+class BrokenAnswer(Exception):
+    """An answer of 200 that is not what was asked for; the request is made again."""
+
+
 class BatchRun:
     """The jobs of one call of `generate`."""
 
-    def __init__(self, session: Session, folder: Path) -> None:
+    def __init__(self, session: Session, folder: Path, records: Jobs) -> None:
         self.session = session
         self.folder = folder
-        self.records = Jobs(open_store(), f"{session.address.url} {session.spec.model}")
+        self.records = records
         self.attempts: Counter[str] = Counter()
         self.refused: Arrived = []  # rows that never went into a job
         self.filling: Job | None = None
@@ -106,16 +110,7 @@ class BatchRun:
                 self.jobs[name] = self.new(name, remote)
 
     async def search(self, name: str) -> str | None:
-        async def found(client: openai.AsyncOpenAI) -> str | None:
-            seen = 0
-            async for batch in client.batches.list(limit=100):
-                if (batch.metadata or {}).get(LABEL) == name:
-                    return batch.id
-                if (seen := seen + 1) >= LISTED:
-                    break
-            return None
-
-        return await self.call(found)
+        return await self.call(lambda client: _labelled(client, name))
 
     def put(self, tag: str, request: Request) -> bool:
         """Add a request to the job that has it, or to the next one; False where a cap forbids it."""
@@ -133,7 +128,7 @@ class BatchRun:
                 session.reached(refusal)
                 return False
             job = self.filling = self.filling or self.new(uuid.uuid4().hex)
-        session.spending.start(need)
+        session.spending.start(need, requests=0 if job.remote else 1)
         job.add(tag, path_of(request), body, need)
         return True
 
@@ -153,15 +148,26 @@ class BatchRun:
         self.records.begin(job.name, job.wanted)
         self.jobs[job.name] = job
 
+        tried = False
+
+        async def uploaded(client: openai.AsyncOpenAI) -> str:
+            return _whole(await client.files.create(file=job.lines, purpose="batch"), "id")
+
         async def created(client: openai.AsyncOpenAI) -> str:
-            uploaded = await client.files.create(file=job.lines, purpose="batch")
+            # The answer to an earlier attempt may be lost, and the batch be there.
+            nonlocal tried
+            found = await _labelled(client, job.name) if tried else None
+            tried = True
+            if found is not None:
+                return found
             endpoint: Any = f"/v1{job.endpoint}"
             batch = await client.batches.create(
-                input_file_id=uploaded.id, endpoint=endpoint, completion_window="24h", metadata={LABEL: job.name}
+                input_file_id=str(file), endpoint=endpoint, completion_window="24h", metadata={LABEL: job.name}
             )
-            return batch.id
+            return _whole(batch, "id")
 
-        job.remote = await self.call(created)
+        file = await self.call(uploaded)
+        job.remote = None if file is None else await self.call(created)
         if job.remote is not None:
             self.records.accepted(job.name, job.remote)
         elif not self.session.cancelled:
@@ -170,7 +176,13 @@ class BatchRun:
     async def look(self, job: Job) -> Arrived | None:
         """What a job brought, once it has ended; None before. Rows without an answer are put into another job."""
         remote = str(job.remote)
-        batch = await self.call(lambda client: client.batches.retrieve(remote))
+
+        async def retrieved(client: openai.AsyncOpenAI) -> Any:
+            batch = await client.batches.retrieve(remote)
+            _whole(batch, "status")
+            return batch
+
+        batch = await self.call(retrieved)
         if batch is None and self.session.cancelled:
             return None
         if batch is None:
@@ -196,20 +208,24 @@ class BatchRun:
         """The lines of an output or error file by request."""
         path = self.folder / "fetched.jsonl"
 
-        async def streamed(client: openai.AsyncOpenAI) -> bool:
+        async def whole(client: openai.AsyncOpenAI) -> dict[str, Reply | Fault]:
             async with client.files.with_streaming_response.content(file) as answer:
                 await answer.stream_to_file(path)
-            return True
-
-        found: dict[str, Reply | Fault] = {}
-        if not await self.call(streamed):
+            found: dict[str, Reply | Fault] = {}
+            with open(path, encoding="utf-8", errors="replace") as lines:
+                for line in lines:
+                    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # no line of a result
+                        value = json.loads(line)
+                        found[value["custom_id"]] = self.read(value)
+            if not found and path.stat().st_size:
+                raise BrokenAnswer(f"the file {file} holds no results")
             return found
-        with open(path, encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # no line of a result
-                    value = json.loads(line)
-                    found[value["custom_id"]] = self.read(value)
-        return found
+
+        found = await self.call(whole)
+        if found is None and not self.session.cancelled:
+            # Asking the rows again would be paying for them again; the job stays known, for another run.
+            raise ToolrlefError(f"{self.session}: the result file {file} of a batch is not there; what ran is stored")
+        return found or {}
 
     def read(self, line: dict[str, Any]) -> Reply | Fault:
         answer = line.get("response") or {}
@@ -250,8 +266,16 @@ class BatchRun:
         self.session.spending.start(need)
         self.filling.add(tag, endpoint, body, need)
 
+    def release(self) -> None:
+        """Give up what is set aside for rows that are still in jobs."""
+        for job in [*self.jobs.values(), *([self.filling] if self.filling else [])]:
+            for need in job.wanted.values():
+                self.session.spending.finish(need, Need(0, 0))
+
     async def call(self, work: Callable[[openai.AsyncOpenAI], Awaitable[T]]) -> T | None:
         """Use an endpoint with the keys in turn and the usual retries; None where no key finds what it is about."""
+        import aiohttp
+        import httpx2
         import openai
 
         session, fault = self.session, Fault("server", "again", "")
@@ -272,8 +296,10 @@ class BatchRun:
                 return await work(client)
             except openai.APIStatusError as error:
                 fault = fault_of_status(error.status_code, error.response.text)
-            except (openai.OpenAIError, OSError) as error:
+            except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
                 fault = Fault("connection", "again", f"{type(error).__name__}: {error}")
+            except (BrokenAnswer, ValueError) as error:  # ValueError: a body that is no JSON
+                fault = Fault("server", "again", f"{type(error).__name__}: {error}")
             session.faults[fault.kind] += 1
             if fault.kind == "not_found":
                 strangers.add(gate.name)
@@ -292,40 +318,69 @@ def ask_in_batches(
     session: Session, requests: Iterable[tuple[str, Request]], loop: asyncio.AbstractEventLoop
 ) -> Iterator[Arrived]:
     """Like `ask_directly`, over the batch endpoints."""
-    do = loop.run_until_complete
-    waiting = iter(requests)
-    exhausted = False
-    with tempfile.TemporaryDirectory(prefix="toolrlef_data") as folder:
-        run = BatchRun(session, Path(folder))
-        do(run.pick_up())
-        while not session.cancelled:
-            while not exhausted and not session.stop and len(run.jobs) < MOST_JOBS:
-                pair = next(waiting, None)
-                if exhausted := pair is None:
-                    break
-                if run.full(path_of(pair[1])):
-                    do(run.submit())
-                if not run.put(*pair):
-                    break
-            if (exhausted or session.stop) and len(run.jobs) < MOST_JOBS:
-                do(run.submit())
-            if run.refused:
-                refused, run.refused = run.refused, []
-                yield refused
-            if not run.filling and not any(job.wanted for job in run.jobs.values()) and (exhausted or session.stop):
-                break
-            looked = time.monotonic()
-            for job in list(run.jobs.values()):
-                if not session.cancelled and (arrived := do(run.look(job))) is not None:
-                    yield arrived  # stored when the loop goes on
-                    run.records.end(job.name)
-                    del run.jobs[job.name]
-                    job.lines.unlink(missing_ok=True)
-                    looked = 0.0
-            while not session.cancelled and time.monotonic() < looked + session.spec.limits.poll:
-                do(asyncio.sleep(min(0.2, session.spec.limits.poll)))
+    name = f"{session.address.url} {session.spec.model}"
+    with tempfile.TemporaryDirectory(prefix="toolrlef_data") as folder, Jobs(open_store(), name) as records:
+        run = BatchRun(session, Path(folder), records)
+        try:
+            yield from _steps(run, iter(requests), loop.run_until_complete)
+        finally:
+            run.release()
         if left := sum(bool(job.wanted) for job in run.jobs.values()):
             log.warning("%d batch jobs go on at the server; the next run fetches what they bring", left)
+
+
+def _steps(
+    run: BatchRun, waiting: Iterator[tuple[str, Request]], do: Callable[[Coroutine[Any, Any, Any]], Any]
+) -> Iterator[Arrived]:
+    """Fill jobs, hand them over, look at them, until nothing is left."""
+    session = run.session
+    exhausted = False
+    do(run.pick_up())
+    while not session.cancelled:
+        while not exhausted and not session.stop and len(run.jobs) < MOST_JOBS:
+            pair = next(waiting, None)
+            if exhausted := pair is None:
+                break
+            if run.full(path_of(pair[1])):
+                do(run.submit())
+            if not run.put(*pair):
+                break
+        if (exhausted or session.stop) and len(run.jobs) < MOST_JOBS:
+            do(run.submit())
+        if run.refused:
+            refused, run.refused = run.refused, []
+            yield refused
+        if not run.filling and not any(job.wanted for job in run.jobs.values()) and (exhausted or session.stop):
+            return
+        looked = time.monotonic()
+        for job in list(run.jobs.values()):
+            if not session.cancelled and (arrived := do(run.look(job))) is not None:
+                yield arrived  # stored when the loop goes on
+                run.records.end(job.name)
+                del run.jobs[job.name]
+                job.lines.unlink(missing_ok=True)
+                looked = 0.0
+        while not session.cancelled and time.monotonic() < looked + session.spec.limits.poll:
+            do(asyncio.sleep(min(0.2, session.spec.limits.poll)))
+
+
+async def _labelled(client: openai.AsyncOpenAI, name: str) -> str | None:
+    """The batch that carries the label of a job."""
+    seen = 0
+    async for batch in client.batches.list(limit=100):
+        if (batch.metadata or {}).get(LABEL) == name:
+            return batch.id
+        if (seen := seen + 1) >= LISTED:
+            break
+    return None
+
+
+def _whole(answer: Any, field: str) -> str:
+    """A field that an answer must have."""
+    value = getattr(answer, field, None)
+    if not isinstance(value, str) or not value:
+        raise BrokenAnswer(f"the answer has no {field}")
+    return value
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str, bytes]]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -45,6 +46,13 @@ def check_spec(spec: EngineSpec) -> None:
         raise InputError(
             f"the engine openai_api cannot set {', '.join(wrong)} of {spec.model!r}: the server has chosen its model"
         )
+    if not (math.isfinite(spec.temperature) and spec.temperature >= 0 and 0 < spec.top_p <= 1 and spec.top_k >= 0):
+        raise InputError(
+            f"expected temperature >= 0, 0 < top_p <= 1 and top_k >= 0; found {spec.temperature}, {spec.top_p} and "
+            f"{spec.top_k}"
+        )
+    if spec.max_tokens < 1:
+        raise InputError(f"expected max_tokens >= 1, found {spec.max_tokens}")
     options = dict(spec.options)
     if unknown := sorted(set(options) - set(OPTIONS)):
         raise InputError(f"the engine openai_api takes the options {', '.join(OPTIONS)}; found {', '.join(unknown)}")
@@ -179,7 +187,7 @@ def reply_from(body: Mapping[str, Any], stop: Sequence[str] = ()) -> Reply:
     if finish == "content_filter":
         error, detail = "content_filter", "the server's filter cut the reply off"
     elif refusal and not text and not calls:
-        error, detail = "refused", refusal[:500]
+        error, detail = "refused", refusal
     if error:
         return Reply(None, "", (), "stop", error, detail, prompt_tokens, completion_tokens)
     finish = finish if finish in OURS else FINISH.get(finish, "stop")

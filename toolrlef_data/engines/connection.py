@@ -22,6 +22,7 @@ import openai
 from toolrlef_data.engines import EngineSpec
 from toolrlef_data.engines.faults import Fault
 from toolrlef_data.engines.keys import Address
+from toolrlef_data.records import InputError
 
 if sys.version_info >= (3, 11):
     from asyncio import timeout as time_limit
@@ -73,7 +74,10 @@ class Connection:
         sent = {name.lower(): value for name, value in self.client.default_headers.items() if isinstance(value, str)}
         self.headers = {**{name: value for name, value in sent.items() if name != "authorization"}, **ours}
         paths = ("/chat/completions", "/completions")
-        self.urls = {path: httpx2.URL(address.url + path, params=address.query or None) for path in paths}
+        try:
+            self.urls = {path: httpx2.URL(address.url + path, params=address.query or None) for path in paths}
+        except (httpx2.InvalidURL, UnicodeError):
+            raise InputError(f"{address.url} is not a URL that can be asked") from None
 
     async def close(self) -> None:
         await self.client.close()
@@ -94,9 +98,17 @@ class Connection:
         try:
             async with time_limit(limit):
                 response = await self.http.send_directly(request)
-        except (TimeoutError, asyncio.TimeoutError, httpx2.TimeoutException):
-            return Fault("timeout", "again", f"no answer within {limit:.4g} s")
-        except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
-            return Fault("connection", "again", " ".join(f"{type(error).__name__}: {error}".split())[:200])
+        except (httpx2.HTTPError, aiohttp.ClientError, OSError, UnicodeError, asyncio.TimeoutError) as error:
+            return _fault(error, limit)
         names = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
-        return Answer(response.status_code, names, response.content.decode(errors="replace"))
+        return Answer(response.status_code, names, response.content.decode("utf-8-sig", errors="replace"))
+
+
+def _fault(error: Exception, limit: float) -> Fault:
+    """What a failed request met; the transport calls every connection that failed a timeout, so its cause tells."""
+    cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+    in_time = isinstance(cause, (aiohttp.ClientError, UnicodeError)) and not isinstance(cause, asyncio.TimeoutError)
+    if not in_time and isinstance(error, (asyncio.TimeoutError, TimeoutError, httpx2.TimeoutException)):
+        return Fault("timeout", "again", f"no answer within {limit:.4g} s")
+    words = " ".join(f"{type(cause).__name__}: {cause}".split())
+    return Fault("connection", "again", words, worked=not isinstance(cause, aiohttp.ClientConnectorError))

@@ -21,7 +21,7 @@ from toolrlef_data.engines.headers import asked_pause
 from toolrlef_data.engines.rates import Gate
 from toolrlef_data.engines.session import Session
 from toolrlef_data.engines.spending import Need
-from toolrlef_data.records import Reply
+from toolrlef_data.records import Reply, ServerRefuses
 
 __all__ = ["ask_directly"]
 
@@ -52,7 +52,7 @@ def ask_directly(
                 yield rows.taken()
     finally:
         loop.run_until_complete(rows.end())
-    yield rows.taken()  # what arrived while everything was stopped is paid for as well
+    yield rows.taken(last=True)  # what arrived while everything was stopped is paid for as well
     if rows.crash is not None:
         raise rows.crash
 
@@ -65,6 +65,7 @@ class Rows:
         self.loop = loop
         self.running: set[asyncio.Task[list[Reply]]] = set()
         self.finished: list[tuple[str, Reply]] = []
+        self.doubtful: list[tuple[str, Reply]] = []  # refusals of a server that has answered nothing yet
         self.left: list[Samples] = []  # of answers with fewer choices than were asked for
         self.crash: BaseException | None = None
         self.wake: asyncio.Future[None] = loop.create_future()
@@ -80,7 +81,9 @@ class Rows:
             if error := task.exception():
                 self.crash = self.crash or error
             elif replies := task.result():
-                self.finished += [(tag, reply) for (tag, _), reply in zip(samples, replies, strict=False)]
+                arrived = [(tag, reply) for (tag, _), reply in zip(samples, replies, strict=False)]
+                refused = replies[0].error in ("bad_request", "not_found") and not self.session.answered()
+                (self.doubtful if refused else self.finished).extend(arrived)
                 self.left += [[sample] for sample in samples[len(replies) :]]
         self._wake()
 
@@ -96,7 +99,11 @@ class Rows:
             await self.wake
             timer.cancel()
 
-    def taken(self) -> list[tuple[str, Reply]]:
+    def taken(self, last: bool = False) -> list[tuple[str, Reply]]:
+        """What has arrived; refusals count once the server has answered something, or where no more comes."""
+        if self.session.answered() or (last and not isinstance(self.session.stop, ServerRefuses)):
+            self.finished += self.doubtful
+            self.doubtful = []
         taken, self.finished = self.finished, []
         return taken
 
@@ -140,6 +147,8 @@ class Rows:
         if gate is None and session.turns.closed:
             session.reached(session.turns.closed)
             return []
+        if gate is None and (pause := session.turns.pause()) > 1:
+            fault = fault._replace(detail=f"{fault.detail}; the server asks to wait {pause:.0f} s")
         return [session.failed(fault)] * len(samples)
 
     async def attempt(
@@ -153,6 +162,7 @@ class Rows:
             if isinstance(answer, Fault):
                 if answer.kind == "timeout":
                     gate.cut(sent, time.monotonic())
+                used = need if answer.worked else Need(0, 0)
                 return answer
             outcome = session.read(answer.status, answer.text, len(samples))
             if isinstance(outcome, list):
@@ -164,7 +174,7 @@ class Rows:
                 used = Need(0, 0)
             if outcome.action == "pause":
                 gate.refuse(asked_pause(answer.headers, answer.text, time.time()), sent, time.monotonic())
-            elif answer.status == 503 and (pause := asked_pause(answer.headers, "", time.time())):
+            elif outcome.action == "again" and (pause := asked_pause(answer.headers, "", time.time())):
                 gate.paused_until = max(gate.paused_until, time.monotonic() + pause)
             return outcome
         finally:

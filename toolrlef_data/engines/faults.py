@@ -3,15 +3,18 @@
 | what came | it is | then |
 |---|---|---|
 | 429 | rate_limit | the key pauses; the request goes again and loses no attempt |
-| 429, 402, 403 that speak of quota or billing | - | the key drops out; the request goes again with another |
-| 401 | - | the key drops out |
+| 4xx that speak of quota or billing | - | the key drops out; the request goes again with another |
+| 401, 402, 400 that speak of an invalid key | - | the key drops out |
 | 403 of a key that never worked | - | the key drops out |
 | 403 of a key that works | refused | final |
-| 408, 409, 425, 5xx | timeout, server | again, with growing waits, as often as `retries` says |
+| 408, 409, 425, 498, 5xx | timeout, server | again, with growing waits, as often as `retries` says; Retry-After holds |
 | 2xx that is no JSON, is cut, has no choices or holds an error | server, or what the error says | as above |
 | connection refused, reset, cut; no answer in time | connection, timeout | as above |
 | 404 and redirects | not_found | not again in this run; a re-run asks |
 | 400, 413, 422 and the other 4xx | bad_request, too_long, content_filter | final |
+
+Where a server has answered nothing but 400 and 404 so far, the settings are at fault and not the rows: the run stops,
+and nothing of it is stored.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from typing import Any, NamedTuple
 
 __all__ = ["Fault", "fault_in", "fault_of_status"]
 
-DETAIL = 500  # characters of a server's message that are kept
+MOST_WORDS = 4000  # characters of a server's message that are looked at; fewer are kept, once they are scrubbed
 TOO_LONG = re.compile(
     r"context_length_exceeded|string_above_max_length|context (?:length|window|size|limit)|maximum model length|"
     r"(?:prompt|input|message|request)s? (?:is |are )?too (?:long|large)|too many tokens|exceeds? the (?:model's )?max|"
@@ -38,9 +41,13 @@ FILTERED = re.compile(
     re.I,
 )
 QUOTA = re.compile(
-    r"insufficient_quota|insufficient_(?:balance|funds|credits)|exceeded your (?:current )?quota|billing_\w+|"
-    r"billing (?:hard limit|not active|details)|credit balance is too low|out of credits|used all available credits|"
-    r"insufficient (?:balance|credit)|key limit exceeded",
+    r"insufficient_quota|insufficient_(?:balance|funds|credits)|exceeded your (?:current )?quota|"
+    r"billing_(?:hard_limit|not_active|error)|billing (?:hard limit|not active|details)|credit balance is too low|"
+    r"out of credits|used all available credits|insufficient (?:balance|credit)|key limit exceeded",
+    re.I,
+)
+BAD_KEY = re.compile(
+    r"invalid_api_key|API_KEY_INVALID|api key (?:not valid|expired)|(?:incorrect|invalid) api key",
     re.I,
 )
 SAYS_WHEN = re.compile(r"retryDelay|(?:try again|retry) (?:in|after) \d", re.I)
@@ -57,12 +64,14 @@ class Fault(NamedTuple):
         kind: of `records.REPLY_ERRORS`.
         action: "again" (an attempt is used up), "pause" (a rate limit), "drop" (the key is of no use), "doubt" (the key
             or the request is at fault: the key, if it never worked), or "final" (not again in this run).
-        detail: what the server said; not scrubbed yet.
+        detail: what the server said.
+        worked: whether the server may have worked for it.
     """
 
     kind: str
     action: str
     detail: str
+    worked: bool = True
 
 
 def fault_of_status(status: int, text: str) -> Fault:
@@ -77,14 +86,14 @@ def fault_of_status(status: int, text: str) -> Fault:
     >>> fault_of_status(400, "This model's maximum context length is 8192 tokens").kind
     'too_long'
     """
-    words = _words(text)
-    detail = f"{status}: {words[:DETAIL]}"
+    words = _words(text)[:MOST_WORDS]
+    detail = f"{status}: {words}"
     if status == 429:
         waits = SAYS_WHEN.search(text) and "insufficient_quota" not in words
         if QUOTA.search(words) and not waits:
             return Fault("rate_limit", "drop", detail)
         return Fault("too_long", "final", detail) if NEVER_FITS.search(words) else Fault("rate_limit", "pause", detail)
-    if status in (401, 402) or (400 <= status < 500 and QUOTA.search(words)):
+    if status in (401, 402) or (400 <= status < 500 and (QUOTA.search(words) or BAD_KEY.search(words))):
         # A rate limit of its kind: where no other key has its turn in time, the row is asked by a re-run.
         return Fault("rate_limit", "drop", detail)
     if status == 403:
@@ -107,13 +116,13 @@ def fault_in(body: Any, text: str) -> Fault | None:
         text: the text itself.
     """
     if not isinstance(body, Mapping):
-        return Fault("server", "again", f"the answer is not a JSON object: {text[:80]!r}")
+        return Fault("server", "again", f"the answer is not a JSON object: {text[:200]!r}")
     listed = body.get("choices")
     choices = listed if isinstance(listed, list) and all(isinstance(choice, Mapping) for choice in listed) else []
     error = body.get("error") or (choices[0].get("error") if choices else None)
     if error:
         inside = json.dumps({"error": error})
-        words = _words(inside)
+        words = _words(inside)[:MOST_WORDS]
         code = _status_in(error)
         if code is not None:
             return fault_of_status(code, inside)
@@ -123,15 +132,15 @@ def fault_in(body: Any, text: str) -> Fault | None:
             return fault_of_status(429, inside)
         if TOO_LONG.search(words) or FILTERED.search(words) or "invalid_request" in inside:
             return fault_of_status(400, inside)
-        return Fault("server", "again", f"an error inside a 200: {words[:DETAIL]}")
+        return Fault("server", "again", f"an error inside a 200: {words}")
     if not choices:
-        return Fault("server", "again", f"the answer has no choices: {text[:80]!r}")
+        return Fault("server", "again", f"the answer has no choices: {text[:200]!r}")
     end = choices[0].get("finish_reason")
     if isinstance(end, str) and end in BROKEN_ENDS:
         return Fault("server", "again", f"the reply ended with {end!r}")
     said = isinstance(choices[0].get("message"), Mapping) or isinstance(choices[0].get("text"), str)
     if not said and end != "content_filter":
-        return Fault("server", "again", f"the answer's choice holds no message: {text[:80]!r}")
+        return Fault("server", "again", f"the answer's choice holds no message: {text[:200]!r}")
     return None
 
 

@@ -72,7 +72,9 @@ def seconds_of(text: str, now: float) -> float | None:
         moment = email.utils.parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):
         try:
-            moment = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+            # Python 3.10 takes fractions of 3 or 6 digits only.
+            whole = re.sub(r"\.(\d+)", lambda found: f".{found[1]:0<6.6}", text)
+            moment = datetime.datetime.fromisoformat(whole.replace("Z", "+00:00"))
         except ValueError:
             return None
     if moment.tzinfo is None:

@@ -98,7 +98,9 @@ def read_keys(spec: EngineSpec) -> list[str]:
             raise NoKeyLeft(f"{place} holds characters that no API key has; they are not shown")
         keys += found
     if not keys and (spec.keys or (places and "OPENAI_BASE_URL" not in os.environ)):
-        raise NoKeyLeft(f"no API key: not set or empty: {', '.join(places)}")
+        # Many capitals without "_" may be a key that was written in the place of a name.
+        shown = [place if "_" in place or len(place) < 16 else "a variable of `keys`" for place in places]
+        raise NoKeyLeft(f"no API key: not set or empty: {', '.join(shown)}")
     return list(dict.fromkeys(keys))
 
 
@@ -137,19 +139,21 @@ class Secrets:
         forms = [form for value in values for form in _forms(value)]
         # The longest first, so that none leaves a rest of another.
         self.values = sorted({*self.values, *(f for f in forms if len(f) >= SHORTEST)}, key=len, reverse=True)
+        self.known = _any_of(self.values)
+        self.known_in_reply = _any_of([value for value in self.values if len(value) >= SHORTEST_IN_REPLY])
 
     def scrub(self, text: str) -> str:
         """An error text without keys, known ones and what looks like one."""
-        for value in self.values:
-            text = text.replace(value, "[key]")
-        return LOOKS_LIKE_A_KEY.sub("[key]", text)
+        return LOOKS_LIKE_A_KEY.sub("[key]", self.known.sub("[key]", text))
 
     def scrub_reply(self, text: str) -> str:
         """A reply without known keys; the rest of it is left as the model wrote it."""
-        for value in self.values:
-            if len(value) >= SHORTEST_IN_REPLY and value in text:
-                text = text.replace(value, "[key]")
-        return text
+        return self.known_in_reply.sub("[key]", text)
+
+
+def _any_of(values: list[str]) -> re.Pattern[str]:
+    """Any of some texts, in any casing; never the empty one."""
+    return re.compile("|".join(map(re.escape, values)) or r"(?!)", re.I)
 
 
 def _forms(value: str) -> list[str]:

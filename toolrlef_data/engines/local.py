@@ -44,6 +44,7 @@ class LocalEngine:
         self.spec = spec
 
     cancel = None
+    stop = None
 
     def figures(self) -> dict[str, Any]:
         return {}

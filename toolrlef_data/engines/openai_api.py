@@ -27,7 +27,7 @@ from toolrlef_data.engines import EngineSpec, Request
 from toolrlef_data.engines.batch_jobs import ask_in_batches
 from toolrlef_data.engines.direct import ask_directly
 from toolrlef_data.engines.session import Session
-from toolrlef_data.records import Reply
+from toolrlef_data.records import Reply, ToolrlefError
 
 __all__ = ["OpenAIEngine"]
 
@@ -39,7 +39,7 @@ class OpenAIEngine:
         InputError: the spec asks for what no such server can do.
         NoKeyLeft: no key where one is needed, when it begins to ask; or the server takes none of them any more.
         CapReached: a cap of `Limits` forbids the next request.
-        NoSuchModel: the server answers every request with 404.
+        ServerRefuses: the server answers nothing but 400 and 404.
     """
 
     def __init__(self, spec: EngineSpec) -> None:
@@ -65,6 +65,9 @@ class OpenAIEngine:
 
     def cancel(self) -> None:
         self.session.cancelled = True
+
+    def stop(self, error: ToolrlefError) -> None:
+        self.session.halt(error)
 
     def generate(self, requests: Iterable[tuple[str, Request]]) -> Generator[list[tuple[str, Reply]], None, None]:
         session = self.session

@@ -255,6 +255,14 @@ class Turns:
         self.timer = asyncio.get_running_loop().call_later(max(min(wait, deadline - now), 0.001), self.move)
         return False
 
+    def pause(self) -> float:
+        """Seconds until the first key may be used again."""
+        now = self.clock()
+        ends = [
+            max([gate.paused_until, *(until for left, until in gate.left.values() if left < 1)]) for gate in self.gates
+        ]
+        return max(0.0, min(ends, default=now) - now)
+
     def close(self, why: str) -> None:
         """Let nobody through any more."""
         self.closed = self.closed or why

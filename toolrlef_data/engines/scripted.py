@@ -57,6 +57,7 @@ class ScriptedEngine:
         self.options = dict(spec.options)
 
     cancel = None
+    stop = None
 
     def figures(self) -> dict[str, Any]:
         return {}

@@ -20,7 +20,7 @@ from toolrlef_data.engines.faults import Fault, fault_in, fault_of_status
 from toolrlef_data.engines.keys import Secrets, address_of, read_keys
 from toolrlef_data.engines.rates import Gate, Turns
 from toolrlef_data.engines.spending import Need, spending_of
-from toolrlef_data.records import CapReached, NoKeyLeft, NoSuchModel, Reply, ToolrlefError
+from toolrlef_data.records import CapReached, NoKeyLeft, Reply, ServerRefuses, ToolrlefError
 
 if TYPE_CHECKING:
     from toolrlef_data.engines.connection import Connection
@@ -30,8 +30,10 @@ __all__ = ["Session"]
 log = logging.getLogger(__name__)
 # Who would write a request's URL, whose query may hold a key, to a log.
 LOGGERS = ("httpx2", "openai", "openai._base_client", "aiohttp.client")
-LOST_BEFORE_STOP = 8  # answers 404, and none of another kind, after which the run stops
+REFUSED_BEFORE_STOP = 8  # answers 400 or 404, and none with a reply, after which the run stops
+DETAIL = 500  # characters of a message that are kept
 BYTES_A_TOKEN = 3.0  # until the server's own counts are known; few tokenizers need more tokens
+FEWEST = 0.3  # bytes a token, whatever a server says
 COUNTS = ("prompt_tokens", "completion_tokens")
 
 
@@ -99,7 +101,7 @@ class Session:
 
     def reached(self, cap: str) -> None:
         """A cap forbids the next request."""
-        self.halt(CapReached(f"{self}: {cap}; what ran is stored, and a re-run goes on"))
+        self.halt(CapReached(f"{self}: {cap}. What ran is stored; another run goes on from there and counts anew"))
 
     def halt(self, error: ToolrlefError) -> None:
         """Send nothing any more; what is under way is waited for."""
@@ -118,20 +120,18 @@ class Session:
 
     def _clean(self, reply: Reply) -> Reply:
         """Without a key that the server wrote into it."""
-        if not self.secrets.values:
-            return reply
         clean = self.secrets.scrub_reply
-        calls = tuple((name, clean(arguments)) for name, arguments in reply.tool_calls)
+        calls = tuple((clean(name), clean(arguments)) for name, arguments in reply.tool_calls)
         text, reasoning = clean(reply.text or ""), clean(reply.reasoning)
         if reply.error:
-            return replace(reply, error_detail=self.secrets.scrub(reply.error_detail))
+            return replace(reply, error_detail=self.secrets.scrub(reply.error_detail)[:DETAIL])
         return replace(reply, text=text, reasoning=reasoning, tool_calls=calls)
 
     def learn(self, reply: Reply, size: int) -> None:
         """How many bytes of a body are a token here: quickly fewer and slowly more, to set aside rather too much."""
         if reply.prompt_tokens:
             seen = 0.95 * size / reply.prompt_tokens
-            self.bytes_a_token = min(seen, self.bytes_a_token + 0.02 * (seen - self.bytes_a_token))
+            self.bytes_a_token = max(FEWEST, min(seen, self.bytes_a_token + 0.02 * (seen - self.bytes_a_token)))
 
     def used(self, replies: list[Reply], need: Need) -> Need:
         """The tokens of an answer by the server's count, and by ours where it gives none."""
@@ -141,18 +141,23 @@ class Session:
             need.completion if None in completions else sum(completions),
         )
 
+    def answered(self) -> bool:
+        """Whether the server has answered something with a reply."""
+        return any(gate.answered for gate in self.turns.gates)
+
     def failed(self, fault: Fault) -> Reply:
-        detail = self.secrets.scrub(fault.detail)
-        lost = self.faults["not_found"] >= LOST_BEFORE_STOP and not any(gate.answered for gate in self.turns.gates)
-        if lost and fault.kind == "not_found":
-            self.halt(NoSuchModel(f"{self} is not there: {detail}"))
+        """The reply that says why there is none; a server that refuses everything ends the run."""
+        detail = self.secrets.scrub(fault.detail)[:DETAIL]
+        refused = self.faults["not_found"] + self.faults["bad_request"]
+        if fault.kind in ("not_found", "bad_request") and refused >= REFUSED_BEFORE_STOP and not self.answered():
+            self.halt(ServerRefuses(f"{self} has refused all of {refused} requests, such as: {detail}"))
         return Reply(None, error=fault.kind, error_detail=detail)
 
     def drop(self, gate: Gate, fault: Fault) -> None:
         """Use a key no more; new ones are looked for where keys are read, and without any the run ends."""
         if gate.dropped:
             return
-        gate.dropped = self.secrets.scrub(fault.detail)
+        gate.dropped = self.secrets.scrub(fault.detail)[:DETAIL]
         log.warning("%s is not used any more: %s", gate.name, gate.dropped)
         known = {gate.value for gate in self.turns.gates}
         fresh = []

@@ -40,8 +40,9 @@ class Spending:
     reserved_prompt: float = 0.0
     reserved_completion: float = 0.0
 
-    def start(self, need: Need) -> None:
-        self.requests += 1
+    def start(self, need: Need, requests: int = 1) -> None:
+        """A request is let through; `requests` is 0 where it was counted before, by an earlier run."""
+        self.requests += requests
         self.under_way += 1
         self.reserved_prompt += need.prompt
         self.reserved_completion += need.completion
