@@ -20,7 +20,7 @@ from toolrlef_data.asking import ask
 from toolrlef_data.engines import EngineSpec, Limits, Message, Request
 from toolrlef_data.engines.spending import spending_of
 from toolrlef_data.lineage import lineage
-from toolrlef_data.records import CapReached, Reply, ToolrlefError, TooManyFailures
+from toolrlef_data.records import CapReached, Reply, ServerRefuses, ToolrlefError, TooManyFailures
 from toolrlef_data.replies import open_store
 from toolrlef_data.under_way import Jobs
 
@@ -100,6 +100,40 @@ def test_an_expired_batch_keeps_what_it_has_and_the_rest_goes_again() -> None:
         assert not any(reply.startswith("<") for reply in replies)
         assert len(server.lines) == 10, "no answered row is sent twice"
         assert created(server) == 2
+
+
+def test_an_expired_batch_does_not_make_a_larger_one() -> None:
+    sizes: list[int] = []
+
+    def plan(number: int, lines: list[dict[str, Any]]) -> BatchPlan:
+        sizes.append(len(lines))
+        return BatchPlan("expired", answered=[]) if number < 5 else BatchPlan()
+
+    with ApiServer() as server:
+        server.batch_plan = plan
+        assert not any(reply.startswith("<") for reply in run(server, 22, limits=replace(BATCH, batch_rows=4)))
+        assert max(sizes) == 4
+
+
+def test_bad_rows_of_a_batch_are_final_and_a_batch_of_nothing_else_stops_the_run() -> None:
+    def answer(received: Received, seen: int) -> Answer | None:
+        bad = received.path.endswith("/completions") and b"bad" in received.raw
+        return error(400, None, "unfit") if bad else None
+
+    def asked(texts_of_rows: list[str]) -> list[str]:
+        spec = EngineSpec("openai_api", "m", base_url=server.url, limits=BATCH, progress=False, max_failed=0.9)
+        data = Dataset.from_list([{"id": str(i), "text": text} for i, text in enumerate(texts_of_rows)])
+        done = ask(data, question, texts, None, spec, reads=["text"], adds={"reply": Value("string")}, name="test")
+        return list(done["reply"])
+
+    with ApiServer(answer) as server:
+        assert (
+            sum(reply.startswith("<bad") for reply in asked([*(f"bad {i}" for i in range(12)), "good", "fine"])) == 12
+        )
+        with pytest.raises(ServerRefuses, match="unfit"):
+            asked([f"bad as well {i}" for i in range(12)])
+        server.answer = None
+        assert not any(reply.startswith("<") for reply in asked([f"bad as well {i}" for i in range(12)]))
 
 
 def test_a_batch_that_expires_again_and_again_ends_as_timeouts() -> None:

@@ -30,7 +30,7 @@ from toolrlef_data.engines.bodies import body_of, path_of
 from toolrlef_data.engines.faults import Fault, fault_of_status
 from toolrlef_data.engines.session import Session
 from toolrlef_data.engines.spending import Need
-from toolrlef_data.records import Reply, ToolrlefError
+from toolrlef_data.records import Reply, ServerRefuses, ToolrlefError
 from toolrlef_data.replies import open_store
 from toolrlef_data.under_way import Jobs
 
@@ -94,6 +94,7 @@ class BatchRun:
         self.attempts: Counter[str] = Counter()
         self.refused: Arrived = []  # rows that never went into a job
         self.filling: Job | None = None
+        self.ready: list[Job] = []  # full, and not handed over yet
         self.jobs: dict[str, Job] = {}
 
     def new(self, name: str, remote: str | None = None) -> Job:
@@ -122,32 +123,31 @@ class BatchRun:
             self.refused.append((tag, Reply(None, error="bad_request", error_detail=why)))
             return True
         need = Need(len(body) / session.bytes_a_token, session.spec.max_tokens)
-        job = self.jobs.get(self.records.of(tag) or "")
-        if job is None:
-            if refusal := session.spending.refusal(session.spec.limits, need):
-                session.reached(refusal)
-                return False
-            job = self.filling = self.filling or self.new(uuid.uuid4().hex)
-        session.spending.start(need, requests=0 if job.remote else 1)
-        job.add(tag, path_of(request), body, need)
+        if (job := self.jobs.get(self.records.of(tag) or "")) is not None:
+            session.spending.start(need, requests=0)
+            job.add(tag, path_of(request), body, need)
+            return True
+        return self.fill(tag, path_of(request), body, need)
+
+    def fill(self, tag: str, endpoint: str, body: bytes, need: Need) -> bool:
+        """Add a request to a job that is not handed over yet; False where a cap forbids it."""
+        limits = self.session.spec.limits
+        if refusal := self.session.spending.refusal(limits, need):
+            self.session.reached(refusal)
+            return False
+        job = self.filling
+        if job and (len(job.wanted) >= limits.batch_rows or job.size >= MOST_BYTES or job.endpoint != endpoint):
+            self.ready.append(job)
+            job = None
+        self.filling = job or self.new(uuid.uuid4().hex)
+        self.session.spending.start(need)
+        self.filling.add(tag, endpoint, body, need)
         return True
 
-    def full(self, endpoint: str) -> bool:
-        """Whether the job that is being filled must go before a request for an endpoint can be added."""
-        job = self.filling
-        if job is None:
-            return False
-        most = self.session.spec.limits.batch_rows
-        return len(job.wanted) >= most or job.size >= MOST_BYTES or job.endpoint != endpoint
-
-    async def submit(self) -> None:
-        """Hand the job that is being filled to the server."""
-        job, self.filling = self.filling, None
-        if job is None:
-            return
+    async def submit(self, job: Job) -> None:
+        """Hand a job to the server."""
         self.records.begin(job.name, job.wanted)
         self.jobs[job.name] = job
-
         tried = False
 
         async def uploaded(client: openai.AsyncOpenAI) -> str:
@@ -240,6 +240,8 @@ class BatchRun:
         """Replies of an ended job; what may come yet is put into the next one."""
         session = self.session
         arrived: Arrived = [(tag, reply) for tag, reply in found.items() if isinstance(reply, Reply)]
+        for gate in session.turns.gates:
+            gate.answered = gate.answered or bool(arrived)
         again = set()
         for tag, need in job.wanted.items():
             outcome = found.get(tag, missing)
@@ -255,20 +257,12 @@ class BatchRun:
                 arrived.append((tag, session.failed(outcome)))
         for tag, endpoint, body in _lines(job.lines) if again else ():
             if tag in again and not session.stop:
-                self.again(tag, endpoint, body, job.wanted[tag])
-        return arrived
-
-    def again(self, tag: str, endpoint: str, body: bytes, need: Need) -> None:
-        if refusal := self.session.spending.refusal(self.session.spec.limits, need):
-            self.session.reached(refusal)
-            return
-        self.filling = self.filling or self.new(uuid.uuid4().hex)
-        self.session.spending.start(need)
-        self.filling.add(tag, endpoint, body, need)
+                self.fill(tag, endpoint, body, job.wanted[tag])
+        return [] if isinstance(session.stop, ServerRefuses) else arrived
 
     def release(self) -> None:
         """Give up what is set aside for rows that are still in jobs."""
-        for job in [*self.jobs.values(), *([self.filling] if self.filling else [])]:
+        for job in [*self.jobs.values(), *self.ready, *([self.filling] if self.filling else [])]:
             for need in job.wanted.values():
                 self.session.spending.finish(need, Need(0, 0))
 
@@ -306,9 +300,8 @@ class BatchRun:
             elif fault.action in ("drop", "doubt"):
                 session.drop(gate, fault)
             elif fault.action == "final" or (attempts := attempts + 1) > session.spec.retries:
-                raise ToolrlefError(
-                    f"{session}: batches cannot be used: {session.secrets.scrub(fault.detail)}; what ran is stored"
-                )
+                said = session.secrets.scrub(fault.detail)[:500]
+                raise ToolrlefError(f"{session}: batches cannot be used: {said}; what ran is stored")
             else:
                 await asyncio.sleep(min(60.0, session.spec.limits.backoff * 2**attempts))
         return None
@@ -337,20 +330,22 @@ def _steps(
     exhausted = False
     do(run.pick_up())
     while not session.cancelled:
-        while not exhausted and not session.stop and len(run.jobs) < MOST_JOBS:
-            pair = next(waiting, None)
-            if exhausted := pair is None:
+        while len(run.jobs) < MOST_JOBS:
+            if run.ready:
+                do(run.submit(run.ready.pop(0)))
+                continue
+            pair = None if exhausted or session.stop else next(waiting, None)
+            if pair is not None and run.put(*pair):
+                continue
+            exhausted = exhausted or (pair is None and not session.stop)
+            if run.filling is None:
                 break
-            if run.full(path_of(pair[1])):
-                do(run.submit())
-            if not run.put(*pair):
-                break
-        if (exhausted or session.stop) and len(run.jobs) < MOST_JOBS:
-            do(run.submit())
+            filled, run.filling = run.filling, None
+            run.ready.append(filled)
         if run.refused:
             refused, run.refused = run.refused, []
             yield refused
-        if not run.filling and not any(job.wanted for job in run.jobs.values()) and (exhausted or session.stop):
+        if not run.ready and not any(job.wanted for job in run.jobs.values()) and (exhausted or session.stop):
             return
         looked = time.monotonic()
         for job in list(run.jobs.values()):
