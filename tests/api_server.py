@@ -24,359 +24,40 @@ import socket
 import struct
 import threading
 import time
-import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from http import HTTPStatus
-from math import ceil, floor
-from random import Random
-from re import search
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-Drop = Literal["before", "headers", "body", "stall", "stall_body", "reset"]
-ENDPOINTS = ("/v1/chat/completions", "/v1/completions")
-PHRASES = {status.value: status.phrase for status in HTTPStatus}
+from tests.api_answers import (
+    ENDPOINTS,
+    Answer,
+    BatchPlan,
+    Planner,
+    Received,
+    Script,
+    canonical,
+    completion,
+    error,
+    generated,
+    html,
+    rate_limited,
+)
+from tests.api_batches import Batches
 
-
-@dataclass(slots=True)
-class Received:
-    """One request, or one line of a batch; `answered` is when its last byte was handed out, None where that never was."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: Any
-    raw: bytes
-    time: float
-    key: str | None
-    connection: int
-    query: dict[str, str] = field(default_factory=dict)
-    answered: float | None = None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What to send. With `body=None` the normal reply is made, with its effects, and sent in the way given here.
-
-    drop: "before" closes without a byte, "headers" closes after headers that promise the whole body, "body" after half
-    of it; "stall" and "stall_body" send as much and then nothing until the client goes; "reset" sends a TCP reset.
-    A server that never says a word is a `delay` (seconds, added to the latency) longer than the client waits.
-    """
-
-    status: int = 200
-    body: bytes | str | dict[str, Any] | list[Any] | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    delay: float = 0.0
-    drop: Drop | None = None
-
-    def rendered(self) -> tuple[bytes, bytes]:
-        """Head and body as bytes; `headers` take the place of those that the server would send."""
-        body = json.dumps(self.body) if isinstance(self.body, (dict, list)) else self.body or b""
-        raw = body.encode() if isinstance(body, str) else body
-        lines = {"content-type": "application/json", "content-length": str(len(raw)), "x-request-id": _id("req")}
-        lines.update((name.lower(), value) for name, value in self.headers.items())
-        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        return f"HTTP/1.1 {self.status} {PHRASES.get(self.status, 'Odd')}\r\n{head}\r\n".encode("latin-1"), raw
-
-
-@dataclass(frozen=True)
-class BatchPlan:
-    """How a batch ends: "completed", "failed", "expired" or "cancelled".
-
-    answered: indices of the lines that are run, None for all. The others stand in the error file where the batch expired
-        or was cancelled, and are lost without a word where it completed.
-    errors: {index: an `Answer`, or the `error` object of a line that got no response}, for the error file.
-    failed: why validation failed, as a message or as an error object; implies the status "failed".
-    """
-
-    status: Literal["completed", "failed", "expired", "cancelled"] = "completed"
-    answered: Collection[int] | None = None
-    errors: Mapping[int, Answer | dict[str, Any]] = field(default_factory=dict)
-    failed: str | dict[str, Any] | None = None
-
-
-Script = Callable[[Received, int], Answer | None]
-Planner = Callable[[int, list[dict[str, Any]]], BatchPlan]
-
-
-def completion(
-    text: str | None,
-    *,
-    reasoning: str | None = None,
-    tool_calls: Sequence[tuple[str, Any]] = (),
-    finish_reason: str | None = None,
-    n: int = 1,
-    usage: tuple[int, int] | None = (8, 4),
-    chat: bool = True,
-    reasoning_field: str = "reasoning_content",
-) -> Answer:
-    """A reply of `n` equal choices; tool calls are (name, arguments), where a string goes out as it is, broken or not."""
-    choices: list[dict[str, Any]] = []
-    for index in range(n):
-        end = finish_reason or ("tool_calls" if tool_calls else "stop")
-        choices.append({"index": index, "finish_reason": end, "logprobs": None})
-        if not chat:
-            choices[-1]["text"] = text
-            continue
-        message = choices[-1]["message"] = {"role": "assistant", "content": text, "refusal": None}
-        if reasoning is not None:
-            message[reasoning_field] = reasoning
-        if tool_calls:
-            functions = [{"name": a, "arguments": b if isinstance(b, str) else json.dumps(b)} for a, b in tool_calls]
-            message["tool_calls"] = [{"id": _id("call"), "type": "function", "function": f} for f in functions]
-    kind = ("chat.completion", "chatcmpl") if chat else ("text_completion", "cmpl")
-    body = {"id": _id(kind[1]), "object": kind[0], "created": _now(), "model": "scripted", "choices": choices}
-    if usage is not None:
-        body["usage"] = {"prompt_tokens": usage[0], "completion_tokens": usage[1], "total_tokens": sum(usage)}
-    return Answer(body=body)
-
-
-def error(status: int, code: str | None, message: str, type: str = "invalid_request_error") -> Answer:
-    """An error body as OpenAI sends it."""
-    return Answer(status, {"error": {"message": message, "type": type, "param": None, "code": code}})
-
-
-def html(status: int = 200) -> Answer:
-    """The page of a proxy where JSON was expected."""
-    page = "<html><head><title>Welcome</title></head><body>Please wait.</body></html>"
-    return Answer(status, page, {"content-type": "text/html"})
-
-
-def rate_limited(**headers: str) -> Answer:
-    """A 429 with these headers: `rate_limited(retry_after="2", x_ratelimit_reset_requests="1s")`."""
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    limited = error(429, "rate_limit_exceeded", "Rate limit reached. Please try again later.", "requests")
-    return replace(limited, headers=named)
-
-
-def generated(body: Any, chat: bool) -> Answer:
-    """The normal reply: texts of nine words, or a call of the first tool (or of the one that `tool_choice` names)."""
-    asked = body.get("messages" if chat else "prompt") if isinstance(body, dict) else None
-    if not asked or body.get("stream"):
-        return error(400, None, "This server needs a JSON body with messages (or a prompt), and does not stream.")
-    several = not chat and isinstance(asked, list) and isinstance(asked[0], (str, list))
-    tools, choice = body.get("tools") or [], body.get("tool_choice")
-    if isinstance(choice, dict):
-        tools = [tool for tool in tools if tool["function"]["name"] == choice["function"]["name"]]
-    limit = body.get("max_completion_tokens") or body.get("max_tokens") or 16384
-    choices: list[dict[str, Any]] = []
-    spent = 0
-    for prompt in asked if several else [asked]:
-        for sample in range(body.get("n") or 1):
-            digest = hashlib.sha256(_canonical([prompt, body.get("seed"), sample])).hexdigest()
-            words = ["reply", *(digest[at : at + 4] for at in range(0, 32, 4))]
-            one = completion(" ".join(words[:limit]), finish_reason="length" if limit < len(words) else None, chat=chat)
-            spent += min(limit, len(words))
-            if tools and choice != "none":
-                function = tools[0]["function"]
-                schema = function.get("parameters") or {}
-                one = completion(None, tool_calls=[(function["name"], fitting(schema, int(digest, 16), schema))])
-            assert isinstance(one.body, dict)
-            choices.append({**one.body["choices"][0], "index": len(choices)})
-    counted = [message.get("content") for message in asked] if chat else asked
-    whole = completion("", usage=(_words(counted), spent), chat=chat).body
-    assert isinstance(whole, dict)
-    return Answer(body={**whole, "model": body.get("model"), "choices": choices})
-
-
-def fitting(schema: dict[str, Any], number: int, root: dict[str, Any]) -> Any:
-    """A value that the JSON schema allows, chosen by `number`: required properties only, all where none is required."""
-    if "$ref" in schema:
-        target: Any = root
-        for name in schema["$ref"].removeprefix("#/").split("/"):
-            target = target[name]
-        return fitting(target, number, root)
-    if "const" in schema or "enum" in schema:
-        values = schema.get("enum") or [schema["const"]]
-        return values[number % len(values)]
-    for options in (schema.get("anyOf"), schema.get("oneOf"), schema.get("allOf")):
-        if options:
-            return fitting(options[0], number, root)
-    kind = schema.get("type", "object" if "properties" in schema else "string")
-    kind = kind[0] if isinstance(kind, list) else kind
-    if kind == "object":
-        parts = schema.get("properties", {})
-        return {name: fitting(parts[name], number, root) for name in schema.get("required") or parts}
-    if kind == "array":
-        items = range(max(1, schema.get("minItems", 1)))
-        return [fitting(schema.get("items", {}), number + item, root) for item in items]
-    if kind in ("integer", "number"):
-        return _between(schema, number % 97, kind == "integer")
-    if kind == "string":
-        width = max(8, schema.get("minLength", 0))
-        return format(number, "064x").ljust(width, "x")[:width][: schema.get("maxLength")]
-    return bool(number % 2) if kind == "boolean" else None
-
-
-def _between(schema: dict[str, Any], step: int, whole: bool) -> Any:
-    low = schema.get("minimum", schema.get("exclusiveMinimum"))
-    high = schema.get("maximum", schema.get("exclusiveMaximum"))
-    if not whole and low is not None and high is not None:
-        return (low + high) / 2
-    first = None if low is None else ceil(low) if "minimum" in schema else floor(low) + 1
-    last = None if high is None else floor(high) if "maximum" in schema else ceil(high) - 1
-    first = first if first is not None else last - 96 if last is not None else 0
-    return first + step % (97 if last is None else last - first + 1)
-
-
-def _id(kind: str) -> str:
-    return f"{kind}-{uuid.uuid4().hex}"
-
-
-def _now() -> int:
-    return int(time.time())
-
-
-def _canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True).encode()  # ASCII only, so that a lone surrogate passes
-
-
-def _words(value: Any) -> int:
-    if isinstance(value, str):
-        return len(value.split())
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return sum(_words(part) for part in inner)
-
-
-@dataclass
-class _Job:
-    shown: dict[str, Any]
-    lines: list[dict[str, Any]]
-    plan: BatchPlan
-    number: int
-    polls: int = 0
-
-
-class Batches:
-    """Files and batches in memory. Both a look at a batch and a list that shows it bring it one step on."""
-
-    def __init__(self, server: ApiServer) -> None:
-        self.server = server
-        self.files: dict[str, tuple[dict[str, Any], bytes]] = {}
-        self.jobs: dict[str, _Job] = {}
-
-    def add_file(self, name: str, purpose: str, content: bytes) -> dict[str, Any]:
-        """Keep a file and return its object."""
-        shown = {"object": "file", "bytes": len(content), "created_at": _now(), "filename": name}
-        shown |= {"id": (key := _id("file")), "purpose": purpose, "status": "processed"}
-        self.files[key] = (shown, content)
-        return shown
-
-    def upload(self, received: Received) -> Answer:
-        """POST /v1/files."""
-        boundary = search(r'boundary="?([^";]+)', received.headers.get("content-type", ""))
-        fields: dict[str, tuple[str, bytes]] = {}
-        cut = b"\r\n--" + boundary[1].encode() if boundary else b"\0"
-        for part in (b"\r\n" + received.raw).split(cut)[1:-1]:
-            head, _, content = part.partition(b"\r\n\r\n")
-            name, filename = (search(rb"[ ;]" + word + rb'="([^"]*)"', head) for word in (b"name", b"filename"))
-            fields[name[1].decode() if name else ""] = (filename[1].decode() if filename else "", content)
-        if "file" not in fields or "purpose" not in fields:
-            return error(400, None, f"A file and its purpose are needed, found {sorted(fields)}.")
-        return Answer(body=self.add_file(fields["file"][0], fields["purpose"][1].decode(), fields["file"][1]))
-
-    def create(self, received: Received) -> Answer:
-        """POST /v1/batches."""
-        body = received.body if isinstance(received.body, dict) else {}
-        source, endpoint = self.files.get(body.get("input_file_id", "")), body.get("endpoint")
-        if source is None or endpoint not in ENDPOINTS or body.get("completion_window") != "24h":
-            return error(400, "invalid_value", "A known input_file_id, an endpoint and the window 24h are needed.")
-        number = len(self.jobs)
-        lines, wrong = _batch_lines(source[1], endpoint)
-        plan = BatchPlan(failed=wrong) if wrong else self.server.batch_plan(number, lines)
-        plan = replace(plan, status="failed") if plan.failed else plan
-        shown = {name: body[name] for name in ("input_file_id", "endpoint", "completion_window")}
-        shown |= {"id": _id("batch"), "object": "batch", "status": "validating", "created_at": _now()}
-        shown |= {"metadata": body.get("metadata"), "expires_at": _now() + 86400, "errors": None}
-        shown |= {"output_file_id": None, "error_file_id": None}
-        shown["request_counts"] = {"total": len(lines), "completed": 0, "failed": 0}
-        self.jobs[shown["id"]] = _Job(shown, lines, plan, number)
-        return Answer(body={**shown})
-
-    def listed(self, query: Mapping[str, str]) -> Answer:
-        """GET /v1/batches: newest first."""
-        names = list(reversed(self.jobs))
-        names = names[names.index(query["after"]) + 1 :] if query.get("after") in names else names
-        page = names[: int(query.get("limit", 20))]
-        shown = [self.look(self.jobs[name]) for name in page]
-        ends = {"first_id": page[0] if page else None, "last_id": page[-1] if page else None}
-        return Answer(body={"object": "list", "data": shown, **ends, "has_more": len(page) < len(names)})
-
-    def look(self, job: _Job) -> dict[str, Any]:
-        """The batch as it is shown now, one step further."""
-        shown, polls = job.shown, self.server.batch_polls
-        if shown["status"] == "cancelling":
-            self.end(job, "cancelled")
-        elif shown["status"] in ("validating", "in_progress", "finalizing"):
-            if job.polls >= polls:
-                self.end(job, job.plan.status)
-            elif job.plan.status != "failed":
-                shown["status"] = "finalizing" if job.polls + 1 == polls > 1 else "in_progress"
-                shown.setdefault(f"{shown['status']}_at", _now())
-            job.polls += 1
-        return {**shown}
-
-    def cancel(self, job: _Job) -> Answer:
-        """POST /v1/batches/ID/cancel: at the next look it is cancelled, and only lines that its plan names were run."""
-        if job.shown["status"] not in ("validating", "in_progress", "finalizing"):
-            return error(409, None, f"Cannot cancel a batch with status '{job.shown['status']}'.")
-        job.plan = replace(job.plan, answered=job.plan.answered or ())
-        job.shown |= {"status": "cancelling", "cancelling_at": _now()}
-        return Answer(body={**job.shown})
-
-    def end(self, job: _Job, status: str) -> None:
-        """Run the lines that the plan runs, and write the files in an order of their own."""
-        shown, plan = job.shown, job.plan
-        shown |= {"status": status, f"{status}_at": _now()}
-        if status == "failed":
-            reason = plan.failed if isinstance(plan.failed, dict) else {"code": "batch_failed", "message": plan.failed}
-            shown["errors"] = {"object": "list", "data": [{"line": None, "param": None, **reason}]}
-            return
-        output: list[dict[str, Any]] = []
-        failed: list[dict[str, Any]] = []
-        for index, line in enumerate(job.lines):
-            result: Answer | dict[str, Any] | None = plan.errors.get(index)
-            if result is None and (plan.answered is None or index in plan.answered):
-                result = self.server.run_line(line)
-            elif result is None and status != "completed":
-                result = {"code": f"batch_{status}", "message": f"This request was not executed: the batch {status}."}
-            row = {"id": _id("batch_req"), "custom_id": line["custom_id"], "response": None, "error": None}
-            if isinstance(result, Answer):
-                row["response"] = {"status_code": result.status, "request_id": _id("req"), "body": result.body}
-            elif result is not None:
-                row["error"] = result
-            if result is not None:
-                (output if isinstance(result, Answer) and result.status == 200 else failed).append(row)
-        for rows, name in ((output, "output"), (failed, "error")):
-            if rows:
-                Random(job.number).shuffle(rows)
-                content = "".join(json.dumps(row) + "\n" for row in rows).encode()
-                shown[f"{name}_file_id"] = self.add_file(f"{shown['id']}_{name}.jsonl", "batch_output", content)["id"]
-        shown["request_counts"] = {"total": len(job.lines), "completed": len(output), "failed": len(failed)}
-
-
-def _batch_lines(content: bytes, endpoint: str) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """The lines of a batch's input, and what is wrong with the first bad one, in OpenAI's codes where they are known."""
-    lines: list[dict[str, Any]] = []
-    names: set[str] = set()
-    for number, raw in enumerate(content.splitlines(), 1):
-        try:
-            line = json.loads(raw)
-        except ValueError:
-            return lines, {"code": "invalid_json_line", "line": number, "message": "This line is not JSON."}
-        if not isinstance(line, dict) or not {"custom_id", "method", "url", "body"} <= line.keys():
-            return lines, {"code": "missing_field", "line": number, "message": f"Found only {list(line)}."}
-        if line["url"] != endpoint or line["method"] != "POST":
-            return lines, {"code": "url_mismatch", "line": number, "message": f"The batch is for POST {endpoint}."}
-        if line["custom_id"] in names:
-            return lines, {"code": "duplicate_custom_id", "line": number, "message": f"Again {line['custom_id']}."}
-        names.add(line["custom_id"])
-        lines.append(line)
-    return lines, None if lines else {"code": "empty_file", "message": "The file is empty."}
+__all__ = [
+    "Answer",
+    "ApiServer",
+    "BatchPlan",
+    "Received",
+    "completion",
+    "error",
+    "html",
+    "rate_limited",
+]
 
 
 class Connection(asyncio.Protocol):
@@ -662,7 +343,7 @@ class ApiServer:
 
     def choose(self, received: Received, normal: Callable[[Received], Answer]) -> Answer:
         """The scripted answer, filled up with the normal one."""
-        same = received.path.encode() + (_canonical(received.body) if received.body is not None else received.raw)
+        same = received.path.encode() + (canonical(received.body) if received.body is not None else received.raw)
         seen = hashlib.sha256(same).digest()
         self._seen[seen] += 1
         scripted = self.answer(received, self._seen[seen] - 1) if self.answer is not None else None
@@ -676,7 +357,7 @@ class ApiServer:
 
     def run_line(self, line: dict[str, Any]) -> Answer | dict[str, Any]:
         """The answer to a line of a batch, or its error where the script drops it."""
-        raw = _canonical(line["body"])
+        raw = canonical(line["body"])
         received = Received("POST", line["url"], {}, line["body"], raw, time.monotonic(), None, 0)
         self.lines.append(received)
         answer = self.choose(received, lambda r: generated(r.body, chat=r.path == ENDPOINTS[0]))

@@ -20,17 +20,8 @@ import openai
 import pytest
 from pydantic import BaseModel, Field, TypeAdapter
 
-from tests.api_server import (
-    Answer,
-    ApiServer,
-    BatchPlan,
-    Received,
-    completion,
-    error,
-    fitting,
-    html,
-    rate_limited,
-)
+from tests.api_answers import fitting
+from tests.api_server import Answer, ApiServer, BatchPlan, Received, completion, error, html, rate_limited
 
 BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "How many boxes?"}], "seed": 1}
 
