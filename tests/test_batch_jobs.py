@@ -218,6 +218,20 @@ def test_a_result_file_that_is_gone_is_not_paid_again() -> None:
         assert spending_of(server.url, "m").requests == 6
 
 
+def test_a_batch_that_is_not_found_for_a_moment_is_not_paid_again() -> None:
+    met: list[str] = []
+
+    def answer(received: Received, seen: int) -> Answer | None:
+        if received.method == "GET" and received.path.startswith("/v1/batches/batch"):
+            met.append(received.path)
+            return error(404, None, "no such batch") if len(met) < 3 else None
+        return None
+
+    with ApiServer(answer) as server:
+        assert not any(reply.startswith("<") for reply in run(server, 6))
+        assert len(server.batches.jobs) == 1
+
+
 def test_a_job_that_another_run_hands_over_is_left_to_it() -> None:
     with ApiServer() as server, Jobs(open_store(), f"{server.url} m") as theirs:
         theirs.begin("theirs", ["a", "b"])

@@ -315,6 +315,19 @@ def test_refusals_before_the_first_reply_are_final_once_there_is_one() -> None:
         assert len(server.requests) == 41, "no refused row is sent again"
 
 
+def test_quick_refusals_do_not_stop_a_run_that_has_slow_replies_under_way() -> None:
+    """A 400 takes no time and a reply seconds: half of the first rows may be refused before the first reply."""
+
+    def answer(received: Received, seen: int) -> Answer | None:
+        return error(400, None, "unfit") if b" bad" in received.raw else Answer(delay=0.4)
+
+    rows = [f"question {i}{' bad' if i % 2 else ''}" for i in range(60)]
+    with ApiServer(answer) as server:
+        replies = run(spec_of(server, concurrency=16, max_failed=0.6), rows)
+        assert [reply.startswith("<") for (reply,) in replies] == [i % 2 == 1 for i in range(60)]
+        assert len(server.requests) == 60
+
+
 def test_a_key_that_a_400_calls_invalid_drops_out(monkeypatch: pytest.MonkeyPatch) -> None:
     refused = error(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.")
     monkeypatch.setenv("MY_KEYS", f"{REVOKED} {GOOD}")

@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from toolrlef_data.engines import Request
 from toolrlef_data.engines.bodies import body_of, path_of
 from toolrlef_data.engines.faults import Fault, fault_of_status
-from toolrlef_data.engines.session import Session
+from toolrlef_data.engines.session import REFUSED, Session
 from toolrlef_data.engines.spending import Need
-from toolrlef_data.records import Reply, ServerRefuses, ToolrlefError
+from toolrlef_data.records import Reply, ToolrlefError
 from toolrlef_data.replies import open_store
 from toolrlef_data.under_way import Jobs
 
@@ -70,6 +70,7 @@ class Job:
     endpoint: str = ""
     remote: str | None = None
     size: int = 0
+    lost: int = 0  # how often the server did not know it
     wanted: dict[str, Need] = field(default_factory=dict)
 
     def add(self, tag: str, endpoint: str, body: bytes, need: Need) -> None:
@@ -183,9 +184,10 @@ class BatchRun:
             return batch
 
         batch = await self.call(retrieved)
-        if batch is None and self.session.cancelled:
-            return None
         if batch is None:
+            job.lost += 1  # perhaps only for a moment, and asking its rows again would be paying again
+            if self.session.cancelled or job.lost <= self.session.spec.retries:
+                return None
             log.warning("batch %s is not known to the server any more; its rows are asked again", remote)
             return self.settle(job, {}, Fault("server", "again", "the server does not know the batch any more"))
         if batch.status not in ENDED:
@@ -258,7 +260,11 @@ class BatchRun:
         for tag, endpoint, body in _lines(job.lines) if again else ():
             if tag in again and not session.stop:
                 self.fill(tag, endpoint, body, job.wanted[tag])
-        return [] if isinstance(session.stop, ServerRefuses) else arrived
+        refused = [(tag, reply) for tag, reply in arrived if reply.error in REFUSED]
+        if len(refused) == len(arrived) and session.refuses_all(refused):
+            session.give_up(refused)
+            return []
+        return arrived
 
     def release(self) -> None:
         """Give up what is set aside for rows that are still in jobs."""
@@ -291,7 +297,10 @@ class BatchRun:
             except openai.APIStatusError as error:
                 fault = fault_of_status(error.status_code, error.response.text)
             except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
-                fault = Fault("connection", "again", f"{type(error).__name__}: {error}")
+                cause: BaseException = error
+                while cause.__cause__ is not None:
+                    cause = cause.__cause__
+                fault = Fault("connection", "again", f"{type(cause).__name__}: {cause}")
             except (BrokenAnswer, ValueError) as error:  # ValueError: a body that is no JSON
                 fault = Fault("server", "again", f"{type(error).__name__}: {error}")
             session.faults[fault.kind] += 1

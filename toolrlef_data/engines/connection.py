@@ -62,22 +62,22 @@ class Connection:
         # Never the limit: how many are under way is decided in `Turns`. None would leave aiohttp its own 100.
         limits = httpx2.Limits(max_connections=spec.concurrency, max_keepalive_connections=None)
         self.http = DirectClient(limits=limits, follow_redirects=False, timeout=None)
-        self.client = openai.AsyncOpenAI(
-            api_key="none",
-            base_url=address.url,
-            default_query=address.query,
-            max_retries=0,
-            timeout=None,
-            http_client=self.http,
-        )
-        ours = {"content-type": "application/json"}
-        sent = {name.lower(): value for name, value in self.client.default_headers.items() if isinstance(value, str)}
-        self.headers = {**{name: value for name, value in sent.items() if name != "authorization"}, **ours}
-        paths = ("/chat/completions", "/completions")
         try:
+            self.client = openai.AsyncOpenAI(
+                api_key="none",
+                base_url=address.url,
+                default_query=address.query,
+                max_retries=0,
+                timeout=None,
+                http_client=self.http,
+            )
+            paths = ("/chat/completions", "/completions")
             self.urls = {path: httpx2.URL(address.url + path, params=address.query or None) for path in paths}
         except (httpx2.InvalidURL, UnicodeError):
             raise InputError(f"{address.url} is not a URL that can be asked") from None
+        ours = {"content-type": "application/json"}
+        sent = {name.lower(): value for name, value in self.client.default_headers.items() if isinstance(value, str)}
+        self.headers = {**{name: value for name, value in sent.items() if name != "authorization"}, **ours}
 
     async def close(self) -> None:
         await self.client.close()

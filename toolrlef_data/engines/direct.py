@@ -19,7 +19,7 @@ from toolrlef_data.engines.bodies import body_of, path_of
 from toolrlef_data.engines.faults import Fault
 from toolrlef_data.engines.headers import asked_pause
 from toolrlef_data.engines.rates import Gate
-from toolrlef_data.engines.session import Session
+from toolrlef_data.engines.session import REFUSED, Session
 from toolrlef_data.engines.spending import Need
 from toolrlef_data.records import Reply, ServerRefuses
 
@@ -42,6 +42,10 @@ def ask_directly(
         while not session.cancelled and rows.crash is None:
             # A place is free when its replies are stored, which they are when the next ones are asked for.
             room = 0 if session.stop else session.spec.concurrency - len(rows.running)
+            if session.refuses_all(rows.doubtful):  # refusals are quick: what is under way may still be answered
+                room = 0
+                if not rows.running:
+                    session.give_up(rows.doubtful)
             left, rows.left = rows.left[:room], rows.left[room:]
             for samples in itertools.chain(left, itertools.islice(waiting, room - len(left))):
                 rows.begin(samples)
@@ -82,7 +86,7 @@ class Rows:
                 self.crash = self.crash or error
             elif replies := task.result():
                 arrived = [(tag, reply) for (tag, _), reply in zip(samples, replies, strict=False)]
-                refused = replies[0].error in ("bad_request", "not_found") and not self.session.answered()
+                refused = replies[0].error in REFUSED and not self.session.answered()
                 (self.doubtful if refused else self.finished).extend(arrived)
                 self.left += [[sample] for sample in samples[len(replies) :]]
         self._wake()

@@ -10,6 +10,7 @@ import json
 import logging
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -25,12 +26,13 @@ from toolrlef_data.records import CapReached, NoKeyLeft, Reply, ServerRefuses, T
 if TYPE_CHECKING:
     from toolrlef_data.engines.connection import Connection
 
-__all__ = ["Session"]
+__all__ = ["REFUSED", "Session"]
 
 log = logging.getLogger(__name__)
 # Who would write a request's URL, whose query may hold a key, to a log.
 LOGGERS = ("httpx2", "openai", "openai._base_client", "aiohttp.client")
-REFUSED_BEFORE_STOP = 8  # answers 400 or 404, and none with a reply, after which the run stops
+REFUSED = ("bad_request", "not_found")  # of the row, or of the settings
+REFUSED_BEFORE_STOP = 8  # so many of them, and none with a reply, end the run
 DETAIL = 500  # characters of a message that are kept
 BYTES_A_TOKEN = 3.0  # until the server's own counts are known; few tokenizers need more tokens
 FEWEST = 0.3  # bytes a token, whatever a server says
@@ -146,12 +148,16 @@ class Session:
         return any(gate.answered for gate in self.turns.gates)
 
     def failed(self, fault: Fault) -> Reply:
-        """The reply that says why there is none; a server that refuses everything ends the run."""
-        detail = self.secrets.scrub(fault.detail)[:DETAIL]
-        refused = self.faults["not_found"] + self.faults["bad_request"]
-        if fault.kind in ("not_found", "bad_request") and refused >= REFUSED_BEFORE_STOP and not self.answered():
-            self.halt(ServerRefuses(f"{self} has refused all of {refused} requests, such as: {detail}"))
-        return Reply(None, error=fault.kind, error_detail=detail)
+        return Reply(None, error=fault.kind, error_detail=self.secrets.scrub(fault.detail)[:DETAIL])
+
+    def refuses_all(self, refused: Sequence[tuple[str, Reply]]) -> bool:
+        """Whether a server that has answered nothing else has refused so much that the settings are at fault."""
+        return len(refused) >= REFUSED_BEFORE_STOP and not self.answered()
+
+    def give_up(self, refused: Sequence[tuple[str, Reply]]) -> None:
+        """End a run of which everything is refused."""
+        why = refused[0][1].error_detail
+        self.halt(ServerRefuses(f"{self} has refused all of {len(refused)} requests, such as: {why}"))
 
     def drop(self, gate: Gate, fault: Fault) -> None:
         """Use a key no more; new ones are looked for where keys are read, and without any the run ends."""
