@@ -279,10 +279,12 @@ def test_403_is_about_the_key_until_it_has_worked(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("MY_KEYS", GOOD)
     with ApiServer(always(forbidden)) as server, pytest.raises(NoKeyLeft):
         replies_of(spec_of(server, keys="MY_KEYS"), 3)
-    with ApiServer(lambda received, seen: forbidden if b"question 2" in received.raw else None) as server:
-        replies = replies_of(spec_of(server, keys="MY_KEYS", concurrency=1), 4)
-        assert [reply.error for reply in replies] == [None, None, "refused", None]
-        assert len(server.requests) == 4
+    slow = Answer(delay=0.3)
+    for at_once in (1, 4):  # with four, it is refused before the others are answered
+        with ApiServer(lambda received, seen: forbidden if b"question 2" in received.raw else slow) as server:
+            replies = replies_of(spec_of(server, keys="MY_KEYS", concurrency=at_once), 4)
+            assert [reply.error for reply in replies] == [None, None, "refused", None]
+            assert len(server.requests) == 4
 
 
 BAD_SETTINGS = {

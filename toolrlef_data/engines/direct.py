@@ -42,7 +42,7 @@ def ask_directly(
         while not session.cancelled and rows.crash is None:
             # A place is free when its replies are stored, which they are when the next ones are asked for.
             room = 0 if session.stop else session.spec.concurrency - len(rows.running)
-            if session.refuses_all(rows.doubtful):  # refusals are quick: what is under way may still be answered
+            if session.refuses_all(rows.doubtful):  # what is under way may still be answered
                 room = 0
                 if not rows.running:
                     session.give_up(rows.doubtful)
@@ -136,8 +136,11 @@ class Rows:
             fault = outcome
             session.faults[fault.kind] += 1
             action = fault.action
-            if action == "doubt" and not gate.answered:
-                action, fault = "drop", fault._replace(kind="rate_limit")
+            if action == "doubt":
+                while gate.in_flight and not gate.answered and not gate.dropped:  # refusals are quicker than replies
+                    await asyncio.sleep(STEP / 10)
+                if not gate.answered:
+                    action, fault = "drop", fault._replace(kind="rate_limit")
             if action == "drop":
                 session.drop(gate, fault)
             elif action == "again":
