@@ -122,7 +122,7 @@ def test_every_module_has_tests() -> None:
         "card": "publish", "provenance": "publish", "trice_files": "publish", "recipe_model": "recipe", "columns": "stage1", "records": "transform", "batches": "transform", "lineage": "transform", "source_code": "fingerprints",
         "prompts": "stage2", "responding": "stage2", "teaching": "stage1", "cli": "recipe", "formulas": "annotations",
         "constants": "annotations", "engines.scripted": "asking", "engines.decoding": "local", "engines.weights": "local", "engines.batching": "local",
-        "engines.models": "local", "engines.connection": "openai_api", "engines.direct": "openai_api", "engines.session": "openai_api",
+        "engines.models": "local", "engines.connection": "openai_api", "engines.direct": "openai_api", "engines.session": "openai_api", "engines.batch_endpoints": "batch_jobs",
         "tally": "asking", "responses": "asking", "under_way": "asking",
         "tasks.numbers": "math", "tools.arithmetic": "calculator",
     }  # fmt: skip

@@ -6,28 +6,28 @@ may be closed: the next one finds the job, asks only for its state, and fetches 
 unanswered (it expired, was cancelled, or one line failed for a passing reason) go into another one, as often as
 `retries` says. The replies are stored under the same keys as those of direct requests.
 
-The endpoints: https://platform.openai.com/docs/guides/batch. Not covered: a server's limit on all tokens waiting in
+Not covered: a server's limit on all tokens waiting in
 batches, other than trying again later.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from toolrlef_data.engines import Request
+from toolrlef_data.engines.batch_endpoints import fetch, find, hand_over, retrieve
 from toolrlef_data.engines.bodies import body_of, path_of
-from toolrlef_data.engines.faults import Fault, fault_of_status
+from toolrlef_data.engines.faults import Fault
 from toolrlef_data.engines.session import REFUSED, Session
 from toolrlef_data.engines.spending import Need
 from toolrlef_data.records import Reply, ToolrlefError
@@ -35,7 +35,7 @@ from toolrlef_data.replies import open_store
 from toolrlef_data.under_way import Jobs
 
 if TYPE_CHECKING:
-    import openai
+    pass
 
 
 __all__ = ["ask_in_batches"]
@@ -45,20 +45,12 @@ Arrived = list[tuple[str, Reply]]
 log = logging.getLogger(__name__)
 MOST_JOBS = 8  # at once
 MOST_BYTES = 190_000_000  # of an input file; OpenAI takes 200 MB
-LABEL = "toolrlef_data_job"
 ENDED = {
     "completed": "was completed without this row",
     "failed": "failed",
     "expired": "expired before this row",
     "cancelled": "was cancelled before this row",
 }
-# What stands in an error file for rows that have no response; a batch that somebody cancelled is not started again.
-LINE_ERRORS = {
-    "batch_expired": ("timeout", "again"),
-    "request_timeout": ("timeout", "again"),
-    "batch_cancelled": ("server", "final"),
-}
-LISTED = 1000  # newest batches that are searched for a job of which only the label is known
 
 
 @dataclass
@@ -81,10 +73,6 @@ class Job:
         self.wanted[tag] = need
 
 
-class BrokenAnswer(Exception):
-    """An answer of 200 that is not what was asked for; the request is made again."""
-
-
 class BatchRun:
     """The jobs of one call of `generate`."""
 
@@ -104,15 +92,12 @@ class BatchRun:
     async def pick_up(self) -> None:
         """The jobs of earlier runs; what the server never heard of is forgotten, so that it is asked now."""
         for name, remote in self.records.known().items():
-            remote = remote or await self.search(name)
+            remote = remote or await find(self.session, name)
             if remote is None:
                 self.records.end(name)
             else:
                 self.records.accepted(name, remote)
                 self.jobs[name] = self.new(name, remote)
-
-    async def search(self, name: str) -> str | None:
-        return await self.call(lambda client: _labelled(client, name))
 
     def put(self, tag: str, request: Request) -> bool:
         """Add a request to the job that has it, or to the next one; False where a cap forbids it."""
@@ -149,26 +134,7 @@ class BatchRun:
         """Hand a job to the server."""
         self.records.begin(job.name, job.wanted)
         self.jobs[job.name] = job
-        tried = False
-
-        async def uploaded(client: openai.AsyncOpenAI) -> str:
-            return _whole(await client.files.create(file=job.lines, purpose="batch"), "id")
-
-        async def created(client: openai.AsyncOpenAI) -> str:
-            # The answer to an earlier attempt may be lost, and the batch be there.
-            nonlocal tried
-            found = await _labelled(client, job.name) if tried else None
-            tried = True
-            if found is not None:
-                return found
-            endpoint: Any = f"/v1{job.endpoint}"
-            batch = await client.batches.create(
-                input_file_id=str(file), endpoint=endpoint, completion_window="24h", metadata={LABEL: job.name}
-            )
-            return _whole(batch, "id")
-
-        file = await self.call(uploaded)
-        job.remote = None if file is None else await self.call(created)
+        job.remote = await hand_over(self.session, job.lines, f"/v1{job.endpoint}", job.name)
         if job.remote is not None:
             self.records.accepted(job.name, job.remote)
         elif not self.session.cancelled:
@@ -177,13 +143,7 @@ class BatchRun:
     async def look(self, job: Job) -> Arrived | None:
         """What a job brought, once it has ended; None before. Rows without an answer are put into another job."""
         remote = str(job.remote)
-
-        async def retrieved(client: openai.AsyncOpenAI) -> Any:
-            batch = await client.batches.retrieve(remote)
-            _whole(batch, "status")
-            return batch
-
-        batch = await self.call(retrieved)
+        batch = await retrieve(self.session, remote)
         if batch is None:
             job.lost += 1  # perhaps only for a moment, and asking its rows again would be paying again
             if self.session.cancelled or job.lost <= self.session.spec.retries:
@@ -194,7 +154,7 @@ class BatchRun:
             return None
         found: dict[str, Reply | Fault] = {}
         for file in filter(None, [batch.output_file_id, batch.error_file_id]):
-            found |= await self.fetch(file)
+            found |= await fetch(self.session, file, self.folder / "fetched.jsonl")
         errors = (batch.errors and batch.errors.data) or []
         messages = [(error.line, f"{error.code}: {error.message}") for error in errors]
         if batch.status == "failed":
@@ -205,38 +165,6 @@ class BatchRun:
         why = f"the batch {ENDED[batch.status]}" + "".join(f"; {message}" for _, message in messages[:3])
         action = "final" if batch.status == "cancelled" else "again"
         return self.settle(job, found, Fault("timeout" if batch.status == "expired" else "server", action, why))
-
-    async def fetch(self, file: str) -> dict[str, Reply | Fault]:
-        """The lines of an output or error file by request."""
-        path = self.folder / "fetched.jsonl"
-
-        async def whole(client: openai.AsyncOpenAI) -> dict[str, Reply | Fault]:
-            async with client.files.with_streaming_response.content(file) as answer:
-                await answer.stream_to_file(path)
-            found: dict[str, Reply | Fault] = {}
-            with open(path, encoding="utf-8", errors="replace") as lines:
-                for line in lines:
-                    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # no line of a result
-                        value = json.loads(line)
-                        found[value["custom_id"]] = self.read(value)
-            if not found and path.stat().st_size:
-                raise BrokenAnswer(f"the file {file} holds no results")
-            return found
-
-        found = await self.call(whole)
-        if found is None and not self.session.cancelled:
-            # Asking the rows again would be paying for them again; the job stays known, for another run.
-            raise ToolrlefError(f"{self.session}: the result file {file} of a batch is not there; what ran is stored")
-        return found or {}
-
-    def read(self, line: dict[str, Any]) -> Reply | Fault:
-        answer = line.get("response") or {}
-        if not answer:
-            error = line.get("error") or {}
-            kind, action = LINE_ERRORS.get(str(error.get("code")), ("server", "again"))
-            return Fault(kind, action, f"{error.get('code')}: {error.get('message')}")
-        outcome = self.session.read(answer.get("status_code", 200), json.dumps(answer.get("body")))
-        return outcome if isinstance(outcome, Fault) else outcome[0]
 
     def settle(self, job: Job, found: dict[str, Reply | Fault], missing: Fault) -> Arrived:
         """Replies of an ended job; what may come yet is put into the next one."""
@@ -271,49 +199,6 @@ class BatchRun:
         for job in [*self.jobs.values(), *self.ready, *([self.filling] if self.filling else [])]:
             for need in job.wanted.values():
                 self.session.spending.finish(need, Need(0, 0))
-
-    async def call(self, work: Callable[[openai.AsyncOpenAI], Awaitable[T]]) -> T | None:
-        """Use an endpoint with the keys in turn and the usual retries; None where no key finds what it is about."""
-        import aiohttp
-        import httpx2
-        import openai
-
-        session, fault = self.session, Fault("server", "again", "")
-        attempts, strangers = 0, set()
-        while not session.cancelled:
-            alive = [gate for gate in session.turns.gates if not gate.dropped]
-            if not alive and session.stop:
-                raise session.stop
-            gate = next((gate for gate in alive if gate.name not in strangers), None)
-            if gate is None:
-                return None
-            client = session.connection.client.with_options(
-                api_key=gate.value or "none",
-                default_headers={"Authorization": session.address.basic} if session.address.basic else None,
-                timeout=session.spec.timeout,
-            )
-            try:
-                return await work(client)
-            except openai.APIStatusError as error:
-                fault = fault_of_status(error.status_code, error.response.text)
-            except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
-                cause: BaseException = error
-                while cause.__cause__ is not None:
-                    cause = cause.__cause__
-                fault = Fault("connection", "again", f"{type(cause).__name__}: {cause}")
-            except (BrokenAnswer, ValueError) as error:  # ValueError: a body that is no JSON
-                fault = Fault("server", "again", f"{type(error).__name__}: {error}")
-            session.faults[fault.kind] += 1
-            if fault.kind == "not_found":
-                strangers.add(gate.name)
-            elif fault.action in ("drop", "doubt"):
-                session.drop(gate, fault)
-            elif fault.action == "final" or (attempts := attempts + 1) > session.spec.retries:
-                said = session.secrets.scrub(fault.detail)[:500]
-                raise ToolrlefError(f"{session}: batches cannot be used: {said}; what ran is stored")
-            else:
-                await asyncio.sleep(min(60.0, session.spec.limits.backoff * 2**attempts))
-        return None
 
 
 def ask_in_batches(
@@ -366,25 +251,6 @@ def _steps(
                 looked = 0.0
         while not session.cancelled and time.monotonic() < looked + session.spec.limits.poll:
             do(asyncio.sleep(min(0.2, session.spec.limits.poll)))
-
-
-async def _labelled(client: openai.AsyncOpenAI, name: str) -> str | None:
-    """The batch that carries the label of a job."""
-    seen = 0
-    async for batch in client.batches.list(limit=100):
-        if (batch.metadata or {}).get(LABEL) == name:
-            return batch.id
-        if (seen := seen + 1) >= LISTED:
-            break
-    return None
-
-
-def _whole(answer: Any, field: str) -> str:
-    """A field that an answer must have."""
-    value = getattr(answer, field, None)
-    if not isinstance(value, str) or not value:
-        raise BrokenAnswer(f"the answer has no {field}")
-    return value
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str, bytes]]:

@@ -3,7 +3,7 @@
 | module | holds |
 |---|---|
 | `direct` | one row's life: its turn, its attempts, its reply |
-| `batch_jobs` | the same over the server's batch endpoints |
+| `batch_jobs`, `batch_endpoints` | the same over the server's batch endpoints |
 | `session` | what the requests share: keys, caps, and why a run stops |
 | `faults` | what is tried again, and what is final |
 | `rates`, `headers` | whose turn it is, and what the server says about it |
