@@ -127,13 +127,15 @@ class Rows:
         deadline = time.monotonic() + limits.deadline
         need = Need(len(body) / session.bytes_a_token, session.spec.max_tokens * len(samples))
         fault = Fault("rate_limit", "final", f"no turn within the deadline of {limits.deadline:g} s")
-        attempts = 0
+        attempts, met = 0, False
         while (gate := await session.turns.enter(need, deadline, again=attempts > 0)) is not None:
             limit = min(session.spec.timeout, deadline - time.monotonic())
             outcome = await self.attempt(gate, samples, body, need, limit)
             if isinstance(outcome, list):
                 return outcome
-            fault = outcome
+            if met and outcome.kind == "timeout" and limit < session.spec.timeout:
+                break  # at the row's own deadline; what was met before says more
+            fault, met = outcome, True
             session.faults[fault.kind] += 1
             action = fault.action
             if action == "doubt":
