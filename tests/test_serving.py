@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -29,10 +28,6 @@ from toolrlef_data import (
     respond,
 )
 from toolrlef_data.engines.weights import find_weights
-
-pytestmark = pytest.mark.skipif(
-    find_spec("fastapi") is None or find_spec("uvicorn") is None, reason="needs the extra: transformers[serving]"
-)
 
 
 def test_a_real_server_answers_and_is_gone_afterwards(tmp_path: Path) -> None:

