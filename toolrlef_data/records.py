@@ -59,9 +59,11 @@ REPLY_ERRORS = RETRYABLE_ERRORS | FINAL_ERRORS
 # Why a tool gave no value. The response's own fault: its call could not mean anything to the tool.
 OWN_FAULTS = frozenset(
     {"empty", "syntax", "unknown_name", "zero_division", "overflow", "domain", "too_large", "incomplete_call"}
+    | {"no_result"}  # a search that found nothing
 )
 # The tool's fault: the same call may succeed elsewhere or later, so nothing is said about the response.
-TOOL_FAULTS = frozenset({"timeout", "http", "unavailable", "crashed"})
+# "reader": the model that reads the tool's output gave no reply.
+TOOL_FAULTS = frozenset({"timeout", "http", "unavailable", "crashed", "reader"})
 TOOL_ERRORS = OWN_FAULTS | TOOL_FAULTS
 
 ToolValue = str | int | float | tuple[str, ...]

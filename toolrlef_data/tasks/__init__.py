@@ -12,6 +12,7 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict
 
+from toolrlef_data.engines import EngineSpec
 from toolrlef_data.records import Choices
 from toolrlef_data.tools import Tool
 from toolrlef_data.transform import require
@@ -47,6 +48,14 @@ class Task:
         numeric: predictions are numbers, so that wrong ones have a distance.
         distance: (prediction, gold answers) -> how far a wrong prediction is, in the task's unit; None: no number.
         render: row of the questions table -> the input text.
+        written: row -> the argument of its call, where that needs no model; None: a teacher writes it.
+        language: row -> the language (ISO 639-1) of what it asks, "" where the row does not tell; for the tool.
+        reading: (input text, one text of the tool's output) -> what the reader is asked: the tool's output is no
+            prediction, a model reads it, one prediction a text. None: the output is the prediction.
+        reader: the model that reads; `build_stage2` needs one wherever there is a `reading`.
+        reader_instruction, reader_style: how it is asked (`prompts`).
+        read_answer: what the reader says -> prediction; None where it says nothing.
+        output_answers: the tool's own output may hold the answer; False for a translation, which is only read.
     """
 
     name: str
@@ -62,6 +71,14 @@ class Task:
     examples: Mapping[str, Sequence[Example]] = field(default_factory=dict)
     numeric: bool = False
     distance: Callable[[str | None, Sequence[str]], float | None] | None = None
+    written: Callable[[Mapping[str, Any]], str] | None = None
+    language: Callable[[Mapping[str, Any]], str] | None = None
+    reading: Callable[[str, str], str] | None = None
+    reader: EngineSpec | None = None
+    reader_instruction: str = ""
+    reader_style: str = "chat"
+    read_answer: Callable[[str], str | None] | None = None
+    output_answers: bool = True
 
     def examples_for(self, dataset: str) -> tuple[Example, ...]:
         """The few-shot examples of a data set, else the general ones."""

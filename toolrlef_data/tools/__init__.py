@@ -1,4 +1,11 @@
-"""Tools: what a response may call. One file a tool; `TOOLS` names them.
+"""Tools: what a response may call. One file a tool; `TOOLS` names those that need nothing but themselves.
+
+Three kinds, all of them a `Tool`:
+
+- quick: `function`, argument -> value (the calculator);
+- slow: `many`, inputs -> results in batches (search, a translation model); results are kept in the reply store;
+- asked: `engine` and `prompt`, a model that is asked through the usual engines (a QA model), alone or over what
+  `many` found first.
 
 To add one, write a file with a `Tool` in it and a line in `TOOLS`. Your own tool needs neither: make a `Tool` and put
 it into a `Task`.
@@ -8,13 +15,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from typing import NamedTuple
 
-from toolrlef_data.records import Choices, ToolError, ToolResult, ToolValue
+from toolrlef_data.engines import EngineSpec, Message
+from toolrlef_data.records import Choices, InputError, ToolError, ToolResult, ToolrlefError, ToolValue
 
-__all__ = ["TOOLS", "Tool", "tool_schema"]
+__all__ = ["TOOLS", "Tool", "ToolInput", "not_set_up", "tool_schema"]
+
+
+class ToolInput(NamedTuple):
+    """What a slow tool is given: the argument, and its language (ISO 639-1) where the row tells it, else ""."""
+
+    argument: str
+    language: str = ""
 
 
 @dataclass(frozen=True)
@@ -26,7 +42,17 @@ class Tool:
         description: one sentence, for prompts and for tool schemas.
         function: argument text -> value; raises `ToolError` with a kind where there is none.
         parameter: the argument's name in a tool schema.
-        version: changes with the outputs; name the versions of packages that decide them.
+        version: changes with the outputs; names the versions of packages, and the digests of corpora and models, that
+            decide them.
+        many: in the place of `function`, for a slow tool: inputs -> one `ToolResult` each, in order. What it gives is
+            kept in the reply store under name, version, argument and language.
+        batch: inputs that `many` gets at once.
+        engine: a model that gives the value; with `many`, from what that gave.
+        prompt: (argument, texts that `many` gave) -> what `prompts.render_prompt` returns.
+        max_failed: share of a stage's calls that may fail by the tool's own fault before the run stops.
+
+    Raises:
+        InputError: not exactly one of function, many, engine gives the value.
 
     >>> shout = Tool("shout", "Says it louder.", str.upper, parameter="text")
     >>> shout.run("hi").value
@@ -35,28 +61,94 @@ class Tool:
 
     name: str
     description: str
-    function: Callable[[str], ToolValue]
+    function: Callable[[str], ToolValue] | None = None
     parameter: str = "argument"
     version: str = "1"
+    many: Callable[[Sequence[ToolInput]], Sequence[ToolResult]] | None = None
+    batch: int = 256
+    engine: EngineSpec | None = None
+    prompt: Callable[[str, tuple[str, ...]], tuple[Message, ...] | str] | None = None
+    max_failed: float = 0.2
+
+    def __post_init__(self) -> None:
+        if (self.function is None) == (self.many is None and self.engine is None):
+            raise InputError(f"the tool {self.name!r} needs a function, or many= or engine=, and not both")
+        if (self.engine is None) != (self.prompt is None):
+            raise InputError(f"the tool {self.name!r} needs engine= and prompt= together")
 
     @cached_property
     def spelling(self) -> tuple[tuple[str, str], ...]:
         """What a parser needs to know: the name, and what its argument may be called."""
         return ((self.name, self.parameter),)
 
+    def check(self) -> None:
+        """Raise InputError where the tool stands for one that is still to be made."""
+        if isinstance(self.many, partial) and self.many.func is not_set_up:
+            raise InputError(f"the tool {self.name!r} is not set up: {self.many.args[0]}")
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether results are kept in the reply store."""
+        return self.function is None
+
     def run(self, argument: str) -> ToolResult:
-        """Execute one call; a failure is a `ToolResult` with an error kind, never an exception."""
+        """Execute one call; a failure is a `ToolResult` with an error kind, never an exception.
+
+        Of a tool with an engine this is only what comes before it; `executing` asks the engine.
+        """
+        if self.function is None:
+            return self.run_many([ToolInput(argument)])[0]
         try:
-            value = self.function(argument)
+            return _checked(self.function(argument))
         except ToolError as error:
             return ToolResult(error=error.kind, detail=error.detail)
+        except ToolrlefError:  # a mistake of the user's: a missing package, a corpus that is gone
+            raise
         except Exception as error:  # the one boundary where a tool is executed
-            return ToolResult(error="crashed", detail=f"{type(error).__name__}: {error}"[:200])
-        if type(value) is int or type(value) is str or (type(value) is float and math.isfinite(value)):
-            return ToolResult(value)
-        if isinstance(value, tuple) and value and all(isinstance(part, str) for part in value):
-            return ToolResult(value)
-        return ToolResult(error="crashed", detail=f"expected text, a number or texts, found {value!r:.80}")
+            return _crashed(error)
+
+    def run_many(self, inputs: Sequence[ToolInput]) -> list[ToolResult]:
+        """Execute calls at once; where that fails as a whole, one by one, so that one input costs only itself."""
+        if self.many is None:
+            return [ToolResult(()) if self.function is None else self.run(each.argument) for each in inputs]
+        try:
+            results = [_checked_result(result) for result in self.many(inputs)]
+            if len(results) == len(inputs):
+                return results
+            error: Exception = InputError(f"{len(inputs)} inputs gave {len(results)} results")
+        except ToolError as told:
+            return [ToolResult(error=told.kind, detail=told.detail)] * len(inputs)
+        except ToolrlefError:
+            raise
+        except Exception as raised:
+            error = raised
+        return [_crashed(error)] if len(inputs) == 1 else [self.run_many([each])[0] for each in inputs]
+
+
+def _checked(value: ToolValue) -> ToolResult:
+    if type(value) is int or type(value) is str or (type(value) is float and math.isfinite(value)):
+        return ToolResult(value)
+    if isinstance(value, tuple) and value and all(isinstance(part, str) for part in value):
+        return ToolResult(value)
+    return ToolResult(error="crashed", detail=f"expected text, a number or texts, found {value!r:.80}")
+
+
+def _checked_result(result: ToolResult) -> ToolResult:
+    return result if result.error is not None or result.value is None else _checked(result.value)
+
+
+def _crashed(error: Exception) -> ToolResult:
+    return ToolResult(error="crashed", detail=f"{type(error).__name__}: {error}"[:200])
+
+
+def not_set_up(advice: str, inputs: Sequence[ToolInput]) -> Sequence[ToolResult]:
+    """What a task's tool does until it is given a corpus or a model: say what it needs.
+
+    >>> Tool("WikiSearch", "Searches.", many=partial(not_set_up, "make one with wiki_search(corpus)")).check()
+    Traceback (most recent call last):
+    toolrlef_data.records.InputError: the tool 'WikiSearch' is not set up: make one with wiki_search(corpus)
+    """
+    raise InputError(advice)
 
 
 TOOLS: Choices[Tool] = Choices("tool", {"calculator": "toolrlef_data.tools.calculator:CALCULATOR"})
