@@ -36,7 +36,7 @@ LAYERS = [
         "constants",
     ],
     ["asking", "tally", "responses", "loading_scripts"],
-    ["teaching", "stage1", "responding", "stage2", "training"],
+    ["executing", "reading", "tool_results", "teaching", "stage1", "responding", "stage2", "training"],
     ["card", "publish", "provenance", "trice_files"],
     ["recipe", "recipe_model"],
     ["cli"],
@@ -123,7 +123,7 @@ def test_every_module_has_tests() -> None:
         "prompts": "stage2", "responding": "stage2", "teaching": "stage1", "cli": "recipe", "formulas": "annotations",
         "constants": "annotations", "engines.scripted": "asking", "engines.decoding": "local", "engines.weights": "local", "engines.batching": "local",
         "engines.models": "local", "engines.connection": "openai_api", "engines.direct": "openai_api", "engines.session": "openai_api", "engines.batch_endpoints": "batch_jobs",
-        "tally": "asking", "responses": "asking", "under_way": "asking",
+        "tool_results": "executing", "reading": "executing", "tally": "asking", "responses": "asking", "under_way": "asking",
         "tasks.numbers": "math", "tools.arithmetic": "calculator",
     }  # fmt: skip
     for name in MODULES:

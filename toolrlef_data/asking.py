@@ -34,6 +34,7 @@ __all__ = ["ask"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
+Render = Callable[[Row, Any], "Request | Sequence[Request] | None"]
 
 # What of an EngineSpec shapes a reply, beside the model itself; seeds only where replies are sampled.
 LOOK = 0.2  # seconds after which Ctrl-C is noticed at the latest
@@ -45,7 +46,7 @@ SAMPLING = ("temperature", "top_p", "top_k", "num_beams", "repetition_penalty", 
 class Asking:
     """All settings of one model stage; what the two passes share."""
 
-    render: Callable[[Row, Any], Request | None]
+    render: Render
     finish: Callable[[Row, Sequence[Reply], Any], dict[str, Any]]
     settings: Any
     spec: EngineSpec
@@ -58,7 +59,7 @@ class Asking:
 
 def ask(
     data: D,
-    render: Callable[[Row, Any], Request | None],
+    render: Render,
     finish: Callable[[Row, Sequence[Reply], Any], dict[str, Any]],
     settings: Any,
     spec: EngineSpec,
@@ -75,8 +76,9 @@ def ask(
     """Ask a model about the rows of a table, and add the columns made from its replies.
 
     Args:
-        render: (row, settings) -> the request, or None for a row that is not asked.
-        finish: (row, replies, settings) -> new columns; replies is empty for a row that was not asked.
+        render: (row, settings) -> the request, several of them, or None for a row that is not asked.
+        finish: (row, replies, settings) -> new columns; replies is empty for a row that was not asked, and holds all
+            samples of a request before those of the next.
         settings: for render and finish.
         spec: the engine.
         reads: columns that render and finish see; `id` is always among them.
@@ -136,16 +138,17 @@ def _rows(columns: Mapping[str, list[Any]], asking: Asking) -> list[dict[str, An
 
 def _requests(row: Row, asking: Asking) -> list[tuple[str, Request]]:
     """The requests of one row with their keys; none for a row that is not asked."""
-    request = asking.render(row, asking.settings)
-    if request is None:
+    rendered = asking.render(row, asking.settings)
+    if rendered is None:
         return []
     sampling = {name: getattr(asking.spec, name) for name in SAMPLING}
     sampling["options"] = canonical(asking.spec.options) if asking.spec.kind != "scripted" else None
     requests = []
-    for sample in range(asking.samples):
-        if asking.spec.temperature > 0:
-            request = replace(request, sample=sample, seed=row_seed(str(row["id"]), asking.spec.seed))
-        requests.append((reply_key(dict(asking.identity), sampling, request.in_key()), request))
+    for request in [rendered] if isinstance(rendered, Request) else rendered:
+        for sample in range(asking.samples):
+            if asking.spec.temperature > 0:
+                request = replace(request, sample=sample, seed=row_seed(str(row["id"]), asking.spec.seed))
+            requests.append((reply_key(dict(asking.identity), sampling, request.in_key()), request))
     return requests
 
 

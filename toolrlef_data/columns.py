@@ -5,12 +5,15 @@
 | questions | id, task, dataset, question, context, answers, solution (upstream's own worked solution), split_origin |
 | answered | + response: RESPONSE, samples: the further samples of the same question |
 | graded | + prediction, correct (null: could not be scored), pass_rate, needs_tool |
-| labelled | + tool_call, tool_output, verified, attempts, teacher, rejected: why each attempt was not taken |
-| stage1 | instruction, input, output; id, task, dataset, answers, uses_tool, source ("student" or "teacher") |
+| labelled | + tool_call, tool_output, verified, verified_by, attempts, teacher, rejected: why each try was not taken |
+| stage1 | instruction, input, output; id, task, dataset, answers, uses_tool, source, verified_by |
 | responded | stage1's + one RESPONSE struct a responder, named by it; the first is `gold` |
 | executed | the same, with n_calls ... correct of every RESPONSE filled |
 | stage2 | query, responses, origin, scores, answer; id, task, dataset, answers, uses_tool, tool_outputs, errors, rule |
 | dropped | id, task, dataset, stage, reason, detail |
+
+`source` is "student", "teacher" or "question" (a call that needed no teacher); `verified_by` is "value", "output" or
+"reader" (see `teaching`), null for the student's own responses and for calls that were not verified.
 
 The tables of all tasks share these features, so that they mix. Scores are float64, never `Json()`, which rounds.
 """
@@ -68,6 +71,7 @@ LABELLED = Features(
     tool_call=STRING,
     tool_output=STRING,
     verified=BOOL,
+    verified_by=STRING,
     attempts=INT,
     teacher=STRING,
     rejected=List(STRING),
@@ -82,6 +86,7 @@ STAGE1 = Features(
     answers=List(STRING),
     uses_tool=BOOL,
     source=STRING,
+    verified_by=STRING,
 )
 STAGE2 = Features(
     query=STRING,

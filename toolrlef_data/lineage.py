@@ -17,12 +17,13 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow as pa
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset, Features, concatenate_datasets
 
 from toolrlef_data.columns import DROPPED
 from toolrlef_data.fingerprints import canonical
@@ -41,6 +42,7 @@ __all__ = [
     "settle",
     "stages_dir",
     "sweep",
+    "table_of",
     "unbroken_write",
     "usage",
     "write_record",
@@ -102,17 +104,34 @@ def settle(data: Dataset) -> Dataset:
     """A dataset that lives in memory, written to the cache under a name made from its content; others as they are."""
     if data.cache_files:
         return data
+    schema = data.features.arrow_schema
+    result = _written((batch.cast(schema) for batch in as_arrow(data).iter(1000)), schema, data.split)
+    if not _record_path(result._fingerprint).exists():
+        write_record(result._fingerprint, facts_of("rows", [], None, result))
+    return result
+
+
+def table_of(rows: Iterable[Mapping[str, Any]], features: Mapping[str, Any], name: str) -> Dataset:
+    """Rows that a stage makes, as a table in the cache whose trail begins under `name`; pulls rows as it writes."""
+    schema = Features(features).arrow_schema
+    source = iter(rows)
+    result = _written(
+        (pa.Table.from_pylist(chunk, schema) for chunk in iter(lambda: list(islice(source, 1000)), [])), schema
+    )
+    write_record(result._fingerprint, facts_of(name, [], None, result))
+    return result
+
+
+def _written(batches: Iterable[pa.Table], schema: pa.Schema, split: Any = None) -> Dataset:
+    """Tables as one file of the cache, under a name made from its content."""
     with unbroken_write(stages_dir()) as temporary:
-        schema = data.features.arrow_schema
         with open(temporary, "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-            for batch in as_arrow(data).iter(1000):
-                writer.write_table(batch.cast(schema))
+            for batch in batches:
+                writer.write_table(batch)
         name = file_digest(temporary)
         os.replace(temporary, stages_dir() / f"{name}.arrow")
-    result = Dataset.from_file(str(stages_dir() / f"{name}.arrow"), split=data.split)
+    result = Dataset.from_file(str(stages_dir() / f"{name}.arrow"), split=split)
     result._fingerprint = name
-    if not _record_path(name).exists():
-        write_record(name, facts_of("rows", [], None, result))
     return result
 
 

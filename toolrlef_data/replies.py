@@ -27,7 +27,7 @@ from typing import Any
 import huggingface_hub.constants
 
 from toolrlef_data.fingerprints import digest
-from toolrlef_data.records import RETRYABLE_ERRORS, Reply, ToolrlefError
+from toolrlef_data.records import RETRYABLE_ERRORS, TOOL_FAULTS, Reply, ToolrlefError
 
 __all__ = ["ReplyStore", "home_dir", "open_store", "parts_of", "reply_key", "store_path"]
 
@@ -41,6 +41,7 @@ CREATE TABLE IF NOT EXISTS jobs (
 CREATE TABLE IF NOT EXISTS job_keys (key TEXT PRIMARY KEY, job TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS job_keys_by_job ON job_keys (job);
 """
+PASSING = RETRYABLE_ERRORS | TOOL_FAULTS  # never final
 FIELDS = tuple(field.name for field in fields(Reply))
 
 
@@ -109,7 +110,7 @@ class ReplyStore:
                     [_clean(getattr(reply, name)) for name in FIELDS], ensure_ascii=False, separators=(",", ":")
                 ),
             )
-            (failed if reply.error in RETRYABLE_ERRORS else final).append(row)
+            (failed if reply.error in PASSING else final).append(row)
         with self.writing() as connection:
             connection.executemany("INSERT OR IGNORE INTO replies VALUES (?, ?)", final)
             connection.executemany("INSERT OR REPLACE INTO failures VALUES (?, ?)", failed)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, Features
 
 from toolrlef_data.asking import ask
 from toolrlef_data.calls import call_from_json, parse_call, render_call
@@ -29,10 +29,17 @@ D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
 
 # Few-shot examples shown to models without an adapter, and to those with one: TRICE's API and local responders.
+LATER = frozenset({"verified_by"})  # columns that older tables of stage 1 lack
 EXAMPLES = {"chat": 4, "completion": 4, "alpaca": 0, "vicuna": 0}
 
 
-def respond(stage1: D, responders: Sequence[Responder], *, task: Task | None = None, num_proc: int | None = None) -> D:
+def respond(
+    stage1: D,
+    responders: Sequence[Responder],
+    *,
+    task: Task | Mapping[str, Task] | None = None,
+    num_proc: int | None = None,
+) -> D:
     """Let every responder respond to every question: one struct column each, beside `gold`, stage 1's own output.
 
     Each column is made from stage 1 alone, so a responder that is added later is the only one that is asked.
@@ -51,7 +58,8 @@ def respond(stage1: D, responders: Sequence[Responder], *, task: Task | None = N
         raise InputError(f"responders need names of their own; found twice: {', '.join(doubled)}")
     tasks = tasks_of(stage1, task)
     first = stage1 if isinstance(stage1, Dataset) else next(iter(stage1.values()))
-    check_features(stage1, STAGE1, "respond")
+    needed = {name: feature for name, feature in STAGE1.items() if name not in LATER}
+    check_features(stage1, Features(needed), "respond")
     if taken := sorted(set(first.column_names) & {"gold", *names}):
         raise InputError(
             f"the table has the columns {', '.join(taken)} already: pass stage 1 and all responders at once"

@@ -23,7 +23,7 @@ from toolrlef_data.prompts import render_prompt
 from toolrlef_data.records import Drop, InputError, Reply
 from toolrlef_data.responses import request_of, response_of
 from toolrlef_data.tasks import Task, tasks_of
-from toolrlef_data.teaching import LABELS, Teacher, propose_calls
+from toolrlef_data.teaching import Teacher, propose_calls, write_calls
 from toolrlef_data.transform import apply, check_features, keep
 
 __all__ = ["answer", "build_stage1", "grade"]
@@ -36,11 +36,11 @@ QUESTION = ("id", "task", "dataset", "question", "context", "answers")
 
 def build_stage1(
     graded: D,
-    teacher: Teacher | Sequence[Teacher],
+    teacher: Teacher | Sequence[Teacher] = (),
     *,
     attempts: int = 3,
     keep_unverified: bool = False,
-    task: Task | None = None,
+    task: Task | Mapping[str, Task] | None = None,
     num_proc: int | None = None,
 ) -> D:
     """Make stage 1: the student's own response where it was right, a verified tool call where it was wrong.
@@ -48,25 +48,39 @@ def build_stage1(
     Args:
         graded: a table from `grade`.
         teacher: who writes the calls: `ANNOTATIONS` (composed from upstream's solutions), a model, or several in
-            order: a row that one cannot serve goes on to the next.
+            order: a row that one cannot serve goes on to the next. None is needed where all calls are written without
+            one (the translator's).
         attempts: tries a model teacher has for a row; 10 in TRICE, which never checks what it gets.
         keep_unverified: keep the last call where none was verified, as TRICE does.
-        task: a task of your own for all rows; default: the task that each row names.
+        task: a task of your own for all rows, or some by their names; default: the task that each row names.
         num_proc: processes for the steps that ask no model.
 
     Returns:
         the stage 1 table (`columns.STAGE1`). Rows without a target are in the ledger with their reasons.
     """
-    if isinstance(teacher, (list, tuple)) and not teacher:
-        raise InputError("build_stage1 needs a teacher: ANNOTATIONS, an EngineSpec, or several; found none")
+    tasks = tasks_of(graded, task)
     teachers = [teacher] if isinstance(teacher, (EngineSpec, Annotations)) else list(teacher)
-    labelled = propose_calls(graded, teachers[0], attempts=attempts, task=task, num_proc=num_proc)
-    for further in teachers[1:]:
-        labelled = propose_calls(labelled, further, attempts=attempts, task=task, num_proc=num_proc)
-    settings = Targets(tasks_of(graded, task), keep_unverified)
-    reads = ["needs_tool", "response.error", "answers", "task", *LABELS]
+    taught = [name for name, own in tasks.items() if own.written is None]
+    if taught and not teachers:
+        raise InputError(
+            f"build_stage1 needs a teacher for the task {taught[0]!r}: ANNOTATIONS, an EngineSpec, or several; found "
+            "none"
+        )
+    for name, own in tasks.items():
+        if own.reading and not own.output_answers and own.reader is None and not keep_unverified:
+            raise InputError(
+                f"a call of {own.tool.name} is verified by what a model reads from it: give the task {name!r} one, "
+                f"task=replace(TASKS[{name!r}], tool=..., reader=EngineSpec(...)), or pass keep_unverified=True"
+            )
+    labelled = graded
+    if len(taught) < len(tasks):
+        labelled = write_calls(labelled, task=task, num_proc=num_proc)
+    for each in teachers if taught else ():
+        labelled = propose_calls(labelled, each, attempts=attempts, task=task, num_proc=num_proc)
+    settings = Targets(tasks, keep_unverified)
+    reads = ["needs_tool", "response.error", "answers", "task", "verified", "tool_call", "rejected"]
     usable = keep(labelled, _has_target, settings, reads=reads, stage="stage1", num_proc=num_proc)
-    reads = [*QUESTION, "needs_tool", "response.text", "tool_call"]
+    reads = [*QUESTION, "needs_tool", "response.text", "tool_call", "teacher", "verified_by"]
     options: dict[str, Any] = {"removes": list(LABELLED), "name": "build_stage1", "num_proc": num_proc}
     return apply(usable, _target, settings, reads=reads, adds=STAGE1, **options)
 
@@ -79,7 +93,7 @@ def answer(
     examples: int = 0,
     samples: int = 1,
     strip_reasoning: bool = True,
-    task: Task | None = None,
+    task: Task | Mapping[str, Task] | None = None,
     num_proc: int | None = None,
 ) -> D:
     """Ask the student every question, without naming a tool.
@@ -226,6 +240,7 @@ def _target(row: Row, settings: Targets) -> dict[str, Any]:
         "input": task.render(row),
         "output": row["tool_call"] if row["needs_tool"] else row["response.text"],
         "uses_tool": row["needs_tool"],
-        "source": "teacher" if row["needs_tool"] else "student",
+        "source": ("teacher" if row["teacher"] else "question") if row["needs_tool"] else "student",
+        "verified_by": row["verified_by"],
         **kept,
     }

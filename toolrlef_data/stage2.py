@@ -16,14 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.calls import calls_in, names_call
-from toolrlef_data.columns import RESPONSE, STAGE1, STAGE2, responders_of
-from toolrlef_data.lineage import as_arrow
-from toolrlef_data.records import OWN_FAULTS, TOOL_FAULTS, Drop, InputError, Score, UnknownName
+from toolrlef_data.columns import STAGE1, STAGE2, responders_of
+from toolrlef_data.executing import execute_responses
+from toolrlef_data.records import OWN_FAULTS, Drop, InputError, Score, UnknownName
 from toolrlef_data.scoring import RULES
 from toolrlef_data.tasks import Task, tasks_of
 from toolrlef_data.transform import apply, keep, step_name
@@ -33,9 +30,6 @@ __all__ = ["build_stage2", "execute", "score"]
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Rule = Callable[..., list[Score]]
 
-EXECUTED = ("n_calls", "tool", "argument", "tool_output", "tool_error", "predictions", "correct")
-NO_OUTCOME: tuple[Any, ...] = (None, None, None, None, None, [], None)
-
 
 def build_stage2(
     candidates: D,
@@ -43,7 +37,7 @@ def build_stage2(
     rule: str | Rule = "trice",
     trusted: Sequence[str] = (),
     compat: bool = False,
-    task: Task | None = None,
+    task: Task | Mapping[str, Task] | None = None,
     num_proc: int | None = None,
     **options: Any,
 ) -> D:
@@ -55,7 +49,8 @@ def build_stage2(
         trusted: responders that the rule gives a right one's score, by name; `("chatgpt",)` in the original.
         compat: the original's reading: the tool's name anywhere is tool use, the first gold answer and the first
             prediction count, and a response without a prediction is ranked among the wrong ones.
-        task: a task of your own for all rows; default: the task that each row names.
+        task: a task of your own for all rows, or some by their names; default: the task that each row names. It says
+            which tool runs and, where the tool's output is no answer yet, which model reads it (`Task.reader`).
         options: further options of the rule, such as `ties="share"`.
 
     Returns:
@@ -66,42 +61,25 @@ def build_stage2(
     return score(executed, rule=rule, trusted=trusted, compat=compat, task=task, num_proc=num_proc, **options)
 
 
-def execute(candidates: D, *, compat: bool = False, task: Task | None = None, num_proc: int | None = None) -> D:
+def execute(
+    candidates: D,
+    *,
+    compat: bool = False,
+    task: Task | Mapping[str, Task] | None = None,
+    num_proc: int | None = None,
+) -> D:
     """Execute the call in every response, or read its answer, and grade the prediction.
 
     Args:
         candidates: a table from `respond`.
-        compat: as in `build_stage2`.
+        compat, task: as in `build_stage2`.
 
     Returns:
         the table with n_calls, tool, argument, tool_output, tool_error, predictions and correct of every RESPONSE.
         `correct` is null where the model gave no response or the tool failed by its own fault.
     """
-    names = _responders(candidates)
-    settings = Executing(tasks_of(candidates, task), tuple(names), compat)
-    reads = ["task", "answers", *(f"{name}.{field}" for name in names for field in ("text", "error"))]
-    adds = {f"{name}.{field}": RESPONSE[field] for name in names for field in EXECUTED}
-    return apply(
-        candidates,
-        _executed,
-        settings,
-        reads=reads,
-        adds=adds,
-        batched=True,
-        name="execute",
-        unfinished=_has_tool_fault,
-        num_proc=num_proc,
-    )
-
-
-def _has_tool_fault(executed: Dataset) -> bool:
-    """Whether a tool failed by its own fault somewhere; the next run executes again."""
-    faults = pa.array(sorted(TOOL_FAULTS))
-    for table in as_arrow(executed).iter(10_000):
-        for name in responders_of(executed.features):
-            if pc.any(pc.is_in(pc.struct_field(table.column(name), ["tool_error"]), value_set=faults)).as_py():
-                return True
-    return False
+    tasks = tasks_of(candidates, task)
+    return execute_responses(candidates, _responders(candidates), tasks, compat=compat, num_proc=num_proc)
 
 
 def score(
@@ -110,7 +88,7 @@ def score(
     rule: str | Rule = "trice",
     trusted: Sequence[str] = (),
     compat: bool = False,
-    task: Task | None = None,
+    task: Task | Mapping[str, Task] | None = None,
     num_proc: int | None = None,
     **options: Any,
 ) -> D:
@@ -142,55 +120,6 @@ def score(
         name="score",
         num_proc=num_proc,
     )
-
-
-# Executing ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Executing:
-    """How responses are read."""
-
-    tasks: Mapping[str, Task]
-    names: tuple[str, ...]
-    compat: bool
-
-
-def _executed(columns: Mapping[str, list[Any]], settings: Executing) -> dict[str, list[Any]]:
-    tasks = [settings.tasks[name] for name in columns["task"]]
-    answers = [a[:1] for a in columns["answers"]] if settings.compat else columns["answers"]
-    filled: dict[str, list[Any]] = {}
-    for name in settings.names:
-        outcomes = [
-            NO_OUTCOME if error is not None or text is None else _outcome(text, task, gold, settings.compat)
-            for text, error, task, gold in zip(
-                columns[f"{name}.text"], columns[f"{name}.error"], tasks, answers, strict=True
-            )
-        ]
-        for field, values in zip(EXECUTED, zip(*outcomes, strict=True), strict=True):
-            filled[f"{name}.{field}"] = list(values)
-    return filled
-
-
-def _outcome(text: str, task: Task, answers: Sequence[str], compat: bool) -> tuple[Any, ...]:
-    """One response's fields, in the order of EXECUTED."""
-    tool = task.tool
-    name = tool.name
-    calls = calls_in(text, tool)
-    if calls:
-        argument = calls[0].argument
-        value, error, _ = tool.run(argument)
-        if error is not None:
-            return len(calls), name, argument, None, error, [], False if error in OWN_FAULTS else None
-        outputs = list(value) if isinstance(value, tuple) else [str(value)]
-        correct = task.grade(outputs[0], answers)
-        if len(outputs) > 1 and not correct and not compat:  # one prediction a passage: any may be right
-            correct = any(task.grade(output, answers) for output in outputs[1:])
-        return len(calls), name, argument, "\n\n".join(outputs), None, outputs, correct
-    if ("(" in text and names_call(text, tool)) or (compat and name in text):
-        return 0, name, None, None, "incomplete_call", [], False
-    prediction = task.extract(text)
-    return 0, None, None, None, None, [] if prediction is None else [prediction], task.grade(prediction, answers)
 
 
 # Scoring --------------------------------------------------------------------------------------------------------------
@@ -278,9 +207,9 @@ def _candidate(
 ) -> dict[str, Any]:
     prediction = predictions[0] if predictions else None
     distance, answer = None, prediction
+    if compat and prediction is None:
+        answer = "0" if task.numeric else ""  # what the original reads where there is nothing
     if task.numeric:
-        if compat and prediction is None:
-            answer = "0"  # what the original reads where there is no number
         if not correct and task.distance is not None:
             distance = task.distance(answer, answers[:1] if compat else answers)
         if answer is not None:

@@ -42,12 +42,16 @@ class Tally:
 
     def begin_again(self) -> None:
         """Begin another pass over the same rows."""
+        self.bar.reset(self.bar.total + min(0, self.not_asked))
         self._begin()
-        self.bar.reset()
 
     def skip(self, count: int) -> None:
+        """Count requests that a row does not make; below 0 where rows make more than one for each sample."""
         self.not_asked += count
-        self.bar.update(count)
+        if count > 0:
+            self.bar.update(count)
+        else:
+            self.bar.total -= count
 
     def stored(self, reply: Reply) -> None:
         self.from_store += 1

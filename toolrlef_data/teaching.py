@@ -1,8 +1,14 @@
 """Teaching: a tool call for every question that needs one, executed before it is believed.
 
 Two kinds of teacher: a model, which is shown the gold answers, and `ANNOTATIONS`, which composes a formula from
-upstream's own worked solution. A call is taken if executing it reaches a gold answer, and if it does not merely carry
-that answer.
+upstream's own worked solution. Calls that need neither (a translation of the question) are written as they are. A call
+is taken if executing it reaches a gold answer, and if it does not merely carry that answer:
+
+| verified_by | what reached the gold answer |
+|---|---|
+| value | the number that the tool computed |
+| output | the tool's output: an answer, or a passage that holds one |
+| reader | what the task's reader answered over the tool's output |
 """
 
 from __future__ import annotations
@@ -13,81 +19,92 @@ from typing import Any, TypeVar
 
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.annotations import Annotations, compose
+from toolrlef_data.annotations import ANNOTATIONS, Annotations, compose
 from toolrlef_data.asking import ask
 from toolrlef_data.calls import parse_call, render_call
-from toolrlef_data.columns import LABELLED
+from toolrlef_data.columns import GRADED, LABELLED, RESPONSE
 from toolrlef_data.engines import EngineSpec, Request
+from toolrlef_data.executing import execute_responses
 from toolrlef_data.prompts import examples_order, render_prompt
-from toolrlef_data.records import TOOL_FAULTS, InputError, Reply, ToolCall
+from toolrlef_data.records import InputError, Reply, ToolCall
 from toolrlef_data.responses import request_of, response_of
 from toolrlef_data.tasks import Task, tasks_of
 from toolrlef_data.transform import apply
 
-__all__ = ["LABELS", "Teacher", "propose_calls"]
+__all__ = ["Teacher", "propose_calls", "write_calls"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
 Teacher = EngineSpec | Annotations
 
 QUESTION = ("id", "task", "dataset", "question", "context", "answers", "solution", "needs_tool")
-LABELS = {name: LABELLED[name] for name in ("tool_call", "tool_output", "verified", "attempts", "teacher", "rejected")}
+LABELS = {name: feature for name, feature in LABELLED.items() if name not in GRADED}
+PROPOSAL = "proposal"  # the column of a call that is still to be verified
 # How many gold answers a teacher is shown: as in TRICE's generate_tool_api.
 GOLD_SHOWN = 10
 # A second attempt at the same greedy prompt would say the same again.
 RETRY_TEMPERATURE = 0.7
+JUDGED = ("text", "error", "argument", "tool_output", "tool_error", "correct")
+READS = [*QUESTION, *LABELS]
+ADDS = {PROPOSAL: RESPONSE}
 
 
 def propose_calls(
-    graded: D, teacher: Teacher, *, attempts: int = 3, task: Task | None = None, num_proc: int | None = None
+    graded: D,
+    teacher: Teacher,
+    *,
+    attempts: int = 3,
+    task: Task | Mapping[str, Task] | None = None,
+    num_proc: int | None = None,
 ) -> D:
     """Write a tool call for every question that needs one, and execute it to check it.
 
     Args:
         graded: a table from `grade`, or from this function: rows that have a verified call are left alone.
-        teacher: `ANNOTATIONS` or a model, which sees the gold answers.
+        teacher: `ANNOTATIONS` or a model, which sees the gold answers. Tasks whose calls need no teacher
+            (`Task.written`) have none.
         attempts: tries a model has for a row; from the second on it samples at a temperature of at least 0.7.
 
     Returns:
-        the table + `tool_call`, `tool_output`, `verified`, `attempts`, `teacher`, and `rejected`: why each try was not
-        taken.
+        the table + `tool_call`, `tool_output`, `verified`, `verified_by`, `attempts`, `teacher`, and `rejected`: why
+        each try was not taken.
     """
-    tasks = tasks_of(graded, task)
-    reads = [*QUESTION, *LABELS]
-    first = graded if isinstance(graded, Dataset) else next(iter(graded.values()))
-    if "tool_call" not in first.column_names:
-        graded = apply(graded, _no_label, None, reads=["id"], adds=LABELS, num_proc=num_proc)
-    if isinstance(teacher, Annotations):
-        return apply(
-            graded,
-            _annotated,
-            Teaching(tasks, teacher.name, 0),
-            reads=reads,
-            adds=LABELS,
-            name="propose_calls",
-            unfinished=_has_tool_fault,
-            num_proc=num_proc,
-        )
-    if not isinstance(teacher, EngineSpec):
+    if not isinstance(teacher, (EngineSpec, Annotations)):
         raise InputError(f"a teacher is ANNOTATIONS or an EngineSpec; found {type(teacher).__name__}")
+    tasks = tasks_of(graded, task)
+    labelled = _labelled(graded, num_proc)
+    if isinstance(teacher, Annotations):
+        settings = Teaching(tasks, teacher.name, 0)
+        proposed = apply(
+            labelled, _annotated, settings, reads=READS, adds=ADDS, name="propose_calls", num_proc=num_proc
+        )
+        return _verified(proposed, settings, num_proc)
     for attempt in range(attempts):
         spec = teacher if attempt == 0 else replace(teacher, temperature=max(teacher.temperature, RETRY_TEMPERATURE))
         spec = replace(spec, seed=teacher.seed + attempt)
         settings = Teaching(tasks, teacher.model, attempt)
-        graded = ask(
-            graded,
+        proposed = ask(
+            labelled,
             _teacher_request,
             _taught,
             settings,
             spec,
-            reads=reads,
-            adds=LABELS,
+            reads=READS,
+            adds=ADDS,
             name="propose_calls",
             label="teacher",
-            unfinished=_has_tool_fault,
             num_proc=num_proc,
         )
-    return graded
+        labelled = _verified(proposed, settings, num_proc)
+    return labelled
+
+
+def write_calls(graded: D, *, task: Task | Mapping[str, Task] | None = None, num_proc: int | None = None) -> D:
+    """Write the calls that need no teacher, and execute them; arguments and result as of `propose_calls`."""
+    settings = Teaching(tasks_of(graded, task), "", 0)
+    labelled = _labelled(graded, num_proc)
+    proposed = apply(labelled, _written, settings, reads=READS, adds=ADDS, name="propose_calls", num_proc=num_proc)
+    return _verified(proposed, settings, num_proc)
 
 
 @dataclass(frozen=True)
@@ -99,25 +116,43 @@ class Teaching:
     attempt: int
 
 
+def _labelled(graded: D, num_proc: int | None) -> D:
+    first = graded if isinstance(graded, Dataset) else next(iter(graded.values()))
+    if "tool_call" in first.column_names:
+        return graded
+    return apply(graded, _no_label, None, reads=["id"], adds=LABELS, num_proc=num_proc)
+
+
 def _no_label(row: Row, settings: None) -> dict[str, Any]:
-    return {"tool_call": None, "tool_output": None, "verified": None, "attempts": 0, "teacher": None, "rejected": []}
+    return {**dict.fromkeys(LABELS), "attempts": 0, "rejected": []}
+
+
+# Proposals: a RESPONSE whose text is the call; `error` says why there is none, null for a row that needs none --------
+
+
+def _written(row: Row, settings: Teaching) -> dict[str, Any]:
+    """The call of a task whose argument stands in the question."""
+    task = settings.tasks[row["task"]]
+    if task.written is None or not _needs_call(row):
+        return _proposal()
+    return _proposal(render_call(ToolCall(task.tool.name, task.written(row))))
 
 
 def _annotated(row: Row, settings: Teaching) -> dict[str, Any]:
-    """A call composed from upstream's solution, verified like any other."""
-    if not _open(row):
-        return _labels(row)
+    """A call composed from upstream's solution."""
+    task = settings.tasks[row["task"]]
+    if task.written is not None or not _needs_call(row):
+        return _proposal()
     composed = compose(row["question"], row["solution"] or "", row["answers"])
     if composed.formula is None:
-        return {**_labels(row), "rejected": [*row["rejected"], composed.reason or "no_annotation"]}
-    call = ToolCall(settings.tasks[row["task"]].tool.name, composed.formula)
-    return _verified(row, call, settings, attempt=row["attempts"])
+        return _proposal(error=composed.reason or "no_annotation")
+    return _proposal(render_call(ToolCall(task.tool.name, composed.formula)))
 
 
 def _teacher_request(row: Row, settings: Teaching) -> Request | None:
-    if not _open(row):
-        return None
     task = settings.tasks[row["task"]]
+    if task.written is not None or not _needs_call(row):
+        return None
     examples = task.examples_for(row["dataset"])
     order = examples_order(len(examples), f"{row['id']}:{settings.attempt}")
     shown = [(_with_gold(examples[i].input, [examples[i].answer]), examples[i].call) for i in order]
@@ -130,46 +165,66 @@ def _with_gold(input: str, answers: Sequence[str]) -> str:
 
 
 def _taught(row: Row, replies: Sequence[Reply], settings: Teaching) -> dict[str, Any]:
-    """The call in a teacher's reply, executed and checked."""
+    """The call in a teacher's reply."""
     if not replies:
-        return _labels(row)
-    attempt = row["attempts"] + 1
+        return _proposal()
     response = response_of(replies[0])
     if response["error"]:
-        return {**_labels(row), "attempts": attempt, "rejected": [*row["rejected"], f"no_reply:{response['error']}"]}
+        return _proposal(error=f"no_reply:{response['error']}")
     call = parse_call(response["text"], settings.tasks[row["task"]].tool)
-    if call is None:
-        return {**_labels(row), "attempts": attempt, "rejected": [*row["rejected"], "no_call"]}
-    return _verified(row, call, settings, attempt=attempt)
+    return _proposal(error="no_call") if call is None else _proposal(render_call(call))
 
 
-def _verified(row: Row, call: ToolCall, settings: Teaching, *, attempt: int) -> dict[str, Any]:
-    """Execute a call; it is taken if it reaches a gold answer and does not merely carry it."""
-    task = settings.tasks[row["task"]]
-    result = task.tool.run(call.argument)
-    outputs = list(result.value) if isinstance(result.value, tuple) else [str(result.value)]
-    output = None if result.error else "\n\n".join(outputs)
-    label = {"tool_call": render_call(call), "tool_output": output, "attempts": attempt, "teacher": settings.teacher}
-    if result.error:
-        reason = f"tool_error:{result.error}"
-    elif not any(task.grade(each, row["answers"]) for each in outputs):
-        reason = "wrong_value"
-    elif task.leaks(call.argument, row["question"], row["answers"]):
-        reason = "leaks_answer"
-    else:
-        return {**label, "verified": True, "rejected": row["rejected"]}
-    return {**label, "verified": False, "rejected": [*row["rejected"], reason]}
+def _proposal(call: str | None = None, error: str | None = None) -> dict[str, Any]:
+    return {PROPOSAL: {**response_of(None, text=call), "error": error}}
 
 
-def _has_tool_fault(labelled: Dataset) -> bool:
-    """Whether a tool failed by its own fault at some call; the next run executes it again."""
-    faults = {f"tool_error:{kind}" for kind in TOOL_FAULTS}
-    return any(not faults.isdisjoint(rejected) for rejected in labelled["rejected"])
-
-
-def _open(row: Row) -> bool:
+def _needs_call(row: Row) -> bool:
     return bool(row["needs_tool"]) and not row["verified"]
 
 
-def _labels(row: Row) -> dict[str, Any]:
-    return {name: row[name] for name in LABELS}
+# Verification ---------------------------------------------------------------------------------------------------------
+
+
+def _verified(proposed: D, settings: Teaching, num_proc: int | None) -> D:
+    """Execute the proposed calls; one is taken if it reaches a gold answer and does not merely carry it."""
+    executed = execute_responses(proposed, [PROPOSAL], settings.tasks, verify=True, num_proc=num_proc)
+    reads = ["task", "question", "answers", *LABELS, *(f"{PROPOSAL}.{field}" for field in JUDGED)]
+    return apply(
+        executed,
+        _judged,
+        settings,
+        reads=reads,
+        adds=LABELS,
+        removes=[PROPOSAL],
+        name="verify_calls",
+        num_proc=num_proc,
+    )
+
+
+def _judged(row: Row, settings: Teaching) -> dict[str, Any]:
+    labels = {name: row[name] for name in LABELS}
+    call, error, argument, output, tool_error, correct = (row[f"{PROPOSAL}.{field}"] for field in JUDGED)
+    if call is None and error is None:
+        return labels
+    task = settings.tasks[row["task"]]
+    by_model = settings.teacher not in ("", ANNOTATIONS.name)
+    labels |= {"attempts": row["attempts"] + by_model}
+    if call is None:
+        return {**labels, "rejected": [*row["rejected"], error]}
+    labels |= {"tool_call": call, "tool_output": output, "teacher": settings.teacher or None}
+    if tool_error is not None:
+        reason = f"tool_error:{tool_error}"
+    elif not correct:
+        reason = "wrong_value"
+    elif task.leaks(argument, row["question"], row["answers"]):
+        reason = "leaks_answer"
+    else:
+        return {**labels, "verified": True, "verified_by": _reached_by(task, output, row["answers"])}
+    return {**labels, "verified": False, "rejected": [*row["rejected"], reason]}
+
+
+def _reached_by(task: Task, output: str, answers: Sequence[str]) -> str:
+    if task.numeric:
+        return "value"
+    return "output" if task.output_answers and task.grade(output, answers) else "reader"

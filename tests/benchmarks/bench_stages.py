@@ -51,7 +51,7 @@ def rows(count: int) -> Iterator[dict[str, Any]]:
         row: dict[str, Any] = {
             "instruction": "Given a math problem, please answer it and you can use a calculator for help.",
             "input": f"Question {i}: how many figs are there?", "output": f"calculator({answer}*1)", "id": str(i),
-            "task": "math", "dataset": "sample", "answers": [str(answer)], "uses_tool": True, "source": "teacher",
+            "task": "math", "dataset": "sample", "answers": [str(answer)], "uses_tool": True, "source": "teacher", "verified_by": "value",
         }  # fmt: skip
         texts = [row["output"], *(response(rng, answer) for _ in NAMES[1:])]
         yield {**row, **{name: response_of(None, text=text) for name, text in zip(NAMES, texts, strict=True)}}

@@ -88,12 +88,12 @@ class Task:
 TASKS: Choices[Task] = Choices("task", {"math": "toolrlef_data.tasks.math:MATH"})
 
 
-def tasks_of(data: Dataset | DatasetDict, task: Task | None) -> dict[str, Task]:
+def tasks_of(data: Dataset | DatasetDict, task: Task | Mapping[str, Task] | None) -> dict[str, Task]:
     """The tasks of a table by the names in its column `task`.
 
     Args:
         data: a table with the column `task`.
-        task: the one to use for every row; None takes each from `TASKS`.
+        task: the one to use for every row, or some by the names in the column; the others are taken from `TASKS`.
 
     Raises:
         UnknownName: a row names a task that is not in `TASKS`.
@@ -102,4 +102,7 @@ def tasks_of(data: Dataset | DatasetDict, task: Task | None) -> dict[str, Task]:
     for split in splits:
         require(split, ["task"], "the task of a row")
     names = sorted({name for split in splits for name in split.unique("task")}, key=str)
-    return {name: task if task is not None else TASKS[name] for name in names}
+    if isinstance(task, Task):
+        return dict.fromkeys(names, task)
+    own = dict(task or {})
+    return {name: own[name] if name in own else TASKS[name] for name in names}

@@ -1,0 +1,158 @@
+"""Slow tools: executed in batches, their results kept in the reply store beside the replies of models.
+
+The key of a result holds what determines it: the tool's name and version (which names its corpus or model), the
+argument and its language, and for a tool that asks a model, which weights answer. A tool's own failures
+(`TOOL_FAULTS`) are never final: the next run executes those calls again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from datasets.utils import tqdm
+
+from toolrlef_data.asking import ask
+from toolrlef_data.columns import RESPONSE
+from toolrlef_data.engines import Request
+from toolrlef_data.fingerprints import digest
+from toolrlef_data.lineage import table_of
+from toolrlef_data.records import TOOL_FAULTS, Reply, ToolResult, TooManyFailures
+from toolrlef_data.replies import ReplyStore
+from toolrlef_data.responses import request_of, response_of
+from toolrlef_data.tools import Tool, ToolInput
+
+__all__ = ["get_results", "put_results", "run_tool", "tool_key"]
+
+Identity = Mapping[str, Any] | None
+
+FEW = 10  # failed calls that never stop a run, whatever their share
+CALLS = {"id": RESPONSE["text"], "argument": RESPONSE["text"], "texts": RESPONSE["predictions"]}
+VALUE = {"value": RESPONSE["text"], "error": RESPONSE["text"], "detail": RESPONSE["text"]}
+
+
+def run_tool(inputs: Iterable[ToolInput], tool: Tool, identity: Identity, store: ReplyStore) -> list[str]:
+    """Execute what the store lacks of a tool's results.
+
+    Args:
+        inputs: each once; they are pulled as they are run, so that memory stays constant.
+        identity: which weights answer, of a tool that asks a model.
+
+    Returns:
+        the fingerprint of the table of what a model was asked, for the lineage; empty where none was.
+
+    Raises:
+        TooManyFailures: more than `Tool.max_failed` of the calls failed by the tool's own fault; all results are kept.
+    """
+    if tool.engine is None:
+        for _ in _run_many(inputs, tool, store, identity):
+            pass
+        return []
+    table = table_of(_questions(inputs, tool, identity, store), CALLS, f"calls of {tool.name}")
+    if not len(table):
+        return []
+    reads = ["id", "argument", "texts"]
+    answered = ask(table, _request, _value, tool, tool.engine, reads=reads, adds=VALUE, name=tool.name, label=tool.name)
+    for batch in answered.iter(1000):
+        told = zip(batch["id"], batch["value"], batch["error"], batch["detail"], strict=True)
+        put_results(store, [(key, ToolResult(value, error, detail)) for key, value, error, detail in told])
+    return [answered._fingerprint]
+
+
+def _run_many(
+    inputs: Iterable[ToolInput], tool: Tool, store: ReplyStore, identity: Identity
+) -> Iterator[tuple[ToolInput, ToolResult]]:
+    """(input, result) of every input, from the store or from running the tool in batches."""
+    failed = done = 0
+    source = iter(inputs)
+    with tqdm(desc=f"Call {tool.name}", unit=" calls", leave=False) as bar:
+        while batch := list(itertools.islice(source, tool.batch)):
+            keys = [tool_key(tool, each, identity) for each in batch]
+            results = get_results(store, keys)
+            lacking = [i for i, key in enumerate(keys) if key not in results]
+            new = tool.run_many([batch[i] for i in lacking]) if lacking else []
+            arrived = [(keys[i], result) for i, result in zip(lacking, new, strict=True)]
+            put_results(store, arrived)
+            results |= dict(arrived)
+            done += len(batch)
+            bar.update(len(batch))
+            faults = [result for result in new if result.error in TOOL_FAULTS]
+            failed += len(faults)
+            if failed > max(FEW, tool.max_failed * done):
+                raise TooManyFailures(
+                    f"{failed} of {done} calls of {tool.name} failed by the tool's own fault, more than "
+                    f"max_failed={tool.max_failed}; every result is stored, and a re-run executes the others again"
+                    f"\n    {faults[-1].error}: {faults[-1].detail}"
+                )
+            yield from ((each, results[key]) for each, key in zip(batch, keys, strict=True))
+
+
+def _questions(
+    inputs: Iterable[ToolInput], tool: Tool, identity: Identity, store: ReplyStore
+) -> Iterator[dict[str, Any]]:
+    """What a tool's model is asked: the argument, with the texts that were found for it; nothing found is a result."""
+    found = _run_many(inputs, tool, store, None) if tool.many else ((each, ToolResult(())) for each in inputs)
+    for each, result in found:
+        key = tool_key(tool, each, identity)
+        if result.error:
+            put_results(store, [(key, result)])
+        else:
+            texts = list(result.value) if isinstance(result.value, tuple) else [str(result.value)]
+            yield {"id": key, "argument": each.argument, "texts": texts}
+
+
+def _request(row: Mapping[str, Any], tool: Tool) -> Request:
+    assert tool.prompt is not None
+    return request_of(tool.prompt(row["argument"], tuple(row["texts"])))
+
+
+def _value(row: Mapping[str, Any], replies: Sequence[Reply], tool: Tool) -> dict[str, Any]:
+    """A model's reply as the tool's value; the model's failures are the tool's own."""
+    response = response_of(replies[0])
+    if response["error"]:
+        kind = "timeout" if response["error"] == "timeout" else "unavailable"
+        return {"value": None, "error": kind, "detail": f"{response['error']}: {response['error_detail']}"}
+    if not response["text"]:
+        return {"value": None, "error": "no_result", "detail": "the model gave an empty reply"}
+    return {"value": response["text"], "error": None, "detail": ""}
+
+
+# The store ------------------------------------------------------------------------------------------------------------
+
+
+def tool_key(tool: Tool, given: ToolInput, identity: Mapping[str, Any] | None = None) -> str:
+    """The key of a result.
+
+    Args:
+        identity: which weights answer, of a tool that asks a model; None for the texts that it asks about.
+
+    >>> search = Tool("WikiSearch", "Searches.", many=lambda inputs: [], version="corpus 1")
+    >>> tool_key(search, ToolInput("rivers")) == tool_key(search, ToolInput("lakes"))
+    False
+    """
+    return digest("tool", tool.name, tool.version, given.argument, given.language, identity)
+
+
+def put_results(store: ReplyStore, results: Iterable[tuple[str, ToolResult]]) -> None:
+    """Store results in one transaction."""
+    store.put(
+        (key, Reply(None if error else json.dumps(value, ensure_ascii=False), error=error, error_detail=detail))
+        for key, (value, error, detail) in results
+    )
+
+
+def get_results(store: ReplyStore, keys: Sequence[str], *, failures: bool = False) -> dict[str, ToolResult]:
+    """Stored results of the keys that have one; with `failures`, the last failure of those that have only that."""
+    found = store.get(keys)
+    if failures:
+        found |= store.failures([key for key in keys if key not in found])
+    return {key: _result(reply) for key, reply in found.items()}
+
+
+def _result(reply: Reply) -> ToolResult:
+    if reply.error:
+        return ToolResult(error=reply.error, detail=reply.error_detail)
+    value = json.loads(reply.text or "null")
+    return ToolResult(tuple(value) if isinstance(value, list) else value)
