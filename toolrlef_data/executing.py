@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.calls import calls_in, names_call
+from toolrlef_data.cassette import open_cassette, replay_readings, replayed
 from toolrlef_data.columns import RESPONSE
 from toolrlef_data.engines import ENGINES
 from toolrlef_data.lineage import as_arrow
@@ -47,6 +48,7 @@ def execute_responses(
     *,
     compat: bool = False,
     verify: bool = False,
+    cassette: Dataset | None = None,
     num_proc: int | None = None,
 ) -> D:
     """Execute the call in every response, or read its answer, and grade the prediction.
@@ -58,6 +60,7 @@ def execute_responses(
         compat: as in `build_stage2`.
         verify: the responses are calls to be verified: an output that holds a gold answer is not read, and a task
             without a reader is judged by the output alone.
+        cassette: recorded executions to be replayed (`cassette`), in the place of every tool and reader.
 
     Returns:
         the table with n_calls, tool, argument, tool_output, tool_error, predictions and correct of every struct.
@@ -65,11 +68,15 @@ def execute_responses(
 
     Raises:
         InputError: a tool that is not set up, or a task that needs a reader and has none.
+        CassetteMiss: the cassette lacks an execution.
         TooManyFailures: more than `Tool.max_failed` of the calls failed by the tool's own fault; all results are kept.
     """
+    recorded = None if cassette is None else open_cassette(cassette)
+    if recorded is not None:
+        tasks = {name: replayed(task, recorded) for name, task in tasks.items()}
     for task in tasks.values():
         task.tool.check()
-        if task.reading and task.reader is None and not verify:
+        if task.reading and task.reader is None and not verify and recorded is None:
             raise InputError(
                 f"what {task.tool.name} gives is no answer yet, a model reads it: give the task {task.name!r} one, "
                 f"task=replace(TASKS[{task.name!r}], tool=..., reader=EngineSpec(...))"
@@ -91,6 +98,10 @@ def execute_responses(
         unfinished=lambda result: _has_tool_fault(result, names),
         num_proc=num_proc,
     )
+    if recorded is not None and any(task.reading for task in tasks.values()):
+        return replay_readings(executed, recorded, names, tasks, compat=compat, num_proc=num_proc)
+    if recorded is not None:
+        return executed
     readers = dict.fromkeys(task.reader for task in tasks.values() if task.reading and task.reader)
     for reader in readers:
         executed = read_outputs(executed, reader, names, tasks, compat=compat, verify=verify, num_proc=num_proc)

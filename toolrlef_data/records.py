@@ -12,6 +12,7 @@ A mistake of the user or a bug is an exception of this tree:
     ├── CapReached            what may be sent or spent is used up; what ran is stored
     ├── NoKeyLeft             no API key is there, or none that the server takes; what ran is stored
     ├── ServerRefuses         the server has refused every request so far: a wrong model, path or setting
+    ├── CassetteMiss          a strict replay needs an execution that the cassette does not hold
     ├── ScriptExhausted       a scripted engine was asked more often than it has replies
     └── MissingExtra          an optional package is not installed; the message is the pip command
 """
@@ -31,6 +32,7 @@ __all__ = [
     "TOOL_ERRORS",
     "TOOL_FAULTS",
     "CapReached",
+    "CassetteMiss",
     "Choices",
     "Drop",
     "InputError",
@@ -120,6 +122,10 @@ class NoKeyLeft(ToolrlefError):
 
 class ServerRefuses(ToolrlefError):
     """The server has refused every request so far: it knows no such model or path, or a setting does not suit it."""
+
+
+class CassetteMiss(ToolrlefError):
+    """A strict replay needs a tool execution that the cassette does not hold; names it."""
 
 
 class ScriptExhausted(ToolrlefError):

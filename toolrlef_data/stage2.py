@@ -38,6 +38,7 @@ def build_stage2(
     trusted: Sequence[str] = (),
     compat: bool = False,
     task: Task | Mapping[str, Task] | None = None,
+    cassette: Dataset | None = None,
     num_proc: int | None = None,
     **options: Any,
 ) -> D:
@@ -51,13 +52,14 @@ def build_stage2(
             prediction count, and a response without a prediction is ranked among the wrong ones.
         task: a task of your own for all rows, or some by their names; default: the task that each row names. It says
             which tool runs and, where the tool's output is no answer yet, which model reads it (`Task.reader`).
+        cassette: recorded tool executions (`cassette`), replayed strictly: no tool runs, no model is asked.
         options: further options of the rule, such as `ties="share"`.
 
     Returns:
         the stage 2 table (`columns.STAGE2`). Rows that lack a response, or whose tool failed by its own fault, are in
         the ledger.
     """
-    executed = execute(candidates, compat=compat, task=task, num_proc=num_proc)
+    executed = execute(candidates, compat=compat, task=task, cassette=cassette, num_proc=num_proc)
     return score(executed, rule=rule, trusted=trusted, compat=compat, task=task, num_proc=num_proc, **options)
 
 
@@ -66,20 +68,22 @@ def execute(
     *,
     compat: bool = False,
     task: Task | Mapping[str, Task] | None = None,
+    cassette: Dataset | None = None,
     num_proc: int | None = None,
 ) -> D:
     """Execute the call in every response, or read its answer, and grade the prediction.
 
     Args:
         candidates: a table from `respond`.
-        compat, task: as in `build_stage2`.
+        compat, task, cassette: as in `build_stage2`.
 
     Returns:
         the table with n_calls, tool, argument, tool_output, tool_error, predictions and correct of every RESPONSE.
         `correct` is null where the model gave no response or the tool failed by its own fault.
     """
     tasks = tasks_of(candidates, task)
-    return execute_responses(candidates, _responders(candidates), tasks, compat=compat, num_proc=num_proc)
+    names = _responders(candidates)
+    return execute_responses(candidates, names, tasks, compat=compat, cassette=cassette, num_proc=num_proc)
 
 
 def score(
