@@ -17,6 +17,7 @@ from huggingface_hub import DatasetCardData
 __all__ = ["dropped_counts", "score_table", "write_card"]
 
 Splits = Mapping[str, Mapping[str, Dataset]]
+Mixes = Mapping[str, Mapping[str, list[str]]]
 # Size categories of the Hub's card specification.
 SIZES = (
     (1_000, "n<1K"),
@@ -27,7 +28,9 @@ SIZES = (
 )
 
 
-def write_card(folder: Path, splits: Splits, provenance: Mapping[str, Any], card: Mapping[str, Any]) -> None:
+def write_card(
+    folder: Path, splits: Splits, provenance: Mapping[str, Any], card: Mapping[str, Any], mixes: Mixes | None = None
+) -> None:
     """Write README.md: metadata with `configs` and `dataset_info`, and the card of the kind "tool use".
 
     Args:
@@ -35,23 +38,32 @@ def write_card(folder: Path, splits: Splits, provenance: Mapping[str, Any], card
         splits: config -> split -> table.
         provenance: as in provenance.json.
         card: title and metadata fields that the user gave.
+        mixes: config -> split -> configs whose files it joins; no second copy of the data.
     """
+    mixes = mixes or {}
     given = dict(card)
     title = str(given.pop("title", None) or "Tool-use training data with execution feedback")
     metadata = DatasetCardData(**{"pretty_name": title, "tags": ["tool-use", "synthetic"], **given})
     rows = sum(len(data) for named in splits.values() for data in named.values())
     metadata["size_categories"] = [next((name for limit, name in SIZES if rows < limit), "n>10M")]
     infos = {config: _info(folder, config, named) for config, named in splits.items()}
+    infos |= {config: _mixed_info(config, joined, infos) for config, joined in mixes.items()}
     DatasetInfosDict(infos).to_dataset_card_data(metadata)
-    MetadataConfigs({config: _data_files(config, splits) for config in splits}).to_dataset_card_data(metadata)
+    files = {config: _data_files({name: [config] for name in named}) for config, named in splits.items()}
+    files |= {config: _data_files(joined) for config, joined in mixes.items()}
+    files[next(iter(splits))]["default"] = True
+    MetadataConfigs(files).to_dataset_card_data(metadata)
     for name in ("configs", "dataset_info"):  # datasets sorts them; the default one belongs first
         told = metadata[name] if isinstance(metadata[name], list) else [metadata[name]]
-        metadata[name] = sorted(told, key=lambda own: list(splits).index(own["config_name"]))
+        metadata[name] = sorted(told, key=lambda own: list(files).index(own["config_name"]))
     template = _templates().get_template("tool_use.md.jinja")
     body = template.render(
         title=title,
         version=provenance["version"],
-        splits={config: {name: len(data) for name, data in named.items()} for config, named in splits.items()},
+        splits={
+            config: {name: split.num_examples for name, split in info.splits.items()} for config, info in infos.items()
+        },
+        mixes={config: sorted({one for ones in joined.values() for one in ones}) for config, joined in mixes.items()},
         examples={config: _example(named) for config, named in splits.items()},
         stages=list(provenance["stages"].values()),
         trail_ends=[
@@ -149,9 +161,33 @@ def _info(folder: Path, config: str, named: Mapping[str, Dataset]) -> DatasetInf
     return info
 
 
-def _data_files(config: str, splits: Splits) -> dict[str, Any]:
-    files = [{"split": name, "path": f"{config}/{name}-*"} for name in splits[config]]
-    return {"data_files": files, **({"default": True} if config == next(iter(splits)) else {})}
+def _mixed_info(config: str, joined: Mapping[str, list[str]], infos: Mapping[str, DatasetInfo]) -> DatasetInfo:
+    """What is known of a config that reads the files of others."""
+    parts = {name: [infos[one] for one in ones] for name, ones in joined.items()}
+    info = DatasetInfo(features=next(iter(parts.values()))[0].features, config_name=config)
+    info.splits = SplitDict(
+        {
+            name: SplitInfo(
+                name,
+                num_bytes=sum(one.splits[name].num_bytes for one in ones),
+                num_examples=sum(one.splits[name].num_examples for one in ones),
+            )
+            for name, ones in parts.items()
+        }
+    )
+    everything = {one for ones in joined.values() for one in ones}
+    info.download_size = sum(infos[one].download_size for one in everything)
+    info.dataset_size = sum(split.num_bytes for split in info.splits.values())
+    return info
+
+
+def _data_files(joined: Mapping[str, list[str]]) -> dict[str, Any]:
+    """The files of each split, of its own config or of several."""
+    files = []
+    for name, configs in joined.items():
+        paths = [f"{config}/{name}-*" for config in configs]
+        files.append({"split": name, "path": paths[0] if len(paths) == 1 else paths})
+    return {"data_files": files}
 
 
 def _example(named: Mapping[str, Dataset]) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ import filelock
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.card import write_card
+from toolrlef_data.cassette import executions
 from toolrlef_data.columns import DROPPED
 from toolrlef_data.fingerprints import digest
 from toolrlef_data.lineage import clear_when_full, ledger
@@ -50,12 +51,14 @@ def publish(
     dropped: Dataset | None = None,
     provenance: Mapping[str, Any] | None = None,
     card: Mapping[str, Any] | None = None,
+    cassette: bool = False,
 ) -> Path:
     """Write tables to a folder as a data set.
 
     Args:
         tables: task -> name of the table -> table; a table becomes the config "task-name", a bare Dataset its split
-            "train".
+            "train". Tables of one name and one schema of several tasks are also joined in the config "mix-name", which
+            reads the tasks' own files.
         out: the folder; replaced as a whole where it is one that this function wrote.
         version: of the data set, "1.0.0".
         layout: "hub": Parquet for each config and split, README.md, provenance.json; "trice": the original's JSON Lines
@@ -64,6 +67,8 @@ def publish(
             Each goes to the task it names; one that names no published task goes to all of them.
         provenance: facts to add to provenance.json, such as where a table came from whose trail ends.
         card: for the card of the layout "hub": title, license, language, source_datasets and other metadata.
+        cassette: add each task's tool executions as the config "task-cassette" (`cassette`), from which stage 2 can be
+            built again without its tools.
 
     Returns:
         the folder.
@@ -79,9 +84,13 @@ def publish(
     if layout != "hub":
         if card:
             raise InputError(f"the layout {layout!r} has no card: leave card= out, or publish with layout='hub'")
+        if cassette:
+            raise InputError(f"the layout {layout!r} has no place for a cassette: publish with layout='hub'")
         check_kinds(splits)
     if dropped is not None:
         _check_ledger(dropped)
+    if cassette:
+        _add_cassettes(splits)
     out = Path(out).resolve()  # a link to a folder stays one
     with clear_when_full(out.parent), _replaced(out) as folder, quiet_bars():
         configs = {_config(task, name): table for task, named in splits.items() for name, table in named.items()}
@@ -162,6 +171,29 @@ def _config(task: str, name: str) -> str:
     return f"{task}-{name}"
 
 
+def _add_cassettes(splits: Splits) -> None:
+    """Add the tool executions behind each task's tables as one more table of it, where there are any."""
+    for task, named in splits.items():
+        table = executions(data for splits_of in named.values() for data in splits_of.values())
+        if "cassette" in named:
+            raise InputError(f"the table 'cassette' of {task!r} is the config of its tool executions: rename yours")
+        if len(table):
+            named["cassette"] = {"train": table}
+
+
+def _mixes(splits: Splits) -> dict[str, dict[str, list[str]]]:
+    """config -> split -> configs that it joins, of every table that several tasks have with the same features."""
+    mixes: dict[str, dict[str, list[str]]] = {}
+    for name in dict.fromkeys(name for named in splits.values() for name in named):
+        tables = {_config(task, name): named[name] for task, named in splits.items() if name in named}
+        kinds = {repr(data.features) for table in tables.values() for data in table.values()}
+        if len(tables) > 1 and len(kinds) == 1 and _config("mix", name) not in tables:
+            for split in dict.fromkeys(split for table in tables.values() for split in table):
+                joined = [config for config, table in tables.items() if split in table]
+                mixes.setdefault(_config("mix", name), {})[split] = joined
+    return mixes
+
+
 # The folder -----------------------------------------------------------------------------------------------------------
 
 
@@ -220,7 +252,7 @@ def _write_hub(
     for config, table in configs.items():
         for split, data in table.items():
             _write_parquet(data, folder / config, split)
-    write_card(folder, configs, provenance, card)
+    write_card(folder, configs, provenance, card, _mixes(splits))
 
 
 def _write_parquet(data: Dataset, folder: Path, split: str) -> None:
