@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from datasets import Dataset, DatasetDict
 from datasets.utils import tqdm
 
+from toolrlef_data.batches import read_values
 from toolrlef_data.engines import ENGINES, Engine, EngineSpec, Request
 from toolrlef_data.fingerprints import canonical, digest
 from toolrlef_data.lineage import as_arrow
@@ -221,7 +222,7 @@ def _missing(
 ) -> Iterator[tuple[str, Request]]:
     """Requests without a stored reply, each once; looked up as they are pulled, so memory stays constant."""
     for table in as_arrow(data).iter(256):
-        columns = {name: table.column(name).to_pylist() for name in asking.reads}
+        columns = {name: read_values(table, name) for name in asking.reads}
         requests = [pair for row in _rows(columns, asking) for pair in _requests(row, asking)]
         asked = set(tally.under_way)  # before the look-up: what is answered from here on is not in `found`
         found = store.get([key for key, _ in requests])

@@ -129,7 +129,7 @@ class Cassette:
         table, places = _opened(self.store)
         place = places.get((tool, argument))
         if place is None:
-            raise CassetteMiss(f"the cassette holds no {tool}({shown or argument!r:.200})")
+            raise CassetteMiss(f"the cassette holds no {shown or f'{tool}({argument!r:.200})'}")
         if error := table["error"][place].as_py():
             raise ToolError(error, "as recorded in the cassette")
         return tuple(table["output"][place].as_py())
@@ -202,7 +202,7 @@ def _read_again(row: Mapping[str, Any], settings: Replaying) -> dict[str, Any]:
         if task.reading is None or row[f"{name}.argument"] is None or row[f"{name}.tool_error"] is not None:
             continue
         argument = digest(row["input"], row[f"{name}.predictions"])
-        shown = f"{name}'s {task.tool.name}({row[f'{name}.argument']})"
+        shown = f"{_reader_of(task.tool.name)}({row[f'{name}.argument']!r:.200}) for {name} of {row['input']!r:.80}"
         try:
             predictions = list(settings.cassette.play(_reader_of(task.tool.name), argument, shown))
         except ToolError as error:

@@ -23,7 +23,7 @@ def _root() -> None:
 
 @app.command()
 def run(
-    recipe: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe: demo.")],
+    recipe: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe: demo, qa, mix, ...")],
     all_rows: Annotated[bool, typer.Option("--all", help="Take every row of every source.")] = False,
     rows: Annotated[int | None, typer.Option(min=1, help="Take this many rows of every source.")] = None,
     out: Annotated[Path | None, typer.Option(help="Publish to this folder instead of the recipe's.")] = None,
@@ -100,7 +100,8 @@ def _show(done: object) -> None:
             console.print(f"    {path.relative_to(done.out)}", soft_wrap=True, highlight=False)
         return
     console.print("\nLoad it:", highlight=False)
-    console.print(f'    load_dataset("{done.out}", "math-stage2", split="train")', soft_wrap=True, highlight=False)
+    task = done.tasks[0] if len(done.tasks) == 1 else "mix"
+    console.print(f'    load_dataset("{done.out}", "{task}-stage2", split="train")', soft_wrap=True, highlight=False)
 
 
 def main() -> None:

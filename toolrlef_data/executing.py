@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
 
+from toolrlef_data.batches import read_values
 from toolrlef_data.calls import calls_in, names_call
 from toolrlef_data.cassette import open_cassette, replay_readings, replayed
 from toolrlef_data.columns import RESPONSE
@@ -241,10 +242,8 @@ def _each_input(data: Dataset, task: str, settings: Executing) -> Iterator[ToolI
     """The distinct inputs of one task's calls, in order."""
     seen: set[ToolInput] = set()
     for table in as_arrow(data).iter(1000):
-        columns = {name: table.column(name).to_pylist() for name in ("id", "task")}
-        for name in settings.names:
-            for field in ("text", "error"):
-                columns[f"{name}.{field}"] = pc.struct_field(table.column(name), [field]).to_pylist()
+        fields = (f"{name}.{field}" for name in settings.names for field in ("text", "error"))
+        columns = {path: read_values(table, path) for path in ("id", "task", *fields)}
         new = [each for each in _inputs(columns, task, settings) if each not in seen]
         seen.update(new)
         yield from new

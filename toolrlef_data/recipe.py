@@ -1,14 +1,18 @@
 """recipe: a whole run as one YAML file, checked with messages that point at the line.
 
-Sections: `sources`, `engines` (named `EngineSpec`s), `student`, `teachers`, `warm_up` (a LoRA adapter trained on stage
-1, an engine like the others), `responders`, `stage2`, and where to publish. The shipped recipes are in `recipes/`.
+Sections: `sources`, `tasks` (the tools and readers of those that need some), `engines` (named `EngineSpec`s),
+`student`, `teachers`, `warm_up` (a LoRA adapter trained on stage 1, an engine like the others), `responders`, `stage2`,
+and where to publish. Sources of several tasks are run task by task and published together, with a mix. The shipped
+recipes are in `recipes/`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,13 +24,15 @@ from datasets import Dataset
 from toolrlef_data.annotations import ANNOTATIONS, Annotations
 from toolrlef_data.engines import EngineSpec
 from toolrlef_data.lineage import lineage, record_source
-from toolrlef_data.loading_scripts import load_source
+from toolrlef_data.loading_scripts import SOURCES, load_source
 from toolrlef_data.publish import publish, refuse_foreign
-from toolrlef_data.recipe_model import Place, Recipe, Source, mistakes_in
+from toolrlef_data.recipe_model import MadeTool, Place, Recipe, Source, TaskSettings, mistakes_in, tasks_in
 from toolrlef_data.records import InputError
 from toolrlef_data.responding import Responder, respond
 from toolrlef_data.stage1 import answer, build_stage1, grade
 from toolrlef_data.stage2 import build_stage2
+from toolrlef_data.tasks import TASKS, Task
+from toolrlef_data.tools import TOOL_KINDS, Tool
 from toolrlef_data.transform import stack
 
 __all__ = ["Recipe", "Run", "load_recipe", "run_recipe", "shipped_recipes"]
@@ -34,7 +40,7 @@ __all__ = ["Recipe", "Run", "load_recipe", "run_recipe", "shipped_recipes"]
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a recipe made: the tables, and the folder they were published to."""
+    """What a recipe made: the tables, of all its tasks together, and the folder they were published to."""
 
     questions: Dataset
     graded: Dataset
@@ -42,6 +48,7 @@ class Run:
     stage2: Dataset
     out: Path
     layout: str = "hub"
+    tasks: tuple[str, ...] = ("math",)
 
 
 def run_recipe(recipe: Recipe, *, out: str | Path | None = None, num_proc: int | None = None) -> Run:
@@ -57,7 +64,70 @@ def run_recipe(recipe: Recipe, *, out: str | Path | None = None, num_proc: int |
     """
     refuse_foreign(out or recipe.out)
     engines = {name: engine.spec() for name, engine in recipe.engines.items()}
-    questions = stack([_questions(source) for source in recipe.sources], "questions")
+    tasks = {name: _task(name, recipe, engines) for name in tasks_in(recipe)}
+    done = {name: _first_stage(name, recipe, engines, tasks, num_proc) for name in tasks}
+    stage1 = {name: made[-1] for name, made in done.items()}
+    if recipe.warm_up is not None:
+        from toolrlef_data.training import warm_up
+
+        settings = recipe.warm_up.model_dump(exclude={"name", "engine"})
+        engines[recipe.warm_up.name] = warm_up(_one(stage1.values()), engines[recipe.warm_up.engine], **settings)
+    stage2 = {name: _second_stage(table, recipe, engines, tasks, num_proc) for name, table in stage1.items()}
+    tables = {name: {"stage1": stage1[name], "stage2": stage2[name]} for name in tasks}
+    card = {"title": recipe.name, **recipe.card} if recipe.layout == "hub" else None
+    folder = publish(
+        tables,
+        out or recipe.out,
+        version=recipe.version,
+        layout=recipe.layout,
+        card=card,
+        cassette=recipe.cassette,
+    )
+    questions, graded = (_one([made[i] for made in done.values()]) for i in (0, 1))
+    return Run(questions, graded, _one(stage1.values()), _one(stage2.values()), folder, recipe.layout, tuple(tasks))
+
+
+def _one(tables: Iterable[Dataset]) -> Dataset:
+    """The tables of all tasks as one."""
+    tables = list(tables)
+    return tables[0] if len(tables) == 1 else stack(tables, "mix")
+
+
+def _task(name: str, recipe: Recipe, engines: Mapping[str, EngineSpec]) -> Task:
+    """A task with the tool and the reader that the recipe gives it."""
+    task, given = TASKS[name], recipe.tasks.get(name, TaskSettings())
+    settings: dict[str, Any] = {"reader_style": given.reader_style}
+    if given.tool is not None:
+        settings["tool"] = _tool(given.tool, task.tool.name, engines)
+    if given.reader is not None:
+        settings["reader"] = engines[given.reader]
+    if given.strict:
+        grade_of: Callable[..., bool | None] = task.grade
+        settings["grade"] = functools.partial(grade_of, strict=True)
+    return dataclasses.replace(task, **settings)
+
+
+def _tool(given: MadeTool, name: str, engines: Mapping[str, EngineSpec]) -> Tool:
+    make, arguments = TOOL_KINDS[given.kind], given.arguments
+    if "name" in inspect.signature(make).parameters:
+        arguments.setdefault("name", name)
+    if "engine" in arguments:
+        arguments["engine"] = engines[arguments["engine"]]
+    if "search" in arguments:
+        arguments["search"] = _tool(MadeTool(**arguments["search"]), "WikiSearch", engines)
+    return make(**arguments)
+
+
+def _first_stage(
+    name: str,
+    recipe: Recipe,
+    engines: Mapping[str, EngineSpec],
+    tasks: Mapping[str, Task],
+    num_proc: int | None,
+) -> tuple[Dataset, Dataset, Dataset]:
+    """(questions, graded, stage 1) of one task."""
+    sources = [source for source in recipe.sources if SOURCES[source.name].task == name]
+    questions = stack([_questions(source) for source in sources], "questions")
     student = recipe.student
     answered = answer(
         questions,
@@ -66,33 +136,40 @@ def run_recipe(recipe: Recipe, *, out: str | Path | None = None, num_proc: int |
         examples=student.examples,
         samples=student.samples,
         strip_reasoning=student.strip_reasoning,
+        task=tasks,
         num_proc=num_proc,
     )
-    graded = grade(answered, threshold=student.threshold, num_proc=num_proc)
+    graded = grade(answered, threshold=student.threshold, task=tasks, num_proc=num_proc)
     teachers: list[EngineSpec | Annotations] = [
         ANNOTATIONS if t == "annotations" else engines[t] for t in recipe.teachers
     ]
     stage1 = build_stage1(
-        graded, teachers, attempts=recipe.attempts, keep_unverified=recipe.keep_unverified, num_proc=num_proc
+        graded,
+        teachers,
+        attempts=recipe.attempts,
+        keep_unverified=recipe.keep_unverified,
+        task=tasks,
+        num_proc=num_proc,
     )
-    if recipe.warm_up is not None:
-        from toolrlef_data.training import warm_up
+    return questions, graded, stage1
 
-        settings = recipe.warm_up.model_dump(exclude={"name", "engine"})
-        engines[recipe.warm_up.name] = warm_up(stage1, engines[recipe.warm_up.engine], **settings)
+
+def _second_stage(
+    stage1: Dataset,
+    recipe: Recipe,
+    engines: Mapping[str, EngineSpec],
+    tasks: Mapping[str, Task],
+    num_proc: int | None,
+) -> Dataset:
     responders = [Responder(**{**dict(response), "engine": engines[response.engine]}) for response in recipe.responders]
-    candidates = respond(stage1, responders, num_proc=num_proc)
+    candidates = respond(stage1, responders, task=tasks, num_proc=num_proc)
     settings = recipe.stage2.model_dump(exclude_none=True)
-    stage2 = build_stage2(candidates, **settings, num_proc=num_proc)
-    tables: dict[str, dict[str, Dataset]] = {recipe.task: {"stage1": stage1, "stage2": stage2}}
-    card = {"title": recipe.name, **recipe.card} if recipe.layout == "hub" else None
-    folder = publish(tables, out or recipe.out, version=recipe.version, layout=recipe.layout, card=card)
-    return Run(questions, graded, stage1, stage2, folder, recipe.layout)
+    return build_stage2(candidates, **settings, task=tasks, num_proc=num_proc)
 
 
 def _questions(source: Source) -> Dataset:
     """The rows of one source, as the beginning of a trail."""
-    data = load_source(source.name, split=source.split, data_dir=source.data_dir)
+    data = load_source(source.name, split=source.split, data_dir=source.data_dir, **source.options)
     if source.rows is None or source.rows >= len(data):
         return data
     order = (

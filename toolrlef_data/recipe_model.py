@@ -15,8 +15,10 @@ from toolrlef_data.prompts import STYLES
 from toolrlef_data.publish import LAYOUTS, VERSION
 from toolrlef_data.records import InputError
 from toolrlef_data.scoring import RULES
+from toolrlef_data.tasks import TASKS
+from toolrlef_data.tools import TOOL_KINDS
 
-__all__ = ["Place", "Recipe", "Source", "mistakes_in"]
+__all__ = ["MadeTool", "Place", "Recipe", "Source", "TaskSettings", "mistakes_in", "tasks_in"]
 
 Place = tuple[str | int, ...]
 Mistakes = Iterator[tuple[Place, str]]
@@ -29,13 +31,37 @@ class Section(pydantic.BaseModel):
 
 
 class Source(Section):
-    """Where questions come from: a name in `SOURCES`; the first `rows`, or as many drawn with `seed`."""
+    """Where questions come from: a name in `SOURCES`; the first `rows`, or as many drawn with `seed`; its options."""
 
     name: str
     split: str = "train"
     data_dir: str | None = None
     rows: int | None = pydantic.Field(default=None, gt=0)
     seed: int | None = None
+    options: dict[str, Any] = {}
+
+
+class MadeTool(pydantic.BaseModel):
+    """A tool made from a corpus or a model: a name in `TOOL_KINDS` and that function's arguments.
+
+    An argument `engine` is the name of an engine, an argument `search` such a tool again.
+    """
+
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True)
+    kind: str
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class TaskSettings(Section):
+    """What a task is given: its tool, and who reads what the tool finds (`Task.reader`)."""
+
+    tool: MadeTool | None = None
+    reader: str | None = None
+    reader_style: str = "chat"
+    strict: bool = False
 
 
 class Engine(Section):
@@ -122,9 +148,11 @@ class Recipe(Section):
     name: str
     version: str = pydantic.Field(pattern=f"^{VERSION.pattern}$")
     out: str
-    task: Literal["math"] = "math"
+    task: str | None = None  # a check: the task of every source
     layout: str = "hub"
+    cassette: bool = False
     sources: tuple[Source, ...]
+    tasks: dict[str, TaskSettings] = {}
     engines: dict[str, Engine]
     student: Student
     teachers: tuple[str, ...] = ("annotations",)
@@ -143,7 +171,10 @@ def mistakes_in(recipe: Recipe) -> Mistakes:
             yield (name,), "needs at least one entry"
     for i, source in enumerate(recipe.sources):
         yield from _unknown(("sources", i, "name"), "source", source.name, SOURCES)
+    yield from _task_mistakes(recipe)
     yield from _unknown(("layout",), "layout", recipe.layout, LAYOUTS)
+    if recipe.cassette and recipe.layout != "hub":
+        yield ("cassette",), f"has no place in the layout {recipe.layout!r}"
     if recipe.card and recipe.layout != "hub":
         yield ("card",), f"has no place in the layout {recipe.layout!r}"
     for i, teacher in enumerate(recipe.teachers):
@@ -157,6 +188,59 @@ def mistakes_in(recipe: Recipe) -> Mistakes:
 def _unknown(place: Place, what: str, name: str, choices: Any) -> Mistakes:
     if name not in choices:
         yield place, f"names an unknown {what} {name!r}; choose from: {', '.join(sorted(choices))}"
+
+
+def tasks_in(recipe: Recipe) -> list[str]:
+    """The tasks of the sources, in their order."""
+    return list(dict.fromkeys(SOURCES[source.name].task for source in recipe.sources if source.name in SOURCES))
+
+
+def _task_mistakes(recipe: Recipe) -> Mistakes:
+    found = tasks_in(recipe)
+    if recipe.task is not None:
+        yield from _unknown(("task",), "task", recipe.task, TASKS)
+        if recipe.task in TASKS and (others := [name for name in found if name != recipe.task]):
+            yield ("task",), f"is {recipe.task!r}, but the sources are of {', '.join(others)}: leave it out to mix"
+    for name, settings in recipe.tasks.items():
+        place = ("tasks", name)
+        yield from _unknown(place, "task", name, TASKS)
+        if settings.reader is not None:
+            yield from _unknown((*place, "reader"), "engine", settings.reader, recipe.engines)
+        yield from _unknown((*place, "reader_style"), "prompt style", settings.reader_style, STYLES)
+        if settings.tool is not None:
+            yield from _tool_mistakes((*place, "tool"), settings.tool, recipe.engines)
+        if settings.strict and name in TASKS and "strict" not in inspect.signature(TASKS[name].grade).parameters:
+            yield (*place, "strict"), f"has no meaning for the task {name!r}"
+    for name in found:
+        task, settings = TASKS[name], recipe.tasks.get(name, TaskSettings())
+        if settings.tool is None:
+            try:
+                task.tool.check()
+            except InputError:
+                choices = ", ".join(sorted(TOOL_KINDS))
+                yield ("tasks", name), f"needs a tool, such as {{kind: ..., ...}} with a kind of {choices}"
+        if task.reading and settings.reader is None:
+            yield ("tasks", name), f"needs a reader: the engine that reads what {task.tool.name} gives"
+
+
+def _tool_mistakes(place: Place, tool: MadeTool, engines: dict[str, Engine]) -> Mistakes:
+    if tool.kind not in TOOL_KINDS:
+        yield from _unknown((*place, "kind"), "kind of tool", tool.kind, TOOL_KINDS)
+        return
+    taken = inspect.signature(TOOL_KINDS[tool.kind]).parameters
+    for name, value in tool.arguments.items():
+        if name not in taken:
+            yield (*place, name), f"is not an argument of {tool.kind}; choose from: {', '.join(taken)}"
+        elif name == "engine":
+            yield from _unknown((*place, name), "engine", value, engines)
+        elif name == "search" and not (isinstance(value, dict) and "kind" in value):
+            yield (*place, name), f"is a tool, such as {{kind: wiki_search, corpus: sample}}; found {value!r:.80}"
+        elif name == "search":
+            yield from _tool_mistakes((*place, name), MadeTool(**value), engines)
+    needed = [name for name, parameter in taken.items() if parameter.default is parameter.empty]
+    for name in needed:
+        if name not in tool.arguments:
+            yield place, f"of the kind {tool.kind} needs the argument {name!r}"
 
 
 def _engine_mistakes(recipe: Recipe) -> Mistakes:

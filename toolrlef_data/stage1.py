@@ -128,7 +128,13 @@ def answer(
     )
 
 
-def grade(answered: D, *, threshold: float = 0.5, task: Task | None = None, num_proc: int | None = None) -> D:
+def grade(
+    answered: D,
+    *,
+    threshold: float = 0.5,
+    task: Task | Mapping[str, Task] | None = None,
+    num_proc: int | None = None,
+) -> D:
     """Grade the student's responses, and decide which questions need the tool.
 
     Args:

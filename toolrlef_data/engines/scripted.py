@@ -2,7 +2,7 @@
 
 Its spec is made by `scripted`. A sequence is used up in the order of one stage's requests, and `ScriptExhausted` is
 raised when it runs out; the next stage (a teacher's second attempt is one) begins at its first reply again. A mapping
-answers the request whose last words hold its key; a function is called with the `Request`. Replies go through the
+answers the request whose last words hold its key, the empty key every other one; a function is called with the `Request`. Replies go through the
 reply store like any other engine's, so a re-run asks for nothing.
 """
 
@@ -83,7 +83,7 @@ class ScriptedEngine:
         replies: tuple[Any, ...] = self.options["replies"]
         if self.spec.model == "mapping":
             last = request.messages[-1].content if request.messages else request.prompt
-            fitting = [(last.rfind(key), reply) for key, reply in replies if key in last]
+            fitting = [(last.rfind(key) if key else -1, reply) for key, reply in replies if key in last]
             if not fitting:
                 raise ScriptExhausted(f"no key of the script is in the request ending in {last[-80:]!r}")
             return max(fitting, key=lambda found: found[0])[1]

@@ -1,4 +1,5 @@
-"""Tools: what a response may call. One file a tool; `TOOLS` names those that need nothing but themselves.
+"""Tools: what a response may call. One file a tool; `TOOLS` names those that need nothing but themselves, `TOOL_KINDS`
+the functions that make one from a corpus or a model.
 
 Three kinds, all of them a `Tool`:
 
@@ -23,7 +24,7 @@ from typing import NamedTuple
 from toolrlef_data.engines import EngineSpec, Message
 from toolrlef_data.records import Choices, InputError, ToolError, ToolResult, ToolrlefError, ToolValue
 
-__all__ = ["TOOLS", "Tool", "ToolInput", "not_set_up", "tool_schema"]
+__all__ = ["TOOLS", "TOOL_KINDS", "Tool", "ToolInput", "not_set_up", "tool_schema"]
 
 
 class ToolInput(NamedTuple):
@@ -152,6 +153,19 @@ def not_set_up(advice: str, inputs: Sequence[ToolInput]) -> Sequence[ToolResult]
 
 
 TOOLS: Choices[Tool] = Choices("tool", {"calculator": "toolrlef_data.tools.calculator:CALCULATOR"})
+
+# Tools that are made from a corpus or a model: functions that return a `Tool`.
+TOOL_KINDS: Choices[Callable[..., Tool]] = Choices(
+    "kind of tool",
+    {
+        "qa_engine": "toolrlef_data.tools.qa_model:qa_engine",
+        "qa_model": "toolrlef_data.tools.qa_model:qa_model",
+        "search_endpoint": "toolrlef_data.tools.endpoint:search_endpoint",
+        "translator": "toolrlef_data.tools.translator:translator",
+        "translator_engine": "toolrlef_data.tools.translator:translator_engine",
+        "wiki_search": "toolrlef_data.tools.search:wiki_search",
+    },
+)
 
 
 def tool_schema(tool: Tool) -> str:
