@@ -122,7 +122,7 @@ def test_another_cassette_is_another_result_and_a_wrong_table_is_refused(publish
     with pytest.raises(MissingColumns, match="cassette= lacks tool"):
         execute(candidates, cassette=candidates)
     with pytest.raises(InputError, match="takes one Dataset"):
-        execute(candidates, cassette=str(published))  # type: ignore[arg-type]
+        execute(candidates, cassette=str(published))
 
 
 def test_a_mix_reads_the_tasks_files_and_nothing_is_copied(published: Path) -> None:

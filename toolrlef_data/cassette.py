@@ -210,7 +210,9 @@ def _read_again(row: Mapping[str, Any], settings: Replaying) -> dict[str, Any]:
             continue
         answers = row["answers"][:1] if settings.compat else row["answers"]
         columns[f"{name}.predictions"] = predictions
-        columns[f"{name}.correct"] = any_right(predictions, task, answers, settings.compat)
+        columns[f"{name}.correct"] = any_right(
+            predictions, task, answers, compat=settings.compat, whole=settings.compat
+        )
     return columns
 
 

@@ -163,9 +163,10 @@ def _outcome(
         if error is not None:
             return len(calls), name, argument, None, error, [], False if error in OWN_FAULTS else None
         outputs = list(value) if isinstance(value, tuple) else [str(value)]
-        correct = None if task.reading and not settings.verify else any_right(outputs, task, answers, settings.compat)
-        if task.reading and not task.output_answers:
-            correct = None
+        correct = None
+        if not task.reading or (settings.verify and task.output_answers):
+            whole = settings.verify or settings.compat
+            correct = any_right(outputs, task, answers, compat=settings.compat, whole=whole)
         return len(calls), name, argument, "\n\n".join(outputs), None, outputs, correct
     if ("(" in text and names_call(text, tool)) or (settings.compat and name in text):
         return 0, name, None, None, "incomplete_call", [], False

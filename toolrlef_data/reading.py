@@ -70,11 +70,19 @@ def read_outputs(
     )
 
 
-def any_right(predictions: Sequence[str], task: Task, answers: Sequence[str], compat: bool) -> bool | None:
-    """Whether any prediction is right: there is one a passage; compat: whether the first is."""
-    correct = task.grade(predictions[0], answers)
+def any_right(
+    predictions: Sequence[str], task: Task, answers: Sequence[str], *, compat: bool = False, whole: bool = False
+) -> bool | None:
+    """Whether any prediction is right: there is one a passage.
+
+    Args:
+        compat: only the first counts.
+        whole: each counts however long it is (`Task.holds`).
+    """
+    grade = task.holds if whole and task.holds is not None else task.grade
+    correct = grade(predictions[0], answers)
     if len(predictions) > 1 and not correct and not compat:
-        correct = any(task.grade(prediction, answers) for prediction in predictions[1:])
+        correct = any(grade(prediction, answers) for prediction in predictions[1:])
     return correct
 
 
@@ -128,5 +136,5 @@ def _read(row: Mapping[str, Any], replies: Sequence[Reply], reading: Reading) ->
         predictions = [task.read_answer(response["text"]) or "" for response in responses]
         answers = row["answers"][:1] if reading.compat else row["answers"]
         columns[f"{name}.predictions"] = predictions
-        columns[f"{name}.correct"] = any_right(predictions, task, answers, reading.compat)
+        columns[f"{name}.correct"] = any_right(predictions, task, answers, compat=reading.compat, whole=reading.compat)
     return columns

@@ -227,4 +227,5 @@ def _judged(row: Row, settings: Teaching) -> dict[str, Any]:
 def _reached_by(task: Task, output: str, answers: Sequence[str]) -> str:
     if task.numeric:
         return "value"
-    return "output" if task.output_answers and task.grade(output, answers) else "reader"
+    holds = task.holds or task.grade
+    return "output" if task.output_answers and holds(output, answers) else "reader"

@@ -2,8 +2,8 @@
 
 Its spec is made by `scripted`. A sequence is used up in the order of one stage's requests, and `ScriptExhausted` is
 raised when it runs out; the next stage (a teacher's second attempt is one) begins at its first reply again. A mapping
-answers the request whose last words hold its key, the empty key every other one; a function is called with the `Request`. Replies go through the
-reply store like any other engine's, so a re-run asks for nothing.
+answers the request whose last words hold its key, the empty key every other one; a function is called with the
+`Request`. Replies go through the reply store like any other engine's, so a re-run asks for nothing.
 """
 
 from __future__ import annotations

@@ -43,6 +43,8 @@ class Task:
         examples: few-shot examples by data set; the key "" serves every other data set.
         extract: text of a response without a call -> prediction, or None where it holds none.
         grade: (prediction, gold answers) -> right or wrong; None where no gold answer can be compared with.
+        holds: the same of a text of any length: what a tool gave, when a call is verified by it; with `compat` also
+            where it is the prediction. None: as `grade`.
         usable: gold answers -> None, or why a row with them cannot be graded.
         leaks: (argument, question, gold answers) -> True where the call merely carries the answer.
         numeric: predictions are numbers, so that wrong ones have a distance.
@@ -71,6 +73,7 @@ class Task:
     examples: Mapping[str, Sequence[Example]] = field(default_factory=dict)
     numeric: bool = False
     distance: Callable[[str | None, Sequence[str]], float | None] | None = None
+    holds: Callable[[str | None, Sequence[str]], bool | None] | None = None
     written: Callable[[Mapping[str, Any]], str] | None = None
     language: Callable[[Mapping[str, Any]], str] | None = None
     reading: Callable[[str, str], str] | None = None
@@ -85,7 +88,16 @@ class Task:
         return tuple(self.examples.get(dataset, self.examples.get("", ())))
 
 
-TASKS: Choices[Task] = Choices("task", {"math": "toolrlef_data.tasks.math:MATH"})
+TASKS: Choices[Task] = Choices(
+    "task",
+    {
+        "math": "toolrlef_data.tasks.math:MATH",
+        "qa": "toolrlef_data.tasks.qa:QA",
+        "retrieval": "toolrlef_data.tasks.qa:RETRIEVAL",
+        "lama": "toolrlef_data.tasks.lama:LAMA",
+        "mlqa": "toolrlef_data.tasks.mlqa:MLQA",
+    },
+)
 
 
 def tasks_of(data: Dataset | DatasetDict, task: Task | Mapping[str, Task] | None) -> dict[str, Task]:
