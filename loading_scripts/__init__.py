@@ -11,7 +11,7 @@ To add a source, write a file with a subclass of `source.Source` and a line in `
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from toolrlef_data.records import Choices, InputError
 
@@ -25,15 +25,27 @@ __all__ = ["SOURCES", "load_dropped", "load_source", "prepare"]
 SOURCES: Choices[type[Source]] = Choices(
     "source",
     {
+        "addsub": "toolrlef_data.loading_scripts.addsub:Addsub",
         "asdiv": "toolrlef_data.loading_scripts.asdiv:Asdiv",
         "gsm8k": "toolrlef_data.loading_scripts.gsm8k:Gsm8k",
+        "hotpotqa": "toolrlef_data.loading_scripts.hotpotqa:Hotpotqa",
+        "mlqa": "toolrlef_data.loading_scripts.mlqa:Mlqa",
+        "multiarith": "toolrlef_data.loading_scripts.multiarith:Multiarith",
+        "nq_open": "toolrlef_data.loading_scripts.nq_open:NqOpen",
         "sample": "toolrlef_data.loading_scripts.sample:Sample",
+        "sample_lama": "toolrlef_data.loading_scripts.sample:SampleLama",
+        "sample_mlqa": "toolrlef_data.loading_scripts.sample:SampleMlqa",
+        "sample_qa": "toolrlef_data.loading_scripts.sample:SampleQa",
+        "squad": "toolrlef_data.loading_scripts.squad:Squad",
         "svamp": "toolrlef_data.loading_scripts.svamp:Svamp",
+        "trex": "toolrlef_data.loading_scripts.trex:Trex",
+        "triviaqa": "toolrlef_data.loading_scripts.triviaqa:Triviaqa",
+        "webquestions": "toolrlef_data.loading_scripts.webquestions:Webquestions",
     },
 )
 
 
-def load_source(name: str, split: str | None = None, data_dir: str | Path | None = None) -> Dataset:
+def load_source(name: str, split: str | None = None, data_dir: str | Path | None = None, **options: Any) -> Dataset:
     """The questions of a source as an ordinary table on disk; a second load reads the cache.
 
     Args:
@@ -41,9 +53,10 @@ def load_source(name: str, split: str | None = None, data_dir: str | Path | None
         split: as upstream calls it; may be left out where there is one. "dropped" gives the rows of all splits that
             the source cannot use, each with its reason.
         data_dir: a folder with upstream's own files; without it, the Hub's Parquet is loaded.
+        options: what the source lets one choose, as `cut=True` of trex; see its file.
 
     Raises:
-        InputError: no such split (it lists the splits), no such file, or rows that cannot be read.
+        InputError: no such split (it lists the splits) or option, no such file, or rows that cannot be read.
 
     >>> from toolrlef_data import load_source
     >>> load_source("sample", split="train")[0]["id"]
@@ -53,26 +66,26 @@ def load_source(name: str, split: str | None = None, data_dir: str | Path | None
 
     from toolrlef_data.lineage import record_source
 
-    tables = prepare(name, data_dir)
+    tables = prepare(name, data_dir, **options)
     if split == "dropped":
         return concatenate_datasets(list(tables.dropped.values()))
     split = _known_split(name, split, tables)
     questions, dropped = tables.questions[split], tables.dropped[split]
-    record_source(questions, f"source {name}", {"split": split, "read_from": tables.read_from}, dropped)
+    record_source(questions, f"source {name}", {"split": split, "read_from": tables.read_from, **options}, dropped)
     return questions
 
 
-def load_dropped(name: str, split: str | None = None, data_dir: str | Path | None = None) -> Dataset:
+def load_dropped(name: str, split: str | None = None, data_dir: str | Path | None = None, **options: Any) -> Dataset:
     """The rows of one split that a source cannot use, each with its reason; arguments as of `load_source`."""
-    tables = prepare(name, data_dir)
+    tables = prepare(name, data_dir, **options)
     return tables.dropped[_known_split(name, split, tables)]
 
 
-def prepare(name: str, data_dir: str | Path | None = None) -> Tables:
+def prepare(name: str, data_dir: str | Path | None = None, **options: Any) -> Tables:
     """All splits of a source: `questions` and `dropped`, each a table by split."""
     from toolrlef_data.loading_scripts.source import tables_of
 
-    return tables_of(SOURCES[name], data_dir)
+    return tables_of(SOURCES[name], data_dir, **options)
 
 
 def _known_split(name: str, split: str | None, tables: Tables) -> str:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from toolrlef_data.loading_scripts.source import Question, Source, field, main, plain_number, read_text
+from toolrlef_data.loading_scripts.reading import field, plain_number, read_text
+from toolrlef_data.loading_scripts.source import Question, Row, Source, main
 from toolrlef_data.records import Drop, InputError
 
 _answer = re.compile(r"(-?[\d,]*\.?\d+)\s*(?:\([^()]*\))?").fullmatch
@@ -36,7 +37,7 @@ class Asdiv(Source):
 
     source = "asdiv"
     files = {"train": "ASDiv.xml"}  # noqa: RUF012  # read only
-    hub = ("EleutherAI/asdiv", None)
+    hub = ("EleutherAI/asdiv",)
 
     def read(self, path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         try:
@@ -47,7 +48,7 @@ class Asdiv(Source):
             where = f"{path}, Problem {problem.get('ID') or n}"
             yield where, {**problem.attrib, **{part.tag: part.text or "" for part in problem}}
 
-    def row(self, raw: Mapping[str, Any], name: str, where: str) -> Question | tuple[str, Drop]:
+    def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:
         row_id = f"asdiv-{raw['id']}" if raw.get("id") else name  # the Hub's copy has no ids
         question = " ".join(f"{field(raw, 'body', where)} {field(raw, 'question', where)}".split())
         text, formula = field(raw, "answer", where), field(raw, "formula", where)
@@ -55,8 +56,9 @@ class Asdiv(Source):
         answer = plain_number(found[1]) if found else None
         if answer is None:
             reason = next((reason for reason, test in _REASONS.items() if test(text)), "not_a_number")
-            return row_id, Drop(reason, text)
-        return Question(row_id, question, answer, formula)
+            yield row_id, Drop(reason, text)
+        else:
+            yield Question(row_id, question, (answer,), formula)
 
 
 if __name__ == "__main__":

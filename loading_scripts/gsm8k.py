@@ -9,10 +9,11 @@ The final answer stands after `####`, some with thousands commas, some negative.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from toolrlef_data.loading_scripts.source import Question, Source, field, main, plain_number
+from toolrlef_data.loading_scripts.reading import field, plain_number
+from toolrlef_data.loading_scripts.source import Question, Row, Source, main
 from toolrlef_data.records import Drop
 
 
@@ -23,13 +24,14 @@ class Gsm8k(Source):
     files = {"train": "train.jsonl", "test": "test.jsonl"}  # noqa: RUF012  # read only
     hub = ("openai/gsm8k", "main")
 
-    def row(self, raw: Mapping[str, Any], name: str, where: str) -> Question | tuple[str, Drop]:
+    def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:
         question, solution = field(raw, "question", where), field(raw, "answer", where)
         _, marker, final = solution.rpartition("####")
         answer = plain_number(final)
         if not marker or answer is None:
-            return name, Drop("not_a_number" if marker else "no_final_answer", solution[-80:])
-        return Question(name, question, answer, solution)
+            yield name, Drop("not_a_number" if marker else "no_final_answer", solution[-80:])
+        else:
+            yield Question(name, question, (answer,), solution)
 
 
 if __name__ == "__main__":

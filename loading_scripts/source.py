@@ -1,18 +1,23 @@
-"""What the sources share: the builder, reading of JSON files, checks, and the command line.
+"""What the sources share: the builder, its checks, and the command line.
 
 A source says where its rows come from and how one row is read. The builder makes two tables of the same splits from
 that: config "questions" and config "dropped", the rows that the source cannot use. Its cache directory carries a digest
-of the code and of the data files' content, because `datasets` itself would not notice that either has changed.
+of the code, the options and the data files' content, because `datasets` itself would not notice that any has changed.
+
+One question never stands in two splits. Two rows are one question where their ids agree up to "#", or their texts and
+contexts do but for case and blanks. The split that `Source.files` (or the Hub) names first keeps it; in a later one it
+is dropped as `in_another_split`. Not covered: the same question in other words, and in two sources.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,22 +26,31 @@ from datasets import BuilderConfig, Dataset, DatasetInfo, GeneratorBasedBuilder,
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
 from toolrlef_data.columns import DROPPED, QUESTIONS
-from toolrlef_data.fingerprints import code_digest, digest
+from toolrlef_data.fingerprints import canonical, code_digest, digest
+from toolrlef_data.lineage import file_digest
 from toolrlef_data.loading_scripts import SOURCES
+from toolrlef_data.loading_scripts.reading import find, patterns_of, read_json, text_id
 from toolrlef_data.records import Drop, InputError, ToolrlefError
-from toolrlef_data.tasks.numbers import number
 
-__all__ = ["Question", "Source", "Tables", "field", "main", "plain_number", "read_json", "read_text", "tables_of"]
+__all__ = ["Question", "Row", "Source", "Tables", "main", "tables_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One usable row; `answer` is the gold answer as a plain number."""
+    """One usable row.
+
+    Rows that ask one upstream question in several ways share its id up to "#" ("mlqa-17#de", "mlqa-17#zh"); an id
+    without variants has no "#". Of `answers`, every one is right; a row without any, or without a question, is dropped.
+    """
 
     id: str
     question: str
-    answer: str
-    solution: str
+    answers: tuple[str, ...]
+    solution: str = ""
+    context: str = ""
+
+
+Row = Question | tuple[str, Drop]  # a row that cannot be used: its id, and why
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +62,14 @@ class Tables:
     read_from: str
 
 
-class Source(GeneratorBasedBuilder):  # type: ignore[misc]  # datasets has no types
+class Source(GeneratorBasedBuilder, ABC):  # type: ignore[misc]  # datasets has no types
     """A builder of the questions table of one data set.
 
     Args:
         data_dir: a folder with upstream's own files; without it, the Hub's Parquet.
         config_name: "questions" or "dropped".
+        cache_dir: where to keep the tables; None: the cache of `datasets`.
+        options: what this source lets one choose, with its default in the class.
     """
 
     VERSION = datasets.Version("1.0.0")
@@ -62,85 +78,128 @@ class Source(GeneratorBasedBuilder):  # type: ignore[misc]  # datasets has no ty
 
     source: ClassVar[str]
     task: ClassVar[str] = "math"
-    files: ClassVar[Mapping[str, str]]  # split -> upstream's file
-    hub: ClassVar[tuple[str, str | None] | None] = None  # Hub id and config
+    files: ClassVar[Mapping[str, str | tuple[str, ...]]]  # split -> upstream's file, or patterns; see `reading.find`
+    hub: ClassVar[tuple[str, ...]] = ()  # Hub id, then the configs to read, where it has several
     home: ClassVar[Path | None] = None  # where the files are when no data_dir is given
+    defaults: ClassVar[Mapping[str, Any]] = {}  # option -> default
+    repeats: ClassVar[bool] = False  # upstream holds copies: a second row of an id is dropped, not refused
 
-    def __init__(self, data_dir: str | Path | None = None, config_name: str | None = None, **options: Any) -> None:
-        self.found = _find(type(self), data_dir)
-        content = {split: _digest(path) for split, path in self.found.items()} or self._hub_digest()
-        super().__init__(
-            config_name=config_name,
-            dataset_name=self.source,
-            hash=digest(code_digest(type(self)), content),
-            **options,
-        )
+    def __init__(
+        self,
+        data_dir: str | Path | None = None,
+        config_name: str | None = None,
+        cache_dir: str | None = None,
+        **options: Any,
+    ) -> None:
+        for name in options:
+            if name not in self.defaults:
+                known = ", ".join(self.defaults) or "(none)"
+                raise InputError(f"source {self.source}: unknown option {name!r}; choose from: {known}")
+        self.options = {**self.defaults, **options}
+        folder = Path(data_dir) if data_dir is not None else self.home
+        self.found = find(self.files, folder) if folder is not None else {}
+        content = {split: [(p.name, file_digest(p)) for p in paths] for split, paths in self.found.items()}
+        code = code_digest(type(self)), canonical(type(self))  # ours, and a source of somebody else's
+        key = digest([code, content or self._hub_digest(), self.options])
+        super().__init__(config_name=config_name, cache_dir=cache_dir, dataset_name=self.source, hash=key)
 
     def read(self, path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Yield (where the row stands, row) of one file."""
         return read_json(path)
 
-    def row(self, raw: Mapping[str, Any], name: str, where: str) -> Question | tuple[str, Drop]:
-        """Read one row: a question, or its id and why it cannot be used.
+    @abstractmethod
+    def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:
+        """Yield every row that one row of upstream holds: a question, or its id and why it cannot be used.
 
         Args:
-            raw: the row as it is upstream, keys in lower case.
+            raw: the row as it is upstream, keys in lower case; from the Hub, also "hub_config".
             name: an id made of data set, split and row number, for rows that have none.
             where: file and line, for messages.
         """
-        raise NotImplementedError
 
-    def _hub_digest(self) -> dict[str, str]:
-        return {split: table._fingerprint for split, table in self._from_hub().items()}
+    def _hub_digest(self) -> list[tuple[str, str, str]]:
+        tables = self._hub_tables.items()
+        return [(config, split, table._fingerprint) for config, splits in tables for split, table in splits.items()]
 
-    def _from_hub(self) -> Mapping[str, Dataset]:
-        if self.hub is None:
-            raise InputError(f"source {self.source}: pass data_dir= with {', '.join(self.files.values())}")
+    @cached_property
+    def _hub_tables(self) -> Mapping[str, Mapping[str, Dataset]]:
+        """Tables by config and split."""
+        files = ", ".join(pattern for wanted in self.files.values() for pattern in patterns_of(wanted))
+        if not self.hub:
+            raise InputError(f"source {self.source}: pass data_dir= with {files}")
         try:
-            tables: Mapping[str, Dataset] = load_dataset(*self.hub)
+            return {config: load_dataset(self.hub[0], config or None) for config in self.hub[1:] or ("",)}
         except (ConnectionError, DatasetNotFoundError) as error:
-            files = ", ".join(self.files.values())
             raise InputError(f"source {self.source}: {error}; to read files, pass data_dir= with {files}") from error
-        return tables
 
     def _info(self) -> DatasetInfo:
         return DatasetInfo(features=QUESTIONS if self.config.name == "questions" else DROPPED)
 
     def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:  # noqa: ARG002  # the files are at hand
-        splits = list(self.found or self._from_hub())
-        return [SplitGenerator(split, {"split": split}) for split in splits]
+        self.kept_in: dict[str, str] = {}  # of all splits, which are read in turn: id up to "#", or text -> split
+        splits = list(self.found) or [split for tables in self._hub_tables.values() for split in tables]
+        return [SplitGenerator(split, {"split": split}) for split in dict.fromkeys(splits)]
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        seen: dict[str, str] = {}
-        for n, (where, raw) in enumerate(self._raw_rows(split), start=1):
-            lower = {str(key).lower(): value for key, value in raw.items()}
-            row = self.row(lower, f"{self.source}-{split}-{n}", where)
+        n = 0
+        for n, row in enumerate(self._checked(split), start=1):
             row_id = row.id if isinstance(row, Question) else row[0]
-            if row_id in seen:
-                raise InputError(f"{where}: the id {row_id!r} is also that of {seen[row_id]}; ids must be unique")
-            seen[row_id] = where
             common = {"id": row_id, "task": self.task, "dataset": self.source}
             if isinstance(row, Question) and self.config.name == "questions":
-                texts = {"question": row.question, "context": "", "solution": row.solution, "split_origin": split}
-                yield n, {**common, **texts, "answers": [row.answer]}
+                texts = {"question": row.question, "context": row.context, "solution": row.solution}
+                yield n, {**common, **texts, "answers": list(row.answers), "split_origin": split}
             if isinstance(row, tuple) and self.config.name == "dropped":
                 yield n, {**common, "stage": "source", "reason": row[1].reason, "detail": row[1].detail}
-        if not seen:
-            raise InputError(f"{self.found.get(split, split)} is empty: it holds no rows")
+        if n == 0:
+            raise InputError(f"{', '.join(map(str, self.found.get(split, [split])))} is empty: it holds no rows")
+
+    def _checked(self, split: str) -> Iterator[Row]:
+        """The rows of a split; none has the id of another one, and none is in a split that came before."""
+        kept: dict[str, bool] = {}
+        places: dict[str, str] = {}
+        for n, (where, raw) in enumerate(self._raw_rows(split), start=1):
+            lower = {str(key).lower(): value for key, value in raw.items()}
+            for row in self.rows(lower, f"{self.source}-{split}-{n}", where):
+                checked = self._usable(row, split)
+                row_id = row.id if isinstance(row, Question) else row[0]
+                usable = isinstance(checked, Question)
+                if row_id in places:
+                    if not self.repeats:
+                        also = f"the id {row_id!r} is also that of {places[row_id]}; ids must be unique"
+                        raise InputError(f"{where}: {also}")
+                    if kept[row_id] or not usable:
+                        checked = row_id, Drop("repeated", f"as {places[row_id]}")
+                yield checked
+                places.setdefault(row_id, where)
+                kept[row_id] = kept.get(row_id, False) or usable
+
+    def _usable(self, row: Row, split: str) -> Row:
+        """The row, or why it leaves: it lacks something, or its question is in a split that came before."""
+        if isinstance(row, tuple):
+            return row
+        if not row.question or not row.answers:
+            return row.id, Drop("no_answer" if row.question else "no_question", row.question[:80])
+        same = (row.id.partition("#")[0], text_id(f"{row.question}\n{row.context}"))
+        home = next((self.kept_in[key] for key in same if self.kept_in.get(key, split) != split), split)
+        for key in same:  # also of a row that is dropped here, so that its question's other variants go with it
+            self.kept_in.setdefault(key, home)
+        return row if home == split else (row.id, Drop("in_another_split", home))
 
     def _raw_rows(self, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        if self.found:
-            yield from self.read(self.found[split])
-        else:
-            for n, raw in enumerate(self._from_hub()[split], start=1):
-                yield f"{self.hub}, split {split}, row {n}", raw
+        for path in self.found.get(split, ()):
+            yield from self.read(path)
+        for config, tables in () if self.found else self._hub_tables.items():
+            for n, raw in enumerate(tables.get(split, ()), start=1):
+                yield f"{self.hub[0]} {config}, split {split}, row {n}", {**raw, "hub_config": config}
 
 
-def tables_of(source: type[Source], data_dir: str | Path | None = None, cache_dir: str | None = None) -> Tables:
+def tables_of(
+    source: type[Source], data_dir: str | Path | None = None, cache_dir: str | None = None, **options: Any
+) -> Tables:
     """Build, or read from the cache, all splits of a source."""
     made: dict[str, dict[str, Dataset]] = {}
     for config in ("questions", "dropped"):
-        builder = source(data_dir, config, cache_dir=cache_dir)
+        builder = source(data_dir, config, cache_dir, **options)
         try:
             builder.download_and_prepare()
         except DatasetGenerationError as error:
@@ -148,7 +207,7 @@ def tables_of(source: type[Source], data_dir: str | Path | None = None, cache_di
                 raise error.__cause__ from None
             raise
         made[config] = {str(split): _split(builder, str(split)) for split in builder.info.splits}
-    read_from = "files" if data_dir or source.home or source.hub is None else source.hub[0]
+    read_from = "files" if data_dir or source.home or not source.hub else source.hub[0]
     return Tables(made["questions"], made["dropped"], read_from)
 
 
@@ -161,48 +220,6 @@ def _split(builder: Source, split: str) -> Dataset:
     return empty
 
 
-def read_json(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield (where, row) of JSON Lines, or of one JSON array of rows, whatever the file's name says."""
-    text = read_text(path)
-    if text.lstrip()[:1] == "[":
-        rows: Any = _json(text, str(path))
-        numbered: Iterator[tuple[str, Any]] = ((f"{path}, row {n}", row) for n, row in enumerate(rows, start=1))
-    else:
-        lines = ((f"{path}, line {n}", line) for n, line in enumerate(text.split("\n"), start=1) if line.strip())
-        numbered = ((where, _json(line, where)) for where, line in lines)
-    for where, row in numbered:
-        if not isinstance(row, dict):
-            raise InputError(f"{where}: expected an object with keys, found {type(row).__name__}")
-        yield where, row
-
-
-def field(raw: Mapping[str, Any], key: str, where: str) -> str:
-    """The text of a key; a missing one names the file, the line, the key and what was found."""
-    value = raw.get(key)
-    if value is None or isinstance(value, (dict, list)):
-        found = ", ".join(raw) or "(nothing)"
-        fault = f"is missing; found: {found}" if value is None else "holds no text"
-        raise InputError(f"{where}: the key {key!r} {fault}")
-    return str(value).strip()
-
-
-def plain_number(text: str) -> str | None:
-    """A number without grouping and needless zeros ("2,125" is 2125, "51.0" is 51); None for any other text.
-
-    >>> plain_number("2,125"), plain_number("51.0"), plain_number("-0.50"), plain_number("5/2"), plain_number("3,4")
-    ('2125', '51', '-0.5', None, None)
-    """
-    if "," in text and number(text) is None:
-        return None  # a list or a decimal comma, no grouping
-    digits = text.strip().replace(",", "")
-    whole, _, decimals = digits.removeprefix("-").partition(".")
-    if not (digits.isascii() and (whole + decimals).isdecimal()):
-        return None
-    whole, decimals = whole.lstrip("0") or "0", decimals.rstrip("0")
-    plain = f"{whole}.{decimals}" if decimals else whole
-    return f"-{plain}" if digits.startswith("-") and plain != "0" else plain
-
-
 def main(name: str, arguments: list[str] | None = None) -> None:
     """Write a source's tables as files: one a split, and `dropped`."""
     source = SOURCES[name]  # not the class in `__main__`, which has another name and so another cache key
@@ -210,52 +227,21 @@ def main(name: str, arguments: list[str] | None = None) -> None:
     parser.add_argument("--data-dir", help="folder with upstream's files; without it, the Hub's Parquet")
     parser.add_argument("--out", required=True, type=Path, help="folder to write to")
     parser.add_argument("--format", choices=["jsonl", "parquet"], default="jsonl")
-    options = parser.parse_args(arguments)
+    for option in source.defaults:
+        parser.add_argument(f"--{option}", action="store_true", help="see the source's docstring")
+    given = vars(parser.parse_args(arguments))
+    out: Path = given["out"]
     try:
-        tables = tables_of(source, options.data_dir)
+        tables = tables_of(source, given["data_dir"], **{option: given[option] for option in source.defaults})
     except InputError as error:
         parser.exit(2, f"{error}\n")
-    options.out.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     dropped = datasets.concatenate_datasets(list(tables.dropped.values()))
     for split, table in {**tables.questions, "dropped": dropped}.items():
-        path = options.out / f"{split}.{options.format}"
-        if options.format == "parquet":
+        path = out / f"{split}.{given['format']}"
+        if given["format"] == "parquet":
             table.to_parquet(str(path))
         else:  # Dataset.to_json escapes and rounds
-            path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in table), encoding="utf-8")
+            with path.open("w", encoding="utf-8") as file:
+                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in table)
         sys.stdout.write(f"{path}: {len(table)} rows\n")
-
-
-def _find(source: type[Source], data_dir: str | Path | None) -> dict[str, Path]:
-    folder = Path(data_dir) if data_dir is not None else source.home
-    if folder is None:
-        return {}
-    if not folder.is_dir():
-        raise InputError(f"data_dir is not a folder: {folder}")
-    found = {split: folder / name for split, name in source.files.items() if (folder / name).is_file()}
-    if not found:
-        there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
-        raise InputError(f"{folder} holds none of {', '.join(source.files.values())}; found: {there}")
-    return found
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def read_text(path: Path) -> str:
-    """The text of a file; an empty one, or one that is not UTF-8, is an `InputError`."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
-    if not text.strip():
-        raise InputError(f"{path} is empty: it holds no rows")
-    return text
-
-
-def _json(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not JSON: {error}; it begins {text[:40]!r}") from None

@@ -12,10 +12,11 @@ are "train". The Hub's copy is split in two by others, and its splits are kept.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from toolrlef_data.loading_scripts.source import Question, Source, field, main, plain_number
+from toolrlef_data.loading_scripts.reading import field, plain_number
+from toolrlef_data.loading_scripts.source import Question, Row, Source, main
 from toolrlef_data.records import Drop
 
 _condition = re.compile(r"(?:^|[.!?]\s+)If [^,.!?]+$").search
@@ -26,15 +27,16 @@ class Svamp(Source):
 
     source = "svamp"
     files = {"train": "SVAMP.json"}  # noqa: RUF012  # read only
-    hub = ("ChilleD/SVAMP", None)
+    hub = ("ChilleD/SVAMP",)
 
-    def row(self, raw: Mapping[str, Any], name: str, where: str) -> Question | tuple[str, Drop]:  # noqa: ARG002
+    def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:  # noqa: ARG002
         row_id = f"svamp-{field(raw, 'id', where)}"
         question = joined(field(raw, "body", where), field(raw, "question", where))
         answer = plain_number(field(raw, "answer", where))
         if answer is None:
-            return row_id, Drop("not_a_number", field(raw, "answer", where))
-        return Question(row_id, question, answer, field(raw, "equation", where))
+            yield row_id, Drop("not_a_number", field(raw, "answer", where))
+        else:
+            yield Question(row_id, question, (answer,), field(raw, "equation", where))
 
 
 def joined(body: str, question: str) -> str:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 
 from toolrlef_data.columns import DROPPED, QUESTIONS
 from toolrlef_data.loading_scripts import SOURCES, load_dropped, load_source, prepare
-from toolrlef_data.loading_scripts.source import main
-from toolrlef_data.records import InputError, UnknownName
+from toolrlef_data.loading_scripts.reading import field, gold, read_object
+from toolrlef_data.loading_scripts.source import Question, Row, Source, Tables, main, tables_of
+from toolrlef_data.records import Drop, InputError, UnknownName
 
 FIXTURES = Path(__file__).parent / "fixtures"
 SHARED = Path(__file__).parents[2] / "shared"
@@ -123,7 +126,7 @@ def test_duplicate_ids_are_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_names_list_the_choices(gsm8k: Path, tmp_path: Path) -> None:
-    with pytest.raises(UnknownName, match="asdiv, gsm8k, sample, svamp"):
+    with pytest.raises(UnknownName, match=r"asdiv, gsm8k, .*, trex, triviaqa, webquestions"):
         load_source("gsm9k")
     with pytest.raises(InputError, match="unknown split 'dev'; choose from: train, dropped"):
         load_source("gsm8k", split="dev", data_dir=gsm8k)
@@ -162,7 +165,7 @@ def test_a_split_without_usable_rows_is_an_empty_table(tmp_path: Path) -> None:
     assert load_dropped("gsm8k", data_dir=folder)["reason"][:] == ["not_a_number"]
 
 
-@pytest.mark.parametrize("source", sorted(SOURCES))
+@pytest.mark.parametrize("source", ["asdiv", "gsm8k", "sample", "svamp"])
 def test_builders_work_on_their_own(source: str, tmp_path: Path, gsm8k: Path) -> None:
     folder = None if source == "sample" else gsm8k if source == "gsm8k" else FIXTURES
     builder = SOURCES[source](folder, cache_dir=str(tmp_path / "cache"))
@@ -187,6 +190,151 @@ def test_runnable_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         main("svamp", ["--data-dir", str(tmp_path), "--out", str(tmp_path / "out")])
     assert "holds none of SVAMP.json" in capsys.readouterr().err
+
+
+class Made(Source):
+    """Rows {id, q, a}; an option, several files a split, and copies of a question."""
+
+    source = "made"
+    files = {"train": ("train*.jsonl", "more/train*.jsonl"), "dev": "dev.jsonl"}  # noqa: RUF012  # read only
+    defaults = {"loud": False}  # noqa: RUF012  # read only
+    repeats = True
+
+    def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:  # noqa: ARG002
+        if raw.get("a") == "?":
+            yield field(raw, "id", where), Drop("doubtful")
+        else:
+            question = field(raw, "q", where)
+            yield Question(
+                field(raw, "id", where), question.upper() if self.options["loud"] else question, gold(raw["a"])
+            )
+
+
+class Strict(Made):
+    repeats = False
+
+
+def _made(folder: Path, **files: list[tuple[str, str, str]]) -> Path:
+    for name, rows in files.items():
+        lines = [json.dumps({"id": row_id, "q": q, "a": a if a == "?" else [a]}) for row_id, q, a in rows]
+        (folder / f"{name}.jsonl").parent.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return folder
+
+
+def _kept(tables: Tables) -> dict[str, list[str]]:
+    return {split: table["id"][:] for split, table in tables.questions.items()}
+
+
+def _dropped(tables: Tables) -> list[tuple[str, str]]:
+    table = concatenate_datasets(list(tables.dropped.values()))
+    return list(zip(table["id"], table["reason"], strict=True))
+
+
+def test_several_files_of_a_split_are_one_table_in_sorted_order(tmp_path: Path) -> None:
+    files = {"train2": [("c", "C", "1")], "train1": [("b", "B", "1")], "more/train0": [("a", "A", "1")]}
+    tables = tables_of(Made, _made(tmp_path, **files, other=[("d", "D", "1")]))
+    assert _kept(tables) == {"train": ["a", "b", "c"]}, "folder by folder; what no pattern names is not read"
+    first = tables.questions["train"]._fingerprint
+    assert tables_of(Made, tmp_path).questions["train"]._fingerprint == first
+    for again in ({"more/train0": [("a", "other", "1")]}, {"train3": [("e", "E", "1")]}):
+        edited = tables_of(Made, _made(tmp_path, **again)).questions["train"]._fingerprint
+        assert edited != first, "every file counts"
+        first = edited
+    (tmp_path / "train3.jsonl").rename(tmp_path / "train0.jsonl")
+    assert tables_of(Made, tmp_path).questions["train"]._fingerprint != first, "a name may say what a file holds"
+
+
+def test_options_choose_and_unknown_ones_are_named(tmp_path: Path) -> None:
+    folder = _made(tmp_path, train=[("a", "why", "1")])
+    assert tables_of(Made, folder).questions["train"]["question"][:] == ["why"]
+    assert tables_of(Made, folder, loud=True).questions["train"]["question"][:] == ["WHY"], "no stale cache"
+    with pytest.raises(InputError, match=r"source made: unknown option 'lout'; choose from: loud"):
+        tables_of(Made, folder, lout=True)
+    with pytest.raises(InputError, match=r"source sample: unknown option 'cut'; choose from: \(none\)"):
+        load_source("sample", cut=True)
+
+
+@pytest.mark.parametrize(
+    ("train", "dev", "kept", "dropped"),
+    [
+        (("x", "who", "1"), ("x", "another", "2"), {"train": ["x"], "dev": []}, [("x", "in_another_split")]),
+        (("x#de", "wer", "1"), ("x#zh", "shei", "1"), {"train": ["x#de"], "dev": []}, [("x#zh", "in_another_split")]),
+        (
+            ("x", "who was it", "1"),
+            ("y", "Who  was it ", "1"),
+            {"train": ["x"], "dev": []},
+            [("y", "in_another_split")],
+        ),
+        (("x", "who", "1"), ("y", "what", "1"), {"train": ["x"], "dev": ["y"]}, []),
+        (("x", "who", "?"), ("x", "who", "1"), {"train": [], "dev": ["x"]}, [("x", "doubtful")]),
+    ],
+    ids=["same id", "variants of one id", "same text", "nothing shared", "the first one was dropped itself"],
+)
+def test_one_question_never_crosses_splits(
+    tmp_path: Path, train: Any, dev: Any, kept: dict[str, list[str]], dropped: list[tuple[str, str]]
+) -> None:
+    tables = tables_of(Made, _made(tmp_path, train=[train], dev=[dev]))
+    assert (_kept(tables), _dropped(tables)) == (kept, dropped)
+
+
+def test_variants_follow_the_one_that_stands_in_another_split(tmp_path: Path) -> None:
+    rows = [("y#de", "who", "1"), ("y#zh", "shei", "1"), ("z", "what", "1")]
+    tables = tables_of(Made, _made(tmp_path, train=[("x", "who", "1")], dev=rows))
+    assert _kept(tables) == {"train": ["x"], "dev": ["z"]}
+    assert _dropped(tables) == [("y#de", "in_another_split"), ("y#zh", "in_another_split")]
+
+
+def test_copies_are_dropped_where_upstream_has_some_and_refused_elsewhere(tmp_path: Path) -> None:
+    rows = [("x", "who", "1"), ("x", "who", "2"), ("y", "when", "?"), ("y", "when", "1"), ("y", "when", "?")]
+    folder = _made(tmp_path, train=rows)
+    tables = tables_of(Made, folder)
+    assert _kept(tables) == {"train": ["x", "y"]}, "of y, the first that is usable"
+    assert _dropped(tables) == [("x", "repeated"), ("y", "doubtful"), ("y", "repeated")]
+    with pytest.raises(InputError, match=r"line 2: the id 'x' is also that of .*line 1; ids must be unique"):
+        tables_of(Strict, folder)
+
+
+def test_a_row_without_a_question_or_an_answer_is_dropped(tmp_path: Path) -> None:
+    tables = tables_of(Made, _made(tmp_path, train=[("x", "who", " "), ("y", " ", "1")]))
+    assert _dropped(tables) == [("x", "no_answer"), ("y", "no_question")]
+
+
+def test_parquet_of_the_hub_gives_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder in the layout of a Hub repository, with two configs, in the place of one."""
+    for config, split, row in [
+        ("one", "train", {"ID": "a", "q": "A", "a": ["1"]}),
+        ("one", "dev", {"ID": "b", "q": "a ", "a": ["1"]}),
+        ("two", "dev", {"ID": "c", "q": "C", "a": ["1"]}),
+    ]:
+        (tmp_path / config).mkdir(exist_ok=True)
+        Dataset.from_list([row]).to_parquet(str(tmp_path / config / f"{split}.parquet"))
+    configs = "".join(
+        f"- config_name: {config}\n  data_files:\n"
+        + "".join(f"  - split: {split}\n    path: {config}/{split}.parquet\n" for split in splits)
+        for config, splits in (("one", ("train", "dev")), ("two", ("dev",)))
+    )
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+    monkeypatch.setattr(Made, "hub", (str(tmp_path), "one", "two"))
+    tables = tables_of(Made)
+    assert (_kept(tables), _dropped(tables)) == ({"train": ["a"], "dev": ["c"]}, [("b", "in_another_split")])
+    assert tables.read_from == str(tmp_path)
+    monkeypatch.setattr(Made, "hub", ())
+    with pytest.raises(InputError, match=r"source made: pass data_dir= with train\*\.jsonl, more/train"):
+        tables_of(Made)
+
+
+def test_gold_answers_are_tidy() -> None:
+    assert gold(["a\u00a0b", "a b", "", None, " \u3000", "A b"]) == ("a b", "A b"), "case may be what differs"
+
+
+def test_objects_are_trimmed_while_they_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"Data": [{"keep": 1, "drop": [{"deep": 2}]}], "n": 1}')
+    rows = read_object(tmp_path / "a.json", "Data", trim=lambda row: {k: v for k, v in row.items() if k != "drop"})
+    assert [row for _, row in rows] == [{"keep": 1}]
+    for key, message in [("data", "expected a list under the key 'data'; found the keys: Data, n"), ("n", "a list")]:
+        with pytest.raises(InputError, match=message):
+            next(read_object(tmp_path / "a.json", key))
 
 
 @needs_shared

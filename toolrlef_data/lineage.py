@@ -158,7 +158,7 @@ def facts_of(
         "settings": canonical(settings),
         "rows_in": len(inputs[0]) if inputs else len(result),
         "rows_out": len(result),
-        "dropped": dict(sorted(Counter(dropped["reason"]).items())) if dropped is not None and len(dropped) else {},
+        "dropped": dict(sorted(Counter(dropped["reason"][:]).items())) if dropped is not None and len(dropped) else {},
         "files": files_of(result),
     }
     if dropped is not None and len(dropped):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -25,6 +24,7 @@ from toolrlef_data.annotations import ANNOTATIONS, Annotations
 from toolrlef_data.engines import EngineSpec
 from toolrlef_data.lineage import lineage, record_source
 from toolrlef_data.loading_scripts import SOURCES, load_source
+from toolrlef_data.loading_scripts.subsets import subset
 from toolrlef_data.publish import publish, refuse_foreign
 from toolrlef_data.recipe_model import MadeTool, Place, Recipe, Source, TaskSettings, mistakes_in, tasks_in
 from toolrlef_data.records import InputError
@@ -174,12 +174,9 @@ def _questions(source: Source) -> Dataset:
     data = load_source(source.name, split=source.split, data_dir=source.data_dir, **source.options)
     if source.rows is None or source.rows >= len(data):
         return data
-    order = (
-        range(len(data))
-        if source.seed is None
-        else sorted(random.Random(source.seed).sample(range(len(data)), source.rows))
-    )
-    chosen = data.select(order[: source.rows])
+    if source.seed is not None:
+        return subset(data, source.rows, source.seed)
+    chosen = data.select(range(source.rows))
     begin = lineage(data)
     record_source(chosen, f"{source.name}: {source.rows} of {len(data)} rows", begin[-1]["settings"] if begin else None)
     return chosen

@@ -1,0 +1,71 @@
+"""MultiArith: elementary problems of several steps (Roy & Roth 2015, https://aclanthology.org/D15-1202).
+
+A row of MultiArith.json (a JSON array of 600, also part of MAWPS):
+
+    {"iIndex": 1, "sQuestion": "Ann picks 7 figs and 5 plums. She eats 3. How many has she? ",
+     "lEquations": ["X=((7.0+5.0)-3.0)"], "lSolutions": [9.0], "lAlignments": [11, 22, 40]}
+
+Ids are made of row numbers, because copies of the file number from 0 or from 1. TRICE uses it for tests only, so all
+rows are "test". The Hub's copy has {"question", "final_ans"}, no equations, and is split in two by others; its splits
+are kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from toolrlef_data.loading_scripts.reading import field, plain_number
+from toolrlef_data.loading_scripts.source import Question, Row, Source, main
+from toolrlef_data.records import Drop, InputError
+
+_unknown = re.compile(r"\s*[A-Za-z]\s*=").match
+
+
+class Multiarith(Source):
+    """Builder of the questions table of MultiArith."""
+
+    source = "multiarith"
+    files = {"test": "MultiArith.json"}  # noqa: RUF012  # read only
+    hub = ("ChilleD/MultiArith",)
+
+    def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:
+        yield word_problem(raw, name, where)
+
+
+def word_problem(raw: Mapping[str, Any], name: str, where: str) -> Row:
+    """Read one row in the manner of MAWPS, or of the Hub's copies; arguments as of `Source.rows`.
+
+    >>> word_problem({"squestion": "What is 8 - 2 ? ", "lequations": ["X = 8 - 2"], "lsolutions": ["6"]}, "row-1", "")
+    Question(id='row-1', question='What is 8 - 2 ?', answers=('6',), solution='8 - 2', context='')
+    """
+    if "squestion" not in raw and "final_ans" in raw:
+        question, solutions, equations = field(raw, "question", where), [field(raw, "final_ans", where)], []
+    else:
+        question = field(raw, "squestion", where)
+        solutions = _listed(raw, "lsolutions", where)
+        equations = _listed(raw, "lequations", where) if "lequations" in raw else []
+    answers = list(dict.fromkeys(plain_number(solution) or solution for solution in solutions))
+    if len(answers) != 1:
+        return name, Drop("several_answers" if answers else "no_answer", "; ".join(answers))
+    answer = plain_number(answers[0])
+    if answer is None:
+        return name, Drop("not_a_number", answers[0])
+    solution = "; ".join(
+        equation[match.end() :].strip() if (match := _unknown(equation)) else equation for equation in equations
+    )
+    return Question(name, " ".join(question.split()), (answer,), solution)
+
+
+def _listed(raw: Mapping[str, Any], key: str, where: str) -> list[str]:
+    """The texts or numbers of a list, as texts."""
+    values = raw.get(key)
+    if not isinstance(values, list) or not all(isinstance(v, (str, int, float)) for v in values):
+        found = ", ".join(raw) if key not in raw else repr(values)[:80]
+        raise InputError(f"{where}: expected a list of texts or numbers under the key {key!r}; found: {found}")
+    return [str(value).strip() for value in values]
+
+
+if __name__ == "__main__":
+    main("multiarith")
