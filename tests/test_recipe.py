@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import load_dataset
 from typer.testing import CliRunner
 
-from toolrlef_data import EngineSpec, InputError, load_recipe, run_recipe, scripted
+from toolrlef_data import EngineSpec, InputError, load_recipe, load_source, run_recipe, scripted
 from toolrlef_data.cli import _show, app
+from toolrlef_data.engines import Request
 from toolrlef_data.recipe import shipped_recipes
 from toolrlef_data.recipe_model import Engine, Recipe
 
@@ -131,6 +133,97 @@ def test_a_run_publishes_and_says_where(layout: str, tmp_path: Path, capsys: pyt
     assert ("stage2/math/math.json" in shown) == (layout == "trice")
 
 
+FOUR = """name: Four
+version: 1.0.0
+out: out/four
+sources:
+  - {name: sample, rows: 6}
+  - {name: sample_qa, rows: 6}
+  - {name: sample_lama, rows: 6}
+  - {name: sample_mlqa, rows: 6, seed: 1}
+tasks:
+  qa: {tool: {kind: wiki_search, corpus: sample}, reader: asked, strict: true}
+  lama: {tool: {kind: qa_engine, engine: asked, search: {kind: wiki_search, corpus: sample}}}
+  mlqa: {tool: {kind: translator_engine, engine: asked}, reader: asked}
+engines:
+  asked: {kind: local, model: none}
+student: {engine: asked}
+keep_unverified: true
+teachers: [asked]
+attempts: 1
+cassette: true
+responders:
+  - {name: one, engine: asked}
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "words"),
+    [
+        (("kind: wiki_search, corpus: sample}, reader", "kind: wiki_serach, corpus: sample}, reader"), 10, "unknown kind of tool 'wiki_serach'; choose from: .*wiki_search"),
+        (("kind: wiki_search, corpus: sample}, reader", "kind: wiki_search, corups: sample}, reader"), 10, "corups is not an argument of wiki_search; choose from: corpus"),
+        (("kind: wiki_search, corpus: sample}, reader", "kind: wiki_search}, reader"), 10, "needs the argument 'corpus'"),
+        (("search: {kind: wiki_search, corpus: sample}", "search: sample"), 11, "search is a tool, such as"),
+        (("kind: translator_engine, engine: asked", "kind: translator_engine, engine: aksed"), 12, "unknown engine 'aksed'"),
+        (("reader: asked, strict", "reader: aksed, strict"), 10, "reader names an unknown engine 'aksed'"),
+        ((", reader: asked, strict: true", ""), 10, "qa needs a reader: the engine that reads what WikiSearch gives"),
+        (("tool: {kind: translator_engine, engine: asked}, ", ""), 12, "mlqa needs a tool"),
+        (("  mlqa: {", "  mqla: {"), 12, "unknown task 'mqla'"),
+        (("keep_unverified: true", "task: qa"), 16, "is 'qa', but the sources are of math, lama, mlqa"),
+        (("strict: true", "reader_style: alpca"), 10, "unknown prompt style 'alpca'"),
+    ],
+)  # fmt: skip
+def test_a_mistake_about_a_tool_points_at_its_line(
+    tmp_path: Path, change: tuple[str, str], line: int, words: str
+) -> None:
+    assert load_recipe(written(tmp_path, FOUR)).tasks["qa"].strict
+    assert change[0] in FOUR
+    with pytest.raises(InputError, match=rf"recipe.yaml:{line}: .*{words}"):
+        load_recipe(written(tmp_path, FOUR.replace(*change)))
+
+
+def respond_to_all(request: Request) -> str:
+    """One model for every role: it uses whatever tool it is told of."""
+    told = " ".join(message.content for message in request.messages)
+    for tool in ("calculator", "WikiSearch", "translator", "QA"):
+        if f"{tool}(" in told:
+            return f"{tool}({'2*4' if tool == 'calculator' else 'the tower of the city'})"
+    return "The answer is 8."
+
+
+class Actor(Engine):
+    def spec(self) -> EngineSpec:
+        return scripted(respond_to_all, progress=False)
+
+
+def test_four_tasks_are_published_by_themselves_and_as_a_mix(tmp_path: Path) -> None:
+    recipe = load_recipe(written(tmp_path, FOUR))
+    recipe = recipe.model_copy(
+        update={"engines": {"asked": Actor(kind="scripted", model="x")}, "out": str(tmp_path / "data")}
+    )
+    done = run_recipe(recipe)
+    assert done.tasks == ("math", "qa", "lama", "mlqa")
+    mixed = {}
+    for stage in ("stage1", "stage2", "dropped"):
+        own = {
+            task: load_dataset(str(done.out), f"{task}-{stage}", split="train")
+            for task in done.tasks
+            if (done.out / f"{task}-{stage}").exists()
+        }
+        assert all(set(table["task"]) == {task} for task, table in own.items())
+        mixed[stage] = sum(len(table) for table in own.values())
+        if stage == "dropped":
+            mixed["not drawn"] = sum(table["reason"][:].count("not_drawn") for table in own.values())
+        if stage != "dropped":
+            assert len(load_dataset(str(done.out), f"mix-{stage}", split="train")) == mixed[stage]
+    assert mixed["stage2"] + mixed["dropped"] - mixed["not drawn"] == 24 == len(done.questions)
+    assert mixed["not drawn"] == len(load_source("sample_mlqa")) - 6
+    assert {row["tool"] for row in load_dataset(str(done.out), "qa-cassette", split="train")} == {
+        "WikiSearch",
+        "reader of WikiSearch",
+    }
+
+
 def test_a_foreign_folder_is_found_before_anything_is_asked(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("ten years of work")
     with pytest.raises(InputError, match="is not a published data set"):
@@ -143,14 +236,14 @@ def test_two_numbers_of_rows_exclude_each_other() -> None:
 
 
 def test_an_unknown_recipe_lists_the_shipped_ones() -> None:
-    with pytest.raises(InputError, match="neither a file nor one of api, demo"):
+    with pytest.raises(InputError, match="neither a file nor one of api, demo, lama, mix, mlqa, qa"):
         load_recipe("dmeo")
 
 
 @pytest.mark.parametrize("name", sorted(shipped_recipes()))
 def test_shipped_recipes_are_valid(name: str) -> None:
     recipe = load_recipe(name, rows=7)
-    assert [source.rows for source in recipe.sources] == [7]
+    assert {source.rows for source in recipe.sources} == {7}
     assert load_recipe(name, all_rows=True).sources[0].rows is None
 
 

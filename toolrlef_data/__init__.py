@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from toolrlef_data.engines.scripted import scripted as scripted
     from toolrlef_data.lineage import lineage as lineage
     from toolrlef_data.loading_scripts import load_source as load_source
+    from toolrlef_data.loading_scripts.subsets import TRICE_SIZES as TRICE_SIZES
+    from toolrlef_data.loading_scripts.subsets import subset as subset
     from toolrlef_data.publish import publish as publish
     from toolrlef_data.recipe import load_recipe as load_recipe
     from toolrlef_data.recipe import run_recipe as run_recipe
     from toolrlef_data.records import CapReached as CapReached
+    from toolrlef_data.records import CassetteMiss as CassetteMiss
     from toolrlef_data.records import Drop as Drop
     from toolrlef_data.records import InputError as InputError
     from toolrlef_data.records import Reply as Reply
@@ -48,15 +51,23 @@ if TYPE_CHECKING:
     from toolrlef_data.teaching import propose_calls as propose_calls
     from toolrlef_data.tools import TOOLS as TOOLS
     from toolrlef_data.tools import Tool as Tool
+    from toolrlef_data.tools.endpoint import search_endpoint as search_endpoint
+    from toolrlef_data.tools.qa_model import qa_engine as qa_engine
+    from toolrlef_data.tools.qa_model import qa_model as qa_model
+    from toolrlef_data.tools.search import wiki_search as wiki_search
+    from toolrlef_data.tools.translator import translator as translator
+    from toolrlef_data.tools.translator import translator_engine as translator_engine
     from toolrlef_data.training import warm_up as warm_up
     from toolrlef_data.transform import apply as apply
     from toolrlef_data.transform import keep as keep
+    from toolrlef_data.trice_folder import load_trice as load_trice
 
 HOMES = {
     "ANNOTATIONS": "annotations",
-    "ENGINES": "engines",
     "CapReached": "records",
+    "CassetteMiss": "records",
     "Drop": "records",
+    "ENGINES": "engines",
     "EngineSpec": "engines",
     "Example": "tasks",
     "InputError": "records",
@@ -66,6 +77,7 @@ HOMES = {
     "Responder": "responding",
     "TASKS": "tasks",
     "TOOLS": "tools",
+    "TRICE_SIZES": "loading_scripts.subsets",
     "Task": "tasks",
     "Tool": "tools",
     "ToolCall": "records",
@@ -83,15 +95,23 @@ HOMES = {
     "load_model": "engines.local",
     "load_recipe": "recipe",
     "load_source": "loading_scripts",
+    "load_trice": "trice_folder",
     "parse_call": "calls",
     "propose_calls": "teaching",
     "publish": "publish",
+    "qa_engine": "tools.qa_model",
+    "qa_model": "tools.qa_model",
     "render_call": "calls",
     "respond": "responding",
     "run_recipe": "recipe",
     "score": "stage2",
     "scripted": "engines.scripted",
+    "search_endpoint": "tools.endpoint",
+    "subset": "loading_scripts.subsets",
+    "translator": "tools.translator",
+    "translator_engine": "tools.translator",
     "warm_up": "training",
+    "wiki_search": "tools.search",
 }
 
 __all__ = [
@@ -100,7 +120,9 @@ __all__ = [
     "RULES",
     "TASKS",
     "TOOLS",
+    "TRICE_SIZES",
     "CapReached",
+    "CassetteMiss",
     "Drop",
     "EngineSpec",
     "Example",
@@ -125,15 +147,23 @@ __all__ = [
     "load_model",
     "load_recipe",
     "load_source",
+    "load_trice",
     "parse_call",
     "propose_calls",
     "publish",
+    "qa_engine",
+    "qa_model",
     "render_call",
     "respond",
     "run_recipe",
     "score",
     "scripted",
+    "search_endpoint",
+    "subset",
+    "translator",
+    "translator_engine",
     "warm_up",
+    "wiki_search",
 ]
 
 
