@@ -64,7 +64,7 @@ __all__ = ["NOT_IN_KEY", "UnhashableSetting", "canonical", "code_digest", "diges
 # Settings that cannot change an output row, left out of every key by name.
 NOT_IN_KEY = frozenset(
     {"device", "batch_tokens", "concurrency", "timeout", "retries", "progress", "num_proc", "max_failed", "store"}
-    | {"keys", "limits"}
+    | {"keys", "limits", "batch"}
 )
 # Their repr says all of their value.
 BY_REPR = (

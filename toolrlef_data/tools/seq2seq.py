@@ -1,0 +1,287 @@
+"""Models of the tools that run on this machine: found, loaded at first use, and run in batches.
+
+Two heads: "Seq2SeqLM", which writes (T5, BART, Marian, M2M100, NLLB), and "QuestionAnswering", which marks spans. A
+model is loaded once a process and stays for the next call; the two used last are kept.
+
+What a row gets does not depend on its batch but for float noise: rows are sorted by length and padded on the right
+under an attention mask. `max_time` ends a batch, and rows that it cut are "timeout", never half a text.
+
+Not covered: GGUF files, adapters, quantised loading, models over several GPUs; decoder-only models are engines.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.metadata
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from toolrlef_data.engines.models import resolve_dtype
+from toolrlef_data.engines.weights import find_weights, quietly
+from toolrlef_data.fingerprints import digest
+from toolrlef_data.records import InputError, MissingExtra, ToolError, ToolResult
+
+__all__ = [
+    "Decoding",
+    "Loaded",
+    "ModelSpec",
+    "find_model",
+    "generate",
+    "in_batches",
+    "load",
+    "package_version",
+    "token_limit",
+    "write",
+]
+
+# Of anything longer not even the tokens are counted.
+MAX_CHARACTERS = 20_000
+
+Row = TypeVar("Row")
+Out = TypeVar("Out")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Which model is run and where, as plain values.
+
+    Args:
+        head: "Seq2SeqLM" or "QuestionAnswering".
+        model, commit: what `from_pretrained` takes.
+        identity: digest of the weights and the tokenizer, or of a Hub id and its commit.
+        dtype: resolved.
+        device: "auto", "cpu", "cuda", ...
+        batch: rows that the model gets at once.
+        max_time: seconds that writing one batch may take.
+    """
+
+    head: str
+    model: str
+    commit: str | None
+    identity: str
+    dtype: str
+    device: str = "auto"
+    batch: int = 16
+    max_time: float = 60.0
+
+    def in_key(self) -> dict[str, Any]:
+        """`identity` says all of the model; how it is batched cannot change a result."""
+        return {"model": "", "commit": None, "batch": 0, "max_time": 0.0}
+
+    @property
+    def name(self) -> str:
+        """The model's name for messages: the Hub id, or the folder's name."""
+        return self.model if self.commit else Path(self.model).name
+
+    def version(self, *settings: object) -> str:
+        """What decides a result, for `Tool.version`: the weights, the dtype, the package, the settings given."""
+        # With sacremoses, Marian's tokenizer normalises punctuation; without, it leaves it.
+        packages = filter(None, map(package_version, ("transformers", "sacremoses")))
+        return ", ".join([f"weights {self.identity[:16]}", self.dtype, *packages, *map(str, settings)])
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a text is written: new tokens at most, beams (1 is greedy), and the token that is forced to be the first."""
+
+    max_tokens: int
+    num_beams: int = 1
+    first: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model in evaluation mode, its tokenizer, where it is, and a lock, since a tokenizer has a language as state."""
+
+    model: Any
+    tokenizer: Any
+    device: str
+    lock: Any = field(default_factory=threading.RLock)
+
+
+def find_model(
+    head: str, model: str, *, revision: str | None, dtype: str, device: str, batch: int, max_time: float = 60.0
+) -> ModelSpec:
+    """Find a model and digest its files; loads nothing.
+
+    Raises:
+        InputError: there is no such model, or a setting is out of range.
+    """
+    if batch < 1 or not max_time > 0:
+        raise InputError(f"expected batch >= 1 and max_time > 0 seconds, found {batch} and {max_time}")
+    weights = find_weights(model, revision)
+    if weights.kind == "gguf":
+        raise InputError(f"{model!r} is a GGUF file: tools need a folder or a Hub id; an engine reads GGUF")
+    found = resolve_dtype(dtype, device)
+    return ModelSpec(head, weights.place, weights.commit, digest(weights.identity()), found, device, batch, max_time)
+
+
+_LOADING = threading.Lock()
+
+
+def load(spec: ModelSpec) -> Loaded:
+    """The model and its tokenizer, loaded at the first call of a process.
+
+    Raises:
+        InputError: the files cannot be loaded with this head, lack its weights, or have changed since `find_model`.
+        MissingExtra: a package that the tokenizer needs is not installed.
+        ToolError: unavailable, where the memory does not hold it.
+    """
+    with _LOADING:  # else two threads load it twice
+        return _load(spec.head, spec.model, spec.commit, spec.identity, spec.dtype, spec.device)
+
+
+@lru_cache(maxsize=2)
+def _load(head: str, place: str, commit: str | None, identity: str, dtype: str, device: str) -> Loaded:
+    import torch
+    import transformers
+
+    if digest(find_weights(place, commit).identity()) != identity:
+        raise InputError(f"the files of {place!r} have changed since the tool was made: make it again")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    kind = getattr(transformers, f"AutoModelFor{head}")
+    try:
+        with quietly(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Recommended: pip install sacremoses", UserWarning)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(place, revision=commit)
+            model, notes = kind.from_pretrained(
+                place, revision=commit, dtype=getattr(torch, dtype), output_loading_info=True
+            )
+    except ImportError as error:
+        raise MissingExtra(f"the tokenizer of {place!r} needs a package: pip install sentencepiece ({error})") from None
+    except (ValueError, OSError) as error:
+        raise InputError(f"{place!r} cannot be loaded as a model for {head}: {_first_line(error)}") from None
+    if missing := sorted(notes["missing_keys"]):  # transformers would fill them with random numbers
+        raise InputError(f"{place!r} is no trained model for {head}: its files lack {', '.join(missing[:4])}")
+    try:
+        return Loaded(model.to(device).eval(), tokenizer, device)
+    except torch.OutOfMemoryError as error:
+        raise ToolError("unavailable", f"the model does not fit into memory: {_first_line(error)}") from None
+
+
+def token_limit(loaded: Loaded, most: int) -> int:
+    """Tokens of an input at most: `most`, or what the model has positions for."""
+    return min(most, getattr(loaded.model.config, "max_position_embeddings", None) or most)
+
+
+def write(loaded: Loaded, rows: Sequence[Sequence[int]], spec: ModelSpec, how: Decoding) -> list[ToolResult]:
+    """Let the model write a text for each row of token ids.
+
+    Returns:
+        results in the order of the rows: a text, or "no_result" (it wrote none), "timeout", "unavailable" (memory).
+    """
+    most = how.max_tokens + (how.first is not None)
+    ends = _end_ids(loaded)
+    # M2M100's tokenizer does not count its language tokens among the special ones.
+    special = {*loaded.tokenizer.all_special_ids, *getattr(loaded.tokenizer, "id_to_lang_token", {}), how.first}
+
+    def work(batch: Sequence[Sequence[int]]) -> list[ToolResult]:
+        return [result(tokens) for tokens in generate(loaded, batch, how, spec.max_time)]
+
+    def result(tokens: list[int]) -> ToolResult:
+        end = next((at for at, token in enumerate(tokens) if token in ends), None)
+        if end is None and len(tokens) < most:
+            return ToolResult(error="timeout", detail=f"not written within {spec.max_time:g} seconds")
+        kept = [token for token in tokens[:end] if token not in special]
+        text = loaded.tokenizer.decode(kept, clean_up_tokenization_spaces=False).strip()
+        return ToolResult(text) if text else ToolResult(error="no_result", detail="the model wrote no text")
+
+    return in_batches(work, rows, spec.batch, _unavailable)
+
+
+def generate(loaded: Loaded, rows: Sequence[Sequence[int]], how: Decoding, max_time: float) -> list[list[int]]:
+    """The token ids that the model writes for one batch, behind its start token, with padding.
+
+    What the model's own generation settings say beyond `how` (banned tokens, length penalty) holds; nothing is sampled.
+    """
+    import torch
+    from transformers import GenerationConfig
+
+    pad = loaded.tokenizer.pad_token_id or 0
+    width = max(map(len, rows))
+    ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], device=loaded.device)
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=loaded.device)
+    settings = GenerationConfig(
+        max_new_tokens=how.max_tokens + (how.first is not None),
+        num_beams=how.num_beams,
+        do_sample=False,
+        max_time=max_time,
+        forced_bos_token_id=how.first,
+    )
+    with quietly(), torch.inference_mode():
+        found = loaded.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+    return [list(row) for row in found[:, 1:].tolist()]
+
+
+def in_batches(
+    work: Callable[[Sequence[Row]], Sequence[Out]], rows: Sequence[Row], size: int, failed: Callable[[str], Out]
+) -> list[Out]:
+    """Run rows (each with a length) in batches of similar length, the longest first; in the order of the rows.
+
+    Args:
+        work: batch -> one outcome a row.
+        size: rows of a batch at most.
+        failed: message -> the outcome of a row that the memory does not hold even alone.
+
+    >>> in_batches(lambda batch: [len(batch)] * len(batch), ["a", "bcd", "ef"], 2, lambda message: 0)
+    [1, 2, 2]
+    """
+    order = sorted(range(len(rows)), key=lambda n: -len(rows[n]))  # type: ignore[arg-type]
+    outcomes: dict[int, Out] = {}
+    for start in range(0, len(order), size):
+        places = order[start : start + size]
+        outcomes |= zip(places, _halving(work, [rows[n] for n in places], failed), strict=True)
+    return [outcomes[n] for n in range(len(rows))]
+
+
+def _halving(
+    work: Callable[[Sequence[Row]], Sequence[Out]], batch: Sequence[Row], failed: Callable[[str], Out]
+) -> list[Out]:
+    """A batch's outcomes; where the memory does not hold it, those of its halves."""
+    import torch
+
+    try:
+        return list(work(batch))
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is one; the CPU's has no class of its own
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "DefaultCPUAllocator" not in str(error):
+            raise
+        detail = _first_line(error)
+    # Outside of the handler, whose traceback would keep the tensors of the failed batch.
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if len(batch) == 1:
+        return [failed(detail)]
+    half = len(batch) // 2
+    return _halving(work, batch[:half], failed) + _halving(work, batch[half:], failed)
+
+
+def _unavailable(detail: str) -> ToolResult:
+    return ToolResult(error="unavailable", detail=f"out of memory: {detail}")
+
+
+def _end_ids(loaded: Loaded) -> frozenset[int]:
+    named = loaded.model.generation_config.eos_token_id
+    listed = named if isinstance(named, list) else [named]
+    return frozenset(token for token in (*listed, loaded.tokenizer.eos_token_id) if token is not None)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def package_version(name: str) -> str | None:
+    """The name and version of a package, None where it is not installed.
+
+    >>> package_version("no-such-package")
+    """
+    try:
+        return f"{name} {importlib.metadata.version(name)}"
+    except importlib.metadata.PackageNotFoundError:
+        return None
