@@ -288,6 +288,8 @@ def test_what_these_files_cannot_hold_is_refused(tables: dict[str, Any], tmp_pat
         ({"math": {"a": tables["math"]["stage1"], "b": tables["math"]["stage1"]}}, {}, "'a' and 'b'.* the same files"),
         (tables, {"card": {"license": "mit"}}, "has no card"),
     ]
+    given: Any
+    more: Any
     for given, more, words in cases:
         with pytest.raises(InputError, match=words):
             publish(given, tmp_path / "data", version="1.0.0", layout="trice", **more)
