@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,12 @@ import pytest
 from datasets import load_dataset
 from typer.testing import CliRunner
 
-from toolrlef_data import EngineSpec, InputError, load_recipe, load_source, run_recipe, scripted
+from toolrlef_data import TASKS, EngineSpec, InputError, build_stage2, load_recipe, load_source, run_recipe, scripted
 from toolrlef_data.cli import _show, app
 from toolrlef_data.engines import Request
 from toolrlef_data.recipe import shipped_recipes
 from toolrlef_data.recipe_model import Engine, Recipe
+from toolrlef_data.tasks.answers import grade
 
 GOOD = """\
 name: Small
@@ -222,6 +225,11 @@ def test_four_tasks_are_published_by_themselves_and_as_a_mix(tmp_path: Path) -> 
         "WikiSearch",
         "reader of WikiSearch",
     }
+    for task in done.tasks:
+        names = ("responded", "stage2", "cassette")
+        responded, stage2, cassette = (load_dataset(str(done.out), f"{task}-{n}", split="train") for n in names)
+        strict = replace(TASKS[task], grade=partial(grade, strict=True)) if task == "qa" else None
+        assert build_stage2(responded, cassette=cassette, task=strict).to_list() == stage2.to_list()
 
 
 def test_a_foreign_folder_is_found_before_anything_is_asked(tmp_path: Path) -> None:

@@ -72,8 +72,11 @@ def run_recipe(recipe: Recipe, *, out: str | Path | None = None, num_proc: int |
 
         settings = recipe.warm_up.model_dump(exclude={"name", "engine"})
         engines[recipe.warm_up.name] = warm_up(_one(stage1.values()), engines[recipe.warm_up.engine], **settings)
-    stage2 = {name: _second_stage(table, recipe, engines, tasks, num_proc) for name, table in stage1.items()}
+    ranked = {name: _second_stage(table, recipe, engines, tasks, num_proc) for name, table in stage1.items()}
+    stage2 = {name: made[-1] for name, made in ranked.items()}
     tables = {name: {"stage1": stage1[name], "stage2": stage2[name]} for name in tasks}
+    if recipe.cassette:  # what stage 2 is built again from
+        tables = {name: {**named, "responded": ranked[name][0]} for name, named in tables.items()}
     card = {"title": recipe.name, **recipe.card} if recipe.layout == "hub" else None
     folder = publish(
         tables,
@@ -162,11 +165,12 @@ def _second_stage(
     engines: Mapping[str, EngineSpec],
     tasks: Mapping[str, Task],
     num_proc: int | None,
-) -> Dataset:
+) -> tuple[Dataset, Dataset]:
+    """(responses, stage 2) of one task."""
     responders = [Responder(**{**dict(response), "engine": engines[response.engine]}) for response in recipe.responders]
     candidates = respond(stage1, responders, task=tasks, num_proc=num_proc)
     settings = recipe.stage2.model_dump(exclude_none=True)
-    return build_stage2(candidates, **settings, task=tasks, num_proc=num_proc)
+    return candidates, build_stage2(candidates, **settings, task=tasks, num_proc=num_proc)
 
 
 def _questions(source: Source) -> Dataset:
