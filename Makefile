@@ -17,6 +17,7 @@ test: $(READY)
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_stages.py
 	$(BIN)/python tests/benchmarks/bench_api.py
+	$(BIN)/python tests/benchmarks/bench_search.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
