@@ -37,7 +37,17 @@ LAYERS = [
     ],
     ["asking", "tally", "responses", "loading_scripts"],
     ["executing", "reading", "cassette", "tool_results", "teaching", "stage1", "responding", "stage2", "training"],
-    ["card", "publish", "provenance", "trice_files"],
+    [
+        "card",
+        "publish",
+        "provenance",
+        "trice_files",
+        "trice_reading",
+        "trice_folder",
+        "trice_entries",
+        "trice_joining",
+        "trice_rows",
+    ],
     ["recipe", "recipe_model"],
     ["cli"],
 ]
@@ -124,7 +134,7 @@ def test_every_module_has_tests() -> None:
         "constants": "annotations", "engines.scripted": "asking", "engines.decoding": "local", "engines.weights": "local", "engines.batching": "local",
         "engines.models": "local", "engines.connection": "openai_api", "engines.direct": "openai_api", "engines.session": "openai_api", "engines.batch_endpoints": "batch_jobs",
         "tool_results": "executing", "reading": "executing", "tally": "asking", "responses": "asking", "under_way": "asking",
-        "tasks.numbers": "math", "tools.arithmetic": "calculator", "tools.passages": "search", "tools.bm25_index": "search", "tools.seq2seq": "translator", "tools.spans": "qa_model",
+        "tasks.numbers": "math", "tools.arithmetic": "calculator", "tools.passages": "search", "tools.bm25_index": "search", "trice_folder": "trice_reading", "trice_entries": "trice_reading", "trice_joining": "trice_reading", "trice_rows": "trice_reading", "tools.seq2seq": "translator", "tools.spans": "qa_model",
     }  # fmt: skip
     for name in MODULES:
         short = name.removeprefix("toolrlef_data.")

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from toolrlef_data.training import warm_up as warm_up
     from toolrlef_data.transform import apply as apply
     from toolrlef_data.transform import keep as keep
-    from toolrlef_data.trice_folder import load_trice as load_trice
+    from toolrlef_data.trice_reading import load_trice as load_trice
 
 HOMES = {
     "ANNOTATIONS": "annotations",
@@ -95,7 +95,7 @@ HOMES = {
     "load_model": "engines.local",
     "load_recipe": "recipe",
     "load_source": "loading_scripts",
-    "load_trice": "trice_folder",
+    "load_trice": "trice_reading",
     "parse_call": "calls",
     "propose_calls": "teaching",
     "publish": "publish",
