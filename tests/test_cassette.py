@@ -11,11 +11,25 @@ from typing import Any
 
 import datasets
 import pytest
-from datasets import Dataset, load_dataset
+from datasets import Dataset, Value, load_dataset
 
-from toolrlef_data import InputError, Responder, Tool, build_stage2, execute, publish, respond, scripted
+from toolrlef_data import (
+    InputError,
+    Responder,
+    Tool,
+    answer,
+    apply,
+    build_stage1,
+    build_stage2,
+    execute,
+    grade,
+    publish,
+    respond,
+    scripted,
+)
 from toolrlef_data.cassette import EXECUTIONS, executions
-from toolrlef_data.columns import STAGE1
+from toolrlef_data.columns import QUESTIONS, STAGE1
+from toolrlef_data.engines import Request
 from toolrlef_data.records import CassetteMiss, MissingColumns, ToolResult
 from toolrlef_data.tasks import TASKS, Task
 from toolrlef_data.tools import ToolInput
@@ -107,10 +121,10 @@ def test_every_execution_stands_in_it_once_with_its_version_and_error(published:
 def test_a_miss_names_what_is_missing(published: Path) -> None:
     cassette, candidates = config(published, "qa-cassette"), config(published, "qa-responded")
     without = cassette.filter(lambda row: row["argument"] != "Etna")
-    with pytest.raises(CassetteMiss, match=r"holds no WikiSearch\('Etna'\)"):
+    with pytest.raises(CassetteMiss, match=r"holds no WikiSearch\('Etna'\) for qa 'qa-0'"):
         build_stage2(candidates, cassette=without)
     without = cassette.filter(lambda row: not row["tool"].startswith("reader"))
-    with pytest.raises(CassetteMiss, match=r"holds no reader of WikiSearch\('Etna'\) for gold of 'Question 0"):
+    with pytest.raises(CassetteMiss, match=r"holds no reader of WikiSearch\('Etna'\) for qa 'qa-0'"):
         build_stage2(candidates, cassette=without)
 
 
@@ -150,3 +164,74 @@ def test_the_originals_layout_has_no_place_for_it(qa: Task, tmp_path: Path) -> N
     stage2 = build_stage2(respond(rows("qa", ["WikiSearch(Etna)"], "Sicily"), []), task=qa)
     with pytest.raises(InputError, match="no place for a cassette"):
         publish({"qa": {"stage2": stage2}}, tmp_path / "out", version="1.0.0", layout="trice", cassette=True)
+
+
+FAULT = ToolResult(error="timeout", detail="too slow")
+
+
+def moody(folder: str, inputs: Sequence[ToolInput]) -> list[ToolResult]:
+    return [FAULT if (Path(folder) / "down").exists() else ToolResult(PASSAGES["Etna"]) for _ in inputs]
+
+
+def test_of_two_executions_the_later_one_is_played(tmp_path: Path) -> None:
+    """A call that timed out while stage 1 was verified, and worked for stage 2."""
+    tool = Tool("WikiSearch", "Searches.", many=functools.partial(moody, str(tmp_path)))
+    qa = replace(TASKS["qa"], tool=tool, reader=quiet({"": "Sicily"}))
+    questions = [
+        {
+            "id": "a",
+            "task": "qa",
+            "dataset": "x",
+            "question": "Where?",
+            "context": "",
+            "answers": ["Sicily"],
+            "solution": "",
+            "split_origin": "",
+        }
+    ]
+    graded = grade(answer(Dataset.from_list(questions, features=QUESTIONS), quiet({"": "Hm."}), task=qa), task=qa)
+    (tmp_path / "down").touch()
+    stage1 = build_stage1(graded, quiet({"": "WikiSearch(Etna)"}), attempts=1, keep_unverified=True, task=qa)
+    (tmp_path / "down").unlink()
+    candidates = respond(stage1, [], task=qa)
+    stage2 = build_stage2(candidates, task=qa)
+    assert len(stage2) == 1
+    assert build_stage2(candidates, cassette=executions([stage2])).to_list() == stage2.to_list()
+
+
+def by_language(inputs: Sequence[ToolInput]) -> list[ToolResult]:
+    return [ToolResult(f"{each.argument} from {each.language}") for each in inputs]
+
+
+def echo(request: Request) -> str:
+    return f"{request.messages[-1].content[-20:]} {request.seed}"
+
+
+def test_a_row_is_played_what_it_was_given() -> None:
+    """One argument in two languages, read by a model that is sampled for each row anew."""
+    tool = Tool("translator", "Translates.", many=by_language)
+    mlqa = replace(TASKS["mlqa"], tool=tool, reader=scripted(echo, progress=False, temperature=1.0))
+    table = rows("mlqa", ["translator(Hotel?)", "translator(Hotel?)"], "from de")
+    table = table.map(
+        lambda row, i: {"id": ["mlqa-a#de", "mlqa-a#es"][i], "input": "Context: c\nQuestion: Hotel?"}, with_indices=True
+    )
+    candidates = respond(table, [])
+    stage2 = build_stage2(candidates, task=mlqa)
+    assert len({answer for row in stage2["answer"] for answer in row}) == 2
+    assert build_stage2(candidates, cassette=executions([stage2])).to_list() == stage2.to_list()
+
+
+def read(row: Any, settings: None) -> dict[str, Any]:
+    return {"input": row["input"].upper()}
+
+
+def test_a_step_of_the_users_own_may_be_called_like_ours(qa: Task) -> None:
+    table = apply(rows("qa", ["WikiSearch(Etna)"], "Sicily"), read, reads=["input"], adds={"input": Value("string")})
+    assert len(executions([build_stage2(respond(table, []), task=qa)])) == 2
+
+
+def test_a_cassette_of_tables_with_a_cut_trail_is_refused(qa: Task, tmp_path: Path) -> None:
+    stage2 = build_stage2(respond(rows("qa", ["WikiSearch(Etna)"], "Sicily"), []), task=qa).select([0])
+    with pytest.raises(InputError, match="no execution is known behind these"):
+        publish({"qa": {"stage2": stage2}}, tmp_path / "out", version="1.0.0", cassette=True)
+    assert not (tmp_path / "out").exists()

@@ -14,6 +14,7 @@ import pytest
 from datasets import Dataset
 
 from toolrlef_data import (
+    ANNOTATIONS,
     InputError,
     Reply,
     Responder,
@@ -54,7 +55,7 @@ def search(folder: str, inputs: Sequence[ToolInput]) -> list[ToolResult]:
             log.write(f"{each.argument}|{each.language}\n")
         if (place / "stop").exists() and len(executed(place)) > 2:
             raise KeyboardInterrupt
-        if (place / "down").exists():
+        if (place / "down").exists() or ((place / "down for 12").exists() and len(executed(place)) <= 10 + 12):
             results.append(ToolResult(error="timeout", detail="the server did not answer"))
         elif each.argument in WORLD:
             results.append(ToolResult(WORLD[each.argument]))
@@ -153,8 +154,17 @@ def test_a_tool_that_mostly_fails_stops_the_run_and_what_it_gave_is_kept(qa: Tas
     execute(candidates(good), task=qa)
     (tmp_path / "down").touch()
     with pytest.raises(TooManyFailures, match=r"calls of WikiSearch failed .*\n    timeout: the server did not answer"):
-        execute(candidates([*good, *(f"WikiSearch(more {i})" for i in range(40))]), task=qa)
-    assert len(executed(tmp_path)) <= 8 + 12, "not all 40 were tried"
+        execute(candidates([*good, *(f"WikiSearch(more {i})" for i in range(300))]), task=qa)
+    assert len(executed(tmp_path)) <= 8 + 60, "not all 300 were tried"
+
+
+def test_a_bad_beginning_is_no_reason_to_stop(qa: Task, tmp_path: Path) -> None:
+    (tmp_path / "down").touch()
+    execute(candidates([f"WikiSearch(early {i})" for i in range(10)]), task=qa)
+    (tmp_path / "down").unlink()
+    (tmp_path / "down for 12").touch()
+    done = execute(candidates([f"WikiSearch(place {i})" for i in range(100)]), task=qa)
+    assert outcome(done, "tool_error") == ["timeout"] * 12 + ["no_result"] * 88
 
 
 def test_ctrl_c_loses_no_batch_that_was_done(qa: Task, tmp_path: Path) -> None:
@@ -341,3 +351,140 @@ def test_responders_of_a_text_task_get_the_levels_of_the_rule(qa: Task) -> None:
     assert stage2[0]["scores"] == [20, 15, 10, 0]
     compat = build_stage2(respond(stage1, both, task=qa), task=qa, compat=True)
     assert (compat[0]["answer"][-1], compat[0]["scores"]) == ("", [20, 15, 10, 10])
+
+
+# What decides a result ------------------------------------------------------------------------------------------------
+
+
+def translate(target: str, argument: str, texts: tuple[str, ...]) -> str:
+    return f"Into {target}: {argument}"
+
+
+def say(request: Request) -> str:
+    return f"{request.prompt} (said)"
+
+
+def test_how_a_tools_model_is_asked_decides_what_it_gives() -> None:
+    def tool(target: str, **settings: Any) -> Task:
+        prompt = functools.partial(translate, target)
+        return replace(TASKS["lama"], tool=Tool("QA", "Answers.", engine=quiet(say, **settings), prompt=prompt))
+
+    table = candidates(["QA(Wo?)"], task="lama")
+    given = [
+        outcome(execute(table, task=tool(target)), "predictions")[0][0] for target in ("English", "Greek", "English")
+    ]
+    assert given == ["Into English: Wo? (said)", "Into Greek: Wo? (said)", "Into English: Wo? (said)"]
+
+
+def lookup(world: dict[str, str], inputs: Sequence[ToolInput]) -> list[ToolResult]:
+    return [ToolResult(world[each.argument]) for each in inputs]
+
+
+def test_two_tools_of_one_name_keep_their_results_apart() -> None:
+    worlds = {"qa": {"Etna": "a volcano"}, "lama": {"Etna": "a song"}}
+    tasks = {
+        name: replace(TASKS["lama"], name=name, tool=Tool("QA", "Looks up.", many=functools.partial(lookup, world)))
+        for name, world in worlds.items()
+    }
+    table = candidates(["QA(Etna)", "QA(Etna)"], task="lama")
+    both = table.map(lambda row, i: {"task": ["qa", "lama"][i]}, with_indices=True)
+    assert outcome(execute(both, task=tasks), "predictions") == [["a volcano"], ["a song"]]
+
+
+def test_a_model_that_was_cut_off_while_it_thought_has_not_answered(qa: Task) -> None:
+    thinking = Reply("<think>The mountain of fire, hmm", finish_reason="length")
+    lama = replace(TASKS["lama"], tool=replace(qa_tool(None, {"": thinking})))
+    assert outcome(execute(candidates(["QA(Etna)"], task="lama"), task=lama), "tool_error") == ["unavailable"]
+    cut = replace(qa, reader=quiet({"": thinking}))
+    done = execute(candidates(["WikiSearch(Etna)"]), task=cut)
+    assert (outcome(done, "tool_error"), outcome(done, "correct")) == (["reader"], [None])
+
+
+def odd(inputs: Sequence[ToolInput]) -> list[ToolResult]:
+    values = {
+        "none": ToolResult(),
+        "kind": ToolResult(error="tired"),
+        "half": ToolResult("\ud800"),
+        "long": ToolResult(10**5000),
+        "list": ToolResult(["a"]),  # type: ignore[arg-type]
+    }
+    return [values.get(each.argument, ToolResult("fine")) for each in inputs]
+
+
+def odd_quick(argument: str) -> Any:
+    return odd([ToolInput(argument)])[0].value
+
+
+@pytest.mark.parametrize("tool", [Tool("QA", "Odd.", many=odd), Tool("QA", "Odd.", odd_quick)], ids=["slow", "quick"])
+def test_odd_results_crash_their_row_alone(tool: Tool) -> None:
+    arguments = ["none", "kind", "half", "long", "list", "good"]
+    done = execute(
+        candidates([f"QA({each})" for each in arguments], task="lama"), task=replace(TASKS["lama"], tool=tool)
+    )
+    assert outcome(done, "tool_error") == ["crashed"] * 5 + [None]
+    assert outcome(done, "predictions") == [[], [], [], [], [], ["fine"]]
+
+
+def test_a_reader_may_have_settings_of_any_kind_and_every_task_its_own(qa: Task) -> None:
+    reader = replace(quiet(read), options=(*quiet(read).options, ("extra_body", {"min_p": 0.1})))
+    other = replace(qa, name="other", reader=quiet({"": "Etna it is"}))
+    table = candidates(["WikiSearch(Etna)", "WikiSearch(Etna)"]).map(
+        lambda row, i: {"task": ["qa", "other"][i]}, with_indices=True
+    )
+    done = execute(table, task={"qa": replace(qa, reader=reader), "other": other})
+    assert outcome(done, "predictions") == [["Sicily", "nobody knows"], ["Etna it is", "Etna it is"]]
+
+
+def named(row: Any) -> str:
+    return f"{row['dataset']} asks: {row['question']}"
+
+
+def test_a_task_may_render_and_read_as_it_likes(qa: Task) -> None:
+    own = replace(qa, render=named, read_answer=None, reader=quiet({"x asks: Which island?": "It is Sicily."}))
+    table = graded(own, [("a", "Which island?", "Sicily")], context="")
+    stage1 = build_stage1(table, quiet({"": "WikiSearch(Danube)"}), attempts=1, task=own)
+    assert stage1["verified_by"] == ["reader"]
+
+
+def test_a_gold_answer_across_two_passages_is_in_neither(qa: Task, tmp_path: Path) -> None:
+    many = functools.partial(lookup_texts, ("They moved to New", "York is in England."))
+    own = replace(qa, tool=replace(qa.tool, many=many), reader=quiet({"": "New York"}))
+    table = graded(own, [("a", "Which city?", "New York")])
+    assert propose_calls(table, quiet({"": "WikiSearch(city)"}), attempts=1, task=own)["verified_by"] == ["reader"]
+
+
+def lookup_texts(texts: tuple[str, ...], inputs: Sequence[ToolInput]) -> list[ToolResult]:
+    return [ToolResult(texts) for _ in inputs]
+
+
+def test_strict_grading_is_strict_about_passages_too(qa: Task) -> None:
+    texts = (" ".join(["word"] * 30 + ["because"]), " ".join(["word"] * 30 + ["Sicily"]))
+    own = replace(qa, tool=replace(qa.tool, many=functools.partial(lookup_texts, texts)), reader=None)
+    strict = replace(own, grade=functools.partial(own.grade, strict=True))  # type: ignore[call-arg]
+    for task, found in ((own, ["output", "output"]), (strict, ["output", None])):
+        table = graded(task, [("a", "Which island?", "Sicily"), ("b", "Which country?", "US")])
+        labelled = propose_calls(table, quiet({"": "WikiSearch(x)"}), attempts=1, task=task)
+        assert labelled["verified_by"] == found
+
+
+def test_formulas_are_for_tasks_of_numbers() -> None:
+    lama = replace(TASKS["lama"], tool=Tool("QA", "Echoes.", str.strip))
+    rows = [
+        {
+            "id": "a",
+            "task": "lama",
+            "dataset": "x",
+            "question": "It is ?",
+            "context": "",
+            "answers": ["3+4"],
+            "solution": "3+4 = <<3+4=7>>7",
+            "split_origin": "",
+        }
+    ]
+    table = grade(answer(Dataset.from_list(rows, features=QUESTIONS), quiet({"": "no"}), task=lama), task=lama)
+    assert propose_calls(table, ANNOTATIONS, task=lama)["rejected"] == [["no_annotation"]]
+
+
+def test_a_tool_without_a_batch_is_refused() -> None:
+    with pytest.raises(InputError, match="batch must be a whole number of at least 1, found 0"):
+        Tool("QA", "Odd.", many=odd, batch=0)

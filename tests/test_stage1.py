@@ -223,5 +223,5 @@ def test_bad_settings_get_a_clear_error() -> None:
     with pytest.raises(InputError, match="needs a teacher"):
         build_stage1(graded("hard"), [])
     wrong = questions("easy").map(lambda row: {"task": "maths"})
-    with pytest.raises(InputError, match="unknown task 'maths'; choose from: math"):
+    with pytest.raises(InputError, match="unknown task 'maths'; choose from: lama, math"):
         answer(wrong, quiet(student))

@@ -20,23 +20,23 @@ from datasets import Dataset, DatasetDict
 
 from toolrlef_data.batches import read_values
 from toolrlef_data.calls import calls_in, names_call
-from toolrlef_data.cassette import open_cassette, replay_readings, replayed
+from toolrlef_data.cassette import Cassette, open_cassette, replay_readings
 from toolrlef_data.columns import RESPONSE
-from toolrlef_data.engines import ENGINES
+from toolrlef_data.engines import EngineSpec
 from toolrlef_data.lineage import as_arrow
 from toolrlef_data.reading import any_right, read_outputs
 from toolrlef_data.records import OWN_FAULTS, TOOL_FAULTS, InputError, ToolResult
 from toolrlef_data.replies import open_store, store_path
 from toolrlef_data.tasks import Task
-from toolrlef_data.tool_results import get_results, run_tool, tool_key
-from toolrlef_data.tools import ToolInput
+from toolrlef_data.tool_results import get_results, run_tool, tool_identity, tool_key
+from toolrlef_data.tools import Tool, ToolInput
 from toolrlef_data.transform import apply
 
 __all__ = ["execute_responses"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Columns = Mapping[str, list[Any]]
-Run = Callable[[str, str], ToolResult]  # argument and language -> result
+Run = Callable[[ToolInput, str], ToolResult]  # of a call in the row of an id
 
 EXECUTED = ("n_calls", "tool", "argument", "tool_output", "tool_error", "predictions", "correct")
 NO_OUTCOME: tuple[Any, ...] = (None, None, None, None, None, [], None)
@@ -73,19 +73,12 @@ def execute_responses(
         TooManyFailures: more than `Tool.max_failed` of the calls failed by the tool's own fault; all results are kept.
     """
     recorded = None if cassette is None else open_cassette(cassette)
-    if recorded is not None:
-        tasks = {name: replayed(task, recorded) for name, task in tasks.items()}
-    for task in tasks.values():
-        task.tool.check()
-        if task.reading and task.reader is None and not verify and recorded is None:
-            raise InputError(
-                f"what {task.tool.name} gives is no answer yet, a model reads it: give the task {task.name!r} one, "
-                f"task=replace(TASKS[{task.name!r}], tool=..., reader=EngineSpec(...))"
-            )
-    asked = {name: task.tool.engine for name, task in tasks.items() if task.tool.engine is not None}
-    identities = {name: ENGINES[engine.kind](engine).identity() for name, engine in asked.items()}
-    slow = any(task.tool.is_slow for task in tasks.values())
-    settings = Executing(dict(tasks), tuple(names), compat, verify, identities, str(store_path()) if slow else "")
+    if recorded is None:
+        _check(tasks, verify)
+    slow = {name: task.tool for name, task in tasks.items() if task.tool.is_slow and recorded is None}
+    identities = {name: tool_identity(tool) for name, tool in slow.items()}
+    store = str(store_path()) if slow else ""
+    settings = Executing(dict(tasks), tuple(names), compat, verify, identities, recorded, store)
     reads = ["id", "task", "answers", *(f"{name}.{field}" for name in names for field in ("text", "error"))]
     executed = apply(
         data,
@@ -99,11 +92,12 @@ def execute_responses(
         unfinished=lambda result: _has_tool_fault(result, names),
         num_proc=num_proc,
     )
-    if recorded is not None and any(task.reading for task in tasks.values()):
-        return replay_readings(executed, recorded, names, tasks, compat=compat, num_proc=num_proc)
     if recorded is not None:
-        return executed
-    readers = dict.fromkeys(task.reader for task in tasks.values() if task.reading and task.reader)
+        return replay_readings(executed, recorded, names, tasks, compat=compat, num_proc=num_proc)
+    readers: list[EngineSpec] = []
+    for task in tasks.values():
+        if task.reading and task.reader is not None and task.reader not in readers:
+            readers.append(task.reader)
     for reader in readers:
         executed = read_outputs(executed, reader, names, tasks, compat=compat, verify=verify, num_proc=num_proc)
     return executed
@@ -111,14 +105,25 @@ def execute_responses(
 
 @dataclass(frozen=True)
 class Executing:
-    """How responses are executed; `identities` says which weights answer for tools that ask a model."""
+    """How responses are executed; `identities` are those of the slow tools, by task."""
 
     tasks: Mapping[str, Task]
     names: tuple[str, ...]
     compat: bool
     verify: bool
-    identities: Mapping[str, Mapping[str, Any]]
+    identities: Mapping[str, str]
+    cassette: Cassette | None
     store: str
+
+
+def _check(tasks: Mapping[str, Task], verify: bool) -> None:
+    for task in tasks.values():
+        task.tool.check()
+        if task.reading and task.reader is None and not verify:
+            raise InputError(
+                f"what {task.tool.name} gives is no answer yet, a model reads it: give the task {task.name!r} one, "
+                f"task=replace(TASKS[{task.name!r}], tool=..., reader=EngineSpec(...))"
+            )
 
 
 # The map --------------------------------------------------------------------------------------------------------------
@@ -134,8 +139,9 @@ def _executed(columns: Columns, settings: Executing) -> dict[str, list[Any]]:
         outcomes = [
             NO_OUTCOME
             if error is not None or text is None
-            else _outcome(text, task, gold, settings, runs[own], language)
-            for text, error, own, task, gold, language in zip(
+            else _outcome(text, task, gold, settings, runs[own], (row_id, language))
+            for row_id, text, error, own, task, gold, language in zip(
+                columns["id"],
                 columns[f"{name}.text"],
                 columns[f"{name}.error"],
                 columns["task"],
@@ -151,7 +157,7 @@ def _executed(columns: Columns, settings: Executing) -> dict[str, list[Any]]:
 
 
 def _outcome(
-    text: str, task: Task, answers: Sequence[str], settings: Executing, run: Run, language: str
+    text: str, task: Task, answers: Sequence[str], settings: Executing, run: Run, where: tuple[str, str]
 ) -> tuple[Any, ...]:
     """One response's fields, in the order of EXECUTED."""
     tool = task.tool
@@ -159,13 +165,13 @@ def _outcome(
     calls = calls_in(text, tool)
     if calls:
         argument = calls[0].argument
-        value, error, _ = run(argument, language)
+        value, error, _ = run(ToolInput(argument, where[1]), where[0])
         if error is not None:
             return len(calls), name, argument, None, error, [], False if error in OWN_FAULTS else None
         outputs = list(value) if isinstance(value, tuple) else [str(value)]
         correct = None
         if not task.reading or (settings.verify and task.output_answers):
-            whole = settings.verify or settings.compat
+            whole = settings.compat or task.reading is not None  # a passage
             correct = any_right(outputs, task, answers, compat=settings.compat, whole=whole)
         return len(calls), name, argument, "\n\n".join(outputs), None, outputs, correct
     if ("(" in text and names_call(text, tool)) or (settings.compat and name in text):
@@ -175,19 +181,18 @@ def _outcome(
 
 
 def _runs(columns: Columns, settings: Executing) -> dict[str, Run]:
-    """task -> how a call of its tool runs: at once, or by a look at the results of this batch."""
-    runs: dict[str, Run] = {}
-    for name, task in settings.tasks.items():
-        tool = task.tool
-        if not tool.is_slow:
-            runs[name] = lambda argument, _, tool=tool: tool.run(argument)  # type: ignore[misc]
-            continue
-        inputs = _inputs(columns, name, settings)
-        keys = {each: tool_key(tool, each, settings.identities.get(name)) for each in inputs}
-        found = get_results(open_store(Path(settings.store)), list(keys.values()), failures=True)
-        results = {each: found.get(key, LOST) for each, key in keys.items()}
-        runs[name] = lambda argument, language, results=results: results[ToolInput(argument, language)]  # type: ignore[misc]
-    return runs
+    """task -> how a call of its tool runs: at once, by a look at the results of this batch, or from the cassette."""
+    return {name: _run_of(name, task.tool, columns, settings) for name, task in settings.tasks.items()}
+
+
+def _run_of(task: str, tool: Tool, columns: Columns, settings: Executing) -> Run:
+    if (cassette := settings.cassette) is not None:
+        return lambda given, row_id: cassette.play(row_id, task, tool.name, given.argument)
+    if not tool.is_slow:
+        return lambda given, _: tool.run(given.argument)
+    keys = {each: tool_key(settings.identities[task], each) for each in _inputs(columns, task, settings)}
+    found = get_results(open_store(Path(settings.store)), list(keys.values()), failures=True)
+    return lambda given, _: found.get(keys[given], LOST)
 
 
 LOST = ToolResult(error="unavailable", detail="its result was removed from the reply store meanwhile")
@@ -211,7 +216,7 @@ def _languages(columns: Columns, settings: Executing) -> list[str]:
     if not tell:
         return [""] * len(columns["id"])
     return [
-        tell[name]({"id": row_id}) if name in tell else ""
+        tell[name]({"id": row_id, "task": name}) if name in tell else ""
         for name, row_id in zip(columns["task"], columns["id"], strict=True)
     ]
 
@@ -235,7 +240,8 @@ def _run_missing(data: Dataset, settings: Executing) -> tuple[str, dict[str, Any
     inputs = [data._fingerprint]
     for name, task in settings.tasks.items():
         if task.tool.is_slow:
-            inputs += run_tool(_each_input(data, name, settings), task.tool, settings.identities.get(name), store)
+            given = _each_input(data, name, settings)
+            inputs += run_tool(given, task.tool, settings.identities[name], store, data._fingerprint)
     return "", {"inputs": inputs}
 
 

@@ -111,14 +111,21 @@ def settle(data: Dataset) -> Dataset:
     return result
 
 
-def table_of(rows: Iterable[Mapping[str, Any]], features: Mapping[str, Any], name: str) -> Dataset:
-    """Rows that a stage makes, as a table in the cache whose trail begins under `name`; pulls rows as it writes."""
+def table_of(
+    rows: Iterable[Mapping[str, Any]], features: Mapping[str, Any], name: str, inputs: Iterable[str] = ()
+) -> Dataset:
+    """Rows that a stage makes, as a table in the cache; pulls rows as it writes.
+
+    Args:
+        name: of the step that made them.
+        inputs: fingerprints of the tables that they were made from.
+    """
     schema = Features(features).arrow_schema
     source = iter(rows)
     result = _written(
         (pa.Table.from_pylist(chunk, schema) for chunk in iter(lambda: list(islice(source, 1000)), [])), schema
     )
-    write_record(result._fingerprint, facts_of(name, [], None, result))
+    write_record(result._fingerprint, {**facts_of(name, [], None, result), "inputs": [each for each in inputs if each]})
     return result
 
 

@@ -174,10 +174,11 @@ def _config(task: str, name: str) -> str:
 def _add_cassettes(splits: Splits) -> None:
     """Add the tool executions behind each task's tables as one more table of it, where there are any."""
     for task, named in splits.items():
-        table = executions(data for splits_of in named.values() for data in splits_of.values())
         if "cassette" in named:
             raise InputError(f"the table 'cassette' of {task!r} is the config of its tool executions: rename yours")
-        if len(table):
+        tables = [data for table in named.values() for data in table.values() if "uses_tool" in data.column_names]
+        table = executions(tables) if tables else None
+        if table is not None and len(table):
             named["cassette"] = {"train": table}
 
 

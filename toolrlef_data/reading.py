@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.asking import ask
-from toolrlef_data.columns import RESPONSE
+from toolrlef_data.columns import QUESTIONS, RESPONSE
 from toolrlef_data.engines import EngineSpec, Request
 from toolrlef_data.prompts import render_prompt
 from toolrlef_data.records import Reply
@@ -45,7 +45,7 @@ def read_outputs(
 
     Returns:
         the table with predictions, correct and tool_error of the responses that were read; tool_error is "reader" where
-        the model gave no reply.
+        the model gave no reply, or was cut off before it said anything.
     """
     reading = Reading(
         {name: task for name, task in tasks.items() if task.reading and task.reader == reader},
@@ -54,7 +54,7 @@ def read_outputs(
         verify,
     )
     first = executed if isinstance(executed, Dataset) else next(iter(executed.values()))
-    shown = ["input"] if "input" in first.column_names else ["question", "context"]
+    shown = [name for name in QUESTIONS if name in first.column_names] if verify else ["input"]
     fields = ("argument", *READ)
     return ask(
         executed,
@@ -62,7 +62,7 @@ def read_outputs(
         _read,
         reading,
         reader,
-        reads=["task", "answers", *shown, *(f"{name}.{field}" for name in names for field in fields)],
+        reads=[*dict.fromkeys(["task", "answers", *shown]), *(f"{name}.{field}" for name in names for field in fields)],
         adds={f"{name}.{field}": RESPONSE[field] for name in names for field in READ},
         name="read",
         label="reader",
@@ -77,9 +77,9 @@ def any_right(
 
     Args:
         compat: only the first counts.
-        whole: each counts however long it is (`Task.holds`).
+        whole: each counts however long it is (`Task.grade_whole`).
     """
-    grade = task.holds if whole and task.holds is not None else task.grade
+    grade = task.grade_whole if whole else task.grade
     correct = grade(predictions[0], answers)
     if len(predictions) > 1 and not correct and not compat:
         correct = any(grade(prediction, answers) for prediction in predictions[1:])
@@ -110,7 +110,7 @@ def _reading_requests(row: Mapping[str, Any], reading: Reading) -> list[Request]
     task = reading.tasks.get(row["task"])
     if task is None or task.reading is None:
         return []
-    shown = row["input"] if "input" in row else task.render(row)
+    shown = task.render(row) if reading.verify else row["input"]
     return [
         request_of(render_prompt(task.reader_style, task.reader_instruction, task.reading(shown, output)))
         for name in reading.names
@@ -129,11 +129,12 @@ def _read(row: Mapping[str, Any], replies: Sequence[Reply], reading: Reading) ->
             continue
         task = reading.tasks[row["task"]]
         responses = [response_of(next(told)) for _ in row[f"{name}.predictions"]]
-        if any(response["error"] for response in responses):
+        cut = any(not each["text"] and each["finish_reason"] == "length" for each in responses)
+        if cut or any(each["error"] for each in responses):
             columns |= {f"{name}.tool_error": "reader", f"{name}.predictions": [], f"{name}.correct": None}
             continue
-        assert task.read_answer is not None
-        predictions = [task.read_answer(response["text"]) or "" for response in responses]
+        read_answer = task.read_answer or str.strip
+        predictions = [read_answer(each["text"]) or "" for each in responses]
         answers = row["answers"][:1] if reading.compat else row["answers"]
         columns[f"{name}.predictions"] = predictions
         columns[f"{name}.correct"] = any_right(predictions, task, answers, compat=reading.compat, whole=reading.compat)

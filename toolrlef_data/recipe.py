@@ -107,8 +107,6 @@ def _task(name: str, recipe: Recipe, engines: Mapping[str, EngineSpec]) -> Task:
     if given.strict:
         grade_of: Callable[..., bool | None] = task.grade
         settings["grade"] = functools.partial(grade_of, strict=True)
-        holds: Callable[..., bool | None] = task.holds or task.grade
-        settings["holds"] = functools.partial(holds, strict=True)
     return dataclasses.replace(task, **settings)
 
 

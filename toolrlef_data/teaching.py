@@ -44,7 +44,7 @@ PROPOSAL = "proposal"  # the column of a call that is still to be verified
 GOLD_SHOWN = 10
 # A second attempt at the same greedy prompt would say the same again.
 RETRY_TEMPERATURE = 0.7
-JUDGED = ("text", "error", "argument", "tool_output", "tool_error", "correct")
+JUDGED = ("text", "error", "argument", "tool_output", "tool_error", "correct", "predictions")
 READS = [*QUESTION, *LABELS]
 ADDS = {PROPOSAL: RESPONSE}
 
@@ -143,6 +143,8 @@ def _annotated(row: Row, settings: Teaching) -> dict[str, Any]:
     task = settings.tasks[row["task"]]
     if task.written is not None or not _needs_call(row):
         return _proposal()
+    if not task.numeric:  # formulas
+        return _proposal(error="no_annotation")
     composed = compose(row["question"], row["solution"] or "", row["answers"])
     if composed.formula is None:
         return _proposal(error=composed.reason or "no_annotation")
@@ -204,7 +206,7 @@ def _verified(proposed: D, settings: Teaching, num_proc: int | None) -> D:
 
 def _judged(row: Row, settings: Teaching) -> dict[str, Any]:
     labels = {name: row[name] for name in LABELS}
-    call, error, argument, output, tool_error, correct = (row[f"{PROPOSAL}.{field}"] for field in JUDGED)
+    call, error, argument, output, tool_error, correct, predictions = (row[f"{PROPOSAL}.{field}"] for field in JUDGED)
     if call is None and error is None:
         return labels
     task = settings.tasks[row["task"]]
@@ -220,12 +222,12 @@ def _judged(row: Row, settings: Teaching) -> dict[str, Any]:
     elif task.leaks(argument, row["question"], row["answers"]):
         reason = "leaks_answer"
     else:
-        return {**labels, "verified": True, "verified_by": _reached_by(task, output, row["answers"])}
+        return {**labels, "verified": True, "verified_by": _reached_by(task, output, predictions)}
     return {**labels, "verified": False, "rejected": [*row["rejected"], reason]}
 
 
-def _reached_by(task: Task, output: str, answers: Sequence[str]) -> str:
+def _reached_by(task: Task, output: str, predictions: Sequence[str]) -> str:
     if task.numeric:
         return "value"
-    holds = task.holds or task.grade
-    return "output" if task.output_answers and holds(output, answers) else "reader"
+    unread = task.reading is None or "\n\n".join(predictions) == output
+    return "output" if unread else "reader"

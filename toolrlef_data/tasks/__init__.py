@@ -6,8 +6,10 @@ language, and pass it as `task=`.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import Any
 
 from datasets import Dataset, DatasetDict
@@ -42,21 +44,21 @@ class Task:
         teacher_instruction: tells the teacher, who sees the gold answers, to write one call.
         examples: few-shot examples by data set; the key "" serves every other data set.
         extract: text of a response without a call -> prediction, or None where it holds none.
-        grade: (prediction, gold answers) -> right or wrong; None where no gold answer can be compared with.
-        holds: the same of a text of any length: what a tool gave, when a call is verified by it; with `compat` also
-            where it is the prediction. None: as `grade`.
+        grade: (prediction, gold answers) -> right or wrong; None where no gold answer can be compared with. One that
+            takes `words=` looks at so many words, and with words=None at a whole text (`grade_whole`).
         usable: gold answers -> None, or why a row with them cannot be graded.
         leaks: (argument, question, gold answers) -> True where the call merely carries the answer.
         numeric: predictions are numbers, so that wrong ones have a distance.
         distance: (prediction, gold answers) -> how far a wrong prediction is, in the task's unit; None: no number.
         render: row of the questions table -> the input text.
         written: row -> the argument of its call, where that needs no model; None: a teacher writes it.
-        language: row -> the language (ISO 639-1) of what it asks, "" where the row does not tell; for the tool.
+        language: a mapping with the row's id and task -> the language (ISO 639-1) of what it asks, "" where they do not
+            tell; for the tool.
         reading: (input text, one text of the tool's output) -> what the reader is asked: the tool's output is no
             prediction, a model reads it, one prediction a text. None: the output is the prediction.
         reader: the model that reads; `build_stage2` needs one wherever there is a `reading`.
         reader_instruction, reader_style: how it is asked (`prompts`).
-        read_answer: what the reader says -> prediction; None where it says nothing.
+        read_answer: what the reader says -> prediction, None where it says nothing; default: all of it.
         output_answers: the tool's own output may hold the answer; False for a translation, which is only read.
     """
 
@@ -73,7 +75,6 @@ class Task:
     examples: Mapping[str, Sequence[Example]] = field(default_factory=dict)
     numeric: bool = False
     distance: Callable[[str | None, Sequence[str]], float | None] | None = None
-    holds: Callable[[str | None, Sequence[str]], bool | None] | None = None
     written: Callable[[Mapping[str, Any]], str] | None = None
     language: Callable[[Mapping[str, Any]], str] | None = None
     reading: Callable[[str, str], str] | None = None
@@ -83,9 +84,19 @@ class Task:
     read_answer: Callable[[str], str | None] | None = None
     output_answers: bool = True
 
+    @property
+    def grade_whole(self) -> Callable[[str | None, Sequence[str]], bool | None]:
+        """`grade` of a text of any length: a passage; with `compat` also of what a tool or a reader said."""
+        return _whole(self.grade)
+
     def examples_for(self, dataset: str) -> tuple[Example, ...]:
         """The few-shot examples of a data set, else the general ones."""
         return tuple(self.examples.get(dataset, self.examples.get("", ())))
+
+
+@lru_cache(maxsize=64)
+def _whole(grade: Callable[..., bool | None]) -> Callable[..., bool | None]:
+    return partial(grade, words=None) if "words" in inspect.signature(grade).parameters else grade
 
 
 TASKS: Choices[Task] = Choices(

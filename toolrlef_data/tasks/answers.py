@@ -25,9 +25,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 
-__all__ = ["first_words", "grade", "holds", "leaks", "usable"]
+__all__ = ["first_words", "grade", "leaks", "usable"]
 
 # The longest words of natural languages stay below it; 20 words of Thai, unspaced, are about as long.
 WORD_LENGTH = 100
@@ -62,7 +62,7 @@ def grade(
         prediction: what a response answers; None is wrong.
         answers: gold answers, any of which will do; one without a letter or a digit never matches.
         strict: whole words, whatever their accents, articles and punctuation, in the place of the paper's rule.
-        words: of the prediction that count; None: all (`holds`). The paper counts 20; its code does not cut what the
+        words: of the prediction that count; None: all. The paper counts 20; its code does not cut what the
             tools of qa and lama gave, which `compat` follows.
 
     Returns:
@@ -71,7 +71,7 @@ def grade(
     >>> grade("It is in Bulgaria.", ["bulgaria"]), grade("Poland", ["Bulgaria"]), grade("Poland", ["", "?"])
     (True, False, None)
     >>> late = "word " * 20 + "Bulgaria"
-    >>> grade(late, ["Bulgaria"]), holds(late, ["Bulgaria"])
+    >>> grade(late, ["Bulgaria"]), grade(late, ["Bulgaria"], words=None)
     (False, True)
     >>> grade("because", ["US"]), grade("because", ["US"], strict=True), grade("Beatles", ["The Beatles"], strict=True)
     (True, False, True)
@@ -95,10 +95,6 @@ def grade(
         return False if golds else None
     said = _plain(prediction)
     return any(gold in said for gold in golds)
-
-
-# Whether a text holds a gold answer, however long it is: a passage.
-holds = partial(grade, words=None)
 
 
 def usable(answers: Sequence[str]) -> str | None:

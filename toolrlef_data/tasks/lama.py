@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 from toolrlef_data.tasks import Example, Task
-from toolrlef_data.tasks.answers import first_words, grade, holds, leaks, usable
+from toolrlef_data.tasks.answers import first_words, grade, leaks, usable
 from toolrlef_data.tools import Tool, not_set_up
 
 __all__ = ["LAMA", "render"]
@@ -93,7 +93,6 @@ LAMA = Task(
     teacher_instruction=TEACHER_INSTRUCTION,
     extract=first_words,
     grade=grade,
-    holds=holds,
     usable=usable,
     leaks=leaks,
     render=render,

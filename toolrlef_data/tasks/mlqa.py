@@ -25,7 +25,7 @@ from typing import Any
 from toolrlef_data.calls import parse_call, render_call
 from toolrlef_data.records import ToolCall
 from toolrlef_data.tasks import Example, Task
-from toolrlef_data.tasks.answers import first_words, grade, holds, usable
+from toolrlef_data.tasks.answers import first_words, grade, usable
 from toolrlef_data.tools import Tool, not_set_up
 
 __all__ = ["MLQA", "language", "reading", "render", "written"]
@@ -192,7 +192,6 @@ MLQA = Task(
     teacher_instruction=TEACHER_INSTRUCTION,
     extract=first_words,
     grade=grade,
-    holds=holds,
     usable=usable,
     leaks=_never,
     render=render,

@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any
 
 from toolrlef_data.tasks import Example, Task
-from toolrlef_data.tasks.answers import first_words, grade, holds, leaks, usable
+from toolrlef_data.tasks.answers import first_words, grade, leaks, usable
 from toolrlef_data.tools import Tool, not_set_up
 
 __all__ = ["QA", "RETRIEVAL", "read_answer", "reading", "render"]
@@ -130,7 +130,6 @@ QA = Task(
     teacher_instruction=TEACHER_INSTRUCTION.format(tool="WikiSearch"),
     extract=first_words,
     grade=grade,
-    holds=holds,
     usable=usable,
     leaks=leaks,
     render=render,

@@ -16,15 +16,19 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import NamedTuple
 
 from toolrlef_data.engines import EngineSpec, Message
-from toolrlef_data.records import Choices, InputError, ToolError, ToolResult, ToolrlefError, ToolValue
+from toolrlef_data.records import TOOL_ERRORS, Choices, InputError, ToolError, ToolResult, ToolrlefError, ToolValue
 
 __all__ = ["TOOLS", "TOOL_KINDS", "Tool", "ToolInput", "not_set_up", "tool_schema"]
+
+MAX_BITS = 13_000  # of a whole number; Python writes no number of more than 4,300 digits
+_surrogate = re.compile("[\ud800-\udfff]").search
 
 
 class ToolInput(NamedTuple):
@@ -46,14 +50,14 @@ class Tool:
         version: changes with the outputs; names the versions of packages, and the digests of corpora and models, that
             decide them.
         many: in the place of `function`, for a slow tool: inputs -> one `ToolResult` each, in order. What it gives is
-            kept in the reply store under name, version, argument and language.
+            kept in the reply store under name, version, this function with its settings, argument and language.
         batch: inputs that `many` gets at once.
         engine: a model that gives the value; with `many`, from what that gave.
         prompt: (argument, texts that `many` gave) -> what `prompts.render_prompt` returns.
         max_failed: share of a stage's calls that may fail by the tool's own fault before the run stops.
 
     Raises:
-        InputError: not exactly one of function, many, engine gives the value.
+        InputError: not exactly one of function, many, engine gives the value; no batch.
 
     >>> shout = Tool("shout", "Says it louder.", str.upper, parameter="text")
     >>> shout.run("hi").value
@@ -74,6 +78,10 @@ class Tool:
     def __post_init__(self) -> None:
         if (self.function is None) == (self.many is None and self.engine is None):
             raise InputError(f"the tool {self.name!r} needs a function, or many= or engine=, and not both")
+        if not isinstance(self.batch, int) or self.batch < 1:
+            raise InputError(
+                f"the tool {self.name!r}: batch must be a whole number of at least 1, found {self.batch!r}"
+            )
         if (self.engine is None) != (self.prompt is None):
             raise InputError(f"the tool {self.name!r} needs engine= and prompt= together")
 
@@ -126,16 +134,28 @@ class Tool:
         return [_crashed(error)] if len(inputs) == 1 else [self.run_many([each])[0] for each in inputs]
 
 
-def _checked(value: ToolValue) -> ToolResult:
-    if type(value) is int or type(value) is str or (type(value) is float and math.isfinite(value)):
+def _checked(value: object) -> ToolResult:
+    if type(value) is int and value.bit_length() <= MAX_BITS:
         return ToolResult(value)
-    if isinstance(value, tuple) and value and all(isinstance(part, str) for part in value):
+    if (type(value) is float and math.isfinite(value)) or _is_text(value):
+        return ToolResult(value)  # type: ignore[arg-type]
+    if isinstance(value, tuple) and value and all(map(_is_text, value)):
         return ToolResult(value)
-    return ToolResult(error="crashed", detail=f"expected text, a number or texts, found {value!r:.80}")
+    found = type(value).__name__ if isinstance(value, (int, str, tuple)) else f"{value!r:.80}"
+    return ToolResult(error="crashed", detail=f"expected text, a number or texts that can be written, found {found}")
+
+
+def _is_text(value: object) -> bool:
+    """Whether a value is text that a table can hold: no lone surrogate."""
+    return isinstance(value, str) and (value.isascii() or not _surrogate(value))
 
 
 def _checked_result(result: ToolResult) -> ToolResult:
-    return result if result.error is not None or result.value is None else _checked(result.value)
+    if result.error is None:
+        return _checked(result.value)
+    if result.error in TOOL_ERRORS:
+        return result
+    return ToolResult(error="crashed", detail=f"an unknown kind of error, {result.error!r:.40}: {result.detail}"[:200])
 
 
 def _crashed(error: Exception) -> ToolResult:
