@@ -173,6 +173,12 @@ responders:
         (("tool: {kind: translator_engine, engine: asked}, ", ""), 12, "mlqa needs a tool"),
         (("  mlqa: {", "  mqla: {"), 12, "unknown task 'mqla'"),
         (("keep_unverified: true", "task: qa"), 16, "is 'qa', but the sources are of math, lama, mlqa"),
+        (("teachers: [asked]", "teachers: [annotations]"), 18, "teachers needs an engine: annotations write formulas, no calls of the task 'qa'"),
+        (("teachers: [asked]", "teachers: []"), 18, "teachers needs an entry"),
+        (("kind: wiki_search, corpus: sample}, reader", "kind: wiki_search, name: Find, corpus: sample}, reader"), 10, "name cannot be chosen"),
+        (("search: {kind: wiki_search, corpus: sample}", "search: {kind: 3}"), 11, "search is a tool, such as"),
+        (("engine: asked, search", "engine: [asked], search"), 11, "unknown engine"),
+        (("{name: sample_qa, rows: 6}", "{name: sample_qa, rows: 6, options: {cut: true}}"), 6, "unknown option 'cut'"),
         (("strict: true", "reader_style: alpca"), 10, "unknown prompt style 'alpca'"),
     ],
 )  # fmt: skip

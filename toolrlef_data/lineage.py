@@ -26,7 +26,7 @@ import pyarrow as pa
 from datasets import Dataset, Features, concatenate_datasets
 
 from toolrlef_data.columns import DROPPED
-from toolrlef_data.fingerprints import canonical
+from toolrlef_data.fingerprints import canonical, digest
 from toolrlef_data.records import ToolrlefError
 
 __all__ = [
@@ -105,7 +105,7 @@ def settle(data: Dataset) -> Dataset:
     if data.cache_files:
         return data
     schema = data.features.arrow_schema
-    result = _written((batch.cast(schema) for batch in as_arrow(data).iter(1000)), schema, data.split)
+    result = _written((batch.cast(schema) for batch in as_arrow(data).iter(1000)), schema, split=data.split)
     if not _record_path(result._fingerprint).exists():
         write_record(result._fingerprint, facts_of("rows", [], None, result))
     return result
@@ -122,20 +122,21 @@ def table_of(
     """
     schema = Features(features).arrow_schema
     source = iter(rows)
-    result = _written(
-        (pa.Table.from_pylist(chunk, schema) for chunk in iter(lambda: list(islice(source, 1000)), [])), schema
-    )
-    write_record(result._fingerprint, {**facts_of(name, [], None, result), "inputs": [each for each in inputs if each]})
+    chunks = iter(lambda: list(islice(source, 1000)), [])
+    parents = [each for each in inputs if each]
+    # The same rows made from another table are another table: their trails differ.
+    result = _written((pa.Table.from_pylist(chunk, schema) for chunk in chunks), schema, digest(name, parents))
+    write_record(result._fingerprint, {**facts_of(name, [], None, result), "inputs": parents})
     return result
 
 
-def _written(batches: Iterable[pa.Table], schema: pa.Schema, split: Any = None) -> Dataset:
-    """Tables as one file of the cache, under a name made from its content."""
+def _written(batches: Iterable[pa.Table], schema: pa.Schema, origin: str = "", split: Any = None) -> Dataset:
+    """Tables as one file of the cache, under a name made from its content and where it is from."""
     with unbroken_write(stages_dir()) as temporary:
         with open(temporary, "wb") as file, pa.ipc.new_stream(file, schema) as writer:
             for batch in batches:
                 writer.write_table(batch)
-        name = file_digest(temporary)
+        name = digest(file_digest(temporary), origin) if origin else file_digest(temporary)
         os.replace(temporary, stages_dir() / f"{name}.arrow")
     result = Dataset.from_file(str(stages_dir() / f"{name}.arrow"), split=split)
     result._fingerprint = name

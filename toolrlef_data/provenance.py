@@ -79,8 +79,10 @@ def _told(value: Any, field: str = "") -> Any:
                 for k, v in value.items()
                 if k in ("instruction", "plain_instruction", "teacher_instruction", "examples")
             }
-            tool = {k: value["tool"][k] for k in ("name", "version")}
-            return {"task": value["name"], "tool": tool, "prompts_sha256": {k: digest(v) for k, v in prompts.items()}}
+            told = {"task": value["name"], "tool": _told(value["tool"])}
+            return {**told, "prompts_sha256": {k: digest(v) for k, v in prompts.items()}}
+        if value.get("") == "toolrlef_data.tools:Tool":  # its functions may hold paths
+            return {k: value[k] for k in ("name", "version")}
         return {k: _told(v, k) for k, v in value.items() if k != ""}
     if isinstance(value, list):
         return [_told(v) for v in value]

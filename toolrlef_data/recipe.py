@@ -22,7 +22,7 @@ from datasets import Dataset
 
 from toolrlef_data.annotations import ANNOTATIONS, Annotations
 from toolrlef_data.engines import EngineSpec
-from toolrlef_data.lineage import lineage, record_source
+from toolrlef_data.lineage import ledger, lineage, record_source
 from toolrlef_data.loading_scripts import SOURCES, load_source
 from toolrlef_data.loading_scripts.subsets import subset
 from toolrlef_data.publish import publish, refuse_foreign
@@ -77,13 +77,14 @@ def run_recipe(recipe: Recipe, *, out: str | Path | None = None, num_proc: int |
     tables = {name: {"stage1": stage1[name], "stage2": stage2[name]} for name in tasks}
     if recipe.cassette:  # what stage 2 is built again from
         tables = {name: {**named, "responded": ranked[name][0]} for name, named in tables.items()}
-    card = {"title": recipe.name, **recipe.card} if recipe.layout == "hub" else None
+    kept = {name: {part: table for part, table in named.items() if len(table)} for name, named in tables.items()}
     folder = publish(
-        tables,
+        {name: named for name, named in kept.items() if named} or tables,
         out or recipe.out,
         version=recipe.version,
         layout=recipe.layout,
-        card=card,
+        dropped=ledger(table for named in tables.values() for table in named.values()),
+        card={"title": recipe.name, **recipe.card} if recipe.layout == "hub" else None,
         cassette=recipe.cassette,
     )
     questions, graded = (_one([made[i] for made in done.values()]) for i in (0, 1))

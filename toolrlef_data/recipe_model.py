@@ -166,11 +166,13 @@ class Recipe(Section):
 
 def mistakes_in(recipe: Recipe) -> Mistakes:
     """What cannot run although every value has its type: (where, what is wrong)."""
-    for name in ("sources", "teachers"):
-        if not getattr(recipe, name):
-            yield (name,), "needs at least one entry"
+    if not recipe.sources:
+        yield ("sources",), "needs at least one entry"
     for i, source in enumerate(recipe.sources):
         yield from _unknown(("sources", i, "name"), "source", source.name, SOURCES)
+        known = SOURCES[source.name].defaults if source.name in SOURCES else source.options
+        for option in source.options:
+            yield from _unknown(("sources", i, "options", option), "option", option, known)
     yield from _task_mistakes(recipe)
     yield from _unknown(("layout",), "layout", recipe.layout, LAYOUTS)
     if recipe.cassette and recipe.layout != "hub":
@@ -185,8 +187,8 @@ def mistakes_in(recipe: Recipe) -> Mistakes:
     yield from _stage2_mistakes(recipe)
 
 
-def _unknown(place: Place, what: str, name: str, choices: Any) -> Mistakes:
-    if name not in choices:
+def _unknown(place: Place, what: str, name: object, choices: Any) -> Mistakes:
+    if not isinstance(name, str) or name not in choices:
         yield place, f"names an unknown {what} {name!r}; choose from: {', '.join(sorted(choices))}"
 
 
@@ -219,6 +221,10 @@ def _task_mistakes(recipe: Recipe) -> Mistakes:
             except InputError:
                 choices = ", ".join(sorted(TOOL_KINDS))
                 yield ("tasks", name), f"needs a tool, such as {{kind: ..., ...}} with a kind of {choices}"
+        if task.written is None and not recipe.teachers:
+            yield ("teachers",), f"needs an entry: the calls of the task {name!r} are written by a teacher"
+        elif task.written is None and not task.numeric and set(recipe.teachers) == {"annotations"}:
+            yield ("teachers",), f"needs an engine: annotations write formulas, no calls of the task {name!r}"
         if task.reading and settings.reader is None:
             yield ("tasks", name), f"needs a reader: the engine that reads what {task.tool.name} gives"
 
@@ -229,11 +235,13 @@ def _tool_mistakes(place: Place, tool: MadeTool, engines: dict[str, Engine]) -> 
         return
     taken = inspect.signature(TOOL_KINDS[tool.kind]).parameters
     for name, value in tool.arguments.items():
-        if name not in taken:
+        if name == "name":
+            yield (*place, name), "cannot be chosen: prompts and examples call the task's tool by its own name"
+        elif name not in taken:
             yield (*place, name), f"is not an argument of {tool.kind}; choose from: {', '.join(taken)}"
         elif name == "engine":
             yield from _unknown((*place, name), "engine", value, engines)
-        elif name == "search" and not (isinstance(value, dict) and "kind" in value):
+        elif name == "search" and not (isinstance(value, dict) and isinstance(value.get("kind"), str)):
             yield (*place, name), f"is a tool, such as {{kind: wiki_search, corpus: sample}}; found {value!r:.80}"
         elif name == "search":
             yield from _tool_mistakes((*place, name), MadeTool(**value), engines)

@@ -98,7 +98,7 @@ def search_endpoint(
             of range. A run raises it where the variable has gone, or without a revision holds another address by then.
 
     >>> search_endpoint("http://localhost:8893/api/search", revision="wiki17").version
-    'endpoint http://localhost:8893/api/search k=2 words=384 revision=wiki17'
+    'endpoint ... k=2 words=384 revision=wiki17'
     """
     check_sizes(k=k, words=words, max_bytes=max_bytes, concurrency=concurrency)
     if not isinstance(retries, int) or retries < 0:
@@ -109,7 +109,7 @@ def search_endpoint(
     if not variable:
         _check_literal(url)
     served = digest(_address(url)[0])[:16] if variable and not revision else ""
-    place = url if variable else _address(url)[0]
+    place = url if variable else digest(_address(url)[0])[:16]  # an address of one's own is not for others
     version = f"endpoint {place}{served and f' at {served}'} k={k} words={words}{revision and f' revision={revision}'}"
     settings = Endpoint(url, k, words, timeout, max_bytes, concurrency, retries, served)
     return Tool(name, DESCRIPTION, parameter="query", many=partial(_search, settings), version=version, batch=BATCH)
