@@ -231,6 +231,9 @@ def test_four_tasks_are_published_by_themselves_and_as_a_mix(tmp_path: Path) -> 
         "WikiSearch",
         "reader of WikiSearch",
     }
+    card = (done.out / "README.md").read_text(encoding="utf-8")
+    assert "In `qa-stage1` the target of 6 of 6 rows is a tool call (6 not verified)" in card
+    assert "| qa | WikiSearch | bm25s " in card
     for task in done.tasks:
         names = ("responded", "stage2", "cassette")
         responded, stage2, cassette = (load_dataset(str(done.out), f"{task}-{n}", split="train") for n in names)

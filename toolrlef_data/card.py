@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from importlib import resources
@@ -14,10 +15,13 @@ from datasets.info import DatasetInfosDict
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
+from toolrlef_data.columns import responders_of
+
 __all__ = ["dropped_counts", "score_table", "write_card"]
 
 Splits = Mapping[str, Mapping[str, Dataset]]
 Mixes = Mapping[str, Mapping[str, list[str]]]
+HEX = re.compile("[0-9a-f]{17,}").fullmatch
 # Size categories of the Hub's card specification.
 SIZES = (
     (1_000, "n<1K"),
@@ -72,6 +76,8 @@ def write_card(
         engines=_engines(provenance),
         scores=score_table(splits),
         uses_tool=_uses_tool(splits),
+        tools=_tools(provenance),
+        cassettes=[config for config in splits if config.endswith("-cassette")],
         ledgers=[config for config in splits if config.endswith("-dropped")],
         dropped=dropped_counts(splits),
         packages=provenance["packages"],
@@ -121,13 +127,31 @@ def score_table(splits: Splits) -> list[dict[str, Any]]:
     ]
 
 
-def _uses_tool(splits: Splits) -> dict[str, tuple[int, int]]:
-    """config -> (rows whose target uses the tool, rows), of the stage 1 tables."""
-    return {
-        config: (sum(sum(data["uses_tool"]) for data in named.values()), sum(len(data) for data in named.values()))
-        for config, named in splits.items()
-        if all({"output", "uses_tool"} <= set(data.column_names) for data in named.values())
-    }
+def _uses_tool(splits: Splits) -> dict[str, dict[str, Any]]:
+    """config -> rows, and of those whose target is a call: how many, and by what they were verified ("" by nothing)."""
+    counts: dict[str, dict[str, Any]] = {}
+    for config, named in splits.items():
+        if not all({"output", "uses_tool"} <= set(data.column_names) for data in named.values()):
+            continue
+        if any(responders_of(data.features) for data in named.values()):
+            continue
+        calls: Counter[str] = Counter()
+        for data in named.values():
+            told = data["verified_by"][:] if "verified_by" in data.column_names else [None] * len(data)
+            calls.update(by or "" for by, uses in zip(told, data["uses_tool"][:], strict=True) if uses)
+        rows = sum(len(data) for data in named.values())
+        counts[config] = {"rows": rows, "calls": calls.total(), "verified_by": sorted(calls.items())}
+    return counts
+
+
+def _tools(provenance: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(task, tool, version) of every tool that was executed."""
+    found = set()
+    for stage in provenance["stages"].values():
+        settings = stage["settings"] if isinstance(stage["settings"], dict) else {}
+        if stage["step"] == "execute" and isinstance(tasks := settings.get("tasks"), dict):
+            found |= {(name, task["tool"]["name"], task["tool"]["version"]) for name, task in tasks.items()}
+    return sorted(found)
 
 
 def _engines(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -146,7 +170,7 @@ def _digests(name: str, value: Any) -> Iterator[str]:
         for key in sorted(value):
             yield from _digests(f"{name} {key}".strip(), value[key])
     elif isinstance(value, str):
-        yield f"{name} `{value[:16]}`"
+        yield f"{name} `{value[:16] if HEX(value) else value}`"
 
 
 def _info(folder: Path, config: str, named: Mapping[str, Dataset]) -> DatasetInfo:
