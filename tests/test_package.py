@@ -48,7 +48,7 @@ LAYERS = [
         "trice_joining",
         "trice_rows",
     ],
-    ["recipe", "recipe_model"],
+    ["recipe", "recipe_mistakes", "recipe_model"],
     ["cli"],
 ]
 
@@ -129,7 +129,7 @@ def test_the_tree_in_the_readme_is_the_disk() -> None:
 def test_every_module_has_tests() -> None:
     """tests/test_<module>.py, or the test of the module that a part belongs to."""
     served_by = {
-        "card": "publish", "provenance": "publish", "trice_files": "publish", "recipe_model": "recipe", "columns": "stage1", "records": "transform", "batches": "transform", "lineage": "transform", "source_code": "fingerprints",
+        "card": "publish", "provenance": "publish", "trice_files": "publish", "recipe_model": "recipe", "recipe_mistakes": "recipe", "columns": "stage1", "records": "transform", "batches": "transform", "lineage": "transform", "source_code": "fingerprints",
         "prompts": "stage2", "responding": "stage2", "teaching": "stage1", "cli": "recipe", "formulas": "annotations",
         "constants": "annotations", "engines.scripted": "asking", "engines.decoding": "local", "engines.weights": "local", "engines.batching": "local",
         "engines.models": "local", "engines.connection": "openai_api", "engines.direct": "openai_api", "engines.session": "openai_api", "engines.batch_endpoints": "batch_jobs",

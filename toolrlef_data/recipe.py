@@ -26,7 +26,8 @@ from toolrlef_data.lineage import ledger, lineage, record_source
 from toolrlef_data.loading_scripts import SOURCES, load_source
 from toolrlef_data.loading_scripts.subsets import subset
 from toolrlef_data.publish import publish, refuse_foreign
-from toolrlef_data.recipe_model import MadeTool, Place, Recipe, Source, TaskSettings, mistakes_in, tasks_in
+from toolrlef_data.recipe_mistakes import Place, mistakes_in
+from toolrlef_data.recipe_model import MadeTool, Recipe, Source, TaskSettings, tasks_in
 from toolrlef_data.records import InputError
 from toolrlef_data.responding import Responder, respond
 from toolrlef_data.stage1 import answer, build_stage1, grade
