@@ -488,3 +488,17 @@ def test_formulas_are_for_tasks_of_numbers() -> None:
 def test_a_tool_without_a_batch_is_refused() -> None:
     with pytest.raises(InputError, match="batch must be a whole number of at least 1, found 0"):
         Tool("QA", "Odd.", many=odd, batch=0)
+
+
+def test_calls_that_a_table_came_with_are_verified_before_a_teacher_is_asked(qa: Task, tmp_path: Path) -> None:
+    table = graded(qa, [("a", "On which island is Etna?", "Sicily"), ("b", "Where is the Danube?", "Sicily")])
+    came = propose_calls(
+        table, quiet({"Etna": "WikiSearch(Etna)", "Danube": "WikiSearch(Danube)"}), attempts=1, task=qa
+    )
+    nulls = {"verified": None, "verified_by": None, "tool_output": None, "teacher": "unknown", "rejected": []}
+    came = came.map(lambda row: nulls, features=came.features)
+    stage1 = build_stage1(came, quiet({"Danube": "WikiSearch(Danube source)"}), attempts=1, task=qa)
+    assert [(r["id"], r["output"], r["source"], r["verified_by"]) for r in stage1] == [
+        ("a", "WikiSearch(Etna)", "teacher", "output")
+    ]
+    assert [(row["id"], row["detail"]) for row in ledger([stage1])] == [("b", "wrong_value; wrong_value")]

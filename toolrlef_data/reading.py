@@ -18,6 +18,7 @@ from toolrlef_data.prompts import render_prompt
 from toolrlef_data.records import Reply
 from toolrlef_data.responses import request_of, response_of
 from toolrlef_data.tasks import Task
+from toolrlef_data.transform import features_of
 
 __all__ = ["any_right", "read_outputs"]
 
@@ -53,8 +54,7 @@ def read_outputs(
         compat,
         verify,
     )
-    first = executed if isinstance(executed, Dataset) else next(iter(executed.values()))
-    shown = [name for name in QUESTIONS if name in first.column_names] if verify else ["input"]
+    shown = [name for name in QUESTIONS if name in features_of(executed)] if verify else ["input"]
     fields = ("argument", *READ)
     return ask(
         executed,

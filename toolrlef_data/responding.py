@@ -21,7 +21,7 @@ from toolrlef_data.records import InputError, Reply, UnknownName
 from toolrlef_data.responses import request_of, response_of
 from toolrlef_data.tasks import Task, tasks_of
 from toolrlef_data.tools import tool_schema
-from toolrlef_data.transform import apply, check_features, join
+from toolrlef_data.transform import apply, check_features, features_of, join
 
 __all__ = ["Responder", "respond"]
 
@@ -57,10 +57,10 @@ def respond(
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"responders need names of their own; found twice: {', '.join(doubled)}")
     tasks = tasks_of(stage1, task)
-    first = stage1 if isinstance(stage1, Dataset) else next(iter(stage1.values()))
+    columns_before = list(features_of(stage1))
     needed = {name: feature for name, feature in STAGE1.items() if name not in LATER}
     check_features(stage1, Features(needed), "respond")
-    if taken := sorted(set(first.column_names) & {"gold", *names}):
+    if taken := sorted(set(columns_before) & {"gold", *names}):
         raise InputError(
             f"the table has the columns {', '.join(taken)} already: pass stage 1 and all responders at once"
         )
@@ -83,7 +83,7 @@ def respond(
                 engine,
                 reads=["id", "task", "dataset", "instruction", "input"],
                 adds=dict.fromkeys(columns, RESPONSE),
-                removes=first.column_names,
+                removes=columns_before,
                 samples=responder.samples,
                 name=f"respond: {responder.name}",
                 label=responder.name,

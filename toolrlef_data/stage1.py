@@ -24,7 +24,7 @@ from toolrlef_data.records import Drop, InputError, Reply
 from toolrlef_data.responses import request_of, response_of
 from toolrlef_data.tasks import Task, tasks_of
 from toolrlef_data.teaching import Teacher, propose_calls, write_calls
-from toolrlef_data.transform import apply, check_features, keep
+from toolrlef_data.transform import apply, check_features, features_of, keep
 
 __all__ = ["answer", "build_stage1", "grade"]
 
@@ -46,7 +46,8 @@ def build_stage1(
     """Make stage 1: the student's own response where it was right, a verified tool call where it was wrong.
 
     Args:
-        graded: a table from `grade`.
+        graded: a table from `grade`, or one whose rows have calls already (`propose_calls`, `load_trice`); those that
+            nobody verified are verified first.
         teacher: who writes the calls: `ANNOTATIONS` (composed from upstream's solutions), a model, or several in
             order: a row that one cannot serve goes on to the next. None is needed where all calls are written without
             one (the translator's).
@@ -73,7 +74,7 @@ def build_stage1(
                 f"task=replace(TASKS[{name!r}], tool=..., reader=EngineSpec(...)), or pass keep_unverified=True"
             )
     labelled = graded
-    if len(taught) < len(tasks):
+    if len(taught) < len(tasks) or "tool_call" in features_of(graded):
         labelled = write_calls(labelled, task=task, num_proc=num_proc)
     for each in teachers if taught else ():
         labelled = propose_calls(labelled, each, attempts=attempts, task=task, num_proc=num_proc)

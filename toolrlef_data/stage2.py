@@ -23,7 +23,7 @@ from toolrlef_data.executing import execute_responses
 from toolrlef_data.records import OWN_FAULTS, Drop, InputError, Score, UnknownName
 from toolrlef_data.scoring import RULES
 from toolrlef_data.tasks import Task, tasks_of
-from toolrlef_data.transform import apply, keep, step_name
+from toolrlef_data.transform import apply, features_of, keep, step_name
 
 __all__ = ["build_stage2", "execute", "score"]
 
@@ -239,8 +239,7 @@ def _rounded(prediction: str) -> str | None:
 
 def _responders(data: Dataset | DatasetDict) -> list[str]:
     """Responder columns in order, gold first, as the ranking loss expects."""
-    first = data if isinstance(data, Dataset) else next(iter(data.values()))
-    names = responders_of(first.features)
+    names = responders_of(features_of(data))
     if "gold" not in names:
         raise InputError(
             f"the table needs a responder column named gold; found: {', '.join(names) or 'no responder column'}"

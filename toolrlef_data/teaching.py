@@ -29,7 +29,7 @@ from toolrlef_data.prompts import examples_order, render_prompt
 from toolrlef_data.records import InputError, Reply, ToolCall
 from toolrlef_data.responses import request_of, response_of
 from toolrlef_data.tasks import Task, tasks_of
-from toolrlef_data.transform import apply
+from toolrlef_data.transform import apply, features_of
 
 __all__ = ["Teacher", "propose_calls", "write_calls"]
 
@@ -100,7 +100,10 @@ def propose_calls(
 
 
 def write_calls(graded: D, *, task: Task | Mapping[str, Task] | None = None, num_proc: int | None = None) -> D:
-    """Write the calls that need no teacher, and execute them; arguments and result as of `propose_calls`."""
+    """Write the calls that need no teacher, and execute them; also calls that a table came with and nobody verified.
+
+    Arguments and result as of `propose_calls`.
+    """
     settings = Teaching(tasks_of(graded, task), "", 0)
     labelled = _labelled(graded, num_proc)
     proposed = apply(labelled, _written, settings, reads=READS, adds=ADDS, name="propose_calls", num_proc=num_proc)
@@ -117,8 +120,7 @@ class Teaching:
 
 
 def _labelled(graded: D, num_proc: int | None) -> D:
-    first = graded if isinstance(graded, Dataset) else next(iter(graded.values()))
-    if "tool_call" in first.column_names:
+    if "tool_call" in features_of(graded):
         return graded
     return apply(graded, _no_label, None, reads=["id"], adds=LABELS, num_proc=num_proc)
 
@@ -131,9 +133,13 @@ def _no_label(row: Row, settings: None) -> dict[str, Any]:
 
 
 def _written(row: Row, settings: Teaching) -> dict[str, Any]:
-    """The call of a task whose argument stands in the question."""
+    """The call that a row came with, or that of a task whose argument stands in the question."""
     task = settings.tasks[row["task"]]
-    if task.written is None or not _needs_call(row):
+    if not _needs_call(row):
+        return _proposal()
+    if row["tool_call"] and row["verified"] is None:
+        return _proposal(row["tool_call"])
+    if task.written is None:
         return _proposal()
     return _proposal(render_call(ToolCall(task.tool.name, task.written(row))))
 
@@ -214,7 +220,7 @@ def _judged(row: Row, settings: Teaching) -> dict[str, Any]:
     labels |= {"attempts": row["attempts"] + by_model}
     if call is None:
         return {**labels, "rejected": [*row["rejected"], error]}
-    labels |= {"tool_call": call, "tool_output": output, "teacher": settings.teacher or None}
+    labels |= {"tool_call": call, "tool_output": output, "teacher": settings.teacher or row["teacher"]}
     if tool_error is not None:
         reason = f"tool_error:{tool_error}"
     elif not correct:

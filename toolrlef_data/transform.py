@@ -38,7 +38,7 @@ from toolrlef_data.lineage import (
 )
 from toolrlef_data.records import Drop, InputError, LedgerError, MissingColumns
 
-__all__ = ["apply", "check_features", "join", "keep", "quiet_bars", "require", "stack", "step_name"]
+__all__ = ["apply", "check_features", "features_of", "join", "keep", "quiet_bars", "require", "stack", "step_name"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 BAR_FROM = 20_000  # rows
@@ -204,6 +204,12 @@ def check_features(data: Dataset | DatasetDict, expected: Features, name: str) -
                 raise InputError(
                     f"{name} needs the column {column} as {feature}, found {found}; `data.cast_column` may help"
                 )
+
+
+def features_of(data: Dataset | DatasetDict) -> Features:
+    """The features of a table, or of a DatasetDict's first split."""
+    first = data if isinstance(data, Dataset) else next(iter(data.values()))
+    return first.features
 
 
 def require(data: Dataset, columns: Sequence[str], name: str) -> None:
