@@ -157,7 +157,7 @@ def _executed(columns: Columns, settings: Executing) -> dict[str, list[Any]]:
 
 
 def _outcome(
-    text: str, task: Task, answers: Sequence[str], settings: Executing, run: Run, where: tuple[str, str]
+    text: str, task: Task, answers: Sequence[str], settings: Executing, run: Run | None, where: tuple[str, str]
 ) -> tuple[Any, ...]:
     """One response's fields, in the order of EXECUTED."""
     tool = task.tool
@@ -165,7 +165,7 @@ def _outcome(
     calls = calls_in(text, tool)
     if calls:
         argument = calls[0].argument
-        value, error, _ = run(ToolInput(argument, where[1]), where[0])
+        value, error, _ = tool.run(argument) if run is None else run(ToolInput(argument, where[1]), where[0])
         if error is not None:
             return len(calls), name, argument, None, error, [], False if error in OWN_FAULTS else None
         outputs = list(value) if isinstance(value, tuple) else [str(value)]
@@ -180,16 +180,16 @@ def _outcome(
     return 0, None, None, None, None, [] if prediction is None else [prediction], task.grade(prediction, answers)
 
 
-def _runs(columns: Columns, settings: Executing) -> dict[str, Run]:
-    """task -> how a call of its tool runs: at once, by a look at the results of this batch, or from the cassette."""
+def _runs(columns: Columns, settings: Executing) -> dict[str, Run | None]:
+    """task -> how a call of its tool runs: None at once; by a look at the results of this batch; from the cassette."""
     return {name: _run_of(name, task.tool, columns, settings) for name, task in settings.tasks.items()}
 
 
-def _run_of(task: str, tool: Tool, columns: Columns, settings: Executing) -> Run:
+def _run_of(task: str, tool: Tool, columns: Columns, settings: Executing) -> Run | None:
     if (cassette := settings.cassette) is not None:
         return lambda given, row_id: cassette.play(row_id, task, tool.name, given.argument)
     if not tool.is_slow:
-        return lambda given, _: tool.run(given.argument)
+        return None
     keys = {each: tool_key(settings.identities[task], each) for each in _inputs(columns, task, settings)}
     found = get_results(open_store(Path(settings.store)), list(keys.values()), failures=True)
     return lambda given, _: found.get(keys[given], LOST)
