@@ -495,10 +495,49 @@ def test_calls_that_a_table_came_with_are_verified_before_a_teacher_is_asked(qa:
     came = propose_calls(
         table, quiet({"Etna": "WikiSearch(Etna)", "Danube": "WikiSearch(Danube)"}), attempts=1, task=qa
     )
-    nulls = {"verified": None, "verified_by": None, "tool_output": None, "teacher": "unknown", "rejected": []}
+    nulls: dict[str, Any] = {
+        "verified": None,
+        "verified_by": None,
+        "tool_output": None,
+        "teacher": "unknown",
+        "rejected": [],
+    }
     came = came.map(lambda row: nulls, features=came.features)
     stage1 = build_stage1(came, quiet({"Danube": "WikiSearch(Danube source)"}), attempts=1, task=qa)
     assert [(r["id"], r["output"], r["source"], r["verified_by"]) for r in stage1] == [
         ("a", "WikiSearch(Etna)", "teacher", "output")
     ]
     assert [(row["id"], row["detail"]) for row in ledger([stage1])] == [("b", "wrong_value; wrong_value")]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda qa: "qa", "takes a Task, or a mapping of names to Tasks such as {'qa': qa}; found 'qa'"),
+        (lambda qa: [qa], "takes a Task, or a mapping"),
+        (lambda qa: {"qa": qa.tool}, "takes a Task, or a mapping"),
+        (lambda qa: {"QA": qa}, "unknown task in task= 'QA'; choose from: .*qa"),
+        (lambda qa: replace(qa, tool="sample"), "needs a Tool, found str"),
+        (lambda qa: replace(qa, tool=Tool("WikiSearch", "Asks.", engine="gpt", prompt=show)), "needs an EngineSpec as engine, found str"),  # type: ignore[arg-type]
+    ],
+)  # fmt: skip
+def test_what_is_no_task_or_not_its_tool_is_told(qa: Task, make: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        execute(candidates(["WikiSearch(Etna)"]), task=make(qa))
+
+
+def test_a_stage_that_leaves_nothing_says_so(qa: Task, caplog: pytest.LogCaptureFixture) -> None:
+    table = graded(qa, [("a", "Which island?", "Sicily")])
+    assert len(build_stage1(table, quiet({"": "I know no search."}), attempts=1, task=replace(qa, reader=None))) == 0
+    assert "stage1: none of 1 rows is left (no_call 1)" in caplog.text
+    assert "the task 'qa' has no reader: its calls are verified by what WikiSearch gives alone" in caplog.text
+
+
+def test_prompts_that_call_another_tool_are_told(qa: Task, caplog: pytest.LogCaptureFixture) -> None:
+    table = graded(qa, [("a", "Which island?", "Sicily")])
+    renamed = replace(TASKS["retrieval"], name="qa", tool=qa.tool, reader=qa.reader)
+    build_stage1(table, quiet({"": "WikiSearch(Etna)"}), attempts=1, task=renamed)
+    assert "the prompts of the task 'qa' call a tool of another name than 'WikiSearch'" in caplog.text
+    caplog.clear()
+    build_stage1(table, quiet({"": "WikiSearch(Etna)"}), attempts=1, task=qa)
+    assert caplog.text == ""

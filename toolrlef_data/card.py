@@ -161,7 +161,8 @@ def _engines(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
         settings = stage["settings"]
         if isinstance(settings, dict) and "spec" in settings:
             spec, identity = settings["spec"], settings["identity"]
-            found[repr((spec, identity))] = {**spec, "identity": ", ".join(_digests("", identity))}
+            own = found.setdefault(repr((spec, identity)), {**spec, "identity": ", ".join(_digests("", identity))})
+            own.setdefault("steps", {})[stage["step"]] = True
     return [found[key] for key in sorted(found)]
 
 

@@ -77,9 +77,9 @@ def _told(value: Any, field: str = "") -> Any:
             prompts = {
                 k: v
                 for k, v in value.items()
-                if k in ("instruction", "plain_instruction", "teacher_instruction", "examples")
+                if k in ("instruction", "plain_instruction", "teacher_instruction", "reader_instruction", "examples")
             }
-            told = {"task": value["name"], "tool": _told(value["tool"])}
+            told = {"task": value["name"], "tool": _told(value["tool"]), "grade": value["grade"]}
             return {**told, "prompts_sha256": {k: digest(v) for k, v in prompts.items()}}
         if value.get("") == "toolrlef_data.tools:Tool":  # its functions may hold paths
             return {k: value[k] for k in ("name", "version")}

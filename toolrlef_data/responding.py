@@ -57,6 +57,8 @@ def respond(
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"responders need names of their own; found twice: {', '.join(doubled)}")
     tasks = tasks_of(stage1, task)
+    for own in tasks.values():
+        own.warn()
     columns_before = list(features_of(stage1))
     needed = {name: feature for name, feature in STAGE1.items() if name not in LATER}
     check_features(stage1, Features(needed), "respond")

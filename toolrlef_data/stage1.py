@@ -9,6 +9,7 @@ for wrong rows untouched. A call is executed before it becomes training data, an
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -28,6 +29,7 @@ from toolrlef_data.transform import apply, check_features, features_of, keep
 
 __all__ = ["answer", "build_stage1", "grade"]
 
+log = logging.getLogger("toolrlef_data")
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
 
@@ -53,7 +55,8 @@ def build_stage1(
             one (the translator's).
         attempts: tries a model teacher has for a row; 10 in TRICE, which never checks what it gets.
         keep_unverified: keep the last call where none was verified, as TRICE does.
-        task: a task of your own for all rows, or some by their names; default: the task that each row names.
+        task: a task of your own for all rows, or some by their names; default: the task that each row names. Its tool
+            executes the calls, and its reader verifies those whose output is only read.
         num_proc: processes for the steps that ask no model.
 
     Returns:
@@ -73,6 +76,10 @@ def build_stage1(
                 f"a call of {own.tool.name} is verified by what a model reads from it: give the task {name!r} one, "
                 f"task=replace(TASKS[{name!r}], tool=..., reader=EngineSpec(...)), or pass keep_unverified=True"
             )
+    for name, own in tasks.items():
+        own.warn()
+        if own.reading and own.output_answers and own.reader is None:
+            log.warning("the task %r has no reader: its calls are verified by what %s gives alone", name, own.tool.name)
     labelled = graded
     if len(taught) < len(tasks) or "tool_call" in features_of(graded):
         labelled = write_calls(labelled, task=task, num_proc=num_proc)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,6 +42,7 @@ from toolrlef_data.records import Drop, InputError, LedgerError, MissingColumns
 
 __all__ = ["apply", "check_features", "features_of", "join", "keep", "quiet_bars", "require", "stack", "step_name"]
 
+log = logging.getLogger("toolrlef_data")
 D = TypeVar("D", bound="Dataset | DatasetDict")
 BAR_FROM = 20_000  # rows
 BATCH_ROWS = 2_000  # 5 % faster than 1,000 at scoring math responses; more gains nothing
@@ -154,6 +157,9 @@ def keep(
     if len(kept) + len(out) != len(data):
         raise LedgerError(f"{stage}: {len(data)} rows in, {len(kept)} kept and {len(out)} dropped")
     write_record(key, facts_of(stage, [data], settings, kept, out))
+    if len(data) and not len(kept):
+        reasons = ", ".join(f"{reason} {rows}" for reason, rows in Counter(out["reason"][:]).most_common())
+        log.warning("%s: none of %d rows is left (%s)", stage, len(data), reasons)
     return kept
 
 

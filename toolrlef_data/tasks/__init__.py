@@ -7,6 +7,7 @@ language, and pass it as `task=`.
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -15,11 +16,13 @@ from typing import Any
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.engines import EngineSpec
-from toolrlef_data.records import Choices
+from toolrlef_data.records import Choices, InputError, UnknownName
 from toolrlef_data.tools import Tool
 from toolrlef_data.transform import require
 
 __all__ = ["TASKS", "Example", "Task", "tasks_of"]
+
+log = logging.getLogger("toolrlef_data")
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,27 @@ class Task:
     read_answer: Callable[[str], str | None] | None = None
     output_answers: bool = True
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.tool, Tool):
+            raise InputError(f"the task {self.name!r} needs a Tool, found {type(self.tool).__name__}")
+
     @property
     def grade_whole(self) -> Callable[[str | None, Sequence[str]], bool | None]:
         """`grade` of a text of any length: a passage; with `compat` also of what a tool or a reader said."""
         return _whole(self.grade)
+
+    def warn(self) -> None:
+        """Say so where neither the instruction nor an example calls the tool by its name: responses will not either."""
+        calls = [example.call for examples in self.examples.values() for example in examples]
+        named = self.tool.name.casefold() in self.instruction.casefold()
+        if not named and not any(call.startswith(f"{self.tool.name}(") for call in calls):
+            log.warning(
+                "the prompts of the task %r call a tool of another name than %r: make the tool with name=..., or give "
+                "the task an instruction and examples of its own; it says: %s",
+                self.name,
+                self.tool.name,
+                self.instruction,
+            )
 
     def examples_for(self, dataset: str) -> tuple[Example, ...]:
         """The few-shot examples of a data set, else the general ones."""
@@ -119,13 +139,17 @@ def tasks_of(data: Dataset | DatasetDict, task: Task | Mapping[str, Task] | None
         task: the one to use for every row, or some by the names in the column; the others are taken from `TASKS`.
 
     Raises:
-        UnknownName: a row names a task that is not in `TASKS`.
+        UnknownName: a row, or a name of yours, names a task that is not in `TASKS`.
+        InputError: no task where one is expected.
     """
+    own = {} if task is None or isinstance(task, Task) else task
+    if not isinstance(own, Mapping) or not all(isinstance(each, Task) for each in own.values()):
+        raise InputError(f"task= takes a Task, or a mapping of names to Tasks such as {{'qa': qa}}; found {task!r:.80}")
     splits = list(data.values()) if isinstance(data, DatasetDict) else [data]
     for split in splits:
         require(split, ["task"], "the task of a row")
     names = sorted({name for split in splits for name in split.unique("task")}, key=str)
-    if isinstance(task, Task):
-        return dict.fromkeys(names, task)
-    own = dict(task or {})
-    return {name: own[name] if name in own else TASKS[name] for name in names}
+    for name, each in own.items():
+        if name not in names and name not in TASKS and name != each.name:
+            raise UnknownName("task in task=", name, [*names, *TASKS])
+    return {name: task if isinstance(task, Task) else own[name] if name in own else TASKS[name] for name in names}

@@ -15,7 +15,7 @@ Two ways to compare (`grade`):
   Lao, Khmer, Burmese, Tibetan) or particles hang on them (Korean), each character with its marks is a word. Vowel
   signs of Indian scripts are parts of their words.
 
-To grade a task strictly: `replace(TASKS["qa"], grade=partial(grade, strict=True))`.
+To grade a task strictly: `replace(TASKS["qa"], grade=partial(TASKS["qa"].grade, strict=True))`.
 Not covered: aliases that the gold answers lack, number words ("eighteen" for 18), dates in another order, negation
 ("not Poland" holds Poland), inflected forms in strict, articles of other languages.
 """

@@ -78,6 +78,10 @@ class Tool:
     def __post_init__(self) -> None:
         if (self.function is None) == (self.many is None and self.engine is None):
             raise InputError(f"the tool {self.name!r} needs a function, or many= or engine=, and not both")
+        if self.engine is not None and not isinstance(self.engine, EngineSpec):
+            raise InputError(
+                f"the tool {self.name!r} needs an EngineSpec as engine, found {type(self.engine).__name__}"
+            )
         if not isinstance(self.batch, int) or self.batch < 1:
             raise InputError(
                 f"the tool {self.name!r}: batch must be a whole number of at least 1, found {self.batch!r}"

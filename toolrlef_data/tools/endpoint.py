@@ -78,7 +78,7 @@ def search_endpoint(
     retries: int = 2,
     revision: str = "",
 ) -> Tool:
-    """A search tool that asks a server.
+    """A search tool that asks a server, which answers a GET with {"topk": [{"text": ...}, ...]}.
 
     Args:
         url: of the server, to which `?query=...&k=...` is added; or "$NAME" of an environment variable that holds it,

@@ -163,8 +163,9 @@ def qa_model(
 def _check_search(search: Tool | None) -> None:
     if search is None:
         return
-    if search.many is None or search.engine is not None:
-        raise InputError(f"search takes a tool that finds passages (`many`), found {search.name!r}")
+    if not isinstance(search, Tool) or search.many is None or search.engine is not None:
+        found = search.name if isinstance(search, Tool) else search
+        raise InputError(f"search takes a tool that finds passages (`many`), found {found!r:.80}")
     search.check()
 
 
