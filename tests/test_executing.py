@@ -508,6 +508,9 @@ def test_calls_that_a_table_came_with_are_verified_before_a_teacher_is_asked(qa:
         ("a", "WikiSearch(Etna)", "teacher", "output")
     ]
     assert [(row["id"], row["detail"]) for row in ledger([stage1])] == [("b", "wrong_value; wrong_value")]
+    assert build_stage1(came, task=qa)["id"] == ["a"], "no teacher is needed"
+    kept = build_stage1(came, task=qa, keep_unverified=True)
+    assert kept["output"] == ["WikiSearch(Etna)", "WikiSearch(Danube)"]
 
 
 @pytest.mark.parametrize(

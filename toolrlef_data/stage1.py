@@ -52,7 +52,7 @@ def build_stage1(
             nobody verified are verified first.
         teacher: who writes the calls: `ANNOTATIONS` (composed from upstream's solutions), a model, or several in
             order: a row that one cannot serve goes on to the next. None is needed where all calls are written without
-            one (the translator's).
+            one (the translator's), or where the table has calls.
         attempts: tries a model teacher has for a row; 10 in TRICE, which never checks what it gets.
         keep_unverified: keep the last call where none was verified, as TRICE does.
         task: a task of your own for all rows, or some by their names; default: the task that each row names. Its tool
@@ -65,7 +65,8 @@ def build_stage1(
     tasks = tasks_of(graded, task)
     teachers = [teacher] if isinstance(teacher, (EngineSpec, Annotations)) else list(teacher)
     taught = [name for name, own in tasks.items() if own.written is None]
-    if taught and not teachers:
+    has_calls = "tool_call" in features_of(graded)
+    if taught and not teachers and not has_calls:
         raise InputError(
             f"build_stage1 needs a teacher for the task {taught[0]!r}: ANNOTATIONS, an EngineSpec, or several; found "
             "none"
@@ -81,7 +82,7 @@ def build_stage1(
         if own.reading and own.output_answers and own.reader is None:
             log.warning("the task %r has no reader: its calls are verified by what %s gives alone", name, own.tool.name)
     labelled = graded
-    if len(taught) < len(tasks) or "tool_call" in features_of(graded):
+    if len(taught) < len(tasks) or has_calls:
         labelled = write_calls(labelled, task=task, num_proc=num_proc)
     for each in teachers if taught else ():
         labelled = propose_calls(labelled, each, attempts=attempts, task=task, num_proc=num_proc)

@@ -29,26 +29,21 @@ from functools import lru_cache
 
 __all__ = ["first_words", "grade", "leaks", "usable"]
 
-# The longest words of natural languages stay below it; 20 words of Thai, unspaced, are about as long.
-WORD_LENGTH = 100
-
 
 def first_words(text: str, n: int = 20) -> str | None:
     """The first words of a text, parted by blanks; None where it holds none.
 
-    A word is what stands between blanks, as in the paper. It counts with its first 100 characters: a reply in a script
-    without blanks is one word of the paper's and would pass whole, however long.
+    A word is what stands between blanks, as in the paper: a sentence in a script without blanks is one word, however
+    long.
 
     Args:
         text: a response.
         n: words; 20 as in the paper (TRICE, arXiv 2305.13068).
 
     >>> first_words(" It is\\n in New York. ", 4), first_words("\\u200b "), len(first_words("\\u5317" * 10_000))
-    ('It is in New', None, 100)
+    ('It is in New', None, 10000)
     """
     words = text.split(None, n)[:n]
-    if len(text) > WORD_LENGTH:
-        words = [word[:WORD_LENGTH] for word in words]
     found = " ".join(words)
     return found if (found if found.isascii() else found.translate(_PLAIN).strip()) else None
 
@@ -76,11 +71,8 @@ def grade(
     >>> grade("because", ["US"]), grade("because", ["US"], strict=True), grade("Beatles", ["The Beatles"], strict=True)
     (True, False, True)
     """
-    if (
-        words is not None
-        and prediction is not None
-        and (len(prediction) > WORD_LENGTH or prediction.count(" ") >= words)
-    ):
+    # A shorter prediction holds no more words.
+    if words is not None and prediction is not None and len(prediction) >= 2 * words:
         prediction = first_words(prediction, words)
     if strict:
         words_of_golds = _gold_words(tuple(answers))
