@@ -113,6 +113,8 @@ ANSWERS: dict[str, Callable[[Handler, dict[str, str]], None]] = {
     "/nan": lambda h, q: h.answer(b'{"topk": [{"text": "a", "rank": 1, "score": NaN}, {"text": "b", "score": -Infinity}]}'),
     "/many": lambda h, q: h.answer({"topk": [{"text": f"t{i}"} for i in range(50_000)]}),
     "/blank": lambda h, q: h.answer({"topk": [{"text": " \n"}, {"text": "b"}]}),
+    "/blank_first": lambda h, q: h.answer({"topk": [{"text": t} for t in ("", "a", " \n", "\u3000", "b", "c")]}),
+    "/blank_only": lambda h, q: h.answer({"topk": [{"text": " "}] * 9}),
     "/surrogate": lambda h, q: h.answer(b'{"topk": [{"text": "half \\ud83d"}]}'),
     "/words": lambda h, q: h.answer(text_of("w  " * 1000)),
     "/empty": lambda h, q: h.answer({"topk": []}),
@@ -184,6 +186,7 @@ def test_texts_come_in_the_servers_order(server: Server) -> None:
         ("/nan", ("a", "b")),  # scores are not read
         ("/many", ("t0", "t1")),
         ("/blank", ("b",)),
+        ("/blank_first", ("a", "b")),  # k texts, wherever they stand
         ("/surrogate", ("half ?",)),
         ("/words", (("w  " * 384).rstrip(),)),
         ("/500_once", ("T1 | passage 1", "T2 | passage 2")),
@@ -199,6 +202,7 @@ def test_answers_that_hold_texts(path: str, value: tuple[str, ...], server: Serv
     ("path", "kind", "detail", "requests"),
     [
         ("/empty", "no_result", "nothing", 1),
+        ("/blank_only", "no_result", "nothing", 1),
         ("/html", "http", "no JSON", 1),
         ("/nothing", "http", "no JSON", 1),
         ("/no_content", "http", "status 204", 1),

@@ -283,8 +283,9 @@ def test_graded_tables_are_the_raw_files(tmp_path: Path) -> None:
 
 
 def test_what_these_files_cannot_hold_is_refused(tables: dict[str, Any], tmp_path: Path) -> None:
+    answered = answer(load_source("sample", split="train").select(range(3)), scripted(student, progress=False))
     cases = [
-        ({"math": {"questions": load_source("sample", split="train")}}, {}, "'questions' of 'math' has no place"),
+        ({"math": {"answered": answered}}, {}, "'answered' of 'math' has no place"),
         ({"math": {"a": tables["math"]["stage1"], "b": tables["math"]["stage1"]}}, {}, "'a' and 'b'.* the same files"),
         (tables, {"card": {"license": "mit"}}, "has no card"),
     ]

@@ -181,6 +181,13 @@ def test_what_the_search_says_stays(bert: Path, t5: Path) -> None:
         assert results[-1] == tool.run_many([ToolInput("river")])[0]
 
 
+def test_half_a_character_in_a_question_costs_nothing(bert: Path, t5: Path) -> None:
+    for tool in (reader(bert), writer(t5), writer(t5, search=None)):
+        half, whole = tool.run_many([ToolInput("river \ud83d"), ToolInput("river \ufffd")])
+        assert half == whole
+        assert half.error is None
+
+
 def test_a_writer_keeps_its_question_and_cuts_the_passages(t5: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[list[int]] = []
 
@@ -252,6 +259,8 @@ def test_the_version_changes_with_what_decides_an_answer(bert: Path, t5: Path, t
         ({"search": Tool("x", "y", many=partial(not_set_up, "make one"))}, "make one"),
         ({"kind": "generative"}, "kind of QA model"),
         ({"max_answer_words": 0}, "at least 1"),
+        ({"device": "foo"}, "unknown device"),
+        ({"device": "cuda:99"}, "is not there"),
         ({"kind": "seq2seq", "template": "{context}"}, "template"),
         ({"kind": "seq2seq", "template": "{context} {question}"}, "template"),  # a cut would lose the question
         ({"kind": "seq2seq", "template": "{question}"}, "template"),

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -321,11 +322,46 @@ def test_the_models_own_generation_settings_hold(m2m100: Path, tmp_path: Path) -
         ({"batch": 0}, "batch"),
         ({"max_time": 0.0}, "max_time"),
         ({"dtype": "int8"}, "dtype"),
+        ({"device": "foo"}, "unknown device 'foo'"),
+        ({"device": "cuda:x"}, "unknown device"),
+        ({"device": "cuda:99"}, "is not there"),
     ],
 )
 def test_settings_out_of_range_are_refused_at_once(m2m100: Path, settings: dict[str, Any], why: str) -> None:
     with pytest.raises(InputError, match=why):
         make(m2m100, **settings)
+
+
+def test_a_model_is_not_loaded_again_for_each_input_after_a_failure(
+    m2m100: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torn = Path(shutil.copytree(m2m100, tmp_path / "torn"))
+    (weights,) = torn.glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:1000])
+    tool = make(torn)
+    before = seq2seq._load.cache_info().misses
+    with pytest.raises(InputError, match="cannot be loaded"):
+        tool.run_many(MIXED[:3])
+    assert seq2seq._load.cache_info().misses == before + 1
+    there = make(m2m100)
+    monkeypatch.setattr(seq2seq, "_check_device", lambda device: None)
+    gone = replace(settings_of(there).spec, device="cuda:99")  # as on a machine that has lost it since
+    with pytest.raises(InputError, match="cannot be put onto the device"):
+        load(gone)
+
+
+def test_a_model_that_writes_nothing_is_at_fault_itself(m2m100: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seq2seq, "generate", lambda loaded, rows, *_: [[loaded.tokenizer.eos_token_id]] * len(rows))
+    (result,) = make(m2m100).run_many(MIXED[:1])
+    assert (result.error, result.detail) == ("unavailable", "the model wrote no text")
+
+
+def test_half_a_character_costs_nothing(model: Path) -> None:
+    tool = make(model)
+    half, whole = tool.run_many([ToolInput("wo \ud83d?", "de"), ToolInput("wo \ufffd?", "de")])
+    assert half == whole  # which a tiny model may leave blank
+    assert half.error in (None, "unavailable")
+    assert tool.run_many([ToolInput("\ud83d\ude00 \udc00", "de")])[0].value == "\U0001f600 \ufffd"
 
 
 def test_models_of_another_kind_are_refused(tmp_path: Path) -> None:

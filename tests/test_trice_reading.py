@@ -452,14 +452,79 @@ def test_a_released_mix_is_parted_by_its_instructions(tmp_path: Path) -> None:
     assert loaded["lama"]["questions"]["dev"]["dataset"] == ["trex"]
     again = load_trice(folder)
     assert again["math"]["stage1"]["id"] == loaded["math"]["stage1"]["id"], "ids are made from the content"
-    kept = {
-        task: {name: table for name, table in named.items() if name != "questions"} for task, named in loaded.items()
-    }
-    first = publish(kept, tmp_path / "first", version="1.0.0", layout="trice")
+    first = publish(loaded, tmp_path / "first", version="1.0.0", layout="trice")
     assert digests(publish(load_trice(first), tmp_path / "second", version="1.0.0", layout="trice")) == digests(first)
     publish(loaded, tmp_path / "hub", version="1.0.0")
     two = respond(loaded["math"]["stage1"], [Responder("b", quiet({"": "57"}))])
     assert len(build_stage2(two)) == 2
+
+
+@pytest.mark.parametrize("layout", ["trice", "trice-old"])
+@pytest.mark.parametrize("with_stage1", [False, True])
+def test_questions_come_back_too(layout: str, with_stage1: bool, tasks: Mapping[str, Task], tmp_path: Path) -> None:
+    asked = {"math": ("gsm8k", "svamp"), "lama": ("trex",), "mlqa": ("mlqa",)}
+    given: Tables = {
+        task: {"questions": DatasetDict(train=questions(*names), dev=questions(*names, start=50))}
+        for task, names in asked.items()
+    }
+    given["lama"]["questions"]["test"] = questions("trex", start=90)
+    if with_stage1:
+        stage1 = tables_of(tasks, math=("gsm8k",))["math"]["stage1"]
+        given["math"]["stage1"] = DatasetDict(dev=stage1)
+    first = publish(given, tmp_path / "first", version="1.0.0", layout=layout)
+    loaded = load_trice(first, task=tasks)
+    for task, named in given.items():
+        back = loaded[task]["questions"]
+        assert set(back) == set(named["questions"])
+        for split, table in named["questions"].items():
+            if task == "math" and split == "dev" and with_stage1:
+                assert set(by_id(back[split])) == set(by_id(table)), "beside the rows of stage 1"
+            rows = by_id(table, "split_origin")
+            if task == "mlqa":
+                rows = {i: {**row, "question": " ".join(row["question"].split())} for i, row in rows.items()}
+            assert by_id(back[split], "split_origin") == rows
+    if with_stage1:
+        assert by_id(loaded["math"]["stage1"]["dev"], "verified_by") == by_id(stage1, "verified_by")
+    second = publish(loaded, tmp_path / "second", version="1.0.0", layout=layout)
+    assert digests(second) == digests(first)
+    names = {path.split("/", 2)[2] for path in digests(first) if path.startswith("dev/")}
+    unit = "math" if layout == "trice" else "GSM8K"
+    assert (f"{unit}_questions.json" in names) == with_stage1
+    assert f"raw/{'math' if layout == 'trice' else 'SVAMP'}/SVAMP.json" in digests(first)
+
+
+def test_a_context_of_its_own_is_the_context(tmp_path: Path) -> None:
+    rows = [
+        {"id": "SVAMP-1", "question": "How many?", "answer": "2", "context": "Ann has 2."},
+        {"id": "SVAMP-2", "input": "Ben has 3.\nHow many?", "answer": "3", "context": "Ben has 3."},
+        {"id": "SVAMP-3", "question": "How many?", "input": "Cid has 4.\nHow many?", "answer": "4", "context": None},
+    ]
+    gold_row = {"instruction": SAYS, "input": "Ann has 2.\nHow many?", "output": "2"}
+    folder = write(tmp_path, raw__math__SVAMP=rows, stage1__math__math=[gold_row])
+    loaded = load_trice(folder)["math"]
+    table = loaded["questions"]
+    assert table["question"][:] == ["How many?"] * 3
+    assert table["context"][:] == ["Ann has 2.", "Ben has 3.", "Cid has 4."]
+    assert loaded["stage1"]["id"][:] == ["svamp-1"], "joined by the text that the model sees"
+
+
+def test_a_list_of_gold_answers_in_stage2_is_kept(tmp_path: Path) -> None:
+    row = ranked("Where is it?", SAYS, ["Turin", "Rome"], answer=[["Turin", "Torino"], "Rome"])
+    table = load_trice(write(tmp_path, stage2__math__math=[row]))["math"]["stage2"]
+    assert (table["answer"][0], table["answers"][0]) == (["Turin", "Rome"], ["Turin", "Torino"])
+
+
+@pytest.mark.parametrize("name", ["id", "input", "answers"])
+def test_a_responder_called_like_a_column_is_refused(name: str, tmp_path: Path) -> None:
+    files = {f"stage2__math__math_{name}_response": [raw(1, output="2")]}
+    with pytest.raises(InputError, match=rf"stage2/math/math_{name}_response\.json: the responder '{name}'"):
+        load_trice(write(tmp_path, stage2__math__math_gold_response=[gold(1)], **files))
+
+
+def test_an_empty_file_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "toolrlef_data"):
+        load_trice(write(tmp_path, stage1__math__math=[gold(1)], stage2__math__math_a_response=""))
+    assert "hold no row: stage2/math/math_a_response.json" in caplog.text
 
 
 # What cannot be read ------------------------------------------------------------------------------------------------------

@@ -169,8 +169,8 @@ def entry_of(file: File, line: Line, naming: Naming) -> Entry | Drop:
         row_id = dataset + row_id[len(upstream) :]
     if row.get("input") and not row.get("question", True) and naming.told(row["instruction"] or ""):
         row["instruction"] = None  # the task's sentence, no question
-    text = _input_text(kind, row)
-    answers = answers_in(None if kind == "stage2" else line.row.get("answer"))
+    text = _input_text(kind, row, naming.tasks[task])
+    answers = _gold_answers(line.row) if kind == "stage2" else answers_in(line.row.get("answer"))
     name = file.role if kind == "raw" else file.name
     return Entry(
         kind, file.split, name, _level(kind, file, naming), line.where, row, text, task, dataset, row_id, answers
@@ -190,19 +190,26 @@ def answers_in(value: Any) -> list[str]:
     return list(dict.fromkeys(text for text in texts if text.strip()))
 
 
-def asked(text: str, question: str, task: Task) -> tuple[str, str]:
+def asked(text: str, question: str, task: Task, context: str = "") -> tuple[str, str]:
     """(question, context) of a raw row, found by what `Task.render` puts round them.
 
     Args:
         text: `input`; one that `render` would not give is the context itself.
         question: "" where the file has only the input.
+        context: "" where the file does not name it.
 
     >>> from toolrlef_data.tasks import TASKS
     >>> asked("Ann has 3.\\nHow many?", "How many?", TASKS["math"]), asked("Ann has 3.", "How many?", TASKS["math"])
     (('How many?', 'Ann has 3.'), ('How many?', 'Ann has 3.'))
     >>> asked("Context: A.\\nQuestion: B?", "", TASKS["mlqa"]), asked("A. B?", "", TASKS["math"])
     (('B?', 'A.'), ('A. B?', ''))
+    >>> asked("A.\\nB?", "", TASKS["math"], "A."), asked("", "B?", TASKS["math"], "A.")
+    (('B?', 'A.'), ('B?', 'A.'))
     """
+    if context.strip():
+        before, _, after = task.render({"question": "\0", "context": context}).partition("\0")
+        held = text.startswith(before) and text.endswith(after) and len(text) > len(before) + len(after)
+        return question or (text[len(before) : len(text) - len(after)] if held else text), context
     if not text.strip() or text in (question, task.render({"question": question, "context": ""})):
         return question, ""
     if question:
@@ -241,13 +248,13 @@ def _sentence(row: Row, kind: str | None) -> str:
 def _checked(kind: str, row: Row) -> dict[str, Any] | Drop:
     if kind == "stage2":
         return _ranked(row)
-    told = {name: _text(row.get(name)) for name in ("instruction", "input", "question")}
+    told = {name: _text(row.get(name)) for name in ("instruction", "input", "question", "context")}
     if kind in ("stage1", "gold"):
         output = _text(row.get("output"))
         if output is None or told["instruction"] is None:
             return Drop("no_text", f"{'instruction' if output is not None else 'output'} is no text")
         return {"instruction": told["instruction"], "input": told["input"] or "", "output": output}
-    if kind != "response" and not any(told.values()):
+    if kind != "response" and not (told["question"] or told["input"] or told["instruction"]):
         return Drop("no_question", f"its keys: {', '.join(row)}")
     if kind == "tool":
         call = _text(row["tool"])
@@ -270,7 +277,17 @@ def _ranked(row: Row) -> dict[str, Any] | Drop:
         return Drop("no_score", f"scores are no numbers: {scores!r:.80}")
     answer = answer if isinstance(answer, list) and len(answer) == len(responses) else [None] * len(responses)
     told = {"query": query, "responses": responses, "origin": [str(name) for name in origin]}
-    return told | {"scores": [float(score) for score in scores], "answer": [_text(value) for value in answer]}
+    # The column holds one text each: of a list of gold answers the first; all of them are in `answers`.
+    firsts = [next(iter(answers_in(value)), None) if isinstance(value, list) else _text(value) for value in answer]
+    return told | {"scores": [float(score) for score in scores], "answer": firsts}
+
+
+def _gold_answers(row: Row) -> list[str]:
+    """The gold answers of a row of stage 2, which stand in the place of gold's prediction."""
+    origin, answer = row["origin"], row.get("answer")
+    if "gold" not in origin or not isinstance(answer, list) or len(answer) != len(origin):
+        return []
+    return answers_in(answer[origin.index("gold")])
 
 
 def _text(value: Any) -> str | None:
@@ -279,12 +296,13 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _input_text(kind: str, row: Row) -> str:
+def _input_text(kind: str, row: Row, task: Task) -> str:
     if kind == "stage2":
         return str(row["query"]).partition("\n")[2]
-    return str(
-        row["input"] if kind in ("stage1", "gold") else row["input"] or row["question"] or row["instruction"] or ""
-    )
+    if kind in ("stage1", "gold") or row["input"]:
+        return str(row["input"])
+    question = str(row["question"] or row["instruction"] or "")
+    return task.render({"question": question, "context": row["context"]}) if row["context"] else question
 
 
 def _level(kind: str, file: File, naming: Naming) -> int:

@@ -2,6 +2,7 @@
 
 | table | files |
 |---|---|
+| questions | raw/{unit}/{dataset}.json |
 | graded | raw/{unit}/{dataset}_right.json (with the student's response as `output`), _wrong.json |
 | labelled | the same, and stage1/{unit}/{dataset}_wrong.json: the rows with a verified call, as `tool` |
 | stage1 | stage1/{unit}/{dataset}.json, {unit}.json; stage2/{unit}/{unit}_gold_response.json |
@@ -9,11 +10,12 @@
 | stage2 | stage2/{unit}/{unit}.json |
 
 A unit is a task or, in the older layout, a data set. Rows of every split but "train" go below dev/{unit}/ instead:
-stage 1 as {unit}.json, stage 2 as {unit}_stage2.json. Several tasks are also mixed: stage1/mix/mix.json and
-stage2/mix/mix.json. `input` is the question as the model sees it; for lama and qa it is also `instruction`, where the
-original's local models and its reader look for it. Rows of no known data set stand in the unit's own files.
-What these files have no place for is a line in dropped.json. Not covered: `pred` and the summary line of the
-original's evaluator. `trice_reading` reads these files back.
+stage 1 as {unit}.json, stage 2 as {unit}_stage2.json, questions as {unit}.json, or {unit}_questions.json where the task
+has such rows of stage 1. Several tasks are also mixed: stage1/mix/mix.json and stage2/mix/mix.json. `input` is the
+question as the model sees it; for lama and qa it is also `instruction`, where the original's local models and its
+reader look for it. Rows of no known data set stand in the unit's own files.
+What these files have no place for is a line in dropped.json. Not covered: `solution` of a question, `pred` and the
+summary line of the original's evaluator. `trice_reading` reads these files back.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from typing import IO, Any
 
 from datasets import Dataset
 
-from toolrlef_data.columns import DROPPED, GRADED, LABELLED, STAGE1, STAGE2, responders_of
+from toolrlef_data.columns import DROPPED, GRADED, LABELLED, QUESTIONS, STAGE1, STAGE2, responders_of
 from toolrlef_data.lineage import lineage
 from toolrlef_data.records import InputError
 from toolrlef_data.tasks import TASKS
@@ -87,8 +89,9 @@ def check_kinds(tables: Tables) -> None:
                 kind = _kind(data)
                 if kind is None:
                     raise InputError(
-                        f"the table {name!r} of {task!r} has no place in the original's files, which hold graded, "
-                        f"labelled, stage1, responded and stage2 tables; its columns: {', '.join(data.column_names)}"
+                        f"the table {name!r} of {task!r} has no place in the original's files, which hold questions, "
+                        "graded, labelled, stage1, responded and stage2 tables; its columns: "
+                        f"{', '.join(data.column_names)}"
                     )
                 if seen.setdefault(kind, name) != name:
                     raise InputError(
@@ -132,6 +135,7 @@ def _all_lines(tables: Tables, dropped: Iterable[Row], by_dataset: bool) -> Line
     kinds = {task: {_kind(d) for splits in named.values() for d in splits.values()} for task, named in tables.items()}
     mixed = {kind for kind in ("stage1", "stage2") if sum(kind in found for found in kinds.values()) > 1}
     for task, named in tables.items():
+        cloned = {split for own in named.values() for split, data in own.items() if _kind(data) == "stage1"} - {"train"}
         for splits in named.values():
             others = [split for split in splits if split != "train"]
             for split, data in splits.items():
@@ -146,6 +150,8 @@ def _all_lines(tables: Tables, dropped: Iterable[Row], by_dataset: bool) -> Line
                         yield from _stage2_lines(row, unit, dev, "stage2" in mixed)
                     elif kind == "responded":
                         yield from _responded_lines(row, unit, dev, _fields(data), "stage1" not in kinds[task])
+                    elif kind == "questions":
+                        yield from _question_lines(row, unit, dev, "_questions" if cloned else "")
                     else:
                         yield from _graded_lines(row, unit, dev)
 
@@ -158,7 +164,14 @@ def _kind(data: Dataset) -> str | None:
         return "graded"
     if columns >= set(STAGE1):
         return "responded" if responders_of(data.features) else "stage1"
+    if columns >= set(QUESTIONS) and "response" not in columns:  # which would be lost
+        return "questions"
     return None
+
+
+def _question_lines(row: Row, unit: str, dev: str | None, mark: str) -> Lines:
+    name = f"raw/{unit}/{_dataset_file(row, unit)}" if dev is None else f"dev/{unit}/{unit}{mark}{dev}"
+    yield f"{name}.json", _raw_line(row, row["question"], _rendered(row))
 
 
 def _graded_lines(row: Row, unit: str, dev: str | None) -> Lines:

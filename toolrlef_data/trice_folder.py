@@ -2,7 +2,8 @@
 
 What a file holds is told from its place and name: `raw/`, `stage1/`, `stage2/` and `dev/` hold a folder for each unit
 (a task, a data set, or "mix"); `_right`, `_wrong` and `_response` end a name, any prefix begins it (`Math_`, `math_`,
-the data set's). In `dev/` the name may go on with the split, `math_test.json`; without one the split is "dev".
+the data set's). In `dev/` the name may go on with the split, `math_test.json`; without one the split is "dev";
+`math_stage2.json` and `math_questions.json` have names of their own beside the `math.json` of stage 1.
 A file is JSON Lines, or one JSON array; a byte order mark, empty lines and CRLF do not matter. What cannot be read as a
 row is a `Fault`. The first line of a response file is the evaluator's summary where it is no row.
 Not covered: evaluation results (`_result.json`), folders below a unit's, compressed files; they are listed as not read.
@@ -122,7 +123,7 @@ def _told(place: str, unit: str, stem: str) -> tuple[str, str, str]:
             name = name.partition("_")[2] or name
         return "response", name, found["split"] or default
     if place == DEV and stem.lower().startswith(prefix.lower()):
-        return "rows", unit, stem[len(prefix) :].removeprefix("stage2").removeprefix("_") or DEV
+        return "rows", unit, re.sub(r"(stage2|questions)(?:_|$)", "", stem[len(prefix) :], count=1) or DEV
     return "rows", stem, default
 
 

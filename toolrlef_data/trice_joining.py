@@ -83,12 +83,11 @@ class Found:
 
     @cached_property
     def ranked_answers(self) -> dict[str, list[str]]:
-        """Input text -> what stage 2 has as gold's answer."""
+        """Input text -> what stage 2 has as gold's answers."""
         answers: dict[str, list[str]] = {}
         for entry in self.of("stage2"):
-            told = dict(zip(entry.row["origin"], entry.row["answer"], strict=True)).get("gold")
-            if told:
-                answers.setdefault(entry.text, [told])
+            if entry.answers:
+                answers.setdefault(entry.text, entry.answers)
         return answers
 
     def identity(self, entry: Entry) -> Row:

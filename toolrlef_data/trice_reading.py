@@ -2,7 +2,7 @@
 
 | table | made from |
 |---|---|
-| questions | rows of raw/ and dev/ that are not answered: {unit}.json with id, question, answer |
+| questions | rows of raw/ and dev/ that are not answered, of any file with id, question, answer |
 | graded | {dataset}_right.json, _wrong.json |
 | labelled | the same, in the place of graded, where there are calls: stage1/{unit}/{dataset}_wrong.json |
 | stage1 | stage1/{unit}/*.json, stage1/mix, and the gold responses, which tell ids and gold answers |
@@ -14,13 +14,15 @@ The same row in several files is one row. Files of dev/ are the split "dev" (`ma
 
 - an id that is missing: that of the same question in another file, else made from the input text;
 - gold answers: all that raw and response files hold, the gold response's first; where no file has any, `answer` of gold
-  in stage 2, where the original puts the gold answer; else none;
+  in stage 2, where the original puts the gold answer; else none; of a list there the column `answer` has the first;
+- `context` is the row's own key of that name, else what `input` has beside the question;
 - `uses_tool` and `source` come from parsing the response; `verified`, `verified_by`, `rule` are null: nobody knows;
 - `dataset` is "" where neither the id nor a file's name tells it;
 - a response that is not there has the error "not_found", or the one that dropped.json tells; `score` drops such a row;
 - a right row whose response is in no file has a null `needs_tool`, so that nothing is made up as its target.
 
-Rows that cannot be used are in the ledger, with file and line, as are those of dropped.json. Not covered: `pred` of the
+Rows that cannot be used are in the ledger, with file and line, as are those of dropped.json; files that are not read or
+hold no row are named in the log. Not covered: `pred` of the
 evaluator (predictions are made anew), the student's response to a wrong row, order among the data sets of a task in the
 older layout.
 """
@@ -64,8 +66,8 @@ def load_trice(
         task -> name -> table, as `publish` takes them: a Dataset where there is only the split "train".
 
     Raises:
-        InputError: no such folder or nothing in it, a file of which no row can be read, or a unit whose task cannot be
-            told; names the file and the line.
+        InputError: no such folder or nothing in it, a file of which no row can be read, a unit whose task cannot be
+            told, or a responder that is called like a column; names the file and the line.
 
     >>> import json
     >>> Path("data/stage1/mix").mkdir(parents=True)
@@ -79,10 +81,13 @@ def load_trice(
     files, others = read_folder(Path(folder))
     if others:
         log.warning("%s: not read, for they hold no rows of TRICE's stages: %s", folder, ", ".join(others))
+    if empty := [file.path for file in files if not file.lines and not file.faults and file.role != "dropped"]:
+        log.warning("%s: these files hold no row: %s", folder, ", ".join(empty))
     found, left = _found(Path(folder), files, Naming(naming_tasks, files))
     for line in _ledger_lines(files):
         name, told, _ = line["detail"].partition(": ")
-        if told and (line["stage"], line["reason"]) == ("publish", "no_reply") and line["task"] in found:
+        is_note = told and name not in STAGE1 and (line["stage"], line["reason"]) == ("publish", "no_reply")
+        if is_note and line["task"] in found:
             found[line["task"]].notes.setdefault(line["id"], {})[name] = line
         else:
             left.append(line)
@@ -99,6 +104,8 @@ def _found(folder: Path, files: list[File], naming: Naming) -> tuple[dict[str, F
     read: dict[str, list[Entry]] = {}
     left: list[dict[str, Any]] = []
     for file in files:
+        if file.role == "response" and file.name in STAGE1:
+            raise InputError(f"{folder}: {file.path}: the responder {file.name!r} is called like a column: rename it")
         faults = [(fault.where, "", fault.reason, fault.detail) for fault in file.faults]
         entries = read[file.path] = []
         for line in file.lines if file.role != "dropped" else ():

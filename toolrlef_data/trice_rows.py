@@ -64,7 +64,7 @@ def _questions(found: Found, split: str, graded: set[str]) -> list[Row]:
 
 def _question(found: Found, entry: Entry) -> Row:
     told = entry.row["question"] or entry.row["instruction"] or ""
-    question, context = asked(entry.row["input"] or "", told, found.task)
+    question, context = asked(entry.row["input"] or "", told, found.task, entry.row["context"] or "")
     rest = {"question": question, "context": context, "solution": "", "split_origin": entry.split}
     return {**found.identity(entry), **rest}
 

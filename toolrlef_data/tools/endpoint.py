@@ -5,11 +5,11 @@ The server of ColBERTv2's authors, which TRICE asked, and those built after it. 
     GET http://localhost:8893/api/search?query=common+fig&k=2
     {"topk": [{"text": "Fig | The fig is ...", "rank": 1, "score": 21.4, "pid": 7, "prob": 0.6}, ...]}
 
-The value is a tuple of the first `k` texts in the server's order, each cut to `words` words; ranks and scores are not
-read. The server is not trusted: redirects are not followed, a compressed answer is refused, bytes are counted as they
-come, and the time of a query, retries included, ends at `timeout`, whatever drips. Errors are `timeout`, `unavailable`
-(no connection, or it broke), `http` (a status that is not 200, or an answer of another shape), all of them the tool's
-fault, and `no_result` for no hits.
+The value is a tuple of the first `k` texts that are not blank, in the server's order, each cut to `words` words; ranks
+and scores are not read. The server is not trusted: redirects are not followed, a compressed answer is refused, bytes
+are counted as they come, and the time of a query, retries included, ends at `timeout`, whatever drips. Errors are
+`timeout`, `unavailable` (no connection, or it broke), `http` (a status that is not 200, or an answer of another shape),
+all of them the tool's fault, and `no_result` for no hits.
 
 Not covered: servers that want a POST, a key in a header, or other names of the fields; proxies of the environment.
 """
@@ -253,7 +253,7 @@ def _seconds(header: str) -> float:
 
 
 def _texts(body: bytes, settings: Endpoint) -> tuple[str, ...]:
-    """The texts of the first hits; blank ones are none.
+    """The texts of the first `k` hits that have more than blanks; what follows is not looked at.
 
     Raises:
         ToolError: http, for everything that is not the shape.
@@ -265,9 +265,14 @@ def _texts(body: bytes, settings: Endpoint) -> tuple[str, ...]:
     hits = found.get("topk") if isinstance(found, dict) else None
     if not isinstance(hits, list):
         raise ToolError("http", 'the answer has no list "topk"')
-    texts = [hit.get("text") if isinstance(hit, dict) else None for hit in hits[: settings.k]]
-    if not all(isinstance(text, str) for text in texts):
-        raise ToolError("http", 'a hit of the answer has no "text"')
-    # A lone surrogate, which JSON may escape and no table can hold, becomes "?".
-    whole = (cut(text.encode("utf-8", "replace").decode(), settings.words) for text in texts if text)
-    return tuple(text for text in whole if text)
+    texts: list[str] = []
+    for hit in hits:
+        text = hit.get("text") if isinstance(hit, dict) else None
+        if not isinstance(text, str):
+            raise ToolError("http", 'a hit of the answer has no "text"')
+        # A lone surrogate, which JSON may escape and no table can hold, becomes "?".
+        if (whole := cut(text.encode("utf-8", "replace").decode(), settings.words)).strip():
+            texts.append(whole)
+        if len(texts) == settings.k:
+            break
+    return tuple(texts)

@@ -26,6 +26,7 @@ from toolrlef_data.tools.seq2seq import (
     Decoding,
     Loaded,
     ModelSpec,
+    cleaned,
     find_model,
     load,
     token_limit,
@@ -122,7 +123,7 @@ def qa_model(
         name: as responses write it.
 
     Raises:
-        InputError: no such model, an extractive one without a search, or a setting out of range.
+        InputError: no such model or device, an extractive one without a search, or a setting out of range.
         UnknownName: no such kind.
 
     The tool's error kinds: those of the search; empty, too_large (the question), no_result; unavailable and timeout.
@@ -181,7 +182,8 @@ def _prompt(style: str, argument: str, passages: tuple[str, ...]) -> tuple[Messa
 
 def _answer(read: Any, settings: Settings, inputs: Sequence[ToolInput]) -> list[ToolResult]:
     """A result for each input, in order: what the search says of it, else what the model reads."""
-    results: list[ToolResult | None] = [_refusal(each.argument.strip()) for each in inputs]
+    inputs = [each._replace(argument=cleaned(each.argument)) for each in inputs]
+    results: list[ToolResult | None] = [_refusal(each.argument) for each in inputs]
     open_ = [n for n, result in enumerate(results) if result is None]
     found = (
         settings.search.run_many([inputs[n] for n in open_])
@@ -197,7 +199,7 @@ def _answer(read: Any, settings: Settings, inputs: Sequence[ToolInput]) -> list[
         elif settings.search is not None and not passages:
             results[n] = ToolResult(error="no_result", detail="no passage was found")
         else:
-            waiting.append((n, inputs[n].argument.strip(), passages))
+            waiting.append((n, inputs[n].argument, passages))
     if waiting:
         loaded = load(settings.spec)
         with loaded.lock:

@@ -30,6 +30,7 @@ __all__ = [
     "Decoding",
     "Loaded",
     "ModelSpec",
+    "cleaned",
     "find_model",
     "generate",
     "in_batches",
@@ -110,15 +111,38 @@ def find_model(
     """Find a model and digest its files; loads nothing.
 
     Raises:
-        InputError: there is no such model, or a setting is out of range.
+        InputError: there is no such model or device, or a setting is out of range.
     """
     if batch < 1 or not max_time > 0:
         raise InputError(f"expected batch >= 1 and max_time > 0 seconds, found {batch} and {max_time}")
+    _check_device(device)
     weights = find_weights(model, revision)
     if weights.kind == "gguf":
         raise InputError(f"{model!r} is a GGUF file: tools need a folder or a Hub id; an engine reads GGUF")
     found = resolve_dtype(dtype, device)
     return ModelSpec(head, weights.place, weights.commit, digest(weights.identity()), found, device, batch, max_time)
+
+
+def _check_device(device: str) -> None:
+    """Refuse a device that this machine lacks before seconds are spent on a model."""
+    if device in ("auto", "cpu"):
+        return
+    kind, _, number = device.partition(":")
+    if kind not in ("cuda", "mps", "xpu") or (":" in device and not (number.isascii() and number.isdecimal())):
+        raise InputError(f"unknown device {device!r}; choose from: auto, cpu, cuda, cuda:0, mps, xpu")
+    import torch
+
+    if int(number or 0) >= (count := torch.get_device_module(kind).device_count()):
+        raise InputError(f"device {device!r} is not there: torch finds {count} of {kind} on this machine")
+
+
+def cleaned(text: str) -> str:
+    """A text without blanks round it and with U+FFFD for half a character, which no tokenizer takes.
+
+    >>> cleaned(" a\\ud83d ") == "a\\ufffd"
+    True
+    """
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").strip()
 
 
 _LOADING = threading.Lock()
@@ -131,7 +155,10 @@ def load(spec: ModelSpec) -> Loaded:
         InputError: the files cannot be loaded with this head, lack its weights, or have changed since `find_model`.
         MissingExtra: a package that the tokenizer needs is not installed.
         ToolError: unavailable, where the memory does not hold it.
+
+    Nothing else: `Tool.run_many` would load it again for each input.
     """
+    _check_device(spec.device)
     with _LOADING:  # else two threads load it twice
         return _load(spec.head, spec.model, spec.commit, spec.identity, spec.dtype, spec.device)
 
@@ -140,6 +167,7 @@ def load(spec: ModelSpec) -> Loaded:
 def _load(head: str, place: str, commit: str | None, identity: str, dtype: str, device: str) -> Loaded:
     import torch
     import transformers
+    from safetensors import SafetensorError
 
     if digest(find_weights(place, commit).identity()) != identity:
         raise InputError(f"the files of {place!r} have changed since the tool was made: make it again")
@@ -155,7 +183,9 @@ def _load(head: str, place: str, commit: str | None, identity: str, dtype: str, 
             )
     except ImportError as error:
         raise MissingExtra(f"the tokenizer of {place!r} needs a package: pip install sentencepiece ({error})") from None
-    except (ValueError, OSError) as error:
+    except MemoryError as error:
+        raise ToolError("unavailable", f"the model does not fit into memory: {_first_line(error)}") from None
+    except (ValueError, OSError, RuntimeError, LookupError, TypeError, AttributeError, SafetensorError) as error:
         raise InputError(f"{place!r} cannot be loaded as a model for {head}: {_first_line(error)}") from None
     if missing := sorted(notes["missing_keys"]):  # transformers would fill them with random numbers
         raise InputError(f"{place!r} is no trained model for {head}: its files lack {', '.join(missing[:4])}")
@@ -163,6 +193,8 @@ def _load(head: str, place: str, commit: str | None, identity: str, dtype: str, 
         return Loaded(model.to(device).eval(), tokenizer, device)
     except torch.OutOfMemoryError as error:
         raise ToolError("unavailable", f"the model does not fit into memory: {_first_line(error)}") from None
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"{place!r} cannot be put onto the device {device!r}: {_first_line(error)}") from None
 
 
 def token_limit(loaded: Loaded, most: int) -> int:

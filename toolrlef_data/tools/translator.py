@@ -37,6 +37,7 @@ from toolrlef_data.tools.seq2seq import (
     Decoding,
     Loaded,
     ModelSpec,
+    cleaned,
     find_model,
     load,
     package_version,
@@ -98,10 +99,10 @@ def translator(
         name: as responses write it.
 
     Raises:
-        InputError: no such model, or a setting out of range.
+        InputError: no such model or device, or a setting out of range.
 
-    The tool's error kinds: empty, too_large, no_result; unavailable (the memory does not hold it, or the model does not
-    know the row's language) and timeout, which are the tool's own.
+    The tool's error kinds: empty, too_large; unavailable (the memory does not hold it, the model does not know the
+    row's language, or wrote nothing) and timeout, which are the tool's own.
     """
     for code in (target, *languages, *([source] if source is not None else [])):
         if not is_language(code):
@@ -173,11 +174,12 @@ def _translate(settings: Settings, inputs: Sequence[ToolInput]) -> list[ToolResu
     results: list[ToolResult | None] = [None] * len(inputs)
     waiting: list[tuple[int, str, str]] = []
     for n, each in enumerate(inputs):
-        told = _without_model(settings, each)
+        text = cleaned(each.argument)
+        told = _without_model(settings, text, each.language)
         if isinstance(told, ToolResult):
             results[n] = told
         else:
-            waiting.append((n, each.argument.strip(), told))
+            waiting.append((n, text, told))
     if waiting:
         loaded = load(settings.spec)
         with loaded.lock:
@@ -185,16 +187,15 @@ def _translate(settings: Settings, inputs: Sequence[ToolInput]) -> list[ToolResu
     return [result for result in results if result is not None]
 
 
-def _without_model(settings: Settings, each: ToolInput) -> ToolResult | str:
+def _without_model(settings: Settings, text: str, told: str) -> ToolResult | str:
     """The result of an input that needs no model, else its language."""
-    text = each.argument.strip()
     if not text:
         return ToolResult(error="empty", detail="there is no text to translate")
     if len(text) > MAX_CHARACTERS:
         return ToolResult(error="too_large", detail=f"{len(text)} characters, at most {MAX_CHARACTERS} are read")
     if not any(unicodedata.category(sign)[0] == "L" for sign in text):
         return ToolResult(text)
-    language = standard_code(each.language) if each.language.strip() else settings.source
+    language = standard_code(told) if told.strip() else settings.source
     if language is None:
         language = detect_language(text, tuple(sorted({*settings.languages, settings.target})))
     return ToolResult(text) if language == settings.target else language
@@ -221,7 +222,8 @@ def _by_model(
         rows.append(row)
     decoding = Decoding(settings.decoding.max_tokens, settings.decoding.num_beams, first)
     for n, result in zip(places, write(loaded, rows, settings.spec, decoding), strict=True):
-        results[n] = result
+        # A question has a translation: that there is none is no fault of the call.
+        results[n] = result._replace(error="unavailable") if result.error == "no_result" else result
 
 
 def encode(tokenizer: Any, text: str, language: str) -> list[int]:
