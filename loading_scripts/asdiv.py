@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from toolrlef_data.loading_scripts.reading import field, plain_number, read_text
+from toolrlef_data.loading_scripts.reading import plain_number, read_text, text
 from toolrlef_data.loading_scripts.source import Question, Row, Source, main
 from toolrlef_data.records import Drop, InputError
 
@@ -50,13 +50,13 @@ class Asdiv(Source):
 
     def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:
         row_id = f"asdiv-{raw['id']}" if raw.get("id") else name  # the Hub's copy has no ids
-        question = " ".join(f"{field(raw, 'body', where)} {field(raw, 'question', where)}".split())
-        text, formula = field(raw, "answer", where), field(raw, "formula", where)
-        found = _answer(text)
+        body, asked, gold, formula = (text(raw, key, where) for key in ("Body", "Question", "Answer", "Formula"))
+        question = " ".join(f"{body} {asked}".split()) if asked else ""
+        found = _answer(gold)
         answer = plain_number(found[1]) if found else None
         if answer is None:
-            reason = next((reason for reason, test in _REASONS.items() if test(text)), "not_a_number")
-            yield row_id, Drop(reason, text)
+            reason = next((reason for reason, test in _REASONS.items() if test(gold)), "not_a_number")
+            yield row_id, Drop(reason if gold else "no_answer", gold)
         else:
             yield Question(row_id, question, (answer,), formula)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from toolrlef_data.loading_scripts.reading import field, plain_number
+from toolrlef_data.loading_scripts.reading import plain_number, text
 from toolrlef_data.loading_scripts.source import Question, Row, Source, main
 from toolrlef_data.records import Drop
 
@@ -25,10 +25,12 @@ class Gsm8k(Source):
     hub = ("openai/gsm8k", "main")
 
     def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:
-        question, solution = field(raw, "question", where), field(raw, "answer", where)
+        question, solution = text(raw, "question", where), text(raw, "answer", where)
         _, marker, final = solution.rpartition("####")
         answer = plain_number(final)
-        if not marker or answer is None:
+        if not solution:
+            yield name, Drop("no_answer", question[:80])
+        elif not marker or answer is None:
             yield name, Drop("not_a_number" if marker else "no_final_answer", solution[-80:])
         else:
             yield Question(name, question, (answer,), solution)

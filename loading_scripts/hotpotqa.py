@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from toolrlef_data.loading_scripts.reading import field, gold
+from toolrlef_data.loading_scripts.reading import field, gold, text
 from toolrlef_data.loading_scripts.source import Question, Row, Source, main
 from toolrlef_data.records import Drop
 
@@ -38,9 +38,9 @@ class Hotpotqa(Source):
     repeats = True
 
     def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:  # noqa: ARG002
-        row_id = f"hotpotqa-{field(raw, '_id' if '_id' in raw else 'id', where)}"
-        question = " ".join(field(raw, "question", where).split())
-        answers = gold([field(raw, "answer", where)]) if raw.get("answer") is not None else ()
+        row_id = f"hotpotqa-{field(raw, 'id' if 'id' in raw else '_id', where)}"
+        question = " ".join(text(raw, "question", where).split())
+        answers = gold([text(raw, "answer", where)]) if "answer" in raw else ()
         if not answers:
             yield row_id, Drop("no_answer")
         elif answers[0].casefold().rstrip(".!") in ("yes", "no") and not self.options["keep_yes_no"]:

@@ -8,9 +8,10 @@ A file, dev-context-en-question-es.json, names the languages of the paragraphs a
 
 Read are the English paragraphs with questions in another language, as the task wants them; the answers are English
 then. A question is "mlqa-7d#es": the same id in other languages is the same question. Questions in English, from
-dev-context-en-question-en.json, are dropped as `same_language`. `version` may be missing, and a paragraph may hold no
-questions. The files are taken from the folder given, from its dev/ and test/, or from MLQA_V1/ in it. Not covered:
-paragraphs in other languages, and MLQA's machine-translated training data (it has no other).
+dev-context-en-question-en.json, are dropped as `same_language`. A paragraph without text makes `no_context`. `version`
+may be missing, and a paragraph may hold no questions. The files are taken from the folder given, from its dev/ and
+test/, or from MLQA_V1/ in it. Not covered: paragraphs in other languages, and MLQA's machine-translated training data
+(it has no other).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from toolrlef_data.loading_scripts.reading import field, gold, read_object
+from toolrlef_data.loading_scripts.reading import field, gold, read_object, required, text
 from toolrlef_data.loading_scripts.source import Question, Row, Source, main
 from toolrlef_data.records import Drop, InputError
 
@@ -42,25 +43,30 @@ class Mlqa(Source):
             for n, paragraph in enumerate(_objects(article, "paragraphs", where), start=1):
                 place = f"{where}, paragraph {n}"
                 for m, question in enumerate(_objects(paragraph, "qas", place), start=1):
-                    context = field(paragraph, "context", place)
+                    context = required(paragraph, "context", place)
                     yield f"{place}, question {m}", {**question, "context": context, "language": path.stem[-2:]}
 
     def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:  # noqa: ARG002
         language = raw["language"] if "language" in raw else raw["hub_config"][-2:]
         row_id = f"mlqa-{field(raw, 'id', where)}#{language}"
-        question, answers = field(raw, "question", where), gold(_answers(raw.get("answers"), where))
+        question, answers = text(raw, "question", where), gold(_answers(required(raw, "answers", where), where))
+        context = text(raw, "context", where)
         if language == "en":
             yield row_id, Drop("same_language", question[:80])
+        elif not context:
+            yield row_id, Drop("no_context", question[:80])
         else:
-            yield Question(row_id, question, answers, context=field(raw, "context", where))
+            yield Question(row_id, question, answers, context=context)
 
 
 def _answers(answers: Any, where: str) -> list[str]:
     """Of a list of answers, or of the Hub's lists by key."""
     found = answers.get("text") if isinstance(answers, dict) else answers
+    if found is None:
+        return []
     if not isinstance(found, list):
         raise InputError(f"{where}: the key 'answers' holds no answers, but {type(found).__name__}")
-    return [answer if isinstance(answer, str) else field(answer, "text", where) for answer in found]
+    return [text(answer if isinstance(answer, dict) else {"text": answer}, "text", where) for answer in found]
 
 
 def _objects(holder: Mapping[str, Any], key: str, where: str) -> list[Mapping[str, Any]]:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from toolrlef_data.loading_scripts.reading import field, plain_number
+from toolrlef_data.loading_scripts.reading import plain_number, required, text
 from toolrlef_data.loading_scripts.source import Question, Row, Source, main
 from toolrlef_data.records import Drop, InputError
 
@@ -37,16 +37,16 @@ class Multiarith(Source):
 def word_problem(raw: Mapping[str, Any], name: str, where: str) -> Row:
     """Read one row in the manner of MAWPS, or of the Hub's copies; arguments as of `Source.rows`.
 
-    >>> word_problem({"squestion": "What is 8 - 2 ? ", "lequations": ["X = 8 - 2"], "lsolutions": ["6"]}, "row-1", "")
+    >>> word_problem({"sQuestion": "What is 8 - 2 ? ", "lEquations": ["X = 8 - 2"], "lSolutions": ["6"]}, "row-1", "")
     Question(id='row-1', question='What is 8 - 2 ?', answers=('6',), solution='8 - 2', context='')
     """
-    if "squestion" not in raw and "final_ans" in raw:
-        question, solutions, equations = field(raw, "question", where), [field(raw, "final_ans", where)], []
+    if "sQuestion" not in raw and "final_ans" in raw:
+        question, solutions, equations = text(raw, "question", where), [text(raw, "final_ans", where)], []
     else:
-        question = field(raw, "squestion", where)
-        solutions = _listed(raw, "lsolutions", where)
-        equations = _listed(raw, "lequations", where) if "lequations" in raw else []
-    answers = list(dict.fromkeys(plain_number(solution) or solution for solution in solutions))
+        question = text(raw, "sQuestion", where)
+        solutions = _listed(raw, "lSolutions", where)
+        equations = _listed(raw, "lEquations", where) if "lEquations" in raw else []
+    answers = list(dict.fromkeys(plain_number(solution) or solution for solution in solutions if solution))
     if len(answers) != 1:
         return name, Drop("several_answers" if answers else "no_answer", "; ".join(answers))
     answer = plain_number(answers[0])
@@ -59,11 +59,12 @@ def word_problem(raw: Mapping[str, Any], name: str, where: str) -> Row:
 
 
 def _listed(raw: Mapping[str, Any], key: str, where: str) -> list[str]:
-    """The texts or numbers of a list, as texts."""
-    values = raw.get(key)
+    """The texts or numbers of a list, as texts, without nulls."""
+    values = required(raw, key, where)
+    values = [] if values is None else values
+    values = [value for value in values if value is not None] if isinstance(values, list) else values
     if not isinstance(values, list) or not all(isinstance(v, (str, int, float)) for v in values):
-        found = ", ".join(raw) if key not in raw else repr(values)[:80]
-        raise InputError(f"{where}: expected a list of texts or numbers under the key {key!r}; found: {found}")
+        raise InputError(f"{where}: expected a list of texts or numbers under the key {key!r}; found: {values!r:.80}")
     return [str(value).strip() for value in values]
 
 

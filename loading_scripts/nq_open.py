@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from toolrlef_data.loading_scripts.reading import field, gold, text_id, texts
+from toolrlef_data.loading_scripts.reading import gold, text, text_id, texts
 from toolrlef_data.loading_scripts.source import Question, Row, Source, main
 
 
@@ -33,9 +33,10 @@ class NqOpen(Source):
     hub = ("google-research-datasets/nq_open",)
     repeats = True  # its ids are digests of questions
 
-    def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:  # noqa: ARG002
-        question = field(raw, "question", where)
-        yield Question(f"nq_open-{text_id(question)}", question, gold(texts(raw, "answer", where)))
+    def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:
+        question = text(raw, "question", where)
+        row_id = f"nq_open-{text_id(question)}" if question else name
+        yield Question(row_id, question, gold(texts(raw, "answer", where)))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 """How sources read upstream's files: finding them, JSON, XML's text, single fields, and gold answers.
 
-Every fault names the file, the line and what was found. One file is held in memory at a time, however many a split has.
+Every fault names the file, the line and what was found. A missing key is a fault; a null, or what is no text, is a row
+that cannot be used (`text`, `texts`), unless the key is an id's (`field`). One file is held in memory at a time,
+however many a split has.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +17,38 @@ from typing import Any
 from toolrlef_data.records import InputError
 from toolrlef_data.tasks.numbers import number
 
-__all__ = ["field", "find", "gold", "patterns_of", "plain_number", "read_json", "read_object", "read_text", "text_id"]
-__all__ += ["texts"]
+__all__ = ["AnyCase", "Unusable", "as_text", "field", "find", "gold", "patterns_of", "plain_number", "read_json"]
+__all__ += ["read_object", "read_text", "required", "text", "text_id", "texts"]
+
+
+class Unusable(InputError):
+    """A row that cannot be used; the builder puts it into the ledger and reads on."""
+
+    def __init__(self, where: str, reason: str, detail: str) -> None:
+        super().__init__(f"{where}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+class AnyCase(Mapping[str, Any]):
+    """A row whose keys are found in any case, and listed as they stand.
+
+    >>> row = AnyCase({"sQuestion": "Why?"})
+    >>> row["squestion"], "SQUESTION" in row, list(row)
+    ('Why?', True, ['sQuestion'])
+    """
+
+    def __init__(self, row: Mapping[Any, Any]) -> None:
+        self._keys = [str(key) for key in row]
+        self._values = {str(key).lower(): value for key, value in row.items()}
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
 
 
 def find(files: Mapping[str, str | tuple[str, ...]], folder: Path) -> dict[str, list[Path]]:
@@ -89,24 +122,53 @@ def read_text(path: Path) -> str:
     return text
 
 
+def required(raw: Mapping[str, Any], key: str, where: str) -> Any:
+    """What a key holds; a missing one names the file, the line, the key and what was found."""
+    if key not in raw:
+        raise InputError(f"{where}: the key {key!r} is missing; found: {', '.join(raw) or '(nothing)'}")
+    return raw[key]
+
+
+def as_text(value: Any) -> str | None:
+    """A text or number as text, a null as ""; None for anything else.
+
+    >>> as_text(" a "), as_text(5.0), as_text(None), as_text(True), as_text(["a"]), as_text(float("nan"))
+    ('a', '5.0', '', None, None, None)
+    """
+    if value is None:
+        return ""
+    number_like = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return str(value).strip() if isinstance(value, str) or number_like else None
+
+
 def field(raw: Mapping[str, Any], key: str, where: str) -> str:
-    """The text of a key; a missing one names the file, the line, the key and what was found."""
-    value = raw.get(key)
-    if value is None or isinstance(value, (dict, list)):
-        found = ", ".join(raw) or "(nothing)"
-        fault = f"is missing; found: {found}" if value is None else "holds no text"
-        raise InputError(f"{where}: the key {key!r} {fault}")
-    return str(value).strip()
+    """The text of a key that no row can do without, as its id."""
+    value = required(raw, key, where)
+    found = as_text(value)
+    if value is None or found is None:
+        raise InputError(f"{where}: the key {key!r} " + ("is null" if value is None else "holds no text"))
+    return found
+
+
+def text(raw: Mapping[str, Any], key: str, where: str) -> str:
+    """The text of a key, "" for a null; a missing key is an `InputError`, anything that is no text `Unusable`."""
+    found = as_text(required(raw, key, where))
+    if found is None:
+        raise Unusable(where, "not_text", f"the key {key!r} holds no text, but {type(raw[key]).__name__}")
+    return found
 
 
 def texts(raw: Mapping[str, Any], key: str, where: str) -> list[str]:
-    """The list of texts under a key; a missing key, or anything else under it, is named."""
-    value = raw.get(key)
+    """The list of texts under a key, without nulls; a missing key, or anything else under it, is named."""
+    value = required(raw, key, where)
     if value is None:
-        raise InputError(f"{where}: the key {key!r} is missing; found: {', '.join(raw) or '(nothing)'}")
-    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        return []
+    if not isinstance(value, list):
         raise InputError(f"{where}: the key {key!r} holds no list of texts")
-    return value
+    found = [item for item in value if item is not None]
+    if not all(isinstance(item, str) for item in found):
+        raise Unusable(where, "not_text", f"the key {key!r} holds a list of other things than texts")
+    return found
 
 
 def gold(answers: Iterable[str | None]) -> tuple[str, ...]:
@@ -121,7 +183,7 @@ def gold(answers: Iterable[str | None]) -> tuple[str, ...]:
 
 def text_id(text: str) -> str:
     """16 hexadecimal digits that stand for a question where upstream has no id; case and blanks do not count."""
-    return hashlib.sha256(" ".join(text.casefold().split()).encode()).hexdigest()[:16]
+    return hashlib.sha256(" ".join(text.casefold().split()).encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def plain_number(text: str) -> str | None:

@@ -10,11 +10,13 @@ Rows of samples/math.jsonl (`sample`), qa.jsonl (`sample_qa`), lama.jsonl (`samp
 Worked solutions of math problems are in GSM8K's manner; a few are left without annotations, or with ambiguous ones, so
 that a run shows what is dropped and why. Most questions of qa and lama are answered by the bundled passages
 (`tools.passages`), some by none of them. Those of mlqa are in six languages and four scripts over English contexts.
+`python -m toolrlef_data.loading_scripts.sample sample_qa --out DIR` writes the one that is named, or else `sample`.
 All of it is too small to train on, and says nothing about other data.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -70,5 +72,11 @@ class SampleMlqa(SampleQa):
     files = {"train": "mlqa.jsonl"}  # noqa: RUF012  # read only
 
 
+def run(arguments: list[str]) -> None:
+    """The command line: the name of one of these sources, `sample` where none is given, and the options of `main`."""
+    named = bool(arguments) and not arguments[0].startswith("-")
+    main(arguments[0] if named else "sample", arguments[named:])
+
+
 if __name__ == "__main__":
-    main("sample")
+    run(sys.argv[1:])

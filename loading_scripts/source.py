@@ -5,14 +5,20 @@ that: config "questions" and config "dropped", the rows that the source cannot u
 of the code, the options and the data files' content, because `datasets` itself would not notice that any has changed.
 
 One question never stands in two splits. Two rows are one question where their ids agree up to "#", or their texts and
-contexts do but for case and blanks. The split that `Source.files` (or the Hub) names first keeps it; in a later one it
-is dropped as `in_another_split`. Not covered: the same question in other words, and in two sources.
+contexts do but for case, blanks and punctuation (`identity`). The split that `Source.files` (or the Hub) names first
+keeps it; in a later one it is dropped as `in_another_split`. Not covered: the same question in other words, and in two
+sources.
+
+A row that one source or another may hold, and none can use, is dropped as `no_question`, `no_answer`, `not_text` (its
+id is then made of its number) or `not_unicode` (a lone surrogate, which UTF-8 cannot hold).
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
+import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -29,7 +35,8 @@ from toolrlef_data.columns import DROPPED, QUESTIONS
 from toolrlef_data.fingerprints import canonical, code_digest, digest
 from toolrlef_data.lineage import file_digest
 from toolrlef_data.loading_scripts import SOURCES
-from toolrlef_data.loading_scripts.reading import find, patterns_of, read_json, text_id
+from toolrlef_data.loading_scripts.identity import hash_of, normal_form
+from toolrlef_data.loading_scripts.reading import AnyCase, Unusable, find, patterns_of, read_json
 from toolrlef_data.records import Drop, InputError, ToolrlefError
 
 __all__ = ["Question", "Row", "Source", "Tables", "main", "tables_of"]
@@ -96,9 +103,9 @@ class Source(GeneratorBasedBuilder, ABC):  # type: ignore[misc]  # datasets has 
                 known = ", ".join(self.defaults) or "(none)"
                 raise InputError(f"source {self.source}: unknown option {name!r}; choose from: {known}")
         self.options = {**self.defaults, **options}
-        folder = Path(data_dir) if data_dir is not None else self.home
-        self.found = find(self.files, folder) if folder is not None else {}
-        content = {split: [(p.name, file_digest(p)) for p in paths] for split, paths in self.found.items()}
+        self.folder = Path(data_dir) if data_dir is not None else self.home
+        self.found = find(self.files, self.folder) if self.folder is not None else {}
+        content = {split: [(self._name(str(p)), file_digest(p)) for p in ps] for split, ps in self.found.items()}
         code = code_digest(type(self)), canonical(type(self))  # ours, and a source of somebody else's
         key = digest([code, content or self._hub_digest(), self.options])
         super().__init__(config_name=config_name, cache_dir=cache_dir, dataset_name=self.source, hash=key)
@@ -112,10 +119,14 @@ class Source(GeneratorBasedBuilder, ABC):  # type: ignore[misc]  # datasets has 
         """Yield every row that one row of upstream holds: a question, or its id and why it cannot be used.
 
         Args:
-            raw: the row as it is upstream, keys in lower case; from the Hub, also "hub_config".
+            raw: the row as it is upstream, with keys that are found in any case; from the Hub, also "hub_config".
             name: an id made of data set, split and row number, for rows that have none.
             where: file and line, for messages.
         """
+
+    def _name(self, place: str) -> str:
+        """A path, or where a row stands, without what only this machine knows."""
+        return place.removeprefix(f"{self.folder}{os.sep}")
 
     def _hub_digest(self) -> list[tuple[str, str, str]]:
         tables = self._hub_tables.items()
@@ -136,7 +147,7 @@ class Source(GeneratorBasedBuilder, ABC):  # type: ignore[misc]  # datasets has 
         return DatasetInfo(features=QUESTIONS if self.config.name == "questions" else DROPPED)
 
     def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:  # noqa: ARG002  # the files are at hand
-        self.kept_in: dict[str, str] = {}  # of all splits, which are read in turn: id up to "#", or text -> split
+        self.kept_in: dict[str | int, str] = {}  # of all splits, which are read in turn: id up to "#", or text -> split
         splits = list(self.found) or [split for tables in self._hub_tables.values() for split in tables]
         return [SplitGenerator(split, {"split": split}) for split in dict.fromkeys(splits)]
 
@@ -158,28 +169,38 @@ class Source(GeneratorBasedBuilder, ABC):  # type: ignore[misc]  # datasets has 
         kept: dict[str, bool] = {}
         places: dict[str, str] = {}
         for n, (where, raw) in enumerate(self._raw_rows(split), start=1):
-            lower = {str(key).lower(): value for key, value in raw.items()}
-            for row in self.rows(lower, f"{self.source}-{split}-{n}", where):
+            for row in self._rows_of(raw, f"{self.source}-{split}-{n}", where):
                 checked = self._usable(row, split)
-                row_id = row.id if isinstance(row, Question) else row[0]
+                row_id = checked.id if isinstance(checked, Question) else checked[0]
                 usable = isinstance(checked, Question)
                 if row_id in places:
                     if not self.repeats:
                         also = f"the id {row_id!r} is also that of {places[row_id]}; ids must be unique"
                         raise InputError(f"{where}: {also}")
                     if kept[row_id] or not usable:
-                        checked = row_id, Drop("repeated", f"as {places[row_id]}")
+                        checked = row_id, Drop("repeated", _encodable(f"as {self._name(places[row_id])}"))
                 yield checked
                 places.setdefault(row_id, where)
                 kept[row_id] = kept.get(row_id, False) or usable
 
+    def _rows_of(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:
+        try:
+            yield from self.rows(AnyCase(raw), name, where)
+        except Unusable as fault:
+            yield name, Drop(fault.reason, fault.detail)
+
     def _usable(self, row: Row, split: str) -> Row:
         """The row, or why it leaves: it lacks something, or its question is in a split that came before."""
         if isinstance(row, tuple):
-            return row
+            return _encodable(row[0]), Drop(row[1].reason, _encodable(row[1].detail))
+        texts = (row.id, row.question, row.context, row.solution, *row.answers)
+        odd = next((text for text in texts if _encodable(text) != text), None)
+        if odd is not None:
+            return _encodable(row.id), Drop("not_unicode", _encodable(odd)[:80])
         if not row.question or not row.answers:
             return row.id, Drop("no_answer" if row.question else "no_question", row.question[:80])
-        same = (row.id.partition("#")[0], text_id(f"{row.question}\n{row.context}"))
+        form = normal_form(row.question)
+        same = (row.id.partition("#")[0], hash_of(f"{_form(row.context)}\n{form}" if form else f"\n{row.id}"))
         home = next((self.kept_in[key] for key in same if self.kept_in.get(key, split) != split), split)
         for key in same:  # also of a row that is dropped here, so that its question's other variants go with it
             self.kept_in.setdefault(key, home)
@@ -191,6 +212,14 @@ class Source(GeneratorBasedBuilder, ABC):  # type: ignore[misc]  # datasets has 
         for config, tables in () if self.found else self._hub_tables.items():
             for n, raw in enumerate(tables.get(split, ()), start=1):
                 yield f"{self.hub[0]} {config}, split {split}, row {n}", {**raw, "hub_config": config}
+
+
+_form = functools.lru_cache(1000)(normal_form)  # contexts repeat
+
+
+def _encodable(text: str) -> str:
+    """A text with its lone surrogates, which UTF-8 and Arrow do not have, written as escapes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def tables_of(

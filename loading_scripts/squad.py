@@ -6,8 +6,9 @@ A row of Squad/test.jsonl of LAMA's data.zip, which is 305 sentences that people
      "sub_label": "Squad"}
 
 The gold answer is one word. A row with several sentences is several questions, which share their id up to "#".
-Sentences that go on after the mask are dropped as `mask_not_final`; with `cut=True` they end there. See `trex`.
-Not covered: SQuAD itself, whose questions and contexts LAMA does not hold.
+Sentences that go on after the mask are dropped as `mask_not_final`; with `cut=True` they end there, and one that asks
+then what another one of its row asks is `repeated`. See `trex`. Not covered: SQuAD itself, whose questions and contexts
+LAMA does not hold.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from toolrlef_data.loading_scripts.reading import field, gold, texts
+from toolrlef_data.loading_scripts.reading import field, gold, text, texts
 from toolrlef_data.loading_scripts.source import Question, Row, Source, main
 from toolrlef_data.loading_scripts.trex import cloze
 from toolrlef_data.records import Drop
@@ -26,17 +27,24 @@ class Squad(Source):
 
     source = "squad"
     task = "lama"
-    files = {"test": ("Squad/test.jsonl", "test.jsonl")}  # noqa: RUF012  # read only
+    files = {"test": ("test.jsonl", "Squad/test.jsonl", "data/Squad/test.jsonl")}  # noqa: RUF012  # read only
     defaults = {"cut": False}  # noqa: RUF012  # read only
 
     def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:  # noqa: ARG002
         row_id = f"squad-{field(raw, 'id', where)}"
-        answers = gold([field(raw, "obj_label", where)])
+        answers = gold([text(raw, "obj_label", where)])
         sentences = list(dict.fromkeys(texts(raw, "masked_sentences", where)))
+        asked: dict[str, str] = {}
         for n, sentence in enumerate(sentences, start=1):
             own_id = row_id if len(sentences) == 1 else f"{row_id}#{n}"
             question = cloze(sentence, self.options["cut"]) if answers else Drop("no_answer")
-            yield (own_id, question) if isinstance(question, Drop) else Question(own_id, question, answers)
+            if isinstance(question, Drop):
+                yield own_id, question
+            elif question in asked:
+                yield own_id, Drop("repeated", f"as {asked[question]}")
+            else:
+                asked[question] = own_id
+                yield Question(own_id, question, answers)
         if not sentences:
             yield row_id, Drop("no_mask", "the row holds no sentence")
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from toolrlef_data.loading_scripts.reading import field, plain_number
+from toolrlef_data.loading_scripts.reading import field, plain_number, text
 from toolrlef_data.loading_scripts.source import Question, Row, Source, main
 from toolrlef_data.records import Drop
 
@@ -30,13 +30,14 @@ class Svamp(Source):
     hub = ("ChilleD/SVAMP",)
 
     def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:  # noqa: ARG002
-        row_id = f"svamp-{field(raw, 'id', where)}"
-        question = joined(field(raw, "body", where), field(raw, "question", where))
-        answer = plain_number(field(raw, "answer", where))
+        row_id = f"svamp-{field(raw, 'ID', where)}"
+        body, question, found = (text(raw, key, where) for key in ("Body", "Question", "Answer"))
+        answer = plain_number(found)
         if answer is None:
-            yield row_id, Drop("not_a_number", field(raw, "answer", where))
+            yield row_id, Drop("not_a_number" if found else "no_answer", found)
         else:
-            yield Question(row_id, question, (answer,), field(raw, "equation", where))
+            asked = joined(body, question) if question else ""
+            yield Question(row_id, asked, (answer,), text(raw, "Equation", where))
 
 
 def joined(body: str, question: str) -> str:

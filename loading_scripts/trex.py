@@ -10,8 +10,9 @@ born in a ?"). Gold are `obj_label` and every `obj_surface` of that sentence. By
 mask are taken, but for a full stop and quotes after it; the others are dropped as `mask_not_final`. `cut=True` takes
 these too, and loses what stood after the mask. Dropped as well are the evidences that ask what another one of the same
 fact asks (`repeated`), that hold no mask or several (`no_mask`, `several_masks`) or nothing before it (`mask_first`),
-and facts without evidences (`no_evidence`). Upstream has no splits: all rows are "train". Not covered: other parts of
-LAMA, and `relbert/t_rex` on the Hub, which is another data set.
+facts without evidences (`no_evidence`) or without a label (`no_answer`), and what is no text (`not_text`). Upstream has
+no splits: all rows are "train". Not covered: other parts of LAMA, and `relbert/t_rex` on the Hub, which is another data
+set.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from toolrlef_data.loading_scripts.reading import field, gold
+from toolrlef_data.loading_scripts.reading import as_text, field, gold, text
 from toolrlef_data.loading_scripts.source import Question, Row, Source, main
 from toolrlef_data.records import Drop, InputError
 
@@ -38,17 +39,17 @@ class Trex(Source):
 
     def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:  # noqa: ARG002
         fact = f"trex-{field(raw, 'predicate_id', where)}-{field(raw, 'uuid', where)}"
-        label = field(raw, "obj_label", where)
+        label = text(raw, "obj_label", where)
         evidences = raw.get("evidences") or []
         if not isinstance(evidences, list) or not all(isinstance(evidence, dict) for evidence in evidences):
             raise InputError(f"{where}: the key 'evidences' holds no list of objects")
         if not evidences:
-            yield fact, Drop("no_evidence", f"{raw.get('sub_label')}, {label}")
-        clozes = [cloze(str(evidence.get("masked_sentence") or ""), self.options["cut"]) for evidence in evidences]
+            yield fact, Drop("no_evidence", f"{as_text(raw.get('sub_label')) or ''}, {label}")
+        clozes = [_cloze(evidence, self.options["cut"]) if label else Drop("no_answer") for evidence in evidences]
         surfaces: dict[str, list[str]] = {}
         for found, evidence in zip(clozes, evidences, strict=True):
             if isinstance(found, str):
-                surfaces.setdefault(found, [label]).append(str(evidence.get("obj_surface") or ""))
+                surfaces.setdefault(found, [label]).append(as_text(evidence.get("obj_surface")) or "")
         asked: dict[str, str] = {}
         for n, found in enumerate(clozes, start=1):
             row_id = f"{fact}#{n}"
@@ -59,6 +60,14 @@ class Trex(Source):
             else:
                 asked[found] = row_id
                 yield Question(row_id, found, gold(surfaces[found]))
+
+
+def _cloze(evidence: Mapping[str, Any], cut: bool) -> str | Drop:
+    sentence, surface = as_text(evidence.get("masked_sentence")), as_text(evidence.get("obj_surface"))
+    if sentence is None or surface is None:
+        key = "masked_sentence" if sentence is None else "obj_surface"
+        return Drop("not_text", f"the key {key!r} holds no text, but {type(evidence[key]).__name__}")
+    return cloze(sentence, cut)
 
 
 def cloze(sentence: str, cut: bool = False) -> str | Drop:

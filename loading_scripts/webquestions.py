@@ -17,14 +17,15 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from toolrlef_data.loading_scripts.reading import field, gold, text_id, texts
+from toolrlef_data.loading_scripts.reading import gold, text, text_id, texts
 from toolrlef_data.loading_scripts.source import Question, Row, Source, main
 from toolrlef_data.records import Drop
 
 _begin = re.compile(r"\s*\(list\b").match
-_item = re.compile(
-    r'\s*\(description\s+(?:"(?P<quoted>.*?)"|(?P<bare>[^\s"].*?)?)\)(?=\s*(?:\(description\s|\)\s*\Z))', re.DOTALL
-).match
+_description = re.compile(r"\s*\(description\s+").match
+_unquote = re.compile(r'"\s*\)').finditer
+_parentheses = re.compile(r"[()]").finditer
+_goes_on = re.compile(r"\s*(?:\(description\s|\)\s*\Z)").match
 _end = re.compile(r"\s*\)\s*\Z").match
 _escaped = re.compile(r'\\(["\\])')
 
@@ -41,14 +42,14 @@ class Webquestions(Source):
     hub = ("stanfordnlp/web_questions",)
     repeats = True  # its ids are digests of questions
 
-    def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:  # noqa: ARG002
-        question = field(raw, "utterance" if "utterance" in raw else "question", where)
-        row_id = f"webquestions-{text_id(question)}"
+    def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:
+        question = text(raw, "question" if "question" in raw else "utterance", where)
+        row_id = f"webquestions-{text_id(question)}" if question else name
         if "answers" in raw:
             yield Question(row_id, question, gold(texts(raw, "answers", where)))
             return
-        value = field(raw, "targetvalue", where)
-        found = descriptions(value)
+        value = text(raw, "targetValue", where)
+        found = descriptions(value) if value else []
         if found is None:
             yield row_id, Drop("unreadable_answer", value[:200])
         else:
@@ -66,10 +67,39 @@ def descriptions(value: str) -> list[str] | None:
     if begun is None:
         return None
     items, at = [], begun.end()
-    while found := _item(value, at):
-        items.append(_escaped.sub(r"\1", found["quoted"] if found["quoted"] is not None else found["bare"] or ""))
-        at = found.end()
+    while opened := _description(value, at):
+        found = _quoted(value, opened.end()) or _bare(value, opened.end())
+        if found is None:
+            return None
+        items.append(_escaped.sub(r"\1", found[0]))
+        at = found[1]
     return items if _end(value, at) else None
+
+
+def _quoted(value: str, begin: int) -> tuple[str, int] | None:
+    """A quoted text and where its description ends; `")` amid it is read only where it closes the text's own "("."""
+    if not value.startswith('"', begin):
+        return None
+    begin = last = begin + 1
+    depth = 0
+    for close in _unquote(value, begin):
+        depth += value.count("(", last, close.start()) - value.count(")", last, close.start())
+        if _goes_on(value, close.end()):
+            return value[begin : close.start()], close.end()
+        if depth <= 0:
+            return None
+        last = close.start()
+    return None
+
+
+def _bare(value: str, begin: int) -> tuple[str, int] | None:
+    """A text without quotes around it, up to the first ")" that it did not open, and where its description ends."""
+    depth = 0
+    for sign in _parentheses(value, begin):
+        depth += 1 if sign[0] == "(" else -1
+        if depth < 0:
+            return (value[begin : sign.start()], sign.end()) if _goes_on(value, sign.end()) else None
+    return None
 
 
 if __name__ == "__main__":

@@ -104,17 +104,31 @@ def test_the_hubs_columns_of_multiarith() -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({}, "row 1: the key 'squestion' is missing"),
-        ({"sQuestion": "q"}, "row 1: .* under the key 'lsolutions'; found: squestion"),
+        ({}, "row 1: the key 'sQuestion' is missing"),
+        ({"sQuestion": "q"}, "row 1: the key 'lSolutions' is missing; found: sQuestion"),
         ({"sQuestion": "q", "lSolutions": "9"}, "expected a list .* found: '9'"),
         ({"sQuestion": "q", "lSolutions": [[9]]}, r"found: \[\[9\]\]"),
-        ({"sQuestion": "q", "lSolutions": [9], "lEquations": "X=9"}, "'lequations'; found: 'X=9'"),
-        ({"sQuestion": ["q"], "lSolutions": [9]}, "'squestion' holds no text"),
+        ({"sQuestion": "q", "lSolutions": [9], "lEquations": "X=9"}, "'lEquations'; found: 'X=9'"),
     ],
 )
 def test_faulty_word_problems_are_named(row: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         load_source("addsub", data_dir=written(tmp_path / "bad", "AddSub.json", [row]))
+
+
+@pytest.mark.parametrize("source", ["multiarith", "addsub"])
+def test_what_a_word_problem_lacks_is_no_end(source: str, tmp_path: Path) -> None:
+    rows = [
+        {"sQuestion": "q", "lSolutions": None},
+        {"sQuestion": "r", "lSolutions": [None]},
+        {"sQuestion": None, "lSolutions": [1]},
+        {"sQuestion": ["q"], "lSolutions": [1]},
+        {"sQuestion": "s", "lSolutions": [1], "lEquations": None},
+    ]
+    folder = written(tmp_path / "null", "AddSub.json" if source == "addsub" else "MultiArith.json", rows)
+    assert rows_of(source, folder) == [(f"{source}-test-5", "s", "1")]
+    reasons = ["no_answer", "no_answer", "no_question", "not_text"]
+    assert load_dropped(source, data_dir=folder)["reason"][:] == reasons
 
 
 def test_squad() -> None:
@@ -139,8 +153,20 @@ def test_squad_may_end_at_the_mask() -> None:
     assert rows_of("squad") != found, "the option is in the cache key"
 
 
-def test_squad_is_found_beside_the_file_and_above_it(tmp_path: Path) -> None:
-    shutil.copy(FIXTURES / "Squad/test.jsonl", tmp_path / "test.jsonl")
+def test_squad_asks_nothing_twice_and_survives_nulls(tmp_path: Path) -> None:
+    row = {"id": "a", "obj_label": "figs", "masked_sentences": ["Ann eats [MASK].", "Ann eats [MASK] daily.", None]}
+    rows = [row, {**row, "id": "b", "obj_label": None}, {**row, "id": "c", "masked_sentences": None}]
+    folder = written(tmp_path / "twice", "test.jsonl", rows)
+    assert rows_of("squad", folder, cut=True) == [("squad-a#1", "Ann eats ?", "figs")]
+    dropped = load_dropped("squad", data_dir=folder, cut=True)
+    assert dropped["reason"][:] == ["repeated", "no_answer", "no_answer", "no_mask"]
+    assert dropped["detail"][0] == "as squad-a#1"
+
+
+@pytest.mark.parametrize("place", [".", "Squad", "data/Squad"])
+def test_squad_is_found_beside_the_file_and_above_it(tmp_path: Path, place: str) -> None:
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    shutil.copy(FIXTURES / "Squad/test.jsonl", tmp_path / place / "test.jsonl")
     assert rows_of("squad", tmp_path) == rows_of("squad")
 
 
@@ -153,6 +179,14 @@ def test_hotpotqa() -> None:
     assert reasons_of("hotpotqa", "test") == {"hotpotqa-5ad0": "no_answer"}
     kept = rows_of("hotpotqa", split="train", keep_yes_no=True)
     assert [answer for _, _, answer in kept] == ["the Ore", "yes", "No", "Yes Men"]
+
+
+def test_what_a_row_of_hotpotqa_lacks_is_no_end(tmp_path: Path) -> None:
+    rows = [{"_id": "a", "question": "q", "answer": None}, {"_id": "b", "question": None, "answer": "x"}]
+    folder = written(
+        tmp_path / "null", "hotpot_train_v1.1.json", [*rows, {"_id": "c", "question": "q", "answer": ["x"]}]
+    )
+    assert load_dropped("hotpotqa", data_dir=folder)["reason"][:] == ["no_answer", "no_question", "not_text"]
 
 
 def test_a_question_of_both_dev_files_counts_once() -> None:

@@ -102,15 +102,16 @@ def test_json_lines_and_a_json_array_are_both_read(tmp_path: Path, gsm8k: Path) 
         ("gsm8k", "train.jsonl", '\n{"a": 1}', r"line 2: the key 'question' is missing; found: a"),
         ("gsm8k", "train.jsonl", "not json", r"line 1: not JSON.*'not json'"),
         ("gsm8k", "train.jsonl", "3", r"line 1: expected an object with keys, found int"),
-        ("gsm8k", "train.jsonl", '{"question": ["q"], "answer": "1"}', r"the key 'question' holds no text"),
-        ("svamp", "SVAMP.json", '[{"ID": "chal-1"}]', r"SVAMP\.json, row 1: the key 'body' is missing; found: id"),
+        ("svamp", "SVAMP.json", '[{"ID": ["a"]}]', r"row 1: the key 'ID' holds no text"),
+        ("svamp", "SVAMP.json", '[{"ID": null}]', r"row 1: the key 'ID' is null"),
+        ("svamp", "SVAMP.json", '[{"ID": "chal-1"}]', r"SVAMP\.json, row 1: the key 'Body' is missing; found: ID"),
         ("asdiv", "ASDiv.xml", "<a><b></a>", r"ASDiv\.xml: not XML"),
         ("asdiv", "ASDiv.xml", "<a/>", r"ASDiv\.xml is empty"),
         (
             "asdiv",
             "ASDiv.xml",
             '<a><Problem ID="p7"><Body>b</Body></Problem></a>',
-            r"Problem p7: the key 'question' is missing",
+            r"Problem p7: the key 'Question' is missing; found: ID, Body",
         ),
     ],
 )
@@ -266,10 +267,22 @@ def test_options_choose_and_unknown_ones_are_named(tmp_path: Path) -> None:
             {"train": ["x"], "dev": []},
             [("y", "in_another_split")],
         ),
+        (("x", "who", "1"), ("y", "Who?", "1"), {"train": ["x"], "dev": []}, [("y", "in_another_split")]),
+        (("x", "où", "1"), ("y", "ou\u0300", "1"), {"train": ["x"], "dev": []}, [("y", "in_another_split")]),
+        (("x", "?", "1"), ("y", "!", "1"), {"train": ["x"], "dev": ["y"]}, []),
         (("x", "who", "1"), ("y", "what", "1"), {"train": ["x"], "dev": ["y"]}, []),
         (("x", "who", "?"), ("x", "who", "1"), {"train": [], "dev": ["x"]}, [("x", "doubtful")]),
     ],
-    ids=["same id", "variants of one id", "same text", "nothing shared", "the first one was dropped itself"],
+    ids=[
+        "same id",
+        "variants of one id",
+        "same text",
+        "punctuation",
+        "NFC and NFD",
+        "no words",
+        "nothing shared",
+        "the first one was dropped itself",
+    ],
 )
 def test_one_question_never_crosses_splits(
     tmp_path: Path, train: Any, dev: Any, kept: dict[str, list[str]], dropped: list[tuple[str, str]]
@@ -298,6 +311,72 @@ def test_copies_are_dropped_where_upstream_has_some_and_refused_elsewhere(tmp_pa
 def test_a_row_without_a_question_or_an_answer_is_dropped(tmp_path: Path) -> None:
     tables = tables_of(Made, _made(tmp_path, train=[("x", "who", " "), ("y", " ", "1")]))
     assert _dropped(tables) == [("x", "no_answer"), ("y", "no_question")]
+
+
+@pytest.mark.parametrize(
+    ("source", "file", "rows", "expected"),
+    [
+        (
+            "gsm8k",
+            "train.jsonl",
+            [{"question": "q", "answer": None}, {"question": None, "answer": "#### 1"}, {"question": ["q"], "answer": "1"}],
+            {"gsm8k-train-1": "no_answer", "gsm8k-train-2": "no_question", "gsm8k-train-3": "not_text"},
+        ),
+        (
+            "svamp",
+            "SVAMP.json",
+            [
+                {"ID": "a", "Body": "b", "Question": "q", "Equation": "", "Answer": None},
+                {"ID": "b", "Body": "b", "Question": None, "Equation": "", "Answer": 1},
+                {"ID": "c", "Body": "b", "Question": "q", "Equation": "", "Answer": True},
+            ],
+            {"svamp-a": "no_answer", "svamp-b": "no_question", "svamp-train-3": "not_text"},
+        ),
+        (
+            "asdiv",
+            "ASDiv.xml",
+            "<a><Problem ID='p'><Body>b</Body><Question/><Answer>1</Answer><Formula/></Problem>"
+            "<Problem ID='q'><Body>b</Body><Question>q</Question><Answer/><Formula/></Problem></a>",
+            {"asdiv-p": "no_question", "asdiv-q": "no_answer"},
+        ),
+    ],
+)  # fmt: skip
+def test_a_null_is_a_row_of_the_ledger(
+    tmp_path: Path, source: str, file: str, rows: Any, expected: dict[str, str]
+) -> None:
+    folder = _write(tmp_path / "null", file, rows if isinstance(rows, str) else json.dumps(rows))
+    dropped = load_dropped(source, data_dir=folder)
+    assert dict(zip(dropped["id"], dropped["reason"], strict=True)) == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"id": "x", "q": "why \ud800", "a": ["1"]}, "not_unicode"),
+        ({"id": "x", "q": "why", "a": ["1", "\udfff"]}, "not_unicode"),
+        ({"id": "x\ud800", "q": "why", "a": ["1"]}, "not_unicode"),
+        ({"id": "x\ud800", "q": "why", "a": "?"}, "doubtful"),
+    ],
+    ids=["question", "answer", "id", "a dropped row's id"],
+)
+def test_a_lone_surrogate_is_a_row_of_the_ledger(tmp_path: Path, row: dict[str, Any], reason: str) -> None:
+    (tmp_path / "train.jsonl").write_text(json.dumps(row) + '\n{"id": "y", "q": "\\ud83c\\udf47", "a": ["1"]}')
+    tables = tables_of(Made, tmp_path)
+    assert _kept(tables) == {"train": ["y"]}, "a pair of surrogates is one sign"
+    assert _dropped(tables) == [(row["id"].replace("\ud800", "\\ud800"), reason)]
+
+
+def test_the_ledger_does_not_say_where_the_folder_is(tmp_path: Path) -> None:
+    details = []
+    for name in ("one", "another"):
+        folder = _made(tmp_path / name, **{"more/train1": [("x", "who", "1"), ("x", "who", "1")]})
+        tables = tables_of(Made, folder)
+        details.append((tables.dropped["train"]._fingerprint, tables.dropped["train"]["detail"][:]))
+    assert details[0] == details[1]
+    assert details[0][1] == ["as more/train1.jsonl, line 1"]
+    (tmp_path / "one/more/train1.jsonl").rename(tmp_path / "one/train1.jsonl")
+    moved = tables_of(Made, tmp_path / "one").dropped["train"]["detail"][:]
+    assert moved == ["as train1.jsonl, line 1"], "no stale cache"
 
 
 def test_parquet_of_the_hub_gives_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

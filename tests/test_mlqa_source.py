@@ -72,7 +72,7 @@ def test_a_question_in_several_languages_never_crosses_splits(tmp_path: Path) ->
         ({"data": [{"paragraphs": [{"qas": [{"id": "a"}]}]}]}, "paragraph 1: the key 'context' is missing"),
         (
             {"data": [{"paragraphs": [{"context": "c", "qas": [{"id": "a", "question": "q"}]}]}]},
-            "paragraph 1, question 1: the key 'answers' holds no answers, but NoneType",
+            "paragraph 1, question 1: the key 'answers' is missing; found: id, question",
         ),
         ({"data": [{"paragraphs": [{"context": "c", "qas": []}]}]}, "is empty: it holds no rows"),
     ],
@@ -81,6 +81,23 @@ def test_bad_files_are_named(tmp_path: Path, content: Any, message: str) -> None
     (tmp_path / "dev-context-en-question-es.json").write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(InputError, match=message):
         load_source("mlqa", data_dir=tmp_path)
+
+
+def test_what_a_row_lacks_is_no_end(tmp_path: Path) -> None:
+    answers = [{"text": "a"}]
+    qas: list[dict[str, Any]] = [
+        {"id": "a", "question": "q", "answers": None},
+        {"id": "b", "question": "r", "answers": [{"text": None}]},
+        {"id": "c", "question": None, "answers": answers},
+        {"id": "d", "question": "t", "answers": [{"text": ["a"]}]},
+        {"id": "e", "question": "u", "answers": [{"text": None}, *answers]},
+    ]
+    empty = [{"context": context, "qas": [{**qas[-1], "id": n}]} for n, context in enumerate([None, " "])]
+    content = {"data": [{"paragraphs": [{"context": "c", "qas": qas}, *empty]}]}
+    (tmp_path / "dev-context-en-question-es.json").write_text(json.dumps(content), encoding="utf-8")
+    assert load_source("mlqa", data_dir=tmp_path)["id"][:] == ["mlqa-e#es"]
+    reasons = ["no_answer", "no_answer", "no_question", "not_text", "no_context", "no_context"]
+    assert load_dropped("mlqa", data_dir=tmp_path)["reason"][:] == reasons
 
 
 def test_the_hubs_columns_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,15 @@ def _reasons(tables: Tables) -> dict[str, dict[str, int]]:
         ("(list (number 3))", None),
         ('(list (description "a b") (date 2010 1 1))', None),
         ('(list (description "a b")', None),
+        ("(list (description x) (number 3))", None),
+        ("(list (description x) (number 3) (description y))", None),
+        ('(list (description "x") (number 3) (description "y"))', None),
+        ("(list (description x) (date 2010 1 1))", None),
+        ("(list (description A))(list (description B))", None),
+        ('(list (description "A"))(list (description "B"))', None),
+        ('(list (description "x" ) (description y ))', ["x", "y "]),
+        ('(list (description "Ab"c) (description d))', ['"Ab"c', "d"]),
+        ("(list (description Figs(2)) (description a(b(c))d))", ["Figs(2)", "a(b(c))d"]),
         ("Oslo", None),
         ("", None),
     ],
@@ -65,7 +74,14 @@ def test_descriptions_are_read_with_their_inner_quotes(value: str, expected: lis
     assert descriptions(value) == expected
 
 
-@pytest.mark.parametrize("text", ['(list (description "' + '") ' * 50_000, "(list " + "(description " * 50_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '(list (description "' + '") ' * 50_000,
+        "(list " + "(description " * 50_000,
+        '(list (description "(' + '") (' * 50_000,
+    ],
+)
 def test_descriptions_take_linear_time(text: str) -> None:
     assert descriptions(text) is None
 
@@ -101,6 +117,48 @@ def test_nq_open(tmp_path: Path) -> None:
         load_source("nq_open", data_dir=_write(tmp_path / "x/NQ-open.dev.jsonl", {**row, "answer": "August"}).parent)
     with pytest.raises(InputError, match=r"the key 'answer' is missing; found: question"):
         load_source("nq_open", data_dir=_write(tmp_path / "y/NQ-open.dev.jsonl", {"question": "q"}).parent)
+
+
+@pytest.mark.parametrize(
+    ("source", "file", "rows", "reasons"),
+    [
+        (
+            "nq_open",
+            "NQ-open.dev.jsonl",
+            [
+                {"question": "a", "answer": None},
+                {"question": "b", "answer": [None]},
+                {"question": None, "answer": ["1"]},
+                {"question": None, "answer": ["1"]},
+                {"question": float("nan"), "answer": ["1"]},
+                {"question": True, "answer": ["1"]},
+                {"question": {"a": 1}, "answer": ["1"]},
+                {"question": "c", "answer": [3]},
+                {"question": "d \ud800", "answer": ["1"]},
+                {"question": "e", "answer": ["1", None]},
+            ],
+            ["no_answer"] * 2 + ["no_question"] * 2 + ["not_text"] * 4 + ["not_unicode"],
+        ),
+        (
+            "webquestions",
+            "webquestions.examples.test.json",
+            [
+                {"utterance": "a", "targetValue": None},
+                {"utterance": None, "targetValue": "(list (description b))"},
+                {"utterance": "b", "targetValue": ["b"]},
+                {"utterance": "c", "targetValue": "(list (description x) (number 3))"},
+                {"utterance": "d", "targetValue": "(list (description \ud800))"},
+                {"utterance": "e", "targetValue": "(list (description f))"},
+            ],
+            ["no_answer", "no_question", "not_text", "unreadable_answer", "not_unicode"],
+        ),
+    ],
+)
+def test_what_a_row_lacks_is_no_end(tmp_path: Path, source: str, file: str, rows: Any, reasons: list[str]) -> None:
+    folder = _write(tmp_path / file, json.dumps(rows)).parent
+    (tables,) = [prepare(source, folder)]
+    assert next(iter(tables.dropped.values()))["reason"][:] == reasons
+    assert next(iter(tables.questions.values()))["question"][:] == ["e"]
 
 
 def _trivia(*rows: tuple[str, Any]) -> dict[str, Any]:
@@ -148,6 +206,23 @@ def test_triviaqa_holds_one_row_a_question(tmp_path: Path) -> None:
     assert alone["id"][:] == ["triviaqa-a", "triviaqa-b"], "also the folder of the files itself"
 
 
+def test_odd_trivia_answers_are_no_end(tmp_path: Path) -> None:
+    odd = [("a", {"Value": 5, "Aliases": [None, "five"]}), ("b", {"Value": ["x"]}), ("c", {"Value": {"x": 1}})]
+    _write(tmp_path / "web-dev.json", _trivia(*odd, ("d", {"Value": None, "Aliases": None}), ("e", {"Value": True})))
+    tables = prepare("triviaqa", tmp_path)
+    assert _golds(tables, "dev") == {"What is a?": ["5", "five"]}
+    assert tables.dropped["dev"]["reason"][:] == ["not_text", "not_text", "no_answer", "not_text"]
+
+
+def test_archives_beside_each_other_are_found(tmp_path: Path) -> None:
+    _write(tmp_path / "triviaqa-rc/qa/web-dev.json", _trivia(("a", ANN)))
+    _write(tmp_path / "triviaqa-rc/evidence/web/web-dev.json", "is not read")
+    _write(tmp_path / "triviaqa-unfiltered/unfiltered-web-dev.json", _trivia(("a", ANN), ("b", ANN)))
+    tables = prepare("triviaqa", tmp_path)
+    assert tables.questions["dev"]["id"][:] == ["triviaqa-a", "triviaqa-b"]
+    assert tables.dropped["dev"]["detail"][:] == ["as triviaqa-rc/qa/web-dev.json, Data 1"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -155,9 +230,9 @@ def test_triviaqa_holds_one_row_a_question(tmp_path: Path) -> None:
         ({"data": []}, "expected a list under the key 'Data'; found the keys: data"),
         ({"Data": [3]}, "Data 1: expected an object with keys, found int"),
         ({"Data": []}, r"web-dev\.json is empty"),
-        ({"Data": [{"Question": "q"}]}, "Data 1: the key 'question_id' is missing; found: question"),
+        ({"Data": [{"Question": "q"}]}, "Data 1: the key 'QuestionId' is missing; found: Question"),
         ({"Data": [{"Question": "q", "QuestionId": "a", "Answer": "x"}]}, "the key 'answer' holds no object, but str"),
-        ({"Data": [{"Question": "q", "QuestionId": "a", "Answer": {"Aliases": "x"}}]}, "'aliases' holds no list of texts"),
+        ({"Data": [{"Question": "q", "QuestionId": "a", "Answer": {"Aliases": "x"}}]}, "'Aliases' holds no list of texts"),
     ],
 )  # fmt: skip
 def test_bad_trivia_files_are_named(tmp_path: Path, content: Any, message: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 import toolrlef_data
 from toolrlef_data import TASKS, load_source, parse_call
 from toolrlef_data.annotations import compose
+from toolrlef_data.loading_scripts.sample import run
 from toolrlef_data.tools.calculator import calculate
 
 SAMPLES = Path(toolrlef_data.__file__).parent / "samples"
@@ -111,3 +112,11 @@ def test_every_row_is_a_question_of_its_task(source: str, task: str) -> None:
     assert set(table["task"]) == {task}
     assert all(TASKS[task].usable(answers) is None for answers in table["answers"])
     assert all(table["context"]) == (task == "mlqa")
+
+
+def test_the_command_takes_the_name_of_a_sample(tmp_path: Path) -> None:
+    run(["sample_qa", "--out", str(tmp_path / "qa")])
+    run(["--out", str(tmp_path / "math")])
+    for name in ("qa", "math"):
+        lines = (tmp_path / name / "train.jsonl").read_text(encoding="utf-8").splitlines()
+        assert len(lines) == len(rows_of(name))

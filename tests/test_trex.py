@@ -94,6 +94,22 @@ def test_what_an_evidence_lacks_is_no_end(tmp_path: Path) -> None:
         load_source("trex", data_dir=folder)
 
 
+def test_what_is_no_text_never_becomes_one(tmp_path: Path) -> None:
+    sentence = {"masked_sentence": "Lee left [MASK].", "obj_surface": "Poland"}
+    odd = [{**sentence, "obj_surface": {"a": 1}}, {**sentence, "masked_sentence": ["[MASK]"]}, sentence]
+    labels: list[dict[str, Any]] = [
+        {"uuid": "b", "obj_label": None},
+        {"uuid": "c", "obj_label": {"a": 1}},
+        {"uuid": "d", "obj_label": ["x"]},
+    ]
+    facts = ({**FACT, **label, "evidences": [sentence]} for label in labels)
+    folder = _write(tmp_path / "P19.jsonl", {**FACT, "evidences": odd}, *facts)
+    data = load_source("trex", data_dir=folder)
+    assert [(row["id"], row["answers"]) for row in data] == [("trex-P19-0c9f#3", ["Poland"])]
+    dropped = load_dropped("trex", data_dir=folder)
+    assert dropped["reason"][:] == ["not_text", "not_text", "no_answer", "not_text", "not_text"]
+
+
 def test_every_relation_of_the_folder_is_read_wherever_it_stands(tmp_path: Path) -> None:
     fact = _evidences(("Lee left [MASK].", "Poland"), ("Lee left [MASK].", "x" * 200_000))
     for place in (".", "TREx", "data/TREx"):
