@@ -509,6 +509,8 @@ def test_calls_that_a_table_came_with_are_verified_before_a_teacher_is_asked(qa:
     ]
     assert [(row["id"], row["detail"]) for row in ledger([stage1])] == [("b", "wrong_value; wrong_value")]
     assert build_stage1(came, task=qa)["id"] == ["a"], "no teacher is needed"
+    plain = came.map(lambda row: {"tool_call": "It is Sicily."})
+    assert [row["reason"] for row in ledger([build_stage1(plain, task=qa)])] == ["no_call", "no_call"]
     kept = build_stage1(came, task=qa, keep_unverified=True)
     assert kept["output"] == ["WikiSearch(Etna)", "WikiSearch(Danube)"]
 

@@ -223,6 +223,8 @@ def _judged(row: Row, settings: Teaching) -> dict[str, Any]:
     labels |= {"tool_call": call, "tool_output": output, "teacher": settings.teacher or row["teacher"]}
     if tool_error is not None:
         reason = f"tool_error:{tool_error}"
+    elif argument is None:  # a text that a table came with and that calls nothing
+        reason = "no_call"
     elif not correct:
         reason = "wrong_value"
     elif task.leaks(argument, row["question"], row["answers"]):
