@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -703,21 +702,3 @@ def test_two_folders_of_the_same_rows_have_ledgers_of_their_own(tmp_path: Path) 
     torn = load_trice(write(tmp_path / "b", stage1__math__math=lines(gold(1)) + "{"))["math"]["stage1"]
     assert torn[:] == clean[:]
     assert (drops(clean), len(drops(torn))) == ([], 1)
-
-
-def test_a_row_of_a_large_folder_takes_no_longer_than_one_of_a_small(tmp_path: Path) -> None:
-
-    def seconds(count: int) -> float:
-        folder = write(
-            tmp_path / str(count),
-            stage1__math__math=[gold(n) for n in range(count)],
-            stage2__math__math_gold_response=[gold(n) for n in range(count)],
-            stage2__math__math_a_response=[raw(n, output="2") for n in range(count)],
-        )
-        start = time.process_time()
-        assert len(load_trice(folder)["math"]["responded"]) == count
-        return time.process_time() - start
-
-    seconds(100)
-    small = seconds(1000)
-    assert seconds(8000) < 8 * 3 * small
