@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 # Read by datasets, huggingface_hub and transformers when they are imported.
@@ -46,3 +47,14 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("no folder of real rows beside the checkout")
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """A tiny model gains nothing from threads, and on a busy machine their hand-overs take ten times its time."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

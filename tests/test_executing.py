@@ -546,3 +546,14 @@ def test_prompts_that_call_another_tool_are_told(qa: Task, caplog: pytest.LogCap
     caplog.clear()
     build_stage1(table, quiet({"": "WikiSearch(Etna)"}), attempts=1, task=qa)
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("given", [None, ["no result"], []], ids=["nothing", "texts", "too few"])
+def test_a_tool_that_breaks_its_promise_crashes_its_rows(given: Any) -> None:
+    tool = Tool("QA", "Odd.", many=functools.partial(promise, given))
+    done = execute(candidates(["QA(a)", "QA(b)"], task="lama"), task=replace(TASKS["lama"], tool=tool))
+    assert outcome(done, "tool_error") == ["crashed", "crashed"]
+
+
+def promise(given: Any, inputs: Sequence[ToolInput]) -> Any:
+    return given

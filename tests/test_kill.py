@@ -80,7 +80,7 @@ def test_killed_at_several_moments(model: Path, tmp_path: Path) -> None:
     undisturbed, home = tmp_path / "undisturbed", tmp_path / "killed"
     finish(start(model, undisturbed))
     total = len(stored(undisturbed))
-    for share in (0.05, 0.8):
+    for share in (0.05, 0.4, 0.8):
         with start(model, home) as process:
             while len(stored(home)) < share * total and process.poll() is None:
                 time.sleep(0.02)

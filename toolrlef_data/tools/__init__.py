@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from toolrlef_data.engines import EngineSpec, Message
 from toolrlef_data.records import TOOL_ERRORS, Choices, InputError, ToolError, ToolResult, ToolrlefError, ToolValue
@@ -111,31 +111,35 @@ class Tool:
         """
         if self.function is None:
             return self.run_many([ToolInput(argument)])[0]
-        try:
-            return _checked(self.function(argument))
-        except ToolError as error:
-            return ToolResult(error=error.kind, detail=error.detail)
-        except ToolrlefError:  # a mistake of the user's: a missing package, a corpus that is gone
-            raise
-        except Exception as error:  # the one boundary where a tool is executed
-            return _crashed(error)
+        value, failure = _executed(self.function, argument)
+        return _checked(value) if failure is None else failure
 
     def run_many(self, inputs: Sequence[ToolInput]) -> list[ToolResult]:
         """Execute calls at once; where that fails as a whole, one by one, so that one input costs only itself."""
         if self.many is None:
             return [ToolResult(()) if self.function is None else self.run(each.argument) for each in inputs]
-        try:
-            results = [_checked_result(result) for result in self.many(inputs)]
-            if len(results) == len(inputs):
-                return results
-            error: Exception = InputError(f"{len(inputs)} inputs gave {len(results)} results")
-        except ToolError as told:
-            return [ToolResult(error=told.kind, detail=told.detail)] * len(inputs)
-        except ToolrlefError:
-            raise
-        except Exception as raised:
-            error = raised
-        return [_crashed(error)] if len(inputs) == 1 else [self.run_many([each])[0] for each in inputs]
+        many = self.many
+        results, failure = _executed(lambda given: [_checked_result(result) for result in many(given)], inputs)
+        if failure is None and len(results) == len(inputs):
+            checked: list[ToolResult] = results
+            return checked
+        if failure is None:
+            failure = ToolResult(error="crashed", detail=f"{len(inputs)} inputs gave {len(results)} results")
+        if len(inputs) == 1 or failure.error != "crashed":  # what the tool says itself is said of all
+            return [failure] * len(inputs)
+        return [self.run_many([each])[0] for each in inputs]
+
+
+def _executed(function: Callable[[Any], Any], given: Any) -> tuple[Any, ToolResult | None]:
+    """(value, None), or (None, why there is none)."""
+    try:
+        return function(given), None
+    except ToolError as error:
+        return None, ToolResult(error=error.kind, detail=error.detail)
+    except ToolrlefError:  # a mistake of the user's: a missing package, a corpus that is gone
+        raise
+    except Exception as error:  # the one boundary where a tool is executed
+        return None, ToolResult(error="crashed", detail=f"{type(error).__name__}: {error}"[:200])
 
 
 def _checked(value: object) -> ToolResult:
@@ -160,10 +164,6 @@ def _checked_result(result: ToolResult) -> ToolResult:
     if result.error in TOOL_ERRORS:
         return result
     return ToolResult(error="crashed", detail=f"an unknown kind of error, {result.error!r:.40}: {result.detail}"[:200])
-
-
-def _crashed(error: Exception) -> ToolResult:
-    return ToolResult(error="crashed", detail=f"{type(error).__name__}: {error}"[:200])
 
 
 def not_set_up(advice: str, inputs: Sequence[ToolInput]) -> Sequence[ToolResult]:
