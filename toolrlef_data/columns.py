@@ -11,9 +11,16 @@
 | executed | the same, with n_calls ... correct of every RESPONSE filled |
 | stage2 | query, responses, origin, scores, answer; id, task, dataset, answers, uses_tool, tool_outputs, errors, rule |
 | dropped | id, task, dataset, stage, reason, detail |
+| answers | id, task, dataset, query, finish_type, valid, win, n_calls, total_tokens, source_file, answer |
+| trajectories | id ... query, step, steps, n_steps, layout, history, messages, tools, finish_type, chosen, source_file, flags |
+| toolllama | id ... query, step, name, history, conversations, finish_type, chosen, source_file, flags |
+| pairs | id ... query, step, prompt, chosen, rejected, why, tools, finish_type, source_file, flags |
 
 `source` is "student", "teacher" or "question" (a call that needed no teacher); `verified_by` is "value", "output" or
 "reader" (see `teaching`), null for the student's own responses and for calls that were not verified.
+
+`answer` is a whole answer file of ToolBench's kind, as JSON text. `steps` holds the numbers of the steps that a sample
+trains, `step` the last of them; `tools` is a JSON list of function schemas (see `trajectories`).
 
 The tables of all tasks share these features, so that they mix. Scores are float64, never `Json()`, which rounds.
 """
@@ -24,13 +31,18 @@ from datasets import Features, List, Value
 
 __all__ = [
     "ANSWERED",
+    "ANSWERS",
     "DROPPED",
     "GRADED",
     "LABELLED",
+    "MESSAGE",
+    "PAIRS",
     "QUESTIONS",
     "RESPONSE",
     "STAGE1",
     "STAGE2",
+    "TOOLLLAMA",
+    "TRAJECTORIES",
     "responders_of",
 ]
 
@@ -104,6 +116,75 @@ STAGE2 = Features(
     rule=STRING,
 )
 DROPPED = Features(id=STRING, task=STRING, dataset=STRING, stage=STRING, reason=STRING, detail=STRING)
+
+ANSWERS = Features(
+    id=STRING,
+    task=STRING,
+    dataset=STRING,
+    query=STRING,
+    finish_type=STRING,  # "give_answer", "give_up", or null where the file does not say
+    valid=BOOL,  # upstream's valid_data
+    win=BOOL,
+    n_calls=INT,  # of the model
+    total_tokens=INT,
+    source_file=STRING,
+    answer=STRING,
+)
+# OpenAI's messages; `train` says whether a sequence trains this one.
+MESSAGE: dict[str, Value | List] = {
+    "role": STRING,  # system, user, assistant, tool
+    "content": STRING,
+    "name": STRING,  # of the function, in a tool's message
+    "tool_call_id": STRING,
+    "tool_calls": List({"id": STRING, "type": STRING, "function": {"name": STRING, "arguments": STRING}}),
+    "train": BOOL,
+}
+TRAJECTORIES = Features(
+    id=STRING,
+    task=STRING,
+    dataset=STRING,
+    query=STRING,
+    step=INT,
+    steps=List(INT),
+    n_steps=INT,  # of the whole trajectory
+    layout=STRING,
+    history=STRING,
+    messages=List(MESSAGE),
+    tools=STRING,
+    finish_type=STRING,
+    chosen=BOOL,  # whether it is on the path that was chosen
+    source_file=STRING,
+    flags=List(STRING),
+)
+TOOLLLAMA = Features(
+    id=STRING,
+    task=STRING,
+    dataset=STRING,
+    query=STRING,
+    step=INT,
+    name=STRING,  # upstream's id, which is not unique
+    history=STRING,
+    conversations=List({"from": STRING, "value": STRING}),
+    finish_type=STRING,
+    chosen=BOOL,
+    source_file=STRING,
+    flags=List(STRING),
+)
+PAIRS = Features(
+    id=STRING,
+    task=STRING,
+    dataset=STRING,
+    query=STRING,
+    step=INT,
+    prompt=List(MESSAGE),
+    chosen=List(MESSAGE),
+    rejected=List(MESSAGE),
+    why=STRING,  # why the other branch was left
+    tools=STRING,
+    finish_type=STRING,
+    source_file=STRING,
+    flags=List(STRING),
+)
 
 
 def responders_of(features: Features) -> list[str]:
