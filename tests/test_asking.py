@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from datasets import Dataset, Value
 
+from tests.api_server import ApiServer
+from tests.chains import Chains
+from tests.models import tiny_llama
 from toolrlef_data.asking import ask
-from toolrlef_data.engines import EngineSpec, Request
+from toolrlef_data.engines import ENGINES, EngineSpec, Limits, Request
 from toolrlef_data.engines.scripted import scripted
 from toolrlef_data.records import InputError, Reply, ScriptExhausted, TooManyFailures
 from toolrlef_data.responses import response_of, split_reasoning
@@ -181,3 +185,56 @@ def test_a_response_keeps_the_models_own_words() -> None:
     assert response_of(Reply("<think>a</think>b"), strip_reasoning=False)["text"] == "<think>a</think>b"
     failed = response_of(Reply(None, error="timeout", error_detail="30 s"))
     assert (failed["text"], failed["error"], failed["error_detail"]) == (None, "timeout", "30 s")
+
+
+# Requests that are not ready yet --------------------------------------------------------------------------------------
+
+
+ASKED: dict[str, dict[str, Any]] = {
+    "one at a time": {"concurrency": 1},
+    "direct": {"concurrency": 2},
+    "samples": {"temperature": 1.0, "options": {"n": True}},
+    "batch": {"limits": Limits(mode="batch", poll=0.02)},
+    "small batches": {"limits": Limits(mode="batch", poll=0.02, batch_rows=2)},
+}
+
+
+@pytest.mark.parametrize("kind", ["scripted", "local", *ASKED])
+def test_chains_go_on_from_what_was_replied(kind: str, tmp_path: Path, one_thread: None) -> None:
+    samples = 2 if kind == "samples" else 1
+    with ApiServer() as server:
+        if kind == "scripted":
+            spec = engine()
+        elif kind == "local":
+            spec = EngineSpec("local", str(tiny_llama(tmp_path / "m")), max_tokens=3)
+        else:
+            spec = EngineSpec("openai_api", "m", base_url=server.url, **ASKED[kind])
+        alone = {name: Chains([name], samples=samples).run(spec).said[name] for name in "ab"}
+        chains = Chains("abcd", samples=samples).run(spec)
+    assert not chains.open()
+    assert not chains.ready
+    assert {name: chains.said[name] for name in "ab"} == alone
+    assert len({text for said in chains.said.values() for text in said}) > 4, "the same replies prove nothing"
+
+
+@pytest.mark.parametrize("kind", ["scripted", "local"])
+def test_what_is_ready_later_is_waited_for(kind: str, tmp_path: Path, one_thread: None) -> None:
+    """As where a tool is at work: there is nothing under way, and more comes all the same."""
+    pairs = [None, None, ("a", Request(prompt="a")), None, ("b", Request(prompt="b")), None, None]
+    spec = engine() if kind == "scripted" else EngineSpec("local", str(tiny_llama(tmp_path / "m")), max_tokens=2)
+    taken = [tag for replies in ENGINES[kind](spec).generate(pairs) for tag, _ in replies]
+    assert taken == ["a", "b"]
+    assert not list(ENGINES[kind](spec).generate([None, None]))
+
+
+def test_a_script_counts_what_is_asked_and_no_waits() -> None:
+    pairs = [None, ("a", Request(prompt="a")), None, ("b", Request(prompt="b"))]
+    replies = list(ENGINES["scripted"](scripted(["one", "two"])).generate(pairs))
+    assert [reply.text for ((_, reply),) in replies] == ["one", "two"]
+
+
+def test_a_local_window_ends_where_nothing_is_ready(tmp_path: Path, one_thread: None) -> None:
+    chains = Chains("ab", steps=2)
+    chains.run(EngineSpec("local", str(tiny_llama(tmp_path / "m")), max_tokens=2))
+    assert [event[:3] for event in chains.events] == ["a 0", "b 0", "(a ", "(b ", "a 1", "b 1", "(a ", "(b "]
+    assert chains.waits == 2, "once at the end of each window"

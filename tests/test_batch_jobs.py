@@ -16,8 +16,10 @@ import pytest
 from datasets import Dataset, Value
 
 from tests.api_server import Answer, ApiServer, BatchPlan, Received, error
+from tests.chains import Chains
 from toolrlef_data.asking import ask
 from toolrlef_data.engines import EngineSpec, Limits, Message, Request
+from toolrlef_data.engines.openai_api import OpenAIEngine
 from toolrlef_data.engines.spending import spending_of
 from toolrlef_data.lineage import lineage
 from toolrlef_data.records import CapReached, Reply, ServerRefuses, ToolrlefError, TooManyFailures
@@ -307,3 +309,45 @@ def test_a_run_that_was_closed_finds_its_jobs(moment: str) -> None:
         assert created(server) == 3
         assert left_in_store(server) == {}
         assert json.dumps(replies)
+
+
+def test_what_is_ready_at_once_goes_into_one_batch() -> None:
+    with ApiServer() as server:
+        chains = Chains("abcdef", steps=3).run(EngineSpec("openai_api", "m", base_url=server.url, limits=BATCH))
+        assert not chains.open()
+        assert created(server) == 3, "one for each step of all chains"
+        assert len(server.lines) == 18
+        assert left_in_store(server) == {}
+        assert spending_of(server.url, "m").under_way == 0
+
+
+def test_a_slow_batch_holds_no_other_back() -> None:
+    released: list[str] = []
+
+    def answer(received: Received, seen: int) -> Answer | None:
+        job = server.batches.jobs.get(received.path.rpartition("/")[2])
+        if job is None or released or "slow" not in job.lines[0]["body"]["prompt"]:
+            return None
+        return Answer(body={**job.shown, "status": "in_progress"})
+
+    with ApiServer(answer) as server:
+        chains = Chains(["slow", "a", "b"], steps=4)
+        spec = EngineSpec("openai_api", "m", base_url=server.url, limits=replace(BATCH, batch_rows=1))
+        with OpenAIEngine(spec) as engine:
+            for replies in engine.generate(chains.requests()):
+                chains.take(replies)
+                if len(chains.said["a"]) == len(chains.said["b"]) == 4:
+                    released.append("")
+        assert not chains.open()
+        assert [event for event in chains.events if event.startswith("(")][-4:] == [f"(slow {i} 0)" for i in range(4)]
+        assert created(server) == 12
+
+
+def test_a_line_that_failed_is_asked_again_while_its_chain_waits() -> None:
+    failed = error(500, None, "boom")
+    with ApiServer(
+        lambda received, seen: failed if received.path.endswith("/completions") and seen == 0 else None
+    ) as server:
+        chains = Chains("ab", steps=2).run(EngineSpec("openai_api", "m", base_url=server.url, limits=BATCH))
+        assert not any(text.startswith("<") for said in chains.said.values() for text in said)
+        assert created(server) == 4

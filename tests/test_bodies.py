@@ -12,6 +12,7 @@ from toolrlef_data.engines import EngineSpec, Message, Request
 from toolrlef_data.engines.bodies import body_of, check_spec, path_of, quirks_of, reply_from
 from toolrlef_data.engines.faults import fault_in
 from toolrlef_data.records import REPLY_ERRORS, InputError, Reply
+from toolrlef_data.replies import reply_key
 
 CHAT = Request(messages=(Message("system", "be short"), Message("user", "1+1?")))
 TOOL = json.dumps({"type": "function", "function": {"name": "calculator", "parameters": {"type": "object"}}})
@@ -83,6 +84,68 @@ def test_roles_and_tools_are_sent_as_they_are() -> None:
     assert body["tools"] == [json.loads(TOOL)] * 2
     renamed = sent(CHAT, spec_of(options={"quirks": {"system": "developer"}}))
     assert [message["role"] for message in renamed["messages"]] == ["developer", "user"]
+
+
+CALLS = Request(
+    messages=(
+        Message("user", "1+1?"),
+        Message("assistant", "", (("c1", "calculator", '{"x": "1+1"}'), ("c2", "look up", "{broken"))),
+        Message("tool", "2", tool_call_id="c1", name="calculator"),
+        Message("tool", "", tool_call_id="c2"),
+        Message("assistant", "I try again.", (("c3", "calculator", "{}"),)),
+    )
+)
+
+
+def test_calls_and_their_results_are_sent_the_way_of_openai() -> None:
+    def called(name: str, call: str, arguments: str) -> dict[str, Any]:
+        return {"id": call, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+    assert sent(CALLS, spec_of())["messages"] == [
+        {"role": "user", "content": "1+1?"},
+        {  # arguments are text there, also where they are no JSON; beside calls "no content" is null
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [called("calculator", "c1", '{"x": "1+1"}'), called("look up", "c2", "{broken")],
+        },
+        {"role": "tool", "content": "2", "tool_call_id": "c1", "name": "calculator"},
+        {"role": "tool", "content": "", "tool_call_id": "c2"},
+        {"role": "assistant", "content": "I try again.", "tool_calls": [called("calculator", "c3", "{}")]},
+    ]
+    assert sent(Request(messages=(Message("assistant", ""),)), spec_of())["messages"][0]["content"] == ""
+
+
+def test_plain_messages_keep_the_keys_of_their_stored_replies() -> None:
+    request = Request(messages=CHAT.messages, tools=('{"a":1}',), sample=2, seed=7)
+    assert request.in_key() == {
+        "messages": [{"role": "system", "content": "be short"}, {"role": "user", "content": "1+1?"}],
+        "prompt": "",
+        "tools": ['{"a":1}'],
+        "sample": 2,
+        "seed": 7,
+    }
+    # As it was before messages had calls.
+    assert reply_key({"m": "x"}, {"t": 0.0}, request.in_key()) == "c24d202f5ad1cabf7430fb44c1f1a367"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Message("assistant", "x"),
+        Message("assistant", "x", (("c1", "f", "{}"),)),
+        Message("assistant", "x", (("c2", "f", "{}"),)),
+        Message("assistant", "x", (("c1", "g", "{}"),)),
+        Message("assistant", "x", (("c1", "f", '{"a": 1}'),)),
+        Message("assistant", "x", (("c1", "f", "{}"), ("c1", "f", "{}"))),
+        Message("assistant", "x", tool_call_id="c1"),
+        Message("assistant", "x", name="c1"),
+    ],
+)
+def test_every_field_of_a_message_is_in_its_key(message: Message) -> None:
+    others = [Message("assistant", "x"), Message("assistant", "x", (("c1", "f", "{}"),)), Message("tool", "x")]
+    mine = Request(messages=(message,)).in_key()
+    assert [Request(messages=(other,)).in_key() == mine for other in others] == [other == message for other in others]
+    assert json.loads(json.dumps(mine)) == mine
 
 
 def test_samples_differ_and_repeat() -> None:

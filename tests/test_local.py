@@ -224,6 +224,75 @@ def test_chat_goes_through_the_models_own_template(tiny: Path, tmp_path: Path) -
     assert "no place for tools" in tooled.error_detail
 
 
+CALL = Message("assistant", "", (("c1", "boxes", '{"in": 3, "says": "she, \\u00e9"}'),))
+RESULT = Message("tool", '36 "apples"\n', tool_call_id="c1", name="boxes")
+# Escapes results and trims, as some real templates do, and writes arguments as JSON.
+TOOLS = (
+    "{% for m in messages %}{% if m.tool_calls %}{{ m.content | trim }}{% for c in m.tool_calls %}<|tools|>"
+    "{{ c.function.name }}{{ c.function.arguments | tojson }}{% endfor %}{% elif m.role == 'tool' %}"
+    "{{ {'output': m.content} | tojson }}{% else %}{{ m.content }}{% endif %}</s>{% endfor %}{{ tools }}<|assistant|>"
+)
+
+
+def test_calls_and_results_reach_the_template(tmp_path: Path) -> None:
+    model = tiny_llama(tmp_path / "m", template=TOOLS)
+    broken = Message("assistant", " gives ", (("c2", "boxes", "{3"), ("c3", "boxes", "[3]")))
+    said = 'apples</s><|tools|>boxes{"in": 3, "says": "she, é"}</s>{"output": "36 \\"apples\\"\\n"}</s>'
+    shown = [said, said + 'gives<|tools|>boxes"{3"<|tools|>boxes"[3]"</s>']
+    asked = [(*messages("apples"), CALL, RESULT), (*messages("apples"), CALL, RESULT, broken)]
+    assert ask(model, [Request(messages=turns) for turns in asked]) == ask(
+        model, [f"{text}None<|assistant|>" for text in shown]
+    )
+
+
+TOOL_TURNS = (Message("user", "apples"), CALL, RESULT)
+NAMED = ('{"type": "function", "function": {"name": "boxes"}}',)
+LOSING: list[tuple[str, tuple[Message, ...], str]] = [
+    # a template of before there were tools: only the content of each message
+    ("{% for m in messages %}{{ m.content }}{% endfor %}{{ tools }}", TOOL_TURNS, "leaves out the call of boxes"),
+    # the name is in the prompt all the same: among the tools, and in the result
+    (TOOLS.replace("{{ c.function.name }}", ""), TOOL_TURNS, "leaves out the call of boxes"),
+    (TOOLS.replace("{{ c.function.arguments | tojson }}", ""), TOOL_TURNS, "leaves out the arguments of boxes"),
+    (
+        TOOLS.replace("m.role == 'tool'", "m.role == 'ipython'").replace("{{ m.content }}", "apples"),
+        TOOL_TURNS,
+        "of a tool's message",
+    ),
+    (TOOLS.replace("{{ m.content | trim }}", ""), (replace(CALL, content="apples"),), "content beside a call"),
+    # the second of two calls
+    (
+        TOOLS.replace("in m.tool_calls %}", "in m.tool_calls[:1] %}"),
+        (replace(CALL, tool_calls=(*CALL.tool_calls, ("c2", "boxes", "{}"))),),
+        "leaves out the call of boxes",
+    ),
+    # it fails on them
+    (
+        TOOLS.replace("| tojson }}{% endfor", ".keys() }}{% endfor"),
+        (Message("assistant", "", (("c", "f", "x"),)),),
+        "keys",
+    ),
+    (TOOLS.replace("| tojson }}{% endfor", "+ 'x' }}{% endfor"), TOOL_TURNS, "unsupported operand"),
+]
+
+
+@pytest.mark.parametrize(("template", "turns", "words"), LOSING)
+def test_a_template_that_loses_a_call_is_refused(
+    tmp_path: Path, template: str, turns: tuple[Message, ...], words: str
+) -> None:
+    model = tiny_llama(tmp_path / "m", template=template)
+    lost, plain = ask(model, [Request(messages=turns, tools=NAMED), Request(messages=messages("apples"), tools=NAMED)])
+    assert (lost.text, lost.error) == (None, "bad_request")
+    assert words in lost.error_detail
+    assert plain.error is None, "what it can do it does"
+
+
+def test_a_lone_surrogate_is_an_error_of_its_row(tmp_path: Path) -> None:
+    model = tiny_llama(tmp_path / "m", template=TOOLS)
+    escaped = Message("assistant", "", (("c1", "boxes", '{"x": "\\ud83d"}'),))  # plain letters until it is read
+    asked: list[str | Request] = [Request(messages=(escaped,)), Request(prompt="\ud83d"), "apples"]
+    assert [reply.error for reply in ask(model, asked)] == ["bad_request", "bad_request", None]
+
+
 def test_options_reach_the_template(tmp_path: Path) -> None:
     model = tiny_llama(tmp_path / "m", template="{{ messages[0].content }}{% if not thinking %} gives{% endif %}")
     asked: list[str | Request] = [Request(messages=messages("3*12"))]

@@ -10,7 +10,7 @@ import logging
 import pickle
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import pytest
 from datasets import Dataset, Value, load_dataset
 
 from tests.api_server import Answer, ApiServer, Received, completion, error, html, rate_limited
+from tests.chains import Chains
 from toolrlef_data.asking import ask
 from toolrlef_data.cli import _show
 from toolrlef_data.engines import EngineSpec, Limits, Message, Request
@@ -713,3 +714,90 @@ def test_failures_above_the_limit_stop_the_run_with_their_kinds() -> None:
 
     with ApiServer(broken) as server, pytest.raises(TooManyFailures, match="server 1"):
         run(spec_of(server, retries=0, max_failed=0.0), [f"question {i}" for i in range(20)])
+
+
+# Requests that are not ready yet --------------------------------------------------------------------------------------
+
+
+def test_a_slow_chain_holds_no_other_back() -> None:
+    slow = Answer(delay=60)
+    with ApiServer(lambda received, seen: slow if b'"slow' in received.raw else None) as server:
+        chains = Chains(["slow", "fast"], steps=5)
+        with OpenAIEngine(spec_of(server, timeout=90)) as engine:
+            for replies in engine.generate(chains.requests()):
+                chains.take(replies)
+                if len(chains.said["fast"]) == 5:
+                    engine.cancel()  # and the slow one has not even its first reply
+        fast = [event for step in range(5) for event in (f"fast {step} 0", f"(fast {step} 0)")]
+        assert chains.events == ["slow 0 0", *fast]
+        assert len(server.requests) == 6
+
+
+def test_chains_use_the_whole_concurrency() -> None:
+    with ApiServer(latency=0.02) as server:
+        chains = Chains([f"c{i}" for i in range(9)], steps=4).run(spec_of(server, concurrency=3))
+        assert server.in_flight_max == 3
+        assert len(server.requests) == 36
+        # Three are under way when the first reply comes, not all that were ready.
+        assert chains.events.index("(c0 0 0)") <= 3
+
+
+def test_waiting_for_what_is_not_ready_is_no_busy_loop() -> None:
+    with ApiServer(latency=0.5) as server:
+        chains = Chains(["a"], steps=1).run(spec_of(server))
+        assert 2 < chains.waits < 200, "pulled now and then, not all the time"
+
+
+def test_samples_are_sent_before_what_is_not_ready() -> None:
+    with ApiServer() as server:
+        chains = Chains(["a"], steps=2, samples=3).run(spec_of(server, temperature=1.0, options={"n": True}))
+        assert [received.body["n"] for received in server.requests] == [3, 3]
+        assert [event.startswith("(") for event in chains.events] == ([False] * 3 + [True] * 3) * 2
+
+
+def test_a_chain_that_waits_for_a_refusal_gets_it() -> None:
+    """Refusals are held back until a server has answered something, but here nothing else can come first."""
+    unfit = error(400, None, "unfit")
+    with ApiServer(lambda received, seen: unfit if b"bad_request" not in received.raw else None) as server:
+        chains = Chains("abc", steps=2).run(spec_of(server))
+        assert [said[0] for said in chains.said.values()] == ["<bad_request>"] * 3
+        assert not any(said[1].startswith("<") for said in chains.said.values())
+
+
+def test_a_server_that_refuses_every_chain_stops_the_run() -> None:
+    with ApiServer(always(error(404, None, "no such model"))) as server:
+        with pytest.raises(ServerRefuses, match=r"all of \d+ requests, such as: .*no such model"):
+            Chains("abc", steps=20).run(spec_of(server))
+        assert len(server.requests) < 12
+
+
+@pytest.mark.parametrize("mode", ["direct", "batch"])
+@pytest.mark.parametrize("busy", [False, True])
+def test_waiting_for_ever_ends_at_a_cancel_or_a_stop(mode: str, busy: bool) -> None:
+    def waiting() -> Iterator[tuple[str, Request] | None]:
+        if busy:
+            yield "a", Request(prompt="a")
+        for i in range(1000):
+            if i == 5:
+                end()
+            yield None
+        raise AssertionError("the engine did not end")
+
+    with ApiServer(latency=0.05) as server:
+        spec = spec_of(server, limits=Limits(mode=mode, poll=0.01))
+        with OpenAIEngine(spec) as engine:
+            end = engine.cancel
+            list(engine.generate(waiting()))
+        with OpenAIEngine(spec) as engine:
+            end = lambda: engine.stop(TooManyFailures("enough"))  # noqa: E731
+            taken: list[str] = []
+            with pytest.raises(TooManyFailures, match="enough"):
+                taken.extend(tag for replies in engine.generate(waiting()) for tag, _ in replies)
+
+
+def test_a_cap_ends_chains_with_what_they_have() -> None:
+    with ApiServer() as server:
+        chains = Chains("ab", steps=9)
+        with pytest.raises(CapReached, match="max_requests=5"):
+            chains.run(spec_of(server, limits=Limits(max_requests=5)))
+        assert sum(map(len, chains.said.values())) == len(server.requests) == 5

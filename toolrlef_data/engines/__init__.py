@@ -20,6 +20,7 @@ from toolrlef_data.records import Choices, InputError, Reply, ToolrlefError
 __all__ = ["ENGINES", "Engine", "EngineSpec", "Limits", "Message", "Request"]
 
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+MOMENT = 0.01  # seconds after which an engine asks again for requests that were not ready
 
 
 @dataclass(frozen=True)
@@ -194,10 +195,30 @@ class EngineSpec:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a chat: role is "system", "user" or "assistant"."""
+    """One message of a chat: role is "system", "user", "assistant" or "tool".
+
+    Args:
+        tool_calls: of an assistant: (id, name of the function, arguments as JSON text) each.
+        tool_call_id: of a tool's message: which call it answers.
+        name: of a tool's message: the function.
+    """
 
     role: str
     content: str
+    tool_calls: tuple[tuple[str, str, str], ...] = ()
+    tool_call_id: str = ""
+    name: str = ""
+
+    def in_key(self) -> dict[str, Any]:
+        """What is set, as JSON values: a plain message looks as it did before there were calls, as stored keys do."""
+        key: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.tool_calls:
+            key["tool_calls"] = [list(call) for call in self.tool_calls]
+        if self.tool_call_id:
+            key["tool_call_id"] = self.tool_call_id
+        if self.name:
+            key["name"] = self.name
+        return key
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +237,7 @@ class Request:
 
     def in_key(self) -> dict[str, Any]:
         """All of it as JSON values; `dataclasses.asdict` takes ten times as long."""
-        messages = [{"role": message.role, "content": message.content} for message in self.messages]
+        messages = [message.in_key() for message in self.messages]
         rest = {"prompt": self.prompt, "tools": list(self.tools), "sample": self.sample, "seed": self.seed}
         return {"messages": messages, **rest}
 
@@ -229,10 +250,16 @@ class Engine(AbstractContextManager["Engine"], Protocol):
         weights, adapter and chat template, the resolved dtype, a base URL. Never a key or a header. Loads no model."""
         ...
 
-    def generate(self, requests: Iterable[tuple[str, Request]]) -> Generator[list[tuple[str, Reply]], None, None]:
+    def generate(
+        self, requests: Iterable[tuple[str, Request] | None]
+    ) -> Generator[list[tuple[str, Reply]], None, None]:
         """Yield lists of (tag, reply) as replies arrive, in any order, each list to be stored at once; pulls requests
         as it has room for them. A failure of one request is a `Reply` with an error. An engine with an event loop runs
-        it in here, so it is called in a thread without one (`asking` sees to that)."""
+        it in here, so it is called in a thread without one (`asking` sees to that).
+
+        None in the place of a request says that none is ready yet, as where one depends on replies that are awaited.
+        The engine then works off what it has, and pulls again when it has handed out replies, or after a `MOMENT`. It
+        ends when the iterable does; a pull must not wait, since nothing is received meanwhile."""
         ...
 
     cancel: Callable[[], None] | None

@@ -6,8 +6,10 @@ may be closed: the next one finds the job, asks only for its state, and fetches 
 unanswered (it expired, was cancelled, or one line failed for a passing reason) go into another one, as often as
 `retries` says. The replies are stored under the same keys as those of direct requests.
 
-Not covered: a server's limit on all tokens waiting in
-batches, other than trying again later.
+Where requests wait for the replies of earlier ones, those that are ready within `poll` seconds go into one batch, and
+the replies of each batch make the next one.
+
+Not covered: a server's limit on all tokens waiting in batches, other than trying again later.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from toolrlef_data.engines import Request
+from toolrlef_data.engines import MOMENT, Request
 from toolrlef_data.engines.batch_endpoints import fetch, find, hand_over, retrieve
 from toolrlef_data.engines.bodies import body_of, path_of
 from toolrlef_data.engines.faults import Fault
@@ -64,6 +66,7 @@ class Job:
     size: int = 0
     lost: int = 0  # how often the server did not know it
     wanted: dict[str, Need] = field(default_factory=dict)
+    begun: float = field(default_factory=time.monotonic)
 
     def add(self, tag: str, endpoint: str, body: bytes, need: Need) -> None:
         head = json.dumps({"custom_id": tag, "method": "POST", "url": f"/v1{endpoint}"})
@@ -85,6 +88,7 @@ class BatchRun:
         self.filling: Job | None = None
         self.ready: list[Job] = []  # full, and not handed over yet
         self.jobs: dict[str, Job] = {}
+        self.exhausted = False  # no more requests come
 
     def new(self, name: str, remote: str | None = None) -> Job:
         return Job(name, self.folder / f"{name}.jsonl", remote=remote)
@@ -202,7 +206,7 @@ class BatchRun:
 
 
 def ask_in_batches(
-    session: Session, requests: Iterable[tuple[str, Request]], loop: asyncio.AbstractEventLoop
+    session: Session, requests: Iterable[tuple[str, Request] | None], loop: asyncio.AbstractEventLoop
 ) -> Iterator[Arrived]:
     """Like `ask_directly`, over the batch endpoints."""
     name = f"{session.address.url} {session.spec.model}"
@@ -217,40 +221,53 @@ def ask_in_batches(
 
 
 def _steps(
-    run: BatchRun, waiting: Iterator[tuple[str, Request]], do: Callable[[Coroutine[Any, Any, Any]], Any]
+    run: BatchRun, waiting: Iterator[tuple[str, Request] | None], do: Callable[[Coroutine[Any, Any, Any]], Any]
 ) -> Iterator[Arrived]:
     """Fill jobs, hand them over, look at them, until nothing is left."""
-    session = run.session
-    exhausted = False
+    session, poll = run.session, run.session.spec.limits.poll
+    due = 0.0  # when the jobs are looked at
     do(run.pick_up())
     while not session.cancelled:
-        while len(run.jobs) < MOST_JOBS:
-            if run.ready:
-                do(run.submit(run.ready.pop(0)))
-                continue
-            pair = None if exhausted or session.stop else next(waiting, None)
-            if pair is not None and run.put(*pair):
-                continue
-            exhausted = exhausted or (pair is None and not session.stop)
-            if run.filling is None:
-                break
-            filled, run.filling = run.filling, None
-            run.ready.append(filled)
+        idle = _fill(run, waiting, do)
         if run.refused:
             refused, run.refused = run.refused, []
             yield refused
-        if not run.ready and not any(job.wanted for job in run.jobs.values()) and (exhausted or session.stop):
+        if not run.ready and not any(job.wanted for job in run.jobs.values()) and (run.exhausted or session.stop):
             return
-        looked = time.monotonic()
-        for job in list(run.jobs.values()):
-            if not session.cancelled and (arrived := do(run.look(job))) is not None:
-                yield arrived  # stored when the loop goes on
-                run.records.end(job.name)
-                del run.jobs[job.name]
-                job.lines.unlink(missing_ok=True)
-                looked = 0.0
-        while not session.cancelled and time.monotonic() < looked + session.spec.limits.poll:
-            do(asyncio.sleep(min(0.2, session.spec.limits.poll)))
+        if time.monotonic() >= due:
+            due = time.monotonic() + poll
+            for job in list(run.jobs.values()):
+                if not session.cancelled and (arrived := do(run.look(job))) is not None:
+                    yield arrived  # stored when the loop goes on
+                    run.records.end(job.name)
+                    del run.jobs[job.name]
+                    job.lines.unlink(missing_ok=True)
+                    due = 0.0
+        if not session.cancelled and time.monotonic() < due:
+            do(asyncio.sleep(MOMENT if idle else min(0.2, poll)))
+
+
+def _fill(
+    run: BatchRun, waiting: Iterator[tuple[str, Request] | None], do: Callable[[Coroutine[Any, Any, Any]], Any]
+) -> bool:
+    """Fill jobs and hand them over, as many as there may be; whether more requests come that are not ready yet."""
+    session, idle = run.session, False
+    while len(run.jobs) < MOST_JOBS:
+        if run.ready:
+            do(run.submit(run.ready.pop(0)))
+            continue
+        if not (idle or run.exhausted or session.stop):
+            pair = next(waiting, "end")
+            if isinstance(pair, tuple) and run.put(*pair):
+                continue
+            idle = pair is None
+            run.exhausted = pair == "end"
+        # What is ready within a moment, as when tools are at work on what arrived, goes into the same job.
+        if run.filling is None or (idle and time.monotonic() < run.filling.begun + session.spec.limits.poll):
+            break
+        filled, run.filling = run.filling, None
+        run.ready.append(filled)
+    return idle
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str, bytes]]:

@@ -17,14 +17,14 @@ from __future__ import annotations
 import fnmatch
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from toolrlef_data.engines import EngineSpec, Request
+from toolrlef_data.engines import EngineSpec, Message, Request
 from toolrlef_data.records import InputError, Reply
 
-__all__ = ["QUIRKS", "body_of", "check_spec", "path_of", "quirks_of", "replies_from", "reply_from"]
+__all__ = ["QUIRKS", "as_openai", "body_of", "check_spec", "path_of", "quirks_of", "replies_from", "reply_from"]
 
 # Model name patterns, without what stands before a slash, and what those models do otherwise; the first that fits.
 # Reasoning models of OpenAI: https://platform.openai.com/docs/guides/reasoning
@@ -104,6 +104,29 @@ def path_of(request: Request) -> str:
     return "/chat/completions" if request.messages else "/completions"
 
 
+def as_openai(message: Message, read: Callable[[str], Any] = str) -> dict[str, Any]:
+    """A message the way OpenAI takes it, with null for the content beside calls that have none.
+
+    Args:
+        read: what becomes of the arguments of a call.
+
+    >>> as_openai(Message("tool", "4", tool_call_id="c1"))
+    {'role': 'tool', 'content': '4', 'tool_call_id': 'c1'}
+    """
+    shown: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        shown["content"] = message.content or None
+        shown["tool_calls"] = [
+            {"id": call, "type": "function", "function": {"name": name, "arguments": read(arguments)}}
+            for call, name, arguments in message.tool_calls
+        ]
+    if message.tool_call_id:
+        shown["tool_call_id"] = message.tool_call_id
+    if message.name:
+        shown["name"] = message.name
+    return shown
+
+
 def body_of(request: Request, spec: EngineSpec, quirks: Mapping[str, Any], samples: int = 1) -> bytes:
     """The body of a request, as UTF-8.
 
@@ -118,9 +141,10 @@ def body_of(request: Request, spec: EngineSpec, quirks: Mapping[str, Any], sampl
     """
     body: dict[str, Any] = {"model": spec.model}
     if request.messages:
-        system = quirks.get("system", "system")
-        roles = {"system": system}
-        body["messages"] = [{"role": roles.get(m.role, m.role), "content": m.content} for m in request.messages]
+        body["messages"] = messages = [as_openai(message) for message in request.messages]
+        for message in messages:
+            if message["role"] == "system":
+                message["role"] = quirks.get("system", "system")
     else:
         body["prompt"] = request.prompt
     settings: dict[str, Any] = {"max_tokens": spec.max_tokens, "temperature": spec.temperature}

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
-from toolrlef_data.engines import Request
+from toolrlef_data.engines import MOMENT, Request
 from toolrlef_data.engines.bodies import body_of, path_of
 from toolrlef_data.engines.faults import Fault
 from toolrlef_data.engines.headers import asked_pause
@@ -31,27 +31,32 @@ Samples = list[tuple[str, Request]]  # of one request, tagged; they differ in no
 
 
 def ask_directly(
-    session: Session, requests: Iterable[tuple[str, Request]], loop: asyncio.AbstractEventLoop
+    session: Session, requests: Iterable[tuple[str, Request] | None], loop: asyncio.AbstractEventLoop
 ) -> Iterator[list[tuple[str, Reply]]]:
     """Yield replies as they arrive; the loop goes on only in here, between what is handed out."""
-    together = dict(session.spec.options).get("n", False)
-    alike = itertools.groupby(requests, lambda pair: replace(pair[1], sample=0) if together else pair[0])
-    waiting = (list(samples) for _, samples in alike)
+    waiting = _samples(requests, together=dict(session.spec.options).get("n", False))
     rows = Rows(session, loop)
     try:
         while not session.cancelled and rows.crash is None:
             # A place is free when its replies are stored, which they are when the next ones are asked for.
             room = 0 if session.stop else session.spec.concurrency - len(rows.running)
-            if session.refuses_all(rows.doubtful):  # what is under way may still be answered
+            refused = rows.believed + rows.doubtful
+            if session.refuses_all(refused):  # what is under way may still be answered
                 room = 0
                 if not rows.running:
-                    session.give_up(rows.doubtful)
+                    session.give_up(refused)
             left, rows.left = rows.left[:room], rows.left[room:]
+            idle = False  # what comes next is not ready yet
             for samples in itertools.chain(left, itertools.islice(waiting, room - len(left))):
+                if samples is None:
+                    idle = True
+                    break
                 rows.begin(samples)
             if not rows.running:
-                break
-            loop.run_until_complete(rows.some())
+                if not idle:
+                    break
+                rows.believe()  # what comes next may wait for nothing else
+            loop.run_until_complete(rows.some(MOMENT if idle else STEP))
             if rows.finished:
                 yield rows.taken()
     finally:
@@ -59,6 +64,23 @@ def ask_directly(
     yield rows.taken(last=True)  # what arrived while everything was stopped is paid for as well
     if rows.crash is not None:
         raise rows.crash
+
+
+def _samples(requests: Iterable[tuple[str, Request] | None], together: bool) -> Iterator[Samples | None]:
+    """Requests one by one, or neighbours that differ in nothing but the sample's number, up to a None."""
+    samples: Samples = []
+    for pair in requests:
+        if samples and (pair is None or replace(pair[1], sample=0) != replace(samples[0][1], sample=0)):
+            yield samples
+            samples = []
+        if pair is None:
+            yield None
+        elif together:
+            samples.append(pair)
+        else:
+            yield [pair]
+    if samples:
+        yield samples
 
 
 class Rows:
@@ -70,6 +92,7 @@ class Rows:
         self.running: set[asyncio.Task[list[Reply]]] = set()
         self.finished: list[tuple[str, Reply]] = []
         self.doubtful: list[tuple[str, Reply]] = []  # refusals of a server that has answered nothing yet
+        self.believed: list[tuple[str, Reply]] = []  # of these, what is handed out all the same
         self.left: list[Samples] = []  # of answers with fewer choices than were asked for
         self.crash: BaseException | None = None
         self.wake: asyncio.Future[None] = loop.create_future()
@@ -95,11 +118,17 @@ class Rows:
         if not self.wake.done():
             self.wake.set_result(None)
 
-    async def some(self) -> None:
-        """Until at least one row is done, or it is time to see whether the run shall stop."""
+    def believe(self) -> None:
+        """Hand out refusals before the server has answered anything."""
+        self.finished += self.doubtful
+        self.believed += self.doubtful
+        self.doubtful = []
+
+    async def some(self, step: float) -> None:
+        """Until at least one row is done, or it is time to see whether there is more, or the run shall stop."""
         if not self.finished:
             self.wake = self.loop.create_future()
-            timer = self.loop.call_later(STEP, self._wake)
+            timer = self.loop.call_later(step, self._wake)
             await self.wake
             timer.cancel()
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Generator, Iterable, Sequence
-from itertools import islice
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-from toolrlef_data.engines import EngineSpec, Request
+from toolrlef_data.engines import MOMENT, EngineSpec, Message, Request
 from toolrlef_data.engines.batching import Row, plan
+from toolrlef_data.engines.bodies import as_openai
 from toolrlef_data.engines.decoding import Finished, can_share, decode, prefill
 from toolrlef_data.engines.models import LoadedModel, borrow_model, load_model, resolve_dtype, unload
 from toolrlef_data.engines.weights import find_adapter, find_weights, quietly
@@ -64,12 +66,14 @@ class LocalEngine:
             "dtype": resolve_dtype(spec.dtype, spec.device),
         }
 
-    def generate(self, requests: Iterable[tuple[str, Request]]) -> Generator[list[tuple[str, Reply]], None, None]:
+    def generate(
+        self, requests: Iterable[tuple[str, Request] | None]
+    ) -> Generator[list[tuple[str, Reply]], None, None]:
         """Yield replies batch by batch; requests are read, and sorted by length, 512 at a time."""
         import torch
 
-        spec, source = self.spec, iter(requests)
-        while window := list(islice(source, WINDOW)):
+        spec = self.spec
+        for window in _windows(requests):
             with borrow_model(spec) as loaded:
                 prepared = [(tag, _prepare(tag, request, spec, loaded)) for tag, request in window]
                 most = MOST_ROWS_ON_CPU if loaded.device == "cpu" else WINDOW
@@ -91,10 +95,23 @@ class LocalEngine:
                     yield list(replies)
 
 
+def _windows(requests: Iterable[tuple[str, Request] | None]) -> Iterator[list[tuple[str, Request]]]:
+    """Requests that are answered together: a full window, or those before one that is not ready yet."""
+    window: list[tuple[str, Request]] = []
+    for pair in requests:
+        if pair is not None:
+            window.append(pair)
+        elif not window:
+            time.sleep(MOMENT)
+        if window and (pair is None or len(window) == WINDOW):
+            yield window
+            window = []
+    if window:
+        yield window
+
+
 def _prepare(tag: str, request: Request, spec: EngineSpec, loaded: LoadedModel) -> Row | Reply:
     """The token ids of a request, or the error reply that it gets."""
-    import jinja2
-
     tokenizer = loaded.tokenizer
     if request.messages:
         schemas = [json.loads(tool) for tool in request.tools] or None
@@ -104,16 +121,17 @@ def _prepare(tag: str, request: Request, spec: EngineSpec, loaded: LoadedModel) 
             )
         if schemas and "tools" not in tokenizer.get_chat_template(tools=schemas):
             return _refusal("bad_request", f"the chat template of {spec.model} has no place for tools")
-        messages = [{"role": message.role, "content": message.content} for message in request.messages]
-        try:
-            text = tokenizer.apply_chat_template(
-                messages, tools=schemas, tokenize=False, add_generation_prompt=True, **dict(spec.options)
-            )
-        except jinja2.TemplateError as error:
-            return _refusal("bad_request", f"the chat template of {spec.model} refuses these messages: {error}")
-        tokens = tokenizer(text, add_special_tokens=False).input_ids
+        rendered = _rendered(request.messages, schemas, spec, tokenizer)
+        if isinstance(rendered, Reply):
+            return rendered
+        text = rendered
     else:
-        tokens = tokenizer(request.prompt).input_ids
+        text = request.prompt
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _refusal("bad_request", "the text holds a lone surrogate, which is no character")
+    tokens = tokenizer(text, add_special_tokens=not request.messages).input_ids
     if not tokens:
         return _refusal("bad_request", "the prompt holds no token")
     context = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
@@ -123,6 +141,66 @@ def _prepare(tag: str, request: Request, spec: EngineSpec, loaded: LoadedModel) 
             f"{len(tokens)} tokens and {spec.max_tokens} new ones do not fit into the context of {context}",
         )
     return Row(tag, tuple(tokens), f"{spec.seed}:{request.seed}:{request.sample}")
+
+
+def _rendered(messages: Sequence[Message], schemas: list[Any] | None, spec: EngineSpec, tokenizer: Any) -> str | Reply:
+    """The text that the chat template makes of messages, or the error reply where it cannot, or would lose a call."""
+    import jinja2
+
+    def render(messages: Sequence[Message]) -> str:
+        # Templates put arguments through `tojson`, and some write "None" where there is no content.
+        listed = [{**as_openai(message, _arguments), "content": message.content} for message in messages]
+        text: str = tokenizer.apply_chat_template(
+            listed, tools=schemas, tokenize=False, add_generation_prompt=True, **dict(spec.options)
+        )
+        return text
+
+    try:
+        text, lost = render(messages), _lost(messages, render)
+    except (jinja2.TemplateError, TypeError, RecursionError) as error:  # TypeError: arguments that are no object
+        return _refusal("bad_request", f"the chat template of {spec.model} refuses these messages: {error}")
+    if lost:
+        return _refusal("bad_request", f"the chat template of {spec.model} leaves out {lost}")
+    return text
+
+
+def _arguments(text: str) -> Any:
+    """The arguments of a call as the object that they are; any other text as it is."""
+    try:
+        arguments = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return arguments if isinstance(arguments, dict) else text
+
+
+def _lost(messages: Sequence[Message], render: Callable[[Sequence[Message]], str]) -> str:
+    """What of calls and their results a chat template leaves out in silence; "" for nothing.
+
+    Words of our own stand in their places for that: a function's name is among the tools anyway, and templates may trim
+    or escape a text.
+    """
+    marks: list[str] = []
+
+    def mark(what: str) -> str:
+        marks.append(what)
+        return f"kept{len(marks) - 1}word"
+
+    def marked(message: Message) -> Message:
+        calls = tuple(
+            (call, mark(f"the call of {name}"), _stand_in(arguments, mark(f"the arguments of {name}")))
+            for call, name, arguments in message.tool_calls
+        )
+        what = "the content beside a call" if calls else "the content of a tool's message"
+        told = message.content.strip() and (calls or message.role == "tool")
+        return replace(message, content=mark(what) if told else message.content, tool_calls=calls)
+
+    shown = [marked(message) for message in messages]
+    text = render(shown) if marks else ""
+    return next((what for n, what in enumerate(marks) if f"kept{n}word" not in text), "")
+
+
+def _stand_in(arguments: str, word: str) -> str:
+    return json.dumps({word: word}) if isinstance(_arguments(arguments), dict) else word
 
 
 def _answer(loaded: LoadedModel, batch: Sequence[Row], spec: EngineSpec, shared: Any) -> list[tuple[str, Reply]]:

@@ -69,7 +69,9 @@ class OpenAIEngine:
     def stop(self, error: ToolrlefError) -> None:
         self.session.halt(error)
 
-    def generate(self, requests: Iterable[tuple[str, Request]]) -> Generator[list[tuple[str, Reply]], None, None]:
+    def generate(
+        self, requests: Iterable[tuple[str, Request] | None]
+    ) -> Generator[list[tuple[str, Reply]], None, None]:
         session = self.session
         ask = ask_in_batches if session.spec.limits.mode == "batch" else ask_directly
         loop = asyncio.new_event_loop()

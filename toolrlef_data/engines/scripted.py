@@ -8,11 +8,12 @@ answers the request whose last words hold its key, the empty key every other one
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
-from toolrlef_data.engines import EngineSpec, Request
+from toolrlef_data.engines import MOMENT, EngineSpec, Request
 from toolrlef_data.fingerprints import canonical, digest
 from toolrlef_data.records import InputError, Reply, ScriptExhausted
 
@@ -71,10 +72,17 @@ class ScriptedEngine:
     def identity(self) -> dict[str, Any]:
         return {"kind": "scripted", "model": self.spec.model, "script": digest(canonical(self.options))}
 
-    def generate(self, requests: Iterable[tuple[str, Request]]) -> Generator[list[tuple[str, Reply]], None, None]:
-        for number, (tag, request) in enumerate(requests):
-            reply = self._answer(number, request)
-            yield [(tag, reply if isinstance(reply, Reply) else Reply(reply))]
+    def generate(
+        self, requests: Iterable[tuple[str, Request] | None]
+    ) -> Generator[list[tuple[str, Reply]], None, None]:
+        number = 0
+        for pair in requests:
+            if pair is None:
+                time.sleep(MOMENT)
+                continue
+            reply = self._answer(number, pair[1])
+            number += 1
+            yield [(pair[0], reply if isinstance(reply, Reply) else Reply(reply))]
 
     def _answer(self, number: int, request: Request) -> str | Reply:
         if "function" in self.options:
