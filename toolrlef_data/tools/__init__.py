@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from toolrlef_data.engines import EngineSpec, Message
 from toolrlef_data.records import TOOL_ERRORS, Choices, InputError, ToolError, ToolResult, ToolrlefError, ToolValue
 
-__all__ = ["TOOLS", "TOOL_KINDS", "Tool", "ToolInput", "not_set_up", "tool_schema"]
+__all__ = ["TOOLS", "TOOL_KINDS", "Tool", "ToolInput", "executed", "not_set_up", "tool_schema"]
 
 MAX_BITS = 13_000  # of a whole number; Python writes no number of more than 4,300 digits
 _surrogate = re.compile("[\ud800-\udfff]").search
@@ -111,7 +111,7 @@ class Tool:
         """
         if self.function is None:
             return self.run_many([ToolInput(argument)])[0]
-        value, failure = _executed(self.function, argument)
+        value, failure = executed(self.function, argument)
         return _checked(value) if failure is None else failure
 
     def run_many(self, inputs: Sequence[ToolInput]) -> list[ToolResult]:
@@ -119,7 +119,7 @@ class Tool:
         if self.many is None:
             return [ToolResult(()) if self.function is None else self.run(each.argument) for each in inputs]
         many = self.many
-        results, failure = _executed(lambda given: [_checked_result(result) for result in many(given)], inputs)
+        results, failure = executed(lambda given: [_checked_result(result) for result in many(given)], inputs)
         if failure is None and len(results) == len(inputs):
             checked: list[ToolResult] = results
             return checked
@@ -130,13 +130,17 @@ class Tool:
         return [self.run_many([each])[0] for each in inputs]
 
 
-def _executed(function: Callable[[Any], Any], given: Any) -> tuple[Any, ToolResult | None]:
-    """(value, None), or (None, why there is none)."""
+def executed(function: Callable[[Any], Any], given: Any) -> tuple[Any, ToolResult | None]:
+    """Run a tool's function: (value, None), or (None, why there is none).
+
+    Raises:
+        ToolrlefError: a mistake of the user's; nothing else is raised.
+    """
     try:
         return function(given), None
     except ToolError as error:
         return None, ToolResult(error=error.kind, detail=error.detail)
-    except ToolrlefError:  # a mistake of the user's: a missing package, a corpus that is gone
+    except ToolrlefError:  # a missing package, a corpus that is gone
         raise
     except Exception as error:  # the one boundary where a tool is executed
         return None, ToolResult(error="crashed", detail=f"{type(error).__name__}: {error}"[:200])
