@@ -5,7 +5,8 @@ scripts. It reads upstream's own files from `data_dir=`, else the Hub's Parquet,
 
     python -m toolrlef_data.loading_scripts.gsm8k --data-dir DIR --out DIR
 
-To add a source, write a file with a subclass of `source.Source` and a line in `SOURCES`.
+To add a source, write a file with a subclass of `source.Source` and a line in `SOURCES`. One of other rows than
+questions, as toolbench, is a subclass of `source.TableSource`.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from toolrlef_data.records import Choices, InputError
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from toolrlef_data.loading_scripts.source import Source, Tables
+    from toolrlef_data.loading_scripts.source import Tables, TableSource
 
 __all__ = ["SOURCES", "load_dropped", "load_source", "prepare"]
 
-SOURCES: Choices[type[Source]] = Choices(
+SOURCES: Choices[type[TableSource]] = Choices(
     "source",
     {
         "addsub": "toolrlef_data.loading_scripts.addsub:Addsub",
@@ -38,6 +39,7 @@ SOURCES: Choices[type[Source]] = Choices(
         "sample_qa": "toolrlef_data.loading_scripts.sample:SampleQa",
         "squad": "toolrlef_data.loading_scripts.squad:Squad",
         "svamp": "toolrlef_data.loading_scripts.svamp:Svamp",
+        "toolbench": "toolrlef_data.loading_scripts.toolbench:Toolbench",
         "trex": "toolrlef_data.loading_scripts.trex:Trex",
         "triviaqa": "toolrlef_data.loading_scripts.triviaqa:Triviaqa",
         "webquestions": "toolrlef_data.loading_scripts.webquestions:Webquestions",
@@ -52,7 +54,7 @@ def load_source(name: str, split: str | None = None, data_dir: str | Path | None
         name: one of `SOURCES`.
         split: as upstream calls it; may be left out where there is one. "dropped" gives the rows of all splits that
             the source cannot use, each with its reason.
-        data_dir: a folder with upstream's own files; without it, the Hub's Parquet is loaded.
+        data_dir: a folder with upstream's own files (toolbench: or one file); without it, the Hub's Parquet is loaded.
         options: what the source lets one choose, as `cut=True` of trex; see its file.
 
     Raises:

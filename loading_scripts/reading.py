@@ -17,8 +17,8 @@ from typing import Any
 from toolrlef_data.records import InputError
 from toolrlef_data.tasks.numbers import number
 
-__all__ = ["AnyCase", "Unusable", "as_text", "field", "find", "gold", "patterns_of", "plain_number", "read_json"]
-__all__ += ["read_object", "read_text", "required", "text", "text_id", "texts"]
+__all__ = ["AnyCase", "Unusable", "as_text", "encodable", "field", "find", "gold", "patterns_of", "plain_number"]
+__all__ += ["read_json", "read_object", "read_text", "required", "text", "text_id", "texts"]
 
 
 class Unusable(InputError):
@@ -179,6 +179,15 @@ def gold(answers: Iterable[str | None]) -> tuple[str, ...]:
     """
     tidy = (" ".join(answer.split()) for answer in answers if answer)
     return tuple(dict.fromkeys(answer for answer in tidy if answer))
+
+
+def encodable(text: str) -> str:
+    r"""A text with its lone surrogates, which UTF-8 and Arrow do not have, written as escapes.
+
+    >>> encodable("a\ud83d")
+    'a\\ud83d'
+    """
+    return text.encode(errors="backslashreplace").decode()
 
 
 def text_id(text: str) -> str:
