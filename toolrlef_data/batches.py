@@ -13,13 +13,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Features
+from datasets import Features, Value
 
-from toolrlef_data.records import Drop
+from toolrlef_data.records import Drop, LedgerError
 
-__all__ = ["Step", "judged_rows", "kept_rows", "place", "run_step"]
+__all__ = ["LEFT", "Step", "exploded_rows", "judged_rows", "kept_rows", "left_rows", "place", "run_step"]
 
 Step = Callable[[Any, Any], Any]
+LEFT = {"left_reason": Value("string"), "left_detail": Value("string")}  # beside the rows of `explode`
 
 
 @contextlib.contextmanager
@@ -108,6 +109,37 @@ def judged_rows(
     return verdicts
 
 
-def kept_rows(table: pa.Table, *, judged: Callable[[pa.Table], list[Drop | None]]) -> pa.Table:
-    """What `keep` maps over each batch: the rows that stay."""
-    return table.filter(pa.array([verdict is None for verdict in judged(table)], type=pa.bool_()))
+def kept_rows(
+    table: pa.Table, *, judged: Callable[[pa.Table], list[Drop | None]], columns: Sequence[str] = ()
+) -> pa.Table:
+    """What `keep` maps over each batch: the rows that stay, of all columns or of some."""
+    stay = table.filter(pa.array([verdict is None for verdict in judged(table)], type=pa.bool_()))
+    return stay.select(list(columns)) if columns else stay
+
+
+@_no_collector()
+def exploded_rows(
+    table: pa.Table, *, step: Callable[[Any, Any], Any], settings: Any, reads: Sequence[str], features: Features
+) -> pa.Table:
+    """What `explode` maps over each batch: the new rows, and those that cannot be made, with what is left of them."""
+    known = [name for name in ("task", "dataset") if name in features and name in table.column_names]
+    columns = {path: read_values(table, path) for path in dict.fromkeys([*reads, *known])}
+    made: list[dict[str, Any]] = []
+    for row in _rows(columns, table.num_rows):
+        before = len(made)
+        for each in step(row, settings):
+            if isinstance(each, tuple):
+                row_id, drop = each
+                left = {"left_reason": drop.reason, "left_detail": drop.detail, "id": row_id}
+                made.append({name: row[name] for name in known} | left)
+            else:
+                made.append(each)
+        if len(made) == before:
+            raise LedgerError(f"a row made neither new rows nor a reason: {str(row.get('id'))!r:.80}")
+    return pa.Table.from_pylist(made, features.arrow_schema)
+
+
+def left_rows(table: pa.Table) -> list[Drop | None]:
+    """Why each row of `exploded_rows` could not be made; None where it was."""
+    told = zip(table.column("left_reason").to_pylist(), table.column("left_detail").to_pylist(), strict=True)
+    return [None if reason is None else Drop(reason, detail) for reason, detail in told]

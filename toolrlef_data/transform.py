@@ -1,4 +1,4 @@
-"""apply, keep, join and stack: the only callers of `map`.
+"""apply, keep, explode, join and stack: the only callers of `map`.
 
 A step is a module-level function of a row (or of a batch) and frozen settings. `apply` runs it inside a batched map
 over Arrow tables with explicit features, under a key of our own (`fingerprints`), on a Dataset or on each split of a
@@ -8,30 +8,24 @@ DatasetDict, and leaves a record behind (`lineage`).
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import datasets
-import numpy as np
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, Features, concatenate_datasets
 
-from toolrlef_data.batches import Step, judged_rows, kept_rows, place, run_step
-from toolrlef_data.columns import DROPPED
+from toolrlef_data.batches import LEFT, Step, exploded_rows, judged_rows, kept_rows, left_rows, place, run_step
 from toolrlef_data.fingerprints import canonical, code_digest, digest
 from toolrlef_data.lineage import (
     as_arrow,
     clear_when_full,
     facts_of,
-    file_digest,
-    files_of,
-    read_record,
     settle,
     stages_dir,
     sweep,
@@ -39,8 +33,20 @@ from toolrlef_data.lineage import (
     write_record,
 )
 from toolrlef_data.records import Drop, InputError, LedgerError, MissingColumns
+from toolrlef_data.stages import check_ids, load, renamed, set_aside, write_dropped
 
-__all__ = ["apply", "check_features", "features_of", "join", "keep", "quiet_bars", "require", "stack", "step_name"]
+__all__ = [
+    "apply",
+    "check_features",
+    "explode",
+    "features_of",
+    "join",
+    "keep",
+    "quiet_bars",
+    "require",
+    "stack",
+    "step_name",
+]
 
 log = logging.getLogger("toolrlef_data")
 D = TypeVar("D", bound="Dataset | DatasetDict")
@@ -97,10 +103,10 @@ def apply(
     stay = {k: adds.get(k, f) for k, f in data.features.items() if k not in removes}
     features = Features(stay | {path: f for path, f in adds.items() if not place(path, data.column_names)[1]})
     key = _key(data, step, [settings, list(reads), list(adds)], features)
-    if (cached := _load(key, data)) is not None:
+    if (cached := load(key, data)) is not None:
         return cached
     if "id" in features:
-        _check_ids(data)
+        check_ids(data)
     salt, facts = prepare(data) if prepare is not None else ("", {})
     if salt:
         key = digest(key, salt)
@@ -111,7 +117,7 @@ def apply(
     if len(result) != len(data):
         raise LedgerError(f"{name}: {len(data)} rows in, {len(result)} rows out")
     if unfinished is not None and unfinished(result):
-        result, key = _set_aside(result, key)
+        result, key = set_aside(result, key)
     write_record(key, {**facts_of(name, [data], settings, result), **facts})
     return result
 
@@ -146,21 +152,76 @@ def keep(
     data = settle(data)
     require(data, reads, stage)
     key = _key(data, judge, [settings, stage, list(reads)], data.features)
-    if (cached := _load(key, data)) is not None:
+    if (cached := load(key, data)) is not None:
         return cached
     judged = functools.partial(judged_rows, judge=judge, settings=settings, reads=tuple(reads), batched=batched)
-    out = _dropped(data, judged, stage, key)
+    out = write_dropped(data, judged, stage, key)
     if len(out):
         kept = _map(data, functools.partial(kept_rows, judged=judged), data.features, key, f"{stage}: keep", num_proc)
     else:
-        kept = _renamed(data, key)
+        kept = renamed(data, key)
     if len(kept) + len(out) != len(data):
         raise LedgerError(f"{stage}: {len(data)} rows in, {len(kept)} kept and {len(out)} dropped")
     write_record(key, facts_of(stage, [data], settings, kept, out))
-    if len(data) and not len(kept):
-        reasons = ", ".join(f"{reason} {rows}" for reason, rows in Counter(out["reason"][:]).most_common())
-        log.warning("%s: none of %d rows is left (%s)", stage, len(data), reasons)
+    _warn_if_none(kept, out, stage)
     return kept
+
+
+def explode(
+    data: D,
+    step: Callable[[Any, Any], Iterable[Mapping[str, Any] | tuple[str, Drop]]],
+    settings: Any = None,
+    *,
+    reads: Sequence[str],
+    features: Mapping[str, Any],
+    stage: str,
+    batch_rows: int = BATCH_ROWS,
+    num_proc: int | None = None,
+) -> D:
+    """Make new rows of each row, one or more, or say why there is none.
+
+    Args:
+        step: (row, settings) -> new rows, and (id, `Drop`) for what no row can be made of, which goes to the ledger.
+        features: of the new rows; ids must be unique.
+        stage: the name of the stage, in the ledger too.
+        batch_rows: rows that are taken at once; fewer where they are large.
+
+    >>> def words(row, settings):
+    ...     for n, word in enumerate(row["text"].split()):
+    ...         yield {"id": f"{row['id']}#{n}", "word": word} if word != "..." else (row["id"], Drop("no_word"))
+    >>> from datasets import Dataset, Value
+    >>> text = Value("string")
+    >>> made = explode(
+    ...     Dataset.from_dict({"id": ["a"], "text": ["two ... words"]}), words, reads=["id", "text"],
+    ...     features={"id": text, "word": text}, stage="words")
+    >>> made["word"][:]
+    ['two', 'words']
+    """
+    _check_table(data)
+    if isinstance(data, DatasetDict):
+        options: dict[str, Any] = {"reads": reads, "features": features, "stage": stage}
+        options |= {"batch_rows": batch_rows, "num_proc": num_proc}
+        return DatasetDict({name: explode(split, step, settings, **options) for name, split in data.items()})
+    data = settle(data)
+    require(data, reads, stage)
+    features = Features(features)
+    key = _key(data, step, [settings, stage, list(reads)], features)
+    if (cached := load(key, data)) is None:
+        both = Features(**features, **LEFT)  # the rows that are made, and what is left of those that cannot be
+        run = functools.partial(exploded_rows, step=step, settings=settings, reads=tuple(reads), features=both)
+        made = _map(data, run, both, digest(key, "made"), stage, num_proc, batch_rows)
+        out = write_dropped(made, left_rows, stage, key)
+        stayed = functools.partial(kept_rows, judged=left_rows, columns=tuple(features))
+        cached = _map(made, stayed, features, key, f"{stage}: keep", num_proc, batch_rows)
+        if len(cached) + len(out) != len(made):
+            raise LedgerError(f"{stage}: {len(made)} rows made, {len(cached)} kept and {len(out)} dropped")
+        if "id" in features:
+            check_ids(cached)
+        write_record(key, {**facts_of(stage, [data], settings, cached, out), "rows_in": len(made)})
+        for file in made.cache_files:
+            Path(file["filename"]).unlink()
+        _warn_if_none(cached, out, stage)
+    return cached
 
 
 def join(parts: Sequence[D], name: str) -> D:
@@ -182,7 +243,7 @@ def _concatenated(parts: Sequence[D], name: str, axis: int) -> D:
     result._fingerprint = digest(name, axis, [table._fingerprint for table in tables])
     rows_in = sum(len(table) for table in tables) if axis == 0 else len(tables[0])
     if axis == 0 and "id" in result.column_names:
-        _check_ids(result)
+        check_ids(result)
     write_record(result._fingerprint, {**facts_of(name, tables, None, result), "rows_in": rows_in})
     return result
 
@@ -228,29 +289,7 @@ def require(data: Dataset, columns: Sequence[str], name: str) -> None:
         )
 
 
-# The ledger, keys and files ------------------------------------------------------------------------------------------
-
-
-def _dropped(data: Dataset, judged: Callable[[pa.Table], list[Drop | None]], stage: str, key: str) -> Dataset:
-    """The ledger's part of a stage, written as the table is read through once."""
-    folder = stages_dir()
-    identity = [column for column in ("id", "task", "dataset") if column in data.column_names]
-    with unbroken_write(folder) as temporary:
-        with open(temporary, "wb") as file, pa.ipc.new_stream(file, DROPPED.arrow_schema) as writer:
-            for table in as_arrow(data).iter(1000):
-                verdicts = judged(table)
-                where = [i for i, verdict in enumerate(verdicts) if verdict is not None]
-                if not where:
-                    continue
-                drops = [verdict for verdict in verdicts if verdict is not None]
-                known = table.select(identity).take(pa.array(where, pa.int64())).to_pydict()
-                columns = {name: known.get(name, [None] * len(drops)) for name in ("id", "task", "dataset")}
-                columns |= {"stage": [stage] * len(drops)}
-                columns |= {name: [getattr(drop, name) for drop in drops] for name in ("reason", "detail")}
-                writer.write_table(pa.table(columns, schema=DROPPED.arrow_schema))
-        path = folder / f"{digest(key, 'dropped')}.arrow"
-        os.replace(temporary, path)
-    return Dataset.from_file(str(path))
+# Keys and maps --------------------------------------------------------------------------------------------------------
 
 
 def step_name(step: Any) -> str:
@@ -266,7 +305,15 @@ def _key(data: Dataset, step: Step, settings: Any, features: Features) -> str:
     )
 
 
-def _map(data: Dataset, function: Any, features: Features, key: str, what: str, num_proc: int | None) -> Dataset:
+def _map(
+    data: Dataset,
+    function: Any,
+    features: Features,
+    key: str,
+    what: str,
+    num_proc: int | None,
+    batch_rows: int = BATCH_ROWS,
+) -> Dataset:
     folder = stages_dir()
     sweep(folder)
     path = folder / f"{key}.arrow"
@@ -281,7 +328,7 @@ def _map(data: Dataset, function: Any, features: Features, key: str, what: str, 
             result = as_arrow(data).map(
                 function,
                 batched=True,
-                batch_size=BATCH_ROWS,
+                batch_size=batch_rows,
                 remove_columns=data.column_names,
                 features=features,
                 new_fingerprint=key,
@@ -294,63 +341,12 @@ def _map(data: Dataset, function: Any, features: Features, key: str, what: str, 
     return result
 
 
-def _check_ids(data: Dataset) -> None:
-    """Ids must be there and unique; looked at where a trail begins, since steps keep them as they are."""
-    record = read_record(data._fingerprint)
-    if record is not None and record["inputs"]:
-        return
-    ids = as_arrow(data, ["id"])
-    hashes = np.empty(len(data), np.int64)  # eight bytes a row, so that a million rows fit anywhere
-    done = 0
-    for batch in ids.iter(10000):
-        values = batch.column("id").to_pylist()
-        if None in values:
-            raise InputError(f"the column id needs one value a row; row {done + values.index(None)} has none")
-        hashes[done : done + len(values)] = [hash(value) for value in values]
-        done += len(values)
-    hashes.sort()
-    suspects = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
-    seen: set[str] = set()
-    for batch in ids.iter(10000) if suspects else ():
-        for value in batch.column("id").to_pylist():
-            if hash(value) in suspects:
-                if value in seen:
-                    raise InputError(f"the column id needs one value a row; {value!r} stands twice")
-                seen.add(value)
+def _warn_if_none(kept: Dataset, out: Dataset, stage: str) -> None:
+    if len(out) and not len(kept):
+        reasons = ", ".join(f"{reason} {rows}" for reason, rows in Counter(out["reason"][:]).most_common())
+        log.warning("%s: none of %d rows is left (%s)", stage, len(out), reasons)
 
 
 def _check_table(data: Any) -> None:
     if not isinstance(data, (Dataset, DatasetDict)):
         raise InputError(f"expected a datasets.Dataset or DatasetDict, found {type(data).__name__}")
-
-
-def _set_aside(result: Dataset, key: str) -> tuple[Dataset, str]:
-    """Move a result that is not to be kept for good to a name of its content, so that its key stays free."""
-    key = digest(key, [file_digest(Path(file)) for file in files_of(result)])
-    shards = []
-    for i, file in enumerate(files_of(result)):
-        path = stages_dir() / f"{key}_{i}.arrow"
-        os.replace(file, path)
-        shards.append(Dataset.from_file(str(path), split=result.split))
-    moved = shards[0] if len(shards) == 1 else concatenate_datasets(shards)
-    moved._fingerprint = key
-    return moved, key
-
-
-def _renamed(data: Dataset, key: str) -> Dataset:
-    same = copy.copy(data)
-    same.reset_format()
-    same._fingerprint = key
-    return same
-
-
-def _load(key: str, data: Dataset) -> Dataset | None:
-    record = read_record(key)
-    if record is not None and record["files"] == files_of(data) and record["rows_in"] == record["rows_out"]:
-        return _renamed(data, key)  # nothing was dropped, so nothing was written
-    if record is None or not all(os.path.exists(f) for f in [*record["files"], *record.get("dropped_files", ())]):
-        return None
-    shards = [Dataset.from_file(file, split=data.split) for file in record["files"]]
-    result = shards[0] if len(shards) == 1 else concatenate_datasets(shards)
-    result._fingerprint = key
-    return result
