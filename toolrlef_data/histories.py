@@ -33,10 +33,14 @@ __all__ = [
     "Step",
     "all_steps",
     "canonical",
+    "chosen_end",
     "chosen_steps",
     "diversity_body",
     "flags_of",
+    "frame_in",
     "messages_of",
+    "opening_in",
+    "prompts_of",
     "rebuilt",
 ]
 
@@ -109,19 +113,17 @@ def chosen_steps(train_messages: Any, history: str) -> list[Step]:
     return steps
 
 
-def all_steps(
-    root: State, opening: Sequence[Raw], prompts: Prompts, history: str, chosen: Sequence[State]
-) -> Iterator[Step]:
+def all_steps(root: State, opening: Sequence[Raw], prompts: Prompts, history: str, end: State | None) -> Iterator[Step]:
     """Every step of a tree, each before those that follow from it.
 
     Args:
         root: of the tree.
         opening: the messages before the first step.
-        prompts: id() of a state -> the diversity prompt that it was asked with (`rebuilt` composes them).
+        prompts: from `prompts_of`.
         history: one of `HISTORIES`.
-        chosen: the states of the chosen path.
+        end: where the chosen path ends; None where none was chosen.
     """
-    on_path = {id(state) for state in chosen}
+    on_path = {id(state) for state in path_to(end)} if end is not None else set()
     for state in states_of(root):
         messages = messages_of(state, opening, prompts, history)
         yield Step(state.place, len(path_to(state)), tuple(messages), id(state) in on_path, state)
@@ -148,8 +150,8 @@ def messages_of(state: State, opening: Sequence[Raw], prompts: Prompts, history:
 def rebuilt(end: State, opening: Sequence[Raw], prompts: Prompts) -> list[list[Raw]]:
     """The `train_messages` of the path to a state, as upstream makes them.
 
-    A thought that shares its message with a call, right after a thought of its own, makes upstream write that one's list
-    twice.
+    A thought that shares its message with a call, right after a thought of its own, makes upstream write that one's
+    list twice.
     """
     lists = []
     for state in path_to(end):
@@ -170,9 +172,9 @@ def opening_in(train_messages: Sequence[Sequence[Raw]]) -> list[Raw]:
     return opening
 
 
-def frame_in(train_messages: Sequence[Sequence[Raw]], root: State) -> tuple[str, str]:
+def frame_in(train_messages: Sequence[Sequence[Raw]], root: State, deep: bool = True) -> tuple[str, str]:
     """What stands before and behind the earlier tries in a file's diversity prompts; our own where it has none."""
-    bodies = sorted({diversity_body(state) for state in states_of(root)}, key=len, reverse=True)
+    bodies = sorted({diversity_body(state, deep) for state in states_of(root)}, key=len, reverse=True)
     prompts = {message["content"] for messages in train_messages for message in messages if _hidden(message)}
     for prompt in sorted(prompts):
         for body in filter(None, bodies):  # the longest first: a shorter one may be a part of it
@@ -182,9 +184,15 @@ def frame_in(train_messages: Sequence[Sequence[Raw]], root: State) -> tuple[str,
     return DIVERSITY
 
 
-def prompts_of(root: State, frame: tuple[str, str] = DIVERSITY) -> dict[int, str]:
-    """The diversity prompts of a tree, by the id() of the state that each one asked for."""
-    bodies = ((id(state), diversity_body(state)) for state in states_of(root))
+def prompts_of(root: State, frame: tuple[str, str] = DIVERSITY, deep: bool = True) -> dict[int, str]:
+    """The diversity prompts of a tree, by the id() of the state that each one asked for.
+
+    Args:
+        root: of a search; chains that only share their beginning have no prompts.
+        frame: what stands before and behind the earlier tries.
+        deep: as of `diversity_body`.
+    """
+    bodies = ((id(state), diversity_body(state, deep)) for state in states_of(root))
     return {state: f"{frame[0]}{body}{frame[1]}" for state, body in bodies if body}
 
 
@@ -198,10 +206,15 @@ def chosen_end(
     return next(fitting, None)
 
 
-def diversity_body(state: State) -> str:
+def diversity_body(state: State, deep: bool = True) -> str:
     """The middle of the prompt that a state was asked with: the calls of the children before it, and what they gave.
 
     Empty for a first child, and where none of the earlier ones came to a call.
+
+    Args:
+        state: that was asked for.
+        deep: whether the earlier ones were followed before it was, so that a thought shows the first call below it; not
+            so where all children are asked for first (`with_filter`).
 
     >>> root = State()
     >>> _, second = root.add(State(call=("ping", "{}"), observation="no", code=0)), root.add(State("Again."))
@@ -222,7 +235,7 @@ def diversity_body(state: State) -> str:
     for child in parent.children:
         if child is state:
             break
-        while child.call is None and child.children:
+        while deep and child.call is None and child.children:
             child = child.children[0]  # down to the first call
         if child.call is not None:
             own = {"name": child.call[0], "arguments": child.call[1], "function_output": child.observation}

@@ -16,7 +16,16 @@ from typing import Any
 
 from toolrlef_data.records import InputError
 
-__all__ = ["FINAL_ANSWER", "GIVE_UP", "State", "chosen_state", "path_to", "read_tree", "states_of", "write_tree"]
+__all__ = [
+    "FINAL_ANSWER",
+    "GIVE_UP",
+    "State",
+    "path_to",
+    "read_tree",
+    "states_of",
+    "tree_in",
+    "write_tree",
+]
 
 # Codes of an observation that end a chain; the others are in the specification of ToolBench's executor.
 FINAL_ANSWER, GIVE_UP = 3, 4
@@ -84,16 +93,6 @@ def states_of(root: State) -> Iterator[State]:
         left += state.children[::-1]
 
 
-def chosen_state(root: State) -> State | None:
-    """The end of the chain that an answer file shows: the first final answer in the order of visits, else a give-up.
-
-    Which give-up is upstream's random draw, and not in the file; here it is the first.
-    """
-    ends = [state for state in states_of(root) if state.code in (FINAL_ANSWER, GIVE_UP)]
-    answers = [state for state in ends if state.code == FINAL_ANSWER and not state.pruned]
-    return min(answers or [state for state in ends if state.code == GIVE_UP], key=lambda end: end.number, default=None)
-
-
 # The nodes of a file --------------------------------------------------------------------------------------------------
 
 
@@ -136,6 +135,29 @@ def read_tree(node: Any) -> State:
         parent.add(state)
         left += [(child, state) for child in reversed(_children(node))]
     return root
+
+
+def tree_in(file: Any) -> State:
+    """The tree of an answer file; the chains of a `CoT@n` file (`trys`) are the children of one root.
+
+    Raises:
+        InputError: the file holds neither.
+    """
+    tree, chains = file.get("tree"), file.get("trys")
+    if isinstance(tree, Mapping) and "tree" in tree:
+        return read_tree(tree["tree"])
+    if not isinstance(chains, list):
+        raise InputError("the file holds no tree and no chains")
+    below = []
+    for chain in chains:
+        nodes = chain.get("chain") if isinstance(chain, Mapping) else None
+        if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
+            raise InputError("a chain of the file is no list of nodes")
+        nested: list[Any] = []
+        for node in reversed(nodes):
+            nested = [{**node, "children": nested}]
+        below += nested
+    return read_tree({"node_type": "Action Input", "description": "", "children": below})
 
 
 def _checked(node: Any, kind: str) -> Mapping[str, Any]:

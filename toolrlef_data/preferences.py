@@ -1,0 +1,108 @@
+"""preferences: the chosen step beside each branch of a search that was left, for training on preferences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from datasets import Dataset, DatasetDict
+
+from toolrlef_data.answer_files import READS, Answer, unusable
+from toolrlef_data.columns import ANSWERS, PAIRS
+from toolrlef_data.histories import NO_SUCH_FUNCTION, Irregular, Step, canonical, flags_of, messages_of
+from toolrlef_data.records import Drop
+from toolrlef_data.search_trees import GIVE_UP, State, path_to, states_of
+from toolrlef_data.trajectories import FILES_AT_ONCE, finish_types
+from toolrlef_data.transform import check_features, explode
+
+__all__ = ["preference_pairs"]
+
+D = TypeVar("D", bound="Dataset | DatasetDict")
+Row = Mapping[str, Any]
+Made = Iterator[dict[str, Any] | tuple[str, Drop]]
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """How pairs are made; arguments of `preference_pairs`."""
+
+    keep_thought: bool
+    finish: tuple[str, ...]
+
+
+def preference_pairs(
+    answers: D, *, keep_thought: bool = True, finish: Sequence[str] = ("give_answer",), num_proc: int | None = None
+) -> D:
+    """The chosen step beside each step that was tried in its place and left, for DPO and the like.
+
+    Both stand under the clean history (`histories`), since a second try saw the first one in its prompt. `why` says
+    what became of the other branch: "gave_up", "unknown_function" or "left".
+
+    Args:
+        answers: a table `columns.ANSWERS`.
+        keep_thought, finish, num_proc: as of `trajectories`.
+
+    Returns:
+        a table `columns.PAIRS`; a file without a branch that was left is in the ledger as `no_branch`.
+    """
+    pairing = Pairing(keep_thought, finish_types(finish))
+    check_features(answers, ANSWERS, "preference_pairs")
+    options: dict[str, Any] = {"batch_rows": FILES_AT_ONCE, "num_proc": num_proc}
+    return explode(answers, _pairs, pairing, reads=READS, features=PAIRS, stage="preference pairs", **options)
+
+
+def _pairs(row: Row, pairing: Pairing) -> Made:
+    try:
+        answer = Answer(row, pairing.finish)
+        opening, prompts, end = answer.shown()
+    except Irregular as fault:
+        yield row["id"], Drop(fault.reason, fault.detail[:200])
+        return
+    common = {name: row[name] for name in ("task", "dataset", "query", "source_file")}
+    common |= {"finish_type": answer.finish, "tools": answer.tools}
+    path = path_to(end)
+    count = 0
+    for state in path:
+        taken = _to_call(state, path)
+        for other in state.parent.children if state.parent is not None else ():
+            if other is state:
+                continue
+            count += 1
+            name = f"{row['id']}#{state.place}>{other.place}"
+            left = _to_call(other, ())
+            if left.call is None or taken.call is None:
+                yield name, Drop("thought_only", "a branch without a call")
+                continue
+            chosen, rejected = (messages_of(each, opening, prompts, "clean") for each in (taken, left))
+            one, two = (canonical(messages, pairing.keep_thought) for messages in (chosen, rejected))
+            step = Step(name, len(path_to(state)), tuple(chosen))
+            if drop := unusable(step) or unusable(Step(name, step.number, tuple(rejected))):
+                yield name, drop
+            elif one[-1] == two[-1]:
+                yield name, Drop("same", "both branches begin alike")
+            else:
+                yield common | {
+                    "id": name,
+                    "step": step.number,
+                    "prompt": [message | {"train": False} for message in one[:-1]],
+                    "chosen": [one[-1] | {"train": True}],
+                    "rejected": [two[-1] | {"train": False}],
+                    "why": _fate(left),
+                    "flags": flags_of(chosen, answer.names, pairing.keep_thought),
+                }
+    if not count:
+        yield row["id"], Drop("no_branch", "every step was the only one that was tried")
+
+
+def _to_call(state: State, path: Sequence[State]) -> State:
+    """The first state from here on that calls: on a path, or always the first child."""
+    while state.call is None and state.children:
+        state = next((child for child in state.children if child in path), state.children[0])
+    return state
+
+
+def _fate(state: State) -> str:
+    if state.code == NO_SUCH_FUNCTION:
+        return "unknown_function"
+    return "gave_up" if any(each.code == GIVE_UP for each in [state, *states_of(state)]) else "left"
