@@ -31,7 +31,7 @@ from toolrlef_data.tally import Tally
 from toolrlef_data.transform import apply
 from toolrlef_data.under_way import Claims
 
-__all__ = ["ask"]
+__all__ = ["apart", "ask", "key_of"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
@@ -142,15 +142,20 @@ def _requests(row: Row, asking: Asking) -> list[tuple[str, Request]]:
     rendered = asking.render(row, asking.settings)
     if rendered is None:
         return []
-    sampling = {name: getattr(asking.spec, name) for name in SAMPLING}
-    sampling["options"] = canonical(asking.spec.options) if asking.spec.kind != "scripted" else None
     requests = []
     for request in [rendered] if isinstance(rendered, Request) else rendered:
         for sample in range(asking.samples):
             if asking.spec.temperature > 0:
                 request = replace(request, sample=sample, seed=row_seed(str(row["id"]), asking.spec.seed))
-            requests.append((reply_key(dict(asking.identity), sampling, request.in_key()), request))
+            requests.append((key_of(request, asking.spec, asking.identity), request))
     return requests
+
+
+def key_of(request: Request, spec: EngineSpec, identity: Mapping[str, Any]) -> str:
+    """The key in the reply store of a request to a model that `Engine.identity` told of."""
+    sampling = {name: getattr(spec, name) for name in SAMPLING}
+    sampling["options"] = canonical(spec.options) if spec.kind != "scripted" else None
+    return reply_key(dict(identity), sampling, request.in_key())
 
 
 def _ask_missing(data: Dataset, asking: Asking, label: str) -> tuple[str, dict[str, Any]]:
@@ -168,14 +173,14 @@ def _ask_missing(data: Dataset, asking: Asking, label: str) -> tuple[str, dict[s
         if engine.cancel is None:
             _ask_all(data, asking, store, engine, tally, ended)
         else:
-            _apart(lambda: _ask_all(data, asking, store, engine, tally, ended), [ended.set, engine.cancel])
+            apart(lambda: _ask_all(data, asking, store, engine, tally, ended), [ended.set, engine.cancel])
         tally.show()
         if (error := tally.too_many(tally.requests)) is not None:
             raise error
     return digest(sorted(tally.again.items())) if tally.again else "", {"usage": tally.usage()}
 
 
-def _apart(work: Callable[[], None], cancel: Sequence[Callable[[], None]]) -> None:
+def apart(work: Callable[[], None], cancel: Sequence[Callable[[], None]]) -> None:
     """Run work in a thread of its own, since a notebook's thread has an event loop already; Ctrl-C ends it cleanly."""
     with ThreadPoolExecutor(1, thread_name_prefix="ask") as pool:
         try:
