@@ -1,0 +1,301 @@
+"""chat_templates: a model's tokenizer and chat template, found and digested without its weights.
+
+A template is a program of somebody else's: it may refuse messages, and it may leave parts of them out in silence. What
+it leaves out is found with words of our own, which are put into a copy of the messages and looked for in what is
+rendered.
+
+Not covered: images, documents, templates that are no Jinja. `apply_chat_template` gives a template the date of today;
+where one writes it, pass its variable in `options` (Llama 3.2: "date_string").
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from toolrlef_data.engines.weights import Weights, file_digest, find_weights, quietly
+from toolrlef_data.records import InputError
+
+__all__ = ["Chat", "ChatSource", "Untrainable", "find_chat", "left_out", "load_chat", "native_turns", "tools_of"]
+
+Turn = Mapping[str, Any]
+
+# What decides a tokenizer and its template, among the files of a model folder.
+_SUFFIXES = frozenset({".json", ".txt", ".model", ".spm", ".bpe", ".tiktoken", ".jinja", ".py"})
+_NOT_OF_IT = frozenset({"generation_config.json", "model.safetensors.index.json", "trainer_state.json"})
+_TOKENIZER = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model")
+
+# `trajectories` gives calls the ids call_1, call_2, ...; Mistral's templates refuse all but nine letters and digits.
+_OWN_ID = re.compile(r"call_(\d{1,5})")
+
+
+class Untrainable(InputError):
+    """Why a step cannot be trained with a template: a short reason, and a detail for people."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{reason}: {detail}")
+
+
+@dataclass(frozen=True)
+class ChatSource:
+    """Where a tokenizer is, and what determines it; only that is in a cache key, never a path."""
+
+    place: str
+    commit: str | None
+    identity: Mapping[str, Any]
+
+    def in_key(self) -> dict[str, Any]:
+        return {"place": "", "commit": None}
+
+
+def find_chat(model: str, revision: str | None = None) -> ChatSource:
+    """Find a tokenizer with a chat template.
+
+    Args:
+        model: folder (weights need not be in it), `.gguf` file, `package:NAME` or Hub id.
+        revision: of a Hub id.
+
+    Raises:
+        InputError: there is no such model, or it has no chat template that can be read.
+        MissingExtra: a package that it needs is not installed.
+    """
+    folder = Path(model).expanduser()
+    if any((folder / name).is_file() for name in _TOKENIZER):
+        weights = Weights("folder", str(folder.absolute()))
+    else:
+        weights = find_weights(model, revision)
+    identity = _folder_identity(Path(weights.place)) if weights.kind == "folder" else weights.identity()
+    versions = {name: importlib.metadata.version(name) for name in ("transformers", "tokenizers")}
+    source = ChatSource(*weights.loadable(), {**identity, **versions})
+    chat = load_chat(source)
+    if not chat.tokenizer.chat_template:
+        raise InputError(f"{model!r} has no chat template: name an instruction-tuned model, or save one beside it")
+    _check_syntax(model, chat)
+    return source
+
+
+def _folder_identity(folder: Path) -> dict[str, str]:
+    files = [path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.name not in _NOT_OF_IT]
+    files += (folder / "additional_chat_templates").glob("*.jinja")
+    named = {path.relative_to(folder).as_posix(): file_digest(path) for path in files if path.is_file()}
+    return {"tokenizer": hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()}
+
+
+def _check_syntax(model: str, chat: Chat) -> None:
+    import jinja2
+
+    try:
+        chat.tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False)
+    except jinja2.TemplateSyntaxError as error:
+        raise InputError(f"the chat template of {model!r} is no Jinja template: {error}") from None
+    except (jinja2.TemplateError, *_FAULTS):
+        pass  # it may want a system message, tools or variables: the rows will tell
+
+
+def load_chat(source: ChatSource) -> Chat:
+    """The tokenizer of a source, loaded once in a process."""
+    return _loaded(source.place, source.commit, json.dumps(source.identity, sort_keys=True))
+
+
+@lru_cache(maxsize=2)
+def _loaded(place: str, commit: str | None, identity: str) -> Chat:
+    """`identity` is among the arguments, so that an edited folder is loaded anew."""
+    from transformers import AutoTokenizer
+
+    with quietly():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(place, revision=commit)
+        except (OSError, ValueError) as error:
+            raise InputError(f"no tokenizer can be loaded from {place!r}: {error}") from error
+    added = {token: str(each.content) for token, each in tokenizer.added_tokens_decoder.items() if each.special}
+    added |= dict(zip(tokenizer.all_special_ids, map(str, tokenizer.all_special_tokens), strict=True))
+    texts = sorted(filter(None, added.values()), key=len, reverse=True)
+    return Chat(tokenizer, frozenset(added), re.compile("|".join(map(re.escape, texts)) or "(?!)"))
+
+
+# What a template can raise beside errors of its own: it indexes, adds and splits what it is given.
+_FAULTS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A tokenizer; the ids of its special tokens, and a pattern of their texts."""
+
+    tokenizer: Any
+    special_ids: frozenset[int]
+    special_texts: re.Pattern[str]
+
+    def render(self, turns: Sequence[Turn], tools: Sequence[Turn], options: Mapping[str, Any], *, ask: bool) -> str:
+        """The text that the template makes of a chat, with `ask` up to where the model answers."""
+        import jinja2
+
+        try:
+            text: str = self.tokenizer.apply_chat_template(
+                list(turns), tools=list(tools) or None, tokenize=False, add_generation_prompt=ask, **options
+            )
+        except (jinja2.TemplateError, *_FAULTS) as error:
+            raise Untrainable("template_refused", f"{type(error).__name__}: {error}"[:200]) from None
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise Untrainable("lone_surrogate", "an escape in the messages stands for no character") from None
+        return text
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of rendered texts, nothing added and nothing cut."""
+        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False, verbose=False).input_ids
+        return ids
+
+    def text_of(self, tokens: Sequence[int]) -> str:
+        text: str = self.tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False)
+        return text
+
+    def without_blanks(self, tokens: Sequence[int]) -> int:
+        """How many tokens there are up to the last one that is no blank."""
+        count = len(tokens)
+        while (
+            count and tokens[count - 1] not in self.special_ids and not self.text_of(tokens[count - 1 : count]).strip()
+        ):
+            count -= 1
+        return count
+
+
+# What a template is given ---------------------------------------------------------------------------------------------
+
+
+def tools_of(text: str | None) -> list[Turn]:
+    """Function schemas from JSON text, each as {"type": "function", "function": ...}; bare ones are wrapped.
+
+    >>> tools_of('[{"name": "ping"}]')
+    [{'type': 'function', 'function': {'name': 'ping'}}]
+    """
+    try:
+        listed = json.loads(text or "[]")
+    except (ValueError, RecursionError) as error:
+        raise Untrainable("invalid_tools", f"no JSON: {error}") from None
+    if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+        raise Untrainable("invalid_tools", "expected a JSON list of function schemas")
+    wrapped = [each if "function" in each else {"type": "function", "function": each} for each in listed]
+    if not all(
+        isinstance(each["function"], dict) and isinstance(each["function"].get("name"), str) for each in wrapped
+    ):
+        raise Untrainable("invalid_tools", "a function schema has no name")
+    return wrapped
+
+
+def native_turns(messages: Sequence[Mapping[str, Any]]) -> list[Turn]:
+    """Messages (`columns.MESSAGE`) as templates expect them: arguments as an object, no field that is empty.
+
+    A content that is not there becomes "", since some templates add to it without a look.
+    """
+    return [_native(message) for message in messages]
+
+
+def _native(message: Mapping[str, Any]) -> Turn:
+    turn: dict[str, Any] = {"role": message["role"], "content": message["content"] or ""}
+    if message.get("name"):
+        turn["name"] = message["name"]
+    if message.get("tool_call_id"):
+        turn["tool_call_id"] = _call_id(message["tool_call_id"])
+    if message.get("tool_calls"):
+        turn["tool_calls"] = [
+            {
+                **({"id": _call_id(call["id"])} if call["id"] else {}),
+                "type": call["type"] or "function",
+                "function": {"name": call["function"]["name"] or "", "arguments": _arguments(call["function"])},
+            }
+            for call in message["tool_calls"]
+        ]
+    return turn
+
+
+def _call_id(found: str) -> str:
+    own = _OWN_ID.fullmatch(found)
+    return f"call{int(own[1]):05d}" if own else found
+
+
+def _arguments(function: Mapping[str, Any]) -> Any:
+    """The object that a JSON text stands for; where it stands for none, or not for one alone, the text itself."""
+    text = function["arguments"] or ""
+    try:
+        found = json.loads(text, object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite)
+    except (ValueError, RecursionError):
+        return text
+    return found if isinstance(found, dict) else text
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice")
+    return found
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError("no number of JSON")
+    return number
+
+
+# What it leaves out ---------------------------------------------------------------------------------------------------
+
+
+def left_out(
+    chat: Chat, turns: Sequence[Turn], tools: Sequence[Turn], options: Mapping[str, Any]
+) -> Untrainable | None:
+    """What a template does not render of a chat whose last turn is the target; None where it renders all of it.
+
+    Texts of the model in the history do not count: many templates take old reasoning off, as the model was trained.
+    """
+    words = _words()
+    marks: dict[str, tuple[str, str]] = {}
+
+    def mark(kind: str, what: str) -> str:
+        word = next(words)
+        marks[word] = (kind, what)
+        return word
+
+    shown_tools = [_named(tool, mark("tools", f"the function {tool['function']['name']}")) for tool in tools]
+    shown = []
+    for n, each in enumerate(turns):
+        turn = dict(each)
+        if turn["role"] == "assistant":
+            kind = "content" if n == len(turns) - 1 else ""
+        else:
+            kind = "results" if turn["role"] == "tool" else "messages"
+        if kind and turn["content"].strip():
+            turn["content"] += mark(kind, f"the content of message {n + 1}, of the role {turn['role']}")
+        if turn.get("tool_calls"):
+            turn["tool_calls"] = [_stand_in(call, mark("calls", ""), mark("calls", "")) for call in turn["tool_calls"]]
+        shown.append(turn)
+    text = chat.render(shown, shown_tools, options, ask=False)
+    for word, (kind, what) in marks.items():
+        if word not in text:
+            return Untrainable(f"template_without_{kind}", f"the chat template leaves out {what or 'calls'}")
+    return None
+
+
+def _words() -> Iterator[str]:
+    n = 0
+    while True:
+        yield f"kept{n}word"
+        n += 1
+
+
+def _named(tool: Turn, name: str) -> Turn:
+    return {**tool, "function": {**tool["function"], "name": name}}
+
+
+def _stand_in(call: Turn, name: str, word: str) -> Turn:
+    arguments = {word: word} if isinstance(call["function"]["arguments"], dict) else word
+    return {**call, "function": {"name": name, "arguments": arguments}}
