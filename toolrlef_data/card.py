@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -16,11 +17,19 @@ from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
 from toolrlef_data.columns import responders_of
+from toolrlef_data.trajectory_card import ITEMS, Facts, queries_in, shortened, step_facts
 
 __all__ = ["dropped_counts", "score_table", "write_card"]
 
 Splits = Mapping[str, Mapping[str, Dataset]]
 Mixes = Mapping[str, Mapping[str, list[str]]]
+# Template -> the title where the user gives none.
+TITLES = {
+    "tool_use": "Tool-use training data with execution feedback",
+    "trajectories": "Tool-use trajectories",
+    "both": "Tool-use training data with execution feedback, and trajectories",
+}
+TOOL_USE = frozenset({"question", "uses_tool"})  # one of these stands in every table from the questions to stage 2
 HEX = re.compile("[0-9a-f]{17,}").fullmatch
 # Size categories of the Hub's card specification.
 SIZES = (
@@ -35,7 +44,7 @@ SIZES = (
 def write_card(
     folder: Path, splits: Splits, provenance: Mapping[str, Any], card: Mapping[str, Any], mixes: Mixes | None = None
 ) -> None:
-    """Write README.md: metadata with `configs` and `dataset_info`, and the card of the kind "tool use".
+    """Write README.md: metadata with `configs` and `dataset_info`, and a card of the kind that the tables are of.
 
     Args:
         folder: holds the Parquet files already.
@@ -46,7 +55,9 @@ def write_card(
     """
     mixes = mixes or {}
     given = dict(card)
-    title = str(given.pop("title", None) or "Tool-use training data with execution feedback")
+    steps = step_facts(splits)
+    kind = _kind(splits, steps)
+    title = str(given.pop("title", None) or TITLES[kind])
     metadata = DatasetCardData(**{"pretty_name": title, "tags": ["tool-use", "synthetic"], **given})
     rows = sum(len(data) for named in splits.values() for data in named.values())
     metadata["size_categories"] = [next((name for limit, name in SIZES if rows < limit), "n>10M")]
@@ -60,7 +71,8 @@ def write_card(
     for name in ("configs", "dataset_info"):  # datasets sorts them; the default one belongs first
         told = metadata[name] if isinstance(metadata[name], list) else [metadata[name]]
         metadata[name] = sorted(told, key=lambda own: list(files).index(own["config_name"]))
-    template = _templates().get_template("tool_use.md.jinja")
+    queries, shared = queries_in(steps)
+    template = _templates().get_template(f"{kind}.md.jinja")
     body = template.render(
         title=title,
         version=provenance["version"],
@@ -68,12 +80,18 @@ def write_card(
             config: {name: split.num_examples for name, split in info.splits.items()} for config, info in infos.items()
         },
         mixes={config: sorted({one for ones in joined.values() for one in ones}) for config, joined in mixes.items()},
-        examples={config: _example(named) for config, named in splits.items()},
+        examples={config: _example(named, ITEMS if config in steps else None) for config, named in splits.items()},
+        steps=steps,
+        kinds={facts.kind for facts in steps.values()},
+        datasets=sorted({name for facts in steps.values() for name in facts.counts["dataset"]}),
+        queries=queries,
+        shared=shared,
         stages=list(provenance["stages"].values()),
         trail_ends=[
             c for c, named in provenance["configs"].items() if not all(s["trail_is_whole"] for s in named.values())
         ],
         engines=_engines(provenance),
+        usage=_usage(provenance),
         scores=score_table(splits),
         uses_tool=_uses_tool(splits),
         tools=_tools(provenance),
@@ -83,6 +101,13 @@ def write_card(
         packages=provenance["packages"],
     )
     (folder / "README.md").write_text(f"---\n{metadata.to_yaml()}\n---\n\n{body.strip()}\n", encoding="utf-8")
+
+
+def _kind(splits: Splits, steps: Mapping[str, Facts]) -> str:
+    """The template for what a folder holds."""
+    others = [data for config, named in splits.items() if config not in steps for data in named.values()]
+    tool_use = any(TOOL_USE & set(data.column_names) for data in others)
+    return ("both" if tool_use else "trajectories") if steps else "tool_use"
 
 
 def dropped_counts(splits: Splits) -> list[tuple[str, str, int]]:
@@ -166,6 +191,15 @@ def _engines(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [found[key] for key in sorted(found)]
 
 
+def _usage(provenance: Mapping[str, Any]) -> list[tuple[str, Counter[str]]]:
+    """(model, requests and tokens) of every model, as the stages counted them."""
+    used: dict[str, Counter[str]] = {}
+    for stage in provenance["stages"].values():
+        if taken := stage.get("usage"):
+            used.setdefault(taken["model"], Counter()).update({k: v for k, v in taken.items() if k != "model"})
+    return sorted(used.items())
+
+
 def _digests(name: str, value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
         for key in sorted(value):
@@ -215,17 +249,30 @@ def _data_files(joined: Mapping[str, list[str]]) -> dict[str, Any]:
     return {"data_files": files}
 
 
-def _example(named: Mapping[str, Dataset]) -> dict[str, Any] | None:
+def _example(named: Mapping[str, Dataset], items: int | None) -> dict[str, Any] | None:
     first = next(iter(named.values()))
-    return {name: _shown(value) for name, value in first[0].items()} if len(first) else None
+    return {name: shortened(value, items) for name, value in first[0].items()} if len(first) else None
 
 
-def _shown(value: Any) -> Any:
-    return value[:300] + " ..." if isinstance(value, str) and len(value) > 300 else value
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=1)
+
+
+def _cell(text: Any) -> str:
+    """A text that others wrote, as code in a cell of a table."""
+    line = " ".join(str(text).split())
+    line = line[:80] + " ..." if len(line) > 80 else line
+    return f"`{line.replace('`', chr(39)).replace('|', chr(92) + '|')}`" if line else "(empty)"
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "none"
 
 
 def _templates() -> jinja2.Environment:
     folder = str(resources.files("toolrlef_data") / "cards")
-    return jinja2.Environment(  # noqa: S701 (Markdown, not HTML)
+    templates = jinja2.Environment(  # noqa: S701 (Markdown, not HTML)
         loader=jinja2.FileSystemLoader(folder), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    templates.filters |= {"as_json": _as_json, "cell": _cell, "share_of": _share}
+    return templates

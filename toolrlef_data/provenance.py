@@ -23,6 +23,7 @@ PACKAGES = ("toolrlef_data", "datasets", "pyarrow", "torch", "transformers", "pe
 PLACES = frozenset({"model", "adapter", "data_dir"})
 # A server of the user's own: its address says nothing to others.
 OWN_SERVER = re.compile(r"https?://(?:localhost|127\.|10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|\[|[\w-]+(?:[:/]|$))")
+FUNCTION = frozenset({"name", "version", "description", "parameters", "function", "url", "headers"})
 PATH = re.compile(r"[/~\\]|\.{1,2}[/\\]|file:|[A-Za-z]:[/\\]")
 log = logging.getLogger("toolrlef_data")
 
@@ -41,7 +42,7 @@ def provenance_of(configs: Mapping[str, Mapping[str, Dataset]]) -> dict[str, Any
             fields = ("step", "inputs", "rows_in", "rows_out", "dropped", "settings")
             stages[record["fingerprint"]] = {field: _told(record[field]) for field in fields}
             if "usage" in record:
-                stages[record["fingerprint"]]["usage"] = record["usage"]
+                stages[record["fingerprint"]]["usage"] = _told(record["usage"])
         gap = _gap_of(trail)
         told.setdefault(config, {})[split] = {
             "rows": len(data),
@@ -83,6 +84,9 @@ def _told(value: Any, field: str = "") -> Any:
             return {**told, "prompts_sha256": {k: digest(v) for k, v in prompts.items()}}
         if value.get("") == "toolrlef_data.tools:Tool":  # its functions may hold paths
             return {k: value[k] for k in ("name", "version")}
+        if set(value) >= FUNCTION:  # a `tools.functions.Function`, or the user's kind of one
+            schema = digest({k: value[k] for k in ("name", "description", "parameters")})
+            return {"name": value["name"], "version": value["version"], "schema_sha256": schema}
         return {k: _told(v, k) for k, v in value.items() if k != ""}
     if isinstance(value, list):
         return [_told(v) for v in value]
