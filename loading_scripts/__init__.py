@@ -37,6 +37,7 @@ SOURCES: Choices[type[TableSource]] = Choices(
         "sample_lama": "toolrlef_data.loading_scripts.sample:SampleLama",
         "sample_mlqa": "toolrlef_data.loading_scripts.sample:SampleMlqa",
         "sample_qa": "toolrlef_data.loading_scripts.sample:SampleQa",
+        "sample_trajectories": "toolrlef_data.loading_scripts.sample:SampleTrajectories",
         "squad": "toolrlef_data.loading_scripts.squad:Squad",
         "svamp": "toolrlef_data.loading_scripts.svamp:Svamp",
         "toolbench": "toolrlef_data.loading_scripts.toolbench:Toolbench",

@@ -1,4 +1,4 @@
-"""The bundled samples: questions of every task, written for this project.
+"""The bundled samples: questions of every task, and trajectories, written for this project.
 
 Rows of samples/math.jsonl (`sample`), qa.jsonl (`sample_qa`), lama.jsonl (`sample_lama`), mlqa.jsonl (`sample_mlqa`):
 
@@ -10,6 +10,8 @@ Rows of samples/math.jsonl (`sample`), qa.jsonl (`sample_qa`), lama.jsonl (`samp
 Worked solutions of math problems are in GSM8K's manner; a few are left without annotations, or with ambiguous ones, so
 that a run shows what is dropped and why. Most questions of qa and lama are answered by the bundled passages
 (`tools.passages`), some by none of them. Those of mlqa are in six languages and four scripts over English contexts.
+`sample_trajectories` has the answer files of samples/answers in the place of questions, as the source toolbench reads
+them: searches with the functions of `tools.local_functions`, in which a script played the model (`search_demo`).
 `python -m toolrlef_data.loading_scripts.sample sample_qa --out DIR` writes the one that is named, or else `sample`.
 All of it is too small to train on, and says nothing about other data.
 """
@@ -24,6 +26,7 @@ from typing import Any
 import toolrlef_data
 from toolrlef_data.loading_scripts.reading import field, plain_number
 from toolrlef_data.loading_scripts.source import Question, Row, Source, main
+from toolrlef_data.loading_scripts.toolbench import Toolbench
 from toolrlef_data.records import Drop
 
 
@@ -70,6 +73,13 @@ class SampleMlqa(SampleQa):
     source = "sample_mlqa"
     task = "mlqa"
     files = {"train": "mlqa.jsonl"}  # noqa: RUF012  # read only
+
+
+class SampleTrajectories(Toolbench):
+    """Builder of the answers table of the bundled answer files."""
+
+    source = "sample_trajectories"
+    home = Sample.home / "answers"
 
 
 def run(arguments: list[str]) -> None:

@@ -13,17 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from toolrlef_data.annotations import ANNOTATIONS as ANNOTATIONS
+    from toolrlef_data.answer_files import write_answers as write_answers
     from toolrlef_data.calls import parse_call as parse_call
     from toolrlef_data.calls import render_call as render_call
+    from toolrlef_data.chat_tokens import tokenise as tokenise
+    from toolrlef_data.dfsdt import Method as Method
     from toolrlef_data.engines import ENGINES as ENGINES
     from toolrlef_data.engines import EngineSpec as EngineSpec
     from toolrlef_data.engines import Limits as Limits
     from toolrlef_data.engines.local import load_model as load_model
     from toolrlef_data.engines.scripted import scripted as scripted
+    from toolrlef_data.exports import EXPORTS as EXPORTS
+    from toolrlef_data.exports import export as export
+    from toolrlef_data.generating import generate_trajectories as generate_trajectories
     from toolrlef_data.lineage import lineage as lineage
     from toolrlef_data.loading_scripts import load_source as load_source
     from toolrlef_data.loading_scripts.subsets import TRICE_SIZES as TRICE_SIZES
     from toolrlef_data.loading_scripts.subsets import subset as subset
+    from toolrlef_data.preferences import preference_pairs as preference_pairs
     from toolrlef_data.publish import publish as publish
     from toolrlef_data.recipe import load_recipe as load_recipe
     from toolrlef_data.recipe import run_recipe as run_recipe
@@ -39,6 +46,8 @@ if TYPE_CHECKING:
     from toolrlef_data.responding import Responder as Responder
     from toolrlef_data.responding import respond as respond
     from toolrlef_data.scoring import RULES as RULES
+    from toolrlef_data.splits import shuffle_steps as shuffle_steps
+    from toolrlef_data.splits import split_queries as split_queries
     from toolrlef_data.stage1 import answer as answer
     from toolrlef_data.stage1 import build_stage1 as build_stage1
     from toolrlef_data.stage1 import grade as grade
@@ -52,13 +61,17 @@ if TYPE_CHECKING:
     from toolrlef_data.tools import TOOLS as TOOLS
     from toolrlef_data.tools import Tool as Tool
     from toolrlef_data.tools.endpoint import search_endpoint as search_endpoint
+    from toolrlef_data.tools.functions import Function as Function
+    from toolrlef_data.tools.functions import function_from as function_from
     from toolrlef_data.tools.qa_model import qa_engine as qa_engine
     from toolrlef_data.tools.qa_model import qa_model as qa_model
     from toolrlef_data.tools.search import wiki_search as wiki_search
     from toolrlef_data.tools.translator import translator as translator
     from toolrlef_data.tools.translator import translator_engine as translator_engine
     from toolrlef_data.training import warm_up as warm_up
+    from toolrlef_data.trajectories import trajectories as trajectories
     from toolrlef_data.transform import apply as apply
+    from toolrlef_data.transform import explode as explode
     from toolrlef_data.transform import keep as keep
     from toolrlef_data.trice_reading import load_trice as load_trice
 
@@ -68,10 +81,13 @@ HOMES = {
     "CassetteMiss": "records",
     "Drop": "records",
     "ENGINES": "engines",
+    "EXPORTS": "exports",
     "EngineSpec": "engines",
     "Example": "tasks",
+    "Function": "tools.functions",
     "InputError": "records",
     "Limits": "engines",
+    "Method": "dfsdt",
     "RULES": "scoring",
     "Reply": "records",
     "Responder": "responding",
@@ -89,6 +105,10 @@ HOMES = {
     "build_stage1": "stage1",
     "build_stage2": "stage2",
     "execute": "stage2",
+    "explode": "transform",
+    "export": "exports",
+    "function_from": "tools.functions",
+    "generate_trajectories": "generating",
     "grade": "stage1",
     "keep": "transform",
     "lineage": "lineage",
@@ -97,6 +117,7 @@ HOMES = {
     "load_source": "loading_scripts",
     "load_trice": "trice_reading",
     "parse_call": "calls",
+    "preference_pairs": "preferences",
     "propose_calls": "teaching",
     "publish": "publish",
     "qa_engine": "tools.qa_model",
@@ -107,16 +128,22 @@ HOMES = {
     "score": "stage2",
     "scripted": "engines.scripted",
     "search_endpoint": "tools.endpoint",
+    "shuffle_steps": "splits",
+    "split_queries": "splits",
     "subset": "loading_scripts.subsets",
+    "tokenise": "chat_tokens",
+    "trajectories": "trajectories",
     "translator": "tools.translator",
     "translator_engine": "tools.translator",
     "warm_up": "training",
     "wiki_search": "tools.search",
+    "write_answers": "answer_files",
 }
 
 __all__ = [
     "ANNOTATIONS",
     "ENGINES",
+    "EXPORTS",
     "RULES",
     "TASKS",
     "TOOLS",
@@ -126,8 +153,10 @@ __all__ = [
     "Drop",
     "EngineSpec",
     "Example",
+    "Function",
     "InputError",
     "Limits",
+    "Method",
     "Reply",
     "Responder",
     "Task",
@@ -141,6 +170,10 @@ __all__ = [
     "build_stage1",
     "build_stage2",
     "execute",
+    "explode",
+    "export",
+    "function_from",
+    "generate_trajectories",
     "grade",
     "keep",
     "lineage",
@@ -149,6 +182,7 @@ __all__ = [
     "load_source",
     "load_trice",
     "parse_call",
+    "preference_pairs",
     "propose_calls",
     "publish",
     "qa_engine",
@@ -159,11 +193,16 @@ __all__ = [
     "score",
     "scripted",
     "search_endpoint",
+    "shuffle_steps",
+    "split_queries",
     "subset",
+    "tokenise",
+    "trajectories",
     "translator",
     "translator_engine",
     "warm_up",
     "wiki_search",
+    "write_answers",
 ]
 
 

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from toolrlef_data.cli_trajectories import search, stoppable, trajectories
+from toolrlef_data.console import dropped_table
 from toolrlef_data.records import ToolrlefError
 
 __all__ = ["app", "main"]
@@ -18,7 +20,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 @app.callback()
 def _root() -> None:
-    """Turn question-answer data into training data for selective tool use."""
+    """Turn question-answer data and searches with functions into training data for selective tool use."""
 
 
 @app.command()
@@ -32,14 +34,13 @@ def run(
     """Run a recipe from its sources to a published folder; what was done before is not done again."""
     from toolrlef_data.recipe import load_recipe, run_recipe
 
-    try:
+    with stoppable():
         done = run_recipe(load_recipe(recipe, rows=rows, all_rows=all_rows), out=out, num_proc=num_proc)
-    except KeyboardInterrupt:
-        typer.secho(
-            "stopped; every reply that had arrived is stored, and the same command goes on from there", err=True
-        )
-        raise typer.Exit(130) from None
     _show(done)
+
+
+app.command()(search)
+app.command()(trajectories)
 
 
 def _show(done: object) -> None:
@@ -47,8 +48,8 @@ def _show(done: object) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    from toolrlef_data.card import dropped_counts, score_table
-    from toolrlef_data.lineage import ledger, usage
+    from toolrlef_data.card import score_table
+    from toolrlef_data.lineage import usage
     from toolrlef_data.recipe import Run
 
     assert isinstance(done, Run)
@@ -87,13 +88,7 @@ def _show(done: object) -> None:
         counts = (taken.get(name, 0) for name in ("requests", "prompt_tokens", "completion_tokens"))
         table.add_row(model, *(f"{count:,}" for count in counts))
     console.print(table)
-    left = dropped_counts({"-dropped": {"train": ledger([done.stage1, done.stage2])}})
-    table = Table(title="Dropped")
-    for name in ("stage", "reason", "rows"):
-        table.add_column(name, justify="right" if name == "rows" else "left")
-    for stage, reason, count in left:
-        table.add_row(stage, reason, str(count))
-    console.print(table if left else "No row was dropped.")
+    console.print(dropped_table([done.stage1, done.stage2]))
     if done.layout != "hub":
         console.print(f"\nFiles in {done.out}:", soft_wrap=True, highlight=False)
         for path in sorted(path for path in done.out.rglob("*") if path.is_file()):
