@@ -316,6 +316,13 @@ def test_a_questions_table_and_a_model_without_tool_calling() -> None:
     assert answers["finish_type"][:] == ["give_answer"] * 2
 
 
+@pytest.mark.parametrize(("temperature", "requests"), [(0.0, 3), (1.0, 2 + 4 + 8)])
+def test_a_greedy_model_that_only_thinks_is_not_asked_the_same_again(temperature: float, requests: int) -> None:
+    model = scripted({"": "I think."}, temperature=temperature, progress=False)
+    answers = generate_trajectories(QUERIES[:1], [ping], model, method=Method(max_turns=3))
+    assert lineage(answers)[-2]["usage"]["requests"] == answers[0]["n_calls"] == requests
+
+
 @pytest.mark.usefixtures("one_thread")
 def test_a_local_model_however_weak_gives_answer_files(tmp_path: Path) -> None:
     model = str(tiny_llama(tmp_path / "model", context=2048))

@@ -144,12 +144,18 @@ class _Run:
     opening: list[Raw]
     method: Method
     protocol: str
+    greedy: bool
     found: Found = field(default_factory=Found)
     visits: int = 0
 
 
 def search(
-    query_id: str, query: str, functions: Sequence[Mapping[str, Any]], method: Method, protocol: str = "tools"
+    query_id: str,
+    query: str,
+    functions: Sequence[Mapping[str, Any]],
+    method: Method,
+    protocol: str = "tools",
+    greedy: bool = False,
 ) -> Generator[Ask | Call, Reply | Observation, Found]:
     """Search for an answer to a query.
 
@@ -159,6 +165,7 @@ def search(
         functions: schemas, `Finish` included.
         method: how to search.
         protocol: that replies are read in (`protocols.PROTOCOLS`).
+        greedy: whether the same request always gets the same reply; it is then not made twice from one state.
 
     Yields:
         `Ask`, to be sent a `Reply` (with an error only if that is final), and `Call`, to be sent an `Observation`.
@@ -178,7 +185,7 @@ def search(
     ...     end.value.ended
     'answers'
     """
-    run = _Run(query, opening_of(query, functions), method, protocol)
+    run = _Run(query, opening_of(query, functions), method, protocol, greedy)
     found = run.found
     if method.kind == "chain":
         run.visits = 1  # the root's is 0
@@ -256,6 +263,8 @@ def _try(run: _Run, state: State, sample: int) -> Generator[Ask | Call, Reply | 
     """Ask for one message in a state and execute its call: a child, or None where there came none."""
     child = State(parent=state)  # not among the parent's children before it has come
     body = "" if run.method.kind == "chain" else diversity_body(child)
+    if run.greedy and state.children and not body:  # only a thought came before, of which the model is not told
+        return None
     prompts = {id(child): f"{DIVERSITY[0]}{body}{DIVERSITY[1]}"} if body else {}
     messages = messages_of(child, run.opening, prompts, "faithful")[:-1]
     reply = yield from _ask(run, Ask(tuple(messages), sample))

@@ -67,7 +67,8 @@ class One:
             raise InputError(f"the query {row['id']!r} names {', '.join(missing)}; there are: {', '.join(known)}")
         self.functions = known if names is None else {name: known[name] for name in names}
         self.schemas = [*(function.schema() for function in self.functions.values()), FINISH]
-        self.search: Running = search(row["id"], row["query"], self.schemas, settings.method, settings.protocol)
+        greedy = settings.spec.temperature <= 0
+        self.search: Running = search(row["id"], row["query"], self.schemas, settings.method, settings.protocol, greedy)
 
     def request(self, need: Ask) -> tuple[str, Request]:
         """What a search asks the model, with its key."""
