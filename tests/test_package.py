@@ -21,35 +21,17 @@ MODULES = sorted(m.name for m in pkgutil.walk_packages(toolrlef_data.__path__, "
 
 # What a layer may import: itself and what stands before it.
 LAYERS = [
-    ["records", "columns", "source_code", "fingerprints", "lineage", "batches", "transform"],
-    [
-        "calls",
-        "replies",
-        "under_way",
-        "prompts",
-        "engines",
-        "tools",
-        "tasks",
-        "scoring",
-        "annotations",
-        "formulas",
-        "constants",
-    ],
-    ["asking", "tally", "responses", "loading_scripts"],
+    ["records", "columns", "source_code", "fingerprints", "lineage", "batches", "stages", "transform"],
+    ["calls", "replies", "under_way", "prompts", "engines", "tools", "tasks", "scoring"],
+    ["annotations", "formulas", "constants", "search_prompts", "search_trees", "histories", "merging", "toolllama"],
+    ["asking", "tally", "responses", "protocols", "dfsdt", "answer_files", "loading_scripts"],
     ["executing", "reading", "cassette", "tool_results", "teaching", "stage1", "responding", "stage2", "training"],
-    [
-        "card",
-        "publish",
-        "provenance",
-        "trice_files",
-        "trice_reading",
-        "trice_folder",
-        "trice_entries",
-        "trice_joining",
-        "trice_rows",
-    ],
+    ["trajectories", "preferences", "splits", "chat_templates", "chat_steps", "chat_tokens"],
+    ["searching", "generating", "search_demo"],
+    ["trice_files", "trice_reading", "trice_folder", "trice_entries", "trice_joining", "trice_rows"],
+    ["card", "trajectory_card", "publish", "provenance", "exports"],
     ["recipe", "recipe_mistakes", "recipe_model"],
-    ["cli"],
+    ["cli", "cli_trajectories", "console"],
 ]
 
 
@@ -129,12 +111,13 @@ def test_the_tree_in_the_readme_is_the_disk() -> None:
 def test_every_module_has_tests() -> None:
     """tests/test_<module>.py, or the test of the module that a part belongs to."""
     served_by = {
-        "card": "publish", "provenance": "publish", "trice_files": "publish", "recipe_model": "recipe", "recipe_mistakes": "recipe", "columns": "stage1", "records": "transform", "batches": "transform", "lineage": "transform", "source_code": "fingerprints",
+        "card": "publish", "provenance": "publish", "trice_files": "publish", "recipe_model": "recipe", "recipe_mistakes": "recipe", "columns": "stage1", "records": "transform", "batches": "transform", "stages": "transform", "lineage": "transform", "source_code": "fingerprints",
         "prompts": "stage2", "responding": "stage2", "teaching": "stage1", "cli": "recipe", "formulas": "annotations",
         "constants": "annotations", "engines.scripted": "asking", "engines.decoding": "local", "engines.weights": "local", "engines.batching": "local",
         "engines.models": "local", "engines.connection": "openai_api", "engines.direct": "openai_api", "engines.session": "openai_api", "engines.batch_endpoints": "batch_jobs",
         "tool_results": "executing", "reading": "executing", "tally": "asking", "responses": "asking", "under_way": "asking",
-        "tasks.numbers": "math", "tools.arithmetic": "calculator", "tools.passages": "search", "tools.bm25_index": "search", "trice_folder": "trice_reading", "trice_entries": "trice_reading", "trice_joining": "trice_reading", "trice_rows": "trice_reading", "tools.seq2seq": "translator", "tools.spans": "qa_model",
+        "tasks.numbers": "math", "tools.arithmetic": "calculator", "tools.passages": "search", "tools.bm25_index": "search", "trice_folder": "trice_reading", "trice_entries": "trice_reading", "trice_joining": "trice_reading", "trice_rows": "trice_reading", "tools.seq2seq": "translator", "tools.spans": "qa_model", "tools.servers": "endpoint", "tools.arguments": "functions",
+        "search_prompts": "dfsdt", "console": "cli_trajectories", "search_trees": "histories", "answer_files": "trajectories", "searching": "generating", "chat_templates": "chat_tokens", "chat_steps": "chat_tokens",
     }  # fmt: skip
     for name in MODULES:
         short = name.removeprefix("toolrlef_data.")
@@ -174,8 +157,8 @@ def test_a_wheel_holds_everything_and_works_elsewhere(tmp_path: Path) -> None:
         "import sys; sys.path.insert(0, sys.argv[1]); import toolrlef_data; assert toolrlef_data.__file__.startswith(sys.argv[1])\n"
         "from toolrlef_data import load_recipe, load_source, load_recipe\n"
         "from toolrlef_data.card import _templates; _templates().get_template('tool_use.md.jinja')\n"
-        "print(len(load_source('sample', split='train')) >= 120, load_recipe('demo').task)"
+        "print(len(load_source('sample', split='train')) >= 120, load_recipe('demo').task, len(load_source('sample_trajectories')))"
     )
     run = [sys.executable, "-c", code, str(site)]
     done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout == "True math\n"
+    assert done.stdout == "True math 10\n"

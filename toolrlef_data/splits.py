@@ -57,7 +57,7 @@ def shuffle_steps(samples: D, seed: int = 0) -> D:
 
     >>> from datasets import Dataset
     >>> shuffle_steps(Dataset.from_dict({"id": ["a", "b", "c"]}))["id"][:]
-    ['c', 'a', 'b']
+    ['c', 'b', 'a']
     """
     if isinstance(samples, DatasetDict):
         return DatasetDict({split: shuffle_steps(data, seed) for split, data in samples.items()})
