@@ -121,7 +121,10 @@ def fault_in(body: Any, text: str) -> Fault | None:
     choices = listed if isinstance(listed, list) and all(isinstance(choice, Mapping) for choice in listed) else []
     error = body.get("error") or (choices[0].get("error") if choices else None)
     if error:
-        inside = json.dumps({"error": error})
+        try:
+            inside = json.dumps({"error": error})
+        except RecursionError:  # it could just be read, with a frame or two less on the stack
+            inside = text
         words = _words(inside)[:MOST_WORDS]
         code = _status_in(error)
         if code is not None:
