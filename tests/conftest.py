@@ -19,16 +19,40 @@ os.environ.update(
     HF_DATASETS_DISABLE_PROGRESS_BARS="1",
     HF_HUB_DISABLE_PROGRESS_BARS="1",
     TOKENIZERS_PARALLELISM="false",
+    OMP_NUM_THREADS="1",  # as many workers as cores: threads of theirs would only wait for each other
 )
 for name in ("HF_DATASETS_CACHE", "HF_HUB_CACHE", "TOOLRLEF_REPLIES"):
     os.environ.pop(name, None)
+
+# Workers have homes of their own, and one folder of converted weights, under the lock of the conversion itself.
+CONVERTED = Path(os.environ.setdefault("TOOLRLEF_TESTS_CONVERTED", os.path.join(HOME, "converted")))
+CONVERTED.mkdir(exist_ok=True)
+Path(HOME, "toolrlef_data").mkdir()
+Path(HOME, "toolrlef_data", "converted").symlink_to(CONVERTED)
 
 import datasets  # noqa: E402
 import pytest  # noqa: E402
 
 from toolrlef_data.engines.spending import SPENT  # noqa: E402
 
+# What runs longest begins first, so that no worker is alone with it at the end.
+LONGEST = (
+    "test_api_kill",
+    "test_serving",
+    "test_kill",
+    "test_local",
+    "test_chat_tokens",
+    "test_trice_reading",
+    "test_transform",
+    "test_openai_api",
+)
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: n for n, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture(autouse=True)

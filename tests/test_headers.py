@@ -246,6 +246,6 @@ def test_no_headers_break_it() -> None:
 
 def test_a_long_message_takes_no_long_time() -> None:
     for message in ("try again in " * 20_000, "try again in " + "1" * 200_000, "retry in " + "1m" * 100_000):
-        began = time.perf_counter()
+        began = time.process_time()
         asked_pause({}, message, NOW)
-        assert time.perf_counter() - began < 1
+        assert time.process_time() - began < 1

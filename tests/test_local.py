@@ -21,7 +21,6 @@ from toolrlef_data.engines.local import LocalEngine, load_model, unload
 from toolrlef_data.engines.models import borrow_model, resolve_dtype
 from toolrlef_data.engines.weights import convert, file_digest, find_adapter, find_weights, gguf_in_package
 from toolrlef_data.records import InputError, MissingExtra, Reply
-from toolrlef_data.replies import home_dir
 
 SHOTS = "How many apples are there in 3 boxes of 12? calculator(3*12) gives 36. The answer is 36, she says. "
 PROMPTS = ["apples", "How many boxes are there?", "12", "The answer is 48, she says. " * 3, "3*12 gives", "in 3 boxes"]
@@ -344,21 +343,23 @@ def test_a_changed_model_is_loaded_anew(copy: Path) -> None:
     assert ask(copy, list(PROMPTS)) == before
 
 
-def test_digests_of_large_files_are_remembered_until_they_change(tmp_path: Path) -> None:
+def test_digests_of_large_files_are_remembered_until_they_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import os
 
+    monkeypatch.setattr(weights_module, "home_dir", lambda: tmp_path)
     path = tmp_path / "large.bin"
     path.write_bytes(b"a" * 2**21)
     fresh = file_digest(path)
-    assert not list((home_dir() / "digests").glob("*")), "too new to be remembered"
+    assert not list((tmp_path / "digests").glob("*")), "too new to be remembered"
     os.utime(path, (1e9, 1e9))
     assert file_digest(path) == fresh
-    (note,) = (home_dir() / "digests").glob("*.json")
+    (note,) = (tmp_path / "digests").glob("*.json")
     note.write_text(note.read_text().replace(fresh, "0" * 64))
     assert file_digest(path) == "0" * 64, "read from the note"
     os.utime(path, (1e9, 1e9 + 1))
     assert file_digest(path) == fresh
-    note.unlink()
 
 
 BAD_PLACES: list[tuple[str, type[Exception], str]] = [
