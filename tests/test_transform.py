@@ -13,18 +13,20 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pyarrow as pa
 import pytest
 from datasets import Dataset, DatasetDict, Features, List, Value
 
 from toolrlef_data.engines import EngineSpec
 from toolrlef_data.fingerprints import canonical, code_digest
-from toolrlef_data.lineage import lineage, stages_dir
-from toolrlef_data.records import Drop, InputError, MissingColumns
-from toolrlef_data.transform import apply, join, keep, stack
+from toolrlef_data.lineage import ledger, lineage, stages_dir
+from toolrlef_data.records import Drop, InputError, LedgerError, MissingColumns
+from toolrlef_data.transform import apply, explode, join, keep, stack
 
 STRING = Value("string")
 
@@ -138,6 +140,166 @@ def test_a_judge_that_keeps_all_writes_no_second_copy_and_is_cached() -> None:
         == keep(side, keep_all, reads=["id"], stage="all")[:]
         == side[:]
     )
+
+
+# Many rows of one
+
+WORDS = {"id": STRING, "task": STRING, "word": STRING}
+
+
+def words(row: dict[str, Any], settings: str) -> Iterator[dict[str, Any] | tuple[str, Drop]]:
+    Calls.seen.append(row["id"])
+    for n, word in enumerate(row["text"].split()):
+        name = f"{row['id']}#{n}"
+        yield {"id": name, "task": "own", "word": word + settings} if word != "row" else (name, Drop("a_row", word))
+
+
+def loud_words(row: dict[str, Any], settings: str) -> list[dict[str, Any]]:
+    return [{"id": f"{row['id']}#{n}", "word": word.upper()} for n, word in enumerate(row["text"].split())]
+
+
+def all_alike(row: dict[str, Any], settings: str) -> list[dict[str, Any]]:
+    return [{"id": settings or None, "word": row["text"]}]
+
+
+def nothing_of_the_fifth(row: dict[str, Any], settings: str) -> list[dict[str, Any]]:
+    return [] if row["id"] == "5" else [{"id": row["id"], "word": settings}]
+
+
+def exploded(data: Any, settings: str = "!", step: Any = words, **more: Any) -> Any:
+    return explode(data, step, settings, **{"reads": ["id", "text"], "features": WORDS, "stage": "words", **more})
+
+
+def test_rows_are_taken_apart_and_what_is_left_of_them_is_in_the_ledger() -> None:
+    made = exploded(rows(3).add_column("task", ["a", "b", None]).add_column("dataset", ["c"] * 3))
+    assert made.features == Features(WORDS), "only the new columns"
+    assert made[:] == {"id": ["0#1", "1#1", "2#1"], "task": ["own"] * 3, "word": ["0!", "1!", "2!"]}
+    gone = ledger([made])
+    assert [(r["id"], r["task"], r["dataset"]) for r in gone] == [
+        ("0#0", "a", None),
+        ("1#0", "b", None),
+        ("2#0", None, None),
+    ]
+    assert {(r["stage"], r["reason"], r["detail"]) for r in gone} == {("words", "a_row", "row")}
+    *_, record = lineage(made)
+    assert (record["step"], record["rows_in"], record["rows_out"], record["dropped"]) == ("words", 6, 3, {"a_row": 3})
+    assert lineage(made)[0]["step"] == "rows"
+
+
+def test_taking_apart_is_done_once_and_again_for_what_changes_it() -> None:
+    def calls(**more: Any) -> int:
+        Calls.seen.clear()
+        exploded(**{"data": rows(), **more})
+        return len(Calls.seen)
+
+    assert calls() == 10
+    assert calls() == 0
+    assert calls(batch_rows=3) == 0, "no part of the result"
+    assert calls(settings="?") == calls(stage="other") == calls(reads=["text", "id"]) == 10
+    assert calls(features={**WORDS, "more": STRING}) == calls(data=rows(9)) + 1 == 10
+    for path in stages_dir().glob("*.arrow"):
+        path.unlink()
+    assert calls(settings="?") == 10, "what was deleted is made again"
+
+
+def test_code_of_the_users_counts_when_rows_are_taken_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = []
+    for body in ("x", "y", "x"):
+        source = f"def helper():\n    return '{body}'\ndef step(row, settings):\n    return [{{'id': row['id'], 'word': helper()}}]\n"
+        (tmp_path / "taking.py").write_text(source)
+        importlib.invalidate_caches()
+        shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+        sys.modules.pop("taking", None)
+        found.append(exploded(rows(1), step=importlib.import_module("taking").step))
+    assert [made["word"][:] for made in found] == [["x"], ["y"], ["x"]]
+    assert found[0]._fingerprint == found[2]._fingerprint != found[1]._fingerprint
+
+
+def test_taking_apart_gives_the_same_with_any_batches_and_processes() -> None:
+    whole = exploded(rows(50))
+    ways: list[dict[str, Any]] = [{"batch_rows": 1}, {"batch_rows": 7, "num_proc": 2}, {"num_proc": 2}]
+    for n, more in enumerate(ways):
+        other = exploded(rows(50), stage=f"words {n}", **more)
+        assert other[:] == whole[:]
+        assert [r["id"] for r in ledger([other])] == [r["id"] for r in ledger([whole])]
+    mixed = rows(50).select([7, 3, 3, 9]).select([0, 1, 3])
+    assert exploded(mixed)["id"][:] == ["7#1", "3#1", "9#1"], "rows that were selected, in their order"
+
+
+def test_tables_of_which_little_is_left_keep_their_columns() -> None:
+    nothing, all_left = exploded(rows().select([])), exploded(Dataset.from_dict({"id": ["1"], "text": ["row row"]}))
+    for made in (nothing, all_left):
+        assert (len(made), made.features) == (0, Features(WORDS))
+    assert len(ledger([nothing])) == 0
+    assert ledger([all_left])["id"][:] == ["1#0", "1#1"]
+    none_left = exploded(rows(2), step=loud_words)
+    assert none_left[:] == {"id": ["0#0", "0#1", "1#0", "1#1"], "task": [None] * 4, "word": ["ROW", "0", "ROW", "1"]}
+    assert "dropped_files" not in lineage(none_left)[-1]
+    both = exploded(DatasetDict({"train": rows(3), "test": rows(2).select([])}))
+    assert {split: len(part) for split, part in both.items()} == {"train": 3, "test": 0}
+
+
+@pytest.mark.parametrize("processes", [None, 2])
+def test_a_row_may_not_vanish(processes: int | None) -> None:
+    with pytest.raises(LedgerError, match="neither new rows nor a reason: '5'"):
+        exploded(rows(), step=nothing_of_the_fifth, num_proc=processes)
+    with pytest.raises(LedgerError):
+        exploded(rows(), step=nothing_of_the_fifth)
+
+
+@pytest.mark.parametrize(("name", "message"), [("same", "'same' stands twice"), ("", "row 0 has none")])
+def test_new_rows_have_ids_of_their_own(name: str, message: str) -> None:
+    for _ in range(2):  # what was refused is not believed the next time
+        with pytest.raises(InputError, match=message):
+            exploded(rows(2), name, step=all_alike)
+    made = exploded(rows(2), "same", step=all_alike, features={"word": STRING})
+    assert made[:] == {"word": ["row 0", "row 1"]}, "tables without ids are fine"
+
+
+def test_what_cannot_be_taken_apart() -> None:
+    with pytest.raises(MissingColumns, match="words needs the columns text; found: id"):
+        exploded(rows().remove_columns("text"))
+    with pytest.raises(InputError, match="expected a"):
+        exploded([{"id": "1", "text": "a"}])
+
+
+def test_taking_apart_leaves_one_file_for_the_rows_and_one_for_the_ledger() -> None:
+    exploded(rows().select([]))
+    exploded(rows())
+    before = set(stages_dir().iterdir())
+    made = exploded(rows(), "?")
+    names = {path.name for path in set(stages_dir().iterdir()) - before}
+    own = made._fingerprint
+    assert {f"{own}.arrow", f"{own}.json"} < names
+    assert len(names) == 3
+
+
+def copies(row: dict[str, Any], settings: str) -> Iterator[dict[str, Any] | tuple[str, Drop]]:
+    yield row["id"], Drop("one")
+    for n in range(8):
+        yield {"id": f"{row['id']}#{n}", "word": row["text"]}
+
+
+def test_memory_does_not_grow_with_the_rows() -> None:
+    """Some rows are taken at once, however many there are and however much each of them gives."""
+    usual, peaks = pa.default_memory_pool(), []
+    for count in (20, 120):
+        data = keep(
+            Dataset.from_list([{"id": str(n), "text": "x" * 20_000} for n in range(count)]),
+            keep_all,
+            reads=["id"],
+            stage="in a file, as tables are",
+        )
+        pool = pa.proxy_memory_pool(usual)
+        pa.set_memory_pool(pool)
+        try:
+            made = exploded(data, step=copies, batch_rows=4)
+        finally:
+            pa.set_memory_pool(usual)
+        assert len(made) == 8 * count
+        peaks.append(pool.max_memory())
+    assert 20_000 * 8 * 4 < peaks[1] < 1.5 * peaks[0], "all of it would be 19 MB"
 
 
 def test_an_empty_table_gets_the_new_columns() -> None:
@@ -255,11 +417,11 @@ def test_the_digest_follows_imports_and_skips_unused_modules(tmp_path: Path) -> 
 
 
 SLOW = """
-import sys, time
+import os, sys, time
 from datasets import Dataset, Value
 from toolrlef_data.transform import apply
 def slow(row, settings):
-    time.sleep(0.002)
+    time.sleep(float(os.environ["PAUSE"]))
     return {"x": row["id"] * 50}
 data = Dataset.from_list([{"id": str(i)} for i in range(3000)])
 done = apply(data, slow, None, reads=["id"], adds={"x": Value("string")})
@@ -270,7 +432,7 @@ print(done._fingerprint, len(done))
 def test_a_kill_during_an_arrow_write_leaves_nothing_that_is_believed(tmp_path: Path) -> None:
     script = tmp_path / "slow.py"
     script.write_text(SLOW)
-    environment = {**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache")}
+    environment = {**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache"), "PAUSE": "0.002"}
     process = subprocess.Popen(
         [sys.executable, script], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -283,7 +445,7 @@ def test_a_kill_during_an_arrow_write_leaves_nothing_that_is_believed(tmp_path: 
     assert list(folder.glob("tmp*")), "killed in the middle of a write"
 
     def run(cache: Path) -> tuple[str, bytes]:
-        environment["HF_DATASETS_CACHE"] = str(cache)
+        environment.update(HF_DATASETS_CACHE=str(cache), PAUSE="0")  # nothing is killed here
         out = subprocess.run(
             [sys.executable, script], env=environment, capture_output=True, text=True, check=True
         ).stdout

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,9 +27,12 @@ from toolrlef_data.search_prompts import DIVERSITY, opening_of
 from toolrlef_data.search_trees import FINAL_ANSWER, GIVE_UP, State, path_to, tree_in, write_tree
 from toolrlef_data.transform import check_features
 
-__all__ = ["READS", "Answer", "answer_file", "unusable", "write_answers"]
+__all__ = ["FILES_AT_ONCE", "MOST", "READS", "Answer", "Made", "answer_file", "bounded", "unusable", "write_answers"]
 
 READS = ("id", "task", "dataset", "query", "finish_type", "valid", "source_file", "answer")  # what `Answer` is made of
+FILES_AT_ONCE = 16  # they may take a megabyte each
+MOST = 100_000_000  # characters of all samples of a file: Arrow's texts hold 2 GiB in a batch
+Made = Iterator[dict[str, Any] | tuple[str, Drop]]
 
 
 class Answer:
@@ -48,9 +51,10 @@ class Answer:
         self.finish = row["finish_type"] or "give_answer"
         if self.finish not in finish:
             raise Irregular("finish_type", str(self.finish))
-        self.escaped = "\\ud" in row["answer"] or "\\uD" in row["answer"]
+        text = row["answer"] or ""
+        self.escaped = "\\ud" in text or "\\uD" in text
         try:
-            self.file = json.loads(row["answer"])
+            self.file = json.loads(text)
             self.generation = self.file["answer_generation"]
             self.functions = self.generation["function"]
             self.names = [function["name"] for function in self.functions]
@@ -58,6 +62,8 @@ class Answer:
             self.tools = json.dumps([{"type": "function", "function": each} for each in self.functions])
         except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
             raise Irregular("not_an_answer", f"{type(error).__name__}: {error}") from None
+        if not all(isinstance(name, str) for name in self.names):
+            raise Irregular("not_an_answer", "a function's name is no text")
         if self.escaped and not _is_unicode(self.functions):
             raise Irregular("not_unicode", "a function's schema holds a lone surrogate")
 
@@ -85,7 +91,8 @@ class Answer:
             root = tree_in(self.file)
         except InputError as error:
             raise Irregular("no_tree", str(error)) from None
-        deep = (self.file.get("forward_args") or {}).get("with_filter") is not True
+        arguments = self.file.get("forward_args")
+        deep = not (isinstance(arguments, dict) and arguments.get("with_filter") is True)
         shown = [list(step.messages) for step in chosen_steps(self.lists, "upstream")] if self.lists else []
         if not shown:  # the file does not say what the model was told
             opening, frame = opening_of(self.row["query"], self.functions), DIVERSITY
@@ -97,23 +104,39 @@ class Answer:
         end = chosen_end(root, shown, opening, prompts)
         if end is None:
             raise Irregular("tree_differs", "no path of the tree gives the train_messages")
-        return root, opening, prompts, end
+        return root, opening, prompts, None if self.row["valid"] is False else end
 
 
-def unusable(step: Step, escaped: bool = True) -> Drop | None:
+def unusable(step: Step, escaped: bool = True, answered: bool = True) -> Drop | None:
     """Why a step makes no sample of its own; None where it does.
 
     Args:
         escaped: whether the file may hold escapes of lone surrogates, which are then looked for.
+        answered: whether what a function gave has to answer a call, as in OpenAI's messages.
     """
     target = step.messages[-1]
     if target["role"] != "assistant":
         return Drop("no_target", f"the list ends with a message of the role {target['role']}")
     if target.get("function_call") is None:
         return Drop("thought_only", "a thought without a call; it is part of the step that follows it")
+    first = next(message for message in step.messages if message["role"] == "function" or "function_call" in message)
+    if answered and first["role"] == "function":
+        return Drop("result_without_call", "a function's message stands before any call")
     if escaped and not _is_unicode(step.messages):
         return Drop("not_unicode", "a text holds a lone surrogate")
     return None
+
+
+def bounded(row: Mapping[str, Any], made: Iterable[dict[str, Any] | tuple[str, Drop]]) -> Made:
+    """What was made of a file, or why it is too much for one batch; a long text stands in many samples."""
+    whole = list(made)
+    samples = [each for each in whole if isinstance(each, dict)]
+    if 4 * len(samples) * len(row["answer"] or "") > MOST:  # else it cannot be
+        size = sum(len(json.dumps(sample)) for sample in samples)
+        if size > MOST:
+            whole = [each for each in whole if not isinstance(each, dict)]
+            yield row["id"], Drop("too_large", f"{size} characters in {len(samples)} samples")
+    yield from whole
 
 
 def _is_unicode(value: Any) -> bool:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any
 
 from toolrlef_data.records import InputError
@@ -175,7 +176,7 @@ def opening_in(train_messages: Sequence[Sequence[Raw]]) -> list[Raw]:
 def frame_in(train_messages: Sequence[Sequence[Raw]], root: State, deep: bool = True) -> tuple[str, str]:
     """What stands before and behind the earlier tries in a file's diversity prompts; our own where it has none."""
     bodies = sorted({diversity_body(state, deep) for state in states_of(root)}, key=len, reverse=True)
-    prompts = {message["content"] for messages in train_messages for message in messages if _hidden(message)}
+    prompts = {message.get("content") or "" for messages in train_messages for message in messages if _hidden(message)}
     for prompt in sorted(prompts):
         for body in filter(None, bodies):  # the longest first: a shorter one may be a part of it
             before, found, behind = prompt.partition(body)
@@ -200,10 +201,21 @@ def chosen_end(
     root: State, train_messages: Sequence[Sequence[Raw]], opening: Sequence[Raw], prompts: Prompts
 ) -> State | None:
     """The state whose path a file's `train_messages` show, found by building them again; None where there is none."""
-    shown = [list(messages) for messages in train_messages]
+    shown = _without_names(train_messages)
     ends = (state for state in states_of(root) if state.code in (FINAL_ANSWER, GIVE_UP))
-    fitting = (end for end in ends if len(path_to(end)) <= len(shown) and rebuilt(end, opening, prompts) == shown)
-    return next(fitting, None)
+    fitting = (end for end in ends if len(path_to(end)) <= len(shown))
+    return next((end for end in fitting if _without_names(rebuilt(end, opening, prompts)) == shown), None)
+
+
+def _without_names(train_messages: Sequence[Sequence[Raw]]) -> list[list[Raw]]:
+    """Relatives of ToolBench leave out the name in a function's message, and keys whose value is null."""
+    return [
+        [
+            {name: value for name, value in message.items() if name != "name" and value is not None}
+            for message in messages
+        ]
+        for messages in train_messages
+    ]
 
 
 def diversity_body(state: State, deep: bool = True) -> str:
@@ -334,16 +346,25 @@ def _hidden(message: Raw) -> bool:
 
 
 def _checked(message: Any, where: str) -> Raw:
-    """A message of a file, or why it is none; a call's name and arguments are texts."""
+    """A message of a file, with the keys that are read here, or why it is none."""
     if not isinstance(message, dict):
         raise Irregular("not_a_message", f"{where} holds a {type(message).__name__}")
     role, content, call = message.get("role"), message.get("content"), message.get("function_call")
     if role not in ("system", "user", "assistant", "function"):
         raise Irregular("not_a_message", f"{where} holds the role {role!r:.40}")
-    if content is not None and not isinstance(content, str):
-        raise Irregular("not_a_message", f"{where} holds a content that is no text, but {type(content).__name__}")
+    for key in ("content", "name"):
+        if not isinstance(message.get(key), (str, NoneType)):
+            raise Irregular(
+                "not_a_message", f"{where} holds a {key} that is a {type(message[key]).__name__}, not a text"
+            )
+    checked: Raw = {"role": role, "content": content}
+    if role == "function":
+        checked["name"] = message.get("name")
+    if _hidden(message):
+        checked["valid"] = False
     if call is not None:
         texts = [call.get("name"), call.get("arguments")] if isinstance(call, dict) else [None]
         if role != "assistant" or not all(isinstance(text, str) for text in texts):
             raise Irregular("not_a_message", f"{where} holds a call without a name and arguments that are texts")
-    return {k: v for k, v in message.items() if k != "function_call" or v is not None}
+        checked["function_call"] = {"name": call["name"], "arguments": call["arguments"]}
+    return checked

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.answer_files import READS, Answer, unusable
+from toolrlef_data.answer_files import FILES_AT_ONCE, READS, Answer, Made, bounded, unusable
 from toolrlef_data.columns import ANSWERS, PAIRS
 from toolrlef_data.histories import NO_SUCH_FUNCTION, Irregular, Step, canonical, flags_of, messages_of
 from toolrlef_data.records import Drop
 from toolrlef_data.search_trees import GIVE_UP, State, path_to, states_of
-from toolrlef_data.trajectories import FILES_AT_ONCE, finish_types
+from toolrlef_data.trajectories import finish_types
 from toolrlef_data.transform import check_features, explode
 
 __all__ = ["preference_pairs"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
-Made = Iterator[dict[str, Any] | tuple[str, Drop]]
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,10 @@ def preference_pairs(
 
 
 def _pairs(row: Row, pairing: Pairing) -> Made:
+    return bounded(row, _made(row, pairing))
+
+
+def _made(row: Row, pairing: Pairing) -> Made:
     try:
         answer = Answer(row, pairing.finish)
         opening, prompts, end = answer.shown()
@@ -75,11 +78,12 @@ def _pairs(row: Row, pairing: Pairing) -> Made:
                 yield name, Drop("thought_only", "a branch without a call")
                 continue
             chosen, rejected = (messages_of(each, opening, prompts, "clean") for each in (taken, left))
-            one, two = (canonical(messages, pairing.keep_thought) for messages in (chosen, rejected))
             step = Step(name, len(path_to(state)), tuple(chosen))
             if drop := unusable(step) or unusable(Step(name, step.number, tuple(rejected))):
                 yield name, drop
-            elif one[-1] == two[-1]:
+                continue
+            one, two = (canonical(messages, pairing.keep_thought) for messages in (chosen, rejected))
+            if one[-1] == two[-1]:
                 yield name, Drop("same", "both branches begin alike")
             else:
                 yield common | {

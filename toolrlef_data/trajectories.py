@@ -14,13 +14,13 @@ Not covered: judging whether an answer is right; a file's `finish_type` says onl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.answer_files import READS, Answer, unusable
+from toolrlef_data.answer_files import FILES_AT_ONCE, READS, Answer, Made, bounded, unusable
 from toolrlef_data.columns import ANSWERS, TOOLLLAMA, TRAJECTORIES
 from toolrlef_data.histories import FLAGS, HISTORIES, Irregular, Step, canonical, flags_of
 from toolrlef_data.merging import merged
@@ -32,13 +32,11 @@ __all__ = ["finish_types", "trajectories"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
-Made = Iterator[dict[str, Any] | tuple[str, Drop]]
 
 LAYOUTS = ("split", "merged")
 STYLES = ("messages", "toolllama")
 STEPS = ("chosen", "all")
 FINISH = ("give_answer", "give_up")
-FILES_AT_ONCE = 16  # they may take a megabyte each
 
 
 @dataclass(frozen=True)
@@ -117,6 +115,10 @@ def trajectories(
 
 def _samples(row: Row, making: Making) -> Made:
     """The samples of one file, and what of it no sample can be made of."""
+    return bounded(row, _made(row, making))
+
+
+def _made(row: Row, making: Making) -> Made:
     try:
         answer = Answer(row, making.finish)
         found = answer.chosen(making.history) if making.steps == "chosen" else answer.all(making.history)
@@ -126,7 +128,8 @@ def _samples(row: Row, making: Making) -> Made:
     taken: list[tuple[Step, list[str]]] = []
     for step in found:
         flags = _flags(step, answer.names, making)
-        drop = unusable(step, answer.escaped) or next((Drop(flag) for flag in making.without if flag in flags), None)
+        drop = unusable(step, answer.escaped, making.style == "messages")
+        drop = drop or next((Drop(flag) for flag in making.without if flag in flags), None)
         if drop is None:
             taken.append((step, flags))
         else:
@@ -177,4 +180,4 @@ def _known(what: str, found: Any, choices: Sequence[str]) -> str:
 def _listed(what: str, found: Any) -> Sequence[str]:
     if isinstance(found, str) or not isinstance(found, (list, tuple, set, frozenset)):
         raise InputError(f"{what} takes a list of names, found {found!r:.80}")
-    return sorted(found)
+    return sorted(found, key=str)
