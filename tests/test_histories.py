@@ -11,22 +11,18 @@ import pytest
 
 from tests.answer_trees import BEFORE, BEHIND, Asked, Message, Search, searches
 from toolrlef_data.histories import (
-    CUT,
-    FLAGS,
     HALLUCINATED,
     HISTORIES,
-    Irregular,
     all_steps,
-    canonical,
     chosen_end,
     chosen_steps,
-    flags_of,
     frame_in,
     messages_of,
     opening_in,
     prompts_of,
     rebuilt,
 )
+from toolrlef_data.messages import CUT, FLAGS, Irregular, canonical, flags_of
 from toolrlef_data.records import InputError
 from toolrlef_data.search_prompts import DIVERSITY
 from toolrlef_data.search_trees import State, path_to, read_tree, states_of, tree_in, write_tree
@@ -66,10 +62,10 @@ def test_every_step_of_a_tree_has_what_its_search_asked_with() -> None:
             end = states[search.end.place] if search.end else None
             steps = list(all_steps(root, opening, prompts, history, end))
             assert {step.place: list(step.messages) for step in steps} == {
-                place: own.histories()[history] for place, own in asked.items()
+                f"t{place}": own.histories()[history] for place, own in asked.items()
             }
-            assert [step.place for step in steps if step.chosen] == on_path
-            assert all(step.number == len(asked[step.place].path()) for step in steps)
+            assert [step.place for step in steps if step.chosen] == [f"t{place}" for place in on_path]
+            assert all(step.number == len(asked[step.place[1:]].path()) for step in steps)
         seen["hidden from a step that others were asked with"] += _shown_late(search)
         seen["third tries"] += any(sum(_hidden(m) for m in own.saw) and own.place[-1] == "2" for own in asked.values())
         seen["thoughts alone"] += any(own.thinks and own.parent and own.parent.thinks for own in asked.values())
@@ -129,7 +125,7 @@ def test_real_files_are_rebuilt_from_their_trees(shared: Path) -> None:
         assert end.call[1] == made["final_answer"]
         for history in HISTORIES:
             steps = {step.place: step for step in all_steps(root, opening, prompts, history, end)}
-            from_tree = [steps[state.place].messages for state in path_to(end)]
+            from_tree = [steps[f"t{state.place}"].messages for state in path_to(end)]
             assert from_tree == [step.messages for step in chosen_steps(lists, history)]
             hidden = sum(_hidden(message) for messages in from_tree for message in messages)
             assert (history == "clean") == (not hidden) or not any(_hidden(m) for ms in lists for m in ms)

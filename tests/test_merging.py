@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from tests.answer_trees import searches, table
-from toolrlef_data.histories import FLAGS, HISTORIES
+from toolrlef_data.histories import HISTORIES
 from toolrlef_data.lineage import ledger
 from toolrlef_data.merging import merged, pairs_of
+from toolrlef_data.messages import FLAGS
 from toolrlef_data.trajectories import trajectories
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from tests.answer_trees import FUNCTIONS, searches, table
 from toolrlef_data.columns import PAIRS
-from toolrlef_data.histories import canonical
 from toolrlef_data.lineage import ledger
+from toolrlef_data.messages import canonical
 from toolrlef_data.preferences import preference_pairs
 from toolrlef_data.records import InputError, UnknownName
 

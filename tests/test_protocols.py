@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from toolrlef_data.engines import Message
-from toolrlef_data.histories import canonical
+from toolrlef_data.messages import canonical
 from toolrlef_data.protocols import GO_ON, STOP, as_text, message_from, request_of
 from toolrlef_data.records import Reply, UnknownName
 

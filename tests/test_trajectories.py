@@ -16,9 +16,10 @@ from tests.answer_trees import FUNCTIONS, Search, row, searches, table
 from toolrlef_data import answer_files
 from toolrlef_data.columns import ANSWERS, TOOLLLAMA, TRAJECTORIES
 from toolrlef_data.exports import export
-from toolrlef_data.histories import FLAGS, HISTORIES, canonical
+from toolrlef_data.histories import HISTORIES
 from toolrlef_data.lineage import ledger, lineage
 from toolrlef_data.loading_scripts import load_source
+from toolrlef_data.messages import FLAGS, canonical
 from toolrlef_data.preferences import preference_pairs
 from toolrlef_data.records import InputError, MissingColumns, UnknownName
 from toolrlef_data.trajectories import trajectories
@@ -62,7 +63,7 @@ def test_every_step_is_a_sample_or_has_a_reason(steps: str) -> None:
         expected: dict[str, Any] = {}
         for name, search in made.items():
             if steps == "all":
-                asked = {own.place: own for own in search.root.below()}
+                asked = {f"t{own.place}": own for own in search.root.below()}
             elif search.end is None:
                 assert left.pop(name) == "not_valid"
                 continue

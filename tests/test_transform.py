@@ -253,8 +253,17 @@ def test_new_rows_have_ids_of_their_own(name: str, message: str) -> None:
     for _ in range(2):  # what was refused is not believed the next time
         with pytest.raises(InputError, match=message):
             exploded(rows(2), name, step=all_alike)
-    made = exploded(rows(2), "same", step=all_alike, features={"word": STRING})
+
+
+def without_ids(row: dict[str, Any], settings: str) -> list[dict[str, Any]]:
+    return [{"word": row["text"]}]
+
+
+def test_new_rows_have_the_columns_of_their_table() -> None:
+    made = exploded(rows(2), step=without_ids, features={"word": STRING})
     assert made[:] == {"word": ["row 0", "row 1"]}, "tables without ids are fine"
+    with pytest.raises(InputError, match="has not: word"):
+        exploded(rows(2), step=without_ids, features={"words": STRING})
 
 
 def test_what_cannot_be_taken_apart() -> None:

@@ -11,17 +11,8 @@ from datasets import Dataset
 
 from toolrlef_data.columns import ANSWERS
 from toolrlef_data.dfsdt import Found, Method
-from toolrlef_data.histories import (
-    Irregular,
-    Step,
-    all_steps,
-    chosen_end,
-    chosen_steps,
-    frame_in,
-    opening_in,
-    prompts_of,
-    rebuilt,
-)
+from toolrlef_data.histories import Step, all_steps, chosen_end, chosen_steps, frame_in, opening_in, prompts_of, rebuilt
+from toolrlef_data.messages import Irregular
 from toolrlef_data.records import Drop, InputError
 from toolrlef_data.search_prompts import DIVERSITY, opening_of
 from toolrlef_data.search_trees import FINAL_ANSWER, GIVE_UP, State, path_to, tree_in, write_tree

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Features, Value
 
-from toolrlef_data.records import Drop, LedgerError
+from toolrlef_data.records import Drop, InputError, LedgerError
 
 __all__ = ["LEFT", "Step", "exploded_rows", "judged_rows", "kept_rows", "left_rows", "place", "run_step"]
 
@@ -124,6 +124,7 @@ def exploded_rows(
     """What `explode` maps over each batch: the new rows, and those that cannot be made, with what is left of them."""
     known = [name for name in ("task", "dataset") if name in features and name in table.column_names]
     columns = {path: read_values(table, path) for path in dict.fromkeys([*reads, *known])}
+    names = set(features) - set(LEFT)
     made: list[dict[str, Any]] = []
     for row in _rows(columns, table.num_rows):
         before = len(made)
@@ -132,6 +133,9 @@ def exploded_rows(
                 row_id, drop = each
                 left = {"left_reason": drop.reason, "left_detail": drop.detail, "id": row_id}
                 made.append({name: row[name] for name in known} | left)
+            elif not names.issuperset(each):
+                odd = ", ".join(sorted(set(each) - names))
+                raise InputError(f"a new row has columns that the table it is made for has not: {odd}")
             else:
                 made.append(each)
         if len(made) == before:

@@ -264,7 +264,7 @@ def _outcome(asked: Dataset, answers: Dataset, every: Dataset, tables: Mapping[s
 
 def _flags(tables: Iterable[Dataset]) -> Table:
     """How many samples carry each flag, of all and of those on the paths that the files show."""
-    from toolrlef_data.histories import FLAGS
+    from toolrlef_data.messages import FLAGS
 
     counts: Counter[str] = Counter()
     chosen: Counter[str] = Counter()

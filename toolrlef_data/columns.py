@@ -12,7 +12,7 @@
 | stage2 | query, responses, origin, scores, answer; id, task, dataset, answers, uses_tool, tool_outputs, errors, rule |
 | dropped | id, task, dataset, stage, reason, detail |
 | answers | id, task, dataset, query, finish_type, valid, win, n_calls, total_tokens, source_file, answer |
-| trajectories | id ... query, step, steps, n_steps, layout, history, messages, tools, finish_type, chosen, source_file, flags |
+| trajectories | id ... query, step, steps, n_steps, layout, history, messages, tools, finish_type, chosen, ..., flags |
 | toolllama | id ... query, step, name, history, conversations, finish_type, chosen, source_file, flags |
 | pairs | id ... query, step, prompt, chosen, rejected, why, tools, finish_type, source_file, flags |
 

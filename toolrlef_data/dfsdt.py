@@ -27,7 +27,8 @@ from itertools import combinations
 from random import Random
 from typing import Any
 
-from toolrlef_data.histories import Raw, diversity_body, messages_of
+from toolrlef_data.histories import diversity_body, messages_of
+from toolrlef_data.messages import Raw
 from toolrlef_data.protocols import message_from
 from toolrlef_data.records import InputError, Reply, UnknownName
 from toolrlef_data.search_prompts import DIVERSITY, RANKING, opening_of

@@ -10,7 +10,8 @@ from datasets import Dataset, DatasetDict
 
 from toolrlef_data.answer_files import FILES_AT_ONCE, READS, Answer, Made, bounded, unusable
 from toolrlef_data.columns import ANSWERS, PAIRS
-from toolrlef_data.histories import NO_SUCH_FUNCTION, Irregular, Step, canonical, flags_of, messages_of
+from toolrlef_data.histories import NO_SUCH_FUNCTION, Step, messages_of
+from toolrlef_data.messages import Irregular, canonical, flags_of
 from toolrlef_data.records import Drop
 from toolrlef_data.search_trees import GIVE_UP, State, path_to, states_of
 from toolrlef_data.trajectories import finish_types

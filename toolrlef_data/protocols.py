@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from toolrlef_data.engines import Message, Request
-from toolrlef_data.histories import Raw, canonical
+from toolrlef_data.messages import Raw, canonical
 from toolrlef_data.records import Reply, UnknownName
 from toolrlef_data.responses import split_reasoning
 

@@ -22,8 +22,9 @@ from datasets import Dataset, DatasetDict
 
 from toolrlef_data.answer_files import FILES_AT_ONCE, READS, Answer, Made, bounded, unusable
 from toolrlef_data.columns import ANSWERS, TOOLLLAMA, TRAJECTORIES
-from toolrlef_data.histories import FLAGS, HISTORIES, Irregular, Step, canonical, flags_of
+from toolrlef_data.histories import HISTORIES, Step
 from toolrlef_data.merging import merged
+from toolrlef_data.messages import FLAGS, Irregular, canonical, flags_of
 from toolrlef_data.records import Drop, InputError, UnknownName
 from toolrlef_data.toolllama import conversations_of, lost_thought, name_of
 from toolrlef_data.transform import check_features, explode
