@@ -18,6 +18,7 @@ bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_stages.py
 	$(BIN)/python tests/benchmarks/bench_api.py
 	$(BIN)/python tests/benchmarks/bench_search.py
+	$(BIN)/python tests/benchmarks/bench_trajectories.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
