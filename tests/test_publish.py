@@ -205,6 +205,29 @@ def test_unknown_layouts_and_no_tables_get_a_clear_error(tables: dict[str, Any],
         publish({"math": {"stage2": tables["math"]["stage2"].select([])}}, tmp_path / "data", version="1.0.0")
 
 
+@pytest.mark.parametrize("layout", ["hub", "trice"])
+def test_an_empty_split_beside_a_full_one_is_left_out_with_a_warning(
+    layout: str, tables: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage1, stage2 = tables["math"].values()
+    given = {"stage1": stage1, "stage2": DatasetDict(test=stage2.select([]), train=stage2, more=stage2.select([]))}
+    out = publish({"math": given}, tmp_path / "data", version="1.0.0", layout=layout)
+    told = [record.message for record in caplog.records if "math-stage2: left out test, more" in record.message]
+    assert len(told) == 1
+    names = {path.name for path in out.rglob("*") if path.is_file()}
+    assert not any("test" in name or "more" in name for name in names)
+    if layout == "hub":
+        assert {split: len(rows) for split, rows in load_dataset(str(out), "math-stage2").items()} == {
+            "train": len(stage2)
+        }
+        metadata = yaml.safe_load((out / "README.md").read_text().split("---\n")[1])
+        assert [file["split"] for file in metadata["configs"][1]["data_files"]] == ["train"]
+    left = {"stage1": stage1, "stage2": DatasetDict(test=stage2.select([]), more=stage2.select([]))}
+    with pytest.raises(InputError, match=r"math-stage2 \(test, more\): `ledger\(\[table\]\)` says why each row left"):
+        publish({"math": left}, tmp_path / "other", version="1.0.0", layout=layout)
+    assert not (tmp_path / "other").exists()
+
+
 def test_only_a_whole_trail_says_that_no_row_was_left_out(tmp_path: Path) -> None:
     questions = load_source("sample", split="train")
     knowing = scripted({row["question"]: f"The answer is {row['answers'][0]}." for row in questions}, progress=False)

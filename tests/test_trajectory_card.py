@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import os
@@ -17,14 +18,19 @@ import pytest
 import yaml
 from datasets import Dataset, DatasetDict, load_dataset
 
+from tests.answer_trees import searches, table
 from toolrlef_data import publish
-from toolrlef_data.answer_files import write_answers
-from toolrlef_data.chat_tokens import TOKENS
+from toolrlef_data.answer_writing import write_answers
+from toolrlef_data.chat_templates import ChatSource
+from toolrlef_data.chat_tokens import TOKENS, tokenise
 from toolrlef_data.columns import PAIRS, QUESTIONS, STAGE1, STAGE2, TOOLLLAMA, TRAJECTORIES
 from toolrlef_data.engines import EngineSpec, Request
+from toolrlef_data.fingerprints import canonical
 from toolrlef_data.generating import generate_trajectories
+from toolrlef_data.lineage import ledger
 from toolrlef_data.loading_scripts import load_source
 from toolrlef_data.preferences import preference_pairs
+from toolrlef_data.provenance import _told
 from toolrlef_data.records import InputError, Reply
 from toolrlef_data.splits import shuffle_steps, split_queries
 from toolrlef_data.tools.functions import Function
@@ -112,15 +118,15 @@ def test_the_numbers_are_those_of_the_loaded_rows(answers: Dataset, tmp_path: Pa
         messages = [message for row in rows for message in row["messages"]]
         trained = [message for message in messages if message["train"]]
         written = sum(message["role"] == "assistant" for message in messages)
-        share = f"{len(trained)} ({100 * len(trained) / len(messages):.1f} %) are trained"
-        assert f"- messages: {len(messages)}, of which the model wrote {written} and {share}\n" in text
+        share = f"{len(trained)} of those ({100 * len(trained) / written:.1f} %) are trained"
+        assert f"- messages in all rows: {len(messages)}; the model wrote {written} of them, and {share}\n" in text
         lengths = [len(row["messages"]) for row in rows]
         spread = f"{min(lengths)} to {max(lengths)}, median {statistics.median_low(lengths)}"
         assert f"- messages in a row: {spread}, mean {statistics.mean(lengths):.1f}\n" in text
         ends = Counter(row["finish_type"] for row in rows for _ in row["steps"])
         told = ", ".join(f"`{end}` {n} ({100 * n / ends.total():.1f} %)" for end, n in ends.most_common())
         assert f"- steps by how their search ended: {told}\n" in text
-        assert f"- on the path that its file shows: {sum(row['chosen'] for row in rows)} of {len(rows)} " in text
+        assert f"- on the path that its file shows: {ends.total()} of {ends.total()} steps\n" in text
         flags = Counter(flag for row in rows for flag in row["flags"])
         assert len(flags) >= 2, "the script brings about more than one"
         for flag, count in flags.items():
@@ -180,11 +186,11 @@ def test_rows_come_back_and_the_example_of_the_card_runs(
     samples = trajectories(answers, layout="merged")
     tables = {"merged": samples, "pairs": preference_pairs(answers, finish=("give_answer", "give_up"))}
     out = publish({"lakes": tables}, tmp_path / "data", version="1.0.0")
-    for name, table in tables.items():
+    for name, given in tables.items():
         back = load_dataset(str(out), f"lakes-{name}", split="train")
-        assert back.features == table.features
-        assert back[:] == table[:]
-        assert kind_of(back.features) == kind_of(table.features) != ""
+        assert back.features == given.features
+        assert back[:] == given[:]
+        assert kind_of(back.features) == kind_of(given.features) != ""
     front, card = (out / "README.md").read_text().split("---\n", 2)[1:]
     assert "license" not in yaml.safe_load(front), "it is the user's to state"
     code = re.findall(r"```python\n(.*?)```", card, re.S)[0].replace("PATH", str(out))
@@ -195,6 +201,11 @@ def test_rows_come_back_and_the_example_of_the_card_runs(
     assert [tool["function"]["name"] for tool in example.tools] == ["depth", "area", "tides", "Finish"]
     assert example.trained == [message["train"] for message in samples[0]["messages"]]
     assert example.messages[1] == {"role": "user", "content": samples[0]["messages"][1]["content"]}
+    written = [m["tool_calls"] for m in samples[0]["messages"] if m["tool_calls"]]
+    parsed = [message["tool_calls"] for message in example.messages if "tool_calls" in message]
+    for (text,), (call,) in zip(written, parsed, strict=True):
+        assert call["function"]["arguments"] == json.loads(text["function"]["arguments"])
+        assert isinstance(call["function"]["arguments"], dict)
 
 
 def test_no_path_and_no_secret_is_published(answers: Dataset, tmp_path: Path, own_caches: Path) -> None:
@@ -237,8 +248,10 @@ def test_tokens_are_counted_by_their_labels(tmp_path: Path) -> None:
     assert "| lakes-tokens | train | 3 | 6 | 3 | 1 |" in card
     assert "| lakes-plain | train | 3 | 3 | 0 | 0 |" in card
     for config, shortened_by in (("lakes-tokens", 3), ("lakes-plain", 0)):
-        told = f"15, of which 4 (26.7 %) are trained; messages left out of histories to fit: {shortened_by}"
-        assert f"- tokens: {told}\n- tokens in a row: 2 to 9, median 4, mean 5.0\n" in section(card, config)
+        told = (
+            f"in all rows: 15, of which 4 (26.7 %) are trained; messages left out of histories to fit: {shortened_by}"
+        )
+        assert f"- tokens {told}\n- tokens in a row: 2 to 9, median 4, mean 5.0\n" in section(card, config)
     assert "`history` 1\n" in section(card, "lakes-tokens")
     assert "Apache-2.0" in card, "of ToolBench's data; the licence of these is not stated"
 
@@ -267,18 +280,174 @@ def test_a_folder_with_both_kinds_shows_both(answers: Dataset, tmp_path: Path) -
     assert set(headings["both"]) == {*headings["steps"], *headings["math"]}
 
 
-def test_an_empty_split_is_refused_and_counts_nothing(answers: Dataset, tmp_path: Path) -> None:
-    full, none = trajectories(answers), trajectories(answers).select([])
-    with pytest.raises(InputError, match=r"no rows to publish in lakes-steps \(test\)"):
-        publish({"lakes": {"steps": DatasetDict(train=full, test=none)}}, tmp_path / "data", version="1.0.0")
-    assert not (tmp_path / "data").exists()
+def test_an_empty_split_is_left_out_and_counts_nothing(
+    answers: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = trajectories(answers)
+    finish = ("give_answer", "give_up")
+    branched = set(preference_pairs(answers, finish=finish)["source_file"])
+    sides: list[list[int]] = [[], []]
+    for n, file in enumerate(answers["source_file"]):
+        sides[file in branched].append(n)
+    none = answers.select(sides[False])
+    pairs = preference_pairs(DatasetDict(train=answers.select(sides[True]), test=none), finish=finish)
+    assert (len(pairs["train"]) > 0, len(pairs["test"])) == (True, 0)
+    caplog.clear()
+    out = publish({"lakes": {"steps": full, "pairs": pairs}}, tmp_path / "data", version="1.0.0")
+    (told,) = [record for record in caplog.records if record.name == "toolrlef_data" and "no rows" in record.message]
+    assert "lakes-pairs: left out test, which holds no rows" in told.message
+    assert {split: len(rows) for split, rows in loaded(out, "lakes-pairs").items()} == {"train": len(pairs["train"])}
+    gone = [row for row in loaded(out, "lakes-dropped")["train"] if row["reason"] == "no_branch"]
+    assert {row["id"] for row in gone} >= set(none["id"]), "the ledger says why it is empty"
+    for tables in ({"steps": full.select([])}, {"pairs": DatasetDict(test=pairs["test"])}):
+        words = r"no rows to publish in lakes-\w+ \(\w+\): `ledger\(\[table\]\)` says why each row left"
+        with pytest.raises(InputError, match=words):
+            publish({"lakes": {"more": full, **tables}}, tmp_path / "none", version="1.0.0")
+    assert not (tmp_path / "none").exists()
     for features in (TRAJECTORIES, TOOLLLAMA, PAIRS, TOKENS):
         empty = Dataset.from_dict({name: [] for name in features}, features=features)
         facts = step_facts({"empty": {"train": empty}})["empty"]
         assert (facts.rows["train"], facts.steps["train"], facts.lengths) == (0, 0, {})
         assert not any(facts.sums.values())
-    both = step_facts({"steps": {"train": full, "test": none}})["steps"]
-    assert (both.rows["train"], both.rows["test"], both.queries["test"]) == (len(full), 0, set())
+
+
+# What is said of searches ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def searched() -> Dataset:
+    """Random searches that show a path, with tries, names that are made up, and functions' results."""
+    files = {f"s{n}": search.file() for n, search in enumerate(searches(12)) if search.end is not None}
+    assert len(files) > 5
+    return table(files)
+
+
+def test_steps_on_the_path_and_open_ends_are_counted_by_steps(searched: Dataset, tmp_path: Path) -> None:
+    def left_open(row: dict[str, Any]) -> dict[str, Any]:
+        return {"finish_type": "unfinished"} if int(row["source_file"][1:-5]) % 3 == 0 else {}
+
+    split, merged = (
+        trajectories(searched, steps="all", layout=layout).map(left_open, load_from_cache_file=False)
+        for layout in ("split", "merged")
+    )
+    on_path = sum(split["chosen"])
+    assert 0 < on_path < len(split)
+    assert sum(merged["chosen"]) < on_path, "a row with other steps, too, is not chosen as a whole"
+    without = {"valid": False, "finish_type": None}
+    files = searched.map(lambda row, n: without if n < 3 else {}, with_indices=True, load_from_cache_file=False)
+    tables = {"split": split, "merged": merged, "files": files}
+    out = publish({"lakes": tables}, tmp_path / "data", version="1.0.0")
+    card = (out / "README.md").read_text()
+    opened = sum(end == "unfinished" for end in split["finish_type"])
+    for config in ("lakes-split", "lakes-merged"):
+        assert f"- on the path that its file shows: {on_path} of {len(split)} steps\n" in section(card, config)
+        assert f"did not end {opened} ({100 * opened / len(split):.1f} %)" in section(card, config)
+    assert f"did not end 3 ({300 / len(files):.1f} %)" in section(card, "lakes-files")
+    assert "unfinished" not in card.split("## One row of each")[0]
+
+
+def test_how_to_train_counts_plain_rows_and_made_up_names(searched: Dataset, tmp_path: Path) -> None:
+    tables = {
+        "paths": trajectories(searched, layout="merged", history="clean"),
+        "tries": trajectories(searched, layout="merged", steps="all"),
+        "known": shuffle_steps(trajectories(searched, without=["unknown_function"]), seed=3),
+    }
+    out = publish({"lakes": tables}, tmp_path / "data", version="1.0.0")
+    guide = (out / "README.md").read_text().split("## How to train on it")[1].split("\n## ")[0]
+    plain = {}
+    for name, samples in tables.items():
+        written = [[m["train"] for m in row["messages"] if m["role"] == "assistant"] for row in samples]
+        plain[name] = sum(map(all, written))
+        assert f"- In {plain[name]} of {len(samples)} rows of `lakes-{name}` all that the model wrote" in guide
+        trained = [m for row in samples for m in row["messages"] if m["train"]]
+        made_up = sum(m["tool_calls"][0]["function"]["name"].startswith("invalid_hallucination") for m in trained)
+        assert (made_up > 0) == (name != "known")
+        said_so = re.findall(rf"In `lakes-{name}` (\d+) trained calls? ha(?:s|ve) the name `invalid_hall", guide)
+        assert said_so == ([str(made_up)] if made_up else [])
+    assert plain["tries"] < len(tables["tries"]), "some steps are trained elsewhere"
+    assert 'without=["unknown_function"]' in guide
+    assert "`shuffle_steps` (seed 3) put the rows of lakes-known into a random order" in guide
+
+
+@pytest.mark.parametrize("history", ["faithful", "upstream", "clean"])
+def test_a_history_is_explained_where_it_occurs(history: str, searched: Dataset, tmp_path: Path) -> None:
+    out = publish({"l": {"s": trajectories(searched, history=history)}}, tmp_path / "data", version="1.0.0")
+    assert re.findall(r"^- `(faithful|upstream|clean)`: ", (out / "README.md").read_text(), re.M) == [history]
+
+
+def test_the_funnel_names_tables_inputs_and_settings(answers: Dataset, tmp_path: Path) -> None:
+    parts = split_queries(answers, test=0.5)
+    tables = {
+        "steps": trajectories(parts, layout="merged", finish=["give_answer"], without=["repeated_call"]),
+        "pairs": preference_pairs(parts, finish=("give_answer", "give_up")),
+    }
+    out = publish({"lakes": tables}, tmp_path / "data", version="1.0.0")
+    left = list(ledger([part for given in tables.values() for part in given.values()]))
+    funnel = (out / "README.md").read_text().split("## What was kept")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (.*?) \| (lakes-.*?) \| (\d+) \| (\d+) \| (.*?) \| `(.*)` \|$", funnel, re.M)
+    expected = {}
+    for name, stage in (("steps", "trajectories"), ("pairs", "preference pairs")):
+        for split, part in parts.items():
+            own = {row["id"] for row in part}
+            gone = Counter(
+                row["reason"] for row in left if row["stage"] == stage and row["id"].rpartition("#")[0] in own
+            ) + Counter(row["reason"] for row in left if row["stage"] == stage and row["id"] in own)
+            why = ", ".join(f"{reason} {count}" for reason, count in sorted(gone.items()))
+            expected[stage, f"lakes-{name} ({split})"] = (str(len(part)), str(len(tables[name][split])), why)
+    assert {(stage, led): (given, made, why) for stage, led, given, made, why, _ in rows} == expected
+    settings = {stage: told for stage, *_, told in rows}
+    assert settings["trajectories"] == (
+        "layout merged, style messages, history faithful, steps chosen, finish give_answer, without repeated_call, "
+        "keep_thought yes"
+    )
+    assert settings["preference pairs"] == "finish give_answer + give_up, keep_thought yes"
+
+
+def test_a_table_of_tokens_names_its_tokenizer(
+    searched: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import ByT5Tokenizer
+
+    tokenizer = ByT5Tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+    tokenizer.save_pretrained(tmp_path / "private" / "bytes-chat")
+    monkeypatch.chdir(tmp_path)
+    samples = trajectories(searched.select(range(2)), history="clean", layout="merged")
+    options: dict[str, Any] = {
+        "protocol": "text",
+        "max_length": 6000,
+        "too_long": "shorten",
+        "options": {"date": "1 | May"},
+    }
+    tokens = tokenise(samples, "private/bytes-chat", **options)
+    assert len(tokens) > 0
+    out = publish({"lakes": {"tokens": tokens}}, tmp_path / "data", version="1.0.0")
+    (stage,) = [
+        s
+        for s in json.loads((out / "provenance.json").read_text())["stages"].values()
+        if "chat" in (s["settings"] or {})
+    ]
+    digest = hashlib.sha256(tokenizer.chat_template.encode()).hexdigest()
+    assert {name: stage["settings"][name] for name in options} == options
+    assert (stage["settings"]["chat"]["model"], stage["settings"]["chat"]["template_sha256"]) == ("bytes-chat", digest)
+    card = (out / "README.md").read_text()
+    assert (
+        f"- tokenizer and chat template: `bytes-chat` (SHA-256 of the template `{digest[:16]}`), protocol `text`, "
+        "`max_length` 6000 (`too_long`: shorten), with `date=1 \\| May`\n"
+    ) in section(card, "lakes-tokens")
+    assert f"| tokenise | lakes-tokens | {len(samples)} | {len(tokens)} |" in card
+    assert "`protocol text, max_length 6000, too_long shorten, options date=1 \\| May` |" in card
+    assert "- `clean`: without these prompts" in card, "the history of the samples that they were made of"
+    assert "private" not in card + json.dumps(stage)
+    free = tokenise(samples, "private/bytes-chat", protocol="text")
+    card = (publish({"lakes": {"tokens": free}}, tmp_path / "data", version="1.0.0") / "README.md").read_text()
+    assert "protocol `text`, rows of any length\n" in card
+
+
+def test_a_hub_id_is_named_in_full() -> None:
+    source = ChatSource("org/chat", "c0ffee", {"hub": "org/chat", "commit": "c0ffee"}, "org/chat", "ab" * 32)
+    told = _told(canonical(source))
+    assert told == {"model": "org/chat", "template_sha256": "ab" * 32, "identity": source.identity}
 
 
 def test_odd_rows_break_no_card(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
 from toolrlef_data.columns import responders_of
+from toolrlef_data.provenance import funnel, settings_behind
 from toolrlef_data.trajectory_card import ITEMS, Facts, queries_in, shortened, step_facts
 
 __all__ = ["dropped_counts", "score_table", "write_card"]
@@ -86,7 +87,10 @@ def write_card(
         datasets=sorted({name for facts in steps.values() for name in facts.counts["dataset"]}),
         queries=queries,
         shared=shared,
-        stages=list(provenance["stages"].values()),
+        stages=funnel(provenance),
+        tokenisers=settings_behind(provenance, "tokenise"),
+        orders=_orders(provenance),
+        histories=_histories(steps, provenance),
         trail_ends=[
             c for c, named in provenance["configs"].items() if not all(s["trail_is_whole"] for s in named.values())
         ],
@@ -108,6 +112,24 @@ def _kind(splits: Splits, steps: Mapping[str, Facts]) -> str:
     others = [data for config, named in splits.items() if config not in steps for data in named.values()]
     tool_use = any(TOOL_USE & set(data.column_names) for data in others)
     return ("both" if tool_use else "trajectories") if steps else "tool_use"
+
+
+def _histories(steps: Mapping[str, Facts], provenance: Mapping[str, Any]) -> list[str]:
+    """The histories that occur: told by the rows, by what they were made of, and always clean in pairs."""
+    found = {name for facts in steps.values() for name in facts.counts["history"]}
+    made = settings_behind(provenance, "trajectories")
+    found |= {settings["history"] for config in steps for settings in made.get(config, ())}
+    found |= {"clean" for facts in steps.values() if facts.kind == "pairs"}
+    return [name for name in ("faithful", "upstream", "clean") if name in found]
+
+
+def _orders(provenance: Mapping[str, Any]) -> dict[int, list[str]]:
+    """Seed of `shuffle_steps` -> the tables that it put in order."""
+    found: dict[int, list[str]] = {}
+    for stage in funnel(provenance):
+        if stage["step"] == "shuffle_steps":
+            found.setdefault(stage["settings"]["seed"], []).append(stage["led_to"])
+    return found
 
 
 def dropped_counts(splits: Splits) -> list[tuple[str, str, int]]:
@@ -258,10 +280,10 @@ def _as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=1)
 
 
-def _cell(text: Any) -> str:
+def _cell(text: Any, most: int = 80) -> str:
     """A text that others wrote, as code in a cell of a table."""
     line = " ".join(str(text).split())
-    line = line[:80] + " ..." if len(line) > 80 else line
+    line = line[:most] + " ..." if len(line) > most else line
     return f"`{line.replace('`', chr(39)).replace('|', chr(92) + '|')}`" if line else "(empty)"
 
 

@@ -14,9 +14,10 @@ import hashlib
 import importlib.metadata
 import json
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -48,11 +49,20 @@ class Untrainable(InputError):
 
 @dataclass(frozen=True)
 class ChatSource:
-    """Where a tokenizer is, and what determines it; only that is in a cache key, never a path."""
+    """Where a tokenizer is, and what determines it.
+
+    Args:
+        place, commit: what it is loaded from; no cache key and no record holds them.
+        identity: digests of what determines it, and versions.
+        model: its name to others: a Hub id, package:NAME, or the last name of a path.
+        template: SHA-256 of the chat template.
+    """
 
     place: str
     commit: str | None
     identity: Mapping[str, Any]
+    model: str = ""
+    template: str = ""
 
     def in_key(self) -> dict[str, Any]:
         return {"place": "", "commit": None}
@@ -81,7 +91,12 @@ def find_chat(model: str, revision: str | None = None) -> ChatSource:
     if not chat.tokenizer.chat_template:
         raise InputError(f"{model!r} has no chat template: name an instruction-tuned model, or save one beside it")
     _check_syntax(model, chat)
-    return source
+    named = (
+        model if weights.kind == "hub" or model.startswith("package:") else Path(os.path.abspath(weights.place)).name
+    )
+    found = chat.tokenizer.chat_template
+    text = found if isinstance(found, str) else json.dumps(found, sort_keys=True)  # some models have several, by name
+    return replace(source, model=named, template=hashlib.sha256(text.encode()).hexdigest())
 
 
 def _folder_identity(folder: Path) -> dict[str, str]:

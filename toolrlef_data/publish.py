@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import logging
 import math
 import re
 import shutil
@@ -36,6 +37,7 @@ __all__ = ["LAYOUTS", "publish", "refuse_foreign"]
 Tables = Mapping[str, Mapping[str, Dataset | DatasetDict]]
 Splits = dict[str, dict[str, dict[str, Dataset]]]  # task -> name of the table -> split
 
+log = logging.getLogger("toolrlef_data")
 SHARD_BYTES = 500_000_000  # as push_to_hub
 VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")  # of `datasets.Version`
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of a folder and of a config
@@ -57,8 +59,8 @@ def publish(
 
     Args:
         tables: task -> name of the table -> table; a table becomes the config "task-name", a bare Dataset its split
-            "train". Tables of one name and one schema of several tasks are also joined in the config "mix-name", which
-            reads the tasks' own files.
+            "train". A split without rows is left out with a warning where its table has others. Tables of one name and
+            one schema of several tasks are also joined in the config "mix-name", which reads the tasks' own files.
         out: the folder; replaced as a whole where it is one that this function wrote.
         version: of the data set, "1.0.0".
         layout: "hub": Parquet for each config and split, README.md, provenance.json; "trice": the original's JSON Lines
@@ -74,13 +76,15 @@ def publish(
         the folder.
 
     Raises:
-        InputError: the folder exists and holds something else; a name, version or table that cannot be published.
+        InputError: the folder exists and holds something else; a name, version or table that cannot be published, such
+            as one without any rows.
         MissingColumns: `dropped` is no ledger.
         UnknownName: an unknown layout.
     """
     if layout not in LAYOUTS:
         raise UnknownName("layout", layout, LAYOUTS)
-    splits = _checked(tables, version)
+    given = _checked(tables, version)
+    splits = _with_rows(given)
     if layout != "hub":
         if card:
             raise InputError(f"the layout {layout!r} has no card: leave card= out, or publish with layout='hub'")
@@ -93,9 +97,11 @@ def publish(
         _add_cassettes(splits)
     out = Path(out).resolve()  # a link to a folder stays one
     with clear_when_full(out.parent), _replaced(out) as folder, quiet_bars():
-        configs = {_config(task, name): table for task, named in splits.items() for name, table in named.items()}
-        told = {**(provenance or {}), "version": version, **provenance_of(configs)}
-        LAYOUTS[layout](folder, splits, _ledgers(splits, dropped), told, dict(card or {}))
+        ways = {
+            task: {name: given[task].get(name, {}) | named[name] for name in named} for task, named in splits.items()
+        }
+        told = {**(provenance or {}), "version": version, **provenance_of(_configs(ways))}
+        LAYOUTS[layout](folder, splits, _ledgers(ways, dropped), told, dict(card or {}))
         _write_json(folder / "provenance.json", told)
     return out
 
@@ -122,7 +128,7 @@ def _checked(tables: Tables, version: str) -> Splits:
     if not splits or any(not table for named in splits.values() for table in named.values()):
         raise InputError("publish needs at least one table, and every table at least one split")
     seen: dict[str, tuple[str, str]] = {}
-    for task, name, split, data in _each(splits):
+    for task, name, split, _ in _each(splits):
         for what, text, form in (("task", task, NAME), ("table", name, NAME), ("split", split, SPLIT)):
             if not isinstance(text, str) or not form.fullmatch(text):
                 signs = "letters A-Z, digits and _" + (" . -, the first no . or -" if form is NAME else "")
@@ -131,10 +137,20 @@ def _checked(tables: Tables, version: str) -> Splits:
             raise InputError(f"a table cannot be named {name!r}, the config of the rows that left: pass dropped=")
         if seen.setdefault(_config(task, name), (task, name)) != (task, name):
             raise InputError(f"two tables would be the config {_config(task, name)!r}: rename one")
-        if not len(data):
-            raise InputError(
-                f"no rows to publish in {_config(task, name)} ({split}): `lineage.ledger` says why each row left"
-            )
+    return splits
+
+
+def _with_rows(given: Splits) -> Splits:
+    """The tables without their empty splits, which `load_dataset` cannot read; what is said of them stays."""
+    splits: Splits = {}
+    for task, name in ((task, name) for task, named in given.items() for name in named):
+        table = given[task][name]
+        splits.setdefault(task, {})[name] = kept = {split: data for split, data in table.items() if len(data)}
+        empty, config = ", ".join(split for split in table if split not in kept), _config(task, name)
+        if not kept:
+            raise InputError(f"no rows to publish in {config} ({empty}): `ledger([table])` says why each row left")
+        if empty:
+            log.warning("%s: left out %s, which holds no rows: `ledger` says why each row left", config, empty)
     return splits
 
 
@@ -169,6 +185,10 @@ def _each(splits: Splits) -> Iterator[tuple[str, str, str, Dataset]]:
 
 def _config(task: str, name: str) -> str:
     return f"{task}-{name}"
+
+
+def _configs(splits: Splits) -> dict[str, dict[str, Dataset]]:
+    return {_config(task, name): table for task, named in splits.items() for name, table in named.items()}
 
 
 def _add_cassettes(splits: Splits) -> None:
@@ -248,7 +268,7 @@ def _write_json(path: Path, value: Any) -> None:
 def _write_hub(
     folder: Path, splits: Splits, ledgers: Mapping[str, Dataset], provenance: Mapping[str, Any], card: Mapping[str, Any]
 ) -> None:
-    configs = {_config(task, name): table for task, named in splits.items() for name, table in named.items()}
+    configs = _configs(splits)
     configs |= {_config(task, "dropped"): {"train": left} for task, left in ledgers.items()}
     for config, table in configs.items():
         for split, data in table.items():

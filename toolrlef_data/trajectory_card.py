@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, Features
 
 from toolrlef_data.columns import ANSWERS, PAIRS, TOOLLLAMA, TRAJECTORIES
+from toolrlef_data.histories import HALLUCINATED
 from toolrlef_data.lineage import as_arrow
 from toolrlef_data.loading_scripts.identity import hash_of, normal_form
 
@@ -28,7 +29,7 @@ __all__ = ["Facts", "kind_of", "queries_in", "shortened", "step_facts"]
 
 KINDS = {"trajectories": TRAJECTORIES, "toolllama": TOOLLLAMA, "pairs": PAIRS, "answers": ANSWERS}
 READS = {
-    "trajectories": ("steps", "layout", "history", "messages", "finish_type", "chosen", "flags"),
+    "trajectories": ("steps", "layout", "history", "messages", "finish_type", "chosen_steps", "flags"),
     "toolllama": ("history", "conversations", "finish_type", "chosen", "flags"),
     "pairs": ("prompt", "chosen", "why", "finish_type", "flags"),
     "answers": ("finish_type", "valid", "n_calls", "total_tokens"),
@@ -53,10 +54,11 @@ class Facts:
         kind: of its tables, a key of `READS`.
         rows, steps: by split.
         files, queries: by split, hashes of their names and normal forms.
-        counts: what -> value -> how often: finish_type (in steps), flags, chosen, layout, history, why, fallback,
-            valid, dataset (in rows), functions (calls that are trained), held (steps of a row), lengths (messages of a
-            row, or tokens).
-        sums: messages, written (by the model), trained, tokens, n_calls, total_tokens, shortened.
+        counts: what -> value -> how often: finish_type (in steps; "unfinished" where a search did not end), flags,
+            layout, history, why, fallback, valid, dataset (in rows), functions (calls that are trained), held (steps of
+            a row), lengths (messages of a row, or tokens).
+        sums: chosen (steps), messages, written (by the model), trained, plain (rows that train all that the model wrote
+            in them), tokens, n_calls, total_tokens, shortened.
     """
 
     kind: str
@@ -78,6 +80,11 @@ class Facts:
     @property
     def finishes(self) -> int:
         return self.counts["functions"][FINISH]
+
+    @property
+    def unnamed(self) -> int:
+        """Trained calls of the name that stands for a function that there is not."""
+        return self.counts["functions"][HALLUCINATED]
 
     @property
     def lengths(self) -> dict[str, float]:
@@ -170,7 +177,7 @@ def _add(facts: Facts, split: str, batch: pa.Table) -> None:
     facts.queries[split] |= {hash_of(form) for form in map(normal_form, filter(None, queries)) if form}
     _count(facts, "held", held)
     if "finish_type" in columns:
-        _count(facts, "finish_type", columns["finish_type"], held)
+        _count(facts, "finish_type", _ends(columns), held)
     for name in ("dataset", "layout", "history", "why", "fallback", "valid"):
         if name in columns:
             _count(facts, name, columns[name])
@@ -179,12 +186,11 @@ def _add(facts: Facts, split: str, batch: pa.Table) -> None:
     for name in ("n_calls", "total_tokens", "shortened"):
         if name in columns:
             facts.sums[name] += pc.sum(columns[name]).as_py() or 0
-    if facts.kind in ("trajectories", "toolllama"):
-        _count(facts, "chosen", columns["chosen"])
     COUNTED[facts.kind](facts, columns)
 
 
 def _trajectories(facts: Facts, columns: Mapping[str, Any]) -> None:
+    facts.sums["chosen"] += pc.sum(_lengths(columns["chosen_steps"])).as_py() or 0
     _count(facts, "lengths", _lengths(columns["messages"]))
     _called(facts, columns["messages"])
 
@@ -202,10 +208,14 @@ def _called(facts: Facts, messages: Any) -> None:
     _count(facts, "functions", pc.struct_field(calls, ["function", "name"]))
     facts.sums["messages"] += len(every)
     facts.sums["trained"] += pc.sum(trained).as_py() or 0
-    facts.sums["written"] += pc.sum(pc.equal(pc.struct_field(every, "role"), "assistant")).as_py() or 0
+    written = pc.equal(pc.struct_field(every, "role"), "assistant")
+    facts.sums["written"] += pc.sum(written).as_py() or 0
+    rows, other = pc.list_parent_indices(messages), pc.and_not(pc.fill_null(written, False), trained)
+    facts.sums["plain"] += len({*pc.filter(rows, trained).to_pylist()} - {*pc.filter(rows, other).to_pylist()})
 
 
 def _toolllama(facts: Facts, columns: Mapping[str, Any]) -> None:
+    facts.sums["chosen"] += pc.sum(columns["chosen"]).as_py() or 0
     lengths = _lengths(columns["conversations"])
     _count(facts, "lengths", lengths)
     every = pc.list_flatten(columns["conversations"])
@@ -236,6 +246,14 @@ COUNTED = {
     "answers": _answers,
     "tokens": _tokens,
 }
+
+
+def _ends(columns: Mapping[str, Any]) -> Any:
+    """How searches ended; null in answer files stands for two things."""
+    if "valid" not in columns:
+        return columns["finish_type"]
+    open_ended = pc.fill_null(pc.invert(columns["valid"]), False)
+    return pc.if_else(open_ended, "unfinished", columns["finish_type"])
 
 
 def _files(columns: Mapping[str, Any]) -> set[str]:
