@@ -9,13 +9,15 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict, Value
 
 from tests.api_server import Answer, ApiServer, Received, completion, error
 from tests.models import tiny_llama
@@ -259,24 +261,27 @@ def _function(work: Callable[..., Any]) -> Function:
     return Function("ping", "Asks a host.", HOST, work)
 
 
-def test_a_function_is_called_once_for_all_searches_and_runs() -> None:
-    called: list[str] = []
+def test_a_function_is_called_once_for_all_searches_and_runs(tmp_path: Path) -> None:
+    called = str(tmp_path / "called")  # a list would be a value that the function uses, and change its key
 
     def work(host: str) -> str:
-        called.append(host)
+        with open(called, "a") as file:
+            file.write(host)
         return "up"
 
     generate_trajectories(QUERIES, [_function(work)], scripted(pings_then_answers, progress=False))
     generate_trajectories([*QUERIES, "And this one?"], [_function(work)], scripted(pings_then_answers, progress=False))
-    assert called == ["a"]
+    assert Path(called).read_text() == "a"
 
 
-def test_a_functions_own_fault_is_what_the_model_saw_and_no_other_search_sees_it() -> None:
-    called: list[str] = []
+def test_a_functions_own_fault_is_what_the_model_saw_and_no_other_search_sees_it(tmp_path: Path) -> None:
+    called = str(tmp_path / "called")
 
     def work(host: str) -> str:
-        called.append(host)
-        if len(called) == 1:
+        first = not Path(called).exists()
+        with open(called, "a") as file:
+            file.write(host)
+        if first:
             raise ToolError("unavailable", "come back later")
         return "up"
 
@@ -285,7 +290,109 @@ def test_a_functions_own_fault_is_what_the_model_saw_and_no_other_search_sees_it
     assert files_of(first).items() <= files_of(both).items(), "what the first saw stays what it saw"
     seen = [row["messages"][-2]["content"] for row in trajectories(both) if row["step"] == 2]
     assert ["come back later" in text for text in seen] == [True, False]
-    assert called == ["a", "a"]
+    assert Path(called).read_text() == "aa"
+
+
+def test_many_functions_that_remember_are_executed_once(tmp_path: Path) -> None:
+    """What a function uses may change while it runs; its key is what it was when the run began."""
+    memory: dict[str, int] = {}
+    called = str(tmp_path / "called")
+
+    def work(host: str) -> str:
+        memory[host] = len(memory)
+        with open(called, "a") as file:
+            file.write("x")
+        return "up"
+
+    functions = [Function(f"ping{n}", "Asks.", HOST, partial(work)) for n in range(150)]
+    table = Dataset.from_dict({"id": [str(n) for n in range(150)], "query": [f"Ask {n}." for n in range(150)]})
+    answers = generate_trajectories(table, functions, scripted(pings_by_number, progress=False))
+    assert answers["valid"][:] == [True] * 150
+    assert Path(called).read_text() == "x" * 150
+
+
+def pings_by_number(request: Request) -> Reply:
+    number = request.messages[1].content.split()[1].strip(".")
+    asked = sum(message.role == "assistant" for message in request.messages)
+    return Reply("", tool_calls=(ANSWER if asked else (f"ping{number}", json.dumps({"host": number})),))
+
+
+def half_a_character(request: Request) -> Reply:
+    asked = any(message.role == "assistant" for message in request.messages)
+    return Reply("half \ud800", tool_calls=(ANSWER if asked else ("ping", '{"host": "\ud800"}'),))
+
+
+@pytest.mark.parametrize("protocol", ["tools", "text"])
+def test_what_no_table_holds_is_the_same_in_both_passes(protocol: str) -> None:
+    answers = generate_trajectories(QUERIES[:2], [ping], scripted(half_a_character, progress=False), protocol=protocol)
+    assert answers["win"][:] == [True, True]
+    assert trajectories(answers)[0]["messages"][-1]["content"] == "half \ufffd"
+
+
+LEFT = """
+import os
+from tests.test_generating import QUERIES, wild
+from toolrlef_data import EngineSpec, Function, Limits, generate_trajectories
+import random, sys
+def ping(host: str) -> str:
+    '''Ask a host whether it is up.
+
+    Args:
+        host: its name.
+    '''
+    return host + str(os.getpid())
+
+limits = Limits(backoff=0.01)
+spec = EngineSpec("openai_api", "any", base_url=sys.argv[1], progress=False, retries=0, limits=limits, max_failed=1.0)
+for _ in range(20):
+    answers = generate_trajectories(QUERIES, [ping], spec)
+    if len(answers) == len(QUERIES):
+        break
+print("\\n".join(sorted(answers["answer"])))
+"""
+
+
+def test_two_processes_on_one_store_agree_whatever_fails(tmp_path: Path) -> None:
+    """The function gives each process something else, and the server fails now and then."""
+
+    def often(received: Received, seen: int) -> Answer | None:
+        return (
+            error(503, "overloaded", "later")
+            if seen == 0 and hash(received.raw) % 4 == 0
+            else over_http(received, seen)
+        )
+
+    with ApiServer(often) as server:
+        environment = {**os.environ, "HF_HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[1])}
+        environment.pop("TOOLRLEF_REPLIES")
+        (tmp_path / "left.py").write_text(LEFT)
+        command = [sys.executable, str(tmp_path / "left.py"), server.url]
+        both = [
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in "ab"
+        ]
+        said = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], said[0][1].decode() + said[1][1].decode()
+    one, other = (out for out, _ in said)
+    assert one == other
+    assert len(one.splitlines()) == len(QUERIES)
+
+
+def test_a_function_that_hangs_does_not_keep_an_interrupted_run(tmp_path: Path) -> None:
+    code = (
+        "import time\nfrom pathlib import Path\nfrom tests.test_generating import HOST, pings_then_answers\n"
+        "from toolrlef_data import Function, generate_trajectories, scripted\n"
+        "def work(host):\n    Path(NOTED).write_text('begun')\n    time.sleep(600)\n"
+        "work.__globals__['NOTED'] = __import__('os').environ['NOTED']\n"
+        "generate_trajectories(['a'], [Function('ping', '', HOST, work)], scripted(pings_then_answers, progress=False))\n"
+    )
+    (tmp_path / "hangs.py").write_text(code)
+    environment = {**os.environ, "NOTED": str(tmp_path / "noted"), "PYTHONPATH": str(Path(__file__).parents[1])}
+    process = subprocess.Popen([sys.executable, str(tmp_path / "hangs.py")], env=environment, stderr=subprocess.PIPE)
+    while not (tmp_path / "noted").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)  # the function would take ten minutes
+    assert b"KeyboardInterrupt" in errors
 
 
 def test_each_query_may_call_its_own_functions() -> None:
@@ -340,9 +447,15 @@ def test_a_local_model_however_weak_gives_answer_files(tmp_path: Path) -> None:
         ({"protocol": "xml"}, "unknown protocol 'xml'"),
         ({"functions_at_once": 0}, "at least 1"),
         ({"method": Method("chain", chains=2)}, "would all be the same"),
-        ({"queries": "one text"}, "queries are a table, or a list"),
-        ({"queries": ["a", " "]}, "queries are a table, or a list"),
+        ({"queries": "one text"}, "queries are one table .a split., or a list"),
+        ({"queries": ["a", " "]}, "queries are one table .a split., or a list"),
         ({"queries": Dataset.from_dict({"id": ["1"], "text": ["a"]})}, "query"),
+        ({"queries": DatasetDict({"train": Dataset.from_dict({"id": ["1"], "query": ["a"]})})}, "found a DatasetDict"),
+        ({"queries": (query for query in QUERIES)}, "found a generator"),
+        (
+            {"queries": Dataset.from_dict({"id": ["1"], "query": [None]}).cast_column("query", Value("string"))},
+            "is empty",
+        ),
         ({"functions": [ping, ping]}, "two functions have one name"),
     ],
 )

@@ -9,15 +9,14 @@ What failed on the model's side for a passing reason ends its search, which is t
 on with the next run. What failed on the function's side is what the model saw, and a part of the trajectory.
 
 Not covered: functions that remember earlier calls (the same call with the same arguments is executed once, and its
-result used wherever it comes up), and two processes at once, which may both execute a call.
+result used wherever it comes up); two processes at once, which may both execute a call (the first result counts); a
+server that answers 5xx to what the model itself wrote, which is asked again by every run.
 """
 
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,21 +24,20 @@ from typing import Any
 from datasets import Dataset, Value
 from datasets.utils import tqdm
 
-from toolrlef_data.answer_files import answer_file
+from toolrlef_data.answer_writing import answer_file
 from toolrlef_data.asking import apart
 from toolrlef_data.batches import read_values
 from toolrlef_data.columns import ANSWERS
 from toolrlef_data.dfsdt import Call, Method
 from toolrlef_data.engines import ENGINES, Engine, EngineSpec
-from toolrlef_data.fingerprints import digest
+from toolrlef_data.fingerprints import canonical, code_digest, digest
 from toolrlef_data.lineage import as_arrow, table_of
 from toolrlef_data.loading_scripts.reading import text_id
 from toolrlef_data.protocols import PROTOCOLS, STOP
-from toolrlef_data.records import RETRYABLE_ERRORS, Drop, InputError, UnknownName
+from toolrlef_data.records import RETRYABLE_ERRORS, Drop, InputError, Reply, UnknownName
 from toolrlef_data.replies import open_store, store_path
-from toolrlef_data.searching import Generating, Many, One
-from toolrlef_data.tally import Tally
-from toolrlef_data.tools.functions import Function, functions_of
+from toolrlef_data.searching import Generating, SearchPool, SearchRun
+from toolrlef_data.tools.functions import Function, Observation, functions_of
 from toolrlef_data.transform import apply, explode, require
 
 __all__ = ["generate_trajectories"]
@@ -48,7 +46,8 @@ Row = Mapping[str, Any]
 
 STRING = Value("string")
 SEARCHED = {"answer": STRING, "error": STRING, "error_detail": STRING}
-FUNCTIONS_AT_ONCE = 8
+FUNCTIONS_AT_ONCE = 32
+LOST = "another run has changed what the store holds; the next run goes on from there"
 
 
 def generate_trajectories(
@@ -66,7 +65,8 @@ def generate_trajectories(
         queries: texts; or a table with the columns `id` and `query` (or `question`), and perhaps `functions`, the names
             of those that a query may call. Default: all.
         functions: `Function` objects, and callables with type hints and a Google docstring. They are called from
-            several threads.
+            several threads. Their code and the plain values that they use are in the key of what they gave, so what is
+            no plain value (an open file, a session) is made inside, and a key is read from the environment there.
         engine: the model; its `concurrency`, `limits` and `seed` hold here as everywhere.
         method: how to search (`dfsdt.Method`); default: DFSDT as upstream, two children a state.
         protocol: "tools": OpenAI's tool calling; "text": calls stand in the text, for models without it.
@@ -107,17 +107,14 @@ def generate_trajectories(
     if protocol == "text":
         engine = replace(engine, stop=tuple(dict.fromkeys([*engine.stop, *STOP])))
     kind = ENGINES[engine.kind]
+    offered = tuple(functions_of(functions).values())
+    identities = {each.name: digest(canonical(each), code_digest(each.function)) for each in offered}
     settings = Generating(
-        tuple(functions_of(functions).values()),
-        method,
-        protocol,
-        engine,
-        kind,
-        kind(engine).identity(),
-        str(store_path()),
+        offered, identities, method, protocol, engine, kind, kind(engine).identity(), str(store_path())
     )
     rows = _rows_of(queries)
     reads = ["id", "query", *(["functions"] if "functions" in rows.column_names else [])]
+    _check_rows(rows, reads, identities)
     searched = apply(
         rows,
         _searched,
@@ -146,10 +143,21 @@ def _rows_of(queries: Dataset | Sequence[str]) -> Dataset:
             queries = apply(queries, _as_query, reads=["question"], adds={"query": STRING}, name="queries")
         require(queries, ["id", "query"], "generate_trajectories")
         return queries
-    if isinstance(queries, str) or not all(isinstance(query, str) and query.strip() for query in queries):
-        raise InputError("queries are a table, or a list of texts of which none is empty")
+    listed = queries if isinstance(queries, (list, tuple)) else [None]
+    if not all(isinstance(query, str) and query.strip() for query in listed):
+        found = f", found a {type(queries).__name__}" if listed == [None] else ""
+        raise InputError(f"queries are one table (a split), or a list of texts of which none is empty{found}")
     rows = [{"id": text_id(query), "query": query} for query in dict.fromkeys(queries)]
     return table_of(rows, {"id": STRING, "query": STRING}, "queries")
+
+
+def _check_rows(rows: Dataset, reads: Sequence[str], known: Mapping[str, Any]) -> None:
+    """Raise where a query is empty, or names a function that there is not."""
+    for row in _rows(rows, reads):
+        if not isinstance(row["query"], str) or not row["query"].strip():
+            raise InputError(f"the query {row['id']!r} is empty")
+        if missing := [name for name in row.get("functions") or () if name not in known]:
+            raise InputError(f"the query {row['id']!r} names {', '.join(missing)}; there are: {', '.join(known)}")
 
 
 def _as_query(row: Row, settings: None) -> dict[str, Any]:
@@ -168,7 +176,7 @@ def _answer(row: Row, method: str) -> Iterator[dict[str, Any] | tuple[str, Drop]
         "task": "toolbench",
         "dataset": "generated",
         "query": row["query"],
-        "finish_type": made["finish_type"],
+        "finish_type": made["finish_type"] if made["valid_data"] else None,
         "valid": made["valid_data"],
         "win": file["win"],
         "n_calls": made["query_count"],
@@ -185,26 +193,21 @@ def _search_missing(
     data: Dataset, settings: Generating, reads: Sequence[str], functions_at_once: int
 ) -> tuple[str, dict[str, Any]]:
     """First pass: run all searches, asking and calling what the store lacks."""
-    store = open_store(Path(settings.store))
     engine: Engine = settings.engine(settings.spec)
-    ended = threading.Event()
     shown = "{desc}: {n_fmt} requests [{elapsed}{postfix}]"
-    label = Path(settings.spec.model).name
-    pool = ThreadPoolExecutor(functions_at_once, thread_name_prefix="function")
-    with tqdm(desc=f"Search with {label}", disable=not settings.spec.progress, bar_format=shown, total=0) as bar:
-        many = Many(_rows(data, reads), settings, store, pool, ended)
-        many.tally = Tally(bar, settings.spec, lambda: {"searched": f"{many.done}/{len(data)}", **engine.figures()})
-        try:
-            if engine.cancel is None:
-                many.run(engine)
-            else:
-                apart(lambda: many.run(engine), [ended.set, engine.cancel])
-        finally:
-            pool.shutdown(wait=not ended.is_set(), cancel_futures=True)
-        many.tally.show()
-        if (error := many.tally.too_many(many.tally.requests)) is not None:
+    label = f"Search {len(data)} queries with {Path(settings.spec.model).name}"
+    with tqdm(desc=label, disable=not settings.spec.progress, bar_format=shown, total=0) as bar:
+        store = open_store(Path(settings.store))
+        pool = SearchPool(_rows(data, reads), settings, store, engine, bar, functions_at_once)
+        if engine.cancel is None:
+            pool.run()
+        else:
+            apart(pool.run, [pool.ended.set, engine.cancel])
+        tally = pool.tally
+        tally.show()
+        if (error := tally.too_many(tally.requests)) is not None:
             raise error
-    return digest(sorted(many.tally.again.items())) if many.tally.again else "", {"usage": many.tally.usage()}
+    return digest(sorted(tally.again.items())) if tally.again else "", {"usage": tally.usage()}
 
 
 def _rows(data: Dataset, reads: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -215,19 +218,21 @@ def _rows(data: Dataset, reads: Sequence[str]) -> Iterator[dict[str, Any]]:
 
 def _searched(row: Row, settings: Generating) -> dict[str, Any]:
     """Second pass: one search from the store, as an answer file."""
-    one, store = One(row, settings), open_store(Path(settings.store))
+    run, store = SearchRun(row, settings), open_store(Path(settings.store))
     try:
-        need = next(one.search)
+        need = next(run.search)
         while True:
+            known: Reply | Observation | None
             if isinstance(need, Call):
-                seen = one.stored(need, store) or one.execute(need, store)
-                need = one.search.send(seen)
-                continue
-            key, _ = one.request(need)
-            reply = store.get([key]).get(key) or store.failures([key])[key]
-            if reply.error in RETRYABLE_ERRORS:
-                return {"answer": None, "error": reply.error, "error_detail": reply.error_detail}
-            need = one.search.send(reply)
+                known = run.result(need, store)
+            else:
+                key, _ = run.request(need)
+                known = store.get([key]).get(key) or store.failures([key]).get(key)
+            if known is None:
+                return {"answer": None, "error": "unfinished", "error_detail": LOST}
+            if isinstance(known, Reply) and known.error in RETRYABLE_ERRORS:
+                return {"answer": None, "error": known.error, "error_detail": known.error_detail}
+            need = run.search.send(known)
     except StopIteration as end:
-        file = answer_file(end.value, row["query"], one.schemas, settings.method)
+        file = answer_file(end.value, row["query"], run.schemas, settings.method)
         return {"answer": json.dumps(file), "error": None, "error_detail": None}
