@@ -148,6 +148,8 @@ def read_answer(text: str) -> dict[str, Any] | Drop:
         return Drop("wrong_type", f"of the key {', '.join(wrong)}")
     if not any(lists or ()) and not (root and root.get("children")) and not whole.get("trys"):
         return Drop("no_trajectory")
+    if made.get("valid_data") is False:
+        facts["finish_type"] = None  # upstream writes "give_answer" there all the same
     texts = {"query": encodable(query), "finish_type": facts["finish_type"] and encodable(facts["finish_type"])}
     return {**facts, **texts, "win": whole.get("win")}
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from toolrlef_data.answer_files import answer_file
+from toolrlef_data.answer_writing import answer_file
 from toolrlef_data.dfsdt import Ask, Call, Found, Method, search
 from toolrlef_data.histories import (
     HALLUCINATED,

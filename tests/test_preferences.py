@@ -32,7 +32,9 @@ def test_pairs_of_random_searches() -> None:
         ids = {f"{name}#{own.place}>{other.place}" for own, other in tried}
         expected |= ids or {name}
         if not ids:
-            assert left[name] == ("no_branch" if path else "not_valid")
+            assert left[name] == ("no_branch" if path else "no_messages"), (
+                "a search without an end does not say what was told"
+            )
     assert expected == {*pairs["id"], *left}
     for row in pairs:
         name, _, places = row["id"].partition("#")
@@ -60,7 +62,7 @@ def test_pairs_of_random_searches() -> None:
         assert [each["function"] for each in json.loads(row["tools"])] == FUNCTIONS
         why[row["why"]] += 1
         why["two thoughts on the way"] += len(chosen.path()) > row["step"]
-    kinds = {"unknown_function", "gave_up", "left", "thought_only", "no_branch", "not_valid", "two thoughts on the way"}
+    kinds = {"unknown_function", "gave_up", "left", "thought_only", "no_branch", "no_messages", "two thoughts on the way"}
     assert set(why) - {"same"} == kinds
     assert min(why[kind] for kind in kinds) > 1, why
 
@@ -188,10 +190,10 @@ def test_which_files_are_taken() -> None:
         left = ledger([pairs])
         out = {row["id"] for row in left if row["reason"] == "finish_type"}
         assert {name for name in made if name not in out} == {
-            name for name, s in made.items() if (s.answer is not None or s.end is None) == wanted
+            name for name, s in made.items() if s.end is None or (s.answer is not None) == wanted
         }
     assert preference_pairs(answers, finish=BOTH)[:] == preference_pairs(answers, finish=BOTH[::-1], num_proc=2)[:]
-    with pytest.raises(UnknownName, match="choose from: give_answer, give_up"):
+    with pytest.raises(UnknownName, match="choose from: give_answer, give_up, unfinished"):
         preference_pairs(answers, finish=["win"])
     with pytest.raises(InputError, match="takes a list of names"):
         preference_pairs(answers, finish="give_up")

@@ -192,7 +192,10 @@ def test_what_cannot_be_used_never_stops_the_load(tmp_path: Path, content: Any, 
         (_answer({"tree": ABSENT}), set()),
         (_answer({"tree": BARE}), set()),
         (_answer({"tree": {"tree": {"children": None}}}), set()),
-        (_answer(train_messages=ABSENT, valid_data=False), set()),  # a search that found nothing
+        (
+            _answer(train_messages=ABSENT, valid_data=False),
+            {"finish_type"},
+        ),  # a search that found nothing ended in no way
         (_answer(train_messages=[[{"role": "assistant"}]]), set()),  # relatives leave a null content out
         (_answer({"forward_args": 1, "compare_candidates": None, "trys": []}), set()),  # not read here
     ],

@@ -203,7 +203,7 @@ def _chains(*chains: Any) -> File:
 
 LOOKS = {"role": "function", "name": "lakes", "content": "x"}
 ALIKE = "as plain"  # what the plain file gives
-NONE = {"chosen": "no_messages", "toolllama": "no_messages", "pairs": "not_valid"}  # "all" goes by the tree
+NONE = "no_messages"  # nothing says what the model was told
 
 # Why; the file, or its text; per way the reasons of its ledger, or `ALIKE`. One reason stands for all ways.
 IRREGULAR: list[tuple[str, Any, Any]] = [
@@ -258,7 +258,7 @@ IRREGULAR: list[tuple[str, Any, Any]] = [
     ("no end", _made(finish_type=None), ALIKE),
     ("invalid, with lists", _made(valid_data=False), {"chosen": "not_valid", "toolllama": "not_valid", "pairs": "not_valid"}),
     ("no word of it, with lists", _made(valid_data=None), ALIKE),
-    ("no word of it, and no lists", _made(valid_data=None, train_messages=None), {"chosen": "not_valid", "toolllama": "not_valid", "pairs": "not_valid"}),
+    ("no word of it, and no lists", _made(valid_data=None, train_messages=None), {"chosen": "not_valid", "toolllama": "not_valid", "all": "no_messages", "pairs": "no_messages"}),
     *[(f"the text {v!r:.20}", v, "not_an_answer") for v in ("", "{", "null", "5", "[]", "{}", '"x"', '{"answer_generation": 5}', '{"answer_generation": "function"}', "[" * 100_000, "9" * 5000, None)],
 ]  # fmt: skip
 
@@ -355,6 +355,11 @@ def test_ids_do_not_depend_on_layout_style_history_or_thoughts() -> None:
             assert sorted(_ids(trajectories(answers, steps=steps, **options))) == wanted
 
 
+def _end_of(file: dict[str, Any]) -> str:
+    made = file["answer_generation"]
+    return str(made["finish_type"]) if made["valid_data"] else "unfinished"
+
+
 def test_what_is_left_out_is_named_and_the_rest_stays() -> None:
     answers = table(_files(40))
     whole = trajectories(answers, steps="all", keep_thought=False)
@@ -373,9 +378,7 @@ def test_what_is_left_out_is_named_and_the_rest_stays() -> None:
         assert len(some) == n > 0
         assert set(some["finish_type"]) == {kind}
         left = Counter(r["reason"] for r in ledger([some]))
-        assert left["finish_type"] == sum(
-            file["answer_generation"]["finish_type"] != kind for file in _files(40).values()
-        )
+        assert left["finish_type"] == sum(_end_of(file) != kind for file in _files(40).values())
     assert len(trajectories(answers, finish=())) == 0
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from toolrlef_data.annotations import ANNOTATIONS as ANNOTATIONS
-    from toolrlef_data.answer_files import write_answers as write_answers
+    from toolrlef_data.answer_writing import write_answers as write_answers
     from toolrlef_data.calls import parse_call as parse_call
     from toolrlef_data.calls import render_call as render_call
     from toolrlef_data.chat_tokens import tokenise as tokenise
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from toolrlef_data.exports import EXPORTS as EXPORTS
     from toolrlef_data.exports import export as export
     from toolrlef_data.generating import generate_trajectories as generate_trajectories
+    from toolrlef_data.lineage import ledger as ledger
     from toolrlef_data.lineage import lineage as lineage
     from toolrlef_data.loading_scripts import load_source as load_source
     from toolrlef_data.loading_scripts.subsets import TRICE_SIZES as TRICE_SIZES
@@ -111,6 +112,7 @@ HOMES = {
     "generate_trajectories": "generating",
     "grade": "stage1",
     "keep": "transform",
+    "ledger": "lineage",
     "lineage": "lineage",
     "load_model": "engines.local",
     "load_recipe": "recipe",
@@ -137,7 +139,7 @@ HOMES = {
     "translator_engine": "tools.translator",
     "warm_up": "training",
     "wiki_search": "tools.search",
-    "write_answers": "answer_files",
+    "write_answers": "answer_writing",
 }
 
 __all__ = [
@@ -176,6 +178,7 @@ __all__ = [
     "generate_trajectories",
     "grade",
     "keep",
+    "ledger",
     "lineage",
     "load_model",
     "load_recipe",

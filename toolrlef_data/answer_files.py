@@ -1,29 +1,40 @@
-"""answer_files: answer files of ToolBench's kind: read, as far as samples need it, and written."""
+"""answer_files: one answer file of ToolBench's kind, read as far as samples need it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
 from typing import Any
 
-from datasets import Dataset
-
-from toolrlef_data.columns import ANSWERS
-from toolrlef_data.dfsdt import Found, Method
-from toolrlef_data.histories import Step, all_steps, chosen_end, chosen_steps, frame_in, opening_in, prompts_of, rebuilt
-from toolrlef_data.messages import Irregular
+from toolrlef_data.histories import Step, all_steps, chosen_end, chosen_steps, frame_in, opening_in, prompts_of
+from toolrlef_data.messages import Irregular, Raw, checked_message
 from toolrlef_data.records import Drop, InputError
-from toolrlef_data.search_prompts import DIVERSITY, opening_of
-from toolrlef_data.search_trees import FINAL_ANSWER, GIVE_UP, State, path_to, tree_in, write_tree
-from toolrlef_data.transform import check_features
+from toolrlef_data.search_trees import State, tree_in
 
-__all__ = ["FILES_AT_ONCE", "MOST", "READS", "Answer", "Made", "answer_file", "bounded", "unusable", "write_answers"]
+__all__ = ["FILES_AT_ONCE", "MOST", "READS", "Answer", "Made", "Searched", "bounded", "unusable"]
 
 READS = ("id", "task", "dataset", "query", "finish_type", "valid", "source_file", "answer")  # what `Answer` is made of
-FILES_AT_ONCE = 16  # they may take a megabyte each
-MOST = 100_000_000  # characters of all samples of a file: Arrow's texts hold 2 GiB in a batch
+FILES_AT_ONCE = 64  # they take a hundred kilobytes each, and may take megabytes
+MOST = 30_000_000  # characters of all samples of a file: Arrow's texts hold 2 GiB in a batch
 Made = Iterator[dict[str, Any] | tuple[str, Drop]]
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """A file's tree, and what stands around it.
+
+    Args:
+        root: of the tree.
+        opening: the messages before the first step.
+        prompts: from `histories.prompts_of`.
+        end: of the path that the file shows; None where it shows none.
+    """
+
+    root: State
+    opening: Sequence[Raw]
+    prompts: Mapping[int, str]
+    end: State | None
 
 
 class Answer:
@@ -39,7 +50,7 @@ class Answer:
 
     def __init__(self, row: Mapping[str, Any], finish: Sequence[str]) -> None:
         self.row = row
-        self.finish = row["finish_type"] or "give_answer"
+        self.finish = "unfinished" if row["valid"] is False else row["finish_type"] or "give_answer"
         if self.finish not in finish:
             raise Irregular("finish_type", str(self.finish))
         text = row["answer"] or ""
@@ -64,38 +75,40 @@ class Answer:
             raise Irregular("not_valid", "the file shows no path: valid_data is false")
         return chosen_steps(self.lists, history)
 
-    def all(self, history: str) -> list[Step]:
+    def every(self, history: str) -> list[Step]:
         """Every step of the tree."""
-        root, opening, prompts, end = self.tree()
-        return list(all_steps(root, opening, prompts, history, end))
+        tree = self.tree()
+        return list(all_steps(tree.root, tree.opening, tree.prompts, history, tree.end))
 
-    def shown(self) -> tuple[list[dict[str, Any]], Mapping[int, str], State]:
-        """As of `tree`, of a file that shows a path."""
-        _, opening, prompts, end = self.tree()
-        if end is None:
-            raise Irregular("not_valid", "the file shows no path: valid_data is false")
-        return opening, prompts, end
-
-    def tree(self) -> tuple[State, list[dict[str, Any]], Mapping[int, str], State | None]:
-        """The root; the messages before the first step; the diversity prompts; the end of the chosen path."""
+    def tree(self) -> Searched:
+        """The tree, and the path in it that the file shows."""
         try:
             root = tree_in(self.file)
         except InputError as error:
             raise Irregular("no_tree", str(error)) from None
-        arguments = self.file.get("forward_args")
-        deep = not (isinstance(arguments, dict) and arguments.get("with_filter") is True)
+        told = self.file.get("forward_args")
+        told = told if isinstance(told, dict) else {}
+        deep = told.get("with_filter") is not True
         shown = [list(step.messages) for step in chosen_steps(self.lists, "upstream")] if self.lists else []
-        if not shown:  # the file does not say what the model was told
-            opening, frame = opening_of(self.row["query"], self.functions), DIVERSITY
-        else:
+        if shown:
             opening, frame = opening_in(shown), frame_in(shown, root, deep)
+        else:
+            opening, frame = _told(told.get("opening"), told.get("diversity"))
         prompts = prompts_of(root, frame, deep) if "tree" in self.file else {}
-        if not shown:
-            return root, opening, prompts, None
-        end = chosen_end(root, shown, opening, prompts)
-        if end is None:
+        end = chosen_end(root, shown, opening, prompts) if shown else None
+        if shown and end is None:
             raise Irregular("tree_differs", "no path of the tree gives the train_messages")
-        return root, opening, prompts, None if self.row["valid"] is False else end
+        return Searched(root, opening, prompts, None if self.row["valid"] is False else end)
+
+
+def _told(opening: Any, diversity: Any) -> tuple[list[Raw], tuple[str, str]]:
+    """What a model was told in a search that came to no end: our own files say it, upstream's do not."""
+    if not isinstance(opening, list) or not opening:
+        raise Irregular("no_messages", "the file does not say what the model was told")
+    frame = tuple(diversity) if isinstance(diversity, list) else ()
+    if len(frame) != 2 or not all(isinstance(part, str) for part in frame):
+        raise Irregular("no_messages", "the file does not say how the model was asked for another try")
+    return [checked_message(message, "opening") for message in opening], (frame[0], frame[1])
 
 
 def unusable(step: Step, escaped: bool = True, answered: bool = True) -> Drop | None:
@@ -109,7 +122,7 @@ def unusable(step: Step, escaped: bool = True, answered: bool = True) -> Drop | 
     if target["role"] != "assistant":
         return Drop("no_target", f"the list ends with a message of the role {target['role']}")
     if target.get("function_call") is None:
-        return Drop("thought_only", "a thought without a call; it is part of the step that follows it")
+        return Drop("thought_only", "a thought without a call is no step of its own")
     first = next(message for message in step.messages if message["role"] == "function" or "function_call" in message)
     if answered and first["role"] == "function":
         return Drop("result_without_call", "a function's message stands before any call")
@@ -136,78 +149,3 @@ def _is_unicode(value: Any) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def answer_file(found: Found, query: str, functions: Sequence[Mapping[str, Any]], method: Method) -> dict[str, Any]:
-    """A search as ToolBench's answer file, which has `trys` in the place of `tree` where it was made of chains.
-
-    Args:
-        found: what `search` returned, with the query, functions and method that it was given.
-
-    >>> answer_file(Found(), "Is it up?", [{"name": "Finish"}], Method())["answer_generation"]["valid_data"]
-    False
-    """
-    tree = write_tree(found.root)
-    arguments: dict[str, Any] = {"single_chain_max_step": 2 * method.max_turns}  # upstream's unit: a call costs 2
-    file: dict[str, Any] = {"win": bool(found.answers)}
-    if method.kind == "chain":
-        ends = [_end(child) for child in found.root.children]
-        tries = [{"chain": _nodes_to(tree, end), "win": end.code == FINAL_ANSWER} for end in ends]
-        file |= {"try_count": len(tries), "trys": tries}
-        arguments |= {"pass_at": method.chains, "answer": method.answers}
-    else:
-        file["tree"] = tree
-        arguments |= {"tree_beam_size": method.width, "max_query_count": method.max_calls, "answer": method.answers}
-        arguments |= {"with_filter": method.kind == "dfs"}
-    chosen = found.chosen
-    made: dict[str, Any] = {"valid_data": chosen is not None, "query_count": found.n_calls}
-    made |= {"total_tokens": found.total_tokens, "final_answer": chosen.call[1] if chosen and chosen.call else ""}
-    made["finish_type"] = "give_up" if chosen is not None and chosen.code == GIVE_UP else "give_answer"
-    made |= {"function": [dict(function) for function in functions], "chain": []}
-    if chosen is not None:
-        made["train_messages"] = rebuilt(chosen, opening_of(query, functions), found.prompts)
-    file |= {"forward_args": arguments, "compare_candidates": [_nodes_to(tree, end) for end in found.answers]}
-    return {**file, "answer_generation": {**made, "query": query}}
-
-
-def _end(state: State) -> State:
-    while state.children:
-        state = state.children[0]
-    return state
-
-
-def _nodes_to(tree: Mapping[str, Any], end: State) -> list[dict[str, Any]]:
-    """The nodes of a written tree from below its root to a state, each without those below it."""
-    nodes = []
-    node = tree["tree"]
-    for state in path_to(end):
-        assert state.parent is not None
-        place = next(n for n, child in enumerate(state.parent.children) if child is state)
-        for _ in range((state.thought is not None) + 2 * (state.call is not None)):
-            node = node["children"][place]
-            nodes.append({key: value for key, value in node.items() if key != "children"})
-            place = 0
-    return nodes
-
-
-def write_answers(answers: Dataset, folder: str | Path) -> list[Path]:
-    """Write a table of answer files as the files that ToolBench's own scripts read.
-
-    Args:
-        answers: a table `columns.ANSWERS`.
-        folder: where to; each file is named by its row's id, whose parts become folders.
-
-    Raises:
-        InputError: an id that names no place below the folder.
-    """
-    check_features(answers, ANSWERS, "write_answers")
-    written = []
-    for row in answers.select_columns(["id", "answer"]):
-        name = PurePosixPath(f"{row['id']}.json")
-        if name.is_absolute() or ".." in name.parts or "\0" in str(name):
-            raise InputError(f"the id {row['id']!r} names no place below {folder}")
-        path = Path(folder) / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(row["answer"], encoding="utf-8", newline="")
-        written.append(path)
-    return written

@@ -152,7 +152,8 @@ TRAJECTORIES = Features(
     messages=List(MESSAGE),
     tools=STRING,
     finish_type=STRING,
-    chosen=BOOL,  # whether it is on the path that was chosen
+    chosen=BOOL,  # whether all its steps are on the path that was chosen
+    chosen_steps=List(INT),  # those of `steps` that are
     source_file=STRING,
     flags=List(STRING),
 )

@@ -53,14 +53,12 @@ class Step:
         number: how many messages of the model stand on the way to it, itself included.
         messages: history and target, as ToolBench has them; the last one is the target.
         chosen: whether it is on the path that the file shows.
-        state: in the tree, where the step was read from it.
     """
 
     place: str
     number: int
     messages: tuple[Raw, ...]
     chosen: bool = True
-    state: State | None = None
 
 
 def chosen_steps(train_messages: Any, history: str) -> list[Step]:
@@ -107,7 +105,7 @@ def all_steps(root: State, opening: Sequence[Raw], prompts: Prompts, history: st
     on_path = {id(state) for state in path_to(end)} if end is not None else set()
     for state in states_of(root):
         messages = messages_of(state, opening, prompts, history)
-        yield Step(f"t{state.place}", len(path_to(state)), tuple(messages), id(state) in on_path, state)
+        yield Step(f"t{state.place}", len(path_to(state)), tuple(messages), id(state) in on_path)
 
 
 def messages_of(state: State, opening: Sequence[Raw], prompts: Prompts, history: str = "upstream") -> list[Raw]:

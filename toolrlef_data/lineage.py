@@ -23,7 +23,7 @@ from typing import Any
 
 import datasets
 import pyarrow as pa
-from datasets import Dataset, Features, concatenate_datasets
+from datasets import Dataset, DatasetDict, Features, concatenate_datasets
 
 from toolrlef_data.columns import DROPPED
 from toolrlef_data.fingerprints import canonical, digest
@@ -70,9 +70,10 @@ def lineage(data: Dataset) -> list[dict[str, Any]]:
     return list(records.values())
 
 
-def ledger(tables: Iterable[Dataset]) -> Dataset:
+def ledger(tables: Iterable[Dataset | DatasetDict]) -> Dataset:
     """The rows that left at every stage that led to some of the tables, each stage once (`columns.DROPPED`)."""
-    records = {record["fingerprint"]: record for table in tables for record in lineage(table)}
+    parts = [part for table in tables for part in (table.values() if isinstance(table, DatasetDict) else [table])]
+    records = {record["fingerprint"]: record for part in parts for record in lineage(part)}
     files = [file for record in records.values() for file in record.get("dropped_files", ())]
     if not files:
         return Dataset.from_dict({name: [] for name in DROPPED}, features=DROPPED)

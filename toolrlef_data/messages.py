@@ -8,7 +8,7 @@ covered: several calls in one message, which ToolBench does not have.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import Any
 
@@ -97,6 +97,10 @@ def flags_of(messages: Sequence[Raw], functions: Sequence[str], keep_thought: bo
             found.add("repeated_call")
         if target.get("content") and not keep_thought:
             found.add("lost_thought")
+        if history and is_hidden(history[-1]):  # what the model thought before it was asked again stays in the history
+            before = next((message for message in reversed(history) if not is_hidden(message)), {})
+            if before.get("role") == "assistant" and before.get("content") and before.get("function_call") is None:
+                found.add("lost_thought")
     for message in history:
         content = message.get("content")
         if message["role"] == "function" and content and len(content) >= CUT and content.endswith("..."):
@@ -136,6 +140,6 @@ def checked_message(message: Any, where: str) -> Raw:
     return checked
 
 
-def is_hidden(message: Raw) -> bool:
+def is_hidden(message: Mapping[str, Any]) -> bool:
     """Whether a message is a diversity prompt, which the model saw at one step alone."""
     return message.get("valid") is False

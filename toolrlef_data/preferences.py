@@ -58,45 +58,43 @@ def _pairs(row: Row, pairing: Pairing) -> Made:
 
 def _made(row: Row, pairing: Pairing) -> Made:
     try:
-        answer = Answer(row, pairing.finish)
-        opening, prompts, end = answer.shown()
+        answer = Answer(row, (*pairing.finish, "unfinished"))
+        tree = answer.tree()
     except Irregular as fault:
         yield row["id"], Drop(fault.reason, fault.detail[:200])
         return
+    if tree.end is None:
+        yield row["id"], Drop("not_valid", "the file shows no path")
+        return
     common = {name: row[name] for name in ("task", "dataset", "query", "source_file")}
     common |= {"finish_type": answer.finish, "tools": answer.tools}
-    path = path_to(end)
-    count = 0
-    for state in path:
-        taken = _to_call(state, path)
-        for other in state.parent.children if state.parent is not None else ():
-            if other is state:
-                continue
-            count += 1
-            name = f"{row['id']}#{state.place}>{other.place}"
-            left = _to_call(other, ())
-            if left.call is None or taken.call is None:
-                yield name, Drop("thought_only", "a branch without a call")
-                continue
-            chosen, rejected = (messages_of(each, opening, prompts, "clean") for each in (taken, left))
-            step = Step(name, len(path_to(state)), tuple(chosen))
-            if drop := unusable(step) or unusable(Step(name, step.number, tuple(rejected))):
-                yield name, drop
-                continue
-            one, two = (canonical(messages, pairing.keep_thought) for messages in (chosen, rejected))
-            if one[-1] == two[-1]:
-                yield name, Drop("same", "both branches begin alike")
-            else:
-                yield common | {
-                    "id": name,
-                    "step": step.number,
-                    "prompt": [message | {"train": False} for message in one[:-1]],
-                    "chosen": [one[-1] | {"train": True}],
-                    "rejected": [two[-1] | {"train": False}],
-                    "why": _fate(left),
-                    "flags": flags_of(chosen, answer.names, pairing.keep_thought),
-                }
-    if not count:
+    path = path_to(tree.end)
+    tried = [(state, other) for state in path if state.parent for other in state.parent.children if other is not state]
+    for state, other in tried:
+        name = f"{row['id']}#{state.place}>{other.place}"
+        taken, left = _to_call(state, path), _to_call(other, ())
+        if taken.call is None or left.call is None:
+            yield name, Drop("thought_only", "a branch without a call")
+            continue
+        chosen, rejected = (messages_of(each, tree.opening, tree.prompts, "clean") for each in (taken, left))
+        step = Step(name, len(path_to(state)), tuple(chosen))
+        if drop := unusable(step) or unusable(Step(name, step.number, tuple(rejected))):
+            yield name, drop
+            continue
+        one, two = (canonical(messages, pairing.keep_thought) for messages in (chosen, rejected))
+        if one[-1] == two[-1]:
+            yield name, Drop("same", "both branches begin alike")
+            continue
+        yield common | {
+            "id": name,
+            "step": step.number,
+            "prompt": [message | {"train": False} for message in one[:-1]],
+            "chosen": [one[-1] | {"train": True}],
+            "rejected": [two[-1] | {"train": False}],
+            "why": _fate(left),
+            "flags": flags_of(chosen, answer.names, pairing.keep_thought),
+        }
+    if not tried:
         yield row["id"], Drop("no_branch", "every step was the only one that was tried")
 
 

@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from toolrlef_data.messages import is_hidden
+
 __all__ = ["conversations_of", "lost_thought", "name_of", "system_text"]
 
 Messages = Sequence[Mapping[str, Any]]
@@ -53,7 +55,7 @@ def conversations_of(
         role, content = message["role"], message.get("content")
         if role != "assistant":
             turns.append({"from": role, "value": system_text(content, functions) if role == "system" else content})
-            if not (keep_thought and _hidden(message)):
+            if not (keep_thought and is_hidden(message)):
                 thoughts = []
             continue
         if keep_thought:
@@ -81,7 +83,7 @@ def lost_thought(messages: Messages) -> bool:
         return True
     hidden = False
     for message in reversed(messages[:-1]):
-        if _hidden(message):
+        if is_hidden(message):
             hidden = True
         elif message["role"] != "assistant" or _calls(message):
             return False
@@ -110,7 +112,3 @@ def name_of(messages: Messages, query: str) -> str:
 
 def _calls(message: Mapping[str, Any]) -> bool:
     return message["role"] == "assistant" and message.get("function_call") is not None
-
-
-def _hidden(message: Mapping[str, Any]) -> bool:
-    return message.get("valid") is False

@@ -37,7 +37,7 @@ Row = Mapping[str, Any]
 LAYOUTS = ("split", "merged")
 STYLES = ("messages", "toolllama")
 STEPS = ("chosen", "all")
-FINISH = ("give_answer", "give_up")
+FINISH = ("give_answer", "give_up", "unfinished")
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,10 @@ def trajectories(
         keep_thought: keep the text that stands beside a call; default True, for toolllama False as upstream.
         steps: "chosen": those of the path that the file shows; "all": every step of the tree, whose column `chosen`
             tells them apart.
-        finish: which files are taken, by how they ended; a file that does not say counts as "give_answer".
-        without: flags (`histories.FLAGS`) whose steps are left out.
+        finish: which files are taken, by how they ended; a valid file that does not say counts as "give_answer", an
+            invalid one is "unfinished" and has steps only under "all".
+        without: flags (`messages.FLAGS`) whose steps are left out. A step that calls a function that there is not
+            ("unknown_function") has the name that upstream puts in its place.
         num_proc: processes; does not change the result.
 
     Raises:
@@ -122,7 +124,7 @@ def _samples(row: Row, making: Making) -> Made:
 def _made(row: Row, making: Making) -> Made:
     try:
         answer = Answer(row, making.finish)
-        found = answer.chosen(making.history) if making.steps == "chosen" else answer.all(making.history)
+        found = answer.chosen(making.history) if making.steps == "chosen" else answer.every(making.history)
     except Irregular as fault:
         yield row["id"], Drop(fault.reason, fault.detail[:200])
         return
@@ -156,6 +158,7 @@ def _made(row: Row, making: Making) -> Made:
             "steps": [step.number for step in steps],
             "messages": [{**message, "train": n in trained} for n, message in enumerate(messages)],
             "chosen": all(step.chosen for step in steps),
+            "chosen_steps": [step.number for step in steps if step.chosen],
             "flags": [flag for flag in FLAGS if flag in told],
         }
 
