@@ -34,7 +34,7 @@ LAYERS = [
         "merging",
         "toolllama",
     ],
-    ["asking", "tally", "responses", "protocols", "dfsdt", "answer_files", "loading_scripts"],
+    ["asking", "tally", "responses", "protocols", "dfsdt", "answer_files", "answer_writing", "loading_scripts"],
     ["executing", "reading", "cassette", "tool_results", "teaching", "stage1", "responding", "stage2", "training"],
     ["trajectories", "preferences", "splits", "chat_templates", "chat_steps", "chat_tokens"],
     ["searching", "generating", "search_demo"],
@@ -127,7 +127,7 @@ def test_every_module_has_tests() -> None:
         "engines.models": "local", "engines.connection": "openai_api", "engines.direct": "openai_api", "engines.session": "openai_api", "engines.batch_endpoints": "batch_jobs",
         "tool_results": "executing", "reading": "executing", "tally": "asking", "responses": "asking", "under_way": "asking",
         "tasks.numbers": "math", "tools.arithmetic": "calculator", "tools.passages": "search", "tools.bm25_index": "search", "trice_folder": "trice_reading", "trice_entries": "trice_reading", "trice_joining": "trice_reading", "trice_rows": "trice_reading", "tools.seq2seq": "translator", "tools.spans": "qa_model", "tools.servers": "endpoint", "tools.arguments": "functions",
-        "search_prompts": "dfsdt", "messages": "histories", "console": "cli_trajectories", "search_trees": "histories", "answer_files": "trajectories", "searching": "generating", "chat_templates": "chat_tokens", "chat_steps": "chat_tokens",
+        "search_prompts": "dfsdt", "messages": "histories", "console": "cli_trajectories", "search_trees": "histories", "answer_files": "trajectories", "answer_writing": "generating", "searching": "generating", "chat_templates": "chat_tokens", "chat_steps": "chat_tokens",
     }  # fmt: skip
     for name in MODULES:
         short = name.removeprefix("toolrlef_data.")

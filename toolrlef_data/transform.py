@@ -51,6 +51,7 @@ __all__ = [
 log = logging.getLogger("toolrlef_data")
 D = TypeVar("D", bound="Dataset | DatasetDict")
 BAR_FROM = 20_000  # rows
+BATCH_BYTES = 4_000_000
 BATCH_ROWS = 2_000  # 5 % faster than 1,000 at scoring math responses; more gains nothing
 
 
@@ -212,7 +213,9 @@ def explode(
         made = _map(data, run, both, digest(key, "made"), stage, num_proc, batch_rows)
         out = write_dropped(made, left_rows, stage, key)
         stayed = functools.partial(kept_rows, judged=left_rows, columns=tuple(features))
-        cached = _map(made, stayed, features, key, f"{stage}: keep", num_proc, batch_rows)
+        # Each batch of a file takes memory when it is opened, so that the new rows, smaller ones, go into larger batches.
+        larger = max(batch_rows, BATCH_BYTES * len(made) // max(1, made.data.nbytes))
+        cached = _map(made, stayed, features, key, f"{stage}: keep", num_proc, min(larger, BATCH_ROWS))
         if len(cached) + len(out) != len(made):
             raise LedgerError(f"{stage}: {len(made)} rows made, {len(cached)} kept and {len(out)} dropped")
         if "id" in features:
