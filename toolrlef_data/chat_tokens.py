@@ -50,9 +50,16 @@ TOKENS = Features(
     labels=List(Value("int32")),  # -100 where nothing is trained
     n_tokens=Value("int64"),
     n_trained=Value("int64"),
-    fallback=Value("string"),  # why a step left its sequence: "history", "target" or "too_long"; null in all others
+    fallback=Value("string"),  # why a step left its sequence (`ALONE`); null in all others
     shortened=Value("int64"),  # messages of the history that were dropped
 )
+
+# Why a step stands in a row of its own, its `fallback`.
+ALONE = {
+    "history": "in a longer chat the template writes what stands before them otherwise",
+    "target": "in a longer chat the template writes them otherwise, such as without the reasoning or the end",
+    "too_long": "their history was shortened to max_length, as no other step's",
+}
 
 # Why a step is in the ledger.
 REASONS = {
@@ -127,11 +134,9 @@ def tokenise(
     alone = Counter(
         why for part in (made.values() if isinstance(made, DatasetDict) else [made]) for why in part["fallback"]
     )
-    if count := sum(alone.values()) - alone[None]:
-        told = ", ".join(f"{why} {rows}" for why, rows in sorted((w, n) for w, n in alone.items() if w))
-        log.warning(
-            "tokenise: %d steps stand alone, as the template would not have them in a sequence (%s)", count, told
-        )
+    for why, told in ALONE.items():
+        if alone[why]:
+            log.warning("tokenise: %d steps stand alone (%s): %s", alone[why], why, told)
     return made
 
 

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from toolrlef_data.cli_trajectories import search, stoppable, trajectories
-from toolrlef_data.console import dropped_table
+from toolrlef_data.cli_trajectories import search, trajectories
+from toolrlef_data.console import dropped_table, stoppable
 from toolrlef_data.records import ToolrlefError
 
 __all__ = ["app", "main"]
@@ -109,3 +109,7 @@ def main() -> None:
     except ToolrlefError as error:
         typer.secho(f"error: {error}", err=True, fg="red")
         raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

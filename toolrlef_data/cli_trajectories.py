@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toolrlef_data.console import dropped_table, say, show, shown_table
+from toolrlef_data import console
+from toolrlef_data.console import count_table, dropped_table, flag_table, say, searches_in, show, stoppable
 from toolrlef_data.records import InputError, UnknownName
 
 if TYPE_CHECKING:
-    from datasets import Dataset, DatasetDict
-    from rich.table import Table
+    from datasets import Dataset
 
     from toolrlef_data.engines import EngineSpec
 
-__all__ = ["search", "stoppable", "trajectories"]
+__all__ = ["search", "trajectories"]
 
 VERSION = "1.0.0"
+NOTHING = "nothing could be made: all answer files and steps were dropped; the table of what was dropped says why"
 LOAD = 'Load it:\n    load_dataset("{}", "toolbench-{}", split="train")'
-STOPPED = "stopped; every reply that had arrived is stored, and the same command goes on from there"
+OWN = ".written"  # names the answer files beside it that `search` wrote; hidden, so that no reader takes it for one
 Out = Annotated[Path, typer.Option(help="A folder to write to.")]
 Layout = Annotated[str, typer.Option(help="split: a sample for each step; merged: one for steps that share a history.")]
 
@@ -56,9 +55,9 @@ def search(
 ) -> None:
     """Let a model search for answers with four small functions: calculator, search, convert_units, calendar.
 
-    The answer files go to OUT/answers, the data set made of them to OUT/data; what was asked before is not asked again.
+    The answer files go to OUT/answers, the data set made of them to OUT/data, in the place of those of an earlier run.
+    What was asked before is not asked again.
     """
-    from toolrlef_data.answer_files import write_answers
     from toolrlef_data.dfsdt import Method
     from toolrlef_data.generating import generate_trajectories
     from toolrlef_data.preferences import preference_pairs
@@ -74,15 +73,24 @@ def search(
     protocol = protocol or ("text" if spec.kind == "local" else "tools")
     asked = demo_queries(rows) if queries is None else _queries(queries, rows)
     refuse_foreign(out / "data")
+    before = _answers_before(out / "answers")
     with stoppable():
         answers = generate_trajectories(asked, DEMO_FUNCTIONS, spec, method=how, protocol=protocol)
-    write_answers(answers, out / "answers")
+    _replace_answers(answers, out / "answers", before)
     tables = {"trajectories": samples_of(answers, layout=layout), "pairs": preference_pairs(answers)}
     full = {name: data for name, data in tables.items() if len(data)}
     if full:
         publish({"toolbench": full}, out / "data", version=VERSION)
-    every = samples_of(answers, steps="all")
-    show(_outcome(asked, answers, every, tables), _flags([every]), dropped_table(tables.values()))
+    seen = searches_in(answers, how)
+    told: dict[str, int | None] = {"queries": len(asked)}
+    told |= {"  left out: the model failed": len(asked) - len(answers), **seen}
+    told |= {console.TOKENS: sum(answers["total_tokens"]) or None, **{name: len(data) for name, data in tables.items()}}
+    show(count_table("Search", told))
+    if seen[console.CALLS]:  # of none there is nothing to say, and the stage would warn
+        show(flag_table([samples_of(answers, steps="all")]))
+    show(dropped_table(tables.values()))
+    if ended := seen[console.AT_TURNS]:
+        say(f"Without an answer at the limit of turns: {ended}. A --max-turns above {max_turns} lets them go on.")
     say(f"\nAnswer files: {out / 'answers'}")
     if full:
         say(LOAD.format(out / "data", next(iter(full))))
@@ -106,10 +114,13 @@ def trajectories(
         "chosen"
     ),
     finish: Annotated[
-        list[str] | None, typer.Option(help="Files that ended so: give_answer, give_up; may be repeated.")
+        list[str] | None, typer.Option(help="Files that ended so: give_answer, give_up, unfinished; may be repeated.")
     ] = None,
     without: Annotated[
         list[str] | None, typer.Option(help="Leave out steps with a flag, such as invalid_arguments; may be repeated.")
+    ] = None,
+    keep_thought: Annotated[
+        bool | None, typer.Option(help="Whether text beside a call is kept. Default: yes; for toolllama no.")
     ] = None,
     pairs: Annotated[bool, typer.Option("--pairs", help="Publish preference pairs, too.")] = False,
     test: Annotated[float | None, typer.Option(help="Share of the queries that become the split test.")] = None,
@@ -120,6 +131,9 @@ def trajectories(
             help="In place of a data set, files of a trainer: axolotl, openai, toolllama, trl, trl_preference."
         ),
     ] = None,
+    arguments: Annotated[
+        str | None, typer.Option(help="Of calls, in TRL's formats: object (their default), or text, as it was written.")
+    ] = None,
     drop_unfit: Annotated[
         bool, typer.Option("--drop-unfit", help="Leave out what the exported format cannot say.")
     ] = False,
@@ -127,21 +141,24 @@ def trajectories(
     """Make training samples of answer files, and publish them as a data set or export them."""
     from datasets import DatasetDict
 
-    from toolrlef_data.exports import EXPORTS
     from toolrlef_data.loading_scripts import load_source
     from toolrlef_data.preferences import preference_pairs
     from toolrlef_data.publish import publish, refuse_foreign
     from toolrlef_data.splits import shuffle_steps, split_queries
     from toolrlef_data.trajectories import trajectories as samples_of
 
+    only_samples = {"--layout": layout != "split", "--style": style, "--history": history, "--without": without}
+    _check_export(export, pairs, arguments, drop_unfit, {**only_samples, "--steps": steps != "chosen"})
     if export is None:
         refuse_foreign(out)
-    else:
-        _known("format", export, EXPORTS)
     with stoppable():
         answers = load_source("toolbench", data_dir=data_dir) if data_dir else load_source("sample_trajectories")
+        if not len(answers):
+            show(dropped_table([], load_source("toolbench", data_dir=data_dir, split="dropped")))
+            raise InputError(NOTHING)
         parts = DatasetDict({"train": answers}) if test is None else split_queries(answers, test)
         chosen: dict[str, Any] = {"finish": finish} if finish else {}
+        chosen |= {} if keep_thought is None else {"keep_thought": keep_thought}
         tables = {}
         if export != "trl_preference":
             style = style or ("toolllama" if export == "toolllama" else "messages")
@@ -149,34 +166,83 @@ def trajectories(
             name = "trajectories" if style == "messages" else style
             tables[name] = samples_of(parts, without=without or (), **options, **chosen)
         if pairs or export == "trl_preference":
-            found = preference_pairs(parts, **chosen)
-            tables["pairs"] = DatasetDict({split: data for split, data in found.items() if len(data)})
+            tables["pairs"] = preference_pairs(parts, **chosen)
         if shuffle is not None:
             tables = {name: shuffle_steps(table, shuffle) for name, table in tables.items()}
+        full = {name: {split: data for split, data in table.items() if len(data)} for name, table in tables.items()}
+        first, *others = (list(table.values()) for table in tables.values())
+        dropped = dropped_table(sum(others, first))
+        if not full[next(iter(full))]:
+            show(dropped)
+            raise InputError(NOTHING)
+        written = []
         if export is None:
-            publish({"toolbench": {name: table for name, table in tables.items() if table}}, out, version=VERSION)
-            written = []
+            made = {name: table for name, table in tables.items() if full[name]}
+            publish({"toolbench": made}, out, version=VERSION)
         else:
-            written = _exported(next(iter(tables.values())), export, out, drop_unfit)
-    rows = [(f"{name} {split}", f"{len(data):,}") for name, table in tables.items() for split, data in table.items()]
-    counted = shown_table("Samples", ["", "rows"], [("answer files", f"{len(answers):,}"), *rows])
-    first, *others = (list(table.values()) for table in tables.values())
-    show(counted, _flags(first), dropped_table(sum(others, first)))
+            written = _exported(next(iter(full.values())), export, out, arguments, drop_unfit)
+    counts = {f"{name} {split}": len(data) for name, table in tables.items() for split, data in table.items()}
+    show(count_table("Samples", {"answer files": len(answers), **counts}), flag_table(first), dropped)
     for path in written:
         say(str(path))
     if export is None:
-        say(LOAD.format(out, next(iter(tables))))
+        say(LOAD.format(out, next(iter(made))))
 
 
-def _exported(table: DatasetDict, format: str, out: Path, drop: bool) -> list[Path]:
+def _check_export(
+    export: str | None, pairs: bool, arguments: str | None, drop_unfit: bool, only_samples: Mapping[str, Any]
+) -> None:
+    """Refuse options that would be passed over in silence."""
+    from toolrlef_data.exports import EXPORTS
+
+    if export is None:
+        if arguments or drop_unfit:
+            raise InputError("--arguments and --drop-unfit belong to --export: name a format, or leave them out")
+        return
+    _known("format", export, EXPORTS)
+    if export != "trl_preference":
+        if pairs:
+            advice = "leave --pairs out, and export the pairs by a command of their own, with --export trl_preference"
+            raise InputError(f"--export {export} writes no pairs: {advice}")
+    elif given := [name for name, value in only_samples.items() if value]:
+        raise InputError(f"--export trl_preference writes pairs, which have no {', '.join(given)}: leave it out")
+
+
+def _exported(
+    full: Mapping[str, Dataset], format: str, out: Path, arguments: str | None, drop_unfit: bool
+) -> list[Path]:
     """Write each split as a file of a trainer."""
     from toolrlef_data.exports import EXPORTS, export
 
-    full = {split: data for split, data in table.items() if len(data)}
-    if not full:
-        raise InputError("there is nothing to export: all answer files and steps were dropped")
-    ending, unfit = "json" if EXPORTS[format].array else "jsonl", "drop" if drop else "refuse"
-    return [export(data, format, out / f"{split}.{ending}", unfit=unfit) for split, data in full.items()]
+    ending, unfit = "json" if EXPORTS[format].array else "jsonl", "drop" if drop_unfit else "refuse"
+    options: dict[str, Any] = {"arguments": arguments, "unfit": unfit}
+    return [export(data, format, out / f"{split}.{ending}", **options) for split, data in full.items()]
+
+
+# The files of earlier runs --------------------------------------------------------------------------------------------
+
+
+def _answers_before(folder: Path) -> list[str]:
+    """The answer files of an earlier run; an error where there are others, which must neither go nor mix with ours."""
+    found = (path.relative_to(folder) for path in folder.rglob("*.json"))
+    there = {name.as_posix() for name in found if not any(part.startswith(".") for part in name.parts)}
+    own = (folder / OWN).read_text(encoding="utf-8").split("\0") if (folder / OWN).is_file() else []
+    if foreign := sorted(there.difference(own)):
+        what = f"{folder} holds files that this command did not write, such as {foreign[0]}"
+        raise InputError(f"{what}: move them away, or name another --out")
+    return sorted(there)
+
+
+def _replace_answers(answers: Dataset, folder: Path, before: Iterable[str]) -> None:
+    from toolrlef_data.answer_writing import write_answers
+
+    names = [PurePosixPath(f"{row_id}.json").as_posix() for row_id in answers["id"]]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / OWN).write_text("\0".join([*before, *names]), encoding="utf-8")  # a run that is killed leaves all named
+    write_answers(answers, folder)
+    for name in set(before).difference(names):
+        (folder / name).unlink()
+    (folder / OWN).write_text("\0".join(names), encoding="utf-8")
 
 
 # What is asked --------------------------------------------------------------------------------------------------------
@@ -227,54 +293,3 @@ def _queries(path: Path, rows: int | None) -> Dataset:
 def _known(what: str, found: str, choices: Iterable[str]) -> None:
     if found not in list(choices):
         raise UnknownName(what, found, list(choices))
-
-
-@contextlib.contextmanager
-def stoppable() -> Iterator[None]:
-    """Say what becomes of a run that Ctrl-C ends."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.secho(STOPPED, err=True)
-        raise typer.Exit(130) from None
-
-
-# What is shown --------------------------------------------------------------------------------------------------------
-
-
-def _outcome(asked: Dataset, answers: Dataset, every: Dataset, tables: Mapping[str, Dataset]) -> Table:
-    from toolrlef_data.lineage import ledger
-
-    ended = Counter(zip(answers["valid"][:], answers["finish_type"][:], strict=True))
-    tokens = sum(answers["total_tokens"])
-    rows = [
-        ("queries", len(asked)),
-        ("  answered", ended[True, "give_answer"]),
-        ("  given up", ended[True, "give_up"]),
-        ("  not ended", sum(count for (valid, _), count in ended.items() if not valid)),
-        ("  left out: the model failed", len(asked) - len(answers)),
-        ("requests to the model", sum(answers["n_calls"])),
-        ("  messages that call something", len(every)),
-        ("  thoughts alone", Counter(ledger([every])["reason"])["thought_only"]),
-        ("tokens of prompts and replies", tokens or "not known"),
-        *((name, len(data)) for name, data in tables.items()),
-    ]
-    return shown_table("Search", ["", ""], [(name, f"{n:,}" if isinstance(n, int) else n) for name, n in rows])
-
-
-def _flags(tables: Iterable[Dataset]) -> Table:
-    """How many samples carry each flag, of all and of those on the paths that the files show."""
-    from toolrlef_data.messages import FLAGS
-
-    counts: Counter[str] = Counter()
-    chosen: Counter[str] = Counter()
-    for data in tables:
-        on_path = (
-            data["chosen"][:] if "layout" in data.column_names or "name" in data.column_names else [True] * len(data)
-        )
-        for flags, shown in zip(data["flags"][:], on_path, strict=True):
-            told = ["all", *flags]
-            counts.update(told)
-            chosen.update(told if shown else ())
-    rows = [(flag, f"{counts[flag]:,}", f"{chosen[flag]:,}") for flag in ("all", *FLAGS)]
-    return shown_table("Flags", ["", "samples", "on chosen paths"], rows)

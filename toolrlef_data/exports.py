@@ -8,19 +8,20 @@ r"""exports: one canonical record, as the training files of many trainers.
 | openai | `TRAJECTORIES` | {messages, tools}, every message of the assistant with `weight` 0 or 1 |
 | trl_preference | `PAIRS` | {prompt, chosen, rejected, tools} |
 
-All but the first are JSON Lines; keys without a value are left out, and a message that has neither content nor call has
-the content "". What is trained is said of every message: no trainer has to guess it. Sources of the formats:
+All but the first are JSON Lines; keys without a value are left out. A message always has a content, if need be "", to
+which templates add without a look. What is trained is said of every message: no trainer has to guess it. Sources:
 
 - trl: https://huggingface.co/docs/trl/dataset_formats (tool calling, prompt-completion, preference). It has no flags a
-  message, so a merged sample gives a line for each of its targets. Templates that write arguments with `tojson` put a
-  text into quotes once more: `arguments="object"` is for these.
+  message, so a merged sample gives a line for each of its targets. Most templates write arguments with `tojson`, which
+  puts a text into quotes once more: they are objects, as in `chat_tokens`.
 - axolotl: https://docs.axolotl.ai/docs/dataset-formats/conversation.html. Its configuration has to say `type:
   chat_template`, `message_field_training: train`, `roles_to_train: []` and `train_on_eos: turn`. It parses arguments.
-- openai: https://platform.openai.com/docs/guides/supervised-fine-tuning; `tools` is left out where there are none.
+- openai: https://platform.openai.com/docs/guides/supervised-fine-tuning; arguments are text, a message that calls needs
+  no content, and `tools` is left out where there are none.
 
 A row that a format cannot say is refused, or is dropped into a ledger beside the file: `no_flag` (of a message, whether
 it is trained), `no_target` (nothing is trained), `not_the_models` (what others wrote would be trained), `no_prompt`,
-`no_reply`, `bad_tools`, `bad_arguments` (no JSON, or no object where one is asked for), `not_json` (NaN) and
+`no_reply`, `bad_tools`, `bad_arguments` (no JSON, or not one object where that is wanted), `not_json` (NaN) and
 `not_unicode` (a lone surrogate, which UTF-8 cannot hold). Not covered: `input_ids` and labels (`chat_tokens`), tables
 of questions and responses.
 """
@@ -37,6 +38,7 @@ from typing import IO, Any
 
 from datasets import Dataset
 
+from toolrlef_data.chat_templates import Untrainable, native_turns, tools_of
 from toolrlef_data.columns import DROPPED
 from toolrlef_data.lineage import as_arrow, unbroken_write
 from toolrlef_data.records import InputError, MissingColumns, UnknownName
@@ -53,15 +55,6 @@ ROWS_AT_ONCE = 16  # a row is some 10 kB, and may be thousands
 log = logging.getLogger("toolrlef_data")
 
 
-class _Unfit(InputError):
-    """Why a format cannot hold a row: a short reason, and a detail for people."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        self.reason = reason
-        self.detail = detail
-        super().__init__(f"{reason}: {detail}")
-
-
 @dataclass(frozen=True, slots=True)
 class Export:
     """A format: the columns that it needs, and the records that a row gives.
@@ -70,24 +63,26 @@ class Export:
         columns: of the table.
         records: of a row, with arguments as one of `ARGUMENTS`.
         array: one JSON array, indented, in place of JSON Lines.
-        objects: whether `arguments="object"` is possible.
+        arguments: which of `ARGUMENTS` it may hold; the first is the default.
     """
 
     columns: tuple[str, ...]
     records: Callable[[Row, str], list[Record]]
     array: bool = False
-    objects: bool = False
+    arguments: tuple[str, ...] = ("text",)
 
 
-def export(samples: Dataset, format: str, path: str | Path, *, arguments: str = "text", unfit: str = "refuse") -> Path:
+def export(
+    samples: Dataset, format: str, path: str | Path, *, arguments: str | None = None, unfit: str = "refuse"
+) -> Path:
     """Write a table as a trainer's file; the file is there as a whole or not at all.
 
     Args:
         samples: one split of a table that the format fits.
         format: one of `EXPORTS`.
         path: the file; replaced where there is one.
-        arguments: of calls, in the formats of TRL: "text": as the model wrote them; "object": parsed, so that a
-            template writes them anew.
+        arguments: of calls, in the formats of TRL: "object" (their default): parsed, so that a template writes them
+            anew; what is no JSON object does not fit. "text" (that of all others): as the model wrote them.
         unfit: what becomes of a row that the format cannot say: "refuse": an error; "drop": a line of the file beside
             it that is called the same with ".dropped.jsonl" (`columns.DROPPED`); a row leaves as a whole.
 
@@ -115,7 +110,9 @@ def export(samples: Dataset, format: str, path: str | Path, *, arguments: str = 
     ledger = path.with_name(f"{path.name}.dropped.jsonl")
     with unbroken_write(path.parent) as written, unbroken_write(path.parent) as left:
         with open(written, "wb") as file, open(left, "wb") as out:
-            dropped = _write(samples, format, kind, arguments, file, out if unfit == "drop" else None)
+            dropped = _write(
+                samples, format, kind, arguments or kind.arguments[0], file, out if unfit == "drop" else None
+            )
         if dropped:
             log.warning("%s: %d of %d rows do not fit %s: see %s", path.name, dropped, len(samples), format, ledger)
             _put(left, ledger)
@@ -125,11 +122,11 @@ def export(samples: Dataset, format: str, path: str | Path, *, arguments: str = 
     return path
 
 
-def _checked(samples: Dataset, format: str, arguments: str, unfit: str) -> Export:
+def _checked(samples: Dataset, format: str, arguments: str | None, unfit: str) -> Export:
     options = (("format", format, EXPORTS), ("form of arguments", arguments, ARGUMENTS), ("unfit", unfit, UNFIT))
     for what, value, choices in options:
-        if value not in choices:
-            raise UnknownName(what, value, choices)
+        if value not in choices and (what, value) != ("form of arguments", None):
+            raise UnknownName(what, str(value), choices)
     if not isinstance(samples, Dataset):
         raise InputError(f"export takes one Dataset, found a {type(samples).__name__}: pass one of its splits")
     kind = EXPORTS[format]
@@ -139,7 +136,7 @@ def _checked(samples: Dataset, format: str, arguments: str, unfit: str) -> Expor
             f"the format {format!r} needs the columns {', '.join(kind.columns)}; this table lacks "
             f"{', '.join(missing)}; formats that fit it: {', '.join(fit) or '(none)'}"
         )
-    if arguments == "object" and not kind.objects:
+    if arguments not in (None, *kind.arguments):
         raise InputError(f"the format {format!r} holds arguments as text; leave arguments= out")
     return kind
 
@@ -152,7 +149,7 @@ def _write(
     for number, row in enumerate(_rows(samples, kind.columns)):
         try:
             texts = [_encoded(record, kind.array) for record in kind.records(row, arguments)]
-        except _Unfit as why:
+        except Untrainable as why:
             if ledger is None:
                 name = f"row {number} ({row['id']})" if "id" in row else f"row {number}"
                 hint = "unfit='drop' leaves such rows out, with their reasons"
@@ -186,9 +183,9 @@ def _encoded(record: Record, indented: bool) -> bytes:
         return json.dumps(record, ensure_ascii=False, indent=4).replace("\n", "\n    ").encode()
     except UnicodeEncodeError as error:
         code = ord(error.object[error.start])
-        raise _Unfit("not_unicode", f"a text holds the lone surrogate U+{code:04X}, which UTF-8 cannot hold") from None
+        raise Untrainable("not_unicode", f"a text holds the lone surrogate U+{code:04X}") from None
     except ValueError as error:
-        raise _Unfit("not_json", str(error)) from None
+        raise Untrainable("not_json", str(error)) from None
 
 
 def _put(temporary: Path, path: Path) -> None:
@@ -210,7 +207,7 @@ def _toolllama(row: Row, arguments: str) -> list[Record]:
 def _trl(row: Row, arguments: str) -> list[Record]:
     targets = _targets(row["messages"])
     if targets[0] == 0:
-        raise _Unfit("no_prompt", "the first message is trained, and nothing stands before it")
+        raise Untrainable("no_prompt", "the first message is trained, and nothing stands before it")
     messages, tools = _plain(row["messages"], arguments), _tools(row)
     return [{"prompt": messages[:n], "completion": [messages[n]], "tools": tools} for n in targets]
 
@@ -219,12 +216,15 @@ def _axolotl(row: Row, arguments: str) -> list[Record]:
     targets = _targets(row["messages"])
     messages = [{**message, "train": n in targets} for n, message in enumerate(_plain(row["messages"], arguments))]
     for call in (call for message in messages for call in message.get("tool_calls", ())):
-        _parsed(call["function"]["arguments"])  # axolotl does, and ends with an error
+        try:
+            json.loads(text := call["function"]["arguments"])  # axolotl does, and ends with an error
+        except (ValueError, TypeError, RecursionError):
+            raise Untrainable("bad_arguments", f"arguments are no JSON: {text!r:.80}") from None
     return [{"messages": messages, "tools": _tools(row)}]
 
 
 def _openai(row: Row, arguments: str) -> list[Record]:
-    targets, messages = _targets(row["messages"]), _plain(row["messages"], arguments)
+    targets, messages = _targets(row["messages"]), _plain(row["messages"], arguments, empty=False)
     for n, message in enumerate(messages):
         if message["role"] == "assistant":
             message["weight"] = int(n in targets)
@@ -235,10 +235,10 @@ def _openai(row: Row, arguments: str) -> list[Record]:
 def _trl_preference(row: Row, arguments: str) -> list[Record]:
     for side in ("prompt", "chosen", "rejected"):
         if not row[side]:
-            raise _Unfit("no_prompt" if side == "prompt" else "no_reply", f"{side} holds no message")
+            raise Untrainable("no_prompt" if side == "prompt" else "no_reply", f"{side} holds no message")
         others = {message["role"] for message in row[side]} - {"assistant"}
         if others and side != "prompt":
-            raise _Unfit("not_the_models", f"{side} holds messages of the role {', '.join(sorted(others))}")
+            raise Untrainable("not_the_models", f"{side} holds messages of the role {', '.join(sorted(others))}")
     sides = {side: _plain(row[side], arguments) for side in ("prompt", "chosen", "rejected")}
     return [{**sides, "tools": _tools(row)}]
 
@@ -247,66 +247,53 @@ def _targets(messages: Messages) -> list[int]:
     """The places of the messages to train, or why a sample does not say which."""
     for n, message in enumerate(messages or ()):
         if message.get("train") is None:
-            raise _Unfit("no_flag", f"message {n} does not say whether it is trained")
+            raise Untrainable("no_flag", f"message {n} does not say whether it is trained")
         if message["train"] and message["role"] != "assistant":
-            raise _Unfit("not_the_models", f"message {n}, of the role {message['role']!r}, is to be trained")
+            raise Untrainable("not_the_models", f"message {n}, of the role {message['role']!r}, is to be trained")
     targets = [n for n, message in enumerate(messages or ()) if message["train"]]
     if not targets:
-        raise _Unfit("no_target", "no message is to be trained")
+        raise Untrainable("no_target", "no message is to be trained")
     return targets
 
 
-def _plain(messages: Messages, arguments: str) -> list[Record]:
-    """Messages without flags, and without keys that have no value."""
+def _plain(messages: Messages, arguments: str, empty: bool = True) -> list[Record]:
+    """Messages without flags and keys that have no value; `empty`: with a content also where there is none."""
     plain = []
     for message in messages:
-        kept = _given(message, "role", "content", "name", "tool_call_id")
-        if message.get("tool_calls"):
-            kept["tool_calls"] = [_call(call, arguments) for call in message["tool_calls"]]
-        else:
-            kept.setdefault("content", "")
-        plain.append(kept)
+        calls = [_call(call, arguments) for call in message.get("tool_calls") or ()]
+        kept = {"role": message["role"], **({"content": ""} if empty or not calls else {})}
+        kept |= _given(message, "content", "name", "tool_call_id")
+        plain.append({**kept, "tool_calls": calls} if calls else kept)
     return plain
 
 
 def _call(call: Mapping[str, Any], arguments: str) -> Record:
-    text = call["function"]["arguments"]
-    value = text
+    function = {name: call["function"][name] for name in ("name", "arguments")}
     if arguments == "object":
-        value = _parsed(text)
-        if not isinstance(value, dict):
-            raise _Unfit("bad_arguments", f"arguments are no JSON object: {text!r:.80}")
-    return {**_given(call, "id", "type"), "function": {"name": call["function"]["name"], "arguments": value}}
+        turn = {"role": "assistant", "content": "", "tool_calls": [{"id": "", "type": "", "function": function}]}
+        function = dict(native_turns([turn])[0]["tool_calls"][0]["function"])
+        if not isinstance(found := function["arguments"], dict):
+            way = 'arguments="text" takes them as they are'
+            raise Untrainable("bad_arguments", f"arguments are no JSON object: {found!r:.80}; {way}")
+    return {**_given(call, "id", "type"), "function": function}
 
 
 def _given(holder: Mapping[str, Any], *names: str) -> Record:
     return {name: holder[name] for name in names if holder.get(name) is not None}
 
 
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, TypeError, RecursionError):
-        raise _Unfit("bad_arguments", f"arguments are no JSON: {text!r:.80}") from None
-
-
-def _tools(row: Row) -> list[Record]:
+def _tools(row: Row) -> list[Mapping[str, Any]]:
     """The functions, each as OpenAI's tool."""
     try:
-        tools = json.loads(row["tools"] or "[]")
-    except (ValueError, TypeError, RecursionError):
-        raise _Unfit("bad_tools", f"tools are no JSON: {row['tools']!r:.80}") from None
-    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
-        raise _Unfit("bad_tools", f"tools are no list of schemas: {row['tools']!r:.80}")
-    return [
-        tool if isinstance(tool.get("function"), dict) else {"type": "function", "function": tool} for tool in tools
-    ]
+        return tools_of(row["tools"])
+    except Untrainable as fault:
+        raise Untrainable("bad_tools", f"{fault.detail}: {row['tools']!r:.80}") from None
 
 
 EXPORTS: dict[str, Export] = {
     "axolotl": Export(("messages", "tools"), _axolotl),
     "openai": Export(("messages", "tools"), _openai),
     "toolllama": Export(("name", "conversations"), _toolllama, array=True),
-    "trl": Export(("messages", "tools"), _trl, objects=True),
-    "trl_preference": Export(("prompt", "chosen", "rejected", "tools"), _trl_preference, objects=True),
+    "trl": Export(("messages", "tools"), _trl, arguments=("object", "text")),
+    "trl_preference": Export(("prompt", "chosen", "rejected", "tools"), _trl_preference, arguments=("object", "text")),
 }
