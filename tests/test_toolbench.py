@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from toolrlef_data import lineage
+from toolrlef_data import ledger, lineage, trajectories
 from toolrlef_data.loading_scripts import folders, load_dropped, load_source, prepare, toolbench
 from toolrlef_data.loading_scripts.source import main
 from toolrlef_data.loading_scripts.toolbench import read_answer
@@ -361,3 +361,10 @@ def test_real_answer_files(shared: Path) -> None:
     assert set(data["finish_type"]) <= {"give_answer", "give_up", None}
     assert dropped["id"][:] == ["reference/toollama_G1_dfs", "reference/toollama_G2_dfs"], "upstream's training files"
     assert set(dropped["reason"]) == {"not_an_answer"}
+
+
+def test_a_folder_without_a_single_answer_says_why(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("[]")
+    answers = load_source("toolbench", data_dir=tmp_path)
+    assert (len(answers), ledger([answers])["reason"][:]) == (0, ["not_an_answer"])
+    assert ledger([trajectories(answers)])["reason"][:] == ["not_an_answer"]

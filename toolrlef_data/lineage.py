@@ -102,13 +102,20 @@ def record_source(data: Dataset, name: str, settings: Any, dropped: Dataset | No
 
 
 def settle(data: Dataset) -> Dataset:
-    """A dataset that lives in memory, written to the cache under a name made from its content; others as they are."""
+    """A dataset that lives in memory, written to the cache under a name made from its content; others as they are.
+
+    A source of which no row is left has no files either; what is known of it stays known.
+    """
     if data.cache_files:
         return data
     schema = data.features.arrow_schema
-    result = _written((batch.cast(schema) for batch in as_arrow(data).iter(1000)), schema, split=data.split)
+    known = read_record(data._fingerprint)
+    origin = data._fingerprint if known is not None else ""
+    result = _written((batch.cast(schema) for batch in as_arrow(data).iter(1000)), schema, origin, split=data.split)
     if not _record_path(result._fingerprint).exists():
-        write_record(result._fingerprint, facts_of("rows", [], None, result))
+        facts = known or facts_of("rows", [], None, result)
+        own = {"fingerprint": result._fingerprint, "files": files_of(result)}
+        write_record(result._fingerprint, {**facts, **own})
     return result
 
 
