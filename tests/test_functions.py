@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import json
 import logging
 import pickle
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
 import pytest
 
+from toolrlef_data.engines.keys import Secrets
 from toolrlef_data.fingerprints import canonical, code_digest
-from toolrlef_data.records import InputError, ToolError
-from toolrlef_data.tools import servers
+from toolrlef_data.records import InputError, MissingExtra, ToolError, UnknownName
+from toolrlef_data.tools import executed, servers
 from toolrlef_data.tools.functions import FINISH, Function, Observation, call, cut, function_from, functions_of
 
 SHAPE: dict[str, Any] = {
@@ -254,6 +257,23 @@ def test_values_that_are_no_json(value: Any) -> None:
     assert json.loads(seen.text)["response"] == ""
 
 
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(1)
+
+
+class Nameless(ToolError):
+    def __init__(self) -> None:
+        """Without a kind."""
+
+
+def odd_kind(kind: Any) -> Callable[..., Any]:
+    def function(text: str) -> Any:
+        raise ToolError(kind, "x")
+
+    return function
+
+
 @pytest.mark.parametrize(
     ("error", "code", "fault", "told"),
     [
@@ -264,17 +284,44 @@ def test_values_that_are_no_json(value: Any) -> None:
         (KeyError("x" * 999), 12, "crashed", "crashed: KeyError: 'xxx"),
         (RecursionError("deep"), 12, "crashed", "crashed: RecursionError"),
         (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "\udfff"), 12, "crashed", "crashed: UnicodeEncodeError"),
+        (Unspeakable(), 12, "crashed", "crashed: Unspeakable"),
+        (Nameless(), 12, "crashed", "crashed: Nameless"),
+        (ToolError("http", 5), 12, "crashed", "crashed: ToolError: http: 5"),  # type: ignore[arg-type]
+        (SystemExit(3), 12, "crashed", "crashed: SystemExit: 3"),  # what a command line's code ends with
+        (asyncio.CancelledError(), 12, "crashed", "crashed: CancelledError"),
+        (GeneratorExit(), 12, "crashed", "crashed: GeneratorExit"),
+        (StopIteration(1), 12, "crashed", "crashed: StopIteration: 1"),
     ],
 )
-def test_failures(error: Exception, code: int, fault: str | None, told: str) -> None:
+def test_failures(error: BaseException, code: int, fault: str | None, told: str) -> None:
     seen = seen_by(raising(error))
     assert (seen.code, seen.fault) == (code, fault)
     assert told in json.loads(seen.text)["error"]
 
 
-def test_a_mistake_of_the_user_is_raised() -> None:
-    with pytest.raises(InputError, match="the corpus is gone"):
-        seen_by(raising(InputError("the corpus is gone")))
+@pytest.mark.parametrize("kind", ["weird", "", None, ["http"]], ids=str)
+def test_a_kind_of_error_that_there_is_not(kind: Any) -> None:
+    seen = seen_by(odd_kind(kind))
+    assert (seen.code, seen.fault) == (12, "crashed")
+    _, failure = executed(odd_kind(kind), "x")
+    assert failure is not None
+    assert failure.error == "crashed"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InputError("the corpus is gone"),
+        MissingExtra("pip install it"),
+        UnknownName("language", "xx", ["en"]),
+        KeyboardInterrupt(),
+    ],
+    ids=short,
+)
+def test_a_mistake_of_the_user_is_raised(error: BaseException) -> None:
+    with pytest.raises(type(error)) as raised:
+        seen_by(raising(error))
+    assert raised.value is error
 
 
 def test_cut() -> None:
@@ -568,6 +615,53 @@ def test_a_secret_at_the_cut_is_hidden_whole(server: Server, monkeypatch: pytest
         assert "abcdef" not in text
 
 
+def echoing(content: str, status: int = 400) -> Callable[[Handler, bool], None]:
+    return lambda h, again: h.answer(content.encode(), status)
+
+
+@pytest.mark.parametrize("shift", range(0, 60, 7))
+def test_no_part_of_a_secret_is_left_where_a_refusal_is_cut(
+    shift: int, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """4096 bytes of keys without blanks become fewer characters than a model is shown: the cut is in sight."""
+    key = "Zq7" + "abcdefghijklmnopqrstuvwxyz0123456789A"
+    monkeypatch.setenv("X_KEY", f"Bearer {key}")
+    for told in (key * 400, key.upper() * 400, f"Bearer {key}" * 200, "é" * 40 + key * 400):
+        monkeypatch.setitem(ANSWERS, "/told", echoing("-" * shift + told))
+        seen = posted(server.url + "/told", headers={"Authorization": "$X_KEY"})
+        assert seen.code == 12
+        rest = json.loads(seen.text)["response"].lower().replace("[key]", "").replace(" ", "")
+        assert rest.strip("-é") == "", "neither its beginning nor its end"
+
+
+def test_a_secret_is_hidden_in_text_that_is_no_json(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text is escaped once more than the server wrote it."""
+    monkeypatch.setenv("X_KEY", 'zy"xw\\vuts')
+    for body in ('wrong key zy"xw\\vuts', 'wrong {"key": "zy\\"xw\\\\vuts"', '{"key": "zy\\"xw\\\\vuts"}'):
+        for status in (200, 400):
+            monkeypatch.setitem(ANSWERS, "/told", echoing(body, status))
+            text = posted(server.url + "/told", headers={"A": "$X_KEY"}).text
+            assert "[key]" in text
+            assert "xw" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "secrets", "left"),
+    [
+        ("-- abcab", ["abcabc"], "-- "),  # not only its last two characters
+        ("-- abcabcabcabcabc", ["abcabcabcabc"], "-- [key]"),
+        ("-- ABCABC", ["abcabc"], "-- "),
+        ("-- user12:pass", ["user12", "user12:password"], "-- "),  # a secret that another begins with
+        ("-- abc - abcabc -", ["abcabc"], "-- abc - [key] -"),  # no cut where it is not the end
+        ("-- end", ["abcabc"], "-- end"),
+        ("", ["abcabc"], ""),
+        ("abc", [], "abc"),
+    ],
+)
+def test_a_secret_at_the_end_of_what_was_read(text: str, secrets: list[str], left: str) -> None:
+    assert servers.scrub_cut(text, Secrets(secrets)) == left
+
+
 @pytest.mark.parametrize("value", ["a\r\nHost: evil", "grå", "\x7f"])
 def test_values_that_no_header_can_carry(value: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("X_KEY", value)
@@ -659,6 +753,112 @@ def test_a_key_holds_what_determines_a_result(monkeypatch: pytest.MonkeyPatch) -
     assert len({key(), *other}) == 1 + len(other)
     with pytest.raises(InputError, match="NOWHERE is not set"):
         key(url="$NOWHERE")
+
+
+@dataclass(frozen=True)
+class Client:
+    key: str
+
+    def ask(self, text: str) -> str:
+        return text
+
+
+def with_key(text: str, key: str = "") -> str:
+    return text
+
+
+def bound_by_closure(key: str) -> Callable[..., Any]:
+    return lambda text: with_key(text, key)
+
+
+def bound_by_default(key: str) -> Callable[..., Any]:
+    def function(text: str, key: str = key) -> str:
+        return text
+
+    return function
+
+
+def itself(text: str) -> str:
+    return call(TABLE, "itself", text).text
+
+
+TABLE: dict[str, Function] = {}
+TABLE["itself"] = Function("itself", "F.", SHAPE, itself)
+TABLE["other"] = Function("other", "F.", SHAPE, lambda text: len(TABLE))
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        lambda key: functools.partial(with_key, key=key),
+        lambda key: functools.partial(functools.partial(with_key), key),
+        lambda key: functools.partial(Client(key).ask),
+        lambda key: Client(key).ask,
+        bound_by_closure,
+        bound_by_default,
+        lambda key: functools.partial(call, {"g": Function("g", "G.", SHAPE, functools.partial(with_key, key=key))}),
+    ],
+)
+def test_what_is_bound_to_a_callable_is_not_written_down(bound: Callable[[str], Callable[..., Any]]) -> None:
+    def made(key: str) -> str:
+        function = Function("f", "Says it.", SHAPE, bound(key), version="7")
+        assert key not in repr(function)
+        return json.dumps(canonical(("around", function)))
+
+    written = made("secretword-1")
+    assert "secretword" not in written
+    assert written == made("secretword-1")
+    assert written != made("secretword-2"), "another key is another function"
+    assert all(shown in written for shown in ('"f"', '"7"', "Says it.", "times")), "what it is, is told"
+
+
+def test_a_callable_that_uses_the_table_it_stands_in_has_a_key() -> None:
+    one, other = map(canonical, TABLE.values())
+    assert one["function"] != other["function"]
+    assert canonical(list(TABLE.values())) == [one, other]
+
+
+def test_who_binds_what_has_no_value_is_told_where_a_key_belongs() -> None:
+    client: Any = threading.Event()
+    with pytest.raises(InputError, match="an environment variable that the function reads inside"):
+        canonical(Function("f", "F.", SHAPE, functools.partial(with_key, key=client)))
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        "",
+        " ",
+        "secretword",
+        "http://",
+        "ftp://secretword/x",
+        "http://[secretword",
+        "http://secretword:99999999/x",
+        "http://secretword..host/x",
+        "http://user:secretword@" + "a" * 64 + "/x",
+        "http://\u200b/secretword",
+        "http://user:secretword\udcff@host/x",  # bytes that are no UTF-8
+        "http://host/secretword\udcff",
+        None,
+    ],
+)
+def test_all_that_can_be_known_of_a_server_is_known_before_it_is_asked(
+    held: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Function("f", "F.", SHAPE, echo).server() is None
+    function = Function("f", "F.", SHAPE, url="$PLACE", headers={"X-Key": "$X_KEY"})
+    monkeypatch.setenv("X_KEY", "one")
+    monkeypatch.setenv("PLACE", "http://user:word@localhost:1/x?y=z")
+    server = function.server()
+    assert server is not None
+    assert server.place == "http://localhost:1/x"
+    if held is None:
+        monkeypatch.delenv("PLACE")
+    else:
+        monkeypatch.setenv("PLACE", held)
+    with pytest.raises(InputError) as raised:
+        function.server()
+    assert "secretword" not in str(raised.value)
 
 
 def test_functions_are_values() -> None:

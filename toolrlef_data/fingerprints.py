@@ -187,7 +187,8 @@ def _code_value(value: Any, seen: dict[int, int] | None) -> Any:
     raise UnhashableSetting(
         f"{_name(type(value)).replace(':', '.')} cannot be part of a setting: a cache key needs plain values, frozen "
         "dataclasses or functions. Pass a module-level function that opens what it needs inside, or functools.partial "
-        "with plain values"
+        "with plain values; a secret is none of them, since values are written down: it belongs into an environment "
+        "variable that the function reads inside"
     )
 
 

@@ -213,7 +213,7 @@ def explode(
         made = _map(data, run, both, digest(key, "made"), stage, num_proc, batch_rows)
         out = write_dropped(made, left_rows, stage, key)
         stayed = functools.partial(kept_rows, judged=left_rows, columns=tuple(features))
-        # Each batch of a file takes memory when it is opened, so that the new rows, smaller ones, go into larger batches.
+        # Each batch of a file takes memory when it is opened, so the new rows, smaller ones, go into larger batches.
         larger = max(batch_rows, BATCH_BYTES * len(made) // max(1, made.data.nbytes))
         cached = _map(made, stayed, features, key, f"{stage}: keep", num_proc, min(larger, BATCH_ROWS))
         if len(cached) + len(out) != len(made):

@@ -14,6 +14,7 @@ it into a `Task`.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
@@ -23,12 +24,24 @@ from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 from toolrlef_data.engines import EngineSpec, Message
-from toolrlef_data.records import TOOL_ERRORS, Choices, InputError, ToolError, ToolResult, ToolrlefError, ToolValue
+from toolrlef_data.records import (
+    TOOL_ERRORS,
+    Choices,
+    InputError,
+    ToolError,
+    ToolResult,
+    ToolrlefError,
+    ToolValue,
+    UnknownName,
+)
 
 __all__ = ["TOOLS", "TOOL_KINDS", "Tool", "ToolInput", "executed", "not_set_up", "tool_schema"]
 
 MAX_BITS = 13_000  # of a whole number; Python writes no number of more than 4,300 digits
+MAX_DETAIL = 200  # characters of what a crash says
 _surrogate = re.compile("[\ud800-\udfff]").search
+# What a callable may raise. All else ends the run: KeyboardInterrupt, and what a signal or a test framework raises.
+_CRASHES = (Exception, SystemExit, asyncio.CancelledError, GeneratorExit)
 
 
 class ToolInput(NamedTuple):
@@ -134,16 +147,31 @@ def executed(function: Callable[[Any], Any], given: Any) -> tuple[Any, ToolResul
     """Run a tool's function: (value, None), or (None, why there is none).
 
     Raises:
-        ToolrlefError: a mistake of the user's; nothing else is raised.
+        ToolrlefError: a mistake of the user's, which is none of what the function was given.
+        KeyboardInterrupt: as the user's; like every other `BaseException` but those of `_CRASHES`.
     """
     try:
         return function(given), None
-    except ToolError as error:
-        return None, ToolResult(error=error.kind, detail=error.detail)
-    except ToolrlefError:  # a missing package, a corpus that is gone
-        raise
-    except Exception as error:  # the one boundary where a tool is executed
-        return None, ToolResult(error="crashed", detail=f"{type(error).__name__}: {error}"[:200])
+    except _CRASHES as error:  # the one boundary where a tool is executed
+        kind, detail = getattr(error, "kind", None), getattr(error, "detail", None)
+        if isinstance(error, ToolError) and isinstance(kind, str) and kind in TOOL_ERRORS and isinstance(detail, str):
+            return None, ToolResult(error=kind, detail=detail)
+        if isinstance(error, ToolrlefError) and not _is_unknown_kind(error):  # a missing package, a corpus that is gone
+            raise
+        return None, ToolResult(error="crashed", detail=_words_of(error))
+
+
+def _is_unknown_kind(error: ToolrlefError) -> bool:
+    """Whether a function made a `ToolError` of a kind that there is not."""
+    return isinstance(error, UnknownName) and error.message.startswith("unknown tool error kind ")
+
+
+def _words_of(error: BaseException) -> str:
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}"[:MAX_DETAIL]
+    except _CRASHES:  # of its __str__
+        return name
 
 
 def _checked(value: object) -> ToolResult:

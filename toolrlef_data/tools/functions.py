@@ -16,7 +16,8 @@ A `Function` has OpenAI's schema, and a callable that gets the arguments as keyw
     {"error": "zero_division: ...", ...}             12   every other failure of a callable or a server
 
 Secrets are read from the environment when a server is asked, and cleaned from what it answers; those of less than six
-characters are not looked for there.
+characters are not looked for there. Of a callable, and of all values bound to it, only a digest is written down with
+the settings; its own errors are shown to the model as they are.
 
 Not covered: schemas beyond the type and enum of the first level ($ref, anyOf, nested properties); a callable that runs
 on (it is not interrupted); other methods than POST; answers that are no UTF-8 (odd bytes become U+FFFD); streaming.
@@ -29,12 +30,15 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
+from toolrlef_data.engines.keys import Secrets
+from toolrlef_data.fingerprints import canonical, code_digest, digest
 from toolrlef_data.records import TOOL_FAULTS, InputError
-from toolrlef_data.tools import executed
+from toolrlef_data.tools import MAX_DETAIL, executed
 from toolrlef_data.tools.arguments import checked_parameters, json_value, read_arguments
 from toolrlef_data.tools.servers import (
     Failure,
@@ -46,6 +50,7 @@ from toolrlef_data.tools.servers import (
     open_session,
     retry,
     run_loop,
+    scrub_cut,
     server_at,
 )
 
@@ -55,6 +60,8 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what OpenAI's API takes
 MAX_LENGTH = 1024  # characters of an observation, as upstream cuts it
 MAX_BYTES = 2_000_000  # of a server's answer
 MAX_REASON = 4096  # bytes that are read of the answer of a server that refuses
+NO_SECRETS = Secrets([])
+_met: ContextVar[dict[int, int] | None] = ContextVar("met", default=None)
 STATUS_CODES = {401: 7, 403: 7, 404: 6, 429: 9}
 
 FINISH: dict[str, Any] = {
@@ -97,7 +104,7 @@ class Function:
         description: what it does, for the model.
         parameters: a JSON schema of an object, a mapping or JSON text; kept as JSON text in the order given.
         function: is called with the arguments as keywords, and returns a JSON value; raises `ToolError` where there is
-            none.
+            none. A key that it needs, it reads from the environment when it is called.
         url: in its place, where the arguments are POSTed as a JSON object; or "$NAME" of an environment variable that
             holds it, which it must where the URL carries credentials or a query.
         version: changes with the outputs; for what neither the code nor the URL shows.
@@ -118,7 +125,7 @@ class Function:
     name: str
     description: str
     parameters: Mapping[str, Any] | str
-    function: Callable[..., Any] | None = None
+    function: Callable[..., Any] | None = field(default=None, repr=False)  # a partial's shows what is bound
     url: str | None = None
     version: str = "1"
     timeout: float = 30.0
@@ -154,17 +161,39 @@ class Function:
     def server(self) -> Server | None:
         """The server with what the environment holds now; None for a callable.
 
+        Nothing is asked or looked up, so that a run can check all its functions before it costs.
+
         Raises:
-            InputError: a variable is not set, or holds what cannot be used. A run may call this before it costs.
+            InputError: a variable is not set, or holds what cannot be used; nothing else is raised.
         """
         if self.url is None:
             return None
         return server_at(self.url, f"the function {self.name!r}", dict(self.headers))
 
     def in_key(self) -> dict[str, Any]:
-        """What a cache key takes of the server: its address without credentials, and the names of headers."""
+        """What stands in a cache key, and is written down with it: of a callable a digest; of a server its address
+        without credentials and the names of headers."""
         place = None if self.url is None else server_at(self.url, f"the function {self.name!r}").place
-        return {"url": place, "headers": [pair[0] for pair in self.headers]}
+        made = None if self.function is None else _digest_of(self.function)
+        return {"function": made, "url": place, "headers": [pair[0] for pair in self.headers]}
+
+
+def _digest_of(function: Callable[..., Any]) -> str:
+    """A callable's value in a cache key, with all that is bound to it and all code of this package that it reaches.
+
+    A callable that reaches itself, through a table of functions that it uses, is numbered where it is met again.
+    """
+    if (met := _met.get()) is None:
+        return copy_context().run(_begun, function)
+    if id(function) in met:
+        return f"met {met[id(function)]}"
+    met[id(function)] = len(met)
+    return digest(canonical(function), code_digest(function))
+
+
+def _begun(function: Callable[..., Any]) -> str:
+    _met.set({})
+    return _digest_of(function)
 
 
 def function_from(function: Callable[..., Any], *, version: str = "1") -> Function:
@@ -253,9 +282,13 @@ def _run(function: Function, given: dict[str, Any]) -> Observation:
     seen, failure = executed(work, given)
     if failure is None:
         return seen
-    detail = failure.detail if server is None else server.secrets.scrub(failure.detail)
+    detail = failure.detail if server is None else _cleaned(failure.detail, server.secrets)
     fault = failure.error if failure.error in TOOL_FAULTS else None
     return _observation(5 if fault == "timeout" else 12, f"{failure.error}: {detail}", fault=fault)
+
+
+def _cleaned(detail: str, secrets: Secrets) -> str:
+    return secrets.scrub(scrub_cut(detail, secrets) if len(detail) >= MAX_DETAIL else detail)
 
 
 def _returned(function: Function, given: Mapping[str, Any]) -> Observation:
@@ -268,10 +301,10 @@ def _posted(function: Function, server: Server, given: Mapping[str, Any]) -> Obs
         body = run_loop(partial(_post, function, server, json.dumps(given).encode()))
     except Failure as failure:
         code = 5 if failure.kind == "timeout" else STATUS_CODES.get(failure.status, 12)
-        reason = "" if failure.passing else _as_json(failure.body)  # a broken server's pages tell nothing
+        body = b"" if failure.passing else failure.body  # a broken server's pages tell nothing
         fault = failure.kind if failure.passing else None
-        return _told(code, failure.detail, reason or '""', fault, server)
-    return _told(0, "", _as_json(body), None, server)
+        return _told(code, failure.detail, _as_json(body, server.secrets, MAX_REASON), fault, server.secrets)
+    return _told(0, "", _as_json(body, server.secrets), None, server.secrets)
 
 
 async def _post(function: Function, server: Server, content: bytes) -> bytes:
@@ -297,21 +330,23 @@ async def _post(function: Function, server: Server, content: bytes) -> bytes:
         return await retry(attempt, function.retries, function.timeout)
 
 
-def _as_json(body: bytes) -> str:
-    """A server's answer as JSON text: its value where it is JSON, else its text."""
+def _as_json(body: bytes, secrets: Secrets, limit: int = MAX_BYTES + 1) -> str:
+    """A server's answer as JSON text: its value where it is JSON, else its text; one of `limit` bytes was cut."""
     text = body.decode("utf-8-sig", "replace")
+    if len(body) >= limit:
+        return json.dumps(scrub_cut(text.rstrip("\ufffd"), secrets), ensure_ascii=False)
     try:
         return json.dumps(json_value(text), ensure_ascii=False)
     except (ValueError, RecursionError):
-        return json.dumps(text, ensure_ascii=False)
+        return json.dumps(secrets.known.sub("[key]", text), ensure_ascii=False)
 
 
 def _observation(code: int, error: str = "", response: str = "", fault: str | None = None) -> Observation:
     return _told(code, error, json.dumps(response, ensure_ascii=False), fault)
 
 
-def _told(code: int, error: str, response: str, fault: str | None = None, server: Server | None = None) -> Observation:
+def _told(code: int, error: str, response: str, fault: str | None = None, secrets: Secrets = NO_SECRETS) -> Observation:
     """An observation; `response` is JSON text."""
     text = f'{{"error": {json.dumps(error, ensure_ascii=False)}, "response": {response}}}'
     # Secrets go first: a cut would leave the beginning of one.
-    return Observation(cut(text if server is None else server.secrets.known.sub("[key]", text)), code, fault)
+    return Observation(cut(secrets.known.sub("[key]", text)), code, fault)

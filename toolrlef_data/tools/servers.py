@@ -36,6 +36,7 @@ __all__ = [
     "open_session",
     "retry",
     "run_loop",
+    "scrub_cut",
     "server_at",
 ]
 
@@ -150,9 +151,15 @@ def server_at(url: str, what: str, headers: Mapping[str, str] | None = None) -> 
         headers: name -> "$NAME" of the variable that holds its value.
 
     Raises:
-        InputError: a variable is not set, or holds no URL, or nothing that a header can carry.
+        InputError: a variable is not set, or holds no URL, no host that can be asked, or nothing that a header can
+            carry.
     """
     text = _held(url, what) if is_variable(url) else url
+    try:
+        text.encode()
+        (urlsplit(text.strip()).hostname or "").encode("idna")
+    except ValueError:  # whose message may repeat a password
+        raise InputError(f"{what} holds no host name that can be asked, or bytes that are no text") from None
     address = Address(text)
     slash = "/" if urlsplit(text.strip()).path.endswith("/") else ""  # servers tell /search from /search/
     values = {name: _held(place, f"the header {name} of {what}") for name, place in (headers or {}).items()}
@@ -169,6 +176,22 @@ def _held(place: str, what: str) -> str:
     if not (text := os.environ.get(place[1:], "").strip()):
         raise InputError(f"{what}: {place}: the environment variable {place[1:]} is not set")
     return text
+
+
+def scrub_cut(text: str, secrets: Secrets) -> str:
+    """A text that was cut, without secrets: also without the beginning of one at its end.
+
+    >>> scrub_cut("who is tok-0123, and who is TOK-01", Secrets(["tok-0123"]))
+    'who is [key], and who is '
+    """
+    values = [value.lower() for value in secrets.values]
+    # Not inside a whole one: of "abab" that stands twice, the last "ab" is no beginning.
+    inside = {n for found in secrets.known.finditer(text) for n in range(found.start() + 1, found.end())}
+    for start in range(max(0, len(text) - max(map(len, values), default=0)), len(text)):
+        if start not in inside and any(value.startswith(text[start:].lower()) for value in values):
+            text = text[:start]
+            break
+    return secrets.known.sub("[key]", text)
 
 
 # Asking ---------------------------------------------------------------------------------------------------------------
