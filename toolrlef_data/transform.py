@@ -11,6 +11,7 @@ import contextlib
 import functools
 import logging
 import os
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -210,7 +211,9 @@ def explode(
     if (cached := load(key, data)) is None:
         both = Features(**features, **LEFT)  # the rows that are made, and what is left of those that cannot be
         run = functools.partial(exploded_rows, step=step, settings=settings, reads=tuple(reads), features=both)
-        made = _map(data, run, both, digest(key, "made"), stage, num_proc, batch_rows)
+        # A name that no other process has, and that `sweep` takes for what a killed one left behind.
+        own = f"tmp{digest(key, uuid.uuid4().hex)}"
+        made = _map(data, run, both, own, stage, num_proc, batch_rows)
         out = write_dropped(made, left_rows, stage, key)
         stayed = functools.partial(kept_rows, judged=left_rows, columns=tuple(features))
         # Each batch of a file takes memory when it is opened, so the new rows, smaller ones, go into larger batches.
