@@ -395,6 +395,15 @@ def test_a_function_that_hangs_does_not_keep_an_interrupted_run(tmp_path: Path) 
     assert b"KeyboardInterrupt" in errors
 
 
+def interrupts(host: str) -> str:
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_within_a_function_ends_the_run() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        generate_trajectories(QUERIES, [_function(interrupts)], scripted(pings_then_answers, progress=False))
+
+
 def test_each_query_may_call_its_own_functions() -> None:
     text = {"type": "object", "properties": {}, "required": []}
     functions: list[Any] = [ping, Function("noon", "Tells when noon is.", text, lambda: "12:00")]

@@ -62,7 +62,15 @@ def test_pairs_of_random_searches() -> None:
         assert [each["function"] for each in json.loads(row["tools"])] == FUNCTIONS
         why[row["why"]] += 1
         why["two thoughts on the way"] += len(chosen.path()) > row["step"]
-    kinds = {"unknown_function", "gave_up", "left", "thought_only", "no_branch", "no_messages", "two thoughts on the way"}
+    kinds = {
+        "unknown_function",
+        "gave_up",
+        "left",
+        "thought_only",
+        "no_branch",
+        "no_messages",
+        "two thoughts on the way",
+    }
     assert set(why) - {"same"} == kinds
     assert min(why[kind] for kind in kinds) > 1, why
 

@@ -148,7 +148,7 @@ class SearchPool:
         self.looked = 0.0  # when that was last looked at
         # Its threads do not keep the program from ending where a function hangs.
         self.threads = ThreadPool(functions_at_once)
-        self.calling: dict[str, tuple[AsyncResult[Observation], list[tuple[Call, SearchRun]]]] = {}
+        self.calling: dict[str, tuple[AsyncResult[Observation | KeyboardInterrupt], list[tuple[Call, SearchRun]]]] = {}
 
     def run(self) -> None:
         """Run all searches to their ends."""
@@ -211,7 +211,7 @@ class SearchPool:
         if seen is None:
             key = run.keys(need)[1]
             if key not in self.calling:
-                self.calling[key] = self.threads.apply_async(run.execute, (need, self.store)), []
+                self.calling[key] = self.threads.apply_async(_executed, (run, need, self.store)), []
             self.calling[key][1].append((need, run))
         return seen
 
@@ -267,7 +267,17 @@ class SearchPool:
         for key in [key for key, (result, _) in self.calling.items() if result.ready()]:
             result, callers = self.calling.pop(key)
             seen = result.get()
+            if isinstance(seen, KeyboardInterrupt):
+                raise seen
             for need, run in callers:
                 if seen.fault:
                     run.keep(need, seen, self.store)  # each search keeps the fault that it saw
                 self.go_on(run, seen)
+
+
+def _executed(run: SearchRun, need: Call, store: ReplyStore) -> Observation | KeyboardInterrupt:
+    """What a call gave; an interrupt, which would only end the thread, is handed on to whoever waits."""
+    try:
+        return run.execute(need, store)
+    except KeyboardInterrupt as interrupt:
+        return interrupt
