@@ -254,7 +254,7 @@ IRREGULAR: list[tuple[str, Any, Any]] = [
     ("chains that are none", _chains(5), {"all": "no_tree", "pairs": "no_tree"}),
     ("nodes that are none", _chains([{}]), {"all": "no_tree", "pairs": "no_tree"}),
     *_each("arguments of the search are ", [5, "x", None, [1], {}, True], lambda f, v: f.update(forward_args=v), ALIKE),
-    ("an unknown end", _made(finish_type="won"), "finish_type"),
+    ("an unknown end", _made(finish_type="won"), {"pairs": "finish_type"}),
     ("no end", _made(finish_type=None), ALIKE),
     ("invalid, with lists", _made(valid_data=False), {"chosen": "not_valid", "toolllama": "not_valid", "pairs": "not_valid"}),
     ("no word of it, with lists", _made(valid_data=None), ALIKE),

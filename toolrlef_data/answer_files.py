@@ -42,16 +42,16 @@ class Answer:
 
     Args:
         row: of the table `columns.ANSWERS`.
-        finish: which files are wanted, by how they ended.
+        finish: which files are wanted, by how they ended; None: all.
 
     Raises:
         Irregular: what of the file cannot be used.
     """
 
-    def __init__(self, row: Mapping[str, Any], finish: Sequence[str]) -> None:
+    def __init__(self, row: Mapping[str, Any], finish: Sequence[str] | None) -> None:
         self.row = row
         self.finish = "unfinished" if row["valid"] is False else row["finish_type"] or "give_answer"
-        if self.finish not in finish:
+        if finish is not None and self.finish not in finish:
             raise Irregular("finish_type", str(self.finish))
         text = row["answer"] or ""
         self.escaped = "\\ud" in text or "\\uD" in text

@@ -49,7 +49,7 @@ class Making:
     history: str
     keep_thought: bool
     steps: str
-    finish: tuple[str, ...]
+    finish: tuple[str, ...] | None
     without: tuple[str, ...]
 
 
@@ -61,7 +61,7 @@ def trajectories(
     history: str | None = None,
     keep_thought: bool | None = None,
     steps: str = "chosen",
-    finish: Sequence[str] = FINISH,
+    finish: Sequence[str] | None = None,
     without: Sequence[str] = (),
     num_proc: int | None = None,
 ) -> D:
@@ -81,8 +81,9 @@ def trajectories(
         keep_thought: keep the text that stands beside a call; default True, for toolllama False as upstream.
         steps: "chosen": those of the path that the file shows; "all": every step of the tree, whose column `chosen`
             tells them apart.
-        finish: which files are taken, by how they ended; a valid file that does not say counts as "give_answer", an
-            invalid one is "unfinished" and has steps only under "all".
+        finish: which files are taken, by how they ended ("give_answer", "give_up", "unfinished"); default: all. A
+            valid file that does not say counts as "give_answer"; an invalid one is "unfinished", and has steps only
+            under "all".
         without: flags (`messages.FLAGS`) whose steps are left out. A step that calls a function that there is not
             ("unknown_function") has the name that upstream puts in its place.
         num_proc: processes; does not change the result.
@@ -103,7 +104,7 @@ def trajectories(
         _known("history", history or ("faithful" if style == "messages" else "upstream"), HISTORIES),
         style == "messages" if keep_thought is None else keep_thought,
         _known("kind of steps", steps, STEPS),
-        finish_types(finish),
+        None if finish is None else finish_types(finish),
         tuple(_known("flag", flag, FLAGS) for flag in _listed("without", without)),
     )
     if style == "toolllama" and layout == "merged":
