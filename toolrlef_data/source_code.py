@@ -21,7 +21,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from toolrlef_data import HOMES
+from toolrlef_data._names import HOMES
 from toolrlef_data.records import InputError
 
 __all__ = [
@@ -97,7 +97,7 @@ def imported_names(base: str, level: int, names: Iterable[str], package: str) ->
 
 
 def _member(base: str, name: str) -> str:  # the package's own __init__ only says where names live
-    return f"{base}.{HOMES.get(name, name) if base == PACKAGE else name}"
+    return HOMES.get(name, f"{base}.{name}") if base == PACKAGE else f"{base}.{name}"
 
 
 def modules_reached(name: str, names: set[str]) -> dict[str, str]:
