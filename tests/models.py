@@ -60,6 +60,19 @@ def tiny_llama(folder: Path, *, template: str | None = TEMPLATE, context: int = 
     return folder
 
 
+def bytes_chat(folder: Path) -> Path:
+    """Save a tokenizer of bytes, which loses no text, with a chat template."""
+    from transformers import ByT5Tokenizer
+
+    tokenizer = ByT5Tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}</s>{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def tiny_adapter(folder: Path, model: Path, seed: int = 0) -> Path:
     """Save a LoRA adapter over the model whose weights are random, so that it changes every reply."""
     import peft

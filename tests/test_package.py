@@ -21,7 +21,18 @@ MODULES = sorted(m.name for m in pkgutil.walk_packages(toolrlef_data.__path__, "
 
 # What a layer may import: itself and what stands before it.
 LAYERS = [
-    ["_names", "records", "columns", "source_code", "fingerprints", "lineage", "batches", "stages", "transform"],
+    [
+        "_names",
+        "records",
+        "columns",
+        "source_code",
+        "fingerprints",
+        "published",
+        "lineage",
+        "batches",
+        "stages",
+        "transform",
+    ],
     ["calls", "replies", "under_way", "prompts", "engines", "tools", "tasks", "scoring"],
     [
         "annotations",
@@ -119,7 +130,7 @@ def test_the_tree_in_the_readme_is_the_disk() -> None:
 def test_every_module_has_tests() -> None:
     """tests/test_<module>.py, or the test of the module that a part belongs to."""
     served_by = {
-        "_names": "package", "card": "publish", "provenance": "publish", "trice_files": "publish", "recipe_model": "recipe", "recipe_mistakes": "recipe", "columns": "stage1", "records": "transform", "batches": "transform", "stages": "transform", "lineage": "transform", "source_code": "fingerprints",
+        "_names": "package", "published": "publish", "card": "publish", "provenance": "publish", "trice_files": "publish", "recipe_model": "recipe", "recipe_mistakes": "recipe", "columns": "stage1", "records": "transform", "batches": "transform", "stages": "transform", "lineage": "transform", "source_code": "fingerprints",
         "prompts": "stage2", "responding": "stage2", "teaching": "stage1", "cli": "recipe", "formulas": "annotations",
         "constants": "annotations", "engines.scripted": "asking", "engines.decoding": "local", "engines.weights": "local", "engines.batching": "local",
         "engines.models": "local", "engines.connection": "openai_api", "engines.direct": "openai_api", "engines.session": "openai_api", "engines.batch_endpoints": "batch_jobs",

@@ -14,27 +14,38 @@ from typing import Any
 
 import pytest
 import yaml
-from datasets import Dataset, DatasetDict, load_dataset
+from datasets import Dataset, DatasetDict, Value, load_dataset
 
+from tests.api_server import ApiServer
+from tests.models import bytes_chat, tiny_adapter, tiny_llama
 from toolrlef_data import (
     ANNOTATIONS,
+    TASKS,
+    EngineSpec,
+    Example,
+    Function,
     InputError,
     Responder,
     answer,
+    apply,
     build_stage1,
     build_stage2,
+    generate_trajectories,
     grade,
     load_source,
     publish,
     respond,
     scripted,
+    tokenise,
+    trajectories,
 )
 from toolrlef_data.columns import DROPPED
 from toolrlef_data.engines import ENGINES, Request
-from toolrlef_data.provenance import _told
 from toolrlef_data.publish import LAYOUTS
+from toolrlef_data.published import published
 from toolrlef_data.records import Reply
 from toolrlef_data.teaching import propose_calls
+from toolrlef_data.transform import stack
 
 
 def student(request: Request) -> str:
@@ -43,6 +54,10 @@ def student(request: Request) -> str:
 
 def responder(request: Request) -> str:
     return "calculator(2*4)"
+
+
+def shout(row: dict[str, Any], settings: dict[str, Any]) -> dict[str, str]:
+    return {"loud": row["input"].upper()}
 
 
 @pytest.fixture
@@ -376,15 +391,83 @@ def test_a_linked_folder_stays_a_link_and_odd_leftovers_go(tables: dict[str, Any
     assert (tmp_path / "elsewhere" / "kept").exists()
 
 
-def test_paths_of_this_machine_are_cut_by_field() -> None:
-    told = _told(
-        {
-            "model": "/home/me/models/small",
-            "adapter": "~/lora",
-            "data_dir": "file:///data/gsm8k",
-            "stop": ["/"],
-            "id": "/x",
-        }
+def test_paths_and_private_servers_are_cut_and_names_stay() -> None:
+    settings = {
+        "model": "/home/me/models/small",
+        "adapter": "~/lora",
+        "data_dir": "file:///data/gsm8k",
+        "at": Path("/a/b"),
+    }
+    assert published(settings) == {"model": "small", "adapter": "lora", "data_dir": "gsm8k", "at": "b"}
+    windows = ["C:\\models\\small", "\\\\share\\models\\small", "../small", ".\\small", "~me/small"]
+    assert published(windows) == ["small"] * 5
+    private = [
+        "http://localhost:8000/v1",
+        "https://127.0.0.1",
+        "http://10.1.2.3/v1",
+        "http://[::1]/",
+        "http://gpu-box/v1",
+    ]
+    assert published(private) == ["a server of the author's own"] * 5
+    others = ["org/name", "https://api.openai.com/v1", "/", "</s>", "\n", "\\boxed", "a/b/c", "~", "..."]
+    assert published(others) == others
+    spec = EngineSpec(
+        "local", "/home/me/small", stop=("/end", "~/"), base_url="http://gpu-box:8000/v1", adapter="./lora"
     )
-    assert told == {"model": "small", "adapter": "lora", "data_dir": "gsm8k", "stop": ["/"], "id": "/x"}
-    assert _told({"model": "org/name"}) == {"model": "org/name"}, "a Hub id is no path"
+    told = published(spec)
+    assert (told["model"], told["adapter"], told["stop"]) == ("small", "lora", ["/end", "~/"])
+    assert told["base_url"] == "a server of the author's own"
+
+
+def test_no_published_file_holds_a_prompt_a_path_or_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looked for by content, in the texts of every file and in all columns of every table."""
+    monkeypatch.setenv("MY_KEY", key := "sk-a-key-that-nobody-may-read")
+    home = tmp_path / "home-of-the-author"
+    source = home / "rows"
+    source.mkdir(parents=True)
+    lines = [
+        {"question": f"What is {n} times 4?", "answer": f"It is <<{n}*4={n * 4}>>{n * 4}. #### {n * 4}"}
+        for n in range(9)
+    ]
+    (source / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    example = Example("What is 5 times 5 in the secret example?", "25", "calculator(5*5)", "It is the secret 25.")
+    instructions: dict[str, Any] = {
+        f"{who}_instruction": f"The secret words for the {who}." for who in ("plain", "teacher", "reader")
+    }
+    task = replace(TASKS["math"], examples={"": [example]}, **instructions)
+    with ApiServer() as server:
+        spec = EngineSpec("openai_api", "served", base_url=server.url, keys="MY_KEY", temperature=0.5, progress=False)
+        model = tiny_llama(home / "models" / "tiny")
+        local = EngineSpec(
+            "local", str(model), max_tokens=4, progress=False, adapter=str(tiny_adapter(home / "lora", model))
+        )
+        questions = load_source("gsm8k", split="train", data_dir=source)
+        graded = grade(answer(questions, spec, task=task), task=task)
+        stage1 = build_stage1(graded, [ANNOTATIONS, spec], task=task)
+        candidates = respond(stage1, [Responder("served", spec), Responder("local", local)], task=task)
+        marked = apply(
+            candidates, shout, {"corpus": str(source), "at": source}, reads=["input"], adds={"loud": Value("string")}
+        )
+        stage2 = build_stage2(marked, task=task)
+        call = Function(
+            "look",
+            "Looks it up.",
+            {"type": "object", "properties": {}},
+            url=f"{server.url}/look",
+            headers={"X-Key": "$MY_KEY"},
+        )
+        searched = generate_trajectories(["Is it up?"], [call], spec)
+        steps = trajectories(stack([load_source("sample_trajectories"), searched], "both"))
+        tokens = tokenise(steps, str(bytes_chat(home / "chat")), protocol="text")
+    tables = {"math": {"stage1": stage1, "stage2": stage2}, "lakes": {"steps": steps, "tokens": tokens}}
+    secrets = [*instructions.values(), "secret example", "secret 25", str(tmp_path), home.name, "127.0.0.1", key]
+    checked = 0
+    for layout in ("hub", "trice"):
+        out = publish(
+            tables if layout == "hub" else {"math": tables["math"]}, tmp_path / layout, version="1.0.0", layout=layout
+        )
+        for path in (path for path in out.rglob("*") if path.is_file()):
+            text = str(Dataset.from_parquet(str(path))[:]) if path.suffix == ".parquet" else path.read_text()
+            assert [secret for secret in secrets if secret in text] == [], path
+            checked += 1
+    assert checked > 8

@@ -19,18 +19,18 @@ import yaml
 from datasets import Dataset, DatasetDict, load_dataset
 
 from tests.answer_trees import searches, table
+from tests.models import bytes_chat
 from toolrlef_data import publish
 from toolrlef_data.answer_writing import write_answers
 from toolrlef_data.chat_templates import ChatSource
 from toolrlef_data.chat_tokens import TOKENS, tokenise
 from toolrlef_data.columns import PAIRS, QUESTIONS, STAGE1, STAGE2, TOOLLLAMA, TRAJECTORIES
 from toolrlef_data.engines import EngineSpec, Request
-from toolrlef_data.fingerprints import canonical
 from toolrlef_data.generating import generate_trajectories
 from toolrlef_data.lineage import ledger
 from toolrlef_data.loading_scripts import load_source
 from toolrlef_data.preferences import preference_pairs
-from toolrlef_data.provenance import _told
+from toolrlef_data.published import published
 from toolrlef_data.records import InputError, Reply
 from toolrlef_data.splits import shuffle_steps, split_queries
 from toolrlef_data.tools.functions import Function
@@ -406,11 +406,7 @@ def test_the_funnel_names_tables_inputs_and_settings(answers: Dataset, tmp_path:
 def test_a_table_of_tokens_names_its_tokenizer(
     searched: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from transformers import ByT5Tokenizer
-
-    tokenizer = ByT5Tokenizer()
-    tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
-    tokenizer.save_pretrained(tmp_path / "private" / "bytes-chat")
+    chat = bytes_chat(tmp_path / "private" / "bytes-chat")
     monkeypatch.chdir(tmp_path)
     samples = trajectories(searched.select(range(2)), history="clean", layout="merged")
     options: dict[str, Any] = {
@@ -427,7 +423,7 @@ def test_a_table_of_tokens_names_its_tokenizer(
         for s in json.loads((out / "provenance.json").read_text())["stages"].values()
         if "chat" in (s["settings"] or {})
     ]
-    digest = hashlib.sha256(tokenizer.chat_template.encode()).hexdigest()
+    digest = hashlib.sha256((chat / "chat_template.jinja").read_bytes()).hexdigest()
     assert {name: stage["settings"][name] for name in options} == options
     assert (stage["settings"]["chat"]["model"], stage["settings"]["chat"]["template_sha256"]) == ("bytes-chat", digest)
     card = (out / "README.md").read_text()
@@ -446,8 +442,7 @@ def test_a_table_of_tokens_names_its_tokenizer(
 
 def test_a_hub_id_is_named_in_full() -> None:
     source = ChatSource("org/chat", "c0ffee", {"hub": "org/chat", "commit": "c0ffee"}, "org/chat", "ab" * 32)
-    told = _told(canonical(source))
-    assert told == {"model": "org/chat", "template_sha256": "ab" * 32, "identity": source.identity}
+    assert published(source) == {"model": "org/chat", "template_sha256": "ab" * 32, "identity": source.identity}
 
 
 def test_odd_rows_break_no_card(tmp_path: Path) -> None:

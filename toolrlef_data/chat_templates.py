@@ -67,6 +67,10 @@ class ChatSource:
     def in_key(self) -> dict[str, Any]:
         return {"place": "", "commit": None}
 
+    def published(self) -> dict[str, Any]:
+        """What others may read."""
+        return {"model": self.model, "template_sha256": self.template, "identity": dict(self.identity)}
+
 
 def find_chat(model: str, revision: str | None = None) -> ChatSource:
     """Find a tokenizer with a chat template.

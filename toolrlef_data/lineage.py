@@ -27,6 +27,7 @@ from datasets import Dataset, DatasetDict, Features, concatenate_datasets
 
 from toolrlef_data.columns import DROPPED
 from toolrlef_data.fingerprints import canonical, digest
+from toolrlef_data.published import published
 from toolrlef_data.records import ToolrlefError
 
 __all__ = [
@@ -52,9 +53,9 @@ __all__ = [
 def lineage(data: Dataset) -> list[dict[str, Any]]:
     """The records of the stages that led to a table, oldest first; empty where none is known.
 
-    A record holds fingerprint, inputs, step, settings, rows_in, rows_out, dropped (reason -> rows), `dropped_files`
-    where rows were dropped, and `usage` (requests and tokens) where a model was asked. After somebody's own shuffle or
-    select the trail ends there: the list is empty.
+    A record holds fingerprint, inputs, step, settings, `published` (what others may read of the settings), rows_in,
+    rows_out, dropped (reason -> rows), `dropped_files` where rows were dropped, and `usage` (requests and tokens) where
+    a model was asked. After somebody's own shuffle or select the trail ends there: the list is empty.
     """
     records: dict[str, dict[str, Any]] = {}
 
@@ -172,6 +173,7 @@ def facts_of(
         "step": name,
         "inputs": [d._fingerprint for d in inputs],
         "settings": canonical(settings),
+        "published": published(settings),
         "rows_in": len(inputs[0]) if inputs else len(result),
         "rows_out": len(result),
         "dropped": dict(sorted(Counter(dropped["reason"][:]).items())) if dropped is not None and len(dropped) else {},

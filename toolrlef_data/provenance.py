@@ -8,24 +8,17 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from datasets import Dataset
 
-from toolrlef_data.fingerprints import digest
 from toolrlef_data.lineage import lineage, settle
+from toolrlef_data.published import published
 
 __all__ = ["funnel", "provenance_of", "settings_behind"]
 
 PACKAGES = ("toolrlef_data", "datasets", "pyarrow", "torch", "transformers", "peft")
-# Settings that may name a place on this machine, and what such a name looks like; a Hub id is none.
-PLACES = frozenset({"model", "adapter", "data_dir"})
-# A server of the user's own: its address says nothing to others.
-OWN_SERVER = re.compile(r"https?://(?:localhost|127\.|10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|\[|[\w-]+(?:[:/]|$))")
-FUNCTION = frozenset({"name", "version", "description", "parameters", "function", "url", "headers"})
-PATH = re.compile(r"[/~\\]|\.{1,2}[/\\]|file:|[A-Za-z]:[/\\]")
 # Stages that make many rows of one or none, so that `rows_in` of their records counts what was made and what left.
 APART = frozenset({"trajectories", "preference pairs", "tokenise"})
 # Of their settings, those that decide what is in the rows.
@@ -47,10 +40,12 @@ def provenance_of(configs: Mapping[str, Mapping[str, Dataset]]) -> dict[str, Any
     for config, split, data in ((c, s, data) for c, named in configs.items() for s, data in named.items()):
         trail = lineage(data)
         for record in trail:
-            fields = ("step", "inputs", "rows_in", "rows_out", "dropped", "settings")
-            stages[record["fingerprint"]] = {field: _told(record[field]) for field in fields}
-            if "usage" in record:
-                stages[record["fingerprint"]]["usage"] = _told(record["usage"])
+            fields = ("step", "inputs", "rows_in", "rows_out", "dropped")
+            stages[record["fingerprint"]] = {
+                **{field: record[field] for field in fields},
+                "settings": record.get("published"),  # a record of an earlier version does not say what may be read
+                **({"usage": published(record["usage"])} if "usage" in record else {}),
+            }
         gap = _gap_of(trail)
         told.setdefault(config, {})[split] = {
             "rows": len(data),
@@ -153,31 +148,3 @@ def _gap_of(trail: list[dict[str, Any]]) -> str:
     if any(record["step"] == "rows" for record in trail):
         return "the trail begins at rows that were given in memory; pass provenance= to say where they came from"
     return ""
-
-
-def _told(value: Any, field: str = "") -> Any:
-    """A setting as it is published: prompts as hashes, no path of this machine."""
-    if isinstance(value, dict):
-        if value.get("") == "toolrlef_data.tasks:Task":
-            prompts = {
-                k: v
-                for k, v in value.items()
-                if k in ("instruction", "plain_instruction", "teacher_instruction", "reader_instruction", "examples")
-            }
-            told = {"task": value["name"], "tool": _told(value["tool"]), "grade": value["grade"]}
-            return {**told, "prompts_sha256": {k: digest(v) for k, v in prompts.items()}}
-        if value.get("") == "toolrlef_data.tools:Tool":  # its functions may hold paths
-            return {k: value[k] for k in ("name", "version")}
-        if value.get("") == "toolrlef_data.chat_templates:ChatSource":
-            return {"model": value["model"], "template_sha256": value["template"], "identity": value["identity"]}
-        if set(value) >= FUNCTION:  # a `tools.functions.Function`, or the user's kind of one
-            schema = digest({k: value[k] for k in ("name", "description", "parameters")})
-            return {"name": value["name"], "version": value["version"], "schema_sha256": schema}
-        return {k: _told(v, k) for k, v in value.items() if k != ""}
-    if isinstance(value, list):
-        return [_told(v) for v in value]
-    if field in PLACES and isinstance(value, str) and PATH.match(value):
-        return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
-    if field in ("base_url", "url") and isinstance(value, str) and OWN_SERVER.match(value):
-        return "a server of the author's own"
-    return value

@@ -39,6 +39,7 @@ from datasets import Dataset, DatasetDict, Features
 from toolrlef_data.columns import DROPPED, GRADED, LABELLED, QUESTIONS, RESPONSE, STAGE1, STAGE2
 from toolrlef_data.fingerprints import digest
 from toolrlef_data.lineage import files_of, table_of, write_record
+from toolrlef_data.published import published
 from toolrlef_data.records import InputError
 from toolrlef_data.tasks import TASKS, Task
 from toolrlef_data.trice_entries import Entry, Naming, entry_of
@@ -173,6 +174,7 @@ def _tables(
     key = digest("load_trice", found.name, told, dropped._fingerprint, [data._fingerprint for data in made.values()])
     kept = sum(len(data) for data in made.values())
     facts: dict[str, Any] = {"step": "load_trice", "inputs": [], "settings": dict(told), "files": []}
+    facts |= {"published": published(told)}
     facts |= {"rows_in": kept + len(dropped), "rows_out": kept, "dropped": {}}
     if len(dropped):
         reasons = sorted(dropped["reason"])
@@ -185,7 +187,14 @@ def _tables(
         counts = {"rows_in": len(data), "rows_out": len(data), "dropped": {}}
         write_record(
             data._fingerprint,
-            {"step": f"load_trice: {name}", "inputs": [key], "settings": None, "files": files_of(data), **counts},
+            {
+                "step": f"load_trice: {name}",
+                "inputs": [key],
+                "settings": None,
+                "published": None,
+                "files": files_of(data),
+                **counts,
+            },
         )
         tables.setdefault(name, {})[split] = data
     return {

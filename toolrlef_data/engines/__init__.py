@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from toolrlef_data.published import place_name, published_fields, server_name
 from toolrlef_data.records import Choices, InputError, Reply, ToolrlefError
 
 __all__ = ["ENGINES", "Engine", "EngineSpec", "Limits", "Message", "Request"]
@@ -191,6 +192,12 @@ class EngineSpec:
         """What a cache key takes of folders: their names; what is in them is in `Engine.identity`."""
         places = {"model": self.model, "adapter": self.adapter}
         return {name: Path(place).name for name, place in places.items() if place and Path(place).is_absolute()}
+
+    def published(self) -> dict[str, Any]:
+        """What others may read: of a folder the name, of a private server no address."""
+        places = {"model": place_name(self.model), "adapter": self.adapter and place_name(self.adapter)}
+        server = self.base_url and server_name(self.base_url)
+        return {**published_fields(self), **places, "base_url": server, "stop": list(self.stop)}
 
 
 @dataclass(frozen=True, slots=True)

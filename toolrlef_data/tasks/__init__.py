@@ -9,13 +9,15 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.engines import EngineSpec
+from toolrlef_data.fingerprints import digest
+from toolrlef_data.published import published
 from toolrlef_data.records import Choices, InputError, UnknownName
 from toolrlef_data.tools import Tool
 from toolrlef_data.transform import require
@@ -95,6 +97,14 @@ class Task:
     def grade_whole(self) -> Callable[[str | None, Sequence[str]], bool | None]:
         """`grade` of a text of any length: a passage; with `compat` also of what a tool or a reader said."""
         return _whole(self.grade)
+
+    def published(self) -> dict[str, Any]:
+        """What others may read: prompts as digests."""
+        examples = {name: [astuple(example) for example in some] for name, some in self.examples.items()}
+        prompts = {"examples": digest(examples)}
+        prompts |= {name: digest(value) for name, value in vars(self).items() if name.endswith("instruction")}
+        grade = published(self.grade)
+        return {"task": self.name, "tool": self.tool.published(), "grade": grade, "prompts_sha256": prompts}
 
     def warn(self) -> None:
         """Say so where neither the instruction nor an example calls the tool by its name: responses will not either."""

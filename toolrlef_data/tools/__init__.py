@@ -107,6 +107,10 @@ class Tool:
         """What a parser needs to know: the name, and what its argument may be called."""
         return ((self.name, self.parameter),)
 
+    def published(self) -> dict[str, Any]:
+        """What others may read; the functions may hold paths."""
+        return {"name": self.name, "version": self.version}
+
     def check(self) -> None:
         """Raise InputError where the tool stands for one that is still to be made."""
         if isinstance(self.many, partial) and self.many.func is not_set_up:

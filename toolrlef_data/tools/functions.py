@@ -170,6 +170,11 @@ class Function:
             return None
         return server_at(self.url, f"the function {self.name!r}", dict(self.headers))
 
+    def published(self) -> dict[str, Any]:
+        """What others may read: neither what is executed nor where."""
+        schema = digest({"name": self.name, "description": self.description, "parameters": self.parameters})
+        return {"name": self.name, "version": self.version, "schema_sha256": schema}
+
     def in_key(self) -> dict[str, Any]:
         """What stands in a cache key, and is written down with it: of a callable a digest; of a server its address
         without credentials and the names of headers."""
