@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from toolrlef_data import TASKS
+from toolrlef_data import TASKS, EngineSpec
 from toolrlef_data.fingerprints import UnhashableSetting, canonical, code_digest
 from toolrlef_data.records import InputError
 
@@ -318,3 +318,18 @@ def test_functions_without_a_file_count_too() -> None:
     ]
     assert canonical(made(first)) == keys[0]
     assert len({json.dumps(key) for key in keys}) == 3
+
+
+@dataclass(frozen=True)
+class Pretender:
+    kind: ClassVar[str] = "execute"
+    n: int = 1
+
+
+def test_a_settings_class_of_ours_says_its_kind_and_no_other_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record is told by it, whatever the class and its module are called."""
+    spec = EngineSpec("scripted", "m")
+    assert canonical(spec)[""] == "toolrlef_data.engines:EngineSpec", "its `kind` is a field"
+    assert canonical(Pretender())[""] != "execute"
+    monkeypatch.setattr(Pretender, "__module__", "toolrlef_data.somewhere")
+    assert canonical(Pretender()) == {"": "execute", "n": 1}

@@ -153,9 +153,16 @@ def _dataclass(value: Any, seen: dict[int, int] | None) -> Any:
     values = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.name not in left_out}
     if hasattr(value, "in_key"):  # the class has its own word on what stands for a value
         values |= value.in_key()
-    kind = type(value)
-    known = is_ours(kind.__module__) and seen is None
-    return {"": _name(kind) if known else _value(kind, seen), **{n: _value(v, seen) for n, v in values.items()}}
+    known = is_ours(type(value).__module__) and seen is None
+    kind = _kind(value) if known else _value(type(value), seen)
+    return {"": kind, **{n: _value(v, seen) for n, v in values.items()}}
+
+
+def _kind(settings: Any) -> str:
+    """The kind that a settings class of ours gives itself, for those who read records; else the name of the class."""
+    kind = getattr(type(settings), "kind", None)
+    is_field = any(field.name == "kind" for field in dataclasses.fields(settings))  # such as an `EngineSpec`'s
+    return kind if isinstance(kind, str) and not is_field else _name(type(settings))
 
 
 def _code_value(value: Any, seen: dict[int, int] | None) -> Any:
