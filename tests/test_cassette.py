@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import datasets
 import pytest
@@ -221,12 +221,22 @@ def test_a_row_is_played_what_it_was_given() -> None:
     assert build_stage2(candidates, cassette=executions([stage2])).to_list() == stage2.to_list()
 
 
-def read(row: Any, settings: None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Own:
+    """Settings that call themselves like ours."""
+
+    kind: ClassVar[str] = "execute"
+    names: tuple[str, ...] = ("input",)
+
+
+def read(row: Any, settings: Own | None) -> dict[str, Any]:
     return {"input": row["input"].upper()}
 
 
-def test_a_step_of_the_users_own_may_be_called_like_ours(qa: Task) -> None:
-    table = apply(rows("qa", ["WikiSearch(Etna)"], "Sicily"), read, reads=["input"], adds={"input": Value("string")})
+@pytest.mark.parametrize(("name", "settings"), [("read", None), ("execute", Own())])
+def test_a_step_of_the_users_own_may_be_called_like_ours(qa: Task, name: str, settings: Own | None) -> None:
+    table = rows("qa", ["WikiSearch(Etna)"], "Sicily")
+    table = apply(table, read, settings, reads=["input"], adds={"input": Value("string")}, name=name)
     assert len(executions([build_stage2(respond(table, []), task=qa)])) == 2
 
 

@@ -21,21 +21,18 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from datasets import Dataset, DatasetDict, Features, List, Value
+from datasets import Dataset, Features, List, Value
 
-from toolrlef_data.columns import RESPONSE
+from toolrlef_data.executing import Executing
 from toolrlef_data.fingerprints import digest
 from toolrlef_data.lineage import as_arrow, files_of, lineage, read_record, table_of
-from toolrlef_data.reading import READ, any_right
+from toolrlef_data.reading import Reading, reader_of
 from toolrlef_data.records import CassetteMiss, InputError, MissingColumns, ToolResult
-from toolrlef_data.tasks import Task
-from toolrlef_data.transform import apply
 
-__all__ = ["EXECUTIONS", "Cassette", "executions", "open_cassette", "replay_readings"]
+__all__ = ["EXECUTIONS", "Cassette", "executions", "open_cassette"]
 
-D = TypeVar("D", bound="Dataset | DatasetDict")
 Record = Mapping[str, Any]
 
 STRING = Value("string")
@@ -56,20 +53,20 @@ def executions(tables: Iterable[Dataset]) -> Dataset:
     """
     tables = list(tables)
     records = {record["fingerprint"]: record for table in tables for record in lineage(table)}
-    kinds = [(_kind(record), record) for record in records.values()]
-    if not any(kind == EXECUTE for kind, _ in kinds):
+    stages = [(_kind(record), record) for record in records.values()]
+    if not any(kind == Executing.kind for kind, _ in stages):
         raise InputError(
             "a cassette needs tables whose responses were executed, as `build_stage2` gave them: no execution is known "
             "behind these, whose trail ends at a table that was shuffled, selected or made elsewhere"
         )
-    rows = (row for kind, record in reversed(kinds) for row in READ_BY.get(kind, _none)(record))
+    rows = (row for kind, record in reversed(stages) if kind in ROWS_OF for row in ROWS_OF[kind](record))
     return table_of(_each_once(rows), EXECUTIONS, "executions", [table._fingerprint for table in tables])
 
 
 def _kind(record: Record) -> str:
-    """Which settings a stage had: what tells a stage of ours from a step of the user's that has its name."""
+    """The kind of a stage's settings: what tells a stage of ours from a step of the user's that has its name."""
     settings = record["settings"] if isinstance(record["settings"], dict) else {}
-    inner = settings.get("settings")
+    inner = settings.get("settings")  # of a stage that asks a model
     return str((inner if isinstance(inner, dict) else settings).get("", ""))
 
 
@@ -82,24 +79,13 @@ def _each_once(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def _none(record: Record) -> Iterator[dict[str, Any]]:
-    yield from ()
-
-
 def _calls(record: Record) -> Iterator[dict[str, Any]]:
-    settings = record["settings"]
-    tools = {name: task["tool"] for name, task in settings["tasks"].items()}
-    for row in _rows(record["files"], ["id", "task", *settings["names"]]):
-        for name in settings["names"]:
+    names, tools = record["settings"]["names"], _tools(record["settings"])
+    for row in _rows(record["files"], ["id", "task", *names]):
+        tool = tools[row["task"]]
+        for name in names:
             if (argument := row[name]["argument"]) is not None:
-                tool, error = tools[row["task"]], row[name]["tool_error"]
-                told = {"id": row["id"], "task": row["task"], "tool": tool["name"], "version": tool["version"]}
-                yield {
-                    **told,
-                    "argument": argument,
-                    "output": [] if error else row[name]["predictions"],
-                    "error": error,
-                }
+                yield _execution(row, tool["name"], tool["version"], argument, row[name])
 
 
 def _readings(record: Record) -> Iterator[dict[str, Any]]:
@@ -107,15 +93,26 @@ def _readings(record: Record) -> Iterator[dict[str, Any]]:
     before = read_record(record["inputs"][0])
     if settings["verify"] or before is None:
         return
-    names, tools = settings["names"], {name: task["tool"]["name"] for name, task in settings["tasks"].items()}
+    names, tools = settings["names"], _tools(settings)
     rows = zip(_rows(before["files"], ["id", "task", *names]), _rows(record["files"], names), strict=True)
-    for given, read in rows:
+    for row, read in rows:
         for name in names:
-            if given["task"] in tools and given[name]["argument"] is not None and given[name]["tool_error"] is None:
-                error, argument = read[name]["tool_error"], given[name]["argument"]
-                told = {"id": given["id"], "task": given["task"], "tool": _reader_of(tools[given["task"]])}
-                output = [] if error else read[name]["predictions"]
-                yield {**told, "version": Path(model).name, "argument": argument, "output": output, "error": error}
+            argument, error = row[name]["argument"], row[name]["tool_error"]
+            if row["task"] in tools and argument is not None and error is None:
+                yield _execution(row, reader_of(tools[row["task"]]["name"]), Path(model).name, argument, read[name])
+
+
+def _tools(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: task["tool"] for name, task in settings["tasks"].items()}
+
+
+def _execution(
+    row: Mapping[str, Any], tool: str, version: str, argument: str, response: Mapping[str, Any]
+) -> dict[str, Any]:
+    error = response["tool_error"]
+    output = [] if error else response["predictions"]
+    named = {"id": row["id"], "task": row["task"], "tool": tool, "version": version, "argument": argument}
+    return {**named, "output": output, "error": error}
 
 
 def _rows(files: Sequence[str], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -126,12 +123,7 @@ def _rows(files: Sequence[str], columns: Sequence[str]) -> Iterator[dict[str, An
             yield from table.select(list(columns)).to_pylist()
 
 
-def _reader_of(tool: str) -> str:
-    return f"reader of {tool}"
-
-
-EXECUTE = "toolrlef_data.executing:Executing"
-READ_BY = {EXECUTE: _calls, "toolrlef_data.reading:Reading": _readings}
+ROWS_OF = {Executing.kind: _calls, Reading.kind: _readings}
 
 
 # Replaying ------------------------------------------------------------------------------------------------------------
@@ -144,7 +136,7 @@ class Cassette:
     content: str
     store: str
 
-    def play(self, row_id: str, task: str, tool: str, argument: str) -> ToolResult:
+    def __call__(self, row_id: str, task: str, tool: str, argument: str) -> ToolResult:
         """What an execution gave.
 
         Raises:
@@ -167,62 +159,6 @@ def open_cassette(table: Dataset) -> Cassette:
         raise MissingColumns(f"cassette= lacks {', '.join(missing)}; found {', '.join(table.column_names)}")
     own = table_of(({name: row[name] for name in EXECUTIONS} for row in table), EXECUTIONS, "cassette")
     return Cassette(own._fingerprint, files_of(own)[0])
-
-
-def replay_readings(
-    executed: D,
-    cassette: Cassette,
-    names: Sequence[str],
-    tasks: Mapping[str, Task],
-    *,
-    compat: bool = False,
-    num_proc: int | None = None,
-) -> D:
-    """`reading.read_outputs` from a cassette."""
-    if not any(task.reading for task in tasks.values()):
-        return executed
-    settings = Replaying(dict(tasks), tuple(names), compat, cassette)
-    fields = ("argument", *READ)
-    return apply(
-        executed,
-        _read_again,
-        settings,
-        reads=["id", "task", "answers", *(f"{name}.{field}" for name in names for field in fields)],
-        adds={f"{name}.{field}": RESPONSE[field] for name in names for field in READ},
-        name="replay readings",
-        num_proc=num_proc,
-    )
-
-
-@dataclass(frozen=True)
-class Replaying:
-    """How readings are replayed."""
-
-    tasks: Mapping[str, Task]
-    names: tuple[str, ...]
-    compat: bool
-    cassette: Cassette
-
-
-def _read_again(row: Mapping[str, Any], settings: Replaying) -> dict[str, Any]:
-    columns: dict[str, Any] = {}
-    task = settings.tasks[row["task"]]
-    for name in settings.names:
-        columns |= {f"{name}.{field}": row[f"{name}.{field}"] for field in READ}
-        if task.reading is None or row[f"{name}.argument"] is None or row[f"{name}.tool_error"] is not None:
-            continue
-        tool = _reader_of(task.tool.name)
-        value, error, _ = settings.cassette.play(row["id"], row["task"], tool, row[f"{name}.argument"])
-        if error is not None:
-            columns |= {f"{name}.tool_error": error, f"{name}.predictions": [], f"{name}.correct": None}
-            continue
-        predictions = list(value) if isinstance(value, tuple) else []
-        answers = row["answers"][:1] if settings.compat else row["answers"]
-        columns[f"{name}.predictions"] = predictions
-        columns[f"{name}.correct"] = any_right(
-            predictions, task, answers, compat=settings.compat, whole=settings.compat
-        )
-    return columns
 
 
 @functools.lru_cache(maxsize=2)

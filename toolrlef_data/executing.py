@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,11 +20,10 @@ from datasets import Dataset, DatasetDict
 
 from toolrlef_data.batches import read_values
 from toolrlef_data.calls import calls_in, names_call
-from toolrlef_data.cassette import Cassette, open_cassette, replay_readings
 from toolrlef_data.columns import RESPONSE
 from toolrlef_data.engines import EngineSpec
 from toolrlef_data.lineage import as_arrow
-from toolrlef_data.reading import any_right, read_outputs
+from toolrlef_data.reading import Play, any_right, read_outputs
 from toolrlef_data.records import OWN_FAULTS, TOOL_FAULTS, InputError, ToolResult
 from toolrlef_data.replies import open_store, store_path
 from toolrlef_data.tasks import Task
@@ -32,7 +31,7 @@ from toolrlef_data.tool_results import get_results, run_tool, tool_identity, too
 from toolrlef_data.tools import Tool, ToolInput
 from toolrlef_data.transform import apply
 
-__all__ = ["execute_responses"]
+__all__ = ["Executing", "execute_responses"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Columns = Mapping[str, list[Any]]
@@ -49,7 +48,7 @@ def execute_responses(
     *,
     compat: bool = False,
     verify: bool = False,
-    cassette: Dataset | None = None,
+    cassette: Play | None = None,
     num_proc: int | None = None,
 ) -> D:
     """Execute the call in every response, or read its answer, and grade the prediction.
@@ -72,13 +71,12 @@ def execute_responses(
         CassetteMiss: the cassette lacks an execution.
         TooManyFailures: more than `Tool.max_failed` of the calls failed by the tool's own fault; all results are kept.
     """
-    recorded = None if cassette is None else open_cassette(cassette)
-    if recorded is None:
+    if cassette is None:
         _check(tasks, verify)
-    slow = {name: task.tool for name, task in tasks.items() if task.tool.is_slow and recorded is None}
+    slow = {name: task.tool for name, task in tasks.items() if task.tool.is_slow and cassette is None}
     identities = {name: tool_identity(tool) for name, tool in slow.items()}
     store = str(store_path()) if slow else ""
-    settings = Executing(dict(tasks), tuple(names), compat, verify, identities, recorded, store)
+    settings = Executing(dict(tasks), tuple(names), compat, verify, identities, cassette, store)
     reads = ["id", "task", "answers", *(f"{name}.{field}" for name in names for field in ("text", "error"))]
     executed = apply(
         data,
@@ -87,17 +85,16 @@ def execute_responses(
         reads=reads,
         adds={f"{name}.{field}": RESPONSE[field] for name in names for field in EXECUTED},
         batched=True,
-        name="execute",
+        name=Executing.kind,
         prepare=(lambda split: _run_missing(split, settings)) if slow else None,
         unfinished=lambda result: _has_tool_fault(result, names),
         num_proc=num_proc,
     )
-    if recorded is not None:
-        return replay_readings(executed, recorded, names, tasks, compat=compat, num_proc=num_proc)
-    readers: list[EngineSpec] = []
+    readers: list[EngineSpec | Play] = []
     for task in tasks.values():
-        if task.reading and task.reader is not None and task.reader not in readers:
-            readers.append(task.reader)
+        reader = task.reader if cassette is None else cassette
+        if task.reading and reader is not None and reader not in readers:
+            readers.append(reader)
     for reader in readers:
         executed = read_outputs(executed, reader, names, tasks, compat=compat, verify=verify, num_proc=num_proc)
     return executed
@@ -107,12 +104,13 @@ def execute_responses(
 class Executing:
     """How responses are executed; `identities` are those of the slow tools, by task."""
 
+    kind: ClassVar[str] = "execute"
     tasks: Mapping[str, Task]
     names: tuple[str, ...]
     compat: bool
     verify: bool
     identities: Mapping[str, str]
-    cassette: Cassette | None
+    cassette: Play | None
     store: str
 
 
@@ -187,7 +185,7 @@ def _runs(columns: Columns, settings: Executing) -> dict[str, Run | None]:
 
 def _run_of(task: str, tool: Tool, columns: Columns, settings: Executing) -> Run | None:
     if (cassette := settings.cassette) is not None:
-        return lambda given, row_id: cassette.play(row_id, task, tool.name, given.argument)
+        return lambda given, row_id: cassette(row_id, task, tool.name, given.argument)
     if not tool.is_slow:
         return None
     keys = {each: tool_key(settings.identities[task], each) for each in _inputs(columns, task, settings)}

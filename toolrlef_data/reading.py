@@ -1,13 +1,13 @@
 """reading: a model reads what a tool gave, passages or a translation, and answers: one prediction a text.
 
-A task says what its reader is asked (`Task.reading`) and who that is (`Task.reader`).
+A task says what its reader is asked (`Task.reading`) and who that is (`Task.reader`); a cassette may answer for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from datasets import Dataset, DatasetDict
 
@@ -15,21 +15,22 @@ from toolrlef_data.asking import ask
 from toolrlef_data.columns import QUESTIONS, RESPONSE
 from toolrlef_data.engines import EngineSpec, Request
 from toolrlef_data.prompts import render_prompt
-from toolrlef_data.records import Reply
+from toolrlef_data.records import Reply, ToolResult
 from toolrlef_data.responses import request_of, response_of
 from toolrlef_data.tasks import Task
-from toolrlef_data.transform import features_of
+from toolrlef_data.transform import apply, features_of
 
-__all__ = ["any_right", "read_outputs"]
+__all__ = ["Play", "Reading", "any_right", "read_outputs", "reader_of"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
+Play = Callable[[str, str, str, str], ToolResult]  # recorded: id and task of a row, tool, argument -> what was given
 
 READ = ("tool_error", "predictions", "correct")
 
 
 def read_outputs(
     executed: D,
-    reader: EngineSpec,
+    reader: EngineSpec | Play,
     names: Sequence[str],
     tasks: Mapping[str, Task],
     *,
@@ -41,33 +42,29 @@ def read_outputs(
 
     Args:
         executed: a table whose responses were executed, `predictions` being what the tool gave.
-        reader: the model that reads for those of the tasks that name it.
+        reader: the model that reads for those of the tasks that name it, or the cassette that holds what was read.
         names, tasks, compat, verify: as of `executing.execute_responses`.
 
     Returns:
         the table with predictions, correct and tool_error of the responses that were read; tool_error is "reader" where
         the model gave no reply, or was cut off before it said anything.
+
+    Raises:
+        CassetteMiss: the cassette lacks what was read.
     """
-    reading = Reading(
-        {name: task for name, task in tasks.items() if task.reading and task.reader == reader},
-        tuple(names),
-        compat,
-        verify,
-    )
-    shown = [name for name in QUESTIONS if name in features_of(executed)] if verify else ["input"]
-    fields = ("argument", *READ)
-    return ask(
-        executed,
-        _reading_requests,
-        _read,
-        reading,
-        reader,
-        reads=[*dict.fromkeys(["task", "answers", *shown]), *(f"{name}.{field}" for name in names for field in fields)],
-        adds={f"{name}.{field}": RESPONSE[field] for name in names for field in READ},
-        name="read",
-        label="reader",
-        num_proc=num_proc,
-    )
+    asked = isinstance(reader, EngineSpec)
+    read = {name: task for name, task in tasks.items() if task.reading and (task.reader == reader or not asked)}
+    reading = Reading(read, tuple(names), compat, verify)
+    question = [name for name in QUESTIONS if name in features_of(executed)] if verify else ["input"]
+    reads = [
+        *dict.fromkeys(["id", "task", "answers", *(question if asked else ())]),
+        *(f"{name}.{field}" for name in names for field in ("argument", *READ)),
+    ]
+    adds = {f"{name}.{field}": RESPONSE[field] for name in names for field in READ}
+    options: dict[str, Any] = {"reads": reads, "adds": adds, "num_proc": num_proc}
+    if isinstance(reader, EngineSpec):
+        return ask(executed, _requests, _read, reading, reader, name=Reading.kind, label="reader", **options)
+    return apply(executed, _replay, Replaying(reading, reader), name="replay readings", **options)
 
 
 def any_right(
@@ -88,54 +85,87 @@ def any_right(
 
 @dataclass(frozen=True)
 class Reading:
-    """Who reads which tasks' tool outputs."""
+    """Which tasks' tool outputs are read."""
 
+    kind: ClassVar[str] = "read"
     tasks: Mapping[str, Task]
     names: tuple[str, ...]
     compat: bool
     verify: bool
 
 
-def _is_read(row: Mapping[str, Any], name: str, reading: Reading) -> bool:
-    """Whether a response's predictions are still what the tool gave."""
-    return (
-        row["task"] in reading.tasks
+@dataclass(frozen=True)
+class Replaying:
+    """The same from recorded executions."""
+
+    reading: Reading
+    cassette: Play
+
+
+def reader_of(tool: str) -> str:
+    """What the reader of a tool is called in a cassette."""
+    return f"reader of {tool}"
+
+
+def _names_read(row: Mapping[str, Any], reading: Reading) -> list[str]:
+    """The responses whose predictions are still what the tool gave."""
+    return [
+        name
+        for name in reading.names
+        if row["task"] in reading.tasks
         and row[f"{name}.argument"] is not None
         and row[f"{name}.tool_error"] is None
         and not (reading.verify and row[f"{name}.correct"])
-    )
+    ]
 
 
-def _reading_requests(row: Mapping[str, Any], reading: Reading) -> list[Request]:
+def _requests(row: Mapping[str, Any], reading: Reading) -> list[Request]:
     task = reading.tasks.get(row["task"])
     if task is None or task.reading is None:
         return []
     shown = task.render(row) if reading.verify else row["input"]
     return [
         request_of(render_prompt(task.reader_style, task.reader_instruction, task.reading(shown, output)))
-        for name in reading.names
-        if _is_read(row, name, reading)
+        for name in _names_read(row, reading)
         for output in row[f"{name}.predictions"]
     ]
 
 
 def _read(row: Mapping[str, Any], replies: Sequence[Reply], reading: Reading) -> dict[str, Any]:
-    """The reader's answers in the place of what the tool gave."""
-    told = iter(replies)
-    columns: dict[str, Any] = {}
-    for name in reading.names:
-        columns |= {f"{name}.{field}": row[f"{name}.{field}"] for field in READ}
-        if not _is_read(row, name, reading):
-            continue
-        task = reading.tasks[row["task"]]
-        responses = [response_of(next(told)) for _ in row[f"{name}.predictions"]]
-        cut = any(not each["text"] and each["finish_reason"] == "length" for each in responses)
-        if cut or any(each["error"] for each in responses):
-            columns |= {f"{name}.tool_error": "reader", f"{name}.predictions": [], f"{name}.correct": None}
-            continue
-        read_answer = task.read_answer or str.strip
-        predictions = [read_answer(each["text"]) or "" for each in responses]
-        answers = row["answers"][:1] if reading.compat else row["answers"]
-        columns[f"{name}.predictions"] = predictions
-        columns[f"{name}.correct"] = any_right(predictions, task, answers, compat=reading.compat, whole=reading.compat)
+    """A model's replies, one for each text of the outputs."""
+    following = iter(replies)
+    results = {}
+    for name in _names_read(row, reading):
+        read_answer = reading.tasks[row["task"]].read_answer or str.strip
+        responses = [response_of(next(following)) for _ in row[f"{name}.predictions"]]
+        if any(each["error"] or (not each["text"] and each["finish_reason"] == "length") for each in responses):
+            results[name] = ToolResult(error="reader")
+        else:
+            results[name] = ToolResult(tuple(read_answer(each["text"]) or "" for each in responses))
+    return _graded(row, results, reading)
+
+
+def _replay(row: Mapping[str, Any], replaying: Replaying) -> dict[str, Any]:
+    """The recorded predictions."""
+    reading = replaying.reading
+    results = {
+        name: replaying.cassette(
+            row["id"], row["task"], reader_of(reading.tasks[row["task"]].tool.name), row[f"{name}.argument"]
+        )
+        for name in _names_read(row, reading)
+    }
+    return _graded(row, results, reading)
+
+
+def _graded(row: Mapping[str, Any], results: Mapping[str, ToolResult], reading: Reading) -> dict[str, Any]:
+    """The predictions in the place of what the tool gave; responses that were not read stay as they are."""
+    columns = {f"{name}.{field}": row[f"{name}.{field}"] for name in reading.names for field in READ}
+    answers = row["answers"][:1] if reading.compat else row["answers"]
+    for name, (value, error, _) in results.items():
+        predictions = list(value) if isinstance(value, tuple) else []
+        correct = None
+        if error is None:
+            task = reading.tasks[row["task"]]
+            correct = any_right(predictions, task, answers, compat=reading.compat, whole=reading.compat)
+        columns |= {f"{name}.tool_error": error, f"{name}.predictions": predictions, f"{name}.correct": correct}
     return columns

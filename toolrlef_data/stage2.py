@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from datasets import Dataset, DatasetDict
 
+from toolrlef_data.cassette import open_cassette
 from toolrlef_data.columns import STAGE1, STAGE2, responders_of
 from toolrlef_data.executing import execute_responses
 from toolrlef_data.records import OWN_FAULTS, Drop, InputError, Score, UnknownName
@@ -83,7 +84,8 @@ def execute(
     """
     tasks = tasks_of(candidates, task)
     names = _responders(candidates)
-    return execute_responses(candidates, names, tasks, compat=compat, cassette=cassette, num_proc=num_proc)
+    play = None if cassette is None else open_cassette(cassette)
+    return execute_responses(candidates, names, tasks, compat=compat, cassette=play, num_proc=num_proc)
 
 
 def score(
