@@ -35,6 +35,7 @@ from toolrlef_data.lineage import ledger, lineage, usage
 from toolrlef_data.records import ToolResult, TooManyFailures
 from toolrlef_data.replies import open_store
 from toolrlef_data.tasks import TASKS, Task
+from toolrlef_data.tool_results import put_results, stored_results, tool_key
 from toolrlef_data.tools import ToolInput
 
 WORLD = {
@@ -557,3 +558,16 @@ def test_a_tool_that_breaks_its_promise_crashes_its_rows(given: Any) -> None:
 
 def promise(given: Any, inputs: Sequence[ToolInput]) -> Any:
     return given
+
+
+def test_a_result_that_was_removed_from_the_store_is_a_failure_that_may_pass() -> None:
+    store = open_store()
+    put_results(
+        store,
+        [
+            (tool_key("t", ToolInput("a")), ToolResult("A")),
+            (tool_key("t", ToolInput("b")), ToolResult(error="timeout")),
+        ],
+    )
+    results = stored_results([ToolInput("a"), ToolInput("b"), ToolInput("a", "de")], "t", store)
+    assert [result.value or result.error for result in results.values()] == ["A", "timeout", "unavailable"]

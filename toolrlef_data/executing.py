@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,7 +28,7 @@ from toolrlef_data.reading import Play, any_right, read_outputs
 from toolrlef_data.records import OWN_FAULTS, TOOL_FAULTS, InputError, ToolResult
 from toolrlef_data.replies import open_store, store_path
 from toolrlef_data.tasks import Task
-from toolrlef_data.tool_results import get_results, run_tool, tool_identity, tool_key
+from toolrlef_data.tool_results import run_tool, stored_results, tool_identity
 from toolrlef_data.tools import Tool, ToolInput
 from toolrlef_data.transform import apply
 
@@ -35,10 +36,30 @@ __all__ = ["Executing", "execute_responses"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Columns = Mapping[str, list[Any]]
-Run = Callable[[ToolInput, str], ToolResult]  # of a call in the row of an id
 
-EXECUTED = ("n_calls", "tool", "argument", "tool_output", "tool_error", "predictions", "correct")
-NO_OUTCOME: tuple[Any, ...] = (None, None, None, None, None, [], None)
+
+class Row(NamedTuple):
+    """What decides, beside a response's text, how its call is executed and its prediction graded."""
+
+    id: str
+    task: str
+    answers: Sequence[str]
+    language: str
+
+
+Runner = Callable[[Row, str], ToolResult]  # of one task's calls: the row, the call's argument -> what the tool gave
+
+
+class Outcome(NamedTuple):
+    """The fields of a response that are filled here; the defaults are those of a response that no model gave."""
+
+    n_calls: int | None = None
+    tool: str | None = None
+    argument: str | None = None
+    tool_output: str | None = None
+    tool_error: str | None = None
+    predictions: Sequence[str] = ()
+    correct: bool | None = None
 
 
 def execute_responses(
@@ -73,17 +94,16 @@ def execute_responses(
     """
     if cassette is None:
         _check(tasks, verify)
-    slow = {name: task.tool for name, task in tasks.items() if task.tool.is_slow and cassette is None}
-    identities = {name: tool_identity(tool) for name, tool in slow.items()}
+    slow = [name for name, task in tasks.items() if task.tool.is_slow and cassette is None]
+    identities = {name: tool_identity(tasks[name].tool) for name in slow}
     store = str(store_path()) if slow else ""
     settings = Executing(dict(tasks), tuple(names), compat, verify, identities, cassette, store)
-    reads = ["id", "task", "answers", *(f"{name}.{field}" for name in names for field in ("text", "error"))]
     executed = apply(
         data,
         _executed,
         settings,
-        reads=reads,
-        adds={f"{name}.{field}": RESPONSE[field] for name in names for field in EXECUTED},
+        reads=_reads(names),
+        adds={f"{name}.{field}": RESPONSE[field] for name in names for field in Outcome._fields},
         batched=True,
         name=Executing.kind,
         prepare=(lambda split: _run_missing(split, settings)) if slow else None,
@@ -128,95 +148,54 @@ def _check(tasks: Mapping[str, Task], verify: bool) -> None:
 
 
 def _executed(columns: Columns, settings: Executing) -> dict[str, list[Any]]:
-    tasks = [settings.tasks[name] for name in columns["task"]]
-    answers = [a[:1] for a in columns["answers"]] if settings.compat else columns["answers"]
-    runs = _runs(columns, settings)
-    languages = _languages(columns, settings)
+    rows = _rows(columns, settings)
+    runners = {name: _runner(name, rows, columns, settings) for name in settings.tasks}
     filled: dict[str, list[Any]] = {}
     for name in settings.names:
         outcomes = [
-            NO_OUTCOME
-            if error is not None or text is None
-            else _outcome(text, task, gold, settings, runs[own], (row_id, language))
-            for row_id, text, error, own, task, gold, language in zip(
-                columns["id"],
-                columns[f"{name}.text"],
-                columns[f"{name}.error"],
-                columns["task"],
-                tasks,
-                answers,
-                languages,
-                strict=True,
-            )
+            Outcome() if text is None else _outcome(text, row, settings, runners[row.task])
+            for row, text in zip(rows, _texts(columns, name), strict=True)
         ]
-        for field, values in zip(EXECUTED, zip(*outcomes, strict=True), strict=True):
+        for field, values in zip(Outcome._fields, zip(*outcomes, strict=True), strict=True):
             filled[f"{name}.{field}"] = list(values)
     return filled
 
 
-def _outcome(
-    text: str, task: Task, answers: Sequence[str], settings: Executing, run: Run | None, where: tuple[str, str]
-) -> tuple[Any, ...]:
-    """One response's fields, in the order of EXECUTED."""
+def _outcome(text: str, row: Row, settings: Executing, run: Runner) -> Outcome:
+    task = settings.tasks[row.task]
     tool = task.tool
-    name = tool.name
-    calls = calls_in(text, tool)
-    if calls:
+    if calls := calls_in(text, tool):
         argument = calls[0].argument
-        value, error, _ = tool.run(argument) if run is None else run(ToolInput(argument, where[1]), where[0])
+        called = partial(Outcome, n_calls=len(calls), tool=tool.name, argument=argument)
+        value, error, _ = run(row, argument)
         if error is not None:
-            return len(calls), name, argument, None, error, [], False if error in OWN_FAULTS else None
-        outputs = list(value) if isinstance(value, tuple) else [str(value)]
+            return called(tool_error=error, correct=False if error in OWN_FAULTS else None)
+        outputs = value if isinstance(value, tuple) else (str(value),)
         correct = None
         if not task.reading or (settings.verify and task.output_answers):
             whole = settings.compat or task.reading is not None  # a passage
-            correct = any_right(outputs, task, answers, compat=settings.compat, whole=whole)
-        return len(calls), name, argument, "\n\n".join(outputs), None, outputs, correct
-    if ("(" in text and names_call(text, tool)) or (settings.compat and name in text):
-        return 0, name, None, None, "incomplete_call", [], False
+            correct = any_right(outputs, task, row.answers, compat=settings.compat, whole=whole)
+        return called(tool_output="\n\n".join(outputs), predictions=outputs, correct=correct)
+    if ("(" in text and names_call(text, tool)) or (settings.compat and tool.name in text):
+        return Outcome(n_calls=0, tool=tool.name, tool_error="incomplete_call", correct=False)
     prediction = task.extract(text)
-    return 0, None, None, None, None, [] if prediction is None else [prediction], task.grade(prediction, answers)
+    predictions = () if prediction is None else (prediction,)
+    return Outcome(n_calls=0, predictions=predictions, correct=task.grade(prediction, row.answers))
 
 
-def _runs(columns: Columns, settings: Executing) -> dict[str, Run | None]:
-    """task -> how a call of its tool runs: None at once; by a look at the results of this batch; from the cassette."""
-    return {name: _run_of(name, task.tool, columns, settings) for name, task in settings.tasks.items()}
+def _rows(columns: Columns, settings: Executing) -> list[Row]:
+    rows = []
+    for row_id, task, answers in zip(columns["id"], columns["task"], columns["answers"], strict=True):
+        tell = settings.tasks[task].language
+        language = "" if tell is None else tell({"id": row_id, "task": task})
+        rows.append(Row(row_id, task, answers[:1] if settings.compat else answers, language))
+    return rows
 
 
-def _run_of(task: str, tool: Tool, columns: Columns, settings: Executing) -> Run | None:
-    if (cassette := settings.cassette) is not None:
-        return lambda given, row_id: cassette(row_id, task, tool.name, given.argument)
-    if not tool.is_slow:
-        return None
-    keys = {each: tool_key(settings.identities[task], each) for each in _inputs(columns, task, settings)}
-    found = get_results(open_store(Path(settings.store)), list(keys.values()), failures=True)
-    return lambda given, _: found.get(keys[given], LOST)
-
-
-LOST = ToolResult(error="unavailable", detail="its result was removed from the reply store meanwhile")
-
-
-def _inputs(columns: Columns, task: str, settings: Executing) -> list[ToolInput]:
-    """The distinct inputs of one task's calls in a batch, in order."""
-    tool = settings.tasks[task].tool
-    languages = _languages(columns, settings)
-    inputs: dict[ToolInput, None] = {}
-    for name in settings.names:
-        texts, errors = columns[f"{name}.text"], columns[f"{name}.error"]
-        for text, error, own, language in zip(texts, errors, columns["task"], languages, strict=True):
-            if own == task and error is None and text is not None and (calls := calls_in(text, tool)):
-                inputs.setdefault(ToolInput(calls[0].argument, language))
-    return list(inputs)
-
-
-def _languages(columns: Columns, settings: Executing) -> list[str]:
-    tell = {name: task.language for name, task in settings.tasks.items() if task.language is not None}
-    if not tell:
-        return [""] * len(columns["id"])
-    return [
-        tell[name]({"id": row_id, "task": name}) if name in tell else ""
-        for name, row_id in zip(columns["task"], columns["id"], strict=True)
-    ]
+def _texts(columns: Columns, name: str) -> list[str | None]:
+    """The responses of a column; None where the model gave none."""
+    pairs = zip(columns[f"{name}.text"], columns[f"{name}.error"], strict=True)
+    return [text if error is None else None for text, error in pairs]
 
 
 def _has_tool_fault(executed: Dataset, names: Sequence[str]) -> bool:
@@ -229,6 +208,32 @@ def _has_tool_fault(executed: Dataset, names: Sequence[str]) -> bool:
     return False
 
 
+# Runners --------------------------------------------------------------------------------------------------------------
+
+
+def _runner(task: str, rows: Sequence[Row], columns: Columns, settings: Executing) -> Runner:
+    """How the calls of one task run in a batch."""
+    tool = settings.tasks[task].tool
+    if settings.cassette is not None:
+        return partial(_from_cassette, settings.cassette, tool.name)
+    if not tool.is_slow:
+        return partial(_direct, tool)
+    inputs = _inputs(task, rows, columns, settings)
+    return partial(_from_store, stored_results(inputs, settings.identities[task], open_store(Path(settings.store))))
+
+
+def _direct(tool: Tool, row: Row, argument: str) -> ToolResult:
+    return tool.run(argument)
+
+
+def _from_store(results: Mapping[ToolInput, ToolResult], row: Row, argument: str) -> ToolResult:
+    return results[ToolInput(argument, row.language)]
+
+
+def _from_cassette(cassette: Play, tool: str, row: Row, argument: str) -> ToolResult:
+    return cassette(row.id, row.task, tool, argument)
+
+
 # Before the map -------------------------------------------------------------------------------------------------------
 
 
@@ -236,19 +241,32 @@ def _run_missing(data: Dataset, settings: Executing) -> tuple[str, dict[str, Any
     """Execute the calls of slow tools that the store has no result of; a salt is never needed, see `unfinished`."""
     store = open_store(Path(settings.store))
     inputs = [data._fingerprint]
-    for name, task in settings.tasks.items():
-        if task.tool.is_slow:
-            given = _each_input(data, name, settings)
-            inputs += run_tool(given, task.tool, settings.identities[name], store, data._fingerprint)
+    for name, identity in settings.identities.items():
+        given = _each_input(name, data, settings)
+        inputs += run_tool(given, settings.tasks[name].tool, identity, store, data._fingerprint)
     return "", {"inputs": inputs}
 
 
-def _each_input(data: Dataset, task: str, settings: Executing) -> Iterator[ToolInput]:
+def _each_input(task: str, data: Dataset, settings: Executing) -> Iterator[ToolInput]:
     """The distinct inputs of one task's calls, in order."""
     seen: set[ToolInput] = set()
     for table in as_arrow(data).iter(1000):
-        fields = (f"{name}.{field}" for name in settings.names for field in ("text", "error"))
-        columns = {path: read_values(table, path) for path in ("id", "task", *fields)}
-        new = [each for each in _inputs(columns, task, settings) if each not in seen]
+        columns = {path: read_values(table, path) for path in _reads(settings.names)}
+        new = [each for each in _inputs(task, _rows(columns, settings), columns, settings) if each not in seen]
         seen.update(new)
         yield from new
+
+
+def _inputs(task: str, rows: Sequence[Row], columns: Columns, settings: Executing) -> list[ToolInput]:
+    """The distinct inputs of one task's calls in a batch, in order."""
+    tool = settings.tasks[task].tool
+    inputs: dict[ToolInput, None] = {}
+    for name in settings.names:
+        for row, text in zip(rows, _texts(columns, name), strict=True):
+            if row.task == task and text is not None and (calls := calls_in(text, tool)):
+                inputs.setdefault(ToolInput(calls[0].argument, row.language))
+    return list(inputs)
+
+
+def _reads(names: Sequence[str]) -> list[str]:
+    return ["id", "task", "answers", *(f"{name}.{field}" for name in names for field in ("text", "error"))]

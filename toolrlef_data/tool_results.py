@@ -26,8 +26,9 @@ from toolrlef_data.replies import ReplyStore
 from toolrlef_data.responses import request_of, response_of
 from toolrlef_data.tools import Tool, ToolInput
 
-__all__ = ["get_results", "put_results", "run_tool", "tool_identity", "tool_key"]
+__all__ = ["run_tool", "stored_results", "tool_identity"]
 
+LOST = ToolResult(error="unavailable", detail="its result was removed from the reply store meanwhile")
 FEW = 10  # failed calls that never stop a run, whatever their share
 FIRST = 200  # calls that are tried before a run is stopped for the share of those that failed
 CALLS = {"id": RESPONSE["text"], "argument": RESPONSE["text"], "texts": RESPONSE["predictions"]}
@@ -157,12 +158,17 @@ def put_results(store: ReplyStore, results: Iterable[tuple[str, ToolResult]]) ->
     )
 
 
-def get_results(store: ReplyStore, keys: Sequence[str], *, failures: bool = False) -> dict[str, ToolResult]:
-    """Stored results of the keys that have one; with `failures`, the last failure of those that have only that."""
-    found = store.get(keys)
-    if failures:
-        found |= store.failures([key for key in keys if key not in found])
-    return {key: _result(reply) for key, reply in found.items()}
+def get_results(store: ReplyStore, keys: Sequence[str]) -> dict[str, ToolResult]:
+    """Stored results of the keys that have one."""
+    return {key: _result(reply) for key, reply in store.get(keys).items()}
+
+
+def stored_results(inputs: Sequence[ToolInput], identity: str, store: ReplyStore) -> dict[ToolInput, ToolResult]:
+    """What is known of inputs that were run: a result, or the last failure where there is only that."""
+    keys = {each: tool_key(identity, each) for each in inputs}
+    found = store.get(list(keys.values()))
+    found |= store.failures([key for key in keys.values() if key not in found])
+    return {each: _result(found[key]) if key in found else LOST for each, key in keys.items()}
 
 
 def _result(reply: Reply) -> ToolResult:
