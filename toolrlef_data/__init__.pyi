@@ -44,7 +44,7 @@ from toolrlef_data.stage1 import build_stage1 as build_stage1
 from toolrlef_data.stage1 import grade as grade
 from toolrlef_data.stage2 import build_stage2 as build_stage2
 from toolrlef_data.stage2 import execute as execute
-from toolrlef_data.stage2 import score as score
+from toolrlef_data.scoring import score as score
 from toolrlef_data.tasks import TASKS as TASKS
 from toolrlef_data.tasks import Example as Example
 from toolrlef_data.tasks import Task as Task

@@ -1,21 +1,79 @@
-"""Scoring rules: one row's candidates in, one `Score` each out. Plain functions; `RULES` names them.
+"""Scoring: `score` ranks the responses of every question by a rule.
 
-A candidate is a mapping {name, prediction, correct, uses_tool, distance}: the prediction as text or None; correct is a
-bool, or None where nothing could be graded; distance is |prediction - gold| of values rounded to 2 decimals, for
-numeric tasks. Gold is the candidate of that name. Levels and rules: TRICE (arXiv 2305.13068) and its published code.
+Rules are plain functions, one row's candidates in, one `Score` each out; `RULES` names them. A candidate is a mapping
+{name, prediction, correct, uses_tool, distance}: the prediction as text or None; correct is a bool, or None where
+nothing could be graded; distance is |prediction - gold| of values rounded to 2 decimals, for numeric tasks. Gold is the
+candidate of that name. Levels and rules: TRICE (arXiv 2305.13068) and its published code.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from toolrlef_data.records import Choices, InputError, Score
+from datasets import Dataset, DatasetDict
 
-__all__ = ["LEVELS", "RULES", "paper", "trice"]
+from toolrlef_data.columns import STAGE1, STAGE2, responders_of
+from toolrlef_data.records import OWN_FAULTS, Choices, Drop, InputError, Score, UnknownName
+from toolrlef_data.tasks import Task, tasks_of
+from toolrlef_data.transform import apply, features_of, keep, step_name
+
+__all__ = ["LEVELS", "RULES", "Rule", "paper", "responders_in", "score", "trice"]
 
 LEVELS = (20.0, 15.0, 10.0, 5.0, 0.0)
+D = TypeVar("D", bound="Dataset | DatasetDict")
 Candidate = Mapping[str, Any]
+Rule = Callable[..., list[Score]]
+
+RULES: Choices[Rule] = Choices(
+    "scoring rule", {"trice": "toolrlef_data.scoring:trice", "paper": "toolrlef_data.scoring:paper"}
+)
+
+
+def score(
+    executed: D,
+    *,
+    rule: str | Rule = "trice",
+    trusted: Sequence[str] = (),
+    compat: bool = False,
+    task: Task | Mapping[str, Task] | None = None,
+    num_proc: int | None = None,
+    **options: Any,
+) -> D:
+    """Score the responses of every question by a rule; arguments as in `build_stage2`, `executed` from `execute`."""
+    function = RULES[rule] if isinstance(rule, str) else rule
+    known = list(inspect.signature(function).parameters)[1:]
+    if unknown := [name for name in options if name not in known]:
+        raise UnknownName(f"option of the rule {step_name(function)}:", unknown[0], known)
+    names = responders_in(executed)
+    if unknown := sorted(set(trusted) - set(names)):
+        raise UnknownName("trusted responder", unknown[0], names)
+    if compat and function is RULES["trice"]:
+        options = {"missing": "wrong", **options}
+    settings = Scoring(tasks_of(executed, task), tuple(names), function, tuple(trusted), tuple(options.items()), compat)
+    judged = ("error", "tool_error", "n_calls")
+    reads = ["task", "answers", *(f"{name}.{field}" for name in names for field in judged)]
+    whole = keep(executed, _is_whole, settings, reads=reads, stage="stage2", batched=True, num_proc=num_proc)
+    fields = ("text", "tool", "tool_output", "tool_error", "predictions", "correct")
+    reads = ["instruction", "input", "id", "task", "dataset", "answers", *(f"{n}.{f}" for n in names for f in fields)]
+    changes: dict[str, Any] = {"reads": reads, "adds": STAGE2, "removes": [*STAGE1, *names]}
+    return apply(whole, _scored, settings, **changes, batched=True, name="score", num_proc=num_proc)
+
+
+def responders_in(data: Dataset | DatasetDict) -> list[str]:
+    """Responder columns in order, gold first, as the ranking loss expects."""
+    names = responders_of(features_of(data))
+    if "gold" not in names:
+        raise InputError(
+            f"the table needs a responder column named gold; found: {', '.join(names) or 'no responder column'}"
+        )
+    return ["gold", *(name for name in names if name != "gold")]
+
+
+# The rules ------------------------------------------------------------------------------------------------------------
 
 
 def trice(
@@ -125,6 +183,112 @@ def _check(value: str, choices: Sequence[str], what: str) -> None:
         raise InputError(f"unknown {what} {value!r}; choose from: {', '.join(choices)}")
 
 
-RULES: Choices[Callable[..., list[Score]]] = Choices(
-    "scoring rule", {"trice": "toolrlef_data.scoring:trice", "paper": "toolrlef_data.scoring:paper"}
-)
+# The step -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How outcomes become scores."""
+
+    tasks: Mapping[str, Task]
+    names: tuple[str, ...]
+    rule: Rule
+    trusted: tuple[str, ...]
+    options: tuple[tuple[str, Any], ...]
+    compat: bool
+
+
+def _is_whole(columns: Mapping[str, list[Any]], settings: Scoring) -> list[Drop | None]:
+    """A row is scored only where every responder responded, every tool worked, and the gold answer is one."""
+    reasons: list[Drop | None] = [
+        Drop(reason, " | ".join(answers)) if (reason := settings.tasks[task].usable(answers)) else None
+        for task, answers in zip(columns["task"], columns["answers"], strict=True)
+    ]
+    for name in settings.names:
+        for i, (error, calls) in enumerate(zip(columns[f"{name}.error"], columns[f"{name}.n_calls"], strict=True)):
+            if error is None and calls is None:
+                raise InputError(f"the responses of {name} were not executed: run `execute` first")
+            if error is not None:
+                reasons[i] = reasons[i] or Drop(f"no_reply:{error}", name)
+        for i, error in enumerate(columns[f"{name}.tool_error"]):
+            if error is not None and error not in OWN_FAULTS:
+                reasons[i] = reasons[i] or Drop(f"tool_fault:{error}", name)
+    return reasons
+
+
+def _scored(columns: Mapping[str, list[Any]], settings: Scoring) -> dict[str, list[Any]]:
+    count = len(columns["id"])
+    tasks = [settings.tasks[name] for name in columns["task"]]
+    read = [[columns[f"{name}.{field}"] for field in ("predictions", "correct", "tool")] for name in settings.names]
+    candidates = [
+        [
+            _candidate(name, task, answers, predictions[i], correct[i], tool[i], settings.compat)
+            for name, (predictions, correct, tool) in zip(settings.names, read, strict=True)
+        ]
+        for i, (task, answers) in enumerate(zip(tasks, columns["answers"], strict=True))
+    ]
+    options = dict(settings.options)
+    scores = [
+        _scores(settings.rule(row, numeric=task.numeric, trusted=settings.trusted, **options), settings)
+        for row, task in zip(candidates, tasks, strict=True)
+    ]
+    by_row = {field: _across(columns, settings.names, field) for field in ("text", "tool", "tool_output", "tool_error")}
+    return {
+        "query": [f"{i}\n{q}" for i, q in zip(columns["instruction"], columns["input"], strict=True)],
+        "responses": by_row["text"],
+        "origin": [list(settings.names)] * count,
+        "scores": scores,
+        "answer": [[c["answer"] for c in row] for row in candidates],
+        "uses_tool": [[tool is not None for tool in row] for row in by_row["tool"]],
+        "tool_outputs": by_row["tool_output"],
+        "errors": by_row["tool_error"],
+        "rule": [step_name(settings.rule)] * count,
+        **{name: columns[name] for name in ("id", "task", "dataset", "answers")},
+    }
+
+
+def _scores(given: Sequence[Score], settings: Scoring) -> list[float]:
+    if len(given) != len(settings.names):
+        raise InputError(f"the rule gave {len(given)} scores for {len(settings.names)} responses")
+    return [score.score for score in given]
+
+
+def _across(columns: Mapping[str, list[Any]], names: Sequence[str], field: str) -> list[list[Any]]:
+    return [list(values) for values in zip(*(columns[f"{name}.{field}"] for name in names), strict=True)]
+
+
+def _candidate(
+    name: str,
+    task: Task,
+    answers: Sequence[str],
+    predictions: Sequence[str],
+    correct: bool | None,
+    tool: str | None,
+    compat: bool,
+) -> dict[str, Any]:
+    prediction = predictions[0] if predictions else None
+    distance, answer = None, prediction
+    if compat and prediction is None:
+        answer = "0" if task.numeric else ""  # what the original reads where there is nothing
+    if task.numeric:
+        if not correct and task.distance is not None:
+            distance = task.distance(answer, answers[:1] if compat else answers)
+        if answer is not None:
+            answer = _rounded(answer)
+    return {
+        "name": name,
+        "prediction": prediction,
+        "correct": correct,
+        "uses_tool": tool is not None,
+        "distance": distance,
+        "answer": answer,
+    }
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _rounded(prediction: str) -> str | None:
+    """A number as the original writes it: a float of at most two decimals ("57.0"); None for what is no number."""
+    try:
+        return str(round(float(prediction), 2))
+    except (ValueError, OverflowError):
+        return None
