@@ -11,7 +11,7 @@ import unicodedata
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from toolrlef_data.chat_templates import Chat, ChatSource, Untrainable, left_out, native_turns
 from toolrlef_data.protocols import as_text
@@ -31,6 +31,7 @@ _PROBE = "keptword"
 class Tokenising:
     """How samples become tokens; the arguments of `tokenise`, checked."""
 
+    kind: ClassVar[str] = "tokenise"
     chat: ChatSource
     protocol: str
     max_length: int | None

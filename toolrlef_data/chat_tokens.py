@@ -129,7 +129,7 @@ def tokenise(
         raise InputError(f"max_length must be a number of tokens above 0, or None; found {max_length!r}")
     check_features(samples, Features({name: TRAJECTORIES[name] for name in READS}), "tokenise")
     settings = Tokenising(find_chat(model, revision), protocol, max_length, too_long, dict(options))
-    shape: dict[str, Any] = {"reads": READS, "features": TOKENS, "stage": "tokenise"}
+    shape: dict[str, Any] = {"reads": READS, "features": TOKENS, "stage": Tokenising.kind}
     made = explode(samples, _rows, settings, **shape, batch_rows=SAMPLES_AT_ONCE, num_proc=num_proc)
     alone = Counter(
         why for part in (made.values() if isinstance(made, DatasetDict) else [made]) for why in part["fallback"]

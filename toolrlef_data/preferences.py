@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from datasets import Dataset, DatasetDict
 
@@ -27,6 +27,7 @@ Row = Mapping[str, Any]
 class Pairing:
     """How pairs are made; arguments of `preference_pairs`."""
 
+    kind: ClassVar[str] = "preference pairs"
     keep_thought: bool
     finish: tuple[str, ...]
 
@@ -49,7 +50,7 @@ def preference_pairs(
     pairing = Pairing(keep_thought, finish_types(finish))
     check_features(answers, ANSWERS, "preference_pairs")
     options: dict[str, Any] = {"batch_rows": FILES_AT_ONCE, "num_proc": num_proc}
-    return explode(answers, _pairs, pairing, reads=READS, features=PAIRS, stage="preference pairs", **options)
+    return explode(answers, _pairs, pairing, reads=READS, features=PAIRS, stage=Pairing.kind, **options)
 
 
 def _pairs(row: Row, pairing: Pairing) -> Made:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from datasets import Dataset, DatasetDict, Features
 
@@ -143,6 +143,7 @@ class Responder:
 class Responding:
     """One responder's settings; its engine counts by its own key."""
 
+    kind: ClassVar[str] = "respond"
     tasks: Mapping[str, Task]
     responder: Responder
     columns: tuple[str, ...]

@@ -15,7 +15,9 @@ from toolrlef_data.loading_scripts.identity import hash_of, normal_form
 from toolrlef_data.records import InputError
 from toolrlef_data.transform import require
 
-__all__ = ["shuffle_steps", "split_queries"]
+__all__ = ["SHUFFLE", "shuffle_steps", "split_queries"]
+
+SHUFFLE = "shuffle_steps"  # the step in records
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 
@@ -62,13 +64,13 @@ def shuffle_steps(samples: D, seed: int = 0) -> D:
     if isinstance(samples, DatasetDict):
         return DatasetDict({split: shuffle_steps(data, seed) for split, data in samples.items()})
     data = settle(samples)
-    require(data, ["id"], "shuffle_steps")
+    require(data, ["id"], SHUFFLE)
     ranks = [
         hash_of(f"{seed}:{row_id}")
         for batch in as_arrow(data, ["id"]).iter(10_000)
         for row_id in batch.column("id").to_pylist()
     ]
-    return _selected(data, np.argsort(np.array(ranks, np.uint64), kind="stable"), "shuffle_steps", {"seed": seed})
+    return _selected(data, np.argsort(np.array(ranks, np.uint64), kind="stable"), SHUFFLE, {"seed": seed})
 
 
 def _selected(data: Dataset, rows: Any, name: str, settings: Mapping[str, Any]) -> Dataset:

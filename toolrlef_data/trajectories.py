@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from datasets import Dataset, DatasetDict
 
@@ -44,6 +44,7 @@ FINISH = ("give_answer", "give_up", "unfinished")
 class Making:
     """How samples are made; the arguments of `trajectories`, checked."""
 
+    kind: ClassVar[str] = "trajectories"
     layout: str
     style: str
     history: str
@@ -114,7 +115,7 @@ def trajectories(
     check_features(answers, ANSWERS, "trajectories")
     features = TRAJECTORIES if style == "messages" else TOOLLLAMA
     options: dict[str, Any] = {"batch_rows": FILES_AT_ONCE, "num_proc": num_proc}
-    return explode(answers, _samples, making, reads=READS, features=features, stage="trajectories", **options)
+    return explode(answers, _samples, making, reads=READS, features=features, stage=Making.kind, **options)
 
 
 def _samples(row: Row, making: Making) -> Made:
