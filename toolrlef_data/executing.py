@@ -24,7 +24,7 @@ from toolrlef_data.calls import calls_in, names_call
 from toolrlef_data.columns import RESPONSE
 from toolrlef_data.engines import EngineSpec
 from toolrlef_data.lineage import as_arrow
-from toolrlef_data.reading import Play, any_right, read_outputs
+from toolrlef_data.reading import Play, Reading, any_right, read_outputs
 from toolrlef_data.records import OWN_FAULTS, TOOL_FAULTS, InputError, ToolResult
 from toolrlef_data.replies import open_store, store_path
 from toolrlef_data.tasks import Task
@@ -110,13 +110,13 @@ def execute_responses(
         unfinished=lambda result: _has_tool_fault(result, names),
         num_proc=num_proc,
     )
-    readers: list[EngineSpec | Play] = []
-    for task in tasks.values():
-        reader = task.reader if cassette is None else cassette
-        if task.reading and reader is not None and reader not in readers:
-            readers.append(reader)
-    for reader in readers:
-        executed = read_outputs(executed, reader, names, tasks, compat=compat, verify=verify, num_proc=num_proc)
+    readers = {name: cassette or task.reader for name, task in tasks.items() if task.reading}
+    done: list[EngineSpec | Play] = []
+    for reader in readers.values():
+        if reader is not None and reader not in done:
+            done.append(reader)
+            read = {name: tasks[name] for name, other in readers.items() if other == reader}
+            executed = read_outputs(executed, reader, Reading(read, tuple(names), compat, verify), num_proc=num_proc)
     return executed
 
 

@@ -28,22 +28,23 @@ Play = Callable[[str, str, str, str], ToolResult]  # recorded: id and task of a 
 READ = ("tool_error", "predictions", "correct")
 
 
-def read_outputs(
-    executed: D,
-    reader: EngineSpec | Play,
-    names: Sequence[str],
-    tasks: Mapping[str, Task],
-    *,
-    compat: bool = False,
-    verify: bool = False,
-    num_proc: int | None = None,
-) -> D:
+@dataclass(frozen=True)
+class Reading:
+    """Which tasks' tool outputs are read in which columns; `compat` and `verify` as of `execute_responses`."""
+
+    kind: ClassVar[str] = "read"
+    tasks: Mapping[str, Task]
+    names: tuple[str, ...]
+    compat: bool
+    verify: bool
+
+
+def read_outputs(executed: D, reader: EngineSpec | Play, reading: Reading, *, num_proc: int | None = None) -> D:
     """Put a reader's answers in the place of what the tool gave, and grade them.
 
     Args:
         executed: a table whose responses were executed, `predictions` being what the tool gave.
-        reader: the model that reads for those of the tasks that name it, or the cassette that holds what was read.
-        names, tasks, compat, verify: as of `executing.execute_responses`.
+        reader: the model that reads, or the cassette that holds what was read.
 
     Returns:
         the table with predictions, correct and tool_error of the responses that were read; tool_error is "reader" where
@@ -52,16 +53,11 @@ def read_outputs(
     Raises:
         CassetteMiss: the cassette lacks what was read.
     """
-    asked = isinstance(reader, EngineSpec)
-    read = {name: task for name, task in tasks.items() if task.reading and (task.reader == reader or not asked)}
-    reading = Reading(read, tuple(names), compat, verify)
-    question = [name for name in QUESTIONS if name in features_of(executed)] if verify else ["input"]
-    reads = [
-        *dict.fromkeys(["id", "task", "answers", *(question if asked else ())]),
-        *(f"{name}.{field}" for name in names for field in ("argument", *READ)),
-    ]
-    adds = {f"{name}.{field}": RESPONSE[field] for name in names for field in READ}
-    options: dict[str, Any] = {"reads": reads, "adds": adds, "num_proc": num_proc}
+    question = [name for name in QUESTIONS if name in features_of(executed)] if reading.verify else ["input"]
+    common = ["id", "task", "answers", *(question if isinstance(reader, EngineSpec) else ())]
+    responses = [f"{name}.{field}" for name in reading.names for field in ("argument", *READ)]
+    adds = {f"{name}.{field}": RESPONSE[field] for name in reading.names for field in READ}
+    options: dict[str, Any] = {"reads": [*dict.fromkeys(common), *responses], "adds": adds, "num_proc": num_proc}
     if isinstance(reader, EngineSpec):
         return ask(executed, _requests, _read, reading, reader, name=Reading.kind, label="reader", **options)
     return apply(executed, _replay, Replaying(reading, reader), name="replay readings", **options)
@@ -81,17 +77,6 @@ def any_right(
     if len(predictions) > 1 and not correct and not compat:
         correct = any(grade(prediction, answers) for prediction in predictions[1:])
     return correct
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Which tasks' tool outputs are read."""
-
-    kind: ClassVar[str] = "read"
-    tasks: Mapping[str, Task]
-    names: tuple[str, ...]
-    compat: bool
-    verify: bool
 
 
 @dataclass(frozen=True)

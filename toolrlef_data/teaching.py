@@ -13,7 +13,7 @@ is taken if executing it reaches a gold answer, and if it does not merely carry 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -74,11 +74,7 @@ def propose_calls(
     tasks = tasks_of(graded, task)
     labelled = _labelled(graded, num_proc)
     if isinstance(teacher, Annotations):
-        settings = Teaching(tasks, teacher.name, 0)
-        proposed = apply(
-            labelled, _annotated, settings, reads=READS, adds=ADDS, name="propose_calls", num_proc=num_proc
-        )
-        return _verified(proposed, settings, num_proc)
+        return _without_model(labelled, _annotated, Teaching(tasks, teacher.name, 0), num_proc)
     for attempt in range(attempts):
         spec = teacher if attempt == 0 else replace(teacher, temperature=max(teacher.temperature, RETRY_TEMPERATURE))
         spec = replace(spec, seed=teacher.seed + attempt)
@@ -104,10 +100,7 @@ def write_calls(graded: D, *, task: Task | Mapping[str, Task] | None = None, num
 
     Arguments and result as of `propose_calls`.
     """
-    settings = Teaching(tasks_of(graded, task), "", 0)
-    labelled = _labelled(graded, num_proc)
-    proposed = apply(labelled, _written, settings, reads=READS, adds=ADDS, name="propose_calls", num_proc=num_proc)
-    return _verified(proposed, settings, num_proc)
+    return _without_model(_labelled(graded, num_proc), _written, Teaching(tasks_of(graded, task), "", 0), num_proc)
 
 
 @dataclass(frozen=True)
@@ -127,6 +120,13 @@ def _labelled(graded: D, num_proc: int | None) -> D:
 
 def _no_label(row: Row, settings: None) -> dict[str, Any]:
     return {**dict.fromkeys(LABELS), "attempts": 0, "rejected": []}
+
+
+def _without_model(
+    labelled: D, write: Callable[[Row, Teaching], dict[str, Any]], settings: Teaching, num_proc: int | None
+) -> D:
+    proposed = apply(labelled, write, settings, reads=READS, adds=ADDS, name="propose_calls", num_proc=num_proc)
+    return _verified(proposed, settings, num_proc)
 
 
 # Proposals: a RESPONSE whose text is the call; `error` says why there is none, null for a row that needs none --------
@@ -212,25 +212,26 @@ def _verified(proposed: D, settings: Teaching, num_proc: int | None) -> D:
 
 def _judged(row: Row, settings: Teaching) -> dict[str, Any]:
     labels = {name: row[name] for name in LABELS}
-    call, error, argument, output, tool_error, correct, predictions = (row[f"{PROPOSAL}.{field}"] for field in JUDGED)
-    if call is None and error is None:
+    proposal = {field: row[f"{PROPOSAL}.{field}"] for field in JUDGED}
+    call, argument, output = proposal["text"], proposal["argument"], proposal["tool_output"]
+    if call is None and proposal["error"] is None:
         return labels
     task = settings.tasks[row["task"]]
     by_model = settings.teacher not in ("", ANNOTATIONS.name)
     labels |= {"attempts": row["attempts"] + by_model}
     if call is None:
-        return {**labels, "rejected": [*row["rejected"], error]}
+        return {**labels, "rejected": [*row["rejected"], proposal["error"]]}
     labels |= {"tool_call": call, "tool_output": output, "teacher": settings.teacher or row["teacher"]}
-    if tool_error is not None:
-        reason = f"tool_error:{tool_error}"
+    if proposal["tool_error"] is not None:
+        reason = f"tool_error:{proposal['tool_error']}"
     elif argument is None:  # a text that a table came with and that calls nothing
         reason = "no_call"
-    elif not correct:
+    elif not proposal["correct"]:
         reason = "wrong_value"
     elif task.leaks(argument, row["question"], row["answers"]):
         reason = "leaks_answer"
     else:
-        return {**labels, "verified": True, "verified_by": _reached_by(task, output, predictions)}
+        return {**labels, "verified": True, "verified_by": _reached_by(task, output, proposal["predictions"])}
     return {**labels, "verified": False, "rejected": [*row["rejected"], reason]}
 
 
