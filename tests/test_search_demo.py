@@ -1,4 +1,4 @@
-"""The demo's queries, the script that plays a model on them, and the answer files that are bundled."""
+"""The demo's queries, the recorded replies that stand in for a model, and the answer files that are bundled."""
 
 from __future__ import annotations
 
@@ -69,7 +69,6 @@ def test_the_queries_are_varied_and_ask_for_functions_that_there_are() -> None:
     used = Counter(name for names in queries["functions"] for name in names)
     assert set(used) == {function.__name__ for function in DEMO_FUNCTIONS}
     assert min(used.values()) >= 8
-    assert not any(one != two and one.startswith(two) for one in queries["query"] for two in queries["query"])
     assert demo_queries(3)["id"][:] == ["demo-01", "demo-02", "demo-03"]
 
 
@@ -127,6 +126,29 @@ def test_chains_begin_with_other_tries() -> None:
     assert answers["finish_type"][:] == ["give_answer"] * 3, "the third is answered by its second chain alone"
 
 
+def test_a_wider_search_is_recorded_too() -> None:
+    """Tries above the third are the same in dfsdt, which goes back before them."""
+    narrow, wide = (
+        generate_trajectories(demo_queries(3), DEMO_FUNCTIONS, MODEL, method=Method(width=width)) for width in (3, 9)
+    )
+    assert found(narrow) == found(wide)
+    ranked = generate_trajectories(demo_queries(3), DEMO_FUNCTIONS, MODEL, method=Method("dfs", width=3))
+    assert ranked["finish_type"][:] == ["give_answer"] * 3
+    with pytest.raises(ScriptExhausted, match="at most three tries"):
+        generate_trajectories(demo_queries(3), DEMO_FUNCTIONS, MODEL, method=Method("dfs", width=4))
+
+
+def test_each_record_stands_once_with_the_others_of_its_query() -> None:
+    lines = (SAMPLES / "search_replies.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [list(record) for record in records] == [["id", "key", "replies"]] * len(records)
+    ids = [record["id"] for record in records]
+    assert ids == sorted(ids)
+    assert set(ids) == set(demo_queries()["id"])
+    assert len({record["key"] for record in records}) == len(records)
+    assert all(len(set(record["replies"])) == len(record["replies"]) > 0 for record in records)
+
+
 def test_a_function_that_gives_something_else_is_not_answered_from_memory() -> None:
     def search(query: str) -> list[str]:
         """Searches.
@@ -137,8 +159,10 @@ def test_a_function_that_gives_something_else_is_not_answered_from_memory() -> N
         return [f"Nothing about {query}"]
 
     others = [function for function in DEMO_FUNCTIONS if function.__name__ != "search"]
-    answers = generate_trajectories(demo_queries(6), [*others, search], MODEL)
-    assert answers["finish_type"][:] == ["give_up"] * 6
+    with pytest.raises(
+        ScriptExhausted, match=r"no reply is recorded under \w+, for 'How long is the Nile.*Nothing about"
+    ):
+        generate_trajectories(demo_queries(1), [*others, search], MODEL)
 
 
 def test_queries_of_others_are_refused() -> None:

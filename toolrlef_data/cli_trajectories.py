@@ -38,7 +38,7 @@ def search(
     ] = None,
     base_url: Annotated[str | None, typer.Option(help="Of an OpenAI-compatible server, as http://host/v1.")] = None,
     keys: Annotated[str | None, typer.Option(help="The environment variable that holds the server's key.")] = None,
-    scripted: Annotated[bool, typer.Option("--scripted", help="No model: play a script for the bundled queries.")] = (
+    scripted: Annotated[bool, typer.Option("--scripted", help="No model: recorded replies to bundled queries.")] = (
         False
     ),
     protocol: Annotated[

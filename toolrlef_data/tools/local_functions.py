@@ -20,9 +20,9 @@ from __future__ import annotations
 import datetime
 import re
 from fractions import Fraction
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from toolrlef_data.records import ToolError
+from toolrlef_data.records import ToolError, ToolResult
 from toolrlef_data.tools import TOOLS
 from toolrlef_data.tools.search import wiki_search
 
@@ -106,10 +106,7 @@ def calculator(formula: str) -> int | float:
     Args:
         formula: Numbers, + - * / ** %, parentheses and functions such as sqrt, for example (12/60)*50.
     """
-    value = TOOLS["calculator"].run(formula)
-    if not isinstance(value.value, (int, float)):
-        raise ToolError(value.error or "crashed", value.detail)
-    return value.value
+    return value_of(TOOLS["calculator"].run(formula))
 
 
 def search(query: str) -> list[str]:
@@ -118,10 +115,14 @@ def search(query: str) -> list[str]:
     Args:
         query: What to look for, in a few words.
     """
-    found = wiki_search("sample").run(query)
-    if not isinstance(found.value, tuple):
-        raise ToolError(found.error or "crashed", found.detail)
-    return list(found.value)
+    return list(value_of(wiki_search("sample").run(query)))
+
+
+def value_of(result: ToolResult) -> Any:
+    """What a tool gave; its error, where there is one, is raised."""
+    if result.value is None:
+        raise ToolError(result.error or "crashed", result.detail)
+    return result.value
 
 
 def convert_units(value: float, source: str, target: str) -> float:
