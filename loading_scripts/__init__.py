@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from toolrlef_data.loading_scripts.source import Tables, TableSource
 
-__all__ = ["SOURCES", "load_dropped", "load_source", "prepare"]
+__all__ = ["SOURCES", "load_source", "prepare"]
 
 SOURCES: Choices[type[TableSource]] = Choices(
     "source",
@@ -76,12 +76,6 @@ def load_source(name: str, split: str | None = None, data_dir: str | Path | None
     questions, dropped = tables.questions[split], tables.dropped[split]
     record_source(questions, f"source {name}", {"split": split, "read_from": tables.read_from, **options}, dropped)
     return questions
-
-
-def load_dropped(name: str, split: str | None = None, data_dir: str | Path | None = None, **options: Any) -> Dataset:
-    """The rows of one split that a source cannot use, each with its reason; arguments as of `load_source`."""
-    tables = prepare(name, data_dir, **options)
-    return tables.dropped[_known_split(name, split, tables)]
 
 
 def prepare(name: str, data_dir: str | Path | None = None, **options: Any) -> Tables:

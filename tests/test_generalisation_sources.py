@@ -12,7 +12,7 @@ import pytest
 
 from toolrlef_data.annotations import compose
 from toolrlef_data.columns import DROPPED, QUESTIONS
-from toolrlef_data.loading_scripts import load_dropped, load_source, prepare
+from toolrlef_data.loading_scripts import load_source, prepare
 from toolrlef_data.loading_scripts.multiarith import Multiarith
 from toolrlef_data.loading_scripts.source import Question
 from toolrlef_data.records import InputError
@@ -32,7 +32,7 @@ def rows_of(source: str, folder: Path = FIXTURES, split: str = "test", **options
 
 
 def reasons_of(source: str, split: str = "test", **options: Any) -> dict[str, str]:
-    dropped = load_dropped(source, split=split, data_dir=FIXTURES, **options)
+    dropped = prepare(source, data_dir=FIXTURES, **options).dropped[split]
     return dict(zip(dropped["id"], dropped["reason"], strict=True))
 
 
@@ -128,7 +128,7 @@ def test_what_a_word_problem_lacks_is_no_end(source: str, tmp_path: Path) -> Non
     folder = written(tmp_path / "null", "AddSub.json" if source == "addsub" else "MultiArith.json", rows)
     assert rows_of(source, folder) == [(f"{source}-test-5", "s", "1")]
     reasons = ["no_answer", "no_answer", "no_question", "not_text"]
-    assert load_dropped(source, data_dir=folder)["reason"][:] == reasons
+    assert load_source(source, "dropped", data_dir=folder)["reason"][:] == reasons
 
 
 def test_squad() -> None:
@@ -158,7 +158,7 @@ def test_squad_asks_nothing_twice_and_survives_nulls(tmp_path: Path) -> None:
     rows = [row, {**row, "id": "b", "obj_label": None}, {**row, "id": "c", "masked_sentences": None}]
     folder = written(tmp_path / "twice", "test.jsonl", rows)
     assert rows_of("squad", folder, cut=True) == [("squad-a#1", "Ann eats ?", "figs")]
-    dropped = load_dropped("squad", data_dir=folder, cut=True)
+    dropped = load_source("squad", "dropped", data_dir=folder, cut=True)
     assert dropped["reason"][:] == ["repeated", "no_answer", "no_answer", "no_mask"]
     assert dropped["detail"][0] == "as squad-a#1"
 
@@ -186,11 +186,11 @@ def test_what_a_row_of_hotpotqa_lacks_is_no_end(tmp_path: Path) -> None:
     folder = written(
         tmp_path / "null", "hotpot_train_v1.1.json", [*rows, {"_id": "c", "question": "q", "answer": ["x"]}]
     )
-    assert load_dropped("hotpotqa", data_dir=folder)["reason"][:] == ["no_answer", "no_question", "not_text"]
+    assert load_source("hotpotqa", "dropped", data_dir=folder)["reason"][:] == ["no_answer", "no_question", "not_text"]
 
 
 def test_a_question_of_both_dev_files_counts_once() -> None:
-    dropped = load_dropped("hotpotqa", split="dev", data_dir=FIXTURES)
+    dropped = prepare("hotpotqa", data_dir=FIXTURES).dropped["dev"]
     assert rows_of("hotpotqa", split="dev") == [("hotpotqa-5ac0", "Who built the red tower in Lindow?", "Ada Birch")]
     assert Counter(dropped["reason"])["repeated"] >= 1
     assert "in_another_split" in dropped["reason"], "a question of train does not stand in dev"

@@ -13,7 +13,7 @@ import pytest
 from datasets import Dataset, concatenate_datasets
 
 from toolrlef_data.columns import DROPPED, QUESTIONS
-from toolrlef_data.loading_scripts import SOURCES, load_dropped, load_source, prepare
+from toolrlef_data.loading_scripts import SOURCES, load_source, prepare
 from toolrlef_data.loading_scripts.reading import field, gold, read_object
 from toolrlef_data.loading_scripts.source import Question, Row, Source, Tables, main, tables_of
 from toolrlef_data.records import Drop, InputError, UnknownName
@@ -46,7 +46,7 @@ def test_gsm8k(gsm8k: Path) -> None:
     assert {(row["task"], row["dataset"], row["split_origin"], row["context"]) for row in data} == {
         ("math", "gsm8k", "train", "")
     }
-    dropped = load_dropped("gsm8k", split="train", data_dir=gsm8k)
+    dropped = prepare("gsm8k", data_dir=gsm8k).dropped["train"]
     assert dropped.features == DROPPED
     assert dropped["reason"][:] == ["no_final_answer", "not_a_number"]
 
@@ -163,7 +163,7 @@ def test_a_split_without_usable_rows_is_an_empty_table(tmp_path: Path) -> None:
     folder = _write(tmp_path / "none", "train.jsonl", '{"question": "q", "answer": "#### x"}')
     data = load_source("gsm8k", data_dir=folder)
     assert (len(data), data.features) == (0, QUESTIONS)
-    assert load_dropped("gsm8k", data_dir=folder)["reason"][:] == ["not_a_number"]
+    assert load_source("gsm8k", "dropped", data_dir=folder)["reason"][:] == ["not_a_number"]
 
 
 @pytest.mark.parametrize("source", ["asdiv", "gsm8k", "sample", "svamp"])
@@ -345,7 +345,7 @@ def test_a_null_is_a_row_of_the_ledger(
     tmp_path: Path, source: str, file: str, rows: Any, expected: dict[str, str]
 ) -> None:
     folder = _write(tmp_path / "null", file, rows if isinstance(rows, str) else json.dumps(rows))
-    dropped = load_dropped(source, data_dir=folder)
+    dropped = load_source(source, "dropped", data_dir=folder)
     assert dict(zip(dropped["id"], dropped["reason"], strict=True)) == expected
 
 
@@ -427,5 +427,5 @@ def test_real_rows_keep_their_counts() -> None:
     assert len(svamp) == 1000
     assert not any("." in answers[0] for answers in svamp["answers"])
     assert len(load_source("asdiv", data_dir=SHARED / "data/asdiv")) == 2084
-    reasons = Counter(load_dropped("asdiv", data_dir=SHARED / "data/asdiv")["reason"])
+    reasons = Counter(load_source("asdiv", "dropped", data_dir=SHARED / "data/asdiv")["reason"])
     assert reasons == {"several_answers": 90, "ratio_or_time": 61, "fraction": 9, "yes_no": 5, "not_a_number": 56}

@@ -12,7 +12,7 @@ import pytest
 from tests.answer_trees import searches, table
 from toolrlef_data.histories import HISTORIES
 from toolrlef_data.lineage import ledger
-from toolrlef_data.merging import merged, pairs_of
+from toolrlef_data.merging import merged
 from toolrlef_data.messages import FLAGS
 from toolrlef_data.trajectories import trajectories
 
@@ -68,7 +68,13 @@ def _fewest(prefix: str, copies: Counter[str]) -> int:
 
 
 def _trained(samples: Any) -> Counter[str]:
-    return Counter(json.dumps(pair) for messages in samples["messages"] for pair in pairs_of(messages))
+    return Counter(json.dumps(pair) for messages in samples["messages"] for pair in _pairs_of(messages))
+
+
+def _pairs_of(messages: list[dict[str, Any]]) -> list[tuple[list[dict[str, Any]], dict[str, Any]]]:
+    """(history, target) of every message of a sample that is trained, without the flags."""
+    plain = [{name: value for name, value in message.items() if name != "train"} for message in messages]
+    return [(plain[:n], plain[n]) for n, message in enumerate(messages) if message["train"]]
 
 
 @pytest.mark.parametrize("steps", ["chosen", "all"])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
-from toolrlef_data.loading_scripts import SOURCES, load_dropped, load_source, prepare
+from toolrlef_data.loading_scripts import SOURCES, load_source, prepare
 from toolrlef_data.loading_scripts.source import main, tables_of
 from toolrlef_data.records import InputError
 
@@ -42,7 +42,7 @@ def test_files_are_found_in_upstreams_folders(tmp_path: Path, place: str) -> Non
     ]
     assert set(data["context"]) == {"Figs ripen in late summer."}
     assert {(row["task"], row["dataset"]) for row in data} == {("mlqa", "mlqa")}
-    dropped = load_dropped("mlqa", data_dir=tmp_path)
+    dropped = load_source("mlqa", "dropped", data_dir=tmp_path)
     assert list(zip(dropped["id"], dropped["reason"], strict=True)) == [("mlqa-7d#en", "same_language")]
 
 
@@ -97,7 +97,7 @@ def test_what_a_row_lacks_is_no_end(tmp_path: Path) -> None:
     (tmp_path / "dev-context-en-question-es.json").write_text(json.dumps(content), encoding="utf-8")
     assert load_source("mlqa", data_dir=tmp_path)["id"][:] == ["mlqa-e#es"]
     reasons = ["no_answer", "no_answer", "no_question", "not_text", "no_context", "no_context"]
-    assert load_dropped("mlqa", data_dir=tmp_path)["reason"][:] == reasons
+    assert load_source("mlqa", "dropped", data_dir=tmp_path)["reason"][:] == reasons
 
 
 def test_the_hubs_columns_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from toolrlef_data import ledger, lineage, trajectories
-from toolrlef_data.loading_scripts import folders, load_dropped, load_source, prepare, toolbench
+from toolrlef_data.loading_scripts import folders, load_source, prepare, toolbench
 from toolrlef_data.loading_scripts.source import main
 from toolrlef_data.loading_scripts.toolbench import read_answer
 from toolrlef_data.records import Drop, InputError
@@ -175,7 +175,7 @@ def test_what_gives_no_rows_is_said(tmp_path: Path) -> None:
 def test_what_cannot_be_used_never_stops_the_load(tmp_path: Path, content: Any, reason: str, detail: str) -> None:
     _write(tmp_path / "a.json")
     _write(tmp_path / "b.json", content)
-    data, dropped = load_source("toolbench", data_dir=tmp_path), load_dropped("toolbench", data_dir=tmp_path)
+    data, dropped = load_source("toolbench", data_dir=tmp_path), load_source("toolbench", "dropped", data_dir=tmp_path)
     assert (data["id"][:], dropped["id"][:], dropped["reason"][:]) == (["a"], ["b"], [reason])
     assert detail in dropped["detail"][0]
     assert len(dropped["detail"][0]) < 300
@@ -222,7 +222,7 @@ def test_names_give_ids_of_their_own(tmp_path: Path) -> None:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "wb") as file:
             file.write(json.dumps(_answer()).encode())
-    data, dropped = load_source("toolbench", data_dir=tmp_path), load_dropped("toolbench", data_dir=tmp_path)
+    data, dropped = load_source("toolbench", data_dir=tmp_path), load_source("toolbench", "dropped", data_dir=tmp_path)
     assert (len(data), len(dropped), len(set(data["id"]))) == (len(odd), 0, len(odd))
     assert not [row_id for row_id in data["id"] if "#" in row_id]
     assert {"a%231", "a%25231", "a%2525231", "100%", "a.json", "x%23y/a%231", "名前/🐟", "%FF", "%25FF"} <= set(
@@ -245,7 +245,7 @@ def test_links_pipes_and_what_cannot_be_opened(tmp_path: Path) -> None:
     (folder / "gone.json").symlink_to(tmp_path / "none.json")
     (folder / "self.json").symlink_to(folder / "self.json")
     os.mkfifo(folder / "pipe.json")
-    data, dropped = load_source("toolbench", data_dir=folder), load_dropped("toolbench", data_dir=folder)
+    data, dropped = load_source("toolbench", data_dir=folder), load_source("toolbench", "dropped", data_dir=folder)
     assert data["id"][:] == ["G1/a", "G1/linked", "below/b"], "each folder once"
     assert dropped["id"][:] == ["gone", "pipe", "self"]
     assert set(dropped["reason"]) == {"unreadable"}
@@ -266,7 +266,7 @@ def test_a_folder_that_cannot_be_listed_is_in_the_ledger(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(os, "scandir", scandir)
     assert _ids(tmp_path) == ["a"]
-    dropped = load_dropped("toolbench", data_dir=tmp_path)
+    dropped = load_source("toolbench", "dropped", data_dir=tmp_path)
     assert (dropped["id"][:], dropped["reason"][:]) == (["shut/"], ["unreadable"])
 
 
@@ -275,7 +275,7 @@ def test_a_file_may_be_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     _write(tmp_path / "b.json", _answer(x="x" * 5000))
     monkeypatch.setattr(folders, "MAX_BYTES", 4000)
     assert _ids(tmp_path) == ["a"]
-    assert load_dropped("toolbench", data_dir=tmp_path)["reason"][:] == ["too_large"]
+    assert load_source("toolbench", "dropped", data_dir=tmp_path)["reason"][:] == ["too_large"]
 
 
 def test_each_file_is_parsed_once_for_both_tables(
@@ -297,7 +297,7 @@ def test_each_file_is_parsed_once_for_both_tables(
     prepare("toolbench", folder)
     assert len(texts) == 13, "a second load reads the cache"
     shutil.rmtree(own_caches / "datasets/toolbench/dropped")  # as a run leaves it that was killed between the tables
-    assert load_dropped("toolbench", data_dir=folder)["id"][:] == ["x/7"]
+    assert load_source("toolbench", "dropped", data_dir=folder)["id"][:] == ["x/7"]
 
 
 def test_a_change_is_noticed_and_a_copy_recognised(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from toolrlef_data.loading_scripts import load_dropped, load_source, prepare
+from toolrlef_data.loading_scripts import load_source, prepare
 from toolrlef_data.loading_scripts.source import main
 from toolrlef_data.loading_scripts.trex import cloze
 from toolrlef_data.records import InputError
@@ -68,7 +68,7 @@ def test_gold_holds_label_and_every_surface(tmp_path: Path) -> None:
         ("trex-P19-0c9f#4", "Lee left ?", ["Poland"]),
     ]
     assert {(row["task"], row["dataset"], row["split_origin"]) for row in data} == {("lama", "trex", "train")}
-    dropped = load_dropped("trex", data_dir=folder)
+    dropped = load_source("trex", "dropped", data_dir=folder)
     assert list(zip(dropped["id"], dropped["reason"], strict=True)) == [
         ("trex-P19-0c9f#2", "repeated"),
         ("trex-P19-0c9f#3", "repeated"),
@@ -84,7 +84,12 @@ def test_what_an_evidence_lacks_is_no_end(tmp_path: Path) -> None:
     evidences = [sentence, {"obj_surface": "Poland"}, {**sentence, "masked_sentence": None}, {}]
     folder = _write(tmp_path / "P19.jsonl", {**FACT, "evidences": evidences}, {**FACT, "uuid": "77aa"})
     assert load_source("trex", data_dir=folder)["answers"][:] == [["Poland"]]
-    assert load_dropped("trex", data_dir=folder)["reason"][:] == ["no_mask", "no_mask", "no_mask", "no_evidence"]
+    assert load_source("trex", "dropped", data_dir=folder)["reason"][:] == [
+        "no_mask",
+        "no_mask",
+        "no_mask",
+        "no_evidence",
+    ]
     for evidences in ([3], "none"):  # type: ignore[assignment]
         _write(tmp_path / "P19.jsonl", {**FACT, "evidences": evidences})
         with pytest.raises(InputError, match=r"P19\.jsonl, line 1: the key 'evidences' holds no list of objects"):
@@ -106,7 +111,7 @@ def test_what_is_no_text_never_becomes_one(tmp_path: Path) -> None:
     folder = _write(tmp_path / "P19.jsonl", {**FACT, "evidences": odd}, *facts)
     data = load_source("trex", data_dir=folder)
     assert [(row["id"], row["answers"]) for row in data] == [("trex-P19-0c9f#3", ["Poland"])]
-    dropped = load_dropped("trex", data_dir=folder)
+    dropped = load_source("trex", "dropped", data_dir=folder)
     assert dropped["reason"][:] == ["not_text", "not_text", "no_answer", "not_text", "not_text"]
 
 

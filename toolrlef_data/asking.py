@@ -37,9 +37,9 @@ D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
 Render = Callable[[Row, Any], "Request | Sequence[Request] | None"]
 
-# What of an EngineSpec shapes a reply, beside the model itself; seeds only where replies are sampled.
 LOOK = 0.2  # seconds after which Ctrl-C is noticed at the latest
 WAIT = 0.1  # seconds between two looks at what another process is asking
+# What of an EngineSpec shapes a reply, beside the model itself; seeds only where replies are sampled.
 SAMPLING = ("temperature", "top_p", "top_k", "num_beams", "repetition_penalty", "max_tokens", "stop")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from toolrlef_data.records import LedgerError
 
-__all__ = ["merged", "pairs_of"]
+__all__ = ["merged"]
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -52,13 +52,3 @@ def merged(steps: Sequence[Messages]) -> list[tuple[Messages, dict[int, int]]]:
         raise LedgerError(f"merging {len(steps)} steps trains {found}")
     ordered = [(whole, dict(sorted(trained.items()))) for whole, trained in sequences]
     return sorted(ordered, key=lambda each: min(each[1].values()))
-
-
-def pairs_of(messages: Messages) -> list[tuple[list[dict[str, Any]], dict[str, Any]]]:
-    """(history, target) of every message of a sample that is trained, without the flags.
-
-    >>> [(len(history), target) for history, target in pairs_of([{"role": "user", "train": False}, {"train": True}])]
-    [(1, {})]
-    """
-    plain = [{name: value for name, value in message.items() if name != "train"} for message in messages]
-    return [(plain[:n], plain[n]) for n, message in enumerate(messages) if message["train"]]

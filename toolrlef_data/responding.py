@@ -28,8 +28,8 @@ __all__ = ["Responder", "respond"]
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
 
-# Few-shot examples shown to models without an adapter, and to those with one: TRICE's API and local responders.
 LATER = frozenset({"verified_by"})  # columns that older tables of stage 1 lack
+# Few-shot examples shown to models without an adapter, and to those with one: TRICE's API and local responders.
 EXAMPLES = {"chat": 4, "completion": 4, "alpaca": 0, "vicuna": 0}
 
 

@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from toolrlef_data.engines import MOMENT, Request
 from toolrlef_data.engines.batch_endpoints import fetch, find, hand_over, retrieve
@@ -35,10 +35,6 @@ from toolrlef_data.engines.spending import Need
 from toolrlef_data.records import Reply, ToolrlefError
 from toolrlef_data.replies import open_store
 from toolrlef_data.under_way import Jobs
-
-if TYPE_CHECKING:
-    pass
-
 
 __all__ = ["ask_in_batches"]
 
