@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.chat_templates import Untrainable, find_chat, load_chat, native_turns, tools_of
+from toolrlef_data.chat_templates import find_chat, load_chat
 from toolrlef_data.chat_tokens import REASONS, TOKENS, tokenise
 from toolrlef_data.columns import TRAJECTORIES
 from toolrlef_data.exports import export
 from toolrlef_data.fingerprints import canonical
 from toolrlef_data.lineage import ledger, lineage
 from toolrlef_data.merging import merged
+from toolrlef_data.messages import Untrainable, native_turns, tools_of
 from toolrlef_data.protocols import as_text
 from toolrlef_data.records import InputError, MissingColumns, UnknownName
 

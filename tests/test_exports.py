@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from datasets import Dataset, DatasetDict, load_dataset
 
-from toolrlef_data.chat_templates import native_turns
 from toolrlef_data.columns import DROPPED, PAIRS, QUESTIONS, TOOLLLAMA, TRAJECTORIES
 from toolrlef_data.exports import EXPORTS, export
+from toolrlef_data.messages import native_turns
 from toolrlef_data.records import InputError, MissingColumns, UnknownName
 
 Message = dict[str, Any]

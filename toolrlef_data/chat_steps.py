@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from toolrlef_data.chat_templates import Chat, ChatSource, Untrainable, left_out, native_turns
+from toolrlef_data.chat_templates import Chat, ChatSource, left_out
+from toolrlef_data.messages import Untrainable, native_turns
 from toolrlef_data.protocols import as_text
 
 __all__ = ["Step", "Tokenising", "fitting_step"]

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,28 +22,15 @@ from pathlib import Path
 from typing import Any
 
 from toolrlef_data.engines.weights import Weights, file_digest, find_weights, quietly
+from toolrlef_data.messages import Turn, Untrainable
 from toolrlef_data.records import InputError
 
-__all__ = ["Chat", "ChatSource", "Untrainable", "find_chat", "left_out", "load_chat", "native_turns", "tools_of"]
-
-Turn = Mapping[str, Any]
+__all__ = ["Chat", "ChatSource", "find_chat", "left_out", "load_chat"]
 
 # What decides a tokenizer and its template, among the files of a model folder.
 _SUFFIXES = frozenset({".json", ".txt", ".model", ".spm", ".bpe", ".tiktoken", ".jinja", ".py"})
 _NOT_OF_IT = frozenset({"generation_config.json", "model.safetensors.index.json", "trainer_state.json"})
 _TOKENIZER = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model")
-
-# `trajectories` gives calls the ids call_1, call_2, ...; Mistral's templates refuse all but nine letters and digits.
-_OWN_ID = re.compile(r"call_(\d{1,5})")
-
-
-class Untrainable(InputError):
-    """Why a step cannot be trained with a template: a short reason, and a detail for people."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        self.reason = reason
-        self.detail = detail
-        super().__init__(f"{reason}: {detail}")
 
 
 @dataclass(frozen=True)
@@ -187,83 +173,6 @@ class Chat:
         ):
             count -= 1
         return count
-
-
-# What a template is given ---------------------------------------------------------------------------------------------
-
-
-def tools_of(text: str | None) -> list[Turn]:
-    """Function schemas from JSON text, each as {"type": "function", "function": ...}; bare ones are wrapped.
-
-    >>> tools_of('[{"name": "ping"}]')
-    [{'type': 'function', 'function': {'name': 'ping'}}]
-    """
-    try:
-        listed = json.loads(text or "[]")
-    except (ValueError, RecursionError) as error:
-        raise Untrainable("invalid_tools", f"no JSON: {error}") from None
-    if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
-        raise Untrainable("invalid_tools", "expected a JSON list of function schemas")
-    wrapped = [each if "function" in each else {"type": "function", "function": each} for each in listed]
-    if not all(
-        isinstance(each["function"], dict) and isinstance(each["function"].get("name"), str) for each in wrapped
-    ):
-        raise Untrainable("invalid_tools", "a function schema has no name")
-    return wrapped
-
-
-def native_turns(messages: Sequence[Mapping[str, Any]]) -> list[Turn]:
-    """Messages (`columns.MESSAGE`) as templates expect them: arguments as an object, no field that is empty.
-
-    A content that is not there becomes "", since some templates add to it without a look.
-    """
-    return [_native(message) for message in messages]
-
-
-def _native(message: Mapping[str, Any]) -> Turn:
-    turn: dict[str, Any] = {"role": message["role"], "content": message["content"] or ""}
-    if message.get("name"):
-        turn["name"] = message["name"]
-    if message.get("tool_call_id"):
-        turn["tool_call_id"] = _call_id(message["tool_call_id"])
-    if message.get("tool_calls"):
-        turn["tool_calls"] = [
-            {
-                **({"id": _call_id(call["id"])} if call["id"] else {}),
-                "type": call["type"] or "function",
-                "function": {"name": call["function"]["name"] or "", "arguments": _arguments(call["function"])},
-            }
-            for call in message["tool_calls"]
-        ]
-    return turn
-
-
-def _call_id(found: str) -> str:
-    own = _OWN_ID.fullmatch(found)
-    return f"call{int(own[1]):05d}" if own else found
-
-
-def _arguments(function: Mapping[str, Any]) -> Any:
-    """The object that a JSON text stands for; where it stands for none, or not for one alone, the text itself."""
-    text = function["arguments"] or ""
-    try:
-        found = json.loads(text, object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite)
-    except (ValueError, RecursionError):
-        return text
-    return found if isinstance(found, dict) else text
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name stands twice")
-    return found
-
-
-def _finite(text: str) -> float:
-    if not math.isfinite(number := float(text)):
-        raise ValueError("no number of JSON")
-    return number
 
 
 # What it leaves out ---------------------------------------------------------------------------------------------------

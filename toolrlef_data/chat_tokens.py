@@ -21,8 +21,9 @@ from typing import Any, TypeVar
 from datasets import Dataset, DatasetDict, Features, List, Value
 
 from toolrlef_data.chat_steps import Step, Tokenising, fitting_step
-from toolrlef_data.chat_templates import Untrainable, find_chat, load_chat, tools_of
+from toolrlef_data.chat_templates import find_chat, load_chat
 from toolrlef_data.columns import TRAJECTORIES
+from toolrlef_data.messages import Untrainable, tools_of
 from toolrlef_data.protocols import PROTOCOLS
 from toolrlef_data.records import Drop, InputError, LedgerError, UnknownName
 from toolrlef_data.transform import check_features, explode

@@ -38,9 +38,9 @@ from typing import IO, Any
 
 from datasets import Dataset
 
-from toolrlef_data.chat_templates import Untrainable, native_turns, tools_of
 from toolrlef_data.columns import DROPPED
 from toolrlef_data.lineage import as_arrow, unbroken_write
+from toolrlef_data.messages import Untrainable, arguments_of, tools_of
 from toolrlef_data.records import InputError, MissingColumns, UnknownName
 
 __all__ = ["EXPORTS", "Export", "export"]
@@ -270,8 +270,7 @@ def _plain(messages: Messages, arguments: str, empty: bool = True) -> list[Recor
 def _call(call: Mapping[str, Any], arguments: str) -> Record:
     function = {name: call["function"][name] for name in ("name", "arguments")}
     if arguments == "object":
-        turn = {"role": "assistant", "content": "", "tool_calls": [{"id": "", "type": "", "function": function}]}
-        function = dict(native_turns([turn])[0]["tool_calls"][0]["function"])
+        function = {"name": function["name"] or "", "arguments": arguments_of(function)}
         if not isinstance(found := function["arguments"], dict):
             way = 'arguments="text" takes them as they are'
             raise Untrainable("bad_arguments", f"arguments are no JSON object: {found!r:.80}; {way}")

@@ -1,25 +1,46 @@
 """messages: ToolBench's messages, checked, and as OpenAI's; and what there is to say of a step.
 
 ToolBench's are {role, content, function_call | name, valid}. `canonical` makes OpenAI's of them: calls get ids by their
-position, so that equal histories stay equal, and a thought of its own is joined with the call right after it. Not
-covered: several calls in one message, which ToolBench does not have.
+position, so that equal histories stay equal, and a thought of its own is joined with the call right after it;
+`native_turns` makes of those what chat templates take. Not covered: several calls in one message, which ToolBench does
+not have.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import Any
 
 from toolrlef_data.records import InputError
 
-__all__ = ["CUT", "FLAGS", "Irregular", "Raw", "canonical", "checked_message", "flags_of", "is_hidden"]
+__all__ = [
+    "CUT",
+    "FLAGS",
+    "Irregular",
+    "Raw",
+    "Turn",
+    "Untrainable",
+    "arguments_of",
+    "canonical",
+    "checked_message",
+    "flags_of",
+    "is_hidden",
+    "native_turns",
+    "tools_of",
+]
 
 FLAGS = ("unknown_function", "invalid_arguments", "truncated_observation", "repeated_call", "lost_thought")
 CUT = 1024  # characters of an observation, behind which "..." stands
 
+# `canonical` gives calls the ids call_1, call_2, ...; Mistral's templates refuse all but nine letters and digits.
+_own_id = re.compile(r"call_(\d{1,5})")
+
 Raw = dict[str, Any]
+Turn = Mapping[str, Any]
 
 
 class Irregular(InputError):
@@ -29,6 +50,10 @@ class Irregular(InputError):
         self.reason = reason
         self.detail = detail
         super().__init__(f"{reason}: {detail}")
+
+
+class Untrainable(Irregular):
+    """Why a step cannot be trained with a template, or exported to a trainer."""
 
 
 def canonical(messages: Sequence[Raw], keep_thought: bool) -> list[Raw]:
@@ -143,3 +168,80 @@ def checked_message(message: Any, where: str) -> Raw:
 def is_hidden(message: Mapping[str, Any]) -> bool:
     """Whether a message is a diversity prompt, which the model saw at one step alone."""
     return message.get("valid") is False
+
+
+# What templates and trainers take -------------------------------------------------------------------------------------
+
+
+def tools_of(text: str | None) -> list[Turn]:
+    """Function schemas from JSON text, each as {"type": "function", "function": ...}; bare ones are wrapped.
+
+    >>> tools_of('[{"name": "ping"}]')
+    [{'type': 'function', 'function': {'name': 'ping'}}]
+    """
+    try:
+        listed = json.loads(text or "[]")
+    except (ValueError, RecursionError) as error:
+        raise Untrainable("invalid_tools", f"no JSON: {error}") from None
+    if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+        raise Untrainable("invalid_tools", "expected a JSON list of function schemas")
+    wrapped = [each if "function" in each else {"type": "function", "function": each} for each in listed]
+    if not all(
+        isinstance(each["function"], dict) and isinstance(each["function"].get("name"), str) for each in wrapped
+    ):
+        raise Untrainable("invalid_tools", "a function schema has no name")
+    return wrapped
+
+
+def native_turns(messages: Sequence[Mapping[str, Any]]) -> list[Turn]:
+    """Messages (`columns.MESSAGE`) as templates expect them: arguments as an object, no field that is empty.
+
+    A content that is not there becomes "", since some templates add to it without a look.
+    """
+    return [_native(message) for message in messages]
+
+
+def _native(message: Mapping[str, Any]) -> Turn:
+    turn: dict[str, Any] = {"role": message["role"], "content": message["content"] or ""}
+    if message.get("name"):
+        turn["name"] = message["name"]
+    if message.get("tool_call_id"):
+        turn["tool_call_id"] = _call_id(message["tool_call_id"])
+    if message.get("tool_calls"):
+        turn["tool_calls"] = [
+            {
+                **({"id": _call_id(call["id"])} if call["id"] else {}),
+                "type": call["type"] or "function",
+                "function": {"name": call["function"]["name"] or "", "arguments": arguments_of(call["function"])},
+            }
+            for call in message["tool_calls"]
+        ]
+    return turn
+
+
+def _call_id(found: str) -> str:
+    own = _own_id.fullmatch(found)
+    return f"call{int(own[1]):05d}" if own else found
+
+
+def arguments_of(function: Mapping[str, Any]) -> Any:
+    """The object that a JSON text stands for; where it stands for none, or not for one alone, the text itself."""
+    text = function["arguments"] or ""
+    try:
+        found = json.loads(text, object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite)
+    except (ValueError, RecursionError):
+        return text
+    return found if isinstance(found, dict) else text
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice")
+    return found
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError("no number of JSON")
+    return number
