@@ -13,8 +13,9 @@ from toolrlef_data.console import count_table, dropped_table, flag_table, say, s
 from toolrlef_data.records import InputError, UnknownName
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, DatasetDict
 
+    from toolrlef_data.dfsdt import Method
     from toolrlef_data.engines import EngineSpec
 
 __all__ = ["search", "trajectories"]
@@ -61,7 +62,7 @@ def search(
     from toolrlef_data.dfsdt import Method
     from toolrlef_data.generating import generate_trajectories
     from toolrlef_data.preferences import preference_pairs
-    from toolrlef_data.publish import publish, refuse_foreign
+    from toolrlef_data.publish import refuse_foreign
     from toolrlef_data.search_demo import demo_queries
     from toolrlef_data.tools.local_functions import DEMO_FUNCTIONS
     from toolrlef_data.trajectories import LAYOUTS
@@ -79,23 +80,29 @@ def search(
     _replace_answers(answers, out / "answers", before)
     tables = {"trajectories": samples_of(answers, layout=layout), "pairs": preference_pairs(answers)}
     full = {name: data for name, data in tables.items() if len(data)}
-    if full:
-        publish({"toolbench": full}, out / "data", version=VERSION)
-    seen = searches_in(answers, how)
-    told: dict[str, int | None] = {"queries": len(asked)}
-    told |= {"  left out: the model failed": len(asked) - len(answers), **seen}
-    told |= {console.TOKENS: sum(answers["total_tokens"]) or None, **{name: len(data) for name, data in tables.items()}}
-    show(count_table("Search", told))
-    if seen[console.CALLS]:  # of none there is nothing to say, and the stage would warn
+    loading = (
+        _published(full, out / "data") if full else "No sample could be made of them, so no data set was published."
+    )
+    _report(len(asked), answers, tables, how)
+    say(f"\nAnswer files: {out / 'answers'}")
+    say(loading)
+
+
+def _report(asked: int, answers: Dataset, tables: Mapping[str, Dataset], method: Method) -> None:
+    """Print what searches for a number of queries came to, and what was made of them."""
+    from toolrlef_data.trajectories import trajectories as samples_of
+
+    counts = searches_in(answers, method)
+    told = {"queries": asked, "  left out: the model failed": asked - len(answers), **counts}
+    tokens = {console.TOKENS: sum(answers["total_tokens"]) or None}
+    show(count_table("Search", {**told, **tokens, **{name: len(data) for name, data in tables.items()}}))
+    if counts[console.CALLS]:  # of none there is nothing to say, and the stage would warn
         show(flag_table([samples_of(answers, steps="all")]))
     show(dropped_table(tables.values()))
-    if ended := seen[console.AT_TURNS]:
-        say(f"Without an answer at the limit of turns: {ended}. A --max-turns above {max_turns} lets them go on.")
-    say(f"\nAnswer files: {out / 'answers'}")
-    if full:
-        say(LOAD.format(out / "data", next(iter(full))))
-    else:
-        say("No sample could be made of them, so no data set was published.")
+    if ended := counts[console.AT_TURNS]:
+        say(
+            f"Without an answer at the limit of turns: {ended}. A --max-turns above {method.max_turns} lets them go on."
+        )
 
 
 def trajectories(
@@ -141,9 +148,8 @@ def trajectories(
     """Make training samples of answer files, and publish them as a data set or export them."""
     from datasets import DatasetDict
 
-    from toolrlef_data.loading_scripts import load_source
     from toolrlef_data.preferences import preference_pairs
-    from toolrlef_data.publish import publish, refuse_foreign
+    from toolrlef_data.publish import refuse_foreign
     from toolrlef_data.splits import shuffle_steps, split_queries
     from toolrlef_data.trajectories import trajectories as samples_of
 
@@ -151,42 +157,65 @@ def trajectories(
     _check_export(export, pairs, arguments, drop_unfit, {**only_samples, "--steps": steps != "chosen"})
     if export is None:
         refuse_foreign(out)
+    style = style or ("toolllama" if export == "toolllama" else "messages")
+    options: dict[str, Any] = {"layout": layout, "style": style, "history": history, "steps": steps}
+    options["without"] = without or ()
+    both: dict[str, Any] = {"finish": finish} if finish else {}  # else each has a default of its own
+    both |= {} if keep_thought is None else {"keep_thought": keep_thought}
     with stoppable():
-        answers = load_source("toolbench", data_dir=data_dir) if data_dir else load_source("sample_trajectories")
-        if not len(answers):
-            show(dropped_table([], load_source("toolbench", data_dir=data_dir, split="dropped")))
-            raise InputError(NOTHING)
+        answers = _answers(data_dir)
         parts = DatasetDict({"train": answers}) if test is None else split_queries(answers, test)
-        chosen: dict[str, Any] = {"finish": finish} if finish else {}
-        chosen |= {} if keep_thought is None else {"keep_thought": keep_thought}
         tables = {}
         if export != "trl_preference":
-            style = style or ("toolllama" if export == "toolllama" else "messages")
-            options: dict[str, Any] = {"layout": layout, "style": style, "history": history, "steps": steps}
-            name = "trajectories" if style == "messages" else style
-            tables[name] = samples_of(parts, without=without or (), **options, **chosen)
+            tables["trajectories" if style == "messages" else style] = samples_of(parts, **options, **both)
         if pairs or export == "trl_preference":
-            tables["pairs"] = preference_pairs(parts, **chosen)
+            tables["pairs"] = preference_pairs(parts, **both)
         if shuffle is not None:
             tables = {name: shuffle_steps(table, shuffle) for name, table in tables.items()}
-        full = {name: {split: data for split, data in table.items() if len(data)} for name, table in tables.items()}
-        first, *others = (list(table.values()) for table in tables.values())
-        dropped = dropped_table(sum(others, first))
-        if not full[next(iter(full))]:
+        first, dropped = next(iter(tables.values())), dropped_table(tables.values())
+        if not any(map(len, first.values())):
             show(dropped)
             raise InputError(NOTHING)
-        written = []
         if export is None:
-            made = {name: table for name, table in tables.items() if full[name]}
-            publish({"toolbench": made}, out, version=VERSION)
+            full = {name: table for name, table in tables.items() if any(map(len, table.values()))}
+            written = [_published(full, out)]
         else:
-            written = _exported(next(iter(full.values())), export, out, arguments, drop_unfit)
+            written = _exported(first, export, out, arguments, drop_unfit)
     counts = {f"{name} {split}": len(data) for name, table in tables.items() for split, data in table.items()}
-    show(count_table("Samples", {"answer files": len(answers), **counts}), flag_table(first), dropped)
-    for path in written:
-        say(str(path))
-    if export is None:
-        say(LOAD.format(out, next(iter(made))))
+    show(count_table("Samples", {"answer files": len(answers), **counts}), flag_table(first.values()), dropped)
+    for line in written:
+        say(line)
+
+
+def _answers(data_dir: Path | None) -> Dataset:
+    """The answer files; where none can be used, their reasons are shown before the error."""
+    from toolrlef_data.loading_scripts import load_source
+
+    answers = load_source("toolbench", data_dir=data_dir) if data_dir else load_source("sample_trajectories")
+    if not len(answers):
+        show(dropped_table([], load_source("toolbench", data_dir=data_dir, split="dropped")))
+        raise InputError(NOTHING)
+    return answers
+
+
+def _published(tables: Mapping[str, Dataset | DatasetDict], out: Path) -> str:
+    """Publish tables, and how to load the first of them."""
+    from toolrlef_data.publish import publish
+
+    publish({"toolbench": tables}, out, version=VERSION)
+    return LOAD.format(out, next(iter(tables)))
+
+
+def _exported(
+    table: Mapping[str, Dataset], format: str, out: Path, arguments: str | None, drop_unfit: bool
+) -> list[str]:
+    """Write each split that has rows as a file of a trainer; the files."""
+    from toolrlef_data.exports import EXPORTS, export
+
+    ending, unfit = "json" if EXPORTS[format].array else "jsonl", "drop" if drop_unfit else "refuse"
+    options: dict[str, Any] = {"arguments": arguments, "unfit": unfit}
+    full = {split: data for split, data in table.items() if len(data)}
+    return [str(export(data, format, out / f"{split}.{ending}", **options)) for split, data in full.items()]
 
 
 def _check_export(
@@ -206,17 +235,6 @@ def _check_export(
             raise InputError(f"--export {export} writes no pairs: {advice}")
     elif given := [name for name, value in only_samples.items() if value]:
         raise InputError(f"--export trl_preference writes pairs, which have no {', '.join(given)}: leave it out")
-
-
-def _exported(
-    full: Mapping[str, Dataset], format: str, out: Path, arguments: str | None, drop_unfit: bool
-) -> list[Path]:
-    """Write each split as a file of a trainer."""
-    from toolrlef_data.exports import EXPORTS, export
-
-    ending, unfit = "json" if EXPORTS[format].array else "jsonl", "drop" if drop_unfit else "refuse"
-    options: dict[str, Any] = {"arguments": arguments, "unfit": unfit}
-    return [export(data, format, out / f"{split}.{ending}", **options) for split, data in full.items()]
 
 
 # The files of earlier runs --------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, DatasetDict
     from rich.table import Table
 
     from toolrlef_data.dfsdt import Method
@@ -54,7 +54,7 @@ def count_table(title: str, counts: Mapping[str, int | None]) -> Table:
     return shown_table(title, ["", ""], rows)
 
 
-def dropped_table(tables: Iterable[Dataset], left: Dataset | None = None) -> Table | str:
+def dropped_table(tables: Iterable[Dataset | DatasetDict], left: Dataset | None = None) -> Table | str:
     """How many rows left on the way to some tables, or stand in a ledger of their own, by stage and reason."""
     from toolrlef_data.card import dropped_counts
     from toolrlef_data.lineage import ledger
