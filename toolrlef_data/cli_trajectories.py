@@ -22,10 +22,20 @@ __all__ = ["search", "trajectories"]
 
 VERSION = "1.0.0"
 NOTHING = "nothing could be made: all answer files and steps were dropped; the table of what was dropped says why"
+NOT_PUBLISHED = "No sample could be made of them, so no data set was published."
+LONGER = "Without an answer at the limit of turns: {}. A --max-turns above {} lets them go on."
 LOAD = 'Load it:\n    load_dataset("{}", "toolbench-{}", split="train")'
 OWN = ".written"  # names the answer files beside it that `search` wrote; hidden, so that no reader takes it for one
 Out = Annotated[Path, typer.Option(help="A folder to write to.")]
 Layout = Annotated[str, typer.Option(help="split: a sample for each step; merged: one for steps that share a history.")]
+
+
+def _of_model(help: str, *names: str) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel="The model")
+
+
+def _of_search(help: str) -> Any:
+    return typer.Option(help=help, rich_help_panel="The search")
 
 
 def search(
@@ -35,22 +45,20 @@ def search(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="package:NAME, a path or a Hub id (with /) runs here; any other name is a server's."),
+        _of_model("package:NAME, a path or a Hub id (with /) runs here; any other name is a server's."),
     ] = None,
-    base_url: Annotated[str | None, typer.Option(help="Of an OpenAI-compatible server, as http://host/v1.")] = None,
-    keys: Annotated[str | None, typer.Option(help="The environment variable that holds the server's key.")] = None,
-    scripted: Annotated[bool, typer.Option("--scripted", help="No model: recorded replies to bundled queries.")] = (
-        False
-    ),
+    base_url: Annotated[str | None, _of_model("Of an OpenAI-compatible server, as http://host/v1.")] = None,
+    keys: Annotated[str | None, _of_model("The environment variable that holds the server's key.")] = None,
+    scripted: Annotated[bool, _of_model("No model: recorded replies to bundled queries.", "--scripted")] = False,
+    max_tokens: Annotated[int, _of_model("Of one message at most.")] = 256,
+    temperature: Annotated[float, _of_model("0 is greedy.")] = 0.0,
     protocol: Annotated[
-        str | None, typer.Option(help="tools: OpenAI's calls; text: written out. Default: text for what runs here.")
+        str | None, _of_search("tools: OpenAI's calls; text: written out. Default: text for what runs here.")
     ] = None,
-    method: Annotated[str, typer.Option(help="dfsdt, dfs or chain.")] = "dfsdt",
-    width: Annotated[int, typer.Option(help="Tries from one state at most.")] = 2,
-    max_turns: Annotated[int, typer.Option(help="Messages of the model on one way at most.")] = 6,
-    max_calls: Annotated[int, typer.Option(help="Of the model for one query at most.")] = 200,
-    max_tokens: Annotated[int, typer.Option(help="Of one message at most.")] = 256,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    method: Annotated[str, _of_search("dfsdt, dfs or chain.")] = "dfsdt",
+    width: Annotated[int, _of_search("Tries from one state at most.")] = 2,
+    max_turns: Annotated[int, _of_search("Messages of the model on one way at most.")] = 6,
+    max_calls: Annotated[int, _of_search("Of the model for one query at most.")] = 200,
     layout: Layout = "split",
     rows: Annotated[int | None, typer.Option(min=1, help="Take this many queries.")] = None,
 ) -> None:
@@ -80,9 +88,7 @@ def search(
     _replace_answers(answers, out / "answers", before)
     tables = {"trajectories": samples_of(answers, layout=layout), "pairs": preference_pairs(answers)}
     full = {name: data for name, data in tables.items() if len(data)}
-    loading = (
-        _published(full, out / "data") if full else "No sample could be made of them, so no data set was published."
-    )
+    loading = _published(full, out / "data") if full else NOT_PUBLISHED
     _report(len(asked), answers, tables, how)
     say(f"\nAnswer files: {out / 'answers'}")
     say(loading)
@@ -100,9 +106,7 @@ def _report(asked: int, answers: Dataset, tables: Mapping[str, Dataset], method:
         show(flag_table([samples_of(answers, steps="all")]))
     show(dropped_table(tables.values()))
     if ended := counts[console.AT_TURNS]:
-        say(
-            f"Without an answer at the limit of turns: {ended}. A --max-turns above {method.max_turns} lets them go on."
-        )
+        say(LONGER.format(ended, method.max_turns))
 
 
 def trajectories(
