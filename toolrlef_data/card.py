@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from datasets import Dataset, DatasetInfo, SplitDict, SplitInfo
+from datasets import Dataset, DatasetInfo, Features, SplitDict, SplitInfo
 from datasets.info import DatasetInfosDict
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
@@ -55,15 +55,24 @@ def write_card(
         mixes: config -> split -> configs whose files it joins; no second copy of the data.
     """
     mixes = mixes or {}
-    given = dict(card)
     steps = step_facts(splits)
     kind = _kind(splits, steps)
-    title = str(given.pop("title", None) or TITLES[kind])
-    metadata = DatasetCardData(**{"pretty_name": title, "tags": ["tool-use", "synthetic"], **given})
+    title = str(card.get("title") or TITLES[kind])
+    infos = _infos(folder, splits, mixes)
+    metadata = _metadata({"pretty_name": title, "tags": ["tool-use", "synthetic"], **card}, splits, mixes, infos)
+    facts = _table_facts(splits, mixes, infos, steps) | _tool_use_facts(splits)
+    facts |= _trajectory_facts(steps, provenance) | _provenance_facts(provenance)
+    body = _templates().get_template(f"{kind}.md.jinja").render(title=title, **facts)
+    (folder / "README.md").write_text(f"---\n{metadata.to_yaml()}\n---\n\n{body.strip()}\n", encoding="utf-8")
+
+
+def _metadata(
+    given: Mapping[str, Any], splits: Splits, mixes: Mixes, infos: Mapping[str, DatasetInfo]
+) -> DatasetCardData:
+    """The front matter: what is given, the size, and `configs` and `dataset_info`, which `load_dataset` reads."""
+    metadata = DatasetCardData(**{name: value for name, value in given.items() if name != "title"})
     rows = sum(len(data) for named in splits.values() for data in named.values())
     metadata["size_categories"] = [next((name for limit, name in SIZES if rows < limit), "n>10M")]
-    infos = {config: _info(folder, config, named) for config, named in splits.items()}
-    infos |= {config: _mixed_info(config, joined, infos) for config, joined in mixes.items()}
     DatasetInfosDict(infos).to_dataset_card_data(metadata)
     files = {config: _data_files({name: [config] for name in named}) for config, named in splits.items()}
     files |= {config: _data_files(joined) for config, joined in mixes.items()}
@@ -72,39 +81,62 @@ def write_card(
     for name in ("configs", "dataset_info"):  # datasets sorts them; the default one belongs first
         told = metadata[name] if isinstance(metadata[name], list) else [metadata[name]]
         metadata[name] = sorted(told, key=lambda own: list(files).index(own["config_name"]))
-    queries, shared = queries_in(steps)
-    template = _templates().get_template(f"{kind}.md.jinja")
-    body = template.render(
-        title=title,
-        version=provenance["version"],
-        splits={
-            config: {name: split.num_examples for name, split in info.splits.items()} for config, info in infos.items()
+    return metadata
+
+
+# What the templates are given; a name that is missing is an error there -----------------------------------------------
+
+
+def _table_facts(
+    splits: Splits, mixes: Mixes, infos: Mapping[str, DatasetInfo], steps: Mapping[str, Facts]
+) -> dict[str, Any]:
+    """Of tables of every kind."""
+    sizes = {
+        config: {name: split.num_examples for name, split in info.splits.items()} for config, info in infos.items()
+    }
+    return {
+        "splits": sizes,
+        "mixes": {
+            config: sorted({one for ones in joined.values() for one in ones}) for config, joined in mixes.items()
         },
-        mixes={config: sorted({one for ones in joined.values() for one in ones}) for config, joined in mixes.items()},
-        examples={config: _example(named, ITEMS if config in steps else None) for config, named in splits.items()},
-        steps=steps,
-        kinds={facts.kind for facts in steps.values()},
-        datasets=sorted({name for facts in steps.values() for name in facts.counts["dataset"]}),
-        queries=queries,
-        shared=shared,
-        stages=funnel(provenance),
-        tokenisers=settings_behind(provenance, "tokenise"),
-        orders=_orders(provenance),
-        histories=_histories(steps, provenance),
-        trail_ends=[
-            c for c, named in provenance["configs"].items() if not all(s["trail_is_whole"] for s in named.values())
-        ],
-        engines=_engines(provenance),
-        usage=_usage(provenance),
-        scores=score_table(splits),
-        uses_tool=_uses_tool(splits),
-        tools=_tools(provenance),
-        cassettes=[config for config in splits if config.endswith("-cassette")],
-        ledgers=[config for config in splits if config.endswith("-dropped")],
-        dropped=dropped_counts(splits),
-        packages=provenance["packages"],
-    )
-    (folder / "README.md").write_text(f"---\n{metadata.to_yaml()}\n---\n\n{body.strip()}\n", encoding="utf-8")
+        "examples": {config: _example(named, ITEMS if config in steps else None) for config, named in splits.items()},
+        "cassettes": [config for config in splits if config.endswith("-cassette")],
+        "ledgers": [config for config in splits if config.endswith("-dropped")],
+        "dropped": dropped_counts(splits),
+    }
+
+
+def _tool_use_facts(splits: Splits) -> dict[str, Any]:
+    return {"scores": score_table(splits), "uses_tool": _uses_tool(splits)}
+
+
+def _trajectory_facts(steps: Mapping[str, Facts], provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Of tables of steps, and of the stages that made them."""
+    queries, shared = queries_in(steps)
+    return {
+        "steps": steps,
+        "kinds": {facts.kind for facts in steps.values()},
+        "datasets": sorted({name for facts in steps.values() for name in facts.counts["dataset"]}),
+        "queries": queries,
+        "shared": shared,
+        "tokenisers": settings_behind(provenance, "tokenise"),
+        "orders": _orders(provenance),
+        "histories": _histories(steps, provenance),
+    }
+
+
+def _provenance_facts(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Of how all tables were made."""
+    configs = provenance["configs"].items()
+    return {
+        "version": provenance["version"],
+        "stages": funnel(provenance),
+        "trail_ends": [name for name, named in configs if not all(own["trail_is_whole"] for own in named.values())],
+        "engines": _engines(provenance),
+        "usage": _usage(provenance),
+        "tools": _tools(provenance),
+        "packages": provenance["packages"],
+    }
 
 
 def _kind(splits: Splits, steps: Mapping[str, Facts]) -> str:
@@ -230,35 +262,32 @@ def _digests(name: str, value: Any) -> Iterator[str]:
         yield f"{name} `{value[:16] if HEX(value) else value}`"
 
 
-def _info(folder: Path, config: str, named: Mapping[str, Dataset]) -> DatasetInfo:
-    sizes = {name: sum(f.stat().st_size for f in (folder / config).glob(f"{name}-*.parquet")) for name in named}
-    first = next(iter(named.values()))
-    info = DatasetInfo(features=first.features, config_name=config)
-    info.splits = SplitDict(
-        {name: SplitInfo(name, num_bytes=data.data.nbytes, num_examples=len(data)) for name, data in named.items()}
-    )
-    info.download_size = sum(sizes.values())
-    info.dataset_size = sum(data.data.nbytes for data in named.values())
-    return info
-
-
-def _mixed_info(config: str, joined: Mapping[str, list[str]], infos: Mapping[str, DatasetInfo]) -> DatasetInfo:
-    """What is known of a config that reads the files of others."""
-    parts = {name: [infos[one] for one in ones] for name, ones in joined.items()}
-    info = DatasetInfo(features=next(iter(parts.values()))[0].features, config_name=config)
-    info.splits = SplitDict(
-        {
-            name: SplitInfo(
-                name,
-                num_bytes=sum(one.splits[name].num_bytes for one in ones),
-                num_examples=sum(one.splits[name].num_examples for one in ones),
-            )
+def _infos(folder: Path, splits: Splits, mixes: Mixes) -> dict[str, DatasetInfo]:
+    """Of every config, also of those that read the files of others."""
+    infos: dict[str, DatasetInfo] = {}
+    for config, named in splits.items():
+        sizes = {name: (data.data.nbytes, len(data)) for name, data in named.items()}
+        files = [file for name in named for file in (folder / config).glob(f"{name}-*.parquet")]
+        download = sum(file.stat().st_size for file in files)
+        infos[config] = _info(config, next(iter(named.values())).features, sizes, download)
+    for config, joined in mixes.items():
+        parts = {name: [infos[one].splits[name] for one in ones] for name, ones in joined.items()}
+        sizes = {
+            name: (sum(one.num_bytes for one in ones), sum(one.num_examples for one in ones))
             for name, ones in parts.items()
         }
-    )
-    everything = {one for ones in joined.values() for one in ones}
-    info.download_size = sum(infos[one].download_size for one in everything)
-    info.dataset_size = sum(split.num_bytes for split in info.splits.values())
+        origins = [infos[one] for one in {one: None for ones in joined.values() for one in ones}]
+        infos[config] = _info(config, origins[0].features, sizes, sum(one.download_size for one in origins))
+    return infos
+
+
+def _info(config: str, features: Features, sizes: Mapping[str, tuple[int, int]], download: int) -> DatasetInfo:
+    """`sizes`: bytes and rows of every split; `download`: bytes of all files."""
+    splits = {name: SplitInfo(name, num_bytes=size, num_examples=rows) for name, (size, rows) in sizes.items()}
+    info = DatasetInfo(features=features, config_name=config)
+    info.splits = SplitDict(splits)
+    info.download_size = download
+    info.dataset_size = sum(size for size, _ in sizes.values())
     return info
 
 

@@ -186,7 +186,8 @@ def _add(facts: Facts, split: str, batch: pa.Table) -> None:
     for name in ("n_calls", "total_tokens", "shortened"):
         if name in columns:
             facts.sums[name] += pc.sum(columns[name]).as_py() or 0
-    COUNTED[facts.kind](facts, columns)
+    if facts.kind in COUNTED:  # what is counted of answer files is counted of every kind
+        COUNTED[facts.kind](facts, columns)
 
 
 def _trajectories(facts: Facts, columns: Mapping[str, Any]) -> None:
@@ -228,10 +229,6 @@ def _toolllama(facts: Facts, columns: Mapping[str, Any]) -> None:
     facts.sums["written"] += pc.sum(pc.equal(pc.struct_field(every, "from"), "assistant")).as_py() or 0
 
 
-def _answers(facts: Facts, columns: Mapping[str, Any]) -> None:
-    """All that is counted of these is counted of every kind."""
-
-
 def _tokens(facts: Facts, columns: Mapping[str, Any]) -> None:
     lengths = _lengths(columns["input_ids"])
     _count(facts, "lengths", lengths)
@@ -239,13 +236,7 @@ def _tokens(facts: Facts, columns: Mapping[str, Any]) -> None:
     facts.sums["trained"] += pc.sum(pc.not_equal(pc.list_flatten(columns["labels"]), IGNORED)).as_py() or 0
 
 
-COUNTED = {
-    "trajectories": _trajectories,
-    "toolllama": _toolllama,
-    "pairs": _pairs,
-    "answers": _answers,
-    "tokens": _tokens,
-}
+COUNTED = {"trajectories": _trajectories, "toolllama": _toolllama, "pairs": _pairs, "tokens": _tokens}
 
 
 def _ends(columns: Mapping[str, Any]) -> Any:
@@ -261,11 +252,8 @@ def _files(columns: Mapping[str, Any]) -> set[str]:
     if "source_file" in columns:
         names: list[Any] = pc.unique(columns["source_file"]).to_pylist()
         return {name for name in names if name}
-    return (
-        {str(row_id).rpartition("#")[0] or str(row_id) for row_id in columns["id"].to_pylist()}
-        if "id" in columns
-        else set()
-    )
+    ids = map(str, columns["id"].to_pylist() if "id" in columns else ())
+    return {row_id.rpartition("#")[0] or row_id for row_id in ids}
 
 
 def _count(facts: Facts, what: str, values: Any, weights: Any = None) -> None:
