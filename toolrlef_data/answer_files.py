@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from toolrlef_data.histories import Step, all_steps, chosen_end, chosen_steps, frame_in, opening_in, prompts_of
 from toolrlef_data.messages import Irregular, Raw, checked_message
-from toolrlef_data.records import Drop, InputError
+from toolrlef_data.records import Drop, InputError, UnknownName
 from toolrlef_data.search_trees import State, tree_in
 
-__all__ = ["FILES_AT_ONCE", "MOST", "READS", "Answer", "Made", "Searched", "bounded", "unusable"]
+__all__ = [
+    "FILES_AT_ONCE",
+    "MOST",
+    "READS",
+    "Answer",
+    "Made",
+    "Searched",
+    "finish_types",
+    "known",
+    "listed",
+    "recorded",
+    "unusable",
+]
 
 READS = ("id", "task", "dataset", "query", "finish_type", "valid", "source_file", "answer")  # what `Answer` is made of
 FILES_AT_ONCE = 64  # they take a hundred kilobytes each, and may take megabytes
+FINISH = ("give_answer", "give_up", "unfinished")
 MOST = 30_000_000  # characters of all samples of a file: Arrow's texts hold 2 GiB in a batch
 Made = Iterator[dict[str, Any] | tuple[str, Drop]]
 
@@ -38,7 +51,7 @@ class Searched:
 
 
 class Answer:
-    """One answer file, checked as far as samples need it.
+    """One answer file, checked as far as samples need it; `facts` are the columns that all its samples share.
 
     Args:
         row: of the table `columns.ANSWERS`.
@@ -68,6 +81,8 @@ class Answer:
             raise Irregular("not_an_answer", "a function's name is no text")
         if self.escaped and not _is_unicode(self.functions):
             raise Irregular("not_unicode", "a function's schema holds a lone surrogate")
+        self.facts = {name: row[name] for name in ("task", "dataset", "query", "source_file")}
+        self.facts["finish_type"] = self.finish
 
     def chosen(self, history: str) -> list[Step]:
         """The steps that the file shows."""
@@ -111,29 +126,37 @@ def _told(opening: Any, diversity: Any) -> tuple[list[Raw], tuple[str, str]]:
     return [checked_message(message, "opening") for message in opening], (frame[0], frame[1])
 
 
-def unusable(step: Step, escaped: bool = True, answered: bool = True) -> Drop | None:
+def unusable(messages: Sequence[Raw], escaped: bool = True, answered: bool = True) -> Drop | None:
     """Why a step makes no sample of its own; None where it does.
 
     Args:
+        messages: of the step, history and target.
         escaped: whether the file may hold escapes of lone surrogates, which are then looked for.
         answered: whether what a function gave has to answer a call, as in OpenAI's messages.
     """
-    target = step.messages[-1]
+    target = messages[-1]
     if target["role"] != "assistant":
         return Drop("no_target", f"the list ends with a message of the role {target['role']}")
     if target.get("function_call") is None:
         return Drop("thought_only", "a thought without a call is no step of its own")
-    first = next(message for message in step.messages if message["role"] == "function" or "function_call" in message)
+    first = next(message for message in messages if message["role"] == "function" or "function_call" in message)
     if answered and first["role"] == "function":
         return Drop("result_without_call", "a function's message stands before any call")
-    if escaped and not _is_unicode(step.messages):
+    if escaped and not _is_unicode(messages):
         return Drop("not_unicode", "a text holds a lone surrogate")
     return None
 
 
-def bounded(row: Mapping[str, Any], made: Iterable[dict[str, Any] | tuple[str, Drop]]) -> Made:
-    """What was made of a file, or why it is too much for one batch; a long text stands in many samples."""
-    whole = list(made)
+def recorded(row: Mapping[str, Any], made: Made) -> Made:
+    """What is made of a file; in its place a reason, where it is irregular, or too much for one batch.
+
+    A long text stands in many samples.
+    """
+    try:
+        whole = list(made)
+    except Irregular as fault:
+        yield row["id"], Drop(fault.reason, fault.detail[:200])
+        return
     samples = [each for each in whole if isinstance(each, dict)]
     if 4 * len(samples) * len(row["answer"] or "") > MOST:  # else it cannot be
         size = sum(len(json.dumps(sample)) for sample in samples)
@@ -141,6 +164,25 @@ def bounded(row: Mapping[str, Any], made: Iterable[dict[str, Any] | tuple[str, D
             whole = [each for each in whole if not isinstance(each, dict)]
             yield row["id"], Drop("too_large", f"{size} characters in {len(samples)} samples")
     yield from whole
+
+
+def finish_types(given: Any) -> tuple[str, ...]:
+    """Finish types that a caller asks for, checked."""
+    return tuple(known("finish type", kind, FINISH) for kind in listed("finish", given))
+
+
+def known(what: str, given: Any, choices: Collection[str]) -> str:
+    """A name that a caller gives, or an error that lists the choices."""
+    if given not in choices:
+        raise UnknownName(what, given, choices)
+    return str(given)
+
+
+def listed(what: str, given: Any) -> Sequence[str]:
+    """Names that a caller gives, sorted."""
+    if isinstance(given, str) or not isinstance(given, (list, tuple, set, frozenset)):
+        raise InputError(f"{what} takes a list of names, found {given!r:.80}")
+    return sorted(given, key=str)
 
 
 def _is_unicode(value: Any) -> bool:

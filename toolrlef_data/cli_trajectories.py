@@ -10,7 +10,7 @@ import typer
 
 from toolrlef_data import console
 from toolrlef_data.console import count_table, dropped_table, flag_table, say, searches_in, show, stoppable
-from toolrlef_data.records import InputError, UnknownName
+from toolrlef_data.records import InputError
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -67,6 +67,7 @@ def search(
     The answer files go to OUT/answers, the data set made of them to OUT/data, in the place of those of an earlier run.
     What was asked before is not asked again.
     """
+    from toolrlef_data.answer_files import known
     from toolrlef_data.dfsdt import Method
     from toolrlef_data.generating import generate_trajectories
     from toolrlef_data.preferences import preference_pairs
@@ -76,7 +77,7 @@ def search(
     from toolrlef_data.trajectories import LAYOUTS
     from toolrlef_data.trajectories import trajectories as samples_of
 
-    _known("layout", layout, LAYOUTS)
+    known("layout", layout, LAYOUTS)
     how = Method(method, width=width, max_turns=max_turns, max_calls=max_calls)
     spec = _engine(model, base_url, keys, scripted, max_tokens, temperature)
     protocol = protocol or ("text" if spec.kind == "local" else "tools")
@@ -226,13 +227,14 @@ def _check_export(
     export: str | None, pairs: bool, arguments: str | None, drop_unfit: bool, only_samples: Mapping[str, Any]
 ) -> None:
     """Refuse options that would be passed over in silence."""
+    from toolrlef_data.answer_files import known
     from toolrlef_data.exports import EXPORTS
 
     if export is None:
         if arguments or drop_unfit:
             raise InputError("--arguments and --drop-unfit belong to --export: name a format, or leave them out")
         return
-    _known("format", export, EXPORTS)
+    known("format", export, EXPORTS)
     if export != "trl_preference":
         if pairs:
             advice = "leave --pairs out, and export the pairs by a command of their own, with --export trl_preference"
@@ -310,8 +312,3 @@ def _queries(path: Path, rows: int | None) -> Dataset:
         found[row_id] = {"id": row_id, "query": query, "functions": functions}
     features = {"id": Value("string"), "query": Value("string"), "functions": List(Value("string"))}
     return table_of(list(found.values())[:rows], features, "queries")
-
-
-def _known(what: str, found: str, choices: Iterable[str]) -> None:
-    if found not in list(choices):
-        raise UnknownName(what, found, list(choices))

@@ -8,13 +8,12 @@ from typing import Any, ClassVar, TypeVar
 
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.answer_files import FILES_AT_ONCE, READS, Answer, Made, bounded, unusable
+from toolrlef_data.answer_files import FILES_AT_ONCE, READS, Answer, Made, Searched, finish_types, recorded, unusable
 from toolrlef_data.columns import ANSWERS, PAIRS
-from toolrlef_data.histories import NO_SUCH_FUNCTION, Step, messages_of
+from toolrlef_data.histories import NO_SUCH_FUNCTION, messages_of
 from toolrlef_data.messages import Irregular, canonical, flags_of
 from toolrlef_data.records import Drop
 from toolrlef_data.search_trees import GIVE_UP, State, path_to, states_of
-from toolrlef_data.trajectories import finish_types
 from toolrlef_data.transform import check_features, explode
 
 __all__ = ["preference_pairs"]
@@ -54,49 +53,42 @@ def preference_pairs(
 
 
 def _pairs(row: Row, pairing: Pairing) -> Made:
-    return bounded(row, _made(row, pairing))
+    return recorded(row, _made(row, pairing))
 
 
 def _made(row: Row, pairing: Pairing) -> Made:
-    try:
-        answer = Answer(row, (*pairing.finish, "unfinished"))
-        tree = answer.tree()
-    except Irregular as fault:
-        yield row["id"], Drop(fault.reason, fault.detail[:200])
-        return
+    answer = Answer(row, (*pairing.finish, "unfinished"))
+    tree = answer.tree()
     if tree.end is None:
-        yield row["id"], Drop("not_valid", "the file shows no path")
-        return
-    common = {name: row[name] for name in ("task", "dataset", "query", "source_file")}
-    common |= {"finish_type": answer.finish, "tools": answer.tools}
+        raise Irregular("not_valid", "the file shows no path")
     path = path_to(tree.end)
     tried = [(state, other) for state in path if state.parent for other in state.parent.children if other is not state]
+    if not tried:
+        raise Irregular("no_branch", "every step was the only one that was tried")
     for state, other in tried:
         name = f"{row['id']}#{state.place}>{other.place}"
-        taken, left = _to_call(state, path), _to_call(other, ())
-        if taken.call is None or left.call is None:
-            yield name, Drop("thought_only", "a branch without a call")
-            continue
-        chosen, rejected = (messages_of(each, tree.opening, tree.prompts, "clean") for each in (taken, left))
-        step = Step(name, len(path_to(state)), tuple(chosen))
-        if drop := unusable(step) or unusable(Step(name, step.number, tuple(rejected))):
-            yield name, drop
-            continue
-        one, two = (canonical(messages, pairing.keep_thought) for messages in (chosen, rejected))
-        if one[-1] == two[-1]:
-            yield name, Drop("same", "both branches begin alike")
-            continue
-        yield common | {
-            "id": name,
-            "step": step.number,
-            "prompt": [message | {"train": False} for message in one[:-1]],
-            "chosen": [one[-1] | {"train": True}],
-            "rejected": [two[-1] | {"train": False}],
-            "why": _fate(left),
-            "flags": flags_of(chosen, answer.names, pairing.keep_thought),
-        }
-    if not tried:
-        yield row["id"], Drop("no_branch", "every step was the only one that was tried")
+        pair = _pair(_to_call(state, path), _to_call(other, ()), answer, tree, pairing)
+        yield (name, pair) if isinstance(pair, Drop) else {"id": name, "step": len(path_to(state)), **pair}
+
+
+def _pair(taken: State, left: State, answer: Answer, tree: Searched, pairing: Pairing) -> dict[str, Any] | Drop:
+    """The calls of two branches under the history of the one that was taken, or why they are no pair."""
+    if taken.call is None or left.call is None:
+        return Drop("thought_only", "a branch without a call")
+    chosen, rejected = (messages_of(each, tree.opening, tree.prompts, "clean") for each in (taken, left))
+    if drop := unusable(chosen) or unusable(rejected):
+        return drop
+    one, two = (canonical(messages, pairing.keep_thought) for messages in (chosen, rejected))
+    if one[-1] == two[-1]:
+        return Drop("same", "both branches begin alike")
+    return answer.facts | {
+        "prompt": [message | {"train": False} for message in one[:-1]],
+        "chosen": [one[-1] | {"train": True}],
+        "rejected": [two[-1] | {"train": False}],
+        "tools": answer.tools,
+        "why": _fate(left),
+        "flags": flags_of(chosen, answer.names, pairing.keep_thought),
+    }
 
 
 def _to_call(state: State, path: Sequence[State]) -> State:

@@ -14,22 +14,32 @@ Not covered: judging whether an answer is right; a file's `finish_type` says onl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.answer_files import FILES_AT_ONCE, READS, Answer, Made, bounded, unusable
+from toolrlef_data.answer_files import (
+    FILES_AT_ONCE,
+    READS,
+    Answer,
+    Made,
+    finish_types,
+    known,
+    listed,
+    recorded,
+    unusable,
+)
 from toolrlef_data.columns import ANSWERS, TOOLLLAMA, TRAJECTORIES
 from toolrlef_data.histories import HISTORIES, Step
 from toolrlef_data.merging import merged
-from toolrlef_data.messages import FLAGS, Irregular, canonical, flags_of
-from toolrlef_data.records import Drop, InputError, UnknownName
+from toolrlef_data.messages import FLAGS, canonical, flags_of
+from toolrlef_data.records import Drop, InputError
 from toolrlef_data.toolllama import conversations_of, lost_thought, name_of
 from toolrlef_data.transform import check_features, explode
 
-__all__ = ["finish_types", "trajectories"]
+__all__ = ["trajectories"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
@@ -37,7 +47,6 @@ Row = Mapping[str, Any]
 LAYOUTS = ("split", "merged")
 STYLES = ("messages", "toolllama")
 STEPS = ("chosen", "all")
-FINISH = ("give_answer", "give_up", "unfinished")
 
 
 @dataclass(frozen=True)
@@ -100,13 +109,13 @@ def trajectories(
     (True, True)
     """
     making = Making(
-        _known("layout", layout, LAYOUTS),
-        _known("style", style, STYLES),
-        _known("history", history or ("faithful" if style == "messages" else "upstream"), HISTORIES),
+        known("layout", layout, LAYOUTS),
+        known("style", style, STYLES),
+        known("history", history or ("faithful" if style == "messages" else "upstream"), HISTORIES),
         style == "messages" if keep_thought is None else keep_thought,
-        _known("kind of steps", steps, STEPS),
+        known("kind of steps", steps, STEPS),
         None if finish is None else finish_types(finish),
-        tuple(_known("flag", flag, FLAGS) for flag in _listed("without", without)),
+        tuple(known("flag", flag, FLAGS) for flag in listed("without", without)),
     )
     if style == "toolllama" and layout == "merged":
         raise InputError(
@@ -120,48 +129,57 @@ def trajectories(
 
 def _samples(row: Row, making: Making) -> Made:
     """The samples of one file, and what of it no sample can be made of."""
-    return bounded(row, _made(row, making))
+    return recorded(row, _made(row, making))
 
 
 def _made(row: Row, making: Making) -> Made:
-    try:
-        answer = Answer(row, making.finish)
-        found = answer.chosen(making.history) if making.steps == "chosen" else answer.every(making.history)
-    except Irregular as fault:
-        yield row["id"], Drop(fault.reason, fault.detail[:200])
-        return
+    answer = Answer(row, making.finish)
+    steps = answer.chosen(making.history) if making.steps == "chosen" else answer.every(making.history)
     taken: list[tuple[Step, list[str]]] = []
-    for step in found:
+    for step in steps:
         flags = _flags(step, answer.names, making)
-        drop = unusable(step, answer.escaped, making.style == "messages")
+        drop = unusable(step.messages, answer.escaped, making.style == "messages")
         drop = drop or next((Drop(flag) for flag in making.without if flag in flags), None)
         if drop is None:
             taken.append((step, flags))
         else:
             yield f"{row['id']}#{step.place}", drop
-    common = {name: row[name] for name in ("task", "dataset", "query", "source_file")}
-    common |= {"finish_type": answer.finish, "history": making.history}
-    if making.style == "toolllama":
-        for step, flags in taken:
-            own = {"id": f"{row['id']}#{step.place}", "step": step.number, "chosen": step.chosen, "flags": flags}
-            own["name"] = name_of(step.messages, row["query"])
-            own["conversations"] = conversations_of(step.messages, answer.functions, making.keep_thought)
-            yield common | own
-        return
-    common |= {"n_steps": len(found), "layout": making.layout, "tools": answer.tools}
+    made = _messages(answer, taken, making) if making.style == "messages" else _turns(answer, taken, making)
+    common = answer.facts | {"history": making.history}
+    if making.style == "messages":
+        common |= {"layout": making.layout, "n_steps": len(steps)}
+    yield from (common | sample for sample in made)
+
+
+def _messages(answer: Answer, taken: Sequence[tuple[Step, list[str]]], making: Making) -> Iterator[dict[str, Any]]:
+    """Samples as OpenAI's messages: one a step, or one for all steps whose histories begin each other."""
     texts = [canonical(step.messages, making.keep_thought) for step, _ in taken]
     sequences = merged(texts) if making.layout == "merged" else [(t, {len(t) - 1: n}) for n, t in enumerate(texts)]
     for messages, trained in sequences:
         steps = [taken[n][0] for n in trained.values()]
-        told = {flag for n in trained.values() for flag in taken[n][1]}
-        yield common | {
-            "id": f"{row['id']}#{'+'.join(step.place for step in steps)}",
+        flags = {flag for n in trained.values() for flag in taken[n][1]}
+        yield {
+            "id": f"{answer.row['id']}#{'+'.join(step.place for step in steps)}",
             "step": steps[-1].number,
             "steps": [step.number for step in steps],
             "messages": [{**message, "train": n in trained} for n, message in enumerate(messages)],
+            "tools": answer.tools,
             "chosen": all(step.chosen for step in steps),
             "chosen_steps": [step.number for step in steps if step.chosen],
-            "flags": [flag for flag in FLAGS if flag in told],
+            "flags": [flag for flag in FLAGS if flag in flags],
+        }
+
+
+def _turns(answer: Answer, taken: Sequence[tuple[Step, list[str]]], making: Making) -> Iterator[dict[str, Any]]:
+    """Samples as upstream's text turns, one a step."""
+    for step, flags in taken:
+        yield {
+            "id": f"{answer.row['id']}#{step.place}",
+            "name": name_of(step.messages, answer.row["query"]),
+            "step": step.number,
+            "conversations": conversations_of(step.messages, answer.functions, making.keep_thought),
+            "chosen": step.chosen,
+            "flags": flags,
         }
 
 
@@ -170,20 +188,3 @@ def _flags(step: Step, functions: Sequence[str], making: Making) -> list[str]:
     if making.style == "toolllama" and not making.keep_thought and lost_thought(step.messages):
         flags = [flag for flag in FLAGS if flag in {*flags, "lost_thought"}]
     return flags
-
-
-def finish_types(found: Any) -> tuple[str, ...]:
-    """Finish types that a caller asks for, checked."""
-    return tuple(_known("finish type", kind, FINISH) for kind in _listed("finish", found))
-
-
-def _known(what: str, found: Any, choices: Sequence[str]) -> str:
-    if found not in choices:
-        raise UnknownName(what, found, choices)
-    return str(found)
-
-
-def _listed(what: str, found: Any) -> Sequence[str]:
-    if isinstance(found, str) or not isinstance(found, (list, tuple, set, frozenset)):
-        raise InputError(f"{what} takes a list of names, found {found!r:.80}")
-    return sorted(found, key=str)
