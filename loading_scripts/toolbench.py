@@ -46,12 +46,14 @@ from toolrlef_data.records import Drop, InputError
 
 __all__ = ["Toolbench", "read_answer"]
 
-# Column -> its key in `answer_generation`, and the type there.
+# Column -> its key in `answer_generation` (win: in the file), and the type there.
 FACTS: Mapping[str, tuple[str, type]] = {
     "finish_type": ("finish_type", str),
     "valid": ("valid_data", bool),
     "n_calls": ("query_count", int),
     "total_tokens": ("total_tokens", int),
+    "win": ("win", bool),
+    "query": ("query", str),
 }
 _to_escape = re.compile(r"[#\ud800-\udfff]|%(?=[0-9A-Fa-f]{2})")
 
@@ -129,29 +131,21 @@ def read_answer(text: str) -> dict[str, Any] | Drop:
     if not isinstance(made, dict):
         found = f"the keys {', '.join(whole)}"[:200] if isinstance(whole, dict) else type(whole).__name__
         return Drop("not_an_answer", encodable(f"no object 'answer_generation'; found {found}"))
-    query, functions = made.get("query"), made.get("function")
-    if query is None or (isinstance(query, str) and not query.strip()):
+    values = {**made, "win": whole.get("win"), "tree": _root(whole)}
+    facts = {column: values.get(key) for column, (key, _) in FACTS.items()}
+    if facts["query"] is None or (isinstance(facts["query"], str) and not facts["query"].strip()):
         return Drop("no_query")
-    if functions is None or functions == []:
+    if values.get("function") in (None, []):
         return Drop("no_functions")
-    facts = {column: made.get(key) for column, (key, _) in FACTS.items()}
     wrong = [key for column, (key, kind) in FACTS.items() if not _is(facts[column], kind)]
-    wrong += [] if _is(whole.get("win"), bool) else ["win"]
-    wrong += [] if isinstance(query, str) else ["query"]
-    wrong += [] if _objects(functions) else ["function"]
-    lists, root = made.get("train_messages"), _root(whole)
-    if lists is not None and not (isinstance(lists, list) and all(map(_objects, lists))):
-        wrong.append("train_messages")
-    if root is not None and not (isinstance(root, dict) and _objects(root.get("children") or [])):
-        wrong.append("tree")
+    wrong += [key for key, fits in LISTS.items() if not fits(values.get(key))]
     if wrong:
         return Drop("wrong_type", f"of the key {', '.join(wrong)}")
-    if not any(lists or ()) and not (root and root.get("children")) and not whole.get("trys"):
+    if not (any(values.get("train_messages") or ()) or (values["tree"] or {}).get("children") or whole.get("trys")):
         return Drop("no_trajectory")
-    if made.get("valid_data") is False:
+    if facts["valid"] is False:
         facts["finish_type"] = None  # upstream writes "give_answer" there all the same
-    texts = {"query": encodable(query), "finish_type": facts["finish_type"] and encodable(facts["finish_type"])}
-    return {**facts, **texts, "win": whole.get("win")}
+    return {column: encodable(fact) if isinstance(fact, str) else fact for column, fact in facts.items()}
 
 
 def _root(whole: Mapping[str, Any]) -> Any:
@@ -167,6 +161,18 @@ def _is(value: Any, kind: type) -> bool:
 
 def _objects(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
+def _lists_of_objects(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(map(_objects, value)))
+
+
+def _node(value: Any) -> bool:
+    return value is None or (isinstance(value, dict) and _objects(value.get("children") or []))
+
+
+# Each ends at the first item that is of another type; a model of pydantic would list millions of them.
+LISTS = {"function": _objects, "train_messages": _lists_of_objects, "tree": _node}
 
 
 def _row(path: str, name: str) -> dict[str, Any] | Drop:
