@@ -128,23 +128,27 @@ def _formula(question: str, solution: str, answers: Sequence[str]) -> str:
 def _composed(
     steps: Sequence[_Step], known: set[float], unstated: set[float], gold: float, question: str, written: str
 ) -> str:
+    """The formula of the readings with the fewest re-uses; all readings have to agree where these few are doubtful."""
     options = [_options(step, steps[:i], known, unstated) for i, step in enumerate(steps)]
     which = _final_result(steps[-1], gold)
-    random = Random(f"{question}\n{steps}")
     by_reuse = _readings(steps, options)
-    fewest = min(by_reuse)
-    formulas = _rendered(steps, by_reuse[fewest], which)
-    doubtful = len(by_reuse) > 1 and any(_overused(steps, options, reading, question) for reading in by_reuse[fewest])
-    rivals = _rendered(steps, itertools.chain(*by_reuse.values()), which) if doubtful else formulas
-    if len(rivals) > 1 and not _equivalent(list(rivals.values()), random):
-        raise _UnusableError("ambiguous", " or ".join(sorted(rivals, key=lambda text: (len(text), text))[:3]))
-    text = min(formulas, key=lambda text: (len(text), text))
+    fewest_reuses = by_reuse[min(by_reuse)]
+    formulas = rivals = _rendered(steps, fewest_reuses, which)
+    if len(by_reuse) > 1 and any(_overused(steps, options, reading, question) for reading in fewest_reuses):
+        rivals = _rendered(steps, itertools.chain(*by_reuse.values()), which)
+    if len(rivals) > 1 and not _equivalent(list(rivals.values()), Random(f"{question}\n{steps}")):
+        raise _UnusableError("ambiguous", " or ".join(sorted(rivals, key=_by_length)[:3]))
+    text = min(formulas, key=_by_length)
     if not isinstance(formulas[text], tuple):
         raise _UnusableError("single_literal", text)
     value = evaluate(formulas[text])
     if value is None or not _same(value, gold, written):
         raise _UnusableError("wrong_value", f"{text} is {value}, not {written}")
     return text
+
+
+def _by_length(text: str) -> tuple[int, str]:
+    return len(text), text
 
 
 def _rendered(steps: Sequence[_Step], readings: Iterable[tuple[_Choice, ...]], which: int) -> dict[str, Tree]:
