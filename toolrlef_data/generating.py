@@ -95,26 +95,12 @@ def generate_trajectories(
     >>> trajectories(answers)[1]["messages"][-2]["content"]
     '{"error": "", "response": "a is up"}'
     """
-    if not isinstance(engine, EngineSpec):
-        raise InputError(f"generate_trajectories asks a model: expected an EngineSpec, found {type(engine).__name__}")
-    if protocol not in PROTOCOLS:
-        raise UnknownName("protocol", protocol, PROTOCOLS)
     if functions_at_once < 1:
         raise InputError(f"functions_at_once is at least 1, found {functions_at_once}")
-    method = method or Method()
-    if method.chains > 1 and engine.temperature <= 0:
-        raise InputError(f"{method.chains} chains of {engine.model!r} would all be the same: set a temperature above 0")
-    if protocol == "text":
-        engine = replace(engine, stop=tuple(dict.fromkeys([*engine.stop, *STOP])))
-    kind = ENGINES[engine.kind]
-    offered = tuple(functions_of(functions).values())
-    identities = {each.name: digest(canonical(each), code_digest(each.function)) for each in offered}
-    settings = Generating(
-        offered, identities, method, protocol, engine, kind, kind(engine).identity(), str(store_path())
-    )
+    settings = _settings(functions, engine, method or Method(), protocol)
     rows = _rows_of(queries)
     reads = ["id", "query", *(["functions"] if "functions" in rows.column_names else [])]
-    _check_rows(rows, reads, identities)
+    _check_rows(rows, reads, settings.identities)
     searched = apply(
         rows,
         _searched,
@@ -129,11 +115,30 @@ def generate_trajectories(
     return explode(
         searched,
         _answer,
-        method.name,
+        settings.method.name,
         reads=list(searched.column_names),
         features=ANSWERS,
         stage="generate trajectories",
     )
+
+
+def _settings(
+    functions: Sequence[Function | Callable[..., Any]], engine: EngineSpec, method: Method, protocol: str
+) -> Generating:
+    """What the two passes share, checked."""
+    if not isinstance(engine, EngineSpec):
+        raise InputError(f"generate_trajectories asks a model: expected an EngineSpec, found {type(engine).__name__}")
+    if protocol not in PROTOCOLS:
+        raise UnknownName("protocol", protocol, PROTOCOLS)
+    if method.chains > 1 and engine.temperature <= 0:
+        raise InputError(f"{method.chains} chains of {engine.model!r} would all be the same: set a temperature above 0")
+    if protocol == "text":
+        engine = replace(engine, stop=tuple(dict.fromkeys([*engine.stop, *STOP])))
+    kind = ENGINES[engine.kind]
+    offered = tuple(functions_of(functions).values())
+    identities = {each.name: digest(canonical(each), code_digest(each.function)) for each in offered}
+    identity = kind(engine).identity()
+    return Generating(offered, identities, method, protocol, engine, kind, identity, str(store_path()))
 
 
 def _rows_of(queries: Dataset | Sequence[str]) -> Dataset:
