@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from toolrlef_data.exports import export
 from toolrlef_data.histories import HISTORIES
 from toolrlef_data.lineage import ledger, lineage
 from toolrlef_data.loading_scripts import load_source
-from toolrlef_data.messages import FLAGS, canonical
+from toolrlef_data.messages import FLAGS, Irregular, canonical
 from toolrlef_data.preferences import preference_pairs
-from toolrlef_data.records import InputError, MissingColumns, UnknownName
+from toolrlef_data.records import Drop, InputError, MissingColumns, UnknownName
 from toolrlef_data.trajectories import trajectories
 
 File = dict[str, Any]
@@ -435,3 +435,11 @@ def test_other_tables_are_refused() -> None:
         trajectories(Dataset.from_dict({"id": ["a"], "query": ["b"]}))
     with pytest.raises(InputError, match="expected a"):
         trajectories([row("a", PLAIN)])
+
+
+def test_a_file_that_turns_out_irregular_gives_its_reason_alone() -> None:
+    def made() -> Iterator[dict[str, Any] | tuple[str, Drop]]:
+        yield {"id": "a#1"}
+        raise Irregular("odd", "x" * 300)
+
+    assert list(answer_files.recorded({"id": "a", "answer": "{}"}, made())) == [("a", Drop("odd", "x" * 200))]
