@@ -37,6 +37,7 @@ from toolrlef_data.records import ToolrlefError as ToolrlefError
 from toolrlef_data.responding import Responder as Responder
 from toolrlef_data.responding import respond as respond
 from toolrlef_data.scoring import RULES as RULES
+from toolrlef_data.scoring import score as score
 from toolrlef_data.splits import shuffle_steps as shuffle_steps
 from toolrlef_data.splits import split_queries as split_queries
 from toolrlef_data.stage1 import answer as answer
@@ -44,7 +45,6 @@ from toolrlef_data.stage1 import build_stage1 as build_stage1
 from toolrlef_data.stage1 import grade as grade
 from toolrlef_data.stage2 import build_stage2 as build_stage2
 from toolrlef_data.stage2 import execute as execute
-from toolrlef_data.scoring import score as score
 from toolrlef_data.tasks import TASKS as TASKS
 from toolrlef_data.tasks import Example as Example
 from toolrlef_data.tasks import Task as Task
