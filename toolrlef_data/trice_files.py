@@ -22,9 +22,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from datasets import Dataset
 
@@ -33,7 +34,7 @@ from toolrlef_data.lineage import lineage
 from toolrlef_data.records import InputError
 from toolrlef_data.tasks import TASKS
 
-__all__ = ["UPSTREAM_NAMES", "check_kinds", "own_name", "upstream_name", "write_trice"]
+__all__ = ["LEFT", "UPSTREAM_NAMES", "check_kinds", "own_id", "own_name", "upstream_name", "write_trice"]
 
 Tables = Mapping[str, Mapping[str, Mapping[str, Dataset]]]
 Row = Mapping[str, Any]
@@ -80,6 +81,16 @@ def own_name(upstream: str) -> str:
     return known if known in UPSTREAM_NAMES else OWN_NAMES.get(known, upstream)
 
 
+def own_id(dataset: str, row_id: str) -> str:
+    """An id that begins with its data set's name as the original writes it, with ours in its place.
+
+    >>> own_id("gsm8k", "GSM8K-7"), own_id("gsm8k", "GSM8K_7")
+    ('gsm8k-7', 'GSM8K_7')
+    """
+    upstream = upstream_name(dataset)
+    return dataset + row_id[len(upstream) :] if dataset and row_id.startswith(f"{upstream}-") else row_id
+
+
 def check_kinds(tables: Tables) -> None:
     """Refuse tables that these files cannot hold, and two of a task that would share their files."""
     for task, named in tables.items():
@@ -87,7 +98,7 @@ def check_kinds(tables: Tables) -> None:
         for name, splits in named.items():
             for data in splits.values():
                 kind = _kind(data)
-                if kind is None:
+                if not kind:
                     raise InputError(
                         f"the table {name!r} of {task!r} has no place in the original's files, which hold questions, "
                         "graded, labelled, stage1, responded and stage2 tables; its columns: "
@@ -108,9 +119,10 @@ def write_trice(folder: Path, tables: Tables, dropped: Iterable[Row], *, by_data
         dropped: rows as of `columns.DROPPED`.
         by_dataset: the older layout, with data sets in the place of tasks.
     """
+    ledger = (_left(row, row["stage"], row["reason"], row["detail"]) for row in dropped)
+    left = []
     with contextlib.ExitStack() as stack:
         files: dict[str, IO[str]] = {}
-        left: list[dict[str, Any]] = []
 
         def write(path: str, row: Row) -> None:
             if path not in files:
@@ -118,7 +130,7 @@ def write_trice(folder: Path, tables: Tables, dropped: Iterable[Row], *, by_data
                 files[path] = stack.enter_context(open(folder / path, "w", encoding="utf-8"))
             files[path].write(json.dumps(row, ensure_ascii=False) + "\n")
 
-        for path, row in _all_lines(tables, dropped, by_dataset):
+        for path, row in chain(ledger, _table_lines(tables, by_dataset)):
             if path == LEFT:
                 left.append(row)
             else:
@@ -128,35 +140,39 @@ def write_trice(folder: Path, tables: Tables, dropped: Iterable[Row], *, by_data
             write(LEFT, row)
 
 
-def _all_lines(tables: Tables, dropped: Iterable[Row], by_dataset: bool) -> Lines:
-    """(path, line) of everything that is written."""
-    for row in dropped:
-        yield _left(row, row["stage"], row["reason"], row["detail"])
+class Part(NamedTuple):
+    """What decides on the files of one split of a table, besides its rows."""
+
+    end: str | None  # of the names of its files in dev/; None for "train"
+    fields: Mapping[str, str]  # of responses, see `_fields`
+    is_mixed: bool  # its rows stand in the mix too
+    has_stage1: bool  # the task's gold responses are written from its stage 1
+    has_dev_stage1: bool  # which takes the names of questions there
+
+    def path(self, place: str, unit: str, name: str, dev_name: str = "") -> str:
+        if self.end is None:
+            return f"{place}/{unit}/{name}.json"
+        return f"dev/{unit}/{dev_name or name}{self.end}.json"
+
+
+def _table_lines(tables: Tables, by_dataset: bool) -> Lines:
+    """(path, line) of everything that is written of the tables."""
     kinds = {task: {_kind(d) for splits in named.values() for d in splits.values()} for task, named in tables.items()}
     mixed = {kind for kind in ("stage1", "stage2") if sum(kind in found for found in kinds.values()) > 1}
     for task, named in tables.items():
-        cloned = {split for own in named.values() for split, data in own.items() if _kind(data) == "stage1"} - {"train"}
+        cloned = {split for splits in named.values() for split, data in splits.items() if _kind(data) == "stage1"}
         for splits in named.values():
-            others = [split for split in splits if split != "train"]
             for split, data in splits.items():
                 # Two splits beside "train" (validation, test) must not become one either.
-                dev = None if split == "train" else "" if len(others) == 1 else f"_{split}"
+                end = None if split == "train" else "" if len(splits.keys() - {"train"}) == 1 else f"_{split}"
+                kind = _kind(data)
+                fields = _fields(data) if kind == "responded" else {}
+                part = Part(end, fields, kind in mixed, "stage1" in kinds[task], bool(cloned - {"train"}))
                 for row in data:
-                    unit = _unit_of_data_set(row, task) if by_dataset else task
-                    kind = _kind(data)
-                    if kind == "stage1":
-                        yield from _stage1_lines(row, unit, dev, "stage1" in mixed)
-                    elif kind == "stage2":
-                        yield from _stage2_lines(row, unit, dev, "stage2" in mixed)
-                    elif kind == "responded":
-                        yield from _responded_lines(row, unit, dev, _fields(data), "stage1" not in kinds[task])
-                    elif kind == "questions":
-                        yield from _question_lines(row, unit, dev, "_questions" if cloned else "")
-                    else:
-                        yield from _graded_lines(row, unit, dev)
+                    yield from LINES[kind](row, _unit_of_data_set(row, task) if by_dataset else task, part)
 
 
-def _kind(data: Dataset) -> str | None:
+def _kind(data: Dataset) -> str:
     columns = set(data.column_names)
     if columns >= set(STAGE2):
         return "stage2"
@@ -166,61 +182,54 @@ def _kind(data: Dataset) -> str | None:
         return "responded" if responders_of(data.features) else "stage1"
     if columns >= set(QUESTIONS) and "response" not in columns:  # which would be lost
         return "questions"
-    return None
+    return ""
 
 
-def _question_lines(row: Row, unit: str, dev: str | None, mark: str) -> Lines:
-    name = f"raw/{unit}/{_dataset_file(row, unit)}" if dev is None else f"dev/{unit}/{unit}{mark}{dev}"
-    yield f"{name}.json", _raw_line(row, row["question"], _rendered(row))
+def _question_lines(row: Row, unit: str, part: Part) -> Lines:
+    path = part.path("raw", unit, _dataset_file(row, unit), f"{unit}_questions" if part.has_dev_stage1 else unit)
+    yield path, _raw_line(row, row["question"], _rendered(row))
 
 
-def _graded_lines(row: Row, unit: str, dev: str | None) -> Lines:
+def _graded_lines(row: Row, unit: str, part: Part) -> Lines:
     # A response that was right but is not known any more (`trice_reading`) has no use as a target.
     needs_tool = False if row["needs_tool"] is None and row["correct"] else row["needs_tool"]
     if needs_tool is None:
         yield _left(row, "publish", "not_graded", row["response"]["error"] or "")
         return
-    raw = _raw_line(row, row["question"], _rendered(row))
-    folder = f"raw/{unit}" if dev is None else f"dev/{unit}"
-    name = _unit_of_data_set(row, unit)
-    text = None if needs_tool else row["response"]["text"]
-    path = f"{folder}/{name}_{'wrong' if needs_tool else 'right'}{dev or ''}.json"
-    yield path, raw if text is None else {**raw, "output": text}
-    # `verified` is null where nobody has checked the call, as in files that the original wrote.
-    if needs_tool and row.get("tool_call") and row["verified"] is not False:
-        path = f"stage1/{unit}/{name}_wrong.json" if dev is None else f"dev/{unit}/{name}_wrong_tool{dev}.json"
-        yield path, {**raw, "tool": row["tool_call"]}
-
-
-def _stage1_lines(row: Row, unit: str, dev: str | None, mixed: bool) -> Lines:
-    small = {name: row[name] for name in ("instruction", "input", "output")}
-    gold = _gold_line(row, row["output"])
-    if dev is not None:
-        yield f"dev/{unit}/{unit}{dev}.json", small
-        yield f"dev/{unit}/{unit}_gold_response{dev}.json", gold
+    raw, name = _raw_line(row, row["question"], _rendered(row)), _unit_of_data_set(row, unit)
+    if not needs_tool:
+        text = row["response"]["text"]
+        yield part.path("raw", unit, f"{name}_right"), raw if text is None else {**raw, "output": text}
         return
-    for name in sorted({unit, _dataset_file(row, unit)}):
-        yield f"stage1/{unit}/{name}.json", small
-    if mixed:
+    yield part.path("raw", unit, f"{name}_wrong"), raw
+    # `verified` is null where nobody has checked the call, as in files that the original wrote.
+    if row.get("tool_call") and row["verified"] is not False:
+        yield part.path("stage1", unit, f"{name}_wrong", f"{name}_wrong_tool"), {**raw, "tool": row["tool_call"]}
+
+
+def _stage1_lines(row: Row, unit: str, part: Part) -> Lines:
+    small = {name: row[name] for name in ("instruction", "input", "output")}
+    for name in sorted({unit, _dataset_file(row, unit)}) if part.end is None else [unit]:
+        yield part.path("stage1", unit, name), small
+    if part.is_mixed and part.end is None:
         yield "stage1/mix/mix.json", small
-    yield f"stage2/{unit}/{unit}_gold_response.json", gold
+    yield part.path("stage2", unit, f"{unit}_gold_response"), _gold_line(row, row["output"])
 
 
-def _stage2_lines(row: Row, unit: str, dev: str | None, mixed: bool) -> Lines:
+def _stage2_lines(row: Row, unit: str, part: Part) -> Lines:
     small = {name: row[name] for name in ("query", "responses", "origin", "scores", "answer")}
     small["scores"] = [int(score) if score == int(score) else score for score in row["scores"]]
-    yield f"stage2/{unit}/{unit}.json" if dev is None else f"dev/{unit}/{unit}_stage2{dev}.json", small
-    if mixed and dev is None:
+    yield part.path("stage2", unit, unit, f"{unit}_stage2"), small
+    if part.is_mixed and part.end is None:
         yield "stage2/mix/mix.json", small
 
 
-def _responded_lines(row: Row, unit: str, dev: str | None, fields: Mapping[str, str], with_gold: bool) -> Lines:
-    folder = f"stage2/{unit}" if dev is None else f"dev/{unit}"
+def _responded_lines(row: Row, unit: str, part: Part) -> Lines:
     question = row["input"].rpartition("\nQuestion: ")[2] if row["task"] == "mlqa" else row["input"]
     raw = _raw_line(row, question, row["input"])
-    for name, field in fields.items():
-        path = f"{folder}/{unit}_{_file_name(name)}_response{dev or ''}.json"
-        if name == "gold" and not with_gold:  # it is written from stage 1
+    for name, field in part.fields.items():
+        path = part.path("stage2", unit, f"{unit}_{_file_name(name)}_response")
+        if name == "gold" and part.has_stage1:
             continue
         if row[name]["text"] is None:
             yield _left(row, "publish", "no_reply", f"{name}: {row[name]['error']}")
@@ -229,6 +238,15 @@ def _responded_lines(row: Row, unit: str, dev: str | None, fields: Mapping[str, 
         else:
             asked = {"instruction": row["input"]} if field == "response" else {}
             yield path, {**raw, **asked, field: row[name]["text"]}
+
+
+LINES: dict[str, Callable[[Row, str, Part], Lines]] = {
+    "questions": _question_lines,
+    "graded": _graded_lines,
+    "stage1": _stage1_lines,
+    "responded": _responded_lines,
+    "stage2": _stage2_lines,
+}
 
 
 def _fields(data: Dataset) -> dict[str, str]:
