@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -314,7 +315,7 @@ def lines(*rows: Row) -> str:
 
 
 @pytest.mark.parametrize(
-    ("unit", "prefix"), [("math", "math"), ("math", "Math"), ("Math", "math"), ("GSM8K", "GSM8K"), ("GSM8K", "math")]
+    ("unit", "prefix"), [("math", "math"), ("math", "Math"), ("Math", "math"), ("GSM8K", "GSM8K"), ("math", "GSM8K")]
 )
 def test_an_originals_folder_goes_on_here(unit: str, prefix: str, tmp_path: Path) -> None:
     small = [{name: gold(n)[name] for name in ("instruction", "input", "output")} for n in range(1, 5)]
@@ -331,9 +332,9 @@ def test_an_originals_folder_goes_on_here(unit: str, prefix: str, tmp_path: Path
         ),
         f"stage2__{unit}__{prefix}_davinci_response": SUMMARY
         + lines(*(raw(n, output="6", response="calculator(3+", pred=0.0) for n in (4, 3, 1))),
-        f"stage2__{unit}__{prefix}_vicuna_response": '{"acc": 0.5}\r\n\r\n'
+        f"stage2__{unit}__{prefix}_vicuna_response": "\ufeffacc: 0.5\r\n\r\n"
         + lines(*(raw(n, response=str(2 * n), pred=2.0 * n) for n in (1, 2, 3, 4))),
-        f"stage2__{unit}__{prefix}_alpaca_response": json.dumps([raw(n, response="2") for n in (1, 2, 3, 4)], indent=1),
+        f"stage2__{unit}__{prefix}_alpaca_response": [raw(n, response="2") for n in (1, 2, 3, 4)],
     }
     loaded = load_trice(write(tmp_path / "data", **files))["math"]
     assert list(loaded) == ["labelled", "stage1", "responded"]
@@ -361,7 +362,7 @@ def test_an_originals_folder_goes_on_here(unit: str, prefix: str, tmp_path: Path
         publish({"math": loaded}, tmp_path / layout, version="1.0.0", layout=layout)
     assert load_dataset(str(tmp_path / "hub"), "math-labelled", split="train")["id"][:] == loaded["labelled"]["id"][:]
     (record,) = (record for record in lineage(loaded["responded"]) if record["step"] == "load_trice")
-    assert sorted(record["settings"]["summary_lines"].values()) == [SUMMARY.strip(), '{"acc": 0.5}']
+    assert sorted(record["settings"]["summary_lines"].values()) == ["acc: 0.5", SUMMARY.strip()]
     assert str(tmp_path) not in json.dumps(record["settings"])
     assert drops(*loaded.values()) == []
 
@@ -492,18 +493,11 @@ def test_questions_come_back_too(layout: str, with_stage1: bool, tasks: Mapping[
     assert f"raw/{'math' if layout == 'trice' else 'SVAMP'}/SVAMP.json" in digests(first)
 
 
-def test_a_context_of_its_own_is_the_context(tmp_path: Path) -> None:
-    rows = [
-        {"id": "SVAMP-1", "question": "How many?", "answer": "2", "context": "Ann has 2."},
-        {"id": "SVAMP-2", "input": "Ben has 3.\nHow many?", "answer": "3", "context": "Ben has 3."},
-        {"id": "SVAMP-3", "question": "How many?", "input": "Cid has 4.\nHow many?", "answer": "4", "context": None},
-    ]
+def test_the_context_is_what_the_input_has_beside_the_question(tmp_path: Path) -> None:
+    row = {"id": "SVAMP-1", "question": "How many?", "input": "Ann has 2.\nHow many?", "answer": "2"}
     gold_row = {"instruction": SAYS, "input": "Ann has 2.\nHow many?", "output": "2"}
-    folder = write(tmp_path, raw__math__SVAMP=rows, stage1__math__math=[gold_row])
-    loaded = load_trice(folder)["math"]
-    table = loaded["questions"]
-    assert table["question"][:] == ["How many?"] * 3
-    assert table["context"][:] == ["Ann has 2.", "Ben has 3.", "Cid has 4."]
+    loaded = load_trice(write(tmp_path, raw__math__SVAMP=[row], stage1__math__math=[gold_row]))["math"]
+    assert (loaded["questions"]["question"][:], loaded["questions"]["context"][:]) == (["How many?"], ["Ann has 2."])
     assert loaded["stage1"]["id"][:] == ["svamp-1"], "joined by the text that the model sees"
 
 
@@ -577,13 +571,16 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"stage1__math__math": ""}, "holds no rows"),
     (
         {"stage1__math__math": "version https://git-lfs.github.com/spec/v1\n"},
-        r"math\.json, line 1: no row can be read.*git-lfs",
+        r"math\.json, line 1: no row of this file can be used: not_json: 'version.*git-lfs",
     ),
     ({"stage1__math__math": "{}\nnonsense"}, r"math\.json, line 1: no row of this file can be used: not_a_row"),
     (
         {"stage1__riddles__riddles": [{"instruction": "Riddle me.", "input": "x", "output": "y"}]},
         r"riddles\.json, line 1: .*unknown_task: 'Riddle me\.'; pass task=",
     ),
+    ({"stage2__math__math": json.dumps([{"query": "x"}], indent=1)}, r"math\.json, line 1: .* not_json"),
+    ({"raw__math__GSM8K_wrong": lines(raw(1, id=7))}, r"GSM8K_wrong\.json, line 1: .*no_id"),
+    ({"stage1__math__math": lines(gold(1)), "dropped": "{}"}, r"dropped\.json, line 1: no row of a ledger"),
 ]
 
 
@@ -603,34 +600,32 @@ def test_a_file_in_another_encoding_names_its_line(tmp_path: Path) -> None:
     assert len(load_trice(folder)["math"]["stage1"]) == 1, "a byte order mark and empty lines do not matter"
 
 
-def test_files_of_something_else_are_named_and_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    folder = write(tmp_path, stage1__math__math=[gold(1)], dev__math__math_result=SUMMARY, weights__x="{}")
+@pytest.mark.parametrize(
+    "name",
+    ["stage1/mix.json", "stage1/math/more/math.json", "stage1/math/math.jsonl", "stage2/math/math_response.json",
+     "stage2/math/new_alpaca_response.json", "stage2/math/GSM8K.json", "dev/math/GSM8K.json"],
+)  # fmt: skip
+def test_a_name_that_no_document_knows_is_refused(name: str, tmp_path: Path) -> None:
+    folder = write(tmp_path, stage1__math__math=[gold(1)])
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(lines(gold(1)))
+    with pytest.raises(InputError, match=rf"{re.escape(name)}: no file of TRICE is called so"):
+        load_trice(folder)
+
+
+def test_what_stands_beside_the_stages_is_named_and_left_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write(tmp_path, stage1__math__math=[gold(1)], weights__x="{}")
     (folder / ".DS_Store").write_bytes(b"\0\xff")
+    (folder / "stage1/math/.DS_Store").write_bytes(b"\0\xff")
     with caplog.at_level(logging.WARNING, "toolrlef_data"):
         load_trice(folder)
     assert "not read" in caplog.text
-    assert "dev/math/math_result.json, weights/x.json" in caplog.text
+    assert caplog.text.strip().endswith(": weights")
 
 
 # Whose row it is ----------------------------------------------------------------------------------------------------------
-
-
-def test_numbers_as_ids_in_several_data_sets_stay_apart(tmp_path: Path) -> None:
-    for unit, n in (("GSM8K", 1), ("SVAMP", 2)):
-        write(
-            tmp_path,
-            **{
-                f"stage2__{unit}__{unit}_gold_response": [gold(n, id=7)],
-                f"stage2__{unit}__{unit}_alpaca_response": [raw(n, id=7, output=str(n))],
-            },
-        )
-    loaded = load_trice(tmp_path)["math"]["responded"]
-    assert loaded["id"] == ["gsm8k-7", "svamp-7"]
-    assert [row["text"] for row in loaded["alpaca"]] == ["1", "2"]
-    first = publish({"math": {"responded": loaded}}, tmp_path / "first", version="1.0.0", layout="trice-old")
-    assert digests(publish(load_trice(first), tmp_path / "second", version="1.0.0", layout="trice-old")) == digests(
-        first
-    )
 
 
 def test_both_layouts_of_the_same_rows_in_one_folder_are_read_once(

@@ -1,184 +1,172 @@
-"""trice_folder: the files of a folder in the original's layouts, found and read line by line.
+"""trice_folder: the files of a folder in the original's layouts, told by their names and read line by line.
 
-What a file holds is told from its place and name: `raw/`, `stage1/`, `stage2/` and `dev/` hold a folder for each unit
-(a task, a data set, or "mix"); `_right`, `_wrong` and `_response` end a name, any prefix begins it (`Math_`, `math_`,
-the data set's). In `dev/` the name may go on with the split, `math_test.json`; without one the split is "dev";
-`math_stage2.json` and `math_questions.json` have names of their own beside the `math.json` of stage 1.
-A file is JSON Lines, or one JSON array; a byte order mark, empty lines and CRLF do not matter. What cannot be read as a
-row is a `Fault`. The first line of a response file is the evaluator's summary where it is no row.
-Not covered: evaluation results (`_result.json`), folders below a unit's, compressed files; they are listed as not read.
+| place | names | rows |
+|---|---|---|
+| raw/{unit}/ | {dataset}_right, {dataset}_wrong; {dataset} | right, wrong; question |
+| stage1/{unit}/ | {dataset}_wrong; {unit}, {dataset} | tool; stage1 |
+| stage2/{unit}/ | {prefix}_gold_response, {prefix}_{responder}_response; {unit} | gold, response; stage2 |
+| dev/{unit}/ | {unit} | stage1, or question where a row has no `output` |
+
+A unit is a task, a data set (the older layout) or "mix", where the rows' files have any name. A prefix is the unit, a
+task or a data set (`Math_`, `math_`, `GSM8K_`). dev/ also holds what `trice_files` writes of splits beside "train": the
+other files by the names above, `{unit}_stage2`, `{unit}_questions` and `{dataset}_wrong_tool`, each of which may end in
+the split (`math_test.json`), which is "dev" otherwise.
+Files are JSON Lines named .json; a byte order mark, CRLF and empty lines do not matter. The first line of a response
+file is the evaluator's summary where it is no JSON.
+Not covered: what stands beside the four places; the log names it.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from toolrlef_data.records import InputError
+from toolrlef_data.records import Drop, InputError
+from toolrlef_data.trice_files import LEFT, UPSTREAM_NAMES
 
-__all__ = ["DEV", "MIX", "Fault", "File", "Line", "read_folder"]
+__all__ = ["MIX", "File", "Folder", "Line", "read_folder"]
 
-PLACES = ("raw", "stage1", "stage2", "dev")
-DEV, MIX = "dev", "mix"
-LEFT = "dropped.json"
-OWN_FILES = {"provenance.json", "README.md"}  # of `publish`
-UNNAMED = "model"  # a response file that names no responder
-ROW_KEYS = {"id", "question", "input", "instruction", "query", "output", "response"}
-SPLIT = r"(?:_(?P<split>\w+?))?"
+MIX = "mix"
+OWN_FILES = {LEFT, "provenance.json"}  # of `publish`
+RESPONSES = {r"<prefix>_gold_response": "gold", r"<prefix>_(?P<responder>.+)_response": "response"}
+# Place -> the names in it and what rows they hold, the first that fits; "": each row tells.
+NAMES: dict[str, dict[str, str]] = {
+    "raw": {r"(?P<name>.+)_right": "right", r"(?P<name>.+)_wrong": "wrong", r"(?P<name>.+)": "question"},
+    "stage1": {r"(?P<name>.+)_wrong": "tool", r"(?P<name>.+)": "stage1"},
+    "stage2": {**RESPONSES, "<unit>": "stage2"},
+    "dev": {
+        r"(?P<name>.+)_right": "right",
+        r"(?P<name>.+)_wrong_tool": "tool",
+        r"(?P<name>.+)_wrong": "wrong",
+        **RESPONSES,
+        "<unit>_stage2": "stage2",
+        "<unit>_questions": "question",
+        "<unit>": "",
+    },
+}
 
 
 class Line(NamedTuple):
-    """A row, and where it stands: "stage1/math/math.json, line 3"."""
+    """Where a line stands, "stage1/math/math.json, line 3", and its row, or why there is none."""
 
     where: str
-    row: dict[str, Any]
+    row: dict[str, Any] | Drop
 
 
-class Fault(NamedTuple):
-    """What is no row: where, why, and the beginning of what stands there."""
-
-    where: str
-    reason: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class File:
-    """A file's place and what it holds.
+class File(NamedTuple):
+    """What a file's place and name tell, and its lines.
 
     Args:
         path: relative to the folder.
-        place: "raw", "stage1", "stage2" or "dev".
         unit: the folder it is in.
-        role: "right", "wrong", "response", "dropped" (the ledger that `publish` wrote), or "rows" for all others.
-        name: the data set of a right, wrong or rows file (the unit's name where it holds all); the responder.
+        kind: of its rows, see the table above; "" where each row tells.
+        name: the data set whose rows it holds; the unit, where it holds all.
+        responder: of a response file, else "".
         split: "train", or what `dev/` tells.
         summary: the evaluator's line, "" where there is none.
     """
 
     path: str
-    place: str
     unit: str
-    role: str
+    kind: str
     name: str
+    responder: str
     split: str
-    lines: list[Line] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
-    summary: str = ""
+    lines: list[Line]
+    summary: str
 
 
-def read_folder(folder: Path) -> tuple[list[File], list[str]]:
-    """The files that hold rows, in sorted order, and the paths of those that are not read.
+class Folder(NamedTuple):
+    """The files that hold rows, in sorted order; the lines of `publish`'s ledger; what stands beside."""
+
+    files: list[File]
+    ledger: list[Line]
+    others: list[str]
+
+
+def read_folder(folder: Path, tasks: Iterable[str]) -> Folder:
+    """Read a folder that holds raw/, stage1/, stage2/ or dev/, or `data/` with these, as the original's repository.
+
+    Args:
+        folder: where the files are.
+        tasks: names of tasks.
 
     Raises:
-        InputError: no such folder, none of the places in it, or a file of which no line can be read.
+        InputError: no such folder, none of the places in it, a file in them whose name says nothing, or is not UTF-8.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder")
-    if not any((folder / place).is_dir() for place in PLACES) and (folder / "data").is_dir():
-        folder = folder / "data"  # the original's repository
-    if not any((folder / place).is_dir() for place in PLACES):
-        found = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
-        raise InputError(f"{folder} holds none of the folders {', '.join(PLACES)}; found: {found}")
-    files, others = [], []
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        parts = path.relative_to(folder).parts
-        if path.name.startswith(".") or (len(parts) == 1 and path.name in OWN_FILES):
-            continue
-        if parts == (LEFT,):
-            files.append(_read(path, File(LEFT, "", "", "dropped", "", "")))
-            continue
-        known = parts[0] in PLACES and len(parts) in (2, 3) and path.suffix in (".json", ".jsonl")
-        if not known or path.stem.endswith("_result"):
-            others.append("/".join(parts))
-            continue
-        unit = parts[1] if len(parts) == 3 else path.stem.partition("_")[0]  # also stage1/mix.json
-        role, name, split = _told(parts[0], unit, path.stem)
-        files.append(_read(path, File("/".join(parts), parts[0], unit, role, name, split)))
-    return files, others
+    if not any((folder / place).is_dir() for place in NAMES) and (folder / "data").is_dir():
+        folder = folder / "data"
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    if not any((folder / place).is_dir() for place in NAMES):
+        found = ", ".join(names[:8]) or "nothing"
+        raise InputError(f"{folder} holds none of the folders {', '.join(NAMES)}; found: {found}")
+    prefixes = [*tasks, *UPSTREAM_NAMES, *UPSTREAM_NAMES.values()]
+    paths = [path for place in sorted(NAMES) for path in sorted((folder / place).rglob("*")) if path.is_file()]
+    files = [_file(folder, path, prefixes) for path in paths if not path.name.startswith(".")]
+    ledger = _lines(folder / LEFT, LEFT)[0] if LEFT in names else []
+    return Folder(files, ledger, [name for name in names if name not in {*NAMES, *OWN_FILES}])
 
 
-def _told(place: str, unit: str, stem: str) -> tuple[str, str, str]:
-    """(role, name, split) by a file's name.
+def _file(folder: Path, path: Path, prefixes: Iterable[str]) -> File:
+    where = path.relative_to(folder)
+    place, *units = where.parts[:-1]
+    if len(units) == 1 and path.suffix == ".json":
+        unit, is_dev = units[0], place == "dev"
+        blanks = {
+            "<unit>": ".+" if unit == MIX else re.escape(unit),
+            "<prefix>": f"(?:{'|'.join(map(re.escape, [unit, *prefixes]))})",
+        }
+        end = r"(?:_(?P<split>\w+?))?" if is_dev else ""
+        for pattern, kind in NAMES[place].items():
+            known = re.sub("<(?:unit|prefix)>", lambda blank: blanks[blank[0]], pattern) + end
+            if found := re.fullmatch(known, path.stem, re.IGNORECASE):
+                told = {name: text for name, text in found.groupdict().items() if text}
+                name = unit if unit == MIX else told.get("name", unit)
+                split = told.get("split", "dev" if is_dev else "train")
+                at = where.as_posix()
+                return File(at, unit, kind, name, told.get("responder", ""), split, *_lines(path, at))
+    raise InputError(
+        f"{path}: no file of TRICE is called so. There are raw/math/GSM8K_right.json, _wrong.json; "
+        "stage1/math/GSM8K_wrong.json, math.json; stage2/math/math_gold_response.json, math_chatgpt_response.json, "
+        "math.json; dev/math/math.json, with other tasks, data sets and responders in their places. Move it elsewhere"
+    )
 
-    >>> _told("stage2", "math", "Math_alpaca_response"), _told("dev", "math", "math_test")
-    (('response', 'alpaca', 'train'), ('rows', 'math', 'test'))
-    """
-    split = SPLIT if place == DEV else "(?P<split>)"
-    default = DEV if place == DEV else "train"
-    if found := re.fullmatch(rf"(?P<name>.+)_(?P<role>right|wrong)(?:_tool)?{split}", stem):
-        return found["role"], found["name"], found["split"] or default
-    prefix = f"{unit}_"
-    if found := re.fullmatch(rf"(?P<name>.+)_response{split}", stem):
-        name = found["name"]
-        if name.lower().startswith(prefix.lower()):
-            name = name[len(prefix) :]
-        elif name.lower() == unit.lower():
-            name = UNNAMED
-        else:
-            name = name.partition("_")[2] or name
-        return "response", name, found["split"] or default
-    if place == DEV and stem.lower().startswith(prefix.lower()):
-        return "rows", unit, re.sub(r"(stage2|questions)(?:_|$)", "", stem[len(prefix) :], count=1) or DEV
-    return "rows", stem, default
 
-
-def _read(path: Path, file: File) -> File:
+def _lines(path: Path, where: str) -> tuple[list[Line], str]:
+    """The lines of a file that are not empty, and the evaluator's summary."""
     data = path.read_bytes()
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path}, line {line}: not UTF-8 text: {error.reason} at byte {error.start}") from None
-    lines, faults, summary = file.lines, file.faults, ""
-    for n, (where, value, shown) in enumerate(_values(text, file.path)):
-        first = n == 0 and file.role == "response"
-        if isinstance(value, dict) and not (first and not ROW_KEYS & set(value)):
-            if _writable(value, shown):
-                lines.append(Line(where, value))
-            else:
-                faults.append(Fault(where, "not_unicode", shown[:80]))
-        elif first and not any(f'"{key}"' in shown for key in ("id", "question")):
-            summary = shown[:200]
+    lines: list[Line] = []
+    summary = ""
+    for n, shown in enumerate(text.split("\n"), start=1):  # splitlines would split at U+2028, which stands in texts
+        if not shown.strip():
+            continue
+        row = _row(shown.strip())
+        is_first = not (lines or summary) and path.stem.endswith("_response")
+        if is_first and isinstance(row, Drop) and row.reason == "not_json" and '"id"' not in shown:  # no row cut short
+            summary = shown.strip()[:200]
         else:
-            faults.append(Fault(where, "not_json" if isinstance(value, ValueError) else "not_a_row", shown[:80]))
-    if faults and not lines:
-        where, reason, shown = faults[0]
-        raise InputError(
-            f"{path}{where.removeprefix(file.path)}: no row can be read in this file ({reason}); expected JSON Lines, "
-            f"found {shown!r}"
-        )
-    return File(file.path, file.place, file.unit, file.role, file.name, file.split, lines, faults, summary)
+            lines.append(Line(f"{where}, line {n}", row))
+    return lines, summary
 
 
-def _values(text: str, path: str) -> Iterator[tuple[str, Any, str]]:
-    """(where, value, as it is written) of each row of an array, else of each line; a ValueError where it is no JSON."""
-    if text.lstrip()[:1] == "[" and isinstance(rows := _json(text), list):
-        for n, row in enumerate(rows, start=1):
-            yield f"{path}, row {n}", row, json.dumps(row)
-        return
-    for n, line in enumerate(text.split("\n"), start=1):  # splitlines would split at U+2028, which stands in texts
-        if line.strip():
-            yield f"{path}, line {n}", _json(line), line.strip()
-
-
-def _json(text: str) -> Any:
+def _row(shown: str) -> dict[str, Any] | Drop:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return ValueError(str(error))
-
-
-def _writable(row: dict[str, Any], shown: str) -> bool:
-    """Whether no text holds half a character, an escaped surrogate alone, which no table can hold."""
-    if "\\ud" not in shown and "\\uD" not in shown:
-        return True
-    try:
-        json.dumps(row, ensure_ascii=False).encode()
+        row = json.loads(shown)
+        # Half a character, an escaped surrogate alone, is in no table.
+        if "\\ud" in shown.lower():
+            json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        return Drop("not_unicode", shown[:80])
+    except (ValueError, RecursionError):
+        return Drop("not_json", shown[:80])
+    return row if isinstance(row, dict) else Drop("not_a_row", shown[:80])

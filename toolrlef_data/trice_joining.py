@@ -7,9 +7,10 @@ that a file lacks is that of the same question in another file, else made from t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain, count, groupby
 from typing import Any
 
 from toolrlef_data.calls import names_call
@@ -17,7 +18,7 @@ from toolrlef_data.loading_scripts.reading import text_id
 from toolrlef_data.tasks import Task
 from toolrlef_data.trice_entries import Entry
 
-__all__ = ["KINDS", "Found", "Row", "identified", "merged", "once", "scope_ids"]
+__all__ = ["KINDS", "Found", "Row", "identified", "merged", "once"]
 
 Row = dict[str, Any]
 KINDS = ("stage1", "gold", "raw", "tool", "question", "response", "stage2")
@@ -60,8 +61,7 @@ class Found:
         """Input text -> the ids that any file gives it."""
         ids: dict[str, dict[str, None]] = {}
         for entry in self.of("gold", "raw", "tool", "question", "response"):
-            if entry.id:
-                ids.setdefault(entry.text, {})[entry.id] = None
+            ids.setdefault(entry.text, {})[entry.id] = None
         return {text: list(found) for text, found in ids.items()}
 
     @cached_property
@@ -74,7 +74,7 @@ class Found:
         """id -> gold answers: the longest list in any file, the gold response's answer first."""
         answers: dict[str, list[str]] = {}
         for entry in self.of("raw", "tool", "question", "response"):
-            if entry.id and len(entry.answers) > len(answers.get(entry.id, ())):
+            if len(entry.answers) > len(answers.get(entry.id, ())):
                 answers[entry.id] = entry.answers
         for entry in self.of("gold", "stage1"):
             if entry.id and entry.answers:
@@ -100,24 +100,12 @@ class Found:
         return names_call(text, self.task.tool) is not None
 
 
-def scope_ids(found: Found) -> None:
-    """Ids that several data sets have in common get the name of theirs."""
-    owners: dict[str, set[str]] = {}
-    for entry in found.of(*KINDS):
-        if entry.id and entry.dataset:
-            owners.setdefault(entry.id, set()).add(entry.dataset)
-    for entry in found.of(*KINDS):
-        if entry.dataset and len(owners.get(entry.id, ())) > 1:
-            entry.id = f"{entry.dataset}-{entry.id}"
-
-
 def once(found: Found, entries: Iterable[Entry]) -> list[Entry]:
-    """Each id once: a copy is left out, another row of the same id goes to the ledger."""
-    first: dict[str, Entry] = {}
+    """Each id once, or once for a responder: a copy is left out, another row of the same id goes to the ledger."""
+    first: dict[tuple[str, str], Entry] = {}
     kept = []
     for entry in entries:
-        entry.id = entry.id or next(iter(found.ids_by_text.get(entry.text, ())), "") or _made_id(entry)
-        other = first.setdefault(entry.id, entry)
+        other = first.setdefault((entry.name if entry.kind == "response" else "", entry.id), entry)
         if other is entry:
             kept.append(entry)
         elif other.row != entry.row:
@@ -125,48 +113,31 @@ def once(found: Found, entries: Iterable[Entry]) -> list[Entry]:
     return kept
 
 
-def _made_id(entry: Entry) -> str:
-    return f"{entry.dataset or 'trice'}-{text_id(entry.text)}"
-
-
-def identified(found: Found, entries: Iterable[Entry], known: Callable[[Entry], Iterable[str]]) -> list[Entry]:
+def identified(found: Found, entries: Sequence[Entry], known: Callable[[Entry], Iterable[str]]) -> list[Entry]:
     """Entries with ids of their own: those of the file, else known ones that are still free, else made ones."""
-    rows = list(entries)
-    taken = {entry.id for entry in rows if entry.id}
-    seen: dict[str, Entry] = {}
-    kept = []
-    for entry in rows:
+    taken = {entry.id for entry in entries if entry.id}
+    for entry in entries:
         if not entry.id:
-            entry.id = next((row_id for row_id in known(entry) if row_id not in taken), "")
-            made, n = _made_id(entry), 1
-            while not entry.id:
-                entry.id = "" if (another := made if n == 1 else f"{made}-{n}") in taken else another
-                n += 1
+            made = f"{entry.dataset or 'trice'}-{text_id(entry.text)}"
+            choices = chain(known(entry), [made], (f"{made}-{n}" for n in count(2)))
+            entry.id = next(row_id for row_id in choices if row_id not in taken)
             taken.add(entry.id)
-        if seen.setdefault(entry.id, entry) is entry:
-            kept.append(entry)
-        else:
-            found.leave(entry, "repeated_id", f"another row than {seen[entry.id].where}")
-    return kept
+    return once(found, entries)
 
 
-def merged(entries: Iterable[Entry], key: Callable[[Entry], Any]) -> list[Entry]:
+def merged(entries: Iterable[Entry], key: Callable[[Entry], Hashable]) -> list[Entry]:
     """Rows that stand in several files once, as often as in the file that has them most often."""
     rows: list[Entry] = []
-    alike: dict[Any, list[Entry]] = {}
-    levels: dict[int, list[Entry]] = {}
-    for entry in entries:
-        levels.setdefault(entry.level, []).append(entry)
-    for _, level in sorted(levels.items()):
-        used: Counter[Any] = Counter()
+    alike: dict[Hashable, list[Entry]] = {}
+    for _, level in groupby(sorted(entries, key=lambda entry: entry.level), key=lambda entry: entry.level):
+        used: Counter[Hashable] = Counter()
         for entry in level:
             same = alike.setdefault(key(entry), [])
+            n = used[key(entry)]
             used[key(entry)] += 1
-            if used[key(entry)] > len(same):
+            if n < len(same):
+                same[n].id, same[n].dataset = same[n].id or entry.id, same[n].dataset or entry.dataset
+            else:
                 same.append(entry)
                 rows.append(entry)
-                continue
-            other = same[used[key(entry)] - 1]
-            other.id, other.dataset = other.id or entry.id, other.dataset or entry.dataset
-            other.answers = other.answers or entry.answers
     return rows

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from toolrlef_data.responses import response_of
-from toolrlef_data.trice_entries import Entry, asked
-from toolrlef_data.trice_joining import Found, Row, identified, merged, once, scope_ids
+from toolrlef_data.trice_entries import Entry, context_of
+from toolrlef_data.trice_joining import Found, Row, identified, merged, once
 
 __all__ = ["rows_of"]
 
@@ -20,9 +20,8 @@ ORIGINAL_ORDER = ("chatgpt", "davinci", "vicuna", "alpaca")
 
 def rows_of(found: Found) -> dict[str, dict[str, list[Row]]]:
     """Table -> split -> rows; what cannot be a row of them is added to the ledger."""
-    scope_ids(found)
     for split in found.splits:
-        for kind in ("gold", "raw", "tool", "question"):
+        for kind in ("gold", "raw", "tool", "question", "response"):
             found.entries[kind, split] = once(found, found.of(kind, split=split))
     clones = {split: _clones(found, split) for split in found.splits}
     tables: dict[str, dict[str, list[Row]]] = {}
@@ -63,16 +62,15 @@ def _questions(found: Found, split: str, graded: set[str]) -> list[Row]:
 
 
 def _question(found: Found, entry: Entry) -> Row:
-    told = entry.row["question"] or entry.row["instruction"] or ""
-    question, context = asked(entry.row["input"] or "", told, found.task, entry.row["context"] or "")
+    question = entry.row["question"]
+    context = context_of(entry.row["input"], question, found.task)
     rest = {"question": question, "context": context, "solution": "", "split_origin": entry.split}
     return {**found.identity(entry), **rest}
 
 
 def _graded(found: Found, split: str, clones: Mapping[str, list[Entry]], labelled: bool) -> list[Row]:
-    own = [entry for rows in clones.values() for entry in rows if not found.uses_tool(entry.row["output"])]
-    by_id = {entry.id: entry.row["output"] for entry in own}
-    by_text = {entry.text: entry.row["output"] for entry in own}
+    targets = (entry for rows in clones.values() for entry in rows)
+    own = {entry.id: entry.row["output"] for entry in targets if not found.uses_tool(entry.row["output"])}
     calls = {entry.id: entry for entry in found.of("tool", split=split)}
     raws = list(found.of("raw", split=split))
     known = {entry.id for entry in raws}
@@ -81,7 +79,7 @@ def _graded(found: Found, split: str, clones: Mapping[str, list[Entry]], labelle
         right = entry.name == "right" and entry.kind == "raw"
         text = entry.row.get("text")
         if text is None and right:
-            text = by_id.get(entry.id, by_text.get(entry.text))
+            text = own.get(entry.id)
         row = {**_question(found, entry), "samples": [], "correct": right, "pass_rate": float(right)}
         row["response"] = {**_response(text, "the student's response is in no file"), "correct": right}
         row["prediction"] = None if text is None else found.task.extract(text)
@@ -104,9 +102,7 @@ def _responded(found: Found, split: str, clones: Mapping[str, list[Entry]], whol
     """Gold and one response a responder, by id; with `whole` also the questions that nobody responded to."""
     texts: dict[str, dict[str, Entry]] = {}  # responder -> id -> response
     for entry in found.of("response", split=split):
-        other = texts.setdefault(entry.name, {}).setdefault(entry.id, entry)
-        if other is not entry and other.row["text"] != entry.row["text"]:
-            found.leave(entry, "repeated_id", f"another response than {other.where}")
+        texts.setdefault(entry.name, {})[entry.id] = entry
     if not texts:
         return []
     noted = {name for told in found.notes.values() for name in told} - {"gold"}
