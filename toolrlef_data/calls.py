@@ -19,17 +19,16 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from toolrlef_data.records import ToolCall
 from toolrlef_data.tools import Tool
+from toolrlef_data.tools.json_text import MAX_DEPTH, object_end
 
 __all__ = ["call_from_json", "calls_in", "count_calls", "names_call", "parse_call", "render_call"]
 
 _JSON_TRIES = 16  # objects looked at in one text
-_JSON_LENGTH = 100_000  # characters of one object
-_JSON_DEPTH = 64
 _NAME_KEYS = ("name", "tool", "tool_name", "function", "action")
 _ARGUMENT_KEYS = ("arguments", "parameters", "args", "input", "tool_input", "action_input")
 _KEYWORDS = frozenset(
@@ -45,9 +44,9 @@ _quoted = re.compile(
     r"""\s{0,9}(?:\w+\s*=\s*)?(?:"([^"\\]*(?:\\.[^"\\]*)*)"|'([^'\\]*(?:\\.[^'\\]*)*)')\s*(\)|,(?=\s*(?:["']|\w+\s*=)))""",
     re.DOTALL,
 ).match
+_object_end = partial(object_end, max_length=100_000, max_depth=MAX_DEPTH)
 _escaped = re.compile(r"\\([\"'\\])").sub
 _keyword = re.compile(r"(\w+)\s*=(?!=)\s*").match
-_string_or_bracket = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{\]}]', re.DOTALL).finditer
 
 
 Tools = str | Tool | Iterable[str | Tool]
@@ -251,21 +250,6 @@ def _json_calls(text: str, names: _Names) -> Iterator[ToolCall]:
         if end:
             yield from _calls_within(_decoded(text[start:end]), names)
         position = end or start + 1
-
-
-def _object_end(text: str, start: int) -> int:
-    """The end of the JSON object that begins here; 0 where it is cut off, too long or nested too deeply."""
-    depth = 0
-    for found in _string_or_bracket(text, start, start + _JSON_LENGTH):
-        if found[0] in "[{":
-            depth += 1
-            if depth > _JSON_DEPTH:
-                return 0
-        elif found[0] in "]}":
-            depth -= 1
-            if not depth:
-                return found.end()
-    return 0
 
 
 def _decoded(text: str) -> Any:

@@ -9,13 +9,13 @@ not have.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import Any
 
 from toolrlef_data.records import InputError
+from toolrlef_data.tools.json_text import json_value
 
 __all__ = [
     "CUT",
@@ -228,20 +228,7 @@ def arguments_of(function: Mapping[str, Any]) -> Any:
     """The object that a JSON text stands for; where it stands for none, or not for one alone, the text itself."""
     text = function["arguments"] or ""
     try:
-        found = json.loads(text, object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite)
-    except (ValueError, RecursionError):
+        found = json_value(text, max_depth=None)
+    except ValueError:
         return text
     return found if isinstance(found, dict) else text
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name stands twice")
-    return found
-
-
-def _finite(text: str) -> float:
-    if not math.isfinite(number := float(text)):
-        raise ValueError("no number of JSON")
-    return number

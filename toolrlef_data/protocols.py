@@ -22,12 +22,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from toolrlef_data.engines import Message, Request
 from toolrlef_data.messages import Raw, canonical
 from toolrlef_data.records import Reply, UnknownName
 from toolrlef_data.responses import split_reasoning
+from toolrlef_data.tools.json_text import object_end
 
 __all__ = ["GO_ON", "PROTOCOLS", "STOP", "as_text", "message_from", "request_of"]
 
@@ -49,7 +51,7 @@ _marker = re.compile(
 )
 _input_inside = re.compile(r"[ \t,;*`]{0,4}\baction[ \t]{1,4}input[ \t*_`]{0,8}:[*_`]{0,3}", re.IGNORECASE)
 _before_arguments = re.compile(r"\s*(?:```(?:\w*[ \t\r]*\n|json\b)?\s*)?")
-_brace_or_quote = re.compile(r'\\.|["{}]', re.DOTALL)
+_object_end = partial(object_end, brackets=False)
 
 
 # What is asked --------------------------------------------------------------------------------------------------------
@@ -241,22 +243,6 @@ def _arguments(text: str, start: int, end: int) -> str:
     if not text.startswith("{", place):
         return text[place:end].partition("\n")[0].strip(" \t\r`")
     return text[place : _object_end(text, place) or end].rstrip("` \t\r\n")
-
-
-def _object_end(text: str, start: int) -> int:
-    """Where the object ends that begins here; 0 where it does not end, or where none begins."""
-    depth, in_text = 0, False
-    if not text.startswith("{", start):
-        return 0
-    for found in _brace_or_quote.finditer(text, start):
-        sign = found[0]
-        if sign == '"':
-            in_text = not in_text
-        elif not in_text and sign in "{}":
-            depth += 1 if sign == "{" else -1
-            if not depth:
-                return found.end()
-    return 0
 
 
 def _json_call(text: str) -> tuple[str, tuple[str, str]] | None:

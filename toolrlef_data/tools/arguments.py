@@ -3,7 +3,7 @@
 Covered: the type of each parameter of the first level (also a list of types, and `nullable`), `enum`, `required`,
 parameters that the schema does not know. JSON that has two meanings or none in Python is refused: a name that stands
 twice, NaN, numbers beyond a float or of more than 4,300 digits, half a character (a lone surrogate), lists in lists in
-lists beyond `MAX_DEPTH`. A whole number may be written 3.0.
+lists beyond 64. A whole number may be written 3.0.
 
 Not covered, taken as it is: everything below the first level, anyOf, $ref, pattern, minimum, format.
 """
@@ -11,16 +11,14 @@ Not covered, taken as it is: everything below the first level, anyOf, $ref, patt
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from toolrlef_data.records import InputError
+from toolrlef_data.tools.json_text import json_value
 
-__all__ = ["checked_parameters", "json_value", "read_arguments"]
+__all__ = ["checked_parameters", "read_arguments"]
 
-MAX_DIGITS = 4300  # Python reads and writes no longer whole number
-MAX_DEPTH = 64
 TYPES: dict[str, type | tuple[type, ...]] = {
     "string": str,
     "integer": int,
@@ -60,30 +58,6 @@ def checked_parameters(parameters: Mapping[str, Any] | str, what: str) -> str:
         if not all(isinstance(kind, str) for kind in _kinds(each)) or not isinstance(each.get("enum", []), list):
             raise InputError(f"{what}: the schema of the parameter {name!r:.80} is wrong: {each!r:.200}")
     return json.dumps(schema, ensure_ascii=False)
-
-
-def json_value(text: str) -> Any:
-    """The value of JSON text, in the strict sense.
-
-    Raises:
-        ValueError: it is none; the message is for people, and short.
-
-    >>> json_value('{"a": 1, "a": 2}')
-    Traceback (most recent call last):
-    ValueError: 'a' stands twice in one object
-    """
-    try:
-        value = json.loads(
-            text, object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite, parse_int=_short
-        )
-    except RecursionError:
-        raise ValueError("too many lists and objects in each other") from None
-    depth, layer = 0, [value]
-    while layer := [part for each in layer if isinstance(each, (dict, list)) for part in _parts(each)]:
-        depth += 1
-        if depth > MAX_DEPTH:
-            raise ValueError("too many lists and objects in each other")
-    return value
 
 
 def read_arguments(text: str, parameters: Mapping[str, Any]) -> dict[str, Any] | str:
@@ -151,32 +125,3 @@ def _kind_of(value: Any) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return "number"
     return next(kind for kind in ("boolean", "string", "array", "object", "null") if _fits(value, kind))
-
-
-def _parts(value: dict[str, Any] | list[Any]) -> Any:
-    return value.values() if isinstance(value, dict) else value
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in made:
-            raise ValueError(f"{name!r:.80} stands twice in one object")
-        made[name] = value
-    return made
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
-
-
-def _finite(digits: str) -> float:
-    if math.isfinite(value := float(digits)):
-        return value
-    raise ValueError(f"{digits:.40} is beyond the range of a float")
-
-
-def _short(digits: str) -> int:
-    if len(digits) > MAX_DIGITS:
-        raise ValueError(f"a number of more than {MAX_DIGITS} digits")
-    return int(digits)

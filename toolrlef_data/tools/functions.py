@@ -39,7 +39,8 @@ from toolrlef_data.engines.keys import Secrets
 from toolrlef_data.fingerprints import canonical, code_digest, digest
 from toolrlef_data.records import TOOL_FAULTS, InputError
 from toolrlef_data.tools import MAX_DETAIL, executed
-from toolrlef_data.tools.arguments import checked_parameters, json_value, read_arguments
+from toolrlef_data.tools.arguments import checked_parameters, read_arguments
+from toolrlef_data.tools.json_text import json_value
 from toolrlef_data.tools.servers import (
     Failure,
     Server,
