@@ -19,8 +19,8 @@ Secrets are read from the environment when a server is asked, and cleaned from w
 characters are not looked for there. Of a callable, and of all values bound to it, only a digest is written down with
 the settings; its own errors are shown to the model as they are.
 
-Not covered: schemas beyond the type and enum of the first level ($ref, anyOf, nested properties); a callable that runs
-on (it is not interrupted); other methods than POST; answers that are no UTF-8 (odd bytes become U+FFFD); streaming.
+Not covered: some keywords of schemas (see `schemas`); a callable that runs on (it is not interrupted); other methods
+than POST; answers that are no UTF-8 (odd bytes become U+FFFD); streaming.
 """
 
 from __future__ import annotations
@@ -85,6 +85,7 @@ FINISH: dict[str, Any] = {
         "required": ["return_type"],
     },
 }
+FINISH_PARAMETERS = json.dumps(FINISH["parameters"])
 
 
 class Observation(NamedTuple):
@@ -268,7 +269,7 @@ def call(functions: Mapping[str, Function], name: str, arguments: str) -> Observ
     if function is None and name != FINISH["name"]:
         known = cut(", ".join([*functions, FINISH["name"]]), 512)
         return _observation(1, f"there is no function {name!r:.80}; the functions are {known}")
-    given = read_arguments(arguments, FINISH["parameters"] if function is None else function.schema()["parameters"])
+    given = read_arguments(arguments, FINISH_PARAMETERS if function is None else str(function.parameters))
     if isinstance(given, str):
         return _observation(2, given)
     return _finished(given) if function is None else _run(function, given)
