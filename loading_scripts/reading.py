@@ -14,19 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from toolrlef_data.records import InputError
+from toolrlef_data.records import InputError, Unusable
 from toolrlef_data.tasks.numbers import number
 
-__all__ = ["AnyCase", "Unusable", "as_text", "encodable", "field", "find", "gold", "patterns_of", "plain_number"]
+__all__ = ["AnyCase", "as_text", "encodable", "field", "find", "gold", "patterns_of", "plain_number"]
 __all__ += ["read_json", "read_object", "read_text", "required", "text", "text_id", "texts"]
-
-
-class Unusable(InputError):
-    """A row that cannot be used; the builder puts it into the ledger and reads on."""
-
-    def __init__(self, where: str, reason: str, detail: str) -> None:
-        super().__init__(f"{where}: {detail}")
-        self.reason, self.detail = reason, detail
 
 
 class AnyCase(Mapping[str, Any]):
@@ -154,7 +146,7 @@ def text(raw: Mapping[str, Any], key: str, where: str) -> str:
     """The text of a key, "" for a null; a missing key is an `InputError`, anything that is no text `Unusable`."""
     found = as_text(required(raw, key, where))
     if found is None:
-        raise Unusable(where, "not_text", f"the key {key!r} holds no text, but {type(raw[key]).__name__}")
+        raise Unusable("not_text", f"the key {key!r} holds no text, but {type(raw[key]).__name__}")
     return found
 
 
@@ -167,7 +159,7 @@ def texts(raw: Mapping[str, Any], key: str, where: str) -> list[str]:
         raise InputError(f"{where}: the key {key!r} holds no list of texts")
     found = [item for item in value if item is not None]
     if not all(isinstance(item, str) for item in found):
-        raise Unusable(where, "not_text", f"the key {key!r} holds a list of other things than texts")
+        raise Unusable("not_text", f"the key {key!r} holds a list of other things than texts")
     return found
 
 

@@ -47,8 +47,8 @@ from toolrlef_data.lineage import file_digest
 from toolrlef_data.loading_scripts import SOURCES
 from toolrlef_data.loading_scripts.folders import as_path
 from toolrlef_data.loading_scripts.identity import hash_of, normal_form
-from toolrlef_data.loading_scripts.reading import AnyCase, Unusable, encodable, find, patterns_of, read_json
-from toolrlef_data.records import Drop, InputError, ToolrlefError
+from toolrlef_data.loading_scripts.reading import AnyCase, encodable, find, patterns_of, read_json
+from toolrlef_data.records import Drop, InputError, ToolrlefError, Unusable
 
 __all__ = ["Question", "Row", "Source", "TableSource", "Tables", "main", "tables_of"]
 

@@ -20,9 +20,9 @@ from toolrlef_data.exports import export
 from toolrlef_data.fingerprints import canonical
 from toolrlef_data.lineage import ledger, lineage
 from toolrlef_data.merging import merged
-from toolrlef_data.messages import Untrainable, native_turns, tools_of
+from toolrlef_data.messages import native_turns, tools_of
 from toolrlef_data.protocols import as_text
-from toolrlef_data.records import InputError, MissingColumns, UnknownName
+from toolrlef_data.records import InputError, MissingColumns, UnknownName, Unusable
 
 # Templates ------------------------------------------------------------------------------------------------------------
 
@@ -698,5 +698,5 @@ def test_arguments_that_stand_for_one_object_alone_become_it() -> None:
         assert turn["tool_calls"][0]["function"]["arguments"] == text
     (turn,) = native_turns([said("assistant", None, ("f", ' {"a": [1.5, null]}'))])
     assert turn["tool_calls"][0]["function"]["arguments"] == {"a": [1.5, None]}
-    with pytest.raises(Untrainable, match="no JSON"):
+    with pytest.raises(Unusable, match="no JSON"):
         tools_of("[" * 100_000)

@@ -22,8 +22,8 @@ from toolrlef_data.histories import (
     prompts_of,
     rebuilt,
 )
-from toolrlef_data.messages import CUT, FLAGS, Irregular, canonical, flags_of
-from toolrlef_data.records import InputError
+from toolrlef_data.messages import CUT, FLAGS, canonical, flags_of
+from toolrlef_data.records import InputError, Unusable
 from toolrlef_data.search_prompts import DIVERSITY
 from toolrlef_data.search_trees import State, path_to, read_tree, states_of, tree_in, write_tree
 
@@ -219,7 +219,7 @@ WRONG = [("no_messages", wrong) for wrong in NO_LISTS] + [("not_a_message", [[wr
 @pytest.mark.parametrize(("reason", "wrong"), WRONG)
 def test_lists_that_are_none(reason: str, wrong: Any) -> None:
     for history in HISTORIES:
-        with pytest.raises(Irregular) as fault:
+        with pytest.raises(Unusable) as fault:
             chosen_steps(wrong, history)
         assert fault.value.reason == reason
         fault.value.detail.encode()
@@ -295,7 +295,7 @@ def _short(message: Message) -> str:
 
 
 def test_a_result_before_any_call_is_said() -> None:
-    with pytest.raises(Irregular, match="result_without_call"):
+    with pytest.raises(Unusable, match="result_without_call"):
         canonical([USER, _gave(), _call()], True)
 
 

@@ -19,9 +19,9 @@ from toolrlef_data.exports import export
 from toolrlef_data.histories import HISTORIES
 from toolrlef_data.lineage import ledger, lineage
 from toolrlef_data.loading_scripts import load_source
-from toolrlef_data.messages import FLAGS, Irregular, canonical
+from toolrlef_data.messages import FLAGS, canonical
 from toolrlef_data.preferences import preference_pairs
-from toolrlef_data.records import Drop, InputError, MissingColumns, UnknownName
+from toolrlef_data.records import Drop, InputError, MissingColumns, UnknownName, Unusable
 from toolrlef_data.trajectories import trajectories
 
 File = dict[str, Any]
@@ -121,7 +121,7 @@ def test_real_files_as_merged_sequences(shared: Path) -> None:
         assert len(trajectories(answers, history=history)) == 33
 
 
-# Irregular files ------------------------------------------------------------------------------------------------------
+# Unusable files ------------------------------------------------------------------------------------------------------
 
 
 def _plain_search() -> Search:
@@ -440,6 +440,6 @@ def test_other_tables_are_refused() -> None:
 def test_a_file_that_turns_out_irregular_gives_its_reason_alone() -> None:
     def made() -> Iterator[dict[str, Any] | tuple[str, Drop]]:
         yield {"id": "a#1"}
-        raise Irregular("odd", "x" * 300)
+        raise Unusable("odd", "x" * 300)
 
     assert list(answer_files.recorded({"id": "a", "answer": "{}"}, made())) == [("a", Drop("odd", "x" * 200))]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolrlef_data.histories import Step, all_steps, chosen_end, chosen_steps, frame_in, opening_in, prompts_of
-from toolrlef_data.messages import Irregular, Raw, checked_message
-from toolrlef_data.records import Drop, InputError, UnknownName
+from toolrlef_data.messages import Raw, checked_message
+from toolrlef_data.records import Drop, InputError, UnknownName, Unusable
 from toolrlef_data.search_trees import State, tree_in
 
 __all__ = [
@@ -58,14 +58,14 @@ class Answer:
         finish: which files are wanted, by how they ended; None: all.
 
     Raises:
-        Irregular: what of the file cannot be used.
+        Unusable: what of the file cannot be used.
     """
 
     def __init__(self, row: Mapping[str, Any], finish: Sequence[str] | None) -> None:
         self.row = row
         self.finish = "unfinished" if row["valid"] is False else row["finish_type"] or "give_answer"
         if finish is not None and self.finish not in finish:
-            raise Irregular("finish_type", str(self.finish))
+            raise Unusable("finish_type", str(self.finish))
         text = row["answer"] or ""
         self.escaped = "\\ud" in text or "\\uD" in text
         try:
@@ -76,18 +76,18 @@ class Answer:
             self.lists = self.generation.get("train_messages") or []
             self.tools = json.dumps([{"type": "function", "function": each} for each in self.functions])
         except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
-            raise Irregular("not_an_answer", f"{type(error).__name__}: {error}") from None
+            raise Unusable("not_an_answer", f"{type(error).__name__}: {error}") from None
         if not all(isinstance(name, str) for name in self.names):
-            raise Irregular("not_an_answer", "a function's name is no text")
+            raise Unusable("not_an_answer", "a function's name is no text")
         if self.escaped and not _is_unicode(self.functions):
-            raise Irregular("not_unicode", "a function's schema holds a lone surrogate")
+            raise Unusable("not_unicode", "a function's schema holds a lone surrogate")
         self.facts = {name: row[name] for name in ("task", "dataset", "query", "source_file")}
         self.facts["finish_type"] = self.finish
 
     def chosen(self, history: str) -> list[Step]:
         """The steps that the file shows."""
         if self.row["valid"] is False or not (self.row["valid"] or self.lists):
-            raise Irregular("not_valid", "the file shows no path: valid_data is false")
+            raise Unusable("not_valid", "the file shows no path: valid_data is false")
         return chosen_steps(self.lists, history)
 
     def every(self, history: str) -> list[Step]:
@@ -100,7 +100,7 @@ class Answer:
         try:
             root = tree_in(self.file)
         except InputError as error:
-            raise Irregular("no_tree", str(error)) from None
+            raise Unusable("no_tree", str(error)) from None
         told = self.file.get("forward_args")
         told = told if isinstance(told, dict) else {}
         deep = told.get("with_filter") is not True
@@ -112,17 +112,17 @@ class Answer:
         prompts = prompts_of(root, frame, deep) if "tree" in self.file else {}
         end = chosen_end(root, shown, opening, prompts) if shown else None
         if shown and end is None:
-            raise Irregular("tree_differs", "no path of the tree gives the train_messages")
+            raise Unusable("tree_differs", "no path of the tree gives the train_messages")
         return Searched(root, opening, prompts, None if self.row["valid"] is False else end)
 
 
 def _told(opening: Any, diversity: Any) -> tuple[list[Raw], tuple[str, str]]:
     """What a model was told in a search that came to no end: our own files say it, upstream's do not."""
     if not isinstance(opening, list) or not opening:
-        raise Irregular("no_messages", "the file does not say what the model was told")
+        raise Unusable("no_messages", "the file does not say what the model was told")
     frame = tuple(diversity) if isinstance(diversity, list) else ()
     if len(frame) != 2 or not all(isinstance(part, str) for part in frame):
-        raise Irregular("no_messages", "the file does not say how the model was asked for another try")
+        raise Unusable("no_messages", "the file does not say how the model was asked for another try")
     return [checked_message(message, "opening") for message in opening], (frame[0], frame[1])
 
 
@@ -154,7 +154,7 @@ def recorded(row: Mapping[str, Any], made: Made) -> Made:
     """
     try:
         whole = list(made)
-    except Irregular as fault:
+    except Unusable as fault:
         yield row["id"], Drop(fault.reason, fault.detail[:200])
         return
     samples = [each for each in whole if isinstance(each, dict)]

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from toolrlef_data.chat_templates import Chat, ChatSource, left_out
-from toolrlef_data.messages import Untrainable, native_turns
+from toolrlef_data.messages import native_turns
 from toolrlef_data.protocols import as_text
+from toolrlef_data.records import Unusable
 
 __all__ = ["Step", "Tokenising", "fitting_step"]
 
@@ -61,7 +62,7 @@ def fitting_step(chat: Chat, history: Sequence[Message], target: Message, tools:
     if most is None or len(whole.ids) <= most:
         return whole
     if settings.too_long == "drop":
-        raise Untrainable("too_long", _lengths(whole, most))
+        raise Unusable("too_long", _lengths(whole, most))
     groups = _groups(history)
 
     def without(count: int) -> Step:
@@ -73,7 +74,7 @@ def fitting_step(chat: Chat, history: Sequence[Message], target: Message, tools:
     fewest = bisect_left(range(1, len(groups)), True, key=lambda count: len(without(count).ids) <= most) + 1
     shorter = without(fewest) if groups else whole
     if len(shorter.ids) > most:
-        raise Untrainable("too_long", f"without {shorter.shortened} messages still {_lengths(shorter, most)}")
+        raise Unusable("too_long", f"without {shorter.shortened} messages still {_lengths(shorter, most)}")
     return shorter
 
 
@@ -100,7 +101,7 @@ def _lengths(step: Step, most: int) -> str:
 def _tokens(chat: Chat, history: Sequence[Message], target: Message, tools: Any, settings: Tokenising) -> Step:
     """A step in tokens, every check passed."""
     if not (target["content"] or "").strip() and not target["tool_calls"]:
-        raise Untrainable("empty_target")
+        raise Unusable("empty_target")
     options = settings.options
     before, turns = _turns(history, tools, settings), _turns([*history, target], tools, settings)
     if settings.protocol == "text":
@@ -110,26 +111,26 @@ def _tokens(chat: Chat, history: Sequence[Message], target: Message, tools: Any,
         name, arguments = call["function"]["name"], call["function"]["arguments"]
         own += [name, arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)]
     if found := next(filter(None, map(chat.special_texts.search, own)), None):
-        raise Untrainable("special_token_in_target", f"{found[0]} stands in what the model writes")
+        raise Unusable("special_token_in_target", f"{found[0]} stands in what the model writes")
     try:
         asked, full = chat.render(before, tools, options, ask=True), chat.render(turns, tools, options, ask=False)
         lost = left_out(chat, turns, tools, options)
-    except Untrainable as fault:
+    except Unusable as fault:
         raise _advised(fault, settings) from None
     if lost is not None:
         raise _advised(lost, settings)
     first, ids = chat.encode([asked, full])
     if not full.startswith(asked):
-        raise Untrainable("template_not_prefix", _parting(asked, full))
+        raise Unusable("template_not_prefix", _parting(asked, full))
     answer, tokens = full[len(asked) :], ids[len(first) :]
     if ids[: len(first)] != first:
         joined = f"{asked[-20:]!r} and {answer[:20]!r}"
-        raise Untrainable("template_not_prefix", f"the tokenizer joins history and target: {joined}")
+        raise Unusable("template_not_prefix", f"the tokenizer joins history and target: {joined}")
     written = _squeezed(answer)
     if not any(_squeezed(form) in written for form in _forms(own[0])):
-        raise Untrainable("template_without_content", "the chat template leaves out some of the target's text")
+        raise Unusable("template_without_content", "the chat template leaves out some of the target's text")
     if (spelt := _squeezed(chat.text_of(tokens))) != written:
-        raise Untrainable("tokenizer_loses_text", _parting(written, spelt))
+        raise Unusable("tokenizer_loses_text", _parting(written, spelt))
     end = chat.without_blanks(tokens)
     _check_end(chat, tokens[:end], written, options)
     return Step(ids, len(first), len(first) + end)
@@ -148,18 +149,18 @@ def _check_end(chat: Chat, tokens: Sequence[int], written: str, options: Mapping
     last = tokens[-1]
     if last in chat.special_ids:
         if tokens.count(last) > 1:
-            raise Untrainable("special_token_in_target", f"{chat.text_of([last])} stands inside the target")
+            raise Unusable("special_token_in_target", f"{chat.text_of([last])} stands inside the target")
         return
     # A template may end its turns in plain words: those that stand behind any text of the model.
     probe = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": _PROBE}]
     end = _squeezed(chat.render(probe, [], options, ask=False).rpartition(_PROBE)[2])
     if not end or not written.endswith(end):
-        raise Untrainable("template_without_end", "no special token and no words of the template end the turn")
+        raise Unusable("template_without_end", "no special token and no words of the template end the turn")
 
 
-def _advised(fault: Untrainable, settings: Tokenising) -> Untrainable:
+def _advised(fault: Unusable, settings: Tokenising) -> Unusable:
     told = fault.reason in _ADVISED and settings.protocol == "tools"
-    return Untrainable(fault.reason, f"{fault.detail}; {_ADVICE}" if told else fault.detail)
+    return Unusable(fault.reason, f"{fault.detail}; {_ADVICE}" if told else fault.detail)
 
 
 def _squeezed(text: str) -> str:

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from toolrlef_data.engines.weights import Weights, file_digest, find_weights, quietly
-from toolrlef_data.messages import Turn, Untrainable
-from toolrlef_data.records import InputError
+from toolrlef_data.messages import Turn
+from toolrlef_data.records import InputError, Unusable
 
 __all__ = ["Chat", "ChatSource", "find_chat", "left_out", "load_chat"]
 
@@ -149,11 +149,11 @@ class Chat:
                 list(turns), tools=list(tools) or None, tokenize=False, add_generation_prompt=ask, **options
             )
         except (jinja2.TemplateError, *_FAULTS) as error:
-            raise Untrainable("template_refused", f"{type(error).__name__}: {error}"[:200]) from None
+            raise Unusable("template_refused", f"{type(error).__name__}: {error}"[:200]) from None
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise Untrainable("lone_surrogate", "an escape in the messages stands for no character") from None
+            raise Unusable("lone_surrogate", "an escape in the messages stands for no character") from None
         return text
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -178,9 +178,7 @@ class Chat:
 # What it leaves out ---------------------------------------------------------------------------------------------------
 
 
-def left_out(
-    chat: Chat, turns: Sequence[Turn], tools: Sequence[Turn], options: Mapping[str, Any]
-) -> Untrainable | None:
+def left_out(chat: Chat, turns: Sequence[Turn], tools: Sequence[Turn], options: Mapping[str, Any]) -> Unusable | None:
     """What a template does not render of a chat whose last turn is the target; None where it renders all of it.
 
     Texts of the model in the history do not count: many templates take old reasoning off, as the model was trained.
@@ -209,7 +207,7 @@ def left_out(
     text = chat.render(shown, shown_tools, options, ask=False)
     for word, (kind, what) in marks.items():
         if word not in text:
-            return Untrainable(f"template_without_{kind}", f"the chat template leaves out {what or 'calls'}")
+            return Unusable(f"template_without_{kind}", f"the chat template leaves out {what or 'calls'}")
     return None
 
 

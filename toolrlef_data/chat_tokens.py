@@ -23,9 +23,9 @@ from datasets import Dataset, DatasetDict, Features, List, Value
 from toolrlef_data.chat_steps import Step, Tokenising, fitting_step
 from toolrlef_data.chat_templates import find_chat, load_chat
 from toolrlef_data.columns import TRAJECTORIES
-from toolrlef_data.messages import Untrainable, tools_of
+from toolrlef_data.messages import tools_of
 from toolrlef_data.protocols import PROTOCOLS
-from toolrlef_data.records import Drop, InputError, LedgerError, UnknownName
+from toolrlef_data.records import Drop, InputError, LedgerError, UnknownName, Unusable
 from toolrlef_data.transform import check_features, explode
 
 __all__ = ["REASONS", "TOKENS", "tokenise"]
@@ -148,7 +148,7 @@ def _rows(row: Row, settings: Tokenising) -> Iterator[dict[str, Any] | tuple[str
     try:
         _check_targets(messages, targets, row["steps"] or [])
         tools = tools_of(row["tools"])
-    except Untrainable as fault:
+    except Unusable as fault:
         yield row["id"], Drop(fault.reason, fault.detail)
         return
     chat = load_chat(settings.chat)
@@ -156,7 +156,7 @@ def _rows(row: Row, settings: Tokenising) -> Iterator[dict[str, Any] | tuple[str
     for n, at in enumerate(targets):
         try:
             made[n] = fitting_step(chat, messages[:at], messages[at], tools, settings)
-        except Untrainable as fault:
+        except Unusable as fault:
             yield _id(row, [n], len(targets)), Drop(fault.reason, fault.detail)
     shared = _shared(made)
     for n, step in made.items():
@@ -168,11 +168,11 @@ def _rows(row: Row, settings: Tokenising) -> Iterator[dict[str, Any] | tuple[str
 
 def _check_targets(messages: Sequence[Mapping[str, Any]], targets: Sequence[int], steps: Sequence[int]) -> None:
     if not targets:
-        raise Untrainable("no_target")
+        raise Unusable("no_target")
     if any(messages[n]["role"] != "assistant" for n in targets):
-        raise Untrainable("target_not_assistant")
+        raise Unusable("target_not_assistant")
     if len(steps) != len(targets):
-        raise Untrainable("steps_not_targets", f"{len(steps)} steps, {len(targets)} messages to train")
+        raise Unusable("steps_not_targets", f"{len(steps)} steps, {len(targets)} messages to train")
 
 
 def _shared(made: Mapping[int, Step]) -> list[int]:

@@ -18,7 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from toolrlef_data.messages import Irregular, Raw, checked_message, is_hidden
+from toolrlef_data.messages import Raw, checked_message, is_hidden
+from toolrlef_data.records import Unusable
 from toolrlef_data.search_prompts import DIVERSITY
 from toolrlef_data.search_trees import FINAL_ANSWER, GIVE_UP, State, path_to, states_of
 
@@ -69,7 +70,7 @@ def chosen_steps(train_messages: Any, history: str) -> list[Step]:
         history: one of `HISTORIES`.
 
     Raises:
-        Irregular: these are not lists of messages.
+        Unusable: these are not lists of messages.
 
     >>> prompt = {"role": "user", "content": "Something else!", "valid": False}
     >>> target = {"role": "assistant", "content": "Done."}
@@ -78,12 +79,12 @@ def chosen_steps(train_messages: Any, history: str) -> list[Step]:
     [3, 3, 2]
     """
     if not isinstance(train_messages, list) or not train_messages:
-        raise Irregular("no_messages", "train_messages is no list with something in it")
+        raise Unusable("no_messages", "train_messages is no list with something in it")
     steps = []
     for n, messages in enumerate(train_messages, start=1):
         kept = [checked_message(message, f"list {n}") for message in messages] if isinstance(messages, list) else []
         if not kept:
-            raise Irregular("no_messages", f"list {n} of train_messages holds no messages")
+            raise Unusable("no_messages", f"list {n} of train_messages holds no messages")
         if history != "upstream":
             own = len(kept) - 2 if history == "faithful" else -1  # a prompt of its own stands right before the target
             kept = [message for i, message in enumerate(kept) if not is_hidden(message) or i == own]

@@ -14,16 +14,14 @@ from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import Any
 
-from toolrlef_data.records import InputError
+from toolrlef_data.records import Unusable
 from toolrlef_data.tools.json_text import json_value
 
 __all__ = [
     "CUT",
     "FLAGS",
-    "Irregular",
     "Raw",
     "Turn",
-    "Untrainable",
     "arguments_of",
     "canonical",
     "checked_message",
@@ -43,19 +41,6 @@ Raw = dict[str, Any]
 Turn = Mapping[str, Any]
 
 
-class Irregular(InputError):
-    """What a file holds that no sample can be made of: a short reason, and a detail for people."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        self.reason = reason
-        self.detail = detail
-        super().__init__(f"{reason}: {detail}")
-
-
-class Untrainable(Irregular):
-    """Why a step cannot be trained with a template, or exported to a trainer."""
-
-
 def canonical(messages: Sequence[Raw], keep_thought: bool) -> list[Raw]:
     """Messages as OpenAI has them (`columns.MESSAGE`, without `train`).
 
@@ -64,7 +49,7 @@ def canonical(messages: Sequence[Raw], keep_thought: bool) -> list[Raw]:
         keep_thought: keep the content that stands beside a call, which upstream drops.
 
     Raises:
-        Irregular: a function's message stands before any call.
+        Unusable: a function's message stands before any call.
 
     >>> call = {"role": "assistant", "content": "I look.", "function_call": {"name": "ping", "arguments": "{}"}}
     >>> canonical([call], True)[0]["content"], canonical([call], False)[0]["content"]
@@ -88,7 +73,7 @@ def canonical(messages: Sequence[Raw], keep_thought: bool) -> list[Raw]:
                 made["tool_calls"] = [{"id": f"call_{calls}", "type": "function", "function": function}]
         elif role == "function":
             if not calls:
-                raise Irregular("result_without_call", "a function's message stands before any call")
+                raise Unusable("result_without_call", "a function's message stands before any call")
             made |= {
                 "role": "tool",
                 "name": message.get("name"),
@@ -143,13 +128,13 @@ def _is_object(text: str) -> bool:
 def checked_message(message: Any, where: str) -> Raw:
     """A message of a file, with the keys that are read here, or why it is none."""
     if not isinstance(message, dict):
-        raise Irregular("not_a_message", f"{where} holds a {type(message).__name__}")
+        raise Unusable("not_a_message", f"{where} holds a {type(message).__name__}")
     role, content, call = message.get("role"), message.get("content"), message.get("function_call")
     if role not in ("system", "user", "assistant", "function"):
-        raise Irregular("not_a_message", f"{where} holds the role {role!r:.40}")
+        raise Unusable("not_a_message", f"{where} holds the role {role!r:.40}")
     for key in ("content", "name"):
         if not isinstance(message.get(key), (str, NoneType)):
-            raise Irregular(
+            raise Unusable(
                 "not_a_message", f"{where} holds a {key} that is a {type(message[key]).__name__}, not a text"
             )
     checked: Raw = {"role": role, "content": content}
@@ -160,7 +145,7 @@ def checked_message(message: Any, where: str) -> Raw:
     if call is not None:
         texts = [call.get("name"), call.get("arguments")] if isinstance(call, dict) else [None]
         if role != "assistant" or not all(isinstance(text, str) for text in texts):
-            raise Irregular("not_a_message", f"{where} holds a call without a name and arguments that are texts")
+            raise Unusable("not_a_message", f"{where} holds a call without a name and arguments that are texts")
         checked["function_call"] = {"name": call["name"], "arguments": call["arguments"]}
     return checked
 
@@ -182,14 +167,14 @@ def tools_of(text: str | None) -> list[Turn]:
     try:
         listed = json.loads(text or "[]")
     except (ValueError, RecursionError) as error:
-        raise Untrainable("invalid_tools", f"no JSON: {error}") from None
+        raise Unusable("invalid_tools", f"no JSON: {error}") from None
     if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
-        raise Untrainable("invalid_tools", "expected a JSON list of function schemas")
+        raise Unusable("invalid_tools", "expected a JSON list of function schemas")
     wrapped = [each if "function" in each else {"type": "function", "function": each} for each in listed]
     if not all(
         isinstance(each["function"], dict) and isinstance(each["function"].get("name"), str) for each in wrapped
     ):
-        raise Untrainable("invalid_tools", "a function schema has no name")
+        raise Unusable("invalid_tools", "a function schema has no name")
     return wrapped
 
 

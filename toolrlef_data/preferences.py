@@ -11,8 +11,8 @@ from datasets import Dataset, DatasetDict
 from toolrlef_data.answer_files import FILES_AT_ONCE, READS, Answer, Made, Searched, finish_types, recorded, unusable
 from toolrlef_data.columns import ANSWERS, PAIRS
 from toolrlef_data.histories import NO_SUCH_FUNCTION, messages_of
-from toolrlef_data.messages import Irregular, canonical, flags_of
-from toolrlef_data.records import Drop
+from toolrlef_data.messages import canonical, flags_of
+from toolrlef_data.records import Drop, Unusable
 from toolrlef_data.search_trees import GIVE_UP, State, path_to, states_of
 from toolrlef_data.transform import check_features, explode
 
@@ -60,11 +60,11 @@ def _made(row: Row, pairing: Pairing) -> Made:
     answer = Answer(row, (*pairing.finish, "unfinished"))
     tree = answer.tree()
     if tree.end is None:
-        raise Irregular("not_valid", "the file shows no path")
+        raise Unusable("not_valid", "the file shows no path")
     path = path_to(tree.end)
     tried = [(state, other) for state in path if state.parent for other in state.parent.children if other is not state]
     if not tried:
-        raise Irregular("no_branch", "every step was the only one that was tried")
+        raise Unusable("no_branch", "every step was the only one that was tried")
     for state, other in tried:
         name = f"{row['id']}#{state.place}>{other.place}"
         pair = _pair(_to_call(state, path), _to_call(other, ()), answer, tree, pairing)

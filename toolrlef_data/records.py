@@ -6,7 +6,8 @@ A mistake of the user or a bug is an exception of this tree:
     ToolrlefError
     ├── InputError            rows, files or settings that cannot be used: says what was found and what was expected
     │   ├── UnknownName       a name that is not among the choices (also a KeyError)
-    │   └── MissingColumns    a table lacks columns that a step reads
+    │   ├── MissingColumns    a table lacks columns that a step reads
+    │   └── Unusable          a row, or a part of one, that cannot be used: caught where it becomes a `Drop`
     ├── LedgerError           kept + dropped is not input: a bug, never hidden
     ├── TooManyFailures       the share of failed requests is above the stated limit; what ran is stored
     ├── CapReached            what may be sent or spent is used up; what ran is stored
@@ -51,6 +52,7 @@ __all__ = [
     "ToolValue",
     "ToolrlefError",
     "UnknownName",
+    "Unusable",
 ]
 
 # Why a model gave no reply. A retryable kind is never final: a re-run asks again.
@@ -102,6 +104,20 @@ class UnknownName(InputError, KeyError):
 
 class MissingColumns(InputError):
     """A table lacks columns that a step reads; names them, and what was found."""
+
+
+class Unusable(InputError):
+    """What cannot be used of a row: a short reason and a detail for people, as the `Drop` that its caller makes of it.
+
+    >>> raise Unusable("too_long", "812 tokens")
+    Traceback (most recent call last):
+    toolrlef_data.records.Unusable: too_long: 812 tokens
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{reason}: {detail}")
 
 
 class LedgerError(ToolrlefError):
