@@ -19,7 +19,15 @@ from toolrlef_data.engines import weights as weights_module
 from toolrlef_data.engines.batching import Row, plan
 from toolrlef_data.engines.local import LocalEngine, load_model, unload
 from toolrlef_data.engines.models import borrow_model, resolve_dtype
-from toolrlef_data.engines.weights import convert, file_digest, find_adapter, find_weights, gguf_in_package
+from toolrlef_data.engines.weights import (
+    Weights,
+    convert,
+    find_adapter,
+    find_weights,
+    gguf_in_package,
+    remembered_digest,
+)
+from toolrlef_data.lineage import file_digest
 from toolrlef_data.records import InputError, MissingExtra, Reply
 
 SHOTS = "How many apples are there in 3 boxes of 12? calculator(3*12) gives 36. The answer is 36, she says. "
@@ -351,15 +359,32 @@ def test_digests_of_large_files_are_remembered_until_they_change(
     monkeypatch.setattr(weights_module, "home_dir", lambda: tmp_path)
     path = tmp_path / "large.bin"
     path.write_bytes(b"a" * 2**21)
-    fresh = file_digest(path)
+    fresh = remembered_digest(path)
     assert not list((tmp_path / "digests").glob("*")), "too new to be remembered"
     os.utime(path, (1e9, 1e9))
-    assert file_digest(path) == fresh
+    assert remembered_digest(path) == fresh
     (note,) = (tmp_path / "digests").glob("*.json")
     note.write_text(note.read_text().replace(fresh, "0" * 64))
-    assert file_digest(path) == "0" * 64, "read from the note"
+    assert remembered_digest(path) == "0" * 64, "read from the note"
     os.utime(path, (1e9, 1e9 + 1))
-    assert file_digest(path) == fresh
+    assert remembered_digest(path) == fresh
+
+
+def test_digests_are_what_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are in the keys of stored replies and in the names of stages."""
+    monkeypatch.setattr(weights_module, "home_dir", lambda: tmp_path / "cache")
+    (tmp_path / "config.json").write_bytes(b"{}\n")
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    (tmp_path / "large").write_bytes(b"a" * 2**21)
+    digest = "ca3d163bab055381827226140568f3bef7eaac187cebd76878e0b63e9e442356"
+    assert file_digest(tmp_path / "config.json") == digest[:32]
+    assert remembered_digest(tmp_path / "config.json") == digest
+    large = "5256ec18f11624025905d057d6befb03d77b243511ac5f77ed5e0221ce6d84b5"
+    assert (file_digest(tmp_path / "large"), remembered_digest(tmp_path / "large")) == (large[:32], large)
+    folder = "01716bc51cfc93c3a1d5bbd6812b2bceb9ef95591f108b1ad4e353b14db535de"
+    assert Weights("folder", str(tmp_path)).identity() == {"folder": folder}
+    gguf = "b83633aa785344791618f2fddf131b010ea04912a60430760b070bad293f65bd"
+    assert Weights("gguf", str(tmp_path / "m.gguf")).identity() == {"gguf": gguf, "conversion": 1}
 
 
 BAD_PLACES: list[tuple[str, type[Exception], str]] = [
@@ -474,7 +499,7 @@ def test_nothing_of_a_killed_conversion_is_believed(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(weights_module, "home_dir", lambda: tmp_path / "cache")
     gguf = tmp_path / "model.gguf"
     gguf.write_bytes(b"GGUF")
-    name = f"{file_digest(gguf)[:32]}-{weights_module.CONVERSION}"
+    name = f"{remembered_digest(gguf)[:32]}-{weights_module.CONVERSION}"
     left = tmp_path / "cache" / "converted" / f"{name}.partial"
     left.mkdir(parents=True)
     (left / "config.json").write_text("{}")

@@ -21,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from toolrlef_data.engines.weights import Weights, file_digest, find_weights, quietly
+from toolrlef_data.engines.weights import Weights, find_weights, quietly, remembered_digest
 from toolrlef_data.messages import Turn
 from toolrlef_data.records import InputError, Unusable
 
@@ -92,7 +92,7 @@ def find_chat(model: str, revision: str | None = None) -> ChatSource:
 def _folder_identity(folder: Path) -> dict[str, str]:
     files = [path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.name not in _NOT_OF_IT]
     files += (folder / "additional_chat_templates").glob("*.jinja")
-    named = {path.relative_to(folder).as_posix(): file_digest(path) for path in files if path.is_file()}
+    named = {path.relative_to(folder).as_posix(): remembered_digest(path) for path in files if path.is_file()}
     return {"tokenizer": hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()}
 
 

@@ -238,10 +238,10 @@ def sweep(folder: Path) -> None:
                 path.unlink()
 
 
-def file_digest(path: Path) -> str:
-    """32 hexadecimal digits of a file's content."""
+def file_digest(path: Path, digits: int = 32) -> str:
+    """The first hexadecimal digits of the SHA-256 of a file's content; 64 are all of them."""
     sha = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             sha.update(block)
-    return sha.hexdigest()[:32]
+    return sha.hexdigest()[:digits]

@@ -25,18 +25,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from toolrlef_data.lineage import file_digest
 from toolrlef_data.records import InputError, MissingExtra, ToolrlefError
 from toolrlef_data.replies import home_dir
 
 __all__ = [
     "Weights",
     "convert",
-    "file_digest",
     "find_adapter",
     "find_weights",
     "folder_digest",
     "gguf_in_package",
     "quietly",
+    "remembered_digest",
 ]
 
 # Part of the converted folder's name: raised when a change here changes what a conversion writes.
@@ -67,7 +68,7 @@ class Weights:
         if self.kind == "hub":
             return {"hub": self.place, "commit": self.commit}
         if self.kind == "gguf":
-            return {"gguf": file_digest(Path(self.place)), "conversion": CONVERSION}
+            return {"gguf": remembered_digest(Path(self.place)), "conversion": CONVERSION}
         return {"folder": folder_digest(Path(self.place))}
 
     def loadable(self) -> tuple[str, str | None]:
@@ -138,15 +139,15 @@ def folder_digest(folder: Path) -> str:
     """Digest of the files of a model or adapter folder that decide a reply, by name and content."""
     files = [path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.name not in _LEFT_BY_TRAINERS]
     files += (folder / "additional_chat_templates").glob("*.jinja")
-    named = {path.relative_to(folder).as_posix(): file_digest(path) for path in files if path.is_file()}
+    named = {path.relative_to(folder).as_posix(): remembered_digest(path) for path in files if path.is_file()}
     return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
 
 
-def file_digest(path: Path) -> str:
+def remembered_digest(path: Path) -> str:
     """The SHA-256 of a file; that of a large one is remembered by path, size and modification time."""
     state = path.stat()
     if state.st_size < 2**20:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return file_digest(path, 64)
     place = str(path.resolve())
     key = [place, state.st_size, state.st_mtime_ns]
     note = home_dir() / "digests" / f"{hashlib.sha256(place.encode()).hexdigest()[:32]}.json"
@@ -154,17 +155,14 @@ def file_digest(path: Path) -> str:
         known = json.loads(note.read_text("utf-8"))
         if known["key"] == key:
             return str(known["sha256"])
-    total = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            total.update(block)
+    sha256 = file_digest(path, 64)
     # A file written within the clock's grain could change again under the same time, so it is not remembered yet.
     if time.time() - state.st_mtime > 2:
         note.parent.mkdir(parents=True, exist_ok=True)
         beside = note.with_suffix(f".{os.getpid()}")
-        beside.write_text(json.dumps({"key": key, "sha256": total.hexdigest()}), "utf-8")
+        beside.write_text(json.dumps({"key": key, "sha256": sha256}), "utf-8")
         beside.replace(note)
-    return total.hexdigest()
+    return sha256
 
 
 def convert(gguf: Path) -> Path:
@@ -178,7 +176,7 @@ def convert(gguf: Path) -> Path:
     """
     from filelock import FileLock
 
-    target = home_dir() / "converted" / f"{file_digest(gguf)[:32]}-{CONVERSION}"
+    target = home_dir() / "converted" / f"{remembered_digest(gguf)[:32]}-{CONVERSION}"
     if target.is_dir():
         return target
     if importlib.util.find_spec("gguf") is None:
