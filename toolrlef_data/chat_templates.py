@@ -1,8 +1,7 @@
 """chat_templates: a model's tokenizer and chat template, found and digested without its weights.
 
-A template is a program of somebody else's: it may refuse messages, and it may leave parts of them out in silence. What
-it leaves out is found with words of our own, which are put into a copy of the messages and looked for in what is
-rendered.
+A template is a program of somebody else's: it may refuse messages, and it may leave parts of them out in silence, which
+`lost_parts` finds.
 
 Not covered: images, documents, templates that are no Jinja. `apply_chat_template` gives a template the date of today;
 where one writes it, pass its variable in `options` (Llama 3.2: "date_string").
@@ -15,12 +14,13 @@ import importlib.metadata
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from toolrlef_data.engines.template_check import Part, lost_parts
 from toolrlef_data.engines.weights import Weights, find_weights, quietly, remembered_digest
 from toolrlef_data.messages import Turn
 from toolrlef_data.records import InputError, Unusable
@@ -183,45 +183,19 @@ def left_out(chat: Chat, turns: Sequence[Turn], tools: Sequence[Turn], options: 
 
     Texts of the model in the history do not count: many templates take old reasoning off, as the model was trained.
     """
-    words = _words()
-    marks: dict[str, tuple[str, str]] = {}
-
-    def mark(kind: str, what: str) -> str:
-        word = next(words)
-        marks[word] = (kind, what)
-        return word
-
-    shown_tools = [_named(tool, mark("tools", f"the function {tool['function']['name']}")) for tool in tools]
-    shown = []
-    for n, each in enumerate(turns):
-        turn = dict(each)
-        if turn["role"] == "assistant":
-            kind = "content" if n == len(turns) - 1 else ""
-        else:
-            kind = "results" if turn["role"] == "tool" else "messages"
-        if kind and turn["content"].strip():
-            turn["content"] += mark(kind, f"the content of message {n + 1}, of the role {turn['role']}")
-        if turn.get("tool_calls"):
-            turn["tool_calls"] = [_stand_in(call, mark("calls", ""), mark("calls", "")) for call in turn["tool_calls"]]
-        shown.append(turn)
-    text = chat.render(shown, shown_tools, options, ask=False)
-    for word, (kind, what) in marks.items():
-        if word not in text:
-            return Unusable(f"template_without_{kind}", f"the chat template leaves out {what or 'calls'}")
-    return None
+    last = len(turns) - 1
+    read = {n for n, turn in enumerate(turns) if turn["role"] != "assistant" or n == last}
+    contents = {n: turns[n]["content"] for n in read if turns[n]["content"].strip()}
+    lost = lost_parts(turns, tools, contents, partial(chat.render, options=options, ask=False))
+    return _untrainable(lost[0], turns[lost[0].turn]["role"]) if lost else None
 
 
-def _words() -> Iterator[str]:
-    n = 0
-    while True:
-        yield f"kept{n}word"
-        n += 1
-
-
-def _named(tool: Turn, name: str) -> Turn:
-    return {**tool, "function": {**tool["function"], "name": name}}
-
-
-def _stand_in(call: Turn, name: str, word: str) -> Turn:
-    arguments = {word: word} if isinstance(call["function"]["arguments"], dict) else word
-    return {**call, "function": {"name": name, "arguments": arguments}}
+def _untrainable(part: Part, role: str) -> Unusable:
+    if part.kind == "function":
+        kind, what = "tools", f"the function {part.name}"
+    elif part.kind == "content":
+        kind = {"assistant": "content", "tool": "results"}.get(role, "messages")
+        what = f"the content of message {part.turn + 1}, of the role {role}"
+    else:
+        kind, what = "calls", "calls"
+    return Unusable(f"template_without_{kind}", f"the chat template leaves out {what}")

@@ -12,8 +12,7 @@ from __future__ import annotations
 import gc
 import json
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 from toolrlef_data.engines import MOMENT, EngineSpec, Message, Request
@@ -21,6 +20,7 @@ from toolrlef_data.engines.batching import Row, plan
 from toolrlef_data.engines.bodies import as_openai
 from toolrlef_data.engines.decoding import Finished, can_share, decode, prefill
 from toolrlef_data.engines.models import LoadedModel, borrow_model, load_model, resolve_dtype, unload
+from toolrlef_data.engines.template_check import lost_parts
 from toolrlef_data.engines.weights import find_adapter, find_weights, quietly
 from toolrlef_data.records import InputError, Reply
 
@@ -147,20 +147,26 @@ def _rendered(messages: Sequence[Message], schemas: list[Any] | None, spec: Engi
     """The text that the chat template makes of messages, or the error reply where it cannot, or would lose a call."""
     import jinja2
 
-    def render(messages: Sequence[Message]) -> str:
-        # Templates put arguments through `tojson`, and some write "None" where there is no content.
-        listed = [{**as_openai(message, _arguments), "content": message.content} for message in messages]
+    def render(turns: Sequence[Any], _: Sequence[Any] = ()) -> str:
         text: str = tokenizer.apply_chat_template(
-            listed, tools=schemas, tokenize=False, add_generation_prompt=True, **dict(spec.options)
+            list(turns), tools=schemas, tokenize=False, add_generation_prompt=True, **dict(spec.options)
         )
         return text
 
+    # Templates put arguments through `tojson`, and some write "None" where there is no content.
+    turns = [{**as_openai(message, _arguments), "content": message.content} for message in messages]
+    watched = [
+        n for n, each in enumerate(messages) if each.content.strip() and (each.tool_calls or each.role == "tool")
+    ]
     try:
-        text, lost = render(messages), _lost(messages, render)
+        text, lost = render(turns), lost_parts(turns, [], dict.fromkeys(watched, ""), render)
     except (jinja2.TemplateError, TypeError, RecursionError) as error:  # TypeError: arguments that are no object
         return _refusal("bad_request", f"the chat template of {spec.model} refuses these messages: {error}")
     if lost:
-        return _refusal("bad_request", f"the chat template of {spec.model} leaves out {lost}")
+        kind, turn, name = min(lost, key=lambda part: (part.turn, part.kind == "content"))
+        beside = "the content beside a call" if messages[turn].tool_calls else "the content of a tool's message"
+        what = beside if kind == "content" else f"the {kind} of {name}"
+        return _refusal("bad_request", f"the chat template of {spec.model} leaves out {what}")
     return text
 
 
@@ -171,36 +177,6 @@ def _arguments(text: str) -> Any:
     except (ValueError, RecursionError):
         return text
     return arguments if isinstance(arguments, dict) else text
-
-
-def _lost(messages: Sequence[Message], render: Callable[[Sequence[Message]], str]) -> str:
-    """What of calls and their results a chat template leaves out in silence; "" for nothing.
-
-    Words of our own stand in their places for that: a function's name is among the tools anyway, and templates may trim
-    or escape a text.
-    """
-    marks: list[str] = []
-
-    def mark(what: str) -> str:
-        marks.append(what)
-        return f"kept{len(marks) - 1}word"
-
-    def marked(message: Message) -> Message:
-        calls = tuple(
-            (call, mark(f"the call of {name}"), _stand_in(arguments, mark(f"the arguments of {name}")))
-            for call, name, arguments in message.tool_calls
-        )
-        what = "the content beside a call" if calls else "the content of a tool's message"
-        told = message.content.strip() and (calls or message.role == "tool")
-        return replace(message, content=mark(what) if told else message.content, tool_calls=calls)
-
-    shown = [marked(message) for message in messages]
-    text = render(shown) if marks else ""
-    return next((what for n, what in enumerate(marks) if f"kept{n}word" not in text), "")
-
-
-def _stand_in(arguments: str, word: str) -> str:
-    return json.dumps({word: word}) if isinstance(_arguments(arguments), dict) else word
 
 
 def _answer(loaded: LoadedModel, batch: Sequence[Row], spec: EngineSpec, shared: Any) -> list[tuple[str, Reply]]:
