@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -16,7 +16,7 @@ import pytest
 from tests.models import tiny_adapter, tiny_llama
 from toolrlef_data.engines import EngineSpec, Message, Request
 from toolrlef_data.engines import weights as weights_module
-from toolrlef_data.engines.batching import Row, plan
+from toolrlef_data.engines.batching import Row, in_halves, plan
 from toolrlef_data.engines.local import LocalEngine, load_model, unload
 from toolrlef_data.engines.models import borrow_model, resolve_dtype
 from toolrlef_data.engines.weights import (
@@ -460,6 +460,23 @@ def test_out_of_memory_halves_the_batch(tiny: Path, monkeypatch: pytest.MonkeyPa
     assert replies[1:] == expected[1:]
     assert (replies[0].text, replies[0].error) == (None, "out_of_memory")
     assert sizes[0] == 6
+
+
+def test_the_processors_memory_counts_as_well() -> None:
+    sizes = []
+
+    def work(batch: Sequence[int]) -> list[str]:
+        sizes.append(len(batch))
+        if 3 in batch:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory\nframe #0")
+        return [str(n) for n in batch]
+
+    def failed(row: int, message: str) -> str:
+        return f"{row}: {message}"
+
+    expected = ["1", "2", "3: DefaultCPUAllocator: can't allocate memory", "4", "5"]
+    assert in_halves(work, [1, 2, 3, 4, 5], failed) == expected
+    assert sizes == [5, 2, 3, 1, 2]
 
 
 def test_requests_are_pulled_in_windows(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,20 @@
-"""Which prompts are answered together: groups that share a prefix, cut into batches of similar length."""
+"""Which prompts are answered together: groups that share a prefix, cut into batches of similar length.
+
+A batch that the memory does not hold is halved.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-__all__ = ["Plan", "Row", "plan"]
+from toolrlef_data.engines.models import free_memory
+
+__all__ = ["Plan", "Row", "first_line", "in_halves", "plan"]
+
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 # A shorter prefix is not worth a pass of its own. Already a chat template's own words (20 tokens) are.
 PREFIX_TOKENS = 8
@@ -86,3 +95,36 @@ def _common(rows: Sequence[Row], least: int = PREFIX_TOKENS) -> int:
     while same < most and first[same] == last[same]:
         same += 1
     return same if same >= least and len(rows) > 1 else 0
+
+
+def in_halves(
+    work: Callable[[Sequence[In]], Iterable[Out]], batch: Sequence[In], failed: Callable[[In, str], Out]
+) -> list[Out]:
+    """The outcomes of a batch; where the memory does not hold it, those of its halves.
+
+    Args:
+        work: batch -> one outcome for each of its rows.
+        failed: row, message -> the outcome of a row that the memory does not hold even alone.
+
+    >>> in_halves(lambda batch: [row * 2 for row in batch], [1, 2], lambda row, message: 0)
+    [2, 4]
+    """
+    import torch
+
+    try:
+        return list(work(batch))
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is one; the CPU's has no class of its own
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "DefaultCPUAllocator" not in str(error):
+            raise
+        message = first_line(error)
+    # Outside of the handler, whose traceback would keep the tensors of the failed batch.
+    free_memory()
+    if len(batch) == 1:
+        return [failed(batch[0], message)]
+    half = len(batch) // 2
+    return in_halves(work, batch[:half], failed) + in_halves(work, batch[half:], failed)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its class where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -9,17 +9,16 @@ Not covered: models over several GPUs, quantised loading, images; native tool ca
 
 from __future__ import annotations
 
-import gc
 import json
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 from toolrlef_data.engines import MOMENT, EngineSpec, Message, Request
-from toolrlef_data.engines.batching import Row, plan
+from toolrlef_data.engines.batching import Row, in_halves, plan
 from toolrlef_data.engines.bodies import as_openai
 from toolrlef_data.engines.decoding import Finished, can_share, decode, prefill
-from toolrlef_data.engines.models import LoadedModel, borrow_model, load_model, resolve_dtype, unload
+from toolrlef_data.engines.models import LoadedModel, borrow_model, end_ids, load_model, resolve_dtype, unload
 from toolrlef_data.engines.template_check import lost_parts
 from toolrlef_data.engines.weights import find_adapter, find_weights, quietly
 from toolrlef_data.records import InputError, Reply
@@ -180,26 +179,18 @@ def _arguments(text: str) -> Any:
 
 
 def _answer(loaded: LoadedModel, batch: Sequence[Row], spec: EngineSpec, shared: Any) -> list[tuple[str, Reply]]:
-    """Decode a batch; where the GPU's memory does not hold it, its halves."""
-    import torch
-
+    """The replies of a batch."""
     model, tokenizer = loaded.model, loaded.tokenizer
-    ends = _end_ids(model, tokenizer)
-    try:
+    ends = end_ids(model, tokenizer)
+
+    def work(batch: Sequence[Row]) -> list[tuple[str, Reply]]:
         if spec.num_beams > 1:
             done = _beams(loaded, batch, spec, ends)
         else:
             done = decode(model, tokenizer, batch, spec, ends, shared)
         return [(each.row.tag, _reply(each, tokenizer, spec)) for each in done]
-    except torch.OutOfMemoryError as error:
-        detail = str(error).splitlines()[0]
-    # Outside of the handler, whose traceback would keep the tensors of the failed batch.
-    gc.collect()
-    torch.cuda.empty_cache()
-    if len(batch) == 1:
-        return [(batch[0].tag, _refusal("out_of_memory", detail))]
-    half = len(batch) // 2
-    return _answer(loaded, batch[:half], spec, shared) + _answer(loaded, batch[half:], spec, shared)
+
+    return in_halves(work, batch, lambda row, message: (row.tag, _refusal("out_of_memory", message)))
 
 
 def _beams(loaded: LoadedModel, batch: Sequence[Row], spec: EngineSpec, ends: frozenset[int]) -> list[Finished]:
@@ -244,10 +235,3 @@ def _reply(done: Finished, tokenizer: Any, spec: EngineSpec) -> Reply:
 
 def _refusal(kind: str, detail: str) -> Reply:
     return Reply(None, error=kind, error_detail=detail)
-
-
-def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Every id that ends a reply: the generation settings' (a list for some chat models) and the tokenizer's."""
-    named = model.generation_config.eos_token_id
-    listed = named if isinstance(named, list) else [named]
-    return frozenset(token for token in (*listed, tokenizer.eos_token_id) if token is not None)

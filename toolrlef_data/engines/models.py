@@ -22,7 +22,15 @@ from toolrlef_data.engines.weights import Weights, find_adapter, find_weights, q
 from toolrlef_data.fingerprints import digest
 from toolrlef_data.records import InputError
 
-__all__ = ["LoadedModel", "borrow_model", "load_model", "resolve_dtype", "unload"]
+__all__ = [
+    "LoadedModel",
+    "borrow_model",
+    "end_ids",
+    "free_memory",
+    "load_model",
+    "resolve_dtype",
+    "unload",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +133,23 @@ def borrow_model(spec: EngineSpec) -> Iterator[LoadedModel]:
 def unload() -> None:
     """Forget the shared base model and its adapters, and give the memory back; the next request loads anew."""
     _BASES.clear()
-    gc.collect()
+    free_memory()
+
+
+def free_memory() -> None:
+    """Give back what no object holds any more."""
     import torch
 
+    gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Every id that ends a text: the generation settings' (a list for some chat models) and the tokenizer's."""
+    named = model.generation_config.eos_token_id
+    listed = named if isinstance(named, list) else [named]
+    return frozenset(token for token in (*listed, tokenizer.eos_token_id) if token is not None)
 
 
 def _adapter(base: _Base, adapter: str | None) -> Any:

@@ -11,7 +11,6 @@ Not covered: GGUF files, adapters, quantised loading, models over several GPUs; 
 
 from __future__ import annotations
 
-import gc
 import importlib.metadata
 import threading
 import warnings
@@ -21,7 +20,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from toolrlef_data.engines.models import resolve_dtype
+from toolrlef_data.engines.batching import first_line, in_halves
+from toolrlef_data.engines.models import end_ids, resolve_dtype
 from toolrlef_data.engines.weights import find_weights, quietly
 from toolrlef_data.fingerprints import digest
 from toolrlef_data.records import InputError, MissingExtra, ToolError, ToolResult
@@ -184,17 +184,17 @@ def _load(head: str, place: str, commit: str | None, identity: str, dtype: str, 
     except ImportError as error:
         raise MissingExtra(f"the tokenizer of {place!r} needs a package: pip install sentencepiece ({error})") from None
     except MemoryError as error:
-        raise ToolError("unavailable", f"the model does not fit into memory: {_first_line(error)}") from None
+        raise ToolError("unavailable", f"the model does not fit into memory: {first_line(error):.200}") from None
     except (ValueError, OSError, RuntimeError, LookupError, TypeError, AttributeError, SafetensorError) as error:
-        raise InputError(f"{place!r} cannot be loaded as a model for {head}: {_first_line(error)}") from None
+        raise InputError(f"{place!r} cannot be loaded as a model for {head}: {first_line(error):.200}") from None
     if missing := sorted(notes["missing_keys"]):  # transformers would fill them with random numbers
         raise InputError(f"{place!r} is no trained model for {head}: its files lack {', '.join(missing[:4])}")
     try:
         return Loaded(model.to(device).eval(), tokenizer, device)
     except torch.OutOfMemoryError as error:
-        raise ToolError("unavailable", f"the model does not fit into memory: {_first_line(error)}") from None
+        raise ToolError("unavailable", f"the model does not fit into memory: {first_line(error):.200}") from None
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"{place!r} cannot be put onto the device {device!r}: {_first_line(error)}") from None
+        raise InputError(f"{place!r} cannot be put onto the device {device!r}: {first_line(error):.200}") from None
 
 
 def token_limit(loaded: Loaded, most: int) -> int:
@@ -209,7 +209,7 @@ def write(loaded: Loaded, rows: Sequence[Sequence[int]], spec: ModelSpec, how: D
         results in the order of the rows: a text, or "no_result" (it wrote none), "timeout", "unavailable" (memory).
     """
     most = how.max_tokens + (how.first is not None)
-    ends = _end_ids(loaded)
+    ends = end_ids(loaded.model, loaded.tokenizer)
     # M2M100's tokenizer does not count its language tokens among the special ones.
     special = {*loaded.tokenizer.all_special_ids, *getattr(loaded.tokenizer, "id_to_lang_token", {}), how.first}
 
@@ -268,44 +268,13 @@ def in_batches(
     outcomes: dict[int, Out] = {}
     for start in range(0, len(order), size):
         places = order[start : start + size]
-        outcomes |= zip(places, _halving(work, [rows[n] for n in places], failed), strict=True)
+        done = in_halves(work, [rows[n] for n in places], lambda _, message: failed(message[:200]))
+        outcomes |= zip(places, done, strict=True)
     return [outcomes[n] for n in range(len(rows))]
-
-
-def _halving(
-    work: Callable[[Sequence[Row]], Sequence[Out]], batch: Sequence[Row], failed: Callable[[str], Out]
-) -> list[Out]:
-    """A batch's outcomes; where the memory does not hold it, those of its halves."""
-    import torch
-
-    try:
-        return list(work(batch))
-    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is one; the CPU's has no class of its own
-        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "DefaultCPUAllocator" not in str(error):
-            raise
-        detail = _first_line(error)
-    # Outside of the handler, whose traceback would keep the tensors of the failed batch.
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    if len(batch) == 1:
-        return [failed(detail)]
-    half = len(batch) // 2
-    return _halving(work, batch[:half], failed) + _halving(work, batch[half:], failed)
 
 
 def _unavailable(detail: str) -> ToolResult:
     return ToolResult(error="unavailable", detail=f"out of memory: {detail}")
-
-
-def _end_ids(loaded: Loaded) -> frozenset[int]:
-    named = loaded.model.generation_config.eos_token_id
-    listed = named if isinstance(named, list) else [named]
-    return frozenset(token for token in (*listed, loaded.tokenizer.eos_token_id) if token is not None)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def package_version(name: str) -> str | None:
