@@ -15,6 +15,7 @@ from tests.models import tiny_llama
 from toolrlef_data import training
 from toolrlef_data.engines import EngineSpec, Request
 from toolrlef_data.engines.local import LocalEngine, load_model, unload
+from toolrlef_data.fingerprints import canonical
 from toolrlef_data.prompts import STYLES, render_prompt
 from toolrlef_data.records import InputError, MissingColumns, UnknownName
 from toolrlef_data.training import warm_up
@@ -54,6 +55,12 @@ def stage1() -> Dataset:
     return Dataset.from_list(ROWS)
 
 
+def lora(**changed: Any) -> Any:
+    import peft
+
+    return peft.LoraConfig(**{**training.LORA, **changed})
+
+
 def losses(spec: EngineSpec) -> list[float]:
     found: list[float] = json.loads((Path(spec.adapter or "") / "warm_up.json").read_text())["losses"]
     return found
@@ -61,7 +68,9 @@ def losses(spec: EngineSpec) -> list[float]:
 
 def test_it_learns_the_form_of_the_output(stage1: Dataset, base: EngineSpec) -> None:
     style = "completion"
-    warmed = warm_up(stage1, base, steps=60, batch_size=8, learning_rate=2e-2, r=16, dropout=0.0, style=style)
+    warmed = warm_up(
+        stage1, base, steps=60, batch_size=8, learning_rate=2e-2, lora=lora(r=16, lora_dropout=0.0), style=style
+    )
     fall = losses(warmed)
     assert len(fall) == 60
     assert fall[-1] < fall[0] / 3
@@ -90,10 +99,17 @@ CHANGES: list[dict[str, Any]] = [
     {"steps": 4},
     {"batch_size": 3},
     {"learning_rate": 2e-2},
-    {"r": 4},
-    {"alpha": 8},
-    {"dropout": 0.0},
-    {"target_modules": ("q_proj",)},
+    {"lora": {"r": 4}},
+    {"lora": {"lora_alpha": 8}},
+    {"lora": {"lora_dropout": 0.0}},
+    {"lora": {"target_modules": ["q_proj"]}},
+    {"lora": {"target_modules": "q_proj"}},
+    {"lora": {"use_rslora": True}},
+    {"lora": {"bias": "lora_only"}},
+    {"lora": {"init_lora_weights": "olora"}},
+    {"lora": {"exclude_modules": ["v_proj"]}},
+    {"lora": {"rank_pattern": {"q_proj": 4}}},
+    {"lora": {"velora_config": {"rank": 2}}},
     {"max_tokens": 200},
     {"seed": 1},
     {"style": "alpaca"},
@@ -114,10 +130,61 @@ def test_everything_that_decides_an_adapter_is_in_its_name(
         return Adapter(), []
 
     monkeypatch.setattr(training, "_train", train)
-    names = {warm_up(stage1, base, **{**QUICK, **change}).adapter for change in [{}, *CHANGES]}
+    changes = [{**change, "lora": lora(**change["lora"])} if "lora" in change else change for change in CHANGES]
+    names = {warm_up(stage1, base, **{**QUICK, **change}).adapter for change in [{}, *changes]}
     names.add(warm_up(stage1.select(range(4)), base, **QUICK).adapter)
     names.add(warm_up(stage1, replace(base, dtype="bfloat16"), **QUICK).adapter)
     assert len(names) == len(trained) == len(CHANGES) + 3
+
+
+def test_equal_configurations_share_an_adapter(
+    stage1: Dataset, base: EngineSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import peft
+
+    first = warm_up(stage1, base, **QUICK)
+    monkeypatch.setattr(training, "_train", None)
+    given = lora(target_modules=["v_proj", "q_proj"])
+    before = given.to_dict()
+    same = [given, lora(task_type="CAUSAL_LM", base_model_name_or_path="another", inference_mode=True)]
+    assert {warm_up(stage1, base, lora=each, **QUICK).adapter for each in same} == {first.adapter}
+    assert given.to_dict() == before
+    for other in (peft.AdaLoraConfig(total_step=9), {"r": 8}):
+        with pytest.raises(InputError, match=r"peft\.LoraConfig, found"):
+            warm_up(stage1, base, lora=other, **QUICK)
+
+
+def test_the_names_of_modules_are_in_order() -> None:
+    """peft keeps sets of them, whose order is another in each process."""
+    names = ["v_proj", "q_proj", "up_proj", "o_proj", "k_proj", "down_proj"]
+    values = canonical(training._values_of(lora(target_modules=names, exclude_modules=names[:4])))
+    assert (values["target_modules"], values["exclude_modules"]) == (sorted(names), sorted(names[:4]))
+
+
+def test_what_a_configuration_says_is_trained(stage1: Dataset, base: EngineSpec) -> None:
+    given = lora(target_modules=["k_proj"], use_rslora=True, bias="lora_only", rank_pattern={"k_proj": 2})
+    folder = Path(warm_up(stage1, base, lora=given, **QUICK).adapter or "")
+    said = json.loads((folder / "adapter_config.json").read_text())
+    assert said["target_modules"] == ["k_proj"]
+    assert (said["use_rslora"], said["bias"], said["rank_pattern"]) == (True, "lora_only", {"k_proj": 2})
+    assert (said["task_type"], said["inference_mode"]) == ("CAUSAL_LM", True)
+    assert given.base_model_name_or_path is None
+
+
+def test_the_old_keywords_work_and_say_what_to_write(
+    stage1: Dataset, base: EngineSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = lora(r=4, lora_alpha=32, lora_dropout=0.1, target_modules=["q_proj"])
+    first = warm_up(stage1, base, lora=wanted, **QUICK)
+    monkeypatch.setattr(training, "_train", None)
+    old: dict[str, Any] = {"r": 4, "alpha": 32, "dropout": 0.1, "target_modules": ("q_proj",)}
+    with pytest.warns(DeprecationWarning, match=r"LoraConfig\(r=4, lora_alpha=32") as told:
+        assert warm_up(stage1, base, **QUICK, **old).adapter == first.adapter
+    assert [Path(each.filename).name for each in told] == ["test_training.py"]
+    with pytest.raises(InputError, match="not both"):
+        warm_up(stage1, base, lora=wanted, r=4)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'rank'"):
+        warm_up(stage1, base, rank=4)
 
 
 def test_the_seed_decides_every_weight(stage1: Dataset, base: EngineSpec, own_adapters: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from random import Random
@@ -20,35 +21,40 @@ from toolrlef_data.engines.decoding import last_only
 from toolrlef_data.engines.local import LocalEngine
 from toolrlef_data.engines.models import LoadedModel, load_model, resolve_dtype
 from toolrlef_data.engines.weights import quietly
-from toolrlef_data.fingerprints import code_digest, digest
+from toolrlef_data.fingerprints import canonical, code_digest, digest
 from toolrlef_data.prompts import render_prompt
 from toolrlef_data.records import InputError, MissingColumns
 from toolrlef_data.replies import home_dir
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from peft import LoraConfig
 
 __all__ = ["warm_up"]
 
 COLUMNS = ("instruction", "input", "output")
 # Targets that do not count into the loss: PyTorch's cross-entropy leaves this index out.
 IGNORED = -100
+# TRICE's adapter for a 7B model (its README, "Training"), as arguments of peft's LoraConfig.
+LORA: dict[str, Any] = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.05, "target_modules": ["q_proj", "v_proj"]}
+# What the training sets itself, whatever a configuration says.
+SET_HERE = frozenset({"base_model_name_or_path", "inference_mode", "peft_version", "task_type"})
+# Keywords of before there was `lora` -> arguments of LoraConfig.
+DEPRECATED = {"r": "r", "alpha": "lora_alpha", "dropout": "lora_dropout", "target_modules": "target_modules"}
 
 
 def warm_up(
     stage1: Dataset,
     base: EngineSpec,
     *,
+    lora: LoraConfig | None = None,
     steps: int = 12,
     batch_size: int = 4,
     learning_rate: float = 1e-4,
-    r: int = 8,
-    alpha: int = 16,
-    dropout: float = 0.05,
-    target_modules: Sequence[str] = ("q_proj", "v_proj"),
     max_tokens: int = 512,
     seed: int = 0,
     style: str = "alpaca",
+    **deprecated: Any,
 ) -> EngineSpec:
     """Fine-tune a LoRA adapter on stage 1, once, and return the spec of the model with it.
 
@@ -58,11 +64,13 @@ def warm_up(
     Args:
         stage1: rows with instruction, input and output; the loss is on the output alone.
         base: a spec of kind "local" without an adapter.
+        lora: the adapter; by default rank 8, alpha 16, dropout 0.05, on q_proj and v_proj.
         steps: optimizer steps.
         batch_size: rows a step.
         max_tokens: rows with more tokens, prompt and output, are not trained on.
         seed: of the order of rows, the adapter's first weights and the dropout.
         style: of the prompt, as the responder will be asked.
+        deprecated: r, alpha, dropout and target_modules in the place of `lora`.
 
     Raises:
         InputError: `base` cannot be trained on, or no row is short enough.
@@ -75,11 +83,14 @@ def warm_up(
     missing = [name for name in COLUMNS if name not in stage1.column_names]
     if missing:
         raise MissingColumns(f"warm_up reads {', '.join(missing)}; found {', '.join(stage1.column_names)}")
-    lora = {"r": r, "alpha": alpha, "dropout": dropout, "target_modules": list(target_modules)}
+    if deprecated:
+        lora = _from_deprecated(lora, deprecated)
     loop = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
-    settings = {**lora, **loop, "max_tokens": max_tokens, "style": style, "options": asdict(base)["options"]}
+    prompts = {"max_tokens": max_tokens, "style": style, "options": asdict(base)["options"]}
+    settings = {"lora": LORA if lora is None else _values_of(lora), **loop, **prompts}
+    said = canonical(settings)
     identity = LocalEngine(base).identity()
-    folder = home_dir() / "adapters" / digest(_content(stage1), identity, settings, code_digest(warm_up))
+    folder = home_dir() / "adapters" / digest(_content(stage1), identity, said, code_digest(warm_up))
     if not folder.is_dir():
         from filelock import FileLock
 
@@ -91,9 +102,38 @@ def warm_up(
                 model, losses = _train(stage1, base, settings)
                 # Else peft asks the Hub for the base model's configuration, to see whether its embeddings changed.
                 model.save_pretrained(beside, save_embedding_layers=False)
-                (beside / "warm_up.json").write_text(json.dumps({**settings, "losses": losses}, indent=1), "utf-8")
+                (beside / "warm_up.json").write_text(json.dumps({**said, "losses": losses}, indent=1), "utf-8")
                 beside.rename(folder)
     return replace(base, adapter=str(folder))
+
+
+def _from_deprecated(lora: LoraConfig | None, given: dict[str, Any]) -> LoraConfig:
+    import peft
+
+    if unknown := given.keys() - DEPRECATED.keys():
+        raise TypeError(f"warm_up() got an unexpected keyword argument {min(unknown)!r}")
+    if lora is not None:
+        raise InputError(f"warm_up takes lora= or {', '.join(given)}, not both")
+    renamed = {DEPRECATED[name]: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+    advice = ", ".join(f"{name}={value!r}" for name, value in renamed.items())
+    warnings.warn(
+        f"{', '.join(given)} of warm_up: pass lora=peft.LoraConfig({advice}, ...)", DeprecationWarning, stacklevel=3
+    )
+    return peft.LoraConfig(**{**LORA, **renamed})
+
+
+def _values_of(lora: LoraConfig) -> dict[str, Any]:
+    """The arguments that make a configuration anew: those of `LORA`, and others where they are not peft's own default.
+
+    The adapter is made from these values, which its name holds, and peft never changes the caller's configuration.
+    """
+    import peft
+
+    if type(lora) is not peft.LoraConfig:  # AdaLora and others are kinds of it, and train otherwise
+        raise InputError(f"lora takes a peft.LoraConfig, found {type(lora).__name__}")
+    plain = peft.LoraConfig().to_dict()
+    values = lora.to_dict().items()
+    return {n: value for n, value in values if n in LORA or (n not in SET_HERE and value != plain[n])}
 
 
 def _content(stage1: Dataset) -> str:
@@ -120,14 +160,7 @@ def _train(stage1: Dataset, base: EngineSpec, settings: dict[str, Any]) -> tuple
     devices = [loaded.model.device] if loaded.model.device.type == "cuda" else []
     with torch.random.fork_rng(devices), quietly():
         torch.manual_seed(settings["seed"])
-        config = peft.LoraConfig(
-            task_type="CAUSAL_LM",
-            r=settings["r"],
-            lora_alpha=settings["alpha"],
-            lora_dropout=settings["dropout"],
-            target_modules=settings["target_modules"],
-        )
-        model = peft.get_peft_model(loaded.model, config)
+        model = peft.get_peft_model(loaded.model, peft.LoraConfig(task_type="CAUSAL_LM", **settings["lora"]))
         # The name of the model as the user gave it, not the path where its weights lie on this machine.
         model.peft_config["default"].base_model_name_or_path = base.model
         model.train()
