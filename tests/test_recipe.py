@@ -168,6 +168,8 @@ responders:
         (("kind: wiki_search, corpus: sample}, reader", "kind: wiki_search}, reader"), 10, "needs the argument 'corpus'"),
         (("search: {kind: wiki_search, corpus: sample}", "search: sample"), 11, "search is a tool, such as"),
         (("kind: translator_engine, engine: asked", "kind: translator_engine, engine: aksed"), 12, "unknown engine 'aksed'"),
+        (("kind: translator_engine, engine: asked", "kind: translator, model: x, devise: cpu"), 12, "devise is not an argument of translator; choose from: model, .*device, "),
+        (("kind: translator_engine, engine: asked", "kind: translator, device: cpu"), 12, "needs the argument 'model'"),
         (("reader: asked, strict", "reader: aksed, strict"), 10, "reader names an unknown engine 'aksed'"),
         ((", reader: asked, strict: true", ""), 10, "qa needs a reader: the engine that reads what WikiSearch gives"),
         (("tool: {kind: translator_engine, engine: asked}, ", ""), 12, "mlqa needs a tool"),
@@ -189,6 +191,15 @@ def test_a_mistake_about_a_tool_points_at_its_line(
     assert change[0] in FOUR
     with pytest.raises(InputError, match=rf"recipe.yaml:{line}: .*{words}"):
         load_recipe(written(tmp_path, FOUR.replace(*change)))
+
+
+def test_options_of_a_tools_model_are_among_its_arguments(tmp_path: Path) -> None:
+    made = "kind: translator, model: x, device: cpu, num_beams: 2"
+    tool = (
+        load_recipe(written(tmp_path, FOUR.replace("kind: translator_engine, engine: asked", made))).tasks["mlqa"].tool
+    )
+    assert tool is not None
+    assert tool.arguments == {"model": "x", "device": "cpu", "num_beams": 2}
 
 
 def respond_to_all(request: Request) -> str:

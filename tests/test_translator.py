@@ -19,7 +19,7 @@ from toolrlef_data.fingerprints import canonical
 from toolrlef_data.records import InputError, MissingExtra, ToolError, ToolResult, UnknownName
 from toolrlef_data.tools import Tool, ToolInput, languages, seq2seq
 from toolrlef_data.tools.languages import NLLB_CODES
-from toolrlef_data.tools.seq2seq import Loaded, in_batches, load
+from toolrlef_data.tools.seq2seq import DEFAULTS, Loaded, ModelOptions, in_batches, load
 from toolrlef_data.tools.translator import Settings, encode, translator, translator_engine
 
 FOREIGN = {language: text for language, text in QUESTIONS.items() if language != "en"}
@@ -322,6 +322,13 @@ def test_the_models_own_generation_settings_hold(m2m100: Path, tmp_path: Path) -
 def test_settings_out_of_range_are_refused_at_once(m2m100: Path, settings: dict[str, Any], why: str) -> None:
     with pytest.raises(InputError, match=why):
         make(m2m100, **settings)
+
+
+def test_options_are_known_by_name_and_have_defaults(m2m100: Path) -> None:
+    assert DEFAULTS.keys() == ModelOptions.__annotations__.keys()
+    assert canonical(make(m2m100, **DEFAULTS)) == canonical(translator(str(m2m100), max_tokens=10))
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'devise'; choose from: .*device"):
+        make(m2m100, devise="cpu")
 
 
 def test_a_model_is_not_loaded_again_for_each_input_after_a_failure(

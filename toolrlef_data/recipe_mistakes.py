@@ -16,6 +16,7 @@ from toolrlef_data.records import InputError
 from toolrlef_data.scoring import RULES
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tools import TOOL_KINDS
+from toolrlef_data.tools.seq2seq import ModelOptions
 
 __all__ = ["Place", "mistakes_in"]
 
@@ -87,7 +88,10 @@ def _tool_mistakes(place: Place, tool: MadeTool, engines: dict[str, Engine]) -> 
     if tool.kind not in TOOL_KINDS:
         yield from _unknown((*place, "kind"), "kind of tool", tool.kind, TOOL_KINDS)
         return
-    taken = inspect.signature(TOOL_KINDS[tool.kind]).parameters
+    parameters = inspect.signature(TOOL_KINDS[tool.kind]).parameters.values()
+    taken = {each.name: each.default is each.empty for each in parameters if each.kind is not each.VAR_KEYWORD}
+    if len(taken) < len(parameters):  # **options
+        taken |= dict.fromkeys(ModelOptions.__annotations__, False)
     for name, value in tool.arguments.items():
         if name == "name":
             yield (*place, name), "cannot be chosen: prompts and examples call the task's tool by its own name"
@@ -99,9 +103,8 @@ def _tool_mistakes(place: Place, tool: MadeTool, engines: dict[str, Engine]) -> 
             yield (*place, name), f"is a tool, such as {{kind: wiki_search, corpus: sample}}; found {value!r:.80}"
         elif name == "search":
             yield from _tool_mistakes((*place, name), MadeTool(**value), engines)
-    needed = [name for name, parameter in taken.items() if parameter.default is parameter.empty]
-    for name in needed:
-        if name not in tool.arguments:
+    for name, required in taken.items():
+        if required and name not in tool.arguments:
             yield place, f"of the kind {tool.kind} needs the argument {name!r}"
 
 

@@ -15,16 +15,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toolrlef_data.engines import EngineSpec, Message
 from toolrlef_data.prompts import render_prompt
 from toolrlef_data.records import InputError, ToolResult, UnknownName
 from toolrlef_data.tools import Tool, ToolInput
 from toolrlef_data.tools.seq2seq import (
+    DEFAULTS,
     MAX_CHARACTERS,
     Decoding,
     Loaded,
+    ModelOptions,
     ModelSpec,
     cleaned,
     find_model,
@@ -33,6 +35,9 @@ from toolrlef_data.tools.seq2seq import (
     write,
 )
 from toolrlef_data.tools.spans import TOKENS_PER_WORD, WINDOW, best_spans
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["qa_engine", "qa_model"]
 
@@ -93,16 +98,10 @@ def qa_model(
     *,
     search: Tool | None = None,
     kind: str = "extractive",
-    revision: str | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    batch: int = 16,
     max_answer_words: int = 20,
     template: str = "",
-    max_input_tokens: int = 512,
-    num_beams: int = 1,
-    max_time: float = 60.0,
     name: str = "QA",
+    **options: Unpack[ModelOptions],
 ) -> Tool:
     """A tool that reads with a model of transformers; the model is loaded at the first call.
 
@@ -110,20 +109,15 @@ def qa_model(
         model: folder or Hub id.
         search: finds the passages; a seq2seq model can do without.
         kind: "extractive" or "seq2seq".
-        revision: of a Hub id.
-        device: "auto" is the GPU if there is one.
-        dtype: "auto" is float32 on a CPU, bfloat16 on a new GPU.
-        batch: windows or questions that the model gets at once.
         max_answer_words: words of an answer at most; 20 is where TRICE cuts a plain answer.
         template: of a seq2seq model's input, with {question} and, behind it, {context}. Default: T5's for SQuAD,
             "question: {question} context: {context}", and the bare question without a search.
-        max_input_tokens: a seq2seq model's input; passages are cut to fit.
-        num_beams: of a seq2seq model; 1 is greedy.
-        max_time: seconds for one batch of a seq2seq model.
         name: as responses write it.
+        options: revision, device, dtype, batch, max_input_tokens, num_beams, max_time; see `ModelOptions`.
 
     Raises:
         InputError: no such model or device, an extractive one without a search, or a setting out of range.
+        TypeError: an unknown keyword.
         UnknownName: no such kind.
 
     The tool's error kinds: those of the search; empty, too_large (the question), no_result; unavailable and timeout.
@@ -133,31 +127,34 @@ def qa_model(
     _check_search(search)
     if kind == "extractive" and search is None:
         raise InputError("an extractive model marks spans of passages: pass search=, a tool that finds some")
-    if max_answer_words < 1 or max_input_tokens < 1 or num_beams < 1:
-        raise InputError("max_answer_words, max_input_tokens and num_beams must be at least 1")
+    if max_answer_words < 1:
+        raise InputError(f"max_answer_words must be at least 1, found {max_answer_words}")
     if not template:
         template = "{question}" if search is None else "question: {question} context: {context}"
     question, context = template.find("{question}"), template.find("{context}")
     if question < 0 or (search is None) != (context < 0) or 0 <= context < question:
         raise InputError("template holds {question} and, exactly where there is a search, {context} behind it")
-    head = KINDS[kind]
+    given = DEFAULTS | options
     settings = Settings(
-        find_model(head, model, revision=revision, dtype=dtype, device=device, batch=batch, max_time=max_time),
+        find_model(KINDS[kind], model, given),
         search,
         max_answer_words,
         template,
-        max_input_tokens,
-        Decoding(max_answer_words * TOKENS_PER_WORD, num_beams),
+        given["max_input_tokens"],
+        Decoding(max_answer_words * TOKENS_PER_WORD, given["num_beams"]),
     )
     how: tuple[object, ...] = (kind, f"{max_answer_words} words")
-    how += (
-        (f"windows of {WINDOW}",) if kind == "extractive" else (repr(template), max_input_tokens, f"beams {num_beams}")
-    )
+    written = (repr(template), given["max_input_tokens"], f"beams {given['num_beams']}")
+    how += (f"windows of {WINDOW}",) if kind == "extractive" else written
     how += (f"over {search.name}: {search.version}",) if search is not None else ()
     read = _mark if kind == "extractive" else _write
-    version = settings.spec.version(*how)
     return Tool(
-        name, DESCRIPTION, parameter="question", version=version, many=partial(_answer, read, settings), batch=4 * batch
+        name,
+        DESCRIPTION,
+        parameter="question",
+        version=settings.spec.version(*how),
+        many=partial(_answer, read, settings),
+        batch=4 * given["batch"],
     )
 
 

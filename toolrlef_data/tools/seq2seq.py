@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from toolrlef_data.engines.batching import first_line, in_halves
 from toolrlef_data.engines.models import end_ids, resolve_dtype
@@ -27,8 +27,10 @@ from toolrlef_data.fingerprints import digest
 from toolrlef_data.records import InputError, MissingExtra, ToolError, ToolResult
 
 __all__ = [
+    "DEFAULTS",
     "Decoding",
     "Loaded",
+    "ModelOptions",
     "ModelSpec",
     "cleaned",
     "find_model",
@@ -45,6 +47,34 @@ MAX_CHARACTERS = 20_000
 
 Row = TypeVar("Row")
 Out = TypeVar("Out")
+
+
+class ModelOptions(TypedDict, total=False):
+    """How a tool's model is loaded and run: keywords of `translator` and `qa_model`.
+
+    Args:
+        revision: of a Hub id.
+        device: "auto", the default, is the GPU if there is one.
+        dtype: "auto", the default, is float32 on a CPU, bfloat16 on a new GPU.
+        batch: texts, questions or windows of passages that the model gets at once; 16.
+        max_input_tokens: 512. A longer text or question is "too_large"; passages are cut to fit.
+        num_beams: of a model that writes; 1, the default, is greedy, which does not depend on the batch but for float
+            noise.
+        max_time: seconds for one batch of a model that writes; what is not written by then is "timeout"; 60.
+    """
+
+    revision: str | None
+    device: str
+    dtype: str
+    batch: int
+    max_input_tokens: int
+    num_beams: int
+    max_time: float
+
+
+DEFAULTS = ModelOptions(
+    revision=None, device="auto", dtype="auto", batch=16, max_input_tokens=512, num_beams=1, max_time=60.0
+)
 
 
 @dataclass(frozen=True)
@@ -105,22 +135,30 @@ class Loaded:
     lock: Any = field(default_factory=threading.RLock)
 
 
-def find_model(
-    head: str, model: str, *, revision: str | None, dtype: str, device: str, batch: int, max_time: float = 60.0
-) -> ModelSpec:
+def find_model(head: str, model: str, options: ModelOptions) -> ModelSpec:
     """Find a model and digest its files; loads nothing.
 
+    Args:
+        options: all of them.
+
     Raises:
-        InputError: there is no such model or device, or a setting is out of range.
+        InputError: there is no such model or device, or an option is out of range.
+        TypeError: an unknown option.
     """
-    if batch < 1 or not max_time > 0:
-        raise InputError(f"expected batch >= 1 and max_time > 0 seconds, found {batch} and {max_time}")
+    if unknown := options.keys() - DEFAULTS.keys():
+        raise TypeError(f"unexpected keyword argument {min(unknown)!r}; choose from: {', '.join(DEFAULTS)}")
+    device, batch, max_time = options["device"], options["batch"], options["max_time"]
+    if min(batch, options["max_input_tokens"], options["num_beams"]) < 1 or not max_time > 0:
+        raise InputError(
+            "batch, max_input_tokens and num_beams must be at least 1, and max_time more than 0 seconds; found "
+            f"{batch}, {options['max_input_tokens']}, {options['num_beams']} and {max_time}"
+        )
     _check_device(device)
-    weights = find_weights(model, revision)
+    weights = find_weights(model, options["revision"])
     if weights.kind == "gguf":
         raise InputError(f"{model!r} is a GGUF file: tools need a folder or a Hub id; an engine reads GGUF")
-    found = resolve_dtype(dtype, device)
-    return ModelSpec(head, weights.place, weights.commit, digest(weights.identity()), found, device, batch, max_time)
+    dtype = resolve_dtype(options["dtype"], device)
+    return ModelSpec(head, weights.place, weights.commit, digest(weights.identity()), dtype, device, batch, max_time)
 
 
 def _check_device(device: str) -> None:

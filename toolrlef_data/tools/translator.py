@@ -25,7 +25,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toolrlef_data.engines import EngineSpec, Message
 from toolrlef_data.prompts import render_prompt
@@ -33,9 +33,11 @@ from toolrlef_data.records import InputError, ToolResult
 from toolrlef_data.tools import Tool, ToolInput
 from toolrlef_data.tools.languages import NLLB_CODES, detect_language, is_language, standard_code
 from toolrlef_data.tools.seq2seq import (
+    DEFAULTS,
     MAX_CHARACTERS,
     Decoding,
     Loaded,
+    ModelOptions,
     ModelSpec,
     cleaned,
     find_model,
@@ -44,6 +46,9 @@ from toolrlef_data.tools.seq2seq import (
     token_limit,
     write,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["translator", "translator_engine"]
 
@@ -71,15 +76,9 @@ def translator(
     target: str = "en",
     source: str | None = None,
     languages: Sequence[str] = ("ar", "de", "es", "hi", "vi", "zh"),
-    revision: str | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    batch: int = 16,
     max_tokens: int = 128,
-    max_input_tokens: int = 512,
-    num_beams: int = 1,
-    max_time: float = 60.0,
     name: str = "translator",
+    **options: Unpack[ModelOptions],
 ) -> Tool:
     """A tool that translates with a sequence-to-sequence model; the model is loaded at the first call.
 
@@ -88,18 +87,13 @@ def translator(
         target: language that is translated into, ISO 639-1 ("en"); also NLLB's codes.
         source: language of every input whose row does not tell it; None detects it.
         languages: those that are told apart where a language is detected; the target is always among them.
-        revision: of a Hub id.
-        device: "auto" is the GPU if there is one.
-        dtype: "auto" is float32 on a CPU, bfloat16 on a new GPU.
-        batch: texts that the model gets at once.
         max_tokens: tokens of a translation at most; a longer one is cut there.
-        max_input_tokens: a longer text is "too_large".
-        num_beams: 1 is greedy, which does not depend on the batch but for float noise.
-        max_time: seconds for one batch; what is not written by then is "timeout".
         name: as responses write it.
+        options: revision, device, dtype, batch, max_input_tokens, num_beams, max_time; see `ModelOptions`.
 
     Raises:
         InputError: no such model or device, or a setting out of range.
+        TypeError: an unknown keyword.
 
     The tool's error kinds: empty, too_large; unavailable (the memory does not hold it, the model does not know the
     row's language, or wrote nothing) and timeout, which are the tool's own.
@@ -107,19 +101,18 @@ def translator(
     for code in (target, *languages, *([source] if source is not None else [])):
         if not is_language(code):
             raise InputError(f"expected a language code such as 'de', found {code!r}")
-    if max_tokens < 1 or max_input_tokens < 1 or num_beams < 1:
-        raise InputError("max_tokens, max_input_tokens and num_beams must be at least 1")
+    if max_tokens < 1:
+        raise InputError(f"max_tokens must be at least 1, found {max_tokens}")
     if isinstance(languages, str) or not languages:
         raise InputError(f"languages takes a list of language codes, found {languages!r}")
+    given = DEFAULTS | options
     settings = Settings(
-        spec=find_model(
-            "Seq2SeqLM", model, revision=revision, dtype=dtype, device=device, batch=batch, max_time=max_time
-        ),
+        spec=find_model("Seq2SeqLM", model, given),
         target=standard_code(target),
         source=standard_code(source) if source is not None else None,
         languages=tuple(sorted({standard_code(code) for code in languages})),
-        max_input_tokens=max_input_tokens,
-        decoding=Decoding(max_tokens, num_beams),
+        max_input_tokens=given["max_input_tokens"],
+        decoding=Decoding(max_tokens, given["num_beams"]),
     )
     read = (
         f"from {settings.source}"
@@ -131,10 +124,11 @@ def translator(
         "Translates a question into English." if settings.target == "en" else f"Translates a text into {target}.",
         parameter="text",
         version=settings.spec.version(
-            f"to {settings.target}", read, f"{max_input_tokens} to {max_tokens} tokens", f"beams {num_beams}"
+            *(f"to {settings.target}", read, f"{settings.max_input_tokens} to {max_tokens} tokens"),
+            f"beams {settings.decoding.num_beams}",
         ),
         many=partial(_translate, settings),
-        batch=4 * batch,  # what is sorted by length together, and lost when a run is killed
+        batch=4 * given["batch"],  # what is sorted by length together, and lost when a run is killed
     )
 
 
