@@ -11,11 +11,11 @@ import pytest
 from datasets import load_dataset
 from typer.testing import CliRunner
 
-from toolrlef_data import TASKS, EngineSpec, InputError, build_stage2, load_recipe, load_source, run_recipe, scripted
+from toolrlef_data import TASKS, InputError, build_stage2, load_recipe, load_source, run_recipe, scripted
 from toolrlef_data.cli import _show, app
 from toolrlef_data.engines import Request
 from toolrlef_data.recipe import shipped_recipes
-from toolrlef_data.recipe_model import Engine, Recipe
+from toolrlef_data.recipe_model import Recipe
 from toolrlef_data.tasks.answers import grade
 
 GOOD = """\
@@ -55,9 +55,16 @@ def written(tmp_path: Path, text: str) -> Path:
         (("kind: local", "kind: scripted"), 7, "scripted has no replies here, it is for Python only"),
         (("kind: local", "options: [1], kind: local"), 7, "engines.student.options"),
         (("kind: local", "kind: openai_api, adapter: x"), 7, "engines.student cannot be used: the engine openai_api cannot set adapter"),
-        (("kind: local", "keys: sk-0123456789, kind: openai_api"), 7, "engines.student cannot be used: keys takes names"),
+        (("kind: local", "keys: sk-0123456789, kind: openai_api"), 7, "engines.student.keys takes names of environment variables"),
         (("kind: local", "limits: {max_cost: 5}, kind: openai_api"), 7, "engines.student.limits limits: max_cost needs price"),
         (("kind: local", "limits: {rps: 5}, kind: openai_api"), 7, "engines.student.limits.rps is not a key of this section"),
+        (("kind: local", "keys: [1], kind: openai_api"), 7, "engines.student.keys"),
+        (("kind: local", "temprature: 1, kind: local"), 7, "engines.student.temprature is not a key of this section"),
+        (("kind: local", "temperature: -1, kind: local"), 7, "engines.student.temperature must be a number of at least 0, found -1.0"),
+        (("kind: local", "max_tokens: many, kind: local"), 7, "engines.student.max_tokens input should be a valid integer, .* found 'many'"),
+        (("kind: local", "dtype: int8, kind: local"), 7, "engines.student.dtype must be one of auto, float32, bfloat16, float16, found 'int8'"),
+        (("kind: local", "limits: {rpm: 0}, kind: local"), 7, "engines.student.limits.rpm must be a number above 0, found 0.0"),
+        (("kind: local", "kind: local, base_url: 'http://me:pass@host'"), 7, "engines.student.base_url carries credentials"),
         (("version: 1.0.0", "version: 1.0.0-rc1"), 2, "version string should match pattern"),
         (("{name: one, engine: student}", "{name: one, engine: student}\n  - {name: one, engine: student}"), 11, "is the name of another responder: 'one'"),
         (("name: one", "name: gold"), 10, "none of gold, instruction.*found 'gold'"),
@@ -104,7 +111,7 @@ def test_a_path_that_cannot_be_read_as_text_is_named(tmp_path: Path) -> None:
 def test_options_reach_the_spec_and_the_rule(tmp_path: Path) -> None:
     text = GOOD.replace("model: none", "model: none, options: {enable_thinking: false, b: 2}")
     recipe = load_recipe(written(tmp_path, text + "stage2: {ties: share}\nkeep_unverified: true\n"))
-    assert recipe.engines["student"].spec().options == (("b", 2), ("enable_thinking", False))
+    assert recipe.engines["student"].options == (("b", 2), ("enable_thinking", False))
     assert recipe.stage2.model_dump(exclude_none=True) == {
         "rule": "trice", "trusted": (), "compat": False, "ties": "share"
     }  # fmt: skip
@@ -120,15 +127,10 @@ def small(engine: dict[str, Any], out: Path, **more: Any) -> Recipe:
     return Recipe.model_validate({**given, **more})
 
 
-class Script(Engine):
-    def spec(self) -> EngineSpec:
-        return scripted({"": "calculator(2*4)"}, progress=False)
-
-
 @pytest.mark.parametrize("layout", ["hub", "trice"])
 def test_a_run_publishes_and_says_where(layout: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = small({"kind": "scripted", "model": "x"}, tmp_path / "data", layout=layout, stage2={"ties": "share"})
-    recipe = recipe.model_copy(update={"engines": {"student": Script(kind="scripted", model="x")}})
+    recipe = recipe.model_copy(update={"engines": {"student": scripted({"": "calculator(2*4)"}, progress=False)}})
     done = run_recipe(recipe)
     _show(done)
     shown = capsys.readouterr().out
@@ -211,16 +213,10 @@ def respond_to_all(request: Request) -> str:
     return "The answer is 8."
 
 
-class Actor(Engine):
-    def spec(self) -> EngineSpec:
-        return scripted(respond_to_all, progress=False)
-
-
 def test_four_tasks_are_published_by_themselves_and_as_a_mix(tmp_path: Path) -> None:
     recipe = load_recipe(written(tmp_path, FOUR))
-    recipe = recipe.model_copy(
-        update={"engines": {"asked": Actor(kind="scripted", model="x")}, "out": str(tmp_path / "data")}
-    )
+    asked = scripted(respond_to_all, progress=False)
+    recipe = recipe.model_copy(update={"engines": {"asked": asked}, "out": str(tmp_path / "data")})
     done = run_recipe(recipe)
     assert done.tasks == ("math", "qa", "lama", "mlqa")
     mixed = {}

@@ -64,7 +64,7 @@ def run_recipe(recipe: Recipe, *, out: str | Path | None = None, num_proc: int |
         InputError: the folder holds something that `publish` did not write; found before anything is asked.
     """
     refuse_foreign(out or recipe.out)
-    engines = {name: engine.spec() for name, engine in recipe.engines.items()}
+    engines = dict(recipe.engines)
     tasks = {name: _task(name, recipe, engines) for name in tasks_in(recipe)}
     done = {name: _first_stage(name, recipe, engines, tasks, num_proc) for name in tasks}
     stage1 = {name: made[-1] for name, made in done.items()}

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from toolrlef_data.columns import STAGE1
-from toolrlef_data.engines import ENGINES
+from toolrlef_data.engines import ENGINES, EngineSpec
 from toolrlef_data.loading_scripts import SOURCES
 from toolrlef_data.prompts import STYLES
 from toolrlef_data.publish import LAYOUTS
-from toolrlef_data.recipe_model import Engine, MadeTool, Recipe, Response, Student, TaskSettings, tasks_in
+from toolrlef_data.recipe_model import MadeTool, Recipe, Response, Student, TaskSettings, tasks_in
 from toolrlef_data.records import InputError
 from toolrlef_data.scoring import RULES
 from toolrlef_data.tasks import TASKS
@@ -84,7 +84,7 @@ def _task_mistakes(recipe: Recipe) -> Mistakes:
             yield ("tasks", name), f"needs a reader: the engine that reads what {task.tool.name} gives"
 
 
-def _tool_mistakes(place: Place, tool: MadeTool, engines: dict[str, Engine]) -> Mistakes:
+def _tool_mistakes(place: Place, tool: MadeTool, engines: dict[str, EngineSpec]) -> Mistakes:
     if tool.kind not in TOOL_KINDS:
         yield from _unknown((*place, "kind"), "kind of tool", tool.kind, TOOL_KINDS)
         return
@@ -119,7 +119,7 @@ def _engine_mistakes(recipe: Recipe) -> Mistakes:
             )
         elif engine.kind in kinds:
             try:
-                ENGINES[engine.kind](engine.spec())
+                ENGINES[engine.kind](engine)
             except InputError as error:
                 yield ("engines", name), f"cannot be used: {error}"
         else:
@@ -131,7 +131,7 @@ def _engine_mistakes(recipe: Recipe) -> Mistakes:
             yield ("warm_up", "name"), f"is the name of another engine: {warm_up.name!r}"
 
 
-def _asking_mistakes(place: Place, section: Student | Response, engines: dict[str, Engine]) -> Mistakes:
+def _asking_mistakes(place: Place, section: Student | Response, engines: dict[str, EngineSpec]) -> Mistakes:
     yield from _unknown((*place, "engine"), "engine", section.engine, engines)
     yield from _unknown((*place, "style"), "prompt style", section.style, STYLES)
     engine = engines.get(section.engine)

@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 import pydantic
 
-from toolrlef_data.engines import EngineSpec, Limits
+from toolrlef_data.engines import EngineSpec
 from toolrlef_data.loading_scripts import SOURCES
 from toolrlef_data.publish import VERSION
 
-__all__ = ["Engine", "MadeTool", "Recipe", "Response", "Source", "Student", "TaskSettings", "tasks_in"]
+__all__ = ["MadeTool", "Recipe", "Response", "Source", "Student", "TaskSettings", "tasks_in"]
 
 
 class Section(pydantic.BaseModel):
@@ -51,37 +51,6 @@ class TaskSettings(Section):
     reader: str | None = None
     reader_style: str = "chat"
     strict: bool = False
-
-
-class Engine(Section):
-    """An `EngineSpec` by its field names; see there."""
-
-    kind: str
-    model: str
-    base_url: str | None = None
-    keys: str | tuple[str, ...] = ()
-    revision: str | None = None
-    adapter: str | None = None
-    temperature: float = pydantic.Field(default=0.0, ge=0)
-    top_p: float = pydantic.Field(default=1.0, gt=0, le=1)
-    top_k: int = pydantic.Field(default=0, ge=0)
-    num_beams: int = pydantic.Field(default=1, ge=1)
-    repetition_penalty: float = pydantic.Field(default=1.0, gt=0)
-    max_tokens: int = pydantic.Field(default=128, ge=1)
-    stop: tuple[str, ...] = ()
-    seed: int = 0
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    device: str = "auto"
-    batch_tokens: int = pydantic.Field(default=16384, ge=1)
-    max_failed: float = pydantic.Field(default=0.2, ge=0, le=1)
-    concurrency: int = pydantic.Field(default=64, ge=1)
-    timeout: float = pydantic.Field(default=120.0, gt=0)
-    retries: int = pydantic.Field(default=5, ge=0)
-    limits: Limits = Limits()
-    options: dict[str, Any] = {}
-
-    def spec(self) -> EngineSpec:
-        return EngineSpec(**{name: getattr(self, name) for name in Engine.model_fields})
 
 
 class Student(Section):
@@ -142,7 +111,7 @@ class Recipe(Section):
     cassette: bool = False
     sources: tuple[Source, ...]
     tasks: dict[str, TaskSettings] = {}
-    engines: dict[str, Engine]
+    engines: dict[str, EngineSpec]
     student: Student
     teachers: tuple[str, ...] = ("annotations",)
     attempts: int = pydantic.Field(default=3, ge=1)

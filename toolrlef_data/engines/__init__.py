@@ -12,16 +12,40 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 from urllib.parse import urlsplit
 
+from toolrlef_data.engines.rules import Rule, apply_rules, is_number, must_be, whole
 from toolrlef_data.published import place_name, published_fields, server_name
 from toolrlef_data.records import Choices, InputError, Reply, ToolrlefError
 
-__all__ = ["ENGINES", "Engine", "EngineSpec", "Limits", "Message", "Request"]
+__all__ = ["DTYPES", "ENGINES", "Engine", "EngineSpec", "Limits", "Message", "Request"]
 
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 MOMENT = 0.01  # seconds after which an engine asks again for requests that were not ready
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+# Types of settings with what holds of them.
+Name = Annotated[str, must_be("a name", lambda value: isinstance(value, str) and value.strip())]
+Dtype = Annotated[str, must_be(f"one of {', '.join(DTYPES)}", lambda value: value in DTYPES)]
+Count = Annotated[int, whole(1)]
+Natural = Annotated[int, whole(0)]
+Positive = Annotated[float, must_be("a number above 0", lambda n: is_number(n) and n > 0)]
+NotNegative = Annotated[float, must_be("a number of at least 0", lambda n: is_number(n) and n >= 0)]
+Seconds = Annotated[float, must_be("a number of seconds above 0", lambda n: is_number(n, math.inf) and n > 0)]
+Share = Annotated[float, must_be("a share from 0 to 1", lambda n: is_number(n) and 0 <= n <= 1)]
+TopP = Annotated[float, must_be("a number above 0, up to 1", lambda n: is_number(n) and 0 < n <= 1)]
+Rate = Annotated[float | None, must_be("a number above 0", lambda n: n is None or (is_number(n, math.inf) and n > 0))]
+CAP = must_be("a number and not negative", lambda n: n is None or (is_number(n) and n >= 0))
+Mode = Annotated[str, must_be("'direct' or 'batch'", lambda value: value in ("direct", "batch"))]
+
+
+def _is_price(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == 2 and all(is_number(n) and n >= 0 for n in value)
+
+
+PRICED = "two numbers, of a million prompt tokens and of a million reply tokens"
+Price = Annotated[tuple[float, float] | None, must_be(PRICED, lambda value: value is None or _is_price(value))]
 
 
 @dataclass(frozen=True)
@@ -49,38 +73,56 @@ class Limits:
     'direct'
     """
 
-    rpm: float | None = None
-    tpm: float | None = None
-    deadline: float = 1800.0
-    backoff: float = 0.5
-    max_requests: int | None = None
-    max_tokens_total: int | None = None
-    max_cost: float | None = None
-    price: tuple[float, float] | None = None
-    mode: str = "direct"
-    batch_rows: int = 50_000
-    poll: float = 30.0
+    rpm: Rate = None
+    tpm: Rate = None
+    deadline: Seconds = 1800.0
+    backoff: Seconds = 0.5
+    max_requests: Annotated[int | None, CAP] = None
+    max_tokens_total: Annotated[int | None, CAP] = None
+    max_cost: Annotated[float | None, CAP] = None
+    price: Price = None
+    mode: Mode = "direct"
+    batch_rows: Count = 50_000
+    poll: Seconds = 30.0
 
     def __post_init__(self) -> None:
-        for name in ("rpm", "tpm", "deadline", "backoff", "batch_rows", "poll"):
-            if (value := getattr(self, name)) is not None and not (_is_number(value, math.inf) and value > 0):
-                raise InputError(f"limits: {name} must be a number above 0, found {value!r}")
-        for name in ("max_requests", "max_tokens_total", "max_cost"):
-            if (value := getattr(self, name)) is not None and not (_is_number(value) and value >= 0):
-                raise InputError(f"limits: {name} must be a number and not negative, found {value!r}")
-        if self.mode not in ("direct", "batch"):
-            raise InputError(f"limits: mode is 'direct' or 'batch', found {self.mode!r}")
-        price = self.price if isinstance(self.price, (tuple, list, type(None))) else ()
-        if price is not None and (len(price) != 2 or not all(_is_number(part) and part >= 0 for part in price)):
-            raise InputError("limits: price is two numbers, of a million prompt tokens and of a million reply tokens")
+        apply_rules(self, "limits: ")
         if self.max_cost is not None and self.price is None:
             raise InputError("limits: max_cost needs price=(of a million prompt tokens, of a million reply tokens)")
 
 
-def _is_number(value: object, *others: float) -> bool:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return False
-    return math.isfinite(value) or value in others
+LIMITS = must_be("a Limits(...)", lambda value: isinstance(value, Limits))
+
+
+def _places_of_keys(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    places = (value,) if isinstance(value, str) else tuple(value)
+    if not all(isinstance(each, str) and (VARIABLE.fullmatch(each) or each.startswith("file:")) for each in places):
+        raise InputError("takes names of environment variables (CAPITALS) or file:PATH, never a key itself")
+    return places
+
+
+def _url(value: str | None) -> str | None:
+    if value is None or (value[:1] == "$" and VARIABLE.fullmatch(value[1:])):
+        return value
+    try:
+        parts = urlsplit(value)
+    except ValueError:  # whose message may repeat the password
+        parts = urlsplit("")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise InputError(
+            "carries credentials or a query, which would be written down with the settings: put the URL into an "
+            'environment variable and pass base_url="$NAME"'
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InputError('is a URL such as "http://localhost:8000/v1", or "$NAME" of a variable')
+    return value
+
+
+def _options(value: Any) -> tuple[tuple[str, Any], ...]:
+    pairs = tuple(value.items() if isinstance(value, Mapping) else value if isinstance(value, (tuple, list)) else "?")
+    if not all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
+        raise InputError(f"must be a mapping or (name, value) pairs, found {value!r:.80}")
+    return tuple(sorted(pairs)) if isinstance(value, Mapping) else pairs
 
 
 @dataclass(frozen=True)
@@ -130,63 +172,34 @@ class EngineSpec:
     """
 
     kind: str
-    model: str
-    base_url: str | None = None
-    keys: tuple[str, ...] | str = field(default=(), repr=False)
+    model: Name
+    base_url: Annotated[str | None, Rule(_url)] = None
+    keys: Annotated[tuple[str, ...] | str, Rule(_places_of_keys)] = field(default=(), repr=False)
     revision: str | None = None
     adapter: str | None = None
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    num_beams: int = 1
-    repetition_penalty: float = 1.0
-    max_tokens: int = 128
+    temperature: NotNegative = 0.0
+    top_p: TopP = 1.0
+    top_k: Natural = 0
+    num_beams: Count = 1
+    repetition_penalty: Positive = 1.0
+    max_tokens: Count = 128
     stop: tuple[str, ...] = ()
     seed: int = 0
-    dtype: str = "auto"
-    options: tuple[tuple[str, Any], ...] | Mapping[str, Any] = ()
+    dtype: Dtype = "auto"
+    options: Annotated[Any, Rule(_options)] = ()
     device: str = "auto"
-    batch_tokens: int = 16384
-    concurrency: int = 64
-    timeout: float = 120.0
-    retries: int = 5
-    limits: Limits = Limits()
-    max_failed: float = 0.2
+    batch_tokens: Count = 16384
+    concurrency: Count = 64
+    timeout: Seconds = 120.0
+    retries: Natural = 5
+    limits: Annotated[Limits, LIMITS] = Limits()
+    max_failed: Share = 0.2
     progress: bool = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.options, Mapping):
-            object.__setattr__(self, "options", tuple(sorted(self.options.items())))
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,))
-        if not isinstance(self.model, str) or not self.model.strip():
-            raise InputError(f"model must be a name, found {self.model!r}")
-        if not isinstance(self.concurrency, int) or self.concurrency < 1:
-            raise InputError(f"concurrency must be a whole number of at least 1, found {self.concurrency!r}")
-        if not isinstance(self.retries, int) or self.retries < 0:
-            raise InputError(f"retries must be a whole number of at least 0, found {self.retries!r}")
-        if not (_is_number(self.timeout, math.inf) and self.timeout > 0):
-            raise InputError(f"timeout must be a number of seconds above 0, found {self.timeout!r}")
-        if not (_is_number(self.max_failed) and 0 <= self.max_failed <= 1):
-            raise InputError(f"max_failed is a share from 0 to 1, found {self.max_failed!r}")
-        if not isinstance(self.limits, Limits):
-            raise InputError(f"limits takes a Limits(...), found {type(self.limits).__name__}")
-        if isinstance(self.keys, str):
-            object.__setattr__(self, "keys", (self.keys,))
-        if not all(VARIABLE.fullmatch(place) or place.startswith("file:") for place in self.keys):
-            raise InputError("keys takes names of environment variables (CAPITALS) or file:PATH, never a key itself")
-        if self.base_url is not None and not (self.base_url[:1] == "$" and VARIABLE.fullmatch(self.base_url[1:])):
-            try:
-                parts = urlsplit(self.base_url)
-            except ValueError:  # whose message may repeat the password
-                parts = urlsplit("")
-            if parts.username or parts.password or parts.query or parts.fragment:
-                raise InputError(
-                    "base_url carries credentials or a query, which would be written down with the settings: put the "
-                    'URL into an environment variable and pass base_url="$NAME"'
-                )
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise InputError('base_url is a URL such as "http://localhost:8000/v1", or "$NAME" of a variable')
+        apply_rules(self)
 
     def in_key(self) -> dict[str, Any]:
         """What a cache key takes of folders: their names; what is in them is in `Engine.identity`."""

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -46,13 +45,6 @@ def check_spec(spec: EngineSpec) -> None:
         raise InputError(
             f"the engine openai_api cannot set {', '.join(wrong)} of {spec.model!r}: the server has chosen its model"
         )
-    if not (math.isfinite(spec.temperature) and spec.temperature >= 0 and 0 < spec.top_p <= 1 and spec.top_k >= 0):
-        raise InputError(
-            f"expected temperature >= 0, 0 < top_p <= 1 and top_k >= 0; found {spec.temperature}, {spec.top_p} and "
-            f"{spec.top_k}"
-        )
-    if spec.max_tokens < 1:
-        raise InputError(f"expected max_tokens >= 1, found {spec.max_tokens}")
     options = dict(spec.options)
     if unknown := sorted(set(options) - set(OPTIONS)):
         raise InputError(f"the engine openai_api takes the options {', '.join(OPTIONS)}; found {', '.join(unknown)}")

@@ -37,11 +37,6 @@ class LocalEngine:
     def __init__(self, spec: EngineSpec) -> None:
         if spec.num_beams > 1 and spec.temperature > 0:
             raise InputError("beam search is not sampled: set temperature=0 or num_beams=1")
-        if spec.temperature < 0 or not 0 < spec.top_p <= 1 or spec.top_k < 0 or spec.max_tokens < 1:
-            raise InputError(
-                f"expected temperature >= 0, 0 < top_p <= 1, top_k >= 0 and max_tokens >= 1; found {spec.temperature}, "
-                f"{spec.top_p}, {spec.top_k} and {spec.max_tokens}"
-            )
         self.spec = spec
 
     cancel = None

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from toolrlef_data.engines import EngineSpec
+from toolrlef_data.engines import DTYPES, EngineSpec
 from toolrlef_data.engines.weights import Weights, find_adapter, find_weights, quietly
 from toolrlef_data.fingerprints import digest
 from toolrlef_data.records import InputError
@@ -77,11 +77,10 @@ def resolve_dtype(dtype: str, device: str = "auto") -> str:
     >>> resolve_dtype("auto", "cpu")
     'float32'
     """
-    choices = ("float32", "bfloat16", "float16")
-    if dtype in choices:
-        return dtype
+    if dtype not in DTYPES:
+        raise InputError(f"unknown dtype {dtype!r}; choose from: {', '.join(DTYPES)}")
     if dtype != "auto":
-        raise InputError(f"unknown dtype {dtype!r}; choose from: auto, {', '.join(choices)}")
+        return dtype
     # A CPU build of torch is known by its version, which is read without the seconds that importing it takes.
     if device == "cpu" or (device == "auto" and _version("torch").endswith("+cpu")):
         return "float32"
