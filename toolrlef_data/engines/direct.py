@@ -147,47 +147,51 @@ class Rows:
 
     async def row(self, samples: list[Request]) -> list[Reply]:
         """Replies to samples of one request, after as many attempts as it takes; none where the run stops first."""
-        session, limits = self.session, self.session.spec.limits
+        session, spec = self.session, self.session.spec
         try:
-            body = body_of(samples[0], session.spec, session.quirks, len(samples))
+            body = body_of(samples[0], spec, session.quirks, len(samples))
         except UnicodeEncodeError:
             why = "the text holds a lone surrogate and cannot be sent"
             return [Reply(None, error="bad_request", error_detail=why)] * len(samples)
-        deadline = time.monotonic() + limits.deadline
-        need = Need(len(body) / session.bytes_a_token, session.spec.max_tokens * len(samples))
-        fault = Fault("rate_limit", "final", f"no turn within the deadline of {limits.deadline:g} s")
-        attempts, met = 0, False
+        deadline = time.monotonic() + spec.limits.deadline
+        need = Need(len(body) / session.bytes_a_token, spec.max_tokens * len(samples))
+        fault, attempts = None, 0
         while (gate := await session.turns.enter(need, deadline, again=attempts > 0)) is not None:
-            limit = min(session.spec.timeout, deadline - time.monotonic())
+            limit = min(spec.timeout, deadline - time.monotonic())
             outcome = await self.attempt(gate, samples, body, need, limit)
             if isinstance(outcome, list):
                 return outcome
-            if met and outcome.kind == "timeout" and limit < session.spec.timeout:
+            if fault and outcome.kind == "timeout" and limit < spec.timeout:
                 break  # at the row's own deadline; what was met before says more
-            fault, met = outcome, True
-            session.faults[fault.kind] += 1
-            action = fault.action
-            if action == "doubt":
-                while gate.in_flight and not gate.answered and not gate.dropped:  # refusals are quicker than replies
-                    await asyncio.sleep(STEP / 10)
-                if not gate.answered:
-                    action, fault = "drop", fault._replace(kind="rate_limit")
-            if action == "drop":
-                session.drop(gate, fault)
-            elif action == "again":
-                attempts += 1
-                wait = min(LONGEST_WAIT, limits.backoff * 2 ** (attempts - 1)) * random.uniform(0.5, 1.0)
-                if attempts > session.spec.retries or time.monotonic() + wait > deadline:
+            session.faults[outcome.kind] += 1
+            fault = await settled(outcome, gate)
+            match fault:
+                case Fault(action="pause"):
+                    pass  # its key waits, for all rows
+                case Fault(action="drop"):
+                    session.drop(gate, fault)
+                case Fault(action="again"):
+                    attempts += 1
+                    if not await self.waited(attempts, deadline):
+                        break
+                case _:
                     break
-                await asyncio.sleep(wait)
-            elif action in ("final", "doubt"):
-                break
+        fault = fault or Fault("rate_limit", "final", f"no turn within the deadline of {spec.limits.deadline:g} s")
         if gate is None and session.turns.closed:
             session.reached(session.turns.closed)
             return []
         if gate is None and (pause := session.turns.pause()) > 1:
             fault = fault._replace(detail=f"{fault.detail}; the server asks to wait {pause:.0f} s")
         return [session.failed(fault)] * len(samples)
+
+    async def waited(self, attempts: int, deadline: float) -> bool:
+        """Whether there is a further attempt after so many, once its time has come."""
+        spec = self.session.spec
+        wait = min(LONGEST_WAIT, spec.limits.backoff * 2 ** (attempts - 1)) * random.uniform(0.5, 1.0)
+        if attempts > spec.retries or time.monotonic() + wait > deadline:
+            return False
+        await asyncio.sleep(wait)
+        return True
 
     async def attempt(
         self, gate: Gate, samples: list[Request], body: bytes, need: Need, limit: float
@@ -219,3 +223,12 @@ class Rows:
             gate.finish(sum(need) - sum(used), time.monotonic(), sent)
             session.spending.finish(need, used)
             session.turns.move()
+
+
+async def settled(fault: Fault, gate: Gate) -> Fault:
+    """A fault that may be the key's or the request's is the key's, where nothing of it is answered."""
+    if fault.action != "doubt":
+        return fault
+    while gate.in_flight and not gate.answered and not gate.dropped:  # refusals are quicker than replies
+        await asyncio.sleep(STEP / 10)
+    return fault._replace(action="final") if gate.answered else fault._replace(kind="rate_limit", action="drop")
