@@ -83,7 +83,7 @@ def test_a_huge_number_is_no_endless_wait(text: str) -> None:
         seconds_of(text, NOW),
         asked_pause({"retry-after": text}, "", NOW),
         asked_pause({"retry-after-ms": text}, "", NOW),
-        asked_pause({}, f"Please try again in {text}{'' if text[-1] in 'sd' else 's'}.", NOW),
+        asked_pause({}, f'"retryDelay": "{text}{"" if text[-1] in "sd" else "s"}"', NOW),
         asked_pause({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": text}, "", NOW),
     ):
         assert pause is None or math.isfinite(pause)
@@ -101,7 +101,6 @@ GOOGLE = json.dumps(
         }
     ]
 )
-OPENAI = "Rate limit reached for gpt-4o on tokens per min (TPM): Limit 30000, Used 29000, Requested 2000. "
 
 
 @pytest.mark.parametrize(
@@ -116,17 +115,13 @@ OPENAI = "Rate limit reached for gpt-4o on tokens per min (TPM): Limit 30000, Us
         ({"retry-after-ms": "300", "retry-after": "1"}, "", 0.3),  # the finer one
         ({"retry-after-ms": "soon", "retry-after": "3"}, "", 3.0),  # garbage does not hide the other
         ({"retry-after": "-7"}, "", None),
-        ({"retry-after": "whenever"}, "Please try again in 2s.", 2.0),
+        ({"retry-after": "whenever"}, GOOGLE, 34.0),
         # the server's own clock, where it sends it: ours is an hour late here
         ({"retry-after": "Thu, 01 Jan 2026 01:00:30 GMT", "date": "Thu, 01 Jan 2026 01:00:00 GMT"}, "", 30.0),
         ({"retry-after": "Thu, 01 Jan 2026 00:00:30 GMT", "date": "no date"}, "", 30.0),
         ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m30s"}, "", 90.0),
         ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "20ms"}, "", 0.02),
         ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1767225610000"}, "", 10.0),  # OpenRouter
-        ({"x-rate-limit-remaining": "0", "x-rate-limit-reset": "1767225610"}, "", 10.0),
-        ({"ratelimit-remaining": "0", "ratelimit-reset": "50"}, "", 50.0),  # IETF draft 0 to 6
-        ({"ratelimit": "limit=100, remaining=0, reset=5"}, "", 5.0),  # IETF draft 7
-        ({"ratelimit": '"default";r=0;t=30'}, "", 30.0),  # IETF draft 8 and later
         (
             {
                 "anthropic-ratelimit-requests-remaining": "0",
@@ -148,16 +143,9 @@ OPENAI = "Rate limit reached for gpt-4o on tokens per min (TPM): Limit 30000, Us
         ),
         ({"x-ratelimit-remaining-requests": "99", "x-ratelimit-reset-requests": "6m0s"}, "", None),
         ({"x-ratelimit-remaining-requests": "0"}, "", None),  # until when, nobody knows
-        ({}, OPENAI + "Please try again in 2.5s. Visit the page to learn more.", 2.5),
-        ({}, OPENAI + "Please try again in 1m12.3s.", 72.3),
-        ({}, OPENAI + "Please try again in 20ms.", 0.02),
-        ({}, "Please retry after 6 seconds.", 6.0),  # Azure
-        ({}, "Please retry after 1 second.", 1.0),
-        ({}, "Try again in 3 minutes", 180.0),
-        ({}, "try again in 500 milliseconds", 0.5),
         ({}, GOOGLE, 34.0),
         ({}, GOOGLE.replace('": "', '":"'), 34.0),
-        ({}, "Please retry in 34.074824224s.", 34.074824),  # Gemini's words
+        ({}, GOOGLE.replace("34s", "34.074824224s"), 34.074824),
         ({}, "Too many requests.", None),
         ({}, "", None),
     ],
@@ -203,11 +191,6 @@ def test_a_date_without_a_zone_is_utc_on_every_machine() -> None:
             },
             {"tokens": (5.0, 20.0)},
         ),
-        ({"ratelimit": "limit=100, remaining=50, reset=5"}, {"requests": (50.0, 5.0)}),
-        ({"ratelimit": '"default";r=50;t=30'}, {"requests": (50.0, 30.0)}),
-        # several policies: the one that is used up binds, in whatever order they stand
-        ({"ratelimit": '"minute";r=0;t=30, "day";r=900;t=3000'}, {"requests": (0.0, 30.0)}),
-        ({"ratelimit": '"day";r=900;t=3000, "minute";r=0;t=30'}, {"requests": (0.0, 30.0)}),
         ({"x-ratelimit-remaining-requests": "many", "x-ratelimit-reset-requests": "1s"}, {}),
         ({"x-ratelimit-remaining-requests": "5", "x-ratelimit-reset-requests": "later"}, {}),
         ({"x-ratelimit-remaining-requests": "", "x-ratelimit-reset-requests": ""}, {}),
@@ -218,13 +201,13 @@ def test_budgets(headers: dict[str, str], found: dict[str, tuple[float, float]])
 
 
 NAMES = (
-    *("retry-after", "retry-after-ms", "x-ms-retry-after-ms", "date", "ratelimit", "ratelimit-remaining"),
-    *("ratelimit-reset", "x-ratelimit-remaining", "x-ratelimit-reset", "x-ratelimit-remaining-requests"),
+    *("retry-after", "retry-after-ms", "x-ms-retry-after-ms", "date"),
+    *("x-ratelimit-remaining", "x-ratelimit-reset", "x-ratelimit-remaining-requests"),
     *("x-ratelimit-reset-requests", "anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"),
 )
 PIECES = (
     *("0", "1", "9", "59", "1767225630", "1e9", ".", "-", "+", "ms", "s", "m", "h", "d", " ", ",", ";", ":", "=", "T"),
-    *("Thu, 01 Jan 2026 00:00:30 GMT", "2026-01-01T00:00:30Z", "Z", "GMT", "nan", "inf", "r=", "t=", "reset=", "\x00"),
+    *("Thu, 01 Jan 2026 00:00:30 GMT", "2026-01-01T00:00:30Z", "Z", "GMT", "nan", "inf", "\x00"),
     *("é", "٣", "²", "\udcff", '"', "{", "-0000", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"),
 )
 
@@ -236,7 +219,7 @@ def test_no_headers_break_it() -> None:
         headers = {
             name: "".join(draw.choices(PIECES, k=draw.randint(0, 4))) for name in draw.sample(NAMES, draw.randint(1, 5))
         }
-        message = "try again in " + "".join(draw.choices(PIECES, k=3))
+        message = '"retryDelay": "' + "".join(draw.choices(PIECES, k=3)) + '"'
         pause = asked_pause(headers, message, NOW)
         assert pause is None or (0 <= pause < math.inf), headers
         for left, seconds in budgets(headers, NOW).values():
@@ -245,7 +228,7 @@ def test_no_headers_break_it() -> None:
 
 
 def test_a_long_message_takes_no_long_time() -> None:
-    for message in ("try again in " * 20_000, "try again in " + "1" * 200_000, "retry in " + "1m" * 100_000):
+    for message in ('"retryDelay": "' * 20_000, '"retryDelay": "' + "1" * 200_000, '"retryDelay":"1.' * 100_000):
         began = time.process_time()
         asked_pause({}, message, NOW)
         assert time.process_time() - began < 1

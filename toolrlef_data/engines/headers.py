@@ -1,9 +1,9 @@
-"""Headers: what a server's answer says about its rate limits, in all the forms that are met.
+"""Headers: what a server's answer says about its rate limits, in the forms that model servers document.
 
 Understood are Retry-After (seconds or a date, RFC 9110), retry-after-ms, the x-ratelimit-* family of OpenAI and of
-those that follow it, anthropic-ratelimit-*, and the IETF drafts' RateLimit and RateLimit-*. A limit that a header
-names is not taken for a rate, since some servers count it by the minute and some by the day; what is left of it, and
-until when, is believed.
+those that follow it, anthropic-ratelimit-*, and Google's retryDelay, which stands in the body and in no header. A limit
+that a header names is not taken for a rate, since some servers count it by the minute and some by the day; what is left
+of it, and until when, is believed.
 """
 
 from __future__ import annotations
@@ -19,22 +19,14 @@ UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 LONGEST = 60  # characters of a time; a number of hundreds of digits is none
-# What messages of well-known servers say where their headers do not.
-IN_MESSAGE = re.compile(
-    r"(?:try again|retry) (?:in|after) "
-    r"((?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+|\d+(?:\.\d+)? ?(?:second|millisecond|minute)s?)"
-    r"|\"retryDelay\": ?\"(\d+(?:\.\d+)?s)\"",
-    re.I,
-)
-WORD_UNIT = {"second": 1.0, "millisecond": 0.001, "minute": 60.0}
+# google.rpc.RetryInfo, of google/rpc/error_details.proto.
+RETRY_INFO = re.compile(r'"retryDelay": ?"(\d+(?:\.\d+)?s)"')
 # (what is left of it, when it is full again), by what is counted.
 COUNTED = {
     "requests": (
         ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
         ("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"),
         ("x-ratelimit-remaining", "x-ratelimit-reset"),
-        ("x-rate-limit-remaining", "x-rate-limit-reset"),
-        ("ratelimit-remaining", "ratelimit-reset"),
     ),
     "tokens": (
         ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
@@ -61,7 +53,7 @@ def seconds_of(text: str, now: float) -> float | None:
         return None
     if NUMBER.fullmatch(text):
         value = float(text)
-        if value >= 1e11:  # a Unix time in milliseconds
+        if value >= 1e11:  # a Unix time in milliseconds, as OpenRouter's
             value = value / 1000 - now
         elif value >= 1e9:
             value -= now
@@ -98,12 +90,8 @@ def asked_pause(headers: Mapping[str, str], message: str, now: float) -> float |
         return pause
     if pauses := [pause for left, pause in budgets(headers, now).values() if left < 1]:
         return max(pauses)
-    if found := IN_MESSAGE.search(message):
-        words = (found[1] or found[2]).lower()
-        number = NUMBER.match(words)
-        unit = next((u for word, u in WORD_UNIT.items() if word in words and f"milli{word}" not in words), None)
-        return float(number[0]) * unit if unit and number else seconds_of(words, now)
-    return None
+    told = RETRY_INFO.search(message)
+    return seconds_of(told[1], now) if told else None
 
 
 def budgets(headers: Mapping[str, str], now: float) -> dict[str, tuple[float, float]]:
@@ -113,7 +101,7 @@ def budgets(headers: Mapping[str, str], now: float) -> dict[str, tuple[float, fl
     {'requests': (2.0, 1.0)}
     """
     found: dict[str, tuple[float, float]] = {}
-    if not any("ratelimit" in name or "rate-limit" in name for name in headers):
+    if not any("ratelimit" in name for name in headers):
         return found
     now = _sent_at(headers, now)
     for counted, names in COUNTED.items():
@@ -124,22 +112,7 @@ def budgets(headers: Mapping[str, str], now: float) -> dict[str, tuple[float, fl
                 continue
             if counted not in found or float(left) < found[counted][0]:
                 found[counted] = (float(left), until)
-    for policy in _policies(headers.get("ratelimit", "")):
-        left_text, reset_text = policy.get("r", policy.get("remaining")), policy.get("t", policy.get("reset"))
-        if left_text and reset_text and ("requests" not in found or float(left_text) < found["requests"][0]):
-            found["requests"] = (float(left_text), float(reset_text))
     return found
-
-
-def _policies(text: str) -> list[dict[str, str]]:
-    """The fields of each policy of an IETF RateLimit header, such as `"a";r=5;t=30, "b";r=0;t=2`."""
-    fields = re.findall(r"\b(r|remaining|t|reset)=(\d{1,12})\b", text)
-    policies: list[dict[str, str]] = []
-    for name, value in fields:
-        if not policies or name in policies[-1]:
-            policies.append({})
-        policies[-1][name] = value
-    return policies
 
 
 def _sent_at(headers: Mapping[str, str], now: float) -> float:
