@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import gzip
 import importlib
 import io
+import json
 import logging
 import pickle
 import threading
@@ -129,6 +131,31 @@ def test_a_fault_that_stays_uses_up_the_retries(fault: str) -> None:
         assert reply.error in {"timeout", "server", "connection"}
         assert reply.error_detail
         assert len(server.requests) == 3
+
+
+def test_a_compressed_answer_is_read_and_a_broken_one_tried_again() -> None:
+    body = gzip.compress(json.dumps({"choices": [{"message": {"content": "8"}}]}).encode())
+    answers = [
+        Answer(200, body[:-9] + b"garbage!!", {"content-encoding": "gzip"}),
+        Answer(200, body, {"content-encoding": "gzip"}),
+    ]
+    with ApiServer(lambda received, seen: answers[min(seen, 1)]) as server:
+        (reply,) = replies_of(spec_of(server))
+        assert (reply.text, len(server.requests)) == ("8", 2)
+
+
+def test_who_pays_is_sent_and_cookies_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "")
+    with ApiServer(first(Answer(503, b"", {"set-cookie": "a=b", "retry-after-ms": "1"}))) as server:
+        replies_of(spec_of(server))
+        assert len(server.requests) == 2
+        for received in server.requests:
+            assert (received.headers["openai-organization"], received.headers["accept"]) == (
+                "org-1",
+                "application/json",
+            )
+            assert not {"openai-project", "cookie"} & set(received.headers)
 
 
 @pytest.mark.parametrize("drop", ["stall", "stall_body"])

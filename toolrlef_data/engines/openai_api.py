@@ -1,4 +1,4 @@
-"""The engine `openai_api`: any server that speaks OpenAI's chat or text completions, through the `openai` package.
+"""The engine `openai_api`: any server that speaks OpenAI's chat or text completions.
 
 | module | holds |
 |---|---|
@@ -87,6 +87,6 @@ class OpenAIEngine:
             raise session.stop
 
     async def _connect(self) -> None:
-        from toolrlef_data.engines.connection import Connection  # and with it openai and aiohttp
+        from toolrlef_data.engines.connection import Connection  # and with it aiohttp
 
         self.session.connection = Connection(self.session.spec, self.session.address)
