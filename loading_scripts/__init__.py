@@ -5,8 +5,8 @@ scripts. It reads upstream's own files from `data_dir=`, else the Hub's Parquet,
 
     python -m toolrlef_data.loading_scripts.gsm8k --data-dir DIR --out DIR
 
-To add a source, write a file with a subclass of `source.Source` and a line in `SOURCES`. One of other rows than
-questions, as toolbench, is a subclass of `source.TableSource`.
+To add a source, write a file with a subclass of `base.Source` and a line in `SOURCES`. One of other rows than
+questions, as toolbench, is a subclass of `base.TableSource`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from toolrlef_data.records import Choices, InputError
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from toolrlef_data.loading_scripts.source import Tables, TableSource
+    from toolrlef_data.loading_scripts.base import Tables, TableSource
 
 __all__ = ["SOURCES", "load_source", "prepare"]
 
@@ -67,7 +67,7 @@ def load_source(name: str, split: str | None = None, data_dir: str | Path | None
     """
     from datasets import concatenate_datasets
 
-    from toolrlef_data.lineage import record_source
+    from toolrlef_data.tables.lineage import record_source
 
     tables = prepare(name, data_dir, **options)
     if split == "dropped":
@@ -80,7 +80,7 @@ def load_source(name: str, split: str | None = None, data_dir: str | Path | None
 
 def prepare(name: str, data_dir: str | Path | None = None, **options: Any) -> Tables:
     """All splits of a source: `questions` and `dropped`, each a table by split."""
-    from toolrlef_data.loading_scripts.source import tables_of
+    from toolrlef_data.loading_scripts.base import tables_of
 
     return tables_of(SOURCES[name], data_dir, **options)
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from toolrlef_data.loading_scripts.base import Row, Source, main
 from toolrlef_data.loading_scripts.multiarith import word_problem
-from toolrlef_data.loading_scripts.source import Row, Source, main
 
 
 class Addsub(Source):

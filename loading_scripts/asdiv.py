@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from toolrlef_data.loading_scripts.reading import plain_number, read_text, text
-from toolrlef_data.loading_scripts.source import Question, Row, Source, main
+from toolrlef_data.loading_scripts.base import Question, Row, Source, main
+from toolrlef_data.loading_scripts.fields import plain_number, read_text, text
 from toolrlef_data.records import Drop, InputError
 
 _answer = re.compile(r"(-?[\d,]*\.?\d+)\s*(?:\([^()]*\))?").fullmatch

@@ -20,8 +20,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from toolrlef_data.loading_scripts.reading import field, gold, read_object, required, text
-from toolrlef_data.loading_scripts.source import Question, Row, Source, main
+from toolrlef_data.loading_scripts.base import Question, Row, Source, main
+from toolrlef_data.loading_scripts.fields import field, gold, read_object, required, text
 from toolrlef_data.records import Drop, InputError
 
 

@@ -16,8 +16,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from toolrlef_data.loading_scripts.reading import plain_number, required, text
-from toolrlef_data.loading_scripts.source import Question, Row, Source, main
+from toolrlef_data.loading_scripts.base import Question, Row, Source, main
+from toolrlef_data.loading_scripts.fields import plain_number, required, text
 from toolrlef_data.records import Drop, InputError
 
 _unknown = re.compile(r"\s*[A-Za-z]\s*=").match

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from toolrlef_data.loading_scripts.reading import gold, text, text_id, texts
-from toolrlef_data.loading_scripts.source import Question, Row, Source, main
+from toolrlef_data.loading_scripts.base import Question, Row, Source, main
+from toolrlef_data.loading_scripts.fields import gold, text, text_id, texts
 
 
 class NqOpen(Source):

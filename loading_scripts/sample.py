@@ -9,9 +9,10 @@ Rows of samples/math.jsonl (`sample`), qa.jsonl (`sample_qa`), lama.jsonl (`samp
 
 Worked solutions of math problems are in GSM8K's manner; a few are left without annotations, or with ambiguous ones, so
 that a run shows what is dropped and why. Most questions of qa and lama are answered by the bundled passages
-(`tools.passages`), some by none of them. Those of mlqa are in six languages and four scripts over English contexts.
+(`tools.search.corpus`), some by none of them. Those of mlqa are in six languages and four scripts over English
+contexts.
 `sample_trajectories` has the answer files of samples/answers in the place of questions, as the source toolbench reads
-them: searches with the functions of `tools.local_functions`, in which a script played the model (`search_demo`).
+them: searches with the functions of `demo_functions`, in which a script played the model (`demo`).
 `python -m toolrlef_data.loading_scripts.sample sample_qa --out DIR` writes the one that is named, or else `sample`.
 All of it is too small to train on, and says nothing about other data.
 """
@@ -24,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import toolrlef_data
-from toolrlef_data.loading_scripts.reading import field, plain_number
-from toolrlef_data.loading_scripts.source import Question, Row, Source, main
+from toolrlef_data.loading_scripts.base import Question, Row, Source, main
+from toolrlef_data.loading_scripts.fields import field, plain_number
 from toolrlef_data.loading_scripts.toolbench import Toolbench
 from toolrlef_data.records import Drop
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from toolrlef_data.loading_scripts.reading import field, gold, text, texts
-from toolrlef_data.loading_scripts.source import Question, Row, Source, main
+from toolrlef_data.loading_scripts.base import Question, Row, Source, main
+from toolrlef_data.loading_scripts.fields import field, gold, text, texts
 from toolrlef_data.loading_scripts.trex import cloze
 from toolrlef_data.records import Drop
 

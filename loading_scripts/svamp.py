@@ -15,8 +15,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from toolrlef_data.loading_scripts.reading import field, plain_number, text
-from toolrlef_data.loading_scripts.source import Question, Row, Source, main
+from toolrlef_data.loading_scripts.base import Question, Row, Source, main
+from toolrlef_data.loading_scripts.fields import field, plain_number, text
 from toolrlef_data.records import Drop
 
 _condition = re.compile(r"(?:^|[.!?]\s+)If [^,.!?]+$").search

@@ -39,9 +39,9 @@ import pyarrow as pa
 from datasets import ArrowBasedBuilder
 
 from toolrlef_data.columns import ANSWERS
-from toolrlef_data.loading_scripts.folders import files_below, tree_digest, whole_text
-from toolrlef_data.loading_scripts.reading import encodable
-from toolrlef_data.loading_scripts.source import TableSource, main
+from toolrlef_data.loading_scripts.base import TableSource, main
+from toolrlef_data.loading_scripts.fields import encodable
+from toolrlef_data.loading_scripts.files import files_below, tree_digest, whole_text
 from toolrlef_data.records import Drop, InputError
 
 __all__ = ["Toolbench", "read_answer"]

@@ -21,8 +21,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from toolrlef_data.loading_scripts.reading import AnyCase, field, gold, read_object, text, texts
-from toolrlef_data.loading_scripts.source import Question, Row, Source, main
+from toolrlef_data.loading_scripts.base import Question, Row, Source, main
+from toolrlef_data.loading_scripts.fields import AnyCase, field, gold, read_object, text, texts
 from toolrlef_data.records import InputError
 
 _EVIDENCE = ("SearchResults", "EntityPages")

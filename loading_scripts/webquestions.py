@@ -17,8 +17,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from toolrlef_data.loading_scripts.reading import gold, text, text_id, texts
-from toolrlef_data.loading_scripts.source import Question, Row, Source, main
+from toolrlef_data.loading_scripts.base import Question, Row, Source, main
+from toolrlef_data.loading_scripts.fields import gold, text, text_id, texts
 from toolrlef_data.records import Drop
 
 _begin = re.compile(r"\s*\(list\b").match

@@ -33,7 +33,7 @@ Path(HOME, "toolrlef_data", "converted").symlink_to(CONVERTED)
 import datasets  # noqa: E402
 import pytest  # noqa: E402
 
-from toolrlef_data.engines.spending import SPENT  # noqa: E402
+from toolrlef_data.engines.openai_api.budget import SPENT  # noqa: E402
 
 # What runs longest begins first, so that no worker is alone with it at the end.
 LONGEST = (

@@ -19,60 +19,72 @@ import toolrlef_data
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(m.name for m in pkgutil.walk_packages(toolrlef_data.__path__, "toolrlef_data."))
 
-# What a layer may import: itself and what stands before it.
-LAYERS = [
-    [
-        "_names",
-        "records",
-        "columns",
-        "source_code",
-        "fingerprints",
-        "published",
-        "lineage",
-        "batches",
-        "stages",
-        "transform",
-    ],
-    ["calls", "replies", "under_way", "prompts", "engines", "tools", "tasks", "scoring"],
-    [
-        "annotations",
-        "formulas",
-        "constants",
-        "search_prompts",
-        "search_trees",
-        "messages",
-        "histories",
-        "merging",
-        "toolllama",
-    ],
-    ["asking", "tally", "responses", "protocols", "dfsdt", "answer_files", "answer_writing", "loading_scripts"],
-    ["executing", "reading", "cassette", "tool_results", "teaching", "stage1", "responding", "stage2", "training"],
-    ["trajectories", "preferences", "splits", "chat_templates", "chat_steps", "chat_tokens"],
-    ["searching", "generating", "search_demo"],
-    ["trice_files", "trice_reading", "trice_folder", "trice_entries", "trice_joining", "trice_rows"],
-    ["card", "trajectory_card", "publish", "provenance", "exports"],
-    ["recipe", "recipe_mistakes", "recipe_model"],
-    ["cli", "cli_trajectories", "console"],
-]
+# The floors, lowest first. A module imports from its own room and from lower floors: also inside functions, and by the
+# strings that name where an object lives. Rooms of one floor do not import each other.
+FLOORS = (
+    ("_names", "columns", "records"),
+    ("tables",),
+    ("engines",),
+    ("tools",),
+    ("tasks",),
+    ("loading_scripts",),
+    ("toolbench", "trice"),
+    ("publishing",),
+    ("recipes",),
+    ("cli",),
+)
+DATA = ("cards", "samples")  # rooms without code, open to all
+MOST_MODULES = 12  # in a room; `loading_scripts` has one for each source
 
 
-def layer(module: str) -> int:
-    parts = module.split(".")
-    name = parts[1] if len(parts) > 1 else ""
-    found = [i for i, names in enumerate(LAYERS) if name in names]
-    assert found, f"{module} stands in no layer"
-    return found[0]
+def floor_of(room: str) -> int:
+    (floor,) = [n for n, rooms in enumerate(FLOORS) if room in rooms]
+    return floor
 
 
-@pytest.mark.parametrize("name", [m for m in MODULES if m.split(".")[1] not in ("cards", "samples", "recipes")])
-def test_imports_point_one_way(name: str) -> None:
-    module = importlib.import_module(name)
-    assert module.__file__ is not None
-    imported = set()
-    for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("toolrlef_data."):
-            imported.add(str(node.module))
-    assert [other for other in imported if layer(other) > layer(name)] == []
+def room_of(module: str) -> str:
+    return module.split(".")[1]
+
+
+def imported_by(module: str) -> set[str]:
+    """Modules of the package that a module names: in imports, wherever they stand, and in strings."""
+    file = importlib.import_module(module).__file__
+    assert file is not None
+    found = set()
+    for node in ast.walk(ast.parse(Path(file).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "toolrlef_data":
+            found |= {f"toolrlef_data.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: a relative import"
+            found.add(str(node.module))
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"toolrlef_data\.[\w.]+(:\w+)?", str(node.value)):
+            found.add(str(node.value).partition(":")[0])
+    return {name for name in found if name.startswith("toolrlef_data.")}
+
+
+@pytest.mark.parametrize("name", [m for m in MODULES if room_of(m) not in DATA])
+def test_imports_point_downward(name: str) -> None:
+    room = room_of(name)
+    upward = {
+        other
+        for other in imported_by(name)
+        if room_of(other) not in (room, *DATA) and floor_of(room_of(other)) >= floor_of(room)
+    }
+    assert upward == set()
+
+
+def test_rooms_are_small_and_tell_their_story() -> None:
+    rooms = {path.parent for path in (ROOT / "toolrlef_data").rglob("*.py") if path.parent.name != "parts"}
+    for room in rooms - {ROOT / "toolrlef_data" / name for name in ("loading_scripts", *DATA)}:
+        if room.is_relative_to(ROOT / "toolrlef_data" / "cards"):
+            continue
+        modules = {path.stem for path in room.glob("*.py")} - {"__init__"}
+        assert len(modules) <= MOST_MODULES, room
+        told = ast.get_docstring(ast.parse((room / "__init__.py").read_text())) or ""
+        if room.name != "toolrlef_data":
+            assert [name for name in sorted(modules) if f"`{name}" not in told] == [], f"{room}: not in its story"
 
 
 def test_importing_the_package_is_light() -> None:
@@ -113,37 +125,18 @@ def test_readme_blocks_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     del sys.modules["readme"]
 
 
-def test_the_tree_in_the_readme_is_the_disk() -> None:
-    tree = (ROOT / "README.md").read_text().split("```text\n")[1].split("```")[0]
-    told = set(re.findall(r"^\s+([a-z_0-9]+\.py)\b", tree, re.M))
-    folders = [
-        "toolrlef_data",
-        "toolrlef_data/engines",
-        "toolrlef_data/tasks",
-        "toolrlef_data/tools",
-        "loading_scripts",
-    ]
-    there = {path.name for folder in folders for path in (ROOT / folder).glob("*.py") if path.name != "__init__.py"}
-    assert told == there
+def test_the_folders_in_the_readme_are_those_on_the_disk() -> None:
+    tree = (ROOT / "README.md").read_text().split("```text\ntoolrlef_data/\n")[1].split("```")[0]
+    named = set(re.findall(r"^    ([a-z_]+)/ ", tree, re.M))
+    there = {path.parent.name for path in (ROOT / "toolrlef_data").glob("*/__init__.py")} - {"cards", "loading_scripts"}
+    assert named == there
 
 
-def test_every_module_has_tests() -> None:
-    """tests/test_<module>.py, or the test of the module that a part belongs to."""
-    served_by = {
-        "_names": "package", "published": "publish", "card": "publish", "provenance": "publish", "trice_files": "publish", "recipe_model": "recipe", "recipe_mistakes": "recipe", "columns": "stage1", "records": "transform", "batches": "transform", "stages": "transform", "lineage": "transform", "source_code": "fingerprints",
-        "prompts": "stage2", "responding": "stage2", "teaching": "stage1", "cli": "recipe", "formulas": "annotations",
-        "constants": "annotations", "engines.scripted": "asking", "engines.decoding": "local", "engines.weights": "local", "engines.batching": "local",
-        "engines.models": "local", "engines.connection": "openai_api", "engines.direct": "openai_api", "engines.session": "openai_api", "engines.batch_endpoints": "batch_jobs",
-        "tool_results": "executing", "reading": "executing", "tally": "asking", "responses": "asking", "under_way": "asking",
-        "tasks.numbers": "math", "tools.arithmetic": "calculator", "tools.passages": "search", "tools.bm25_index": "search", "trice_folder": "trice_reading", "trice_entries": "trice_reading", "trice_joining": "trice_reading", "trice_rows": "trice_reading", "tools.seq2seq": "translator", "tools.spans": "qa_model", "tools.servers": "endpoint", "tools.arguments": "functions",
-        "search_prompts": "dfsdt", "messages": "histories", "console": "cli_trajectories", "search_trees": "histories", "answer_files": "trajectories", "answer_writing": "generating", "searching": "generating", "chat_templates": "chat_tokens", "chat_steps": "chat_tokens",
-    }  # fmt: skip
-    for name in MODULES:
-        short = name.removeprefix("toolrlef_data.")
-        if short.startswith(("cards", "samples", "recipes")) or short in ("engines", "tasks", "tools"):
-            continue
-        last = served_by.get(short, "loading_scripts" if short.startswith("loading_scripts") else short.split(".")[-1])
-        assert (ROOT / "tests" / f"test_{last}.py").exists(), f"{name}: tests/test_{last}.py"
+def test_every_room_has_tests() -> None:
+    for path in (ROOT / "toolrlef_data").rglob("__init__.py"):
+        room = path.parent.relative_to(ROOT / "toolrlef_data")
+        if not {"cards", "samples"}.intersection(room.parts):
+            assert list((ROOT / "tests" / room).rglob("test_*.py")), f"no tests of {room}"
 
 
 def test_a_wheel_holds_everything_and_works_elsewhere(tmp_path: Path) -> None:
@@ -175,7 +168,7 @@ def test_a_wheel_holds_everything_and_works_elsewhere(tmp_path: Path) -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import toolrlef_data; assert toolrlef_data.__file__.startswith(sys.argv[1])\n"
         "from toolrlef_data import load_recipe, load_source, load_recipe\n"
-        "from toolrlef_data.card import _templates; _templates().get_template('tool_use.md.jinja')\n"
+        "from toolrlef_data.publishing.card import _templates; _templates().get_template('tool_use.md.jinja')\n"
         "print(len(load_source('sample', split='train')) >= 120, load_recipe('demo').task, len(load_source('sample_trajectories')))"
     )
     run = [sys.executable, "-c", code, str(site)]

@@ -17,7 +17,7 @@ __all__ = sorted(HOMES)
 
 
 class _Package(ModuleType):
-    """`toolrlef_data.publish` is the function, also after its module of the same name was imported."""
+    """`toolrlef_data.publishing.folder` is the function, also after its module of the same name was imported."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in HOMES and isinstance(value, ModuleType)):

@@ -17,7 +17,7 @@
 | pairs | id ... query, step, prompt, chosen, rejected, why, tools, finish_type, source_file, flags |
 
 `source` is "student", "teacher" or "question" (a call that needed no teacher); `verified_by` is "value", "output" or
-"reader" (see `teaching`), null for the student's own responses and for calls that were not verified.
+"reader" (see `teach`), null for the student's own responses and for calls that were not verified.
 
 `answer` is a whole answer file of ToolBench's kind, as JSON text. `steps` holds the numbers of the steps that a sample
 trains, `step` the last of them; `tools` is a JSON list of function schemas (see `trajectories`).

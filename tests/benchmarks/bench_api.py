@@ -60,7 +60,7 @@ def ours(url: str, count: int, at_once: int) -> None:
 
     from toolrlef_data import EngineSpec, answer
     from toolrlef_data.columns import QUESTIONS
-    from toolrlef_data.lineage import settle
+    from toolrlef_data.tables.lineage import settle
 
     table = settle(Dataset.from_generator(questions, gen_kwargs={"count": count}, features=QUESTIONS))
     before, peak, done = anonymous_megabytes(), 0.0, threading.Event()
@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--rows", type=int, default=12_000)
     given = parser.parse_args()
-    command = [sys.executable, "-m", "tests.api_server", "--port", "0", "--latency", str(LATENCY), "--fast"]
+    command = [sys.executable, "-m", "tests.support.api_server", "--port", "0", "--latency", str(LATENCY), "--fast"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:

@@ -73,8 +73,8 @@ def bare(passages: list[str], queries: list[str]) -> dict[str, Any]:
 
 
 def ours(corpus: Any, queries: list[str]) -> dict[str, Any]:
-    from toolrlef_data.tools import ToolInput
-    from toolrlef_data.tools.search import wiki_search
+    from toolrlef_data.tools.search.wiki_search import wiki_search
+    from toolrlef_data.tools.tool import ToolInput
 
     indexing, tool = seconds(lambda: wiki_search(corpus, k=K))
     inputs = [ToolInput(query) for query in queries]

@@ -25,10 +25,10 @@ from datasets import Dataset, Features
 
 from toolrlef_data import build_stage2
 from toolrlef_data.columns import RESPONSE, STAGE1
-from toolrlef_data.lineage import settle
+from toolrlef_data.engines.reply_store import ReplyStore
+from toolrlef_data.engines.responses import response_of
 from toolrlef_data.records import Reply
-from toolrlef_data.replies import ReplyStore
-from toolrlef_data.responses import response_of
+from toolrlef_data.tables.lineage import settle
 
 NAMES = ["gold", "few_shot", "sampled", "plain", "warmed"]
 ROUNDS = 5

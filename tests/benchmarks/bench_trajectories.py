@@ -69,7 +69,7 @@ def words_of(turns: Sequence[Mapping[str, str]]) -> list[str]:
 
 def count_words(answers: Any, history: str) -> None:
     from toolrlef_data import trajectories
-    from toolrlef_data.merging import merged
+    from toolrlef_data.toolbench.merge import merged
 
     by_file = defaultdict(list)
     for row in trajectories(answers, style="toolllama", history=history):
@@ -83,7 +83,7 @@ def count_words(answers: Any, history: str) -> None:
 
 def count_tokens(answers: Any, history: str, model: str, protocol: str) -> None:
     from toolrlef_data import tokenise, trajectories
-    from toolrlef_data.lineage import ledger
+    from toolrlef_data.tables.lineage import ledger
 
     split, merged = (
         tokenise(trajectories(answers, layout=layout, history=history), model, protocol=protocol)

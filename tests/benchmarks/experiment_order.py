@@ -98,7 +98,7 @@ def calls_of(query: str) -> list[tuple[str, str]]:
 def script(request: Any) -> Any:
     """The message that follows: the right call, or the wrong one that was drawn for the query."""
     from toolrlef_data import Reply
-    from toolrlef_data.search_prompts import DIVERSITY
+    from toolrlef_data.toolbench.prompts import DIVERSITY
 
     users = [message.content for message in request.messages if message.role == "user"]
     told = [(message.name, json.loads(message.content)) for message in request.messages if message.role == "tool"]
@@ -124,7 +124,7 @@ def script(request: Any) -> Any:
 def searched(count: int) -> Any:
     """Answer files of so many queries."""
     from toolrlef_data import generate_trajectories, scripted
-    from toolrlef_data.tools.local_functions import DEMO_FUNCTIONS
+    from toolrlef_data.toolbench.search.demo_functions import DEMO_FUNCTIONS
 
     return generate_trajectories(queries(count), DEMO_FUNCTIONS, scripted(script, progress=False))
 
@@ -155,7 +155,7 @@ class Ways:
 def ways(count: int, folder: Path) -> Ways:
     """Trajectories of so many queries as samples, a fifth of them held out."""
     from toolrlef_data import split_queries, tokenise, trajectories
-    from toolrlef_data.histories import HALLUCINATED
+    from toolrlef_data.toolbench.histories import HALLUCINATED
 
     parts = split_queries(searched(count), test=0.2)
     split = trajectories(parts["train"], without=WITHOUT)
@@ -209,7 +209,7 @@ def short(samples: Any, every: bool = False) -> Any:
 
 
 def text_of(row: dict[str, Any]) -> list[dict[str, str]]:
-    from toolrlef_data.protocols import as_text
+    from toolrlef_data.toolbench.search.protocols import as_text
 
     return as_text(row["messages"], [])
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
-from toolrlef_data.engines import MOMENT, EngineSpec, Request
-from toolrlef_data.fingerprints import canonical, digest
+from toolrlef_data.engines.spec import MOMENT, EngineSpec, Request
 from toolrlef_data.records import InputError, Reply, ScriptExhausted
+from toolrlef_data.tables.fingerprint import canonical, digest
 
 __all__ = ["ScriptedEngine", "scripted"]
 

@@ -1,1 +1,4 @@
-"""Recipes that come with the package; see `toolrlef_data.recipe`."""
+"""Recipes: a whole run as one YAML file; those beside this file come with the package.
+
+`schema` says what a recipe holds, `check` finds its mistakes with file and line, `run` runs it.
+"""

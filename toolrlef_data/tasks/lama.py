@@ -19,9 +19,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from toolrlef_data.tasks import Example, Task
-from toolrlef_data.tasks.answers import first_words, grade, leaks, usable
-from toolrlef_data.tools import Tool, not_set_up
+from toolrlef_data.tasks.task import Example, Task
+from toolrlef_data.tasks.text_answers import first_words, grade, leaks, usable
+from toolrlef_data.tools.tool import Tool, not_set_up
 
 __all__ = ["LAMA", "render"]
 
@@ -84,7 +84,7 @@ LAMA = Task(
         parameter="question",
         many=partial(
             not_set_up,
-            "make one with qa_engine(engine) or qa_model(model) of toolrlef_data.tools.qa_model, and pass "
+            "make one with qa_engine(engine) or qa_model(model) of toolrlef_data, and pass "
             "task=replace(TASKS['lama'], tool=...)",
         ),
     ),

@@ -16,8 +16,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from toolrlef_data.tasks import Example, Task
 from toolrlef_data.tasks.numbers import last_number, number, numbers_in, unsigned_numbers
+from toolrlef_data.tasks.task import Example, Task
 from toolrlef_data.tools.calculator import CALCULATOR
 
 __all__ = ["MATH", "distance", "extract", "grade", "leaks", "number", "numbers_in", "render", "usable"]

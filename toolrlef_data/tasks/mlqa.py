@@ -22,11 +22,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from toolrlef_data.calls import parse_call, render_call
 from toolrlef_data.records import ToolCall
-from toolrlef_data.tasks import Example, Task
-from toolrlef_data.tasks.answers import first_words, grade, usable
-from toolrlef_data.tools import Tool, not_set_up
+from toolrlef_data.tasks.task import Example, Task
+from toolrlef_data.tasks.text_answers import first_words, grade, usable
+from toolrlef_data.tools.calls import parse_call, render_call
+from toolrlef_data.tools.tool import Tool, not_set_up
 
 __all__ = ["MLQA", "language", "reading", "render", "written"]
 
@@ -52,7 +52,7 @@ TRANSLATOR = Tool(
     parameter="text",
     many=partial(
         not_set_up,
-        "make one with translator(model) or translator_engine(engine) of toolrlef_data.tools.translator, and pass "
+        "make one with translator(model) or translator_engine(engine) of toolrlef_data, and pass "
         "task=replace(TASKS['mlqa'], tool=..., reader=...)",
     ),
 )

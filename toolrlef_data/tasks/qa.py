@@ -21,9 +21,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from toolrlef_data.tasks import Example, Task
-from toolrlef_data.tasks.answers import first_words, grade, leaks, usable
-from toolrlef_data.tools import Tool, not_set_up
+from toolrlef_data.tasks.task import Example, Task
+from toolrlef_data.tasks.text_answers import first_words, grade, leaks, usable
+from toolrlef_data.tools.tool import Tool, not_set_up
 
 __all__ = ["QA", "RETRIEVAL", "read_answer", "reading", "render"]
 
@@ -40,7 +40,7 @@ READER_INSTRUCTION = (
     "else. If the passage does not tell it, reply with your best guess."
 )
 ADVICE = (
-    "make one with wiki_search(corpus{name}) of toolrlef_data.tools.search, and pass "
+    "make one with wiki_search(corpus{name}) of toolrlef_data, and pass "
     "task=replace(TASKS['{task}'], tool=..., reader=...)"
 )
 

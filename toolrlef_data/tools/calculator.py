@@ -28,8 +28,8 @@ from __future__ import annotations
 import re
 
 from toolrlef_data.records import ToolError
-from toolrlef_data.tools import Tool
 from toolrlef_data.tools.arithmetic import HUGE, MAX_LENGTH, Number, evaluate
+from toolrlef_data.tools.tool import Tool
 
 __all__ = ["CALCULATOR", "MAX_LENGTH", "calculate"]
 

@@ -1,0 +1,601 @@
+"""Runs against an API that are killed, interrupted, doubled or robbed of their store lose nothing and pay nothing twice.
+
+The server runs in the tests' process and marks every reply, in its reasoning, with a digest of the body that asked for
+it: so the store tells which bodies are answered. Not covered: batch mode, and a machine that loses its power.
+"""
+
+from __future__ import annotations
+
+import _thread
+import asyncio
+import contextlib
+import functools
+import gc
+import hashlib
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from datasets import Dataset
+
+from tests.support.api_server import Answer, ApiServer, Received, completion, error, rate_limited
+from toolrlef_data import EngineSpec, answer, load_source
+from toolrlef_data.engines.openai_api.budget import SPENT
+from toolrlef_data.engines.openai_api.engine import OpenAIEngine
+from toolrlef_data.engines.reply_store import FIELDS
+from toolrlef_data.engines.spec import Limits, Message, Request
+from toolrlef_data.records import Reply
+
+Process = subprocess.Popen[bytes]
+STARTED: list[Process] = []
+AT_ONCE = 16
+HEAD = f"""
+import sys
+from toolrlef_data import *
+from toolrlef_data.engines.spec import Limits
+url, source, out = sys.argv[1:4]
+settings = dict(base_url=url, concurrency={AT_ONCE}, limits=Limits(backoff=0.01), progress=False)
+student = EngineSpec("openai_api", "student", **settings)
+import aiohttp, datasets, openai
+sys.stdin.readline()  # imported, and ready to go
+questions = load_source("gsm8k", split="train", data_dir=source)
+"""
+ANSWER = HEAD + "answer(questions, student)\n"
+EVERYTHING = (
+    HEAD
+    + """
+from dataclasses import replace
+graded = grade(answer(questions, student))
+stage1 = build_stage1(graded, replace(student, model="teacher"), attempts=2)
+sampled = Responder("sampled", replace(student, model="b", temperature=1.0), samples=2)
+stage2 = build_stage2(respond(stage1, [Responder("plain", replace(student, model="a")), sampled]))
+publish({"math": {"stage1": stage1, "stage2": stage2}}, out, version="1.0.0")
+"""
+)
+# What asyncio, aiohttp and Python say on standard error of what was left open, half done or never looked at.
+NOISE = re.compile(
+    r"never retrieved|was destroyed|Event loop is closed|[Uu]nclosed|never awaited|ResourceWarning|ignored"
+)
+
+
+def mark(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()
+
+
+def solved(received: Received, seen: int = 0) -> Answer:
+    """A reply that depends on the body alone: right and wrong, with and without a call; teachers fail now and then."""
+    last = received.body["messages"][-1]["content"]
+    found = re.search(r"picks (\d+) figs and then (\d+)", last)
+    assert found
+    first, second = map(int, found.groups())
+    draw = int(mark(received.raw), 16)
+    wrong = f"The answer is {first}."
+    if "Golden answers" in last:
+        texts = [f"calculator({first}+{second})", f"calculator({first}+{second})", wrong]
+    else:
+        texts = [f"The answer is {first + second}.", wrong, f"calculator({first}+{second})", f"calculator({first})"]
+    return completion(texts[draw % len(texts)], reasoning=mark(received.raw))
+
+
+def item(received: Received) -> int:
+    """The number of the row that is asked about."""
+    found = re.search(r"picks (\d+)", received.body["messages"][-1]["content"])
+    assert found
+    return int(found[1])
+
+
+def stalled(which: Callable[[int], bool]) -> Any:
+    """These rows get no answer for half a minute, the first time that they are asked."""
+    return lambda received, seen: (
+        Answer(200, solved(received).body, delay=30.0) if seen == 0 and which(item(received)) else solved(received)
+    )
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """No process outlives its test, and no count of what was spent at a port that comes back."""
+    yield
+    SPENT.clear()
+    while STARTED:
+        process = STARTED.pop()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def rows(folder: Path, count: int) -> Path:
+    """Questions in the format of GSM8K."""
+    folder.mkdir()
+    with (folder / "train.jsonl").open("w") as file:
+        for i in range(count):
+            question = f"Ann picks {i} figs and then {1000 + i} figs. How many figs has she?"
+            print(json.dumps({"question": question, "answer": f"#### {1000 + 2 * i}"}), file=file)
+    return folder
+
+
+def loaded(folder: Path) -> Dataset:
+    return load_source("gsm8k", split="train", data_dir=folder)
+
+
+def start(script: str, server: ApiServer, source: Path, home: Path, out: str = "out") -> Process:
+    """A process that imports everything and then waits for its `go`."""
+    home.mkdir(exist_ok=True)
+    environment = {**os.environ, "HF_HOME": str(home), "TOOLRLEF_REPLIES": str(home / "replies.sqlite")}
+    command = [sys.executable, "-c", script, server.url, str(source), str(home / out)]
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    STARTED.append(process)
+    return process
+
+
+def go(process: Process) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+    process.stdin = None
+
+
+def finish(process: Process) -> None:
+    """Let it run to its end."""
+    if process.stdin is not None:
+        go(process)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors.decode()
+    assert not NOISE.search(errors.decode()), errors.decode()
+
+
+def kill(process: Process) -> None:
+    process.kill()
+    _, errors = process.communicate()
+    assert process.returncode == -signal.SIGKILL, errors.decode()
+
+
+def until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    """Wait for a condition; on a busy machine, seven processes may need a minute to import what they use."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < seconds, "it never came to that"
+        time.sleep(0.005)
+
+
+def stored(home: Path) -> set[str]:
+    """The marks of all final replies in a store."""
+    return {json.loads(reply)[FIELDS.index("reasoning")] for (reply,) in column(home, "replies", "reply")}
+
+
+def column(home: Path, table: str, name: str) -> list[tuple[str]]:
+    path = home / "replies.sqlite"
+    if not path.exists():
+        return []
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        made = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0]
+        return connection.execute(f"SELECT {name} FROM {table}").fetchall() if made else []
+
+
+def sent(server: ApiServer, since: int = 0) -> Counter[str]:
+    return Counter(mark(received.raw) for received in server.requests[since:])
+
+
+def published(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    assert files
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def owners(home: Path) -> list[Path]:
+    folder = home / "replies.sqlite.owners"
+    return sorted(folder.iterdir()) if folder.exists() else []
+
+
+def ask_here(server: ApiServer, questions: Dataset, **settings: Any) -> list[str]:
+    """The stage of `ANSWER` in this process."""
+    limits = settings.pop("limits", Limits(backoff=0.01))
+    spec = EngineSpec(
+        "openai_api", "student", base_url=server.url, concurrency=AT_ONCE, limits=limits, progress=False, **settings
+    )
+    found = answer(questions, spec)["response"][:]
+    return [response["text"] or f"<{response['error']}>" for response in found]
+
+
+# kill -9 -------------------------------------------------------------------------------------------------------------
+
+
+class Calm(NamedTuple):
+    """A run that nothing disturbed, and what one at its server would ask; the server's address is in the keys."""
+
+    server: ApiServer
+    source: Path
+    home: Path
+    everything: set[str]
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calm]:
+    folder = tmp_path_factory.mktemp("calm")
+    source, home = rows(folder / "rows", 300), folder / "home"
+    with ApiServer(solved, latency=0.005) as server:
+        finish(start(EVERYTHING, server, source, home))
+        counts = sent(server)
+        assert set(counts.values()) == {1}, "each distinct body once"
+        assert set(counts) == stored(home)
+        yield Calm(server, source, home, set(counts))
+
+
+def test_killed_at_many_moments(calm: Calm, tmp_path: Path) -> None:
+    server, home, total = calm.server, tmp_path, len(calm.everything)
+    shares = (0.02, 0.2, 0.4, 0.6, 0.75, 0.95)
+    *processes, last = [start(EVERYTHING, server, calm.source, home) for _ in range(len(shares) + 1)]
+    begun = len(server.requests)
+    for share, process in zip(shares, processes, strict=True):
+        since, before = len(server.requests), stored(home)
+        go(process)
+        until(lambda share=share: len(stored(home)) >= share * total)  # type: ignore[misc]
+        kill(process)
+        until(lambda: not server.connections)
+        assert before.isdisjoint(sent(server, since)), "what is stored is asked again"
+        assert len(set(sent(server, begun)) - stored(home)) <= AT_ONCE, "more was lost than was under way"
+    since, before = len(server.requests), stored(home)
+    shutil.rmtree(home / "datasets")  # the store alone must do
+    finish(last)
+    assert before.isdisjoint(sent(server, since))
+    assert set(sent(server, begun)) == calm.everything == stored(home)
+    assert sent(server, begun).total() <= total + len(shares) * AT_ONCE
+    assert published(home / "out") == published(calm.home / "out")
+    assert not owners(home)
+    assert not column(home, "claims", "key"), "claims of the dead do not pile up"
+
+
+def test_killed_with_a_faulty_server(tmp_path: Path) -> None:
+    source, calm, home = rows(tmp_path / "rows", 36), tmp_path / "calm", tmp_path / "killed"
+    number = itertools.count()
+
+    def faulty(received: Received, seen: int) -> Answer:
+        count = next(number)
+        if count % 10 == 9:
+            return rate_limited(retry_after="0.1")
+        return error(503, "overloaded", "later") if count % 3 == 0 and seen < 2 else solved(received)
+
+    with ApiServer(solved, latency=0.005) as server:
+        undisturbed, killed, last = [start(EVERYTHING, server, source, folder) for folder in (calm, home, home)]
+        finish(undisturbed)
+        total = len(server.requests)
+        server.answer = faulty
+        go(killed)
+        until(lambda: len(stored(home)) >= 0.5 * total)
+        kill(killed)
+        since, before = len(server.requests), stored(home)
+        finish(last)
+        assert before.isdisjoint(sent(server, since))
+        assert len(server.requests) > 2.3 * total, "the server was faulty"
+        assert stored(home) == stored(calm)
+        assert published(home / "out") == published(calm / "out")
+
+
+# Ctrl-C --------------------------------------------------------------------------------------------------------------
+
+
+def paused(received: Received, seen: int) -> Answer:
+    return solved(received) if item(received) < 40 or seen else rate_limited(retry_after="60")
+
+
+def quiet(server: ApiServer) -> bool:
+    return len(server.requests) > 30 and server.requests[-1].time < time.monotonic() - 0.5
+
+
+# name: (server, when Ctrl-C is pressed, how often, answers that may be lost)
+INTERRUPTED: dict[str, tuple[Any, Callable[[ApiServer], bool], int, int]] = {
+    "stalled": (stalled(lambda i: i % 2 == 0), quiet, 1, 0),
+    "a pause of a minute, and pressed impatiently": (paused, quiet, 3, 0),
+    "at full speed": (solved, lambda server: len(server.requests) > 60, 1, AT_ONCE),
+}
+
+
+def test_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = rows(tmp_path / "rows", 120)
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(ApiServer(script, latency=0.02)) for script, *_ in INTERRUPTED.values()]
+        homes = [tmp_path / str(i) for i in range(len(servers))]
+        processes = [start(ANSWER, server, source, home) for server, home in zip(servers, homes, strict=True)]
+        for case, server, home, process in zip(INTERRUPTED, servers, homes, processes, strict=True):
+            _, moment, times, lost = INTERRUPTED[case]
+            go(process)
+            until(lambda moment=moment, server=server: moment(server))  # type: ignore[misc]
+            for _ in range(times):
+                process.send_signal(signal.SIGINT)
+                time.sleep(0.02)
+            _, errors = process.communicate(timeout=20)  # what it waits for would take 30 s or more
+            said = f"{case}: {errors.decode()}"
+            assert process.returncode == -signal.SIGINT, said
+            assert said.rstrip().endswith("KeyboardInterrupt"), said
+            assert not NOISE.search(said), said
+            until(lambda server=server: not server.connections)  # type: ignore[misc]
+            kept = stored(home)
+            came = {
+                mark(r.raw) for r in server.requests if r.answered and (server.answer is not paused or item(r) < 40)
+            }
+            assert kept <= came, case
+            assert kept, case
+            assert len(came - kept) <= lost, f"{case}: an answer was lost"
+            assert times > 1 or not owners(home)
+            server.answer, since = solved, len(server.requests)
+            monkeypatch.setenv("TOOLRLEF_REPLIES", str(home / "replies.sqlite"))
+            ask_here(server, loaded(source))
+            assert sent(server, since).total() == 120 - len(kept)
+            assert kept.isdisjoint(sent(server, since))
+            assert not owners(home), case
+
+
+@contextlib.contextmanager
+def interrupt_after(seconds: float) -> Iterator[None]:
+    """A KeyboardInterrupt in this thread, as Ctrl-C or a notebook's stop button raises it."""
+
+    def raise_it(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, raise_it)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def asking_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("ask")]
+
+
+def test_interrupted_at_any_moment_and_run_again_in_the_same_process(tmp_path: Path, own_caches: Path) -> None:
+    first, questions = loaded(rows(tmp_path / "first", 1)), loaded(rows(tmp_path / "rows", 200))
+    with ApiServer(solved, latency=0.03) as server:
+        ask_here(server, first)  # to have everything imported and digested
+        interrupts = 0
+        for step in range(24):
+            since, before = len(server.requests), stored(own_caches)
+            try:
+                with interrupt_after(0.003 + 0.013 * step):
+                    ask_here(server, questions)
+            except KeyboardInterrupt as interrupt:
+                interrupts += 1
+                if "_adjust_thread_count" in {frame.name for frame in traceback.extract_tb(interrupt.__traceback__)}:
+                    # The thread was just starting, unknown to the one who joins it: it ends by itself (see below).
+                    until(lambda: not asking_threads())
+            assert not asking_threads(), "it is joined"
+            assert not owners(own_caches)
+            assert before.isdisjoint(sent(server, since))
+            until(lambda: not server.connections)
+        gc.collect()
+        assert interrupts > 5
+        texts = ask_here(server, questions)
+        assert len(texts) == len(sent(server)) == 200
+        assert sent(server).total() <= 200 + AT_ONCE * interrupts
+        assert not column(own_caches, "claims", "key")
+
+
+def test_an_interrupt_is_noticed_though_no_signal_wakes_the_waiting_thread(tmp_path: Path) -> None:
+    # As with a signal that another thread gets, or that comes just before an endless wait begins.
+    first, questions = loaded(rows(tmp_path / "first", 1)), loaded(rows(tmp_path / "rows", 200))
+    with ApiServer(solved, latency=0.2) as server:
+        ask_here(server, first)  # to have everything imported and digested
+        threading.Timer(0.5, _thread.interrupt_main).start()
+        with pytest.raises(KeyboardInterrupt):
+            ask_here(server, questions)
+        assert len(server.requests) < 200, "it is noticed before the stage is through"
+
+
+def test_an_interrupt_while_the_asking_thread_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = loaded(rows(tmp_path / "rows", 200))
+    begin = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        begin(thread)
+        if thread.name.startswith("ask"):
+            raise KeyboardInterrupt
+
+    with ApiServer(solved, latency=0.2) as server:
+        monkeypatch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ask_here(server, questions)
+        until(lambda: not asking_threads())
+        assert len(server.requests) <= AT_ONCE, "it goes on behind one's back"
+
+
+# Notebooks and threads -----------------------------------------------------------------------------------------------
+
+
+def test_in_a_running_loop_and_in_a_worker_thread(tmp_path: Path) -> None:
+    first, second = loaded(rows(tmp_path / "first", 30)), loaded(rows(tmp_path / "second", 31))
+    with ApiServer(solved) as server:
+
+        async def main() -> list[str]:
+            ticks = asyncio.create_task(asyncio.sleep(0))
+            found = ask_here(server, first)
+            await ticks
+            return found
+
+        assert len(asyncio.run(main())) == 30
+        with ThreadPoolExecutor(1) as pool:
+            assert len(pool.submit(ask_here, server, second).result(20)) == 31
+        assert sent(server).total() == 31, "and both share what is stored"
+    gc.collect()
+
+
+def test_two_threads_with_a_stage_each(tmp_path: Path) -> None:
+    tables = [loaded(rows(tmp_path / "first", 300)), loaded(rows(tmp_path / "second", 340))]
+    with ApiServer(solved, latency=0.002) as server, ThreadPoolExecutor(2) as pool:
+        stages = [pool.submit(ask_here, server, questions) for questions in tables]
+        assert [len(stage.result(30)) for stage in stages] == [300, 340]
+        assert sent(server).total() == 340, "what one asks the other waits for"
+
+
+def test_two_threads_below_one_cap() -> None:
+    # What one has under way is counted with all that it may use, so the other waits; nobody else can wake it.
+    spec_of = functools.partial(EngineSpec, "openai_api", "m", max_tokens=300, limits=Limits(max_tokens_total=500))
+    with ApiServer(latency=0.7) as server, ThreadPoolExecutor(2) as pool:
+        engines = [OpenAIEngine(spec_of(base_url=server.url)) for _ in range(2)]
+
+        def run(engine: OpenAIEngine, question: str) -> list[tuple[str, Reply]]:
+            with engine:
+                return list(
+                    chain.from_iterable(engine.generate([("", Request(messages=(Message("user", question),)))]))
+                )
+
+        first = pool.submit(run, engines[0], "one")
+        until(lambda: server.in_flight == 1)
+        second = pool.submit(run, engines[1], "two")
+        try:
+            assert [len(asked.result(5)) for asked in (first, second)] == [1, 1]
+        finally:
+            for engine in engines:
+                engine.cancel()
+
+
+# Two processes ------------------------------------------------------------------------------------------------------
+
+
+def test_two_processes_on_one_store(calm: Calm, tmp_path: Path) -> None:
+    server, home = calm.server, tmp_path
+    processes = [start(EVERYTHING, server, calm.source, home, out) for out in ("one", "two")]
+    since = len(server.requests)
+    for process in processes:
+        go(process)
+    for process in processes:
+        finish(process)
+    assert set(sent(server, since).values()) == {1}
+    assert set(sent(server, since)) == calm.everything == stored(home)
+    assert published(home / "one") == published(home / "two") == published(calm.home / "out")
+    assert not owners(home)
+
+
+def test_two_processes_of_which_one_is_killed(calm: Calm, tmp_path: Path) -> None:
+    server, home = calm.server, tmp_path
+    killed, heir = [start(EVERYTHING, server, calm.source, home, out) for out in ("killed", "out")]
+    since = len(server.requests)
+    for process in (killed, heir):
+        go(process)
+    until(lambda: len(stored(home)) >= 0.4 * len(calm.everything))
+    kill(killed)
+    finish(heir)
+    assert sent(server, since).total() <= len(calm.everything) + AT_ONCE
+    assert set(sent(server, since)) == calm.everything == stored(home)
+    assert published(home / "out") == published(calm.home / "out")
+    assert not owners(home)
+
+
+def test_who_waits_takes_over_at_once_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    source, home = rows(tmp_path / "rows", 60), tmp_path / "home"
+    with ApiServer(stalled(lambda i: i < 4)) as server:
+        asking, *waiting = [start(ANSWER, server, source, home) for _ in range(4)]
+        go(asking)
+        until(lambda: len(stored(home)) == 56)
+        for process in waiting:
+            go(process)
+        until(lambda: len(owners(home)) == 4)
+        time.sleep(0.5)
+        assert (server.in_flight, len(server.requests)) == (4, 60), "nobody asks what is under way"
+        interrupted, killed, heir = waiting
+        kill(killed)
+        interrupted.send_signal(signal.SIGINT)
+        _, errors = interrupted.communicate(timeout=20)  # what it waits for would take 30 s
+        assert not NOISE.search(errors.decode()), errors.decode()
+        kill(asking)
+        until(lambda: len(server.requests) == 64, 20)  # the claims of a dead process count no more
+        finish(heir)
+        assert (len(server.requests), len(stored(home))) == (64, 60)
+        assert not owners(home)
+
+
+# A store that fails --------------------------------------------------------------------------------------------------
+
+# Root may write everywhere, unless it gives that up.
+BROKEN = (
+    HEAD
+    + """
+import contextlib, ctypes, json, os, resource, sqlite3
+from pathlib import Path
+from dataclasses import replace
+
+class Header(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+
+home = Path(out).parent
+report = open(home / "report", "a")
+
+def attempt(name, path, tokens):
+    path.parent.mkdir(exist_ok=True)
+    os.environ["TOOLRLEF_REPLIES"] = str(path)
+    outcome = "done"
+    try:
+        answer(questions, replace(student, max_tokens=tokens))
+    except ToolrlefError as error:
+        outcome = str(error)
+        sys.last_value = error  # as a notebook keeps it, with everything that its frames hold
+    left = [str(p) for p in home.glob("**/*.owners/*")]
+    print(json.dumps([name, outcome, left]), file=report, flush=True)
+
+noise, good, cut = (home / name / "replies.sqlite" for name in ("noise", "good", "cut"))
+noise.parent.mkdir()
+noise.write_bytes(bytes(range(256)) * 64)
+attempt("noise", noise, 20)
+attempt("good", good, 21)
+with contextlib.closing(sqlite3.connect(good)) as connection:
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+whole = good.read_bytes()
+(home / "kept").mkdir()
+(home / "kept" / "replies.sqlite").write_bytes(whole)
+attempt("a folder", home, 22)
+full = home / "full" / "replies.sqlite"
+free = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, free[1]))
+attempt("full", full, 23)
+resource.setrlimit(resource.RLIMIT_FSIZE, free)
+attempt("freed", full, 23)
+cut.parent.mkdir()
+cut.write_bytes(whole[:8192] + bytes(len(whole) - 8192))
+attempt("pages lost", cut, 24)
+cut.rename(home / "moved")
+attempt("moved away", cut, 24)
+
+if os.geteuid() == 0:
+    sets = (ctypes.c_uint32 * 6)()
+    libc = ctypes.CDLL(None, use_errno=True)
+    head = Header(0x20080522, 0)
+    assert libc.capget(ctypes.byref(head), sets) == 0
+    sets[0] &= ~0b110  # DAC_OVERRIDE, DAC_READ_SEARCH
+    assert libc.capset(ctypes.byref(head), sets) == 0
+(home / "closed").mkdir()
+(home / "closed").chmod(0o500)
+attempt("a closed folder", home / "closed" / "replies.sqlite", 26)
+(home / "kept" / "replies.sqlite").chmod(0o400)
+(home / "kept").chmod(0o500)
+attempt("read-only", home / "kept" / "replies.sqlite", 27)
+"""
+)
+
+
+def test_a_store_that_cannot_be_used_says_so(tmp_path: Path) -> None:
+    source, home = rows(tmp_path / "rows", 300), tmp_path / "home"
+    with ApiServer(solved, latency=0.002) as server:
+        finish(start(BROKEN, server, source, home))
+        counts = Counter(received.body["max_tokens"] for received in server.requests)
+    lines = [json.loads(line) for line in (home / "report").read_text().splitlines()]
+    outcomes = {name: outcome for name, outcome, _ in lines}
+    assert {name for name in outcomes if outcomes[name] == "done"} == {"good", "freed", "moved away"}
+    assert all(str(home) in outcome for outcome in outcomes.values() if outcome != "done"), "the file is named"
+    assert not any(left for *_, left in lines), "nothing stays behind"
+    assert counts[23] <= 300 + AT_ONCE, "what was stored before the disk was full is kept"
+    assert not {20, 22, 26, 27} & set(counts), "nothing is sent where nothing can be kept"

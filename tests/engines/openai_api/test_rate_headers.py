@@ -1,0 +1,234 @@
+"""Headers: every form in which a server says how long to wait, and nothing that it says breaks or hangs a run."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from toolrlef_data.engines.openai_api.rate_headers import asked_pause, budgets, seconds_of
+
+NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("20", 20.0),  # RFC 9110 delay-seconds
+        ("0", 0.0),
+        ("  7 ", 7.0),  # white space around a header's value
+        ("1.5", 1.5),  # OpenAI-compatible proxies send fractions
+        ("6m0s", 360.0),  # OpenAI
+        ("20ms", 0.02),  # OpenAI; not 20 minutes
+        ("1s", 1.0),
+        ("2m59.56s", 179.56),  # Groq
+        ("7.66s", 7.66),
+        ("1h2m3s", 3723.0),
+        ("1d2h", 93600.0),
+        ("0s", 0.0),
+        ("1m26.4s", 86.4),
+        ("Thu, 01 Jan 2026 00:00:30 GMT", 30.0),  # RFC 9110 HTTP date
+        ("Thursday, 01-Jan-26 00:00:30 GMT", 30.0),  # RFC 850, which a recipient must accept
+        ("Thu Jan  1 00:00:30 2026", 30.0),  # asctime, which a recipient must accept, is UTC
+        ("Wed, 31 Dec 2025 23:00:00 GMT", 0.0),  # past: no wait, and never a negative one
+        ("2026-01-01T00:00:30Z", 30.0),  # Anthropic: RFC 3339
+        ("2026-01-01T00:00:30.250Z", 30.25),
+        ("2026-01-01T01:00:30+01:00", 30.0),
+        ("2025-01-01T00:00:00Z", 0.0),
+        ("1767225630", 30.0),  # GitHub, Hugging Face: Unix time
+        ("1767225630000", 30.0),  # OpenRouter: Unix time in milliseconds
+        ("1767225630.5", 30.5),
+        ("1767225000", 0.0),
+    ],
+)
+def test_seconds_of_every_form(text: str, seconds: float) -> None:
+    assert seconds_of(text, NOW) == pytest.approx(seconds, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "soon",
+        "-5",  # negative seconds mean nothing
+        "-1s",
+        "nan",  # float() would take it
+        "inf",
+        "Infinity",
+        "1_000",
+        "0x10",
+        "s",
+        "5 s extra",
+        "Thu, 99 Foo 2026 00:00:30 GMT",
+        "2026-13-45T99:99:99Z",
+        "null",
+        "1,2",
+        "{}",
+        "\x00",
+        "Thu, 01 Jan 2026 00:00:30 +99999999",
+    ],
+)
+def test_garbage_says_nothing(text: str) -> None:
+    assert seconds_of(text, NOW) is None
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "9" * 400 + "s", "1" + "0" * 320, "9" * 400 + "d", "9" * 5000 + ".5"])
+def test_a_huge_number_is_no_endless_wait(text: str) -> None:
+    """A timer cannot be set to infinity, so a run would hang."""
+    for pause in (
+        seconds_of(text, NOW),
+        asked_pause({"retry-after": text}, "", NOW),
+        asked_pause({"retry-after-ms": text}, "", NOW),
+        asked_pause({}, f'"retryDelay": "{text}{"" if text[-1] in "sd" else "s"}"', NOW),
+        asked_pause({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": text}, "", NOW),
+    ):
+        assert pause is None or math.isfinite(pause)
+
+
+GOOGLE = json.dumps(
+    [
+        {
+            "error": {
+                "code": 429,
+                "message": "You exceeded your current quota.",
+                "status": "RESOURCE_EXHAUSTED",
+                "details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34s"}],
+            }
+        }
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("headers", "message", "pause"),
+    [
+        ({"retry-after": "20"}, "", 20.0),
+        ({"retry-after": "0.5"}, "", 0.5),
+        ({"retry-after": "Thu, 01 Jan 2026 00:01:00 GMT"}, "", 60.0),
+        ({"retry-after-ms": "1500"}, "", 1.5),
+        ({"retry-after-ms": "1500.5"}, "", 1.5005),
+        ({"x-ms-retry-after-ms": "250"}, "", 0.25),  # Azure
+        ({"retry-after-ms": "300", "retry-after": "1"}, "", 0.3),  # the finer one
+        ({"retry-after-ms": "soon", "retry-after": "3"}, "", 3.0),  # garbage does not hide the other
+        ({"retry-after": "-7"}, "", None),
+        ({"retry-after": "whenever"}, GOOGLE, 34.0),
+        # the server's own clock, where it sends it: ours is an hour late here
+        ({"retry-after": "Thu, 01 Jan 2026 01:00:30 GMT", "date": "Thu, 01 Jan 2026 01:00:00 GMT"}, "", 30.0),
+        ({"retry-after": "Thu, 01 Jan 2026 00:00:30 GMT", "date": "no date"}, "", 30.0),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m30s"}, "", 90.0),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "20ms"}, "", 0.02),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1767225610000"}, "", 10.0),  # OpenRouter
+        (
+            {
+                "anthropic-ratelimit-requests-remaining": "0",
+                "anthropic-ratelimit-requests-reset": "2026-01-01T00:00:12Z",
+            },
+            "",
+            12.0,
+        ),
+        # whichever is used up; the other one's reset is not waited for
+        (
+            {
+                "x-ratelimit-remaining-requests": "99",
+                "x-ratelimit-reset-requests": "6h0m0s",
+                "x-ratelimit-remaining-tokens": "0",
+                "x-ratelimit-reset-tokens": "2s",
+            },
+            "",
+            2.0,
+        ),
+        ({"x-ratelimit-remaining-requests": "99", "x-ratelimit-reset-requests": "6m0s"}, "", None),
+        ({"x-ratelimit-remaining-requests": "0"}, "", None),  # until when, nobody knows
+        ({}, GOOGLE, 34.0),
+        ({}, GOOGLE.replace('": "', '":"'), 34.0),
+        ({}, GOOGLE.replace("34s", "34.074824224s"), 34.074824),
+        ({}, "Too many requests.", None),
+        ({}, "", None),
+    ],
+)
+def test_asked_pause(headers: dict[str, str], message: str, pause: float | None) -> None:
+    found = asked_pause(headers, message, NOW)
+    assert found == (None if pause is None else pytest.approx(pause, abs=1e-3))
+
+
+@pytest.fixture
+def _new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "America/New_York")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("_new_york")
+def test_a_date_without_a_zone_is_utc_on_every_machine() -> None:
+    later = "Thu, 01 Jan 2026 00:00:30"
+    assert seconds_of("2026-01-01T00:00:30", NOW) == 30.0
+    for zone in ("", " -0000", " GMT"):
+        assert asked_pause({"retry-after": later + zone, "date": later.replace("30", "10") + zone}, "", NOW) == 20.0
+
+
+@pytest.mark.parametrize(
+    ("headers", "found"),
+    [
+        ({}, {}),
+        ({"content-type": "application/json", "date": "Thu, 01 Jan 2026 00:00:00 GMT"}, {}),
+        (
+            {"x-ratelimit-remaining-tokens": "149984", "x-ratelimit-reset-tokens": "6m0s"},
+            {"tokens": (149984.0, 360.0)},
+        ),
+        # input and output tokens apart: the tighter one binds
+        (
+            {
+                "anthropic-ratelimit-input-tokens-remaining": "900",
+                "anthropic-ratelimit-input-tokens-reset": "2026-01-01T00:00:10Z",
+                "anthropic-ratelimit-output-tokens-remaining": "5",
+                "anthropic-ratelimit-output-tokens-reset": "2026-01-01T00:00:20Z",
+            },
+            {"tokens": (5.0, 20.0)},
+        ),
+        ({"x-ratelimit-remaining-requests": "many", "x-ratelimit-reset-requests": "1s"}, {}),
+        ({"x-ratelimit-remaining-requests": "5", "x-ratelimit-reset-requests": "later"}, {}),
+        ({"x-ratelimit-remaining-requests": "", "x-ratelimit-reset-requests": ""}, {}),
+    ],
+)
+def test_budgets(headers: dict[str, str], found: dict[str, tuple[float, float]]) -> None:
+    assert budgets(headers, NOW) == {name: pytest.approx(pair) for name, pair in found.items()}
+
+
+NAMES = (
+    *("retry-after", "retry-after-ms", "x-ms-retry-after-ms", "date"),
+    *("x-ratelimit-remaining", "x-ratelimit-reset", "x-ratelimit-remaining-requests"),
+    *("x-ratelimit-reset-requests", "anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"),
+)
+PIECES = (
+    *("0", "1", "9", "59", "1767225630", "1e9", ".", "-", "+", "ms", "s", "m", "h", "d", " ", ",", ";", ":", "=", "T"),
+    *("Thu, 01 Jan 2026 00:00:30 GMT", "2026-01-01T00:00:30Z", "Z", "GMT", "nan", "inf", "\x00"),
+    *("é", "٣", "²", "\udcff", '"', "{", "-0000", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"),
+)
+
+
+def test_no_headers_break_it() -> None:
+    """What a server sends is either understood as a time that can be waited for, or it says nothing."""
+    for case in range(4000):
+        draw = random.Random(case)
+        headers = {
+            name: "".join(draw.choices(PIECES, k=draw.randint(0, 4))) for name in draw.sample(NAMES, draw.randint(1, 5))
+        }
+        message = '"retryDelay": "' + "".join(draw.choices(PIECES, k=3)) + '"'
+        pause = asked_pause(headers, message, NOW)
+        assert pause is None or (0 <= pause < math.inf), headers
+        for left, seconds in budgets(headers, NOW).values():
+            assert 0 <= left < math.inf, headers
+            assert 0 <= seconds < math.inf, headers
+
+
+def test_a_long_message_takes_no_long_time() -> None:
+    for message in ('"retryDelay": "' * 20_000, '"retryDelay": "' + "1" * 200_000, '"retryDelay":"1.' * 100_000):
+        began = time.process_time()
+        asked_pause({}, message, NOW)
+        assert time.process_time() - began < 1

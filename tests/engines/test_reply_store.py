@@ -1,0 +1,147 @@
+"""replies: nothing that was stored is lost, mixed up or asked again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from toolrlef_data.engines.reply_store import ReplyStore, open_store, reply_key
+from toolrlef_data.records import Reply, ToolrlefError
+
+WRITER = """
+import sys
+from pathlib import Path
+from toolrlef_data.records import Reply
+from toolrlef_data.engines.reply_store import ReplyStore
+store = ReplyStore(Path(sys.argv[1]))
+print("open", flush=True)
+for i in range(int(sys.argv[3])):
+    store.put([(f"{sys.argv[2]}-{i}", Reply(f"{sys.argv[2]} says {i}"))])
+    print(i, flush=True)
+"""
+
+
+def writer(path: Path, name: str, count: int) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", WRITER, path, name, str(count)], stdout=subprocess.PIPE, text=True)
+
+
+def test_every_field_of_a_reply_comes_back(tmp_path: Path) -> None:
+    store = ReplyStore(tmp_path / "r.sqlite")
+    whole = Reply("", "why", (("calculator", '{"formula": "1+1"}'),), "tool_calls", None, "", 12, 3)
+    store.put([("a", whole), ("b", Reply(None, error="too_long", error_detail="9 tokens"))])
+    assert store.get(["a", "b", "c"]) == {"a": whole, "b": Reply(None, error="too_long", error_detail="9 tokens")}
+
+
+def test_the_first_final_reply_stays(tmp_path: Path) -> None:
+    store = ReplyStore(tmp_path / "r.sqlite")
+    store.put([("a", Reply("first"))])
+    store.put([("a", Reply("second"))])
+    assert store.get(["a"])["a"].text == "first"
+
+
+def test_a_retryable_error_is_not_final(tmp_path: Path) -> None:
+    store = ReplyStore(tmp_path / "r.sqlite")
+    store.put([("a", Reply(None, error="timeout"))])
+    assert store.get(["a"]) == {}
+    assert store.failures(["a"])["a"].error == "timeout"
+    store.put([("a", Reply("late"))])
+    assert store.get(["a"])["a"].text == "late"
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        ("half \ud83d pair", "half \ufffd pair"),  # a lone surrogate: no UTF-8 file takes it
+        ("whole \U0001f600", "whole \U0001f600"),
+        ("null \x00 byte", "null \x00 byte"),
+        ("x" * 1_000_000, "x" * 1_000_000),
+    ],
+)
+def test_odd_text_is_stored(tmp_path: Path, text: str, stored: str) -> None:
+    store = ReplyStore(tmp_path / "r.sqlite")
+    store.put([("a", Reply(text, reasoning=text, tool_calls=((text, text),)))])
+    assert store.get(["a"])["a"] == Reply(stored, reasoning=stored, tool_calls=((stored, stored),))
+
+
+def test_more_keys_than_one_statement_takes(tmp_path: Path) -> None:
+    store = ReplyStore(tmp_path / "r.sqlite")
+    store.put((str(i), Reply(str(i))) for i in range(2500))
+    assert {key: reply.text for key, reply in store.get([str(i) for i in range(3000)]).items()} == {
+        str(i): str(i) for i in range(2500)
+    }
+
+
+def test_two_processes_lose_and_mix_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "r.sqlite"
+    for process in [writer(path, name, 300) for name in ("ada", "bob")]:
+        process.communicate()
+        assert process.returncode == 0
+    found = ReplyStore(path).get([f"{name}-{i}" for name in ("ada", "bob") for i in range(300)])
+    assert {key: reply.text for key, reply in found.items()} == {
+        f"{name}-{i}": f"{name} says {i}" for name in ("ada", "bob") for i in range(300)
+    }
+
+
+@pytest.mark.parametrize("moment", [0, 7, 40])
+def test_a_kill_loses_no_reply_that_was_put(tmp_path: Path, moment: int) -> None:
+    path = tmp_path / "r.sqlite"
+    with writer(path, "ada", 100_000) as process:
+        assert process.stdout is not None
+        seen = -1
+        process.stdout.readline()
+        while seen < moment:
+            seen = int(process.stdout.readline())
+        process.send_signal(signal.SIGKILL)
+        seen = max([seen, *(int(line) for line in process.stdout if line.endswith("\n"))])
+    store = ReplyStore(path)
+    assert len(store.get([f"ada-{i}" for i in range(seen + 1)])) == seen + 1
+    assert store.connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_full_disk_gets_a_clear_message_and_keeps_what_was_stored(tmp_path: Path) -> None:
+    store = ReplyStore(tmp_path / "r.sqlite")
+    store.put([("a", Reply("small"))])
+    pages = store.connection.execute("PRAGMA page_count").fetchone()[0]
+    store.connection.execute(f"PRAGMA max_page_count={pages + 2}")
+    with pytest.raises(ToolrlefError, match=r"the disk of .* is full; free some space"):
+        store.put([("b", Reply("x" * 100_000))])
+    store.connection.execute("PRAGMA max_page_count=1000000")
+    store.put([("c", Reply("later"))])
+    assert set(store.get(["a", "b", "c"])) == {"a", "c"}
+
+
+def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "r.sqlite"
+    path.write_text("not a database, but long enough to be read as one" * 20)
+    with pytest.raises(ToolrlefError, match="is not a usable reply store"):
+        ReplyStore(path)
+
+
+def test_a_forked_child_opens_a_connection_of_its_own(tmp_path: Path) -> None:
+    parent = open_store(tmp_path / "r.sqlite")
+    parent.put([("a", Reply("parent"))])
+    child = os.fork()
+    if child == 0:
+        own = open_store(tmp_path / "r.sqlite")
+        own.put([("b", Reply("child"))])
+        os._exit(0 if own.connection is not parent.connection else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    time.sleep(0.05)
+    assert set(parent.get(["a", "b"])) == {"a", "b"}
+
+
+def test_everything_that_determines_a_reply_is_in_its_key() -> None:
+    base = ({"model": "m", "adapter": None}, {"max_tokens": 8, "stop": ["\n"]}, {"prompt": "hi", "sample": 0})
+    keys = {reply_key(*base)}
+    for place in range(3):
+        for name in base[place]:
+            changed = [dict(part) for part in base]
+            changed[place][name] = "other"
+            keys.add(reply_key(*changed))
+    assert len(keys) == 7

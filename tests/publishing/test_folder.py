@@ -1,0 +1,474 @@
+"""publish: the folder loads without this package, is replaced as a whole, and says where its rows come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from datasets import Dataset, DatasetDict, Value, load_dataset
+
+from tests.support.api_server import ApiServer
+from tests.support.models import bytes_chat, tiny_adapter, tiny_llama
+from toolrlef_data import (
+    ANNOTATIONS,
+    TASKS,
+    EngineSpec,
+    Example,
+    Function,
+    InputError,
+    Responder,
+    answer,
+    apply,
+    build_stage1,
+    build_stage2,
+    generate_trajectories,
+    grade,
+    load_source,
+    publish,
+    respond,
+    scripted,
+    tokenise,
+    trajectories,
+)
+from toolrlef_data.columns import DROPPED
+from toolrlef_data.engines import ENGINES
+from toolrlef_data.engines.spec import Request
+from toolrlef_data.publishing.folder import LAYOUTS
+from toolrlef_data.records import Reply
+from toolrlef_data.tables.published import published
+from toolrlef_data.tables.transform import stack
+from toolrlef_data.trice.teach import propose_calls
+
+
+def student(request: Request) -> str:
+    return "The answer is 8." if "?" in request.messages[-1].content else "I do not know."
+
+
+def responder(request: Request) -> str:
+    return "calculator(2*4)"
+
+
+def shout(row: dict[str, Any], settings: dict[str, Any]) -> dict[str, str]:
+    return {"loud": row["input"].upper()}
+
+
+@pytest.fixture
+def tables() -> dict[str, dict[str, Dataset]]:
+    questions = load_source("sample", split="train")
+    graded = grade(answer(questions.select(range(30)), scripted(student, progress=False)))
+    stage1 = build_stage1(graded, ANNOTATIONS)
+    stage2 = build_stage2(respond(stage1, [Responder("other", scripted(responder, progress=False))]))
+    return {"math": {"stage1": stage1, "stage2": stage2}}
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def left_beside(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.parent.iterdir() if path != folder)
+
+
+LOAD = """
+import sys
+sys.modules["toolrlef_data"] = None  # as in an environment without this package
+from datasets import load_dataset
+for config in ("math-stage1", "math-stage2", "math-dropped"):
+    data = load_dataset(sys.argv[1], config, split="train")
+    print(config, len(data), type(data[0].get("scores", [None])[0]).__name__)
+print(len(load_dataset(sys.argv[1], split="train")))
+"""
+
+
+def test_the_folder_loads_without_this_package(tables: dict[str, Any], tmp_path: Path) -> None:
+    out = publish(tables, tmp_path / "data", version="1.0.0")
+    done = subprocess.run([sys.executable, "-c", LOAD, out], capture_output=True, text=True, check=True)
+    rows = {name: len(table) for name, table in tables["math"].items()}
+    lines = done.stdout.splitlines()
+    assert lines[:2] == [f"math-stage1 {rows['stage1']} NoneType", f"math-stage2 {rows['stage2']} float"]
+    assert lines[2].startswith(f"math-dropped {30 - rows['stage1']} ")
+    assert lines[3] == str(rows["stage1"]), "the first config is the default"
+
+
+def test_loaded_rows_and_features_are_those_that_were_published(tables: dict[str, Any], tmp_path: Path) -> None:
+    out = publish(tables, tmp_path / "data", version="1.0.0")
+    for name, table in tables["math"].items():
+        loaded = load_dataset(str(out), f"math-{name}", split="train")
+        assert loaded.features == table.features
+        assert loaded[:] == table[:]
+
+
+def test_the_same_tables_give_the_same_bytes_and_leave_nothing_beside(tables: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    first = digests(publish(tables, out, version="1.0.0"))
+    assert digests(publish(tables, out, version="1.0.0")) == first
+    assert left_beside(out) == []
+
+
+@pytest.mark.parametrize("moment", ["while writing", "between the renames", "before the old is removed"])
+def test_a_run_after_an_interruption_repairs_what_it_left(moment: str, tables: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    whole = digests(publish(tables, out, version="1.0.0"))
+    new, old = out.with_name(".data.new"), out.with_name(".data.old")
+    if moment == "while writing":
+        (new / "math-stage1").mkdir(parents=True)
+        (new / "math-stage1" / "train-00000-of-00001.parquet").write_bytes(b"PAR1 cut off")
+    else:
+        shutil.copytree(out, new if moment == "between the renames" else old)
+        if moment == "between the renames":
+            out.rename(old)
+    publish(tables, out, version="1.0.0")
+    assert digests(out) == whole
+    assert left_beside(out) == []
+
+
+def test_a_failure_while_writing_leaves_the_old_folder(tables: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    whole = digests(publish(tables, out, version="1.0.0"))
+    with pytest.raises(TypeError):
+        publish(tables, out, version="2.0.0", provenance={"unwritable": object()})
+    assert digests(out) == whole
+    assert left_beside(out) == []
+
+
+def test_a_folder_of_something_else_is_not_touched(tables: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("ten years of work")
+    with pytest.raises(InputError, match="is not a published data set"):
+        publish(tables, tmp_path, version="1.0.0")
+    assert (tmp_path / "thesis.tex").read_text() == "ten years of work"
+
+
+def test_the_card_and_the_provenance_are_computed_from_the_data(tables: dict[str, Any], tmp_path: Path) -> None:
+    out = publish(tables, tmp_path / "data", version="1.2.3", card={"title": "Small sums", "license": "apache-2.0"})
+    front, body = (out / "README.md").read_text().split("---\n")[1:3]
+    metadata = yaml.safe_load(front)
+    assert [c["config_name"] for c in metadata["configs"]] == ["math-stage1", "math-stage2", "math-dropped"]
+    assert [i["splits"][0]["num_examples"] for i in metadata["dataset_info"]][:2] == [
+        len(t) for t in tables["math"].values()
+    ]
+    assert (metadata["license"], metadata["pretty_name"]) == ("apache-2.0", "Small sums")
+    assert "Version 1.2.3" in body
+    assert "| gold |" in body
+    told = json.loads((out / "provenance.json").read_text())
+    steps = [stage["step"] for stage in told["stages"].values()]
+    assert {"answer", "build_stage1", "execute", "score"} <= set(steps)
+    for stage in told["stages"].values():
+        assert stage["rows_in"] == stage["rows_out"] + sum(stage["dropped"].values())
+    text = json.dumps(told)
+    assert "prompts_sha256" in text
+    assert str(tmp_path) not in text, "no path of this machine"
+
+
+def test_a_table_whose_trail_ends_is_published_and_says_so(
+    tables: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mixed = {"math": {"stage2": tables["math"]["stage2"].shuffle(seed=1)}}
+    with caplog.at_level(logging.WARNING, "toolrlef_data"):
+        out = publish(mixed, tmp_path / "data", version="1.0.0")
+    assert "the trail ends here" in caplog.text
+    assert "the trail ends here" in (out / "provenance.json").read_text()
+    assert "not the whole way here is known" in (out / "README.md").read_text()
+    caplog.clear()
+    shuffled = load_source("sample", split="train").shuffle(seed=1).select(range(40))
+    stage1 = build_stage1(grade(answer(shuffled, scripted(student, progress=False))), ANNOTATIONS)
+    publish({"math": {"stage1": stage1}}, tmp_path / "other", version="1.0.0")
+    assert "the trail ends before the step 'answer'" in caplog.text
+    given = Dataset.from_list(
+        [{"id": "9", "task": "math", "dataset": "sample", "stage": "mine", "reason": "too long", "detail": ""}]
+    )
+    out = publish(mixed, tmp_path / "data", version="1.0.0", dropped=given, provenance={"shuffled": "seed 1"})
+    assert load_dataset(str(out), "math-dropped", split="train")["reason"][:] == ["too long"]
+    assert json.loads((out / "provenance.json").read_text())["shuffled"] == "seed 1"
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_originals_files_by_task_and_by_data_set(tables: dict[str, Any], tmp_path: Path) -> None:
+    stage1, stage2 = tables["math"].values()
+    new = publish(tables, tmp_path / "new", version="1.0.0", layout="trice")
+    rows = lines(new / "stage2" / "math" / "math.json")
+    assert list(rows[0]) == ["query", "responses", "origin", "scores", "answer"]
+    assert all(type(score) is int for row in rows for score in row["scores"])
+    assert [row["responses"] for row in rows] == stage2["responses"][:]
+    clones = lines(new / "stage1" / "math" / "math.json")
+    assert clones == [{name: row[name] for name in ("instruction", "input", "output")} for row in stage1]
+    assert lines(new / "stage1" / "math" / "sample.json") == clones
+    gold = lines(new / "stage2" / "math" / "math_gold_response.json")
+    assert [row["answer"] for row in gold] == [row["answers"][0] for row in stage1]
+    old = publish(tables, tmp_path / "old", version="1.0.0", layout="trice-old")
+    assert lines(old / "stage2" / "sample" / "sample.json") == rows
+    assert lines(old / "stage1" / "sample" / "sample.json") == clones
+
+
+def test_unknown_layouts_and_no_tables_get_a_clear_error(tables: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"choose from: {', '.join(sorted(LAYOUTS))}"):
+        publish(tables, tmp_path / "data", version="1.0.0", layout="csv")
+    with pytest.raises(InputError, match="at least one table"):
+        publish({}, tmp_path / "data", version="1.0.0")
+    with pytest.raises(InputError, match=r"no rows to publish in math-stage2 \(train\)"):
+        publish({"math": {"stage2": tables["math"]["stage2"].select([])}}, tmp_path / "data", version="1.0.0")
+
+
+@pytest.mark.parametrize("layout", ["hub", "trice"])
+def test_an_empty_split_beside_a_full_one_is_left_out_with_a_warning(
+    layout: str, tables: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage1, stage2 = tables["math"].values()
+    given = {"stage1": stage1, "stage2": DatasetDict(test=stage2.select([]), train=stage2, more=stage2.select([]))}
+    out = publish({"math": given}, tmp_path / "data", version="1.0.0", layout=layout)
+    told = [record.message for record in caplog.records if "math-stage2: left out test, more" in record.message]
+    assert len(told) == 1
+    names = {path.name for path in out.rglob("*") if path.is_file()}
+    assert not any("test" in name or "more" in name for name in names)
+    if layout == "hub":
+        assert {split: len(rows) for split, rows in load_dataset(str(out), "math-stage2").items()} == {
+            "train": len(stage2)
+        }
+        metadata = yaml.safe_load((out / "README.md").read_text().split("---\n")[1])
+        assert [file["split"] for file in metadata["configs"][1]["data_files"]] == ["train"]
+    left = {"stage1": stage1, "stage2": DatasetDict(test=stage2.select([]), more=stage2.select([]))}
+    with pytest.raises(InputError, match=r"math-stage2 \(test, more\): `ledger\(\[table\]\)` says why each row left"):
+        publish({"math": left}, tmp_path / "other", version="1.0.0", layout=layout)
+    assert not (tmp_path / "other").exists()
+
+
+def test_only_a_whole_trail_says_that_no_row_was_left_out(tmp_path: Path) -> None:
+    questions = load_source("sample", split="train")
+    knowing = scripted({row["question"]: f"The answer is {row['answers'][0]}." for row in questions}, progress=False)
+
+    def stage1_of(rows: Dataset) -> Dataset:
+        return build_stage1(grade(answer(rows, knowing)), ANNOTATIONS)
+
+    in_memory = Dataset.from_list(list(questions.select(range(9))), features=questions.features)
+    cases = [
+        (questions, "No row was left out.", "known from its source on"),
+        (questions.select(range(9)), "No row is known to have left", "the trail ends before the step 'answer'"),
+        (in_memory, "No row is known to have left", "the trail begins at rows that were given in memory"),
+    ]
+    for i, (rows, words, trail) in enumerate(cases):
+        out = publish({"math": {"stage1": stage1_of(rows)}}, tmp_path / str(i), version="1.0.0")
+        assert words in (out / "README.md").read_text()
+        assert trail in json.loads((out / "provenance.json").read_text())["configs"]["math-stage1"]["train"]["trail"]
+        assert [config.name for config in sorted(out.iterdir()) if config.is_dir()] == ["math-stage1"]
+
+
+# The original's files -------------------------------------------------------------------------------------------------
+
+
+def test_splits_and_tasks_do_not_leak_into_each_other(tables: dict[str, Any], tmp_path: Path) -> None:
+    stage1, stage2 = tables["math"].values()
+    split = {
+        "stage1": DatasetDict(train=stage1.select(range(3)), test=stage1.select(range(3, 5))),
+        "stage2": DatasetDict(train=stage2.select(range(3)), test=stage2.select(range(3, 5))),
+    }
+    out = publish({"math": split, "other": tables["math"]}, tmp_path / "data", version="1.0.0", layout="trice")
+    clones = [{name: row[name] for name in ("instruction", "input", "output")} for row in stage1]
+    assert lines(out / "stage1" / "math" / "math.json") == clones[:3]
+    assert lines(out / "dev" / "math" / "math.json") == clones[3:5]
+    assert [row["responses"] for row in lines(out / "dev" / "math" / "math_stage2.json")] == stage2["responses"][3:5]
+    assert len(lines(out / "stage2" / "math" / "math_gold_response.json")) == 3
+    assert lines(out / "stage1" / "mix" / "mix.json") == clones[:3] + clones
+    assert len(lines(out / "stage2" / "mix" / "mix.json")) == 3 + len(stage2)
+
+
+def test_ids_carry_upstreams_name(tables: dict[str, Any], tmp_path: Path) -> None:
+    rows = [{**row, "id": f"gsm8k-train-{i}", "dataset": "gsm8k"} for i, row in enumerate(tables["math"]["stage1"])]
+    stage1 = Dataset.from_list(rows, features=tables["math"]["stage1"].features)
+    out = publish({"math": {"stage1": stage1}}, tmp_path / "data", version="1.0.0", layout="trice-old")
+    assert lines(out / "stage2" / "GSM8K" / "GSM8K_gold_response.json")[0]["id"] == "GSM8K-train-0"
+
+
+def test_responses_stand_where_the_originals_scripts_put_them(
+    tables: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENGINES.places, "local", "toolrlef_data.engines.scripted:ScriptedEngine")
+    here = replace(scripted(responder, progress=False), kind="local")
+    failing = scripted([Reply(None, error="server_error")] + ["8"] * 40, progress=False)
+    responded = respond(tables["math"]["stage1"], [Responder("alpaca", here), Responder("gpt", failing)])
+    out = publish({"math": {"responded": responded}}, tmp_path / "data", version="1.0.0", layout="trice")
+    local = lines(out / "stage2" / "math" / "math_alpaca_response.json")
+    assert [sorted(row) for row in local] == [["answer", "id", "input", "instruction", "question", "response"]] * len(
+        responded
+    )
+    asked = lines(out / "stage2" / "math" / "math_gpt_response.json")
+    assert {tuple(sorted(row)) for row in asked} == {("answer", "id", "input", "output", "question")}
+    left = [row for row in lines(out / "dropped.json") if row["stage"] == "publish"]
+    assert len(asked) + len(left) == len(responded), "a response that never came is told, not written"
+    assert left[0]["detail"] == "gpt: server_error"
+    assert len(lines(out / "stage2" / "math" / "math_gold_response.json")) == len(responded)
+
+
+def test_graded_tables_are_the_raw_files(tmp_path: Path) -> None:
+    questions = load_source("sample", split="train")
+    labelled = propose_calls(grade(answer(questions, scripted(student, progress=False))), ANNOTATIONS)
+    out = publish({"math": {"labelled": labelled}}, tmp_path / "data", version="1.0.0", layout="trice")
+    right, wrong = (lines(out / "raw" / "math" / f"sample_{word}.json") for word in ("right", "wrong"))
+    assert len(right) + len(wrong) == len(questions)
+    assert list(wrong[0]) == ["id", "question", "answer", "input"]
+    tools = lines(out / "stage1" / "math" / "sample_wrong.json")
+    assert [row["tool"] for row in tools] == [row["tool_call"] for row in labelled if row["verified"]]
+
+
+def test_what_these_files_cannot_hold_is_refused(tables: dict[str, Any], tmp_path: Path) -> None:
+    answered = answer(load_source("sample", split="train").select(range(3)), scripted(student, progress=False))
+    cases = [
+        ({"math": {"answered": answered}}, {}, "'answered' of 'math' has no place"),
+        ({"math": {"a": tables["math"]["stage1"], "b": tables["math"]["stage1"]}}, {}, "'a' and 'b'.* the same files"),
+        (tables, {"card": {"license": "mit"}}, "has no card"),
+    ]
+    given: Any
+    more: Any
+    for given, more, words in cases:
+        with pytest.raises(InputError, match=words):
+            publish(given, tmp_path / "data", version="1.0.0", layout="trice", **more)
+    assert list(tmp_path.iterdir()) == []
+
+
+# What is refused, and what is kept apart --------------------------------------------------------------------------------
+
+
+def test_a_wrong_shape_name_or_version_is_said_up_front(tables: dict[str, Any], tmp_path: Path) -> None:
+    stage1 = tables["math"]["stage1"]
+    cases: list[tuple[Any, str, str]] = [
+        (stage1, "1.0.0", r"takes \{task: \{name: table\}\}.*found a Dataset"),
+        ({"math": stage1}, "1.0.0", "found a Dataset at 'math'"),
+        ({"math": DatasetDict(train=stage1)}, "1.0.0", "found a DatasetDict at 'math'"),
+        ({"math": {"stage1": [1]}}, "1.0.0", "found a list at 'math', 'stage1'"),
+        ({"math": {"dropped": stage1}}, "1.0.0", "cannot be named 'dropped'"),
+        ({"math": {"../up": stage1}}, "1.0.0", "name of a table.*'../up'"),
+        ({"..": {"stage1": stage1}}, "1.0.0", "name of a task"),
+        ({"math": {"stage1": DatasetDict({"a-b": stage1})}}, "1.0.0", "name of a split"),
+        ({"a": {"b-c": stage1}, "a-b": {"c": stage1}}, "1.0.0", "two tables would be the config 'a-b-c'"),
+        (tables, "1.0", "three numbers like '1.2.3', found '1.0'"),
+    ]
+    for given, version, words in cases:
+        with pytest.raises(InputError, match=words):
+            publish(given, tmp_path / "data", version=version)
+    with pytest.raises(InputError, match="dropped= lacks task, dataset, stage, reason, detail; found id"):
+        publish(tables, tmp_path / "data", version="1.0.0", dropped=Dataset.from_dict({"id": ["1"]}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_given_ledger_is_split_by_task(tables: dict[str, Any], tmp_path: Path) -> None:
+    other = Dataset.from_list(
+        [{**row, "task": "qa"} for row in tables["math"]["stage1"]], features=tables["math"]["stage1"].features
+    )
+    same = {"dataset": "d", "stage": "s", "reason": "r", "detail": ""}
+    dropped = Dataset.from_list(
+        [{"id": i, "task": t, **same} for i, t in (("1", "math"), ("2", "qa"), ("3", None))], features=DROPPED
+    )
+    both = {"math": {"stage1": tables["math"]["stage1"]}, "qa": {"stage1": other}}
+    out = publish(both, tmp_path / "data", version="1.0.0", dropped=dropped)
+    ids = {task: load_dataset(str(out), f"{task}-dropped", split="train")["id"][:] for task in both}
+    assert ids == {"math": ["1", "3"], "qa": ["2", "3"]}, "a row without a task may be of any"
+    assert "are the configs `math-dropped`, `qa-dropped`" in (out / "README.md").read_text()
+    old = publish(both, tmp_path / "old", version="1.0.0", dropped=dropped, layout="trice")
+    assert sorted(row["id"] for row in lines(old / "dropped.json")) == ["1", "2", "3"]
+
+
+def test_a_linked_folder_stays_a_link_and_odd_leftovers_go(tables: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "data")
+    (tmp_path / "disk" / ".data.new").write_text("a file")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "kept").write_text("")
+    (tmp_path / "disk" / ".data.old").symlink_to(tmp_path / "elsewhere")
+    for _ in range(2):
+        assert publish(tables, tmp_path / "link", version="1.0.0") == tmp_path / "disk" / "data"
+    assert (tmp_path / "link").is_symlink()
+    assert left_beside(tmp_path / "disk" / "data") == []
+    assert (tmp_path / "elsewhere" / "kept").exists()
+
+
+def test_paths_and_private_servers_are_cut_and_names_stay() -> None:
+    settings = {
+        "model": "/home/me/models/small",
+        "adapter": "~/lora",
+        "data_dir": "file:///data/gsm8k",
+        "at": Path("/a/b"),
+    }
+    assert published(settings) == {"model": "small", "adapter": "lora", "data_dir": "gsm8k", "at": "b"}
+    windows = ["C:\\models\\small", "\\\\share\\models\\small", "../small", ".\\small", "~me/small"]
+    assert published(windows) == ["small"] * 5
+    private = [
+        "http://localhost:8000/v1",
+        "https://127.0.0.1",
+        "http://10.1.2.3/v1",
+        "http://[::1]/",
+        "http://gpu-box/v1",
+    ]
+    assert published(private) == ["a server of the author's own"] * 5
+    others = ["org/name", "https://api.openai.com/v1", "/", "</s>", "\n", "\\boxed", "a/b/c", "~", "..."]
+    assert published(others) == others
+    spec = EngineSpec(
+        "local", "/home/me/small", stop=("/end", "~/"), base_url="http://gpu-box:8000/v1", adapter="./lora"
+    )
+    told = published(spec)
+    assert (told["model"], told["adapter"], told["stop"]) == ("small", "lora", ["/end", "~/"])
+    assert told["base_url"] == "a server of the author's own"
+
+
+def test_no_published_file_holds_a_prompt_a_path_or_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looked for by content, in the texts of every file and in all columns of every table."""
+    monkeypatch.setenv("MY_KEY", key := "sk-a-key-that-nobody-may-read")
+    home = tmp_path / "home-of-the-author"
+    source = home / "rows"
+    source.mkdir(parents=True)
+    lines = [
+        {"question": f"What is {n} times 4?", "answer": f"It is <<{n}*4={n * 4}>>{n * 4}. #### {n * 4}"}
+        for n in range(9)
+    ]
+    (source / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    example = Example("What is 5 times 5 in the secret example?", "25", "calculator(5*5)", "It is the secret 25.")
+    instructions: dict[str, Any] = {
+        f"{who}_instruction": f"The secret words for the {who}." for who in ("plain", "teacher", "reader")
+    }
+    task = replace(TASKS["math"], examples={"": [example]}, **instructions)
+    with ApiServer() as server:
+        spec = EngineSpec("openai_api", "served", base_url=server.url, keys="MY_KEY", temperature=0.5, progress=False)
+        model = tiny_llama(home / "models" / "tiny")
+        local = EngineSpec(
+            "local", str(model), max_tokens=4, progress=False, adapter=str(tiny_adapter(home / "lora", model))
+        )
+        questions = load_source("gsm8k", split="train", data_dir=source)
+        graded = grade(answer(questions, spec, task=task), task=task)
+        stage1 = build_stage1(graded, [ANNOTATIONS, spec], task=task)
+        candidates = respond(stage1, [Responder("served", spec), Responder("local", local)], task=task)
+        marked = apply(
+            candidates, shout, {"corpus": str(source), "at": source}, reads=["input"], adds={"loud": Value("string")}
+        )
+        stage2 = build_stage2(marked, task=task)
+        call = Function(
+            "look",
+            "Looks it up.",
+            {"type": "object", "properties": {}},
+            url=f"{server.url}/look",
+            headers={"X-Key": "$MY_KEY"},
+        )
+        searched = generate_trajectories(["Is it up?"], [call], spec)
+        steps = trajectories(stack([load_source("sample_trajectories"), searched], "both"))
+        tokens = tokenise(steps, str(bytes_chat(home / "chat")), protocol="text")
+    tables = {"math": {"stage1": stage1, "stage2": stage2}, "lakes": {"steps": steps, "tokens": tokens}}
+    secrets = [*instructions.values(), "secret example", "secret 25", str(tmp_path), home.name, "127.0.0.1", key]
+    checked = 0
+    for layout in ("hub", "trice"):
+        out = publish(
+            tables if layout == "hub" else {"math": tables["math"]}, tmp_path / layout, version="1.0.0", layout=layout
+        )
+        for path in (path for path in out.rglob("*") if path.is_file()):
+            text = str(Dataset.from_parquet(str(path))[:]) if path.suffix == ".parquet" else path.read_text()
+            assert [secret for secret in secrets if secret in text] == [], path
+            checked += 1
+    assert checked > 8

@@ -1,0 +1,603 @@
+"""The scripted API server keeps its promises: faults that do fault, counts that count, replies that repeat."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from pydantic import BaseModel, Field, TypeAdapter
+
+from tests.support.api_answers import fitting
+from tests.support.api_server import Answer, ApiServer, BatchPlan, Received, completion, error, html, rate_limited
+
+BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "How many boxes?"}], "seed": 1}
+
+
+def request(body: Any = BODY, path: str = "/v1/chat/completions", headers: str = "") -> bytes:
+    """One POST as bytes."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return f"POST {path} HTTP/1.1\r\nhost: x\r\n{headers}content-length: {len(raw)}\r\n\r\n".encode() + raw
+
+
+@contextmanager
+def dial(server: ApiServer) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as line:
+        yield line
+
+
+def read(line: socket.socket) -> tuple[str, dict[str, str], bytes]:
+    """One whole response: status line, headers, body."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += line.recv(1)
+    first, *rest = data.decode().strip().split("\r\n")
+    headers = dict(row.split(": ", 1) for row in rest)
+    body = b""
+    while len(body) < int(headers["content-length"]):
+        body += line.recv(int(headers["content-length"]) - len(body))
+    return first, headers, body
+
+
+def post(server: ApiServer, body: Any = BODY, path: str = "/v1/chat/completions") -> Any:
+    with dial(server) as line:
+        line.sendall(request(body, path))
+        return json.loads(read(line)[2])
+
+
+def texts(reply: Any) -> list[str]:
+    return [choice["message"]["content"] for choice in reply["choices"]]
+
+
+def client(server: ApiServer, key: str = "good-key", **settings: Any) -> openai.OpenAI:
+    return openai.OpenAI(base_url=server.url, api_key=key, max_retries=0, **settings)
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for what another thread is about to do."""
+    ends = time.monotonic() + 5
+    while not true():
+        assert time.monotonic() < ends
+        time.sleep(0.005)
+
+
+# Each fault: what reaches the client of a body of ten bytes, and how the connection ends.
+FAULTS = [
+    (Answer(body="0123456789", drop="before"), False, b"", "closed"),
+    (Answer(body="0123456789", drop="headers"), True, b"", "closed"),
+    (Answer(body="0123456789", drop="body"), True, b"01234", "closed"),
+    (Answer(body="0123456789", drop="stall"), True, b"", "silent"),
+    (Answer(body="0123456789", drop="stall_body"), True, b"01234", "silent"),
+    (Answer(body="0123456789", drop="reset"), False, b"", "reset"),
+    (Answer(body="0123456789", delay=60), False, b"", "silent"),
+    (Answer(body="0123456789"), True, b"0123456789", "silent"),  # no fault: kept alive
+]
+
+
+@pytest.mark.parametrize(("answer", "head", "body", "end"), FAULTS, ids=lambda value: str(getattr(value, "drop", "")))
+def test_a_fault_sends_exactly_its_bytes(answer: Answer, head: bool, body: bytes, end: str) -> None:
+    with ApiServer(lambda received, seen: answer) as server, dial(server) as line:
+        line.sendall(request())
+        line.settimeout(0.2)
+        data, ended = b"", ""
+        while not ended:
+            try:
+                piece = line.recv(65536)
+                ended = "" if piece else "closed"
+                data += piece
+            except TimeoutError:
+                ended = "silent"
+            except ConnectionResetError:
+                ended = "reset"
+        assert ended == end
+        assert bool(data) == head
+        assert data.partition(b"\r\n\r\n")[2] == body
+        assert b"content-length: 10\r\n" in data or not head
+        assert (server.requests[0].answered is not None) == (body == b"0123456789")
+        line.close()
+        until(lambda: server.in_flight == 0 and not server.connections)  # a stalled request ends with its client
+
+
+@pytest.mark.parametrize("aiohttp", [False, True])
+def test_the_openai_client_meets_each_fault_as_what_it_is(aiohttp: bool) -> None:
+    cases: list[tuple[Answer, type[Exception]]] = [
+        (rate_limited(retry_after="2"), openai.RateLimitError),
+        (error(429, "insufficient_quota", "You exceeded your current quota."), openai.RateLimitError),
+        (error(401, "invalid_api_key", "no"), openai.AuthenticationError),
+        (error(404, "model_not_found", "no"), openai.NotFoundError),
+        (error(529, None, "odd status"), openai.InternalServerError),
+        (html(502), openai.InternalServerError),
+        (Answer(drop="before"), openai.APIConnectionError),
+        (Answer(drop="headers"), openai.APIConnectionError),
+        (Answer(drop="body"), openai.APIConnectionError),
+        (Answer(drop="reset"), openai.APIConnectionError),
+        (Answer(drop="stall"), openai.APITimeoutError),
+        (Answer(drop="stall_body"), openai.APITimeoutError),
+        (Answer(delay=9), openai.APITimeoutError),
+        (Answer(body='{"id": "x", "choi'), json.JSONDecodeError),
+    ]
+
+    async def ask(url: str) -> None:
+        http = openai.DefaultAioHttpClient() if aiohttp else None
+        async with openai.AsyncOpenAI(
+            base_url=url, api_key="k", max_retries=0, timeout=0.4, http_client=http
+        ) as asking:
+            for number, (_, expected) in enumerate(cases):
+                with pytest.raises(expected):
+                    await asking.chat.completions.create(**{**BODY, "seed": number})
+
+    with ApiServer(lambda received, seen: cases[received.body["seed"]][0]) as server:
+        asyncio.run(ask(server.url))
+        assert len(server.requests) == len(cases)
+
+
+def test_rate_limit_headers_and_odd_answers_arrive_as_scripted() -> None:
+    answers = [rate_limited(retry_after="2", x_ratelimit_reset_tokens="6m0s"), html(), Answer(body=b"\xff\x00")]
+    with ApiServer(lambda received, seen: answers[seen]) as server, dial(server) as line:
+        replies = []
+        for _ in answers:
+            line.sendall(request())
+            replies.append(read(line))
+    assert replies[0][0] == "HTTP/1.1 429 Too Many Requests"
+    assert (replies[0][1]["retry-after"], replies[0][1]["x-ratelimit-reset-tokens"]) == ("2", "6m0s")
+    assert (replies[1][0], replies[1][1]["content-type"]) == ("HTTP/1.1 200 OK", "text/html")
+    assert replies[2][2] == b"\xff\x00"
+
+
+def test_a_normal_reply_depends_on_messages_seed_and_sample_only() -> None:
+    with ApiServer() as server:
+        first, again = post(server), post(server, {**BODY, "temperature": 0.3})
+        other = [
+            post(server, {**BODY, "seed": 2}),
+            post(server, {**BODY, "messages": [{"role": "user", "content": ""}]}),
+        ]
+        three = post(server, {**BODY, "n": 3})
+        cut = post(server, {**BODY, "max_completion_tokens": 4})
+        lone = post(server, {**BODY, "messages": [{"role": "user", "content": "\ud800\0" + "x" * 1_000_000}]})
+    assert texts(first) == texts(again) == texts(three)[:1]
+    assert first["id"] != again["id"]  # as servers do: an id is no part of what was said
+    assert len({*texts(first), *texts(three), *(texts(reply)[0] for reply in other), texts(lone)[0]}) == 6
+    assert [choice["index"] for choice in three["choices"]] == [0, 1, 2]
+    assert first["usage"] == {"prompt_tokens": 3, "completion_tokens": 9, "total_tokens": 12}
+    assert three["usage"]["completion_tokens"] == 27
+    assert (cut["choices"][0]["finish_reason"], cut["usage"]["completion_tokens"]) == ("length", 4)
+    assert texts(first)[0].startswith(texts(cut)[0] + " ")
+
+
+def test_text_completions_of_packed_prompts_are_those_of_each_prompt() -> None:
+    with ApiServer() as server:
+        ask = {"model": "m", "seed": 1, "n": 2}
+        packed = post(server, {**ask, "prompt": ["a", "b"]}, "/v1/completions")
+        alone = [post(server, {**ask, "prompt": prompt}, "/v1/completions") for prompt in "ab"]
+    assert packed["object"] == "text_completion"
+    assert [choice["text"] for choice in packed["choices"]] == [c["text"] for one in alone for c in one["choices"]]
+
+
+class Inner(BaseModel):
+    unit: str = Field(min_length=12, max_length=12)
+    share: float = Field(gt=0, lt=0.1)
+
+
+class Outer(BaseModel):
+    count: int = Field(gt=2, le=4)
+    below: int = Field(lt=0)
+    names: list[str] = Field(min_length=2)
+    inner: Inner  # a $ref
+    maybe: int | None  # anyOf
+    flag: bool
+
+
+def test_arguments_of_a_native_tool_call_fit_their_schema() -> None:
+    schema = Outer.model_json_schema()
+    for number in range(200):
+        Outer.model_validate(fitting(schema, number, schema), strict=True)
+    kinds: list[tuple[dict[str, Any], type]] = [
+        ({"enum": ["a", "b"]}, str),
+        ({"const": 5}, int),
+        ({"type": ["string", "null"]}, str),
+        ({}, str),
+    ]
+    for small, kind in kinds:
+        assert isinstance(fitting(small, 7, small), kind)
+
+
+def test_tools_are_called_natively_unless_told_not_to() -> None:
+    function = {"name": "calculator", "parameters": {"type": "object", "properties": {"input": {"type": "string"}}}}
+    tools: Any = [{"type": "function", "function": {**function, "name": name}} for name in ("calculator", "search")]
+    named: Any = {"type": "function", "function": {"name": "search"}}
+    with ApiServer() as server, client(server) as asking:
+        create = asking.chat.completions.create
+        calls = [
+            create(**BODY, tools=tools),
+            create(**BODY, tools=tools),
+            create(**BODY, tools=tools, tool_choice=named),
+        ]
+        plain = create(**BODY, tools=tools, tool_choice="none")
+    made = [reply.choices[0].message.tool_calls for reply in calls]
+    functions = [call[0].function for call in made if call and call[0].type == "function"]
+    assert [f.name for f in functions] == ["calculator", "calculator", "search"]
+    assert functions[0].arguments == functions[1].arguments
+    assert TypeAdapter(dict[str, str]).validate_json(functions[0].arguments).keys() == {"input"}
+    assert (calls[0].choices[0].finish_reason, plain.choices[0].finish_reason) == ("tool_calls", "stop")
+    assert plain.choices[0].message.content
+
+
+def test_completion_writes_what_it_is_told() -> None:
+    told = completion(None, reasoning="I think", tool_calls=[("f", {"a": 1}), ("g", '{"a": ')], n=2, usage=None)
+    with ApiServer(lambda received, seen: told) as server, client(server) as asking:
+        reply = asking.chat.completions.create(**BODY)
+    assert reply.usage is None
+    assert len(reply.choices) == 2
+    message = reply.choices[1].message.model_dump()
+    assert (message["content"], message["reasoning_content"]) == (None, "I think")
+    assert [call["function"]["arguments"] for call in message["tool_calls"]] == ['{"a": 1}', '{"a": ']
+
+
+def test_a_wrong_key_is_echoed_and_keys_can_be_revoked() -> None:
+    with ApiServer(keys={"good-key"}) as server:
+        with client(server) as asking:
+            assert asking.models.list().data[0].id == "scripted"
+            server.keys = set()
+            with pytest.raises(openai.AuthenticationError, match="good-key") as raised:
+                asking.models.list()
+        assert raised.value.code == "invalid_api_key"
+        assert {received.key for received in server.requests} == {"good-key"}
+
+
+def test_requests_are_understood_however_they_are_cut() -> None:
+    raw = json.dumps(BODY).encode()
+    sizes = (1, 20, len(raw) - 21)
+    at = [0, 1, 21, len(raw)]
+    chunks = b"".join(b"%x;a=b\r\n%s\r\n" % (n, raw[a:b]) for n, a, b in zip(sizes, at, at[1:], strict=False))
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    whole = head + chunks + b"0\r\n" + b"x-trailer: 1\r\n" + b"\r\n" + head + chunks + b"0\r\n\r\n" + request()
+    with ApiServer() as server:
+        for step in (1, 7, len(whole)):  # byte by byte, in pieces, and three requests at once
+            server.latency = 0.01 * (step > 7)
+            with dial(server) as line:
+                line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for start in range(0, len(whole), step):
+                    line.sendall(whole[start : start + step])
+                replies = [json.loads(read(line)[2]) for _ in range(3)]
+                assert len({texts(reply)[0] for reply in replies}) == 1
+        assert [received.connection for received in server.requests] == [1] * 3 + [2] * 3 + [3] * 3
+        assert all(received.body == BODY for received in server.requests)
+        assert server.count("boxes") == server.count("boxes", "/chat/completions") == 9
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\ncontent-length: x\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", 400),
+        (request(b"{not json"), 400),
+        (request(b"\xff\xfe"), 400),
+        (request({**BODY, "stream": True}), 400),
+        (request(path="/chat/completions"), 404),  # the /v1 is missing
+        (b"GET /v1/files/nothing HTTP/1.1\r\n\r\n", 404),
+    ],
+)
+def test_what_cannot_be_served_is_refused(sent: bytes, status: int) -> None:
+    # a script that adds a header leaves the rest of the normal reply, its status included
+    with ApiServer(lambda received, seen: Answer(headers={"x-a": "1"})) as server, dial(server) as line:
+        line.sendall(sent)
+        assert int(read(line)[0].split()[1]) == status
+
+
+def test_connection_close_and_expect_are_honoured() -> None:
+    with ApiServer() as server, dial(server) as line:
+        head, _, body = request(headers="connection: close\r\nexpect: 100-continue\r\n").partition(b"\r\n\r\n")
+        line.sendall(head + b"\r\n\r\n")
+        assert line.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        line.sendall(body)
+        read(line)
+        assert line.recv(1) == b""
+
+
+def test_in_flight_max_and_latency() -> None:
+    async def ask(url: str) -> None:
+        async with openai.AsyncOpenAI(base_url=url, api_key="k", http_client=openai.DefaultAioHttpClient()) as asking:
+            await asyncio.gather(*(asking.chat.completions.create(**{**BODY, "seed": n}) for n in range(7)))
+
+    with ApiServer(latency=0.3) as server:
+        asyncio.run(ask(server.url))
+        assert server.in_flight_max == 7
+        for received in server.requests:
+            assert received.answered is not None
+            assert received.answered - received.time >= 0.3
+        assert server.in_flight == 0
+
+
+def test_outages_refuse_break_and_end_on_the_same_port() -> None:
+    with ApiServer(start=False) as server:
+        with pytest.raises(ConnectionRefusedError):
+            post(server)
+        server.start()
+        for _ in range(3):
+            server.latency = 60
+            with dial(server) as line:
+                line.sendall(request())
+                until(lambda: server.in_flight == 1)
+                server.stop()
+                assert line.recv(1) == b""  # the request under way is cut off
+            with pytest.raises(ConnectionRefusedError):
+                post(server)
+            server.start()
+            server.latency = 0
+            assert post(server)["choices"]
+    assert sum(received.answered is None for received in server.requests) == 3
+
+
+def test_no_connection_outlives_an_outage() -> None:
+    with ApiServer() as server:
+        for _ in range(50):  # the server stops while it accepts
+            with dial(server) as line:
+                server.stop()
+                server.start()
+                with suppress(ConnectionError):
+                    line.sendall(request())
+                    assert line.recv(1) == b""
+    assert server.requests == []
+
+
+def test_faults_and_outages_reach_the_client_while_a_forked_process_holds_the_sockets() -> None:
+    held: list[int] = []
+    with ApiServer(lambda received, seen: Answer(drop="body") if seen == 0 else Answer(delay=60)) as server:
+        for drops in (True, False):
+            until(lambda: not server.connections)
+            with dial(server) as line:
+                until(lambda: len(server.connections) == 1)
+                (connection,) = server.connections
+                assert server._listener is not None
+                for each in (server._listener, connection.transport.get_extra_info("socket")):
+                    held.append(os.dup(each.fileno()))  # as a fork does
+                line.sendall(request())
+                if not drops:
+                    until(lambda: server.in_flight == 1)
+                    server.stop()
+                while line.recv(65536):
+                    pass
+        with pytest.raises(ConnectionRefusedError):
+            post(server)
+    for copy in held:
+        os.close(copy)
+
+
+def test_a_script_counts_repeats_whatever_the_connection_or_spelling() -> None:
+    def script(received: Received, seen: int) -> Answer | None:
+        return error(503, "overloaded", "later") if seen < 2 else None
+
+    with ApiServer(script) as server:
+        spelled = [BODY, dict(reversed(BODY.items())), BODY]
+        replies = [post(server, body) for body in spelled] + [post(server, {**BODY, "seed": 2})]
+    assert ["error" in reply for reply in replies] == [True, True, False, True]
+
+
+def test_a_script_may_stop_the_server() -> None:
+    def script(received: Received, seen: int) -> Answer | None:
+        if seen == 1:
+            server.stop()
+        return None
+
+    with ApiServer(script) as server:
+        with dial(server) as line:
+            line.sendall(request())
+            read(line)
+            line.sendall(request())
+            assert line.recv(1) == b""
+        with pytest.raises(ConnectionRefusedError):
+            post(server)
+        assert [received.answered is None for received in server.requests] == [False, True]
+
+
+def test_an_error_in_a_script_cuts_the_client_off_and_comes_out_at_the_end() -> None:
+    def script(received: Received, seen: int) -> Answer | None:
+        if seen == 1:
+            raise LookupError("a script with a mistake")
+        return None
+
+    def run(latency: float) -> None:
+        with ApiServer(script, latency) as server, dial(server) as line:
+            line.sendall(request() * 2)
+            read(line)
+            assert line.recv(1) == b""
+
+    for latency in (0, 0.05):
+        with pytest.raises(LookupError, match="a mistake"):
+            run(latency)
+
+
+def test_nothing_is_left_behind() -> None:
+    before = threading.active_count()
+    with ApiServer() as server:
+        post(server)
+    assert threading.active_count() == before
+    with pytest.raises(ConnectionRefusedError):
+        post(server)
+
+
+def batch_file(seeds: int, **changes: Any) -> bytes:
+    """Lines of a batch's input with seeds 0, 1, 2, ..."""
+    rows: list[dict[str, Any]] = []
+    for seed in range(seeds):
+        body = {**BODY, "seed": seed}
+        rows.append({"custom_id": f"row-{seed}", "method": "POST", "url": "/v1/chat/completions", "body": body})
+    rows[-1].update(changes)
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def submit(asking: openai.OpenAI, content: bytes) -> str:
+    source = asking.files.create(file=("in.jsonl", content), purpose="batch")
+    made = asking.batches.create(
+        input_file_id=source.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"run": "a"}
+    )
+    assert (made.status, made.metadata) == ("validating", {"run": "a"})
+    return made.id
+
+
+def ended(asking: openai.OpenAI, name: str) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """The batch when done, and its output and error rows by custom id, in the files' order."""
+    batch = asking.batches.retrieve(name)
+    while batch.status in ("validating", "in_progress", "finalizing", "cancelling"):
+        batch = asking.batches.retrieve(name)
+    rows: list[dict[str, Any]] = []
+    for source in (batch.output_file_id, batch.error_file_id):
+        found = asking.files.content(source).text.splitlines() if source else []
+        rows.append({row["custom_id"]: row for row in map(json.loads, found)})
+    return batch, rows[0], rows[1]
+
+
+def test_an_uploaded_file_comes_back_as_it_was() -> None:
+    content = b'\r\n{"a": "\\ud800"}\r\n--\0\xff\r\n'
+    with ApiServer() as server, client(server) as asking:
+        made = asking.files.create(file=("in.jsonl", content), purpose="batch")
+        assert (made.bytes, made.filename, made.purpose, made.status) == (
+            len(content),
+            "in.jsonl",
+            "batch",
+            "processed",
+        )
+        assert asking.files.retrieve(made.id) == made
+        assert asking.files.content(made.id).content == content
+
+
+def test_a_batch_goes_its_way_and_says_what_direct_requests_say() -> None:
+    with ApiServer() as server, client(server) as asking:
+        server.batch_polls = 3
+        name = submit(asking, batch_file(20))
+        assert [asking.batches.retrieve(name).status for _ in range(4)] == [
+            "in_progress",
+            "in_progress",
+            "finalizing",
+            "completed",
+        ]
+        batch, output, errors = ended(asking, name)
+        assert batch.request_counts.model_dump() == {"completed": 20, "failed": 0, "total": 20}
+        assert (errors, batch.error_file_id) == ({}, None)
+        assert list(output) != [f"row-{n}" for n in range(20)]  # an order of its own
+        assert len(server.lines) == 20
+        for seed in range(20):
+            row = output[f"row-{seed}"]
+            assert (row["error"], row["response"]["status_code"]) == (None, 200)
+            assert texts(row["response"]["body"]) == texts(post(server, {**BODY, "seed": seed}))
+
+
+def test_partial_results_stand_where_openai_puts_them() -> None:
+    plans = [
+        BatchPlan("expired", answered=[0, 2]),
+        BatchPlan(errors={1: error(400, "bad", "too long"), 2: {"code": "request_timeout", "message": "late"}}),
+        BatchPlan(answered=[3]),  # a server that loses lines
+        BatchPlan(failed="The file is too large."),
+        BatchPlan(answered=[1]),  # this one and the next are cancelled below
+        BatchPlan(),
+    ]
+    with ApiServer() as server, client(server) as asking:
+        server.batch_plan = lambda number, lines: plans[number]
+        names = [submit(asking, batch_file(4)) for _ in plans]
+        assert [asking.batches.cancel(name).status for name in names[4:]] == ["cancelling"] * 2
+        ends = [ended(asking, name) for name in names]
+        with pytest.raises(openai.ConflictError):
+            asking.batches.cancel(names[0])
+    assert [batch.status for batch, _, _ in ends] == ["expired", "completed", "completed", "failed", *["cancelled"] * 2]
+    found = [
+        ({*output}, {name: (row["error"] or {}).get("code") for name, row in bad.items()}) for _, output, bad in ends
+    ]
+    assert found == [
+        ({"row-0", "row-2"}, {"row-1": "batch_expired", "row-3": "batch_expired"}),
+        ({"row-0", "row-3"}, {"row-1": None, "row-2": "request_timeout"}),
+        ({"row-3"}, {}),
+        (set(), {}),
+        ({"row-1"}, {f"row-{n}": "batch_cancelled" for n in (0, 2, 3)}),
+        (set(), {f"row-{n}": "batch_cancelled" for n in range(4)}),
+    ]
+    assert ends[1][2]["row-1"]["response"]["status_code"] == 400
+    assert ends[3][0].errors.data[0].message == "The file is too large."
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "line"),
+    [
+        (b"", "empty_file", None),
+        (b"{", "invalid_json_line", 1),
+        (b"{}\n", "missing_field", 1),
+        (batch_file(2, custom_id="row-0"), "duplicate_custom_id", 2),
+        (batch_file(2, url="/v1/completions"), "url_mismatch", 2),
+    ],
+)
+def test_a_batch_file_with_a_mistake_fails_in_validation(content: bytes, code: str, line: int | None) -> None:
+    with ApiServer() as server, client(server) as asking:
+        batch, _, _ = ended(asking, submit(asking, content))
+    assert batch.status == "failed"
+    assert (batch.errors.data[0].code, batch.errors.data[0].line) == (code, line)
+
+
+def test_scripts_and_faults_reach_the_lines_of_a_batch() -> None:
+    def script(received: Received, seen: int) -> Answer | None:
+        faults = {0: error(500, None, "broken"), 1: Answer(drop="reset"), 2: completion("scripted")}
+        return (
+            faults.get(received.body["seed"]) if isinstance(received.body, dict) and "seed" in received.body else None
+        )
+
+    with ApiServer(script) as server, client(server) as asking:
+        _, output, errors = ended(asking, submit(asking, batch_file(4)))
+    assert texts(output["row-2"]["response"]["body"]) == ["scripted"]
+    assert {*output} == {"row-2", "row-3"}
+    assert (errors["row-0"]["response"]["status_code"], errors["row-1"]["error"]["code"]) == (500, "request_timeout")
+
+
+def test_batches_are_listed_newest_first_in_pages() -> None:
+    with ApiServer() as server, client(server) as asking:
+        names = [submit(asking, batch_file(1)) for _ in range(5)]
+        page = asking.batches.list(limit=2)
+        assert ([batch.id for batch in page.data], page.has_more) == (names[:2:-1], True)
+        assert [batch.id for batch in asking.batches.list(limit=2)] == names[::-1]  # over all pages
+
+
+def test_a_lost_answer_still_had_its_effect_unless_the_script_made_it() -> None:
+    def script(received: Received, seen: int) -> Answer | None:
+        if received.path != "/v1/batches" or received.method != "POST":
+            return None
+        return Answer(drop="before") if seen == 0 else Answer(body=b"", drop="before")
+
+    with ApiServer(script) as server, client(server) as asking:
+        for _ in range(2):
+            with pytest.raises(openai.APIConnectionError):
+                submit_same(asking, server)
+        assert len(server.batches.jobs) == 1
+
+
+def submit_same(asking: openai.OpenAI, server: ApiServer) -> None:
+    """Ask for a batch of the one file that there is."""
+    if not server.batches.files:
+        asking.files.create(file=("in.jsonl", batch_file(1)), purpose="batch")
+    name = next(iter(server.batches.files))
+    asking.batches.create(input_file_id=name, endpoint="/v1/chat/completions", completion_window="24h")
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_the_foreground_server_answers_and_ends_on_a_signal(fast: bool) -> None:
+    command = [sys.executable, "-m", "tests.support.api_server", "--port", "0", "--latency", "0.05", *["--fast"] * fast]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        with openai.OpenAI(base_url=url, api_key="k", max_retries=0) as asking:
+            said = [asking.chat.completions.create(**BODY).choices[0].message.content for _ in range(3)]
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read().startswith("3 requests on 1 connections, 1 at once")
+        assert process.wait(5) == 0
+    assert len(set(said)) == 1
+    assert (said[0] == "The answer is 48.") == fast

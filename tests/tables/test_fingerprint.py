@@ -1,0 +1,337 @@
+"""Keys: what changes the key of a user's function, what does not, and what is refused."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import logging
+import os
+import random
+import shutil
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from toolrlef_data import TASKS, EngineSpec
+from toolrlef_data.records import InputError
+from toolrlef_data.tables.fingerprint import UnhashableSetting, canonical, code_digest
+
+Write = Callable[..., Any]
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Write modules of a user; the key of `tool.f` as a fresh import of them gives it."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    made: set[str] = set()
+
+    def write(**sources: str) -> str:
+        for name, source in sources.items():
+            path = tmp_path / (name.replace("__", "/", 1) + ".py")
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(textwrap.dedent(source))
+            made.add(name.partition("__")[0])
+        forget()
+        return json.dumps(canonical(importlib.import_module("tool").f))
+
+    def forget() -> None:
+        importlib.invalidate_caches()
+        for name in [name for name in sys.modules if name.partition(".")[0] in made]:
+            del sys.modules[name]
+
+    yield write
+    forget()
+
+
+@pytest.mark.parametrize(
+    ("source", "old", "new"),
+    [
+        ("import re\nP = re.compile('a')\ndef f(x): return P.search(x)", "'a'", "'b'"),
+        ("import re\nP = re.compile('a')\ndef f(x): return P.search(x)", "'a'", "'a', re.I"),
+        ("import re\nsearch = re.compile('a').search\ndef f(x): return search(x)", "'a'", "'b'"),
+        ("from decimal import Decimal\nRATES = {'eur': [Decimal('1.1')]}\ndef f(x): return RATES[x]", "1.1", "1.2"),
+        ("from fractions import Fraction\nHALF = {1: Fraction(1, 2)}\ndef f(x): return HALF[1]", "1, 2", "1, 3"),
+        ("import datetime\nDAY = (datetime.date(2020, 1, 1),)\ndef f(x): return DAY", "1, 1", "1, 2"),
+        ("import enum\nclass E(enum.Enum):\n    A = 1\n    B = 2\nC = E.A\ndef f(x): return C", "C = E.A", "C = E.B"),
+        ("import numpy\nW = numpy.array([1, 2])\ndef f(x): return W", "2]", "3]"),
+        ("class C:\n    def g(self): return 1\ndef f(x): return C().g()", "return 1", "return 2"),
+        ("class C:\n    LIMIT = 1\ndef f(x): return C.LIMIT", "= 1", "= 2"),
+        ("class B:\n    LIMIT = 1\nclass C(B): pass\ndef f(x): return C.LIMIT", "= 1", "= 2"),
+        ("def g(): return 1\nclass C:\n    def g(self): return g()\ndef f(x): return C().g()", "return 1", "return 2"),
+        ("N = 1\nclass C:\n    LIMIT = N\ndef f(x): return C.LIMIT", "N = 1", "N = 2"),
+        ("from collections import namedtuple\nP = namedtuple('P', 'a b')\ndef f(x): return P(1, 2).a", "a b", "b a"),
+        ("import functools\n@functools.cache\ndef g(x): return 1\ndef f(x): return g(x)", "return 1", "return 2"),
+        ("def g(x): return 1\nTABLE = {'f': [g]}\ndef f(x): return TABLE[x]", "return 1", "return 2"),
+        ("def f(x, by=1): return x", "by=1", "by=2"),
+        ("def f(x, *, by=1): return x", "by=1", "by=2"),
+        ("def make(n):\n    def g(x): return n\n    return g\nf = make(1)", "make(1)", "make(2)"),
+        ("def f(x):\n    def g(): return 1\n    return g()", "return 1", "return 2"),
+        ("def f(x): return x in {'a', 'b'}", "'b'", "'c'"),
+        ("def f(a, b): return a - b", "f(a, b)", "f(b, a)"),
+        ("from toolrlef_data.tools import TOOLS\nN = 'a'\ndef f(x): return TOOLS[N]", "'a'", "'b'"),
+    ],
+)  # fmt: skip
+def test_an_edit_of_what_a_function_uses_changes_its_key(module: Write, source: str, old: str, new: str) -> None:
+    key = module(tool=source)
+    assert module(tool=source) == key
+    assert module(tool=source.replace(old, new)) != key
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import helper\ndef f(x): return helper.f(x)",
+        "import helper as h\ndef f(x): return h.f(x)",
+        "from helper import f",
+        "from helper import f as g\ndef f(x): return g(x)",
+        "def f(x):\n    import helper\n    return helper.f(x)",
+        "def f(x):\n    from helper import f as g\n    return g(x)",
+        "def f(x):\n    def inner():\n        from helper import f\n        return f(x)\n    return inner()",
+        "from middle import g\ndef f(x): return g(x)",
+        "import middle\ndef f(x): return middle.g(x)",
+        "import pack.inner\ndef f(x): return pack.inner.g(x)",
+        "def f(x):\n    from pack import inner\n    return inner.g(x)",
+        "class C:\n    def g(self):\n        import helper\n        return helper.f\ndef f(x): return C()",
+    ],
+)
+def test_a_module_of_the_user_counts_by_its_file(module: Write, source: str) -> None:
+    others = {
+        "middle": "def g(x):\n    import helper\n    return helper.f(x)\n",
+        "pack____init__": "",
+        "pack__inner": "from helper import f\nfrom . import other\ndef g(x): return f(x)\n",
+        "pack__other": "",
+    }
+    key = module(tool=source, helper="def f(x): return 1\n", **others)
+    assert module(tool=source, helper="# moved\n\ndef f(x):\n    'Says it.'\n    return 1\n", **others) == key
+    assert module(tool=source, helper="def f(x): return 2\n", **others) != key
+
+
+def test_lines_docstrings_and_unused_names_do_not_count(module: Write) -> None:
+    body = "class C:\n    {doc}\n    seen = []\n    def g(self):\n        {doc}\n        if self: print(1)\n\n"
+    body += (
+        "def f(x):\n    {doc}\n    class Inner:\n        {doc}\n        n = 1\n    if x: print(C(), Inner, lambda: 3)\n"
+    )
+    plain = module(tool=body.format(doc=""))
+    assert module(tool="UNUSED = 3\n\n\n# moved\n" + body.format(doc="'''Says it.'''\n")) == plain
+    assert module(tool=body.format(doc="'Says it.'")) == plain
+
+
+def test_two_lambdas_on_one_line_have_two_keys() -> None:
+    pairs: list[tuple[Any, Any]] = [
+        (lambda x: x + 1, lambda x: x + 2),
+        (lambda x, y: x - y, lambda y, x: x - y),
+        (lambda x: x.a, lambda x: x.b),
+        (lambda x: lambda: 1, lambda x: lambda: 2),
+        (lambda x: 1, lambda x: 1.0),
+        (lambda *x: x, lambda x: x),
+    ]
+    for one, other in pairs:
+        assert canonical(one) != canonical(other)
+
+
+def test_keys_are_the_same_in_every_process(tmp_path: Path) -> None:
+    """Hash seeds order sets, and addresses differ: neither may leak into a key."""
+    (tmp_path / "tool.py").write_text(
+        "import re, logging, threading, dataclasses\nLOG, LOCK, END = logging.getLogger('a'), threading.Lock(), object()\n"
+        "WORDS = {'a', 'b', 'c'}\n@dataclasses.dataclass\nclass D:\n    n: int = 1\n    def g(self): return re.escape\n"
+        "def f(x):\n    with LOCK:\n        LOG.info('x')\n    "
+        "return [i for i in WORDS if i in {'u', 'v', 'w'}] or END or D().g() or (lambda: f'{x!s}')\n"
+    )
+    code = "import json, tool\nfrom toolrlef_data.tables.fingerprint import canonical\nprint(json.dumps(canonical([tool.f, tool.D(2).g])))"
+    paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    keys = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONPATH": paths, "PYTHONHASHSEED": seed},
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }  # fmt: skip
+    assert len(keys) == 1
+
+
+class Counter:
+    seen: list[int] = []  # noqa: RUF012
+    down = False
+
+
+def count(x: int) -> None:
+    Counter.seen.append(x)
+
+
+def test_what_a_class_collects_while_it_runs_does_not_count() -> None:
+    class Local:
+        count = 0
+
+    def local(x: int) -> None:
+        Local.count += 1
+
+    before = canonical([count, local])
+    Counter.seen.append(1)
+    Counter.down = True
+    Local.count = 3
+    assert canonical([count, local]) == before
+
+
+LOG, LOCK, END = logging.getLogger("tests"), threading.Lock(), object()
+GENERATOR = random.Random(3)
+
+
+def test_loggers_and_locks_count_by_their_type_and_only_where_a_function_uses_them() -> None:
+    canonical(lambda: (LOG, LOCK, END))
+    with pytest.raises(InputError, match="cannot be part of a setting"):
+        canonical({"lock": LOCK})
+
+
+def test_what_has_no_value_is_refused_and_the_message_leads_there() -> None:
+    def inner() -> float:
+        return GENERATOR.random()
+
+    words = (
+        "closure's inner in .*outer: the global GENERATOR in .*inner: random.Random cannot be part .* functools.partial"
+    )
+    with pytest.raises(UnhashableSetting, match=words):
+        canonical(outer_of(inner))
+
+
+def outer_of(inner: Any) -> Any:
+    def outer() -> Any:
+        return inner()
+
+    return outer
+
+
+@dataclass(frozen=True)
+class Shop:
+    price: Decimal
+    timeout: float = 1.0
+
+    def tool(self, text: str) -> str:
+        return f"{self.price} {text}"
+
+
+class Client:
+    def tool(self, text: str) -> str:
+        return text
+
+
+def test_a_bound_method_counts_by_its_object() -> None:
+    one = canonical(Shop(Decimal(1)).tool)
+    assert one == canonical(Shop(Decimal(1)).tool)
+    assert one != canonical(Shop(Decimal(2)).tool)
+    assert one != canonical(Shop(Decimal(1), timeout=2.0).tool), "a field of the user is not ours to leave out"
+    assert canonical("a".join) != canonical("b".join)
+    with pytest.raises(InputError, match=r"Client cannot be part .* functools.partial with plain values"):
+        canonical(Client().tool)
+
+
+def test_partials_and_values_of_one_kind_are_told_apart() -> None:
+    values = [
+        functools.partial(count, 1),
+        functools.partial(count, 2),
+        {1: "a"},
+        {2: "a"},
+        {"1": "a"},
+        Decimal(1),
+        1,
+        b"1",
+    ]
+    assert len({json.dumps(canonical(value)) for value in values}) == len(values)
+
+
+def test_a_user_function_holds_the_code_of_this_package_that_it_uses() -> None:
+    def tool(text: str) -> Any:
+        from toolrlef_data import parse_call
+
+        return parse_call(text, ["calculator"])
+
+    key, text = canonical(tool), json.dumps(canonical(lambda: TASKS["math"]))
+    assert key != canonical(outer_of(tool))
+    assert text == json.dumps(canonical(lambda: TASKS["math"]))
+    assert code_digest(tool) == code_digest(), "a function outside the package has no module of ours"
+
+
+def test_an_edit_while_a_process_runs_is_refused_until_the_module_is_loaded_again(
+    module: Write, tmp_path: Path
+) -> None:
+    """The code that runs is what was imported: a key made from the file would belong to other code."""
+    source = "import helper\nclass C:\n    N = 1\ndef f(x): return helper.f(x)\ndef g(x): return C.N\n"
+    key = module(tool=source, helper="def f(x): return 1\n")
+    tool = sys.modules["tool"]
+    canonical(tool.g)
+    path = tmp_path / "helper.py"
+    path.write_text("def f(x): return 1  # the same code\n")
+    assert json.dumps(canonical(tool.f)) == key
+    path.write_text("def f(x): return 22\n")
+    with pytest.raises(InputError, match="source of helper has changed since it was imported: restart the process"):
+        canonical(tool.f)
+    importlib.reload(sys.modules["helper"])
+    assert json.dumps(canonical(tool.f)) not in ("", key)
+    path.write_text("def f(x): return 333\n")
+    with pytest.raises(InputError, match="source of helper has changed"):
+        canonical(tool.f)
+
+    (tmp_path / "tool.py").write_text(source.replace("N = 1", "N = 22"))
+    with pytest.raises(InputError, match="source of tool has changed"):
+        canonical(tool.g)
+
+
+def test_the_bytecode_counts_and_not_the_file_that_was_edited_since(module: Write, tmp_path: Path) -> None:
+    key = module(tool="def f(x): return 1\n")
+    (tmp_path / "tool.py").write_text("def f(x): return 22\n")
+    assert json.dumps(canonical(sys.modules["tool"].f)) == key
+
+
+def test_an_edit_of_this_package_while_it_runs_is_refused(tmp_path: Path) -> None:
+    package = tmp_path / "toolrlef_data"
+    shutil.copytree(Path(__file__).parents[2] / "toolrlef_data", package, ignore=shutil.ignore_patterns("__pycache__"))
+    script = tmp_path / "edit.py"
+    script.write_text(
+        "import sys\nfrom toolrlef_data.tables.fingerprint import code_digest\nfrom toolrlef_data.trice.scoring import trice\n"
+        "code_digest(trice)\nfile = open(sys.modules['toolrlef_data.trice.scoring'].__file__, 'a')\nprint('X = 1', file=file, flush=True)\n"
+        "try:\n    code_digest(trice)\nexcept ValueError as error:\n    print(error)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    out = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=True).stdout
+    assert out.startswith(
+        "the source of toolrlef_data.trice.scoring has changed since it was imported: restart the process"
+    )
+
+
+def test_functions_without_a_file_count_too() -> None:
+    def made(source: str) -> Any:
+        space: dict[str, Any] = {"__name__": "__nowhere__"}
+        exec(source, space)
+        return space["f"]
+
+    first = "class C:\n    N = 1\n    def g(self): return 1\ndef f(x): return C"
+    keys = [
+        canonical(made(first.replace(*change))) for change in (("", ""), ("N = 1", "N = 2"), ("return 1", "return 2"))
+    ]
+    assert canonical(made(first)) == keys[0]
+    assert len({json.dumps(key) for key in keys}) == 3
+
+
+@dataclass(frozen=True)
+class Pretender:
+    kind: ClassVar[str] = "execute"
+    n: int = 1
+
+
+def test_a_settings_class_of_ours_says_its_kind_and_no_other_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record is told by it, whatever the class and its module are called."""
+    spec = EngineSpec("scripted", "m")
+    assert canonical(spec)[""] == "toolrlef_data.engines:EngineSpec", "its `kind` is a field"
+    assert canonical(Pretender())[""] != "execute"
+    monkeypatch.setattr(Pretender, "__module__", "toolrlef_data.somewhere")
+    assert canonical(Pretender()) == {"": "execute", "n": 1}

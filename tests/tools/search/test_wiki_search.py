@@ -1,0 +1,397 @@
+"""Local search: hits are those of bm25s, the index is built once and found again, hostile corpora and queries end."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import bm25s  # type: ignore[import-untyped]
+import huggingface_hub.constants
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset, DatasetDict, concatenate_datasets
+
+from toolrlef_data.records import InputError, MissingColumns
+from toolrlef_data.tables.fingerprint import canonical, code_digest
+from toolrlef_data.tools.search.bm25 import indexes_dir, tokens
+from toolrlef_data.tools.search.corpus import content_of, cut, passages_of
+from toolrlef_data.tools.search.wiki_search import MAX_QUERY, wiki_search
+from toolrlef_data.tools.tool import Tool, ToolInput
+
+ROOT = Path(__file__).parents[3]
+ROWS = [
+    ("Fig", "The fig is an edible fruit, soft and sweet."),
+    ("Oak", "An oak is a tree that bears acorns."),
+    ("Nile", "The Nile flows north through Egypt to the sea."),
+    ("Ada Lovelace", "She wrote notes on the Analytical Engine in 1843."),
+]
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def table(rows: list[tuple[Any, Any]]) -> Dataset:
+    return Dataset.from_dict({"title": [row[0] for row in rows], "text": [row[1] for row in rows]})
+
+
+def titles(tool: Tool, query: str) -> list[str]:
+    value = tool.run(query).value
+    assert value is None or isinstance(value, tuple)
+    return [text.split(" | ")[0] for text in value or ()]
+
+
+def folder_of(tool: Tool) -> Path:
+    (found,) = indexes_dir().glob(tool.version.split("corpus ")[1][:16] + "*/")
+    return found
+
+
+def drawn(count: int, words: int, seed: int) -> list[str]:
+    draw = random.Random(seed)
+    vocabulary = [f"word{i:04d}" for i in range(400)]
+    return [" ".join(vocabulary[int(400 * draw.random() ** 3)] for _ in range(words)) for _ in range(count)]
+
+
+# What is found --------------------------------------------------------------------------------------------------------
+
+
+def test_hits_are_those_of_bare_bm25s() -> None:
+    texts, queries = drawn(2500, 30, 1), drawn(200, 4, 2)
+    tool = wiki_search(table([("", text) for text in texts]), k=3)
+    bare = bm25s.BM25()
+    bare.index(bm25s.tokenize(texts, show_progress=False), show_progress=False)
+    for query, result in zip(queries, tool.run_many([ToolInput(query) for query in queries]), strict=True):
+        scores = bare.get_scores(query.split())
+        best = np.lexsort((np.arange(len(scores)), -scores))[:3]  # of equal scores, the first in the corpus
+        assert result.value == tuple(texts[i] for i in best)
+
+
+def test_a_hit_is_title_and_text() -> None:
+    tool = wiki_search(table([*ROWS, (None, "Untitled words on zebras.")]))
+    assert tool.run("who wrote about the analytical engine").value == (
+        "Ada Lovelace | She wrote notes on the Analytical Engine in 1843.",
+    )
+    assert tool.run("Lovelace").value == tool.run("  LOVELACE?! ").value, "the title counts, case and signs do not"
+    assert tool.run("zebras").value == ("Untitled words on zebras.",)
+    assert (tool.parameter, tool.is_slow, tool.name) == ("query", True, "WikiSearch")
+
+
+def test_equal_passages_come_in_the_order_of_the_corpus() -> None:
+    tool = wiki_search(table([(str(i), "the same words") for i in range(50)]), k=5)
+    assert titles(tool, "same words") == ["0", "1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    ("query", "kind"),
+    [
+        ("", "empty"),
+        (" \n\t", "empty"),
+        ("the of and is", "no_result"),  # stop words only
+        ("?!... --- ()", "no_result"),
+        ("zyzzyva", "no_result"),  # in no passage
+        ("東京都", "no_result"),  # a script that no passage is in
+        ("\x00\ud800", "no_result"),  # a lone surrogate
+        ("\u0301\u0301", "no_result"),  # marks without a letter
+        ("x" * MAX_QUERY, "no_result"),
+        ("fig " * (MAX_QUERY // 4), None),
+        ("fig " * (MAX_QUERY // 4) + "x", "too_large"),
+        ("x" * 1_000_000, "too_large"),
+    ],
+)
+def test_queries_without_a_hit_have_a_kind(query: str, kind: str | None) -> None:
+    result = wiki_search(table(ROWS)).run(query)
+    assert result.error == kind
+    assert (result.value is None) == (kind is not None)
+
+
+@pytest.mark.parametrize(
+    ("rows", "k", "query", "found"),
+    [
+        (ROWS[:1], 2, "fig", ["Fig"]),  # one row, k larger than the corpus
+        (ROWS, 100, "acorns of trees by the tree, sea", ["Oak", "Nile"]),  # passages that share no word are left out
+        (ROWS, 1, "tree acorns sea", ["Oak"]),
+        ([("Fig", ""), ("Oak", None), *ROWS[2:]], 2, "fig oak nile", ["Nile"]),  # a title alone is nothing to read
+        ([("Fig", "  \n "), ROWS[1]], 2, "fig", []),
+    ],
+)
+def test_sizes(rows: list[tuple[Any, Any]], k: int, query: str, found: list[str]) -> None:
+    assert titles(wiki_search(table(rows), k=k), query) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "expected"),
+    [
+        ("a b c", 2, "a b"),
+        ("a b c", 3, "a b c"),
+        ("a  b\n\nc d", 3, "a  b\n\nc"),  # white space inside stays
+        (" a b ", 2, "a b"),
+        ("a\u00a0b\u3000c", 2, "a\u00a0b"),
+        ("", 2, ""),
+        ("水" * 1000, 3, "水" * 60),  # no spaces at all
+        ("x" * 5_000_000, 384, "x" * 7680),
+    ],
+)
+def test_passages_are_cut_by_words(text: str, words: int, expected: str) -> None:
+    assert cut(text, words) == expected
+
+
+def test_a_long_passage_is_found_by_any_word_and_cut() -> None:
+    long = " ".join(f"w{i}" for i in range(1000))
+    found = wiki_search(table([("Long", long), *ROWS])).run("w999").value
+    assert found == ("Long | " + " ".join(f"w{i}" for i in range(384)),)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Don't stop-me, 3.14 or 1,000", ["don", "t", "stop", "me", "3", "14", "or", "1", "000"]),
+        ("Beyoncé BEYONCE\u0301 ＡＢＣ", ["beyonce", "beyonce", "abc"]),  # composed, not composed, full width
+        ("Straße ŁÓDŹ", ["strasse", "łodz"]),
+        ("Ёлка Чайка", ["елка", "чаика"]),
+        ("हिन्दी भाषा", ["हिन्दी", "भाषा"]),  # vowel signs belong to the word
+        ("مُحَمَّد محمد", ["محمد", "محمد"]),  # with and without points
+        ("می\u200cشود", ["میشود"]),
+        ("東京都は iPhone15を", ["東京", "京都", "都は", "iphone15", "を"]),
+        ("한국어 가나", ["한국어", "가나"]),  # has spaces
+        ("ไทย", ["ไท", "ทย"]),
+        ("", []),
+        ("\ud800", []),
+    ],
+)
+def test_words_of_many_scripts(text: str, expected: list[str]) -> None:
+    assert tokens(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "title"),
+    [("beyonce", "Beyoncé"), ("भाषा क्या है", "हिन्दी"), ("京都", "東京"), ("Тюлень", "тюлень"), ("CAFE\u0301", "café")],
+)
+def test_search_in_many_scripts(query: str, title: str) -> None:
+    rows = [
+        ("Beyoncé", "A singer."),
+        ("हिन्दी", "एक भाषा"),
+        ("東京", "東京都は日本"),
+        ("тюлень", "Ласты."),
+        ("café", "A place."),
+    ]
+    assert titles(wiki_search(table(rows)), query) == [title]
+
+
+# Where a corpus comes from --------------------------------------------------------------------------------------------
+
+
+def test_the_index_is_named_by_what_the_corpus_holds(tmp_path: Path) -> None:
+    rows = [(f"T{i}", text) for i, text in enumerate(drawn(1500, 5, 3))]
+    data = table(rows)
+    (tmp_path / "lines").mkdir()
+    lines = [json.dumps({"text": text, "title": title, "more": 1}) + "\n" for title, text in rows]
+    (tmp_path / "lines" / "a.jsonl").write_text("\ufeff" + "".join(lines[:700]) + "\n\n")
+    (tmp_path / "lines" / "b.jsonl").write_text("".join(lines[700:]))
+    data.to_parquet(str(tmp_path / "c.parquet"), batch_size=333)
+    data.save_to_disk(str(tmp_path / "saved"))
+    pieces = concatenate_datasets([data.select(range(10)), data.select(range(10, 1500))])
+    same: list[Any] = [
+        tmp_path / "lines", str(tmp_path / "c.parquet"), tmp_path / "saved", pieces,
+        data.add_column("n", list(range(1500))), data.with_format("numpy"), data.select(range(1499, -1, -1)).select(range(1499, -1, -1)),
+    ]  # fmt: skip
+    version = wiki_search(data).version
+    assert {wiki_search(corpus).version for corpus in same} == {version}
+    assert len(list(indexes_dir().glob("*/"))) == 1
+    moved = [(title + text[:1], text[1:]) for title, text in rows]  # the same letters, parted elsewhere
+    others: list[Any] = [
+        data.select(range(1499)),
+        data.shuffle(seed=1),
+        table(moved),
+        concatenate_datasets([data, data]),
+    ]
+    assert len({version, *(wiki_search(corpus).version for corpus in others)}) == 5
+
+
+def test_the_version_says_what_decides_the_output() -> None:
+    tool = wiki_search(table(ROWS))
+    assert tool.version.startswith(f"bm25s {bm25s.__version__} corpus ")
+    assert tool.version.endswith(" k=2 words=384")
+    assert len({tool.version, wiki_search(table(ROWS), k=3).version, wiki_search(table(ROWS), words=9).version}) == 3
+    assert json.dumps(canonical(tool)) == json.dumps(canonical(wiki_search(table(ROWS))))
+    assert code_digest(tool)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "error", "message"),
+    [
+        (table([]), InputError, "empty"),
+        (table([("a", ""), ("b", None)]), InputError, "no text: 2 rows"),
+        (table([("", "the of"), (None, "...")]), InputError, "holds a word"),
+        (Dataset.from_dict({"title": ["a"], "body": ["b"]}), MissingColumns, "missing text; found title, body"),
+        (Dataset.from_dict({"title": [1], "text": ["b"]}), InputError, "'title' holds int64"),
+        (Dataset.from_dict({"title": ["a"], "text": [["b"]]}), InputError, "'text' holds"),
+        (DatasetDict(train=table(ROWS)), InputError, "one split"),
+        ([{"title": "a", "text": "b"}], InputError, "found list"),
+        ("no/such/place", InputError, "load_dataset"),
+        (".", InputError, "expected .jsonl or .parquet"),
+    ],
+)
+def test_corpora_that_cannot_be_used(
+    corpus: Any, error: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=message):
+        wiki_search(corpus)
+    assert not list(indexes_dir().glob("*/")), "nothing half is left"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"title": "a", "text": "b"}\n{"title": ', "c.jsonl, line 2: no JSON"),
+        ("[1]", "line 1: expected an object"),
+        ('{"title": "a"}', "line 1: missing text"),
+        ('{"title": "a", "text": 5}', "line 1: title and text are text, found str and int"),
+        ("[" * 200_000, "line 1: no JSON"),
+        ("", "the corpus is empty"),
+    ],
+)
+def test_lines_that_cannot_be_used(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "c.jsonl").write_text(content)
+    with pytest.raises(InputError, match=message):
+        wiki_search(tmp_path / "c.jsonl")
+
+
+def test_odd_lines_and_types_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_bytes(
+        b'{"title": null, "text": "half \\ud83d emoji"}\r\n{"title": "x", "text": "not utf-8: \xff zebra"}'
+    )
+    assert wiki_search(path).run("emoji").value == ("half \ufffd emoji",)
+    words = pa.array(["oak", None, "fig"]).dictionary_encode()
+    pq.write_table(pa.table({"title": pa.nulls(3), "text": words}), tmp_path / "d.parquet")
+    assert wiki_search(tmp_path / "d.parquet").run("fig").value == ("fig",)
+    (tmp_path / "e.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(InputError, match="cannot be read as Parquet"):
+        wiki_search(tmp_path / "e.parquet")
+
+
+@pytest.mark.parametrize("size", [{"k": 0}, {"k": 1.5}, {"k": True}, {"words": -1}])
+def test_sizes_that_mean_nothing(size: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="at least 1"):
+        wiki_search(table(ROWS), **size)
+
+
+def test_lengths_and_bytes_are_told_apart() -> None:
+    contents = [
+        content_of(passages_of(table(rows))) for rows in ([("ab", "c")], [("a", "bc")], [("ab", "c"), ("", "")])
+    ]
+    assert len({content.digest for content in contents}) == 3
+
+
+# The index on the disk ------------------------------------------------------------------------------------------------
+
+SEARCH = """
+import sys
+from toolrlef_data.tools.search.wiki_search import wiki_search
+tool = wiki_search(sys.argv[1])
+print(tool.version, tool.run("word0001").value[0], sep="\\n")
+with open("/proc/self/maps") as maps:
+    print(*sorted({line.split("/")[-1].strip() for line in maps if "indexes" in line}))
+"""
+
+
+def process(corpus: Path, home: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "error", "-c", SEARCH, str(corpus)]
+    return subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "HF_HOME": str(home)}, stdout=subprocess.PIPE, text=True
+    )
+
+
+def state(folder: Path) -> dict[str, tuple[int, int]]:
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in (folder, *folder.iterdir())}
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> Path:
+    path = tmp_path / "corpus.jsonl"
+    path.write_text("".join(json.dumps({"title": str(i), "text": t}) + "\n" for i, t in enumerate(drawn(3000, 20, 5))))
+    return path
+
+
+def test_processes_at_once_build_once_and_later_ones_find_it_mapped(lines: Path, own_home: Path) -> None:
+    both = [process(lines, own_home) for _ in range(2)]
+    outputs = [each.communicate()[0].splitlines() for each in both]
+    assert [each.returncode for each in both] == [0, 0]
+    tool = wiki_search(lines)
+    assert outputs[0] == outputs[1]
+    assert outputs[0][0] == tool.version
+    value = tool.run("word0001").value
+    assert isinstance(value, tuple)
+    assert outputs[0][1] == value[0]
+    assert {"passages.arrow", "data.csc.index.npy", "indices.csc.index.npy"} <= set(outputs[0][2].split())
+    before = state(folder_of(tool))
+    third = process(lines, own_home)
+    assert third.communicate()[0].splitlines() == outputs[0]
+    assert state(folder_of(tool)) == before, "no file was written again"
+    left = {path.suffix for path in indexes_dir().iterdir()}
+    assert left == {"", ".lock"}
+
+
+def test_a_killed_build_leaves_nothing_half(lines: Path, own_home: Path) -> None:
+    lines.write_text(lines.read_text() * 10)
+    killed = process(lines, own_home)
+    deadline = time.monotonic() + 60
+    while not (partial := list((own_home / "toolrlef_data" / "indexes").glob("*.partial/*"))):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert partial[0].parent.exists()
+    assert not list(indexes_dir().glob("*/manifest.json"))
+    tool = wiki_search(lines)
+    assert titles(tool, "word0001")
+    assert not list(indexes_dir().glob("*.partial"))
+
+
+def test_a_deleted_index_is_named_and_built_again() -> None:
+    tool = wiki_search(table(ROWS))
+    assert titles(tool, "fig") == ["Fig"]
+    shutil.rmtree(folder_of(tool))
+    with pytest.raises(InputError, match=r"is gone: call wiki_search\(corpus\) again"):
+        tool.run("fig")
+    assert wiki_search(table(ROWS)).version == tool.version
+    assert titles(tool, "fig") == ["Fig"]
+
+
+def test_every_damage_is_repaired_or_named() -> None:
+    def shorten(path: Path) -> None:
+        path.write_bytes(path.read_bytes()[:-1])
+
+    def spoil(path: Path) -> None:
+        path.write_bytes(b"\x00" * path.stat().st_size)
+
+    tool = wiki_search(table(ROWS))
+    names = [path.name for path in folder_of(tool).iterdir()]
+    assert len(names) == 7
+    damages: list[Callable[[Path], None]] = [shorten, Path.unlink]
+    for name in names:
+        for damage in damages:
+            damage(folder_of(tool) / name)
+            assert titles(wiki_search(table(ROWS)), "fig") == ["Fig"], f"{damage.__name__} of {name} is repaired"
+    for name in ("vocab.index.json", "params.index.json", "data.csc.index.npy", "passages.arrow"):
+        folder = folder_of(tool)
+        spoil(folder / name)
+        os.utime(folder / "manifest.json", ns=(0, 0))  # not the one that this process has open
+        with pytest.raises(InputError, match="damaged: remove it and call wiki_search"):
+            tool.run("fig")
+        shutil.rmtree(folder)
+        assert titles(wiki_search(table(ROWS)), "fig") == ["Fig"]

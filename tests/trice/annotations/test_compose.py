@@ -1,0 +1,162 @@
+"""Formulas are composed only where a worked solution can be read in one way."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from toolrlef_data.tools.calculator import calculate
+from toolrlef_data.trice.annotations.compose import ANNOTATIONS, REASONS, Annotations, compose
+from toolrlef_data.trice.annotations.constants import constants_for
+
+SHARED = Path(__file__).parents[4] / "shared"
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the real rows are not here")
+
+HALF = "Ann picks 48 figs, and then half as many."
+
+
+@pytest.mark.parametrize(
+    ("question", "solution", "answer", "formula", "why"),
+    [
+        (HALF, "48/2=<<48/2=24>>24\n<<48+24=72>>72\n#### 72", "72", "48+48/2", "a result takes its formula's place"),
+        ("7 and 2 figs", "7+2=9", "9", "7+2", "ASDiv's form"),
+        ("A rope of 76 m, 25 m cut off", "( 76.0 - 25.0 )", "51", "76-25", "SVAMP's form"),
+        ("47 buns, boxes of 6: how many full boxes?", "47/6=7 r5", "7", "47//6", "the quotient is asked"),
+        ("47 buns, boxes of 6: how many remain?", "47/6=7 r5", "5", "47%6", "the remainder is asked"),
+        ("59 buns for 8, one more box?", "59/8=7 r3; 7+1=8", "8", "59//8+1", "a quotient goes on"),
+        ("650 buns in 42 bags, how many short?", "650/42=15 r20; 42-20=22", "22", "42-650%42", "a remainder goes on"),
+        (
+            "2 hours and 5 minutes",
+            "2 (hour)*60 (min/hour) + 5 (min) = 125 (min)",
+            "125",
+            "2*60+5",
+            "units are no numbers",
+        ),
+        ("20% of 50 figs", "<<50*20/100=10>>10\n#### 10", "10", "50*20/100", "100 belongs to percent"),
+        ("It is -4, then 9 warmer, then 12 colder", "<<-4+9=5>>5 <<5-12=-7>>-7\n#### -7", "-7", "-4+9-12", "negative"),
+        ("10 for 3, and 6 more", "<<10/3=3.33>>3.33 <<3.33+6=9.33>>9.33\n#### 9.33", "9.33", "10/3+6", "two decimals"),
+        (
+            "5 rows of 3 trees, 4 times as many",
+            "5*3=15 trees.\n15*4=<<15*4=60>>60\n#### 60",
+            "60",
+            "5*3*4",
+            "a plain equation",
+        ),
+        (
+            "6 ducks, twice as many hens, as many cats as hens",
+            "<<6*2=12>>12 <<6+12+12=30>>30\n#### 30",
+            "30",
+            "6+6*2+6*2",
+            "a needed re-use",
+        ),
+        ("Two of 10 and one of 10", "<<2*10=20>>20 <<20+10=30>>30\n#### 30", "30", "2*10+10", "10 is of the question"),
+    ],
+)
+def test_composes(question: str, solution: str, answer: str, formula: str, why: str) -> None:
+    composed = compose(question, solution, [answer])
+    assert composed.formula == formula, (why, composed)
+    assert composed.reason is None
+    assert calculate(formula) == pytest.approx(float(answer), abs=0.005), why
+
+
+@pytest.mark.parametrize(
+    ("question", "solution", "answer", "reason", "why"),
+    [
+        (HALF, "He counts them.\n#### 72", "72", "no_annotation", "no step"),
+        (HALF, "", "72", "no_annotation", "no solution at all"),
+        ("A sum of 10", "<<2x=10>>\n#### 5", "5", "unparsable", "an unknown"),
+        ("15, 9 and 18 figs", "GCD(15,9,18)=3", "3", "unparsable", "a function"),
+        ("6 cats and 9 dogs", "6:9=2:3", "3", "unparsable", "a ratio"),
+        ("40 markers in 7 boxes", "40/7=5 r5", "5", "ambiguous", "quotient and remainder are both 5"),
+        ("Six figs", "6", "6", "single_literal", "a number is no formula"),
+        ("Six figs", "<<6=6>>6\n#### 6", "6", "single_literal", "a step that only repeats"),
+        ("Ann is 7", "<<7*6=42>>42\n#### 42", "42", "unknown_literal", "nobody says 6"),
+        ("3 apples and 4 pears", "<<3*7=21>>21\n#### 21", "21", "unknown_literal", "7 needs a week"),
+        (HALF, "<<48/2=24>>24 <<48*2=96>>96\n#### 96", "96", "unused_step", "24 is used nowhere"),
+        ("7 figs for 2", "<<7/2=3>>3 <<3+7=10>>10\n#### 10", "10", "wrong_value", "3 was rounded"),
+        (HALF, "<<48/2=24>>24\n#### 72", "72", "wrong_value", "the last step is not the answer"),
+        (HALF, "<<48/2=24>>24", "many", "wrong_value", "the gold answer is no number"),
+        ("2 groups of 12 and 12 others share 24", "<<2*12=24>>24 <<24*24=576>>576 <<576/24=24>>24\n#### 24", "24", "ambiguous",
+         "which 24 is which"),
+        ("3 times as many as 1, and 1 more", "<<3*1=3>>3 <<3+1=4>>4 <<3+4=7>>7\n#### 7", "7", "ambiguous",
+         "the one 3 of the question cannot stand twice"),
+        ("6 figs, 3 pears", "6-3=3 are gone; <<9-3=6>>", "6", "unknown_literal", "9 comes from nowhere"),
+        ("Half of 4", "<<2+2=4>>" * 12 + "<<4+4+4+4+4+4+4+4+4+4+4+4=48>>", "48", "too_many_readings",
+         "twelve fours, each of one of twelve steps or of the question"),
+    ],
+)  # fmt: skip
+def test_drops(question: str, solution: str, answer: str, reason: str, why: str) -> None:
+    composed = compose(question, solution, [answer])
+    assert (composed.formula, composed.reason) == (None, reason), (why, composed)
+    assert reason in REASONS
+    assert composed.detail, "people need a word"
+
+
+def test_equivalent_readings_are_one() -> None:
+    # either 10 of the sum may be the step's: the formulas differ in order only
+    composed = compose("5 bags of 2 and 10 more", "<<5*2=10>>10 <<10+10=20>>20\n#### 20", ["20"])
+    assert composed.formula in ("10+5*2", "5*2+10")
+
+
+def test_a_result_without_annotation_makes_an_equal_number_doubtful() -> None:
+    solution = "Half of 10 apples = 5. He has <<5*4=20>>20.\n#### 20"
+    assert compose("10 apples, 5 pears, 4 days, half", solution, ["20"]).reason == "ambiguous"
+
+
+@pytest.mark.parametrize(
+    ("question", "value", "why"),
+    [
+        ("in a week", 7, "days"),
+        ("half of it", 2, "to divide by"),
+        ("three dozen", 12, "a dozen"),
+        ("Ann, Bo and Cy share it", 3, "as many as are listed"),
+        ("Ann, Bo, and Cy share it", 3, "as many as are listed"),
+        ("Ann and Bo share it", 2, "two names"),
+        ("a program for goods", 1, "the whole"),
+    ],
+)
+def test_constants_need_their_word(question: str, value: float, why: str) -> None:
+    assert value in constants_for(question), why
+
+
+def test_no_constant_without_a_word() -> None:
+    assert constants_for("She has some figs.") == {1.0}
+    assert 12 not in constants_for("the program")  # no p.m.
+
+
+def test_the_same_row_gives_the_same_formula() -> None:
+    row = ("5 bags of 2 and 10 more", "<<5*2=10>>10 <<10+10=20>>20\n#### 20", ["20"])
+    assert len({compose(*row) for _ in range(20)}) == 1
+
+
+def test_the_teacher_is_a_value() -> None:
+    assert Annotations() == ANNOTATIONS
+    assert ANNOTATIONS.name == "annotations"
+
+
+def test_never_raises_on_broken_text() -> None:
+    random = Random(5)
+    for _ in range(3000):
+        text = "".join(random.choices("<<>>==r;()+-*/%. 0123456789x#$,", k=random.randrange(40)))
+        composed = compose("7 figs and 12 pears", text, ["12"])
+        assert (composed.formula is None) == (composed.reason is not None)
+
+
+@needs_shared
+def test_real_gsm8k() -> None:
+    lines = (SHARED / "data/gsm8k/train.jsonl").read_text(encoding="utf-8").splitlines()[::4]
+    begin, reasons = time.process_time(), Counter[str | None]()
+    for line in lines:
+        row = json.loads(line)
+        gold = row["answer"].rpartition("####")[2].strip().replace(",", "")
+        composed = compose(row["question"], row["answer"], [gold])
+        reasons[composed.reason] += 1
+        if composed.formula is not None:
+            assert calculate(composed.formula) == pytest.approx(float(gold), abs=0.005), composed
+    assert 0.70 < reasons[None] / len(lines) < 0.82, reasons
+    assert (time.process_time() - begin) / len(lines) < 0.01, "seconds a row"

@@ -1,0 +1,98 @@
+"""Reading and writing formulas keeps their values."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from toolrlef_data.records import ToolError
+from toolrlef_data.trice.annotations.formulas import Tree, evaluate, leaves, parse, render
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "why"),
+    [
+        ("2+3*4", 14, "products before sums"),
+        ("10-2-3", 5, "left to right"),
+        ("24/4/2", 3, "left to right"),
+        ("2**3**2", 512, "powers right to left"),
+        ("(2/2)^2*3.14", 3.14, "a caret is a power"),
+        (" ( 76.0 - 25.0 ) ", 51, "SVAMP's blanks"),
+        ("1,250*4", 5000, "grouping"),
+        ("40*.5", 20, "a leading dot"),
+        ("146.*2", 292, "a dot at the end"),
+        ("-4+9", 5, "a sign belongs to its number"),
+        ("47%6", 5, "remainder"),
+        ("20%*150", 30, "hundredths"),
+        ("3×4−2", 10, "signs as they are printed"),
+    ],
+)
+def test_reads(text: str, value: float, why: str) -> None:
+    tree = parse(text)
+    assert tree is not None, why
+    assert evaluate(tree) == pytest.approx(value), why
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "2x=10", "GCD(15,9)", "7 apples", "(3+4", "3+4)", "3 4", "+", "*3", "3:4", "__import__", "9" * 500, "2(3)"],
+)
+def test_leaves_alone_what_is_no_arithmetic(text: str) -> None:
+    assert parse(text) is None
+
+
+@pytest.mark.parametrize(
+    "tree", [("/", 1.0, 0.0), ("**", 9.0, 999.0), ("//", 1.0, 0.0), ("**", -8.0, 0.5), ("%", 1.0, 0.0)]
+)
+def test_no_value_is_none(tree: Tree) -> None:
+    assert evaluate(tree) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("(48)+(48/2)", "48+48/2"),
+        ("100-(50+15)", "100-(50+15)"),
+        ("(100-50)-15", "100-50-15"),
+        ("3+(4-1)", "3+4-1"),
+        ("6*(4/2)", "6*4/2"),
+        ("6*(7//2)", "6*(7//2)"),
+        ("8/(4*2)", "8/(4*2)"),
+        ("(2+3)*(4+5)", "(2+3)*(4+5)"),
+        ("3*(-4)", "3*(-4)"),
+        ("0.00001*5", "0.00001*5"),
+    ],
+)
+def test_writes_no_needless_parentheses(text: str, written: str) -> None:
+    tree = parse(text)
+    assert tree is not None
+    assert render(tree) == written
+
+
+def _random_tree(random: Random, depth: int) -> Tree:
+    if depth == 0 or random.random() < 0.25:
+        return float(random.choice([1, 2, 3, 4, 5, 6, 7, 0.5, -3]))
+    operator = random.choice(["+", "-", "*", "/"] if depth > 1 else ["+", "-", "*", "/", "//", "%"])
+    return (operator, _random_tree(random, depth - 1), _random_tree(random, depth - 1))
+
+
+def test_written_and_read_again_the_value_is_the_same() -> None:
+    from toolrlef_data.tools.calculator import calculate
+
+    random, compared = Random(0), 0
+    for _ in range(2000):
+        tree = _random_tree(random, 4)
+        value = evaluate(tree)
+        if value is None or abs(value) > 1e6:
+            continue
+        again = parse(render(tree))
+        assert again is not None
+        assert sorted(leaves(again)) == sorted(leaves(tree))
+        assert evaluate(again) == pytest.approx(value, rel=1e-6, abs=1e-9), render(tree)
+        try:
+            assert calculate(render(tree)) == pytest.approx(value, rel=1e-6, abs=1e-9), render(tree)
+        except ToolError as error:  # pragma: no cover
+            pytest.fail(f"the calculator refuses {render(tree)}: {error}")
+        compared += 1
+    assert compared > 1000

@@ -1,0 +1,329 @@
+"""Stage 2: what a response is taken for, what it scores, and which rows are left out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset, Features
+
+from toolrlef_data import (
+    InputError,
+    Reply,
+    Responder,
+    Task,
+    Tool,
+    ToolError,
+    build_stage2,
+    execute,
+    respond,
+    score,
+    scripted,
+)
+from toolrlef_data.columns import RESPONSE, STAGE1, STAGE2
+from toolrlef_data.engines.responses import response_of
+from toolrlef_data.engines.spec import EngineSpec, Request
+from toolrlef_data.records import Score
+from toolrlef_data.tables.lineage import ledger
+from toolrlef_data.tasks.math import MATH
+
+
+def stage1(count: int = 1, output: str = "calculator(3*19)", answer: str = "57") -> Dataset:
+    rows = [
+        {"instruction": MATH.instruction, "input": f"Question {i}: how much is 3 times 19?", "output": output, "id": str(i),
+         "task": "math", "dataset": "sample", "answers": [answer], "uses_tool": True, "source": "teacher", "verified_by": "value"}
+        for i in range(count)
+    ]  # fmt: skip
+    return Dataset.from_list(rows, features=STAGE1)
+
+
+def candidates(gold: str, answer: str, **responses: str | Reply) -> Dataset:
+    """A responded table made by hand, as a user who brings responses of another origin would."""
+    row = stage1(output=gold, answer=answer)[0]
+    made: dict[str, Any] = {"gold": response_of(None, text=gold)}
+    for name, given in responses.items():
+        made[name] = response_of(given) if isinstance(given, Reply) else response_of(None, text=given)
+    return Dataset.from_list([{**row, **made}], features=Features({**STAGE1, **dict.fromkeys(made, RESPONSE)}))
+
+
+def quiet(script: Any, **settings: Any) -> EngineSpec:
+    return scripted(script, progress=False, **settings)
+
+
+def test_the_reference_row_comes_out_exactly() -> None:
+    stage2 = build_stage2(
+        candidates(
+            "calculator(3*19)",
+            "57",
+            chatgpt="calculator(3*19)",
+            davinci=" calculator(76/4*3)",
+            vicuna="Jean has $76 / 3 = $<<76/3=25>>25",
+            alpaca="Jean has $54.",
+        )
+    )
+    assert stage2.features == STAGE2
+    row = stage2[0]
+    assert row["origin"] == ["gold", "chatgpt", "davinci", "vicuna", "alpaca"]
+    assert row["scores"] == [20, 20, 20, 10, 15]
+    assert row["answer"] == ["57.0", "57.0", "57.0", "25.0", "54.0"]
+    assert row["responses"][2] == " calculator(76/4*3)", "responses are not touched"
+    assert row["query"] == f"{row['query'].splitlines()[0]}\nQuestion 0: how much is 3 times 19?"
+    assert row["uses_tool"] == [True, True, True, False, False]
+    assert row["tool_outputs"] == ["57", "57", "57.0", None, None]
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "value", "why"),
+    [
+        ("calculator(3*19)", "correct", True, "a complete call"),
+        ("calculator(3*19", "tool_error", "incomplete_call", "cut off: tool use, no prediction"),
+        ("calculator(3*19", "predictions", [], "cut off: nothing is read from it"),
+        ("calculator(1/0)", "tool_error", "zero_division", "an error is a kind, not 0.0"),
+        ("calculator(1/0) so 57", "correct", False, "the call counts, not the words after it"),
+        ("I used a calculator: 57", "tool", None, "the name alone is no tool use"),
+        ("no idea", "predictions", [], "no number is no prediction"),
+        ("no idea", "correct", False, "and it is wrong"),
+        ("calculator(data['answer'])", "correct", False, "model text is never evaluated"),
+        ("It is 57.001", "correct", True, "both are rounded to 2 decimals"),
+        ("first calculator(3*19) then calculator(1)", "n_calls", 2, "calls are counted, the first is executed"),
+        ("first calculator(3*19) then calculator(1)", "argument", "3*19", "calls are counted, the first is executed"),
+    ],
+)
+def test_a_response_is_taken_for(text: str, field: str, value: Any, why: str) -> None:
+    done = execute(candidates("calculator(3*19)", "57", a=text))
+    assert done[0]["a"][field] == value, why
+
+
+def test_a_failed_call_never_counts_as_zero() -> None:
+    """The original reads a failure as 0.0, which is right where gold is 0."""
+    responses = {"a": "calculator(oops)", "b": "calculator(1-1)"}
+    row = build_stage2(candidates("calculator(5-5)", "0", **responses))[0]
+    assert (row["scores"], row["answer"], row["errors"]) == (
+        [20, 0, 20],
+        ["0.0", None, "0.0"],
+        [None, "unknown_name", None],
+    )
+    compat = build_stage2(candidates("calculator(5-5)", "0", **responses), compat=True)[0]
+    assert compat["answer"] == ["0.0", "0.0", "0.0"]
+    assert compat["scores"] == [20, 15, 20], "ranked among the wrong ones, at its distance"
+
+
+def test_compat_takes_the_name_anywhere_for_tool_use() -> None:
+    text = "I need no calculator: 57"
+    assert build_stage2(candidates("The answer is 57.", "57", a=text))[0]["scores"] == [20, 20]
+    row = build_stage2(candidates("The answer is 57.", "57", a=text), compat=True)[0]
+    assert (row["uses_tool"], row["answer"]) == ([False, True], ["57.0", "0.0"])
+
+
+def test_rows_that_cannot_be_scored_are_in_the_ledger() -> None:
+    failed = candidates("calculator(3*19)", "57", a=Reply(None, error="timeout", error_detail="30 s"))
+    stage2 = build_stage2(failed)
+    assert len(stage2) == 0
+    assert [(r["stage"], r["reason"], r["detail"]) for r in ledger([stage2])] == [("stage2", "no_reply:timeout", "a")]
+    assert [r["reason"] for r in ledger([build_stage2(candidates("x", "many", a="7"))])] == ["answer_not_a_number"]
+
+
+def test_a_fault_of_the_tool_is_not_the_responses() -> None:
+    def down(argument: str) -> str:
+        raise ToolError("timeout", "no answer in 10 s")
+
+    def broken(argument: str) -> str:
+        raise ZeroDivisionError("a bug of the tool")
+
+    for function, kind in ((down, "timeout"), (broken, "crashed")):
+        task = replace(MATH, tool=Tool("calculator", "", function))
+        stage2 = build_stage2(candidates("calculator(3*19)", "57", a="57"), task=task)
+        assert [(r["reason"], r["detail"]) for r in ledger([stage2])] == [(f"tool_fault:{kind}", "gold")]
+
+
+def test_a_task_and_a_tool_of_the_users_own_in_another_language() -> None:
+    def capital(argument: str) -> str:
+        return {"Frankreich": "Paris"}[argument]
+
+    def right(prediction: str | None, answers: Sequence[str]) -> bool:
+        return prediction is not None and any(a.lower() in prediction.lower() for a in answers)
+
+    def render(row: Mapping[str, Any]) -> str:
+        return str(row["question"])
+
+    task = Task(
+        name="hauptstadt",
+        tool=Tool("nachschlagen", "Schlägt eine Hauptstadt nach.", capital, parameter="land"),
+        instruction="Beantworte die Frage; du kannst nachschlagen.",
+        plain_instruction="Beantworte die Frage.",
+        teacher_instruction="Schreibe einen Aufruf.",
+        extract=lambda text: text or None,
+        grade=right,
+        usable=lambda answers: None if answers else "no_answer",
+        leaks=lambda argument, question, answers: False,
+        render=render,
+    )
+    data = candidates("nachschlagen(Frankreich)", "Paris", a="Lyon", b="Es ist Paris.", c="nachschlagen(Mars)")
+    data = data.map(lambda row: {"task": "hauptstadt"})
+    row = build_stage2(data.remove_columns("c"), task=task)[0]
+    assert (row["scores"], row["answer"]) == ([20, 10, 15], ["Paris", "Lyon", "Es ist Paris."])
+    assert len(build_stage2(data, task=task)) == 0, "a tool that crashes says nothing about a response"
+
+
+# Responding
+
+
+def test_each_responder_is_a_column_and_adding_one_asks_only_that_one() -> None:
+    class Asked:
+        models: list[str] = []  # noqa: RUF012
+
+    def first(request: Request) -> str:
+        Asked.models.append("first")
+        return "57"
+
+    def second(request: Request) -> str:
+        Asked.models.append("second")
+        return "calculator(3*19)"
+
+    one = Responder("first", quiet(first))
+    respond(stage1(3), [one])
+    both = respond(stage1(3), [one, Responder("second", quiet(second))])
+    assert Asked.models == ["first"] * 3 + ["second"] * 3
+    assert both.column_names == [*STAGE1, "gold", "first", "second"]
+    assert build_stage2(both)[0]["scores"] == [20, 15, 20]
+
+
+def test_samples_become_columns_of_their_own() -> None:
+    def by_sample(request: Request) -> str:
+        return f"calculator({request.sample}+56)"
+
+    done = respond(stage1(2), [Responder("poet", quiet(by_sample, temperature=1.0), samples=3)])
+    assert done.column_names[-3:] == ["poet.1", "poet.2", "poet.3"]
+    assert build_stage2(done)[0]["answer"] == ["57.0", "56.0", "57.0", "58.0"]
+
+
+def test_native_tool_calls_are_rendered_as_our_text() -> None:
+    native = Reply("", tool_calls=(("calculator", '{"formula": "3*19"}'),), finish_reason="tool_calls")
+    hermes = '<tool_call>\n{"name": "calculator", "arguments": {"formula": "3*19"}}\n</tool_call>'
+    other = Reply("", tool_calls=(("browser", '{"url": "file:///etc/passwd"}'),), finish_reason="tool_calls")
+
+    class Schemas:
+        seen: list[tuple[str, ...]] = []  # noqa: RUF012
+
+    def script(request: Request) -> str | Reply:
+        Schemas.seen.append(request.tools)
+        number = int(request.messages[-1].content[9])
+        return (native, hermes, other)[number]
+
+    done = respond(stage1(3), [Responder("model", quiet(script), protocol="tools")])
+    assert [row["model"]["text"] for row in done] == ["calculator(3*19)", "calculator(3*19)", ""]
+    assert '"name": "calculator"' in Schemas.seen[0][0]
+
+
+def test_reasoning_is_kept_and_never_parsed() -> None:
+    done = respond(stage1(), [Responder("r1", quiet(["<think>calculator(1+1)? No.</think>calculator(3*19)"]))])
+    response = execute(done)[0]["r1"]
+    assert (response["reasoning"], response["text"]) == ("calculator(1+1)? No.", "calculator(3*19)")
+    assert (response["argument"], response["n_calls"]) == ("3*19", 1)
+
+
+def test_examples_show_the_tool_to_those_without_an_adapter() -> None:
+    class Prompts:
+        seen: list[str] = []  # noqa: RUF012
+
+    def script(request: Request) -> str:
+        Prompts.seen.append(request.prompt)
+        return "57"
+
+    respond(stage1(), [Responder("completion", quiet(script), style="completion")])
+    respond(stage1(), [Responder("alpaca", quiet(script), style="alpaca")])
+    respond(stage1(), [Responder("vicuna", quiet(script), style="vicuna")])
+    completion, alpaca, vicuna = Prompts.seen
+    assert completion.count("calculator(") == 4
+    assert "### Response:" in alpaca
+    assert "</s> Response:" in vicuna
+    assert "calculator(" not in alpaca + vicuna
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Responder("gold", quiet(["1"])), "cannot be named 'gold'"),
+        (lambda: Responder("input", quiet(["1"])), "cannot be named 'input'"),
+        (lambda: Responder("a.b", quiet(["1"])), "no dots"),
+        (lambda: Responder("a", quiet(["1"]), style="llama"), "unknown prompt style 'llama'; choose from: alpaca, chat"),
+        (lambda: Responder("a", quiet(["1"]), protocol="mcp"), "unknown protocol 'mcp'; choose from: text, tools"),
+        (lambda: respond(stage1(), [Responder("a", quiet(["1"]))] * 2), "found twice: a"),
+        (lambda: build_stage2(stage1()), "a responder column named gold; found: no responder column"),
+        (lambda: build_stage2(candidates("1", "1"), rule="best"), "unknown scoring rule 'best'; choose from: paper, trice"),
+        (lambda: respond(stage1(), Responder("a", quiet(["1"]))), "a list of Responder objects"),  # type: ignore[arg-type]
+        (lambda: respond(respond(stage1(), []), []), "has the columns gold already"),
+        (lambda: score(respond(stage1(), [])), "were not executed: run `execute` first"),
+        (lambda: build_stage2(candidates("1", "1"), sort=1), "unknown option of the rule trice: 'sort'; choose from: levels, missing"),
+        (lambda: build_stage2(candidates("1", "1", a="1"), rule=one_score), "the rule gave 1 scores for 2 responses"),
+        (lambda: build_stage2(candidates("1", "1"), levels=()), "needs at least three levels"),
+        (lambda: build_stage2(candidates("1", "1"), trusted=["gpt"]), "unknown trusted responder 'gpt'; choose from: gold"),
+    ],
+)  # fmt: skip
+def test_bad_input_gets_a_clear_error(make: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        make()
+
+
+def one_score(candidates: Any, *, numeric: bool, trusted: Sequence[str] = ()) -> list[Score]:
+    return [Score("gold", 20.0, "gold")]
+
+
+def test_a_tool_that_was_down_is_executed_again(tmp_path: Path) -> None:
+    up = tmp_path / "up"
+
+    def flaky(argument: str) -> int:
+        if not up.exists():
+            raise ToolError("http", "503")
+        return 57
+
+    task = replace(MATH, tool=Tool("calculator", "", flaky))
+    data = candidates("calculator(3*19)", "57", a="57")
+    down = build_stage2(data, task=task)
+    assert [row["reason"] for row in ledger([down])] == ["tool_fault:http"]
+    up.touch()
+    assert build_stage2(data, task=task)[0]["scores"] == [20, 15]
+
+
+@pytest.mark.parametrize(("value", "predictions", "error"), [(("9", "57"), ["9", "57"], None), ("57", ["57"], None), (None, [], "crashed"), (float("nan"), [], "crashed"), (True, [], "crashed")])  # fmt: skip
+def test_values_of_a_tool(value: Any, predictions: list[str], error: str | None) -> None:
+    task = replace(MATH, tool=Tool("calculator", "", functools.partial(give, value)))
+    response = execute(candidates("calculator(x)", "57", a="1"), task=task)[0]["gold"]
+    assert (response["predictions"], response["tool_error"]) == (predictions, error)
+    assert response["correct"] is (None if error else True)
+
+
+def give(value: Any, argument: str) -> Any:
+    return value
+
+
+def test_the_parameter_of_a_users_tool_may_be_written() -> None:
+    task = replace(MATH, tool=Tool("rufe", "", len, parameter="wort"))
+    done = execute(
+        candidates("rufe(wort=abc)", "3", a='{"name": "rufe", "arguments": {"wort": "ab", "n": 1}}'), task=task
+    )
+    assert [done[0][name]["predictions"] for name in ("gold", "a")] == [["3"], ["2"]]
+
+
+def test_text_around_a_call_stays_where_tools_are_native() -> None:
+    text = "First calculator(1+2)=3. The answer is 3."
+    done = respond(stage1(), [Responder("model", quiet([text]), protocol="tools")])
+    assert done[0]["model"]["text"] == text
+
+
+def test_another_rule_scores_without_executing_again() -> None:
+    class Runs:
+        count = 0
+
+    def counting(argument: str) -> float:
+        Runs.count += 1
+        return 57
+
+    task = replace(MATH, tool=Tool("calculator", "", counting))
+    executed = execute(candidates("calculator(3*19)", "57", a="57"), task=task)
+    by_trice, by_paper = (score(executed, rule=rule, task=task)[0]["scores"] for rule in ("trice", "paper"))
+    assert (by_trice, by_paper, Runs.count) == ([20, 15], [20, 10], 1)

@@ -1,0 +1,112 @@
+"""progress: the counts of a model stage, for the progress bar, for the share of failures and for the lineage."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from toolrlef_data.engines.spec import EngineSpec
+from toolrlef_data.records import RETRYABLE_ERRORS, Reply, TooManyFailures
+
+__all__ = ["Tally"]
+
+
+class Tally:
+    """Counts of one stage, and which keys are under way.
+
+    Args:
+        bar: a tqdm bar.
+        spec: whose `max_failed` holds.
+        figures: what the engine has to show.
+    """
+
+    def __init__(self, bar: Any, spec: EngineSpec, figures: Callable[[], Mapping[str, Any]]) -> None:
+        self.bar = bar
+        self.spec = spec
+        self.figures = figures
+        self.under_way: Counter[str] = Counter()
+        self.details: dict[str, str] = {}  # one example of each kind of failure
+        self.again: dict[str, str] = {}  # keys that failed in this run for a reason that may pass
+        self.began = time.monotonic()
+        self.shown = 0.0
+        self.answered = self.tokens = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self.failed: Counter[str] = Counter()
+        self.used: Counter[str] = Counter()
+        self.from_store = self.requests = self.not_asked = 0
+        self.held = ""  # the first key that another process was asking
+
+    def begin_again(self) -> None:
+        """Begin another pass over the same rows."""
+        self.bar.reset(self.bar.total + min(0, self.not_asked))
+        self._begin()
+
+    def skip(self, count: int) -> None:
+        """Count requests that a row does not make; below 0 where rows make more than one for each sample."""
+        self.not_asked += count
+        if count > 0:
+            self.bar.update(count)
+        else:
+            self.bar.total -= count
+
+    def stored(self, reply: Reply) -> None:
+        self.from_store += 1
+        self._count(reply, 1)
+
+    def failed_before(self, key: str) -> None:
+        self._count(Reply(None, error=self.again[key]), 1)
+
+    def arrived(self, key: str, reply: Reply) -> None:
+        # Rows that ask the same are done with it; a row pulled later finds the reply in the store.
+        same = self.under_way.pop(key, 0)
+        if not same:  # a batch job of an earlier run brought what this stage does not ask
+            return
+        self.from_store += same - 1
+        if reply.error in RETRYABLE_ERRORS:
+            self.again[key] = str(reply.error)
+        self.answered += 1
+        self.tokens += reply.completion_tokens or 0
+        self._count(reply, same)
+        if time.monotonic() - self.shown > 0.2:
+            self.show()
+
+    def _count(self, reply: Reply, rows: int) -> None:
+        if reply.error:
+            self.failed[reply.error] += rows
+            self.details.setdefault(reply.error, reply.error_detail)
+        self.used["prompt_tokens"] += rows * (reply.prompt_tokens or 0)
+        self.used["completion_tokens"] += rows * (reply.completion_tokens or 0)
+        self.bar.update(rows)
+
+    def usage(self) -> dict[str, Any]:
+        """What the replies took, by the servers' own counts; the same whether they came now or from the store."""
+        return {"model": self.spec.model, "requests": self.requests, **dict(sorted(self.used.items()))}
+
+    def show(self) -> None:
+        self.shown = time.monotonic()
+        elapsed = max(1e-9, self.shown - self.began)
+        rate = self.answered / elapsed
+        figures: dict[str, Any] = {"from store": self.from_store}
+        figures |= {f"failed {kind}": count for kind, count in self.failed.most_common()} | dict(self.figures())
+        figures |= {"req/s": f"{rate:.1f}", "tok/s": round(self.tokens / elapsed)}
+        if rate and self.bar.total > self.bar.n:
+            figures["left"] = self.bar.format_interval((self.bar.total - self.bar.n) / rate)
+        self.bar.set_postfix(figures, refresh=False)
+
+    def too_many(self, requests: int) -> TooManyFailures | None:
+        """The error where more than `max_failed` of the stage's requests failed, now or in an earlier run."""
+        if self.failed.total() <= self.spec.max_failed * requests:
+            return None
+        kinds = ", ".join(f"{kind} {count}" for kind, count in self.failed.most_common())
+        examples = "".join(f"\n    {kind}: {self.details[kind]}" for kind in self.failed if self.details.get(kind))
+        advice = "a re-run asks again for what may still come"
+        if not RETRYABLE_ERRORS & set(self.failed):
+            advice = "these failures are final for these settings: a re-run does not ask again"
+        return TooManyFailures(
+            f"{self.failed.total()} of {requests} requests to {self.spec.model!r} failed ({kinds}), more than "
+            f"max_failed={self.spec.max_failed}; every reply is stored, and {advice}{examples}"
+        )

@@ -1,0 +1,87 @@
+"""published: what of a stage's settings may be read by others.
+
+An object says it itself, with a method `published() -> dict`: prompts as digests, no place on this machine. For all
+other values, text is checked here: a path is cut to its last name, the address of a private server is left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from toolrlef_data.records import Choices
+from toolrlef_data.tables.code_digest import is_ours
+from toolrlef_data.tables.fingerprint import NOT_IN_KEY, canonical
+
+__all__ = ["place_name", "published", "published_fields", "server_name"]
+
+# A server of the user's own: its address says nothing to others.
+PRIVATE_SERVER = re.compile(
+    r"https?://(?:[^/@]*@)?(?:localhost|127\.|10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|\[|[\w-]+(?:[:/]|$))", re.I
+)
+# What a path looks like; a Hub id is none.
+PATH = re.compile(r"(?:/|~[\w.-]*/|\.{1,2}[/\\]|\\\\|[A-Za-z]:[/\\]|file:/*)[\w.~$-]")
+
+
+def published(value: Any) -> Any:
+    """A setting as JSON values that may be published.
+
+    Args:
+        value: a setting; a dataclass may have a method `published() -> dict` that says what of it may be read.
+
+    >>> published({"data_dir": "/home/me/rows", "url": "http://localhost:8000/v1", "seed": 1, "model": "org/name"})
+    {'data_dir': 'rows', 'url': "a server of the author's own", 'seed': 1, 'model': 'org/name'}
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return value.published() if hasattr(value, "published") else published_fields(value)
+    if isinstance(value, str):
+        return server_name(place_name(value))
+    if isinstance(value, PurePath):
+        return value.name
+    if isinstance(value, Mapping) and not isinstance(value, Choices):
+        if all(isinstance(key, str) for key in value):
+            return {key: published(value[key]) for key in value}
+        return {"items": [[published(key), published(part)] for key, part in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return [published(part) for part in value]
+    if isinstance(value, functools.partial):
+        return {"partial": [published(part) for part in (value.func, value.args, value.keywords)]}
+    return _without_kinds(canonical(value))
+
+
+def published_fields(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass, each as `published` gives it; of our own those that a cache key holds."""
+    left_out = NOT_IN_KEY if is_ours(type(value).__module__) else frozenset()
+    values = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.name not in left_out}
+    if hasattr(value, "in_key"):
+        values |= value.in_key()
+    return {name: published(part) for name, part in values.items()}
+
+
+def place_name(text: str) -> str:
+    """The last name of a path; any other text, such as a Hub id, as it is.
+
+    >>> place_name("/home/me/models/tiny"), place_name("org/tiny")
+    ('tiny', 'org/tiny')
+    """
+    return re.split(r"[/\\]", text.rstrip("/\\"))[-1] if PATH.match(text) and "\n" not in text else text
+
+
+def server_name(text: str) -> str:
+    """A URL, unless it is that of a private server; any other text as it is.
+
+    >>> server_name("http://10.0.0.7:8000/v1")
+    "a server of the author's own"
+    """
+    return "a server of the author's own" if PRIVATE_SERVER.match(text) else text
+
+
+def _without_kinds(value: Any) -> Any:
+    """A canonical value without the names of classes."""
+    if isinstance(value, dict):
+        return {name: _without_kinds(part) for name, part in value.items() if name != ""}
+    return [_without_kinds(part) for part in value] if isinstance(value, list) else value
