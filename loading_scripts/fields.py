@@ -7,7 +7,6 @@ however many a split has.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +17,7 @@ from toolrlef_data.records import InputError, Unusable
 from toolrlef_data.tasks.numbers import number
 
 __all__ = ["AnyCase", "as_text", "encodable", "field", "find", "gold", "patterns_of", "plain_number"]
-__all__ += ["read_json", "read_object", "read_text", "required", "text", "text_id", "texts"]
+__all__ += ["read_json", "read_object", "read_text", "required", "text", "texts"]
 
 
 class AnyCase(Mapping[str, Any]):
@@ -180,11 +179,6 @@ def encodable(text: str) -> str:
     'a\\ud83d'
     """
     return text.encode(errors="backslashreplace").decode()
-
-
-def text_id(text: str) -> str:
-    """16 hexadecimal digits that stand for a question where upstream has no id; case and blanks do not count."""
-    return hashlib.sha256(" ".join(text.casefold().split()).encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def plain_number(text: str) -> str | None:

@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from toolrlef_data.loading_scripts.base import Question, Row, Source, main
-from toolrlef_data.loading_scripts.fields import gold, text, text_id, texts
+from toolrlef_data.loading_scripts.fields import gold, text, texts
+from toolrlef_data.tables.identity import text_id
 
 
 class NqOpen(Source):

@@ -18,8 +18,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from toolrlef_data.loading_scripts.base import Question, Row, Source, main
-from toolrlef_data.loading_scripts.fields import gold, text, text_id, texts
+from toolrlef_data.loading_scripts.fields import gold, text, texts
 from toolrlef_data.records import Drop
+from toolrlef_data.tables.identity import text_id
 
 _begin = re.compile(r"\s*\(list\b").match
 _description = re.compile(r"\s*\(description\s+").match

@@ -7,24 +7,11 @@ no torch, transformers or openai.
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import Any
 
 from toolrlef_data._names import HOMES
 
 __all__ = sorted(HOMES)
-
-
-class _Package(ModuleType):
-    """`toolrlef_data.publishing.folder` is the function, also after its module of the same name was imported."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

@@ -293,7 +293,8 @@ def _queries(path: Path, rows: int | None) -> Dataset:
     """The queries of a file of the user's."""
     from datasets import List, Value
 
-    from toolrlef_data.loading_scripts.fields import field, read_json, text_id
+    from toolrlef_data.loading_scripts.fields import field, read_json
+    from toolrlef_data.tables.identity import text_id
     from toolrlef_data.tables.lineage import table_of
 
     if not path.is_file():

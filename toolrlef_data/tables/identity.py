@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Hashes", "Numbers", "groups", "hash_of", "normal_form"]
+__all__ = ["Hashes", "Numbers", "groups", "hash_of", "normal_form", "text_id"]
 
 Hashes: TypeAlias = NDArray[np.uint64]
 Numbers: TypeAlias = NDArray[np.int64]
@@ -32,6 +32,11 @@ def normal_form(text: str) -> str:
     """
     text = _no_sign(" ", unicodedata.normalize("NFKC", text).casefold())
     return " ".join(text.translate(_PUNCTUATION).split())
+
+
+def text_id(text: str) -> str:
+    """16 hexadecimal digits that stand for a question where upstream has no id; case and blanks do not count."""
+    return sha256(" ".join(text.casefold().split()).encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def groups(*keys: Hashes) -> Numbers:

@@ -1,8 +1,9 @@
 """Tools: what a response may call. `TOOLS` names those that are ready, `TOOL_KINDS` those made from a corpus or model.
 
-A `Tool` (`tool`) has a name, a version and a function. `calls` turns text into calls and back, with
-`json_text` reading strict JSON; `results` runs slow tools through the reply store. The `calculator` evaluates with `arithmetic`; `search` finds passages; `readers` answer
-and translate; `functions` are those of a JSON schema. `http` talks to servers.
+A `Tool` (`tool`) has a name, a version and a function. `calls` turns text into calls and back, with `json_text`
+reading strict JSON; `results` runs slow tools through the reply store. The `calculator` evaluates with `arithmetic`;
+`search` finds passages; `readers` answer and translate; `functions` are those of a JSON schema. `http` talks to
+servers.
 """
 
 from __future__ import annotations

@@ -29,10 +29,10 @@ from toolrlef_data.engines import ENGINES
 from toolrlef_data.engines.ask import apart
 from toolrlef_data.engines.reply_store import open_store, store_path
 from toolrlef_data.engines.spec import Engine, EngineSpec
-from toolrlef_data.loading_scripts.fields import text_id
 from toolrlef_data.records import RETRYABLE_ERRORS, Drop, InputError, Reply, UnknownName
 from toolrlef_data.tables.batches import read_values
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
+from toolrlef_data.tables.identity import text_id
 from toolrlef_data.tables.lineage import as_arrow, table_of
 from toolrlef_data.tables.transform import apply, explode, require
 from toolrlef_data.toolbench.search.answer_writer import answer_file

@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import chain, count, groupby
 from typing import Any
 
-from toolrlef_data.loading_scripts.fields import text_id
+from toolrlef_data.tables.identity import text_id
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools.calls import names_call
 from toolrlef_data.trice.files.entries import Entry
