@@ -46,9 +46,9 @@ from toolrlef_data.loading_scripts import SOURCES
 from toolrlef_data.loading_scripts.fields import AnyCase, encodable, find, patterns_of, read_json
 from toolrlef_data.loading_scripts.files import as_path
 from toolrlef_data.records import Drop, InputError, ToolrlefError, Unusable
+from toolrlef_data.tables.files import file_digest
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
 from toolrlef_data.tables.identity import hash_of, normal_form
-from toolrlef_data.tables.lineage import file_digest
 
 __all__ = ["Question", "Row", "Source", "TableSource", "Tables", "main", "tables_of"]
 

@@ -60,7 +60,7 @@ def ours(url: str, count: int, at_once: int) -> None:
 
     from toolrlef_data import EngineSpec, answer
     from toolrlef_data.columns import QUESTIONS
-    from toolrlef_data.tables.lineage import settle
+    from toolrlef_data.tables.stage_cache import settle
 
     table = settle(Dataset.from_generator(questions, gen_kwargs={"count": count}, features=QUESTIONS))
     before, peak, done = anonymous_megabytes(), 0.0, threading.Event()

@@ -331,7 +331,7 @@ class Pretender:
 def test_a_settings_class_of_ours_says_its_kind_and_no_other_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """A record is told by it, whatever the class and its module are called."""
     spec = EngineSpec("scripted", "m")
-    assert canonical(spec)[""] == "toolrlef_data.engines:EngineSpec", "its `kind` is a field"
+    assert canonical(spec)[""] == "toolrlef_data.engines.spec:EngineSpec", "its `kind` is a field"
     assert canonical(Pretender())[""] != "execute"
     monkeypatch.setattr(Pretender, "__module__", "toolrlef_data.somewhere")
     assert canonical(Pretender()) == {"": "execute", "n": 1}

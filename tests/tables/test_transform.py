@@ -24,8 +24,10 @@ from datasets import Dataset, DatasetDict, Features, List, Value
 
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import Drop, InputError, LedgerError, MissingColumns
+from toolrlef_data.tables.files import SCRATCH
 from toolrlef_data.tables.fingerprint import canonical, code_digest
-from toolrlef_data.tables.lineage import ledger, lineage, stages_dir
+from toolrlef_data.tables.lineage import ledger, lineage
+from toolrlef_data.tables.stage_cache import stages_dir
 from toolrlef_data.tables.transform import apply, explode, join, keep, stack
 
 STRING = Value("string")
@@ -464,8 +466,9 @@ def test_a_kill_during_an_arrow_write_leaves_nothing_that_is_believed(tmp_path: 
     assert run(tmp_path / "cache") == run(tmp_path / "other")
 
 
-def test_left_over_temporary_files_are_swept_after_a_day() -> None:
-    old, new = stages_dir() / "tmpold", stages_dir() / "tmpnew"
+@pytest.mark.parametrize("name", ["tmp", SCRATCH])
+def test_left_over_temporary_files_are_swept_after_a_day(name: str) -> None:
+    old, new = stages_dir() / f"{name}old", stages_dir() / f"{name}new"
     old.touch()
     new.touch()
     os.utime(old, (time.time() - 90000,) * 2)

@@ -123,7 +123,7 @@ def test_everything_that_decides_an_adapter_is_in_its_name(
 
     class Adapter:
         def save_pretrained(self, folder: Path, **_: Any) -> None:
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
 
     def train(*what: Any) -> tuple[Adapter, list[float]]:
         trained.append(what)
@@ -180,7 +180,7 @@ def test_the_old_keywords_work_and_say_what_to_write(
     old: dict[str, Any] = {"r": 4, "alpha": 32, "dropout": 0.1, "target_modules": ("q_proj",)}
     with pytest.warns(DeprecationWarning, match=r"LoraConfig\(r=4, lora_alpha=32") as told:
         assert warm_up(stage1, base, **QUICK, **old).adapter == first.adapter
-    assert [Path(each.filename).name for each in told] == ["test_training.py"]
+    assert [Path(each.filename).name for each in told] == ["test_warm_up.py"]
     with pytest.raises(InputError, match="not both"):
         warm_up(stage1, base, lora=wanted, r=4)
     with pytest.raises(TypeError, match="unexpected keyword argument 'rank'"):
@@ -211,7 +211,7 @@ def test_a_killed_training_leaves_nothing_that_is_believed(
 ) -> None:
     whole = Path(warm_up(stage1, base, **QUICK).adapter or "")
     expected = sorted(path.name for path in whole.iterdir())
-    partial = own_adapters / f"{whole.name}.partial"
+    partial = own_adapters / f".{whole.name}.new"
     whole.rename(partial)
     (partial / "adapter_config.json").write_text("{")
     (partial / "half").write_text("")

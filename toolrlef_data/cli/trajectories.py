@@ -295,7 +295,7 @@ def _queries(path: Path, rows: int | None) -> Dataset:
 
     from toolrlef_data.loading_scripts.fields import field, read_json
     from toolrlef_data.tables.identity import text_id
-    from toolrlef_data.tables.lineage import table_of
+    from toolrlef_data.tables.stage_cache import table_of
 
     if not path.is_file():
         raise InputError(f"{path} is no file; queries are JSON Lines with a text under the key query")

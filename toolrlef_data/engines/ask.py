@@ -29,7 +29,7 @@ from toolrlef_data.engines.spec import Engine, EngineSpec, Request
 from toolrlef_data.records import RETRYABLE_ERRORS, InputError, Reply
 from toolrlef_data.tables.batches import read_values
 from toolrlef_data.tables.fingerprint import canonical, digest
-from toolrlef_data.tables.lineage import as_arrow
+from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.tables.transform import apply
 
 __all__ = ["apart", "ask", "key_of"]

@@ -24,12 +24,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub.constants
-
 from toolrlef_data.records import RETRYABLE_ERRORS, TOOL_FAULTS, Reply, ToolrlefError
+from toolrlef_data.tables.files import home_dir
 from toolrlef_data.tables.fingerprint import digest
 
-__all__ = ["ReplyStore", "home_dir", "open_store", "parts_of", "reply_key", "store_path"]
+__all__ = ["ReplyStore", "open_store", "parts_of", "reply_key", "store_path"]
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID;
@@ -43,13 +42,6 @@ CREATE INDEX IF NOT EXISTS job_keys_by_job ON job_keys (job);
 """
 PASSING = RETRYABLE_ERRORS | TOOL_FAULTS  # never final
 FIELDS = tuple(field.name for field in fields(Reply))
-
-
-def home_dir() -> Path:
-    """The folder for what must outlive the stage cache: replies, converted weights, adapters."""
-    folder = Path(huggingface_hub.constants.HF_HOME) / "toolrlef_data"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def store_path() -> Path:

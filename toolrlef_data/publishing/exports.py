@@ -40,7 +40,8 @@ from datasets import Dataset
 
 from toolrlef_data.columns import DROPPED
 from toolrlef_data.records import InputError, MissingColumns, UnknownName, Unusable
-from toolrlef_data.tables.lineage import as_arrow, unbroken_write
+from toolrlef_data.tables.files import atomic_file, scratch_file
+from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.toolbench.messages import arguments_of, tools_of
 
 __all__ = ["EXPORTS", "Export", "export"]
@@ -108,17 +109,16 @@ def export(
         raise InputError(f"{path} is a folder or a device: name a file to write")
     path.parent.mkdir(parents=True, exist_ok=True)
     ledger = path.with_name(f"{path.name}.dropped.jsonl")
-    with unbroken_write(path.parent) as written, unbroken_write(path.parent) as left:
+    with atomic_file(path) as written, scratch_file(path.parent) as left:
         with open(written, "wb") as file, open(left, "wb") as out:
             dropped = _write(
                 samples, format, kind, arguments or kind.arguments[0], file, out if unfit == "drop" else None
             )
         if dropped:
             log.warning("%s: %d of %d rows do not fit %s: see %s", path.name, dropped, len(samples), format, ledger)
-            _put(left, ledger)
-        _put(written, path)
-        if not dropped:
-            ledger.unlink(missing_ok=True)  # of the file that was replaced
+            os.replace(left, ledger)
+    if not dropped:
+        ledger.unlink(missing_ok=True)  # of the file that was replaced
     return path
 
 
@@ -186,17 +186,6 @@ def _encoded(record: Record, indented: bool) -> bytes:
         raise Unusable("not_unicode", f"a text holds the lone surrogate U+{code:04X}") from None
     except ValueError as error:
         raise Unusable("not_json", str(error)) from None
-
-
-def _put(temporary: Path, path: Path) -> None:
-    """Rename a temporary file, which its owner alone may read, to one with the usual rights."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    temporary.chmod(0o666 & ~mask)
-    os.replace(temporary, path)
-
-
-# The formats ----------------------------------------------------------------------------------------------------------
 
 
 def _toolllama(row: Row, arguments: str) -> list[Record]:

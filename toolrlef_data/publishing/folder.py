@@ -7,13 +7,11 @@ interruption first repairs what it left. The same tables give the same bytes. Th
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import logging
 import math
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,12 +20,12 @@ import filelock
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.columns import DROPPED
-from toolrlef_data.engines.reply_store import home_dir
 from toolrlef_data.publishing.card import write_card
 from toolrlef_data.publishing.provenance import provenance_of
 from toolrlef_data.records import InputError, MissingColumns, UnknownName
+from toolrlef_data.tables.files import home_dir, replaced_folder
 from toolrlef_data.tables.fingerprint import digest
-from toolrlef_data.tables.lineage import clear_when_full, ledger
+from toolrlef_data.tables.lineage import ledger
 from toolrlef_data.tables.transform import quiet_bars
 from toolrlef_data.trice.cassette import executions
 from toolrlef_data.trice.files.write import check_kinds, write_trice
@@ -96,7 +94,8 @@ def publish(
     if cassette:
         _add_cassettes(splits)
     out = Path(out).resolve()  # a link to a folder stays one
-    with clear_when_full(out.parent), _replaced(out) as folder, quiet_bars():
+    with _lock_of(out), replaced_folder(out) as folder, quiet_bars():
+        refuse_foreign(out)
         ways = {
             task: {name: given[task].get(name, {}) | named[name] for name in named} for task, named in splits.items()
         }
@@ -225,36 +224,11 @@ def refuse_foreign(out: str | Path) -> None:
         raise InputError(f"{out} exists and is not a published data set: choose another folder, or move it away")
 
 
-@contextlib.contextmanager
-def _replaced(out: Path) -> Iterator[Path]:
-    """A new folder that takes the place of the old one when all of it is written."""
-    new, old = (out.with_name(f".{out.name}.{word}") for word in ("new", "old"))
-    out.parent.mkdir(parents=True, exist_ok=True)
+def _lock_of(out: Path) -> filelock.BaseFileLock:
+    """The lock of a folder, apart from it, since nothing of ours may stay beside a user's folder."""
     locks = home_dir() / "locks"
     locks.mkdir(exist_ok=True)
-    with filelock.FileLock(locks / f"{digest(str(out))}.lock"):
-        if old.is_dir() and not old.is_symlink() and not out.exists():
-            old.rename(out)  # interrupted between the two renames
-        for left in (new, old):
-            _remove(left)
-        refuse_foreign(out)
-        new.mkdir()
-        try:
-            yield new
-        except BaseException:
-            _remove(new)
-            raise
-        if out.exists():
-            out.rename(old)
-        new.rename(out)
-        _remove(old)
-
-
-def _remove(path: Path) -> None:
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    else:
-        shutil.rmtree(path, ignore_errors=True)
+    return filelock.FileLock(locks / f"{digest(str(out))}.lock")
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 
 from datasets import Dataset
 
-from toolrlef_data.tables.lineage import lineage, settle
+from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.tables.published import published
+from toolrlef_data.tables.stage_cache import settle
 
 __all__ = ["funnel", "provenance_of", "settings_behind"]
 

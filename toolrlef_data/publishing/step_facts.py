@@ -22,7 +22,7 @@ from datasets import Dataset, Features
 
 from toolrlef_data.columns import ANSWERS, PAIRS, TOOLLLAMA, TRAJECTORIES
 from toolrlef_data.tables.identity import hash_of, normal_form
-from toolrlef_data.tables.lineage import as_arrow
+from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.toolbench.histories import HALLUCINATED
 
 __all__ = ["Facts", "kind_of", "queries_in", "shortened", "step_facts"]

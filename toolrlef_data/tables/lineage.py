@@ -1,53 +1,20 @@
-"""lineage: what every stage leaves behind, and the ledger of rows that left.
+"""lineage: how a table was made, from the records of its stages, and the ledger of rows that were dropped.
 
-A finished stage is an Arrow file beside a record, a JSON file of the same name: its inputs, step, settings, counts and
-dropped rows. `publish` follows the records back, so a bare Dataset is all that is passed around. The folder may be
-deleted at any time; the stages are then computed again.
+`publish` follows the records back, so a bare Dataset is all that is passed around.
 """
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import errno
-import hashlib
-import json
-import os
-import tempfile
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
-import datasets
-import pyarrow as pa
-from datasets import Dataset, DatasetDict, Features, concatenate_datasets
+from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from toolrlef_data.columns import DROPPED
-from toolrlef_data.records import ToolrlefError
-from toolrlef_data.tables.fingerprint import canonical, digest
-from toolrlef_data.tables.published import published
+from toolrlef_data.tables.stage_cache import facts_of, files_of, read_record, settle, write_record
 
-__all__ = [
-    "as_arrow",
-    "clear_when_full",
-    "facts_of",
-    "file_digest",
-    "files_of",
-    "ledger",
-    "lineage",
-    "read_record",
-    "record_source",
-    "settle",
-    "stages_dir",
-    "sweep",
-    "table_of",
-    "unbroken_write",
-    "usage",
-    "write_record",
-]
+__all__ = ["ledger", "lineage", "record_source", "usage"]
 
 
 def lineage(data: Dataset) -> list[dict[str, Any]]:
@@ -100,148 +67,3 @@ def record_source(data: Dataset, name: str, settings: Any, dropped: Dataset | No
     if dropped is not None and len(dropped):
         facts["dropped_files"] = files_of(settle(dropped))
     write_record(data._fingerprint, facts)
-
-
-def settle(data: Dataset) -> Dataset:
-    """A dataset that lives in memory, written to the cache under a name made from its content; others as they are.
-
-    A source of which no row is left has no files either; what is known of it stays known.
-    """
-    if data.cache_files:
-        return data
-    schema = data.features.arrow_schema
-    known = read_record(data._fingerprint)
-    origin = data._fingerprint if known is not None else ""
-    result = _written((batch.cast(schema) for batch in as_arrow(data).iter(1000)), schema, origin, split=data.split)
-    if not _record_path(result._fingerprint).exists():
-        facts = known or facts_of("rows", [], None, result)
-        own = {"fingerprint": result._fingerprint, "files": files_of(result)}
-        write_record(result._fingerprint, {**facts, **own})
-    return result
-
-
-def table_of(
-    rows: Iterable[Mapping[str, Any]], features: Mapping[str, Any], name: str, inputs: Iterable[str] = ()
-) -> Dataset:
-    """Rows that a stage makes, as a table in the cache; pulls rows as it writes.
-
-    Args:
-        name: of the step that made them.
-        inputs: fingerprints of the tables that they were made from.
-    """
-    schema = Features(features).arrow_schema
-    source = iter(rows)
-    chunks = iter(lambda: list(islice(source, 1000)), [])
-    parents = [each for each in inputs if each]
-    # The same rows made from another table are another table: their trails differ.
-    result = _written((pa.Table.from_pylist(chunk, schema) for chunk in chunks), schema, digest(name, parents))
-    write_record(result._fingerprint, {**facts_of(name, [], None, result), "inputs": parents})
-    return result
-
-
-def _written(batches: Iterable[pa.Table], schema: pa.Schema, origin: str = "", split: Any = None) -> Dataset:
-    """Tables as one file of the cache, under a name made from its content and where it is from."""
-    with unbroken_write(stages_dir()) as temporary:
-        with open(temporary, "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-            for batch in batches:
-                writer.write_table(batch)
-        name = digest(file_digest(temporary), origin) if origin else file_digest(temporary)
-        os.replace(temporary, stages_dir() / f"{name}.arrow")
-    result = Dataset.from_file(str(stages_dir() / f"{name}.arrow"), split=split)
-    result._fingerprint = name
-    return result
-
-
-def as_arrow(data: Dataset, columns: list[str] | None = None) -> Dataset:
-    """The same table, read as Arrow; unlike `with_format`, which copies all features deeply, for next to nothing."""
-    same = copy.copy(data)
-    same.set_format("arrow", columns)
-    return same
-
-
-def stages_dir() -> Path:
-    """The folder of finished stages, under the cache of `datasets`."""
-    folder = Path(datasets.config.HF_DATASETS_CACHE) / "toolrlef_data"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def facts_of(
-    name: str, inputs: list[Dataset], settings: Any, result: Dataset, dropped: Dataset | None = None
-) -> dict[str, Any]:
-    facts = {
-        "step": name,
-        "inputs": [d._fingerprint for d in inputs],
-        "settings": canonical(settings),
-        "published": published(settings),
-        "rows_in": len(inputs[0]) if inputs else len(result),
-        "rows_out": len(result),
-        "dropped": dict(sorted(Counter(dropped["reason"][:]).items())) if dropped is not None and len(dropped) else {},
-        "files": files_of(result),
-    }
-    if dropped is not None and len(dropped):
-        facts["dropped_files"] = files_of(dropped)
-    return facts
-
-
-def files_of(data: Dataset) -> list[str]:
-    return [file["filename"] for file in data.cache_files]
-
-
-def write_record(key: str, facts: Mapping[str, Any]) -> None:
-    with unbroken_write(stages_dir()) as temporary:
-        temporary.write_text(json.dumps({"fingerprint": key, **facts}, sort_keys=True, indent=1), encoding="utf-8")
-        os.replace(temporary, _record_path(key))
-
-
-def read_record(key: str) -> dict[str, Any] | None:
-    try:
-        record: dict[str, Any] = json.loads(_record_path(key).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):  # cut by a full disk: computed again
-        return None
-    return record
-
-
-def _record_path(key: str) -> Path:
-    return stages_dir() / f"{key}.json"
-
-
-@contextlib.contextmanager
-def unbroken_write(folder: Path) -> Iterator[Path]:
-    """A temporary path in a folder, gone afterwards unless it was renamed; a full disk gets a clear message."""
-    handle, name = tempfile.mkstemp(dir=folder, prefix="tmp")
-    os.close(handle)
-    try:
-        with clear_when_full(folder):
-            yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def clear_when_full(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC or "No space left" in str(error):
-            raise ToolrlefError(
-                f"the disk under {folder} is full; free some space and run again: what was finished is kept"
-            ) from error
-        raise
-
-
-def sweep(folder: Path) -> None:
-    """Remove what killed writers left behind more than a day ago."""
-    for path in folder.glob("tmp*"):
-        with contextlib.suppress(FileNotFoundError):  # another process sweeps too
-            if time.time() - path.stat().st_mtime > 86400:
-                path.unlink()
-
-
-def file_digest(path: Path, digits: int = 32) -> str:
-    """The first hexadecimal digits of the SHA-256 of a file's content; 64 are all of them."""
-    sha = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            sha.update(block)
-    return sha.hexdigest()[:digits]

@@ -12,7 +12,7 @@ from datasets import Dataset, DatasetDict
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.identity import hash_of, normal_form
-from toolrlef_data.tables.lineage import as_arrow, facts_of, settle, write_record
+from toolrlef_data.tables.stage_cache import as_arrow, facts_of, settle, write_record
 from toolrlef_data.tables.transform import require
 
 __all__ = ["SHUFFLE", "shuffle_steps", "split_queries"]

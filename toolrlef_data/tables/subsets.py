@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from toolrlef_data.records import Drop, InputError
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.identity import Hashes, Numbers, groups, hash_of, normal_form
-from toolrlef_data.tables.lineage import as_arrow, facts_of, write_record
+from toolrlef_data.tables.stage_cache import as_arrow, facts_of, write_record
 from toolrlef_data.tables.transform import keep, require
 
 __all__ = ["TRICE_SIZES", "subset"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import os
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,18 +22,20 @@ from datasets import Dataset, DatasetDict, Features, concatenate_datasets
 
 from toolrlef_data.records import Drop, InputError, LedgerError, MissingColumns
 from toolrlef_data.tables.batches import LEFT, Step, exploded_rows, judged_rows, kept_rows, left_rows, place, run_step
+from toolrlef_data.tables.files import atomic_file, clear_when_full, sweep
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
-from toolrlef_data.tables.lineage import (
+from toolrlef_data.tables.stage_cache import (
     as_arrow,
-    clear_when_full,
+    check_ids,
     facts_of,
+    load,
+    renamed,
+    set_aside,
     settle,
     stages_dir,
-    sweep,
-    unbroken_write,
+    write_dropped,
     write_record,
 )
-from toolrlef_data.tables.stage_cache import check_ids, load, renamed, set_aside, write_dropped
 
 __all__ = [
     "apply",
@@ -324,10 +325,8 @@ def _map(
     sweep(folder)
     path = folder / f"{key}.arrow"
     if len(data) == 0:  # map would return the table as it came, with the old features
-        with unbroken_write(folder) as temporary:
-            with open(temporary, "wb") as file, pa.ipc.new_stream(file, features.arrow_schema):
-                pass
-            os.replace(temporary, path)
+        with atomic_file(path) as scratch, open(scratch, "wb") as file, pa.ipc.new_stream(file, features.arrow_schema):
+            pass
         result = Dataset.from_file(str(path), split=data.split)
     else:
         with clear_when_full(folder), quiet_bars(len(data) < BAR_FROM):

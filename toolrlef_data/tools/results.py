@@ -24,7 +24,7 @@ from toolrlef_data.engines.responses import request_of, response_of
 from toolrlef_data.engines.spec import Request
 from toolrlef_data.records import TOOL_FAULTS, Reply, ToolResult, TooManyFailures
 from toolrlef_data.tables.fingerprint import canonical, digest
-from toolrlef_data.tables.lineage import table_of
+from toolrlef_data.tables.stage_cache import table_of
 from toolrlef_data.tools.tool import Tool, ToolInput
 
 __all__ = ["run_tool", "stored_results", "tool_identity"]

@@ -27,7 +27,8 @@ from datasets import Dataset, Features, List, Value
 
 from toolrlef_data.records import CassetteMiss, InputError, MissingColumns, ToolResult
 from toolrlef_data.tables.fingerprint import digest
-from toolrlef_data.tables.lineage import as_arrow, files_of, lineage, read_record, table_of
+from toolrlef_data.tables.lineage import lineage
+from toolrlef_data.tables.stage_cache import as_arrow, files_of, read_record, table_of
 from toolrlef_data.trice.execute import Executing
 from toolrlef_data.trice.reader import Reading, reader_of
 

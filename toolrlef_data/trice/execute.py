@@ -24,7 +24,7 @@ from toolrlef_data.engines.reply_store import open_store, store_path
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import OWN_FAULTS, TOOL_FAULTS, InputError, ToolResult
 from toolrlef_data.tables.batches import read_values
-from toolrlef_data.tables.lineage import as_arrow
+from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.tables.transform import apply
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools.calls import calls_in, names_call

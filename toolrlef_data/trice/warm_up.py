@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,9 @@ from toolrlef_data.engines.local.engine import LocalEngine
 from toolrlef_data.engines.local.loading import LoadedModel, load_model, resolve_dtype
 from toolrlef_data.engines.local.weights import quietly
 from toolrlef_data.engines.prompts import render_prompt
-from toolrlef_data.engines.reply_store import home_dir
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError, MissingColumns
+from toolrlef_data.tables.files import filled_once, home_dir
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
 
 if TYPE_CHECKING:
@@ -91,19 +91,14 @@ def warm_up(
     said = canonical(settings)
     identity = LocalEngine(base).identity()
     folder = home_dir() / "adapters" / digest(_content(stage1), identity, said, code_digest(warm_up))
-    if not folder.is_dir():
-        from filelock import FileLock
 
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
-            if not folder.is_dir():
-                beside = folder.with_suffix(".partial")
-                shutil.rmtree(beside, ignore_errors=True)  # left by a process that was killed
-                model, losses = _train(stage1, base, settings)
-                # Else peft asks the Hub for the base model's configuration, to see whether its embeddings changed.
-                model.save_pretrained(beside, save_embedding_layers=False)
-                (beside / "warm_up.json").write_text(json.dumps({**said, "losses": losses}, indent=1), "utf-8")
-                beside.rename(folder)
+    def fill(new: Path) -> None:
+        model, losses = _train(stage1, base, settings)
+        # Else peft asks the Hub for the base model's configuration, to see whether its embeddings changed.
+        model.save_pretrained(new, save_embedding_layers=False)
+        (new / "warm_up.json").write_text(json.dumps({**said, "losses": losses}, indent=1), "utf-8")
+
+    filled_once(folder, fill)
     return replace(base, adapter=str(folder))
 
 

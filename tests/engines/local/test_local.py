@@ -28,7 +28,7 @@ from toolrlef_data.engines.local.weights import (
 )
 from toolrlef_data.engines.spec import EngineSpec, Message, Request
 from toolrlef_data.records import InputError, MissingExtra, Reply
-from toolrlef_data.tables.lineage import file_digest
+from toolrlef_data.tables.files import file_digest
 
 SHOTS = "How many apples are there in 3 boxes of 12? calculator(3*12) gives 36. The answer is 36, she says. "
 PROMPTS = ["apples", "How many boxes are there?", "12", "The answer is 48, she says. " * 3, "3*12 gives", "in 3 boxes"]
@@ -517,33 +517,32 @@ def test_nothing_of_a_killed_conversion_is_believed(tmp_path: Path, monkeypatch:
     gguf = tmp_path / "model.gguf"
     gguf.write_bytes(b"GGUF")
     name = f"{remembered_digest(gguf)[:32]}-{weights_module.CONVERSION}"
-    left = tmp_path / "cache" / "converted" / f"{name}.partial"
+    left = tmp_path / "cache" / "converted" / f".{name}.new"
     left.mkdir(parents=True)
     (left / "config.json").write_text("{}")
     seen = []
 
     def save(path: Path, folder: Path) -> None:
-        seen.append(folder.exists())
-        folder.mkdir()
+        seen.append([path.name for path in folder.iterdir()])
         (folder / "whole").write_text(path.name)
         if len(seen) == 1:
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(weights_module, "_convert_into", save)
-    with pytest.raises(Exception, match="No space left on device"):
+    with pytest.raises(Exception, match=r"disk under .* is full"):
         convert(gguf)
     assert not left.exists()
     folder = convert(gguf)
     assert [path.name for path in folder.iterdir()] == ["whole"]
     assert convert(gguf) == folder
-    assert seen == [False, False]
+    assert seen == [[], []]
 
 
 def test_identity_needs_no_torch(tiny: Path) -> None:
     import subprocess
 
     code = (
-        "import sys; from toolrlef_data.engines import EngineSpec; from toolrlef_data.engines.local.engine import LocalEngine;"
+        "import sys; from toolrlef_data.engines.spec import EngineSpec; from toolrlef_data.engines.local.engine import LocalEngine;"
         f"LocalEngine(EngineSpec('local', {str(tiny)!r}, device='cpu')).identity(); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -15,8 +15,6 @@ import importlib.metadata
 import importlib.util
 import io
 import json
-import os
-import shutil
 import time
 import warnings
 from collections.abc import Iterator
@@ -25,9 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolrlef_data.engines.reply_store import home_dir
 from toolrlef_data.records import InputError, MissingExtra, ToolrlefError
-from toolrlef_data.tables.lineage import file_digest
+from toolrlef_data.tables.files import atomic_file, file_digest, filled_once, home_dir
 
 __all__ = [
     "Weights",
@@ -159,42 +156,27 @@ def remembered_digest(path: Path) -> str:
     # A file written within the clock's grain could change again under the same time, so it is not remembered yet.
     if time.time() - state.st_mtime > 2:
         note.parent.mkdir(parents=True, exist_ok=True)
-        beside = note.with_suffix(f".{os.getpid()}")
-        beside.write_text(json.dumps({"key": key, "sha256": sha256}), "utf-8")
-        beside.replace(note)
+        with atomic_file(note) as scratch:
+            scratch.write_text(json.dumps({"key": key, "sha256": sha256}), "utf-8")
     return sha256
 
 
 def convert(gguf: Path) -> Path:
     """The folder with the safetensors and the tokenizer of a GGUF file, converted at the first call.
 
-    The folder is written beside and renamed, under a lock: what is there is whole, also after a kill.
-
     Raises:
         MissingExtra: the package `gguf` is not installed.
         ToolrlefError: the folder cannot be written, or does not read back as the GGUF file does.
     """
-    from filelock import FileLock
-
     target = home_dir() / "converted" / f"{remembered_digest(gguf)[:32]}-{CONVERSION}"
     if target.is_dir():
         return target
     if importlib.util.find_spec("gguf") is None:
         raise MissingExtra(f"reading {gguf.name} needs the package gguf: pip install gguf")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_suffix(".lock")):
-        if not target.is_dir():
-            beside = target.with_suffix(".partial")
-            if beside.exists():  # left by a process that was killed
-                shutil.rmtree(beside)
-            try:
-                _convert_into(gguf, beside)
-                beside.rename(target)
-            except OSError as error:
-                raise ToolrlefError(f"cannot write the converted weights of {gguf.name}: {error}") from error
-            finally:
-                shutil.rmtree(beside, ignore_errors=True)
-    return target
+    try:
+        return filled_once(target, lambda folder: _convert_into(gguf, folder))
+    except OSError as error:
+        raise ToolrlefError(f"cannot write the converted weights of {gguf.name}: {error}") from error
 
 
 @contextmanager

@@ -5,9 +5,7 @@ Not covered: file systems that take names apart in upper and lower case for one,
 
 from __future__ import annotations
 
-import contextlib
 import os
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from datasets import Dataset
 
 from toolrlef_data.columns import ANSWERS
 from toolrlef_data.records import InputError
-from toolrlef_data.tables.lineage import clear_when_full
+from toolrlef_data.tables.files import atomic_file
 from toolrlef_data.tables.transform import check_features
 from toolrlef_data.toolbench.histories import rebuilt
 from toolrlef_data.toolbench.prompts import DIVERSITY, opening_of
@@ -101,14 +99,8 @@ def write_answers(answers: Dataset, folder: str | Path) -> list[Path]:
     paths = list(_paths(answers["id"][:], Path(folder)))
     for path, row in zip(paths, answers.select_columns(["answer"]), strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f".{uuid.uuid4().hex}"  # hidden: the reader leaves out what a killed process left
-        with clear_when_full(path.parent):
-            try:
-                temporary.write_text(row["answer"], encoding="utf-8", newline="")
-                os.replace(temporary, path)
-            finally:
-                with contextlib.suppress(OSError):
-                    temporary.unlink()
+        with atomic_file(path) as scratch:
+            scratch.write_text(row["answer"], encoding="utf-8", newline="")
     return paths
 
 

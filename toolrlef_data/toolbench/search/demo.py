@@ -28,7 +28,7 @@ from datasets import Dataset, List, Value
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import Reply, ScriptExhausted
 from toolrlef_data.tables.fingerprint import code_digest, digest
-from toolrlef_data.tables.lineage import table_of
+from toolrlef_data.tables.stage_cache import table_of
 from toolrlef_data.toolbench.search.demo_functions import DEMO_FUNCTIONS, value_of
 from toolrlef_data.toolbench.search.generate import generate_trajectories
 from toolrlef_data.toolbench.search.protocols import as_text, message_from

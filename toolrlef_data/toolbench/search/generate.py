@@ -33,7 +33,7 @@ from toolrlef_data.records import RETRYABLE_ERRORS, Drop, InputError, Reply, Unk
 from toolrlef_data.tables.batches import read_values
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
 from toolrlef_data.tables.identity import text_id
-from toolrlef_data.tables.lineage import as_arrow, table_of
+from toolrlef_data.tables.stage_cache import as_arrow, table_of
 from toolrlef_data.tables.transform import apply, explode, require
 from toolrlef_data.toolbench.search.answer_writer import answer_file
 from toolrlef_data.toolbench.search.dfsdt import Call, Method

@@ -1,6 +1,6 @@
 """A BM25 index of a corpus, built once by `bm25s`, kept on the disk and memory-mapped.
 
-An index is a folder `indexes/<digest>` in `reply_store.home_dir()`: the arrays of `bm25s`, its vocabulary, the passages
+An index is a folder `indexes/<digest>` in `files.home_dir()`: the arrays of `bm25s`, its vocabulary, the passages
 as an Arrow file, and a manifest. The digest covers the titles and texts in order, the version of `bm25s` and
 `SETTINGS`; where it came from does not count. It is written beside and renamed, under a lock: what is there is whole.
 
@@ -21,7 +21,6 @@ import importlib.metadata
 import itertools
 import json
 import re
-import shutil
 import unicodedata
 from array import array
 from collections import defaultdict
@@ -32,10 +31,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from toolrlef_data.engines.reply_store import home_dir
 from toolrlef_data.records import InputError
+from toolrlef_data.tables.files import filled_once, home_dir
 from toolrlef_data.tables.fingerprint import digest
-from toolrlef_data.tables.lineage import clear_when_full
 from toolrlef_data.tools.search.corpus import SCHEMA, Content, Passages, content_of
 
 __all__ = ["Index", "bm25s_version", "built_index", "indexes_dir", "open_index", "tokens"]
@@ -122,15 +120,9 @@ def built_index(passages: Passages) -> str:
         InputError: the corpus is empty, or none of its passages holds a word.
         ToolrlefError: the disk is full.
     """
-    from filelock import FileLock
-
     content = content_of(passages)
     name = digest(content.digest, SETTINGS, bm25s_version())[:32]
-    folder = indexes_dir() / name
-    if not _is_whole(folder):
-        with FileLock(folder.with_suffix(".lock")):
-            if not _is_whole(folder):
-                _build(passages, content, folder)
+    filled_once(indexes_dir() / name, lambda folder: _build(passages, content, folder), _is_whole)
     return name
 
 
@@ -179,31 +171,22 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _build(passages: Passages, content: Content, folder: Path) -> None:
-    """Build an index beside its folder and put it there; the lock is held."""
+    """Build an index in an empty folder."""
     import datasets
     from bm25s import BM25
 
-    beside = folder.with_suffix(".partial")
-    for left in (beside, folder):  # by a process that was killed; damaged
-        shutil.rmtree(left, ignore_errors=True)
-    beside.mkdir()
     bars = content.rows >= BAR_FROM and not datasets.are_progress_bars_disabled()
-    try:
-        with clear_when_full(folder.parent):
-            numbers = _numbered(passages, content.rows, beside, bars)
-            if not numbers.vocab:
-                raise InputError("no passage of the corpus holds a word that can be searched for")
-            bm25 = BM25(method=SETTINGS["method"], k1=SETTINGS["k1"], b=SETTINGS["b"], backend="numpy")
-            bm25.index(numbers, create_empty_token=False, show_progress=bars)
-            bm25.save(beside, show_progress=False)
-            del numbers
-            (beside / NUMBERS).unlink()
-            sizes = {file.name: file.stat().st_size for file in sorted(beside.iterdir())}
-            manifest = {"sizes": sizes, "rows": content.rows, "bm25s": bm25s_version(), "settings": SETTINGS}
-            (beside / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-            beside.rename(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    numbers = _numbered(passages, content.rows, folder, bars)
+    if not numbers.vocab:
+        raise InputError("no passage of the corpus holds a word that can be searched for")
+    bm25 = BM25(method=SETTINGS["method"], k1=SETTINGS["k1"], b=SETTINGS["b"], backend="numpy")
+    bm25.index(numbers, create_empty_token=False, show_progress=bars)
+    bm25.save(folder, show_progress=False)
+    del numbers
+    (folder / NUMBERS).unlink()
+    sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+    manifest = {"sizes": sizes, "rows": content.rows, "bm25s": bm25s_version(), "settings": SETTINGS}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
 
 class _Numbered(NamedTuple):

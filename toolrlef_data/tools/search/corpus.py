@@ -23,7 +23,7 @@ import pyarrow as pa
 from datasets import Dataset, load_from_disk
 
 from toolrlef_data.records import InputError, MissingColumns
-from toolrlef_data.tables.lineage import as_arrow
+from toolrlef_data.tables.stage_cache import as_arrow
 
 __all__ = ["COLUMNS", "Content", "Passages", "content_of", "cut", "passages_of"]
 

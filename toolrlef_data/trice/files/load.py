@@ -39,8 +39,8 @@ from datasets import Dataset, DatasetDict, Features
 from toolrlef_data.columns import DROPPED, GRADED, LABELLED, QUESTIONS, RESPONSE, STAGE1, STAGE2
 from toolrlef_data.records import Drop, InputError
 from toolrlef_data.tables.fingerprint import digest
-from toolrlef_data.tables.lineage import files_of, table_of, write_record
 from toolrlef_data.tables.published import published
+from toolrlef_data.tables.stage_cache import files_of, table_of, write_record
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.files.entries import Entry, Naming, entry_of
