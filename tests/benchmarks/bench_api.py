@@ -60,9 +60,9 @@ def ours(url: str, count: int, at_once: int) -> None:
 
     from toolrlef_data import EngineSpec, answer
     from toolrlef_data.columns import QUESTIONS
-    from toolrlef_data.tables.stage_cache import settle
+    from toolrlef_data.tables.stage_cache import materialize
 
-    table = settle(Dataset.from_generator(questions, gen_kwargs={"count": count}, features=QUESTIONS))
+    table = materialize(Dataset.from_generator(questions, gen_kwargs={"count": count}, features=QUESTIONS))
     before, peak, done = anonymous_megabytes(), 0.0, threading.Event()
 
     def watch() -> None:

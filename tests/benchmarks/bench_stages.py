@@ -28,7 +28,7 @@ from toolrlef_data.columns import RESPONSE, STAGE1
 from toolrlef_data.engines.reply_store import ReplyStore
 from toolrlef_data.engines.responses import response_of
 from toolrlef_data.records import Reply
-from toolrlef_data.tables.stage_cache import settle
+from toolrlef_data.tables.stage_cache import materialize
 
 NAMES = ["gold", "few_shot", "sampled", "plain", "warmed"]
 ROUNDS = 5
@@ -100,7 +100,7 @@ def seconds(function: Callable[[], Any]) -> tuple[float, Any]:
 
 def bench_stages() -> None:
     table = list(rows(6_400))
-    data = settle(Dataset.from_list(table, features=FEATURES))
+    data = materialize(Dataset.from_list(table, features=FEATURES))
     ratios = []
     build_stage2(data)  # not counted: imports, and digests of the code, which are taken once in a process
     for number in range(ROUNDS):

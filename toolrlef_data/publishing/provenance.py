@@ -15,7 +15,7 @@ from datasets import Dataset
 
 from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.tables.published import published
-from toolrlef_data.tables.stage_cache import settle
+from toolrlef_data.tables.stage_cache import materialize
 
 __all__ = ["funnel", "provenance_of", "settings_behind"]
 
@@ -50,7 +50,7 @@ def provenance_of(configs: Mapping[str, Mapping[str, Dataset]]) -> dict[str, Any
         gap = _gap_of(trail)
         told.setdefault(config, {})[split] = {
             "rows": len(data),
-            "fingerprint": settle(data)._fingerprint,
+            "fingerprint": materialize(data)._fingerprint,
             "trail": gap or "known from its source on",
             "trail_is_whole": not gap,
         }

@@ -12,7 +12,7 @@ from datasets import Dataset, DatasetDict
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.identity import hash_of, normal_form
-from toolrlef_data.tables.stage_cache import as_arrow, facts_of, settle, write_record
+from toolrlef_data.tables.stage_cache import as_arrow, facts_of, materialize, write_record
 from toolrlef_data.tables.transform import require
 
 __all__ = ["SHUFFLE", "shuffle_steps", "split_queries"]
@@ -39,7 +39,7 @@ def split_queries(answers: Dataset, test: float = 0.1, seed: int = 0) -> Dataset
         raise InputError(f"split_queries takes one Dataset, found a {type(answers).__name__}")
     if isinstance(test, bool) or not isinstance(test, (int, float)) or not 0 < test < 1:
         raise InputError(f"test is a share between 0 and 1, found {test!r}")
-    answers = settle(answers)
+    answers = materialize(answers)
     require(answers, ["query"], "split_queries")
     drawn = [
         random.Random(f"{seed}:{normal_form(query or '')}").random() < test
@@ -63,7 +63,7 @@ def shuffle_steps(samples: D, seed: int = 0) -> D:
     """
     if isinstance(samples, DatasetDict):
         return DatasetDict({split: shuffle_steps(data, seed) for split, data in samples.items()})
-    data = settle(samples)
+    data = materialize(samples)
     require(data, ["id"], SHUFFLE)
     ranks = [
         hash_of(f"{seed}:{row_id}")

@@ -32,12 +32,12 @@ __all__ = [
     "facts_of",
     "files_of",
     "load",
+    "materialize",
     "read_record",
-    "renamed",
-    "set_aside",
-    "settle",
     "stages_dir",
+    "store_unfinished",
     "table_of",
+    "with_fingerprint",
     "write_dropped",
     "write_record",
 ]
@@ -53,7 +53,7 @@ def stages_dir() -> Path:
 def load(key: str, data: Dataset) -> Dataset | None:
     record = read_record(key)
     if record is not None and record["files"] == files_of(data) and record["rows_in"] == record["rows_out"]:
-        return renamed(data, key)  # nothing was dropped, so nothing was written
+        return with_fingerprint(data, key)  # nothing was dropped, so nothing was written
     if record is None or not all(os.path.exists(f) for f in [*record["files"], *record.get("dropped_files", ())]):
         return None
     shards = [Dataset.from_file(file, split=data.split) for file in record["files"]]
@@ -62,14 +62,14 @@ def load(key: str, data: Dataset) -> Dataset | None:
     return result
 
 
-def renamed(data: Dataset, key: str) -> Dataset:
+def with_fingerprint(data: Dataset, key: str) -> Dataset:
     same = copy.copy(data)
     same.reset_format()
     same._fingerprint = key
     return same
 
 
-def set_aside(result: Dataset, key: str) -> tuple[Dataset, str]:
+def store_unfinished(result: Dataset, key: str) -> tuple[Dataset, str]:
     """Move a result that is not to be kept for good to a name of its content, so that its key stays free."""
     key = digest(key, [file_digest(Path(file)) for file in files_of(result)])
     shards = []
@@ -127,7 +127,7 @@ def _record_path(key: str) -> Path:
 # Tables in the cache --------------------------------------------------------------------------------------------------
 
 
-def settle(data: Dataset) -> Dataset:
+def materialize(data: Dataset) -> Dataset:
     """A dataset that lives in memory, written to the cache under a name made from its content; others as they are.
 
     A source of which no row is left has no files either; what is known of it stays known.

@@ -29,10 +29,10 @@ from toolrlef_data.tables.stage_cache import (
     check_ids,
     facts_of,
     load,
-    renamed,
-    set_aside,
-    settle,
+    materialize,
     stages_dir,
+    store_unfinished,
+    with_fingerprint,
     write_dropped,
     write_record,
 )
@@ -95,34 +95,39 @@ def apply(
     >>> apply(Dataset.from_dict({"n": [1, 2]}), double, 2, reads=["n"], adds={"twice": Value("int64")})["twice"][:]
     [2, 4]
     """
-    _check_table(data)
-    if isinstance(data, DatasetDict):
-        options: dict[str, Any] = {"reads": reads, "adds": adds, "removes": removes, "batched": batched, "name": name}
-        options |= {"prepare": prepare, "unfinished": unfinished, "num_proc": num_proc}
-        return DatasetDict({split: apply(part, step, settings, **options) for split, part in data.items()})
     name = name or step_name(step)
-    data = settle(data)
-    require(data, reads, name)
-    stay = {k: adds.get(k, f) for k, f in data.features.items() if k not in removes}
-    features = Features(stay | {path: f for path, f in adds.items() if not place(path, data.column_names)[1]})
-    key = _key(data, step, [settings, list(reads), list(adds)], features)
-    if (cached := load(key, data)) is not None:
-        return cached
-    if "id" in features:
-        check_ids(data)
-    salt, facts = prepare(data) if prepare is not None else ("", {})
-    if salt:
-        key = digest(key, salt)
-    run = functools.partial(
-        run_step, step=step, settings=settings, reads=tuple(reads), adds=tuple(adds), features=features, batched=batched
-    )
-    result = _map(data, run, features, key, name, num_proc)
-    if len(result) != len(data):
-        raise LedgerError(f"{name}: {len(data)} rows in, {len(result)} rows out")
-    if unfinished is not None and unfinished(result):
-        result, key = set_aside(result, key)
-    write_record(key, {**facts_of(name, [data], settings, result), **facts})
-    return result
+
+    def on_split(split: Dataset) -> Dataset:
+        split = materialize(split)
+        require(split, reads, name)
+        stay = {k: adds.get(k, f) for k, f in split.features.items() if k not in removes}
+        features = Features(stay | {path: f for path, f in adds.items() if not place(path, split.column_names)[1]})
+        key = _key(split, step, [settings, list(reads), list(adds)], features)
+        if (cached := load(key, split)) is not None:
+            return cached
+        if "id" in features:
+            check_ids(split)
+        salt, facts = prepare(split) if prepare is not None else ("", {})
+        if salt:
+            key = digest(key, salt)
+        run = functools.partial(
+            run_step,
+            step=step,
+            settings=settings,
+            reads=tuple(reads),
+            adds=tuple(adds),
+            features=features,
+            batched=batched,
+        )
+        result = _map(split, run, features, key, name, num_proc)
+        if len(result) != len(split):
+            raise LedgerError(f"{name}: {len(split)} rows in, {len(result)} rows out")
+        if unfinished is not None and unfinished(result):
+            result, key = store_unfinished(result, key)
+        write_record(key, {**facts_of(name, [split], settings, result), **facts})
+        return result
+
+    return _by_split(data, on_split)
 
 
 def keep(
@@ -144,30 +149,28 @@ def keep(
     Raises:
         LedgerError: kept + dropped is not what came in.
     """
-    _check_table(data)
-    if isinstance(data, DatasetDict):
-        return DatasetDict(
-            {
-                n: keep(s, judge, settings, reads=reads, stage=stage, batched=batched, num_proc=num_proc)
-                for n, s in data.items()
-            }
-        )
-    data = settle(data)
-    require(data, reads, stage)
-    key = _key(data, judge, [settings, stage, list(reads)], data.features)
-    if (cached := load(key, data)) is not None:
-        return cached
-    judged = functools.partial(judged_rows, judge=judge, settings=settings, reads=tuple(reads), batched=batched)
-    out = write_dropped(data, judged, stage, key)
-    if len(out):
-        kept = _map(data, functools.partial(kept_rows, judged=judged), data.features, key, f"{stage}: keep", num_proc)
-    else:
-        kept = renamed(data, key)
-    if len(kept) + len(out) != len(data):
-        raise LedgerError(f"{stage}: {len(data)} rows in, {len(kept)} kept and {len(out)} dropped")
-    write_record(key, facts_of(stage, [data], settings, kept, out))
-    _warn_if_none(kept, out, stage)
-    return kept
+
+    def on_split(split: Dataset) -> Dataset:
+        split = materialize(split)
+        require(split, reads, stage)
+        key = _key(split, judge, [settings, stage, list(reads)], split.features)
+        if (cached := load(key, split)) is not None:
+            return cached
+        judged = functools.partial(judged_rows, judge=judge, settings=settings, reads=tuple(reads), batched=batched)
+        out = write_dropped(split, judged, stage, key)
+        if len(out):
+            kept = _map(
+                split, functools.partial(kept_rows, judged=judged), split.features, key, f"{stage}: keep", num_proc
+            )
+        else:
+            kept = with_fingerprint(split, key)
+        if len(kept) + len(out) != len(split):
+            raise LedgerError(f"{stage}: {len(split)} rows in, {len(kept)} kept and {len(out)} dropped")
+        write_record(key, facts_of(stage, [split], settings, kept, out))
+        _warn_if_none(kept, out, stage)
+        return kept
+
+    return _by_split(data, on_split)
 
 
 def explode(
@@ -200,35 +203,34 @@ def explode(
     >>> made["word"][:]
     ['two', 'words']
     """
-    _check_table(data)
-    if isinstance(data, DatasetDict):
-        options: dict[str, Any] = {"reads": reads, "features": features, "stage": stage}
-        options |= {"batch_rows": batch_rows, "num_proc": num_proc}
-        return DatasetDict({name: explode(split, step, settings, **options) for name, split in data.items()})
-    data = settle(data)
-    require(data, reads, stage)
     features = Features(features)
-    key = _key(data, step, [settings, stage, list(reads)], features)
-    if (cached := load(key, data)) is None:
-        both = Features(**features, **LEFT)  # the rows that are made, and what is left of those that cannot be
-        run = functools.partial(exploded_rows, step=step, settings=settings, reads=tuple(reads), features=both)
-        # A name that no other process has, and that `sweep` takes for what a killed one left behind.
-        own = f"tmp{digest(key, uuid.uuid4().hex)}"
-        made = _map(data, run, both, own, stage, num_proc, batch_rows)
-        out = write_dropped(made, left_rows, stage, key)
-        stayed = functools.partial(kept_rows, judged=left_rows, columns=tuple(features))
-        # Each batch of a file takes memory when it is opened, so the new rows, smaller ones, go into larger batches.
-        larger = max(batch_rows, BATCH_BYTES * len(made) // max(1, made.data.nbytes))
-        cached = _map(made, stayed, features, key, f"{stage}: keep", num_proc, min(larger, BATCH_ROWS))
-        if len(cached) + len(out) != len(made):
-            raise LedgerError(f"{stage}: {len(made)} rows made, {len(cached)} kept and {len(out)} dropped")
-        if "id" in features:
-            check_ids(cached)
-        write_record(key, {**facts_of(stage, [data], settings, cached, out), "rows_in": len(made)})
-        for file in made.cache_files:
-            Path(file["filename"]).unlink()
-        _warn_if_none(cached, out, stage)
-    return cached
+
+    def on_split(split: Dataset) -> Dataset:
+        split = materialize(split)
+        require(split, reads, stage)
+        key = _key(split, step, [settings, stage, list(reads)], features)
+        if (cached := load(key, split)) is None:
+            both = Features(**features, **LEFT)  # the rows that are made, and what is left of those that cannot be
+            run = functools.partial(exploded_rows, step=step, settings=settings, reads=tuple(reads), features=both)
+            # A name that no other process has, and that `sweep` takes for what a killed one left behind.
+            own = f"tmp{digest(key, uuid.uuid4().hex)}"
+            made = _map(split, run, both, own, stage, num_proc, batch_rows)
+            out = write_dropped(made, left_rows, stage, key)
+            stayed = functools.partial(kept_rows, judged=left_rows, columns=tuple(features))
+            # Each batch of a file takes memory when it is opened, so the new rows, smaller ones, go into larger ones.
+            larger = max(batch_rows, BATCH_BYTES * len(made) // max(1, made.data.nbytes))
+            cached = _map(made, stayed, features, key, f"{stage}: keep", num_proc, min(larger, BATCH_ROWS))
+            if len(cached) + len(out) != len(made):
+                raise LedgerError(f"{stage}: {len(made)} rows made, {len(cached)} kept and {len(out)} dropped")
+            if "id" in features:
+                check_ids(cached)
+            write_record(key, {**facts_of(stage, [split], settings, cached, out), "rows_in": len(made)})
+            for file in made.cache_files:
+                Path(file["filename"]).unlink()
+            _warn_if_none(cached, out, stage)
+        return cached
+
+    return _by_split(data, on_split)
 
 
 def join(parts: Sequence[D], name: str) -> D:
@@ -241,10 +243,16 @@ def stack(parts: Sequence[D], name: str) -> D:
     return _concatenated(parts, name, axis=0)
 
 
+def _by_split(data: D, work: Callable[[Dataset], Dataset]) -> D:
+    """The work on a table, or on each split of a DatasetDict."""
+    _check_table(data)
+    return DatasetDict({n: work(split) for n, split in data.items()}) if isinstance(data, DatasetDict) else work(data)
+
+
 def _concatenated(parts: Sequence[D], name: str, axis: int) -> D:
     if isinstance(parts[0], DatasetDict):
         return DatasetDict({split: _concatenated([part[split] for part in parts], name, axis) for split in parts[0]})
-    tables = [settle(part) for part in parts]
+    tables = [materialize(part) for part in parts]
     with quiet_bars():
         result = concatenate_datasets(tables, axis=axis)
     result._fingerprint = digest(name, axis, [table._fingerprint for table in tables])
