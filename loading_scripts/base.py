@@ -45,7 +45,7 @@ from toolrlef_data.columns import DROPPED, QUESTIONS
 from toolrlef_data.loading_scripts import SOURCES
 from toolrlef_data.loading_scripts.fields import AnyCase, encodable, find, patterns_of, read_json
 from toolrlef_data.loading_scripts.files import as_path
-from toolrlef_data.records import Drop, InputError, ToolrlefError, Unusable
+from toolrlef_data.records import Drop, InputError, ToolrlefError, Unusable, is_text
 from toolrlef_data.tables.files import file_digest
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
 from toolrlef_data.tables.identity import hash_of, normal_form
@@ -232,9 +232,8 @@ class Source(TableSource, GeneratorBasedBuilder):  # type: ignore[misc]
         if isinstance(row, tuple):
             return encodable(row[0]), Drop(row[1].reason, encodable(row[1].detail))
         texts = (row.id, row.question, row.context, row.solution, *row.answers)
-        odd = next((text for text in texts if encodable(text) != text), None)
-        if odd is not None:
-            return encodable(row.id), Drop("not_unicode", encodable(odd)[:80])
+        if odd := [text for text in texts if not is_text(text)]:
+            return encodable(row.id), Drop("not_unicode", encodable(odd[0])[:80])
         if not row.question or not row.answers:
             return row.id, Drop("no_answer" if row.question else "no_question", row.question[:80])
         form = normal_form(row.question)

@@ -1,4 +1,4 @@
-"""The records that stages pass around, the closed sets of error kinds, and the exceptions.
+"""The records that stages pass around, the text they may hold, the closed sets of error kinds, and the exceptions.
 
 A failure of a model or a tool is data: a kind of a closed set and a message, in a `Reply` or a `ToolResult`.
 A mistake of the user or a bug is an exception of this tree:
@@ -23,7 +23,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeGuard, TypeVar
 
 __all__ = [
     "FINAL_ERRORS",
@@ -53,6 +53,8 @@ __all__ = [
     "ToolrlefError",
     "UnknownName",
     "Unusable",
+    "clean_text",
+    "is_text",
 ]
 
 # Why a model gave no reply. A retryable kind is never final: a re-run asks again.
@@ -215,6 +217,30 @@ class Drop:
 
     reason: str
     detail: str = ""
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    r"""Whether a value is text that a table, a file and a request can hold: a string without lone surrogates.
+
+    >>> is_text("\U0001f41f"), is_text("half \ud83d"), is_text(5)
+    (True, False, False)
+    """
+    if not isinstance(value, str) or value.isascii():
+        return isinstance(value, str)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def clean_text(text: str) -> str:
+    r"""A text with U+FFFD in the place of each lone surrogate; two that make a pair become their character.
+
+    >>> clean_text("half \ud83d") == "half \ufffd", clean_text("\ud83d\udc1f") == "\U0001f41f"
+    (True, True)
+    """
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 T = TypeVar("T")

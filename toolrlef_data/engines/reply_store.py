@@ -24,7 +24,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from toolrlef_data.records import RETRYABLE_ERRORS, TOOL_FAULTS, Reply, ToolrlefError
+from toolrlef_data.records import RETRYABLE_ERRORS, TOOL_FAULTS, Reply, ToolrlefError, clean_text
 from toolrlef_data.tables.files import home_dir
 from toolrlef_data.tables.fingerprint import digest
 
@@ -92,17 +92,12 @@ class ReplyStore:
         self.file = path.stat()
 
     def put(self, replies: Iterable[tuple[str, Reply]]) -> None:
-        """Store replies in one transaction; a key that has a final reply keeps its first one."""
+        """Store replies, cleaned, in one transaction; a key that has a final reply keeps its first one."""
         final: list[tuple[str, str]] = []
         failed: list[tuple[str, str]] = []
         for key, reply in replies:
-            row = (
-                key,
-                json.dumps(
-                    [_clean(getattr(reply, name)) for name in FIELDS], ensure_ascii=False, separators=(",", ":")
-                ),
-            )
-            (failed if reply.error in PASSING else final).append(row)
+            text = json.dumps([getattr(reply, name) for name in FIELDS], ensure_ascii=False, separators=(",", ":"))
+            (failed if reply.error in PASSING else final).append((key, clean_text(text)))
         with self.writing() as connection:
             connection.executemany("INSERT OR IGNORE INTO replies VALUES (?, ?)", final)
             connection.executemany("INSERT OR REPLACE INTO failures VALUES (?, ?)", failed)
@@ -173,13 +168,6 @@ def open_store(path: Path | None = None) -> ReplyStore:
 @functools.lru_cache(maxsize=8)
 def _open(path: str, pid: int) -> ReplyStore:
     return ReplyStore(Path(path))
-
-
-def _clean(value: Any) -> Any:
-    """Text that UTF-8 can hold: a lone surrogate, which no table takes, becomes U+FFFD."""
-    if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return [_clean(v) for v in value] if isinstance(value, tuple) else value
 
 
 def parts_of(keys: Sequence[str]) -> Iterator[tuple[Sequence[str], str]]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from toolrlef_data.records import Drop, InputError, UnknownName, Unusable
+from toolrlef_data.records import Drop, InputError, UnknownName, Unusable, is_text
 from toolrlef_data.toolbench.histories import (
     Step,
     all_steps,
@@ -87,7 +87,7 @@ class Answer:
             raise Unusable("not_an_answer", f"{type(error).__name__}: {error}") from None
         if not all(isinstance(name, str) for name in self.names):
             raise Unusable("not_an_answer", "a function's name is no text")
-        if self.escaped and not _is_unicode(self.functions):
+        if self.escaped and not is_text(json.dumps(self.functions, ensure_ascii=False)):
             raise Unusable("not_unicode", "a function's schema holds a lone surrogate")
         self.facts = {name: row[name] for name in ("task", "dataset", "query", "source_file")}
         self.facts["finish_type"] = self.finish
@@ -150,7 +150,7 @@ def unusable(messages: Sequence[Raw], escaped: bool = True, answered: bool = Tru
     first = next(message for message in messages if message["role"] == "function" or "function_call" in message)
     if answered and first["role"] == "function":
         return Drop("result_without_call", "a function's message stands before any call")
-    if escaped and not _is_unicode(messages):
+    if escaped and not is_text(json.dumps(messages, ensure_ascii=False)):
         return Drop("not_unicode", "a text holds a lone surrogate")
     return None
 
@@ -191,11 +191,3 @@ def listed(what: str, given: Any) -> Sequence[str]:
     if isinstance(given, str) or not isinstance(given, (list, tuple, set, frozenset)):
         raise InputError(f"{what} takes a list of names, found {given!r:.80}")
     return sorted(given, key=str)
-
-
-def _is_unicode(value: Any) -> bool:
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -31,13 +30,13 @@ from toolrlef_data.records import (
     ToolrlefError,
     ToolValue,
     UnknownName,
+    is_text,
 )
 
 __all__ = ["Tool", "ToolInput", "executed", "not_set_up", "tool_schema"]
 
 MAX_BITS = 13_000  # of a whole number; Python writes no number of more than 4,300 digits
 MAX_DETAIL = 200  # characters of what a crash says
-_surrogate = re.compile("[\ud800-\udfff]").search
 # What a callable may raise. All else ends the run: KeyboardInterrupt, and what a signal or a test framework raises.
 _CRASHES = (Exception, SystemExit, asyncio.CancelledError, GeneratorExit)
 
@@ -179,17 +178,12 @@ def _words_of(error: BaseException) -> str:
 def _checked(value: object) -> ToolResult:
     if type(value) is int and value.bit_length() <= MAX_BITS:
         return ToolResult(value)
-    if (type(value) is float and math.isfinite(value)) or _is_text(value):
-        return ToolResult(value)  # type: ignore[arg-type]
-    if isinstance(value, tuple) and value and all(map(_is_text, value)):
+    if (type(value) is float and math.isfinite(value)) or is_text(value):
+        return ToolResult(value)
+    if isinstance(value, tuple) and value and all(map(is_text, value)):
         return ToolResult(value)
     found = type(value).__name__ if isinstance(value, (int, str, tuple)) else f"{value!r:.80}"
     return ToolResult(error="crashed", detail=f"expected text, a number or texts that can be written, found {found}")
-
-
-def _is_text(value: object) -> bool:
-    """Whether a value is text that a table can hold: no lone surrogate."""
-    return isinstance(value, str) and (value.isascii() or not _surrogate(value))
 
 
 def _checked_result(result: ToolResult) -> ToolResult:

@@ -68,6 +68,19 @@ def test_a_batch_brings_what_direct_requests_bring(tmp_path: Any, monkeypatch: p
         assert left_in_store(server) == {}
 
 
+def test_a_lone_surrogate_is_refused_before_it_is_in_a_batch() -> None:
+    with (
+        ApiServer() as server,
+        OpenAIEngine(EngineSpec("openai_api", "m", base_url=server.url, limits=BATCH)) as engine,
+    ):
+        ((_, reply),) = next(engine.generate([("a", Request(prompt="half \ud83d"))]))
+        assert (reply.error, reply.error_detail) == (
+            "bad_request",
+            "the text holds a lone surrogate and cannot be sent",
+        )
+        assert not created(server)
+
+
 def test_requests_are_split_over_batches_in_constant_room() -> None:
     with ApiServer() as server:
         assert len(set(run(server, 50, limits=replace(BATCH, batch_rows=4)))) == 50

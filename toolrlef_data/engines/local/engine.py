@@ -21,7 +21,7 @@ from toolrlef_data.engines.local.template_check import lost_parts
 from toolrlef_data.engines.local.weights import find_adapter, find_weights, quietly
 from toolrlef_data.engines.openai_api.payloads import as_openai
 from toolrlef_data.engines.spec import MOMENT, EngineSpec, Message, Request
-from toolrlef_data.records import InputError, Reply
+from toolrlef_data.records import InputError, Reply, is_text
 
 __all__ = ["LoadedModel", "LocalEngine", "load_model", "unload"]
 
@@ -121,9 +121,7 @@ def _prepare(tag: str, request: Request, spec: EngineSpec, loaded: LoadedModel) 
         text = rendered
     else:
         text = request.prompt
-    try:
-        text.encode()
-    except UnicodeEncodeError:
+    if not is_text(text):
         return _refusal("bad_request", "the text holds a lone surrogate, which is no character")
     tokens = tokenizer(text, add_special_tokens=not request.messages).input_ids
     if not tokens:

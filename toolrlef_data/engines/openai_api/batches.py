@@ -30,7 +30,7 @@ from toolrlef_data.engines.claims import Jobs
 from toolrlef_data.engines.openai_api.batch_endpoints import fetch, find, hand_over, retrieve
 from toolrlef_data.engines.openai_api.budget import Need
 from toolrlef_data.engines.openai_api.errors import Fault
-from toolrlef_data.engines.openai_api.payloads import body_of, path_of
+from toolrlef_data.engines.openai_api.payloads import UNSENDABLE, body_of, path_of
 from toolrlef_data.engines.openai_api.session import REFUSED, Session
 from toolrlef_data.engines.reply_store import open_store
 from toolrlef_data.engines.spec import MOMENT, Request
@@ -105,8 +105,7 @@ class BatchRun:
         try:
             body = body_of(request, session.spec, session.quirks)
         except UnicodeEncodeError:
-            why = "the text holds a lone surrogate and cannot be sent"
-            self.refused.append((tag, Reply(None, error="bad_request", error_detail=why)))
+            self.refused.append((tag, UNSENDABLE))
             return True
         need = Need(len(body) / session.bytes_a_token, session.spec.max_tokens)
         if (job := self.jobs.get(self.records.of(tag) or "")) is not None:

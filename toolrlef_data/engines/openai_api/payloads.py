@@ -23,7 +23,8 @@ from typing import Any
 from toolrlef_data.engines.spec import EngineSpec, Message, Request
 from toolrlef_data.records import InputError, Reply
 
-__all__ = ["QUIRKS", "as_openai", "body_of", "check_spec", "path_of", "quirks_of", "replies_from", "reply_from"]
+__all__ = ["QUIRKS", "UNSENDABLE", "as_openai", "body_of", "check_spec", "path_of", "quirks_of", "replies_from"]
+__all__ += ["reply_from"]
 
 # Model name patterns, without what stands before a slash, and what those models do otherwise; the first that fits.
 # Reasoning models of OpenAI: https://platform.openai.com/docs/guides/reasoning
@@ -36,6 +37,8 @@ FINISH = {"function_call": "tool_calls", "max_tokens": "length", "model_length":
 OURS = ("stop", "length", "tool_calls")
 # Parameters of text generation that OpenAI does not have; servers of open models take them under these names.
 OPEN_MODELS = {"top_k": 0, "repetition_penalty": 1.0}
+# The reply to a request of which `body_of` can make no body.
+UNSENDABLE = Reply(None, error="bad_request", error_detail="the text holds a lone surrogate and cannot be sent")
 
 
 def check_spec(spec: EngineSpec) -> None:

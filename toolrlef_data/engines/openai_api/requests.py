@@ -16,7 +16,7 @@ from functools import partial
 
 from toolrlef_data.engines.openai_api.budget import Need
 from toolrlef_data.engines.openai_api.errors import Fault
-from toolrlef_data.engines.openai_api.payloads import body_of, path_of
+from toolrlef_data.engines.openai_api.payloads import UNSENDABLE, body_of, path_of
 from toolrlef_data.engines.openai_api.rate_headers import asked_pause
 from toolrlef_data.engines.openai_api.rate_limits import Gate
 from toolrlef_data.engines.openai_api.session import REFUSED, Session
@@ -151,8 +151,7 @@ class Rows:
         try:
             body = body_of(samples[0], spec, session.quirks, len(samples))
         except UnicodeEncodeError:
-            why = "the text holds a lone surrogate and cannot be sent"
-            return [Reply(None, error="bad_request", error_detail=why)] * len(samples)
+            return [UNSENDABLE] * len(samples)
         deadline = time.monotonic() + spec.limits.deadline
         need = Need(len(body) / session.bytes_a_token, spec.max_tokens * len(samples))
         fault, attempts = None, 0

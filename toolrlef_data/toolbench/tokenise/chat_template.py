@@ -22,7 +22,7 @@ from typing import Any
 
 from toolrlef_data.engines.local.template_check import Part, lost_parts
 from toolrlef_data.engines.local.weights import Weights, find_weights, quietly, remembered_digest
-from toolrlef_data.records import InputError, Unusable
+from toolrlef_data.records import InputError, Unusable, is_text
 from toolrlef_data.toolbench.messages import Turn
 
 __all__ = ["Chat", "ChatSource", "find_chat", "left_out", "load_chat"]
@@ -150,10 +150,8 @@ class Chat:
             )
         except (jinja2.TemplateError, *_FAULTS) as error:
             raise Unusable("template_refused", f"{type(error).__name__}: {error}"[:200]) from None
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise Unusable("lone_surrogate", "an escape in the messages stands for no character") from None
+        if not is_text(text):
+            raise Unusable("lone_surrogate", "an escape in the messages stands for no character")
         return text
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:

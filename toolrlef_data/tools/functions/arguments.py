@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from toolrlef_data.records import InputError
+from toolrlef_data.records import InputError, is_text
 from toolrlef_data.tools.functions.schemas import (
     BOUNDS,
     LENGTHS,
@@ -76,11 +76,10 @@ def read_arguments(text: str, parameters: str) -> dict[str, Any] | str:
     """
     try:
         given = json_value(text)
-        json.dumps(given, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return "the arguments are no JSON: half a character (a lone surrogate)"
     except ValueError as error:
         return f"the arguments are no JSON: {error}"
+    if not is_text(json.dumps(given, ensure_ascii=False)):
+        return "the arguments are no JSON: half a character (a lone surrogate)"
     if not isinstance(given, dict):
         return f"the arguments must be a JSON object, found {_kind_of(given)}"
     try:

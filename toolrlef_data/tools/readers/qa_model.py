@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolrlef_data.engines.prompts import render_prompt
 from toolrlef_data.engines.spec import EngineSpec, Message
-from toolrlef_data.records import InputError, ToolResult, UnknownName
+from toolrlef_data.records import InputError, ToolResult, UnknownName, clean_text
 from toolrlef_data.tools.readers.seq2seq import (
     DEFAULTS,
     MAX_CHARACTERS,
@@ -27,7 +27,6 @@ from toolrlef_data.tools.readers.seq2seq import (
     Loaded,
     ModelOptions,
     ModelSpec,
-    cleaned,
     find_model,
     load,
     token_limit,
@@ -179,7 +178,7 @@ def _prompt(style: str, argument: str, passages: tuple[str, ...]) -> tuple[Messa
 
 def _answer(read: Any, settings: Settings, inputs: Sequence[ToolInput]) -> list[ToolResult]:
     """A result for each input, in order: what the search says of it, else what the model reads."""
-    inputs = [each._replace(argument=cleaned(each.argument)) for each in inputs]
+    inputs = [each._replace(argument=clean_text(each.argument).strip()) for each in inputs]
     results: list[ToolResult | None] = [_refusal(each.argument) for each in inputs]
     open_ = [n for n, result in enumerate(results) if result is None]
     found = (

@@ -32,7 +32,6 @@ __all__ = [
     "Loaded",
     "ModelOptions",
     "ModelSpec",
-    "cleaned",
     "find_model",
     "generate",
     "in_batches",
@@ -172,15 +171,6 @@ def _check_device(device: str) -> None:
 
     if int(number or 0) >= (count := torch.get_device_module(kind).device_count()):
         raise InputError(f"device {device!r} is not there: torch finds {count} of {kind} on this machine")
-
-
-def cleaned(text: str) -> str:
-    """A text without blanks round it and with U+FFFD for half a character, which no tokenizer takes.
-
-    >>> cleaned(" a\\ud83d ") == "a\\ufffd"
-    True
-    """
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").strip()
 
 
 _LOADING = threading.Lock()

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolrlef_data.engines.prompts import render_prompt
 from toolrlef_data.engines.spec import EngineSpec, Message
-from toolrlef_data.records import InputError, ToolResult
+from toolrlef_data.records import InputError, ToolResult, clean_text
 from toolrlef_data.tools.readers.languages import NLLB_CODES, detect_language, is_language, standard_code
 from toolrlef_data.tools.readers.seq2seq import (
     DEFAULTS,
@@ -38,7 +38,6 @@ from toolrlef_data.tools.readers.seq2seq import (
     Loaded,
     ModelOptions,
     ModelSpec,
-    cleaned,
     find_model,
     load,
     package_version,
@@ -168,7 +167,7 @@ def _translate(settings: Settings, inputs: Sequence[ToolInput]) -> list[ToolResu
     results: list[ToolResult | None] = [None] * len(inputs)
     waiting: list[tuple[int, str, str]] = []
     for n, each in enumerate(inputs):
-        text = cleaned(each.argument)
+        text = clean_text(each.argument).strip()
         told = _without_model(settings, text, each.language)
         if isinstance(told, ToolResult):
             results[n] = told

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, load_from_disk
 
-from toolrlef_data.records import InputError, MissingColumns
+from toolrlef_data.records import InputError, MissingColumns, clean_text
 from toolrlef_data.tables.stage_cache import as_arrow
 
 __all__ = ["COLUMNS", "Content", "Passages", "content_of", "cut", "passages_of"]
@@ -178,9 +178,7 @@ def _row(line: str, where: str) -> tuple[str, str]:
 
 
 def _table(rows: list[tuple[str, str]]) -> Any:
-    # A lone surrogate, which JSON may escape and Arrow cannot hold, becomes U+FFFD.
-    columns = [[t.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for t in c] for c in zip(*rows)]  # noqa: B905
-    return pa.table(columns, schema=SCHEMA)
+    return pa.table([list(map(clean_text, column)) for column in zip(*rows, strict=True)], schema=SCHEMA)
 
 
 def _clean(piece: Any, where: str) -> Any:

@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from toolrlef_data.records import Drop, InputError
+from toolrlef_data.records import Drop, InputError, is_text
 from toolrlef_data.trice.files.write import LEFT, UPSTREAM_NAMES
 
 __all__ = ["MIX", "File", "Folder", "Line", "read_folder"]
@@ -162,11 +162,8 @@ def _lines(path: Path, where: str) -> tuple[list[Line], str]:
 def _row(shown: str) -> dict[str, Any] | Drop:
     try:
         row = json.loads(shown)
-        # Half a character, an escaped surrogate alone, is in no table.
-        if "\\ud" in shown.lower():
-            json.dumps(row, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return Drop("not_unicode", shown[:80])
+        if "\\ud" in shown.lower() and not is_text(json.dumps(row, ensure_ascii=False)):
+            return Drop("not_unicode", shown[:80])
     except (ValueError, RecursionError):
         return Drop("not_json", shown[:80])
     return row if isinstance(row, dict) else Drop("not_a_row", shown[:80])

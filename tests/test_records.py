@@ -1,0 +1,79 @@
+"""Text that a table, a file and a request can hold: one check and one repair, and what their users make of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from toolrlef_data.engines.reply_store import ReplyStore
+from toolrlef_data.loading_scripts.fields import encodable
+from toolrlef_data.records import Drop, Reply, ToolResult, clean_text, is_text
+from toolrlef_data.toolbench.answer_file import unusable
+from toolrlef_data.tools.functions.arguments import read_arguments
+from toolrlef_data.tools.functions.function import cut
+from toolrlef_data.tools.search.corpus import passages_of
+from toolrlef_data.tools.tool import Tool
+
+HALF = "half \ud83d"
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        *((text, text) for text in ("", "plain", "\x00", "Zürich 中文 \U0001f41f", "\ufffd", "\ufeffmark\ufeff")),
+        (HALF, "half \ufffd"),
+        ("\udc1f half", "\ufffd half"),
+        ("a\udfffb\ud83dc", "a\ufffdb\ufffdc"),
+        ("\udc1f\ud83d", "\ufffd\ufffd"),  # in the wrong order
+        ("\ud83d\ud83d\udc1f", "\ufffd\U0001f41f"),
+        ("\ud83d\udc1f", "\U0001f41f"),  # a pair is no character before it is joined
+    ],
+)
+def test_a_text_is_told_from_what_utf_8_cannot_hold_and_repaired(text: str, clean: str) -> None:
+    assert is_text(text) == (text == clean)
+    assert clean_text(text) == clean
+    assert is_text(clean)
+    assert json.loads(clean_text(json.dumps([text], ensure_ascii=False))) == [clean], "JSON may be cleaned as a whole"
+
+
+@pytest.mark.parametrize("value", [None, 5, b"bytes", ["text"], Path("text")])
+def test_what_is_no_string_is_no_text(value: object) -> None:
+    assert not is_text(value)
+
+
+def _stored(text: str, folder: Path) -> Any:
+    store = ReplyStore(folder / "replies.sqlite")
+    store.put([("key", Reply(text, error_detail=text))])
+    return store.get(["key"])["key"]
+
+
+def _in_corpus(text: str, folder: Path) -> Any:
+    (folder / "corpus.jsonl").write_text(json.dumps({"title": text, "text": "rivers"}))
+    (piece,) = passages_of(folder / "corpus.jsonl")()
+    return piece["title"].to_pylist()
+
+
+CALLED = [{"role": "assistant", "function_call": {"name": "ping", "arguments": HALF}}]
+WRITTEN = "expected text, a number or texts that can be written, found str"
+
+
+@pytest.mark.parametrize(
+    ("use", "outcome"),
+    [
+        (_stored, Reply("half \ufffd", error_detail="half \ufffd")),
+        (_in_corpus, ["half \ufffd"]),
+        (lambda text, _: Tool("t", "", lambda _: text).run(""), ToolResult(error="crashed", detail=WRITTEN)),
+        (lambda text, _: Tool("t", "", lambda _: (text,)).run("").error, "crashed"),
+        (lambda text, _: read_arguments(json.dumps({text: 1}), "{}"), "the arguments are no JSON: half a character (a lone surrogate)"),
+        (lambda text, _: unusable(CALLED), Drop("not_unicode", "a text holds a lone surrogate")),
+        # What has been published or asked with these before stays as it was.
+        (lambda text, _: cut(text), "half ?"),
+        (lambda text, _: encodable(text), "half \\ud83d"),
+    ],
+)  # fmt: skip
+def test_half_a_character_leaves_or_is_repaired(use: Callable[..., Any], outcome: Any, tmp_path: Path) -> None:
+    assert use(HALF, tmp_path) == outcome
