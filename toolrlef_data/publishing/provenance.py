@@ -16,12 +16,15 @@ from datasets import Dataset
 from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.tables.published import published
 from toolrlef_data.tables.stage_cache import materialize
+from toolrlef_data.toolbench.preferences import Pairing
+from toolrlef_data.toolbench.samples import Making
+from toolrlef_data.toolbench.tokenise.steps import Tokenising
 
 __all__ = ["funnel", "provenance_of", "settings_behind"]
 
 PACKAGES = ("toolrlef_data", "datasets", "pyarrow", "torch", "transformers", "peft")
 # Stages that make many rows of one or none, so that `rows_in` of their records counts what was made and what left.
-APART = frozenset({"trajectories", "preference pairs", "tokenise"})
+APART = frozenset({Making.kind, Pairing.kind, Tokenising.kind})
 # Of their settings, those that decide what is in the rows.
 DECIDE = (
     *("layout", "style", "history", "steps", "finish", "without", "keep_thought"),

@@ -25,7 +25,7 @@ from toolrlef_data.toolbench.histories import NO_SUCH_FUNCTION, messages_of
 from toolrlef_data.toolbench.messages import canonical, flags_of
 from toolrlef_data.toolbench.tree import GIVE_UP, State, path_to, states_of
 
-__all__ = ["preference_pairs"]
+__all__ = ["Pairing", "preference_pairs"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]

@@ -39,7 +39,7 @@ from toolrlef_data.toolbench.merge import merged
 from toolrlef_data.toolbench.messages import FLAGS, canonical, flags_of
 from toolrlef_data.toolbench.toolllama import conversations_of, lost_thought, name_of
 
-__all__ = ["trajectories"]
+__all__ = ["Making", "trajectories"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]

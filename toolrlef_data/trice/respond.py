@@ -24,7 +24,7 @@ from toolrlef_data.tools.calls import call_from_json, parse_call, render_call
 from toolrlef_data.tools.tool import tool_schema
 from toolrlef_data.trice.row_tasks import tasks_of
 
-__all__ = ["Responder", "respond"]
+__all__ = ["Responder", "Responding", "respond"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]

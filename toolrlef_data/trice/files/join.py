@@ -17,6 +17,7 @@ from toolrlef_data.tables.identity import text_id
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools.calls import names_call
 from toolrlef_data.trice.files.entries import Entry
+from toolrlef_data.trice.files.write import LOADED
 
 __all__ = ["KINDS", "Found", "Row", "identified", "merged", "once"]
 
@@ -49,7 +50,7 @@ class Found:
 
     def leave(self, entry: Entry, reason: str, detail: str) -> None:
         known = {"id": entry.id, "task": self.name, "dataset": entry.dataset}
-        self.left.append({**known, "stage": "load_trice", "reason": reason, "detail": f"{entry.where}: {detail}"})
+        self.left.append({**known, "stage": LOADED, "reason": reason, "detail": f"{entry.where}: {detail}"})
 
     @cached_property
     def splits(self) -> list[str]:

@@ -47,7 +47,7 @@ from toolrlef_data.trice.files.entries import Entry, Naming, entry_of
 from toolrlef_data.trice.files.folder import File, Line, read_folder
 from toolrlef_data.trice.files.join import KINDS, Found, Row
 from toolrlef_data.trice.files.rows import rows_of
-from toolrlef_data.trice.files.write import own_id
+from toolrlef_data.trice.files.write import LOADED, NO_REPLY, own_id
 
 __all__ = ["load_trice"]
 
@@ -117,7 +117,7 @@ def _entries(folder: Path, file: File, naming: Naming) -> tuple[list[Entry], lis
     for line, drop in drops:
         row_id = line.row.get("id") if isinstance(line.row, dict) else None
         known = {"id": str(row_id or line.where), "task": naming.unit_tasks[file.unit], "dataset": ""}
-        why = {"stage": "load_trice", "reason": drop.reason, "detail": f"{line.where}: {drop.detail}"}
+        why = {"stage": LOADED, "reason": drop.reason, "detail": f"{line.where}: {drop.detail}"}
         left.append({**known, **why})
     return entries, left
 
@@ -142,7 +142,7 @@ def _ledger_line(line: Line) -> Row:
 def _noted(line: Row, found: Mapping[str, Found]) -> bool:
     """Note in its task's `Found` a line of the ledger that tells why a response is not there."""
     name, is_told, _ = line["detail"].partition(": ")
-    is_note = is_told and name not in STAGE1 and (line["stage"], line["reason"]) == ("publish", "no_reply")
+    is_note = is_told and name not in STAGE1 and (line["stage"], line["reason"]) == NO_REPLY
     if not is_note or line["task"] not in found:
         return False
     found[line["task"]].notes.setdefault(line["id"], {})[name] = line
@@ -167,11 +167,11 @@ def _tables(
             features = FEATURES.get(name) or Features(
                 **STAGE1, **{column: RESPONSE for column in own[0] if column not in STAGE1}
             )
-            made[name, split] = table_of(own, features, "load_trice rows")
-    dropped = table_of(found.left, DROPPED, "load_trice dropped")
-    key = digest("load_trice", found.name, told, dropped._fingerprint, [data._fingerprint for data in made.values()])
+            made[name, split] = table_of(own, features, f"{LOADED} rows")
+    dropped = table_of(found.left, DROPPED, f"{LOADED} dropped")
+    key = digest(LOADED, found.name, told, dropped._fingerprint, [data._fingerprint for data in made.values()])
     kept = sum(len(data) for data in made.values())
-    facts: dict[str, Any] = {"step": "load_trice", "inputs": [], "settings": dict(told), "files": []}
+    facts: dict[str, Any] = {"step": LOADED, "inputs": [], "settings": dict(told), "files": []}
     facts |= {"published": published(told)}
     facts |= {"rows_in": kept + len(dropped), "rows_out": kept, "dropped": {}}
     if len(dropped):
@@ -186,7 +186,7 @@ def _tables(
         write_record(
             data._fingerprint,
             {
-                "step": f"load_trice: {name}",
+                "step": f"{LOADED}: {name}",
                 "inputs": [key],
                 "settings": None,
                 "published": None,

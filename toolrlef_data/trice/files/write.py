@@ -33,8 +33,10 @@ from toolrlef_data.columns import DROPPED, GRADED, LABELLED, QUESTIONS, STAGE1, 
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.tasks import TASKS
+from toolrlef_data.trice.respond import Responding
 
-__all__ = ["LEFT", "UPSTREAM_NAMES", "check_kinds", "own_id", "own_name", "upstream_name", "write_trice"]
+__all__ = ["LEFT", "LOADED", "NO_REPLY", "UPSTREAM_NAMES", "check_kinds", "own_id", "own_name", "upstream_name"]
+__all__ += ["write_trice"]
 
 Tables = Mapping[str, Mapping[str, Mapping[str, Dataset]]]
 Row = Mapping[str, Any]
@@ -59,6 +61,8 @@ OWN_NAMES = {upstream.lower(): own for own, upstream in UPSTREAM_NAMES.items()}
 # Of these the original's local models and its reader take the question from `instruction`.
 ASKED_IN_INSTRUCTION = frozenset({"lama", "qa", "retrieval"})
 LEFT = "dropped.json"
+LOADED = "load_trice"  # the step in records of tables that `load` read, and in the ledger of what it left
+NO_REPLY = ("publish", "no_reply")  # stage and reason in the ledger, where a response is not there
 LEFT_ORDER = ("task", "dataset", "id", "stage", "reason", "detail")
 
 
@@ -232,7 +236,7 @@ def _responded_lines(row: Row, unit: str, part: Part) -> Lines:
         if name == "gold" and part.has_stage1:
             continue
         if row[name]["text"] is None:
-            yield _left(row, "publish", "no_reply", f"{name}: {row[name]['error']}")
+            yield _left(row, *NO_REPLY, f"{name}: {row[name]['error']}")
         elif name == "gold":
             yield path, _gold_line(row, row["gold"]["text"])
         else:
@@ -254,10 +258,10 @@ def _fields(data: Dataset) -> dict[str, str]:
     fields = dict.fromkeys(responders_of(data.features), "output")
     for record in lineage(data):
         stage = record["settings"] if isinstance(record["settings"], dict) else {}
-        settings, spec = stage.get("settings"), stage.get("spec")
-        if isinstance(settings, dict) and "responder" in settings and (spec or {}).get("kind") == "local":
-            fields |= {name: "response" for name in settings.get("columns", ()) if name in fields}
-        if record["step"] == "load_trice":
+        settings = stage.get("settings")
+        if isinstance(settings, dict) and settings.get("") == Responding.kind and stage["spec"]["kind"] == "local":
+            fields |= {name: "response" for name in settings["columns"] if name in fields}
+        if record["step"] == LOADED:
             fields |= {name: field for name, field in stage["fields"].items() if name in fields}
     return fields
 
