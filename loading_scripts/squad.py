@@ -18,7 +18,7 @@ from typing import Any
 
 from toolrlef_data.loading_scripts.base import Question, Row, Source, main
 from toolrlef_data.loading_scripts.fields import field, gold, text, texts
-from toolrlef_data.loading_scripts.trex import cloze
+from toolrlef_data.loading_scripts.trex import cloze, each_once
 from toolrlef_data.records import Drop
 
 
@@ -34,17 +34,10 @@ class Squad(Source):
         row_id = f"squad-{field(raw, 'id', where)}"
         answers = gold([text(raw, "obj_label", where)])
         sentences = list(dict.fromkeys(texts(raw, "masked_sentences", where)))
-        asked: dict[str, str] = {}
-        for n, sentence in enumerate(sentences, start=1):
-            own_id = row_id if len(sentences) == 1 else f"{row_id}#{n}"
-            question = cloze(sentence, self.options["cut"]) if answers else Drop("no_answer")
-            if isinstance(question, Drop):
-                yield own_id, question
-            elif question in asked:
-                yield own_id, Drop("repeated", f"as {asked[question]}")
-            else:
-                asked[question] = own_id
-                yield Question(own_id, question, answers)
+        ids = [row_id] if len(sentences) == 1 else [f"{row_id}#{n}" for n in range(1, len(sentences) + 1)]
+        clozes = [cloze(sentence, self.options["cut"]) if answers else Drop("no_answer") for sentence in sentences]
+        for own_id, found in each_once(zip(ids, clozes, strict=True)):
+            yield (own_id, found) if isinstance(found, Drop) else Question(own_id, found, answers)
         if not sentences:
             yield row_id, Drop("no_mask", "the row holds no sentence")
 

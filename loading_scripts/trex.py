@@ -18,7 +18,7 @@ set.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from toolrlef_data.loading_scripts.base import Question, Row, Source, main
@@ -50,16 +50,8 @@ class Trex(Source):
         for found, evidence in zip(clozes, evidences, strict=True):
             if isinstance(found, str):
                 surfaces.setdefault(found, [label]).append(as_text(evidence.get("obj_surface")) or "")
-        asked: dict[str, str] = {}
-        for n, found in enumerate(clozes, start=1):
-            row_id = f"{fact}#{n}"
-            if isinstance(found, Drop):
-                yield row_id, found
-            elif found in asked:
-                yield row_id, Drop("repeated", f"as {asked[found]}")
-            else:
-                asked[found] = row_id
-                yield Question(row_id, found, gold(surfaces[found]))
+        for row_id, found in each_once((f"{fact}#{n}", found) for n, found in enumerate(clozes, start=1)):
+            yield (row_id, found) if isinstance(found, Drop) else Question(row_id, found, gold(surfaces[found]))
 
 
 def _cloze(evidence: Mapping[str, Any], cut: bool) -> str | Drop:
@@ -90,6 +82,18 @@ def cloze(sentence: str, cut: bool = False) -> str | Drop:
     if not cut and not _at_the_end(after):
         return Drop("mask_not_final", f"{MASK}{after}"[:80])
     return f"{' '.join(before.split())} ?"
+
+
+def each_once(clozes: Iterable[tuple[str, str | Drop]]) -> Iterator[tuple[str, str | Drop]]:
+    """Ids with their clozes, a drop in the place of a cloze that an earlier one of them has.
+
+    >>> list(each_once([("x#1", "He is ?"), ("x#2", "He is ?")]))[1]
+    ('x#2', Drop(reason='repeated', detail='as x#1'))
+    """
+    asked: dict[str, str] = {}
+    for row_id, found in clozes:
+        first = row_id if isinstance(found, Drop) else asked.setdefault(found, row_id)
+        yield row_id, found if first == row_id else Drop("repeated", f"as {first}")
 
 
 if __name__ == "__main__":

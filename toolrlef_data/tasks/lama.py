@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from toolrlef_data.tasks.task import Example, Task
+from toolrlef_data.tasks.task import Task, examples_from
 from toolrlef_data.tasks.text_answers import first_words, grade, leaks, usable
 from toolrlef_data.tools.tool import Tool, not_set_up
 
@@ -48,11 +48,7 @@ def render(row: Mapping[str, Any]) -> str:
     return str(row["question"])
 
 
-def _examples(text: str) -> tuple[Example, ...]:
-    """Examples from lines: "cloze | question | answer"."""
-    lines = [line.split(" | ") for line in text.strip().splitlines()]
-    return tuple(Example(cloze, gold, f"QA({asked})", f"The answer is {gold}.") for cloze, asked, gold in lines)
-
+_examples = partial(examples_from, tool="QA")  # lines: cloze | question | answer
 
 # Written for this project, in the manner of each data set.
 EXAMPLES = {

@@ -21,7 +21,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from toolrlef_data.tasks.task import Example, Task
+from toolrlef_data.tasks.task import Task, examples_from
 from toolrlef_data.tasks.text_answers import first_words, grade, leaks, usable
 from toolrlef_data.tools.tool import Tool, not_set_up
 
@@ -72,11 +72,7 @@ def read_answer(reply: str) -> str | None:
     return reply.strip() or None
 
 
-def _examples(text: str) -> tuple[Example, ...]:
-    """Examples from lines: "question | search term | answer"."""
-    lines = [line.split(" | ") for line in text.strip().splitlines()]
-    return tuple(Example(asked, gold, f"WikiSearch({term})", f"The answer is {gold}.") for asked, term, gold in lines)
-
+_examples = partial(examples_from, tool="WikiSearch")  # lines: question | search term | answer
 
 # Written for this project, in the manner of each data set.
 EXAMPLES = {

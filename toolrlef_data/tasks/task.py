@@ -15,10 +15,7 @@ from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.published import published
 from toolrlef_data.tools.tool import Tool
 
-__all__ = [
-    "Example",
-    "Task",
-]
+__all__ = ["Example", "Task", "examples_from"]
 
 log = logging.getLogger("toolrlef_data")
 
@@ -118,6 +115,16 @@ class Task:
     def examples_for(self, dataset: str) -> tuple[Example, ...]:
         """The few-shot examples of a data set, else the general ones."""
         return tuple(self.examples.get(dataset, self.examples.get("", ())))
+
+
+def examples_from(text: str, tool: str) -> tuple[Example, ...]:
+    """Examples from lines: "input | argument of the call | answer".
+
+    >>> examples_from("Where is Mount Toubkal? | Mount Toubkal | Morocco", "WikiSearch")[0].call
+    'WikiSearch(Mount Toubkal)'
+    """
+    lines = [line.split(" | ") for line in text.strip().splitlines()]
+    return tuple(Example(given, gold, f"{tool}({call})", f"The answer is {gold}.") for given, call, gold in lines)
 
 
 @lru_cache(maxsize=64)
