@@ -225,6 +225,15 @@ def test_an_adapter_names_its_model_as_the_user_did(stage1: Dataset, base: Engin
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == base.model
 
 
+def test_an_adapter_is_the_same_in_every_process(stage1: Dataset, base: EngineSpec) -> None:
+    """Sets have another order in another process; the digest of the adapter is in reply keys."""
+    import peft
+
+    names = ["q_proj", "o_proj", "v_proj", "k_proj", "gate_proj", "up_proj", "down_proj"]
+    folder = Path(warm_up(stage1, base, lora=peft.LoraConfig(target_modules=names), **QUICK).adapter or "")
+    assert json.loads((folder / "adapter_config.json").read_text())["target_modules"] == sorted(names)
+
+
 @pytest.mark.parametrize("style", STYLES)
 def test_the_loss_is_on_the_response_and_its_end(base: EngineSpec, style: str) -> None:
     loaded = load_model(base.model)

@@ -156,8 +156,12 @@ def _train(stage1: Dataset, base: EngineSpec, settings: dict[str, Any]) -> tuple
     with torch.random.fork_rng(devices), quietly():
         torch.manual_seed(settings["seed"])
         model = peft.get_peft_model(loaded.model, peft.LoraConfig(task_type="CAUSAL_LM", **settings["lora"]))
+        config = model.peft_config["default"]
         # The name of the model as the user gave it, not the path where its weights lie on this machine.
-        model.peft_config["default"].base_model_name_or_path = base.model
+        config.base_model_name_or_path = base.model
+        for name, value in vars(config).items():
+            if isinstance(value, set):  # whose order differs between processes, and with it the adapter's digest
+                setattr(config, name, sorted(value))
         model.train()
         trained = [weight for weight in model.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=settings["learning_rate"], weight_decay=0.0)
