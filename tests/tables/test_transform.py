@@ -475,3 +475,15 @@ def test_left_over_temporary_files_are_swept_after_a_day(name: str) -> None:
     loud(rows())
     assert not old.exists()
     assert new.exists()
+
+
+def drop_all(row: dict[str, Any], settings: None) -> Drop | None:
+    return Drop("none")
+
+
+def test_tables_without_rows_are_joined_with_all_their_columns() -> None:
+    left = keep(rows(), drop_all, None, reads=["id"], stage="empty")
+    both = join([left, loud(left, removes=["id", "text"])], "both")
+    assert both.column_names == ["id", "text", "loud"]
+    assert [record["step"] for record in lineage(both)] == ["rows", "empty", "shout", "both"]
+    assert len(ledger([both])) == 10

@@ -253,9 +253,13 @@ def _concatenated(parts: Sequence[D], name: str, axis: int) -> D:
     if isinstance(parts[0], DatasetDict):
         return DatasetDict({split: _concatenated([part[split] for part in parts], name, axis) for split in parts[0]})
     tables = [materialize(part) for part in parts]
-    with quiet_bars():
-        result = concatenate_datasets(tables, axis=axis)
-    result._fingerprint = digest(name, axis, [table._fingerprint for table in tables])
+    key = digest(name, axis, [table._fingerprint for table in tables])
+    if any(len(table) for table in tables):
+        with quiet_bars():
+            result = with_fingerprint(concatenate_datasets(tables, axis=axis), key)
+    else:  # concatenate_datasets would give the first table itself, without the columns of the others
+        features = Features({column: feature for table in tables for column, feature in table.features.items()})
+        result = with_fingerprint(Dataset.from_dict({column: [] for column in features}, features=features), key)
     rows_in = sum(len(table) for table in tables) if axis == 0 else len(tables[0])
     if axis == 0 and "id" in result.column_names:
         check_ids(result)

@@ -135,6 +135,8 @@ def _samples(row: Row, making: Making) -> Made:
 def _made(row: Row, making: Making) -> Made:
     answer = Answer(row, making.finish)
     steps = answer.chosen(making.history) if making.steps == "chosen" else answer.every(making.history)
+    if not steps:  # the search ended before its first reply
+        yield row["id"], Drop("no_steps", "the file shows no step of a search")
     taken: list[tuple[Step, list[str]]] = []
     for step in steps:
         flags = _flags(step, answer.names, making)

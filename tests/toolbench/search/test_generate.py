@@ -33,6 +33,7 @@ from toolrlef_data import (
     generate_trajectories,
     lineage,
     load_source,
+    preference_pairs,
     scripted,
     trajectories,
     write_answers,
@@ -476,3 +477,15 @@ def test_mistakes_are_told_before_anything_is_asked(arguments: dict[str, Any], m
     } | arguments
     with pytest.raises(InputError, match=message):
         generate_trajectories(**given)
+
+
+def refuse(request: Request) -> Reply:
+    return Reply(None, error="content_filter", error_detail="no")
+
+
+def test_a_search_without_a_single_step_has_a_reason() -> None:
+    answers = generate_trajectories(QUERIES[:2], [ping], scripted(refuse, progress=False, max_failed=1.0))
+    for made in (trajectories(answers, steps="all"), trajectories(answers), preference_pairs(answers)):
+        assert len(made) == 0
+        assert len(ledger([made])) == 2
+    assert ledger([trajectories(answers, steps="all")])["reason"][:] == ["no_steps"] * 2

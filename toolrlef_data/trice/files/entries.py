@@ -71,9 +71,11 @@ class Naming:
             if task is None and source in SOURCES and SOURCES[source].task in tasks:
                 self.unit_tasks[unit] = SOURCES[source].task
         named = {own_name(name) for file in files for name in (file.unit, file.name) if not self._is_shared(name)}
-        self._data_sets = {name.lower(): name for name in [*SOURCES, *UPSTREAM_NAMES, *named] if name}
-        self._data_sets |= {name.lower(): own for own, name in UPSTREAM_NAMES.items()}
-        spelled = "|".join(map(re.escape, sorted(self._data_sets, key=len, reverse=True)))
+        self._data_sets = {_in_id(name): name for name in [*SOURCES, *UPSTREAM_NAMES, *named] if name}
+        self._data_sets |= {_in_id(name): own for own, name in UPSTREAM_NAMES.items()}
+        spelled = "|".join(
+            re.escape(name).replace("_", "[-_]") for name in sorted(self._data_sets, key=len, reverse=True)
+        )
         self._in_ids = re.compile(rf"(?<![A-Za-z0-9])({spelled})(?![A-Za-z])", re.IGNORECASE)
 
     def task_of(self, file: File, row: Row, kind: str) -> str | None:
@@ -82,7 +84,7 @@ class Naming:
 
     def data_set_of(self, file: File, row_id: str) -> str:
         if found := self._in_ids.search(row_id):
-            return self._data_sets[found[1].lower()]
+            return self._data_sets[_in_id(found[1])]
         name = file.name if self._is_shared(file.unit) else file.unit
         return "" if self._is_shared(name) else own_name(name)
 
@@ -111,6 +113,11 @@ class Naming:
     def _told_by_rows(self, file: File) -> str | None:
         rows = (line.row for line in file.lines if file.unit != MIX and not isinstance(line.row, Drop))
         return next((task for row in rows if (task := self._told(_sentence(row, _kind(file, row))))), None)
+
+
+def _in_id(name: str) -> str:
+    """A data set's name in the spelling by which ids are looked through: sample_lama stands in `sample-lama-009`."""
+    return name.lower().replace("-", "_")
 
 
 def entry_of(file: File, line: Line, naming: Naming) -> Entry | Drop:
