@@ -14,7 +14,7 @@ from tests.support.api_server import ApiServer
 from tests.support.chains import Chains
 from tests.support.models import tiny_llama
 from toolrlef_data.engines import ENGINES
-from toolrlef_data.engines.ask import ask
+from toolrlef_data.engines.ask import ModelStage, ask
 from toolrlef_data.engines.responses import response_of, split_reasoning
 from toolrlef_data.engines.scripted import scripted
 from toolrlef_data.engines.spec import EngineSpec, Limits, Request
@@ -50,10 +50,9 @@ def table(*prompts: str) -> Dataset:
 
 
 def run(data: Dataset, spec: EngineSpec, samples: int = 1) -> list[str]:
-    done = ask(
-        data, question, texts, None, spec, reads=["text"], adds={"reply": Value("string")}, samples=samples, name="test"
-    )
-    found: list[str] = done["reply"][:]
+    adds = {"reply": Value("string")}
+    stage = ModelStage(question, texts, None, spec, reads=["text"], adds=adds, name="test", samples=samples)
+    found: list[str] = ask(data, stage)["reply"][:]
     return found
 
 

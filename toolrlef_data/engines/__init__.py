@@ -1,10 +1,10 @@
 """Engines: where replies come from. `ENGINES` names them.
 
 A stage never holds an engine. It holds an `EngineSpec` (`spec`, checked by `rules`), frozen and hashed by value, and
-the engine connects inside. `prompts` renders a row as a request; `ask`, the model stage, looks it up in the reply
-store (`reply_store`), asks an engine for what is missing, one process at a time for each request (`claims`), shows its
-`progress`, and turns replies into columns (`responses`). The kinds: `local` models, servers that speak the OpenAI API
-(`openai_api`, with keys from `credentials`), and `scripted` replies.
+the engine connects inside. `prompts` renders a row as a request; `ask` is the model stage. Its `exchange` looks
+requests up in the reply store (`reply_store`) and asks an engine for those that are missing, one process at a time for
+each (`claims`), with its `progress`; `responses` turns replies into columns. The kinds: `local` models, servers that
+speak the OpenAI API (`openai_api`, with keys from `credentials`), and `scripted` replies.
 
 To add a kind, write a file with a class that has the methods of `spec.Engine`, and a line in `ENGINES`.
 """

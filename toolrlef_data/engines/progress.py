@@ -10,71 +10,50 @@ from typing import Any
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import RETRYABLE_ERRORS, Reply, TooManyFailures
 
-__all__ = ["Tally"]
+__all__ = ["Progress"]
 
 
-class Tally:
-    """Counts of one stage, and which keys are under way.
+class Progress:
+    """Counts of one run, kept in its bar.
 
     Args:
         bar: a tqdm bar.
         spec: whose `max_failed` holds.
-        figures: what the engine has to show.
+        expected: requests that the run will make, as far as is known.
+        figures: what else there is to show.
     """
 
-    def __init__(self, bar: Any, spec: EngineSpec, figures: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(self, bar: Any, spec: EngineSpec, expected: int, figures: Callable[[], Mapping[str, Any]]) -> None:
         self.bar = bar
         self.spec = spec
+        self.expected = expected
         self.figures = figures
-        self.under_way: Counter[str] = Counter()
-        self.details: dict[str, str] = {}  # one example of each kind of failure
-        self.again: dict[str, str] = {}  # keys that failed in this run for a reason that may pass
-        self.began = time.monotonic()
-        self.shown = 0.0
-        self.answered = self.tokens = 0
-        self._begin()
-
-    def _begin(self) -> None:
         self.failed: Counter[str] = Counter()
         self.used: Counter[str] = Counter()
-        self.from_store = self.requests = self.not_asked = 0
-        self.held = ""  # the first key that another process was asking
-
-    def begin_again(self) -> None:
-        """Begin another pass over the same rows."""
-        self.bar.reset(self.bar.total + min(0, self.not_asked))
-        self._begin()
+        self.details: dict[str, str] = {}  # one example of each kind of failure
+        self.began = time.monotonic()
+        self.shown = 0.0
+        self.requests = self.from_store = self.answered = self.tokens = 0
 
     def skip(self, count: int) -> None:
         """Count requests that a row does not make; below 0 where rows make more than one for each sample."""
-        self.not_asked += count
+        self.expected -= count
         if count > 0:
             self.bar.update(count)
         else:
             self.bar.total -= count
 
-    def stored(self, reply: Reply) -> None:
-        self.from_store += 1
-        self._count(reply, 1)
-
-    def failed_before(self, key: str) -> None:
-        self._count(Reply(None, error=self.again[key]), 1)
-
-    def arrived(self, key: str, reply: Reply) -> None:
-        # Rows that ask the same are done with it; a row pulled later finds the reply in the store.
-        same = self.under_way.pop(key, 0)
-        if not same:  # a batch job of an earlier run brought what this stage does not ask
-            return
-        self.from_store += same - 1
-        if reply.error in RETRYABLE_ERRORS:
-            self.again[key] = str(reply.error)
+    def arrived(self, reply: Reply, rows: int) -> None:
+        """Count a reply from the engine, for all rows that wait for it."""
         self.answered += 1
         self.tokens += reply.completion_tokens or 0
-        self._count(reply, same)
+        self.count(reply, rows, from_store=rows - 1)
         if time.monotonic() - self.shown > 0.2:
             self.show()
 
-    def _count(self, reply: Reply, rows: int) -> None:
+    def count(self, reply: Reply, rows: int, *, from_store: int) -> None:
+        """Count a reply for some rows, of which the store gave it to `from_store`."""
+        self.from_store += from_store
         if reply.error:
             self.failed[reply.error] += rows
             self.details.setdefault(reply.error, reply.error_detail)

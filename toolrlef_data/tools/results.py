@@ -18,7 +18,7 @@ from datasets.utils import tqdm
 
 from toolrlef_data.columns import RESPONSE
 from toolrlef_data.engines import ENGINES
-from toolrlef_data.engines.ask import ask
+from toolrlef_data.engines.ask import ModelStage, ask
 from toolrlef_data.engines.reply_store import ReplyStore
 from toolrlef_data.engines.responses import request_of, response_of
 from toolrlef_data.engines.spec import Request
@@ -58,7 +58,8 @@ def run_tool(inputs: Iterable[ToolInput], tool: Tool, identity: str, store: Repl
     if not len(asked):
         return []
     reads = ["id", "argument", "texts"]
-    answered = ask(asked, _request, _value, tool, tool.engine, reads=reads, adds=VALUE, name=tool.name, label=tool.name)
+    stage = ModelStage(_request, _value, tool, tool.engine, reads=reads, adds=VALUE, name=tool.name, label=tool.name)
+    answered = ask(asked, stage)
     for batch in answered.iter(1000):
         told = zip(batch["id"], batch["value"], batch["error"], batch["detail"], strict=True)
         put_results(store, [(key, ToolResult(value, error, detail)) for key, value, error, detail in told])

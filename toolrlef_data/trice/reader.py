@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.columns import QUESTIONS, RESPONSE
-from toolrlef_data.engines.ask import ask
+from toolrlef_data.engines.ask import ModelStage, ask
 from toolrlef_data.engines.prompts import render_prompt
 from toolrlef_data.engines.responses import request_of, response_of
 from toolrlef_data.engines.spec import EngineSpec, Request
@@ -57,10 +57,12 @@ def read_outputs(executed: D, reader: EngineSpec | Play, reading: Reading, *, nu
     common = ["id", "task", "answers", *(question if isinstance(reader, EngineSpec) else ())]
     responses = [f"{name}.{field}" for name in reading.names for field in ("argument", *READ)]
     adds = {f"{name}.{field}": RESPONSE[field] for name in reading.names for field in READ}
-    options: dict[str, Any] = {"reads": [*dict.fromkeys(common), *responses], "adds": adds, "num_proc": num_proc}
+    reads = [*dict.fromkeys(common), *responses]
     if isinstance(reader, EngineSpec):
-        return ask(executed, _requests, _read, reading, reader, name=Reading.kind, label="reader", **options)
-    return apply(executed, _replay, Replaying(reading, reader), name="replay readings", **options)
+        stage = ModelStage(_requests, _read, reading, reader, reads=reads, adds=adds, name=Reading.kind, label="reader")
+        return ask(executed, stage, num_proc=num_proc)
+    settings = Replaying(reading, reader)
+    return apply(executed, _replay, settings, reads=reads, adds=adds, name="replay readings", num_proc=num_proc)
 
 
 def any_right(

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 from datasets import Dataset, DatasetDict, Features
 
 from toolrlef_data.columns import RESPONSE, STAGE1
-from toolrlef_data.engines.ask import ask
+from toolrlef_data.engines.ask import ModelStage, ask
 from toolrlef_data.engines.prompts import STYLES, render_prompt
 from toolrlef_data.engines.responses import request_of, response_of
 from toolrlef_data.engines.spec import EngineSpec, Request
@@ -77,22 +77,19 @@ def respond(
         )
         engine = replace(responder.engine, stop=(*responder.engine.stop, *responder.stop))
         settings = Responding(tasks, responder, tuple(columns))
-        parts.append(
-            ask(
-                stage1,
-                _respond_request,
-                _responded,
-                settings,
-                engine,
-                reads=["id", "task", "dataset", "instruction", "input"],
-                adds=dict.fromkeys(columns, RESPONSE),
-                removes=columns_before,
-                samples=responder.samples,
-                name=f"respond: {responder.name}",
-                label=responder.name,
-                num_proc=num_proc,
-            )
+        stage = ModelStage(
+            _respond_request,
+            _responded,
+            settings,
+            engine,
+            reads=["id", "task", "dataset", "instruction", "input"],
+            adds=dict.fromkeys(columns, RESPONSE),
+            name=f"respond: {responder.name}",
+            removes=columns_before,
+            samples=responder.samples,
+            label=responder.name,
         )
+        parts.append(ask(stage1, stage, num_proc=num_proc))
     return join(parts, "respond")
 
 

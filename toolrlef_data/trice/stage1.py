@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.columns import ANSWERED, GRADED, LABELLED, QUESTIONS, STAGE1
-from toolrlef_data.engines.ask import ask
+from toolrlef_data.engines.ask import ModelStage, ask
 from toolrlef_data.engines.prompts import render_prompt
 from toolrlef_data.engines.responses import request_of, response_of
 from toolrlef_data.engines.spec import EngineSpec, Request
@@ -123,19 +123,18 @@ def answer(
     questions = keep(questions, _askable, None, reads=["question", "answers"], stage="answer", num_proc=num_proc)
     settings = Prompting(tasks_of(questions, task), style, examples, strip_reasoning)
     adds = {name: ANSWERED[name] for name in ("response", "samples")}
-    return ask(
-        questions,
+    stage = ModelStage(
         _question,
         _answered,
         settings,
         student,
         reads=list(QUESTION),
         adds=adds,
-        samples=samples,
         name="answer",
+        samples=samples,
         label="student",
-        num_proc=num_proc,
     )
+    return ask(questions, stage, num_proc=num_proc)
 
 
 def grade(

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.columns import GRADED, LABELLED, RESPONSE
-from toolrlef_data.engines.ask import ask
+from toolrlef_data.engines.ask import ModelStage, ask
 from toolrlef_data.engines.prompts import examples_order, render_prompt
 from toolrlef_data.engines.responses import request_of, response_of
 from toolrlef_data.engines.spec import EngineSpec, Request
@@ -80,18 +80,10 @@ def propose_calls(
         spec = teacher if attempt == 0 else replace(teacher, temperature=max(teacher.temperature, RETRY_TEMPERATURE))
         spec = replace(spec, seed=teacher.seed + attempt)
         settings = Teaching(tasks, teacher.model, attempt)
-        proposed = ask(
-            labelled,
-            _teacher_request,
-            _taught,
-            settings,
-            spec,
-            reads=READS,
-            adds=ADDS,
-            name="propose_calls",
-            label="teacher",
-            num_proc=num_proc,
+        stage = ModelStage(
+            _teacher_request, _taught, settings, spec, reads=READS, adds=ADDS, name="propose_calls", label="teacher"
         )
+        proposed = ask(labelled, stage, num_proc=num_proc)
         labelled = _verified(proposed, settings, num_proc)
     return labelled
 

@@ -17,7 +17,7 @@ from datasets import Dataset, Value
 
 from tests.support.api_server import Answer, ApiServer, BatchPlan, Received, error
 from tests.support.chains import Chains
-from toolrlef_data.engines.ask import ask
+from toolrlef_data.engines.ask import ModelStage, ask
 from toolrlef_data.engines.claims import Jobs
 from toolrlef_data.engines.openai_api.budget import spending_of
 from toolrlef_data.engines.openai_api.engine import OpenAIEngine
@@ -37,10 +37,14 @@ def texts(row: Mapping[str, Any], replies: Sequence[Reply], settings: None) -> d
     return {"reply": replies[0].text or f"<{replies[0].error}: {replies[0].error_detail}>"}
 
 
+def stage_of(spec: EngineSpec) -> ModelStage:
+    return ModelStage(question, texts, None, spec, reads=["text"], adds={"reply": Value("string")}, name="test")
+
+
 def run(server: ApiServer, count: int, **settings: Any) -> list[str]:
     spec = EngineSpec("openai_api", "m", **{"base_url": server.url, "limits": BATCH, "progress": False, **settings})
     data = Dataset.from_list([{"id": str(i), "text": f"question {i}"} for i in range(count)])
-    done = ask(data, question, texts, None, spec, reads=["text"], adds={"reply": Value("string")}, name="test")
+    done = ask(data, stage_of(spec))
     found: list[str] = done["reply"][:]
     return found
 
@@ -138,7 +142,7 @@ def test_bad_rows_of_a_batch_are_final_and_a_batch_of_nothing_else_stops_the_run
     def asked(texts_of_rows: list[str]) -> list[str]:
         spec = EngineSpec("openai_api", "m", base_url=server.url, limits=BATCH, progress=False, max_failed=0.9)
         data = Dataset.from_list([{"id": str(i), "text": text} for i, text in enumerate(texts_of_rows)])
-        done = ask(data, question, texts, None, spec, reads=["text"], adds={"reply": Value("string")}, name="test")
+        done = ask(data, stage_of(spec))
         return list(done["reply"])
 
     with ApiServer(answer) as server:
@@ -272,7 +276,7 @@ def test_tokens_are_in_the_lineage() -> None:
     with ApiServer() as server:
         spec = EngineSpec("openai_api", "m", base_url=server.url, limits=BATCH, progress=False)
         data = Dataset.from_list([{"id": str(i), "text": f"question {i}"} for i in range(5)])
-        done = ask(data, question, texts, None, spec, reads=["text"], adds={"reply": Value("string")}, name="test")
+        done = ask(data, stage_of(spec))
         usage = lineage(done)[-1]["usage"]
         assert usage["requests"] == 5
         assert usage["prompt_tokens"] > 0
@@ -282,14 +286,14 @@ def test_tokens_are_in_the_lineage() -> None:
 CLOSED = """
 import sys
 sys.path[:0] = [sys.argv[3]]
-from tests.engines.openai_api.test_batches import BATCH, question, texts
+from tests.engines.openai_api.test_batches import BATCH, stage_of
 from dataclasses import replace
-from datasets import Dataset, Value
+from datasets import Dataset
 from toolrlef_data.engines.ask import ask
 from toolrlef_data.engines.spec import EngineSpec
 spec = EngineSpec("openai_api", "m", base_url=sys.argv[1], limits=replace(BATCH, batch_rows=4), progress=False)
 data = Dataset.from_list([{"id": str(i), "text": f"question {i}"} for i in range(int(sys.argv[2]))])
-ask(data, question, texts, None, spec, reads=["text"], adds={"reply": Value("string")}, name="test")
+ask(data, stage_of(spec))
 """
 
 

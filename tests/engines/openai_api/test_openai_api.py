@@ -13,6 +13,7 @@ import pickle
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from datasets import Dataset, Value, load_dataset
 from tests.support.api_server import Answer, ApiServer, Received, completion, error, html, rate_limited
 from tests.support.chains import Chains
 from toolrlef_data.cli.main import _show
-from toolrlef_data.engines.ask import ask
+from toolrlef_data.engines.ask import ModelStage, ask
 from toolrlef_data.engines.openai_api.engine import OpenAIEngine
 from toolrlef_data.engines.spec import EngineSpec, Limits, Message, Request
 from toolrlef_data.recipes.run import load_recipe, run_recipe
@@ -539,8 +540,8 @@ def texts(row: Mapping[str, Any], replies: Sequence[Reply], settings: None) -> d
 def run(spec: EngineSpec, rows: Sequence[str], samples: int = 1) -> list[list[str]]:
     data = Dataset.from_list([{"id": str(i), "text": text} for i, text in enumerate(rows)])
     adds = {"reply": [Value("string")]}
-    done = ask(data, question, texts, None, spec, reads=["text"], adds=adds, samples=samples, name="test")
-    found: list[list[str]] = done["reply"][:]
+    stage = ModelStage(question, texts, None, spec, reads=["text"], adds=adds, name="test", samples=samples)
+    found: list[list[str]] = ask(data, stage)["reply"][:]
     return found
 
 
@@ -593,9 +594,9 @@ def test_usage_is_in_the_lineage_and_the_same_from_the_store() -> None:
     with ApiServer() as server:
         data = Dataset.from_list([{"id": str(i), "text": f"question {i % 5}"} for i in range(10)])
         adds = {"reply": [Value("string")]}
-        arguments: Any = {"reads": ["text"], "adds": adds, "name": "test"}
-        done = ask(data, question, texts, None, spec_of(server), **arguments)
-        again = ask(data, question, texts, None, spec_of(server), **{**arguments, "name": "other"})
+        stage = ModelStage(question, texts, None, spec_of(server), reads=["text"], adds=adds, name="test")
+        done = ask(data, stage)
+        again = ask(data, replace(stage, name="other"))
         usage = lineage(done)[-1]["usage"]
         assert usage == lineage(again)[-1]["usage"]
         assert usage["requests"] == 10

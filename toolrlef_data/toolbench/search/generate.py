@@ -15,6 +15,7 @@ server that answers 5xx to what the model itself wrote, which is asked again by 
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -26,14 +27,13 @@ from datasets.utils import tqdm
 
 from toolrlef_data.columns import ANSWERS
 from toolrlef_data.engines import ENGINES
-from toolrlef_data.engines.ask import apart
+from toolrlef_data.engines.ask import row_batches
 from toolrlef_data.engines.reply_store import open_store, store_path
-from toolrlef_data.engines.spec import Engine, EngineSpec
+from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import RETRYABLE_ERRORS, Drop, InputError, Reply, UnknownName
-from toolrlef_data.tables.batches import read_values
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
 from toolrlef_data.tables.identity import text_id
-from toolrlef_data.tables.stage_cache import as_arrow, table_of
+from toolrlef_data.tables.stage_cache import table_of
 from toolrlef_data.tables.transform import apply, explode, require
 from toolrlef_data.toolbench.search.answer_writer import answer_file
 from toolrlef_data.toolbench.search.dfsdt import Call, Method
@@ -159,7 +159,7 @@ def _rows_of(queries: Dataset | Sequence[str]) -> Dataset:
 
 def _check_rows(rows: Dataset, reads: Sequence[str], known: Mapping[str, Any]) -> None:
     """Raise where a query is empty, or names a function that there is not."""
-    for row in _rows(rows, reads):
+    for row in itertools.chain.from_iterable(row_batches(rows, reads)):
         if not isinstance(row["query"], str) or not row["query"].strip():
             raise InputError(f"the query {row['id']!r} is empty")
         if missing := [name for name in row.get("functions") or () if name not in known]:
@@ -199,27 +199,11 @@ def _search_missing(
     data: Dataset, settings: Generating, reads: Sequence[str], functions_at_once: int
 ) -> tuple[str, dict[str, Any]]:
     """First pass: run all searches, asking and calling what the store lacks."""
-    engine: Engine = settings.engine(settings.spec)
     shown = "{desc}: {n_fmt} requests [{elapsed}{postfix}]"
     label = f"Search {len(data)} queries with {Path(settings.spec.model).name}"
+    rows = itertools.chain.from_iterable(row_batches(data, reads))
     with tqdm(desc=label, disable=not settings.spec.progress, bar_format=shown, total=0) as bar:
-        store = open_store(Path(settings.store))
-        pool = SearchPool(_rows(data, reads), settings, store, engine, bar, functions_at_once)
-        if engine.cancel is None:
-            pool.run()
-        else:
-            apart(pool.run, [pool.ended.set, engine.cancel])
-        tally = pool.tally
-        tally.show()
-        if (error := tally.too_many(tally.requests)) is not None:
-            raise error
-    return digest(sorted(tally.again.items())) if tally.again else "", {"usage": tally.usage()}
-
-
-def _rows(data: Dataset, reads: Sequence[str]) -> Iterator[dict[str, Any]]:
-    for table in as_arrow(data).iter(256):
-        columns = {name: read_values(table, name) for name in reads}
-        yield from ({name: columns[name][i] for name in reads} for i in range(table.num_rows))
+        return SearchPool(rows, settings, open_store(Path(settings.store)), bar, functions_at_once).run()
 
 
 def _searched(row: Row, settings: Generating) -> dict[str, Any]:

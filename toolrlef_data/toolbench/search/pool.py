@@ -5,22 +5,16 @@ A search waits for a reply or for a function; meanwhile the others go on, so tha
 
 from __future__ import annotations
 
-import contextlib
 import json
-import threading
-import time
-from collections import deque
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.pool import AsyncResult, ThreadPool
 from typing import Any
 
-from toolrlef_data.engines.ask import WAIT, key_of
-from toolrlef_data.engines.claims import Claims
-from toolrlef_data.engines.progress import Tally
-from toolrlef_data.engines.prompts import row_seed
+from toolrlef_data.engines.ask import keyed_request
+from toolrlef_data.engines.exchange import Exchange
 from toolrlef_data.engines.reply_store import ReplyStore
-from toolrlef_data.engines.spec import Engine, EngineSpec, Request
+from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import RETRYABLE_ERRORS, Reply
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.toolbench.search.dfsdt import Ask, Call, Method, search
@@ -32,7 +26,7 @@ __all__ = ["Generating", "SearchPool", "SearchRun"]
 Row = Mapping[str, Any]
 Running = Generator[Ask | Call, Reply | Observation, Any]
 
-AT_ONCE = 4  # searches under way for each request that the engine has under way
+AT_ONCE = 4  # searches that are open for each request that may be in flight
 FIRST = 200  # requests that are made before a run is stopped for the share of those that failed
 
 
@@ -75,12 +69,8 @@ class SearchRun:
         """What the search asks the model, with its key."""
         settings = self.settings
         schemas = [] if need.ranking else self.schemas
-        request = request_of(need.messages, schemas, settings.protocol, need.sample)
-        if settings.spec.temperature > 0:
-            request = replace(request, seed=row_seed(str(self.row["id"]), settings.spec.seed))
-        else:
-            request = replace(request, sample=0)
-        return key_of(request, settings.spec, settings.identity), request
+        request = request_of(need.messages, schemas, settings.protocol)
+        return keyed_request(request, str(self.row["id"]), need.sample, settings.spec, settings.identity)
 
     def keys(self, need: Call) -> tuple[str, str]:
         """Keys of a result: in this search alone, where the function failed by its own fault, and for all."""
@@ -109,78 +99,52 @@ class SearchRun:
 
 
 class SearchPool:
-    """The searches under way: those that wait for a reply, by its key, and those that wait for a function.
-
-    A search goes on with what the store has, never with what has just come: the store keeps the first of two replies,
-    and writes lone surrogates otherwise, and the second pass reads only the store.
+    """The open searches: those that wait for a reply, by its key, and those that wait for a function.
 
     Args:
         rows: of the queries; a search begins when there is room for it.
         settings: of the run.
         store: of replies and results.
-        engine: whose requests these are.
-        bar: a tqdm bar; its total is the number of queries.
-        functions_at_once: calls under way at most.
+        bar: a tqdm bar; its total is the number of requests.
+        functions_at_once: calls that are executed at once at most.
     """
 
     def __init__(
-        self,
-        rows: Iterator[Row],
-        settings: Generating,
-        store: ReplyStore,
-        engine: Engine,
-        bar: Any,
-        functions_at_once: int,
+        self, rows: Iterator[Row], settings: Generating, store: ReplyStore, bar: Any, functions_at_once: int
     ) -> None:
         self.rows = rows
         self.settings = settings
         self.store = store
-        self.engine = engine
-        self.claims = Claims(store)
-        self.tally = Tally(bar, settings.spec, lambda: {"searched": self.done, **engine.figures()})
-        self.ended = threading.Event()
+        engine, figures = settings.engine(settings.spec), lambda: {"searched": self.done}
+        self.exchange = Exchange(
+            engine, settings.spec, store, bar, expected=FIRST, figures=figures, on_reply=self.arrived
+        )
         self.begun = False  # whether a request was made
         self.most = AT_ONCE * settings.spec.concurrency
-        self.under_way = self.done = 0
-        self.ready: deque[tuple[str, Request]] = deque()
+        self.open = 0
+        self.done: int = 0
         self.waiting: dict[str, list[SearchRun]] = {}
-        self.held: dict[str, Request] = {}  # what another process is asking
-        self.looked = 0.0  # when that was last looked at
         # Its threads do not keep the program from ending where a function hangs.
         self.threads = ThreadPool(functions_at_once)
         self.calling: dict[str, tuple[AsyncResult[Observation | KeyboardInterrupt], list[tuple[Call, SearchRun]]]] = {}
 
-    def run(self) -> None:
-        """Run all searches to their ends."""
+    def run(self) -> tuple[str, dict[str, Any]]:
+        """Run all searches to their ends; see `Exchange.run`."""
         try:
-            with self.claims, self.engine, contextlib.closing(self.engine.generate(self.requests())) as arriving:
-                for replies in arriving:
-                    self.store.put(replies)
-                    self.arrived(dict(replies))
-                    if (error := self.tally.too_many(max(FIRST, self.tally.requests))) is not None:
-                        if self.engine.stop is None:
-                            raise error
-                        self.engine.stop(error)  # which raises it when what is under way has arrived
+            return self.exchange.run(self.advance())
         finally:
-            self.ended.set()
             self.threads.close()
 
-    def requests(self) -> Iterator[tuple[str, Request] | None]:
-        """Requests as the searches come to need them; None while they all wait for something."""
-        while not self.ended.is_set():
+    def advance(self) -> Iterator[None]:
+        """Let the searches go on whose functions have returned, and begin others, as long as some are open."""
+        while True:
             self.take_results()
-            while not self.ready and self.under_way < self.most and (row := next(self.rows, None)) is not None:
-                self.under_way += 1
+            while not self.exchange.unsent and self.open < self.most and (row := next(self.rows, None)) is not None:
+                self.open += 1
                 self.go_on(SearchRun(row, self.settings), None)
-            if not self.ready:
-                self.take_over()
-            if self.ready:
-                self.check_functions()
-                yield self.ready.popleft()
-            elif self.under_way:
-                yield None
-            else:
+            if not self.open:
                 return
+            yield
 
     def check_functions(self) -> None:
         """Raise, before the first request is paid for, where a function's server could not be asked."""
@@ -195,11 +159,11 @@ class SearchPool:
             need = next(run.search) if value is None else run.search.send(value)
             while (known := self.known(run, need)) is not None:
                 if isinstance(known, Reply) and known.error in RETRYABLE_ERRORS:
-                    self.under_way -= 1  # the next run goes on with it
+                    self.open -= 1  # the next run goes on with it
                     return
                 need = run.search.send(known)
         except StopIteration:
-            self.under_way -= 1
+            self.open -= 1
             self.done += 1
 
     def known(self, run: SearchRun, need: Ask | Call) -> Reply | Observation | None:
@@ -217,50 +181,19 @@ class SearchPool:
 
     def known_reply(self, run: SearchRun, need: Ask) -> Reply | None:
         key, request = run.request(need)
-        self.tally.requests += 1
-        if key in self.waiting:
-            self.waiting[key].append(run)
-            self.tally.under_way[key] += 1
-            return None
-        if key in self.tally.again:
-            self.tally.failed_before(key)
-            return Reply(None, error=self.tally.again[key])
-        held = self.claims.take([key]) if key not in self.store.get([key]) else set()
-        reply = self.store.get([key]).get(key)
-        if reply is not None:
-            self.tally.stored(reply)
-            return reply
-        self.waiting[key] = [run]
-        self.tally.under_way[key] = 1
-        if held:
-            self.held[key] = request
-        else:
-            self.ready.append((key, request))
-        return None
+        known = self.exchange.lookup([(key, request)])
+        if key not in known:
+            self.check_functions()
+            self.waiting.setdefault(key, []).append(run)
+        return known.get(key)
 
-    def arrived(self, replies: Mapping[str, Reply]) -> None:
-        """Go on with the searches that waited for these replies."""
-        for key, reply in (dict(replies) | self.store.get(list(replies))).items():
-            self.tally.arrived(key, reply)
+    def arrived(self, key: str, reply: Reply) -> None:
+        """Go on with the searches that waited for a reply."""
+        for run in self.waiting.pop(key):
             if reply.error in RETRYABLE_ERRORS:
-                self.claims.give_up([key])
-            for run in self.waiting.pop(key, ()):
-                if reply.error in RETRYABLE_ERRORS:
-                    self.under_way -= 1
-                else:
-                    self.go_on(run, reply)
-
-    def take_over(self) -> None:
-        """Go on with what another process has answered since, and ask for what it has left."""
-        if not self.held or time.monotonic() - self.looked < WAIT:
-            return
-        self.looked = time.monotonic()
-        still = self.claims.take(list(self.held))  # before the look-up: what is stored from here on is seen there
-        found = self.store.get(list(self.held))
-        left = [key for key in self.held if key not in found and key not in still]
-        self.ready.extend((key, self.held[key]) for key in left)
-        self.held = {key: request for key, request in self.held.items() if key not in found and key in still}
-        self.arrived(found)
+                self.open -= 1
+            else:
+                self.go_on(run, reply)
 
     def take_results(self) -> None:
         """Go on with the searches whose functions have returned."""
