@@ -77,9 +77,9 @@ class Claims(Owner):
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     store = ReplyStore(Path(folder) / "replies.sqlite")
     ...     with Claims(store) as mine, Claims(store) as yours:
-    ...         held = mine.take(["a", "b"]), yours.take(["b", "c"])
+    ...         elsewhere = mine.take(["a", "b"]), yours.take(["b", "c"])
     ...     store.close()
-    >>> held
+    >>> elsewhere
     (set(), {'b'})
     """
 
@@ -89,17 +89,17 @@ class Claims(Owner):
 
     def take(self, keys: Sequence[str]) -> set[str]:
         """Claim keys; returns those that somebody else is asking right now."""
-        held: set[str] = set()
+        elsewhere: set[str] = set()
         if not keys:
-            return held
+            return elsewhere
         with self.store.writing() as connection:
             for part, marks in parts_of(keys):
                 rows = connection.execute(f"SELECT key, owner FROM claims WHERE key IN ({marks})", part).fetchall()  # noqa: S608
                 alive = {owner: self.alive(owner) for owner in {owner for _, owner in rows} - {self.name}}
-                held.update(key for key, owner in rows if alive.get(owner))
-                mine = [(key, self.name) for key in part if key not in held]
+                elsewhere.update(key for key, owner in rows if alive.get(owner))
+                mine = [(key, self.name) for key in part if key not in elsewhere]
                 connection.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?)", mine)
-        return held
+        return elsewhere
 
     def give_up(self, keys: Iterable[str]) -> None:
         """Let others ask for these keys."""

@@ -64,7 +64,7 @@ class Exchange:
         self.in_flight: Counter[str] = Counter()  # how many wait for each key, whoever asks for it
         self.claimed_elsewhere: dict[str, Request] = {}
         self.looked = 0.0  # when these were last looked at
-        self.failed: dict[str, str] = {}  # retryable errors of this run, which the next run asks again
+        self.retryable: dict[str, str] = {}  # retryable errors of this run, which the next run asks again
 
     def run(self, steps: Iterator[None]) -> tuple[str, dict[str, Any]]:
         """Ask for everything that is looked up.
@@ -86,20 +86,20 @@ class Exchange:
         self.progress.show()
         if (error := self.progress.too_many(self.progress.requests)) is not None:
             raise error
-        return digest(sorted(self.failed.items())) if self.failed else "", {"usage": self.progress.usage()}
+        return digest(sorted(self.retryable.items())) if self.retryable else "", {"usage": self.progress.usage()}
 
     def lookup(self, requests: Sequence[tuple[str, Request]]) -> dict[str, Reply]:
         """The replies that are there; all others are awaited, and asked for unless somebody asks already."""
-        keys = [key for key, _ in requests if key not in self.in_flight and key not in self.failed]
+        keys = [key for key, _ in requests if key not in self.in_flight and key not in self.retryable]
         known = self.store.get(keys)
         missing = [key for key in keys if key not in known]
         elsewhere = self.claims.take(missing)
         known |= self.store.get(missing)  # what another process has answered since
-        known |= {key: Reply(None, error=self.failed[key]) for key, _ in requests if key in self.failed}
+        known |= {key: Reply(None, error=self.retryable[key]) for key, _ in requests if key in self.retryable}
         self.progress.requests += len(requests)
         for key, request in requests:
             if key in known:
-                self.progress.count(known[key], 1, from_store=int(key not in self.failed))
+                self.progress.count(known[key], 1, from_store=int(key not in self.retryable))
                 continue
             self.in_flight[key] += 1
             if self.in_flight[key] == 1 and key in elsewhere:
@@ -169,7 +169,7 @@ class Exchange:
             if not waiting:  # a batch job of an earlier run brought what this run does not ask
                 continue
             if key in failed:
-                self.failed[key] = failed[key]
+                self.retryable[key] = failed[key]
             if from_store:
                 self.progress.count(reply, waiting, from_store=waiting)
             else:
