@@ -68,6 +68,8 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
         ("class C:\n    LIMIT = 1\ndef f(x): return C.LIMIT", "= 1", "= 2"),
         ("class B:\n    LIMIT = 1\nclass C(B): pass\ndef f(x): return C.LIMIT", "= 1", "= 2"),
         ("def g(): return 1\nclass C:\n    def g(self): return g()\ndef f(x): return C().g()", "return 1", "return 2"),
+        ("from typing import Protocol\nclass C(Protocol):\n    N = 1\ndef f(x): return C.N", "N = 1", "N = 2"),
+        ("from typing import TypedDict\nclass C(TypedDict):\n    a: int\ndef f(x): return C", "a: int", "a: str"),
         ("N = 1\nclass C:\n    LIMIT = N\ndef f(x): return C.LIMIT", "N = 1", "N = 2"),
         ("from collections import namedtuple\nP = namedtuple('P', 'a b')\ndef f(x): return P(1, 2).a", "a b", "b a"),
         ("import functools\n@functools.cache\ndef g(x): return 1\ndef f(x): return g(x)", "return 1", "return 2"),
@@ -124,6 +126,31 @@ def test_lines_docstrings_and_unused_names_do_not_count(module: Write) -> None:
     plain = module(tool=body.format(doc=""))
     assert module(tool="UNUSED = 3\n\n\n# moved\n" + body.format(doc="'''Says it.'''\n")) == plain
     assert module(tool=body.format(doc="'Says it.'")) == plain
+
+
+@pytest.mark.parametrize(
+    ("source", "again"),
+    [
+        ("f = lambda x: x + 1", "f =     lambda x: (x + 1)"),
+        ("def f(x):\n    y = x\n    return y", "def f(x):\n    y = x  # why\n\n    return y"),
+        ("D = {'a': 1, 'b': 2}\ndef f(x): return D", "D = {'b': 2, 'a': 1}\ndef f(x): return D"),
+        ("A = B = tuple([1])\ndef f(x): return A, B", "A, B = tuple([1]), tuple([1])\ndef f(x): return A, B"),
+        ("import functools\n@functools.cache\ndef g(x): return x\ndef f(x): return g(x)", "{source}\ng(1)"),
+        ("class C:\n    seen = []\ndef f(x): C.seen.append(x)", "{source}\nf(1)"),
+        ("def f(x): return x", "{source}\n{source}"),
+        ("def f(x): return x", "LIMIT = 3\n{source}"),
+    ],
+)
+@pytest.mark.parametrize("name", ["tool", "__main__"])
+def test_what_changes_no_result_changes_no_key(name: str, source: str, again: str) -> None:
+    """As a cell of a notebook that is run or laid out again, or with what was collected by a run."""
+
+    def key(text: str) -> Any:
+        space: dict[str, Any] = {"__name__": name}
+        exec(text, space)
+        return canonical(space["f"])
+
+    assert key(source) == key(again.replace("{source}", source))
 
 
 def test_two_lambdas_on_one_line_have_two_keys() -> None:

@@ -26,12 +26,13 @@ from toolrlef_data.records import InputError
 
 __all__ = [
     "DEFINITIONS",
+    "FROM_PLACE",
     "PACKAGE",
     "body_names",
     "code_imports",
+    "code_value",
     "digest",
     "globals_in",
-    "instructions",
     "is_library",
     "is_ours",
     "module_digests",
@@ -44,6 +45,9 @@ __all__ = [
 
 PACKAGE = "toolrlef_data"
 DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+# Names that a class body sets by itself, from its docstring or its place in the file.
+FROM_PLACE = frozenset({"__doc__", "__firstlineno__", "__static_attributes__"})
+SHAPE_FLAGS = 0x2AC  # *args, **kwargs, generator, coroutine, asynchronous generator
 _first_seen: dict[str, tuple[Any, tuple[int, int], tuple[str, frozenset[str]]]] = {}
 
 
@@ -57,7 +61,26 @@ def digest(*values: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def instructions(code: CodeType) -> list[dis.Instruction]:
+def code_value(code: CodeType) -> list[Any]:
+    """Instructions with names and constants in place: no line, no docstring, no address."""
+    steps = _instructions(code)
+    stored = [s.argval if s.opname == "STORE_NAME" else None for s in steps]
+    by_place = [FROM_PLACE.intersection(pair) for pair in zip(stored, [*stored[1:], None], strict=True)]
+    arguments = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 4) + bool(code.co_flags & 8)
+    shape = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & SHAPE_FLAGS]
+    kept = [[s.opname, _constant(s.argval)] for s, place in zip(steps, by_place, strict=True) if not place]
+    return [shape, code.co_varnames[:arguments], kept]
+
+
+def _constant(value: Any) -> Any:
+    if isinstance(value, CodeType):
+        return code_value(value)
+    if isinstance(value, frozenset):  # its order differs between processes
+        return {"set": sorted(map(_constant, value), key=json.dumps)}
+    return [_constant(v) for v in value] if isinstance(value, tuple) else repr(value)
+
+
+def _instructions(code: CodeType) -> list[dis.Instruction]:
     return [step for step in dis.get_instructions(code) if step.opname not in {"CACHE", "EXTENDED_ARG"}]
 
 
@@ -73,14 +96,14 @@ def names_in(code: CodeType) -> set[str]:
 
 
 def globals_in(code: CodeType) -> set[str]:
-    loads = (s for c in nested_code(code) for s in instructions(c) if s.opname.startswith("LOAD_"))
+    loads = (s for c in nested_code(code) for s in _instructions(c) if s.opname.startswith("LOAD_"))
     return {s.argval for s in loads if "GLOBAL" in s.opname or s.opname == "LOAD_NAME"} - {"__name__"}
 
 
 def code_imports(code: CodeType, package: str) -> set[str]:
     found: set[str] = set()
     for inner in nested_code(code):
-        steps = instructions(inner)
+        steps = _instructions(inner)
         for level, names, step in zip(steps, steps[1:], steps[2:], strict=False):
             if step.opname == "IMPORT_NAME":
                 found |= imported_names(step.argval, level.argval, names.argval or (), package)

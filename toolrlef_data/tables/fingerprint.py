@@ -5,10 +5,7 @@ the old rows. Here a key holds the code itself. Modules of this package count by
 the step's module, every module that its settings name, and all modules that they import anywhere, also inside
 functions. Functions of the user count by their bytecode, which is what runs whatever the file says by now, by their
 defaults and closures, and by the value of each global that they use; classes by their source and by what their methods
-use; modules of the user by their files. What has no value to go by is refused.
-
-A module counts as it was when a key first held it. Where its file changes later in the same process, the next key is
-refused, since the code that runs is not the code that would be digested; a reload is accepted.
+use; modules of the user by their files (see `code_digest`). What has no value to go by is refused.
 
 Not covered: packages of others (what a tool's output owes to them is said in `Tool.version`); modules that are imported
 by a computed name; values of a class's or a module's attributes that change after it was made; an edit between the
@@ -33,9 +30,9 @@ import sys
 import threading
 import types
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -44,11 +41,12 @@ from datasets import Features
 from toolrlef_data.records import Choices, InputError
 from toolrlef_data.tables.code_digest import (
     DEFINITIONS,
+    FROM_PLACE,
     body_names,
     code_imports,
+    code_value,
     digest,
     globals_in,
-    instructions,
     is_library,
     is_ours,
     module_digests,
@@ -59,7 +57,7 @@ from toolrlef_data.tables.code_digest import (
     syntax_tree,
 )
 
-__all__ = ["NOT_IN_KEY", "UnhashableSetting", "canonical", "code_digest", "digest"]
+__all__ = ["NOT_IN_KEY", "UnhashableSetting", "canonical", "code_digest", "digest", "key_fields"]
 
 # Settings that cannot change an output row, left out of every key by name.
 NOT_IN_KEY = frozenset(
@@ -75,9 +73,8 @@ BY_REPR = (
 BUILT_IN = (BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType, types.MethodWrapperType)
 # What a function may use though it has no value: none of them can change what the function returns.
 HARMLESS = (logging.Logger, type(threading.Lock()), type(threading.RLock()))
-# Names that a class body sets by itself, from its docstring or its place in the file.
-FROM_PLACE = frozenset({"__doc__", "__firstlineno__", "__static_attributes__"})
-SHAPE_FLAGS = 0x2AC  # *args, **kwargs, generator, coroutine, asynchronous generator
+# A number for each function and class of the user on the way to a value; None outside of any.
+Seen = dict[int, int] | None
 
 
 class UnhashableSetting(InputError, TypeError):
@@ -109,53 +106,42 @@ def code_digest(*roots: Any) -> str:
     return digest(module_digests(name for root in roots for name in _modules_named(root)))
 
 
-def _value(value: Any, seen: dict[int, int] | None) -> Any:
-    """`seen` numbers the functions and classes of the user on the way here; None outside of any function."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, (bytes, bytearray)):
-        return {"bytes": hashlib.sha256(value).hexdigest()}
-    if isinstance(value, PurePath):
-        return str(value)
-    if isinstance(value, Features):
-        return value.to_dict()
-    if isinstance(value, Choices):  # not by value: that would import every choice
-        return {
-            "choices": value.places,
-            "code": module_digests(place.partition(":")[0] for place in value.places.values()),
-        }
-    if isinstance(value, Mapping):
-        if all(isinstance(key, str) for key in value):
-            return {key: _value(value[key], seen) for key in sorted(value)}
-        return {"items": sorted(([_value(k, seen), _value(v, seen)] for k, v in value.items()), key=_as_text)}
-    if isinstance(value, (list, tuple)):
-        return [_value(v, seen) for v in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted((_value(v, seen) for v in value), key=_as_text)
-    if isinstance(value, functools.partial):
-        return {"partial": [_value(part, seen) for part in (value.func, value.args, value.keywords)]}
-    if isinstance(value, re.Pattern):
-        return {"pattern": _value(value.pattern, seen), "flags": value.flags}
-    if isinstance(value, (np.ndarray, np.generic)):
-        return {"array": str(value.dtype), "values": _value(value.tolist(), seen)}
-    if isinstance(value, enum.Enum):
-        return {"": _value(type(value), seen), "name": value.name}
-    if isinstance(value, BY_REPR) or type(value).__module__ == "typing":
-        return {"repr": repr(value)}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _dataclass(value, seen)
-    return _code_value(value, seen)
+def _value(value: Any, seen: Seen) -> Any:
+    for kinds, as_json in AS_JSON:
+        if isinstance(value, kinds):
+            return as_json(value, seen)
+    return _other(value, seen)
 
 
-def _dataclass(value: Any, seen: dict[int, int] | None) -> Any:
-    ours = any(is_ours(base.__module__) for base in type(value).__mro__)
-    left_out = NOT_IN_KEY if ours else frozenset()
-    values = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.name not in left_out}
-    if hasattr(value, "in_key"):  # the class has its own word on what stands for a value
-        values |= value.in_key()
+def _values(values: Iterable[Any], seen: Seen) -> list[Any]:
+    return [_value(value, seen) for value in values]
+
+
+def _choices(value: Choices[Any], seen: Seen) -> Any:  # not by value: that would import every choice
+    code = module_digests(place.partition(":")[0] for place in value.places.values())
+    return {"choices": value.places, "code": code}
+
+
+def _mapping(value: Mapping[Any, Any], seen: Seen) -> Any:
+    if all(isinstance(key, str) for key in value):
+        return {key: _value(value[key], seen) for key in sorted(value)}
+    return {"items": sorted((_values(item, seen) for item in value.items()), key=_as_text)}
+
+
+def _dataclass(value: Any, seen: Seen) -> Any:
     known = is_ours(type(value).__module__) and seen is None
     kind = _kind(value) if known else _value(type(value), seen)
-    return {"": kind, **{n: _value(v, seen) for n, v in values.items()}}
+    return {"": kind, **{n: _value(v, seen) for n, v in key_fields(value).items()}}
+
+
+def key_fields(settings: Any) -> dict[str, Any]:
+    """What of a dataclass a key holds: its fields, of our own (or made from one) without `NOT_IN_KEY`."""
+    ours = any(is_ours(base.__module__) for base in type(settings).__mro__)
+    left_out = NOT_IN_KEY if ours else frozenset()
+    values = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings) if f.name not in left_out}
+    if hasattr(settings, "in_key"):  # the class has its own word on what stands for a value
+        values |= settings.in_key()
+    return values
 
 
 def _kind(settings: Any) -> str:
@@ -165,29 +151,35 @@ def _kind(settings: Any) -> str:
     return kind if isinstance(kind, str) and not is_field else _name(type(settings))
 
 
-def _code_value(value: Any, seen: dict[int, int] | None) -> Any:
-    """Functions, classes, modules, methods; anything else is refused."""
-    module = getattr(value, "__module__", None)
-    if isinstance(value, ModuleType):
-        return {"module": modules_reached(value.__name__, set())}
-    if isinstance(value, (type, FunctionType)) and is_ours(module):  # a step's or a setting's: see `code_digest`
+def _definition(value: Any, seen: Seen) -> Any:
+    """A function or a class."""
+    if is_library(value.__module__):
+        return _other(value, seen)
+    if is_ours(value.__module__):  # a step's or a setting's: see `code_digest`
         return {"name": _name(value)} | ({} if seen is None else {"code": code_digest(value)})
-    if isinstance(value, (type, FunctionType)) and not is_library(module):
-        seen = {} if seen is None else seen
-        if id(value) in seen:
-            return {"seen": seen[id(value)]}
-        seen[id(value)] = len(seen)
-        source = _function(value, seen) if isinstance(value, FunctionType) else _class(value, seen)
-        return {"name": value.__qualname__, "source": digest(source)}
-    if isinstance(value, MethodType):
-        return {"method": _value(value.__func__, seen), "self": _value(value.__self__, seen)}
-    if isinstance(value, BUILT_IN):
-        owner = getattr(value, "__self__", None)
-        bound = owner is not None and not isinstance(owner, ModuleType)
-        return {"name": _name(value)} | ({"self": _value(owner, seen)} if bound else {})
+    seen = {} if seen is None else seen
+    if id(value) in seen:
+        return {"seen": seen[id(value)]}
+    seen[id(value)] = len(seen)
+    source = _function(value, seen) if isinstance(value, FunctionType) else _class(value, seen)
+    return {"name": value.__qualname__, "source": digest(source)}
+
+
+def _built_in(value: Any, seen: Seen) -> Any:
+    owner = getattr(value, "__self__", None)
+    bound = owner is not None and not isinstance(owner, ModuleType)
+    return {"name": _name(value)} | ({"self": _value(owner, seen)} if bound else {})
+
+
+def _other(value: Any, seen: Seen) -> Any:
+    """Settings classes, callables of libraries, and what a function may use though it has no value; else refused."""
+    if type(value).__module__ == "typing":
+        return {"repr": repr(value)}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _dataclass(value, seen)
     if callable(value) and hasattr(value, "__wrapped__") and is_library(type(value).__module__):  # functools.cache
         return {"wrapped": _value(value.__wrapped__, seen)}
-    if callable(value) and hasattr(value, "__qualname__") and is_library(module):
+    if callable(value) and hasattr(value, "__qualname__") and is_library(getattr(value, "__module__", None)):
         return {"name": _name(value)}
     if seen is not None and (isinstance(value, HARMLESS) or type(value) is object):
         return {"type": _name(type(value))}
@@ -199,6 +191,28 @@ def _code_value(value: Any, seen: dict[int, int] | None) -> Any:
     )
 
 
+# How a value of each kind is written down. The first that fits counts: a member of an IntEnum is a number.
+AS_JSON: tuple[tuple[Any, Callable[[Any, Seen], Any]], ...] = (
+    ((type(None), bool, int, float, str), lambda value, _: value),
+    ((bytes, bytearray), lambda value, _: {"bytes": hashlib.sha256(value).hexdigest()}),
+    (PurePath, lambda value, _: str(value)),
+    (Features, lambda value, _: value.to_dict()),
+    (Choices, _choices),
+    (Mapping, _mapping),
+    ((list, tuple), _values),
+    ((set, frozenset), lambda value, seen: sorted(_values(value, seen), key=_as_text)),
+    (functools.partial, lambda value, seen: {"partial": _values((value.func, value.args, value.keywords), seen)}),
+    (re.Pattern, lambda value, seen: {"pattern": _value(value.pattern, seen), "flags": value.flags}),
+    ((np.ndarray, np.generic), lambda value, seen: {"array": str(value.dtype), "values": _value(value.tolist(), seen)}),
+    (enum.Enum, lambda value, seen: {"": _value(type(value), seen), "name": value.name}),
+    (BY_REPR, lambda value, _: {"repr": repr(value)}),
+    (ModuleType, lambda value, _: {"module": modules_reached(value.__name__, set())}),
+    ((type, FunctionType), _definition),
+    (MethodType, lambda value, seen: {"method": _value(value.__func__, seen), "self": _value(value.__self__, seen)}),
+    (BUILT_IN, _built_in),
+)
+
+
 def _function(function: FunctionType, seen: dict[int, int]) -> Any:
     """A function of the user: its bytecode, defaults, closure, the globals that it names, the modules it imports."""
     code, space = function.__code__, function.__globals__
@@ -207,7 +221,7 @@ def _function(function: FunctionType, seen: dict[int, int]) -> Any:
     used |= {"the defaults": function.__defaults__, "the keyword defaults": function.__kwdefaults__}
     used |= {f"the global {name}": space[name] for name in sorted(globals_in(code)) if name in space}
     imports = module_digests(code_imports(code, space.get("__package__") or ""))
-    return [_code(code), _used(used, function.__qualname__, seen, names_in(code)), imports]
+    return [code_value(code), _used(used, function.__qualname__, seen, names_in(code)), imports]
 
 
 def _class(cls: type, seen: dict[int, int]) -> Any:
@@ -227,7 +241,7 @@ def _class(cls: type, seen: dict[int, int]) -> Any:
     for name, value in own.items():
         for part_name, part in (("", value), *((a, getattr(value, a, None)) for a in ("__func__", "fget", "fset"))):
             if isinstance(part, FunctionType) and part.__code__.co_filename == "<string>" and name.startswith("__"):
-                shallow.append([name, _code(part.__code__)])  # written by dataclasses or namedtuple
+                shallow.append([name, code_value(part.__code__)])  # written by dataclasses or namedtuple
             elif isinstance(part, FunctionType) or (
                 hasattr(part, "__wrapped__") and not isinstance(part, (classmethod, staticmethod))
             ):
@@ -255,25 +269,6 @@ def _cell(cell: Any) -> Any:
         return None
 
 
-def _code(code: CodeType) -> Any:
-    """Instructions with names and constants in place: no line, no docstring, no address."""
-    steps = instructions(code)
-    stored = [s.argval if s.opname == "STORE_NAME" else None for s in steps]
-    by_place = [FROM_PLACE.intersection(pair) for pair in zip(stored, [*stored[1:], None], strict=True)]
-    arguments = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 4) + bool(code.co_flags & 8)
-    shape = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & SHAPE_FLAGS]
-    kept = [[s.opname, _constant(s.argval)] for s, place in zip(steps, by_place, strict=True) if not place]
-    return [shape, code.co_varnames[:arguments], kept]
-
-
-def _constant(value: Any) -> Any:
-    if isinstance(value, CodeType):
-        return _code(value)
-    if isinstance(value, frozenset):  # its order differs between processes
-        return {"set": sorted(map(_constant, value), key=_as_text)}
-    return [_constant(v) for v in value] if isinstance(value, tuple) else repr(value)
-
-
 def _name(value: Any) -> str:
     return f"{getattr(value, '__module__', None) or 'builtins'}:{value.__qualname__}"
 
@@ -284,16 +279,19 @@ def _as_text(value: Any) -> str:
 
 def _modules_named(value: Any) -> set[str]:
     """Names of our modules in which the functions and classes found in a setting live."""
-    if isinstance(value, Mapping):
-        return set().union(*(_modules_named(v) for v in value.values()))
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return set().union(*(_modules_named(v) for v in value))
-    if isinstance(value, functools.partial):
-        return _modules_named([value.func, value.args, value.keywords])
-    if isinstance(value, MethodType):
-        return _modules_named([value.__func__, value.__self__])
+    parts: Iterable[Any] = ()
     if isinstance(value, (type, FunctionType)):
         return {value.__module__} if is_ours(value.__module__) else set()
-    if dataclasses.is_dataclass(value):
-        return _modules_named([type(value), *(getattr(value, f.name) for f in dataclasses.fields(value))])
-    return _modules_named(value.__wrapped__) if hasattr(value, "__wrapped__") else set()
+    if isinstance(value, Mapping):
+        parts = value.values()
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        parts = value
+    elif isinstance(value, functools.partial):
+        parts = value.func, value.args, value.keywords
+    elif isinstance(value, MethodType):
+        parts = value.__func__, value.__self__
+    elif dataclasses.is_dataclass(value):
+        parts = type(value), *(getattr(value, f.name) for f in dataclasses.fields(value))
+    elif hasattr(value, "__wrapped__"):
+        parts = (value.__wrapped__,)
+    return set[str]().union(*map(_modules_named, parts))

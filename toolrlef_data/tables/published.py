@@ -14,8 +14,7 @@ from pathlib import PurePath
 from typing import Any
 
 from toolrlef_data.records import Choices
-from toolrlef_data.tables.code_digest import is_ours
-from toolrlef_data.tables.fingerprint import NOT_IN_KEY, canonical
+from toolrlef_data.tables.fingerprint import canonical, key_fields
 
 __all__ = ["place_name", "published", "published_fields", "server_name"]
 
@@ -55,11 +54,7 @@ def published(value: Any) -> Any:
 
 def published_fields(value: Any) -> dict[str, Any]:
     """The fields of a dataclass, each as `published` gives it; of our own those that a cache key holds."""
-    left_out = NOT_IN_KEY if is_ours(type(value).__module__) else frozenset()
-    values = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.name not in left_out}
-    if hasattr(value, "in_key"):
-        values |= value.in_key()
-    return {name: published(part) for name, part in values.items()}
+    return {name: published(part) for name, part in key_fields(value).items()}
 
 
 def place_name(text: str) -> str:
