@@ -472,3 +472,8 @@ def test_no_published_file_holds_a_prompt_a_path_or_an_address(tmp_path: Path, m
             assert [secret for secret in secrets if secret in text] == [], path
             checked += 1
     assert checked > 8
+
+
+def test_the_same_prompts_keep_the_digest_that_is_published() -> None:
+    task = replace(TASKS["math"], examples={"": [Example("a", "b", "c", "d")]})
+    assert published(task)["prompts_sha256"]["examples"] == "31cf1ad017924eeddb41fdda6b70c8dd"

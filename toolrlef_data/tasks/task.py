@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
@@ -18,6 +18,10 @@ from toolrlef_data.tools.tool import Tool
 __all__ = ["Example", "Task", "examples_from"]
 
 log = logging.getLogger("toolrlef_data")
+
+
+# Part of the digest of examples in every provenance.json that is published: the same prompts keep the same digest.
+EXAMPLE = {"": "toolrlef_data.tasks:Example"}
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ class Task:
 
     def published(self) -> dict[str, Any]:
         """What others may read: prompts as digests."""
-        examples = {name: [astuple(example) for example in some] for name, some in self.examples.items()}
+        examples = {name: [{**EXAMPLE, **asdict(example)} for example in some] for name, some in self.examples.items()}
         prompts = {"examples": digest(examples)}
         prompts |= {name: digest(value) for name, value in vars(self).items() if name.endswith("instruction")}
         grade = published(self.grade)
