@@ -5,8 +5,10 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from itertools import count
 from pathlib import Path
 
 # Read by datasets, huggingface_hub and transformers when they are imported.
@@ -33,7 +35,11 @@ Path(HOME, "toolrlef_data", "converted").symlink_to(CONVERTED)
 import datasets  # noqa: E402
 import pytest  # noqa: E402
 
+from tests.support.skips import NO_ROWS, required  # noqa: E402
 from toolrlef_data.engines.openai_api.budget import SPENT  # noqa: E402
+
+# Ignored under `nohup` and in the background of a script, and by inheritance in every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What runs longest begins first, so that no worker is alone with it at the end.
 LONGEST = (
@@ -55,10 +61,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return required((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return required((yield))
+
+
+CACHES = count()
+
+
 @pytest.fixture(autouse=True)
-def own_caches(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_caches(monkeypatch: pytest.MonkeyPatch) -> Path:
     """A stage cache and a reply store for each test; converted weights are shared by the whole session."""
-    folder = tmp_path_factory.mktemp("caches")
+    folder = Path(HOME, "caches", str(next(CACHES)))
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "datasets")
     monkeypatch.setenv("TOOLRLEF_REPLIES", str(folder / "replies.sqlite"))
     SPENT.clear()  # a port may come back with another server
@@ -69,7 +88,7 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 def shared() -> Path:
     """Real rows and hostile cases beside the checkout; tests that need them skip where they are absent."""
     if not SHARED.is_dir():
-        pytest.skip("no folder of real rows beside the checkout")
+        pytest.skip(NO_ROWS)
     return SHARED
 
 

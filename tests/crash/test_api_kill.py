@@ -1,16 +1,11 @@
 """Runs against an API that are killed, interrupted, doubled or robbed of their store lose nothing and pay nothing twice.
 
-The server runs in the tests' process and marks every reply, in its reasoning, with a digest of the body that asked for
-it: so the store tells which bodies are answered. Not covered: batch mode, and a machine that loses its power.
+Not covered: batch mode, and a machine that loses its power.
 """
 
 from __future__ import annotations
 
-import _thread
-import asyncio
 import contextlib
-import functools
-import gc
 import hashlib
 import itertools
 import json
@@ -18,39 +13,42 @@ import os
 import re
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
-import threading
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from datasets import Dataset
 
-from tests.support.api_server import Answer, ApiServer, Received, completion, error, rate_limited
-from toolrlef_data import EngineSpec, answer, load_source
-from toolrlef_data.engines.openai_api.budget import SPENT
-from toolrlef_data.engines.openai_api.engine import OpenAIEngine
-from toolrlef_data.engines.reply_store import FIELDS
-from toolrlef_data.engines.spec import Limits, Message, Request
-from toolrlef_data.records import Reply
+from tests.support.api_runs import (
+    AT_ONCE,
+    HELD,
+    ask_here,
+    column,
+    item,
+    loaded,
+    mark,
+    owners,
+    rows,
+    sent,
+    solved,
+    stalled,
+    stored,
+)
+from tests.support.api_server import Answer, ApiServer, Received, error, rate_limited
+from tests.support.waiting import LAST_RESORT, until
 
 Process = subprocess.Popen[bytes]
 STARTED: list[Process] = []
-AT_ONCE = 16
 HEAD = f"""
 import sys
 from toolrlef_data import *
 from toolrlef_data.engines.spec import Limits
 url, source, out = sys.argv[1:4]
-settings = dict(base_url=url, concurrency={AT_ONCE}, limits=Limits(backoff=0.01), progress=False)
+settings = dict(base_url=url, concurrency={AT_ONCE}, limits=Limits(backoff=0.01), timeout=3600.0, progress=False)
 student = EngineSpec("openai_api", "student", **settings)
 import aiohttp, datasets, openai
 sys.stdin.readline()  # imported, and ready to go
@@ -74,63 +72,15 @@ NOISE = re.compile(
 )
 
 
-def mark(raw: bytes) -> str:
-    return hashlib.sha256(raw).hexdigest()
-
-
-def solved(received: Received, seen: int = 0) -> Answer:
-    """A reply that depends on the body alone: right and wrong, with and without a call; teachers fail now and then."""
-    last = received.body["messages"][-1]["content"]
-    found = re.search(r"picks (\d+) figs and then (\d+)", last)
-    assert found
-    first, second = map(int, found.groups())
-    draw = int(mark(received.raw), 16)
-    wrong = f"The answer is {first}."
-    if "Golden answers" in last:
-        texts = [f"calculator({first}+{second})", f"calculator({first}+{second})", wrong]
-    else:
-        texts = [f"The answer is {first + second}.", wrong, f"calculator({first}+{second})", f"calculator({first})"]
-    return completion(texts[draw % len(texts)], reasoning=mark(received.raw))
-
-
-def item(received: Received) -> int:
-    """The number of the row that is asked about."""
-    found = re.search(r"picks (\d+)", received.body["messages"][-1]["content"])
-    assert found
-    return int(found[1])
-
-
-def stalled(which: Callable[[int], bool]) -> Any:
-    """These rows get no answer for half a minute, the first time that they are asked."""
-    return lambda received, seen: (
-        Answer(200, solved(received).body, delay=30.0) if seen == 0 and which(item(received)) else solved(received)
-    )
-
-
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """No process outlives its test, and no count of what was spent at a port that comes back."""
+    """No process outlives its test."""
     yield
-    SPENT.clear()
     while STARTED:
         process = STARTED.pop()
         if process.poll() is None:
             process.kill()
             process.communicate()
-
-
-def rows(folder: Path, count: int) -> Path:
-    """Questions in the format of GSM8K."""
-    folder.mkdir()
-    with (folder / "train.jsonl").open("w") as file:
-        for i in range(count):
-            question = f"Ann picks {i} figs and then {1000 + i} figs. How many figs has she?"
-            print(json.dumps({"question": question, "answer": f"#### {1000 + 2 * i}"}), file=file)
-    return folder
-
-
-def loaded(folder: Path) -> Dataset:
-    return load_source("gsm8k", split="train", data_dir=folder)
 
 
 def start(script: str, server: ApiServer, source: Path, home: Path, out: str = "out") -> Process:
@@ -153,7 +103,7 @@ def finish(process: Process) -> None:
     """Let it run to its end."""
     if process.stdin is not None:
         go(process)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=LAST_RESORT)
     assert process.returncode == 0, errors.decode()
     assert not NOISE.search(errors.decode()), errors.decode()
 
@@ -164,51 +114,10 @@ def kill(process: Process) -> None:
     assert process.returncode == -signal.SIGKILL, errors.decode()
 
 
-def until(condition: Callable[[], bool], seconds: float = 120) -> None:
-    """Wait for a condition; on a busy machine, seven processes may need a minute to import what they use."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < seconds, "it never came to that"
-        time.sleep(0.005)
-
-
-def stored(home: Path) -> set[str]:
-    """The marks of all final replies in a store."""
-    return {json.loads(reply)[FIELDS.index("reasoning")] for (reply,) in column(home, "replies", "reply")}
-
-
-def column(home: Path, table: str, name: str) -> list[tuple[str]]:
-    path = home / "replies.sqlite"
-    if not path.exists():
-        return []
-    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-        made = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0]
-        return connection.execute(f"SELECT {name} FROM {table}").fetchall() if made else []
-
-
-def sent(server: ApiServer, since: int = 0) -> Counter[str]:
-    return Counter(mark(received.raw) for received in server.requests[since:])
-
-
 def published(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     assert files
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def owners(home: Path) -> list[Path]:
-    folder = home / "replies.sqlite.owners"
-    return sorted(folder.iterdir()) if folder.exists() else []
-
-
-def ask_here(server: ApiServer, questions: Dataset, **settings: Any) -> list[str]:
-    """The stage of `ANSWER` in this process."""
-    limits = settings.pop("limits", Limits(backoff=0.01))
-    spec = EngineSpec(
-        "openai_api", "student", base_url=server.url, concurrency=AT_ONCE, limits=limits, progress=False, **settings
-    )
-    found = answer(questions, spec)["response"][:]
-    return [response["text"] or f"<{response['error']}>" for response in found]
 
 
 # kill -9 -------------------------------------------------------------------------------------------------------------
@@ -289,18 +198,24 @@ def test_killed_with_a_faulty_server(tmp_path: Path) -> None:
 
 
 def paused(received: Received, seen: int) -> Answer:
-    return solved(received) if item(received) < 40 or seen else rate_limited(retry_after="60")
+    return solved(received) if item(received) < 40 or seen else rate_limited(retry_after=str(HELD))
 
 
-def quiet(server: ApiServer) -> bool:
-    return len(server.requests) > 30 and server.requests[-1].time < time.monotonic() - 0.5
+def all_stalled(server: ApiServer, home: Path) -> bool:
+    """Rows without an answer hold every place, and what was answered is stored."""
+    even = sum(item(received) % 2 == 0 for received in server.requests)
+    return even == AT_ONCE and len(stored(home)) == len(server.requests) - AT_ONCE
+
+
+def all_paused(server: ApiServer, home: Path) -> bool:
+    return len(server.requests) > 40 and len(stored(home)) == 40
 
 
 # name: (server, when Ctrl-C is pressed, how often, answers that may be lost)
-INTERRUPTED: dict[str, tuple[Any, Callable[[ApiServer], bool], int, int]] = {
-    "stalled": (stalled(lambda i: i % 2 == 0), quiet, 1, 0),
-    "a pause of a minute, and pressed impatiently": (paused, quiet, 3, 0),
-    "at full speed": (solved, lambda server: len(server.requests) > 60, 1, AT_ONCE),
+INTERRUPTED: dict[str, tuple[Any, Callable[[ApiServer, Path], bool], int, int]] = {
+    "stalled": (stalled(lambda i: i % 2 == 0), all_stalled, 1, 0),
+    "a long pause, and pressed impatiently": (paused, all_paused, 3, 0),
+    "at full speed": (solved, lambda server, home: len(server.requests) > 60, 1, AT_ONCE),
 }
 
 
@@ -313,11 +228,11 @@ def test_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for case, server, home, process in zip(INTERRUPTED, servers, homes, processes, strict=True):
             _, moment, times, lost = INTERRUPTED[case]
             go(process)
-            until(lambda moment=moment, server=server: moment(server))  # type: ignore[misc]
+            until(lambda moment=moment, server=server, home=home: moment(server, home))  # type: ignore[misc]
             for _ in range(times):
                 process.send_signal(signal.SIGINT)
                 time.sleep(0.02)
-            _, errors = process.communicate(timeout=20)  # what it waits for would take 30 s or more
+            _, errors = process.communicate(timeout=LAST_RESORT)  # what it waits for would take longer
             said = f"{case}: {errors.decode()}"
             assert process.returncode == -signal.SIGINT, said
             assert said.rstrip().endswith("KeyboardInterrupt"), said
@@ -337,131 +252,6 @@ def test_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             assert sent(server, since).total() == 120 - len(kept)
             assert kept.isdisjoint(sent(server, since))
             assert not owners(home), case
-
-
-@contextlib.contextmanager
-def interrupt_after(seconds: float) -> Iterator[None]:
-    """A KeyboardInterrupt in this thread, as Ctrl-C or a notebook's stop button raises it."""
-
-    def raise_it(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, raise_it)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def asking_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("ask")]
-
-
-def test_interrupted_at_any_moment_and_run_again_in_the_same_process(tmp_path: Path, own_caches: Path) -> None:
-    first, questions = loaded(rows(tmp_path / "first", 1)), loaded(rows(tmp_path / "rows", 200))
-    with ApiServer(solved, latency=0.03) as server:
-        ask_here(server, first)  # to have everything imported and digested
-        interrupts = 0
-        for step in range(24):
-            since, before = len(server.requests), stored(own_caches)
-            try:
-                with interrupt_after(0.003 + 0.013 * step):
-                    ask_here(server, questions)
-            except KeyboardInterrupt as interrupt:
-                interrupts += 1
-                if "_adjust_thread_count" in {frame.name for frame in traceback.extract_tb(interrupt.__traceback__)}:
-                    # The thread was just starting, unknown to the one who joins it: it ends by itself (see below).
-                    until(lambda: not asking_threads())
-            assert not asking_threads(), "it is joined"
-            assert not owners(own_caches)
-            assert before.isdisjoint(sent(server, since))
-            until(lambda: not server.connections)
-        gc.collect()
-        assert interrupts > 5
-        texts = ask_here(server, questions)
-        assert len(texts) == len(sent(server)) == 200
-        assert sent(server).total() <= 200 + AT_ONCE * interrupts
-        assert not column(own_caches, "claims", "key")
-
-
-def test_an_interrupt_is_noticed_though_no_signal_wakes_the_waiting_thread(tmp_path: Path) -> None:
-    # As with a signal that another thread gets, or that comes just before an endless wait begins.
-    first, questions = loaded(rows(tmp_path / "first", 1)), loaded(rows(tmp_path / "rows", 200))
-    with ApiServer(solved, latency=0.2) as server:
-        ask_here(server, first)  # to have everything imported and digested
-        threading.Timer(0.5, _thread.interrupt_main).start()
-        with pytest.raises(KeyboardInterrupt):
-            ask_here(server, questions)
-        assert len(server.requests) < 200, "it is noticed before the stage is through"
-
-
-def test_an_interrupt_while_the_asking_thread_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    questions = loaded(rows(tmp_path / "rows", 200))
-    begin = threading.Thread.start
-
-    def interrupted(thread: threading.Thread) -> None:
-        begin(thread)
-        if thread.name.startswith("ask"):
-            raise KeyboardInterrupt
-
-    with ApiServer(solved, latency=0.2) as server:
-        monkeypatch.setattr(threading.Thread, "start", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            ask_here(server, questions)
-        until(lambda: not asking_threads())
-        assert len(server.requests) <= AT_ONCE, "it goes on behind one's back"
-
-
-# Notebooks and threads -----------------------------------------------------------------------------------------------
-
-
-def test_in_a_running_loop_and_in_a_worker_thread(tmp_path: Path) -> None:
-    first, second = loaded(rows(tmp_path / "first", 30)), loaded(rows(tmp_path / "second", 31))
-    with ApiServer(solved) as server:
-
-        async def main() -> list[str]:
-            ticks = asyncio.create_task(asyncio.sleep(0))
-            found = ask_here(server, first)
-            await ticks
-            return found
-
-        assert len(asyncio.run(main())) == 30
-        with ThreadPoolExecutor(1) as pool:
-            assert len(pool.submit(ask_here, server, second).result(20)) == 31
-        assert sent(server).total() == 31, "and both share what is stored"
-    gc.collect()
-
-
-def test_two_threads_with_a_stage_each(tmp_path: Path) -> None:
-    tables = [loaded(rows(tmp_path / "first", 300)), loaded(rows(tmp_path / "second", 340))]
-    with ApiServer(solved, latency=0.002) as server, ThreadPoolExecutor(2) as pool:
-        stages = [pool.submit(ask_here, server, questions) for questions in tables]
-        assert [len(stage.result(30)) for stage in stages] == [300, 340]
-        assert sent(server).total() == 340, "what one asks the other waits for"
-
-
-def test_two_threads_below_one_cap() -> None:
-    # What one has under way is counted with all that it may use, so the other waits; nobody else can wake it.
-    spec_of = functools.partial(EngineSpec, "openai_api", "m", max_tokens=300, limits=Limits(max_tokens_total=500))
-    with ApiServer(latency=0.7) as server, ThreadPoolExecutor(2) as pool:
-        engines = [OpenAIEngine(spec_of(base_url=server.url)) for _ in range(2)]
-
-        def run(engine: OpenAIEngine, question: str) -> list[tuple[str, Reply]]:
-            with engine:
-                return list(
-                    chain.from_iterable(engine.generate([("", Request(messages=(Message("user", question),)))]))
-                )
-
-        first = pool.submit(run, engines[0], "one")
-        until(lambda: server.in_flight == 1)
-        second = pool.submit(run, engines[1], "two")
-        try:
-            assert [len(asked.result(5)) for asked in (first, second)] == [1, 1]
-        finally:
-            for engine in engines:
-                engine.cancel()
 
 
 # Two processes ------------------------------------------------------------------------------------------------------
@@ -510,10 +300,10 @@ def test_who_waits_takes_over_at_once_and_leaves_nothing_behind(tmp_path: Path) 
         interrupted, killed, heir = waiting
         kill(killed)
         interrupted.send_signal(signal.SIGINT)
-        _, errors = interrupted.communicate(timeout=20)  # what it waits for would take 30 s
+        _, errors = interrupted.communicate(timeout=LAST_RESORT)  # what it waits for would take longer
         assert not NOISE.search(errors.decode()), errors.decode()
         kill(asking)
-        until(lambda: len(server.requests) == 64, 20)  # the claims of a dead process count no more
+        until(lambda: len(server.requests) == 64)  # the claims of a dead process count no more
         finish(heir)
         assert (len(server.requests), len(stored(home))) == (64, 60)
         assert not owners(home)

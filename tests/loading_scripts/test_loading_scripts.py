@@ -19,8 +19,6 @@ from toolrlef_data.loading_scripts.fields import field, gold, read_object
 from toolrlef_data.records import Drop, InputError, UnknownName
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
-SHARED = Path(__file__).parents[3] / "shared"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the real rows are not here")
 
 
 @pytest.fixture
@@ -416,16 +414,15 @@ def test_objects_are_trimmed_while_they_are_read(tmp_path: Path) -> None:
             next(read_object(tmp_path / "a.json", key))
 
 
-@needs_shared
-def test_real_rows_keep_their_counts() -> None:
-    gsm8k = prepare("gsm8k", SHARED / "data/gsm8k").questions
+def test_real_rows_keep_their_counts(shared: Path) -> None:
+    gsm8k = prepare("gsm8k", shared / "data/gsm8k").questions
     assert {split: len(table) for split, table in gsm8k.items()} == {"train": 5387, "test": 1319}
     texts = [solution for table in gsm8k.values() for solution in table["solution"]]
     assert sum("," in text.rpartition("####")[2] for text in texts) == 73, "finals with thousands commas"
     assert sum("<<" not in text for text in texts) == 91
-    svamp = load_source("svamp", data_dir=SHARED / "data/svamp")
+    svamp = load_source("svamp", data_dir=shared / "data/svamp")
     assert len(svamp) == 1000
     assert not any("." in answers[0] for answers in svamp["answers"])
-    assert len(load_source("asdiv", data_dir=SHARED / "data/asdiv")) == 2084
-    reasons = Counter(load_source("asdiv", "dropped", data_dir=SHARED / "data/asdiv")["reason"])
+    assert len(load_source("asdiv", data_dir=shared / "data/asdiv")) == 2084
+    reasons = Counter(load_source("asdiv", "dropped", data_dir=shared / "data/asdiv")["reason"])
     assert reasons == {"several_answers": 90, "ratio_or_time": 61, "fraction": 9, "yes_no": 5, "not_a_number": 56}

@@ -28,6 +28,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -72,6 +73,7 @@ class Connection(asyncio.Protocol):
         self.head: tuple[str, str, dict[str, str]] | None = None
         self.chunks = bytearray()
         self.timer: asyncio.TimerHandle | None = None
+        self.held: Callable[[], None] | None = None
         self.busy = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -182,13 +184,15 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
             raise
         delay = server.latency + answer.delay
+        self.held = partial(self.finish, received, answer, head, body)
         if delay > 0:
-            self.timer = loop.call_later(delay, self.finish, received, answer, head, body)
+            self.timer = loop.call_later(delay, self.held)
         else:
-            self.finish(received, answer, head, body)
+            self.held()
 
     def finish(self, received: Received, answer: Answer, head: bytes, body: bytes) -> None:
         """Send the answer, or as much of it as its fault lets through."""
+        self.held = None
         if self.transport.is_closing():
             return
         if answer.drop == "reset":
@@ -336,6 +340,18 @@ class ApiServer:
             self._listener = None
         for connection in self.connections:
             connection.transport.abort()
+
+    def release(self) -> None:
+        """Send now what waits for its latency, and without one from now on."""
+
+        def finish() -> None:
+            self.latency = 0.0
+            for connection in [*self.connections]:
+                if connection.timer is not None and connection.held is not None:
+                    connection.timer.cancel()
+                    connection.held()
+
+        self._loop.call_soon_threadsafe(finish)
 
     def count(self, text: str, path: str = "") -> int:
         """How many requests' raw bodies hold `text`, of those whose path ends with `path`."""

@@ -10,8 +10,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from tests.support.api_answers import fitting
 from tests.support.api_server import Answer, ApiServer, BatchPlan, Received, completion, error, html, rate_limited
+from tests.support.waiting import LAST_RESORT, until
 
 BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "How many boxes?"}], "seed": 1}
 
@@ -34,7 +35,7 @@ def request(body: Any = BODY, path: str = "/v1/chat/completions", headers: str =
 
 @contextmanager
 def dial(server: ApiServer) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as line:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=LAST_RESORT) as line:
         yield line
 
 
@@ -63,14 +64,6 @@ def texts(reply: Any) -> list[str]:
 
 def client(server: ApiServer, key: str = "good-key", **settings: Any) -> openai.OpenAI:
     return openai.OpenAI(base_url=server.url, api_key=key, max_retries=0, **settings)
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Wait for what another thread is about to do."""
-    ends = time.monotonic() + 5
-    while not true():
-        assert time.monotonic() < ends
-        time.sleep(0.005)
 
 
 # Each fault: what reaches the client of a body of ten bytes, and how the connection ends.
@@ -312,13 +305,19 @@ def test_in_flight_max_and_latency() -> None:
         async with openai.AsyncOpenAI(base_url=url, api_key="k", http_client=openai.DefaultAioHttpClient()) as asking:
             await asyncio.gather(*(asking.chat.completions.create(**{**BODY, "seed": n}) for n in range(7)))
 
-    with ApiServer(latency=0.3) as server:
+    def release_all() -> None:
+        until(lambda: server.in_flight == 7)
+        server.release()
+
+    with ApiServer(latency=LAST_RESORT) as server, ThreadPoolExecutor(1) as pool:
+        pool.submit(release_all)
         asyncio.run(ask(server.url))
         assert server.in_flight_max == 7
-        for received in server.requests:
-            assert received.answered is not None
-            assert received.answered - received.time >= 0.3
         assert server.in_flight == 0
+        server.latency = 0.1
+        post(server)
+        assert server.requests[-1].answered is not None
+        assert server.requests[-1].answered - server.requests[-1].time >= 0.1
 
 
 def test_outages_refuse_break_and_end_on_the_same_port() -> None:
@@ -598,6 +597,6 @@ def test_the_foreground_server_answers_and_ends_on_a_signal(fast: bool) -> None:
             said = [asking.chat.completions.create(**BODY).choices[0].message.content for _ in range(3)]
         process.send_signal(signal.SIGINT)
         assert process.stdout.read().startswith("3 requests on 1 connections, 1 at once")
-        assert process.wait(5) == 0
+        assert process.wait(LAST_RESORT) == 0
     assert len(set(said)) == 1
     assert (said[0] == "The answer is 48.") == fast

@@ -7,7 +7,6 @@ import importlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import textwrap
@@ -426,44 +425,6 @@ def test_the_digest_follows_imports_and_skips_unused_modules(tmp_path: Path) -> 
     assert after[0] != math, "an edit of the task is seen"
     assert after[1] == scoring, "and only where the task is named"
     assert code_digest(keep_all) == code_digest(drop_odd), "functions outside the package have no module digest"
-
-
-SLOW = """
-import os, sys, time
-from datasets import Dataset, Value
-from toolrlef_data.tables.transform import apply
-def slow(row, settings):
-    time.sleep(float(os.environ["PAUSE"]))
-    return {"x": row["id"] * 50}
-data = Dataset.from_list([{"id": str(i)} for i in range(3000)])
-done = apply(data, slow, None, reads=["id"], adds={"x": Value("string")})
-print(done._fingerprint, len(done))
-"""
-
-
-def test_a_kill_during_an_arrow_write_leaves_nothing_that_is_believed(tmp_path: Path) -> None:
-    script = tmp_path / "slow.py"
-    script.write_text(SLOW)
-    environment = {**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache"), "PAUSE": "0.002"}
-    process = subprocess.Popen(
-        [sys.executable, script], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    folder = tmp_path / "cache" / "toolrlef_data"
-    deadline = time.monotonic() + 60
-    while not any(path.stat().st_size > 0 for path in folder.glob("tmp*")) and time.monotonic() < deadline:
-        time.sleep(0.05)  # until the first batches are on disk
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert list(folder.glob("tmp*")), "killed in the middle of a write"
-
-    def run(cache: Path) -> tuple[str, bytes]:
-        environment.update(HF_DATASETS_CACHE=str(cache), PAUSE="0")  # nothing is killed here
-        out = subprocess.run(
-            [sys.executable, script], env=environment, capture_output=True, text=True, check=True
-        ).stdout
-        return out, (cache / "toolrlef_data" / f"{out.split()[0]}.arrow").read_bytes()
-
-    assert run(tmp_path / "cache") == run(tmp_path / "other")
 
 
 @pytest.mark.parametrize("name", ["tmp", SCRATCH])

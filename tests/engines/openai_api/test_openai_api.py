@@ -13,6 +13,7 @@ import pickle
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -22,8 +23,10 @@ import datasets
 import pytest
 from datasets import Dataset, Value, load_dataset
 
+from tests.support.api_runs import HELD
 from tests.support.api_server import Answer, ApiServer, Received, completion, error, html, rate_limited
 from tests.support.chains import Chains
+from tests.support.waiting import until
 from toolrlef_data.cli.main import _show
 from toolrlef_data.engines.ask import ModelStage, ask
 from toolrlef_data.engines.openai_api.engine import OpenAIEngine
@@ -62,7 +65,7 @@ NO_ANSWER = {  # what it is, and how many of the retries were sent
     "closed before a byte": (Answer(drop="before"), "connection"),
     "reset": (Answer(drop="reset"), "connection"),
     "closed in the body": (Answer(drop="body"), "connection"),
-    "silent": (Answer(delay=30), "timeout"),
+    "silent": (Answer(delay=HELD), "timeout"),
 }
 
 
@@ -70,7 +73,7 @@ NO_ANSWER = {  # what it is, and how many of the retries were sent
 def test_what_did_not_come_is_told_by_its_kind(fault: str) -> None:
     answer, kind = NO_ANSWER[fault]
     with ApiServer(always(answer)) as server:
-        (reply,) = replies_of(spec_of(server, retries=1, timeout=0.3))
+        (reply,) = replies_of(spec_of(server, retries=1, timeout=1.0))
         assert reply.error == kind, reply.error_detail
         assert len(server.requests) == 2
 
@@ -162,11 +165,9 @@ def test_who_pays_is_sent_and_cookies_are_not(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("drop", ["stall", "stall_body"])
 def test_a_stall_ends_at_the_timeout(drop: Any) -> None:
     with ApiServer(first(Answer(drop=drop))) as server:
-        began = time.monotonic()
-        (reply,) = replies_of(spec_of(server, timeout=0.3))
+        (reply,) = replies_of(spec_of(server, timeout=1.0))  # the server would wait for ever
         assert reply.text
-        assert len(server.requests) == 2
-        assert time.monotonic() - began < 5
+        assert [received.answered is None for received in server.requests] == [True, False]
 
 
 FINAL = {
@@ -207,7 +208,12 @@ def test_length_is_kept_and_marked() -> None:
 
 
 def test_the_concurrency_is_kept_and_used() -> None:
-    with ApiServer(latency=0.05) as server:
+    def release_all() -> None:
+        until(lambda: server.in_flight == 7)
+        server.release()
+
+    with ApiServer(latency=HELD) as server, ThreadPoolExecutor(1) as pool:
+        pool.submit(release_all)
         replies_of(spec_of(server, concurrency=7), 40)
         assert server.in_flight_max == 7
 
@@ -457,10 +463,8 @@ def test_retries_count_for_the_cap() -> None:
 
 def test_a_row_gives_up_at_its_deadline() -> None:
     with ApiServer(always(rate_limited(retry_after="0.05"))) as server:
-        began = time.monotonic()
-        (reply,) = replies_of(spec_of(server, limits=Limits(deadline=1.0, backoff=0.05)))
+        (reply,) = replies_of(spec_of(server, limits=Limits(deadline=2.0, backoff=0.05)))
         assert reply.error == "rate_limit"
-        assert 0.3 < time.monotonic() - began < 5
         assert len(server.requests) > 2
     with ApiServer(always(rate_limited(retry_after="3600"))) as server:
         replies = replies_of(spec_of(server, limits=Limits(deadline=5.0)), 3)
@@ -470,7 +474,7 @@ def test_a_row_gives_up_at_its_deadline() -> None:
 def test_a_server_that_comes_late_is_waited_for() -> None:
     with ApiServer(start=False) as server:
         threading.Timer(0.4, server.start).start()
-        replies = replies_of(spec_of(server, limits=Limits(backoff=0.1)), 4)
+        replies = replies_of(spec_of(server, limits=Limits(backoff=0.1), retries=50), 4)
         assert all(reply.text for reply in replies)
         assert len(server.requests) == 4
 
@@ -656,7 +660,7 @@ def test_a_run_that_is_stopped_in_the_middle_leaves_nothing_open_in_a_notebook()
     def answer(received: Received, seen: int) -> Answer | None:
         if b"question 0" in received.raw:
             return None
-        return Answer(delay=30) if b"question 1" in received.raw else error(400, None, "bad")
+        return Answer(delay=HELD) if b"question 1" in received.raw else error(400, None, "bad")
 
     async def cell(server: ApiServer) -> None:
         with pytest.raises(TooManyFailures):
@@ -667,7 +671,8 @@ def test_a_run_that_is_stopped_in_the_middle_leaves_nothing_open_in_a_notebook()
     with ApiServer(answer) as server:
         began = time.monotonic()
         asyncio.run(cell(server))
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < HELD
+        assert server.count('question 1"') == 1
         assert server.in_flight == 0 or not server.connections
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("ask")] == []
 
@@ -748,10 +753,10 @@ def test_failures_above_the_limit_stop_the_run_with_their_kinds() -> None:
 
 
 def test_a_slow_chain_holds_no_other_back() -> None:
-    slow = Answer(delay=60)
+    slow = Answer(delay=HELD)
     with ApiServer(lambda received, seen: slow if b'"slow' in received.raw else None) as server:
         chains = Chains(["slow", "fast"], steps=5)
-        with OpenAIEngine(spec_of(server, timeout=90)) as engine:
+        with OpenAIEngine(spec_of(server, timeout=2 * HELD)) as engine:
             for replies in engine.generate(chains.requests()):
                 chains.take(replies)
                 if len(chains.said["fast"]) == 5:
@@ -762,18 +767,25 @@ def test_a_slow_chain_holds_no_other_back() -> None:
 
 
 def test_chains_use_the_whole_concurrency() -> None:
-    with ApiServer(latency=0.02) as server:
+    def release_all() -> None:
+        until(lambda: server.in_flight == 3)
+        server.release()
+
+    with ApiServer(latency=HELD) as server, ThreadPoolExecutor(1) as pool:
+        pool.submit(release_all)
         chains = Chains([f"c{i}" for i in range(9)], steps=4).run(spec_of(server, concurrency=3))
         assert server.in_flight_max == 3
         assert len(server.requests) == 36
         # Three are under way when the first reply comes, not all that were ready.
-        assert chains.events.index("(c0 0 0)") <= 3
+        assert next(n for n, event in enumerate(chains.events) if event.startswith("(")) <= 3
 
 
 def test_waiting_for_what_is_not_ready_is_no_busy_loop() -> None:
     with ApiServer(latency=0.5) as server:
+        began = time.monotonic()
         chains = Chains(["a"], steps=1).run(spec_of(server))
-        assert 2 < chains.waits < 200, "pulled now and then, not all the time"
+        most = 200 * (time.monotonic() - began) / 0.5
+        assert 0 < chains.waits < most, "pulled now and then, not all the time"
 
 
 def test_samples_are_sent_before_what_is_not_ready() -> None:

