@@ -32,25 +32,26 @@ CONVERTED.mkdir(exist_ok=True)
 Path(HOME, "toolrlef_data").mkdir()
 Path(HOME, "toolrlef_data", "converted").symlink_to(CONVERTED)
 
-import datasets  # noqa: E402
 import pytest  # noqa: E402
 
+from tests.support.caches import caches_in  # noqa: E402
 from tests.support.skips import NO_ROWS, required  # noqa: E402
-from toolrlef_data.engines.openai_api.budget import SPENT  # noqa: E402
 
 # Ignored under `nohup` and in the background of a script, and by inheritance in every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What runs longest begins first, so that no worker is alone with it at the end.
 LONGEST = (
-    "test_api_kill",
-    "test_serving",
-    "test_kill",
-    "test_local",
-    "test_chat_tokens",
-    "test_trice_reading",
-    "test_transform",
-    "test_openai_api",
+    *("test_api_kill", "test_serving", "test_real_model", "test_search_kill"),
+    *(
+        "test_load",
+        "test_local",
+        "test_openai_api",
+        "test_tokenise",
+        "test_folder",
+        "test_translator",
+        "test_transform",
+    ),
 )
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -75,13 +76,10 @@ CACHES = count()
 
 
 @pytest.fixture(autouse=True)
-def own_caches(monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_caches() -> Iterator[Path]:
     """A stage cache and a reply store for each test; converted weights are shared by the whole session."""
-    folder = Path(HOME, "caches", str(next(CACHES)))
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "datasets")
-    monkeypatch.setenv("TOOLRLEF_REPLIES", str(folder / "replies.sqlite"))
-    SPENT.clear()  # a port may come back with another server
-    return folder
+    with caches_in(Path(HOME, "caches", str(next(CACHES)))) as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -400,6 +400,6 @@ def test_the_key_of_a_server_without_keys_hides_nothing(key: str) -> None:
 
 def test_scrubbing_takes_no_long_time() -> None:
     secrets = Secrets([f"tok-{i:032d}" for i in range(20)])
-    for text in ("sk-" * 200_000, "tok-" * 200_000, "Bearer " * 100_000, "a" * 1_000_000):
+    for text in ("sk-" * 50_000, "tok-" * 50_000, "Bearer " * 25_000, "a" * 250_000):
         secrets.scrub(text)
         secrets.scrub_reply(text)

@@ -17,6 +17,7 @@ import yaml
 from datasets import Dataset, DatasetDict, Value, load_dataset
 
 from tests.support.api_server import ApiServer
+from tests.support.caches import caches_in
 from tests.support.models import bytes_chat, tiny_adapter, tiny_llama
 from toolrlef_data import (
     ANNOTATIONS,
@@ -61,13 +62,20 @@ def shout(row: dict[str, Any], settings: dict[str, Any]) -> dict[str, str]:
     return {"loud": row["input"].upper()}
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Dataset]]:
+    with caches_in(tmp_path_factory.mktemp("built")) as caches:
+        questions = load_source("sample", split="train")
+        graded = grade(answer(questions.select(range(30)), scripted(student, progress=False)))
+        stage1 = build_stage1(graded, ANNOTATIONS)
+        stage2 = build_stage2(respond(stage1, [Responder("other", scripted(responder, progress=False))]))
+    return caches, {"stage1": stage1, "stage2": stage2}
+
+
 @pytest.fixture
-def tables() -> dict[str, dict[str, Dataset]]:
-    questions = load_source("sample", split="train")
-    graded = grade(answer(questions.select(range(30)), scripted(student, progress=False)))
-    stage1 = build_stage1(graded, ANNOTATIONS)
-    stage2 = build_stage2(respond(stage1, [Responder("other", scripted(responder, progress=False))]))
-    return {"math": {"stage1": stage1, "stage2": stage2}}
+def tables(built: tuple[Path, dict[str, Dataset]], own_caches: Path) -> dict[str, dict[str, Dataset]]:
+    shutil.copytree(built[0], own_caches)
+    return {"math": built[1].copy()}
 
 
 def digests(folder: Path) -> dict[str, str]:

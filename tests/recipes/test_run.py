@@ -142,10 +142,10 @@ FOUR = """name: Four
 version: 1.0.0
 out: out/four
 sources:
-  - {name: sample, rows: 6}
-  - {name: sample_qa, rows: 6}
-  - {name: sample_lama, rows: 6}
-  - {name: sample_mlqa, rows: 6, seed: 1}
+  - {name: sample, rows: 2}
+  - {name: sample_qa, rows: 2}
+  - {name: sample_lama, rows: 2}
+  - {name: sample_mlqa, rows: 2, seed: 1}
 tasks:
   qa: {tool: {kind: wiki_search, corpus: sample}, reader: asked, strict: true}
   lama: {tool: {kind: qa_engine, engine: asked, search: {kind: wiki_search, corpus: sample}}}
@@ -182,7 +182,7 @@ responders:
         (("kind: wiki_search, corpus: sample}, reader", "kind: wiki_search, name: Find, corpus: sample}, reader"), 10, "name cannot be chosen"),
         (("search: {kind: wiki_search, corpus: sample}", "search: {kind: 3}"), 11, "search is a tool, such as"),
         (("engine: asked, search", "engine: [asked], search"), 11, "unknown engine"),
-        (("{name: sample_qa, rows: 6}", "{name: sample_qa, rows: 6, options: {cut: true}}"), 6, "unknown option 'cut'"),
+        (("{name: sample_qa, rows: 2}", "{name: sample_qa, rows: 2, options: {cut: true}}"), 6, "unknown option 'cut'"),
         (("strict: true", "reader_style: alpca"), 10, "unknown prompt style 'alpca'"),
     ],
 )  # fmt: skip
@@ -232,14 +232,14 @@ def test_four_tasks_are_published_by_themselves_and_as_a_mix(tmp_path: Path) -> 
             mixed["not drawn"] = sum(table["reason"][:].count("not_drawn") for table in own.values())
         if stage != "dropped":
             assert len(load_dataset(str(done.out), f"mix-{stage}", split="train")) == mixed[stage]
-    assert mixed["stage2"] + mixed["dropped"] - mixed["not drawn"] == 24 == len(done.questions)
-    assert mixed["not drawn"] == len(load_source("sample_mlqa")) - 6
+    assert mixed["stage2"] + mixed["dropped"] - mixed["not drawn"] == 8 == len(done.questions)
+    assert mixed["not drawn"] == len(load_source("sample_mlqa")) - 2
     assert {row["tool"] for row in load_dataset(str(done.out), "qa-cassette", split="train")} == {
         "WikiSearch",
         "reader of WikiSearch",
     }
     card = (done.out / "README.md").read_text(encoding="utf-8")
-    assert "In `qa-stage1` the target of 6 of 6 rows is a tool call (6 not verified)" in card
+    assert "In `qa-stage1` the target of 2 of 2 rows is a tool call (2 not verified)" in card
     assert "| qa | WikiSearch | bm25s " in card
     for task in done.tasks:
         names = ("responded", "stage2", "cassette")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import datasets
 import pytest
 from datasets import Dataset, Value, load_dataset
 
+from tests.support.caches import caches_in
 from toolrlef_data import (
     InputError,
     Responder,
@@ -59,17 +59,30 @@ def rows(task: str, outputs: Sequence[str], answer: str) -> Dataset:
     )  # fmt: skip
 
 
-@pytest.fixture
-def qa(tmp_path: Path) -> Task:
-    (tmp_path / "corpus").mkdir()
-    many = functools.partial(search, str(tmp_path / "corpus"))
-    tool = Tool("WikiSearch", "Searches.", parameter="query", many=many, version="corpus 1")
+def qa_over(corpus: Path) -> Task:
+    tool = Tool(
+        "WikiSearch", "Searches.", parameter="query", many=functools.partial(search, str(corpus)), version="corpus 1"
+    )
     return replace(TASKS["qa"], tool=tool, reader=quiet({"Sicily": "Sicily", "": "no idea"}))
 
 
 @pytest.fixture
-def published(qa: Task, tmp_path: Path) -> Path:
-    """Two tasks, published with what is needed to build stage 2 again."""
+def qa(tmp_path: Path) -> Task:
+    (tmp_path / "corpus").mkdir()
+    return qa_over(tmp_path / "corpus")
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tasks, published with what is needed to build stage 2 again; the tool is gone by then."""
+    corpus, out = tmp_path_factory.mktemp("corpus"), tmp_path_factory.mktemp("published") / "out"
+    with caches_in(tmp_path_factory.mktemp("caches")):
+        publish(two_tasks(qa_over(corpus)), out, version="1.0.0", cassette=True)
+    corpus.rmdir()
+    return out
+
+
+def two_tasks(qa: Task) -> dict[str, dict[str, Dataset]]:
     others = [
         Responder("same", quiet({"": "WikiSearch(Danube) calculator(1+1)"})),
         Responder("none", quiet({"": "Sicily"})),
@@ -82,7 +95,7 @@ def published(qa: Task, tmp_path: Path) -> Path:
         candidates = respond(rows(task, outputs, gold), others)
         stage2 = build_stage2(candidates, task={"qa": qa})
         tables[task] = {"responded": candidates, "stage2": stage2}
-    return publish(tables, tmp_path / "out", version="1.0.0", cassette=True)
+    return tables
 
 
 def config(folder: Path, name: str) -> Dataset:
@@ -97,7 +110,6 @@ def test_a_replay_gives_the_same_stage_2_without_tool_model_or_cache(
         name: config(published, name)
         for name in ("qa-responded", "qa-stage2", "qa-cassette", "math-responded", "math-stage2", "math-cassette")
     }
-    shutil.rmtree(tmp_path / "corpus")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "another")
     monkeypatch.setenv("TOOLRLEF_REPLIES", str(tmp_path / "another.sqlite"))
     for task in ("qa", "math"):

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from datasets import Dataset, DatasetDict, Features, load_dataset
 
+from tests.support.caches import caches_in
 from toolrlef_data import (
     TASKS,
     InputError,
@@ -75,7 +76,7 @@ def read(request: Request) -> str:
     return known(request.messages[-1].content)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def tasks() -> dict[str, Task]:
     made = {
         name: replace(TASKS[name], tool=replace(TASKS[name].tool, many=None, function=known))
@@ -131,9 +132,16 @@ def tables_of(tasks: Mapping[str, Task], **datasets: tuple[str, ...]) -> Tables:
     return tables
 
 
+@pytest.fixture(scope="module")
+def built(tasks: Mapping[str, Task], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tables]:
+    with caches_in(tmp_path_factory.mktemp("built")) as caches:
+        return caches, tables_of(tasks, math=("svamp", "gsm8k"), lama=("trex",), qa=("nq_open",), mlqa=("mlqa",))
+
+
 @pytest.fixture
-def tables(tasks: Mapping[str, Task]) -> Tables:
-    return tables_of(tasks, math=("svamp", "gsm8k"), lama=("trex",), qa=("nq_open",), mlqa=("mlqa",))
+def tables(built: tuple[Path, Tables], own_caches: Path) -> Tables:
+    shutil.copytree(built[0], own_caches)
+    return {task: {**named} for task, named in built[1].items()}
 
 
 def digests(folder: Path) -> dict[str, str]:
