@@ -234,14 +234,13 @@ def test_status(status: int, text: str, kind: str, action: str) -> None:
     assert fault_of_status(status, text)[:2] == (kind, action)
 
 
-@pytest.mark.parametrize("status", range(300, 600))
-def test_every_status_is_known(status: int) -> None:
-    fault = fault_of_status(status, "")
-    assert fault.kind in REPLY_ERRORS
-    assert fault.action in ACTIONS
-    assert fault.detail.startswith(str(status))
-    if fault.action in ("again", "pause", "drop"):
-        assert fault.kind not in FINAL_ERRORS
+def test_every_status_is_known() -> None:
+    for status in range(300, 600):
+        fault = fault_of_status(status, "")
+        assert fault.kind in REPLY_ERRORS
+        assert fault.action in ACTIONS
+        assert fault.detail.startswith(str(status))
+        assert fault.action not in ("again", "pause", "drop") or fault.kind not in FINAL_ERRORS, status
 
 
 WORKING = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "42"}, "finish_reason": "stop"}]}
