@@ -41,18 +41,10 @@ from tests.support.skips import NO_ROWS, required  # noqa: E402
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What runs longest begins first, so that no worker is alone with it at the end.
-LONGEST = (
+LONGEST = [
     *("test_api_kill", "test_serving", "test_real_model", "test_search_kill"),
-    *(
-        "test_load",
-        "test_local",
-        "test_openai_api",
-        "test_tokenise",
-        "test_folder",
-        "test_translator",
-        "test_transform",
-    ),
-)
+    *("test_load", "test_local", "test_openai_api", "test_tokenise", "test_folder", "test_translator", "test_trex"),
+]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -185,7 +185,13 @@ class Connection(asyncio.Protocol):
             raise
         delay = server.latency + answer.delay
         self.held = partial(self.finish, received, answer, head, body)
-        if delay > 0:
+        if server.gather:
+            if server.in_flight == server.gather:
+                server.gather = 0
+                for connection in [*server.connections]:
+                    if connection.held is not None:
+                        connection.held()
+        elif delay > 0:
             self.timer = loop.call_later(delay, self.held)
         else:
             self.held()
@@ -239,6 +245,7 @@ class ApiServer:
         start: False leaves the port closed (connections are refused) until `start()`.
         port: 0 takes a free one.
         fast: record nothing and send one pre-rendered answer.
+        gather: send no answer until so many requests are in flight.
     """
 
     def __init__(
@@ -250,8 +257,9 @@ class ApiServer:
         start: bool = True,
         port: int = 0,
         fast: bool = False,
+        gather: int = 0,
     ) -> None:
-        self.answer, self.latency, self.keys = answer, latency, keys
+        self.answer, self.latency, self.keys, self.gather = answer, latency, keys, gather
         self.requests: list[Received] = []
         self.lines: list[Received] = []
         self.batch_polls = 2
@@ -340,18 +348,6 @@ class ApiServer:
             self._listener = None
         for connection in self.connections:
             connection.transport.abort()
-
-    def release(self) -> None:
-        """Send now what waits for its latency, and without one from now on."""
-
-        def finish() -> None:
-            self.latency = 0.0
-            for connection in [*self.connections]:
-                if connection.timer is not None and connection.held is not None:
-                    connection.timer.cancel()
-                    connection.held()
-
-        self._loop.call_soon_threadsafe(finish)
 
     def count(self, text: str, path: str = "") -> int:
         """How many requests' raw bodies hold `text`, of those whose path ends with `path`."""

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from tests.support.api_server import ApiServer
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.fingerprint import canonical, code_digest
 from toolrlef_data.tools.search.endpoint import search_endpoint
@@ -252,9 +253,8 @@ def test_headers_without_end(server: Server) -> None:
 
 
 def test_a_server_that_is_not_there(server: Server) -> None:
-    with Server() as gone:
-        pass
-    result = search_endpoint(gone.url, retries=1).run("figs")
+    with ApiServer(start=False) as gone:  # it holds the port, so that nobody else can take it
+        result = search_endpoint(gone.url, retries=1).run("figs")
     assert result.error == "unavailable"
     assert "refused" in result.detail
 
