@@ -1,16 +1,5 @@
 """The engine `openai_api`: any server that speaks OpenAI's chat or text completions.
 
-| module | holds |
-|---|---|
-| `requests` | one row's life: its turn, its attempts, its reply |
-| `batches`, `batch_endpoints` | the same over the server's batch endpoints |
-| `session` | what the requests share: keys, caps, and why a run stops |
-| `errors` | what is tried again, and what is final |
-| `rate_limits`, `headers` | whose turn it is, and what the server says about it |
-| `budget` | what it costs, and the caps |
-| `keys` | keys and addresses, and how they stay secret |
-| `payloads`, `client` | a request as JSON, the reply in an answer, and the way there |
-
 `generate` steps its own event loop between the replies that it hands out, so everything happens in one thread: a row's
 place is free again only when its reply is stored, and a killed run loses at most the requests under way.
 

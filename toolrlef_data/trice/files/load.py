@@ -20,7 +20,7 @@ The same row in several files is one row. What a file cannot tell is null, or ma
 - a response that is not there has the error "not_found", or the one that dropped.json tells; `score` drops such a row;
 - a right row whose response is in no file has a null `needs_tool`, so that nothing is made up as its target.
 
-A file whose name says nothing, or of which no row can be used, is an error (`trice_folder` has the names). Single rows
+A file whose name says nothing, or of which no row can be used, is an error (`folder` has the names). Single rows
 that cannot be used are in the ledger, with file and line, as are those of dropped.json; files that hold no row are
 named in the log. Not covered: `pred` of the evaluator (predictions are made anew), the student's response to a wrong
 row, order among the data sets of a task in the older layout.
