@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.support.waiting import LAST_RESORT
+
 # Standard input is a pipe from the tests: it ends when they do, also by `kill -9`, and the server's group with it.
 _SERVE = """
 import os, shutil, signal, threading
@@ -47,7 +49,7 @@ def served(
     name: str = "served",
     options: tuple[str, ...] = (),
     log: Path | None = None,
-    wait: float = 120,
+    wait: float = LAST_RESORT,
 ) -> Iterator[str]:
     """Serve a folder of weights, and yield the base URL, as an `openai` client takes it.
 
