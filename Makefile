@@ -3,15 +3,21 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test test-all bench clean
+.PHONY: demo test lint unit test-all bench clean
 
 demo: $(READY)
 	$(BIN)/toolrlef-data run demo $(ARGS)
 
+# The type checker uses one core, so it runs beside the tests.
 test: $(READY)
+	$(MAKE) --no-print-directory -j 2 lint unit
+
+lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+unit: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore=tests/crash $(ARGS)
 
 # The rest. TOOLRLEF_REQUIRE=all makes a failure of what is skipped because a program or a package is missing.

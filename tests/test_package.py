@@ -8,12 +8,14 @@ import pkgutil
 import re
 import subprocess
 import sys
+import zipfile
 from doctest import ELLIPSIS, NORMALIZE_WHITESPACE, DocTestFinder, DocTestRunner
 from pathlib import Path
 
 import pytest
 
 import toolrlef_data
+from toolrlef_data._names import HOMES
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(m.name for m in pkgutil.walk_packages(toolrlef_data.__path__, "toolrlef_data."))
@@ -79,7 +81,7 @@ def test_rooms_are_small_and_tell_their_story() -> None:
     for room in rooms - {ROOT / "toolrlef_data" / name for name in ("loading_scripts", *DATA)}:
         if room.is_relative_to(ROOT / "toolrlef_data" / "cards"):
             continue
-        modules = {path.stem for path in room.glob("*.py")} - {"__init__"}
+        modules = {path.stem for path in room.glob("*.py")} - {"__init__", "__main__"}
         assert len(modules) <= MOST_MODULES, room
         told = ast.get_docstring(ast.parse((room / "__init__.py").read_text())) or ""
         if room.name != "toolrlef_data":
@@ -91,20 +93,20 @@ def test_importing_the_package_is_light() -> None:
         "import toolrlef_data, sys; print([m for m in ('torch', 'transformers', 'openai', 'ray') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
-    code = "import sys; from toolrlef_data import " + ", ".join(n for n in toolrlef_data.__all__)
+    code = "import sys; from toolrlef_data import " + ", ".join(n for n in HOMES)
     code += "; print([m for m in ('torch', 'openai', 'ray') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_public_names_are_sorted_and_there() -> None:
-    assert sorted(toolrlef_data.__all__) == toolrlef_data.__all__ == dir(toolrlef_data)
-    for name in toolrlef_data.__all__:
+    assert sorted(HOMES) == vars(toolrlef_data)["__all__"] == dir(toolrlef_data)
+    for name in HOMES:
         assert callable(getattr(toolrlef_data, name)) or name.isupper()
 
 
 def test_no_room_bears_the_name_of_a_public_function() -> None:
     for room in MODULES:
-        assert room.count(".") > 1 or room_of(room) not in toolrlef_data.__all__
+        assert room.count(".") > 1 or room_of(room) not in HOMES
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -140,3 +142,15 @@ def test_every_room_has_tests() -> None:
         room = path.parent.relative_to(ROOT / "toolrlef_data")
         if not {"cards", "samples"}.intersection(room.parts):
             assert list((ROOT / "tests" / room).rglob("test_*.py")), f"no tests of {room}"
+
+
+def test_the_package_is_imported_from_a_zip_file_and_its_command_runs_as_a_module(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "package.zip", "w") as archive:
+        for path in (ROOT / "toolrlef_data").rglob("*"):
+            if path.suffix in (".py", ".pyi"):
+                archive.write(path, path.relative_to(ROOT))
+    code = f"import sys; sys.path.insert(0, {str(tmp_path / 'package.zip')!r}); import toolrlef_data as t; print(t.EngineSpec)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "<class 'toolrlef_data.engines.spec.EngineSpec'>\n"
+    command = [sys.executable, "-m", "toolrlef_data.cli", "--help"]
+    assert "trajectories" in subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -1,7 +1,5 @@
 """The public names and where they live; the only list of them."""
 
-__all__: list[str]
-
 from toolrlef_data.engines import ENGINES as ENGINES
 from toolrlef_data.engines.local.engine import load_model as load_model
 from toolrlef_data.engines.scripted import scripted as scripted

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
+import pkgutil
 
 __all__ = ["HOMES"]
 
-_stub = ast.parse(Path(__file__).with_name("__init__.pyi").read_text(encoding="utf-8"))
+_stub = ast.parse(pkgutil.get_data("toolrlef_data", "__init__.pyi") or b"")  # from a zip file as well
 HOMES: dict[str, str] = {
     alias.name: str(statement.module)
     for statement in _stub.body

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from toolrlef_data import (
     Function,
     InputError,
     Responder,
+    Task,
     answer,
     apply,
     build_stage1,
@@ -410,6 +412,23 @@ def test_paths_and_private_servers_are_cut_and_names_stay() -> None:
     assert published(settings) == {"model": "small", "adapter": "lora", "data_dir": "gsm8k", "at": "b"}
     windows = ["C:\\models\\small", "\\\\share\\models\\small", "../small", ".\\small", "~me/small"]
     assert published(windows) == ["small"] * 5
+    more = [
+        "\\Users\\me\\small",
+        "$HOME/small",
+        "%HOME%\\small",
+        "FILE:///models/small",
+        "smb://box/small",
+        "//box/small",
+    ]
+    assert published(more) == ["small"] * 6
+    inside = [
+        "http://gpu.corp.internal/v1",
+        "http://box.lan",
+        "http://169.254.1.1/",
+        "http://0.0.0.0:80",
+        "http://gpu?x=1",
+    ]
+    assert published(inside) == ["a server of the author's own"] * 5
     private = [
         "http://localhost:8000/v1",
         "https://127.0.0.1",
@@ -426,6 +445,32 @@ def test_paths_and_private_servers_are_cut_and_names_stay() -> None:
     told = published(spec)
     assert (told["model"], told["adapter"], told["stop"]) == ("small", "lora", ["/end", "~/"])
     assert told["base_url"] == "a server of the author's own"
+
+
+def test_an_object_within_a_setting_is_asked_as_well() -> None:
+    """By whatever way a setting reaches it: a bound method, a set, a key; and a field of that name is no method."""
+    secret = Task.published(TASKS["math"])
+
+    @dataclass(frozen=True)
+    class Named:
+        published: str = "yes"
+
+    @dataclass(frozen=True)
+    class Odd:
+        def published(self) -> dict[str, Any]:
+            return {"names": {"b", "a"}, "at": Path("/home/me")}
+
+    assert published(TASKS["math"].examples_for)["self"] == secret
+    assert TASKS["math"].instruction not in str(published({"by": TASKS["math"].examples_for}))
+    assert published(frozenset([Path("/home/me/rows")])) == ["rows"]
+    assert published({"/home/me/rows": 1, "pattern": re.compile("/home/me/x")}) == {
+        "rows": 1,
+        "pattern": {"pattern": "x", "flags": 32},
+    }
+    assert published(Named()) == {"published": "yes"}
+    assert published(Odd())["names"] == ["a", "b"]
+    spec = EngineSpec("local", "org/name", adapter=Path("/home/me/lora"))  # type: ignore[arg-type]
+    assert published(spec)["adapter"] == "lora"
 
 
 def test_no_published_file_holds_a_prompt_a_path_or_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from toolrlef_data.records import ToolrlefError
-from toolrlef_data.tables.files import atomic_file, file_digest, filled_once, remove, replaced_folder, scratch_file
+from toolrlef_data.tables.files import (
+    SCRATCH,
+    atomic_file,
+    file_digest,
+    filled_once,
+    remove,
+    replaced_folder,
+    scratch_file,
+    sweep,
+)
 
 
 class Stop(BaseException):
@@ -111,6 +120,39 @@ def test_a_damaged_folder_is_filled_again_and_stays_where_that_fails(tmp_path: P
     assert os.listdir(folder) == ["half"]
     filled_once(folder, lambda new: (new / "content").write_text(""), whole)
     assert os.listdir(folder) == ["content"]
+
+
+def test_an_interrupt_between_the_renames_brings_the_old_folder_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename, folder = Path.rename, tmp_path / "data"
+    with replaced_folder(folder) as new:
+        (new / "old").write_text("")
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if path.name == ".data.new":
+            raise Stop
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+
+    def write() -> None:
+        with replaced_folder(folder):
+            pass
+
+    with pytest.raises(Stop):
+        write()
+    assert (os.listdir(folder), os.listdir(tmp_path)) == (["old"], ["data"])
+
+
+def test_a_folder_among_the_scratch_files_stops_no_sweep(tmp_path: Path) -> None:
+    for name in (f"{SCRATCH}folder", "tmpfolder"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "tmpz").touch()
+    for path in tmp_path.iterdir():
+        os.utime(path, (0, 0))
+    sweep(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [f"{SCRATCH}folder", "tmpfolder"]
 
 
 def test_a_link_is_removed_and_not_what_it_leads_to(tmp_path: Path) -> None:

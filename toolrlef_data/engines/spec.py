@@ -204,7 +204,7 @@ class EngineSpec:
 
     def published(self) -> dict[str, Any]:
         """What others may read: of a folder the name, of a private server no address."""
-        places = {"model": place_name(self.model), "adapter": self.adapter and place_name(self.adapter)}
+        places = {"model": place_name(str(self.model)), "adapter": self.adapter and place_name(str(self.adapter))}
         server = self.base_url and server_name(self.base_url)
         return {**published_fields(self), **places, "base_url": server, "stop": list(self.stop)}
 

@@ -87,6 +87,8 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
             folder.rename(old)
         new.rename(folder)
     except BaseException:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
         remove(new)
         raise
     remove(old)
@@ -104,7 +106,7 @@ def filled_once(folder: Path, fill: Callable[[Path], object], is_whole: Callable
 
     if not is_whole(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder.with_suffix(".lock")):
+        with filelock.FileLock(folder.with_name(f"{folder.name}.lock")):
             if not is_whole(folder):
                 with replaced_folder(folder) as new:
                     fill(new)
@@ -136,7 +138,7 @@ def sweep(folder: Path) -> None:
     """Remove what killed writers left behind more than a day ago."""
     for path in (*folder.glob(f"{SCRATCH}*"), *folder.glob("tmp*")):
         with contextlib.suppress(FileNotFoundError):  # another process sweeps too
-            if time.time() - path.stat().st_mtime > LEFT_BEHIND:
+            if path.is_file() and time.time() - path.stat().st_mtime > LEFT_BEHIND:
                 path.unlink()
 
 

@@ -11,7 +11,10 @@ import functools
 import re
 from collections.abc import Mapping
 from pathlib import PurePath
+from types import MethodType
 from typing import Any
+
+import numpy as np
 
 from toolrlef_data.records import Choices
 from toolrlef_data.tables.fingerprint import canonical, key_fields
@@ -20,10 +23,14 @@ __all__ = ["place_name", "published", "published_fields", "server_name"]
 
 # A server of the user's own: its address says nothing to others.
 PRIVATE_SERVER = re.compile(
-    r"https?://(?:[^/@]*@)?(?:localhost|127\.|10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|\[|[\w-]+(?:[:/]|$))", re.I
+    r"https?://(?:[^/@]*@)?(?:localhost|127\.|10\.|192\.168\.|169\.254\.|0\.0\.0\.0|172\.(?:1[6-9]|2\d|3[01])\."
+    r"|100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7])\.|\[|(?:[\w.-]+\.(?:internal|local|lan|corp|intranet)|[\w-]+)(?:[:/?#]|$))",
+    re.IGNORECASE,
 )
-# What a path looks like; a Hub id is none.
-PATH = re.compile(r"(?:/|~[\w.-]*/|\.{1,2}[/\\]|\\\\|[A-Za-z]:[/\\]|file:/*)[\w.~$-]")
+# What a path looks like; a Hub id is none, nor is a command of LaTeX.
+PATH = re.compile(
+    r"(?:/+|(?:~[\w.-]*|\.{1,2}|\$\w+|%\w+%|[a-z]:)[/\\]|\\\\|\\(?=[\w. -]+\\)|(?:file|smb):/*)[\w.~$-]", re.IGNORECASE
+)
 
 
 def published(value: Any) -> Any:
@@ -36,17 +43,26 @@ def published(value: Any) -> Any:
     {'data_dir': 'rows', 'url': "a server of the author's own", 'seed': 1, 'model': 'org/name'}
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return value.published() if hasattr(value, "published") else published_fields(value)
+        own = getattr(type(value), "published", None)
+        return canonical(own(value)) if callable(own) else published_fields(value)
     if isinstance(value, str):
         return server_name(place_name(value))
     if isinstance(value, PurePath):
         return value.name
     if isinstance(value, Mapping) and not isinstance(value, Choices):
         if all(isinstance(key, str) for key in value):
-            return {key: published(value[key]) for key in value}
+            return {published(key): published(value[key]) for key in value}
         return {"items": [[published(key), published(part)] for key, part in value.items()]}
     if isinstance(value, (list, tuple)):
         return [published(part) for part in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(published, value), key=repr)
+    if isinstance(value, MethodType):
+        return {"method": published(value.__func__), "self": published(value.__self__)}
+    if isinstance(value, re.Pattern):
+        return {"pattern": published(value.pattern), "flags": value.flags}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return {"array": str(value.dtype), "values": published(value.tolist())}
     if isinstance(value, functools.partial):
         return {"partial": [published(part) for part in (value.func, value.args, value.keywords)]}
     return _without_kinds(canonical(value))

@@ -14,6 +14,7 @@ import pytest
 
 from toolrlef_data.records import InputError
 from toolrlef_data.tools.functions import schemas
+from toolrlef_data.tools.functions.arguments import checked_parameters, read_arguments
 from toolrlef_data.tools.functions.function import Function, call
 
 FIRST_LEVEL: dict[str, Any] = {
@@ -524,3 +525,42 @@ def test_deep_and_long_arguments_give_a_result() -> None:
     assert told(of(a={"uniqueItems": True}), f'{{"a": {unlike}}}').endswith("nothing stands twice")
     assert told(schema, f'{{"a": {unlike}}}') == "the parameter 'a[1]' must be integer, found string"
     assert told(schema, f'{{"a": {json.dumps([1] * 20_000)}}}') == ""
+
+
+def nested_alternatives(depth: int) -> dict[str, Any]:
+    if not depth:
+        return {"type": "string"}
+    return {"anyOf": [{"type": "array", "items": nested_alternatives(depth - 1)}] * 2}
+
+
+def test_alternatives_in_each_other_end_and_large_data_that_fits_passes() -> None:
+    """The work is bounded by a count and not by a clock: whoever branches without end is told so."""
+    value: Any = 0
+    for _ in range(12):
+        value = [value] * 2
+    shape = {"type": "object", "properties": {"a": nested_alternatives(12)}}
+    assert "too large" in str(read_arguments(json.dumps({"a": value}), checked_parameters(shape, "f")))
+    number = {"$ref": "#/$defs/number"}
+    point = {"type": "object", "properties": {"x": number, "y": number}, "required": ["x", "y"]}
+    defs = {"number": {"type": "number"}, "point": point}
+    shape = {
+        "type": "object",
+        "properties": {"a": {"type": "array", "items": {"$ref": "#/$defs/point"}}},
+        "$defs": defs,
+    }
+    points = {"a": [{"x": n, "y": 0.5} for n in range(10_000)]}
+    assert read_arguments(json.dumps(points), checked_parameters(shape, "f")) == points
+
+
+def test_a_factor_beyond_a_float_is_ignored() -> None:
+    shape = {"type": "object", "properties": {"a": {"type": "number", "multipleOf": 10**400}}}
+    assert read_arguments('{"a": 0.5}', checked_parameters(shape, "f")) == {"a": 0.5}
+
+
+def test_what_looks_like_a_reference_among_values_is_none() -> None:
+    for word in ("enum", "examples"):
+        checked_parameters({"type": "object", "properties": {"a": {word: [{"$ref": "http://x/y"}]}}}, "f")
+    checked_parameters({"type": "object", "properties": {"a": {"default": {"$ref": "common.yaml"}}}}, "f")
+    named = {"type": "object", "properties": {"default": {"$ref": "http://x/y"}}}
+    with pytest.raises(InputError, match="never fetched"):
+        checked_parameters(named, "f")

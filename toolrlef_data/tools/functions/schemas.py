@@ -52,8 +52,13 @@ LENGTHS = {
     "multipleOf": "a multiple of {}",
 }
 REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
-MAX_FOLLOWED = 10_000  # references in one parameter: alternatives in each other double the work at each level
-_followed: ContextVar[list[None]] = ContextVar("followed")
+NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")  # hold schemas by name
+DATA = ("const", "default", "enum", "example", "examples")  # hold values, in which a reference is none
+# References and alternatives that are followed for one parameter; those in each other double the work at each level.
+MAX_FOLLOWED = 10_000
+FOLLOWED_A_PART = 4  # and more for each number, text, list or object in the value, since each may be asked once
+MAX_FACTOR = 2**53  # of `multipleOf`: Python compares a float with no number beyond its range
+_left_to_follow: ContextVar[list[int]] = ContextVar("left_to_follow")
 
 Schema = dict[str, Any]
 
@@ -64,14 +69,16 @@ def remote_reference(schema: Any) -> str | None:
     >>> remote_reference({"items": [{"$ref": "https://example.org/x"}, {"$ref": "#/items"}]})
     'https://example.org/x'
     """
-    left = [schema]
+    left = [(schema, False)]
     while left:
-        each = left.pop()
+        each, holds_names = left.pop()
         if isinstance(each, dict):
             for found in map(each.get, REFERENCES):
                 if isinstance(found, str) and found and not found.startswith("#"):
                     return found
-        left += each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
+            parts = each.items() if holds_names else ((word, part) for word, part in each.items() if word not in DATA)
+            left += [(part, word in NAMED and not holds_names) for word, part in parts]
+        left += [(part, False) for part in each] if isinstance(each, list) else ()
     return None
 
 
@@ -100,11 +107,21 @@ def first_mistake(validator: Any, value: Any) -> Any:
     Raises:
         RecursionError: value and schema are too deep in each other, or branch too often.
     """
-    token = _followed.set([])
+    token = _left_to_follow.set([MAX_FOLLOWED + FOLLOWED_A_PART * _parts(value)])
     try:
         return next(validator.iter_errors(value), None)
     finally:
-        _followed.reset(token)
+        _left_to_follow.reset(token)
+
+
+def _parts(value: Any) -> int:
+    """Numbers, texts, lists and objects in a value."""
+    count, left = 0, [value]
+    while left:
+        count += 1
+        each = left.pop()
+        left += each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
+    return count
 
 
 # The copy -------------------------------------------------------------------------------------------------------------
@@ -121,7 +138,7 @@ _PLAIN: dict[str, Callable[[Any], bool]] = {
     "const": lambda _: True,
     **dict.fromkeys(BOUNDS, _TYPES["number"]),
     **dict.fromkeys(LENGTHS, lambda value: type(value) is int and value >= 0),
-    "multipleOf": lambda value: type(value) is int and value > 0,
+    "multipleOf": lambda value: type(value) is int and 0 < value <= MAX_FACTOR,
     "uniqueItems": lambda value: value is True,
     "required": lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
 }
@@ -185,11 +202,20 @@ Errors = Iterator[ValidationError]
 
 
 def _refers(validator: Any, target: Schema, value: Any, schema: Schema) -> Errors:
-    followed = _followed.get()
-    followed.append(None)
-    if len(followed) > MAX_FOLLOWED:
-        raise RecursionError
+    _follow(1)
     yield from validator.descend(value, target)
+
+
+def _follow(count: int) -> None:
+    left = _left_to_follow.get()
+    left[0] -= count
+    if left[0] < 0:
+        raise RecursionError
+
+
+def _any_of(validator: Any, schemas: list[Schema], value: Any, schema: Schema) -> Errors:
+    _follow(len(schemas))
+    yield from Draft202012Validator.VALIDATORS["anyOf"](validator, schemas, value, schema)
 
 
 def _unless_null(validator: Any, inner: Schema, value: Any, schema: Schema) -> Errors:
@@ -222,7 +248,8 @@ _Validator = extend(
         "unlessNull": _unless_null,
         "additionalProperties": _additional,
         "uniqueItems": _unique,
-        "oneOf": Draft202012Validator.VALIDATORS["anyOf"],
+        "anyOf": _any_of,
+        "oneOf": _any_of,
     },
     type_checker=_types,
 )
