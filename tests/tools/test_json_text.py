@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from toolrlef_data.tools.json_text import json_value, object_end
@@ -9,7 +11,7 @@ from toolrlef_data.tools.json_text import json_value, object_end
 
 @pytest.mark.parametrize("text", ['{"a": [1, {"b": null}]}', "0", '"é\\u0000"', "-1.5e3", "[" * 64 + "]" * 64])
 def test_values(text: str) -> None:
-    json_value(text)
+    assert json_value(text) == json.loads(text)
 
 
 @pytest.mark.parametrize(
