@@ -45,10 +45,10 @@ from toolrlef_data.columns import DROPPED, QUESTIONS
 from toolrlef_data.loading_scripts import SOURCES
 from toolrlef_data.loading_scripts.fields import AnyCase, encodable, find, patterns_of, read_json
 from toolrlef_data.loading_scripts.files import as_path
-from toolrlef_data.records import Drop, InputError, ToolrlefError, Unusable, is_text
+from toolrlef_data.records import Drop, InputError, ToolrlefError, UnusableRow, is_text
 from toolrlef_data.tables.files import file_digest
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
-from toolrlef_data.tables.identity import hash_of, normal_form
+from toolrlef_data.tables.identity import normal_form, text_hash
 
 __all__ = ["Question", "Row", "Source", "TableSource", "Tables", "main", "tables_of"]
 
@@ -224,7 +224,7 @@ class Source(TableSource, GeneratorBasedBuilder):  # type: ignore[misc]
     def _rows_of(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:
         try:
             yield from self.rows(AnyCase(raw), name, where)
-        except Unusable as fault:
+        except UnusableRow as fault:
             yield name, Drop(fault.reason, fault.detail)
 
     def _usable(self, row: Row, split: str) -> Row:
@@ -237,11 +237,11 @@ class Source(TableSource, GeneratorBasedBuilder):  # type: ignore[misc]
         if not row.question or not row.answers:
             return row.id, Drop("no_answer" if row.question else "no_question", row.question[:80])
         form = normal_form(row.question)
-        same = (row.id.partition("#")[0], hash_of(f"{_form(row.context)}\n{form}" if form else f"\n{row.id}"))
+        same = (row.id.partition("#")[0], text_hash(f"{_form(row.context)}\n{form}" if form else f"\n{row.id}"))
         home = next((self.kept_in[key] for key in same if self.kept_in.get(key, split) != split), split)
         for key in same:  # also of a row that is dropped here, so that its question's other variants go with it
             self.kept_in.setdefault(key, home)
-        return row if home == split else (row.id, Drop("in_another_split", home))
+        return row if home == split else (row.id, Drop("duplicate_across_splits", home))
 
     def _raw_rows(self, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for path in self.found.get(split, ()):

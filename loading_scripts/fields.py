@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from toolrlef_data.records import InputError, Unusable
+from toolrlef_data.records import InputError, UnusableRow
 from toolrlef_data.tasks.numbers import number
 
 __all__ = ["AnyCase", "as_text", "encodable", "field", "find", "gold", "patterns_of", "plain_number"]
@@ -142,10 +142,10 @@ def field(raw: Mapping[str, Any], key: str, where: str) -> str:
 
 
 def text(raw: Mapping[str, Any], key: str, where: str) -> str:
-    """The text of a key, "" for a null; a missing key is an `InputError`, anything that is no text `Unusable`."""
+    """The text of a key, "" for a null; a missing key is an `InputError`, anything that is no text `UnusableRow`."""
     found = as_text(required(raw, key, where))
     if found is None:
-        raise Unusable("not_text", f"the key {key!r} holds no text, but {type(raw[key]).__name__}")
+        raise UnusableRow("not_text", f"the key {key!r} holds no text, but {type(raw[key]).__name__}")
     return found
 
 
@@ -158,7 +158,7 @@ def texts(raw: Mapping[str, Any], key: str, where: str) -> list[str]:
         raise InputError(f"{where}: the key {key!r} holds no list of texts")
     found = [item for item in value if item is not None]
     if not all(isinstance(item, str) for item in found):
-        raise Unusable("not_text", f"the key {key!r} holds a list of other things than texts")
+        raise UnusableRow("not_text", f"the key {key!r} holds a list of other things than texts")
     return found
 
 

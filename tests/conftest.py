@@ -34,7 +34,7 @@ Path(HOME, "toolrlef_data", "converted").symlink_to(CONVERTED)
 
 import pytest  # noqa: E402
 
-from tests.support.caches import caches_in  # noqa: E402
+from tests.support.caches import use_caches  # noqa: E402
 from tests.support.skips import NO_ROWS, required  # noqa: E402
 
 # Ignored under `nohup` and in the background of a script, and by inheritance in every process that a test starts.
@@ -68,9 +68,9 @@ CACHES = count()
 
 
 @pytest.fixture(autouse=True)
-def own_caches() -> Iterator[Path]:
+def fresh_caches() -> Iterator[Path]:
     """A stage cache and a reply store for each test; converted weights are shared by the whole session."""
-    with caches_in(Path(HOME, "caches", str(next(CACHES)))) as folder:
+    with use_caches(Path(HOME, "caches", str(next(CACHES)))) as folder:
         yield folder
 
 

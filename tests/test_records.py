@@ -12,10 +12,10 @@ import pytest
 from toolrlef_data.engines.reply_store import ReplyStore
 from toolrlef_data.loading_scripts.fields import encodable
 from toolrlef_data.records import Drop, Reply, ToolResult, clean_text, is_text
-from toolrlef_data.toolbench.answer_file import unusable
+from toolrlef_data.toolbench.answer_file import check_step
 from toolrlef_data.tools.functions.arguments import read_arguments
-from toolrlef_data.tools.functions.function import cut
-from toolrlef_data.tools.search.corpus import passages_of
+from toolrlef_data.tools.functions.function import truncate
+from toolrlef_data.tools.search.corpus import open_corpus
 from toolrlef_data.tools.tool import Tool
 
 HALF = "half \ud83d"
@@ -53,7 +53,7 @@ def _stored(text: str, folder: Path) -> Any:
 
 def _in_corpus(text: str, folder: Path) -> Any:
     (folder / "corpus.jsonl").write_text(json.dumps({"title": text, "text": "rivers"}))
-    (piece,) = passages_of(folder / "corpus.jsonl")()
+    (piece,) = open_corpus(folder / "corpus.jsonl")()
     return piece["title"].to_pylist()
 
 
@@ -69,9 +69,9 @@ WRITTEN = "expected text, a number or texts that can be written, found str"
         (lambda text, _: Tool("t", "", lambda _: text).run(""), ToolResult(error="crashed", detail=WRITTEN)),
         (lambda text, _: Tool("t", "", lambda _: (text,)).run("").error, "crashed"),
         (lambda text, _: read_arguments(json.dumps({text: 1}), "{}"), "the arguments are no JSON: half a character (a lone surrogate)"),
-        (lambda text, _: unusable(CALLED), Drop("not_unicode", "a text holds a lone surrogate")),
+        (lambda text, _: check_step(CALLED), Drop("not_unicode", "a text holds a lone surrogate")),
         # What has been published or asked with these before stays as it was.
-        (lambda text, _: cut(text), "half ?"),
+        (lambda text, _: truncate(text), "half ?"),
         (lambda text, _: encodable(text), "half \\ud83d"),
     ],
 )  # fmt: skip

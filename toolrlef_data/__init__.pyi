@@ -9,8 +9,8 @@ from toolrlef_data.loading_scripts import load_source as load_source
 from toolrlef_data.publishing.exports import EXPORTS as EXPORTS
 from toolrlef_data.publishing.exports import export as export
 from toolrlef_data.publishing.folder import publish as publish
-from toolrlef_data.recipes.run import load_recipe as load_recipe
-from toolrlef_data.recipes.run import run_recipe as run_recipe
+from toolrlef_data.recipes.runner import load_recipe as load_recipe
+from toolrlef_data.recipes.runner import run_recipe as run_recipe
 from toolrlef_data.records import CapReached as CapReached
 from toolrlef_data.records import CassetteMiss as CassetteMiss
 from toolrlef_data.records import Drop as Drop
@@ -36,8 +36,8 @@ from toolrlef_data.toolbench.preferences import preference_pairs as preference_p
 from toolrlef_data.toolbench.samples import trajectories as trajectories
 from toolrlef_data.toolbench.search.answer_writer import write_answers as write_answers
 from toolrlef_data.toolbench.search.dfsdt import Method as Method
-from toolrlef_data.toolbench.search.generate import generate_trajectories as generate_trajectories
-from toolrlef_data.toolbench.tokenise.tokenise import tokenise as tokenise
+from toolrlef_data.toolbench.search.generation import generate_trajectories as generate_trajectories
+from toolrlef_data.toolbench.tokens.labels import tokenise as tokenise
 from toolrlef_data.tools import TOOLS as TOOLS
 from toolrlef_data.tools.calls import parse_call as parse_call
 from toolrlef_data.tools.calls import render_call as render_call
@@ -50,10 +50,10 @@ from toolrlef_data.tools.readers.translator import translator_engine as translat
 from toolrlef_data.tools.search.endpoint import search_endpoint as search_endpoint
 from toolrlef_data.tools.search.wiki_search import wiki_search as wiki_search
 from toolrlef_data.tools.tool import Tool as Tool
-from toolrlef_data.trice.annotations.compose import ANNOTATIONS as ANNOTATIONS
-from toolrlef_data.trice.files.load import load_trice as load_trice
-from toolrlef_data.trice.respond import Responder as Responder
-from toolrlef_data.trice.respond import respond as respond
+from toolrlef_data.trice.annotations.composer import ANNOTATIONS as ANNOTATIONS
+from toolrlef_data.trice.files.loader import load_trice as load_trice
+from toolrlef_data.trice.responders import Responder as Responder
+from toolrlef_data.trice.responders import respond as respond
 from toolrlef_data.trice.scoring import RULES as RULES
 from toolrlef_data.trice.scoring import score as score
 from toolrlef_data.trice.stage1 import answer as answer
@@ -61,5 +61,5 @@ from toolrlef_data.trice.stage1 import build_stage1 as build_stage1
 from toolrlef_data.trice.stage1 import grade as grade
 from toolrlef_data.trice.stage2 import build_stage2 as build_stage2
 from toolrlef_data.trice.stage2 import execute as execute
-from toolrlef_data.trice.teach import propose_calls as propose_calls
+from toolrlef_data.trice.teachers import propose_calls as propose_calls
 from toolrlef_data.trice.warm_up import warm_up as warm_up

@@ -26,12 +26,13 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeGuard, TypeVar
 
 __all__ = [
+    "CALL_ERRORS",
     "FINAL_ERRORS",
-    "OWN_FAULTS",
     "REPLY_ERRORS",
     "RETRYABLE_ERRORS",
     "TOOL_ERRORS",
-    "TOOL_FAULTS",
+    "TOOL_FAILURES",
+    "AllRequestsRefused",
     "CapReached",
     "CassetteMiss",
     "Choices",
@@ -40,11 +41,10 @@ __all__ = [
     "LedgerError",
     "MissingColumns",
     "MissingExtra",
-    "NoKeyLeft",
+    "NoUsableApiKey",
     "Reply",
     "Score",
     "ScriptExhausted",
-    "ServerRefuses",
     "TooManyFailures",
     "ToolCall",
     "ToolError",
@@ -52,7 +52,7 @@ __all__ = [
     "ToolValue",
     "ToolrlefError",
     "UnknownName",
-    "Unusable",
+    "UnusableRow",
     "clean_text",
     "is_text",
 ]
@@ -63,14 +63,14 @@ FINAL_ERRORS = frozenset({"refused", "too_long", "content_filter", "bad_request"
 REPLY_ERRORS = RETRYABLE_ERRORS | FINAL_ERRORS
 
 # Why a tool gave no value. The response's own fault: its call could not mean anything to the tool.
-OWN_FAULTS = frozenset(
+CALL_ERRORS = frozenset(
     {"empty", "syntax", "unknown_name", "zero_division", "overflow", "domain", "too_large", "incomplete_call"}
     | {"no_result"}  # a search that found nothing
 )
 # The tool's fault: the same call may succeed elsewhere or later, so nothing is said about the response.
 # "reader": the model that reads the tool's output gave no reply.
-TOOL_FAULTS = frozenset({"timeout", "http", "unavailable", "crashed", "reader"})
-TOOL_ERRORS = OWN_FAULTS | TOOL_FAULTS
+TOOL_FAILURES = frozenset({"timeout", "http", "unavailable", "crashed", "reader"})
+TOOL_ERRORS = CALL_ERRORS | TOOL_FAILURES
 
 ToolValue = str | int | float | tuple[str, ...]
 
@@ -108,12 +108,12 @@ class MissingColumns(InputError):
     """A table lacks columns that a step reads; names them, and what was found."""
 
 
-class Unusable(InputError):
+class UnusableRow(InputError):
     """What cannot be used of a row: a short reason and a detail for people, as the `Drop` that its caller makes of it.
 
-    >>> raise Unusable("too_long", "812 tokens")
+    >>> raise UnusableRow("too_long", "812 tokens")
     Traceback (most recent call last):
-    toolrlef_data.records.Unusable: too_long: 812 tokens
+    toolrlef_data.records.UnusableRow: too_long: 812 tokens
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -134,11 +134,11 @@ class CapReached(ToolrlefError):
     """What may be sent or spent is used up; every reply so far is stored, and a re-run goes on from there."""
 
 
-class NoKeyLeft(ToolrlefError):
+class NoUsableApiKey(ToolrlefError):
     """No API key is there, or none that the server takes; every reply so far is stored."""
 
 
-class ServerRefuses(ToolrlefError):
+class AllRequestsRefused(ToolrlefError):
     """The server has refused every request so far: it knows no such model or path, or a setting does not suit it."""
 
 
@@ -259,20 +259,20 @@ class Choices(Mapping[str, T], Generic[T]):
 
     def __init__(self, what: str, places: Mapping[str, str]) -> None:
         self.what = what
-        self.places = dict(places)
+        self.import_paths = dict(places)
 
     def __getitem__(self, name: str) -> T:
-        if name not in self.places:
-            raise UnknownName(self.what, name, self.places)
-        module, _, attribute = self.places[name].partition(":")
+        if name not in self.import_paths:
+            raise UnknownName(self.what, name, self.import_paths)
+        module, _, attribute = self.import_paths[name].partition(":")
         found: T = getattr(importlib.import_module(module), attribute)
         return found
 
     def __contains__(self, name: object) -> bool:
-        return name in self.places
+        return name in self.import_paths
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.places)
+        return iter(self.import_paths)
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.import_paths)

@@ -26,7 +26,7 @@ from datasets import Dataset, Features
 from toolrlef_data import build_stage2
 from toolrlef_data.columns import RESPONSE, STAGE1
 from toolrlef_data.engines.reply_store import ReplyStore
-from toolrlef_data.engines.responses import response_of
+from toolrlef_data.engines.responses import build_response
 from toolrlef_data.records import Reply
 from toolrlef_data.tables.stage_cache import materialize
 
@@ -54,7 +54,7 @@ def rows(count: int) -> Iterator[dict[str, Any]]:
             "task": "math", "dataset": "sample", "answers": [str(answer)], "uses_tool": True, "source": "teacher", "verified_by": "value",
         }  # fmt: skip
         texts = [row["output"], *(response(rng, answer) for _ in NAMES[1:])]
-        yield {**row, **{name: response_of(None, text=text) for name, text in zip(NAMES, texts, strict=True)}}
+        yield {**row, **{name: build_response(None, text=text) for name, text in zip(NAMES, texts, strict=True)}}
 
 
 FEATURES = Features({**STAGE1, **dict.fromkeys(NAMES, RESPONSE)})

@@ -69,7 +69,7 @@ def words_of(turns: Sequence[Mapping[str, str]]) -> list[str]:
 
 def count_words(answers: Any, history: str) -> None:
     from toolrlef_data import trajectories
-    from toolrlef_data.toolbench.merge import merged
+    from toolrlef_data.toolbench.merging import merged
 
     by_file = defaultdict(list)
     for row in trajectories(answers, style="toolllama", history=history):

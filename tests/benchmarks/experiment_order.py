@@ -209,9 +209,9 @@ def short(samples: Any, every: bool = False) -> Any:
 
 
 def text_of(row: dict[str, Any]) -> list[dict[str, str]]:
-    from toolrlef_data.toolbench.search.protocols import as_text
+    from toolrlef_data.toolbench.search.protocols import render_text_turns
 
-    return as_text(row["messages"], [])
+    return render_text_turns(row["messages"], [])
 
 
 def train_tokenizer(texts: list[str], folder: Path) -> None:

@@ -24,22 +24,22 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.support.api_runs import (
-    AT_ONCE,
-    HELD,
-    ask_here,
-    column,
-    item,
-    loaded,
+    CONCURRENCY,
+    STALL_SECONDS,
+    answer_texts,
+    column_values,
+    load_questions,
     mark,
-    owners,
-    rows,
-    sent,
-    solved,
-    stalled,
-    stored,
+    owner_files,
+    row_number,
+    sent_marks,
+    stall_first_requests,
+    stored_marks,
+    sum_reply,
+    write_questions,
 )
-from tests.support.api_server import Answer, ApiServer, Received, error, rate_limited
-from tests.support.waiting import LAST_RESORT, until
+from tests.support.api_server import ApiServer, ReceivedRequest, ServerReply, error, rate_limited
+from tests.support.waiting import HANG_TIMEOUT, wait_until
 
 Process = subprocess.Popen[bytes]
 STARTED: list[Process] = []
@@ -48,7 +48,7 @@ import sys
 from toolrlef_data import *
 from toolrlef_data.engines.spec import Limits
 url, source, out = sys.argv[1:4]
-settings = dict(base_url=url, concurrency={AT_ONCE}, limits=Limits(backoff=0.01), timeout=3600.0, progress=False)
+settings = dict(base_url=url, concurrency={CONCURRENCY}, limits=Limits(backoff=0.01), timeout=3600.0, progress=False)
 student = EngineSpec("openai_api", "student", **settings)
 import aiohttp, datasets, openai
 sys.stdin.readline()  # imported, and ready to go
@@ -103,7 +103,7 @@ def finish(process: Process) -> None:
     """Let it run to its end."""
     if process.stdin is not None:
         go(process)
-    _, errors = process.communicate(timeout=LAST_RESORT)
+    _, errors = process.communicate(timeout=HANG_TIMEOUT)
     assert process.returncode == 0, errors.decode()
     assert not NOISE.search(errors.decode()), errors.decode()
 
@@ -135,12 +135,12 @@ class Calm(NamedTuple):
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calm]:
     folder = tmp_path_factory.mktemp("calm")
-    source, home = rows(folder / "rows", 300), folder / "home"
-    with ApiServer(solved, latency=0.005) as server:
+    source, home = write_questions(folder / "rows", 300), folder / "home"
+    with ApiServer(sum_reply, latency=0.005) as server:
         finish(start(EVERYTHING, server, source, home))
-        counts = sent(server)
+        counts = sent_marks(server)
         assert set(counts.values()) == {1}, "each distinct body once"
-        assert set(counts) == stored(home)
+        assert set(counts) == stored_marks(home)
         yield Calm(server, source, home, set(counts))
 
 
@@ -150,77 +150,79 @@ def test_killed_at_many_moments(calm: Calm, tmp_path: Path) -> None:
     *processes, last = [start(EVERYTHING, server, calm.source, home) for _ in range(len(shares) + 1)]
     begun = len(server.requests)
     for share, process in zip(shares, processes, strict=True):
-        since, before = len(server.requests), stored(home)
+        since, before = len(server.requests), stored_marks(home)
         go(process)
-        until(lambda share=share: len(stored(home)) >= share * total)  # type: ignore[misc]
+        wait_until(lambda share=share: len(stored_marks(home)) >= share * total)  # type: ignore[misc]
         kill(process)
-        until(lambda: not server.connections)
-        assert before.isdisjoint(sent(server, since)), "what is stored is asked again"
-        assert len(set(sent(server, begun)) - stored(home)) <= AT_ONCE, "more was lost than was under way"
-    since, before = len(server.requests), stored(home)
+        wait_until(lambda: not server.connections)
+        assert before.isdisjoint(sent_marks(server, since)), "what is stored is asked again"
+        assert len(set(sent_marks(server, begun)) - stored_marks(home)) <= CONCURRENCY, (
+            "more was lost than was under way"
+        )
+    since, before = len(server.requests), stored_marks(home)
     shutil.rmtree(home / "datasets")  # the store alone must do
     finish(last)
-    assert before.isdisjoint(sent(server, since))
-    assert set(sent(server, begun)) == calm.everything == stored(home)
-    assert sent(server, begun).total() <= total + len(shares) * AT_ONCE
+    assert before.isdisjoint(sent_marks(server, since))
+    assert set(sent_marks(server, begun)) == calm.everything == stored_marks(home)
+    assert sent_marks(server, begun).total() <= total + len(shares) * CONCURRENCY
     assert published(home / "out") == published(calm.home / "out")
-    assert not owners(home)
-    assert not column(home, "claims", "key"), "claims of the dead do not pile up"
+    assert not owner_files(home)
+    assert not column_values(home, "claims", "key"), "claims of the dead do not pile up"
 
 
 def test_killed_with_a_faulty_server(tmp_path: Path) -> None:
-    source, calm, home = rows(tmp_path / "rows", 36), tmp_path / "calm", tmp_path / "killed"
+    source, calm, home = write_questions(tmp_path / "rows", 36), tmp_path / "calm", tmp_path / "killed"
     number = itertools.count()
 
-    def faulty(received: Received, seen: int) -> Answer:
+    def faulty(received: ReceivedRequest, seen: int) -> ServerReply:
         count = next(number)
         if count % 10 == 9:
             return rate_limited(retry_after="0.1")
-        return error(503, "overloaded", "later") if count % 3 == 0 and seen < 2 else solved(received)
+        return error(503, "overloaded", "later") if count % 3 == 0 and seen < 2 else sum_reply(received)
 
-    with ApiServer(solved, latency=0.005) as server:
+    with ApiServer(sum_reply, latency=0.005) as server:
         undisturbed, killed, last = [start(EVERYTHING, server, source, folder) for folder in (calm, home, home)]
         finish(undisturbed)
         total = len(server.requests)
-        server.answer = faulty
+        server.script = faulty
         go(killed)
-        until(lambda: len(stored(home)) >= 0.5 * total)
+        wait_until(lambda: len(stored_marks(home)) >= 0.5 * total)
         kill(killed)
-        since, before = len(server.requests), stored(home)
+        since, before = len(server.requests), stored_marks(home)
         finish(last)
-        assert before.isdisjoint(sent(server, since))
+        assert before.isdisjoint(sent_marks(server, since))
         assert len(server.requests) > 2.3 * total, "the server was faulty"
-        assert stored(home) == stored(calm)
+        assert stored_marks(home) == stored_marks(calm)
         assert published(home / "out") == published(calm / "out")
 
 
 # Ctrl-C --------------------------------------------------------------------------------------------------------------
 
 
-def paused(received: Received, seen: int) -> Answer:
-    return solved(received) if item(received) < 40 or seen else rate_limited(retry_after=str(HELD))
+def paused(received: ReceivedRequest, seen: int) -> ServerReply:
+    return sum_reply(received) if row_number(received) < 40 or seen else rate_limited(retry_after=str(STALL_SECONDS))
 
 
 def all_stalled(server: ApiServer, home: Path) -> bool:
     """Rows without an answer hold every place, and what was answered is stored."""
-    even = sum(item(received) % 2 == 0 for received in server.requests)
-    return even == AT_ONCE and len(stored(home)) == len(server.requests) - AT_ONCE
+    even = sum(row_number(received) % 2 == 0 for received in server.requests)
+    return even == CONCURRENCY and len(stored_marks(home)) == len(server.requests) - CONCURRENCY
 
 
 def all_paused(server: ApiServer, home: Path) -> bool:
-    return len(server.requests) > 40 and len(stored(home)) == 40
+    return len(server.requests) > 40 and len(stored_marks(home)) == 40
 
 
 # name: (server, when Ctrl-C is pressed, how often, answers that may be lost)
 INTERRUPTED: dict[str, tuple[Any, Callable[[ApiServer, Path], bool], int, int]] = {
-    "stalled": (stalled(lambda i: i % 2 == 0), all_stalled, 1, 0),
+    "stalled": (stall_first_requests(lambda i: i % 2 == 0), all_stalled, 1, 0),
     "a long pause, and pressed impatiently": (paused, all_paused, 3, 0),
-    "at full speed": (solved, lambda server, home: len(server.requests) > 60, 1, AT_ONCE),
+    "at full speed": (sum_reply, lambda server, home: len(server.requests) > 60, 1, CONCURRENCY),
 }
 
 
 def test_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = rows(tmp_path / "rows", 120)
+    source = write_questions(tmp_path / "rows", 120)
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(ApiServer(script, latency=0.02)) for script, *_ in INTERRUPTED.values()]
         homes = [tmp_path / str(i) for i in range(len(servers))]
@@ -228,30 +230,32 @@ def test_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for case, server, home, process in zip(INTERRUPTED, servers, homes, processes, strict=True):
             _, moment, times, lost = INTERRUPTED[case]
             go(process)
-            until(lambda moment=moment, server=server, home=home: moment(server, home))  # type: ignore[misc]
+            wait_until(lambda moment=moment, server=server, home=home: moment(server, home))  # type: ignore[misc]
             for _ in range(times):
                 process.send_signal(signal.SIGINT)
                 time.sleep(0.02)
-            _, errors = process.communicate(timeout=LAST_RESORT)  # what it waits for would take longer
+            _, errors = process.communicate(timeout=HANG_TIMEOUT)  # what it waits for would take longer
             said = f"{case}: {errors.decode()}"
             assert process.returncode == -signal.SIGINT, said
             assert said.rstrip().endswith("KeyboardInterrupt"), said
             assert not NOISE.search(said), said
-            until(lambda server=server: not server.connections)  # type: ignore[misc]
-            kept = stored(home)
+            wait_until(lambda server=server: not server.connections)  # type: ignore[misc]
+            kept = stored_marks(home)
             came = {
-                mark(r.raw) for r in server.requests if r.answered and (server.answer is not paused or item(r) < 40)
+                mark(r.raw)
+                for r in server.requests
+                if r.answered and (server.script is not paused or row_number(r) < 40)
             }
             assert kept <= came, case
             assert kept, case
             assert len(came - kept) <= lost, f"{case}: an answer was lost"
-            assert times > 1 or not owners(home)
-            server.answer, since = solved, len(server.requests)
+            assert times > 1 or not owner_files(home)
+            server.script, since = sum_reply, len(server.requests)
             monkeypatch.setenv("TOOLRLEF_REPLIES", str(home / "replies.sqlite"))
-            ask_here(server, loaded(source))
-            assert sent(server, since).total() == 120 - len(kept)
-            assert kept.isdisjoint(sent(server, since))
-            assert not owners(home), case
+            answer_texts(server, load_questions(source))
+            assert sent_marks(server, since).total() == 120 - len(kept)
+            assert kept.isdisjoint(sent_marks(server, since))
+            assert not owner_files(home), case
 
 
 # Two processes ------------------------------------------------------------------------------------------------------
@@ -265,10 +269,10 @@ def test_two_processes_on_one_store(calm: Calm, tmp_path: Path) -> None:
         go(process)
     for process in processes:
         finish(process)
-    assert set(sent(server, since).values()) == {1}
-    assert set(sent(server, since)) == calm.everything == stored(home)
+    assert set(sent_marks(server, since).values()) == {1}
+    assert set(sent_marks(server, since)) == calm.everything == stored_marks(home)
     assert published(home / "one") == published(home / "two") == published(calm.home / "out")
-    assert not owners(home)
+    assert not owner_files(home)
 
 
 def test_two_processes_of_which_one_is_killed(calm: Calm, tmp_path: Path) -> None:
@@ -277,36 +281,36 @@ def test_two_processes_of_which_one_is_killed(calm: Calm, tmp_path: Path) -> Non
     since = len(server.requests)
     for process in (killed, heir):
         go(process)
-    until(lambda: len(stored(home)) >= 0.4 * len(calm.everything))
+    wait_until(lambda: len(stored_marks(home)) >= 0.4 * len(calm.everything))
     kill(killed)
     finish(heir)
-    assert sent(server, since).total() <= len(calm.everything) + AT_ONCE
-    assert set(sent(server, since)) == calm.everything == stored(home)
+    assert sent_marks(server, since).total() <= len(calm.everything) + CONCURRENCY
+    assert set(sent_marks(server, since)) == calm.everything == stored_marks(home)
     assert published(home / "out") == published(calm.home / "out")
-    assert not owners(home)
+    assert not owner_files(home)
 
 
 def test_who_waits_takes_over_at_once_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    source, home = rows(tmp_path / "rows", 60), tmp_path / "home"
-    with ApiServer(stalled(lambda i: i < 4)) as server:
+    source, home = write_questions(tmp_path / "rows", 60), tmp_path / "home"
+    with ApiServer(stall_first_requests(lambda i: i < 4)) as server:
         asking, *waiting = [start(ANSWER, server, source, home) for _ in range(4)]
         go(asking)
-        until(lambda: len(stored(home)) == 56)
+        wait_until(lambda: len(stored_marks(home)) == 56)
         for process in waiting:
             go(process)
-        until(lambda: len(owners(home)) == 4)
+        wait_until(lambda: len(owner_files(home)) == 4)
         time.sleep(0.5)
         assert (server.in_flight, len(server.requests)) == (4, 60), "nobody asks what is under way"
         interrupted, killed, heir = waiting
         kill(killed)
         interrupted.send_signal(signal.SIGINT)
-        _, errors = interrupted.communicate(timeout=LAST_RESORT)  # what it waits for would take longer
+        _, errors = interrupted.communicate(timeout=HANG_TIMEOUT)  # what it waits for would take longer
         assert not NOISE.search(errors.decode()), errors.decode()
         kill(asking)
-        until(lambda: len(server.requests) == 64)  # the claims of a dead process count no more
+        wait_until(lambda: len(server.requests) == 64)  # the claims of a dead process count no more
         finish(heir)
-        assert (len(server.requests), len(stored(home))) == (64, 60)
-        assert not owners(home)
+        assert (len(server.requests), len(stored_marks(home))) == (64, 60)
+        assert not owner_files(home)
 
 
 # A store that fails --------------------------------------------------------------------------------------------------
@@ -378,8 +382,8 @@ attempt("read-only", home / "kept" / "replies.sqlite", 27)
 
 
 def test_a_store_that_cannot_be_used_says_so(tmp_path: Path) -> None:
-    source, home = rows(tmp_path / "rows", 300), tmp_path / "home"
-    with ApiServer(solved, latency=0.002) as server:
+    source, home = write_questions(tmp_path / "rows", 300), tmp_path / "home"
+    with ApiServer(sum_reply, latency=0.002) as server:
         finish(start(BROKEN, server, source, home))
         counts = Counter(received.body["max_tokens"] for received in server.requests)
     lines = [json.loads(line) for line in (home / "report").read_text().splitlines()]
@@ -387,5 +391,5 @@ def test_a_store_that_cannot_be_used_says_so(tmp_path: Path) -> None:
     assert {name for name in outcomes if outcomes[name] == "done"} == {"good", "freed", "moved away"}
     assert all(str(home) in outcome for outcome in outcomes.values() if outcome != "done"), "the file is named"
     assert not any(left for *_, left in lines), "nothing stays behind"
-    assert counts[23] <= 300 + AT_ONCE, "what was stored before the disk was full is kept"
+    assert counts[23] <= 300 + CONCURRENCY, "what was stored before the disk was full is kept"
     assert not {20, 22, 26, 27} & set(counts), "nothing is sent where nothing can be kept"

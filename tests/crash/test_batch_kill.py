@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import pytest
 
-from tests.engines.openai_api.test_batches import BATCH, created, left_in_store, run
-from tests.support.api_runs import HELD
-from tests.support.api_server import Answer, ApiServer, Received
-from tests.support.waiting import until
+from tests.engines.openai_api.test_batches import BATCH, count_batches, run, stored_jobs
+from tests.support.api_runs import STALL_SECONDS
+from tests.support.api_server import ApiServer, ReceivedRequest, ServerReply
+from tests.support.waiting import wait_until
 
 CLOSED = """
 import sys
@@ -22,7 +22,7 @@ sys.path[:0] = [sys.argv[3]]
 from tests.engines.openai_api.test_batches import BATCH, stage_of
 from dataclasses import replace
 from datasets import Dataset, Value
-from toolrlef_data.engines.ask import ask
+from toolrlef_data.engines.model_stage import ask
 from toolrlef_data.engines.spec import EngineSpec
 spec = EngineSpec("openai_api", "m", base_url=sys.argv[1], limits=replace(BATCH, batch_rows=4), progress=False)
 data = Dataset.from_list([{"id": str(i), "text": f"question {i}"} for i in range(int(sys.argv[2]))])
@@ -32,14 +32,14 @@ ask(data, stage_of(spec))
 
 @pytest.mark.parametrize("moment", ["uploaded", "created", "polled"])
 def test_a_run_that_was_closed_finds_its_jobs(moment: str) -> None:
-    def answer(received: Received, seen: int) -> Answer | None:
+    def answer(received: ReceivedRequest, seen: int) -> ServerReply | None:
         polls = received.method == "GET" and received.path.startswith("/v1/batches/batch")
         creates = received.method == "POST" and received.path == "/v1/batches"
         uploads = received.method == "POST" and received.path == "/v1/files"
         if (moment == "polled" and polls) or (moment == "created" and creates) or (moment == "uploaded" and uploads):
             reached.append(received.path)
             # The server has done it, and the answer never comes.
-            return Answer(delay=HELD) if len(reached) == 1 else None
+            return ServerReply(delay=STALL_SECONDS) if len(reached) == 1 else None
         return None
 
     reached: list[str] = []
@@ -48,11 +48,11 @@ def test_a_run_that_was_closed_finds_its_jobs(moment: str) -> None:
         command = [sys.executable, "-c", CLOSED, server.url, "10", os.getcwd()]
         with subprocess.Popen(command, env=environment) as process:
             done = server.batches.jobs if moment == "created" else server.batches.files
-            until(lambda: bool(reached and done))
+            wait_until(lambda: bool(reached and done))
             process.send_signal(signal.SIGKILL)
         replies = run(server, 10, limits=replace(BATCH, batch_rows=4))
         assert not any(reply.startswith("<") for reply in replies)
         assert len(server.lines) == 10, "no row is run twice"
-        assert created(server) == 3
-        assert left_in_store(server) == {}
+        assert count_batches(server) == 3
+        assert stored_jobs(server) == {}
         assert json.dumps(replies)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.waiting import until
+from tests.support.waiting import wait_until
 from tests.tools.search.test_wiki_search import drawn, folder_of, own_home, titles
 from toolrlef_data.tools.search.bm25 import indexes_dir
 from toolrlef_data.tools.search.wiki_search import wiki_search
@@ -70,7 +70,7 @@ def test_processes_at_once_build_once_and_later_ones_find_it_mapped(lines: Path,
 def test_a_killed_build_leaves_nothing_half(lines: Path, own_home: Path) -> None:
     lines.write_text(lines.read_text() * 10)
     killed = process(lines, own_home)
-    until(lambda: any((own_home / "toolrlef_data" / "indexes").glob(".*.new/*")))
+    wait_until(lambda: any((own_home / "toolrlef_data" / "indexes").glob(".*.new/*")))
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     assert list((own_home / "toolrlef_data" / "indexes").glob(".*.new"))

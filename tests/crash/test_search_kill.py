@@ -9,9 +9,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from tests.support.api_server import Answer, ApiServer, Received, error
-from tests.support.waiting import LAST_RESORT, until
-from tests.toolbench.search.test_generate import QUERIES, over_http
+from tests.support.api_server import ApiServer, ReceivedRequest, ServerReply, error
+from tests.support.waiting import HANG_TIMEOUT, wait_until
+from tests.toolbench.search.test_generation import QUERIES, over_http
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 KILLED = """
 import os, signal
 from pathlib import Path
-from tests.toolbench.search.test_generate import QUERIES, wild
+from tests.toolbench.search.test_generation import QUERIES, wild
 from toolrlef_data import generate_trajectories, scripted
 
 def noted(what):
@@ -71,7 +71,7 @@ def test_a_killed_search_goes_on_without_repeating_a_call(tmp_path: Path) -> Non
 
 LEFT = """
 import os
-from tests.toolbench.search.test_generate import QUERIES, wild
+from tests.toolbench.search.test_generation import QUERIES, wild
 from toolrlef_data import EngineSpec, Function, Limits, generate_trajectories
 import random, sys
 def ping(host: str) -> str:
@@ -95,7 +95,7 @@ print("\\n".join(sorted(answers["answer"])))
 def test_two_processes_on_one_store_agree_whatever_fails(tmp_path: Path) -> None:
     """The function gives each process something else, and the server fails now and then."""
 
-    def often(received: Received, seen: int) -> Answer | None:
+    def often(received: ReceivedRequest, seen: int) -> ServerReply | None:
         return (
             error(503, "overloaded", "later")
             if seen == 0 and hash(received.raw) % 4 == 0
@@ -119,7 +119,7 @@ def test_two_processes_on_one_store_agree_whatever_fails(tmp_path: Path) -> None
 
 def test_a_function_that_hangs_does_not_keep_an_interrupted_run(tmp_path: Path) -> None:
     code = (
-        "import time\nfrom pathlib import Path\nfrom tests.toolbench.search.test_generate import HOST, pings_then_answers\n"
+        "import time\nfrom pathlib import Path\nfrom tests.toolbench.search.test_generation import HOST, pings_then_answers\n"
         "from toolrlef_data import Function, generate_trajectories, scripted\n"
         "def work(host):\n    Path(NOTED).write_text('begun')\n    time.sleep(3600)\n"
         "work.__globals__['NOTED'] = __import__('os').environ['NOTED']\n"
@@ -128,7 +128,7 @@ def test_a_function_that_hangs_does_not_keep_an_interrupted_run(tmp_path: Path) 
     (tmp_path / "hangs.py").write_text(code)
     environment = {**os.environ, "NOTED": str(tmp_path / "noted"), "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, str(tmp_path / "hangs.py")], env=environment, stderr=subprocess.PIPE)
-    until(lambda: (tmp_path / "noted").exists() or process.poll() is not None)
+    wait_until(lambda: (tmp_path / "noted").exists() or process.poll() is not None)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=LAST_RESORT)  # the function would take longer
+    _, errors = process.communicate(timeout=HANG_TIMEOUT)  # the function would take longer
     assert b"KeyboardInterrupt" in errors

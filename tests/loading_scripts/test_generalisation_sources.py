@@ -15,7 +15,7 @@ from toolrlef_data.loading_scripts import load_source, prepare
 from toolrlef_data.loading_scripts.base import Question
 from toolrlef_data.loading_scripts.multiarith import Multiarith
 from toolrlef_data.records import InputError
-from toolrlef_data.trice.annotations.compose import compose
+from toolrlef_data.trice.annotations.composer import compose
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 UPSTREAM_ROWS = {
@@ -193,7 +193,7 @@ def test_a_question_of_both_dev_files_counts_once() -> None:
     dropped = prepare("hotpotqa", data_dir=FIXTURES).dropped["dev"]
     assert rows_of("hotpotqa", split="dev") == [("hotpotqa-5ac0", "Who built the red tower in Lindow?", "Ada Birch")]
     assert Counter(dropped["reason"])["repeated"] >= 1
-    assert "in_another_split" in dropped["reason"], "a question of train does not stand in dev"
+    assert "duplicate_across_splits" in dropped["reason"], "a question of train does not stand in dev"
 
 
 def test_hotpotqa_reads_the_hubs_columns(tmp_path: Path) -> None:

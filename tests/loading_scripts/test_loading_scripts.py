@@ -257,16 +257,21 @@ def test_options_choose_and_unknown_ones_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("train", "dev", "kept", "dropped"),
     [
-        (("x", "who", "1"), ("x", "another", "2"), {"train": ["x"], "dev": []}, [("x", "in_another_split")]),
-        (("x#de", "wer", "1"), ("x#zh", "shei", "1"), {"train": ["x#de"], "dev": []}, [("x#zh", "in_another_split")]),
+        (("x", "who", "1"), ("x", "another", "2"), {"train": ["x"], "dev": []}, [("x", "duplicate_across_splits")]),
+        (
+            ("x#de", "wer", "1"),
+            ("x#zh", "shei", "1"),
+            {"train": ["x#de"], "dev": []},
+            [("x#zh", "duplicate_across_splits")],
+        ),
         (
             ("x", "who was it", "1"),
             ("y", "Who  was it ", "1"),
             {"train": ["x"], "dev": []},
-            [("y", "in_another_split")],
+            [("y", "duplicate_across_splits")],
         ),
-        (("x", "who", "1"), ("y", "Who?", "1"), {"train": ["x"], "dev": []}, [("y", "in_another_split")]),
-        (("x", "où", "1"), ("y", "ou\u0300", "1"), {"train": ["x"], "dev": []}, [("y", "in_another_split")]),
+        (("x", "who", "1"), ("y", "Who?", "1"), {"train": ["x"], "dev": []}, [("y", "duplicate_across_splits")]),
+        (("x", "où", "1"), ("y", "ou\u0300", "1"), {"train": ["x"], "dev": []}, [("y", "duplicate_across_splits")]),
         (("x", "?", "1"), ("y", "!", "1"), {"train": ["x"], "dev": ["y"]}, []),
         (("x", "who", "1"), ("y", "what", "1"), {"train": ["x"], "dev": ["y"]}, []),
         (("x", "who", "?"), ("x", "who", "1"), {"train": [], "dev": ["x"]}, [("x", "doubtful")]),
@@ -293,7 +298,7 @@ def test_variants_follow_the_one_that_stands_in_another_split(tmp_path: Path) ->
     rows = [("y#de", "who", "1"), ("y#zh", "shei", "1"), ("z", "what", "1")]
     tables = tables_of(Made, _made(tmp_path, train=[("x", "who", "1")], dev=rows))
     assert _kept(tables) == {"train": ["x"], "dev": ["z"]}
-    assert _dropped(tables) == [("y#de", "in_another_split"), ("y#zh", "in_another_split")]
+    assert _dropped(tables) == [("y#de", "duplicate_across_splits"), ("y#zh", "duplicate_across_splits")]
 
 
 def test_copies_are_dropped_where_upstream_has_some_and_refused_elsewhere(tmp_path: Path) -> None:
@@ -394,7 +399,7 @@ def test_parquet_of_the_hub_gives_the_same_rows(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
     monkeypatch.setattr(Made, "hub", (str(tmp_path), "one", "two"))
     tables = tables_of(Made)
-    assert (_kept(tables), _dropped(tables)) == ({"train": ["a"], "dev": ["c"]}, [("b", "in_another_split")])
+    assert (_kept(tables), _dropped(tables)) == ({"train": ["a"], "dev": ["c"]}, [("b", "duplicate_across_splits")])
     assert tables.read_from == str(tmp_path)
     monkeypatch.setattr(Made, "hub", ())
     with pytest.raises(InputError, match=r"source made: pass data_dir= with train\*\.jsonl, more/train"):

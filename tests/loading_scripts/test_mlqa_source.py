@@ -60,7 +60,7 @@ def test_a_question_in_several_languages_never_crosses_splits(tmp_path: Path) ->
         "dev": ["mlqa-7d#es"],
         "test": ["mlqa-9f#zh"],
     }
-    assert tables.dropped["test"]["reason"][:] == ["in_another_split", "no_answer"]
+    assert tables.dropped["test"]["reason"][:] == ["duplicate_across_splits", "no_answer"]
 
 
 @pytest.mark.parametrize(

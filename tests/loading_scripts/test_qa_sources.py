@@ -100,7 +100,7 @@ def test_webquestions(tmp_path: Path) -> None:
     assert _golds(tables, "test") == {"where was ann?": ['"Figs" and me']}
     assert _reasons(tables) == {
         "train": {"unreadable_answer": 1, "no_answer": 1, "repeated": 1},
-        "test": {"in_another_split": 1},
+        "test": {"duplicate_across_splits": 1},
     }
     assert {(row["task"], row["dataset"]) for row in tables.questions["train"]} == {("qa", "webquestions")}
 
@@ -197,7 +197,7 @@ def test_triviaqa_holds_one_row_a_question(tmp_path: Path) -> None:
     }
     assert _reasons(tables) == {
         "train": {"repeated": 2, "no_answer": 1},
-        "dev": {"repeated": 1, "in_another_split": 1},
+        "dev": {"repeated": 1, "duplicate_across_splits": 1},
         "test": {"no_answer": 2},
     }
     assert _golds(tables, "train")["What is a?"] == ["Ann Lee", "Lee, Ann"], "the value first, each once"

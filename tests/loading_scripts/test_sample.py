@@ -15,7 +15,7 @@ import toolrlef_data
 from toolrlef_data import TASKS, load_source, parse_call
 from toolrlef_data.loading_scripts.sample import run
 from toolrlef_data.tools.calculator import calculate
-from toolrlef_data.trice.annotations.compose import compose
+from toolrlef_data.trice.annotations.composer import compose
 
 SAMPLES = Path(toolrlef_data.__file__).parent / "samples"
 
@@ -110,7 +110,7 @@ def test_every_row_is_a_question_of_its_task(source: str, task: str) -> None:
     table = load_source(source)
     assert len(table) == len(rows_of(task))
     assert set(table["task"]) == {task}
-    assert all(TASKS[task].usable(answers) is None for answers in table["answers"])
+    assert all(TASKS[task].ungradable_reason(answers) is None for answers in table["answers"])
     assert all(table["context"]) == (task == "mlqa")
 
 

@@ -280,7 +280,7 @@ def test_a_file_may_be_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_each_file_is_parsed_once_for_both_tables(
-    tmp_path: Path, own_caches: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, fresh_caches: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, texts = tmp_path / "data", list[str]()
 
@@ -297,7 +297,7 @@ def test_each_file_is_parsed_once_for_both_tables(
     assert (len(tables.questions["train"]), len(tables.dropped["train"]), len(texts)) == (6, 1, 13)
     prepare("toolbench", folder)
     assert len(texts) == 13, "a second load reads the cache"
-    shutil.rmtree(own_caches / "datasets/toolbench/dropped")  # as a run leaves it that was killed between the tables
+    shutil.rmtree(fresh_caches / "datasets/toolbench/dropped")  # as a run leaves it that was killed between the tables
     assert load_source("toolbench", "dropped", data_dir=folder)["id"][:] == ["x/7"]
 
 

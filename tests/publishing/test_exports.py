@@ -17,7 +17,7 @@ from datasets import Dataset, DatasetDict, load_dataset
 from toolrlef_data.columns import DROPPED, PAIRS, QUESTIONS, TOOLLLAMA, TRAJECTORIES
 from toolrlef_data.publishing.exports import EXPORTS, export
 from toolrlef_data.records import InputError, MissingColumns, UnknownName
-from toolrlef_data.toolbench.messages import native_turns
+from toolrlef_data.toolbench.messages import template_messages
 
 Message = dict[str, Any]
 Pair = tuple[list[Message], Message, list[Any]]
@@ -259,8 +259,8 @@ UNFIT = [
     ("no_target", TEXT_FORMATS, [], TOOLS),
     ("no_flag", TEXT_FORMATS, [_message("user", "Hi", None), _call(1, train=True)], TOOLS),
     ("no_flag", TEXT_FORMATS, [_message("user", "Hi"), _call(1, train=None), _result(1, ""), _call(2, train=True)], TOOLS),
-    ("not_the_models", TEXT_FORMATS, [_message("user", "Hi", True), _call(1, train=True)], TOOLS),
-    ("not_the_models", TEXT_FORMATS, [_call(1), {**_result(1, ""), "train": True}], TOOLS),
+    ("not_assistant", TEXT_FORMATS, [_message("user", "Hi", True), _call(1, train=True)], TOOLS),
+    ("not_assistant", TEXT_FORMATS, [_call(1), {**_result(1, ""), "train": True}], TOOLS),
     ("no_prompt", ["trl"], [_call(1, train=True)], TOOLS),
     ("bad_arguments", ["axolotl", "trl"], [_message("user", "Hi"), _call(1, arguments="{day"), _result(1, ""), _call(2, train=True)], TOOLS),
     ("bad_arguments", ["axolotl", "trl"], [_message("user", "Hi"), _call(1, train=True, arguments="")], TOOLS),
@@ -318,7 +318,7 @@ def test_arguments_that_are_no_object_do_not_fit_and_stay_in_text(tmp_path: Path
     with pytest.raises(InputError, match=r'bad_arguments.*arguments="text" takes them'):
         export(Dataset.from_list([pair], features=PAIRS), "trl_preference", tmp_path / "pairs.jsonl")
     [(_, target, _)] = _read("trl", export(table, "trl", tmp_path / "train.jsonl", arguments="text"))
-    assert native_turns([messages[1]])[0]["tool_calls"][0]["function"]["arguments"] == arguments
+    assert template_messages([messages[1]])[0]["tool_calls"][0]["function"]["arguments"] == arguments
     assert target["tool_calls"][0]["function"]["arguments"] == arguments
 
 
@@ -328,7 +328,7 @@ def test_arguments_that_are_no_object_do_not_fit_and_stay_in_text(tmp_path: Path
         ("no_prompt", {"prompt": []}),
         ("no_reply", {"chosen": []}),
         ("no_reply", {"rejected": []}),
-        ("not_the_models", {"rejected": [_call(2), _result(2, "no"), _call(3)]}),  # its loss would fall on the result
+        ("not_assistant", {"rejected": [_call(2), _result(2, "no"), _call(3)]}),  # its loss would fall on the result
     ],
 )
 def test_a_pair_that_would_train_others_words_is_refused(tmp_path: Path, reason: str, changed: dict[str, Any]) -> None:

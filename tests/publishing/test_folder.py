@@ -18,7 +18,7 @@ import yaml
 from datasets import Dataset, DatasetDict, Value, load_dataset
 
 from tests.support.api_server import ApiServer
-from tests.support.caches import caches_in
+from tests.support.caches import use_caches
 from tests.support.models import bytes_chat, tiny_adapter, tiny_llama
 from toolrlef_data import (
     ANNOTATIONS,
@@ -47,9 +47,9 @@ from toolrlef_data.engines import ENGINES
 from toolrlef_data.engines.spec import Request
 from toolrlef_data.publishing.folder import LAYOUTS
 from toolrlef_data.records import Reply
-from toolrlef_data.tables.published import published
+from toolrlef_data.tables.redaction import published
 from toolrlef_data.tables.transform import stack
-from toolrlef_data.trice.teach import propose_calls
+from toolrlef_data.trice.teachers import propose_calls
 
 
 def student(request: Request) -> str:
@@ -66,7 +66,7 @@ def shout(row: dict[str, Any], settings: dict[str, Any]) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Dataset]]:
-    with caches_in(tmp_path_factory.mktemp("built")) as caches:
+    with use_caches(tmp_path_factory.mktemp("built")) as caches:
         questions = load_source("sample", split="train")
         graded = grade(answer(questions.select(range(30)), scripted(student, progress=False)))
         stage1 = build_stage1(graded, ANNOTATIONS)
@@ -75,8 +75,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Dat
 
 
 @pytest.fixture
-def tables(built: tuple[Path, dict[str, Dataset]], own_caches: Path) -> dict[str, dict[str, Dataset]]:
-    shutil.copytree(built[0], own_caches)
+def tables(built: tuple[Path, dict[str, Dataset]], fresh_caches: Path) -> dict[str, dict[str, Dataset]]:
+    shutil.copytree(built[0], fresh_caches)
     return {"math": built[1].copy()}
 
 
@@ -303,7 +303,7 @@ def test_ids_carry_upstreams_name(tables: dict[str, Any], tmp_path: Path) -> Non
 def test_responses_stand_where_the_originals_scripts_put_them(
     tables: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(ENGINES.places, "local", "toolrlef_data.engines.scripted:ScriptedEngine")
+    monkeypatch.setitem(ENGINES.import_paths, "local", "toolrlef_data.engines.scripted:ScriptedEngine")
     here = replace(scripted(responder, progress=False), kind="local")
     failing = scripted([Reply(None, error="server_error")] + ["8"] * 40, progress=False)
     responded = respond(tables["math"]["stage1"], [Responder("alpaca", here), Responder("gpt", failing)])

@@ -27,14 +27,14 @@ from toolrlef_data.loading_scripts import load_source
 from toolrlef_data.publishing.step_facts import kind_of, shortened, step_facts
 from toolrlef_data.records import InputError, Reply
 from toolrlef_data.tables.lineage import ledger
-from toolrlef_data.tables.published import published
+from toolrlef_data.tables.redaction import published
 from toolrlef_data.tables.splits import shuffle_steps, split_queries
 from toolrlef_data.toolbench.preferences import preference_pairs
 from toolrlef_data.toolbench.samples import trajectories
 from toolrlef_data.toolbench.search.answer_writer import write_answers
-from toolrlef_data.toolbench.search.generate import generate_trajectories
-from toolrlef_data.toolbench.tokenise.chat_template import ChatSource
-from toolrlef_data.toolbench.tokenise.tokenise import TOKENS, tokenise
+from toolrlef_data.toolbench.search.generation import generate_trajectories
+from toolrlef_data.toolbench.tokens.chat_template import TokenizerSource
+from toolrlef_data.toolbench.tokens.labels import TOKENS, tokenise
 from toolrlef_data.tools.functions.function import Function
 
 QUERIES = [f"What is known of lake {n}?" for n in range(1, 13)]
@@ -208,7 +208,7 @@ def test_rows_come_back_and_the_example_of_the_card_runs(
         assert isinstance(call["function"]["arguments"], dict)
 
 
-def test_no_path_and_no_secret_is_published(answers: Dataset, tmp_path: Path, own_caches: Path) -> None:
+def test_no_path_and_no_secret_is_published(answers: Dataset, tmp_path: Path, fresh_caches: Path) -> None:
     write_answers(answers, tmp_path / "files")
     files = load_source("toolbench", data_dir=tmp_path / "files")
     assert sorted(files["answer"]) == sorted(answers["answer"])
@@ -217,7 +217,7 @@ def test_no_path_and_no_secret_is_published(answers: Dataset, tmp_path: Path, ow
     rows = [str(list(load_dataset(str(out), config, split="train"))) for config in ("made-split", "read-steps")]
     texts = [path.read_bytes().decode(errors="replace") for path in out.rglob("*") if path.is_file()]
     for text in [*texts, *rows]:
-        for word in (str(tmp_path), str(own_caches), SECRET, "LAKES_KEY", "lakes.example", os.path.expanduser("~/")):
+        for word in (str(tmp_path), str(fresh_caches), SECRET, "LAKES_KEY", "lakes.example", os.path.expanduser("~/")):
             assert word not in text
     stages = json.loads((out / "provenance.json").read_text())["stages"].values()
     (search,) = [stage for stage in stages if stage["step"] == "search"]
@@ -441,7 +441,7 @@ def test_a_table_of_tokens_names_its_tokenizer(
 
 
 def test_a_hub_id_is_named_in_full() -> None:
-    source = ChatSource("org/chat", "c0ffee", {"hub": "org/chat", "commit": "c0ffee"}, "org/chat", "ab" * 32)
+    source = TokenizerSource("org/chat", "c0ffee", {"hub": "org/chat", "commit": "c0ffee"}, "org/chat", "ab" * 32)
     assert published(source) == {"model": "org/chat", "template_sha256": "ab" * 32, "identity": source.identity}
 
 

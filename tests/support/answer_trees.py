@@ -24,54 +24,56 @@ FUNCTIONS: list[Message] = [
     {"name": name, "description": f"Tells {name}.", "parameters": {"type": "object"}, "optional": []} for name in NAMES
 ]
 FUNCTIONS.append({"name": "Finish", "description": "Ends.", "parameters": {"type": "object", "properties": {}}})
-BEFORE, BEHIND = "You were here, and did this:\n", "\nDo something [\n  new."
+PROMPT_START, PROMPT_END = "You were here, and did this:\n", "\nDo something [\n  new."
 ARGUMENTS = ("{}", '{"lake": "Inari"}', '{\n  "lake": "Ä",\n "n": 1.0}', '{"lake": ', "[1]", "")
 OBSERVATIONS = ('{"depth": 92}', "", "no such lake \u2028 \U0001f41f", "[\n  {\n", "x" * 1024 + "...", "x" * 1027, "\0")
 THOUGHTS = ("I look.", "I look.\nAgain.", "", "Perhaps not.")
 
 
 @dataclass(eq=False)
-class Asked:
-    """A message of the model; `saw` is what it was asked with, `told` what its own children are asked with."""
+class SearchNode:
+    """A message of the model; `request` is what it was asked with, `child_messages` what its own children are asked with."""
 
     message: Message = field(default_factory=dict)
-    saw: list[Message] = field(default_factory=list)
-    told: list[Message] = field(default_factory=list)
+    request: list[Message] = field(default_factory=list)
+    child_messages: list[Message] = field(default_factory=list)
     name: str = ""  # of the function, as the tree has it
     observation: str = ""
     code: int | None = None
     number: int = 0
     place: str = ""
-    parent: Asked | None = None
-    children: list[Asked] = field(default_factory=list)
+    parent: SearchNode | None = None
+    children: list[SearchNode] = field(default_factory=list)
 
-    def path(self) -> list[Asked]:
+    def path(self) -> list[SearchNode]:
         return [] if self.parent is None else [*self.parent.path(), self]
 
-    def below(self) -> Iterator[Asked]:
+    def descendants(self) -> Iterator[SearchNode]:
         for child in self.children:
             yield child
-            yield from child.below()
+            yield from child.descendants()
 
     @property
-    def thinks(self) -> bool:
+    def is_thought(self) -> bool:
         """Whether it is a thought alone."""
         return self.parent is not None and "function_call" not in self.message
 
     def list_of(self) -> list[Message]:
         """What a training file shows of it: of the hidden prompts, the last one."""
-        upto = self.told[: next(i for i, message in enumerate(self.told) if message is self.message) + 1]
+        upto = self.child_messages[
+            : next(i for i, message in enumerate(self.child_messages) if message is self.message) + 1
+        ]
         hidden = [i for i, message in enumerate(upto) if message.get("valid") is False]
         return [message for i, message in enumerate(upto) if i not in hidden[:-1]]
 
     def histories(self) -> dict[str, list[Message]]:
         """History and message, by kind."""
-        clean = [message for message in self.saw if message.get("valid") is not False]
-        return {"upstream": self.list_of(), "faithful": [*self.saw, self.message], "clean": [*clean, self.message]}
+        clean = [message for message in self.request if message.get("valid") is not False]
+        return {"upstream": self.list_of(), "faithful": [*self.request, self.message], "clean": [*clean, self.message]}
 
 
 @dataclass
-class Search:
+class RandomSearch:
     """A random search; with `ranked`, all children of a state are there before the first of them is visited."""
 
     seed: int
@@ -84,14 +86,14 @@ class Search:
         self.draw = random.Random(f"answer trees {self.seed}")
         self.query = f"How deep is lake {self.seed}?"
         system, user = {"role": "system", "content": "Think, then call."}, {"role": "user", "content": self.query}
-        self.root = Asked(told=[system, user])
+        self.root = SearchNode(child_messages=[system, user])
         self.visits = itertools.count()
-        self.answer: Asked | None = None
+        self.answer: SearchNode | None = None
         self._visit(self.root, self.turns)
-        gave_up = [state for state in self.root.below() if state.code == 4]
+        gave_up = [state for state in self.root.descendants() if state.code == 4]
         self.end = self.answer or (self.draw.choice(gave_up) if gave_up else None)
 
-    def _visit(self, state: Asked, turns: int) -> None:
+    def _visit(self, state: SearchNode, turns: int) -> None:
         state.number = next(self.visits)
         if state.code in (3, 4) or not turns:
             self.answer = state if state.code == 3 else self.answer
@@ -109,16 +111,16 @@ class Search:
                 if self.answer is None:
                     self._visit(child, turns - 1)
 
-    def _ask(self, state: Asked, turns: int) -> Asked:
-        saw = [message for message in state.told if message.get("valid") is not False]
+    def _ask(self, state: SearchNode, turns: int) -> SearchNode:
+        saw = [message for message in state.child_messages if message.get("valid") is not False]
         if tried := list(_first_calls(state)):
             body = json.dumps(tried, indent=2) + "\n"
             body += f"again, your former observation: {state.observation}\n" if state.observation else ""
-            state.told.append({"role": "user", "content": BEFORE + body + BEHIND, "valid": False})
-            saw.append(state.told[-1])
-        child = Asked(saw=saw, parent=state, place=f"{state.place}.{len(state.children)}".lstrip("."))
+            state.child_messages.append({"role": "user", "content": PROMPT_START + body + PROMPT_END, "valid": False})
+            saw.append(state.child_messages[-1])
+        child = SearchNode(request=saw, parent=state, place=f"{state.place}.{len(state.children)}".lstrip("."))
         child.message = {"role": "assistant", "content": self.draw.choice([None, *THOUGHTS])}
-        child.told = [*state.told, child.message]
+        child.child_messages = [*state.child_messages, child.message]
         state.children.append(child)
         if self.draw.random() < self.thoughts:
             child.message["content"] = self.draw.choice(THOUGHTS)
@@ -133,7 +135,7 @@ class Search:
             child.code = 1
         said = "invalid_hallucination_function_name" if child.code == 1 else child.name
         child.message["function_call"] = {"name": said, "arguments": arguments}
-        child.told.append({"role": "function", "name": said, "content": child.observation})
+        child.child_messages.append({"role": "function", "name": said, "content": child.observation})
         return child
 
     def lists(self) -> list[list[Message]]:
@@ -141,7 +143,12 @@ class Search:
         found = []
         for state in self.end.path() if self.end is not None else ():
             parent = state.parent
-            if parent is not None and parent.thinks and not state.thinks and state.message["content"] is not None:
+            if (
+                parent is not None
+                and parent.is_thought
+                and not state.is_thought
+                and state.message["content"] is not None
+            ):
                 found.append(parent.list_of())
             found.append(state.list_of())
         return found
@@ -166,43 +173,43 @@ class Search:
         return loaded
 
 
-def _first_calls(state: Asked) -> Iterator[dict[str, Any]]:
+def _first_calls(state: SearchNode) -> Iterator[dict[str, Any]]:
     """Each child's first call, and what it gave; a child that has come to none is left out."""
     for child in state.children:
-        while child.thinks and child.children:
+        while child.is_thought and child.children:
             child = child.children[0]
-        if not child.thinks:
+        if not child.is_thought:
             arguments = child.message["function_call"]["arguments"]
             own = {"name": child.name, "arguments": arguments, "function_output": child.observation}
             yield {**own, "mento-carlo-action-value": 0.0}
 
 
-def _nodes(state: Asked) -> list[dict[str, Any]]:
+def _nodes(state: SearchNode) -> list[dict[str, Any]]:
     return [node for child in state.children for node in _chain(child)]
 
 
-def _chain(state: Asked) -> list[dict[str, Any]]:
+def _chain(state: SearchNode) -> list[dict[str, Any]]:
     """A state as the one node it begins with; nodes that were not visited themselves have the number 0."""
-    below, thought = _nodes(state), state.message["content"]
-    if state.thinks:
-        return [_node("Thought", thought, state, below)]
-    unvisited = Asked()
-    nodes = [_node("Action Input", state.message["function_call"]["arguments"], state, below)]
+    descendants, thought = _nodes(state), state.message["content"]
+    if state.is_thought:
+        return [_node("Thought", thought, state, descendants)]
+    unvisited = SearchNode()
+    nodes = [_node("Action Input", state.message["function_call"]["arguments"], state, descendants)]
     nodes = [_node("Action", state.name, unvisited, nodes)]
     return nodes if thought is None else [_node("Thought", thought, unvisited, nodes)]
 
 
-def _node(kind: str, description: str, state: Asked, children: list[dict[str, Any]]) -> dict[str, Any]:
+def _node(kind: str, description: str, state: SearchNode, children: list[dict[str, Any]]) -> dict[str, Any]:
     node = {"node_type": kind, "description": description, "expand_num": state.number, "pruned": state.code == 4}
     node |= {"observation": state.observation} if state.observation else {}
     node |= {"observation_code": state.code} if state.code is not None else {}
     return node | {"is_terminal": False, "finished": state.code == 3, "children": children}
 
 
-def searches(count: int) -> list[Search]:
+def searches(count: int) -> list[RandomSearch]:
     """Searches of all kinds; some of them come to nothing."""
     kinds = [(2, 4, False, 0.2), (3, 3, False, 0.5), (2, 5, False, 0.7), (3, 3, True, 0.3), (1, 5, False, 0.1)]
-    return [Search(seed, *kinds[seed % len(kinds)]) for seed in range(count)]
+    return [RandomSearch(seed, *kinds[seed % len(kinds)]) for seed in range(count)]
 
 
 def table(files: Mapping[str, Any]) -> Dataset:

@@ -9,11 +9,11 @@ from random import Random
 from re import search
 from typing import TYPE_CHECKING, Any
 
-from tests.support.api_answers import (
+from tests.support.api_replies import (
     ENDPOINTS,
-    Answer,
     BatchPlan,
-    Received,
+    ReceivedRequest,
+    ServerReply,
     error,
     new_id,
     unix_now,
@@ -47,7 +47,7 @@ class Batches:
         self.files[key] = (shown, content)
         return shown
 
-    def upload(self, received: Received) -> Answer:
+    def upload(self, received: ReceivedRequest) -> ServerReply:
         """POST /v1/files."""
         boundary = search(r'boundary="?([^";]+)', received.headers.get("content-type", ""))
         fields: dict[str, tuple[str, bytes]] = {}
@@ -58,9 +58,9 @@ class Batches:
             fields[name[1].decode() if name else ""] = (filename[1].decode() if filename else "", content)
         if "file" not in fields or "purpose" not in fields:
             return error(400, None, f"A file and its purpose are needed, found {sorted(fields)}.")
-        return Answer(body=self.add_file(fields["file"][0], fields["purpose"][1].decode(), fields["file"][1]))
+        return ServerReply(body=self.add_file(fields["file"][0], fields["purpose"][1].decode(), fields["file"][1]))
 
-    def create(self, received: Received) -> Answer:
+    def create(self, received: ReceivedRequest) -> ServerReply:
         """POST /v1/batches."""
         body = received.body if isinstance(received.body, dict) else {}
         source, endpoint = self.files.get(body.get("input_file_id", "")), body.get("endpoint")
@@ -76,16 +76,16 @@ class Batches:
         shown |= {"output_file_id": None, "error_file_id": None}
         shown["request_counts"] = {"total": len(lines), "completed": 0, "failed": 0}
         self.jobs[shown["id"]] = _Job(shown, lines, plan, number)
-        return Answer(body={**shown})
+        return ServerReply(body={**shown})
 
-    def listed(self, query: Mapping[str, str]) -> Answer:
+    def listed(self, query: Mapping[str, str]) -> ServerReply:
         """GET /v1/batches: newest first."""
         names = list(reversed(self.jobs))
         names = names[names.index(query["after"]) + 1 :] if query.get("after") in names else names
         page = names[: int(query.get("limit", 20))]
         shown = [self.look(self.jobs[name]) for name in page]
         ends = {"first_id": page[0] if page else None, "last_id": page[-1] if page else None}
-        return Answer(body={"object": "list", "data": shown, **ends, "has_more": len(page) < len(names)})
+        return ServerReply(body={"object": "list", "data": shown, **ends, "has_more": len(page) < len(names)})
 
     def look(self, job: _Job) -> dict[str, Any]:
         """The batch as it is shown now, one step further."""
@@ -101,13 +101,13 @@ class Batches:
             job.polls += 1
         return {**shown}
 
-    def cancel(self, job: _Job) -> Answer:
+    def cancel(self, job: _Job) -> ServerReply:
         """POST /v1/batches/ID/cancel: at the next look it is cancelled, and only lines that its plan names were run."""
         if job.shown["status"] not in ("validating", "in_progress", "finalizing"):
             return error(409, None, f"Cannot cancel a batch with status '{job.shown['status']}'.")
         job.plan = replace(job.plan, answered=job.plan.answered or ())
         job.shown |= {"status": "cancelling", "cancelling_at": unix_now()}
-        return Answer(body={**job.shown})
+        return ServerReply(body={**job.shown})
 
     def end(self, job: _Job, status: str) -> None:
         """Run the lines that the plan runs, and write the files in an order of their own."""
@@ -120,18 +120,18 @@ class Batches:
         output: list[dict[str, Any]] = []
         failed: list[dict[str, Any]] = []
         for index, line in enumerate(job.lines):
-            result: Answer | dict[str, Any] | None = plan.errors.get(index)
+            result: ServerReply | dict[str, Any] | None = plan.errors.get(index)
             if result is None and (plan.answered is None or index in plan.answered):
                 result = self.server.run_line(line)
             elif result is None and status != "completed":
                 result = {"code": f"batch_{status}", "message": f"This request was not executed: the batch {status}."}
             row = {"id": new_id("batch_req"), "custom_id": line["custom_id"], "response": None, "error": None}
-            if isinstance(result, Answer):
+            if isinstance(result, ServerReply):
                 row["response"] = {"status_code": result.status, "request_id": new_id("req"), "body": result.body}
             elif result is not None:
                 row["error"] = result
             if result is not None:
-                (output if isinstance(result, Answer) and result.status == 200 else failed).append(row)
+                (output if isinstance(result, ServerReply) and result.status == 200 else failed).append(row)
         for rows, name in ((output, "output"), (failed, "error")):
             if rows:
                 Random(job.number).shuffle(rows)

@@ -18,21 +18,21 @@ from typing import Any
 
 from datasets import Dataset
 
-from tests.support.api_server import Answer, ApiServer, Received, completion
+from tests.support.api_server import ApiServer, ReceivedRequest, ServerReply, completion
 from toolrlef_data import EngineSpec, answer, load_source
-from toolrlef_data.engines.reply_store import FIELDS
+from toolrlef_data.engines.reply_store import REPLY_FIELDS
 from toolrlef_data.engines.spec import Limits
 
-AT_ONCE = 16
+CONCURRENCY = 16
 # Seconds for which a server holds an answer back that nobody shall wait for: more than a test waits for anything.
-HELD = 500.0
+STALL_SECONDS = 500.0
 
 
 def mark(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
-def solved(received: Received, seen: int = 0) -> Answer:
+def sum_reply(received: ReceivedRequest, seen: int = 0) -> ServerReply:
     """A reply that depends on the body alone: right and wrong, with and without a call; teachers fail now and then."""
     last = received.body["messages"][-1]["content"]
     found = re.search(r"picks (\d+) figs and then (\d+)", last)
@@ -47,21 +47,23 @@ def solved(received: Received, seen: int = 0) -> Answer:
     return completion(texts[draw % len(texts)], reasoning=mark(received.raw))
 
 
-def item(received: Received) -> int:
+def row_number(received: ReceivedRequest) -> int:
     """The number of the row that is asked about."""
     found = re.search(r"picks (\d+)", received.body["messages"][-1]["content"])
     assert found
     return int(found[1])
 
 
-def stalled(which: Callable[[int], bool]) -> Any:
+def stall_first_requests(which: Callable[[int], bool]) -> Any:
     """These rows get no answer the first time that they are asked."""
     return lambda received, seen: (
-        Answer(200, solved(received).body, delay=HELD) if seen == 0 and which(item(received)) else solved(received)
+        ServerReply(200, sum_reply(received).body, delay=STALL_SECONDS)
+        if seen == 0 and which(row_number(received))
+        else sum_reply(received)
     )
 
 
-def rows(folder: Path, count: int) -> Path:
+def write_questions(folder: Path, count: int) -> Path:
     """Questions in the format of GSM8K."""
     folder.mkdir()
     with (folder / "train.jsonl").open("w") as file:
@@ -71,16 +73,16 @@ def rows(folder: Path, count: int) -> Path:
     return folder
 
 
-def loaded(folder: Path) -> Dataset:
+def load_questions(folder: Path) -> Dataset:
     return load_source("gsm8k", split="train", data_dir=folder)
 
 
-def stored(home: Path) -> set[str]:
+def stored_marks(home: Path) -> set[str]:
     """The marks of all final replies in a store."""
-    return {json.loads(reply)[FIELDS.index("reasoning")] for (reply,) in column(home, "replies", "reply")}
+    return {json.loads(reply)[REPLY_FIELDS.index("reasoning")] for (reply,) in column_values(home, "replies", "reply")}
 
 
-def column(home: Path, table: str, name: str) -> list[tuple[str]]:
+def column_values(home: Path, table: str, name: str) -> list[tuple[str]]:
     path = home / "replies.sqlite"
     if not path.exists():
         return []
@@ -89,20 +91,20 @@ def column(home: Path, table: str, name: str) -> list[tuple[str]]:
         return connection.execute(f"SELECT {name} FROM {table}").fetchall() if made else []
 
 
-def sent(server: ApiServer, since: int = 0) -> Counter[str]:
+def sent_marks(server: ApiServer, since: int = 0) -> Counter[str]:
     return Counter(mark(received.raw) for received in server.requests[since:])
 
 
-def owners(home: Path) -> list[Path]:
+def owner_files(home: Path) -> list[Path]:
     folder = home / "replies.sqlite.owners"
     return sorted(folder.iterdir()) if folder.exists() else []
 
 
-def ask_here(server: ApiServer, questions: Dataset, **settings: Any) -> list[str]:
+def answer_texts(server: ApiServer, questions: Dataset, **settings: Any) -> list[str]:
     """Answers to the questions, or errors in angle brackets."""
     limits = settings.pop("limits", Limits(backoff=0.01))
     spec = EngineSpec(
-        "openai_api", "student", base_url=server.url, concurrency=AT_ONCE, limits=limits, progress=False, **settings
+        "openai_api", "student", base_url=server.url, concurrency=CONCURRENCY, limits=limits, progress=False, **settings
     )
     found = answer(questions, spec)["response"][:]
     return [response["text"] or f"<{response['error']}>" for response in found]

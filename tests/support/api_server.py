@@ -1,7 +1,7 @@
 """A scripted HTTP server on loopback that speaks the OpenAI-compatible API and can misbehave byte by byte.
 
 It covers /v1/models, /v1/chat/completions, /v1/completions, /v1/files and /v1/batches over HTTP/1.1: keep-alive, chunked
-request bodies, outages, and every fault of `Answer`. A normal reply is a function of the messages (or the prompt), the
+request bodies, outages, and every fault of `ServerReply`. A normal reply is a function of the messages (or the prompt), the
 seed and the sample's number, with fresh ids each time, as servers make them. It does not cover: TLS, HTTP/2, streaming,
 stop sequences, logprobs, JSON schemas with `pattern`, `format`, `multipleOf` or recursion, reading rights between keys.
 It needs SO_REUSEPORT (Linux, macOS).
@@ -33,13 +33,14 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from tests.support.api_answers import (
+from tests.support.api_batches import Batches
+from tests.support.api_replies import (
     ENDPOINTS,
-    Answer,
     BatchPlan,
     Planner,
-    Received,
+    ReceivedRequest,
     Script,
+    ServerReply,
     canonical,
     completion,
     error,
@@ -47,13 +48,12 @@ from tests.support.api_answers import (
     html,
     rate_limited,
 )
-from tests.support.api_batches import Batches
 
 __all__ = [
-    "Answer",
     "ApiServer",
     "BatchPlan",
-    "Received",
+    "ReceivedRequest",
+    "ServerReply",
     "completion",
     "error",
     "html",
@@ -161,14 +161,14 @@ class Connection(asyncio.Protocol):
         server = self.server
         self.busy = True
         server.in_flight += 1
-        server.in_flight_max = max(server.in_flight_max, server.in_flight)
+        server.max_in_flight = max(server.max_in_flight, server.in_flight)
         server.served += 1
         loop = asyncio.get_running_loop()
         if server.fast is not None:
             self.timer = loop.call_later(server.latency, self.send, server.fast)
             return
         url = urlsplit(target)
-        received = Received(method, url.path, headers, None, raw, time.monotonic(), None, self.number)
+        received = ReceivedRequest(method, url.path, headers, None, raw, time.monotonic(), None, self.number)
         received.query = dict(parse_qsl(url.query))
         scheme, _, key = headers.get("authorization", "").partition(" ")
         received.key = key if scheme.lower() == "bearer" else None
@@ -196,7 +196,7 @@ class Connection(asyncio.Protocol):
         else:
             self.held()
 
-    def finish(self, received: Received, answer: Answer, head: bytes, body: bytes) -> None:
+    def finish(self, received: ReceivedRequest, answer: ServerReply, head: bytes, body: bytes) -> None:
         """Send the answer, or as much of it as its fault lets through."""
         self.held = None
         if self.transport.is_closing():
@@ -259,14 +259,14 @@ class ApiServer:
         fast: bool = False,
         gather: int = 0,
     ) -> None:
-        self.answer, self.latency, self.keys, self.gather = answer, latency, keys, gather
-        self.requests: list[Received] = []
-        self.lines: list[Received] = []
+        self.script, self.latency, self.keys, self.gather = answer, latency, keys, gather
+        self.requests: list[ReceivedRequest] = []
+        self.lines: list[ReceivedRequest] = []
         self.batch_polls = 2
         self.batch_plan: Planner = lambda number, lines: BatchPlan()
         self.batches = Batches(self)
         self.connections: set[Connection] = set()
-        self.outages = self.connected = self.served = self.in_flight = self.in_flight_max = 0
+        self.outages = self.connected = self.served = self.in_flight = self.max_in_flight = 0
         self.fast = b"".join(completion("The answer is 48.").rendered()) if fast else None
         self.failures: list[BaseException] = []
         self._seen: Counter[bytes] = Counter()
@@ -353,12 +353,12 @@ class ApiServer:
         """How many requests' raw bodies hold `text`, of those whose path ends with `path`."""
         return sum(text.encode() in received.raw for received in self.requests if received.path.endswith(path))
 
-    def choose(self, received: Received, normal: Callable[[Received], Answer]) -> Answer:
+    def choose(self, received: ReceivedRequest, normal: Callable[[ReceivedRequest], ServerReply]) -> ServerReply:
         """The scripted answer, filled up with the normal one."""
         same = received.path.encode() + (canonical(received.body) if received.body is not None else received.raw)
         seen = hashlib.sha256(same).digest()
         self._seen[seen] += 1
-        scripted = self.answer(received, self._seen[seen] - 1) if self.answer is not None else None
+        scripted = self.script(received, self._seen[seen] - 1) if self.script is not None else None
         if scripted is not None and scripted.body is not None:
             return scripted
         usual = normal(received)
@@ -367,10 +367,10 @@ class ApiServer:
         status = scripted.status if scripted.status != 200 else usual.status
         return replace(scripted, status=status, body=usual.body, headers={**usual.headers, **scripted.headers})
 
-    def run_line(self, line: dict[str, Any]) -> Answer | dict[str, Any]:
+    def run_line(self, line: dict[str, Any]) -> ServerReply | dict[str, Any]:
         """The answer to a line of a batch, or its error where the script drops it."""
         raw = canonical(line["body"])
-        received = Received("POST", line["url"], {}, line["body"], raw, time.monotonic(), None, 0)
+        received = ReceivedRequest("POST", line["url"], {}, line["body"], raw, time.monotonic(), None, 0)
         self.lines.append(received)
         answer = self.choose(received, lambda r: generated(r.body, chat=r.path == ENDPOINTS[0]))
         if answer.drop is not None:
@@ -378,7 +378,7 @@ class ApiServer:
         received.answered = time.monotonic()
         return answer
 
-    def reply(self, received: Received) -> Answer:
+    def reply(self, received: ReceivedRequest) -> ServerReply:
         """The normal reply to a request."""
         if self.keys is not None and received.key not in self.keys:
             return error(401, "invalid_api_key", f"Incorrect API key provided: {received.key}.")
@@ -386,7 +386,7 @@ class ApiServer:
         match [received.method, *received.path.split("/")[1:]]:
             case ["GET", "v1", "models"]:
                 model = {"id": "scripted", "object": "model", "created": 0, "owned_by": "tests"}
-                return Answer(body={"object": "list", "data": [model]})
+                return ServerReply(body={"object": "list", "data": [model]})
             case ["POST", "v1", "chat", "completions"]:
                 return generated(received.body, chat=True)
             case ["POST", "v1", "completions"]:
@@ -394,15 +394,15 @@ class ApiServer:
             case ["POST", "v1", "files"]:
                 return batches.upload(received)
             case ["GET", "v1", "files", name] if name in batches.files:
-                return Answer(body=batches.files[name][0])
+                return ServerReply(body=batches.files[name][0])
             case ["GET", "v1", "files", name, "content"] if name in batches.files:
-                return Answer(body=batches.files[name][1], headers={"content-type": "application/octet-stream"})
+                return ServerReply(body=batches.files[name][1], headers={"content-type": "application/octet-stream"})
             case ["POST", "v1", "batches"]:
                 return batches.create(received)
             case ["GET", "v1", "batches"]:
                 return batches.listed(received.query)
             case ["GET", "v1", "batches", name] if name in batches.jobs:
-                return Answer(body=batches.look(batches.jobs[name]))
+                return ServerReply(body=batches.look(batches.jobs[name]))
             case ["POST", "v1", "batches", name, "cancel"] if name in batches.jobs:
                 return batches.cancel(batches.jobs[name])
         return error(404, None, f"Nothing is found at {received.method} {received.path}.")
@@ -420,7 +420,7 @@ def main() -> None:
     with ApiServer(latency=args.latency, port=args.port, fast=args.fast) as server:
         print(server.url, flush=True)
         signal.sigwait(ends)
-    print(f"{server.served} requests on {server.connected} connections, {server.in_flight_max} at once at most")
+    print(f"{server.served} requests on {server.connected} connections, {server.max_in_flight} at once at most")
 
 
 if __name__ == "__main__":

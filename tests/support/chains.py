@@ -15,38 +15,38 @@ class Chains:
 
     def __init__(self, names: Iterable[str], steps: int = 3, samples: int = 1) -> None:
         self.steps, self.samples = steps, samples
-        self.said: dict[str, list[str]] = {name: [] for name in names}
-        self.ready = deque(pair for name in self.said for pair in self.requests_of(name))
+        self.texts: dict[str, list[str]] = {name: [] for name in names}
+        self.ready = deque(pair for name in self.texts for pair in self.requests_of(name))
         self.events: list[str] = []  # tags of what was pulled, and of the replies in brackets
-        self.waits = 0
+        self.idle_pulls = 0
 
     def requests_of(self, name: str) -> list[tuple[str, Request]]:
         """The next step of a chain."""
-        step, prompt = len(self.said[name]) // self.samples, " ".join([name, *self.said[name][-self.samples :]])
+        step, prompt = len(self.texts[name]) // self.samples, " ".join([name, *self.texts[name][-self.samples :]])
         return [(f"{name} {step} {i}", Request(prompt=prompt, sample=i, seed=5)) for i in range(self.samples)]
 
-    def open(self) -> bool:
-        return any(len(said) < self.steps * self.samples for said in self.said.values())
+    def is_open(self) -> bool:
+        return any(len(texts) < self.steps * self.samples for texts in self.texts.values())
 
     def requests(self) -> Iterator[tuple[str, Request] | None]:
-        while self.open():
+        while self.is_open():
             if self.ready:
                 self.events.append(self.ready[0][0])
                 yield self.ready.popleft()
             else:
-                self.waits += 1
+                self.idle_pulls += 1
                 yield None
 
-    def take(self, replies: Iterable[tuple[str, Reply]]) -> None:
+    def receive(self, replies: Iterable[tuple[str, Reply]]) -> None:
         for tag, reply in replies:
             self.events.append(f"({tag})")
             name = tag.split()[0]
-            self.said[name].append(reply.text or f"<{reply.error}>")
-            if len(self.said[name]) % self.samples == 0 and len(self.said[name]) < self.steps * self.samples:
+            self.texts[name].append(reply.text or f"<{reply.error}>")
+            if len(self.texts[name]) % self.samples == 0 and len(self.texts[name]) < self.steps * self.samples:
                 self.ready.extend(self.requests_of(name))
 
     def run(self, spec: EngineSpec) -> Chains:
         with ENGINES[spec.kind](spec) as engine:
             for replies in engine.generate(self.requests()):
-                self.take(replies)
+                self.receive(replies)
         return self

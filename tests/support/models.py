@@ -11,7 +11,7 @@ import string
 from pathlib import Path
 from typing import Any
 
-from toolrlef_data.engines.local.weights import quietly
+from toolrlef_data.engines.local.weights import silence_transformers
 
 TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}</s>{% endfor %}"
@@ -53,7 +53,7 @@ def tiny_llama(folder: Path, *, template: str | None = TEMPLATE, context: int = 
         eos_token_id=2,
         pad_token_id=2,
     )
-    with torch.random.fork_rng([]), quietly():
+    with torch.random.fork_rng([]), silence_transformers():
         torch.manual_seed(0)
         LlamaForCausalLM(config).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -79,7 +79,7 @@ def tiny_adapter(folder: Path, model: Path, seed: int = 0) -> Path:
     import torch
     from transformers import AutoModelForCausalLM
 
-    with torch.random.fork_rng([]), quietly():
+    with torch.random.fork_rng([]), silence_transformers():
         torch.manual_seed(seed)
         config = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
         peft.get_peft_model(AutoModelForCausalLM.from_pretrained(model), config).save_pretrained(folder)
@@ -153,7 +153,7 @@ def _save_translation_model(folder: Path, tokenizer: Any, size: int) -> Path:
         max_position_embeddings=128,
         initializer_range=0.5,  # wide, so that float noise decides no greedy choice
     )
-    with torch.random.fork_rng([]), torch.no_grad(), quietly():
+    with torch.random.fork_rng([]), torch.no_grad(), silence_transformers():
         torch.manual_seed(0)
         model = M2M100ForConditionalGeneration(config)
         for layer in model.model.decoder.layers:
@@ -201,7 +201,7 @@ def tiny_bert(folder: Path, context: int = 64) -> Path:
         initializer_range=0.5,
         pad_token_id=0,
     )
-    with torch.random.fork_rng([]), quietly():
+    with torch.random.fork_rng([]), silence_transformers():
         torch.manual_seed(0)
         BertForQuestionAnswering(config).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -226,7 +226,7 @@ def tiny_t5(folder: Path) -> Path:
         eos_token_id=3,
         decoder_start_token_id=0,
     )
-    with torch.random.fork_rng([]), quietly():
+    with torch.random.fork_rng([]), silence_transformers():
         torch.manual_seed(0)
         T5ForConditionalGeneration(config).save_pretrained(folder)
         tokenizer.save_pretrained(folder)

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.support.waiting import LAST_RESORT
+from tests.support.waiting import HANG_TIMEOUT
 
 # Standard input is a pipe from the tests: it ends when they do, also by `kill -9`, and the server's group with it.
 _SERVE = """
@@ -38,18 +38,18 @@ main()
 _LISTENS = re.compile(r"Uvicorn running on (http://\S+)")
 
 
-class NoServer(Exception):
+class ServerNotStarted(Exception):
     """The server did not come up; the text ends with its log."""
 
 
 @contextmanager
-def served(
+def serve(
     model: Path | None,
     *,
     name: str = "served",
     options: tuple[str, ...] = (),
     log: Path | None = None,
-    wait: float = LAST_RESORT,
+    wait: float = HANG_TIMEOUT,
 ) -> Iterator[str]:
     """Serve a folder of weights, and yield the base URL, as an `openai` client takes it.
 
@@ -118,9 +118,9 @@ def _address(server: subprocess.Popen[bytes], log: Path, wait: float) -> str:
         if found := _LISTENS.search(log.read_text("utf-8", "replace")):
             return found[1]
         if ended is not None:
-            raise NoServer(f"transformers serve ended with {ended} before it listened:\n{_tail(log)}")
+            raise ServerNotStarted(f"transformers serve ended with {ended} before it listened:\n{_tail(log)}")
         time.sleep(0.05)
-    raise NoServer(f"transformers serve does not listen after {wait:g} s:\n{_tail(log)}")
+    raise ServerNotStarted(f"transformers serve does not listen after {wait:g} s:\n{_tail(log)}")
 
 
 def _tail(log: Path) -> str:

@@ -19,9 +19,18 @@ import openai
 import pytest
 from pydantic import BaseModel, Field, TypeAdapter
 
-from tests.support.api_answers import fitting
-from tests.support.api_server import Answer, ApiServer, BatchPlan, Received, completion, error, html, rate_limited
-from tests.support.waiting import LAST_RESORT, until
+from tests.support.api_replies import fitting
+from tests.support.api_server import (
+    ApiServer,
+    BatchPlan,
+    ReceivedRequest,
+    ServerReply,
+    completion,
+    error,
+    html,
+    rate_limited,
+)
+from tests.support.waiting import HANG_TIMEOUT, wait_until
 
 BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "How many boxes?"}], "seed": 1}
 
@@ -34,7 +43,7 @@ def request(body: Any = BODY, path: str = "/v1/chat/completions", headers: str =
 
 @contextmanager
 def dial(server: ApiServer) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=LAST_RESORT) as line:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=HANG_TIMEOUT) as line:
         yield line
 
 
@@ -67,25 +76,25 @@ def client(server: ApiServer, key: str = "good-key", **settings: Any) -> openai.
 
 # Each fault: what reaches the client of a body of ten bytes, and how the connection ends.
 FAULTS = [
-    (Answer(body="0123456789", drop="before"), False, b"", "closed"),
-    (Answer(body="0123456789", drop="headers"), True, b"", "closed"),
-    (Answer(body="0123456789", drop="body"), True, b"01234", "closed"),
-    (Answer(body="0123456789", drop="stall"), True, b"", "silent"),
-    (Answer(body="0123456789", drop="stall_body"), True, b"01234", "silent"),
-    (Answer(body="0123456789", drop="reset"), False, b"", "reset"),
-    (Answer(body="0123456789", delay=60), False, b"", "silent"),
-    (Answer(body="0123456789"), True, b"0123456789", "silent"),  # no fault: kept alive
+    (ServerReply(body="0123456789", drop="before"), False, b"", "closed"),
+    (ServerReply(body="0123456789", drop="headers"), True, b"", "closed"),
+    (ServerReply(body="0123456789", drop="body"), True, b"01234", "closed"),
+    (ServerReply(body="0123456789", drop="stall"), True, b"", "silent"),
+    (ServerReply(body="0123456789", drop="stall_body"), True, b"01234", "silent"),
+    (ServerReply(body="0123456789", drop="reset"), False, b"", "reset"),
+    (ServerReply(body="0123456789", delay=60), False, b"", "silent"),
+    (ServerReply(body="0123456789"), True, b"0123456789", "silent"),  # no fault: kept alive
 ]
 
 
 @pytest.mark.parametrize(("answer", "head", "body", "end"), FAULTS, ids=lambda value: str(getattr(value, "drop", "")))
-def test_a_fault_sends_exactly_its_bytes(answer: Answer, head: bool, body: bytes, end: str) -> None:
+def test_a_fault_sends_exactly_its_bytes(answer: ServerReply, head: bool, body: bytes, end: str) -> None:
     with ApiServer(lambda received, seen: answer) as server, dial(server) as line:
         line.sendall(request())
         data, ended = b"", ""
         while not ended:
             whole = end == "silent" and bool(data) == head and data.partition(b"\r\n\r\n")[2] == body
-            line.settimeout(0.2 if whole else LAST_RESORT)
+            line.settimeout(0.2 if whole else HANG_TIMEOUT)
             try:
                 piece = line.recv(65536)
                 ended = "" if piece else "closed"
@@ -98,36 +107,36 @@ def test_a_fault_sends_exactly_its_bytes(answer: Answer, head: bool, body: bytes
         assert bool(data) == head
         assert data.partition(b"\r\n\r\n")[2] == body
         assert b"content-length: 10\r\n" in data or not head
-        until(lambda: bool(server.requests))
+        wait_until(lambda: bool(server.requests))
         assert (server.requests[0].answered is not None) == (body == b"0123456789")
         line.close()
-        until(lambda: server.in_flight == 0 and not server.connections)  # a stalled request ends with its client
+        wait_until(lambda: server.in_flight == 0 and not server.connections)  # a stalled request ends with its client
 
 
 @pytest.mark.parametrize("aiohttp", [False, True])
 def test_the_openai_client_meets_each_fault_as_what_it_is(aiohttp: bool) -> None:
-    cases: list[tuple[Answer, type[Exception]]] = [
+    cases: list[tuple[ServerReply, type[Exception]]] = [
         (rate_limited(retry_after="2"), openai.RateLimitError),
         (error(429, "insufficient_quota", "You exceeded your current quota."), openai.RateLimitError),
         (error(401, "invalid_api_key", "no"), openai.AuthenticationError),
         (error(404, "model_not_found", "no"), openai.NotFoundError),
         (error(529, None, "odd status"), openai.InternalServerError),
         (html(502), openai.InternalServerError),
-        (Answer(drop="before"), openai.APIConnectionError),
-        (Answer(drop="headers"), openai.APIConnectionError),
-        (Answer(drop="body"), openai.APIConnectionError),
-        (Answer(drop="reset"), openai.APIConnectionError),
-        (Answer(drop="stall"), openai.APITimeoutError),
-        (Answer(drop="stall_body"), openai.APITimeoutError),
-        (Answer(delay=LAST_RESORT), openai.APITimeoutError),
-        (Answer(body='{"id": "x", "choi'), json.JSONDecodeError),
+        (ServerReply(drop="before"), openai.APIConnectionError),
+        (ServerReply(drop="headers"), openai.APIConnectionError),
+        (ServerReply(drop="body"), openai.APIConnectionError),
+        (ServerReply(drop="reset"), openai.APIConnectionError),
+        (ServerReply(drop="stall"), openai.APITimeoutError),
+        (ServerReply(drop="stall_body"), openai.APITimeoutError),
+        (ServerReply(delay=HANG_TIMEOUT), openai.APITimeoutError),
+        (ServerReply(body='{"id": "x", "choi'), json.JSONDecodeError),
     ]
 
     async def ask(url: str) -> None:
         http = openai.DefaultAioHttpClient() if aiohttp else None
         async with openai.AsyncOpenAI(base_url=url, api_key="k", max_retries=0, http_client=http) as asking:
             for number, (_, expected) in enumerate(cases):
-                timeout = 0.4 if expected is openai.APITimeoutError else LAST_RESORT
+                timeout = 0.4 if expected is openai.APITimeoutError else HANG_TIMEOUT
                 with pytest.raises(expected):
                     await asking.chat.completions.create(**{**BODY, "seed": number}, timeout=timeout)
 
@@ -137,7 +146,7 @@ def test_the_openai_client_meets_each_fault_as_what_it_is(aiohttp: bool) -> None
 
 
 def test_rate_limit_headers_and_odd_answers_arrive_as_scripted() -> None:
-    answers = [rate_limited(retry_after="2", x_ratelimit_reset_tokens="6m0s"), html(), Answer(body=b"\xff\x00")]
+    answers = [rate_limited(retry_after="2", x_ratelimit_reset_tokens="6m0s"), html(), ServerReply(body=b"\xff\x00")]
     with ApiServer(lambda received, seen: answers[seen]) as server, dial(server) as line:
         replies = []
         for _ in answers:
@@ -285,7 +294,7 @@ def test_requests_are_understood_however_they_are_cut() -> None:
 )
 def test_what_cannot_be_served_is_refused(sent: bytes, status: int) -> None:
     # a script that adds a header leaves the rest of the normal reply, its status included
-    with ApiServer(lambda received, seen: Answer(headers={"x-a": "1"})) as server, dial(server) as line:
+    with ApiServer(lambda received, seen: ServerReply(headers={"x-a": "1"})) as server, dial(server) as line:
         line.sendall(sent)
         assert int(read(line)[0].split()[1]) == status
 
@@ -307,7 +316,7 @@ def test_in_flight_max_and_latency() -> None:
 
     with ApiServer(latency=0.1, gather=7) as server:
         asyncio.run(ask(server.url))
-        assert server.in_flight_max == 7
+        assert server.max_in_flight == 7
         assert server.in_flight == 0
         post(server)
         assert server.requests[-1].answered is not None
@@ -323,7 +332,7 @@ def test_outages_refuse_break_and_end_on_the_same_port() -> None:
             server.latency = 60
             with dial(server) as line:
                 line.sendall(request())
-                until(lambda: server.in_flight == 1)
+                wait_until(lambda: server.in_flight == 1)
                 server.stop()
                 assert line.recv(1) == b""  # the request under way is cut off
             with pytest.raises(ConnectionRefusedError):
@@ -348,18 +357,18 @@ def test_no_connection_outlives_an_outage() -> None:
 
 def test_faults_and_outages_reach_the_client_while_a_forked_process_holds_the_sockets() -> None:
     held: list[int] = []
-    with ApiServer(lambda received, seen: Answer(drop="body") if seen == 0 else Answer(delay=60)) as server:
+    with ApiServer(lambda received, seen: ServerReply(drop="body") if seen == 0 else ServerReply(delay=60)) as server:
         for drops in (True, False):
-            until(lambda: not server.connections)
+            wait_until(lambda: not server.connections)
             with dial(server) as line:
-                until(lambda: len(server.connections) == 1)
+                wait_until(lambda: len(server.connections) == 1)
                 (connection,) = server.connections
                 assert server._listener is not None
                 for each in (server._listener, connection.transport.get_extra_info("socket")):
                     held.append(os.dup(each.fileno()))  # as a fork does
                 line.sendall(request())
                 if not drops:
-                    until(lambda: server.in_flight == 1)
+                    wait_until(lambda: server.in_flight == 1)
                     server.stop()
                 while line.recv(65536):
                     pass
@@ -370,7 +379,7 @@ def test_faults_and_outages_reach_the_client_while_a_forked_process_holds_the_so
 
 
 def test_a_script_counts_repeats_whatever_the_connection_or_spelling() -> None:
-    def script(received: Received, seen: int) -> Answer | None:
+    def script(received: ReceivedRequest, seen: int) -> ServerReply | None:
         return error(503, "overloaded", "later") if seen < 2 else None
 
     with ApiServer(script) as server:
@@ -380,7 +389,7 @@ def test_a_script_counts_repeats_whatever_the_connection_or_spelling() -> None:
 
 
 def test_a_script_may_stop_the_server() -> None:
-    def script(received: Received, seen: int) -> Answer | None:
+    def script(received: ReceivedRequest, seen: int) -> ServerReply | None:
         if seen == 1:
             server.stop()
         return None
@@ -397,7 +406,7 @@ def test_a_script_may_stop_the_server() -> None:
 
 
 def test_an_error_in_a_script_cuts_the_client_off_and_comes_out_at_the_end() -> None:
-    def script(received: Received, seen: int) -> Answer | None:
+    def script(received: ReceivedRequest, seen: int) -> ServerReply | None:
         if seen == 1:
             raise LookupError("a script with a mistake")
         return None
@@ -538,8 +547,8 @@ def test_a_batch_file_with_a_mistake_fails_in_validation(content: bytes, code: s
 
 
 def test_scripts_and_faults_reach_the_lines_of_a_batch() -> None:
-    def script(received: Received, seen: int) -> Answer | None:
-        faults = {0: error(500, None, "broken"), 1: Answer(drop="reset"), 2: completion("scripted")}
+    def script(received: ReceivedRequest, seen: int) -> ServerReply | None:
+        faults = {0: error(500, None, "broken"), 1: ServerReply(drop="reset"), 2: completion("scripted")}
         return (
             faults.get(received.body["seed"]) if isinstance(received.body, dict) and "seed" in received.body else None
         )
@@ -560,10 +569,10 @@ def test_batches_are_listed_newest_first_in_pages() -> None:
 
 
 def test_a_lost_answer_still_had_its_effect_unless_the_script_made_it() -> None:
-    def script(received: Received, seen: int) -> Answer | None:
+    def script(received: ReceivedRequest, seen: int) -> ServerReply | None:
         if received.path != "/v1/batches" or received.method != "POST":
             return None
-        return Answer(drop="before") if seen == 0 else Answer(body=b"", drop="before")
+        return ServerReply(drop="before") if seen == 0 else ServerReply(body=b"", drop="before")
 
     with ApiServer(script) as server, client(server) as asking:
         for _ in range(2):
@@ -591,6 +600,6 @@ def test_the_foreground_server_answers_and_ends_on_a_signal(fast: bool) -> None:
             said = [asking.chat.completions.create(**BODY).choices[0].message.content for _ in range(3)]
         process.send_signal(signal.SIGINT)
         assert process.stdout.read().startswith("3 requests on 1 connections, 1 at once")
-        assert process.wait(LAST_RESORT) == 0
+        assert process.wait(HANG_TIMEOUT) == 0
     assert len(set(said)) == 1
     assert (said[0] == "The answer is 48.") == fast

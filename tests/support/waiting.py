@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 
 # Seconds. Nothing is expected to take so long: it only ends a test that would hang.
-LAST_RESORT = 300.0
+HANG_TIMEOUT = 300.0
 
 
-def until(condition: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
     """Wait for a condition."""
     began = time.monotonic()
     while not condition():
-        assert time.monotonic() - began < LAST_RESORT, "it never came to that"
+        assert time.monotonic() - began < HANG_TIMEOUT, "it never came to that"
         time.sleep(0.005)

@@ -15,9 +15,9 @@ from toolrlef_data.tables.files import (
     SCRATCH,
     atomic_file,
     file_digest,
-    filled_once,
+    fill_once,
     remove,
-    replaced_folder,
+    replace_folder,
     scratch_file,
     sweep,
 )
@@ -64,7 +64,7 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(ToolrlefError, match=f"the disk under {tmp_path} is full"), atomic_file(tmp_path / "a"):
         raise full
-    with pytest.raises(ToolrlefError, match="is full"), replaced_folder(tmp_path / "b"):
+    with pytest.raises(ToolrlefError, match="is full"), replace_folder(tmp_path / "b"):
         raise full
     assert os.listdir(tmp_path) == []
 
@@ -72,12 +72,12 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
 def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     for text in ("old", "new"):
-        with replaced_folder(folder) as new:
+        with replace_folder(folder) as new:
             (new / text).write_text(text)
     assert os.listdir(folder) == ["new"]
 
     def write() -> None:
-        with replaced_folder(folder) as new:
+        with replace_folder(folder) as new:
             (new / "half").write_text("")
             raise Stop
 
@@ -95,7 +95,7 @@ def test_a_folder_is_filled_once_by_whoever_comes_first(tmp_path: Path) -> None:
         go_on.wait()
         (new / "content").write_text("whole")
 
-    threads = [threading.Thread(target=filled_once, args=(tmp_path / "index", fill)) for _ in range(4)]
+    threads = [threading.Thread(target=fill_once, args=(tmp_path / "index", fill)) for _ in range(4)]
     for thread in threads:
         thread.start()
     begun.wait()
@@ -116,9 +116,9 @@ def test_a_damaged_folder_is_filled_again_and_stays_where_that_fails(tmp_path: P
     folder.mkdir()
     (folder / "half").write_text("")
     with pytest.raises(Stop):
-        filled_once(folder, lambda new: (_ for _ in ()).throw(Stop()), whole)
+        fill_once(folder, lambda new: (_ for _ in ()).throw(Stop()), whole)
     assert os.listdir(folder) == ["half"]
-    filled_once(folder, lambda new: (new / "content").write_text(""), whole)
+    fill_once(folder, lambda new: (new / "content").write_text(""), whole)
     assert os.listdir(folder) == ["content"]
 
 
@@ -126,7 +126,7 @@ def test_an_interrupt_between_the_renames_brings_the_old_folder_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rename, folder = Path.rename, tmp_path / "data"
-    with replaced_folder(folder) as new:
+    with replace_folder(folder) as new:
         (new / "old").write_text("")
 
     def interrupted(path: Path, target: Path) -> Path:
@@ -137,7 +137,7 @@ def test_an_interrupt_between_the_renames_brings_the_old_folder_back(
     monkeypatch.setattr(Path, "rename", interrupted)
 
     def write() -> None:
-        with replaced_folder(folder):
+        with replace_folder(folder):
             pass
 
     with pytest.raises(Stop):

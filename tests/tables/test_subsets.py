@@ -139,7 +139,7 @@ def test_apart_from_tables_whose_questions_are_taken() -> None:
     test = subset(data, 20, apart_from=train)
     assert not questions_of(train) & questions_of(test)
     reasons = Counter(ledger([test])["reason"])
-    assert set(reasons) == {"not_drawn", "apart_from"}
+    assert set(reasons) == {"not_drawn", "excluded_question"}
     assert reasons.total() + len(test) == len(data)
     for others in ([train], DatasetDict(train=train), (table([]), train), iter([train])):
         assert drawn(subset(data, 20, apart_from=others)) == drawn(test)

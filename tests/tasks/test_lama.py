@@ -7,7 +7,7 @@ import pytest
 from toolrlef_data.records import InputError
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.lama import LAMA, render
-from toolrlef_data.tools.calls import names_call, parse_call
+from toolrlef_data.tools.calls import find_called_tool, parse_call
 
 
 def test_the_task() -> None:
@@ -16,9 +16,9 @@ def test_the_task() -> None:
     assert LAMA.instruction == "Given a question, please answer it and you can use a QA model for help."
     for word in ("tool", "qa", "model", "call"):
         assert word not in LAMA.plain_instruction.lower()
-    assert names_call(LAMA.teacher_instruction, LAMA.tool) == "QA"
-    assert LAMA.reading is None  # what the tool says is the prediction
-    assert LAMA.output_answers
+    assert find_called_tool(LAMA.teacher_instruction, LAMA.tool) == "QA"
+    assert LAMA.reader_prompt is None  # what the tool says is the prediction
+    assert LAMA.output_is_answer
     assert render({"question": "It is in ?", "context": ""}) == "It is in ?"
 
 

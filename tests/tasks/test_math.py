@@ -11,7 +11,7 @@ import pytest
 
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.math import MATH, distance, extract, grade, leaks, number, numbers_in, render, usable
-from toolrlef_data.tools.calls import names_call, parse_call
+from toolrlef_data.tools.calls import find_called_tool, parse_call
 
 HOSTILE = Path(__file__).parents[3] / "shared" / "hostile" / "grading.jsonl"
 
@@ -218,7 +218,7 @@ def test_the_task() -> None:
     assert MATH.instruction == "Given a math problem, please answer it and you can use a calculator for help."
     for word in ("tool", "calculator", "formula"):
         assert word not in MATH.plain_instruction.lower()
-    assert names_call(MATH.teacher_instruction, [MATH.tool]) == "calculator"
+    assert find_called_tool(MATH.teacher_instruction, [MATH.tool]) == "calculator"
 
 
 @pytest.mark.parametrize("dataset", ["", "gsm8k", "svamp", "asdiv", "sample"])

@@ -12,7 +12,7 @@ from toolrlef_data.records import InputError, ToolCall
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.mlqa import MLQA, language, reading, render, written
 from toolrlef_data.tasks.text_answers import grade
-from toolrlef_data.tools.calls import names_call, parse_call, render_call
+from toolrlef_data.tools.calls import find_called_tool, parse_call, render_call
 
 
 def test_the_task() -> None:
@@ -24,9 +24,9 @@ def test_the_task() -> None:
     for word in ("tool", "transl", "call"):
         assert word not in MLQA.plain_instruction.lower()
         assert word not in MLQA.reader_instruction.lower()
-    assert names_call(MLQA.teacher_instruction, MLQA.tool) == "translator"
-    assert not MLQA.output_answers
-    assert MLQA.read_answer is MLQA.extract  # everything is cut to 20 words
+    assert find_called_tool(MLQA.teacher_instruction, MLQA.tool) == "translator"
+    assert not MLQA.output_is_answer
+    assert MLQA.parse_reader_reply is MLQA.extract  # everything is cut to 20 words
     assert not MLQA.leaks("Sofia", "¿Dónde?", ["Sofia"])
 
 
@@ -121,8 +121,8 @@ def test_a_translation_takes_the_place_of_the_question() -> None:
 
 
 def test_what_a_reader_says_is_cut() -> None:
-    assert MLQA.read_answer is not None
-    assert MLQA.read_answer(" ".join(["w"] * 20 + ["Sofia"])) == " ".join(["w"] * 20)
+    assert MLQA.parse_reader_reply is not None
+    assert MLQA.parse_reader_reply(" ".join(["w"] * 20 + ["Sofia"])) == " ".join(["w"] * 20)
 
 
 @pytest.mark.parametrize("dataset", ["", "mlqa", "sample"])

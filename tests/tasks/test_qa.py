@@ -8,7 +8,7 @@ from toolrlef_data.records import InputError
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.qa import QA, RETRIEVAL, read_answer, reading, render
 from toolrlef_data.tasks.task import Task
-from toolrlef_data.tools.calls import names_call, parse_call
+from toolrlef_data.tools.calls import find_called_tool, parse_call
 
 TASKS_HERE = [QA, RETRIEVAL]
 DATASETS = ["", "webquestions", "nq_open", "triviaqa", "hotpotqa", "sample"]
@@ -21,8 +21,8 @@ def test_the_tasks() -> None:
     assert (RETRIEVAL.name, RETRIEVAL.tool.name, RETRIEVAL.tool.parameter) == ("retrieval", "retriever", "query")
     assert QA.instruction == "Given a question, please answer it and you can use a WikiSearch for help."
     assert RETRIEVAL.instruction == "Given a question, please answer it and you can use a retriever for help."
-    assert QA.output_answers
-    assert QA.written is None
+    assert QA.output_is_answer
+    assert QA.make_argument is None
 
 
 @pytest.mark.parametrize("task", TASKS_HERE, ids=lambda task: task.name)
@@ -38,7 +38,7 @@ def test_who_is_told_of_the_tool(task: Task) -> None:
     for word in ("tool", "search", "retriev", "call"):
         assert word not in task.plain_instruction.lower()
         assert word not in task.reader_instruction.lower()
-    assert names_call(task.teacher_instruction, task.tool) == task.tool.name
+    assert find_called_tool(task.teacher_instruction, task.tool) == task.tool.name
     other = {"WikiSearch": "retriever", "retriever": "WikiSearch"}[task.tool.name]
     assert other not in task.teacher_instruction + task.instruction
 
@@ -63,7 +63,7 @@ def test_examples_are_right_and_do_not_leak(task: Task, dataset: str) -> None:
         assert example.call == f"{task.tool.name}({call.argument})"
         assert not task.leaks(call.argument, example.input, [example.answer]), example.input
         assert task.grade(task.extract(example.plain), [example.answer])
-        assert names_call(example.plain, task.tool) is None
+        assert find_called_tool(example.plain, task.tool) is None
         assert not task.grade(example.input, [example.answer]), "the question would answer itself"
 
 

@@ -47,7 +47,7 @@ def test_hostile_predictions(case: dict[str, Any]) -> None:
     task = TASKS[case["task"].lower()]
     prediction = task.extract(text) if case["kind"] == "text" else text
     right = task.grade(prediction, case["gold"])
-    assert (right is None) == (task.usable(case["gold"]) is not None), case["why"]
+    assert (right is None) == (task.ungradable_reason(case["gold"]) is not None), case["why"]
     assert bool(right) is case["expect"], case["why"]
     strictly = bool(grade(prediction, case["gold"], strict=True))
     assert (strictly is case["sensible"]) is (case["id"] not in NOT_STRICT), case["why"]

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.answer_trees import BEFORE, BEHIND, Asked, Message, Search, searches
-from toolrlef_data.records import InputError, Unusable
+from tests.support.answer_trees import PROMPT_END, PROMPT_START, Message, RandomSearch, SearchNode, searches
+from toolrlef_data.records import InputError, UnusableRow
 from toolrlef_data.toolbench.histories import (
     HALLUCINATED,
     HISTORIES,
@@ -25,12 +25,12 @@ from toolrlef_data.toolbench.histories import (
 )
 from toolrlef_data.toolbench.messages import CUT, FLAGS, canonical, flags_of
 from toolrlef_data.toolbench.prompts import DIVERSITY
-from toolrlef_data.toolbench.tree import State, path_to, read_tree, states_of, tree_in, write_tree
+from toolrlef_data.toolbench.tree import State, path_to, read_file_tree, read_tree, states_of, write_tree
 
 Node = dict[str, Any]
 
 
-def _loaded(search: Search) -> tuple[Node, list[list[Message]]]:
+def _loaded(search: RandomSearch) -> tuple[Node, list[list[Message]]]:
     """Its file as JSON holds it, and the lists of messages."""
     file = json.loads(json.dumps(search.file()))
     return file, file["answer_generation"].get("train_messages", [])
@@ -43,10 +43,10 @@ def test_every_step_of_a_tree_has_what_its_search_asked_with() -> None:
     seen: Counter[str] = Counter()
     for search in searches(120):
         file, lists = _loaded(search)
-        asked = {state.place: state for state in search.root.below()}
-        root, deep = tree_in(file), not search.ranked
-        prompts = prompts_of(root, (BEFORE, BEHIND), deep)
-        opening = search.root.told[:2]
+        asked = {state.place: state for state in search.root.descendants()}
+        root, deep = read_file_tree(file), not search.ranked
+        prompts = prompts_of(root, (PROMPT_START, PROMPT_END), deep)
+        opening = search.root.child_messages[:2]
         states = {state.place: state for state in states_of(root)}
         assert list(states) == list(asked), "each before its children, children in order"
         for place, state in states.items():
@@ -56,7 +56,7 @@ def test_every_step_of_a_tree_has_what_its_search_asked_with() -> None:
                 own.observation,
                 own.code,
             )
-            assert (state.number, state.call is None) == (own.number, own.thinks)
+            assert (state.number, state.call is None) == (own.number, own.is_thought)
         on_path = [state.place for state in search.end.path()] if search.end else []
         for history in HISTORIES:
             end = states[search.end.place] if search.end else None
@@ -67,8 +67,10 @@ def test_every_step_of_a_tree_has_what_its_search_asked_with() -> None:
             assert [step.place for step in steps if step.chosen] == [f"t{place}" for place in on_path]
             assert all(step.number == len(asked[step.place[1:]].path()) for step in steps)
         seen["hidden from a step that others were asked with"] += _shown_late(search)
-        seen["third tries"] += any(sum(_hidden(m) for m in own.saw) and own.place[-1] == "2" for own in asked.values())
-        seen["thoughts alone"] += any(own.thinks and own.parent and own.parent.thinks for own in asked.values())
+        seen["third tries"] += any(
+            sum(_hidden(m) for m in own.request) and own.place[-1] == "2" for own in asked.values()
+        )
+        seen["thoughts alone"] += any(own.is_thought and own.parent and own.parent.is_thought for own in asked.values())
         if not search.end:
             seen["no end"] += 1
             continue
@@ -79,7 +81,7 @@ def test_every_step_of_a_tree_has_what_its_search_asked_with() -> None:
         # What the file shows, read without its tree and built again from it.
         assert opening_in(lists) == opening
         any_prompt = any(_hidden(message) for messages in lists for message in messages)
-        assert frame_in(lists, root, deep) == ((BEFORE, BEHIND) if any_prompt else DIVERSITY)
+        assert frame_in(lists, root, deep) == ((PROMPT_START, PROMPT_END) if any_prompt else DIVERSITY)
         found = chosen_end(root, lists, opening, prompts)
         assert found is not None
         assert found.place == search.end.place
@@ -96,12 +98,12 @@ def _hidden(message: Message) -> bool:
     return message.get("valid") is False
 
 
-def _shown_late(search: Search) -> bool:
+def _shown_late(search: RandomSearch) -> bool:
     """Whether `upstream` and `faithful` differ somewhere on the path."""
     return any(own.histories()["upstream"] != own.histories()["faithful"] for own in _path_with_repeats(search))
 
 
-def _path_with_repeats(search: Search) -> list[Asked]:
+def _path_with_repeats(search: RandomSearch) -> list[SearchNode]:
     targets = [messages[-1] for messages in search.lists()]
     path = search.end.path() if search.end else []
     return [next(own for own in path if own.message is target) for target in targets]
@@ -111,7 +113,7 @@ def test_real_files_are_rebuilt_from_their_trees(shared: Path) -> None:
     valid = 0
     for path in sorted((shared / "data/toolbench/answer").glob("*/*.json")):
         file = json.loads(path.read_text(encoding="utf-8"))
-        made, root = file["answer_generation"], tree_in(file)
+        made, root = file["answer_generation"], read_file_tree(file)
         if not made["valid_data"]:
             assert "train_messages" not in made
             continue
@@ -192,7 +194,7 @@ def test_relatives_leave_out_names_and_nulls() -> None:
     file, lists = _loaded(search)
     lists = [[{k: v for k, v in m.items() if v is not None and k != "name"} for m in messages] for messages in lists]
     read = [list(step.messages) for step in chosen_steps(lists, "upstream")]
-    root = tree_in(file)
+    root = read_file_tree(file)
     prompts = prompts_of(root, frame_in(read, root, not search.ranked), not search.ranked)
     end = chosen_end(root, read, opening_in(read), prompts)
     assert end is not None
@@ -219,7 +221,7 @@ WRONG = [("no_messages", wrong) for wrong in NO_LISTS] + [("not_a_message", [[wr
 @pytest.mark.parametrize(("reason", "wrong"), WRONG)
 def test_lists_that_are_none(reason: str, wrong: Any) -> None:
     for history in HISTORIES:
-        with pytest.raises(Unusable) as fault:
+        with pytest.raises(UnusableRow) as fault:
             chosen_steps(wrong, history)
         assert fault.value.reason == reason
         fault.value.detail.encode()
@@ -295,15 +297,15 @@ def _short(message: Message) -> str:
 
 
 def test_a_result_before_any_call_is_said() -> None:
-    with pytest.raises(Unusable, match="result_without_call"):
+    with pytest.raises(UnusableRow, match="result_without_call"):
         canonical([USER, _gave(), _call()], True)
 
 
 def test_equal_histories_stay_equal() -> None:
     """A merged sequence rests on it: the canonical history of a step begins that of each step that follows."""
     for search in searches(40):
-        for own in search.root.below():
-            if own.thinks:
+        for own in search.root.descendants():
+            if own.is_thought:
                 continue
             *history, _ = own.histories()["clean"]
             for child in own.children:
@@ -404,9 +406,9 @@ def test_trees_that_are_none(node: Any) -> None:
 @pytest.mark.parametrize("file", [{}, {"tree": None}, {"tree": []}, {"trys": None}, {"trys": {}}, {"trys": [5]}])
 def test_files_without_a_tree(file: Node) -> None:
     with pytest.raises(InputError):
-        tree_in(file)
+        read_file_tree(file)
     with pytest.raises(InputError):
-        tree_in({"trys": [{"chain": [5]}], **file} if "trys" not in file else file)
+        read_file_tree({"trys": [{"chain": [5]}], **file} if "trys" not in file else file)
 
 
 def test_deep_trees_need_no_stack() -> None:

@@ -39,15 +39,15 @@ def test_pairs_of_random_searches() -> None:
     for row in pairs:
         name, _, places = row["id"].partition("#")
         search, (place, other) = made[name], places.split(">")
-        asked = {own.place: own for own in search.root.below()}
+        asked = {own.place: own for own in search.root.descendants()}
         on_path = [own.place for own in search.end.path()] if search.end else []
         assert place in on_path
         assert other not in on_path
         assert place.rpartition(".")[0] == other.rpartition(".")[0], "both were tried from one state"
         assert row["step"] == len(asked[place].path())
-        chosen = next(own for own in asked[on_path[-1]].path()[row["step"] - 1 :] if not own.thinks)
+        chosen = next(own for own in asked[on_path[-1]].path()[row["step"] - 1 :] if not own.is_thought)
         rejected = asked[other]
-        while rejected.thinks:
+        while rejected.is_thought:
             rejected = rejected.children[0]
         sides = [canonical(own.histories()["clean"], True) for own in (chosen, rejected)]
         prompt = _bare(row["prompt"])
@@ -56,7 +56,7 @@ def test_pairs_of_random_searches() -> None:
         assert row["chosen"] != row["rejected"]
         trained = [[m["train"] for m in row[part]] for part in ("prompt", "chosen", "rejected")]
         assert trained == [[False] * len(prompt), [True], [False]]
-        gave_up = any(own.code == 4 for own in [rejected, *rejected.below()])
+        gave_up = any(own.code == 4 for own in [rejected, *rejected.descendants()])
         assert row["why"] == ("unknown_function" if rejected.code == 1 else "gave_up" if gave_up else "left")
         assert (row["query"], row["finish_type"]) == (search.query, "give_answer" if search.answer else "give_up")
         assert [each["function"] for each in json.loads(row["tools"])] == FUNCTIONS

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from datasets import Dataset, DatasetDict
 
-from tests.support.answer_trees import FUNCTIONS, Search, row, searches, table
+from tests.support.answer_trees import FUNCTIONS, RandomSearch, row, searches, table
 from toolrlef_data.columns import ANSWERS, TOOLLLAMA, TRAJECTORIES
 from toolrlef_data.loading_scripts import load_source
 from toolrlef_data.publishing.exports import export
-from toolrlef_data.records import Drop, InputError, MissingColumns, UnknownName, Unusable
+from toolrlef_data.records import Drop, InputError, MissingColumns, UnknownName, UnusableRow
 from toolrlef_data.tables.lineage import ledger, lineage
 from toolrlef_data.toolbench import answer_file as answer_files
 from toolrlef_data.toolbench.histories import HISTORIES
@@ -63,7 +63,7 @@ def test_every_step_is_a_sample_or_has_a_reason(steps: str) -> None:
         expected: dict[str, Any] = {}
         for name, search in made.items():
             if steps == "all":
-                asked = {f"t{own.place}": own for own in search.root.below()}
+                asked = {f"t{own.place}": own for own in search.root.descendants()}
             elif search.end is None:
                 assert left.pop(name) == "not_valid"
                 continue
@@ -74,7 +74,7 @@ def test_every_step_is_a_sample_or_has_a_reason(steps: str) -> None:
                     str(n): next(o for o in path if o.message is target) for n, target in enumerate(targets, start=1)
                 }
             for place, own in asked.items():
-                if own.thinks:
+                if own.is_thought:
                     assert left.pop(f"{name}#{place}") == "thought_only"
                 else:
                     on_path = search.end is not None and own in search.end.path()
@@ -124,9 +124,9 @@ def test_real_files_as_merged_sequences(shared: Path) -> None:
 # Unusable files ------------------------------------------------------------------------------------------------------
 
 
-def _plain_search() -> Search:
+def _plain_search() -> RandomSearch:
     """One of calls alone on its way, with a diversity prompt and a branch that was left."""
-    for search in (Search(seed, turns=3, thoughts=0) for seed in range(200)):
+    for search in (RandomSearch(seed, turns=3, thoughts=0) for seed in range(200)):
         path = search.answer.path() if search.answer else []
         hidden = any(m.get("valid") is False for messages in search.lists() for m in messages)
         if len(path) == 3 and hidden:
@@ -440,6 +440,6 @@ def test_other_tables_are_refused() -> None:
 def test_a_file_that_turns_out_irregular_gives_its_reason_alone() -> None:
     def made() -> Iterator[dict[str, Any] | tuple[str, Drop]]:
         yield {"id": "a#1"}
-        raise Unusable("odd", "x" * 300)
+        raise UnusableRow("odd", "x" * 300)
 
     assert list(answer_files.recorded({"id": "a", "answer": "{}"}, made())) == [("a", Drop("odd", "x" * 200))]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from toolrlef_data.records import OWN_FAULTS, ToolError
+from toolrlef_data.records import CALL_ERRORS, ToolError
 from toolrlef_data.tools import TOOLS
 from toolrlef_data.tools.arithmetic import evaluate
 from toolrlef_data.tools.calculator import CALCULATOR, MAX_LENGTH, calculate
@@ -51,7 +51,7 @@ def test_hostile_responses(case: dict[str, Any]) -> None:
     fine = [case["expect"]] if case["level"] == "should" else [case["expect"], *case["accept"]]
     assert any(same(value, expected) for expected in fine), case["why"]
     assert result is None or (result.error is None) != (result.value is None)
-    assert result is None or result.error in {None, *OWN_FAULTS}
+    assert result is None or result.error in {None, *CALL_ERRORS}
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_any_text_is_survived() -> None:
         formula = "".join(draw.choice(pieces) for _ in range(draw.randint(0, 12)))
         result = CALCULATOR.run(formula)
         if result.value is None:
-            assert result.error in OWN_FAULTS, formula
+            assert result.error in CALL_ERRORS, formula
         else:
             assert isinstance(result.value, (int, float)), formula
             assert math.isfinite(result.value), formula
@@ -338,7 +338,7 @@ def test_the_longest_formulas_end_within_bounds(formula: str) -> None:
         assert tracemalloc.get_traced_memory()[1] < 20 * MEGABYTES
     finally:
         tracemalloc.stop()
-    assert result.error in {None, *OWN_FAULTS}
+    assert result.error in {None, *CALL_ERRORS}
 
 
 def test_no_text_is_executed(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from toolrlef_data.records import ToolCall
-from toolrlef_data.tools.calls import call_from_json, count_calls, names_call, parse_call, render_call
+from toolrlef_data.tools.calls import call_from_json, count_calls, find_called_tool, parse_call, render_call
 from toolrlef_data.tools.tool import Tool
 
 HOSTILE = Path(__file__).parents[3] / "shared" / "hostile" / "parsing.jsonl"
@@ -80,7 +80,7 @@ def test_hostile_responses(case: dict[str, Any]) -> None:
 )
 def test_is_a_call(text: str, argument: str) -> None:
     assert parse_call(text, ["calculator"]) == ToolCall("calculator", argument)
-    assert names_call(text, ["calculator"]) == "calculator"
+    assert find_called_tool(text, ["calculator"]) == "calculator"
 
 
 @pytest.mark.parametrize(
@@ -104,14 +104,14 @@ def test_is_a_call(text: str, argument: str) -> None:
 )
 def test_is_no_call(text: str) -> None:
     assert parse_call(text, ["calculator"]) is None
-    assert names_call(text, ["calculator"]) is None
+    assert find_called_tool(text, ["calculator"]) is None
     assert count_calls(text, ["calculator"]) == 0
 
 
 @pytest.mark.parametrize("text", ["calculator(48+48/2", "calculator(", "calculator()", "calculator(((3+4))"])
 def test_cut_off_or_empty_calls_use_the_tool_but_are_not_complete(text: str) -> None:
     assert parse_call(text, ["calculator"]) is None
-    assert names_call(text, ["calculator"]) == "calculator"
+    assert find_called_tool(text, ["calculator"]) == "calculator"
 
 
 def test_short_names_are_taken_as_they_are() -> None:
@@ -200,7 +200,7 @@ def test_any_text_is_survived() -> None:
         count = count_calls(text, NAMES)
         assert (call is None) == (count == 0)
         assert call is None or (call.argument and call.argument == call.argument.strip() and call.tool in NAMES)
-        assert call is None or names_call(text, NAMES) == call.tool
+        assert call is None or find_called_tool(text, NAMES) == call.tool
         call_from_json("calculator", text, "formula")
 
 
@@ -226,7 +226,7 @@ def test_a_megabyte_without_a_complete_call_ends(text: str) -> None:
     """Quadratic time would take hours here."""
     parse_call(text, NAMES)
     assert count_calls(text, NAMES) <= 1
-    names_call(text, NAMES)
+    find_called_tool(text, NAMES)
 
 
 def test_a_call_after_and_before_a_megabyte_of_prose() -> None:

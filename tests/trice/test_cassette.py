@@ -12,7 +12,7 @@ import datasets
 import pytest
 from datasets import Dataset, Value, load_dataset
 
-from tests.support.caches import caches_in
+from tests.support.caches import use_caches
 from toolrlef_data import (
     InputError,
     Responder,
@@ -33,7 +33,7 @@ from toolrlef_data.records import CassetteMiss, MissingColumns, ToolResult
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools.tool import ToolInput
-from toolrlef_data.trice.cassette import EXECUTIONS, executions
+from toolrlef_data.trice.cassette import EXECUTIONS, collect_executions
 
 PASSAGES = {"Etna": ("Etna stands on Sicily.", "Volcanoes are hot."), "Danube": ("The Danube is long.",)}
 
@@ -76,7 +76,7 @@ def qa(tmp_path: Path) -> Task:
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two tasks, published with what is needed to build stage 2 again; the tool is gone by then."""
     corpus, out = tmp_path_factory.mktemp("corpus"), tmp_path_factory.mktemp("published") / "out"
-    with caches_in(tmp_path_factory.mktemp("caches")):
+    with use_caches(tmp_path_factory.mktemp("caches")):
         publish(two_tasks(qa_over(corpus)), out, version="1.0.0", cassette=True)
     corpus.rmdir()
     return out
@@ -163,14 +163,14 @@ def test_a_mix_reads_the_tasks_files_and_nothing_is_copied(published: Path) -> N
 
 def test_a_stage_that_was_deleted_is_told(qa: Task) -> None:
     stage2 = build_stage2(respond(rows("qa", ["WikiSearch(Etna)"], "Sicily"), []), task=qa)
-    table = executions([stage2])
+    table = collect_executions([stage2])
     assert table.features == EXECUTIONS
     assert len(table) == 2
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "toolrlef_data"
     for file in folder.glob("*.arrow"):
         file.unlink()
     with pytest.raises(InputError, match="gone from the cache: build the tables again"):
-        executions([stage2])
+        collect_executions([stage2])
 
 
 def test_the_originals_layout_has_no_place_for_it(qa: Task, tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_of_two_executions_the_later_one_is_played(tmp_path: Path) -> None:
     candidates = respond(stage1, [], task=qa)
     stage2 = build_stage2(candidates, task=qa)
     assert len(stage2) == 1
-    assert build_stage2(candidates, cassette=executions([stage2])).to_list() == stage2.to_list()
+    assert build_stage2(candidates, cassette=collect_executions([stage2])).to_list() == stage2.to_list()
 
 
 def by_language(inputs: Sequence[ToolInput]) -> list[ToolResult]:
@@ -231,7 +231,7 @@ def test_a_row_is_played_what_it_was_given() -> None:
     candidates = respond(table, [])
     stage2 = build_stage2(candidates, task=mlqa)
     assert len({answer for row in stage2["answer"] for answer in row}) == 2
-    assert build_stage2(candidates, cassette=executions([stage2])).to_list() == stage2.to_list()
+    assert build_stage2(candidates, cassette=collect_executions([stage2])).to_list() == stage2.to_list()
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ def read(row: Any, settings: Own | None) -> dict[str, Any]:
 def test_a_step_of_the_users_own_may_be_called_like_ours(qa: Task, name: str, settings: Own | None) -> None:
     table = rows("qa", ["WikiSearch(Etna)"], "Sicily")
     table = apply(table, read, settings, reads=["input"], adds={"input": Value("string")}, name=name)
-    assert len(executions([build_stage2(respond(table, []), task=qa)])) == 2
+    assert len(collect_executions([build_stage2(respond(table, []), task=qa)])) == 2
 
 
 def test_a_cassette_of_tables_with_a_cut_trail_is_refused(qa: Task, tmp_path: Path) -> None:

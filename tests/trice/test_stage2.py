@@ -25,7 +25,7 @@ from toolrlef_data import (
     scripted,
 )
 from toolrlef_data.columns import RESPONSE, STAGE1, STAGE2
-from toolrlef_data.engines.responses import response_of
+from toolrlef_data.engines.responses import build_response
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import Score
 from toolrlef_data.tables.lineage import ledger
@@ -44,9 +44,9 @@ def stage1(count: int = 1, output: str = "calculator(3*19)", answer: str = "57")
 def candidates(gold: str, answer: str, **responses: str | Reply) -> Dataset:
     """A responded table made by hand, as a user who brings responses of another origin would."""
     row = stage1(output=gold, answer=answer)[0]
-    made: dict[str, Any] = {"gold": response_of(None, text=gold)}
+    made: dict[str, Any] = {"gold": build_response(None, text=gold)}
     for name, given in responses.items():
-        made[name] = response_of(given) if isinstance(given, Reply) else response_of(None, text=given)
+        made[name] = build_response(given) if isinstance(given, Reply) else build_response(None, text=given)
     return Dataset.from_list([{**row, **made}], features=Features({**STAGE1, **dict.fromkeys(made, RESPONSE)}))
 
 
@@ -158,7 +158,7 @@ def test_a_task_and_a_tool_of_the_users_own_in_another_language() -> None:
         teacher_instruction="Schreibe einen Aufruf.",
         extract=lambda text: text or None,
         grade=right,
-        usable=lambda answers: None if answers else "no_answer",
+        ungradable_reason=lambda answers: None if answers else "no_answer",
         leaks=lambda argument, question, answers: False,
         render=render,
     )

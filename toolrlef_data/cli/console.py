@@ -87,13 +87,13 @@ def searches_in(answers: Dataset, method: Method) -> dict[str, int]:
     A search without an answer is at the limit of turns where one of its ways used them up and came to no end, whatever
     became of the others.
     """
-    from toolrlef_data.toolbench.tree import GIVE_UP, path_to, states_of, tree_in
+    from toolrlef_data.toolbench.tree import GIVE_UP, path_to, read_file_tree, states_of
 
     counts = dict.fromkeys(
         ("  answered", "  given up", "  not ended", AT_TURNS, AT_CALLS, "requests to the model", CALLS, THOUGHTS), 0
     )
     for row in answers.select_columns(["valid", "finish_type", "n_calls", "answer"]):
-        states = list(states_of(tree_in(json.loads(row["answer"]))))
+        states = list(states_of(read_file_tree(json.loads(row["answer"]))))
         answered = row["valid"] and row["finish_type"] != "give_up"
         counts["  answered" if answered else "  given up" if row["valid"] else "  not ended"] += 1
         if not answered:

@@ -32,24 +32,24 @@ def run(
     num_proc: Annotated[int | None, typer.Option(min=1, help="Processes for the steps that ask no model.")] = None,
 ) -> None:
     """Run a recipe from its sources to a published folder; what was done before is not done again."""
-    from toolrlef_data.recipes.run import load_recipe, run_recipe
+    from toolrlef_data.recipes.runner import load_recipe, run_recipe
 
     with stoppable():
         done = run_recipe(load_recipe(recipe, rows=rows, all_rows=all_rows), out=out, num_proc=num_proc)
-    _show(done)
+    _print_run(done)
 
 
 app.command()(search)
 app.command()(trajectories)
 
 
-def _show(done: object) -> None:
+def _print_run(done: object) -> None:
     """Print what a run made: rows, right and wrong, coverage, scores by responder, what was dropped, where it is."""
     from rich.console import Console
     from rich.table import Column, Table
 
     from toolrlef_data.publishing.card import score_table
-    from toolrlef_data.recipes.run import Run
+    from toolrlef_data.recipes.runner import Run
     from toolrlef_data.tables.lineage import usage
 
     assert isinstance(done, Run)

@@ -68,16 +68,16 @@ def search(
     What was asked before is not asked again.
     """
     from toolrlef_data.publishing.folder import refuse_foreign
-    from toolrlef_data.toolbench.answer_file import known
+    from toolrlef_data.toolbench.answer_file import check_choice
     from toolrlef_data.toolbench.preferences import preference_pairs
     from toolrlef_data.toolbench.samples import LAYOUTS
     from toolrlef_data.toolbench.samples import trajectories as samples_of
     from toolrlef_data.toolbench.search.demo import demo_queries
     from toolrlef_data.toolbench.search.demo_functions import DEMO_FUNCTIONS
     from toolrlef_data.toolbench.search.dfsdt import Method
-    from toolrlef_data.toolbench.search.generate import generate_trajectories
+    from toolrlef_data.toolbench.search.generation import generate_trajectories
 
-    known("layout", layout, LAYOUTS)
+    check_choice("layout", layout, LAYOUTS)
     how = Method(method, width=width, max_turns=max_turns, max_calls=max_calls)
     spec = _engine(model, base_url, keys, scripted, max_tokens, temperature)
     protocol = protocol or ("text" if spec.kind == "local" else "tools")
@@ -228,13 +228,13 @@ def _check_export(
 ) -> None:
     """Refuse options that would be passed over in silence."""
     from toolrlef_data.publishing.exports import EXPORTS
-    from toolrlef_data.toolbench.answer_file import known
+    from toolrlef_data.toolbench.answer_file import check_choice
 
     if export is None:
         if arguments or drop_unfit:
             raise InputError("--arguments and --drop-unfit belong to --export: name a format, or leave them out")
         return
-    known("format", export, EXPORTS)
+    check_choice("format", export, EXPORTS)
     if export != "trl_preference":
         if pairs:
             advice = "leave --pairs out, and export the pairs by a command of their own, with --export trl_preference"
@@ -295,7 +295,7 @@ def _queries(path: Path, rows: int | None) -> Dataset:
 
     from toolrlef_data.loading_scripts.fields import field, read_json
     from toolrlef_data.tables.identity import text_id
-    from toolrlef_data.tables.stage_cache import table_of
+    from toolrlef_data.tables.stage_cache import table_from_rows
 
     if not path.is_file():
         raise InputError(f"{path} is no file; queries are JSON Lines with a text under the key query")
@@ -312,4 +312,4 @@ def _queries(path: Path, rows: int | None) -> Dataset:
             raise InputError(f"{where}: the id {row_id!r} stands twice; ids name the answer files")
         found[row_id] = {"id": row_id, "query": query, "functions": functions}
     features = {"id": Value("string"), "query": Value("string"), "functions": List(Value("string"))}
-    return table_of(list(found.values())[:rows], features, "queries")
+    return table_from_rows(list(found.values())[:rows], features, "queries")

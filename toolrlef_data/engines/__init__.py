@@ -1,7 +1,7 @@
 """Engines: where replies come from. `ENGINES` names them.
 
 A stage never holds an engine. It holds an `EngineSpec` (`spec`, checked by `rules`), frozen and hashed by value, and
-the engine connects inside. `prompts` renders a row as a request; `ask` is the model stage. Its `exchange` looks
+the engine connects inside. `prompts` renders a row as a request; `model_stage` sends it. Its `exchange` looks
 requests up in the reply store (`reply_store`) and asks an engine for those that are missing, one process at a time for
 each (`claims`), with its `progress`; `responses` turns replies into columns. The kinds: `local` models, servers that
 speak the OpenAI API (`openai_api`, with keys from `credentials`), and `scripted` replies.

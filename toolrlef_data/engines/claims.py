@@ -16,7 +16,7 @@ import filelock
 
 from toolrlef_data.engines.reply_store import ReplyStore, parts_of
 
-__all__ = ["Claims", "Jobs"]
+__all__ = ["BatchJobs", "Claims"]
 
 
 class Owner:
@@ -108,7 +108,7 @@ class Claims(Owner):
             connection.executemany("DELETE FROM claims WHERE key = ? AND owner = ?", rows)
 
 
-class Jobs(Owner):
+class BatchJobs(Owner):
     """The batch jobs that a model of a server was given and that are not fetched yet.
 
     Args:
@@ -120,7 +120,7 @@ class Jobs(Owner):
         super().__init__(store)
         self.server = server
 
-    def __enter__(self) -> Jobs:
+    def __enter__(self) -> BatchJobs:
         super().__enter__()
         return self
 
@@ -130,7 +130,7 @@ class Jobs(Owner):
             connection.execute("INSERT INTO jobs VALUES (?, ?, NULL, ?)", (job, self.server, self.name))
             connection.executemany("INSERT OR REPLACE INTO job_keys VALUES (?, ?)", ((key, job) for key in keys))
 
-    def accepted(self, job: str, remote: str) -> None:
+    def mark_accepted(self, job: str, remote: str) -> None:
         """The server has taken a job, under a name of its own."""
         with self.store.writing() as connection:
             connection.execute("UPDATE jobs SET remote = ? WHERE job = ?", (remote, job))
@@ -141,7 +141,7 @@ class Jobs(Owner):
             connection.execute("DELETE FROM job_keys WHERE job = ?", (job,))
             connection.execute("DELETE FROM jobs WHERE job = ?", (job,))
 
-    def known(self) -> dict[str, str | None]:
+    def pending_jobs(self) -> dict[str, str | None]:
         """All jobs: our name -> the server's name, None where the server may not have heard of it.
 
         A job that another run is just handing over is left to it.
@@ -150,7 +150,7 @@ class Jobs(Owner):
             rows = connection.execute("SELECT job, remote, owner FROM jobs WHERE server = ?", (self.server,)).fetchall()
         return {job: remote for job, remote, owner in rows if remote is not None or not self.alive(owner)}
 
-    def of(self, key: str) -> str | None:
+    def job_of(self, key: str) -> str | None:
         """The job of this server that a request is in."""
         with self.store.reading() as connection:
             row = connection.execute("SELECT job FROM job_keys NATURAL JOIN jobs WHERE key = ?", (key,)).fetchone()

@@ -1,7 +1,7 @@
 """Keys and addresses of an API: where they are read, and how they are kept out of everything that is written.
 
 Keys are read when a stage begins to ask, from environment variables or files, and live in the engine alone. What came
-from outside (a server's error, a reply) passes `Secrets.scrub` before it goes anywhere: a key that a server echoes is
+from outside (a server's error, a reply) passes `Secrets.redact` before it goes anywhere: a key that a server echoes is
 replaced. What is not covered: a server that sends a key back in a form of its own (reversed, encrypted, cut in pieces).
 """
 
@@ -16,9 +16,9 @@ from typing import NoReturn
 from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 from toolrlef_data.engines.spec import EngineSpec
-from toolrlef_data.records import InputError, NoKeyLeft
+from toolrlef_data.records import InputError, NoUsableApiKey
 
-__all__ = ["Address", "Secrets", "address_of", "read_keys"]
+__all__ = ["Address", "Secrets", "read_api_keys", "resolve_address"]
 
 OPENAI = "https://api.openai.com/v1"
 # Forms that keys of well-known services have, also where they are shortened with dots or stars.
@@ -33,7 +33,7 @@ SHORTEST_IN_REPLY = 16  # a word that a model may well say is not taken for a ke
 class Address:
     """A server's URL in two parts: what may be written down, and the credentials that stood in it.
 
-    >>> address_of(EngineSpec("openai_api", "m", base_url="http://localhost:8000/v1/")).url
+    >>> resolve_address(EngineSpec("openai_api", "m", base_url="http://localhost:8000/v1/")).url
     'http://localhost:8000/v1'
     """
 
@@ -52,7 +52,7 @@ class Address:
         self.login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}" if "@" in parts.netloc else ""
         # As they are meant, and as they are spelled in the URL.
         written = [parts.password or "", parts.username or "", parts.netloc.rpartition("@")[0]]
-        meant = [*map(unquote, written), self.login, self.basic[6:], *(value for _, value in pairs)]
+        meant = [*map(unquote, written), self.login, self.basic_auth[6:], *(value for _, value in pairs)]
         self.secrets = [part for part in (*written, *meant) if part]
 
     def __repr__(self) -> str:
@@ -62,12 +62,12 @@ class Address:
         raise TypeError("an address may hold credentials and is not pickled")
 
     @property
-    def basic(self) -> str:
+    def basic_auth(self) -> str:
         """The value of an Authorization header for credentials in the URL; empty where there are none."""
         return "Basic " + base64.b64encode(self.login.encode()).decode() if self.login else ""
 
 
-def address_of(spec: EngineSpec) -> Address:
+def resolve_address(spec: EngineSpec) -> Address:
     """The server of a spec, looked up in the environment where the spec names a variable.
 
     Raises:
@@ -82,7 +82,7 @@ def address_of(spec: EngineSpec) -> Address:
     return Address(text)
 
 
-def read_keys(spec: EngineSpec) -> list[str]:
+def read_api_keys(spec: EngineSpec) -> list[str]:
     """All keys of a spec, each once, in order; none for a server of the user's own that wants none.
 
     A variable or a file may hold several, apart by white space or commas; in a file, `#` begins a comment.
@@ -95,12 +95,12 @@ def read_keys(spec: EngineSpec) -> list[str]:
     for place in places:
         found = [word for word in re.split(r"[\s,]+", _text_in(place)) if word]
         if any(not word.isascii() or not word.isprintable() for word in found):
-            raise NoKeyLeft(f"{place} holds characters that no API key has; they are not shown")
+            raise NoUsableApiKey(f"{place} holds characters that no API key has; they are not shown")
         keys += found
     if not keys and (spec.keys or (places and "OPENAI_BASE_URL" not in os.environ)):
         # Many capitals without "_" may be a key that was written in the place of a name.
         shown = [place if "_" in place or len(place) < 16 else "a variable of `keys`" for place in places]
-        raise NoKeyLeft(f"no API key: not set or empty: {', '.join(shown)}")
+        raise NoUsableApiKey(f"no API key: not set or empty: {', '.join(shown)}")
     return list(dict.fromkeys(keys))
 
 
@@ -113,7 +113,7 @@ def _text_in(place: str) -> str:
         reason = error.strerror if isinstance(error, OSError) else "no text or no path"
         # Somebody may have written a key in the place of a path.
         shown = place if os.sep in place else "the file that `keys` names"
-        raise NoKeyLeft(f"no API key: {shown} cannot be read: {reason}") from None
+        raise NoUsableApiKey(f"no API key: {shown} cannot be read: {reason}") from None
     return "\n".join(line.partition("#")[0] for line in lines)
 
 
@@ -121,7 +121,7 @@ class Secrets:
     """Everything that must not be written down, and how text is cleaned of it.
 
     >>> secrets = Secrets(["tok-0123456789abcdef"])
-    >>> secrets.scrub("wrong key tok-0123456789abcdef given")
+    >>> secrets.redact("wrong key tok-0123456789abcdef given")
     'wrong key [key] given'
     """
 
@@ -139,14 +139,14 @@ class Secrets:
         forms = [form for value in values for form in _forms(value)]
         # The longest first, so that none leaves a rest of another.
         self.values = sorted({*self.values, *(f for f in forms if len(f) >= SHORTEST)}, key=len, reverse=True)
-        self.known = _any_of(self.values)
+        self.pattern = _any_of(self.values)
         self.known_in_reply = _any_of([value for value in self.values if len(value) >= SHORTEST_IN_REPLY])
 
-    def scrub(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """An error text without keys, known ones and what looks like one."""
-        return LOOKS_LIKE_A_KEY.sub("[key]", self.known.sub("[key]", text))
+        return LOOKS_LIKE_A_KEY.sub("[key]", self.pattern.sub("[key]", text))
 
-    def scrub_reply(self, text: str) -> str:
+    def redact_reply(self, text: str) -> str:
         """A reply without known keys; the rest of it is left as the model wrote it."""
         return self.known_in_reply.sub("[key]", text)
 

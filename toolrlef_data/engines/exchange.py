@@ -19,7 +19,7 @@ from typing import Any
 from toolrlef_data.engines.claims import Claims
 from toolrlef_data.engines.progress import Progress
 from toolrlef_data.engines.reply_store import ReplyStore
-from toolrlef_data.engines.spec import MOMENT, Engine, EngineSpec, Request
+from toolrlef_data.engines.spec import PULL_INTERVAL, Engine, EngineSpec, Request
 from toolrlef_data.records import RETRYABLE_ERRORS, Reply
 from toolrlef_data.tables.fingerprint import digest
 
@@ -51,13 +51,13 @@ class Exchange:
         bar: Any,
         *,
         expected: int,
-        figures: Callable[[], Mapping[str, Any]] = dict,
+        stats: Callable[[], Mapping[str, Any]] = dict,
         on_reply: Callable[[str, Reply], None] | None = None,
     ) -> None:
         self.engine = engine
         self.store = store
         self.claims = Claims(store)
-        self.progress = Progress(bar, spec, expected, lambda: {**figures(), **engine.figures()})
+        self.progress = Progress(bar, spec, expected, lambda: {**stats(), **engine.stats()})
         self.on_reply = on_reply
         self.ended = threading.Event()
         self.unsent: deque[tuple[str, Request]] = deque()
@@ -113,7 +113,7 @@ class Exchange:
             requests = self._requests(steps)
             end = ("", Request())
             while (first := next(requests, end)) is None:  # without the engine: loading a model takes long
-                self.ended.wait(MOMENT)
+                self.ended.wait(PULL_INTERVAL)
             if first is end:
                 return
             requests = itertools.chain([first], requests)

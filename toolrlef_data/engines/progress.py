@@ -23,11 +23,11 @@ class Progress:
         figures: what else there is to show.
     """
 
-    def __init__(self, bar: Any, spec: EngineSpec, expected: int, figures: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(self, bar: Any, spec: EngineSpec, expected: int, stats: Callable[[], Mapping[str, Any]]) -> None:
         self.bar = bar
         self.spec = spec
         self.expected = expected
-        self.figures = figures
+        self.stats = stats
         self.failed: Counter[str] = Counter()
         self.used: Counter[str] = Counter()
         self.details: dict[str, str] = {}  # one example of each kind of failure
@@ -69,12 +69,12 @@ class Progress:
         self.shown = time.monotonic()
         elapsed = max(1e-9, self.shown - self.began)
         rate = self.answered / elapsed
-        figures: dict[str, Any] = {"from store": self.from_store}
-        figures |= {f"failed {kind}": count for kind, count in self.failed.most_common()} | dict(self.figures())
-        figures |= {"req/s": f"{rate:.1f}", "tok/s": round(self.tokens / elapsed)}
+        stats: dict[str, Any] = {"from store": self.from_store}
+        stats |= {f"failed {kind}": count for kind, count in self.failed.most_common()} | dict(self.stats())
+        stats |= {"req/s": f"{rate:.1f}", "tok/s": round(self.tokens / elapsed)}
         if rate and self.bar.total > self.bar.n:
-            figures["left"] = self.bar.format_interval((self.bar.total - self.bar.n) / rate)
-        self.bar.set_postfix(figures, refresh=False)
+            stats["left"] = self.bar.format_interval((self.bar.total - self.bar.n) / rate)
+        self.bar.set_postfix(stats, refresh=False)
 
     def too_many(self, requests: int) -> TooManyFailures | None:
         """The error where more than `max_failed` of the stage's requests failed, now or in an earlier run."""

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from toolrlef_data.engines.spec import Message
 from toolrlef_data.records import UnknownName
 
-__all__ = ["STYLES", "examples_order", "render_prompt", "row_seed"]
+__all__ = ["STYLES", "render_prompt", "row_seed", "shuffled_indices"]
 
 STYLES = ("chat", "completion", "alpaca", "vicuna")
 MARKS = {
@@ -80,7 +80,7 @@ def row_seed(row_id: str, seed: int = 0) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{row_id}".encode()).digest()[:4], "big")
 
 
-def examples_order(count: int, row_id: str, seed: int = 0) -> list[int]:
+def shuffled_indices(count: int, row_id: str, seed: int = 0) -> list[int]:
     """A shuffled order of examples, drawn for one row."""
     order = list(range(count))
     random.Random(f"{seed}:{row_id}").shuffle(order)

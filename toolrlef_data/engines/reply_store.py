@@ -24,7 +24,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from toolrlef_data.records import RETRYABLE_ERRORS, TOOL_FAULTS, Reply, ToolrlefError, clean_text
+from toolrlef_data.records import RETRYABLE_ERRORS, TOOL_FAILURES, Reply, ToolrlefError, clean_text
 from toolrlef_data.tables.files import home_dir
 from toolrlef_data.tables.fingerprint import digest
 
@@ -40,8 +40,8 @@ CREATE TABLE IF NOT EXISTS jobs (
 CREATE TABLE IF NOT EXISTS job_keys (key TEXT PRIMARY KEY, job TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS job_keys_by_job ON job_keys (job);
 """
-PASSING = RETRYABLE_ERRORS | TOOL_FAULTS  # never final
-FIELDS = tuple(field.name for field in fields(Reply))
+PASSING = RETRYABLE_ERRORS | TOOL_FAILURES  # never final
+REPLY_FIELDS = tuple(field.name for field in fields(Reply))
 
 
 def store_path() -> Path:
@@ -96,7 +96,9 @@ class ReplyStore:
         final: list[tuple[str, str]] = []
         failed: list[tuple[str, str]] = []
         for key, reply in replies:
-            text = json.dumps([getattr(reply, name) for name in FIELDS], ensure_ascii=False, separators=(",", ":"))
+            text = json.dumps(
+                [getattr(reply, name) for name in REPLY_FIELDS], ensure_ascii=False, separators=(",", ":")
+            )
             (failed if reply.error in PASSING else final).append((key, clean_text(text)))
         with self.writing() as connection:
             connection.executemany("INSERT OR IGNORE INTO replies VALUES (?, ?)", final)
@@ -178,6 +180,6 @@ def parts_of(keys: Sequence[str]) -> Iterator[tuple[Sequence[str], str]]:
 
 
 def _reply(text: str) -> Reply:
-    values = dict(zip(FIELDS, json.loads(text), strict=False))
+    values = dict(zip(REPLY_FIELDS, json.loads(text), strict=False))
     values["tool_calls"] = tuple((name, arguments) for name, arguments in values["tool_calls"])
     return Reply(**values)

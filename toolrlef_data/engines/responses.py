@@ -9,7 +9,7 @@ from toolrlef_data.columns import RESPONSE
 from toolrlef_data.engines.spec import Request
 from toolrlef_data.records import Reply
 
-__all__ = ["request_of", "response_of", "split_reasoning"]
+__all__ = ["build_request", "build_response", "split_reasoning"]
 
 OPENINGS = ("<think>", "<thinking>", "<reasoning>", "<|begin_of_thought|>", "◁think▷", "[THINK]")
 CLOSING = re.compile(r"</think>|</thinking>|</reasoning>|<\|end_of_thought\|>|◁/think▷|\[/THINK\]")
@@ -39,12 +39,12 @@ def split_reasoning(text: str) -> tuple[str, str]:
     return "", text.strip()
 
 
-def request_of(prompt: tuple[Any, ...] | str, tools: tuple[str, ...] = ()) -> Request:
+def build_request(prompt: tuple[Any, ...] | str, tools: tuple[str, ...] = ()) -> Request:
     """A request from what `render_prompt` returns."""
     return Request(prompt=prompt, tools=tools) if isinstance(prompt, str) else Request(messages=prompt, tools=tools)
 
 
-def response_of(reply: Reply | None, *, text: str | None = None, strip_reasoning: bool = True) -> dict[str, Any]:
+def build_response(reply: Reply | None, *, text: str | None = None, strip_reasoning: bool = True) -> dict[str, Any]:
     """A RESPONSE struct from a reply.
 
     Args:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
-from toolrlef_data.engines.spec import MOMENT, EngineSpec, Request
+from toolrlef_data.engines.spec import PULL_INTERVAL, EngineSpec, Request
 from toolrlef_data.records import InputError, Reply, ScriptExhausted
 from toolrlef_data.tables.fingerprint import canonical, digest
 
@@ -60,7 +60,7 @@ class ScriptedEngine:
     cancel = None
     stop = None
 
-    def figures(self) -> dict[str, Any]:
+    def stats(self) -> dict[str, Any]:
         return {}
 
     def __enter__(self) -> ScriptedEngine:
@@ -78,7 +78,7 @@ class ScriptedEngine:
         number = 0
         for pair in requests:
             if pair is None:
-                time.sleep(MOMENT)
+                time.sleep(PULL_INTERVAL)
                 continue
             reply = self._answer(number, pair[1])
             number += 1

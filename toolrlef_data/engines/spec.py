@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 
 from toolrlef_data.engines.rules import Rule, apply_rules, is_number, must_be, whole
 from toolrlef_data.records import InputError, Reply, ToolrlefError
-from toolrlef_data.tables.published import place_name, published_fields, server_name
+from toolrlef_data.tables.redaction import redact_fields, redact_path, redact_url
 
 __all__ = ["DTYPES", "Engine", "EngineSpec", "Limits", "Message", "Request"]
 
-VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
-MOMENT = 0.01  # seconds after which an engine asks again for requests that were not ready
+ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
+PULL_INTERVAL = 0.01  # seconds after which an engine asks again for requests that were not ready
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 # Types of settings with what holds of them.
@@ -92,13 +92,13 @@ LIMITS = must_be("a Limits(...)", lambda value: isinstance(value, Limits))
 
 def _places_of_keys(value: str | tuple[str, ...]) -> tuple[str, ...]:
     places = (value,) if isinstance(value, str) else tuple(value)
-    if not all(isinstance(each, str) and (VARIABLE.fullmatch(each) or each.startswith("file:")) for each in places):
+    if not all(isinstance(each, str) and (ENV_NAME.fullmatch(each) or each.startswith("file:")) for each in places):
         raise InputError("takes names of environment variables (CAPITALS) or file:PATH, never a key itself")
     return places
 
 
 def _url(value: str | None) -> str | None:
-    if value is None or (value[:1] == "$" and VARIABLE.fullmatch(value[1:])):
+    if value is None or (value[:1] == "$" and ENV_NAME.fullmatch(value[1:])):
         return value
     try:
         parts = urlsplit(value)
@@ -204,9 +204,9 @@ class EngineSpec:
 
     def published(self) -> dict[str, Any]:
         """What others may read: of a folder the name, of a private server no address."""
-        places = {"model": place_name(str(self.model)), "adapter": self.adapter and place_name(str(self.adapter))}
-        server = self.base_url and server_name(self.base_url)
-        return {**published_fields(self), **places, "base_url": server, "stop": list(self.stop)}
+        places = {"model": redact_path(str(self.model)), "adapter": self.adapter and redact_path(str(self.adapter))}
+        server = self.base_url and redact_url(self.base_url)
+        return {**redact_fields(self), **places, "base_url": server, "stop": list(self.stop)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,8 +274,8 @@ class Engine(AbstractContextManager["Engine"], Protocol):
         it in here, so it is called in a thread without one (`ask` sees to that).
 
         None in the place of a request says that none is ready yet, as where one depends on replies that are awaited.
-        The engine then works off what it has, and pulls again when it has handed out replies, or after a `MOMENT`. It
-        ends when the iterable does; a pull must not wait, since nothing is received meanwhile."""
+        The engine then works off what it has, and pulls again when it has handed out replies, or after a
+        `PULL_INTERVAL`. It ends when the iterable does; a pull must not wait, since nothing is received meanwhile."""
         ...
 
     cancel: Callable[[], None] | None
@@ -285,6 +285,6 @@ class Engine(AbstractContextManager["Engine"], Protocol):
     stop: Callable[[ToolrlefError], None] | None
     """Ends `generate` with an error when what is under way has arrived; None where nothing else is under way."""
 
-    def figures(self) -> dict[str, Any]:
+    def stats(self) -> dict[str, Any]:
         """What the progress bar shows beside the counts of the stage: name -> value."""
         ...

@@ -20,9 +20,9 @@ from toolrlef_data.columns import responders_of
 from toolrlef_data.publishing.provenance import funnel, settings_behind
 from toolrlef_data.publishing.step_facts import ITEMS, Facts, queries_in, shortened, step_facts
 from toolrlef_data.tables.splits import SHUFFLE
-from toolrlef_data.toolbench.samples import Making
-from toolrlef_data.toolbench.tokenise.steps import Tokenising
-from toolrlef_data.trice.execute import Executing
+from toolrlef_data.toolbench.samples import SampleSettings
+from toolrlef_data.toolbench.tokens.steps import TokeniseSettings
+from toolrlef_data.trice.execution import ExecutionSettings
 
 __all__ = ["dropped_counts", "score_table", "write_card"]
 
@@ -123,7 +123,7 @@ def _trajectory_facts(steps: Mapping[str, Facts], provenance: Mapping[str, Any])
         "datasets": sorted({name for facts in steps.values() for name in facts.counts["dataset"]}),
         "queries": queries,
         "shared": shared,
-        "tokenisers": settings_behind(provenance, Tokenising.kind),
+        "tokenisers": settings_behind(provenance, TokeniseSettings.kind),
         "orders": _orders(provenance),
         "histories": _histories(steps, provenance),
     }
@@ -153,7 +153,7 @@ def _kind(splits: Splits, steps: Mapping[str, Facts]) -> str:
 def _histories(steps: Mapping[str, Facts], provenance: Mapping[str, Any]) -> list[str]:
     """The histories that occur: told by the rows, by what they were made of, and always clean in pairs."""
     found = {name for facts in steps.values() for name in facts.counts["history"]}
-    made = settings_behind(provenance, Making.kind)
+    made = settings_behind(provenance, SampleSettings.kind)
     found |= {settings["history"] for config in steps for settings in made.get(config, ())}
     found |= {"clean" for facts in steps.values() if facts.kind == "pairs"}
     return [name for name in ("faithful", "upstream", "clean") if name in found]
@@ -232,7 +232,7 @@ def _tools(provenance: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     found = set()
     for stage in provenance["stages"].values():
         settings = stage["settings"] if isinstance(stage["settings"], dict) else {}
-        if stage["step"] == Executing.kind and isinstance(tasks := settings.get("tasks"), dict):
+        if stage["step"] == ExecutionSettings.kind and isinstance(tasks := settings.get("tasks"), dict):
             found |= {(name, task["tool"]["name"], task["tool"]["version"]) for name, task in tasks.items()}
     return sorted(found)
 

@@ -39,10 +39,10 @@ from typing import IO, Any
 from datasets import Dataset
 
 from toolrlef_data.columns import DROPPED
-from toolrlef_data.records import InputError, MissingColumns, UnknownName, Unusable
+from toolrlef_data.records import InputError, MissingColumns, UnknownName, UnusableRow
 from toolrlef_data.tables.files import atomic_file, scratch_file
 from toolrlef_data.tables.stage_cache import as_arrow
-from toolrlef_data.toolbench.messages import arguments_of, tools_of
+from toolrlef_data.toolbench.messages import decode_arguments, parse_tools
 
 __all__ = ["EXPORTS", "Export", "export"]
 
@@ -149,7 +149,7 @@ def _write(
     for number, row in enumerate(_rows(samples, kind.columns)):
         try:
             texts = [_encoded(record, kind.array) for record in kind.records(row, arguments)]
-        except Unusable as why:
+        except UnusableRow as why:
             if ledger is None:
                 name = f"row {number} ({row['id']})" if "id" in row else f"row {number}"
                 hint = "unfit='drop' leaves such rows out, with their reasons"
@@ -183,9 +183,9 @@ def _encoded(record: Record, indented: bool) -> bytes:
         return json.dumps(record, ensure_ascii=False, indent=4).replace("\n", "\n    ").encode()
     except UnicodeEncodeError as error:
         code = ord(error.object[error.start])
-        raise Unusable("not_unicode", f"a text holds the lone surrogate U+{code:04X}") from None
+        raise UnusableRow("not_unicode", f"a text holds the lone surrogate U+{code:04X}") from None
     except ValueError as error:
-        raise Unusable("not_json", str(error)) from None
+        raise UnusableRow("not_json", str(error)) from None
 
 
 def _toolllama(row: Row, arguments: str) -> list[Record]:
@@ -196,7 +196,7 @@ def _toolllama(row: Row, arguments: str) -> list[Record]:
 def _trl(row: Row, arguments: str) -> list[Record]:
     targets = _targets(row["messages"])
     if targets[0] == 0:
-        raise Unusable("no_prompt", "the first message is trained, and nothing stands before it")
+        raise UnusableRow("no_prompt", "the first message is trained, and nothing stands before it")
     messages, tools = _plain(row["messages"], arguments), _tools(row)
     return [{"prompt": messages[:n], "completion": [messages[n]], "tools": tools} for n in targets]
 
@@ -208,7 +208,7 @@ def _axolotl(row: Row, arguments: str) -> list[Record]:
         try:
             json.loads(text := call["function"]["arguments"])  # axolotl does, and ends with an error
         except (ValueError, TypeError, RecursionError):
-            raise Unusable("bad_arguments", f"arguments are no JSON: {text!r:.80}") from None
+            raise UnusableRow("bad_arguments", f"arguments are no JSON: {text!r:.80}") from None
     return [{"messages": messages, "tools": _tools(row)}]
 
 
@@ -224,10 +224,10 @@ def _openai(row: Row, arguments: str) -> list[Record]:
 def _trl_preference(row: Row, arguments: str) -> list[Record]:
     for side in ("prompt", "chosen", "rejected"):
         if not row[side]:
-            raise Unusable("no_prompt" if side == "prompt" else "no_reply", f"{side} holds no message")
+            raise UnusableRow("no_prompt" if side == "prompt" else "no_reply", f"{side} holds no message")
         others = {message["role"] for message in row[side]} - {"assistant"}
         if others and side != "prompt":
-            raise Unusable("not_the_models", f"{side} holds messages of the role {', '.join(sorted(others))}")
+            raise UnusableRow("not_assistant", f"{side} holds messages of the role {', '.join(sorted(others))}")
     sides = {side: _plain(row[side], arguments) for side in ("prompt", "chosen", "rejected")}
     return [{**sides, "tools": _tools(row)}]
 
@@ -236,12 +236,12 @@ def _targets(messages: Messages) -> list[int]:
     """The places of the messages to train, or why a sample does not say which."""
     for n, message in enumerate(messages or ()):
         if message.get("train") is None:
-            raise Unusable("no_flag", f"message {n} does not say whether it is trained")
+            raise UnusableRow("no_flag", f"message {n} does not say whether it is trained")
         if message["train"] and message["role"] != "assistant":
-            raise Unusable("not_the_models", f"message {n}, of the role {message['role']!r}, is to be trained")
+            raise UnusableRow("not_assistant", f"message {n}, of the role {message['role']!r}, is to be trained")
     targets = [n for n, message in enumerate(messages or ()) if message["train"]]
     if not targets:
-        raise Unusable("no_target", "no message is to be trained")
+        raise UnusableRow("no_target", "no message is to be trained")
     return targets
 
 
@@ -259,10 +259,10 @@ def _plain(messages: Messages, arguments: str, empty: bool = True) -> list[Recor
 def _call(call: Mapping[str, Any], arguments: str) -> Record:
     function = {name: call["function"][name] for name in ("name", "arguments")}
     if arguments == "object":
-        function = {"name": function["name"] or "", "arguments": arguments_of(function)}
+        function = {"name": function["name"] or "", "arguments": decode_arguments(function)}
         if not isinstance(found := function["arguments"], dict):
             way = 'arguments="text" takes them as they are'
-            raise Unusable("bad_arguments", f"arguments are no JSON object: {found!r:.80}; {way}")
+            raise UnusableRow("bad_arguments", f"arguments are no JSON object: {found!r:.80}; {way}")
     return {**_given(call, "id", "type"), "function": function}
 
 
@@ -273,9 +273,9 @@ def _given(holder: Mapping[str, Any], *names: str) -> Record:
 def _tools(row: Row) -> list[Mapping[str, Any]]:
     """The functions, each as OpenAI's tool."""
     try:
-        return tools_of(row["tools"])
-    except Unusable as fault:
-        raise Unusable("bad_tools", f"{fault.detail}: {row['tools']!r:.80}") from None
+        return parse_tools(row["tools"])
+    except UnusableRow as fault:
+        raise UnusableRow("bad_tools", f"{fault.detail}: {row['tools']!r:.80}") from None
 
 
 EXPORTS: dict[str, Export] = {

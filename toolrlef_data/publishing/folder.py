@@ -23,12 +23,12 @@ from toolrlef_data.columns import DROPPED
 from toolrlef_data.publishing.card import write_card
 from toolrlef_data.publishing.provenance import provenance_of
 from toolrlef_data.records import InputError, MissingColumns, UnknownName
-from toolrlef_data.tables.files import home_dir, replaced_folder
+from toolrlef_data.tables.files import home_dir, replace_folder
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.lineage import ledger
-from toolrlef_data.tables.transform import quiet_bars
-from toolrlef_data.trice.cassette import executions
-from toolrlef_data.trice.files.write import check_kinds, write_trice
+from toolrlef_data.tables.transform import hide_progress_bars
+from toolrlef_data.trice.cassette import collect_executions
+from toolrlef_data.trice.files.writer import check_tables, write_trice
 
 __all__ = ["LAYOUTS", "publish", "refuse_foreign"]
 
@@ -88,13 +88,13 @@ def publish(
             raise InputError(f"the layout {layout!r} has no card: leave card= out, or publish with layout='hub'")
         if cassette:
             raise InputError(f"the layout {layout!r} has no place for a cassette: publish with layout='hub'")
-        check_kinds(splits)
+        check_tables(splits)
     if dropped is not None:
         _check_ledger(dropped)
     if cassette:
         _add_cassettes(splits)
     out = Path(out).resolve()  # a link to a folder stays one
-    with _lock_of(out), replaced_folder(out) as folder, quiet_bars():
+    with _lock_of(out), replace_folder(out) as folder, hide_progress_bars():
         refuse_foreign(out)
         ways = {
             task: {name: given[task].get(name, {}) | named[name] for name in named} for task, named in splits.items()
@@ -196,7 +196,7 @@ def _add_cassettes(splits: Splits) -> None:
         if "cassette" in named:
             raise InputError(f"the table 'cassette' of {task!r} is the config of its tool executions: rename yours")
         tables = [data for table in named.values() for data in table.values() if "uses_tool" in data.column_names]
-        table = executions(tables) if tables else None
+        table = collect_executions(tables) if tables else None
         if table is not None and len(table):
             named["cassette"] = {"train": table}
 

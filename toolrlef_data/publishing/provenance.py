@@ -14,17 +14,17 @@ from typing import Any
 from datasets import Dataset
 
 from toolrlef_data.tables.lineage import lineage
-from toolrlef_data.tables.published import published
+from toolrlef_data.tables.redaction import published
 from toolrlef_data.tables.stage_cache import materialize
-from toolrlef_data.toolbench.preferences import Pairing
-from toolrlef_data.toolbench.samples import Making
-from toolrlef_data.toolbench.tokenise.steps import Tokenising
+from toolrlef_data.toolbench.preferences import PairSettings
+from toolrlef_data.toolbench.samples import SampleSettings
+from toolrlef_data.toolbench.tokens.steps import TokeniseSettings
 
 __all__ = ["funnel", "provenance_of", "settings_behind"]
 
 PACKAGES = ("toolrlef_data", "datasets", "pyarrow", "torch", "transformers", "peft")
 # Stages that make many rows of one or none, so that `rows_in` of their records counts what was made and what left.
-APART = frozenset({Making.kind, Pairing.kind, Tokenising.kind})
+APART = frozenset({SampleSettings.kind, PairSettings.kind, TokeniseSettings.kind})
 # Of their settings, those that decide what is in the rows.
 DECIDE = (
     *("layout", "style", "history", "steps", "finish", "without", "keep_thought"),

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, Features
 
 from toolrlef_data.columns import ANSWERS, PAIRS, TOOLLLAMA, TRAJECTORIES
-from toolrlef_data.tables.identity import hash_of, normal_form
+from toolrlef_data.tables.identity import normal_form, text_hash
 from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.toolbench.histories import HALLUCINATED
 
@@ -172,9 +172,9 @@ def _add(facts: Facts, split: str, batch: pa.Table) -> None:
     held = _lengths(columns["steps"]) if "steps" in columns else pa.array([1] * batch.num_rows, pa.int64())
     facts.rows[split] += batch.num_rows
     facts.steps[split] += pc.sum(held).as_py() or 0
-    facts.files[split] |= {hash_of(name) for name in _files(columns)}
+    facts.files[split] |= {text_hash(name) for name in _files(columns)}
     queries = pc.unique(columns["query"]).to_pylist() if "query" in columns else []
-    facts.queries[split] |= {hash_of(form) for form in map(normal_form, filter(None, queries)) if form}
+    facts.queries[split] |= {text_hash(form) for form in map(normal_form, filter(None, queries)) if form}
     _count(facts, "held", held)
     if "finish_type" in columns:
         _count(facts, "finish_type", _ends(columns), held)

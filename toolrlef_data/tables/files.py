@@ -20,10 +20,10 @@ __all__ = [
     "atomic_file",
     "clear_when_full",
     "file_digest",
-    "filled_once",
+    "fill_once",
     "home_dir",
     "remove",
-    "replaced_folder",
+    "replace_folder",
     "scratch_file",
     "sweep",
 ]
@@ -67,7 +67,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def replaced_folder(folder: Path) -> Iterator[Path]:
+def replace_folder(folder: Path) -> Iterator[Path]:
     """A new folder beside a folder, which takes its place when the block ends without an error.
 
     Whoever calls holds a lock. What an interrupted call left is mended first: the old folder comes back where it was
@@ -94,7 +94,7 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
     remove(old)
 
 
-def filled_once(folder: Path, fill: Callable[[Path], object], is_whole: Callable[[Path], bool] = Path.is_dir) -> Path:
+def fill_once(folder: Path, fill: Callable[[Path], object], is_whole: Callable[[Path], bool] = Path.is_dir) -> Path:
     """A folder that is filled by the first process that needs it, while the others wait.
 
     Args:
@@ -108,7 +108,7 @@ def filled_once(folder: Path, fill: Callable[[Path], object], is_whole: Callable
         folder.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder.with_name(f"{folder.name}.lock")):
             if not is_whole(folder):
-                with replaced_folder(folder) as new:
+                with replace_folder(folder) as new:
                     fill(new)
     return folder
 

@@ -118,8 +118,8 @@ def _values(values: Iterable[Any], seen: Seen) -> list[Any]:
 
 
 def _choices(value: Choices[Any], seen: Seen) -> Any:  # not by value: that would import every choice
-    code = module_digests(place.partition(":")[0] for place in value.places.values())
-    return {"choices": value.places, "code": code}
+    code = module_digests(place.partition(":")[0] for place in value.import_paths.values())
+    return {"choices": value.import_paths, "code": code}
 
 
 def _mapping(value: Mapping[Any, Any], seen: Seen) -> Any:

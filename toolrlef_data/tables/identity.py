@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Hashes", "Numbers", "groups", "hash_of", "normal_form", "text_id"]
+__all__ = ["Hashes", "Numbers", "groups", "normal_form", "text_hash", "text_id"]
 
 Hashes: TypeAlias = NDArray[np.uint64]
 Numbers: TypeAlias = NDArray[np.int64]
@@ -59,7 +59,7 @@ def groups(*keys: Hashes) -> Numbers:
     return top
 
 
-def hash_of(text: str) -> int:
+def text_hash(text: str) -> int:
     """64 bits that stand for a text, the same in every process."""
     return int.from_bytes(blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest(), "big")
 

@@ -12,7 +12,7 @@ from typing import Any
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from toolrlef_data.columns import DROPPED
-from toolrlef_data.tables.stage_cache import facts_of, files_of, materialize, read_record, write_record
+from toolrlef_data.tables.stage_cache import arrow_files, facts_of, materialize, read_record, write_record
 
 __all__ = ["ledger", "lineage", "record_source", "usage"]
 
@@ -65,5 +65,5 @@ def record_source(data: Dataset, name: str, settings: Any, dropped: Dataset | No
     rows_in = len(data) + (len(dropped) if dropped is not None else 0)
     facts = {**facts_of(name, [], settings, data, dropped), "rows_in": rows_in}
     if dropped is not None and len(dropped):
-        facts["dropped_files"] = files_of(materialize(dropped))
+        facts["dropped_files"] = arrow_files(materialize(dropped))
     write_record(data._fingerprint, facts)

@@ -11,9 +11,9 @@ from datasets import Dataset, DatasetDict
 
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.fingerprint import digest
-from toolrlef_data.tables.identity import hash_of, normal_form
+from toolrlef_data.tables.identity import normal_form, text_hash
 from toolrlef_data.tables.stage_cache import as_arrow, facts_of, materialize, write_record
-from toolrlef_data.tables.transform import require
+from toolrlef_data.tables.transform import require_columns
 
 __all__ = ["SHUFFLE", "shuffle_steps", "split_queries"]
 
@@ -40,7 +40,7 @@ def split_queries(answers: Dataset, test: float = 0.1, seed: int = 0) -> Dataset
     if isinstance(test, bool) or not isinstance(test, (int, float)) or not 0 < test < 1:
         raise InputError(f"test is a share between 0 and 1, found {test!r}")
     answers = materialize(answers)
-    require(answers, ["query"], "split_queries")
+    require_columns(answers, ["query"], "split_queries")
     drawn = [
         random.Random(f"{seed}:{normal_form(query or '')}").random() < test
         for batch in as_arrow(answers, ["query"]).iter(1000)
@@ -64,9 +64,9 @@ def shuffle_steps(samples: D, seed: int = 0) -> D:
     if isinstance(samples, DatasetDict):
         return DatasetDict({split: shuffle_steps(data, seed) for split, data in samples.items()})
     data = materialize(samples)
-    require(data, ["id"], SHUFFLE)
+    require_columns(data, ["id"], SHUFFLE)
     ranks = [
-        hash_of(f"{seed}:{row_id}")
+        text_hash(f"{seed}:{row_id}")
         for batch in as_arrow(data, ["id"]).iter(10_000)
         for row_id in batch.column("id").to_pylist()
     ]

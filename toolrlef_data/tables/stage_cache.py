@@ -24,19 +24,19 @@ from toolrlef_data.columns import DROPPED
 from toolrlef_data.records import Drop, InputError
 from toolrlef_data.tables.files import atomic_file, file_digest, scratch_file
 from toolrlef_data.tables.fingerprint import canonical, digest
-from toolrlef_data.tables.published import published
+from toolrlef_data.tables.redaction import published
 
 __all__ = [
+    "arrow_files",
     "as_arrow",
     "check_ids",
     "facts_of",
-    "files_of",
     "load",
     "materialize",
     "read_record",
     "stages_dir",
     "store_unfinished",
-    "table_of",
+    "table_from_rows",
     "with_fingerprint",
     "write_dropped",
     "write_record",
@@ -52,7 +52,7 @@ def stages_dir() -> Path:
 
 def load(key: str, data: Dataset) -> Dataset | None:
     record = read_record(key)
-    if record is not None and record["files"] == files_of(data) and record["rows_in"] == record["rows_out"]:
+    if record is not None and record["files"] == arrow_files(data) and record["rows_in"] == record["rows_out"]:
         return with_fingerprint(data, key)  # nothing was dropped, so nothing was written
     if record is None or not all(os.path.exists(f) for f in [*record["files"], *record.get("dropped_files", ())]):
         return None
@@ -71,9 +71,9 @@ def with_fingerprint(data: Dataset, key: str) -> Dataset:
 
 def store_unfinished(result: Dataset, key: str) -> tuple[Dataset, str]:
     """Move a result that is not to be kept for good to a name of its content, so that its key stays free."""
-    key = digest(key, [file_digest(Path(file)) for file in files_of(result)])
+    key = digest(key, [file_digest(Path(file)) for file in arrow_files(result)])
     shards = []
-    for i, file in enumerate(files_of(result)):
+    for i, file in enumerate(arrow_files(result)):
         path = stages_dir() / f"{key}_{i}.arrow"
         os.replace(file, path)
         shards.append(Dataset.from_file(str(path), split=result.split))
@@ -96,14 +96,14 @@ def facts_of(
         "rows_in": len(inputs[0]) if inputs else len(result),
         "rows_out": len(result),
         "dropped": dict(sorted(Counter(dropped["reason"][:]).items())) if dropped is not None and len(dropped) else {},
-        "files": files_of(result),
+        "files": arrow_files(result),
     }
     if dropped is not None and len(dropped):
-        facts["dropped_files"] = files_of(dropped)
+        facts["dropped_files"] = arrow_files(dropped)
     return facts
 
 
-def files_of(data: Dataset) -> list[str]:
+def arrow_files(data: Dataset) -> list[str]:
     return [file["filename"] for file in data.cache_files]
 
 
@@ -140,12 +140,12 @@ def materialize(data: Dataset) -> Dataset:
     result = _written((batch.cast(schema) for batch in as_arrow(data).iter(1000)), schema, origin, split=data.split)
     if not _record_path(result._fingerprint).exists():
         facts = known or facts_of("rows", [], None, result)
-        own = {"fingerprint": result._fingerprint, "files": files_of(result)}
+        own = {"fingerprint": result._fingerprint, "files": arrow_files(result)}
         write_record(result._fingerprint, {**facts, **own})
     return result
 
 
-def table_of(
+def table_from_rows(
     rows: Iterable[Mapping[str, Any]], features: Mapping[str, Any], name: str, inputs: Iterable[str] = ()
 ) -> Dataset:
     """Rows that a stage makes, as a table in the cache; pulls rows as it writes.

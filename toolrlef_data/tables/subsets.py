@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from toolrlef_data.records import Drop, InputError
 from toolrlef_data.tables.fingerprint import digest
-from toolrlef_data.tables.identity import Hashes, Numbers, groups, hash_of, normal_form
+from toolrlef_data.tables.identity import Hashes, Numbers, groups, normal_form, text_hash
 from toolrlef_data.tables.stage_cache import as_arrow, facts_of, write_record
-from toolrlef_data.tables.transform import keep, require
+from toolrlef_data.tables.transform import keep, require_columns
 
 __all__ = ["TRICE_SIZES", "subset"]
 
@@ -194,7 +194,7 @@ def _filled(
 
 
 def _rows(data: Dataset, seed: int) -> _Rows:
-    require(data, ["id", "question", "context"], "subset")
+    require_columns(data, ["id", "question", "context"], "subset")
     parts: tuple[list[Hashes], ...] = ([], [], [], [])
     known = functools.lru_cache(1000)(normal_form)  # contexts repeat
     for batch in as_arrow(data, ["id", "question", "context"]).iter(10_000):
@@ -205,7 +205,7 @@ def _rows(data: Dataset, seed: int) -> _Rows:
         texts = [f"{known(c or '')}\n{q}" if q else f"\n{i}" for i, q, c in zip(ids, forms, contexts, strict=True)]
         names = (row_id.partition("#")[0] for row_id in ids)
         for part, values in zip(parts, (ids, names, texts, (f"{seed}:{i}" for i in ids)), strict=True):
-            part.append(np.array([hash_of(value) for value in values], np.uint64))
+            part.append(np.array([text_hash(value) for value in values], np.uint64))
     none = np.zeros(0, np.uint64)
     return _Rows(*(np.concatenate([none, *part]) for part in parts))
 
@@ -220,12 +220,12 @@ def _by_id(ids: Hashes, data: Dataset) -> Numbers:
 
 def _drops(wanted: Mapping[str, int]) -> tuple[Drop | None, ...]:
     rest = [Drop("not_drawn", f"the split {split} was full: it holds other rows of the question") for split in wanted]
-    return (None, Drop("not_drawn"), Drop("apart_from", "a table to stay apart from holds the question"), *rest)
+    return (None, Drop("not_drawn"), Drop("excluded_question", "a table to stay apart from holds the question"), *rest)
 
 
 def _judge(columns: Mapping[str, list[str]], draw: _Draw) -> list[Drop | None]:
     ids = np.frombuffer(draw.ids, np.uint64)
-    found = np.searchsorted(ids, np.array([hash_of(row_id) for row_id in columns["id"]], np.uint64))
+    found = np.searchsorted(ids, np.array([text_hash(row_id) for row_id in columns["id"]], np.uint64))
     return [draw.drops[verdict] for verdict in np.frombuffer(draw.verdicts, np.uint8)[found].tolist()]
 
 

@@ -42,12 +42,12 @@ __all__ = [
     "check_features",
     "explode",
     "features_of",
+    "function_name",
+    "hide_progress_bars",
     "join",
     "keep",
-    "quiet_bars",
-    "require",
+    "require_columns",
     "stack",
-    "step_name",
 ]
 
 log = logging.getLogger("toolrlef_data")
@@ -95,11 +95,11 @@ def apply(
     >>> apply(Dataset.from_dict({"n": [1, 2]}), double, 2, reads=["n"], adds={"twice": Value("int64")})["twice"][:]
     [2, 4]
     """
-    name = name or step_name(step)
+    name = name or function_name(step)
 
     def on_split(split: Dataset) -> Dataset:
         split = materialize(split)
-        require(split, reads, name)
+        require_columns(split, reads, name)
         stay = {k: adds.get(k, f) for k, f in split.features.items() if k not in removes}
         features = Features(stay | {path: f for path, f in adds.items() if not place(path, split.column_names)[1]})
         key = _key(split, step, [settings, list(reads), list(adds)], features)
@@ -152,7 +152,7 @@ def keep(
 
     def on_split(split: Dataset) -> Dataset:
         split = materialize(split)
-        require(split, reads, stage)
+        require_columns(split, reads, stage)
         key = _key(split, judge, [settings, stage, list(reads)], split.features)
         if (cached := load(key, split)) is not None:
             return cached
@@ -207,7 +207,7 @@ def explode(
 
     def on_split(split: Dataset) -> Dataset:
         split = materialize(split)
-        require(split, reads, stage)
+        require_columns(split, reads, stage)
         key = _key(split, step, [settings, stage, list(reads)], features)
         if (cached := load(key, split)) is None:
             both = Features(**features, **LEFT)  # the rows that are made, and what is left of those that cannot be
@@ -255,7 +255,7 @@ def _concatenated(parts: Sequence[D], name: str, axis: int) -> D:
     tables = [materialize(part) for part in parts]
     key = digest(name, axis, [table._fingerprint for table in tables])
     if any(len(table) for table in tables):
-        with quiet_bars():
+        with hide_progress_bars():
             result = with_fingerprint(concatenate_datasets(tables, axis=axis), key)
     else:  # concatenate_datasets would give the first table itself, without the columns of the others
         features = Features({column: feature for table in tables for column, feature in table.features.items()})
@@ -268,7 +268,7 @@ def _concatenated(parts: Sequence[D], name: str, axis: int) -> D:
 
 
 @contextlib.contextmanager
-def quiet_bars(quiet: bool = True) -> Iterator[None]:
+def hide_progress_bars(quiet: bool = True) -> Iterator[None]:
     """No progress bars of `datasets` meanwhile; those of a stage that is done in a moment only hide the others."""
     if quiet := quiet and not datasets.are_progress_bars_disabled():
         datasets.disable_progress_bars()
@@ -283,7 +283,7 @@ def check_features(data: Dataset | DatasetDict, expected: Features, name: str) -
     """Raise where a table lacks columns of a schema, or has them with other types; further columns are fine."""
     _check_table(data)
     for split in data.values() if isinstance(data, DatasetDict) else [data]:
-        require(split, list(expected), name)
+        require_columns(split, list(expected), name)
         for column, feature in expected.items():
             if split.features[column] != feature:
                 found = split.features[column]
@@ -298,7 +298,7 @@ def features_of(data: Dataset | DatasetDict) -> Features:
     return first.features
 
 
-def require(data: Dataset, columns: Sequence[str], name: str) -> None:
+def require_columns(data: Dataset, columns: Sequence[str], name: str) -> None:
     """Raise `MissingColumns` where a table lacks some of the columns, naming them and what was found."""
     roots = dict.fromkeys(place(column, data.column_names)[0] for column in columns)
     missing = [column for column in roots if column not in data.column_names]
@@ -311,7 +311,7 @@ def require(data: Dataset, columns: Sequence[str], name: str) -> None:
 # Keys and maps --------------------------------------------------------------------------------------------------------
 
 
-def step_name(step: Any) -> str:
+def function_name(step: Any) -> str:
     """The name of a function, also inside a partial."""
     while isinstance(step, functools.partial):
         step = step.func
@@ -341,7 +341,7 @@ def _map(
             pass
         result = Dataset.from_file(str(path), split=data.split)
     else:
-        with clear_when_full(folder), quiet_bars(len(data) < BAR_FROM):
+        with clear_when_full(folder), hide_progress_bars(len(data) < BAR_FROM):
             result = as_arrow(data).map(
                 function,
                 batched=True,

@@ -126,13 +126,13 @@ QA = Task(
     teacher_instruction=TEACHER_INSTRUCTION.format(tool="WikiSearch"),
     extract=first_words,
     grade=grade,
-    usable=usable,
+    ungradable_reason=usable,
     leaks=leaks,
     render=render,
     examples=EXAMPLES,
-    reading=reading,
+    reader_prompt=reading,
     reader_instruction=READER_INSTRUCTION,
-    read_answer=read_answer,
+    parse_reader_reply=read_answer,
 )
 
 RETRIEVAL = replace(

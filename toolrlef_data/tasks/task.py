@@ -12,7 +12,7 @@ from typing import Any
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.fingerprint import digest
-from toolrlef_data.tables.published import published
+from toolrlef_data.tables.redaction import published
 from toolrlef_data.tools.tool import Tool
 
 __all__ = ["Example", "Task", "examples_from"]
@@ -58,7 +58,7 @@ class Task:
             tell; for the tool.
         reading: (input text, one text of the tool's output) -> what the reader is asked: the tool's output is no
             prediction, a model reads it, one prediction a text. None: the output is the prediction.
-        reader: the model that reads; `build_stage2` needs one wherever there is a `reading`.
+        reader: the model that reads; `build_stage2` needs one wherever there is a `reader_prompt`.
         reader_instruction, reader_style: how it is asked (`prompts`).
         read_answer: what the reader says -> prediction, None where it says nothing; default: all of it.
         output_answers: the tool's own output may hold the answer; False for a translation, which is only read.
@@ -71,20 +71,20 @@ class Task:
     teacher_instruction: str
     extract: Callable[[str], str | None]
     grade: Callable[[str | None, Sequence[str]], bool | None]
-    usable: Callable[[Sequence[str]], str | None]
+    ungradable_reason: Callable[[Sequence[str]], str | None]
     leaks: Callable[[str, str, Sequence[str]], bool]
     render: Callable[[Mapping[str, Any]], str]
     examples: Mapping[str, Sequence[Example]] = field(default_factory=dict)
     numeric: bool = False
     distance: Callable[[str | None, Sequence[str]], float | None] | None = None
-    written: Callable[[Mapping[str, Any]], str] | None = None
+    make_argument: Callable[[Mapping[str, Any]], str] | None = None
     language: Callable[[Mapping[str, Any]], str] | None = None
-    reading: Callable[[str, str], str] | None = None
+    reader_prompt: Callable[[str, str], str] | None = None
     reader: EngineSpec | None = None
     reader_instruction: str = ""
     reader_style: str = "chat"
-    read_answer: Callable[[str], str | None] | None = None
-    output_answers: bool = True
+    parse_reader_reply: Callable[[str], str | None] | None = None
+    output_is_answer: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.tool, Tool):
@@ -103,7 +103,7 @@ class Task:
         grade = published(self.grade)
         return {"task": self.name, "tool": self.tool.published(), "grade": grade, "prompts_sha256": prompts}
 
-    def warn(self) -> None:
+    def check_prompts(self) -> None:
         """Say so where neither the instruction nor an example calls the tool by its name: responses will not either."""
         calls = [example.call for examples in self.examples.values() for example in examples]
         named = self.tool.name.casefold() in self.instruction.casefold()

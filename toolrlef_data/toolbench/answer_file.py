@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from toolrlef_data.records import Drop, InputError, UnknownName, Unusable, is_text
+from toolrlef_data.records import Drop, InputError, UnknownName, UnusableRow, is_text
 from toolrlef_data.toolbench.histories import (
     Step,
     all_steps,
@@ -18,7 +18,7 @@ from toolrlef_data.toolbench.histories import (
     prompts_of,
 )
 from toolrlef_data.toolbench.messages import Raw, checked_message
-from toolrlef_data.toolbench.tree import State, tree_in
+from toolrlef_data.toolbench.tree import State, read_file_tree
 
 __all__ = [
     "FILES_AT_ONCE",
@@ -27,11 +27,11 @@ __all__ = [
     "Answer",
     "Made",
     "Searched",
+    "check_choice",
+    "check_step",
     "finish_types",
-    "known",
     "listed",
     "recorded",
-    "unusable",
 ]
 
 READS = ("id", "task", "dataset", "query", "finish_type", "valid", "source_file", "answer")  # what `Answer` is made of
@@ -73,7 +73,7 @@ class Answer:
         self.row = row
         self.finish = "unfinished" if row["valid"] is False else row["finish_type"] or "give_answer"
         if finish is not None and self.finish not in finish:
-            raise Unusable("finish_type", str(self.finish))
+            raise UnusableRow("finish_type", str(self.finish))
         text = row["answer"] or ""
         self.escaped = "\\ud" in text or "\\uD" in text
         try:
@@ -84,18 +84,18 @@ class Answer:
             self.lists = self.generation.get("train_messages") or []
             self.tools = json.dumps([{"type": "function", "function": each} for each in self.functions])
         except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
-            raise Unusable("not_an_answer", f"{type(error).__name__}: {error}") from None
+            raise UnusableRow("not_an_answer", f"{type(error).__name__}: {error}") from None
         if not all(isinstance(name, str) for name in self.names):
-            raise Unusable("not_an_answer", "a function's name is no text")
+            raise UnusableRow("not_an_answer", "a function's name is no text")
         if self.escaped and not is_text(json.dumps(self.functions, ensure_ascii=False)):
-            raise Unusable("not_unicode", "a function's schema holds a lone surrogate")
+            raise UnusableRow("not_unicode", "a function's schema holds a lone surrogate")
         self.facts = {name: row[name] for name in ("task", "dataset", "query", "source_file")}
         self.facts["finish_type"] = self.finish
 
     def chosen(self, history: str) -> list[Step]:
         """The steps that the file shows."""
         if self.row["valid"] is False or not (self.row["valid"] or self.lists):
-            raise Unusable("not_valid", "the file shows no path: valid_data is false")
+            raise UnusableRow("not_valid", "the file shows no path: valid_data is false")
         return chosen_steps(self.lists, history)
 
     def every(self, history: str) -> list[Step]:
@@ -106,9 +106,9 @@ class Answer:
     def tree(self) -> Searched:
         """The tree, and the path in it that the file shows."""
         try:
-            root = tree_in(self.file)
+            root = read_file_tree(self.file)
         except InputError as error:
-            raise Unusable("no_tree", str(error)) from None
+            raise UnusableRow("no_tree", str(error)) from None
         told = self.file.get("forward_args")
         told = told if isinstance(told, dict) else {}
         deep = told.get("with_filter") is not True
@@ -120,21 +120,21 @@ class Answer:
         prompts = prompts_of(root, frame, deep) if "tree" in self.file else {}
         end = chosen_end(root, shown, opening, prompts) if shown else None
         if shown and end is None:
-            raise Unusable("tree_differs", "no path of the tree gives the train_messages")
+            raise UnusableRow("tree_differs", "no path of the tree gives the train_messages")
         return Searched(root, opening, prompts, None if self.row["valid"] is False else end)
 
 
 def _told(opening: Any, diversity: Any) -> tuple[list[Raw], tuple[str, str]]:
     """What a model was told in a search that came to no end: our own files say it, upstream's do not."""
     if not isinstance(opening, list) or not opening:
-        raise Unusable("no_messages", "the file does not say what the model was told")
+        raise UnusableRow("no_messages", "the file does not say what the model was told")
     frame = tuple(diversity) if isinstance(diversity, list) else ()
     if len(frame) != 2 or not all(isinstance(part, str) for part in frame):
-        raise Unusable("no_messages", "the file does not say how the model was asked for another try")
+        raise UnusableRow("no_messages", "the file does not say how the model was asked for another try")
     return [checked_message(message, "opening") for message in opening], (frame[0], frame[1])
 
 
-def unusable(messages: Sequence[Raw], escaped: bool = True, answered: bool = True) -> Drop | None:
+def check_step(messages: Sequence[Raw], escaped: bool = True, answered: bool = True) -> Drop | None:
     """Why a step makes no sample of its own; None where it does.
 
     Args:
@@ -162,7 +162,7 @@ def recorded(row: Mapping[str, Any], made: Made) -> Made:
     """
     try:
         whole = list(made)
-    except Unusable as fault:
+    except UnusableRow as fault:
         yield row["id"], Drop(fault.reason, fault.detail[:200])
         return
     samples = [each for each in whole if isinstance(each, dict)]
@@ -176,10 +176,10 @@ def recorded(row: Mapping[str, Any], made: Made) -> Made:
 
 def finish_types(given: Any) -> tuple[str, ...]:
     """Finish types that a caller asks for, checked."""
-    return tuple(known("finish type", kind, FINISH) for kind in listed("finish", given))
+    return tuple(check_choice("finish type", kind, FINISH) for kind in listed("finish", given))
 
 
-def known(what: str, given: Any, choices: Collection[str]) -> str:
+def check_choice(what: str, given: Any, choices: Collection[str]) -> str:
     """A name that a caller gives, or an error that lists the choices."""
     if given not in choices:
         raise UnknownName(what, given, choices)

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from toolrlef_data.records import Unusable
+from toolrlef_data.records import UnusableRow
 from toolrlef_data.toolbench.messages import Raw, checked_message, is_hidden
 from toolrlef_data.toolbench.prompts import DIVERSITY
 from toolrlef_data.toolbench.tree import FINAL_ANSWER, GIVE_UP, State, path_to, states_of
@@ -79,12 +79,12 @@ def chosen_steps(train_messages: Any, history: str) -> list[Step]:
     [3, 3, 2]
     """
     if not isinstance(train_messages, list) or not train_messages:
-        raise Unusable("no_messages", "train_messages is no list with something in it")
+        raise UnusableRow("no_messages", "train_messages is no list with something in it")
     steps = []
     for n, messages in enumerate(train_messages, start=1):
         kept = [checked_message(message, f"list {n}") for message in messages] if isinstance(messages, list) else []
         if not kept:
-            raise Unusable("no_messages", f"list {n} of train_messages holds no messages")
+            raise UnusableRow("no_messages", f"list {n} of train_messages holds no messages")
         if history != "upstream":
             own = len(kept) - 2 if history == "faithful" else -1  # a prompt of its own stands right before the target
             kept = [message for i, message in enumerate(kept) if not is_hidden(message) or i == own]

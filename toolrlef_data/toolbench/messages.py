@@ -2,8 +2,8 @@
 
 ToolBench's are {role, content, function_call | name, valid}. `canonical` makes OpenAI's of them: calls get ids by their
 position, so that equal histories stay equal, and a thought of its own is joined with the call right after it;
-`native_turns` makes of those what chat templates take. Not covered: several calls in one message, which ToolBench does
-not have.
+`template_messages` makes of those what chat templates take. Not covered: several calls in one message, which
+ToolBench does not have.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import Any
 
-from toolrlef_data.records import Unusable
+from toolrlef_data.records import UnusableRow
 from toolrlef_data.tools.json_text import json_value
 
 __all__ = [
@@ -22,13 +22,13 @@ __all__ = [
     "FLAGS",
     "Raw",
     "Turn",
-    "arguments_of",
     "canonical",
     "checked_message",
+    "decode_arguments",
     "flags_of",
     "is_hidden",
-    "native_turns",
-    "tools_of",
+    "parse_tools",
+    "template_messages",
 ]
 
 FLAGS = ("unknown_function", "invalid_arguments", "truncated_observation", "repeated_call", "lost_thought")
@@ -73,7 +73,7 @@ def canonical(messages: Sequence[Raw], keep_thought: bool) -> list[Raw]:
                 made["tool_calls"] = [{"id": f"call_{calls}", "type": "function", "function": function}]
         elif role == "function":
             if not calls:
-                raise Unusable("result_without_call", "a function's message stands before any call")
+                raise UnusableRow("result_without_call", "a function's message stands before any call")
             made |= {
                 "role": "tool",
                 "name": message.get("name"),
@@ -128,13 +128,13 @@ def _is_object(text: str) -> bool:
 def checked_message(message: Any, where: str) -> Raw:
     """A message of a file, with the keys that are read here, or why it is none."""
     if not isinstance(message, dict):
-        raise Unusable("not_a_message", f"{where} holds a {type(message).__name__}")
+        raise UnusableRow("not_a_message", f"{where} holds a {type(message).__name__}")
     role, content, call = message.get("role"), message.get("content"), message.get("function_call")
     if role not in ("system", "user", "assistant", "function"):
-        raise Unusable("not_a_message", f"{where} holds the role {role!r:.40}")
+        raise UnusableRow("not_a_message", f"{where} holds the role {role!r:.40}")
     for key in ("content", "name"):
         if not isinstance(message.get(key), (str, NoneType)):
-            raise Unusable(
+            raise UnusableRow(
                 "not_a_message", f"{where} holds a {key} that is a {type(message[key]).__name__}, not a text"
             )
     checked: Raw = {"role": role, "content": content}
@@ -145,7 +145,7 @@ def checked_message(message: Any, where: str) -> Raw:
     if call is not None:
         texts = [call.get("name"), call.get("arguments")] if isinstance(call, dict) else [None]
         if role != "assistant" or not all(isinstance(text, str) for text in texts):
-            raise Unusable("not_a_message", f"{where} holds a call without a name and arguments that are texts")
+            raise UnusableRow("not_a_message", f"{where} holds a call without a name and arguments that are texts")
         checked["function_call"] = {"name": call["name"], "arguments": call["arguments"]}
     return checked
 
@@ -158,27 +158,27 @@ def is_hidden(message: Mapping[str, Any]) -> bool:
 # What templates and trainers take -------------------------------------------------------------------------------------
 
 
-def tools_of(text: str | None) -> list[Turn]:
+def parse_tools(text: str | None) -> list[Turn]:
     """Function schemas from JSON text, each as {"type": "function", "function": ...}; bare ones are wrapped.
 
-    >>> tools_of('[{"name": "ping"}]')
+    >>> parse_tools('[{"name": "ping"}]')
     [{'type': 'function', 'function': {'name': 'ping'}}]
     """
     try:
         listed = json.loads(text or "[]")
     except (ValueError, RecursionError) as error:
-        raise Unusable("invalid_tools", f"no JSON: {error}") from None
+        raise UnusableRow("invalid_tools", f"no JSON: {error}") from None
     if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
-        raise Unusable("invalid_tools", "expected a JSON list of function schemas")
+        raise UnusableRow("invalid_tools", "expected a JSON list of function schemas")
     wrapped = [each if "function" in each else {"type": "function", "function": each} for each in listed]
     if not all(
         isinstance(each["function"], dict) and isinstance(each["function"].get("name"), str) for each in wrapped
     ):
-        raise Unusable("invalid_tools", "a function schema has no name")
+        raise UnusableRow("invalid_tools", "a function schema has no name")
     return wrapped
 
 
-def native_turns(messages: Sequence[Mapping[str, Any]]) -> list[Turn]:
+def template_messages(messages: Sequence[Mapping[str, Any]]) -> list[Turn]:
     """Messages (`columns.MESSAGE`) as templates expect them: arguments as an object, no field that is empty.
 
     A content that is not there becomes "", since some templates add to it without a look.
@@ -197,7 +197,7 @@ def _native(message: Mapping[str, Any]) -> Turn:
             {
                 **({"id": _call_id(call["id"])} if call["id"] else {}),
                 "type": call["type"] or "function",
-                "function": {"name": call["function"]["name"] or "", "arguments": arguments_of(call["function"])},
+                "function": {"name": call["function"]["name"] or "", "arguments": decode_arguments(call["function"])},
             }
             for call in message["tool_calls"]
         ]
@@ -209,7 +209,7 @@ def _call_id(found: str) -> str:
     return f"call{int(own[1]):05d}" if own else found
 
 
-def arguments_of(function: Mapping[str, Any]) -> Any:
+def decode_arguments(function: Mapping[str, Any]) -> Any:
     """The object that a JSON text stands for; where it stands for none, or not for one alone, the text itself."""
     text = function["arguments"] or ""
     try:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.columns import ANSWERS, PAIRS
-from toolrlef_data.records import Drop, Unusable
+from toolrlef_data.records import Drop, UnusableRow
 from toolrlef_data.tables.transform import check_features, explode
 from toolrlef_data.toolbench.answer_file import (
     FILES_AT_ONCE,
@@ -17,22 +17,22 @@ from toolrlef_data.toolbench.answer_file import (
     Answer,
     Made,
     Searched,
+    check_step,
     finish_types,
     recorded,
-    unusable,
 )
 from toolrlef_data.toolbench.histories import NO_SUCH_FUNCTION, messages_of
 from toolrlef_data.toolbench.messages import canonical, flags_of
 from toolrlef_data.toolbench.tree import GIVE_UP, State, path_to, states_of
 
-__all__ = ["Pairing", "preference_pairs"]
+__all__ = ["PairSettings", "preference_pairs"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Pairing:
+class PairSettings:
     """How pairs are made; arguments of `preference_pairs`."""
 
     kind: ClassVar[str] = "preference pairs"
@@ -55,37 +55,37 @@ def preference_pairs(
     Returns:
         a table `columns.PAIRS`; a file without a branch that was left is in the ledger as `no_branch`.
     """
-    pairing = Pairing(keep_thought, finish_types(finish))
+    pairing = PairSettings(keep_thought, finish_types(finish))
     check_features(answers, ANSWERS, "preference_pairs")
     options: dict[str, Any] = {"batch_rows": FILES_AT_ONCE, "num_proc": num_proc}
-    return explode(answers, _pairs, pairing, reads=READS, features=PAIRS, stage=Pairing.kind, **options)
+    return explode(answers, _pairs, pairing, reads=READS, features=PAIRS, stage=PairSettings.kind, **options)
 
 
-def _pairs(row: Row, pairing: Pairing) -> Made:
+def _pairs(row: Row, pairing: PairSettings) -> Made:
     return recorded(row, _made(row, pairing))
 
 
-def _made(row: Row, pairing: Pairing) -> Made:
+def _made(row: Row, pairing: PairSettings) -> Made:
     answer = Answer(row, (*pairing.finish, "unfinished"))
     tree = answer.tree()
     if tree.end is None:
-        raise Unusable("not_valid", "the file shows no path")
+        raise UnusableRow("not_valid", "the file shows no path")
     path = path_to(tree.end)
     tried = [(state, other) for state in path if state.parent for other in state.parent.children if other is not state]
     if not tried:
-        raise Unusable("no_branch", "every step was the only one that was tried")
+        raise UnusableRow("no_branch", "every step was the only one that was tried")
     for state, other in tried:
         name = f"{row['id']}#{state.place}>{other.place}"
         pair = _pair(_to_call(state, path), _to_call(other, ()), answer, tree, pairing)
         yield (name, pair) if isinstance(pair, Drop) else {"id": name, "step": len(path_to(state)), **pair}
 
 
-def _pair(taken: State, left: State, answer: Answer, tree: Searched, pairing: Pairing) -> dict[str, Any] | Drop:
+def _pair(taken: State, left: State, answer: Answer, tree: Searched, pairing: PairSettings) -> dict[str, Any] | Drop:
     """The calls of two branches under the history of the one that was taken, or why they are no pair."""
     if taken.call is None or left.call is None:
         return Drop("thought_only", "a branch without a call")
     chosen, rejected = (messages_of(each, tree.opening, tree.prompts, "clean") for each in (taken, left))
-    if drop := unusable(chosen) or unusable(rejected):
+    if drop := check_step(chosen) or check_step(rejected):
         return drop
     one, two = (canonical(messages, pairing.keep_thought) for messages in (chosen, rejected))
     if one[-1] == two[-1]:

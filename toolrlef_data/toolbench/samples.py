@@ -28,18 +28,18 @@ from toolrlef_data.toolbench.answer_file import (
     READS,
     Answer,
     Made,
+    check_choice,
+    check_step,
     finish_types,
-    known,
     listed,
     recorded,
-    unusable,
 )
 from toolrlef_data.toolbench.histories import HISTORIES, Step
-from toolrlef_data.toolbench.merge import merged
+from toolrlef_data.toolbench.merging import merged
 from toolrlef_data.toolbench.messages import FLAGS, canonical, flags_of
 from toolrlef_data.toolbench.toolllama import conversations_of, lost_thought, name_of
 
-__all__ = ["Making", "trajectories"]
+__all__ = ["SampleSettings", "trajectories"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
@@ -50,7 +50,7 @@ STEPS = ("chosen", "all")
 
 
 @dataclass(frozen=True)
-class Making:
+class SampleSettings:
     """How samples are made; the arguments of `trajectories`, checked."""
 
     kind: ClassVar[str] = "trajectories"
@@ -108,14 +108,14 @@ def trajectories(
     >>> len(split) > len(merged), sum(map(len, merged["steps"])) == len(split)
     (True, True)
     """
-    making = Making(
-        known("layout", layout, LAYOUTS),
-        known("style", style, STYLES),
-        known("history", history or ("faithful" if style == "messages" else "upstream"), HISTORIES),
+    making = SampleSettings(
+        check_choice("layout", layout, LAYOUTS),
+        check_choice("style", style, STYLES),
+        check_choice("history", history or ("faithful" if style == "messages" else "upstream"), HISTORIES),
         style == "messages" if keep_thought is None else keep_thought,
-        known("kind of steps", steps, STEPS),
+        check_choice("kind of steps", steps, STEPS),
         None if finish is None else finish_types(finish),
-        tuple(known("flag", flag, FLAGS) for flag in listed("without", without)),
+        tuple(check_choice("flag", flag, FLAGS) for flag in listed("without", without)),
     )
     if style == "toolllama" and layout == "merged":
         raise InputError(
@@ -124,15 +124,15 @@ def trajectories(
     check_features(answers, ANSWERS, "trajectories")
     features = TRAJECTORIES if style == "messages" else TOOLLLAMA
     options: dict[str, Any] = {"batch_rows": FILES_AT_ONCE, "num_proc": num_proc}
-    return explode(answers, _samples, making, reads=READS, features=features, stage=Making.kind, **options)
+    return explode(answers, _samples, making, reads=READS, features=features, stage=SampleSettings.kind, **options)
 
 
-def _samples(row: Row, making: Making) -> Made:
+def _samples(row: Row, making: SampleSettings) -> Made:
     """The samples of one file, and what of it no sample can be made of."""
     return recorded(row, _made(row, making))
 
 
-def _made(row: Row, making: Making) -> Made:
+def _made(row: Row, making: SampleSettings) -> Made:
     answer = Answer(row, making.finish)
     steps = answer.chosen(making.history) if making.steps == "chosen" else answer.every(making.history)
     if not steps:  # the search ended before its first reply
@@ -140,7 +140,7 @@ def _made(row: Row, making: Making) -> Made:
     taken: list[tuple[Step, list[str]]] = []
     for step in steps:
         flags = _flags(step, answer.names, making)
-        drop = unusable(step.messages, answer.escaped, making.style == "messages")
+        drop = check_step(step.messages, answer.escaped, making.style == "messages")
         drop = drop or next((Drop(flag) for flag in making.without if flag in flags), None)
         if drop is None:
             taken.append((step, flags))
@@ -153,7 +153,9 @@ def _made(row: Row, making: Making) -> Made:
     yield from (common | sample for sample in made)
 
 
-def _messages(answer: Answer, taken: Sequence[tuple[Step, list[str]]], making: Making) -> Iterator[dict[str, Any]]:
+def _messages(
+    answer: Answer, taken: Sequence[tuple[Step, list[str]]], making: SampleSettings
+) -> Iterator[dict[str, Any]]:
     """Samples as OpenAI's messages: one a step, or one for all steps whose histories begin each other."""
     texts = [canonical(step.messages, making.keep_thought) for step, _ in taken]
     sequences = merged(texts) if making.layout == "merged" else [(t, {len(t) - 1: n}) for n, t in enumerate(texts)]
@@ -172,7 +174,7 @@ def _messages(answer: Answer, taken: Sequence[tuple[Step, list[str]]], making: M
         }
 
 
-def _turns(answer: Answer, taken: Sequence[tuple[Step, list[str]]], making: Making) -> Iterator[dict[str, Any]]:
+def _turns(answer: Answer, taken: Sequence[tuple[Step, list[str]]], making: SampleSettings) -> Iterator[dict[str, Any]]:
     """Samples as upstream's text turns, one a step."""
     for step, flags in taken:
         yield {
@@ -185,7 +187,7 @@ def _turns(answer: Answer, taken: Sequence[tuple[Step, list[str]]], making: Maki
         }
 
 
-def _flags(step: Step, functions: Sequence[str], making: Making) -> list[str]:
+def _flags(step: Step, functions: Sequence[str], making: SampleSettings) -> list[str]:
     flags = flags_of(step.messages, functions, making.keep_thought)
     if making.style == "toolllama" and not making.keep_thought and lost_thought(step.messages):
         flags = [flag for flag in FLAGS if flag in {*flags, "lost_thought"}]

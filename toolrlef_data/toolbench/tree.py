@@ -21,9 +21,9 @@ __all__ = [
     "GIVE_UP",
     "State",
     "path_to",
+    "read_file_tree",
     "read_tree",
     "states_of",
-    "tree_in",
     "write_tree",
 ]
 
@@ -137,7 +137,7 @@ def read_tree(node: Any) -> State:
     return root
 
 
-def tree_in(file: Any) -> State:
+def read_file_tree(file: Any) -> State:
     """The tree of an answer file; the chains of a `CoT@n` file (`trys`) are the children of one root.
 
     Raises:

@@ -26,7 +26,7 @@ from toolrlef_data.records import ToolCall
 from toolrlef_data.tools.json_text import MAX_DEPTH, object_end
 from toolrlef_data.tools.tool import Tool
 
-__all__ = ["call_from_json", "calls_in", "count_calls", "names_call", "parse_call", "render_call"]
+__all__ = ["call_from_json", "count_calls", "find_called_tool", "parse_call", "parse_calls", "render_call"]
 
 _JSON_TRIES = 16  # objects looked at in one text
 _NAME_KEYS = ("name", "tool", "tool_name", "function", "action")
@@ -84,10 +84,10 @@ def count_calls(text: str, tools: Tools) -> int:
     return sum(1 for _ in _calls(text, _names(_key(tools))))
 
 
-def calls_in(text: str, tools: Tools) -> list[ToolCall]:
+def parse_calls(text: str, tools: Tools) -> list[ToolCall]:
     """All complete calls of the tools in a text, in order; those inside an argument do not count.
 
-    >>> [call.argument for call in calls_in("calculator(2+3) and calculator(4*5), calculator(", ["calculator"])]
+    >>> [call.argument for call in parse_calls("calculator(2+3) and calculator(4*5), calculator(", ["calculator"])]
     ['2+3', '4*5']
     """
     names = _names(_key(tools))
@@ -98,10 +98,10 @@ def calls_in(text: str, tools: Tools) -> list[ToolCall]:
     return list(_calls(text, names))
 
 
-def names_call(text: str, tools: Tools) -> str | None:
+def find_called_tool(text: str, tools: Tools) -> str | None:
     """The tool that a response uses: of its first complete call, else of one that was cut off after the parenthesis.
 
-    >>> names_call("calculator(48+48/", ["calculator"]), names_call("a calculator", ["calculator"])
+    >>> find_called_tool("calculator(48+48/", ["calculator"]), find_called_tool("a calculator", ["calculator"])
     ('calculator', None)
     """
     names = _names(_key(tools))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from toolrlef_data.engines.credentials import Address, Secrets
-from toolrlef_data.engines.spec import VARIABLE
+from toolrlef_data.engines.spec import ENV_NAME
 from toolrlef_data.records import InputError, ToolError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Server(NamedTuple):
 
 def is_variable(text: str) -> bool:
     """Whether a text is "$NAME" of an environment variable."""
-    return text[:1] == "$" and bool(VARIABLE.fullmatch(text[1:]))
+    return text[:1] == "$" and bool(ENV_NAME.fullmatch(text[1:]))
 
 
 def check_url(url: str, what: str) -> None:
@@ -168,7 +168,7 @@ def server_at(url: str, what: str, headers: Mapping[str, str] | None = None) -> 
             raise InputError(f"the header {name} of {what}: its variable holds characters that no header can carry")
     # "Bearer KEY" may come back as KEY.
     secrets = [*address.secrets, *values.values(), *(word for value in values.values() for word in value.split())]
-    sent = {"Authorization": address.basic} if address.basic else {}
+    sent = {"Authorization": address.basic_auth} if address.basic_auth else {}
     return Server(address.url + slash, address.query, sent | values, Secrets(secrets))
 
 
@@ -186,12 +186,12 @@ def scrub_cut(text: str, secrets: Secrets) -> str:
     """
     values = [value.lower() for value in secrets.values]
     # Not inside a whole one: of "abab" that stands twice, the last "ab" is no beginning.
-    inside = {n for found in secrets.known.finditer(text) for n in range(found.start() + 1, found.end())}
+    inside = {n for found in secrets.pattern.finditer(text) for n in range(found.start() + 1, found.end())}
     for start in range(max(0, len(text) - max(map(len, values), default=0)), len(text)):
         if start not in inside and any(value.startswith(text[start:].lower()) for value in values):
             text = text[:start]
             break
-    return secrets.known.sub("[key]", text)
+    return secrets.pattern.sub("[key]", text)
 
 
 # Asking ---------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 The key of a result holds what determines it: the tool's name and version (which names its corpus or model), its
 function with its settings, the argument and its language, and for a tool that asks a model, the engine, how it is asked
-and which weights answer. A tool's own failures (`TOOL_FAULTS`) are never final: the next run executes those calls
+and which weights answer. A tool's own failures (`TOOL_FAILURES`) are never final: the next run executes those calls
 again. Not covered: two processes at once, which may both execute a call of a slow tool (models are asked once).
 """
 
@@ -18,13 +18,13 @@ from datasets.utils import tqdm
 
 from toolrlef_data.columns import RESPONSE
 from toolrlef_data.engines import ENGINES
-from toolrlef_data.engines.ask import ModelStage, ask
+from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
 from toolrlef_data.engines.reply_store import ReplyStore
-from toolrlef_data.engines.responses import request_of, response_of
+from toolrlef_data.engines.responses import build_request, build_response
 from toolrlef_data.engines.spec import Request
-from toolrlef_data.records import TOOL_FAULTS, Reply, ToolResult, TooManyFailures
+from toolrlef_data.records import TOOL_FAILURES, Reply, ToolResult, TooManyFailures
 from toolrlef_data.tables.fingerprint import canonical, digest
-from toolrlef_data.tables.stage_cache import table_of
+from toolrlef_data.tables.stage_cache import table_from_rows
 from toolrlef_data.tools.tool import Tool, ToolInput
 
 __all__ = ["run_tool", "stored_results", "tool_identity"]
@@ -54,12 +54,12 @@ def run_tool(inputs: Iterable[ToolInput], tool: Tool, identity: str, store: Repl
         for _ in _run_many(inputs, tool, store, identity):
             pass
         return []
-    asked = table_of(_questions(inputs, tool, identity, store), CALLS, f"calls of {tool.name}", [table])
+    asked = table_from_rows(_questions(inputs, tool, identity, store), CALLS, f"calls of {tool.name}", [table])
     if not len(asked):
         return []
     reads = ["id", "argument", "texts"]
     stage = ModelStage(_request, _value, tool, tool.engine, reads=reads, adds=VALUE, name=tool.name, label=tool.name)
-    answered = ask(asked, stage)
+    answered = run_model_stage(asked, stage)
     for batch in answered.iter(1000):
         told = zip(batch["id"], batch["value"], batch["error"], batch["detail"], strict=True)
         put_results(store, [(key, ToolResult(value, error, detail)) for key, value, error, detail in told])
@@ -84,7 +84,7 @@ def _run_many(
             results |= dict(arrived)
             done += len(batch)
             bar.update(len(batch))
-            faults = [result for result in new if result.error in TOOL_FAULTS]
+            faults = [result for result in new if result.error in TOOL_FAILURES]
             failed += len(faults)
             last = faults[-1] if faults else last
             if failed > max(FEW, tool.max_failed * max(done, FIRST)):
@@ -113,12 +113,12 @@ def _questions(inputs: Iterable[ToolInput], tool: Tool, identity: str, store: Re
 
 def _request(row: Mapping[str, Any], tool: Tool) -> Request:
     assert tool.prompt is not None
-    return request_of(tool.prompt(row["argument"], tuple(row["texts"])))
+    return build_request(tool.prompt(row["argument"], tuple(row["texts"])))
 
 
 def _value(row: Mapping[str, Any], replies: Sequence[Reply], tool: Tool) -> dict[str, Any]:
     """A model's reply as the tool's value; the model's failures are the tool's own."""
-    response = response_of(replies[0])
+    response = build_response(replies[0])
     if response["error"]:
         kind = "timeout" if response["error"] == "timeout" else "unavailable"
         return {"value": None, "error": kind, "detail": f"{response['error']}: {response['error_detail']}"}

@@ -28,11 +28,11 @@ from datasets import Dataset, Features, List, Value
 from toolrlef_data.records import CassetteMiss, InputError, MissingColumns, ToolResult
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.lineage import lineage
-from toolrlef_data.tables.stage_cache import as_arrow, files_of, read_record, table_of
-from toolrlef_data.trice.execute import Executing
+from toolrlef_data.tables.stage_cache import arrow_files, as_arrow, read_record, table_from_rows
+from toolrlef_data.trice.execution import ExecutionSettings
 from toolrlef_data.trice.reader import Reading, reader_of
 
-__all__ = ["EXECUTIONS", "Cassette", "executions", "open_cassette"]
+__all__ = ["EXECUTIONS", "Cassette", "collect_executions", "open_cassette"]
 
 Record = Mapping[str, Any]
 
@@ -45,7 +45,7 @@ EXECUTIONS = Features(
 # Recording ------------------------------------------------------------------------------------------------------------
 
 
-def executions(tables: Iterable[Dataset]) -> Dataset:
+def collect_executions(tables: Iterable[Dataset]) -> Dataset:
     """Every tool execution behind some tables, each once (`EXECUTIONS`).
 
     Raises:
@@ -55,13 +55,13 @@ def executions(tables: Iterable[Dataset]) -> Dataset:
     tables = list(tables)
     records = {record["fingerprint"]: record for table in tables for record in lineage(table)}
     stages = [(_kind(record), record) for record in records.values()]
-    if not any(kind == Executing.kind for kind, _ in stages):
+    if not any(kind == ExecutionSettings.kind for kind, _ in stages):
         raise InputError(
             "a cassette needs tables whose responses were executed, as `build_stage2` gave them: no execution is known "
             "behind these, whose trail ends at a table that was shuffled, selected or made elsewhere"
         )
     rows = (row for kind, record in reversed(stages) if kind in ROWS_OF for row in ROWS_OF[kind](record))
-    return table_of(_each_once(rows), EXECUTIONS, "executions", [table._fingerprint for table in tables])
+    return table_from_rows(_each_once(rows), EXECUTIONS, "executions", [table._fingerprint for table in tables])
 
 
 def _kind(record: Record) -> str:
@@ -124,7 +124,7 @@ def _rows(files: Sequence[str], columns: Sequence[str]) -> Iterator[dict[str, An
             yield from table.select(list(columns)).to_pylist()
 
 
-ROWS_OF = {Executing.kind: _calls, Reading.kind: _readings}
+ROWS_OF = {ExecutionSettings.kind: _calls, Reading.kind: _readings}
 
 
 # Replaying ------------------------------------------------------------------------------------------------------------
@@ -158,8 +158,8 @@ def open_cassette(table: Dataset) -> Cassette:
         raise InputError(f"cassette= takes one Dataset, found a {type(table).__name__}")
     if missing := [name for name in EXECUTIONS if name not in table.column_names]:
         raise MissingColumns(f"cassette= lacks {', '.join(missing)}; found {', '.join(table.column_names)}")
-    own = table_of(({name: row[name] for name in EXECUTIONS} for row in table), EXECUTIONS, "cassette")
-    return Cassette(own._fingerprint, files_of(own)[0])
+    own = table_from_rows(({name: row[name] for name in EXECUTIONS} for row in table), EXECUTIONS, "cassette")
+    return Cassette(own._fingerprint, arrow_files(own)[0])
 
 
 @functools.lru_cache(maxsize=2)

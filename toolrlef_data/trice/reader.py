@@ -1,6 +1,6 @@
 """reader: a model reads what a tool gave, passages or a translation, and answers: one prediction a text.
 
-A task says what its reader is asked (`Task.reading`) and who that is (`Task.reader`); a cassette may answer for it.
+A task says what its reader is asked (`Task.reader_prompt`) and who that is (`Task.reader`); a cassette may answer.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any, ClassVar, TypeVar
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.columns import QUESTIONS, RESPONSE
-from toolrlef_data.engines.ask import ModelStage, ask
+from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
 from toolrlef_data.engines.prompts import render_prompt
-from toolrlef_data.engines.responses import request_of, response_of
+from toolrlef_data.engines.responses import build_request, build_response
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import Reply, ToolResult
 from toolrlef_data.tables.transform import apply, features_of
@@ -60,7 +60,7 @@ def read_outputs(executed: D, reader: EngineSpec | Play, reading: Reading, *, nu
     reads = [*dict.fromkeys(common), *responses]
     if isinstance(reader, EngineSpec):
         stage = ModelStage(_requests, _read, reading, reader, reads=reads, adds=adds, name=Reading.kind, label="reader")
-        return ask(executed, stage, num_proc=num_proc)
+        return run_model_stage(executed, stage, num_proc=num_proc)
     settings = Replaying(reading, reader)
     return apply(executed, _replay, settings, reads=reads, adds=adds, name="replay readings", num_proc=num_proc)
 
@@ -108,11 +108,11 @@ def _names_read(row: Mapping[str, Any], reading: Reading) -> list[str]:
 
 def _requests(row: Mapping[str, Any], reading: Reading) -> list[Request]:
     task = reading.tasks.get(row["task"])
-    if task is None or task.reading is None:
+    if task is None or task.reader_prompt is None:
         return []
     shown = task.render(row) if reading.verify else row["input"]
     return [
-        request_of(render_prompt(task.reader_style, task.reader_instruction, task.reading(shown, output)))
+        build_request(render_prompt(task.reader_style, task.reader_instruction, task.reader_prompt(shown, output)))
         for name in _names_read(row, reading)
         for output in row[f"{name}.predictions"]
     ]
@@ -123,8 +123,8 @@ def _read(row: Mapping[str, Any], replies: Sequence[Reply], reading: Reading) ->
     following = iter(replies)
     results = {}
     for name in _names_read(row, reading):
-        read_answer = reading.tasks[row["task"]].read_answer or str.strip
-        responses = [response_of(next(following)) for _ in row[f"{name}.predictions"]]
+        read_answer = reading.tasks[row["task"]].parse_reader_reply or str.strip
+        responses = [build_response(next(following)) for _ in row[f"{name}.predictions"]]
         if any(each["error"] or (not each["text"] and each["finish_reason"] == "length") for each in responses):
             results[name] = ToolResult(error="reader")
         else:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.records import InputError, UnknownName
-from toolrlef_data.tables.transform import require
+from toolrlef_data.tables.transform import require_columns
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.task import Task
 
@@ -30,7 +30,7 @@ def tasks_of(data: Dataset | DatasetDict, task: Task | Mapping[str, Task] | None
         raise InputError(f"task= takes a Task, or a mapping of names to Tasks such as {{'qa': qa}}; found {task!r:.80}")
     splits = list(data.values()) if isinstance(data, DatasetDict) else [data]
     for split in splits:
-        require(split, ["task"], "the task of a row")
+        require_columns(split, ["task"], "the task of a row")
     names = sorted({name for split in splits for name in split.unique("task")}, key=str)
     for name, each in own.items():
         if name not in names and name not in TASKS and name != each.name:

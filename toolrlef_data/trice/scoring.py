@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.columns import STAGE1, STAGE2, responders_of
-from toolrlef_data.records import OWN_FAULTS, Choices, Drop, InputError, Score, UnknownName
-from toolrlef_data.tables.transform import apply, features_of, keep, step_name
+from toolrlef_data.records import CALL_ERRORS, Choices, Drop, InputError, Score, UnknownName
+from toolrlef_data.tables.transform import apply, features_of, function_name, keep
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.row_tasks import tasks_of
 
@@ -48,7 +48,7 @@ def score(
     function = RULES[rule] if isinstance(rule, str) else rule
     known = list(inspect.signature(function).parameters)[1:]
     if unknown := [name for name in options if name not in known]:
-        raise UnknownName(f"option of the rule {step_name(function)}:", unknown[0], known)
+        raise UnknownName(f"option of the rule {function_name(function)}:", unknown[0], known)
     names = responders_in(executed)
     if unknown := sorted(set(trusted) - set(names)):
         raise UnknownName("trusted responder", unknown[0], names)
@@ -202,7 +202,7 @@ class Scoring:
 def _is_whole(columns: Mapping[str, list[Any]], settings: Scoring) -> list[Drop | None]:
     """A row is scored only where every responder responded, every tool worked, and the gold answer is one."""
     reasons: list[Drop | None] = [
-        Drop(reason, " | ".join(answers)) if (reason := settings.tasks[task].usable(answers)) else None
+        Drop(reason, " | ".join(answers)) if (reason := settings.tasks[task].ungradable_reason(answers)) else None
         for task, answers in zip(columns["task"], columns["answers"], strict=True)
     ]
     for name in settings.names:
@@ -212,7 +212,7 @@ def _is_whole(columns: Mapping[str, list[Any]], settings: Scoring) -> list[Drop 
             if error is not None:
                 reasons[i] = reasons[i] or Drop(f"no_reply:{error}", name)
         for i, error in enumerate(columns[f"{name}.tool_error"]):
-            if error is not None and error not in OWN_FAULTS:
+            if error is not None and error not in CALL_ERRORS:
                 reasons[i] = reasons[i] or Drop(f"tool_fault:{error}", name)
     return reasons
 
@@ -243,7 +243,7 @@ def _scored(columns: Mapping[str, list[Any]], settings: Scoring) -> dict[str, li
         "uses_tool": [[tool is not None for tool in row] for row in by_row["tool"]],
         "tool_outputs": by_row["tool_output"],
         "errors": by_row["tool_error"],
-        "rule": [step_name(settings.rule)] * count,
+        "rule": [function_name(settings.rule)] * count,
         **{name: columns[name] for name in ("id", "task", "dataset", "answers")},
     }
 

@@ -17,16 +17,16 @@ from typing import Any, TypeVar
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.columns import ANSWERED, GRADED, LABELLED, QUESTIONS, STAGE1
-from toolrlef_data.engines.ask import ModelStage, ask
+from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
 from toolrlef_data.engines.prompts import render_prompt
-from toolrlef_data.engines.responses import request_of, response_of
+from toolrlef_data.engines.responses import build_request, build_response
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import Drop, InputError, Reply
 from toolrlef_data.tables.transform import apply, check_features, features_of, keep
 from toolrlef_data.tasks.task import Task
-from toolrlef_data.trice.annotations.compose import Annotations
+from toolrlef_data.trice.annotations.composer import Annotations
 from toolrlef_data.trice.row_tasks import tasks_of
-from toolrlef_data.trice.teach import Teacher, propose_calls, write_calls
+from toolrlef_data.trice.teachers import Teacher, propose_calls, write_calls
 
 __all__ = ["answer", "build_stage1", "grade"]
 
@@ -65,7 +65,7 @@ def build_stage1(
     """
     tasks = tasks_of(graded, task)
     teachers = [teacher] if isinstance(teacher, (EngineSpec, Annotations)) else list(teacher)
-    taught = [name for name, own in tasks.items() if own.written is None]
+    taught = [name for name, own in tasks.items() if own.make_argument is None]
     has_calls = "tool_call" in features_of(graded)
     if taught and not teachers and not has_calls:
         raise InputError(
@@ -73,14 +73,14 @@ def build_stage1(
             "none"
         )
     for name, own in tasks.items():
-        if own.reading and not own.output_answers and own.reader is None and not keep_unverified:
+        if own.reader_prompt and not own.output_is_answer and own.reader is None and not keep_unverified:
             raise InputError(
                 f"a call of {own.tool.name} is verified by what a model reads from it: give the task {name!r} one, "
                 f"task=replace(TASKS[{name!r}], tool=..., reader=EngineSpec(...)), or pass keep_unverified=True"
             )
     for name, own in tasks.items():
-        own.warn()
-        if own.reading and own.output_answers and own.reader is None:
+        own.check_prompts()
+        if own.reader_prompt and own.output_is_answer and own.reader is None:
             log.warning("the task %r has no reader: its calls are verified by what %s gives alone", name, own.tool.name)
     labelled = graded
     if len(taught) < len(tasks) or has_calls:
@@ -134,7 +134,7 @@ def answer(
         samples=samples,
         label="student",
     )
-    return ask(questions, stage, num_proc=num_proc)
+    return run_model_stage(questions, stage, num_proc=num_proc)
 
 
 def grade(
@@ -187,11 +187,11 @@ def _askable(row: Row, settings: None) -> Drop | None:
 def _question(row: Row, settings: Prompting) -> Request:
     task = settings.tasks[row["task"]]
     shown = [(example.input, example.plain) for example in task.examples_for(row["dataset"])[: settings.examples]]
-    return request_of(render_prompt(settings.style, task.plain_instruction, task.render(row), shown))
+    return build_request(render_prompt(settings.style, task.plain_instruction, task.render(row), shown))
 
 
 def _answered(row: Row, replies: Sequence[Reply], settings: Prompting) -> dict[str, Any]:
-    first, *others = [response_of(reply, strip_reasoning=settings.strip_reasoning) for reply in replies]
+    first, *others = [build_response(reply, strip_reasoning=settings.strip_reasoning) for reply in replies]
     return {"response": first, "samples": others}
 
 
@@ -207,7 +207,7 @@ def _graded(row: Row, settings: Grading) -> dict[str, Any]:
     task = settings.tasks[row["task"]]
     responses = [row["response"], *row["samples"]]
     predictions = [None if r["error"] else task.extract(r["text"]) for r in responses]
-    if task.usable(row["answers"]):
+    if task.ungradable_reason(row["answers"]):
         grades: list[bool | None] = [None] * len(responses)
     else:
         grades = [
@@ -238,7 +238,7 @@ class Targets:
 
 def _has_target(row: Row, settings: Targets) -> Drop | None:
     if row["needs_tool"] is None:
-        if unusable := settings.tasks[row["task"]].usable(row["answers"]):
+        if unusable := settings.tasks[row["task"]].ungradable_reason(row["answers"]):
             return Drop(unusable, " | ".join(row["answers"]))
         return Drop("no_reply", row["response.error"] or "")
     if not row["needs_tool"] or row["verified"] or (settings.keep_unverified and row["tool_call"]):

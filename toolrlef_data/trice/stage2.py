@@ -17,7 +17,7 @@ from datasets import Dataset, DatasetDict
 
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.cassette import open_cassette
-from toolrlef_data.trice.execute import execute_responses
+from toolrlef_data.trice.execution import execute_responses
 from toolrlef_data.trice.row_tasks import tasks_of
 from toolrlef_data.trice.scoring import Rule, responders_in, score
 

@@ -16,14 +16,14 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from toolrlef_data.engines.local.decoding import last_only
+from toolrlef_data.engines.local.decoding import last_logits_kwargs
 from toolrlef_data.engines.local.engine import LocalEngine
 from toolrlef_data.engines.local.loading import LoadedModel, load_model, resolve_dtype
-from toolrlef_data.engines.local.weights import quietly
+from toolrlef_data.engines.local.weights import silence_transformers
 from toolrlef_data.engines.prompts import render_prompt
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError, MissingColumns
-from toolrlef_data.tables.files import filled_once, home_dir
+from toolrlef_data.tables.files import fill_once, home_dir
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def warm_up(
         model.save_pretrained(new, save_embedding_layers=False)
         (new / "warm_up.json").write_text(json.dumps({**said, "losses": losses}, indent=1), "utf-8")
 
-    filled_once(folder, fill)
+    fill_once(folder, fill)
     return replace(base, adapter=str(folder))
 
 
@@ -153,7 +153,7 @@ def _train(stage1: Dataset, base: EngineSpec, settings: dict[str, Any]) -> tuple
     if not samples:
         raise InputError(f"none of the {len(rows)} rows of stage 1 fits into max_tokens={settings['max_tokens']}")
     devices = [loaded.model.device] if loaded.model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), quietly():
+    with torch.random.fork_rng(devices), silence_transformers():
         torch.manual_seed(settings["seed"])
         model = peft.get_peft_model(loaded.model, peft.LoraConfig(task_type="CAUSAL_LM", **settings["lora"]))
         config = model.peft_config["default"]
@@ -231,7 +231,7 @@ def _loss(model: Any, batch: Sequence[tuple[list[int], list[int]]]) -> Any:
         input_ids=torch.tensor(ids, device=device),
         attention_mask=torch.tensor(mask, device=device),
         use_cache=False,
-        **last_only(model, kept),
+        **last_logits_kwargs(model, kept),
     ).logits[:, -kept:-1]
     wanted = torch.tensor(targets, device=device)[:, 1 - kept :]
     return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), wanted.flatten(), ignore_index=IGNORED)

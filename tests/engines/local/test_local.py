@@ -15,15 +15,15 @@ import pytest
 
 from tests.support.models import tiny_adapter, tiny_llama
 from toolrlef_data.engines.local import weights as weights_module
-from toolrlef_data.engines.local.batching import Row, in_halves, plan
+from toolrlef_data.engines.local.batching import Row, halve_on_oom, plan
 from toolrlef_data.engines.local.engine import LocalEngine, load_model, unload
 from toolrlef_data.engines.local.loading import borrow_model, resolve_dtype
 from toolrlef_data.engines.local.weights import (
     Weights,
+    cached_digest,
     convert,
-    find_adapter,
-    find_weights,
-    remembered_digest,
+    resolve_adapter,
+    resolve_weights,
 )
 from toolrlef_data.engines.spec import EngineSpec, Message, Request
 from toolrlef_data.records import InputError, MissingExtra, Reply
@@ -358,15 +358,15 @@ def test_digests_of_large_files_are_remembered_until_they_change(
     monkeypatch.setattr(weights_module, "home_dir", lambda: tmp_path)
     path = tmp_path / "large.bin"
     path.write_bytes(b"a" * 2**21)
-    fresh = remembered_digest(path)
+    fresh = cached_digest(path)
     assert not list((tmp_path / "digests").glob("*")), "too new to be remembered"
     os.utime(path, (1e9, 1e9))
-    assert remembered_digest(path) == fresh
+    assert cached_digest(path) == fresh
     (note,) = (tmp_path / "digests").glob("*.json")
     note.write_text(note.read_text().replace(fresh, "0" * 64))
-    assert remembered_digest(path) == "0" * 64, "read from the note"
+    assert cached_digest(path) == "0" * 64, "read from the note"
     os.utime(path, (1e9, 1e9 + 1))
-    assert remembered_digest(path) == fresh
+    assert cached_digest(path) == fresh
 
 
 def test_digests_are_what_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,9 +377,9 @@ def test_digests_are_what_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "large").write_bytes(b"a" * 2**21)
     digest = "ca3d163bab055381827226140568f3bef7eaac187cebd76878e0b63e9e442356"
     assert file_digest(tmp_path / "config.json") == digest[:32]
-    assert remembered_digest(tmp_path / "config.json") == digest
+    assert cached_digest(tmp_path / "config.json") == digest
     large = "5256ec18f11624025905d057d6befb03d77b243511ac5f77ed5e0221ce6d84b5"
-    assert (file_digest(tmp_path / "large"), remembered_digest(tmp_path / "large")) == (large[:32], large)
+    assert (file_digest(tmp_path / "large"), cached_digest(tmp_path / "large")) == (large[:32], large)
     folder = "01716bc51cfc93c3a1d5bbd6812b2bceb9ef95591f108b1ad4e353b14db535de"
     assert Weights("folder", str(tmp_path)).identity() == {"folder": folder}
     gguf = "b83633aa785344791618f2fddf131b010ea04912a60430760b070bad293f65bd"
@@ -399,15 +399,15 @@ BAD_PLACES: list[tuple[str, type[Exception], str]] = [
 @pytest.mark.parametrize(("model", "kind", "words"), BAD_PLACES)
 def test_a_model_that_is_not_there_is_named(model: str, kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match="(?s)" + words.replace("/", ".")):
-        find_weights(model)
+        resolve_weights(model)
 
 
 def test_a_folder_without_a_model_says_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(InputError, match=r"no config.json; found notes.txt"):
-        find_weights(str(tmp_path))
+        resolve_weights(str(tmp_path))
     with pytest.raises(InputError, match=r"adapter_config.json"):
-        find_adapter(str(tmp_path))
+        resolve_adapter(str(tmp_path))
 
 
 BAD_SETTINGS: list[dict[str, Any]] = [
@@ -474,7 +474,7 @@ def test_the_processors_memory_counts_as_well() -> None:
         return f"{row}: {message}"
 
     expected = ["1", "2", "3: DefaultCPUAllocator: can't allocate memory", "4", "5"]
-    assert in_halves(work, [1, 2, 3, 4, 5], failed) == expected
+    assert halve_on_oom(work, [1, 2, 3, 4, 5], failed) == expected
     assert sizes == [5, 2, 3, 1, 2]
 
 
@@ -515,7 +515,7 @@ def test_nothing_of_a_killed_conversion_is_believed(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(weights_module, "home_dir", lambda: tmp_path / "cache")
     gguf = tmp_path / "model.gguf"
     gguf.write_bytes(b"GGUF")
-    name = f"{remembered_digest(gguf)[:32]}-{weights_module.CONVERSION}"
+    name = f"{cached_digest(gguf)[:32]}-{weights_module.CONVERSION}"
     left = tmp_path / "cache" / "converted" / f".{name}.new"
     left.mkdir(parents=True)
     (left / "config.json").write_text("{}")

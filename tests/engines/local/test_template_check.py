@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from toolrlef_data.engines.local.template_check import Part, lost_parts
+from toolrlef_data.engines.local.template_check import Part, find_omitted_parts
 
 TURNS: list[dict[str, Any]] = [
     {"role": "user", "content": "Rain?"},
@@ -62,15 +62,15 @@ CALLS = [Part("call", 1, "rain"), Part("arguments", 1, "rain"), Part("call", 1, 
     ],
 )
 def test_every_part_that_is_not_rendered_is_listed(render: Callable[[Any, Any], str], lost: list[Part]) -> None:
-    assert lost_parts(TURNS, TOOLS, CONTENTS, render) == lost
+    assert find_omitted_parts(TURNS, TOOLS, CONTENTS, render) == lost
 
 
 def test_what_is_shown_is_a_copy_and_only_what_is_looked_for_is_rendered() -> None:
     before = json.dumps([TURNS, TOOLS])
-    assert lost_parts(TURNS, TOOLS, {}, contents) == CALLS
+    assert find_omitted_parts(TURNS, TOOLS, {}, contents) == CALLS
     assert json.dumps([TURNS, TOOLS]) == before
 
     def refuse(turns: Sequence[Any], tools: Sequence[Any]) -> str:
         raise AssertionError("there is nothing to look for")
 
-    assert lost_parts(TURNS[:1], [], {}, refuse) == []
+    assert find_omitted_parts(TURNS[:1], [], {}, refuse) == []

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.engines.openai_api.test_rate_limits import NEVER, SMALL, gates_of, simulated
-from toolrlef_data.engines.openai_api.budget import SPENT, Need, Spending, spending_of
+from toolrlef_data.engines.openai_api.budget import SPENDING_BY_MODEL, Need, Spending, spending_of
 from toolrlef_data.engines.openai_api.rate_limits import Turns
 from toolrlef_data.engines.spec import Limits
 from toolrlef_data.records import InputError
@@ -179,12 +179,12 @@ def test_requests_count_also_where_they_failed() -> None:
 
 
 def test_the_books_are_of_one_model_of_one_server() -> None:
-    SPENT.clear()
+    SPENDING_BY_MODEL.clear()
     books = spending_of("http://a/v1", "m")
     books.start(SMALL)
     assert spending_of("http://a/v1", "m") is books
     assert spending_of("http://a/v1", "n").requests == spending_of("http://b/v1", "m").requests == 0
-    SPENT.clear()
+    SPENDING_BY_MODEL.clear()
 
 
 @pytest.mark.parametrize(

@@ -22,15 +22,15 @@ import datasets
 import pytest
 from datasets import Dataset, Value, load_dataset
 
-from tests.support.api_runs import HELD
-from tests.support.api_server import Answer, ApiServer, Received, completion, error, html, rate_limited
+from tests.support.api_runs import STALL_SECONDS
+from tests.support.api_server import ApiServer, ReceivedRequest, ServerReply, completion, error, html, rate_limited
 from tests.support.chains import Chains
-from toolrlef_data.cli.main import _show
-from toolrlef_data.engines.ask import ModelStage, ask
+from toolrlef_data.cli.main import _print_run
+from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
 from toolrlef_data.engines.openai_api.engine import OpenAIEngine
 from toolrlef_data.engines.spec import EngineSpec, Limits, Message, Request
-from toolrlef_data.recipes.run import load_recipe, run_recipe
-from toolrlef_data.records import CapReached, InputError, NoKeyLeft, Reply, ServerRefuses, TooManyFailures
+from toolrlef_data.recipes.runner import load_recipe, run_recipe
+from toolrlef_data.records import AllRequestsRefused, CapReached, InputError, NoUsableApiKey, Reply, TooManyFailures
 from toolrlef_data.tables.lineage import lineage, usage
 
 FAST = Limits(backoff=0.01)
@@ -50,20 +50,20 @@ def replies_of(spec: EngineSpec, count: int = 1) -> list[Reply]:
     return [found[str(i)] for i in range(count)]
 
 
-def always(answer: Answer) -> Any:
+def always(answer: ServerReply) -> Any:
     return lambda received, seen: answer
 
 
-def first(answer: Answer) -> Any:
+def first(answer: ServerReply) -> Any:
     """Every question meets the fault once."""
     return lambda received, seen: answer if seen == 0 else None
 
 
 NO_ANSWER = {  # what it is, and how many of the retries were sent
-    "closed before a byte": (Answer(drop="before"), "connection"),
-    "reset": (Answer(drop="reset"), "connection"),
-    "closed in the body": (Answer(drop="body"), "connection"),
-    "silent": (Answer(delay=HELD), "timeout"),
+    "closed before a byte": (ServerReply(drop="before"), "connection"),
+    "reset": (ServerReply(drop="reset"), "connection"),
+    "closed in the body": (ServerReply(drop="body"), "connection"),
+    "silent": (ServerReply(delay=STALL_SECONDS), "timeout"),
 }
 
 
@@ -89,7 +89,7 @@ def test_a_server_that_is_not_there_costs_nothing_and_is_told() -> None:
 
 @pytest.mark.parametrize("status", [408, 409, 425, 498, 500, 502, 503, 504, 529])
 def test_retry_after_holds_for_every_refusal(status: int) -> None:
-    answer = Answer(status, {"error": "later"}, {"retry-after-ms": "250"})
+    answer = ServerReply(status, {"error": "later"}, {"retry-after-ms": "250"})
     with ApiServer(first(answer)) as server:
         assert replies_of(spec_of(server))[0].text
         assert server.requests[1].time - server.requests[0].time >= 0.2
@@ -103,16 +103,16 @@ PASSING = {
     "503": error(503, "overloaded", "later"),
     "529": error(529, "overloaded_error", "later"),
     "HTML with 200": html(200),
-    "empty body with 200": Answer(200, b""),
-    "invalid JSON with 200": Answer(200, b'{"choices": [{"mess'),
-    "JSON that is no object": Answer(200, b"[1, 2]"),
-    "no choices": Answer(200, {"id": "x", "choices": []}),
-    "an error body with 200": Answer(200, {"error": {"message": "upstream", "code": 502}}),
-    "closed before a byte": Answer(drop="before"),
-    "closed after the headers": Answer(drop="headers"),
-    "closed in the body": Answer(drop="body"),
-    "reset": Answer(drop="reset"),
-    "no HTTP at all": Answer(200, b"", headers={"content-length": "x\r\n\r\n\x00\x01garbage"}),
+    "empty body with 200": ServerReply(200, b""),
+    "invalid JSON with 200": ServerReply(200, b'{"choices": [{"mess'),
+    "JSON that is no object": ServerReply(200, b"[1, 2]"),
+    "no choices": ServerReply(200, {"id": "x", "choices": []}),
+    "an error body with 200": ServerReply(200, {"error": {"message": "upstream", "code": 502}}),
+    "closed before a byte": ServerReply(drop="before"),
+    "closed after the headers": ServerReply(drop="headers"),
+    "closed in the body": ServerReply(drop="body"),
+    "reset": ServerReply(drop="reset"),
+    "no HTTP at all": ServerReply(200, b"", headers={"content-length": "x\r\n\r\n\x00\x01garbage"}),
 }
 
 
@@ -138,8 +138,8 @@ def test_a_fault_that_stays_uses_up_the_retries(fault: str) -> None:
 def test_a_compressed_answer_is_read_and_a_broken_one_tried_again() -> None:
     body = gzip.compress(json.dumps({"choices": [{"message": {"content": "8"}}]}).encode())
     answers = [
-        Answer(200, body[:-9] + b"garbage!!", {"content-encoding": "gzip"}),
-        Answer(200, body, {"content-encoding": "gzip"}),
+        ServerReply(200, body[:-9] + b"garbage!!", {"content-encoding": "gzip"}),
+        ServerReply(200, body, {"content-encoding": "gzip"}),
     ]
     with ApiServer(lambda received, seen: answers[min(seen, 1)]) as server:
         (reply,) = replies_of(spec_of(server))
@@ -149,7 +149,7 @@ def test_a_compressed_answer_is_read_and_a_broken_one_tried_again() -> None:
 def test_who_pays_is_sent_and_cookies_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "")
-    with ApiServer(first(Answer(503, b"", {"set-cookie": "a=b", "retry-after-ms": "1"}))) as server:
+    with ApiServer(first(ServerReply(503, b"", {"set-cookie": "a=b", "retry-after-ms": "1"}))) as server:
         replies_of(spec_of(server))
         assert len(server.requests) == 2
         for received in server.requests:
@@ -162,7 +162,7 @@ def test_who_pays_is_sent_and_cookies_are_not(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("drop", ["stall", "stall_body"])
 def test_a_stall_ends_at_the_timeout(drop: Any) -> None:
-    with ApiServer(first(Answer(drop=drop))) as server:
+    with ApiServer(first(ServerReply(drop=drop))) as server:
         (reply,) = replies_of(spec_of(server, timeout=1.0))  # the server would wait for ever
         assert reply.text
         assert [received.answered is None for received in server.requests] == [True, False]
@@ -172,10 +172,10 @@ FINAL = {
     "400": (error(400, "invalid_value", "bad"), "bad_request"),
     "context length": (error(400, "context_length_exceeded", "maximum context length is 10"), "too_long"),
     "413": (error(413, None, "large"), "too_long"),
-    "422": (Answer(422, {"detail": "Unexpected fields in the request: {'top_k'}"}), "bad_request"),
+    "422": (ServerReply(422, {"detail": "Unexpected fields in the request: {'top_k'}"}), "bad_request"),
     "filtered": (error(400, "content_filter", "the prompt was flagged"), "content_filter"),
     "404": (error(404, "model_not_found", "no such model"), "not_found"),
-    "redirect": (Answer(307, b"", headers={"location": "http://127.0.0.1:9/v1"}), "not_found"),
+    "redirect": (ServerReply(307, b"", headers={"location": "http://127.0.0.1:9/v1"}), "not_found"),
     "filtered reply": (completion("half", finish_reason="content_filter"), "content_filter"),
 }
 
@@ -208,13 +208,13 @@ def test_length_is_kept_and_marked() -> None:
 def test_the_concurrency_is_kept_and_used() -> None:
     with ApiServer(gather=7) as server:
         replies_of(spec_of(server, concurrency=7), 40)
-        assert server.in_flight_max == 7
+        assert server.max_in_flight == 7
 
 
 def test_a_timeout_or_a_rate_limit_makes_fewer_at_once() -> None:
     """Halved for all that were under way together, then up by one a round."""
     with ApiServer(latency=0.05, gather=16) as server:
-        server.answer = lambda received, seen: rate_limited(retry_after="0.1") if len(server.requests) <= 16 else None
+        server.script = lambda received, seen: rate_limited(retry_after="0.1") if len(server.requests) <= 16 else None
         replies_of(spec_of(server, concurrency=16), 16)
         late = list(server.requests[16:])
         at_once = max(sum(r.time <= o.time < (r.answered or 0) for o in late) for r in late)
@@ -227,7 +227,7 @@ def test_a_timeout_or_a_rate_limit_makes_fewer_at_once() -> None:
 GOOD, REVOKED, EMPTY = "good-0123456789abcdef", "revoked-0123456789abcdef", "empty-0123456789abcdef"
 
 
-def guarded(received: Received, seen: int) -> Answer | None:
+def guarded(received: ReceivedRequest, seen: int) -> ServerReply | None:
     if received.key == REVOKED:
         return error(401, "invalid_api_key", f"Incorrect API key provided: {received.key}.")
     if received.key == EMPTY:
@@ -259,7 +259,7 @@ def test_a_useless_key_drops_out_with_a_message(
 
 def test_the_run_stops_when_no_key_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEYS", f"{REVOKED},{EMPTY}")
-    with ApiServer(guarded) as server, pytest.raises(NoKeyLeft, match="none of the 2 API keys") as caught:
+    with ApiServer(guarded) as server, pytest.raises(NoUsableApiKey, match="none of the 2 API keys") as caught:
         replies_of(spec_of(server, keys="MY_KEYS", concurrency=4), 50)
     assert len(server.requests) <= 8
     assert "0123456789abcdef" not in str(caught.value)
@@ -270,7 +270,7 @@ def test_a_key_that_was_renewed_in_its_file_is_found(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text(f"# mine\n{REVOKED}\n")
 
-    def renew(received: Received, seen: int) -> Answer | None:
+    def renew(received: ReceivedRequest, seen: int) -> ServerReply | None:
         (tmp_path / "new").write_text(f"{REVOKED}\n{GOOD}\n")
         (tmp_path / "new").replace(file)
         return guarded(received, seen)
@@ -287,7 +287,7 @@ def test_no_key_goes_to_a_server_for_which_none_was_named(monkeypatch: pytest.Mo
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         replies_of(spec_of(server, base_url=None))
         assert server.requests[1].key == GOOD
-    with ApiServer(keys={GOOD}) as server, pytest.raises(NoKeyLeft, match="wants an API key, and none was named"):
+    with ApiServer(keys={GOOD}) as server, pytest.raises(NoUsableApiKey, match="wants an API key, and none was named"):
         replies_of(spec_of(server))
 
 
@@ -305,9 +305,9 @@ def test_credentials_in_a_url_are_sent_and_not_told(monkeypatch: pytest.MonkeyPa
 def test_403_is_about_the_key_until_it_has_worked(monkeypatch: pytest.MonkeyPatch) -> None:
     forbidden = error(403, None, "not allowed")
     monkeypatch.setenv("MY_KEYS", GOOD)
-    with ApiServer(always(forbidden)) as server, pytest.raises(NoKeyLeft):
+    with ApiServer(always(forbidden)) as server, pytest.raises(NoUsableApiKey):
         replies_of(spec_of(server, keys="MY_KEYS"), 3)
-    slow = Answer(delay=0.3)
+    slow = ServerReply(delay=0.3)
     for at_once in (1, 4):  # with four, it is refused before the others are answered
         with ApiServer(lambda received, seen: forbidden if b"question 2" in received.raw else slow) as server:
             replies = replies_of(spec_of(server, keys="MY_KEYS", concurrency=at_once), 4)
@@ -324,10 +324,10 @@ BAD_SETTINGS = {
 @pytest.mark.parametrize("what", BAD_SETTINGS)
 def test_a_server_that_refuses_everything_leaves_nothing_final(what: str) -> None:
     with ApiServer(always(BAD_SETTINGS[what])) as server:
-        with pytest.raises(ServerRefuses, match=r"has refused all of \d+ requests"):
+        with pytest.raises(AllRequestsRefused, match=r"has refused all of \d+ requests"):
             run(spec_of(server, concurrency=4), [f"question {i}" for i in range(100)])
         assert len(server.requests) <= 16
-        server.answer = None
+        server.script = None
         replies = run(spec_of(server), [f"question {i}" for i in range(100)])
         assert all(reply for (reply,) in replies), "mended, everything is asked"
 
@@ -348,8 +348,8 @@ def test_refusals_before_the_first_reply_are_final_once_there_is_one() -> None:
 def test_quick_refusals_do_not_stop_a_run_that_has_slow_replies_under_way() -> None:
     """A 400 takes no time and a reply seconds: half of the first rows may be refused before the first reply."""
 
-    def answer(received: Received, seen: int) -> Answer | None:
-        return error(400, None, "unfit") if b" bad" in received.raw else Answer(delay=0.4)
+    def answer(received: ReceivedRequest, seen: int) -> ServerReply | None:
+        return error(400, None, "unfit") if b" bad" in received.raw else ServerReply(delay=0.4)
 
     rows = [f"question {i}{' bad' if i % 2 else ''}" for i in range(60)]
     with ApiServer(answer) as server:
@@ -366,9 +366,9 @@ def test_a_key_that_a_400_calls_invalid_drops_out(monkeypatch: pytest.MonkeyPatc
 
 
 def test_too_many_failures_store_what_is_under_way_and_say_why() -> None:
-    def answer(received: Received, seen: int) -> Answer | None:
+    def answer(received: ReceivedRequest, seen: int) -> ServerReply | None:
         bad = b"bad" in received.raw
-        return error(400, None, "unfit text") if bad else Answer(delay=0.3)
+        return error(400, None, "unfit text") if bad else ServerReply(delay=0.3)
 
     rows = ["question", *(f"bad {i}" for i in range(4)), *(f"question {i}" for i in range(40))]
     with ApiServer(answer) as server:
@@ -382,7 +382,7 @@ def test_too_many_failures_store_what_is_under_way_and_say_why() -> None:
 
 def test_a_wrong_model_stops_the_run_soon() -> None:
     with ApiServer(always(error(404, "model_not_found", "no such model"))) as server:
-        with pytest.raises(ServerRefuses, match="no such model"):
+        with pytest.raises(AllRequestsRefused, match="no such model"):
             replies_of(spec_of(server, concurrency=4), 500)
         assert len(server.requests) <= 16
 
@@ -401,14 +401,14 @@ def test_what_the_server_says_is_left_is_believed() -> None:
     """After two answers nothing is left for 0.4 s; nobody meets the limit."""
     state = {"left": 2, "until": 0.0}
 
-    def counted(received: Received, seen: int) -> Answer | None:
+    def counted(received: ReceivedRequest, seen: int) -> ServerReply | None:
         if received.time >= state["until"]:
             state.update(left=2, until=received.time + 0.4)
         if state["left"] == 0:
             return rate_limited(retry_after="1")
         state["left"] -= 1
         left = {"x-ratelimit-remaining-requests": str(int(state["left"])), "x-ratelimit-reset-requests": "400ms"}
-        return Answer(headers=left)
+        return ServerReply(headers=left)
 
     with ApiServer(counted) as server:
         assert all(reply.text for reply in replies_of(spec_of(server, concurrency=1), 6))
@@ -427,7 +427,7 @@ def test_what_the_server_says_is_left_is_believed() -> None:
 def test_caps_stop_before_the_next_request(cap: Mapping[str, Any], price: Any, sent: int | None) -> None:
     usage: list[int] = []
 
-    def counted(received: Received, seen: int) -> Answer:
+    def counted(received: ReceivedRequest, seen: int) -> ServerReply:
         usage.append(1)
         return completion("The answer is 4.", usage=(40, 10))
 
@@ -538,7 +538,7 @@ def run(spec: EngineSpec, rows: Sequence[str], samples: int = 1) -> list[list[st
     data = Dataset.from_list([{"id": str(i), "text": text} for i, text in enumerate(rows)])
     adds = {"reply": [Value("string")]}
     stage = ModelStage(question, texts, None, spec, reads=["text"], adds=adds, name="test", samples=samples)
-    found: list[list[str]] = ask(data, stage)["reply"][:]
+    found: list[list[str]] = run_model_stage(data, stage)["reply"][:]
     return found
 
 
@@ -551,7 +551,7 @@ def test_samples_have_seeds_of_their_own() -> None:
 
 @pytest.mark.parametrize("knows", [True, False], ids=["n", "no n"])
 def test_samples_of_a_row_come_in_one_answer_where_the_server_can(knows: bool) -> None:
-    def one_choice(received: Received, seen: int) -> Answer | None:
+    def one_choice(received: ReceivedRequest, seen: int) -> ServerReply | None:
         return None if knows else completion(f"{len(server.requests)}")
 
     with ApiServer(one_choice) as server:
@@ -566,7 +566,7 @@ POISONS = ["a null \x00 byte", "x" * 1_000_000, "﷽‮\ufeff\U0010ffff"]
 
 @pytest.mark.parametrize("poison", POISONS, ids=["null", "1 MB", "odd"])
 def test_one_poisoned_row_of_a_thousand(poison: str) -> None:
-    def picky(received: Received, seen: int) -> Answer | None:
+    def picky(received: ReceivedRequest, seen: int) -> ServerReply | None:
         poisoned = b"\\u0000" in received.raw or len(received.raw) > 500_000 or "\u202e".encode() in received.raw
         return error(400, "invalid_prompt", "unfit text") if poisoned else None
 
@@ -579,7 +579,7 @@ def test_one_poisoned_row_of_a_thousand(poison: str) -> None:
 
 
 def test_a_lone_surrogate_is_refused_before_it_is_sent_and_repaired_where_it_came() -> None:
-    with ApiServer(always(Answer(200, b'{"choices": [{"message": {"content": "half \\ud83d"}}]}'))) as server:
+    with ApiServer(always(ServerReply(200, b'{"choices": [{"message": {"content": "half \\ud83d"}}]}'))) as server:
         with OpenAIEngine(spec_of(server)) as engine:
             ((_, reply),) = next(engine.generate([("a", Request(prompt="half \ud83d"))]))
         assert reply.error == "bad_request"
@@ -592,8 +592,8 @@ def test_usage_is_in_the_lineage_and_the_same_from_the_store() -> None:
         data = Dataset.from_list([{"id": str(i), "text": f"question {i % 5}"} for i in range(10)])
         adds = {"reply": [Value("string")]}
         stage = ModelStage(question, texts, None, spec_of(server), reads=["text"], adds=adds, name="test")
-        done = ask(data, stage)
-        again = ask(data, replace(stage, name="other"))
+        done = run_model_stage(data, stage)
+        again = run_model_stage(data, replace(stage, name="other"))
         usage = lineage(done)[-1]["usage"]
         assert usage == lineage(again)[-1]["usage"]
         assert usage["requests"] == 10
@@ -603,9 +603,9 @@ def test_usage_is_in_the_lineage_and_the_same_from_the_store() -> None:
 
 def test_progress_tells_what_goes_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     # The tests switch the bars of `datasets` off; the class under them is the same.
-    monkeypatch.setattr("toolrlef_data.engines.ask.tqdm", importlib.import_module("tqdm").tqdm)
+    monkeypatch.setattr("toolrlef_data.engines.model_stage.tqdm", importlib.import_module("tqdm").tqdm)
 
-    def answer(received: Received, seen: int) -> Answer | None:
+    def answer(received: ReceivedRequest, seen: int) -> ServerReply | None:
         return error(500, None, "boom") if seen == 0 and b"question 3" in received.raw else None
 
     with ApiServer(answer, latency=0.3) as server:
@@ -638,7 +638,7 @@ def test_the_shipped_recipe_runs_and_asks_nothing_twice(
     assert all(response.startswith("calculator(") for response in tools), "native calls as text calls"
     assert usage([done.stage1, done.stage2])["gpt-4.1-nano"]["requests"] == len(done.stage1)
     assert sum(taken["requests"] for taken in usage([done.stage1, done.stage2]).values()) >= asked
-    _show(done)
+    _print_run(done)
     assert "gpt-4.1-nano" in capsys.readouterr().out
     told = (tmp_path / "out" / "provenance.json").read_text()
     assert '"usage"' in told
@@ -650,10 +650,10 @@ def test_the_shipped_recipe_runs_and_asks_nothing_twice(
 def test_a_run_that_is_stopped_in_the_middle_leaves_nothing_open_in_a_notebook() -> None:
     """What hangs is waited for until its timeout and not sent again; no event loop is closed by the wrong thread."""
 
-    def answer(received: Received, seen: int) -> Answer | None:
+    def answer(received: ReceivedRequest, seen: int) -> ServerReply | None:
         if b"question 0" in received.raw:
             return None
-        return Answer(delay=HELD) if b"question 1" in received.raw else error(400, None, "bad")
+        return ServerReply(delay=STALL_SECONDS) if b"question 1" in received.raw else error(400, None, "bad")
 
     async def cell(server: ApiServer) -> None:
         with pytest.raises(TooManyFailures):
@@ -664,7 +664,7 @@ def test_a_run_that_is_stopped_in_the_middle_leaves_nothing_open_in_a_notebook()
     with ApiServer(answer) as server:
         began = time.monotonic()
         asyncio.run(cell(server))
-        assert time.monotonic() - began < HELD
+        assert time.monotonic() - began < STALL_SECONDS
         assert server.count('question 1"') == 1
         assert server.in_flight == 0 or not server.connections
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("ask")] == []
@@ -683,13 +683,13 @@ def test_a_key_reaches_nothing_that_is_written(
     logging.getLogger().addHandler(handler)
     monkeypatch.setattr(logging.getLogger(), "level", logging.DEBUG)
 
-    def echoing(received: Received, seen: int) -> Answer | None:
+    def echoing(received: ReceivedRequest, seen: int) -> ServerReply | None:
         number = received.body["messages"][0]["content"].split()[-1]
         echoes = {
             "1": error(400, "bad", f"you sent Bearer {CANARY}"),
             "2": completion(f"your key is {CANARY}"),
             "3": error(500, None, CANARY),
-            "4": Answer(200, f"<html>{CANARY}</html>"),
+            "4": ServerReply(200, f"<html>{CANARY}</html>"),
             "6": error(400, None, "x" * (480 - len("400:  ")) + CANARY),
             "7": error(400, None, CANARY.upper()),
             "8": completion(None, tool_calls=[(CANARY, {"formula": CANARY})]),
@@ -711,7 +711,7 @@ def test_a_key_reaches_nothing_that_is_written(
                     repr(spec),
                     repr(engine),
                     repr(engine.session.__dict__),
-                    str(engine.figures()),
+                    str(engine.stats()),
                     pickle.dumps(spec),
                 ]
                 with pytest.raises(TypeError, match="not pickled"):
@@ -721,7 +721,7 @@ def test_a_key_reaches_nothing_that_is_written(
             with pytest.raises(InputError) as named:
                 EngineSpec("openai_api", "m", keys=CANARY)
             with ApiServer(always(error(401, None, f"no such key: {CANARY}"))) as server:
-                with pytest.raises(NoKeyLeft) as stopped:
+                with pytest.raises(NoUsableApiKey) as stopped:
                     run(spec_of(server, keys="MY_KEYS", model="other"), ["question 0"])
                 written += [str(error.value) for error in (refused, named, stopped)]
     finally:
@@ -735,7 +735,7 @@ def test_a_key_reaches_nothing_that_is_written(
 
 
 def test_failures_above_the_limit_stop_the_run_with_their_kinds() -> None:
-    def broken(received: Received, seen: int) -> Answer | None:
+    def broken(received: ReceivedRequest, seen: int) -> ServerReply | None:
         return error(500, None, "boom") if b"question 7" in received.raw else None
 
     with ApiServer(broken) as server, pytest.raises(TooManyFailures, match="server 1"):
@@ -746,13 +746,13 @@ def test_failures_above_the_limit_stop_the_run_with_their_kinds() -> None:
 
 
 def test_a_slow_chain_holds_no_other_back() -> None:
-    slow = Answer(delay=HELD)
+    slow = ServerReply(delay=STALL_SECONDS)
     with ApiServer(lambda received, seen: slow if b'"slow' in received.raw else None) as server:
         chains = Chains(["slow", "fast"], steps=5)
-        with OpenAIEngine(spec_of(server, timeout=2 * HELD)) as engine:
+        with OpenAIEngine(spec_of(server, timeout=2 * STALL_SECONDS)) as engine:
             for replies in engine.generate(chains.requests()):
-                chains.take(replies)
-                if len(chains.said["fast"]) == 5:
+                chains.receive(replies)
+                if len(chains.texts["fast"]) == 5:
                     engine.cancel()  # and the slow one has not even its first reply
         fast = [event for step in range(5) for event in (f"fast {step} 0", f"(fast {step} 0)")]
         assert chains.events == ["slow 0 0", *fast]
@@ -762,7 +762,7 @@ def test_a_slow_chain_holds_no_other_back() -> None:
 def test_chains_use_the_whole_concurrency() -> None:
     with ApiServer(gather=3) as server:
         chains = Chains([f"c{i}" for i in range(9)], steps=4).run(spec_of(server, concurrency=3))
-        assert server.in_flight_max == 3
+        assert server.max_in_flight == 3
         assert len(server.requests) == 36
         # Three are under way when the first reply comes, not all that were ready.
         assert next(n for n, event in enumerate(chains.events) if event.startswith("(")) <= 3
@@ -773,7 +773,7 @@ def test_waiting_for_what_is_not_ready_is_no_busy_loop() -> None:
         began = time.monotonic()
         chains = Chains(["a"], steps=1).run(spec_of(server))
         most = 200 * (time.monotonic() - began) / 0.5
-        assert 0 < chains.waits < most, "pulled now and then, not all the time"
+        assert 0 < chains.idle_pulls < most, "pulled now and then, not all the time"
 
 
 def test_samples_are_sent_before_what_is_not_ready() -> None:
@@ -788,13 +788,13 @@ def test_a_chain_that_waits_for_a_refusal_gets_it() -> None:
     unfit = error(400, None, "unfit")
     with ApiServer(lambda received, seen: unfit if b"bad_request" not in received.raw else None) as server:
         chains = Chains("abc", steps=2).run(spec_of(server))
-        assert [said[0] for said in chains.said.values()] == ["<bad_request>"] * 3
-        assert not any(said[1].startswith("<") for said in chains.said.values())
+        assert [said[0] for said in chains.texts.values()] == ["<bad_request>"] * 3
+        assert not any(said[1].startswith("<") for said in chains.texts.values())
 
 
 def test_a_server_that_refuses_every_chain_stops_the_run() -> None:
     with ApiServer(always(error(404, None, "no such model"))) as server:
-        with pytest.raises(ServerRefuses, match=r"all of \d+ requests, such as: .*no such model"):
+        with pytest.raises(AllRequestsRefused, match=r"all of \d+ requests, such as: .*no such model"):
             Chains("abc", steps=20).run(spec_of(server))
         assert len(server.requests) < 12
 
@@ -828,4 +828,4 @@ def test_a_cap_ends_chains_with_what_they_have() -> None:
         chains = Chains("ab", steps=9)
         with pytest.raises(CapReached, match="max_requests=5"):
             chains.run(spec_of(server, limits=Limits(max_requests=5)))
-        assert sum(map(len, chains.said.values())) == len(server.requests) == 5
+        assert sum(map(len, chains.texts.values())) == len(server.requests) == 5

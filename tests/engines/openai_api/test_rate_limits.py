@@ -512,7 +512,7 @@ def test_who_is_cancelled_leaves_nothing_behind(seed: int) -> None:
         for one in rows:
             one.cancel()
         await asyncio.gather(*rows, return_exceptions=True)
-        assert [gate.in_flight for gate in turns.gates] == [0, 0]
+        assert [gate.in_flight for gate in turns.limiters] == [0, 0]
         assert (turns.spending.under_way, turns.spending.reserved_prompt) == (0, 0)
         assert await turns.enter(SMALL, clock() + 5) is not None, "the next stage goes on"
 
@@ -557,4 +557,4 @@ def test_everybody_is_answered_in_the_end(seed: int) -> None:
     answered, turns = simulated(main)
     assert answered == 60
     assert not turns.waiting
-    assert sum(gate.in_flight for gate in turns.gates) == turns.spending.under_way == 0
+    assert sum(gate.in_flight for gate in turns.limiters) == turns.spending.under_way == 0

@@ -16,7 +16,7 @@ from toolrlef_data.records import ScriptExhausted
 from toolrlef_data.tables.lineage import ledger
 from toolrlef_data.toolbench.search.demo import demo_model, demo_queries, sample_answers
 from toolrlef_data.toolbench.search.demo_functions import DEMO_FUNCTIONS
-from toolrlef_data.toolbench.tree import State, states_of, tree_in
+from toolrlef_data.toolbench.tree import State, read_file_tree, states_of
 
 SAMPLES = Path(toolrlef_data.__file__).parent / "samples"
 MODEL = demo_model(progress=False)
@@ -60,7 +60,7 @@ def found(answers: Dataset) -> dict[str, str | None]:
 
 
 def states(answers: Dataset) -> dict[str, list[State]]:
-    return {row["id"].split("_")[0]: list(states_of(tree_in(json.loads(row["answer"])))) for row in answers}
+    return {row["id"].split("_")[0]: list(states_of(read_file_tree(json.loads(row["answer"])))) for row in answers}
 
 
 def test_the_queries_are_varied_and_ask_for_functions_that_there_are() -> None:

@@ -19,7 +19,7 @@ from toolrlef_data.toolbench.search.demo_functions import (
     convert_units,
     search,
 )
-from toolrlef_data.tools.functions.function import call, functions_of
+from toolrlef_data.tools.functions.function import call, functions_by_name
 
 HOSTILE = ["", " ", "\x00", "x" * 1_000_000, "(" * 100_000, "\ud800", "1e999", "__class__", "9" * 5000, "٣", "%s{0}"]
 
@@ -128,7 +128,7 @@ def test_the_calculator_and_the_search() -> None:
 
 
 def test_any_text_gives_an_observation_without_a_fault() -> None:
-    functions = functions_of(DEMO_FUNCTIONS)
+    functions = functions_by_name(DEMO_FUNCTIONS)
     assert list(functions) == ["calculator", "search", "convert_units", "calendar"]
     for text in HOSTILE:
         for name, arguments in [
@@ -138,18 +138,18 @@ def test_any_text_gives_an_observation_without_a_fault() -> None:
             ("calendar", {"operation": "weekday", "date": text}),
         ]:
             seen = call(functions, name, json.dumps(arguments))
-            assert seen.fault is None, (name, text[:20], seen.text)
+            assert seen.tool_failure is None, (name, text[:20], seen.text)
             assert seen.code in (0, 2, 12)
 
 
 def test_their_schemas_come_from_their_signatures_and_they_can_be_part_of_a_key() -> None:
-    functions = functions_of(DEMO_FUNCTIONS)
+    functions = functions_by_name(DEMO_FUNCTIONS)
     schema = functions["calendar"].schema()
     assert schema["parameters"]["required"] == ["operation", "date"]
     assert schema["parameters"]["properties"]["operation"]["enum"] == ["weekday", "days_between", "add_days"]
     assert all(part["description"] for part in schema["parameters"]["properties"].values())
     for function in functions.values():
-        assert function == functions_of([function])[function.name]
+        assert function == functions_by_name([function])[function.name]
         assert json.dumps(canonical(function))
         assert code_digest(function)
     assert len({hash(function) for function in functions.values()}) == 4

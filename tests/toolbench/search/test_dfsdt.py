@@ -26,7 +26,7 @@ from toolrlef_data.toolbench.histories import (
 from toolrlef_data.toolbench.prompts import opening_of
 from toolrlef_data.toolbench.search.answer_writer import answer_file
 from toolrlef_data.toolbench.search.dfsdt import Ask, Call, Found, Method, search
-from toolrlef_data.toolbench.tree import State, path_to, states_of, tree_in
+from toolrlef_data.toolbench.tree import State, path_to, read_file_tree, states_of
 from toolrlef_data.tools.functions.function import FINISH, Observation, call
 
 FUNCTIONS: list[dict[str, Any]] = [{"name": "ping", "description": "Asks a host.", "parameters": {}}, FINISH]
@@ -302,7 +302,7 @@ def test_random_searches() -> None:
         assert visited == list(range(1, len(visited) + 1))
 
         # What the file holds is what was found.
-        back = tree_in(file)
+        back = read_file_tree(file)
         assert values_of(back) == values_of(found.root)
         assert made["query_count"] == found.n_calls
         assert 3 * len(asked) <= made["total_tokens"] <= 10 * len(asked)

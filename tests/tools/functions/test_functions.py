@@ -21,7 +21,15 @@ from toolrlef_data.engines.credentials import Secrets
 from toolrlef_data.records import InputError, MissingExtra, ToolError, UnknownName
 from toolrlef_data.tables.fingerprint import canonical, code_digest
 from toolrlef_data.tools import http as servers
-from toolrlef_data.tools.functions.function import FINISH, Function, Observation, call, cut, function_from, functions_of
+from toolrlef_data.tools.functions.function import (
+    FINISH,
+    Function,
+    Observation,
+    call,
+    function_from,
+    functions_by_name,
+    truncate,
+)
 from toolrlef_data.tools.tool import executed
 
 SHAPE: dict[str, Any] = {
@@ -88,7 +96,7 @@ def echoed(arguments: str) -> Any:
 def test_only_the_whole_name_counts(name: str) -> None:
     seen = call({"f": Function("f", "F.", SHAPE, echo)}, name, '{"text": "x"}')
     assert seen.code == 1
-    assert seen.fault is None
+    assert seen.tool_failure is None
     assert json.loads(seen.text)["error"].startswith("there is no function ")
     assert json.loads(seen.text)["error"].endswith("the functions are f, Finish")
 
@@ -169,7 +177,7 @@ def test_arguments_that_fit(arguments: str, given: dict[str, Any]) -> None:
 )
 def test_arguments_that_do_not_fit(arguments: str, why: str) -> None:
     seen = seen_by(echo, arguments)
-    assert (seen.code, seen.fault) == (2, None)
+    assert (seen.code, seen.tool_failure) == (2, None)
     told = json.loads(seen.text)
     assert why in told["error"]
     assert told["response"] == ""
@@ -198,7 +206,7 @@ def test_parameters_that_a_schema_leaves_open() -> None:
 )
 def test_finish(arguments: Any, code: int) -> None:
     seen = call({}, "Finish", json.dumps(arguments))
-    assert (seen.code, seen.fault) == (code, None)
+    assert (seen.code, seen.tool_failure) == (code, None)
     assert bool(json.loads(seen.text)["error"]) == (code == 2)
 
 
@@ -245,7 +253,7 @@ def deep() -> list[Any]:
 )
 def test_values(value: Any, response: Any) -> None:
     seen = seen_by(lambda text: value)
-    assert (seen.code, seen.fault) == (0, None)
+    assert (seen.code, seen.tool_failure) == (0, None)
     assert json.loads(seen.text) == {"error": "", "response": response}
     assert "\\u00e9" not in seen.text, "no escapes but those of JSON"
 
@@ -255,7 +263,7 @@ def test_values(value: Any, response: Any) -> None:
 )
 def test_values_that_are_no_json(value: Any) -> None:
     seen = seen_by(lambda text: value)
-    assert (seen.code, seen.fault) == (12, "crashed")
+    assert (seen.code, seen.tool_failure) == (12, "crashed")
     assert json.loads(seen.text)["response"] == ""
 
 
@@ -297,14 +305,14 @@ def odd_kind(kind: Any) -> Callable[..., Any]:
 )
 def test_failures(error: BaseException, code: int, fault: str | None, told: str) -> None:
     seen = seen_by(raising(error))
-    assert (seen.code, seen.fault) == (code, fault)
+    assert (seen.code, seen.tool_failure) == (code, fault)
     assert told in json.loads(seen.text)["error"]
 
 
 @pytest.mark.parametrize("kind", ["weird", "", None, ["http"]], ids=str)
 def test_a_kind_of_error_that_there_is_not(kind: Any) -> None:
     seen = seen_by(odd_kind(kind))
-    assert (seen.code, seen.fault) == (12, "crashed")
+    assert (seen.code, seen.tool_failure) == (12, "crashed")
     _, failure = executed(odd_kind(kind), "x")
     assert failure is not None
     assert failure.error == "crashed"
@@ -327,8 +335,8 @@ def test_a_mistake_of_the_user_is_raised(error: BaseException) -> None:
 
 
 def test_cut() -> None:
-    assert cut("x" * 1024) == "x" * 1024
-    assert cut("x" * 1025) == "x" * 1024 + "..."
+    assert truncate("x" * 1024) == "x" * 1024
+    assert truncate("x" * 1025) == "x" * 1024 + "..."
     assert seen_by(lambda text: "x" * 1_000_000).text == '{"error": "", "response": "' + "x" * (1024 - 27) + "..."
 
 
@@ -507,7 +515,7 @@ def posted(url: str, arguments: str = '{"text": "Oslo"}', **settings: Any) -> Ob
 )
 def test_answers_of_a_server(path: str, response: Any, requests: int, server: Server) -> None:
     seen = posted(server.url + path, timeout=2 if path == "/silent_once" else 20)
-    assert (seen.code, seen.fault) == (0, None)
+    assert (seen.code, seen.tool_failure) == (0, None)
     assert json.loads(seen.text) == {"error": "", "response": response}
     assert [(asked, given) for asked, given, _ in server.asked] == [(path, {"text": "Oslo"})] * requests
     assert server.asked[0][2]["content-type"] == "application/json"
@@ -546,7 +554,7 @@ def test_failures_of_a_server(
     path: str, code: int, fault: str | None, error: str, response: Any, requests: int, server: Server
 ) -> None:
     seen = posted(server.url + path, retries=1)
-    assert (seen.code, seen.fault) == (code, fault)
+    assert (seen.code, seen.tool_failure) == (code, fault)
     assert json.loads(seen.text) == {"error": error, "response": response}
     assert [asked for asked, _, _ in server.asked] == [path] * requests, "nobody else was asked"
 
@@ -562,10 +570,10 @@ def test_a_call_ends_in_time_whatever_drips(path: str, server: Server) -> None:
 def test_other_failures(server: Server) -> None:
     seen = posted(server.url + "/404_endless")
     assert (seen.code, len(seen.text)) == (6, 1024 + 3)
-    assert posted(server.url + "/no_http", retries=0).fault == "unavailable"
+    assert posted(server.url + "/no_http", retries=0).tool_failure == "unavailable"
     with ApiServer(start=False) as gone:  # it holds the port, so that nobody else can take it
         seen = posted(gone.url, retries=0)
-    assert (seen.code, seen.fault) == (12, "unavailable")
+    assert (seen.code, seen.tool_failure) == (12, "unavailable")
     assert "refused" in seen.text
 
 
@@ -953,11 +961,11 @@ def test_a_schema_from_hints_and_docstring() -> None:
         },
     }
     assert function.version == "7"
-    functions = functions_of([forecast, Function("f", "F.", SHAPE, echo)])
+    functions = functions_by_name([forecast, Function("f", "F.", SHAPE, echo)])
     assert list(functions) == ["forecast", "f"]
     assert call(functions, "forecast", '{"city": "Oslo", "days": 2.0}').text == '{"error": "", "response": "Oslo 2 C"}'
     with pytest.raises(InputError, match="one name: forecast"):
-        functions_of([forecast, function])
+        functions_by_name([forecast, function])
 
 
 @pytest.mark.parametrize(

@@ -211,10 +211,10 @@ def test_special_tokens_in_a_passage_are_plain_text(bert: Path) -> None:
 def test_a_model_without_the_head_is_refused(bert: Path, t5: Path, tmp_path: Path) -> None:
     from transformers import BertForMaskedLM
 
-    from toolrlef_data.engines.local.weights import quietly
+    from toolrlef_data.engines.local.weights import silence_transformers
 
     bare = Path(shutil.copytree(bert, tmp_path / "bare"))
-    with quietly():
+    with silence_transformers():
         BertForMaskedLM.from_pretrained(bert).save_pretrained(bare)
     with pytest.raises(InputError, match="lack qa_outputs"):
         reader(bare).run_many(MIXED[:1])

@@ -21,7 +21,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 from toolrlef_data.records import InputError, MissingColumns
 from toolrlef_data.tables.fingerprint import canonical, code_digest
 from toolrlef_data.tools.search.bm25 import indexes_dir, tokens
-from toolrlef_data.tools.search.corpus import content_of, cut, passages_of
+from toolrlef_data.tools.search.corpus import content_of, cut, open_corpus
 from toolrlef_data.tools.search.wiki_search import MAX_QUERY, wiki_search
 from toolrlef_data.tools.tool import Tool, ToolInput
 
@@ -288,7 +288,7 @@ def test_sizes_that_mean_nothing(size: dict[str, Any]) -> None:
 
 def test_lengths_and_bytes_are_told_apart() -> None:
     contents = [
-        content_of(passages_of(table(rows))) for rows in ([("ab", "c")], [("a", "bc")], [("ab", "c"), ("", "")])
+        content_of(open_corpus(table(rows))) for rows in ([("ab", "c")], [("a", "bc")], [("ab", "c"), ("", "")])
     ]
     assert len({content.digest for content in contents}) == 3
 

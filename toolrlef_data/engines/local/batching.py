@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from toolrlef_data.engines.local.loading import free_memory
 
-__all__ = ["Plan", "Row", "first_line", "in_halves", "plan"]
+__all__ = ["Plan", "Row", "first_line", "halve_on_oom", "plan"]
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -97,7 +97,7 @@ def _common(rows: Sequence[Row], least: int = PREFIX_TOKENS) -> int:
     return same if same >= least and len(rows) > 1 else 0
 
 
-def in_halves(
+def halve_on_oom(
     work: Callable[[Sequence[In]], Iterable[Out]], batch: Sequence[In], failed: Callable[[In, str], Out]
 ) -> list[Out]:
     """The outcomes of a batch; where the memory does not hold it, those of its halves.
@@ -106,7 +106,7 @@ def in_halves(
         work: batch -> one outcome for each of its rows.
         failed: row, message -> the outcome of a row that the memory does not hold even alone.
 
-    >>> in_halves(lambda batch: [row * 2 for row in batch], [1, 2], lambda row, message: 0)
+    >>> halve_on_oom(lambda batch: [row * 2 for row in batch], [1, 2], lambda row, message: 0)
     [2, 4]
     """
     import torch
@@ -122,7 +122,7 @@ def in_halves(
     if len(batch) == 1:
         return [failed(batch[0], message)]
     half = len(batch) // 2
-    return in_halves(work, batch[:half], failed) + in_halves(work, batch[half:], failed)
+    return halve_on_oom(work, batch[:half], failed) + halve_on_oom(work, batch[half:], failed)
 
 
 def first_line(error: BaseException) -> str:

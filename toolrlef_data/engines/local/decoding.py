@@ -24,7 +24,7 @@ from toolrlef_data.engines.spec import EngineSpec
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Finished", "can_share", "decode", "last_only", "prefill"]
+__all__ = ["Finished", "can_share", "decode", "last_logits_kwargs", "prefill"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def prefill(model: Any, tokens: Sequence[int]) -> Any:
 
     past = DynamicCache(config=model.config)
     ids = torch.tensor([list(tokens)], device=model.device)
-    model(input_ids=ids, past_key_values=past, use_cache=True, **last_only(model))
+    model(input_ids=ids, past_key_values=past, use_cache=True, **last_logits_kwargs(model))
     return past
 
 
@@ -81,7 +81,7 @@ def decode(
     past = _batch_cache(model, shared, len(batch), known + width + spec.max_tokens)
     live = list(range(len(batch)))  # the slot of each row that is still computed
     seen = None
-    fixed = {"past_key_values": past, "use_cache": True, **last_only(model)}
+    fixed = {"past_key_values": past, "use_cache": True, **last_logits_kwargs(model)}
     while True:
         places = {"position_ids": positions} if _takes(model, "position_ids") else {}
         logits = model(input_ids=ids, attention_mask=mask, **places, **fixed).logits[:, -1].float()
@@ -170,7 +170,7 @@ def _seen(batch: Sequence[Row], logits: torch.Tensor) -> torch.Tensor:
     return seen
 
 
-def last_only(model: Any, count: int = 1) -> dict[str, int]:
+def last_logits_kwargs(model: Any, count: int = 1) -> dict[str, int]:
     """Arguments for the logits of the last positions alone, where the model, peft-wrapped or not, knows them.
 
     The logits of a whole prompt would be most of the memory.

@@ -14,13 +14,20 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any
 
-from toolrlef_data.engines.local.batching import Row, in_halves, plan
+from toolrlef_data.engines.local.batching import Row, halve_on_oom, plan
 from toolrlef_data.engines.local.decoding import Finished, can_share, decode, prefill
-from toolrlef_data.engines.local.loading import LoadedModel, borrow_model, end_ids, load_model, resolve_dtype, unload
-from toolrlef_data.engines.local.template_check import lost_parts
-from toolrlef_data.engines.local.weights import find_adapter, find_weights, quietly
-from toolrlef_data.engines.openai_api.payloads import as_openai
-from toolrlef_data.engines.spec import MOMENT, EngineSpec, Message, Request
+from toolrlef_data.engines.local.loading import (
+    LoadedModel,
+    borrow_model,
+    eos_token_ids,
+    load_model,
+    resolve_dtype,
+    unload,
+)
+from toolrlef_data.engines.local.template_check import find_omitted_parts
+from toolrlef_data.engines.local.weights import resolve_adapter, resolve_weights, silence_transformers
+from toolrlef_data.engines.openai_api.payloads import to_openai_message
+from toolrlef_data.engines.spec import PULL_INTERVAL, EngineSpec, Message, Request
 from toolrlef_data.records import InputError, Reply, is_text
 
 __all__ = ["LoadedModel", "LocalEngine", "load_model", "unload"]
@@ -42,7 +49,7 @@ class LocalEngine:
     cancel = None
     stop = None
 
-    def figures(self) -> dict[str, Any]:
+    def stats(self) -> dict[str, Any]:
         return {}
 
     def __enter__(self) -> LocalEngine:
@@ -55,8 +62,8 @@ class LocalEngine:
         """Digests of weights, tokenizer, template and adapter (commits of Hub ids), and the resolved dtype."""
         spec = self.spec
         return {
-            "model": find_weights(spec.model, spec.revision).identity(),
-            "adapter": find_adapter(spec.adapter).identity() if spec.adapter else None,
+            "model": resolve_weights(spec.model, spec.revision).identity(),
+            "adapter": resolve_adapter(spec.adapter).identity() if spec.adapter else None,
             "dtype": resolve_dtype(spec.dtype, spec.device),
         }
 
@@ -96,7 +103,7 @@ def _windows(requests: Iterable[tuple[str, Request] | None]) -> Iterator[list[tu
         if pair is not None:
             window.append(pair)
         elif not window:
-            time.sleep(MOMENT)
+            time.sleep(PULL_INTERVAL)
         if window and (pair is None or len(window) == WINDOW):
             yield window
             window = []
@@ -146,12 +153,12 @@ def _rendered(messages: Sequence[Message], schemas: list[Any] | None, spec: Engi
         return text
 
     # Templates put arguments through `tojson`, and some write "None" where there is no content.
-    turns = [{**as_openai(message, _arguments), "content": message.content} for message in messages]
+    turns = [{**to_openai_message(message, _arguments), "content": message.content} for message in messages]
     watched = [
         n for n, each in enumerate(messages) if each.content.strip() and (each.tool_calls or each.role == "tool")
     ]
     try:
-        text, lost = render(turns), lost_parts(turns, [], dict.fromkeys(watched, ""), render)
+        text, lost = render(turns), find_omitted_parts(turns, [], dict.fromkeys(watched, ""), render)
     except (jinja2.TemplateError, TypeError, RecursionError) as error:  # TypeError: arguments that are no object
         return _refusal("bad_request", f"the chat template of {spec.model} refuses these messages: {error}")
     if lost:
@@ -174,7 +181,7 @@ def _arguments(text: str) -> Any:
 def _answer(loaded: LoadedModel, batch: Sequence[Row], spec: EngineSpec, shared: Any) -> list[tuple[str, Reply]]:
     """The replies of a batch."""
     model, tokenizer = loaded.model, loaded.tokenizer
-    ends = end_ids(model, tokenizer)
+    ends = eos_token_ids(model, tokenizer)
 
     def work(batch: Sequence[Row]) -> list[tuple[str, Reply]]:
         if spec.num_beams > 1:
@@ -183,7 +190,7 @@ def _answer(loaded: LoadedModel, batch: Sequence[Row], spec: EngineSpec, shared:
             done = decode(model, tokenizer, batch, spec, ends, shared)
         return [(each.row.tag, _reply(each, tokenizer, spec)) for each in done]
 
-    return in_halves(work, batch, lambda row, message: (row.tag, _refusal("out_of_memory", message)))
+    return halve_on_oom(work, batch, lambda row, message: (row.tag, _refusal("out_of_memory", message)))
 
 
 def _beams(loaded: LoadedModel, batch: Sequence[Row], spec: EngineSpec, ends: frozenset[int]) -> list[Finished]:
@@ -201,7 +208,7 @@ def _beams(loaded: LoadedModel, batch: Sequence[Row], spec: EngineSpec, ends: fr
         eos_token_id=sorted(ends) or None,
         pad_token_id=pad,
     )
-    with quietly():
+    with silence_transformers():
         found = loaded.model.generate(
             torch.tensor(padded, device=loaded.model.device),
             attention_mask=torch.tensor(mask, device=loaded.model.device),

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from toolrlef_data.engines.local.weights import Weights, find_adapter, find_weights, quietly
+from toolrlef_data.engines.local.weights import Weights, resolve_adapter, resolve_weights, silence_transformers
 from toolrlef_data.engines.spec import DTYPES, EngineSpec
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.fingerprint import digest
@@ -25,7 +25,7 @@ from toolrlef_data.tables.fingerprint import digest
 __all__ = [
     "LoadedModel",
     "borrow_model",
-    "end_ids",
+    "eos_token_ids",
     "free_memory",
     "load_model",
     "resolve_dtype",
@@ -58,15 +58,15 @@ def load_model(
         InputError: there is no such model, adapter or dtype.
         MissingExtra: a package that it needs is not installed; the message is the pip command.
     """
-    weights = find_weights(model, revision)
-    lora = find_adapter(adapter) if adapter else None
+    weights = resolve_weights(model, revision)
+    lora = resolve_adapter(adapter) if adapter else None
     loaded = _load(weights, resolve_dtype(dtype, device), _resolve_device(device))
     if lora is None:
         return loaded
     import peft
 
-    with quietly():
-        name, commit = lora.loadable()
+    with silence_transformers():
+        name, commit = lora.pretrained_args()
         wrapped = peft.PeftModel.from_pretrained(loaded.model, name, revision=commit).eval()
     return LoadedModel(wrapped, loaded.tokenizer, loaded.device)
 
@@ -117,7 +117,7 @@ def borrow_model(spec: EngineSpec) -> Iterator[LoadedModel]:
 
     Only for reading: who trains or changes a model takes one of `load_model`.
     """
-    weights = find_weights(spec.model, spec.revision)
+    weights = resolve_weights(spec.model, spec.revision)
     dtype, device = resolve_dtype(spec.dtype, spec.device), _resolve_device(spec.device)
     key = digest(weights.identity(), dtype, device)
     with _LOADING:
@@ -144,7 +144,7 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+def eos_token_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     """Every id that ends a text: the generation settings' (a list for some chat models) and the tokenizer's."""
     named = model.generation_config.eos_token_id
     listed = named if isinstance(named, list) else [named]
@@ -157,11 +157,11 @@ def _adapter(base: _Base, adapter: str | None) -> Any:
         return base.wrapped.disable_adapter() if base.wrapped is not None else nullcontext()
     import peft
 
-    lora = find_adapter(adapter)
+    lora = resolve_adapter(adapter)
     name = digest(lora.identity())
     if name not in base.adapters:
-        place, commit = lora.loadable()
-        with quietly():
+        place, commit = lora.pretrained_args()
+        with silence_transformers():
             if base.wrapped is None:
                 base.wrapped = peft.PeftModel.from_pretrained(
                     base.loaded.model, place, adapter_name=name, revision=commit
@@ -179,8 +179,8 @@ def _load(weights: Weights, dtype: str, device: str) -> LoadedModel:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    place, commit = weights.loadable()
-    with quietly():
+    place, commit = weights.pretrained_args()
+    with silence_transformers():
         tokenizer = AutoTokenizer.from_pretrained(place, revision=commit)
         model = AutoModelForCausalLM.from_pretrained(place, revision=commit, dtype=getattr(torch, dtype))
     return LoadedModel(model.to(device).eval(), tokenizer, device)

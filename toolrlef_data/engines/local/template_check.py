@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Part", "lost_parts"]
+__all__ = ["Part", "find_omitted_parts"]
 
 Turn = Mapping[str, Any]
 
@@ -21,7 +21,7 @@ class Part(NamedTuple):
     name: str = ""
 
 
-def lost_parts(
+def find_omitted_parts(
     turns: Sequence[Turn],
     tools: Sequence[Turn],
     contents: Mapping[int, str],
@@ -36,7 +36,7 @@ def lost_parts(
         render: turns and tools -> text; called only where there is a part to look for.
 
     >>> asked = [{"role": "user", "content": "Hi"}, {"role": "tool", "content": "Rain."}]
-    >>> lost_parts(asked, [], {0: "", 1: ""}, lambda turns, tools: turns[0]["content"])
+    >>> find_omitted_parts(asked, [], {0: "", 1: ""}, lambda turns, tools: turns[0]["content"])
     [Part(kind='content', turn=1, name='')]
     """
     parts: list[Part] = []

@@ -24,17 +24,17 @@ from pathlib import Path
 from typing import Any
 
 from toolrlef_data.records import InputError, MissingExtra, ToolrlefError
-from toolrlef_data.tables.files import atomic_file, file_digest, filled_once, home_dir
+from toolrlef_data.tables.files import atomic_file, file_digest, fill_once, home_dir
 
 __all__ = [
     "Weights",
+    "cached_digest",
     "convert",
-    "find_adapter",
-    "find_weights",
     "folder_digest",
     "gguf_in_package",
-    "quietly",
-    "remembered_digest",
+    "resolve_adapter",
+    "resolve_weights",
+    "silence_transformers",
 ]
 
 # Part of the converted folder's name: raised when a change here changes what a conversion writes.
@@ -65,15 +65,15 @@ class Weights:
         if self.kind == "hub":
             return {"hub": self.place, "commit": self.commit}
         if self.kind == "gguf":
-            return {"gguf": remembered_digest(Path(self.place)), "conversion": CONVERSION}
+            return {"gguf": cached_digest(Path(self.place)), "conversion": CONVERSION}
         return {"folder": folder_digest(Path(self.place))}
 
-    def loadable(self) -> tuple[str, str | None]:
+    def pretrained_args(self) -> tuple[str, str | None]:
         """The name and revision that `from_pretrained` takes; a GGUF file is converted at first."""
         return (str(convert(Path(self.place))), None) if self.kind == "gguf" else (self.place, self.commit)
 
 
-def find_weights(model: str, revision: str | None = None) -> Weights:
+def resolve_weights(model: str, revision: str | None = None) -> Weights:
     """Find a model's weights.
 
     Args:
@@ -84,7 +84,7 @@ def find_weights(model: str, revision: str | None = None) -> Weights:
         InputError: nothing is there, or it is no model.
         MissingExtra: the package of `package:NAME` is not installed.
 
-    >>> find_weights("./no/such/folder")
+    >>> resolve_weights("./no/such/folder")
     Traceback (most recent call last):
     toolrlef_data.records.InputError: no model at './no/such/folder': expected a folder, a .gguf file, package:NAME ...
     """
@@ -105,7 +105,7 @@ def find_weights(model: str, revision: str | None = None) -> Weights:
     return Weights("hub", model, _commit(model, revision, "config.json"))
 
 
-def find_adapter(adapter: str) -> Weights:
+def resolve_adapter(adapter: str) -> Weights:
     """Find a LoRA adapter: a folder with adapter_config.json, or a Hub id."""
     path = Path(adapter).expanduser()
     if (path / "adapter_config.json").is_file():
@@ -136,11 +136,11 @@ def folder_digest(folder: Path) -> str:
     """Digest of the files of a model or adapter folder that decide a reply, by name and content."""
     files = [path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.name not in _LEFT_BY_TRAINERS]
     files += (folder / "additional_chat_templates").glob("*.jinja")
-    named = {path.relative_to(folder).as_posix(): remembered_digest(path) for path in files if path.is_file()}
+    named = {path.relative_to(folder).as_posix(): cached_digest(path) for path in files if path.is_file()}
     return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
 
 
-def remembered_digest(path: Path) -> str:
+def cached_digest(path: Path) -> str:
     """The SHA-256 of a file; that of a large one is remembered by path, size and modification time."""
     state = path.stat()
     if state.st_size < 2**20:
@@ -168,19 +168,19 @@ def convert(gguf: Path) -> Path:
         MissingExtra: the package `gguf` is not installed.
         ToolrlefError: the folder cannot be written, or does not read back as the GGUF file does.
     """
-    target = home_dir() / "converted" / f"{remembered_digest(gguf)[:32]}-{CONVERSION}"
+    target = home_dir() / "converted" / f"{cached_digest(gguf)[:32]}-{CONVERSION}"
     if target.is_dir():
         return target
     if importlib.util.find_spec("gguf") is None:
         raise MissingExtra(f"reading {gguf.name} needs the package gguf: pip install gguf")
     try:
-        return filled_once(target, lambda folder: _convert_into(gguf, folder))
+        return fill_once(target, lambda folder: _convert_into(gguf, folder))
     except OSError as error:
         raise ToolrlefError(f"cannot write the converted weights of {gguf.name}: {error}") from error
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
+def silence_transformers() -> Iterator[None]:
     """Silence the notices and the progress bars with which transformers and peft load a model."""
     from transformers.utils import logging
 
@@ -202,7 +202,7 @@ def _convert_into(gguf: Path, folder: Path) -> None:
     import torch
     import transformers
 
-    with quietly():
+    with silence_transformers():
         # With the package `kernels` installed, transformers would keep the weights packed, and could not save them.
         how = {"quantization_config": transformers.GgufConfig(dequantize=True)}
         where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}

@@ -129,7 +129,7 @@ async def call(session: Session, work: Callable[[openai.AsyncOpenAI], Awaitable[
     fault = Fault("server", "again", "")
     attempts, strangers = 0, set()
     while not session.cancelled:
-        alive = [gate for gate in session.turns.gates if not gate.dropped]
+        alive = [gate for gate in session.scheduler.limiters if not gate.dropped]
         if not alive and session.stop:
             raise session.stop
         gate = next((gate for gate in alive if gate.name not in strangers), None)
@@ -137,7 +137,7 @@ async def call(session: Session, work: Callable[[openai.AsyncOpenAI], Awaitable[
             return None
         client = session.connection.client.with_options(
             api_key=gate.value or "none",
-            default_headers={"Authorization": session.address.basic} if session.address.basic else None,
+            default_headers={"Authorization": session.address.basic_auth} if session.address.basic_auth else None,
             timeout=session.spec.timeout,
         )
         try:
@@ -157,7 +157,7 @@ async def call(session: Session, work: Callable[[openai.AsyncOpenAI], Awaitable[
         elif fault.action in ("drop", "doubt"):
             session.drop(gate, fault)
         elif fault.action == "final" or (attempts := attempts + 1) > session.spec.retries:
-            said = session.secrets.scrub(fault.detail)[:500]
+            said = session.secrets.redact(fault.detail)[:500]
             raise ToolrlefError(f"{session}: batches cannot be used: {said}; what ran is stored")
         else:
             await asyncio.sleep(min(60.0, session.spec.limits.backoff * 2**attempts))

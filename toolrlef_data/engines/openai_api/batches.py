@@ -26,14 +26,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from toolrlef_data.engines.claims import Jobs
+from toolrlef_data.engines.claims import BatchJobs
 from toolrlef_data.engines.openai_api.batch_endpoints import fetch, find, hand_over, retrieve
 from toolrlef_data.engines.openai_api.budget import Need
 from toolrlef_data.engines.openai_api.errors import Fault
 from toolrlef_data.engines.openai_api.payloads import UNSENDABLE, body_of, path_of
 from toolrlef_data.engines.openai_api.session import REFUSED, Session
 from toolrlef_data.engines.reply_store import open_store
-from toolrlef_data.engines.spec import MOMENT, Request
+from toolrlef_data.engines.spec import PULL_INTERVAL, Request
 from toolrlef_data.records import Reply, ToolrlefError
 
 __all__ = ["ask_in_batches"]
@@ -75,7 +75,7 @@ class Job:
 class BatchRun:
     """The jobs of one call of `generate`."""
 
-    def __init__(self, session: Session, folder: Path, records: Jobs) -> None:
+    def __init__(self, session: Session, folder: Path, records: BatchJobs) -> None:
         self.session = session
         self.folder = folder
         self.records = records
@@ -91,12 +91,12 @@ class BatchRun:
 
     async def pick_up(self) -> None:
         """The jobs of earlier runs; what the server never heard of is forgotten, so that it is asked now."""
-        for name, remote in self.records.known().items():
+        for name, remote in self.records.pending_jobs().items():
             remote = remote or await find(self.session, name)
             if remote is None:
                 self.records.end(name)
             else:
-                self.records.accepted(name, remote)
+                self.records.mark_accepted(name, remote)
                 self.jobs[name] = self.new(name, remote)
 
     def put(self, tag: str, request: Request) -> bool:
@@ -108,7 +108,7 @@ class BatchRun:
             self.refused.append((tag, UNSENDABLE))
             return True
         need = Need(len(body) / session.bytes_a_token, session.spec.max_tokens)
-        if (job := self.jobs.get(self.records.of(tag) or "")) is not None:
+        if (job := self.jobs.get(self.records.job_of(tag) or "")) is not None:
             session.spending.start(need, requests=0)
             job.add(tag, path_of(request), body, need)
             return True
@@ -135,7 +135,7 @@ class BatchRun:
         self.jobs[job.name] = job
         job.remote = await hand_over(self.session, job.lines, f"/v1{job.endpoint}", job.name)
         if job.remote is not None:
-            self.records.accepted(job.name, job.remote)
+            self.records.mark_accepted(job.name, job.remote)
         elif not self.session.cancelled:
             raise ToolrlefError(f"{self.session} has no batch endpoints; use limits=Limits(mode='direct')")
 
@@ -169,7 +169,7 @@ class BatchRun:
         """Replies of an ended job; what may come yet is put into the next one."""
         session = self.session
         arrived: Arrived = [(tag, reply) for tag, reply in found.items() if isinstance(reply, Reply)]
-        for gate in session.turns.gates:
+        for gate in session.scheduler.limiters:
             gate.answered = gate.answered or bool(arrived)
         again = set()
         for tag, need in job.wanted.items():
@@ -205,7 +205,7 @@ def ask_in_batches(
 ) -> Iterator[Arrived]:
     """Like `ask_directly`, over the batch endpoints."""
     name = f"{session.address.url} {session.spec.model}"
-    with tempfile.TemporaryDirectory(prefix="toolrlef_data") as folder, Jobs(open_store(), name) as records:
+    with tempfile.TemporaryDirectory(prefix="toolrlef_data") as folder, BatchJobs(open_store(), name) as records:
         run = BatchRun(session, Path(folder), records)
         try:
             yield from _steps(run, iter(requests), loop.run_until_complete)
@@ -239,7 +239,7 @@ def _steps(
                     job.lines.unlink(missing_ok=True)
                     due = 0.0
         if not session.cancelled and time.monotonic() < due:
-            do(asyncio.sleep(MOMENT if idle else min(0.2, poll)))
+            do(asyncio.sleep(PULL_INTERVAL if idle else min(0.2, poll)))
 
 
 def _fill(

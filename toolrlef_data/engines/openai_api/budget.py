@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from toolrlef_data.engines.spec import Limits
 
-__all__ = ["SPENT", "Need", "Spending", "spending_of"]
+__all__ = ["SPENDING_BY_MODEL", "Need", "Spending", "spending_of"]
 
 BATCH_PRICE = 0.5  # https://platform.openai.com/docs/guides/batch
 
@@ -90,9 +90,9 @@ def _cost(limits: Limits, prompt: float, completion: float) -> float:
     return share * (prompt * per_prompt + completion * per_completion) / 1e6
 
 
-SPENT: dict[tuple[str, str], Spending] = {}
+SPENDING_BY_MODEL: dict[tuple[str, str], Spending] = {}
 
 
 def spending_of(url: str, model: str) -> Spending:
     """The one record of this process for a model of a server."""
-    return SPENT.setdefault((url, model), Spending())
+    return SPENDING_BY_MODEL.setdefault((url, model), Spending())

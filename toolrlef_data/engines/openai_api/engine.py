@@ -33,7 +33,7 @@ class OpenAIEngine:
 
     def __init__(self, spec: EngineSpec) -> None:
         self.session = Session(spec)
-        self.figures = self.session.figures
+        self.stats = self.session.stats
 
     def __repr__(self) -> str:
         return f"OpenAIEngine({self.session})"

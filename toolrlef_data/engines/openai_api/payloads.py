@@ -23,7 +23,7 @@ from typing import Any
 from toolrlef_data.engines.spec import EngineSpec, Message, Request
 from toolrlef_data.records import InputError, Reply
 
-__all__ = ["QUIRKS", "UNSENDABLE", "as_openai", "body_of", "check_spec", "path_of", "quirks_of", "replies_from"]
+__all__ = ["QUIRKS", "UNSENDABLE", "body_of", "check_spec", "path_of", "quirks_of", "replies_from", "to_openai_message"]
 __all__ += ["reply_from"]
 
 # Model name patterns, without what stands before a slash, and what those models do otherwise; the first that fits.
@@ -99,13 +99,13 @@ def path_of(request: Request) -> str:
     return "/chat/completions" if request.messages else "/completions"
 
 
-def as_openai(message: Message, read: Callable[[str], Any] = str) -> dict[str, Any]:
+def to_openai_message(message: Message, read: Callable[[str], Any] = str) -> dict[str, Any]:
     """A message the way OpenAI takes it, with null for the content beside calls that have none.
 
     Args:
         read: what becomes of the arguments of a call.
 
-    >>> as_openai(Message("tool", "4", tool_call_id="c1"))
+    >>> to_openai_message(Message("tool", "4", tool_call_id="c1"))
     {'role': 'tool', 'content': '4', 'tool_call_id': 'c1'}
     """
     shown: dict[str, Any] = {"role": message.role, "content": message.content}
@@ -136,7 +136,7 @@ def body_of(request: Request, spec: EngineSpec, quirks: Mapping[str, Any], sampl
     """
     body: dict[str, Any] = {"model": spec.model}
     if request.messages:
-        body["messages"] = messages = [as_openai(message) for message in request.messages]
+        body["messages"] = messages = [to_openai_message(message) for message in request.messages]
         for message in messages:
             if message["role"] == "system":
                 message["role"] = quirks.get("system", "system")

@@ -184,7 +184,7 @@ class Turns:
     """
 
     def __init__(self, gates: list[Gate], spending: Spending, limits: Limits, clock: Callable[[], float]) -> None:
-        self.gates = gates
+        self.limiters = gates
         self.spending = spending
         self.limits = limits
         self.clock = clock
@@ -237,7 +237,7 @@ class Turns:
             return True
         if not refusal:  # else what is under way may use less than it may
             self.turn += 1
-            usable = [gate for gate in self.gates if not gate.dropped]
+            usable = [gate for gate in self.limiters if not gate.dropped]
             usable = usable[self.turn % len(usable) :] + usable[: self.turn % len(usable)] if usable else []
             waits = [(gate.wait(sum(need), now), gate.in_flight) for gate in usable]
             wait = min(waits, default=(math.inf, 0))[0]
@@ -259,7 +259,8 @@ class Turns:
         """Seconds until the first key may be used again."""
         now = self.clock()
         ends = [
-            max([gate.paused_until, *(until for left, until in gate.left.values() if left < 1)]) for gate in self.gates
+            max([gate.paused_until, *(until for left, until in gate.left.values() if left < 1)])
+            for gate in self.limiters
         ]
         return max(0.0, min(ends, default=now) - now)
 

@@ -20,8 +20,8 @@ from toolrlef_data.engines.openai_api.payloads import UNSENDABLE, body_of, path_
 from toolrlef_data.engines.openai_api.rate_headers import asked_pause
 from toolrlef_data.engines.openai_api.rate_limits import Gate
 from toolrlef_data.engines.openai_api.session import REFUSED, Session
-from toolrlef_data.engines.spec import MOMENT, Request
-from toolrlef_data.records import Reply, ServerRefuses
+from toolrlef_data.engines.spec import PULL_INTERVAL, Request
+from toolrlef_data.records import AllRequestsRefused, Reply
 
 __all__ = ["ask_directly"]
 
@@ -56,7 +56,7 @@ def ask_directly(
                 if not idle:
                     break
                 rows.believe()  # what comes next may wait for nothing else
-            loop.run_until_complete(rows.some(MOMENT if idle else STEP))
+            loop.run_until_complete(rows.some(PULL_INTERVAL if idle else STEP))
             if rows.finished:
                 yield rows.taken()
     finally:
@@ -134,7 +134,7 @@ class Rows:
 
     def taken(self, last: bool = False) -> list[tuple[str, Reply]]:
         """What has arrived; refusals count once the server has answered something, or where no more comes."""
-        if self.session.answered() or (last and not isinstance(self.session.stop, ServerRefuses)):
+        if self.session.answered() or (last and not isinstance(self.session.stop, AllRequestsRefused)):
             self.finished += self.doubtful
             self.doubtful = []
         taken, self.finished = self.finished, []
@@ -155,7 +155,7 @@ class Rows:
         deadline = time.monotonic() + spec.limits.deadline
         need = Need(len(body) / session.bytes_a_token, spec.max_tokens * len(samples))
         fault, attempts = None, 0
-        while (gate := await session.turns.enter(need, deadline, again=attempts > 0)) is not None:
+        while (gate := await session.scheduler.enter(need, deadline, again=attempts > 0)) is not None:
             limit = min(spec.timeout, deadline - time.monotonic())
             outcome = await self.attempt(gate, samples, body, need, limit)
             if isinstance(outcome, list):
@@ -176,10 +176,10 @@ class Rows:
                 case _:
                     break
         fault = fault or Fault("rate_limit", "final", f"no turn within the deadline of {spec.limits.deadline:g} s")
-        if gate is None and session.turns.closed:
-            session.reached(session.turns.closed)
+        if gate is None and session.scheduler.closed:
+            session.reached(session.scheduler.closed)
             return []
-        if gate is None and (pause := session.turns.pause()) > 1:
+        if gate is None and (pause := session.scheduler.pause()) > 1:
             fault = fault._replace(detail=f"{fault.detail}; the server asks to wait {pause:.0f} s")
         return [session.failed(fault)] * len(samples)
 
@@ -221,7 +221,7 @@ class Rows:
         finally:
             gate.finish(sum(need) - sum(used), time.monotonic(), sent)
             session.spending.finish(need, used)
-            session.turns.move()
+            session.scheduler.move()
 
 
 async def settled(fault: Fault, gate: Gate) -> Fault:

@@ -15,13 +15,13 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from toolrlef_data.engines.credentials import Secrets, address_of, read_keys
+from toolrlef_data.engines.credentials import Secrets, read_api_keys, resolve_address
 from toolrlef_data.engines.openai_api.budget import Need, spending_of
 from toolrlef_data.engines.openai_api.errors import Fault, fault_in, fault_of_status
 from toolrlef_data.engines.openai_api.payloads import check_spec, quirks_of, replies_from
 from toolrlef_data.engines.openai_api.rate_limits import Gate, Turns
 from toolrlef_data.engines.spec import EngineSpec
-from toolrlef_data.records import CapReached, NoKeyLeft, Reply, ServerRefuses, ToolrlefError
+from toolrlef_data.records import AllRequestsRefused, CapReached, NoUsableApiKey, Reply, ToolrlefError
 
 if TYPE_CHECKING:
     from toolrlef_data.engines.openai_api.client import Connection
@@ -54,11 +54,11 @@ class Session:
     def __init__(self, spec: EngineSpec) -> None:
         check_spec(spec)
         self.spec = spec
-        self.address = address_of(spec)
+        self.address = resolve_address(spec)
         self.quirks = quirks_of(spec)
         self.secrets = Secrets(self.address.secrets)
         self.spending = spending_of(self.address.url, spec.model)
-        self.turns = Turns([], self.spending, spec.limits, time.monotonic)
+        self.scheduler = Turns([], self.spending, spec.limits, time.monotonic)
         self.faults: Counter[str] = Counter()  # for the progress bar
         self.bytes_a_token = BYTES_A_TOKEN
         self.cancelled = False
@@ -72,9 +72,9 @@ class Session:
 
     def open(self) -> None:
         """Read the keys, and keep them out of the logs."""
-        keys = read_keys(self.spec)
+        keys = read_api_keys(self.spec)
         # A gate without a key is for servers that want none.
-        self.turns.gates = [self._gate(key, i + 1) for i, key in enumerate(keys)] or [self._gate("", 0)]
+        self.scheduler.limiters = [self._gate(key, i + 1) for i, key in enumerate(keys)] or [self._gate("", 0)]
         for name in LOGGERS:
             logging.getLogger(name).addFilter(self._scrub_record)
 
@@ -84,9 +84,9 @@ class Session:
 
     def authorization(self, gate: Gate) -> str:
         """The header for a key, or for the credentials of the URL."""
-        return f"Bearer {gate.value}" if gate.value else self.address.basic
+        return f"Bearer {gate.value}" if gate.value else self.address.basic_auth
 
-    def figures(self) -> dict[str, Any]:
+    def stats(self) -> dict[str, Any]:
         shown: dict[str, Any] = {"in flight": self.spending.under_way}
         shown |= {f"met {kind}": count for kind, count in self.faults.most_common()}
         if (cost := self.spending.cost(self.spec.limits)) is not None:
@@ -98,7 +98,7 @@ class Session:
         return Gate(key, f"API key {number}" if key else "no key", self.spec.limits, self.spec.concurrency)
 
     def _scrub_record(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = self.secrets.scrub(record.getMessage()), ()
+        record.msg, record.args = self.secrets.redact(record.getMessage()), ()
         return True
 
     def reached(self, cap: str) -> None:
@@ -108,7 +108,7 @@ class Session:
     def halt(self, error: ToolrlefError) -> None:
         """Send nothing any more; what is under way is waited for."""
         self.stop = self.stop or error
-        self.turns.close(str(error))
+        self.scheduler.close(str(error))
 
     def read(self, status: int, text: str, samples: int = 1) -> list[Reply] | Fault:
         """What an answer says, without regard to its headers."""
@@ -122,11 +122,11 @@ class Session:
 
     def _clean(self, reply: Reply) -> Reply:
         """Without a key that the server wrote into it."""
-        clean = self.secrets.scrub_reply
+        clean = self.secrets.redact_reply
         calls = tuple((clean(name), clean(arguments)) for name, arguments in reply.tool_calls)
         text, reasoning = clean(reply.text or ""), clean(reply.reasoning)
         if reply.error:
-            return replace(reply, error_detail=self.secrets.scrub(reply.error_detail)[:DETAIL])
+            return replace(reply, error_detail=self.secrets.redact(reply.error_detail)[:DETAIL])
         return replace(reply, text=text, reasoning=reasoning, tool_calls=calls)
 
     def learn(self, reply: Reply, size: int) -> None:
@@ -145,10 +145,10 @@ class Session:
 
     def answered(self) -> bool:
         """Whether the server has answered something with a reply."""
-        return any(gate.answered for gate in self.turns.gates)
+        return any(gate.answered for gate in self.scheduler.limiters)
 
     def failed(self, fault: Fault) -> Reply:
-        return Reply(None, error=fault.kind, error_detail=self.secrets.scrub(fault.detail)[:DETAIL])
+        return Reply(None, error=fault.kind, error_detail=self.secrets.redact(fault.detail)[:DETAIL])
 
     def refuses_all(self, refused: Sequence[tuple[str, Reply]]) -> bool:
         """Whether a server that has answered nothing else has refused so much that the settings are at fault."""
@@ -157,19 +157,19 @@ class Session:
     def give_up(self, refused: Sequence[tuple[str, Reply]]) -> None:
         """End a run of which everything is refused."""
         why = refused[0][1].error_detail
-        self.halt(ServerRefuses(f"{self} has refused all of {len(refused)} requests, such as: {why}"))
+        self.halt(AllRequestsRefused(f"{self} has refused all of {len(refused)} requests, such as: {why}"))
 
     def drop(self, gate: Gate, fault: Fault) -> None:
         """Use a key no more; new ones are looked for where keys are read, and without any the run ends."""
         if gate.dropped:
             return
-        gate.dropped = self.secrets.scrub(fault.detail)[:DETAIL]
+        gate.dropped = self.secrets.redact(fault.detail)[:DETAIL]
         log.warning("%s is not used any more: %s", gate.name, gate.dropped)
-        known = {gate.value for gate in self.turns.gates}
+        known = {gate.value for gate in self.scheduler.limiters}
         fresh = []
-        with suppress(NoKeyLeft):  # the file is gone; another key may still work
-            fresh = [key for key in read_keys(self.spec) if key not in known] if gate.value else []
-        self.turns.gates += [self._gate(key, len(known) + i + 1) for i, key in enumerate(fresh)]
-        if all(gate.dropped for gate in self.turns.gates):
+        with suppress(NoUsableApiKey):  # the file is gone; another key may still work
+            fresh = [key for key in read_api_keys(self.spec) if key not in known] if gate.value else []
+        self.scheduler.limiters += [self._gate(key, len(known) + i + 1) for i, key in enumerate(fresh)]
+        if all(gate.dropped for gate in self.scheduler.limiters):
             what = f"takes none of the {len(known)} API keys" if gate.value else "wants an API key, and none was named"
-            self.halt(NoKeyLeft(f"{self} {what}: {gate.dropped}; what ran is stored"))
+            self.halt(NoUsableApiKey(f"{self} {what}: {gate.dropped}; what ran is stored"))

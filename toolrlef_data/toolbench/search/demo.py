@@ -28,10 +28,10 @@ from datasets import Dataset, List, Value
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import Reply, ScriptExhausted
 from toolrlef_data.tables.fingerprint import code_digest, digest
-from toolrlef_data.tables.stage_cache import table_of
+from toolrlef_data.tables.stage_cache import table_from_rows
 from toolrlef_data.toolbench.search.demo_functions import DEMO_FUNCTIONS, value_of
-from toolrlef_data.toolbench.search.generate import generate_trajectories
-from toolrlef_data.toolbench.search.protocols import as_text, message_from
+from toolrlef_data.toolbench.search.generation import generate_trajectories
+from toolrlef_data.toolbench.search.protocols import message_from, render_text_turns
 from toolrlef_data.tools.search.wiki_search import wiki_search
 
 __all__ = ["demo_model", "demo_queries", "sample_answers"]
@@ -52,7 +52,7 @@ def demo_queries(rows: int | None = None) -> Dataset:
     ['search', 'convert_units']
     """
     features = {"id": Value("string"), "query": Value("string"), "functions": List(Value("string"))}
-    return table_of(_lines("queries")[:rows], features, "demo queries")
+    return table_from_rows(_lines("queries")[:rows], features, "demo queries")
 
 
 def demo_model(**settings: Any) -> EngineSpec:
@@ -83,7 +83,7 @@ def play(request: Request) -> Reply:
         if message.role != "system":
             calls = [{"function": {"name": name, "arguments": given}} for _, name, given in message.tool_calls]
             turns.append({"role": message.role, "content": message.content, "tool_calls": calls})
-    text = "\n".join(turn["content"] for turn in (as_text(turns, []) if request.tools else turns))
+    text = "\n".join(turn["content"] for turn in (render_text_turns(turns, []) if request.tools else turns))
     key = hashlib.sha256(text.encode()).hexdigest()[:KEY]
     if key not in (recorded := _recorded()):
         raise ScriptExhausted(
@@ -123,6 +123,6 @@ def sample_answers() -> list[Dataset]:
     made = []
     for ids, functions in ((SAMPLED, DEMO_FUNCTIONS), (SAMPLED_WIDE, wide)):
         rows = [row for row in _lines("queries") if row["id"] in ids]
-        queries = table_of(rows, demo_queries(1).features, "demo queries")
+        queries = table_from_rows(rows, demo_queries(1).features, "demo queries")
         made.append(generate_trajectories(queries, functions, demo_model(progress=False)))
     return made

@@ -33,7 +33,7 @@ from toolrlef_data.toolbench.messages import Raw
 from toolrlef_data.toolbench.prompts import DIVERSITY, RANKING, opening_of
 from toolrlef_data.toolbench.search.protocols import message_from
 from toolrlef_data.toolbench.tree import FINAL_ANSWER, GIVE_UP, State, path_to
-from toolrlef_data.tools.functions.function import Observation, cut
+from toolrlef_data.tools.functions.function import Observation, truncate
 
 __all__ = ["Ask", "Call", "Found", "Method", "search"]
 
@@ -277,7 +277,7 @@ def _try(run: _Run, state: State, sample: int) -> Generator[Ask | Call, Reply | 
     if child.call is not None:
         seen = yield Call(*child.call)
         assert isinstance(seen, Observation)
-        child.observation, child.code = cut(seen.text), seen.code
+        child.observation, child.code = truncate(seen.text), seen.code
         child.pruned = child.code == GIVE_UP
         if child.code == FINAL_ANSWER:
             _finish(child)

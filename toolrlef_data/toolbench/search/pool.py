@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from multiprocessing.pool import AsyncResult, ThreadPool
 from typing import Any
 
-from toolrlef_data.engines.ask import keyed_request
 from toolrlef_data.engines.exchange import Exchange
+from toolrlef_data.engines.model_stage import keyed_request
 from toolrlef_data.engines.reply_store import ReplyStore
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import RETRYABLE_ERRORS, Reply
@@ -95,7 +95,9 @@ class SearchRun:
 
     def keep(self, need: Call, seen: Observation, store: ReplyStore) -> None:
         own, shared = self.keys(need)
-        store.put([(own if seen.fault else shared, Reply(json.dumps([seen.text, seen.code, seen.fault])))])
+        store.put(
+            [(own if seen.tool_failure else shared, Reply(json.dumps([seen.text, seen.code, seen.tool_failure])))]
+        )
 
 
 class SearchPool:
@@ -115,10 +117,8 @@ class SearchPool:
         self.rows = rows
         self.settings = settings
         self.store = store
-        engine, figures = settings.engine(settings.spec), lambda: {"searched": self.done}
-        self.exchange = Exchange(
-            engine, settings.spec, store, bar, expected=FIRST, figures=figures, on_reply=self.arrived
-        )
+        engine, stats = settings.engine(settings.spec), lambda: {"searched": self.done}
+        self.exchange = Exchange(engine, settings.spec, store, bar, expected=FIRST, stats=stats, on_reply=self.arrived)
         self.begun = False  # whether a request was made
         self.most = AT_ONCE * settings.spec.concurrency
         self.open = 0
@@ -203,7 +203,7 @@ class SearchPool:
             if isinstance(seen, KeyboardInterrupt):
                 raise seen
             for need, run in callers:
-                if seen.fault:
+                if seen.tool_failure:
                     run.keep(need, seen, self.store)  # each search keeps the fault that it saw
                 self.go_on(run, seen)
 

@@ -31,7 +31,7 @@ from toolrlef_data.records import Reply, UnknownName
 from toolrlef_data.toolbench.messages import Raw, canonical
 from toolrlef_data.tools.json_text import object_end
 
-__all__ = ["GO_ON", "PROTOCOLS", "STOP", "as_text", "message_from", "request_of"]
+__all__ = ["GO_ON", "PROTOCOLS", "STOP", "message_from", "render_text_turns", "request_of"]
 
 PROTOCOLS = ("tools", "text")
 # At the beginning of a line: in JSON no text holds a bare line break, so an answer that quotes it is not cut.
@@ -83,7 +83,7 @@ def request_of(
         told.append({"role": "user", "content": GO_ON})
     tools = [{"type": "function", "function": _plain(function)} for function in functions]
     if protocol == "text":
-        turns = as_text(told, tools)
+        turns = render_text_turns(told, tools)
         return Request(tuple(Message(turn["role"], turn["content"]) for turn in turns), sample=sample)
     made = tuple(json.dumps(tool, ensure_ascii=False) for tool in tools)
     return Request(tuple(map(_message, told)), tools=made, sample=sample)
@@ -116,7 +116,9 @@ def _message(message: Raw) -> Message:
     )
 
 
-def as_text(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def render_text_turns(
+    messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
+) -> list[dict[str, str]]:
     """Messages and tools as plain turns, for a model that knows no tool calling.
 
     A history with one more message of the assistant gives the turns of the history, and one more.
@@ -126,7 +128,7 @@ def as_text(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, 
         tools: OpenAI's, {"type": "function", "function": schema}; keys that only ToolBench has are left out.
 
     >>> call = {"id": "call_1", "type": "function", "function": {"name": "ping", "arguments": "{}"}}
-    >>> print(as_text([{"role": "assistant", "content": "I look.", "tool_calls": [call]}], [])[0]["content"])
+    >>> print(render_text_turns([{"role": "assistant", "content": "I look.", "tool_calls": [call]}], [])[0]["content"])
     Thought: I look.
     Action: ping
     Action Input: {}

@@ -36,7 +36,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from toolrlef_data.engines.credentials import Secrets
-from toolrlef_data.records import TOOL_FAULTS, InputError
+from toolrlef_data.records import TOOL_FAILURES, InputError
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
 from toolrlef_data.tools.functions.arguments import checked_parameters, read_arguments
 from toolrlef_data.tools.http import (
@@ -55,7 +55,7 @@ from toolrlef_data.tools.http import (
 from toolrlef_data.tools.json_text import json_value
 from toolrlef_data.tools.tool import MAX_DETAIL, executed
 
-__all__ = ["FINISH", "Function", "Observation", "call", "cut", "function_from", "functions_of"]
+__all__ = ["FINISH", "Function", "Observation", "call", "function_from", "functions_by_name", "truncate"]
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what OpenAI's API takes
 MAX_LENGTH = 1024  # characters of an observation, as upstream cuts it
@@ -89,12 +89,12 @@ FINISH_PARAMETERS = json.dumps(FINISH["parameters"])
 
 
 class Observation(NamedTuple):
-    """What a call gave: the text a model is shown, its code (see the module), and the kind of `TOOL_FAULTS` where the
+    """What a call gave: the text a model is shown, its code (see the module), and the kind of `TOOL_FAILURES` where the
     tool itself failed in a way that may pass, else None."""
 
     text: str
     code: int
-    fault: str | None = None
+    tool_failure: str | None = None
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ def function_from(function: Callable[..., Any], *, version: str = "1") -> Functi
     return Function(name, schema["description"], schema["parameters"], function, version=version)
 
 
-def functions_of(tools: Iterable[Function | Callable[..., Any]]) -> dict[str, Function]:
+def functions_by_name(tools: Iterable[Function | Callable[..., Any]]) -> dict[str, Function]:
     """Functions by name, as `call` takes them; plain callables go through `function_from`.
 
     Raises:
@@ -240,10 +240,10 @@ def functions_of(tools: Iterable[Function | Callable[..., Any]]) -> dict[str, Fu
     return dict(zip(names, made, strict=True))
 
 
-def cut(text: str, length: int = MAX_LENGTH) -> str:
+def truncate(text: str, length: int = MAX_LENGTH) -> str:
     """A text as a model is shown it: at most `length` characters and "..."; half a character becomes "?".
 
-    >>> cut("a long story", 6), cut("short", 6)
+    >>> truncate("a long story", 6), truncate("short", 6)
     ('a long...', 'short')
     """
     text = text if len(text) <= length else text[:length] + "..."
@@ -267,7 +267,7 @@ def call(functions: Mapping[str, Function], name: str, arguments: str) -> Observ
     """
     function = None if name == FINISH["name"] else functions.get(name)
     if function is None and name != FINISH["name"]:
-        known = cut(", ".join([*functions, FINISH["name"]]), 512)
+        known = truncate(", ".join([*functions, FINISH["name"]]), 512)
         return _observation(1, f"there is no function {name!r:.80}; the functions are {known}")
     given = read_arguments(arguments, FINISH_PARAMETERS if function is None else str(function.parameters))
     if isinstance(given, str):
@@ -290,12 +290,12 @@ def _run(function: Function, given: dict[str, Any]) -> Observation:
     if failure is None:
         return seen
     detail = failure.detail if server is None else _cleaned(failure.detail, server.secrets)
-    fault = failure.error if failure.error in TOOL_FAULTS else None
-    return _observation(5 if fault == "timeout" else 12, f"{failure.error}: {detail}", fault=fault)
+    tool_failure = failure.error if failure.error in TOOL_FAILURES else None
+    return _observation(5 if tool_failure == "timeout" else 12, f"{failure.error}: {detail}", tool_failure=tool_failure)
 
 
 def _cleaned(detail: str, secrets: Secrets) -> str:
-    return secrets.scrub(scrub_cut(detail, secrets) if len(detail) >= MAX_DETAIL else detail)
+    return secrets.redact(scrub_cut(detail, secrets) if len(detail) >= MAX_DETAIL else detail)
 
 
 def _returned(function: Function, given: Mapping[str, Any]) -> Observation:
@@ -309,8 +309,8 @@ def _posted(function: Function, server: Server, given: Mapping[str, Any]) -> Obs
     except Failure as failure:
         code = 5 if failure.kind == "timeout" else STATUS_CODES.get(failure.status, 12)
         body = b"" if failure.passing else failure.body  # a broken server's pages tell nothing
-        fault = failure.kind if failure.passing else None
-        return _told(code, failure.detail, _as_json(body, server.secrets, MAX_REASON), fault, server.secrets)
+        tool_failure = failure.kind if failure.passing else None
+        return _told(code, failure.detail, _as_json(body, server.secrets, MAX_REASON), tool_failure, server.secrets)
     return _told(0, "", _as_json(body, server.secrets), None, server.secrets)
 
 
@@ -345,15 +345,17 @@ def _as_json(body: bytes, secrets: Secrets, limit: int = MAX_BYTES + 1) -> str:
     try:
         return json.dumps(json_value(text), ensure_ascii=False)
     except (ValueError, RecursionError):
-        return json.dumps(secrets.known.sub("[key]", text), ensure_ascii=False)
+        return json.dumps(secrets.pattern.sub("[key]", text), ensure_ascii=False)
 
 
-def _observation(code: int, error: str = "", response: str = "", fault: str | None = None) -> Observation:
-    return _told(code, error, json.dumps(response, ensure_ascii=False), fault)
+def _observation(code: int, error: str = "", response: str = "", tool_failure: str | None = None) -> Observation:
+    return _told(code, error, json.dumps(response, ensure_ascii=False), tool_failure)
 
 
-def _told(code: int, error: str, response: str, fault: str | None = None, secrets: Secrets = NO_SECRETS) -> Observation:
+def _told(
+    code: int, error: str, response: str, tool_failure: str | None = None, secrets: Secrets = NO_SECRETS
+) -> Observation:
     """An observation; `response` is JSON text."""
     text = f'{{"error": {json.dumps(error, ensure_ascii=False)}, "response": {response}}}'
     # Secrets go first: a cut would leave the beginning of one.
-    return Observation(cut(secrets.known.sub("[key]", text)), code, fault)
+    return Observation(truncate(secrets.pattern.sub("[key]", text)), code, tool_failure)

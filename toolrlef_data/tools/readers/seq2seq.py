@@ -20,9 +20,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
-from toolrlef_data.engines.local.batching import first_line, in_halves
-from toolrlef_data.engines.local.loading import end_ids, resolve_dtype
-from toolrlef_data.engines.local.weights import find_weights, quietly
+from toolrlef_data.engines.local.batching import first_line, halve_on_oom
+from toolrlef_data.engines.local.loading import eos_token_ids, resolve_dtype
+from toolrlef_data.engines.local.weights import resolve_weights, silence_transformers
 from toolrlef_data.records import InputError, MissingExtra, ToolError, ToolResult
 from toolrlef_data.tables.fingerprint import digest
 
@@ -153,7 +153,7 @@ def find_model(head: str, model: str, options: ModelOptions) -> ModelSpec:
             f"{batch}, {options['max_input_tokens']}, {options['num_beams']} and {max_time}"
         )
     _check_device(device)
-    weights = find_weights(model, options["revision"])
+    weights = resolve_weights(model, options["revision"])
     if weights.kind == "gguf":
         raise InputError(f"{model!r} is a GGUF file: tools need a folder or a Hub id; an engine reads GGUF")
     dtype = resolve_dtype(options["dtype"], device)
@@ -197,13 +197,13 @@ def _load(head: str, place: str, commit: str | None, identity: str, dtype: str, 
     import transformers
     from safetensors import SafetensorError
 
-    if digest(find_weights(place, commit).identity()) != identity:
+    if digest(resolve_weights(place, commit).identity()) != identity:
         raise InputError(f"the files of {place!r} have changed since the tool was made: make it again")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     kind = getattr(transformers, f"AutoModelFor{head}")
     try:
-        with quietly(), warnings.catch_warnings():
+        with silence_transformers(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Recommended: pip install sacremoses", UserWarning)
             tokenizer = transformers.AutoTokenizer.from_pretrained(place, revision=commit)
             model, notes = kind.from_pretrained(
@@ -237,7 +237,7 @@ def write(loaded: Loaded, rows: Sequence[Sequence[int]], spec: ModelSpec, how: D
         results in the order of the rows: a text, or "no_result" (it wrote none), "timeout", "unavailable" (memory).
     """
     most = how.max_tokens + (how.first is not None)
-    ends = end_ids(loaded.model, loaded.tokenizer)
+    ends = eos_token_ids(loaded.model, loaded.tokenizer)
     # M2M100's tokenizer does not count its language tokens among the special ones.
     special = {*loaded.tokenizer.all_special_ids, *getattr(loaded.tokenizer, "id_to_lang_token", {}), how.first}
 
@@ -274,7 +274,7 @@ def generate(loaded: Loaded, rows: Sequence[Sequence[int]], how: Decoding, max_t
         max_time=max_time,
         forced_bos_token_id=how.first,
     )
-    with quietly(), torch.inference_mode():
+    with silence_transformers(), torch.inference_mode():
         found = loaded.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
     return [list(row) for row in found[:, 1:].tolist()]
 
@@ -296,7 +296,7 @@ def in_batches(
     outcomes: dict[int, Out] = {}
     for start in range(0, len(order), size):
         places = order[start : start + size]
-        done = in_halves(work, [rows[n] for n in places], lambda _, message: failed(message[:200]))
+        done = halve_on_oom(work, [rows[n] for n in places], lambda _, message: failed(message[:200]))
         outcomes |= zip(places, done, strict=True)
     return [outcomes[n] for n in range(len(rows))]
 

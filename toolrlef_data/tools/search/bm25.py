@@ -32,7 +32,7 @@ import numpy as np
 import pyarrow as pa
 
 from toolrlef_data.records import InputError
-from toolrlef_data.tables.files import filled_once, home_dir
+from toolrlef_data.tables.files import fill_once, home_dir
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tools.search.corpus import SCHEMA, Content, Passages, content_of
 
@@ -122,7 +122,7 @@ def built_index(passages: Passages) -> str:
     """
     content = content_of(passages)
     name = digest(content.digest, SETTINGS, bm25s_version())[:32]
-    filled_once(indexes_dir() / name, lambda folder: _build(passages, content, folder), _is_whole)
+    fill_once(indexes_dir() / name, lambda folder: _build(passages, content, folder), _is_whole)
     return name
 
 

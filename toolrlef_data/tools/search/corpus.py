@@ -25,7 +25,7 @@ from datasets import Dataset, load_from_disk
 from toolrlef_data.records import InputError, MissingColumns, clean_text
 from toolrlef_data.tables.stage_cache import as_arrow
 
-__all__ = ["COLUMNS", "Content", "Passages", "content_of", "cut", "passages_of"]
+__all__ = ["COLUMNS", "Content", "Passages", "content_of", "cut", "open_corpus"]
 
 COLUMNS = ("title", "text")
 SCHEMA = pa.schema([(name, pa.large_string()) for name in COLUMNS])
@@ -42,7 +42,7 @@ class Content(NamedTuple):
     rows: int
 
 
-def passages_of(corpus: Dataset | str | Path) -> Passages:
+def open_corpus(corpus: Dataset | str | Path) -> Passages:
     """The pieces of a corpus, read when they are asked for.
 
     Args:
@@ -54,7 +54,7 @@ def passages_of(corpus: Dataset | str | Path) -> Passages:
         MissingColumns: a column is missing.
 
     >>> table = Dataset.from_dict({"title": ["Fig", None], "text": ["A fruit.", "Untitled."]})
-    >>> [piece.to_pydict() for piece in passages_of(table)()]
+    >>> [piece.to_pydict() for piece in open_corpus(table)()]
     [{'title': ['Fig', ''], 'text': ['A fruit.', 'Untitled.']}]
     """
     if isinstance(corpus, (str, Path)):
@@ -120,7 +120,7 @@ def _in_folder(path: Path) -> Passages:
         saved = load_from_disk(str(path))
         if not isinstance(saved, Dataset):
             raise InputError(f"{path} holds the splits {', '.join(sorted(saved))}; name the folder of one of them")
-        return passages_of(saved)
+        return open_corpus(saved)
     found = sorted(path.glob("*")) if path.is_dir() else [path]
     files = [file for file in found if file.suffix in (".jsonl", ".parquet") and file.is_file()]
     if not files:

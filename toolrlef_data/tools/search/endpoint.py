@@ -148,7 +148,7 @@ async def _ask(session: aiohttp.ClientSession, settings: Endpoint, server: Serve
     parameters = {**server.query, "query": text, "k": str(settings.k)}
     get = partial(fetch, session, "GET", server.place, limit=settings.max_bytes, params=parameters)
     body = await retry(get, settings.retries, settings.timeout)
-    return tuple(map(server.secrets.scrub_reply, _texts(body, settings)))
+    return tuple(map(server.secrets.redact_reply, _texts(body, settings)))
 
 
 def _texts(body: bytes, settings: Endpoint) -> tuple[str, ...]:

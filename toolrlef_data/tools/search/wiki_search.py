@@ -25,7 +25,7 @@ from datasets import Dataset
 
 from toolrlef_data.records import InputError, ToolResult
 from toolrlef_data.tools.search.bm25 import Index, bm25s_version, built_index, open_index
-from toolrlef_data.tools.search.corpus import cut, passages_of
+from toolrlef_data.tools.search.corpus import cut, open_corpus
 from toolrlef_data.tools.tool import Tool, ToolInput
 
 __all__ = ["DESCRIPTION", "MAX_QUERY", "check_query", "check_sizes", "wiki_search"]
@@ -64,7 +64,7 @@ def wiki_search(corpus: Dataset | str | Path, *, name: str = "WikiSearch", k: in
     (('Fig | A sweet fruit.',), 'no_result')
     """
     check_sizes(k=k, words=words)
-    index = built_index(passages_of(corpus))
+    index = built_index(open_corpus(corpus))
     return Tool(
         name,
         DESCRIPTION,

@@ -17,7 +17,7 @@ from toolrlef_data.loading_scripts import SOURCES
 from toolrlef_data.records import Drop
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.files.folder import MIX, File, Line
-from toolrlef_data.trice.files.write import UPSTREAM_NAMES, own_id, own_name
+from toolrlef_data.trice.files.writer import UPSTREAM_NAMES, own_id, own_name
 
 __all__ = ["Entry", "Naming", "answers_in", "context_of", "entry_of"]
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from toolrlef_data.records import Drop, InputError, is_text
-from toolrlef_data.trice.files.write import LEFT, UPSTREAM_NAMES
+from toolrlef_data.trice.files.writer import LEFT, UPSTREAM_NAMES
 
 __all__ = ["MIX", "File", "Folder", "Line", "read_folder"]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from toolrlef_data.engines.responses import response_of
+from toolrlef_data.engines.responses import build_response
 from toolrlef_data.trice.files.entries import Entry, context_of
-from toolrlef_data.trice.files.join import Found, Row, identified, merged, once
+from toolrlef_data.trice.files.task_entries import Found, Row, identified, merged, once
 
 __all__ = ["rows_of"]
 
@@ -52,7 +52,7 @@ def _clones(found: Found, split: str) -> list[Entry]:
 
 def _stage1(found: Found, entry: Entry) -> Row:
     uses_tool = found.uses_tool(entry.row["output"])
-    source = ("question" if found.task.written else "teacher") if uses_tool else "student"
+    source = ("question" if found.task.make_argument else "teacher") if uses_tool else "student"
     told = {name: entry.row[name] for name in ("instruction", "input", "output")}
     return {**told, **found.identity(entry), "uses_tool": uses_tool, "source": source, "verified_by": None}
 
@@ -94,8 +94,8 @@ def _graded(found: Found, split: str, clones: Mapping[str, list[Entry]], labelle
 
 def _response(text: str | None, why: str, error: str = NOT_THERE) -> Row:
     if text is None:
-        return {**response_of(None), "reasoning": None, "finish_reason": None, "error": error, "error_detail": why}
-    return {**response_of(None, text=text), "finish_reason": None}
+        return {**build_response(None), "reasoning": None, "finish_reason": None, "error": error, "error_detail": why}
+    return {**build_response(None, text=text), "finish_reason": None}
 
 
 def _responded(found: Found, split: str, clones: Mapping[str, list[Entry]], whole: bool) -> list[Row]:
@@ -119,7 +119,7 @@ def _responded(found: Found, split: str, clones: Mapping[str, list[Entry]], whol
         if gold is not None:
             row = _stage1(found, gold)
             row["instruction"] = instructions.get(row_id, row["instruction"])
-            row["gold"] = response_of(None, text=gold.row["output"])
+            row["gold"] = build_response(None, text=gold.row["output"])
         else:
             entry = answered[row_id]
             row = {"instruction": found.task.instruction, "input": entry.text, "output": None, "verified_by": None}

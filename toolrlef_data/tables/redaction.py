@@ -19,7 +19,7 @@ import numpy as np
 from toolrlef_data.records import Choices
 from toolrlef_data.tables.fingerprint import canonical, key_fields
 
-__all__ = ["place_name", "published", "published_fields", "server_name"]
+__all__ = ["published", "redact_fields", "redact_path", "redact_url"]
 
 # A server of the user's own: its address says nothing to others.
 PRIVATE_SERVER = re.compile(
@@ -44,9 +44,9 @@ def published(value: Any) -> Any:
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         own = getattr(type(value), "published", None)
-        return canonical(own(value)) if callable(own) else published_fields(value)
+        return canonical(own(value)) if callable(own) else redact_fields(value)
     if isinstance(value, str):
-        return server_name(place_name(value))
+        return redact_url(redact_path(value))
     if isinstance(value, PurePath):
         return value.name
     if isinstance(value, Mapping) and not isinstance(value, Choices):
@@ -68,24 +68,24 @@ def published(value: Any) -> Any:
     return _without_kinds(canonical(value))
 
 
-def published_fields(value: Any) -> dict[str, Any]:
+def redact_fields(value: Any) -> dict[str, Any]:
     """The fields of a dataclass, each as `published` gives it; of our own those that a cache key holds."""
     return {name: published(part) for name, part in key_fields(value).items()}
 
 
-def place_name(text: str) -> str:
+def redact_path(text: str) -> str:
     """The last name of a path; any other text, such as a Hub id, as it is.
 
-    >>> place_name("/home/me/models/tiny"), place_name("org/tiny")
+    >>> redact_path("/home/me/models/tiny"), redact_path("org/tiny")
     ('tiny', 'org/tiny')
     """
     return re.split(r"[/\\]", text.rstrip("/\\"))[-1] if PATH.match(text) and "\n" not in text else text
 
 
-def server_name(text: str) -> str:
+def redact_url(text: str) -> str:
     """A URL, unless it is that of a private server; any other text as it is.
 
-    >>> server_name("http://10.0.0.7:8000/v1")
+    >>> redact_url("http://10.0.0.7:8000/v1")
     "a server of the author's own"
     """
     return "a server of the author's own" if PRIVATE_SERVER.match(text) else text

@@ -442,7 +442,7 @@ def named(row: Any) -> str:
 
 
 def test_a_task_may_render_and_read_as_it_likes(qa: Task) -> None:
-    own = replace(qa, render=named, read_answer=None, reader=quiet({"x asks: Which island?": "It is Sicily."}))
+    own = replace(qa, render=named, parse_reader_reply=None, reader=quiet({"x asks: Which island?": "It is Sicily."}))
     table = graded(own, [("a", "Which island?", "Sicily")], context="")
     stage1 = build_stage1(table, quiet({"": "WikiSearch(Danube)"}), attempts=1, task=own)
     assert stage1["verified_by"] == ["reader"]

@@ -27,19 +27,19 @@ from datasets.utils import tqdm
 
 from toolrlef_data.columns import ANSWERS
 from toolrlef_data.engines import ENGINES
-from toolrlef_data.engines.ask import row_batches
+from toolrlef_data.engines.model_stage import row_batches
 from toolrlef_data.engines.reply_store import open_store, store_path
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import RETRYABLE_ERRORS, Drop, InputError, Reply, UnknownName
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
 from toolrlef_data.tables.identity import text_id
-from toolrlef_data.tables.stage_cache import table_of
-from toolrlef_data.tables.transform import apply, explode, require
+from toolrlef_data.tables.stage_cache import table_from_rows
+from toolrlef_data.tables.transform import apply, explode, require_columns
 from toolrlef_data.toolbench.search.answer_writer import answer_file
 from toolrlef_data.toolbench.search.dfsdt import Call, Method
 from toolrlef_data.toolbench.search.pool import Generating, SearchPool, SearchRun
 from toolrlef_data.toolbench.search.protocols import PROTOCOLS, STOP
-from toolrlef_data.tools.functions.function import Function, Observation, functions_of
+from toolrlef_data.tools.functions.function import Function, Observation, functions_by_name
 
 __all__ = ["generate_trajectories"]
 
@@ -136,7 +136,7 @@ def _settings(
     if protocol == "text":
         engine = replace(engine, stop=tuple(dict.fromkeys([*engine.stop, *STOP])))
     kind = ENGINES[engine.kind]
-    offered = tuple(functions_of(functions).values())
+    offered = tuple(functions_by_name(functions).values())
     identities = {each.name: digest(canonical(each), code_digest(each.function)) for each in offered}
     identity = kind(engine).identity()
     return Generating(offered, identities, method, protocol, engine, kind, identity, str(store_path()))
@@ -147,14 +147,14 @@ def _rows_of(queries: Dataset | Sequence[str]) -> Dataset:
     if isinstance(queries, Dataset):
         if "query" not in queries.column_names and "question" in queries.column_names:
             queries = apply(queries, _as_query, reads=["question"], adds={"query": STRING}, name="queries")
-        require(queries, ["id", "query"], "generate_trajectories")
+        require_columns(queries, ["id", "query"], "generate_trajectories")
         return queries
     listed = queries if isinstance(queries, (list, tuple)) else [None]
     if not all(isinstance(query, str) and query.strip() for query in listed):
         found = f", found a {type(queries).__name__}" if listed == [None] else ""
         raise InputError(f"queries are one table (a split), or a list of texts of which none is empty{found}")
     rows = [{"id": text_id(query), "query": query} for query in dict.fromkeys(queries)]
-    return table_of(rows, {"id": STRING, "query": STRING}, "queries")
+    return table_from_rows(rows, {"id": STRING, "query": STRING}, "queries")
 
 
 def _check_rows(rows: Dataset, reads: Sequence[str], known: Mapping[str, Any]) -> None:

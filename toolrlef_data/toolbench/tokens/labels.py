@@ -21,12 +21,12 @@ from typing import Any, TypeVar
 from datasets import Dataset, DatasetDict, Features, List, Value
 
 from toolrlef_data.columns import TRAJECTORIES
-from toolrlef_data.records import Drop, InputError, LedgerError, UnknownName, Unusable
+from toolrlef_data.records import Drop, InputError, LedgerError, UnknownName, UnusableRow
 from toolrlef_data.tables.transform import check_features, explode
-from toolrlef_data.toolbench.messages import tools_of
+from toolrlef_data.toolbench.messages import parse_tools
 from toolrlef_data.toolbench.search.protocols import PROTOCOLS
-from toolrlef_data.toolbench.tokenise.chat_template import find_chat, load_chat
-from toolrlef_data.toolbench.tokenise.steps import Step, Tokenising, fitting_step
+from toolrlef_data.toolbench.tokens.chat_template import find_chat_tokenizer, load_chat_tokenizer
+from toolrlef_data.toolbench.tokens.steps import Step, TokeniseSettings, fitting_step
 
 __all__ = ["REASONS", "TOKENS", "tokenise"]
 
@@ -129,8 +129,8 @@ def tokenise(
     if max_length is not None and (not isinstance(max_length, int) or max_length < 1):
         raise InputError(f"max_length must be a number of tokens above 0, or None; found {max_length!r}")
     check_features(samples, Features({name: TRAJECTORIES[name] for name in READS}), "tokenise")
-    settings = Tokenising(find_chat(model, revision), protocol, max_length, too_long, dict(options))
-    shape: dict[str, Any] = {"reads": READS, "features": TOKENS, "stage": Tokenising.kind}
+    settings = TokeniseSettings(find_chat_tokenizer(model, revision), protocol, max_length, too_long, dict(options))
+    shape: dict[str, Any] = {"reads": READS, "features": TOKENS, "stage": TokeniseSettings.kind}
     made = explode(samples, _rows, settings, **shape, batch_rows=SAMPLES_AT_ONCE, num_proc=num_proc)
     alone = Counter(
         why for part in (made.values() if isinstance(made, DatasetDict) else [made]) for why in part["fallback"]
@@ -141,22 +141,22 @@ def tokenise(
     return made
 
 
-def _rows(row: Row, settings: Tokenising) -> Iterator[dict[str, Any] | tuple[str, Drop]]:
+def _rows(row: Row, settings: TokeniseSettings) -> Iterator[dict[str, Any] | tuple[str, Drop]]:
     """The rows of one sample, and the steps of which none can be made."""
     messages = row["messages"] or []
     targets = [n for n, message in enumerate(messages) if message["train"]]
     try:
         _check_targets(messages, targets, row["steps"] or [])
-        tools = tools_of(row["tools"])
-    except Unusable as fault:
+        tools = parse_tools(row["tools"])
+    except UnusableRow as fault:
         yield row["id"], Drop(fault.reason, fault.detail)
         return
-    chat = load_chat(settings.chat)
+    chat = load_chat_tokenizer(settings.chat)
     made: dict[int, Step] = {}
     for n, at in enumerate(targets):
         try:
             made[n] = fitting_step(chat, messages[:at], messages[at], tools, settings)
-        except Unusable as fault:
+        except UnusableRow as fault:
             yield _id(row, [n], len(targets)), Drop(fault.reason, fault.detail)
     shared = _shared(made)
     for n, step in made.items():
@@ -168,11 +168,11 @@ def _rows(row: Row, settings: Tokenising) -> Iterator[dict[str, Any] | tuple[str
 
 def _check_targets(messages: Sequence[Mapping[str, Any]], targets: Sequence[int], steps: Sequence[int]) -> None:
     if not targets:
-        raise Unusable("no_target")
+        raise UnusableRow("no_target")
     if any(messages[n]["role"] != "assistant" for n in targets):
-        raise Unusable("target_not_assistant")
+        raise UnusableRow("target_not_assistant")
     if len(steps) != len(targets):
-        raise Unusable("steps_not_targets", f"{len(steps)} steps, {len(targets)} messages to train")
+        raise UnusableRow("steps_not_targets", f"{len(steps)} steps, {len(targets)} messages to train")
 
 
 def _shared(made: Mapping[int, Step]) -> list[int]:

@@ -77,11 +77,11 @@ def _task_mistakes(recipe: Recipe) -> Mistakes:
             except InputError:
                 choices = ", ".join(sorted(TOOL_KINDS))
                 yield ("tasks", name), f"needs a tool, such as {{kind: ..., ...}} with a kind of {choices}"
-        if task.written is None and not recipe.teachers:
+        if task.make_argument is None and not recipe.teachers:
             yield ("teachers",), f"needs an entry: the calls of the task {name!r} are written by a teacher"
-        elif task.written is None and not task.numeric and set(recipe.teachers) == {"annotations"}:
+        elif task.make_argument is None and not task.numeric and set(recipe.teachers) == {"annotations"}:
             yield ("teachers",), f"needs an engine: annotations write formulas, no calls of the task {name!r}"
-        if task.reading and settings.reader is None:
+        if task.reader_prompt and settings.reader is None:
             yield ("tasks", name), f"needs a reader: the engine that reads what {task.tool.name} gives"
 
 

@@ -14,8 +14,8 @@ from tests.support.api_server import ApiServer
 from tests.support.chains import Chains
 from tests.support.models import tiny_llama
 from toolrlef_data.engines import ENGINES
-from toolrlef_data.engines.ask import ModelStage, ask
-from toolrlef_data.engines.responses import response_of, split_reasoning
+from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
+from toolrlef_data.engines.responses import build_response, split_reasoning
 from toolrlef_data.engines.scripted import scripted
 from toolrlef_data.engines.spec import EngineSpec, Limits, Request
 from toolrlef_data.records import InputError, Reply, ScriptExhausted, TooManyFailures
@@ -52,7 +52,7 @@ def table(*prompts: str) -> Dataset:
 def run(data: Dataset, spec: EngineSpec, samples: int = 1) -> list[str]:
     adds = {"reply": Value("string")}
     stage = ModelStage(question, texts, None, spec, reads=["text"], adds=adds, name="test", samples=samples)
-    found: list[str] = ask(data, stage)["reply"][:]
+    found: list[str] = run_model_stage(data, stage)["reply"][:]
     return found
 
 
@@ -176,14 +176,14 @@ def test_reasoning_is_kept_apart(text: str, reasoning: str, answer: str) -> None
 
 
 def test_a_response_keeps_the_models_own_words() -> None:
-    response = response_of(Reply(" <think>calculator(1+1)</think> 3 "))
+    response = build_response(Reply(" <think>calculator(1+1)</think> 3 "))
     assert (response["raw"], response["reasoning"], response["text"]) == (
         " <think>calculator(1+1)</think> 3 ",
         "calculator(1+1)",
         "3",
     )
-    assert response_of(Reply("<think>a</think>b"), strip_reasoning=False)["text"] == "<think>a</think>b"
-    failed = response_of(Reply(None, error="timeout", error_detail="30 s"))
+    assert build_response(Reply("<think>a</think>b"), strip_reasoning=False)["text"] == "<think>a</think>b"
+    failed = build_response(Reply(None, error="timeout", error_detail="30 s"))
     assert (failed["text"], failed["error"], failed["error_detail"]) == (None, "timeout", "30 s")
 
 
@@ -209,12 +209,12 @@ def test_chains_go_on_from_what_was_replied(kind: str, tmp_path: Path, one_threa
             spec = EngineSpec("local", str(tiny_llama(tmp_path / "m")), max_tokens=3)
         else:
             spec = EngineSpec("openai_api", "m", base_url=server.url, **ASKED[kind])
-        alone = {name: Chains([name], samples=samples).run(spec).said[name] for name in "ab"}
+        alone = {name: Chains([name], samples=samples).run(spec).texts[name] for name in "ab"}
         chains = Chains("abcd", samples=samples).run(spec)
-    assert not chains.open()
+    assert not chains.is_open()
     assert not chains.ready
-    assert {name: chains.said[name] for name in "ab"} == alone
-    assert len({text for said in chains.said.values() for text in said}) > 4, "the same replies prove nothing"
+    assert {name: chains.texts[name] for name in "ab"} == alone
+    assert len({text for said in chains.texts.values() for text in said}) > 4, "the same replies prove nothing"
 
 
 @pytest.mark.parametrize("kind", ["scripted", "local"])
@@ -237,4 +237,4 @@ def test_a_local_window_ends_where_nothing_is_ready(tmp_path: Path, one_thread: 
     chains = Chains("ab", steps=2)
     chains.run(EngineSpec("local", str(tiny_llama(tmp_path / "m")), max_tokens=2))
     assert [event[:3] for event in chains.events] == ["a 0", "b 0", "(a ", "(b ", "a 1", "b 1", "(a ", "(b "]
-    assert chains.waits == 2, "once at the end of each window"
+    assert chains.idle_pulls == 2, "once at the end of each window"

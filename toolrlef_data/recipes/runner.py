@@ -23,7 +23,7 @@ from datasets import Dataset
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.loading_scripts import SOURCES, load_source
 from toolrlef_data.publishing.folder import publish, refuse_foreign
-from toolrlef_data.recipes.check import Place, mistakes_in
+from toolrlef_data.recipes.checks import Place, mistakes_in
 from toolrlef_data.recipes.schema import MadeTool, Recipe, Source, TaskSettings, tasks_in
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.lineage import ledger, lineage, record_source
@@ -33,8 +33,8 @@ from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools import TOOL_KINDS
 from toolrlef_data.tools.tool import Tool
-from toolrlef_data.trice.annotations.compose import ANNOTATIONS, Annotations
-from toolrlef_data.trice.respond import Responder, respond
+from toolrlef_data.trice.annotations.composer import ANNOTATIONS, Annotations
+from toolrlef_data.trice.responders import Responder, respond
 from toolrlef_data.trice.stage1 import answer, build_stage1, grade
 from toolrlef_data.trice.stage2 import build_stage2
 

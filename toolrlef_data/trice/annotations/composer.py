@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from toolrlef_data.records import Unusable
+from toolrlef_data.records import UnusableRow
 from toolrlef_data.tasks.numbers import number, numbers_in
 from toolrlef_data.trice.annotations.constants import constants_for
 from toolrlef_data.trice.annotations.formulas import Tree, evaluate, leaves, parse, render, replace_leaves
@@ -76,7 +76,7 @@ def compose(question: str, solution: str, answers: Sequence[str]) -> Composed:
     """
     try:
         return Composed(_formula(question, solution, answers))
-    except Unusable as why:
+    except UnusableRow as why:
         return Composed(None, why.reason, why.detail)
 
 
@@ -108,12 +108,12 @@ _bare_result = re.compile(r"=\s*[$\u20ac\u00a3]?\s*(\d[\d,]*\.?\d*|\.\d+)(?![\d%
 def _formula(question: str, solution: str, answers: Sequence[str]) -> str:
     gold = number(answers[0]) if answers else None
     if gold is None:
-        raise Unusable("wrong_value", f"the gold answer is no number: {list(answers)[:3]}")
+        raise UnusableRow("wrong_value", f"the gold answer is no number: {list(answers)[:3]}")
     known = numbers_in(question) | constants_for(question)
     steps = _steps(solution, gold)
     try:
         return _composed(steps, known, _unstated(solution, steps), gold, question, answers[0])
-    except Unusable as why:
+    except UnusableRow as why:
         more = _all_steps(solution) if why.reason in ("unknown_literal", "wrong_value", "ambiguous") else []
         if len(more) <= len(steps):
             raise
@@ -132,13 +132,13 @@ def _composed(
     if len(by_reuse) > 1 and any(_overused(steps, options, reading, question) for reading in fewest_reuses):
         rivals = _rendered(steps, itertools.chain(*by_reuse.values()), which)
     if len(rivals) > 1 and not _equivalent(list(rivals.values()), Random(f"{question}\n{steps}")):
-        raise Unusable("ambiguous", " or ".join(sorted(rivals, key=_by_length)[:3]))
+        raise UnusableRow("ambiguous", " or ".join(sorted(rivals, key=_by_length)[:3]))
     text = min(formulas, key=_by_length)
     if not isinstance(formulas[text], tuple):
-        raise Unusable("single_literal", text)
+        raise UnusableRow("single_literal", text)
     value = evaluate(formulas[text])
     if value is None or not _same(value, gold, written):
-        raise Unusable("wrong_value", f"{text} is {value}, not {written}")
+        raise UnusableRow("wrong_value", f"{text} is {value}, not {written}")
     return text
 
 
@@ -179,7 +179,7 @@ def _steps(solution: str, gold: float) -> list[_Step]:
         return [_step(text, gold=None) for text in annotations]
     texts = [text for text in _unit.sub(" ", solution).split(";") if text.strip()]
     if not texts or "####" in solution:
-        raise Unusable("no_annotation", solution.strip()[-60:] or "the solution is empty")
+        raise UnusableRow("no_annotation", solution.strip()[-60:] or "the solution is empty")
     return [_step(text, gold if len(texts) == 1 else None) for text in texts]
 
 
@@ -208,17 +208,17 @@ def _step(text: str, gold: float | None) -> _Step:
     pair = _quotient_remainder.fullmatch(right)
     stated = float(pair[1]) if pair else _number(right) if equals else gold
     if tree is None or stated is None:
-        raise Unusable("unparsable", text.strip()[:80])
+        raise UnusableRow("unparsable", text.strip()[:80])
     if pair:
         if not isinstance(tree, tuple) or tree[0] != "/":
-            raise Unusable("unparsable", text.strip()[:80])
+            raise UnusableRow("unparsable", text.strip()[:80])
         quotient, remainder = (evaluate((operator, tree[1], tree[2])) for operator in ("//", "%"))
         if (quotient, remainder) != (stated, float(pair[2])):
-            raise Unusable("wrong_value", text.strip()[:80])
+            raise UnusableRow("wrong_value", text.strip()[:80])
         return _Step(text, tree, (("//", stated), ("%", float(pair[2]))))
     value = evaluate(tree)
     if value is None or not _same(value, stated, right):
-        raise Unusable("wrong_value", f"{text.strip()[:80]}: it is {value}")
+        raise UnusableRow("wrong_value", f"{text.strip()[:80]}: it is {value}")
     return _Step(text, tree, (("", stated),))
 
 
@@ -251,9 +251,9 @@ def _options(step: _Step, earlier: Sequence[_Step], known: set[float], unstated:
         if abs(leaf) in known:
             choices.append(None)
             if leaf in unstated:
-                raise Unusable("ambiguous", f"{render(leaf)} is of the question, or of a step without annotation")
+                raise UnusableRow("ambiguous", f"{render(leaf)} is of the question, or of a step without annotation")
         if not choices:
-            raise Unusable("unknown_literal", f"{render(leaf)} in {step.text.strip()[:60]}")
+            raise UnusableRow("unknown_literal", f"{render(leaf)} in {step.text.strip()[:60]}")
         found.append(choices)
     return found
 
@@ -265,7 +265,7 @@ def _readings(steps: Sequence[_Step], options: Sequence[list[list[_Choice]]]) ->
     for choices in flat:
         count *= len(choices)
         if count > _MAX_READINGS:
-            raise Unusable("too_many_readings", f"more than {_MAX_READINGS}")
+            raise UnusableRow("too_many_readings", f"more than {_MAX_READINGS}")
     needed = set(range(len(steps) - 1))
     found: dict[int, list[tuple[_Choice, ...]]] = {}
     for reading in itertools.product(*flat):
@@ -273,7 +273,7 @@ def _readings(steps: Sequence[_Step], options: Sequence[list[list[_Choice]]]) ->
         if needed <= used.keys():
             found.setdefault(used.total(), []).append(reading)
     if not found:
-        raise Unusable("unused_step", "; ".join(step.text.strip() for step in steps)[:120])
+        raise UnusableRow("unused_step", "; ".join(step.text.strip() for step in steps)[:120])
     return found
 
 
@@ -281,9 +281,9 @@ def _final_result(step: _Step, gold: float) -> int:
     """Which result of the last step is the gold answer."""
     fitting = [k for k, (_, value) in enumerate(step.results) if _same(value, gold, "")]
     if not fitting:
-        raise Unusable("wrong_value", f"the last step is {step.text.strip()[:60]}, the answer {render(gold)}")
+        raise UnusableRow("wrong_value", f"the last step is {step.text.strip()[:60]}, the answer {render(gold)}")
     if len(fitting) > 1:
-        raise Unusable("ambiguous", f"quotient or remainder: {step.text.strip()[:60]}")
+        raise UnusableRow("ambiguous", f"quotient or remainder: {step.text.strip()[:60]}")
     return fitting[0]
 
 

@@ -39,15 +39,15 @@ from datasets import Dataset, DatasetDict, Features
 from toolrlef_data.columns import DROPPED, GRADED, LABELLED, QUESTIONS, RESPONSE, STAGE1, STAGE2
 from toolrlef_data.records import Drop, InputError
 from toolrlef_data.tables.fingerprint import digest
-from toolrlef_data.tables.published import published
-from toolrlef_data.tables.stage_cache import files_of, table_of, write_record
+from toolrlef_data.tables.redaction import published
+from toolrlef_data.tables.stage_cache import arrow_files, table_from_rows, write_record
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.files.entries import Entry, Naming, entry_of
 from toolrlef_data.trice.files.folder import File, Line, read_folder
-from toolrlef_data.trice.files.join import KINDS, Found, Row
 from toolrlef_data.trice.files.rows import rows_of
-from toolrlef_data.trice.files.write import LOADED, NO_REPLY, own_id
+from toolrlef_data.trice.files.task_entries import KINDS, Found, Row
+from toolrlef_data.trice.files.writer import LOADED, NO_REPLY, own_id
 
 __all__ = ["load_trice"]
 
@@ -167,8 +167,8 @@ def _tables(
             features = FEATURES.get(name) or Features(
                 **STAGE1, **{column: RESPONSE for column in own[0] if column not in STAGE1}
             )
-            made[name, split] = table_of(own, features, f"{LOADED} rows")
-    dropped = table_of(found.left, DROPPED, f"{LOADED} dropped")
+            made[name, split] = table_from_rows(own, features, f"{LOADED} rows")
+    dropped = table_from_rows(found.left, DROPPED, f"{LOADED} dropped")
     key = digest(LOADED, found.name, told, dropped._fingerprint, [data._fingerprint for data in made.values()])
     kept = sum(len(data) for data in made.values())
     facts: dict[str, Any] = {"step": LOADED, "inputs": [], "settings": dict(told), "files": []}
@@ -177,7 +177,7 @@ def _tables(
     if len(dropped):
         reasons = sorted(dropped["reason"])
         facts |= {"dropped": {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}}
-        facts |= {"dropped_files": files_of(dropped)}
+        facts |= {"dropped_files": arrow_files(dropped)}
     write_record(key, facts)
     tables: dict[str, dict[str, Dataset]] = {}
     for (name, split), data in made.items():
@@ -190,7 +190,7 @@ def _tables(
                 "inputs": [key],
                 "settings": None,
                 "published": None,
-                "files": files_of(data),
+                "files": arrow_files(data),
                 **counts,
             },
         )

@@ -24,11 +24,11 @@ from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import InputError, Reply
 from toolrlef_data.tables.batches import read_values
 from toolrlef_data.tables.fingerprint import canonical
-from toolrlef_data.tables.published import published_fields
+from toolrlef_data.tables.redaction import redact_fields
 from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.tables.transform import apply
 
-__all__ = ["ModelStage", "ask", "keyed_request", "row_batches"]
+__all__ = ["ModelStage", "keyed_request", "row_batches", "run_model_stage"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
@@ -94,10 +94,10 @@ class ModelStage:
 
     def published(self) -> dict[str, Any]:
         """What others may read."""
-        return {name: value for name, value in published_fields(self).items() if name not in AROUND}
+        return {name: value for name, value in redact_fields(self).items() if name not in AROUND}
 
 
-def ask(data: D, stage: ModelStage, *, num_proc: int | None = None) -> D:
+def run_model_stage(data: D, stage: ModelStage, *, num_proc: int | None = None) -> D:
     """Ask a model about the rows of a table, and add the columns made from its replies.
 
     Args:
@@ -117,7 +117,7 @@ def ask(data: D, stage: ModelStage, *, num_proc: int | None = None) -> D:
     >>> data = Dataset.from_dict({"id": ["a", "b"], "text": ["one", "two"]})
     >>> spec = scripted({"one": "1", "two": "2"}, progress=False)
     >>> stage = ModelStage(question, texts, None, spec, reads=["text"], adds={"reply": Value("string")}, name="demo")
-    >>> ask(data, stage)["reply"][:]
+    >>> run_model_stage(data, stage)["reply"][:]
     ['1', '2']
     """
     return apply(

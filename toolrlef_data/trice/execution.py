@@ -3,8 +3,8 @@
     responses ──> tool, argument ──run the tool──> tool_output ──read, where the task says so──> predictions ──> correct
 
 A quick tool runs inside the map. A slow one (`Tool.many`, `Tool.engine`) runs before it: what the reply store lacks is
-executed in batches and stored as it comes, then the map reads the store, as in `ask`. Where the tool's output is no
-prediction yet (passages, a translation), the task's reader is asked, one prediction a text of the output.
+executed in batches and stored as it comes, then the map reads the store, as in `run_model_stage`. Where the tool's
+output is no prediction yet (passages, a translation), the task's reader is asked, one prediction a text of the output.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from datasets import Dataset, DatasetDict
 from toolrlef_data.columns import RESPONSE
 from toolrlef_data.engines.reply_store import open_store, store_path
 from toolrlef_data.engines.spec import EngineSpec
-from toolrlef_data.records import OWN_FAULTS, TOOL_FAULTS, InputError, ToolResult
+from toolrlef_data.records import CALL_ERRORS, TOOL_FAILURES, InputError, ToolResult
 from toolrlef_data.tables.batches import read_values
 from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.tables.transform import apply
 from toolrlef_data.tasks.task import Task
-from toolrlef_data.tools.calls import calls_in, names_call
+from toolrlef_data.tools.calls import find_called_tool, parse_calls
 from toolrlef_data.tools.results import run_tool, stored_results, tool_identity
 from toolrlef_data.tools.tool import Tool, ToolInput
 from toolrlef_data.trice.reader import Play, Reading, any_right, read_outputs
 
-__all__ = ["Executing", "execute_responses"]
+__all__ = ["ExecutionSettings", "execute_responses"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Columns = Mapping[str, list[Any]]
@@ -97,7 +97,7 @@ def execute_responses(
     slow = [name for name, task in tasks.items() if task.tool.is_slow and cassette is None]
     identities = {name: tool_identity(tasks[name].tool) for name in slow}
     store = str(store_path()) if slow else ""
-    settings = Executing(dict(tasks), tuple(names), compat, verify, identities, cassette, store)
+    settings = ExecutionSettings(dict(tasks), tuple(names), compat, verify, identities, cassette, store)
     executed = apply(
         data,
         _executed,
@@ -105,12 +105,12 @@ def execute_responses(
         reads=_reads(names),
         adds={f"{name}.{field}": RESPONSE[field] for name in names for field in Outcome._fields},
         batched=True,
-        name=Executing.kind,
+        name=ExecutionSettings.kind,
         prepare=(lambda split: _run_missing(split, settings)) if slow else None,
         unfinished=lambda result: _has_tool_fault(result, names),
         num_proc=num_proc,
     )
-    readers = {name: cassette or task.reader for name, task in tasks.items() if task.reading}
+    readers = {name: cassette or task.reader for name, task in tasks.items() if task.reader_prompt}
     done: list[EngineSpec | Play] = []
     for reader in readers.values():
         if reader is not None and reader not in done:
@@ -121,7 +121,7 @@ def execute_responses(
 
 
 @dataclass(frozen=True)
-class Executing:
+class ExecutionSettings:
     """How responses are executed; `identities` are those of the slow tools, by task."""
 
     kind: ClassVar[str] = "execute"
@@ -137,7 +137,7 @@ class Executing:
 def _check(tasks: Mapping[str, Task], verify: bool) -> None:
     for task in tasks.values():
         task.tool.check()
-        if task.reading and task.reader is None and not verify:
+        if task.reader_prompt and task.reader is None and not verify:
             raise InputError(
                 f"what {task.tool.name} gives is no answer yet, a model reads it: give the task {task.name!r} one, "
                 f"task=replace(TASKS[{task.name!r}], tool=..., reader=EngineSpec(...))"
@@ -147,7 +147,7 @@ def _check(tasks: Mapping[str, Task], verify: bool) -> None:
 # The map --------------------------------------------------------------------------------------------------------------
 
 
-def _executed(columns: Columns, settings: Executing) -> dict[str, list[Any]]:
+def _executed(columns: Columns, settings: ExecutionSettings) -> dict[str, list[Any]]:
     rows = _rows(columns, settings)
     runners = {name: _runner(name, rows, columns, settings) for name in settings.tasks}
     filled: dict[str, list[Any]] = {}
@@ -161,29 +161,29 @@ def _executed(columns: Columns, settings: Executing) -> dict[str, list[Any]]:
     return filled
 
 
-def _outcome(text: str, row: Row, settings: Executing, run: Runner) -> Outcome:
+def _outcome(text: str, row: Row, settings: ExecutionSettings, run: Runner) -> Outcome:
     task = settings.tasks[row.task]
     tool = task.tool
-    if calls := calls_in(text, tool):
+    if calls := parse_calls(text, tool):
         argument = calls[0].argument
         called = partial(Outcome, n_calls=len(calls), tool=tool.name, argument=argument)
         value, error, _ = run(row, argument)
         if error is not None:
-            return called(tool_error=error, correct=False if error in OWN_FAULTS else None)
+            return called(tool_error=error, correct=False if error in CALL_ERRORS else None)
         outputs = value if isinstance(value, tuple) else (str(value),)
         correct = None
-        if not task.reading or (settings.verify and task.output_answers):
-            whole = settings.compat or task.reading is not None  # a passage
+        if not task.reader_prompt or (settings.verify and task.output_is_answer):
+            whole = settings.compat or task.reader_prompt is not None  # a passage
             correct = any_right(outputs, task, row.answers, compat=settings.compat, whole=whole)
         return called(tool_output="\n\n".join(outputs), predictions=outputs, correct=correct)
-    if ("(" in text and names_call(text, tool)) or (settings.compat and tool.name in text):
+    if ("(" in text and find_called_tool(text, tool)) or (settings.compat and tool.name in text):
         return Outcome(n_calls=0, tool=tool.name, tool_error="incomplete_call", correct=False)
     prediction = task.extract(text)
     predictions = () if prediction is None else (prediction,)
     return Outcome(n_calls=0, predictions=predictions, correct=task.grade(prediction, row.answers))
 
 
-def _rows(columns: Columns, settings: Executing) -> list[Row]:
+def _rows(columns: Columns, settings: ExecutionSettings) -> list[Row]:
     rows = []
     for row_id, task, answers in zip(columns["id"], columns["task"], columns["answers"], strict=True):
         tell = settings.tasks[task].language
@@ -200,7 +200,7 @@ def _texts(columns: Columns, name: str) -> list[str | None]:
 
 def _has_tool_fault(executed: Dataset, names: Sequence[str]) -> bool:
     """Whether a tool failed by its own fault somewhere; the next run executes again."""
-    faults = pa.array(sorted(TOOL_FAULTS))
+    faults = pa.array(sorted(TOOL_FAILURES))
     for table in as_arrow(executed).iter(10_000):
         for name in names:
             if pc.any(pc.is_in(pc.struct_field(table.column(name), ["tool_error"]), value_set=faults)).as_py():
@@ -211,7 +211,7 @@ def _has_tool_fault(executed: Dataset, names: Sequence[str]) -> bool:
 # Runners --------------------------------------------------------------------------------------------------------------
 
 
-def _runner(task: str, rows: Sequence[Row], columns: Columns, settings: Executing) -> Runner:
+def _runner(task: str, rows: Sequence[Row], columns: Columns, settings: ExecutionSettings) -> Runner:
     """How the calls of one task run in a batch."""
     tool = settings.tasks[task].tool
     if settings.cassette is not None:
@@ -237,7 +237,7 @@ def _from_cassette(cassette: Play, tool: str, row: Row, argument: str) -> ToolRe
 # Before the map -------------------------------------------------------------------------------------------------------
 
 
-def _run_missing(data: Dataset, settings: Executing) -> tuple[str, dict[str, Any]]:
+def _run_missing(data: Dataset, settings: ExecutionSettings) -> tuple[str, dict[str, Any]]:
     """Execute the calls of slow tools that the store has no result of; a salt is never needed, see `unfinished`."""
     store = open_store(Path(settings.store))
     inputs = [data._fingerprint]
@@ -247,7 +247,7 @@ def _run_missing(data: Dataset, settings: Executing) -> tuple[str, dict[str, Any
     return "", {"inputs": inputs}
 
 
-def _each_input(task: str, data: Dataset, settings: Executing) -> Iterator[ToolInput]:
+def _each_input(task: str, data: Dataset, settings: ExecutionSettings) -> Iterator[ToolInput]:
     """The distinct inputs of one task's calls, in order."""
     seen: set[ToolInput] = set()
     for table in as_arrow(data).iter(1000):
@@ -257,13 +257,13 @@ def _each_input(task: str, data: Dataset, settings: Executing) -> Iterator[ToolI
         yield from new
 
 
-def _inputs(task: str, rows: Sequence[Row], columns: Columns, settings: Executing) -> list[ToolInput]:
+def _inputs(task: str, rows: Sequence[Row], columns: Columns, settings: ExecutionSettings) -> list[ToolInput]:
     """The distinct inputs of one task's calls in a batch, in order."""
     tool = settings.tasks[task].tool
     inputs: dict[ToolInput, None] = {}
     for name in settings.names:
         for row, text in zip(rows, _texts(columns, name), strict=True):
-            if row.task == task and text is not None and (calls := calls_in(text, tool)):
+            if row.task == task and text is not None and (calls := parse_calls(text, tool)):
                 inputs.setdefault(ToolInput(calls[0].argument, row.language))
     return list(inputs)
 

@@ -15,14 +15,14 @@ from datasets import Dataset, DatasetDict
 
 from toolrlef_data.columns import TRAJECTORIES
 from toolrlef_data.publishing.exports import export
-from toolrlef_data.records import InputError, MissingColumns, UnknownName, Unusable
+from toolrlef_data.records import InputError, MissingColumns, UnknownName, UnusableRow
 from toolrlef_data.tables.fingerprint import canonical
 from toolrlef_data.tables.lineage import ledger, lineage
-from toolrlef_data.toolbench.merge import merged
-from toolrlef_data.toolbench.messages import native_turns, tools_of
-from toolrlef_data.toolbench.search.protocols import as_text
-from toolrlef_data.toolbench.tokenise.chat_template import find_chat, load_chat
-from toolrlef_data.toolbench.tokenise.tokenise import REASONS, TOKENS, tokenise
+from toolrlef_data.toolbench.merging import merged
+from toolrlef_data.toolbench.messages import parse_tools, template_messages
+from toolrlef_data.toolbench.search.protocols import render_text_turns
+from toolrlef_data.toolbench.tokens.chat_template import find_chat_tokenizer, load_chat_tokenizer
+from toolrlef_data.toolbench.tokens.labels import REASONS, TOKENS, tokenise
 
 # Templates ------------------------------------------------------------------------------------------------------------
 
@@ -134,7 +134,7 @@ def said(role: str, content: str | None, call: tuple[str, str] | None = None, n:
 OPENING = [said("system", "Use the functions."), said("user", "Does it rain in Oslo?")]
 
 
-def trip(calls: int = 2, result: str = "It rains.", thought: str | None = None) -> list[dict[str, Any]]:
+def make_messages(calls: int = 2, result: str = "It rains.", thought: str | None = None) -> list[dict[str, Any]]:
     """An opening, calls with their results, and an answer: each message of the model may be a target."""
     messages = list(OPENING)
     for n in range(1, calls + 1):
@@ -173,7 +173,7 @@ def split(row: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def reasons(*made: Dataset) -> dict[str, str]:
+def drop_reasons(*made: Dataset) -> dict[str, str]:
     gone = ledger(made)
     return dict(zip(gone["id"], gone["reason"], strict=True))
 
@@ -199,7 +199,7 @@ def pairs(made: Dataset) -> dict[str, tuple[list[int], list[int]]]:
 
 
 def texts(made: Dataset, folder: str) -> dict[str, tuple[str, str]]:
-    tokenizer = load_chat(find_chat(folder)).tokenizer
+    tokenizer = load_chat_tokenizer(find_chat_tokenizer(folder)).tokenizer
     return {step: (tokenizer.decode(h), tokenizer.decode(t)) for step, (h, t) in pairs(made).items()}
 
 
@@ -208,7 +208,7 @@ def texts(made: Dataset, folder: str) -> dict[str, tuple[str, str]]:
 
 def test_a_target_is_what_the_model_writes_up_to_the_end_of_its_turn(model: Callable[[str], str]) -> None:
     folder = model("chatml")
-    made = tokenise(table(sample(trip(1))), folder)
+    made = tokenise(table(sample(make_messages(1))), folder)
     assert made.features == TOKENS
     (row,) = made
     assert (row["steps"], row["step"], row["layout"], row["fallback"], row["shortened"]) == (
@@ -229,9 +229,11 @@ def test_a_target_is_what_the_model_writes_up_to_the_end_of_its_turn(model: Call
 
 def test_the_tokens_are_those_of_the_template(model: Callable[[str], str]) -> None:
     folder = model("chatml")
-    (row,) = tokenise(table(sample(trip(2))), folder)
-    tokenizer = load_chat(find_chat(folder)).tokenizer
-    whole = tokenizer.apply_chat_template(native_turns(trip(2)), tools=tools_of(FUNCTIONS), return_dict=False)
+    (row,) = tokenise(table(sample(make_messages(2))), folder)
+    tokenizer = load_chat_tokenizer(find_chat_tokenizer(folder)).tokenizer
+    whole = tokenizer.apply_chat_template(
+        template_messages(make_messages(2)), tools=parse_tools(FUNCTIONS), return_dict=False
+    )
     assert row["input_ids"] == whole
 
 
@@ -252,7 +254,7 @@ def test_what_does_not_begin_a_sequence_stands_alone(
     model: Callable[[str], str], template: str, thought: str, fallbacks: list[str | None]
 ) -> None:
     """Each step is trained once, under exactly the tokens that its own split sample has."""
-    row = sample(trip(2, thought=thought))
+    row = sample(make_messages(2, thought=thought))
     made, alone = (tokenise(table(*rows), model(template)) for rows in ([row], split(row)))
     assert made["fallback"][:] == fallbacks
     assert made["layout"][:] == ["split"] * (len(fallbacks) - 1) + ["merged"]
@@ -264,7 +266,7 @@ def test_what_does_not_begin_a_sequence_stands_alone(
 
 def test_a_template_that_writes_a_history_anew_parts_it_from_the_sequence(model: Callable[[str], str]) -> None:
     """Mistral's templates put the functions before the last question, wherever that is."""
-    messages = trip(1)
+    messages = make_messages(1)
     messages[4:] = [said("assistant", "Yes."), said("user", "And in Bergen?"), said("assistant", "No."), *messages[4:]]
     row = sample(messages, [2, 4, 6])
     made = tokenise(table(row), model("tools at the last question"))
@@ -313,7 +315,7 @@ def test_random_trees_give_the_same_pairs_merged_and_split(
             singles += split(rows[-1])
     made, alone = tokenise(table(*rows), model(template), protocol=protocol), None
     alone = tokenise(table(*singles), model(template), protocol=protocol)
-    assert reasons(made) == reasons(alone) == {}
+    assert drop_reasons(made) == drop_reasons(alone) == {}
     assert pairs(made) == pairs(alone)
     assert len(pairs(made)) == len(singles)
     assert len(made) < len(alone) or template == "eos at the last"
@@ -345,28 +347,30 @@ def test_what_a_template_loses_in_silence_is_told(
     model: Callable[[str], str], template: str, thought: str | None, reason: str, advised: bool
 ) -> None:
     """The last step stands for all: its history holds a call and a result."""
-    messages = trip(1, result="It rains all day long, and in the night too.", thought=thought)
+    messages = make_messages(1, result="It rains all day long, and in the night too.", thought=thought)
     messages[-1]["content"] = thought
     made = tokenise(table(sample(messages, [len(messages) - 1])), model(template))
-    assert reasons(made) == {"file#2": reason}
+    assert drop_reasons(made) == {"file#2": reason}
     assert ('protocol="text"' in details(made)) == advised
 
 
 @pytest.mark.parametrize("template", ["no tools", "no calls", "no results", "refuses tools", "content or calls"])
 def test_the_text_protocol_needs_no_tools_of_a_template(model: Callable[[str], str], template: str) -> None:
-    row = sample(trip(2, thought="I look."))
+    row = sample(make_messages(2, thought="I look."))
     made = tokenise(table(row), model(template), protocol="text")
-    assert reasons(made) == {}
+    assert drop_reasons(made) == {}
     found = list(texts(made, model(template)).values())
     assert [target for _, target in found] == [
-        f"{turn['content']}<|im_end|>" for turn in as_text(row["messages"], []) if turn["role"] == "assistant"
+        f"{turn['content']}<|im_end|>" for turn in render_text_turns(row["messages"], []) if turn["role"] == "assistant"
     ]
     assert all('"name": "Finish"' in history for history, _ in found)
 
 
 def test_a_function_that_the_system_message_names_is_not_taken_for_rendered(model: Callable[[str], str]) -> None:
-    messages = [said("system", "You have weather and Finish."), *trip(1)[1:]]
-    assert set(reasons(tokenise(table(sample(messages)), model("no tools"))).values()) == {"template_without_tools"}
+    messages = [said("system", "You have weather and Finish."), *make_messages(1)[1:]]
+    assert set(drop_reasons(tokenise(table(sample(messages)), model("no tools"))).values()) == {
+        "template_without_tools"
+    }
 
 
 CASES: dict[str, tuple[list[dict[str, Any]], str]] = {
@@ -386,7 +390,7 @@ CASES: dict[str, tuple[list[dict[str, Any]], str]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_targets_that_cannot_be_trained_are_in_the_ledger(model: Callable[[str], str], case: str) -> None:
     messages, reason = CASES[case]
-    assert reasons(tokenise(table(sample(messages)), model("chatml"))) == {"file#1": reason}
+    assert drop_reasons(tokenise(table(sample(messages)), model("chatml"))) == {"file#1": reason}
 
 
 @pytest.mark.parametrize(
@@ -404,7 +408,7 @@ def test_targets_that_cannot_be_trained_are_in_the_ledger(model: Callable[[str],
 def test_what_makes_upstreams_mask_fail_leaves_the_labels_right(model: Callable[[str], str], case: str) -> None:
     """Only what the model writes is trained, whatever its history holds and whatever the words are."""
     what, _, text = case.partition(": ")
-    messages = trip(1, result=text if what == "a result" else "It rains.")
+    messages = make_messages(1, result=text if what == "a result" else "It rains.")
     wanted = '<tool_call>{"name": "Finish", "arguments": {"final_answer": "Rain."}}</tool_call><|im_end|>'
     if what == "the target":
         messages[-1], wanted = said("assistant", text), f"{text}<|im_end|>"
@@ -414,23 +418,23 @@ def test_what_makes_upstreams_mask_fail_leaves_the_labels_right(model: Callable[
     row = sample(messages)
     made = tokenise(table(row), model("chatml"))
     history, target = texts(made, model("chatml"))["file#2"]
-    assert (reasons(made), target) == ({}, wanted)
+    assert (drop_reasons(made), target) == ({}, wanted)
     assert text in history or what != "a result"
     assert pairs(made) == pairs(tokenise(table(*split(row)), model("chatml")))
 
 
 def test_a_step_that_cannot_be_trained_takes_no_other_with_it(model: Callable[[str], str]) -> None:
     """The third holds an end; it is context for the fourth all the same, and the ids say who trains what."""
-    messages = trip(3)
+    messages = make_messages(3)
     messages[6]["content"] = "</s>"
     made = tokenise(table(sample(messages)), model("chatml"))
-    assert reasons(made) == {"file#3": "special_token_in_target"}
+    assert drop_reasons(made) == {"file#3": "special_token_in_target"}
     assert made["id"][:] == ["file#1+2+4"]
     assert "</s>" in texts(made, model("chatml"))["file#4"][0]
 
 
 def test_a_last_step_that_cannot_be_trained_leaves_no_tokens(model: Callable[[str], str]) -> None:
-    messages = trip(2)
+    messages = make_messages(2)
     messages[-1]["content"] = "<unk>"
     made = tokenise(table(sample(messages)), model("chatml"))
     assert made["id"][:] == ["file#1+2"]
@@ -440,11 +444,11 @@ def test_a_last_step_that_cannot_be_trained_leaves_no_tokens(model: Callable[[st
 
 def test_an_exported_line_is_what_is_tokenised(model: Callable[[str], str], tmp_path: Path) -> None:
     """A message that only calls has a content to add to, and arguments are objects, for both."""
-    rows = split(sample(trip(2)))
+    rows = split(sample(make_messages(2)))
     folder = model("content is text")
     made = tokenise(table(*rows), folder)
-    assert reasons(made) == {}
-    tokenizer = load_chat(find_chat(folder)).tokenizer
+    assert drop_reasons(made) == {}
+    tokenizer = load_chat_tokenizer(find_chat_tokenizer(folder)).tokenizer
     lines = export(table(*rows), "trl", tmp_path / "train.jsonl").read_text().splitlines()
     for line, row in zip(map(json.loads, lines), made, strict=True):
         chat = [*line["prompt"], *line["completion"]]
@@ -452,7 +456,7 @@ def test_an_exported_line_is_what_is_tokenised(model: Callable[[str], str], tmp_
 
 
 def test_ids_of_the_callers_own_stay_and_tell_the_steps(model: Callable[[str], str]) -> None:
-    rows = [sample(trip(2), id=name) for name in ("mine", "my#own", "1+2+3")]
+    rows = [sample(make_messages(2), id=name) for name in ("mine", "my#own", "1+2+3")]
     assert tokenise(table(*rows), model("chatml"))["id"][:] == ["mine", "my#own", "1+2+3"]
     made = tokenise(table(*rows), model("eos at the last"))
     assert made["id"][:] == [f"{name}#{n}" for name in ("mine", "my#own", "1+2+3") for n in (1, 2, 3)]
@@ -475,14 +479,14 @@ def test_ids_of_the_callers_own_stay_and_tell_the_steps(model: Callable[[str], s
 def test_samples_that_say_two_things_are_in_the_ledger(
     model: Callable[[str], str], change: dict[str, Any], reason: str
 ) -> None:
-    assert reasons(tokenise(table(sample(trip(1)) | change), model("chatml"))) == {"file#1+2": reason}
+    assert drop_reasons(tokenise(table(sample(make_messages(1)) | change), model("chatml"))) == {"file#1+2": reason}
     assert reason in REASONS
 
 
-@pytest.mark.parametrize("tools", [None, "", "[]", FUNCTIONS, json.dumps(tools_of(FUNCTIONS))])
+@pytest.mark.parametrize("tools", [None, "", "[]", FUNCTIONS, json.dumps(parse_tools(FUNCTIONS))])
 def test_functions_are_taken_bare_or_wrapped_or_not_at_all(model: Callable[[str], str], tools: str | None) -> None:
-    made = tokenise(table(sample(trip(1), tools=tools)), model("chatml"))
-    begin = load_chat(find_chat(model("chatml"))).tokenizer.decode(made[0]["input_ids"])
+    made = tokenise(table(sample(make_messages(1), tools=tools)), model("chatml"))
+    begin = load_chat_tokenizer(find_chat_tokenizer(model("chatml"))).tokenizer.decode(made[0]["input_ids"])
     assert begin.startswith(
         '<|im_start|>system\n[{"type": "function"' if tools and tools != "[]" else "<|im_start|>system\nUse"
     )
@@ -496,19 +500,19 @@ def lengths(model: Callable[[str], str], row: dict[str, Any]) -> list[int]:
 
 
 def test_a_step_that_is_too_long_is_dropped_and_never_cut(model: Callable[[str], str]) -> None:
-    row = sample(trip(3))
+    row = sample(make_messages(3))
     each = lengths(model, row)
     made = tokenise(table(row), model("chatml"), max_length=each[1])
-    assert reasons(made) == {"file#3": "too_long", "file#4": "too_long"}
+    assert drop_reasons(made) == {"file#3": "too_long", "file#4": "too_long"}
     assert (made["id"][:], made["n_tokens"][:]) == (["file#1+2"], [each[1]])
     assert len(tokenise(table(row), model("chatml"), max_length=each[0] - 1)) == 0
 
 
 def test_a_history_is_shortened_by_its_oldest_calls_with_their_results(model: Callable[[str], str]) -> None:
-    row = sample(trip(3))
+    row = sample(make_messages(3))
     each = lengths(model, row)
     made = tokenise(table(row), model("chatml"), max_length=each[3] - 1, too_long="shorten")
-    assert reasons(made) == {}
+    assert drop_reasons(made) == {}
     assert [(r["id"], r["layout"], r["fallback"], r["shortened"]) for r in made] == [
         ("file#4", "split", "too_long", 2),
         ("file#1+2+3", "merged", None, 0),
@@ -526,7 +530,7 @@ def test_a_history_is_shortened_by_its_oldest_calls_with_their_results(model: Ca
 
 def test_what_stands_alone_is_told_by_reason(model: Callable[[str], str], caplog: pytest.LogCaptureFixture) -> None:
     """A step that is too long is no fault of the template's."""
-    row = sample(trip(3))
+    row = sample(make_messages(3))
     longest = lengths(model, row)[3]
     tokenise(table(row), model("chatml"), max_length=longest - 1, too_long="shorten")
     [told] = [each.message for each in caplog.records if "alone" in each.message]
@@ -539,26 +543,26 @@ def test_what_stands_alone_is_told_by_reason(model: Callable[[str], str], caplog
 
 
 def test_the_last_question_stays_and_what_does_not_fit_even_so_is_dropped(model: Callable[[str], str]) -> None:
-    messages = [*OPENING, said("assistant", "Yes."), said("user", "And in Bergen?"), *trip(2)[2:]]
+    messages = [*OPENING, said("assistant", "Yes."), said("user", "And in Bergen?"), *make_messages(2)[2:]]
     row = sample(messages, [len(messages) - 1])
     (fewest,) = lengths(model, sample([*OPENING, said("user", "And in Bergen?"), messages[-1]], [3]))
     made = tokenise(table(row), model("chatml"), max_length=fewest, too_long="shorten")
     assert (made["shortened"][:], made["n_tokens"][:]) == ([5], [fewest])
     assert "And in Bergen?" in texts(made, model("chatml"))["file#4"][0]
     gone = tokenise(table(row), model("chatml"), max_length=fewest - 1, too_long="shorten")
-    assert reasons(gone) == {"file#4": "too_long"}
+    assert drop_reasons(gone) == {"file#4": "too_long"}
     assert "without 5 messages" in details(gone)
-    none = tokenise(table(sample(trip(0))), model("chatml"), max_length=5, too_long="shorten")
-    assert reasons(none) == {"file#1": "too_long"}
+    none = tokenise(table(sample(make_messages(0))), model("chatml"), max_length=5, too_long="shorten")
+    assert drop_reasons(none) == {"file#1": "too_long"}
 
 
 def test_every_length_keeps_or_drops_each_step_once(model: Callable[[str], str]) -> None:
-    row = sample(trip(3, result="It rains. " * 5))
+    row = sample(make_messages(3, result="It rains. " * 5))
     whole = pairs(tokenise(table(row), model("chatml")))
     for most in range(60, max(lengths(model, row)) + 5, 37):
         made = tokenise(table(row), model("chatml"), max_length=most, too_long="shorten")
-        assert {*pairs(made), *reasons(made)} == whole.keys()
-        assert not {*pairs(made)} & {*reasons(made)}
+        assert {*pairs(made), *drop_reasons(made)} == whole.keys()
+        assert not {*pairs(made)} & {*drop_reasons(made)}
         assert all(target == whole[step][1] for step, (_, target) in pairs(made).items())
         assert max(made["n_tokens"], default=0) <= most
 
@@ -581,7 +585,7 @@ def test_a_tokenizer_without_the_characters_of_a_target_says_so(tmp_path: Path) 
     made = tokenise(table(*rows), str(tmp_path))
     assert made["input_ids"][:] == [[2, 0, 0, 1, 3, 4, 1]]
     assert made["labels"][:] == [[-100] * 5 + [4, 1]]
-    assert reasons(made) == {"no#1": "tokenizer_loses_text"}
+    assert drop_reasons(made) == {"no#1": "tokenizer_loses_text"}
 
 
 def test_a_slow_tokenizer_of_bytes_gives_the_same_pairs(tmp_path: Path) -> None:
@@ -590,7 +594,7 @@ def test_a_slow_tokenizer_of_bytes_gives_the_same_pairs(tmp_path: Path) -> None:
     tokenizer = ByT5Tokenizer()
     tokenizer.chat_template = TEMPLATES["chatml"].replace("<|im_end|>", "</s>")
     tokenizer.save_pretrained(tmp_path)
-    row = sample(trip(2, result="é漢 </s>", thought="Ich schaue in Ålesund nach."))
+    row = sample(make_messages(2, result="é漢 </s>", thought="Ich schaue in Ålesund nach."))
     made = tokenise(table(row), str(tmp_path))
     assert made["fallback"][:] == [None]
     assert pairs(made) == pairs(tokenise(table(*split(row)), str(tmp_path)))
@@ -604,7 +608,7 @@ def test_a_tokenizer_that_joins_history_and_target_says_so(model: Callable[[str]
         "{% for m in messages %}{{ m.role }}: {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
     )
     made = tokenise(table(sample([said("user", "Hi"), said("assistant", "rains")], tools=None)), str(folder))
-    assert reasons(made) == {"file#1": "template_not_prefix"}
+    assert drop_reasons(made) == {"file#1": "template_not_prefix"}
     assert "joins" in details(made)
 
 
@@ -614,7 +618,7 @@ def test_a_tokenizer_that_joins_history_and_target_says_so(model: Callable[[str]
 def test_what_cannot_be_used_is_said_at_the_start(
     model: Callable[[str], str], byte_level: Path, tmp_path: Path
 ) -> None:
-    rows, folder = table(sample(trip(1))), model("chatml")
+    rows, folder = table(sample(make_messages(1))), model("chatml")
     with pytest.raises(InputError, match="has no chat template"):
         tokenise(rows, str(byte_level))
     with pytest.raises(InputError, match="no model at"):
@@ -634,7 +638,7 @@ def test_what_cannot_be_used_is_said_at_the_start(
 
 
 def test_a_moved_folder_is_the_same_and_an_edited_template_is_not(model: Callable[[str], str], tmp_path: Path) -> None:
-    rows, folder = table(sample(trip(1))), Path(model("chatml"))
+    rows, folder = table(sample(make_messages(1))), Path(model("chatml"))
     first = tokenise(rows, str(folder))
     assert str(folder.parent) not in json.dumps(lineage(first))
     (tmp_path / "elsewhere").mkdir()
@@ -654,7 +658,7 @@ def test_a_folder_is_named_by_its_last_name_however_it_is_spelt(
 ) -> None:
     folder = Path(model("chatml"))
     monkeypatch.chdir(folder.parent)
-    source = find_chat(spelt.format(folder=folder, name=folder.name, parent=folder.parent.name))
+    source = find_chat_tokenizer(spelt.format(folder=folder, name=folder.name, parent=folder.parent.name))
     assert source.model == folder.name
     assert source.template == hashlib.sha256(TEMPLATES["chatml"].encode()).hexdigest()
     known = json.dumps(canonical(source))
@@ -664,12 +668,12 @@ def test_a_folder_is_named_by_its_last_name_however_it_is_spelt(
 def test_variables_reach_the_template(model: Callable[[str], str]) -> None:
     folder = Path(model("chatml"))
     (folder / "chat_template.jinja").write_text("{{ date_string }}" + TEMPLATES["chatml"])
-    made = tokenise(table(sample(trip(1))), str(folder), options=[("date_string", "1 May")])
+    made = tokenise(table(sample(make_messages(1))), str(folder), options=[("date_string", "1 May")])
     assert texts(made, str(folder))["file#1"][0].startswith("1 May")
 
 
 def test_each_split_is_taken(model: Callable[[str], str]) -> None:
-    rows = [sample(trip(n), id=f"f{n}#{'+'.join(map(str, range(1, n + 2)))}") for n in range(4)]
+    rows = [sample(make_messages(n), id=f"f{n}#{'+'.join(map(str, range(1, n + 2)))}") for n in range(4)]
     both = tokenise(DatasetDict(train=table(*rows[:2]), test=table(*rows[2:])), model("chatml"))
     assert {name: len(part) for name, part in both.items()} == {"train": 2, "test": 2}
     assert both["test"]["id"][:] == ["f2#1+2+3", "f3#1+2+3+4"]
@@ -677,9 +681,9 @@ def test_each_split_is_taken(model: Callable[[str], str]) -> None:
 
 def test_arguments_that_stand_for_one_object_alone_become_it() -> None:
     for text in ('{"a": 1, "a": 2}', '{"a": NaN}', '{"a": 1e999}', "[1]", "text", "{", "[" * 100_000):
-        (turn,) = native_turns([said("assistant", None, ("f", text))])
+        (turn,) = template_messages([said("assistant", None, ("f", text))])
         assert turn["tool_calls"][0]["function"]["arguments"] == text
-    (turn,) = native_turns([said("assistant", None, ("f", ' {"a": [1.5, null]}'))])
+    (turn,) = template_messages([said("assistant", None, ("f", ' {"a": [1.5, null]}'))])
     assert turn["tool_calls"][0]["function"]["arguments"] == {"a": [1.5, None]}
-    with pytest.raises(Unusable, match="no JSON"):
-        tools_of("[" * 100_000)
+    with pytest.raises(UnusableRow, match="no JSON"):
+        parse_tools("[" * 100_000)

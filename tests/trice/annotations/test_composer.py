@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from toolrlef_data.tools.calculator import calculate
-from toolrlef_data.trice.annotations.compose import ANNOTATIONS, REASONS, Annotations, compose
+from toolrlef_data.trice.annotations.composer import ANNOTATIONS, REASONS, Annotations, compose
 from toolrlef_data.trice.annotations.constants import constants_for
 
 HALF = "Ann picks 48 figs, and then half as many."

@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from toolrlef_data.records import Unusable
-from toolrlef_data.toolbench.messages import native_turns
-from toolrlef_data.toolbench.search.protocols import as_text
-from toolrlef_data.toolbench.tokenise.chat_template import Chat, ChatSource, left_out
+from toolrlef_data.records import UnusableRow
+from toolrlef_data.toolbench.messages import template_messages
+from toolrlef_data.toolbench.search.protocols import render_text_turns
+from toolrlef_data.toolbench.tokens.chat_template import Chat, TokenizerSource, left_out
 
-__all__ = ["Step", "Tokenising", "fitting_step"]
+__all__ = ["Step", "TokeniseSettings", "fitting_step"]
 
 Message = Mapping[str, Any]
 
@@ -30,11 +30,11 @@ _PROBE = "keptword"
 
 
 @dataclass(frozen=True)
-class Tokenising:
+class TokeniseSettings:
     """How samples become tokens; the arguments of `tokenise`, checked."""
 
     kind: ClassVar[str] = "tokenise"
-    chat: ChatSource
+    chat: TokenizerSource
     protocol: str
     max_length: int | None
     too_long: str
@@ -55,14 +55,16 @@ class Step:
         return self.ids[: self.end]
 
 
-def fitting_step(chat: Chat, history: Sequence[Message], target: Message, tools: Any, settings: Tokenising) -> Step:
+def fitting_step(
+    chat: Chat, history: Sequence[Message], target: Message, tools: Any, settings: TokeniseSettings
+) -> Step:
     """A step in tokens, its history shortened where that is wanted and needed."""
     whole = _tokens(chat, history, target, tools, settings)
     most = settings.max_length
     if most is None or len(whole.ids) <= most:
         return whole
     if settings.too_long == "drop":
-        raise Unusable("too_long", _lengths(whole, most))
+        raise UnusableRow("too_long", _lengths(whole, most))
     groups = _groups(history)
 
     def without(count: int) -> Step:
@@ -74,7 +76,7 @@ def fitting_step(chat: Chat, history: Sequence[Message], target: Message, tools:
     fewest = bisect_left(range(1, len(groups)), True, key=lambda count: len(without(count).ids) <= most) + 1
     shorter = without(fewest) if groups else whole
     if len(shorter.ids) > most:
-        raise Unusable("too_long", f"without {shorter.shortened} messages still {_lengths(shorter, most)}")
+        raise UnusableRow("too_long", f"without {shorter.shortened} messages still {_lengths(shorter, most)}")
     return shorter
 
 
@@ -98,10 +100,10 @@ def _lengths(step: Step, most: int) -> str:
     return f"{len(step.ids)} tokens, {step.end - step.start} of them the target's; max_length is {most}"
 
 
-def _tokens(chat: Chat, history: Sequence[Message], target: Message, tools: Any, settings: Tokenising) -> Step:
+def _tokens(chat: Chat, history: Sequence[Message], target: Message, tools: Any, settings: TokeniseSettings) -> Step:
     """A step in tokens, every check passed."""
     if not (target["content"] or "").strip() and not target["tool_calls"]:
-        raise Unusable("empty_target")
+        raise UnusableRow("empty_target")
     options = settings.options
     before, turns = _turns(history, tools, settings), _turns([*history, target], tools, settings)
     if settings.protocol == "text":
@@ -111,33 +113,33 @@ def _tokens(chat: Chat, history: Sequence[Message], target: Message, tools: Any,
         name, arguments = call["function"]["name"], call["function"]["arguments"]
         own += [name, arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)]
     if found := next(filter(None, map(chat.special_texts.search, own)), None):
-        raise Unusable("special_token_in_target", f"{found[0]} stands in what the model writes")
+        raise UnusableRow("special_token_in_target", f"{found[0]} stands in what the model writes")
     try:
         asked, full = chat.render(before, tools, options, ask=True), chat.render(turns, tools, options, ask=False)
         lost = left_out(chat, turns, tools, options)
-    except Unusable as fault:
+    except UnusableRow as fault:
         raise _advised(fault, settings) from None
     if lost is not None:
         raise _advised(lost, settings)
     first, ids = chat.encode([asked, full])
     if not full.startswith(asked):
-        raise Unusable("template_not_prefix", _parting(asked, full))
+        raise UnusableRow("template_not_prefix", _parting(asked, full))
     answer, tokens = full[len(asked) :], ids[len(first) :]
     if ids[: len(first)] != first:
         joined = f"{asked[-20:]!r} and {answer[:20]!r}"
-        raise Unusable("template_not_prefix", f"the tokenizer joins history and target: {joined}")
+        raise UnusableRow("template_not_prefix", f"the tokenizer joins history and target: {joined}")
     written = _squeezed(answer)
     if not any(_squeezed(form) in written for form in _forms(own[0])):
-        raise Unusable("template_without_content", "the chat template leaves out some of the target's text")
+        raise UnusableRow("template_without_content", "the chat template leaves out some of the target's text")
     if (spelt := _squeezed(chat.text_of(tokens))) != written:
-        raise Unusable("tokenizer_loses_text", _parting(written, spelt))
+        raise UnusableRow("tokenizer_loses_text", _parting(written, spelt))
     end = chat.without_blanks(tokens)
     _check_end(chat, tokens[:end], written, options)
     return Step(ids, len(first), len(first) + end)
 
 
-def _turns(messages: Sequence[Message], tools: Any, settings: Tokenising) -> Sequence[Message]:
-    return as_text(messages, tools) if settings.protocol == "text" else native_turns(messages)
+def _turns(messages: Sequence[Message], tools: Any, settings: TokeniseSettings) -> Sequence[Message]:
+    return render_text_turns(messages, tools) if settings.protocol == "text" else template_messages(messages)
 
 
 def _forms(text: str) -> tuple[str, ...]:
@@ -149,18 +151,18 @@ def _check_end(chat: Chat, tokens: Sequence[int], written: str, options: Mapping
     last = tokens[-1]
     if last in chat.special_ids:
         if tokens.count(last) > 1:
-            raise Unusable("special_token_in_target", f"{chat.text_of([last])} stands inside the target")
+            raise UnusableRow("special_token_in_target", f"{chat.text_of([last])} stands inside the target")
         return
     # A template may end its turns in plain words: those that stand behind any text of the model.
     probe = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": _PROBE}]
     end = _squeezed(chat.render(probe, [], options, ask=False).rpartition(_PROBE)[2])
     if not end or not written.endswith(end):
-        raise Unusable("template_without_end", "no special token and no words of the template end the turn")
+        raise UnusableRow("template_without_end", "no special token and no words of the template end the turn")
 
 
-def _advised(fault: Unusable, settings: Tokenising) -> Unusable:
+def _advised(fault: UnusableRow, settings: TokeniseSettings) -> UnusableRow:
     told = fault.reason in _ADVISED and settings.protocol == "tools"
-    return Unusable(fault.reason, f"{fault.detail}; {_ADVICE}" if told else fault.detail)
+    return UnusableRow(fault.reason, f"{fault.detail}; {_ADVICE}" if told else fault.detail)
 
 
 def _squeezed(text: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 from tests.support.answer_trees import searches, table
 from toolrlef_data.tables.lineage import ledger
 from toolrlef_data.toolbench.histories import HISTORIES
-from toolrlef_data.toolbench.merge import merged
+from toolrlef_data.toolbench.merging import merged
 from toolrlef_data.toolbench.messages import FLAGS
 from toolrlef_data.toolbench.samples import trajectories
 

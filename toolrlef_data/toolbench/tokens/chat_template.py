@@ -1,7 +1,7 @@
 """chat_template: a model's tokenizer and chat template, found and digested without its weights.
 
 A template is a program of somebody else's: it may refuse messages, and it may leave parts of them out in silence, which
-`lost_parts` finds.
+`find_omitted_parts` finds.
 
 Not covered: images, documents, templates that are no Jinja. `apply_chat_template` gives a template the date of today;
 where one writes it, pass its variable in `options` (Llama 3.2: "date_string").
@@ -20,12 +20,12 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from toolrlef_data.engines.local.template_check import Part, lost_parts
-from toolrlef_data.engines.local.weights import Weights, find_weights, quietly, remembered_digest
-from toolrlef_data.records import InputError, Unusable, is_text
+from toolrlef_data.engines.local.template_check import Part, find_omitted_parts
+from toolrlef_data.engines.local.weights import Weights, cached_digest, resolve_weights, silence_transformers
+from toolrlef_data.records import InputError, UnusableRow, is_text
 from toolrlef_data.toolbench.messages import Turn
 
-__all__ = ["Chat", "ChatSource", "find_chat", "left_out", "load_chat"]
+__all__ = ["Chat", "TokenizerSource", "find_chat_tokenizer", "left_out", "load_chat_tokenizer"]
 
 # What decides a tokenizer and its template, among the files of a model folder.
 _SUFFIXES = frozenset({".json", ".txt", ".model", ".spm", ".bpe", ".tiktoken", ".jinja", ".py"})
@@ -34,7 +34,7 @@ _TOKENIZER = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model")
 
 
 @dataclass(frozen=True)
-class ChatSource:
+class TokenizerSource:
     """Where a tokenizer is, and what determines it.
 
     Args:
@@ -58,7 +58,7 @@ class ChatSource:
         return {"model": self.model, "template_sha256": self.template, "identity": dict(self.identity)}
 
 
-def find_chat(model: str, revision: str | None = None) -> ChatSource:
+def find_chat_tokenizer(model: str, revision: str | None = None) -> TokenizerSource:
     """Find a tokenizer with a chat template.
 
     Args:
@@ -73,11 +73,11 @@ def find_chat(model: str, revision: str | None = None) -> ChatSource:
     if any((folder / name).is_file() for name in _TOKENIZER):
         weights = Weights("folder", str(folder.absolute()))
     else:
-        weights = find_weights(model, revision)
+        weights = resolve_weights(model, revision)
     identity = _folder_identity(Path(weights.place)) if weights.kind == "folder" else weights.identity()
     versions = {name: importlib.metadata.version(name) for name in ("transformers", "tokenizers")}
-    source = ChatSource(*weights.loadable(), {**identity, **versions})
-    chat = load_chat(source)
+    source = TokenizerSource(*weights.pretrained_args(), {**identity, **versions})
+    chat = load_chat_tokenizer(source)
     if not chat.tokenizer.chat_template:
         raise InputError(f"{model!r} has no chat template: name an instruction-tuned model, or save one beside it")
     _check_syntax(model, chat)
@@ -92,7 +92,7 @@ def find_chat(model: str, revision: str | None = None) -> ChatSource:
 def _folder_identity(folder: Path) -> dict[str, str]:
     files = [path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.name not in _NOT_OF_IT]
     files += (folder / "additional_chat_templates").glob("*.jinja")
-    named = {path.relative_to(folder).as_posix(): remembered_digest(path) for path in files if path.is_file()}
+    named = {path.relative_to(folder).as_posix(): cached_digest(path) for path in files if path.is_file()}
     return {"tokenizer": hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()}
 
 
@@ -107,7 +107,7 @@ def _check_syntax(model: str, chat: Chat) -> None:
         pass  # it may want a system message, tools or variables: the rows will tell
 
 
-def load_chat(source: ChatSource) -> Chat:
+def load_chat_tokenizer(source: TokenizerSource) -> Chat:
     """The tokenizer of a source, loaded once in a process."""
     return _loaded(source.place, source.commit, json.dumps(source.identity, sort_keys=True))
 
@@ -117,7 +117,7 @@ def _loaded(place: str, commit: str | None, identity: str) -> Chat:
     """`identity` is among the arguments, so that an edited folder is loaded anew."""
     from transformers import AutoTokenizer
 
-    with quietly():
+    with silence_transformers():
         try:
             tokenizer = AutoTokenizer.from_pretrained(place, revision=commit)
         except (OSError, ValueError) as error:
@@ -149,9 +149,9 @@ class Chat:
                 list(turns), tools=list(tools) or None, tokenize=False, add_generation_prompt=ask, **options
             )
         except (jinja2.TemplateError, *_FAULTS) as error:
-            raise Unusable("template_refused", f"{type(error).__name__}: {error}"[:200]) from None
+            raise UnusableRow("template_refused", f"{type(error).__name__}: {error}"[:200]) from None
         if not is_text(text):
-            raise Unusable("lone_surrogate", "an escape in the messages stands for no character")
+            raise UnusableRow("lone_surrogate", "an escape in the messages stands for no character")
         return text
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -176,7 +176,9 @@ class Chat:
 # What it leaves out ---------------------------------------------------------------------------------------------------
 
 
-def left_out(chat: Chat, turns: Sequence[Turn], tools: Sequence[Turn], options: Mapping[str, Any]) -> Unusable | None:
+def left_out(
+    chat: Chat, turns: Sequence[Turn], tools: Sequence[Turn], options: Mapping[str, Any]
+) -> UnusableRow | None:
     """What a template does not render of a chat whose last turn is the target; None where it renders all of it.
 
     Texts of the model in the history do not count: many templates take old reasoning off, as the model was trained.
@@ -184,11 +186,11 @@ def left_out(chat: Chat, turns: Sequence[Turn], tools: Sequence[Turn], options: 
     last = len(turns) - 1
     read = {n for n, turn in enumerate(turns) if turn["role"] != "assistant" or n == last}
     contents = {n: turns[n]["content"] for n in read if turns[n]["content"].strip()}
-    lost = lost_parts(turns, tools, contents, partial(chat.render, options=options, ask=False))
+    lost = find_omitted_parts(turns, tools, contents, partial(chat.render, options=options, ask=False))
     return _untrainable(lost[0], turns[lost[0].turn]["role"]) if lost else None
 
 
-def _untrainable(part: Part, role: str) -> Unusable:
+def _untrainable(part: Part, role: str) -> UnusableRow:
     if part.kind == "function":
         kind, what = "tools", f"the function {part.name}"
     elif part.kind == "content":
@@ -196,4 +198,4 @@ def _untrainable(part: Part, role: str) -> Unusable:
         what = f"the content of message {part.turn + 1}, of the role {role}"
     else:
         kind, what = "calls", "calls"
-    return Unusable(f"template_without_{kind}", f"the chat template leaves out {what}")
+    return UnusableRow(f"template_without_{kind}", f"the chat template leaves out {what}")

@@ -18,7 +18,7 @@ PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 @dataclass(slots=True)
-class Received:
+class ReceivedRequest:
     """One request, or one line of a batch; `answered` is when its last byte was handed out, None where that never was."""
 
     method: str
@@ -34,7 +34,7 @@ class Received:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ServerReply:
     """What to send. With `body=None` the normal reply is made, with its effects, and sent in the way given here.
 
     drop: "before" closes without a byte, "headers" closes after headers that promise the whole body, "body" after half
@@ -64,17 +64,17 @@ class BatchPlan:
 
     answered: indices of the lines that are run, None for all. The others stand in the error file where the batch expired
         or was cancelled, and are lost without a word where it completed.
-    errors: {index: an `Answer`, or the `error` object of a line that got no response}, for the error file.
+    errors: {index: an `ServerReply`, or the `error` object of a line that got no response}, for the error file.
     failed: why validation failed, as a message or as an error object; implies the status "failed".
     """
 
     status: Literal["completed", "failed", "expired", "cancelled"] = "completed"
     answered: Collection[int] | None = None
-    errors: Mapping[int, Answer | dict[str, Any]] = field(default_factory=dict)
+    errors: Mapping[int, ServerReply | dict[str, Any]] = field(default_factory=dict)
     failed: str | dict[str, Any] | None = None
 
 
-Script = Callable[[Received, int], Answer | None]
+Script = Callable[[ReceivedRequest, int], ServerReply | None]
 Planner = Callable[[int, list[dict[str, Any]]], BatchPlan]
 
 
@@ -88,7 +88,7 @@ def completion(
     usage: tuple[int, int] | None = (8, 4),
     chat: bool = True,
     reasoning_field: str = "reasoning_content",
-) -> Answer:
+) -> ServerReply:
     """A reply of `n` equal choices; tool calls are (name, arguments), where a string goes out as it is, broken or not."""
     choices: list[dict[str, Any]] = []
     for index in range(n):
@@ -107,28 +107,28 @@ def completion(
     body = {"id": new_id(kind[1]), "object": kind[0], "created": unix_now(), "model": "scripted", "choices": choices}
     if usage is not None:
         body["usage"] = {"prompt_tokens": usage[0], "completion_tokens": usage[1], "total_tokens": sum(usage)}
-    return Answer(body=body)
+    return ServerReply(body=body)
 
 
-def error(status: int, code: str | None, message: str, type: str = "invalid_request_error") -> Answer:
+def error(status: int, code: str | None, message: str, type: str = "invalid_request_error") -> ServerReply:
     """An error body as OpenAI sends it."""
-    return Answer(status, {"error": {"message": message, "type": type, "param": None, "code": code}})
+    return ServerReply(status, {"error": {"message": message, "type": type, "param": None, "code": code}})
 
 
-def html(status: int = 200) -> Answer:
+def html(status: int = 200) -> ServerReply:
     """The page of a proxy where JSON was expected."""
     page = "<html><head><title>Welcome</title></head><body>Please wait.</body></html>"
-    return Answer(status, page, {"content-type": "text/html"})
+    return ServerReply(status, page, {"content-type": "text/html"})
 
 
-def rate_limited(**headers: str) -> Answer:
+def rate_limited(**headers: str) -> ServerReply:
     """A 429 with these headers: `rate_limited(retry_after="2", x_ratelimit_reset_requests="1s")`."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     limited = error(429, "rate_limit_exceeded", "Rate limit reached. Please try again later.", "requests")
     return replace(limited, headers=named)
 
 
-def generated(body: Any, chat: bool) -> Answer:
+def generated(body: Any, chat: bool) -> ServerReply:
     """The normal reply: texts of nine words, or a call of the first tool (or of the one that `tool_choice` names)."""
     asked = body.get("messages" if chat else "prompt") if isinstance(body, dict) else None
     if not asked or body.get("stream"):
@@ -155,7 +155,7 @@ def generated(body: Any, chat: bool) -> Answer:
     counted = [message.get("content") for message in asked] if chat else asked
     whole = completion("", usage=(words_in(counted), spent), chat=chat).body
     assert isinstance(whole, dict)
-    return Answer(body={**whole, "model": body.get("model"), "choices": choices})
+    return ServerReply(body={**whole, "model": body.get("model"), "choices": choices})
 
 
 def fitting(schema: dict[str, Any], number: int, root: dict[str, Any]) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from datasets import Dataset, DatasetDict, Features, load_dataset
 
-from tests.support.caches import caches_in
+from tests.support.caches import use_caches
 from toolrlef_data import (
     TASKS,
     InputError,
@@ -35,8 +35,8 @@ from toolrlef_data.columns import GRADED, LABELLED, QUESTIONS, RESPONSE, STAGE1,
 from toolrlef_data.engines import ENGINES
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.tables.lineage import ledger, lineage
-from toolrlef_data.trice.files.load import load_trice
-from toolrlef_data.trice.teach import propose_calls
+from toolrlef_data.trice.files.loader import load_trice
+from toolrlef_data.trice.teachers import propose_calls
 
 Row = dict[str, Any]
 PUBLISHED = ("provenance.json",)  # differs: it tells another trail
@@ -82,7 +82,7 @@ def tasks() -> dict[str, Task]:
         name: replace(TASKS[name], tool=replace(TASKS[name].tool, many=None, function=known))
         for name in ("lama", "qa", "mlqa")
     }
-    return {name: replace(task, reader=quiet(read)) if task.reading else task for name, task in made.items()} | {
+    return {name: replace(task, reader=quiet(read)) if task.reader_prompt else task for name, task in made.items()} | {
         "math": TASKS["math"]
     }
 
@@ -134,13 +134,13 @@ def tables_of(tasks: Mapping[str, Task], **datasets: tuple[str, ...]) -> Tables:
 
 @pytest.fixture(scope="module")
 def built(tasks: Mapping[str, Task], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tables]:
-    with caches_in(tmp_path_factory.mktemp("built")) as caches:
+    with use_caches(tmp_path_factory.mktemp("built")) as caches:
         return caches, tables_of(tasks, math=("svamp", "gsm8k"), lama=("trex",), qa=("nq_open",), mlqa=("mlqa",))
 
 
 @pytest.fixture
-def tables(built: tuple[Path, Tables], own_caches: Path) -> Tables:
-    shutil.copytree(built[0], own_caches)
+def tables(built: tuple[Path, Tables], fresh_caches: Path) -> Tables:
+    shutil.copytree(built[0], fresh_caches)
     return {task: {**named} for task, named in built[1].items()}
 
 
@@ -251,7 +251,7 @@ def test_splits_calls_and_ledgers_survive_too(layout: str, tasks: Mapping[str, T
 def test_local_responses_stay_in_their_field(
     tasks: Mapping[str, Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(ENGINES.places, "local", "toolrlef_data.engines.scripted:ScriptedEngine")
+    monkeypatch.setitem(ENGINES.import_paths, "local", "toolrlef_data.engines.scripted:ScriptedEngine")
     stage1 = build_stage1(
         grade(answer(questions("trex"), quiet(student)), task=tasks["lama"]), quiet(teacher), task=tasks
     )

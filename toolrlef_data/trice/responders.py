@@ -13,9 +13,9 @@ from typing import Any, ClassVar, TypeVar
 from datasets import Dataset, DatasetDict, Features
 
 from toolrlef_data.columns import RESPONSE, STAGE1
-from toolrlef_data.engines.ask import ModelStage, ask
+from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
 from toolrlef_data.engines.prompts import STYLES, render_prompt
-from toolrlef_data.engines.responses import request_of, response_of
+from toolrlef_data.engines.responses import build_request, build_response
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import InputError, Reply, UnknownName
 from toolrlef_data.tables.transform import apply, check_features, features_of, join
@@ -59,7 +59,7 @@ def respond(
         raise InputError(f"responders need names of their own; found twice: {', '.join(doubled)}")
     tasks = tasks_of(stage1, task)
     for own in tasks.values():
-        own.warn()
+        own.check_prompts()
     columns_before = list(features_of(stage1))
     needed = {name: feature for name, feature in STAGE1.items() if name not in LATER}
     check_features(stage1, Features(needed), "respond")
@@ -89,7 +89,7 @@ def respond(
             samples=responder.samples,
             label=responder.name,
         )
-        parts.append(ask(stage1, stage, num_proc=num_proc))
+        parts.append(run_model_stage(stage1, stage, num_proc=num_proc))
     return join(parts, "respond")
 
 
@@ -148,14 +148,14 @@ class Responding:
 
 
 def _gold(row: Row, settings: None) -> dict[str, Any]:
-    return {"gold": response_of(None, text=row["output"])}
+    return {"gold": build_response(None, text=row["output"])}
 
 
 def _respond_request(row: Row, settings: Responding) -> Request:
     task, responder = settings.tasks[row["task"]], settings.responder
     shown = [(example.input, example.call) for example in task.examples_for(row["dataset"])[: responder.shots]]
     prompt = render_prompt(responder.style, row["instruction"], row["input"], shown)
-    return request_of(prompt, (tool_schema(task.tool),) if responder.protocol == "tools" else ())
+    return build_request(prompt, (tool_schema(task.tool),) if responder.protocol == "tools" else ())
 
 
 def _responded(row: Row, replies: Sequence[Reply], settings: Responding) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def _responded(row: Row, replies: Sequence[Reply], settings: Responding) -> dict
 
 def _response(row: Row, reply: Reply, settings: Responding) -> dict[str, Any]:
     responder, tool = settings.responder, settings.tasks[row["task"]].tool
-    response = response_of(reply, strip_reasoning=responder.strip_reasoning)
+    response = build_response(reply, strip_reasoning=responder.strip_reasoning)
     if responder.protocol == "tools" and not reply.error:
         # The arguments of a call that was cut off may be JSON by chance; it is no call all the same.
         whole = reply.tool_calls if reply.finish_reason != "length" else reply.tool_calls[:-1]

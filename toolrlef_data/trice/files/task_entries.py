@@ -15,9 +15,9 @@ from typing import Any
 
 from toolrlef_data.tables.identity import text_id
 from toolrlef_data.tasks.task import Task
-from toolrlef_data.tools.calls import names_call
+from toolrlef_data.tools.calls import find_called_tool
 from toolrlef_data.trice.files.entries import Entry
-from toolrlef_data.trice.files.write import LOADED
+from toolrlef_data.trice.files.writer import LOADED
 
 __all__ = ["KINDS", "Found", "Row", "identified", "merged", "once"]
 
@@ -98,7 +98,7 @@ class Found:
         return {"id": entry.id, "task": self.name, "dataset": dataset, "answers": answers}
 
     def uses_tool(self, text: str) -> bool:
-        return names_call(text, self.task.tool) is not None
+        return find_called_tool(text, self.task.tool) is not None
 
 
 def once(found: Found, entries: Iterable[Entry]) -> list[Entry]:

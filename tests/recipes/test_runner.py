@@ -12,9 +12,9 @@ from datasets import Dataset, load_dataset
 from typer.testing import CliRunner
 
 from toolrlef_data import TASKS, InputError, build_stage2, load_recipe, load_source, run_recipe, scripted
-from toolrlef_data.cli.main import _show, app
+from toolrlef_data.cli.main import _print_run, app
 from toolrlef_data.engines.spec import Request
-from toolrlef_data.recipes.run import shipped_recipes
+from toolrlef_data.recipes.runner import shipped_recipes
 from toolrlef_data.recipes.schema import Recipe
 from toolrlef_data.tasks.text_answers import grade
 
@@ -132,7 +132,7 @@ def test_a_run_publishes_and_says_where(layout: str, tmp_path: Path, capsys: pyt
     recipe = small({"kind": "scripted", "model": "x"}, tmp_path / "data", layout=layout, stage2={"ties": "share"})
     recipe = recipe.model_copy(update={"engines": {"student": scripted({"": "calculator(2*4)"}, progress=False)}})
     done = run_recipe(recipe)
-    _show(done)
+    _print_run(done)
     shown = capsys.readouterr().out
     assert ("load_dataset(" in shown) == (layout == "hub")
     assert ("stage2/math/math.json" in shown) == (layout == "trice")

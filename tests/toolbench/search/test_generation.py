@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from datasets import Dataset, DatasetDict, Value
 
-from tests.support.api_server import Answer, ApiServer, Received, completion, error
+from tests.support.api_server import ApiServer, ReceivedRequest, ServerReply, completion, error
 from tests.support.models import tiny_llama
 from toolrlef_data import (
     CapReached,
@@ -113,7 +113,7 @@ def test_files_are_read_back_by_the_reader_and_in_upstreams_way(tmp_path: Path) 
 # Over HTTP ------------------------------------------------------------------------------------------------------------
 
 
-def over_http(received: Received, seen: int) -> Answer | None:
+def over_http(received: ReceivedRequest, seen: int) -> ServerReply | None:
     """Ask the host that the query names, then answer; what is not well-formed is refused."""
     messages = received.body["messages"]
     calls = [call for message in messages for call in message.get("tool_calls") or ()]
@@ -151,7 +151,7 @@ def test_openai_tool_calling_goes_back_and_forth() -> None:
 def test_a_failure_that_may_pass_leaves_its_search_to_the_next_run() -> None:
     broken = True
 
-    def sometimes(received: Received, seen: int) -> Answer | None:
+    def sometimes(received: ReceivedRequest, seen: int) -> ServerReply | None:
         if broken and "number 3 " in received.body["messages"][1]["content"] and len(received.body["messages"]) > 2:
             return error(503, "overloaded", "later")
         return over_http(received, seen)

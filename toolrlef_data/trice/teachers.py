@@ -20,16 +20,16 @@ from typing import Any, TypeVar
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.columns import GRADED, LABELLED, RESPONSE
-from toolrlef_data.engines.ask import ModelStage, ask
-from toolrlef_data.engines.prompts import examples_order, render_prompt
-from toolrlef_data.engines.responses import request_of, response_of
+from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
+from toolrlef_data.engines.prompts import render_prompt, shuffled_indices
+from toolrlef_data.engines.responses import build_request, build_response
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import InputError, Reply, ToolCall
 from toolrlef_data.tables.transform import apply, features_of
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools.calls import parse_call, render_call
-from toolrlef_data.trice.annotations.compose import ANNOTATIONS, Annotations, compose
-from toolrlef_data.trice.execute import execute_responses
+from toolrlef_data.trice.annotations.composer import ANNOTATIONS, Annotations, compose
+from toolrlef_data.trice.execution import execute_responses
 from toolrlef_data.trice.row_tasks import tasks_of
 
 __all__ = ["Teacher", "propose_calls", "write_calls"]
@@ -63,7 +63,7 @@ def propose_calls(
     Args:
         graded: a table from `grade`, or from this function: rows that have a verified call are left alone.
         teacher: `ANNOTATIONS` or a model, which sees the gold answers. Tasks whose calls need no teacher
-            (`Task.written`) have none.
+            (`Task.make_argument`) have none.
         attempts: tries a model has for a row; from the second on it samples at a temperature of at least 0.7.
 
     Returns:
@@ -83,7 +83,7 @@ def propose_calls(
         stage = ModelStage(
             _teacher_request, _taught, settings, spec, reads=READS, adds=ADDS, name="propose_calls", label="teacher"
         )
-        proposed = ask(labelled, stage, num_proc=num_proc)
+        proposed = run_model_stage(labelled, stage, num_proc=num_proc)
         labelled = _verified(proposed, settings, num_proc)
     return labelled
 
@@ -132,15 +132,15 @@ def _written(row: Row, settings: Teaching) -> dict[str, Any]:
         return _proposal()
     if row["tool_call"] and row["verified"] is None:
         return _proposal(row["tool_call"])
-    if task.written is None:
+    if task.make_argument is None:
         return _proposal()
-    return _proposal(render_call(ToolCall(task.tool.name, task.written(row))))
+    return _proposal(render_call(ToolCall(task.tool.name, task.make_argument(row))))
 
 
 def _annotated(row: Row, settings: Teaching) -> dict[str, Any]:
     """A call composed from upstream's solution."""
     task = settings.tasks[row["task"]]
-    if task.written is not None or not _needs_call(row):
+    if task.make_argument is not None or not _needs_call(row):
         return _proposal()
     if not task.numeric:  # formulas
         return _proposal(error="no_annotation")
@@ -152,13 +152,13 @@ def _annotated(row: Row, settings: Teaching) -> dict[str, Any]:
 
 def _teacher_request(row: Row, settings: Teaching) -> Request | None:
     task = settings.tasks[row["task"]]
-    if task.written is not None or not _needs_call(row):
+    if task.make_argument is not None or not _needs_call(row):
         return None
     examples = task.examples_for(row["dataset"])
-    order = examples_order(len(examples), f"{row['id']}:{settings.attempt}")
+    order = shuffled_indices(len(examples), f"{row['id']}:{settings.attempt}")
     shown = [(_with_gold(examples[i].input, [examples[i].answer]), examples[i].call) for i in order]
     prompt = _with_gold(task.render(row), row["answers"][:GOLD_SHOWN])
-    return request_of(render_prompt("chat", task.teacher_instruction, prompt, shown))
+    return build_request(render_prompt("chat", task.teacher_instruction, prompt, shown))
 
 
 def _with_gold(input: str, answers: Sequence[str]) -> str:
@@ -169,7 +169,7 @@ def _taught(row: Row, replies: Sequence[Reply], settings: Teaching) -> dict[str,
     """The call in a teacher's reply."""
     if not replies:
         return _proposal()
-    response = response_of(replies[0])
+    response = build_response(replies[0])
     if response["error"]:
         return _proposal(error=f"no_reply:{response['error']}")
     call = parse_call(response["text"], settings.tasks[row["task"]].tool)
@@ -177,7 +177,7 @@ def _taught(row: Row, replies: Sequence[Reply], settings: Teaching) -> dict[str,
 
 
 def _proposal(call: str | None = None, error: str | None = None) -> dict[str, Any]:
-    return {PROPOSAL: {**response_of(None, text=call), "error": error}}
+    return {PROPOSAL: {**build_response(None, text=call), "error": error}}
 
 
 def _needs_call(row: Row) -> bool:
@@ -231,5 +231,5 @@ def _judged(row: Row, settings: Teaching) -> dict[str, Any]:
 def _reached_by(task: Task, output: str, predictions: Sequence[str]) -> str:
     if task.numeric:
         return "value"
-    unread = task.reading is None or "\n\n".join(predictions) == output
+    unread = task.reader_prompt is None or "\n\n".join(predictions) == output
     return "output" if unread else "reader"

@@ -33,9 +33,9 @@ from toolrlef_data.columns import DROPPED, GRADED, LABELLED, QUESTIONS, STAGE1, 
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.tasks import TASKS
-from toolrlef_data.trice.respond import Responding
+from toolrlef_data.trice.responders import Responding
 
-__all__ = ["LEFT", "LOADED", "NO_REPLY", "UPSTREAM_NAMES", "check_kinds", "own_id", "own_name", "upstream_name"]
+__all__ = ["LEFT", "LOADED", "NO_REPLY", "UPSTREAM_NAMES", "check_tables", "own_id", "own_name", "upstream_name"]
 __all__ += ["write_trice"]
 
 Tables = Mapping[str, Mapping[str, Mapping[str, Dataset]]]
@@ -95,7 +95,7 @@ def own_id(dataset: str, row_id: str) -> str:
     return dataset + row_id[len(upstream) :] if dataset and row_id.startswith(f"{upstream}-") else row_id
 
 
-def check_kinds(tables: Tables) -> None:
+def check_tables(tables: Tables) -> None:
     """Refuse tables that these files cannot hold, and two of a task that would share their files."""
     for task, named in tables.items():
         seen: dict[str, str] = {}
@@ -119,7 +119,7 @@ def write_trice(folder: Path, tables: Tables, dropped: Iterable[Row], *, by_data
 
     Args:
         folder: to write into.
-        tables: task -> name -> split -> table, as `check_kinds` accepts them.
+        tables: task -> name -> split -> table, as `check_tables` accepts them.
         dropped: rows as of `columns.DROPPED`.
         by_dataset: the older layout, with data sets in the place of tasks.
     """
