@@ -1,4 +1,4 @@
-# Every target sets up what it needs by itself: Python, pip and the package registry are enough.
+# Every target creates the virtual environment; it needs only Python, pip and the package registry.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
@@ -8,7 +8,7 @@ READY := .venv/ready
 demo: $(READY)
 	$(BIN)/toolrlef-data run demo $(ARGS)
 
-# The type checker uses one core, so it runs beside the tests.
+# The type checker uses one core, so it runs in parallel with the tests.
 test: $(READY)
 	$(MAKE) --no-print-directory -j 2 lint unit
 
@@ -20,7 +20,7 @@ lint: $(READY)
 unit: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore=tests/crash $(ARGS)
 
-# The rest. TOOLRLEF_REQUIRE=all makes a failure of what is skipped because a program or a package is missing.
+# The slow tests. With TOOLRLEF_REQUIRE=all, tests fail instead of being skipped if a program or package is missing.
 test-all: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -rs tests/crash $(ARGS)
 

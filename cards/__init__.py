@@ -1,1 +1,1 @@
-"""Templates of the cards, one a kind of data set; `card.py` fills them."""
+"""Templates of the data cards, one per kind of data set; `publishing.card` fills them."""

@@ -1,12 +1,13 @@
-"""Sources: upstream's data as the questions table. One file a source; `SOURCES` names them.
+"""Sources: loaders that convert upstream data into a table. `SOURCES` lists them, one file each.
 
-Each file holds a `datasets.GeneratorBasedBuilder`, used directly, because `load_dataset` no longer runs loading
-scripts. It reads upstream's own files from `data_dir=`, else the Hub's Parquet, and is runnable:
+Each file defines a `datasets.GeneratorBasedBuilder`. It is called directly, because `load_dataset` no longer runs
+loading scripts. It reads upstream's files from `data_dir=`, or the Hub's Parquet without it. Each file is also a
+command:
 
     python -m toolrlef_data.loading_scripts.gsm8k --data-dir DIR --out DIR
 
-To add a source, write a file with a subclass of `base.Source` and a line in `SOURCES`. One of other rows than
-questions, as toolbench, is a subclass of `base.TableSource`.
+To add a source of questions, write a file with a subclass of `base.Source` and add it to `SOURCES`. A source of other
+rows, such as toolbench, is a subclass of `base.TableSource`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from toolrlef_data.loading_scripts.base import Tables, TableSource
 
-__all__ = ["SOURCES", "load_source", "prepare"]
+__all__ = ["SOURCES", "load_source", "load_tables"]
 
 SOURCES: Choices[type[TableSource]] = Choices(
     "source",
@@ -49,17 +50,20 @@ SOURCES: Choices[type[TableSource]] = Choices(
 
 
 def load_source(name: str, split: str | None = None, data_dir: str | Path | None = None, **options: Any) -> Dataset:
-    """The questions of a source as an ordinary table on disk; a second load reads the cache.
+    """Load a split of a source as a table on disk; loading it again reads the cache.
 
     Args:
-        name: one of `SOURCES`.
-        split: as upstream calls it; may be left out where there is one. "dropped" gives the rows of all splits that
-            the source cannot use, each with its reason.
-        data_dir: a folder with upstream's own files (toolbench: or one file); without it, the Hub's Parquet is loaded.
-        options: what the source lets one choose, as `cut=True` of trex; see its file.
+        name: a name in `SOURCES`.
+        split: upstream's name of the split. Default: the only split. "dropped" returns the dropped rows of all splits,
+            each with its reason.
+        data_dir: a folder with upstream's files; for toolbench also a single file. Default: load the Hub's Parquet.
+        options: options of the source, such as `cut=True` of trex; see the source's docstring.
+
+    Returns:
+        The questions of the split (columns `columns.QUESTIONS`), or the answer files of toolbench (`columns.ANSWERS`).
 
     Raises:
-        InputError: no such split (it lists the splits) or option, no such file, or rows that cannot be read.
+        InputError: unknown split or option (the message lists the choices), missing file, or unreadable rows.
 
     >>> from toolrlef_data import load_source
     >>> load_source("sample", split="train")[0]["id"]
@@ -69,27 +73,27 @@ def load_source(name: str, split: str | None = None, data_dir: str | Path | None
 
     from toolrlef_data.tables.lineage import record_source
 
-    tables = prepare(name, data_dir, **options)
+    tables = load_tables(name, data_dir, **options)
     if split == "dropped":
         return concatenate_datasets(list(tables.dropped.values()))
-    split = _known_split(name, split, tables)
+    split = _resolve_split(name, split, tables)
     questions, dropped = tables.questions[split], tables.dropped[split]
     record_source(questions, f"source {name}", {"split": split, "read_from": tables.read_from, **options}, dropped)
     return questions
 
 
-def prepare(name: str, data_dir: str | Path | None = None, **options: Any) -> Tables:
-    """All splits of a source: `questions` and `dropped`, each a table by split."""
-    from toolrlef_data.loading_scripts.base import tables_of
+def load_tables(name: str, data_dir: str | Path | None = None, **options: Any) -> Tables:
+    """Load all splits of a source: its questions and its dropped rows."""
+    from toolrlef_data.loading_scripts.base import build_tables
 
-    return tables_of(SOURCES[name], data_dir, **options)
+    return build_tables(SOURCES[name], data_dir, **options)
 
 
-def _known_split(name: str, split: str | None, tables: Tables) -> str:
+def _resolve_split(name: str, split: str | None, tables: Tables) -> str:
     splits = list(tables.questions)
     if split is None and len(splits) == 1:
         return splits[0]
     if split not in splits:
-        found = "no split was named" if split is None else f"unknown split {split!r}"
-        raise InputError(f"source {name}: {found}; choose from: {', '.join([*splits, 'dropped'])}")
+        problem = "split= is missing" if split is None else f"unknown split {split!r}"
+        raise InputError(f"source {name}: {problem}; choose from: {', '.join([*splits, 'dropped'])}")
     return split

@@ -1,12 +1,13 @@
 """AddSub: elementary problems of addition and subtraction (Hosseini et al. 2014, https://aclanthology.org/D14-1058).
 
-A row of AddSub.json of MAWPS (a JSON array of 395):
+A row of AddSub.json of MAWPS, a JSON array of 395 rows:
 
     {"iIndex": 1, "sQuestion": "Ann had 8 figs . She ate 2 of them . How many figs are left ? ",
      "lEquations": ["X = 8 - 2"], "lSolutions": ["6"]}
 
-Texts are in tokens, with blanks before full stops, and are kept so. TRICE uses it for tests only, so all rows are
-"test". Not covered: the first release, in text files, and other parts of MAWPS.
+- Splits: all rows are "test", because TRICE uses the data set for tests only.
+- Quirks: upstream's texts are tokenised, with spaces before full stops; they are not changed.
+- Not covered: the first release, in text files; other parts of MAWPS.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from toolrlef_data.loading_scripts.base import Row, Source, main
-from toolrlef_data.loading_scripts.multiarith import word_problem
+from toolrlef_data.loading_scripts.multiarith import parse_word_problem
 
 
 class Addsub(Source):
@@ -24,8 +25,8 @@ class Addsub(Source):
     source = "addsub"
     files = {"test": "AddSub.json"}  # noqa: RUF012  # read only
 
-    def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:
-        yield word_problem(raw, name, where)
+    def rows(self, raw: Mapping[str, Any], fallback_id: str, location: str) -> Iterator[Row]:
+        yield parse_word_problem(raw, fallback_id, location)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""ASDiv: diverse elementary problems (https://github.com/chaochun/nlu-asdiv-dataset, CC BY-NC 4.0).
+"""ASDiv: diverse elementary word problems (https://github.com/chaochun/nlu-asdiv-dataset, CC BY-NC 4.0).
 
 A row of ASDiv.xml:
 
@@ -6,8 +6,10 @@ A row of ASDiv.xml:
       <Question>How many figs has she?</Question><Solution-Type>Addition</Solution-Type>
       <Answer>9 (figs)</Answer><Formula>7+2=9</Formula></Problem>
 
-Only rows with one answer that is written as one number are questions; several answers, ratios, clock times, fractions,
-yes/no and names are dropped with that reason. Upstream has no splits: all rows are "train".
+- Splits: upstream has none; all rows are "train".
+- Ids: upstream's, or row numbers for the Hub's copy, which has no ids.
+- Drops: only rows with exactly one numeric answer are usable. Other answers are dropped as `several_answers`,
+  `ratio_or_time`, `fraction`, `yes_no` or `not_a_number`.
 """
 
 from __future__ import annotations
@@ -19,11 +21,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 from toolrlef_data.loading_scripts.base import Question, Row, Source, main
-from toolrlef_data.loading_scripts.fields import plain_number, read_text, text
+from toolrlef_data.loading_scripts.fields import get_text, normalise_number, read_text
 from toolrlef_data.records import Drop, InputError
 
-_answer = re.compile(r"(-?[\d,]*\.?\d+)\s*(?:\([^()]*\))?").fullmatch
-# Why an answer is not one number; the first that is found counts.
+_match_answer = re.compile(r"(-?[\d,]*\.?\d+)\s*(?:\([^()]*\))?").fullmatch
+# Drop reason -> test of the answer; the first match counts.
 _REASONS = {
     "several_answers": re.compile(r";").search,
     "ratio_or_time": re.compile(r"\d:\d").search,
@@ -41,21 +43,21 @@ class Asdiv(Source):
 
     def read(self, path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         try:
-            root = ElementTree.fromstring(read_text(path).encode())  # noqa: S314  # the user's own file; expat is recent
+            root = ElementTree.fromstring(read_text(path).encode())  # noqa: S314  # the user's file; expat is recent
         except ElementTree.ParseError as error:
-            raise InputError(f"{path}: not XML: {error}") from None
+            raise InputError(f"{path}: not valid XML: {error}") from None
         for n, problem in enumerate(root.iter("Problem"), start=1):
-            where = f"{path}, Problem {problem.get('ID') or n}"
-            yield where, {**problem.attrib, **{part.tag: part.text or "" for part in problem}}
+            location = f"{path}, Problem {problem.get('ID') or n}"
+            yield location, {**problem.attrib, **{part.tag: part.text or "" for part in problem}}
 
-    def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:
-        row_id = f"asdiv-{raw['id']}" if raw.get("id") else name  # the Hub's copy has no ids
-        body, asked, gold, formula = (text(raw, key, where) for key in ("Body", "Question", "Answer", "Formula"))
-        question = " ".join(f"{body} {asked}".split()) if asked else ""
-        found = _answer(gold)
-        answer = plain_number(found[1]) if found else None
+    def rows(self, raw: Mapping[str, Any], fallback_id: str, location: str) -> Iterator[Row]:
+        row_id = f"asdiv-{raw['id']}" if raw.get("id") else fallback_id  # the Hub's copy has no ids
+        body, final, gold, formula = (get_text(raw, key, location) for key in ("Body", "Question", "Answer", "Formula"))
+        question = " ".join(f"{body} {final}".split()) if final else ""
+        match = _match_answer(gold)
+        answer = normalise_number(match[1]) if match else None
         if answer is None:
-            reason = next((reason for reason, test in _REASONS.items() if test(gold)), "not_a_number")
+            reason = next((reason for reason, matches in _REASONS.items() if matches(gold)), "not_a_number")
             yield row_id, Drop(reason if gold else "no_answer", gold)
         else:
             yield Question(row_id, question, (answer,), formula)

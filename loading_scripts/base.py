@@ -1,17 +1,27 @@
-"""What the sources share: the builder, its checks, and the command line.
+"""Base classes of all sources: the builders of tables, the checks of rows, and the command line.
 
-A source says where its rows come from and how one row is read. The builder makes two tables of the same splits from
-that: config "questions" and config "dropped", the rows that the source cannot use. Its cache directory carries a digest
-of the code, the options and the data files' content, which `datasets` itself does not look at. Every source is a
-`TableSource`, whatever its columns; a `Source` is one of questions.
+A source defines which files it reads and how it converts a row. The builder produces two tables with the same splits:
+the config "questions", and the config "dropped" with the unusable rows. The cache directory is keyed by a digest of the
+code, the options and the contents of the data files, which `datasets` itself ignores.
 
-One question never stands in two splits. Two rows are one question where their ids agree up to "#", or their texts and
-contexts do but for case, blanks and punctuation (`identity`). The split that `Source.files` (or the Hub) names first
-keeps it; in a later one it is dropped as `in_another_split`. Not covered: the same question in other words, and in two
-sources.
+| class | rows |
+|---|---|
+| `TableSource` | any columns |
+| `Source` | questions |
 
-A row that one source or another may hold, and none can use, is dropped as `no_question`, `no_answer`, `not_text` (its
-id is then made of its number) or `not_unicode` (a lone surrogate, which UTF-8 cannot hold).
+A question appears in one split only. Two rows are the same question if their ids agree up to "#", or if their texts and
+contexts agree apart from case, white space and punctuation (`identity`). The row is in the split that is first in
+`Source.files` or on the Hub, and dropped from later ones. Not covered: paraphrases; equal questions of two sources.
+
+Drop reasons of all `Source` classes:
+
+| reason | row |
+|---|---|
+| `no_question`, `no_answer` | has no question or no gold answer |
+| `not_text` | has a value that should be text and is not; the id of the drop contains the row number |
+| `not_unicode` | contains an unpaired surrogate, which UTF-8 cannot encode |
+| `duplicate_across_splits` | is in an earlier split, too |
+| `repeated` | has the id of an earlier row (only sources with `has_repeats`; an error in others) |
 """
 
 from __future__ import annotations
@@ -43,22 +53,33 @@ from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
 from toolrlef_data.columns import DROPPED, QUESTIONS
 from toolrlef_data.loading_scripts import SOURCES
-from toolrlef_data.loading_scripts.fields import AnyCase, encodable, find, patterns_of, read_json
+from toolrlef_data.loading_scripts.fields import (
+    CaseInsensitiveRow,
+    as_patterns,
+    escape_surrogates,
+    find_files,
+    read_json,
+)
 from toolrlef_data.loading_scripts.files import as_path
 from toolrlef_data.records import Drop, InputError, ToolrlefError, UnusableRow, is_text
 from toolrlef_data.tables.files import file_digest
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
 from toolrlef_data.tables.identity import normal_form, text_hash
 
-__all__ = ["Question", "Row", "Source", "TableSource", "Tables", "main", "tables_of"]
+__all__ = ["Question", "Row", "Source", "TableSource", "Tables", "build_tables", "main"]
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One usable row.
+    """A usable row.
 
-    Rows that ask one upstream question in several ways share its id up to "#" ("mlqa-17#de", "mlqa-17#zh"); an id
-    without variants has no "#". Of `answers`, every one is right; a row without any, or without a question, is dropped.
+    Args:
+        id: unique id. Variants of one upstream question share it up to "#" ("mlqa-17#de", "mlqa-17#zh"); ids without
+            variants contain no "#".
+        question: the question; a row without one is dropped.
+        answers: the gold answers, each of which is correct; a row without any is dropped.
+        solution: a worked solution or formula. Default: none.
+        context: the text that the question is about. Default: none.
     """
 
     id: str
@@ -68,12 +89,18 @@ class Question:
     context: str = ""
 
 
-Row = Question | tuple[str, Drop]  # a row that cannot be used: its id, and why
+Row = Question | tuple[str, Drop]  # a dropped row: its id and the reason
 
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """All splits of a source (`questions`: what can be used, of any kind), and what was read: "files", or a Hub id."""
+    """All splits of a source.
+
+    Args:
+        questions: split -> usable rows, with the columns of the source.
+        dropped: split -> dropped rows.
+        read_from: "files", or a Hub id.
+    """
 
     questions: Mapping[str, Dataset]
     dropped: Mapping[str, Dataset]
@@ -81,14 +108,14 @@ class Tables:
 
 
 class TableSource(DatasetBuilder, ABC):  # type: ignore[misc]  # datasets has no types
-    """A builder of one table, and of the ledger of the rows that it cannot use.
+    """Builder of one table, and of the table of its dropped rows.
 
     Args:
-        data_dir: a folder with upstream's own files; without it, the Hub's Parquet.
-        config_name: "questions", which is the table, or "dropped".
-        cache_dir: where to keep the tables; None: the cache of `datasets`.
-        beside: the builder of the other table, with the same arguments; it has looked at the files already.
-        options: what this source lets one choose, with its default in the class.
+        data_dir: a folder with upstream's files. Default: the Hub's Parquet.
+        config_name: "questions" or "dropped". Default: "questions".
+        cache_dir: the folder of the cached tables. Default: the cache of `datasets`.
+        sibling: the builder of the other config with the same arguments, whose digest of the files is reused.
+        options: options of the source; see `defaults`.
     """
 
     VERSION = datasets.Version("1.0.0")
@@ -97,8 +124,8 @@ class TableSource(DatasetBuilder, ABC):  # type: ignore[misc]  # datasets has no
     source: ClassVar[str]
     columns: ClassVar[Features] = QUESTIONS
     task: ClassVar[str] = "math"
-    hub: ClassVar[tuple[str, ...]] = ()  # Hub id, then the configs to read, where it has several
-    home: ClassVar[Path | None] = None  # where the files are when no data_dir is given
+    hub: ClassVar[tuple[str, ...]] = ()  # Hub id, then the configs to read if it has several
+    bundled_folder: ClassVar[Path | None] = None  # the default of data_dir
     defaults: ClassVar[Mapping[str, Any]] = {}  # option -> default
 
     def __init__(
@@ -107,7 +134,7 @@ class TableSource(DatasetBuilder, ABC):  # type: ignore[misc]  # datasets has no
         config_name: str | None = None,
         cache_dir: str | None = None,
         *,
-        beside: Any = None,
+        sibling: Any = None,
         **options: Any,
     ) -> None:
         for name in options:
@@ -115,19 +142,19 @@ class TableSource(DatasetBuilder, ABC):  # type: ignore[misc]  # datasets has no
                 known = ", ".join(self.defaults) or "(none)"
                 raise InputError(f"source {self.source}: unknown option {name!r}; choose from: {known}")
         self.options = {**self.defaults, **options}
-        self.beside = beside
-        if beside is not None:
-            self.folder, self.found, self.key = beside.folder, beside.found, beside.key
+        self.sibling = sibling
+        if sibling is not None:
+            self.folder, self.split_files, self.key = sibling.folder, sibling.split_files, sibling.key
         else:
-            self.folder = as_path(data_dir) if data_dir is not None else self.home
-            self.found, content = self.look()
-            code = code_digest(type(self)), canonical(type(self))  # ours, and a source of somebody else's
+            self.folder = as_path(data_dir) if data_dir is not None else self.bundled_folder
+            self.split_files, content = self.inspect_files()
+            code = code_digest(type(self)), canonical(type(self))  # the latter covers a source defined by the user
             self.key = digest([code, content, self.options])
         super().__init__(config_name=config_name, cache_dir=cache_dir, dataset_name=self.source, hash=self.key)
 
     @abstractmethod
-    def look(self) -> tuple[Mapping[str, Sequence[Any]], Any]:
-        """The files of each split, and JSON that changes when the rows in them do."""
+    def inspect_files(self) -> tuple[Mapping[str, Sequence[Any]], Any]:
+        """Return the files of each split, and a JSON value that changes with their rows."""
 
     def row(self, row_id: str, **columns: Any) -> dict[str, Any]:
         return {"id": row_id, "task": self.task, "dataset": self.source, **columns}
@@ -138,38 +165,41 @@ class TableSource(DatasetBuilder, ABC):  # type: ignore[misc]  # datasets has no
     def _info(self) -> DatasetInfo:
         return DatasetInfo(features=self.columns if self.config.name == "questions" else DROPPED)
 
-    def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:  # noqa: ARG002  # the files are at hand
-        return [SplitGenerator(split, {"split": split}) for split in self.found]
+    def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:  # noqa: ARG002  # nothing to download
+        return [SplitGenerator(split, {"split": split}) for split in self.split_files]
 
 
 class Source(TableSource, GeneratorBasedBuilder):  # type: ignore[misc]
-    """A builder of the questions table of one data set; arguments as of `TableSource`."""
+    """Builder of the questions table of one data set; see `TableSource` for the arguments."""
 
-    files: ClassVar[Mapping[str, str | tuple[str, ...]]]  # split -> upstream's file, or patterns; see `fields.find`
-    repeats: ClassVar[bool] = False  # upstream holds copies: a second row of an id is dropped, not refused
+    files: ClassVar[Mapping[str, str | tuple[str, ...]]]  # split -> file name or patterns; see `fields.find_files`
+    has_repeats: ClassVar[bool] = False  # a row with the id of an earlier row is dropped instead of raising an error
 
-    def look(self) -> tuple[Mapping[str, Sequence[Path]], Any]:
-        found = find(self.files, self.folder) if self.folder is not None else {}
-        content = {split: [(self._name(str(p)), file_digest(p)) for p in ps] for split, ps in found.items()}
-        return found, content or self._hub_digest()
+    def inspect_files(self) -> tuple[Mapping[str, Sequence[Path]], Any]:
+        split_files = find_files(self.files, self.folder) if self.folder is not None else {}
+        digests = {
+            split: [(self._relative(str(path)), file_digest(path)) for path in paths]
+            for split, paths in split_files.items()
+        }
+        return split_files, digests or self._hub_digest()
 
     def read(self, path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Yield (where the row stands, row) of one file."""
+        """Yield (location, row) of one file."""
         return read_json(path)
 
     @abstractmethod
-    def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:
-        """Yield every row that one row of upstream holds: a question, or its id and why it cannot be used.
+    def rows(self, raw: Mapping[str, Any], fallback_id: str, location: str) -> Iterator[Row]:
+        """Yield the rows that one upstream row contains: questions, or ids with drops.
 
         Args:
-            raw: the row as it is upstream, with keys that are found in any case; from the Hub, also "hub_config".
-            name: an id made of data set, split and row number, for rows that have none.
-            where: file and line, for messages.
+            raw: the upstream row, with case-insensitive keys; rows of the Hub have the additional key "hub_config".
+            fallback_id: an id built from data set, split and row number, for rows without an id.
+            location: file and line, for messages.
         """
 
-    def _name(self, place: str) -> str:
-        """A path, or where a row stands, without what only this machine knows."""
-        return place.removeprefix(f"{self.folder}{os.sep}")
+    def _relative(self, location: str) -> str:
+        """Return a path or location relative to the data folder, so that it is the same on all machines."""
+        return location.removeprefix(f"{self.folder}{os.sep}")
 
     def _hub_digest(self) -> list[tuple[str, str, str]]:
         tables = self._hub_tables.items()
@@ -177,8 +207,8 @@ class Source(TableSource, GeneratorBasedBuilder):  # type: ignore[misc]
 
     @cached_property
     def _hub_tables(self) -> Mapping[str, Mapping[str, Dataset]]:
-        """Tables by config and split."""
-        files = ", ".join(pattern for wanted in self.files.values() for pattern in patterns_of(wanted))
+        """Load the Hub's tables, by config and split."""
+        files = ", ".join(pattern for names in self.files.values() for pattern in as_patterns(names))
         if not self.hub:
             raise InputError(f"source {self.source}: pass data_dir= with {files}")
         try:
@@ -186,94 +216,100 @@ class Source(TableSource, GeneratorBasedBuilder):  # type: ignore[misc]
         except (ConnectionError, DatasetNotFoundError) as error:
             raise InputError(f"source {self.source}: {error}; to read files, pass data_dir= with {files}") from error
 
-    def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:  # noqa: ARG002  # the files are at hand
-        self.kept_in: dict[str | int, str] = {}  # of all splits, which are read in turn: id up to "#", or text -> split
-        splits = list(self.found) or [split for tables in self._hub_tables.values() for split in tables]
+    def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:  # noqa: ARG002  # nothing to download
+        # Filled while the splits are read in turn: id up to "#", or hash of the text -> first split.
+        self.question_splits: dict[str | int, str] = {}
+        splits = list(self.split_files) or [split for tables in self._hub_tables.values() for split in tables]
         return [SplitGenerator(split, {"split": split}) for split in dict.fromkeys(splits)]
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         n = 0
-        for n, row in enumerate(self._checked(split), start=1):
+        for n, row in enumerate(self._checked_rows(split), start=1):
             if isinstance(row, Question) and self.config.name == "questions":
                 texts = {"question": row.question, "context": row.context, "solution": row.solution}
                 yield n, self.row(row.id, **texts, answers=list(row.answers), split_origin=split)
             if isinstance(row, tuple) and self.config.name == "dropped":
                 yield n, self.dropped_row(*row)
         if n == 0:
-            raise InputError(f"{', '.join(map(str, self.found.get(split, [split])))} is empty: it holds no rows")
+            raise InputError(
+                f"{', '.join(map(str, self.split_files.get(split, [split])))} is empty: it contains no rows"
+            )
 
-    def _checked(self, split: str) -> Iterator[Row]:
-        """The rows of a split; none has the id of another one, and none is in a split that came before."""
-        kept: dict[str, bool] = {}
-        places: dict[str, str] = {}
-        for n, (where, raw) in enumerate(self._raw_rows(split), start=1):
-            for row in self._rows_of(raw, f"{self.source}-{split}-{n}", where):
-                checked = self._usable(row, split)
+    def _checked_rows(self, split: str) -> Iterator[Row]:
+        """Yield the rows of a split with drops instead of repeated rows and of questions of earlier splits."""
+        has_question: dict[str, bool] = {}
+        locations: dict[str, str] = {}
+        for n, (location, raw) in enumerate(self._raw_rows(split), start=1):
+            for row in self._converted_rows(raw, f"{self.source}-{split}-{n}", location):
+                checked = self._check(row, split)
+                is_usable = isinstance(checked, Question)
                 row_id = checked.id if isinstance(checked, Question) else checked[0]
-                usable = isinstance(checked, Question)
-                if row_id in places:
-                    if not self.repeats:
-                        also = f"the id {row_id!r} is also that of {places[row_id]}; ids must be unique"
-                        raise InputError(f"{where}: {also}")
-                    if kept[row_id] or not usable:
-                        checked = row_id, Drop("repeated", encodable(f"as {self._name(places[row_id])}"))
+                if row_id in locations:
+                    if not self.has_repeats:
+                        problem = f"the id {row_id!r} is also the id of {locations[row_id]}; ids must be unique"
+                        raise InputError(f"{location}: {problem}")
+                    if has_question[row_id] or not is_usable:
+                        first = escape_surrogates(self._relative(locations[row_id]))
+                        checked = row_id, Drop("repeated", f"as {first}")
                 yield checked
-                places.setdefault(row_id, where)
-                kept[row_id] = kept.get(row_id, False) or usable
+                locations.setdefault(row_id, location)
+                has_question[row_id] = has_question.get(row_id, False) or is_usable
 
-    def _rows_of(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:
+    def _converted_rows(self, raw: Mapping[str, Any], fallback_id: str, location: str) -> Iterator[Row]:
         try:
-            yield from self.rows(AnyCase(raw), name, where)
-        except UnusableRow as fault:
-            yield name, Drop(fault.reason, fault.detail)
+            yield from self.rows(CaseInsensitiveRow(raw), fallback_id, location)
+        except UnusableRow as error:
+            yield fallback_id, Drop(error.reason, error.detail)
 
-    def _usable(self, row: Row, split: str) -> Row:
-        """The row, or why it leaves: it lacks something, or its question is in a split that came before."""
+    def _check(self, row: Row, split: str) -> Row:
+        """Return the row, or a drop if it is incomplete, cannot be encoded, or is in an earlier split."""
         if isinstance(row, tuple):
-            return encodable(row[0]), Drop(row[1].reason, encodable(row[1].detail))
+            return escape_surrogates(row[0]), Drop(row[1].reason, escape_surrogates(row[1].detail))
         texts = (row.id, row.question, row.context, row.solution, *row.answers)
-        if odd := [text for text in texts if not is_text(text)]:
-            return encodable(row.id), Drop("not_unicode", encodable(odd[0])[:80])
+        if invalid := [text for text in texts if not is_text(text)]:
+            return escape_surrogates(row.id), Drop("not_unicode", escape_surrogates(invalid[0])[:80])
         if not row.question or not row.answers:
             return row.id, Drop("no_answer" if row.question else "no_question", row.question[:80])
         form = normal_form(row.question)
-        same = (row.id.partition("#")[0], text_hash(f"{_form(row.context)}\n{form}" if form else f"\n{row.id}"))
-        home = next((self.kept_in[key] for key in same if self.kept_in.get(key, split) != split), split)
-        for key in same:  # also of a row that is dropped here, so that its question's other variants go with it
-            self.kept_in.setdefault(key, home)
-        return row if home == split else (row.id, Drop("duplicate_across_splits", home))
+        keys = (row.id.partition("#")[0], text_hash(f"{_context_form(row.context)}\n{form}" if form else f"\n{row.id}"))
+        splits = (self.question_splits.get(key, split) for key in keys)
+        first_split = next((name for name in splits if name != split), split)
+        for key in keys:  # also of a dropped row, so that the other variants of its question are dropped, too
+            self.question_splits.setdefault(key, first_split)
+        return row if first_split == split else (row.id, Drop("duplicate_across_splits", first_split))
 
     def _raw_rows(self, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        for path in self.found.get(split, ()):
+        for path in self.split_files.get(split, ()):
             yield from self.read(path)
-        for config, tables in () if self.found else self._hub_tables.items():
+        for config, tables in () if self.split_files else self._hub_tables.items():
             for n, raw in enumerate(tables.get(split, ()), start=1):
                 yield f"{self.hub[0]} {config}, split {split}, row {n}", {**raw, "hub_config": config}
 
 
-_form = functools.lru_cache(1000)(normal_form)  # contexts repeat
+_context_form = functools.lru_cache(1000)(normal_form)  # contexts repeat
 
 
-def tables_of(
+def build_tables(
     source: type[TableSource], data_dir: str | Path | None = None, cache_dir: str | None = None, **options: Any
 ) -> Tables:
-    """Build, or read from the cache, all splits of a source."""
-    made: dict[str, dict[str, Dataset]] = {}
+    """Build all splits of a source, or load them from the cache."""
+    tables: dict[str, dict[str, Dataset]] = {}
     builder: TableSource | None = None
     for config in ("questions", "dropped"):
-        builder = source(data_dir, config, cache_dir, beside=builder, **options)
+        builder = source(data_dir, config, cache_dir, sibling=builder, **options)
         try:
             builder.download_and_prepare()
         except DatasetGenerationError as error:
             if isinstance(error.__cause__, ToolrlefError):
                 raise error.__cause__ from None
             raise
-        made[config] = {str(split): _split(builder, str(split)) for split in builder.info.splits}
-    read_from = "files" if data_dir or source.home or not source.hub else source.hub[0]
-    return Tables(made["questions"], made["dropped"], read_from)
+        tables[config] = {str(split): _load_split(builder, str(split)) for split in builder.info.splits}
+    read_from = "files" if data_dir or source.bundled_folder or not source.hub else source.hub[0]
+    return Tables(tables["questions"], tables["dropped"], read_from)
 
 
-def _split(builder: TableSource, split: str) -> Dataset:
+def _load_split(builder: TableSource, split: str) -> Dataset:
+    # `as_dataset` cannot load a split without rows.
     if builder.info.splits[split].num_examples:
         return cast("Dataset", builder.as_dataset(split))
     empty = Dataset.from_dict({name: [] for name in builder.info.features}, features=builder.info.features, split=split)
@@ -282,29 +318,29 @@ def _split(builder: TableSource, split: str) -> Dataset:
 
 
 def main(name: str, arguments: list[str] | None = None) -> None:
-    """Write a source's tables as files: one a split, and `dropped`."""
-    source = SOURCES[name]  # not the class in `__main__`, which has another name and so another cache key
-    parser = argparse.ArgumentParser(description=f"Write {name} as a table.")
-    parser.add_argument("--data-dir", help="folder with upstream's files; without it, the Hub's Parquet")
-    parser.add_argument("--out", required=True, type=Path, help="folder to write to")
+    """Write the tables of a source as files, one per split and one of the dropped rows."""
+    source = SOURCES[name]  # the class in `__main__` has another qualified name and thus another cache key
+    parser = argparse.ArgumentParser(description=f"Write the tables of {name} as files.")
+    parser.add_argument("--data-dir", help="folder with upstream's files (default: load the Hub's Parquet)")
+    parser.add_argument("--out", required=True, type=Path, help="output folder")
     parser.add_argument("--format", choices=["jsonl", "parquet"], default="jsonl")
     for option, default in source.defaults.items():
-        on_off = argparse.BooleanOptionalAction if default else "store_true"  # --no-NAME only for what is on
-        kind: dict[str, Any] = {"action": on_off} if isinstance(default, bool) else {"type": type(default)}
-        parser.add_argument(f"--{option}", default=default, help="see the source's docstring", **kind)
-    given = vars(parser.parse_args(arguments))
+        flag = argparse.BooleanOptionalAction if default else "store_true"  # --no-NAME only if the default is True
+        settings: dict[str, Any] = {"action": flag} if isinstance(default, bool) else {"type": type(default)}
+        parser.add_argument(f"--{option}", default=default, help="see the source's docstring", **settings)
+    args = vars(parser.parse_args(arguments))
     try:
-        tables = tables_of(source, given["data_dir"], **{option: given[option] for option in source.defaults})
+        tables = build_tables(source, args["data_dir"], **{option: args[option] for option in source.defaults})
     except InputError as error:
         parser.exit(2, f"{error}\n")
-    out: Path = given["out"]
+    out: Path = args["out"]
     out.mkdir(parents=True, exist_ok=True)
     dropped = datasets.concatenate_datasets(list(tables.dropped.values()))
     for split, table in {**tables.questions, "dropped": dropped}.items():
-        path = out / f"{split}.{given['format']}"
-        if given["format"] == "parquet":
+        path = out / f"{split}.{args['format']}"
+        if args["format"] == "parquet":
             table.to_parquet(str(path))
-        else:  # Dataset.to_json escapes and rounds
+        else:  # Dataset.to_json escapes characters and rounds numbers
             with path.open("w", encoding="utf-8") as file:
                 file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in table)
         sys.stdout.write(f"{path}: {len(table)} rows\n")

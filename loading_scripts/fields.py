@@ -1,8 +1,13 @@
-"""How sources read upstream's files: finding them, JSON, XML's text, single fields, and gold answers.
+"""Reading upstream's files: finding them, parsing JSON, and reading and normalising the values of a row.
 
-Every fault names the file, the line and what was found. A missing key is a fault; a null, or what is no text, is a row
-that cannot be used (`text`, `texts`), unless the key is an id's (`field`). One file is held in memory at a time,
-however many a split has.
+| value of a key | `require_text` (ids) | `get_text`, `get_texts` |
+|---|---|---|
+| missing | `InputError` | `InputError` |
+| null | `InputError` | "" or [] |
+| neither text nor number | `InputError` | `UnusableRow`: the row is dropped |
+| not a list | | `InputError` (`get_texts`) |
+
+An `InputError` names the file, the line and what was found. Only one file is in memory at a time.
 """
 
 from __future__ import annotations
@@ -14,16 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from toolrlef_data.records import InputError, UnusableRow
-from toolrlef_data.tasks.numbers import number
+from toolrlef_data.tasks.numbers import parse_number
 
-__all__ = ["AnyCase", "as_text", "encodable", "field", "find", "gold", "patterns_of", "plain_number"]
-__all__ += ["read_json", "read_object", "read_text", "required", "text", "texts"]
+__all__ = ["CaseInsensitiveRow", "as_patterns", "as_text", "escape_surrogates", "find_files", "get_text", "get_texts"]
+__all__ += ["gold_answers", "normalise_number", "read_json", "read_json_object", "read_text", "require", "require_text"]
 
 
-class AnyCase(Mapping[str, Any]):
-    """A row whose keys are found in any case, and listed as they stand.
+class CaseInsensitiveRow(Mapping[str, Any]):
+    """A row with case-insensitive keys, which iterates over them in their original case.
 
-    >>> row = AnyCase({"sQuestion": "Why?"})
+    >>> row = CaseInsensitiveRow({"sQuestion": "Why?"})
     >>> row["squestion"], "SQUESTION" in row, list(row)
     ('Why?', True, ['sQuestion'])
     """
@@ -42,170 +47,171 @@ class AnyCase(Mapping[str, Any]):
         return len(self._keys)
 
 
-def find(files: Mapping[str, str | tuple[str, ...]], folder: Path) -> dict[str, list[Path]]:
-    """The files of each split that are there, in sorted order.
+def find_files(files: Mapping[str, str | tuple[str, ...]], folder: Path) -> dict[str, list[Path]]:
+    """Return the existing files of each split, sorted; splits without files are omitted.
 
     Args:
-        files: split -> file name, or patterns (as of `Path.glob`), relative to the folder; all that match count.
-        folder: where to look.
+        files: split -> file name or patterns of `Path.glob`, relative to the folder. All matching files belong to it.
+        folder: the folder to search.
 
     Raises:
-        InputError: no such folder, or none of the files is there; the message lists both.
+        InputError: the folder does not exist, or contains none of the files; the message lists both.
     """
     if not folder.is_dir():
         raise InputError(f"data_dir is not a folder: {folder}")
-    found = {}
-    for split, wanted in files.items():
-        there = {path for pattern in patterns_of(wanted) for path in folder.glob(pattern) if path.is_file()}
-        if there:
-            found[split] = sorted(there)
-    if not found:
-        names = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
-        wanted_names = ", ".join(pattern for wanted in files.values() for pattern in patterns_of(wanted))
-        raise InputError(f"{folder} holds none of {wanted_names}; found: {names}")
-    return found
+    split_files = {}
+    for split, names in files.items():
+        paths = {path for pattern in as_patterns(names) for path in folder.glob(pattern) if path.is_file()}
+        if paths:
+            split_files[split] = sorted(paths)
+    if not split_files:
+        contents = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+        expected = ", ".join(pattern for names in files.values() for pattern in as_patterns(names))
+        raise InputError(f"{folder} contains none of {expected}; found: {contents}")
+    return split_files
 
 
-def patterns_of(wanted: str | tuple[str, ...]) -> tuple[str, ...]:
-    """What `Source.files` says of one split, as patterns."""
-    return (wanted,) if isinstance(wanted, str) else wanted
+def as_patterns(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Return a value of `Source.files` as a tuple of patterns."""
+    return (names,) if isinstance(names, str) else names
 
 
 def read_json(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield (where, row) of JSON Lines, or of one JSON array of rows, whatever the file's name says."""
+    """Yield (location, row) of a file of JSON Lines or one JSON array of rows, whatever its extension."""
     text = read_text(path)
     if text.lstrip()[:1] == "[":
-        rows: Any = _json(text, str(path))
+        rows: Any = _parse_json(text, str(path))
         numbered: Iterator[tuple[str, Any]] = ((f"{path}, row {n}", row) for n, row in enumerate(rows, start=1))
     else:
         lines = ((f"{path}, line {n}", line) for n, line in enumerate(text.split("\n"), start=1) if line.strip())
-        numbered = ((where, _json(line, where)) for where, line in lines)
-    for where, row in numbered:
-        yield where, _an_object(row, where)
+        numbered = ((location, _parse_json(line, location)) for location, line in lines)
+    for location, row in numbered:
+        yield location, _require_object(row, location)
 
 
-def read_object(
+def read_json_object(
     path: Path, key: str, trim: Callable[[dict[str, Any]], Any] | None = None
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield (where, row) of a file that is one JSON object with its rows under a key, as {"data": [...]}.
+    """Yield (location, row) of a file that is one JSON object with a list of rows under a key, such as {"data": [...]}.
 
     Args:
         path: the file.
-        key: where the rows are.
-        trim: is given each object of the file, innermost first, and returns what to keep in its place.
+        key: the key of the rows.
+        trim: called with each object of the file, innermost first; returns its replacement. Saves memory.
     """
-    whole = _an_object(_json(read_text(path), str(path), trim), str(path))
-    rows = whole.get(key)
+    document = _require_object(_parse_json(read_text(path), str(path), trim), str(path))
+    rows = document.get(key)
     if not isinstance(rows, list):
-        raise InputError(f"{path}: expected a list under the key {key!r}; found the keys: {', '.join(whole)}")
+        raise InputError(f"{path}: expected a list under the key {key!r}; found the keys: {', '.join(document)}")
     for n, row in enumerate(rows, start=1):
-        yield f"{path}, {key} {n}", _an_object(row, f"{path}, {key} {n}")
+        yield f"{path}, {key} {n}", _require_object(row, f"{path}, {key} {n}")
 
 
 def read_text(path: Path) -> str:
-    """The text of a file; an empty one, or one that is not UTF-8, is an `InputError`."""
+    """Return the text of a file; raise `InputError` if it is empty or not UTF-8."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
     if not text.strip():
-        raise InputError(f"{path} is empty: it holds no rows")
+        raise InputError(f"{path} is empty: it contains no rows")
     return text
 
 
-def required(raw: Mapping[str, Any], key: str, where: str) -> Any:
-    """What a key holds; a missing one names the file, the line, the key and what was found."""
+def require(raw: Mapping[str, Any], key: str, location: str) -> Any:
+    """Return the value of a key; raise `InputError` if the key is missing."""
     if key not in raw:
-        raise InputError(f"{where}: the key {key!r} is missing; found: {', '.join(raw) or '(nothing)'}")
+        raise InputError(f"{location}: the key {key!r} is missing; found: {', '.join(raw) or '(nothing)'}")
     return raw[key]
 
 
 def as_text(value: Any) -> str | None:
-    """A text or number as text, a null as ""; None for anything else.
+    """Return a text or finite number as text, a null as ""; None for any other value.
 
     >>> as_text(" a "), as_text(5.0), as_text(None), as_text(True), as_text(["a"]), as_text(float("nan"))
     ('a', '5.0', '', None, None, None)
     """
     if value is None:
         return ""
-    number_like = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return str(value).strip() if isinstance(value, str) or number_like else None
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return str(value).strip() if isinstance(value, str) or is_number else None
 
 
-def field(raw: Mapping[str, Any], key: str, where: str) -> str:
-    """The text of a key that no row can do without, as its id."""
-    value = required(raw, key, where)
-    found = as_text(value)
-    if value is None or found is None:
-        raise InputError(f"{where}: the key {key!r} " + ("is null" if value is None else "holds no text"))
-    return found
+def require_text(raw: Mapping[str, Any], key: str, location: str) -> str:
+    """Return the text of a key that every row needs, such as its id; raise `InputError` if it has none."""
+    value = require(raw, key, location)
+    text = as_text(value)
+    if value is None or text is None:
+        problem = "is null" if value is None else "is not text"
+        raise InputError(f"{location}: the value of the key {key!r} {problem}")
+    return text
 
 
-def text(raw: Mapping[str, Any], key: str, where: str) -> str:
-    """The text of a key, "" for a null; a missing key is an `InputError`, anything that is no text `UnusableRow`."""
-    found = as_text(required(raw, key, where))
-    if found is None:
-        raise UnusableRow("not_text", f"the key {key!r} holds no text, but {type(raw[key]).__name__}")
-    return found
+def get_text(raw: Mapping[str, Any], key: str, location: str) -> str:
+    """Return the text of a key, "" for a null; raise `UnusableRow` for other values."""
+    text = as_text(require(raw, key, location))
+    if text is None:
+        raise UnusableRow("not_text", f"the key {key!r}: expected text, found {type(raw[key]).__name__}")
+    return text
 
 
-def texts(raw: Mapping[str, Any], key: str, where: str) -> list[str]:
-    """The list of texts under a key, without nulls; a missing key, or anything else under it, is named."""
-    value = required(raw, key, where)
+def get_texts(raw: Mapping[str, Any], key: str, location: str) -> list[str]:
+    """Return the list of texts of a key, without nulls; raise `UnusableRow` for other items."""
+    value = require(raw, key, location)
     if value is None:
         return []
     if not isinstance(value, list):
-        raise InputError(f"{where}: the key {key!r} holds no list of texts")
-    found = [item for item in value if item is not None]
-    if not all(isinstance(item, str) for item in found):
-        raise UnusableRow("not_text", f"the key {key!r} holds a list of other things than texts")
-    return found
+        raise InputError(f"{location}: the value of the key {key!r} is not a list of texts")
+    items = [item for item in value if item is not None]
+    if not all(isinstance(item, str) for item in items):
+        raise UnusableRow("not_text", f"the key {key!r}: expected a list of texts")
+    return items
 
 
-def gold(answers: Iterable[str | None]) -> tuple[str, ...]:
-    """Gold answers as a row holds them: each once, in order, none empty, all blanks (also U+00A0) single spaces.
+def gold_answers(answers: Iterable[str | None]) -> tuple[str, ...]:
+    """Return the answers without duplicates and empty ones, with each run of white space (also U+00A0) as one space.
 
-    >>> gold(["18\\u00a0May", None, " ", "May", "18 May"])
+    >>> gold_answers(["18\\u00a0May", None, " ", "May", "18 May"])
     ('18 May', 'May')
     """
-    tidy = (" ".join(answer.split()) for answer in answers if answer)
-    return tuple(dict.fromkeys(answer for answer in tidy if answer))
+    normalised = (" ".join(answer.split()) for answer in answers if answer)
+    return tuple(dict.fromkeys(answer for answer in normalised if answer))
 
 
-def encodable(text: str) -> str:
-    r"""A text with its lone surrogates, which UTF-8 and Arrow do not have, written as escapes.
+def escape_surrogates(text: str) -> str:
+    r"""Return the text with unpaired surrogates, which UTF-8 and Arrow cannot encode, as escapes.
 
-    >>> encodable("a\ud83d")
+    >>> escape_surrogates("a\ud83d")
     'a\\ud83d'
     """
     return text.encode(errors="backslashreplace").decode()
 
 
-def plain_number(text: str) -> str | None:
-    """A number without grouping and needless zeros ("2,125" is 2125, "51.0" is 51); None for any other text.
+def normalise_number(text: str) -> str | None:
+    """Return a number without grouping and redundant zeros; None for any other text.
 
-    >>> plain_number("2,125"), plain_number("51.0"), plain_number("-0.50"), plain_number("5/2"), plain_number("3,4")
-    ('2125', '51', '-0.5', None, None)
+    >>> [normalise_number(text) for text in ("2,125", "51.0", "-0.50", "5/2", "3,4")]
+    ['2125', '51', '-0.5', None, None]
     """
-    if "," in text and number(text) is None:
-        return None  # a list or a decimal comma, no grouping
+    if "," in text and parse_number(text) is None:
+        return None  # a list or a decimal comma, not grouping
     digits = text.strip().replace(",", "")
-    whole, _, decimals = digits.removeprefix("-").partition(".")
-    if not (digits.isascii() and (whole + decimals).isdecimal()):
+    integer, _, decimals = digits.removeprefix("-").partition(".")
+    if not (digits.isascii() and (integer + decimals).isdecimal()):
         return None
-    whole, decimals = whole.lstrip("0") or "0", decimals.rstrip("0")
-    plain = f"{whole}.{decimals}" if decimals else whole
-    return f"-{plain}" if digits.startswith("-") and plain != "0" else plain
+    integer, decimals = integer.lstrip("0") or "0", decimals.rstrip("0")
+    unsigned = f"{integer}.{decimals}" if decimals else integer
+    return f"-{unsigned}" if digits.startswith("-") and unsigned != "0" else unsigned
 
 
-def _json(text: str, where: str, trim: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+def _parse_json(text: str, location: str, trim: Callable[[dict[str, Any]], Any] | None = None) -> Any:
     try:
         return json.loads(text, object_hook=trim)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not JSON: {error}; it begins {text[:40]!r}") from None
+        raise InputError(f"{location}: not JSON: {error}; it begins {text[:40]!r}") from None
 
 
-def _an_object(row: Any, where: str) -> Mapping[str, Any]:
+def _require_object(row: Any, location: str) -> Mapping[str, Any]:
     if not isinstance(row, dict):
-        raise InputError(f"{where}: expected an object with keys, found {type(row).__name__}")
+        raise InputError(f"{location}: expected a JSON object, found {type(row).__name__}")
     return row

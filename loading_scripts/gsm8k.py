@@ -4,7 +4,10 @@ A row of train.jsonl or test.jsonl:
 
     {"question": "Ann picks 48 figs ...", "answer": "... 48/2 = <<48/2=24>>24 figs.\\n#### 72"}
 
-The final answer stands after `####`, some with thousands commas, some negative. Not covered: the "socratic" variant.
+- Gold answer: the number after `####`; commas of thousands are removed.
+- Ids: split and row number, as upstream has none.
+- Drops: `no_final_answer` if there is no `####`, `not_a_number` if no number follows it.
+- Not covered: the "socratic" variant.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from toolrlef_data.loading_scripts.base import Question, Row, Source, main
-from toolrlef_data.loading_scripts.fields import plain_number, text
+from toolrlef_data.loading_scripts.fields import get_text, normalise_number
 from toolrlef_data.records import Drop
 
 
@@ -24,16 +27,16 @@ class Gsm8k(Source):
     files = {"train": "train.jsonl", "test": "test.jsonl"}  # noqa: RUF012  # read only
     hub = ("openai/gsm8k", "main")
 
-    def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:
-        question, solution = text(raw, "question", where), text(raw, "answer", where)
+    def rows(self, raw: Mapping[str, Any], fallback_id: str, location: str) -> Iterator[Row]:
+        question, solution = get_text(raw, "question", location), get_text(raw, "answer", location)
         _, marker, final = solution.rpartition("####")
-        answer = plain_number(final)
+        answer = normalise_number(final)
         if not solution:
-            yield name, Drop("no_answer", question[:80])
+            yield fallback_id, Drop("no_answer", question[:80])
         elif not marker or answer is None:
-            yield name, Drop("not_a_number" if marker else "no_final_answer", solution[-80:])
+            yield fallback_id, Drop("not_a_number" if marker else "no_final_answer", solution[-80:])
         else:
-            yield Question(name, question, (answer,), solution)
+            yield Question(fallback_id, question, (answer,), solution)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
-"""HotpotQA: questions that take two Wikipedia articles to answer (https://hotpotqa.github.io, CC BY-SA 4.0).
+"""HotpotQA: questions whose answer requires two Wikipedia articles (https://hotpotqa.github.io, CC BY-SA 4.0).
 
-A row of hotpot_train_v1.1.json, hotpot_dev_distractor_v1.json, hotpot_dev_fullwiki_v1.json (JSON arrays):
+A row of hotpot_train_v1.1.json, hotpot_dev_distractor_v1.json or hotpot_dev_fullwiki_v1.json, each one JSON array:
 
     {"_id": "5a7a06", "question": "Which bird eats the fruit that grows on Ann's tree?", "answer": "the fig parrot",
      "type": "bridge", "level": "hard", "supporting_facts": [["Ann", 0], ["Fig", 2]],
      "context": [["Ann", ["Ann has a fig tree.", "It is old."]], ["Fig", ["..."]]]}
 
-Questions are asked without the paragraphs in `context`: finding them is the retriever's work. So the two dev files hold
-the same rows, and a second copy is dropped as `repeated`. The test file has no answers (`no_answer`). Answers "yes" and
-"no" (6 in 100 by the paper) are dropped as `yes_no`, since they stand in almost any text, so that almost every
-prediction would be right; `keep_yes_no=True` keeps them. The Hub's copy has `id` for `_id`, and calls dev "validation".
-Not covered: supporting facts and their score, and the passages of the fullwiki setting.
+- Context: the paragraphs in `context` are ignored, because the retriever should find them.
+- Splits: the two dev files therefore contain the same questions, and the second copy is dropped as `repeated`. The test
+  file has no answers and yields only drops (`no_answer`).
+- Drops: the answers "yes" and "no" (6 % of all by the paper) are dropped as `yes_no`. They are substrings of almost any
+  text, so almost every prediction would be correct. `keep_yes_no=True` keeps them.
+- The Hub's copy has `id` instead of `_id`, and a split "validation" instead of "dev".
+- Not covered: supporting facts and their score; the passages of the fullwiki setting.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from toolrlef_data.loading_scripts.base import Question, Row, Source, main
-from toolrlef_data.loading_scripts.fields import field, gold, text
+from toolrlef_data.loading_scripts.fields import get_text, gold_answers, require_text
 from toolrlef_data.records import Drop
 
 
@@ -35,12 +37,12 @@ class Hotpotqa(Source):
     }
     hub = ("hotpotqa/hotpot_qa", "distractor")
     defaults = {"keep_yes_no": False}  # noqa: RUF012  # read only
-    repeats = True
+    has_repeats = True
 
-    def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:  # noqa: ARG002
-        row_id = f"hotpotqa-{field(raw, 'id' if 'id' in raw else '_id', where)}"
-        question = " ".join(text(raw, "question", where).split())
-        answers = gold([text(raw, "answer", where)]) if "answer" in raw else ()
+    def rows(self, raw: Mapping[str, Any], fallback_id: str, location: str) -> Iterator[Row]:  # noqa: ARG002
+        row_id = f"hotpotqa-{require_text(raw, 'id' if 'id' in raw else '_id', location)}"
+        question = " ".join(get_text(raw, "question", location).split())
+        answers = gold_answers([get_text(raw, "answer", location)]) if "answer" in raw else ()
         if not answers:
             yield row_id, Drop("no_answer")
         elif answers[0].casefold().rstrip(".!") in ("yes", "no") and not self.options["keep_yes_no"]:

@@ -1,17 +1,17 @@
-"""MLQA: questions in seven languages over paragraphs of Wikipedia (https://github.com/facebookresearch/MLQA).
+"""MLQA: questions in seven languages about Wikipedia paragraphs (https://github.com/facebookresearch/MLQA).
 
-A file, dev-context-en-question-es.json, names the languages of the paragraphs and of the questions (CC BY-SA 3.0):
+A file, dev-context-en-question-es.json, whose name contains the languages of paragraphs and questions (CC BY-SA 3.0):
 
     {"version": 1.0, "data": [{"title": "Fig", "paragraphs": [{"context": "Figs ripen in late summer.", "qas": [
       {"id": "7d", "question": "¿Cuándo maduran los higos?", "answers": [{"text": "late summer", "answer_start": 14}]}
     ]}]}]}
 
-Read are the English paragraphs with questions in another language, as the task wants them; the answers are English
-then. A question is "mlqa-7d#es": the same id in other languages is the same question. Questions in English, from
-dev-context-en-question-en.json, are dropped as `same_language`. A paragraph without text makes `no_context`. `version`
-may be missing, and a paragraph may hold no questions. The files are taken from the folder given, from its dev/ and
-test/, or from MLQA_V1/ in it. Not covered: paragraphs in other languages, and MLQA's machine-translated training data
-(it has no other).
+- Rows: questions in other languages about English paragraphs, with English answers, as the task `mlqa` requires.
+- Ids: "mlqa-7d#es", where equal ids before "#" are translations of one question.
+- Files: in the data folder, in its dev/ and test/, or in its MLQA_V1/.
+- Drops: questions in English (dev-context-en-question-en.json) as `same_language`; empty paragraphs as `no_context`.
+- Quirks: `version` can be missing, and a paragraph can have no questions.
+- Not covered: paragraphs in other languages; MLQA's training data, which are machine-translated.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from toolrlef_data.loading_scripts.base import Question, Row, Source, main
-from toolrlef_data.loading_scripts.fields import field, gold, read_object, required, text
+from toolrlef_data.loading_scripts.fields import get_text, gold_answers, read_json_object, require, require_text
 from toolrlef_data.records import Drop, InputError
 
 
@@ -39,18 +39,20 @@ class Mlqa(Source):
     hub = ("facebook/mlqa", *(f"mlqa.en.{language}" for language in ("ar", "de", "es", "hi", "vi", "zh")))
 
     def read(self, path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        for where, article in read_object(path, "data"):
-            for n, paragraph in enumerate(_objects(article, "paragraphs", where), start=1):
-                place = f"{where}, paragraph {n}"
-                for m, question in enumerate(_objects(paragraph, "qas", place), start=1):
-                    context = required(paragraph, "context", place)
-                    yield f"{place}, question {m}", {**question, "context": context, "language": path.stem[-2:]}
+        for location, article in read_json_object(path, "data"):
+            for n, paragraph in enumerate(_objects(article, "paragraphs", location), start=1):
+                paragraph_location = f"{location}, paragraph {n}"
+                for m, question in enumerate(_objects(paragraph, "qas", paragraph_location), start=1):
+                    context = require(paragraph, "context", paragraph_location)
+                    row = {**question, "context": context, "language": path.stem[-2:]}
+                    yield f"{paragraph_location}, question {m}", row
 
-    def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:  # noqa: ARG002
+    def rows(self, raw: Mapping[str, Any], fallback_id: str, location: str) -> Iterator[Row]:  # noqa: ARG002
         language = raw["language"] if "language" in raw else raw["hub_config"][-2:]
-        row_id = f"mlqa-{field(raw, 'id', where)}#{language}"
-        question, answers = text(raw, "question", where), gold(_answers(required(raw, "answers", where), where))
-        context = text(raw, "context", where)
+        row_id = f"mlqa-{require_text(raw, 'id', location)}#{language}"
+        question = get_text(raw, "question", location)
+        answers = gold_answers(_answers(require(raw, "answers", location), location))
+        context = get_text(raw, "context", location)
         if language == "en":
             yield row_id, Drop("same_language", question[:80])
         elif not context:
@@ -59,21 +61,22 @@ class Mlqa(Source):
             yield Question(row_id, question, answers, context=context)
 
 
-def _answers(answers: Any, where: str) -> list[str]:
-    """Of a list of answers, or of the Hub's lists by key."""
-    found = answers.get("text") if isinstance(answers, dict) else answers
-    if found is None:
+def _answers(answers: Any, location: str) -> list[str]:
+    """Return the texts of a list of answers, or of the Hub's form {"text": [...], ...}."""
+    items = answers.get("text") if isinstance(answers, dict) else answers
+    if items is None:
         return []
-    if not isinstance(found, list):
-        raise InputError(f"{where}: the key 'answers' holds no answers, but {type(found).__name__}")
-    return [text(answer if isinstance(answer, dict) else {"text": answer}, "text", where) for answer in found]
+    if not isinstance(items, list):
+        raise InputError(f"{location}: the key 'answers': expected a list, found {type(items).__name__}")
+    return [get_text(item if isinstance(item, dict) else {"text": item}, "text", location) for item in items]
 
 
-def _objects(holder: Mapping[str, Any], key: str, where: str) -> list[Mapping[str, Any]]:
-    found = holder.get(key)
-    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-        raise InputError(f"{where}: the key {key!r} holds no list of objects; found: {', '.join(holder)}")
-    return found
+def _objects(parent: Mapping[str, Any], key: str, location: str) -> list[Mapping[str, Any]]:
+    items = parent.get(key)
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        keys = ", ".join(parent)
+        raise InputError(f"{location}: expected a list of objects under the key {key!r}; found the keys: {keys}")
+    return items
 
 
 if __name__ == "__main__":

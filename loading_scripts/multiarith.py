@@ -1,13 +1,14 @@
-"""MultiArith: elementary problems of several steps (Roy & Roth 2015, https://aclanthology.org/D15-1202).
+"""MultiArith: elementary multi-step word problems (Roy & Roth 2015, https://aclanthology.org/D15-1202).
 
-A row of MultiArith.json (a JSON array of 600, also part of MAWPS):
+A row of MultiArith.json, a JSON array of 600 rows, which is also part of MAWPS:
 
     {"iIndex": 1, "sQuestion": "Ann picks 7 figs and 5 plums. She eats 3. How many has she? ",
      "lEquations": ["X=((7.0+5.0)-3.0)"], "lSolutions": [9.0], "lAlignments": [11, 22, 40]}
 
-Ids are made of row numbers, because copies of the file number from 0 or from 1. TRICE uses it for tests only, so all
-rows are "test". The Hub's copy has {"question", "final_ans"}, no equations, and is split in two by others; its splits
-are kept.
+- Splits: all rows are "test", because TRICE uses the data set for tests only. The Hub's copy has two splits, which are
+  not upstream's; they are retained.
+- Ids: built from row numbers, because `iIndex` starts at 0 or at 1 depending on the copy of the file.
+- Solution: the equation without "X =". The Hub's copy has the keys `question` and `final_ans`, and no equations.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from toolrlef_data.loading_scripts.base import Question, Row, Source, main
-from toolrlef_data.loading_scripts.fields import plain_number, required, text
+from toolrlef_data.loading_scripts.fields import get_text, normalise_number, require
 from toolrlef_data.records import Drop, InputError
 
-_unknown = re.compile(r"\s*[A-Za-z]\s*=").match
+_match_unknown = re.compile(r"\s*[A-Za-z]\s*=").match
 
 
 class Multiarith(Source):
@@ -30,41 +31,44 @@ class Multiarith(Source):
     files = {"test": "MultiArith.json"}  # noqa: RUF012  # read only
     hub = ("ChilleD/MultiArith",)
 
-    def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:
-        yield word_problem(raw, name, where)
+    def rows(self, raw: Mapping[str, Any], fallback_id: str, location: str) -> Iterator[Row]:
+        yield parse_word_problem(raw, fallback_id, location)
 
 
-def word_problem(raw: Mapping[str, Any], name: str, where: str) -> Row:
-    """Read one row in the manner of MAWPS, or of the Hub's copies; arguments as of `Source.rows`.
+def parse_word_problem(raw: Mapping[str, Any], fallback_id: str, location: str) -> Row:
+    """Convert a row in MAWPS's format or that of the Hub's copy; see `Source.rows` for the arguments.
 
-    >>> word_problem({"sQuestion": "What is 8 - 2 ? ", "lEquations": ["X = 8 - 2"], "lSolutions": ["6"]}, "row-1", "")
+    >>> raw = {"sQuestion": "What is 8 - 2 ? ", "lEquations": ["X = 8 - 2"], "lSolutions": ["6"]}
+    >>> parse_word_problem(raw, "row-1", "")
     Question(id='row-1', question='What is 8 - 2 ?', answers=('6',), solution='8 - 2', context='')
     """
     if "sQuestion" not in raw and "final_ans" in raw:
-        question, solutions, equations = text(raw, "question", where), [text(raw, "final_ans", where)], []
+        question, solutions, equations = get_text(raw, "question", location), [get_text(raw, "final_ans", location)], []
     else:
-        question = text(raw, "sQuestion", where)
-        solutions = _listed(raw, "lSolutions", where)
-        equations = _listed(raw, "lEquations", where) if "lEquations" in raw else []
-    answers = list(dict.fromkeys(plain_number(solution) or solution for solution in solutions if solution))
+        question = get_text(raw, "sQuestion", location)
+        solutions = _list_of_texts(raw, "lSolutions", location)
+        equations = _list_of_texts(raw, "lEquations", location) if "lEquations" in raw else []
+    answers = list(dict.fromkeys(normalise_number(solution) or solution for solution in solutions if solution))
     if len(answers) != 1:
-        return name, Drop("several_answers" if answers else "no_answer", "; ".join(answers))
-    answer = plain_number(answers[0])
+        return fallback_id, Drop("several_answers" if answers else "no_answer", "; ".join(answers))
+    answer = normalise_number(answers[0])
     if answer is None:
-        return name, Drop("not_a_number", answers[0])
+        return fallback_id, Drop("not_a_number", answers[0])
     solution = "; ".join(
-        equation[match.end() :].strip() if (match := _unknown(equation)) else equation for equation in equations
+        equation[match.end() :].strip() if (match := _match_unknown(equation)) else equation for equation in equations
     )
-    return Question(name, " ".join(question.split()), (answer,), solution)
+    return Question(fallback_id, " ".join(question.split()), (answer,), solution)
 
 
-def _listed(raw: Mapping[str, Any], key: str, where: str) -> list[str]:
-    """The texts or numbers of a list, as texts, without nulls."""
-    values = required(raw, key, where)
+def _list_of_texts(raw: Mapping[str, Any], key: str, location: str) -> list[str]:
+    """Return the texts and numbers of a list as texts, without nulls."""
+    values = require(raw, key, location)
     values = [] if values is None else values
     values = [value for value in values if value is not None] if isinstance(values, list) else values
     if not isinstance(values, list) or not all(isinstance(v, (str, int, float)) for v in values):
-        raise InputError(f"{where}: expected a list of texts or numbers under the key {key!r}; found: {values!r:.80}")
+        raise InputError(
+            f"{location}: expected a list of texts or numbers under the key {key!r}; found: {values!r:.80}"
+        )
     return [str(value).strip() for value in values]
 
 

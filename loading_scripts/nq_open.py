@@ -4,10 +4,11 @@ A row of NQ-open.train.jsonl or NQ-open.dev.jsonl (CC BY-SA 3.0):
 
     {"question": "who wrote the song about figs", "answer": ["Ann Lee", "Lee"]}
 
-`answer` is a list, and every one is gold; questions are in lower case, without "?". Some answers hold U+00A0, which
-becomes a blank. EfficientQA's files beside them, NQ-open.efficientqa.dev.1.1.jsonl and its test, are splits of their
-own. Upstream has no ids: a digest of the question stands for it. Not covered: the long answers and pages of Natural
-Questions.
+- Gold answers: all items of `answer`. Non-breaking spaces (U+00A0) become spaces.
+- Splits: "train", "dev", and "efficientqa_dev" and "efficientqa_test" from the files of EfficientQA in the same folder.
+- Ids: digests of the questions, as upstream has none.
+- Quirks: questions are in lower case, without "?".
+- Not covered: the long answers and pages of Natural Questions.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from toolrlef_data.loading_scripts.base import Question, Row, Source, main
-from toolrlef_data.loading_scripts.fields import gold, text, texts
+from toolrlef_data.loading_scripts.fields import get_text, get_texts, gold_answers
 from toolrlef_data.tables.identity import text_id
 
 
@@ -32,12 +33,12 @@ class NqOpen(Source):
         "efficientqa_test": "NQ-open.efficientqa.test.1.1.jsonl",
     }
     hub = ("google-research-datasets/nq_open",)
-    repeats = True  # its ids are digests of questions
+    has_repeats = True  # ids are digests of questions
 
-    def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:
-        question = text(raw, "question", where)
-        row_id = f"nq_open-{text_id(question)}" if question else name
-        yield Question(row_id, question, gold(texts(raw, "answer", where)))
+    def rows(self, raw: Mapping[str, Any], fallback_id: str, location: str) -> Iterator[Row]:
+        question = get_text(raw, "question", location)
+        row_id = f"nq_open-{text_id(question)}" if question else fallback_id
+        yield Question(row_id, question, gold_answers(get_texts(raw, "answer", location)))
 
 
 if __name__ == "__main__":

@@ -7,14 +7,21 @@ Rows of samples/math.jsonl (`sample`), qa.jsonl (`sample_qa`), lama.jsonl (`samp
     {"id": "sample-lama-001", "question": "Niels Bohr was born in ?", "answers": ["Copenhagen"]}
     {"id": "sample-mlqa-q01#de", "context": "...", "question": "...", "answers": ["1869"], "english": "..."}
 
-Worked solutions of math problems are in GSM8K's manner; a few are left without annotations, or with ambiguous ones, so
-that a run shows what is dropped and why. Most questions of qa and lama are answered by the bundled passages
-(`tools.search.corpus`), some by none of them. Those of mlqa are in six languages and four scripts over English
-contexts.
-`sample_trajectories` has the answer files of samples/answers in the place of questions, as the source toolbench reads
-them: searches with the functions of `demo_functions`, in which a script played the model (`demo`).
-`python -m toolrlef_data.loading_scripts.sample sample_qa --out DIR` writes the one that is named, or else `sample`.
-All of it is too small to train on, and says nothing about other data.
+The samples are too small to train on and are not representative of other data.
+
+| source | quirks |
+|---|---|
+| `sample` | solutions in GSM8K's format, a few of them with missing or ambiguous annotations to demonstrate drops |
+| `sample_qa`, `sample_lama` | the bundled passages (`tools.search.corpus`) answer most questions, but not all |
+| `sample_mlqa` | questions in six languages and four scripts about English contexts |
+| `sample_trajectories` | answer files (samples/answers) instead of questions, read as the source toolbench reads them |
+
+The answer files of `sample_trajectories` record trajectory searches with the functions of `demo_functions` and a
+scripted model (`demo`).
+
+The command accepts the name of a sample. Default: `sample`.
+
+    python -m toolrlef_data.loading_scripts.sample sample_qa --out DIR
 """
 
 from __future__ import annotations
@@ -26,24 +33,26 @@ from typing import Any
 
 import toolrlef_data
 from toolrlef_data.loading_scripts.base import Question, Row, Source, main
-from toolrlef_data.loading_scripts.fields import field, plain_number
+from toolrlef_data.loading_scripts.fields import normalise_number, require_text
 from toolrlef_data.loading_scripts.toolbench import Toolbench
 from toolrlef_data.records import Drop
 
 
 class Sample(Source):
-    """Builder of the questions table of the bundled sample."""
+    """Builder of the questions table of the bundled math problems."""
 
     source = "sample"
     files = {"train": "math.jsonl"}  # noqa: RUF012  # read only
-    home = Path(toolrlef_data.__file__).parent / "samples"
+    bundled_folder = Path(toolrlef_data.__file__).parent / "samples"
 
-    def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:  # noqa: ARG002
-        row_id, answer = field(raw, "id", where), plain_number(field(raw, "answer", where))
+    def rows(self, raw: Mapping[str, Any], fallback_id: str, location: str) -> Iterator[Row]:  # noqa: ARG002
+        row_id, answer = require_text(raw, "id", location), normalise_number(require_text(raw, "answer", location))
         if answer is None:
-            yield row_id, Drop("not_a_number", field(raw, "answer", where))
+            yield row_id, Drop("not_a_number", require_text(raw, "answer", location))
         else:
-            yield Question(row_id, field(raw, "question", where), (answer,), field(raw, "solution", where))
+            yield Question(
+                row_id, require_text(raw, "question", location), (answer,), require_text(raw, "solution", location)
+            )
 
 
 class SampleQa(Source):
@@ -52,12 +61,14 @@ class SampleQa(Source):
     source = "sample_qa"
     task = "qa"
     files = {"train": "qa.jsonl"}  # noqa: RUF012  # read only
-    home = Sample.home
+    bundled_folder = Sample.bundled_folder
 
-    def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:  # noqa: ARG002
-        context = field(raw, "context", where) if raw.get("context") else ""
+    def rows(self, raw: Mapping[str, Any], fallback_id: str, location: str) -> Iterator[Row]:  # noqa: ARG002
+        context = require_text(raw, "context", location) if raw.get("context") else ""
         answers = tuple(str(answer) for answer in raw["answers"])
-        yield Question(field(raw, "id", where), field(raw, "question", where), answers, context=context)
+        yield Question(
+            require_text(raw, "id", location), require_text(raw, "question", location), answers, context=context
+        )
 
 
 class SampleLama(SampleQa):
@@ -80,13 +91,13 @@ class SampleTrajectories(Toolbench):
     """Builder of the answers table of the bundled answer files."""
 
     source = "sample_trajectories"
-    home = Sample.home / "answers"
+    bundled_folder = Sample.bundled_folder / "answers"
 
 
 def run(arguments: list[str]) -> None:
-    """The command line: the name of one of these sources, `sample` where none is given, and the options of `main`."""
-    named = bool(arguments) and not arguments[0].startswith("-")
-    main(arguments[0] if named else "sample", arguments[named:])
+    """Run the command line: an optional name of a sample, then the options of `main`."""
+    has_name = bool(arguments) and not arguments[0].startswith("-")
+    main(arguments[0] if has_name else "sample", arguments[has_name:])
 
 
 if __name__ == "__main__":

@@ -1,30 +1,39 @@
-r"""ToolBench: answer files, each one search for a way to answer a query with tools, as upstream's search writes them.
+r"""ToolBench: answer files, each the record of one trajectory search for a query (https://github.com/OpenBMB/ToolBench).
 
-A file, answer/G1_answer/7_ChatGPT_DFS_woFilter_w2.json (https://github.com/OpenBMB/ToolBench, Apache-2.0), short:
+A file, answer/G1_answer/7_ChatGPT_DFS_woFilter_w2.json, abridged (Apache-2.0):
 
     {"win": true, "tree": {"size": 2, "max_length": 2, "tree": {"node_type": "Action Input", "children": [...]}},
      "answer_generation": {"valid_data": true, "query": "How warm is Oslo?", "finish_type": "give_answer",
        "function": [{"name": "temperature_in_cities", ...}, {"name": "Finish", ...}],
        "query_count": 2, "total_tokens": 900, "train_messages": [[{"role": "system", "content": "..."}, ...]]}}
 
-One row of ours is one file (`columns.ANSWERS`), "G1_answer/7_ChatGPT_DFS_woFilter_w2"; `answer` is the file's text as
-it stands, without a byte order mark: nothing is written anew. `data_dir` is a file, or a folder that is searched for
-*.json as deep as it goes, in the order of the paths; what is hidden is left out. Upstream has no splits: all rows are
-"train". Options: `method="DFS_woFilter_w2"` takes only files whose name holds that text; `recursive=False` takes only
-those of the folder itself, as upstream does.
+- Rows: one per file (`columns.ANSWERS`), with its path as id: "G1_answer/7_ChatGPT_DFS_woFilter_w2". The column
+  `answer` is the exact text of the file, without a byte order mark. Give-ups and invalid files are rows, too.
+- Files: `data_dir` is a file, or a folder with *.json files at any depth. They are read in the order of their paths;
+  hidden ones are skipped.
+- Splits: upstream has none; all rows are "train".
+- Options: `method="DFS_woFilter_w2"` selects the files whose names contain this text. `recursive=False` skips
+  subfolders, as upstream does.
+- Cost: each file is read twice, once for the cache key and once for both tables. About 2 MB are in memory at a time.
+- Not covered: the contents of messages, functions and the tree (`histories` checks them); failed attempts of chains;
+  compressed files.
 
-Quirks: relatives of ToolBench leave out keys (win, finish_type, total_tokens, query_count, valid_data), which are then
-null. In an id, "#" is written "%23", bytes that are not UTF-8 likewise, and a "%" that could be mistaken for these
-"%25", so that no two files share an id. A link to a folder is followed where it leads out of `data_dir`; no folder is
-read twice. Give-ups and invalid files are rows like the others.
+| drop reason | file |
+|---|---|
+| `unreadable` | cannot be opened; also a folder that cannot be listed, whose id ends in "/" |
+| `too_large` | is larger than 64 MiB |
+| `not_json` | is not JSON in UTF-8 |
+| `not_an_answer` | has no object `answer_generation`, such as upstream's training files |
+| `no_query`, `no_functions` | has no query or no functions |
+| `no_trajectory` | has neither messages, nor a tree with a node below its root, nor chains (`CoT@n` files) |
+| `wrong_type` | has a key with a value of the wrong type |
 
-Dropped are files that cannot be opened (`unreadable`; so are folders, with "/" at the end of their id), are larger
-than 64 MiB (`too_large`), are no JSON in UTF-8 (`not_json`), or lack what an answer file has: `not_an_answer`
-(upstream's training file may lie beside), `no_query`, `no_functions`, `no_trajectory` (neither messages, nor a tree
-that goes below its root, nor the chains of a `CoT@n` file), `wrong_type` (of a key that is read here). Each file is
-read twice, once for the cache key and once for both tables, and some 2 MB of them are held at a time. Not covered:
-what is inside messages, functions and the tree (`histories` checks that); what a chain tried that came to no answer;
-compressed files.
+Quirks:
+
+- Variants of ToolBench omit keys (win, finish_type, total_tokens, query_count, valid_data); their columns are null.
+- In ids, "#" and bytes that are not UTF-8 are percent-encoded. A "%" is encoded only before two hexadecimal digits, so
+  that ids stay unique.
+- A link to a folder is followed if its target is outside `data_dir`. No folder is read twice.
 """
 
 from __future__ import annotations
@@ -40,14 +49,14 @@ from datasets import ArrowBasedBuilder
 
 from toolrlef_data.columns import ANSWERS
 from toolrlef_data.loading_scripts.base import TableSource, main
-from toolrlef_data.loading_scripts.fields import encodable
-from toolrlef_data.loading_scripts.files import files_below, tree_digest, whole_text
+from toolrlef_data.loading_scripts.fields import escape_surrogates
+from toolrlef_data.loading_scripts.files import list_files, read_file, tree_digest
 from toolrlef_data.records import Drop, InputError
 
-__all__ = ["Toolbench", "read_answer"]
+__all__ = ["Toolbench", "parse_answer_file"]
 
-# Column -> its key in `answer_generation` (win: in the file), and the type there.
-FACTS: Mapping[str, tuple[str, type]] = {
+# Column -> key in `answer_generation` (`win`: at the top level), and the type of its value.
+SUMMARY_KEYS: Mapping[str, tuple[str, type]] = {
     "finish_type": ("finish_type", str),
     "valid": ("valid_data", bool),
     "n_calls": ("query_count", int),
@@ -59,131 +68,133 @@ _to_escape = re.compile(r"[#\ud800-\udfff]|%(?=[0-9A-Fa-f]{2})")
 
 
 class Toolbench(TableSource, ArrowBasedBuilder):  # type: ignore[misc]  # datasets has no types
-    """Builder of the answers table; options `method`: a part of the files' names; `recursive`: subfolders, too."""
+    """Builder of the table of answer files; options: `method` (part of the file names) and `recursive` (subfolders)."""
 
     source = "toolbench"
     task = "toolbench"
     columns = ANSWERS
     defaults = {"method": "", "recursive": True}  # noqa: RUF012  # read only
-    DEFAULT_WRITER_BATCH_SIZE = 16  # rows of 100 kB, and of 64 MiB at most: Arrow's texts hold 2 GiB in a batch
+    DEFAULT_WRITER_BATCH_SIZE = 16  # rows have 100 kB, at most 64 MiB; the texts of an Arrow batch are limited to 2 GiB
 
-    def look(self) -> tuple[Mapping[str, Sequence[str]], Any]:
+    def inspect_files(self) -> tuple[Mapping[str, Sequence[str]], Any]:
         method, recursive = self.options["method"], self.options["recursive"]
         if not isinstance(method, str) or not isinstance(recursive, bool):
-            raise InputError(f"source toolbench: method= is a text and recursive= a bool; found {self.options}")
+            raise InputError(
+                f"source toolbench: expected a text as method= and a bool as recursive=, found {self.options}"
+            )
         if self.folder is None:
-            raise InputError("source toolbench: pass data_dir= with an answer file, or a folder of them")
+            raise InputError("source toolbench: pass data_dir= with an answer file or a folder of them")
         if self.folder.is_file():
             if method not in self.folder.name:
-                raise InputError(f"the name of {self.folder} does not hold method={method!r}")
+                raise InputError(f"the file name of {self.folder} does not contain method={method!r}")
             self.folder, names = self.folder.parent, [self.folder.name]
         else:
-            names = files_below(self.folder, method, ".json", recursive)
+            names = list_files(self.folder, method, ".json", recursive)
         return {"train": names}, tree_digest(self.folder, names)
 
     def _generate_tables(self, split: str) -> Iterator[tuple[int, pa.Table]]:
         schema = self.info.features.arrow_schema
-        rows = self._answers(split) if self.config.name == "questions" else self._dropped(split)
+        rows = self._answers(split) if self.config.name == "questions" else self._dropped_rows(split)
         for n, batch in enumerate(_batches(rows)):
             yield n, pa.Table.from_pylist(batch, schema)
 
     def _answers(self, split: str) -> Iterator[dict[str, Any]]:
-        """The answers; what is dropped on the way is kept for the ledger's builder, so that it need not read again."""
-        self.met: list[tuple[str, Drop]] = []  # some hundred bytes each
+        """Yield the usable rows, and store the drops for the builder of the other config, which then reads no files."""
+        self.dropped: list[tuple[str, Drop]] = []  # a few hundred bytes each
         for row_id, row in self._read(split):
             if isinstance(row, Drop):
-                self.met.append((row_id, row))
+                self.dropped.append((row_id, row))
             else:
                 yield self.row(row_id, **row)
 
-    def _dropped(self, split: str) -> Iterator[dict[str, Any]]:
-        met = getattr(self.beside, "met", None)  # where the answers were in the cache, nothing was read
-        for row_id, row in self._read(split) if met is None else met:
+    def _dropped_rows(self, split: str) -> Iterator[dict[str, Any]]:
+        dropped = getattr(self.sibling, "dropped", None)  # missing if the sibling's table was in the cache
+        for row_id, row in self._read(split) if dropped is None else dropped:
             if isinstance(row, Drop):
                 yield self.dropped_row(row_id, row)
 
     def _read(self, split: str) -> Iterator[tuple[str, dict[str, Any] | Drop]]:
-        for name in self.found[split]:
-            yield _id(name), _row(f"{self.folder}{os.sep}{name}", name)
+        for name in self.split_files[split]:
+            yield _row_id(name), _read_row(f"{self.folder}{os.sep}{name}", name)
 
 
-def read_answer(text: str) -> dict[str, Any] | Drop:
-    """What an answer file says of itself, as columns: query, finish_type, valid, win, n_calls, total_tokens.
+def parse_answer_file(text: str) -> dict[str, Any] | Drop:
+    """Return the summary columns of an answer file: query, finish_type, valid, win, n_calls, total_tokens.
 
     Args:
-        text: of the file.
+        text: the text of the file.
 
     Returns:
-        The columns, null where the file does not say; or why it is no answer file that can be used.
+        The columns, null if the file has no value for them, or a drop if the file is unusable.
 
     >>> messages = [[{"role": "user", "content": "How warm is Oslo?"}]]
-    >>> made = {"query": "How warm is Oslo?", "function": [{"name": "Finish"}], "train_messages": messages}
-    >>> read_answer(json.dumps({"win": True, "answer_generation": made}))["win"]
+    >>> answer = {"query": "How warm is Oslo?", "function": [{"name": "Finish"}], "train_messages": messages}
+    >>> parse_answer_file(json.dumps({"win": True, "answer_generation": answer}))["win"]
     True
-    >>> read_answer("[]").reason
+    >>> parse_answer_file("[]").reason
     'not_an_answer'
     """
     try:
-        whole = json.loads(text)
+        file = json.loads(text)
     except (ValueError, RecursionError) as error:
-        return Drop("not_json", f"{error}; it begins {text[:40]!r}" if text.strip() else "it is empty")
-    made = whole.get("answer_generation") if isinstance(whole, dict) else None
-    if not isinstance(made, dict):
-        found = f"the keys {', '.join(whole)}"[:200] if isinstance(whole, dict) else type(whole).__name__
-        return Drop("not_an_answer", encodable(f"no object 'answer_generation'; found {found}"))
-    values = {**made, "win": whole.get("win"), "tree": _root(whole)}
-    facts = {column: values.get(key) for column, (key, _) in FACTS.items()}
-    if facts["query"] is None or (isinstance(facts["query"], str) and not facts["query"].strip()):
+        return Drop("not_json", f"{error}; it begins {text[:40]!r}" if text.strip() else "the file is empty")
+    answer = file.get("answer_generation") if isinstance(file, dict) else None
+    if not isinstance(answer, dict):
+        found = f"the keys {', '.join(file)}"[:200] if isinstance(file, dict) else type(file).__name__
+        return Drop("not_an_answer", escape_surrogates(f"no object 'answer_generation'; found {found}"))
+    values = {**answer, "win": file.get("win"), "tree": _root(file)}
+    summary = {column: values.get(key) for column, (key, _) in SUMMARY_KEYS.items()}
+    if summary["query"] is None or (isinstance(summary["query"], str) and not summary["query"].strip()):
         return Drop("no_query")
     if values.get("function") in (None, []):
         return Drop("no_functions")
-    wrong = [key for column, (key, kind) in FACTS.items() if not _is(facts[column], kind)]
-    wrong += [key for key, fits in LISTS.items() if not fits(values.get(key))]
+    wrong = [key for column, (key, kind) in SUMMARY_KEYS.items() if not _has_type(summary[column], kind)]
+    wrong += [key for key, has_type in STRUCTURES.items() if not has_type(values.get(key))]
     if wrong:
         return Drop("wrong_type", f"of the key {', '.join(wrong)}")
-    if not (any(values.get("train_messages") or ()) or (values["tree"] or {}).get("children") or whole.get("trys")):
+    if not (any(values.get("train_messages") or ()) or (values["tree"] or {}).get("children") or file.get("trys")):
         return Drop("no_trajectory")
-    if facts["valid"] is False:
-        facts["finish_type"] = None  # upstream writes "give_answer" there all the same
-    return {column: encodable(fact) if isinstance(fact, str) else fact for column, fact in facts.items()}
+    if summary["valid"] is False:
+        summary["finish_type"] = None  # upstream writes "give_answer" for invalid files, too
+    return {column: escape_surrogates(value) if isinstance(value, str) else value for column, value in summary.items()}
 
 
-def _root(whole: Mapping[str, Any]) -> Any:
-    """The root node; None where there is no tree."""
-    tree = whole.get("tree")
+def _root(file: Mapping[str, Any]) -> Any:
+    """Return the root node, or None without a tree."""
+    tree = file.get("tree")
     return tree.get("tree") if isinstance(tree, dict) else tree
 
 
-def _is(value: Any, kind: type) -> bool:
-    """Whether a value is null or of a type; true is no number, and a number has 64 bits."""
+def _has_type(value: Any, kind: type) -> bool:
+    """Whether a value is null or has a type. Booleans are not numbers; integers must fit in 64 bits."""
     return value is None or (type(value) is kind and not (isinstance(value, int) and abs(value) >> 63))
 
 
-def _objects(value: Any) -> bool:
+def _is_list_of_objects(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
-def _lists_of_objects(value: Any) -> bool:
-    return value is None or (isinstance(value, list) and all(map(_objects, value)))
+def _is_list_of_object_lists(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(map(_is_list_of_objects, value)))
 
 
-def _node(value: Any) -> bool:
-    return value is None or (isinstance(value, dict) and _objects(value.get("children") or []))
+def _is_node(value: Any) -> bool:
+    return value is None or (isinstance(value, dict) and _is_list_of_objects(value.get("children") or []))
 
 
-# Each ends at the first item that is of another type; a model of pydantic would list millions of them.
-LISTS = {"function": _objects, "train_messages": _lists_of_objects, "tree": _node}
+# Each check stops at the first item of another type; a pydantic model could report millions of errors.
+STRUCTURES = {"function": _is_list_of_objects, "train_messages": _is_list_of_object_lists, "tree": _is_node}
 
 
-def _row(path: str, name: str) -> dict[str, Any] | Drop:
-    """The columns of one file, but for those that are the same in all."""
-    text = whole_text(path)
-    row = read_answer(text) if isinstance(text, str) else text
-    return row if isinstance(row, Drop) else {**row, "source_file": encodable(name), "answer": text}
+def _read_row(path: str, name: str) -> dict[str, Any] | Drop:
+    """Return the columns of one file without those that are equal in all rows, or a drop."""
+    text = read_file(path)
+    row = parse_answer_file(text) if isinstance(text, str) else text
+    return row if isinstance(row, Drop) else {**row, "source_file": escape_surrogates(name), "answer": text}
 
 
 def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Rows in lists of some 2 MB."""
+    """Yield the rows in lists of about 2 MB."""
     batch: list[dict[str, Any]] = []
     size = 0
     for row in rows:
@@ -196,14 +207,14 @@ def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         yield batch
 
 
-def _id(name: str) -> str:
-    """A path as an id.
+def _row_id(name: str) -> str:
+    """Return a path as an id, without its extension and with special characters percent-encoded.
 
-    >>> _id("G1/a#1.json"), _id("G1/100%.json"), _id("G1/a%231.json")
+    >>> _row_id("G1/a#1.json"), _row_id("G1/100%.json"), _row_id("G1/a%231.json")
     ('G1/a%231', 'G1/100%', 'G1/a%25231')
     """
     stem = name.removesuffix(".json")
-    return _to_escape.sub(lambda odd: "".join(f"%{byte:02X}" for byte in os.fsencode(odd[0])), stem)
+    return _to_escape.sub(lambda match: "".join(f"%{byte:02X}" for byte in os.fsencode(match[0])), stem)
 
 
 if __name__ == "__main__":

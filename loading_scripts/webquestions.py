@@ -1,14 +1,16 @@
-"""WebQuestions: questions people typed, answered from Freebase (https://nlp.stanford.edu/software/sempre, CC BY 4.0).
+"""WebQuestions: search queries with answers from Freebase (https://nlp.stanford.edu/software/sempre, CC BY 4.0).
 
 A row of webquestions.examples.train.json or webquestions.examples.test.json, each one JSON array:
 
     {"url": "http://www.freebase.com/view/en/ann_lee", "utterance": "what did ann lee write?",
      "targetValue": "(list (description \\"Two figs\\") (description ""Figs" and me") (description Poems))"}
 
-Every description is a gold answer. One is quoted only where it holds blanks, and quotes inside it are raw, so a quote
-ends a description only where the next one, or the end, follows. Upstream has no ids: a digest of the question stands
-for it, so the Hub's copy, which has a list `answers`, has the same ids. Not covered: other values of that Lisp
-(`(number 3)`, `(date ...)`), which WebQuestions does not use; such rows are dropped as `unreadable_answer`.
+- Gold answers: all descriptions. The Hub's copy has a list `answers` instead.
+- Ids: digests of the questions, as upstream has none; they are equal for the Hub's copy.
+- Quirks: a description is quoted only if it contains spaces, and quotes inside it are not escaped. A quote therefore
+  closes a description only if the next description or the end of the list follows.
+- Not covered: other Lisp values (`(number 3)`, `(date ...)`), which WebQuestions does not use; they are dropped
+  as `unreadable_answer`.
 """
 
 from __future__ import annotations
@@ -18,16 +20,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from toolrlef_data.loading_scripts.base import Question, Row, Source, main
-from toolrlef_data.loading_scripts.fields import gold, text, texts
+from toolrlef_data.loading_scripts.fields import get_text, get_texts, gold_answers
 from toolrlef_data.records import Drop
 from toolrlef_data.tables.identity import text_id
 
-_begin = re.compile(r"\s*\(list\b").match
-_description = re.compile(r"\s*\(description\s+").match
-_unquote = re.compile(r'"\s*\)').finditer
+_list_start = re.compile(r"\s*\(list\b").match
+_description_start = re.compile(r"\s*\(description\s+").match
+_closing_quotes = re.compile(r'"\s*\)').finditer
 _parentheses = re.compile(r"[()]").finditer
-_goes_on = re.compile(r"\s*(?:\(description\s|\)\s*\Z)").match
-_end = re.compile(r"\s*\)\s*\Z").match
+_starts_next_or_ends = re.compile(r"\s*(?:\(description\s|\)\s*\Z)").match
+_list_end = re.compile(r"\s*\)\s*\Z").match
 _escaped = re.compile(r'\\(["\\])')
 
 
@@ -41,65 +43,65 @@ class Webquestions(Source):
         "test": "webquestions.examples.test.json",
     }
     hub = ("stanfordnlp/web_questions",)
-    repeats = True  # its ids are digests of questions
+    has_repeats = True  # ids are digests of questions
 
-    def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:
-        question = text(raw, "question" if "question" in raw else "utterance", where)
-        row_id = f"webquestions-{text_id(question)}" if question else name
+    def rows(self, raw: Mapping[str, Any], fallback_id: str, location: str) -> Iterator[Row]:
+        question = get_text(raw, "question" if "question" in raw else "utterance", location)
+        row_id = f"webquestions-{text_id(question)}" if question else fallback_id
         if "answers" in raw:
-            yield Question(row_id, question, gold(texts(raw, "answers", where)))
+            yield Question(row_id, question, gold_answers(get_texts(raw, "answers", location)))
             return
-        value = text(raw, "targetValue", where)
-        found = descriptions(value) if value else []
-        if found is None:
+        value = get_text(raw, "targetValue", location)
+        answers = parse_descriptions(value) if value else []
+        if answers is None:
             yield row_id, Drop("unreadable_answer", value[:200])
         else:
-            yield Question(row_id, question, gold(found))
+            yield Question(row_id, question, gold_answers(answers))
 
 
-def descriptions(value: str) -> list[str] | None:
-    """The answers in a `targetValue`; None for anything but a list of descriptions.
+def parse_descriptions(value: str) -> list[str] | None:
+    """Return the answers in a `targetValue`; None if it is not a list of descriptions.
 
-    >>> descriptions('(list (description ""Figs" and me") (description Poems))')
+    >>> parse_descriptions('(list (description ""Figs" and me") (description Poems))')
     ['"Figs" and me', 'Poems']
-    >>> descriptions("(list (number 3))")
+    >>> parse_descriptions("(list (number 3))")
     """
-    begun = _begin(value)
-    if begun is None:
+    list_start = _list_start(value)
+    if list_start is None:
         return None
-    items, at = [], begun.end()
-    while opened := _description(value, at):
-        found = _quoted(value, opened.end()) or _bare(value, opened.end())
-        if found is None:
+    answers, position = [], list_start.end()
+    while start := _description_start(value, position):
+        parsed = _parse_quoted(value, start.end()) or _parse_unquoted(value, start.end())
+        if parsed is None:
             return None
-        items.append(_escaped.sub(r"\1", found[0]))
-        at = found[1]
-    return items if _end(value, at) else None
+        text, position = parsed
+        answers.append(_escaped.sub(r"\1", text))
+    return answers if _list_end(value, position) else None
 
 
-def _quoted(value: str, begin: int) -> tuple[str, int] | None:
-    """A quoted text and where its description ends; `")` amid it is read only where it closes the text's own "("."""
-    if not value.startswith('"', begin):
+def _parse_quoted(value: str, start: int) -> tuple[str, int] | None:
+    """Return a quoted text and the end of its description; `")` inside the text must close a "(" of the text."""
+    if not value.startswith('"', start):
         return None
-    begin = last = begin + 1
+    start = last = start + 1
     depth = 0
-    for close in _unquote(value, begin):
+    for close in _closing_quotes(value, start):
         depth += value.count("(", last, close.start()) - value.count(")", last, close.start())
-        if _goes_on(value, close.end()):
-            return value[begin : close.start()], close.end()
+        if _starts_next_or_ends(value, close.end()):
+            return value[start : close.start()], close.end()
         if depth <= 0:
             return None
         last = close.start()
     return None
 
 
-def _bare(value: str, begin: int) -> tuple[str, int] | None:
-    """A text without quotes around it, up to the first ")" that it did not open, and where its description ends."""
+def _parse_unquoted(value: str, start: int) -> tuple[str, int] | None:
+    """Return an unquoted text, up to the first unpaired ")", and the end of its description."""
     depth = 0
-    for sign in _parentheses(value, begin):
-        depth += 1 if sign[0] == "(" else -1
+    for match in _parentheses(value, start):
+        depth += 1 if match[0] == "(" else -1
         if depth < 0:
-            return (value[begin : sign.start()], sign.end()) if _goes_on(value, sign.end()) else None
+            return (value[start : match.start()], match.end()) if _starts_next_or_ends(value, match.end()) else None
     return None
 
 

@@ -1,4 +1,4 @@
-"""Every test has caches of its own, and none leaves anything behind or reaches a network."""
+"""Fixtures and settings of all tests: fresh caches for each test, no network, no files outside temporary folders."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ os.environ.update(
     HF_DATASETS_DISABLE_PROGRESS_BARS="1",
     HF_HUB_DISABLE_PROGRESS_BARS="1",
     TOKENIZERS_PARALLELISM="false",
-    OMP_NUM_THREADS="1",  # as many workers as cores: threads of theirs would only wait for each other
+    OMP_NUM_THREADS="1",  # there are as many workers as cores
 )
 for name in ("HF_DATASETS_CACHE", "HF_HUB_CACHE", "TOOLRLEF_REPLIES"):
     os.environ.pop(name, None)
 
-# Workers have homes of their own, and one folder of converted weights, under the lock of the conversion itself.
+# Each worker has its own home; all share one folder of converted weights, which the conversion locks.
 CONVERTED = Path(os.environ.setdefault("TOOLRLEF_TESTS_CONVERTED", os.path.join(HOME, "converted")))
 CONVERTED.mkdir(exist_ok=True)
 Path(HOME, "toolrlef_data").mkdir()
@@ -35,33 +35,33 @@ Path(HOME, "toolrlef_data", "converted").symlink_to(CONVERTED)
 import pytest  # noqa: E402
 
 from tests.support.caches import use_caches  # noqa: E402
-from tests.support.skips import NO_ROWS, required  # noqa: E402
+from tests.support.skips import NO_ROWS, fail_if_required  # noqa: E402
 
-# Ignored under `nohup` and in the background of a script, and by inheritance in every process that a test starts.
+# `nohup` and background jobs of a script ignore SIGINT, and processes that a test starts inherit this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What runs longest begins first, so that no worker is alone with it at the end.
-LONGEST = [
+# The slowest modules start first, so that no worker ends with one of them alone.
+SLOWEST = [
     *("test_api_kill", "test_serving", "test_real_model", "test_search_kill"),
-    *("test_load", "test_local", "test_openai_api", "test_tokenise", "test_folder", "test_translator", "test_trex"),
+    *("test_loader", "test_local", "test_openai_api", "test_labels", "test_folder", "test_translator", "test_trex"),
 ]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    place = {name: n for n, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+    rank = {name: n for n, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(SLOWEST)))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    return required((yield))
+    return fail_if_required((yield))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    return required((yield))
+    return fail_if_required((yield))
 
 
 CACHES = count()
@@ -69,14 +69,14 @@ CACHES = count()
 
 @pytest.fixture(autouse=True)
 def fresh_caches() -> Iterator[Path]:
-    """A stage cache and a reply store for each test; converted weights are shared by the whole session."""
+    """Use an empty stage cache and reply store; converted weights are shared by all tests of the run."""
     with use_caches(Path(HOME, "caches", str(next(CACHES)))) as folder:
         yield folder
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Real rows and hostile cases beside the checkout; tests that need them skip where they are absent."""
+    """Return the folder of real rows and adversarial cases beside the checkout; skip the test if it is missing."""
     if not SHARED.is_dir():
         pytest.skip(NO_ROWS)
     return SHARED
@@ -84,7 +84,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """A tiny model gains nothing from threads, and on a busy machine their hand-overs take ten times its time."""
+    """Run torch in one thread: a tiny model gains nothing from more, and switching takes ten times as long."""
     import torch
 
     threads = torch.get_num_threads()

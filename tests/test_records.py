@@ -1,4 +1,4 @@
-"""Text that a table, a file and a request can hold: one check and one repair, and what their users make of them."""
+"""Unpaired surrogates: the check, the repair, and the behaviour of the modules that use them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from toolrlef_data.engines.reply_store import ReplyStore
-from toolrlef_data.loading_scripts.fields import encodable
+from toolrlef_data.loading_scripts.fields import escape_surrogates
 from toolrlef_data.records import Drop, Reply, ToolResult, clean_text, is_text
 from toolrlef_data.toolbench.answer_file import check_step
 from toolrlef_data.tools.functions.arguments import read_arguments
@@ -18,30 +18,32 @@ from toolrlef_data.tools.functions.function import truncate
 from toolrlef_data.tools.search.corpus import open_corpus
 from toolrlef_data.tools.tool import Tool
 
-HALF = "half \ud83d"
+UNPAIRED = "half \ud83d"
 
 
 @pytest.mark.parametrize(
     ("text", "clean"),
     [
         *((text, text) for text in ("", "plain", "\x00", "Zürich 中文 \U0001f41f", "\ufffd", "\ufeffmark\ufeff")),
-        (HALF, "half \ufffd"),
+        (UNPAIRED, "half \ufffd"),
         ("\udc1f half", "\ufffd half"),
         ("a\udfffb\ud83dc", "a\ufffdb\ufffdc"),
         ("\udc1f\ud83d", "\ufffd\ufffd"),  # in the wrong order
         ("\ud83d\ud83d\udc1f", "\ufffd\U0001f41f"),
-        ("\ud83d\udc1f", "\U0001f41f"),  # a pair is no character before it is joined
+        ("\ud83d\udc1f", "\U0001f41f"),  # a pair is not a character before it is joined
     ],
 )
-def test_a_text_is_told_from_what_utf_8_cannot_hold_and_repaired(text: str, clean: str) -> None:
+def test_unpaired_surrogates_are_detected_and_replaced(text: str, clean: str) -> None:
     assert is_text(text) == (text == clean)
     assert clean_text(text) == clean
     assert is_text(clean)
-    assert json.loads(clean_text(json.dumps([text], ensure_ascii=False))) == [clean], "JSON may be cleaned as a whole"
+    assert json.loads(clean_text(json.dumps([text], ensure_ascii=False))) == [clean], (
+        "JSON text can be cleaned without parsing"
+    )
 
 
 @pytest.mark.parametrize("value", [None, 5, b"bytes", ["text"], Path("text")])
-def test_what_is_no_string_is_no_text(value: object) -> None:
+def test_only_strings_are_text(value: object) -> None:
     assert not is_text(value)
 
 
@@ -57,23 +59,25 @@ def _in_corpus(text: str, folder: Path) -> Any:
     return piece["title"].to_pylist()
 
 
-CALLED = [{"role": "assistant", "function_call": {"name": "ping", "arguments": HALF}}]
-WRITTEN = "expected text, a number or texts that can be written, found str"
+MESSAGES = [{"role": "assistant", "function_call": {"name": "ping", "arguments": UNPAIRED}}]
+UNENCODABLE = "expected valid text, a finite number or a tuple of valid texts, found str"
 
 
 @pytest.mark.parametrize(
-    ("use", "outcome"),
+    ("run", "outcome"),
     [
         (_stored, Reply("half \ufffd", error_detail="half \ufffd")),
         (_in_corpus, ["half \ufffd"]),
-        (lambda text, _: Tool("t", "", lambda _: text).run(""), ToolResult(error="crashed", detail=WRITTEN)),
+        (lambda text, _: Tool("t", "", lambda _: text).run(""), ToolResult(error="crashed", detail=UNENCODABLE)),
         (lambda text, _: Tool("t", "", lambda _: (text,)).run("").error, "crashed"),
         (lambda text, _: read_arguments(json.dumps({text: 1}), "{}"), "the arguments are no JSON: half a character (a lone surrogate)"),
-        (lambda text, _: check_step(CALLED), Drop("not_unicode", "a text holds a lone surrogate")),
-        # What has been published or asked with these before stays as it was.
+        (lambda text, _: check_step(MESSAGES), Drop("not_unicode", "a text has an unpaired surrogate")),
+        # Published tables and stored keys depend on these two.
         (lambda text, _: truncate(text), "half ?"),
-        (lambda text, _: encodable(text), "half \\ud83d"),
+        (lambda text, _: escape_surrogates(text), "half \\ud83d"),
     ],
 )  # fmt: skip
-def test_half_a_character_leaves_or_is_repaired(use: Callable[..., Any], outcome: Any, tmp_path: Path) -> None:
-    assert use(HALF, tmp_path) == outcome
+def test_a_text_with_an_unpaired_surrogate_is_rejected_or_repaired(
+    run: Callable[..., Any], outcome: Any, tmp_path: Path
+) -> None:
+    assert run(UNPAIRED, tmp_path) == outcome

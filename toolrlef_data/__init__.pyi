@@ -1,4 +1,4 @@
-"""The public names and where they live; the only list of them."""
+"""The public names and the modules that define them; the only list of them."""
 
 from toolrlef_data.engines import ENGINES as ENGINES
 from toolrlef_data.engines.local.engine import load_model as load_model

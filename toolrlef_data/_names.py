@@ -1,16 +1,16 @@
-"""The table of public names, read from the type stub of the package, so that each name is written once."""
+"""The registry of public names, read from the type stub so that each name is listed once."""
 
 from __future__ import annotations
 
 import ast
 import pkgutil
 
-__all__ = ["HOMES"]
+__all__ = ["PUBLIC_MODULES"]
 
-_stub = ast.parse(pkgutil.get_data("toolrlef_data", "__init__.pyi") or b"")  # from a zip file as well
-HOMES: dict[str, str] = {
+_stub = ast.parse(pkgutil.get_data("toolrlef_data", "__init__.pyi") or b"")  # `pkgutil` also reads from a zip file
+PUBLIC_MODULES: dict[str, str] = {
     alias.name: str(statement.module)
     for statement in _stub.body
     if isinstance(statement, ast.ImportFrom)
     for alias in statement.names
-}  # public name -> the module in which it is defined
+}  # public name -> the module that defines it

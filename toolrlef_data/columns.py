@@ -1,14 +1,14 @@
-"""The schema: names and `datasets.Features` of every table.
+"""The schema: column names and `datasets.Features` of every table.
 
 | table | columns |
 |---|---|
-| questions | id, task, dataset, question, context, answers, solution (upstream's own worked solution), split_origin |
+| questions | id, task, dataset, question, context, answers (gold), solution (worked solution), split_origin |
 | answered | + response: RESPONSE, samples: the further samples of the same question |
-| graded | + prediction, correct (null: could not be scored), pass_rate, needs_tool |
-| labelled | + tool_call, tool_output, verified, verified_by, attempts, teacher, rejected: why each try was not taken |
+| graded | + prediction, correct (null: not gradable), pass_rate, needs_tool |
+| labelled | + tool_call, tool_output, verified, verified_by, attempts, teacher, rejected: the reasons, by attempt |
 | stage1 | instruction, input, output; id, task, dataset, answers, uses_tool, source, verified_by |
-| responded | stage1's + one RESPONSE struct a responder, named by it; the first is `gold` |
-| executed | the same, with n_calls ... correct of every RESPONSE filled |
+| responded | stage1's + one RESPONSE struct per responder, named after it; the first is `gold` |
+| executed | the same, with the fields n_calls to correct of every RESPONSE filled |
 | stage2 | query, responses, origin, scores, answer; id, task, dataset, answers, uses_tool, tool_outputs, errors, rule |
 | dropped | id, task, dataset, stage, reason, detail |
 | answers | id, task, dataset, query, finish_type, valid, win, n_calls, total_tokens, source_file, answer |
@@ -16,13 +16,14 @@
 | toolllama | id ... query, step, name, history, conversations, finish_type, chosen, source_file, flags |
 | pairs | id ... query, step, prompt, chosen, rejected, why, tools, finish_type, source_file, flags |
 
-`source` is "student", "teacher" or "question" (a call that needed no teacher); `verified_by` is "value", "output" or
-"reader" (see `teach`), null for the student's own responses and for calls that were not verified.
+`source` is "student", "teacher" or "question" (a call that needed no teacher). `verified_by` is "value", "output" or
+"reader" (see `teachers`); it is null for the student's responses and for unverified calls.
 
-`answer` is a whole answer file of ToolBench's kind, as JSON text. `steps` holds the numbers of the steps that a sample
-trains, `step` the last of them; `tools` is a JSON list of function schemas (see `trajectories`).
+In the table of answer files, `answer` is a complete ToolBench answer file as JSON text. `steps` contains the numbers of
+the steps that a sample trains, and `step` the last of them. `tools` is a JSON list of function schemas (see
+`trajectories`).
 
-The tables of all tasks share these features, so that they mix. Scores are float64, never `Json()`, which rounds.
+The tables of all tasks have the same features and can be concatenated. Scores are float64, not `Json()`, which rounds.
 """
 
 from __future__ import annotations
@@ -49,14 +50,14 @@ __all__ = [
 STRING, INT, BOOL = Value("string"), Value("int64"), Value("bool")
 
 RESPONSE: dict[str, Value | List] = {
-    "text": STRING,  # what is parsed and graded; null exactly where `error` is set
-    "reasoning": STRING,  # thinking before the answer, never parsed
-    "raw": STRING,  # the model's own words, before reasoning and blanks were taken off
+    "text": STRING,  # parsed and graded; null if and only if `error` is set
+    "reasoning": STRING,  # never parsed
+    "raw": STRING,  # the reply before reasoning and surrounding whitespace are removed
     "finish_reason": STRING,
     "error": STRING,
     "error_detail": STRING,
     "n_calls": INT,
-    "tool": STRING,  # also set for a call that was cut off, which has no argument
+    "tool": STRING,  # also set for a truncated call, which has no argument
     "argument": STRING,
     "tool_output": STRING,
     "tool_error": STRING,
@@ -122,19 +123,19 @@ ANSWERS = Features(
     task=STRING,
     dataset=STRING,
     query=STRING,
-    finish_type=STRING,  # "give_answer", "give_up", or null where the file does not say
-    valid=BOOL,  # upstream's valid_data
+    finish_type=STRING,  # "give_answer", "give_up", or null if the file has none
+    valid=BOOL,  # ToolBench's valid_data
     win=BOOL,
-    n_calls=INT,  # of the model
+    n_calls=INT,  # requests to the model
     total_tokens=INT,
     source_file=STRING,
     answer=STRING,
 )
-# OpenAI's messages; `train` says whether a sequence trains this one.
+# A message in OpenAI's format; `train` marks the training targets.
 MESSAGE: dict[str, Value | List] = {
     "role": STRING,  # system, user, assistant, tool
     "content": STRING,
-    "name": STRING,  # of the function, in a tool's message
+    "name": STRING,  # of the function, in a tool message
     "tool_call_id": STRING,
     "tool_calls": List({"id": STRING, "type": STRING, "function": {"name": STRING, "arguments": STRING}}),
     "train": BOOL,
@@ -146,14 +147,14 @@ TRAJECTORIES = Features(
     query=STRING,
     step=INT,
     steps=List(INT),
-    n_steps=INT,  # of the whole trajectory
+    n_steps=INT,  # steps of the complete trajectory
     layout=STRING,
     history=STRING,
     messages=List(MESSAGE),
     tools=STRING,
     finish_type=STRING,
-    chosen=BOOL,  # whether all its steps are on the path that was chosen
-    chosen_steps=List(INT),  # those of `steps` that are
+    chosen=BOOL,  # whether all its steps belong to the chosen trajectory
+    chosen_steps=List(INT),  # the `steps` that belong to it
     source_file=STRING,
     flags=List(STRING),
 )
@@ -163,7 +164,7 @@ TOOLLLAMA = Features(
     dataset=STRING,
     query=STRING,
     step=INT,
-    name=STRING,  # upstream's id, which is not unique
+    name=STRING,  # ToolBench's id, which is not unique
     history=STRING,
     conversations=List({"from": STRING, "value": STRING}),
     finish_type=STRING,
@@ -180,7 +181,7 @@ PAIRS = Features(
     prompt=List(MESSAGE),
     chosen=List(MESSAGE),
     rejected=List(MESSAGE),
-    why=STRING,  # why the other branch was left
+    why=STRING,  # why the other branch was rejected
     tools=STRING,
     finish_type=STRING,
     source_file=STRING,
@@ -189,7 +190,7 @@ PAIRS = Features(
 
 
 def responders_of(features: Features) -> list[str]:
-    """Names of the responder columns, in column order.
+    """Return the names of the responder columns, in column order.
 
     >>> responders_of(Features(**STAGE1, gold=RESPONSE, alpaca=RESPONSE))
     ['gold', 'alpaca']

@@ -1,21 +1,21 @@
-"""The records that stages pass around, the text they may hold, the closed sets of error kinds, and the exceptions.
+"""Records that stages exchange, text checks, error kinds and the exceptions of the package.
 
-A failure of a model or a tool is data: a kind of a closed set and a message, in a `Reply` or a `ToolResult`.
+A failed request or tool call is data: an error kind of a closed set and a message, in a `Reply` or a `ToolResult`.
 A mistake of the user or a bug is an exception of this tree:
 
     ToolrlefError
-    ├── InputError            rows, files or settings that cannot be used: says what was found and what was expected
-    │   ├── UnknownName       a name that is not among the choices (also a KeyError)
-    │   ├── MissingColumns    a table lacks columns that a step reads
-    │   └── Unusable          a row, or a part of one, that cannot be used: caught where it becomes a `Drop`
-    ├── LedgerError           kept + dropped is not input: a bug, never hidden
-    ├── TooManyFailures       the share of failed requests is above the stated limit; what ran is stored
-    ├── CapReached            what may be sent or spent is used up; what ran is stored
-    ├── NoKeyLeft             no API key is there, or none that the server takes; what ran is stored
-    ├── ServerRefuses         the server has refused every request so far: a wrong model, path or setting
-    ├── CassetteMiss          a strict replay needs an execution that the cassette does not hold
-    ├── ScriptExhausted       a scripted engine was asked more often than it has replies
-    └── MissingExtra          an optional package is not installed; the message is the pip command
+    ├── InputError            unusable rows, files or settings; the message has what was expected and what was found
+    │   ├── UnknownName       a name that is not one of the choices (also a KeyError)
+    │   ├── MissingColumns    a table without columns that a stage reads
+    │   └── UnusableRow       an unusable row or part of a row; the caller turns it into a `Drop`
+    ├── LedgerError           the row counts of a stage do not add up (a bug)
+    ├── TooManyFailures       the share of failed requests exceeds the limit; completed requests are saved
+    ├── CapReached            the cap on requests, tokens or cost is reached; completed requests are saved
+    ├── NoUsableApiKey        no API key, or none that the server accepts; completed requests are saved
+    ├── AllRequestsRefused    the server has refused every request so far: wrong model, path or setting
+    ├── CassetteMiss          a strict replay needs a tool execution that the cassette does not contain
+    ├── ScriptExhausted       a scripted engine received more requests than it has replies
+    └── MissingExtra          an optional package is not installed; the message has the pip command
 """
 
 from __future__ import annotations
@@ -57,18 +57,18 @@ __all__ = [
     "is_text",
 ]
 
-# Why a model gave no reply. A retryable kind is never final: a re-run asks again.
+# Why a request has no reply. Retryable errors are never stored as final: a re-run sends the request again.
 RETRYABLE_ERRORS = frozenset({"timeout", "rate_limit", "server", "connection", "not_found", "out_of_memory"})
 FINAL_ERRORS = frozenset({"refused", "too_long", "content_filter", "bad_request"})
 REPLY_ERRORS = RETRYABLE_ERRORS | FINAL_ERRORS
 
-# Why a tool gave no value. The response's own fault: its call could not mean anything to the tool.
+# The response's fault: the tool cannot execute the call, or the search has no result.
 CALL_ERRORS = frozenset(
     {"empty", "syntax", "unknown_name", "zero_division", "overflow", "domain", "too_large", "incomplete_call"}
-    | {"no_result"}  # a search that found nothing
+    | {"no_result"}
 )
-# The tool's fault: the same call may succeed elsewhere or later, so nothing is said about the response.
-# "reader": the model that reads the tool's output gave no reply.
+# The tool's fault: the same call may succeed later, so the response is not judged by it.
+# "reader": the model that extracts predictions from the tool output returned no reply.
 TOOL_FAILURES = frozenset({"timeout", "http", "unavailable", "crashed", "reader"})
 TOOL_ERRORS = CALL_ERRORS | TOOL_FAILURES
 
@@ -76,40 +76,40 @@ ToolValue = str | int | float | tuple[str, ...]
 
 
 class ToolrlefError(Exception):
-    """The root of every exception that this package raises on purpose."""
+    """Base class of the exceptions of this package."""
 
 
 class InputError(ToolrlefError, ValueError):
-    """Rows, files or settings that cannot be used."""
+    """Unusable rows, files or settings."""
 
 
 class UnknownName(InputError, KeyError):
-    """A name that is not among the choices.
+    """A name that is not one of the choices.
 
     >>> raise UnknownName("task", "maths", ["math", "qa"])
     Traceback (most recent call last):
     toolrlef_data.records.UnknownName: unknown task 'maths'; choose from: math, qa
     """
 
-    def __init__(self, what: str, found: object, choices: object = ()) -> None:
+    def __init__(self, kind: str, name: object, choices: object = ()) -> None:
         names = (
-            ", ".join(sorted(str(c) for c in choices))
+            ", ".join(sorted(str(choice) for choice in choices))
             if isinstance(choices, (list, tuple, set, frozenset, Mapping))
             else ""
         )
-        self.message = f"unknown {what} {found!r}; choose from: {names or '(none)'}"
+        self.message = f"unknown {kind} {name!r}; choose from: {names or '(none)'}"
         super().__init__(self.message)
 
-    def __str__(self) -> str:  # KeyError would print the repr
+    def __str__(self) -> str:  # `KeyError.__str__` returns the repr of the message
         return self.message
 
 
 class MissingColumns(InputError):
-    """A table lacks columns that a step reads; names them, and what was found."""
+    """A table without columns that a stage reads; the message lists the missing and the existing columns."""
 
 
 class UnusableRow(InputError):
-    """What cannot be used of a row: a short reason and a detail for people, as the `Drop` that its caller makes of it.
+    """An unusable row or part of a row, with the reason and detail of the `Drop` that the caller records.
 
     >>> raise UnusableRow("too_long", "812 tokens")
     Traceback (most recent call last):
@@ -123,39 +123,46 @@ class UnusableRow(InputError):
 
 
 class LedgerError(ToolrlefError):
-    """The rows kept and the rows dropped do not add up to the rows that came in."""
+    """The row counts of a stage do not add up: input rows must equal retained plus dropped rows."""
 
 
 class TooManyFailures(ToolrlefError):
-    """The share of failed requests is above the stated limit; every reply so far is stored."""
+    """The share of failed requests exceeds the limit; all received replies are saved."""
 
 
 class CapReached(ToolrlefError):
-    """What may be sent or spent is used up; every reply so far is stored, and a re-run goes on from there."""
+    """The cap on requests, tokens or cost is reached; all received replies are saved, and a re-run resumes."""
 
 
 class NoUsableApiKey(ToolrlefError):
-    """No API key is there, or none that the server takes; every reply so far is stored."""
+    """No API key, or none that the server accepts; all received replies are saved."""
 
 
 class AllRequestsRefused(ToolrlefError):
-    """The server has refused every request so far: it knows no such model or path, or a setting does not suit it."""
+    """The server has refused every request so far: the model, the path or a setting is wrong."""
 
 
 class CassetteMiss(ToolrlefError):
-    """A strict replay needs a tool execution that the cassette does not hold; names it."""
+    """A strict replay needs a tool execution that the cassette does not contain; the message names it."""
 
 
 class ScriptExhausted(ToolrlefError):
-    """A scripted engine was asked more often than it has replies."""
+    """A scripted engine received more requests than it has replies."""
 
 
 class MissingExtra(ToolrlefError, ImportError):
-    """An optional package is not installed; the message names the pip command that brings it."""
+    """An optional package is not installed; the message has the pip command."""
 
 
 class ToolError(Exception):
-    """What a tool function raises to return an error: one of `TOOL_ERRORS`, and a message for people.
+    """The exception that a tool function raises to return an error.
+
+    Args:
+        kind: one of `TOOL_ERRORS`.
+        detail: a message for humans; default: "".
+
+    Raises:
+        UnknownName: `kind` is not one of `TOOL_ERRORS`.
 
     >>> ToolError("zero_division", "10/0 has no value").kind
     'zero_division'
@@ -170,14 +177,22 @@ class ToolError(Exception):
 
 
 class ToolCall(NamedTuple):
-    """A complete tool call: the tool's name and the text between its parentheses."""
+    """A complete tool call: the tool's name and the text between the parentheses.
+
+    >>> ToolCall("calculator", "3*12").argument
+    '3*12'
+    """
 
     tool: str
     argument: str
 
 
 class ToolResult(NamedTuple):
-    """What executing a call gave: a value, or an error kind of `TOOL_ERRORS` with a detail."""
+    """The result of a tool call: a value, or an error of `TOOL_ERRORS` with a detail.
+
+    >>> ToolResult(error="syntax", detail="unbalanced parentheses").value is None
+    True
+    """
 
     value: ToolValue | None = None
     error: str | None = None
@@ -186,11 +201,20 @@ class ToolResult(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a model answered to one request, or why it did not.
+    """The reply of a model to one request, or the error.
 
-    `text` is None exactly where `error` (of `REPLY_ERRORS`) is set. `tool_calls` holds native calls as (name, JSON
-    arguments). `finish_reason` is "stop", "length" or "tool_calls". `reasoning` is what a server returned apart from
-    the text; reasoning inside the text is split off later. Token counts are None where the engine does not know.
+    Args:
+        text: the generated text; None if and only if `error` is set.
+        reasoning: reasoning that the server returned in its own field; reasoning inside the text is split off later.
+        tool_calls: native tool calls as (name, JSON arguments).
+        finish_reason: "stop", "length" or "tool_calls".
+        error: None, or one of `REPLY_ERRORS`.
+        error_detail: a message for humans.
+        prompt_tokens: number of prompt tokens; None if the engine does not report it.
+        completion_tokens: number of generated tokens; None if the engine does not report it.
+
+    >>> Reply("The answer is 36.").error is None
+    True
     """
 
     text: str | None
@@ -204,7 +228,7 @@ class Reply:
 
 
 class Score(NamedTuple):
-    """A responder's score in one row, and the state it was given for: gold, trusted, correct, wrong or missing."""
+    """A responder's score in one row, and the state behind it: gold, trusted, correct, wrong or missing."""
 
     name: str
     score: float
@@ -213,14 +237,18 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Why a row leaves: a short machine-readable reason, and a detail for people."""
+    """The record of a dropped row: a short machine-readable reason, and a detail for humans.
+
+    >>> Drop("too_long", "812 tokens").reason
+    'too_long'
+    """
 
     reason: str
     detail: str = ""
 
 
 def is_text(value: object) -> TypeGuard[str]:
-    r"""Whether a value is text that a table, a file and a request can hold: a string without lone surrogates.
+    r"""Return whether a value is a string without unpaired surrogates, which UTF-8 can encode.
 
     >>> is_text("\U0001f41f"), is_text("half \ud83d"), is_text(5)
     (True, False, False)
@@ -235,7 +263,7 @@ def is_text(value: object) -> TypeGuard[str]:
 
 
 def clean_text(text: str) -> str:
-    r"""A text with U+FFFD in the place of each lone surrogate; two that make a pair become their character.
+    r"""Replace each unpaired surrogate of a text by U+FFFD, and each surrogate pair by its character.
 
     >>> clean_text("half \ud83d") == "half \ufffd", clean_text("\ud83d\udc1f") == "\U0001f41f"
     (True, True)
@@ -247,26 +275,26 @@ T = TypeVar("T")
 
 
 class Choices(Mapping[str, T], Generic[T]):
-    """Names and where their objects live, imported only when asked for; an unknown name lists the choices.
+    """A registry of objects by name; an object is imported on first access, and an unknown name lists the choices.
 
     Args:
-        what: what an entry is, for the message ("task").
-        places: name -> "module:attribute".
+        kind: what the registry contains, for the error message ("task").
+        import_paths: name -> "module:attribute".
 
     >>> Choices("digit", {"pi": "math:pi"})["pi"]
     3.141592653589793
     """
 
-    def __init__(self, what: str, places: Mapping[str, str]) -> None:
-        self.what = what
-        self.import_paths = dict(places)
+    def __init__(self, kind: str, import_paths: Mapping[str, str]) -> None:
+        self.kind = kind
+        self.import_paths = dict(import_paths)
 
     def __getitem__(self, name: str) -> T:
         if name not in self.import_paths:
-            raise UnknownName(self.what, name, self.import_paths)
+            raise UnknownName(self.kind, name, self.import_paths)
         module, _, attribute = self.import_paths[name].partition(":")
-        found: T = getattr(importlib.import_module(module), attribute)
-        return found
+        value: T = getattr(importlib.import_module(module), attribute)
+        return value
 
     def __contains__(self, name: object) -> bool:
         return name in self.import_paths

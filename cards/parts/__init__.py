@@ -1,1 +1,1 @@
-"""Parts that the templates share."""
+"""Sections shared by the templates."""

@@ -1,10 +1,10 @@
-"""Speed of the API engine against plain AsyncOpenAI, in one and in two processes; memory over many rows.
+"""Throughput of the API engine compared with plain AsyncOpenAI, in one and two processes; memory by number of rows.
 
     python tests/benchmarks/bench_api.py [--memory] [--rows N]
 
-A local server answers every request after 100 ms; 256 requests are under way at once in all. Ours is `answer` on a
-table: prompts, reply store, progress, and the finished stage. Plain is `chat.completions.create` in 256 loops, of
-which nothing is kept. `--memory` measures the anonymous peak at 10,000 and 100,000 rows. Nothing here is asserted.
+A local server sends each reply after 100 ms; 256 requests are in flight in total. `stage` runs `answer` on a table:
+prompts, reply store, progress and the finished stage. `plain` calls `chat.completions.create` in 256 loops and discards
+the replies. `--memory` measures the peak of anonymous memory at 10,000 and 100,000 rows. Nothing is asserted.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-LATENCY, AT_ONCE, ROUNDS = 0.1, 256, 3
+LATENCY, CONCURRENCY, ROUNDS = 0.1, 256, 3
 
 
-def plain(url: str, count: int) -> None:
+def run_plain(url: str, count: int) -> None:
     import openai
 
     messages: Any = [{"role": "user", "content": "How many figs are there if 12 grow on each of 4 trees?"}]
-    waiting = iter(range(count))
+    remaining = iter(range(count))
 
-    async def all_of_them() -> None:
+    async def send_all() -> None:
         async with openai.AsyncOpenAI(base_url=url, api_key="none") as client:
 
-            async def one_after_the_other() -> None:
-                for _ in waiting:
+            async def send_in_a_loop() -> None:
+                for _ in remaining:
                     await client.chat.completions.create(model="m", messages=messages, max_tokens=32, temperature=0)
 
-            await asyncio.gather(*(one_after_the_other() for _ in range(AT_ONCE)))
+            await asyncio.gather(*(send_in_a_loop() for _ in range(CONCURRENCY)))
 
-    started()
-    asyncio.run(all_of_them())
+    wait_for_start()
+    asyncio.run(send_all())
 
 
 def questions(count: int) -> Iterator[dict[str, Any]]:
@@ -54,8 +54,8 @@ def questions(count: int) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
 
 
-def ours(url: str, count: int, at_once: int) -> None:
-    import openai  # noqa: F401  (what is loaded is not measured)
+def run_stage(url: str, count: int, concurrency: int) -> None:
+    import openai  # noqa: F401  (imports are not measured)
     from datasets import Dataset
 
     from toolrlef_data import EngineSpec, answer
@@ -72,16 +72,16 @@ def ours(url: str, count: int, at_once: int) -> None:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    started()
-    answered = answer(table, EngineSpec("openai_api", "m", base_url=url, max_tokens=32, concurrency=at_once))
+    wait_for_start()
+    result = answer(table, EngineSpec("openai_api", "m", base_url=url, max_tokens=32, concurrency=concurrency))
     done.set()
     watcher.join()
-    assert len(answered) == count
+    assert len(result) == count
     print(f"{before:,.0f} MB before, peak {peak:,.0f} MB", flush=True)
 
 
-def started() -> None:
-    """Wait until everybody is ready."""
+def wait_for_start() -> None:
+    """Report that this process is ready, and wait until all are."""
     print("ready", flush=True)
     sys.stdin.readline()
 
@@ -92,72 +92,74 @@ def anonymous_megabytes() -> float:
 
 
 def measure(*commands: list[str]) -> tuple[float, str]:
-    """Seconds that processes took from a common start, and what the last one printed."""
+    """Return the seconds from the common start to the end of all processes, and the output of the last one."""
     with tempfile.TemporaryDirectory() as home:
         environment = {**os.environ, "HF_HOME": home, "PYTHONPATH": str(ROOT)}
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        running = [
+        processes = [
             subprocess.Popen([sys.executable, __file__, *command], env=environment, text=True, **pipes)
             for command in commands
         ]
-        for process in running:
+        for process in processes:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-        start = time.perf_counter()
-        for process in running:
+        started_at = time.perf_counter()
+        for process in processes:
             assert process.stdin is not None
             process.stdin.write("go\n")
             process.stdin.flush()
-        printed = [process.communicate()[0] for process in running]
-        spent = time.perf_counter() - start
-        assert not any(process.returncode for process in running)
-        return spent, printed[-1].strip()
+        outputs = [process.communicate()[0] for process in processes]
+        seconds = time.perf_counter() - started_at
+        assert not any(process.returncode for process in processes)
+        return seconds, outputs[-1].strip()
 
 
 def compare(url: str, count: int) -> None:
-    one, two = [], []
+    ratios, pair_ratios = [], []
     for number in range(ROUNDS):
-        fewer = count // 4  # it takes long, at a steady pace
-        alone = fewer / measure(["plain", url, str(fewer)])[0]
-        single = count / measure(["ours", url, str(count), str(AT_ONCE)])[0]
-        half = ["ours", url, str(count), str(AT_ONCE // 2)]
-        double = count / measure(half, half)[0]
-        one.append(single / alone)
-        two.append(double / alone)
+        plain_count = count // 4  # slow, but at a steady rate
+        plain = plain_count / measure(["plain", url, str(plain_count)])[0]
+        single = count / measure(["stage", url, str(count), str(CONCURRENCY)])[0]
+        half = ["stage", url, str(count), str(CONCURRENCY // 2)]
+        pair = count / measure(half, half)[0]
+        ratios.append(single / plain)
+        pair_ratios.append(pair / plain)
         print(
-            f"  round {number + 1}: AsyncOpenAI {alone:,.0f} requests/s, ours {single:,.0f} ({one[-1]:.2f} times), "
-            f"in two processes {double:,.0f} ({two[-1]:.2f} times)"
+            f"  round {number + 1}: AsyncOpenAI {plain:,.0f} requests/s, stage {single:,.0f} ({ratios[-1]:.2f} times), "
+            f"in two processes {pair:,.0f} ({pair_ratios[-1]:.2f} times)"
         )
-    print(f"median of {ROUNDS} rounds of {count:,} requests: {statistics.median(one):.2f} times AsyncOpenAI;", end=" ")
-    print(f"two processes on one store {statistics.median(two):.2f} times")
+    print(
+        f"median of {ROUNDS} rounds of {count:,} requests: {statistics.median(ratios):.2f} times AsyncOpenAI;", end=" "
+    )
+    print(f"two processes on one store {statistics.median(pair_ratios):.2f} times")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--rows", type=int, default=12_000)
-    given = parser.parse_args()
+    args = parser.parse_args()
     command = [sys.executable, "-m", "tests.support.api_server", "--port", "0", "--latency", str(LATENCY), "--fast"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
             assert server.stdout is not None
             url = server.stdout.readline().strip()
-            if given.memory:
+            if args.memory:
                 for count in (10_000, 100_000):
-                    spent, printed = measure(["ours", url, str(count), str(AT_ONCE)])
-                    print(f"{count:>9,} rows: {printed}, {count / spent:,.0f} requests/s", flush=True)
+                    seconds, output = measure(["stage", url, str(count), str(CONCURRENCY)])
+                    print(f"{count:>9,} rows: {output}, {count / seconds:,.0f} requests/s", flush=True)
             else:
-                compare(url, given.rows)
+                compare(url, args.rows)
         finally:
             server.terminate()
-            server.stdout.read()  # what it has served
+            server.stdout.read()  # the server prints its counts when it ends
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["plain"]:
-        plain(sys.argv[2], int(sys.argv[3]))
-    elif sys.argv[1:2] == ["ours"]:
-        ours(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+        run_plain(sys.argv[2], int(sys.argv[3]))
+    elif sys.argv[1:2] == ["stage"]:
+        run_stage(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
     else:
         main()

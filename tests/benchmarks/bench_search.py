@@ -1,11 +1,15 @@
-"""Speed and memory of WikiSearch against bare bm25s, over a synthetic corpus.
+"""Speed and memory of WikiSearch compared with bare bm25s, on a synthetic corpus.
 
     python tests/benchmarks/bench_search.py [--rounds 3] [--passages 100000] [--queries 10000]
 
-Words are drawn by Zipf's law with a fixed seed, about 80 a passage; three passages in ten hold a word with an accent.
-Each side runs in a process of its own, the two in turn, and begins with the corpus as it needs it: bm25s with a list of
-texts in memory, WikiSearch with a table on the disk, which it also hashes, copies and indexes to the disk. Prints the
-ratio of each round, then the time and memory of another process that finds the index. Nothing here is asserted.
+Words follow Zipf's law with a fixed seed, about 80 per passage; three in ten passages contain a word with an accent.
+Both sides run alternately, each in a separate process:
+
+- bm25s starts with a list of texts in memory.
+- WikiSearch starts with a table on disk, which it also hashes, copies and indexes on disk.
+
+The script prints the ratio of each round, then time and memory of a process that opens the existing index. Nothing is
+asserted.
 """
 
 from __future__ import annotations
@@ -30,67 +34,67 @@ K = 2
 VOCABULARY = 200_000
 
 
-def words_of(draw: np.random.Generator) -> np.ndarray[Any, Any]:
-    signs = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+def draw_words(draw: np.random.Generator) -> np.ndarray[Any, Any]:
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
     lengths = draw.integers(3, 10, VOCABULARY)
-    words = ["".join(draw.choice(signs, length)) for length in lengths]
+    words = ["".join(draw.choice(letters, length)) for length in lengths]
     return np.array([word + "é" if i % 300 == 299 else word for i, word in enumerate(words)])
 
 
-def texts(count: int, least: int, most: int, seed: int) -> Iterator[str]:
-    words = words_of(np.random.default_rng(0))
+def draw_texts(count: int, min_words: int, max_words: int, seed: int) -> Iterator[str]:
+    words = draw_words(np.random.default_rng(0))
     draw = np.random.default_rng(seed)
-    for length in draw.integers(least, most, count):
+    for length in draw.integers(min_words, max_words, count):
         yield " ".join(words[np.minimum(draw.zipf(1.15, length), VOCABULARY) - 1])
 
 
-def seconds(function: Callable[[], Any]) -> tuple[list[float], Any]:
-    """Time on the wall and of the processor; the second hardly knows what else the machine does."""
-    start = time.perf_counter(), time.process_time()
+def timed(function: Callable[[], Any]) -> tuple[list[float], Any]:
+    """Return [wall time, CPU time] and the result; CPU time hardly depends on other processes."""
+    wall, cpu = time.perf_counter(), time.process_time()
     result = function()
-    return [time.perf_counter() - start[0], time.process_time() - start[1]], result
+    return [time.perf_counter() - wall, time.process_time() - cpu], result
 
 
 def anonymous_megabytes() -> float:
-    """Pages of memory-mapped files are the system's to take back and do not count."""
+    """Return the anonymous memory; pages of memory-mapped files do not count, since the system can reclaim them."""
     return int(re.findall(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())[0]) / 1024
 
 
-def bare(passages: list[str], queries: list[str]) -> dict[str, Any]:
+def run_bm25s(passages: list[str], queries: list[str]) -> dict[str, Any]:
     import bm25s  # type: ignore[import-untyped]
 
     def index() -> Any:
-        made = bm25s.BM25()
-        made.index(bm25s.tokenize(passages, show_progress=False), show_progress=False)
-        return made
+        retriever = bm25s.BM25()
+        retriever.index(bm25s.tokenize(passages, show_progress=False), show_progress=False)
+        return retriever
 
     def search() -> Any:
-        return made.retrieve(bm25s.tokenize(queries, show_progress=False), k=K, show_progress=False)
+        return retriever.retrieve(bm25s.tokenize(queries, show_progress=False), k=K, show_progress=False)
 
-    indexing, made = seconds(index)
-    searching, found = seconds(search)
-    return {"index": indexing, "search": searching, "hits": found.documents[:, 0].tolist()}
+    index_time, retriever = timed(index)
+    search_time, results = timed(search)
+    return {"index": index_time, "search": search_time, "hits": results.documents[:, 0].tolist()}
 
 
-def ours(corpus: Any, queries: list[str]) -> dict[str, Any]:
+def run_wiki_search(corpus: Any, queries: list[str]) -> dict[str, Any]:
     from toolrlef_data.tools.search.wiki_search import wiki_search
     from toolrlef_data.tools.tool import ToolInput
 
-    indexing, tool = seconds(lambda: wiki_search(corpus, k=K))
+    index_time, tool = timed(lambda: wiki_search(corpus, k=K))
     inputs = [ToolInput(query) for query in queries]
-    parts = [inputs[i : i + tool.batch] for i in range(0, len(inputs), tool.batch)]
-    searching, results = seconds(lambda: [result for part in parts for result in tool.run_many(part)])
+    batches = [inputs[i : i + tool.batch] for i in range(0, len(inputs), tool.batch)]
+    search_time, results = timed(lambda: [result for batch in batches for result in tool.run_many(batch)])
     hits = [int(result.value[0].split(" | ")[0]) if result.value else None for result in results]
-    return {"index": indexing, "search": searching, "hits": hits}
+    return {"index": index_time, "search": search_time, "hits": hits}
 
 
-def side(name: str, home: Path, queries: int) -> None:
+def run_side(name: str, home: Path, num_queries: int) -> None:
     import datasets
 
     datasets.disable_progress_bars()
     corpus = datasets.load_from_disk(str(home / "corpus"))
-    asked = list(texts(queries, 2, 8, 2))
-    joined = [f"{row['title']} {row['text']}" for row in corpus] if name == "bare" else []
+    queries = list(draw_texts(num_queries, 2, 8, 2))
+    passages = [f"{row['title']} {row['text']}" for row in corpus] if name == "bare" else []
     before, peak, done = anonymous_megabytes(), 0.0, threading.Event()
 
     def watch() -> None:
@@ -100,47 +104,51 @@ def side(name: str, home: Path, queries: int) -> None:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    figures = bare(joined, asked) if name == "bare" else ours(corpus, asked)
+    measurements = run_bm25s(passages, queries) if name == "bare" else run_wiki_search(corpus, queries)
     done.set()
     watcher.join()
-    print(json.dumps({**figures, "before": before, "peak": max(peak, anonymous_megabytes())}))
+    print(json.dumps({**measurements, "before": before, "peak": max(peak, anonymous_megabytes())}))
 
 
-def run(name: str, home: Path, hub: Path, queries: int) -> dict[str, Any]:
+def run_process(name: str, home: Path, hub: Path, queries: int) -> dict[str, Any]:
     command = [sys.executable, __file__, "--side", name, "--home", str(home), "--queries", str(queries)]
-    done = subprocess.run(command, env={**os.environ, "HF_HOME": str(hub)}, capture_output=True, text=True, check=True)
-    figures: dict[str, Any] = json.loads(done.stdout)
-    return figures
+    process = subprocess.run(
+        command, env={**os.environ, "HF_HOME": str(hub)}, capture_output=True, text=True, check=True
+    )
+    measurements: dict[str, Any] = json.loads(process.stdout)
+    return measurements
 
 
 def main(home: Path, rounds: int, passages: int, queries: int) -> None:
     from datasets import Dataset
 
-    rows = list(texts(passages, 60, 101, 1))
+    rows = list(draw_texts(passages, 60, 101, 1))
     titles = [str(i) for i in range(passages)]
     Dataset.from_dict({"title": titles, "text": rows}).save_to_disk(str(home / "corpus"))
     ratios: list[float] = []
     for number in range(rounds):
         hub = home / f"hub{number}"
-        sides = [run(name, home, hub, queries) for name in ("bare", "ours")]
-        for name, figures in zip(("bm25s     ", "WikiSearch"), sides, strict=True):
+        sides = [run_process(name, home, hub, queries) for name in ("bare", "tool")]
+        for name, side in zip(("bm25s     ", "WikiSearch"), sides, strict=True):
             print(
-                f"round {number + 1}: {name} index {figures['index'][0]:.1f} s, search {figures['search'][0]:.1f} s, "
-                f"anonymous memory {figures['before']:.0f} to {figures['peak']:.0f} MB"
+                f"round {number + 1}: {name} index {side['index'][0]:.1f} s, search {side['search'][0]:.1f} s, "
+                f"anonymous memory {side['before']:.0f} to {side['peak']:.0f} MB"
             )
-        plain, tool = sides
-        for clock, what in enumerate(("wall", "processor")):
-            index, search = (tool[part][clock] / plain[part][clock] for part in ("index", "search"))
-            both = [figures["index"][clock] + figures["search"][clock] for figures in sides]
-            print(f"    ratio of {what} time: index {index:.2f}, search {search:.2f}, together {both[1] / both[0]:.2f}")
-        ratios.append((tool["index"][0] + tool["search"][0]) / (plain["index"][0] + plain["search"][0]))
-        same = statistics.mean(a == b for a, b in zip(plain["hits"], tool["hits"], strict=True))
-        print(f"    the same passage first: {same:.1%} of the queries")
-    again = run("ours", home, hub, 1)
+        bare, tool = sides
+        for clock, label in enumerate(("wall", "CPU")):
+            index, search = (tool[phase][clock] / bare[phase][clock] for phase in ("index", "search"))
+            both = [side["index"][clock] + side["search"][clock] for side in sides]
+            print(
+                f"    ratio of {label} time: index {index:.2f}, search {search:.2f}, together {both[1] / both[0]:.2f}"
+            )
+        ratios.append((tool["index"][0] + tool["search"][0]) / (bare["index"][0] + bare["search"][0]))
+        agreement = statistics.mean(a == b for a, b in zip(bare["hits"], tool["hits"], strict=True))
+        print(f"    same first passage: {agreement:.1%} of the queries")
+    reopened = run_process("tool", home, hub, 1)
     print(f"{passages:,} passages, {queries:,} queries: {statistics.median(ratios):.2f} times the time of bare bm25s")
     print(
-        f"found again by another process: {again['index'][0]:.2f} s to hash the corpus, {again['search'][0]:.2f} s to open "
-        f"the index and answer a query, anonymous memory {again['before']:.0f} to {again['peak']:.0f} MB"
+        f"reopened by another process: {reopened['index'][0]:.2f} s to hash the corpus, {reopened['search'][0]:.2f} s to open "
+        f"the index and run a query, anonymous memory {reopened['before']:.0f} to {reopened['peak']:.0f} MB"
     )
 
 
@@ -149,11 +157,11 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--passages", type=int, default=100_000)
     parser.add_argument("--queries", type=int, default=10_000)
-    parser.add_argument("--side", choices=["bare", "ours"])
+    parser.add_argument("--side", choices=["bare", "tool"])
     parser.add_argument("--home", type=Path)
-    given = parser.parse_args()
-    if given.side:
-        side(given.side, given.home, given.queries)
+    args = parser.parse_args()
+    if args.side:
+        run_side(args.side, args.home, args.queries)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            main(Path(folder), given.rounds, given.passages, given.queries)
+            main(Path(folder), args.rounds, args.passages, args.queries)

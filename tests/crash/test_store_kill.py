@@ -1,4 +1,4 @@
-"""Processes that write into one reply store, or are killed while they write, lose no reply that was put."""
+"""The reply store loses no reply with concurrent writers or when a writer is killed."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ for i in range(int(sys.argv[3])):
 """
 
 
-def writer(path: Path, name: str, count: int) -> subprocess.Popen[str]:
+def start_writer(path: Path, name: str, count: int) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", WRITER, path, name, str(count)], stdout=subprocess.PIPE, text=True)
 
 
-def test_two_processes_lose_and_mix_nothing(tmp_path: Path) -> None:
+def test_concurrent_writers_lose_no_reply(tmp_path: Path) -> None:
     path = tmp_path / "r.sqlite"
-    for process in [writer(path, name, 300) for name in ("ada", "bob")]:
+    for process in [start_writer(path, name, 300) for name in ("ada", "bob")]:
         process.communicate()
         assert process.returncode == 0
-    found = ReplyStore(path).get([f"{name}-{i}" for name in ("ada", "bob") for i in range(300)])
-    assert {key: reply.text for key, reply in found.items()} == {
+    replies = ReplyStore(path).get([f"{name}-{i}" for name in ("ada", "bob") for i in range(300)])
+    assert {key: reply.text for key, reply in replies.items()} == {
         f"{name}-{i}": f"{name} says {i}" for name in ("ada", "bob") for i in range(300)
     }
 
 
 @pytest.mark.parametrize("moment", [0, 7, 40])
-def test_a_kill_loses_no_reply_that_was_put(tmp_path: Path, moment: int) -> None:
+def test_killed_writer_loses_no_stored_reply(tmp_path: Path, moment: int) -> None:
     path = tmp_path / "r.sqlite"
-    with writer(path, "ada", 100_000) as process:
+    with start_writer(path, "ada", 100_000) as process:
         assert process.stdout is not None
-        seen = -1
+        last = -1
         process.stdout.readline()
-        while seen < moment:
-            seen = int(process.stdout.readline())
+        while last < moment:
+            last = int(process.stdout.readline())
         process.send_signal(signal.SIGKILL)
-        seen = max([seen, *(int(line) for line in process.stdout if line.endswith("\n"))])
+        last = max([last, *(int(line) for line in process.stdout if line.endswith("\n"))])
     store = ReplyStore(path)
-    assert len(store.get([f"ada-{i}" for i in range(seen + 1)])) == seen + 1
+    assert len(store.get([f"ada-{i}" for i in range(last + 1)])) == last + 1
     assert store.connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

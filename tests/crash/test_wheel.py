@@ -1,4 +1,4 @@
-"""The wheel that is built from the files under version control works without them."""
+"""A wheel built from the tracked files works without the repository."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_wheel_holds_everything_and_works_elsewhere(tmp_path: Path) -> None:
+def test_wheel_is_complete(tmp_path: Path) -> None:
     source = tmp_path / "source"
     names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
     for name in filter(None, names):
@@ -43,5 +43,5 @@ def test_a_wheel_holds_everything_and_works_elsewhere(tmp_path: Path) -> None:
         "print(len(load_source('sample', split='train')) >= 120, load_recipe('demo').task, len(load_source('sample_trajectories')))"
     )
     run = [sys.executable, "-c", code, str(site)]
-    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout == "True math 10\n"
+    process = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert process.stdout == "True math 10\n"

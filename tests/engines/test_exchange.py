@@ -1,4 +1,4 @@
-"""The exchange: one request for what several ask, here and in other processes, and memory that does not grow."""
+"""The exchange: identical requests are sent once, across rows, processes and batch jobs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from datasets.utils import tqdm
 
-from toolrlef_data.engines import exchange
+from toolrlef_data.engines import exchange as exchange_module
 from toolrlef_data.engines.claims import Claims
 from toolrlef_data.engines.exchange import Exchange
 from toolrlef_data.engines.reply_store import ReplyStore
@@ -23,86 +23,88 @@ def echo(request: Request) -> str:
     return f"{request.prompt}!"
 
 
-class Entered(ScriptedEngine):
-    """Counts how often it was begun, as a local model would be loaded."""
+class CountingEngine(ScriptedEngine):
+    """Counts how often it is entered, which loads the model of a local engine."""
 
-    begun = 0
+    entered = 0
 
     def __enter__(self) -> Any:
-        Entered.begun += 1
+        CountingEngine.entered += 1
         return super().__enter__()
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[ReplyStore]:
-    Entered.begun = 0
+    CountingEngine.entered = 0
     opened = ReplyStore(tmp_path / "replies.sqlite")
     yield opened
     opened.close()
 
 
-def made(store: ReplyStore, came: list[tuple[str, str | None]]) -> Exchange:
+def make_exchange(store: ReplyStore, delivered: list[tuple[str, str | None]]) -> Exchange:
     spec = scripted(echo, progress=False)
-    engine: Any = Entered(spec)
+    engine: Any = CountingEngine(spec)
     bar = tqdm(total=0, disable=True)
-    return Exchange(engine, spec, store, bar, expected=9, on_reply=lambda key, reply: came.append((key, reply.text)))
+    return Exchange(
+        engine, spec, store, bar, expected=9, on_reply=lambda key, reply: delivered.append((key, reply.text))
+    )
 
 
-def lookups(own: Exchange, keys: Sequence[str]) -> Iterator[None]:
-    own.lookup([(key, Request(prompt=key)) for key in keys])
-    while own.unsent:
+def lookups(exchange: Exchange, keys: Sequence[str]) -> Iterator[None]:
+    exchange.lookup([(key, Request(prompt=key)) for key in keys])
+    while exchange.unsent:
         yield
 
 
-def test_what_several_ask_is_sent_once_and_nothing_that_is_stored(store: ReplyStore) -> None:
-    came: list[tuple[str, str | None]] = []
+def test_identical_requests_are_sent_once_and_stored_ones_never(store: ReplyStore) -> None:
+    delivered: list[tuple[str, str | None]] = []
     store.put([("a", Reply("stored"))])
-    own = made(store, came)
-    salt, facts = own.run(lookups(own, "abbcb"))
-    assert (salt, facts["usage"]["requests"]) == ("", 5)
-    assert came == [("b", "b!"), ("c", "c!")]
-    assert (own.progress.answered, own.progress.from_store) == (2, 3)
+    exchange = make_exchange(store, delivered)
+    salt, record = exchange.run(lookups(exchange, "abbcb"))
+    assert (salt, record["usage"]["requests"]) == ("", 5)
+    assert delivered == [("b", "b!"), ("c", "c!")]
+    assert (exchange.progress.answered, exchange.progress.from_store) == (2, 3)
 
 
-def test_no_engine_is_begun_where_everything_is_stored_or_comes_from_elsewhere(store: ReplyStore) -> None:
-    came: list[tuple[str, str | None]] = []
+def test_engine_is_not_entered_without_unsent_requests(store: ReplyStore) -> None:
+    delivered: list[tuple[str, str | None]] = []
     store.put([("a", Reply("stored"))])
-    own = made(store, came)
-    with Claims(store) as theirs:
-        theirs.take(["b"])
-        answered = threading.Timer(0.3, lambda: store.put([("b", Reply("theirs"))]))
-        answered.start()
-        own.run(lookups(own, "ab"))
-        answered.join()
-    assert came == [("b", "theirs")]
-    assert Entered.begun == own.progress.answered == 0
-    assert own.progress.from_store == 2
+    exchange = make_exchange(store, delivered)
+    with Claims(store) as other:
+        other.acquire(["b"])
+        reply = threading.Timer(0.3, lambda: store.put([("b", Reply("other"))]))
+        reply.start()
+        exchange.run(lookups(exchange, "ab"))
+        reply.join()
+    assert delivered == [("b", "other")]
+    assert CountingEngine.entered == exchange.progress.answered == 0
+    assert exchange.progress.from_store == 2
 
 
-def test_what_others_leave_is_taken_over_some_at_a_time(store: ReplyStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "LOOKED_AT", 2)
-    came: list[tuple[str, str | None]] = []
-    own = made(store, came)
-    with Claims(store) as theirs:
-        theirs.take(["a", "b", "c", "d", "e"])
-        given_up = threading.Timer(0.3, theirs.give_up, [["d", "e"]])
-        given_up.start()
-        ended = threading.Timer(1.2, lambda: store.put([(key, Reply("theirs")) for key in "abc"]))
-        ended.start()
-        own.run(lookups(own, "abcde"))
-        given_up.join()
-        ended.join()
-    assert sorted(came) == [("a", "theirs"), ("b", "theirs"), ("c", "theirs"), ("d", "d!"), ("e", "e!")]
-    assert sorted(key for key, _ in came[:2]) == ["d", "e"], "those behind what is still asked are not kept waiting"
+def test_released_claims_are_acquired_in_batches(store: ReplyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange_module, "MAX_CLAIM_CHECKS", 2)
+    delivered: list[tuple[str, str | None]] = []
+    exchange = make_exchange(store, delivered)
+    with Claims(store) as other:
+        other.acquire(["a", "b", "c", "d", "e"])
+        release = threading.Timer(0.3, other.release, [["d", "e"]])
+        release.start()
+        replies = threading.Timer(1.2, lambda: store.put([(key, Reply("other")) for key in "abc"]))
+        replies.start()
+        exchange.run(lookups(exchange, "abcde"))
+        release.join()
+        replies.join()
+    assert sorted(delivered) == [("a", "other"), ("b", "other"), ("c", "other"), ("d", "d!"), ("e", "e!")]
+    assert sorted(key for key, _ in delivered[:2]) == ["d", "e"], "released claims do not wait for the others"
 
 
-def test_what_a_batch_job_of_an_earlier_run_brings_is_not_sent(store: ReplyStore) -> None:
-    came: list[tuple[str, str | None]] = []
-    own = made(store, came)
-    with own.claims:
-        own.lookup([(key, Request(prompt=key)) for key in "ab"])
-        requests = own._requests(lookups(own, ""))
+def test_request_answered_by_an_earlier_batch_job_is_not_sent(store: ReplyStore) -> None:
+    delivered: list[tuple[str, str | None]] = []
+    exchange = make_exchange(store, delivered)
+    with exchange.claims:
+        exchange.lookup([(key, Request(prompt=key)) for key in "ab"])
+        requests = exchange._requests(lookups(exchange, ""))
         first = next(requests)
-        own._deliver({"b": Reply("from the job"), "z": Reply("asked by nobody")})
+        exchange._deliver({"b": Reply("from the job"), "z": Reply("not requested")})
         assert [first and first[0], *(pair and pair[0] for pair in requests)] == ["a"]
-    assert came == [("b", "from the job")]
+    assert delivered == [("b", "from the job")]

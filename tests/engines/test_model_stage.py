@@ -1,4 +1,4 @@
-"""asking: what is asked, how often, and what becomes of a failure."""
+"""The model stage: which requests are sent, how often, and how failures are handled."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from toolrlef_data.records import InputError, Reply, ScriptExhausted, TooManyFai
 
 
 class Server:
-    """What was asked; a class, since a global list is part of the key of a function that uses it."""
+    """Records requested prompts; a class, because a global list would enter the cache key of the functions."""
 
-    asked: ClassVar[list[str]] = []
-    down = False
+    requested: ClassVar[list[str]] = []
+    is_down = False
 
 
 def question(row: Mapping[str, Any], settings: None) -> Request | None:
@@ -37,8 +37,8 @@ def texts(row: Mapping[str, Any], replies: Sequence[Reply], settings: None) -> d
 
 
 def echo(request: Request) -> str | Reply:
-    Server.asked.append(request.prompt)
-    if Server.down and request.prompt.startswith("flaky"):
+    Server.requested.append(request.prompt)
+    if Server.is_down and request.prompt.startswith("flaky"):
         return Reply(None, error="timeout", error_detail="no answer")
     if request.prompt.startswith("bad"):
         return Reply(None, error="too_long")
@@ -52,116 +52,115 @@ def table(*prompts: str) -> Dataset:
 def run(data: Dataset, spec: EngineSpec, samples: int = 1) -> list[str]:
     adds = {"reply": Value("string")}
     stage = ModelStage(question, texts, None, spec, reads=["text"], adds=adds, name="test", samples=samples)
-    found: list[str] = run_model_stage(data, stage)["reply"][:]
-    return found
+    replies: list[str] = run_model_stage(data, stage)["reply"][:]
+    return replies
 
 
 @pytest.fixture(autouse=True)
-def fresh() -> None:
-    Server.asked.clear()
-    Server.down = False
+def reset_server() -> None:
+    Server.requested.clear()
+    Server.is_down = False
 
 
 def engine(**settings: Any) -> EngineSpec:
     return scripted(echo, progress=False, **settings)
 
 
-def test_repeated_greedy_prompts_are_asked_once_also_over_many_windows() -> None:
+def test_repeated_greedy_prompts_are_requested_once() -> None:
     prompts = [f"p{i % 7}" for i in range(1000)]
     assert run(table(*prompts), engine()) == [f"{p}#0" for p in prompts]
-    assert sorted(Server.asked) == [f"p{i}" for i in range(7)]
+    assert sorted(Server.requested) == [f"p{i}" for i in range(7)]
 
 
-def test_a_second_stage_over_the_same_prompts_asks_nothing() -> None:
+def test_second_stage_reuses_stored_replies() -> None:
     run(table("a", "b"), engine())
     run(table("b", "a", "c"), engine())
-    assert Server.asked == ["a", "b", "c"]
+    assert Server.requested == ["a", "b", "c"]
 
 
-def test_a_row_without_a_request_is_not_asked() -> None:
+def test_row_without_a_request_is_skipped() -> None:
     assert run(table("a", "skip", "b"), engine()) == ["a#0", "", "b#0"]
-    assert Server.asked == ["a", "b"]
+    assert Server.requested == ["a", "b"]
 
 
-def test_samples_are_asked_apart_and_need_a_temperature() -> None:
+def test_samples_are_separate_requests_and_need_a_temperature() -> None:
     assert run(table("a", "a"), engine(temperature=0.5), samples=2) == ["a#0 | a#1"] * 2
-    assert len(Server.asked) == 4, "sampled rows have seeds of their own"
+    assert len(Server.requested) == 4, "each sampled row has a separate seed"
     with pytest.raises(InputError, match="set a temperature above 0"):
         run(table("a"), engine(), samples=2)
 
 
-def test_a_retryable_failure_is_asked_again_and_nothing_else_is() -> None:
-    Server.down = True
+def test_only_retryable_failures_are_requested_again() -> None:
+    Server.is_down = True
     spec = engine(max_failed=0.5)
     assert run(table("a", "flaky", "bad one"), replace(spec, max_failed=0.7)) == ["a#0", "<timeout>", "<too_long>"]
-    assert Server.asked == ["a", "flaky", "bad one"]
-    Server.down = False
+    assert Server.requested == ["a", "flaky", "bad one"]
+    Server.is_down = False
     assert run(table("a", "flaky", "bad one"), replace(spec, max_failed=0.7)) == ["a#0", "flaky#0", "<too_long>"]
-    assert Server.asked == ["a", "flaky", "bad one", "flaky"], "a permanent error is final"
+    assert Server.requested == ["a", "flaky", "bad one", "flaky"], "a permanent error is final"
     run(table("a", "flaky", "bad one"), replace(spec, max_failed=0.7))
-    assert len(Server.asked) == 4
+    assert len(Server.requested) == 4
 
 
-def test_too_many_failures_stop_the_run_and_nothing_is_lost() -> None:
-    Server.down = True
+def test_too_many_failures_stop_the_run_without_losing_replies() -> None:
+    Server.is_down = True
     data = table("a", "b", *(f"flaky {i}" for i in range(8)))
     with pytest.raises(TooManyFailures, match=r"3 of 10 requests .* failed \(timeout 3\), more than max_failed=0.2"):
         run(data, engine())
-    asked = len(Server.asked)
     with pytest.raises(TooManyFailures):
         run(data, replace(engine(), max_failed=0.0))
-    Server.down = False
-    asked = len(Server.asked)
+    Server.is_down = False
+    count = len(Server.requested)
     run(data, engine())
-    assert Server.asked[asked:] == [f"flaky {i}" for i in range(8)]
+    assert Server.requested[count:] == [f"flaky {i}" for i in range(8)]
 
 
-def test_stored_failures_count_at_every_run() -> None:
+def test_stored_failures_count_in_every_run() -> None:
     data = table(*(f"bad {i}" for i in range(6)))
     for _ in range(4):
         with pytest.raises(TooManyFailures, match="too_long"):
             run(data, engine())
 
 
-def test_the_share_is_of_the_requests_that_are_made() -> None:
-    Server.down = True
+def test_failure_share_excludes_skipped_rows() -> None:
+    Server.is_down = True
     with pytest.raises(TooManyFailures, match="1 of 2 requests"):
         run(table(*["skip"] * 98, "flaky a", "flaky b"), engine())
 
 
-def test_who_is_no_engine_is_named() -> None:
+def test_wrong_engine_type_is_rejected() -> None:
     with pytest.raises(InputError, match="expected an EngineSpec, found str"):
         run(table("a"), "gpt")  # type: ignore[arg-type]
 
 
-def test_a_script_that_runs_out_says_so_and_keeps_what_it_gave() -> None:
-    with pytest.raises(ScriptExhausted, match="the script has 1 replies"):
+def test_exhausted_script_raises_and_its_replies_stay_stored() -> None:
+    with pytest.raises(ScriptExhausted, match="the script has only 1 replies"):
         run(table("a", "b"), scripted(["one"], progress=False))
     assert run(table("a"), scripted(["one"], progress=False)) == ["one"]
 
 
-def test_a_mapping_answers_by_the_words_of_the_question() -> None:
+def test_mapping_script_matches_words_of_the_prompt() -> None:
     spec = scripted({"first": "1", "second": "2"}, progress=False)
     assert run(table("the second", "the first"), spec) == ["2", "1"]
     with pytest.raises(ScriptExhausted, match="no key of the script"):
         run(table("the third"), spec)
 
 
-def test_other_settings_are_other_requests() -> None:
+def test_sampling_settings_are_part_of_the_reply_key() -> None:
     run(table("a"), engine())
     run(table("a"), engine(max_tokens=3))
     run(table("a"), engine(stop=("\n",)))
     run(table("a"), engine(timeout=1.0, concurrency=2))
-    assert len(Server.asked) == 3
+    assert len(Server.requested) == 3
 
 
 @pytest.mark.parametrize(
-    ("text", "reasoning", "answer"),
+    ("text", "reasoning", "remaining"),
     [
         ("The answer is 12.", "", "The answer is 12."),
         ("<think>7+5</think>\n\n12", "7+5", "12"),
-        ("7+5</think>12", "7+5", "12"),  # the template opened it
-        ("<think>7+5 and then", "7+5 and then", ""),  # cut off
+        ("7+5</think>12", "7+5", "12"),  # the opening tag is in the prompt
+        ("<think>7+5 and then", "7+5 and then", ""),  # truncated
         ("[THINK]a[/THINK]b", "a", "b"),
         (
             "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>12<|return|>",
@@ -171,11 +170,11 @@ def test_other_settings_are_other_requests() -> None:
         ("I think <think> is a tag", "", "I think <think> is a tag"),
     ],
 )
-def test_reasoning_is_kept_apart(text: str, reasoning: str, answer: str) -> None:
-    assert split_reasoning(text) == (reasoning, answer)
+def test_reasoning_is_separated_from_the_text(text: str, reasoning: str, remaining: str) -> None:
+    assert split_reasoning(text) == (reasoning, remaining)
 
 
-def test_a_response_keeps_the_models_own_words() -> None:
+def test_response_contains_the_raw_reply() -> None:
     response = build_response(Reply(" <think>calculator(1+1)</think> 3 "))
     assert (response["raw"], response["reasoning"], response["text"]) == (
         " <think>calculator(1+1)</think> 3 ",
@@ -187,10 +186,10 @@ def test_a_response_keeps_the_models_own_words() -> None:
     assert (failed["text"], failed["error"], failed["error_detail"]) == (None, "timeout", "30 s")
 
 
-# Requests that are not ready yet --------------------------------------------------------------------------------------
+# Requests that depend on pending replies --------------------------------------------------------------------------------------
 
 
-ASKED: dict[str, dict[str, Any]] = {
+API_SETTINGS: dict[str, dict[str, Any]] = {
     "one at a time": {"concurrency": 1},
     "direct": {"concurrency": 2},
     "samples": {"temperature": 1.0, "options": {"n": True}},
@@ -199,8 +198,8 @@ ASKED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["scripted", "local", *ASKED])
-def test_chains_go_on_from_what_was_replied(kind: str, tmp_path: Path, one_thread: None) -> None:
+@pytest.mark.parametrize("kind", ["scripted", "local", *API_SETTINGS])
+def test_dependent_requests_follow_earlier_replies(kind: str, tmp_path: Path, one_thread: None) -> None:
     samples = 2 if kind == "samples" else 1
     with ApiServer() as server:
         if kind == "scripted":
@@ -208,33 +207,33 @@ def test_chains_go_on_from_what_was_replied(kind: str, tmp_path: Path, one_threa
         elif kind == "local":
             spec = EngineSpec("local", str(tiny_llama(tmp_path / "m")), max_tokens=3)
         else:
-            spec = EngineSpec("openai_api", "m", base_url=server.url, **ASKED[kind])
+            spec = EngineSpec("openai_api", "m", base_url=server.url, **API_SETTINGS[kind])
         alone = {name: Chains([name], samples=samples).run(spec).texts[name] for name in "ab"}
         chains = Chains("abcd", samples=samples).run(spec)
     assert not chains.is_open()
     assert not chains.ready
     assert {name: chains.texts[name] for name in "ab"} == alone
-    assert len({text for said in chains.texts.values() for text in said}) > 4, "the same replies prove nothing"
+    assert len({text for texts in chains.texts.values() for text in texts}) > 4, "distinct replies are needed"
 
 
 @pytest.mark.parametrize("kind", ["scripted", "local"])
-def test_what_is_ready_later_is_waited_for(kind: str, tmp_path: Path, one_thread: None) -> None:
-    """As where a tool is at work: there is nothing under way, and more comes all the same."""
+def test_engine_waits_for_requests_that_are_not_ready(kind: str, tmp_path: Path, one_thread: None) -> None:
+    """For example while a tool runs: no request is in flight, but more follow."""
     pairs = [None, None, ("a", Request(prompt="a")), None, ("b", Request(prompt="b")), None, None]
     spec = engine() if kind == "scripted" else EngineSpec("local", str(tiny_llama(tmp_path / "m")), max_tokens=2)
-    taken = [tag for replies in ENGINES[kind](spec).generate(pairs) for tag, _ in replies]
-    assert taken == ["a", "b"]
+    tags = [tag for replies in ENGINES[kind](spec).generate(pairs) for tag, _ in replies]
+    assert tags == ["a", "b"]
     assert not list(ENGINES[kind](spec).generate([None, None]))
 
 
-def test_a_script_counts_what_is_asked_and_no_waits() -> None:
+def test_script_ignores_idle_pulls() -> None:
     pairs = [None, ("a", Request(prompt="a")), None, ("b", Request(prompt="b"))]
     replies = list(ENGINES["scripted"](scripted(["one", "two"])).generate(pairs))
     assert [reply.text for ((_, reply),) in replies] == ["one", "two"]
 
 
-def test_a_local_window_ends_where_nothing_is_ready(tmp_path: Path, one_thread: None) -> None:
+def test_local_window_ends_when_no_request_is_ready(tmp_path: Path, one_thread: None) -> None:
     chains = Chains("ab", steps=2)
     chains.run(EngineSpec("local", str(tiny_llama(tmp_path / "m")), max_tokens=2))
     assert [event[:3] for event in chains.events] == ["a 0", "b 0", "(a ", "(b ", "a 1", "b 1", "(a ", "(b "]
-    assert chains.idle_pulls == 2, "once at the end of each window"
+    assert chains.idle_pulls == 2, "one idle pull at the end of each window"

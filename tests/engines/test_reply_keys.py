@@ -1,7 +1,7 @@
-"""Literal reply keys: whoever upgrades never pays again for a reply that is stored.
+"""Reply keys are stable across versions, so that an upgrade never pays again for a stored reply.
 
-Each test puts a reply under a key written down here, and runs a stage that would have to ask a model otherwise. A test
-that fails says that stored replies of every user are lost: keep the key, or say in CHANGELOG.md that all is asked again.
+Each test stores a reply under a literal reply key and runs a stage that would otherwise send a request. If a test
+fails, all users lose their stored replies: restore the key, or announce the change in CHANGELOG.md.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from toolrlef_data import EngineSpec, Reply, Responder, answer, generate_traject
 from toolrlef_data.columns import QUESTIONS, STAGE1
 from toolrlef_data.engines.reply_store import open_store, store_path
 
-# Nobody answers there: a request would fail, and with it the stage.
-NOBODY = "http://127.0.0.1:9/v1"
-PATIENCE: dict[str, Any] = {"retries": 0, "timeout": 0.1, "max_failed": 0.0, "progress": False}
+# No server listens there: a request would fail, and so would the stage.
+UNREACHABLE_URL = "http://127.0.0.1:9/v1"
+FAIL_FAST: dict[str, Any] = {"retries": 0, "timeout": 0.1, "max_failed": 0.0, "progress": False}
 
 
 def questions() -> Dataset:
@@ -29,19 +29,19 @@ def store(replies: dict[str, Reply]) -> None:
     open_store(store_path()).put(list(replies.items()))
 
 
-def test_a_scripted_engine() -> None:
+def test_reply_key_of_a_scripted_engine() -> None:
     store({"8e7803267af306a6537507769225ac2e": Reply("from the store")})
     answered = answer(questions(), scripted(["asked"], progress=False))
     assert answered[0]["response"]["text"] == "from the store"
 
 
-def test_a_chat_model_of_a_server() -> None:
+def test_reply_key_of_a_chat_model() -> None:
     store({"fa1c6c2843ddae90706d69cd28acd9db": Reply("from the store")})
-    spec = EngineSpec("openai_api", "some-model", base_url=NOBODY, temperature=0.7, seed=3, **PATIENCE)
+    spec = EngineSpec("openai_api", "some-model", base_url=UNREACHABLE_URL, temperature=0.7, seed=3, **FAIL_FAST)
     assert answer(questions(), spec)[0]["response"]["text"] == "from the store"
 
 
-def test_a_model_of_a_server_that_is_sent_the_tool() -> None:
+def test_reply_key_of_a_request_with_a_tool() -> None:
     store(
         {
             "302367d876482564095671649238b8b1": Reply(
@@ -52,12 +52,14 @@ def test_a_model_of_a_server_that_is_sent_the_tool() -> None:
     row = {"instruction": "Use calculator(expression).", "input": "3 times 12?", "output": "36", "source": "student"}
     row |= {"id": "sums-1", "task": "math", "dataset": "sums"}
     stage1 = Dataset.from_list([{**dict.fromkeys(STAGE1), **row, "answers": ["36"]}], features=STAGE1)
-    spec = EngineSpec("openai_api", "some-model", base_url=NOBODY, options={"extra_body": {"k": 1}}, **PATIENCE)
+    spec = EngineSpec(
+        "openai_api", "some-model", base_url=UNREACHABLE_URL, options={"extra_body": {"k": 1}}, **FAIL_FAST
+    )
     responded = respond(stage1, [Responder("caller", spec, protocol="tools")])
     assert responded[0]["caller"]["text"] == "calculator(3*12)"
 
 
-def test_a_model_of_this_machine(tmp_path: Path) -> None:
+def test_reply_key_of_a_local_model(tmp_path: Path) -> None:
     store({"84b1657745fb5892f5b03cd96f22252e": Reply("from the store")})
     files = {"config.json": "{}", "model.safetensors": "weights", "tokenizer.json": "{}", "tokenizer_config.json": "{}"}
     for name, text in files.items():
@@ -75,8 +77,8 @@ def ping(host: str) -> str:
     return f"{host} is up"
 
 
-def test_the_second_turn_of_a_search() -> None:
-    """Its key holds what the function gave, and what the model was told of a mistake."""
+def test_reply_keys_of_a_trajectory_search() -> None:
+    """The later keys depend on the function's output and on the error text for a wrong argument."""
     store(
         {
             "4a4285b98cea75e15eb9e44ffdff912a": Reply(
@@ -92,7 +94,7 @@ def test_the_second_turn_of_a_search() -> None:
             ),
         }
     )
-    spec = EngineSpec("openai_api", "some-model", base_url=NOBODY, **PATIENCE)
+    spec = EngineSpec("openai_api", "some-model", base_url=UNREACHABLE_URL, **FAIL_FAST)
     answers = generate_trajectories(["Is a up?"], [ping], spec)
     assert answers[0]["finish_type"] == "give_answer"
     assert "a is up" in answers[0]["answer"]

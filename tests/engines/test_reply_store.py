@@ -1,4 +1,4 @@
-"""replies: nothing that was stored is lost, mixed up or asked again."""
+"""The reply store: replies are stored completely, once, and under distinct keys."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from toolrlef_data.engines.reply_store import ReplyStore, open_store, reply_key
 from toolrlef_data.records import Reply, ToolrlefError
 
 
-def test_every_field_of_a_reply_comes_back(tmp_path: Path) -> None:
+def test_every_field_of_a_reply_is_restored(tmp_path: Path) -> None:
     store = ReplyStore(tmp_path / "r.sqlite")
-    whole = Reply("", "why", (("calculator", '{"formula": "1+1"}'),), "tool_calls", None, "", 12, 3)
-    store.put([("a", whole), ("b", Reply(None, error="too_long", error_detail="9 tokens"))])
-    assert store.get(["a", "b", "c"]) == {"a": whole, "b": Reply(None, error="too_long", error_detail="9 tokens")}
+    reply = Reply("", "why", (("calculator", '{"formula": "1+1"}'),), "tool_calls", None, "", 12, 3)
+    store.put([("a", reply), ("b", Reply(None, error="too_long", error_detail="9 tokens"))])
+    assert store.get(["a", "b", "c"]) == {"a": reply, "b": Reply(None, error="too_long", error_detail="9 tokens")}
 
 
-def test_the_first_final_reply_stays(tmp_path: Path) -> None:
+def test_first_final_reply_is_never_overwritten(tmp_path: Path) -> None:
     store = ReplyStore(tmp_path / "r.sqlite")
     store.put([("a", Reply("first"))])
     store.put([("a", Reply("second"))])
     assert store.get(["a"])["a"].text == "first"
 
 
-def test_a_retryable_error_is_not_final(tmp_path: Path) -> None:
+def test_retryable_error_is_not_final(tmp_path: Path) -> None:
     store = ReplyStore(tmp_path / "r.sqlite")
     store.put([("a", Reply(None, error="timeout"))])
     assert store.get(["a"]) == {}
@@ -37,19 +37,19 @@ def test_a_retryable_error_is_not_final(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "stored"),
     [
-        ("half \ud83d pair", "half \ufffd pair"),  # a lone surrogate: no UTF-8 file takes it
+        ("half \ud83d pair", "half \ufffd pair"),  # an unpaired surrogate cannot be encoded in UTF-8
         ("whole \U0001f600", "whole \U0001f600"),
         ("null \x00 byte", "null \x00 byte"),
         ("x" * 1_000_000, "x" * 1_000_000),
     ],
 )
-def test_odd_text_is_stored(tmp_path: Path, text: str, stored: str) -> None:
+def test_unusual_text_is_stored(tmp_path: Path, text: str, stored: str) -> None:
     store = ReplyStore(tmp_path / "r.sqlite")
     store.put([("a", Reply(text, reasoning=text, tool_calls=((text, text),)))])
     assert store.get(["a"])["a"] == Reply(stored, reasoning=stored, tool_calls=((stored, stored),))
 
 
-def test_more_keys_than_one_statement_takes(tmp_path: Path) -> None:
+def test_many_keys_are_queried_in_chunks(tmp_path: Path) -> None:
     store = ReplyStore(tmp_path / "r.sqlite")
     store.put((str(i), Reply(str(i))) for i in range(2500))
     assert {key: reply.text for key, reply in store.get([str(i) for i in range(3000)]).items()} == {
@@ -57,7 +57,7 @@ def test_more_keys_than_one_statement_takes(tmp_path: Path) -> None:
     }
 
 
-def test_a_full_disk_gets_a_clear_message_and_keeps_what_was_stored(tmp_path: Path) -> None:
+def test_full_disk_is_reported_and_stored_replies_survive(tmp_path: Path) -> None:
     store = ReplyStore(tmp_path / "r.sqlite")
     store.put([("a", Reply("small"))])
     pages = store.connection.execute("PRAGMA page_count").fetchone()[0]
@@ -69,31 +69,31 @@ def test_a_full_disk_gets_a_clear_message_and_keeps_what_was_stored(tmp_path: Pa
     assert set(store.get(["a", "b", "c"])) == {"a", "c"}
 
 
-def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
+def test_file_that_is_no_database_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "r.sqlite"
     path.write_text("not a database, but long enough to be read as one" * 20)
     with pytest.raises(ToolrlefError, match="is not a usable reply store"):
         ReplyStore(path)
 
 
-def test_a_forked_child_opens_a_connection_of_its_own(tmp_path: Path) -> None:
+def test_forked_child_opens_a_separate_connection(tmp_path: Path) -> None:
     parent = open_store(tmp_path / "r.sqlite")
     parent.put([("a", Reply("parent"))])
     child = os.fork()
     if child == 0:
-        own = open_store(tmp_path / "r.sqlite")
-        own.put([("b", Reply("child"))])
-        os._exit(0 if own.connection is not parent.connection else 1)
+        separate = open_store(tmp_path / "r.sqlite")
+        separate.put([("b", Reply("child"))])
+        os._exit(0 if separate.connection is not parent.connection else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert set(parent.get(["a", "b"])) == {"a", "b"}
 
 
-def test_everything_that_determines_a_reply_is_in_its_key() -> None:
+def test_reply_key_depends_on_every_input() -> None:
     base = ({"model": "m", "adapter": None}, {"max_tokens": 8, "stop": ["\n"]}, {"prompt": "hi", "sample": 0})
     keys = {reply_key(*base)}
-    for place in range(3):
-        for name in base[place]:
+    for index in range(3):
+        for name in base[index]:
             changed = [dict(part) for part in base]
-            changed[place][name] = "other"
+            changed[index][name] = "other"
             keys.add(reply_key(*changed))
     assert len(keys) == 7

@@ -1,4 +1,4 @@
-"""The sets kept for generalisation tests: MultiArith, AddSub, LAMA's SQuAD and HotpotQA, each from upstream's files."""
+"""The held-out data sets: MultiArith, AddSub, LAMA's SQuAD and HotpotQA, each from upstream's files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from toolrlef_data.columns import DROPPED, QUESTIONS
-from toolrlef_data.loading_scripts import load_source, prepare
+from toolrlef_data.loading_scripts import load_source, load_tables
 from toolrlef_data.loading_scripts.base import Question
 from toolrlef_data.loading_scripts.multiarith import Multiarith
 from toolrlef_data.records import InputError
@@ -21,7 +21,7 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 UPSTREAM_ROWS = {
     "multiarith": {"test": 4},
     "addsub": {"test": 4},
-    "squad": {"test": 8},  # 7 rows, one of two sentences
+    "squad": {"test": 8},  # 7 rows, one of them with two sentences
     "hotpotqa": {"train": 4, "dev": 4, "test": 1},
 }
 
@@ -32,19 +32,19 @@ def rows_of(source: str, folder: Path = FIXTURES, split: str = "test", **options
 
 
 def reasons_of(source: str, split: str = "test", **options: Any) -> dict[str, str]:
-    dropped = prepare(source, data_dir=FIXTURES, **options).dropped[split]
+    dropped = load_tables(source, data_dir=FIXTURES, **options).dropped[split]
     return dict(zip(dropped["id"], dropped["reason"], strict=True))
 
 
-def written(folder: Path, name: str, rows: Any) -> Path:
+def write_rows(folder: Path, name: str, rows: Any) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / name).write_text(json.dumps(rows), encoding="utf-8")
     return folder
 
 
 @pytest.mark.parametrize("source", sorted(UPSTREAM_ROWS))
-def test_kept_and_dropped_are_what_upstream_holds(source: str) -> None:
-    tables = prepare(source, FIXTURES)
+def test_usable_and_dropped_rows_add_up_to_upstreams(source: str) -> None:
+    tables = load_tables(source, FIXTURES)
     for split, count in UPSTREAM_ROWS[source].items():
         assert len(tables.questions[split]) + len(tables.dropped[split]) == count
         assert (tables.questions[split].features, tables.dropped[split].features) == (QUESTIONS, DROPPED)
@@ -55,7 +55,7 @@ def test_kept_and_dropped_are_what_upstream_holds(source: str) -> None:
 @pytest.mark.parametrize(
     ("source", "task"), [("multiarith", "math"), ("addsub", "math"), ("squad", "lama"), ("hotpotqa", "retrieval")]
 )
-def test_each_names_its_task(source: str, task: str) -> None:
+def test_each_source_has_its_task(source: str, task: str) -> None:
     data = load_source(source, split="dev" if source == "hotpotqa" else "test", data_dir=FIXTURES)
     assert {(row["task"], row["dataset"]) for row in data} == {(task, source)}
 
@@ -70,35 +70,35 @@ def test_multiarith() -> None:
         ("multiarith-test-2", "Each of 4 jars and 1 can holds 2.5 liters. How many liters do they hold?", "12.5"),
     ]
     data = load_source("multiarith", data_dir=FIXTURES)
-    assert data["solution"][:] == ["((31.0+14.0)-22.0)", "(2.5*(4.0+1.0))"], "without the unknown"
+    assert data["solution"][:] == ["((31.0+14.0)-22.0)", "(2.5*(4.0+1.0))"], "without 'X ='"
     assert reasons_of("multiarith") == {"multiarith-test-3": "several_answers", "multiarith-test-4": "no_answer"}
 
 
 def test_addsub() -> None:
     data = load_source("addsub", data_dir=FIXTURES)
     assert data["answers"][:] == [["39"], ["1.25"], ["5"]]
-    assert data["solution"][:] == ["64 - 25", "0.75 + 0.5", "7 = X + 2"], "an unknown amid the equation stays"
+    assert data["solution"][:] == ["64 - 25", "0.75 + 0.5", "7 = X + 2"], "an unknown inside the equation is preserved"
     assert reasons_of("addsub") == {"addsub-test-4": "not_a_number"}
 
 
 @pytest.mark.parametrize("source", ["multiarith", "addsub"])
-def test_equations_serve_the_teacher_without_a_model(source: str) -> None:
+def test_equations_compose_into_calls(source: str) -> None:
     for row in load_source(source, data_dir=FIXTURES):
         if "X" not in row["solution"]:
             assert compose(row["question"], row["solution"], row["answers"]).formula, row["solution"]
 
 
 @pytest.mark.parametrize("copies", [0, 1])
-def test_ids_do_not_hang_on_how_a_copy_numbers_its_rows(copies: int, tmp_path: Path) -> None:
+def test_ids_do_not_depend_on_the_numbering_of_rows(copies: int, tmp_path: Path) -> None:
     rows = json.loads((FIXTURES / "AddSub.json").read_text(encoding="utf-8"))
-    folder = written(tmp_path / "a", "AddSub.json", [{**row, "iIndex": copies} for row in rows])
+    folder = write_rows(tmp_path / "a", "AddSub.json", [{**row, "iIndex": copies} for row in rows])
     assert rows_of("addsub", folder) == rows_of("addsub")
 
 
-def test_the_hubs_columns_of_multiarith() -> None:
+def test_multiarith_supports_the_hubs_columns() -> None:
     row = {"question": "What is 4 + 5?", "final_ans": "9", "hub_config": ""}
-    (found,) = Multiarith(FIXTURES).rows(row, "multiarith-test-1", "there")
-    assert found == Question("multiarith-test-1", "What is 4 + 5?", ("9",))
+    (question,) = Multiarith(FIXTURES).rows(row, "multiarith-test-1", "location")
+    assert question == Question("multiarith-test-1", "What is 4 + 5?", ("9",))
 
 
 @pytest.mark.parametrize(
@@ -111,13 +111,15 @@ def test_the_hubs_columns_of_multiarith() -> None:
         ({"sQuestion": "q", "lSolutions": [9], "lEquations": "X=9"}, "'lEquations'; found: 'X=9'"),
     ],
 )
-def test_faulty_word_problems_are_named(row: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_invalid_word_problems_raise_an_error_with_the_location(
+    row: dict[str, Any], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match=message):
-        load_source("addsub", data_dir=written(tmp_path / "bad", "AddSub.json", [row]))
+        load_source("addsub", data_dir=write_rows(tmp_path / "bad", "AddSub.json", [row]))
 
 
 @pytest.mark.parametrize("source", ["multiarith", "addsub"])
-def test_what_a_word_problem_lacks_is_no_end(source: str, tmp_path: Path) -> None:
+def test_incomplete_word_problems_are_dropped(source: str, tmp_path: Path) -> None:
     rows = [
         {"sQuestion": "q", "lSolutions": None},
         {"sQuestion": "r", "lSolutions": [None]},
@@ -125,7 +127,7 @@ def test_what_a_word_problem_lacks_is_no_end(source: str, tmp_path: Path) -> Non
         {"sQuestion": ["q"], "lSolutions": [1]},
         {"sQuestion": "s", "lSolutions": [1], "lEquations": None},
     ]
-    folder = written(tmp_path / "null", "AddSub.json" if source == "addsub" else "MultiArith.json", rows)
+    folder = write_rows(tmp_path / "null", "AddSub.json" if source == "addsub" else "MultiArith.json", rows)
     assert rows_of(source, folder) == [(f"{source}-test-5", "s", "1")]
     reasons = ["no_answer", "no_answer", "no_question", "not_text"]
     assert load_source(source, "dropped", data_dir=folder)["reason"][:] == reasons
@@ -146,27 +148,27 @@ def test_squad() -> None:
     }
 
 
-def test_squad_may_end_at_the_mask() -> None:
-    found = rows_of("squad", cut=True)
-    assert ("squad-aa01_1", "In the village fair a ?", "parrot") in found
-    assert len(found) + len(reasons_of("squad", cut=True)) == UPSTREAM_ROWS["squad"]["test"]
-    assert rows_of("squad") != found, "the option is in the cache key"
+def test_squad_can_truncate_at_the_mask() -> None:
+    rows = rows_of("squad", cut=True)
+    assert ("squad-aa01_1", "In the village fair a ?", "parrot") in rows
+    assert len(rows) + len(reasons_of("squad", cut=True)) == UPSTREAM_ROWS["squad"]["test"]
+    assert rows_of("squad") != rows, "the option is in the cache key"
 
 
-def test_squad_asks_nothing_twice_and_survives_nulls(tmp_path: Path) -> None:
+def test_squad_drops_repeated_sentences_and_nulls(tmp_path: Path) -> None:
     row = {"id": "a", "obj_label": "figs", "masked_sentences": ["Ann eats [MASK].", "Ann eats [MASK] daily.", None]}
     rows = [row, {**row, "id": "b", "obj_label": None}, {**row, "id": "c", "masked_sentences": None}]
-    folder = written(tmp_path / "twice", "test.jsonl", rows)
+    folder = write_rows(tmp_path / "twice", "test.jsonl", rows)
     assert rows_of("squad", folder, cut=True) == [("squad-a#1", "Ann eats ?", "figs")]
     dropped = load_source("squad", "dropped", data_dir=folder, cut=True)
     assert dropped["reason"][:] == ["repeated", "no_answer", "no_answer", "no_mask"]
     assert dropped["detail"][0] == "as squad-a#1"
 
 
-@pytest.mark.parametrize("place", [".", "Squad", "data/Squad"])
-def test_squad_is_found_beside_the_file_and_above_it(tmp_path: Path, place: str) -> None:
-    (tmp_path / place).mkdir(parents=True, exist_ok=True)
-    shutil.copy(FIXTURES / "Squad/test.jsonl", tmp_path / place / "test.jsonl")
+@pytest.mark.parametrize("subfolder", [".", "Squad", "data/Squad"])
+def test_squad_is_found_in_all_subfolders(tmp_path: Path, subfolder: str) -> None:
+    (tmp_path / subfolder).mkdir(parents=True, exist_ok=True)
+    shutil.copy(FIXTURES / "Squad/test.jsonl", tmp_path / subfolder / "test.jsonl")
     assert rows_of("squad", tmp_path) == rows_of("squad")
 
 
@@ -177,33 +179,33 @@ def test_hotpotqa() -> None:
     ]
     assert reasons_of("hotpotqa", "train") == {"hotpotqa-5ab1": "yes_no", "hotpotqa-5ab2": "yes_no"}
     assert reasons_of("hotpotqa", "test") == {"hotpotqa-5ad0": "no_answer"}
-    kept = rows_of("hotpotqa", split="train", keep_yes_no=True)
-    assert [answer for _, _, answer in kept] == ["the Ore", "yes", "No", "Yes Men"]
+    rows = rows_of("hotpotqa", split="train", keep_yes_no=True)
+    assert [answer for _, _, answer in rows] == ["the Ore", "yes", "No", "Yes Men"]
 
 
-def test_what_a_row_of_hotpotqa_lacks_is_no_end(tmp_path: Path) -> None:
+def test_incomplete_rows_of_hotpotqa_are_dropped(tmp_path: Path) -> None:
     rows = [{"_id": "a", "question": "q", "answer": None}, {"_id": "b", "question": None, "answer": "x"}]
-    folder = written(
+    folder = write_rows(
         tmp_path / "null", "hotpot_train_v1.1.json", [*rows, {"_id": "c", "question": "q", "answer": ["x"]}]
     )
     assert load_source("hotpotqa", "dropped", data_dir=folder)["reason"][:] == ["no_answer", "no_question", "not_text"]
 
 
-def test_a_question_of_both_dev_files_counts_once() -> None:
-    dropped = prepare("hotpotqa", data_dir=FIXTURES).dropped["dev"]
+def test_a_question_of_both_dev_files_is_one_row() -> None:
+    dropped = load_tables("hotpotqa", data_dir=FIXTURES).dropped["dev"]
     assert rows_of("hotpotqa", split="dev") == [("hotpotqa-5ac0", "Who built the red tower in Lindow?", "Ada Birch")]
     assert Counter(dropped["reason"])["repeated"] >= 1
-    assert "duplicate_across_splits" in dropped["reason"], "a question of train does not stand in dev"
+    assert "duplicate_across_splits" in dropped["reason"], "a question of train is not in dev"
 
 
-def test_hotpotqa_reads_the_hubs_columns(tmp_path: Path) -> None:
+def test_hotpotqa_supports_the_hubs_columns(tmp_path: Path) -> None:
     rows = json.loads((FIXTURES / "hotpot_train_v1.1.json").read_text(encoding="utf-8"))
     renamed = [{"id" if key == "_id" else key: value for key, value in row.items()} for row in rows]
-    folder = written(tmp_path / "hub", "hotpot_train_v1.1.json", renamed)
+    folder = write_rows(tmp_path / "hub", "hotpot_train_v1.1.json", renamed)
     assert rows_of("hotpotqa", folder, "train") == rows_of("hotpotqa", split="train")
 
 
 @pytest.mark.parametrize("source", sorted(UPSTREAM_ROWS))
-def test_unknown_options_are_named(source: str) -> None:
+def test_unknown_options_are_an_error(source: str) -> None:
     with pytest.raises(InputError, match="unknown option 'trim'"):
         load_source(source, split="test", data_dir=FIXTURES, trim=True)

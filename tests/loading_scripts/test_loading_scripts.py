@@ -1,4 +1,4 @@
-"""Upstream's files become the questions table; what cannot be used is dropped with a reason, or named in an error."""
+"""Sources convert upstream's files into questions; unusable rows are dropped with a reason or raise an error."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from datasets import Dataset, concatenate_datasets
 
 from toolrlef_data.columns import DROPPED, QUESTIONS
-from toolrlef_data.loading_scripts import SOURCES, load_source, prepare
-from toolrlef_data.loading_scripts.base import Question, Row, Source, Tables, main, tables_of
-from toolrlef_data.loading_scripts.fields import field, gold, read_object
+from toolrlef_data.loading_scripts import SOURCES, load_source, load_tables
+from toolrlef_data.loading_scripts.base import Question, Row, Source, Tables, build_tables, main
+from toolrlef_data.loading_scripts.fields import gold_answers, read_json_object, require_text
 from toolrlef_data.records import Drop, InputError, UnknownName
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -39,19 +39,19 @@ def test_gsm8k(gsm8k: Path) -> None:
     data = load_source("gsm8k", split="train", data_dir=gsm8k)
     assert data.features == QUESTIONS
     assert data["id"][:] == ["gsm8k-train-1", "gsm8k-train-2", "gsm8k-train-3"]
-    assert data["answers"][:] == [["72"], ["2125"], ["-10"]], "commas go, signs stay"
+    assert data["answers"][:] == [["72"], ["2125"], ["-10"]], "without commas, with signs"
     assert "<<48/2=24>>" in data[0]["solution"]
     assert {(row["task"], row["dataset"], row["split_origin"], row["context"]) for row in data} == {
         ("math", "gsm8k", "train", "")
     }
-    dropped = prepare("gsm8k", data_dir=gsm8k).dropped["train"]
+    dropped = load_tables("gsm8k", data_dir=gsm8k).dropped["train"]
     assert dropped.features == DROPPED
     assert dropped["reason"][:] == ["no_final_answer", "not_a_number"]
 
 
 def test_svamp_joins_body_and_question() -> None:
     data = load_source("svamp", data_dir=FIXTURES)
-    assert data["id"][:] == ["svamp-chal-1", "svamp-chal-2", "svamp-chal-3"], "upstream's own ids"
+    assert data["id"][:] == ["svamp-chal-1", "svamp-chal-2", "svamp-chal-3"], "upstream's ids"
     assert data["answers"][:] == [["51"], ["12"], ["60"]], "51.0 is 51"
     assert data["solution"][0] == "( 76.0 - 25.0 )"
     assert [row["question"] for row in data] == [
@@ -61,7 +61,7 @@ def test_svamp_joins_body_and_question() -> None:
     ]
 
 
-def test_asdiv_drops_what_is_not_one_number() -> None:
+def test_asdiv_drops_answers_other_than_one_number() -> None:
     data = load_source("asdiv", data_dir=FIXTURES)
     assert [(row["id"], row["answers"]) for row in data] == [
         ("asdiv-made-0001", ["9"]),
@@ -76,7 +76,7 @@ def test_asdiv_drops_what_is_not_one_number() -> None:
     assert set(dropped["stage"]) == {"source"}
 
 
-def test_json_lines_and_a_json_array_are_both_read(tmp_path: Path, gsm8k: Path) -> None:
+def test_json_lines_and_json_arrays_are_accepted(tmp_path: Path, gsm8k: Path) -> None:
     rows = [json.loads(line) for line in (FIXTURES / "gsm8k.jsonl").read_text(encoding="utf-8").splitlines()]
     array = _write(tmp_path / "array", "train.jsonl", json.dumps(rows))
     assert load_source("gsm8k", data_dir=array)[:] == load_source("gsm8k", data_dir=gsm8k)[:]
@@ -99,11 +99,11 @@ def test_json_lines_and_a_json_array_are_both_read(tmp_path: Path, gsm8k: Path) 
         ),
         ("gsm8k", "train.jsonl", '\n{"a": 1}', r"line 2: the key 'question' is missing; found: a"),
         ("gsm8k", "train.jsonl", "not json", r"line 1: not JSON.*'not json'"),
-        ("gsm8k", "train.jsonl", "3", r"line 1: expected an object with keys, found int"),
-        ("svamp", "SVAMP.json", '[{"ID": ["a"]}]', r"row 1: the key 'ID' holds no text"),
-        ("svamp", "SVAMP.json", '[{"ID": null}]', r"row 1: the key 'ID' is null"),
+        ("gsm8k", "train.jsonl", "3", r"line 1: expected a JSON object, found int"),
+        ("svamp", "SVAMP.json", '[{"ID": ["a"]}]', r"row 1: the value of the key 'ID' is not text"),
+        ("svamp", "SVAMP.json", '[{"ID": null}]', r"row 1: the value of the key 'ID' is null"),
         ("svamp", "SVAMP.json", '[{"ID": "chal-1"}]', r"SVAMP\.json, row 1: the key 'Body' is missing; found: ID"),
-        ("asdiv", "ASDiv.xml", "<a><b></a>", r"ASDiv\.xml: not XML"),
+        ("asdiv", "ASDiv.xml", "<a><b></a>", r"ASDiv\.xml: not valid XML"),
         ("asdiv", "ASDiv.xml", "<a/>", r"ASDiv\.xml is empty"),
         (
             "asdiv",
@@ -113,14 +113,16 @@ def test_json_lines_and_a_json_array_are_both_read(tmp_path: Path, gsm8k: Path) 
         ),
     ],
 )
-def test_bad_files_are_named(tmp_path: Path, source: str, file: str, text: str, message: str) -> None:
+def test_invalid_files_raise_an_error_with_the_location(
+    tmp_path: Path, source: str, file: str, text: str, message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         load_source(source, data_dir=_write(tmp_path / "bad", file, text))
 
 
-def test_duplicate_ids_are_refused(tmp_path: Path) -> None:
+def test_duplicate_ids_are_an_error(tmp_path: Path) -> None:
     row = json.loads((FIXTURES / "SVAMP.json").read_text(encoding="utf-8"))[0]
-    with pytest.raises(InputError, match=r"row 2: the id 'svamp-chal-1' is also that of .*row 1"):
+    with pytest.raises(InputError, match=r"row 2: the id 'svamp-chal-1' is also the id of .*row 1"):
         load_source("svamp", data_dir=_write(tmp_path / "twice", "SVAMP.json", json.dumps([row, row])))
 
 
@@ -130,19 +132,19 @@ def test_unknown_names_list_the_choices(gsm8k: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown split 'dev'; choose from: train, dropped"):
         load_source("gsm8k", split="dev", data_dir=gsm8k)
     shutil.copy(gsm8k / "train.jsonl", gsm8k / "test.jsonl")
-    with pytest.raises(InputError, match="no split was named; choose from: train, test, dropped"):
+    with pytest.raises(InputError, match="split= is missing; choose from: train, test, dropped"):
         load_source("gsm8k", data_dir=gsm8k)
-    with pytest.raises(InputError, match=r"holds none of train\.jsonl, test\.jsonl; found: other"):
+    with pytest.raises(InputError, match=r"contains none of train\.jsonl, test\.jsonl; found: other"):
         load_source("gsm8k", data_dir=_write(tmp_path / "other", "other", ""))
     with pytest.raises(InputError, match="not a folder"):
         load_source("gsm8k", data_dir=tmp_path / "nowhere")
 
 
-def test_an_edited_file_is_read_again_and_an_equal_one_is_not(gsm8k: Path, tmp_path: Path) -> None:
+def test_the_cache_key_depends_on_the_contents_of_files(gsm8k: Path, tmp_path: Path) -> None:
     first = load_source("gsm8k", data_dir=gsm8k)
-    assert first.cache_files, "lives on disk"
-    elsewhere = shutil.copytree(gsm8k, tmp_path / "elsewhere")
-    assert load_source("gsm8k", data_dir=elsewhere)._fingerprint == first._fingerprint, "content counts, not the path"
+    assert first.cache_files, "the table is on disk"
+    copy = shutil.copytree(gsm8k, tmp_path / "copy")
+    assert load_source("gsm8k", data_dir=copy)._fingerprint == first._fingerprint, "the path is not part of the key"
     text = (gsm8k / "train.jsonl").read_text(encoding="utf-8")
     (gsm8k / "train.jsonl").write_text(text.replace("Ann picks", "Eva picks"), encoding="utf-8")
     edited = load_source("gsm8k", data_dir=gsm8k)
@@ -165,7 +167,7 @@ def test_a_split_without_usable_rows_is_an_empty_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["asdiv", "gsm8k", "sample", "svamp"])
-def test_builders_work_on_their_own(source: str, tmp_path: Path, gsm8k: Path) -> None:
+def test_builders_can_be_used_directly(source: str, tmp_path: Path, gsm8k: Path) -> None:
     folder = None if source == "sample" else gsm8k if source == "gsm8k" else FIXTURES
     builder = SOURCES[source](folder, cache_dir=str(tmp_path / "cache"))
     builder.download_and_prepare()
@@ -176,7 +178,7 @@ def test_builders_work_on_their_own(source: str, tmp_path: Path, gsm8k: Path) ->
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
-def test_runnable(kind: str, gsm8k: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_files(kind: str, gsm8k: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main("gsm8k", ["--data-dir", str(gsm8k), "--out", str(tmp_path / "out"), "--format", kind])
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"dropped.{kind}", f"train.{kind}"]
     assert "3 rows" in capsys.readouterr().out
@@ -185,35 +187,37 @@ def test_runnable(kind: str, gsm8k: Path, tmp_path: Path, capsys: pytest.Capture
         assert json.loads(lines[1])["answers"] == ["2125"]
 
 
-def test_runnable_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main("svamp", ["--data-dir", str(tmp_path), "--out", str(tmp_path / "out")])
-    assert "holds none of SVAMP.json" in capsys.readouterr().err
+    assert "contains none of SVAMP.json" in capsys.readouterr().err
 
 
-class Made(Source):
-    """Rows {id, q, a}; an option, several files a split, and copies of a question."""
+class TinySource(Source):
+    """Rows {id, q, a}; an option, several files per split, and repeated ids."""
 
-    source = "made"
+    source = "tiny"
     files = {"train": ("train*.jsonl", "more/train*.jsonl"), "dev": "dev.jsonl"}  # noqa: RUF012  # read only
     defaults = {"loud": False}  # noqa: RUF012  # read only
-    repeats = True
+    has_repeats = True
 
-    def rows(self, raw: Mapping[str, Any], name: str, where: str) -> Iterator[Row]:  # noqa: ARG002
+    def rows(self, raw: Mapping[str, Any], fallback_id: str, location: str) -> Iterator[Row]:  # noqa: ARG002
         if raw.get("a") == "?":
-            yield field(raw, "id", where), Drop("doubtful")
+            yield require_text(raw, "id", location), Drop("unclear")
         else:
-            question = field(raw, "q", where)
+            question = require_text(raw, "q", location)
             yield Question(
-                field(raw, "id", where), question.upper() if self.options["loud"] else question, gold(raw["a"])
+                require_text(raw, "id", location),
+                question.upper() if self.options["loud"] else question,
+                gold_answers(raw["a"]),
             )
 
 
-class Strict(Made):
-    repeats = False
+class StrictSource(TinySource):
+    has_repeats = False
 
 
-def _made(folder: Path, **files: list[tuple[str, str, str]]) -> Path:
+def _write_rows(folder: Path, **files: list[tuple[str, str, str]]) -> Path:
     for name, rows in files.items():
         lines = [json.dumps({"id": row_id, "q": q, "a": a if a == "?" else [a]}) for row_id, q, a in rows]
         (folder / f"{name}.jsonl").parent.mkdir(parents=True, exist_ok=True)
@@ -221,41 +225,43 @@ def _made(folder: Path, **files: list[tuple[str, str, str]]) -> Path:
     return folder
 
 
-def _kept(tables: Tables) -> dict[str, list[str]]:
+def _usable_ids(tables: Tables) -> dict[str, list[str]]:
     return {split: table["id"][:] for split, table in tables.questions.items()}
 
 
-def _dropped(tables: Tables) -> list[tuple[str, str]]:
+def _drop_reasons(tables: Tables) -> list[tuple[str, str]]:
     table = concatenate_datasets(list(tables.dropped.values()))
     return list(zip(table["id"], table["reason"], strict=True))
 
 
-def test_several_files_of_a_split_are_one_table_in_sorted_order(tmp_path: Path) -> None:
+def test_the_files_of_a_split_are_read_in_sorted_order(tmp_path: Path) -> None:
     files = {"train2": [("c", "C", "1")], "train1": [("b", "B", "1")], "more/train0": [("a", "A", "1")]}
-    tables = tables_of(Made, _made(tmp_path, **files, other=[("d", "D", "1")]))
-    assert _kept(tables) == {"train": ["a", "b", "c"]}, "folder by folder; what no pattern names is not read"
+    tables = build_tables(TinySource, _write_rows(tmp_path, **files, other=[("d", "D", "1")]))
+    assert _usable_ids(tables) == {"train": ["a", "b", "c"]}, (
+        "sorted by folder; files without a matching pattern are ignored"
+    )
     first = tables.questions["train"]._fingerprint
-    assert tables_of(Made, tmp_path).questions["train"]._fingerprint == first
-    for again in ({"more/train0": [("a", "other", "1")]}, {"train3": [("e", "E", "1")]}):
-        edited = tables_of(Made, _made(tmp_path, **again)).questions["train"]._fingerprint
-        assert edited != first, "every file counts"
+    assert build_tables(TinySource, tmp_path).questions["train"]._fingerprint == first
+    for edit in ({"more/train0": [("a", "other", "1")]}, {"train3": [("e", "E", "1")]}):
+        edited = build_tables(TinySource, _write_rows(tmp_path, **edit)).questions["train"]._fingerprint
+        assert edited != first, "the key depends on every file"
         first = edited
     (tmp_path / "train3.jsonl").rename(tmp_path / "train0.jsonl")
-    assert tables_of(Made, tmp_path).questions["train"]._fingerprint != first, "a name may say what a file holds"
+    assert build_tables(TinySource, tmp_path).questions["train"]._fingerprint != first, "the key depends on file names"
 
 
-def test_options_choose_and_unknown_ones_are_named(tmp_path: Path) -> None:
-    folder = _made(tmp_path, train=[("a", "why", "1")])
-    assert tables_of(Made, folder).questions["train"]["question"][:] == ["why"]
-    assert tables_of(Made, folder, loud=True).questions["train"]["question"][:] == ["WHY"], "no stale cache"
-    with pytest.raises(InputError, match=r"source made: unknown option 'lout'; choose from: loud"):
-        tables_of(Made, folder, lout=True)
+def test_options_are_in_the_cache_key_and_unknown_ones_are_an_error(tmp_path: Path) -> None:
+    folder = _write_rows(tmp_path, train=[("a", "why", "1")])
+    assert build_tables(TinySource, folder).questions["train"]["question"][:] == ["why"]
+    assert build_tables(TinySource, folder, loud=True).questions["train"]["question"][:] == ["WHY"], "no stale cache"
+    with pytest.raises(InputError, match=r"source tiny: unknown option 'lout'; choose from: loud"):
+        build_tables(TinySource, folder, lout=True)
     with pytest.raises(InputError, match=r"source sample: unknown option 'cut'; choose from: \(none\)"):
         load_source("sample", cut=True)
 
 
 @pytest.mark.parametrize(
-    ("train", "dev", "kept", "dropped"),
+    ("train", "dev", "usable", "dropped"),
     [
         (("x", "who", "1"), ("x", "another", "2"), {"train": ["x"], "dev": []}, [("x", "duplicate_across_splits")]),
         (
@@ -274,7 +280,7 @@ def test_options_choose_and_unknown_ones_are_named(tmp_path: Path) -> None:
         (("x", "où", "1"), ("y", "ou\u0300", "1"), {"train": ["x"], "dev": []}, [("y", "duplicate_across_splits")]),
         (("x", "?", "1"), ("y", "!", "1"), {"train": ["x"], "dev": ["y"]}, []),
         (("x", "who", "1"), ("y", "what", "1"), {"train": ["x"], "dev": ["y"]}, []),
-        (("x", "who", "?"), ("x", "who", "1"), {"train": [], "dev": ["x"]}, [("x", "doubtful")]),
+        (("x", "who", "?"), ("x", "who", "1"), {"train": [], "dev": ["x"]}, [("x", "unclear")]),
     ],
     ids=[
         "same id",
@@ -283,37 +289,37 @@ def test_options_choose_and_unknown_ones_are_named(tmp_path: Path) -> None:
         "punctuation",
         "NFC and NFD",
         "no words",
-        "nothing shared",
-        "the first one was dropped itself",
+        "different questions",
+        "the first row was dropped itself",
     ],
 )
-def test_one_question_never_crosses_splits(
-    tmp_path: Path, train: Any, dev: Any, kept: dict[str, list[str]], dropped: list[tuple[str, str]]
+def test_a_question_is_in_one_split_only(
+    tmp_path: Path, train: Any, dev: Any, usable: dict[str, list[str]], dropped: list[tuple[str, str]]
 ) -> None:
-    tables = tables_of(Made, _made(tmp_path, train=[train], dev=[dev]))
-    assert (_kept(tables), _dropped(tables)) == (kept, dropped)
+    tables = build_tables(TinySource, _write_rows(tmp_path, train=[train], dev=[dev]))
+    assert (_usable_ids(tables), _drop_reasons(tables)) == (usable, dropped)
 
 
-def test_variants_follow_the_one_that_stands_in_another_split(tmp_path: Path) -> None:
+def test_all_variants_of_a_question_of_another_split_are_dropped(tmp_path: Path) -> None:
     rows = [("y#de", "who", "1"), ("y#zh", "shei", "1"), ("z", "what", "1")]
-    tables = tables_of(Made, _made(tmp_path, train=[("x", "who", "1")], dev=rows))
-    assert _kept(tables) == {"train": ["x"], "dev": ["z"]}
-    assert _dropped(tables) == [("y#de", "duplicate_across_splits"), ("y#zh", "duplicate_across_splits")]
+    tables = build_tables(TinySource, _write_rows(tmp_path, train=[("x", "who", "1")], dev=rows))
+    assert _usable_ids(tables) == {"train": ["x"], "dev": ["z"]}
+    assert _drop_reasons(tables) == [("y#de", "duplicate_across_splits"), ("y#zh", "duplicate_across_splits")]
 
 
-def test_copies_are_dropped_where_upstream_has_some_and_refused_elsewhere(tmp_path: Path) -> None:
+def test_repeated_ids_are_dropped_or_an_error(tmp_path: Path) -> None:
     rows = [("x", "who", "1"), ("x", "who", "2"), ("y", "when", "?"), ("y", "when", "1"), ("y", "when", "?")]
-    folder = _made(tmp_path, train=rows)
-    tables = tables_of(Made, folder)
-    assert _kept(tables) == {"train": ["x", "y"]}, "of y, the first that is usable"
-    assert _dropped(tables) == [("x", "repeated"), ("y", "doubtful"), ("y", "repeated")]
-    with pytest.raises(InputError, match=r"line 2: the id 'x' is also that of .*line 1; ids must be unique"):
-        tables_of(Strict, folder)
+    folder = _write_rows(tmp_path, train=rows)
+    tables = build_tables(TinySource, folder)
+    assert _usable_ids(tables) == {"train": ["x", "y"]}, "the first usable row of y"
+    assert _drop_reasons(tables) == [("x", "repeated"), ("y", "unclear"), ("y", "repeated")]
+    with pytest.raises(InputError, match=r"line 2: the id 'x' is also the id of .*line 1; ids must be unique"):
+        build_tables(StrictSource, folder)
 
 
-def test_a_row_without_a_question_or_an_answer_is_dropped(tmp_path: Path) -> None:
-    tables = tables_of(Made, _made(tmp_path, train=[("x", "who", " "), ("y", " ", "1")]))
-    assert _dropped(tables) == [("x", "no_answer"), ("y", "no_question")]
+def test_a_row_without_a_question_or_an_answer_is_drop_reasons(tmp_path: Path) -> None:
+    tables = build_tables(TinySource, _write_rows(tmp_path, train=[("x", "who", " "), ("y", " ", "1")]))
+    assert _drop_reasons(tables) == [("x", "no_answer"), ("y", "no_question")]
 
 
 @pytest.mark.parametrize(
@@ -344,7 +350,7 @@ def test_a_row_without_a_question_or_an_answer_is_dropped(tmp_path: Path) -> Non
         ),
     ],
 )  # fmt: skip
-def test_a_null_is_a_row_of_the_ledger(
+def test_a_row_with_a_null_is_dropped(
     tmp_path: Path, source: str, file: str, rows: Any, expected: dict[str, str]
 ) -> None:
     folder = _write(tmp_path / "null", file, rows if isinstance(rows, str) else json.dumps(rows))
@@ -358,32 +364,32 @@ def test_a_null_is_a_row_of_the_ledger(
         ({"id": "x", "q": "why \ud800", "a": ["1"]}, "not_unicode"),
         ({"id": "x", "q": "why", "a": ["1", "\udfff"]}, "not_unicode"),
         ({"id": "x\ud800", "q": "why", "a": ["1"]}, "not_unicode"),
-        ({"id": "x\ud800", "q": "why", "a": "?"}, "doubtful"),
+        ({"id": "x\ud800", "q": "why", "a": "?"}, "unclear"),
     ],
-    ids=["question", "answer", "id", "a dropped row's id"],
+    ids=["question", "answer", "id", "id of a dropped row"],
 )
-def test_a_lone_surrogate_is_a_row_of_the_ledger(tmp_path: Path, row: dict[str, Any], reason: str) -> None:
+def test_a_row_with_an_unpaired_surrogate_is_dropped(tmp_path: Path, row: dict[str, Any], reason: str) -> None:
     (tmp_path / "train.jsonl").write_text(json.dumps(row) + '\n{"id": "y", "q": "\\ud83c\\udf47", "a": ["1"]}')
-    tables = tables_of(Made, tmp_path)
-    assert _kept(tables) == {"train": ["y"]}, "a pair of surrogates is one sign"
-    assert _dropped(tables) == [(row["id"].replace("\ud800", "\\ud800"), reason)]
+    tables = build_tables(TinySource, tmp_path)
+    assert _usable_ids(tables) == {"train": ["y"]}, "a pair of surrogates is one character"
+    assert _drop_reasons(tables) == [(row["id"].replace("\ud800", "\\ud800"), reason)]
 
 
-def test_the_ledger_does_not_say_where_the_folder_is(tmp_path: Path) -> None:
+def test_drops_do_not_contain_the_path_of_the_folder(tmp_path: Path) -> None:
     details = []
     for name in ("one", "another"):
-        folder = _made(tmp_path / name, **{"more/train1": [("x", "who", "1"), ("x", "who", "1")]})
-        tables = tables_of(Made, folder)
+        folder = _write_rows(tmp_path / name, **{"more/train1": [("x", "who", "1"), ("x", "who", "1")]})
+        tables = build_tables(TinySource, folder)
         details.append((tables.dropped["train"]._fingerprint, tables.dropped["train"]["detail"][:]))
     assert details[0] == details[1]
     assert details[0][1] == ["as more/train1.jsonl, line 1"]
     (tmp_path / "one/more/train1.jsonl").rename(tmp_path / "one/train1.jsonl")
-    moved = tables_of(Made, tmp_path / "one").dropped["train"]["detail"][:]
+    moved = build_tables(TinySource, tmp_path / "one").dropped["train"]["detail"][:]
     assert moved == ["as train1.jsonl, line 1"], "no stale cache"
 
 
-def test_parquet_of_the_hub_gives_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder in the layout of a Hub repository, with two configs, in the place of one."""
+def test_the_hubs_parquet_yields_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with the layout of a Hub repository with two configs replaces the Hub."""
     for config, split, row in [
         ("one", "train", {"ID": "a", "q": "A", "a": ["1"]}),
         ("one", "dev", {"ID": "b", "q": "a ", "a": ["1"]}),
@@ -397,33 +403,36 @@ def test_parquet_of_the_hub_gives_the_same_rows(tmp_path: Path, monkeypatch: pyt
         for config, splits in (("one", ("train", "dev")), ("two", ("dev",)))
     )
     (tmp_path / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
-    monkeypatch.setattr(Made, "hub", (str(tmp_path), "one", "two"))
-    tables = tables_of(Made)
-    assert (_kept(tables), _dropped(tables)) == ({"train": ["a"], "dev": ["c"]}, [("b", "duplicate_across_splits")])
+    monkeypatch.setattr(TinySource, "hub", (str(tmp_path), "one", "two"))
+    tables = build_tables(TinySource)
+    assert (_usable_ids(tables), _drop_reasons(tables)) == (
+        {"train": ["a"], "dev": ["c"]},
+        [("b", "duplicate_across_splits")],
+    )
     assert tables.read_from == str(tmp_path)
-    monkeypatch.setattr(Made, "hub", ())
-    with pytest.raises(InputError, match=r"source made: pass data_dir= with train\*\.jsonl, more/train"):
-        tables_of(Made)
+    monkeypatch.setattr(TinySource, "hub", ())
+    with pytest.raises(InputError, match=r"source tiny: pass data_dir= with train\*\.jsonl, more/train"):
+        build_tables(TinySource)
 
 
-def test_gold_answers_are_tidy() -> None:
-    assert gold(["a\u00a0b", "a b", "", None, " \u3000", "A b"]) == ("a b", "A b"), "case may be what differs"
+def test_gold_answers_are_normalised() -> None:
+    assert gold_answers(["a\u00a0b", "a b", "", None, " \u3000", "A b"]) == ("a b", "A b"), "case is preserved"
 
 
-def test_objects_are_trimmed_while_they_are_read(tmp_path: Path) -> None:
+def test_objects_are_trimmed_while_parsing(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"Data": [{"keep": 1, "drop": [{"deep": 2}]}], "n": 1}')
-    rows = read_object(tmp_path / "a.json", "Data", trim=lambda row: {k: v for k, v in row.items() if k != "drop"})
+    rows = read_json_object(tmp_path / "a.json", "Data", trim=lambda row: {k: v for k, v in row.items() if k != "drop"})
     assert [row for _, row in rows] == [{"keep": 1}]
     for key, message in [("data", "expected a list under the key 'data'; found the keys: Data, n"), ("n", "a list")]:
         with pytest.raises(InputError, match=message):
-            next(read_object(tmp_path / "a.json", key))
+            next(read_json_object(tmp_path / "a.json", key))
 
 
-def test_real_rows_keep_their_counts(shared: Path) -> None:
-    gsm8k = prepare("gsm8k", shared / "data/gsm8k").questions
+def test_counts_of_real_rows(shared: Path) -> None:
+    gsm8k = load_tables("gsm8k", shared / "data/gsm8k").questions
     assert {split: len(table) for split, table in gsm8k.items()} == {"train": 5387, "test": 1319}
     texts = [solution for table in gsm8k.values() for solution in table["solution"]]
-    assert sum("," in text.rpartition("####")[2] for text in texts) == 73, "finals with thousands commas"
+    assert sum("," in text.rpartition("####")[2] for text in texts) == 73, "final answers with commas of thousands"
     assert sum("<<" not in text for text in texts) == 91
     svamp = load_source("svamp", data_dir=shared / "data/svamp")
     assert len(svamp) == 1000

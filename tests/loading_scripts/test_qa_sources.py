@@ -1,4 +1,4 @@
-"""WebQuestions, NQ-open and TriviaQA: what their files hold that a plain reader loses, and their real counts."""
+"""WebQuestions, NQ-open and TriviaQA: parsing of their formats, drops, and counts of real rows."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
-from toolrlef_data.loading_scripts import SOURCES, load_source, prepare
-from toolrlef_data.loading_scripts.base import Tables, main, tables_of
-from toolrlef_data.loading_scripts.webquestions import descriptions
+from toolrlef_data.loading_scripts import SOURCES, load_source, load_tables
+from toolrlef_data.loading_scripts.base import Tables, build_tables, main
+from toolrlef_data.loading_scripts.webquestions import parse_descriptions
 from toolrlef_data.records import InputError
 
 
@@ -29,8 +29,8 @@ def _golds(tables: Tables, split: str) -> dict[str, list[str]]:
 
 
 def _reasons(tables: Tables) -> dict[str, dict[str, int]]:
-    found = {split: dict(Counter(table["reason"])) for split, table in tables.dropped.items()}
-    return {split: reasons for split, reasons in found.items() if reasons}
+    counts = {split: dict(Counter(table["reason"])) for split, table in tables.dropped.items()}
+    return {split: reasons for split, reasons in counts.items() if reasons}
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def _reasons(tables: Tables) -> dict[str, dict[str, int]]:
         ("", None),
     ],
 )  # fmt: skip
-def test_descriptions_are_read_with_their_inner_quotes(value: str, expected: list[str] | None) -> None:
-    assert descriptions(value) == expected
+def test_parse_descriptions(value: str, expected: list[str] | None) -> None:
+    assert parse_descriptions(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_descriptions_are_read_with_their_inner_quotes(value: str, expected: lis
     ],
 )
 def test_descriptions_take_linear_time(text: str) -> None:
-    assert descriptions(text) is None
+    assert parse_descriptions(text) is None
 
 
 def test_webquestions(tmp_path: Path) -> None:
@@ -92,10 +92,10 @@ def test_webquestions(tmp_path: Path) -> None:
         {**row, "utterance": "who was ann?", "targetValue": "(list (number 3))"},
         {**row, "utterance": "when was ann?", "targetValue": "(list)"},
     ]
-    again = {**row, "utterance": "What did  Ann write?"}
-    _write(tmp_path / "webquestions.examples.train.json", [row, *others, again])
-    _write(tmp_path / "webquestions.examples.test.json", [again, {**row, "utterance": "where was ann?"}])
-    tables = prepare("webquestions", tmp_path)
+    repeated = {**row, "utterance": "What did  Ann write?"}
+    _write(tmp_path / "webquestions.examples.train.json", [row, *others, repeated])
+    _write(tmp_path / "webquestions.examples.test.json", [repeated, {**row, "utterance": "where was ann?"}])
+    tables = load_tables("webquestions", tmp_path)
     assert _golds(tables, "train") == {"what did ann write?": ['"Figs" and me']}
     assert _golds(tables, "test") == {"where was ann?": ['"Figs" and me']}
     assert _reasons(tables) == {
@@ -109,11 +109,11 @@ def test_nq_open(tmp_path: Path) -> None:
     row = {"question": "when do figs ripen", "answer": ["late\u00a0summer", "late summer", "August"]}
     _write(tmp_path / "NQ-open.dev.jsonl", f"{json.dumps(row)}\n{json.dumps(row)}\n")
     _write(tmp_path / "NQ-open.efficientqa.dev.1.1.jsonl", {"question": "who eats figs", "answer": ["Ann"]})
-    tables = prepare("nq_open", tmp_path)
+    tables = load_tables("nq_open", tmp_path)
     assert _golds(tables, "dev") == {"when do figs ripen": ["late summer", "August"]}
     assert _golds(tables, "efficientqa_dev") == {"who eats figs": ["Ann"]}
     assert _reasons(tables) == {"dev": {"repeated": 1}}
-    with pytest.raises(InputError, match=r"the key 'answer' holds no list of texts"):
+    with pytest.raises(InputError, match=r"the value of the key 'answer' is not a list of texts"):
         load_source("nq_open", data_dir=_write(tmp_path / "x/NQ-open.dev.jsonl", {**row, "answer": "August"}).parent)
     with pytest.raises(InputError, match=r"the key 'answer' is missing; found: question"):
         load_source("nq_open", data_dir=_write(tmp_path / "y/NQ-open.dev.jsonl", {"question": "q"}).parent)
@@ -154,9 +154,9 @@ def test_nq_open(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_a_row_lacks_is_no_end(tmp_path: Path, source: str, file: str, rows: Any, reasons: list[str]) -> None:
+def test_incomplete_rows_are_dropped(tmp_path: Path, source: str, file: str, rows: Any, reasons: list[str]) -> None:
     folder = _write(tmp_path / file, json.dumps(rows)).parent
-    (tables,) = [prepare(source, folder)]
+    tables = load_tables(source, folder)
     assert next(iter(tables.dropped.values()))["reason"][:] == reasons
     assert next(iter(tables.questions.values()))["question"][:] == ["e"]
 
@@ -178,7 +178,7 @@ ANN = {
 }
 
 
-def test_triviaqa_holds_one_row_a_question(tmp_path: Path) -> None:
+def test_triviaqa_has_one_row_per_question(tmp_path: Path) -> None:
     verified = {**ANN, "HumanAnswers": ["Annie"]}
     _write(tmp_path / "qa/web-train.json", _trivia(("a", ANN), ("b", ANN)))
     _write(tmp_path / "qa/wikipedia-train.json", _trivia(("a", ANN)))
@@ -188,8 +188,8 @@ def test_triviaqa_holds_one_row_a_question(tmp_path: Path) -> None:
     _write(
         tmp_path / "qa/web-test-without-answers.json", _trivia(("e", None), ("f", {"Value": "<unk>", "Aliases": []}))
     )
-    _write(tmp_path / "qa/evidence/web/web-train.json", "is not read")
-    tables = prepare("triviaqa", tmp_path)
+    _write(tmp_path / "qa/evidence/web/web-train.json", "ignored")
+    tables = load_tables("triviaqa", tmp_path)
     assert {split: table["id"][:] for split, table in tables.questions.items()} == {
         "train": ["triviaqa-a", "triviaqa-b"],
         "dev": ["triviaqa-c"],
@@ -200,25 +200,25 @@ def test_triviaqa_holds_one_row_a_question(tmp_path: Path) -> None:
         "dev": {"repeated": 1, "duplicate_across_splits": 1},
         "test": {"no_answer": 2},
     }
-    assert _golds(tables, "train")["What is a?"] == ["Ann Lee", "Lee, Ann"], "the value first, each once"
+    assert _golds(tables, "train")["What is a?"] == ["Ann Lee", "Lee, Ann"], "the value first, without duplicates"
     assert _golds(tables, "dev")["What is c?"] == ["Ann Lee", "Lee, Ann", "Annie"]
-    alone = load_source("triviaqa", split="train", data_dir=tmp_path / "qa")
-    assert alone["id"][:] == ["triviaqa-a", "triviaqa-b"], "also the folder of the files itself"
+    data = load_source("triviaqa", split="train", data_dir=tmp_path / "qa")
+    assert data["id"][:] == ["triviaqa-a", "triviaqa-b"], "data_dir can be the folder of the files"
 
 
-def test_odd_trivia_answers_are_no_end(tmp_path: Path) -> None:
-    odd = [("a", {"Value": 5, "Aliases": [None, "five"]}), ("b", {"Value": ["x"]}), ("c", {"Value": {"x": 1}})]
-    _write(tmp_path / "web-dev.json", _trivia(*odd, ("d", {"Value": None, "Aliases": None}), ("e", {"Value": True})))
-    tables = prepare("triviaqa", tmp_path)
+def test_invalid_trivia_answers_are_dropped(tmp_path: Path) -> None:
+    rows = [("a", {"Value": 5, "Aliases": [None, "five"]}), ("b", {"Value": ["x"]}), ("c", {"Value": {"x": 1}})]
+    _write(tmp_path / "web-dev.json", _trivia(*rows, ("d", {"Value": None, "Aliases": None}), ("e", {"Value": True})))
+    tables = load_tables("triviaqa", tmp_path)
     assert _golds(tables, "dev") == {"What is a?": ["5", "five"]}
     assert tables.dropped["dev"]["reason"][:] == ["not_text", "not_text", "no_answer", "not_text"]
 
 
-def test_archives_beside_each_other_are_found(tmp_path: Path) -> None:
+def test_archives_in_one_folder_are_found(tmp_path: Path) -> None:
     _write(tmp_path / "triviaqa-rc/qa/web-dev.json", _trivia(("a", ANN)))
-    _write(tmp_path / "triviaqa-rc/evidence/web/web-dev.json", "is not read")
+    _write(tmp_path / "triviaqa-rc/evidence/web/web-dev.json", "ignored")
     _write(tmp_path / "triviaqa-unfiltered/unfiltered-web-dev.json", _trivia(("a", ANN), ("b", ANN)))
-    tables = prepare("triviaqa", tmp_path)
+    tables = load_tables("triviaqa", tmp_path)
     assert tables.questions["dev"]["id"][:] == ["triviaqa-a", "triviaqa-b"]
     assert tables.dropped["dev"]["detail"][:] == ["as triviaqa-rc/qa/web-dev.json, Data 1"]
 
@@ -226,16 +226,16 @@ def test_archives_beside_each_other_are_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", "expected an object with keys, found list"),
+        ("[]", "expected a JSON object, found list"),
         ({"data": []}, "expected a list under the key 'Data'; found the keys: data"),
-        ({"Data": [3]}, "Data 1: expected an object with keys, found int"),
+        ({"Data": [3]}, "Data 1: expected a JSON object, found int"),
         ({"Data": []}, r"web-dev\.json is empty"),
         ({"Data": [{"Question": "q"}]}, "Data 1: the key 'QuestionId' is missing; found: Question"),
-        ({"Data": [{"Question": "q", "QuestionId": "a", "Answer": "x"}]}, "the key 'answer' holds no object, but str"),
-        ({"Data": [{"Question": "q", "QuestionId": "a", "Answer": {"Aliases": "x"}}]}, "'Aliases' holds no list of texts"),
+        ({"Data": [{"Question": "q", "QuestionId": "a", "Answer": "x"}]}, "the key 'answer': expected an object, found str"),
+        ({"Data": [{"Question": "q", "QuestionId": "a", "Answer": {"Aliases": "x"}}]}, "value of the key 'Aliases' is not a list of texts"),
     ],
 )  # fmt: skip
-def test_bad_trivia_files_are_named(tmp_path: Path, content: Any, message: str) -> None:
+def test_invalid_trivia_files_raise_an_error_with_the_location(tmp_path: Path, content: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_source("triviaqa", data_dir=_write(tmp_path / "web-dev.json", content).parent)
 
@@ -253,27 +253,27 @@ def test_bad_trivia_files_are_named(tmp_path: Path, content: Any, message: str) 
         ),
     ],
 )
-def test_the_hubs_columns_are_read(
+def test_the_hubs_columns_are_supported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, split: str, row: dict[str, Any], expected: list[str]
 ) -> None:
     Dataset.from_list([row]).to_parquet(str(tmp_path / f"{split}.parquet"))
     monkeypatch.setattr(SOURCES[source], "hub", (str(tmp_path),))
-    table = tables_of(SOURCES[source]).questions[split]
+    table = build_tables(SOURCES[source]).questions[split]
     assert (table["question"][:], table["answers"][:]) == (["Who?"], [expected])
 
 
-def test_ids_are_the_same_from_files_and_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ids_of_files_and_of_the_hub_are_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = {"url": "u", "utterance": "Who?", "targetValue": "(list (description Ann))"}
     file = _write(tmp_path / "files/webquestions.examples.test.json", [row])
     (tmp_path / "hub").mkdir()
     Dataset.from_list([{"question": "Who?", "answers": ["Ann"]}]).to_parquet(str(tmp_path / "hub/test.parquet"))
     monkeypatch.setattr(SOURCES["webquestions"], "hub", (str(tmp_path / "hub"),))
-    both = [tables_of(SOURCES["webquestions"], folder).questions["test"][:] for folder in (file.parent, None)]
-    assert both[0] == both[1]
+    from_files, from_hub = (build_tables(SOURCES["webquestions"], folder) for folder in (file.parent, None))
+    assert from_files.questions["test"][:] == from_hub.questions["test"][:]
 
 
 def test_real_webquestions(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tables = prepare("webquestions", shared / "data/webquestions")
+    tables = load_tables("webquestions", shared / "data/webquestions")
     assert {split: len(table) for split, table in tables.questions.items()} == {"train": 3778, "test": 2032}
     assert _reasons(tables) == {}
     answers = [answer for table in tables.questions.values() for row in table["answers"] for answer in row]
@@ -282,9 +282,9 @@ def test_real_webquestions(shared: Path, tmp_path: Path, capsys: pytest.CaptureF
         for split in ("train", "test")
         for row in json.loads((shared / f"data/webquestions/webquestions.examples.{split}.json").read_text("utf-8"))
     ]
-    assert len(answers) == sum(value.count("(description ") for value in raw), "no answer lost or made up"
+    assert len(answers) == sum(value.count("(description ") for value in raw), "as many answers as descriptions"
     quotes = sum(value.count('"') for value in raw) - 2 * sum(value.count('(description "') for value in raw)
-    assert sum(answer.count('"') for answer in answers) == quotes > 0, "0 rows with a lost inner quote"
+    assert sum(answer.count('"') for answer in answers) == quotes > 0, "all inner quotes are preserved"
     counts = [len(row) for table in tables.questions.values() for row in table["answers"]]
     assert (min(counts), max(counts)) == (1, 17)
     main("webquestions", ["--data-dir", str(shared / "data/webquestions"), "--out", str(tmp_path)])
@@ -292,7 +292,7 @@ def test_real_webquestions(shared: Path, tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_real_nq_open(shared: Path) -> None:
-    tables = prepare("nq_open", shared / "data/nq_open")
+    tables = load_tables("nq_open", shared / "data/nq_open")
     assert {split: len(table) for split, table in tables.questions.items()} == {"dev": 3610, "efficientqa_dev": 1800}
     assert _reasons(tables) == {}
     raw = (shared / "data/nq_open/NQ-open.dev.jsonl").read_text("utf-8")
@@ -303,7 +303,7 @@ def test_real_nq_open(shared: Path) -> None:
 
 
 def test_real_triviaqa(shared: Path, tmp_path: Path) -> None:
-    tables = prepare("triviaqa", shared / "data/triviaqa")
+    tables = load_tables("triviaqa", shared / "data/triviaqa")
     assert {split: len(table) for split, table in tables.questions.items()} == {"train": 10, "dev": 6, "test": 0}
     paths = (shared / "data/triviaqa").glob("*/*.json")
     raw = [row for path in paths for row in json.loads(path.read_text("utf-8"))["Data"]]
@@ -311,7 +311,7 @@ def test_real_triviaqa(shared: Path, tmp_path: Path) -> None:
     assert len(answered) == 16
     unanswered = {row["QuestionId"] for row in raw} - answered
     copies = len(raw) - len(answered) - len(unanswered)
-    assert len(unanswered) == 5, "each once, and its copies as repeated"
+    assert len(unanswered) == 5, "each row once; copies are dropped as repeated"
     assert Counter(sum(map(Counter, _reasons(tables).values()), Counter())) == {"repeated": copies, "no_answer": 5}
     shutil.copy(shared / "data/triviaqa/merged.json", tmp_path / "web-train.json")
     merged = load_source("triviaqa", data_dir=tmp_path)

@@ -1,4 +1,4 @@
-"""The bundled samples are varied, and every number and answer in them is where it should be."""
+"""The bundled samples are varied, and their solutions, answers and contexts are consistent."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ROWS = rows_of("math")
 def test_every_annotation_executes_to_its_result() -> None:
     for row in ROWS:
         for formula, result in re.findall(r"<<([^=<>]*)=([^<>]*)>>(?=[^<]*)", row["solution"]):
-            if "h" not in formula:  # one row has an unknown on purpose
+            if "h" not in formula:  # one row has an unknown in its formula, to be dropped
                 assert calculate(formula) == pytest.approx(float(result)), row["id"]
 
 
@@ -45,18 +45,18 @@ def test_ids_and_questions_are_unique() -> None:
 
 
 @pytest.mark.parametrize("rows", [ROWS, ROWS[:80]], ids=["all", "the demo's first 80"])
-def test_it_is_varied(rows: list[dict[str, str]]) -> None:
+def test_the_sample_is_varied(rows: list[dict[str, str]]) -> None:
     steps = Counter(row["solution"].count("<<") for row in rows)
     assert all(steps[n] >= 0.02 * len(rows) for n in (1, 2, 3)), steps
     answers = [float(row["answer"]) for row in rows]
     assert sum(answer < 0 for answer in answers) >= 2
     assert sum(answer >= 1000 for answer in answers) >= 4
     assert sum(answer != int(answer) for answer in answers) >= 3
-    assert sum(row["question"].startswith("What is ") for row in rows) >= 0.15 * len(rows), "easy ones"
+    assert sum(row["question"].startswith("What is ") for row in rows) >= 0.15 * len(rows), "easy questions"
     assert sum("%" in row["question"] for row in rows) >= 3
 
 
-def test_most_compose_and_the_rest_says_why() -> None:
+def test_most_solutions_compose_and_others_have_a_reason() -> None:
     reasons = Counter(compose(row["question"], row["solution"], [row["answer"]]).reason for row in ROWS)
     assert 0.9 <= reasons.pop(None) / len(ROWS) < 1
     assert len(reasons) >= 3, reasons
@@ -68,7 +68,7 @@ def test_most_compose_and_the_rest_says_why() -> None:
 PASSAGES = [f"{row['title']}: {row['text']}".casefold() for row in rows_of("passages")]
 
 
-def test_passages_are_short_articles_with_titles_of_their_own() -> None:
+def test_passages_are_short_articles_with_unique_titles() -> None:
     rows = rows_of("passages")
     assert len({row["title"] for row in rows}) == len(rows) >= 200
     assert all(set(row) == {"title", "text"} and 40 <= len(row["text"].split()) <= 100 for row in rows)
@@ -78,8 +78,8 @@ def test_passages_are_short_articles_with_titles_of_their_own() -> None:
 def test_passages_answer_most_questions_and_not_all(name: str, answered: int) -> None:
     rows = rows_of(name)
     assert len({row["question"] for row in rows}) == len(rows) >= 60
-    found = [any(a.casefold() in passage for a in row["answers"] for passage in PASSAGES) for row in rows]
-    assert answered <= sum(found) < len(rows)
+    has_passage = [any(a.casefold() in passage for a in row["answers"] for passage in PASSAGES) for row in rows]
+    assert answered <= sum(has_passage) < len(rows)
     for row in rows:
         assert row["answers"], row["id"]
         assert not any(answer.casefold() in row["question"].casefold() for answer in row["answers"]), row["id"]
@@ -89,15 +89,15 @@ def test_passages_answer_most_questions_and_not_all(name: str, answered: int) ->
 SCRIPTS = {"ar": "ARABIC", "hi": "DEVANAGARI", "zh": "CJK UNIFIED", "de": "LATIN", "es": "LATIN", "vi": "LATIN"}
 
 
-def test_questions_in_other_languages_are_answered_by_their_english_context() -> None:
+def test_the_english_context_contains_the_answers_of_questions_in_other_languages() -> None:
     rows = rows_of("mlqa")
     languages = Counter(row["id"].partition("#")[2] for row in rows)
     assert set(languages) == set(SCRIPTS)
     assert min(languages.values()) >= 10
-    assert len({row["id"].partition("#")[0] for row in rows}) >= 60, "questions, in however many languages"
+    assert len({row["id"].partition("#")[0] for row in rows}) >= 60, "distinct questions"
     for row in rows:
         script = SCRIPTS[row["id"].partition("#")[2]]
-        letters = [unicodedata.name(sign, "") for sign in row["question"] if sign.isalpha()]
+        letters = [unicodedata.name(character, "") for character in row["question"] if character.isalpha()]
         assert all(name.startswith(script) for name in letters), row["id"]
         assert all(answer in row["context"] for answer in row["answers"]), row["id"]
         call = parse_call(f"translator({row['question']})", ["translator"])
@@ -106,7 +106,7 @@ def test_questions_in_other_languages_are_answered_by_their_english_context() ->
 
 
 @pytest.mark.parametrize(("source", "task"), [("sample_qa", "qa"), ("sample_lama", "lama"), ("sample_mlqa", "mlqa")])
-def test_every_row_is_a_question_of_its_task(source: str, task: str) -> None:
+def test_every_row_is_usable_for_its_task(source: str, task: str) -> None:
     table = load_source(source)
     assert len(table) == len(rows_of(task))
     assert set(table["task"]) == {task}
@@ -114,7 +114,7 @@ def test_every_row_is_a_question_of_its_task(source: str, task: str) -> None:
     assert all(table["context"]) == (task == "mlqa")
 
 
-def test_the_command_takes_the_name_of_a_sample(tmp_path: Path) -> None:
+def test_the_command_accepts_the_name_of_a_sample(tmp_path: Path) -> None:
     run(["sample_qa", "--out", str(tmp_path / "qa")])
     run(["--out", str(tmp_path / "math")])
     for name in ("qa", "math"):

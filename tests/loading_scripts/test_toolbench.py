@@ -1,4 +1,4 @@
-"""ToolBench's answer files: one row a file with its text as it stands, and a reason for every file that gives none."""
+"""ToolBench's answer files: one row per file with its exact text, and a drop reason for every unusable file."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from typing import Any
 import pytest
 
 from toolrlef_data import ledger, lineage, trajectories
-from toolrlef_data.loading_scripts import files as folders
-from toolrlef_data.loading_scripts import load_source, prepare, toolbench
+from toolrlef_data.loading_scripts import files, load_source, load_tables, toolbench
 from toolrlef_data.loading_scripts.base import main
-from toolrlef_data.loading_scripts.toolbench import read_answer
+from toolrlef_data.loading_scripts.toolbench import parse_answer_file
 from toolrlef_data.records import Drop, InputError
 
 LEAF = {"node_type": "Thought", "description": "I look it up.", "children": []}
 TREE = {"size": 1, "max_length": 1, "tree": {"node_type": "Action Input", "description": "", "children": [LEAF]}}
 BARE = {"size": 0, "max_length": 0, "tree": {"node_type": "Action Input", "description": "", "children": []}}
-MADE: dict[str, Any] = {
+ANSWER: dict[str, Any] = {
     "valid_data": True,
     "finish_type": "give_answer",
     "function": [{"name": "depth_of_lakes", "parameters": {}}, {"name": "Finish", "parameters": {}}],
@@ -34,10 +33,10 @@ MADE: dict[str, Any] = {
 ABSENT = object()
 
 
-def _answer(top: dict[str, Any] | None = None, **made: Any) -> dict[str, Any]:
-    whole = {"win": True, "tree": TREE, "answer_generation": {**MADE, **made}, **(top or {})}
-    whole["answer_generation"] = {k: v for k, v in whole["answer_generation"].items() if v is not ABSENT}
-    return {k: v for k, v in whole.items() if v is not ABSENT}
+def _answer(top: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+    file = {"win": True, "tree": TREE, "answer_generation": {**ANSWER, **fields}, **(top or {})}
+    file["answer_generation"] = {k: v for k, v in file["answer_generation"].items() if v is not ABSENT}
+    return {k: v for k, v in file.items() if v is not ABSENT}
 
 
 def _write(path: Path, content: Any = None) -> Path:
@@ -52,7 +51,7 @@ def _ids(folder: Path, **options: Any) -> list[str]:
     return ids
 
 
-def test_one_row_a_file(tmp_path: Path) -> None:
+def test_one_row_per_file(tmp_path: Path) -> None:
     _write(tmp_path / "G2_answer/7_ChatGPT_DFS_woFilter_w2.json", _answer(query="Ü?", valid_data=False))
     _write(tmp_path / "G1_answer/7_ChatGPT_DFS_woFilter_w2.json", _answer({"win": False}, finish_type="give_up"))
     data = load_source("toolbench", data_dir=tmp_path)
@@ -74,8 +73,8 @@ def test_one_row_a_file(tmp_path: Path) -> None:
     assert (second["query"], second["valid"]) == ("Ü?", False)
 
 
-def test_the_text_is_as_it_stands(tmp_path: Path) -> None:
-    """Also what a JSON writer would write in another way: blanks, CRLF, escapes, the order of keys, 1.0 and 1e5."""
+def test_the_text_of_a_file_is_unchanged(tmp_path: Path) -> None:
+    """Including details that a JSON writer would change: spaces, CRLF, escapes, the order of keys, 1.0 and 1e5."""
     text = (
         json.dumps(_answer(query="Wie\ttief 🐟?", x=[1.0, 1]), indent=3, sort_keys=True).replace("\n", "\r\n") + "\r\n"
     )
@@ -84,16 +83,18 @@ def test_the_text_is_as_it_stands(tmp_path: Path) -> None:
     _write(tmp_path / "b.json", b"\xef\xbb\xbf" + raw.encode())
     _write(tmp_path / "c.json", raw.replace("\\ud83d\\udc1f", "🐟\u2028").encode())
     data = load_source("toolbench", data_dir=tmp_path)
-    assert data["answer"][:2] == [raw, raw], "a byte order mark is no part of the text, and json.loads refuses it"
+    assert data["answer"][:2] == [raw, raw], "the text has no byte order mark, which json.loads rejects"
     assert data["answer"][2] == raw.replace("\\ud83d\\udc1f", "🐟\u2028")
     assert data["query"][:] == ["Wie\ttief 🐟?", "Wie\ttief 🐟?", "Wie\ttief 🐟\u2028?"]
     _write(tmp_path / "d.json", _answer(query="half \ud83d", finish_type="\udc80"))
     last = load_source("toolbench", data_dir=tmp_path)[3]
-    assert (last["query"], last["finish_type"]) == (r"half \ud83d", r"\udc80"), "Arrow has no lone surrogates"
+    assert (last["query"], last["finish_type"]) == (r"half \ud83d", r"\udc80"), (
+        "Arrow cannot encode unpaired surrogates"
+    )
     assert json.loads(last["answer"])["answer_generation"]["query"] == "half \ud83d"
 
 
-def test_which_files_are_read(tmp_path: Path) -> None:
+def test_selection_of_files(tmp_path: Path) -> None:
     dfs, cot = "7_ChatGPT_DFS_woFilter_w2.json", "7_CoT@1.json"
     for name in (f"G1/{dfs}", f"G1/{cot}", f"G1/deep/er/{dfs}", dfs, f"DFS_woFilter_w2/{cot}", "folder.json/x.json"):
         _write(tmp_path / name)
@@ -103,7 +104,9 @@ def test_which_files_are_read(tmp_path: Path) -> None:
     everything += ["G1/7_CoT@1", "G1/deep/er/7_ChatGPT_DFS_woFilter_w2", "folder.json/x"]
     assert _ids(tmp_path) == _ids(Path(f"{tmp_path}{os.sep}")) == everything
     method = "DFS_woFilter_w2"
-    assert _ids(tmp_path, method=method) == [everything[0], everything[2], everything[4]], "the name, not the path"
+    assert _ids(tmp_path, method=method) == [everything[0], everything[2], everything[4]], (
+        "matches the file name, not the path"
+    )
     assert _ids(tmp_path, recursive=False) == everything[:1]
     assert _ids(tmp_path / "G1", recursive=False) == ["7_ChatGPT_DFS_woFilter_w2", "7_CoT@1"]
     for path in (tmp_path / "G1" / dfs, tmp_path / "G1"):
@@ -111,16 +114,16 @@ def test_which_files_are_read(tmp_path: Path) -> None:
         assert (one["id"][:], one["source_file"][:]) == (["7_ChatGPT_DFS_woFilter_w2"], [dfs])
 
 
-def test_what_gives_no_rows_is_said(tmp_path: Path) -> None:
+def test_invalid_arguments_are_an_error(tmp_path: Path) -> None:
     _write(tmp_path / "G1/a.json")
     cases: list[tuple[Path | None, dict[str, Any], str]] = [
-        (None, {}, "pass data_dir= with an answer file, or a folder"),
+        (None, {}, "pass data_dir= with an answer file or a folder"),
         (tmp_path / "none", {}, "cannot be listed: .*none"),
-        (tmp_path, {"recursive": False}, r"holds no \*\*\.json; found: G1"),
-        (tmp_path, {"method": "CoT"}, r"holds no \*CoT\*\.json; found: G1"),
-        (tmp_path / "G1/a.json", {"method": "CoT"}, "does not hold method='CoT'"),
-        (tmp_path, {"method": None}, "method= is a text"),
-        (tmp_path, {"recursive": 1}, "recursive= a bool"),
+        (tmp_path, {"recursive": False}, r"contains no \*\*\.json; found: G1"),
+        (tmp_path, {"method": "CoT"}, r"contains no \*CoT\*\.json; found: G1"),
+        (tmp_path / "G1/a.json", {"method": "CoT"}, "does not contain method='CoT'"),
+        (tmp_path, {"method": None}, "expected a text as method="),
+        (tmp_path, {"recursive": 1}, "a bool as recursive="),
         (tmp_path, {"cut": True}, "unknown option 'cut'; choose from: method, recursive"),
     ]
     for folder, options, message in cases:
@@ -131,8 +134,8 @@ def test_what_gives_no_rows_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason", "detail"),
     [
-        (b"", "not_json", "it is empty"),
-        (b"\xef\xbb\xbf \r\n", "not_json", "it is empty"),
+        (b"", "not_json", "the file is empty"),
+        (b"\xef\xbb\xbf \r\n", "not_json", "the file is empty"),
         (b'{"win": true', "not_json", "it begins"),
         (b"{'win': True}", "not_json", "it begins"),
         (json.dumps(_answer()).encode() + b"\x00", "not_json", "Extra data"),
@@ -145,7 +148,7 @@ def test_what_gives_no_rows_is_said(tmp_path: Path) -> None:
         ("text", "not_an_answer", "str"),
         (7, "not_an_answer", "int"),
         ({"7": {"query": "How deep?"}, "\ud800": 1}, "not_an_answer", "the keys 7, \\ud800"),
-        ({"answer_generation": [MADE]}, "not_an_answer", "answer_gen"),
+        ({"answer_generation": [ANSWER]}, "not_an_answer", "answer_gen"),
         ({"answer_generation": None}, "not_an_answer", ""),
         (_answer(query=ABSENT), "no_query", ""),
         (_answer(query=None), "no_query", ""),
@@ -173,7 +176,7 @@ def test_what_gives_no_rows_is_said(tmp_path: Path) -> None:
         (_answer({"tree": {}}, train_messages=None), "no_trajectory", ""),
     ],
 )
-def test_what_cannot_be_used_never_stops_the_load(tmp_path: Path, content: Any, reason: str, detail: str) -> None:
+def test_unusable_files_are_dropped(tmp_path: Path, content: Any, reason: str, detail: str) -> None:
     _write(tmp_path / "a.json")
     _write(tmp_path / "b.json", content)
     data, dropped = load_source("toolbench", data_dir=tmp_path), load_source("toolbench", "dropped", data_dir=tmp_path)
@@ -193,61 +196,58 @@ def test_what_cannot_be_used_never_stops_the_load(tmp_path: Path, content: Any, 
         (_answer({"tree": ABSENT}), set()),
         (_answer({"tree": BARE}), set()),
         (_answer({"tree": {"tree": {"children": None}}}), set()),
-        (
-            _answer(train_messages=ABSENT, valid_data=False),
-            {"finish_type"},
-        ),  # a search that found nothing ended in no way
-        (_answer(train_messages=[[{"role": "assistant"}]]), set()),  # relatives leave a null content out
-        (_answer({"forward_args": 1, "compare_candidates": None, "trys": []}), set()),  # not read here
+        (_answer(train_messages=ABSENT, valid_data=False), {"finish_type"}),  # an unsuccessful search has none
+        (_answer(train_messages=[[{"role": "assistant"}]]), set()),  # variants omit a null content
+        (_answer({"forward_args": 1, "compare_candidates": None, "trys": []}), set()),  # ignored keys
     ],
 )
-def test_keys_that_relatives_leave_out_are_nulls(answer: dict[str, Any], nulls: set[str]) -> None:
-    row = read_answer(json.dumps(answer))
+def test_keys_that_variants_omit_are_null(answer: dict[str, Any], nulls: set[str]) -> None:
+    row = parse_answer_file(json.dumps(answer))
     assert not isinstance(row, Drop)
     assert {column for column, value in row.items() if value is None} == nulls
 
 
-def test_a_folder_of_which_nothing_can_be_used(tmp_path: Path) -> None:
+def test_a_folder_without_usable_files_is_an_empty_table(tmp_path: Path) -> None:
     _write(tmp_path / "a.json", b"{")
     assert (len(load_source("toolbench", data_dir=tmp_path)), _ids(tmp_path)) == (0, [])
     assert load_source("toolbench", split="dropped", data_dir=tmp_path)["reason"][:] == ["not_json"]
 
 
-def test_names_give_ids_of_their_own(tmp_path: Path) -> None:
-    """No id holds a "#", which parts an id from its variant, and no two files share one."""
+def test_ids_are_unique(tmp_path: Path) -> None:
+    """No id contains "#", which separates an id from its variant, and no two files share an id."""
     tmp_path = tmp_path / "zip::data"
-    odd = {b"a#1", b"a%231", b"a%25231", b"100%", b"a.json", b"a", b" ", b"\xff", b"%FF", "ä".encode(), b"a\xcc\x88"}
-    odd |= {b"\xed\xb3\xbf", b"\\udcff", b"a\nb", b"x#y/a#1", b"zip::a", b"https:/b::c", "名前/🐟".encode()}
-    for name in odd:
+    names = {b"a#1", b"a%231", b"a%25231", b"100%", b"a.json", b"a", b" ", b"\xff", b"%FF", "ä".encode(), b"a\xcc\x88"}
+    names |= {b"\xed\xb3\xbf", b"\\udcff", b"a\nb", b"x#y/a#1", b"zip::a", b"https:/b::c", "名前/🐟".encode()}
+    for name in names:
         path = os.path.join(os.fsencode(tmp_path), name + b".json")
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "wb") as file:
             file.write(json.dumps(_answer()).encode())
     data, dropped = load_source("toolbench", data_dir=tmp_path), load_source("toolbench", "dropped", data_dir=tmp_path)
-    assert (len(data), len(dropped), len(set(data["id"]))) == (len(odd), 0, len(odd))
+    assert (len(data), len(dropped), len(set(data["id"]))) == (len(names), 0, len(names))
     assert not [row_id for row_id in data["id"] if "#" in row_id]
     assert {"a%231", "a%25231", "a%2525231", "100%", "a.json", "x%23y/a%231", "名前/🐟", "%FF", "%25FF"} <= set(
         data["id"]
     )
 
 
-def test_links_pipes_and_what_cannot_be_opened(tmp_path: Path) -> None:
+def test_links_pipes_and_unreadable_files(tmp_path: Path) -> None:
     folder, outside = tmp_path / "data", tmp_path / "outside"
     _write(folder / "G1/a.json")
     _write(outside / "below/b.json")
     _write(tmp_path / "c.json")
     (folder / "G1/loop").symlink_to(folder)
     (folder / "G1/up").symlink_to(tmp_path)
-    (folder / "A1").symlink_to(folder / "G1")  # sorts before the folder itself, whose own name counts
+    (folder / "A1").symlink_to(folder / "G1")  # sorts before the folder itself, whose real name is used
     (folder / "below").symlink_to(outside / "below")
-    (folder / "whole").symlink_to(outside)  # holds what `below` is
+    (folder / "parent").symlink_to(outside)  # contains the target of `below`
     (outside / "back").symlink_to(folder)
     (folder / "G1/linked.json").symlink_to(tmp_path / "c.json")
     (folder / "gone.json").symlink_to(tmp_path / "none.json")
     (folder / "self.json").symlink_to(folder / "self.json")
     os.mkfifo(folder / "pipe.json")
     data, dropped = load_source("toolbench", data_dir=folder), load_source("toolbench", "dropped", data_dir=folder)
-    assert data["id"][:] == ["G1/a", "G1/linked", "below/b"], "each folder once"
+    assert data["id"][:] == ["G1/a", "G1/linked", "below/b"], "no folder is listed twice"
     assert dropped["id"][:] == ["gone", "pipe", "self"]
     assert set(dropped["reason"]) == {"unreadable"}
     link = tmp_path / "link"
@@ -255,7 +255,7 @@ def test_links_pipes_and_what_cannot_be_opened(tmp_path: Path) -> None:
     assert _ids(link) == data["id"][:]
 
 
-def test_a_folder_that_cannot_be_listed_is_in_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_listed_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _write(tmp_path / "a.json")
     _write(tmp_path / "shut/b.json")
     listing = os.scandir
@@ -271,10 +271,10 @@ def test_a_folder_that_cannot_be_listed_is_in_the_ledger(tmp_path: Path, monkeyp
     assert (dropped["id"][:], dropped["reason"][:]) == (["shut/"], ["unreadable"])
 
 
-def test_a_file_may_be_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_too_large_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _write(tmp_path / "a.json")
     _write(tmp_path / "b.json", _answer(x="x" * 5000))
-    monkeypatch.setattr(folders, "MAX_BYTES", 4000)
+    monkeypatch.setattr(files, "MAX_FILE_BYTES", 4000)
     assert _ids(tmp_path) == ["a"]
     assert load_source("toolbench", "dropped", data_dir=tmp_path)["reason"][:] == ["too_large"]
 
@@ -284,24 +284,26 @@ def test_each_file_is_parsed_once_for_both_tables(
 ) -> None:
     folder, texts = tmp_path / "data", list[str]()
 
-    def counted(text: str) -> dict[str, Any] | Drop:
+    def counting(text: str) -> dict[str, Any] | Drop:
         texts.append(text)
-        return read_answer(text)
+        return parse_answer_file(text)
 
-    monkeypatch.setattr(toolbench, "read_answer", counted)
+    monkeypatch.setattr(toolbench, "parse_answer_file", counting)
     for n in range(6):
         _write(folder / f"{n}.json", _answer(query=f"How deep is lake {n}?"))
     assert (len(load_source("toolbench", data_dir=folder)), len(texts)) == (6, 6)
     _write(folder / "x/7.json", b"[1]")
-    tables = prepare("toolbench", folder)
+    tables = load_tables("toolbench", folder)
     assert (len(tables.questions["train"]), len(tables.dropped["train"]), len(texts)) == (6, 1, 13)
-    prepare("toolbench", folder)
-    assert len(texts) == 13, "a second load reads the cache"
-    shutil.rmtree(fresh_caches / "datasets/toolbench/dropped")  # as a run leaves it that was killed between the tables
+    load_tables("toolbench", folder)
+    assert len(texts) == 13, "loading again reads the cache"
+    shutil.rmtree(
+        fresh_caches / "datasets/toolbench/dropped"
+    )  # the state after a run that was killed between the tables
     assert load_source("toolbench", "dropped", data_dir=folder)["id"][:] == ["x/7"]
 
 
-def test_a_change_is_noticed_and_a_copy_recognised(tmp_path: Path) -> None:
+def test_the_cache_key_depends_on_the_contents_of_files(tmp_path: Path) -> None:
     folder, path = tmp_path / "data", _write(tmp_path / "data/G1/a.json")
     _write(folder / "G1/b.json")
 
@@ -311,12 +313,11 @@ def test_a_change_is_noticed_and_a_copy_recognised(tmp_path: Path) -> None:
 
     keys = [key()]
     shutil.copytree(folder, tmp_path / "copy", copy_function=shutil.copyfile)
-    assert load_source("toolbench", data_dir=tmp_path / "copy")._fingerprint == keys[0], (
-        "whatever times the copies have"
-    )
+    copied = load_source("toolbench", data_dir=tmp_path / "copy")
+    assert copied._fingerprint == keys[0], "modification times are not part of the key"
     times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
     path.write_text(path.read_text().replace("Lake Inari", "Lake Onega"))
-    os.utime(path, ns=times)  # neither size nor time have changed
+    os.utime(path, ns=times)  # size and time are unchanged
     keys.append(key())
     assert "Onega" in load_source("toolbench", data_dir=folder)[0]["query"]
     path.rename(folder / "G1/c.json")
@@ -326,7 +327,7 @@ def test_a_change_is_noticed_and_a_copy_recognised(tmp_path: Path) -> None:
     assert len(set(keys)) == 4
 
 
-def test_batches_are_small_however_many_files_there_are(tmp_path: Path) -> None:
+def test_batches_have_a_limited_size(tmp_path: Path) -> None:
     for n in range(60):
         _write(tmp_path / f"{n}.json", _answer(x="x" * 100_000))
     _write(tmp_path / "long.json", _answer(x="x" * 3_000_000))
@@ -336,7 +337,7 @@ def test_batches_are_small_however_many_files_there_are(tmp_path: Path) -> None:
     assert max(batch.nbytes for batch in batches) < 4_000_000
 
 
-def test_the_command_takes_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_accepts_text_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a_DFS.json", "b_CoT.json", "deep/c_DFS.json", "d_DFS.json"):
         _write(tmp_path / "in" / name, b"{" if "d_" in name else None)
     arguments = ["--data-dir", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
@@ -346,17 +347,17 @@ def test_the_command_takes_texts(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert (row["id"], json.loads(row["answer"])) == ("a_DFS", _answer())
     assert json.loads((tmp_path / "out/dropped.jsonl").read_text("utf-8"))["id"] == "d_DFS"
     command = [sys.executable, "-m", "toolrlef_data.loading_scripts.toolbench", *arguments, "--format", "parquet"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "train.parquet: 3 rows" in done.stdout
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "train.parquet: 3 rows" in process.stdout
 
 
 def test_real_answer_files(shared: Path) -> None:
     folder = shared / "data/toolbench"
-    tables = prepare("toolbench", folder)
+    tables = load_tables("toolbench", folder)
     data, dropped = tables.questions["train"], tables.dropped["train"]
     files = {str(path.relative_to(folder)): path for path in folder.glob("answer/*/*.json")}
     assert data["source_file"][:] == sorted(files)
-    texts = [files[name].read_bytes().decode() for name in data["source_file"]]  # with CRLF, as upstream has them
+    texts = [files[name].read_bytes().decode() for name in data["source_file"]]  # with CRLF, as upstream
     assert data["answer"][:] == texts
     assert sum(not valid for valid in data["valid"]) >= 1, "an invalid file is a row, too"
     assert set(data["finish_type"]) <= {"give_answer", "give_up", None}
@@ -364,7 +365,7 @@ def test_real_answer_files(shared: Path) -> None:
     assert set(dropped["reason"]) == {"not_an_answer"}
 
 
-def test_a_folder_without_a_single_answer_says_why(tmp_path: Path) -> None:
+def test_later_stages_report_drops_of_an_empty_table(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("[]")
     answers = load_source("toolbench", data_dir=tmp_path)
     assert (len(answers), ledger([answers])["reason"][:]) == (0, ["not_an_answer"])

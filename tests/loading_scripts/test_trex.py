@@ -1,4 +1,4 @@
-"""T-REx: one question an evidence, both gold answers, and an account of every evidence that is not taken."""
+"""T-REx: one question per evidence, gold answers, and a drop for every unusable evidence."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from toolrlef_data.loading_scripts import load_source, prepare
+from toolrlef_data.loading_scripts import load_source, load_tables
 from toolrlef_data.loading_scripts.base import main
-from toolrlef_data.loading_scripts.trex import cloze
+from toolrlef_data.loading_scripts.trex import make_cloze
 from toolrlef_data.records import InputError
 
 FACT = {"uuid": "0c9f", "predicate_id": "P19", "sub_label": "Ann Lee", "obj_label": "Poland"}
@@ -48,12 +48,12 @@ def _evidences(*sentences: tuple[str, str]) -> dict[str, Any]:
         ("Lee was born in [mask].", "no_mask", "no_mask"),
     ],
 )
-def test_a_sentence_ends_at_its_mask(sentence: str, default: str, cut: str | None) -> None:
-    for found, expected in [(cloze(sentence), default), (cloze(sentence, cut=True), cut or default)]:
-        assert (found if isinstance(found, str) else found.reason) == expected
+def test_make_cloze(sentence: str, default: str, cut: str | None) -> None:
+    for cloze, expected in [(make_cloze(sentence), default), (make_cloze(sentence, cut=True), cut or default)]:
+        assert (cloze if isinstance(cloze, str) else cloze.reason) == expected
 
 
-def test_gold_holds_label_and_every_surface(tmp_path: Path) -> None:
+def test_gold_answers_are_the_label_and_all_surfaces(tmp_path: Path) -> None:
     fact = _evidences(
         ("Lee was born in a [MASK].", "Polish town"),
         ("Lee was born in a [MASK].", "Poland"),
@@ -75,11 +75,11 @@ def test_gold_holds_label_and_every_surface(tmp_path: Path) -> None:
         ("trex-P19-0c9f#5", "mask_not_final"),
         ("trex-P19-77aa", "no_evidence"),
     ]
-    cut = load_source("trex", data_dir=folder, cut=True)
-    assert cut["question"][:] == ["Lee was born in a ?", "Lee left ?", "Lee was born in ?"]
+    data = load_source("trex", data_dir=folder, cut=True)
+    assert data["question"][:] == ["Lee was born in a ?", "Lee left ?", "Lee was born in ?"]
 
 
-def test_what_an_evidence_lacks_is_no_end(tmp_path: Path) -> None:
+def test_incomplete_evidences_are_dropped(tmp_path: Path) -> None:
     sentence = {"masked_sentence": "Lee left [MASK]."}
     evidences = [sentence, {"obj_surface": "Poland"}, {**sentence, "masked_sentence": None}, {}]
     folder = _write(tmp_path / "P19.jsonl", {**FACT, "evidences": evidences}, {**FACT, "uuid": "77aa"})
@@ -92,42 +92,44 @@ def test_what_an_evidence_lacks_is_no_end(tmp_path: Path) -> None:
     ]
     for evidences in ([3], "none"):  # type: ignore[assignment]
         _write(tmp_path / "P19.jsonl", {**FACT, "evidences": evidences})
-        with pytest.raises(InputError, match=r"P19\.jsonl, line 1: the key 'evidences' holds no list of objects"):
+        with pytest.raises(
+            InputError, match=r"P19\.jsonl, line 1: expected a list of objects under the key 'evidences'"
+        ):
             load_source("trex", data_dir=folder)
     _write(tmp_path / "P19.jsonl", {"uuid": "a", "predicate_id": "P19", "evidences": []})
     with pytest.raises(InputError, match="the key 'obj_label' is missing; found: uuid, predicate_id, evidences"):
         load_source("trex", data_dir=folder)
 
 
-def test_what_is_no_text_never_becomes_one(tmp_path: Path) -> None:
+def test_values_that_are_not_text_are_dropped(tmp_path: Path) -> None:
     sentence = {"masked_sentence": "Lee left [MASK].", "obj_surface": "Poland"}
-    odd = [{**sentence, "obj_surface": {"a": 1}}, {**sentence, "masked_sentence": ["[MASK]"]}, sentence]
+    evidences = [{**sentence, "obj_surface": {"a": 1}}, {**sentence, "masked_sentence": ["[MASK]"]}, sentence]
     labels: list[dict[str, Any]] = [
         {"uuid": "b", "obj_label": None},
         {"uuid": "c", "obj_label": {"a": 1}},
         {"uuid": "d", "obj_label": ["x"]},
     ]
     facts = ({**FACT, **label, "evidences": [sentence]} for label in labels)
-    folder = _write(tmp_path / "P19.jsonl", {**FACT, "evidences": odd}, *facts)
+    folder = _write(tmp_path / "P19.jsonl", {**FACT, "evidences": evidences}, *facts)
     data = load_source("trex", data_dir=folder)
     assert [(row["id"], row["answers"]) for row in data] == [("trex-P19-0c9f#3", ["Poland"])]
     dropped = load_source("trex", "dropped", data_dir=folder)
     assert dropped["reason"][:] == ["not_text", "not_text", "no_answer", "not_text", "not_text"]
 
 
-def test_every_relation_of_the_folder_is_read_wherever_it_stands(tmp_path: Path) -> None:
+def test_all_relation_files_are_found(tmp_path: Path) -> None:
     fact = _evidences(("Lee left [MASK].", "Poland"), ("Lee left [MASK].", "x" * 200_000))
-    for place in (".", "TREx", "data/TREx"):
-        folder = tmp_path / place.replace("/", "-")
-        _write(folder / place / "P9.jsonl", {**fact, "predicate_id": "P9"})
-        _write(folder / place / "P19.jsonl", fact)
-        _write(folder / place / "relations.jsonl", {"relation": "P19"})
+    for subfolder in (".", "TREx", "data/TREx"):
+        folder = tmp_path / subfolder.replace("/", "-")
+        _write(folder / subfolder / "P9.jsonl", {**fact, "predicate_id": "P9"})
+        _write(folder / subfolder / "P19.jsonl", fact)
+        _write(folder / subfolder / "relations.jsonl", {"relation": "P19"})
         data = load_source("trex", data_dir=folder)
-        assert data["id"][:] == ["trex-P19-0c9f#1", "trex-P9-0c9f#1"], "sorted, so the order is the same everywhere"
-        assert len(data[0]["answers"][1]) == 200_000, "a row may be long"
+        assert data["id"][:] == ["trex-P19-0c9f#1", "trex-P9-0c9f#1"], "sorted on every file system"
+        assert len(data[0]["answers"][1]) == 200_000, "rows can be long"
 
 
-def test_there_is_no_parquet_of_it() -> None:
+def test_data_dir_is_required() -> None:
     with pytest.raises(InputError, match=r"source trex: pass data_dir= with P"):
         load_source("trex")
 
@@ -140,15 +142,15 @@ def test_real_facts(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     evidences = [evidence for fact in lines for evidence in fact["evidences"]]
     assert all(evidence["masked_sentence"].count("[MASK]") == 1 for evidence in evidences)
     for options, questions in ({}, 561), ({"cut": True}, 4462):
-        tables = prepare("trex", folder, **options)
+        tables = load_tables("trex", folder, **options)
         data, dropped = tables.questions["train"], tables.dropped["train"]
         assert len(data) == questions
-        assert len(data) + len(dropped) == len(evidences) == 6230, "every evidence is accounted for"
+        assert len(data) + len(dropped) == len(evidences) == 6230, "every evidence is a question or a drop"
         assert set(Counter(dropped["reason"])) == {"mask_first", "repeated", *(() if options else ("mask_not_final",))}
         assert all(question.endswith(" ?") and "[MASK]" not in question for question in data["question"])
         assert len(set(data["id"]) | set(dropped["id"])) == 6230
     labels = {f"trex-{fact['predicate_id']}-{fact['uuid']}": fact["obj_label"] for fact in lines}
     assert all(row["answers"][0] == " ".join(labels[row["id"].partition("#")[0]].split()) for row in data)
-    assert sum(len(answers) > 1 for answers in data["answers"]) == 765, "the surface differs from the label"
+    assert sum(len(answers) > 1 for answers in data["answers"]) == 765, "a surface differs from the label"
     main("trex", ["--data-dir", str(folder / "TREx"), "--out", str(tmp_path), "--cut"])
     assert "4462 rows" in capsys.readouterr().out

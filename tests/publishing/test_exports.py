@@ -1,4 +1,4 @@
-"""Exports: from each format every history and target comes back, and nothing is trained that no flag says."""
+"""Exports: every format preserves all histories and targets, and trains flagged messages only."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ HARD = [
 TEXT_FORMATS = ["axolotl", "openai", "trl"]
 
 
-def _message(role: str, content: str | None = None, train: bool | None = False, **more: Any) -> Message:
+def _message(role: str, content: str | None = None, train: bool | None = False, **fields: Any) -> Message:
     empty = {"name": None, "tool_call_id": None, "tool_calls": None}
-    return {"role": role, "content": content, **empty, "train": train, **more}
+    return {"role": role, "content": content, **empty, "train": train, **fields}
 
 
 def _call(n: int, content: str | None = None, train: bool | None = False, arguments: str = '{"day": 1}') -> Message:
@@ -59,19 +59,19 @@ def _result(n: int, content: str) -> Message:
     return _message("tool", content, name="tides", tool_call_id=f"call_{n}")
 
 
-def _row(messages: list[Message], tools: str | None = TOOLS, **more: Any) -> dict[str, Any]:
+def _row(messages: list[Message], tools: str | None = TOOLS, **fields: Any) -> dict[str, Any]:
     return {
         **dict.fromkeys(TRAJECTORIES),
         "id": "t-1",
         "task": "toolbench",
         "messages": messages,
         "tools": tools,
-        **more,
+        **fields,
     }
 
 
 def _trajectory(random: Random, layout: str) -> list[Message]:
-    """A sequence of a few calls; split: the last one is trained; merged: any of them, at least one."""
+    """Return a sequence of calls in which the last message (split) or a random selection (merged) is trained."""
     messages = [_message("system", "Rules."), _message("user", random.choice(HARD))]
     for n in range(1, random.randint(2, 5)):
         if random.random() < 0.3:
@@ -88,9 +88,9 @@ def _trajectory(random: Random, layout: str) -> list[Message]:
 
 
 def _plain(message: Any) -> Message:
-    """Without flags and what has no value; where a file leaves the content out, it counts as empty."""
-    kept = {name: value for name, value in message.items() if value is not None and name not in ("train", "weight")}
-    return {"content": "", **kept}
+    """Return a message without training flags and null values; missing content is empty."""
+    fields = {name: value for name, value in message.items() if value is not None and name not in ("train", "weight")}
+    return {"content": "", **fields}
 
 
 def _parsed(message: Message) -> Message:
@@ -132,7 +132,9 @@ def _read(format: str, path: Path) -> Iterator[Pair]:
 @pytest.mark.parametrize(
     ("format", "arguments"), [("axolotl", None), ("openai", None), ("trl", None), ("trl", "text"), ("trl", "object")]
 )
-def test_every_history_and_target_comes_back(tmp_path: Path, format: str, arguments: str | None, layout: str) -> None:
+def test_formats_preserve_every_history_and_target(
+    tmp_path: Path, format: str, arguments: str | None, layout: str
+) -> None:
     random = Random(f"{format} {layout}")
     rows = [_row(_trajectory(random, layout), random.choice([TOOLS, "[]"]), id=f"t-{n}") for n in range(40)]
     table = Dataset.from_list(rows, features=TRAJECTORIES)
@@ -144,7 +146,7 @@ def test_every_history_and_target_comes_back(tmp_path: Path, format: str, argume
     assert list(_read(format, path)) == expected
 
 
-def test_a_pair_comes_back(tmp_path: Path) -> None:
+def test_format_preserves_pairs(tmp_path: Path) -> None:
     random = Random("pairs")
     rows: list[dict[str, Any]] = []
     for _ in range(20):
@@ -170,12 +172,12 @@ def test_a_pair_comes_back(tmp_path: Path) -> None:
         assert [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]] == expected
 
 
-def test_the_lines_in_full(tmp_path: Path) -> None:
+def test_complete_lines(tmp_path: Path) -> None:
     messages = [_message("user", "When?"), _call(1, "Look.", True), _result(1, ""), _call(1), _message("assistant", None, True)]  # fmt: skip
     table = Dataset.from_list([_row(messages, json.dumps([FINISH]))], features=TRAJECTORIES)
     call = '"tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "tides", "arguments": %s}}]'
     user, look = '{"role": "user", "content": "When?"%s}', '{"role": "assistant", "content": "Look.", ' + call + "%s}"
-    mute, bare = '{"role": "assistant", "content": "", ' + call + "%s}", '{"role": "assistant", ' + call + "%s}"
+    empty, bare = '{"role": "assistant", "content": "", ' + call + "%s}", '{"role": "assistant", ' + call + "%s}"
     result = '{"role": "tool", "content": "", "name": "tides", "tool_call_id": "call_1"%s}'
     done = '{"role": "assistant", "content": ""%s}'
     tools = '"tools": [{"type": "function", "function": {"name": "Finish", "parameters": {"type": "object", "properties": {}, "required": []}}}]'
@@ -183,26 +185,26 @@ def test_the_lines_in_full(tmp_path: Path) -> None:
     no, yes, one, zero = ', "train": false', ', "train": true', ', "weight": 1', ', "weight": 0'
     expected = {
         "axolotl": [
-            f'{{"messages": [{user % no}, {look % (text, yes)}, {result % no}, {mute % (text, no)}, {done % yes}], {tools}}}'
+            f'{{"messages": [{user % no}, {look % (text, yes)}, {result % no}, {empty % (text, no)}, {done % yes}], {tools}}}'
         ],
         "openai": [
             f'{{"messages": [{user % ""}, {look % (text, one)}, {result % ""}, {bare % (text, zero)}, {done % one}], {tools}}}'
         ],
         "trl": [
             f'{{"prompt": [{user % ""}], "completion": [{look % (parsed, "")}], {tools}}}',
-            f'{{"prompt": [{user % ""}, {look % (parsed, "")}, {result % ""}, {mute % (parsed, "")}], "completion": [{done % ""}], {tools}}}',
+            f'{{"prompt": [{user % ""}, {look % (parsed, "")}, {result % ""}, {empty % (parsed, "")}], "completion": [{done % ""}], {tools}}}',
         ],
     }
     for name, lines in expected.items():
-        found = export(table, name, tmp_path / name).read_text(encoding="utf-8")
-        assert found == "".join(f"{line}\n" for line in lines)
-    found = export(table, "trl", tmp_path / "trl", arguments="text").read_text(encoding="utf-8")
-    assert found == "".join(f"{line}\n" for line in expected["trl"]).replace(
+        written = export(table, name, tmp_path / name).read_text(encoding="utf-8")
+        assert written == "".join(f"{line}\n" for line in lines)
+    written = export(table, "trl", tmp_path / "trl", arguments="text").read_text(encoding="utf-8")
+    assert written == "".join(f"{line}\n" for line in expected["trl"]).replace(
         f'"arguments": {parsed}', f'"arguments": {text}'
     )
 
 
-def test_what_is_a_tool_already_stays_one_and_openai_gets_no_empty_list(tmp_path: Path) -> None:
+def test_wrapped_tools_are_unchanged_and_openai_omits_empty_lists(tmp_path: Path) -> None:
     messages = [_message("user", "Hi"), _message("assistant", "Yes?", True)]
     rows = [_row(messages, json.dumps(WRAPPED)), _row(messages, "[]"), _row(messages, None)]
     table = Dataset.from_list(rows, features=TRAJECTORIES)
@@ -215,7 +217,7 @@ def test_what_is_a_tool_already_stays_one_and_openai_gets_no_empty_list(tmp_path
         assert [json.loads(line).get("tools") for line in lines] == tools
 
 
-def test_datasets_reads_the_lines_as_they_are(tmp_path: Path) -> None:
+def test_datasets_loads_the_written_lines(tmp_path: Path) -> None:
     random = Random("load")
     rows = [_row(_trajectory(random, "merged"), random.choice([TOOLS, json.dumps([FINISH])])) for _ in range(10)]
     mixed = ['{}', '{"day": 1}', '{"day": "x", "at": [1, "a", null]}', '{"deep": {"day": [{"a": 1}, {"b": 2.5}]}}', '{"day": null}']  # fmt: skip
@@ -223,29 +225,27 @@ def test_datasets_reads_the_lines_as_they_are(tmp_path: Path) -> None:
     path = export(Dataset.from_list(rows, features=TRAJECTORIES), "trl", tmp_path / "train.jsonl")
     loaded = load_dataset("json", data_files=str(path), split="train")
     written = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
-    for found, line in zip(loaded, written, strict=True):
-        assert [_plain(message) for message in found["prompt"]] == [_plain(message) for message in line["prompt"]]
-        assert [_plain(message) for message in found["completion"]] == [
-            _plain(message) for message in line["completion"]
-        ]
-        assert found["tools"] == line["tools"]
+    for row, line in zip(loaded, written, strict=True):
+        for side in ("prompt", "completion"):
+            assert [_plain(message) for message in row[side]] == [_plain(message) for message in line[side]]
+        assert row["tools"] == line["tools"]
 
 
 @pytest.mark.parametrize("count", [0, 1, 40])
-def test_toolllamas_file_is_as_json_dump_writes_it(tmp_path: Path, count: int) -> None:
+def test_toolllama_file_equals_json_dump(tmp_path: Path, count: int) -> None:
     rows = [_conversations(HARD[n % len(HARD)], None if n == 7 else "x" * n * 10_000) for n in range(count)]
     columns = {name: [row[name] for row in rows] for name in TOOLLLAMA}
     path = export(Dataset.from_dict(columns, features=TOOLLLAMA), "toolllama", tmp_path / "train.json")
-    whole = [{"id": row["name"], "conversations": row["conversations"]} for row in rows]
-    assert path.read_bytes() == json.dumps(whole, indent=4, ensure_ascii=False).encode()
+    records = [{"id": row["name"], "conversations": row["conversations"]} for row in rows]
+    assert path.read_bytes() == json.dumps(records, indent=4, ensure_ascii=False).encode()
 
 
-def _conversations(text: str, more: str | None = "") -> dict[str, Any]:
-    turns = [{"from": "user", "value": text}, {"from": "assistant", "value": more}, {"from": text, "value": ""}]
+def _conversations(text: str, reply: str | None = "") -> dict[str, Any]:
+    turns = [{"from": "user", "value": text}, {"from": "assistant", "value": reply}, {"from": text, "value": ""}]
     return {**dict.fromkeys(TOOLLLAMA), "name": f"Step 1: {text}", "conversations": turns if text else []}
 
 
-def test_the_order_is_the_tables(tmp_path: Path) -> None:
+def test_records_have_the_order_of_the_table(tmp_path: Path) -> None:
     table = Dataset.from_list([_conversations(str(n)) for n in range(50)], features=TOOLLLAMA).shuffle(seed=3)
     records = json.loads(export(table, "toolllama", tmp_path / "train.json").read_text(encoding="utf-8"))
     assert [record["id"] for record in records] == table["name"][:]
@@ -253,7 +253,7 @@ def test_the_order_is_the_tables(tmp_path: Path) -> None:
 
 GOOD = [_message("user", "Hi"), _call(1, train=True)]
 SURROGATE = json.dumps([{**TIDES, "description": "\ud83c"}])
-# Why a format cannot say a row, and the row's messages and tools.
+# (drop reason, formats, messages, tools) of rows that do not fit.
 UNFIT = [
     ("no_target", TEXT_FORMATS, [_message("user", "Hi"), _call(1)], TOOLS),
     ("no_target", TEXT_FORMATS, [], TOOLS),
@@ -276,7 +276,7 @@ UNFIT = [
 
 
 @pytest.mark.parametrize(("reason", "formats", "messages", "tools"), UNFIT)
-def test_what_a_format_cannot_say_is_refused_or_in_the_ledger(
+def test_unfit_rows_are_refused_or_dropped(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     reason: str,
@@ -284,7 +284,7 @@ def test_what_a_format_cannot_say_is_refused_or_in_the_ledger(
     messages: list[Message],
     tools: str,
 ) -> None:
-    # Its keys and their order are one row's own; a whole block of rows is written before it.
+    # More than one batch of fitting rows is written before the unfit row.
     rows = [_row(GOOD, id=f"t-{n}") for n in range(40)] + [_row(messages, tools, id="t-bad"), _row(GOOD)]
     table = Dataset.from_list(rows, features=TRAJECTORIES)
     for name in formats:
@@ -295,27 +295,27 @@ def test_what_a_format_cannot_say_is_refused_or_in_the_ledger(
         assert path.read_text(encoding="utf-8") == "old"
         assert len(list(_read(name, export(table, name, path, unfit="drop")))) == 41
         ledger = tmp_path / f"{name}.jsonl.dropped.jsonl"
-        [left] = [json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines()]
-        assert list(left) == list(DROPPED)
-        assert [left[column] for column in ("id", "stage", "reason")] == ["t-bad", f"export_{name}", reason]
-        assert left["detail"]
+        [drop] = [json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines()]
+        assert list(drop) == list(DROPPED)
+        assert [drop[column] for column in ("id", "stage", "reason")] == ["t-bad", f"export_{name}", reason]
+        assert drop["detail"]
         assert "1 of 42 rows" in caplog.text
         export(table.select(range(40)), name, path)
-        assert not ledger.exists()  # it told of the file before
+        assert not ledger.exists()  # it described the replaced file
     for name in set(TEXT_FORMATS) - set(formats):
         export(table, name, tmp_path / name)
     assert not list(tmp_path.glob("tmp*"))
 
 
 @pytest.mark.parametrize("arguments", ["{", "", "[1]", '"text"', "null", '{"a": NaN}', '{"a": 1, "a": 2}'])
-def test_arguments_that_are_no_object_do_not_fit_and_stay_in_text(tmp_path: Path, arguments: str) -> None:
-    """Where `tokenise` gives a template the text itself, since it stands for no object, or not for one alone."""
+def test_non_object_arguments_fit_only_as_text(tmp_path: Path, arguments: str) -> None:
+    """`tokenise` passes the same arguments to a template as text."""
     messages = [_message("user", "Hi"), _call(1, train=True, arguments=arguments)]
     table = Dataset.from_list([_row(messages)], features=TRAJECTORIES)
-    with pytest.raises(InputError, match=r'bad_arguments.*arguments="text" takes them'):
+    with pytest.raises(InputError, match=r'bad_arguments.*arguments="text" exports them'):
         export(table, "trl", tmp_path / "train.jsonl")
     pair = {**dict.fromkeys(PAIRS), "prompt": messages[:1], "chosen": messages[1:], "rejected": [_call(1)]}
-    with pytest.raises(InputError, match=r'bad_arguments.*arguments="text" takes them'):
+    with pytest.raises(InputError, match=r'bad_arguments.*arguments="text" exports them'):
         export(Dataset.from_list([pair], features=PAIRS), "trl_preference", tmp_path / "pairs.jsonl")
     [(_, target, _)] = _read("trl", export(table, "trl", tmp_path / "train.jsonl", arguments="text"))
     assert template_messages([messages[1]])[0]["tool_calls"][0]["function"]["arguments"] == arguments
@@ -331,14 +331,14 @@ def test_arguments_that_are_no_object_do_not_fit_and_stay_in_text(tmp_path: Path
         ("not_assistant", {"rejected": [_call(2), _result(2, "no"), _call(3)]}),  # its loss would fall on the result
     ],
 )
-def test_a_pair_that_would_train_others_words_is_refused(tmp_path: Path, reason: str, changed: dict[str, Any]) -> None:
+def test_pair_that_would_train_other_roles_is_refused(tmp_path: Path, reason: str, changed: dict[str, Any]) -> None:
     row = {**dict.fromkeys(PAIRS), "prompt": [_message("user", "Hi")], "chosen": [_call(1)], "rejected": [_call(2)]}
     table = Dataset.from_list([row, {**row, **changed}], features=PAIRS)
     with pytest.raises(InputError, match=f"row 1 .*{reason}"):
         export(table, "trl_preference", tmp_path / "pairs.jsonl")
 
 
-def test_where_no_row_fits_nothing_is_written(tmp_path: Path) -> None:
+def test_no_file_is_written_if_no_row_fits(tmp_path: Path) -> None:
     table = Dataset.from_list([_row([_message("user", "Hi")])] * 3, features=TRAJECTORIES)
     with pytest.raises(InputError, match="none of the 3 rows fits"):
         export(table, "openai", tmp_path / "train.jsonl", unfit="drop")
@@ -346,7 +346,7 @@ def test_where_no_row_fits_nothing_is_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("features", "fit"),
+    ("features", "fitting"),
     [
         (TRAJECTORIES, ["axolotl", "openai", "trl"]),
         (TOOLLLAMA, ["toolllama"]),
@@ -354,18 +354,18 @@ def test_where_no_row_fits_nothing_is_written(tmp_path: Path) -> None:
         (QUESTIONS, []),
     ],
 )
-def test_a_table_of_another_kind_is_told_its_formats(tmp_path: Path, features: Any, fit: list[str]) -> None:
+def test_error_for_a_wrong_table_lists_fitting_formats(tmp_path: Path, features: Any, fitting: list[str]) -> None:
     table = Dataset.from_dict({name: [] for name in features}, features=features)
     for name in EXPORTS:
-        if name in fit:
+        if name in fitting:
             text = export(table, name, tmp_path / name).read_text(encoding="utf-8")
             assert text == ("[]" if name == "toolllama" else "")
         else:
-            with pytest.raises(MissingColumns, match=f"{name}.*fit it: {', '.join(fit) or re.escape('(none)')}"):
+            with pytest.raises(MissingColumns, match=f"{name}.*fit it: {', '.join(fitting) or re.escape('(none)')}"):
                 export(table, name, tmp_path / name)
 
 
-def test_mistakes_are_said_before_anything_is_written(tmp_path: Path) -> None:
+def test_invalid_options_raise_before_writing(tmp_path: Path) -> None:
     table = Dataset.from_list([_row(GOOD)], features=TRAJECTORIES)
     path = tmp_path / "train.jsonl"
     with pytest.raises(
@@ -385,18 +385,18 @@ def test_mistakes_are_said_before_anything_is_written(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_link_stays_one_and_others_may_read(tmp_path: Path) -> None:
-    usual = tmp_path / "usual"
-    usual.touch()
+def test_link_is_kept_and_file_mode_is_the_default(tmp_path: Path) -> None:
+    reference = tmp_path / "reference"
+    reference.touch()
     (tmp_path / "link").symlink_to(tmp_path / "below" / "train.jsonl")
     table = Dataset.from_list([_row(GOOD)], features=TRAJECTORIES)
     path = export(table, "trl", tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
     assert path == tmp_path / "below" / "train.jsonl"
-    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(usual.stat().st_mode)
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(reference.stat().st_mode)
 
 
-def test_memory_does_not_grow_with_the_table(tmp_path: Path) -> None:
+def test_memory_is_independent_of_the_table_size(tmp_path: Path) -> None:
     rows = [_conversations("x" * 50_000)] * 100
     table = Dataset.from_list(rows, features=TOOLLLAMA)
     tracemalloc.start()

@@ -1,4 +1,4 @@
-"""publish: the folder loads without this package, is replaced as a whole, and says where its rows come from."""
+"""publish: the folder loads without this package, is replaced atomically, and documents the lineage of its rows."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from toolrlef_data.engines import ENGINES
 from toolrlef_data.engines.spec import Request
 from toolrlef_data.publishing.folder import LAYOUTS
 from toolrlef_data.records import Reply
-from toolrlef_data.tables.redaction import published
+from toolrlef_data.tables.redaction import redact
 from toolrlef_data.tables.transform import stack
 from toolrlef_data.trice.teachers import propose_calls
 
@@ -60,7 +60,7 @@ def responder(request: Request) -> str:
     return "calculator(2*4)"
 
 
-def shout(row: dict[str, Any], settings: dict[str, Any]) -> dict[str, str]:
+def uppercase(row: dict[str, Any], settings: dict[str, Any]) -> dict[str, str]:
     return {"loud": row["input"].upper()}
 
 
@@ -85,7 +85,7 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def left_beside(folder: Path) -> list[str]:
+def files_beside(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.parent.iterdir() if path != folder)
 
 
@@ -110,7 +110,7 @@ def test_the_folder_loads_without_this_package(tables: dict[str, Any], tmp_path:
     assert lines[3] == str(rows["stage1"]), "the first config is the default"
 
 
-def test_loaded_rows_and_features_are_those_that_were_published(tables: dict[str, Any], tmp_path: Path) -> None:
+def test_loaded_rows_and_features_equal_the_published_ones(tables: dict[str, Any], tmp_path: Path) -> None:
     out = publish(tables, tmp_path / "data", version="1.0.0")
     for name, table in tables["math"].items():
         loaded = load_dataset(str(out), f"math-{name}", split="train")
@@ -118,17 +118,17 @@ def test_loaded_rows_and_features_are_those_that_were_published(tables: dict[str
         assert loaded[:] == table[:]
 
 
-def test_the_same_tables_give_the_same_bytes_and_leave_nothing_beside(tables: dict[str, Any], tmp_path: Path) -> None:
+def test_same_tables_produce_the_same_bytes_and_no_other_files(tables: dict[str, Any], tmp_path: Path) -> None:
     out = tmp_path / "data"
     first = digests(publish(tables, out, version="1.0.0"))
     assert digests(publish(tables, out, version="1.0.0")) == first
-    assert left_beside(out) == []
+    assert files_beside(out) == []
 
 
 @pytest.mark.parametrize("moment", ["while writing", "between the renames", "before the old is removed"])
-def test_a_run_after_an_interruption_repairs_what_it_left(moment: str, tables: dict[str, Any], tmp_path: Path) -> None:
+def test_next_run_repairs_an_interrupted_replacement(moment: str, tables: dict[str, Any], tmp_path: Path) -> None:
     out = tmp_path / "data"
-    whole = digests(publish(tables, out, version="1.0.0"))
+    complete = digests(publish(tables, out, version="1.0.0"))
     new, old = out.with_name(".data.new"), out.with_name(".data.old")
     if moment == "while writing":
         (new / "math-stage1").mkdir(parents=True)
@@ -138,27 +138,27 @@ def test_a_run_after_an_interruption_repairs_what_it_left(moment: str, tables: d
         if moment == "between the renames":
             out.rename(old)
     publish(tables, out, version="1.0.0")
-    assert digests(out) == whole
-    assert left_beside(out) == []
+    assert digests(out) == complete
+    assert files_beside(out) == []
 
 
-def test_a_failure_while_writing_leaves_the_old_folder(tables: dict[str, Any], tmp_path: Path) -> None:
+def test_failure_while_writing_keeps_the_old_folder(tables: dict[str, Any], tmp_path: Path) -> None:
     out = tmp_path / "data"
-    whole = digests(publish(tables, out, version="1.0.0"))
+    complete = digests(publish(tables, out, version="1.0.0"))
     with pytest.raises(TypeError):
         publish(tables, out, version="2.0.0", provenance={"unwritable": object()})
-    assert digests(out) == whole
-    assert left_beside(out) == []
+    assert digests(out) == complete
+    assert files_beside(out) == []
 
 
-def test_a_folder_of_something_else_is_not_touched(tables: dict[str, Any], tmp_path: Path) -> None:
+def test_folder_with_other_contents_is_not_changed(tables: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("ten years of work")
     with pytest.raises(InputError, match="is not a published data set"):
         publish(tables, tmp_path, version="1.0.0")
     assert (tmp_path / "thesis.tex").read_text() == "ten years of work"
 
 
-def test_the_card_and_the_provenance_are_computed_from_the_data(tables: dict[str, Any], tmp_path: Path) -> None:
+def test_card_and_provenance_are_computed_from_the_data(tables: dict[str, Any], tmp_path: Path) -> None:
     out = publish(tables, tmp_path / "data", version="1.2.3", card={"title": "Small sums", "license": "apache-2.0"})
     front, body = (out / "README.md").read_text().split("---\n")[1:3]
     metadata = yaml.safe_load(front)
@@ -169,34 +169,34 @@ def test_the_card_and_the_provenance_are_computed_from_the_data(tables: dict[str
     assert (metadata["license"], metadata["pretty_name"]) == ("apache-2.0", "Small sums")
     assert "Version 1.2.3" in body
     assert "| gold |" in body
-    told = json.loads((out / "provenance.json").read_text())
-    steps = [stage["step"] for stage in told["stages"].values()]
-    assert {"answer", "build_stage1", "execute", "score"} <= set(steps)
-    for stage in told["stages"].values():
+    provenance = json.loads((out / "provenance.json").read_text())
+    stage_names = [stage["step"] for stage in provenance["stages"].values()]
+    assert {"answer", "build_stage1", "execute", "score"} <= set(stage_names)
+    for stage in provenance["stages"].values():
         assert stage["rows_in"] == stage["rows_out"] + sum(stage["dropped"].values())
-    text = json.dumps(told)
+    text = json.dumps(provenance)
     assert "prompts_sha256" in text
-    assert str(tmp_path) not in text, "no path of this machine"
+    assert str(tmp_path) not in text, "no local path"
 
 
-def test_a_table_whose_trail_ends_is_published_and_says_so(
+def test_table_with_incomplete_lineage_is_published_with_a_warning(
     tables: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     mixed = {"math": {"stage2": tables["math"]["stage2"].shuffle(seed=1)}}
     with caplog.at_level(logging.WARNING, "toolrlef_data"):
         out = publish(mixed, tmp_path / "data", version="1.0.0")
-    assert "the trail ends here" in caplog.text
-    assert "the trail ends here" in (out / "provenance.json").read_text()
-    assert "not the whole way here is known" in (out / "README.md").read_text()
+    assert "the lineage is unknown" in caplog.text
+    assert "the lineage is unknown" in (out / "provenance.json").read_text()
+    assert "The lineage of math-stage2 is incomplete" in (out / "README.md").read_text()
     caplog.clear()
     shuffled = load_source("sample", split="train").shuffle(seed=1).select(range(40))
     stage1 = build_stage1(grade(answer(shuffled, scripted(student, progress=False))), ANNOTATIONS)
     publish({"math": {"stage1": stage1}}, tmp_path / "other", version="1.0.0")
-    assert "the trail ends before the step 'answer'" in caplog.text
-    given = Dataset.from_list(
+    assert "the lineage before the stage 'answer' is unknown" in caplog.text
+    dropped = Dataset.from_list(
         [{"id": "9", "task": "math", "dataset": "sample", "stage": "mine", "reason": "too long", "detail": ""}]
     )
-    out = publish(mixed, tmp_path / "data", version="1.0.0", dropped=given, provenance={"shuffled": "seed 1"})
+    out = publish(mixed, tmp_path / "data", version="1.0.0", dropped=dropped, provenance={"shuffled": "seed 1"})
     assert load_dataset(str(out), "math-dropped", split="train")["reason"][:] == ["too long"]
     assert json.loads((out / "provenance.json").read_text())["shuffled"] == "seed 1"
 
@@ -205,7 +205,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_the_originals_files_by_task_and_by_data_set(tables: dict[str, Any], tmp_path: Path) -> None:
+def test_trice_files_by_task_and_by_data_set(tables: dict[str, Any], tmp_path: Path) -> None:
     stage1, stage2 = tables["math"].values()
     new = publish(tables, tmp_path / "new", version="1.0.0", layout="trice")
     rows = lines(new / "stage2" / "math" / "math.json")
@@ -222,7 +222,7 @@ def test_the_originals_files_by_task_and_by_data_set(tables: dict[str, Any], tmp
     assert lines(old / "stage1" / "sample" / "sample.json") == clones
 
 
-def test_unknown_layouts_and_no_tables_get_a_clear_error(tables: dict[str, Any], tmp_path: Path) -> None:
+def test_unknown_layouts_and_missing_tables_are_clear_errors(tables: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"choose from: {', '.join(sorted(LAYOUTS))}"):
         publish(tables, tmp_path / "data", version="1.0.0", layout="csv")
     with pytest.raises(InputError, match="at least one table"):
@@ -232,14 +232,15 @@ def test_unknown_layouts_and_no_tables_get_a_clear_error(tables: dict[str, Any],
 
 
 @pytest.mark.parametrize("layout", ["hub", "trice"])
-def test_an_empty_split_beside_a_full_one_is_left_out_with_a_warning(
+def test_empty_split_of_a_table_with_rows_is_skipped_with_a_warning(
     layout: str, tables: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage1, stage2 = tables["math"].values()
-    given = {"stage1": stage1, "stage2": DatasetDict(test=stage2.select([]), train=stage2, more=stage2.select([]))}
-    out = publish({"math": given}, tmp_path / "data", version="1.0.0", layout=layout)
-    told = [record.message for record in caplog.records if "math-stage2: left out test, more" in record.message]
-    assert len(told) == 1
+    partly_empty = DatasetDict(test=stage2.select([]), train=stage2, more=stage2.select([]))
+    named = {"stage1": stage1, "stage2": partly_empty}
+    out = publish({"math": named}, tmp_path / "data", version="1.0.0", layout=layout)
+    warnings = [record.message for record in caplog.records if "math-stage2: skipped test, more" in record.message]
+    assert len(warnings) == 1
     names = {path.name for path in out.rglob("*") if path.is_file()}
     assert not any("test" in name or "more" in name for name in names)
     if layout == "hub":
@@ -248,24 +249,26 @@ def test_an_empty_split_beside_a_full_one_is_left_out_with_a_warning(
         }
         metadata = yaml.safe_load((out / "README.md").read_text().split("---\n")[1])
         assert [file["split"] for file in metadata["configs"][1]["data_files"]] == ["train"]
-    left = {"stage1": stage1, "stage2": DatasetDict(test=stage2.select([]), more=stage2.select([]))}
-    with pytest.raises(InputError, match=r"math-stage2 \(test, more\): `ledger\(\[table\]\)` says why each row left"):
-        publish({"math": left}, tmp_path / "other", version="1.0.0", layout=layout)
+    empty = {"stage1": stage1, "stage2": DatasetDict(test=stage2.select([]), more=stage2.select([]))}
+    with pytest.raises(InputError, match=r"math-stage2 \(test, more\): `ledger\(\[table\]\)` lists the dropped rows"):
+        publish({"math": empty}, tmp_path / "other", version="1.0.0", layout=layout)
     assert not (tmp_path / "other").exists()
 
 
-def test_only_a_whole_trail_says_that_no_row_was_left_out(tmp_path: Path) -> None:
+def test_card_reports_no_drops_only_for_complete_lineage(tmp_path: Path) -> None:
     questions = load_source("sample", split="train")
-    knowing = scripted({row["question"]: f"The answer is {row['answers'][0]}." for row in questions}, progress=False)
+    perfect_student = scripted(
+        {row["question"]: f"The answer is {row['answers'][0]}." for row in questions}, progress=False
+    )
 
     def stage1_of(rows: Dataset) -> Dataset:
-        return build_stage1(grade(answer(rows, knowing)), ANNOTATIONS)
+        return build_stage1(grade(answer(rows, perfect_student)), ANNOTATIONS)
 
     in_memory = Dataset.from_list(list(questions.select(range(9))), features=questions.features)
     cases = [
-        (questions, "No row was left out.", "known from its source on"),
-        (questions.select(range(9)), "No row is known to have left", "the trail ends before the step 'answer'"),
-        (in_memory, "No row is known to have left", "the trail begins at rows that were given in memory"),
+        (questions, "No rows were dropped.", "complete from the source on"),
+        (questions.select(range(9)), "No dropped rows are known", "the lineage before the stage 'answer' is unknown"),
+        (in_memory, "No dropped rows are known", "the lineage starts at rows given in memory"),
     ]
     for i, (rows, words, trail) in enumerate(cases):
         out = publish({"math": {"stage1": stage1_of(rows)}}, tmp_path / str(i), version="1.0.0")
@@ -274,7 +277,7 @@ def test_only_a_whole_trail_says_that_no_row_was_left_out(tmp_path: Path) -> Non
         assert [config.name for config in sorted(out.iterdir()) if config.is_dir()] == ["math-stage1"]
 
 
-# The original's files -------------------------------------------------------------------------------------------------
+# Files in TRICE's format -----------------------------------------------------------------------------------------------
 
 
 def test_splits_and_tasks_do_not_leak_into_each_other(tables: dict[str, Any], tmp_path: Path) -> None:
@@ -293,34 +296,34 @@ def test_splits_and_tasks_do_not_leak_into_each_other(tables: dict[str, Any], tm
     assert len(lines(out / "stage2" / "mix" / "mix.json")) == 3 + len(stage2)
 
 
-def test_ids_carry_upstreams_name(tables: dict[str, Any], tmp_path: Path) -> None:
+def test_ids_have_upstream_data_set_names(tables: dict[str, Any], tmp_path: Path) -> None:
     rows = [{**row, "id": f"gsm8k-train-{i}", "dataset": "gsm8k"} for i, row in enumerate(tables["math"]["stage1"])]
     stage1 = Dataset.from_list(rows, features=tables["math"]["stage1"].features)
     out = publish({"math": {"stage1": stage1}}, tmp_path / "data", version="1.0.0", layout="trice-old")
     assert lines(out / "stage2" / "GSM8K" / "GSM8K_gold_response.json")[0]["id"] == "GSM8K-train-0"
 
 
-def test_responses_stand_where_the_originals_scripts_put_them(
+def test_responses_are_in_the_files_of_trice_scripts(
     tables: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(ENGINES.import_paths, "local", "toolrlef_data.engines.scripted:ScriptedEngine")
-    here = replace(scripted(responder, progress=False), kind="local")
+    local_model = replace(scripted(responder, progress=False), kind="local")
     failing = scripted([Reply(None, error="server_error")] + ["8"] * 40, progress=False)
-    responded = respond(tables["math"]["stage1"], [Responder("alpaca", here), Responder("gpt", failing)])
+    responded = respond(tables["math"]["stage1"], [Responder("alpaca", local_model), Responder("gpt", failing)])
     out = publish({"math": {"responded": responded}}, tmp_path / "data", version="1.0.0", layout="trice")
-    local = lines(out / "stage2" / "math" / "math_alpaca_response.json")
-    assert [sorted(row) for row in local] == [["answer", "id", "input", "instruction", "question", "response"]] * len(
-        responded
-    )
-    asked = lines(out / "stage2" / "math" / "math_gpt_response.json")
-    assert {tuple(sorted(row)) for row in asked} == {("answer", "id", "input", "output", "question")}
-    left = [row for row in lines(out / "dropped.json") if row["stage"] == "publish"]
-    assert len(asked) + len(left) == len(responded), "a response that never came is told, not written"
-    assert left[0]["detail"] == "gpt: server_error"
+    local_rows = lines(out / "stage2" / "math" / "math_alpaca_response.json")
+    assert [sorted(row) for row in local_rows] == [
+        ["answer", "id", "input", "instruction", "question", "response"]
+    ] * len(responded)
+    api_rows = lines(out / "stage2" / "math" / "math_gpt_response.json")
+    assert {tuple(sorted(row)) for row in api_rows} == {("answer", "id", "input", "output", "question")}
+    dropped = [row for row in lines(out / "dropped.json") if row["stage"] == "publish"]
+    assert len(api_rows) + len(dropped) == len(responded), "a missing response is recorded in the ledger"
+    assert dropped[0]["detail"] == "gpt: server_error"
     assert len(lines(out / "stage2" / "math" / "math_gold_response.json")) == len(responded)
 
 
-def test_graded_tables_are_the_raw_files(tmp_path: Path) -> None:
+def test_graded_tables_become_the_raw_files(tmp_path: Path) -> None:
     questions = load_source("sample", split="train")
     labelled = propose_calls(grade(answer(questions, scripted(student, progress=False))), ANNOTATIONS)
     out = publish({"math": {"labelled": labelled}}, tmp_path / "data", version="1.0.0", layout="trice")
@@ -331,28 +334,28 @@ def test_graded_tables_are_the_raw_files(tmp_path: Path) -> None:
     assert [row["tool"] for row in tools] == [row["tool_call"] for row in labelled if row["verified"]]
 
 
-def test_what_these_files_cannot_hold_is_refused(tables: dict[str, Any], tmp_path: Path) -> None:
+def test_unsupported_tables_and_options_are_refused(tables: dict[str, Any], tmp_path: Path) -> None:
     answered = answer(load_source("sample", split="train").select(range(3)), scripted(student, progress=False))
     cases = [
         ({"math": {"answered": answered}}, {}, "'answered' of 'math' has no place"),
         ({"math": {"a": tables["math"]["stage1"], "b": tables["math"]["stage1"]}}, {}, "'a' and 'b'.* the same files"),
         (tables, {"card": {"license": "mit"}}, "has no card"),
     ]
-    given: Any
-    more: Any
-    for given, more, words in cases:
+    bad_tables: Any
+    options: Any
+    for bad_tables, options, words in cases:
         with pytest.raises(InputError, match=words):
-            publish(given, tmp_path / "data", version="1.0.0", layout="trice", **more)
+            publish(bad_tables, tmp_path / "data", version="1.0.0", layout="trice", **options)
     assert list(tmp_path.iterdir()) == []
 
 
-# What is refused, and what is kept apart --------------------------------------------------------------------------------
+# Refused arguments, ledgers and redaction --------------------------------------------------------------------------------
 
 
-def test_a_wrong_shape_name_or_version_is_said_up_front(tables: dict[str, Any], tmp_path: Path) -> None:
+def test_invalid_shapes_names_and_versions_raise_before_writing(tables: dict[str, Any], tmp_path: Path) -> None:
     stage1 = tables["math"]["stage1"]
     cases: list[tuple[Any, str, str]] = [
-        (stage1, "1.0.0", r"takes \{task: \{name: table\}\}.*found a Dataset"),
+        (stage1, "1.0.0", r"expects \{task: \{name: table\}\}.*found a Dataset"),
         ({"math": stage1}, "1.0.0", "found a Dataset at 'math'"),
         ({"math": DatasetDict(train=stage1)}, "1.0.0", "found a DatasetDict at 'math'"),
         ({"math": {"stage1": [1]}}, "1.0.0", "found a list at 'math', 'stage1'"),
@@ -360,18 +363,18 @@ def test_a_wrong_shape_name_or_version_is_said_up_front(tables: dict[str, Any], 
         ({"math": {"../up": stage1}}, "1.0.0", "name of a table.*'../up'"),
         ({"..": {"stage1": stage1}}, "1.0.0", "name of a task"),
         ({"math": {"stage1": DatasetDict({"a-b": stage1})}}, "1.0.0", "name of a split"),
-        ({"a": {"b-c": stage1}, "a-b": {"c": stage1}}, "1.0.0", "two tables would be the config 'a-b-c'"),
+        ({"a": {"b-c": stage1}, "a-b": {"c": stage1}}, "1.0.0", "two tables have the same config name 'a-b-c'"),
         (tables, "1.0", "three numbers like '1.2.3', found '1.0'"),
     ]
-    for given, version, words in cases:
+    for bad_tables, version, words in cases:
         with pytest.raises(InputError, match=words):
-            publish(given, tmp_path / "data", version=version)
+            publish(bad_tables, tmp_path / "data", version=version)
     with pytest.raises(InputError, match="dropped= lacks task, dataset, stage, reason, detail; found id"):
         publish(tables, tmp_path / "data", version="1.0.0", dropped=Dataset.from_dict({"id": ["1"]}))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_given_ledger_is_split_by_task(tables: dict[str, Any], tmp_path: Path) -> None:
+def test_given_ledger_is_split_by_task(tables: dict[str, Any], tmp_path: Path) -> None:
     other = Dataset.from_list(
         [{**row, "task": "qa"} for row in tables["math"]["stage1"]], features=tables["math"]["stage1"].features
     )
@@ -382,13 +385,13 @@ def test_a_given_ledger_is_split_by_task(tables: dict[str, Any], tmp_path: Path)
     both = {"math": {"stage1": tables["math"]["stage1"]}, "qa": {"stage1": other}}
     out = publish(both, tmp_path / "data", version="1.0.0", dropped=dropped)
     ids = {task: load_dataset(str(out), f"{task}-dropped", split="train")["id"][:] for task in both}
-    assert ids == {"math": ["1", "3"], "qa": ["2", "3"]}, "a row without a task may be of any"
+    assert ids == {"math": ["1", "3"], "qa": ["2", "3"]}, "a row without a task belongs to every task"
     assert "are the configs `math-dropped`, `qa-dropped`" in (out / "README.md").read_text()
     old = publish(both, tmp_path / "old", version="1.0.0", dropped=dropped, layout="trice")
     assert sorted(row["id"] for row in lines(old / "dropped.json")) == ["1", "2", "3"]
 
 
-def test_a_linked_folder_stays_a_link_and_odd_leftovers_go(tables: dict[str, Any], tmp_path: Path) -> None:
+def test_link_to_a_folder_is_kept_and_remains_of_a_run_are_removed(tables: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "disk" / "data")
     (tmp_path / "disk" / ".data.new").write_text("a file")
@@ -398,21 +401,21 @@ def test_a_linked_folder_stays_a_link_and_odd_leftovers_go(tables: dict[str, Any
     for _ in range(2):
         assert publish(tables, tmp_path / "link", version="1.0.0") == tmp_path / "disk" / "data"
     assert (tmp_path / "link").is_symlink()
-    assert left_beside(tmp_path / "disk" / "data") == []
+    assert files_beside(tmp_path / "disk" / "data") == []
     assert (tmp_path / "elsewhere" / "kept").exists()
 
 
-def test_paths_and_private_servers_are_cut_and_names_stay() -> None:
+def test_redaction_shortens_paths_and_removes_private_servers() -> None:
     settings = {
         "model": "/home/me/models/small",
         "adapter": "~/lora",
         "data_dir": "file:///data/gsm8k",
         "at": Path("/a/b"),
     }
-    assert published(settings) == {"model": "small", "adapter": "lora", "data_dir": "gsm8k", "at": "b"}
-    windows = ["C:\\models\\small", "\\\\share\\models\\small", "../small", ".\\small", "~me/small"]
-    assert published(windows) == ["small"] * 5
-    more = [
+    assert redact(settings) == {"model": "small", "adapter": "lora", "data_dir": "gsm8k", "at": "b"}
+    windows_paths = ["C:\\models\\small", "\\\\share\\models\\small", "../small", ".\\small", "~me/small"]
+    assert redact(windows_paths) == ["small"] * 5
+    unusual_paths = [
         "\\Users\\me\\small",
         "$HOME/small",
         "%HOME%\\small",
@@ -420,15 +423,15 @@ def test_paths_and_private_servers_are_cut_and_names_stay() -> None:
         "smb://box/small",
         "//box/small",
     ]
-    assert published(more) == ["small"] * 6
-    inside = [
+    assert redact(unusual_paths) == ["small"] * 6
+    internal_servers = [
         "http://gpu.corp.internal/v1",
         "http://box.lan",
         "http://169.254.1.1/",
         "http://0.0.0.0:80",
         "http://gpu?x=1",
     ]
-    assert published(inside) == ["a server of the author's own"] * 5
+    assert redact(internal_servers) == ["a server of the author's own"] * 5
     private = [
         "http://localhost:8000/v1",
         "https://127.0.0.1",
@@ -436,45 +439,45 @@ def test_paths_and_private_servers_are_cut_and_names_stay() -> None:
         "http://[::1]/",
         "http://gpu-box/v1",
     ]
-    assert published(private) == ["a server of the author's own"] * 5
-    others = ["org/name", "https://api.openai.com/v1", "/", "</s>", "\n", "\\boxed", "a/b/c", "~", "..."]
-    assert published(others) == others
+    assert redact(private) == ["a server of the author's own"] * 5
+    unchanged = ["org/name", "https://api.openai.com/v1", "/", "</s>", "\n", "\\boxed", "a/b/c", "~", "..."]
+    assert redact(unchanged) == unchanged
     spec = EngineSpec(
         "local", "/home/me/small", stop=("/end", "~/"), base_url="http://gpu-box:8000/v1", adapter="./lora"
     )
-    told = published(spec)
-    assert (told["model"], told["adapter"], told["stop"]) == ("small", "lora", ["/end", "~/"])
-    assert told["base_url"] == "a server of the author's own"
+    fields = redact(spec)
+    assert (fields["model"], fields["adapter"], fields["stop"]) == ("small", "lora", ["/end", "~/"])
+    assert fields["base_url"] == "a server of the author's own"
 
 
-def test_an_object_within_a_setting_is_asked_as_well() -> None:
-    """By whatever way a setting reaches it: a bound method, a set, a key; and a field of that name is no method."""
-    secret = Task.published(TASKS["math"])
+def test_nested_objects_are_redacted_by_their_method() -> None:
+    """Objects in bound methods, sets and dictionary keys too; a field named `published` is not a method."""
+    redacted_task = Task.published(TASKS["math"])
 
     @dataclass(frozen=True)
-    class Named:
+    class FieldOfThatName:
         published: str = "yes"
 
     @dataclass(frozen=True)
-    class Odd:
+    class MethodOfThatName:
         def published(self) -> dict[str, Any]:
             return {"names": {"b", "a"}, "at": Path("/home/me")}
 
-    assert published(TASKS["math"].examples_for)["self"] == secret
-    assert TASKS["math"].instruction not in str(published({"by": TASKS["math"].examples_for}))
-    assert published(frozenset([Path("/home/me/rows")])) == ["rows"]
-    assert published({"/home/me/rows": 1, "pattern": re.compile("/home/me/x")}) == {
+    assert redact(TASKS["math"].examples_for)["self"] == redacted_task
+    assert TASKS["math"].instruction not in str(redact({"by": TASKS["math"].examples_for}))
+    assert redact(frozenset([Path("/home/me/rows")])) == ["rows"]
+    assert redact({"/home/me/rows": 1, "pattern": re.compile("/home/me/x")}) == {
         "rows": 1,
         "pattern": {"pattern": "x", "flags": 32},
     }
-    assert published(Named()) == {"published": "yes"}
-    assert published(Odd())["names"] == ["a", "b"]
+    assert redact(FieldOfThatName()) == {"published": "yes"}
+    assert redact(MethodOfThatName())["names"] == ["a", "b"]
     spec = EngineSpec("local", "org/name", adapter=Path("/home/me/lora"))  # type: ignore[arg-type]
-    assert published(spec)["adapter"] == "lora"
+    assert redact(spec)["adapter"] == "lora"
 
 
-def test_no_published_file_holds_a_prompt_a_path_or_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looked for by content, in the texts of every file and in all columns of every table."""
+def test_no_published_file_contains_a_prompt_path_or_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test searches the texts of all files and all columns of all tables."""
     monkeypatch.setenv("MY_KEY", key := "sk-a-key-that-nobody-may-read")
     home = tmp_path / "home-of-the-author"
     source = home / "rows"
@@ -500,7 +503,11 @@ def test_no_published_file_holds_a_prompt_a_path_or_an_address(tmp_path: Path, m
         stage1 = build_stage1(graded, [ANNOTATIONS, spec], task=task)
         candidates = respond(stage1, [Responder("served", spec), Responder("local", local)], task=task)
         marked = apply(
-            candidates, shout, {"corpus": str(source), "at": source}, reads=["input"], adds={"loud": Value("string")}
+            candidates,
+            uppercase,
+            {"corpus": str(source), "at": source},
+            reads=["input"],
+            adds={"loud": Value("string")},
         )
         stage2 = build_stage2(marked, task=task)
         call = Function(
@@ -515,7 +522,7 @@ def test_no_published_file_holds_a_prompt_a_path_or_an_address(tmp_path: Path, m
         tokens = tokenise(steps, str(bytes_chat(home / "chat")), protocol="text")
     tables = {"math": {"stage1": stage1, "stage2": stage2}, "lakes": {"steps": steps, "tokens": tokens}}
     secrets = [*instructions.values(), "secret example", "secret 25", str(tmp_path), home.name, "127.0.0.1", key]
-    checked = 0
+    n_checked = 0
     for layout in ("hub", "trice"):
         out = publish(
             tables if layout == "hub" else {"math": tables["math"]}, tmp_path / layout, version="1.0.0", layout=layout
@@ -523,10 +530,10 @@ def test_no_published_file_holds_a_prompt_a_path_or_an_address(tmp_path: Path, m
         for path in (path for path in out.rglob("*") if path.is_file()):
             text = str(Dataset.from_parquet(str(path))[:]) if path.suffix == ".parquet" else path.read_text()
             assert [secret for secret in secrets if secret in text] == [], path
-            checked += 1
-    assert checked > 8
+            n_checked += 1
+    assert n_checked > 8
 
 
-def test_the_same_prompts_keep_the_digest_that_is_published() -> None:
+def test_digest_of_published_prompts_is_stable() -> None:
     task = replace(TASKS["math"], examples={"": [Example("a", "b", "c", "d")]})
-    assert published(task)["prompts_sha256"]["examples"] == "31cf1ad017924eeddb41fdda6b70c8dd"
+    assert redact(task)["prompts_sha256"]["examples"] == "31cf1ad017924eeddb41fdda6b70c8dd"

@@ -1,4 +1,4 @@
-"""The card of trajectories: its numbers are those of the tables, and no secret or path of this machine is in it."""
+"""The card of trajectories: its numbers agree with the tables, and it has no secret and no local path."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from toolrlef_data import publish
 from toolrlef_data.columns import PAIRS, QUESTIONS, STAGE1, STAGE2, TOOLLLAMA, TRAJECTORIES
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.loading_scripts import load_source
-from toolrlef_data.publishing.step_facts import kind_of, shortened, step_facts
+from toolrlef_data.publishing.step_facts import kind_of, shorten, step_facts
 from toolrlef_data.records import InputError, Reply
 from toolrlef_data.tables.lineage import ledger
-from toolrlef_data.tables.redaction import published
+from toolrlef_data.tables.redaction import redact
 from toolrlef_data.tables.splits import shuffle_steps, split_queries
 from toolrlef_data.toolbench.preferences import preference_pairs
 from toolrlef_data.toolbench.samples import trajectories
@@ -47,30 +47,30 @@ def measure(folder: str, lake: int) -> str:
 
 
 def model(request: Request) -> Reply:
-    """Asks for a depth once to three times; every fourth lake is given up at first, and lakes 7 and 8 for good."""
-    told = request.messages
-    lake = int(re.findall(r"lake ([0-9]+)", told[1].content)[0])
-    results = [message for message in told if message.role == "tool"]
-    again = told[-1].role == "user" and len(told) > 2
-    if again:
-        return said("area", lake=lake)
+    """Call `depth` up to three times, then finish; first give up on every fourth lake, and always on lakes 7 and 8."""
+    messages = request.messages
+    lake = int(re.findall(r"lake ([0-9]+)", messages[1].content)[0])
+    results = [message for message in messages if message.role == "tool"]
+    is_retry = messages[-1].role == "user" and len(messages) > 2
+    if is_retry:
+        return call_reply("area", lake=lake)
     if len(results) < 1 + lake % 3:
-        return said("depth", lake=lake)
+        return call_reply("depth", lake=lake)
     if lake == 3 and len(results) == 1:
-        return said("volume", lake=lake)
+        return call_reply("volume", lake=lake)
     if lake in (7, 8) or (lake % 4 == 0 and all(message.name != "area" for message in results)):
-        return said("Finish", return_type="give_up_and_restart")
-    return said("Finish", return_type="give_answer", final_answer=f"Lake {lake} is deep.")
+        return call_reply("Finish", return_type="give_up_and_restart")
+    return call_reply("Finish", return_type="give_answer", final_answer=f"Lake {lake} is deep.")
 
 
-def said(name: str, **arguments: Any) -> Reply:
+def call_reply(name: str, **arguments: Any) -> Reply:
     call = (name, json.dumps(arguments))
     return Reply(f"I call {name}.", prompt_tokens=10, completion_tokens=3, tool_calls=(call,))
 
 
 @pytest.fixture
 def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
-    """Searches of a model in a folder of this machine, with functions that know a path, a server and a secret."""
+    """Answer files of a local model, with functions that have a path, a server and a secret."""
     monkeypatch.setenv("LAKES_KEY", SECRET)
     functions = [
         Function("depth", "How deep.", LAKE, partial(measure, str(tmp_path / "depths"))),
@@ -104,95 +104,97 @@ def functions_in(text: str) -> list[tuple[str, int, str]]:
     return [(name, int(n), share) for name, n, share in re.findall(r"^\| `(\S+)` \| (\d+) \| (\S+ %) \|$", text, re.M)]
 
 
-def test_the_numbers_are_those_of_the_loaded_rows(answers: Dataset, tmp_path: Path) -> None:
+def test_numbers_of_the_card_agree_with_the_loaded_rows(answers: Dataset, tmp_path: Path) -> None:
     out = publish({"lakes": tables_of(answers)}, tmp_path / "data", version="1.0.0")
     card = (out / "README.md").read_text()
     called: dict[str, Counter[str]] = {}
     for config in ("lakes-split", "lakes-merged"):
         splits, text = loaded(out, config), section(card, config)
-        for split, own in splits.items():
-            steps, files = sum(len(row["steps"]) for row in own), len({row["source_file"] for row in own})
-            queries = len({row["query"] for row in own})
-            assert f"| {config} | {split} | {len(own)} | {steps} | {files} | {queries} |\n" in card
-        rows = [row for own in splits.values() for row in own]
+        for split, data in splits.items():
+            steps, files = sum(len(row["steps"]) for row in data), len({row["source_file"] for row in data})
+            queries = len({row["query"] for row in data})
+            assert f"| {config} | {split} | {len(data)} | {steps} | {files} | {queries} |\n" in card
+        rows = [row for data in splits.values() for row in data]
         messages = [message for row in rows for message in row["messages"]]
         trained = [message for message in messages if message["train"]]
-        written = sum(message["role"] == "assistant" for message in messages)
-        share = f"{len(trained)} of those ({100 * len(trained) / written:.1f} %) are trained"
-        assert f"- messages in all rows: {len(messages)}; the model wrote {written} of them, and {share}\n" in text
+        assistant = sum(message["role"] == "assistant" for message in messages)
+        share = f"{len(trained)} of these ({100 * len(trained) / assistant:.1f} %) are trained"
+        counts = f"{len(messages)}, of which {assistant} are assistant messages"
+        assert f"- messages in all rows: {counts}; {share}\n" in text
         lengths = [len(row["messages"]) for row in rows]
         spread = f"{min(lengths)} to {max(lengths)}, median {statistics.median_low(lengths)}"
         assert f"- messages in a row: {spread}, mean {statistics.mean(lengths):.1f}\n" in text
         ends = Counter(row["finish_type"] for row in rows for _ in row["steps"])
-        told = ", ".join(f"`{end}` {n} ({100 * n / ends.total():.1f} %)" for end, n in ends.most_common())
-        assert f"- steps by how their search ended: {told}\n" in text
-        assert f"- on the path that its file shows: {ends.total()} of {ends.total()} steps\n" in text
+        shares = ", ".join(f"`{end}` {n} ({100 * n / ends.total():.1f} %)" for end, n in ends.most_common())
+        assert f"- steps by finish type: {shares}\n" in text
+        assert f"- on the chosen path of their file: {ends.total()} of {ends.total()} steps\n" in text
         flags = Counter(flag for row in rows for flag in row["flags"])
-        assert len(flags) >= 2, "the script brings about more than one"
+        assert len(flags) >= 2, "the script causes more than one flag"
         for flag, count in flags.items():
             assert f"`{flag}` {count} ({100 * count / len(rows):.1f} %)" in text
         calls = called[config] = Counter(message["tool_calls"][0]["function"]["name"] for message in trained)
-        assert f"trained: {calls.total()}, of {len(calls)} distinct functions; `Finish` is " in text
-        assert f"`Finish` is {100 * calls['Finish'] / calls.total():.1f} % of them" in text
+        assert f"- trained calls: {calls.total()}, of {len(calls)} distinct functions; " in text
+        assert f"; {100 * calls['Finish'] / calls.total():.1f} % of them are calls of `Finish`\n" in text
         expected = [(name, n, f"{100 * n / calls.total():.1f} %") for name, n in calls.items()]
         assert sorted(functions_in(text)) == sorted(expected)
         assert [n for _, n, _ in functions_in(text)] == sorted(calls.values(), reverse=True)
-    held = Counter(len(row["steps"]) for own in loaded(out, "lakes-merged").values() for row in own)
-    assert len(held) > 1
-    told = ", ".join(f"{rows} with {steps}" for steps, rows in sorted(held.items()))
-    assert f"- sequences by how many steps each holds: {told}\n" in section(card, "lakes-merged")
-    assert "sequences by how many" not in section(card, "lakes-split")
-    # The same steps in other forms: calls are found in text turns, too.
+    lengths_in_steps = Counter(len(row["steps"]) for data in loaded(out, "lakes-merged").values() for row in data)
+    assert len(lengths_in_steps) > 1
+    text = ", ".join(f"{rows} with {steps}" for steps, rows in sorted(lengths_in_steps.items()))
+    assert f"- sequences by number of steps: {text}\n" in section(card, "lakes-merged")
+    assert "sequences by number" not in section(card, "lakes-split")
+    # The configs have the same steps in different forms; calls in text turns are counted too.
     assert called["lakes-split"] == called["lakes-merged"]
-    found = {name: n for name, n, _ in functions_in(section(card, "lakes-upstream"))}
-    assert found == called["lakes-split"]
-    pairs = [row for own in loaded(out, "lakes-pairs").values() for row in own]
+    upstream_calls = {name: n for name, n, _ in functions_in(section(card, "lakes-upstream"))}
+    assert upstream_calls == called["lakes-split"]
+    pairs = [row for data in loaded(out, "lakes-pairs").values() for row in data]
     for why, count in Counter(row["why"] for row in pairs).items():
         assert f"`{why}` {count}" in section(card, "lakes-pairs")
     ends = Counter(answers["finish_type"])
     assert ends["give_up"] == 2
     assert f"`give_up` 2 ({100 * 2 / 12:.1f} %)" in section(card, "lakes-answers")
-    assert f"their searches took {sum(answers['n_calls'])} calls of a model" in section(card, "lakes-answers")
+    assert f"the files report {sum(answers['n_calls'])} model requests" in section(card, "lakes-answers")
 
 
-def test_queries_of_both_splits_are_told(answers: Dataset, tmp_path: Path) -> None:
+def test_card_reports_queries_in_both_splits(answers: Dataset, tmp_path: Path) -> None:
     parts = split_queries(answers, test=0.5)
     assert min(map(len, parts.values())) > 1
-    apart = {name: trajectories(part) for name, part in parts.items()}
+    samples = {name: trajectories(part) for name, part in parts.items()}
     counts = {name: len(set(part["query"])) for name, part in parts.items()}
-    out = publish({"lakes": {"steps": DatasetDict(apart)}}, tmp_path / "data", version="1.0.0")
+    out = publish({"lakes": {"steps": DatasetDict(samples)}}, tmp_path / "data", version="1.0.0")
     card = (out / "README.md").read_text()
-    assert f"In all of them: {counts['train']} queries in train, {counts['test']} queries in test.\n" in card
-    assert "\nNo query stands in both train and test.\n" in card
+    assert f"Over all configs: {counts['train']} queries in train, {counts['test']} queries in test.\n" in card
+    assert "\nNo query is in both train and test.\n" in card
 
-    # In another table, in other signs and letters: still the same query.
-    def louder(row: dict[str, Any]) -> dict[str, Any]:
+    # A query in another table with other punctuation and case is the same query.
+    def uppercase_query(row: dict[str, Any]) -> dict[str, Any]:
         return {"query": row["query"].upper().replace("?", " ?!")}
 
-    seen = preference_pairs(parts["test"], finish=("give_answer", "give_up")).map(louder, load_from_cache_file=False)
-    shared = len(set(seen["query"]))
+    pairs = preference_pairs(parts["test"], finish=("give_answer", "give_up"))
+    pairs = pairs.map(uppercase_query, load_from_cache_file=False)
+    shared = len(set(pairs["query"]))
     assert shared > 0
-    out = publish({"lakes": {"steps": DatasetDict(apart), "pairs": seen}}, tmp_path / "data", version="1.0.0")
+    out = publish({"lakes": {"steps": DatasetDict(samples), "pairs": pairs}}, tmp_path / "data", version="1.0.0")
     card = (out / "README.md").read_text()
-    assert re.search(rf"\*\*{shared} quer(y stands|ies stand) in both train and test", card)
-    assert "No query stands" not in card
-    alone = publish({"lakes": {"steps": apart["train"]}}, tmp_path / "alone", version="1.0.0")
-    assert " in both " not in (alone / "README.md").read_text(), "there is one split"
+    assert re.search(rf"\*\*{shared} quer(y is|ies are) in both train and test", card)
+    assert "No query is" not in card
+    single = publish({"lakes": {"steps": samples["train"]}}, tmp_path / "single", version="1.0.0")
+    assert " in both " not in (single / "README.md").read_text(), "there is only one split"
 
 
-def test_rows_come_back_and_the_example_of_the_card_runs(
+def test_rows_round_trip_and_the_example_of_the_card_runs(
     answers: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples = trajectories(answers, layout="merged")
     tables = {"merged": samples, "pairs": preference_pairs(answers, finish=("give_answer", "give_up"))}
     out = publish({"lakes": tables}, tmp_path / "data", version="1.0.0")
-    for name, given in tables.items():
-        back = load_dataset(str(out), f"lakes-{name}", split="train")
-        assert back.features == given.features
-        assert back[:] == given[:]
-        assert kind_of(back.features) == kind_of(given.features) != ""
+    for name, table_in in tables.items():
+        table_out = load_dataset(str(out), f"lakes-{name}", split="train")
+        assert table_out.features == table_in.features
+        assert table_out[:] == table_in[:]
+        assert kind_of(table_out.features) == kind_of(table_in.features) != ""
     front, card = (out / "README.md").read_text().split("---\n", 2)[1:]
-    assert "license" not in yaml.safe_load(front), "it is the user's to state"
+    assert "license" not in yaml.safe_load(front), "the user must state it"
     code = re.findall(r"```python\n(.*?)```", card, re.S)[0].replace("PATH", str(out))
     (tmp_path / "card_example.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -208,7 +210,7 @@ def test_rows_come_back_and_the_example_of_the_card_runs(
         assert isinstance(call["function"]["arguments"], dict)
 
 
-def test_no_path_and_no_secret_is_published(answers: Dataset, tmp_path: Path, fresh_caches: Path) -> None:
+def test_neither_paths_nor_secrets_are_published(answers: Dataset, tmp_path: Path, fresh_caches: Path) -> None:
     write_answers(answers, tmp_path / "files")
     files = load_source("toolbench", data_dir=tmp_path / "files")
     assert sorted(files["answer"]) == sorted(answers["answer"])
@@ -222,12 +224,13 @@ def test_no_path_and_no_secret_is_published(answers: Dataset, tmp_path: Path, fr
     stages = json.loads((out / "provenance.json").read_text())["stages"].values()
     (search,) = [stage for stage in stages if stage["step"] == "search"]
     functions = search["settings"]["functions"]
-    assert [(own["name"], own["version"]) for own in functions] == [("depth", "1"), ("area", "7"), ("tides", "1")]
-    assert {frozenset(own) for own in functions} == {frozenset({"name", "version", "schema_sha256"})}
+    versions = [(function["name"], function["version"]) for function in functions]
+    assert versions == [("depth", "1"), ("area", "7"), ("tides", "1")]
+    assert {frozenset(function) for function in functions} == {frozenset({"name", "version", "schema_sha256"})}
     assert search["settings"]["spec"]["model"] == search["usage"]["model"] == "small"
-    asked = sum(answers["n_calls"])
+    requests = sum(answers["n_calls"])
     card = (out / "README.md").read_text()
-    assert f"\n| small | {asked} | {10 * asked} | {3 * asked} |\n" in card
+    assert f"\n| small | {requests} | {10 * requests} | {3 * requests} |\n" in card
     assert "\n| search | scripted | small |" in card
 
 
@@ -235,9 +238,16 @@ def test_tokens_are_counted_by_their_labels(tmp_path: Path) -> None:
     ids = [[1, 2, 3, 4], [5] * 9, [6, 7]]
     labels = [[-100, -100, 3, 4], [-100] * 8 + [5], [-100, 7]]
     rows = [
-        {**dict.fromkeys(TOKENS), "id": f"f{n}#1+2", "query": "Which?", "steps": [1, 2], "input_ids": i, "labels": own}
+        {
+            **dict.fromkeys(TOKENS),
+            "id": f"f{n}#1+2",
+            "query": "Which?",
+            "steps": [1, 2],
+            "input_ids": row_ids,
+            "labels": row_labels,
+        }
         | {"dataset": "toolbench", "fallback": "history" if n == 1 else None, "shortened": n}
-        for n, (i, own) in enumerate(zip(ids, labels, strict=True))
+        for n, (row_ids, row_labels) in enumerate(zip(ids, labels, strict=True))
     ]
     plain = Dataset.from_dict({"input_ids": ids, "labels": labels})
     tokens = Dataset.from_list(rows, features=TOKENS)
@@ -247,16 +257,15 @@ def test_tokens_are_counted_by_their_labels(tmp_path: Path) -> None:
     card = (out / "README.md").read_text()
     assert "| lakes-tokens | train | 3 | 6 | 3 | 1 |" in card
     assert "| lakes-plain | train | 3 | 3 | 0 | 0 |" in card
-    for config, shortened_by in (("lakes-tokens", 3), ("lakes-plain", 0)):
-        told = (
-            f"in all rows: 15, of which 4 (26.7 %) are trained; messages left out of histories to fit: {shortened_by}"
-        )
-        assert f"- tokens {told}\n- tokens in a row: 2 to 9, median 4, mean 5.0\n" in section(card, config)
+    for config, n_removed in (("lakes-tokens", 3), ("lakes-plain", 0)):
+        removed = f"messages removed from histories to fit `max_length`: {n_removed}"
+        counts = f"in all rows: 15, of which 4 (26.7 %) are trained; {removed}"
+        assert f"- tokens {counts}\n- tokens in a row: 2 to 9, median 4, mean 5.0\n" in section(card, config)
     assert "`history` 1\n" in section(card, "lakes-tokens")
-    assert "Apache-2.0" in card, "of ToolBench's data; the licence of these is not stated"
+    assert "Apache-2.0" in card, "the licence of ToolBench's data; the licence of these rows is not stated"
 
 
-def test_a_folder_with_both_kinds_shows_both(answers: Dataset, tmp_path: Path) -> None:
+def test_card_of_both_kinds_has_the_sections_of_both(answers: Dataset, tmp_path: Path) -> None:
     row = {"id": "1", "task": "math", "dataset": "d", "answers": ["2"]}
     stage1 = {"instruction": "i", "input": "1+1?", "output": "2", "uses_tool": False, "source": "student"}
     stage2 = {"query": "1+1?", "responses": ["2"], "origin": ["gold"], "scores": [1.0], "uses_tool": [True]}
@@ -266,21 +275,21 @@ def test_a_folder_with_both_kinds_shows_both(answers: Dataset, tmp_path: Path) -
     }
     steps = {"steps": trajectories(answers)}
     headings: dict[str, list[str]] = {}
-    for name, given in {
+    for name, published_tables in {
         "steps": {"lakes": steps},
         "math": {"math": tables},
         "both": {"lakes": steps, "math": tables},
     }.items():
-        card = (publish(given, tmp_path / name, version="1.0.0") / "README.md").read_text()
+        card = (publish(published_tables, tmp_path / name, version="1.0.0") / "README.md").read_text()
         headings[name] = re.findall(r"^## (.*)$", card, re.M)
         assert "\n\n\n\n" not in card
-        assert ("NAACL" in card, "ICLR" in card) == ("math" in given, "lakes" in given)
+        assert ("NAACL" in card, "ICLR" in card) == ("math" in published_tables, "lakes" in published_tables)
     assert "Scores by responder" not in headings["steps"]
     assert "What the steps are" not in headings["math"]
     assert set(headings["both"]) == {*headings["steps"], *headings["math"]}
 
 
-def test_an_empty_split_is_left_out_and_counts_nothing(
+def test_empty_split_is_skipped_and_counts_are_zero(
     answers: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     full = trajectories(answers)
@@ -289,18 +298,19 @@ def test_an_empty_split_is_left_out_and_counts_nothing(
     sides: list[list[int]] = [[], []]
     for n, file in enumerate(answers["source_file"]):
         sides[file in branched].append(n)
-    none = answers.select(sides[False])
-    pairs = preference_pairs(DatasetDict(train=answers.select(sides[True]), test=none), finish=finish)
+    unbranched = answers.select(sides[False])
+    pairs = preference_pairs(DatasetDict(train=answers.select(sides[True]), test=unbranched), finish=finish)
     assert (len(pairs["train"]) > 0, len(pairs["test"])) == (True, 0)
     caplog.clear()
     out = publish({"lakes": {"steps": full, "pairs": pairs}}, tmp_path / "data", version="1.0.0")
-    (told,) = [record for record in caplog.records if record.name == "toolrlef_data" and "no rows" in record.message]
-    assert "lakes-pairs: left out test, which holds no rows" in told.message
+    records = [record for record in caplog.records if record.name == "toolrlef_data" and "no rows" in record.message]
+    (warning,) = records
+    assert "lakes-pairs: skipped test, which has no rows" in warning.message
     assert {split: len(rows) for split, rows in loaded(out, "lakes-pairs").items()} == {"train": len(pairs["train"])}
-    gone = [row for row in loaded(out, "lakes-dropped")["train"] if row["reason"] == "no_branch"]
-    assert {row["id"] for row in gone} >= set(none["id"]), "the ledger says why it is empty"
+    dropped = [row for row in loaded(out, "lakes-dropped")["train"] if row["reason"] == "no_branch"]
+    assert {row["id"] for row in dropped} >= set(unbranched["id"]), "the ledger explains the empty split"
     for tables in ({"steps": full.select([])}, {"pairs": DatasetDict(test=pairs["test"])}):
-        words = r"no rows to publish in lakes-\w+ \(\w+\): `ledger\(\[table\]\)` says why each row left"
+        words = r"no rows to publish in lakes-\w+ \(\w+\): `ledger\(\[table\]\)` lists the dropped rows"
         with pytest.raises(InputError, match=words):
             publish({"lakes": {"more": full, **tables}}, tmp_path / "none", version="1.0.0")
     assert not (tmp_path / "none").exists()
@@ -311,91 +321,91 @@ def test_an_empty_split_is_left_out_and_counts_nothing(
         assert not any(facts.sums.values())
 
 
-# What is said of searches ---------------------------------------------------------------------------------------------
+# Tables of searches ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def searched() -> Dataset:
-    """Random searches that show a path, with tries, names that are made up, and functions' results."""
+    """Answer files of random searches with a chosen path, retries, hallucinated functions and tool outputs."""
     files = {f"s{n}": search.file() for n, search in enumerate(searches(12)) if search.end is not None}
     assert len(files) > 5
     return table(files)
 
 
-def test_steps_on_the_path_and_open_ends_are_counted_by_steps(searched: Dataset, tmp_path: Path) -> None:
-    def left_open(row: dict[str, Any]) -> dict[str, Any]:
+def test_chosen_and_unfinished_steps_are_counted(searched: Dataset, tmp_path: Path) -> None:
+    def mark_unfinished(row: dict[str, Any]) -> dict[str, Any]:
         return {"finish_type": "unfinished"} if int(row["source_file"][1:-5]) % 3 == 0 else {}
 
     split, merged = (
-        trajectories(searched, steps="all", layout=layout).map(left_open, load_from_cache_file=False)
+        trajectories(searched, steps="all", layout=layout).map(mark_unfinished, load_from_cache_file=False)
         for layout in ("split", "merged")
     )
     on_path = sum(split["chosen"])
     assert 0 < on_path < len(split)
-    assert sum(merged["chosen"]) < on_path, "a row with other steps, too, is not chosen as a whole"
-    without = {"valid": False, "finish_type": None}
-    files = searched.map(lambda row, n: without if n < 3 else {}, with_indices=True, load_from_cache_file=False)
+    assert sum(merged["chosen"]) < on_path, "a merged row with other steps is not chosen"
+    invalid = {"valid": False, "finish_type": None}
+    files = searched.map(lambda row, n: invalid if n < 3 else {}, with_indices=True, load_from_cache_file=False)
     tables = {"split": split, "merged": merged, "files": files}
     out = publish({"lakes": tables}, tmp_path / "data", version="1.0.0")
     card = (out / "README.md").read_text()
-    opened = sum(end == "unfinished" for end in split["finish_type"])
+    unfinished = sum(end == "unfinished" for end in split["finish_type"])
     for config in ("lakes-split", "lakes-merged"):
-        assert f"- on the path that its file shows: {on_path} of {len(split)} steps\n" in section(card, config)
-        assert f"did not end {opened} ({100 * opened / len(split):.1f} %)" in section(card, config)
-    assert f"did not end 3 ({300 / len(files):.1f} %)" in section(card, "lakes-files")
+        assert f"- on the chosen path of their file: {on_path} of {len(split)} steps\n" in section(card, config)
+        assert f"not finished {unfinished} ({100 * unfinished / len(split):.1f} %)" in section(card, config)
+    assert f"not finished 3 ({300 / len(files):.1f} %)" in section(card, "lakes-files")
     assert "unfinished" not in card.split("## One row of each")[0]
 
 
-def test_how_to_train_counts_plain_rows_and_made_up_names(searched: Dataset, tmp_path: Path) -> None:
+def test_guide_counts_fully_trained_rows_and_hallucinated_calls(searched: Dataset, tmp_path: Path) -> None:
     tables = {
         "paths": trajectories(searched, layout="merged", history="clean"),
-        "tries": trajectories(searched, layout="merged", steps="all"),
+        "all": trajectories(searched, layout="merged", steps="all"),
         "known": shuffle_steps(trajectories(searched, without=["unknown_function"]), seed=3),
     }
     out = publish({"lakes": tables}, tmp_path / "data", version="1.0.0")
     guide = (out / "README.md").read_text().split("## How to train on it")[1].split("\n## ")[0]
-    plain = {}
+    all_trained = {}
     for name, samples in tables.items():
-        written = [[m["train"] for m in row["messages"] if m["role"] == "assistant"] for row in samples]
-        plain[name] = sum(map(all, written))
-        assert f"- In {plain[name]} of {len(samples)} rows of `lakes-{name}` all that the model wrote" in guide
+        masks = [[m["train"] for m in row["messages"] if m["role"] == "assistant"] for row in samples]
+        all_trained[name] = sum(map(all, masks))
+        assert f"- In {all_trained[name]} of {len(samples)} rows of `lakes-{name}` all assistant messages" in guide
         trained = [m for row in samples for m in row["messages"] if m["train"]]
-        made_up = sum(m["tool_calls"][0]["function"]["name"].startswith("invalid_hallucination") for m in trained)
-        assert (made_up > 0) == (name != "known")
-        said_so = re.findall(rf"In `lakes-{name}` (\d+) trained calls? ha(?:s|ve) the name `invalid_hall", guide)
-        assert said_so == ([str(made_up)] if made_up else [])
-    assert plain["tries"] < len(tables["tries"]), "some steps are trained elsewhere"
+        hallucinated = sum(m["tool_calls"][0]["function"]["name"].startswith("invalid_hallucination") for m in trained)
+        assert (hallucinated > 0) == (name != "known")
+        reported = re.findall(rf"In `lakes-{name}` (\d+) trained calls? ha(?:s|ve) the name `invalid_hall", guide)
+        assert reported == ([str(hallucinated)] if hallucinated else [])
+    assert all_trained["all"] < len(tables["all"]), "some steps are trained in other rows"
     assert 'without=["unknown_function"]' in guide
     assert "`shuffle_steps` (seed 3) put the rows of lakes-known into a random order" in guide
 
 
 @pytest.mark.parametrize("history", ["faithful", "upstream", "clean"])
-def test_a_history_is_explained_where_it_occurs(history: str, searched: Dataset, tmp_path: Path) -> None:
+def test_only_histories_of_the_table_are_explained(history: str, searched: Dataset, tmp_path: Path) -> None:
     out = publish({"l": {"s": trajectories(searched, history=history)}}, tmp_path / "data", version="1.0.0")
     assert re.findall(r"^- `(faithful|upstream|clean)`: ", (out / "README.md").read_text(), re.M) == [history]
 
 
-def test_the_funnel_names_tables_inputs_and_settings(answers: Dataset, tmp_path: Path) -> None:
+def test_stage_table_has_tables_input_rows_and_settings(answers: Dataset, tmp_path: Path) -> None:
     parts = split_queries(answers, test=0.5)
     tables = {
         "steps": trajectories(parts, layout="merged", finish=["give_answer"], without=["repeated_call"]),
         "pairs": preference_pairs(parts, finish=("give_answer", "give_up")),
     }
     out = publish({"lakes": tables}, tmp_path / "data", version="1.0.0")
-    left = list(ledger([part for given in tables.values() for part in given.values()]))
-    funnel = (out / "README.md").read_text().split("## What was kept")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| (.*?) \| (lakes-.*?) \| (\d+) \| (\d+) \| (.*?) \| `(.*)` \|$", funnel, re.M)
+    drops = list(ledger([part for named in tables.values() for part in named.values()]))
+    stage_table = (out / "README.md").read_text().split("## What was kept")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (.*?) \| (lakes-.*?) \| (\d+) \| (\d+) \| (.*?) \| `(.*)` \|$", stage_table, re.M)
     expected = {}
     for name, stage in (("steps", "trajectories"), ("pairs", "preference pairs")):
         for split, part in parts.items():
-            own = {row["id"] for row in part}
-            gone = Counter(
-                row["reason"] for row in left if row["stage"] == stage and row["id"].rpartition("#")[0] in own
-            ) + Counter(row["reason"] for row in left if row["stage"] == stage and row["id"] in own)
-            why = ", ".join(f"{reason} {count}" for reason, count in sorted(gone.items()))
-            expected[stage, f"lakes-{name} ({split})"] = (str(len(part)), str(len(tables[name][split])), why)
-    assert {(stage, led): (given, made, why) for stage, led, given, made, why, _ in rows} == expected
-    settings = {stage: told for stage, *_, told in rows}
+            ids = {row["id"] for row in part}
+            reasons = Counter(
+                row["reason"] for row in drops if row["stage"] == stage and row["id"].rpartition("#")[0] in ids
+            ) + Counter(row["reason"] for row in drops if row["stage"] == stage and row["id"] in ids)
+            text = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
+            expected[stage, f"lakes-{name} ({split})"] = (str(len(part)), str(len(tables[name][split])), text)
+    assert {(stage, table): (n_in, n_out, text) for stage, table, n_in, n_out, text, _ in rows} == expected
+    settings = {stage: text for stage, *_, text in rows}
     assert settings["trajectories"] == (
         "layout merged, style messages, history faithful, steps chosen, finish give_answer, without repeated_call, "
         "keep_thought yes"
@@ -403,7 +413,7 @@ def test_the_funnel_names_tables_inputs_and_settings(answers: Dataset, tmp_path:
     assert settings["preference pairs"] == "finish give_answer + give_up, keep_thought yes"
 
 
-def test_a_table_of_tokens_names_its_tokenizer(
+def test_card_of_token_tables_names_the_tokenizer(
     searched: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chat = bytes_chat(tmp_path / "private" / "bytes-chat")
@@ -433,20 +443,20 @@ def test_a_table_of_tokens_names_its_tokenizer(
     ) in section(card, "lakes-tokens")
     assert f"| tokenise | lakes-tokens | {len(samples)} | {len(tokens)} |" in card
     assert "`protocol text, max_length 6000, too_long shorten, options date=1 \\| May` |" in card
-    assert "- `clean`: without these prompts" in card, "the history of the samples that they were made of"
+    assert "- `clean`: without retry prompts" in card, "the history of the samples behind the tokens"
     assert "private" not in card + json.dumps(stage)
-    free = tokenise(samples, "private/bytes-chat", protocol="text")
-    card = (publish({"lakes": {"tokens": free}}, tmp_path / "data", version="1.0.0") / "README.md").read_text()
+    unlimited = tokenise(samples, "private/bytes-chat", protocol="text")
+    card = (publish({"lakes": {"tokens": unlimited}}, tmp_path / "data", version="1.0.0") / "README.md").read_text()
     assert "protocol `text`, rows of any length\n" in card
 
 
-def test_a_hub_id_is_named_in_full() -> None:
+def test_hub_id_is_published_in_full() -> None:
     source = TokenizerSource("org/chat", "c0ffee", {"hub": "org/chat", "commit": "c0ffee"}, "org/chat", "ab" * 32)
-    assert published(source) == {"model": "org/chat", "template_sha256": "ab" * 32, "identity": source.identity}
+    assert redact(source) == {"model": "org/chat", "template_sha256": "ab" * 32, "identity": source.identity}
 
 
-def test_odd_rows_break_no_card(tmp_path: Path) -> None:
-    """Nulls, no messages, and names that would break a table or an example."""
+def test_card_is_valid_for_unusual_rows(tmp_path: Path) -> None:
+    """The rows have nulls, no messages, and names that would break a Markdown table or an example."""
     empty: dict[str, Any] = dict.fromkeys(TRAJECTORIES)
     message: dict[str, Any] = {"role": "assistant", "content": None, "name": None, "tool_call_id": None}
     name = "a|b`c`\n" + "x" * 200
@@ -459,7 +469,9 @@ def test_odd_rows_break_no_card(tmp_path: Path) -> None:
     ]
     samples = Dataset.from_list(rows, features=TRAJECTORIES)
     turns = [{"from": "assistant", "value": "\nThought: \nAction: no\nAction Input: {}\nAction: yes\nAction Input: {}"}]
-    texts = [{**dict.fromkeys(TOOLLLAMA), "conversations": own} for own in (None, [], turns, turns[:1] * 2)]
+    texts = [
+        {**dict.fromkeys(TOOLLLAMA), "conversations": conversation} for conversation in (None, [], turns, turns[:1] * 2)
+    ]
     upstream = Dataset.from_list(texts, features=TOOLLLAMA)
     out = publish({"odd": {"samples": samples, "upstream": upstream}}, tmp_path / "data", version="1.0.0")
     card = (out / "README.md").read_text()
@@ -469,12 +481,12 @@ def test_odd_rows_break_no_card(tmp_path: Path) -> None:
     assert not re.search(r"^# Hi", card, re.M)
 
 
-def test_what_a_table_is_follows_from_its_features() -> None:
+def test_features_decide_the_kind_of_a_table() -> None:
     assert kind_of(QUESTIONS) == kind_of(STAGE1) == kind_of(STAGE2) == ""
-    longer = TRAJECTORIES.copy()
-    longer["note"] = TRAJECTORIES["id"]
-    assert kind_of(longer) == "trajectories", "a column more is fine"
-    del longer["flags"]
-    assert kind_of(longer) == ""
-    assert shortened({"a": ["x" * 400, 1, 2, 3, 4]}, 3) == {"a": ["x" * 300 + " ...", 1, "... 2 more ...", 4]}
-    assert shortened([1, 2, 3, 4, 5]) == [1, 2, 3, 4, 5]
+    extended = TRAJECTORIES.copy()
+    extended["note"] = TRAJECTORIES["id"]
+    assert kind_of(extended) == "trajectories", "an additional column is allowed"
+    del extended["flags"]
+    assert kind_of(extended) == ""
+    assert shorten({"a": ["x" * 400, 1, 2, 3, 4]}, 3) == {"a": ["x" * 300 + " ...", 1, "... 2 more ...", 4]}
+    assert shorten([1, 2, 3, 4, 5]) == [1, 2, 3, 4, 5]

@@ -1,7 +1,7 @@
-"""Answer files of random searches, in ToolBench's form, with a note beside each step of what the model was asked with.
+"""Answer files of random trajectory searches in ToolBench's format, with the request of each step.
 
-Written from the description of the form, as a search that goes on step by step and keeps its messages, and not from
-what the package makes of a file: so that the one can be held against the other.
+The searches follow the description of the format and keep their messages step by step. They share no code with the
+package, so the tests can compare the two.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ THOUGHTS = ("I look.", "I look.\nAgain.", "", "Perhaps not.")
 
 @dataclass(eq=False)
 class SearchNode:
-    """A message of the model; `request` is what it was asked with, `child_messages` what its own children are asked with."""
+    """A message of the model, with the messages of its request and the messages that its children start from."""
 
     message: Message = field(default_factory=dict)
     request: list[Message] = field(default_factory=list)
     child_messages: list[Message] = field(default_factory=list)
-    name: str = ""  # of the function, as the tree has it
+    name: str = ""  # of the function, as in the tree
     observation: str = ""
     code: int | None = None
     number: int = 0
@@ -46,6 +46,7 @@ class SearchNode:
     children: list[SearchNode] = field(default_factory=list)
 
     def path(self) -> list[SearchNode]:
+        """Return the nodes from below the root to this one."""
         return [] if self.parent is None else [*self.parent.path(), self]
 
     def descendants(self) -> Iterator[SearchNode]:
@@ -55,32 +56,35 @@ class SearchNode:
 
     @property
     def is_thought(self) -> bool:
-        """Whether it is a thought alone."""
+        """Return whether the message is a thought without a call."""
         return self.parent is not None and "function_call" not in self.message
 
-    def list_of(self) -> list[Message]:
-        """What a training file shows of it: of the hidden prompts, the last one."""
-        upto = self.child_messages[
-            : next(i for i, message in enumerate(self.child_messages) if message is self.message) + 1
-        ]
-        hidden = [i for i, message in enumerate(upto) if message.get("valid") is False]
-        return [message for i, message in enumerate(upto) if i not in hidden[:-1]]
+    def training_messages(self) -> list[Message]:
+        """Return the messages of a training file: up to this one, with only the last hidden prompt."""
+        end = next(i for i, message in enumerate(self.child_messages) if message is self.message) + 1
+        messages = self.child_messages[:end]
+        hidden = [i for i, message in enumerate(messages) if message.get("valid") is False]
+        return [message for i, message in enumerate(messages) if i not in hidden[:-1]]
 
     def histories(self) -> dict[str, list[Message]]:
-        """History and message, by kind."""
+        """Return the history and the message for each kind of history."""
         clean = [message for message in self.request if message.get("valid") is not False]
-        return {"upstream": self.list_of(), "faithful": [*self.request, self.message], "clean": [*clean, self.message]}
+        return {
+            "upstream": self.training_messages(),
+            "faithful": [*self.request, self.message],
+            "clean": [*clean, self.message],
+        }
 
 
 @dataclass
 class RandomSearch:
-    """A random search; with `ranked`, all children of a state are there before the first of them is visited."""
+    """A random search; with `ranked`, all children of a node are generated before the first of them is visited."""
 
     seed: int
     width: int = 2
     turns: int = 4
     ranked: bool = False
-    thoughts: float = 0.2  # share of messages that only think
+    thoughts: float = 0.2  # share of thoughts without a call
 
     def __post_init__(self) -> None:
         self.draw = random.Random(f"answer trees {self.seed}")
@@ -98,27 +102,27 @@ class RandomSearch:
         if state.code in (3, 4) or not turns:
             self.answer = state if state.code == 3 else self.answer
             return
-        born = []
+        children = []
         for _ in range(self.draw.randint(1, self.width)):
-            born.append(self._ask(state, turns))
+            children.append(self._ask(state, turns))
             if not self.ranked:
-                self._visit(born[-1], turns - 1)
+                self._visit(children[-1], turns - 1)
                 if self.answer is not None:
                     return
         if self.ranked:
-            self.draw.shuffle(born)
-            for child in born:
+            self.draw.shuffle(children)
+            for child in children:
                 if self.answer is None:
                     self._visit(child, turns - 1)
 
     def _ask(self, state: SearchNode, turns: int) -> SearchNode:
-        saw = [message for message in state.child_messages if message.get("valid") is not False]
-        if tried := list(_first_calls(state)):
-            body = json.dumps(tried, indent=2) + "\n"
+        request = [message for message in state.child_messages if message.get("valid") is not False]
+        if calls := list(_first_calls(state)):
+            body = json.dumps(calls, indent=2) + "\n"
             body += f"again, your former observation: {state.observation}\n" if state.observation else ""
             state.child_messages.append({"role": "user", "content": PROMPT_START + body + PROMPT_END, "valid": False})
-            saw.append(state.child_messages[-1])
-        child = SearchNode(request=saw, parent=state, place=f"{state.place}.{len(state.children)}".lstrip("."))
+            request.append(state.child_messages[-1])
+        child = SearchNode(request=request, parent=state, place=f"{state.place}.{len(state.children)}".lstrip("."))
         child.message = {"role": "assistant", "content": self.draw.choice([None, *THOUGHTS])}
         child.child_messages = [*state.child_messages, child.message]
         state.children.append(child)
@@ -133,14 +137,14 @@ class RandomSearch:
             arguments = json.dumps({"return_type": kind, "final_answer": f"{self.seed}"})
         elif child.name == "made_up":
             child.code = 1
-        said = "invalid_hallucination_function_name" if child.code == 1 else child.name
-        child.message["function_call"] = {"name": said, "arguments": arguments}
-        child.child_messages.append({"role": "function", "name": said, "content": child.observation})
+        name = "invalid_hallucination_function_name" if child.code == 1 else child.name
+        child.message["function_call"] = {"name": name, "arguments": arguments}
+        child.child_messages.append({"role": "function", "name": name, "content": child.observation})
         return child
 
     def lists(self) -> list[list[Message]]:
-        """The `train_messages`; a thought that shares its message, behind one of its own, repeats that one's list."""
-        found = []
+        """Return the `train_messages`; a thought with a call that follows a thought without one repeats its list."""
+        lists = []
         for state in self.end.path() if self.end is not None else ():
             parent = state.parent
             if (
@@ -149,14 +153,14 @@ class RandomSearch:
                 and not state.is_thought
                 and state.message["content"] is not None
             ):
-                found.append(parent.list_of())
-            found.append(state.list_of())
-        return found
+                lists.append(parent.training_messages())
+            lists.append(state.training_messages())
+        return lists
 
     def file(self) -> dict[str, Any]:
-        """The answer file."""
-        made: dict[str, Any] = {"valid_data": self.end is not None, "query_count": 7, "total_tokens": 900}
-        made |= {
+        """Return the answer file."""
+        generation: dict[str, Any] = {"valid_data": self.end is not None, "query_count": 7, "total_tokens": 900}
+        generation |= {
             "final_answer": "",
             "finish_type": "give_answer",
             "function": FUNCTIONS,
@@ -164,24 +168,24 @@ class RandomSearch:
             "chain": [],
         }
         if self.end is not None:
-            made |= {"finish_type": "give_answer" if self.answer else "give_up", "train_messages": self.lists()}
+            generation |= {"finish_type": "give_answer" if self.answer else "give_up", "train_messages": self.lists()}
         tree = {"size": 1, "max_length": 1, "tree": _node("Action Input", "", self.root, _nodes(self.root))}
         arguments = {"tree_beam_size": self.width, "with_filter": self.ranked}
-        whole = {"win": self.answer is not None, "tree": tree, "forward_args": arguments, "compare_candidates": []}
-        whole["answer_generation"] = made
-        loaded: dict[str, Any] = json.loads(json.dumps(whole))
+        file = {"win": self.answer is not None, "tree": tree, "forward_args": arguments, "compare_candidates": []}
+        file["answer_generation"] = generation
+        loaded: dict[str, Any] = json.loads(json.dumps(file))
         return loaded
 
 
 def _first_calls(state: SearchNode) -> Iterator[dict[str, Any]]:
-    """Each child's first call, and what it gave; a child that has come to none is left out."""
+    """Yield the first call of each child with its output; skip children without a call."""
     for child in state.children:
         while child.is_thought and child.children:
             child = child.children[0]
         if not child.is_thought:
             arguments = child.message["function_call"]["arguments"]
-            own = {"name": child.name, "arguments": arguments, "function_output": child.observation}
-            yield {**own, "mento-carlo-action-value": 0.0}
+            call = {"name": child.name, "arguments": arguments, "function_output": child.observation}
+            yield {**call, "mento-carlo-action-value": 0.0}
 
 
 def _nodes(state: SearchNode) -> list[dict[str, Any]]:
@@ -189,12 +193,12 @@ def _nodes(state: SearchNode) -> list[dict[str, Any]]:
 
 
 def _chain(state: SearchNode) -> list[dict[str, Any]]:
-    """A state as the one node it begins with; nodes that were not visited themselves have the number 0."""
-    descendants, thought = _nodes(state), state.message["content"]
+    """Return the tree nodes of a message as a chain; nodes that were not visited have the number 0."""
+    children, thought = _nodes(state), state.message["content"]
     if state.is_thought:
-        return [_node("Thought", thought, state, descendants)]
+        return [_node("Thought", thought, state, children)]
     unvisited = SearchNode()
-    nodes = [_node("Action Input", state.message["function_call"]["arguments"], state, descendants)]
+    nodes = [_node("Action Input", state.message["function_call"]["arguments"], state, children)]
     nodes = [_node("Action", state.name, unvisited, nodes)]
     return nodes if thought is None else [_node("Thought", thought, unvisited, nodes)]
 
@@ -207,20 +211,20 @@ def _node(kind: str, description: str, state: SearchNode, children: list[dict[st
 
 
 def searches(count: int) -> list[RandomSearch]:
-    """Searches of all kinds; some of them come to nothing."""
+    """Return searches of all kinds, with and without an answer."""
     kinds = [(2, 4, False, 0.2), (3, 3, False, 0.5), (2, 5, False, 0.7), (3, 3, True, 0.3), (1, 5, False, 0.1)]
     return [RandomSearch(seed, *kinds[seed % len(kinds)]) for seed in range(count)]
 
 
 def table(files: Mapping[str, Any]) -> Dataset:
-    """Answer files, or their texts, by id, as the table that a source makes of them."""
+    """Return the table of answer files that a source returns, from files or their texts by id."""
     return Dataset.from_list([row(name, file) for name, file in files.items()], features=ANSWERS)
 
 
 def row(name: str, file: Any) -> dict[str, Any]:
-    made = file["answer_generation"] if isinstance(file, dict) else {}
-    known = {column: made.get(key) for column, key in (("query", "query"), ("finish_type", "finish_type"))}
-    known |= {"valid": made.get("valid_data", True), "win": True, "n_calls": 7, "total_tokens": 900}
+    generation = file["answer_generation"] if isinstance(file, dict) else {}
+    values = {column: generation.get(column) for column in ("query", "finish_type")}
+    values |= {"valid": generation.get("valid_data", True), "win": True, "n_calls": 7, "total_tokens": 900}
     text = json.dumps(file) if isinstance(file, dict) else file
     return {
         "id": name,
@@ -228,4 +232,4 @@ def row(name: str, file: Any) -> dict[str, Any]:
         "dataset": "toolbench",
         "source_file": f"{name}.json",
         "answer": text,
-    } | known
+    } | values

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Job:
-    shown: dict[str, Any]
+    batch: dict[str, Any]
     lines: list[dict[str, Any]]
     plan: BatchPlan
     number: int
@@ -33,7 +33,7 @@ class _Job:
 
 
 class Batches:
-    """Files and batches in memory. Both a look at a batch and a list that shows it bring it one step on."""
+    """Files and batches in memory; a batch advances one status with each poll and each listing."""
 
     def __init__(self, server: ApiServer) -> None:
         self.server = server
@@ -41,18 +41,18 @@ class Batches:
         self.jobs: dict[str, _Job] = {}
 
     def add_file(self, name: str, purpose: str, content: bytes) -> dict[str, Any]:
-        """Keep a file and return its object."""
-        shown = {"object": "file", "bytes": len(content), "created_at": unix_now(), "filename": name}
-        shown |= {"id": (key := new_id("file")), "purpose": purpose, "status": "processed"}
-        self.files[key] = (shown, content)
-        return shown
+        """Store a file and return its object."""
+        file = {"object": "file", "bytes": len(content), "created_at": unix_now(), "filename": name}
+        file |= {"id": (file_id := new_id("file")), "purpose": purpose, "status": "processed"}
+        self.files[file_id] = (file, content)
+        return file
 
     def upload(self, received: ReceivedRequest) -> ServerReply:
         """POST /v1/files."""
         boundary = search(r'boundary="?([^";]+)', received.headers.get("content-type", ""))
         fields: dict[str, tuple[str, bytes]] = {}
-        cut = b"\r\n--" + boundary[1].encode() if boundary else b"\0"
-        for part in (b"\r\n" + received.raw).split(cut)[1:-1]:
+        separator = b"\r\n--" + boundary[1].encode() if boundary else b"\0"
+        for part in (b"\r\n" + received.raw).split(separator)[1:-1]:
             head, _, content = part.partition(b"\r\n\r\n")
             name, filename = (search(rb"[ ;]" + word + rb'="([^"]*)"', head) for word in (b"name", b"filename"))
             fields[name[1].decode() if name else ""] = (filename[1].decode() if filename else "", content)
@@ -67,55 +67,55 @@ class Batches:
         if source is None or endpoint not in ENDPOINTS or body.get("completion_window") != "24h":
             return error(400, "invalid_value", "A known input_file_id, an endpoint and the window 24h are needed.")
         number = len(self.jobs)
-        lines, wrong = _batch_lines(source[1], endpoint)
-        plan = BatchPlan(failed=wrong) if wrong else self.server.batch_plan(number, lines)
+        lines, mistake = _batch_lines(source[1], endpoint)
+        plan = BatchPlan(failed=mistake) if mistake else self.server.batch_plan(number, lines)
         plan = replace(plan, status="failed") if plan.failed else plan
-        shown = {name: body[name] for name in ("input_file_id", "endpoint", "completion_window")}
-        shown |= {"id": new_id("batch"), "object": "batch", "status": "validating", "created_at": unix_now()}
-        shown |= {"metadata": body.get("metadata"), "expires_at": unix_now() + 86400, "errors": None}
-        shown |= {"output_file_id": None, "error_file_id": None}
-        shown["request_counts"] = {"total": len(lines), "completed": 0, "failed": 0}
-        self.jobs[shown["id"]] = _Job(shown, lines, plan, number)
-        return ServerReply(body={**shown})
+        batch = {name: body[name] for name in ("input_file_id", "endpoint", "completion_window")}
+        batch |= {"id": new_id("batch"), "object": "batch", "status": "validating", "created_at": unix_now()}
+        batch |= {"metadata": body.get("metadata"), "expires_at": unix_now() + 86400, "errors": None}
+        batch |= {"output_file_id": None, "error_file_id": None}
+        batch["request_counts"] = {"total": len(lines), "completed": 0, "failed": 0}
+        self.jobs[batch["id"]] = _Job(batch, lines, plan, number)
+        return ServerReply(body={**batch})
 
-    def listed(self, query: Mapping[str, str]) -> ServerReply:
+    def list_batches(self, query: Mapping[str, str]) -> ServerReply:
         """GET /v1/batches: newest first."""
-        names = list(reversed(self.jobs))
-        names = names[names.index(query["after"]) + 1 :] if query.get("after") in names else names
-        page = names[: int(query.get("limit", 20))]
-        shown = [self.look(self.jobs[name]) for name in page]
+        ids = list(reversed(self.jobs))
+        ids = ids[ids.index(query["after"]) + 1 :] if query.get("after") in ids else ids
+        page = ids[: int(query.get("limit", 20))]
+        batches = [self.poll(self.jobs[batch_id]) for batch_id in page]
         ends = {"first_id": page[0] if page else None, "last_id": page[-1] if page else None}
-        return ServerReply(body={"object": "list", "data": shown, **ends, "has_more": len(page) < len(names)})
+        return ServerReply(body={"object": "list", "data": batches, **ends, "has_more": len(page) < len(ids)})
 
-    def look(self, job: _Job) -> dict[str, Any]:
-        """The batch as it is shown now, one step further."""
-        shown, polls = job.shown, self.server.batch_polls
-        if shown["status"] == "cancelling":
+    def poll(self, job: _Job) -> dict[str, Any]:
+        """Advance a batch by one status and return it."""
+        batch, polls = job.batch, self.server.batch_polls
+        if batch["status"] == "cancelling":
             self.end(job, "cancelled")
-        elif shown["status"] in ("validating", "in_progress", "finalizing"):
+        elif batch["status"] in ("validating", "in_progress", "finalizing"):
             if job.polls >= polls:
                 self.end(job, job.plan.status)
             elif job.plan.status != "failed":
-                shown["status"] = "finalizing" if job.polls + 1 == polls > 1 else "in_progress"
-                shown.setdefault(f"{shown['status']}_at", unix_now())
+                batch["status"] = "finalizing" if job.polls + 1 == polls > 1 else "in_progress"
+                batch.setdefault(f"{batch['status']}_at", unix_now())
             job.polls += 1
-        return {**shown}
+        return {**batch}
 
     def cancel(self, job: _Job) -> ServerReply:
-        """POST /v1/batches/ID/cancel: at the next look it is cancelled, and only lines that its plan names were run."""
-        if job.shown["status"] not in ("validating", "in_progress", "finalizing"):
-            return error(409, None, f"Cannot cancel a batch with status '{job.shown['status']}'.")
+        """POST /v1/batches/ID/cancel: the next poll cancels the batch; only the lines of its plan run."""
+        if job.batch["status"] not in ("validating", "in_progress", "finalizing"):
+            return error(409, None, f"Cannot cancel a batch with status '{job.batch['status']}'.")
         job.plan = replace(job.plan, answered=job.plan.answered or ())
-        job.shown |= {"status": "cancelling", "cancelling_at": unix_now()}
-        return ServerReply(body={**job.shown})
+        job.batch |= {"status": "cancelling", "cancelling_at": unix_now()}
+        return ServerReply(body={**job.batch})
 
     def end(self, job: _Job, status: str) -> None:
-        """Run the lines that the plan runs, and write the files in an order of their own."""
-        shown, plan = job.shown, job.plan
-        shown |= {"status": status, f"{status}_at": unix_now()}
+        """Run the lines of the plan, and write the files with shuffled rows."""
+        batch, plan = job.batch, job.plan
+        batch |= {"status": status, f"{status}_at": unix_now()}
         if status == "failed":
             reason = plan.failed if isinstance(plan.failed, dict) else {"code": "batch_failed", "message": plan.failed}
-            shown["errors"] = {"object": "list", "data": [{"line": None, "param": None, **reason}]}
+            batch["errors"] = {"object": "list", "data": [{"line": None, "param": None, **reason}]}
             return
         output: list[dict[str, Any]] = []
         failed: list[dict[str, Any]] = []
@@ -136,14 +136,14 @@ class Batches:
             if rows:
                 Random(job.number).shuffle(rows)
                 content = "".join(json.dumps(row) + "\n" for row in rows).encode()
-                shown[f"{name}_file_id"] = self.add_file(f"{shown['id']}_{name}.jsonl", "batch_output", content)["id"]
-        shown["request_counts"] = {"total": len(job.lines), "completed": len(output), "failed": len(failed)}
+                batch[f"{name}_file_id"] = self.add_file(f"{batch['id']}_{name}.jsonl", "batch_output", content)["id"]
+        batch["request_counts"] = {"total": len(job.lines), "completed": len(output), "failed": len(failed)}
 
 
 def _batch_lines(content: bytes, endpoint: str) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """The lines of a batch's input, and what is wrong with the first bad one, in OpenAI's codes where they are known."""
+    """Return the lines of a batch file, and the first mistake, with OpenAI's error codes where they are known."""
     lines: list[dict[str, Any]] = []
-    names: set[str] = set()
+    ids: set[str] = set()
     for number, raw in enumerate(content.splitlines(), 1):
         try:
             line = json.loads(raw)
@@ -153,8 +153,8 @@ def _batch_lines(content: bytes, endpoint: str) -> tuple[list[dict[str, Any]], d
             return lines, {"code": "missing_field", "line": number, "message": f"Found only {list(line)}."}
         if line["url"] != endpoint or line["method"] != "POST":
             return lines, {"code": "url_mismatch", "line": number, "message": f"The batch is for POST {endpoint}."}
-        if line["custom_id"] in names:
+        if line["custom_id"] in ids:
             return lines, {"code": "duplicate_custom_id", "line": number, "message": f"Again {line['custom_id']}."}
-        names.add(line["custom_id"])
+        ids.add(line["custom_id"])
         lines.append(line)
     return lines, None if lines else {"code": "empty_file", "message": "The file is empty."}

@@ -1,4 +1,4 @@
-"""What the scripted server sends: answers, their faults, and normal replies; see `api_server`."""
+"""Requests, replies and faults of the scripted server; see `api_server`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 @dataclass(slots=True)
 class ReceivedRequest:
-    """One request, or one line of a batch; `answered` is when its last byte was handed out, None where that never was."""
+    """A request, or a line of a batch; `answered` is the time at which its reply was sent, or None."""
 
     method: str
     path: str
@@ -35,11 +35,23 @@ class ReceivedRequest:
 
 @dataclass(frozen=True)
 class ServerReply:
-    """What to send. With `body=None` the normal reply is made, with its effects, and sent in the way given here.
+    """A reply of the server, or a fault.
 
-    drop: "before" closes without a byte, "headers" closes after headers that promise the whole body, "body" after half
-    of it; "stall" and "stall_body" send as much and then nothing until the client goes; "reset" sends a TCP reset.
-    A server that never says a word is a `delay` (seconds, added to the latency) longer than the client waits.
+    Args:
+        status: the HTTP status.
+        body: None for the normal reply, whose effects then take place.
+        headers: replace the headers of the server.
+        delay: seconds, added to the latency; longer than the client's timeout for a silent server.
+        drop: how the connection fails, or None; see the table.
+
+    | drop | the server sends | then |
+    |---|---|---|
+    | before | nothing | closes the connection |
+    | headers | the headers | closes the connection |
+    | body | the headers and half of the body | closes the connection |
+    | stall | the headers | waits until the client closes |
+    | stall_body | the headers and half of the body | waits until the client closes |
+    | reset | nothing | sends a TCP reset |
     """
 
     status: int = 200
@@ -48,8 +60,8 @@ class ServerReply:
     delay: float = 0.0
     drop: Drop | None = None
 
-    def rendered(self) -> tuple[bytes, bytes]:
-        """Head and body as bytes; `headers` take the place of those that the server would send."""
+    def render(self) -> tuple[bytes, bytes]:
+        """Return head and body as bytes."""
         body = json.dumps(self.body) if isinstance(self.body, (dict, list)) else self.body or b""
         raw = body.encode() if isinstance(body, str) else body
         lines = {"content-type": "application/json", "content-length": str(len(raw)), "x-request-id": new_id("req")}
@@ -60,12 +72,14 @@ class ServerReply:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How a batch ends: "completed", "failed", "expired" or "cancelled".
+    """How a batch ends.
 
-    answered: indices of the lines that are run, None for all. The others stand in the error file where the batch expired
-        or was cancelled, and are lost without a word where it completed.
-    errors: {index: an `ServerReply`, or the `error` object of a line that got no response}, for the error file.
-    failed: why validation failed, as a message or as an error object; implies the status "failed".
+    Args:
+        status: the final status.
+        answered: indices of the lines that run, or None for all. The other lines are in the error file of an expired or
+            cancelled batch, and missing from both files of a completed one.
+        errors: index -> `ServerReply`, or the `error` object of a line without a response, for the error file.
+        failed: the validation error, as a message or an error object; implies the status "failed".
     """
 
     status: Literal["completed", "failed", "expired", "cancelled"] = "completed"
@@ -89,11 +103,11 @@ def completion(
     chat: bool = True,
     reasoning_field: str = "reasoning_content",
 ) -> ServerReply:
-    """A reply of `n` equal choices; tool calls are (name, arguments), where a string goes out as it is, broken or not."""
+    """Return a reply of `n` equal choices; tool calls are (name, arguments), with strings sent unchanged."""
     choices: list[dict[str, Any]] = []
     for index in range(n):
-        end = finish_reason or ("tool_calls" if tool_calls else "stop")
-        choices.append({"index": index, "finish_reason": end, "logprobs": None})
+        reason = finish_reason or ("tool_calls" if tool_calls else "stop")
+        choices.append({"index": index, "finish_reason": reason, "logprobs": None})
         if not chat:
             choices[-1]["text"] = text
             continue
@@ -111,74 +125,76 @@ def completion(
 
 
 def error(status: int, code: str | None, message: str, type: str = "invalid_request_error") -> ServerReply:
-    """An error body as OpenAI sends it."""
+    """Return an error in OpenAI's format."""
     return ServerReply(status, {"error": {"message": message, "type": type, "param": None, "code": code}})
 
 
 def html(status: int = 200) -> ServerReply:
-    """The page of a proxy where JSON was expected."""
+    """Return the HTML page of a proxy."""
     page = "<html><head><title>Welcome</title></head><body>Please wait.</body></html>"
     return ServerReply(status, page, {"content-type": "text/html"})
 
 
 def rate_limited(**headers: str) -> ServerReply:
-    """A 429 with these headers: `rate_limited(retry_after="2", x_ratelimit_reset_requests="1s")`."""
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    limited = error(429, "rate_limit_exceeded", "Rate limit reached. Please try again later.", "requests")
-    return replace(limited, headers=named)
+    """Return a 429 with headers: `rate_limited(retry_after="2", x_ratelimit_reset_requests="1s")`."""
+    http_headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    reply = error(429, "rate_limit_exceeded", "Rate limit reached. Please try again later.", "requests")
+    return replace(reply, headers=http_headers)
 
 
-def generated(body: Any, chat: bool) -> ServerReply:
-    """The normal reply: texts of nine words, or a call of the first tool (or of the one that `tool_choice` names)."""
-    asked = body.get("messages" if chat else "prompt") if isinstance(body, dict) else None
-    if not asked or body.get("stream"):
+def normal_reply(body: Any, chat: bool) -> ServerReply:
+    """Return texts of nine words, or a call of the first tool (or of the one in `tool_choice`)."""
+    prompts = body.get("messages" if chat else "prompt") if isinstance(body, dict) else None
+    if not prompts or body.get("stream"):
         return error(400, None, "This server needs a JSON body with messages (or a prompt), and does not stream.")
-    several = not chat and isinstance(asked, list) and isinstance(asked[0], (str, list))
+    has_many_prompts = not chat and isinstance(prompts, list) and isinstance(prompts[0], (str, list))
     tools, choice = body.get("tools") or [], body.get("tool_choice")
     if isinstance(choice, dict):
         tools = [tool for tool in tools if tool["function"]["name"] == choice["function"]["name"]]
     limit = body.get("max_completion_tokens") or body.get("max_tokens") or 16384
     choices: list[dict[str, Any]] = []
-    spent = 0
-    for prompt in asked if several else [asked]:
+    completion_tokens = 0
+    for prompt in prompts if has_many_prompts else [prompts]:
         for sample in range(body.get("n") or 1):
             digest = hashlib.sha256(canonical([prompt, body.get("seed"), sample])).hexdigest()
             words = ["reply", *(digest[at : at + 4] for at in range(0, 32, 4))]
-            one = completion(" ".join(words[:limit]), finish_reason="length" if limit < len(words) else None, chat=chat)
-            spent += min(limit, len(words))
+            reason = "length" if limit < len(words) else None
+            reply = completion(" ".join(words[:limit]), finish_reason=reason, chat=chat)
+            completion_tokens += min(limit, len(words))
             if tools and choice != "none":
                 function = tools[0]["function"]
                 schema = function.get("parameters") or {}
-                one = completion(None, tool_calls=[(function["name"], fitting(schema, int(digest, 16), schema))])
-            assert isinstance(one.body, dict)
-            choices.append({**one.body["choices"][0], "index": len(choices)})
-    counted = [message.get("content") for message in asked] if chat else asked
-    whole = completion("", usage=(words_in(counted), spent), chat=chat).body
-    assert isinstance(whole, dict)
-    return ServerReply(body={**whole, "model": body.get("model"), "choices": choices})
+                arguments = schema_value(schema, int(digest, 16), schema)
+                reply = completion(None, tool_calls=[(function["name"], arguments)])
+            assert isinstance(reply.body, dict)
+            choices.append({**reply.body["choices"][0], "index": len(choices)})
+    texts = [message.get("content") for message in prompts] if chat else prompts
+    template = completion("", usage=(count_words(texts), completion_tokens), chat=chat).body
+    assert isinstance(template, dict)
+    return ServerReply(body={**template, "model": body.get("model"), "choices": choices})
 
 
-def fitting(schema: dict[str, Any], number: int, root: dict[str, Any]) -> Any:
-    """A value that the JSON schema allows, chosen by `number`: required properties only, all where none is required."""
+def schema_value(schema: dict[str, Any], number: int, root: dict[str, Any]) -> Any:
+    """Return a valid value of a JSON schema, chosen by `number`; objects have the required properties, or else all."""
     if "$ref" in schema:
         target: Any = root
         for name in schema["$ref"].removeprefix("#/").split("/"):
             target = target[name]
-        return fitting(target, number, root)
+        return schema_value(target, number, root)
     if "const" in schema or "enum" in schema:
         values = schema.get("enum") or [schema["const"]]
         return values[number % len(values)]
     for options in (schema.get("anyOf"), schema.get("oneOf"), schema.get("allOf")):
         if options:
-            return fitting(options[0], number, root)
+            return schema_value(options[0], number, root)
     kind = schema.get("type", "object" if "properties" in schema else "string")
     kind = kind[0] if isinstance(kind, list) else kind
     if kind == "object":
-        parts = schema.get("properties", {})
-        return {name: fitting(parts[name], number, root) for name in schema.get("required") or parts}
+        properties = schema.get("properties", {})
+        return {name: schema_value(properties[name], number, root) for name in schema.get("required") or properties}
     if kind == "array":
         items = range(max(1, schema.get("minItems", 1)))
-        return [fitting(schema.get("items", {}), number + item, root) for item in items]
+        return [schema_value(schema.get("items", {}), number + item, root) for item in items]
     if kind in ("integer", "number"):
         return _between(schema, number % 97, kind == "integer")
     if kind == "string":
@@ -187,15 +203,15 @@ def fitting(schema: dict[str, Any], number: int, root: dict[str, Any]) -> Any:
     return bool(number % 2) if kind == "boolean" else None
 
 
-def _between(schema: dict[str, Any], step: int, whole: bool) -> Any:
+def _between(schema: dict[str, Any], offset: int, is_integer: bool) -> Any:
     low = schema.get("minimum", schema.get("exclusiveMinimum"))
     high = schema.get("maximum", schema.get("exclusiveMaximum"))
-    if not whole and low is not None and high is not None:
+    if not is_integer and low is not None and high is not None:
         return (low + high) / 2
     first = None if low is None else ceil(low) if "minimum" in schema else floor(low) + 1
     last = None if high is None else floor(high) if "maximum" in schema else ceil(high) - 1
     first = first if first is not None else last - 96 if last is not None else 0
-    return first + step % (97 if last is None else last - first + 1)
+    return first + offset % (97 if last is None else last - first + 1)
 
 
 def new_id(kind: str) -> str:
@@ -207,11 +223,11 @@ def unix_now() -> int:
 
 
 def canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True).encode()  # ASCII only, so that a lone surrogate passes
+    return json.dumps(value, sort_keys=True).encode()  # ASCII only, so that unpaired surrogates can be encoded
 
 
-def words_in(value: Any) -> int:
+def count_words(value: Any) -> int:
     if isinstance(value, str):
         return len(value.split())
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return sum(words_in(part) for part in inner)
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return sum(count_words(part) for part in parts)

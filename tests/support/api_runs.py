@@ -1,7 +1,6 @@
-"""Runs against the API server whose replies tell which requests they answer, and what of them a store holds.
+"""Runs against the scripted API server, and the contents of their reply stores.
 
-The server marks every reply, in its reasoning, with a digest of the body that asked for it: so the store tells which
-bodies are answered.
+The reasoning of each reply is a digest (mark) of the request body, so a store shows which requests have replies.
 """
 
 from __future__ import annotations
@@ -24,23 +23,24 @@ from toolrlef_data.engines.reply_store import REPLY_FIELDS
 from toolrlef_data.engines.spec import Limits
 
 CONCURRENCY = 16
-# Seconds for which a server holds an answer back that nobody shall wait for: more than a test waits for anything.
+# Seconds by which a server delays a reply that no test may wait for: longer than every timeout of the tests.
 STALL_SECONDS = 500.0
 
 
 def mark(raw: bytes) -> str:
+    """Return the digest of a request body."""
     return hashlib.sha256(raw).hexdigest()
 
 
-def sum_reply(received: ReceivedRequest, seen: int = 0) -> ServerReply:
-    """A reply that depends on the body alone: right and wrong, with and without a call; teachers fail now and then."""
-    last = received.body["messages"][-1]["content"]
-    found = re.search(r"picks (\d+) figs and then (\d+)", last)
-    assert found
-    first, second = map(int, found.groups())
+def sum_reply(received: ReceivedRequest, repeats: int = 0) -> ServerReply:
+    """Return a correct or wrong reply, with or without a call, as a function of the body."""
+    prompt = received.body["messages"][-1]["content"]
+    match = re.search(r"picks (\d+) figs and then (\d+)", prompt)
+    assert match
+    first, second = map(int, match.groups())
     draw = int(mark(received.raw), 16)
     wrong = f"The answer is {first}."
-    if "Golden answers" in last:
+    if "Golden answers" in prompt:
         texts = [f"calculator({first}+{second})", f"calculator({first}+{second})", wrong]
     else:
         texts = [f"The answer is {first + second}.", wrong, f"calculator({first}+{second})", f"calculator({first})"]
@@ -48,23 +48,25 @@ def sum_reply(received: ReceivedRequest, seen: int = 0) -> ServerReply:
 
 
 def row_number(received: ReceivedRequest) -> int:
-    """The number of the row that is asked about."""
-    found = re.search(r"picks (\d+)", received.body["messages"][-1]["content"])
-    assert found
-    return int(found[1])
+    """Return the number of the row of a request."""
+    match = re.search(r"picks (\d+)", received.body["messages"][-1]["content"])
+    assert match
+    return int(match[1])
 
 
-def stall_first_requests(which: Callable[[int], bool]) -> Any:
-    """These rows get no answer the first time that they are asked."""
-    return lambda received, seen: (
-        ServerReply(200, sum_reply(received).body, delay=STALL_SECONDS)
-        if seen == 0 and which(row_number(received))
-        else sum_reply(received)
-    )
+def stall_first_requests(is_stalled: Callable[[int], bool]) -> Any:
+    """Return a script that delays the first reply to the selected rows by `STALL_SECONDS`."""
+
+    def script(received: ReceivedRequest, repeats: int) -> ServerReply:
+        if repeats == 0 and is_stalled(row_number(received)):
+            return ServerReply(200, sum_reply(received).body, delay=STALL_SECONDS)
+        return sum_reply(received)
+
+    return script
 
 
 def write_questions(folder: Path, count: int) -> Path:
-    """Questions in the format of GSM8K."""
+    """Write questions in the format of GSM8K, and return their folder."""
     folder.mkdir()
     with (folder / "train.jsonl").open("w") as file:
         for i in range(count):
@@ -78,33 +80,36 @@ def load_questions(folder: Path) -> Dataset:
 
 
 def stored_marks(home: Path) -> set[str]:
-    """The marks of all final replies in a store."""
+    """Return the marks of all final replies in a store."""
     return {json.loads(reply)[REPLY_FIELDS.index("reasoning")] for (reply,) in column_values(home, "replies", "reply")}
 
 
 def column_values(home: Path, table: str, name: str) -> list[tuple[str]]:
+    """Return a column of a table of the reply store; empty if there is no store or table."""
     path = home / "replies.sqlite"
     if not path.exists():
         return []
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-        made = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0]
-        return connection.execute(f"SELECT {name} FROM {table}").fetchall() if made else []
+        exists = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0]
+        return connection.execute(f"SELECT {name} FROM {table}").fetchall() if exists else []
 
 
 def sent_marks(server: ApiServer, since: int = 0) -> Counter[str]:
+    """Return the number of requests by mark, from the given request on."""
     return Counter(mark(received.raw) for received in server.requests[since:])
 
 
 def owner_files(home: Path) -> list[Path]:
+    """Return the lock files of the processes that claim pending requests."""
     folder = home / "replies.sqlite.owners"
     return sorted(folder.iterdir()) if folder.exists() else []
 
 
 def answer_texts(server: ApiServer, questions: Dataset, **settings: Any) -> list[str]:
-    """Answers to the questions, or errors in angle brackets."""
+    """Return the replies to the questions, or the errors in angle brackets."""
     limits = settings.pop("limits", Limits(backoff=0.01))
     spec = EngineSpec(
         "openai_api", "student", base_url=server.url, concurrency=CONCURRENCY, limits=limits, progress=False, **settings
     )
-    found = answer(questions, spec)["response"][:]
-    return [response["text"] or f"<{response['error']}>" for response in found]
+    responses = answer(questions, spec)["response"][:]
+    return [response["text"] or f"<{response['error']}>" for response in responses]

@@ -1,16 +1,17 @@
-"""A scripted HTTP server on loopback that speaks the OpenAI-compatible API and can misbehave byte by byte.
+"""A scripted HTTP server on loopback that speaks the OpenAI-compatible API and can fail at any byte.
 
-It covers /v1/models, /v1/chat/completions, /v1/completions, /v1/files and /v1/batches over HTTP/1.1: keep-alive, chunked
-request bodies, outages, and every fault of `ServerReply`. A normal reply is a function of the messages (or the prompt), the
-seed and the sample's number, with fresh ids each time, as servers make them. It does not cover: TLS, HTTP/2, streaming,
-stop sequences, logprobs, JSON schemas with `pattern`, `format`, `multipleOf` or recursion, reading rights between keys.
-It needs SO_REUSEPORT (Linux, macOS).
+It serves /v1/models, /v1/chat/completions, /v1/completions, /v1/files and /v1/batches over HTTP/1.1, with keep-alive,
+chunked request bodies, outages, and the faults of `ServerReply`. A normal reply is a function of the messages (or the
+prompt), the seed and the sample's number, with fresh ids each time. It needs SO_REUSEPORT (Linux, macOS).
 
-    with ApiServer(lambda received, seen: error(503, "overloaded", "later") if seen == 0 else None) as server:
+Not covered: TLS, HTTP/2, streaming, stop sequences, logprobs, permissions of API keys, and JSON schemas with `pattern`,
+`format`, `multipleOf` or recursion.
+
+    with ApiServer(lambda received, repeats: error(503, "overloaded", "later") if repeats == 0 else None) as server:
         ask(server.url)                     # each body fails once, then gets its normal reply
         assert len(server.requests) == 2
 
-`python -m tests.support.api_server --port 8123 --latency 0.1 --fast` runs it in the foreground with one pre-rendered answer.
+`python -m tests.support.api_server --port 8123 --latency 0.1 --fast` runs it in the foreground with one fixed reply.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ from tests.support.api_replies import (
     canonical,
     completion,
     error,
-    generated,
     html,
+    normal_reply,
     rate_limited,
 )
 
@@ -62,7 +63,7 @@ __all__ = [
 
 
 class Connection(asyncio.Protocol):
-    """One connection: requests are read, answered and counted one after the other."""
+    """A connection that reads, answers and counts requests one after the other."""
 
     transport: asyncio.Transport
 
@@ -73,11 +74,11 @@ class Connection(asyncio.Protocol):
         self.head: tuple[str, str, dict[str, str]] | None = None
         self.chunks = bytearray()
         self.timer: asyncio.TimerHandle | None = None
-        self.held: Callable[[], None] | None = None
+        self.send_later: Callable[[], None] | None = None
         self.busy = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take a number."""
+        """Register the connection."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self.server.connected += 1
@@ -87,19 +88,19 @@ class Connection(asyncio.Protocol):
             transport.abort()
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        """Give up what was under way."""
+        """Cancel the in-flight request."""
         if self.timer is not None:
             self.timer.cancel()
-        self.ended()
+        self.end_request()
         self.server.connections.discard(self)
 
     def data_received(self, data: bytes) -> None:
-        """Collect bytes until a request is whole."""
+        """Collect bytes until a request is complete."""
         self.buffer += data
         self.advance()
 
     def advance(self) -> None:
-        """Start on every whole request that waits, as soon as the one before it is answered."""
+        """Begin the next complete request, unless one is in flight."""
         while not self.busy and not self.transport.is_closing():
             try:
                 if self.head is None and not self.read_head():
@@ -115,7 +116,7 @@ class Connection(asyncio.Protocol):
             self.begin(*head, raw)
 
     def read_head(self) -> bool:
-        """Whether the head is whole; IndexError or ValueError where it is no HTTP."""
+        """Return whether the head is complete; raise IndexError or ValueError if it is not HTTP."""
         end = self.buffer.find(b"\r\n\r\n")
         if end < 0:
             if len(self.buffer) > 65536:
@@ -131,7 +132,7 @@ class Connection(asyncio.Protocol):
         return True
 
     def read_body(self) -> bytes | None:
-        """The body once it is whole: of a given length, or in chunks."""
+        """Return the body, of a given length or in chunks; None if it is not complete."""
         assert self.head is not None
         headers = self.head[2]
         if headers.get("transfer-encoding", "").lower() != "chunked":
@@ -144,7 +145,7 @@ class Connection(asyncio.Protocol):
         while (end := self.buffer.find(b"\r\n")) >= 0:
             size = int(self.buffer[:end].split(b";")[0], 16)
             if size == 0:
-                last = self.buffer.find(b"\r\n\r\n", end)  # trailers, if any, stand between
+                last = self.buffer.find(b"\r\n\r\n", end)  # after the trailers, if any
                 if last < 0:
                     return None
                 del self.buffer[: last + 4]
@@ -157,7 +158,7 @@ class Connection(asyncio.Protocol):
         return None
 
     def begin(self, method: str, target: str, headers: dict[str, str], raw: bytes) -> None:
-        """Count the request, choose its answer, and send it after the latency."""
+        """Count the request, choose its reply, and send it after the latency."""
         server = self.server
         self.busy = True
         server.in_flight += 1
@@ -178,79 +179,79 @@ class Connection(asyncio.Protocol):
             received.body = None
         server.requests.append(received)
         try:
-            answer = server.choose(received, server.reply)
-            head, body = answer.rendered()
+            reply = server.choose(received, server.reply)
+            head, body = reply.render()
         except BaseException:
             self.transport.abort()
             raise
-        delay = server.latency + answer.delay
-        self.held = partial(self.finish, received, answer, head, body)
+        delay = server.latency + reply.delay
+        self.send_later = partial(self.finish, received, reply, head, body)
         if server.gather:
             if server.in_flight == server.gather:
                 server.gather = 0
                 for connection in [*server.connections]:
-                    if connection.held is not None:
-                        connection.held()
+                    if connection.send_later is not None:
+                        connection.send_later()
         elif delay > 0:
-            self.timer = loop.call_later(delay, self.held)
+            self.timer = loop.call_later(delay, self.send_later)
         else:
-            self.held()
+            self.send_later()
 
-    def finish(self, received: ReceivedRequest, answer: ServerReply, head: bytes, body: bytes) -> None:
-        """Send the answer, or as much of it as its fault lets through."""
-        self.held = None
+    def finish(self, received: ReceivedRequest, reply: ServerReply, head: bytes, body: bytes) -> None:
+        """Send the reply, or the part of it that its fault allows."""
+        self.send_later = None
         if self.transport.is_closing():
             return
-        if answer.drop == "reset":
+        if reply.drop == "reset":
             self.transport.get_extra_info("socket").setsockopt(
                 socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
             )
             self.transport.abort()
             return
-        if answer.drop in ("headers", "stall"):
+        if reply.drop in ("headers", "stall"):
             self.transport.write(head)
-        elif answer.drop in ("body", "stall_body"):
+        elif reply.drop in ("body", "stall_body"):
             self.transport.write(head + body[: len(body) // 2])
-        elif answer.drop is None:
+        elif reply.drop is None:
             received.answered = time.monotonic()
-            last = "close" in (received.headers.get("connection", ""), answer.headers.get("connection", ""))
-            self.send(head + body, last)
-        if answer.drop in ("before", "headers", "body"):
-            self.transport.write_eof()  # a close alone does nothing where a forked process holds the socket
+            is_last = "close" in (received.headers.get("connection", ""), reply.headers.get("connection", ""))
+            self.send(head + body, is_last)
+        if reply.drop in ("before", "headers", "body"):
+            self.transport.write_eof()  # `close` has no effect while a forked process has the socket
             self.transport.close()
 
-    def send(self, answer: bytes, last: bool = False) -> None:
-        """Write a whole answer and go on with the next request."""
-        self.ended()
-        self.transport.write(answer)
-        if last:
+    def send(self, reply: bytes, is_last: bool = False) -> None:
+        """Write a complete reply and begin the next request."""
+        self.end_request()
+        self.transport.write(reply)
+        if is_last:
             self.transport.close()
         elif self.buffer:
             self.advance()
 
-    def ended(self) -> None:
-        """The request is no longer under way."""
+    def end_request(self) -> None:
+        """Count the request as no longer in flight."""
         self.server.in_flight -= self.busy
         self.busy = False
 
 
 class ApiServer:
-    """The server in a thread of its own, used as a context manager; an error in a script is raised at its end.
+    """The server in its own thread, as a context manager that raises the first error of a script at its end.
 
     Args:
-        answer: called in the server's thread with a request and how often its path and body came before; it sees uploads
-            and polls as well. It may call `stop()`. None is the normal reply.
-        latency: seconds from a whole request to its answer.
-        keys: those that are let in, None for all; may be changed while it runs.
-        start: False leaves the port closed (connections are refused) until `start()`.
-        port: 0 takes a free one.
-        fast: record nothing and send one pre-rendered answer.
-        gather: send no answer until so many requests are in flight.
+        script: called in the server's thread with a request and the number of earlier requests with the same path and
+            body, also for uploads and polls. It returns a reply, or None for the normal one, and may call `stop()`.
+        latency: seconds between a complete request and its reply.
+        keys: the accepted API keys, or None for all; may change while the server runs.
+        start: if False, connections are refused until `start()`.
+        port: 0 for a free port.
+        fast: send one fixed reply and record no requests.
+        gather: number of in-flight requests before the first reply.
     """
 
     def __init__(
         self,
-        answer: Script | None = None,
+        script: Script | None = None,
         latency: float = 0.0,
         keys: Collection[str] | None = None,
         *,
@@ -259,7 +260,7 @@ class ApiServer:
         fast: bool = False,
         gather: int = 0,
     ) -> None:
-        self.script, self.latency, self.keys, self.gather = answer, latency, keys, gather
+        self.script, self.latency, self.keys, self.gather = script, latency, keys, gather
         self.requests: list[ReceivedRequest] = []
         self.lines: list[ReceivedRequest] = []
         self.batch_polls = 2
@@ -267,13 +268,13 @@ class ApiServer:
         self.batches = Batches(self)
         self.connections: set[Connection] = set()
         self.outages = self.connected = self.served = self.in_flight = self.max_in_flight = 0
-        self.fast = b"".join(completion("The answer is 48.").rendered()) if fast else None
+        self.fast = b"".join(completion("The answer is 48.").render()) if fast else None
         self.failures: list[BaseException] = []
-        self._seen: Counter[bytes] = Counter()
+        self._repeats: Counter[bytes] = Counter()
         self._start_now = start
         self._listener: socket.socket | None = None
         self._accepting: set[asyncio.Task[Any]] = set()
-        self._holder = self._bound(port)  # bound but not listening: keeps the port through outages
+        self._holder = self._bound(port)  # bound but not listening, so that the port stays reserved during outages
         self.port: int = self._holder.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/v1"
         self._loop = asyncio.new_event_loop()
@@ -282,11 +283,11 @@ class ApiServer:
 
     @staticmethod
     def _bound(port: int) -> socket.socket:
-        made = socket.socket()
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(("127.0.0.1", port))
-        return made
+        bound = socket.socket()
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(("127.0.0.1", port))
+        return bound
 
     def _failed(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self.failures.append(context.get("exception") or RuntimeError(context["message"]))
@@ -307,26 +308,26 @@ class ApiServer:
             raise self.failures[0]
 
     def start(self) -> None:
-        """Listen, on the same port as before."""
+        """Listen on the port."""
         if self._listener is None:
             self._listener = self._bound(self.port)
             self._listener.setblocking(False)
             self._listener.listen(4096)
             self._loop.call_soon_threadsafe(self._loop.add_reader, self._listener, self._accept, self._listener)
 
-    def _accept(self, listener: socket.socket) -> None:  # asyncio.Server loses those that come while it closes
+    def _accept(self, listener: socket.socket) -> None:  # asyncio.Server loses connections while it closes
         outages = self.outages
         with suppress(BlockingIOError):
             while True:
-                made = self._loop.connect_accepted_socket(lambda: Connection(self, outages), listener.accept()[0])
-                task = self._loop.create_task(made)
+                accepted = self._loop.connect_accepted_socket(lambda: Connection(self, outages), listener.accept()[0])
+                task = self._loop.create_task(accepted)
                 self._accepting.add(task)
                 task.add_done_callback(self._accepting.discard)
 
     def stop(self) -> None:
-        """Refuse connections and break those that stand; nothing more is sent."""
+        """Refuse new connections and abort the existing ones."""
 
-        async def closed() -> None:
+        async def close() -> None:
             self._close()
             while self.connections or self._accepting:
                 await asyncio.sleep(0)
@@ -334,14 +335,14 @@ class ApiServer:
         if threading.current_thread() is self._thread:
             self._close()
         else:
-            asyncio.run_coroutine_threadsafe(closed(), self._loop).result()
+            asyncio.run_coroutine_threadsafe(close(), self._loop).result()
 
     def _close(self) -> None:
         self.outages += 1
         sockets = [connection.transport.get_extra_info("socket") for connection in self.connections]
         for shared in (*([self._listener] if self._listener else []), *sockets):
-            with suppress(OSError):  # the other side was first
-                shared.shutdown(socket.SHUT_RDWR)  # a close alone does nothing where a forked process holds the socket
+            with suppress(OSError):  # the client has closed the connection
+                shared.shutdown(socket.SHUT_RDWR)  # `close` has no effect while a forked process has the socket
         if self._listener is not None:
             self._loop.remove_reader(self._listener)
             self._listener.close()
@@ -350,36 +351,36 @@ class ApiServer:
             connection.transport.abort()
 
     def count(self, text: str, path: str = "") -> int:
-        """How many requests' raw bodies hold `text`, of those whose path ends with `path`."""
+        """Return the number of requests whose body contains a text and whose path ends with `path`."""
         return sum(text.encode() in received.raw for received in self.requests if received.path.endswith(path))
 
     def choose(self, received: ReceivedRequest, normal: Callable[[ReceivedRequest], ServerReply]) -> ServerReply:
-        """The scripted answer, filled up with the normal one."""
-        same = received.path.encode() + (canonical(received.body) if received.body is not None else received.raw)
-        seen = hashlib.sha256(same).digest()
-        self._seen[seen] += 1
-        scripted = self.script(received, self._seen[seen] - 1) if self.script is not None else None
+        """Return the scripted reply; the normal reply provides what it does not set."""
+        identity = received.path.encode() + (canonical(received.body) if received.body is not None else received.raw)
+        key = hashlib.sha256(identity).digest()
+        self._repeats[key] += 1
+        scripted = self.script(received, self._repeats[key] - 1) if self.script is not None else None
         if scripted is not None and scripted.body is not None:
             return scripted
-        usual = normal(received)
+        default = normal(received)
         if scripted is None:
-            return usual
-        status = scripted.status if scripted.status != 200 else usual.status
-        return replace(scripted, status=status, body=usual.body, headers={**usual.headers, **scripted.headers})
+            return default
+        status = scripted.status if scripted.status != 200 else default.status
+        return replace(scripted, status=status, body=default.body, headers={**default.headers, **scripted.headers})
 
     def run_line(self, line: dict[str, Any]) -> ServerReply | dict[str, Any]:
-        """The answer to a line of a batch, or its error where the script drops it."""
+        """Return the reply to a line of a batch, or an error if the script drops it."""
         raw = canonical(line["body"])
         received = ReceivedRequest("POST", line["url"], {}, line["body"], raw, time.monotonic(), None, 0)
         self.lines.append(received)
-        answer = self.choose(received, lambda r: generated(r.body, chat=r.path == ENDPOINTS[0]))
-        if answer.drop is not None:
+        reply = self.choose(received, lambda r: normal_reply(r.body, chat=r.path == ENDPOINTS[0]))
+        if reply.drop is not None:
             return {"code": "request_timeout", "message": "The request timed out."}
         received.answered = time.monotonic()
-        return answer
+        return reply
 
     def reply(self, received: ReceivedRequest) -> ServerReply:
-        """The normal reply to a request."""
+        """Return the normal reply to a request."""
         if self.keys is not None and received.key not in self.keys:
             return error(401, "invalid_api_key", f"Incorrect API key provided: {received.key}.")
         batches = self.batches
@@ -388,9 +389,9 @@ class ApiServer:
                 model = {"id": "scripted", "object": "model", "created": 0, "owned_by": "tests"}
                 return ServerReply(body={"object": "list", "data": [model]})
             case ["POST", "v1", "chat", "completions"]:
-                return generated(received.body, chat=True)
+                return normal_reply(received.body, chat=True)
             case ["POST", "v1", "completions"]:
-                return generated(received.body, chat=False)
+                return normal_reply(received.body, chat=False)
             case ["POST", "v1", "files"]:
                 return batches.upload(received)
             case ["GET", "v1", "files", name] if name in batches.files:
@@ -400,27 +401,27 @@ class ApiServer:
             case ["POST", "v1", "batches"]:
                 return batches.create(received)
             case ["GET", "v1", "batches"]:
-                return batches.listed(received.query)
+                return batches.list_batches(received.query)
             case ["GET", "v1", "batches", name] if name in batches.jobs:
-                return ServerReply(body=batches.look(batches.jobs[name]))
+                return ServerReply(body=batches.poll(batches.jobs[name]))
             case ["POST", "v1", "batches", name, "cancel"] if name in batches.jobs:
                 return batches.cancel(batches.jobs[name])
         return error(404, None, f"Nothing is found at {received.method} {received.path}.")
 
 
 def main() -> None:
-    """Serve in the foreground until a signal comes, then tell how much was served."""
+    """Serve in the foreground until a signal arrives, then print the counts."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--port", type=int, default=8123)
-    parser.add_argument("--latency", type=float, default=0.1, help="seconds from a request to its answer")
-    parser.add_argument("--fast", action="store_true", help="one pre-rendered answer for every request")
+    parser.add_argument("--latency", type=float, default=0.1, help="seconds between a request and its reply")
+    parser.add_argument("--fast", action="store_true", help="one fixed reply for every request")
     args = parser.parse_args()
-    ends = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    signals = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     with ApiServer(latency=args.latency, port=args.port, fast=args.fast) as server:
         print(server.url, flush=True)
-        signal.sigwait(ends)
-    print(f"{server.served} requests on {server.connected} connections, {server.max_in_flight} at once at most")
+        signal.sigwait(signals)
+    print(f"{server.served} requests on {server.connected} connections, at most {server.max_in_flight} in flight")
 
 
 if __name__ == "__main__":

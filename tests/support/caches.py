@@ -1,4 +1,4 @@
-"""Caches in a folder of a test's choice."""
+"""Stage cache and reply store in a given folder."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from toolrlef_data.engines.openai_api.budget import SPENDING_BY_MODEL
 
 @contextmanager
 def use_caches(folder: Path) -> Iterator[Path]:
-    """A stage cache and a reply store of one's own.
+    """Use a stage cache and a reply store in a folder.
 
-    A fixture that several tests share makes its tables in such a folder, and each test copies it over its `fresh_caches`.
+    A shared fixture builds its tables in such a folder, and each test copies it over its `fresh_caches`.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "datasets")
         patch.setenv("TOOLRLEF_REPLIES", str(folder / "replies.sqlite"))
-        SPENDING_BY_MODEL.clear()  # a port may come back with another server
+        SPENDING_BY_MODEL.clear()  # another server may use the same port
         yield folder

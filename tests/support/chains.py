@@ -1,4 +1,4 @@
-"""Requests that depend on earlier replies, as those of a search do."""
+"""Requests that depend on earlier replies, as in trajectory search."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from toolrlef_data.records import Reply
 
 
 class Chains:
-    """Searches in small: each request is made from the replies to the one before, and until then there is none."""
+    """Chains of requests; each request contains the replies to the previous one of its chain."""
 
     def __init__(self, names: Iterable[str], steps: int = 3, samples: int = 1) -> None:
         self.steps, self.samples = steps, samples
         self.texts: dict[str, list[str]] = {name: [] for name in names}
         self.ready = deque(pair for name in self.texts for pair in self.requests_of(name))
-        self.events: list[str] = []  # tags of what was pulled, and of the replies in brackets
+        self.events: list[str] = []  # tags of the pulled requests, and tags of the replies in brackets
         self.idle_pulls = 0
 
     def requests_of(self, name: str) -> list[tuple[str, Request]]:
-        """The next step of a chain."""
+        """Return the next requests of a chain."""
         step, prompt = len(self.texts[name]) // self.samples, " ".join([name, *self.texts[name][-self.samples :]])
         return [(f"{name} {step} {i}", Request(prompt=prompt, sample=i, seed=5)) for i in range(self.samples)]
 

@@ -1,6 +1,6 @@
-"""Models small enough to make in a test: random layers, and tokenizers trained on a few sentences.
+"""Tiny models with random weights, and tokenizers trained on a few sentences.
 
-A causal one, translation models of two kinds, one that writes, and one that marks spans.
+A causal model, two kinds of translation models, a sequence-to-sequence model and a span extraction model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SENTENCES = [
 
 
 def tiny_llama(folder: Path, *, template: str | None = TEMPLATE, context: int = 256) -> Path:
-    """Save a model and a tokenizer as `from_pretrained` reads them."""
+    """Save a causal model and a tokenizer in the format of `from_pretrained`."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -48,7 +48,7 @@ def tiny_llama(folder: Path, *, template: str | None = TEMPLATE, context: int = 
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=context,
-        initializer_range=0.3,  # wide, so that float noise decides no greedy choice
+        initializer_range=0.3,  # large, so that float noise does not change greedy decoding
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=2,
@@ -61,7 +61,7 @@ def tiny_llama(folder: Path, *, template: str | None = TEMPLATE, context: int = 
 
 
 def bytes_chat(folder: Path) -> Path:
-    """Save a tokenizer of bytes, which loses no text, with a chat template."""
+    """Save a byte tokenizer, which encodes any text, with a chat template."""
     from transformers import ByT5Tokenizer
 
     tokenizer = ByT5Tokenizer()
@@ -74,7 +74,7 @@ def bytes_chat(folder: Path) -> Path:
 
 
 def tiny_adapter(folder: Path, model: Path, seed: int = 0) -> Path:
-    """Save a LoRA adapter over the model whose weights are random, so that it changes every reply."""
+    """Save a LoRA adapter with random weights, which changes every reply of the model."""
     import peft
     import torch
     from transformers import AutoModelForCausalLM
@@ -86,7 +86,7 @@ def tiny_adapter(folder: Path, model: Path, seed: int = 0) -> Path:
     return folder
 
 
-# One question in each language of MLQA, and what the readers read.
+# A question in each language of MLQA, and the passage for the readers.
 QUESTIONS = {
     "en": "Where does the river rise that flows past the old mill?",
     "de": "Wo entspringt der Fluss, der an der alten Mühle vorbeifließt?",
@@ -100,7 +100,7 @@ PASSAGE = "The old mill stands in Tarnau. The river that drives it rises below t
 
 
 def tiny_m2m100(folder: Path) -> Path:
-    """Save a translation model with M2M100's own tokenizer, over a sentencepiece model trained here."""
+    """Save a translation model with M2M100's tokenizer class and a sentencepiece model trained here."""
     import sentencepiece
     from transformers import M2M100Tokenizer
 
@@ -127,12 +127,12 @@ def tiny_m2m100(folder: Path) -> Path:
 
 
 def tiny_nllb(folder: Path) -> Path:
-    """Save a translation model of the same kind with NLLB's own tokenizer."""
+    """Save a translation model of the same kind with NLLB's tokenizer class."""
     from transformers import NllbTokenizer
 
-    signs = sorted({sign for text in QUESTIONS.values() for sign in text if sign != " "})
-    pieces = ["<s>", "<pad>", "</s>", "<unk>", "▁", *signs, *(f"▁{sign}" for sign in signs)]
-    merges = [("▁", sign) for sign in signs]
+    characters = sorted({character for text in QUESTIONS.values() for character in text if character != " "})
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "▁", *characters, *(f"▁{character}" for character in characters)]
+    merges = [("▁", character) for character in characters]
     tokenizer = NllbTokenizer(vocab={piece: n for n, piece in enumerate(pieces)}, merges=merges)
     return _save_translation_model(folder, tokenizer, len(tokenizer))
 
@@ -151,27 +151,28 @@ def _save_translation_model(folder: Path, tokenizer: Any, size: int) -> Path:
         encoder_ffn_dim=64,
         decoder_ffn_dim=64,
         max_position_embeddings=128,
-        initializer_range=0.5,  # wide, so that float noise decides no greedy choice
+        initializer_range=0.5,  # large, so that float noise does not change greedy decoding
     )
     with torch.random.fork_rng([]), torch.no_grad(), silence_transformers():
         torch.manual_seed(0)
         model = M2M100ForConditionalGeneration(config)
         for layer in model.model.decoder.layers:
-            layer.encoder_attn.out_proj.weight *= 5  # so that what is written depends on what is read
+            layer.encoder_attn.out_proj.weight *= 5  # so that the output depends on the input
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     return folder
 
 
 def _reader_tokenizer() -> Any:
-    """Words and signs of the passage and the question, whole, between [CLS] and [SEP]; letters of all other words."""
+    """Return a tokenizer with the words of the passage and the question, and with the letters of all other words."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     rules = pre_tokenizers.BertPreTokenizer()
-    known = sorted({word for text in (PASSAGE, QUESTIONS["en"]) for word, _ in rules.pre_tokenize_str(text)})
-    letters = sorted(set(string.ascii_letters + string.digits) - set(known))
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *known, *letters, *(f"##{sign}" for sign in string.ascii_letters)]
+    vocabulary = sorted({word for text in (PASSAGE, QUESTIONS["en"]) for word, _ in rules.pre_tokenize_str(text)})
+    letters = sorted(set(string.ascii_letters + string.digits) - set(vocabulary))
+    suffixes = [f"##{letter}" for letter in string.ascii_letters]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *vocabulary, *letters, *suffixes]
     words = Tokenizer(models.WordPiece({piece: n for n, piece in enumerate(pieces)}, unk_token="[UNK]"))
     words.pre_tokenizer = rules
     words.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
@@ -186,7 +187,7 @@ def _reader_tokenizer() -> Any:
 
 
 def tiny_bert(folder: Path, context: int = 64) -> Path:
-    """Save a model that marks spans, with a window of `context` tokens."""
+    """Save a span extraction model with a window of `context` tokens."""
     import torch
     from transformers import BertConfig, BertForQuestionAnswering
 
@@ -209,7 +210,7 @@ def tiny_bert(folder: Path, context: int = 64) -> Path:
 
 
 def tiny_t5(folder: Path) -> Path:
-    """Save a model that writes, without language codes: a reader, or a translator of one pair."""
+    """Save a sequence-to-sequence model without language codes: a reader, or a translator of one language pair."""
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
 

@@ -1,8 +1,8 @@
-"""A real OpenAI-compatible server for tests: `transformers serve` in a process of its own, on loopback, on the CPU.
+"""A real OpenAI-compatible server for tests: `transformers serve` in a separate process, on loopback, on the CPU.
 
-It has an HF_HOME and a temporary folder of its own, reaches no network, and dies with the process that started it.
+It has its own HF_HOME and temporary folder, does not use the network, and ends with the process that started it.
 
-Not covered: continuous batching, which samples every request as the first one asked for; GPUs; Windows.
+Not covered: continuous batching, which applies the sampling settings of the first request to all; GPUs; Windows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tests.support.waiting import HANG_TIMEOUT
 
-# Standard input is a pipe from the tests: it ends when they do, also by `kill -9`, and the server's group with it.
+# Standard input is a pipe from the test process. When it closes, also after `kill -9`, the server's group is killed.
 _SERVE = """
 import os, shutil, signal, threading
 
@@ -34,12 +34,12 @@ threading.Thread(target=follow, daemon=True).start()
 from transformers.cli.transformers import main
 main()
 """
-# uvicorn says this when the socket listens, and a model that is named has been loaded before.
-_LISTENS = re.compile(r"Uvicorn running on (http://\S+)")
+# uvicorn prints this when the socket listens; a named model is already loaded.
+_LISTENING = re.compile(r"Uvicorn running on (http://\S+)")
 
 
 class ServerNotStarted(Exception):
-    """The server did not come up; the text ends with its log."""
+    """The server did not start; the message ends with its log."""
 
 
 @contextmanager
@@ -51,22 +51,22 @@ def serve(
     log: Path | None = None,
     wait: float = HANG_TIMEOUT,
 ) -> Iterator[str]:
-    """Serve a folder of weights, and yield the base URL, as an `openai` client takes it.
+    """Serve a folder of weights, and yield the base URL for an `openai` client.
 
     Args:
-        model: the folder; None for a server that loads whatever folder a request names as its model.
-        name: what requests call the model; any other name is answered with 400.
-        options: more of the command line of `transformers serve`.
-        log: file for the server's output, one line "POST /v1/..." for each answer; a temporary one without it.
-        wait: seconds until it must listen.
+        model: the folder; None for a server that loads the folder that a request names as its model.
+        name: the model's name in requests; requests with other names fail with 400.
+        options: additional options of `transformers serve`.
+        log: file for the server's output, with one line "POST /v1/..." per request; default: a temporary file.
+        wait: seconds until the server must listen.
 
     Raises:
-        NoServer: it ended, or does not listen in time.
+        ServerNotStarted: the server ended, or does not listen in time.
     """
     with tempfile.TemporaryDirectory(prefix="toolrlef-serving-") as home:
         log = log or Path(home) / "log"
-        (Path(home) / "hub").mkdir()  # without it, /v1/models answers 500
-        # The model's name is the path that `from_pretrained` takes: a folder in the one that the server runs in.
+        (Path(home) / "hub").mkdir()  # without it, /v1/models fails with 500
+        # The model's name is the path for `from_pretrained`, relative to the working directory of the server.
         named = [] if model is None else [name]
         if model is not None:
             _link(model, Path(home) / name)
@@ -86,7 +86,7 @@ def serve(
         try:
             yield _address(server, log, wait) + "/v1"
         finally:
-            # Nothing of it is worth a graceful end, for which it would first answer everything that it was asked.
+            # A graceful shutdown would first reply to all in-flight requests.
             with suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGKILL)
             server.wait()
@@ -94,7 +94,7 @@ def serve(
 
 
 def _link(model: Path, folder: Path) -> None:
-    """The same model with temperatures that count: the server obeys them only where the model samples by itself."""
+    """Link a model with `do_sample` set: only then does the server apply the temperature of a request."""
     folder.mkdir()
     for file in model.absolute().iterdir():
         (folder / file.name).symlink_to(file)
@@ -105,20 +105,20 @@ def _link(model: Path, folder: Path) -> None:
 
 
 def _environment(home: str) -> dict[str, str]:
-    ours = {"HF_HOME": home, "TMPDIR": home, "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    ours["HF_HUB_DISABLE_UPDATE_CHECK"] = "1"
-    theirs = {key: value for key, value in os.environ.items() if key not in ("HF_HUB_CACHE", "HF_DATASETS_CACHE")}
-    return {**theirs, **ours, "PYTHONUNBUFFERED": "1"}
+    environment = {"HF_HOME": home, "TMPDIR": home, "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    environment["HF_HUB_DISABLE_UPDATE_CHECK"] = "1"
+    inherited = {key: value for key, value in os.environ.items() if key not in ("HF_HUB_CACHE", "HF_DATASETS_CACHE")}
+    return {**inherited, **environment, "PYTHONUNBUFFERED": "1"}
 
 
 def _address(server: subprocess.Popen[bytes], log: Path, wait: float) -> str:
-    until = time.monotonic() + wait
-    while time.monotonic() < until:
-        ended = server.poll()
-        if found := _LISTENS.search(log.read_text("utf-8", "replace")):
-            return found[1]
-        if ended is not None:
-            raise ServerNotStarted(f"transformers serve ended with {ended} before it listened:\n{_tail(log)}")
+    deadline = time.monotonic() + wait
+    while time.monotonic() < deadline:
+        status = server.poll()
+        if match := _LISTENING.search(log.read_text("utf-8", "replace")):
+            return match[1]
+        if status is not None:
+            raise ServerNotStarted(f"transformers serve ended with {status} before it listened:\n{_tail(log)}")
         time.sleep(0.05)
     raise ServerNotStarted(f"transformers serve does not listen after {wait:g} s:\n{_tail(log)}")
 

@@ -1,7 +1,7 @@
-"""With TOOLRLEF_REQUIRE=all a skip is a failure: what a test needs, a program or a package, is there to be installed.
+"""With TOOLRLEF_REQUIRE=all a skipped test fails, because missing programs and packages can be installed.
 
-Two reasons remain skips: the rows beside the checkout (a table of cases from there is then empty), which not everybody
-may have, and what the kernel forbids, which no installation changes.
+Two reasons remain skips: missing real rows beside the checkout, which are not public (a table of cases is then empty),
+and operations that the kernel forbids.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import TypeVar
 import pytest
 
 NO_ROWS = "no folder of real rows beside the checkout"
-FORBIDDEN = "the kernel forbids it: "  # and what it is
-REMAIN = (NO_ROWS, FORBIDDEN, "got empty parameter set")
+FORBIDDEN = "the kernel forbids it: "  # followed by the operation
+ALLOWED = (NO_ROWS, FORBIDDEN, "got empty parameter set")
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
-def required(report: Report) -> Report:
-    """The report of a test or of a module, a failure where its skip is none that remains."""
+def fail_if_required(report: Report) -> Report:
+    """Return the report of a test or module; a skip for any other reason becomes a failure."""
     if os.environ.get("TOOLRLEF_REQUIRE") == "all" and report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        if not reason.removeprefix("Skipped: ").startswith(REMAIN):
+        if not reason.removeprefix("Skipped: ").startswith(ALLOWED):
             report.outcome = "failed"
             report.longrepr = f"skipped, but TOOLRLEF_REQUIRE=all: {reason}"
     return report

@@ -1,4 +1,4 @@
-"""The scripted API server keeps its promises: faults that do fault, counts that count, replies that repeat."""
+"""The scripted API server: its faults, counts, replies and batches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import openai
 import pytest
 from pydantic import BaseModel, Field, TypeAdapter
 
-from tests.support.api_replies import fitting
+from tests.support.api_replies import schema_value
 from tests.support.api_server import (
     ApiServer,
     BatchPlan,
@@ -36,7 +36,7 @@ BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "
 
 
 def request(body: Any = BODY, path: str = "/v1/chat/completions", headers: str = "") -> bytes:
-    """One POST as bytes."""
+    """Return a POST request as bytes."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     return f"POST {path} HTTP/1.1\r\nhost: x\r\n{headers}content-length: {len(raw)}\r\n\r\n".encode() + raw
 
@@ -48,7 +48,7 @@ def dial(server: ApiServer) -> Iterator[socket.socket]:
 
 
 def read(line: socket.socket) -> tuple[str, dict[str, str], bytes]:
-    """One whole response: status line, headers, body."""
+    """Return a complete HTTP response: status line, headers and body."""
     data = b""
     while b"\r\n\r\n" not in data:
         data += line.recv(1)
@@ -74,7 +74,7 @@ def client(server: ApiServer, key: str = "good-key", **settings: Any) -> openai.
     return openai.OpenAI(base_url=server.url, api_key=key, max_retries=0, **settings)
 
 
-# Each fault: what reaches the client of a body of ten bytes, and how the connection ends.
+# Fault, whether the client receives the head, the part of a body of ten bytes, and the end of the connection.
 FAULTS = [
     (ServerReply(body="0123456789", drop="before"), False, b"", "closed"),
     (ServerReply(body="0123456789", drop="headers"), True, b"", "closed"),
@@ -83,18 +83,18 @@ FAULTS = [
     (ServerReply(body="0123456789", drop="stall_body"), True, b"01234", "silent"),
     (ServerReply(body="0123456789", drop="reset"), False, b"", "reset"),
     (ServerReply(body="0123456789", delay=60), False, b"", "silent"),
-    (ServerReply(body="0123456789"), True, b"0123456789", "silent"),  # no fault: kept alive
+    (ServerReply(body="0123456789"), True, b"0123456789", "silent"),  # no fault: keep-alive
 ]
 
 
-@pytest.mark.parametrize(("answer", "head", "body", "end"), FAULTS, ids=lambda value: str(getattr(value, "drop", "")))
-def test_a_fault_sends_exactly_its_bytes(answer: ServerReply, head: bool, body: bytes, end: str) -> None:
-    with ApiServer(lambda received, seen: answer) as server, dial(server) as line:
+@pytest.mark.parametrize(("reply", "head", "body", "end"), FAULTS, ids=lambda value: str(getattr(value, "drop", "")))
+def test_a_fault_sends_exactly_its_bytes(reply: ServerReply, head: bool, body: bytes, end: str) -> None:
+    with ApiServer(lambda received, repeats: reply) as server, dial(server) as line:
         line.sendall(request())
         data, ended = b"", ""
         while not ended:
-            whole = end == "silent" and bool(data) == head and data.partition(b"\r\n\r\n")[2] == body
-            line.settimeout(0.2 if whole else HANG_TIMEOUT)
+            is_complete = end == "silent" and bool(data) == head and data.partition(b"\r\n\r\n")[2] == body
+            line.settimeout(0.2 if is_complete else HANG_TIMEOUT)
             try:
                 piece = line.recv(65536)
                 ended = "" if piece else "closed"
@@ -114,7 +114,7 @@ def test_a_fault_sends_exactly_its_bytes(answer: ServerReply, head: bool, body: 
 
 
 @pytest.mark.parametrize("aiohttp", [False, True])
-def test_the_openai_client_meets_each_fault_as_what_it_is(aiohttp: bool) -> None:
+def test_the_openai_client_raises_the_matching_error(aiohttp: bool) -> None:
     cases: list[tuple[ServerReply, type[Exception]]] = [
         (rate_limited(retry_after="2"), openai.RateLimitError),
         (error(429, "insufficient_quota", "You exceeded your current quota."), openai.RateLimitError),
@@ -134,22 +134,22 @@ def test_the_openai_client_meets_each_fault_as_what_it_is(aiohttp: bool) -> None
 
     async def ask(url: str) -> None:
         http = openai.DefaultAioHttpClient() if aiohttp else None
-        async with openai.AsyncOpenAI(base_url=url, api_key="k", max_retries=0, http_client=http) as asking:
+        async with openai.AsyncOpenAI(base_url=url, api_key="k", max_retries=0, http_client=http) as api:
             for number, (_, expected) in enumerate(cases):
                 timeout = 0.4 if expected is openai.APITimeoutError else HANG_TIMEOUT
                 with pytest.raises(expected):
-                    await asking.chat.completions.create(**{**BODY, "seed": number}, timeout=timeout)
+                    await api.chat.completions.create(**{**BODY, "seed": number}, timeout=timeout)
 
-    with ApiServer(lambda received, seen: cases[received.body["seed"]][0]) as server:
+    with ApiServer(lambda received, repeats: cases[received.body["seed"]][0]) as server:
         asyncio.run(ask(server.url))
         assert len(server.requests) == len(cases)
 
 
-def test_rate_limit_headers_and_odd_answers_arrive_as_scripted() -> None:
-    answers = [rate_limited(retry_after="2", x_ratelimit_reset_tokens="6m0s"), html(), ServerReply(body=b"\xff\x00")]
-    with ApiServer(lambda received, seen: answers[seen]) as server, dial(server) as line:
+def test_rate_limit_headers_and_malformed_replies_are_sent_unchanged() -> None:
+    scripted = [rate_limited(retry_after="2", x_ratelimit_reset_tokens="6m0s"), html(), ServerReply(body=b"\xff\x00")]
+    with ApiServer(lambda received, repeats: scripted[repeats]) as server, dial(server) as line:
         replies = []
-        for _ in answers:
+        for _ in scripted:
             line.sendall(request())
             replies.append(read(line))
     assert replies[0][0] == "HTTP/1.1 429 Too Many Requests"
@@ -158,33 +158,34 @@ def test_rate_limit_headers_and_odd_answers_arrive_as_scripted() -> None:
     assert replies[2][2] == b"\xff\x00"
 
 
-def test_a_normal_reply_depends_on_messages_seed_and_sample_only() -> None:
+def test_a_normal_reply_depends_only_on_messages_seed_and_sample() -> None:
     with ApiServer() as server:
         first, again = post(server), post(server, {**BODY, "temperature": 0.3})
-        other = [
+        others = [
             post(server, {**BODY, "seed": 2}),
             post(server, {**BODY, "messages": [{"role": "user", "content": ""}]}),
         ]
         three = post(server, {**BODY, "n": 3})
-        cut = post(server, {**BODY, "max_completion_tokens": 4})
-        lone = post(server, {**BODY, "messages": [{"role": "user", "content": "\ud800\0" + "x" * 1_000_000}]})
+        truncated = post(server, {**BODY, "max_completion_tokens": 4})
+        surrogate = post(server, {**BODY, "messages": [{"role": "user", "content": "\ud800\0" + "x" * 1_000_000}]})
     assert texts(first) == texts(again) == texts(three)[:1]
-    assert first["id"] != again["id"]  # as servers do: an id is no part of what was said
-    assert len({*texts(first), *texts(three), *(texts(reply)[0] for reply in other), texts(lone)[0]}) == 6
+    assert first["id"] != again["id"]  # as real servers do
+    assert len({*texts(first), *texts(three), *(texts(reply)[0] for reply in others), texts(surrogate)[0]}) == 6
     assert [choice["index"] for choice in three["choices"]] == [0, 1, 2]
     assert first["usage"] == {"prompt_tokens": 3, "completion_tokens": 9, "total_tokens": 12}
     assert three["usage"]["completion_tokens"] == 27
-    assert (cut["choices"][0]["finish_reason"], cut["usage"]["completion_tokens"]) == ("length", 4)
-    assert texts(first)[0].startswith(texts(cut)[0] + " ")
+    assert (truncated["choices"][0]["finish_reason"], truncated["usage"]["completion_tokens"]) == ("length", 4)
+    assert texts(first)[0].startswith(texts(truncated)[0] + " ")
 
 
-def test_text_completions_of_packed_prompts_are_those_of_each_prompt() -> None:
+def test_several_prompts_have_the_completions_of_each_prompt() -> None:
     with ApiServer() as server:
-        ask = {"model": "m", "seed": 1, "n": 2}
-        packed = post(server, {**ask, "prompt": ["a", "b"]}, "/v1/completions")
-        alone = [post(server, {**ask, "prompt": prompt}, "/v1/completions") for prompt in "ab"]
+        body = {"model": "m", "seed": 1, "n": 2}
+        packed = post(server, {**body, "prompt": ["a", "b"]}, "/v1/completions")
+        single = [post(server, {**body, "prompt": prompt}, "/v1/completions") for prompt in "ab"]
     assert packed["object"] == "text_completion"
-    assert [choice["text"] for choice in packed["choices"]] == [c["text"] for one in alone for c in one["choices"]]
+    expected = [choice["text"] for reply in single for choice in reply["choices"]]
+    assert [choice["text"] for choice in packed["choices"]] == expected
 
 
 class Inner(BaseModel):
@@ -201,10 +202,10 @@ class Outer(BaseModel):
     flag: bool
 
 
-def test_arguments_of_a_native_tool_call_fit_their_schema() -> None:
+def test_arguments_of_a_native_tool_call_are_valid() -> None:
     schema = Outer.model_json_schema()
     for number in range(200):
-        Outer.model_validate(fitting(schema, number, schema), strict=True)
+        Outer.model_validate(schema_value(schema, number, schema), strict=True)
     kinds: list[tuple[dict[str, Any], type]] = [
         ({"enum": ["a", "b"]}, str),
         ({"const": 5}, int),
@@ -212,23 +213,23 @@ def test_arguments_of_a_native_tool_call_fit_their_schema() -> None:
         ({}, str),
     ]
     for small, kind in kinds:
-        assert isinstance(fitting(small, 7, small), kind)
+        assert isinstance(schema_value(small, 7, small), kind)
 
 
-def test_tools_are_called_natively_unless_told_not_to() -> None:
+def test_tools_are_called_natively_unless_tool_choice_is_none() -> None:
     function = {"name": "calculator", "parameters": {"type": "object", "properties": {"input": {"type": "string"}}}}
     tools: Any = [{"type": "function", "function": {**function, "name": name}} for name in ("calculator", "search")]
     named: Any = {"type": "function", "function": {"name": "search"}}
-    with ApiServer() as server, client(server) as asking:
-        create = asking.chat.completions.create
+    with ApiServer() as server, client(server) as api:
+        create = api.chat.completions.create
         calls = [
             create(**BODY, tools=tools),
             create(**BODY, tools=tools),
             create(**BODY, tools=tools, tool_choice=named),
         ]
         plain = create(**BODY, tools=tools, tool_choice="none")
-    made = [reply.choices[0].message.tool_calls for reply in calls]
-    functions = [call[0].function for call in made if call and call[0].type == "function"]
+    tool_calls = [reply.choices[0].message.tool_calls for reply in calls]
+    functions = [call[0].function for call in tool_calls if call and call[0].type == "function"]
     assert [f.name for f in functions] == ["calculator", "calculator", "search"]
     assert functions[0].arguments == functions[1].arguments
     assert TypeAdapter(dict[str, str]).validate_json(functions[0].arguments).keys() == {"input"}
@@ -236,10 +237,10 @@ def test_tools_are_called_natively_unless_told_not_to() -> None:
     assert plain.choices[0].message.content
 
 
-def test_completion_writes_what_it_is_told() -> None:
-    told = completion(None, reasoning="I think", tool_calls=[("f", {"a": 1}), ("g", '{"a": ')], n=2, usage=None)
-    with ApiServer(lambda received, seen: told) as server, client(server) as asking:
-        reply = asking.chat.completions.create(**BODY)
+def test_completion_returns_all_its_arguments() -> None:
+    scripted = completion(None, reasoning="I think", tool_calls=[("f", {"a": 1}), ("g", '{"a": ')], n=2, usage=None)
+    with ApiServer(lambda received, repeats: scripted) as server, client(server) as api:
+        reply = api.chat.completions.create(**BODY)
     assert reply.usage is None
     assert len(reply.choices) == 2
     message = reply.choices[1].message.model_dump()
@@ -247,31 +248,31 @@ def test_completion_writes_what_it_is_told() -> None:
     assert [call["function"]["arguments"] for call in message["tool_calls"]] == ['{"a": 1}', '{"a": ']
 
 
-def test_a_wrong_key_is_echoed_and_keys_can_be_revoked() -> None:
+def test_a_revoked_key_is_refused_and_echoed() -> None:
     with ApiServer(keys={"good-key"}) as server:
-        with client(server) as asking:
-            assert asking.models.list().data[0].id == "scripted"
+        with client(server) as api:
+            assert api.models.list().data[0].id == "scripted"
             server.keys = set()
             with pytest.raises(openai.AuthenticationError, match="good-key") as raised:
-                asking.models.list()
+                api.models.list()
         assert raised.value.code == "invalid_api_key"
         assert {received.key for received in server.requests} == {"good-key"}
 
 
-def test_requests_are_understood_however_they_are_cut() -> None:
+def test_requests_are_parsed_from_pieces_of_any_size() -> None:
     raw = json.dumps(BODY).encode()
     sizes = (1, 20, len(raw) - 21)
-    at = [0, 1, 21, len(raw)]
-    chunks = b"".join(b"%x;a=b\r\n%s\r\n" % (n, raw[a:b]) for n, a, b in zip(sizes, at, at[1:], strict=False))
+    ends = [0, 1, 21, len(raw)]
+    chunks = b"".join(b"%x;a=b\r\n%s\r\n" % (n, raw[a:b]) for n, a, b in zip(sizes, ends, ends[1:], strict=False))
     head = b"POST /v1/chat/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-    whole = head + chunks + b"0\r\n" + b"x-trailer: 1\r\n" + b"\r\n" + head + chunks + b"0\r\n\r\n" + request()
+    stream = head + chunks + b"0\r\n" + b"x-trailer: 1\r\n" + b"\r\n" + head + chunks + b"0\r\n\r\n" + request()
     with ApiServer() as server:
-        for step in (1, 7, len(whole)):  # byte by byte, in pieces, and three requests at once
-            server.latency = 0.01 * (step > 7)
+        for size in (1, 7, len(stream)):  # single bytes, pieces, and three requests in one piece
+            server.latency = 0.01 * (size > 7)
             with dial(server) as line:
                 line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                for start in range(0, len(whole), step):
-                    line.sendall(whole[start : start + step])
+                for start in range(0, len(stream), size):
+                    line.sendall(stream[start : start + size])
                 replies = [json.loads(read(line)[2]) for _ in range(3)]
                 assert len({texts(reply)[0] for reply in replies}) == 1
         assert [received.connection for received in server.requests] == [1] * 3 + [2] * 3 + [3] * 3
@@ -280,7 +281,7 @@ def test_requests_are_understood_however_they_are_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "status"),
+    ("data", "status"),
     [
         (b"nonsense\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\ncontent-length: x\r\n\r\n", 400),
@@ -292,14 +293,14 @@ def test_requests_are_understood_however_they_are_cut() -> None:
         (b"GET /v1/files/nothing HTTP/1.1\r\n\r\n", 404),
     ],
 )
-def test_what_cannot_be_served_is_refused(sent: bytes, status: int) -> None:
-    # a script that adds a header leaves the rest of the normal reply, its status included
-    with ApiServer(lambda received, seen: ServerReply(headers={"x-a": "1"})) as server, dial(server) as line:
-        line.sendall(sent)
+def test_invalid_requests_are_refused(data: bytes, status: int) -> None:
+    # the script adds a header; the status is that of the normal reply
+    with ApiServer(lambda received, repeats: ServerReply(headers={"x-a": "1"})) as server, dial(server) as line:
+        line.sendall(data)
         assert int(read(line)[0].split()[1]) == status
 
 
-def test_connection_close_and_expect_are_honoured() -> None:
+def test_the_headers_connection_and_expect_are_respected() -> None:
     with ApiServer() as server, dial(server) as line:
         head, _, body = request(headers="connection: close\r\nexpect: 100-continue\r\n").partition(b"\r\n\r\n")
         line.sendall(head + b"\r\n\r\n")
@@ -310,12 +311,12 @@ def test_connection_close_and_expect_are_honoured() -> None:
 
 
 def test_in_flight_max_and_latency() -> None:
-    async def ask(url: str) -> None:
-        async with openai.AsyncOpenAI(base_url=url, api_key="k", http_client=openai.DefaultAioHttpClient()) as asking:
-            await asyncio.gather(*(asking.chat.completions.create(**{**BODY, "seed": n}) for n in range(7)))
+    async def send(url: str) -> None:
+        async with openai.AsyncOpenAI(base_url=url, api_key="k", http_client=openai.DefaultAioHttpClient()) as api:
+            await asyncio.gather(*(api.chat.completions.create(**{**BODY, "seed": n}) for n in range(7)))
 
     with ApiServer(latency=0.1, gather=7) as server:
-        asyncio.run(ask(server.url))
+        asyncio.run(send(server.url))
         assert server.max_in_flight == 7
         assert server.in_flight == 0
         post(server)
@@ -323,7 +324,7 @@ def test_in_flight_max_and_latency() -> None:
         assert server.requests[-1].answered - server.requests[-1].time >= 0.1
 
 
-def test_outages_refuse_break_and_end_on_the_same_port() -> None:
+def test_an_outage_aborts_connections_and_ends_on_the_same_port() -> None:
     with ApiServer(start=False) as server:
         with pytest.raises(ConnectionRefusedError):
             post(server)
@@ -334,7 +335,7 @@ def test_outages_refuse_break_and_end_on_the_same_port() -> None:
                 line.sendall(request())
                 wait_until(lambda: server.in_flight == 1)
                 server.stop()
-                assert line.recv(1) == b""  # the request under way is cut off
+                assert line.recv(1) == b""  # the in-flight request is aborted
             with pytest.raises(ConnectionRefusedError):
                 post(server)
             server.start()
@@ -343,7 +344,7 @@ def test_outages_refuse_break_and_end_on_the_same_port() -> None:
     assert sum(received.answered is None for received in server.requests) == 3
 
 
-def test_no_connection_outlives_an_outage() -> None:
+def test_an_outage_aborts_connections_that_are_being_accepted() -> None:
     with ApiServer() as server:
         for _ in range(50):  # the server stops while it accepts
             with dial(server) as line:
@@ -355,17 +356,19 @@ def test_no_connection_outlives_an_outage() -> None:
     assert server.requests == []
 
 
-def test_faults_and_outages_reach_the_client_while_a_forked_process_holds_the_sockets() -> None:
-    held: list[int] = []
-    with ApiServer(lambda received, seen: ServerReply(drop="body") if seen == 0 else ServerReply(delay=60)) as server:
+def test_faults_and_outages_reach_the_client_if_a_forked_process_has_the_sockets() -> None:
+    duplicates: list[int] = []
+    with ApiServer(
+        lambda received, repeats: ServerReply(drop="body") if repeats == 0 else ServerReply(delay=60)
+    ) as server:
         for drops in (True, False):
             wait_until(lambda: not server.connections)
             with dial(server) as line:
                 wait_until(lambda: len(server.connections) == 1)
                 (connection,) = server.connections
                 assert server._listener is not None
-                for each in (server._listener, connection.transport.get_extra_info("socket")):
-                    held.append(os.dup(each.fileno()))  # as a fork does
+                for shared in (server._listener, connection.transport.get_extra_info("socket")):
+                    duplicates.append(os.dup(shared.fileno()))  # as a fork does
                 line.sendall(request())
                 if not drops:
                     wait_until(lambda: server.in_flight == 1)
@@ -374,23 +377,23 @@ def test_faults_and_outages_reach_the_client_while_a_forked_process_holds_the_so
                     pass
         with pytest.raises(ConnectionRefusedError):
             post(server)
-    for copy in held:
-        os.close(copy)
+    for duplicate in duplicates:
+        os.close(duplicate)
 
 
-def test_a_script_counts_repeats_whatever_the_connection_or_spelling() -> None:
-    def script(received: ReceivedRequest, seen: int) -> ServerReply | None:
-        return error(503, "overloaded", "later") if seen < 2 else None
+def test_repeats_are_counted_across_connections_and_key_orders() -> None:
+    def script(received: ReceivedRequest, repeats: int) -> ServerReply | None:
+        return error(503, "overloaded", "later") if repeats < 2 else None
 
     with ApiServer(script) as server:
-        spelled = [BODY, dict(reversed(BODY.items())), BODY]
-        replies = [post(server, body) for body in spelled] + [post(server, {**BODY, "seed": 2})]
+        bodies = [BODY, dict(reversed(BODY.items())), BODY]
+        replies = [post(server, body) for body in bodies] + [post(server, {**BODY, "seed": 2})]
     assert ["error" in reply for reply in replies] == [True, True, False, True]
 
 
 def test_a_script_may_stop_the_server() -> None:
-    def script(received: ReceivedRequest, seen: int) -> ServerReply | None:
-        if seen == 1:
+    def script(received: ReceivedRequest, repeats: int) -> ServerReply | None:
+        if repeats == 1:
             server.stop()
         return None
 
@@ -405,9 +408,9 @@ def test_a_script_may_stop_the_server() -> None:
         assert [received.answered is None for received in server.requests] == [False, True]
 
 
-def test_an_error_in_a_script_cuts_the_client_off_and_comes_out_at_the_end() -> None:
-    def script(received: ReceivedRequest, seen: int) -> ServerReply | None:
-        if seen == 1:
+def test_an_error_in_a_script_aborts_the_connection_and_is_raised_at_the_end() -> None:
+    def script(received: ReceivedRequest, repeats: int) -> ServerReply | None:
+        if repeats == 1:
             raise LookupError("a script with a mistake")
         return None
 
@@ -422,17 +425,17 @@ def test_an_error_in_a_script_cuts_the_client_off_and_comes_out_at_the_end() -> 
             run(latency)
 
 
-def test_nothing_is_left_behind() -> None:
-    before = threading.active_count()
+def test_the_server_ends_its_thread_and_closes_its_port() -> None:
+    threads = threading.active_count()
     with ApiServer() as server:
         post(server)
-    assert threading.active_count() == before
+    assert threading.active_count() == threads
     with pytest.raises(ConnectionRefusedError):
         post(server)
 
 
 def batch_file(seeds: int, **changes: Any) -> bytes:
-    """Lines of a batch's input with seeds 0, 1, 2, ..."""
+    """Return a batch file with the seeds 0, 1, 2, ..."""
     rows: list[dict[str, Any]] = []
     for seed in range(seeds):
         body = {**BODY, "seed": seed}
@@ -441,55 +444,55 @@ def batch_file(seeds: int, **changes: Any) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-def submit(asking: openai.OpenAI, content: bytes) -> str:
-    source = asking.files.create(file=("in.jsonl", content), purpose="batch")
-    made = asking.batches.create(
+def submit(api: openai.OpenAI, content: bytes) -> str:
+    source = api.files.create(file=("in.jsonl", content), purpose="batch")
+    batch = api.batches.create(
         input_file_id=source.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"run": "a"}
     )
-    assert (made.status, made.metadata) == ("validating", {"run": "a"})
-    return made.id
+    assert (batch.status, batch.metadata) == ("validating", {"run": "a"})
+    return batch.id
 
 
-def ended(asking: openai.OpenAI, name: str) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """The batch when done, and its output and error rows by custom id, in the files' order."""
-    batch = asking.batches.retrieve(name)
+def wait_for_batch(api: openai.OpenAI, name: str) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Wait for the end of a batch, and return it with its output and error rows by custom id, in file order."""
+    batch = api.batches.retrieve(name)
     while batch.status in ("validating", "in_progress", "finalizing", "cancelling"):
-        batch = asking.batches.retrieve(name)
+        batch = api.batches.retrieve(name)
     rows: list[dict[str, Any]] = []
     for source in (batch.output_file_id, batch.error_file_id):
-        found = asking.files.content(source).text.splitlines() if source else []
-        rows.append({row["custom_id"]: row for row in map(json.loads, found)})
+        lines = api.files.content(source).text.splitlines() if source else []
+        rows.append({row["custom_id"]: row for row in map(json.loads, lines)})
     return batch, rows[0], rows[1]
 
 
-def test_an_uploaded_file_comes_back_as_it_was() -> None:
+def test_an_uploaded_file_can_be_downloaded_unchanged() -> None:
     content = b'\r\n{"a": "\\ud800"}\r\n--\0\xff\r\n'
-    with ApiServer() as server, client(server) as asking:
-        made = asking.files.create(file=("in.jsonl", content), purpose="batch")
-        assert (made.bytes, made.filename, made.purpose, made.status) == (
+    with ApiServer() as server, client(server) as api:
+        file = api.files.create(file=("in.jsonl", content), purpose="batch")
+        assert (file.bytes, file.filename, file.purpose, file.status) == (
             len(content),
             "in.jsonl",
             "batch",
             "processed",
         )
-        assert asking.files.retrieve(made.id) == made
-        assert asking.files.content(made.id).content == content
+        assert api.files.retrieve(file.id) == file
+        assert api.files.content(file.id).content == content
 
 
-def test_a_batch_goes_its_way_and_says_what_direct_requests_say() -> None:
-    with ApiServer() as server, client(server) as asking:
+def test_a_batch_has_the_replies_of_direct_requests() -> None:
+    with ApiServer() as server, client(server) as api:
         server.batch_polls = 3
-        name = submit(asking, batch_file(20))
-        assert [asking.batches.retrieve(name).status for _ in range(4)] == [
+        name = submit(api, batch_file(20))
+        assert [api.batches.retrieve(name).status for _ in range(4)] == [
             "in_progress",
             "in_progress",
             "finalizing",
             "completed",
         ]
-        batch, output, errors = ended(asking, name)
+        batch, output, errors = wait_for_batch(api, name)
         assert batch.request_counts.model_dump() == {"completed": 20, "failed": 0, "total": 20}
         assert (errors, batch.error_file_id) == ({}, None)
-        assert list(output) != [f"row-{n}" for n in range(20)]  # an order of its own
+        assert list(output) != [f"row-{n}" for n in range(20)]  # shuffled
         assert len(server.lines) == 20
         for seed in range(20):
             row = output[f"row-{seed}"]
@@ -497,27 +500,34 @@ def test_a_batch_goes_its_way_and_says_what_direct_requests_say() -> None:
             assert texts(row["response"]["body"]) == texts(post(server, {**BODY, "seed": seed}))
 
 
-def test_partial_results_stand_where_openai_puts_them() -> None:
+def test_partial_results_are_in_the_files_that_openai_uses() -> None:
     plans = [
         BatchPlan("expired", answered=[0, 2]),
         BatchPlan(errors={1: error(400, "bad", "too long"), 2: {"code": "request_timeout", "message": "late"}}),
         BatchPlan(answered=[3]),  # a server that loses lines
         BatchPlan(failed="The file is too large."),
-        BatchPlan(answered=[1]),  # this one and the next are cancelled below
+        BatchPlan(answered=[1]),  # the last two are cancelled below
         BatchPlan(),
     ]
-    with ApiServer() as server, client(server) as asking:
+    with ApiServer() as server, client(server) as api:
         server.batch_plan = lambda number, lines: plans[number]
-        names = [submit(asking, batch_file(4)) for _ in plans]
-        assert [asking.batches.cancel(name).status for name in names[4:]] == ["cancelling"] * 2
-        ends = [ended(asking, name) for name in names]
+        names = [submit(api, batch_file(4)) for _ in plans]
+        assert [api.batches.cancel(name).status for name in names[4:]] == ["cancelling"] * 2
+        results = [wait_for_batch(api, name) for name in names]
         with pytest.raises(openai.ConflictError):
-            asking.batches.cancel(names[0])
-    assert [batch.status for batch, _, _ in ends] == ["expired", "completed", "completed", "failed", *["cancelled"] * 2]
-    found = [
-        ({*output}, {name: (row["error"] or {}).get("code") for name, row in bad.items()}) for _, output, bad in ends
+            api.batches.cancel(names[0])
+    assert [batch.status for batch, _, _ in results] == [
+        "expired",
+        "completed",
+        "completed",
+        "failed",
+        *["cancelled"] * 2,
     ]
-    assert found == [
+    outcomes = [
+        ({*output}, {name: (row["error"] or {}).get("code") for name, row in errors.items()})
+        for _, output, errors in results
+    ]
+    assert outcomes == [
         ({"row-0", "row-2"}, {"row-1": "batch_expired", "row-3": "batch_expired"}),
         ({"row-0", "row-3"}, {"row-1": None, "row-2": "request_timeout"}),
         ({"row-3"}, {}),
@@ -525,8 +535,8 @@ def test_partial_results_stand_where_openai_puts_them() -> None:
         ({"row-1"}, {f"row-{n}": "batch_cancelled" for n in (0, 2, 3)}),
         (set(), {f"row-{n}": "batch_cancelled" for n in range(4)}),
     ]
-    assert ends[1][2]["row-1"]["response"]["status_code"] == 400
-    assert ends[3][0].errors.data[0].message == "The file is too large."
+    assert results[1][2]["row-1"]["response"]["status_code"] == 400
+    assert results[3][0].errors.data[0].message == "The file is too large."
 
 
 @pytest.mark.parametrize(
@@ -539,67 +549,67 @@ def test_partial_results_stand_where_openai_puts_them() -> None:
         (batch_file(2, url="/v1/completions"), "url_mismatch", 2),
     ],
 )
-def test_a_batch_file_with_a_mistake_fails_in_validation(content: bytes, code: str, line: int | None) -> None:
-    with ApiServer() as server, client(server) as asking:
-        batch, _, _ = ended(asking, submit(asking, content))
+def test_a_batch_file_with_a_mistake_fails_validation(content: bytes, code: str, line: int | None) -> None:
+    with ApiServer() as server, client(server) as api:
+        batch, _, _ = wait_for_batch(api, submit(api, content))
     assert batch.status == "failed"
     assert (batch.errors.data[0].code, batch.errors.data[0].line) == (code, line)
 
 
-def test_scripts_and_faults_reach_the_lines_of_a_batch() -> None:
-    def script(received: ReceivedRequest, seen: int) -> ServerReply | None:
+def test_scripts_apply_to_the_lines_of_a_batch() -> None:
+    def script(received: ReceivedRequest, repeats: int) -> ServerReply | None:
         faults = {0: error(500, None, "broken"), 1: ServerReply(drop="reset"), 2: completion("scripted")}
         return (
             faults.get(received.body["seed"]) if isinstance(received.body, dict) and "seed" in received.body else None
         )
 
-    with ApiServer(script) as server, client(server) as asking:
-        _, output, errors = ended(asking, submit(asking, batch_file(4)))
+    with ApiServer(script) as server, client(server) as api:
+        _, output, errors = wait_for_batch(api, submit(api, batch_file(4)))
     assert texts(output["row-2"]["response"]["body"]) == ["scripted"]
     assert {*output} == {"row-2", "row-3"}
     assert (errors["row-0"]["response"]["status_code"], errors["row-1"]["error"]["code"]) == (500, "request_timeout")
 
 
 def test_batches_are_listed_newest_first_in_pages() -> None:
-    with ApiServer() as server, client(server) as asking:
-        names = [submit(asking, batch_file(1)) for _ in range(5)]
-        page = asking.batches.list(limit=2)
+    with ApiServer() as server, client(server) as api:
+        names = [submit(api, batch_file(1)) for _ in range(5)]
+        page = api.batches.list(limit=2)
         assert ([batch.id for batch in page.data], page.has_more) == (names[:2:-1], True)
-        assert [batch.id for batch in asking.batches.list(limit=2)] == names[::-1]  # over all pages
+        assert [batch.id for batch in api.batches.list(limit=2)] == names[::-1]  # all pages
 
 
-def test_a_lost_answer_still_had_its_effect_unless_the_script_made_it() -> None:
-    def script(received: ReceivedRequest, seen: int) -> ServerReply | None:
+def test_a_lost_normal_reply_has_taken_effect() -> None:
+    def script(received: ReceivedRequest, repeats: int) -> ServerReply | None:
         if received.path != "/v1/batches" or received.method != "POST":
             return None
-        return ServerReply(drop="before") if seen == 0 else ServerReply(body=b"", drop="before")
+        return ServerReply(drop="before") if repeats == 0 else ServerReply(body=b"", drop="before")
 
-    with ApiServer(script) as server, client(server) as asking:
+    with ApiServer(script) as server, client(server) as api:
         for _ in range(2):
             with pytest.raises(openai.APIConnectionError):
-                submit_same(asking, server)
+                submit_same(api, server)
         assert len(server.batches.jobs) == 1
 
 
-def submit_same(asking: openai.OpenAI, server: ApiServer) -> None:
-    """Ask for a batch of the one file that there is."""
+def submit_same(api: openai.OpenAI, server: ApiServer) -> None:
+    """Submit a batch of the same file."""
     if not server.batches.files:
-        asking.files.create(file=("in.jsonl", batch_file(1)), purpose="batch")
+        api.files.create(file=("in.jsonl", batch_file(1)), purpose="batch")
     name = next(iter(server.batches.files))
-    asking.batches.create(input_file_id=name, endpoint="/v1/chat/completions", completion_window="24h")
+    api.batches.create(input_file_id=name, endpoint="/v1/chat/completions", completion_window="24h")
 
 
 @pytest.mark.parametrize("fast", [False, True])
-def test_the_foreground_server_answers_and_ends_on_a_signal(fast: bool) -> None:
+def test_the_foreground_server_replies_and_ends_on_a_signal(fast: bool) -> None:
     command = [sys.executable, "-m", "tests.support.api_server", "--port", "0", "--latency", "0.05", *["--fast"] * fast]
     root = Path(__file__).parents[2]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
-        with openai.OpenAI(base_url=url, api_key="k", max_retries=0) as asking:
-            said = [asking.chat.completions.create(**BODY).choices[0].message.content for _ in range(3)]
+        with openai.OpenAI(base_url=url, api_key="k", max_retries=0) as api:
+            replies = [api.chat.completions.create(**BODY).choices[0].message.content for _ in range(3)]
         process.send_signal(signal.SIGINT)
-        assert process.stdout.read().startswith("3 requests on 1 connections, 1 at once")
+        assert process.stdout.read().startswith("3 requests on 1 connections, at most 1 in flight")
         assert process.wait(HANG_TIMEOUT) == 0
-    assert len(set(said)) == 1
-    assert (said[0] == "The answer is 48.") == fast
+    assert len(set(replies)) == 1
+    assert (replies[0] == "The answer is 48.") == fast

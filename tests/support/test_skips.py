@@ -1,15 +1,15 @@
-"""With TOOLRLEF_REQUIRE=all a test that is skipped for want of a program fails; one that nothing could save does not."""
+"""With TOOLRLEF_REQUIRE=all, a test that is skipped for a missing program or package fails."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.support.skips import FORBIDDEN, NO_ROWS, required
+from tests.support.skips import FORBIDDEN, NO_ROWS, fail_if_required
 
 
 def skipped(reason: str) -> pytest.TestReport:
-    place = ("test_x.py", 3, f"Skipped: {reason}")
-    return pytest.TestReport("test_x.py::test", ("test_x.py", 2, "test"), {}, "skipped", place, "call")
+    skip = ("test_x.py", 3, f"Skipped: {reason}")
+    return pytest.TestReport("test_x.py::test", ("test_x.py", 2, "test"), {}, "skipped", skip, "call")
 
 
 @pytest.mark.parametrize(
@@ -23,19 +23,21 @@ def skipped(reason: str) -> pytest.TestReport:
         ("got empty parameter set for (case)", "skipped"),
     ],
 )
-def test_a_skip_for_what_could_be_installed_fails(reason: str, outcome: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_skip_for_a_missing_program_or_package_fails(
+    reason: str, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("TOOLRLEF_REQUIRE", raising=False)
-    assert required(skipped(reason)).outcome == "skipped"
+    assert fail_if_required(skipped(reason)).outcome == "skipped"
     monkeypatch.setenv("TOOLRLEF_REQUIRE", "all")
-    report = required(skipped(reason))
+    report = fail_if_required(skipped(reason))
     assert report.outcome == outcome
     assert reason in str(report.longrepr)
 
 
-def test_what_is_expected_to_fail_and_what_passes_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expected_failures_and_passed_tests_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOOLRLEF_REQUIRE", "all")
-    expected = skipped("")
-    expected.wasxfail = "known"
-    assert required(expected).outcome == "skipped"
+    expected_failure = skipped("")
+    expected_failure.wasxfail = "known"
+    assert fail_if_required(expected_failure).outcome == "skipped"
     passed = pytest.TestReport("test_x.py::test", ("test_x.py", 2, "test"), {}, "passed", None, "call")
-    assert required(passed).outcome == "passed"
+    assert fail_if_required(passed).outcome == "passed"

@@ -1,17 +1,17 @@
-"""Waiting for what another thread or process does, however slow the machine is."""
+"""Waiting for other threads and processes on machines of any speed."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-# Seconds. Nothing is expected to take so long: it only ends a test that would hang.
+# Seconds after which a hanging test ends; longer than any expected wait.
 HANG_TIMEOUT = 300.0
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition."""
-    began = time.monotonic()
+    """Wait until a condition holds."""
+    start = time.monotonic()
     while not condition():
-        assert time.monotonic() - began < HANG_TIMEOUT, "it never came to that"
+        assert time.monotonic() - start < HANG_TIMEOUT, "the condition was not met in time"
         time.sleep(0.005)

@@ -1,4 +1,4 @@
-"""Files and folders are whole or not there at all, whatever ends the writing."""
+"""Atomic writes: a file or folder is complete or missing, also after an error or interrupt."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from toolrlef_data.tables.files import (
     file_digest,
     fill_once,
     remove,
+    remove_stale_files,
     replace_folder,
     scratch_file,
-    sweep,
 )
 
 
 class Stop(BaseException):
-    """What ends a write in these tests, as a key press would."""
+    """An interrupt in the middle of a write."""
 
 
 @pytest.mark.parametrize("error", [OSError("odd"), Stop(), ValueError("mine")])
-def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, error: BaseException) -> None:
+def test_a_failed_write_does_not_change_the_file(tmp_path: Path, error: BaseException) -> None:
     path = tmp_path / "rows"
     path.write_text("old")
 
@@ -43,24 +43,24 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, error: BaseExc
     assert os.listdir(tmp_path) == ["rows"]
 
 
-def test_a_file_has_the_rights_of_any_new_file(tmp_path: Path) -> None:
-    with atomic_file(tmp_path / "ours") as scratch:
+def test_an_atomic_file_has_default_permissions(tmp_path: Path) -> None:
+    with atomic_file(tmp_path / "atomic") as scratch:
         scratch.write_text("x")
-    (tmp_path / "others").write_text("x")
-    assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE((tmp_path / "others").stat().st_mode)
+    (tmp_path / "plain").write_text("x")
+    assert stat.S_IMODE((tmp_path / "atomic").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
 
 
-def test_a_scratch_file_is_gone_unless_it_was_renamed(tmp_path: Path) -> None:
+def test_a_scratch_file_is_removed_unless_it_is_renamed(tmp_path: Path) -> None:
     with scratch_file(tmp_path) as scratch:
         scratch.write_text("x")
     with scratch_file(tmp_path) as scratch:
-        assert scratch.name.startswith("."), "hidden, so that no reader takes it for a file of its own"
+        assert scratch.name.startswith("."), "hidden from readers of the folder"
         scratch.write_text("x")
-        scratch.rename(tmp_path / "kept")
-    assert os.listdir(tmp_path) == ["kept"]
+        scratch.rename(tmp_path / "renamed")
+    assert os.listdir(tmp_path) == ["renamed"]
 
 
-def test_a_full_disk_is_named(tmp_path: Path) -> None:
+def test_the_error_of_a_full_disk_names_the_folder(tmp_path: Path) -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(ToolrlefError, match=f"the disk under {tmp_path} is full"), atomic_file(tmp_path / "a"):
         raise full
@@ -69,7 +69,7 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+def test_a_folder_is_replaced_completely(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     for text in ("old", "new"):
         with replace_folder(folder) as new:
@@ -78,7 +78,7 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
 
     def write() -> None:
         with replace_folder(folder) as new:
-            (new / "half").write_text("")
+            (new / "incomplete").write_text("")
             raise Stop
 
     with pytest.raises(Stop):
@@ -86,55 +86,55 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert (os.listdir(folder), os.listdir(tmp_path)) == (["new"], ["data"])
 
 
-def test_a_folder_is_filled_once_by_whoever_comes_first(tmp_path: Path) -> None:
-    begun, go_on, calls = threading.Event(), threading.Event(), []
+def test_the_first_thread_fills_a_folder_and_others_wait(tmp_path: Path) -> None:
+    started, may_finish, calls = threading.Event(), threading.Event(), []
 
     def fill(new: Path) -> None:
         calls.append(new)
-        begun.set()
-        go_on.wait()
-        (new / "content").write_text("whole")
+        started.set()
+        may_finish.wait()
+        (new / "content").write_text("complete")
 
     threads = [threading.Thread(target=fill_once, args=(tmp_path / "index", fill)) for _ in range(4)]
     for thread in threads:
         thread.start()
-    begun.wait()
-    assert not (tmp_path / "index").exists(), "nothing is seen before all of it is there"
-    go_on.set()
+    started.wait()
+    assert not (tmp_path / "index").exists(), "an incomplete folder is not visible"
+    may_finish.set()
     for thread in threads:
         thread.join()
     assert len(calls) == 1
-    assert (tmp_path / "index" / "content").read_text() == "whole"
+    assert (tmp_path / "index" / "content").read_text() == "complete"
 
 
-def test_a_damaged_folder_is_filled_again_and_stays_where_that_fails(tmp_path: Path) -> None:
+def test_an_incomplete_folder_is_filled_again(tmp_path: Path) -> None:
     folder = tmp_path / "index"
 
-    def whole(folder: Path) -> bool:
+    def is_complete(folder: Path) -> bool:
         return (folder / "content").is_file()
 
     folder.mkdir()
-    (folder / "half").write_text("")
+    (folder / "incomplete").write_text("")
     with pytest.raises(Stop):
-        fill_once(folder, lambda new: (_ for _ in ()).throw(Stop()), whole)
-    assert os.listdir(folder) == ["half"]
-    fill_once(folder, lambda new: (new / "content").write_text(""), whole)
+        fill_once(folder, lambda new: (_ for _ in ()).throw(Stop()), is_complete)
+    assert os.listdir(folder) == ["incomplete"], "a failed attempt does not change the folder"
+    fill_once(folder, lambda new: (new / "content").write_text(""), is_complete)
     assert os.listdir(folder) == ["content"]
 
 
-def test_an_interrupt_between_the_renames_brings_the_old_folder_back(
+def test_an_interrupt_between_the_renames_restores_the_old_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rename, folder = Path.rename, tmp_path / "data"
     with replace_folder(folder) as new:
         (new / "old").write_text("")
 
-    def interrupted(path: Path, target: Path) -> Path:
+    def interrupted_rename(path: Path, target: Path) -> Path:
         if path.name == ".data.new":
             raise Stop
         return rename(path, target)
 
-    monkeypatch.setattr(Path, "rename", interrupted)
+    monkeypatch.setattr(Path, "rename", interrupted_rename)
 
     def write() -> None:
         with replace_folder(folder):
@@ -145,25 +145,25 @@ def test_an_interrupt_between_the_renames_brings_the_old_folder_back(
     assert (os.listdir(folder), os.listdir(tmp_path)) == (["old"], ["data"])
 
 
-def test_a_folder_among_the_scratch_files_stops_no_sweep(tmp_path: Path) -> None:
+def test_stale_folders_are_not_removed(tmp_path: Path) -> None:
     for name in (f"{SCRATCH}folder", "tmpfolder"):
         (tmp_path / name).mkdir()
     (tmp_path / "tmpz").touch()
     for path in tmp_path.iterdir():
         os.utime(path, (0, 0))
-    sweep(tmp_path)
+    remove_stale_files(tmp_path)
     assert sorted(os.listdir(tmp_path)) == [f"{SCRATCH}folder", "tmpfolder"]
 
 
-def test_a_link_is_removed_and_not_what_it_leads_to(tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+def test_remove_does_not_follow_links(tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
     remove(tmp_path / "link")
-    remove(tmp_path / "nothing")
-    assert os.listdir(tmp_path) == ["elsewhere"]
+    remove(tmp_path / "missing")
+    assert os.listdir(tmp_path) == ["target"]
 
 
-def test_digests_are_pinned(tmp_path: Path) -> None:
+def test_file_digests_are_pinned(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"weights")
     assert file_digest(tmp_path / "a", 64) == "9a129038d9a00aed0cf6a7ea059ca50a813449061ab87848cf1a13eafdf33b2c"
     assert file_digest(tmp_path / "a") == "9a129038d9a00aed0cf6a7ea059ca50a"

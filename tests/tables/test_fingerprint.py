@@ -1,4 +1,4 @@
-"""Keys: what changes the key of a user's function, what does not, and what is refused."""
+"""Cache keys: what changes the key of a user function, what does not, and what is rejected."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ Write = Callable[..., Any]
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """Write modules of a user; the key of `tool.f` as a fresh import of them gives it."""
+    """Write user modules, and return the key of `tool.f` after a fresh import."""
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    made: set[str] = set()
+    written: set[str] = set()
 
     def write(**sources: str) -> str:
         for name, source in sources.items():
             path = tmp_path / (name.replace("__", "/", 1) + ".py")
             path.parent.mkdir(exist_ok=True)
             path.write_text(textwrap.dedent(source))
-            made.add(name.partition("__")[0])
-        forget()
+            written.add(name.partition("__")[0])
+        unload()
         return json.dumps(canonical(importlib.import_module("tool").f))
 
-    def forget() -> None:
+    def unload() -> None:
         importlib.invalidate_caches()
-        for name in [name for name in sys.modules if name.partition(".")[0] in made]:
+        for name in [name for name in sys.modules if name.partition(".")[0] in written]:
             del sys.modules[name]
 
     yield write
-    forget()
+    unload()
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
         ("from toolrlef_data.tools import TOOLS\nN = 'a'\ndef f(x): return TOOLS[N]", "'a'", "'b'"),
     ],
 )  # fmt: skip
-def test_an_edit_of_what_a_function_uses_changes_its_key(module: Write, source: str, old: str, new: str) -> None:
+def test_an_edit_of_used_code_changes_the_key(module: Write, source: str, old: str, new: str) -> None:
     key = module(tool=source)
     assert module(tool=source) == key
     assert module(tool=source.replace(old, new)) != key
@@ -106,7 +106,7 @@ def test_an_edit_of_what_a_function_uses_changes_its_key(module: Write, source: 
         "class C:\n    def g(self):\n        import helper\n        return helper.f\ndef f(x): return C()",
     ],
 )
-def test_a_module_of_the_user_counts_by_its_file(module: Write, source: str) -> None:
+def test_the_key_covers_the_files_of_user_modules(module: Write, source: str) -> None:
     others = {
         "middle": "def g(x):\n    import helper\n    return helper.f(x)\n",
         "pack____init__": "",
@@ -118,7 +118,7 @@ def test_a_module_of_the_user_counts_by_its_file(module: Write, source: str) -> 
     assert module(tool=source, helper="def f(x): return 2\n", **others) != key
 
 
-def test_lines_docstrings_and_unused_names_do_not_count(module: Write) -> None:
+def test_lines_docstrings_and_unused_names_do_not_change_the_key(module: Write) -> None:
     body = "class C:\n    {doc}\n    seen = []\n    def g(self):\n        {doc}\n        if self: print(1)\n\n"
     body += (
         "def f(x):\n    {doc}\n    class Inner:\n        {doc}\n        n = 1\n    if x: print(C(), Inner, lambda: 3)\n"
@@ -129,7 +129,7 @@ def test_lines_docstrings_and_unused_names_do_not_count(module: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "again"),
+    ("source", "variant"),
     [
         ("f = lambda x: x + 1", "f =     lambda x: (x + 1)"),
         ("def f(x):\n    y = x\n    return y", "def f(x):\n    y = x  # why\n\n    return y"),
@@ -142,18 +142,18 @@ def test_lines_docstrings_and_unused_names_do_not_count(module: Write) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["tool", "__main__"])
-def test_what_changes_no_result_changes_no_key(name: str, source: str, again: str) -> None:
-    """As a cell of a notebook that is run or laid out again, or with what was collected by a run."""
+def test_edits_without_effect_do_not_change_the_key(name: str, source: str, variant: str) -> None:
+    """For instance a notebook cell that is formatted or run again, or values that a run collects."""
 
     def key(text: str) -> Any:
-        space: dict[str, Any] = {"__name__": name}
-        exec(text, space)
-        return canonical(space["f"])
+        namespace: dict[str, Any] = {"__name__": name}
+        exec(text, namespace)
+        return canonical(namespace["f"])
 
-    assert key(source) == key(again.replace("{source}", source))
+    assert key(source) == key(variant.replace("{source}", source))
 
 
-def test_two_lambdas_on_one_line_have_two_keys() -> None:
+def test_different_lambdas_on_one_line_have_different_keys() -> None:
     pairs: list[tuple[Any, Any]] = [
         (lambda x: x + 1, lambda x: x + 2),
         (lambda x, y: x - y, lambda y, x: x - y),
@@ -167,7 +167,7 @@ def test_two_lambdas_on_one_line_have_two_keys() -> None:
 
 
 def test_keys_are_the_same_in_every_process(tmp_path: Path) -> None:
-    """Hash seeds order sets, and addresses differ: neither may leak into a key."""
+    """Hash seeds change the order of sets, and addresses differ: neither changes a key."""
     (tmp_path / "tool.py").write_text(
         "import re, logging, threading, dataclasses\nLOG, LOCK, END = logging.getLogger('a'), threading.Lock(), object()\n"
         "WORDS = {'a', 'b', 'c'}\n@dataclasses.dataclass\nclass D:\n    n: int = 1\n    def g(self): return re.escape\n"
@@ -188,50 +188,50 @@ def test_keys_are_the_same_in_every_process(tmp_path: Path) -> None:
 
 
 class Counter:
-    seen: list[int] = []  # noqa: RUF012
-    down = False
+    values: list[int] = []  # noqa: RUF012
+    is_down = False
 
 
 def count(x: int) -> None:
-    Counter.seen.append(x)
+    Counter.values.append(x)
 
 
-def test_what_a_class_collects_while_it_runs_does_not_count() -> None:
+def test_values_that_a_class_collects_do_not_change_the_key() -> None:
     class Local:
         count = 0
 
     def local(x: int) -> None:
         Local.count += 1
 
-    before = canonical([count, local])
-    Counter.seen.append(1)
-    Counter.down = True
+    key = canonical([count, local])
+    Counter.values.append(1)
+    Counter.is_down = True
     Local.count = 3
-    assert canonical([count, local]) == before
+    assert canonical([count, local]) == key
 
 
 LOG, LOCK, END = logging.getLogger("tests"), threading.Lock(), object()
 GENERATOR = random.Random(3)
 
 
-def test_loggers_and_locks_count_by_their_type_and_only_where_a_function_uses_them() -> None:
+def test_loggers_and_locks_are_allowed_only_inside_functions() -> None:
     canonical(lambda: (LOG, LOCK, END))
     with pytest.raises(InputError, match="cannot be part of a setting"):
         canonical({"lock": LOCK})
 
 
-def test_what_has_no_value_is_refused_and_the_message_leads_there() -> None:
+def test_the_message_on_a_value_without_key_names_the_path_to_it() -> None:
     def inner() -> float:
         return GENERATOR.random()
 
-    words = (
+    message = (
         "closure's inner in .*outer: the global GENERATOR in .*inner: random.Random cannot be part .* functools.partial"
     )
-    with pytest.raises(UnhashableSetting, match=words):
-        canonical(outer_of(inner))
+    with pytest.raises(UnhashableSetting, match=message):
+        canonical(wrap(inner))
 
 
-def outer_of(inner: Any) -> Any:
+def wrap(inner: Any) -> Any:
     def outer() -> Any:
         return inner()
 
@@ -252,17 +252,17 @@ class Client:
         return text
 
 
-def test_a_bound_method_counts_by_its_object() -> None:
-    one = canonical(Shop(Decimal(1)).tool)
-    assert one == canonical(Shop(Decimal(1)).tool)
-    assert one != canonical(Shop(Decimal(2)).tool)
-    assert one != canonical(Shop(Decimal(1), timeout=2.0).tool), "a field of the user is not ours to leave out"
+def test_the_key_of_a_bound_method_covers_its_object() -> None:
+    key = canonical(Shop(Decimal(1)).tool)
+    assert key == canonical(Shop(Decimal(1)).tool)
+    assert key != canonical(Shop(Decimal(2)).tool)
+    assert key != canonical(Shop(Decimal(1), timeout=2.0).tool), "`NOT_IN_KEY` does not apply to user classes"
     assert canonical("a".join) != canonical("b".join)
     with pytest.raises(InputError, match=r"Client cannot be part .* functools.partial with plain values"):
         canonical(Client().tool)
 
 
-def test_partials_and_values_of_one_kind_are_told_apart() -> None:
+def test_different_values_have_different_keys() -> None:
     values = [
         functools.partial(count, 1),
         functools.partial(count, 2),
@@ -276,22 +276,20 @@ def test_partials_and_values_of_one_kind_are_told_apart() -> None:
     assert len({json.dumps(canonical(value)) for value in values}) == len(values)
 
 
-def test_a_user_function_holds_the_code_of_this_package_that_it_uses() -> None:
+def test_the_key_of_a_user_function_covers_code_of_this_package() -> None:
     def tool(text: str) -> Any:
         from toolrlef_data import parse_call
 
         return parse_call(text, ["calculator"])
 
     key, text = canonical(tool), json.dumps(canonical(lambda: TASKS["math"]))
-    assert key != canonical(outer_of(tool))
+    assert key != canonical(wrap(tool))
     assert text == json.dumps(canonical(lambda: TASKS["math"]))
-    assert code_digest(tool) == code_digest(), "a function outside the package has no module of ours"
+    assert code_digest(tool) == code_digest(), "a function outside the package has no code digest"
 
 
-def test_an_edit_while_a_process_runs_is_refused_until_the_module_is_loaded_again(
-    module: Write, tmp_path: Path
-) -> None:
-    """The code that runs is what was imported: a key made from the file would belong to other code."""
+def test_an_edited_module_is_rejected_until_it_is_reloaded(module: Write, tmp_path: Path) -> None:
+    """A process runs the code that it imported; a digest of the edited file would identify other code."""
     source = "import helper\nclass C:\n    N = 1\ndef f(x): return helper.f(x)\ndef g(x): return C.N\n"
     key = module(tool=source, helper="def f(x): return 1\n")
     tool = sys.modules["tool"]
@@ -313,13 +311,13 @@ def test_an_edit_while_a_process_runs_is_refused_until_the_module_is_loaded_agai
         canonical(tool.g)
 
 
-def test_the_bytecode_counts_and_not_the_file_that_was_edited_since(module: Write, tmp_path: Path) -> None:
+def test_the_key_of_a_function_covers_its_bytecode_and_not_the_edited_file(module: Write, tmp_path: Path) -> None:
     key = module(tool="def f(x): return 1\n")
     (tmp_path / "tool.py").write_text("def f(x): return 22\n")
     assert json.dumps(canonical(sys.modules["tool"].f)) == key
 
 
-def test_an_edit_of_this_package_while_it_runs_is_refused(tmp_path: Path) -> None:
+def test_an_edit_of_this_package_is_rejected_until_a_restart(tmp_path: Path) -> None:
     package = tmp_path / "toolrlef_data"
     shutil.copytree(Path(__file__).parents[2] / "toolrlef_data", package, ignore=shutil.ignore_patterns("__pycache__"))
     script = tmp_path / "edit.py"
@@ -335,30 +333,31 @@ def test_an_edit_of_this_package_while_it_runs_is_refused(tmp_path: Path) -> Non
     )
 
 
-def test_functions_without_a_file_count_too() -> None:
-    def made(source: str) -> Any:
-        space: dict[str, Any] = {"__name__": "__nowhere__"}
-        exec(source, space)
-        return space["f"]
+def test_the_key_covers_functions_without_a_file() -> None:
+    def function_from(source: str) -> Any:
+        namespace: dict[str, Any] = {"__name__": "__nowhere__"}
+        exec(source, namespace)
+        return namespace["f"]
 
-    first = "class C:\n    N = 1\n    def g(self): return 1\ndef f(x): return C"
+    source = "class C:\n    N = 1\n    def g(self): return 1\ndef f(x): return C"
     keys = [
-        canonical(made(first.replace(*change))) for change in (("", ""), ("N = 1", "N = 2"), ("return 1", "return 2"))
+        canonical(function_from(source.replace(*change)))
+        for change in (("", ""), ("N = 1", "N = 2"), ("return 1", "return 2"))
     ]
-    assert canonical(made(first)) == keys[0]
+    assert canonical(function_from(source)) == keys[0]
     assert len({json.dumps(key) for key in keys}) == 3
 
 
 @dataclass(frozen=True)
-class Pretender:
+class UserSetting:
     kind: ClassVar[str] = "execute"
     n: int = 1
 
 
-def test_a_settings_class_of_ours_says_its_kind_and_no_other_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A record is told by it, whatever the class and its module are called."""
+def test_the_kind_identifies_settings_classes_of_this_package_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records stay readable if a settings class or its module is renamed."""
     spec = EngineSpec("scripted", "m")
-    assert canonical(spec)[""] == "toolrlef_data.engines.spec:EngineSpec", "its `kind` is a field"
-    assert canonical(Pretender())[""] != "execute"
-    monkeypatch.setattr(Pretender, "__module__", "toolrlef_data.somewhere")
-    assert canonical(Pretender()) == {"": "execute", "n": 1}
+    assert canonical(spec)[""] == "toolrlef_data.engines.spec:EngineSpec", "the `kind` of a spec is a field"
+    assert canonical(UserSetting())[""] != "execute"
+    monkeypatch.setattr(UserSetting, "__module__", "toolrlef_data.somewhere")
+    assert canonical(UserSetting()) == {"": "execute", "n": 1}

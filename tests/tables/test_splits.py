@@ -1,4 +1,4 @@
-"""Splits and shuffles: one side for all that is one query, whatever else is there, and an order of its own."""
+"""Splits by query, and shuffles that depend only on ids and seed."""
 
 from __future__ import annotations
 
@@ -26,73 +26,74 @@ def rows(queries: Sequence[str | None]) -> Dataset:
     return Dataset.from_dict({"id": [f"r{n}" for n in range(len(queries))], "query": queries})
 
 
-def side_of(parts: DatasetDict) -> dict[str | None, str]:
-    """Query -> the side that it is on; fails where it is on both."""
-    sides: dict[str | None, str] = {}
-    for side in ("train", "test"):
-        for query in parts[side]["query"]:
-            assert sides.setdefault(query, side) == side
-    return sides
+def split_of_queries(parts: DatasetDict) -> dict[str | None, str]:
+    """Return query -> split; fail if a query is in both."""
+    splits: dict[str | None, str] = {}
+    for split in ("train", "test"):
+        for query in parts[split]["query"]:
+            assert splits.setdefault(query, split) == split
+    return splits
 
 
 @pytest.mark.parametrize("test", [0.02, 0.1, 0.5, 0.9])
-def test_the_shares_are_about_right(test: float) -> None:
+def test_the_share_of_the_test_split_is_close(test: float) -> None:
     parts = split_queries(rows(QUERIES), test=test)
     assert len(parts["train"]) + len(parts["test"]) == 2000
-    off = 4 * (test * (1 - test) * 2000) ** 0.5  # four standard deviations
-    assert abs(len(parts["test"]) - test * 2000) < off
+    tolerance = 4 * (test * (1 - test) * 2000) ** 0.5  # four standard deviations
+    assert abs(len(parts["test"]) - test * 2000) < tolerance
 
 
-def test_what_is_the_same_query_goes_to_one_side() -> None:
+def test_variants_of_a_query_are_in_one_split() -> None:
     variants = ["{}", " {}\n", "{}?", "¿{}", "{}  .", '"{}"']
     texts = [query.rstrip("?").replace(" ", "  ") for query in QUERIES[:60]]
-    many: list[str | None] = [v.format(text) for v in variants for text in texts]
-    many += [text.upper() for text in texts] + [text.title() for text in texts]
-    many += [text.replace(" ", "\u00a0") for text in texts] + [text.replace("ee", "\uff45\uff45") for text in texts]
-    parts = split_queries(rows(many), test=0.5)
+    queries: list[str | None] = [variant.format(text) for variant in variants for text in texts]
+    queries += [text.upper() for text in texts] + [text.title() for text in texts]
+    queries += [text.replace(" ", "\u00a0") for text in texts] + [text.replace("ee", "\uff45\uff45") for text in texts]
+    parts = split_queries(rows(queries), test=0.5)
     by_form: dict[str, set[str]] = {}
-    for query, side in side_of(parts).items():
-        by_form.setdefault(normal_form(query or ""), set()).add(side)
+    for query, split in split_of_queries(parts).items():
+        by_form.setdefault(normal_form(query or ""), set()).add(split)
     assert len(by_form) == 60
-    assert all(len(sides) == 1 for sides in by_form.values())
-    assert {side for sides in by_form.values() for side in sides} == {"train", "test"}
+    assert all(len(splits) == 1 for splits in by_form.values())
+    assert {split for splits in by_form.values() for split in splits} == {"train", "test"}
 
 
-def test_a_side_does_not_change_when_rows_come_and_go() -> None:
-    before = side_of(split_queries(rows(QUERIES[:200]), test=0.3))
-    other = list(QUERIES)
-    random.Random(1).shuffle(other)
-    after = side_of(split_queries(rows(list(other)), test=0.3))
-    assert {query: after[query] for query in before} == before
-    larger = side_of(split_queries(rows(QUERIES), test=0.4))
-    assert all(larger[query] == "test" for query, side in after.items() if side == "test"), "a larger test holds it"
-    assert side_of(split_queries(rows(QUERIES), test=0.3, seed=1)) != after
+def test_the_split_of_a_query_does_not_depend_on_other_rows() -> None:
+    few = split_of_queries(split_queries(rows(QUERIES[:200]), test=0.3))
+    shuffled = list(QUERIES)
+    random.Random(1).shuffle(shuffled)
+    all_queries = split_of_queries(split_queries(rows(list(shuffled)), test=0.3))
+    assert {query: all_queries[query] for query in few} == few
+    larger = split_of_queries(split_queries(rows(QUERIES), test=0.4))
+    assert all(larger[query] == "test" for query, split in all_queries.items() if split == "test"), "test only grows"
+    assert split_of_queries(split_queries(rows(QUERIES), test=0.3, seed=1)) != all_queries
 
 
-def test_rows_stay_in_order_and_nulls_and_empty_sides_are_no_trouble() -> None:
+def test_rows_stay_in_order_with_nulls_and_empty_splits() -> None:
     parts = split_queries(rows([None, "a", "", "b", None, "?"]), test=0.5)
     assert sorted(parts["train"]["id"][:] + parts["test"]["id"][:]) == [f"r{n}" for n in range(6)]
-    for side in parts.values():
-        assert side["id"][:] == sorted(side["id"][:])
-    empty = split_queries(rows(["a"]), test=1e-9)
-    assert (len(empty["train"]), len(empty["test"])) == (1, 0)
-    nothing = split_queries(rows(["a"]).select([]), test=0.5)
-    assert (len(nothing["train"]), len(nothing["test"])) == (0, 0)
+    for split in parts.values():
+        assert split["id"][:] == sorted(split["id"][:])
+    no_test = split_queries(rows(["a"]), test=1e-9)
+    assert (len(no_test["train"]), len(no_test["test"])) == (1, 0)
+    no_rows = split_queries(rows(["a"]).select([]), test=0.5)
+    assert (len(no_rows["train"]), len(no_rows["test"])) == (0, 0)
     answers = table({"a": searches(1)[0].file()})
-    made = trajectories(split_queries(answers, test=1e-9))
-    assert (len(made["train"]) > 0, len(made["test"]), made["test"].features) == (True, 0, made["train"].features)
+    samples = trajectories(split_queries(answers, test=1e-9))
+    assert len(samples["train"]) > 0
+    assert (len(samples["test"]), samples["test"].features) == (0, samples["train"].features)
 
 
 @pytest.mark.parametrize("test", [0, 1, -0.1, 2, True, None, "0.1", float("nan")])
-def test_shares_that_are_none(test: Any) -> None:
-    with pytest.raises(InputError, match="share between 0 and 1"):
+def test_an_invalid_share_is_rejected(test: Any) -> None:
+    with pytest.raises(InputError, match="expected test between 0 and 1"):
         split_queries(rows(["a"]), test=test)
 
 
-def test_tables_that_cannot_be_split_or_shuffled() -> None:
-    with pytest.raises(InputError, match="takes one Dataset, found a DatasetDict"):
+def test_unusable_tables_are_rejected() -> None:
+    with pytest.raises(InputError, match=r"expected a datasets\.Dataset, found DatasetDict"):
         split_queries(DatasetDict({"train": rows(["a"])}))
-    with pytest.raises(InputError, match="takes one Dataset, found a list"):
+    with pytest.raises(InputError, match=r"expected a datasets\.Dataset, found list"):
         split_queries([{"query": "a"}])
     with pytest.raises(MissingColumns, match="query"):
         split_queries(Dataset.from_dict({"id": ["a"]}))
@@ -100,54 +101,56 @@ def test_tables_that_cannot_be_split_or_shuffled() -> None:
         shuffle_steps(Dataset.from_dict({"query": ["a"]}))
 
 
-def test_an_order_of_its_own() -> None:
+def test_the_shuffle_depends_only_on_ids_and_seed() -> None:
     data = rows(list(QUERIES[:500]))
     order = shuffle_steps(data)["id"][:]
     assert sorted(order) == sorted(data["id"])
     assert order != data["id"][:]
     for other in (data.select(range(499, -1, -1)), data.shuffle(seed=4)):
-        assert shuffle_steps(other)["id"][:] == order, "whatever order the rows come in"
-    some = set(shuffle_steps(data.select(range(100)))["id"][:])
-    assert shuffle_steps(data.select(range(100)))["id"][:] == [row_id for row_id in order if row_id in some]
+        assert shuffle_steps(other)["id"][:] == order, "the order of the input does not matter"
+    subset = set(shuffle_steps(data.select(range(100)))["id"][:])
+    assert shuffle_steps(data.select(range(100)))["id"][:] == [row_id for row_id in order if row_id in subset]
     assert shuffle_steps(data, seed=1)["id"][:] != order
     assert shuffle_steps(data.select([]))["id"][:] == []
     both = shuffle_steps(DatasetDict({"train": data, "test": data.select([3])}))
     assert (both["train"]["id"][:], both["test"]["id"][:]) == (order, ["r3"])
-    assert shuffle_steps(data)["query"][:] == [QUERIES[int(row_id[1:])] for row_id in order], "rows stay whole"
-    near = sum(abs(int(a[1:]) - int(b[1:])) < 5 for a, b in itertools.pairwise(order))
-    assert near < 30, "steps of one search do not stand side by side"
+    assert shuffle_steps(data)["query"][:] == [QUERIES[int(row_id[1:])] for row_id in order], (
+        "all columns move together"
+    )
+    neighbours = sum(abs(int(a[1:]) - int(b[1:])) < 5 for a, b in itertools.pairwise(order))
+    assert neighbours < 30, "steps of one trajectory are not adjacent"
 
 
-def test_the_trail_stays_whole() -> None:
-    """Each side and each shuffle leads back to the files, and the ledger of what is made of a side is the side's own."""
+def test_splits_and_shuffles_have_complete_lineage() -> None:
+    """The lineage begins at the answer files; the ledger of a split contains only rows of that split."""
     answers = table({str(search.seed): search.file() for search in searches(12)})
     parts = split_queries(answers, test=0.4)
     dropped = set()
-    for side in ("train", "test"):
-        samples = trajectories(parts[side], steps="all")
-        done = shuffle_steps(samples)
-        steps = [record["step"] for record in lineage(done)]
-        assert steps == ["rows", f"split_queries: {side}", "trajectories", "shuffle_steps"]
-        assert all(record["rows_in"] >= record["rows_out"] for record in lineage(done))
-        assert lineage(done)[-1]["settings"] == {"seed": 0}
-        left = ledger([done])
-        assert left[:] == ledger([samples])[:]
-        files = set(parts[side]["id"])
-        assert {row_id.partition("#")[0] for row_id in [*left["id"], *done["id"]]} <= files
-        dropped |= set(left["id"])
-        pairs = preference_pairs(shuffle_steps(parts[side]))
-        assert [r["step"] for r in lineage(pairs)][1:] == [steps[1], "shuffle_steps", "preference pairs"]
+    for split in ("train", "test"):
+        samples = trajectories(parts[split], steps="all")
+        shuffled = shuffle_steps(samples)
+        stages = [record["step"] for record in lineage(shuffled)]
+        assert stages == ["rows", f"split_queries: {split}", "trajectories", "shuffle_steps"]
+        assert all(record["rows_in"] >= record["rows_out"] for record in lineage(shuffled))
+        assert lineage(shuffled)[-1]["settings"] == {"seed": 0}
+        drops = ledger([shuffled])
+        assert drops[:] == ledger([samples])[:]
+        files = set(parts[split]["id"])
+        assert {row_id.partition("#")[0] for row_id in [*drops["id"], *shuffled["id"]]} <= files
+        dropped |= set(drops["id"])
+        pairs = preference_pairs(shuffle_steps(parts[split]))
+        assert [r["step"] for r in lineage(pairs)][1:] == [stages[1], "shuffle_steps", "preference pairs"]
     assert dropped == set(ledger([trajectories(answers, steps="all")])["id"])
     again = split_queries(answers, test=0.4)
-    assert {side: part._fingerprint for side, part in again.items()} == {
-        side: part._fingerprint for side, part in parts.items()
+    assert {split: part._fingerprint for split, part in again.items()} == {
+        split: part._fingerprint for split, part in parts.items()
     }
     assert parts["train"]._fingerprint != parts["test"]._fingerprint
     assert split_queries(answers, test=0.4, seed=1)["train"]._fingerprint != parts["train"]._fingerprint
 
 
-def test_a_side_is_a_table_like_others() -> None:
-    """What selects rows by their place meets steps that read Arrow: they see the selected rows, in their order."""
+def test_a_stage_reads_the_selected_rows_of_a_split() -> None:
+    """Stages that read Arrow respect the row selection of a split, and its order."""
     data = shuffle_steps(split_queries(rows(QUERIES[:100]), test=0.5)["test"])
     doubled = join([data, data.select_columns(["query"]).rename_column("query", "again")], "both")
     assert doubled["query"][:] == doubled["again"][:] == data["query"][:]

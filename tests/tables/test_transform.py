@@ -1,4 +1,4 @@
-"""transform and fingerprints: what is computed again and what is not, what is written, and that no row disappears."""
+"""Stages: when they are computed again, what they write, and that no row is lost."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ STRING = Value("string")
 
 
 class Calls:
-    """Rows that a step has seen; a class, since a global list is part of the key of a function that uses it."""
+    """Ids of the rows of all calls; not a global list, which would be part of the key of the functions that use it."""
 
-    seen: ClassVar[list[str]] = []
+    ids: ClassVar[list[str]] = []
 
 
 def shout(row: dict[str, Any], settings: str) -> dict[str, Any]:
-    Calls.seen.append(row["id"])
+    Calls.ids.append(row["id"])
     return {"loud": row["text"].upper() + settings}
 
 
@@ -59,45 +59,58 @@ def rows(count: int = 10) -> Dataset:
     return Dataset.from_list([{"id": str(i), "text": f"row {i}"} for i in range(count)])
 
 
-def loud(data: Any, settings: str = "!", **more: Any) -> Any:
-    return apply(data, shout, settings, reads=["id", "text"], adds={"loud": STRING}, **more)
+def loud(data: Any, settings: str = "!", **options: Any) -> Any:
+    return apply(data, shout, settings, reads=["id", "text"], adds={"loud": STRING}, **options)
 
 
-def test_a_stage_of_rows_in_memory_is_computed_once() -> None:
-    Calls.seen.clear()
+def test_a_stage_is_computed_once() -> None:
+    Calls.ids.clear()
     first, again = loud(rows()), loud(rows())
-    assert len(Calls.seen) == 10
+    assert len(Calls.ids) == 10
     assert first[:] == again[:]
     assert first._fingerprint == again._fingerprint
 
 
-def test_other_rows_or_settings_are_computed_again() -> None:
+def test_other_rows_or_settings_have_another_fingerprint() -> None:
     fingerprints = {loud(rows())._fingerprint, loud(rows(), "?")._fingerprint, loud(rows(9))._fingerprint}
     assert len(fingerprints) == 3
 
 
-def test_the_same_step_over_other_columns_is_another_stage() -> None:
+def test_the_same_function_on_other_columns_is_another_stage() -> None:
     data = Dataset.from_list([{"id": "1", "a": "x", "b": "y"}])
-    seen = [
-        apply(data, names_seen, None, reads=reads, adds={"seen": STRING})["seen"][0] for reads in (["a"], ["a", "b"])
+    names = [
+        apply(data, join_names, None, reads=reads, adds={"names": STRING})["names"][0] for reads in (["a"], ["a", "b"])
     ]
-    assert seen == ["a", "a b"]
+    assert names == ["a", "a b"]
 
 
-def names_seen(row: dict[str, Any], settings: None) -> dict[str, Any]:
-    return {"seen": " ".join(row)}
+def join_names(row: dict[str, Any], settings: None) -> dict[str, Any]:
+    return {"names": " ".join(row)}
 
 
-def test_batched_steps_and_processes_give_the_same_rows() -> None:
+def test_batch_functions_and_processes_return_the_same_rows() -> None:
     by_row = loud(rows(2500))
     by_batch = apply(rows(2500), shout_batch, "!", reads=["text"], adds={"loud": STRING}, batched=True)
-    spread = loud(rows(2500), "!!", num_proc=2)
+    parallel = loud(rows(2500), "!!", num_proc=2)
     assert by_row["loud"][:] == by_batch["loud"][:]
-    assert [text + "!" for text in by_row["loud"][:]] == spread["loud"][:]
-    assert loud(rows(2500), "!!", num_proc=1)._fingerprint == spread._fingerprint
+    assert [text + "!" for text in by_row["loud"][:]] == parallel["loud"][:]
+    assert loud(rows(2500), "!!", num_proc=1)._fingerprint == parallel._fingerprint
 
 
-def test_every_split_of_a_dataset_dict_is_taken() -> None:
+def test_the_argument_step_is_deprecated() -> None:
+    with pytest.warns(DeprecationWarning, match="'step' of apply is deprecated: use 'function'") as warned:
+        by_old_name = apply(rows(), step=shout, settings="!", reads=["id", "text"], adds={"loud": STRING})  # type: ignore[call-arg]
+    assert len(warned) == 1
+    assert warned[0].filename == __file__
+    assert by_old_name._fingerprint == loud(rows())._fingerprint
+    with pytest.warns(DeprecationWarning, match="'step' of explode is deprecated: use 'function'") as warned:
+        explode(rows(), step=words, settings="!", reads=["id", "text"], features=WORDS, stage="words")  # type: ignore[call-arg]
+    assert len(warned) == 1
+    with pytest.raises(TypeError, match="step"):
+        apply(rows(), function=shout, step=shout, reads=[], adds={})  # type: ignore[call-arg]
+
+
+def test_every_split_of_a_dataset_dict_is_transformed() -> None:
     both = loud(DatasetDict({"train": rows(3), "test": rows(2)}))
     assert {name: split["loud"][:] for name, split in both.items()} == {
         "train": ["ROW 0!", "ROW 1!", "ROW 2!"],
@@ -105,183 +118,184 @@ def test_every_split_of_a_dataset_dict_is_taken() -> None:
     }
 
 
-def test_a_field_of_a_struct_column_is_replaced_and_the_others_stay() -> None:
+def test_a_field_of_a_struct_column_is_replaced() -> None:
     features = Features({"id": STRING, "a.b": {"text": STRING, "tool": STRING, "many": List(STRING)}})
     data = Dataset.from_list([{"id": "1", "a.b": {"text": "x", "tool": None, "many": ["m"]}}], features=features)
 
-    done = apply(data, name_tool, None, reads=["a.b.text"], adds={"a.b.tool": STRING})
-    assert done[0]["a.b"] == {"text": "x", "tool": "x tool", "many": ["m"]}
-    assert done.features == features
+    result = apply(data, name_tool, None, reads=["a.b.text"], adds={"a.b.tool": STRING})
+    assert result[0]["a.b"] == {"text": "x", "tool": "x tool", "many": ["m"]}
+    assert result.features == features
 
 
 def name_tool(row: dict[str, Any], settings: None) -> dict[str, Any]:
     return {"a.b.tool": row["a.b.text"] + " tool"}
 
 
-def test_kept_and_dropped_add_up_and_the_ledger_names_every_row() -> None:
-    kept = keep(rows(), drop_odd, reads=["id"], stage="parity")
-    record = lineage(kept)[-1]
-    assert kept["id"][:] == ["0", "2", "4", "6", "8"]
+def test_the_ledger_lists_every_dropped_row() -> None:
+    retained = keep(rows(), drop_odd, reads=["id"], stage="parity")
+    record = lineage(retained)[-1]
+    assert retained["id"][:] == ["0", "2", "4", "6", "8"]
     assert (record["rows_in"], record["rows_out"], record["dropped"]) == (10, 5, {"odd": 5})
-    gone = Dataset.from_file(record["dropped_files"][0])
-    assert [(r["id"], r["stage"], r["reason"], r["detail"]) for r in gone][:2] == [
+    dropped = Dataset.from_file(record["dropped_files"][0])
+    assert [(r["id"], r["stage"], r["reason"], r["detail"]) for r in dropped][:2] == [
         ("1", "parity", "odd", "id 1"),
         ("3", "parity", "odd", "id 3"),
     ]
-    assert keep(rows(), drop_odd, reads=["id"], stage="parity")[:] == kept[:]
+    assert keep(rows(), drop_odd, reads=["id"], stage="parity")[:] == retained[:]
 
 
-def test_a_judge_that_keeps_all_writes_no_second_copy_and_is_cached() -> None:
-    whole = keep(rows(), keep_all, reads=["id"], stage="all")
-    assert whole[:] == rows()[:]
-    assert keep(rows(), keep_all, reads=["id"], stage="all")._fingerprint == whole._fingerprint
-    side = join([rows(), loud(rows()).select_columns(["loud"])], "side")
+def test_a_judge_that_drops_nothing_is_cached() -> None:
+    retained = keep(rows(), keep_all, reads=["id"], stage="all")
+    assert retained[:] == rows()[:]
+    assert keep(rows(), keep_all, reads=["id"], stage="all")._fingerprint == retained._fingerprint
+    joined = join([rows(), loud(rows()).select_columns(["loud"])], "side")
     assert (
-        keep(side, keep_all, reads=["id"], stage="all")[:]
-        == keep(side, keep_all, reads=["id"], stage="all")[:]
-        == side[:]
+        keep(joined, keep_all, reads=["id"], stage="all")[:]
+        == keep(joined, keep_all, reads=["id"], stage="all")[:]
+        == joined[:]
     )
 
 
-# Many rows of one
+# explode
 
 WORDS = {"id": STRING, "task": STRING, "word": STRING}
 
 
 def words(row: dict[str, Any], settings: str) -> Iterator[dict[str, Any] | tuple[str, Drop]]:
-    Calls.seen.append(row["id"])
+    Calls.ids.append(row["id"])
     for n, word in enumerate(row["text"].split()):
         name = f"{row['id']}#{n}"
-        yield {"id": name, "task": "own", "word": word + settings} if word != "row" else (name, Drop("a_row", word))
+        yield {"id": name, "task": "new", "word": word + settings} if word != "row" else (name, Drop("a_row", word))
 
 
 def loud_words(row: dict[str, Any], settings: str) -> list[dict[str, Any]]:
     return [{"id": f"{row['id']}#{n}", "word": word.upper()} for n, word in enumerate(row["text"].split())]
 
 
-def all_alike(row: dict[str, Any], settings: str) -> list[dict[str, Any]]:
+def repeated_ids(row: dict[str, Any], settings: str) -> list[dict[str, Any]]:
     return [{"id": settings or None, "word": row["text"]}]
 
 
-def nothing_of_the_fifth(row: dict[str, Any], settings: str) -> list[dict[str, Any]]:
+def nothing_for_row_5(row: dict[str, Any], settings: str) -> list[dict[str, Any]]:
     return [] if row["id"] == "5" else [{"id": row["id"], "word": settings}]
 
 
-def exploded(data: Any, settings: str = "!", step: Any = words, **more: Any) -> Any:
-    return explode(data, step, settings, **{"reads": ["id", "text"], "features": WORDS, "stage": "words", **more})
+def exploded(data: Any, settings: str = "!", function: Any = words, **options: Any) -> Any:
+    return explode(
+        data, function, settings, **{"reads": ["id", "text"], "features": WORDS, "stage": "words", **options}
+    )
 
 
-def test_rows_are_taken_apart_and_what_is_left_of_them_is_in_the_ledger() -> None:
-    made = exploded(rows(3).add_column("task", ["a", "b", None]).add_column("dataset", ["c"] * 3))
-    assert made.features == Features(WORDS), "only the new columns"
-    assert made[:] == {"id": ["0#1", "1#1", "2#1"], "task": ["own"] * 3, "word": ["0!", "1!", "2!"]}
-    gone = ledger([made])
-    assert [(r["id"], r["task"], r["dataset"]) for r in gone] == [
+def test_explode_returns_new_rows_and_records_drops_in_the_ledger() -> None:
+    result = exploded(rows(3).add_column("task", ["a", "b", None]).add_column("dataset", ["c"] * 3))
+    assert result.features == Features(WORDS), "only the new columns"
+    assert result[:] == {"id": ["0#1", "1#1", "2#1"], "task": ["new"] * 3, "word": ["0!", "1!", "2!"]}
+    dropped = ledger([result])
+    assert [(r["id"], r["task"], r["dataset"]) for r in dropped] == [
         ("0#0", "a", None),
         ("1#0", "b", None),
         ("2#0", None, None),
     ]
-    assert {(r["stage"], r["reason"], r["detail"]) for r in gone} == {("words", "a_row", "row")}
-    *_, record = lineage(made)
+    assert {(r["stage"], r["reason"], r["detail"]) for r in dropped} == {("words", "a_row", "row")}
+    *_, record = lineage(result)
     assert (record["step"], record["rows_in"], record["rows_out"], record["dropped"]) == ("words", 6, 3, {"a_row": 3})
-    assert lineage(made)[0]["step"] == "rows"
+    assert lineage(result)[0]["step"] == "rows"
 
 
-def test_taking_apart_is_done_once_and_again_for_what_changes_it() -> None:
-    def calls(**more: Any) -> int:
-        Calls.seen.clear()
-        exploded(**{"data": rows(), **more})
-        return len(Calls.seen)
+def test_explode_runs_again_only_after_a_change() -> None:
+    def calls(**options: Any) -> int:
+        Calls.ids.clear()
+        exploded(**{"data": rows(), **options})
+        return len(Calls.ids)
 
     assert calls() == 10
     assert calls() == 0
-    assert calls(batch_rows=3) == 0, "no part of the result"
+    assert calls(batch_rows=3) == 0, "batches do not change the result"
     assert calls(settings="?") == calls(stage="other") == calls(reads=["text", "id"]) == 10
     assert calls(features={**WORDS, "more": STRING}) == calls(data=rows(9)) + 1 == 10
     for path in stages_dir().glob("*.arrow"):
         path.unlink()
-    assert calls(settings="?") == 10, "what was deleted is made again"
+    assert calls(settings="?") == 10, "deleted results are computed again"
 
 
-def test_code_of_the_users_counts_when_rows_are_taken_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_code_is_part_of_the_key_of_explode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
-    found = []
+    results = []
     for body in ("x", "y", "x"):
-        source = f"def helper():\n    return '{body}'\ndef step(row, settings):\n    return [{{'id': row['id'], 'word': helper()}}]\n"
-        (tmp_path / "taking.py").write_text(source)
+        source = f"def helper():\n    return '{body}'\ndef explode_row(row, settings):\n    return [{{'id': row['id'], 'word': helper()}}]\n"
+        (tmp_path / "user_module.py").write_text(source)
         importlib.invalidate_caches()
         shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
-        sys.modules.pop("taking", None)
-        found.append(exploded(rows(1), step=importlib.import_module("taking").step))
-    assert [made["word"][:] for made in found] == [["x"], ["y"], ["x"]]
-    assert found[0]._fingerprint == found[2]._fingerprint != found[1]._fingerprint
+        sys.modules.pop("user_module", None)
+        results.append(exploded(rows(1), function=importlib.import_module("user_module").explode_row))
+    assert [result["word"][:] for result in results] == [["x"], ["y"], ["x"]]
+    assert results[0]._fingerprint == results[2]._fingerprint != results[1]._fingerprint
 
 
-def test_taking_apart_gives_the_same_with_any_batches_and_processes() -> None:
-    whole = exploded(rows(50))
-    ways: list[dict[str, Any]] = [{"batch_rows": 1}, {"batch_rows": 7, "num_proc": 2}, {"num_proc": 2}]
-    for n, more in enumerate(ways):
-        other = exploded(rows(50), stage=f"words {n}", **more)
-        assert other[:] == whole[:]
-        assert [r["id"] for r in ledger([other])] == [r["id"] for r in ledger([whole])]
-    mixed = rows(50).select([7, 3, 3, 9]).select([0, 1, 3])
-    assert exploded(mixed)["id"][:] == ["7#1", "3#1", "9#1"], "rows that were selected, in their order"
+def test_batch_size_and_processes_do_not_change_the_result_of_explode() -> None:
+    expected = exploded(rows(50))
+    option_sets: list[dict[str, Any]] = [{"batch_rows": 1}, {"batch_rows": 7, "num_proc": 2}, {"num_proc": 2}]
+    for n, options in enumerate(option_sets):
+        result = exploded(rows(50), stage=f"words {n}", **options)
+        assert result[:] == expected[:]
+        assert [r["id"] for r in ledger([result])] == [r["id"] for r in ledger([expected])]
+    selected = rows(50).select([7, 3, 3, 9]).select([0, 1, 3])
+    assert exploded(selected)["id"][:] == ["7#1", "3#1", "9#1"], "the selected rows, in their order"
 
 
-def test_tables_of_which_little_is_left_keep_their_columns() -> None:
-    nothing, all_left = exploded(rows().select([])), exploded(Dataset.from_dict({"id": ["1"], "text": ["row row"]}))
-    for made in (nothing, all_left):
-        assert (len(made), made.features) == (0, Features(WORDS))
-    assert len(ledger([nothing])) == 0
-    assert ledger([all_left])["id"][:] == ["1#0", "1#1"]
-    none_left = exploded(rows(2), step=loud_words)
-    assert none_left[:] == {"id": ["0#0", "0#1", "1#0", "1#1"], "task": [None] * 4, "word": ["ROW", "0", "ROW", "1"]}
-    assert "dropped_files" not in lineage(none_left)[-1]
-    both = exploded(DatasetDict({"train": rows(3), "test": rows(2).select([])}))
-    assert {split: len(part) for split, part in both.items()} == {"train": 3, "test": 0}
+def test_empty_results_have_all_columns() -> None:
+    no_input, all_dropped = exploded(rows().select([])), exploded(Dataset.from_dict({"id": ["1"], "text": ["row row"]}))
+    for result in (no_input, all_dropped):
+        assert (len(result), result.features) == (0, Features(WORDS))
+    assert len(ledger([no_input])) == 0
+    assert ledger([all_dropped])["id"][:] == ["1#0", "1#1"]
+    none_dropped = exploded(rows(2), function=loud_words)
+    assert none_dropped[:] == {"id": ["0#0", "0#1", "1#0", "1#1"], "task": [None] * 4, "word": ["ROW", "0", "ROW", "1"]}
+    assert "dropped_files" not in lineage(none_dropped)[-1]
+    splits = exploded(DatasetDict({"train": rows(3), "test": rows(2).select([])}))
+    assert {name: len(split) for name, split in splits.items()} == {"train": 3, "test": 0}
 
 
 @pytest.mark.parametrize("processes", [None, 2])
-def test_a_row_may_not_vanish(processes: int | None) -> None:
-    with pytest.raises(LedgerError, match="neither new rows nor a reason: '5'"):
-        exploded(rows(), step=nothing_of_the_fifth, num_proc=processes)
+def test_a_row_without_result_is_an_error(processes: int | None) -> None:
+    with pytest.raises(LedgerError, match="expected new rows or a Drop, found neither for the row '5'"):
+        exploded(rows(), function=nothing_for_row_5, num_proc=processes)
     with pytest.raises(LedgerError):
-        exploded(rows(), step=nothing_of_the_fifth)
+        exploded(rows(), function=nothing_for_row_5)
 
 
-@pytest.mark.parametrize(("name", "message"), [("same", "'same' stands twice"), ("", "row 0 has none")])
-def test_new_rows_have_ids_of_their_own(name: str, message: str) -> None:
-    for _ in range(2):  # what was refused is not believed the next time
+@pytest.mark.parametrize(("name", "message"), [("same", "found 'same' twice"), ("", "found none in row 0")])
+def test_new_rows_need_unique_ids(name: str, message: str) -> None:
+    for _ in range(2):  # the rejected result is not cached
         with pytest.raises(InputError, match=message):
-            exploded(rows(2), name, step=all_alike)
+            exploded(rows(2), name, function=repeated_ids)
 
 
 def without_ids(row: dict[str, Any], settings: str) -> list[dict[str, Any]]:
     return [{"word": row["text"]}]
 
 
-def test_new_rows_have_the_columns_of_their_table() -> None:
-    made = exploded(rows(2), step=without_ids, features={"word": STRING})
-    assert made[:] == {"word": ["row 0", "row 1"]}, "tables without ids are fine"
-    with pytest.raises(InputError, match="has not: word"):
-        exploded(rows(2), step=without_ids, features={"words": STRING})
+def test_new_rows_may_only_have_known_columns() -> None:
+    result = exploded(rows(2), function=without_ids, features={"word": STRING})
+    assert result[:] == {"word": ["row 0", "row 1"]}, "a table needs no ids"
+    with pytest.raises(InputError, match="columns that are not in features: word"):
+        exploded(rows(2), function=without_ids, features={"words": STRING})
 
 
-def test_what_cannot_be_taken_apart() -> None:
+def test_explode_rejects_unusable_tables() -> None:
     with pytest.raises(MissingColumns, match="words needs the columns text; found: id"):
         exploded(rows().remove_columns("text"))
     with pytest.raises(InputError, match="expected a"):
         exploded([{"id": "1", "text": "a"}])
 
 
-def test_taking_apart_leaves_one_file_for_the_rows_and_one_for_the_ledger() -> None:
+def test_explode_writes_rows_record_and_ledger() -> None:
     exploded(rows().select([]))
     exploded(rows())
-    before = set(stages_dir().iterdir())
-    made = exploded(rows(), "?")
-    names = {path.name for path in set(stages_dir().iterdir()) - before}
-    own = made._fingerprint
-    assert {f"{own}.arrow", f"{own}.json"} < names
+    existing = set(stages_dir().iterdir())
+    key = exploded(rows(), "?")._fingerprint
+    names = {path.name for path in set(stages_dir().iterdir()) - existing}
+    assert {f"{key}.arrow", f"{key}.json"} < names
     assert len(names) == 3
 
 
@@ -292,82 +306,81 @@ def copies(row: dict[str, Any], settings: str) -> Iterator[dict[str, Any] | tupl
 
 
 def test_memory_does_not_grow_with_the_rows() -> None:
-    """Some rows are taken at once, however many there are and however much each of them gives."""
-    usual, peaks = pa.default_memory_pool(), []
+    default_pool, peaks = pa.default_memory_pool(), []
     for count in (20, 120):
         data = keep(
             Dataset.from_list([{"id": str(n), "text": "x" * 20_000} for n in range(count)]),
             keep_all,
             reads=["id"],
-            stage="in a file, as tables are",
+            stage="write to a file",
         )
-        pool = pa.proxy_memory_pool(usual)
+        pool = pa.proxy_memory_pool(default_pool)
         pa.set_memory_pool(pool)
         try:
-            made = exploded(data, step=copies, batch_rows=4)
+            result = exploded(data, function=copies, batch_rows=4)
         finally:
-            pa.set_memory_pool(usual)
-        assert len(made) == 8 * count
+            pa.set_memory_pool(default_pool)
+        assert len(result) == 8 * count
         peaks.append(pool.max_memory())
-    assert 20_000 * 8 * 4 < peaks[1] < 1.5 * peaks[0], "all of it would be 19 MB"
+    assert 20_000 * 8 * 4 < peaks[1] < 1.5 * peaks[0], "all rows would be 19 MB"
 
 
 def test_an_empty_table_gets_the_new_columns() -> None:
-    done = loud(rows().select([]))
-    assert len(done) == 0
-    assert done.column_names == ["id", "text", "loud"]
+    result = loud(rows().select([]))
+    assert len(result) == 0
+    assert result.column_names == ["id", "text", "loud"]
 
 
-def test_the_trail_leads_back_to_the_rows_and_ends_after_a_shuffle() -> None:
-    done = keep(loud(rows()), drop_odd, reads=["id"], stage="parity")
-    assert [record["step"] for record in lineage(done)] == ["rows", "shout", "parity"]
-    assert lineage(done.shuffle(seed=1)) == []
+def test_the_lineage_begins_at_the_rows_and_is_empty_after_a_shuffle() -> None:
+    result = keep(loud(rows()), drop_odd, reads=["id"], stage="parity")
+    assert [record["step"] for record in lineage(result)] == ["rows", "shout", "parity"]
+    assert lineage(result.shuffle(seed=1)) == []
 
 
 @pytest.mark.parametrize(
-    ("data", "error", "words"),
+    ("data", "error", "message"),
     [
         (
             Dataset.from_dict({"id": ["1"], "txt": ["a"]}),
             MissingColumns,
             "shout needs the columns text; found: id, txt",
         ),
-        (Dataset.from_dict({"id": ["1", "2", "1"], "text": ["a"] * 3}), InputError, "'1' stands twice"),
-        (Dataset.from_dict({"id": ["1", None], "text": ["a"] * 2}), InputError, "row 1 has none"),
+        (Dataset.from_dict({"id": ["1", "2", "1"], "text": ["a"] * 3}), InputError, "found '1' twice"),
+        (Dataset.from_dict({"id": ["1", None], "text": ["a"] * 2}), InputError, "found none in row 1"),
     ],
 )
-def test_unusable_tables_get_a_clear_error(data: Dataset, error: type[Exception], words: str) -> None:
-    with pytest.raises(error, match=words):
+def test_unusable_tables_raise_a_clear_error(data: Dataset, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
         loud(data)
 
 
-def test_the_same_rows_from_two_sources_are_not_stacked() -> None:
-    with pytest.raises(InputError, match="stands twice"):
+def test_stacked_tables_need_unique_ids() -> None:
+    with pytest.raises(InputError, match="expected unique ids, found '0' twice"):
         stack([rows(2), loud(rows(2)).remove_columns("loud")], "both")
 
 
 # Keys
 
 
-def test_what_cannot_change_an_output_is_not_in_the_key() -> None:
-    plain = EngineSpec("local", "m")
-    assert canonical(plain) == canonical(
+def test_settings_that_do_not_change_rows_are_not_in_the_key() -> None:
+    spec = EngineSpec("local", "m")
+    assert canonical(spec) == canonical(
         EngineSpec("local", "m", device="cuda", concurrency=1, timeout=3.0, batch_tokens=8)
     )
-    assert canonical(plain) != canonical(EngineSpec("local", "m", max_tokens=3))
+    assert canonical(spec) != canonical(EngineSpec("local", "m", max_tokens=3))
 
 
 @dataclass(frozen=True)
-class Holder:
+class Setting:
     function: Any
 
 
-def test_a_function_of_the_user_counts_by_its_source_and_what_it_uses(
+def test_the_key_of_a_user_function_covers_its_code_and_globals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    def version(body: str) -> Any:
+    def key_of(body: str) -> Any:
         (tmp_path / "users.py").write_text(textwrap.dedent(body))
         importlib.invalidate_caches()
         shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
@@ -375,29 +388,29 @@ def test_a_function_of_the_user_counts_by_its_source_and_what_it_uses(
         import linecache
 
         linecache.clearcache()
-        return canonical(Holder(importlib.import_module("users").f))
+        return canonical(Setting(importlib.import_module("users").f))
 
-    first = version("LIMIT = 3\ndef g(x): return x\ndef f(x): return g(x) + LIMIT\n")
-    same = version(
+    first = key_of("LIMIT = 3\ndef g(x): return x\ndef f(x): return g(x) + LIMIT\n")
+    same = key_of(
         'LIMIT = 3\ndef g(x): return x\n\n# moved\ndef f(x):\n    "Says it."\n    return g(x) + LIMIT\nx = 1\n'
     )
-    constant = version("LIMIT = 4\ndef g(x): return x\ndef f(x): return g(x) + LIMIT\n")
-    helper = version("LIMIT = 3\ndef g(x): return -x\ndef f(x): return g(x) + LIMIT\n")
+    constant = key_of("LIMIT = 4\ndef g(x): return x\ndef f(x): return g(x) + LIMIT\n")
+    helper = key_of("LIMIT = 3\ndef g(x): return -x\ndef f(x): return g(x) + LIMIT\n")
     assert first == same
-    assert len({json.dumps(v) for v in (first, constant, helper)}) == 3
+    assert len({json.dumps(key) for key in (first, constant, helper)}) == 3
 
 
-def test_a_setting_without_a_value_is_refused() -> None:
+def test_a_setting_without_a_value_is_rejected() -> None:
     with pytest.raises(TypeError, match="cannot be part of a setting"):
-        canonical(Holder(threading.Lock()))
+        canonical(Setting(threading.Lock()))
 
 
-def test_partials_count_by_their_arguments() -> None:
+def test_the_key_of_a_partial_covers_its_arguments() -> None:
     assert canonical(functools.partial(shout, settings="a")) != canonical(functools.partial(shout, settings="b"))
 
 
-def test_the_digest_follows_imports_and_skips_unused_modules(tmp_path: Path) -> None:
-    """One task's file counts for the rows of that task, and not for a step that names no task."""
+def test_the_code_digest_follows_imports_and_skips_unused_modules(tmp_path: Path) -> None:
+    """The module of a task is part of the keys of that task only."""
     root = Path(__file__).parents[2]
     package = tmp_path / "toolrlef_data"
     shutil.copytree(root / "toolrlef_data", package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -418,16 +431,16 @@ def test_the_digest_follows_imports_and_skips_unused_modules(tmp_path: Path) -> 
     prompts.write_text(prompts.read_text() + "\nOTHER = 1\n")
     source = (package / "tasks" / "math.py").read_text()
     (package / "tasks" / "math.py").write_text(source.replace('"""', '"""Another first line. ', 1))
-    assert digests() == [math, scoring], "no task imports prompts, and a docstring changes no row"
+    assert digests() == [math, scoring], "no task imports prompts, and docstrings are ignored"
     (package / "tasks" / "math.py").write_text(source + "\nOTHER = 1\n")
-    after = digests()
-    assert after[0] != math, "an edit of the task is seen"
-    assert after[1] == scoring, "and only where the task is named"
-    assert code_digest(keep_all) == code_digest(drop_odd), "functions outside the package have no module digest"
+    edited_math, edited_scoring = digests()
+    assert edited_math != math
+    assert edited_scoring == scoring, "scoring does not use the task"
+    assert code_digest(keep_all) == code_digest(drop_odd), "functions outside the package have no code digest"
 
 
 @pytest.mark.parametrize("name", ["tmp", SCRATCH])
-def test_left_over_temporary_files_are_swept_after_a_day(name: str) -> None:
+def test_scratch_files_are_removed_after_a_day(name: str) -> None:
     old, new = stages_dir() / f"{name}old", stages_dir() / f"{name}new"
     old.touch()
     new.touch()
@@ -441,9 +454,9 @@ def drop_all(row: dict[str, Any], settings: None) -> Drop | None:
     return Drop("none")
 
 
-def test_tables_without_rows_are_joined_with_all_their_columns() -> None:
-    left = keep(rows(), drop_all, None, reads=["id"], stage="empty")
-    both = join([left, loud(left, removes=["id", "text"])], "both")
-    assert both.column_names == ["id", "text", "loud"]
-    assert [record["step"] for record in lineage(both)] == ["rows", "empty", "shout", "both"]
-    assert len(ledger([both])) == 10
+def test_joined_empty_tables_have_all_columns() -> None:
+    empty = keep(rows(), drop_all, None, reads=["id"], stage="empty")
+    joined = join([empty, loud(empty, removes=["id", "text"])], "both")
+    assert joined.column_names == ["id", "text", "loud"]
+    assert [record["step"] for record in lineage(joined)] == ["rows", "empty", "shout", "both"]
+    assert len(ledger([joined])) == 10

@@ -1,4 +1,4 @@
-"""Clozes with a model that answers questions: what is asked, read and shown."""
+"""The task lama: prompts, grading and few-shot examples."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ def test_the_task() -> None:
     for word in ("tool", "qa", "model", "call"):
         assert word not in LAMA.plain_instruction.lower()
     assert find_called_tool(LAMA.teacher_instruction, LAMA.tool) == "QA"
-    assert LAMA.reader_prompt is None  # what the tool says is the prediction
+    assert LAMA.reader_prompt is None  # the tool output is the prediction
     assert LAMA.output_is_answer
     assert render({"question": "It is in ?", "context": ""}) == "It is in ?"
 
 
-def test_the_tool_says_what_it_lacks() -> None:
+def test_the_error_of_the_tool_says_how_to_set_it_up() -> None:
     with pytest.raises(InputError, match=r"qa_engine\(engine\) or qa_model\(model\)"):
         LAMA.tool.check()
     with pytest.raises(InputError, match="qa_engine"):
         LAMA.tool.run("anything")
 
 
-def test_only_a_response_without_a_call_is_cut() -> None:
+def test_twenty_words_of_a_prediction_are_graded() -> None:
     words = " ".join([*map(str, range(29)), "Poland"])
     assert LAMA.grade(LAMA.extract(words), ["Poland"]) is False
     assert LAMA.grade(words, ["Poland"]) is False
-    assert LAMA.grade_whole(words, ["Poland"]) is True, "with compat, as the published code grades what the tool gave"
+    assert LAMA.grade_whole(words, ["Poland"]) is True, "with compat: the published code grades the full tool output"
 
 
 @pytest.mark.parametrize("dataset", ["", "trex", "squad", "sample"])
-def test_examples_are_right_and_do_not_leak(dataset: str) -> None:
+def test_examples_are_correct_and_do_not_leak(dataset: str) -> None:
     examples = LAMA.examples_for(dataset)
     assert len({example.input for example in examples}) == 4
     for example in examples:
@@ -49,4 +49,4 @@ def test_examples_are_right_and_do_not_leak(dataset: str) -> None:
         assert call.argument != example.input
         assert not LAMA.leaks(call.argument, example.input, [example.answer]), example.input
         assert LAMA.grade(LAMA.extract(example.plain), [example.answer])
-        assert not LAMA.grade(example.input, [example.answer]), "the cloze would answer itself"
+        assert not LAMA.grade(example.input, [example.answer]), "the cloze does not contain the answer"

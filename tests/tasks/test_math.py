@@ -1,4 +1,4 @@
-"""Math: numbers are read as people read them, and the grader says right, wrong or "cannot tell"."""
+"""The task math: parsing of numbers, grading, leaks and few-shot examples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 
 from toolrlef_data.tasks import TASKS
-from toolrlef_data.tasks.math import MATH, distance, extract, grade, leaks, number, numbers_in, render, usable
+from toolrlef_data.tasks.math import (
+    MATH,
+    distance,
+    extract,
+    grade,
+    leaks,
+    numbers_in,
+    parse_number,
+    render,
+    ungradable_reason,
+)
 from toolrlef_data.tools.calls import find_called_tool, parse_call
 
 HOSTILE = Path(__file__).parents[3] / "shared" / "hostile" / "grading.jsonl"
@@ -33,7 +43,7 @@ def test_hostile_predictions(case: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "last"),
+    ("text", "expected"),
     [
         ("The answer is 72.", "72"),
         ("72", "72"),
@@ -64,24 +74,24 @@ def test_hostile_predictions(case: dict[str, Any]) -> None:
         ("72\u200b", "72"),
         ("8 and then\tno more", "8"),
         ("none", None),
-        ("① ²", None),  # no decimal digits
+        ("① ²", None),  # not decimal digits
         ("", None),
     ],
 )
-def test_last_number(text: str, last: str | None) -> None:
-    assert extract(text) == last
-    assert last is None or number(last) is not None
+def test_last_number(text: str, expected: str | None) -> None:
+    assert extract(text) == expected
+    assert expected is None or parse_number(expected) is not None
 
 
-def test_any_text_is_survived() -> None:
+def test_random_texts() -> None:
     draw = random.Random(2)
-    signs = [*"0123456789,.-+eE$%/ \n()", "\u2212", "٣", "①", "½", "\ud800", "\x00", "half", "twenty", " and ", "dozen"]
+    parts = [*"0123456789,.-+eE$%/ \n()", "\u2212", "٣", "①", "½", "\ud800", "\x00", "half", "twenty", " and ", "dozen"]
     for _ in range(5000):
-        text = "".join(draw.choice(signs) for _ in range(draw.randint(0, 14)))
+        text = "".join(draw.choice(parts) for _ in range(draw.randint(0, 14)))
         last = extract(text)
         assert (last is None) == (not any(c.isdecimal() for c in text))
         assert last is None or last.isascii()
-        assert last is None or "e" in last.lower() or number(last) is not None
+        assert last is None or "e" in last.lower() or parse_number(last) is not None
         assert grade(last, [text]) in {True, False, None}
         distance(last, [text])
         assert all(value >= 0 for value in numbers_in(text))
@@ -91,9 +101,9 @@ def test_any_text_is_survived() -> None:
 @pytest.mark.parametrize(
     "text", ["1" * 10**6, "1," * 10**5, "1,111" * 10**5 + "1", "." * 10**6, "- " * 10**5, "one " * 10**5]
 )
-def test_long_texts_end(text: str) -> None:
+def test_long_texts_take_linear_time(text: str) -> None:
     extract(text)
-    number(text)
+    parse_number(text)
     numbers_in(text[: 10**5])
 
 
@@ -107,7 +117,7 @@ def test_long_texts_end(text: str) -> None:
         ("1,2", None),
         ("$5", None),
         ("50%", None),
-        ("1_000", None),  # float() takes it
+        ("1_000", None),  # float() accepts it
         ("inf", None),
         ("nan", None),
         ("1e400", None),
@@ -117,12 +127,12 @@ def test_long_texts_end(text: str) -> None:
         ("", None),
     ],
 )
-def test_number_reads_one_number_and_nothing_else(text: str, value: float | None) -> None:
-    assert number(text) == value
+def test_parse_number(text: str, value: float | None) -> None:
+    assert parse_number(text) == value
 
 
 @pytest.mark.parametrize(
-    ("prediction", "answers", "right"),
+    ("prediction", "answers", "expected"),
     [
         ("57.0", ["57"], True),
         ("33.333333", ["33.33"], True),
@@ -132,25 +142,25 @@ def test_number_reads_one_number_and_nothing_else(text: str, value: float | None
         ("5", ["unknown", "5"], True),
         ("1234567", ["1,234,567"], True),
         ("-0", ["0"], True),
-        (None, ["5"], False),  # no number is a wrong answer, not the number 0
+        (None, ["5"], False),  # not a number: incorrect, not equal to 0
         (None, ["0"], False),
         ("True", ["1"], False),
         ("inf", ["inf 0"], False),
         ("nan", ["0"], False),
         ("(1+2j)", ["1"], False),
         ("5", ["$5"], False),
-        ("5", ["unknown"], None),  # cannot tell
+        ("5", ["unknown"], None),  # not gradable
         ("5", [], None),
     ],
 )
-def test_grade(prediction: str | None, answers: list[str], right: bool | None) -> None:
-    assert grade(prediction, answers) is right
+def test_grade(prediction: str | None, answers: list[str], expected: bool | None) -> None:
+    assert grade(prediction, answers) is expected
 
 
-def test_usable_and_distance() -> None:
-    assert usable(["many", "72"]) is None
-    assert usable([]) == usable([" "]) == "no_answer"
-    assert usable(["$5"]) == usable(["inf"]) == "answer_not_a_number"
+def test_ungradable_reason_and_distance() -> None:
+    assert ungradable_reason(["many", "72"]) is None
+    assert ungradable_reason([]) == ungradable_reason([" "]) == "no_answer"
+    assert ungradable_reason(["$5"]) == ungradable_reason(["inf"]) == "answer_not_a_number"
     assert distance("25.0", ["57", "30"]) == 5.0
     assert distance("0.333", ["1/3", "0.33"]) == 0.0
     assert distance("apples", ["57"]) is None
@@ -177,17 +187,17 @@ def test_usable_and_distance() -> None:
         ("50 cents", {50, 0.5}),
         ("twice as many", {2}),
         ("one and two, ten or sixty and seventy", {1, 2, 10, 60, 70}),
-        ("someone, tent, nineties", set()),  # words that only contain a number
+        ("someone, tent, nineties", set()),  # words that merely contain a number word
     ],
 )
-def test_numbers_of_a_question(text: str, values: set[float]) -> None:
+def test_numbers_in(text: str, values: set[float]) -> None:
     assert numbers_in(text) == values
 
 
 @pytest.mark.parametrize(
-    ("argument", "question", "answers", "leak"),
+    ("argument", "question", "answers", "expected"),
     [
-        ("72", "72?", ["72"], True),  # nothing is computed
+        ("72", "72?", ["72"], True),  # no computation
         ("(-$72.0)", "72?", ["5"], True),
         ("round(72)", "72?", ["72"], True),
         ("sqrt(16)", "What is the side of a square of 16?", ["4"], False),
@@ -200,11 +210,11 @@ def test_numbers_of_a_question(text: str, values: set[float]) -> None:
         ("12*1", "A dozen?", ["12"], False),
         ("20*0.5", "Half of 20?", ["0.5"], False),
         ("24*3", "24 and three?", ["72"], False),
-        ("70+2", "How many?", ["72"], False),  # not seen: the answer in parts
+        ("70+2", "How many?", ["72"], False),  # not covered: the answer in parts
     ],
 )
-def test_leaks(argument: str, question: str, answers: list[str], leak: bool) -> None:
-    assert leaks(argument, question, answers) is leak
+def test_leaks(argument: str, question: str, answers: list[str], expected: bool) -> None:
+    assert leaks(argument, question, answers) is expected
 
 
 def test_render_puts_the_context_first() -> None:
@@ -222,7 +232,7 @@ def test_the_task() -> None:
 
 
 @pytest.mark.parametrize("dataset", ["", "gsm8k", "svamp", "asdiv", "sample"])
-def test_examples_are_right_and_do_not_leak(dataset: str) -> None:
+def test_examples_are_correct_and_do_not_leak(dataset: str) -> None:
     examples = MATH.examples_for(dataset)
     assert len({example.input for example in examples}) == 4
     for example in examples:

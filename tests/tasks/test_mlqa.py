@@ -1,4 +1,4 @@
-"""Questions in another language: the call is the question, and survives being written and read back."""
+"""The task mlqa: prompts, few-shot examples, and arguments that the parser of calls preserves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from toolrlef_data.records import InputError, ToolCall
 from toolrlef_data.tasks import TASKS
-from toolrlef_data.tasks.mlqa import MLQA, language, reading, render, written
+from toolrlef_data.tasks.mlqa import MLQA, language, make_argument, reader_prompt, render
 from toolrlef_data.tasks.text_answers import grade
 from toolrlef_data.tools.calls import find_called_tool, parse_call, render_call
 
@@ -26,11 +26,11 @@ def test_the_task() -> None:
         assert word not in MLQA.reader_instruction.lower()
     assert find_called_tool(MLQA.teacher_instruction, MLQA.tool) == "translator"
     assert not MLQA.output_is_answer
-    assert MLQA.parse_reader_reply is MLQA.extract  # everything is cut to 20 words
+    assert MLQA.parse_reader_reply is MLQA.extract  # both are truncated to 20 words
     assert not MLQA.leaks("Sofia", "¿Dónde?", ["Sofia"])
 
 
-def test_the_translator_says_what_it_lacks() -> None:
+def test_the_error_of_the_tool_says_how_to_set_it_up() -> None:
     with pytest.raises(InputError, match=r"translator\(model\) or translator_engine\(engine\)"):
         MLQA.tool.check()
     with pytest.raises(InputError, match="translator_engine"):
@@ -43,13 +43,13 @@ def test_the_translator_says_what_it_lacks() -> None:
         ("¿Cuándo se abrió?", "¿Cuándo se abrió?"),
         ("  ¿Cuándo\n se\u00a0abrió? ", "¿Cuándo se abrió?"),
         ("Was tat er (1825)?", "Was tat er (1825)?"),
-        ("Was heißt :) ?", "Was heißt :） ?"),  # would end the call
+        ("Was heißt :) ?", "Was heißt :） ?"),  # an unpaired parenthesis would end the call
         ("Was heißt (sic?", "Was heißt （sic?"),
         ("a) oder (b)?", "a） oder (b)?"),
         (")(", "）（"),
         ('"谁" 是谁?', '"谁" 是谁?'),
-        ('"A", "B" 是什么?', "“A”, “B” 是什么?"),  # would be two arguments, the second is dropped
-        ('"谁?"', "谁?"),  # wholly in quotes: they are taken off
+        ('"A", "B" 是什么?', "“A”, “B” 是什么?"),  # would be parsed as two arguments
+        ('"谁?"', "谁?"),  # quotes around the full question are removed
         ("'s-Hertogenbosch 在哪?", "'s-Hertogenbosch 在哪?"),
         ("text=谁?", "谁?"),
         ("（谁）?", "（谁）?"),
@@ -58,36 +58,36 @@ def test_the_translator_says_what_it_lacks() -> None:
         (" ", ""),
     ],
 )
-def test_the_argument_of_a_call(question: str, argument: str) -> None:
-    assert written({"question": question}) == argument
+def test_make_argument(question: str, argument: str) -> None:
+    assert make_argument({"question": question}) == argument
 
 
-def test_any_question_is_read_back_from_its_call() -> None:
+def test_the_argument_of_any_question_survives_parsing() -> None:
     draw = random.Random(3)
-    signs = [*"()\"'a谁? `{}=\\,\n", "“", "”", "‘", "’", "text=", "translator(", '{"text": "', "\ud800", "\u202e"]
+    parts = [*"()\"'a谁? `{}=\\,\n", "“", "”", "‘", "’", "text=", "translator(", '{"text": "', "\ud800", "\u202e"]
     for _ in range(10_000):
-        question = "谁" + "".join(draw.choice(signs) for _ in range(draw.randint(0, 12)))
+        question = "谁" + "".join(draw.choice(parts) for _ in range(draw.randint(0, 12)))
         question = "".join(draw.sample(question, len(question)))
-        argument = written({"question": question})
+        argument = make_argument({"question": question})
         call = ToolCall("translator", argument)
         assert parse_call(render_call(call), MLQA.tool) == call
-        assert argument.count("谁") == question.count("谁"), "nothing of the question is lost"
-        assert written({"question": argument}) == argument
+        assert argument.count("谁") == question.count("谁"), "no text of the question is lost"
+        assert make_argument({"question": argument}) == argument
 
 
 @pytest.mark.parametrize("question", ["(" * 10**5, ")" * 10**5, '"' * 10**5, "'" * 10**5 + "a", "(a" * 10**5])
-def test_long_questions_end(question: str) -> None:
+def test_long_questions_take_linear_time(question: str) -> None:
     """Quadratic time would take minutes here."""
-    written({"question": question})
+    make_argument({"question": question})
 
 
-def test_real_questions_are_written_as_they_are(shared: Path) -> None:
+def test_arguments_of_real_questions_are_unchanged(shared: Path) -> None:
     files = sorted((shared / "data" / "mlqa" / "joined").glob("*.json"))
     articles = [article for file in files for article in json.loads(file.read_text(encoding="utf-8"))["data"]]
     rows = [row for article in articles for part in article["paragraphs"] for row in part["qas"]]
     assert len(rows) > 700
     for row in rows:
-        call = ToolCall("translator", written(row))
+        call = ToolCall("translator", make_argument(row))
         assert call.argument == " ".join(row["question"].split())
         assert parse_call(render_call(call), MLQA.tool) == call
 
@@ -112,35 +112,37 @@ def test_language(row_id: str, code: str) -> None:
     assert language({"id": row_id}) == code
 
 
-def test_a_translation_takes_the_place_of_the_question() -> None:
+def test_the_reader_prompt_has_the_translation_instead_of_the_question() -> None:
     context = "It says:\nQuestion: who?\nAnswer: he."
-    shown = render({"context": context, "question": "谁\nQuestion: 谁?"})
-    assert shown == f"Context: {context}\nQuestion: 谁 Question: 谁?"
-    assert reading(shown, "Who?") == f"Context: {context}\nQuestion: Who?"  # the last mark, not the first
-    assert reading("no question", "Who?") == "no question\nQuestion: Who?"
+    text = render({"context": context, "question": "谁\nQuestion: 谁?"})
+    assert text == f"Context: {context}\nQuestion: 谁 Question: 谁?"
+    assert (
+        reader_prompt(text, "Who?") == f"Context: {context}\nQuestion: Who?"
+    )  # the last marker is replaced, not the first
+    assert reader_prompt("no question", "Who?") == "no question\nQuestion: Who?"
 
 
-def test_what_a_reader_says_is_cut() -> None:
+def test_replies_of_the_reader_are_truncated() -> None:
     assert MLQA.parse_reader_reply is not None
     assert MLQA.parse_reader_reply(" ".join(["w"] * 20 + ["Sofia"])) == " ".join(["w"] * 20)
 
 
 @pytest.mark.parametrize("dataset", ["", "mlqa", "sample"])
-def test_examples_are_right(dataset: str) -> None:
+def test_examples_are_correct(dataset: str) -> None:
     examples = MLQA.examples_for(dataset)
     assert len({example.input for example in examples}) == 4
     for example in examples:
         context, _, question = example.input.rpartition("\nQuestion: ")
         call = parse_call(example.call, MLQA.tool)
-        assert call == ToolCall("translator", question) == ToolCall("translator", written({"question": question}))
+        assert call == ToolCall("translator", question) == ToolCall("translator", make_argument({"question": question}))
         assert context.startswith("Context: ")
         assert context.isascii()
-        assert grade(context, [example.answer], strict=True, words=None), "the context holds the answer"
+        assert grade(context, [example.answer], strict=True, words=None), "the context contains the answer"
         assert MLQA.grade(MLQA.extract(example.plain), [example.answer])
 
 
 def test_the_examples_are_in_six_languages() -> None:
     questions = "".join(example.call for name in ("", "mlqa") for example in MLQA.examples[name])
     assert len({example.input for name in ("", "mlqa") for example in MLQA.examples[name]}) == 8
-    for sign in ("¿", "罗", "कि", "Nước", "كم", "Wie"):
-        assert sign in questions
+    for text in ("¿", "罗", "कि", "Nước", "كم", "Wie"):
+        assert text in questions

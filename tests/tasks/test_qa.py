@@ -1,4 +1,4 @@
-"""Open questions with a search: what is asked, read and shown."""
+"""The tasks qa and retrieval: prompts, replies of the reader and few-shot examples."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import pytest
 
 from toolrlef_data.records import InputError
 from toolrlef_data.tasks import TASKS
-from toolrlef_data.tasks.qa import QA, RETRIEVAL, read_answer, reading, render
+from toolrlef_data.tasks.qa import QA, RETRIEVAL, parse_reader_reply, reader_prompt, render
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools.calls import find_called_tool, parse_call
 
-TASKS_HERE = [QA, RETRIEVAL]
+SEARCH_TASKS = [QA, RETRIEVAL]
 DATASETS = ["", "webquestions", "nq_open", "triviaqa", "hotpotqa", "sample"]
 
 
@@ -25,16 +25,16 @@ def test_the_tasks() -> None:
     assert QA.make_argument is None
 
 
-@pytest.mark.parametrize("task", TASKS_HERE, ids=lambda task: task.name)
-def test_the_search_says_what_it_lacks(task: Task) -> None:
+@pytest.mark.parametrize("task", SEARCH_TASKS, ids=lambda task: task.name)
+def test_the_error_of_the_tool_says_how_to_set_it_up(task: Task) -> None:
     with pytest.raises(InputError, match=r"wiki_search\(corpus.*replace\(TASKS\['" + task.name):
         task.tool.check()
     with pytest.raises(InputError, match="wiki_search"):
         task.tool.run("anything")
 
 
-@pytest.mark.parametrize("task", TASKS_HERE, ids=lambda task: task.name)
-def test_who_is_told_of_the_tool(task: Task) -> None:
+@pytest.mark.parametrize("task", SEARCH_TASKS, ids=lambda task: task.name)
+def test_only_some_instructions_name_the_tool(task: Task) -> None:
     for word in ("tool", "search", "retriev", "call"):
         assert word not in task.plain_instruction.lower()
         assert word not in task.reader_instruction.lower()
@@ -43,18 +43,18 @@ def test_who_is_told_of_the_tool(task: Task) -> None:
     assert other not in task.teacher_instruction + task.instruction
 
 
-def test_what_a_reader_is_asked_and_says() -> None:
+def test_prompt_and_reply_of_the_reader() -> None:
     assert render({"question": "who?", "context": ""}) == "who?"
-    assert reading("who?", "Somebody\ndid.") == "Somebody\ndid.\n\nQuestion: who?"
+    assert reader_prompt("who?", "Somebody\ndid.") == "Somebody\ndid.\n\nQuestion: who?"
     long = " ".join(["w"] * 40)
-    assert read_answer(f"\n{long} ") == long  # not cut, unlike a response without a call
+    assert parse_reader_reply(f"\n{long} ") == long  # not truncated, unlike a response without a call
     assert QA.extract(long) == " ".join(["w"] * 20)
-    assert read_answer(" \n\t") is None
+    assert parse_reader_reply(" \n\t") is None
 
 
-@pytest.mark.parametrize("task", TASKS_HERE, ids=lambda task: task.name)
+@pytest.mark.parametrize("task", SEARCH_TASKS, ids=lambda task: task.name)
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_examples_are_right_and_do_not_leak(task: Task, dataset: str) -> None:
+def test_examples_are_correct_and_do_not_leak(task: Task, dataset: str) -> None:
     examples = task.examples_for(dataset)
     assert len({example.input for example in examples}) == 4
     for example in examples:
@@ -64,10 +64,10 @@ def test_examples_are_right_and_do_not_leak(task: Task, dataset: str) -> None:
         assert not task.leaks(call.argument, example.input, [example.answer]), example.input
         assert task.grade(task.extract(example.plain), [example.answer])
         assert find_called_tool(example.plain, task.tool) is None
-        assert not task.grade(example.input, [example.answer]), "the question would answer itself"
+        assert not task.grade(example.input, [example.answer]), "the question does not contain the answer"
 
 
-def test_examples_are_in_the_manner_of_their_data_set() -> None:
+def test_examples_have_the_style_of_their_data_set() -> None:
     for example in QA.examples_for("nq_open"):
         assert example.input == example.input.lower()
         assert "?" not in example.input

@@ -1,4 +1,4 @@
-"""Answers in words: what is read, what is right by the paper's rule and strictly, and what a call gives away."""
+"""Answers in words: extraction, grading by the paper's rule and in strict mode, and leaks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from toolrlef_data.tasks import TASKS
-from toolrlef_data.tasks.text_answers import first_words, grade, leaks, usable
+from toolrlef_data.tasks.text_answers import first_words, grade, leaks, ungradable_reason
 
 HOSTILE = Path(__file__).parents[3] / "shared" / "hostile" / "grading.jsonl"
-# What a careful human sees and strict grading does not.
+# Cases that a careful human grades differently from strict mode, with the reason.
 NOT_STRICT = {
     "grade-164": "negation",
     "grade-171": "inflected",
@@ -46,11 +46,11 @@ def test_hostile_predictions(case: dict[str, Any]) -> None:
         text = "".join(unit * count for unit, count in case["prediction_parts"])
     task = TASKS[case["task"].lower()]
     prediction = task.extract(text) if case["kind"] == "text" else text
-    right = task.grade(prediction, case["gold"])
-    assert (right is None) == (task.ungradable_reason(case["gold"]) is not None), case["why"]
-    assert bool(right) is case["expect"], case["why"]
-    strictly = bool(grade(prediction, case["gold"], strict=True))
-    assert (strictly is case["sensible"]) is (case["id"] not in NOT_STRICT), case["why"]
+    correct = task.grade(prediction, case["gold"])
+    assert (correct is None) == (task.ungradable_reason(case["gold"]) is not None), case["why"]
+    assert bool(correct) is case["expect"], case["why"]
+    strictly_correct = bool(grade(prediction, case["gold"], strict=True))
+    assert (strictly_correct is case["sensible"]) is (case["id"] not in NOT_STRICT), case["why"]
 
 
 @pytest.mark.parametrize(
@@ -59,12 +59,12 @@ def test_hostile_predictions(case: dict[str, Any]) -> None:
         ("The answer is Sofia.", "The answer is Sofia."),
         ("  a\tb\n\nc\u00a0d\u3000e ", "a b c d e"),
         (" ".join(map(str, range(30))), " ".join(map(str, range(20)))),
-        ("...", "..."),  # says something, though nothing right
+        ("...", "..."),  # has text, though no word
         ("", None),
         (" \n\u00a0", None),
-        ("\u200b\ufeff", None),  # only looks like something
+        ("\u200b\ufeff", None),  # only invisible characters
         ("\u200bSofia", "\u200bSofia"),
-        ("北" * 10_000, "北" * 10_000),  # one word of the paper's
+        ("北" * 10_000, "北" * 10_000),  # one word by the paper's rule
         ("ก" * 99 + " ข", "ก" * 99 + " ข"),
         ("x" * 5000 + " Sofia", "x" * 5000 + " Sofia"),
     ],
@@ -73,13 +73,13 @@ def test_first_words(text: str, words: str | None) -> None:
     assert first_words(text) == words
 
 
-def test_first_words_are_as_many_as_asked_for() -> None:
+def test_first_words_with_a_limit() -> None:
     assert first_words("a b c", 2) == "a b"
     assert len(first_words("北京 " * 10**5) or "") == 20 * 3 - 1
 
 
 @pytest.mark.parametrize(
-    ("prediction", "answers", "right", "strictly"),
+    ("prediction", "answers", "expected", "strict"),
     [
         ("It is in NEW YORK.", ["New York"], True, True),
         ("Poland", ["Italy", "Poland"], True, True),
@@ -92,7 +92,7 @@ def test_first_words_are_as_many_as_asked_for() -> None:
         ("because he said so", ["US"], True, False),
         ("US troops", ["U.S."], False, True),
         ("J.R.R. Tolkien", ["J. R. R. Tolkien"], False, True),
-        ("It has vitamin C. A lot", ["vitamin C"], True, True),  # no initials
+        ("It has vitamin C. A lot", ["vitamin C"], True, True),  # not initials
         ("140", ["40"], True, False),
         ("3.5", ["5"], True, False),
         ("1,234,567 people", ["1234567"], False, True),
@@ -103,68 +103,68 @@ def test_first_words_are_as_many_as_asked_for() -> None:
         ("rock \u2019n\u2019 roll", ["Rock 'n' Roll"], True, True),
         ("\u201cSofia\u201d", ["Sofia"], True, True),
         ("the song \u201cHope\u201d", ['song "hope"'], True, True),
-        ("New York", ["New\u00a0York"], True, True),  # as 142 gold answers of NQ-open
+        ("New York", ["New\u00a0York"], True, True),  # like 142 gold answers of NQ-open
         ("New\u3000 York", ["New York"], True, True),
         ("New York", ["New\u00ad Yo\u200brk\ufeff"], True, True),
         ("Beatles", ["The Beatles"], False, True),
         ("A Beatle", ["Beatle"], True, True),
         ("a lack of vitamin A is the cause", ["vitamin A"], True, True),
-        ("vitamin C", ["vitamin A"], False, False),  # no article at its end
-        ("who knows", ["The Who"], False, True),  # the price of leaving out articles
+        ("vitamin C", ["vitamin A"], False, False),  # at the end, "A" is not an article
+        ("who knows", ["The Who"], False, True),  # a false match of ignoring articles
         ("the answer", ["The The"], False, False),
         ("C++, I think", ["C"], True, False),
         ("C++, I think", ["C++"], True, True),
         ("Spider Man", ["Spider-Man"], False, True),
         ("Bulgaria's capital", ["Bulgaria"], True, True),
         ("Beyonce", ["Beyoncé"], False, True),
-        ("Beyonce\u0301", ["Beyoncé"], False, True),  # letters as they are coded, by the paper's rule
+        ("Beyonce\u0301", ["Beyoncé"], False, True),  # the paper's rule compares code points
         ("ﬁsh and Ｐｏｌｅ", ["fish"], False, True),
         ("Lodz", ["Łódź"], False, True),
         ("STRASSE", ["Straße"], False, True),
         ("ISTANBUL", ["İstanbul"], False, True),
         ("ısparta", ["ISPARTA"], False, True),  # the dotless i
-        ("ΟΔΟΣ", ["οδός"], False, True),  # a sigma that ends the word, an accent
+        ("ΟΔΟΣ", ["οδός"], False, True),  # a final sigma, an accent
         ("４０ years", ["40"], False, True),
         ("٤٠", ["40"], False, True),
         ("四十", ["40"], False, False),
-        ("答案是北京。", ["北京"], True, True),  # no blank parts the words
+        ("答案是北京。", ["北京"], True, True),  # no spaces between words
         ("他40岁", ["40"], True, True),
         ("他140岁", ["40"], True, False),
         ("ニューヨークです", ["ニューヨーク"], True, True),
         ("か\u3099くせい", ["がくせい"], False, True),
-        ("かくせい", ["がくせい"], False, False),  # this mark tells words apart
-        ("서울은 수도이다", ["서울"], True, True),  # a particle hangs on the word
+        ("かくせい", ["がくせい"], False, False),  # the mark distinguishes words
+        ("서울은 수도이다", ["서울"], True, True),  # a particle is attached to the word
         ("각", ["가"], False, False),
         ("อยู่ที่กรุงเทพฯ", ["กรุงเทพ"], True, True),
-        ("กี่", ["กี"], True, False),  # another word: the character has another mark
+        ("กี่", ["กี"], True, False),  # another mark makes another word
         ("यह हिन्दी है", ["हिन्दी"], True, True),
-        ("हिन्दी", ["हिन्द"], True, False),  # a vowel sign is a part of the word
+        ("हिन्दी", ["हिन्द"], True, False),  # a vowel sign belongs to the word
         ("की", ["का"], False, False),
         ("مُحَمَّد", ["محمد"], False, True),  # vowel points
         ("محـــمد", ["محمد"], False, True),  # tatweel
-        ("والعراق", ["العراق"], True, False),  # not covered: what hangs before an Arabic word
+        ("والعراق", ["العراق"], True, False),  # not covered: prefixes of Arabic words
         ("שָׁלוֹם", ["שלום"], False, True),
         ("Poland", [], None, None),
         ("Poland", ["", " ", "?!", "\u200b"], None, None),
         (None, [], None, None),
     ],
 )
-def test_grade(prediction: str | None, answers: list[str], right: bool | None, strictly: bool | None) -> None:
-    assert grade(prediction, answers) is right
-    assert grade(prediction, answers, strict=True) is strictly
-    assert (usable(answers) is None) is (right is not None)
+def test_grade(prediction: str | None, answers: list[str], expected: bool | None, strict: bool | None) -> None:
+    assert grade(prediction, answers) is expected
+    assert grade(prediction, answers, strict=True) is strict
+    assert (ungradable_reason(answers) is None) is (expected is not None)
 
 
 @pytest.mark.parametrize(
-    ("argument", "question", "answers", "leak"),
+    ("argument", "question", "answers", "expected"),
     [
         ("capital Sofia", "capital of Bulgaria?", ["Sofia"], True),
         ("CAPITAL “SOFÍA”", "capital of Bulgaria?", ["Sofia"], True),
         ("capital of Bulgaria", "capital of Bulgaria?", ["Sofia"], False),
-        ("Bulgaria", "Where is Sofia, in Bulgaria or Greece?", ["Bulgaria"], False),  # the question holds it
-        ("Bulgarian football", "football of what country?", ["Bulgaria"], True),  # the word goes on
+        ("Bulgaria", "Where is Sofia, in Bulgaria or Greece?", ["Bulgaria"], False),  # the question contains it
+        ("Bulgarian football", "football of what country?", ["Bulgaria"], True),  # the start of a longer word
         ("Bulgarian football", "Bulgarian players?", ["Bulgaria"], False),
-        ("Roman emperor", "emperors of what people?", ["Oman"], False),  # nor begins within a word
+        ("Roman emperor", "emperors of what people?", ["Oman"], False),  # not the end of a longer word
         ("events of 1923", "how many in 1923?", ["2"], False),
         ("events of 1923", "which year?", ["1923"], True),
         ("1923-24 season", "which season?", ["1923"], True),
@@ -179,33 +179,33 @@ def test_grade(prediction: str | None, answers: list[str], right: bool | None, s
         ("北京的人口", "北京的人口?", ["北京"], False),
         ("anything", "What?", ["", "?", " "], False),
         ("", "What?", ["Sofia"], False),
-        ("city of the winter games in 2014", "Where?", ["Sochi"], False),  # not seen: a paraphrase
+        ("city of the winter games in 2014", "Where?", ["Sochi"], False),  # not covered: a paraphrase
     ],
 )
-def test_leaks(argument: str, question: str, answers: list[str], leak: bool) -> None:
-    assert leaks(argument, question, answers) is leak
+def test_leaks(argument: str, question: str, answers: list[str], expected: bool) -> None:
+    assert leaks(argument, question, answers) is expected
 
 
-def test_strict_tasks_are_made_with_a_partial() -> None:
-    strictly = partial(grade, strict=True)
-    assert strictly("because", ["US"]) is False
+def test_strict_mode_can_be_set_with_a_partial() -> None:
+    strict_grade = partial(grade, strict=True)
+    assert strict_grade("because", ["US"]) is False
 
 
-SIGNS = [
+CHARACTERS = [
     *"aA iİıßſ.,-+#'\"!?0123456789\n\t",
     *"\u0301\u0327\u0345\u00ad\u200b\u200d\u202e\ufe0f\u00a0\u3000\x00\ud800\U0010ffff",
     *"éﬁＰ４٤½²™…“”’–−北京がか\u3099ー한\u1100\u1161กำี่हिन्दीمحُـשָø€∞🦊",
 ]
-SIGNS += ["the ", "a ", " an ", "U.S.", "1,234", "C++"]
+CHARACTERS += ["the ", "a ", " an ", "U.S.", "1,234", "C++"]
 
 
-def test_any_text_is_survived_and_holds_itself() -> None:
+def test_random_texts_contain_themselves() -> None:
     draw = random.Random(5)
     for _ in range(5000):
-        text, other = ("".join(draw.choice(SIGNS) for _ in range(draw.randint(0, 12))) for _ in range(2))
-        said = first_words(text)
-        assert said is None or said.split() == text.split()[:20]
-        comparable = usable([text]) is None
+        text, other = ("".join(draw.choice(CHARACTERS) for _ in range(draw.randint(0, 12))) for _ in range(2))
+        start = first_words(text)
+        assert start is None or start.split() == text.split()[:20]
+        comparable = ungradable_reason([text]) is None
         assert grade(text, [text]) is (True if comparable else None)
         assert grade(text, [text], strict=True) in ({True, None} if comparable else {None})
         assert grade(f"{other} {text}", [text]) is (True if comparable else None)
@@ -215,18 +215,18 @@ def test_any_text_is_survived_and_holds_itself() -> None:
         assert leaks(other, text, [other]) in {True, False}
 
 
-def test_strict_grading_does_not_depend_on_how_a_text_is_composed() -> None:
+def test_strict_grading_does_not_depend_on_normalisation() -> None:
     draw = random.Random(6)
     for _ in range(3000):
-        text, gold = ("".join(draw.choice(SIGNS) for _ in range(draw.randint(1, 8))) for _ in range(2))
-        found = grade(text, [gold], strict=True)
+        text, gold = ("".join(draw.choice(CHARACTERS) for _ in range(draw.randint(1, 8))) for _ in range(2))
+        correct = grade(text, [gold], strict=True)
         for form in ("NFC", "NFD"):
-            again = grade(unicodedata.normalize(form, text), [unicodedata.normalize(form, gold)], strict=True)
-            assert again is found, (text, gold, form)
+            normalised = grade(unicodedata.normalize(form, text), [unicodedata.normalize(form, gold)], strict=True)
+            assert normalised is correct, (text, gold, form)
 
 
-def test_marks_that_python_sorts_are_none_of_a_word() -> None:
-    """What the guard against quadratic sorting relies on: a run of such marks holds no letter or digit."""
+def test_combining_marks_are_neither_letters_nor_digits() -> None:
+    """The guard against quadratic sorting relies on it."""
     marks = [chr(code) for code in range(sys.maxunicode + 1) if unicodedata.combining(chr(code))]
     assert not any(mark.isalnum() or mark.isspace() for mark in marks)
 
@@ -249,17 +249,17 @@ def test_marks_that_python_sorts_are_none_of_a_word() -> None:
     ],
     ids=lambda text: ascii(text[:2]),
 )
-def test_long_texts_end(text: str) -> None:
+def test_long_texts_take_linear_time(text: str) -> None:
     """Quadratic time would take minutes here."""
     first_words(text)
     for strict in (False, True):
-        grade(text, ["x", "nothing such"], strict=strict)
+        grade(text, ["x", "no match"], strict=strict)
         grade("x", [text], strict=strict)
     leaks(text, text, [text])
 
 
-@pytest.mark.parametrize("blank", [" ", "\n", "\t", "\u00a0", "\u3000", "  "])
-def test_the_first_20_words_count_whatever_parts_them(blank: str) -> None:
-    words = blank.join("abcdefghijklmnopqrst")
-    assert grade(f"{words}{blank}X1", ["X1"]) is False
-    assert grade(words[: -1 - len(blank)] + f"{blank}X1", ["X1"]) is True
+@pytest.mark.parametrize("space", [" ", "\n", "\t", "\u00a0", "\u3000", "  "])
+def test_the_first_20_words_are_graded_for_any_white_space(space: str) -> None:
+    words = space.join("abcdefghijklmnopqrst")
+    assert grade(f"{words}{space}X1", ["X1"]) is False
+    assert grade(words[: -1 - len(space)] + f"{space}X1", ["X1"]) is True

@@ -1,4 +1,4 @@
-"""The calculator: right values, one error kind for everything else, and bounds that hold."""
+"""Tests of the calculator: values, error kinds, and bounds on time and memory."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ HOSTILE = Path(__file__).parents[3] / "shared" / "hostile" / "calculator.jsonl"
 MEGABYTES = 1 << 20
 
 
-def hostile() -> list[Any]:
+def hostile_cases() -> list[Any]:
     if not HOSTILE.exists():
         return []
     lines = HOSTILE.read_text(encoding="utf-8").splitlines()
     return [pytest.param(case, id=case["id"]) for case in map(json.loads, lines)]
 
 
-def same(found: Any, expected: Any) -> bool:
-    if found is None or expected is None:
-        return found is expected
-    return math.isclose(found, expected, rel_tol=1e-9)
+def is_close(value: Any, expected: Any) -> bool:
+    if value is None or expected is None:
+        return value is expected
+    return math.isclose(value, expected, rel_tol=1e-9)
 
 
-@pytest.mark.parametrize("case", hostile())
+@pytest.mark.parametrize("case", hostile_cases())
 def test_hostile_responses(case: dict[str, Any]) -> None:
     text = case["response"]
     if text is None:
@@ -48,8 +48,8 @@ def test_hostile_responses(case: dict[str, Any]) -> None:
     finally:
         tracemalloc.stop()
     value = None if result is None else result.value
-    fine = [case["expect"]] if case["level"] == "should" else [case["expect"], *case["accept"]]
-    assert any(same(value, expected) for expected in fine), case["why"]
+    accepted = [case["expect"]] if case["level"] == "should" else [case["expect"], *case["accept"]]
+    assert any(is_close(value, expected) for expected in accepted), case["why"]
     assert result is None or (result.error is None) != (result.value is None)
     assert result is None or result.error in {None, *CALL_ERRORS}
 
@@ -70,7 +70,7 @@ def test_hostile_responses(case: dict[str, Any]) -> None:
         ("--3", 3),
         ("3-+-4", 7),
         ("2(3)(4)", 24),
-        ("1/8(4)", 0.5),  # side by side multiplies like *, from left to right
+        ("1/8(4)", 0.5),  # implicit multiplication has the precedence of *
         ("2 pi", 2 * math.pi),
         (".5+5.", 5.5),
         ("1.5E-3*2", 0.003),
@@ -96,17 +96,17 @@ def test_hostile_responses(case: dict[str, Any]) -> None:
         ("6/20%", 30.0),
         ("100*(1-15%)", 85.0),
         ("20%(50)", 20),
-        ("7%-3", -2),  # as Python
-        ("150*20%-10", 20.0),  # not a modulo of -10
+        ("7%-3", -2),  # as in Python
+        ("150*20%-10", 20.0),  # not modulo -10
         ("100% - 20%", 0.8),
         ("100%-20%", 0.8),
         ("round(2.567,2)", 2.57),
         ("ROUND(3.14159, 2)", 3.14),
         ("math.floor(-2.5)", -3),
-        ("max(3,500)", 500),  # a comma between arguments separates
+        ("max(3,500)", 500),  # a comma between arguments is a separator
         ("max(100,200, 3*5)+1,000", None),
         ("max(100,200,300)+1,000", 1300),
-        ("round((1,234*2)/3, 2)", 822.67),  # but in a group inside it may group
+        ("round((1,234*2)/3, 2)", 822.67),  # inside a nested group it may group digits
         ("max(2+3,500*2)", 1000),
         ("min(4, max(1, 2), 3)", 2),
         ("2sqrt(16)", 8.0),
@@ -122,19 +122,19 @@ def test_hostile_responses(case: dict[str, Any]) -> None:
         ("10/3 = 3.33", 10 / 3),
         ("48/2=<<48/2=24>>24", 24.0),
         ("<<48/2=24>>", 24.0),
-        ("10**300*10**300/10**300", 1e300),  # large only on the way
+        ("10**300*10**300/10**300", 1e300),  # a large intermediate value
         ("1**10**10", 1),
         ("0*9", 0),
     ],
 )
-def test_value(formula: str, value: float | None) -> None:
+def test_values(formula: str, value: float | None) -> None:
     if value is None:
         with pytest.raises(ToolError):
             calculate(formula)
         return
-    found = calculate(formula)
-    assert same(found, value)
-    assert type(found) is type(value)
+    result = calculate(formula)
+    assert is_close(result, value)
+    assert type(result) is type(value)
 
 
 @pytest.mark.parametrize(
@@ -151,8 +151,8 @@ def test_value(formula: str, value: float | None) -> None:
         ("1,2,3", "syntax"),
         ("1,23,4567", "syntax"),
         ("0,123*2", "syntax"),  # a decimal comma
-        ("min(1,000, 999)", "syntax"),  # 0, 1 and 999?
-        ("max(1,500, 2)", "syntax"),  # one comma groups, one separates?
+        ("min(1,000, 999)", "syntax"),  # ambiguous: 0, 1 and 999?
+        ("max(1,500, 2)", "syntax"),  # ambiguous commas
         ("max(,3)", "syntax"),
         ("max(, 3)", "syntax"),
         ("max(3, )", "syntax"),
@@ -162,7 +162,7 @@ def test_value(formula: str, value: float | None) -> None:
         ("3<4", "syntax"),
         ("3==3", "syntax"),
         ("5!=5", "syntax"),
-        ("48/2=25", "syntax"),  # which side is meant?
+        ("48/2=25", "syntax"),  # the sides differ
         ("3 + ? = 7", "syntax"),
         ("0x10", "syntax"),
         ("1e5.5", "syntax"),
@@ -210,28 +210,28 @@ def test_value(formula: str, value: float | None) -> None:
         ("1+" * MAX_LENGTH + "1", "too_large"),
     ],
 )
-def test_error(formula: str, kind: str) -> None:
+def test_error_kinds(formula: str, kind: str) -> None:
     result = TOOLS["calculator"].run(formula)
     assert (result.value, result.error) == (None, kind)
 
 
-OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
-MORE = OPERATORS | {"//": operator.floordiv, "%": operator.mod, "^": operator.pow, "**": operator.pow}
+PLAIN_OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
+ALL_OPERATORS = PLAIN_OPERATORS | {"//": operator.floordiv, "%": operator.mod, "^": operator.pow, "**": operator.pow}
 
 
-def random_formula(draw: random.Random, signs: dict[str, Any], depth: int) -> tuple[str, Any, int]:
-    """A formula, its value by its own tree (None: an error), and its level of precedence (5: an atom)."""
+def random_formula(draw: random.Random, operators: dict[str, Any], depth: int) -> tuple[str, Any, int]:
+    """Return a formula, the value of its expression tree (None for an error), and its precedence (5 for an atom)."""
     if depth == 0 or draw.random() < 0.2:
         number: float = draw.choice([draw.randint(0, 12), draw.randint(0, 4000) / 8])
         return repr(number), number, 5
-    sign = draw.choice(list(signs))
-    level = {"+": 1, "-": 1, "^": 4, "**": 4}.get(sign, 2)
-    left, left_value, left_level = random_formula(draw, signs, depth - 1)
-    if level == 4:  # small exponents, among them right-associative and negative ones
+    symbol = draw.choice(list(operators))
+    level = {"+": 1, "-": 1, "^": 4, "**": 4}.get(symbol, 2)
+    left, left_value, left_level = random_formula(draw, operators, depth - 1)
+    if level == 4:  # small exponents, including right-associative and negative ones
         right, right_value = draw.choice([("3", 3), ("0.5", 0.5), ("-2", -2), ("2^3", 8), ("2**-1", 0.5), ("-2^2", -4)])
         right_level = 4
     else:
-        right, right_value, right_level = random_formula(draw, signs, depth - 1)
+        right, right_value, right_level = random_formula(draw, operators, depth - 1)
     if left_level < level or (level == 4 == left_level) or draw.random() < 0.1:
         left = f"({left})"
     if right_level < level or (level < 4 and level == right_level) or draw.random() < 0.1:
@@ -239,25 +239,25 @@ def random_formula(draw: random.Random, signs: dict[str, Any], depth: int) -> tu
     value = None
     if left_value is not None and right_value is not None:
         try:
-            value = MORE[sign](left_value, right_value)
+            value = ALL_OPERATORS[symbol](left_value, right_value)
         except (ZeroDivisionError, OverflowError):
             value = None
         value = None if isinstance(value, complex) else value
         if value is not None and abs(value) > 1e300:
-            raise OverflowError  # near the bounds the calculator may refuse what Python computes
-    text = f"{left}{draw.choice(['', ' '])}{sign}{draw.choice(['', ' '])}{right}"
+            raise OverflowError  # near its limits the calculator may refuse what Python computes
+    text = f"{left}{draw.choice(['', ' '])}{symbol}{draw.choice(['', ' '])}{right}"
     if draw.random() < 0.1:
         return f"(-({text}))", None if value is None else -value, 5
     return text, value, level
 
 
-@pytest.mark.parametrize("signs", [OPERATORS, MORE], ids=["plain", "all"])
-def test_any_valid_formula_has_the_value_of_its_tree(signs: dict[str, Any]) -> None:
+@pytest.mark.parametrize("operators", [PLAIN_OPERATORS, ALL_OPERATORS], ids=["plain", "all"])
+def test_random_formulas_have_the_value_of_their_tree(operators: dict[str, Any]) -> None:
     draw = random.Random(3)
     compared = 0
     for _ in range(3000):
         try:
-            formula, value, _ = random_formula(draw, signs, draw.randint(1, 4))
+            formula, value, _ = random_formula(draw, operators, draw.randint(1, 4))
         except OverflowError:
             continue
         result = CALCULATOR.run(formula)
@@ -266,20 +266,20 @@ def test_any_valid_formula_has_the_value_of_its_tree(signs: dict[str, Any]) -> N
     assert compared > 1500
 
 
-def test_the_quick_path_and_the_parser_agree() -> None:
+def test_the_fast_path_agrees_with_the_parser() -> None:
     draw = random.Random(5)
     for _ in range(3000):
         formula = "".join(draw.choice("123+-*/().5 ") for _ in range(draw.randint(1, 14)))
-        quick = CALCULATOR.run(formula)
+        fast = CALCULATOR.run(formula)
         try:
             value = evaluate(formula)
         except (ToolError, ZeroDivisionError):
-            assert quick.value is None, formula
+            assert fast.value is None, formula
         else:
-            assert (quick.value, type(quick.value)) == (value, type(value)), formula
+            assert (fast.value, type(fast.value)) == (value, type(value)), formula
 
 
-def test_any_text_is_survived() -> None:
+def test_random_texts_yield_a_value_or_a_call_error() -> None:
     draw = random.Random(9)
     pieces = [*"0123456789+-*/^%().,!=<>$xe²½×÷ \t\n_\\{}[]|'\"", "//", "**", "round(", "max(", "sqrt(", "1,000", "pi"]
     pieces += [
@@ -330,8 +330,8 @@ def test_any_text_is_survived() -> None:
     ],
     ids=lambda formula: repr(formula[:12]),
 )
-def test_the_longest_formulas_end_within_bounds(formula: str) -> None:
-    """No recursion, no power tower, no quadratic scan: with one of them this would fail or take minutes."""
+def test_long_formulas_are_bounded_in_memory(formula: str) -> None:
+    """Recursion, power towers and quadratic scans would fail here or take minutes."""
     tracemalloc.start()
     try:
         result = CALCULATOR.run(formula)
@@ -341,7 +341,7 @@ def test_the_longest_formulas_end_within_bounds(formula: str) -> None:
     assert result.error in {None, *CALL_ERRORS}
 
 
-def test_no_text_is_executed(tmp_path: Path) -> None:
+def test_code_is_not_executed(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     for code in (f"open('{canary}', 'w')", f"__import__('os').system('touch {canary}')", "exit()", "data['answer']"):
         assert CALCULATOR.run(code).value is None

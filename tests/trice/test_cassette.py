@@ -1,4 +1,4 @@
-"""A cassette holds every execution, and stage 2 comes out of it again without a tool, a model or a corpus."""
+"""Cassettes record every execution and rebuild stage 2 without a tool, a model or a corpus."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PASSAGES = {"Etna": ("Etna stands on Sicily.", "Volcanoes are hot."), "Danube": 
 def search(folder: str, inputs: Sequence[ToolInput]) -> list[ToolResult]:
     assert Path(folder).is_dir(), "a replay must not run the tool"
     none = ToolResult(error="no_result")
-    return [ToolResult(PASSAGES[each.argument]) if each.argument in PASSAGES else none for each in inputs]
+    return [ToolResult(PASSAGES[i.argument]) if i.argument in PASSAGES else none for i in inputs]
 
 
 def quiet(script: Any) -> Any:
@@ -74,7 +74,7 @@ def qa(tmp_path: Path) -> Task:
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two tasks, published with what is needed to build stage 2 again; the tool is gone by then."""
+    """Return a folder with two tasks and their cassettes; the tool's corpus is deleted."""
     corpus, out = tmp_path_factory.mktemp("corpus"), tmp_path_factory.mktemp("published") / "out"
     with use_caches(tmp_path_factory.mktemp("caches")):
         publish(two_tasks(qa_over(corpus)), out, version="1.0.0", cassette=True)
@@ -103,7 +103,7 @@ def config(folder: Path, name: str) -> Dataset:
     return table
 
 
-def test_a_replay_gives_the_same_stage_2_without_tool_model_or_cache(
+def test_replay_returns_the_same_stage_2_without_tool_model_or_cache(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tables = {
@@ -113,46 +113,46 @@ def test_a_replay_gives_the_same_stage_2_without_tool_model_or_cache(
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "another")
     monkeypatch.setenv("TOOLRLEF_REPLIES", str(tmp_path / "another.sqlite"))
     for task in ("qa", "math"):
-        again = build_stage2(tables[f"{task}-responded"], cassette=tables[f"{task}-cassette"])
-        assert again.to_list() == tables[f"{task}-stage2"].to_list()
-    assert not (tmp_path / "another.sqlite").exists(), "a replay asks no store"
+        replayed = build_stage2(tables[f"{task}-responded"], cassette=tables[f"{task}-cassette"])
+        assert replayed.to_list() == tables[f"{task}-stage2"].to_list()
+    assert not (tmp_path / "another.sqlite").exists(), "a replay does not open the reply store"
 
 
-def test_every_execution_stands_in_it_once_with_its_version_and_error(published: Path) -> None:
-    told = {(r["tool"], r["argument"]): r for r in config(published, "qa-cassette") if r["tool"] == "WikiSearch"}
-    assert {argument for _, argument in told} == {"Etna", "Danube", "Atlantis"}
-    assert told["WikiSearch", "Etna"]["output"] == list(PASSAGES["Etna"])
-    assert (told["WikiSearch", "Atlantis"]["output"], told["WikiSearch", "Atlantis"]["error"]) == ([], "no_result")
-    assert {row["version"] for row in told.values()} == {"corpus 1"}
-    readings = [r["output"] for r in config(published, "qa-cassette") if r["tool"] == "reader of WikiSearch"]
+def test_each_execution_is_recorded_once_with_version_and_error(published: Path) -> None:
+    calls = {(r["tool"], r["argument"]): r for r in config(published, "qa-cassette") if r["tool"] == "WikiSearch"}
+    assert {argument for _, argument in calls} == {"Etna", "Danube", "Atlantis"}
+    assert calls["WikiSearch", "Etna"]["output"] == list(PASSAGES["Etna"])
+    assert (calls["WikiSearch", "Atlantis"]["output"], calls["WikiSearch", "Atlantis"]["error"]) == ([], "no_result")
+    assert {row["version"] for row in calls.values()} == {"corpus 1"}
+    predictions = [r["output"] for r in config(published, "qa-cassette") if r["tool"] == "reader of WikiSearch"]
     expected = [["Sicily", "no idea"]] * 2 + [["no idea"]] * 3  # Etna for two questions, Danube for three
-    assert sorted(readings) == expected
+    assert sorted(predictions) == expected
     math = {r["argument"]: (r["output"], r["error"]) for r in config(published, "math-cassette")}
     assert math == {"3*19": (["57"], None), "1/0": ([], "zero_division"), "1+1": (["2"], None)}
 
 
-def test_a_miss_names_what_is_missing(published: Path) -> None:
+def test_a_miss_names_the_missing_call(published: Path) -> None:
     cassette, candidates = config(published, "qa-cassette"), config(published, "qa-responded")
     without = cassette.filter(lambda row: row["argument"] != "Etna")
-    with pytest.raises(CassetteMiss, match=r"holds no WikiSearch\('Etna'\) for qa 'qa-0'"):
+    with pytest.raises(CassetteMiss, match=r"does not contain WikiSearch\('Etna'\) for qa 'qa-0'"):
         build_stage2(candidates, cassette=without)
     without = cassette.filter(lambda row: not row["tool"].startswith("reader"))
-    with pytest.raises(CassetteMiss, match=r"holds no reader of WikiSearch\('Etna'\) for qa 'qa-0'"):
+    with pytest.raises(CassetteMiss, match=r"does not contain reader of WikiSearch\('Etna'\) for qa 'qa-0'"):
         build_stage2(candidates, cassette=without)
 
 
-def test_another_cassette_is_another_result_and_a_wrong_table_is_refused(published: Path) -> None:
+def test_the_result_depends_on_the_cassette_and_a_wrong_table_is_rejected(published: Path) -> None:
     candidates, cassette = config(published, "math-responded"), config(published, "math-cassette")
     changed = cassette.map(lambda row: {"output": ["58"] if row["argument"] == "3*19" else row["output"]})
     first, second = (build_stage2(candidates, cassette=table)[0]["answer"][0] for table in (cassette, changed))
     assert (first, second) == ("57.0", "58.0")
-    with pytest.raises(MissingColumns, match="cassette= lacks tool"):
+    with pytest.raises(MissingColumns, match="the cassette lacks the columns tool"):
         execute(candidates, cassette=candidates)
-    with pytest.raises(InputError, match="takes one Dataset"):
+    with pytest.raises(InputError, match="cassette: expected one Dataset, found str"):
         execute(candidates, cassette=str(published))
 
 
-def test_a_mix_reads_the_tasks_files_and_nothing_is_copied(published: Path) -> None:
+def test_a_mix_reads_the_files_of_its_tasks_without_copies(published: Path) -> None:
     both = config(published, "mix-stage2")
     assert both.to_list() == [*config(published, "qa-stage2"), *config(published, "math-stage2")]
     assert not (published / "mix-stage2").exists()
@@ -161,7 +161,7 @@ def test_a_mix_reads_the_tasks_files_and_nothing_is_copied(published: Path) -> N
     )
 
 
-def test_a_stage_that_was_deleted_is_told(qa: Task) -> None:
+def test_a_deleted_stage_raises(qa: Task) -> None:
     stage2 = build_stage2(respond(rows("qa", ["WikiSearch(Etna)"], "Sicily"), []), task=qa)
     table = collect_executions([stage2])
     assert table.features == EXECUTIONS
@@ -169,26 +169,26 @@ def test_a_stage_that_was_deleted_is_told(qa: Task) -> None:
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "toolrlef_data"
     for file in folder.glob("*.arrow"):
         file.unlink()
-    with pytest.raises(InputError, match="gone from the cache: build the tables again"):
+    with pytest.raises(InputError, match="missing from the cache: build the tables again"):
         collect_executions([stage2])
 
 
-def test_the_originals_layout_has_no_place_for_it(qa: Task, tmp_path: Path) -> None:
+def test_the_trice_layout_has_no_place_for_a_cassette(qa: Task, tmp_path: Path) -> None:
     stage2 = build_stage2(respond(rows("qa", ["WikiSearch(Etna)"], "Sicily"), []), task=qa)
-    with pytest.raises(InputError, match="no place for a cassette"):
+    with pytest.raises(InputError, match="has no cassette"):
         publish({"qa": {"stage2": stage2}}, tmp_path / "out", version="1.0.0", layout="trice", cassette=True)
 
 
-FAULT = ToolResult(error="timeout", detail="too slow")
+TIMEOUT = ToolResult(error="timeout", detail="too slow")
 
 
-def moody(folder: str, inputs: Sequence[ToolInput]) -> list[ToolResult]:
-    return [FAULT if (Path(folder) / "down").exists() else ToolResult(PASSAGES["Etna"]) for _ in inputs]
+def unreliable_search(folder: str, inputs: Sequence[ToolInput]) -> list[ToolResult]:
+    return [TIMEOUT if (Path(folder) / "down").exists() else ToolResult(PASSAGES["Etna"]) for _ in inputs]
 
 
-def test_of_two_executions_the_later_one_is_played(tmp_path: Path) -> None:
-    """A call that timed out while stage 1 was verified, and worked for stage 2."""
-    tool = Tool("WikiSearch", "Searches.", many=functools.partial(moody, str(tmp_path)))
+def test_replay_uses_the_later_of_two_executions(tmp_path: Path) -> None:
+    """A call times out for stage 1 and succeeds for stage 2."""
+    tool = Tool("WikiSearch", "Searches.", many=functools.partial(unreliable_search, str(tmp_path)))
     qa = replace(TASKS["qa"], tool=tool, reader=quiet({"": "Sicily"}))
     questions = [
         {
@@ -212,18 +212,18 @@ def test_of_two_executions_the_later_one_is_played(tmp_path: Path) -> None:
     assert build_stage2(candidates, cassette=collect_executions([stage2])).to_list() == stage2.to_list()
 
 
-def by_language(inputs: Sequence[ToolInput]) -> list[ToolResult]:
-    return [ToolResult(f"{each.argument} from {each.language}") for each in inputs]
+def translate_by_language(inputs: Sequence[ToolInput]) -> list[ToolResult]:
+    return [ToolResult(f"{i.argument} from {i.language}") for i in inputs]
 
 
-def echo(request: Request) -> str:
+def echo_with_seed(request: Request) -> str:
     return f"{request.messages[-1].content[-20:]} {request.seed}"
 
 
-def test_a_row_is_played_what_it_was_given() -> None:
-    """One argument in two languages, read by a model that is sampled for each row anew."""
-    tool = Tool("translator", "Translates.", many=by_language)
-    mlqa = replace(TASKS["mlqa"], tool=tool, reader=scripted(echo, progress=False, temperature=1.0))
+def test_replay_distinguishes_rows_with_the_same_argument() -> None:
+    """Two rows translate the same argument from two languages, and a sampled reader replies differently to each."""
+    tool = Tool("translator", "Translates.", many=translate_by_language)
+    mlqa = replace(TASKS["mlqa"], tool=tool, reader=scripted(echo_with_seed, progress=False, temperature=1.0))
     table = rows("mlqa", ["translator(Hotel?)", "translator(Hotel?)"], "from de")
     table = table.map(
         lambda row, i: {"id": ["mlqa-a#de", "mlqa-a#es"][i], "input": "Context: c\nQuestion: Hotel?"}, with_indices=True
@@ -235,26 +235,26 @@ def test_a_row_is_played_what_it_was_given() -> None:
 
 
 @dataclass(frozen=True)
-class Own:
-    """Settings that call themselves like ours."""
+class UserSettings:
+    """Settings whose kind equals that of the package's execution stage."""
 
     kind: ClassVar[str] = "execute"
     names: tuple[str, ...] = ("input",)
 
 
-def read(row: Any, settings: Own | None) -> dict[str, Any]:
+def uppercase_input(row: Any, settings: UserSettings | None) -> dict[str, Any]:
     return {"input": row["input"].upper()}
 
 
-@pytest.mark.parametrize(("name", "settings"), [("read", None), ("execute", Own())])
-def test_a_step_of_the_users_own_may_be_called_like_ours(qa: Task, name: str, settings: Own | None) -> None:
+@pytest.mark.parametrize(("name", "settings"), [("read", None), ("execute", UserSettings())])
+def test_a_users_stage_can_have_the_name_of_ours(qa: Task, name: str, settings: UserSettings | None) -> None:
     table = rows("qa", ["WikiSearch(Etna)"], "Sicily")
-    table = apply(table, read, settings, reads=["input"], adds={"input": Value("string")}, name=name)
+    table = apply(table, uppercase_input, settings, reads=["input"], adds={"input": Value("string")}, name=name)
     assert len(collect_executions([build_stage2(respond(table, []), task=qa)])) == 2
 
 
-def test_a_cassette_of_tables_with_a_cut_trail_is_refused(qa: Task, tmp_path: Path) -> None:
+def test_a_table_with_incomplete_lineage_has_no_cassette(qa: Task, tmp_path: Path) -> None:
     stage2 = build_stage2(respond(rows("qa", ["WikiSearch(Etna)"], "Sicily"), []), task=qa).select([0])
-    with pytest.raises(InputError, match="no execution is known behind these"):
+    with pytest.raises(InputError, match="found no execution in the lineage of these tables"):
         publish({"qa": {"stage2": stage2}}, tmp_path / "out", version="1.0.0", cassette=True)
     assert not (tmp_path / "out").exists()

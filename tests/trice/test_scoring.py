@@ -1,4 +1,4 @@
-"""scoring: the rules as tables, each case with its reason."""
+"""Scoring rules as tables of cases, each with its reason."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from toolrlef_data.records import InputError
 from toolrlef_data.trice.scoring import RULES
 
-# name, correct, uses_tool, distance; gold is there in every row.
+# name, correct, uses_tool, distance; -1: no prediction.
 Case = list[tuple[str, bool | None, bool, float | None]]
 GOLD_TOOL = ("gold", True, True, None)
 GOLD_PLAIN = ("gold", True, False, None)
@@ -35,19 +35,19 @@ def scores(rule: str, case: Case, **options: Any) -> list[float]:
             {},
             [20, 20, 20, 10, 15],
         ),
-        ("right without the tool is second", [GOLD_TOOL, ("a", True, False, 0)], {}, [20, 15]),
-        ("wrong ones begin one level lower below a right one of the second level", [GOLD_TOOL, ("a", True, False, 0), ("b", False, True, 1)], {}, [20, 15, 10]),
-        ("distance decides, not order", [GOLD_TOOL, ("a", False, True, 9), ("b", False, True, 2), ("c", False, True, 5)], {}, [20, 5, 15, 10]),
-        ("equal distances: responder order", [GOLD_TOOL, ("a", False, True, 2), ("b", False, True, 2)], {}, [20, 15, 10]),
-        ("equal distances may share", [GOLD_TOOL, ("a", False, True, 2), ("b", False, True, 2), ("c", False, True, 3)], {"ties": "share"}, [20, 15, 15, 10]),
-        ("levels run out at the last", [GOLD_PLAIN, *[(str(i), False, False, float(i)) for i in range(6)]], {}, [20, 15, 10, 5, 0, 0, 0]),
-        ("no prediction scores the last level and takes none", [GOLD_TOOL, ("a", False, True, -1), ("b", False, True, 3)], {}, [20, 0, 15]),
-        ("compat ranks it at its distance", [GOLD_TOOL, ("a", False, True, 1.0), ("b", False, True, 3)], {"missing": "wrong"}, [20, 15, 10]),
-        ("other tasks: all wrong ones get the first wrong level", [GOLD_TOOL, ("a", False, True, None), ("b", False, False, None)], {"numeric": False}, [20, 15, 15]),
-        ("a trusted one is right whatever it says, and takes no level", [GOLD_TOOL, ("a", False, True, 1), ("b", False, True, 3)], {"trusted": ["a"]}, [20, 20, 15]),
-        ("a trusted one without the tool is second, and moves no level", [GOLD_TOOL, ("a", False, False, 1), ("b", False, True, 3)], {"trusted": ["a"]}, [20, 15, 15]),
-        ("gold anywhere in the order", [("a", False, True, 4), GOLD_TOOL], {}, [15, 20]),
-        ("levels are a parameter", [GOLD_TOOL, ("a", False, True, 4)], {"levels": (4, 3, 2)}, [4, 3]),
+        ("a correct prediction without the tool gets the second level", [GOLD_TOOL, ("a", True, False, 0)], {}, [20, 15]),
+        ("wrong predictions start at the third level if a correct one has the second", [GOLD_TOOL, ("a", True, False, 0), ("b", False, True, 1)], {}, [20, 15, 10]),
+        ("levels follow distance, not responder order", [GOLD_TOOL, ("a", False, True, 9), ("b", False, True, 2), ("c", False, True, 5)], {}, [20, 5, 15, 10]),
+        ("equal distances are ranked in responder order", [GOLD_TOOL, ("a", False, True, 2), ("b", False, True, 2)], {}, [20, 15, 10]),
+        ("equal distances can share a level", [GOLD_TOOL, ("a", False, True, 2), ("b", False, True, 2), ("c", False, True, 3)], {"ties": "share"}, [20, 15, 15, 10]),
+        ("the last level repeats", [GOLD_PLAIN, *[(str(i), False, False, float(i)) for i in range(6)]], {}, [20, 15, 10, 5, 0, 0, 0]),
+        ("a missing prediction scores the last level and uses up none", [GOLD_TOOL, ("a", False, True, -1), ("b", False, True, 3)], {}, [20, 0, 15]),
+        ("missing=wrong ranks a missing prediction by its distance", [GOLD_TOOL, ("a", False, True, 1.0), ("b", False, True, 3)], {"missing": "wrong"}, [20, 15, 10]),
+        ("without numbers, all wrong predictions get the first wrong level", [GOLD_TOOL, ("a", False, True, None), ("b", False, False, None)], {"numeric": False}, [20, 15, 15]),
+        ("a trusted responder is scored as correct and uses up no level", [GOLD_TOOL, ("a", False, True, 1), ("b", False, True, 3)], {"trusted": ["a"]}, [20, 20, 15]),
+        ("a trusted responder without the tool gets the second level and does not lower the others", [GOLD_TOOL, ("a", False, False, 1), ("b", False, True, 3)], {"trusted": ["a"]}, [20, 15, 15]),
+        ("gold can be at any position", [("a", False, True, 4), GOLD_TOOL], {}, [15, 20]),
+        ("levels can be changed", [GOLD_TOOL, ("a", False, True, 4)], {"levels": (4, 3, 2)}, [4, 3]),
     ],
 )  # fmt: skip
 def test_trice(why: str, case: Case, options: dict[str, Any], expected: list[float]) -> None:
@@ -67,10 +67,10 @@ def test_paper_scores_by_state(case: Case, expected: list[float]) -> None:
     assert scores("paper", case) == expected
 
 
-def test_scores_keep_names_and_say_why() -> None:
+def test_scores_contain_names_and_states() -> None:
     rows = candidates([GOLD_TOOL, ("a", True, True, 0), ("b", False, True, 2), ("c", False, True, -1)])
-    found = [(score.name, score.state) for score in RULES["trice"](rows, numeric=True)]
-    assert found == [("gold", "gold"), ("a", "correct"), ("b", "wrong"), ("c", "missing")]
+    states = [(score.name, score.state) for score in RULES["trice"](rows, numeric=True)]
+    assert states == [("gold", "gold"), ("a", "correct"), ("b", "wrong"), ("c", "missing")]
 
 
 @pytest.mark.parametrize(
@@ -83,6 +83,6 @@ def test_unknown_options_list_the_choices(options: dict[str, Any], words: str) -
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))
-def test_a_row_without_gold_is_refused(rule: str) -> None:
+def test_a_row_without_gold_raises(rule: str) -> None:
     with pytest.raises(InputError, match="no candidate is named 'gold'; found: a"):
         scores(rule, [("a", True, True, 0)])

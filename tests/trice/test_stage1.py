@@ -1,4 +1,4 @@
-"""Stage 1: who needs the tool, which calls are believed, and where every row goes."""
+"""Stage 1: which questions need the tool, which calls are verified, and which rows are dropped."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def questions(*names: str) -> Dataset:
 
 
 def student(request: Request) -> str | Reply:
-    """Knows the easy one; for several samples it knows it every other time."""
+    """Answer the easy question correctly in every second sample, and all others wrongly."""
     text = request.messages[-1].content
     if "Mia" in text:
         return "She has 5 pens." if request.sample % 2 == 0 else "She has 6 pens."
@@ -61,35 +61,35 @@ def graded(*names: str) -> Dataset:
 
 
 def reasons(*tables: Dataset) -> dict[str, str]:
-    gone = ledger(tables)
-    return dict(zip(gone["id"], gone["reason"], strict=True))
+    dropped = ledger(tables)
+    return dict(zip(dropped["id"], dropped["reason"], strict=True))
 
 
-def test_the_student_is_asked_without_a_word_of_the_tool() -> None:
+def test_the_students_prompt_does_not_mention_the_tool() -> None:
     prompts: list[str] = []
 
-    class Seen:
-        made = prompts
+    class Recorded:
+        texts = prompts
 
-    def remember(request: Request) -> str:
-        Seen.made.extend(message.content for message in request.messages)
+    def record(request: Request) -> str:
+        Recorded.texts.extend(message.content for message in request.messages)
         return "1"
 
-    answer(questions("easy"), quiet(remember), examples=2)
+    answer(questions("easy"), quiet(record), examples=2)
     assert prompts
     assert not any(word in " ".join(prompts).lower() for word in ("calculator", "tool"))
 
 
-def test_right_rows_keep_their_response_and_wrong_ones_need_the_tool() -> None:
-    done = graded("easy", "hard")
-    assert done.features == GRADED
-    assert [(r["id"], r["prediction"], r["correct"], r["needs_tool"]) for r in done] == [
+def test_only_rows_with_a_wrong_response_need_the_tool() -> None:
+    table = graded("easy", "hard")
+    assert table.features == GRADED
+    assert [(r["id"], r["prediction"], r["correct"], r["needs_tool"]) for r in table] == [
         ("easy", "5", True, False),
         ("hard", "7", False, True),
     ]
 
 
-def test_stage_1_holds_right_responses_and_verified_calls() -> None:
+def test_stage_1_contains_correct_responses_and_verified_calls() -> None:
     stage1 = build_stage1(graded("easy", "hard"), ANNOTATIONS)
     assert stage1.features == STAGE1
     assert [(r["output"], r["uses_tool"], r["source"]) for r in stage1] == [
@@ -105,7 +105,7 @@ def test_every_row_is_in_stage_1_or_in_the_ledger() -> None:
     assert reasons(stage1) == {"bare": "no_annotation", "gold": "answer_not_a_number"}
 
 
-def test_what_annotations_cannot_serve_goes_on_to_the_model() -> None:
+def test_rows_without_a_composed_call_go_to_the_next_teacher() -> None:
     teacher = quiet({"Ten boxes": "calculator(10*31)"})
     stage1 = build_stage1(graded("easy", "hard", "bare"), [ANNOTATIONS, teacher])
     assert stage1["output"][:] == ["She has 5 pens.", "calculator(17*24)", "calculator(10*31)"]
@@ -124,15 +124,15 @@ def test_what_annotations_cannot_serve_goes_on_to_the_model() -> None:
         (Reply(None, error="content_filter"), "no_reply:content_filter"),
     ],
 )
-def test_a_call_is_verified_not_believed(reply: str | Reply, reason: str) -> None:
+def test_an_unverified_call_is_dropped_with_its_reason(reply: str | Reply, reason: str) -> None:
     stage1 = build_stage1(graded("hard"), quiet([reply], max_failed=1.0), attempts=1)
     assert len(stage1) == 0
     assert reasons(stage1) == {"hard": reason}
 
 
-def test_a_teacher_tries_again_and_only_where_it_failed() -> None:
+def test_a_teacher_retries_only_failed_rows() -> None:
     def teacher(request: Request) -> str:
-        return "calculator(17*24)" if request.seed else "calculator(1+1)"  # seeds come with the retries
+        return "calculator(17*24)" if request.seed else "calculator(1+1)"  # only retries have a seed
 
     labelled = propose_calls(graded("easy", "hard"), quiet(teacher), attempts=3)
     assert labelled.features == LABELLED
@@ -146,35 +146,35 @@ def test_a_teacher_tries_again_and_only_where_it_failed() -> None:
     )
 
 
-def test_unverified_calls_can_be_kept_as_the_original_does() -> None:
+def test_unverified_calls_can_be_kept_as_in_the_original() -> None:
     stage1 = build_stage1(graded("hard"), quiet(["calculator(1+1)"]), attempts=1, keep_unverified=True)
     assert stage1["output"][:] == ["calculator(1+1)"]
 
 
 @pytest.mark.parametrize(("threshold", "needs"), [(0.5, False), (0.51, True), (1.0, True)])
-def test_samples_give_a_pass_rate_and_a_threshold_decides(threshold: float, needs: bool) -> None:
+def test_the_threshold_applies_to_the_pass_rate_of_samples(threshold: float, needs: bool) -> None:
     answered = answer(questions("easy"), quiet(student, temperature=1.0), samples=4)
     assert answered.features == ANSWERED
     row = grade(answered, threshold=threshold)[0]
     assert (row["pass_rate"], row["needs_tool"], row["prediction"]) == (0.5, needs, "5")
 
 
-def test_the_first_right_sample_becomes_the_response() -> None:
+def test_the_first_correct_sample_is_the_response() -> None:
     def mostly_wrong(request: Request) -> str:
         return "5 pens" if request.sample == 2 else "6 pens"
 
-    done = grade(answer(questions("easy"), quiet(mostly_wrong, temperature=1.0), samples=3), threshold=0.3)
-    assert build_stage1(done, ANNOTATIONS)["output"][:] == ["5 pens"]
+    table = grade(answer(questions("easy"), quiet(mostly_wrong, temperature=1.0), samples=3), threshold=0.3)
+    assert build_stage1(table, ANNOTATIONS)["output"][:] == ["5 pens"]
 
 
-def test_no_reply_is_not_a_wrong_answer() -> None:
+def test_a_missing_reply_is_no_wrong_answer() -> None:
     failing = quiet([Reply(None, error="too_long")], max_failed=1.0)
-    done = grade(answer(questions("hard"), failing))
-    assert (done[0]["correct"], done[0]["needs_tool"], done[0]["pass_rate"]) == (None, None, None)
-    assert reasons(build_stage1(done, ANNOTATIONS)) == {"hard": "no_reply"}
+    table = grade(answer(questions("hard"), failing))
+    assert (table[0]["correct"], table[0]["needs_tool"], table[0]["pass_rate"]) == (None, None, None)
+    assert reasons(build_stage1(table, ANNOTATIONS)) == {"hard": "no_reply"}
 
 
-def test_dataset_dicts_go_through() -> None:
+def test_dataset_dicts_are_accepted() -> None:
     both = DatasetDict({"train": questions("easy"), "test": questions("hard")})
     stage1 = build_stage1(grade(answer(both, quiet(student))), ANNOTATIONS)
     assert {name: split["output"][:] for name, split in stage1.items()} == {
@@ -183,7 +183,7 @@ def test_dataset_dicts_go_through() -> None:
     }
 
 
-def test_a_tool_that_was_down_is_executed_again(tmp_path: Path) -> None:
+def test_calls_of_an_unavailable_tool_are_retried(tmp_path: Path) -> None:
     up = tmp_path / "up"
 
     def flaky(argument: str) -> int | float:
@@ -197,15 +197,15 @@ def test_a_tool_that_was_down_is_executed_again(tmp_path: Path) -> None:
     assert build_stage1(graded("hard"), ANNOTATIONS, task=task)["output"][:] == ["calculator(17*24)"]
 
 
-def test_rows_without_a_question_or_answer_are_in_the_ledger() -> None:
+def test_rows_without_a_question_or_answer_are_dropped() -> None:
     rows = questions("easy", "hard", "bare").to_list()
     rows[0]["question"], rows[1]["answers"] = None, [None]
-    asked = answer(Dataset.from_list(rows, features=QUESTIONS), quiet(student))
-    assert asked["id"][:] == ["bare"]
-    assert reasons(asked) == {"easy": "no_question", "hard": "no_answer"}
+    answered = answer(Dataset.from_list(rows, features=QUESTIONS), quiet(student))
+    assert answered["id"][:] == ["bare"]
+    assert reasons(answered) == {"easy": "no_question", "hard": "no_answer"}
 
 
-def test_columns_of_another_type_are_named() -> None:
+def test_columns_of_a_wrong_type_raise() -> None:
     rows = [{**row, "answers": row["answers"][0]} for row in questions("easy")]
     with pytest.raises(InputError, match=r"answer needs the column answers as List\(Value\('string'\)\), found Value"):
         answer(Dataset.from_list(rows), quiet(student))
@@ -215,10 +215,10 @@ def test_columns_of_another_type_are_named() -> None:
         answer([{"id": "1"}], quiet(student))
 
 
-def test_bad_settings_get_a_clear_error() -> None:
+def test_wrong_settings_raise() -> None:
     with pytest.raises(InputError, match="threshold must be above 0"):
         grade(answer(questions("easy"), quiet(student)), threshold=0)
-    with pytest.raises(InputError, match="found str"):
+    with pytest.raises(InputError, match="teacher: expected ANNOTATIONS or an EngineSpec, found str"):
         build_stage1(graded("hard"), ["gpt"])  # type: ignore[list-item]
     with pytest.raises(InputError, match="needs a teacher"):
         build_stage1(graded("hard"), [])

@@ -1,4 +1,4 @@
-"""Stage 2: what a response is taken for, what it scores, and which rows are left out."""
+"""Stage 2: how responses are parsed, executed and scored, and which rows are dropped."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ def stage1(count: int = 1, output: str = "calculator(3*19)", answer: str = "57")
 
 
 def candidates(gold: str, answer: str, **responses: str | Reply) -> Dataset:
-    """A responded table made by hand, as a user who brings responses of another origin would."""
+    """Return a responded table without `respond`, as for a user's existing responses."""
     row = stage1(output=gold, answer=answer)[0]
-    made: dict[str, Any] = {"gold": build_response(None, text=gold)}
-    for name, given in responses.items():
-        made[name] = build_response(given) if isinstance(given, Reply) else build_response(None, text=given)
-    return Dataset.from_list([{**row, **made}], features=Features({**STAGE1, **dict.fromkeys(made, RESPONSE)}))
+    structs: dict[str, Any] = {"gold": build_response(None, text=gold)}
+    for name, value in responses.items():
+        structs[name] = build_response(value) if isinstance(value, Reply) else build_response(None, text=value)
+    return Dataset.from_list([{**row, **structs}], features=Features({**STAGE1, **dict.fromkeys(structs, RESPONSE)}))
 
 
 def quiet(script: Any, **settings: Any) -> EngineSpec:
     return scripted(script, progress=False, **settings)
 
 
-def test_the_reference_row_comes_out_exactly() -> None:
+def test_the_original_reference_row_is_reproduced() -> None:
     stage2 = build_stage2(
         candidates(
             "calculator(3*19)",
@@ -70,7 +70,7 @@ def test_the_reference_row_comes_out_exactly() -> None:
     assert row["origin"] == ["gold", "chatgpt", "davinci", "vicuna", "alpaca"]
     assert row["scores"] == [20, 20, 20, 10, 15]
     assert row["answer"] == ["57.0", "57.0", "57.0", "25.0", "54.0"]
-    assert row["responses"][2] == " calculator(76/4*3)", "responses are not touched"
+    assert row["responses"][2] == " calculator(76/4*3)", "responses are unchanged"
     assert row["query"] == f"{row['query'].splitlines()[0]}\nQuestion 0: how much is 3 times 19?"
     assert row["uses_tool"] == [True, True, True, False, False]
     assert row["tool_outputs"] == ["57", "57", "57.0", None, None]
@@ -80,26 +80,31 @@ def test_the_reference_row_comes_out_exactly() -> None:
     ("text", "field", "value", "why"),
     [
         ("calculator(3*19)", "correct", True, "a complete call"),
-        ("calculator(3*19", "tool_error", "incomplete_call", "cut off: tool use, no prediction"),
-        ("calculator(3*19", "predictions", [], "cut off: nothing is read from it"),
-        ("calculator(1/0)", "tool_error", "zero_division", "an error is a kind, not 0.0"),
-        ("calculator(1/0) so 57", "correct", False, "the call counts, not the words after it"),
+        ("calculator(3*19", "tool_error", "incomplete_call", "a truncated call is tool use"),
+        ("calculator(3*19", "predictions", [], "a truncated call has no prediction"),
+        ("calculator(1/0)", "tool_error", "zero_division", "an error is an error kind, not 0.0"),
+        ("calculator(1/0) so 57", "correct", False, "the call counts, not the text after it"),
         ("I used a calculator: 57", "tool", None, "the name alone is no tool use"),
-        ("no idea", "predictions", [], "no number is no prediction"),
-        ("no idea", "correct", False, "and it is wrong"),
-        ("calculator(data['answer'])", "correct", False, "model text is never evaluated"),
-        ("It is 57.001", "correct", True, "both are rounded to 2 decimals"),
-        ("first calculator(3*19) then calculator(1)", "n_calls", 2, "calls are counted, the first is executed"),
-        ("first calculator(3*19) then calculator(1)", "argument", "3*19", "calls are counted, the first is executed"),
+        ("no idea", "predictions", [], "a text without a number has no prediction"),
+        ("no idea", "correct", False, "a missing prediction is wrong"),
+        ("calculator(data['answer'])", "correct", False, "model text is not evaluated as Python"),
+        ("It is 57.001", "correct", True, "predictions and answers are rounded to 2 decimals"),
+        ("first calculator(3*19) then calculator(1)", "n_calls", 2, "all calls are counted, the first is executed"),
+        (
+            "first calculator(3*19) then calculator(1)",
+            "argument",
+            "3*19",
+            "all calls are counted, the first is executed",
+        ),
     ],
 )
-def test_a_response_is_taken_for(text: str, field: str, value: Any, why: str) -> None:
-    done = execute(candidates("calculator(3*19)", "57", a=text))
-    assert done[0]["a"][field] == value, why
+def test_fields_of_an_executed_response(text: str, field: str, value: Any, why: str) -> None:
+    executed = execute(candidates("calculator(3*19)", "57", a=text))
+    assert executed[0]["a"][field] == value, why
 
 
-def test_a_failed_call_never_counts_as_zero() -> None:
-    """The original reads a failure as 0.0, which is right where gold is 0."""
+def test_a_failed_call_is_not_scored_as_zero() -> None:
+    """The original parses a failure as 0.0, which is correct if the gold answer is 0."""
     responses = {"a": "calculator(oops)", "b": "calculator(1-1)"}
     row = build_stage2(candidates("calculator(5-5)", "0", **responses))[0]
     assert (row["scores"], row["answer"], row["errors"]) == (
@@ -109,17 +114,17 @@ def test_a_failed_call_never_counts_as_zero() -> None:
     )
     compat = build_stage2(candidates("calculator(5-5)", "0", **responses), compat=True)[0]
     assert compat["answer"] == ["0.0", "0.0", "0.0"]
-    assert compat["scores"] == [20, 15, 20], "ranked among the wrong ones, at its distance"
+    assert compat["scores"] == [20, 15, 20], "ranked as wrong, by its distance"
 
 
-def test_compat_takes_the_name_anywhere_for_tool_use() -> None:
+def test_compat_treats_any_mention_of_the_tool_as_tool_use() -> None:
     text = "I need no calculator: 57"
     assert build_stage2(candidates("The answer is 57.", "57", a=text))[0]["scores"] == [20, 20]
     row = build_stage2(candidates("The answer is 57.", "57", a=text), compat=True)[0]
     assert (row["uses_tool"], row["answer"]) == ([False, True], ["57.0", "0.0"])
 
 
-def test_rows_that_cannot_be_scored_are_in_the_ledger() -> None:
+def test_rows_that_cannot_be_scored_are_dropped() -> None:
     failed = candidates("calculator(3*19)", "57", a=Reply(None, error="timeout", error_detail="30 s"))
     stage2 = build_stage2(failed)
     assert len(stage2) == 0
@@ -127,7 +132,7 @@ def test_rows_that_cannot_be_scored_are_in_the_ledger() -> None:
     assert [r["reason"] for r in ledger([build_stage2(candidates("x", "many", a="7"))])] == ["answer_not_a_number"]
 
 
-def test_a_fault_of_the_tool_is_not_the_responses() -> None:
+def test_a_tool_failure_drops_the_row() -> None:
     def down(argument: str) -> str:
         raise ToolError("timeout", "no answer in 10 s")
 
@@ -140,11 +145,11 @@ def test_a_fault_of_the_tool_is_not_the_responses() -> None:
         assert [(r["reason"], r["detail"]) for r in ledger([stage2])] == [(f"tool_fault:{kind}", "gold")]
 
 
-def test_a_task_and_a_tool_of_the_users_own_in_another_language() -> None:
+def test_a_custom_task_and_tool_in_another_language() -> None:
     def capital(argument: str) -> str:
         return {"Frankreich": "Paris"}[argument]
 
-    def right(prediction: str | None, answers: Sequence[str]) -> bool:
+    def is_correct(prediction: str | None, answers: Sequence[str]) -> bool:
         return prediction is not None and any(a.lower() in prediction.lower() for a in answers)
 
     def render(row: Mapping[str, Any]) -> str:
@@ -157,7 +162,7 @@ def test_a_task_and_a_tool_of_the_users_own_in_another_language() -> None:
         plain_instruction="Beantworte die Frage.",
         teacher_instruction="Schreibe einen Aufruf.",
         extract=lambda text: text or None,
-        grade=right,
+        grade=is_correct,
         ungradable_reason=lambda answers: None if answers else "no_answer",
         leaks=lambda argument, question, answers: False,
         render=render,
@@ -166,78 +171,78 @@ def test_a_task_and_a_tool_of_the_users_own_in_another_language() -> None:
     data = data.map(lambda row: {"task": "hauptstadt"})
     row = build_stage2(data.remove_columns("c"), task=task)[0]
     assert (row["scores"], row["answer"]) == ([20, 10, 15], ["Paris", "Lyon", "Es ist Paris."])
-    assert len(build_stage2(data, task=task)) == 0, "a tool that crashes says nothing about a response"
+    assert len(build_stage2(data, task=task)) == 0, "a crash of the tool drops the row"
 
 
-# Responding
+# Responders -----------------------------------------------------------------------------------------------------------
 
 
-def test_each_responder_is_a_column_and_adding_one_asks_only_that_one() -> None:
-    class Asked:
+def test_an_added_responder_is_a_column_and_the_only_one_with_requests() -> None:
+    class Requests:
         models: list[str] = []  # noqa: RUF012
 
     def first(request: Request) -> str:
-        Asked.models.append("first")
+        Requests.models.append("first")
         return "57"
 
     def second(request: Request) -> str:
-        Asked.models.append("second")
+        Requests.models.append("second")
         return "calculator(3*19)"
 
     one = Responder("first", quiet(first))
     respond(stage1(3), [one])
     both = respond(stage1(3), [one, Responder("second", quiet(second))])
-    assert Asked.models == ["first"] * 3 + ["second"] * 3
+    assert Requests.models == ["first"] * 3 + ["second"] * 3
     assert both.column_names == [*STAGE1, "gold", "first", "second"]
     assert build_stage2(both)[0]["scores"] == [20, 15, 20]
 
 
-def test_samples_become_columns_of_their_own() -> None:
+def test_each_sample_is_a_column() -> None:
     def by_sample(request: Request) -> str:
         return f"calculator({request.sample}+56)"
 
-    done = respond(stage1(2), [Responder("poet", quiet(by_sample, temperature=1.0), samples=3)])
-    assert done.column_names[-3:] == ["poet.1", "poet.2", "poet.3"]
-    assert build_stage2(done)[0]["answer"] == ["57.0", "56.0", "57.0", "58.0"]
+    responded = respond(stage1(2), [Responder("poet", quiet(by_sample, temperature=1.0), samples=3)])
+    assert responded.column_names[-3:] == ["poet.1", "poet.2", "poet.3"]
+    assert build_stage2(responded)[0]["answer"] == ["57.0", "56.0", "57.0", "58.0"]
 
 
-def test_native_tool_calls_are_rendered_as_our_text() -> None:
+def test_native_tool_calls_are_rendered_as_text() -> None:
     native = Reply("", tool_calls=(("calculator", '{"formula": "3*19"}'),), finish_reason="tool_calls")
     hermes = '<tool_call>\n{"name": "calculator", "arguments": {"formula": "3*19"}}\n</tool_call>'
     other = Reply("", tool_calls=(("browser", '{"url": "file:///etc/passwd"}'),), finish_reason="tool_calls")
 
     class Schemas:
-        seen: list[tuple[str, ...]] = []  # noqa: RUF012
+        sent: list[tuple[str, ...]] = []  # noqa: RUF012
 
     def script(request: Request) -> str | Reply:
-        Schemas.seen.append(request.tools)
+        Schemas.sent.append(request.tools)
         number = int(request.messages[-1].content[9])
         return (native, hermes, other)[number]
 
-    done = respond(stage1(3), [Responder("model", quiet(script), protocol="tools")])
-    assert [row["model"]["text"] for row in done] == ["calculator(3*19)", "calculator(3*19)", ""]
-    assert '"name": "calculator"' in Schemas.seen[0][0]
+    responded = respond(stage1(3), [Responder("model", quiet(script), protocol="tools")])
+    assert [row["model"]["text"] for row in responded] == ["calculator(3*19)", "calculator(3*19)", ""]
+    assert '"name": "calculator"' in Schemas.sent[0][0]
 
 
-def test_reasoning_is_kept_and_never_parsed() -> None:
-    done = respond(stage1(), [Responder("r1", quiet(["<think>calculator(1+1)? No.</think>calculator(3*19)"]))])
-    response = execute(done)[0]["r1"]
+def test_reasoning_is_stored_and_not_parsed() -> None:
+    responded = respond(stage1(), [Responder("r1", quiet(["<think>calculator(1+1)? No.</think>calculator(3*19)"]))])
+    response = execute(responded)[0]["r1"]
     assert (response["reasoning"], response["text"]) == ("calculator(1+1)? No.", "calculator(3*19)")
     assert (response["argument"], response["n_calls"]) == ("3*19", 1)
 
 
-def test_examples_show_the_tool_to_those_without_an_adapter() -> None:
+def test_only_styles_without_an_adapter_have_few_shot_examples() -> None:
     class Prompts:
-        seen: list[str] = []  # noqa: RUF012
+        sent: list[str] = []  # noqa: RUF012
 
     def script(request: Request) -> str:
-        Prompts.seen.append(request.prompt)
+        Prompts.sent.append(request.prompt)
         return "57"
 
     respond(stage1(), [Responder("completion", quiet(script), style="completion")])
     respond(stage1(), [Responder("alpaca", quiet(script), style="alpaca")])
     respond(stage1(), [Responder("vicuna", quiet(script), style="vicuna")])
-    completion, alpaca, vicuna = Prompts.seen
+    completion, alpaca, vicuna = Prompts.sent
     assert completion.count("calculator(") == 4
     assert "### Response:" in alpaca
     assert "</s> Response:" in vicuna
@@ -247,24 +252,24 @@ def test_examples_show_the_tool_to_those_without_an_adapter() -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Responder("gold", quiet(["1"])), "cannot be named 'gold'"),
-        (lambda: Responder("input", quiet(["1"])), "cannot be named 'input'"),
-        (lambda: Responder("a.b", quiet(["1"])), "no dots"),
+        (lambda: Responder("gold", quiet(["1"])), "'gold' cannot be the name of a responder"),
+        (lambda: Responder("input", quiet(["1"])), "'input' cannot be the name of a responder"),
+        (lambda: Responder("a.b", quiet(["1"])), "without dots"),
         (lambda: Responder("a", quiet(["1"]), style="llama"), "unknown prompt style 'llama'; choose from: alpaca, chat"),
         (lambda: Responder("a", quiet(["1"]), protocol="mcp"), "unknown protocol 'mcp'; choose from: text, tools"),
-        (lambda: respond(stage1(), [Responder("a", quiet(["1"]))] * 2), "found twice: a"),
+        (lambda: respond(stage1(), [Responder("a", quiet(["1"]))] * 2), "responders need distinct names; found twice: a"),
         (lambda: build_stage2(stage1()), "a responder column named gold; found: no responder column"),
         (lambda: build_stage2(candidates("1", "1"), rule="best"), "unknown scoring rule 'best'; choose from: paper, trice"),
         (lambda: respond(stage1(), Responder("a", quiet(["1"]))), "a list of Responder objects"),  # type: ignore[arg-type]
-        (lambda: respond(respond(stage1(), []), []), "has the columns gold already"),
-        (lambda: score(respond(stage1(), [])), "were not executed: run `execute` first"),
+        (lambda: respond(respond(stage1(), []), []), "already has the columns gold"),
+        (lambda: score(respond(stage1(), [])), "are not executed: run `execute` first"),
         (lambda: build_stage2(candidates("1", "1"), sort=1), "unknown option of the rule trice: 'sort'; choose from: levels, missing"),
-        (lambda: build_stage2(candidates("1", "1", a="1"), rule=one_score), "the rule gave 1 scores for 2 responses"),
+        (lambda: build_stage2(candidates("1", "1", a="1"), rule=one_score), "the rule returned 1 scores for 2 responses"),
         (lambda: build_stage2(candidates("1", "1"), levels=()), "needs at least three levels"),
         (lambda: build_stage2(candidates("1", "1"), trusted=["gpt"]), "unknown trusted responder 'gpt'; choose from: gold"),
     ],
 )  # fmt: skip
-def test_bad_input_gets_a_clear_error(make: Any, words: str) -> None:
+def test_wrong_input_raises(make: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         make()
 
@@ -273,7 +278,7 @@ def one_score(candidates: Any, *, numeric: bool, trusted: Sequence[str] = ()) ->
     return [Score("gold", 20.0, "gold")]
 
 
-def test_a_tool_that_was_down_is_executed_again(tmp_path: Path) -> None:
+def test_calls_of_an_unavailable_tool_are_retried(tmp_path: Path) -> None:
     up = tmp_path / "up"
 
     def flaky(argument: str) -> int:
@@ -290,32 +295,32 @@ def test_a_tool_that_was_down_is_executed_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("value", "predictions", "error"), [(("9", "57"), ["9", "57"], None), ("57", ["57"], None), (None, [], "crashed"), (float("nan"), [], "crashed"), (True, [], "crashed")])  # fmt: skip
-def test_values_of_a_tool(value: Any, predictions: list[str], error: str | None) -> None:
-    task = replace(MATH, tool=Tool("calculator", "", functools.partial(give, value)))
+def test_predictions_of_each_type_of_tool_value(value: Any, predictions: list[str], error: str | None) -> None:
+    task = replace(MATH, tool=Tool("calculator", "", functools.partial(return_value, value)))
     response = execute(candidates("calculator(x)", "57", a="1"), task=task)[0]["gold"]
     assert (response["predictions"], response["tool_error"]) == (predictions, error)
     assert response["correct"] is (None if error else True)
 
 
-def give(value: Any, argument: str) -> Any:
+def return_value(value: Any, argument: str) -> Any:
     return value
 
 
-def test_the_parameter_of_a_users_tool_may_be_written() -> None:
+def test_a_call_can_name_the_parameter_of_a_custom_tool() -> None:
     task = replace(MATH, tool=Tool("rufe", "", len, parameter="wort"))
-    done = execute(
+    executed = execute(
         candidates("rufe(wort=abc)", "3", a='{"name": "rufe", "arguments": {"wort": "ab", "n": 1}}'), task=task
     )
-    assert [done[0][name]["predictions"] for name in ("gold", "a")] == [["3"], ["2"]]
+    assert [executed[0][name]["predictions"] for name in ("gold", "a")] == [["3"], ["2"]]
 
 
-def test_text_around_a_call_stays_where_tools_are_native() -> None:
+def test_text_around_a_call_stays_if_tools_are_native() -> None:
     text = "First calculator(1+2)=3. The answer is 3."
-    done = respond(stage1(), [Responder("model", quiet([text]), protocol="tools")])
-    assert done[0]["model"]["text"] == text
+    responded = respond(stage1(), [Responder("model", quiet([text]), protocol="tools")])
+    assert responded[0]["model"]["text"] == text
 
 
-def test_another_rule_scores_without_executing_again() -> None:
+def test_another_rule_scores_without_execution() -> None:
     class Runs:
         count = 0
 

@@ -1,4 +1,5 @@
 """Command line: `toolrlef-data`.
 
-`main` has the commands for recipes, `trajectories` those for ToolBench, `console` what they print.
+`main` has the entry point and the command for recipes, `trajectories` the commands for ToolBench data, `console` the
+output of all commands.
 """

@@ -1,4 +1,4 @@
-"""`python -m toolrlef_data.cli`, where the command `toolrlef-data` is not on the path."""
+"""`python -m toolrlef_data.cli`, for environments without `toolrlef-data` on the path."""
 
 from toolrlef_data.cli.main import main
 

@@ -1,4 +1,4 @@
-"""console: what the commands print, and the counts for it."""
+"""Console output of the commands: tables of counts and messages."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
     from toolrlef_data.toolbench.search.dfsdt import Method
 
 __all__ = [
-    "AT_TURNS",
     "CALLS",
+    "MAX_TURNS_REACHED",
     "TOKENS",
     "count_table",
     "dropped_table",
+    "exit_on_interrupt",
     "flag_table",
-    "say",
-    "searches_in",
-    "show",
-    "shown_table",
-    "stoppable",
+    "print_line",
+    "print_parts",
+    "search_counts",
+    "text_table",
 ]
 
-STOPPED = "stopped; every reply that had arrived is stored, and the same command goes on from there"
-AT_TURNS, AT_CALLS = "  without an answer: at the limit of turns", "  without an answer: at the limit of calls"
-CALLS, THOUGHTS = "  messages that call something", "  thoughts alone"
-TOKENS = "tokens of prompts and replies"
+INTERRUPTED = "Interrupted. All received replies are saved; run the same command to resume."
+MAX_TURNS_REACHED, MAX_CALLS_REACHED = "  no answer: --max-turns reached", "  no answer: --max-calls reached"
+CALLS, THOUGHTS = "  messages with a call", "  messages without a call"
+TOKENS = "prompt and reply tokens"
 
 
-def shown_table(title: str, names: Sequence[str], rows: Sequence[tuple[str, ...]]) -> Table:
-    """Rows as a table; numbers stand at the right."""
+def text_table(title: str, names: Sequence[str], rows: Sequence[tuple[str, ...]]) -> Table:
+    """Return rows of text as a table, with right-aligned numbers."""
     from rich.table import Table
 
     table = Table(title=title)
@@ -49,23 +49,23 @@ def shown_table(title: str, names: Sequence[str], rows: Sequence[tuple[str, ...]
 
 
 def count_table(title: str, counts: Mapping[str, int | None]) -> Table:
-    """Counts by name; None is one that is not known."""
-    rows = [(name, "not known" if count is None else f"{count:,}") for name, count in counts.items()]
-    return shown_table(title, ["", ""], rows)
+    """Return a table of counts by name; None is shown as unknown."""
+    rows = [(name, "unknown" if count is None else f"{count:,}") for name, count in counts.items()]
+    return text_table(title, ["", ""], rows)
 
 
-def dropped_table(tables: Iterable[Dataset | DatasetDict], left: Dataset | None = None) -> Table | str:
-    """How many rows left on the way to some tables, or stand in a ledger of their own, by stage and reason."""
+def dropped_table(tables: Iterable[Dataset | DatasetDict], dropped: Dataset | None = None) -> Table | str:
+    """Return the numbers of dropped rows by stage and reason, from a ledger or by default from the tables' ledger."""
     from toolrlef_data.publishing.card import dropped_counts
     from toolrlef_data.tables.lineage import ledger
 
-    counts = dropped_counts({"-dropped": {"train": ledger(tables) if left is None else left}})
+    counts = dropped_counts({"-dropped": {"train": ledger(tables) if dropped is None else dropped}})
     rows = [(stage, reason, str(count)) for stage, reason, count in counts]
-    return shown_table("Dropped", ["stage", "reason", "rows"], rows) if rows else "No row was dropped."
+    return text_table("Dropped rows", ["stage", "reason", "rows"], rows) if rows else "No rows were dropped."
 
 
 def flag_table(tables: Iterable[Dataset]) -> Table:
-    """How many samples carry each flag, of all and of those on the paths that the files show."""
+    """Return the number of samples with each flag, in total and on chosen paths."""
     from toolrlef_data.toolbench.messages import FLAGS
 
     counts: Counter[str] = Counter()
@@ -73,60 +73,64 @@ def flag_table(tables: Iterable[Dataset]) -> Table:
     for data in tables:
         pairs = "rejected" in data.column_names
         on_path = [True] * len(data) if pairs else data["chosen"][:]
-        for flags, shown in zip(data["flags"][:], on_path, strict=True):
-            told = ["all", *flags]
-            counts.update(told)
-            chosen.update(told if shown else ())
+        for flags, is_chosen in zip(data["flags"][:], on_path, strict=True):
+            names = ["all", *flags]
+            counts.update(names)
+            chosen.update(names if is_chosen else ())
     rows = [(flag, f"{counts[flag]:,}", f"{chosen[flag]:,}") for flag in ("all", *FLAGS)]
-    return shown_table("Flags", ["", "samples", "on chosen paths"], rows)
+    return text_table("Flags", ["flag", "samples", "samples on chosen paths"], rows)
 
 
-def searches_in(answers: Dataset, method: Method) -> dict[str, int]:
-    """What there is to count in answer files that were made by a method.
+def search_counts(answers: Dataset, method: Method) -> dict[str, int]:
+    """Return counts by outcome, and of requests and messages, for answer files generated with a method.
 
-    A search without an answer is at the limit of turns where one of its ways used them up and came to no end, whatever
-    became of the others.
+    A search without an answer reached its maximum of turns if at least one of its branches has that many messages and
+    did not finish.
     """
     from toolrlef_data.toolbench.tree import GIVE_UP, path_to, read_file_tree, states_of
 
     counts = dict.fromkeys(
-        ("  answered", "  given up", "  not ended", AT_TURNS, AT_CALLS, "requests to the model", CALLS, THOUGHTS), 0
+        (
+            *("  answered", "  gave up", "  not finished", MAX_TURNS_REACHED, MAX_CALLS_REACHED),
+            *("model requests", CALLS, THOUGHTS),
+        ),
+        0,
     )
     for row in answers.select_columns(["valid", "finish_type", "n_calls", "answer"]):
         states = list(states_of(read_file_tree(json.loads(row["answer"]))))
         answered = row["valid"] and row["finish_type"] != "give_up"
-        counts["  answered" if answered else "  given up" if row["valid"] else "  not ended"] += 1
+        counts["  answered" if answered else "  gave up" if row["valid"] else "  not finished"] += 1
         if not answered:
-            cut = (state for state in states if state.code != GIVE_UP and not state.children)
-            counts[AT_TURNS] += any(len(path_to(state)) >= method.max_turns for state in cut)
-            counts[AT_CALLS] += row["n_calls"] >= method.max_calls
-        counts["requests to the model"] += row["n_calls"]
+            unfinished = (state for state in states if state.code != GIVE_UP and not state.children)
+            counts[MAX_TURNS_REACHED] += any(len(path_to(state)) >= method.max_turns for state in unfinished)
+            counts[MAX_CALLS_REACHED] += row["n_calls"] >= method.max_calls
+        counts["model requests"] += row["n_calls"]
         calls = sum(state.call is not None for state in states)
         counts[CALLS] += calls
         counts[THOUGHTS] += len(states) - calls
     return counts
 
 
-def show(*parts: Table | str) -> None:
-    """Print tables, and texts with their markup."""
+def print_parts(*parts: Table | str) -> None:
+    """Print tables, and texts with rich markup."""
     from rich.console import Console
 
     for part in parts:
         Console().print(part)
 
 
-def say(text: str) -> None:
-    """Print a text as it stands, however long its lines are."""
+def print_line(text: str) -> None:
+    """Print a text unchanged, without markup or line wrapping."""
     from rich.console import Console
 
     Console().print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 @contextlib.contextmanager
-def stoppable() -> Iterator[None]:
-    """Say what becomes of a run that Ctrl-C ends."""
+def exit_on_interrupt() -> Iterator[None]:
+    """On Ctrl-C, print how to resume and exit with status 130."""
     try:
         yield
     except KeyboardInterrupt:
-        typer.secho(STOPPED, err=True)
+        typer.secho(INTERRUPTED, err=True)
         raise typer.Exit(130) from None

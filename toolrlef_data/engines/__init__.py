@@ -1,12 +1,23 @@
-"""Engines: where replies come from. `ENGINES` names them.
+"""Engines: the sources of model replies.
 
-A stage never holds an engine. It holds an `EngineSpec` (`spec`, checked by `rules`), frozen and hashed by value, and
-the engine connects inside. `prompts` renders a row as a request; `model_stage` sends it. Its `exchange` looks
-requests up in the reply store (`reply_store`) and asks an engine for those that are missing, one process at a time for
-each (`claims`), with its `progress`; `responses` turns replies into columns. The kinds: `local` models, servers that
-speak the OpenAI API (`openai_api`, with keys from `credentials`), and `scripted` replies.
+A stage stores an `EngineSpec` instead of an engine: a frozen dataclass, hashed by value. The engine connects when the
+stage runs. `ENGINES` maps each engine kind to its class.
 
-To add a kind, write a file with a class that has the methods of `spec.Engine`, and a line in `ENGINES`.
+| module | contents |
+|---|---|
+| `spec` | `EngineSpec`, `Request` and the `Engine` protocol; `rules` validates settings |
+| `prompts` | prompt rendering: from a row to chat messages or a text |
+| `model_stage` | the model stage: send requests for the rows of a table, add columns |
+| `exchange` | request and reply traffic between the reply store and an engine |
+| `reply_store` | all received replies, in one SQLite file |
+| `claims` | each process's locks on pending requests, and records of batch jobs |
+| `progress` | progress bar, failure share and token usage |
+| `responses` | conversion of replies into table columns |
+| `local` | engine for models on this machine |
+| `openai_api` | engine for servers with an OpenAI-compatible API; `credentials` reads API keys |
+| `scripted` | engine with predefined replies |
+
+To add a kind, write a class that implements `spec.Engine` and add it to `ENGINES`.
 """
 
 from __future__ import annotations

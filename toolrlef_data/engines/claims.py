@@ -1,9 +1,9 @@
-"""claims: what is being asked right now, so that nobody pays for it twice: claims and batch jobs.
+"""Cross-process claims on pending requests, and records of submitted batch jobs.
 
-Both stand in the reply store. A process claims what it is about to ask, so that two that run the same at once share the
-work. A claim counts as long as its owner holds the lock of a file beside the store, which the system frees when the
-process ends in whatever way. A batch job goes on at its server when everything here has ended; its record says which
-requests are in it.
+Both are stored in the reply store, so that no request is paid for twice. A process claims requests before it sends
+them; two processes that run the same stage share the work. A claim is valid while its owner has locked a file next to
+the store; the operating system releases the lock when the process ends. A batch job continues on the server after the
+process has ended; its record lists its requests.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections.abc import Iterable, Sequence
 
 import filelock
 
-from toolrlef_data.engines.reply_store import ReplyStore, parts_of
+from toolrlef_data.engines.reply_store import ReplyStore, key_chunks
 
 __all__ = ["BatchJobs", "Claims"]
 
 
 class Owner:
-    """One run, as others see it: alive as long as it holds the lock of its file beside the store."""
+    """The owner of claims or job records: one run, alive while its file next to the store is locked."""
 
     def __init__(self, store: ReplyStore) -> None:
         self.store = store
@@ -31,55 +31,55 @@ class Owner:
         self.lock = self._lock(self.name)
         while True:
             self.folder.mkdir(parents=True, exist_ok=True)
-            # In a transaction, since one that clears away after dead owners could take the new file for theirs.
+            # In a transaction: otherwise another process's clean-up could mistake the new file for a dead owner's.
             with contextlib.suppress(FileNotFoundError), self.store.writing():
                 self.lock.acquire()
                 return self
 
     def __exit__(self, *details: object) -> None:
-        """Give up the claims of this run, and those of the dead."""
+        """Delete the claims of this run and of dead owners."""
         try:
             with self.store.writing() as connection:
                 owners = {owner for (owner,) in connection.execute("SELECT DISTINCT owner FROM claims")}
                 owners |= {path.name for path in self.folder.iterdir()}
-                gone = [owner for owner in owners if owner == self.name or not self.alive(owner)]
-                connection.executemany("DELETE FROM claims WHERE owner = ?", [(owner,) for owner in gone])
+                expired = [owner for owner in owners if owner == self.name or not self.is_alive(owner)]
+                connection.executemany("DELETE FROM claims WHERE owner = ?", [(owner,) for owner in expired])
         finally:
-            self._end(self.name, self.lock)
+            self._remove_lock(self.name, self.lock)
 
-    def alive(self, owner: str) -> bool:
-        """Whether another run still goes on."""
+    def is_alive(self, owner: str) -> bool:
+        """Whether the run with this owner name is still active."""
         lock = self._lock(owner)
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
             return True
-        except FileNotFoundError:  # nobody is left
+        except FileNotFoundError:  # the folder is gone: no owner is alive
             return False
-        self._end(owner, lock)
+        self._remove_lock(owner, lock)
         return False
 
     def _lock(self, owner: str) -> filelock.BaseFileLock:
         return filelock.FileLock(self.folder / owner, is_singleton=False)
 
-    def _end(self, owner: str, lock: filelock.BaseFileLock) -> None:
+    def _remove_lock(self, owner: str, lock: filelock.BaseFileLock) -> None:
         (self.folder / owner).unlink(missing_ok=True)
         lock.release()
-        with contextlib.suppress(OSError):  # others are at work
+        with contextlib.suppress(OSError):  # other owners are alive
             self.folder.rmdir()
 
 
 class Claims(Owner):
-    """What one run is about to ask; a context that ends with its claims, and those of the dead, given up.
+    """The claims of one run on pending requests; leaving the context deletes them, and those of dead owners.
 
     >>> import tempfile
     >>> from pathlib import Path
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     store = ReplyStore(Path(folder) / "replies.sqlite")
-    ...     with Claims(store) as mine, Claims(store) as yours:
-    ...         elsewhere = mine.take(["a", "b"]), yours.take(["b", "c"])
+    ...     with Claims(store) as first, Claims(store) as second:
+    ...         claimed_elsewhere = first.acquire(["a", "b"]), second.acquire(["b", "c"])
     ...     store.close()
-    >>> elsewhere
+    >>> claimed_elsewhere
     (set(), {'b'})
     """
 
@@ -87,33 +87,33 @@ class Claims(Owner):
         super().__enter__()
         return self
 
-    def take(self, keys: Sequence[str]) -> set[str]:
-        """Claim keys; returns those that somebody else is asking right now."""
-        elsewhere: set[str] = set()
+    def acquire(self, keys: Sequence[str]) -> set[str]:
+        """Claim reply keys, and return those that another live owner has claimed."""
+        claimed_elsewhere: set[str] = set()
         if not keys:
-            return elsewhere
+            return claimed_elsewhere
         with self.store.writing() as connection:
-            for part, marks in parts_of(keys):
-                rows = connection.execute(f"SELECT key, owner FROM claims WHERE key IN ({marks})", part).fetchall()  # noqa: S608
-                alive = {owner: self.alive(owner) for owner in {owner for _, owner in rows} - {self.name}}
-                elsewhere.update(key for key, owner in rows if alive.get(owner))
-                mine = [(key, self.name) for key in part if key not in elsewhere]
-                connection.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?)", mine)
-        return elsewhere
+            for chunk, marks in key_chunks(keys):
+                rows = connection.execute(f"SELECT key, owner FROM claims WHERE key IN ({marks})", chunk).fetchall()  # noqa: S608
+                is_alive = {owner: self.is_alive(owner) for owner in {owner for _, owner in rows} - {self.name}}
+                claimed_elsewhere.update(key for key, owner in rows if is_alive.get(owner))
+                acquired = [(key, self.name) for key in chunk if key not in claimed_elsewhere]
+                connection.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?)", acquired)
+        return claimed_elsewhere
 
-    def give_up(self, keys: Iterable[str]) -> None:
-        """Let others ask for these keys."""
+    def release(self, keys: Iterable[str]) -> None:
+        """Release this run's claims on reply keys."""
         with self.store.writing() as connection:
             rows = [(key, self.name) for key in keys]
             connection.executemany("DELETE FROM claims WHERE key = ? AND owner = ?", rows)
 
 
 class BatchJobs(Owner):
-    """The batch jobs that a model of a server was given and that are not fetched yet.
+    """The records of batch jobs whose results are not fetched yet.
 
     Args:
         store: the reply store.
-        server: whose jobs; the URL and the model.
+        server: the server's URL and the model.
     """
 
     def __init__(self, store: ReplyStore, server: str) -> None:
@@ -125,39 +125,44 @@ class BatchJobs(Owner):
         return self
 
     def begin(self, job: str, keys: Iterable[str]) -> None:
-        """Write down a job before the server hears of it, so that none is lost in between."""
+        """Record a job before it is submitted, so that no submitted job is lost.
+
+        Args:
+            job: local name of the job.
+            keys: reply keys of its requests, in the order of its file.
+        """
         with self.store.writing() as connection:
             connection.execute("INSERT INTO jobs VALUES (?, ?, NULL, ?)", (job, self.server, self.name))
             connection.executemany("INSERT OR REPLACE INTO job_keys VALUES (?, ?)", ((key, job) for key in keys))
 
     def mark_accepted(self, job: str, remote: str) -> None:
-        """The server has taken a job, under a name of its own."""
+        """Record the server's name (`remote`) of an accepted job."""
         with self.store.writing() as connection:
             connection.execute("UPDATE jobs SET remote = ? WHERE job = ?", (remote, job))
 
     def end(self, job: str) -> None:
-        """A job is fetched and stored, or was never heard of."""
+        """Delete the record of a job that is fetched, or that the server never received."""
         with self.store.writing() as connection:
             connection.execute("DELETE FROM job_keys WHERE job = ?", (job,))
             connection.execute("DELETE FROM jobs WHERE job = ?", (job,))
 
     def pending_jobs(self) -> dict[str, str | None]:
-        """All jobs: our name -> the server's name, None where the server may not have heard of it.
+        """Return the jobs as local name -> server's name; None if the server may not have received the job.
 
-        A job that another run is just handing over is left to it.
+        Jobs that another live run is submitting are omitted.
         """
         with self.store.reading() as connection:
             rows = connection.execute("SELECT job, remote, owner FROM jobs WHERE server = ?", (self.server,)).fetchall()
-        return {job: remote for job, remote, owner in rows if remote is not None or not self.alive(owner)}
+        return {job: remote for job, remote, owner in rows if remote is not None or not self.is_alive(owner)}
 
     def job_of(self, key: str) -> str | None:
-        """The job of this server that a request is in."""
+        """Return the local name of the job that contains the request with this reply key."""
         with self.store.reading() as connection:
             row = connection.execute("SELECT job FROM job_keys NATURAL JOIN jobs WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
     def keys(self, job: str) -> list[str]:
-        """The requests of a job, in the order of its file."""
+        """Return the reply keys of a job's requests, in the order of its file."""
         with self.store.reading() as connection:
             rows = connection.execute("SELECT key FROM job_keys WHERE job = ? ORDER BY rowid", (job,))
             return [key for (key,) in rows]

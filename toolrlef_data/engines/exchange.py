@@ -1,8 +1,9 @@
-"""exchange: requests and replies of one run, between an engine and the reply store.
+"""Request and reply traffic of one run, between the reply store and an engine.
 
-What is stored is not asked again, and neither is what is in flight, here or in another process (`claims`); what another
-process leaves unanswered is taken over. Every reply is stored as it arrives. Two stages ask in this way: the rows of a
-table (`ask`), and searches whose next request depends on the last reply (`toolbench.search.pool`).
+A request is sent only if it has no stored reply and is not in flight, in this process or in another one (`claims`). If
+another process ends without a reply, this one sends the request. Each reply is stored when it arrives. Two callers use
+this module: the model stage for the rows of a table (`model_stage`), and trajectory searches, whose next request
+depends on the last reply (`toolbench.search.pool`).
 """
 
 from __future__ import annotations
@@ -25,22 +26,22 @@ from toolrlef_data.tables.fingerprint import digest
 
 __all__ = ["Exchange"]
 
-LOOK = 0.2  # seconds after which Ctrl-C is noticed at the latest
-WAIT = 0.1  # seconds between two looks at what other processes are asking
-LOOKED_AT = 500  # requests of other processes in one look
+INTERRUPT_INTERVAL = 0.2  # maximum seconds until Ctrl-C takes effect
+CLAIM_CHECK_INTERVAL = 0.1  # seconds between two checks of requests that other processes have claimed
+MAX_CLAIM_CHECKS = 500  # claimed requests per check
 
 
 class Exchange:
-    """The requests of one run: those to be sent, those in flight, and those that another process is asking.
+    """The requests of one run: unsent, in flight, or claimed by another process.
 
     Args:
-        engine: whose requests these are.
-        spec: of the engine.
-        store: of replies.
-        bar: a tqdm bar.
-        expected: requests that the run will make, as far as is known; the share of failures is taken of these.
-        figures: what the bar shows beside the engine's figures.
-        on_reply: called with each awaited reply, as the store has it; it may look up more.
+        engine: the engine that receives the requests.
+        spec: settings of the engine.
+        store: the reply store.
+        bar: a tqdm progress bar.
+        expected: expected number of requests; `EngineSpec.max_failed` is a share of it.
+        stats: returns further statistics for the progress bar, besides the engine's.
+        on_reply: called with each pending reply, as stored; it can look up further requests.
     """
 
     def __init__(
@@ -59,133 +60,139 @@ class Exchange:
         self.claims = Claims(store)
         self.progress = Progress(bar, spec, expected, lambda: {**stats(), **engine.stats()})
         self.on_reply = on_reply
-        self.ended = threading.Event()
+        self.stopped = threading.Event()
         self.unsent: deque[tuple[str, Request]] = deque()
-        self.in_flight: Counter[str] = Counter()  # how many wait for each key, whoever asks for it
+        self.in_flight: Counter[str] = Counter()  # by reply key, the requests that wait for its reply
         self.claimed_elsewhere: dict[str, Request] = {}
-        self.looked = 0.0  # when these were last looked at
-        self.retryable: dict[str, str] = {}  # retryable errors of this run, which the next run asks again
+        self.last_claim_check = 0.0
+        self.retryable: dict[str, str] = {}  # errors of this run by reply key; the next run sends these requests again
 
-    def run(self, steps: Iterator[None]) -> tuple[str, dict[str, Any]]:
-        """Ask for everything that is looked up.
+    def run(self, lookups: Iterator[None]) -> tuple[str, dict[str, Any]]:
+        """Send all requests that are looked up and have no stored reply.
 
         Args:
-            steps: resumed before each request is sent. It looks up more when `unsent` is empty; where it cannot,
-                replies are waited for. It ends when no more will come.
+            lookups: resumed before each request is sent. It must call `lookup` when `unsent` is empty and further
+                requests are known; otherwise the run waits for replies. It ends after the last request.
 
         Returns:
-            a salt for the stage's key, "" unless replies may come in another run, and what the replies took.
+            a salt for the stage's cache key (empty without retryable errors), and the lineage record of the usage.
 
         Raises:
             TooManyFailures: more than `EngineSpec.max_failed` of the requests failed.
         """
         if self.engine.cancel is None:
-            self._run(steps)
+            self._run(lookups)
         else:
-            run_in_thread(lambda: self._run(steps), [self.ended.set, self.engine.cancel])
+            run_in_thread(lambda: self._run(lookups), [self.stopped.set, self.engine.cancel])
         self.progress.show()
-        if (error := self.progress.too_many(self.progress.requests)) is not None:
+        if (error := self.progress.failure_error(self.progress.requests)) is not None:
             raise error
         return digest(sorted(self.retryable.items())) if self.retryable else "", {"usage": self.progress.usage()}
 
     def lookup(self, requests: Sequence[tuple[str, Request]]) -> dict[str, Reply]:
-        """The replies that are there; all others are awaited, and asked for unless somebody asks already."""
+        """Return stored replies and this run's retryable errors; queue all other requests that are not yet pending."""
         keys = [key for key, _ in requests if key not in self.in_flight and key not in self.retryable]
-        known = self.store.get(keys)
-        missing = [key for key in keys if key not in known]
-        elsewhere = self.claims.take(missing)
-        known |= self.store.get(missing)  # what another process has answered since
-        known |= {key: Reply(None, error=self.retryable[key]) for key, _ in requests if key in self.retryable}
+        stored = self.store.get(keys)
+        missing = [key for key in keys if key not in stored]
+        claimed_elsewhere = self.claims.acquire(missing)
+        stored |= self.store.get(missing)  # another process may have stored replies before the claim
+        stored |= {key: Reply(None, error=self.retryable[key]) for key, _ in requests if key in self.retryable}
         self.progress.requests += len(requests)
         for key, request in requests:
-            if key in known:
-                self.progress.count(known[key], 1, from_store=int(key not in self.retryable))
+            if key in stored:
+                self.progress.count(stored[key], 1, from_store=int(key not in self.retryable))
                 continue
             self.in_flight[key] += 1
-            if self.in_flight[key] == 1 and key in elsewhere:
+            if self.in_flight[key] == 1 and key in claimed_elsewhere:
                 self.claimed_elsewhere[key] = request
             elif self.in_flight[key] == 1:
                 self.unsent.append((key, request))
-        return known
+        return stored
 
-    def _run(self, steps: Iterator[None]) -> None:
+    def _run(self, lookups: Iterator[None]) -> None:
         with self.claims:
-            requests = self._requests(steps)
+            requests = self._requests(lookups)
             end = ("", Request())
-            while (first := next(requests, end)) is None:  # without the engine: loading a model takes long
-                self.ended.wait(PULL_INTERVAL)
+            # The engine is entered at the first request, because loading a model is slow.
+            while (first := next(requests, end)) is None:
+                self.stopped.wait(PULL_INTERVAL)
             if first is end:
                 return
             requests = itertools.chain([first], requests)
-            with self.engine, contextlib.closing(self.engine.generate(requests)) as arriving:
-                for replies in arriving:
+            with self.engine, contextlib.closing(self.engine.generate(requests)) as reply_batches:
+                for replies in reply_batches:
                     self.store.put(replies)
                     self._deliver(dict(replies))
-                    error = self.progress.too_many(max(self.progress.expected, self.progress.requests))
+                    error = self.progress.failure_error(max(self.progress.expected, self.progress.requests))
                     if error is not None and self.engine.stop is None:
                         raise error
                     if error is not None and self.engine.stop is not None:
-                        self.engine.stop(error)  # which raises it when what is in flight has arrived
+                        self.engine.stop(error)  # raises the error after the in-flight requests
 
-    def _requests(self, steps: Iterator[None]) -> Iterator[tuple[str, Request] | None]:
-        """Requests as they are looked up; None while all that are known are awaited."""
+    def _requests(self, lookups: Iterator[None]) -> Iterator[tuple[str, Request] | None]:
+        """Yield requests as they are looked up, and None while all known requests are pending."""
         end = object()
-        while not self.ended.is_set():
-            more = next(steps, end) is not end
+        while not self.stopped.is_set():
+            has_more = next(lookups, end) is not end
             if not self.unsent:
-                self._take_over()
+                self._check_claims()
             if self.unsent:
                 key, request = self.unsent.popleft()
-                if key in self.in_flight:  # else a batch job of an earlier run has brought it meanwhile
+                if key in self.in_flight:  # otherwise a batch job of an earlier run has delivered its reply
                     yield key, request
-            elif more or self.claimed_elsewhere:
+            elif has_more or self.claimed_elsewhere:
                 yield None
             else:
                 return
 
-    def _take_over(self) -> None:
-        """Take what other processes have answered, and ask for what they have left; some at a time, in turn."""
-        if not self.claimed_elsewhere or time.monotonic() - self.looked < WAIT:
+    def _check_claims(self) -> None:
+        """Deliver replies that other processes have stored, and queue requests whose claims have expired."""
+        if not self.claimed_elsewhere or time.monotonic() - self.last_claim_check < CLAIM_CHECK_INTERVAL:
             return
-        self.looked = time.monotonic()
-        keys = list(itertools.islice(self.claimed_elsewhere, LOOKED_AT))
-        elsewhere = self.claims.take(keys)  # before the look-up: what is stored from here on is seen there
-        known = self.store.get(keys)
+        self.last_claim_check = time.monotonic()
+        keys = list(itertools.islice(self.claimed_elsewhere, MAX_CLAIM_CHECKS))
+        still_claimed = self.claims.acquire(keys)  # before `get`, which then sees every reply of an expired claim
+        stored = self.store.get(keys)
         for key in keys:
             request = self.claimed_elsewhere.pop(key)
-            if key in elsewhere and key not in known:
-                self.claimed_elsewhere[key] = request
-            elif key not in known:
+            if key in still_claimed and key not in stored:
+                self.claimed_elsewhere[key] = request  # at the end of the dictionary: claims are checked in turn
+            elif key not in stored:
                 self.unsent.append((key, request))
-        self._deliver(known, from_store=True)
+        self._deliver(stored, from_store=True)
 
     def _deliver(self, replies: dict[str, Reply], *, from_store: bool = False) -> None:
-        # The store keeps the first of two replies, and repairs text; what is made of replies sees only the store.
-        known = replies if from_store else replies | self.store.get(list(replies))
-        if failed := {key: str(reply.error) for key, reply in known.items() if reply.error in RETRYABLE_ERRORS}:
-            self.claims.give_up(failed)
-        for key, reply in known.items():
+        # Callers see only stored replies: the store retains the first of two replies, and cleans their text.
+        stored = replies if from_store else replies | self.store.get(list(replies))
+        if failed := {key: str(reply.error) for key, reply in stored.items() if reply.error in RETRYABLE_ERRORS}:
+            self.claims.release(failed)
+        for key, reply in stored.items():
             waiting = self.in_flight.pop(key, 0)
-            if not waiting:  # a batch job of an earlier run brought what this run does not ask
+            if not waiting:  # a reply from a batch job of an earlier run, which this run does not request
                 continue
             if key in failed:
                 self.retryable[key] = failed[key]
             if from_store:
                 self.progress.count(reply, waiting, from_store=waiting)
             else:
-                self.progress.arrived(reply, waiting)
+                self.progress.count_arrival(reply, waiting)
             if self.on_reply is not None:
                 self.on_reply(key, reply)
 
 
 def run_in_thread(work: Callable[[], None], cancel: Sequence[Callable[[], None]]) -> None:
-    """Run work in a thread of its own, since a notebook's thread has an event loop already; Ctrl-C ends it cleanly."""
+    """Run work in a separate thread, because a notebook's thread already has an event loop.
+
+    Args:
+        work: the function to run.
+        cancel: functions that end the work; called on Ctrl-C, and after the work.
+    """
     with ThreadPoolExecutor(1, thread_name_prefix="ask") as pool:
         try:
-            asked = pool.submit(work)
-            while not wait([asked], LOOK).done:  # a signal just before a wait without end would be lost
+            future = pool.submit(work)
+            while not wait([future], INTERRUPT_INTERVAL).done:  # an unlimited wait could miss a signal
                 pass
         finally:
             for end in cancel:
                 end()
-    asked.result()
+    future.result()

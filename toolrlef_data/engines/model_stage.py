@@ -1,9 +1,9 @@
-"""The model stage, in two passes.
+"""The model stage: requests for the rows of a table, and new columns from the replies.
 
-First the requests that the reply store lacks stream through the engine, and every reply is stored as it arrives; then
-an ordinary cached map reads the store. So a killed run asks nothing twice, and the result does not depend on the order
-in which replies came. A stage that holds a retryable error is kept under a key of its own: a re-run asks exactly the
-failed requests again.
+A stage has two passes. The first sends the requests that have no stored reply, and stores each reply when it arrives.
+The second is an ordinary cached map that reads the reply store. A killed run therefore repeats no request, and the
+result does not depend on the order of replies. A result with retryable errors has a separate cache key: a re-run sends
+only the failed requests.
 """
 
 from __future__ import annotations
@@ -34,31 +34,31 @@ D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
 Render = Callable[[Row, Any], "Request | Sequence[Request] | None"]
 
-MOST_ELSEWHERE = 10_000  # requests that other processes are asking; where there are more, the rows after them wait
-AROUND = ("adds", "removes", "name", "label")  # a stage's fields that no reply and no value of a row depends on
-# What of an EngineSpec shapes a reply, beside the model itself; seeds only where replies are sampled.
-SAMPLING = ("temperature", "top_p", "top_k", "num_beams", "repetition_penalty", "max_tokens", "stop")
+MAX_CLAIMED_ELSEWHERE = 10_000  # pending requests of other processes, above which no further rows are read
+UNKEYED_FIELDS = ("adds", "removes", "name", "label")  # fields of `ModelStage` that affect neither replies nor values
+# Fields of `EngineSpec` in the reply key; `Request` contains the seed of sampled replies.
+SAMPLING_FIELDS = ("temperature", "top_p", "top_k", "num_beams", "repetition_penalty", "max_tokens", "stop")
 
 
 @dataclass(frozen=True)
 class ModelStage:
-    """What a model is asked about the rows of a table, and which columns are made from its replies.
+    """The definition of a model stage: requests for the rows of a table, and columns from the replies.
 
     Args:
-        render: (row, settings) -> the request, several of them, or None for a row that is not asked.
-        finish: (row, replies, settings) -> new columns; replies is empty for a row that was not asked, and holds all
-            samples of a request before those of the next.
-        settings: for render and finish.
-        spec: the engine.
-        reads: columns that render and finish see; `id` is always among them.
-        adds: name -> feature of the new columns.
-        name: of the stage in the lineage.
-        removes: columns to leave out.
-        samples: replies a row; more than one needs a temperature.
-        label: who is asked, for the progress bar; default: the model's name.
+        render: (row, settings) -> one request, several requests, or None to skip the row.
+        finish: (row, replies, settings) -> new columns. The replies are grouped by request, with all samples of one
+            request in sequence. They are empty for a skipped row.
+        settings: passed to `render` and `finish`.
+        spec: settings of the engine.
+        reads: columns that are passed to `render` and `finish`; `id` is always included.
+        adds: features of the new columns, by name.
+        name: name of the stage in the lineage.
+        removes: columns to remove.
+        samples: replies per request; more than one requires a temperature above 0.
+        label: name of the model in the progress bar. Default: the last part of `spec.model`.
 
     Raises:
-        InputError: several samples of a greedy model, or no EngineSpec.
+        InputError: `spec` is not an EngineSpec, or `samples` is below 1, or above 1 without a temperature.
     """
 
     render: Render
@@ -78,7 +78,7 @@ class ModelStage:
     def __post_init__(self) -> None:
         spec, samples = self.spec, self.samples
         if not isinstance(spec, EngineSpec):
-            raise InputError(f"{self.name} asks a model: expected an EngineSpec, found {type(spec).__name__}")
+            raise InputError(f"{self.name} needs a model: expected an EngineSpec, found {type(spec).__name__}")
         if samples < 1:
             raise InputError(f"samples must be at least 1, found {samples}")
         if samples > 1 and spec.temperature <= 0:
@@ -89,24 +89,27 @@ class ModelStage:
             object.__setattr__(self, name, value)
 
     def in_key(self) -> dict[str, Any]:
-        """The key of a step holds the columns in any case; the stage's name and label change nothing."""
-        return dict.fromkeys(AROUND)
+        """Return None for the columns, which `apply` adds to every cache key, and for the stage's name and label."""
+        return dict.fromkeys(UNKEYED_FIELDS)
 
     def published(self) -> dict[str, Any]:
-        """What others may read."""
-        return {name: value for name, value in redact_fields(self).items() if name not in AROUND}
+        """Return the fields for publication."""
+        return {name: value for name, value in redact_fields(self).items() if name not in UNKEYED_FIELDS}
 
 
 def run_model_stage(data: D, stage: ModelStage, *, num_proc: int | None = None) -> D:
-    """Ask a model about the rows of a table, and add the columns made from its replies.
+    """Send requests for the rows of a table to a model, and add columns from the replies.
 
     Args:
-        data: a Dataset, or a DatasetDict of which each split is taken.
-        stage: what is asked, and what becomes of the replies.
-        num_proc: processes that make the columns.
+        data: a Dataset, or a DatasetDict whose splits are processed one by one.
+        stage: definition of the requests and the columns.
+        num_proc: processes that compute the columns. Default: one.
+
+    Returns:
+        the table with the columns of `stage.adds`, and without those of `stage.removes`.
 
     Raises:
-        TooManyFailures: more than `EngineSpec.max_failed` of the requests failed; every reply so far is stored.
+        TooManyFailures: more than `EngineSpec.max_failed` of the requests failed. All received replies are stored.
 
     >>> from datasets import Value
     >>> from toolrlef_data.engines.scripted import scripted
@@ -129,35 +132,35 @@ def run_model_stage(data: D, stage: ModelStage, *, num_proc: int | None = None) 
         removes=stage.removes,
         batched=True,
         name=stage.name,
-        prepare=lambda split: _ask_missing(split, stage),
+        prepare=lambda split: _send_missing(split, stage),
         num_proc=num_proc,
     )
 
 
 def _read_replies(columns: Mapping[str, list[Any]], stage: ModelStage) -> dict[str, list[Any]]:
-    """Second pass: the stored replies of a batch, made into columns."""
+    """Second pass: return the new columns of a batch of rows, from the stored replies."""
     rows = _rows(columns, stage.reads)
     keys = [[key for key, _ in _requests(row, stage)] for row in rows]
     flat = [key for row_keys in keys for key in row_keys]
     store = open_store(Path(stage.store))
-    found = store.get(flat)
-    found |= store.failures([key for key in flat if key not in found])
-    made = [
-        stage.finish(row, [found[key] for key in row_keys], stage.settings)
+    replies = store.get(flat)
+    replies |= store.failures([key for key in flat if key not in replies])
+    finished = [
+        stage.finish(row, [replies[key] for key in row_keys], stage.settings)
         for row, row_keys in zip(rows, keys, strict=True)
     ]
-    return {name: [columns[name] for columns in made] for name in made[0]}
+    return {name: [values[name] for values in finished] for name in finished[0]}
 
 
 def _requests(row: Row, stage: ModelStage) -> list[tuple[str, Request]]:
-    """The requests of one row with their keys; none for a row that is not asked."""
+    """Return the (reply key, request) pairs of a row; none for a skipped row."""
     rendered = stage.render(row, stage.settings)
     if rendered is None:
         return []
-    asked = [rendered] if isinstance(rendered, Request) else rendered
+    requests = [rendered] if isinstance(rendered, Request) else rendered
     return [
         keyed_request(request, str(row["id"]), sample, stage.spec, stage.identity)
-        for request in asked
+        for request in requests
         for sample in range(stage.samples)
     ]
 
@@ -165,44 +168,45 @@ def _requests(row: Row, stage: ModelStage) -> list[tuple[str, Request]]:
 def keyed_request(
     request: Request, row_id: str, sample: int, spec: EngineSpec, identity: Mapping[str, Any]
 ) -> tuple[str, Request]:
-    """A request with its key in the reply store; where replies are sampled, with its sample's number and a seed.
+    """Return (reply key, request); a sampled request gets its sample number and a seed.
 
     Args:
-        identity: what `Engine.identity` says of the model.
+        request: the request.
+        row_id: `id` of the row, for the seed.
+        sample: number of the reply among those to the same request.
+        spec: settings of the engine.
+        identity: the result of `Engine.identity`.
     """
     if spec.temperature > 0:
         request = replace(request, sample=sample, seed=row_seed(row_id, spec.seed))
-    sampling = {name: getattr(spec, name) for name in SAMPLING}
+    sampling = {name: getattr(spec, name) for name in SAMPLING_FIELDS}
     sampling["options"] = canonical(spec.options) if spec.kind != "scripted" else None
     return reply_key(dict(identity), sampling, request.in_key()), request
 
 
-def _ask_missing(data: Dataset, stage: ModelStage) -> tuple[str, dict[str, Any]]:
-    """First pass: ask for what the store lacks.
-
-    Returns a salt where replies may come later, and what the stage's replies took.
-    """
+def _send_missing(data: Dataset, stage: ModelStage) -> tuple[str, dict[str, Any]]:
+    """First pass: send the requests without a stored reply; return the salt and the usage of `Exchange.run`."""
     label = stage.label or Path(stage.spec.model).name
     total = len(data) * stage.samples
-    shown = "{desc}: {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
-    with tqdm(total=total, desc=f"Ask {label}", disable=not stage.spec.progress, bar_format=shown) as bar:
+    bar_format = "{desc}: {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+    with tqdm(total=total, desc=f"Ask {label}", disable=not stage.spec.progress, bar_format=bar_format) as bar:
         store = open_store(Path(stage.store))
         exchange = Exchange(stage.engine(stage.spec), stage.spec, store, bar, expected=total)
         return exchange.run(_lookups(data, stage, exchange))
 
 
 def _lookups(data: Dataset, stage: ModelStage, exchange: Exchange) -> Iterator[None]:
-    """Look up the requests of all rows, some rows at a time, so that memory stays constant."""
+    """Look up the requests of all rows in batches, so that memory stays constant."""
     for rows in row_batches(data, stage.reads):
         requests = [pair for row in rows for pair in _requests(row, stage)]
         exchange.progress.skip(stage.samples * len(rows) - len(requests))
         exchange.lookup(requests)
-        while exchange.unsent or len(exchange.claimed_elsewhere) > MOST_ELSEWHERE:
+        while exchange.unsent or len(exchange.claimed_elsewhere) > MAX_CLAIMED_ELSEWHERE:
             yield
 
 
 def row_batches(data: Dataset, reads: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
-    """The rows of a table, some at a time."""
+    """Yield the rows of a table in batches of 256."""
     for table in as_arrow(data).iter(256):
         yield _rows({name: read_values(table, name) for name in reads}, reads)
 

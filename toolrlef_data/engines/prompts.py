@@ -1,13 +1,13 @@
-"""Prompts: an instruction, few-shot examples and an input, rendered in one of four styles.
+"""Prompt rendering: an instruction, few-shot examples and an input, in one of four styles.
 
-| style | for | shape |
+| style | models | prompt |
 |---|---|---|
-| chat | chat models | a system message, a user and an assistant message for each example, the input |
-| completion | base models | one text of `Question:` and `Answer:` lines |
-| alpaca | models tuned on Alpaca's template | sections marked `### Instruction:`, `### Input:`, `### Response:` |
-| vicuna | the same with Vicuna's marks | sections marked `</s> Instruction:`, `</s> Input:`, `</s> Response:` |
+| chat | chat models | a system message, a user and an assistant message per example, the input as a user message |
+| completion | base models | one text with `Question:` and `Answer:` lines |
+| alpaca | models tuned on Alpaca's template | sections `### Instruction:`, `### Input:`, `### Response:` |
+| vicuna | models tuned on Vicuna's template | sections `</s> Instruction:`, `</s> Input:`, `</s> Response:` |
 
-The sentences are this project's own; the section marks are those of the templates (TRICE, section "Local responses").
+The section headings are those of the templates (TRICE, section "Local responses"); the header is this project's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from toolrlef_data.records import UnknownName
 __all__ = ["STYLES", "render_prompt", "row_seed", "shuffled_indices"]
 
 STYLES = ("chat", "completion", "alpaca", "vicuna")
-MARKS = {
+SECTION_HEADINGS = {
     "alpaca": ("### Instruction:", "### Input:", "### Response:"),
     "vicuna": ("</s> Instruction:", "</s> Input:", "</s> Response:"),
 }
@@ -32,19 +32,19 @@ HEADER = "The following is an instruction for a task{input}. Write a response th
 def render_prompt(
     style: str, instruction: str, input: str, examples: Sequence[tuple[str, str]] = ()
 ) -> tuple[Message, ...] | str:
-    """A prompt for one question.
+    """Return the prompt for one question.
 
     Args:
         style: one of `STYLES`.
-        instruction: what to do.
-        input: the question; empty for an instruction that needs none.
-        examples: (input, output) pairs to show first.
+        instruction: the task.
+        input: the question; empty if the instruction is sufficient.
+        examples: few-shot examples as (input, output) pairs.
 
     Returns:
-        messages for the style "chat", else the text that the model continues.
+        messages for the style "chat", otherwise a text for the model to continue.
 
     Raises:
-        UnknownName: a style that is none of `STYLES`.
+        UnknownName: an unknown style.
 
     >>> print(render_prompt("completion", "Add.", "1+1", [("2+2", "4")]))
     Add.
@@ -56,32 +56,34 @@ def render_prompt(
     Answer:
     """
     if style == "chat":
-        turns = [Message("system", instruction)]
-        for shown, output in examples:
-            turns += [Message("user", shown), Message("assistant", output)]
-        return (*turns, Message("user", input or instruction))
+        messages = [Message("system", instruction)]
+        for example_input, output in examples:
+            messages += [Message("user", example_input), Message("assistant", output)]
+        return (*messages, Message("user", input or instruction))
     if style == "completion":
-        shots = "".join(f"Question: {shown}\nAnswer: {output}\n\n" for shown, output in examples)
+        shots = "".join(f"Question: {example_input}\nAnswer: {output}\n\n" for example_input, output in examples)
         return f"{instruction}\n\n{shots}Question: {input}\nAnswer:"
-    if style not in MARKS:
+    if style not in SECTION_HEADINGS:
         raise UnknownName("prompt style", style, STYLES)
-    shots = "".join(_sections(style, instruction, shown) + f"{output}\n\n" for shown, output in examples)
+    shots = "".join(
+        _sections(style, instruction, example_input) + f"{output}\n\n" for example_input, output in examples
+    )
     return HEADER.format(input=", with an input" if input else "") + shots + _sections(style, instruction, input)
 
 
 def _sections(style: str, instruction: str, input: str) -> str:
-    first, second, third = MARKS[style]
-    middle = f"{second}\n{input}\n\n" if input else ""
-    return f"{first}\n{instruction}\n\n{middle}{third}\n"
+    instruction_heading, input_heading, response_heading = SECTION_HEADINGS[style]
+    input_section = f"{input_heading}\n{input}\n\n" if input else ""
+    return f"{instruction_heading}\n{instruction}\n\n{input_section}{response_heading}\n"
 
 
 def row_seed(row_id: str, seed: int = 0) -> int:
-    """A seed of one row's own, so that no draw depends on order, batch size or the number of processes."""
+    """Return the seed of a row, which makes sampling independent of row order, batch size and process count."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{row_id}".encode()).digest()[:4], "big")
 
 
 def shuffled_indices(count: int, row_id: str, seed: int = 0) -> list[int]:
-    """A shuffled order of examples, drawn for one row."""
-    order = list(range(count))
-    random.Random(f"{seed}:{row_id}").shuffle(order)
-    return order
+    """Return the numbers 0 to `count` - 1 in an order drawn for one row."""
+    indices = list(range(count))
+    random.Random(f"{seed}:{row_id}").shuffle(indices)
+    return indices

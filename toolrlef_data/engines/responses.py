@@ -1,4 +1,4 @@
-"""responses: from what a model replied to a RESPONSE, with its reasoning kept apart."""
+"""Conversion of replies into RESPONSE columns, with the reasoning in a separate field."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from toolrlef_data.records import Reply
 
 __all__ = ["build_request", "build_response", "split_reasoning"]
 
-OPENINGS = ("<think>", "<thinking>", "<reasoning>", "<|begin_of_thought|>", "◁think▷", "[THINK]")
-CLOSING = re.compile(r"</think>|</thinking>|</reasoning>|<\|end_of_thought\|>|◁/think▷|\[/THINK\]")
-HARMONY = re.compile(r"<\|channel\|>final(?:<\|constrain\|>\w+)?<\|message\|>")
+OPENING_TAGS = ("<think>", "<thinking>", "<reasoning>", "<|begin_of_thought|>", "◁think▷", "[THINK]")
+CLOSING_TAG = re.compile(r"</think>|</thinking>|</reasoning>|<\|end_of_thought\|>|◁/think▷|\[/THINK\]")
+HARMONY_FINAL = re.compile(r"<\|channel\|>final(?:<\|constrain\|>\w+)?<\|message\|>")
 
 
 def split_reasoning(text: str) -> tuple[str, str]:
-    """(reasoning, answer) of a text that may open with reasoning in the marks that current models use.
+    """Return (reasoning, remaining text) of a text that may start with tagged reasoning.
 
-    Reasoning that was cut off before its end leaves an empty answer. A closing mark without an opening one counts: many
-    chat templates put the opening mark into the prompt.
+    Truncated reasoning yields an empty remaining text. A closing tag without an opening tag ends the reasoning too,
+    because many chat templates put the opening tag into the prompt.
 
     >>> split_reasoning("<think>7 and 5 make 12</think>\\nThe answer is 12.")
     ('7 and 5 make 12', 'The answer is 12.')
     """
-    if final := HARMONY.search(text):
-        before = re.sub(r"<\|[a-z]+\|>(?:analysis|commentary)?", "", text[: final.start()])
-        return before.strip(), re.sub(r"<\|(?:return|end)\|>\s*$", "", text[final.end() :]).strip()
+    if final := HARMONY_FINAL.search(text):
+        analysis = re.sub(r"<\|[a-z]+\|>(?:analysis|commentary)?", "", text[: final.start()])
+        return analysis.strip(), re.sub(r"<\|(?:return|end)\|>\s*$", "", text[final.end() :]).strip()
     stripped = text.lstrip()
-    opening = next((mark for mark in OPENINGS if stripped.startswith(mark)), "")
-    closings = list(CLOSING.finditer(stripped))
+    opening = next((tag for tag in OPENING_TAGS if stripped.startswith(tag)), "")
+    closings = list(CLOSING_TAG.finditer(stripped))
     if closings:
         last = closings[-1]
         return stripped[len(opening) : last.start()].strip(), stripped[last.end() :].strip()
@@ -40,17 +40,17 @@ def split_reasoning(text: str) -> tuple[str, str]:
 
 
 def build_request(prompt: tuple[Any, ...] | str, tools: tuple[str, ...] = ()) -> Request:
-    """A request from what `render_prompt` returns."""
+    """Return the request for a prompt of `render_prompt`."""
     return Request(prompt=prompt, tools=tools) if isinstance(prompt, str) else Request(messages=prompt, tools=tools)
 
 
 def build_response(reply: Reply | None, *, text: str | None = None, strip_reasoning: bool = True) -> dict[str, Any]:
-    """A RESPONSE struct from a reply.
+    """Return the RESPONSE struct of a reply.
 
     Args:
-        reply: None for a response that no model gave (gold).
-        text: what stands in the place of the reply's own text, such as a rendered native tool call.
-        strip_reasoning: keep reasoning inside the text apart from it.
+        reply: None for a response without a model (gold).
+        text: replacement for the reply's text, such as a rendered native tool call.
+        strip_reasoning: whether to move tagged reasoning out of the text.
     """
     response: dict[str, Any] = dict.fromkeys(RESPONSE)
     response["predictions"] = []
@@ -60,6 +60,6 @@ def build_response(reply: Reply | None, *, text: str | None = None, strip_reason
     response |= {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
     if reply.error is not None:
         return {**response, "finish_reason": None, "error_detail": reply.error_detail}
-    inside, own = split_reasoning(reply.text or "") if strip_reasoning else ("", (reply.text or "").strip())
-    reasoning = "\n".join(part for part in (reply.reasoning, inside) if part)
-    return {**response, "reasoning": reasoning, "text": own if text is None else text}
+    tagged, remaining = split_reasoning(reply.text or "") if strip_reasoning else ("", (reply.text or "").strip())
+    reasoning = "\n".join(part for part in (reply.reasoning, tagged) if part)
+    return {**response, "reasoning": reasoning, "text": remaining if text is None else text}

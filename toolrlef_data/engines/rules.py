@@ -1,7 +1,7 @@
-"""Rules: what holds of a setting, said once, in its type, as `Annotated[int, whole(1)]`.
+"""Validation rules for settings, declared in the type of a field: `Annotated[int, integer_from(1)]`.
 
-`apply_rules` applies them where settings are made in Python; pydantic does where they are read from a recipe, so that
-a mistake is told at its own line.
+`apply_rules` applies them to settings created in Python. pydantic applies them to settings read from a recipe, so that
+an error refers to its line.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any, NamedTuple, get_type_hints
 
 from toolrlef_data.records import InputError
 
-__all__ = ["Rule", "apply_rules", "is_number", "must_be", "whole"]
+__all__ = ["Rule", "apply_rules", "integer_from", "is_number", "must_be"]
 
 
 class Rule(NamedTuple):
-    """What holds of a setting.
+    """A validation rule.
 
     Args:
-        apply: gives the value back in its one form, or raises InputError with what is said after the setting's name.
+        apply: returns the normalised value, or raises InputError with a message that continues the setting's name.
     """
 
     apply: Callable[[Any], Any]
@@ -32,8 +32,8 @@ class Rule(NamedTuple):
         return core_schema.no_info_after_validator_function(self.apply, handler(source))
 
 
-def must_be(expected: str, holds: Callable[[Any], object]) -> Rule:
-    """A rule that keeps values as they are.
+def must_be(expected: str, is_valid: Callable[[Any], object]) -> Rule:
+    """Return a rule that checks values without changing them.
 
     >>> must_be("a name", str.isidentifier).apply("2")
     Traceback (most recent call last):
@@ -41,45 +41,45 @@ def must_be(expected: str, holds: Callable[[Any], object]) -> Rule:
     """
 
     def apply(value: Any) -> Any:
-        if not holds(value):
+        if not is_valid(value):
             raise InputError(f"must be {expected}, found {value!r:.80}")
         return value
 
     return Rule(apply)
 
 
-def whole(least: int) -> Rule:
-    """A whole number, not below some other."""
+def integer_from(minimum: int) -> Rule:
+    """Return a rule for integers of at least `minimum`."""
     return must_be(
-        f"a whole number of at least {least}", lambda value: isinstance(value, Integral) and int(value) >= least
+        f"an integer of at least {minimum}", lambda value: isinstance(value, Integral) and int(value) >= minimum
     )
 
 
-def is_number(value: object, *others: float) -> bool:
-    """Whether a value is a finite number, or one of the others.
+def is_number(value: object, *allowed: float) -> bool:
+    """Whether a value is a finite number, or a non-finite one that is allowed.
 
     >>> is_number(2), is_number("2"), is_number(True), is_number(math.inf), is_number(math.inf, math.inf)
     (True, False, False, False, True)
     """
-    return isinstance(value, Real) and not isinstance(value, bool) and (math.isfinite(value) or value in others)
+    return isinstance(value, Real) and not isinstance(value, bool) and (math.isfinite(value) or value in allowed)
 
 
-def apply_rules(settings: Any, before: str = "") -> None:
-    """Apply the rules of a frozen dataclass, in its `__post_init__`.
+def apply_rules(settings: Any, prefix: str = "") -> None:
+    """Validate and normalise the fields of a frozen dataclass; to be called in its `__post_init__`.
 
     Args:
         settings: the dataclass.
-        before: what stands before a field's name in an error.
+        prefix: text before the field's name in error messages.
 
     Raises:
-        InputError: a value against its rule.
+        InputError: a value violates its rule.
     """
     for name, hint in _hints(settings.__class__).items():
         for rule in getattr(hint, "__metadata__", ()):
             try:
                 object.__setattr__(settings, name, rule.apply(getattr(settings, name)))
             except InputError as error:
-                raise InputError(f"{before}{name} {error}") from None
+                raise InputError(f"{prefix}{name} {error}") from None
 
 
 @cache

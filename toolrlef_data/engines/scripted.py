@@ -1,9 +1,15 @@
-"""The engine `scripted`: given replies, for tests and documentation.
+"""The engine `scripted`: predefined replies, for tests and documentation.
 
-Its spec is made by `scripted`. A sequence is used up in the order of one stage's requests, and `ScriptExhausted` is
-raised when it runs out; the next stage (a teacher's second attempt is one) begins at its first reply again. A mapping
-answers the request whose last words hold its key, the empty key every other one; a function is called with the
-`Request`. Replies go through the reply store like any other engine's, so a re-run asks for nothing.
+`scripted` creates its spec. There are three kinds of scripts:
+
+| script | reply |
+|---|---|
+| sequence | the next item; each stage starts with the first item |
+| mapping | the value whose key occurs last in the last message; the empty key is the default |
+| function | the result of the function for the `Request` |
+
+`ScriptExhausted` is raised if a sequence has no further reply, or no key of a mapping matches. The reply store saves
+scripted replies like those of any other engine, so that a re-run requests nothing.
 """
 
 from __future__ import annotations
@@ -23,21 +29,25 @@ Script = Sequence[str | Reply] | Mapping[str, str | Reply] | Callable[[Request],
 
 
 def scripted(replies: Script, **settings: Any) -> EngineSpec:
-    """A spec of the engine `scripted`.
+    """Create the settings of an engine with predefined replies.
 
     Args:
-        replies: texts or `Reply` records in the order of the requests; or {words of the question: reply}; or a
-            module-level function of a `Request`.
+        replies: a sequence of texts or `Reply` records, a mapping from words of the last message to replies, or a
+            module-level function from a `Request` to a reply.
         settings: further fields of `EngineSpec`, such as `temperature`.
 
+    Returns:
+        an `EngineSpec` of the kind "scripted".
+
     Raises:
-        ScriptExhausted: when it runs, where a sequence is used up or no key of a mapping fits.
+        InputError: `replies` is a single text or has another type.
+        ScriptExhausted: when the stage runs: the sequence has no further reply, or no key of the mapping matches.
 
     >>> scripted(["The answer is 72.", "I do not know."]).kind
     'scripted'
     """
     if isinstance(replies, str):
-        raise InputError("scripted() takes a sequence of replies, a mapping or a function; found one text")
+        raise InputError("scripted: expected a sequence of replies, a mapping or a function, found a single text")
     if isinstance(replies, Mapping):
         script: Any = tuple((key, replies[key]) for key in replies)
         return EngineSpec("scripted", "mapping", options=(("replies", script),), **settings)
@@ -45,13 +55,13 @@ def scripted(replies: Script, **settings: Any) -> EngineSpec:
         return EngineSpec("scripted", replies.__name__, options=(("function", replies),), **settings)
     if not isinstance(replies, Sequence):
         raise InputError(
-            f"scripted() takes a sequence of replies, a mapping or a function; found {type(replies).__name__}"
+            f"scripted: expected a sequence of replies, a mapping or a function, found {type(replies).__name__}"
         )
     return EngineSpec("scripted", "sequence", options=(("replies", tuple(replies)),), **settings)
 
 
 class ScriptedEngine:
-    """Answers requests from a script; see `scripted`."""
+    """The engine kind "scripted"."""
 
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
@@ -91,10 +101,10 @@ class ScriptedEngine:
         replies: tuple[Any, ...] = self.options["replies"]
         if self.spec.model == "mapping":
             last = request.messages[-1].content if request.messages else request.prompt
-            fitting = [(last.rfind(key) if key else -1, reply) for key, reply in replies if key in last]
-            if not fitting:
-                raise ScriptExhausted(f"no key of the script is in the request ending in {last[-80:]!r}")
-            return max(fitting, key=lambda found: found[0])[1]
+            matches = [(last.rfind(key) if key else -1, reply) for key, reply in replies if key in last]
+            if not matches:
+                raise ScriptExhausted(f"no key of the script occurs in the request ending in {last[-80:]!r}")
+            return max(matches, key=lambda match: match[0])[1]
         if number >= len(replies):
-            raise ScriptExhausted(f"the script has {len(replies)} replies and was asked for one more")
+            raise ScriptExhausted(f"the script has only {len(replies)} replies, but the stage sent another request")
         return replies[number]

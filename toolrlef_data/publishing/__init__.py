@@ -1,5 +1,5 @@
-"""Publishing: finished tables as a folder that others load, with a card computed from the data.
+"""Publishing: finished tables as a data set folder with a data card, and as training files.
 
-`folder` writes Parquet and the card, or the original's files; `provenance` tells from the records where the rows came
-from; `card` and `step_facts` count what the card says. `exports` writes trajectories for trainers.
+`folder` writes Parquet files and the card, or files in TRICE's format. `provenance` summarises the lineage. `card` and
+`step_facts` compute the numbers of the card. `exports` writes training files for other trainers.
 """

@@ -1,29 +1,41 @@
-r"""exports: one canonical record, as the training files of many trainers.
+"""Export samples to the training files of ToolLLaMA, TRL, axolotl and OpenAI.
 
-| format | table | a line, or an entry |
+| format | table | one line (toolllama: one entry) |
 |---|---|---|
-| toolllama | `TOOLLLAMA` | upstream's own file, one JSON array of {id, conversations: [{from, value}]} |
-| trl | `TRAJECTORIES` | {prompt: messages, completion: [message], tools}: one a message that is trained |
-| axolotl | `TRAJECTORIES` | {messages, tools}, every message with `train` |
-| openai | `TRAJECTORIES` | {messages, tools}, every message of the assistant with `weight` 0 or 1 |
+| toolllama | `TOOLLLAMA` | ToolBench's training file: one JSON array of {id, conversations: [{from, value}]} |
+| trl | `TRAJECTORIES` | {prompt: messages, completion: [message], tools}; one line per trained message |
+| axolotl | `TRAJECTORIES` | {messages, tools}; every message has `train` |
+| openai | `TRAJECTORIES` | {messages, tools}; every assistant message has `weight` 0 or 1 |
 | trl_preference | `PAIRS` | {prompt, chosen, rejected, tools} |
 
-All but the first are JSON Lines; keys without a value are left out. A message always has a content, if need be "", to
-which templates add without a look. What is trained is said of every message: no trainer has to guess it. Sources:
+All formats except toolllama are JSON Lines without null values. A message without content gets "", because chat
+templates concatenate it unchecked; only openai omits the content of a message with calls. Every format marks the
+trained messages explicitly. Sources:
 
-- trl: https://huggingface.co/docs/trl/dataset_formats (tool calling, prompt-completion, preference). It has no flags a
-  message, so a merged sample gives a line for each of its targets. Most templates write arguments with `tojson`, which
-  puts a text into quotes once more: they are objects, as in `tokenise`.
-- axolotl: https://docs.axolotl.ai/docs/dataset-formats/conversation.html. Its configuration has to say `type:
-  chat_template`, `message_field_training: train`, `roles_to_train: []` and `train_on_eos: turn`. It parses arguments.
-- openai: https://platform.openai.com/docs/guides/supervised-fine-tuning; arguments are text, a message that calls needs
-  no content, and `tools` is left out where there are none.
+- trl: https://huggingface.co/docs/trl/dataset_formats (tool calling, prompt-completion, preference). TRL has no
+  training flag per message, so a merged sample yields one line per target. Most templates render arguments with
+  `tojson`, which would quote a string; therefore arguments are objects, as in `tokenise`.
+- axolotl: https://docs.axolotl.ai/docs/dataset-formats/conversation.html. The configuration needs
+  `type: chat_template`, `message_field_training: train`, `roles_to_train: []` and `train_on_eos: turn`. axolotl parses
+  the arguments.
+- openai: https://platform.openai.com/docs/guides/supervised-fine-tuning. Arguments are text, an assistant message with
+  calls needs no content, and `tools` is omitted where there are none.
 
-A row that a format cannot say is refused, or is dropped into a ledger beside the file: `no_flag` (of a message, whether
-it is trained), `no_target` (nothing is trained), `not_the_models` (what others wrote would be trained), `no_prompt`,
-`no_reply`, `bad_tools`, `bad_arguments` (no JSON, or not one object where that is wanted), `not_json` (NaN) and
-`not_unicode` (a lone surrogate, which UTF-8 cannot hold). Not covered: `input_ids` and labels (`tokenise`), tables
-of questions and responses.
+A row that does not fit the format is an error, or with `unfit="drop"` an entry of a ledger beside the file:
+
+| reason | the row |
+|---|---|
+| no_flag | a message has no `train` value |
+| no_target | no message is trained |
+| not_assistant | a message of another role would be trained |
+| no_prompt | the prompt is empty |
+| no_reply | `chosen` or `rejected` is empty |
+| bad_tools | `tools` is not a JSON list of functions |
+| bad_arguments | arguments are not JSON, or not one object where the format needs it |
+| not_json | a value has no JSON form (NaN) |
+| not_unicode | a text has an unpaired surrogate, which UTF-8 cannot encode |
+
+Not covered: `input_ids` and labels (see `tokenise`), tables of questions and responses.
 """
 
 from __future__ import annotations
@@ -52,19 +64,19 @@ Record = dict[str, Any]
 
 ARGUMENTS = ("text", "object")
 UNFIT = ("refuse", "drop")
-ROWS_AT_ONCE = 16  # a row is some 10 kB, and may be thousands
+BATCH_ROWS = 16  # a row has about 10 kB, and can have several MB
 log = logging.getLogger("toolrlef_data")
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """A format: the columns that it needs, and the records that a row gives.
+    """An export format.
 
     Args:
-        columns: of the table.
-        records: of a row, with arguments as one of `ARGUMENTS`.
-        array: one JSON array, indented, in place of JSON Lines.
-        arguments: which of `ARGUMENTS` it may hold; the first is the default.
+        columns: columns that the table must have.
+        records: function of a row and one of `ARGUMENTS` that returns the row's records.
+        array: whether the file is one indented JSON array instead of JSON Lines.
+        arguments: the supported values of `ARGUMENTS`; the first is the default.
     """
 
     columns: tuple[str, ...]
@@ -76,23 +88,25 @@ class Export:
 def export(
     samples: Dataset, format: str, path: str | Path, *, arguments: str | None = None, unfit: str = "refuse"
 ) -> Path:
-    """Write a table as a trainer's file; the file is there as a whole or not at all.
+    """Write one split to a training file in a trainer's format, atomically.
 
     Args:
-        samples: one split of a table that the format fits.
+        samples: one split, with the columns of the format.
         format: one of `EXPORTS`.
-        path: the file; replaced where there is one.
-        arguments: of calls, in the formats of TRL: "object" (their default): parsed, so that a template writes them
-            anew; what is no JSON object does not fit. "text" (that of all others): as the model wrote them.
-        unfit: what becomes of a row that the format cannot say: "refuse": an error; "drop": a line of the file beside
-            it that is called the same with ".dropped.jsonl" (`columns.DROPPED`); a row leaves as a whole.
+        path: the file to write; an existing file is replaced.
+        arguments: form of the call arguments. "object" (default of the TRL formats): parsed, for templates that render
+            them; arguments that are not a JSON object do not fit. "text" (the only form of the other formats): as the
+            model wrote them.
+        unfit: treatment of rows that do not fit the format. "refuse" (default): raise an error. "drop": write the row
+            to the ledger "<path>.dropped.jsonl" (`columns.DROPPED`).
 
     Returns:
-        the path.
+        The path.
 
     Raises:
-        InputError: a row that does not fit, or only such; the path is no file's; no single split.
-        MissingColumns: the table is of another kind; names the formats that it fits.
+        InputError: a row does not fit the format, or with `unfit="drop"` none does; the path is not a file;
+            `samples` is not a single split.
+        MissingColumns: the table lacks columns of the format; the message lists the formats that fit it.
         UnknownName: an unknown format or option.
 
     >>> import tempfile
@@ -103,87 +117,88 @@ def export(
     ...     print(export(samples, "openai", f"{folder}/train.jsonl").read_text(), end="")
     {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?", "weight": 1}]}
     """
-    kind = _checked(samples, format, arguments, unfit)
-    path = Path(path).resolve()  # a link to a file stays one
+    spec = _check_options(samples, format, arguments, unfit)
+    path = Path(path).resolve()  # replace the target of a link, not the link
     if path.exists() and not path.is_file():
-        raise InputError(f"{path} is a folder or a device: name a file to write")
+        raise InputError(f"{path} is a folder or a device; expected the path of a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     ledger = path.with_name(f"{path.name}.dropped.jsonl")
-    with atomic_file(path) as written, scratch_file(path.parent) as left:
-        with open(written, "wb") as file, open(left, "wb") as out:
-            dropped = _write(
-                samples, format, kind, arguments or kind.arguments[0], file, out if unfit == "drop" else None
+    with atomic_file(path) as new_file, scratch_file(path.parent) as new_ledger:
+        with open(new_file, "wb") as file, open(new_ledger, "wb") as ledger_file:
+            n_dropped = _write(
+                samples, format, spec, arguments or spec.arguments[0], file, ledger_file if unfit == "drop" else None
             )
-        if dropped:
-            log.warning("%s: %d of %d rows do not fit %s: see %s", path.name, dropped, len(samples), format, ledger)
-            os.replace(left, ledger)
-    if not dropped:
-        ledger.unlink(missing_ok=True)  # of the file that was replaced
+        if n_dropped:
+            log.warning("%s: %d of %d rows do not fit %s: see %s", path.name, n_dropped, len(samples), format, ledger)
+            os.replace(new_ledger, ledger)
+    if not n_dropped:
+        ledger.unlink(missing_ok=True)  # the ledger of the replaced file
     return path
 
 
-def _checked(samples: Dataset, format: str, arguments: str | None, unfit: str) -> Export:
+def _check_options(samples: Dataset, format: str, arguments: str | None, unfit: str) -> Export:
+    """Return the format's `Export`, or raise the errors of `export` that need no row."""
     options = (("format", format, EXPORTS), ("form of arguments", arguments, ARGUMENTS), ("unfit", unfit, UNFIT))
-    for what, value, choices in options:
-        if value not in choices and (what, value) != ("form of arguments", None):
-            raise UnknownName(what, str(value), choices)
+    for kind, value, choices in options:
+        if value not in choices and (kind, value) != ("form of arguments", None):
+            raise UnknownName(kind, str(value), choices)
     if not isinstance(samples, Dataset):
-        raise InputError(f"export takes one Dataset, found a {type(samples).__name__}: pass one of its splits")
-    kind = EXPORTS[format]
-    if missing := [name for name in kind.columns if name not in samples.column_names]:
-        fit = [name for name, other in EXPORTS.items() if set(other.columns) <= set(samples.column_names)]
+        raise InputError(f"export expects one Dataset, found a {type(samples).__name__}: pass one of its splits")
+    spec = EXPORTS[format]
+    if missing := [name for name in spec.columns if name not in samples.column_names]:
+        fitting = [name for name, other in EXPORTS.items() if set(other.columns) <= set(samples.column_names)]
         raise MissingColumns(
-            f"the format {format!r} needs the columns {', '.join(kind.columns)}; this table lacks "
-            f"{', '.join(missing)}; formats that fit it: {', '.join(fit) or '(none)'}"
+            f"the format {format!r} needs the columns {', '.join(spec.columns)}; this table lacks "
+            f"{', '.join(missing)}; formats that fit it: {', '.join(fitting) or '(none)'}"
         )
-    if arguments not in (None, *kind.arguments):
-        raise InputError(f"the format {format!r} holds arguments as text; leave arguments= out")
-    return kind
+    if arguments not in (None, *spec.arguments):
+        raise InputError(f"the format {format!r} supports arguments as text only: omit arguments=")
+    return spec
 
 
 def _write(
-    samples: Dataset, format: str, kind: Export, arguments: str, file: IO[bytes], ledger: IO[bytes] | None
+    samples: Dataset, format: str, spec: Export, arguments: str, file: IO[bytes], ledger: IO[bytes] | None
 ) -> int:
-    """Write the records of all rows; the number of rows that did not fit."""
-    written = dropped = 0
-    for number, row in enumerate(_rows(samples, kind.columns)):
+    """Write the records of all rows and return the number of dropped rows."""
+    n_written = n_dropped = 0
+    for number, row in enumerate(_rows(samples, spec.columns)):
         try:
-            texts = [_encoded(record, kind.array) for record in kind.records(row, arguments)]
-        except UnusableRow as why:
+            texts = [_encode(record, spec.array) for record in spec.records(row, arguments)]
+        except UnusableRow as error:
             if ledger is None:
                 name = f"row {number} ({row['id']})" if "id" in row else f"row {number}"
-                hint = "unfit='drop' leaves such rows out, with their reasons"
-                raise InputError(f"{name} does not fit the format {format!r}: {why} ({hint})") from why
-            left = {**row, "stage": f"export_{format}", "reason": why.reason, "detail": why.detail}
-            ledger.write(json.dumps({name: left.get(name) for name in DROPPED}).encode() + b"\n")
-            dropped += 1
+                hint = "unfit='drop' drops these rows and records the reasons"
+                raise InputError(f"{name} does not fit the format {format!r}: {error} ({hint})") from error
+            drop = {**row, "stage": f"export_{format}", "reason": error.reason, "detail": error.detail}
+            ledger.write(json.dumps({name: drop.get(name) for name in DROPPED}).encode() + b"\n")
+            n_dropped += 1
             continue
         for text in texts:
-            before, behind = (b",\n    " if written else b"[\n    ", b"") if kind.array else (b"", b"\n")
-            file.write(before + text + behind)
-            written += 1
-    if dropped and not written:
-        raise InputError(f"none of the {dropped} rows fits the format {format!r}; the last one: {left['detail']}")
-    if kind.array:
-        file.write(b"\n]" if written else b"[]")
-    return dropped
+            prefix, suffix = (b",\n    " if n_written else b"[\n    ", b"") if spec.array else (b"", b"\n")
+            file.write(prefix + text + suffix)
+            n_written += 1
+    if n_dropped and not n_written:
+        raise InputError(f"none of the {n_dropped} rows fits the format {format!r}; the last one: {drop['detail']}")
+    if spec.array:
+        file.write(b"\n]" if n_written else b"[]")
+    return n_dropped
 
 
 def _rows(samples: Dataset, columns: Sequence[str]) -> Iterator[Record]:
-    known = [name for name in ("id", "task", "dataset") if name in samples.column_names]
-    for table in as_arrow(samples, [*known, *columns]).iter(ROWS_AT_ONCE):
+    ledger_columns = [name for name in ("id", "task", "dataset") if name in samples.column_names]
+    for table in as_arrow(samples, [*ledger_columns, *columns]).iter(BATCH_ROWS):
         yield from table.to_pylist()
 
 
-def _encoded(record: Record, indented: bool) -> bytes:
-    """A record as JSON, byte for byte as `json.dump` writes it, alone or as an entry of an indented array."""
+def _encode(record: Record, indented: bool) -> bytes:
+    """Return a record as `json.dump` writes it: on one line, or as an entry of an indented array."""
     try:
         if not indented:
             return json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
         return json.dumps(record, ensure_ascii=False, indent=4).replace("\n", "\n    ").encode()
     except UnicodeEncodeError as error:
         code = ord(error.object[error.start])
-        raise UnusableRow("not_unicode", f"a text holds the lone surrogate U+{code:04X}") from None
+        raise UnusableRow("not_unicode", f"a text has the unpaired surrogate U+{code:04X}") from None
     except ValueError as error:
         raise UnusableRow("not_json", str(error)) from None
 
@@ -196,7 +211,7 @@ def _toolllama(row: Row, arguments: str) -> list[Record]:
 def _trl(row: Row, arguments: str) -> list[Record]:
     targets = _targets(row["messages"])
     if targets[0] == 0:
-        raise UnusableRow("no_prompt", "the first message is trained, and nothing stands before it")
+        raise UnusableRow("no_prompt", "the first message is trained, so its prompt is empty")
     messages, tools = _plain(row["messages"], arguments), _tools(row)
     return [{"prompt": messages[:n], "completion": [messages[n]], "tools": tools} for n in targets]
 
@@ -206,14 +221,14 @@ def _axolotl(row: Row, arguments: str) -> list[Record]:
     messages = [{**message, "train": n in targets} for n, message in enumerate(_plain(row["messages"], arguments))]
     for call in (call for message in messages for call in message.get("tool_calls", ())):
         try:
-            json.loads(text := call["function"]["arguments"])  # axolotl does, and ends with an error
+            json.loads(text := call["function"]["arguments"])  # axolotl fails on arguments that it cannot parse
         except (ValueError, TypeError, RecursionError):
-            raise UnusableRow("bad_arguments", f"arguments are no JSON: {text!r:.80}") from None
+            raise UnusableRow("bad_arguments", f"arguments are not JSON: {text!r:.80}") from None
     return [{"messages": messages, "tools": _tools(row)}]
 
 
 def _openai(row: Row, arguments: str) -> list[Record]:
-    targets, messages = _targets(row["messages"]), _plain(row["messages"], arguments, empty=False)
+    targets, messages = _targets(row["messages"]), _plain(row["messages"], arguments, pad_content=False)
     for n, message in enumerate(messages):
         if message["role"] == "assistant":
             message["weight"] = int(n in targets)
@@ -224,35 +239,35 @@ def _openai(row: Row, arguments: str) -> list[Record]:
 def _trl_preference(row: Row, arguments: str) -> list[Record]:
     for side in ("prompt", "chosen", "rejected"):
         if not row[side]:
-            raise UnusableRow("no_prompt" if side == "prompt" else "no_reply", f"{side} holds no message")
-        others = {message["role"] for message in row[side]} - {"assistant"}
-        if others and side != "prompt":
-            raise UnusableRow("not_assistant", f"{side} holds messages of the role {', '.join(sorted(others))}")
+            raise UnusableRow("no_prompt" if side == "prompt" else "no_reply", f"{side} has no message")
+        other_roles = {message["role"] for message in row[side]} - {"assistant"}
+        if other_roles and side != "prompt":
+            raise UnusableRow("not_assistant", f"{side} has messages of the role {', '.join(sorted(other_roles))}")
     sides = {side: _plain(row[side], arguments) for side in ("prompt", "chosen", "rejected")}
     return [{**sides, "tools": _tools(row)}]
 
 
 def _targets(messages: Messages) -> list[int]:
-    """The places of the messages to train, or why a sample does not say which."""
+    """Return the indices of the trained messages; raise Unusable unless they are one or more assistant messages."""
     for n, message in enumerate(messages or ()):
         if message.get("train") is None:
-            raise UnusableRow("no_flag", f"message {n} does not say whether it is trained")
+            raise UnusableRow("no_flag", f"message {n} has no train flag")
         if message["train"] and message["role"] != "assistant":
-            raise UnusableRow("not_assistant", f"message {n}, of the role {message['role']!r}, is to be trained")
+            raise UnusableRow("not_assistant", f"message {n} is trained, but its role is {message['role']!r}")
     targets = [n for n, message in enumerate(messages or ()) if message["train"]]
     if not targets:
-        raise UnusableRow("no_target", "no message is to be trained")
+        raise UnusableRow("no_target", "no message is trained")
     return targets
 
 
-def _plain(messages: Messages, arguments: str, empty: bool = True) -> list[Record]:
-    """Messages without flags and keys that have no value; `empty`: with a content also where there is none."""
+def _plain(messages: Messages, arguments: str, pad_content: bool = True) -> list[Record]:
+    """Return messages without training flags and null values; `pad_content` adds "" also to messages with calls."""
     plain = []
     for message in messages:
         calls = [_call(call, arguments) for call in message.get("tool_calls") or ()]
-        kept = {"role": message["role"], **({"content": ""} if empty or not calls else {})}
-        kept |= _given(message, "content", "name", "tool_call_id")
-        plain.append({**kept, "tool_calls": calls} if calls else kept)
+        fields = {"role": message["role"], **({"content": ""} if pad_content or not calls else {})}
+        fields |= _without_nulls(message, "content", "name", "tool_call_id")
+        plain.append({**fields, "tool_calls": calls} if calls else fields)
     return plain
 
 
@@ -260,22 +275,22 @@ def _call(call: Mapping[str, Any], arguments: str) -> Record:
     function = {name: call["function"][name] for name in ("name", "arguments")}
     if arguments == "object":
         function = {"name": function["name"] or "", "arguments": decode_arguments(function)}
-        if not isinstance(found := function["arguments"], dict):
-            way = 'arguments="text" takes them as they are'
-            raise UnusableRow("bad_arguments", f"arguments are no JSON object: {found!r:.80}; {way}")
-    return {**_given(call, "id", "type"), "function": function}
+        if not isinstance(value := function["arguments"], dict):
+            hint = 'arguments="text" exports them unchanged'
+            raise UnusableRow("bad_arguments", f"arguments are not a JSON object: {value!r:.80}; {hint}")
+    return {**_without_nulls(call, "id", "type"), "function": function}
 
 
-def _given(holder: Mapping[str, Any], *names: str) -> Record:
-    return {name: holder[name] for name in names if holder.get(name) is not None}
+def _without_nulls(record: Mapping[str, Any], *names: str) -> Record:
+    return {name: record[name] for name in names if record.get(name) is not None}
 
 
 def _tools(row: Row) -> list[Mapping[str, Any]]:
-    """The functions, each as OpenAI's tool."""
+    """Return the row's functions as OpenAI tools."""
     try:
         return parse_tools(row["tools"])
-    except UnusableRow as fault:
-        raise UnusableRow("bad_tools", f"{fault.detail}: {row['tools']!r:.80}") from None
+    except UnusableRow as error:
+        raise UnusableRow("bad_tools", f"{error.detail}: {row['tools']!r:.80}") from None
 
 
 EXPORTS: dict[str, Export] = {

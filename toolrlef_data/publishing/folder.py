@@ -1,8 +1,7 @@
-"""folder: tables out to a folder that `load_dataset` reads without this package.
+"""Publish tables to a folder that `load_dataset` reads without this package.
 
-The folder is written beside, the old one is moved away, the new one renamed, the old removed; a run after an
-interruption first repairs what it left. The same tables give the same bytes. The original's own files are written by
-`trice.files.write`.
+A new folder is written next to the old one and then replaces it by renaming; the next run repairs an interrupted
+replacement. The same tables produce the same bytes. `trice.files.writer` writes the files in TRICE's format.
 """
 
 from __future__ import annotations
@@ -30,16 +29,16 @@ from toolrlef_data.tables.transform import hide_progress_bars
 from toolrlef_data.trice.cassette import collect_executions
 from toolrlef_data.trice.files.writer import check_tables, write_trice
 
-__all__ = ["LAYOUTS", "publish", "refuse_foreign"]
+__all__ = ["LAYOUTS", "check_replaceable", "publish"]
 
 Tables = Mapping[str, Mapping[str, Dataset | DatasetDict]]
-Splits = dict[str, dict[str, dict[str, Dataset]]]  # task -> name of the table -> split
+Splits = dict[str, dict[str, dict[str, Dataset]]]  # task -> table name -> split -> rows
 
 log = logging.getLogger("toolrlef_data")
-SHARD_BYTES = 500_000_000  # as push_to_hub
-VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")  # of `datasets.Version`
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of a folder and of a config
-SPLIT = re.compile(r"[A-Za-z0-9_]+")  # of a file `load_dataset` finds by its split
+SHARD_BYTES = 500_000_000  # as in push_to_hub
+VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")  # the format of `datasets.Version`
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # valid as the name of a folder and of a config
+SPLIT = re.compile(r"[A-Za-z0-9_]+")  # valid in a file name from which `load_dataset` reads the split
 
 
 def publish(
@@ -53,66 +52,75 @@ def publish(
     card: Mapping[str, Any] | None = None,
     cassette: bool = False,
 ) -> Path:
-    """Write tables to a folder as a data set.
+    """Write tables to a folder as a versioned data set.
 
     Args:
-        tables: task -> name of the table -> table; a table becomes the config "task-name", a bare Dataset its split
-            "train". A split without rows is left out with a warning where its table has others. Tables of one name and
-            one schema of several tasks are also joined in the config "mix-name", which reads the tasks' own files.
-        out: the folder; replaced as a whole where it is one that this function wrote.
-        version: of the data set, "1.0.0".
-        layout: "hub": Parquet for each config and split, README.md, provenance.json; "trice": the original's JSON Lines
-            files by task; "trice-old": the same by data set.
-        dropped: the rows that left (`columns.DROPPED`), of all tasks; default: those that the tables' lineage knows.
-            Each goes to the task it names; one that names no published task goes to all of them.
-        provenance: facts to add to provenance.json, such as where a table came from whose trail ends.
-        card: for the card of the layout "hub": title, license, language, source_datasets and other metadata.
-        cassette: add each task's tool executions as the config "task-cassette" (`cassette`), from which stage 2 can be
-            built again without its tools.
+        tables: task -> table name -> table. A table becomes the config "task-name", a plain Dataset its split "train".
+            Empty splits are skipped with a warning if the table has other rows. Tables with the same name and schema in
+            several tasks are also published as the config "mix-name", which reads the files of those tasks.
+        out: the folder; an earlier publication in it is replaced.
+        version: the version of the data set, such as "1.0.0".
+        layout: "hub" (default): one set of Parquet files per config and split, README.md and provenance.json; "trice":
+            TRICE's JSON Lines files by task; "trice-old": the same files by data set.
+        dropped: the dropped rows of all tasks (`columns.DROPPED`); default: the ledger of the tables. A row is
+            published with the task in its column `task`, or with all tasks if that task is not published.
+        provenance: entries to add to provenance.json, such as the origin of a table with incomplete lineage.
+        card: title, license, language, source_datasets and other metadata of the card; for the layout "hub" only.
+        cassette: whether to publish the tool executions of each task as the config "task-cassette", from which
+            `build_stage2` can rebuild stage 2 without the tools. Default: False.
 
     Returns:
-        the folder.
+        The folder.
 
     Raises:
-        InputError: the folder exists and holds something else; a name, version or table that cannot be published, such
-            as one without any rows.
-        MissingColumns: `dropped` is no ledger.
+        InputError: the folder has other contents; or a name, version or table cannot be published, such as a table
+            without rows.
+        MissingColumns: `dropped` is not a ledger.
         UnknownName: an unknown layout.
+
+    >>> import tempfile
+    >>> table = Dataset.from_list([{"id": "1", "question": "1 + 1?"}])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     out = publish({"math": {"questions": table}}, f"{folder}/data", version="1.0.0")
+    ...     print(sorted(path.name for path in out.iterdir()))
+    ['README.md', 'math-questions', 'provenance.json']
     """
     if layout not in LAYOUTS:
         raise UnknownName("layout", layout, LAYOUTS)
-    given = _checked(tables, version)
-    splits = _with_rows(given)
+    all_splits = _split_tables(tables, version)
+    splits = _without_empty(all_splits)
     if layout != "hub":
         if card:
-            raise InputError(f"the layout {layout!r} has no card: leave card= out, or publish with layout='hub'")
+            raise InputError(f"the layout {layout!r} has no card: omit card=, or publish with layout='hub'")
         if cassette:
-            raise InputError(f"the layout {layout!r} has no place for a cassette: publish with layout='hub'")
+            raise InputError(f"the layout {layout!r} has no cassette: omit cassette=, or publish with layout='hub'")
         check_tables(splits)
     if dropped is not None:
         _check_ledger(dropped)
     if cassette:
         _add_cassettes(splits)
-    out = Path(out).resolve()  # a link to a folder stays one
+    out = Path(out).resolve()  # replace the target of a link, not the link
     with _lock_of(out), replace_folder(out) as folder, hide_progress_bars():
-        refuse_foreign(out)
-        ways = {
-            task: {name: given[task].get(name, {}) | named[name] for name in named} for task, named in splits.items()
+        check_replaceable(out)
+        # Empty splits are not written, but their lineage and ledger are.
+        documented = {
+            task: {name: all_splits[task].get(name, {}) | named[name] for name in named}
+            for task, named in splits.items()
         }
-        told = {**(provenance or {}), "version": version, **provenance_of(_configs(ways))}
-        LAYOUTS[layout](folder, splits, _ledgers(ways, dropped), told, dict(card or {}))
-        _write_json(folder / "provenance.json", told)
+        facts = {**(provenance or {}), "version": version, **provenance_of(_configs(documented))}
+        LAYOUTS[layout](folder, splits, _ledgers(documented, dropped), facts, dict(card or {}))
+        _write_json(folder / "provenance.json", facts)
     return out
 
 
-# What is published ----------------------------------------------------------------------------------------------------
+# Tables, configs and ledgers ------------------------------------------------------------------------------------------
 
 
-def _checked(tables: Tables, version: str) -> Splits:
-    """The tables by split, or an error that says what cannot be published."""
+def _split_tables(tables: Tables, version: str) -> Splits:
+    """Return the tables by split; raise InputError for a shape, name or version that cannot be published."""
     if not VERSION.fullmatch(str(version)):
         raise InputError(f"version must be three numbers like '1.2.3', found {version!r}")
-    shape = 'publish takes {task: {name: table}}, such as {"math": {"stage1": stage1}}'
+    shape = 'publish expects {task: {name: table}}, such as {"math": {"stage1": stage1}}'
     if not isinstance(tables, Mapping) or isinstance(tables, DatasetDict):
         raise InputError(f"{shape}; found a {type(tables).__name__}")
     splits: Splits = {}
@@ -126,56 +134,59 @@ def _checked(tables: Tables, version: str) -> Splits:
             splits.setdefault(task, {})[name] = dict(table) if isinstance(table, DatasetDict) else {"train": table}
     if not splits or any(not table for named in splits.values() for table in named.values()):
         raise InputError("publish needs at least one table, and every table at least one split")
-    seen: dict[str, tuple[str, str]] = {}
-    for task, name, split, _ in _each(splits):
-        for what, text, form in (("task", task, NAME), ("table", name, NAME), ("split", split, SPLIT)):
-            if not isinstance(text, str) or not form.fullmatch(text):
-                signs = "letters A-Z, digits and _" + (" . -, the first no . or -" if form is NAME else "")
-                raise InputError(f"the name of a {what} is made of {signs}; found {text!r}")
+    config_tables: dict[str, tuple[str, str]] = {}
+    for task, name, split, _ in _iter_splits(splits):
+        for kind, text, pattern in (("task", task, NAME), ("table", name, NAME), ("split", split, SPLIT)):
+            if not isinstance(text, str) or not pattern.fullmatch(text):
+                allowed = "letters A-Z, digits and _" + ("; also . and - after the first" if pattern is NAME else "")
+                raise InputError(f"the name of a {kind} must consist of {allowed}; found {text!r}")
         if name == "dropped" or name.endswith("-dropped"):
-            raise InputError(f"a table cannot be named {name!r}, the config of the rows that left: pass dropped=")
-        if seen.setdefault(_config(task, name), (task, name)) != (task, name):
-            raise InputError(f"two tables would be the config {_config(task, name)!r}: rename one")
+            raise InputError(f"a table cannot be named {name!r}, the config of the dropped rows: pass dropped=")
+        if config_tables.setdefault(_config(task, name), (task, name)) != (task, name):
+            raise InputError(f"two tables have the same config name {_config(task, name)!r}: rename one")
     return splits
 
 
-def _with_rows(given: Splits) -> Splits:
-    """The tables without their empty splits, which `load_dataset` cannot read; what is said of them stays."""
+def _without_empty(all_splits: Splits) -> Splits:
+    """Return the tables without their empty splits, which `load_dataset` cannot read."""
     splits: Splits = {}
-    for task, name in ((task, name) for task, named in given.items() for name in named):
-        table = given[task][name]
-        splits.setdefault(task, {})[name] = kept = {split: data for split, data in table.items() if len(data)}
-        empty, config = ", ".join(split for split in table if split not in kept), _config(task, name)
-        if not kept:
-            raise InputError(f"no rows to publish in {config} ({empty}): `ledger([table])` says why each row left")
+    for task, name in ((task, name) for task, named in all_splits.items() for name in named):
+        table = all_splits[task][name]
+        splits.setdefault(task, {})[name] = filled = {split: data for split, data in table.items() if len(data)}
+        empty, config = ", ".join(split for split in table if split not in filled), _config(task, name)
+        if not filled:
+            raise InputError(f"no rows to publish in {config} ({empty}): `ledger([table])` lists the dropped rows")
         if empty:
-            log.warning("%s: left out %s, which holds no rows: `ledger` says why each row left", config, empty)
+            log.warning("%s: skipped %s, which has no rows: `ledger` lists the dropped rows", config, empty)
     return splits
 
 
 def _check_ledger(dropped: Dataset) -> None:
     if not isinstance(dropped, Dataset):
-        raise InputError(f"dropped= takes one Dataset, found a {type(dropped).__name__}")
+        raise InputError(f"dropped= expects one Dataset, found a {type(dropped).__name__}")
     if missing := [name for name in DROPPED if name not in dropped.column_names]:
         raise MissingColumns(f"dropped= lacks {', '.join(missing)}; found {', '.join(dropped.column_names)}")
 
 
 def _ledgers(splits: Splits, dropped: Dataset | None) -> dict[str, Dataset]:
-    """task -> the rows that left on the way to its tables; where there are none, the task is left out."""
-    own = {task: [data for table in named.values() for data in table.values()] for task, named in splits.items()}
-    # A key of `tables` may be a name of the user's own for rows of another task.
-    names = {task: {task}.union(*(d.unique("task") for d in own[task] if "task" in d.column_names)) for task in own}
-    known: set[str] = set().union(*names.values())
+    """Return task -> its dropped rows, without tasks that have none."""
+    tables = {task: [data for table in named.values() for data in table.values()] for task, named in splits.items()}
+    # The user can publish rows of one task under another name.
+    names = {
+        task: {task}.union(*(data.unique("task") for data in parts if "task" in data.column_names))
+        for task, parts in tables.items()
+    }
+    published: set[str] = set().union(*names.values())
     ledgers = {}
-    for task, tables in own.items():
-        left = ledger(tables) if dropped is None else dropped
-        rows = [i for i, name in enumerate(left["task"]) if name in names[task] or name not in known]
+    for task, parts in tables.items():
+        drops = ledger(parts) if dropped is None else dropped
+        rows = [i for i, name in enumerate(drops["task"]) if name in names[task] or name not in published]
         if rows:  # load_dataset cannot read a split without rows
-            ledgers[task] = left.select(rows)
+            ledgers[task] = drops.select(rows)
     return ledgers
 
 
-def _each(splits: Splits) -> Iterator[tuple[str, str, str, Dataset]]:
+def _iter_splits(splits: Splits) -> Iterator[tuple[str, str, str, Dataset]]:
     for task, named in splits.items():
         for name, table in named.items():
             for split, data in table.items():
@@ -191,10 +202,10 @@ def _configs(splits: Splits) -> dict[str, dict[str, Dataset]]:
 
 
 def _add_cassettes(splits: Splits) -> None:
-    """Add the tool executions behind each task's tables as one more table of it, where there are any."""
+    """Add the tool executions of each task, if any, to its tables."""
     for task, named in splits.items():
         if "cassette" in named:
-            raise InputError(f"the table 'cassette' of {task!r} is the config of its tool executions: rename yours")
+            raise InputError(f"the table name 'cassette' of {task!r} is reserved for tool executions: rename the table")
         tables = [data for table in named.values() for data in table.values() if "uses_tool" in data.column_names]
         table = collect_executions(tables) if tables else None
         if table is not None and len(table):
@@ -202,7 +213,7 @@ def _add_cassettes(splits: Splits) -> None:
 
 
 def _mixes(splits: Splits) -> dict[str, dict[str, list[str]]]:
-    """config -> split -> configs that it joins, of every table that several tasks have with the same features."""
+    """Return mix config -> split -> joined configs, for each table that several tasks have with the same features."""
     mixes: dict[str, dict[str, list[str]]] = {}
     for name in dict.fromkeys(name for named in splits.values() for name in named):
         tables = {_config(task, name): named[name] for task, named in splits.items() if name in named}
@@ -217,33 +228,33 @@ def _mixes(splits: Splits) -> dict[str, dict[str, list[str]]]:
 # The folder -----------------------------------------------------------------------------------------------------------
 
 
-def refuse_foreign(out: str | Path) -> None:
-    """Raise InputError where a path holds something that `publish` did not write."""
+def check_replaceable(out: str | Path) -> None:
+    """Raise InputError if a path exists and was not written by `publish`."""
     out = Path(out).resolve()
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "provenance.json").exists())):
         raise InputError(f"{out} exists and is not a published data set: choose another folder, or move it away")
 
 
 def _lock_of(out: Path) -> filelock.BaseFileLock:
-    """The lock of a folder, apart from it, since nothing of ours may stay beside a user's folder."""
+    """Return the lock of a folder; the file is in the cache, so that none remains beside the user's folder."""
     locks = home_dir() / "locks"
     locks.mkdir(exist_ok=True)
     return filelock.FileLock(locks / f"{digest(str(out))}.lock")
 
 
 def _write_json(path: Path, value: Any) -> None:
-    """Write a JSON file: sorted keys, UTF-8 as it is, a newline at the end."""
+    """Write a JSON file with sorted keys, unescaped UTF-8 and a final newline."""
     path.write_text(json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-# The layouts ----------------------------------------------------------------------------------------------------------
+# Layouts --------------------------------------------------------------------------------------------------------------
 
 
 def _write_hub(
     folder: Path, splits: Splits, ledgers: Mapping[str, Dataset], provenance: Mapping[str, Any], card: Mapping[str, Any]
 ) -> None:
     configs = _configs(splits)
-    configs |= {_config(task, "dropped"): {"train": left} for task, left in ledgers.items()}
+    configs |= {_config(task, "dropped"): {"train": drops} for task, drops in ledgers.items()}
     for config, table in configs.items():
         for split, data in table.items():
             _write_parquet(data, folder / config, split)
@@ -258,7 +269,7 @@ def _write_parquet(data: Dataset, folder: Path, split: str) -> None:
         part.to_parquet(str(folder / f"{split}-{i:05d}-of-{shards:05d}.parquet"))
 
 
-def _write_original(
+def _write_trice(
     folder: Path,
     splits: Splits,
     ledgers: Mapping[str, Dataset],
@@ -267,13 +278,13 @@ def _write_original(
     *,
     by_dataset: bool = False,
 ) -> None:
-    # A row that names no published task stands in all ledgers, and in this one file once.
-    dropped = {digest(row): row for left in ledgers.values() for row in left.select_columns(list(DROPPED))}
+    # A row of an unpublished task is in every ledger, but only once in this file.
+    dropped = {digest(row): row for drops in ledgers.values() for row in drops.select_columns(list(DROPPED))}
     write_trice(folder, splits, dropped.values(), by_dataset=by_dataset)
 
 
 LAYOUTS: dict[str, Callable[..., None]] = {
     "hub": _write_hub,
-    "trice": _write_original,
-    "trice-old": functools.partial(_write_original, by_dataset=True),
+    "trice": _write_trice,
+    "trice-old": functools.partial(_write_trice, by_dataset=True),
 }

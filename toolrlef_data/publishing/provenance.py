@@ -1,7 +1,7 @@
-"""provenance: where published tables came from, as JSON values, from the records of their stages.
+"""Provenance of published tables: their lineage as JSON values.
 
-Models, settings, counts and versions; prompts as hashes, and no path of this machine. `funnel` and `settings_behind`
-read what `provenance_of` gives, for the card.
+It has models, settings, row counts and package versions. Prompts appear only as hashes, local paths not at all.
+`stage_summaries` and `settings_behind` prepare the result of `provenance_of` for the card.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Any
 from datasets import Dataset
 
 from toolrlef_data.tables.lineage import lineage
-from toolrlef_data.tables.redaction import published
+from toolrlef_data.tables.redaction import redact
 from toolrlef_data.tables.stage_cache import materialize
 from toolrlef_data.toolbench.preferences import PairSettings
 from toolrlef_data.toolbench.samples import SampleSettings
 from toolrlef_data.toolbench.tokens.steps import TokeniseSettings
 
-__all__ = ["funnel", "provenance_of", "settings_behind"]
+__all__ = ["provenance_of", "settings_behind", "stage_summaries"]
 
 PACKAGES = ("toolrlef_data", "datasets", "pyarrow", "torch", "transformers", "peft")
-# Stages that make many rows of one or none, so that `rows_in` of their records counts what was made and what left.
-APART = frozenset({SampleSettings.kind, PairSettings.kind, TokeniseSettings.kind})
-# Of their settings, those that decide what is in the rows.
-DECIDE = (
+# Stages with any number of output rows per input row: `rows_in` of their records counts output rows and drops together.
+EXPANDING_STAGES = frozenset({SampleSettings.kind, PairSettings.kind, TokeniseSettings.kind})
+# The settings of these stages that determine the contents of the rows.
+CONTENT_SETTINGS = (
     *("layout", "style", "history", "steps", "finish", "without", "keep_thought"),
     *("protocol", "max_length", "too_long", "options"),
 )
@@ -34,100 +34,115 @@ log = logging.getLogger("toolrlef_data")
 
 
 def provenance_of(configs: Mapping[str, Mapping[str, Dataset]]) -> dict[str, Any]:
-    """What is known of tables: `configs` (rows, trail), `stages` (settings and counts) and `packages`.
+    """Return the provenance of tables: `configs` (rows, trail), `stages` (settings, row counts) and `packages`.
 
     Args:
         configs: config -> split -> table.
     """
     stages: dict[str, dict[str, Any]] = {}
-    told: dict[str, Any] = {}
+    trails: dict[str, Any] = {}
     for config, split, data in ((c, s, data) for c, named in configs.items() for s, data in named.items()):
-        trail = lineage(data)
-        for record in trail:
+        records = lineage(data)
+        for record in records:
             fields = ("step", "inputs", "rows_in", "rows_out", "dropped")
             stages[record["fingerprint"]] = {
                 **{field: record[field] for field in fields},
-                "settings": record.get("published"),  # a record of an earlier version does not say what may be read
-                **({"usage": published(record["usage"])} if "usage" in record else {}),
+                "settings": record.get("published"),  # missing in records of earlier versions
+                **({"usage": redact(record["usage"])} if "usage" in record else {}),
             }
-        gap = _gap_of(trail)
-        told.setdefault(config, {})[split] = {
+        gap = _lineage_gap(records)
+        trails.setdefault(config, {})[split] = {
             "rows": len(data),
             "fingerprint": materialize(data)._fingerprint,
-            "trail": gap or "known from its source on",
+            "trail": gap or "complete from the source on",
             "trail_is_whole": not gap,
         }
         if gap:
             log.warning("%s (%s): %s", config, split, gap)
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"configs": told, "stages": stages, "packages": versions}
+    return {"configs": trails, "stages": stages, "packages": versions}
 
 
-def funnel(told: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every stage, with what the card says of it beside its record.
+def stage_summaries(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the record of every stage with additional fields for the card.
 
     Args:
-        told: from `provenance_of`.
+        provenance: result of `provenance_of`.
 
     Returns:
-        stages with `apart` (it takes rows apart), `given` (rows of its input tables; None where one is not known),
-        `led_to` (the tables behind it, in words) and `decided` (its settings in words, where it takes rows apart).
+        Records with these additional fields:
+
+        - expands: whether the stage is one of `EXPANDING_STAGES`.
+        - input_rows: number of rows of its input tables; None if one of them is unknown.
+        - tables: names of the published tables that it contributed to.
+        - settings_text: its `CONTENT_SETTINGS` as text; empty unless the stage expands rows.
     """
-    stages, ways = told["stages"], _ways(told)
-    found = []
+    stages, table_stages = provenance["stages"], _table_stages(provenance)
+    summaries = []
     for key, stage in stages.items():
         inputs = [stages.get(parent) for parent in stage["inputs"]]
-        given = None if None in inputs else sum(each["rows_out"] for each in inputs)
-        apart = stage["step"] in APART
-        decided = _in_words(stage["settings"]) if apart and isinstance(stage["settings"], dict) else ""
-        behind = [table for table, way in ways.items() if key in way]
-        found.append({**stage, "apart": apart, "given": given, "decided": decided, "led_to": _named(behind, ways)})
-    return found
+        input_rows = None if None in inputs else sum(parent["rows_out"] for parent in inputs)
+        expands = stage["step"] in EXPANDING_STAGES
+        settings = stage["settings"] if expands and isinstance(stage["settings"], dict) else {}
+        tables = [table for table, keys in table_stages.items() if key in keys]
+        summaries.append(
+            {
+                **stage,
+                "expands": expands,
+                "input_rows": input_rows,
+                "tables": _table_names(tables, table_stages),
+                "settings_text": _settings_text(settings),
+            }
+        )
+    return summaries
 
 
-def settings_behind(told: Mapping[str, Any], step: str) -> dict[str, list[dict[str, Any]]]:
-    """config -> the settings of all stages of one name on the way to it, each once."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for (config, _), way in _ways(told).items():
-        for stage in (stage for key, stage in told["stages"].items() if key in way and stage["step"] == step):
-            if stage["settings"] not in found.setdefault(config, []):
-                found[config].append(stage["settings"])
-    return found
+def settings_behind(provenance: Mapping[str, Any], stage_name: str) -> dict[str, list[dict[str, Any]]]:
+    """Return config -> the distinct settings of all stages with a name in its lineage."""
+    settings: dict[str, list[dict[str, Any]]] = {}
+    for (config, _), keys in _table_stages(provenance).items():
+        for key, stage in provenance["stages"].items():
+            if key not in keys or stage["step"] != stage_name:
+                continue
+            if stage["settings"] not in settings.setdefault(config, []):
+                settings[config].append(stage["settings"])
+    return settings
 
 
-def _ways(told: Mapping[str, Any]) -> dict[tuple[str, str], set[str]]:
-    """(config, split) -> the stages that led to it."""
-    ways = {}
-    for config, split, facts in ((c, s, facts) for c, named in told["configs"].items() for s, facts in named.items()):
-        way, ahead = set(), [facts["fingerprint"]]
-        while ahead:
-            if (key := ahead.pop()) in told["stages"] and key not in way:
-                way.add(key)
-                ahead += told["stages"][key]["inputs"]
-        ways[config, split] = way
-    return ways
+def _table_stages(provenance: Mapping[str, Any]) -> dict[tuple[str, str], set[str]]:
+    """Return (config, split) -> the fingerprints of the stages in its lineage."""
+    configs, stages = provenance["configs"], provenance["stages"]
+    table_stages = {}
+    for config, split, facts in ((c, s, facts) for c, named in configs.items() for s, facts in named.items()):
+        keys, pending = set(), [facts["fingerprint"]]
+        while pending:
+            if (key := pending.pop()) in stages and key not in keys:
+                keys.add(key)
+                pending += stages[key]["inputs"]
+        table_stages[config, split] = keys
+    return table_stages
 
 
-def _named(tables: Collection[tuple[str, str]], every: Collection[tuple[str, str]]) -> str:
-    """Tables in few words."""
-    if len(tables) == len(every) > 1:
+def _table_names(tables: Collection[tuple[str, str]], all_tables: Collection[tuple[str, str]]) -> str:
+    """Return a short text for (config, split) pairs: "all", or configs, with their splits if some are missing."""
+    if len(tables) == len(all_tables) > 1:
         return "all"
-    words = []
+    names = []
     for config in dict.fromkeys(config for config, _ in tables):
         splits = [split for name, split in tables if name == config]
-        whole = len(splits) == sum(name == config for name, _ in every)
-        words.append(config if whole else f"{config} ({', '.join(splits)})")
-    return ", ".join(words)
+        has_all_splits = len(splits) == sum(name == config for name, _ in all_tables)
+        names.append(config if has_all_splits else f"{config} ({', '.join(splits)})")
+    return ", ".join(names)
 
 
-def _in_words(settings: Mapping[str, Any]) -> str:
-    """The settings that decide what is in the rows, those without a value left out.
+def _settings_text(settings: Mapping[str, Any]) -> str:
+    """Return the `CONTENT_SETTINGS` as text, without those that have no value.
 
-    >>> _in_words({"finish": ["give_answer", "give_up"], "without": [], "layout": "split", "max_length": None})
+    >>> _settings_text({"finish": ["give_answer", "give_up"], "without": [], "layout": "split", "max_length": None})
     'layout split, finish give_answer + give_up'
     """
     words = []
-    for name in DECIDE:
+    for name in CONTENT_SETTINGS:
         value = settings.get(name)
         if isinstance(value, list):
             value = " + ".join(map(str, value))
@@ -139,16 +154,16 @@ def _in_words(settings: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _gap_of(trail: list[dict[str, Any]]) -> str:
-    """Why the records of a table do not lead back to where its rows began; empty where they do."""
-    known = {record["fingerprint"] for record in trail}
-    ends = [record["step"] for record in trail if not known.issuperset(record["inputs"])]
-    if ends or not trail:
-        where = f"before the step {ends[0]!r}" if ends else "here"
+def _lineage_gap(records: list[dict[str, Any]]) -> str:
+    """Return the reason why a lineage does not reach the source of the rows; empty if it does."""
+    recorded = {record["fingerprint"] for record in records}
+    first_stages = [record["step"] for record in records if not recorded.issuperset(record["inputs"])]
+    if first_stages or not records:
+        where, table = (f" before the stage {first_stages[0]!r}", "its input") if first_stages else ("", "this table")
         return (
-            f"the trail ends {where}: that table is not the output of a stage (it was shuffled, selected or made "
-            "elsewhere); pass dropped= and provenance= to say what is known of it"
+            f"the lineage{where} is unknown: {table} is not the output of a stage (it was shuffled, selected or "
+            "created elsewhere); describe its origin with dropped= and provenance="
         )
-    if any(record["step"] == "rows" for record in trail):
-        return "the trail begins at rows that were given in memory; pass provenance= to say where they came from"
+    if any(record["step"] == "rows" for record in records):
+        return "the lineage starts at rows given in memory; describe their origin with provenance="
     return ""

@@ -1,4 +1,4 @@
-"""Recipes: a whole run as one YAML file; those beside this file come with the package.
+"""Recipes: a complete run as one YAML file. The YAML files in this folder are bundled recipes.
 
-`schema` says what a recipe holds, `checks` find its mistakes with file and line, `runner` runs it.
+`schema` defines the sections, `checks` validates their combination, `runner` loads a recipe and runs it.
 """

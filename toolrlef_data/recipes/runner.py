@@ -1,9 +1,16 @@
-"""run: a whole run as one YAML file, checked with messages that point at the line.
+"""Load a recipe (a complete run as one YAML file) and run it. Errors name the file and line.
 
-Sections: `sources`, `tasks` (the tools and readers of those that need some), `engines` (named `EngineSpec`s),
-`student`, `teachers`, `warm_up` (a LoRA adapter trained on stage 1, an engine like the others), `responders`, `stage2`,
-and where to publish. Sources of several tasks are run task by task and published together, with a mix. The shipped
-recipes are in `recipes/`.
+| section | contents |
+|---|---|
+| name, version, out, layout, card, cassette | the published data set |
+| sources | sources of questions |
+| tasks | tools and readers of tasks that need them |
+| engines | name -> `EngineSpec` |
+| student, teachers, responders | engines for these roles, with their settings |
+| warm_up | a LoRA adapter trained on stage 1, which then is an engine like the others |
+| stage2 | scoring of the responses |
+
+The tasks of the sources run one after another. They are published together, with a mix of all tasks.
 """
 
 from __future__ import annotations
@@ -22,9 +29,9 @@ from datasets import Dataset
 
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.loading_scripts import SOURCES, load_source
-from toolrlef_data.publishing.folder import publish, refuse_foreign
+from toolrlef_data.publishing.folder import check_replaceable, publish
 from toolrlef_data.recipes.checks import Place, mistakes_in
-from toolrlef_data.recipes.schema import MadeTool, Recipe, Source, TaskSettings, tasks_in
+from toolrlef_data.recipes.schema import Recipe, Source, TaskSettings, ToolSettings, tasks_in
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.lineage import ledger, lineage, record_source
 from toolrlef_data.tables.subsets import subset
@@ -43,7 +50,7 @@ __all__ = ["Recipe", "Run", "load_recipe", "run_recipe", "shipped_recipes"]
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a recipe made: the tables, of all its tasks together, and the folder they were published to."""
+    """Result of a recipe: the tables, each over all tasks, and the published folder."""
 
     questions: Dataset
     graded: Dataset
@@ -55,84 +62,107 @@ class Run:
 
 
 def run_recipe(recipe: Recipe, *, out: str | Path | None = None, num_proc: int | None = None) -> Run:
-    """Run a recipe from its sources to the published folder; what was done before is taken from the caches.
+    """Run a recipe from its sources to the published folder, reusing cached stages and stored replies.
 
     Args:
-        recipe: from `load_recipe`.
-        out: in the place of the recipe's own folder.
-        num_proc: processes for the steps that ask no model.
+        recipe: result of `load_recipe`.
+        out: folder to publish to. Default: the recipe's `out`.
+        num_proc: number of processes for stages without models. Default: one.
+
+    Returns:
+        The tables and the published folder.
 
     Raises:
-        InputError: the folder holds something that `publish` did not write; found before anything is asked.
+        InputError: the folder exists and was not written by `publish`; raised before any model request.
+
+    >>> import tempfile
+    >>> from toolrlef_data import scripted
+    >>> model = scripted({"": "The answer is 8."}, progress=False)  # instead of the recipe's local model
+    >>> recipe = load_recipe("demo", rows=5).model_copy(update={"warm_up": None, "responders": ()})
+    >>> recipe = recipe.model_copy(update={"engines": dict.fromkeys(recipe.engines, model)})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     result = run_recipe(recipe, out=folder)
+    >>> len(result.questions), len(result.stage1)
+    (5, 5)
     """
-    refuse_foreign(out or recipe.out)
+    check_replaceable(out or recipe.out)
     engines = dict(recipe.engines)
     tasks = {name: _task(name, recipe, engines) for name in tasks_in(recipe)}
-    done = {name: _first_stage(name, recipe, engines, tasks, num_proc) for name in tasks}
-    stage1 = {name: made[-1] for name, made in done.items()}
+    first_stages = {name: _run_stage1(name, recipe, engines, tasks, num_proc) for name in tasks}
+    stage1 = {name: tables[-1] for name, tables in first_stages.items()}
     if recipe.warm_up is not None:
         from toolrlef_data.trice.warm_up import warm_up
 
         settings = recipe.warm_up.model_dump(exclude={"name", "engine"})
-        engines[recipe.warm_up.name] = warm_up(_one(stage1.values()), engines[recipe.warm_up.engine], **settings)
-    ranked = {name: _second_stage(table, recipe, engines, tasks, num_proc) for name, table in stage1.items()}
-    stage2 = {name: made[-1] for name, made in ranked.items()}
-    tables = {name: {"stage1": stage1[name], "stage2": stage2[name]} for name in tasks}
-    if recipe.cassette:  # what stage 2 is built again from
-        tables = {name: {**named, "responded": ranked[name][0]} for name, named in tables.items()}
-    kept = {name: {part: table for part, table in named.items() if len(table)} for name, named in tables.items()}
+        engines[recipe.warm_up.name] = warm_up(
+            _stack_tasks(stage1.values()), engines[recipe.warm_up.engine], **settings
+        )
+    second_stages = {name: _run_stage2(table, recipe, engines, tasks, num_proc) for name, table in stage1.items()}
+    stage2 = {name: tables[-1] for name, tables in second_stages.items()}
+    named_tables = {name: {"stage1": stage1[name], "stage2": stage2[name]} for name in tasks}
+    if recipe.cassette:  # rebuilding stage 2 from the cassette needs the responses
+        named_tables = {name: {**named, "responded": second_stages[name][0]} for name, named in named_tables.items()}
+    filled = {name: {part: data for part, data in named.items() if len(data)} for name, named in named_tables.items()}
     folder = publish(
-        {name: named for name, named in kept.items() if named} or tables,
+        {name: named for name, named in filled.items() if named} or named_tables,
         out or recipe.out,
         version=recipe.version,
         layout=recipe.layout,
-        dropped=ledger(table for named in tables.values() for table in named.values()),
+        dropped=ledger(table for named in named_tables.values() for table in named.values()),
         card={"title": recipe.name, **recipe.card} if recipe.layout == "hub" else None,
         cassette=recipe.cassette,
     )
-    questions, graded = (_one([made[i] for made in done.values()]) for i in (0, 1))
-    return Run(questions, graded, _one(stage1.values()), _one(stage2.values()), folder, recipe.layout, tuple(tasks))
+    questions, graded = (_stack_tasks([tables[i] for tables in first_stages.values()]) for i in (0, 1))
+    return Run(
+        questions,
+        graded,
+        _stack_tasks(stage1.values()),
+        _stack_tasks(stage2.values()),
+        folder,
+        recipe.layout,
+        tuple(tasks),
+    )
 
 
-def _one(tables: Iterable[Dataset]) -> Dataset:
-    """The tables of all tasks as one."""
+def _stack_tasks(tables: Iterable[Dataset]) -> Dataset:
+    """Return the tables of all tasks as one table."""
     tables = list(tables)
     return tables[0] if len(tables) == 1 else stack(tables, "mix")
 
 
 def _task(name: str, recipe: Recipe, engines: Mapping[str, EngineSpec]) -> Task:
-    """A task with the tool and the reader that the recipe gives it."""
-    task, given = TASKS[name], recipe.tasks.get(name, TaskSettings())
-    settings: dict[str, Any] = {"reader_style": given.reader_style}
-    if given.tool is not None:
-        settings["tool"] = _tool(given.tool, task.tool.name, engines)
-    if given.reader is not None:
-        settings["reader"] = engines[given.reader]
-    if given.strict:
-        grade_of: Callable[..., bool | None] = task.grade
-        settings["grade"] = functools.partial(grade_of, strict=True)
-    return dataclasses.replace(task, **settings)
+    """Return a task with the recipe's settings."""
+    task, settings = TASKS[name], recipe.tasks.get(name, TaskSettings())
+    fields: dict[str, Any] = {"reader_style": settings.reader_style}
+    if settings.tool is not None:
+        fields["tool"] = _tool(settings.tool, task.tool.name, engines)
+    if settings.reader is not None:
+        fields["reader"] = engines[settings.reader]
+    if settings.strict:
+        grade_function: Callable[..., bool | None] = task.grade
+        fields["grade"] = functools.partial(grade_function, strict=True)
+    return dataclasses.replace(task, **fields)
 
 
-def _tool(given: MadeTool, name: str, engines: Mapping[str, EngineSpec]) -> Tool:
-    make, arguments = TOOL_KINDS[given.kind], given.arguments
-    if "name" in inspect.signature(make).parameters:
+def _tool(settings: ToolSettings, name: str, engines: Mapping[str, EngineSpec]) -> Tool:
+    build, arguments = TOOL_KINDS[settings.kind], settings.arguments
+    if "name" in inspect.signature(build).parameters:
         arguments.setdefault("name", name)
     if "engine" in arguments:
         arguments["engine"] = engines[arguments["engine"]]
     if "search" in arguments:
-        arguments["search"] = _tool(MadeTool(**arguments["search"]), "WikiSearch", engines)
-    return make(**arguments)
+        arguments["search"] = _tool(ToolSettings(**arguments["search"]), "WikiSearch", engines)
+    return build(**arguments)
 
 
-def _first_stage(
+def _run_stage1(
     name: str,
     recipe: Recipe,
     engines: Mapping[str, EngineSpec],
     tasks: Mapping[str, Task],
     num_proc: int | None,
 ) -> tuple[Dataset, Dataset, Dataset]:
-    """(questions, graded, stage 1) of one task."""
+    """Return the questions, the graded table and stage 1 of one task."""
     sources = [source for source in recipe.sources if SOURCES[source.name].task == name]
     questions = stack([_questions(source) for source in sources], "questions")
     student = recipe.student
@@ -148,7 +178,7 @@ def _first_stage(
     )
     graded = grade(answered, threshold=student.threshold, task=tasks, num_proc=num_proc)
     teachers: list[EngineSpec | Annotations] = [
-        ANNOTATIONS if t == "annotations" else engines[t] for t in recipe.teachers
+        ANNOTATIONS if teacher == "annotations" else engines[teacher] for teacher in recipe.teachers
     ]
     stage1 = build_stage1(
         graded,
@@ -161,56 +191,63 @@ def _first_stage(
     return questions, graded, stage1
 
 
-def _second_stage(
+def _run_stage2(
     stage1: Dataset,
     recipe: Recipe,
     engines: Mapping[str, EngineSpec],
     tasks: Mapping[str, Task],
     num_proc: int | None,
 ) -> tuple[Dataset, Dataset]:
-    """(responses, stage 2) of one task."""
-    responders = [Responder(**{**dict(response), "engine": engines[response.engine]}) for response in recipe.responders]
-    candidates = respond(stage1, responders, task=tasks, num_proc=num_proc)
-    settings = recipe.stage2.model_dump(exclude_none=True)
-    return candidates, build_stage2(candidates, **settings, task=tasks, num_proc=num_proc)
+    """Return the responses and stage 2 of one task."""
+    responders = [Responder(**{**dict(section), "engine": engines[section.engine]}) for section in recipe.responders]
+    responded = respond(stage1, responders, task=tasks, num_proc=num_proc)
+    options = recipe.stage2.model_dump(exclude_none=True)
+    return responded, build_stage2(responded, **options, task=tasks, num_proc=num_proc)
 
 
 def _questions(source: Source) -> Dataset:
-    """The rows of one source, as the beginning of a trail."""
+    """Return the selected rows of one source, with a lineage that starts at the source."""
     data = load_source(source.name, split=source.split, data_dir=source.data_dir, **source.options)
     if source.rows is None or source.rows >= len(data):
         return data
     if source.seed is not None:
         return subset(data, source.rows, source.seed)
-    chosen = data.select(range(source.rows))
-    begin = lineage(data)
-    record_source(chosen, f"{source.name}: {source.rows} of {len(data)} rows", begin[-1]["settings"] if begin else None)
-    return chosen
+    selected = data.select(range(source.rows))
+    records = lineage(data)
+    settings = records[-1]["settings"] if records else None
+    record_source(selected, f"{source.name}: {source.rows} of {len(data)} rows", settings)
+    return selected
 
 
-# Reading --------------------------------------------------------------------------------------------------------------
+# Loading --------------------------------------------------------------------------------------------------------------
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """Names and paths of the recipes that come with the package."""
+    """Return name -> path of the recipes bundled with the package."""
     folder = Path(str(resources.files("toolrlef_data") / "recipes"))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def load_recipe(path: str | Path, *, rows: int | None = None, all_rows: bool = False) -> Recipe:
-    """Read and check a recipe.
+    """Load and validate a recipe.
 
     Args:
-        path: a YAML file, or the name of a shipped recipe.
-        rows: in the place of every source's own `rows`.
-        all_rows: take every row of every source.
+        path: a YAML file, or the name of a bundled recipe.
+        rows: number of rows per source. Default: the `rows` of each source.
+        all_rows: whether to use all rows of every source. Default: False.
+
+    Returns:
+        The recipe.
 
     Raises:
-        InputError: names the file, the line and what is wrong there: all unknown keys and unfit values at once and,
-            where there are none, all names and values that do not go together.
+        InputError: the file cannot be read, or the recipe is invalid. The message lists all unknown keys and invalid
+            values with file and line; without these, all unknown names and invalid combinations.
+
+    >>> load_recipe("demo", rows=5).sources[0].rows
+    5
     """
     if rows is not None and all_rows:
-        raise InputError("rows (--rows) and all_rows (--all) exclude each other: give one of them")
+        raise InputError("rows (--rows) and all_rows (--all) are mutually exclusive: use one of them")
     file = shipped_recipes().get(str(path), Path(path))
     try:
         text = file.read_text(encoding="utf-8")
@@ -218,18 +255,18 @@ def load_recipe(path: str | Path, *, rows: int | None = None, all_rows: bool = F
         raise InputError(f"no recipe {str(path)!r}: neither a file nor one of {', '.join(shipped_recipes())}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from None
-    except OSError as error:  # a folder, no right to read
+    except OSError as error:  # such as a folder, or missing permission
         raise InputError(f"{file} cannot be read: {error.strerror}") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise InputError(f"{file}: not YAML: {error}") from error
+        raise InputError(f"{file} is not valid YAML: {error}") from error
     if not isinstance(values, dict) or node is None:
         raise InputError(
-            f"{file}: a recipe is a mapping with the keys {', '.join(Recipe.model_fields)}; found {values!r:.80}"
+            f"{file}: a recipe must be a mapping with the keys {', '.join(Recipe.model_fields)}; found {values!r:.80}"
         )
-    values.pop("x", None)  # room for YAML anchors
+    values.pop("x", None)  # a section for YAML anchors only
     lines = dict(_lines(node, ()))
     try:
         recipe = Recipe.model_validate(values)
@@ -244,7 +281,7 @@ def load_recipe(path: str | Path, *, rows: int | None = None, all_rows: bool = F
 
 
 def _lines(node: yaml.Node, place: Place) -> Iterator[tuple[Place, int]]:
-    """Where every key and item of a YAML document stands."""
+    """Yield (place, line) for every key and item of a YAML document."""
     yield place, node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
@@ -260,18 +297,19 @@ def _message(error: Any) -> str:
         return "is missing"
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return "is not a key of this section"
-    if error["type"] == "value_error":  # said by us, and complete
+    if error["type"] == "value_error":  # raised by this package, with a complete message
         return str(error["ctx"]["error"])
-    secret = {"keys", "base_url"} & set(error["loc"])  # somebody may have written a key there
-    found = "" if secret else f", found {error['input']!r:.80}"
-    return f"{error['msg'][:1].lower()}{error['msg'][1:]}{found}"
+    may_be_secret = {"keys", "base_url"} & set(error["loc"])  # the value could be an API key
+    value = "" if may_be_secret else f", found {error['input']!r:.80}"
+    return f"{error['msg'][:1].lower()}{error['msg'][1:]}{value}"
 
 
 def _report(file: Path, lines: dict[Place, int], mistakes: list[tuple[Place, str]]) -> str:
-    found = []
+    """Return one line of text per mistake, sorted by line; a missing key has the line of its section."""
+    messages = []
     for place, message in mistakes:
-        known = place
-        while known and known not in lines:
-            known = known[:-1]
-        found.append((lines[known], f"{file}:{lines[known]}: {'.'.join(map(str, place))} {message}"))
-    return "\n".join(text for _, text in sorted(found))
+        section = place
+        while section and section not in lines:
+            section = section[:-1]
+        messages.append((lines[section], f"{file}:{lines[section]}: {'.'.join(map(str, place))} {message}"))
+    return "\n".join(text for _, text in sorted(messages))

@@ -1,4 +1,4 @@
-"""schema: the sections of a recipe; `check` says what must hold among them, `recipe` runs them."""
+"""Schema of a recipe; `checks` validates the combination of its sections."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.loading_scripts import SOURCES
 from toolrlef_data.publishing.folder import VERSION
 
-__all__ = ["MadeTool", "Recipe", "Response", "Source", "Student", "TaskSettings", "tasks_in"]
+__all__ = ["Recipe", "ResponderSettings", "Source", "Student", "TaskSettings", "ToolSettings", "tasks_in"]
 
 
 class Section(pydantic.BaseModel):
-    """A section of a recipe; an unknown key is an error."""
+    """A section of a recipe, without unknown keys."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
 
 class Source(Section):
-    """Where questions come from: a name in `SOURCES`; the first `rows`, or as many drawn with `seed`; its options."""
+    """A source of questions: a name in `SOURCES`, and arguments of `load_source`.
+
+    `rows` selects the first rows, or together with `seed` a random subset.
+    """
 
     name: str
     split: str = "train"
@@ -30,10 +33,10 @@ class Source(Section):
     options: dict[str, Any] = {}
 
 
-class MadeTool(pydantic.BaseModel):
-    """A tool made from a corpus or a model: a name in `TOOL_KINDS` and that function's arguments.
+class ToolSettings(pydantic.BaseModel):
+    """A tool built from a corpus or a model: `kind` is a name in `TOOL_KINDS`, the other keys are its arguments.
 
-    An argument `engine` is the name of an engine, an argument `search` such a tool again.
+    The argument `engine` is the name of an engine of the recipe; the argument `search` is another tool.
     """
 
     model_config = pydantic.ConfigDict(extra="allow", frozen=True)
@@ -45,16 +48,16 @@ class MadeTool(pydantic.BaseModel):
 
 
 class TaskSettings(Section):
-    """What a task is given: its tool, and who reads what the tool finds (`Task.reader`)."""
+    """Settings of a task: its tool, the engine of its reader (`Task.reader`), and strict grading."""
 
-    tool: MadeTool | None = None
+    tool: ToolSettings | None = None
     reader: str | None = None
     reader_style: str = "chat"
     strict: bool = False
 
 
 class Student(Section):
-    """Who answers first, without a tool; arguments of `answer` and `grade`."""
+    """The student, which answers the questions without a tool: arguments of `answer` and `grade`."""
 
     engine: str
     style: str = "chat"
@@ -65,7 +68,7 @@ class Student(Section):
 
 
 class WarmUp(Section):
-    """A LoRA adapter trained on stage 1: an engine of its own name; arguments of `warm_up`."""
+    """A LoRA adapter trained on stage 1, available as the engine `name`: arguments of `warm_up`."""
 
     name: str
     engine: str
@@ -76,8 +79,8 @@ class WarmUp(Section):
     seed: int = 0
 
 
-class Response(Section):
-    """A `Responder`."""
+class ResponderSettings(Section):
+    """Arguments of a `Responder`."""
 
     name: str
     engine: str
@@ -90,7 +93,7 @@ class Response(Section):
 
 
 class Stage2(Section):
-    """How responses are scored; arguments of `build_stage2`, and the rule's own options where they are given."""
+    """Scoring of the responses: arguments of `build_stage2` and options of the scoring rule."""
 
     rule: str = "trice"
     trusted: tuple[str, ...] = ()
@@ -101,12 +104,12 @@ class Stage2(Section):
 
 
 class Recipe(Section):
-    """A whole run."""
+    """A complete run, from sources to a published folder."""
 
     name: str
     version: str = pydantic.Field(pattern=f"^{VERSION.pattern}$")
     out: str
-    task: str | None = None  # a check: the task of every source
+    task: str | None = None  # if given, every source must have this task
     layout: str = "hub"
     cassette: bool = False
     sources: tuple[Source, ...]
@@ -117,11 +120,11 @@ class Recipe(Section):
     attempts: int = pydantic.Field(default=3, ge=1)
     keep_unverified: bool = False
     warm_up: WarmUp | None = None
-    responders: tuple[Response, ...] = ()
+    responders: tuple[ResponderSettings, ...] = ()
     stage2: Stage2 = Stage2()
     card: dict[str, Any] = {}
 
 
 def tasks_in(recipe: Recipe) -> list[str]:
-    """The tasks of the sources, in their order."""
+    """Return the distinct tasks of the sources, in order of first use."""
     return list(dict.fromkeys(SOURCES[source.name].task for source in recipe.sources if source.name in SOURCES))

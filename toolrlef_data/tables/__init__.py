@@ -1,8 +1,8 @@
-"""Tables: cached `map` and `filter` over Arrow tables, and what is known of every table.
+"""Tables: cached stages over Arrow tables, with lineage and a ledger of dropped rows.
 
-`transform` runs a step over a table, batch by batch (`batches`), under a key of our own: `fingerprint` turns settings
-into values, and `code_digest` covers the code that the step reaches. The result is a file with a record beside it
-(`stage_cache`, by `files` that are whole or not there). From the records, `lineage` tells how a table was made and
-which rows were dropped, `redaction` what others may read of it. `subsets` and `splits` draw rows, with `identity`
-saying when two rows are the same question.
+`transform` applies a row function or batch function to a table, batch by batch (`batches`). The cache key comes from
+`fingerprint` (the settings) and `code_digest` (the code that the function uses). `stage_cache` stores the result with
+its record, through the atomic writes of `files`. `lineage` reads the records: the stages that produced a table, and
+the ledger. `redaction` removes local paths and private servers from the settings before they are published.
+`subsets` and `splits` draw rows; `identity` decides which rows are the same question.
 """

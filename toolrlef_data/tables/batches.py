@@ -1,7 +1,7 @@
-"""batches: what happens inside a map, between Arrow tables and the plain columns that a step sees.
+"""The functions that a stage maps over the batches of an Arrow table.
 
-A step gets only the columns it reads, and only the fields of a struct column that it names; everything else is passed
-on without being looked at.
+A row function or batch function receives only the columns that it reads, and only the named fields of a struct column.
+All other columns are passed on without conversion to Python objects.
 """
 
 from __future__ import annotations
@@ -17,41 +17,51 @@ from datasets import Features, Value
 
 from toolrlef_data.records import Drop, InputError, LedgerError
 
-__all__ = ["LEFT", "Step", "exploded_rows", "judged_rows", "kept_rows", "left_rows", "place", "run_step"]
+__all__ = [
+    "DROP_COLUMNS",
+    "RowFunction",
+    "apply_to_batch",
+    "explode_batch",
+    "judge_batch",
+    "keep_batch",
+    "read_drops",
+    "read_values",
+    "split_path",
+]
 
-Step = Callable[[Any, Any], Any]
-LEFT = {"left_reason": Value("string"), "left_detail": Value("string")}  # beside the rows of `explode`
+RowFunction = Callable[[Any, Any], Any]  # (row or batch, settings) -> result
+DROP_COLUMNS = {"drop_reason": Value("string"), "drop_detail": Value("string")}  # set in the dropped rows of `explode`
 
 
 @contextlib.contextmanager
 def _no_collector() -> Iterator[None]:
-    """A batch makes thousands of short-lived objects without cycles; looking for cycles took a fifth of its time."""
-    was_on = gc.isenabled()
+    """Disable the garbage collector: a batch has no cycles, and the search for them took a fifth of the time."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was_on:
+        if was_enabled:
             gc.enable()
 
 
 @_no_collector()
-def run_step(
+def apply_to_batch(
     table: pa.Table,
     *,
-    step: Step,
+    function: RowFunction,
     settings: Any,
     reads: Sequence[str],
     adds: Sequence[str],
     features: Features,
     batched: bool,
 ) -> pa.Table:
-    """What `apply` maps over each batch: the table with what the step adds to it."""
+    """Return a batch with the columns that the function of `apply` adds."""
     columns = {path: read_values(table, path) for path in reads}
     if batched:
-        new = step(columns, settings)
+        new = function(columns, settings)
     else:
-        rows = [step(row, settings) for row in _rows(columns, table.num_rows)]
+        rows = [function(row, settings) for row in _rows(columns, table.num_rows)]
         new = {path: [row[path] for row in rows] for path in adds}
     schema = features.arrow_schema
     arrays: dict[str, Any] = {
@@ -59,9 +69,9 @@ def run_step(
     }
     structs: dict[str, dict[str, Any]] = {}
     for path in adds:
-        column, child = place(path, table.column_names)
-        if child:
-            structs.setdefault(column, {})[child] = new[path]
+        column, field = split_path(path, table.column_names)
+        if field:
+            structs.setdefault(column, {})[field] = new[path]
         else:
             arrays[column] = pa.array(new[path], type=schema.field(column).type)
     for column, fields in structs.items():
@@ -69,24 +79,28 @@ def run_step(
     return pa.table([arrays[name] for name in schema.names], schema=schema)
 
 
-def place(path: str, columns: Sequence[str]) -> tuple[str, str]:
-    """("gpt", "text") for the field `text` of the column `gpt`; (path, "") for a column, whose name may hold dots."""
-    column, _, child = path.rpartition(".")
-    return (column, child) if path not in columns and column in columns else (path, "")
+def split_path(path: str, columns: Sequence[str]) -> tuple[str, str]:
+    """Return ("gpt", "text") for the field "gpt.text" of the struct column "gpt", and (path, "") for a column.
+
+    The name of a column may itself contain dots.
+    """
+    column, _, field = path.rpartition(".")
+    return (column, field) if path not in columns and column in columns else (path, "")
 
 
 def read_values(table: pa.Table, path: str) -> list[Any]:
-    column, child = place(path, table.column_names)
+    """Return the values of a column, or of a field of a struct column, as Python objects."""
+    column, field = split_path(path, table.column_names)
     array = table.column(column)
-    values: list[Any] = (pc.struct_field(array, [child]) if child else array).to_pylist()
+    values: list[Any] = (pc.struct_field(array, [field]) if field else array).to_pylist()
     return values
 
 
 def _with_fields(column: pa.ChunkedArray, fields: Mapping[str, list[Any]], kind: pa.StructType) -> pa.StructArray:
-    """A struct column with some of its fields replaced; the others are not even read."""
-    whole = column.combine_chunks()
+    """Return a struct column with some fields replaced, without conversion of the others."""
+    struct = column.combine_chunks()
     children = [
-        pa.array(fields[field.name], type=field.type) if field.name in fields else pc.struct_field(whole, [field.name])
+        pa.array(fields[field.name], type=field.type) if field.name in fields else pc.struct_field(struct, [field.name])
         for field in kind
     ]
     return pa.StructArray.from_arrays(children, fields=list(kind))
@@ -98,10 +112,10 @@ def _rows(columns: Mapping[str, list[Any]], count: int) -> Iterator[dict[str, An
 
 
 @_no_collector()
-def judged_rows(
-    table: pa.Table, *, judge: Step, settings: Any, reads: Sequence[str], batched: bool
+def judge_batch(
+    table: pa.Table, *, judge: RowFunction, settings: Any, reads: Sequence[str], batched: bool
 ) -> list[Drop | None]:
-    """What `keep` asks of each batch: for every row None, or why it leaves."""
+    """Return the verdict of the judge of `keep` on each row: None, or a `Drop`."""
     columns = {path: read_values(table, path) for path in reads}
     verdicts: list[Drop | None] = (
         judge(columns, settings) if batched else [judge(row, settings) for row in _rows(columns, table.num_rows)]
@@ -109,41 +123,41 @@ def judged_rows(
     return verdicts
 
 
-def kept_rows(
-    table: pa.Table, *, judged: Callable[[pa.Table], list[Drop | None]], columns: Sequence[str] = ()
+def keep_batch(
+    table: pa.Table, *, judge: Callable[[pa.Table], list[Drop | None]], columns: Sequence[str] = ()
 ) -> pa.Table:
-    """What `keep` maps over each batch: the rows that stay, of all columns or of some."""
-    stay = table.filter(pa.array([verdict is None for verdict in judged(table)], type=pa.bool_()))
-    return stay.select(list(columns)) if columns else stay
+    """Return the rows of a batch that are not dropped, with the given columns (default: all)."""
+    retained = table.filter(pa.array([verdict is None for verdict in judge(table)], type=pa.bool_()))
+    return retained.select(list(columns)) if columns else retained
 
 
 @_no_collector()
-def exploded_rows(
-    table: pa.Table, *, step: Callable[[Any, Any], Any], settings: Any, reads: Sequence[str], features: Features
+def explode_batch(
+    table: pa.Table, *, function: RowFunction, settings: Any, reads: Sequence[str], features: Features
 ) -> pa.Table:
-    """What `explode` maps over each batch: the new rows, and those that cannot be made, with what is left of them."""
-    known = [name for name in ("task", "dataset") if name in features and name in table.column_names]
-    columns = {path: read_values(table, path) for path in dict.fromkeys([*reads, *known])}
-    names = set(features) - set(LEFT)
-    made: list[dict[str, Any]] = []
+    """Return the new rows that the function of `explode` yields, and one row with `DROP_COLUMNS` for each `Drop`."""
+    ledger_columns = [name for name in ("task", "dataset") if name in features and name in table.column_names]
+    columns = {path: read_values(table, path) for path in dict.fromkeys([*reads, *ledger_columns])}
+    names = set(features) - set(DROP_COLUMNS)
+    new_rows: list[dict[str, Any]] = []
     for row in _rows(columns, table.num_rows):
-        before = len(made)
-        for each in step(row, settings):
-            if isinstance(each, tuple):
-                row_id, drop = each
-                left = {"left_reason": drop.reason, "left_detail": drop.detail, "id": row_id}
-                made.append({name: row[name] for name in known} | left)
-            elif not names.issuperset(each):
-                odd = ", ".join(sorted(set(each) - names))
-                raise InputError(f"a new row has columns that the table it is made for has not: {odd}")
+        count = len(new_rows)
+        for result in function(row, settings):
+            if isinstance(result, tuple):
+                row_id, drop = result
+                dropped = {"drop_reason": drop.reason, "drop_detail": drop.detail, "id": row_id}
+                new_rows.append({name: row[name] for name in ledger_columns} | dropped)
+            elif not names.issuperset(result):
+                unknown = ", ".join(sorted(set(result) - names))
+                raise InputError(f"a new row has columns that are not in features: {unknown}")
             else:
-                made.append(each)
-        if len(made) == before:
-            raise LedgerError(f"a row made neither new rows nor a reason: {str(row.get('id'))!r:.80}")
-    return pa.Table.from_pylist(made, features.arrow_schema)
+                new_rows.append(result)
+        if len(new_rows) == count:
+            raise LedgerError(f"expected new rows or a Drop, found neither for the row {str(row.get('id'))!r:.80}")
+    return pa.Table.from_pylist(new_rows, features.arrow_schema)
 
 
-def left_rows(table: pa.Table) -> list[Drop | None]:
-    """Why each row of `exploded_rows` could not be made; None where it was."""
-    told = zip(table.column("left_reason").to_pylist(), table.column("left_detail").to_pylist(), strict=True)
-    return [None if reason is None else Drop(reason, detail) for reason, detail in told]
+def read_drops(table: pa.Table) -> list[Drop | None]:
+    """Return the `Drop` of each row of `explode_batch`; None for a new row."""
+    drops = zip(table.column("drop_reason").to_pylist(), table.column("drop_detail").to_pylist(), strict=True)
+    return [None if reason is None else Drop(reason, detail) for reason, detail in drops]

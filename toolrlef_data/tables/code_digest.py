@@ -1,8 +1,8 @@
-"""code_digest: which modules a piece of code reaches, and a digest of each.
+"""Digests of source code and the modules that it imports.
 
-Modules of this package and of the user count by their syntax trees without docstrings. A module counts as it was when
-a key first held it: where its file changes later in the same process, the next key is refused, since the code that
-runs is not the code that would be digested; a reload is accepted.
+A module of this package or of the user is identified by its syntax tree without docstrings. A process uses the digest
+of the first cache key that includes a module. If the file changes afterwards, the next key raises an `InputError`,
+because the running code is no longer the code on disk. A reloaded module is digested again.
 """
 
 from __future__ import annotations
@@ -21,38 +21,39 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from toolrlef_data._names import HOMES
+from toolrlef_data._names import PUBLIC_MODULES
 from toolrlef_data.records import InputError
 
 __all__ = [
     "DEFINITIONS",
-    "FROM_PLACE",
+    "IMPLICIT_NAMES",
     "PACKAGE",
     "body_names",
     "code_imports",
     "code_value",
     "digest",
     "globals_in",
+    "is_in_package",
     "is_library",
-    "is_ours",
     "module_digests",
-    "module_of",
-    "modules_reached",
     "names_in",
+    "read_module",
     "source_file",
+    "submodule_digests",
     "syntax_tree",
 ]
 
 PACKAGE = "toolrlef_data"
 DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-# Names that a class body sets by itself, from its docstring or its place in the file.
-FROM_PLACE = frozenset({"__doc__", "__firstlineno__", "__static_attributes__"})
-SHAPE_FLAGS = 0x2AC  # *args, **kwargs, generator, coroutine, asynchronous generator
-_first_seen: dict[str, tuple[Any, tuple[int, int], tuple[str, frozenset[str]]]] = {}
+# Names that the compiler sets in a class body, from its docstring or its position in the file.
+IMPLICIT_NAMES = frozenset({"__doc__", "__firstlineno__", "__static_attributes__"})
+SIGNATURE_FLAGS = 0x2AC  # *args, **kwargs, generator, coroutine, async generator
+# module name -> (spec or module, file stamp, (digest, imports)) of the first key that includes it
+_first_digests: dict[str, tuple[Any, tuple[int, int], tuple[str, frozenset[str]]]] = {}
 
 
 def digest(*values: object) -> str:
-    """32 hexadecimal digits that stand for JSON values.
+    """Return the first 32 hexadecimal digits of the SHA-256 of JSON values.
 
     >>> digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1})
     True
@@ -62,29 +63,30 @@ def digest(*values: object) -> str:
 
 
 def code_value(code: CodeType) -> list[Any]:
-    """Instructions with names and constants in place: no line, no docstring, no address."""
-    steps = _instructions(code)
-    stored = [s.argval if s.opname == "STORE_NAME" else None for s in steps]
-    by_place = [FROM_PLACE.intersection(pair) for pair in zip(stored, [*stored[1:], None], strict=True)]
+    """Return a code object as JSON values: instructions, names and constants without lines, docstrings or addresses."""
+    instructions = _instructions(code)
+    stored = [i.argval if i.opname == "STORE_NAME" else None for i in instructions]
+    implicit = [IMPLICIT_NAMES.intersection(pair) for pair in zip(stored, [*stored[1:], None], strict=True)]
     arguments = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 4) + bool(code.co_flags & 8)
-    shape = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & SHAPE_FLAGS]
-    kept = [[s.opname, _constant(s.argval)] for s, place in zip(steps, by_place, strict=True) if not place]
-    return [shape, code.co_varnames[:arguments], kept]
+    signature = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & SIGNATURE_FLAGS]
+    body = [[i.opname, _constant(i.argval)] for i, names in zip(instructions, implicit, strict=True) if not names]
+    return [signature, code.co_varnames[:arguments], body]
 
 
 def _constant(value: Any) -> Any:
     if isinstance(value, CodeType):
         return code_value(value)
-    if isinstance(value, frozenset):  # its order differs between processes
+    if isinstance(value, frozenset):  # the order differs between processes
         return {"set": sorted(map(_constant, value), key=json.dumps)}
     return [_constant(v) for v in value] if isinstance(value, tuple) else repr(value)
 
 
 def _instructions(code: CodeType) -> list[dis.Instruction]:
-    return [step for step in dis.get_instructions(code) if step.opname not in {"CACHE", "EXTENDED_ARG"}]
+    return [i for i in dis.get_instructions(code) if i.opname not in {"CACHE", "EXTENDED_ARG"}]
 
 
 def nested_code(code: CodeType) -> Iterator[CodeType]:
+    """Yield a code object and all code objects inside it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -92,79 +94,88 @@ def nested_code(code: CodeType) -> Iterator[CodeType]:
 
 
 def names_in(code: CodeType) -> set[str]:
+    """Return the global and attribute names that a code object uses, also in nested functions."""
     return {name for inner in nested_code(code) for name in inner.co_names}
 
 
 def globals_in(code: CodeType) -> set[str]:
-    loads = (s for c in nested_code(code) for s in _instructions(c) if s.opname.startswith("LOAD_"))
-    return {s.argval for s in loads if "GLOBAL" in s.opname or s.opname == "LOAD_NAME"} - {"__name__"}
+    """Return the names of the globals that a code object reads, also in nested functions."""
+    loads = (i for inner in nested_code(code) for i in _instructions(inner) if i.opname.startswith("LOAD_"))
+    return {i.argval for i in loads if "GLOBAL" in i.opname or i.opname == "LOAD_NAME"} - {"__name__"}
 
 
 def code_imports(code: CodeType, package: str) -> set[str]:
-    found: set[str] = set()
+    """Return the names of the modules that a code object may import when it runs."""
+    modules: set[str] = set()
     for inner in nested_code(code):
-        steps = _instructions(inner)
-        for level, names, step in zip(steps, steps[1:], steps[2:], strict=False):
-            if step.opname == "IMPORT_NAME":
-                found |= imported_names(step.argval, level.argval, names.argval or (), package)
-    return found
+        instructions = _instructions(inner)
+        for level, names, instruction in zip(instructions, instructions[1:], instructions[2:], strict=False):
+            if instruction.opname == "IMPORT_NAME":
+                modules |= imported_modules(instruction.argval, level.argval, names.argval or (), package)
+    return modules
 
 
-def imported_names(base: str, level: int, names: Iterable[str], package: str) -> set[str]:
-    """Modules that an import may mean: what it names, and each name in it, if there is such a module."""
-    if level and not package:  # such an import cannot run
+def imported_modules(base: str, level: int, names: Iterable[str], package: str) -> set[str]:
+    """Return the modules that `from base import names` may import: the base, and each name as a submodule."""
+    if level and not package:  # a relative import outside a package fails when it runs
         return set()
     if level:
         base = importlib.util.resolve_name("." * level + base, package)
     return ({base} - {PACKAGE}) | {_member(base, name) for name in names}
 
 
-def _member(base: str, name: str) -> str:  # the package's own __init__ only says where names live
-    return HOMES.get(name, f"{base}.{name}") if base == PACKAGE else f"{base}.{name}"
+def _member(base: str, name: str) -> str:
+    """Return the module that defines a public name of this package; otherwise the name as a submodule."""
+    return PUBLIC_MODULES.get(name, f"{base}.{name}") if base == PACKAGE else f"{base}.{name}"
 
 
-def modules_reached(name: str, names: set[str]) -> dict[str, str]:
-    """Digests of a module, of the modules inside it that code with these names may mean, and of all they import."""
-    found, todo = set[str](), [name]
-    while todo:
-        found.add(base := todo.pop())
-        todo += [m for m in (_member(base, n) for n in names) if m not in found and source_file(m)]
-    return module_digests(found - {PACKAGE})
+def submodule_digests(name: str, names: set[str]) -> dict[str, str]:
+    """Return the digests of a module, of its submodules among the names, and of all modules that these import."""
+    modules, pending = set[str](), [name]
+    while pending:
+        modules.add(base := pending.pop())
+        pending += [m for m in (_member(base, n) for n in names) if m not in modules and source_file(m)]
+    return module_digests(modules - {PACKAGE})
 
 
 def module_digests(names: Iterable[str]) -> dict[str, str]:
-    todo, seen = set(names), dict[str, str]()
-    while todo:
-        name = todo.pop()
+    """Return the digests of modules and of all modules that they import, directly or indirectly."""
+    pending, digests = set(names), dict[str, str]()
+    while pending:
+        name = pending.pop()
         if path := source_file(name):
-            seen[name], imports = module_of(name, path)
-            todo |= imports - seen.keys()
-    return seen
+            digests[name], imports = read_module(name, path)
+            pending |= imports - digests.keys()
+    return digests
 
 
-def is_ours(module: str | None) -> bool:
+def is_in_package(module: str | None) -> bool:
+    """Return whether a module belongs to this package."""
     return module is not None and (module == PACKAGE or module.startswith(PACKAGE + "."))
 
 
 def is_library(module: str | None) -> bool:
-    if not module or is_ours(module):
+    """Return whether a module belongs to the standard library or an installed package other than this one."""
+    if not module or is_in_package(module):
         return False
     file = getattr(sys.modules.get(module), "__file__", None)
-    return _in_library(file) if file else module.partition(".")[0] in sys.stdlib_module_names
+    return _is_installed(file) if file else module.partition(".")[0] in sys.stdlib_module_names
 
 
 @functools.cache
-def _in_library(file: str) -> bool:
+def _is_installed(file: str) -> bool:
     installed = {"site-packages", "dist-packages"}.intersection(Path(file).parts)
     return bool(installed) or Path(file).is_relative_to(sysconfig.get_path("stdlib"))
 
 
 def source_file(name: str) -> Path | None:
-    """The file of a module of this package or of the user; finds it without importing anything."""
+    """Return the file of a module of this package or of the user, without importing it; otherwise None."""
     spec = _spec(name)
     file = getattr(sys.modules.get(name), "__file__", None) or (spec.origin if spec else None)
-    known = file and file.endswith(".py") and (is_ours(name) or not _in_library(file)) and Path(file).is_file()
-    return Path(file) if file and known else None
+    is_source = (
+        file and file.endswith(".py") and (is_in_package(name) or not _is_installed(file)) and Path(file).is_file()
+    )
+    return Path(file) if file and is_source else None
 
 
 def _spec(name: str) -> ModuleSpec | None:
@@ -173,8 +184,8 @@ def _spec(name: str) -> ModuleSpec | None:
     parent = name.rpartition(".")[0]
     if not parent:
         return importlib.util.find_spec(name) if name else None
-    above = _spec(parent)
-    folders = above.submodule_search_locations if above else None
+    parent_spec = _spec(parent)
+    folders = parent_spec.submodule_search_locations if parent_spec else None
     return PathFinder.find_spec(name, folders) if folders else None
 
 
@@ -182,40 +193,45 @@ def _stamp(path: Path) -> tuple[int, int]:
     return path.stat().st_mtime_ns, path.stat().st_size
 
 
-def module_of(name: str, path: Path) -> tuple[str, frozenset[str]]:
-    """(digest of a module's source, names that it imports), as they were when first taken since its import."""
+def read_module(name: str, path: Path) -> tuple[str, frozenset[str]]:
+    """Return the digest of a module's source and the modules that it imports, as of the first key since its import.
+
+    Raises:
+        InputError: the file has changed since then.
+    """
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     stamp, module = _stamp(path), sys.modules.get(name)
     if module is None:
-        return _parsed(str(path), *stamp, package)
-    loaded = module.__spec__ or module  # a reload makes another spec
-    first = _first_seen.get(name)
+        return _parse_module(str(path), *stamp, package)
+    loaded = module.__spec__ or module  # a reload replaces the spec
+    first = _first_digests.get(name)
     if first is None or first[0] is not loaded:
-        first = _first_seen[name] = (loaded, stamp, _parsed(str(path), *stamp, package))
-    if first[1] != stamp and _parsed(str(path), *stamp, package)[0] != first[2][0]:
+        first = _first_digests[name] = (loaded, stamp, _parse_module(str(path), *stamp, package))
+    if first[1] != stamp and _parse_module(str(path), *stamp, package)[0] != first[2][0]:
         raise InputError(f"the source of {name} has changed since it was imported: restart the process ({path})")
     return first[2]
 
 
 @functools.cache
-def _parsed(path: str, mtime_ns: int, size: int, package: str) -> tuple[str, frozenset[str]]:
-    tree, found = _tree(path, mtime_ns, size), set[str]()
+def _parse_module(path: str, mtime_ns: int, size: int, package: str) -> tuple[str, frozenset[str]]:
+    """Return the digest of a module's source and the modules that it imports."""
+    tree, imports = _tree(path, mtime_ns, size), set[str]()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imports |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found |= imported_names(node.module or "", node.level, (alias.name for alias in node.names), package)
-    return digest(ast.dump(tree)), frozenset(name for name in found if not is_library(name))
+            imports |= imported_modules(node.module or "", node.level, (alias.name for alias in node.names), package)
+    return digest(ast.dump(tree)), frozenset(name for name in imports if not is_library(name))
 
 
 def syntax_tree(path: Path) -> ast.AST:
-    """A file's tree as it is now; see `_tree`."""
+    """Return the current syntax tree of a file, without docstrings and registries of names."""
     return _tree(str(path), *_stamp(path))
 
 
 @functools.lru_cache(maxsize=8)
 def _tree(path: str, mtime_ns: int, size: int) -> ast.AST:
-    """A file without docstrings, and without tables of names (`Choices`, `__all__`): a new entry changes no row."""
+    """Parse a file without docstrings, `Choices` and `__all__`: a new entry in a registry changes no row."""
     tree = ast.parse(Path(path).read_bytes())
     for node in ast.walk(tree):
         if not isinstance(node, (ast.Module, *DEFINITIONS)):
@@ -223,19 +239,19 @@ def _tree(path: str, mtime_ns: int, size: int) -> ast.AST:
         first = node.body[0] if node.body else None
         if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
             del node.body[0]
-        node.body = [statement for statement in node.body if not _is_table(statement)]
+        node.body = [statement for statement in node.body if not _is_registry(statement)]
     return tree
 
 
-def _is_table(statement: ast.stmt) -> bool:
+def _is_registry(statement: ast.stmt) -> bool:
     value = statement.value if isinstance(statement, (ast.Assign, ast.AnnAssign)) else None
     targets = statement.targets if isinstance(statement, ast.Assign) else []
-    choices = isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "Choices"
-    return choices or any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets)
+    is_choices = isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "Choices"
+    return is_choices or any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets)
 
 
 def body_names(node: ast.AST) -> Iterator[str]:
-    """Names that a class body reads when it runs, not those inside its methods."""
+    """Yield the names that a class body reads when it runs, without those in its methods."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Load):
             yield child.id

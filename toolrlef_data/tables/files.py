@@ -1,4 +1,4 @@
-"""files: writing that is whole or not there at all, digests of files, and the folder that outlives the stage cache."""
+"""Atomic writes of files and folders, file digests, and the folder for data that outlives the stage cache."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from toolrlef_data.records import ToolrlefError
 
 __all__ = [
     "atomic_file",
-    "clear_when_full",
+    "explain_full_disk",
     "file_digest",
     "fill_once",
     "home_dir",
     "remove",
+    "remove_stale_files",
     "replace_folder",
     "scratch_file",
-    "sweep",
 ]
 
-SCRATCH = ".tmp-"  # hidden, so that no reader of a folder takes what a killed process left for a file of its own
-LEFT_BEHIND = 86_400  # seconds after which a scratch file is taken for one of a killed process
+SCRATCH = ".tmp-"  # hidden, so that readers of a folder ignore the scratch files of a killed process
+STALE_SECONDS = 86_400  # age at which a scratch file counts as left by a killed process
 
 
 def home_dir() -> Path:
-    """The folder for what must outlive the stage cache: replies, converted weights, indexes, adapters."""
+    """Return the folder for data that outlives the stage cache: replies, converted weights, indexes and adapters."""
     folder = Path(huggingface_hub.constants.HF_HOME) / "toolrlef_data"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -41,10 +41,10 @@ def home_dir() -> Path:
 
 @contextlib.contextmanager
 def scratch_file(folder: Path) -> Iterator[Path]:
-    """A path in a folder for a file whose name is found as it is written; gone afterwards unless it was renamed."""
+    """Yield a path for a file that is named after it is written; remove the file if it is not renamed."""
     path = folder / f"{SCRATCH}{uuid.uuid4().hex}"
     try:
-        with clear_when_full(folder):
+        with explain_full_disk(folder):
             yield path
     finally:
         path.unlink(missing_ok=True)
@@ -52,14 +52,14 @@ def scratch_file(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A scratch path that takes the place of a file when the block ends without an error.
+    """Yield a scratch path, and rename it to the given path if the block ends without an error.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with atomic_file(Path(folder, "rows.txt")) as scratch:
-    ...         _ = scratch.write_text("whole")
+    ...         _ = scratch.write_text("complete")
     ...     Path(folder, "rows.txt").read_text()
-    'whole'
+    'complete'
     """
     with scratch_file(path.parent) as scratch:
         yield scratch
@@ -68,20 +68,20 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replace_folder(folder: Path) -> Iterator[Path]:
-    """A new folder beside a folder, which takes its place when the block ends without an error.
+    """Yield a new folder that replaces the given one if the block ends without an error.
 
-    Whoever calls holds a lock. What an interrupted call left is mended first: the old folder comes back where it was
-    moved away and nothing had taken its place.
+    The caller must hold a lock. If an earlier call was interrupted between its two renames, the old folder is restored
+    first.
     """
     new, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
     folder.parent.mkdir(parents=True, exist_ok=True)
     if old.is_dir() and not old.is_symlink() and not folder.exists():
-        old.rename(folder)  # interrupted between the two renames
-    for left in (new, old):
-        remove(left)
+        old.rename(folder)
+    for path in (new, old):
+        remove(path)
     new.mkdir()
     try:
-        with clear_when_full(folder.parent):
+        with explain_full_disk(folder.parent):
             yield new
         if folder.exists():
             folder.rename(old)
@@ -94,27 +94,27 @@ def replace_folder(folder: Path) -> Iterator[Path]:
     remove(old)
 
 
-def fill_once(folder: Path, fill: Callable[[Path], object], is_whole: Callable[[Path], bool] = Path.is_dir) -> Path:
-    """A folder that is filled by the first process that needs it, while the others wait.
+def fill_once(folder: Path, fill: Callable[[Path], object], is_complete: Callable[[Path], bool] = Path.is_dir) -> Path:
+    """Return a folder, filled by the first process that needs it; other processes wait for it.
 
     Args:
-        folder: its name stands for its content.
-        fill: writes the content into the folder that it is given.
-        is_whole: whether the folder need not be filled (again).
+        folder: the name must identify the content.
+        fill: writes the content into the folder that it receives.
+        is_complete: returns whether the folder is already filled; default: whether it exists.
     """
     import filelock
 
-    if not is_whole(folder):
+    if not is_complete(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder.with_name(f"{folder.name}.lock")):
-            if not is_whole(folder):
+            if not is_complete(folder):
                 with replace_folder(folder) as new:
                     fill(new)
     return folder
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder with all that is in it; nothing where there is none."""
+    """Remove a file, a link or a folder with its content; do nothing if the path does not exist."""
     if path.is_symlink() or path.is_file():
         path.unlink()
     else:
@@ -122,28 +122,28 @@ def remove(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def clear_when_full(folder: Path) -> Iterator[None]:
-    """Say which disk is full, where one is."""
+def explain_full_disk(folder: Path) -> Iterator[None]:
+    """Turn the error of a full disk into a `ToolrlefError` that names the folder."""
     try:
         yield
     except OSError as error:
         if error.errno == errno.ENOSPC or "No space left" in str(error):
             raise ToolrlefError(
-                f"the disk under {folder} is full; free some space and run again: what was finished is kept"
+                f"the disk under {folder} is full. Completed work is saved; free some space and run again."
             ) from error
         raise
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed writers left behind more than a day ago."""
+def remove_stale_files(folder: Path) -> None:
+    """Remove scratch files that are older than `STALE_SECONDS`."""
     for path in (*folder.glob(f"{SCRATCH}*"), *folder.glob("tmp*")):
-        with contextlib.suppress(FileNotFoundError):  # another process sweeps too
-            if path.is_file() and time.time() - path.stat().st_mtime > LEFT_BEHIND:
+        with contextlib.suppress(FileNotFoundError):  # another process may remove the same file
+            if path.is_file() and time.time() - path.stat().st_mtime > STALE_SECONDS:
                 path.unlink()
 
 
 def file_digest(path: Path, digits: int = 32) -> str:
-    """The first hexadecimal digits of the SHA-256 of a file's content."""
+    """Return the first `digits` hexadecimal digits of the SHA-256 of a file."""
     sha = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

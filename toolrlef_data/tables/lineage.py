@@ -1,6 +1,6 @@
-"""lineage: how a table was made, from the records of its stages, and the ledger of rows that were dropped.
+"""Lineage and ledger of a table, read from the records of its stages.
 
-`publish` follows the records back, so a bare Dataset is all that is passed around.
+A plain Dataset is enough: its fingerprint leads to its record, and the record to those of its inputs.
 """
 
 from __future__ import annotations
@@ -12,17 +12,25 @@ from typing import Any
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from toolrlef_data.columns import DROPPED
-from toolrlef_data.tables.stage_cache import arrow_files, facts_of, materialize, read_record, write_record
+from toolrlef_data.tables.stage_cache import arrow_files, build_record, materialize, read_record, write_record
 
 __all__ = ["ledger", "lineage", "record_source", "usage"]
 
 
 def lineage(data: Dataset) -> list[dict[str, Any]]:
-    """The records of the stages that led to a table, oldest first; empty where none is known.
+    """Return the records of the stages that produced a table, oldest first.
 
-    A record holds fingerprint, inputs, step, settings, `published` (what others may read of the settings), rows_in,
-    rows_out, dropped (reason -> rows), `dropped_files` where rows were dropped, and `usage` (requests and tokens) where
-    a model was asked. After somebody's own shuffle or select the trail ends there: the list is empty.
+    Args:
+        data: a table; a table that was shuffled or selected with `datasets` alone has no records.
+
+    Returns:
+        Dicts with the keys fingerprint, inputs (fingerprints), step (the stage's name), settings, published (the
+        redacted settings), rows_in, rows_out, dropped (reason -> rows) and files. Optional keys: dropped_files (if rows
+        were dropped) and usage (requests and tokens of a model).
+
+    >>> from toolrlef_data import lineage, load_source, subset
+    >>> [record["step"] for record in lineage(subset(load_source("sample", split="train"), 10))]
+    ['source sample', 'subset']
     """
     records: dict[str, dict[str, Any]] = {}
 
@@ -39,9 +47,20 @@ def lineage(data: Dataset) -> list[dict[str, Any]]:
 
 
 def ledger(tables: Iterable[Dataset | DatasetDict]) -> Dataset:
-    """The rows that left at every stage that led to some of the tables, each stage once (`columns.DROPPED`)."""
-    parts = [part for table in tables for part in (table.values() if isinstance(table, DatasetDict) else [table])]
-    records = {record["fingerprint"]: record for part in parts for record in lineage(part)}
+    """Return the ledger: the dropped rows of all stages that produced the given tables, each stage once.
+
+    Args:
+        tables: Datasets or DatasetDicts.
+
+    Returns:
+        A table with the columns id, task, dataset, stage, reason and detail (`columns.DROPPED`).
+
+    >>> from toolrlef_data import ledger, load_source, subset
+    >>> ledger([subset(load_source("sample", split="train"), 10)])["reason"][:2]
+    ['not_drawn', 'not_drawn']
+    """
+    splits = [split for table in tables for split in (table.values() if isinstance(table, DatasetDict) else [table])]
+    records = {record["fingerprint"]: record for split in splits for record in lineage(split)}
     files = [file for record in records.values() for file in record.get("dropped_files", ())]
     if not files:
         return Dataset.from_dict({name: [] for name in DROPPED}, features=DROPPED)
@@ -49,21 +68,21 @@ def ledger(tables: Iterable[Dataset | DatasetDict]) -> Dataset:
 
 
 def usage(tables: Iterable[Dataset]) -> dict[str, dict[str, int]]:
-    """What the replies behind some tables took, by model: requests, prompt_tokens and completion_tokens.
+    """Return the requests, prompt_tokens and completion_tokens behind the given tables, by model.
 
-    Each stage counts once; rows that ask the same share a reply and count each.
+    Each stage counts once. Rows that share a reply count separately.
     """
     records = {record["fingerprint"]: record for table in tables for record in lineage(table)}
-    used: dict[str, Counter[str]] = {}
-    for taken in (record["usage"] for record in records.values() if "usage" in record):
-        used.setdefault(taken["model"], Counter()).update({k: v for k, v in taken.items() if k != "model"})
-    return {model: dict(counts) for model, counts in sorted(used.items())}
+    totals: dict[str, Counter[str]] = {}
+    for counts in (record["usage"] for record in records.values() if "usage" in record):
+        totals.setdefault(counts["model"], Counter()).update({k: v for k, v in counts.items() if k != "model"})
+    return {model: dict(counts) for model, counts in sorted(totals.items())}
 
 
 def record_source(data: Dataset, name: str, settings: Any, dropped: Dataset | None = None) -> None:
-    """Write the record at which a trail begins: a source, its settings, and the rows it could not use."""
+    """Write the record of a source: its settings and dropped rows. The lineage begins there."""
     rows_in = len(data) + (len(dropped) if dropped is not None else 0)
-    facts = {**facts_of(name, [], settings, data, dropped), "rows_in": rows_in}
+    record = {**build_record(name, [], settings, data, dropped), "rows_in": rows_in}
     if dropped is not None and len(dropped):
-        facts["dropped_files"] = arrow_files(materialize(dropped))
-    write_record(data._fingerprint, facts)
+        record["dropped_files"] = arrow_files(materialize(dropped))
+    write_record(data._fingerprint, record)

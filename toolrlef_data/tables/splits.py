@@ -1,4 +1,4 @@
-"""splits: train and test by query, and a random order of all steps."""
+"""Train and test splits by query, and a reproducible shuffle of training samples."""
 
 from __future__ import annotations
 
@@ -12,23 +12,30 @@ from datasets import Dataset, DatasetDict
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.identity import normal_form, text_hash
-from toolrlef_data.tables.stage_cache import as_arrow, facts_of, materialize, write_record
+from toolrlef_data.tables.stage_cache import as_arrow, build_record, materialize, write_record
 from toolrlef_data.tables.transform import require_columns
 
 __all__ = ["SHUFFLE", "shuffle_steps", "split_queries"]
 
-SHUFFLE = "shuffle_steps"  # the step in records
+SHUFFLE = "shuffle_steps"  # the stage name in the lineage
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 
 
 def split_queries(answers: Dataset, test: float = 0.1, seed: int = 0) -> DatasetDict:
-    """Train and test; all files of one query go to the same side, whatever other files there are.
+    """Split answer files by query; all files of a query are in the same split.
 
     Args:
-        answers: a table with the column `query`; what is made of one is best split before it is taken apart.
-        test: share of the queries, between 0 and 1; which ones depends on each query and the seed alone.
-        seed: another one draws others.
+        answers: a table with the column `query`; split it before the answer files become samples.
+        test: share of the queries in the test split, between 0 and 1; default: 0.1.
+        seed: seed of the random draw; default: 0. The split of a query depends only on the query and the seed.
+
+    Returns:
+        A DatasetDict with the splits "train" and "test".
+
+    Raises:
+        InputError: `answers` is not a Dataset, or `test` is not between 0 and 1.
+        MissingColumns: `answers` has no column `query`.
 
     >>> from toolrlef_data import load_source, split_queries
     >>> parts = split_queries(load_source("sample_trajectories"), test=0.3)
@@ -36,26 +43,36 @@ def split_queries(answers: Dataset, test: float = 0.1, seed: int = 0) -> Dataset
     set()
     """
     if not isinstance(answers, Dataset):
-        raise InputError(f"split_queries takes one Dataset, found a {type(answers).__name__}")
+        raise InputError(f"split_queries: expected a datasets.Dataset, found {type(answers).__name__}")
     if isinstance(test, bool) or not isinstance(test, (int, float)) or not 0 < test < 1:
-        raise InputError(f"test is a share between 0 and 1, found {test!r}")
+        raise InputError(f"split_queries: expected test between 0 and 1, found {test!r}")
     answers = materialize(answers)
     require_columns(answers, ["query"], "split_queries")
-    drawn = [
+    is_test = [
         random.Random(f"{seed}:{normal_form(query or '')}").random() < test
         for batch in as_arrow(answers, ["query"]).iter(1000)
         for query in batch.column("query").to_pylist()
     ]
-    here = np.array(drawn, dtype=bool)
+    mask = np.array(is_test, dtype=bool)
     settings = {"test": test, "seed": seed}
-    sides = {"train": np.flatnonzero(~here), "test": np.flatnonzero(here)}
+    splits = {"train": np.flatnonzero(~mask), "test": np.flatnonzero(mask)}
     return DatasetDict(
-        {side: _selected(answers, rows, f"split_queries: {side}", settings) for side, rows in sides.items()}
+        {split: _select_rows(answers, rows, f"split_queries: {split}", settings) for split, rows in splits.items()}
     )
 
 
 def shuffle_steps(samples: D, seed: int = 0) -> D:
-    """All rows in a random order that depends on each row's id and the seed alone.
+    """Shuffle the rows of a table; the order depends only on the ids and the seed.
+
+    Args:
+        samples: a Dataset, or a DatasetDict whose splits are shuffled separately; needs the column `id`.
+        seed: seed of the order; default: 0.
+
+    Returns:
+        All rows of the table in the new order.
+
+    Raises:
+        MissingColumns: the table has no column `id`.
 
     >>> from datasets import Dataset
     >>> shuffle_steps(Dataset.from_dict({"id": ["a", "b", "c"]}))["id"][:]
@@ -70,11 +87,12 @@ def shuffle_steps(samples: D, seed: int = 0) -> D:
         for batch in as_arrow(data, ["id"]).iter(10_000)
         for row_id in batch.column("id").to_pylist()
     ]
-    return _selected(data, np.argsort(np.array(ranks, np.uint64), kind="stable"), SHUFFLE, {"seed": seed})
+    return _select_rows(data, np.argsort(np.array(ranks, np.uint64), kind="stable"), SHUFFLE, {"seed": seed})
 
 
-def _selected(data: Dataset, rows: Any, name: str, settings: Mapping[str, Any]) -> Dataset:
-    part = data.select(rows)
-    part._fingerprint = digest(data._fingerprint, name, settings)
-    write_record(part._fingerprint, {**facts_of(name, [data], settings, part), "rows_in": len(part)})
-    return part
+def _select_rows(data: Dataset, rows: Any, name: str, settings: Mapping[str, Any]) -> Dataset:
+    """Return rows of a table, with a lineage record that counts no dropped rows."""
+    selection = data.select(rows)
+    selection._fingerprint = digest(data._fingerprint, name, settings)
+    write_record(selection._fingerprint, {**build_record(name, [data], settings, selection), "rows_in": len(selection)})
+    return selection

@@ -1,7 +1,7 @@
-"""stage_cache: a finished stage on disk: an Arrow file, its record, and the rows that were dropped.
+"""The cache of finished stages: for each stage an Arrow file, its record, and the dropped rows.
 
-The record is a JSON file of the same name: inputs, step, settings, counts and dropped rows of the stage (`lineage`
-follows records back). The folder may be deleted at any time; the stages are then computed again.
+The record is a JSON file of the same name with the inputs, stage name, settings and row counts (see `lineage`). The
+folder may be deleted at any time; the stages are then computed again.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from toolrlef_data.columns import DROPPED
 from toolrlef_data.records import Drop, InputError
 from toolrlef_data.tables.files import atomic_file, file_digest, scratch_file
 from toolrlef_data.tables.fingerprint import canonical, digest
-from toolrlef_data.tables.redaction import published
+from toolrlef_data.tables.redaction import redact
 
 __all__ = [
     "arrow_files",
     "as_arrow",
+    "build_record",
     "check_ids",
-    "facts_of",
-    "load",
+    "load_stage",
     "materialize",
     "read_record",
     "stages_dir",
@@ -44,16 +44,17 @@ __all__ = [
 
 
 def stages_dir() -> Path:
-    """The folder of finished stages, under the cache of `datasets`."""
+    """Return the folder of finished stages, inside the cache of `datasets`."""
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "toolrlef_data"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def load(key: str, data: Dataset) -> Dataset | None:
+def load_stage(key: str, data: Dataset) -> Dataset | None:
+    """Return the cached result of a stage on a table; None if it must be computed."""
     record = read_record(key)
     if record is not None and record["files"] == arrow_files(data) and record["rows_in"] == record["rows_out"]:
-        return with_fingerprint(data, key)  # nothing was dropped, so nothing was written
+        return with_fingerprint(data, key)  # no row was dropped, so the result shares the files of its input
     if record is None or not all(os.path.exists(f) for f in [*record["files"], *record.get("dropped_files", ())]):
         return None
     shards = [Dataset.from_file(file, split=data.split) for file in record["files"]]
@@ -63,14 +64,15 @@ def load(key: str, data: Dataset) -> Dataset | None:
 
 
 def with_fingerprint(data: Dataset, key: str) -> Dataset:
-    same = copy.copy(data)
-    same.reset_format()
-    same._fingerprint = key
-    return same
+    """Return the same table under another fingerprint."""
+    result = copy.copy(data)
+    result.reset_format()
+    result._fingerprint = key
+    return result
 
 
 def store_unfinished(result: Dataset, key: str) -> tuple[Dataset, str]:
-    """Move a result that is not to be kept for good to a name of its content, so that its key stays free."""
+    """Move a result with retryable failures to a key of its content; the stage's key stays free for the next run."""
     key = digest(key, [file_digest(Path(file)) for file in arrow_files(result)])
     shards = []
     for i, file in enumerate(arrow_files(result)):
@@ -85,37 +87,41 @@ def store_unfinished(result: Dataset, key: str) -> tuple[Dataset, str]:
 # Records --------------------------------------------------------------------------------------------------------------
 
 
-def facts_of(
+def build_record(
     name: str, inputs: list[Dataset], settings: Any, result: Dataset, dropped: Dataset | None = None
 ) -> dict[str, Any]:
-    facts = {
+    """Return the record of a stage without its fingerprint."""
+    record = {
         "step": name,
         "inputs": [d._fingerprint for d in inputs],
         "settings": canonical(settings),
-        "published": published(settings),
+        "published": redact(settings),
         "rows_in": len(inputs[0]) if inputs else len(result),
         "rows_out": len(result),
         "dropped": dict(sorted(Counter(dropped["reason"][:]).items())) if dropped is not None and len(dropped) else {},
         "files": arrow_files(result),
     }
     if dropped is not None and len(dropped):
-        facts["dropped_files"] = arrow_files(dropped)
-    return facts
+        record["dropped_files"] = arrow_files(dropped)
+    return record
 
 
 def arrow_files(data: Dataset) -> list[str]:
+    """Return the paths of the Arrow files of a table."""
     return [file["filename"] for file in data.cache_files]
 
 
-def write_record(key: str, facts: Mapping[str, Any]) -> None:
+def write_record(key: str, record: Mapping[str, Any]) -> None:
+    """Write the record of a stage under its fingerprint."""
     with atomic_file(_record_path(key)) as scratch:
-        scratch.write_text(json.dumps({"fingerprint": key, **facts}, sort_keys=True, indent=1), encoding="utf-8")
+        scratch.write_text(json.dumps({"fingerprint": key, **record}, sort_keys=True, indent=1), encoding="utf-8")
 
 
 def read_record(key: str) -> dict[str, Any] | None:
+    """Return the record of a fingerprint; None if it is missing or incomplete."""
     try:
         record: dict[str, Any] = json.loads(_record_path(key).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):  # cut by a full disk: computed again
+    except (FileNotFoundError, json.JSONDecodeError):  # a full disk truncated the file
         return None
     return record
 
@@ -128,64 +134,68 @@ def _record_path(key: str) -> Path:
 
 
 def materialize(data: Dataset) -> Dataset:
-    """A dataset that lives in memory, written to the cache under a name made from its content; others as they are.
+    """Write a dataset that is in memory to the cache, under a key of its content; return any other unchanged.
 
-    A source of which no row is left has no files either; what is known of it stays known.
+    A source without rows has no files either; its record is copied to the new key.
     """
     if data.cache_files:
         return data
     schema = data.features.arrow_schema
-    known = read_record(data._fingerprint)
-    origin = data._fingerprint if known is not None else ""
-    result = _written((batch.cast(schema) for batch in as_arrow(data).iter(1000)), schema, origin, split=data.split)
+    record = read_record(data._fingerprint)
+    origin = data._fingerprint if record is not None else ""
+    result = _write_batches(
+        (batch.cast(schema) for batch in as_arrow(data).iter(1000)), schema, origin, split=data.split
+    )
     if not _record_path(result._fingerprint).exists():
-        facts = known or facts_of("rows", [], None, result)
-        own = {"fingerprint": result._fingerprint, "files": arrow_files(result)}
-        write_record(result._fingerprint, {**facts, **own})
+        record = record or build_record("rows", [], None, result)
+        identity = {"fingerprint": result._fingerprint, "files": arrow_files(result)}
+        write_record(result._fingerprint, {**record, **identity})
     return result
 
 
 def table_from_rows(
     rows: Iterable[Mapping[str, Any]], features: Mapping[str, Any], name: str, inputs: Iterable[str] = ()
 ) -> Dataset:
-    """Rows that a stage makes, as a table in the cache; pulls rows as it writes.
+    """Write rows to the cache as they are generated, and return the table.
 
     Args:
-        name: of the step that made them.
-        inputs: fingerprints of the tables that they were made from.
+        rows: the rows, pulled in chunks of 1,000.
+        features: name -> feature of each column.
+        name: the name of the stage in the lineage.
+        inputs: fingerprints of the tables from which the rows are computed.
     """
     schema = Features(features).arrow_schema
     source = iter(rows)
     chunks = iter(lambda: list(islice(source, 1000)), [])
-    parents = [each for each in inputs if each]
-    # The same rows made from another table are another table: their trails differ.
-    result = _written((pa.Table.from_pylist(chunk, schema) for chunk in chunks), schema, digest(name, parents))
-    write_record(result._fingerprint, {**facts_of(name, [], None, result), "inputs": parents})
+    parents = [fingerprint for fingerprint in inputs if fingerprint]
+    # Equal rows with other inputs are another table, with another lineage.
+    result = _write_batches((pa.Table.from_pylist(chunk, schema) for chunk in chunks), schema, digest(name, parents))
+    write_record(result._fingerprint, {**build_record(name, [], None, result), "inputs": parents})
     return result
 
 
-def _written(batches: Iterable[pa.Table], schema: pa.Schema, origin: str = "", split: Any = None) -> Dataset:
-    """Tables as one file of the cache, under a name made from its content and where it is from."""
-    with scratch_file(stages_dir()) as temporary:
-        with open(temporary, "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+def _write_batches(batches: Iterable[pa.Table], schema: pa.Schema, origin: str = "", split: Any = None) -> Dataset:
+    """Write batches to one file of the cache, under a key of its content and origin, and return the table."""
+    with scratch_file(stages_dir()) as scratch:
+        with open(scratch, "wb") as file, pa.ipc.new_stream(file, schema) as writer:
             for batch in batches:
                 writer.write_table(batch)
-        name = digest(file_digest(temporary), origin) if origin else file_digest(temporary)
-        os.replace(temporary, stages_dir() / f"{name}.arrow")
-    result = Dataset.from_file(str(stages_dir() / f"{name}.arrow"), split=split)
-    result._fingerprint = name
+        key = digest(file_digest(scratch), origin) if origin else file_digest(scratch)
+        os.replace(scratch, stages_dir() / f"{key}.arrow")
+    result = Dataset.from_file(str(stages_dir() / f"{key}.arrow"), split=split)
+    result._fingerprint = key
     return result
 
 
 def as_arrow(data: Dataset, columns: list[str] | None = None) -> Dataset:
-    """The same table, read as Arrow; unlike `with_format`, which copies all features deeply, for next to nothing."""
-    same = copy.copy(data)
-    same.set_format("arrow", columns)
-    return same
+    """Return the same table in Arrow format, without the deep copy of the features that `with_format` makes."""
+    result = copy.copy(data)
+    result.set_format("arrow", columns)
+    return result
 
 
-def write_dropped(data: Dataset, judged: Callable[[pa.Table], list[Drop | None]], stage: str, key: str) -> Dataset:
-    """The ledger's part of a stage, written as the table is read through once."""
+def write_dropped(data: Dataset, judge: Callable[[pa.Table], list[Drop | None]], stage: str, key: str) -> Dataset:
+    """Write the rows of a table that the judge drops to the ledger of a stage, and return them."""
     path = stages_dir() / f"{digest(key, 'dropped')}.arrow"
     identity = [column for column in ("id", "task", "dataset") if column in data.column_names]
     with (
@@ -194,13 +204,13 @@ def write_dropped(data: Dataset, judged: Callable[[pa.Table], list[Drop | None]]
         pa.ipc.new_stream(file, DROPPED.arrow_schema) as writer,
     ):
         for table in as_arrow(data).iter(1000):
-            verdicts = judged(table)
-            where = [i for i, verdict in enumerate(verdicts) if verdict is not None]
-            if not where:
-                continue
+            verdicts = judge(table)
             drops = [verdict for verdict in verdicts if verdict is not None]
-            known = table.select(identity).take(pa.array(where, pa.int64())).to_pydict()
-            columns = {name: known.get(name, [None] * len(drops)) for name in ("id", "task", "dataset")}
+            if not drops:
+                continue
+            rows = [i for i, verdict in enumerate(verdicts) if verdict is not None]
+            values = table.select(identity).take(pa.array(rows, pa.int64())).to_pydict()
+            columns = {name: values.get(name, [None] * len(drops)) for name in ("id", "task", "dataset")}
             columns |= {"stage": [stage] * len(drops)}
             columns |= {name: [getattr(drop, name) for drop in drops] for name in ("reason", "detail")}
             writer.write_table(pa.table(columns, schema=DROPPED.arrow_schema))
@@ -208,25 +218,25 @@ def write_dropped(data: Dataset, judged: Callable[[pa.Table], list[Drop | None]]
 
 
 def check_ids(data: Dataset) -> None:
-    """Ids must be there and unique; looked at where a trail begins, since steps keep them as they are."""
+    """Raise an `InputError` unless each row of a source has a unique id; stages do not change ids."""
     record = read_record(data._fingerprint)
     if record is not None and record["inputs"]:
         return
     ids = as_arrow(data, ["id"])
-    hashes = np.empty(len(data), np.int64)  # eight bytes a row, so that a million rows fit anywhere
-    done = 0
+    hashes = np.empty(len(data), np.int64)  # eight bytes per row, since a set of a million ids may not fit in memory
+    count = 0
     for batch in ids.iter(10000):
         values = batch.column("id").to_pylist()
         if None in values:
-            raise InputError(f"the column id needs one value a row; row {done + values.index(None)} has none")
-        hashes[done : done + len(values)] = [hash(value) for value in values]
-        done += len(values)
+            raise InputError(f"expected an id in each row, found none in row {count + values.index(None)}")
+        hashes[count : count + len(values)] = [hash(value) for value in values]
+        count += len(values)
     hashes.sort()
-    suspects = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
-    seen: set[str] = set()
-    for batch in ids.iter(10000) if suspects else ():
+    repeated_hashes = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+    candidates: set[str] = set()
+    for batch in ids.iter(10000) if repeated_hashes else ():
         for value in batch.column("id").to_pylist():
-            if hash(value) in suspects:
-                if value in seen:
-                    raise InputError(f"the column id needs one value a row; {value!r} stands twice")
-                seen.add(value)
+            if hash(value) in repeated_hashes:
+                if value in candidates:
+                    raise InputError(f"expected unique ids, found {value!r} twice")
+                candidates.add(value)

@@ -1,12 +1,12 @@
-"""subsets: draw a fixed number of rows from a questions table, or splits of fixed sizes that share no question.
+"""Subsets: draw a fixed number of rows from a questions table, or splits of fixed sizes without common questions.
 
-A question (see `identity`) goes to one split as a whole; where a split ends amid its rows, the others are left out. The
-draw depends on the seed and the rows, not on their order; rows keep the order they came in. What is not drawn is in the
-ledger.
+All rows of a question (see `identity`) go to one split. If a split is full before all rows of its last question fit,
+the remaining rows are dropped. The draw depends on the rows and the seed, not on the order of the rows, and the rows
+stay in their order. Rows that are not drawn are in the ledger.
 
     subset(load_source("svamp"), TRICE_SIZES["svamp"])      # DatasetDict: train 800, test 200
 
-Not covered: which rows the authors of TRICE drew; they do not say.
+Not covered: the same rows as in TRICE, whose authors did not publish which rows they drew.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from numpy.typing import NDArray
 
 from toolrlef_data.records import Drop, InputError
 from toolrlef_data.tables.fingerprint import digest
-from toolrlef_data.tables.identity import Hashes, Numbers, groups, normal_form, text_hash
-from toolrlef_data.tables.stage_cache import as_arrow, facts_of, write_record
+from toolrlef_data.tables.identity import Hashes, RowNumbers, group_questions, normal_form, text_hash
+from toolrlef_data.tables.stage_cache import as_arrow, build_record, write_record
 from toolrlef_data.tables.transform import keep, require_columns
 
 __all__ = ["TRICE_SIZES", "subset"]
 
 Tables: TypeAlias = Dataset | DatasetDict
+MAX_SPLITS = 250  # a verdict is stored in one byte
 
-# Rows that TRICE drew (arXiv 2305.13068, the table of data sets); source -> split -> rows.
+# Rows per split in TRICE (arXiv 2305.13068, the table of data sets); source -> split -> rows.
 TRICE_SIZES: Mapping[str, Mapping[str, int]] = {
     "asdiv": {"train": 952, "test": 266},
     "svamp": {"train": 800, "test": 200},
@@ -58,57 +59,61 @@ def subset(
 def subset(
     data: Dataset, n: int | Mapping[str, int], seed: int = 0, *, apart_from: Tables | Iterable[Tables] = ()
 ) -> Dataset | DatasetDict:
-    """Draw rows of a questions table, at random by seed; one question never stands in two splits.
+    """Draw random rows of a questions table; splits have no common questions.
 
     Args:
         data: a questions table (`columns.QUESTIONS`).
-        n: rows to draw, for a Dataset; or split -> rows, for a DatasetDict of these splits.
-        seed: another one draws other rows.
-        apart_from: tables whose questions are not to be drawn, such as upstream's test split.
+        n: number of rows, for a Dataset; or split -> number of rows, for a DatasetDict.
+        seed: seed of the random draw; default: 0.
+        apart_from: tables whose questions are excluded, such as the test split of the source; default: none.
+
+    Returns:
+        The drawn rows in their original order. The other rows are in the ledger.
 
     Raises:
-        InputError: there are fewer rows than asked for (it says how many), or two rows have the same id.
+        InputError: there are too few rows (the message says how many), or ids are missing or not unique.
+        MissingColumns: a table has no column `id`, `question` or `context`.
 
     >>> from toolrlef_data import load_source
     >>> splits = subset(load_source("sample", split="train"), {"train": 30, "test": 10})
     >>> {name: len(table) for name, table in splits.items()}
     {'train': 30, 'test': 10}
     """
-    wanted = _wanted(n)
+    sizes = _split_sizes(n)
     tables = _tables(data, apart_from)
-    rows = _Rows(*(np.concatenate(parts) for parts in zip(*(_rows(table, seed) for table in tables), strict=True)))
-    by_id = _by_id(rows.id[: len(data)], data)
-    drawn = _draw(rows, len(data), wanted)
-    draw = _Draw(seed, tuple(wanted.items()), _drops(wanted), rows.id[by_id].tobytes(), drawn.verdict[by_id].tobytes())
+    hashes = _RowHashes(*map(np.concatenate, zip(*(_row_hashes(table, seed) for table in tables), strict=True)))
+    by_id = _sort_by_id(hashes.id[: len(data)], data)
+    drawn = _draw_rows(hashes, len(data), sizes)
+    draw = _Draw(seed, tuple(sizes.items()), _drops(sizes), hashes.id[by_id].tobytes(), drawn.verdict[by_id].tobytes())
     pool = keep(data, _judge, draw, reads=["id"], stage="subset", batched=True)
     if isinstance(n, int):
         return pool
-    home = drawn.split[drawn.split >= 0]
-    return DatasetDict({split: _part(pool, home == i, split, draw) for i, split in enumerate(wanted)})
+    split_numbers = drawn.split[drawn.split >= 0]
+    return DatasetDict({split: _select_split(pool, split_numbers == i, split, draw) for i, split in enumerate(sizes)})
 
 
 # The draw -------------------------------------------------------------------------------------------------------------
 
 
-class _Rows(NamedTuple):
-    """Per row: hashes of its id, of the id up to "#", of its text, and of seed and id, by which rows are ranked."""
+class _RowHashes(NamedTuple):
+    """Hashes of each row: of its id, of the id up to "#", of its text, and of seed and id, which ranks the rows."""
 
     id: Hashes
-    name: Hashes
+    base_id: Hashes
     text: Hashes
     rank: Hashes
 
 
-class _Drawn(NamedTuple):
-    """Per row: the split it goes to, or -1, and the place of its verdict in `_drops`."""
+class _DrawnRows(NamedTuple):
+    """For each row the number of its split, or -1, and the index of its verdict in `_drops`."""
 
-    split: Numbers
+    split: RowNumbers
     verdict: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class _Draw:
-    """What `_judge` goes by: verdicts beside the sorted hashes of the ids."""
+    """The settings of `_judge`: the verdicts, in the order of the sorted hashes of the ids."""
 
     seed: int
     rows: tuple[tuple[str, int], ...]
@@ -117,141 +122,161 @@ class _Draw:
     verdicts: bytes
 
 
-def _draw(rows: _Rows, count: int, wanted: Mapping[str, int]) -> _Drawn:
-    """Where each of the first `count` rows goes; the rows after them are those to stay apart from."""
-    group = groups(rows.name, rows.text)
-    barred = np.zeros(len(group), np.bool_)
-    barred[group[count:]] = True
-    group, rank = group[:count], rows.rank[:count]
-    free = np.flatnonzero(~barred[group])
-    questions, place, sizes = np.unique(group[free], return_inverse=True, return_counts=True)
-    # A question is ranked by one of its rows, so that one with many rows is not drawn more often than others.
-    down = np.argsort(rows.id[free])[::-1]
-    speaker = np.zeros(len(questions), np.int64)
-    speaker[place[down]] = free[down]  # where several are written, the last stays
-    homes, cut = _homes(sizes, np.argsort(rank[speaker]), wanted)
+def _draw_rows(hashes: _RowHashes, count: int, sizes: Mapping[str, int]) -> _DrawnRows:
+    """Assign the first `count` rows to splits; the questions of the remaining rows are excluded."""
+    question = group_questions(hashes.base_id, hashes.text)
+    is_excluded = np.zeros(len(question), np.bool_)
+    is_excluded[question[count:]] = True
+    question, rank = question[:count], hashes.rank[:count]
+    candidates = np.flatnonzero(~is_excluded[question])
+    questions, index, row_counts = np.unique(question[candidates], return_inverse=True, return_counts=True)
+    # One row represents each question, so a question with many rows is not drawn more often than others.
+    descending = np.argsort(hashes.id[candidates])[::-1]
+    representative = np.zeros(len(questions), np.int64)
+    representative[index[descending]] = candidates[descending]  # numpy keeps the last write: the smallest hash
+    assignment, truncated = _assign_questions(row_counts, np.argsort(rank[representative]), sizes)
 
     split = np.full(count, -1, np.int64)
-    split[free] = homes[place]
-    verdict = np.where(split >= 0, 0, np.where(barred[group], 2, 1)).astype(np.uint8)
-    for i, (question, stay) in cut.items():
-        members = free[place == question]
-        out = members[np.argsort(rank[members])][stay:]
-        split[out], verdict[out] = -1, 3 + i
-    return _Drawn(split, verdict)
+    split[candidates] = assignment[index]
+    verdict = np.where(split >= 0, 0, np.where(is_excluded[question], 2, 1)).astype(np.uint8)
+    for i, (number, retained) in truncated.items():
+        members = candidates[index == number]
+        dropped = members[np.argsort(rank[members])][retained:]
+        split[dropped], verdict[dropped] = -1, 3 + i
+    return _DrawnRows(split, verdict)
 
 
-def _homes(sizes: Numbers, order: Numbers, wanted: Mapping[str, int]) -> tuple[Numbers, dict[int, tuple[int, int]]]:
-    """Which split each question goes to, or -1; and split -> (the question that it ends amid, rows that stay).
+def _assign_questions(
+    row_counts: RowNumbers, order: RowNumbers, sizes: Mapping[str, int]
+) -> tuple[RowNumbers, dict[int, tuple[int, int]]]:
+    """Return the split of each question, or -1; and split -> (its truncated question, retained rows).
 
     Args:
-        sizes: rows of each question.
-        order: the questions, first those to be drawn first.
-        wanted: split -> rows.
+        row_counts: number of rows of each question.
+        order: the questions in the order of the draw.
+        sizes: split -> rows.
 
     Raises:
         InputError: the splits cannot be filled.
     """
-    largest_first = order[np.argsort(-sizes[order], kind="stable")]  # wastes least, where order alone does not do
-    for each, cutting in ((order, False), (largest_first, False), (largest_first, True)):
-        homes, cut, missing = _filled(sizes, each, list(wanted.values()), cutting)
+    largest_first = order[np.argsort(-row_counts[order], kind="stable")]  # drops the fewest rows
+    for attempt, prefer_largest_gap in ((order, False), (largest_first, False), (largest_first, True)):
+        assignment, truncated, missing = _fill_splits(row_counts, attempt, list(sizes.values()), prefer_largest_gap)
         if not any(missing):
-            return homes, cut
-    asked = ", ".join(f"{n} for {split}" if split else str(n) for split, n in wanted.items())
-    message = f"subset: asked for {asked}; there are {sizes.sum()} rows of {len(sizes)} questions to draw from"
-    if sizes.sum() >= sum(wanted.values()):
-        short = ", ".join(f"{n} for {split}" for split, n in zip(wanted, missing, strict=True) if n)
-        message += f", and with each question in one split there are too few by {short}"
+            return assignment, truncated
+    requested = ", ".join(f"{n} rows for {split}" if split else f"{n} rows" for split, n in sizes.items())
+    message = f"subset: requested {requested}; found {row_counts.sum()} rows of {len(row_counts)} questions"
+    if row_counts.sum() >= sum(sizes.values()):
+        shortage = ", ".join(f"{n} for {split}" for split, n in zip(sizes, missing, strict=True) if n)
+        message += f". All rows of a question must be in one split, so rows are missing: {shortage}"
     raise InputError(message)
 
 
-def _filled(
-    sizes: Numbers, order: Numbers, room: list[int], cutting: bool
-) -> tuple[Numbers, dict[int, tuple[int, int]], list[int]]:
-    """Put questions, in order, where they fit; then end each unfilled split amid one that did not fit.
+def _fill_splits(
+    row_counts: RowNumbers, order: RowNumbers, gaps: list[int], prefer_largest_gap: bool
+) -> tuple[RowNumbers, dict[int, tuple[int, int]], list[int]]:
+    """Assign each question to the first split with enough free rows, then fill each gap with a truncated question.
 
-    With `cutting`, put each into the split with the most room instead, whether it fits or ends that split.
+    Args:
+        row_counts: number of rows of each question.
+        order: the questions in the order of the draw.
+        gaps: free rows of each split; modified in place.
+        prefer_largest_gap: assign each question to the split with the most free rows, and truncate it if necessary.
+
+    Returns:
+        the split of each question, or -1; split -> (its truncated question, retained rows); the remaining gaps.
     """
-    homes = np.full(len(sizes), -1, np.int64)
-    cut: dict[int, tuple[int, int]] = {}
-    left = []
-    for question, size in zip(order.tolist(), sizes[order].tolist(), strict=True):
-        if not any(room):
+    assignment = np.full(len(row_counts), -1, np.int64)
+    truncated: dict[int, tuple[int, int]] = {}
+    skipped = []
+    for question, size in zip(order.tolist(), row_counts[order].tolist(), strict=True):
+        if not any(gaps):
             break
-        i = room.index(max(room)) if cutting else next((i for i, rest in enumerate(room) if size <= rest), -1)
+        i = gaps.index(max(gaps)) if prefer_largest_gap else next((i for i, gap in enumerate(gaps) if size <= gap), -1)
         if i < 0:
-            left.append(question)
+            skipped.append(question)
             continue
-        if size > room[i]:
-            cut[i] = question, room[i]
-        homes[question], room[i] = i, max(0, room[i] - size)
-    for i, question in zip([i for i, rest in enumerate(room) if rest], left, strict=False):
-        homes[question], cut[i], room[i] = i, (question, room[i]), 0
-    return homes, cut, room
+        if size > gaps[i]:
+            truncated[i] = question, gaps[i]
+        assignment[question], gaps[i] = i, max(0, gaps[i] - size)
+    for i, question in zip([i for i, gap in enumerate(gaps) if gap], skipped, strict=False):
+        assignment[question], truncated[i], gaps[i] = i, (question, gaps[i]), 0
+    return assignment, truncated, gaps
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------
 
 
-def _rows(data: Dataset, seed: int) -> _Rows:
+def _row_hashes(data: Dataset, seed: int) -> _RowHashes:
     require_columns(data, ["id", "question", "context"], "subset")
-    parts: tuple[list[Hashes], ...] = ([], [], [], [])
-    known = functools.lru_cache(1000)(normal_form)  # contexts repeat
+    columns: tuple[list[Hashes], ...] = ([], [], [], [])
+    context_form = functools.lru_cache(1000)(normal_form)  # contexts repeat
     for batch in as_arrow(data, ["id", "question", "context"]).iter(10_000):
         ids, questions, contexts = (batch.column(name).to_pylist() for name in ("id", "question", "context"))
         if None in ids:
-            raise InputError("subset: the column id needs one value a row; a row has none")
+            raise InputError("subset: expected an id in each row, found a row without one")
         forms = map(normal_form, (question or "" for question in questions))
-        texts = [f"{known(c or '')}\n{q}" if q else f"\n{i}" for i, q, c in zip(ids, forms, contexts, strict=True)]
-        names = (row_id.partition("#")[0] for row_id in ids)
-        for part, values in zip(parts, (ids, names, texts, (f"{seed}:{i}" for i in ids)), strict=True):
-            part.append(np.array([text_hash(value) for value in values], np.uint64))
-    none = np.zeros(0, np.uint64)
-    return _Rows(*(np.concatenate([none, *part]) for part in parts))
+        texts = [
+            f"{context_form(context or '')}\n{form}" if form else f"\n{row_id}"
+            for row_id, form, context in zip(ids, forms, contexts, strict=True)
+        ]
+        base_ids = (row_id.partition("#")[0] for row_id in ids)
+        ranks = (f"{seed}:{row_id}" for row_id in ids)
+        for column, values in zip(columns, (ids, base_ids, texts, ranks), strict=True):
+            column.append(np.array([text_hash(value) for value in values], np.uint64))
+    empty = np.zeros(0, np.uint64)
+    return _RowHashes(*(np.concatenate([empty, *column]) for column in columns))
 
 
-def _by_id(ids: Hashes, data: Dataset) -> Numbers:
+def _sort_by_id(ids: Hashes, data: Dataset) -> RowNumbers:
+    """Return the order of the rows by the hashes of their ids; raise an `InputError` if an id is repeated."""
     order = np.argsort(ids)
-    twice = np.flatnonzero(ids[order][1:] == ids[order][:-1])
-    if len(twice):
-        raise InputError(f"the column id needs one value a row; {data[int(order[twice[0]])]['id']!r} stands twice")
+    repeated = np.flatnonzero(ids[order][1:] == ids[order][:-1])
+    if len(repeated):
+        raise InputError(f"subset: expected unique ids, found {data[int(order[repeated[0]])]['id']!r} twice")
     return order
 
 
-def _drops(wanted: Mapping[str, int]) -> tuple[Drop | None, ...]:
-    rest = [Drop("not_drawn", f"the split {split} was full: it holds other rows of the question") for split in wanted]
-    return (None, Drop("not_drawn"), Drop("excluded_question", "a table to stay apart from holds the question"), *rest)
+def _drops(sizes: Mapping[str, int]) -> tuple[Drop | None, ...]:
+    """Return the verdicts: drawn, not drawn, excluded, and for each split the remaining rows of its last question."""
+    truncated = [Drop("not_drawn", f"the split {split} is full; it has other rows of the question") for split in sizes]
+    return (None, Drop("not_drawn"), Drop("excluded_question", "a table of apart_from has the question"), *truncated)
 
 
 def _judge(columns: Mapping[str, list[str]], draw: _Draw) -> list[Drop | None]:
     ids = np.frombuffer(draw.ids, np.uint64)
-    found = np.searchsorted(ids, np.array([text_hash(row_id) for row_id in columns["id"]], np.uint64))
-    return [draw.drops[verdict] for verdict in np.frombuffer(draw.verdicts, np.uint8)[found].tolist()]
+    positions = np.searchsorted(ids, np.array([text_hash(row_id) for row_id in columns["id"]], np.uint64))
+    return [draw.drops[verdict] for verdict in np.frombuffer(draw.verdicts, np.uint8)[positions].tolist()]
 
 
-def _part(pool: Dataset, mask: NDArray[np.bool_], split: str, draw: _Draw) -> Dataset:
-    """One split of what was drawn. It drops nothing: the rows of the other splits have not left."""
-    part = pool.select(np.flatnonzero(mask))
-    part._fingerprint = digest(pool._fingerprint, split, blake2b(mask.tobytes()).hexdigest())
+def _select_split(pool: Dataset, mask: NDArray[np.bool_], split: str, draw: _Draw) -> Dataset:
+    """Return one split of the drawn rows; its record counts no dropped rows."""
+    table = pool.select(np.flatnonzero(mask))
+    table._fingerprint = digest(pool._fingerprint, split, blake2b(mask.tobytes()).hexdigest())
     settings = {"seed": draw.seed, "rows": dict(draw.rows)}
-    write_record(part._fingerprint, {**facts_of(f"subset: {split}", [pool], settings, part), "rows_in": len(part)})
-    return part
+    record = build_record(f"subset: {split}", [pool], settings, table)
+    write_record(table._fingerprint, {**record, "rows_in": len(table)})
+    return table
 
 
-def _wanted(n: Any) -> dict[str, int]:
-    wanted = dict(n) if isinstance(n, Mapping) else {"": n}
-    fits = all(isinstance(rows, int) and not isinstance(rows, bool) and rows > 0 for rows in wanted.values())
-    if not wanted or not fits or len(wanted) > 250:  # a verdict takes one byte
-        raise InputError(f"subset: n is a number of rows from 1 on, or split -> such a number; found {n!r:.80}")
-    return wanted
+def _split_sizes(n: Any) -> dict[str, int]:
+    sizes = dict(n) if isinstance(n, Mapping) else {"": n}
+    is_valid = all(isinstance(rows, int) and not isinstance(rows, bool) and rows > 0 for rows in sizes.values())
+    if not sizes or not is_valid or len(sizes) > MAX_SPLITS:
+        raise InputError(
+            f"subset: expected n as a positive number of rows, or as split -> number of rows (at most {MAX_SPLITS} "
+            f"splits), found {n!r:.80}"
+        )
+    return sizes
 
 
 def _tables(data: Any, apart_from: Any) -> list[Dataset]:
+    """Return the questions table, followed by the tables of excluded questions."""
     if not isinstance(data, Dataset):
-        raise InputError(f"subset: expected one datasets.Dataset, found a {type(data).__name__}")
-    given = [apart_from] if isinstance(apart_from, (Dataset, DatasetDict)) else list(apart_from)
-    tables = [data, *chain(*(table.values() if isinstance(table, DatasetDict) else [table] for table in given))]
+        raise InputError(f"subset: expected a datasets.Dataset, found {type(data).__name__}")
+    excluded = [apart_from] if isinstance(apart_from, (Dataset, DatasetDict)) else list(apart_from)
+    tables = [data, *chain(*(table.values() if isinstance(table, DatasetDict) else [table] for table in excluded))]
     for table in tables:
         if not isinstance(table, Dataset):
-            raise InputError(f"subset: apart_from takes tables, found a {type(table).__name__}")
+            raise InputError(f"subset: expected tables in apart_from, found {type(table).__name__}")
     return tables

@@ -1,8 +1,8 @@
-"""apply, keep, explode, join and stack: the only callers of `map`.
+"""Stages: `apply`, `keep`, `explode`, `join` and `stack`, the only callers of `datasets.map`.
 
-A step is a module-level function of a row (or of a batch) and frozen settings. `apply` runs it inside a batched map
-over Arrow tables with explicit features, under a key of our own (`fingerprint`), on a Dataset or on each split of a
-DatasetDict, and leaves a record behind (`lineage`).
+A row function is a module-level function of one row and frozen settings; a batch function receives lists of values.
+A stage runs it in a batched map over Arrow tables with explicit features, on a Dataset or on each split of a
+DatasetDict. The cache key comes from `fingerprint`, and each stage writes a record (see `lineage`).
 """
 
 from __future__ import annotations
@@ -11,24 +11,34 @@ import contextlib
 import functools
 import logging
 import uuid
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import datasets
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, Features, concatenate_datasets
 
 from toolrlef_data.records import Drop, InputError, LedgerError, MissingColumns
-from toolrlef_data.tables.batches import LEFT, Step, exploded_rows, judged_rows, kept_rows, left_rows, place, run_step
-from toolrlef_data.tables.files import atomic_file, clear_when_full, sweep
+from toolrlef_data.tables.batches import (
+    DROP_COLUMNS,
+    RowFunction,
+    apply_to_batch,
+    explode_batch,
+    judge_batch,
+    keep_batch,
+    read_drops,
+    split_path,
+)
+from toolrlef_data.tables.files import atomic_file, explain_full_disk, remove_stale_files
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
 from toolrlef_data.tables.stage_cache import (
     as_arrow,
+    build_record,
     check_ids,
-    facts_of,
-    load,
+    load_stage,
     materialize,
     stages_dir,
     store_unfinished,
@@ -52,14 +62,33 @@ __all__ = [
 
 log = logging.getLogger("toolrlef_data")
 D = TypeVar("D", bound="Dataset | DatasetDict")
-BAR_FROM = 20_000  # rows
+F = TypeVar("F", bound=Callable[..., Any])
+MIN_ROWS_FOR_BAR = 20_000
 BATCH_BYTES = 4_000_000
-BATCH_ROWS = 2_000  # 5 % faster than 1,000 at scoring math responses; more gains nothing
+BATCH_ROWS = 2_000  # 5 % faster than 1,000 in the scoring of math responses; more rows are no faster
 
 
+def _renamed_argument(old: str, new: str) -> Callable[[F], F]:
+    """Return a decorator that accepts the former name of a keyword argument, with a DeprecationWarning."""
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            if old in kwargs and new not in kwargs:
+                message = f"the argument {old!r} of {function.__name__} is deprecated: use {new!r}"
+                warnings.warn(message, DeprecationWarning, stacklevel=2)
+                kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return cast(F, wrapper)
+
+    return decorate
+
+
+@_renamed_argument("step", "function")
 def apply(
     data: D,
-    step: Step,
+    function: RowFunction,
     settings: Any = None,
     *,
     reads: Sequence[str],
@@ -71,23 +100,28 @@ def apply(
     unfinished: Callable[[Dataset], bool] | None = None,
     num_proc: int | None = None,
 ) -> D:
-    """Add the columns that a step returns; every row stays.
+    """Add the columns that a row function or batch function returns; no row is dropped.
 
     Args:
-        data: a Dataset, or a DatasetDict of which each split is taken.
-        step: (row, settings) -> new columns; with `batched`, (columns as lists, settings) -> columns as lists.
-        settings: plain values, frozen dataclasses, functions; all of it is in the cache key.
-        reads: the columns that the step sees; "gpt.text" is the field `text` of the struct column `gpt`.
+        data: a Dataset, or a DatasetDict whose splits are transformed separately.
+        function: (row, settings) -> dict of new values; with `batched`, (columns as lists, settings) -> dict of lists.
+        settings: plain values, frozen dataclasses or functions, all part of the cache key; default: None.
+        reads: the columns that the function receives; "gpt.text" is the field `text` of the struct column `gpt`.
         adds: name -> feature of each new column; "gpt.tool" replaces a field of a struct column.
-        removes: columns to leave out.
-        name: of the step in the lineage; default: the function's.
-        prepare: called on a split that is not in the cache, before the map; returns a salt, "" where the result may be
-            kept for good, and facts for the stage's record.
-        unfinished: whether a result holds failures that may pass; it is then computed again the next time.
-        num_proc: processes; does not change the result.
+        removes: columns to remove; default: none.
+        batched: whether `function` is a batch function; default: False.
+        name: name of the stage in the lineage; default: the function's name.
+        prepare: called before the map on a table whose result is not cached. It returns a salt for the cache key, or ""
+            if the result may be cached for good, and further entries of the stage's record.
+        unfinished: returns whether a result has retryable failures; if so, the next run computes it again.
+        num_proc: number of processes; does not change the result. Default: one.
+
+    Returns:
+        The table with the new columns.
 
     Raises:
-        MissingColumns: names the columns that the step reads and the table lacks.
+        MissingColumns: the table lacks columns of `reads`.
+        UnhashableSetting: a setting cannot be part of a cache key.
 
     >>> def double(row, settings):
     ...     return {"twice": row["n"] * settings}
@@ -95,36 +129,37 @@ def apply(
     >>> apply(Dataset.from_dict({"n": [1, 2]}), double, 2, reads=["n"], adds={"twice": Value("int64")})["twice"][:]
     [2, 4]
     """
-    name = name or function_name(step)
+    name = name or function_name(function)
 
     def on_split(split: Dataset) -> Dataset:
         split = materialize(split)
         require_columns(split, reads, name)
-        stay = {k: adds.get(k, f) for k, f in split.features.items() if k not in removes}
-        features = Features(stay | {path: f for path, f in adds.items() if not place(path, split.column_names)[1]})
-        key = _key(split, step, [settings, list(reads), list(adds)], features)
-        if (cached := load(key, split)) is not None:
+        columns = {k: adds.get(k, f) for k, f in split.features.items() if k not in removes}
+        new_columns = {path: f for path, f in adds.items() if not split_path(path, split.column_names)[1]}
+        features = Features(columns | new_columns)
+        key = _key(split, function, [settings, list(reads), list(adds)], features)
+        if (cached := load_stage(key, split)) is not None:
             return cached
         if "id" in features:
             check_ids(split)
         salt, facts = prepare(split) if prepare is not None else ("", {})
         if salt:
             key = digest(key, salt)
-        run = functools.partial(
-            run_step,
-            step=step,
+        batch_function = functools.partial(
+            apply_to_batch,
+            function=function,
             settings=settings,
             reads=tuple(reads),
             adds=tuple(adds),
             features=features,
             batched=batched,
         )
-        result = _map(split, run, features, key, name, num_proc)
+        result = _map(split, batch_function, features, key, name, num_proc)
         if len(result) != len(split):
-            raise LedgerError(f"{name}: {len(split)} rows in, {len(result)} rows out")
+            raise LedgerError(f"{name}: expected {len(split)} rows, found {len(result)}")
         if unfinished is not None and unfinished(result):
             result, key = store_unfinished(result, key)
-        write_record(key, {**facts_of(name, [split], settings, result), **facts})
+        write_record(key, {**build_record(name, [split], settings, result), **facts})
         return result
 
     return _by_split(data, on_split)
@@ -132,7 +167,7 @@ def apply(
 
 def keep(
     data: D,
-    judge: Step,
+    judge: RowFunction,
     settings: Any = None,
     *,
     reads: Sequence[str],
@@ -140,42 +175,60 @@ def keep(
     batched: bool = False,
     num_proc: int | None = None,
 ) -> D:
-    """Leave out the rows that a judge drops; they are in the ledger with their reasons.
+    """Drop the rows for which a judge returns a `Drop`, and record them in the ledger.
 
     Args:
-        judge: (row, settings) -> None to keep the row, or a `Drop`; with `batched`, a list of these.
-        stage: the name of the stage in the ledger.
+        data: a Dataset, or a DatasetDict whose splits are filtered separately.
+        judge: (row, settings) -> None or a `Drop`; with `batched`, (columns as lists, settings) -> list of these.
+        settings: plain values, frozen dataclasses or functions, all part of the cache key; default: None.
+        reads: the columns that the judge receives.
+        stage: name of the stage in the ledger and the lineage.
+        batched: whether `judge` is a batch function; default: False.
+        num_proc: number of processes; does not change the result. Default: one.
+
+    Returns:
+        The table without the dropped rows.
 
     Raises:
-        LedgerError: kept + dropped is not what came in.
+        MissingColumns: the table lacks columns of `reads`.
+        LedgerError: the retained and dropped rows do not add up to the input rows.
+
+    >>> def not_empty(row, settings):
+    ...     return None if row["text"] else Drop("empty")
+    >>> from datasets import Dataset
+    >>> rows = Dataset.from_dict({"id": ["a", "b"], "text": ["", "fish"]})
+    >>> keep(rows, not_empty, reads=["text"], stage="filter")["id"][:]
+    ['b']
     """
 
     def on_split(split: Dataset) -> Dataset:
         split = materialize(split)
         require_columns(split, reads, stage)
         key = _key(split, judge, [settings, stage, list(reads)], split.features)
-        if (cached := load(key, split)) is not None:
+        if (cached := load_stage(key, split)) is not None:
             return cached
-        judged = functools.partial(judged_rows, judge=judge, settings=settings, reads=tuple(reads), batched=batched)
-        out = write_dropped(split, judged, stage, key)
-        if len(out):
-            kept = _map(
-                split, functools.partial(kept_rows, judged=judged), split.features, key, f"{stage}: keep", num_proc
-            )
+        verdicts = functools.partial(judge_batch, judge=judge, settings=settings, reads=tuple(reads), batched=batched)
+        dropped = write_dropped(split, verdicts, stage, key)
+        if len(dropped):
+            batch_function = functools.partial(keep_batch, judge=verdicts)
+            result = _map(split, batch_function, split.features, key, f"{stage}: keep", num_proc)
         else:
-            kept = with_fingerprint(split, key)
-        if len(kept) + len(out) != len(split):
-            raise LedgerError(f"{stage}: {len(split)} rows in, {len(kept)} kept and {len(out)} dropped")
-        write_record(key, facts_of(stage, [split], settings, kept, out))
-        _warn_if_none(kept, out, stage)
-        return kept
+            result = with_fingerprint(split, key)
+        if len(result) + len(dropped) != len(split):
+            raise LedgerError(
+                f"{stage}: expected {len(split)} rows, found {len(result)} retained and {len(dropped)} dropped"
+            )
+        write_record(key, build_record(stage, [split], settings, result, dropped))
+        _warn_if_empty(result, dropped, stage)
+        return result
 
     return _by_split(data, on_split)
 
 
+@_renamed_argument("step", "function")
 def explode(
     data: D,
-    step: Callable[[Any, Any], Iterable[Mapping[str, Any] | tuple[str, Drop]]],
+    function: Callable[[Any, Any], Iterable[Mapping[str, Any] | tuple[str, Drop]]],
     settings: Any = None,
     *,
     reads: Sequence[str],
@@ -184,23 +237,35 @@ def explode(
     batch_rows: int = BATCH_ROWS,
     num_proc: int | None = None,
 ) -> D:
-    """Make new rows of each row, one or more, or say why there is none.
+    """Replace each row by the new rows that a row function yields.
 
     Args:
-        step: (row, settings) -> new rows, and (id, `Drop`) for what no row can be made of, which goes to the ledger.
-        features: of the new rows; ids must be unique.
-        stage: the name of the stage, in the ledger too.
-        batch_rows: rows that are taken at once; fewer where they are large.
+        data: a Dataset, or a DatasetDict whose splits are transformed separately.
+        function: (row, settings) -> iterable of new rows, and of (id, `Drop`) for the ledger; at least one of them.
+        settings: plain values, frozen dataclasses or functions, all part of the cache key; default: None.
+        reads: the columns that the function receives.
+        features: name -> feature of each column of the new rows; the column `id` must be unique.
+        stage: name of the stage in the ledger and the lineage.
+        batch_rows: rows per batch; default: 2,000. Reduce it for large rows.
+        num_proc: number of processes; does not change the result. Default: one.
+
+    Returns:
+        The table of the new rows.
+
+    Raises:
+        MissingColumns: the table lacks columns of `reads`.
+        InputError: a new row has unknown columns, or ids are missing or not unique.
+        LedgerError: a row yields neither a new row nor a `Drop`.
 
     >>> def words(row, settings):
     ...     for n, word in enumerate(row["text"].split()):
     ...         yield {"id": f"{row['id']}#{n}", "word": word} if word != "..." else (row["id"], Drop("no_word"))
     >>> from datasets import Dataset, Value
-    >>> text = Value("string")
-    >>> made = explode(
+    >>> string = Value("string")
+    >>> table = explode(
     ...     Dataset.from_dict({"id": ["a"], "text": ["two ... words"]}), words, reads=["id", "text"],
-    ...     features={"id": text, "word": text}, stage="words")
-    >>> made["word"][:]
+    ...     features={"id": string, "word": string}, stage="words")
+    >>> table["word"][:]
     ['two', 'words']
     """
     features = Features(features)
@@ -208,99 +273,106 @@ def explode(
     def on_split(split: Dataset) -> Dataset:
         split = materialize(split)
         require_columns(split, reads, stage)
-        key = _key(split, step, [settings, stage, list(reads)], features)
-        if (cached := load(key, split)) is None:
-            both = Features(**features, **LEFT)  # the rows that are made, and what is left of those that cannot be
-            run = functools.partial(exploded_rows, step=step, settings=settings, reads=tuple(reads), features=both)
-            # A name that no other process has, and that `sweep` takes for what a killed one left behind.
-            own = f"tmp{digest(key, uuid.uuid4().hex)}"
-            made = _map(split, run, both, own, stage, num_proc, batch_rows)
-            out = write_dropped(made, left_rows, stage, key)
-            stayed = functools.partial(kept_rows, judged=left_rows, columns=tuple(features))
-            # Each batch of a file takes memory when it is opened, so the new rows, smaller ones, go into larger ones.
-            larger = max(batch_rows, BATCH_BYTES * len(made) // max(1, made.data.nbytes))
-            cached = _map(made, stayed, features, key, f"{stage}: keep", num_proc, min(larger, BATCH_ROWS))
-            if len(cached) + len(out) != len(made):
-                raise LedgerError(f"{stage}: {len(made)} rows made, {len(cached)} kept and {len(out)} dropped")
-            if "id" in features:
-                check_ids(cached)
-            write_record(key, {**facts_of(stage, [split], settings, cached, out), "rows_in": len(made)})
-            for file in made.cache_files:
-                Path(file["filename"]).unlink()
-            _warn_if_none(cached, out, stage)
-        return cached
+        key = _key(split, function, [settings, stage, list(reads)], features)
+        if (cached := load_stage(key, split)) is not None:
+            return cached
+        extended = Features(**features, **DROP_COLUMNS)  # new rows, and dropped rows with their reasons
+        batch_function = functools.partial(
+            explode_batch, function=function, settings=settings, reads=tuple(reads), features=extended
+        )
+        # Unique to this process; `remove_stale_files` removes it if the process is killed.
+        scratch_key = f"tmp{digest(key, uuid.uuid4().hex)}"
+        rows = _map(split, batch_function, extended, scratch_key, stage, num_proc, batch_rows)
+        dropped = write_dropped(rows, read_drops, stage, key)
+        retain = functools.partial(keep_batch, judge=read_drops, columns=tuple(features))
+        # Opening a file takes memory for each of its batches, so small new rows go into larger batches.
+        larger_batch = max(batch_rows, BATCH_BYTES * len(rows) // max(1, rows.data.nbytes))
+        result = _map(rows, retain, features, key, f"{stage}: keep", num_proc, min(larger_batch, BATCH_ROWS))
+        if len(result) + len(dropped) != len(rows):
+            raise LedgerError(
+                f"{stage}: expected {len(rows)} new rows, found {len(result)} retained and {len(dropped)} dropped"
+            )
+        if "id" in features:
+            check_ids(result)
+        write_record(key, {**build_record(stage, [split], settings, result, dropped), "rows_in": len(rows)})
+        for file in rows.cache_files:
+            Path(file["filename"]).unlink()
+        _warn_if_empty(result, dropped, stage)
+        return result
 
     return _by_split(data, on_split)
 
 
 def join(parts: Sequence[D], name: str) -> D:
-    """Put tables of the same rows side by side, columns in order; no column may stand twice."""
-    return _concatenated(parts, name, axis=1)
+    """Concatenate the columns of tables with the same rows, in order; column names must be unique."""
+    return _concatenate(parts, name, axis=1)
 
 
 def stack(parts: Sequence[D], name: str) -> D:
-    """Put tables with the same columns one below the other, in order."""
-    return _concatenated(parts, name, axis=0)
+    """Concatenate the rows of tables with the same columns, in order."""
+    return _concatenate(parts, name, axis=0)
 
 
-def _by_split(data: D, work: Callable[[Dataset], Dataset]) -> D:
-    """The work on a table, or on each split of a DatasetDict."""
+def _by_split(data: D, transform: Callable[[Dataset], Dataset]) -> D:
+    """Return a transformed Dataset, or a DatasetDict with each split transformed."""
     _check_table(data)
-    return DatasetDict({n: work(split) for n, split in data.items()}) if isinstance(data, DatasetDict) else work(data)
+    if isinstance(data, DatasetDict):
+        return DatasetDict({name: transform(split) for name, split in data.items()})
+    return transform(data)
 
 
-def _concatenated(parts: Sequence[D], name: str, axis: int) -> D:
+def _concatenate(parts: Sequence[D], name: str, axis: int) -> D:
     if isinstance(parts[0], DatasetDict):
-        return DatasetDict({split: _concatenated([part[split] for part in parts], name, axis) for split in parts[0]})
+        return DatasetDict({split: _concatenate([part[split] for part in parts], name, axis) for split in parts[0]})
     tables = [materialize(part) for part in parts]
     key = digest(name, axis, [table._fingerprint for table in tables])
     if any(len(table) for table in tables):
         with hide_progress_bars():
             result = with_fingerprint(concatenate_datasets(tables, axis=axis), key)
-    else:  # concatenate_datasets would give the first table itself, without the columns of the others
+    else:  # concatenate_datasets would return the first table without the columns of the others
         features = Features({column: feature for table in tables for column, feature in table.features.items()})
         result = with_fingerprint(Dataset.from_dict({column: [] for column in features}, features=features), key)
     rows_in = sum(len(table) for table in tables) if axis == 0 else len(tables[0])
     if axis == 0 and "id" in result.column_names:
         check_ids(result)
-    write_record(result._fingerprint, {**facts_of(name, tables, None, result), "rows_in": rows_in})
+    write_record(result._fingerprint, {**build_record(name, tables, None, result), "rows_in": rows_in})
     return result
 
 
 @contextlib.contextmanager
-def hide_progress_bars(quiet: bool = True) -> Iterator[None]:
-    """No progress bars of `datasets` meanwhile; those of a stage that is done in a moment only hide the others."""
-    if quiet := quiet and not datasets.are_progress_bars_disabled():
+def hide_progress_bars(hide: bool = True) -> Iterator[None]:
+    """Disable the progress bars of `datasets`, which for short stages only hide other output."""
+    if hide := hide and not datasets.are_progress_bars_disabled():
         datasets.disable_progress_bars()
     try:
         yield
     finally:
-        if quiet:
+        if hide:
             datasets.enable_progress_bars()
 
 
 def check_features(data: Dataset | DatasetDict, expected: Features, name: str) -> None:
-    """Raise where a table lacks columns of a schema, or has them with other types; further columns are fine."""
+    """Raise an `InputError` if a table lacks columns of a schema or has other types; additional columns are allowed."""
     _check_table(data)
     for split in data.values() if isinstance(data, DatasetDict) else [data]:
         require_columns(split, list(expected), name)
         for column, feature in expected.items():
             if split.features[column] != feature:
-                found = split.features[column]
                 raise InputError(
-                    f"{name} needs the column {column} as {feature}, found {found}; `data.cast_column` may help"
+                    f"{name} needs the column {column} as {feature}, found {split.features[column]}; "
+                    "convert it with `data.cast_column`"
                 )
 
 
 def features_of(data: Dataset | DatasetDict) -> Features:
-    """The features of a table, or of a DatasetDict's first split."""
+    """Return the features of a Dataset, or of the first split of a DatasetDict."""
     first = data if isinstance(data, Dataset) else next(iter(data.values()))
     return first.features
 
 
 def require_columns(data: Dataset, columns: Sequence[str], name: str) -> None:
-    """Raise `MissingColumns` where a table lacks some of the columns, naming them and what was found."""
-    roots = dict.fromkeys(place(column, data.column_names)[0] for column in columns)
+    """Raise `MissingColumns` if a table lacks columns; "gpt.text" requires the column `gpt`."""
+    roots = dict.fromkeys(split_path(column, data.column_names)[0] for column in columns)
     missing = [column for column in roots if column not in data.column_names]
     if missing:
         raise MissingColumns(
@@ -311,39 +383,39 @@ def require_columns(data: Dataset, columns: Sequence[str], name: str) -> None:
 # Keys and maps --------------------------------------------------------------------------------------------------------
 
 
-def function_name(step: Any) -> str:
-    """The name of a function, also inside a partial."""
-    while isinstance(step, functools.partial):
-        step = step.func
-    return str(getattr(step, "__name__", type(step).__name__)).strip("_")
+def function_name(function: Any) -> str:
+    """Return the name of a function, also inside `functools.partial`, without leading and trailing underscores."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__name__", type(function).__name__)).strip("_")
 
 
-def _key(data: Dataset, step: Step, settings: Any, features: Features) -> str:
-    return digest(
-        data._fingerprint, canonical(step), canonical(settings), features.to_dict(), code_digest(step, settings)
-    )
+def _key(data: Dataset, function: RowFunction, settings: Any, features: Features) -> str:
+    code = code_digest(function, settings)
+    return digest(data._fingerprint, canonical(function), canonical(settings), features.to_dict(), code)
 
 
 def _map(
     data: Dataset,
-    function: Any,
+    batch_function: Callable[[pa.Table], pa.Table],
     features: Features,
     key: str,
-    what: str,
+    description: str,
     num_proc: int | None,
     batch_rows: int = BATCH_ROWS,
 ) -> Dataset:
+    """Map a function over the batches of a table and write the result to the file of a key."""
     folder = stages_dir()
-    sweep(folder)
+    remove_stale_files(folder)
     path = folder / f"{key}.arrow"
-    if len(data) == 0:  # map would return the table as it came, with the old features
+    if len(data) == 0:  # map would return the table with the old features
         with atomic_file(path) as scratch, open(scratch, "wb") as file, pa.ipc.new_stream(file, features.arrow_schema):
             pass
         result = Dataset.from_file(str(path), split=data.split)
     else:
-        with clear_when_full(folder), hide_progress_bars(len(data) < BAR_FROM):
+        with explain_full_disk(folder), hide_progress_bars(len(data) < MIN_ROWS_FOR_BAR):
             result = as_arrow(data).map(
-                function,
+                batch_function,
                 batched=True,
                 batch_size=batch_rows,
                 remove_columns=data.column_names,
@@ -351,17 +423,17 @@ def _map(
                 new_fingerprint=key,
                 cache_file_name=str(path),
                 num_proc=num_proc if num_proc and num_proc > 1 and len(data) >= num_proc else None,
-                desc=what,
+                desc=description,
             )
     result.reset_format()
     result._fingerprint = key
     return result
 
 
-def _warn_if_none(kept: Dataset, out: Dataset, stage: str) -> None:
-    if len(out) and not len(kept):
-        reasons = ", ".join(f"{reason} {rows}" for reason, rows in Counter(out["reason"][:]).most_common())
-        log.warning("%s: none of %d rows is left (%s)", stage, len(out), reasons)
+def _warn_if_empty(result: Dataset, dropped: Dataset, stage: str) -> None:
+    if len(dropped) and not len(result):
+        reasons = ", ".join(f"{reason} {rows}" for reason, rows in Counter(dropped["reason"][:]).most_common())
+        log.warning("%s: all %d rows were dropped (%s)", stage, len(dropped), reasons)
 
 
 def _check_table(data: Any) -> None:

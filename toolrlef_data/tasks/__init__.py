@@ -1,9 +1,16 @@
-"""Tasks: what a question looks like, how an answer is read and graded. One file a task; `TASKS` names them.
+"""Tasks: the prompts, tool, parsing and grading of a kind of question. `TASKS` lists them, one file each.
 
-`task` says what a `Task` is. `math` grades with `numbers`; `qa`, `lama` and `mlqa` with `text_answers`.
+| file | contents |
+|---|---|
+| `task` | the class `Task` |
+| `math` | math word problems, a calculator |
+| `qa` | open questions, a Wikipedia search |
+| `lama` | clozes, a QA model |
+| `mlqa` | questions in other languages, a translator |
+| `numbers` | numbers in text, for `math` |
+| `text_answers` | grading of answers in words, for `qa`, `lama` and `mlqa` |
 
-To add one, write a file with a `Task` in it and a line in `TASKS`. Your own task needs neither: make a `Task`, in any
-language, and pass it as `task=`.
+To add a task, write a file with a `Task` and add it to `TASKS`. A custom task needs neither: pass a `Task` as `task=`.
 """
 
 from __future__ import annotations

@@ -1,16 +1,19 @@
-"""Facts to be filled in at the end of a sentence, and a model that answers questions.
+"""Cloze facts with the blank at the end, and a question-answering model.
 
-The task `lama` of TRICE (arXiv 2305.13068): T-REx; and SQuAD's part of LAMA, unseen in training. One instance:
+The task `lama` of TRICE (arXiv 2305.13068). Data sets: T-REx, and LAMA's SQuAD, which is held out from training. One
+instance:
 
-    question "The Mole Antonelliana is a landmark of the Italian city of ?"  answers ["Turin"]
-    a response with the tool: "QA(Which Italian city has the Mole Antonelliana as a landmark?)"
-    one without: "The answer is Turin."
+    question: "The Mole Antonelliana is a landmark of the Italian city of ?"
+    answers: ["Turin"]
+    response with the tool: "QA(Which Italian city has the Mole Antonelliana as a landmark?)"
+    response without: "The answer is Turin."
 
-What the tool says is the prediction. Predictions count with their first 20 words, as in the paper; with `compat` what
-the tool says counts whole, as in the published code.
-Quirks: the blank is written " ?" and stands at the end, as in TRICE; the call is a question in words, not the cloze.
-The model behind the tool is still to be chosen: until then a call says how.
-Not covered: clozes with a blank elsewhere, or with several; answers of one word piece only, as LAMA itself scores them.
+- Prediction: the tool output, or the response if it has no call.
+- Grading: the first 20 words of the prediction, as in the paper; with `compat` the full tool output, as in the
+  published code.
+- Quirks: the blank is written " ?", as in TRICE. The argument of a call is a natural question, not the cloze.
+- Setup: `LAMA.tool` has no model yet, and its error explains how to choose one.
+- Not covered: clozes with a blank elsewhere or several blanks; LAMA's scoring of single-token answers.
 """
 
 from __future__ import annotations
@@ -19,13 +22,13 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from toolrlef_data.tasks.task import Task, examples_from
-from toolrlef_data.tasks.text_answers import first_words, grade, leaks, usable
+from toolrlef_data.tasks.task import Task, parse_examples
+from toolrlef_data.tasks.text_answers import first_words, grade, leaks, ungradable_reason
 from toolrlef_data.tools.tool import Tool, not_set_up
 
 __all__ = ["LAMA", "render"]
 
-# Fixed by the documents that this project follows: files made elsewhere hold the same sentence.
+# Required verbatim by the TRICE format: other tools' files contain the same sentence.
 INSTRUCTION = "Given a question, please answer it and you can use a QA model for help."
 PLAIN_INSTRUCTION = (
     "The sentence ends in a question mark that stands for what is missing. Say what is missing, in one short sentence "
@@ -40,7 +43,7 @@ TEACHER_INSTRUCTION = (
 
 
 def render(row: Mapping[str, Any]) -> str:
-    """The input text of a row of the questions table: its cloze.
+    """Return the input text of a row of a questions table: its cloze.
 
     >>> render({"question": "Mount Ararat is a mountain in ?", "context": ""})
     'Mount Ararat is a mountain in ?'
@@ -48,9 +51,9 @@ def render(row: Mapping[str, Any]) -> str:
     return str(row["question"])
 
 
-_examples = partial(examples_from, tool="QA")  # lines: cloze | question | answer
+_examples = partial(parse_examples, tool="QA")  # lines: cloze | question | answer
 
-# Written for this project, in the manner of each data set.
+# Written for this project, in the style of each data set.
 EXAMPLES = {
     "": _examples("""
 The Mole Antonelliana is a landmark of the Italian city of ? | Which Italian city is the Mole Antonelliana in? | Turin
@@ -89,7 +92,7 @@ LAMA = Task(
     teacher_instruction=TEACHER_INSTRUCTION,
     extract=first_words,
     grade=grade,
-    ungradable_reason=usable,
+    ungradable_reason=ungradable_reason,
     leaks=leaks,
     render=render,
     examples=EXAMPLES,

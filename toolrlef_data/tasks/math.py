@@ -1,13 +1,15 @@
-"""Math word problems with a number as answer, and a calculator.
+"""Math word problems with numeric answers, and a calculator.
 
-The task `math` of TRICE (arXiv 2305.13068): GSM8K, SVAMP, ASDiv, and the bundled sample. One instance:
+The task `math` of TRICE (arXiv 2305.13068). Data sets: GSM8K, SVAMP, ASDiv and the bundled sample. One instance:
 
-    question "A crate holds 12 jars. How many jars are in 7 crates?"  answers ["84"]
-    a response with the tool: "calculator(12*7)"; one without: "The answer is 84."
+    question: "A crate holds 12 jars. How many jars are in 7 crates?"
+    answers: ["84"]
+    response with the tool: "calculator(12*7)"
+    response without: "The answer is 84."
 
-The prediction is the last number of a response, read correctly (sign, grouping, exponent), and it is right where it
-equals a gold answer after both are rounded to 2 decimals by Python's `round`, as in the original.
-Not covered: answers that are fractions, times, intervals, words or letters of a choice; units are not compared.
+- Prediction: the last number of a response, with its sign, grouping and exponent.
+- Grading: a prediction is correct if Python's `round(..., 2)` of it and of a gold answer are equal, as in the original.
+- Not covered: answers that are fractions, times, intervals, words or options of a choice. Units are ignored.
 """
 
 from __future__ import annotations
@@ -16,13 +18,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from toolrlef_data.tasks.numbers import last_number, number, numbers_in, unsigned_numbers
+from toolrlef_data.tasks.numbers import last_number, numbers_in, parse_number, unsigned_numbers
 from toolrlef_data.tasks.task import Example, Task
 from toolrlef_data.tools.calculator import CALCULATOR
 
-__all__ = ["MATH", "distance", "extract", "grade", "leaks", "number", "numbers_in", "render", "usable"]
+__all__ = ["MATH", "distance", "extract", "grade", "leaks", "numbers_in", "parse_number", "render", "ungradable_reason"]
 
-# Fixed by the documents that this project follows: files made elsewhere hold the same sentence.
+# Required verbatim by the TRICE format: other tools' files contain the same sentence.
 INSTRUCTION = "Given a math problem, please answer it and you can use a calculator for help."
 PLAIN_INSTRUCTION = "Solve the following math word problem. End with a sentence of the form: The answer is <number>."
 TEACHER_INSTRUCTION = (
@@ -36,14 +38,14 @@ extract = last_number
 
 
 def grade(prediction: str | None, answers: Sequence[str]) -> bool | None:
-    """Whether a prediction equals a gold answer, both rounded to 2 decimals.
+    """Return whether a prediction equals a gold answer, both rounded to 2 decimals.
 
     Args:
-        prediction: the text of a number; anything else, and None, is wrong.
-        answers: gold answers, any of which will do.
+        prediction: a number as text. Any other text, and None, is incorrect.
+        answers: gold answers; matching any one suffices.
 
     Returns:
-        None where no gold answer holds a digit: nothing can be compared with.
+        None if no gold answer contains a digit, so that none is comparable.
 
     >>> grade("33.333", ["33.33"]), grade("1234567", ["1,234,567"]), grade("nan", ["0"]), grade("7", ["unknown"])
     (True, True, False, None)
@@ -52,15 +54,15 @@ def grade(prediction: str | None, answers: Sequence[str]) -> bool | None:
         return False
     if prediction in answers and prediction.isdecimal():
         return True
-    value = number(prediction)
+    value = parse_number(prediction)
     comparable = False
     for answer in answers:
-        gold = number(answer)
+        gold = parse_number(answer)
         if gold is None:
             comparable = comparable or _has_digit(answer) is not None
             continue
         comparable = True
-        # rounding moves either by at most 0.005, so most pairs are decided without it
+        # Rounding moves each value by at most 0.005, so most pairs need no rounding.
         if value is not None and -0.02 < value - gold < 0.02 and (value == gold or round(value, 2) == round(gold, 2)):
             return True
     return False if comparable else None
@@ -69,38 +71,38 @@ def grade(prediction: str | None, answers: Sequence[str]) -> bool | None:
 _has_digit = re.compile(r"\d").search
 
 
-def usable(answers: Sequence[str]) -> str | None:
-    """None where at least one gold answer is a number, else why the row cannot be graded.
+def ungradable_reason(answers: Sequence[str]) -> str | None:
+    """Return why no prediction can be graded with these gold answers; None if at least one is a number.
 
-    >>> usable(["72"]), usable([]), usable(["many"])
+    >>> ungradable_reason(["72"]), ungradable_reason([]), ungradable_reason(["many"])
     (None, 'no_answer', 'answer_not_a_number')
     """
     if not any(answer.strip() for answer in answers):
         return "no_answer"
-    return None if any(number(answer) is not None for answer in answers) else "answer_not_a_number"
+    return None if any(parse_number(answer) is not None for answer in answers) else "answer_not_a_number"
 
 
 def distance(prediction: str | None, answers: Sequence[str]) -> float | None:
-    """How far a prediction is from the nearest gold answer, both rounded to 2 decimals; None where either is no number.
+    """Return the distance to the nearest gold answer, both rounded to 2 decimals; None if either is not a number.
 
     >>> distance("25.0", ["57"]), distance(None, ["57"])
     (32.0, None)
     """
-    value = None if prediction is None else number(prediction)
-    golds = [gold for gold in map(number, answers) if gold is not None]
+    value = None if prediction is None else parse_number(prediction)
+    golds = [gold for gold in map(parse_number, answers) if gold is not None]
     if value is None or not golds:
         return None
     return min(abs(round(value, 2) - round(gold, 2)) for gold in golds)
 
 
-# With one of these, a formula of a single number still computes something: sqrt(16), 5!
-_computes = re.compile(r"sqrt|exp|log|ln|fact|[!\u00b2\u00b3]|\bpi\b", re.IGNORECASE).search
+# A formula with a single number still computes something if it contains one of these: sqrt(16), 5!
+_has_function = re.compile(r"sqrt|exp|log|ln|fact|[!\u00b2\u00b3]|\bpi\b", re.IGNORECASE).search
 
 
 def leaks(argument: str, question: str, answers: Sequence[str]) -> bool:
-    """Whether a formula merely carries the answer: it is a single number, or holds a gold answer that was not given.
+    """Return whether a formula reveals the answer: it is a single number, or contains a gold answer.
 
-    A literal that equals a number of the question, however that is written there, was given. Signs do not count.
+    A gold answer that equals a number in the question, in digits or words, is no leak. Signs are ignored.
 
     >>> leaks("72", "How many?", ["72"]), leaks("70+2", "How many?", ["72"]), leaks("72+0", "How many?", ["72"])
     (True, False, True)
@@ -108,17 +110,17 @@ def leaks(argument: str, question: str, answers: Sequence[str]) -> bool:
     False
     """
     literals = unsigned_numbers(argument.replace("_", ""))
-    if len(literals) == 1 and not _computes(argument):
+    if len(literals) == 1 and not _has_function(argument):
         return True
     if "%" in argument:
         literals += [literal / 100 for literal in literals]
-    golds = {round(abs(gold), 2) for gold in map(number, answers) if gold is not None}
-    carried = {literal for literal in literals if round(literal, 2) in golds}
-    return bool(carried) and not carried <= numbers_in(question)
+    golds = {round(abs(gold), 2) for gold in map(parse_number, answers) if gold is not None}
+    leaked = {literal for literal in literals if round(literal, 2) in golds}
+    return bool(leaked) and not leaked <= numbers_in(question)
 
 
 def render(row: Mapping[str, Any]) -> str:
-    """The input text of a row of the questions table: its question, after its context if it has one.
+    """Return the input text of a row of a questions table: its context, if any, and its question.
 
     >>> render({"question": "How many?", "context": ""})
     'How many?'
@@ -127,7 +129,7 @@ def render(row: Mapping[str, Any]) -> str:
 
 
 def _examples(text: str) -> tuple[Example, ...]:
-    """Examples from blocks of lines: the question, then "formula = answer"."""
+    """Parse few-shot examples from blocks of lines: the question, then "formula = answer"."""
     examples = []
     for block in text.strip().split("\n\n"):
         *question, last = block.splitlines()
@@ -136,7 +138,7 @@ def _examples(text: str) -> tuple[Example, ...]:
     return tuple(examples)
 
 
-# Written for this project, in the manner of each data set.
+# Written for this project, in the style of each data set.
 EXAMPLES = {
     "": _examples("""
 A theatre has 18 rows of 24 seats, and 57 seats are empty tonight.
@@ -217,7 +219,7 @@ MATH = Task(
     teacher_instruction=TEACHER_INSTRUCTION,
     extract=extract,
     grade=grade,
-    ungradable_reason=usable,
+    ungradable_reason=ungradable_reason,
     leaks=leaks,
     render=render,
     examples=EXAMPLES,

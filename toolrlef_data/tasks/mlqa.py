@@ -1,18 +1,24 @@
-"""Questions in another language about an English text, and a translator.
+"""Questions in other languages about an English context, and a translator.
 
-The task `mlqa` of TRICE (arXiv 2305.13068): MLQA with English contexts, answers in English. One instance:
+The task `mlqa` of TRICE (arXiv 2305.13068): MLQA with English contexts and English answers. One instance:
 
-    context "The Erie Canal opened in 1825 and ..."  question "¿En qué año se abrió el canal?"  answers ["1825"]
-    a response with the tool: "translator(¿En qué año se abrió el canal?)"; one without: "The answer is 1825."
+    context: "The Erie Canal opened in 1825 and ..."
+    question: "¿En qué año se abrió el canal?"
+    answers: ["1825"]
+    response with the tool: "translator(¿En qué año se abrió el canal?)"
+    response without: "The answer is 1825."
 
-The call needs no model, it is the question itself. A translation is no prediction: it takes the place of the question,
-and the reader answers over the context. Everything, also what the reader says, counts with its first 20 words, as in
-the paper.
-Quirks: a row tells its language behind the last "#" of its id (mlqa-<upstream's id>#zh). What a reader of calls would
-take off or cut at is written in another form in the argument: a lone parenthesis as a full-width one, straight quotes
-as curly ones; a question that is wholly in quotes loses them. The translator is still to be chosen: until then a call
-says how.
-Not covered: contexts in another language, answers outside the context, questions that are English already.
+- Calls: the argument is the question, so no teacher is needed.
+- Prediction: a translation is not a prediction. It replaces the question, and the reader answers from the context.
+- Grading: the first 20 words of a prediction, also of the reader's, as in the paper.
+- Setup: `MLQA.tool` has no translator yet, and its error explains how to choose one.
+- Not covered: contexts in other languages, answers outside the context, questions in English.
+
+Quirks:
+
+- The language of a row is the part of its id after the last "#" (mlqa-<upstream's id>#zh).
+- The argument is rewritten if the parser of calls would strip or truncate it: unpaired parentheses become full-width,
+  straight quotes become curly. Quotes around the full question are removed.
 """
 
 from __future__ import annotations
@@ -24,13 +30,13 @@ from typing import Any
 
 from toolrlef_data.records import ToolCall
 from toolrlef_data.tasks.task import Example, Task
-from toolrlef_data.tasks.text_answers import first_words, grade, usable
+from toolrlef_data.tasks.text_answers import first_words, grade, ungradable_reason
 from toolrlef_data.tools.calls import parse_call, render_call
 from toolrlef_data.tools.tool import Tool, not_set_up
 
-__all__ = ["MLQA", "language", "reading", "render", "written"]
+__all__ = ["MLQA", "language", "make_argument", "reader_prompt", "render"]
 
-# Fixed by the documents that this project follows: files made elsewhere hold the same sentence.
+# Required verbatim by the TRICE format: other tools' files contain the same sentence.
 INSTRUCTION = "Given a context, please answer the question in English and you can use a translator for help."
 PLAIN_INSTRUCTION = (
     "Answer the question from the context, in English, in one short sentence of the form: The answer is <answer>."
@@ -44,7 +50,7 @@ READER_INSTRUCTION = (
     "Answer the question from the context, in English, in as few words as possible. Reply with the answer and nothing "
     "else."
 )
-MARK = "\nQuestion: "
+QUESTION_MARKER = "\nQuestion: "
 
 TRANSLATOR = Tool(
     "translator",
@@ -59,68 +65,69 @@ TRANSLATOR = Tool(
 
 
 def render(row: Mapping[str, Any]) -> str:
-    """The input text of a row of the questions table: the context, and the question in one line below it.
+    """Return the input text of a row of a questions table: the context, and the question in one line below it.
 
     >>> render({"context": "It opened in 1825.", "question": "¿Cuándo se abrió?"})
     'Context: It opened in 1825.\\nQuestion: ¿Cuándo se abrió?'
     """
-    return f"Context: {row['context']}{MARK}{' '.join(row['question'].split())}"
+    return f"Context: {row['context']}{QUESTION_MARKER}{' '.join(row['question'].split())}"
 
 
-def reading(input: str, translation: str) -> str:
-    """What the reader is asked: the input, the translation in the place of its question.
+def reader_prompt(input: str, translation: str) -> str:
+    """Return the prompt of the reader: the input with the translation instead of its question.
 
-    >>> reading("Context: It opened in 1825.\\nQuestion: ¿Cuándo se abrió?", "When did it open?")
+    >>> reader_prompt("Context: It opened in 1825.\\nQuestion: ¿Cuándo se abrió?", "When did it open?")
     'Context: It opened in 1825.\\nQuestion: When did it open?'
     """
-    before, mark, _ = input.rpartition(MARK)
-    return f"{before if mark else input}{MARK}{translation}"
+    context, marker, _ = input.rpartition(QUESTION_MARKER)
+    return f"{context if marker else input}{QUESTION_MARKER}{translation}"
 
 
-def written(row: Mapping[str, Any]) -> str:
-    """The argument of a row's call: its question in one line, as it is read back from the call.
+def make_argument(row: Mapping[str, Any]) -> str:
+    """Return the argument of a row's call: its question in one line, in a form that the parser of calls preserves.
 
-    >>> written({"question": "¿Cuándo se  abrió?"}), written({"question": "Was heißt :) ?"})
+    >>> make_argument({"question": "¿Cuándo se  abrió?"}), make_argument({"question": "Was heißt :) ?"})
     ('¿Cuándo se abrió?', 'Was heißt :） ?')
     """
     argument = " ".join(row["question"].split())
-    for change in (str, _paired, _curly):
-        argument = change(argument)
-        if _read_back(argument) == argument:
+    for rewrite in (str, _with_paired_parentheses, _with_curly_quotes):
+        argument = rewrite(argument)
+        if _parsed_argument(argument) == argument:
             return argument
-    while (read := _read_back(argument)) and read != argument:  # shorter each time: a wrapping is taken off
-        argument = read
+    while (parsed := _parsed_argument(argument)) and parsed != argument:  # each pass strips one wrapping
+        argument = parsed
     return argument
 
 
-def _read_back(argument: str) -> str | None:
+def _parsed_argument(argument: str) -> str | None:
+    """Return the argument that the parser reads from a call with `argument`."""
     call = parse_call(render_call(ToolCall(TRANSLATOR.name, argument)), TRANSLATOR)
     return call.argument if call else None
 
 
-def _paired(text: str) -> str:
-    """The text with each parenthesis that has no other half full-width, which is text to a reader of calls."""
-    signs, opened = list(text), list[int]()
-    for i, sign in enumerate(text):
-        if sign == "(":
-            opened.append(i)
-        elif sign == ")" and opened:
-            opened.pop()
-        elif sign == ")":
-            signs[i] = "\uff09"
-    for i in opened:
-        signs[i] = "\uff08"
-    return "".join(signs)
+def _with_paired_parentheses(text: str) -> str:
+    """Return the text with unpaired parentheses as full-width ones, which the parser of calls ignores."""
+    characters, open_positions = list(text), list[int]()
+    for i, character in enumerate(text):
+        if character == "(":
+            open_positions.append(i)
+        elif character == ")" and open_positions:
+            open_positions.pop()
+        elif character == ")":
+            characters[i] = "\uff09"
+    for i in open_positions:
+        characters[i] = "\uff08"
+    return "".join(characters)
 
 
-def _curly(text: str) -> str:
-    """The text with curly quotes, an opening one where a word begins."""
+def _with_curly_quotes(text: str) -> str:
+    """Return the text with curly quotes: opening ones at the start of a word, closing ones elsewhere."""
     text = re.sub(r'"(?=\w)(?<!\w")', "\u201c", text).replace('"', "\u201d")
     return text.replace("'", "\u2019")
 
 
 def language(row: Mapping[str, Any]) -> str:
-    """The language of a row's question (ISO 639): what stands behind the last "#" of its id, "" where that is no code.
+    """Return the language code (ISO 639) of a row's question, after the last "#" of its id; "" if it is not a code.
 
     >>> language({"id": "mlqa-4f1a#zh"}), language({"id": "mine-17"})
     ('zh', '')
@@ -129,19 +136,19 @@ def language(row: Mapping[str, Any]) -> str:
     return code if re.fullmatch("[a-z]{2,3}", code) else ""
 
 
-def _never(argument: str, question: str, answers: Sequence[str]) -> bool:
-    """The argument is the question, which gives nothing away."""
+def _leaks_nothing(argument: str, question: str, answers: Sequence[str]) -> bool:
+    """Return False: the argument is the question, which cannot contain the answer."""
     return False
 
 
 def _examples(text: str) -> tuple[Example, ...]:
-    """Examples from blocks of lines: the context, then "question | answer"."""
+    """Parse few-shot examples from blocks of lines: the context, then "question | answer"."""
     examples = []
     for block in text.strip().split("\n\n"):
         *context, last = block.splitlines()
         question, gold = last.split(" | ")
         row = {"context": " ".join(context), "question": question}
-        call = render_call(ToolCall(TRANSLATOR.name, written(row)))
+        call = render_call(ToolCall(TRANSLATOR.name, make_argument(row)))
         examples.append(Example(render(row), gold, call, f"The answer is {gold}."))
     return tuple(examples)
 
@@ -192,13 +199,13 @@ MLQA = Task(
     teacher_instruction=TEACHER_INSTRUCTION,
     extract=first_words,
     grade=grade,
-    ungradable_reason=usable,
-    leaks=_never,
+    ungradable_reason=ungradable_reason,
+    leaks=_leaks_nothing,
     render=render,
     examples=EXAMPLES,
-    make_argument=written,
+    make_argument=make_argument,
     language=language,
-    reader_prompt=reading,
+    reader_prompt=reader_prompt,
     reader_instruction=READER_INSTRUCTION,
     parse_reader_reply=first_words,
     output_is_answer=False,

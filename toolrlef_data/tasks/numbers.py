@@ -1,35 +1,40 @@
-"""Reading numbers in text: the last one of a response, a gold answer, all that a question holds.
+"""Numbers in text: the last number of a response, the value of a gold answer, all numbers of a question.
 
-Covered: signs, currency before digits, thousands (1,234,567) and Indian (12,34,567) grouping, decimals, a leading dot,
-scientific notation, digits of any script; in questions also English number words, fractions, percent and cents.
-Not covered: decimal commas (0,5 is read 0 and 5), grouping by blanks, apostrophes or underscores, roman numerals,
-number words of other languages; in responses and gold answers, number words and fractions (3/4 is read 3 and 4).
+| notation | responses and gold answers | questions |
+|---|---|---|
+| signs, currency before digits, decimals, a leading dot, scientific notation | yes | yes |
+| grouping of thousands (1,234,567) and Indian grouping (12,34,567) | yes | yes |
+| digits of any script | yes | yes |
+| English number words, fractions, percent, cents | no (3/4 is parsed as 3 and 4) | yes |
+| decimal commas (0,5 is parsed as 0 and 5) | no | no |
+| grouping by spaces, apostrophes or underscores | no | no |
+| Roman numerals, number words of other languages | no | no |
 """
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["last_number", "number", "numbers_in", "unsigned_numbers"]
+__all__ = ["last_number", "numbers_in", "parse_number", "unsigned_numbers"]
 
-# A grouped number may not follow "digit comma" nor go on with one: that is a list, or malformed. The first of these
-# also keeps the search linear: a malformed run of groups is walked once, not once a group.
+# A grouped number has no "digit comma" before it and no ",digit" after it: those are lists or malformed. The lookbehind
+# also keeps the search linear: a malformed run of groups is scanned once, not once per group.
 GROUPED = r"(?<!\d,)(?!0)(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3})(?!,?\d)"
 UNSIGNED = rf"(?:\d+(?![\d.,eE])|{GROUPED}(?:\.\d+)?|\d+(?:\.\d+)?|(?<![\w.])\.\d+)(?:[eE][-+]?\d+)?"
-# A minus is a sign only where no operand stands before it: 10-3 ends in 3, not in -3.
+# A minus is a sign only if no operand precedes it: 10-3 ends in 3, not in -3.
 _signed = re.compile(rf"(?:(?<![\w.)\]%])[-\u2212][$\u20ac\u00a3\u00a5\u20b9]?)?{UNSIGNED}").findall
 _unsigned = re.compile(UNSIGNED).findall
 _to_last_digit = re.compile(r".*\d", re.DOTALL).match
 _one_grouped = re.compile(rf"[-+]?{GROUPED}(?:\.\d*)?(?:[eE][-+]?\d+)?").fullmatch
-_JOINED = frozenset("-+.,eE\u2212$\u20ac\u00a3\u00a5\u20b9")  # may tie the digits after them to what is before them
-_LONGEST = 2000  # characters looked at: a longer number is beyond the range of a float many times over
-_HUGE = 1.7976931348623157e308
+_JOINING = frozenset("-+.,eE\u2212$\u20ac\u00a3\u00a5\u20b9")  # these can join digits to the text before them
+_MAX_LENGTH = 2000  # characters searched: a longer number is far beyond the range of a float
+_MAX_FLOAT = 1.7976931348623157e308
 
 
-def number(text: str) -> float | None:
-    """The value of a text that is one number and nothing else; None for any other text, also for inf and nan.
+def parse_number(text: str) -> float | None:
+    """Return the value of a text that is exactly one number; None for any other text, including "inf" and "nan".
 
-    >>> number("1,234.50"), number("-3e2"), number("$5"), number("1,2"), number("inf")
+    >>> parse_number("1,234.50"), parse_number("-3e2"), parse_number("$5"), parse_number("1,2"), parse_number("inf")
     (1234.5, -300.0, None, None, None)
     """
     try:
@@ -38,12 +43,12 @@ def number(text: str) -> float | None:
         if "," not in text or not _one_grouped(text.strip()):
             return None
         value = float(text.replace(",", ""))
-    # float() also reads "inf", "nan" and "1_000"
-    return value if -_HUGE <= value <= _HUGE and "_" not in text else None
+    # float() also accepts "inf", "nan" and "1_000".
+    return value if -_MAX_FLOAT <= value <= _MAX_FLOAT and "_" not in text else None
 
 
 def last_number(text: str) -> str | None:
-    """The last number of a text, without grouping and currency; None where the text holds no digit.
+    """Return the last number of a text, without grouping and currency; None if the text contains no digit.
 
     >>> last_number("She pays $1,234.50."), last_number("10-3"), last_number("It fell to -.5 degrees.")
     ('1234.50', '3', '-0.5')
@@ -51,28 +56,28 @@ def last_number(text: str) -> str | None:
     to_digit = _to_last_digit(text)
     if to_digit is None:
         return None
-    # numbers hold no blank: only the last word that has a digit needs to be looked at
+    # Numbers contain no space, so only the last word with a digit is searched.
     end = to_digit.end()
-    start = max(text.rfind(" ", 0, end) + 1, end - _LONGEST)
+    start = max(text.rfind(" ", 0, end) + 1, end - _MAX_LENGTH)
     word = text[start:end]
-    before = word.rstrip("0123456789")
-    if len(before) < len(word) and (not before or not (before[-1] in _JOINED or before[-1].isdecimal())):
-        return word[len(before) :]
-    found: str = _signed(text, start, end)[-1]
-    negative = found[0] in "-\u2212"
-    plain = found.lstrip("-\u2212$\u20ac\u00a3\u00a5\u20b9").replace(",", "")
-    if not plain.isascii():
-        plain = "".join(str(int(c)) if c.isdecimal() else c for c in plain)
-    return ("-" if negative else "") + ("0" if plain[0] == "." else "") + plain
+    prefix = word.rstrip("0123456789")
+    if len(prefix) < len(word) and (not prefix or not (prefix[-1] in _JOINING or prefix[-1].isdecimal())):
+        return word[len(prefix) :]
+    match: str = _signed(text, start, end)[-1]
+    is_negative = match[0] in "-\u2212"
+    digits = match.lstrip("-\u2212$\u20ac\u00a3\u00a5\u20b9").replace(",", "")
+    if not digits.isascii():
+        digits = "".join(str(int(c)) if c.isdecimal() else c for c in digits)
+    return ("-" if is_negative else "") + ("0" if digits[0] == "." else "") + digits
 
 
 def unsigned_numbers(text: str) -> list[float]:
-    """The values of all numbers in a text, in order, signs left aside.
+    """Return the values of all numbers in a text, in order, without their signs.
 
     >>> unsigned_numbers("(1,200-15)*0.5")
     [1200.0, 15.0, 0.5]
     """
-    return [float(found.replace(",", "")) for found in _unsigned(text)]
+    return [float(match.replace(",", "")) for match in _unsigned(text)]
 
 
 _ONES = (
@@ -80,84 +85,93 @@ _ONES = (
     "eighteen nineteen"
 )
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
-_SMALL = {word: float(i) for i, word in enumerate(_ONES.split())}
-_SMALL |= {word: 10.0 * i for i, word in enumerate(_TENS.split(), start=2)}
+_NUMBER_WORDS = {word: float(i) for i, word in enumerate(_ONES.split())}
+_NUMBER_WORDS |= {word: 10.0 * i for i, word in enumerate(_TENS.split(), start=2)}
 _SCALES = {"dozen": 12.0, "hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9}
 _SCALES |= {f"{word}s": scale for word, scale in _SCALES.items()}
-_PARTS = {"half": 2.0, "halves": 2.0, "quarter": 4.0, "quarters": 4.0}
-_FRACTIONS = "third fourth fifth sixth seventh eighth ninth tenth"
-_PARTS |= {word: float(i) for i, word in enumerate(_FRACTIONS.split(), start=3)}
-_PARTS |= {f"{word}s": part for word, part in _PARTS.items() if not word.endswith("s") and word != "half"}
-_TIMES = {"once": 1.0, "single": 1.0, "twice": 2.0, "thrice": 3.0, "pair": 2.0, "pairs": 2.0, "couple": 2.0}
-_TIMES |= {
-    f"{word}{end}": times for word, times in (("doubl", 2.0), ("tripl", 3.0)) for end in ("e", "ed", "es", "ing")
+_DENOMINATORS = {"half": 2.0, "halves": 2.0, "quarter": 4.0, "quarters": 4.0}
+_ORDINALS = "third fourth fifth sixth seventh eighth ninth tenth"
+_DENOMINATORS |= {word: float(i) for i, word in enumerate(_ORDINALS.split(), start=3)}
+_DENOMINATORS |= {
+    f"{word}s": denominator for word, denominator in _DENOMINATORS.items() if not word.endswith("s") and word != "half"
+}
+_MULTIPLES = {"once": 1.0, "single": 1.0, "twice": 2.0, "thrice": 3.0, "pair": 2.0, "pairs": 2.0, "couple": 2.0}
+_MULTIPLES |= {
+    f"{word}{end}": factor for word, factor in (("doubl", 2.0), ("tripl", 3.0)) for end in ("e", "ed", "es", "ing")
 }
 
-_WORD = rf"\b(?:{'|'.join(_SMALL | _SCALES)})\b"
-_PART = rf"\b({'|'.join(_PARTS)})\b"
+_WORD = rf"\b(?:{'|'.join(_NUMBER_WORDS | _SCALES)})\b"
+_FRACTION = rf"\b({'|'.join(_DENOMINATORS)})\b"
 _CARDINAL = rf"(?:{UNSIGNED}|{_WORD})(?:(?:\s|-|\sand\s){_WORD})*"
 _cardinals = re.compile(rf"({_CARDINAL})(\s?(?:%|\u00a2|per\s?cent|cents?\b))?").finditer
-_parts = re.compile(rf"{_PART}(\sa\sdozen)?").finditer
-_part_after = re.compile(rf"(\sand\s(?:a|one))?[\s-]{_PART}").match
+_fractions = re.compile(rf"{_FRACTION}(\sa\sdozen)?").finditer
+_fraction_after = re.compile(rf"(\sand\s(?:a|one))?[\s-]{_FRACTION}").match
 _slash_after = re.compile(rf"\s?[/\u2044]\s?({UNSIGNED})").match
-_times = re.compile(rf"\b(?:{'|'.join(_TIMES)})\b").findall
+_multiples = re.compile(rf"\b(?:{'|'.join(_MULTIPLES)})\b").findall
 _words = re.compile(rf"{UNSIGNED}|[a-z]+|-").findall
 
 
 def numbers_in(text: str) -> set[float]:
-    """The values that a question holds, in digits or in English words, signs left aside.
+    """Return the values of all numbers in a question, in digits or English words, without their signs.
 
-    A number of percent or cents also holds its hundredth. A fraction holds its value and what it divides by ("a third":
-    1/3 and 3), because formulas divide; a number with a scale holds both ("3 dozen": 3, 12 and 36).
+    Several notations yield more than one value, because a formula can use any of them:
+
+    | notation | values |
+    |---|---|
+    | percent and cents ("40%") | the number and its hundredth: 40, 0.4 |
+    | fraction ("a third") | its value and its denominator: 1/3, 3 |
+    | scale ("3 dozen") | both factors and their product: 3, 12, 36 |
 
     >>> sorted(numbers_in("Twenty-five of the 1,200 pens, half of them red, cost 40% more."))
     [0.4, 0.5, 2.0, 25.0, 40.0, 1200.0]
     """
     text = text.lower()
-    held = {_TIMES[word] for word in _times(text)}
-    for found in _parts(text):
-        part = _PARTS[found[1]]
-        held |= {1 / part, part, 12 / part} if found[2] else {1 / part, part}
-    whole, whole_end = 0.0, -1
-    for found in _cardinals(text):
-        values = _cardinal(found[1])
-        held |= values
-        if found[2]:
-            held |= {value / 100 for value in values}
-        elif after := _part_after(text, found.end()):
-            part = _PARTS[after[2]]
-            held |= {value + 1 / part if after[1] else value / part for value in values}
-        elif (after := _slash_after(text, found.end())) and (below := float(after[1].replace(",", ""))):
-            held |= {value / below for value in values}
-            if whole_end + 1 == found.start():  # a mixed number, "1 1/2"
-                held |= {whole + value / below for value in values}
-        whole, whole_end = max(values), found.end()
-    return held
+    values = {_MULTIPLES[word] for word in _multiples(text)}
+    for match in _fractions(text):
+        denominator = _DENOMINATORS[match[1]]
+        values |= {1 / denominator, denominator}
+        if match[2]:
+            values.add(12 / denominator)
+    integer, integer_end = 0.0, -1
+    for match in _cardinals(text):
+        cardinals = _cardinal_values(match[1])
+        values |= cardinals
+        if match[2]:
+            values |= {value / 100 for value in cardinals}
+        elif suffix := _fraction_after(text, match.end()):
+            denominator = _DENOMINATORS[suffix[2]]
+            values |= {value + 1 / denominator if suffix[1] else value / denominator for value in cardinals}
+        elif (suffix := _slash_after(text, match.end())) and (denominator := float(suffix[1].replace(",", ""))):
+            values |= {value / denominator for value in cardinals}
+            if integer_end + 1 == match.start():  # a mixed number, "1 1/2"
+                values |= {integer + value / denominator for value in cardinals}
+        integer, integer_end = max(cardinals), match.end()
+    return values
 
 
-def _cardinal(phrase: str) -> set[float]:
-    """The values of one stretch of digits and number words, such as "2 dozen" or "one hundred and five"."""
-    held = set()
-    thousands, below, before = 0.0, 0.0, ""
+def _cardinal_values(phrase: str) -> set[float]:
+    """Return the values of one run of digits and number words, such as "2 dozen" or "one hundred and five"."""
+    values = set()
+    thousands, remainder, previous = 0.0, 0.0, ""
     for word in _words(phrase):
         if word in _SCALES:
             scale = _SCALES[word]
             if scale == 12.0:
-                held |= {below, scale} if below else {scale}
-            below = (below or 1.0) * scale
+                values |= {remainder, scale} if remainder else {scale}
+            remainder = (remainder or 1.0) * scale
             if scale >= 1000:
-                thousands, below = thousands + below, 0.0
+                thousands, remainder = thousands + remainder, 0.0
         elif word not in {"-", "and"}:
-            value = _SMALL[word] if word in _SMALL else float(word.replace(",", ""))
-            tens = below % 100
-            if value < 10 and 20 <= tens <= 90 and before in _SMALL | {"-": 0}:
-                if before != "-":  # "twenty five-dollar notes" are twenty and five
-                    held |= {thousands + below, value}
-            elif before and not (tens == 0 and value < 100 and before in _SCALES | {"and": 0}):
-                held.add(thousands + below)
-                thousands = below = 0.0
-            if word not in _SMALL:
-                held.add(value)
-            below += value
-        before = word
-    return held | {thousands + below}
+            value = _NUMBER_WORDS[word] if word in _NUMBER_WORDS else float(word.replace(",", ""))
+            tens = remainder % 100
+            if value < 10 and 20 <= tens <= 90 and previous in _NUMBER_WORDS | {"-": 0}:
+                if previous != "-":  # "twenty five-dollar notes": 20 and 5
+                    values |= {thousands + remainder, value}
+            elif previous and not (tens == 0 and value < 100 and previous in _SCALES | {"and": 0}):
+                values.add(thousands + remainder)
+                thousands = remainder = 0.0
+            if word not in _NUMBER_WORDS:
+                values.add(value)
+            remainder += value
+        previous = word
+    return values | {thousands + remainder}

@@ -1,17 +1,25 @@
-"""Open questions about the world, and a search in Wikipedia.
+"""Open-domain questions, and a Wikipedia search.
 
-The task `qa` of TRICE (arXiv 2305.13068): WebQuestions, NQ-open, TriviaQA; and `retrieval`, the same with the tool
-`retriever`: HotpotQA, unseen in training. One instance:
+Two tasks of TRICE (arXiv 2305.13068), which differ only in the name of the tool:
 
-    question "In which Italian city would you find the Mole Antonelliana?"  answers ["Turin"]
-    a response with the tool: "WikiSearch(Mole Antonelliana)"; one without: "The answer is Turin."
+| task | tool | data sets |
+|---|---|---|
+| `qa` | `WikiSearch` | WebQuestions, NQ-open, TriviaQA |
+| `retrieval` | `retriever` | HotpotQA, which is held out from training |
 
-A passage is no prediction: the reader is asked the question below each passage and answers, one prediction a passage.
-Predictions count with their first 20 words, as in the paper; with `compat` what the reader says counts whole, as in
-the published code.
-Quirks: questions of NQ-open are lower case without a question mark. The search of both tasks is still to be made (a
-corpus or an endpoint): until then a call says how.
-Not covered: questions that need two searches after one another; answers that are sentences.
+One instance:
+
+    question: "In which Italian city would you find the Mole Antonelliana?"
+    answers: ["Turin"]
+    response with the tool: "WikiSearch(Mole Antonelliana)"
+    response without: "The answer is Turin."
+
+- Prediction: a passage is not a prediction. The reader answers the question from each passage, one prediction each.
+- Grading: the first 20 words of a prediction, as in the paper; with `compat` the full reply of the reader, as in the
+  published code.
+- Quirks: questions of NQ-open are in lower case, without a question mark.
+- Setup: the tools have no corpus or endpoint yet, and their error explains how to choose one.
+- Not covered: questions that need two consecutive searches; answers that are sentences.
 """
 
 from __future__ import annotations
@@ -21,13 +29,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from toolrlef_data.tasks.task import Task, examples_from
-from toolrlef_data.tasks.text_answers import first_words, grade, leaks, usable
+from toolrlef_data.tasks.task import Task, parse_examples
+from toolrlef_data.tasks.text_answers import first_words, grade, leaks, ungradable_reason
 from toolrlef_data.tools.tool import Tool, not_set_up
 
-__all__ = ["QA", "RETRIEVAL", "read_answer", "reading", "render"]
+__all__ = ["QA", "RETRIEVAL", "parse_reader_reply", "reader_prompt", "render"]
 
-# Fixed by the documents that this project follows: files made elsewhere hold the same sentence.
+# Required verbatim by the TRICE format: other tools' files contain the same sentence.
 INSTRUCTION = "Given a question, please answer it and you can use a {tool} for help."
 PLAIN_INSTRUCTION = "Answer the question in one short sentence of the form: The answer is <answer>."
 TEACHER_INSTRUCTION = (
@@ -46,7 +54,7 @@ ADVICE = (
 
 
 def render(row: Mapping[str, Any]) -> str:
-    """The input text of a row of the questions table: its question.
+    """Return the input text of a row of a questions table: its question.
 
     >>> render({"question": "Where is Mount Toubkal?", "context": ""})
     'Where is Mount Toubkal?'
@@ -54,27 +62,27 @@ def render(row: Mapping[str, Any]) -> str:
     return str(row["question"])
 
 
-def reading(input: str, passage: str) -> str:
-    """What the reader is asked: the passage, and the question below it.
+def reader_prompt(input: str, passage: str) -> str:
+    """Return the prompt of the reader: the passage, and the question below it.
 
-    >>> reading("Where is Mount Toubkal?", "Toubkal is a mountain in Morocco.")
+    >>> reader_prompt("Where is Mount Toubkal?", "Toubkal is a mountain in Morocco.")
     'Toubkal is a mountain in Morocco.\\n\\nQuestion: Where is Mount Toubkal?'
     """
     return f"{passage}\n\nQuestion: {input}"
 
 
-def read_answer(reply: str) -> str | None:
-    """What the reader says; None where it says nothing.
+def parse_reader_reply(reply: str) -> str | None:
+    """Return the prediction in a reply of the reader; None if the reply is empty.
 
-    >>> read_answer(" Morocco\\n"), read_answer(" ")
+    >>> parse_reader_reply(" Morocco\\n"), parse_reader_reply(" ")
     ('Morocco', None)
     """
     return reply.strip() or None
 
 
-_examples = partial(examples_from, tool="WikiSearch")  # lines: question | search term | answer
+_examples = partial(parse_examples, tool="WikiSearch")  # lines: question | search term | answer
 
-# Written for this project, in the manner of each data set.
+# Written for this project, in the style of each data set.
 EXAMPLES = {
     "": _examples("""
 Which river flows under the Charles Bridge? | Charles Bridge | Vltava
@@ -109,40 +117,42 @@ Do the ocelot and the lynx belong to the same family of animals? | ocelot family
 }
 
 
-def _search(task: str, name: str, named: str = "") -> Tool:
+def _search_tool(task: str, name: str, name_argument: str = "") -> Tool:
     return Tool(
         name,
         "Searches Wikipedia and gives the passages that fit best.",
         parameter="query",
-        many=partial(not_set_up, ADVICE.format(task=task, name=named)),
+        many=partial(not_set_up, ADVICE.format(task=task, name=name_argument)),
     )
 
 
 QA = Task(
     name="qa",
-    tool=_search("qa", "WikiSearch"),
+    tool=_search_tool("qa", "WikiSearch"),
     instruction=INSTRUCTION.format(tool="WikiSearch"),
     plain_instruction=PLAIN_INSTRUCTION,
     teacher_instruction=TEACHER_INSTRUCTION.format(tool="WikiSearch"),
     extract=first_words,
     grade=grade,
-    ungradable_reason=usable,
+    ungradable_reason=ungradable_reason,
     leaks=leaks,
     render=render,
     examples=EXAMPLES,
-    reader_prompt=reading,
+    reader_prompt=reader_prompt,
     reader_instruction=READER_INSTRUCTION,
-    parse_reader_reply=read_answer,
+    parse_reader_reply=parse_reader_reply,
 )
 
 RETRIEVAL = replace(
     QA,
     name="retrieval",
-    tool=_search("retrieval", "retriever", ", name='retriever'"),
+    tool=_search_tool("retrieval", "retriever", ", name='retriever'"),
     instruction=INSTRUCTION.format(tool="retriever"),
     teacher_instruction=TEACHER_INSTRUCTION.format(tool="retriever"),
     examples={
-        dataset: tuple(replace(each, call=each.call.replace("WikiSearch(", "retriever(", 1)) for each in examples)
+        dataset: tuple(
+            replace(example, call=example.call.replace("WikiSearch(", "retriever(", 1)) for example in examples
+        )
         for dataset, examples in EXAMPLES.items()
     },
 )

@@ -1,32 +1,50 @@
-"""task: what a task is: prompts, tool, and how a response is read and graded."""
+"""The `Task` class: prompts, few-shot examples, the tool, and the functions that parse and grade responses."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.fingerprint import digest
-from toolrlef_data.tables.redaction import published
+from toolrlef_data.tables.redaction import redact
 from toolrlef_data.tools.tool import Tool
 
-__all__ = ["Example", "Task", "examples_from"]
+__all__ = ["Example", "Task", "parse_examples"]
 
 log = logging.getLogger("toolrlef_data")
 
 
-# Part of the digest of examples in every provenance.json that is published: the same prompts keep the same digest.
+# Part of the digest of few-shot examples in published provenance.json files: equal prompts must keep an equal digest.
 EXAMPLE = {"": "toolrlef_data.tasks:Example"}
+# Deprecated name of a field or method of `Task` -> its new name.
+RENAMED = {
+    "usable": "ungradable_reason",
+    "written": "make_argument",
+    "reading": "reader_prompt",
+    "read_answer": "parse_reader_reply",
+    "output_answers": "output_is_answer",
+    "warn": "check_prompts",
+}
 
 
 @dataclass(frozen=True)
 class Example:
-    """A few-shot example: a question as the model sees it, its gold answer, the call and the plain answer for it."""
+    """A few-shot example.
+
+    Args:
+        input: the input text, as `Task.render` returns it.
+        answer: the gold answer.
+        call: a response that calls the tool.
+        plain: a response that answers without the tool.
+    """
 
     input: str
     answer: str
@@ -36,32 +54,35 @@ class Example:
 
 @dataclass(frozen=True)
 class Task:
-    """A task: its prompts, its tool, and how a response is read and graded.
+    """A task: its prompts, its tool, and the functions that parse and grade responses.
 
     Args:
-        name: as in the column `task`.
+        name: value of the column `task`.
         tool: the tool that a response may call.
-        instruction: the sentence before the input in stage 1 and stage 2; names the tool.
-        plain_instruction: the same without a word of a tool: what the student is asked first.
-        teacher_instruction: tells the teacher, who sees the gold answers, to write one call.
-        examples: few-shot examples by data set; the key "" serves every other data set.
-        extract: text of a response without a call -> prediction, or None where it holds none.
-        grade: (prediction, gold answers) -> right or wrong; None where no gold answer can be compared with. One that
-            takes `words=` looks at so many words, and with words=None at a whole text (`grade_whole`).
-        usable: gold answers -> None, or why a row with them cannot be graded.
-        leaks: (argument, question, gold answers) -> True where the call merely carries the answer.
-        numeric: predictions are numbers, so that wrong ones have a distance.
-        distance: (prediction, gold answers) -> how far a wrong prediction is, in the task's unit; None: no number.
-        render: row of the questions table -> the input text.
-        written: row -> the argument of its call, where that needs no model; None: a teacher writes it.
-        language: a mapping with the row's id and task -> the language (ISO 639-1) of what it asks, "" where they do not
-            tell; for the tool.
-        reading: (input text, one text of the tool's output) -> what the reader is asked: the tool's output is no
-            prediction, a model reads it, one prediction a text. None: the output is the prediction.
-        reader: the model that reads; `build_stage2` needs one wherever there is a `reader_prompt`.
-        reader_instruction, reader_style: how it is asked (`prompts`).
-        read_answer: what the reader says -> prediction, None where it says nothing; default: all of it.
-        output_answers: the tool's own output may hold the answer; False for a translation, which is only read.
+        instruction: sentence before the input in stage 1 and stage 2; names the tool.
+        plain_instruction: the same without mention of a tool; prompts the student for its first response.
+        teacher_instruction: asks the teacher, who is shown the gold answers, for one call.
+        extract: (response without a call) -> prediction; None if the response contains none.
+        grade: (prediction, gold answers) -> whether it is correct; None if no gold answer is gradable. If the function
+            has a parameter `words`, it grades only that many words, and the full text with `words=None`.
+        ungradable_reason: (gold answers) -> why no prediction can be graded with them; None if it can.
+        leaks: (argument, question, gold answers) -> whether the argument of a call reveals the answer.
+        render: (row of a questions table) -> input text.
+        examples: data set -> few-shot examples; the key "" serves all other data sets. Default: none.
+        numeric: whether predictions are numbers, so that `distance` is defined. Default: False.
+        distance: (prediction, gold answers) -> distance to the nearest gold answer; None if either is not a number.
+        make_argument: (row) -> argument of its call, for tasks whose calls need no teacher. Default: a teacher writes
+            the calls.
+        language: (mapping with the row's id and task) -> ISO 639-1 code of the question's language, "" if unknown;
+            passed to the tool.
+        reader_prompt: (input text, one text of the tool output) -> prompt of the reader, which extracts one prediction
+            per text. Default: the tool output is the prediction.
+        reader: engine of the reader; `build_stage2` requires it if `reader_prompt` is set.
+        reader_instruction: instruction of the reader.
+        reader_style: prompt style of the reader. Default: "chat".
+        parse_reader_reply: (reply of the reader) -> prediction; None if the reply is empty. Default: the full reply.
+        output_is_answer: whether the tool output can itself contain the answer. False for a translation, which only
+            the reader can answer from. Default: True.
     """
 
     name: str
@@ -88,49 +109,91 @@ class Task:
 
     def __post_init__(self) -> None:
         if not isinstance(self.tool, Tool):
-            raise InputError(f"the task {self.name!r} needs a Tool, found {type(self.tool).__name__}")
+            raise InputError(f"tool of the task {self.name!r}: expected a Tool, found {type(self.tool).__name__}")
+
+    if not TYPE_CHECKING:  # a type checker should report the old names
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in RENAMED:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            _warn_renamed(name)
+            return getattr(self, RENAMED[name])
 
     @property
     def grade_whole(self) -> Callable[[str | None, Sequence[str]], bool | None]:
-        """`grade` of a text of any length: a passage; with `compat` also of what a tool or a reader said."""
-        return _whole(self.grade)
+        """`grade` without a word limit: for passages, and with `compat` for tool outputs and replies of a reader."""
+        return _without_word_limit(self.grade)
 
     def published(self) -> dict[str, Any]:
-        """What others may read: prompts as digests."""
-        examples = {name: [{**EXAMPLE, **asdict(example)} for example in some] for name, some in self.examples.items()}
+        """Return the settings that may be published, with prompts as digests."""
+        examples = {
+            name: [{**EXAMPLE, **asdict(example)} for example in examples] for name, examples in self.examples.items()
+        }
         prompts = {"examples": digest(examples)}
         prompts |= {name: digest(value) for name, value in vars(self).items() if name.endswith("instruction")}
-        grade = published(self.grade)
+        grade = redact(self.grade)
         return {"task": self.name, "tool": self.tool.published(), "grade": grade, "prompts_sha256": prompts}
 
     def check_prompts(self) -> None:
-        """Say so where neither the instruction nor an example calls the tool by its name: responses will not either."""
+        """Log a warning if neither the instruction nor an example names the tool: responses will not call it."""
         calls = [example.call for examples in self.examples.values() for example in examples]
-        named = self.tool.name.casefold() in self.instruction.casefold()
-        if not named and not any(call.startswith(f"{self.tool.name}(") for call in calls):
+        is_named = self.tool.name.casefold() in self.instruction.casefold()
+        if not is_named and not any(call.startswith(f"{self.tool.name}(") for call in calls):
             log.warning(
-                "the prompts of the task %r call a tool of another name than %r: make the tool with name=..., or give "
-                "the task an instruction and examples of its own; it says: %s",
+                "the prompts of the task %r never name its tool %r: pass name=... to the tool, or set instruction= and "
+                "examples= of the task; its instruction is: %s",
                 self.name,
                 self.tool.name,
                 self.instruction,
             )
 
     def examples_for(self, dataset: str) -> tuple[Example, ...]:
-        """The few-shot examples of a data set, else the general ones."""
+        """Return the few-shot examples of a data set, or the general ones if it has none."""
         return tuple(self.examples.get(dataset, self.examples.get("", ())))
 
 
-def examples_from(text: str, tool: str) -> tuple[Example, ...]:
-    """Examples from lines: "input | argument of the call | answer".
+def _accept_renamed(init: Callable[..., None]) -> Callable[..., None]:
+    """Wrap `Task.__init__` to accept the deprecated keyword arguments."""
+    names = [f.name for f in fields(Task)]
 
-    >>> examples_from("Where is Mount Toubkal? | Mount Toubkal | Morocco", "WikiSearch")[0].call
+    def is_filled_in(new: str, keywords: list[str]) -> bool:
+        """Whether `dataclasses.replace` added the current value: it passes all fields, its arguments first."""
+        earlier = names[: names.index(new)]
+        return set(names) <= set(keywords) and set(earlier) <= set(keywords[: keywords.index(new)])
+
+    @functools.wraps(init)
+    def wrapper(self: Task, *args: Any, **kwargs: Any) -> None:
+        for old in [name for name in kwargs if RENAMED.get(name) in names]:
+            new = RENAMED[old]
+            if new in kwargs and not is_filled_in(new, list(kwargs)):
+                raise TypeError(f"Task: expected {new!r} or its deprecated name {old!r}, found both")
+            _warn_renamed(old)
+            kwargs[new] = kwargs.pop(old)
+        init(self, *args, **kwargs)
+
+    return wrapper
+
+
+def _warn_renamed(old: str) -> None:
+    # The level of the code that uses the name: above this function and its caller.
+    warnings.warn(f"Task.{old} is deprecated: use Task.{RENAMED[old]}", DeprecationWarning, stacklevel=3)
+
+
+Task.__init__ = _accept_renamed(Task.__init__)  # type: ignore[method-assign]
+
+
+def parse_examples(text: str, tool: str) -> tuple[Example, ...]:
+    """Parse few-shot examples from lines of the form "input | argument of the call | answer".
+
+    >>> parse_examples("Where is Mount Toubkal? | Mount Toubkal | Morocco", "WikiSearch")[0].call
     'WikiSearch(Mount Toubkal)'
     """
     lines = [line.split(" | ") for line in text.strip().splitlines()]
-    return tuple(Example(given, gold, f"{tool}({call})", f"The answer is {gold}.") for given, call, gold in lines)
+    return tuple(
+        Example(question, gold, f"{tool}({argument})", f"The answer is {gold}.") for question, argument, gold in lines
+    )
 
 
 @lru_cache(maxsize=64)
-def _whole(grade: Callable[..., bool | None]) -> Callable[..., bool | None]:
+def _without_word_limit(grade: Callable[..., bool | None]) -> Callable[..., bool | None]:
     return partial(grade, words=None) if "words" in inspect.signature(grade).parameters else grade

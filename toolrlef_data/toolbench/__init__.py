@@ -1,7 +1,9 @@
-"""ToolBench: answer files become training samples, and new answer files are searched for.
+"""ToolBench: training samples from answer files, and trajectory searches that produce new answer files.
 
-`answer_file` is one search as upstream stores it; `tree` walks it, `histories` say what the model had seen at a step,
-`messages` normalises that. `samples` makes rows of it, split by step or merged (`merging`), in upstream's style
-(`toolllama`) or as messages; `preferences` pairs chosen and rejected steps; `tokens` has token ids and labels.
-`search` makes new answer files with a model, asked by the `prompts`.
+- `answer_file` parses one answer file in upstream's format; `tree` reads and writes its search tree.
+- `histories` builds the message history of each step; `messages` validates messages and converts them to OpenAI's.
+- `samples` builds training samples, one per step or merged (`merging`); `toolllama` writes upstream's text format.
+- `preferences` pairs chosen and rejected steps.
+- `tokens` converts samples to token ids and labels.
+- `search` generates new answer files with a model, using the texts of `prompts`.
 """

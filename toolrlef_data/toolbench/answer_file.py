@@ -1,4 +1,4 @@
-"""answer_file: one answer file of ToolBench's kind, read as far as samples need it."""
+"""answer_file: parsing of one ToolBench answer file, as far as samples need it."""
 
 from __future__ import annotations
 
@@ -11,62 +11,63 @@ from toolrlef_data.records import Drop, InputError, UnknownName, UnusableRow, is
 from toolrlef_data.toolbench.histories import (
     Step,
     all_steps,
-    chosen_end,
     chosen_steps,
-    frame_in,
-    opening_in,
-    prompts_of,
+    diversity_prompts,
+    find_chosen_end,
+    find_opening,
+    find_prompt_frame,
 )
-from toolrlef_data.toolbench.messages import Raw, checked_message
+from toolrlef_data.toolbench.messages import RawMessage, checked_message
 from toolrlef_data.toolbench.tree import State, read_file_tree
 
 __all__ = [
-    "FILES_AT_ONCE",
-    "MOST",
+    "BATCH_FILES",
+    "MAX_SAMPLE_CHARACTERS",
     "READS",
-    "Answer",
-    "Made",
-    "Searched",
+    "AnswerFile",
+    "AnswerTree",
+    "SampleStream",
     "check_choice",
+    "check_finish_types",
     "check_step",
-    "finish_types",
-    "listed",
-    "recorded",
+    "checked_stream",
+    "sorted_names",
 ]
 
-READS = ("id", "task", "dataset", "query", "finish_type", "valid", "source_file", "answer")  # what `Answer` is made of
-FILES_AT_ONCE = 64  # they take a hundred kilobytes each, and may take megabytes
-FINISH = ("give_answer", "give_up", "unfinished")
-MOST = 30_000_000  # characters of all samples of a file: Arrow's texts hold 2 GiB in a batch
-Made = Iterator[dict[str, Any] | tuple[str, Drop]]
+# The columns of `columns.ANSWERS` that `AnswerFile` reads.
+READS = ("id", "task", "dataset", "query", "finish_type", "valid", "source_file", "answer")
+BATCH_FILES = 64  # files of about 100 kB each, sometimes several MB
+FINISH_TYPES = ("give_answer", "give_up", "unfinished")
+MAX_SAMPLE_CHARACTERS = 30_000_000  # of all samples of a file; Arrow limits the text of a batch to 2 GiB
+SampleStream = Iterator[dict[str, Any] | tuple[str, Drop]]
 
 
 @dataclass(frozen=True, slots=True)
-class Searched:
-    """A file's tree, and what stands around it.
+class AnswerTree:
+    """The search tree of an answer file.
 
     Args:
         root: of the tree.
         opening: the messages before the first step.
-        prompts: from `histories.prompts_of`.
-        end: of the path that the file shows; None where it shows none.
+        prompts: from `histories.diversity_prompts`.
+        end: the last state of the chosen path; None without a chosen path.
     """
 
     root: State
-    opening: Sequence[Raw]
+    opening: Sequence[RawMessage]
     prompts: Mapping[int, str]
     end: State | None
 
 
-class Answer:
-    """One answer file, checked as far as samples need it; `facts` are the columns that all its samples share.
+class AnswerFile:
+    """A parsed answer file; `shared_columns` are the columns that all its samples share.
 
     Args:
-        row: of the table `columns.ANSWERS`.
-        finish: which files are wanted, by how they ended; None: all.
+        row: of a table with the columns `columns.ANSWERS`.
+        finish: accepted finish types; None: all.
 
     Raises:
-        Unusable: what of the file cannot be used.
+        UnusableRow: the file is malformed or has another finish type.
     """
 
     def __init__(self, row: Mapping[str, Any], finish: Sequence[str] | None) -> None:
@@ -75,119 +76,136 @@ class Answer:
         if finish is not None and self.finish not in finish:
             raise UnusableRow("finish_type", str(self.finish))
         text = row["answer"] or ""
-        self.escaped = "\\ud" in text or "\\uD" in text
+        self.has_surrogate_escapes = "\\ud" in text or "\\uD" in text
         try:
             self.file = json.loads(text)
             self.generation = self.file["answer_generation"]
             self.functions = self.generation["function"]
-            self.names = [function["name"] for function in self.functions]
-            self.lists = self.generation.get("train_messages") or []
-            self.tools = json.dumps([{"type": "function", "function": each} for each in self.functions])
+            self.function_names = [function["name"] for function in self.functions]
+            self.train_messages = self.generation.get("train_messages") or []
+            self.tools = json.dumps([{"type": "function", "function": function} for function in self.functions])
         except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
             raise UnusableRow("not_an_answer", f"{type(error).__name__}: {error}") from None
-        if not all(isinstance(name, str) for name in self.names):
-            raise UnusableRow("not_an_answer", "a function's name is no text")
-        if self.escaped and not is_text(json.dumps(self.functions, ensure_ascii=False)):
-            raise UnusableRow("not_unicode", "a function's schema holds a lone surrogate")
-        self.facts = {name: row[name] for name in ("task", "dataset", "query", "source_file")}
-        self.facts["finish_type"] = self.finish
+        if not all(isinstance(name, str) for name in self.function_names):
+            raise UnusableRow("not_an_answer", "expected every function name as text")
+        if self.has_surrogate_escapes and not is_text(json.dumps(self.functions, ensure_ascii=False)):
+            raise UnusableRow("not_unicode", "a function schema has an unpaired surrogate")
+        self.shared_columns = {name: row[name] for name in ("task", "dataset", "query", "source_file")}
+        self.shared_columns["finish_type"] = self.finish
 
-    def chosen(self, history: str) -> list[Step]:
-        """The steps that the file shows."""
-        if self.row["valid"] is False or not (self.row["valid"] or self.lists):
-            raise UnusableRow("not_valid", "the file shows no path: valid_data is false")
-        return chosen_steps(self.lists, history)
+    def chosen_steps(self, history: str) -> list[Step]:
+        """Return the steps of the chosen path."""
+        if self.row["valid"] is False or not (self.row["valid"] or self.train_messages):
+            raise UnusableRow("not_valid", "the file has no chosen path: valid_data is false")
+        return chosen_steps(self.train_messages, history)
 
-    def every(self, history: str) -> list[Step]:
-        """Every step of the tree."""
-        tree = self.tree()
+    def all_steps(self, history: str) -> list[Step]:
+        """Return all steps of the search tree."""
+        tree = self.parse_tree()
         return list(all_steps(tree.root, tree.opening, tree.prompts, history, tree.end))
 
-    def tree(self) -> Searched:
-        """The tree, and the path in it that the file shows."""
+    def parse_tree(self) -> AnswerTree:
+        """Return the search tree and the end of the chosen path."""
         try:
             root = read_file_tree(self.file)
         except InputError as error:
             raise UnusableRow("no_tree", str(error)) from None
-        told = self.file.get("forward_args")
-        told = told if isinstance(told, dict) else {}
-        deep = told.get("with_filter") is not True
-        shown = [list(step.messages) for step in chosen_steps(self.lists, "upstream")] if self.lists else []
-        if shown:
-            opening, frame = opening_in(shown), frame_in(shown, root, deep)
+        arguments = self.file.get("forward_args")
+        arguments = arguments if isinstance(arguments, dict) else {}
+        depth_first = arguments.get("with_filter") is not True
+        train_messages: list[list[RawMessage]] = []
+        if self.train_messages:
+            train_messages = [list(step.messages) for step in chosen_steps(self.train_messages, "upstream")]
+            opening, frame = find_opening(train_messages), find_prompt_frame(train_messages, root, depth_first)
         else:
-            opening, frame = _told(told.get("opening"), told.get("diversity"))
-        prompts = prompts_of(root, frame, deep) if "tree" in self.file else {}
-        end = chosen_end(root, shown, opening, prompts) if shown else None
-        if shown and end is None:
-            raise UnusableRow("tree_differs", "no path of the tree gives the train_messages")
-        return Searched(root, opening, prompts, None if self.row["valid"] is False else end)
+            opening, frame = _stored_prompts(arguments.get("opening"), arguments.get("diversity"))
+        prompts = diversity_prompts(root, frame, depth_first) if "tree" in self.file else {}
+        end = find_chosen_end(root, train_messages, opening, prompts) if train_messages else None
+        if train_messages and end is None:
+            raise UnusableRow("tree_differs", "no path of the tree matches the train_messages")
+        return AnswerTree(root, opening, prompts, None if self.row["valid"] is False else end)
 
 
-def _told(opening: Any, diversity: Any) -> tuple[list[Raw], tuple[str, str]]:
-    """What a model was told in a search that came to no end: our own files say it, upstream's do not."""
+def _stored_prompts(opening: Any, diversity: Any) -> tuple[list[RawMessage], tuple[str, str]]:
+    """Return the opening and the prompt frame of an unfinished search; only files of this package store them."""
     if not isinstance(opening, list) or not opening:
-        raise UnusableRow("no_messages", "the file does not say what the model was told")
+        raise UnusableRow("no_messages", "the file has no opening messages")
     frame = tuple(diversity) if isinstance(diversity, list) else ()
     if len(frame) != 2 or not all(isinstance(part, str) for part in frame):
-        raise UnusableRow("no_messages", "the file does not say how the model was asked for another try")
+        raise UnusableRow("no_messages", "the file has no diversity prompt")
     return [checked_message(message, "opening") for message in opening], (frame[0], frame[1])
 
 
-def check_step(messages: Sequence[Raw], escaped: bool = True, answered: bool = True) -> Drop | None:
-    """Why a step makes no sample of its own; None where it does.
+def check_step(
+    messages: Sequence[RawMessage], has_surrogate_escapes: bool = True, requires_call: bool = True
+) -> Drop | None:
+    """Return why a step yields no sample, or None if it yields one.
 
     Args:
-        messages: of the step, history and target.
-        escaped: whether the file may hold escapes of lone surrogates, which are then looked for.
-        answered: whether what a function gave has to answer a call, as in OpenAI's messages.
+        messages: history and target.
+        has_surrogate_escapes: whether the file has escapes that may be unpaired surrogates.
+        requires_call: whether a function message must follow a call, as in OpenAI's format.
     """
     target = messages[-1]
     if target["role"] != "assistant":
-        return Drop("no_target", f"the list ends with a message of the role {target['role']}")
+        return Drop("no_target", f"expected an assistant message as target, found the role {target['role']}")
     if target.get("function_call") is None:
-        return Drop("thought_only", "a thought without a call is no step of its own")
+        return Drop("thought_only", "the message has no function call")
     first = next(message for message in messages if message["role"] == "function" or "function_call" in message)
-    if answered and first["role"] == "function":
-        return Drop("result_without_call", "a function's message stands before any call")
-    if escaped and not is_text(json.dumps(messages, ensure_ascii=False)):
-        return Drop("not_unicode", "a text holds a lone surrogate")
+    if requires_call and first["role"] == "function":
+        return Drop("result_without_call", "a function message has no preceding call")
+    if has_surrogate_escapes and not is_text(json.dumps(messages, ensure_ascii=False)):
+        return Drop("not_unicode", "a text has an unpaired surrogate")
     return None
 
 
-def recorded(row: Mapping[str, Any], made: Made) -> Made:
-    """What is made of a file; in its place a reason, where it is irregular, or too much for one batch.
+def checked_stream(row: Mapping[str, Any], stream: SampleStream) -> SampleStream:
+    """Yield the samples and drops of a file; an unusable file yields one drop only.
 
-    A long text stands in many samples.
+    If all samples together are too large, a drop replaces them. They can be far larger than the file, because a long
+    message is part of many histories.
     """
     try:
-        whole = list(made)
-    except UnusableRow as fault:
-        yield row["id"], Drop(fault.reason, fault.detail[:200])
+        records = list(stream)
+    except UnusableRow as error:
+        yield row["id"], Drop(error.reason, error.detail[:200])
         return
-    samples = [each for each in whole if isinstance(each, dict)]
-    if 4 * len(samples) * len(row["answer"] or "") > MOST:  # else it cannot be
+    samples = [record for record in records if isinstance(record, dict)]
+    if 4 * len(samples) * len(row["answer"] or "") > MAX_SAMPLE_CHARACTERS:  # cheap upper bound
         size = sum(len(json.dumps(sample)) for sample in samples)
-        if size > MOST:
-            whole = [each for each in whole if not isinstance(each, dict)]
+        if size > MAX_SAMPLE_CHARACTERS:
+            records = [record for record in records if not isinstance(record, dict)]
             yield row["id"], Drop("too_large", f"{size} characters in {len(samples)} samples")
-    yield from whole
+    yield from records
 
 
-def finish_types(given: Any) -> tuple[str, ...]:
-    """Finish types that a caller asks for, checked."""
-    return tuple(check_choice("finish type", kind, FINISH) for kind in listed("finish", given))
+def check_finish_types(finish: Any) -> tuple[str, ...]:
+    """Return finish types as a tuple, sorted.
+
+    Raises:
+        UnknownName: an unknown finish type.
+        InputError: no list of names.
+    """
+    return tuple(check_choice("finish type", name, FINISH_TYPES) for name in sorted_names("finish", finish))
 
 
-def check_choice(what: str, given: Any, choices: Collection[str]) -> str:
-    """A name that a caller gives, or an error that lists the choices."""
-    if given not in choices:
-        raise UnknownName(what, given, choices)
-    return str(given)
+def check_choice(what: str, name: Any, choices: Collection[str]) -> str:
+    """Return a name as it is, if it is among the choices.
+
+    Raises:
+        UnknownName: it is not; the message lists the choices.
+    """
+    if name not in choices:
+        raise UnknownName(what, name, choices)
+    return str(name)
 
 
-def listed(what: str, given: Any) -> Sequence[str]:
-    """Names that a caller gives, sorted."""
-    if isinstance(given, str) or not isinstance(given, (list, tuple, set, frozenset)):
-        raise InputError(f"{what} takes a list of names, found {given!r:.80}")
-    return sorted(given, key=str)
+def sorted_names(what: str, names: Any) -> Sequence[str]:
+    """Return a caller's names, sorted.
+
+    Raises:
+        InputError: no list, tuple or set.
+    """
+    if isinstance(names, str) or not isinstance(names, (list, tuple, set, frozenset)):
+        raise InputError(f"{what}: expected a list of names, found {names!r:.80}")
+    return sorted(names, key=str)

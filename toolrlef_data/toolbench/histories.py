@@ -1,14 +1,12 @@
-"""histories: the steps of an answer file, each with what stood before it.
+"""histories: the steps of an answer file, each with its message history.
 
-A step is one message of the model. Its history is one of three:
+A step is one assistant message. Three histories are available, in ToolBench's message format:
 
-- `upstream`: what the file's `train_messages` hold: all ordinary messages, and the last diversity prompt of the way,
-  also where the model did not see it at this step;
-- `faithful`: what the model had before it: all ordinary messages, and a diversity prompt only where this step was asked
-  with one;
-- `clean`: no diversity prompts.
-
-Messages are ToolBench's (`messages`).
+- `upstream`: the file's `train_messages`: all ordinary messages and the last diversity prompt of the path, even if the
+  model did not see that prompt at this step;
+- `faithful`: what the model saw at this step: all ordinary messages, and a diversity prompt only if it asked for this
+  step;
+- `clean`: all ordinary messages, no diversity prompts.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolrlef_data.records import UnusableRow
-from toolrlef_data.toolbench.messages import Raw, checked_message, is_hidden
+from toolrlef_data.toolbench.messages import RawMessage, checked_message, is_hidden
 from toolrlef_data.toolbench.prompts import DIVERSITY
 from toolrlef_data.toolbench.tree import FINAL_ANSWER, GIVE_UP, State, path_to, states_of
 
@@ -28,110 +26,115 @@ __all__ = [
     "HISTORIES",
     "Step",
     "all_steps",
-    "chosen_end",
     "chosen_steps",
     "diversity_body",
-    "frame_in",
+    "diversity_prompts",
+    "find_chosen_end",
+    "find_opening",
+    "find_prompt_frame",
     "messages_of",
-    "opening_in",
-    "prompts_of",
-    "rebuilt",
+    "rebuild_train_messages",
 ]
 
 HISTORIES = ("upstream", "faithful", "clean")
-HALLUCINATED = "invalid_hallucination_function_name"  # what a message of the files calls a function that there is not
-NO_SUCH_FUNCTION = 1  # the code of its observation
+HALLUCINATED = "invalid_hallucination_function_name"  # upstream's placeholder for the name of an unknown function
+NO_SUCH_FUNCTION = 1  # the observation code of a call of an unknown function
 
-Prompts = Mapping[int, str]  # id() of a state -> the diversity prompt that it was asked with
+Prompts = Mapping[int, str]  # id() of a state -> the diversity prompt that asked for it
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One message of the model and its history.
+    """One assistant message and its history.
 
     Args:
-        place: unique among the steps of a file: its number on the chosen path ("3"), or its place in the tree ("t0.1").
-        number: how many messages of the model stand on the way to it, itself included.
-        messages: history and target, as ToolBench has them; the last one is the target.
-        chosen: whether it is on the path that the file shows.
+        place: unique in a file: the number on the chosen path ("3"), or the place in the tree ("t0.1").
+        number: assistant messages on the path to the step, including its own.
+        messages: history and target, in ToolBench's format; the last message is the target.
+        chosen: whether the step is on the chosen path.
     """
 
     place: str
     number: int
-    messages: tuple[Raw, ...]
+    messages: tuple[RawMessage, ...]
     chosen: bool = True
 
 
 def chosen_steps(train_messages: Any, history: str) -> list[Step]:
-    """The steps that a file shows, from its `train_messages` alone.
+    """Return the steps of the chosen path, from a file's `train_messages` alone.
 
     Args:
-        train_messages: lists of messages, each ending in one of the model's.
+        train_messages: lists of messages, each ending with an assistant message.
         history: one of `HISTORIES`.
 
     Raises:
-        Unusable: these are not lists of messages.
+        UnusableRow: malformed lists or messages.
 
     >>> prompt = {"role": "user", "content": "Something else!", "valid": False}
     >>> target = {"role": "assistant", "content": "Done."}
-    >>> lists = [[{"role": "user", "content": "Hi"}, prompt, target]]
-    >>> [len(chosen_steps(lists, history)[0].messages) for history in HISTORIES]
+    >>> train_messages = [[{"role": "user", "content": "Hi"}, prompt, target]]
+    >>> [len(chosen_steps(train_messages, history)[0].messages) for history in HISTORIES]
     [3, 3, 2]
     """
     if not isinstance(train_messages, list) or not train_messages:
-        raise UnusableRow("no_messages", "train_messages is no list with something in it")
+        raise UnusableRow("no_messages", "expected train_messages as a list that is not empty")
     steps = []
-    for n, messages in enumerate(train_messages, start=1):
-        kept = [checked_message(message, f"list {n}") for message in messages] if isinstance(messages, list) else []
-        if not kept:
-            raise UnusableRow("no_messages", f"list {n} of train_messages holds no messages")
+    for n, raw_messages in enumerate(train_messages, start=1):
+        messages: list[RawMessage] = []
+        if isinstance(raw_messages, list):
+            messages = [checked_message(message, f"list {n}") for message in raw_messages]
+        if not messages:
+            raise UnusableRow("no_messages", f"list {n} of train_messages has no messages")
         if history != "upstream":
-            own = len(kept) - 2 if history == "faithful" else -1  # a prompt of its own stands right before the target
-            kept = [message for i, message in enumerate(kept) if not is_hidden(message) or i == own]
-        number = sum(message["role"] == "assistant" for message in kept)
-        steps.append(Step(str(n), number, tuple(kept)))
+            prompt = len(messages) - 2 if history == "faithful" else -1  # the prompt for a step precedes its target
+            messages = [message for i, message in enumerate(messages) if not is_hidden(message) or i == prompt]
+        number = sum(message["role"] == "assistant" for message in messages)
+        steps.append(Step(str(n), number, tuple(messages)))
     return steps
 
 
-def all_steps(root: State, opening: Sequence[Raw], prompts: Prompts, history: str, end: State | None) -> Iterator[Step]:
-    """Every step of a tree, each before those that follow from it.
+def all_steps(
+    root: State, opening: Sequence[RawMessage], prompts: Prompts, history: str, end: State | None
+) -> Iterator[Step]:
+    """Yield all steps of a tree in preorder.
 
     Args:
         root: of the tree.
         opening: the messages before the first step.
-        prompts: from `prompts_of`.
+        prompts: from `diversity_prompts`.
         history: one of `HISTORIES`.
-        end: where the chosen path ends; None where none was chosen.
+        end: the last state of the chosen path; None without a chosen path.
     """
-    on_path = {id(state) for state in path_to(end)} if end is not None else set()
+    chosen = {id(state) for state in path_to(end)} if end is not None else set()
     for state in states_of(root):
         messages = messages_of(state, opening, prompts, history)
-        yield Step(f"t{state.place}", len(path_to(state)), tuple(messages), id(state) in on_path)
+        yield Step(f"t{state.place}", len(path_to(state)), tuple(messages), id(state) in chosen)
 
 
-def messages_of(state: State, opening: Sequence[Raw], prompts: Prompts, history: str = "upstream") -> list[Raw]:
-    """What the list of a state holds: history and message."""
+def messages_of(
+    state: State, opening: Sequence[RawMessage], prompts: Prompts, history: str = "upstream"
+) -> list[RawMessage]:
+    """Return the history and the message of a state."""
     path = path_to(state)
-    asked = [each for each in path if id(each) in prompts]
-    shown = {"upstream": asked[-1:], "faithful": [state] if id(state) in prompts else [], "clean": []}[history]
+    prompted = [ancestor for ancestor in path if id(ancestor) in prompts]
+    shown = {"upstream": prompted[-1:], "faithful": [state] if id(state) in prompts else [], "clean": []}[history]
     messages = [dict(message) for message in opening]
-    for each in path:
-        if shown and each is shown[0]:
-            messages.append({"role": "user", "content": prompts[id(each)], "valid": False})
-        name = HALLUCINATED if each.code == NO_SUCH_FUNCTION else (each.call or ("", ""))[0]
-        messages.append({"role": "assistant", "content": each.thought})
-        if each.call is not None:
-            messages[-1]["function_call"] = {"name": name, "arguments": each.call[1]}
-            if each is not state:
-                messages.append({"role": "function", "name": name, "content": each.observation})
+    for ancestor in path:
+        if shown and ancestor is shown[0]:
+            messages.append({"role": "user", "content": prompts[id(ancestor)], "valid": False})
+        name = HALLUCINATED if ancestor.code == NO_SUCH_FUNCTION else (ancestor.call or ("", ""))[0]
+        messages.append({"role": "assistant", "content": ancestor.thought})
+        if ancestor.call is not None:
+            messages[-1]["function_call"] = {"name": name, "arguments": ancestor.call[1]}
+            if ancestor is not state:
+                messages.append({"role": "function", "name": name, "content": ancestor.observation})
     return messages
 
 
-def rebuilt(end: State, opening: Sequence[Raw], prompts: Prompts) -> list[list[Raw]]:
-    """The `train_messages` of the path to a state, as upstream makes them.
+def rebuild_train_messages(end: State, opening: Sequence[RawMessage], prompts: Prompts) -> list[list[RawMessage]]:
+    """Return the `train_messages` of the path to a state, as upstream writes them.
 
-    A thought that shares its message with a call, right after a thought of its own, makes upstream write that one's
-    list twice.
+    Upstream writes the list of a thought-only message twice if the next message has both a thought and a call.
     """
     lists = []
     for state in path_to(end):
@@ -142,8 +145,8 @@ def rebuilt(end: State, opening: Sequence[Raw], prompts: Prompts) -> list[list[R
     return lists
 
 
-def opening_in(train_messages: Sequence[Sequence[Raw]]) -> list[Raw]:
-    """The messages of a file before the first step."""
+def find_opening(train_messages: Sequence[Sequence[RawMessage]]) -> list[RawMessage]:
+    """Return the messages of a file before its first step."""
     opening = []
     for message in train_messages[0]:
         if message["role"] == "assistant" or is_hidden(message):
@@ -152,44 +155,52 @@ def opening_in(train_messages: Sequence[Sequence[Raw]]) -> list[Raw]:
     return opening
 
 
-def frame_in(train_messages: Sequence[Sequence[Raw]], root: State, deep: bool = True) -> tuple[str, str]:
-    """What stands before and behind the earlier tries in a file's diversity prompts; our own where it has none."""
-    bodies = sorted({diversity_body(state, deep) for state in states_of(root)}, key=len, reverse=True)
+def find_prompt_frame(
+    train_messages: Sequence[Sequence[RawMessage]], root: State, depth_first: bool = True
+) -> tuple[str, str]:
+    """Return the text before and after the earlier attempts in a file's diversity prompts.
+
+    A file without diversity prompts yields `prompts.DIVERSITY`.
+    """
+    bodies = sorted({diversity_body(state, depth_first) for state in states_of(root)}, key=len, reverse=True)
     prompts = {
         message.get("content") or "" for messages in train_messages for message in messages if is_hidden(message)
     }
     for prompt in sorted(prompts):
-        for body in filter(None, bodies):  # the longest first: a shorter one may be a part of it
-            before, found, behind = prompt.partition(body)
-            if found:
-                return before, behind
+        for body in filter(None, bodies):  # longest first: a shorter one may be part of it
+            start, separator, end = prompt.partition(body)
+            if separator:
+                return start, end
     return DIVERSITY
 
 
-def prompts_of(root: State, frame: tuple[str, str] = DIVERSITY, deep: bool = True) -> dict[int, str]:
-    """The diversity prompts of a tree, by the id() of the state that each one asked for.
+def diversity_prompts(root: State, frame: tuple[str, str] = DIVERSITY, depth_first: bool = True) -> dict[int, str]:
+    """Return the diversity prompts of a search tree, by the id() of the state that each asked for.
 
     Args:
-        root: of a search; chains that only share their beginning have no prompts.
-        frame: what stands before and behind the earlier tries.
-        deep: as of `diversity_body`.
+        root: of a search tree; chains have no diversity prompts.
+        frame: the text before and after the earlier attempts.
+        depth_first: as for `diversity_body`.
     """
-    bodies = ((id(state), diversity_body(state, deep)) for state in states_of(root))
+    bodies = ((id(state), diversity_body(state, depth_first)) for state in states_of(root))
     return {state: f"{frame[0]}{body}{frame[1]}" for state, body in bodies if body}
 
 
-def chosen_end(
-    root: State, train_messages: Sequence[Sequence[Raw]], opening: Sequence[Raw], prompts: Prompts
+def find_chosen_end(
+    root: State, train_messages: Sequence[Sequence[RawMessage]], opening: Sequence[RawMessage], prompts: Prompts
 ) -> State | None:
-    """The state whose path a file's `train_messages` show, found by building them again; None where there is none."""
-    shown = _without_names(train_messages)
+    """Return the last state of the chosen path, or None if no path of the tree matches the `train_messages`."""
+    expected = _without_names(train_messages)
     ends = (state for state in states_of(root) if state.code in (FINAL_ANSWER, GIVE_UP))
-    fitting = (end for end in ends if len(path_to(end)) <= len(shown))
-    return next((end for end in fitting if _without_names(rebuilt(end, opening, prompts)) == shown), None)
+    candidates = (end for end in ends if len(path_to(end)) <= len(expected))
+    return next(
+        (end for end in candidates if _without_names(rebuild_train_messages(end, opening, prompts)) == expected),
+        None,
+    )
 
 
-def _without_names(train_messages: Sequence[Sequence[Raw]]) -> list[list[Raw]]:
-    """Relatives of ToolBench leave out the name in a function's message, and keys whose value is null."""
+def _without_names(train_messages: Sequence[Sequence[RawMessage]]) -> list[list[RawMessage]]:
+    """Return messages without names and null values, which some variants of ToolBench omit."""
     return [
         [
             {name: value for name, value in message.items() if name != "name" and value is not None}
@@ -199,15 +210,15 @@ def _without_names(train_messages: Sequence[Sequence[Raw]]) -> list[list[Raw]]:
     ]
 
 
-def diversity_body(state: State, deep: bool = True) -> str:
-    """The middle of the prompt that a state was asked with: the calls of the children before it, and what they gave.
+def diversity_body(state: State, depth_first: bool = True) -> str:
+    """Return the middle part of a diversity prompt: the calls of the earlier siblings, with their observations.
 
-    Empty for a first child, and where none of the earlier ones came to a call.
+    It is empty for a first child, and if no earlier sibling led to a call.
 
     Args:
-        state: that was asked for.
-        deep: whether the earlier ones were followed before it was, so that a thought shows the first call below it; not
-            so where all children are asked for first (`with_filter`).
+        state: that the prompt asks for.
+        depth_first: whether the search explored each sibling before requesting the next. A thought-only sibling is
+            then represented by the first call below it. False for a search that requests all children first.
 
     >>> root = State()
     >>> _, second = root.add(State(call=("ping", "{}"), observation="no", code=0)), root.add(State("Again."))
@@ -224,16 +235,16 @@ def diversity_body(state: State, deep: bool = True) -> str:
     """
     parent = state.parent
     assert parent is not None
-    tried = []
+    attempts = []
     for child in parent.children:
         if child is state:
             break
-        while deep and child.call is None and child.children:
-            child = child.children[0]  # down to the first call
+        while depth_first and child.call is None and child.children:
+            child = child.children[0]  # to the first call
         if child.call is not None:
-            own = {"name": child.call[0], "arguments": child.call[1], "function_output": child.observation}
-            tried.append({**own, "mento-carlo-action-value": 0.0})  # upstream's name; it never computes one
-    if not tried:
+            attempt = {"name": child.call[0], "arguments": child.call[1], "function_output": child.observation}
+            attempts.append({**attempt, "mento-carlo-action-value": 0.0})  # upstream's key; it never computes a value
+    if not attempts:
         return ""
-    again = f"again, your former observation: {parent.observation}\n" if parent.observation else ""
-    return f"{json.dumps(tried, indent=2)}\n{again}"
+    observation = f"again, your former observation: {parent.observation}\n" if parent.observation else ""
+    return f"{json.dumps(attempts, indent=2)}\n{observation}"

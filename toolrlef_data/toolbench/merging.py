@@ -1,9 +1,8 @@
-"""merge: steps whose histories are the beginning of each other's, as one sequence.
+"""merging: steps whose histories are prefixes of each other, as one sequence.
 
-Where one step's history and target are an exact prefix of another's, one sequence serves both: every target is trained
-once, under exactly its history. A merged sequence holds messages of the model that are trained elsewhere, or not at
-all, so each message carries a flag. Not covered here: whether the prefix also holds on the tokens of a chat template
-(`tokenise` checks that).
+If the history and target of one step are an exact prefix of another step's messages, one sequence trains both targets.
+Each target is trained once, under exactly its history. Other assistant messages of the sequence are not trained.
+`tokens` checks that the prefix also holds on the tokens of a chat template.
 """
 
 from __future__ import annotations
@@ -13,42 +12,42 @@ from typing import Any
 
 from toolrlef_data.records import LedgerError
 
-__all__ = ["merged"]
+__all__ = ["merge_steps"]
 
 Messages = Sequence[Mapping[str, Any]]
 
 
-def merged(steps: Sequence[Messages]) -> list[tuple[Messages, dict[int, int]]]:
-    """As few sequences as hold all steps.
+def merge_steps(steps: Sequence[Messages]) -> list[tuple[Messages, dict[int, int]]]:
+    """Return the fewest sequences that contain all steps.
 
     Args:
-        steps: of each, history and target; all of one trajectory.
+        steps: history and target of each step of one trajectory.
 
     Returns:
-        sequences, in the order of the first step of each: the messages, and message -> step for those to train.
+        (messages, {message index: step index} of the targets) per sequence, ordered by first step.
 
     Raises:
-        LedgerError: the sequences do not hold every step once: a bug.
+        LedgerError: a step is missing or trained twice, which is a bug.
 
     >>> hi, one, two = ({"content": text} for text in ("hi", "one", "two"))
-    >>> [trained for _, trained in merged([[hi, one], [hi, one, two], [hi, two]])]
+    >>> [targets for _, targets in merge_steps([[hi, one], [hi, one, two], [hi, two]])]
     [{1: 0, 2: 1}, {1: 2}]
     """
     sequences: list[tuple[Messages, dict[int, int]]] = []
-    for n in sorted(range(len(steps)), key=lambda n: -len(steps[n])):  # a sequence is as long as its longest step
-        messages, at = steps[n], len(steps[n]) - 1
-        holding = (
-            trained
-            for whole, trained in sequences
-            if at not in trained and list(whole[: at + 1]) == list(messages)  # the same step twice stands in two
+    for n in sorted(range(len(steps)), key=lambda n: -len(steps[n])):  # a sequence starts with its longest step
+        messages, target = steps[n], len(steps[n]) - 1
+        matches = (
+            targets
+            for sequence, targets in sequences
+            if target not in targets and list(sequence[: target + 1]) == list(messages)  # equal steps: two sequences
         )
-        trained = next(holding, None)
-        if trained is None:
-            sequences.append((messages, {at: n}))
+        targets = next(matches, None)
+        if targets is None:
+            sequences.append((messages, {target: n}))
         else:
-            trained[at] = n
-    found = sorted(n for _, trained in sequences for n in trained.values())
-    if found != list(range(len(steps))):
-        raise LedgerError(f"merging {len(steps)} steps trains {found}")
-    ordered = [(whole, dict(sorted(trained.items()))) for whole, trained in sequences]
-    return sorted(ordered, key=lambda each: min(each[1].values()))
+            targets[target] = n
+    trained = sorted(n for _, targets in sequences for n in targets.values())
+    if trained != list(range(len(steps))):
+        raise LedgerError(f"merging {len(steps)} steps: expected each step once, found {trained}")
+    ordered = [(sequence, dict(sorted(targets.items()))) for sequence, targets in sequences]
+    return sorted(ordered, key=lambda pair: min(pair[1].values()))

@@ -1,9 +1,8 @@
-"""messages: ToolBench's messages, checked, and as OpenAI's; and what there is to say of a step.
+"""messages: validation and conversion of ToolBench messages, and the quality flags of a step.
 
-ToolBench's are {role, content, function_call | name, valid}. `canonical` makes OpenAI's of them: calls get ids by their
-position, so that equal histories stay equal, and a thought of its own is joined with the call right after it;
-`template_messages` makes of those what chat templates take. Not covered: several calls in one message, which
-ToolBench does not have.
+A ToolBench message has the keys role, content, function_call or name, and valid. `openai_messages` converts it to
+OpenAI's format. Call ids are positions, so that equal histories stay equal. A message with only a thought is joined to
+the call right after it. `template_messages` converts OpenAI's format to the form that chat templates expect.
 """
 
 from __future__ import annotations
@@ -18,104 +17,109 @@ from toolrlef_data.records import UnusableRow
 from toolrlef_data.tools.json_text import json_value
 
 __all__ = [
-    "CUT",
     "FLAGS",
-    "Raw",
+    "TRUNCATED_LENGTH",
+    "RawMessage",
     "Turn",
-    "canonical",
     "checked_message",
     "decode_arguments",
     "flags_of",
     "is_hidden",
+    "openai_messages",
     "parse_tools",
     "template_messages",
 ]
 
 FLAGS = ("unknown_function", "invalid_arguments", "truncated_observation", "repeated_call", "lost_thought")
-CUT = 1024  # characters of an observation, behind which "..." stands
+TRUNCATED_LENGTH = 1024  # characters of a truncated observation, before the closing "..."
 
-# `canonical` gives calls the ids call_1, call_2, ...; Mistral's templates refuse all but nine letters and digits.
-_own_id = re.compile(r"call_(\d{1,5})")
+# Mistral's templates require ids of nine letters and digits; `openai_messages` writes call_1, call_2, ...
+_positional_id = re.compile(r"call_(\d{1,5})")
 
-Raw = dict[str, Any]
-Turn = Mapping[str, Any]
+RawMessage = dict[str, Any]  # in ToolBench's format
+Turn = Mapping[str, Any]  # in the format of chat templates
 
 
-def canonical(messages: Sequence[Raw], keep_thought: bool) -> list[Raw]:
-    """Messages as OpenAI has them (`columns.MESSAGE`, without `train`).
+def openai_messages(messages: Sequence[RawMessage], keep_thought: bool) -> list[dict[str, Any]]:
+    """Convert ToolBench messages to OpenAI's format (`columns.MESSAGE`, without `train`).
 
     Args:
-        messages: as ToolBench has them.
-        keep_thought: keep the content that stands beside a call, which upstream drops.
+        messages: in ToolBench's format.
+        keep_thought: whether to keep the text beside a function call, which upstream omits.
 
     Raises:
-        Unusable: a function's message stands before any call.
+        UnusableRow: a function message without a preceding call.
 
     >>> call = {"role": "assistant", "content": "I look.", "function_call": {"name": "ping", "arguments": "{}"}}
-    >>> canonical([call], True)[0]["content"], canonical([call], False)[0]["content"]
+    >>> openai_messages([call], True)[0]["content"], openai_messages([call], False)[0]["content"]
     ('I look.', None)
     """
-    done: list[Raw] = []
-    calls = 0
-    joined = False  # whether the message before is a thought that waits for its call
-    for message in messages:
-        role, content, call = message["role"], message.get("content"), message.get("function_call")
-        made: Raw = {"role": role, "content": content, "name": None, "tool_call_id": None, "tool_calls": None}
+    converted: list[dict[str, Any]] = []
+    n_calls = 0
+    follows_thought = False  # whether the previous message is only a thought
+    for raw in messages:
+        role, content, call = raw["role"], raw.get("content"), raw.get("function_call")
+        message: dict[str, Any] = {"role": role, "content": content, "name": None, "tool_call_id": None}
+        message["tool_calls"] = None
         if role == "assistant":
             if call is not None and not keep_thought:
-                made["content"] = None
-            if joined:
-                before = done.pop()["content"]
-                made["content"] = "\n".join(part for part in (before, made["content"]) if part) or None
+                message["content"] = None
+            if follows_thought:
+                thought = converted.pop()["content"]
+                message["content"] = "\n".join(part for part in (thought, message["content"]) if part) or None
             if call is not None:
-                calls += 1
+                n_calls += 1
                 function = {"name": call["name"], "arguments": call["arguments"]}
-                made["tool_calls"] = [{"id": f"call_{calls}", "type": "function", "function": function}]
+                message["tool_calls"] = [{"id": f"call_{n_calls}", "type": "function", "function": function}]
         elif role == "function":
-            if not calls:
-                raise UnusableRow("result_without_call", "a function's message stands before any call")
-            made |= {
+            if not n_calls:
+                raise UnusableRow("result_without_call", "a function message has no preceding call")
+            message |= {
                 "role": "tool",
-                "name": message.get("name"),
-                "tool_call_id": f"call_{calls}",
+                "name": raw.get("name"),
+                "tool_call_id": f"call_{n_calls}",
                 "content": content or "",
             }
         else:
-            made["content"] = content or ""
-        joined = role == "assistant" and call is None
-        done.append(made)
-    return done
+            message["content"] = content or ""
+        follows_thought = role == "assistant" and call is None
+        converted.append(message)
+    return converted
 
 
-def flags_of(messages: Sequence[Raw], functions: Sequence[str], keep_thought: bool) -> list[str]:
-    """What there is to say of a step (`FLAGS`).
+def flags_of(messages: Sequence[RawMessage], functions: Sequence[str], keep_thought: bool) -> list[str]:
+    """Return the quality flags of a step, in the order of `FLAGS`.
 
     Args:
-        messages: history and target, as ToolBench has them.
-        functions: the names that may be called.
-        keep_thought: as of `canonical`.
+        messages: history and target, in ToolBench's format.
+        functions: names of the available functions.
+        keep_thought: as for `openai_messages`.
     """
     target, history = messages[-1], messages[:-1]
     call = target.get("function_call")
-    found = set()
+    flags = set()
     if call is not None:
         if call["name"] not in functions:
-            found.add("unknown_function")
+            flags.add("unknown_function")
         if not _is_object(call["arguments"]):
-            found.add("invalid_arguments")
+            flags.add("invalid_arguments")
         if any(message.get("function_call") == call for message in history):
-            found.add("repeated_call")
+            flags.add("repeated_call")
         if target.get("content") and not keep_thought:
-            found.add("lost_thought")
-        if history and is_hidden(history[-1]):  # what the model thought before it was asked again stays in the history
-            before = next((message for message in reversed(history) if not is_hidden(message)), {})
-            if before.get("role") == "assistant" and before.get("content") and before.get("function_call") is None:
-                found.add("lost_thought")
+            flags.add("lost_thought")
+        if history and is_hidden(history[-1]):  # a thought before the diversity prompt cannot be joined to the call
+            previous = next((message for message in reversed(history) if not is_hidden(message)), {})
+            if (
+                previous.get("role") == "assistant"
+                and previous.get("content")
+                and previous.get("function_call") is None
+            ):
+                flags.add("lost_thought")
     for message in history:
         content = message.get("content")
-        if message["role"] == "function" and content and len(content) >= CUT and content.endswith("..."):
-            found.add("truncated_observation")
-    return [flag for flag in FLAGS if flag in found]
+        if message["role"] == "function" and content and len(content) >= TRUNCATED_LENGTH and content.endswith("..."):
+            flags.add("truncated_observation")
+    return [flag for flag in FLAGS if flag in flags]
 
 
 def _is_object(text: str) -> bool:
@@ -125,19 +129,25 @@ def _is_object(text: str) -> bool:
         return False
 
 
-def checked_message(message: Any, where: str) -> Raw:
-    """A message of a file, with the keys that are read here, or why it is none."""
+def checked_message(message: Any, where: str) -> RawMessage:
+    """Return the known keys of a message.
+
+    Args:
+        message: parsed from an answer file.
+        where: its place in the file, for the error.
+
+    Raises:
+        UnusableRow: the message is malformed.
+    """
     if not isinstance(message, dict):
-        raise UnusableRow("not_a_message", f"{where} holds a {type(message).__name__}")
+        raise UnusableRow("not_a_message", f"{where}: expected a message, found {type(message).__name__}")
     role, content, call = message.get("role"), message.get("content"), message.get("function_call")
     if role not in ("system", "user", "assistant", "function"):
-        raise UnusableRow("not_a_message", f"{where} holds the role {role!r:.40}")
+        raise UnusableRow("not_a_message", f"{where}: unknown role {role!r:.40}")
     for key in ("content", "name"):
         if not isinstance(message.get(key), (str, NoneType)):
-            raise UnusableRow(
-                "not_a_message", f"{where} holds a {key} that is a {type(message[key]).__name__}, not a text"
-            )
-    checked: Raw = {"role": role, "content": content}
+            raise UnusableRow("not_a_message", f"{where}: expected {key} as text, found {type(message[key]).__name__}")
+    checked: RawMessage = {"role": role, "content": content}
     if role == "function":
         checked["name"] = message.get("name")
     if is_hidden(message):
@@ -145,57 +155,55 @@ def checked_message(message: Any, where: str) -> Raw:
     if call is not None:
         texts = [call.get("name"), call.get("arguments")] if isinstance(call, dict) else [None]
         if role != "assistant" or not all(isinstance(text, str) for text in texts):
-            raise UnusableRow("not_a_message", f"{where} holds a call without a name and arguments that are texts")
+            raise UnusableRow("not_a_message", f"{where}: expected an assistant's call with name and arguments as text")
         checked["function_call"] = {"name": call["name"], "arguments": call["arguments"]}
     return checked
 
 
 def is_hidden(message: Mapping[str, Any]) -> bool:
-    """Whether a message is a diversity prompt, which the model saw at one step alone."""
+    """Return whether a message is a diversity prompt, which is shown for one step only."""
     return message.get("valid") is False
 
 
-# What templates and trainers take -------------------------------------------------------------------------------------
+# Formats of chat templates and trainers -------------------------------------------------------------------------------
 
 
 def parse_tools(text: str | None) -> list[Turn]:
-    """Function schemas from JSON text, each as {"type": "function", "function": ...}; bare ones are wrapped.
+    """Parse function schemas from JSON text, each as {"type": "function", "function": ...}; bare ones are wrapped.
 
     >>> parse_tools('[{"name": "ping"}]')
     [{'type': 'function', 'function': {'name': 'ping'}}]
     """
     try:
-        listed = json.loads(text or "[]")
+        schemas = json.loads(text or "[]")
     except (ValueError, RecursionError) as error:
-        raise UnusableRow("invalid_tools", f"no JSON: {error}") from None
-    if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+        raise UnusableRow("invalid_tools", f"invalid JSON: {error}") from None
+    if not isinstance(schemas, list) or not all(isinstance(schema, dict) for schema in schemas):
         raise UnusableRow("invalid_tools", "expected a JSON list of function schemas")
-    wrapped = [each if "function" in each else {"type": "function", "function": each} for each in listed]
-    if not all(
-        isinstance(each["function"], dict) and isinstance(each["function"].get("name"), str) for each in wrapped
-    ):
+    tools = [schema if "function" in schema else {"type": "function", "function": schema} for schema in schemas]
+    if not all(isinstance(tool["function"], dict) and isinstance(tool["function"].get("name"), str) for tool in tools):
         raise UnusableRow("invalid_tools", "a function schema has no name")
-    return wrapped
+    return tools
 
 
 def template_messages(messages: Sequence[Mapping[str, Any]]) -> list[Turn]:
-    """Messages (`columns.MESSAGE`) as templates expect them: arguments as an object, no field that is empty.
+    """Convert messages (`columns.MESSAGE`) for chat templates: arguments as objects, no empty fields.
 
-    A content that is not there becomes "", since some templates add to it without a look.
+    A missing content becomes "", since some templates concatenate it unchecked.
     """
-    return [_native(message) for message in messages]
+    return [_template_message(message) for message in messages]
 
 
-def _native(message: Mapping[str, Any]) -> Turn:
+def _template_message(message: Mapping[str, Any]) -> Turn:
     turn: dict[str, Any] = {"role": message["role"], "content": message["content"] or ""}
     if message.get("name"):
         turn["name"] = message["name"]
     if message.get("tool_call_id"):
-        turn["tool_call_id"] = _call_id(message["tool_call_id"])
+        turn["tool_call_id"] = _template_call_id(message["tool_call_id"])
     if message.get("tool_calls"):
         turn["tool_calls"] = [
             {
-                **({"id": _call_id(call["id"])} if call["id"] else {}),
+                **({"id": _template_call_id(call["id"])} if call["id"] else {}),
                 "type": call["type"] or "function",
                 "function": {"name": call["function"]["name"] or "", "arguments": decode_arguments(call["function"])},
             }
@@ -204,16 +212,16 @@ def _native(message: Mapping[str, Any]) -> Turn:
     return turn
 
 
-def _call_id(found: str) -> str:
-    own = _own_id.fullmatch(found)
-    return f"call{int(own[1]):05d}" if own else found
+def _template_call_id(call_id: str) -> str:
+    match = _positional_id.fullmatch(call_id)
+    return f"call{int(match[1]):05d}" if match else call_id
 
 
 def decode_arguments(function: Mapping[str, Any]) -> Any:
-    """The object that a JSON text stands for; where it stands for none, or not for one alone, the text itself."""
+    """Return the arguments of a call as an object, or as text if they are not a JSON object."""
     text = function["arguments"] or ""
     try:
-        found = json_value(text, max_depth=None)
+        arguments = json_value(text, max_depth=None)
     except ValueError:
         return text
-    return found if isinstance(found, dict) else text
+    return arguments if isinstance(arguments, dict) else text

@@ -1,4 +1,4 @@
-"""preferences: the chosen step beside each branch of a search that was left, for training on preferences."""
+"""preferences: pairs of a chosen step and an abandoned branch, for preference training."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from toolrlef_data.columns import ANSWERS, PAIRS
 from toolrlef_data.records import Drop, UnusableRow
 from toolrlef_data.tables.transform import check_features, explode
 from toolrlef_data.toolbench.answer_file import (
-    FILES_AT_ONCE,
+    BATCH_FILES,
     READS,
-    Answer,
-    Made,
-    Searched,
+    AnswerFile,
+    AnswerTree,
+    SampleStream,
+    check_finish_types,
     check_step,
-    finish_types,
-    recorded,
+    checked_stream,
 )
 from toolrlef_data.toolbench.histories import NO_SUCH_FUNCTION, messages_of
-from toolrlef_data.toolbench.messages import canonical, flags_of
+from toolrlef_data.toolbench.messages import flags_of, openai_messages
 from toolrlef_data.toolbench.tree import GIVE_UP, State, path_to, states_of
 
 __all__ = ["PairSettings", "preference_pairs"]
@@ -33,7 +33,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class PairSettings:
-    """How pairs are made; arguments of `preference_pairs`."""
+    """Checked arguments of `preference_pairs`."""
 
     kind: ClassVar[str] = "preference pairs"
     keep_thought: bool
@@ -43,71 +43,89 @@ class PairSettings:
 def preference_pairs(
     answers: D, *, keep_thought: bool = True, finish: Sequence[str] = ("give_answer",), num_proc: int | None = None
 ) -> D:
-    """The chosen step beside each step that was tried in its place and left, for DPO and the like.
+    """Build preference pairs, such as for DPO, from the chosen steps and the abandoned branches beside them.
 
-    Both stand under the clean history (`histories`), since a second try saw the first one in its prompt. `why` says
-    what became of the other branch: "gave_up", "unknown_function" or "left".
+    The prompt is the clean history (`histories`), because diversity prompts list earlier attempts. The column `why`
+    states how the other branch ended: "gave_up", "unknown_function" or "left" (abandoned).
 
     Args:
-        answers: a table `columns.ANSWERS`.
-        keep_thought, finish, num_proc: as of `trajectories`.
+        answers: table with the columns `columns.ANSWERS`.
+        keep_thought: whether to keep the text beside a function call; default: True.
+        finish: finish types of the files to use; default: ("give_answer",).
+        num_proc: number of processes; does not change the result.
 
     Returns:
-        a table `columns.PAIRS`; a file without a branch that was left is in the ledger as `no_branch`.
+        A table with the columns `columns.PAIRS`. The ledger records a file without an abandoned branch as `no_branch`.
+
+    Raises:
+        UnknownName: an unknown finish type.
+        MissingColumns: the table lacks columns of `columns.ANSWERS`.
+
+    >>> from toolrlef_data import load_source
+    >>> preference_pairs(load_source("sample_trajectories"))["why"][0]
+    'gave_up'
     """
-    pairing = PairSettings(keep_thought, finish_types(finish))
+    settings = PairSettings(keep_thought, check_finish_types(finish))
     check_features(answers, ANSWERS, "preference_pairs")
-    options: dict[str, Any] = {"batch_rows": FILES_AT_ONCE, "num_proc": num_proc}
-    return explode(answers, _pairs, pairing, reads=READS, features=PAIRS, stage=PairSettings.kind, **options)
+    options: dict[str, Any] = {"batch_rows": BATCH_FILES, "num_proc": num_proc}
+    return explode(answers, _pairs, settings, reads=READS, features=PAIRS, stage=PairSettings.kind, **options)
 
 
-def _pairs(row: Row, pairing: PairSettings) -> Made:
-    return recorded(row, _made(row, pairing))
+def _pairs(row: Row, settings: PairSettings) -> SampleStream:
+    """Yield the pairs and drops of one answer file."""
+    return checked_stream(row, _build_pairs(row, settings))
 
 
-def _made(row: Row, pairing: PairSettings) -> Made:
-    answer = Answer(row, (*pairing.finish, "unfinished"))
-    tree = answer.tree()
+def _build_pairs(row: Row, settings: PairSettings) -> SampleStream:
+    answer = AnswerFile(row, (*settings.finish, "unfinished"))
+    tree = answer.parse_tree()
     if tree.end is None:
-        raise UnusableRow("not_valid", "the file shows no path")
+        raise UnusableRow("not_valid", "the file has no chosen path")
     path = path_to(tree.end)
-    tried = [(state, other) for state in path if state.parent for other in state.parent.children if other is not state]
-    if not tried:
-        raise UnusableRow("no_branch", "every step was the only one that was tried")
-    for state, other in tried:
-        name = f"{row['id']}#{state.place}>{other.place}"
-        pair = _pair(_to_call(state, path), _to_call(other, ()), answer, tree, pairing)
-        yield (name, pair) if isinstance(pair, Drop) else {"id": name, "step": len(path_to(state)), **pair}
+    siblings = [(state, sibling) for state in path if state.parent for sibling in state.parent.children]
+    branches = [(state, sibling) for state, sibling in siblings if sibling is not state]
+    if not branches:
+        raise UnusableRow("no_branch", "no step of the chosen path has an abandoned branch beside it")
+    for state, other in branches:
+        row_id = f"{row['id']}#{state.place}>{other.place}"
+        pair = _pair(_first_call(state, path), _first_call(other, ()), answer, tree, settings)
+        yield (row_id, pair) if isinstance(pair, Drop) else {"id": row_id, "step": len(path_to(state)), **pair}
 
 
-def _pair(taken: State, left: State, answer: Answer, tree: Searched, pairing: PairSettings) -> dict[str, Any] | Drop:
-    """The calls of two branches under the history of the one that was taken, or why they are no pair."""
-    if taken.call is None or left.call is None:
-        return Drop("thought_only", "a branch without a call")
-    chosen, rejected = (messages_of(each, tree.opening, tree.prompts, "clean") for each in (taken, left))
-    if drop := check_step(chosen) or check_step(rejected):
+def _pair(
+    chosen: State, rejected: State, answer: AnswerFile, tree: AnswerTree, settings: PairSettings
+) -> dict[str, Any] | Drop:
+    """Return the columns of a pair under the chosen state's history, or why the states are no pair."""
+    if chosen.call is None or rejected.call is None:
+        return Drop("thought_only", "a branch has no call")
+    chosen_messages, rejected_messages = (
+        messages_of(state, tree.opening, tree.prompts, "clean") for state in (chosen, rejected)
+    )
+    if drop := check_step(chosen_messages) or check_step(rejected_messages):
         return drop
-    one, two = (canonical(messages, pairing.keep_thought) for messages in (chosen, rejected))
-    if one[-1] == two[-1]:
-        return Drop("same", "both branches begin alike")
-    return answer.facts | {
-        "prompt": [message | {"train": False} for message in one[:-1]],
-        "chosen": [one[-1] | {"train": True}],
-        "rejected": [two[-1] | {"train": False}],
+    chosen_turns, rejected_turns = (
+        openai_messages(messages, settings.keep_thought) for messages in (chosen_messages, rejected_messages)
+    )
+    if chosen_turns[-1] == rejected_turns[-1]:
+        return Drop("same", "both branches start with the same message")
+    return answer.shared_columns | {
+        "prompt": [message | {"train": False} for message in chosen_turns[:-1]],
+        "chosen": [chosen_turns[-1] | {"train": True}],
+        "rejected": [rejected_turns[-1] | {"train": False}],
         "tools": answer.tools,
-        "why": _fate(left),
-        "flags": flags_of(chosen, answer.names, pairing.keep_thought),
+        "why": _rejection_reason(rejected),
+        "flags": flags_of(chosen_messages, answer.function_names, settings.keep_thought),
     }
 
 
-def _to_call(state: State, path: Sequence[State]) -> State:
-    """The first state from here on that calls: on a path, or always the first child."""
+def _first_call(state: State, path: Sequence[State]) -> State:
+    """Return the first state with a call, going down along a path, or along first children."""
     while state.call is None and state.children:
         state = next((child for child in state.children if child in path), state.children[0])
     return state
 
 
-def _fate(state: State) -> str:
+def _rejection_reason(state: State) -> str:
     if state.code == NO_SUCH_FUNCTION:
         return "unknown_function"
-    return "gave_up" if any(each.code == GIVE_UP for each in [state, *states_of(state)]) else "left"
+    return "gave_up" if any(below.code == GIVE_UP for below in [state, *states_of(state)]) else "left"

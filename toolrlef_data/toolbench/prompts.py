@@ -1,8 +1,10 @@
-"""prompts: what a model is told when it searches for a solution with functions.
+"""prompts: the texts that instruct a model in a trajectory search.
 
-The sentences are this project's own; what they have to say is section 4.2 of the ToolBench paper (arXiv 2307.16789) and
-its code: short thoughts, one call a message, end with `Finish`, give up where nothing helps; the functions with the
-first 512 characters of their descriptions; for a second try, the earlier ones and what they gave.
+The wording is this project's. The content follows section 4.2 of the ToolBench paper (arXiv 2307.16789) and its code:
+
+- short thoughts, one call per message, `Finish` at the end, give up if nothing helps;
+- the functions, with the first 512 characters of their descriptions;
+- for a further attempt, the calls of the earlier ones with their observations.
 """
 
 from __future__ import annotations
@@ -10,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["DESCRIBED", "DIVERSITY", "RANKING", "opening_of"]
+__all__ = ["DIVERSITY", "MAX_DESCRIPTION_LENGTH", "RANKING", "opening_messages"]
 
-DESCRIBED = 512  # characters of a function's description that the system message shows, as upstream
-# Training files of ToolBench's kind put what is to be written, Thought, Action, Action Input, behind this sentence;
-# its last words, misspelt, are upstream's, whose script looks for them.
+MAX_DESCRIPTION_LENGTH = 512  # characters of a function's description in the system message, as upstream
+# Upstream's script searches for the last words of this sentence, misspelt as they are, and inserts the output format
+# (Thought, Action, Action Input) after them.
 ONE_CALL = "Every message of yours is a short thought, with a function call to actually excute your step."
 RULES = f"""You solve a task with the help of functions.
 {ONE_CALL}
@@ -29,7 +31,7 @@ Rules:
 
 Functions:
 {{functions}}"""
-# Before and behind the earlier tries.
+# The text before and after the list of earlier attempts.
 DIVERSITY = (
     "You have been at this point before, and what you did from here did not lead to a solution. These were your calls, "
     "with what they gave:\n",
@@ -52,15 +54,20 @@ Way B:
 Which is better? Answer with one letter, A or B."""
 
 
-def opening_of(query: str, functions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The messages that a search begins with.
+def opening_messages(query: str, functions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the messages that start a search.
 
     Args:
-        query: what the user wants.
+        query: the user's request.
         functions: schemas with name and description.
 
-    >>> [message["role"] for message in opening_of("Is it up?", [{"name": "ping", "description": "Asks a host."}])]
+    >>> messages = opening_messages("Is it up?", [{"name": "ping", "description": "Asks a host."}])
+    >>> [message["role"] for message in messages]
     ['system', 'user']
     """
-    told = "\n".join(f"- {each['name']}: {str(each.get('description') or '')[:DESCRIBED]}" for each in functions)
-    return [{"role": "system", "content": RULES.format(functions=told)}, {"role": "user", "content": query}]
+    descriptions = [
+        f"- {function['name']}: {str(function.get('description') or '')[:MAX_DESCRIPTION_LENGTH]}"
+        for function in functions
+    ]
+    system = RULES.format(functions="\n".join(descriptions))
+    return [{"role": "system", "content": system}, {"role": "user", "content": query}]

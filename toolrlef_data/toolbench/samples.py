@@ -1,15 +1,14 @@
-"""samples: answer files of ToolBench's kind as training samples, split or merged.
+"""samples: training samples from ToolBench answer files, one per step or merged.
 
-    answers = load_source("toolbench", data_dir="answer")       # one row a file
-    parts = split_queries(answers, test=0.1)                    # before anything is taken apart
-    samples = trajectories(parts["train"], layout="merged")     # or "split": one sample a step
+    answers = load_source("toolbench", data_dir="answer")       # one row per file
+    parts = split_queries(answers, test=0.1)                    # split by query, before building samples
+    samples = trajectories(parts["train"], layout="merged")     # or "split": one sample per step
     publish({"toolbench": {"trajectories": shuffle_steps(samples)}}, "out", version="1.0.0")
 
-A step is one message of the model that calls a function; a thought of its own is joined with the call after it. What no
-sample can be made of is in the ledger: whole files under their id, steps under "file#step". Which histories a step can
-have stands in `histories`, how sequences come about in `merge`, upstream's own samples in `toolllama`.
+A sample trains assistant messages with a function call. A step without a call is dropped; its thought is joined to the
+call after it. The ledger records dropped files under their id, and dropped steps under "file#step".
 
-Not covered: judging whether an answer is right; a file's `finish_type` says only how it ended.
+Not covered: judging whether a final answer is correct; `finish_type` states only how the search ended.
 """
 
 from __future__ import annotations
@@ -24,20 +23,20 @@ from toolrlef_data.columns import ANSWERS, TOOLLLAMA, TRAJECTORIES
 from toolrlef_data.records import Drop, InputError
 from toolrlef_data.tables.transform import check_features, explode
 from toolrlef_data.toolbench.answer_file import (
-    FILES_AT_ONCE,
+    BATCH_FILES,
     READS,
-    Answer,
-    Made,
+    AnswerFile,
+    SampleStream,
     check_choice,
+    check_finish_types,
     check_step,
-    finish_types,
-    listed,
-    recorded,
+    checked_stream,
+    sorted_names,
 )
 from toolrlef_data.toolbench.histories import HISTORIES, Step
-from toolrlef_data.toolbench.merging import merged
-from toolrlef_data.toolbench.messages import FLAGS, canonical, flags_of
-from toolrlef_data.toolbench.toolllama import conversations_of, lost_thought, name_of
+from toolrlef_data.toolbench.merging import merge_steps
+from toolrlef_data.toolbench.messages import FLAGS, flags_of, openai_messages
+from toolrlef_data.toolbench.toolllama import loses_thought, sample_name, to_conversation
 
 __all__ = ["SampleSettings", "trajectories"]
 
@@ -51,7 +50,7 @@ STEPS = ("chosen", "all")
 
 @dataclass(frozen=True)
 class SampleSettings:
-    """How samples are made; the arguments of `trajectories`, checked."""
+    """Checked arguments of `trajectories`."""
 
     kind: ClassVar[str] = "trajectories"
     layout: str
@@ -75,32 +74,37 @@ def trajectories(
     without: Sequence[str] = (),
     num_proc: int | None = None,
 ) -> D:
-    """Training samples of answer files.
+    """Build training samples from ToolBench answer files.
 
-    A step weighs as much as the others in its sequence: under a loss that is a mean over each sequence, merging lowers
-    the weight of a step that shares its sequence with others. A mean over all trained tokens is not changed by it.
+    Under a loss averaged per sequence, merging lowers the weight of steps that share a sequence. A loss averaged over
+    all trained tokens weighs them equally.
 
     Args:
-        answers: a table `columns.ANSWERS`, from `load_source("toolbench", ...)` or `generate_trajectories`.
-        layout: "split": one sample a step, of which the last message is trained; "merged": one sequence for all steps
-            whose histories begin each other, with a flag for each message.
-        style: "messages": OpenAI's (`columns.TRAJECTORIES`); "toolllama": upstream's text turns
-            (`columns.TOOLLLAMA`), split only; with the defaults of that style, upstream's training file byte for byte
-            (`exports`).
-        history: "upstream", "faithful" or "clean" (`histories`); default "faithful", for toolllama "upstream".
-        keep_thought: keep the text that stands beside a call; default True, for toolllama False as upstream.
-        steps: "chosen": those of the path that the file shows; "all": every step of the tree, whose column `chosen`
-            tells them apart.
-        finish: which files are taken, by how they ended ("give_answer", "give_up", "unfinished"); default: all. A
-            valid file that does not say counts as "give_answer"; an invalid one is "unfinished", and has steps only
-            under "all".
-        without: flags (`messages.FLAGS`) whose steps are left out. A step that calls a function that there is not
-            ("unknown_function") has the name that upstream puts in its place.
-        num_proc: processes; does not change the result.
+        answers: table with the columns `columns.ANSWERS`, from `load_source("toolbench", ...)` or
+            `generate_trajectories`.
+        layout: "split" (default): one sample per step, which trains its last message. "merged": one sequence for all
+            steps whose histories are prefixes of each other, with a `train` flag on each message.
+        style: "messages" (default): OpenAI's format (`columns.TRAJECTORIES`). "toolllama": upstream's text turns
+            (`columns.TOOLLLAMA`), for layout="split" only. With its defaults, `export` reproduces upstream's training
+            file byte for byte.
+        history: "upstream", "faithful" or "clean", see `histories`; default: "faithful", for toolllama "upstream".
+        keep_thought: whether to keep the text beside a function call; default: True, for toolllama False.
+        steps: "chosen" (default): the steps of the chosen path. "all": all steps of the search tree; the column
+            `chosen` marks those of the chosen path.
+        finish: finish types of the files to use: "give_answer", "give_up", "unfinished"; default: all. A valid file
+            without a finish type counts as "give_answer". An invalid file is "unfinished"; its steps require
+            steps="all".
+        without: flags (`messages.FLAGS`) of the steps to drop; default: none. In a step with the flag
+            "unknown_function", upstream's placeholder replaces the name of the function.
+        num_proc: number of processes; does not change the result.
+
+    Returns:
+        A table with the columns `columns.TRAJECTORIES` or `columns.TOOLLLAMA`, one row per sample.
 
     Raises:
-        UnknownName: a layout, style, history, flag or kind of steps that there is not.
-        MissingColumns: the table is none of answer files.
+        UnknownName: an unknown layout, style, history, flag, finish type or step selection.
+        MissingColumns: the table lacks columns of `columns.ANSWERS`.
+        InputError: style="toolllama" with layout="merged".
 
     >>> from toolrlef_data import load_source, trajectories
     >>> answers = load_source("sample_trajectories")
@@ -108,87 +112,91 @@ def trajectories(
     >>> len(split) > len(merged), sum(map(len, merged["steps"])) == len(split)
     (True, True)
     """
-    making = SampleSettings(
+    settings = SampleSettings(
         check_choice("layout", layout, LAYOUTS),
         check_choice("style", style, STYLES),
         check_choice("history", history or ("faithful" if style == "messages" else "upstream"), HISTORIES),
         style == "messages" if keep_thought is None else keep_thought,
-        check_choice("kind of steps", steps, STEPS),
-        None if finish is None else finish_types(finish),
-        tuple(check_choice("flag", flag, FLAGS) for flag in listed("without", without)),
+        check_choice("step selection", steps, STEPS),
+        None if finish is None else check_finish_types(finish),
+        tuple(check_choice("flag", flag, FLAGS) for flag in sorted_names("without", without)),
     )
     if style == "toolllama" and layout == "merged":
-        raise InputError(
-            "the style 'toolllama' cannot say which turns of a merged sequence are trained: leave it split"
-        )
+        raise InputError("style 'toolllama' requires layout 'split', found 'merged': its turns have no train flag")
     check_features(answers, ANSWERS, "trajectories")
     features = TRAJECTORIES if style == "messages" else TOOLLLAMA
-    options: dict[str, Any] = {"batch_rows": FILES_AT_ONCE, "num_proc": num_proc}
-    return explode(answers, _samples, making, reads=READS, features=features, stage=SampleSettings.kind, **options)
+    options: dict[str, Any] = {"batch_rows": BATCH_FILES, "num_proc": num_proc}
+    return explode(answers, _samples, settings, reads=READS, features=features, stage=SampleSettings.kind, **options)
 
 
-def _samples(row: Row, making: SampleSettings) -> Made:
-    """The samples of one file, and what of it no sample can be made of."""
-    return recorded(row, _made(row, making))
+def _samples(row: Row, settings: SampleSettings) -> SampleStream:
+    """Yield the samples and drops of one answer file."""
+    return checked_stream(row, _build_samples(row, settings))
 
 
-def _made(row: Row, making: SampleSettings) -> Made:
-    answer = Answer(row, making.finish)
-    steps = answer.chosen(making.history) if making.steps == "chosen" else answer.every(making.history)
-    if not steps:  # the search ended before its first reply
-        yield row["id"], Drop("no_steps", "the file shows no step of a search")
-    taken: list[tuple[Step, list[str]]] = []
+def _build_samples(row: Row, settings: SampleSettings) -> SampleStream:
+    answer = AnswerFile(row, settings.finish)
+    find_steps = answer.chosen_steps if settings.steps == "chosen" else answer.all_steps
+    steps = find_steps(settings.history)
+    if not steps:
+        yield row["id"], Drop("no_steps", "the search ended before its first reply")
+    usable: list[tuple[Step, list[str]]] = []
     for step in steps:
-        flags = _flags(step, answer.names, making)
-        drop = check_step(step.messages, answer.escaped, making.style == "messages")
-        drop = drop or next((Drop(flag) for flag in making.without if flag in flags), None)
+        flags = _flags(step, answer.function_names, settings)
+        drop = check_step(step.messages, answer.has_surrogate_escapes, settings.style == "messages")
+        drop = drop or next((Drop(flag) for flag in settings.without if flag in flags), None)
         if drop is None:
-            taken.append((step, flags))
+            usable.append((step, flags))
         else:
             yield f"{row['id']}#{step.place}", drop
-    made = _messages(answer, taken, making) if making.style == "messages" else _turns(answer, taken, making)
-    common = answer.facts | {"history": making.history}
-    if making.style == "messages":
-        common |= {"layout": making.layout, "n_steps": len(steps)}
-    yield from (common | sample for sample in made)
+    build = _message_samples if settings.style == "messages" else _toolllama_samples
+    shared = answer.shared_columns | {"history": settings.history}
+    if settings.style == "messages":
+        shared |= {"layout": settings.layout, "n_steps": len(steps)}
+    yield from (shared | sample for sample in build(answer, usable, settings))
 
 
-def _messages(
-    answer: Answer, taken: Sequence[tuple[Step, list[str]]], making: SampleSettings
+def _message_samples(
+    answer: AnswerFile, steps: Sequence[tuple[Step, list[str]]], settings: SampleSettings
 ) -> Iterator[dict[str, Any]]:
-    """Samples as OpenAI's messages: one a step, or one for all steps whose histories begin each other."""
-    texts = [canonical(step.messages, making.keep_thought) for step, _ in taken]
-    sequences = merged(texts) if making.layout == "merged" else [(t, {len(t) - 1: n}) for n, t in enumerate(texts)]
-    for messages, trained in sequences:
-        steps = [taken[n][0] for n in trained.values()]
-        flags = {flag for n in trained.values() for flag in taken[n][1]}
+    """Yield samples in OpenAI's format: one per step, or one per merged sequence."""
+    conversations = [openai_messages(step.messages, settings.keep_thought) for step, _ in steps]
+    if settings.layout == "merged":
+        sequences = merge_steps(conversations)
+    else:
+        sequences = [(messages, {len(messages) - 1: n}) for n, messages in enumerate(conversations)]
+    for messages, targets in sequences:
+        trained = [steps[n][0] for n in targets.values()]
+        flags = {flag for n in targets.values() for flag in steps[n][1]}
         yield {
-            "id": f"{answer.row['id']}#{'+'.join(step.place for step in steps)}",
-            "step": steps[-1].number,
-            "steps": [step.number for step in steps],
-            "messages": [{**message, "train": n in trained} for n, message in enumerate(messages)],
+            "id": f"{answer.row['id']}#{'+'.join(step.place for step in trained)}",
+            "step": trained[-1].number,
+            "steps": [step.number for step in trained],
+            "messages": [{**message, "train": n in targets} for n, message in enumerate(messages)],
             "tools": answer.tools,
-            "chosen": all(step.chosen for step in steps),
-            "chosen_steps": [step.number for step in steps if step.chosen],
+            "chosen": all(step.chosen for step in trained),
+            "chosen_steps": [step.number for step in trained if step.chosen],
             "flags": [flag for flag in FLAGS if flag in flags],
         }
 
 
-def _turns(answer: Answer, taken: Sequence[tuple[Step, list[str]]], making: SampleSettings) -> Iterator[dict[str, Any]]:
-    """Samples as upstream's text turns, one a step."""
-    for step, flags in taken:
+def _toolllama_samples(
+    answer: AnswerFile, steps: Sequence[tuple[Step, list[str]]], settings: SampleSettings
+) -> Iterator[dict[str, Any]]:
+    """Yield samples in upstream's text format, one per step."""
+    for step, flags in steps:
         yield {
             "id": f"{answer.row['id']}#{step.place}",
-            "name": name_of(step.messages, answer.row["query"]),
+            "name": sample_name(step.messages, answer.row["query"]),
             "step": step.number,
-            "conversations": conversations_of(step.messages, answer.functions, making.keep_thought),
+            "conversations": to_conversation(step.messages, answer.functions, settings.keep_thought),
             "chosen": step.chosen,
             "flags": flags,
         }
 
 
-def _flags(step: Step, functions: Sequence[str], making: SampleSettings) -> list[str]:
-    flags = flags_of(step.messages, functions, making.keep_thought)
-    if making.style == "toolllama" and not making.keep_thought and lost_thought(step.messages):
+def _flags(step: Step, functions: Sequence[str], settings: SampleSettings) -> list[str]:
+    flags = flags_of(step.messages, functions, settings.keep_thought)
+    if settings.style == "toolllama" and not settings.keep_thought and loses_thought(step.messages):
         flags = [flag for flag in FLAGS if flag in {*flags, "lost_thought"}]
     return flags

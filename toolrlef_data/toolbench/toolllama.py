@@ -1,14 +1,16 @@
-r"""toolllama: a step as upstream's training file for ToolLLaMA has it, byte for byte.
+r"""toolllama: steps in the format of upstream's training file for ToolLLaMA, byte for byte.
 
-Upstream (https://github.com/OpenBMB/ToolBench, preprocess/preprocess_toolllama_data.py) writes one sample a step, a
-list of turns {"from", "value"}. A call becomes text, "\nThought: ...\nAction: name\nAction Input: arguments", with the
-thoughts of the messages before it that held nothing else. Thoughts are lost on the way: one that stands beside its
-call, always; one of its own, where another turn comes between it and the call, as a diversity prompt does. A last
-message without a call is no sample.
+Upstream (https://github.com/OpenBMB/ToolBench, preprocess/preprocess_toolllama_data.py) writes one sample per step, a
+list of turns {"from", "value"}. A call becomes the text "\nThought: ...\nAction: name\nAction Input: arguments". Its
+thoughts are those of the preceding messages without a call. Upstream loses a thought
 
-Where upstream's script ends with an error, this goes on: a missing content is read as null, a null call as none, and a
-system message without upstream's sentence is left without the words behind it. Not covered: which files and lists are
-taken (`trajectories`), and the file itself (`exports`).
+- that shares a message with its call,
+- or is separated from its call by another turn, such as a diversity prompt.
+
+A last message without a call yields no sample.
+
+Some input makes upstream's script fail. Here a missing content is read as null, a null call as no call, and a system
+message without upstream's sentence gets no output format.
 """
 
 from __future__ import annotations
@@ -18,39 +20,42 @@ from typing import Any
 
 from toolrlef_data.toolbench.messages import is_hidden
 
-__all__ = ["conversations_of", "lost_thought", "name_of", "system_text"]
+__all__ = ["loses_thought", "sample_name", "system_text", "to_conversation"]
 
 Messages = Sequence[Mapping[str, Any]]
-Turn = dict[str, Any]  # "value" is null where a user's or a function's content is
+Turn = dict[str, Any]  # its "value" is null if the content of a user or function message is null
 
-SENTENCE = "with a function call to actually excute your step."  # the misspelling is upstream's
+SENTENCE = "with a function call to actually excute your step."  # misspelt by upstream
 FORMAT = " Your output should follow this format:\nThought:\nAction\nAction Input:\n"
 FUNCTIONS = "\nSpecifically, you have access to the following APIs: "
 
 
-def conversations_of(
+def to_conversation(
     messages: Messages, functions: Sequence[Mapping[str, Any]], keep_thought: bool = False
 ) -> list[Turn] | None:
-    r"""The turns of one list of `train_messages`; None where upstream makes no sample of it.
+    r"""Convert a step to upstream's turns, or return None if upstream has no sample for it.
+
+    With `keep_thought`, which upstream does not offer:
+
+    - the text beside a call is added to its thoughts, each on its line;
+    - a thought before a hidden diversity prompt (`valid` false) joins the turn of its call, after the prompt;
+    - empty thoughts are omitted if there is another one.
 
     Args:
-        messages: history and target, as ToolBench has them; the last one is the target.
-        functions: their schemas, as parsed from the file: upstream prints them as Python does.
-        keep_thought: ours, not upstream's. The content beside a call becomes its thought, behind those of the messages
-            before it, each on its line; a thought with a hidden diversity prompt (`valid` false) between it and its
-            call is kept, in the turn of the call, behind the prompt; thoughts without a text give no line where there
-            is one with a text. A last message without a call is still no sample: its text is the next step's thought.
+        messages: history and target, in ToolBench's format.
+        functions: parsed schemas from the file; upstream prints them with Python's `str`.
+        keep_thought: whether to keep all thoughts.
 
     >>> call = {"role": "assistant", "content": "I look.", "function_call": {"name": "ping", "arguments": "{}"}}
-    >>> conversations_of([{"role": "user", "content": "Hi"}, call], [])
+    >>> to_conversation([{"role": "user", "content": "Hi"}, call], [])
     [{'from': 'user', 'value': 'Hi'}, {'from': 'assistant', 'value': '\nThought: \nAction: ping\nAction Input: {}'}]
-    >>> conversations_of([call], [], keep_thought=True)
+    >>> to_conversation([call], [], keep_thought=True)
     [{'from': 'assistant', 'value': '\nThought: I look.\nAction: ping\nAction Input: {}'}]
     """
-    if not messages or not _calls(messages[-1]):
+    if not messages or not _has_call(messages[-1]):
         return None
     turns: list[Turn] = []
-    thoughts: list[str] = []  # that wait for their call
+    thoughts: list[str] = []  # since the last call
     for message in messages:
         role, content = message["role"], message.get("content")
         if role != "assistant":
@@ -60,9 +65,9 @@ def conversations_of(
             continue
         if keep_thought:
             thoughts += [content] if content else []
-        elif not _calls(message):
+        elif not _has_call(message):
             thoughts.append(content or "")
-        if _calls(message):
+        if _has_call(message):
             call = message["function_call"]
             thought = "".join(f"\nThought: {text}" for text in thoughts or [""])
             value = f"{thought}\nAction: {call['name']}\nAction Input: {call['arguments']}"
@@ -71,29 +76,30 @@ def conversations_of(
     return turns
 
 
-def lost_thought(messages: Messages) -> bool:
-    """Whether upstream's way loses a thought of the target: beside its call, or behind a diversity prompt.
+def loses_thought(messages: Messages) -> bool:
+    """Return whether upstream loses a thought of the target, either beside its call or before a diversity prompt.
 
-    >>> lost_thought([{"role": "assistant", "content": "I look.", "function_call": {"name": "ping", "arguments": ""}}])
+    >>> target = {"role": "assistant", "content": "I look.", "function_call": {"name": "ping", "arguments": ""}}
+    >>> loses_thought([target])
     True
     """
-    if not messages or not _calls(messages[-1]):
+    if not messages or not _has_call(messages[-1]):
         return False
     if messages[-1].get("content"):
         return True
-    hidden = False
+    after_prompt = False
     for message in reversed(messages[:-1]):
         if is_hidden(message):
-            hidden = True
-        elif message["role"] != "assistant" or _calls(message):
+            after_prompt = True
+        elif message["role"] != "assistant" or _has_call(message):
             return False
-        elif hidden and message.get("content"):
+        elif after_prompt and message.get("content"):
             return True
     return False
 
 
 def system_text(content: str | None, functions: Sequence[Mapping[str, Any]]) -> str:
-    """The system message as upstream trains it: the form of a reply behind its sentence, the functions at the end.
+    """Return upstream's system message: the output format after its sentence, and the functions at the end.
 
     >>> system_text("Help.", [{"name": "ping"}])
     "Help.\\nSpecifically, you have access to the following APIs: [{'name': 'ping'}]"
@@ -101,14 +107,14 @@ def system_text(content: str | None, functions: Sequence[Mapping[str, Any]]) -> 
     return (content or "").replace(SENTENCE, SENTENCE + FORMAT) + FUNCTIONS + str(functions)
 
 
-def name_of(messages: Messages, query: str) -> str:
-    """Upstream's id of a sample, which is not unique: the target's place in its list, and the query.
+def sample_name(messages: Messages, query: str) -> str:
+    """Return upstream's id of a sample, which is not unique: the index of the target and the query.
 
-    >>> name_of([{"role": "user"}, {"role": "assistant"}], "How warm is Oslo?")
+    >>> sample_name([{"role": "user"}, {"role": "assistant"}], "How warm is Oslo?")
     'Step 1: How warm is Oslo?'
     """
     return f"Step {len(messages) - 1}: {query}"
 
 
-def _calls(message: Mapping[str, Any]) -> bool:
+def _has_call(message: Mapping[str, Any]) -> bool:
     return message["role"] == "assistant" and message.get("function_call") is not None

@@ -1,11 +1,11 @@
-"""tree: a search tree as states, and as the nodes of ToolBench's answer files.
+"""tree: search trees, as states and as the nodes of ToolBench answer files.
 
-A `State` is one message of the model and what it led to: a thought, a call with its observation, or both. The files
-hold the same as a chain of nodes, Thought, Action, Action Input. A thought that was visited (`expand_num` above 0), or
-that nothing follows, was a message of its own; one that was not visited shares its message with the call below it.
+A `State` is one assistant message and its result: a thought, a call with its observation, or both. An answer file
+stores it as a chain of nodes: Thought, Action, Action Input. A Thought node is a separate message if it was visited
+(`expand_num` above 0) or has no single Action below it. Otherwise it shares its message with that Action.
 
-Not covered: chains of `CoT@n` files do not count their visits, so a thought there is always read as sharing the message
-of a call that follows; their `train_messages` tell more.
+Not covered: `CoT@n` files do not count visits. Their thoughts are always joined to a following call, even where the
+`train_messages` separate them.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ __all__ = [
     "write_tree",
 ]
 
-# Codes of an observation that end a chain; the others are in the specification of ToolBench's executor.
+# Observation codes of ToolBench's executor that end a path.
 FINAL_ANSWER, GIVE_UP = 3, 4
 
 
 @dataclass(eq=False, slots=True)
 class State:
-    """One message of the model, and what it led to; the root stands for the opening messages.
+    """One assistant message and its result; the root represents the opening messages.
 
     Args:
-        thought: the message's content; None where it had none.
-        call: (function name, arguments as raw text); None for a thought alone.
-        observation: what the call gave.
-        code: of the observation; None where there is no call.
-        number: the place in the order of visits; 0 for a state that was never visited.
-        pruned: whether the search left it for good.
-        finished: whether an answer was found below it, or near it.
+        thought: content of the message; None if it has none.
+        call: (function name, arguments as raw text); None for a thought only.
+        observation: result of the call.
+        code: of the observation; None without a call.
+        number: index in the order of visits; 0 for a state that was never visited.
+        pruned: whether the search abandoned the state.
+        finished: whether the state leads to a final answer, or is close to a state that does.
     """
 
     thought: str | None = None
@@ -56,27 +56,27 @@ class State:
     children: list[State] = field(default_factory=list, repr=False)
 
     def add(self, child: State) -> State:
-        """Make a state a child of this one."""
+        """Append a child and return it."""
         child.parent = self
         self.children.append(child)
         return child
 
     @property
     def place(self) -> str:
-        """Where it stands in the tree: at which child each state on the way to it, "0.1.0"; the root's is "".
+        """The child indices on the path from the root, such as "0.1.0"; "" for the root.
 
         >>> State().add(State("first")).parent.add(State("second")).place
         '1'
         """
-        steps = []
+        indices = []
         for state in path_to(self):
             assert state.parent is not None
-            steps.append(str(next(i for i, child in enumerate(state.parent.children) if child is state)))
-        return ".".join(steps)
+            indices.append(str(next(i for i, child in enumerate(state.parent.children) if child is state)))
+        return ".".join(indices)
 
 
 def path_to(state: State) -> list[State]:
-    """The states from below the root to this one."""
+    """Return the states from the root (excluded) to this one."""
     path: list[State] = []
     while state.parent is not None:
         path.append(state)
@@ -85,25 +85,25 @@ def path_to(state: State) -> list[State]:
 
 
 def states_of(root: State) -> Iterator[State]:
-    """All states below the root, each before its children, children in order."""
-    left = root.children[::-1]
-    while left:
-        state = left.pop()
+    """Yield all states below the root in preorder."""
+    stack = root.children[::-1]
+    while stack:
+        state = stack.pop()
         yield state
-        left += state.children[::-1]
+        stack += state.children[::-1]
 
 
-# The nodes of a file --------------------------------------------------------------------------------------------------
+# Nodes of answer files ------------------------------------------------------------------------------------------------
 
 
 def read_tree(node: Any) -> State:
-    """The states of a tree of nodes.
+    """Convert a tree of nodes to states.
 
     Args:
         node: the root node of an answer file (`tree.tree`).
 
     Raises:
-        InputError: a node is no node, or an action stands without its input.
+        InputError: a malformed node, or an action without its input.
 
     >>> leaf = {"node_type": "Action Input", "description": "{}", "observation": "ok", "observation_code": 0}
     >>> action = {"node_type": "Action", "description": "ping", "children": [leaf]}
@@ -112,20 +112,20 @@ def read_tree(node: Any) -> State:
     (('ping', '{}'), 'ok')
     """
     root = State(number=_number(_checked(node, "")))
-    left = [(child, root) for child in reversed(_children(node))]
-    while left:
-        node, parent = left.pop()
+    stack = [(child, root) for child in reversed(_children(node))]
+    while stack:
+        node, parent = stack.pop()
         state = State()
         if _checked(node, "")["node_type"] == "Thought":
             state.thought = node["description"]
-            below = _children(node)
-            if len(below) == 1 and not _number(node) and _checked(below[0], "")["node_type"] == "Action":
-                node = below[0]
+            children = _children(node)
+            if len(children) == 1 and not _number(node) and _checked(children[0], "")["node_type"] == "Action":
+                node = children[0]
         if node["node_type"] == "Action":
-            below = _children(node)
-            if len(below) != 1:
-                raise InputError(f"an action of the tree has {len(below)} nodes below it, not the one of its input")
-            name, node = node["description"], _checked(below[0], "Action Input")
+            children = _children(node)
+            if len(children) != 1:
+                raise InputError(f"expected one Action Input node below an Action node, found {len(children)} nodes")
+            name, node = node["description"], _checked(children[0], "Action Input")
             state.call = (name, node["description"])
             state.observation = str(node.get("observation") or "")
             code = node.get("observation_code")
@@ -133,46 +133,46 @@ def read_tree(node: Any) -> State:
         state.number = _number(node)
         state.pruned, state.finished = node.get("pruned") is True, node.get("finished") is True
         parent.add(state)
-        left += [(child, state) for child in reversed(_children(node))]
+        stack += [(child, state) for child in reversed(_children(node))]
     return root
 
 
 def read_file_tree(file: Any) -> State:
-    """The tree of an answer file; the chains of a `CoT@n` file (`trys`) are the children of one root.
+    """Return the search tree of an answer file; the chains of a `CoT@n` file (`trys`) become children of one root.
 
     Raises:
-        InputError: the file holds neither.
+        InputError: a malformed tree or chain, or none of both.
     """
     tree, chains = file.get("tree"), file.get("trys")
     if isinstance(tree, Mapping) and "tree" in tree:
         return read_tree(tree["tree"])
     if not isinstance(chains, list):
-        raise InputError("the file holds no tree and no chains")
-    below = []
+        raise InputError("the file has no tree and no chains")
+    children = []
     for chain in chains:
         nodes = chain.get("chain") if isinstance(chain, Mapping) else None
         if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
-            raise InputError("a chain of the file is no list of nodes")
+            raise InputError("expected every chain of the file as a list of nodes")
         nested: list[Any] = []
         for node in reversed(nodes):
             nested = [{**node, "children": nested}]
-        below += nested
-    return read_tree({"node_type": "Action Input", "description": "", "children": below})
+        children += nested
+    return read_tree({"node_type": "Action Input", "description": "", "children": children})
 
 
 def _checked(node: Any, kind: str) -> Mapping[str, Any]:
-    expected = [kind] if kind else ["Thought", "Action", "Action Input"]
+    kinds = [kind] if kind else ["Thought", "Action", "Action Input"]
     found = node.get("node_type") if isinstance(node, Mapping) else type(node).__name__
-    if found not in expected or not isinstance(node.get("description"), str):
-        raise InputError(f"expected a node of the kind {' or '.join(expected)} with a description, found {found!r:.80}")
+    if found not in kinds or not isinstance(node.get("description"), str):
+        raise InputError(f"expected a node of type {' or '.join(kinds)} with a description, found {found!r:.80}")
     return node
 
 
 def _children(node: Mapping[str, Any]) -> list[Any]:
-    below = node.get("children") or []
-    if not isinstance(below, list):
-        raise InputError(f"the children of a node are a list, found {type(below).__name__}")
-    return below
+    children = node.get("children") or []
+    if not isinstance(children, list):
+        raise InputError(f"expected the children of a node as a list, found {type(children).__name__}")
+    return children
 
 
 def _number(node: Mapping[str, Any]) -> int:
@@ -181,35 +181,34 @@ def _number(node: Mapping[str, Any]) -> int:
 
 
 def write_tree(root: State) -> dict[str, Any]:
-    """States as the nodes of an answer file: its size, the length of its longest chain, and the root node.
+    """Convert states to the tree of an answer file: number of nodes, nodes on the longest path, and the root node.
 
     >>> root = State()
     >>> _ = root.add(State("I look.", ("ping", "{}"), "ok", 0, number=1))
-    >>> written = write_tree(root)
-    >>> written["size"], written["max_length"], read_tree(written["tree"]).children[0].call
+    >>> tree = write_tree(root)
+    >>> tree["size"], tree["max_length"], read_tree(tree["tree"]).children[0].call
     (4, 4, ('ping', '{}'))
     """
-    top = _node("Action Input", "", root, 0)
-    size, deepest = 1, 0
-    left = [(root, top)]
-    while left:
-        state, above = left.pop()
+    root_node = _node("Action Input", "", root, 0)
+    size, max_depth = 1, 0
+    stack = [(root, root_node)]
+    while stack:
+        state, state_node = stack.pop()
         for child in state.children:
-            below = above
+            parent = state_node
             parts = [("Thought", child.thought)] if child.thought is not None else []
             parts += [("Action", child.call[0]), ("Action Input", child.call[1])] if child.call else []
             for kind, description in parts:
-                last = (kind, description) == parts[-1]
-                node = _node(
-                    kind, str(description), child if last else State(finished=child.finished), below["depth"] + 1
-                )
-                below["children"].append(node)
-                below["child_count"] = len(below["children"])
-                below = node
+                is_last = (kind, description) == parts[-1]
+                content = child if is_last else State(finished=child.finished)
+                node = _node(kind, str(description), content, parent["depth"] + 1)
+                parent["children"].append(node)
+                parent["child_count"] = len(parent["children"])
+                parent = node
                 size += 1
-            deepest = max(deepest, below["depth"])
-            left.append((child, below))
-    return {"size": size, "max_length": deepest + 1, "tree": top}
+            max_depth = max(max_depth, parent["depth"])
+            stack.append((child, parent))
+    return {"size": size, "max_length": max_depth + 1, "tree": root_node}
 
 
 def _node(kind: str, description: str, state: State, depth: int) -> dict[str, Any]:

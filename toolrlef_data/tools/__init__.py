@@ -1,9 +1,16 @@
-"""Tools: what a response may call. `TOOLS` names those that are ready, `TOOL_KINDS` those made from a corpus or model.
+"""Tools that a response may call. `TOOLS` lists ready tools; `TOOL_KINDS` lists functions that build one from a corpus
+or a model.
 
-A `Tool` (`tool`) has a name, a version and a function. `calls` turns text into calls and back, with `json_text`
-reading strict JSON; `results` runs slow tools through the reply store. The `calculator` evaluates with `arithmetic`;
-`search` finds passages; `readers` answer and translate; `functions` are those of a JSON schema. `http` talks to
-servers.
+| module | contents |
+|---|---|
+| `tool` | the `Tool` class and the execution of a call |
+| `calls` | parsing and rendering of calls in text |
+| `results` | execution of slow tools with cached results |
+| `calculator`, `arithmetic` | the calculator |
+| `search` | passage search |
+| `readers` | QA models and translators |
+| `functions` | functions called by a JSON schema |
+| `http`, `json_text` | HTTP client and strict JSON |
 """
 
 from __future__ import annotations
@@ -17,7 +24,7 @@ __all__ = ["TOOLS", "TOOL_KINDS"]
 
 TOOLS: Choices[Tool] = Choices("tool", {"calculator": "toolrlef_data.tools.calculator:CALCULATOR"})
 
-# Tools that are made from a corpus or a model: functions that return a `Tool`.
+# Functions that return a `Tool`.
 TOOL_KINDS: Choices[Callable[..., Tool]] = Choices(
     "kind of tool",
     {

@@ -1,8 +1,10 @@
-"""The formulas of the calculator in full: how they are written, their precedence, their functions.
+"""Evaluation of the calculator's full syntax: normalisation, tokenizer, operator precedence, functions.
 
-`calculator.py` says what is covered. Text goes through `_in_plain_signs`, which rewrites what is only another way to
-write a sign, then through one tokenizer, then through operator precedence with explicit stacks. Not covered: the quick
-path for plain formulas and the bounds of the final value, which stand in `calculator.py`.
+`calculator.py` documents the syntax. `_normalise` rewrites alternative signs and notations, a regular expression splits
+the text into symbols, and operator precedence with explicit stacks evaluates them. The fast path for plain formulas and
+the range check of the final value are in `calculator.py`.
+
+The texts of errors reach models through the demo functions, so they do not change.
 """
 
 from __future__ import annotations
@@ -14,13 +16,13 @@ from collections.abc import Callable
 
 from toolrlef_data.records import ToolError
 
-__all__ = ["HUGE", "MAX_LENGTH", "Number", "evaluate"]
+__all__ = ["MAX_FLOAT", "MAX_LENGTH", "Number", "evaluate"]
 
 Number = int | float
 
-MAX_LENGTH = 4000  # characters; a formula of a word problem has less than a hundred
-HUGE = 1.7976931348623157e308
-_MAX_BITS = 8192  # of integers on the way: beyond a float, so that quotients of large ones are exact
+MAX_LENGTH = 4000  # characters; formulas of word problems have fewer than a hundred
+MAX_FLOAT = 1.7976931348623157e308
+_MAX_BITS = 8192  # of intermediate integers: beyond the range of a float, so that quotients of large ones are exact
 
 _SIGNS = str.maketrans(
     dict.fromkeys("\u00d7\u00b7\u2217\u22c5\u2219\u2022\u2715\u2716\uff0a\u2a09", "*")
@@ -28,10 +30,10 @@ _SIGNS = str.maketrans(
     | dict.fromkeys("\u2212\u2013\u2010\u2011\ufe63\uff0d", "-")
     | {"\uff0b": "+", "\uff08": "(", "\uff09": ")", "\uff05": "%", "\uff1d": "=", "\u00b2": "^2 ", "\u00b3": "^3 "}
     | {"\uff0e": ".", "\uff3e": "^", "\u03c0": " pi ", "\u00bd": " .5 ", "\u00bc": " .25 ", "\u00be": " .75 "}
-    | dict.fromkeys("\u200b\u2060\ufeff\u200e\u200f", " ")  # without width; a blank, so that digits are not glued
+    | dict.fromkeys("\u200b\u2060\ufeff\u200e\u200f", " ")  # zero-width; a blank keeps digits separate
 )
-_WRITTEN = {"times": "*", "cdot": "*", "div": "/", "divide": "/", "minus": "-"}  # the others are left out
-_written = re.compile(r"\\(times|cdot|div|left|right|[()])(?![a-z])|&(times|divide|minus);").sub
+_NAMED_SIGNS = {"times": "*", "cdot": "*", "div": "/", "divide": "/", "minus": "-"}  # others are removed
+_named_signs = re.compile(r"\\(times|cdot|div|left|right|[()])(?![a-z])|&(times|divide|minus);").sub
 _frac = re.compile(r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}").sub
 _annotation = re.compile(r"<<[^<>]*=[^<>]*>>").sub
 _mixed = re.compile(r"(?<![\d.,_])(?<![\d.]\s)(\d+)\s+(\d+\s?/\s?\d+)(?![\d.,_])").sub
@@ -53,11 +55,13 @@ _tokens = re.compile(
 
 
 def evaluate(formula: str) -> Number:
-    """The value of any formula; its sides, where it has several, must agree.
+    """Return the value of a formula; the sides of an equation must agree.
+
+    An integer value may exceed the range of a float; the caller checks it.
 
     Raises:
-        ToolError: empty, syntax, unknown_name, domain or too_large.
-        ZeroDivisionError, OverflowError: as Python's arithmetic; the value may still be beyond the range of a float.
+        ToolError: the kind is empty, syntax, unknown_name, domain or too_large.
+        ZeroDivisionError, OverflowError: raised as by Python's arithmetic.
 
     >>> evaluate("2^10 = 1,024")
     1024
@@ -65,7 +69,7 @@ def evaluate(formula: str) -> Number:
     text = formula.strip()
     if len(text) > MAX_LENGTH:
         raise ToolError("too_large", f"{len(text)} characters; at most {MAX_LENGTH}")
-    text = _in_plain_signs(text)
+    text = _normalise(text)
     if "=" not in text:
         return _value(text)
     if "==" in text or "!=" in text:
@@ -82,11 +86,11 @@ def evaluate(formula: str) -> Number:
     return value
 
 
-def _in_plain_signs(text: str) -> str:
+def _normalise(text: str) -> str:
     if not text.isascii():
         text = text.translate(_SIGNS)
     if "\\" in text or "&" in text:
-        text = _written(lambda found: _WRITTEN.get(found[1] or found[2], ""), _frac(r"((\1)/(\2))", text))
+        text = _named_signs(lambda match: _NAMED_SIGNS.get(match[1] or match[2], ""), _frac(r"((\1)/(\2))", text))
     if "<<" in text:
         text = _annotation("", text).strip() or text.strip("<>")
     if text[:1] == "$" == text[-1:]:
@@ -151,7 +155,7 @@ _FUNCTIONS: dict[str, Callable[..., Number]] = {
     "sum": lambda *values: sum(values),
     "trunc": math.trunc,
 }
-_MINUS = "minus"  # of one operand
+_MINUS = "minus"  # the unary minus
 _BINARY: dict[str, tuple[int, Callable[[Number, Number], Number]]] = {
     "+": (1, operator.add),
     "-": (1, operator.sub),
@@ -166,30 +170,34 @@ _LEVEL = {name: level for name, (level, _) in _BINARY.items()} | {_MINUS: 3, "("
 
 
 class _Group:
-    """An open parenthesis: of a function, or plain; and how the commas in it were written."""
+    """An open parenthesis, with its function ("" for none) and the spacing of its commas."""
 
     __slots__ = ("base", "function", "spaced", "tight")
 
     def __init__(self, function: str, base: int) -> None:
         self.function = function
         self.base = base  # number of values below its arguments
-        self.spaced = self.tight = False
+        self.spaced = self.tight = False  # whether commas are followed by blanks, or may group digits
 
 
 def _value(text: str) -> Number:
-    """The value of one side of a formula: operator precedence with two stacks."""
-    todo: list[str] = _tokens(text)[::-1]
-    if not todo:
+    """Return the value of one side of a formula: operator precedence with two stacks."""
+    symbols: list[str] = _tokens(text)[::-1]  # a stack: the next symbol is last
+    if not symbols:
         raise ToolError("empty", "the formula is empty")
     values: list[Number] = []
-    pending: list[str] = []  # operators and "(" that wait for their right side
+    pending: list[str] = []  # operators and "(" whose right side is not evaluated yet
     groups: list[_Group] = []
-    complete = False  # whether the symbol before ends an operand
-    while todo:
-        symbol = todo.pop()
+    complete = False  # whether the previous symbol ends an operand
+    while symbols:
+        symbol = symbols.pop()
         if not complete:
-            complete = _operand(symbol, todo, values, pending, groups)
-        elif symbol == "%" and todo[-1:] == ["-"] and (pending[-1:] not in ([], ["("]) or todo[-3:-2] == ["percent"]):
+            complete = _operand(symbol, symbols, values, pending, groups)
+        elif (
+            symbol == "%"
+            and symbols[-1:] == ["-"]
+            and (pending[-1:] not in ([], ["("]) or symbols[-3:-2] == ["percent"])
+        ):
             values[-1] /= 100
         elif symbol in _BINARY:
             level = _LEVEL[symbol]
@@ -206,12 +214,12 @@ def _value(text: str) -> Number:
             values[-1] /= 100
         elif symbol == "!":
             values[-1] = _factorial(values[-1])
-        elif symbol in {"x", "X"} and todo and (todo[-1][0].isdecimal() or todo[-1][0] in "(.$"):
-            todo.append("*")
-        elif symbol == "(" or symbol.lower() in {"pi", *_FUNCTIONS}:  # side by side: multiply
-            todo += [symbol, "*"]
+        elif symbol in {"x", "X"} and symbols and (symbols[-1][0].isdecimal() or symbols[-1][0] in "(.$"):
+            symbols.append("*")
+        elif symbol == "(" or symbol.lower() in {"pi", *_FUNCTIONS}:  # implicit multiplication
+            symbols += [symbol, "*"]
         else:
-            raise _not_understood(symbol)
+            raise _unexpected(symbol)
     if complete:
         _apply(values, pending, 1)
     if not complete or pending:
@@ -219,32 +227,32 @@ def _value(text: str) -> Number:
     return values[0]
 
 
-def _operand(symbol: str, todo: list[str], values: list[Number], pending: list[str], groups: list[_Group]) -> bool:
-    """Take a symbol where an operand is due; says whether it completes one."""
+def _operand(symbol: str, symbols: list[str], values: list[Number], pending: list[str], groups: list[_Group]) -> bool:
+    """Process a symbol where an operand is expected; return whether it completes the operand."""
     if symbol == "(":
         pending.append("(")
         groups.append(_Group("", len(values)))
     elif symbol == "-":
         pending.append(_MINUS)
-    elif symbol == "+" or (symbol in _CURRENCY and todo and todo[-1] in {"-", "("}):
+    elif symbol == "+" or (symbol in _CURRENCY and symbols and symbols[-1] in {"-", "("}):
         pass
     elif symbol.lower() == "pi":
         values.append(math.pi)
         return True
-    elif symbol.lower() in _FUNCTIONS and todo and todo[-1] == "(":
-        pending.append(todo.pop())
+    elif symbol.lower() in _FUNCTIONS and symbols and symbols[-1] == "(":
+        pending.append(symbols.pop())
         groups.append(_Group(symbol.lower(), len(values)))
     elif "," in symbol[1:] and groups and groups[-1].function:
         parts = symbol.split(",")
         if any(part[0] == "0" for part in parts[1:]):
             raise ToolError("syntax", "a comma that groups digits among commas that separate arguments")
         groups[-1].tight = True
-        todo += ",".join(reversed(parts)).replace(",", " , ").split()
+        symbols += ",".join(reversed(parts)).replace(",", " , ").split()
     elif symbol[0].isdecimal() or (symbol[0] in "." + _CURRENCY and len(symbol) > 1):
         values.append(_literal(symbol))
         return True
     else:
-        raise _not_understood(symbol)
+        raise _unexpected(symbol)
     return False
 
 
@@ -253,13 +261,13 @@ def _literal(symbol: str) -> Number:
     if digits.isdecimal() and len(digits) < 320:
         return int(digits)
     value = float(digits)
-    if value > HUGE:
+    if value > MAX_FLOAT:
         raise OverflowError
     return value
 
 
 def _apply(values: list[Number], pending: list[str], level: int) -> None:
-    """Apply the pending operators of this level and above, back to the last open parenthesis."""
+    """Apply the pending operators of at least this level, back to the last open parenthesis."""
     while pending and _LEVEL[pending[-1]] >= level:
         name = pending.pop()
         if name is _MINUS:
@@ -270,7 +278,7 @@ def _apply(values: list[Number], pending: list[str], level: int) -> None:
 
 
 def _close(values: list[Number], pending: list[str], group: _Group) -> None:
-    """Close a parenthesis: the values above its base are the arguments of its function."""
+    """Close a parenthesis; the values above its base are the arguments of its function."""
     _apply(values, pending, 1)
     pending.pop()
     if not group.function:
@@ -287,12 +295,12 @@ def _close(values: list[Number], pending: list[str], group: _Group) -> None:
 
 
 def _bounded(value: Number) -> Number:
-    if value.bit_length() > _MAX_BITS if isinstance(value, int) else not -HUGE <= value <= HUGE:
+    if value.bit_length() > _MAX_BITS if isinstance(value, int) else not -MAX_FLOAT <= value <= MAX_FLOAT:
         raise OverflowError
     return value
 
 
-def _not_understood(symbol: str) -> ToolError:
+def _unexpected(symbol: str) -> ToolError:
     if symbol[0].isalpha():
         return ToolError("unknown_name", f"{symbol[:40]!r} is not a name that the calculator knows")
     return ToolError("syntax", f"{symbol[:40]!r} does not fit here")

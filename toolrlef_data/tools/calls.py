@@ -1,16 +1,22 @@
-"""Text <-> `ToolCall`: the calls that stand in a response, read and written.
+"""Parsing and rendering of tool calls in the text of a response.
 
-A call is a tool's name, an opening parenthesis directly after it, and everything up to the parenthesis that closes it:
-`calculator((12/60)*50)`. The scan balances parentheses, spans lines, and takes the first call that is complete.
-Beside it, tool calls as JSON in the text are read: {"name", "arguments"} and the like, in Hermes tags, in an OpenAI
-array. Every function is pure, never raises whatever the text, and takes linear time.
+A call is a tool's name, directly followed by parentheses that contain the argument: `calculator((12/60)*50)`. The
+parser balances parentheses across lines. If a response has no such call, JSON tool calls in the text count instead:
+{"name", "arguments"} and variants, in Hermes tags, in an OpenAI array. All functions are pure, accept any text without
+raising, and run in linear time.
 
-Quirks: a name is a whole word (no QA in AQUA), in any case if it is longer than three letters; one blank before the
-parenthesis is allowed only where the call has a line of its own, so that "no calculator (or any tool)" is none;
-quotes round the whole argument and a keyword (`query=`) are taken off; full-width parentheses are text; a call inside
-another's argument is text; a call without an argument is none.
-Not covered: ReAct ("Action: ..."), <function=...>, brackets or braces in place of parentheses, XML arguments. An
-argument with a lone parenthesis ends at the first balanced place, unless it is quoted.
+Rules:
+
+- A name is a complete word (no QA in AQUA). Case is ignored if the name is longer than three letters.
+- One blank before the parenthesis is allowed only if the call is alone on its line, so that "no calculator (or any
+  tool)" is not a call.
+- Quotes around the argument and a keyword (`query=`) are removed.
+- A call inside the argument of another call is text.
+- A call without an argument does not count.
+- Full-width parentheses are text.
+
+Not covered: ReAct ("Action: ..."), <function=...>, brackets or braces instead of parentheses, XML arguments. An
+argument with an unbalanced parenthesis ends at the first balanced position, unless it is quoted.
 """
 
 from __future__ import annotations
@@ -28,7 +34,7 @@ from toolrlef_data.tools.tool import Tool
 
 __all__ = ["call_from_json", "count_calls", "find_called_tool", "parse_call", "parse_calls", "render_call"]
 
-_JSON_TRIES = 16  # objects looked at in one text
+_MAX_JSON_OBJECTS = 16  # per text
 _NAME_KEYS = ("name", "tool", "tool_name", "function", "action")
 _ARGUMENT_KEYS = ("arguments", "parameters", "args", "input", "tool_input", "action_input")
 _KEYWORDS = frozenset(
@@ -36,10 +42,10 @@ _KEYWORDS = frozenset(
 )
 
 _parentheses = re.compile(r"\(+|\)+").finditer
-# An argument that is taken as it is: nothing that wraps it, and parentheses of one level.
+# An argument that needs no unwrapping: no quotes or keyword, and parentheses of one level.
 _simple = re.compile(r"""[^()"'=`{\u201c\u2018]*(?:\([^()"'=`{\u201c\u2018]*\)[^()"'=`{\u201c\u2018]*)*""").fullmatch
 _rest_of_line = re.compile(r"[ \t.`*]*(?:$|[\r\n])").match
-# A quoted first argument, up to what closes the call or to a second argument: a parenthesis in quotes is text.
+# A quoted first argument, up to the closing parenthesis or a second argument. Parentheses in quotes are text.
 _quoted = re.compile(
     r"""\s{0,9}(?:\w+\s*=\s*)?(?:"([^"\\]*(?:\\.[^"\\]*)*)"|'([^'\\]*(?:\\.[^'\\]*)*)')\s*(\)|,(?=\s*(?:["']|\w+\s*=)))""",
     re.DOTALL,
@@ -53,20 +59,23 @@ Tools = str | Tool | Iterable[str | Tool]
 
 
 class _Names(NamedTuple):
-    """The patterns for a set of tools: compiled once for each."""
+    """The compiled patterns and the names of a set of tools."""
 
-    call: Any  # search: name, blank, the argument where it is short and simple
-    direct: Any  # search: name, and directly after it a parenthesis
-    canonical: dict[str, str]  # a name as it may be written -> the name
-    parameters: dict[str, str]  # name -> its argument's name, "" where it is not known
+    call: Any  # search function; groups: name, blank, the argument if it is short and simple
+    direct: Any  # search function for a name that is directly followed by a parenthesis
+    canonical: dict[str, str]  # accepted spelling -> name of the tool
+    parameters: dict[str, str]  # name of the tool -> name of its argument, "" if unknown
 
 
 def parse_call(text: str, tools: Tools) -> ToolCall | None:
-    """The first complete call of any of the tools; None where there is none, also where it was cut off.
+    """Return the first complete call of any of the tools, or None; a call that is cut off is not complete.
 
     Args:
-        text: a response.
-        tools: a name, a `Tool`, or several; calls of other tools are text.
+        text: text of a response.
+        tools: one or more tool names or `Tool`s. Calls of other tools are text.
+
+    Returns:
+        The call, with the tool's canonical name and the unwrapped argument.
 
     >>> parse_call("It is calculator((12/60)*50).", ["calculator"])
     ToolCall(tool='calculator', argument='(12/60)*50')
@@ -76,7 +85,7 @@ def parse_call(text: str, tools: Tools) -> ToolCall | None:
 
 
 def count_calls(text: str, tools: Tools) -> int:
-    """How many complete calls of the tools stand in a text; those inside an argument do not count.
+    """Return the number of complete calls of the tools in a text; calls inside an argument do not count.
 
     >>> count_calls("calculator(2+3) and calculator(4*5), calculator(", ["calculator"])
     2
@@ -85,7 +94,7 @@ def count_calls(text: str, tools: Tools) -> int:
 
 
 def parse_calls(text: str, tools: Tools) -> list[ToolCall]:
-    """All complete calls of the tools in a text, in order; those inside an argument do not count.
+    """Return all complete calls of the tools in a text, in order; calls inside an argument do not count.
 
     >>> [call.argument for call in parse_calls("calculator(2+3) and calculator(4*5), calculator(", ["calculator"])]
     ['2+3', '4*5']
@@ -93,13 +102,13 @@ def parse_calls(text: str, tools: Tools) -> list[ToolCall]:
     names = _names(_key(tools))
     head, _, rest = text.partition("(")
     if rest.endswith(")") and head in names.parameters and _simple(rest, 0, len(rest) - 1):
-        argument = rest[:-1].strip()  # the common case: the response is one simple call
+        argument = rest[:-1].strip()  # fast path: the response is one simple call
         return [ToolCall(head, argument)] if argument else []
     return list(_calls(text, names))
 
 
 def find_called_tool(text: str, tools: Tools) -> str | None:
-    """The tool that a response uses: of its first complete call, else of one that was cut off after the parenthesis.
+    """Return the tool of the first complete call, else of a call that is cut off after the parenthesis, else None.
 
     >>> find_called_tool("calculator(48+48/", ["calculator"]), find_called_tool("a calculator", ["calculator"])
     ('calculator', None)
@@ -108,12 +117,18 @@ def find_called_tool(text: str, tools: Tools) -> str | None:
     call = next(_calls(text, names), None)
     if call is not None:
         return call.tool
-    found = names.direct(text)
-    return None if found is None else _canonical(found[1], names)
+    match = names.direct(text)
+    return None if match is None else _canonical(match[1], names)
 
 
 def render_call(call: ToolCall) -> str:
-    """A call as it stands in a response.
+    """Return a call as the text `tool(argument)`.
+
+    Args:
+        call: tool name and argument text.
+
+    Returns:
+        The text, which `parse_call` reads back.
 
     >>> render_call(ToolCall("calculator", "3*19"))
     'calculator(3*19)'
@@ -122,10 +137,9 @@ def render_call(call: ToolCall) -> str:
 
 
 def call_from_json(name: str, arguments_json: str, parameter: str = "argument") -> ToolCall | None:
-    """A native tool call (a name, and its arguments as JSON) as a call of ours.
+    """Return a native tool call, a name with JSON arguments, as a `ToolCall`.
 
-    The argument is the value of `parameter`, else the only string or number among the values; None where there is no
-    such value.
+    The argument is the value of `parameter`, else the only string or number among the values. Otherwise return None.
 
     >>> call_from_json("calculator", '{"formula": "3*19"}', "formula")
     ToolCall(tool='calculator', argument='3*19')
@@ -139,14 +153,14 @@ def _key(tools: Tools) -> tuple[str | tuple[str, str], ...]:
     if isinstance(tools, str):
         return (tools,)
     if isinstance(tools, Tool):
-        return tools.spelling
+        return tools.signatures
     return tuple([tool if isinstance(tool, str) else (tool.name, tool.parameter) for tool in tools])
 
 
 @lru_cache(maxsize=256)
 def _names(key: tuple[str | tuple[str, str], ...]) -> _Names:
     parameters = dict((item, "") if isinstance(item, str) else item for item in key)
-    any_case = {name: len(name) > 3 for name in parameters}  # "qa" and "Qa" are no sign of a tool QA
+    any_case = {name: len(name) > 3 for name in parameters}  # "qa" and "Qa" do not mean a tool QA
     choices = [f"(?ai:{re.escape(name)})" if any_case[name] else re.escape(name) for name in sorted(parameters)]
     name = f"({'|'.join(choices)})" if choices else "(?!)()"
     plain = r"""[^()"'=`\u201c\u2018]{0,200}"""
@@ -158,21 +172,21 @@ def _names(key: tuple[str | tuple[str, str], ...]) -> _Names:
     )
 
 
-def _canonical(found: str, names: _Names) -> str:
-    return names.canonical.get(found) or names.canonical[found.lower()]
+def _canonical(name: str, names: _Names) -> str:
+    return names.canonical.get(name) or names.canonical[name.lower()]
 
 
 def _calls(text: str, names: _Names) -> Iterator[ToolCall]:
-    """The complete calls in order: those in parentheses, or where there are none, those in JSON."""
+    """Yield the complete calls in order: calls in parentheses, or if there are none, JSON calls."""
     if "(" not in text and "{" not in text:
         return
     position = 0
     closing: dict[int, int] | None = None
-    none_yet = True
-    last = text.rfind(")")
-    while position < last and (found := names.call(text, position)):
-        start, position = found.start(), found.end()
-        written, blank, argument = found.groups()
+    has_calls = False
+    last_parenthesis = text.rfind(")")
+    while position < last_parenthesis and (match := names.call(text, position)):
+        start, position = match.start(), match.end()
+        name, blank, argument = match.groups()
         if blank and not _begins_line(text, start):
             continue
         end, quoted = position, None
@@ -181,57 +195,60 @@ def _calls(text: str, names: _Names) -> Iterator[ToolCall]:
             if quoted and quoted[3] == ")":
                 end = quoted.end()
             else:
-                closing = _closing(text, position - 1) if closing is None else closing
+                closing = _closing_positions(text, position - 1) if closing is None else closing
                 end = closing.get(position, 0)
         if not end or (blank and not _rest_of_line(text, end)):
             continue
-        tool = _canonical(written, names)
+        tool = _canonical(name, names)
         if argument is None:
             argument = _unwrapped(text[position : end - 1].strip(), quoted, names.parameters[tool])
         position = end
         argument = argument.strip()
         if argument:
-            none_yet = False
+            has_calls = True
             yield ToolCall(tool, argument)
-    if none_yet and "{" in text:
+    if not has_calls and "{" in text:
         yield from _json_calls(text, names)
 
 
 def _begins_line(text: str, start: int) -> bool:
-    before = text[max(0, start - 8) : start].rstrip(" \t`*")
-    return before.endswith(("\n", "\r")) if before else start <= 8
+    prefix = text[max(0, start - 8) : start].rstrip(" \t`*")
+    return prefix.endswith(("\n", "\r")) if prefix else start <= 8
 
 
-def _closing(text: str, position: int) -> dict[int, int]:
-    """Where each argument from here on ends, after its parenthesis; one pass, however many calls are left open."""
+def _closing_positions(text: str, position: int) -> dict[int, int]:
+    """Return argument start -> end after its closing parenthesis, from `position` on.
+
+    One pass over the text, so that many unclosed calls still take linear time.
+    """
     closing: dict[int, int] = {}
-    opened: list[tuple[int, int]] = []  # where an argument begins, and the depth outside it
+    opened: list[tuple[int, int]] = []  # start of an argument, and the depth outside it
     depth = 0
-    for found in _parentheses(text, position):
-        start, end = found.span()
+    for match in _parentheses(text, position):
+        start, end = match.span()
         if text[start] == "(":
             if text[start - 1] not in "()":
                 opened.append((start + 1, depth))
             depth += end - start
         else:
-            left = max(0, depth - (end - start))
-            while opened and opened[-1][1] >= left:
+            new_depth = max(0, depth - (end - start))
+            while opened and opened[-1][1] >= new_depth:
                 begin, outside = opened.pop()
                 closing[begin] = start + depth - outside
-            depth = left
+            depth = new_depth
     return closing
 
 
 def _unwrapped(inside: str, quoted: re.Match[str] | None, parameter: str) -> str:
-    """The argument without what only wraps it: a keyword, quotes, a JSON object of one value."""
+    """Return the argument without a keyword, quotes or a JSON object of one value around it."""
     if quoted:
         return _escaped(r"\1", quoted[1] or quoted[2] or "").strip()
     keyword = _keyword(inside)
     if keyword and (keyword[1].lower() in _KEYWORDS or keyword[1] == parameter):
         inside = inside[keyword.end() :]
-    between = inside[1:-1]
-    if inside[:1] + inside[-1:] in {"``", "\u201c\u201d", "\u2018\u2019"} and not {*between} & {inside[0], inside[-1]}:
-        return between.strip()
+    unquoted = inside[1:-1]
+    if inside[:1] + inside[-1:] in {"``", "\u201c\u201d", "\u2018\u2019"} and not {*unquoted} & {inside[0], inside[-1]}:
+        return unquoted.strip()
     if inside.startswith("{") and inside.endswith("}"):
         return _only_argument(_decoded(inside), parameter) or inside
     return inside
@@ -242,7 +259,7 @@ def _unwrapped(inside: str, quoted: re.Match[str] | None, parameter: str) -> str
 
 def _json_calls(text: str, names: _Names) -> Iterator[ToolCall]:
     position = 0
-    for _ in range(_JSON_TRIES):
+    for _ in range(_MAX_JSON_OBJECTS):
         start = text.find("{", position)
         if start < 0:
             return
@@ -253,7 +270,7 @@ def _json_calls(text: str, names: _Names) -> Iterator[ToolCall]:
 
 
 def _decoded(text: str) -> Any:
-    """The value of a JSON text; None where it is none, or an object that is too long or nested too deeply."""
+    """Return the value of a JSON text, or None if it is invalid, too long or nested too deeply."""
     if text.startswith(("{", "[")) and _object_end(text, 0) != len(text):
         return None
     try:
@@ -263,24 +280,24 @@ def _decoded(text: str) -> Any:
 
 
 def _calls_within(value: Any, names: _Names) -> Iterator[ToolCall]:
-    """The calls in a decoded value, at any depth, in order."""
-    left = [value]
-    while left:
-        value = left.pop()
+    """Yield the calls in a decoded value, at any depth, in order."""
+    stack = [value]
+    while stack:
+        value = stack.pop()
         if isinstance(value, list):
-            left += reversed(value)
+            stack += reversed(value)
         elif isinstance(value, dict):
-            named = [value[key] for key in _NAME_KEYS if isinstance(value.get(key), str)]
-            given = [value[key] for key in _ARGUMENT_KEYS if key in value]
-            tool = names.canonical.get(named[0]) or names.canonical.get(named[0].lower()) if named else None
+            spellings = [value[key] for key in _NAME_KEYS if isinstance(value.get(key), str)]
+            arguments = [value[key] for key in _ARGUMENT_KEYS if key in value]
+            tool = names.canonical.get(spellings[0]) or names.canonical.get(spellings[0].lower()) if spellings else None
             if tool is None:
-                left += reversed(list(value.values()))
-            elif given and (argument := _only_argument(given[0], names.parameters[tool])):
+                stack += reversed(list(value.values()))
+            elif arguments and (argument := _only_argument(arguments[0], names.parameters[tool])):
                 yield ToolCall(tool, argument)
 
 
 def _only_argument(value: Any, parameter: str) -> str | None:
-    """The text of the one argument among decoded arguments; None where there is none, or several."""
+    """Return the text of the only argument among decoded arguments, or None if there are none or several."""
     if isinstance(value, str) and value.lstrip().startswith("{"):  # arguments encoded twice
         value = _decoded(value.strip()) or value
     if isinstance(value, dict):

@@ -1,12 +1,13 @@
-"""HTTP servers that tools ask: where they are, what must not be written down of it, and answers that are not trusted.
+"""An HTTP client for tool servers: addresses, headers and secrets, bounded responses, retries.
 
-An address is a URL without credentials, or "$NAME" of an environment variable that holds one; what secrets a variable
-holds is looked up when the server is asked, and never stands in an error. Redirects are not followed, a compressed
-answer is refused, and bytes are counted as they come. A `Failure` says whether the same request may succeed later: no
-connection, a broken one, status 429 or 5xx.
+An address is a URL without credentials, or "$NAME" of an environment variable that contains a URL. Variables are read
+when a request is sent, and their secrets never appear in an error. Server responses are untrusted: redirects are not
+followed, compressed bodies are refused, and body sizes are limited while reading. A `Failure` states whether the
+request is retryable: no connection, a broken connection, status 429 or 5xx.
 
-Not covered: proxies of the environment, certificates of one's own, cookies; a host name whose look-up hangs (that is
-the system's, and takes its time).
+The texts of failures reach models (see `functions.function`), so they do not change.
+
+Not covered: proxy variables of the environment, custom certificates, cookies, a limit on the time of a DNS lookup.
 """
 
 from __future__ import annotations
@@ -34,60 +35,69 @@ __all__ = [
     "fetch",
     "is_variable",
     "open_session",
+    "redact_truncated",
     "retry",
-    "run_loop",
-    "scrub_cut",
+    "run_coroutine",
     "server_at",
 ]
 
 T = TypeVar("T")
 
-BACKOFF = 0.25  # seconds before the first retry; they double eight times at most
-PASSING = frozenset({429, *range(500, 600)})  # statuses after which a request is sent again
-HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-OWN_HEADERS = frozenset(
+BACKOFF = 0.25  # seconds before the first retry; doubles at most eight times
+RETRYABLE_STATUSES = frozenset({429, *range(500, 600)})
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+RESERVED_HEADERS = frozenset(
     {"accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding"}
 )
 
 
 class Failure(ToolError):
-    """A request that got no answer.
+    """A failed request.
 
     Args:
-        kind: "http" (an answer that is none), "unavailable" (no connection, or it broke) or "timeout".
-        detail: for people; holds no part of the URL.
-        status: of the answer; 0 where there was none.
-        body: how the answer began, where that was asked for.
-        passing: whether the same request may succeed later.
-        wait: seconds that the server asks to wait before it.
+        kind: "http" (an unusable response), "unavailable" (no connection, or a broken one) or "timeout".
+        detail: message without any part of the URL.
+        status: HTTP status of the response; 0 without a response.
+        body: start of the response body, if the caller requested it.
+        is_retryable: whether the same request may succeed later.
+        retry_after: seconds to wait before a retry, as requested by the server; 0 by default.
     """
 
     def __init__(
-        self, kind: str, detail: str, *, status: int = 0, body: bytes = b"", passing: bool = False, wait: float = 0.0
+        self,
+        kind: str,
+        detail: str,
+        *,
+        status: int = 0,
+        body: bytes = b"",
+        is_retryable: bool = False,
+        retry_after: float = 0.0,
     ) -> None:
         super().__init__(kind, detail)
         self.status = status
         self.body = body
-        self.passing = passing
-        self.wait = wait
+        self.is_retryable = is_retryable
+        self.retry_after = retry_after
 
 
 class Server(NamedTuple):
-    """An address as it is asked, and what must not be written down of it."""
+    """A server: the URL to request, and the secrets that must not appear in outputs."""
 
-    place: str
+    url: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
     secrets: Secrets
 
 
 def is_variable(text: str) -> bool:
-    """Whether a text is "$NAME" of an environment variable."""
+    """Whether a text refers to an environment variable as "$NAME"."""
     return text[:1] == "$" and bool(ENV_NAME.fullmatch(text[1:]))
 
 
 def check_url(url: str, what: str) -> None:
-    """Raise InputError where a URL carries secrets or is none; it is not repeated, and no variable is read.
+    """Raise InputError if a URL is invalid or contains secrets.
+
+    The message does not repeat the URL. Variables are not read.
 
     >>> check_url("http://localhost:8893/api", "the URL"), check_url("$SEARCH_URL", "the URL")
     (None, None)
@@ -95,21 +105,21 @@ def check_url(url: str, what: str) -> None:
     if is_variable(url):
         return
     if url[:1] == "$":
-        raise InputError("after $ comes the name of an environment variable, in CAPITALS")
+        raise InputError(f'{what}: expected "$NAME" of an environment variable, in capitals')
     try:
         parts = urlsplit(url)
-    except ValueError:  # whose message may repeat a password
+    except ValueError:  # its message may contain a password
         parts = urlsplit("")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise InputError(
-            f"{what} carries credentials or a query, which would be written down with the settings: put it into an "
+            f"{what} contains credentials or a query, which would be stored with the settings. Put the URL into an "
             'environment variable and pass "$NAME"'
         )
     Address(url)
 
 
-def check_patience(timeout: float, retries: int) -> None:
-    """Raise InputError where one is no number to go by."""
+def check_retry_settings(timeout: float, retries: int) -> None:
+    """Raise InputError if the timeout or the number of retries is out of range."""
     if not isinstance(retries, int) or retries < 0:
         raise InputError(f"retries must be a whole number of at least 0, found {retries!r}")
     if isinstance(timeout, bool) or not (isinstance(timeout, (int, float)) and 0 < timeout < float("inf")):
@@ -117,10 +127,11 @@ def check_patience(timeout: float, retries: int) -> None:
 
 
 def check_headers(headers: Any, what: str) -> tuple[tuple[str, str], ...]:
-    """Headers as pairs of a name and "$NAME" of the variable with its value, sorted.
+    """Return headers as sorted (name, "$NAME" of the variable with the value) pairs.
 
     Raises:
-        InputError: they are none, or hold a value in the place of a variable; it is not repeated.
+        InputError: a header is malformed, reserved or duplicate, or has a value instead of a variable. The message does
+            not repeat the value.
 
     >>> check_headers({"X-Api-Key": "$WEATHER_KEY"}, "the weather")
     (('X-Api-Key', '$WEATHER_KEY'),)
@@ -128,65 +139,68 @@ def check_headers(headers: Any, what: str) -> tuple[tuple[str, str], ...]:
     pairs = list(headers.items()) if isinstance(headers, Mapping) else headers
     if not isinstance(pairs, (list, tuple)) or not all(map(_is_header, pairs)):
         raise InputError(
-            f'{what}: headers takes pairs of a name and "$NAME" of an environment variable (CAPITALS), never a value'
+            f'{what}: each header needs a name and "$NAME" of an environment variable (in capitals), not a value'
         )
     names = [name.lower() for name, _ in pairs]
-    if len(set(names)) < len(names) or OWN_HEADERS.intersection(names):
-        raise InputError(f"{what}: each header once, and none of {', '.join(sorted(OWN_HEADERS))}")
-    return tuple(sorted((name, place) for name, place in pairs))
+    if len(set(names)) < len(names) or RESERVED_HEADERS.intersection(names):
+        raise InputError(
+            f"{what}: header names must be unique and must not be any of {', '.join(sorted(RESERVED_HEADERS))}"
+        )
+    return tuple(sorted((name, variable) for name, variable in pairs))
 
 
 def _is_header(pair: Any) -> bool:
     if not (isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
         return False
-    return bool(HEADER.fullmatch(pair[0])) and is_variable(pair[1])
+    return bool(HEADER_NAME.fullmatch(pair[0])) and is_variable(pair[1])
 
 
 def server_at(url: str, what: str, headers: Mapping[str, str] | None = None) -> Server:
-    """A server as it is asked now, with what the environment holds now.
+    """Return the server at an address, with the current values of environment variables.
 
     Args:
-        url: as `check_url` takes it.
-        what: what the messages call it.
-        headers: name -> "$NAME" of the variable that holds its value.
+        url: an address that `check_url` accepts.
+        what: the server's name in messages.
+        headers: name -> "$NAME" of the variable with the value.
 
     Raises:
-        InputError: a variable is not set, or holds no URL, no host that can be asked, or nothing that a header can
-            carry.
+        InputError: a variable is not set, or its value is not a valid URL, host name or header value.
     """
-    text = _held(url, what) if is_variable(url) else url
+    text = _read_variable(url, what) if is_variable(url) else url
     try:
         text.encode()
         (urlsplit(text.strip()).hostname or "").encode("idna")
-    except ValueError:  # whose message may repeat a password
-        raise InputError(f"{what} holds no host name that can be asked, or bytes that are no text") from None
+    except ValueError:  # its message may contain a password
+        raise InputError(f"{what}: no host name, or an invalid one, or bytes that are not UTF-8") from None
     address = Address(text)
-    slash = "/" if urlsplit(text.strip()).path.endswith("/") else ""  # servers tell /search from /search/
-    values = {name: _held(place, f"the header {name} of {what}") for name, place in (headers or {}).items()}
+    slash = "/" if urlsplit(text.strip()).path.endswith("/") else ""  # servers distinguish /search and /search/
+    values = {
+        name: _read_variable(variable, f"the header {name} of {what}") for name, variable in (headers or {}).items()
+    }
     for name, value in values.items():
         if not (value.isascii() and value.isprintable()):
-            raise InputError(f"the header {name} of {what}: its variable holds characters that no header can carry")
-    # "Bearer KEY" may come back as KEY.
+            raise InputError(f"the header {name} of {what}: the value must be printable ASCII")
+    # A server may echo "Bearer KEY" as KEY.
     secrets = [*address.secrets, *values.values(), *(word for value in values.values() for word in value.split())]
-    sent = {"Authorization": address.basic_auth} if address.basic_auth else {}
-    return Server(address.url + slash, address.query, sent | values, Secrets(secrets))
+    authorization = {"Authorization": address.basic_auth} if address.basic_auth else {}
+    return Server(address.url + slash, address.query, authorization | values, Secrets(secrets))
 
 
-def _held(place: str, what: str) -> str:
-    if not (text := os.environ.get(place[1:], "").strip()):
-        raise InputError(f"{what}: {place}: the environment variable {place[1:]} is not set")
-    return text
+def _read_variable(variable: str, what: str) -> str:
+    if not (value := os.environ.get(variable[1:], "").strip()):
+        raise InputError(f"{what}: the environment variable {variable[1:]} is not set")
+    return value
 
 
-def scrub_cut(text: str, secrets: Secrets) -> str:
-    """A text that was cut, without secrets: also without the beginning of one at its end.
+def redact_truncated(text: str, secrets: Secrets) -> str:
+    """Return a truncated text without secrets, including the beginning of a secret at its end.
 
-    >>> scrub_cut("who is tok-0123, and who is TOK-01", Secrets(["tok-0123"]))
+    >>> redact_truncated("who is tok-0123, and who is TOK-01", Secrets(["tok-0123"]))
     'who is [key], and who is '
     """
     values = [value.lower() for value in secrets.values]
-    # Not inside a whole one: of "abab" that stands twice, the last "ab" is no beginning.
-    inside = {n for found in secrets.pattern.finditer(text) for n in range(found.start() + 1, found.end())}
+    # Positions inside a complete secret do not count: with the secret "abab", the last "ab" of a match is no beginning.
+    inside = {n for match in secrets.pattern.finditer(text) for n in range(match.start() + 1, match.end())}
     for start in range(max(0, len(text) - max(map(len, values), default=0)), len(text)):
         if start not in inside and any(value.startswith(text[start:].lower()) for value in values):
             text = text[:start]
@@ -194,28 +208,28 @@ def scrub_cut(text: str, secrets: Secrets) -> str:
     return secrets.pattern.sub("[key]", text)
 
 
-# Asking ---------------------------------------------------------------------------------------------------------------
+# Requests -------------------------------------------------------------------------------------------------------------
 
 
-def run_loop(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine to its end, also from a thread that has a loop of its own, as a notebook's."""
+def run_coroutine(make_coroutine: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine to completion, also from a thread with a running event loop, such as a notebook's."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(work())
+        return asyncio.run(make_coroutine())
     with ThreadPoolExecutor(1, thread_name_prefix="tool") as pool:
-        return pool.submit(lambda: asyncio.run(work())).result()
+        return pool.submit(lambda: asyncio.run(make_coroutine())).result()
 
 
 def open_session(server: Server, connections: int) -> aiohttp.ClientSession:
-    """A session with one server, without limits of time."""
+    """Return a client session for one server; it has no timeout."""
     import aiohttp
 
     return aiohttp.ClientSession(
         headers={"Accept": "application/json, */*;q=0.5", "Accept-Encoding": "identity", **server.headers},
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
-        timeout=aiohttp.ClientTimeout(total=None),  # the callers limit all of it
+        timeout=aiohttp.ClientTimeout(total=None),  # callers limit the total time
         connector=aiohttp.TCPConnector(limit=connections),
     )
 
@@ -223,63 +237,67 @@ def open_session(server: Server, connections: int) -> aiohttp.ClientSession:
 async def fetch(
     session: aiohttp.ClientSession,
     method: str,
-    place: str,
+    url: str,
     *,
-    limit: int,
+    max_bytes: int,
     accepted: Collection[int] = (200,),
-    explain: int = 0,
-    **content: Any,
+    max_error_bytes: int = 0,
+    **options: Any,
 ) -> bytes:
-    """The bytes of one answer.
+    """Send one request and return the response body.
 
     Args:
-        limit: of its bytes.
-        accepted: statuses of an answer; all others are failures.
-        explain: bytes of a failure's answer that are read at most.
-        content: what aiohttp's `request` takes besides.
+        session: the client session.
+        method: HTTP method.
+        url: URL without credentials.
+        max_bytes: maximum size of the body.
+        accepted: accepted statuses; any other status is a failure.
+        max_error_bytes: maximum number of bytes to read from the body of a failure.
+        options: further arguments of aiohttp's `request`.
 
     Raises:
-        Failure: there is no such answer.
-        InputError: no host can have such a name.
+        Failure: no response, or an unusable one.
+        InputError: the host name is invalid.
     """
     import aiohttp
 
     try:
-        async with session.request(method, place, allow_redirects=False, **content) as response:
-            # What is left of an answer is not read: the connection is closed.
-            status, plain = response.status, response.headers.get("Content-Encoding", "identity").lower() == "identity"
+        async with session.request(method, url, allow_redirects=False, **options) as response:
+            # `response.close()` closes the connection, so that the rest of a body is not read.
+            status = response.status
+            is_plain = response.headers.get("Content-Encoding", "identity").lower() == "identity"
             if status not in accepted:
-                body = await _start(response, explain) if explain and plain else b""
+                body = await _read_body(response, max_error_bytes) if max_error_bytes and is_plain else b""
                 response.close()
                 raise Failure(
                     "http",
                     f"status {status}" + ("; redirects are not followed" if status // 100 == 3 else ""),
                     status=status,
-                    body=body[:explain],
-                    passing=status in PASSING,
-                    wait=_seconds(response.headers.get("Retry-After", "")),
+                    body=body[:max_error_bytes],
+                    is_retryable=status in RETRYABLE_STATUSES,
+                    retry_after=_seconds(response.headers.get("Retry-After", "")),
                 )
-            if not plain:
+            if not is_plain:
                 response.close()
                 raise Failure("http", "the answer is compressed, which was not asked for")
-            if len(body := await _start(response, limit)) > limit:
+            if len(body := await _read_body(response, max_bytes)) > max_bytes:
                 response.close()
-                raise Failure("http", f"the answer has more than {limit} bytes")
+                raise Failure("http", f"the answer has more than {max_bytes} bytes")
             return body
     except (aiohttp.InvalidURL, UnicodeError):
-        raise InputError("the URL holds no host name that can be asked") from None
-    except (aiohttp.ClientError, OSError) as error:  # whose words may repeat the URL
+        raise InputError("the URL has no host name, or an invalid one") from None
+    except (aiohttp.ClientError, OSError) as error:  # its message may contain the URL
         number = getattr(error, "errno", None) or 0
         reason = f": {os.strerror(number)}" if number > 0 else ""
-        raise Failure("unavailable", f"{type(error).__name__}{reason}", passing=True) from None
+        raise Failure("unavailable", f"{type(error).__name__}{reason}", is_retryable=True) from None
 
 
-async def _start(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """All of an answer, or a little more than `limit` bytes of it."""
+async def _read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    """Return the complete body, or slightly more than its first `max_bytes` bytes."""
     body = bytearray()
-    async for part in response.content.iter_any():
-        body += part
-        if len(body) > limit:
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > max_bytes:
             break
     return bytes(body)
 
@@ -288,18 +306,20 @@ def _seconds(header: str) -> float:
     return float(header) if header.isdecimal() and len(header) < 9 else 0.0
 
 
-async def retry(attempt: Callable[[], Awaitable[T]], retries: int, longest: float) -> T:
-    """Try until there is an answer, a failure that does not pass, or no retry is left.
+async def retry(attempt: Callable[[], Awaitable[T]], retries: int, max_wait: float) -> T:
+    """Return the result of the first successful attempt; retryable failures are retried with backoff.
 
     Args:
-        longest: seconds; a server that asks for as long a wait is not waited for.
+        attempt: sends the request once.
+        retries: maximum number of retries.
+        max_wait: seconds. If the server requests a wait of at least this, the failure is raised.
     """
-    tried = 0
+    attempts = 0
     while True:
         try:
             return await attempt()
         except Failure as failure:
-            if not failure.passing or tried == retries or failure.wait >= longest:
+            if not failure.is_retryable or attempts == retries or failure.retry_after >= max_wait:
                 raise
-            await asyncio.sleep(max(failure.wait, BACKOFF * 2 ** min(tried, 8)))
-            tried += 1
+            await asyncio.sleep(max(failure.retry_after, BACKOFF * 2 ** min(attempts, 8)))
+            attempts += 1

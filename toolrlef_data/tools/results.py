@@ -1,9 +1,13 @@
-"""Slow tools: executed in batches, their results kept in the reply store beside the replies of models.
+"""Execution of slow tools in batches, with results cached in the reply store.
 
-The key of a result holds what determines it: the tool's name and version (which names its corpus or model), its
-function with its settings, the argument and its language, and for a tool that asks a model, the engine, how it is asked
-and which weights answer. A tool's own failures (`TOOL_FAILURES`) are never final: the next run executes those calls
-again. Not covered: two processes at once, which may both execute a call of a slow tool (models are asked once).
+The reply key of a result covers everything that determines it:
+
+- the tool's name and version (the version names the corpus or model), and its function with all settings;
+- the argument and its language;
+- for a tool with an engine: the engine's settings, the prompt function and the model's weights.
+
+Results that are tool failures (`TOOL_FAILURES`) are never final: the next run executes those calls again. Two processes
+may both execute the same call of a slow tool, because only model requests are claimed.
 """
 
 from __future__ import annotations
@@ -29,86 +33,97 @@ from toolrlef_data.tools.tool import Tool, ToolInput
 
 __all__ = ["run_tool", "stored_results", "tool_identity"]
 
-LOST = ToolResult(error="unavailable", detail="its result was removed from the reply store meanwhile")
-FEW = 10  # failed calls that never stop a run, whatever their share
-FIRST = 200  # calls that are tried before a run is stopped for the share of those that failed
-CALLS = {"id": RESPONSE["text"], "argument": RESPONSE["text"], "texts": RESPONSE["predictions"]}
-VALUE = {"value": RESPONSE["text"], "error": RESPONSE["text"], "detail": RESPONSE["text"]}
+LOST = ToolResult(error="unavailable", detail="the result was deleted from the reply store during the run")
+MAX_IGNORED_FAILURES = 10  # up to this many failed calls never stop a run
+MIN_CALLS = 200  # the share of failed calls is taken over at least this many
+CALL_COLUMNS = {"id": RESPONSE["text"], "argument": RESPONSE["text"], "texts": RESPONSE["predictions"]}
+RESULT_COLUMNS = {"value": RESPONSE["text"], "error": RESPONSE["text"], "detail": RESPONSE["text"]}
 
 
 def run_tool(inputs: Iterable[ToolInput], tool: Tool, identity: str, store: ReplyStore, table: str = "") -> list[str]:
-    """Execute what the store lacks of a tool's results.
+    """Execute the calls whose results are not stored yet, and store their results.
 
     Args:
-        inputs: each once; they are pulled as they are run, so that memory stays constant.
-        identity: from `tool_identity`.
-        table: the fingerprint of the table that the inputs are from, for the lineage.
+        inputs: unique inputs. They are consumed lazily, so memory use stays constant.
+        identity: the result of `tool_identity`.
+        table: fingerprint of the table that contains the inputs, for the lineage.
 
     Returns:
-        the fingerprint of the table of what a model was asked, for the lineage; empty where none was.
+        Fingerprints of the tables of model requests, for the lineage: one, or none if no model was queried.
 
     Raises:
-        TooManyFailures: more than `Tool.max_failed` of the calls failed by the tool's own fault; all results are kept.
+        TooManyFailures: more than `Tool.max_failed` of the calls ended in a tool failure. All results are stored.
     """
     if tool.engine is None:
         for _ in _run_many(inputs, tool, store, identity):
             pass
         return []
-    asked = table_from_rows(_questions(inputs, tool, identity, store), CALLS, f"calls of {tool.name}", [table])
-    if not len(asked):
+    rows = _engine_calls(inputs, tool, identity, store)
+    calls = table_from_rows(rows, CALL_COLUMNS, f"calls of {tool.name}", [table])
+    if not len(calls):
         return []
     reads = ["id", "argument", "texts"]
-    stage = ModelStage(_request, _value, tool, tool.engine, reads=reads, adds=VALUE, name=tool.name, label=tool.name)
-    answered = run_model_stage(asked, stage)
+    stage = ModelStage(
+        _request, _value, tool, tool.engine, reads=reads, adds=RESULT_COLUMNS, name=tool.name, label=tool.name
+    )
+    answered = run_model_stage(calls, stage)
     for batch in answered.iter(1000):
-        told = zip(batch["id"], batch["value"], batch["error"], batch["detail"], strict=True)
-        put_results(store, [(key, ToolResult(value, error, detail)) for key, value, error, detail in told])
+        results = zip(batch["id"], batch["value"], batch["error"], batch["detail"], strict=True)
+        put_results(store, [(key, ToolResult(value, error, detail)) for key, value, error, detail in results])
     return [answered._fingerprint]
 
 
 def _run_many(
     inputs: Iterable[ToolInput], tool: Tool, store: ReplyStore, identity: str
 ) -> Iterator[tuple[ToolInput, ToolResult]]:
-    """(input, result) of every input, from the store or from running the tool in batches."""
+    """Yield (input, result) for every input, from the store or by running the tool in batches."""
     failed = done = 0
-    last = ToolResult()
+    last_failure = ToolResult()
     source = iter(inputs)
     with tqdm(desc=f"Call {tool.name}", unit=" calls", leave=False) as bar:
         while batch := list(itertools.islice(source, tool.batch)):
-            keys = [tool_key(identity, each) for each in batch]
+            keys = [tool_key(identity, call) for call in batch]
             results = get_results(store, keys)
-            lacking = [i for i, key in enumerate(keys) if key not in results]
-            new = tool.run_many([batch[i] for i in lacking]) if lacking else []
-            arrived = [(keys[i], result) for i, result in zip(lacking, new, strict=True)]
-            put_results(store, arrived)
-            results |= dict(arrived)
+            pending = [i for i, key in enumerate(keys) if key not in results]
+            new = tool.run_many([batch[i] for i in pending]) if pending else []
+            new_results = [(keys[i], result) for i, result in zip(pending, new, strict=True)]
+            put_results(store, new_results)
+            results |= dict(new_results)
             done += len(batch)
             bar.update(len(batch))
-            faults = [result for result in new if result.error in TOOL_FAILURES]
-            failed += len(faults)
-            last = faults[-1] if faults else last
-            if failed > max(FEW, tool.max_failed * max(done, FIRST)):
+            failures = [result for result in new if result.error in TOOL_FAILURES]
+            failed += len(failures)
+            last_failure = failures[-1] if failures else last_failure
+            if failed > max(MAX_IGNORED_FAILURES, tool.max_failed * max(done, MIN_CALLS)):
                 break
-            yield from ((each, results[key]) for each, key in zip(batch, keys, strict=True))
-    if failed > max(FEW, tool.max_failed * done):
+            yield from ((call, results[key]) for call, key in zip(batch, keys, strict=True))
+    if failed > max(MAX_IGNORED_FAILURES, tool.max_failed * done):
         raise TooManyFailures(
-            f"{failed} of {done} calls of {tool.name} failed by the tool's own fault, more than "
-            f"max_failed={tool.max_failed}; every result is stored, and a re-run executes the others again"
-            f"\n    {last.error}: {last.detail}"
+            f"{failed} of {done} calls of {tool.name} failed (the limit is max_failed={tool.max_failed}). All results "
+            "are saved; run the same command to execute the failed and remaining calls. Last failure:\n"
+            f"    {last_failure.error}: {last_failure.detail}"
         )
 
 
-def _questions(inputs: Iterable[ToolInput], tool: Tool, identity: str, store: ReplyStore) -> Iterator[dict[str, Any]]:
-    """What a tool's model is asked: the argument, with the texts that were found for it; nothing found is a result."""
-    search = tool_identity(replace(tool, engine=None, prompt=None)) if tool.many else ""
-    found = _run_many(inputs, tool, store, search) if tool.many else ((each, ToolResult(())) for each in inputs)
-    for each, result in found:
-        key = tool_key(identity, each)
+def _engine_calls(
+    inputs: Iterable[ToolInput], tool: Tool, identity: str, store: ReplyStore
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for each call that needs the tool's engine: the argument, and the texts returned by `many`.
+
+    An error of `many` is the result of the call; it is stored and the engine is not queried.
+    """
+    if tool.many:
+        search_identity = tool_identity(replace(tool, engine=None, prompt=None))
+        searched = _run_many(inputs, tool, store, search_identity)
+    else:
+        searched = ((call, ToolResult(())) for call in inputs)
+    for call, result in searched:
+        key = tool_key(identity, call)
         if result.error:
             put_results(store, [(key, result)])
         else:
             texts = list(result.value) if isinstance(result.value, tuple) else [str(result.value)]
-            yield {"id": key, "argument": each.argument, "texts": texts}
+            yield {"id": key, "argument": call.argument, "texts": texts}
 
 
 def _request(row: Mapping[str, Any], tool: Tool) -> Request:
@@ -117,23 +132,23 @@ def _request(row: Mapping[str, Any], tool: Tool) -> Request:
 
 
 def _value(row: Mapping[str, Any], replies: Sequence[Reply], tool: Tool) -> dict[str, Any]:
-    """A model's reply as the tool's value; the model's failures are the tool's own."""
+    """Return a model's reply as the tool's result; errors of the model are tool failures."""
     response = build_response(replies[0])
     if response["error"]:
         kind = "timeout" if response["error"] == "timeout" else "unavailable"
         return {"value": None, "error": kind, "detail": f"{response['error']}: {response['error_detail']}"}
     if not response["text"] and response["finish_reason"] == "length":
-        return {"value": None, "error": "unavailable", "detail": "the reply was cut off before it said anything"}
+        return {"value": None, "error": "unavailable", "detail": "the reply reached max_tokens before it had any text"}
     if not response["text"]:
-        return {"value": None, "error": "no_result", "detail": "the model gave an empty reply"}
+        return {"value": None, "error": "no_result", "detail": "the reply is empty"}
     return {"value": response["text"], "error": None, "detail": ""}
 
 
-# The store ------------------------------------------------------------------------------------------------------------
+# Reply store ----------------------------------------------------------------------------------------------------------
 
 
 def tool_identity(tool: Tool) -> str:
-    """A digest of everything but the input that determines a slow tool's results; loads no model.
+    """Return a digest of everything but the input that determines a slow tool's results; loads no model.
 
     >>> search = Tool("WikiSearch", "Searches.", many=print, version="corpus 1")
     >>> tool_identity(search) == tool_identity(replace(search, version="corpus 2"))
@@ -143,17 +158,17 @@ def tool_identity(tool: Tool) -> str:
     return digest("tool", tool.name, tool.version, canonical([tool.many, tool.engine, tool.prompt]), weights)
 
 
-def tool_key(identity: str, given: ToolInput) -> str:
-    """The key of a result.
+def tool_key(identity: str, call: ToolInput) -> str:
+    """Return the reply key of a call's result.
 
     >>> tool_key("search", ToolInput("rivers")) == tool_key("search", ToolInput("lakes"))
     False
     """
-    return digest(identity, given.argument, given.language)
+    return digest(identity, call.argument, call.language)
 
 
 def put_results(store: ReplyStore, results: Iterable[tuple[str, ToolResult]]) -> None:
-    """Store results in one transaction."""
+    """Store (reply key, result) pairs in one transaction."""
     store.put(
         (key, Reply(None if error else json.dumps(value, ensure_ascii=False), error=error, error_detail=detail))
         for key, (value, error, detail) in results
@@ -161,16 +176,16 @@ def put_results(store: ReplyStore, results: Iterable[tuple[str, ToolResult]]) ->
 
 
 def get_results(store: ReplyStore, keys: Sequence[str]) -> dict[str, ToolResult]:
-    """Stored results of the keys that have one."""
+    """Return the stored results by reply key."""
     return {key: _result(reply) for key, reply in store.get(keys).items()}
 
 
 def stored_results(inputs: Sequence[ToolInput], identity: str, store: ReplyStore) -> dict[ToolInput, ToolResult]:
-    """What is known of inputs that were run: a result, or the last failure where there is only that."""
-    keys = {each: tool_key(identity, each) for each in inputs}
-    found = store.get(list(keys.values()))
-    found |= store.failures([key for key in keys.values() if key not in found])
-    return {each: _result(found[key]) if key in found else LOST for each, key in keys.items()}
+    """Return the stored result of each input: its final result, else its last failure, else `LOST`."""
+    keys = {call: tool_key(identity, call) for call in inputs}
+    replies = store.get(list(keys.values()))
+    replies |= store.failures([key for key in keys.values() if key not in replies])
+    return {call: _result(replies[key]) if key in replies else LOST for call, key in keys.items()}
 
 
 def _result(reply: Reply) -> ToolResult:

@@ -1,14 +1,13 @@
-"""tool: what a tool is, and how one is executed.
+"""The `Tool` class: what a tool is and how a call is executed.
 
-Three kinds, all of them a `Tool`:
+| kind | fields | example | results |
+|---|---|---|---|
+| quick | `function`: argument -> value | the calculator | computed each time |
+| slow | `many`: a batch of inputs -> results | search, a translation model | cached in the reply store |
+| engine | `engine` and `prompt`, optionally with `many` for context | a QA model | cached in the reply store |
 
-- quick: `function`, argument -> value (the calculator);
-- slow: `many`, inputs -> results in batches (search, a translation model); results are kept in the reply store;
-- asked: `engine` and `prompt`, a model that is asked through the usual engines (a QA model), alone or over what
-  `many` found first.
-
-To add one, write a file with a `Tool` in it and a line in `TOOLS`. Your own tool needs neither: make a `Tool` and put
-it into a `Task`.
+To add a tool to the package, write a module that defines a `Tool` and register it in `TOOLS`. A custom tool needs no
+registration: construct a `Tool` and pass it to a `Task`.
 """
 
 from __future__ import annotations
@@ -33,16 +32,16 @@ from toolrlef_data.records import (
     is_text,
 )
 
-__all__ = ["Tool", "ToolInput", "executed", "not_set_up", "tool_schema"]
+__all__ = ["Tool", "ToolInput", "call_safely", "not_set_up", "tool_schema"]
 
-MAX_BITS = 13_000  # of a whole number; Python writes no number of more than 4,300 digits
-MAX_DETAIL = 200  # characters of what a crash says
-# What a callable may raise. All else ends the run: KeyboardInterrupt, and what a signal or a test framework raises.
+MAX_BITS = 13_000  # of an integer; Python formats no integer of more than 4,300 digits
+MAX_DETAIL = 200  # characters of an exception's message
+# Exceptions of a tool that become a result. All others stop the run, such as KeyboardInterrupt.
 _CRASHES = (Exception, SystemExit, asyncio.CancelledError, GeneratorExit)
 
 
 class ToolInput(NamedTuple):
-    """What a slow tool is given: the argument, and its language (ISO 639-1) where the row tells it, else ""."""
+    """The input of a slow tool: the argument, and the language of its row (ISO 639-1; "" if unknown)."""
 
     argument: str
     language: str = ""
@@ -50,24 +49,27 @@ class ToolInput(NamedTuple):
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool: a name that stands in the text, and a function of its one argument.
+    """A tool: a name that responses call, and a function of one argument.
 
     Args:
-        name: as responses write it, `name(argument)`.
-        description: one sentence, for prompts and for tool schemas.
-        function: argument text -> value; raises `ToolError` with a kind where there is none.
-        parameter: the argument's name in a tool schema.
-        version: changes with the outputs; names the versions of packages, and the digests of corpora and models, that
-            decide them.
-        many: in the place of `function`, for a slow tool: inputs -> one `ToolResult` each, in order. What it gives is
-            kept in the reply store under name, version, this function with its settings, argument and language.
-        batch: inputs that `many` gets at once.
-        engine: a model that gives the value; with `many`, from what that gave.
-        prompt: (argument, texts that `many` gave) -> what `prompts.render_prompt` returns.
-        max_failed: share of a stage's calls that may fail by the tool's own fault before the run stops.
+        name: the name in a call, `name(argument)`.
+        description: one sentence, for prompts and tool schemas.
+        function: argument text -> value. It reports a failure by raising `ToolError`.
+        parameter: name of the argument in the tool schema. Default "argument".
+        version: must change whenever outputs change. Name the package versions and the digests of corpora and models
+            that determine the outputs. Default "1".
+        many: for a slow tool, instead of `function`: a batch of inputs -> one `ToolResult` per input, in order.
+            Results are cached in the reply store. The key covers name, version, this function and its settings, the
+            argument and its language.
+        batch: maximum number of inputs per call of `many`. Default 256.
+        engine: a model that produces the value, from the output of `many` if both are set.
+        prompt: (argument, texts returned by `many`) -> a prompt, as returned by `prompts.render_prompt`.
+        max_failed: share of a stage's calls, 0 to 1. The run stops when more calls than this end in a tool failure.
+            Default 0.2.
 
     Raises:
-        InputError: not exactly one of function, many, engine gives the value; no batch.
+        InputError: the combination of `function`, `many`, `engine` and `prompt` is invalid, `engine` is not an
+            `EngineSpec`, or `batch` is not a positive integer.
 
     >>> shout = Tool("shout", "Says it louder.", str.upper, parameter="text")
     >>> shout.run("hi").value
@@ -87,7 +89,7 @@ class Tool:
 
     def __post_init__(self) -> None:
         if (self.function is None) == (self.many is None and self.engine is None):
-            raise InputError(f"the tool {self.name!r} needs a function, or many= or engine=, and not both")
+            raise InputError(f"the tool {self.name!r} needs either function=, or many= and/or engine=")
         if self.engine is not None and not isinstance(self.engine, EngineSpec):
             raise InputError(
                 f"the tool {self.name!r} needs an EngineSpec as engine, found {type(self.engine).__name__}"
@@ -100,82 +102,85 @@ class Tool:
             raise InputError(f"the tool {self.name!r} needs engine= and prompt= together")
 
     @cached_property
-    def spelling(self) -> tuple[tuple[str, str], ...]:
-        """What a parser needs to know: the name, and what its argument may be called."""
+    def signatures(self) -> tuple[tuple[str, str], ...]:
+        """The (name, parameter) pairs that the call parser recognises."""
         return ((self.name, self.parameter),)
 
     def published(self) -> dict[str, Any]:
-        """What others may read; the functions may hold paths."""
+        """Return the fields that may be published; functions may contain local paths."""
         return {"name": self.name, "version": self.version}
 
     def check(self) -> None:
-        """Raise InputError where the tool stands for one that is still to be made."""
+        """Raise InputError if the tool is a placeholder that still needs a corpus or a model."""
         if isinstance(self.many, partial) and self.many.func is not_set_up:
             raise InputError(f"the tool {self.name!r} is not set up: {self.many.args[0]}")
 
     @property
     def is_slow(self) -> bool:
-        """Whether results are kept in the reply store."""
+        """Whether results are cached in the reply store."""
         return self.function is None
 
     def run(self, argument: str) -> ToolResult:
-        """Execute one call; a failure is a `ToolResult` with an error kind, never an exception.
+        """Execute one call and return its result; failures are results with an error kind, not exceptions.
 
-        Of a tool with an engine this is only what comes before it; `execute` asks the engine.
+        For a tool with an engine this runs only `many`; the stage `execute` queries the engine.
         """
         if self.function is None:
             return self.run_many([ToolInput(argument)])[0]
-        value, failure = executed(self.function, argument)
-        return _checked(value) if failure is None else failure
+        value, failure = call_safely(self.function, argument)
+        return _checked_value(value) if failure is None else failure
 
     def run_many(self, inputs: Sequence[ToolInput]) -> list[ToolResult]:
-        """Execute calls at once; where that fails as a whole, one by one, so that one input costs only itself."""
+        """Execute a batch of calls and return their results in order.
+
+        If the batch crashes, the calls are executed one by one, so that one bad input fails alone.
+        """
         if self.many is None:
-            return [ToolResult(()) if self.function is None else self.run(each.argument) for each in inputs]
+            return [ToolResult(()) if self.function is None else self.run(call.argument) for call in inputs]
         many = self.many
-        results, failure = executed(lambda given: [_checked_result(result) for result in many(given)], inputs)
+        results, failure = call_safely(lambda batch: [_checked_result(result) for result in many(batch)], inputs)
         if failure is None and len(results) == len(inputs):
             checked: list[ToolResult] = results
             return checked
         if failure is None:
-            failure = ToolResult(error="crashed", detail=f"{len(inputs)} inputs gave {len(results)} results")
-        if len(inputs) == 1 or failure.error != "crashed":  # what the tool says itself is said of all
+            failure = ToolResult(error="crashed", detail=f"expected {len(inputs)} results, found {len(results)}")
+        if len(inputs) == 1 or failure.error != "crashed":  # a `ToolError` raised by `many` applies to the batch
             return [failure] * len(inputs)
-        return [self.run_many([each])[0] for each in inputs]
+        return [self.run_many([call])[0] for call in inputs]
 
 
-def executed(function: Callable[[Any], Any], given: Any) -> tuple[Any, ToolResult | None]:
-    """Run a tool's function: (value, None), or (None, why there is none).
+def call_safely(function: Callable[[Any], Any], argument: Any) -> tuple[Any, ToolResult | None]:
+    """Call a tool's function and return (value, None), or (None, failure).
 
     Raises:
-        ToolrlefError: a mistake of the user's, which is none of what the function was given.
-        KeyboardInterrupt: as the user's; like every other `BaseException` but those of `_CRASHES`.
+        ToolrlefError: the setup is wrong, whatever the argument: a missing package, a deleted corpus.
+        BaseException: exceptions outside `_CRASHES`, such as KeyboardInterrupt.
     """
     try:
-        return function(given), None
+        return function(argument), None
     except _CRASHES as error:  # the one boundary where a tool is executed
         kind, detail = getattr(error, "kind", None), getattr(error, "detail", None)
         if isinstance(error, ToolError) and isinstance(kind, str) and kind in TOOL_ERRORS and isinstance(detail, str):
             return None, ToolResult(error=kind, detail=detail)
-        if isinstance(error, ToolrlefError) and not _is_unknown_kind(error):  # a missing package, a corpus that is gone
+        if isinstance(error, ToolrlefError) and not _is_unknown_kind(error):
             raise
-        return None, ToolResult(error="crashed", detail=_words_of(error))
+        return None, ToolResult(error="crashed", detail=_describe(error))
 
 
 def _is_unknown_kind(error: ToolrlefError) -> bool:
-    """Whether a function made a `ToolError` of a kind that there is not."""
+    """Whether a function constructed a `ToolError` with an unknown kind."""
     return isinstance(error, UnknownName) and error.message.startswith("unknown tool error kind ")
 
 
-def _words_of(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     name = type(error).__name__
     try:
         return f"{name}: {error}"[:MAX_DETAIL]
-    except _CRASHES:  # of its __str__
+    except _CRASHES:  # raised by the exception's `__str__`
         return name
 
 
-def _checked(value: object) -> ToolResult:
+def _checked_value(value: object) -> ToolResult:
     if type(value) is int and value.bit_length() <= MAX_BITS:
         return ToolResult(value)
     if (type(value) is float and math.isfinite(value)) or is_text(value):
@@ -183,19 +188,21 @@ def _checked(value: object) -> ToolResult:
     if isinstance(value, tuple) and value and all(map(is_text, value)):
         return ToolResult(value)
     found = type(value).__name__ if isinstance(value, (int, str, tuple)) else f"{value!r:.80}"
-    return ToolResult(error="crashed", detail=f"expected text, a number or texts that can be written, found {found}")
+    return ToolResult(
+        error="crashed", detail=f"expected valid text, a finite number or a tuple of valid texts, found {found}"
+    )
 
 
 def _checked_result(result: ToolResult) -> ToolResult:
     if result.error is None:
-        return _checked(result.value)
+        return _checked_value(result.value)
     if result.error in TOOL_ERRORS:
         return result
-    return ToolResult(error="crashed", detail=f"an unknown kind of error, {result.error!r:.40}: {result.detail}"[:200])
+    return ToolResult(error="crashed", detail=f"unknown tool error kind {result.error!r:.40}: {result.detail}"[:200])
 
 
 def not_set_up(advice: str, inputs: Sequence[ToolInput]) -> Sequence[ToolResult]:
-    """What a task's tool does until it is given a corpus or a model: say what it needs.
+    """Raise InputError with advice: the `many` of a task's tool that needs a corpus or a model.
 
     >>> Tool("WikiSearch", "Searches.", many=partial(not_set_up, "make one with wiki_search(corpus)")).check()
     Traceback (most recent call last):
@@ -205,7 +212,7 @@ def not_set_up(advice: str, inputs: Sequence[ToolInput]) -> Sequence[ToolResult]
 
 
 def tool_schema(tool: Tool) -> str:
-    """A tool as an OpenAI tool schema, a JSON string.
+    """Return a tool's OpenAI tool schema as a JSON string.
 
     >>> '"name": "shout"' in tool_schema(Tool("shout", "Says it louder.", str.upper))
     True

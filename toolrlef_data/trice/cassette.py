@@ -1,18 +1,18 @@
-"""cassette: every tool execution of a run as a table, and a strict replay from it.
+"""Cassettes: the recorded tool executions of a run as a table, and their strict replay.
 
-| column | |
+| column | content |
 |---|---|
-| id, task | of the row whose response called the tool |
-| tool, version, argument | what was executed |
-| output | what it gave: one text, or one a passage; empty where it failed |
-| error | a kind of `records.TOOL_ERRORS`, null where it gave something |
+| id, task | the row whose response called the tool |
+| tool, version, argument | the executed call |
+| output | the tool output: one text, or one text per passage; empty if the tool failed |
+| error | a kind of `records.TOOL_ERRORS`; null if the tool succeeded |
 
-Where a model read what a tool gave, that is a row too: the tool is called "reader of WikiSearch", its version is the
-model's name, its output the predictions.
+The predictions of a reader are recorded as rows too. Their tool is "reader of WikiSearch", their version is the name of
+the model, and their output contains the predictions.
 
-`publish(..., cassette=True)` writes it; `build_stage2(candidates, cassette=table)` rebuilds stage 2 from it, without a
-network, a corpus or a model. Of a call that was executed twice for one row, while stage 1 was verified and for stage 2,
-the later execution stands. Not covered: readings while stage 1 was verified.
+`publish(..., cassette=True)` writes a cassette. `build_stage2(candidates, cassette=table)` rebuilds stage 2 from it,
+without network, corpus or model. A call that was executed for stage 1 and for stage 2 is recorded once, with the later
+result. Not covered: predictions of readers that verified calls for stage 1.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.tables.stage_cache import arrow_files, as_arrow, read_record, table_from_rows
 from toolrlef_data.trice.execution import ExecutionSettings
-from toolrlef_data.trice.reader import Reading, reader_of
+from toolrlef_data.trice.reader import ReaderSettings, reader_name
 
 __all__ = ["EXECUTIONS", "Cassette", "collect_executions", "open_cassette"]
 
@@ -46,125 +46,132 @@ EXECUTIONS = Features(
 
 
 def collect_executions(tables: Iterable[Dataset]) -> Dataset:
-    """Every tool execution behind some tables, each once (`EXECUTIONS`).
+    """Return the distinct tool executions that produced the tables, with the features `EXECUTIONS`.
 
     Raises:
-        InputError: no execution is known, since the trail of the tables is cut; or a stage on the way to them is gone
-            from the cache, which building the tables again brings back.
+        InputError: the lineage of the tables has no execution, or the cache lacks one of their stages.
     """
     tables = list(tables)
     records = {record["fingerprint"]: record for table in tables for record in lineage(table)}
     stages = [(_kind(record), record) for record in records.values()]
     if not any(kind == ExecutionSettings.kind for kind, _ in stages):
         raise InputError(
-            "a cassette needs tables whose responses were executed, as `build_stage2` gave them: no execution is known "
-            "behind these, whose trail ends at a table that was shuffled, selected or made elsewhere"
+            "a cassette needs tables with executed responses, such as those of `build_stage2`; found no execution in "
+            "the lineage of these tables. The lineage ends at a table that was shuffled, selected or built elsewhere"
         )
-    rows = (row for kind, record in reversed(stages) if kind in ROWS_OF for row in ROWS_OF[kind](record))
-    return table_from_rows(_each_once(rows), EXECUTIONS, "executions", [table._fingerprint for table in tables])
+    rows = (row for kind, record in reversed(stages) if kind in ROW_READERS for row in ROW_READERS[kind](record))
+    return table_from_rows(_distinct(rows), EXECUTIONS, "executions", [table._fingerprint for table in tables])
 
 
 def _kind(record: Record) -> str:
-    """The kind of a stage's settings: what tells a stage of ours from a step of the user's that has its name."""
+    """Return the `kind` of a stage's settings, which distinguishes it from a user's stage of the same name."""
     settings = record["settings"] if isinstance(record["settings"], dict) else {}
-    inner = settings.get("settings")  # of a stage that asks a model
-    return str((inner if isinstance(inner, dict) else settings).get("", ""))
+    model_settings = settings.get("settings")  # of a model stage
+    return str((model_settings if isinstance(model_settings, dict) else settings).get("", ""))
 
 
-def _each_once(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    seen: set[str] = set()
+def _distinct(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    keys: set[str] = set()
     for row in rows:
         key = digest(row["id"], row["task"], row["tool"], row["argument"])
-        if key not in seen:
-            seen.add(key)
+        if key not in keys:
+            keys.add(key)
             yield row
 
 
-def _calls(record: Record) -> Iterator[dict[str, Any]]:
+def _tool_rows(record: Record) -> Iterator[dict[str, Any]]:
     names, tools = record["settings"]["names"], _tools(record["settings"])
     for row in _rows(record["files"], ["id", "task", *names]):
         tool = tools[row["task"]]
         for name in names:
             if (argument := row[name]["argument"]) is not None:
-                yield _execution(row, tool["name"], tool["version"], argument, row[name])
+                yield _execution_row(row, tool["name"], tool["version"], argument, row[name])
 
 
-def _readings(record: Record) -> Iterator[dict[str, Any]]:
+def _reader_rows(record: Record) -> Iterator[dict[str, Any]]:
     settings, model = record["settings"]["settings"], record["settings"]["spec"]["model"]
-    before = read_record(record["inputs"][0])
-    if settings["verify"] or before is None:
+    executed = read_record(record["inputs"][0])
+    if settings["verify"] or executed is None:
         return
     names, tools = settings["names"], _tools(settings)
-    rows = zip(_rows(before["files"], ["id", "task", *names]), _rows(record["files"], names), strict=True)
-    for row, read in rows:
+    rows = zip(_rows(executed["files"], ["id", "task", *names]), _rows(record["files"], names), strict=True)
+    for row, predicted in rows:
         for name in names:
             argument, error = row[name]["argument"], row[name]["tool_error"]
             if row["task"] in tools and argument is not None and error is None:
-                yield _execution(row, reader_of(tools[row["task"]]["name"]), Path(model).name, argument, read[name])
+                tool = reader_name(tools[row["task"]]["name"])
+                yield _execution_row(row, tool, Path(model).name, argument, predicted[name])
 
 
 def _tools(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: task["tool"] for name, task in settings["tasks"].items()}
 
 
-def _execution(
+def _execution_row(
     row: Mapping[str, Any], tool: str, version: str, argument: str, response: Mapping[str, Any]
 ) -> dict[str, Any]:
     error = response["tool_error"]
     output = [] if error else response["predictions"]
-    named = {"id": row["id"], "task": row["task"], "tool": tool, "version": version, "argument": argument}
-    return {**named, "output": output, "error": error}
+    call = {"id": row["id"], "task": row["task"], "tool": tool, "version": version, "argument": argument}
+    return {**call, "output": output, "error": error}
 
 
 def _rows(files: Sequence[str], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     for file in files:
         if not Path(file).exists():
-            raise InputError("a stage that the cassette is made from is gone from the cache: build the tables again")
+            raise InputError("the cassette needs a stage that is missing from the cache: build the tables again")
         for table in as_arrow(Dataset.from_file(file)).iter(500):
             yield from table.select(list(columns)).to_pylist()
 
 
-ROWS_OF = {ExecutionSettings.kind: _calls, Reading.kind: _readings}
+ROW_READERS = {ExecutionSettings.kind: _tool_rows, ReaderSettings.kind: _reader_rows}
 
 
-# Replaying ------------------------------------------------------------------------------------------------------------
+# Replay ---------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Cassette:
-    """A cassette in the cache: a digest of its content, and its file."""
+    """A cassette in the cache.
+
+    Args:
+        content: a digest of the rows.
+        store: the path of the Arrow file.
+    """
 
     content: str
     store: str
 
     def __call__(self, row_id: str, task: str, tool: str, argument: str) -> ToolResult:
-        """What an execution gave.
+        """Return the recorded result of a call.
 
         Raises:
-            CassetteMiss: the cassette does not hold it.
+            CassetteMiss: the cassette does not contain the call.
         """
-        table, places = _opened(self.store)
-        place = places.get((row_id, task, tool, argument))
-        if place is None:
-            raise CassetteMiss(f"the cassette holds no {tool}({argument!r:.200}) for {task} {row_id!r}")
-        if error := table["error"][place].as_py():
+        table, indices = _load_index(self.store)
+        index = indices.get((row_id, task, tool, argument))
+        if index is None:
+            raise CassetteMiss(f"the cassette does not contain {tool}({argument!r:.200}) for {task} {row_id!r}")
+        if error := table["error"][index].as_py():
             return ToolResult(error=error, detail="as recorded in the cassette")
-        return ToolResult(tuple(table["output"][place].as_py()))
+        return ToolResult(tuple(table["output"][index].as_py()))
 
 
 def open_cassette(table: Dataset) -> Cassette:
-    """A published cassette, ready to be played."""
+    """Return a published cassette that is ready for replay."""
     if not isinstance(table, Dataset):
-        raise InputError(f"cassette= takes one Dataset, found a {type(table).__name__}")
+        raise InputError(f"cassette: expected one Dataset, found {type(table).__name__}")
     if missing := [name for name in EXECUTIONS if name not in table.column_names]:
-        raise MissingColumns(f"cassette= lacks {', '.join(missing)}; found {', '.join(table.column_names)}")
-    own = table_from_rows(({name: row[name] for name in EXECUTIONS} for row in table), EXECUTIONS, "cassette")
-    return Cassette(own._fingerprint, arrow_files(own)[0])
+        raise MissingColumns(
+            f"the cassette lacks the columns {', '.join(missing)}; found {', '.join(table.column_names)}"
+        )
+    stored = table_from_rows(({name: row[name] for name in EXECUTIONS} for row in table), EXECUTIONS, "cassette")
+    return Cassette(stored._fingerprint, arrow_files(stored)[0])
 
 
 @functools.lru_cache(maxsize=2)
-def _opened(file: str) -> tuple[Any, dict[tuple[str, ...], int]]:
-    """The table, memory-mapped, and where each execution stands in it."""
+def _load_index(file: str) -> tuple[Any, dict[tuple[str, ...], int]]:
+    """Return the memory-mapped table, and the row number of each call."""
     table = Dataset.from_file(file).data.table
-    named = zip(*(table[name].to_pylist() for name in ("id", "task", "tool", "argument")), strict=True)
-    return table, {key: place for place, key in enumerate(named)}
+    calls = zip(*(table[name].to_pylist() for name in ("id", "task", "tool", "argument")), strict=True)
+    return table, {call: index for index, call in enumerate(calls)}

@@ -1,10 +1,10 @@
-"""execute: the calls in responses are executed, what the tool gave is read, predictions are graded.
+"""Execution: the calls in responses are executed, readers extract predictions, and predictions are graded.
 
-    responses ──> tool, argument ──run the tool──> tool_output ──read, where the task says so──> predictions ──> correct
+    responses ──> tool, argument ──tool──> tool_output ──reader, if the task has one──> predictions ──> correct
 
-A quick tool runs inside the map. A slow one (`Tool.many`, `Tool.engine`) runs before it: what the reply store lacks is
-executed in batches and stored as it comes, then the map reads the store, as in `run_model_stage`. Where the tool's
-output is no prediction yet (passages, a translation), the task's reader is asked, one prediction a text of the output.
+A fast tool runs inside the map. For a slow tool (`Tool.many`, `Tool.engine`), the calls without a stored result run in
+batches first; the map then looks up the results in the reply store. If the tool output is not a prediction, such as
+passages or a translation, the task's reader returns one prediction per text.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools.calls import find_called_tool, parse_calls
 from toolrlef_data.tools.results import run_tool, stored_results, tool_identity
 from toolrlef_data.tools.tool import Tool, ToolInput
-from toolrlef_data.trice.reader import Play, Reading, any_right, read_outputs
+from toolrlef_data.trice.reader import CassetteLookup, ReaderSettings, grade_predictions, read_outputs
 
 __all__ = ["ExecutionSettings", "execute_responses"]
 
@@ -39,7 +39,7 @@ Columns = Mapping[str, list[Any]]
 
 
 class Row(NamedTuple):
-    """What decides, beside a response's text, how its call is executed and its prediction graded."""
+    """The part of a row that determines how a call is executed and a prediction is graded."""
 
     id: str
     task: str
@@ -47,11 +47,11 @@ class Row(NamedTuple):
     language: str
 
 
-Runner = Callable[[Row, str], ToolResult]  # of one task's calls: the row, the call's argument -> what the tool gave
+CallExecutor = Callable[[Row, str], ToolResult]  # (row, argument of the call) -> result; for one task
 
 
-class Outcome(NamedTuple):
-    """The fields of a response that are filled here; the defaults are those of a response that no model gave."""
+class ExecutionResult(NamedTuple):
+    """The fields of a response that execution sets; the defaults are those of a missing response."""
 
     n_calls: int | None = None
     tool: str | None = None
@@ -69,60 +69,62 @@ def execute_responses(
     *,
     compat: bool = False,
     verify: bool = False,
-    cassette: Play | None = None,
+    cassette: CassetteLookup | None = None,
     num_proc: int | None = None,
 ) -> D:
-    """Execute the call in every response, or read its answer, and grade the prediction.
+    """Execute the call in every response, or extract its answer, and grade the prediction.
 
     Args:
-        data: a table with the columns id, task, answers, what `Task.render` reads or `input`, and RESPONSE structs.
-        names: of the struct columns.
-        tasks: by name; every task of the table.
+        data: a table with the columns id, task, answers, the columns of `Task.render` or `input`, and RESPONSE structs.
+        names: the struct columns.
+        tasks: every task of the table, by name.
         compat: as in `build_stage2`.
-        verify: the responses are calls to be verified: an output that holds a gold answer is not read, and a task
-            without a reader is judged by the output alone.
-        cassette: recorded executions to be replayed (`cassette`), in the place of every tool and reader.
+        verify: the responses are proposed calls. An output that contains a gold answer needs no reader, and a task
+            without a reader is graded by the output alone.
+        cassette: recorded executions that replace every tool and reader (`cassette`).
+        num_proc: number of processes.
 
     Returns:
         the table with n_calls, tool, argument, tool_output, tool_error, predictions and correct of every struct.
-        `correct` is null where the model gave no response or the tool failed by its own fault.
+        `correct` is null if the model returned no response, or if the tool failed.
 
     Raises:
-        InputError: a tool that is not set up, or a task that needs a reader and has none.
+        InputError: a tool is not set up, or a task lacks its reader.
         CassetteMiss: the cassette lacks an execution.
-        TooManyFailures: more than `Tool.max_failed` of the calls failed by the tool's own fault; all results are kept.
+        TooManyFailures: the share of tool failures exceeds `Tool.max_failed`; all results are saved.
     """
     if cassette is None:
-        _check(tasks, verify)
+        _check_tasks(tasks, verify)
     slow = [name for name, task in tasks.items() if task.tool.is_slow and cassette is None]
     identities = {name: tool_identity(tasks[name].tool) for name in slow}
     store = str(store_path()) if slow else ""
     settings = ExecutionSettings(dict(tasks), tuple(names), compat, verify, identities, cassette, store)
     executed = apply(
         data,
-        _executed,
+        _executed_columns,
         settings,
-        reads=_reads(names),
-        adds={f"{name}.{field}": RESPONSE[field] for name in names for field in Outcome._fields},
+        reads=_input_columns(names),
+        adds={f"{name}.{field}": RESPONSE[field] for name in names for field in ExecutionResult._fields},
         batched=True,
         name=ExecutionSettings.kind,
         prepare=(lambda split: _run_missing(split, settings)) if slow else None,
-        unfinished=lambda result: _has_tool_fault(result, names),
+        unfinished=lambda result: _has_tool_failure(result, names),
         num_proc=num_proc,
     )
     readers = {name: cassette or task.reader for name, task in tasks.items() if task.reader_prompt}
-    done: list[EngineSpec | Play] = []
+    finished: list[EngineSpec | CassetteLookup] = []
     for reader in readers.values():
-        if reader is not None and reader not in done:
-            done.append(reader)
-            read = {name: tasks[name] for name, other in readers.items() if other == reader}
-            executed = read_outputs(executed, reader, Reading(read, tuple(names), compat, verify), num_proc=num_proc)
+        if reader is not None and reader not in finished:
+            finished.append(reader)
+            reader_tasks = {name: tasks[name] for name, other in readers.items() if other == reader}
+            reader_settings = ReaderSettings(reader_tasks, tuple(names), compat, verify)
+            executed = read_outputs(executed, reader, reader_settings, num_proc=num_proc)
     return executed
 
 
 @dataclass(frozen=True)
 class ExecutionSettings:
-    """How responses are executed; `identities` are those of the slow tools, by task."""
+    """The settings of an execution stage; `identities` are those of the slow tools, by task."""
 
     kind: ClassVar[str] = "execute"
     tasks: Mapping[str, Task]
@@ -130,16 +132,16 @@ class ExecutionSettings:
     compat: bool
     verify: bool
     identities: Mapping[str, str]
-    cassette: Play | None
+    cassette: CassetteLookup | None
     store: str
 
 
-def _check(tasks: Mapping[str, Task], verify: bool) -> None:
+def _check_tasks(tasks: Mapping[str, Task], verify: bool) -> None:
     for task in tasks.values():
         task.tool.check()
         if task.reader_prompt and task.reader is None and not verify:
             raise InputError(
-                f"what {task.tool.name} gives is no answer yet, a model reads it: give the task {task.name!r} one, "
+                f"the output of {task.tool.name} is not an answer, so the task {task.name!r} needs a reader: pass "
                 f"task=replace(TASKS[{task.name!r}], tool=..., reader=EngineSpec(...))"
             )
 
@@ -147,90 +149,90 @@ def _check(tasks: Mapping[str, Task], verify: bool) -> None:
 # The map --------------------------------------------------------------------------------------------------------------
 
 
-def _executed(columns: Columns, settings: ExecutionSettings) -> dict[str, list[Any]]:
+def _executed_columns(columns: Columns, settings: ExecutionSettings) -> dict[str, list[Any]]:
     rows = _rows(columns, settings)
-    runners = {name: _runner(name, rows, columns, settings) for name in settings.tasks}
-    filled: dict[str, list[Any]] = {}
+    executors = {name: _call_executor(name, rows, columns, settings) for name in settings.tasks}
+    new_columns: dict[str, list[Any]] = {}
     for name in settings.names:
-        outcomes = [
-            Outcome() if text is None else _outcome(text, row, settings, runners[row.task])
+        results = [
+            ExecutionResult() if text is None else _execute_text(text, row, settings, executors[row.task])
             for row, text in zip(rows, _texts(columns, name), strict=True)
         ]
-        for field, values in zip(Outcome._fields, zip(*outcomes, strict=True), strict=True):
-            filled[f"{name}.{field}"] = list(values)
-    return filled
+        for field, values in zip(ExecutionResult._fields, zip(*results, strict=True), strict=True):
+            new_columns[f"{name}.{field}"] = list(values)
+    return new_columns
 
 
-def _outcome(text: str, row: Row, settings: ExecutionSettings, run: Runner) -> Outcome:
+def _execute_text(text: str, row: Row, settings: ExecutionSettings, execute_call: CallExecutor) -> ExecutionResult:
     task = settings.tasks[row.task]
     tool = task.tool
     if calls := parse_calls(text, tool):
         argument = calls[0].argument
-        called = partial(Outcome, n_calls=len(calls), tool=tool.name, argument=argument)
-        value, error, _ = run(row, argument)
+        called = partial(ExecutionResult, n_calls=len(calls), tool=tool.name, argument=argument)
+        value, error, _ = execute_call(row, argument)
         if error is not None:
             return called(tool_error=error, correct=False if error in CALL_ERRORS else None)
         outputs = value if isinstance(value, tuple) else (str(value),)
         correct = None
         if not task.reader_prompt or (settings.verify and task.output_is_answer):
-            whole = settings.compat or task.reader_prompt is not None  # a passage
-            correct = any_right(outputs, task, row.answers, compat=settings.compat, whole=whole)
+            full_text = settings.compat or task.reader_prompt is not None  # a passage
+            correct = grade_predictions(outputs, task, row.answers, compat=settings.compat, full_text=full_text)
         return called(tool_output="\n\n".join(outputs), predictions=outputs, correct=correct)
     if ("(" in text and find_called_tool(text, tool)) or (settings.compat and tool.name in text):
-        return Outcome(n_calls=0, tool=tool.name, tool_error="incomplete_call", correct=False)
+        return ExecutionResult(n_calls=0, tool=tool.name, tool_error="incomplete_call", correct=False)
     prediction = task.extract(text)
     predictions = () if prediction is None else (prediction,)
-    return Outcome(n_calls=0, predictions=predictions, correct=task.grade(prediction, row.answers))
+    return ExecutionResult(n_calls=0, predictions=predictions, correct=task.grade(prediction, row.answers))
 
 
 def _rows(columns: Columns, settings: ExecutionSettings) -> list[Row]:
     rows = []
     for row_id, task, answers in zip(columns["id"], columns["task"], columns["answers"], strict=True):
-        tell = settings.tasks[task].language
-        language = "" if tell is None else tell({"id": row_id, "task": task})
+        language_of = settings.tasks[task].language
+        language = "" if language_of is None else language_of({"id": row_id, "task": task})
         rows.append(Row(row_id, task, answers[:1] if settings.compat else answers, language))
     return rows
 
 
 def _texts(columns: Columns, name: str) -> list[str | None]:
-    """The responses of a column; None where the model gave none."""
+    """Return the responses of a column; None if the model returned no response."""
     pairs = zip(columns[f"{name}.text"], columns[f"{name}.error"], strict=True)
     return [text if error is None else None for text, error in pairs]
 
 
-def _has_tool_fault(executed: Dataset, names: Sequence[str]) -> bool:
-    """Whether a tool failed by its own fault somewhere; the next run executes again."""
-    faults = pa.array(sorted(TOOL_FAILURES))
+def _has_tool_failure(executed: Dataset, names: Sequence[str]) -> bool:
+    """Return whether any call ended in a tool failure, which the next run retries."""
+    failures = pa.array(sorted(TOOL_FAILURES))
     for table in as_arrow(executed).iter(10_000):
         for name in names:
-            if pc.any(pc.is_in(pc.struct_field(table.column(name), ["tool_error"]), value_set=faults)).as_py():
+            if pc.any(pc.is_in(pc.struct_field(table.column(name), ["tool_error"]), value_set=failures)).as_py():
                 return True
     return False
 
 
-# Runners --------------------------------------------------------------------------------------------------------------
+# Call executors -------------------------------------------------------------------------------------------------------
 
 
-def _runner(task: str, rows: Sequence[Row], columns: Columns, settings: ExecutionSettings) -> Runner:
-    """How the calls of one task run in a batch."""
+def _call_executor(task: str, rows: Sequence[Row], columns: Columns, settings: ExecutionSettings) -> CallExecutor:
+    """Return the function that executes the calls of one task in a batch."""
     tool = settings.tasks[task].tool
     if settings.cassette is not None:
-        return partial(_from_cassette, settings.cassette, tool.name)
+        return partial(_look_up_in_cassette, settings.cassette, tool.name)
     if not tool.is_slow:
-        return partial(_direct, tool)
-    inputs = _inputs(task, rows, columns, settings)
-    return partial(_from_store, stored_results(inputs, settings.identities[task], open_store(Path(settings.store))))
+        return partial(_run_fast_tool, tool)
+    inputs = _tool_inputs(task, rows, columns, settings)
+    return partial(_look_up_result, stored_results(inputs, settings.identities[task], open_store(Path(settings.store))))
 
 
-def _direct(tool: Tool, row: Row, argument: str) -> ToolResult:
+def _run_fast_tool(tool: Tool, row: Row, argument: str) -> ToolResult:
     return tool.run(argument)
 
 
-def _from_store(results: Mapping[ToolInput, ToolResult], row: Row, argument: str) -> ToolResult:
+def _look_up_result(results: Mapping[ToolInput, ToolResult], row: Row, argument: str) -> ToolResult:
     return results[ToolInput(argument, row.language)]
 
 
-def _from_cassette(cassette: Play, tool: str, row: Row, argument: str) -> ToolResult:
+def _look_up_in_cassette(cassette: CassetteLookup, tool: str, row: Row, argument: str) -> ToolResult:
     return cassette(row.id, row.task, tool, argument)
 
 
@@ -238,27 +240,31 @@ def _from_cassette(cassette: Play, tool: str, row: Row, argument: str) -> ToolRe
 
 
 def _run_missing(data: Dataset, settings: ExecutionSettings) -> tuple[str, dict[str, Any]]:
-    """Execute the calls of slow tools that the store has no result of; a salt is never needed, see `unfinished`."""
+    """Execute the calls of slow tools that have no stored result.
+
+    Returns an empty salt, since `unfinished` already detects failures that can be retried, and the lineage facts.
+    """
     store = open_store(Path(settings.store))
-    inputs = [data._fingerprint]
+    fingerprints = [data._fingerprint]
     for name, identity in settings.identities.items():
-        given = _each_input(name, data, settings)
-        inputs += run_tool(given, settings.tasks[name].tool, identity, store, data._fingerprint)
-    return "", {"inputs": inputs}
+        inputs = _distinct_inputs(name, data, settings)
+        fingerprints += run_tool(inputs, settings.tasks[name].tool, identity, store, data._fingerprint)
+    return "", {"inputs": fingerprints}
 
 
-def _each_input(task: str, data: Dataset, settings: ExecutionSettings) -> Iterator[ToolInput]:
-    """The distinct inputs of one task's calls, in order."""
-    seen: set[ToolInput] = set()
+def _distinct_inputs(task: str, data: Dataset, settings: ExecutionSettings) -> Iterator[ToolInput]:
+    """Yield the distinct tool inputs of one task in a table, in order."""
+    known: set[ToolInput] = set()
     for table in as_arrow(data).iter(1000):
-        columns = {path: read_values(table, path) for path in _reads(settings.names)}
-        new = [each for each in _inputs(task, _rows(columns, settings), columns, settings) if each not in seen]
-        seen.update(new)
+        columns = {path: read_values(table, path) for path in _input_columns(settings.names)}
+        inputs = _tool_inputs(task, _rows(columns, settings), columns, settings)
+        new = [tool_input for tool_input in inputs if tool_input not in known]
+        known.update(new)
         yield from new
 
 
-def _inputs(task: str, rows: Sequence[Row], columns: Columns, settings: ExecutionSettings) -> list[ToolInput]:
-    """The distinct inputs of one task's calls in a batch, in order."""
+def _tool_inputs(task: str, rows: Sequence[Row], columns: Columns, settings: ExecutionSettings) -> list[ToolInput]:
+    """Return the distinct tool inputs of one task in a batch, in order."""
     tool = settings.tasks[task].tool
     inputs: dict[ToolInput, None] = {}
     for name in settings.names:
@@ -268,5 +274,5 @@ def _inputs(task: str, rows: Sequence[Row], columns: Columns, settings: Executio
     return list(inputs)
 
 
-def _reads(names: Sequence[str]) -> list[str]:
+def _input_columns(names: Sequence[str]) -> list[str]:
     return ["id", "task", "answers", *(f"{name}.{field}" for name in names for field in ("text", "error"))]

@@ -1,6 +1,7 @@
-"""reader: a model reads what a tool gave, passages or a translation, and answers: one prediction a text.
+"""Readers: a model extracts predictions from tool output, such as passages or a translation.
 
-A task says what its reader is asked (`Task.reader_prompt`) and who that is (`Task.reader`); a cassette may answer.
+A task defines the prompt (`Task.reader_prompt`) and the model (`Task.reader`). A cassette can replay recorded
+predictions instead.
 """
 
 from __future__ import annotations
@@ -20,17 +21,23 @@ from toolrlef_data.records import Reply, ToolResult
 from toolrlef_data.tables.transform import apply, features_of
 from toolrlef_data.tasks.task import Task
 
-__all__ = ["Play", "Reading", "any_right", "read_outputs", "reader_of"]
+__all__ = ["CassetteLookup", "ReaderSettings", "grade_predictions", "read_outputs", "reader_name"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
-Play = Callable[[str, str, str, str], ToolResult]  # recorded: id and task of a row, tool, argument -> what was given
+CassetteLookup = Callable[[str, str, str, str], ToolResult]  # (row id, task, tool, argument) -> recorded result
 
-READ = ("tool_error", "predictions", "correct")
+READER_FIELDS = ("tool_error", "predictions", "correct")
 
 
 @dataclass(frozen=True)
-class Reading:
-    """Which tasks' tool outputs are read in which columns; `compat` and `verify` as of `execute_responses`."""
+class ReaderSettings:
+    """The settings of a reader stage.
+
+    Args:
+        tasks: the tasks with this reader, by name.
+        names: the struct columns of the responses.
+        compat, verify: as in `execute_responses`.
+    """
 
     kind: ClassVar[str] = "read"
     tasks: Mapping[str, Task]
@@ -39,42 +46,53 @@ class Reading:
     verify: bool
 
 
-def read_outputs(executed: D, reader: EngineSpec | Play, reading: Reading, *, num_proc: int | None = None) -> D:
-    """Put a reader's answers in the place of what the tool gave, and grade them.
+def read_outputs(
+    executed: D, reader: EngineSpec | CassetteLookup, settings: ReaderSettings, *, num_proc: int | None = None
+) -> D:
+    """Replace tool outputs by the reader's predictions, one per text, and grade them.
 
     Args:
-        executed: a table whose responses were executed, `predictions` being what the tool gave.
-        reader: the model that reads, or the cassette that holds what was read.
+        executed: a table of executed responses whose `predictions` contain the tool output.
+        reader: the model, or a cassette with recorded predictions.
 
     Returns:
-        the table with predictions, correct and tool_error of the responses that were read; tool_error is "reader" where
-        the model gave no reply, or was cut off before it said anything.
+        the table with updated predictions, correct and tool_error. tool_error is "reader" if the model returned no
+        reply, or reached its token limit before any text.
 
     Raises:
-        CassetteMiss: the cassette lacks what was read.
+        CassetteMiss: the cassette lacks a prediction.
     """
-    question = [name for name in QUESTIONS if name in features_of(executed)] if reading.verify else ["input"]
+    question = [name for name in QUESTIONS if name in features_of(executed)] if settings.verify else ["input"]
     common = ["id", "task", "answers", *(question if isinstance(reader, EngineSpec) else ())]
-    responses = [f"{name}.{field}" for name in reading.names for field in ("argument", *READ)]
-    adds = {f"{name}.{field}": RESPONSE[field] for name in reading.names for field in READ}
+    responses = [f"{name}.{field}" for name in settings.names for field in ("argument", *READER_FIELDS)]
+    adds = {f"{name}.{field}": RESPONSE[field] for name in settings.names for field in READER_FIELDS}
     reads = [*dict.fromkeys(common), *responses]
     if isinstance(reader, EngineSpec):
-        stage = ModelStage(_requests, _read, reading, reader, reads=reads, adds=adds, name=Reading.kind, label="reader")
+        stage = ModelStage(
+            _reader_requests,
+            _columns_from_replies,
+            settings,
+            reader,
+            reads=reads,
+            adds=adds,
+            name=ReaderSettings.kind,
+            label="reader",
+        )
         return run_model_stage(executed, stage, num_proc=num_proc)
-    settings = Replaying(reading, reader)
-    return apply(executed, _replay, settings, reads=reads, adds=adds, name="replay readings", num_proc=num_proc)
+    replay = ReplaySettings(settings, reader)
+    return apply(executed, _replay, replay, reads=reads, adds=adds, name="replay readings", num_proc=num_proc)
 
 
-def any_right(
-    predictions: Sequence[str], task: Task, answers: Sequence[str], *, compat: bool = False, whole: bool = False
+def grade_predictions(
+    predictions: Sequence[str], task: Task, answers: Sequence[str], *, compat: bool = False, full_text: bool = False
 ) -> bool | None:
-    """Whether any prediction is right: there is one a passage.
+    """Return whether any prediction is correct; each passage has one prediction.
 
     Args:
-        compat: only the first counts.
-        whole: each counts however long it is (`Task.grade_whole`).
+        compat: grade the first prediction alone.
+        full_text: grade texts of any length (`Task.grade_whole`).
     """
-    grade = task.grade_whole if whole else task.grade
+    grade = task.grade_whole if full_text else task.grade
     correct = grade(predictions[0], answers)
     if len(predictions) > 1 and not correct and not compat:
         correct = any(grade(prediction, answers) for prediction in predictions[1:])
@@ -82,77 +100,79 @@ def any_right(
 
 
 @dataclass(frozen=True)
-class Replaying:
-    """The same from recorded executions."""
+class ReplaySettings:
+    """The settings of a stage that replays a reader's predictions from a cassette."""
 
-    reading: Reading
-    cassette: Play
+    reading: ReaderSettings
+    cassette: CassetteLookup
 
 
-def reader_of(tool: str) -> str:
-    """What the reader of a tool is called in a cassette."""
+def reader_name(tool: str) -> str:
+    """Return the name in a cassette of the reader of a tool."""
     return f"reader of {tool}"
 
 
-def _names_read(row: Mapping[str, Any], reading: Reading) -> list[str]:
-    """The responses whose predictions are still what the tool gave."""
+def _names_to_read(row: Mapping[str, Any], settings: ReaderSettings) -> list[str]:
+    """Return the responses whose predictions still contain tool output."""
     return [
         name
-        for name in reading.names
-        if row["task"] in reading.tasks
+        for name in settings.names
+        if row["task"] in settings.tasks
         and row[f"{name}.argument"] is not None
         and row[f"{name}.tool_error"] is None
-        and not (reading.verify and row[f"{name}.correct"])
+        and not (settings.verify and row[f"{name}.correct"])
     ]
 
 
-def _requests(row: Mapping[str, Any], reading: Reading) -> list[Request]:
-    task = reading.tasks.get(row["task"])
+def _reader_requests(row: Mapping[str, Any], settings: ReaderSettings) -> list[Request]:
+    task = settings.tasks.get(row["task"])
     if task is None or task.reader_prompt is None:
         return []
-    shown = task.render(row) if reading.verify else row["input"]
+    text = task.render(row) if settings.verify else row["input"]
     return [
-        build_request(render_prompt(task.reader_style, task.reader_instruction, task.reader_prompt(shown, output)))
-        for name in _names_read(row, reading)
+        build_request(render_prompt(task.reader_style, task.reader_instruction, task.reader_prompt(text, output)))
+        for name in _names_to_read(row, settings)
         for output in row[f"{name}.predictions"]
     ]
 
 
-def _read(row: Mapping[str, Any], replies: Sequence[Reply], reading: Reading) -> dict[str, Any]:
-    """A model's replies, one for each text of the outputs."""
-    following = iter(replies)
+def _columns_from_replies(row: Mapping[str, Any], replies: Sequence[Reply], settings: ReaderSettings) -> dict[str, Any]:
+    """Grade the model's replies, one for each text of the tool outputs."""
+    remaining = iter(replies)
     results = {}
-    for name in _names_read(row, reading):
-        read_answer = reading.tasks[row["task"]].parse_reader_reply or str.strip
-        responses = [build_response(next(following)) for _ in row[f"{name}.predictions"]]
-        if any(each["error"] or (not each["text"] and each["finish_reason"] == "length") for each in responses):
+    for name in _names_to_read(row, settings):
+        parse_reply = settings.tasks[row["task"]].parse_reader_reply or str.strip
+        responses = [build_response(next(remaining)) for _ in row[f"{name}.predictions"]]
+        if any(r["error"] or (not r["text"] and r["finish_reason"] == "length") for r in responses):
             results[name] = ToolResult(error="reader")
         else:
-            results[name] = ToolResult(tuple(read_answer(each["text"]) or "" for each in responses))
-    return _graded(row, results, reading)
+            results[name] = ToolResult(tuple(parse_reply(response["text"]) or "" for response in responses))
+    return _graded_columns(row, results, settings)
 
 
-def _replay(row: Mapping[str, Any], replaying: Replaying) -> dict[str, Any]:
-    """The recorded predictions."""
-    reading = replaying.reading
+def _replay(row: Mapping[str, Any], replay: ReplaySettings) -> dict[str, Any]:
+    """Grade the recorded predictions."""
+    settings = replay.reading
     results = {
-        name: replaying.cassette(
-            row["id"], row["task"], reader_of(reading.tasks[row["task"]].tool.name), row[f"{name}.argument"]
+        name: replay.cassette(
+            row["id"], row["task"], reader_name(settings.tasks[row["task"]].tool.name), row[f"{name}.argument"]
         )
-        for name in _names_read(row, reading)
+        for name in _names_to_read(row, settings)
     }
-    return _graded(row, results, reading)
+    return _graded_columns(row, results, settings)
 
 
-def _graded(row: Mapping[str, Any], results: Mapping[str, ToolResult], reading: Reading) -> dict[str, Any]:
-    """The predictions in the place of what the tool gave; responses that were not read stay as they are."""
-    columns = {f"{name}.{field}": row[f"{name}.{field}"] for name in reading.names for field in READ}
-    answers = row["answers"][:1] if reading.compat else row["answers"]
+def _graded_columns(
+    row: Mapping[str, Any], results: Mapping[str, ToolResult], settings: ReaderSettings
+) -> dict[str, Any]:
+    """Return the row's columns with the new predictions and grades; responses without a result are unchanged."""
+    columns = {f"{name}.{field}": row[f"{name}.{field}"] for name in settings.names for field in READER_FIELDS}
+    answers = row["answers"][:1] if settings.compat else row["answers"]
     for name, (value, error, _) in results.items():
         predictions = list(value) if isinstance(value, tuple) else []
         correct = None
         if error is None:
-            task = reading.tasks[row["task"]]
-            correct = any_right(predictions, task, answers, compat=reading.compat, whole=reading.compat)
+            task = settings.tasks[row["task"]]
+            correct = grade_predictions(predictions, task, answers, compat=settings.compat, full_text=settings.compat)
         columns |= {f"{name}.tool_error": error, f"{name}.predictions": predictions, f"{name}.correct": correct}
     return columns

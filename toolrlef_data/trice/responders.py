@@ -1,7 +1,7 @@
-"""Responding: every responder's response to every question, one struct column each.
+"""Responders: models whose responses to every question are added as struct columns, one column per responder.
 
-A column is made from stage 1 alone, so a responder that is added later is the only one that is asked. What stands in
-a response is looked at later, in `stage2`.
+Each column depends on stage 1 alone, so adding a responder sends requests to that responder only. `stage2` parses and
+executes the responses.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from toolrlef_data.tools.calls import call_from_json, parse_call, render_call
 from toolrlef_data.tools.tool import tool_schema
 from toolrlef_data.trice.row_tasks import tasks_of
 
-__all__ = ["Responder", "Responding", "respond"]
+__all__ = ["RespondSettings", "Responder", "respond"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
 
-LATER = frozenset({"verified_by"})  # columns that older tables of stage 1 lack
-# Few-shot examples shown to models without an adapter, and to those with one: TRICE's API and local responders.
-EXAMPLES = {"chat": 4, "completion": 4, "alpaca": 0, "vicuna": 0}
+OPTIONAL_COLUMNS = frozenset({"verified_by"})  # missing in older stage 1 tables
+# The default number of few-shot examples by prompt style: TRICE's API and local responders.
+DEFAULT_SHOTS = {"chat": 4, "completion": 4, "alpaca": 0, "vicuna": 0}
 
 
 def respond(
@@ -41,34 +41,45 @@ def respond(
     task: Task | Mapping[str, Task] | None = None,
     num_proc: int | None = None,
 ) -> D:
-    """Let every responder respond to every question: one struct column each, beside `gold`, stage 1's own output.
-
-    Each column is made from stage 1 alone, so a responder that is added later is the only one that is asked.
+    """Add one struct column of responses per responder, and `gold`, the output of stage 1.
 
     Args:
         stage1: a table from `build_stage1`.
-        responders: in the order that the columns, and later `responses`, shall have.
+        responders: in the order of the columns, and later of `responses`.
+        task: one task for all rows, or a mapping of names to tasks; default: the task named in each row.
+        num_proc: number of processes.
+
+    Returns:
+        the table with the column `gold` and one RESPONSE struct per responder, or per sample of a responder.
 
     Raises:
-        InputError: two responders have one name.
+        InputError: two responders have the same name, or the table already has a column of that name.
+        TooManyFailures: the share of failed requests exceeds `EngineSpec.max_failed`; all received replies are saved.
+
+    >>> from toolrlef_data import ANNOTATIONS, answer, build_stage1, grade, load_source, scripted
+    >>> questions = load_source("sample", split="train").select(range(1))
+    >>> graded = grade(answer(questions, scripted({"": "It is 0."}, progress=False)))
+    >>> hasty = Responder("hasty", scripted({"": "It is 1."}, progress=False))
+    >>> respond(build_stage1(graded, ANNOTATIONS), [hasty])["hasty"][0]["text"]
+    'It is 1.'
     """
     if isinstance(responders, Responder) or not all(isinstance(responder, Responder) for responder in responders):
-        raise InputError("respond takes a list of Responder objects")
+        raise InputError("responders: expected a list of Responder objects")
     names = [responder.name for responder in responders]
-    if doubled := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError(f"responders need names of their own; found twice: {', '.join(doubled)}")
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"responders need distinct names; found twice: {', '.join(repeated)}")
     tasks = tasks_of(stage1, task)
-    for own in tasks.values():
-        own.check_prompts()
-    columns_before = list(features_of(stage1))
-    needed = {name: feature for name, feature in STAGE1.items() if name not in LATER}
+    for row_task in tasks.values():
+        row_task.check_prompts()
+    stage1_columns = list(features_of(stage1))
+    needed = {name: feature for name, feature in STAGE1.items() if name not in OPTIONAL_COLUMNS}
     check_features(stage1, Features(needed), "respond")
-    if taken := sorted(set(columns_before) & {"gold", *names}):
+    if existing := sorted(set(stage1_columns) & {"gold", *names}):
         raise InputError(
-            f"the table has the columns {', '.join(taken)} already: pass stage 1 and all responders at once"
+            f"the table already has the columns {', '.join(existing)}: pass stage 1 and all responders at once"
         )
     adds = {"gold": RESPONSE}
-    parts = [apply(stage1, _gold, None, reads=["output"], adds=adds, name="respond: gold", num_proc=num_proc)]
+    parts = [apply(stage1, _gold_column, None, reads=["output"], adds=adds, name="respond: gold", num_proc=num_proc)]
     for responder in responders:
         columns = (
             [responder.name]
@@ -76,16 +87,16 @@ def respond(
             else [f"{responder.name}.{i + 1}" for i in range(responder.samples)]
         )
         engine = replace(responder.engine, stop=(*responder.engine.stop, *responder.stop))
-        settings = Responding(tasks, responder, tuple(columns))
+        settings = RespondSettings(tasks, responder, tuple(columns))
         stage = ModelStage(
-            _respond_request,
-            _responded,
+            _responder_request,
+            _response_columns,
             settings,
             engine,
             reads=["id", "task", "dataset", "instruction", "input"],
             adds=dict.fromkeys(columns, RESPONSE),
             name=f"respond: {responder.name}",
-            removes=columns_before,
+            removes=stage1_columns,
             samples=responder.samples,
             label=responder.name,
         )
@@ -95,18 +106,23 @@ def respond(
 
 @dataclass(frozen=True)
 class Responder:
-    """One of the models that respond to every question.
+    """A model that responds to every question.
 
     Args:
-        name: of its column; not `gold`, and not a column of stage 1.
-        engine: which model is asked and how.
-        style: "chat", "completion", "alpaca" or "vicuna" (`prompts`).
-        protocol: "text": the call stands in the text; "tools": the tool's schema is sent, and a native call is
-            rendered as our text call.
-        samples: responses a question; more than one give columns name.1 ... name.n and need a temperature.
-        stop: a response ends before the first of these, beside the engine's own.
-        strip_reasoning: keep reasoning before the answer in its own field, never parsed.
-        examples: few-shot examples; default 4 for chat and completion, 0 for alpaca and vicuna, as in TRICE.
+        name: the name of its column; not `gold` and not a column of stage 1.
+        engine: the model and its sampling settings.
+        style: the prompt style: "chat", "completion", "alpaca" or "vicuna" (`prompts`); default "chat".
+        protocol: "text" (default): the response contains the call as text; "tools": the request contains the tool's
+            schema, and a native call is rendered as a text call.
+        samples: responses per question; default 1. More than one need a temperature, and add the columns name.1 to
+            name.n.
+        stop: strings that end a response, in addition to those of the engine.
+        strip_reasoning: move reasoning before the answer to its own field, which is not parsed; default True.
+        examples: number of few-shot examples; default 4 for chat and completion, 0 for alpaca and vicuna, as in TRICE.
+
+    Raises:
+        UnknownName: an unknown style or protocol.
+        InputError: the name cannot be a column.
 
     >>> Responder("alpaca", EngineSpec("local", "my/model", adapter="my/lora"), style="alpaca").shots
     0
@@ -128,18 +144,19 @@ class Responder:
             raise UnknownName("protocol", self.protocol, ("text", "tools"))
         if self.name == "gold" or self.name in STAGE1 or "." in self.name or not self.name.strip():
             raise InputError(
-                f"a responder cannot be named {self.name!r}: it names a column, so no dots, and none of gold, "
-                f"{', '.join(STAGE1)}"
+                f"{self.name!r} cannot be the name of a responder, which names a column: expected a non-empty name "
+                f"without dots that is not gold or a column of stage 1 ({', '.join(STAGE1)})"
             )
 
     @property
     def shots(self) -> int:
-        return EXAMPLES[self.style] if self.examples is None else self.examples
+        """The number of few-shot examples in a prompt."""
+        return DEFAULT_SHOTS[self.style] if self.examples is None else self.examples
 
 
 @dataclass(frozen=True)
-class Responding:
-    """One responder's settings; its engine counts by its own key."""
+class RespondSettings:
+    """The settings of one responder's stage; the cache key contains its engine separately."""
 
     kind: ClassVar[str] = "respond"
     tasks: Mapping[str, Task]
@@ -147,32 +164,33 @@ class Responding:
     columns: tuple[str, ...]
 
 
-def _gold(row: Row, settings: None) -> dict[str, Any]:
+def _gold_column(row: Row, settings: None) -> dict[str, Any]:
     return {"gold": build_response(None, text=row["output"])}
 
 
-def _respond_request(row: Row, settings: Responding) -> Request:
+def _responder_request(row: Row, settings: RespondSettings) -> Request:
     task, responder = settings.tasks[row["task"]], settings.responder
-    shown = [(example.input, example.call) for example in task.examples_for(row["dataset"])[: responder.shots]]
-    prompt = render_prompt(responder.style, row["instruction"], row["input"], shown)
+    examples = task.examples_for(row["dataset"])[: responder.shots]
+    shots = [(example.input, example.call) for example in examples]
+    prompt = render_prompt(responder.style, row["instruction"], row["input"], shots)
     return build_request(prompt, (tool_schema(task.tool),) if responder.protocol == "tools" else ())
 
 
-def _responded(row: Row, replies: Sequence[Reply], settings: Responding) -> dict[str, Any]:
+def _response_columns(row: Row, replies: Sequence[Reply], settings: RespondSettings) -> dict[str, Any]:
     responses = [_response(row, reply, settings) for reply in replies]
     return dict(zip(settings.columns, responses, strict=True))
 
 
-def _response(row: Row, reply: Reply, settings: Responding) -> dict[str, Any]:
+def _response(row: Row, reply: Reply, settings: RespondSettings) -> dict[str, Any]:
     responder, tool = settings.responder, settings.tasks[row["task"]].tool
     response = build_response(reply, strip_reasoning=responder.strip_reasoning)
     if responder.protocol == "tools" and not reply.error:
-        # The arguments of a call that was cut off may be JSON by chance; it is no call all the same.
-        whole = reply.tool_calls if reply.finish_reason != "length" else reply.tool_calls[:-1]
-        native = [call_from_json(name, arguments, tool.parameter) for name, arguments in whole if name == tool.name]
+        # The arguments of a truncated call can be valid JSON by chance, so the last call does not count.
+        complete = reply.tool_calls if reply.finish_reason != "length" else reply.tool_calls[:-1]
+        native = [call_from_json(name, arguments, tool.parameter) for name, arguments in complete if name == tool.name]
         call = next((c for c in native if c is not None), None)
         if call is None and f"{tool.name}(" not in response["text"]:
-            call = parse_call(response["text"], tool)  # written as JSON
+            call = parse_call(response["text"], tool)  # a call written as JSON
         if call is not None:
             response["text"] = render_call(call)
     return response

@@ -1,9 +1,17 @@
-"""Scoring: `score` ranks the responses of every question by a rule.
+"""Scoring rules, which rank the responses to every question.
 
-Rules are plain functions, one row's candidates in, one `Score` each out; `RULES` names them. A candidate is a mapping
-{name, prediction, correct, uses_tool, distance}: the prediction as text or None; correct is a bool, or None where
-nothing could be graded; distance is |prediction - gold| of values rounded to 2 decimals, for numeric tasks. Gold is the
-candidate of that name. Levels and rules: TRICE (arXiv 2305.13068) and its published code.
+A rule is a function that maps the candidates of one row to a list of scores, one per candidate. `RULES` contains the
+rules by name. A candidate is a mapping with these keys:
+
+| key | value |
+|---|---|
+| name | the responder; `gold` is the output of stage 1 |
+| prediction | the prediction as text, or None |
+| correct | a bool, or None if the prediction cannot be graded |
+| uses_tool | whether the response calls the tool |
+| distance | numeric tasks: abs(prediction - gold) of values rounded to 2 decimals; else None |
+
+Levels and rules are those of TRICE (arXiv 2305.13068) and its published code.
 """
 
 from __future__ import annotations
@@ -44,28 +52,50 @@ def score(
     num_proc: int | None = None,
     **options: Any,
 ) -> D:
-    """Score the responses of every question by a rule; arguments as in `build_stage2`, `executed` from `execute`."""
+    """Score the responses to every question by a rule.
+
+    Args:
+        executed: a table from `execute`.
+        rule: a name in `RULES`, or a scoring function with the same signature.
+        trusted, compat, task, num_proc, options: as in `build_stage2`.
+
+    Returns:
+        the stage 2 table (`columns.STAGE2`). Rows without a response and rows with a tool failure are dropped; the
+        ledger records them.
+
+    Raises:
+        InputError: the responses are not executed, or the table lacks the column `gold`.
+        UnknownName: an unknown rule, option, task or trusted responder.
+
+    >>> from toolrlef_data import ANNOTATIONS, answer, build_stage1, execute, grade, load_source, respond, scripted
+    >>> questions = load_source("sample", split="train").select(range(1))
+    >>> graded = grade(answer(questions, scripted({"": "It is 0."}, progress=False)))
+    >>> executed = execute(respond(build_stage1(graded, ANNOTATIONS), []))
+    >>> score(executed, rule="paper")["scores"][:]
+    [[20.0]]
+    """
     function = RULES[rule] if isinstance(rule, str) else rule
-    known = list(inspect.signature(function).parameters)[1:]
-    if unknown := [name for name in options if name not in known]:
-        raise UnknownName(f"option of the rule {function_name(function)}:", unknown[0], known)
+    parameters = list(inspect.signature(function).parameters)[1:]
+    if unknown := [name for name in options if name not in parameters]:
+        raise UnknownName(f"option of the rule {function_name(function)}:", unknown[0], parameters)
     names = responders_in(executed)
     if unknown := sorted(set(trusted) - set(names)):
         raise UnknownName("trusted responder", unknown[0], names)
     if compat and function is RULES["trice"]:
         options = {"missing": "wrong", **options}
-    settings = Scoring(tasks_of(executed, task), tuple(names), function, tuple(trusted), tuple(options.items()), compat)
-    judged = ("error", "tool_error", "n_calls")
-    reads = ["task", "answers", *(f"{name}.{field}" for name in names for field in judged)]
-    whole = keep(executed, _is_whole, settings, reads=reads, stage="stage2", batched=True, num_proc=num_proc)
+    tasks = tasks_of(executed, task)
+    settings = ScoreSettings(tasks, tuple(names), function, tuple(trusted), tuple(options.items()), compat)
+    status_fields = ("error", "tool_error", "n_calls")
+    reads = ["task", "answers", *(f"{name}.{field}" for name in names for field in status_fields)]
+    complete = keep(executed, _drop_incomplete, settings, reads=reads, stage="stage2", batched=True, num_proc=num_proc)
     fields = ("text", "tool", "tool_output", "tool_error", "predictions", "correct")
     reads = ["instruction", "input", "id", "task", "dataset", "answers", *(f"{n}.{f}" for n in names for f in fields)]
     changes: dict[str, Any] = {"reads": reads, "adds": STAGE2, "removes": [*STAGE1, *names]}
-    return apply(whole, _scored, settings, **changes, batched=True, name="score", num_proc=num_proc)
+    return apply(complete, _score_columns, settings, **changes, batched=True, name="score", num_proc=num_proc)
 
 
 def responders_in(data: Dataset | DatasetDict) -> list[str]:
-    """Responder columns in order, gold first, as the ranking loss expects."""
+    """Return the responder columns in order, with gold first, as the ranking loss expects."""
     names = responders_of(features_of(data))
     if "gold" not in names:
         raise InputError(
@@ -86,17 +116,17 @@ def trice(
     ties: str = "order",
     levels: Sequence[float] = LEVELS,
 ) -> list[Score]:
-    """The published code's scores: gold first, right ones by tool use, wrong numbers by distance.
+    """Score as the published code does: correct predictions by tool use, wrong numbers by distance.
 
     Args:
-        candidates: one row's, in responder order.
-        numeric: wrong predictions are ranked by distance, nearest first; else all wrong ones get the first wrong level.
-        trusted: names that get the top level where their tool use is gold's, else the second, whatever they answered;
-            they neither set nor take a level below.
-        missing: "zero": no prediction by the response's own fault scores the last level and takes none; "wrong": it is
-            ranked among the wrong ones at its distance, as in the original.
-        ties: "order": equal distances take one level each; "share": they share one.
-        levels: from best to worst, five in the original.
+        candidates: the candidates of one row, in responder order.
+        numeric: rank wrong predictions by distance, nearest first; otherwise all of them get the first wrong level.
+        trusted: names that are scored as correct: the top level if their tool use equals gold's, else the second level.
+            They do not change the levels of wrong predictions.
+        missing: "zero": a response without a prediction scores the last level and does not use up a level; "wrong": it
+            is ranked by its distance, as in the original.
+        ties: "order": each of several equal distances uses up a level; "share": they share a level.
+        levels: scores from best to worst, at least three; default: the original's five.
 
     >>> row = [("gold", True, True, 0), ("a", True, True, 0), ("b", False, False, 32.0), ("c", False, False, 3.0)]
     >>> named = [dict(name=n, prediction="", correct=c, uses_tool=u, distance=d) for n, c, u, d in row]
@@ -105,30 +135,30 @@ def trice(
     """
     if len(levels) < 3:
         raise InputError(f"the rule 'trice' needs at least three levels, found {len(levels)}")
-    _check(missing, ("zero", "wrong"), "missing")
-    _check(ties, ("order", "share"), "ties")
-    gold_tool = _gold(candidates)["uses_tool"]
+    _check_choice(missing, ("zero", "wrong"), "missing")
+    _check_choice(ties, ("order", "share"), "ties")
+    gold_uses_tool = _gold_candidate(candidates)["uses_tool"]
     scores: list[Score] = []
     wrong: list[tuple[float, int]] = []
     level = 1
     for i, candidate in enumerate(candidates):
-        name, same = candidate["name"], candidate["uses_tool"] == gold_tool
+        name, is_like_gold = candidate["name"], candidate["uses_tool"] == gold_uses_tool
         if name == "gold":
             scores.append(Score(name, levels[0], "gold"))
         elif name in trusted:
-            scores.append(Score(name, levels[0 if same else 1], "trusted"))
+            scores.append(Score(name, levels[0 if is_like_gold else 1], "trusted"))
         elif candidate["correct"]:
-            scores.append(Score(name, levels[0 if same else 1], "correct"))
-            level = level if same else 2
+            scores.append(Score(name, levels[0 if is_like_gold else 1], "correct"))
+            level = level if is_like_gold else 2
         elif candidate["prediction"] is None and missing == "zero":
             scores.append(Score(name, levels[-1], "missing"))
         else:
             distance = candidate.get("distance")
             wrong.append((float("inf") if distance is None else distance, i))
-            scores.append(Score(name, levels[-1], "wrong"))  # its level is known when all distances are
-    wrong.sort()  # by distance; ties stay in responder order
-    for place, (distance, i) in enumerate(wrong):
-        if numeric and place and not (ties == "share" and distance == wrong[place - 1][0]):
+            scores.append(Score(name, levels[-1], "wrong"))  # a placeholder until all distances are known
+    wrong.sort()  # by distance, then in responder order
+    for rank, (distance, i) in enumerate(wrong):
+        if numeric and rank and not (ties == "share" and distance == wrong[rank - 1][0]):
             level += 1
         scores[i] = Score(candidates[i]["name"], levels[min(level, len(levels) - 1)], "wrong")
     return scores
@@ -141,13 +171,13 @@ def paper(
     trusted: Sequence[str] = (),
     levels: Sequence[float] = LEVELS,
 ) -> list[Score]:
-    """The paper's five states: gold; right with gold's tool use, right without; wrong with it, wrong without.
+    """Score by the paper's five states: gold, then correct and wrong predictions with and without gold's tool use.
 
     Args:
-        candidates: one row's, in responder order.
-        numeric: not used: equal states get equal scores.
-        trusted: names that count as right, whatever they answered.
-        levels: from best to worst, five.
+        candidates: the candidates of one row, in responder order.
+        numeric: ignored; equal states get equal scores.
+        trusted: names that are scored as correct.
+        levels: five scores from best to worst.
 
     >>> row = [("gold", True, True), ("a", True, True), ("b", True, False), ("c", False, True), ("d", False, False)]
     >>> named = [dict(name=n, prediction="1", correct=c, uses_tool=u) for n, c, u in row]
@@ -156,21 +186,21 @@ def paper(
     """
     if len(levels) != 5:
         raise InputError(f"the rule 'paper' has five states and needs five levels, found {len(levels)}")
-    gold_tool = _gold(candidates)["uses_tool"]
+    gold_uses_tool = _gold_candidate(candidates)["uses_tool"]
     scores = []
     for candidate in candidates:
-        name, other = candidate["name"], candidate["uses_tool"] != gold_tool
+        name, is_unlike_gold = candidate["name"], candidate["uses_tool"] != gold_uses_tool
         if name == "gold":
             scores.append(Score(name, levels[0], "gold"))
         elif candidate["correct"] or name in trusted:
-            scores.append(Score(name, levels[1 + other], "trusted" if name in trusted else "correct"))
+            scores.append(Score(name, levels[1 + is_unlike_gold], "trusted" if name in trusted else "correct"))
         else:
             state = "missing" if candidate["prediction"] is None else "wrong"
-            scores.append(Score(name, levels[3 + other], state))
+            scores.append(Score(name, levels[3 + is_unlike_gold], state))
     return scores
 
 
-def _gold(candidates: Sequence[Candidate]) -> Candidate:
+def _gold_candidate(candidates: Sequence[Candidate]) -> Candidate:
     for candidate in candidates:
         if candidate["name"] == "gold":
             return candidate
@@ -179,17 +209,17 @@ def _gold(candidates: Sequence[Candidate]) -> Candidate:
     )
 
 
-def _check(value: str, choices: Sequence[str], what: str) -> None:
+def _check_choice(value: str, choices: Sequence[str], option: str) -> None:
     if value not in choices:
-        raise InputError(f"unknown {what} {value!r}; choose from: {', '.join(choices)}")
+        raise InputError(f"unknown {option} {value!r}; choose from: {', '.join(choices)}")
 
 
-# The step -------------------------------------------------------------------------------------------------------------
+# The stage ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Scoring:
-    """How outcomes become scores."""
+class ScoreSettings:
+    """The settings of a scoring stage."""
 
     tasks: Mapping[str, Task]
     names: tuple[str, ...]
@@ -199,8 +229,8 @@ class Scoring:
     compat: bool
 
 
-def _is_whole(columns: Mapping[str, list[Any]], settings: Scoring) -> list[Drop | None]:
-    """A row is scored only where every responder responded, every tool worked, and the gold answer is one."""
+def _drop_incomplete(columns: Mapping[str, list[Any]], settings: ScoreSettings) -> list[Drop | None]:
+    """Drop rows with a missing response, a tool failure or a gold answer that cannot be graded."""
     reasons: list[Drop | None] = [
         Drop(reason, " | ".join(answers)) if (reason := settings.tasks[task].ungradable_reason(answers)) else None
         for task, answers in zip(columns["task"], columns["answers"], strict=True)
@@ -208,7 +238,7 @@ def _is_whole(columns: Mapping[str, list[Any]], settings: Scoring) -> list[Drop 
     for name in settings.names:
         for i, (error, calls) in enumerate(zip(columns[f"{name}.error"], columns[f"{name}.n_calls"], strict=True)):
             if error is None and calls is None:
-                raise InputError(f"the responses of {name} were not executed: run `execute` first")
+                raise InputError(f"the responses of {name} are not executed: run `execute` first")
             if error is not None:
                 reasons[i] = reasons[i] or Drop(f"no_reply:{error}", name)
         for i, error in enumerate(columns[f"{name}.tool_error"]):
@@ -217,23 +247,25 @@ def _is_whole(columns: Mapping[str, list[Any]], settings: Scoring) -> list[Drop 
     return reasons
 
 
-def _scored(columns: Mapping[str, list[Any]], settings: Scoring) -> dict[str, list[Any]]:
+def _score_columns(columns: Mapping[str, list[Any]], settings: ScoreSettings) -> dict[str, list[Any]]:
     count = len(columns["id"])
     tasks = [settings.tasks[name] for name in columns["task"]]
-    read = [[columns[f"{name}.{field}"] for field in ("predictions", "correct", "tool")] for name in settings.names]
+    outcomes = [[columns[f"{name}.{field}"] for field in ("predictions", "correct", "tool")] for name in settings.names]
     candidates = [
         [
             _candidate(name, task, answers, predictions[i], correct[i], tool[i], settings.compat)
-            for name, (predictions, correct, tool) in zip(settings.names, read, strict=True)
+            for name, (predictions, correct, tool) in zip(settings.names, outcomes, strict=True)
         ]
         for i, (task, answers) in enumerate(zip(tasks, columns["answers"], strict=True))
     ]
     options = dict(settings.options)
     scores = [
-        _scores(settings.rule(row, numeric=task.numeric, trusted=settings.trusted, **options), settings)
+        _score_values(settings.rule(row, numeric=task.numeric, trusted=settings.trusted, **options), settings)
         for row, task in zip(candidates, tasks, strict=True)
     ]
-    by_row = {field: _across(columns, settings.names, field) for field in ("text", "tool", "tool_output", "tool_error")}
+    by_row = {
+        field: _values_by_row(columns, settings.names, field) for field in ("text", "tool", "tool_output", "tool_error")
+    }
     return {
         "query": [f"{i}\n{q}" for i, q in zip(columns["instruction"], columns["input"], strict=True)],
         "responses": by_row["text"],
@@ -248,13 +280,13 @@ def _scored(columns: Mapping[str, list[Any]], settings: Scoring) -> dict[str, li
     }
 
 
-def _scores(given: Sequence[Score], settings: Scoring) -> list[float]:
-    if len(given) != len(settings.names):
-        raise InputError(f"the rule gave {len(given)} scores for {len(settings.names)} responses")
-    return [score.score for score in given]
+def _score_values(scores: Sequence[Score], settings: ScoreSettings) -> list[float]:
+    if len(scores) != len(settings.names):
+        raise InputError(f"the rule returned {len(scores)} scores for {len(settings.names)} responses")
+    return [score.score for score in scores]
 
 
-def _across(columns: Mapping[str, list[Any]], names: Sequence[str], field: str) -> list[list[Any]]:
+def _values_by_row(columns: Mapping[str, list[Any]], names: Sequence[str], field: str) -> list[list[Any]]:
     return [list(values) for values in zip(*(columns[f"{name}.{field}"] for name in names), strict=True)]
 
 
@@ -270,7 +302,7 @@ def _candidate(
     prediction = predictions[0] if predictions else None
     distance, answer = None, prediction
     if compat and prediction is None:
-        answer = "0" if task.numeric else ""  # what the original reads where there is nothing
+        answer = "0" if task.numeric else ""  # the original's value of a missing prediction
     if task.numeric:
         if not correct and task.distance is not None:
             distance = task.distance(answer, answers[:1] if compat else answers)
@@ -288,7 +320,7 @@ def _candidate(
 
 @functools.lru_cache(maxsize=1 << 16)
 def _rounded(prediction: str) -> str | None:
-    """A number as the original writes it: a float of at most two decimals ("57.0"); None for what is no number."""
+    """Return a number as the original writes it, with at most two decimals ("57.0"); None if it is not a number."""
     try:
         return str(round(float(prediction), 2))
     except (ValueError, OverflowError):

@@ -1,10 +1,10 @@
-"""Stage 1, behaviour cloning: which questions need the tool, and a verified call for each that does.
+"""Stage 1, behaviour cloning: the student's correct responses, and verified calls for the other questions.
 
-    questions ──answer──> answered ──grade──> graded ─┬─ right: its own response ───────────────┐
-                                                      └─ wrong: propose_calls (`teach`) ─────┴──> stage1
+    questions ──answer──> answered ──grade──> graded ─┬─ correct: the student's response ───────────────┐
+                                                      └─ wrong: propose_calls (`teachers`) ─────────────┴──> stage1
 
-`build_stage1` runs what follows `grade`. All of it is one chain over one table: a right row passes through the steps
-for wrong rows untouched. A call is executed before it becomes training data, and it must reach the gold answer.
+`build_stage1` runs the stages after `grade` as one chain over one table; rows with a correct response pass through
+unchanged. A call becomes training data only if its execution reaches the gold answer.
 """
 
 from __future__ import annotations
@@ -46,53 +46,64 @@ def build_stage1(
     task: Task | Mapping[str, Task] | None = None,
     num_proc: int | None = None,
 ) -> D:
-    """Make stage 1: the student's own response where it was right, a verified tool call where it was wrong.
+    """Build stage 1: the student's response if it is correct, otherwise a verified tool call.
 
     Args:
-        graded: a table from `grade`, or one whose rows have calls already (`propose_calls`, `load_trice`); those that
-            nobody verified are verified first.
-        teacher: who writes the calls: `ANNOTATIONS` (composed from upstream's solutions), a model, or several in
-            order: a row that one cannot serve goes on to the next. None is needed where all calls are written without
-            one (the translator's), or where the table has calls.
-        attempts: tries a model teacher has for a row; 10 in TRICE, which never checks what it gets.
-        keep_unverified: keep the last call where none was verified, as TRICE does.
-        task: a task of your own for all rows, or some by their names; default: the task that each row names. Its tool
-            executes the calls, and its reader verifies those whose output is only read.
-        num_proc: processes for the steps that ask no model.
+        graded: a table from `grade`, or a table that already has calls (`propose_calls`, `load_trice`); unverified
+            calls are verified first.
+        teacher: `ANNOTATIONS` (formulas composed from worked solutions), a model, or a sequence of teachers, each for
+            the rows that still lack a verified call. Tasks with `Task.make_argument` and tables with calls need none.
+        attempts: maximum number of requests per row to a model; default 3. TRICE sends 10 and verifies none.
+        keep_unverified: keep the last call of a row without a verified call, as TRICE does; default False.
+        task: one task for all rows, or a mapping of names to tasks; default: the task named in each row. Its tool
+            executes the calls, and its reader verifies calls whose output is not an answer.
+        num_proc: number of processes for the stages without a model.
 
     Returns:
-        the stage 1 table (`columns.STAGE1`). Rows without a target are in the ledger with their reasons.
+        the stage 1 table (`columns.STAGE1`). Rows without a target are dropped; the ledger records the reasons.
+
+    Raises:
+        InputError: a task lacks a teacher or its reader, or a tool is not set up.
+        TooManyFailures: too many requests or calls failed; all replies and results are saved.
+
+    >>> from toolrlef_data import ANNOTATIONS, load_source, scripted
+    >>> questions = load_source("sample", split="train").select(range(1))
+    >>> graded = grade(answer(questions, scripted({"": "It is 0."}, progress=False)))
+    >>> build_stage1(graded, ANNOTATIONS)["uses_tool"][:]
+    [True]
     """
     tasks = tasks_of(graded, task)
     teachers = [teacher] if isinstance(teacher, (EngineSpec, Annotations)) else list(teacher)
-    taught = [name for name, own in tasks.items() if own.make_argument is None]
+    teacher_tasks = [name for name, row_task in tasks.items() if row_task.make_argument is None]
     has_calls = "tool_call" in features_of(graded)
-    if taught and not teachers and not has_calls:
+    if teacher_tasks and not teachers and not has_calls:
         raise InputError(
-            f"build_stage1 needs a teacher for the task {taught[0]!r}: ANNOTATIONS, an EngineSpec, or several; found "
-            "none"
+            f"build_stage1 needs a teacher for the task {teacher_tasks[0]!r}: expected ANNOTATIONS, an EngineSpec or a "
+            "sequence of these, found none"
         )
-    for name, own in tasks.items():
-        if own.reader_prompt and not own.output_is_answer and own.reader is None and not keep_unverified:
+    for name, row_task in tasks.items():
+        if row_task.reader_prompt and not row_task.output_is_answer and row_task.reader is None and not keep_unverified:
             raise InputError(
-                f"a call of {own.tool.name} is verified by what a model reads from it: give the task {name!r} one, "
-                f"task=replace(TASKS[{name!r}], tool=..., reader=EngineSpec(...)), or pass keep_unverified=True"
+                f"the calls of {row_task.tool.name} are verified by a reader, and the task {name!r} has none: pass "
+                f"task=replace(TASKS[{name!r}], tool=..., reader=EngineSpec(...)), or keep_unverified=True"
             )
-    for name, own in tasks.items():
-        own.check_prompts()
-        if own.reader_prompt and own.output_is_answer and own.reader is None:
-            log.warning("the task %r has no reader: its calls are verified by what %s gives alone", name, own.tool.name)
+    for name, row_task in tasks.items():
+        row_task.check_prompts()
+        if row_task.reader_prompt and row_task.output_is_answer and row_task.reader is None:
+            log.warning(
+                "the task %r has no reader: its calls are verified by the output of %s alone", name, row_task.tool.name
+            )
     labelled = graded
-    if len(taught) < len(tasks) or has_calls:
+    if len(teacher_tasks) < len(tasks) or has_calls:
         labelled = write_calls(labelled, task=task, num_proc=num_proc)
-    for each in teachers if taught else ():
-        labelled = propose_calls(labelled, each, attempts=attempts, task=task, num_proc=num_proc)
-    settings = Targets(tasks, keep_unverified)
+    for next_teacher in teachers if teacher_tasks else ():
+        labelled = propose_calls(labelled, next_teacher, attempts=attempts, task=task, num_proc=num_proc)
+    settings = TargetSettings(tasks, keep_unverified)
     reads = ["needs_tool", "response.error", "answers", "task", "verified", "tool_call", "rejected"]
-    usable = keep(labelled, _has_target, settings, reads=reads, stage="stage1", num_proc=num_proc)
+    usable = keep(labelled, _drop_without_target, settings, reads=reads, stage="stage1", num_proc=num_proc)
     reads = [*QUESTION, "needs_tool", "response.text", "tool_call", "teacher", "verified_by"]
     options: dict[str, Any] = {"removes": list(LABELLED), "name": "build_stage1", "num_proc": num_proc}
-    return apply(usable, _target, settings, reads=reads, adds=STAGE1, **options)
+    return apply(usable, _target_columns, settings, reads=reads, adds=STAGE1, **options)
 
 
 def answer(
@@ -106,26 +117,38 @@ def answer(
     task: Task | Mapping[str, Task] | None = None,
     num_proc: int | None = None,
 ) -> D:
-    """Ask the student every question, without naming a tool.
+    """Let the student answer every question; the prompt does not mention the tool.
 
     Args:
         questions: a table with the columns of `columns.QUESTIONS`.
-        student: the model whose need for the tool is asked after.
-        style: "chat", "completion", "alpaca" or "vicuna" (`prompts`).
-        examples: few-shot examples, answered without the tool.
-        samples: responses a question; more than one gives a pass rate and needs a temperature.
-        strip_reasoning: keep reasoning apart from the answer.
+        student: the model that stage 1 trains.
+        style: the prompt style: "chat", "completion", "alpaca" or "vicuna" (`prompts`); default "chat".
+        examples: number of few-shot examples, which are answered without the tool; default 0.
+        samples: responses per question; default 1. More than one yield a pass rate and need a temperature.
+        strip_reasoning: move reasoning before the answer to its own field, which is not parsed; default True.
+        task: one task for all rows, or a mapping of names to tasks; default: the task named in each row.
+        num_proc: number of processes.
 
     Returns:
-        the table + `response` (the first sample) and `samples` (the others).
+        the table with `response`, the first sample, and `samples`, the others. Rows without a question or with a null
+        gold answer are dropped.
+
+    Raises:
+        InputError: a column is missing or has another type, or several samples lack a temperature.
+        TooManyFailures: the share of failed requests exceeds `EngineSpec.max_failed`; all received replies are saved.
+
+    >>> from toolrlef_data import load_source, scripted
+    >>> questions = load_source("sample", split="train").select(range(1))
+    >>> answer(questions, scripted({"": "It is 0."}, progress=False))["response"][0]["text"]
+    'It is 0.'
     """
     check_features(questions, QUESTIONS, "answer")
-    questions = keep(questions, _askable, None, reads=["question", "answers"], stage="answer", num_proc=num_proc)
-    settings = Prompting(tasks_of(questions, task), style, examples, strip_reasoning)
+    questions = keep(questions, _drop_unusable, None, reads=["question", "answers"], stage="answer", num_proc=num_proc)
+    settings = StudentSettings(tasks_of(questions, task), style, examples, strip_reasoning)
     adds = {name: ANSWERED[name] for name in ("response", "samples")}
     stage = ModelStage(
-        _question,
-        _answered,
+        _student_request,
+        _answer_columns,
         settings,
         student,
         reads=list(QUESTION),
@@ -148,20 +171,35 @@ def grade(
 
     Args:
         answered: a table from `answer`.
-        threshold: the share of right samples below which a question needs the tool; with one sample any value above 0
-            means: it was wrong.
+        threshold: the pass rate below which a question needs the tool, above 0 and at most 1; default 0.5. With one
+            sample, a wrong response always needs the tool.
+        task: one task for all rows, or a mapping of names to tasks; default: the task named in each row.
+        num_proc: number of processes.
 
     Returns:
-        the table + `prediction`, `correct`, `pass_rate`, `needs_tool`. `correct` is null where nothing could be graded:
-        the model gave no reply, or the gold answer is not one. Of several samples `response` becomes the first right
-        one.
+        the table with `prediction`, `correct`, `pass_rate` and `needs_tool`. `response` is the first correct sample, or
+        the first sample. `correct` is null if the model returned no reply or the gold answer cannot be graded.
+
+    Raises:
+        InputError: the threshold is out of range.
+
+    >>> from toolrlef_data import load_source, scripted
+    >>> questions = load_source("sample", split="train").select(range(1))
+    >>> grade(answer(questions, scripted({"": "It is 0."}, progress=False)))["needs_tool"][:]
+    [True]
     """
     if not 0 < threshold <= 1:
         raise InputError(f"threshold must be above 0 and at most 1, found {threshold}")
     adds = {name: GRADED[name] for name in ("response", "prediction", "correct", "pass_rate", "needs_tool")}
     reads = ["task", "answers", "response", "samples"]
     return apply(
-        answered, _graded, Grading(tasks_of(answered, task), threshold), reads=reads, adds=adds, num_proc=num_proc
+        answered,
+        _grade_columns,
+        GradeSettings(tasks_of(answered, task), threshold),
+        reads=reads,
+        adds=adds,
+        name="graded",
+        num_proc=num_proc,
     )
 
 
@@ -169,8 +207,8 @@ def grade(
 
 
 @dataclass(frozen=True)
-class Prompting:
-    """How the student is asked."""
+class StudentSettings:
+    """The settings of the student's prompts."""
 
     tasks: Mapping[str, Task]
     style: str
@@ -178,32 +216,32 @@ class Prompting:
     strip_reasoning: bool
 
 
-def _askable(row: Row, settings: None) -> Drop | None:
+def _drop_unusable(row: Row, settings: None) -> Drop | None:
     if not (row["question"] or "").strip():
         return Drop("no_question")
     return Drop("no_answer", "a gold answer is null") if None in (row["answers"] or [None]) else None
 
 
-def _question(row: Row, settings: Prompting) -> Request:
+def _student_request(row: Row, settings: StudentSettings) -> Request:
     task = settings.tasks[row["task"]]
-    shown = [(example.input, example.plain) for example in task.examples_for(row["dataset"])[: settings.examples]]
-    return build_request(render_prompt(settings.style, task.plain_instruction, task.render(row), shown))
+    shots = [(example.input, example.plain) for example in task.examples_for(row["dataset"])[: settings.examples]]
+    return build_request(render_prompt(settings.style, task.plain_instruction, task.render(row), shots))
 
 
-def _answered(row: Row, replies: Sequence[Reply], settings: Prompting) -> dict[str, Any]:
+def _answer_columns(row: Row, replies: Sequence[Reply], settings: StudentSettings) -> dict[str, Any]:
     first, *others = [build_response(reply, strip_reasoning=settings.strip_reasoning) for reply in replies]
     return {"response": first, "samples": others}
 
 
 @dataclass(frozen=True)
-class Grading:
-    """How the student is graded."""
+class GradeSettings:
+    """The settings of the student's grades."""
 
     tasks: Mapping[str, Task]
     threshold: float
 
 
-def _graded(row: Row, settings: Grading) -> dict[str, Any]:
+def _grade_columns(row: Row, settings: GradeSettings) -> dict[str, Any]:
     task = settings.tasks[row["task"]]
     responses = [row["response"], *row["samples"]]
     predictions = [None if r["error"] else task.extract(r["text"]) for r in responses]
@@ -214,8 +252,8 @@ def _graded(row: Row, settings: Grading) -> dict[str, Any]:
             None if r["error"] else task.grade(p, row["answers"]) for r, p in zip(responses, predictions, strict=True)
         ]
     chosen = grades.index(True) if True in grades else 0
-    scored = [grade for grade in grades if grade is not None]
-    rate = sum(scored) / len(scored) if scored else None
+    known_grades = [grade for grade in grades if grade is not None]
+    rate = sum(known_grades) / len(known_grades) if known_grades else None
     return {
         "response": {**responses[chosen], "correct": grades[chosen]},
         "prediction": predictions[chosen],
@@ -225,31 +263,30 @@ def _graded(row: Row, settings: Grading) -> dict[str, Any]:
     }
 
 
-# The target -----------------------------------------------------------------------------------------------------------
+# Targets --------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Targets:
-    """What may become a training target."""
+class TargetSettings:
+    """The settings of the training targets."""
 
     tasks: Mapping[str, Task]
     keep_unverified: bool
 
 
-def _has_target(row: Row, settings: Targets) -> Drop | None:
+def _drop_without_target(row: Row, settings: TargetSettings) -> Drop | None:
     if row["needs_tool"] is None:
-        if unusable := settings.tasks[row["task"]].ungradable_reason(row["answers"]):
-            return Drop(unusable, " | ".join(row["answers"]))
+        if reason := settings.tasks[row["task"]].ungradable_reason(row["answers"]):
+            return Drop(reason, " | ".join(row["answers"]))
         return Drop("no_reply", row["response.error"] or "")
     if not row["needs_tool"] or row["verified"] or (settings.keep_unverified and row["tool_call"]):
         return None
-    tries = row["rejected"]
-    return Drop(tries[-1] if tries else "no_call", "; ".join(tries))
+    reasons = row["rejected"]
+    return Drop(reasons[-1] if reasons else "no_call", "; ".join(reasons))
 
 
-def _target(row: Row, settings: Targets) -> dict[str, Any]:
+def _target_columns(row: Row, settings: TargetSettings) -> dict[str, Any]:
     task = settings.tasks[row["task"]]
-    kept = {name: row[name] for name in ("id", "task", "dataset", "answers")}
     return {
         "instruction": task.instruction,
         "input": task.render(row),
@@ -257,5 +294,5 @@ def _target(row: Row, settings: Targets) -> dict[str, Any]:
         "uses_tool": row["needs_tool"],
         "source": ("teacher" if row["teacher"] else "question") if row["needs_tool"] else "student",
         "verified_by": row["verified_by"],
-        **kept,
+        **{name: row[name] for name in ("id", "task", "dataset", "answers")},
     }

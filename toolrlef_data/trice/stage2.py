@@ -1,11 +1,11 @@
-"""Stage 2, ranking data: several responses to every question, their calls executed, scored by the outcome.
+"""Stage 2, ranking data: several responses to every question, with their calls executed and their outcomes scored.
 
-    stage1 ──respond (`respond`)──> responded: one struct column a responder; gold is stage 1's own output
-           ──execute──> executed: calls parsed and executed, predictions graded
-           ──score (`scoring`)──> stage2: one row a question, with a score for every response
+    stage1 ──respond (`responders`)──> responded: one struct column per responder; gold is the output of stage 1
+           ──execute──> executed: parsed and executed calls, graded predictions
+           ──score (`scoring`)──> stage2: one row per question, with a score for every response
 
-`build_stage2` runs what follows `respond`. A response is data: it is parsed, its call is executed by the task's tool,
-its prediction is graded, and a rule (`scoring.RULES`) turns one row's outcomes into scores.
+`build_stage2` runs the stages after `respond`. The tool of the task executes the calls, and a rule of `scoring.RULES`
+turns the outcomes of each row into scores.
 """
 
 from __future__ import annotations
@@ -37,22 +37,37 @@ def build_stage2(
     num_proc: int | None = None,
     **options: Any,
 ) -> D:
-    """Make stage 2: execute the responses of every question, grade and score them.
+    """Build stage 2: execute, grade and score the responses to every question.
 
     Args:
-        candidates: a table from `respond`: stage 1's columns and one RESPONSE struct a responder, `gold` among them.
-        rule: a name in `scoring.RULES`, or a function like those.
-        trusted: responders that the rule gives a right one's score, by name; `("chatgpt",)` in the original.
-        compat: the original's reading: the tool's name anywhere is tool use, the first gold answer and the first
-            prediction count, and a response without a prediction is ranked among the wrong ones.
-        task: a task of your own for all rows, or some by their names; default: the task that each row names. It says
-            which tool runs and, where the tool's output is no answer yet, which model reads it (`Task.reader`).
-        cassette: recorded tool executions (`cassette`), replayed strictly: no tool runs, no model is asked.
+        candidates: a table from `respond`: the columns of stage 1 and one RESPONSE struct per responder, including
+            `gold`.
+        rule: a name in `scoring.RULES`, or a scoring function with the same signature.
+        trusted: names of responders that are scored as correct; `("chatgpt",)` in the original.
+        compat: parse and score as the original does. A mention of the tool's name is tool use, only the first gold
+            answer and the first prediction count, and a response without a prediction is ranked as wrong.
+        task: one task for all rows, or a mapping of names to tasks; default: the task named in each row. It defines the
+            tool and, if the tool output is not an answer, the reader (`Task.reader`).
+        cassette: recorded tool executions (`cassette`) for a strict replay without tools or models.
+        num_proc: number of processes.
         options: further options of the rule, such as `ties="share"`.
 
     Returns:
-        the stage 2 table (`columns.STAGE2`). Rows that lack a response, or whose tool failed by its own fault, are in
-        the ledger.
+        the stage 2 table (`columns.STAGE2`). Rows without a response and rows with a tool failure are dropped; the
+        ledger records them.
+
+    Raises:
+        InputError: the table lacks the column `gold`, a tool is not set up, or a task lacks its reader.
+        UnknownName: an unknown rule, option, task or trusted responder.
+        CassetteMiss: the cassette lacks an execution.
+        TooManyFailures: too many calls ended in tool failures; all results are saved.
+
+    >>> from toolrlef_data import ANNOTATIONS, Responder, answer, build_stage1, grade, load_source, respond, scripted
+    >>> questions = load_source("sample", split="train").select(range(1))
+    >>> graded = grade(answer(questions, scripted({"": "It is 0."}, progress=False)))
+    >>> hasty = Responder("hasty", scripted({"": "It is 1."}, progress=False))
+    >>> build_stage2(respond(build_stage1(graded, ANNOTATIONS), [hasty]))["scores"][:]
+    [[20.0, 15.0]]
     """
     executed = execute(candidates, compat=compat, task=task, cassette=cassette, num_proc=num_proc)
     return score(executed, rule=rule, trusted=trusted, compat=compat, task=task, num_proc=num_proc, **options)
@@ -66,17 +81,29 @@ def execute(
     cassette: Dataset | None = None,
     num_proc: int | None = None,
 ) -> D:
-    """Execute the call in every response, or read its answer, and grade the prediction.
+    """Execute the call in every response, or extract its answer, and grade the prediction.
 
     Args:
         candidates: a table from `respond`.
-        compat, task, cassette: as in `build_stage2`.
+        compat, task, cassette, num_proc: as in `build_stage2`.
 
     Returns:
         the table with n_calls, tool, argument, tool_output, tool_error, predictions and correct of every RESPONSE.
-        `correct` is null where the model gave no response or the tool failed by its own fault.
+        `correct` is null if the model returned no response, or if the tool failed.
+
+    Raises:
+        InputError: the table lacks the column `gold`, a tool is not set up, or a task lacks its reader.
+        CassetteMiss: the cassette lacks an execution.
+        TooManyFailures: too many calls ended in tool failures; all results are saved.
+
+    >>> from toolrlef_data import ANNOTATIONS, answer, build_stage1, grade, load_source, respond, scripted
+    >>> questions = load_source("sample", split="train").select(range(1))
+    >>> graded = grade(answer(questions, scripted({"": "It is 0."}, progress=False)))
+    >>> gold = execute(respond(build_stage1(graded, ANNOTATIONS), []))["gold"][0]
+    >>> gold["tool"], gold["correct"]
+    ('calculator', True)
     """
     tasks = tasks_of(candidates, task)
     names = responders_in(candidates)
-    play = None if cassette is None else open_cassette(cassette)
-    return execute_responses(candidates, names, tasks, compat=compat, cassette=play, num_proc=num_proc)
+    lookup = None if cassette is None else open_cassette(cassette)
+    return execute_responses(candidates, names, tasks, compat=compat, cassette=lookup, num_proc=num_proc)

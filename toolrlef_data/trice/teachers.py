@@ -1,14 +1,14 @@
-"""Teaching: a tool call for every question that needs one, executed before it is believed.
+"""Teachers: they propose a tool call for every question that needs one, and execution verifies it.
 
-Two kinds of teacher: a model, which is shown the gold answers, and `ANNOTATIONS`, which composes a formula from
-upstream's own worked solution. Calls that need neither (a translation of the question) are written as they are. A call
-is taken if executing it reaches a gold answer, and if it does not merely carry that answer:
+There are two kinds of teachers: a model, whose prompt contains the gold answers, and `ANNOTATIONS`, which composes a
+formula from a source's worked solution. Some calls need no teacher, such as the translation of a question. A call is
+verified if its execution reaches a gold answer and its argument does not leak that answer.
 
-| verified_by | what reached the gold answer |
+| verified_by | evidence |
 |---|---|
-| value | the number that the tool computed |
-| output | the tool's output: an answer, or a passage that holds one |
-| reader | what the task's reader answered over the tool's output |
+| value | the tool computed the gold answer |
+| output | the tool output is a gold answer, or a passage that contains one |
+| reader | the reader extracted a gold answer from the tool output |
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ Teacher = EngineSpec | Annotations
 
 QUESTION = ("id", "task", "dataset", "question", "context", "answers", "solution", "needs_tool")
 LABELS = {name: feature for name, feature in LABELLED.items() if name not in GRADED}
-PROPOSAL = "proposal"  # the column of a call that is still to be verified
-# How many gold answers a teacher is shown: as in TRICE's generate_tool_api.
-GOLD_SHOWN = 10
-# A second attempt at the same greedy prompt would say the same again.
+PROPOSAL = "proposal"  # the column of unverified calls
+# The number of gold answers in a teacher's prompt, as in TRICE's generate_tool_api.
+MAX_GOLD_ANSWERS = 10
+# A second greedy attempt would return the same reply.
 RETRY_TEMPERATURE = 0.7
-JUDGED = ("text", "error", "argument", "tool_output", "tool_error", "correct", "predictions")
+PROPOSAL_FIELDS = ("text", "error", "argument", "tool_output", "tool_error", "correct", "predictions")
 READS = [*QUESTION, *LABELS]
 ADDS = {PROPOSAL: RESPONSE}
 
@@ -58,75 +58,99 @@ def propose_calls(
     task: Task | Mapping[str, Task] | None = None,
     num_proc: int | None = None,
 ) -> D:
-    """Write a tool call for every question that needs one, and execute it to check it.
+    """Propose a tool call for every question that needs one, and verify it by execution.
 
     Args:
-        graded: a table from `grade`, or from this function: rows that have a verified call are left alone.
-        teacher: `ANNOTATIONS` or a model, which sees the gold answers. Tasks whose calls need no teacher
-            (`Task.make_argument`) have none.
-        attempts: tries a model has for a row; from the second on it samples at a temperature of at least 0.7.
+        graded: a table from `grade` or from this function; rows with a verified call are unchanged.
+        teacher: `ANNOTATIONS`, or a model whose prompt contains the gold answers. Tasks with `Task.make_argument` need
+            no teacher.
+        attempts: maximum number of requests per row; default 3. From the second attempt on, the temperature is at
+            least 0.7.
+        task: one task for all rows, or a mapping of names to tasks; default: the task named in each row.
+        num_proc: number of processes.
 
     Returns:
-        the table + `tool_call`, `tool_output`, `verified`, `verified_by`, `attempts`, `teacher`, and `rejected`: why
-        each try was not taken.
+        the table with `tool_call`, `tool_output`, `verified`, `verified_by`, `attempts`, `teacher` and `rejected`, the
+        reasons why attempts were rejected.
+
+    Raises:
+        InputError: the teacher has another type, or a tool is not set up.
+        TooManyFailures: too many requests or calls failed; all replies and results are saved.
+
+    >>> from toolrlef_data import answer, grade, load_source, scripted
+    >>> questions = load_source("sample", split="train").select(range(1))
+    >>> graded = grade(answer(questions, scripted({"": "It is 0."}, progress=False)))
+    >>> propose_calls(graded, ANNOTATIONS)["verified_by"][:]
+    ['value']
     """
     if not isinstance(teacher, (EngineSpec, Annotations)):
-        raise InputError(f"a teacher is ANNOTATIONS or an EngineSpec; found {type(teacher).__name__}")
+        raise InputError(f"teacher: expected ANNOTATIONS or an EngineSpec, found {type(teacher).__name__}")
     tasks = tasks_of(graded, task)
-    labelled = _labelled(graded, num_proc)
+    labelled = _with_labels(graded, num_proc)
     if isinstance(teacher, Annotations):
-        return _without_model(labelled, _annotated, Teaching(tasks, teacher.name, 0), num_proc)
+        settings = TeachSettings(tasks, teacher.name, 0)
+        return _propose_without_model(labelled, _propose_from_annotations, settings, num_proc)
     for attempt in range(attempts):
         spec = teacher if attempt == 0 else replace(teacher, temperature=max(teacher.temperature, RETRY_TEMPERATURE))
         spec = replace(spec, seed=teacher.seed + attempt)
-        settings = Teaching(tasks, teacher.model, attempt)
+        settings = TeachSettings(tasks, teacher.model, attempt)
         stage = ModelStage(
-            _teacher_request, _taught, settings, spec, reads=READS, adds=ADDS, name="propose_calls", label="teacher"
+            _teacher_request,
+            _propose_from_reply,
+            settings,
+            spec,
+            reads=READS,
+            adds=ADDS,
+            name="propose_calls",
+            label="teacher",
         )
         proposed = run_model_stage(labelled, stage, num_proc=num_proc)
-        labelled = _verified(proposed, settings, num_proc)
+        labelled = _verify_proposals(proposed, settings, num_proc)
     return labelled
 
 
 def write_calls(graded: D, *, task: Task | Mapping[str, Task] | None = None, num_proc: int | None = None) -> D:
-    """Write the calls that need no teacher, and execute them; also calls that a table came with and nobody verified.
+    """Write and verify the calls that need no teacher, and verify the table's existing calls.
 
-    Arguments and result as of `propose_calls`.
+    Args and Returns are those of `propose_calls`.
     """
-    return _without_model(_labelled(graded, num_proc), _written, Teaching(tasks_of(graded, task), "", 0), num_proc)
+    settings = TeachSettings(tasks_of(graded, task), "", 0)
+    return _propose_without_model(_with_labels(graded, num_proc), _propose_from_row, settings, num_proc)
 
 
 @dataclass(frozen=True)
-class Teaching:
-    """Who writes a call, and at which attempt."""
+class TeachSettings:
+    """The teacher's name, and the number of the attempt."""
 
     tasks: Mapping[str, Task]
     teacher: str
     attempt: int
 
 
-def _labelled(graded: D, num_proc: int | None) -> D:
+def _with_labels(graded: D, num_proc: int | None) -> D:
     if "tool_call" in features_of(graded):
         return graded
-    return apply(graded, _no_label, None, reads=["id"], adds=LABELS, num_proc=num_proc)
+    return apply(graded, _empty_labels, None, reads=["id"], adds=LABELS, name="no_label", num_proc=num_proc)
 
 
-def _no_label(row: Row, settings: None) -> dict[str, Any]:
+def _empty_labels(row: Row, settings: None) -> dict[str, Any]:
     return {**dict.fromkeys(LABELS), "attempts": 0, "rejected": []}
 
 
-def _without_model(
-    labelled: D, write: Callable[[Row, Teaching], dict[str, Any]], settings: Teaching, num_proc: int | None
+def _propose_without_model(
+    labelled: D, propose: Callable[[Row, TeachSettings], dict[str, Any]], settings: TeachSettings, num_proc: int | None
 ) -> D:
-    proposed = apply(labelled, write, settings, reads=READS, adds=ADDS, name="propose_calls", num_proc=num_proc)
-    return _verified(proposed, settings, num_proc)
+    proposed = apply(labelled, propose, settings, reads=READS, adds=ADDS, name="propose_calls", num_proc=num_proc)
+    return _verify_proposals(proposed, settings, num_proc)
 
 
-# Proposals: a RESPONSE whose text is the call; `error` says why there is none, null for a row that needs none --------
+# Proposals ------------------------------------------------------------------------------------------------------------
+# A proposal is a RESPONSE struct. Its text is the call, or `error` states why there is none. Both are null if the row
+# needs no call.
 
 
-def _written(row: Row, settings: Teaching) -> dict[str, Any]:
-    """The call that a row came with, or that of a task whose argument stands in the question."""
+def _propose_from_row(row: Row, settings: TeachSettings) -> dict[str, Any]:
+    """Return the row's unverified call, or the call whose argument is part of the question."""
     task = settings.tasks[row["task"]]
     if not _needs_call(row):
         return _proposal()
@@ -137,12 +161,12 @@ def _written(row: Row, settings: Teaching) -> dict[str, Any]:
     return _proposal(render_call(ToolCall(task.tool.name, task.make_argument(row))))
 
 
-def _annotated(row: Row, settings: Teaching) -> dict[str, Any]:
-    """A call composed from upstream's solution."""
+def _propose_from_annotations(row: Row, settings: TeachSettings) -> dict[str, Any]:
+    """Return a call that is composed from the row's worked solution."""
     task = settings.tasks[row["task"]]
     if task.make_argument is not None or not _needs_call(row):
         return _proposal()
-    if not task.numeric:  # formulas
+    if not task.numeric:  # a formula computes numbers only
         return _proposal(error="no_annotation")
     composed = compose(row["question"], row["solution"] or "", row["answers"])
     if composed.formula is None:
@@ -150,23 +174,23 @@ def _annotated(row: Row, settings: Teaching) -> dict[str, Any]:
     return _proposal(render_call(ToolCall(task.tool.name, composed.formula)))
 
 
-def _teacher_request(row: Row, settings: Teaching) -> Request | None:
+def _teacher_request(row: Row, settings: TeachSettings) -> Request | None:
     task = settings.tasks[row["task"]]
     if task.make_argument is not None or not _needs_call(row):
         return None
     examples = task.examples_for(row["dataset"])
     order = shuffled_indices(len(examples), f"{row['id']}:{settings.attempt}")
-    shown = [(_with_gold(examples[i].input, [examples[i].answer]), examples[i].call) for i in order]
-    prompt = _with_gold(task.render(row), row["answers"][:GOLD_SHOWN])
-    return build_request(render_prompt("chat", task.teacher_instruction, prompt, shown))
+    shots = [(_with_gold(examples[i].input, [examples[i].answer]), examples[i].call) for i in order]
+    prompt = _with_gold(task.render(row), row["answers"][:MAX_GOLD_ANSWERS])
+    return build_request(render_prompt("chat", task.teacher_instruction, prompt, shots))
 
 
 def _with_gold(input: str, answers: Sequence[str]) -> str:
     return f"{input}\nGolden answers: {' | '.join(answers)}"
 
 
-def _taught(row: Row, replies: Sequence[Reply], settings: Teaching) -> dict[str, Any]:
-    """The call in a teacher's reply."""
+def _propose_from_reply(row: Row, replies: Sequence[Reply], settings: TeachSettings) -> dict[str, Any]:
+    """Return the call in a teacher's reply."""
     if not replies:
         return _proposal()
     response = build_response(replies[0])
@@ -187,13 +211,12 @@ def _needs_call(row: Row) -> bool:
 # Verification ---------------------------------------------------------------------------------------------------------
 
 
-def _verified(proposed: D, settings: Teaching, num_proc: int | None) -> D:
-    """Execute the proposed calls; one is taken if it reaches a gold answer and does not merely carry it."""
+def _verify_proposals(proposed: D, settings: TeachSettings, num_proc: int | None) -> D:
     executed = execute_responses(proposed, [PROPOSAL], settings.tasks, verify=True, num_proc=num_proc)
-    reads = ["task", "question", "answers", *LABELS, *(f"{PROPOSAL}.{field}" for field in JUDGED)]
+    reads = ["task", "question", "answers", *LABELS, *(f"{PROPOSAL}.{field}" for field in PROPOSAL_FIELDS)]
     return apply(
         executed,
-        _judged,
+        _verified_labels,
         settings,
         reads=reads,
         adds=LABELS,
@@ -203,33 +226,35 @@ def _verified(proposed: D, settings: Teaching, num_proc: int | None) -> D:
     )
 
 
-def _judged(row: Row, settings: Teaching) -> dict[str, Any]:
+def _verified_labels(row: Row, settings: TeachSettings) -> dict[str, Any]:
+    """Return the labels with a verified proposal, or with the reason of its rejection."""
     labels = {name: row[name] for name in LABELS}
-    proposal = {field: row[f"{PROPOSAL}.{field}"] for field in JUDGED}
+    proposal = {field: row[f"{PROPOSAL}.{field}"] for field in PROPOSAL_FIELDS}
     call, argument, output = proposal["text"], proposal["argument"], proposal["tool_output"]
     if call is None and proposal["error"] is None:
         return labels
     task = settings.tasks[row["task"]]
-    by_model = settings.teacher not in ("", ANNOTATIONS.name)
-    labels |= {"attempts": row["attempts"] + by_model}
+    is_from_model = settings.teacher not in ("", ANNOTATIONS.name)
+    labels |= {"attempts": row["attempts"] + is_from_model}
     if call is None:
         return {**labels, "rejected": [*row["rejected"], proposal["error"]]}
     labels |= {"tool_call": call, "tool_output": output, "teacher": settings.teacher or row["teacher"]}
     if proposal["tool_error"] is not None:
         reason = f"tool_error:{proposal['tool_error']}"
-    elif argument is None:  # a text that a table came with and that calls nothing
+    elif argument is None:  # the table's text contains no call
         reason = "no_call"
     elif not proposal["correct"]:
         reason = "wrong_value"
     elif task.leaks(argument, row["question"], row["answers"]):
         reason = "leaks_answer"
     else:
-        return {**labels, "verified": True, "verified_by": _reached_by(task, output, proposal["predictions"])}
+        return {**labels, "verified": True, "verified_by": _evidence(task, output, proposal["predictions"])}
     return {**labels, "verified": False, "rejected": [*row["rejected"], reason]}
 
 
-def _reached_by(task: Task, output: str, predictions: Sequence[str]) -> str:
+def _evidence(task: Task, output: str, predictions: Sequence[str]) -> str:
+    """Return the value of `verified_by`."""
     if task.numeric:
         return "value"
-    unread = task.reader_prompt is None or "\n\n".join(predictions) == output
-    return "output" if unread else "reader"
+    is_unread = task.reader_prompt is None or "\n\n".join(predictions) == output
+    return "output" if is_unread else "reader"

@@ -1,8 +1,8 @@
-"""Training on the data sets of this package: the LoRA warm-up that makes a local model a responder.
+"""The LoRA warm-up: a short training run on stage 1 that turns a local model into a responder.
 
-`warm_up` is a cached step: the adapter lies in `$HF_HOME/toolrlef_data/adapters/`, in a folder named by the rows, the
-model, the settings and the code that made it, written beside and renamed. It is a few steps on the CPU or one GPU with
-a constant learning rate: enough to teach a form, not a trainer. For whole runs, export the rows to one.
+`warm_up` is cached: the adapter is stored in `$HF_HOME/toolrlef_data/adapters/`, in a folder named by a digest of the
+rows, the model, the settings and the code. Training is a few updates on the CPU or on one GPU at a constant learning
+rate, enough to learn the format of a call. For full training, export the rows to a trainer.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 __all__ = ["warm_up"]
 
 COLUMNS = ("instruction", "input", "output")
-# Targets that do not count into the loss: PyTorch's cross-entropy leaves this index out.
-IGNORED = -100
+# PyTorch's cross-entropy ignores targets with this index.
+IGNORE_INDEX = -100
 # TRICE's adapter for a 7B model (its README, "Training"), as arguments of peft's LoraConfig.
 LORA: dict[str, Any] = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.05, "target_modules": ["q_proj", "v_proj"]}
-# What the training sets itself, whatever a configuration says.
-SET_HERE = frozenset({"base_model_name_or_path", "inference_mode", "peft_version", "task_type"})
-# Keywords of before there was `lora` -> arguments of LoraConfig.
+# Fields of LoraConfig that the training sets itself.
+SET_BY_TRAINING = frozenset({"base_model_name_or_path", "inference_mode", "peft_version", "task_type"})
+# Deprecated keywords of `warm_up` -> arguments of LoraConfig.
 DEPRECATED = {"r": "r", "alpha": "lora_alpha", "dropout": "lora_dropout", "target_modules": "target_modules"}
 
 
@@ -56,83 +56,93 @@ def warm_up(
     style: str = "alpaca",
     **deprecated: Any,
 ) -> EngineSpec:
-    """Fine-tune a LoRA adapter on stage 1, once, and return the spec of the model with it.
+    """Fine-tune a LoRA adapter on stage 1, and return the spec of the model with the adapter.
 
-    The defaults of learning rate, LoRA and tokens are TRICE's for a 7B model (its README, "Training"; there 5 epochs).
-    A model of 135M parameters learns the form of a call in 12 steps at a learning rate of 1e-3.
+    The defaults of learning rate, LoRA and tokens are TRICE's for a 7B model (its README, "Training", with 5 epochs).
+    A model of 135M parameters learns the format of a call in 12 updates at a learning rate of 1e-3.
 
     Args:
-        stage1: rows with instruction, input and output; the loss is on the output alone.
+        stage1: rows with instruction, input and output; only the output contributes to the loss.
         base: a spec of kind "local" without an adapter.
-        lora: the adapter; by default rank 8, alpha 16, dropout 0.05, on q_proj and v_proj.
-        steps: optimizer steps.
-        batch_size: rows a step.
-        max_tokens: rows with more tokens, prompt and output, are not trained on.
-        seed: of the order of rows, the adapter's first weights and the dropout.
-        style: of the prompt, as the responder will be asked.
-        deprecated: r, alpha, dropout and target_modules in the place of `lora`.
+        lora: the adapter's configuration; default: rank 8, alpha 16, dropout 0.05, on q_proj and v_proj.
+        steps: number of optimizer updates; default 12.
+        batch_size: rows per update; default 4.
+        learning_rate: constant, with AdamW; default 1e-4.
+        max_tokens: maximum length of prompt and output in tokens; longer rows are skipped. Default 512.
+        seed: determines the row order, the adapter's initial weights and the dropout; default 0.
+        style: the prompt style, which must equal the responder's; default "alpaca".
+        deprecated: r, alpha, dropout and target_modules; use `lora` instead.
+
+    Returns:
+        `base` with the adapter's folder.
 
     Raises:
-        InputError: `base` cannot be trained on, or no row is short enough.
-        MissingColumns: `stage1` is no stage 1.
+        InputError: `base` cannot be trained, or every row exceeds `max_tokens`.
+        MissingColumns: `stage1` lacks instruction, input or output.
+        MissingExtra: peft or torch is not installed.
     """
     if base.kind != "local" or base.adapter:
-        raise InputError(f"warm_up trains a local model without an adapter; found {base.kind!r} with {base.adapter!r}")
+        raise InputError(
+            f"warm_up: expected a local model without an adapter, found {base.kind!r} with {base.adapter!r}"
+        )
     if isinstance(stage1, dict):
-        raise InputError(f"warm_up trains on one split: pass one of {', '.join(map(str, stage1))}")
+        raise InputError(f"warm_up: expected one split, found several: pass one of {', '.join(map(str, stage1))}")
     missing = [name for name in COLUMNS if name not in stage1.column_names]
     if missing:
-        raise MissingColumns(f"warm_up reads {', '.join(missing)}; found {', '.join(stage1.column_names)}")
+        raise MissingColumns(f"warm_up needs the columns {', '.join(missing)}; found {', '.join(stage1.column_names)}")
     if deprecated:
         lora = _from_deprecated(lora, deprecated)
     loop = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
     prompts = {"max_tokens": max_tokens, "style": style, "options": asdict(base)["options"]}
-    settings = {"lora": LORA if lora is None else _values_of(lora), **loop, **prompts}
-    said = canonical(settings)
+    settings = {"lora": LORA if lora is None else _lora_arguments(lora), **loop, **prompts}
+    stored_settings = canonical(settings)
     identity = LocalEngine(base).identity()
-    folder = home_dir() / "adapters" / digest(_content(stage1), identity, said, code_digest(warm_up))
+    folder = home_dir() / "adapters" / digest(_content_digest(stage1), identity, stored_settings, code_digest(warm_up))
 
     def fill(new: Path) -> None:
         model, losses = _train(stage1, base, settings)
-        # Else peft asks the Hub for the base model's configuration, to see whether its embeddings changed.
+        # With the default, peft requests the base model's configuration from the Hub to compare the embedding sizes.
         model.save_pretrained(new, save_embedding_layers=False)
-        (new / "warm_up.json").write_text(json.dumps({**said, "losses": losses}, indent=1), "utf-8")
+        (new / "warm_up.json").write_text(json.dumps({**stored_settings, "losses": losses}, indent=1), "utf-8")
 
     fill_once(folder, fill)
     return replace(base, adapter=str(folder))
 
 
-def _from_deprecated(lora: LoraConfig | None, given: dict[str, Any]) -> LoraConfig:
+def _from_deprecated(lora: LoraConfig | None, keywords: dict[str, Any]) -> LoraConfig:
     import peft
 
-    if unknown := given.keys() - DEPRECATED.keys():
+    if unknown := keywords.keys() - DEPRECATED.keys():
         raise TypeError(f"warm_up() got an unexpected keyword argument {min(unknown)!r}")
     if lora is not None:
-        raise InputError(f"warm_up takes lora= or {', '.join(given)}, not both")
-    renamed = {DEPRECATED[name]: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
-    advice = ", ".join(f"{name}={value!r}" for name, value in renamed.items())
+        raise InputError(f"warm_up: expected lora or {', '.join(keywords)}, found both")
+    arguments = {
+        DEPRECATED[name]: list(value) if isinstance(value, tuple) else value for name, value in keywords.items()
+    }
+    advice = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
     warnings.warn(
-        f"{', '.join(given)} of warm_up: pass lora=peft.LoraConfig({advice}, ...)", DeprecationWarning, stacklevel=3
+        f"{', '.join(keywords)} of warm_up: pass lora=peft.LoraConfig({advice}, ...)", DeprecationWarning, stacklevel=3
     )
-    return peft.LoraConfig(**{**LORA, **renamed})
+    return peft.LoraConfig(**{**LORA, **arguments})
 
 
-def _values_of(lora: LoraConfig) -> dict[str, Any]:
-    """The arguments that make a configuration anew: those of `LORA`, and others where they are not peft's own default.
+def _lora_arguments(lora: LoraConfig) -> dict[str, Any]:
+    """Return the arguments that reproduce a configuration: those of `LORA`, and all that differ from peft's defaults.
 
-    The adapter is made from these values, which its name holds, and peft never changes the caller's configuration.
+    The folder's digest contains these values, and training builds its configuration from them, since peft modifies its
+    argument.
     """
     import peft
 
-    if type(lora) is not peft.LoraConfig:  # AdaLora and others are kinds of it, and train otherwise
-        raise InputError(f"lora takes a peft.LoraConfig, found {type(lora).__name__}")
-    plain = peft.LoraConfig().to_dict()
+    if type(lora) is not peft.LoraConfig:  # subclasses such as AdaLora train differently
+        raise InputError(f"lora: expected a peft.LoraConfig, found {type(lora).__name__}")
+    defaults = peft.LoraConfig().to_dict()
     values = lora.to_dict().items()
-    return {n: value for n, value in values if n in LORA or (n not in SET_HERE and value != plain[n])}
+    return {n: value for n, value in values if n in LORA or (n not in SET_BY_TRAINING and value != defaults[n])}
 
 
-def _content(stage1: Dataset) -> str:
-    """What is trained on, whatever the table's other columns and its history are."""
+def _content_digest(stage1: Dataset) -> str:
+    """Return a digest of the training columns, which ignores other columns and the lineage."""
     total = hashlib.sha256()
     for batch in stage1.select_columns(list(COLUMNS)).iter(batch_size=1000):
         total.update(digest(batch).encode())
@@ -140,27 +150,27 @@ def _content(stage1: Dataset) -> str:
 
 
 def _train(stage1: Dataset, base: EngineSpec, settings: dict[str, Any]) -> tuple[Any, list[float]]:
-    """The trained peft model, and the mean loss a response token at each step."""
+    """Return the trained peft model, and the mean loss per response token of each update."""
     import peft
     import torch
 
-    # Gradients of float16 underflow without a loss scale.
-    found = resolve_dtype(base.dtype, base.device)
-    dtype = "float32" if found == "float16" else found
+    # Gradients of float16 underflow without loss scaling.
+    resolved = resolve_dtype(base.dtype, base.device)
+    dtype = "float32" if resolved == "float16" else resolved
     loaded = load_model(base.model, base.revision, dtype=dtype, device=base.device)
     rows = stage1.select_columns(list(COLUMNS))
     samples = [sample for row in rows if (sample := _sample(row, loaded, settings))]
     if not samples:
-        raise InputError(f"none of the {len(rows)} rows of stage 1 fits into max_tokens={settings['max_tokens']}")
+        raise InputError(f"all {len(rows)} rows of stage 1 exceed max_tokens={settings['max_tokens']}")
     devices = [loaded.model.device] if loaded.model.device.type == "cuda" else []
     with torch.random.fork_rng(devices), silence_transformers():
         torch.manual_seed(settings["seed"])
         model = peft.get_peft_model(loaded.model, peft.LoraConfig(task_type="CAUSAL_LM", **settings["lora"]))
         config = model.peft_config["default"]
-        # The name of the model as the user gave it, not the path where its weights lie on this machine.
+        # The user's name of the model, not the path of its weights on this machine.
         config.base_model_name_or_path = base.model
         for name, value in vars(config).items():
-            if isinstance(value, set):  # whose order differs between processes, and with it the adapter's digest
+            if isinstance(value, set):  # a set's order, and so the adapter's digest, differs between processes
                 setattr(config, name, sorted(value))
         model.train()
         trained = [weight for weight in model.parameters() if weight.requires_grad]
@@ -177,30 +187,30 @@ def _train(stage1: Dataset, base: EngineSpec, settings: dict[str, Any]) -> tuple
 
 
 def _sample(row: dict[str, str], loaded: LoadedModel, settings: dict[str, Any]) -> tuple[list[int], list[int]] | None:
-    """Token ids of the prompt, as the responder will be asked, and of the response with its end; None if too long."""
+    """Return the token ids of the prompt and of the response with its end token, or None if they are too long."""
     tokenizer = loaded.tokenizer
     prompt = render_prompt(settings["style"], row["instruction"], row["input"])
     output = row["output"].strip()
     end = tokenizer.eos_token or ""
     if isinstance(prompt, str):
-        first = tokenizer(prompt).input_ids
+        prompt_ids = tokenizer(prompt).input_ids
         response = output + end if prompt[-1:].isspace() else f" {output}{end}"
     else:
         if not tokenizer.chat_template:
-            raise InputError('this model has no chat template: choose the style "completion", "alpaca" or "vicuna"')
+            raise InputError('the model has no chat template: choose the style "completion", "alpaca" or "vicuna"')
         turns = [{"role": message.role, "content": message.content} for message in prompt]
         variables = dict(settings["options"])
-        asked = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **variables)
+        prompt_text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **variables)
         turns.append({"role": "assistant", "content": output})
-        whole = tokenizer.apply_chat_template(turns, tokenize=False, **variables)
-        first = tokenizer(asked, add_special_tokens=False).input_ids
-        response = whole[len(asked) :].rstrip() if whole.startswith(asked) else output + end
-    second = tokenizer(response, add_special_tokens=False).input_ids
-    return (first, second) if len(first) + len(second) <= settings["max_tokens"] else None
+        full_text = tokenizer.apply_chat_template(turns, tokenize=False, **variables)
+        prompt_ids = tokenizer(prompt_text, add_special_tokens=False).input_ids
+        response = full_text[len(prompt_text) :].rstrip() if full_text.startswith(prompt_text) else output + end
+    response_ids = tokenizer(response, add_special_tokens=False).input_ids
+    return (prompt_ids, response_ids) if len(prompt_ids) + len(response_ids) <= settings["max_tokens"] else None
 
 
 def _batches(samples: Sequence[Any], steps: int, batch_size: int, seed: int) -> Iterator[list[Any]]:
-    """Rows in a new order each epoch, drawn from the seed; a batch may reach into the next epoch."""
+    """Yield batches in a seeded order that differs between epochs; a batch can span two epochs."""
 
     def endless() -> Iterator[Any]:
         epoch = 0
@@ -214,24 +224,26 @@ def _batches(samples: Sequence[Any], steps: int, batch_size: int, seed: int) -> 
 
 
 def _loss(model: Any, batch: Sequence[tuple[list[int], list[int]]]) -> Any:
-    """Mean negative log-likelihood of the response tokens of a batch; right padding, which no token attends to."""
+    """Return the mean negative log-likelihood of a batch's response tokens, with right padding that is masked."""
     import torch
 
-    width = max(len(first) + len(second) for first, second in batch)
+    width = max(len(prompt) + len(response) for prompt, response in batch)
     ids, targets, mask = [], [], []
-    for first, second in batch:
-        blank = width - len(first) - len(second)
-        ids.append(first + second + [0] * blank)
-        targets.append([IGNORED] * len(first) + second + [IGNORED] * blank)
-        mask.append([1] * (width - blank) + [0] * blank)
-    # Logits are wanted from the last token of the shortest prompt on; those of all prompts would be most of the work.
-    kept = width - min(len(first) for first, _ in batch) + 1
+    for prompt, response in batch:
+        padding = width - len(prompt) - len(response)
+        ids.append(prompt + response + [0] * padding)
+        targets.append([IGNORE_INDEX] * len(prompt) + response + [IGNORE_INDEX] * padding)
+        mask.append([1] * (width - padding) + [0] * padding)
+    # Computing logits from the last token of the shortest prompt on saves most of the work.
+    n_logits = width - min(len(prompt) for prompt, _ in batch) + 1
     device = model.device
     logits = model(
         input_ids=torch.tensor(ids, device=device),
         attention_mask=torch.tensor(mask, device=device),
         use_cache=False,
-        **last_logits_kwargs(model, kept),
-    ).logits[:, -kept:-1]
-    wanted = torch.tensor(targets, device=device)[:, 1 - kept :]
-    return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), wanted.flatten(), ignore_index=IGNORED)
+        **last_logits_kwargs(model, n_logits),
+    ).logits[:, -n_logits:-1]
+    target_ids = torch.tensor(targets, device=device)[:, 1 - n_logits :]
+    return torch.nn.functional.cross_entropy(
+        logits.float().flatten(0, 1), target_ids.flatten(), ignore_index=IGNORE_INDEX
+    )

@@ -1,4 +1,4 @@
-"""What a chat template leaves out is found part by part, whatever it does to the words."""
+"""Detection of message parts that a chat template omits."""
 
 from __future__ import annotations
 
@@ -26,24 +26,26 @@ TOOLS = [{"type": "function", "function": {"name": "rain"}}, {"type": "function"
 CONTENTS = {0: "Rain?", 1: "", 2: "Yes."}
 
 
-def whole(turns: Sequence[Any], tools: Sequence[Any]) -> str:
+def render_all(turns: Sequence[Any], tools: Sequence[Any]) -> str:
     return json.dumps([turns, tools])
 
 
-def contents(turns: Sequence[Any], tools: Sequence[Any]) -> str:
+def render_contents(turns: Sequence[Any], tools: Sequence[Any]) -> str:
     return json.dumps([[turn["content"] for turn in turns], tools])
 
 
-def first_calls(turns: Sequence[Any], tools: Sequence[Any]) -> str:
+def render_first_calls(turns: Sequence[Any], tools: Sequence[Any]) -> str:
     return json.dumps([[{**turn, "tool_calls": turn.get("tool_calls", [])[:1]} for turn in turns], tools[:1]])
 
 
-def names(turns: Sequence[Any], tools: Sequence[Any]) -> str:
-    return contents(turns, tools) + "".join(c["function"]["name"] for t in turns for c in t.get("tool_calls", []))
+def render_names(turns: Sequence[Any], tools: Sequence[Any]) -> str:
+    return render_contents(turns, tools) + "".join(
+        c["function"]["name"] for t in turns for c in t.get("tool_calls", [])
+    )
 
 
-def cut(turns: Sequence[Any], tools: Sequence[Any]) -> str:
-    return whole([{**turn, "content": turn["content"][:10]} for turn in turns], tools)
+def render_truncated(turns: Sequence[Any], tools: Sequence[Any]) -> str:
+    return render_all([{**turn, "content": turn["content"][:10]} for turn in turns], tools)
 
 
 FUNCTIONS = [Part("function", 0, "rain"), Part("function", 0, "wind")]
@@ -51,26 +53,26 @@ CALLS = [Part("call", 1, "rain"), Part("arguments", 1, "rain"), Part("call", 1, 
 
 
 @pytest.mark.parametrize(
-    ("render", "lost"),
+    ("render", "omitted"),
     [
-        (whole, []),
-        (contents, CALLS),
-        (names, CALLS[1::2]),
-        (first_calls, [FUNCTIONS[1], *CALLS[2:]]),
-        (cut, [Part("content", 0), Part("content", 2)]),  # the end of a text counts where its beginning stays
+        (render_all, []),
+        (render_contents, CALLS),
+        (render_names, CALLS[1::2]),
+        (render_first_calls, [FUNCTIONS[1], *CALLS[2:]]),
+        (render_truncated, [Part("content", 0), Part("content", 2)]),  # the marker is at the end of the text
         (lambda turns, tools: "", [*FUNCTIONS, Part("content", 0), Part("content", 1), *CALLS, Part("content", 2)]),
     ],
 )
-def test_every_part_that_is_not_rendered_is_listed(render: Callable[[Any, Any], str], lost: list[Part]) -> None:
-    assert find_omitted_parts(TURNS, TOOLS, CONTENTS, render) == lost
+def test_omitted_parts_are_listed(render: Callable[[Any, Any], str], omitted: list[Part]) -> None:
+    assert find_omitted_parts(TURNS, TOOLS, CONTENTS, render) == omitted
 
 
-def test_what_is_shown_is_a_copy_and_only_what_is_looked_for_is_rendered() -> None:
+def test_input_is_not_modified_and_only_checked_parts_are_rendered() -> None:
     before = json.dumps([TURNS, TOOLS])
-    assert find_omitted_parts(TURNS, TOOLS, {}, contents) == CALLS
+    assert find_omitted_parts(TURNS, TOOLS, {}, render_contents) == CALLS
     assert json.dumps([TURNS, TOOLS]) == before
 
     def refuse(turns: Sequence[Any], tools: Sequence[Any]) -> str:
-        raise AssertionError("there is nothing to look for")
+        raise AssertionError("there is nothing to check")
 
     assert find_omitted_parts(TURNS[:1], [], {}, refuse) == []

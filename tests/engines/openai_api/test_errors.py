@@ -1,7 +1,7 @@
-"""Faults: what servers really answer, and what it means for the request, the key and the run.
+"""Failures: error bodies of real servers, and what they mean for the request, the API key and the run.
 
-Error bodies have the shapes that the servers named beside them send. A fault of a key or of a moment must never become a
-final error of a row: a final error is stored, and no re-run asks again.
+Each error body has the format of the server named next to it. A temporary failure or a key's failure must not become a
+final error of a row: a final error is stored, and no later run sends the request again.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from tests.engines.openai_api.test_payloads import odd_json
-from toolrlef_data.engines.openai_api.errors import Fault, fault_in, fault_of_status
+from toolrlef_data.engines.openai_api.errors import Failure, classify_body, classify_status
 from toolrlef_data.records import FINAL_ERRORS, REPLY_ERRORS, RETRYABLE_ERRORS
 
-ACTIONS = {"again", "pause", "drop", "doubt", "final"}
+ACTIONS = {"retry", "pause_key", "disable_key", "check_key", "final"}
 
 
 def openai(message: str, code: str | None = None, type: str = "invalid_request_error") -> str:
@@ -24,7 +24,7 @@ def openai(message: str, code: str | None = None, type: str = "invalid_request_e
 
 
 def vllm(message: str, code: int, type: str = "BadRequestError") -> str:
-    """vLLM up to 0.10 and SGLang: the error is the body itself."""
+    """vLLM up to 0.10 and SGLang: the body is the error object."""
     return json.dumps({"object": "error", "message": message, "type": type, "param": None, "code": code})
 
 
@@ -41,7 +41,7 @@ def openrouter(message: str, code: int, **metadata: Any) -> str:
 
 
 def google(message: str, code: int, status: str, *details: dict[str, Any]) -> str:
-    """Google's OpenAI-compatible server: a list of one."""
+    """Google's OpenAI-compatible server: the body is a list with one item."""
     return json.dumps([{"error": {"code": code, "message": message, "status": status, "details": details}}])
 
 
@@ -59,53 +59,53 @@ GEMINI_RATE = google(
 RATE_LIMITS = {
     "OpenAI, requests": openai("Rate limit reached for gpt-4o in organization org-x on requests per min (RPM): Limit 3, Used 3, Requested 1. Please try again in 20s.", "rate_limit_exceeded", "requests"),
     "OpenAI, tokens": openai("Rate limit reached for gpt-4o in organization org-x on tokens per min (TPM): Limit 30000, Used 29000, Requested 2000. Please try again in 2s. Visit https://platform.openai.com/account/rate-limits to learn more.", "rate_limit_exceeded", "tokens"),
-    # the words "add a payment method" and a link to billing stand in an ordinary limit of a free account
+    # an ordinary rate limit of a free account mentions a payment method and links to billing
     "OpenAI, free": openai("Rate limit reached for gpt-3.5-turbo on requests per min. Limit: 3 / min. Please try again in 20s. Contact us through our help center if you continue to have issues. Please add a payment method to your account to increase your rate limit. Visit https://platform.openai.com/account/billing to add a payment method.", None, "requests"),
     "Azure": json.dumps({"error": {"code": "429", "message": "Requests to the ChatCompletions_Create Operation under Azure OpenAI API version 2024-02-01 have exceeded call rate limit of your current OpenAI S0 pricing tier. Please retry after 6 seconds. Please go here: https://aka.ms/oai/quotaincrease if you would like to further increase the default rate limit."}}),
     "Azure, tokens": json.dumps({"error": {"code": "RateLimitReached", "message": "Your requests to gpt-4o in East US have exceeded the token rate limit for your current S0 pricing tier. Please retry after 60 seconds."}}),
     "Anthropic": anthropic("This request would exceed your organization's rate limit of 40,000 input tokens per minute.", "rate_limit_error"),
     "OpenRouter, free models": openrouter("Rate limit exceeded: free-models-per-day. Add 10 credits to unlock 1000 free model requests per day", 429, headers={"X-RateLimit-Remaining": "0"}),
     "OpenRouter, upstream": openrouter("Provider returned error", 429, raw="some/model is temporarily rate-limited upstream. Please retry shortly."),
-    # its per-minute limit speaks of quota, plan and billing, and says when to come again
+    # a per-minute limit that mentions quota, plan and billing, with the time of the next retry
     "Gemini, a minute": GEMINI_RATE,
     "Vertex": google("Resource exhausted. Please try again later.", 429, "RESOURCE_EXHAUSTED"),
-    # Bedrock: a rate of tokens, not a prompt that is too long
+    # a limit on tokens per minute, not an overlong prompt
     "Bedrock": json.dumps({"message": "Too many tokens, please wait before trying again."}),
     "Groq": openai("Rate limit reached for model `llama` in organization `org_x` on tokens per minute (TPM): Limit 6000, Used 5900, Requested 500. Please try again in 4.1s. Need more tokens? Upgrade to Dev Tier today at https://console.groq.com/settings/billing", "rate_limit_exceeded", "tokens"),
     "Mistral": json.dumps({"object": "error", "message": "Requests rate limit exceeded", "type": "rate_limited", "param": None, "code": "1300"}),
     "Mistral, capacity": json.dumps({"object": "error", "message": "Service tier capacity exceeded for this model.", "type": "service_tier_capacity_exceeded", "param": None, "code": "3505"}),
     "Together": json.dumps({"error": {"message": "You have been rate limited. Your rate limit is 60 queries per minute.", "type": "model_rate_limit"}}),
-    "a proxy's page": "<html><head><title>429 Too Many Requests</title></head></html>",
-    "nothing": "",
+    "a proxy, HTML": "<html><head><title>429 Too Many Requests</title></head></html>",
+    "empty body": "",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RATE_LIMITS)
-def test_a_rate_limit_pauses(name: str) -> None:
-    fault = fault_of_status(429, RATE_LIMITS[name])
-    assert (fault.kind, fault.action) == ("rate_limit", "pause"), fault
+def test_a_rate_limit_pauses_the_key(name: str) -> None:
+    failure = classify_status(429, RATE_LIMITS[name])
+    assert (failure.kind, failure.action) == ("rate_limit", "pause_key"), failure
 
 
-NO_MONEY = {
+QUOTA_ERRORS = {
     "OpenAI": (429, openai("You exceeded your current quota, please check your plan and billing details. For more information on this error, read the docs.", "insufficient_quota", "insufficient_quota")),
     "OpenAI, hard limit": (429, openai("Billing hard limit has been reached", "billing_hard_limit_reached")),
     "OpenAI, hard limit with 400": (400, openai("Billing hard limit has been reached", "billing_hard_limit_reached")),
     "OpenAI, not active": (429, openai("Your account is not active, please check your billing details on our website.", "billing_not_active", "billing_not_active")),
-    # Anthropic sends it with 400: as a final error of every row, the whole run would be stored as refused
+    # Anthropic sends status 400, which must not become a final error of every row
     "Anthropic": (400, anthropic("Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits.", "invalid_request_error")),
     "OpenRouter": (402, openrouter("Insufficient credits. Add more using https://openrouter.ai/settings/credits", 402)),
-    "OpenRouter, the key's own limit": (403, openrouter("Key limit exceeded (total limit). Manage it using https://openrouter.ai/settings/keys", 403)),
+    "OpenRouter, key limit": (403, openrouter("Key limit exceeded (total limit). Manage it using https://openrouter.ai/settings/keys", 403)),
     "DeepSeek": (402, openai("Insufficient Balance", "invalid_request_error", "unknown_error")),
     "Moonshot": (429, json.dumps({"error": {"message": "Your account is suspended, please check your plan and billing details", "type": "exceeded_current_quota_error"}})),
     "xAI": (429, json.dumps({"code": "Some resource has been exhausted", "error": "Your team x has either used all available credits or reached its monthly spending limit. To continue making API requests, please purchase more credits or raise your spending limit."})),
     "Hugging Face": (402, json.dumps({"error": "You have exceeded your monthly included credits for Inference Providers."})),
-    "no words": (402, ""),
+    "empty body": (402, ""),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NO_MONEY)
-def test_a_key_without_money_drops_out(name: str) -> None:
-    assert fault_of_status(*NO_MONEY[name]).action == "drop"
+@pytest.mark.parametrize("name", QUOTA_ERRORS)
+def test_an_exhausted_quota_disables_the_key(name: str) -> None:
+    assert classify_status(*QUOTA_ERRORS[name]).action == "disable_key"
 
 
 @pytest.mark.parametrize(
@@ -122,37 +122,37 @@ def test_a_key_without_money_drops_out(name: str) -> None:
         "",
     ],
 )  # fmt: skip
-def test_an_unknown_key_drops_out(text: str) -> None:
-    assert fault_of_status(401, text).action == "drop"
+def test_an_unknown_key_is_disabled(text: str) -> None:
+    assert classify_status(401, text).action == "disable_key"
 
 
 @pytest.mark.parametrize(
-    "fault",
-    [fault_of_status(*pair) for pair in NO_MONEY.values()] + [fault_of_status(401, ""), fault_of_status(401, openai("no", "invalid_api_key"))],
+    "failure",
+    [classify_status(*pair) for pair in QUOTA_ERRORS.values()] + [classify_status(401, ""), classify_status(401, openai("no", "invalid_api_key"))],
 )  # fmt: skip
-def test_a_fault_of_a_key_says_nothing_final_of_the_row(fault: Fault) -> None:
-    """A row that finds no other key before its deadline fails with this kind; a re-run must ask again."""
-    assert fault.kind in RETRYABLE_ERRORS
+def test_a_failure_of_a_key_is_retryable(failure: Failure) -> None:
+    """Without another key before the deadline the row fails with this kind, and the next run must send it again."""
+    assert failure.kind in RETRYABLE_ERRORS
 
 
 FORBIDDEN = {
     "OpenAI, country": openai("Country, region, or territory not supported", "unsupported_country_region_territory"),
     "OpenAI, model": openai("Project `proj_x` does not have access to model `gpt-4`", "model_not_found"),
     "Anthropic": anthropic("Your API key does not have permission to use the specified resource.", "permission_error"),
-    "a wall": "<html><head><title>Attention Required! | Cloudflare</title></head></html>",
+    "Cloudflare": "<html><head><title>Attention Required! | Cloudflare</title></head></html>",
 }
 
 
 @pytest.mark.parametrize("name", FORBIDDEN)
-def test_forbidden_is_the_key_or_the_request(name: str) -> None:
-    fault = fault_of_status(403, FORBIDDEN[name])
-    assert (fault.kind, fault.action) == ("refused", "doubt")
+def test_403_depends_on_whether_the_key_has_worked(name: str) -> None:
+    failure = classify_status(403, FORBIDDEN[name])
+    assert (failure.kind, failure.action) == ("refused", "check_key")
 
 
 TOO_LONG = {
     "OpenAI": (400, openai("This model's maximum context length is 128000 tokens. However, your messages resulted in 130000 tokens. Please reduce the length of the messages.", "context_length_exceeded")),
     "OpenAI, text": (400, openai("Invalid 'messages[0].content': string too long. Expected a string with maximum length 1048576, but got a string with length 2000000 instead.", "string_above_max_length")),
-    # above the whole minute's limit: it would wait for ever
+    # larger than the limit per minute: it would wait forever
     "OpenAI, tokens a minute": (429, openai("Request too large for gpt-4o in organization org-x on tokens per min (TPM): Limit 30000, Requested 35000. The input or output tokens must be reduced in order to run successfully.", "rate_limit_exceeded", "tokens")),
     "Groq": (413, openai("Request too large for model `llama` in organization `org_x` on tokens per minute (TPM): Limit 6000, Requested 9000, please reduce your message size and try again.", "rate_limit_exceeded", "tokens")),
     "Anthropic": (400, anthropic("prompt is too long: 210000 tokens > 200000 maximum", "invalid_request_error")),
@@ -172,8 +172,8 @@ TOO_LONG = {
 
 @pytest.mark.parametrize("name", TOO_LONG)
 def test_too_long_is_final(name: str) -> None:
-    fault = fault_of_status(*TOO_LONG[name])
-    assert (fault.kind, fault.action) == ("too_long", "final"), fault
+    failure = classify_status(*TOO_LONG[name])
+    assert (failure.kind, failure.action) == ("too_long", "final"), failure
 
 
 FILTERED = {
@@ -187,9 +187,9 @@ FILTERED = {
 
 
 @pytest.mark.parametrize("name", FILTERED)
-def test_filtered_is_final_and_no_fault_of_the_key(name: str) -> None:
-    fault = fault_of_status(*FILTERED[name])
-    assert (fault.kind, fault.action) == ("content_filter", "final"), fault
+def test_filtered_is_final_and_does_not_disable_the_key(name: str) -> None:
+    failure = classify_status(*FILTERED[name])
+    assert (failure.kind, failure.action) == ("content_filter", "final"), failure
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_filtered_is_final_and_no_fault_of_the_key(name: str) -> None:
         (400, openai("max_tokens is too large: 200000. This model supports at most 16384 completion tokens.", "invalid_value"), "bad_request", "final"),
         (422, json.dumps({"detail": "Unexpected fields in the request: {'top_k'}"}), "bad_request", "final"),  # transformers serve
         (422, json.dumps({"detail": [{"type": "missing", "loc": ["body", "model"], "msg": "Field required", "input": {}}]}), "bad_request", "final"),
-        # FastAPI repeats the request: what the user's text says is not what the server says
+        # FastAPI repeats the request; text of the user is not a message of the server
         (422, json.dumps({"detail": [{"type": "missing", "loc": ["body", "model"], "msg": "Field required", "input": {"messages": [{"role": "user", "content": "What is a context window? Is moderation insufficient_quota?"}]}}]}), "bad_request", "final"),
         (400, "", "bad_request", "final"),
         (404, openai("The model `x` does not exist or you do not have access to it.", "model_not_found"), "not_found", "final"),
@@ -210,37 +210,37 @@ def test_filtered_is_final_and_no_fault_of_the_key(name: str) -> None:
         (405, json.dumps({"detail": "Method Not Allowed"}), "not_found", "final"),
         (307, "", "not_found", "final"),
         (301, "<html></html>", "not_found", "final"),
-        (408, "", "timeout", "again"),
-        (409, "", "server", "again"),
-        (425, "", "server", "again"),
-        (498, openai("Flex tier capacity exceeded", "capacity_exceeded"), "server", "again"),  # Groq: later
-        (500, openai("The server had an error while processing your request. Sorry about that!", None, "server_error"), "server", "again"),
-        (500, vllm("Internal Server Error", 500, "InternalServerError"), "server", "again"),
-        (500, json.dumps({"detail": "CUDA error: out of memory"}), "server", "again"),
-        (502, "<html><head><title>502 Bad Gateway</title></head></html>", "server", "again"),
-        (503, llama_cpp("Loading model", 503, "unavailable_error"), "server", "again"),
-        (503, json.dumps({"error": "Model x is currently loading", "estimated_time": 20.0}), "server", "again"),
-        (503, openai("The engine is currently overloaded, please try again later", None, "server_error"), "server", "again"),
-        (504, "", "server", "again"),
-        (520, "error code: 520", "server", "again"),  # Cloudflare
-        (524, "", "server", "again"),
-        (529, anthropic("Overloaded", "overloaded_error"), "server", "again"),
-        (599, "", "server", "again"),
-        # words do not make a passing fault final
-        (500, "context window content_filter", "server", "again"),
+        (408, "", "timeout", "retry"),
+        (409, "", "server", "retry"),
+        (425, "", "server", "retry"),
+        (498, openai("Flex tier capacity exceeded", "capacity_exceeded"), "server", "retry"),  # Groq: later
+        (500, openai("The server had an error while processing your request. Sorry about that!", None, "server_error"), "server", "retry"),
+        (500, vllm("Internal Server Error", 500, "InternalServerError"), "server", "retry"),
+        (500, json.dumps({"detail": "CUDA error: out of memory"}), "server", "retry"),
+        (502, "<html><head><title>502 Bad Gateway</title></head></html>", "server", "retry"),
+        (503, llama_cpp("Loading model", 503, "unavailable_error"), "server", "retry"),
+        (503, json.dumps({"error": "Model x is currently loading", "estimated_time": 20.0}), "server", "retry"),
+        (503, openai("The engine is currently overloaded, please try again later", None, "server_error"), "server", "retry"),
+        (504, "", "server", "retry"),
+        (520, "error code: 520", "server", "retry"),  # Cloudflare
+        (524, "", "server", "retry"),
+        (529, anthropic("Overloaded", "overloaded_error"), "server", "retry"),
+        (599, "", "server", "retry"),
+        # the message does not make a 500 final
+        (500, "context window content_filter", "server", "retry"),
     ],
 )  # fmt: skip
 def test_status(status: int, text: str, kind: str, action: str) -> None:
-    assert fault_of_status(status, text)[:2] == (kind, action)
+    assert classify_status(status, text)[:2] == (kind, action)
 
 
 def test_every_status_is_known() -> None:
     for status in range(300, 600):
-        fault = fault_of_status(status, "")
-        assert fault.kind in REPLY_ERRORS
-        assert fault.action in ACTIONS
-        assert fault.detail.startswith(str(status))
-        assert fault.action not in ("again", "pause", "drop") or fault.kind not in FINAL_ERRORS, status
+        failure = classify_status(status, "")
+        assert failure.kind in REPLY_ERRORS
+        assert failure.action in ACTIONS
+        assert failure.detail.startswith(str(status))
+        assert failure.action not in ("retry", "pause_key", "disable_key") or failure.kind not in FINAL_ERRORS, status
 
 
 WORKING = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "42"}, "finish_reason": "stop"}]}
@@ -249,109 +249,109 @@ WORKING = {"choices": [{"index": 0, "message": {"role": "assistant", "content": 
 @pytest.mark.parametrize(
     ("body", "kind", "action"),
     [
-        # OpenRouter reports what its provider did in a 200
-        ({"error": {"code": 429, "message": "Rate limit exceeded"}}, "rate_limit", "pause"),
-        ({"error": {"code": "429", "message": "slow down"}}, "rate_limit", "pause"),
-        ({"error": {"code": None, "status": 429, "message": "slow down"}}, "rate_limit", "pause"),
-        ({"error": {"code": 502, "message": "Provider returned error"}}, "server", "again"),
-        ({"error": {"code": 408, "message": "Request timed out"}}, "timeout", "again"),
+        # OpenRouter reports errors of its provider in a 200
+        ({"error": {"code": 429, "message": "Rate limit exceeded"}}, "rate_limit", "pause_key"),
+        ({"error": {"code": "429", "message": "slow down"}}, "rate_limit", "pause_key"),
+        ({"error": {"code": None, "status": 429, "message": "slow down"}}, "rate_limit", "pause_key"),
+        ({"error": {"code": 502, "message": "Provider returned error"}}, "server", "retry"),
+        ({"error": {"code": 408, "message": "Request timed out"}}, "timeout", "retry"),
         ({"error": {"code": 400, "message": "prompt is too long: 9 tokens > 8 maximum"}}, "too_long", "final"),
         ({"error": {"code": 400, "message": "bad value"}}, "bad_request", "final"),
-        ({"error": {"message": "x", "type": "rate_limit_error"}}, "rate_limit", "pause"),
-        ({"error": {"message": "Overloaded", "type": "overloaded_error"}}, "server", "again"),
-        ({"error": {"message": "Something went wrong", "type": "server_error", "code": None}}, "server", "again"),
-        ({"error": "upstream connect error"}, "server", "again"),
-        ({"error": "Too Many Requests"}, "rate_limit", "pause"),
-        ({"error": ["odd"]}, "server", "again"),
-        ({"error": True}, "server", "again"),
-        ({"choices": [{"error": {"code": 502, "message": "broke off"}, "message": {"content": "half"}}]}, "server", "again"),
-        ({"choices": [{"error": {"code": 429, "message": "slow"}, "message": {"content": ""}}]}, "rate_limit", "pause"),
-        ({**WORKING, "error": {"code": 500, "message": "late"}}, "server", "again"),
-        ({"object": "error", "message": "boom", "type": "InternalServerError", "code": 500}, "server", "again"),
-        ({"detail": "odd"}, "server", "again"),
-        ({}, "server", "again"),
-        ({"choices": []}, "server", "again"),
-        ({"choices": None}, "server", "again"),
-        ({"choices": {}}, "server", "again"),
-        ({"choices": "42"}, "server", "again"),
-        ({"choices": [None]}, "server", "again"),
-        ({"choices": ["42"]}, "server", "again"),
-        # a choice without anything in it is no empty reply, which would be stored for good
-        ({"choices": [{}]}, "server", "again"),
-        ({"choices": [{"index": 0, "finish_reason": "stop"}]}, "server", "again"),
-        ({"choices": [{"index": 0, "message": None, "finish_reason": "stop"}]}, "server", "again"),
-        ({"choices": [{"index": 0, "delta": {"content": "4"}, "finish_reason": None}]}, "server", "again"),
-        (None, "server", "again"),  # no JSON
-        ([], "server", "again"),
-        ([WORKING], "server", "again"),
-        ("42", "server", "again"),
-        (42, "server", "again"),
-        (float("nan"), "server", "again"),
+        ({"error": {"message": "x", "type": "rate_limit_error"}}, "rate_limit", "pause_key"),
+        ({"error": {"message": "Overloaded", "type": "overloaded_error"}}, "server", "retry"),
+        ({"error": {"message": "Something went wrong", "type": "server_error", "code": None}}, "server", "retry"),
+        ({"error": "upstream connect error"}, "server", "retry"),
+        ({"error": "Too Many Requests"}, "rate_limit", "pause_key"),
+        ({"error": ["odd"]}, "server", "retry"),
+        ({"error": True}, "server", "retry"),
+        ({"choices": [{"error": {"code": 502, "message": "broke off"}, "message": {"content": "half"}}]}, "server", "retry"),
+        ({"choices": [{"error": {"code": 429, "message": "slow"}, "message": {"content": ""}}]}, "rate_limit", "pause_key"),
+        ({**WORKING, "error": {"code": 500, "message": "late"}}, "server", "retry"),
+        ({"object": "error", "message": "boom", "type": "InternalServerError", "code": 500}, "server", "retry"),
+        ({"detail": "odd"}, "server", "retry"),
+        ({}, "server", "retry"),
+        ({"choices": []}, "server", "retry"),
+        ({"choices": None}, "server", "retry"),
+        ({"choices": {}}, "server", "retry"),
+        ({"choices": "42"}, "server", "retry"),
+        ({"choices": [None]}, "server", "retry"),
+        ({"choices": ["42"]}, "server", "retry"),
+        # a choice without content is not an empty reply, which would be stored as final
+        ({"choices": [{}]}, "server", "retry"),
+        ({"choices": [{"index": 0, "finish_reason": "stop"}]}, "server", "retry"),
+        ({"choices": [{"index": 0, "message": None, "finish_reason": "stop"}]}, "server", "retry"),
+        ({"choices": [{"index": 0, "delta": {"content": "4"}, "finish_reason": None}]}, "server", "retry"),
+        (None, "server", "retry"),  # not JSON
+        ([], "server", "retry"),
+        ([WORKING], "server", "retry"),
+        ("42", "server", "retry"),
+        (42, "server", "retry"),
+        (float("nan"), "server", "retry"),
     ],
 )  # fmt: skip
-def test_a_200_that_is_no_answer(body: Any, kind: str, action: str) -> None:
-    fault = fault_in(body, json.dumps(body))
-    assert fault is not None
-    assert fault[:2] == (kind, action), fault
+def test_a_200_without_a_reply(body: Any, kind: str, action: str) -> None:
+    failure = classify_body(body, json.dumps(body))
+    assert failure is not None
+    assert failure[:2] == (kind, action), failure
 
 
 @pytest.mark.parametrize(
     "error", [{"code": "insufficient_quota", "message": "x"}, {"code": 402, "message": "Insufficient credits"}, {"code": 401, "message": "no"}]
 )  # fmt: skip
-def test_a_fault_of_the_key_inside_a_200(error: dict[str, Any]) -> None:
-    fault = fault_in({"error": error}, json.dumps({"error": error}))
-    assert fault is not None
-    assert fault.action == "drop"
+def test_a_failure_of_the_key_in_a_200(error: dict[str, Any]) -> None:
+    failure = classify_body({"error": error}, json.dumps({"error": error}))
+    assert failure is not None
+    assert failure.action == "disable_key"
 
 
 @pytest.mark.parametrize("error", [None, {}, "", False, []])
-def test_an_empty_error_is_none(error: Any) -> None:
-    """OpenRouter, vLLM and others send the field always."""
+def test_an_empty_error_field_is_ignored(error: Any) -> None:
+    """OpenRouter, vLLM and others always send the field."""
     body = {**WORKING, "error": error, "choices": [{**WORKING["choices"][0], "error": error}]}
-    assert fault_in(body, json.dumps(body)) is None
+    assert classify_body(body, json.dumps(body)) is None
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "expected"),
     [
-        (openai("the words", "some_code"), "the words (some_code)"),
-        (json.dumps({"error": "the words"}), "the words"),
-        (json.dumps({"detail": "the words"}), "the words"),
-        (json.dumps({"message": "the words"}), "the words"),
-        (json.dumps({"error": {"message": "the words\n  and  more"}}), "the words and more"),  # one line
-        (google("the words", 400, "INVALID_ARGUMENT"), "the words"),
-        (json.dumps({"detail": [{"msg": "the words", "loc": ["body"]}]}), "the words"),
-        ("the words", "the words"),
-        (json.dumps("the words"), "the words"),
+        (openai("the message", "some_code"), "the message (some_code)"),
+        (json.dumps({"error": "the message"}), "the message"),
+        (json.dumps({"detail": "the message"}), "the message"),
+        (json.dumps({"message": "the message"}), "the message"),
+        (json.dumps({"error": {"message": "the message\n  and  more"}}), "the message and more"),  # one line
+        (google("the message", 400, "INVALID_ARGUMENT"), "the message"),
+        (json.dumps({"detail": [{"msg": "the message", "loc": ["body"]}]}), "the message"),
+        ("the message", "the message"),
+        (json.dumps("the message"), "the message"),
     ],
 )
-def test_the_detail_is_for_people(text: str, words: str) -> None:
-    detail = fault_of_status(400, text).detail
+def test_the_detail_is_readable_text(text: str, expected: str) -> None:
+    detail = classify_status(400, text).detail
     assert detail.startswith("400: ")
-    assert words in detail
-    assert "{" not in detail or "loc" in text, "words, no JSON"
+    assert expected in detail
+    assert "{" not in detail or "loc" in text, "text, not JSON"
 
 
 @pytest.mark.parametrize(
     "text", ["x" * 1_000_000, json.dumps({"error": {"message": "x" * 1_000_000}}), "\n" * 10_000, "\x00\ud83d"]
 )
 def test_a_detail_is_short(text: str) -> None:
-    for fault in (fault_of_status(500, text), fault_in(None, text), fault_in({"error": text}, text)):
-        assert fault is not None
-        assert len(fault.detail) < 4100, "and 500 once it is scrubbed"
-        assert "\n" not in fault.detail
+    for failure in (classify_status(500, text), classify_body(None, text), classify_body({"error": text}, text)):
+        assert failure is not None
+        assert len(failure.detail) < 4100, "at most 500 are stored, after redaction"
+        assert "\n" not in failure.detail
 
 
-def test_no_body_breaks_it() -> None:
-    for case in range(6000):
-        draw = random.Random(case)
+def test_no_body_raises_an_exception() -> None:
+    for seed in range(6000):
+        draw = random.Random(seed)
         body = odd_json(draw)
         text = json.dumps(body)
-        text = text[: draw.randrange(len(text) + 1)] if case % 4 == 0 else text
+        text = text[: draw.randrange(len(text) + 1)] if seed % 4 == 0 else text
         status = draw.choice([301, 400, 401, 402, 403, 404, 408, 409, 413, 422, 429, 451, 500, 503, 529])
-        for fault in (fault_of_status(status, text), fault_in(body, text), fault_in({"error": body}, text)):
-            if fault is not None:
-                assert fault.kind in REPLY_ERRORS
-                assert fault.action in ACTIONS
-                assert isinstance(fault.detail, str)
-                assert len(fault.detail) < 4100, "and 500 once it is scrubbed"
+        for failure in (classify_status(status, text), classify_body(body, text), classify_body({"error": body}, text)):
+            if failure is not None:
+                assert failure.kind in REPLY_ERRORS
+                assert failure.action in ACTIONS
+                assert isinstance(failure.detail, str)
+                assert len(failure.detail) < 4100, "at most 500 are stored, after redaction"

@@ -1,4 +1,4 @@
-"""The engine openai_api against a local server that misbehaves: what is sent, how often, and what becomes of it."""
+"""The engine openai_api with a misbehaving local server: requests, retries and replies."""
 
 from __future__ import annotations
 
@@ -43,23 +43,23 @@ def spec_of(server: ApiServer, **settings: Any) -> EngineSpec:
 
 
 def replies_of(spec: EngineSpec, count: int = 1) -> list[Reply]:
-    """Replies to different questions, in their order."""
+    """Return the replies to `count` questions, in order."""
     requests = [(str(i), Request(messages=(Message("user", f"question {i}"),))) for i in range(count)]
     with OpenAIEngine(spec) as engine:
-        found = dict(chain.from_iterable(engine.generate(requests)))
-    return [found[str(i)] for i in range(count)]
+        replies = dict(chain.from_iterable(engine.generate(requests)))
+    return [replies[str(i)] for i in range(count)]
 
 
-def always(answer: ServerReply) -> Any:
-    return lambda received, seen: answer
+def always(reply: ServerReply) -> Any:
+    return lambda received, seen: reply
 
 
-def first(answer: ServerReply) -> Any:
-    """Every question meets the fault once."""
-    return lambda received, seen: answer if seen == 0 else None
+def first(reply: ServerReply) -> Any:
+    """Send this reply to the first attempt of every question."""
+    return lambda received, seen: reply if seen == 0 else None
 
 
-NO_ANSWER = {  # what it is, and how many of the retries were sent
+NO_RESPONSE = {  # server behaviour and error kind
     "closed before a byte": (ServerReply(drop="before"), "connection"),
     "reset": (ServerReply(drop="reset"), "connection"),
     "closed in the body": (ServerReply(drop="body"), "connection"),
@@ -67,16 +67,16 @@ NO_ANSWER = {  # what it is, and how many of the retries were sent
 }
 
 
-@pytest.mark.parametrize("fault", NO_ANSWER)
-def test_what_did_not_come_is_told_by_its_kind(fault: str) -> None:
-    answer, kind = NO_ANSWER[fault]
-    with ApiServer(always(answer)) as server:
+@pytest.mark.parametrize("fault", NO_RESPONSE)
+def test_a_missing_http_response_has_an_error_kind(fault: str) -> None:
+    server_reply, kind = NO_RESPONSE[fault]
+    with ApiServer(always(server_reply)) as server:
         (reply,) = replies_of(spec_of(server, retries=1, timeout=1.0))
         assert reply.error == kind, reply.error_detail
         assert len(server.requests) == 2
 
 
-def test_a_server_that_is_not_there_costs_nothing_and_is_told() -> None:
+def test_an_unreachable_server_costs_nothing() -> None:
     with ApiServer(start=False) as server:
         limits = Limits(backoff=0.01, max_cost=1e-9 + 0.001, price=(1.0, 1.0))
         replies = replies_of(spec_of(server, retries=1, limits=limits, concurrency=2), 6)
@@ -88,14 +88,14 @@ def test_a_server_that_is_not_there_costs_nothing_and_is_told() -> None:
 
 
 @pytest.mark.parametrize("status", [408, 409, 425, 498, 500, 502, 503, 504, 529])
-def test_retry_after_holds_for_every_refusal(status: int) -> None:
-    answer = ServerReply(status, {"error": "later"}, {"retry-after-ms": "250"})
-    with ApiServer(first(answer)) as server:
+def test_retry_after_is_respected_for_every_status(status: int) -> None:
+    later = ServerReply(status, {"error": "later"}, {"retry-after-ms": "250"})
+    with ApiServer(first(later)) as server:
         assert replies_of(spec_of(server))[0].text
         assert server.requests[1].time - server.requests[0].time >= 0.2
 
 
-PASSING = {
+TEMPORARY = {
     "408": error(408, None, "slow"),
     "409": error(409, None, "conflict"),
     "500": error(500, None, "boom"),
@@ -105,29 +105,29 @@ PASSING = {
     "HTML with 200": html(200),
     "empty body with 200": ServerReply(200, b""),
     "invalid JSON with 200": ServerReply(200, b'{"choices": [{"mess'),
-    "JSON that is no object": ServerReply(200, b"[1, 2]"),
+    "JSON that is not an object": ServerReply(200, b"[1, 2]"),
     "no choices": ServerReply(200, {"id": "x", "choices": []}),
     "an error body with 200": ServerReply(200, {"error": {"message": "upstream", "code": 502}}),
     "closed before a byte": ServerReply(drop="before"),
     "closed after the headers": ServerReply(drop="headers"),
     "closed in the body": ServerReply(drop="body"),
     "reset": ServerReply(drop="reset"),
-    "no HTTP at all": ServerReply(200, b"", headers={"content-length": "x\r\n\r\n\x00\x01garbage"}),
+    "not HTTP": ServerReply(200, b"", headers={"content-length": "x\r\n\r\n\x00\x01garbage"}),
 }
 
 
-@pytest.mark.parametrize("fault", PASSING)
-def test_a_passing_fault_is_tried_again(fault: str) -> None:
-    with ApiServer(first(PASSING[fault])) as server:
+@pytest.mark.parametrize("fault", TEMPORARY)
+def test_a_temporary_failure_is_retried(fault: str) -> None:
+    with ApiServer(first(TEMPORARY[fault])) as server:
         (reply,) = replies_of(spec_of(server))
         assert reply.error is None
         assert reply.text
         assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize("fault", PASSING)
-def test_a_fault_that_stays_uses_up_the_retries(fault: str) -> None:
-    with ApiServer(always(PASSING[fault])) as server:
+@pytest.mark.parametrize("fault", TEMPORARY)
+def test_a_persistent_failure_uses_up_the_retries(fault: str) -> None:
+    with ApiServer(always(TEMPORARY[fault])) as server:
         (reply,) = replies_of(spec_of(server, retries=2))
         assert reply.text is None
         assert reply.error in {"timeout", "server", "connection"}
@@ -135,18 +135,18 @@ def test_a_fault_that_stays_uses_up_the_retries(fault: str) -> None:
         assert len(server.requests) == 3
 
 
-def test_a_compressed_answer_is_read_and_a_broken_one_tried_again() -> None:
+def test_a_compressed_body_is_decoded_and_a_damaged_one_retried() -> None:
     body = gzip.compress(json.dumps({"choices": [{"message": {"content": "8"}}]}).encode())
-    answers = [
+    responses = [
         ServerReply(200, body[:-9] + b"garbage!!", {"content-encoding": "gzip"}),
         ServerReply(200, body, {"content-encoding": "gzip"}),
     ]
-    with ApiServer(lambda received, seen: answers[min(seen, 1)]) as server:
+    with ApiServer(lambda received, seen: responses[min(seen, 1)]) as server:
         (reply,) = replies_of(spec_of(server))
         assert (reply.text, len(server.requests)) == ("8", 2)
 
 
-def test_who_pays_is_sent_and_cookies_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_billing_headers_are_sent_and_cookies_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "")
     with ApiServer(first(ServerReply(503, b"", {"set-cookie": "a=b", "retry-after-ms": "1"}))) as server:
@@ -163,7 +163,7 @@ def test_who_pays_is_sent_and_cookies_are_not(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("drop", ["stall", "stall_body"])
 def test_a_stall_ends_at_the_timeout(drop: Any) -> None:
     with ApiServer(first(ServerReply(drop=drop))) as server:
-        (reply,) = replies_of(spec_of(server, timeout=1.0))  # the server would wait for ever
+        (reply,) = replies_of(spec_of(server, timeout=1.0))  # the server waits forever
         assert reply.text
         assert [received.answered is None for received in server.requests] == [True, False]
 
@@ -181,44 +181,44 @@ FINAL = {
 
 
 @pytest.mark.parametrize("fault", FINAL)
-def test_a_permanent_fault_is_asked_once(fault: str) -> None:
-    answer, kind = FINAL[fault]
-    with ApiServer(always(answer)) as server:
+def test_a_final_failure_is_sent_once(fault: str) -> None:
+    server_reply, kind = FINAL[fault]
+    with ApiServer(always(server_reply)) as server:
         (reply,) = replies_of(spec_of(server))
         assert (reply.text, reply.error) == (None, kind)
         assert len(server.requests) == 1
 
 
-def test_a_rate_limit_uses_up_no_attempt_and_pauses_everybody() -> None:
+def test_a_rate_limit_is_not_an_attempt_and_pauses_all_requests() -> None:
     limited = rate_limited(**{"retry-after-ms": "300"})
     with ApiServer(lambda received, seen: limited if len(server.requests) <= 4 else None, gather=4) as server:
         replies = replies_of(spec_of(server, retries=0, concurrency=4), 8)
         assert all(reply.text for reply in replies)
         times = [received.time for received in server.requests]
-        assert len(times) == 12, "four were sent again"
-        assert times[4] - times[3] >= 0.25, "nobody goes during the pause"
+        assert len(times) == 12, "four requests were sent again"
+        assert times[4] - times[3] >= 0.25, "no request is sent during the pause"
 
 
-def test_length_is_kept_and_marked() -> None:
+def test_a_truncated_reply_has_finish_reason_length() -> None:
     with ApiServer(always(completion("The answer is 4", finish_reason="length"))) as server:
         (reply,) = replies_of(spec_of(server))
         assert (reply.text, reply.finish_reason, reply.error) == ("The answer is 4", "length", None)
 
 
-def test_the_concurrency_is_kept_and_used() -> None:
+def test_the_concurrency_is_respected_and_used() -> None:
     with ApiServer(gather=7) as server:
         replies_of(spec_of(server, concurrency=7), 40)
         assert server.max_in_flight == 7
 
 
-def test_a_timeout_or_a_rate_limit_makes_fewer_at_once() -> None:
-    """Halved for all that were under way together, then up by one a round."""
+def test_a_rate_limit_reduces_the_concurrency() -> None:
+    """It is halved once for all in-flight requests, then grows by one per round."""
     with ApiServer(latency=0.05, gather=16) as server:
         server.script = lambda received, seen: rate_limited(retry_after="0.1") if len(server.requests) <= 16 else None
         replies_of(spec_of(server, concurrency=16), 16)
-        late = list(server.requests[16:])
-        at_once = max(sum(r.time <= o.time < (r.answered or 0) for o in late) for r in late)
-        assert at_once <= 10
+        retries = list(server.requests[16:])
+        concurrency = max(sum(r.time <= o.time < (r.answered or 0) for o in retries) for r in retries)
+        assert concurrency <= 10
         assert len(server.requests) == 32
 
 
@@ -235,7 +235,7 @@ def guarded(received: ReceivedRequest, seen: int) -> ServerReply | None:
     return None
 
 
-def test_keys_are_used_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_used_in_rotation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEYS", f"{GOOD}1, {GOOD}2 {GOOD}3")
     with ApiServer() as server:
         replies_of(spec_of(server, keys="MY_KEYS", concurrency=3), 30)
@@ -243,7 +243,7 @@ def test_keys_are_used_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
         assert all(used.count(f"{GOOD}{i}") >= 8 for i in (1, 2, 3))
 
 
-def test_a_useless_key_drops_out_with_a_message(
+def test_an_unusable_key_is_disabled_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("MY_KEYS", f"{REVOKED},{EMPTY},{GOOD}")
@@ -252,23 +252,23 @@ def test_a_useless_key_drops_out_with_a_message(
         assert all(reply.text for reply in replies)
         assert [received.key for received in server.requests].count(REVOKED) == 1
         assert [received.key for received in server.requests].count(EMPTY) == 1
-    assert "API key 1 is not used any more: 401" in caplog.text
-    assert "API key 2 is not used any more: 429" in caplog.text
+    assert "API key 1 is no longer used: 401" in caplog.text
+    assert "API key 2 is no longer used: 429" in caplog.text
     assert "0123456789abcdef" not in caplog.text
 
 
-def test_the_run_stops_when_no_key_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_run_stops_without_a_usable_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEYS", f"{REVOKED},{EMPTY}")
-    with ApiServer(guarded) as server, pytest.raises(NoUsableApiKey, match="none of the 2 API keys") as caught:
+    with ApiServer(guarded) as server, pytest.raises(NoUsableApiKey, match=r"rejected all API keys \(2\)") as caught:
         replies_of(spec_of(server, keys="MY_KEYS", concurrency=4), 50)
     assert len(server.requests) <= 8
     assert "0123456789abcdef" not in str(caught.value)
     assert caught.value.__cause__ is None
 
 
-def test_a_key_that_was_renewed_in_its_file_is_found(tmp_path: Path) -> None:
+def test_a_new_key_in_the_key_file_is_used(tmp_path: Path) -> None:
     file = tmp_path / "keys"
-    file.write_text(f"# mine\n{REVOKED}\n")
+    file.write_text(f"# a comment\n{REVOKED}\n")
 
     def renew(received: ReceivedRequest, seen: int) -> ServerReply | None:
         (tmp_path / "new").write_text(f"{REVOKED}\n{GOOD}\n")
@@ -279,7 +279,7 @@ def test_a_key_that_was_renewed_in_its_file_is_found(tmp_path: Path) -> None:
         assert all(reply.text for reply in replies_of(spec_of(server, keys=f"file:{file}"), 5))
 
 
-def test_no_key_goes_to_a_server_for_which_none_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_key_is_sent_to_a_server_without_configured_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", GOOD)
     with ApiServer() as server:
         replies_of(spec_of(server))
@@ -287,11 +287,11 @@ def test_no_key_goes_to_a_server_for_which_none_was_named(monkeypatch: pytest.Mo
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         replies_of(spec_of(server, base_url=None))
         assert server.requests[1].key == GOOD
-    with ApiServer(keys={GOOD}) as server, pytest.raises(NoUsableApiKey, match="wants an API key, and none was named"):
+    with ApiServer(keys={GOOD}) as server, pytest.raises(NoUsableApiKey, match="requires an API key, set `keys`"):
         replies_of(spec_of(server))
 
 
-def test_credentials_in_a_url_are_sent_and_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_in_a_url_are_sent_but_not_in_the_identity(monkeypatch: pytest.MonkeyPatch) -> None:
     with ApiServer() as server:
         monkeypatch.setenv("MY_URL", server.url.replace("http://", "http://me:pass%2Fword@") + "?code=secret-code")
         spec = spec_of(server, base_url="$MY_URL")
@@ -302,85 +302,84 @@ def test_credentials_in_a_url_are_sent_and_not_told(monkeypatch: pytest.MonkeyPa
         assert OpenAIEngine(spec).identity()["url"] == server.url
 
 
-def test_403_is_about_the_key_until_it_has_worked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_403_disables_a_key_that_has_never_worked(monkeypatch: pytest.MonkeyPatch) -> None:
     forbidden = error(403, None, "not allowed")
     monkeypatch.setenv("MY_KEYS", GOOD)
     with ApiServer(always(forbidden)) as server, pytest.raises(NoUsableApiKey):
         replies_of(spec_of(server, keys="MY_KEYS"), 3)
     slow = ServerReply(delay=0.3)
-    for at_once in (1, 4):  # with four, it is refused before the others are answered
+    for concurrency in (1, 4):  # with 4, the 403 arrives before the other replies
         with ApiServer(lambda received, seen: forbidden if b"question 2" in received.raw else slow) as server:
-            replies = replies_of(spec_of(server, keys="MY_KEYS", concurrency=at_once), 4)
+            replies = replies_of(spec_of(server, keys="MY_KEYS", concurrency=concurrency), 4)
             assert [reply.error for reply in replies] == [None, None, "refused", None]
             assert len(server.requests) == 4
 
 
 BAD_SETTINGS = {
     "no such model": error(404, "model_not_found", "no such model"),
-    "an option that the server lacks": error(400, None, "tools need the option --enable-tools"),
+    "an unsupported server option": error(400, None, "tools need the option --enable-tools"),
 }
 
 
-@pytest.mark.parametrize("what", BAD_SETTINGS)
-def test_a_server_that_refuses_everything_leaves_nothing_final(what: str) -> None:
-    with ApiServer(always(BAD_SETTINGS[what])) as server:
-        with pytest.raises(AllRequestsRefused, match=r"has refused all of \d+ requests"):
+@pytest.mark.parametrize("problem", BAD_SETTINGS)
+def test_rejections_of_all_requests_are_not_final(problem: str) -> None:
+    with ApiServer(always(BAD_SETTINGS[problem])) as server:
+        with pytest.raises(AllRequestsRefused, match=r"rejected all \d+ requests"):
             run(spec_of(server, concurrency=4), [f"question {i}" for i in range(100)])
         assert len(server.requests) <= 16
         server.script = None
         replies = run(spec_of(server), [f"question {i}" for i in range(100)])
-        assert all(reply for (reply,) in replies), "mended, everything is asked"
+        assert all(reply for (reply,) in replies), "with correct settings, all requests are sent"
 
 
-def test_refusals_before_the_first_reply_are_final_once_there_is_one() -> None:
-    """The first rows of a table may well be bad ones."""
+def test_rejections_before_the_first_reply_are_final_after_it() -> None:
+    """The first rows of a table may be invalid."""
     bad = [f"question {i} bad" for i in range(6)]
     rows = [*bad, *(f"question {i}" for i in range(6, 40))]
     spec: dict[str, Any] = {"concurrency": 6, "max_failed": 0.5}
     with ApiServer(lambda received, seen: error(400, None, "unfit") if b" bad" in received.raw else None) as server:
-        assert [i for i, (reply,) in enumerate(run(spec_of(server, **spec), rows)) if reply.startswith("<")] == [
-            *range(6)
-        ]
+        replies = run(spec_of(server, **spec), rows)
+        assert [i for i, (reply,) in enumerate(replies) if reply.startswith("<")] == list(range(6))
         run(spec_of(server, **spec, progress=False), [*rows, "another"])
-        assert len(server.requests) == 41, "no refused row is sent again"
+        assert len(server.requests) == 41, "no rejected row is sent again"
 
 
-def test_quick_refusals_do_not_stop_a_run_that_has_slow_replies_under_way() -> None:
-    """A 400 takes no time and a reply seconds: half of the first rows may be refused before the first reply."""
+def test_fast_rejections_do_not_stop_a_run_with_slow_in_flight_replies() -> None:
+    """A 400 is faster than a reply, so half of the first rows may be rejected before the first reply."""
 
-    def answer(received: ReceivedRequest, seen: int) -> ServerReply | None:
+    def script(received: ReceivedRequest, seen: int) -> ServerReply | None:
         return error(400, None, "unfit") if b" bad" in received.raw else ServerReply(delay=0.4)
 
     rows = [f"question {i}{' bad' if i % 2 else ''}" for i in range(60)]
-    with ApiServer(answer) as server:
+    with ApiServer(script) as server:
         replies = run(spec_of(server, concurrency=16, max_failed=0.6), rows)
         assert [reply.startswith("<") for (reply,) in replies] == [i % 2 == 1 for i in range(60)]
         assert len(server.requests) == 60
 
 
-def test_a_key_that_a_400_calls_invalid_drops_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    refused = error(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.")
+def test_a_400_about_an_invalid_key_disables_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    invalid = error(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.")
     monkeypatch.setenv("MY_KEYS", f"{REVOKED} {GOOD}")
-    with ApiServer(lambda received, seen: refused if received.key == REVOKED else None) as server:
+    with ApiServer(lambda received, seen: invalid if received.key == REVOKED else None) as server:
         assert all(reply.text for reply in replies_of(spec_of(server, keys="MY_KEYS"), 5))
 
 
-def test_too_many_failures_store_what_is_under_way_and_say_why() -> None:
-    def answer(received: ReceivedRequest, seen: int) -> ServerReply | None:
+def test_too_many_failures_store_in_flight_replies_and_name_the_reason() -> None:
+    def script(received: ReceivedRequest, seen: int) -> ServerReply | None:
         bad = b"bad" in received.raw
         return error(400, None, "unfit text") if bad else ServerReply(delay=0.3)
 
     rows = ["question", *(f"bad {i}" for i in range(4)), *(f"question {i}" for i in range(40))]
-    with ApiServer(answer) as server:
-        with pytest.raises(TooManyFailures, match=r"(?s)bad_request.*does not ask again.*unfit text"):
+    with ApiServer(script) as server:
+        with pytest.raises(TooManyFailures, match=r"(?s)bad_request.*does not send the requests again.*unfit text"):
             run(spec_of(server, concurrency=16, max_failed=0.05), rows)
-        sent = len(server.requests)
+        num_sent = len(server.requests)
         run(spec_of(server, concurrency=16, max_failed=1.0), rows)
-        assert len(server.requests) == len(rows), "what was under way is stored and not sent again"
-        assert sent < len(rows)
+        assert len(server.requests) == len(rows), "in-flight replies are stored and not sent again"
+        assert num_sent < len(rows)
 
 
-def test_a_wrong_model_stops_the_run_soon() -> None:
+def test_a_wrong_model_stops_the_run_early() -> None:
     with ApiServer(always(error(404, "model_not_found", "no such model"))) as server:
         with pytest.raises(AllRequestsRefused, match="no such model"):
             replies_of(spec_of(server, concurrency=4), 500)
@@ -390,25 +389,25 @@ def test_a_wrong_model_stops_the_run_soon() -> None:
 # Rates and caps ------------------------------------------------------------------------------------------------------
 
 
-def test_requests_a_minute_are_kept() -> None:
+def test_requests_per_minute_are_respected() -> None:
     with ApiServer() as server:
-        began = time.monotonic()
+        started_at = time.monotonic()
         replies_of(spec_of(server, limits=Limits(rpm=1200), concurrency=50), 60)
-        assert server.requests[-1].time - began >= 1.5, "a burst of 20 and then 20 a second"
+        assert server.requests[-1].time - started_at >= 1.5, "a burst of 20, then 20 per second"
 
 
-def test_what_the_server_says_is_left_is_believed() -> None:
-    """After two answers nothing is left for 0.4 s; nobody meets the limit."""
-    state = {"left": 2, "until": 0.0}
+def test_budgets_in_headers_are_respected() -> None:
+    """The budget is two requests per 0.4 s, and no request exceeds it."""
+    state = {"remaining": 2, "reset_at": 0.0}
 
     def counted(received: ReceivedRequest, seen: int) -> ServerReply | None:
-        if received.time >= state["until"]:
-            state.update(left=2, until=received.time + 0.4)
-        if state["left"] == 0:
+        if received.time >= state["reset_at"]:
+            state.update(remaining=2, reset_at=received.time + 0.4)
+        if state["remaining"] == 0:
             return rate_limited(retry_after="1")
-        state["left"] -= 1
-        left = {"x-ratelimit-remaining-requests": str(int(state["left"])), "x-ratelimit-reset-requests": "400ms"}
-        return ServerReply(headers=left)
+        state["remaining"] -= 1
+        remaining = str(int(state["remaining"]))
+        return ServerReply(headers={"x-ratelimit-remaining-requests": remaining, "x-ratelimit-reset-requests": "400ms"})
 
     with ApiServer(counted) as server:
         assert all(reply.text for reply in replies_of(spec_of(server, concurrency=1), 6))
@@ -416,7 +415,7 @@ def test_what_the_server_says_is_left_is_believed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cap", "price", "sent"),
+    ("cap", "price", "expected"),
     [
         ({"max_requests": 7}, None, 7),
         ({"max_requests": 0}, None, 0),
@@ -424,47 +423,43 @@ def test_what_the_server_says_is_left_is_believed() -> None:
         ({"max_cost": 0.001}, (1.0, 2.0), None),
     ],
 )
-def test_caps_stop_before_the_next_request(cap: Mapping[str, Any], price: Any, sent: int | None) -> None:
-    usage: list[int] = []
-
-    def counted(received: ReceivedRequest, seen: int) -> ServerReply:
-        usage.append(1)
-        return completion("The answer is 4.", usage=(40, 10))
-
-    with ApiServer(counted) as server:
+def test_caps_stop_before_the_next_request(cap: Mapping[str, Any], price: Any, expected: int | None) -> None:
+    with ApiServer(always(completion("The answer is 4.", usage=(40, 10)))) as server:
         spec = spec_of(server, limits=Limits(backoff=0.01, price=price, **cap), concurrency=8, max_tokens=20)
         engine = OpenAIEngine(spec)
-        kept: list[tuple[str, Reply]] = []
+        received: list[tuple[str, Reply]] = []
         replies = chain.from_iterable(engine.generate((str(i), Request(prompt=f"question {i}")) for i in range(100)))
         with engine, pytest.raises(CapReached, match=next(iter(cap))):
-            kept.extend(replies)
-        assert len(kept) == len(server.requests), "what ran stays"
-        if sent is not None:
-            assert len(server.requests) == sent
+            received.extend(replies)
+        assert len(received) == len(server.requests), "every paid reply is returned"
+        if expected is not None:
+            assert len(server.requests) == expected
         if "max_tokens_total" in cap:
             assert 7 <= len(server.requests) <= 10
         if price:
             assert 10 <= len(server.requests) <= 16
 
 
-def test_retries_count_for_the_cap() -> None:
+def test_retries_count_towards_the_cap() -> None:
     with ApiServer(always(error(500, None, "boom"))) as server:
         with pytest.raises(CapReached):
             replies_of(spec_of(server, limits=Limits(backoff=0.001, max_requests=9), retries=3, concurrency=1), 5)
         assert len(server.requests) == 9
 
 
-def test_a_row_gives_up_at_its_deadline() -> None:
+def test_a_row_fails_at_its_deadline() -> None:
     with ApiServer(always(rate_limited(retry_after="0.05"))) as server:
         (reply,) = replies_of(spec_of(server, limits=Limits(deadline=2.0, backoff=0.05)))
         assert reply.error == "rate_limit"
         assert len(server.requests) > 2
     with ApiServer(always(rate_limited(retry_after="3600"))) as server:
         replies = replies_of(spec_of(server, limits=Limits(deadline=5.0)), 3)
-        assert [reply.error for reply in replies] == ["rate_limit"] * 3, "at once: the pause ends after the deadline"
+        assert [reply.error for reply in replies] == ["rate_limit"] * 3, (
+            "immediately, since the pause ends after the deadline"
+        )
 
 
-def test_a_server_that_comes_late_is_waited_for() -> None:
+def test_a_server_that_starts_late_is_retried() -> None:
     with ApiServer(start=False) as server:
         threading.Timer(0.4, server.start).start()
         replies = replies_of(spec_of(server, limits=Limits(backoff=0.1), retries=50), 4)
@@ -475,7 +470,7 @@ def test_a_server_that_comes_late_is_waited_for() -> None:
 # Bodies --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_prompt_goes_to_the_text_endpoint_and_options_go_along() -> None:
+def test_a_prompt_is_sent_to_the_text_endpoint_with_all_settings() -> None:
     with ApiServer() as server:
         spec = spec_of(
             server, temperature=0.7, top_p=0.9, top_k=5, stop=("\n",), seed=3, options={"extra_body": {"min_p": 0.1}}
@@ -490,7 +485,7 @@ def test_a_prompt_goes_to_the_text_endpoint_and_options_go_along() -> None:
         }  # fmt: skip
 
 
-def test_quirks_are_data() -> None:
+def test_quirks_change_the_request_body() -> None:
     with ApiServer() as server:
         replies_of(spec_of(server, model="o3-mini"))
         assert set(server.requests[0].body) == {"model", "messages", "max_completion_tokens"}
@@ -498,7 +493,7 @@ def test_quirks_are_data() -> None:
         assert set(server.requests[1].body) == {"model", "messages", "limit"}
 
 
-def test_reasoning_is_kept_apart_and_stop_strings_cut() -> None:
+def test_reasoning_is_separate_and_stop_strings_truncate() -> None:
     with ApiServer(always(completion("It is 4.\nQuestion: more", reasoning="2 and 2"))) as server:
         (reply,) = replies_of(spec_of(server, stop=("\nQuestion",)))
         assert (reply.text, reply.reasoning) == ("It is 4.", "2 and 2")
@@ -511,19 +506,19 @@ def test_reasoning_is_kept_apart_and_stop_strings_cut() -> None:
         {"limits": {"rpm": 5}}, {"max_tokens": 0}, {"temperature": float("nan")}, {"temperature": -1},
     ],
 )  # fmt: skip
-def test_settings_out_of_range_are_refused_before_anything_is_sent(settings: Mapping[str, Any]) -> None:
+def test_invalid_settings_are_rejected_before_any_request(settings: Mapping[str, Any]) -> None:
     with ApiServer() as server, pytest.raises(InputError):
         replies_of(spec_of(server, **settings))
     assert not server.requests
 
 
 @pytest.mark.parametrize("settings", [{"adapter": "x"}, {"num_beams": 2}, {"revision": "v1"}, {"dtype": "float32"}])
-def test_what_a_server_cannot_do_is_refused(settings: Mapping[str, Any]) -> None:
-    with pytest.raises(InputError, match="cannot set"):
+def test_unsupported_settings_are_rejected(settings: Mapping[str, Any]) -> None:
+    with pytest.raises(InputError, match="is not supported by the openai_api engine"):
         OpenAIEngine(EngineSpec("openai_api", "m", base_url="http://localhost:1/v1", **settings))
 
 
-# Whole stages --------------------------------------------------------------------------------------------------------
+# Stages --------------------------------------------------------------------------------------------------------
 
 
 def question(row: Mapping[str, Any], settings: None) -> Request:
@@ -538,39 +533,39 @@ def run(spec: EngineSpec, rows: Sequence[str], samples: int = 1) -> list[list[st
     data = Dataset.from_list([{"id": str(i), "text": text} for i, text in enumerate(rows)])
     adds = {"reply": [Value("string")]}
     stage = ModelStage(question, texts, None, spec, reads=["text"], adds=adds, name="test", samples=samples)
-    found: list[list[str]] = run_model_stage(data, stage)["reply"][:]
-    return found
+    replies: list[list[str]] = run_model_stage(data, stage)["reply"][:]
+    return replies
 
 
-def test_samples_have_seeds_of_their_own() -> None:
+def test_samples_have_distinct_seeds() -> None:
     with ApiServer() as server:
         ((a, b, c),) = run(spec_of(server, temperature=0.8), ["question"], samples=3)
         assert len({a, b, c}) == 3
         assert len({received.body["seed"] for received in server.requests}) == 3
 
 
-@pytest.mark.parametrize("knows", [True, False], ids=["n", "no n"])
-def test_samples_of_a_row_come_in_one_answer_where_the_server_can(knows: bool) -> None:
+@pytest.mark.parametrize("supports_n", [True, False], ids=["n", "no n"])
+def test_samples_of_a_row_share_one_request_if_the_server_supports_n(supports_n: bool) -> None:
     def one_choice(received: ReceivedRequest, seen: int) -> ServerReply | None:
-        return None if knows else completion(f"{len(server.requests)}")
+        return None if supports_n else completion(f"{len(server.requests)}")
 
     with ApiServer(one_choice) as server:
         replies = run(spec_of(server, temperature=0.8, options={"n": True}), ["a", "b"], samples=3)
         assert all(len(set(row)) == 3 for row in replies)
         assert [received.body.get("n") for received in server.requests].count(3) == 2
-        assert len(server.requests) == (2 if knows else 6)
+        assert len(server.requests) == (2 if supports_n else 6)
 
 
 POISONS = ["a null \x00 byte", "x" * 1_000_000, "﷽‮\ufeff\U0010ffff"]
 
 
-@pytest.mark.parametrize("poison", POISONS, ids=["null", "1 MB", "odd"])
+@pytest.mark.parametrize("poison", POISONS, ids=["null", "1 MB", "unusual characters"])
 def test_one_poisoned_row_of_a_thousand(poison: str) -> None:
-    def picky(received: ReceivedRequest, seen: int) -> ServerReply | None:
+    def reject_poison(received: ReceivedRequest, seen: int) -> ServerReply | None:
         poisoned = b"\\u0000" in received.raw or len(received.raw) > 500_000 or "\u202e".encode() in received.raw
         return error(400, "invalid_prompt", "unfit text") if poisoned else None
 
-    with ApiServer(picky) as server:
+    with ApiServer(reject_poison) as server:
         rows = [poison if i == 500 else f"question {i}" for i in range(1000)]
         replies = [reply for (reply,) in run(spec_of(server), rows)]
         assert [i for i, reply in enumerate(replies) if reply.startswith("<")] == [500]
@@ -578,7 +573,7 @@ def test_one_poisoned_row_of_a_thousand(poison: str) -> None:
         assert len(server.requests) == 1000
 
 
-def test_a_lone_surrogate_is_refused_before_it_is_sent_and_repaired_where_it_came() -> None:
+def test_an_unpaired_surrogate_is_rejected_in_requests_and_replaced_in_replies() -> None:
     with ApiServer(always(ServerReply(200, b'{"choices": [{"message": {"content": "half \\ud83d"}}]}'))) as server:
         with OpenAIEngine(spec_of(server)) as engine:
             ((_, reply),) = next(engine.generate([("a", Request(prompt="half \ud83d"))]))
@@ -592,65 +587,66 @@ def test_usage_is_in_the_lineage_and_the_same_from_the_store() -> None:
         data = Dataset.from_list([{"id": str(i), "text": f"question {i % 5}"} for i in range(10)])
         adds = {"reply": [Value("string")]}
         stage = ModelStage(question, texts, None, spec_of(server), reads=["text"], adds=adds, name="test")
-        done = run_model_stage(data, stage)
-        again = run_model_stage(data, replace(stage, name="other"))
-        usage = lineage(done)[-1]["usage"]
-        assert usage == lineage(again)[-1]["usage"]
+        usage = lineage(run_model_stage(data, stage))[-1]["usage"]
+        from_store = run_model_stage(data, replace(stage, name="other"))
+        assert usage == lineage(from_store)[-1]["usage"]
         assert usage["requests"] == 10
         assert usage["prompt_tokens"] > 0
         assert len(server.requests) == 5
 
 
-def test_progress_tells_what_goes_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    # The tests switch the bars of `datasets` off; the class under them is the same.
+def test_the_progress_bar_shows_the_state_of_the_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The tests disable the bars of `datasets`; this is their base class.
     monkeypatch.setattr("toolrlef_data.engines.model_stage.tqdm", importlib.import_module("tqdm").tqdm)
 
-    def answer(received: ReceivedRequest, seen: int) -> ServerReply | None:
+    def script(received: ReceivedRequest, seen: int) -> ServerReply | None:
         return error(500, None, "boom") if seen == 0 and b"question 3" in received.raw else None
 
-    with ApiServer(answer, latency=0.3) as server:
+    with ApiServer(script, latency=0.3) as server:
         run(
             spec_of(server, progress=True, limits=Limits(backoff=0.01, price=(1.0, 1.0)), concurrency=4),
             [f"question {i}" for i in range(12)],
         )
     shown = capsys.readouterr().err
-    for part in ("12/12", "from store=", "in flight=", "req/s=", "tok/s=", "cost=", "left=", "met server=1"):
+    for part in ("12/12", "from store=", "in flight=", "req/s=", "tok/s=", "cost=", "eta=", "server errors=1"):
         assert part in shown, part
 
 
-def test_the_shipped_recipe_runs_and_asks_nothing_twice(
+def test_the_shipped_recipe_runs_and_sends_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Student, teacher and three responders, one of them over tool calls, one with two samples."""
+    """Student, teacher and three responders: plain, with native tool calls, and with two samples."""
     with ApiServer(keys={CANARY}) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         monkeypatch.setenv("OPENAI_API_KEY", CANARY)
-        done = run_recipe(load_recipe("api", rows=6), out=tmp_path / "out")
-        asked = len(server.requests)
+        result = run_recipe(load_recipe("api", rows=6), out=tmp_path / "out")
+        num_sent = len(server.requests)
         monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "stages")
         run_recipe(load_recipe("api", rows=6), out=tmp_path / "again")
-        assert len(server.requests) == asked
+        assert len(server.requests) == num_sent
     ranked = load_dataset(str(tmp_path / "out"), "math-stage2", split="train")
     assert set(ranked[0]["origin"]) == {
         "gold", "four_o_mini", "four_o_mini_tools", "four_o_mini_sampled.1", "four_o_mini_sampled.2", "nano"
     }  # fmt: skip
-    tools = [dict(zip(row["origin"], row["responses"], strict=True))["four_o_mini_tools"] for row in ranked]
-    assert all(response.startswith("calculator(") for response in tools), "native calls as text calls"
-    assert usage([done.stage1, done.stage2])["gpt-4.1-nano"]["requests"] == len(done.stage1)
-    assert sum(taken["requests"] for taken in usage([done.stage1, done.stage2]).values()) >= asked
-    _print_run(done)
+    tool_responses = [dict(zip(row["origin"], row["responses"], strict=True))["four_o_mini_tools"] for row in ranked]
+    assert all(response.startswith("calculator(") for response in tool_responses), "native calls become text"
+    assert usage([result.stage1, result.stage2])["gpt-4.1-nano"]["requests"] == len(result.stage1)
+    assert sum(counts["requests"] for counts in usage([result.stage1, result.stage2]).values()) >= num_sent
+    _print_run(result)
     assert "gpt-4.1-nano" in capsys.readouterr().out
-    told = (tmp_path / "out" / "provenance.json").read_text()
-    assert '"usage"' in told
+    provenance = (tmp_path / "out" / "provenance.json").read_text()
+    assert '"usage"' in provenance
     for file in ("provenance.json", "README.md"):
         assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
         assert CANARY not in (tmp_path / "out" / file).read_text()
 
 
-def test_a_run_that_is_stopped_in_the_middle_leaves_nothing_open_in_a_notebook() -> None:
-    """What hangs is waited for until its timeout and not sent again; no event loop is closed by the wrong thread."""
+def test_a_stopped_run_closes_its_connections_and_threads_in_a_notebook() -> None:
+    """A hanging request ends at its timeout and is not retried; each event loop is closed by its thread."""
 
-    def answer(received: ReceivedRequest, seen: int) -> ServerReply | None:
+    def script(received: ReceivedRequest, seen: int) -> ServerReply | None:
         if b"question 0" in received.raw:
             return None
         return ServerReply(delay=STALL_SECONDS) if b"question 1" in received.raw else error(400, None, "bad")
@@ -661,10 +657,10 @@ def test_a_run_that_is_stopped_in_the_middle_leaves_nothing_open_in_a_notebook()
         gc.collect()
         await asyncio.sleep(0)
 
-    with ApiServer(answer) as server:
-        began = time.monotonic()
+    with ApiServer(script) as server:
+        started_at = time.monotonic()
         asyncio.run(cell(server))
-        assert time.monotonic() - began < STALL_SECONDS
+        assert time.monotonic() - started_at < STALL_SECONDS
         assert server.count('question 1"') == 1
         assert server.in_flight == 0 or not server.connections
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("ask")] == []
@@ -673,17 +669,17 @@ def test_a_run_that_is_stopped_in_the_middle_leaves_nothing_open_in_a_notebook()
 # Secrets -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_key_reaches_nothing_that_is_written(
+def test_a_key_is_never_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Logs at their most talkative, the store, the caches, the lineage, error texts, reprs and pickles."""
+    """Not to debug logs, store, caches, lineage, error messages, reprs or pickles."""
     monkeypatch.setenv("MY_KEYS", CANARY)
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     logging.getLogger().addHandler(handler)
     monkeypatch.setattr(logging.getLogger(), "level", logging.DEBUG)
 
-    def echoing(received: ReceivedRequest, seen: int) -> ServerReply | None:
+    def echo_key(received: ReceivedRequest, seen: int) -> ServerReply | None:
         number = received.body["messages"][0]["content"].split()[-1]
         echoes = {
             "1": error(400, "bad", f"you sent Bearer {CANARY}"),
@@ -698,13 +694,13 @@ def test_a_key_reaches_nothing_that_is_written(
         return echoes.get(number)
 
     try:
-        with ApiServer(echoing) as server:
+        with ApiServer(echo_key) as server:
             monkeypatch.setenv("MY_URL", server.url.replace("http://", f"http://me:{CANARY}@") + f"?code={CANARY}")
             for url in (server.url, "$MY_URL"):
                 spec = spec_of(server, base_url=url, keys="MY_KEYS", retries=1, max_failed=1.0, model=f"m{len(url)}")
-                found = run(spec, [f"question {i}" for i in range(9)])
-                assert found[2] == ["your key is [key]"]
-            assert any(CANARY in str(received.headers) for received in server.requests), "it was sent"
+                replies = run(spec, [f"question {i}" for i in range(9)])
+                assert replies[2] == ["your key is [key]"]
+            assert any(CANARY in str(received.headers) for received in server.requests), "the key was sent"
             engine = OpenAIEngine(spec)
             with engine:
                 written = [
@@ -714,16 +710,16 @@ def test_a_key_reaches_nothing_that_is_written(
                     str(engine.stats()),
                     pickle.dumps(spec),
                 ]
-                with pytest.raises(TypeError, match="not pickled"):
+                with pytest.raises(TypeError, match="cannot be pickled"):
                     pickle.dumps(engine)
-            with pytest.raises(InputError) as refused:
+            with pytest.raises(InputError) as url_error:
                 EngineSpec("openai_api", "m", base_url=f"http://me:{CANARY}@host/v1")
-            with pytest.raises(InputError) as named:
+            with pytest.raises(InputError) as key_error:
                 EngineSpec("openai_api", "m", keys=CANARY)
             with ApiServer(always(error(401, None, f"no such key: {CANARY}"))) as server:
-                with pytest.raises(NoUsableApiKey) as stopped:
+                with pytest.raises(NoUsableApiKey) as run_error:
                     run(spec_of(server, keys="MY_KEYS", model="other"), ["question 0"])
-                written += [str(error.value) for error in (refused, named, stopped)]
+                written += [str(error.value) for error in (url_error, key_error, run_error)]
     finally:
         logging.getLogger().removeHandler(handler)
     written += [stream.getvalue(), *capsys.readouterr()]
@@ -734,18 +730,18 @@ def test_a_key_reaches_nothing_that_is_written(
     assert [file for file in files if CANARY[:16].lower().encode() in file.read_bytes().lower()] == []
 
 
-def test_failures_above_the_limit_stop_the_run_with_their_kinds() -> None:
-    def broken(received: ReceivedRequest, seen: int) -> ServerReply | None:
+def test_too_many_failures_stop_the_run_and_name_the_error_kinds() -> None:
+    def fail_one(received: ReceivedRequest, seen: int) -> ServerReply | None:
         return error(500, None, "boom") if b"question 7" in received.raw else None
 
-    with ApiServer(broken) as server, pytest.raises(TooManyFailures, match="server 1"):
+    with ApiServer(fail_one) as server, pytest.raises(TooManyFailures, match="server 1"):
         run(spec_of(server, retries=0, max_failed=0.0), [f"question {i}" for i in range(20)])
 
 
-# Requests that are not ready yet --------------------------------------------------------------------------------------
+# Requests that depend on replies --------------------------------------------------------------------------------------
 
 
-def test_a_slow_chain_holds_no_other_back() -> None:
+def test_a_slow_chain_does_not_delay_others() -> None:
     slow = ServerReply(delay=STALL_SECONDS)
     with ApiServer(lambda received, seen: slow if b'"slow' in received.raw else None) as server:
         chains = Chains(["slow", "fast"], steps=5)
@@ -753,57 +749,57 @@ def test_a_slow_chain_holds_no_other_back() -> None:
             for replies in engine.generate(chains.requests()):
                 chains.receive(replies)
                 if len(chains.texts["fast"]) == 5:
-                    engine.cancel()  # and the slow one has not even its first reply
+                    engine.cancel()  # the slow chain has no reply yet
         fast = [event for step in range(5) for event in (f"fast {step} 0", f"(fast {step} 0)")]
         assert chains.events == ["slow 0 0", *fast]
         assert len(server.requests) == 6
 
 
-def test_chains_use_the_whole_concurrency() -> None:
+def test_chains_use_the_full_concurrency() -> None:
     with ApiServer(gather=3) as server:
         chains = Chains([f"c{i}" for i in range(9)], steps=4).run(spec_of(server, concurrency=3))
         assert server.max_in_flight == 3
         assert len(server.requests) == 36
-        # Three are under way when the first reply comes, not all that were ready.
+        # Three requests are in flight when the first reply arrives, not all ready ones.
         assert next(n for n, event in enumerate(chains.events) if event.startswith("(")) <= 3
 
 
-def test_waiting_for_what_is_not_ready_is_no_busy_loop() -> None:
+def test_waiting_for_ready_requests_is_no_busy_loop() -> None:
     with ApiServer(latency=0.5) as server:
-        began = time.monotonic()
+        started_at = time.monotonic()
         chains = Chains(["a"], steps=1).run(spec_of(server))
-        most = 200 * (time.monotonic() - began) / 0.5
-        assert 0 < chains.idle_pulls < most, "pulled now and then, not all the time"
+        max_pulls = 200 * (time.monotonic() - started_at) / 0.5
+        assert 0 < chains.idle_pulls < max_pulls, "pulled at intervals"
 
 
-def test_samples_are_sent_before_what_is_not_ready() -> None:
+def test_samples_are_sent_before_the_next_step_is_ready() -> None:
     with ApiServer() as server:
         chains = Chains(["a"], steps=2, samples=3).run(spec_of(server, temperature=1.0, options={"n": True}))
         assert [received.body["n"] for received in server.requests] == [3, 3]
         assert [event.startswith("(") for event in chains.events] == ([False] * 3 + [True] * 3) * 2
 
 
-def test_a_chain_that_waits_for_a_refusal_gets_it() -> None:
-    """Refusals are held back until a server has answered something, but here nothing else can come first."""
+def test_rejections_are_passed_on_if_all_chains_wait_for_them() -> None:
+    """Rejections are withheld until the first reply, but here no reply can arrive before them."""
     unfit = error(400, None, "unfit")
     with ApiServer(lambda received, seen: unfit if b"bad_request" not in received.raw else None) as server:
         chains = Chains("abc", steps=2).run(spec_of(server))
-        assert [said[0] for said in chains.texts.values()] == ["<bad_request>"] * 3
-        assert not any(said[1].startswith("<") for said in chains.texts.values())
+        assert [texts[0] for texts in chains.texts.values()] == ["<bad_request>"] * 3
+        assert not any(texts[1].startswith("<") for texts in chains.texts.values())
 
 
-def test_a_server_that_refuses_every_chain_stops_the_run() -> None:
+def test_a_server_that_rejects_every_chain_stops_the_run() -> None:
     with ApiServer(always(error(404, None, "no such model"))) as server:
-        with pytest.raises(AllRequestsRefused, match=r"all of \d+ requests, such as: .*no such model"):
+        with pytest.raises(AllRequestsRefused, match=r"rejected all \d+ requests; the first error is: .*no such model"):
             Chains("abc", steps=20).run(spec_of(server))
         assert len(server.requests) < 12
 
 
 @pytest.mark.parametrize("mode", ["direct", "batch"])
-@pytest.mark.parametrize("busy", [False, True])
-def test_waiting_for_ever_ends_at_a_cancel_or_a_stop(mode: str, busy: bool) -> None:
+@pytest.mark.parametrize("has_request", [False, True])
+def test_an_endless_wait_ends_at_a_cancel_or_stop(mode: str, has_request: bool) -> None:
     def waiting() -> Iterator[tuple[str, Request] | None]:
-        if busy:
+        if has_request:
             yield "a", Request(prompt="a")
         for i in range(1000):
             if i == 5:
@@ -818,12 +814,12 @@ def test_waiting_for_ever_ends_at_a_cancel_or_a_stop(mode: str, busy: bool) -> N
             list(engine.generate(waiting()))
         with OpenAIEngine(spec) as engine:
             end = lambda: engine.stop(TooManyFailures("enough"))  # noqa: E731
-            taken: list[str] = []
+            tags: list[str] = []
             with pytest.raises(TooManyFailures, match="enough"):
-                taken.extend(tag for replies in engine.generate(waiting()) for tag, _ in replies)
+                tags.extend(tag for replies in engine.generate(waiting()) for tag, _ in replies)
 
 
-def test_a_cap_ends_chains_with_what_they_have() -> None:
+def test_chains_keep_their_replies_at_a_cap() -> None:
     with ApiServer() as server:
         chains = Chains("ab", steps=9)
         with pytest.raises(CapReached, match="max_requests=5"):

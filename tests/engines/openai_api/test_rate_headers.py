@@ -1,4 +1,4 @@
-"""Headers: every form in which a server says how long to wait, and nothing that it says breaks or hangs a run."""
+"""Rate-limit headers: all documented formats are parsed, and no header value breaks or hangs a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from toolrlef_data.engines.openai_api.rate_headers import asked_pause, budgets, seconds_of
+from toolrlef_data.engines.openai_api.rate_headers import parse_seconds, remaining_budgets, requested_pause
 
 NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 
@@ -32,9 +32,9 @@ NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z
         ("0s", 0.0),
         ("1m26.4s", 86.4),
         ("Thu, 01 Jan 2026 00:00:30 GMT", 30.0),  # RFC 9110 HTTP date
-        ("Thursday, 01-Jan-26 00:00:30 GMT", 30.0),  # RFC 850, which a recipient must accept
-        ("Thu Jan  1 00:00:30 2026", 30.0),  # asctime, which a recipient must accept, is UTC
-        ("Wed, 31 Dec 2025 23:00:00 GMT", 0.0),  # past: no wait, and never a negative one
+        ("Thursday, 01-Jan-26 00:00:30 GMT", 30.0),  # RFC 850, which recipients must accept
+        ("Thu Jan  1 00:00:30 2026", 30.0),  # asctime, which recipients must accept; it is UTC
+        ("Wed, 31 Dec 2025 23:00:00 GMT", 0.0),  # in the past: no wait
         ("2026-01-01T00:00:30Z", 30.0),  # Anthropic: RFC 3339
         ("2026-01-01T00:00:30.250Z", 30.25),
         ("2026-01-01T01:00:30+01:00", 30.0),
@@ -45,8 +45,8 @@ NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z
         ("1767225000", 0.0),
     ],
 )
-def test_seconds_of_every_form(text: str, seconds: float) -> None:
-    assert seconds_of(text, NOW) == pytest.approx(seconds, abs=1e-3)
+def test_every_time_format(text: str, seconds: float) -> None:
+    assert parse_seconds(text, NOW) == pytest.approx(seconds, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -54,9 +54,9 @@ def test_seconds_of_every_form(text: str, seconds: float) -> None:
     [
         "",
         "soon",
-        "-5",  # negative seconds mean nothing
+        "-5",  # negative seconds are invalid
         "-1s",
-        "nan",  # float() would take it
+        "nan",  # float() would accept it
         "inf",
         "Infinity",
         "1_000",
@@ -72,19 +72,19 @@ def test_seconds_of_every_form(text: str, seconds: float) -> None:
         "Thu, 01 Jan 2026 00:00:30 +99999999",
     ],
 )
-def test_garbage_says_nothing(text: str) -> None:
-    assert seconds_of(text, NOW) is None
+def test_garbage_is_ignored(text: str) -> None:
+    assert parse_seconds(text, NOW) is None
 
 
 @pytest.mark.parametrize("text", ["9" * 400, "9" * 400 + "s", "1" + "0" * 320, "9" * 400 + "d", "9" * 5000 + ".5"])
-def test_a_huge_number_is_no_endless_wait(text: str) -> None:
-    """A timer cannot be set to infinity, so a run would hang."""
+def test_a_huge_number_is_no_infinite_pause(text: str) -> None:
+    """An infinite timer would hang the run."""
     for pause in (
-        seconds_of(text, NOW),
-        asked_pause({"retry-after": text}, "", NOW),
-        asked_pause({"retry-after-ms": text}, "", NOW),
-        asked_pause({}, f'"retryDelay": "{text}{"" if text[-1] in "sd" else "s"}"', NOW),
-        asked_pause({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": text}, "", NOW),
+        parse_seconds(text, NOW),
+        requested_pause({"retry-after": text}, "", NOW),
+        requested_pause({"retry-after-ms": text}, "", NOW),
+        requested_pause({}, f'"retryDelay": "{text}{"" if text[-1] in "sd" else "s"}"', NOW),
+        requested_pause({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": text}, "", NOW),
     ):
         assert pause is None or math.isfinite(pause)
 
@@ -104,7 +104,7 @@ GOOGLE = json.dumps(
 
 
 @pytest.mark.parametrize(
-    ("headers", "message", "pause"),
+    ("headers", "body", "pause"),
     [
         ({"retry-after": "20"}, "", 20.0),
         ({"retry-after": "0.5"}, "", 0.5),
@@ -112,11 +112,11 @@ GOOGLE = json.dumps(
         ({"retry-after-ms": "1500"}, "", 1.5),
         ({"retry-after-ms": "1500.5"}, "", 1.5005),
         ({"x-ms-retry-after-ms": "250"}, "", 0.25),  # Azure
-        ({"retry-after-ms": "300", "retry-after": "1"}, "", 0.3),  # the finer one
-        ({"retry-after-ms": "soon", "retry-after": "3"}, "", 3.0),  # garbage does not hide the other
+        ({"retry-after-ms": "300", "retry-after": "1"}, "", 0.3),  # milliseconds are more precise
+        ({"retry-after-ms": "soon", "retry-after": "3"}, "", 3.0),  # garbage does not hide the other header
         ({"retry-after": "-7"}, "", None),
         ({"retry-after": "whenever"}, GOOGLE, 34.0),
-        # the server's own clock, where it sends it: ours is an hour late here
+        # the server's clock from its Date header; the local clock is an hour late here
         ({"retry-after": "Thu, 01 Jan 2026 01:00:30 GMT", "date": "Thu, 01 Jan 2026 01:00:00 GMT"}, "", 30.0),
         ({"retry-after": "Thu, 01 Jan 2026 00:00:30 GMT", "date": "no date"}, "", 30.0),
         ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m30s"}, "", 90.0),
@@ -130,7 +130,7 @@ GOOGLE = json.dumps(
             "",
             12.0,
         ),
-        # whichever is used up; the other one's reset is not waited for
+        # only the reset of the exhausted budget counts
         (
             {
                 "x-ratelimit-remaining-requests": "99",
@@ -142,7 +142,7 @@ GOOGLE = json.dumps(
             2.0,
         ),
         ({"x-ratelimit-remaining-requests": "99", "x-ratelimit-reset-requests": "6m0s"}, "", None),
-        ({"x-ratelimit-remaining-requests": "0"}, "", None),  # until when, nobody knows
+        ({"x-ratelimit-remaining-requests": "0"}, "", None),  # the reset time is unknown
         ({}, GOOGLE, 34.0),
         ({}, GOOGLE.replace('": "', '":"'), 34.0),
         ({}, GOOGLE.replace("34s", "34.074824224s"), 34.074824),
@@ -150,9 +150,9 @@ GOOGLE = json.dumps(
         ({}, "", None),
     ],
 )
-def test_asked_pause(headers: dict[str, str], message: str, pause: float | None) -> None:
-    found = asked_pause(headers, message, NOW)
-    assert found == (None if pause is None else pytest.approx(pause, abs=1e-3))
+def test_requested_pause(headers: dict[str, str], body: str, pause: float | None) -> None:
+    expected = None if pause is None else pytest.approx(pause, abs=1e-3)
+    assert requested_pause(headers, body, NOW) == expected
 
 
 @pytest.fixture
@@ -166,14 +166,14 @@ def _new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("_new_york")
 def test_a_date_without_a_zone_is_utc_on_every_machine() -> None:
-    later = "Thu, 01 Jan 2026 00:00:30"
-    assert seconds_of("2026-01-01T00:00:30", NOW) == 30.0
+    date = "Thu, 01 Jan 2026 00:00:30"
+    assert parse_seconds("2026-01-01T00:00:30", NOW) == 30.0
     for zone in ("", " -0000", " GMT"):
-        assert asked_pause({"retry-after": later + zone, "date": later.replace("30", "10") + zone}, "", NOW) == 20.0
+        assert requested_pause({"retry-after": date + zone, "date": date.replace("30", "10") + zone}, "", NOW) == 20.0
 
 
 @pytest.mark.parametrize(
-    ("headers", "found"),
+    ("headers", "expected"),
     [
         ({}, {}),
         ({"content-type": "application/json", "date": "Thu, 01 Jan 2026 00:00:00 GMT"}, {}),
@@ -181,7 +181,7 @@ def test_a_date_without_a_zone_is_utc_on_every_machine() -> None:
             {"x-ratelimit-remaining-tokens": "149984", "x-ratelimit-reset-tokens": "6m0s"},
             {"tokens": (149984.0, 360.0)},
         ),
-        # input and output tokens apart: the tighter one binds
+        # separate budgets of input and output tokens: the tighter one applies
         (
             {
                 "anthropic-ratelimit-input-tokens-remaining": "900",
@@ -196,8 +196,8 @@ def test_a_date_without_a_zone_is_utc_on_every_machine() -> None:
         ({"x-ratelimit-remaining-requests": "", "x-ratelimit-reset-requests": ""}, {}),
     ],
 )
-def test_budgets(headers: dict[str, str], found: dict[str, tuple[float, float]]) -> None:
-    assert budgets(headers, NOW) == {name: pytest.approx(pair) for name, pair in found.items()}
+def test_remaining_budgets(headers: dict[str, str], expected: dict[str, tuple[float, float]]) -> None:
+    assert remaining_budgets(headers, NOW) == {name: pytest.approx(pair) for name, pair in expected.items()}
 
 
 NAMES = (
@@ -212,23 +212,22 @@ PIECES = (
 )
 
 
-def test_no_headers_break_it() -> None:
-    """What a server sends is either understood as a time that can be waited for, or it says nothing."""
-    for case in range(4000):
-        draw = random.Random(case)
+def test_every_header_value_is_a_finite_time_or_ignored() -> None:
+    for seed in range(4000):
+        draw = random.Random(seed)
         headers = {
             name: "".join(draw.choices(PIECES, k=draw.randint(0, 4))) for name in draw.sample(NAMES, draw.randint(1, 5))
         }
-        message = '"retryDelay": "' + "".join(draw.choices(PIECES, k=3)) + '"'
-        pause = asked_pause(headers, message, NOW)
+        body = '"retryDelay": "' + "".join(draw.choices(PIECES, k=3)) + '"'
+        pause = requested_pause(headers, body, NOW)
         assert pause is None or (0 <= pause < math.inf), headers
-        for left, seconds in budgets(headers, NOW).values():
-            assert 0 <= left < math.inf, headers
+        for remaining, seconds in remaining_budgets(headers, NOW).values():
+            assert 0 <= remaining < math.inf, headers
             assert 0 <= seconds < math.inf, headers
 
 
-def test_a_long_message_takes_no_long_time() -> None:
-    for message in ('"retryDelay": "' * 20_000, '"retryDelay": "' + "1" * 200_000, '"retryDelay":"1.' * 100_000):
-        began = time.process_time()
-        asked_pause({}, message, NOW)
-        assert time.process_time() - began < 30, "quadratic time would take minutes"
+def test_a_long_body_is_parsed_in_linear_time() -> None:
+    for body in ('"retryDelay": "' * 20_000, '"retryDelay": "' + "1" * 200_000, '"retryDelay":"1.' * 100_000):
+        started_at = time.process_time()
+        requested_pause({}, body, NOW)
+        assert time.process_time() - started_at < 30, "quadratic time would take minutes"

@@ -1,4 +1,4 @@
-"""The demo's queries, the recorded replies that stand in for a model, and the answer files that are bundled."""
+"""The demo: queries, recorded replies, and bundled answer files."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from toolrlef_data.toolbench.tree import State, read_file_tree, states_of
 SAMPLES = Path(toolrlef_data.__file__).parent / "samples"
 MODEL = demo_model(progress=False)
 
-# What a right answer holds, worked out from the passages by hand; None: there is no answer.
-RIGHT: dict[str, list[str] | None] = {
+# Texts of the correct answers, worked out by hand from the passages; None: no answer exists.
+EXPECTED: dict[str, list[str] | None] = {
     "demo-01": ["4,132 miles"],  # 6650 / 1.609344
     "demo-02": ["16341 days"],
     "demo-03": ["Sunday"],
     "demo-04": ["5.41"],  # 6650 / 1230
     "demo-05": ["29,032 feet"],  # 8849 / 0.3048
     "demo-06": ["869 degrees"],  # 465 * 9/5 + 32
-    "demo-07": None,  # division by the moons of Venus
-    "demo-08": None,  # Loch Ness is in no passage
-    "demo-09": None,  # no function knows the weather
+    "demo-07": None,  # division by the number of moons of Venus
+    "demo-08": None,  # no passage mentions Loch Ness
+    "demo-09": None,  # no function reports the weather
     "demo-10": ["13635 days", "37.3 years"],
     "demo-11": ["8.34 minutes"],
     "demo-12": ["187.4 pounds"],  # 85 / 0.45359237
@@ -50,20 +50,20 @@ RIGHT: dict[str, list[str] | None] = {
 }
 
 
-def found(answers: Dataset) -> dict[str, str | None]:
-    """The final answer of each query; None where it was given up."""
-    made = {}
+def final_answers(answers: Dataset) -> dict[str, str | None]:
+    """Return the final answer of each query; None for a give-up."""
+    answers_by_query = {}
     for row in answers:
         text = json.loads(json.loads(row["answer"])["answer_generation"]["final_answer"])
-        made[row["id"].split("_")[0]] = text.get("final_answer")
-    return made
+        answers_by_query[row["id"].split("_")[0]] = text.get("final_answer")
+    return answers_by_query
 
 
 def states(answers: Dataset) -> dict[str, list[State]]:
     return {row["id"].split("_")[0]: list(states_of(read_file_tree(json.loads(row["answer"])))) for row in answers}
 
 
-def test_the_queries_are_varied_and_ask_for_functions_that_there_are() -> None:
+def test_queries_are_varied_and_name_known_functions() -> None:
     queries = demo_queries()
     assert len(set(queries["query"])) == len(set(queries["id"])) == len(queries) == 24
     used = Counter(name for names in queries["functions"] for name in names)
@@ -73,28 +73,28 @@ def test_the_queries_are_varied_and_ask_for_functions_that_there_are() -> None:
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return generate_trajectories(demo_queries(), DEMO_FUNCTIONS, MODEL)
 
 
-def test_answers_are_right_and_the_rest_is_given_up(searched: Dataset) -> None:
-    made = found(searched)
-    assert set(made) == set(RIGHT)
-    for name, words in RIGHT.items():
-        assert (made[name] is None) == (words is None), name
-        assert all(word in (made[name] or "") for word in words or ()), (name, made[name])
+def test_answers_are_correct_or_given_up(answers: Dataset) -> None:
+    answered = final_answers(answers)
+    assert set(answered) == set(EXPECTED)
+    for name, words in EXPECTED.items():
+        assert (answered[name] is None) == (words is None), name
+        assert all(word in (answered[name] or "") for word in words or ()), (name, answered[name])
 
 
-def test_all_that_can_go_wrong_goes_wrong_somewhere(searched: Dataset) -> None:
-    trees = states(searched)
+def test_every_kind_of_failure_occurs(answers: Dataset) -> None:
+    trees = states(answers)
     codes = Counter(state.code for tree in trees.values() for state in tree)
-    assert {None, 0, 1, 2, 3, 4, 12} <= set(codes), "thoughts alone, unknown functions, bad arguments, failures"
-    went_back = [
+    assert {None, 0, 1, 2, 3, 4, 12} <= set(codes), "thoughts, unknown functions, invalid arguments, failures"
+    backtracked = [
         name for name, tree in trees.items() if any(len(s.children) > 1 for s in [*tree, tree[0].parent or tree[0]])
     ]
-    assert len(went_back) >= 8
-    words = " ".join(state.observation for tree in trees.values() for state in tree)
-    for trap in (
+    assert len(backtracked) >= 8
+    observations = " ".join(state.observation for tree in trees.values() for state in tree)
+    for text in (
         "unknown_name: no unit",
         "no_result",
         "zero_division",
@@ -102,43 +102,45 @@ def test_all_that_can_go_wrong_goes_wrong_somewhere(searched: Dataset) -> None:
         "is required",
         "domain: there is no day",
     ):
-        assert trap in words, trap
+        assert text in observations, text
     calls = {name: {state.call[0] for state in tree if state.call} - {"Finish"} for name, tree in trees.items()}
     assert sum(len(names) >= 2 for names in calls.values()) >= 16
 
 
 @pytest.mark.parametrize(("method", "least"), [(Method(), 20), (Method("dfs"), 20), (Method("chain"), 10)])
-def test_every_kind_of_search_finds_the_same_in_both_protocols(method: Method, least: int) -> None:
+def test_both_protocols_yield_equal_answers(method: Method, least: int) -> None:
     native, text = (
         generate_trajectories(demo_queries(), DEMO_FUNCTIONS, MODEL, method=method, protocol=protocol)
         for protocol in ("tools", "text")
     )
     assert native["answer"][:] == text["answer"][:]
-    made = {name: answer for name, answer in found(native).items() if answer is not None}
-    assert len(made) >= least
-    assert all(word in answer for name, answer in made.items() for word in RIGHT[name] or ["?"]), "never a wrong one"
-    assert (len(made) < 20) == (method.kind == "chain"), "a chain cannot go back"
+    answered = {name: answer for name, answer in final_answers(native).items() if answer is not None}
+    assert len(answered) >= least
+    assert all(word in answer for name, answer in answered.items() for word in EXPECTED[name] or ["?"]), (
+        "an answer is wrong"
+    )
+    assert (len(answered) < 20) == (method.kind == "chain"), "a chain cannot backtrack"
 
 
-def test_chains_begin_with_other_tries() -> None:
+def test_chains_start_with_different_attempts() -> None:
     model = demo_model(progress=False, temperature=1.0)
     answers = generate_trajectories(demo_queries(3), DEMO_FUNCTIONS, model, method=Method("chain", chains=2))
-    assert answers["finish_type"][:] == ["give_answer"] * 3, "the third is answered by its second chain alone"
+    assert answers["finish_type"][:] == ["give_answer"] * 3, "only the second chain of the third query answers it"
 
 
-def test_a_wider_search_is_recorded_too() -> None:
-    """Tries above the third are the same in dfsdt, which goes back before them."""
+def test_wider_searches_are_recorded() -> None:
+    """dfsdt backtracks before a fourth attempt."""
     narrow, wide = (
         generate_trajectories(demo_queries(3), DEMO_FUNCTIONS, MODEL, method=Method(width=width)) for width in (3, 9)
     )
-    assert found(narrow) == found(wide)
+    assert final_answers(narrow) == final_answers(wide)
     ranked = generate_trajectories(demo_queries(3), DEMO_FUNCTIONS, MODEL, method=Method("dfs", width=3))
     assert ranked["finish_type"][:] == ["give_answer"] * 3
-    with pytest.raises(ScriptExhausted, match="at most three tries"):
+    with pytest.raises(ScriptExhausted, match="at most three attempts"):
         generate_trajectories(demo_queries(3), DEMO_FUNCTIONS, MODEL, method=Method("dfs", width=4))
 
 
-def test_each_record_stands_once_with_the_others_of_its_query() -> None:
+def test_records_are_unique_and_sorted_by_query() -> None:
     lines = (SAMPLES / "search_replies.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
     assert [list(record) for record in records] == [["id", "key", "replies"]] * len(records)
@@ -149,7 +151,7 @@ def test_each_record_stands_once_with_the_others_of_its_query() -> None:
     assert all(len(set(record["replies"])) == len(record["replies"]) > 0 for record in records)
 
 
-def test_a_function_that_gives_something_else_is_not_answered_from_memory() -> None:
+def test_different_function_results_have_no_recorded_reply() -> None:
     def search(query: str) -> list[str]:
         """Searches.
 
@@ -165,35 +167,35 @@ def test_a_function_that_gives_something_else_is_not_answered_from_memory() -> N
         generate_trajectories(demo_queries(1), [*others, search], MODEL)
 
 
-def test_queries_of_others_are_refused() -> None:
-    with pytest.raises(ScriptExhausted, match="knows its own queries only"):
+def test_other_queries_are_rejected() -> None:
+    with pytest.raises(ScriptExhausted, match="only knows `demo_queries`"):
         generate_trajectories(["How far is it to Ulm?"], DEMO_FUNCTIONS, MODEL)
 
 
 # The bundled answer files ---------------------------------------------------------------------------------------------
 
 
-def test_the_bundled_answers_are_what_the_generator_makes() -> None:
-    """Where the generator has changed on purpose: `write_answers(t, FOLDER) for t in sample_answers()`."""
-    made = {row["id"]: row["answer"] for table in sample_answers() for row in table}
-    there = {path.stem: path for path in (SAMPLES / "answers").glob("*.json")}
-    assert set(made) == set(there)
-    for name, path in there.items():
-        assert path.read_text(encoding="utf-8") == made[name], name
+def test_bundled_answers_equal_generated_ones() -> None:
+    """After an intended change: `write_answers(t, FOLDER) for t in sample_answers()`."""
+    generated = {row["id"]: row["answer"] for table in sample_answers() for row in table}
+    paths = {path.stem: path for path in (SAMPLES / "answers").glob("*.json")}
+    assert set(generated) == set(paths)
+    for name, path in paths.items():
+        assert path.read_text(encoding="utf-8") == generated[name], name
         assert path.stat().st_size < 60_000
 
 
-def test_the_source_reads_them_and_every_situation_occurs() -> None:
+def test_bundled_answers_cover_all_cases() -> None:
     answers = load_source("sample_trajectories")
     assert 8 <= len(answers) <= 10
     assert set(answers["dataset"]) == {"sample_trajectories"}
     assert answers["id"][:] == sorted(answers["id"])
     assert set(answers["finish_type"]) == {"give_answer", "give_up"}
-    every = trajectories(answers, steps="all")
-    flags = {flag for told in every["flags"] for flag in told}
+    steps = trajectories(answers, steps="all")
+    flags = {flag for flags in steps["flags"] for flag in flags}
     assert flags == {"unknown_function", "invalid_arguments", "truncated_observation", "repeated_call"}
-    assert not all(every["chosen"]), "branches that were left"
-    assert "thought_only" in ledger([every])["reason"]
+    assert not all(steps["chosen"]), "abandoned branches"
+    assert "thought_only" in ledger([steps])["reason"]
     assert "gave_up" in preference_pairs(answers)["why"]
     merged: list[dict[str, Any]] = list(trajectories(answers, layout="merged"))
     assert max(len(row["steps"]) for row in merged) > 1

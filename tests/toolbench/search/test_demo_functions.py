@@ -1,4 +1,4 @@
-"""The demo functions give right values, and end in a value or a `ToolError` on any text."""
+"""The demo functions: correct values, and a value or a `ToolError` for any text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HOSTILE = ["", " ", "\x00", "x" * 1_000_000, "(" * 100_000, "\ud800", "1e999", "
     ("value", "source", "target", "converted"),
     [
         (5, "mile", "km", 8.04672),
-        (0.1, "km", "m", 100.0),  # a tenth as it is written
+        (0.1, "km", "m", 100.0),  # exactly a tenth
         (1, "Nautical  Miles", "METRES", 1852.0),
         (1, "cubic_metre", "litre", 1000.0),
         (1, "us gallon", "cup", 16.0),
@@ -50,12 +50,12 @@ def test_units(value: float, source: str, target: str, converted: float) -> None
     assert convert_units(value, source, target) == converted
 
 
-def test_every_unit_there_and_back() -> None:
+def test_units_convert_there_and_back() -> None:
     for name in UNITS:
-        first = next(other for other, unit in UNITS.items() if unit.kind == UNITS[name].kind)
-        assert UNITS[first].factor == 1, "the first unit of a kind is its measure"
-        there = convert_units(12.5, name, first)
-        assert math.isclose(convert_units(there, first, name), 12.5), name
+        base = next(other for other, unit in UNITS.items() if unit.kind == UNITS[name].kind)
+        assert UNITS[base].factor == 1, "the first unit of a kind is its base unit"
+        converted = convert_units(12.5, name, base)
+        assert math.isclose(convert_units(converted, base, name), 12.5), name
         assert UNITS[name].factor > 0, name
         assert isinstance(UNITS[name].zero, Fraction), name
 
@@ -73,14 +73,14 @@ def test_every_unit_there_and_back() -> None:
         (float("-inf"), "km", "m", "domain"),
     ],
 )
-def test_quantities_that_cannot_be(value: float, source: str, target: str, kind: str) -> None:
+def test_invalid_quantities(value: float, source: str, target: str, kind: str) -> None:
     with pytest.raises(ToolError) as raised:
         convert_units(value, source, target)
     assert raised.value.kind == kind
 
 
 @pytest.mark.parametrize(
-    ("given", "value"),
+    ("arguments", "value"),
     [
         (("weekday", "2024-02-29"), "Thursday"),
         (("weekday", "0001-01-01"), "Monday"),
@@ -89,20 +89,20 @@ def test_quantities_that_cannot_be(value: float, source: str, target: str, kind:
         (("days_between", "2024-03-01", "2024-02-28"), -2),
         (("add_days", "2024-02-28", "", 2), "2024-03-01"),
         (("add_days", "2024-03-01", "", -1), "2024-02-29"),
-        (("add_days", "1900-02-28", "", 1), "1900-03-01"),  # 1900 was no leap year
+        (("add_days", "1900-02-28", "", 1), "1900-03-01"),  # 1900 was not a leap year
         (("add_days", "2024-01-01"), "2024-01-01"),
     ],
 )
-def test_dates(given: tuple[Any, ...], value: str | int) -> None:
-    assert calendar(*given) == value
+def test_dates(arguments: tuple[Any, ...], value: str | int) -> None:
+    assert calendar(*arguments) == value
 
 
 @pytest.mark.parametrize(
-    ("given", "kind"),
+    ("arguments", "kind"),
     [
         (("weekday", "2023-02-29"), "domain"),
         (("weekday", "0000-01-01"), "domain"),
-        (("weekday", "20240229"), "syntax"),  # ISO too, but Python 3.10 does not read it
+        (("weekday", "20240229"), "syntax"),  # also ISO, but Python 3.10 cannot parse it
         (("weekday", "2024-W09-4"), "syntax"),
         (("weekday", "29.2.2024"), "syntax"),
         (("weekday", "２０２４-02-29"), "syntax"),
@@ -112,13 +112,13 @@ def test_dates(given: tuple[Any, ...], value: str | int) -> None:
         (("subtract", "2024-02-29"), "unknown_name"),
     ],
 )
-def test_dates_that_cannot_be(given: tuple[Any, ...], kind: str) -> None:
+def test_invalid_dates(arguments: tuple[Any, ...], kind: str) -> None:
     with pytest.raises(ToolError) as raised:
-        calendar(*given)
+        calendar(*arguments)
     assert raised.value.kind == kind
 
 
-def test_the_calculator_and_the_search() -> None:
+def test_calculator_and_search() -> None:
     assert calculator("(12/60)*50") == 10.0
     assert search("highest mountain in Africa")[0].startswith("Kilimanjaro | ")
     with pytest.raises(ToolError, match="zero_division"):
@@ -127,7 +127,7 @@ def test_the_calculator_and_the_search() -> None:
         search("zzzqqq")
 
 
-def test_any_text_gives_an_observation_without_a_fault() -> None:
+def test_no_text_causes_a_tool_failure() -> None:
     functions = functions_by_name(DEMO_FUNCTIONS)
     assert list(functions) == ["calculator", "search", "convert_units", "calendar"]
     for text in HOSTILE:
@@ -137,12 +137,12 @@ def test_any_text_gives_an_observation_without_a_fault() -> None:
             ("convert_units", {"value": 1, "source": text, "target": text}),
             ("calendar", {"operation": "weekday", "date": text}),
         ]:
-            seen = call(functions, name, json.dumps(arguments))
-            assert seen.tool_failure is None, (name, text[:20], seen.text)
-            assert seen.code in (0, 2, 12)
+            observation = call(functions, name, json.dumps(arguments))
+            assert observation.tool_failure is None, (name, text[:20], observation.text)
+            assert observation.code in (0, 2, 12)
 
 
-def test_their_schemas_come_from_their_signatures_and_they_can_be_part_of_a_key() -> None:
+def test_schemas_and_cache_keys() -> None:
     functions = functions_by_name(DEMO_FUNCTIONS)
     schema = functions["calendar"].schema()
     assert schema["parameters"]["required"] == ["operation", "date"]

@@ -1,4 +1,4 @@
-"""Labels are right on the tokens of any template, or there is a row in the ledger that says why not."""
+"""Labels: correct on the tokens of every template, or a recorded drop reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from toolrlef_data.publishing.exports import export
 from toolrlef_data.records import InputError, MissingColumns, UnknownName, UnusableRow
 from toolrlef_data.tables.fingerprint import canonical
 from toolrlef_data.tables.lineage import ledger, lineage
-from toolrlef_data.toolbench.merging import merged
+from toolrlef_data.toolbench.merging import merge_steps
 from toolrlef_data.toolbench.messages import parse_tools, template_messages
 from toolrlef_data.toolbench.search.protocols import render_text_turns
 from toolrlef_data.toolbench.tokens.chat_template import find_chat_tokenizer, load_chat_tokenizer
@@ -67,10 +67,10 @@ TEMPLATES = {
     "no end": chatml(end="\n"),
     "ends in words": chatml(end="\n### End\n"),
     "ends twice": chatml(calls="{% if m.tool_calls %}<|im_end|>" + CALLS + "{% endif %}"),
-    # llama-like: no system turn, brackets of plain text round the user's words, a blank before the answer
+    # llama-like: no system turn, user texts in plain-text brackets, a blank before the answer
     "llama": "<s>{% for m in messages %}{% if m.role == 'assistant' %} {{ m.content }}" + CALLS + " </s>"
     "{% else %}[INST] {{ m.content }}{% if loop.first and tools %}{{ tools | tojson }}{% endif %} [/INST]{% endif %}{% endfor %}",
-    # mistral-like: nine letters and digits, or none
+    # mistral-like: ids of nine letters and digits
     "ids": chatml(
         calls="{% for c in m.tool_calls or [] %}{% if c.id | length != 9 %}{{ raise_exception('nine!') }}{% endif %}{{ c.id }}{% endfor %}" + CALLS
     ),
@@ -81,7 +81,7 @@ SPECIAL = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
 
 @pytest.fixture(scope="module")
 def byte_level(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tokenizer that can spell everything; what is left of a model folder without its weights."""
+    """Return a folder with a byte-level tokenizer and no weights."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -103,16 +103,16 @@ def byte_level(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def model(byte_level: Path, tmp_path: Path) -> Callable[[str], str]:
-    """A folder with the tokenizer and one of the templates."""
+    """Return a factory of folders with the tokenizer and one of the templates."""
 
-    def made(template: str) -> str:
+    def tokenised(template: str) -> str:
         folder = tmp_path / template.replace(" ", "_")[:20]
         if not folder.exists():
             shutil.copytree(byte_level, folder)
             (folder / "chat_template.jinja").write_text(TEMPLATES[template])
         return str(folder)
 
-    return made
+    return tokenised
 
 
 # Samples --------------------------------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ FUNCTIONS = json.dumps([{"name": name, "parameters": {"type": "object"}} for nam
 ANSWER = '{"final_answer": "Rain."}'
 
 
-def said(role: str, content: str | None, call: tuple[str, str] | None = None, n: int = 1) -> dict[str, Any]:
+def message(role: str, content: str | None, call: tuple[str, str] | None = None, n: int = 1) -> dict[str, Any]:
     message: dict[str, Any] = {"role": role, "content": content, "name": None, "tool_call_id": None, "tool_calls": None}
     if call is not None:
         function = {"name": call[0], "arguments": call[1]}
@@ -131,25 +131,25 @@ def said(role: str, content: str | None, call: tuple[str, str] | None = None, n:
     return message
 
 
-OPENING = [said("system", "Use the functions."), said("user", "Does it rain in Oslo?")]
+OPENING = [message("system", "Use the functions."), message("user", "Does it rain in Oslo?")]
 
 
 def make_messages(calls: int = 2, result: str = "It rains.", thought: str | None = None) -> list[dict[str, Any]]:
-    """An opening, calls with their results, and an answer: each message of the model may be a target."""
+    """Return an opening, calls with their results, and an answer; every assistant message can be a target."""
     messages = list(OPENING)
     for n in range(1, calls + 1):
-        messages += [said("assistant", thought, ("weather", json.dumps({"city": f"Oslo {n}"})), n)]
-        messages += [said("tool", result, n=n)]
-    return [*messages, said("assistant", None, ("Finish", ANSWER), calls + 1)]
+        messages += [message("assistant", thought, ("weather", json.dumps({"city": f"Oslo {n}"})), n)]
+        messages += [message("tool", result, n=n)]
+    return [*messages, message("assistant", None, ("Finish", ANSWER), calls + 1)]
 
 
 def sample(messages: list[dict[str, Any]], targets: list[int] | None = None, **others: Any) -> dict[str, Any]:
-    """A merged sample that trains every message of the model, or some."""
-    listed = [n for n, m in enumerate(messages) if m["role"] == "assistant"] if targets is None else targets
-    numbers = [sum(m["role"] == "assistant" for m in messages[: n + 1]) for n in listed]
+    """Return a merged sample that trains the target messages; default: all assistant messages."""
+    trained = [n for n, m in enumerate(messages) if m["role"] == "assistant"] if targets is None else targets
+    numbers = [sum(m["role"] == "assistant" for m in messages[: n + 1]) for n in trained]
     row = dict.fromkeys(TRAJECTORIES) | {"task": "toolbench", "dataset": "G1", "query": "Rain?"}
     row |= {"id": f"file#{'+'.join(map(str, numbers))}", "steps": numbers, "tools": FUNCTIONS, "layout": "merged"}
-    row["messages"] = [{**m, "train": n in listed} for n, m in enumerate(messages)]
+    row["messages"] = [{**m, "train": n in trained} for n, m in enumerate(messages)]
     return row | others
 
 
@@ -158,7 +158,7 @@ def table(*rows: dict[str, Any]) -> Dataset:
 
 
 def split(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """One sample for each step of a merged one."""
+    """Return one sample per step of a merged sample."""
     targets = [n for n, message in enumerate(row["messages"]) if message["train"]]
     file, places = row["id"].rsplit("#", 1)
     return [
@@ -173,19 +173,19 @@ def split(row: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def drop_reasons(*made: Dataset) -> dict[str, str]:
-    gone = ledger(made)
-    return dict(zip(gone["id"], gone["reason"], strict=True))
+def drop_reasons(*tokenised: Dataset) -> dict[str, str]:
+    drops = ledger(tokenised)
+    return dict(zip(drops["id"], drops["reason"], strict=True))
 
 
-def details(made: Dataset) -> str:
-    return " ".join(ledger([made])["detail"])
+def details(tokenised: Dataset) -> str:
+    return " ".join(ledger([tokenised])["detail"])
 
 
-def pairs(made: Dataset) -> dict[str, tuple[list[int], list[int]]]:
-    """What a trainer sees: of each step the tokens of its history and of its target, taken from the labels alone."""
-    found: dict[str, tuple[list[int], list[int]]] = {}
-    for row in made:
+def pairs(tokenised: Dataset) -> dict[str, tuple[list[int], list[int]]]:
+    """Return the tokens of history and target of each step, derived from the labels alone."""
+    pairs_by_step: dict[str, tuple[list[int], list[int]]] = {}
+    for row in tokenised:
         ids, labels = row["input_ids"], row["labels"]
         assert len(ids) == len(labels) == row["n_tokens"]
         assert all(label in (-100, token) for label, token in zip(labels, ids, strict=True))
@@ -193,24 +193,24 @@ def pairs(made: Dataset) -> dict[str, tuple[list[int], list[int]]]:
         file, places = row["id"].rsplit("#", 1)
         for start, place in zip(starts, places.split("+"), strict=True):
             end = next((n for n in range(start, len(labels)) if labels[n] == -100), len(labels))
-            assert f"{file}#{place}" not in found, "a step is trained twice"
-            found[f"{file}#{place}"] = (ids[:start], ids[start:end])
-    return found
+            assert f"{file}#{place}" not in pairs_by_step, "a step is trained twice"
+            pairs_by_step[f"{file}#{place}"] = (ids[:start], ids[start:end])
+    return pairs_by_step
 
 
-def texts(made: Dataset, folder: str) -> dict[str, tuple[str, str]]:
+def texts(tokenised: Dataset, folder: str) -> dict[str, tuple[str, str]]:
     tokenizer = load_chat_tokenizer(find_chat_tokenizer(folder)).tokenizer
-    return {step: (tokenizer.decode(h), tokenizer.decode(t)) for step, (h, t) in pairs(made).items()}
+    return {step: (tokenizer.decode(h), tokenizer.decode(t)) for step, (h, t) in pairs(tokenised).items()}
 
 
-# What is trained ------------------------------------------------------------------------------------------------------
+# Trained tokens -------------------------------------------------------------------------------------------------------
 
 
-def test_a_target_is_what_the_model_writes_up_to_the_end_of_its_turn(model: Callable[[str], str]) -> None:
+def test_a_target_ends_with_its_turn(model: Callable[[str], str]) -> None:
     folder = model("chatml")
-    made = tokenise(table(sample(make_messages(1))), folder)
-    assert made.features == TOKENS
-    (row,) = made
+    tokenised = tokenise(table(sample(make_messages(1))), folder)
+    assert tokenised.features == TOKENS
+    (row,) = tokenised
     assert (row["steps"], row["step"], row["layout"], row["fallback"], row["shortened"]) == (
         [1, 2],
         2,
@@ -218,23 +218,23 @@ def test_a_target_is_what_the_model_writes_up_to_the_end_of_its_turn(model: Call
         None,
         0,
     )
-    found = texts(made, folder)
-    assert [target for _, target in found.values()] == [
+    decoded = texts(tokenised, folder)
+    assert [target for _, target in decoded.values()] == [
         '<tool_call>{"name": "weather", "arguments": {"city": "Oslo 1"}}</tool_call><|im_end|>',
         '<tool_call>{"name": "Finish", "arguments": {"final_answer": "Rain."}}</tool_call><|im_end|>',
     ]
-    assert all(history.endswith("<|im_start|>assistant\n") for history, _ in found.values())
-    assert row["n_trained"] == sum(len(target) for _, target in pairs(made).values())
+    assert all(history.endswith("<|im_start|>assistant\n") for history, _ in decoded.values())
+    assert row["n_trained"] == sum(len(target) for _, target in pairs(tokenised).values())
 
 
-def test_the_tokens_are_those_of_the_template(model: Callable[[str], str]) -> None:
+def test_tokens_equal_those_of_the_template(model: Callable[[str], str]) -> None:
     folder = model("chatml")
     (row,) = tokenise(table(sample(make_messages(2))), folder)
     tokenizer = load_chat_tokenizer(find_chat_tokenizer(folder)).tokenizer
-    whole = tokenizer.apply_chat_template(
+    expected = tokenizer.apply_chat_template(
         template_messages(make_messages(2)), tools=parse_tools(FUNCTIONS), return_dict=False
     )
-    assert row["input_ids"] == whole
+    assert row["input_ids"] == expected
 
 
 @pytest.mark.parametrize(
@@ -244,38 +244,43 @@ def test_the_tokens_are_those_of_the_template(model: Callable[[str], str]) -> No
         ("llama", "I look.", [None]),
         ("results in JSON", "I look.", [None]),
         ("ends in words", "I look.", [None]),
-        ("ids", "I look.", [None]),  # ids of `trajectories` become what Mistral's templates want
+        ("ids", "I look.", [None]),  # ids are converted for Mistral's templates
         ("eos at the last", "I look.", ["target", "target", None]),
         ("old reasoning off", "<think>Hm.</think>I look.", ["target", "target", None]),
-        ("old reasoning off", "I look.", [None]),  # there is nothing to take off
+        ("old reasoning off", "I look.", [None]),  # no reasoning to remove
     ],
 )
-def test_what_does_not_begin_a_sequence_stands_alone(
+def test_a_step_that_is_no_prefix_becomes_a_separate_row(
     model: Callable[[str], str], template: str, thought: str, fallbacks: list[str | None]
 ) -> None:
-    """Each step is trained once, under exactly the tokens that its own split sample has."""
+    """Each step is trained once, on the tokens of its split sample."""
     row = sample(make_messages(2, thought=thought))
-    made, alone = (tokenise(table(*rows), model(template)) for rows in ([row], split(row)))
-    assert made["fallback"][:] == fallbacks
-    assert made["layout"][:] == ["split"] * (len(fallbacks) - 1) + ["merged"]
-    assert sorted(step for steps in made["steps"] for step in steps) == [1, 2, 3]
-    assert pairs(made) == pairs(alone)
-    assert alone["fallback"][:] == [None] * 3
-    assert sum(made["n_trained"]) == sum(alone["n_trained"])
+    tokenised, separate = (tokenise(table(*rows), model(template)) for rows in ([row], split(row)))
+    assert tokenised["fallback"][:] == fallbacks
+    assert tokenised["layout"][:] == ["split"] * (len(fallbacks) - 1) + ["merged"]
+    assert sorted(step for steps in tokenised["steps"] for step in steps) == [1, 2, 3]
+    assert pairs(tokenised) == pairs(separate)
+    assert separate["fallback"][:] == [None] * 3
+    assert sum(tokenised["n_trained"]) == sum(separate["n_trained"])
 
 
-def test_a_template_that_writes_a_history_anew_parts_it_from_the_sequence(model: Callable[[str], str]) -> None:
-    """Mistral's templates put the functions before the last question, wherever that is."""
+def test_a_history_that_the_template_renders_differently_becomes_a_separate_row(model: Callable[[str], str]) -> None:
+    """Mistral's templates put the functions before the last user message."""
     messages = make_messages(1)
-    messages[4:] = [said("assistant", "Yes."), said("user", "And in Bergen?"), said("assistant", "No."), *messages[4:]]
+    messages[4:] = [
+        message("assistant", "Yes."),
+        message("user", "And in Bergen?"),
+        message("assistant", "No."),
+        *messages[4:],
+    ]
     row = sample(messages, [2, 4, 6])
-    made = tokenise(table(row), model("tools at the last question"))
-    assert list(zip(made["id"], made["fallback"], strict=True)) == [
+    tokenised = tokenise(table(row), model("tools at the last question"))
+    assert list(zip(tokenised["id"], tokenised["fallback"], strict=True)) == [
         ("file#1", "history"),
         ("file#2", "history"),
         ("file#3", None),
     ]
-    assert pairs(made) == pairs(tokenise(table(*split(row)), model("tools at the last question")))
+    assert pairs(tokenised) == pairs(tokenise(table(*split(row)), model("tools at the last question")))
 
 
 WORDS = ["rain", "Oslo\n", "{}", " ", "é漢", "</s>", "12,5", '"quoted"', "", "<|im_start|>assistant\n", "assistant"]
@@ -283,9 +288,7 @@ WORDS = ["rain", "Oslo\n", "{}", " ", "é漢", "</s>", "12,5", '"quoted"', "", "
 
 @pytest.mark.parametrize("template", ["chatml", "eos at the last", "old reasoning off", "llama"])
 @pytest.mark.parametrize("protocol", ["tools", "text"])
-def test_random_trees_give_the_same_pairs_merged_and_split(
-    model: Callable[[str], str], template: str, protocol: str
-) -> None:
+def test_merged_and_split_samples_train_equal_pairs(model: Callable[[str], str], template: str, protocol: str) -> None:
     draw = Random(f"{template} {protocol}")
 
     def text(special: bool = True) -> str:
@@ -296,99 +299,101 @@ def test_random_trees_give_the_same_pairs_merged_and_split(
         steps = []
         for _ in range(draw.randint(0 if depth else 1, 2) if depth < 4 else 0):
             if draw.random() < 0.2:
-                history = [*history, said("user", f"Another way, {text()}!")]
+                history = [*history, message("user", f"Another way, {text()}!")]
             thought = f"<think>{text(False)}</think>{text(False)}" if draw.random() < 0.5 else text(False) or None
             call = (
                 "weather",
                 json.dumps({"city": text(False), "n": draw.randint(0, 9)}, indent=draw.choice([None, 1])),
             )
-            target = [*history, said("assistant", thought, call, depth + 1)]
-            steps += [target, *grow([*target, said("tool", text(), n=depth + 1)], depth + 1)]
+            target = [*history, message("assistant", thought, call, depth + 1)]
+            steps += [target, *grow([*target, message("tool", text(), n=depth + 1)], depth + 1)]
         return steps
 
     rows, singles = [], []
     for file in range(8):
-        steps = grow([said("user", f"Rain in {text()}?")], 0) or [[said("user", "Hi"), said("assistant", "Hello")]]
-        for messages, trained in merged(steps):
+        steps = grow([message("user", f"Rain in {text()}?")], 0) or [
+            [message("user", "Hi"), message("assistant", "Hello")]
+        ]
+        for messages, trained in merge_steps(steps):
             places = "+".join(str(n) for n in trained.values())
             rows.append(sample([dict(m) for m in messages], list(trained), id=f"f{file}#{places}"))
             singles += split(rows[-1])
-    made, alone = tokenise(table(*rows), model(template), protocol=protocol), None
-    alone = tokenise(table(*singles), model(template), protocol=protocol)
-    assert drop_reasons(made) == drop_reasons(alone) == {}
-    assert pairs(made) == pairs(alone)
-    assert len(pairs(made)) == len(singles)
-    assert len(made) < len(alone) or template == "eos at the last"
-    assert (set(made["fallback"]) == {None}) == (template in ("chatml", "llama"))
+    tokenised, separate = tokenise(table(*rows), model(template), protocol=protocol), None
+    separate = tokenise(table(*singles), model(template), protocol=protocol)
+    assert drop_reasons(tokenised) == drop_reasons(separate) == {}
+    assert pairs(tokenised) == pairs(separate)
+    assert len(pairs(tokenised)) == len(singles)
+    assert len(tokenised) < len(separate) or template == "eos at the last"
+    assert (set(tokenised["fallback"]) == {None}) == (template in ("chatml", "llama"))
 
 
-# The ledger -----------------------------------------------------------------------------------------------------------
+# Dropped steps --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("template", "thought", "reason", "advised"),
+    ("template", "thought", "reason", "has_advice"),
     [
         ("no tools", None, "template_without_tools", True),
         ("no calls", None, "template_without_calls", True),
         ("no arguments", None, "template_without_calls", True),
         ("no results", None, "template_without_results", True),
-        ("results cut", None, "template_without_results", True),  # the end of a text counts too
+        ("results cut", None, "template_without_results", True),  # the end of a text is also required
         ("refuses tools", None, "template_refused", True),
-        ("faulty", None, "template_refused", True),  # a TypeError of Python, not of Jinja
+        ("faulty", None, "template_refused", True),  # a Python TypeError, not a Jinja error
         ("system only at 1st", None, "template_without_messages", False),
         ("content or calls", "I look.", "template_without_content", True),
         ("all reasoning off", "<think>Hm.</think>I look.", "template_without_content", False),
-        ("thinks", None, "template_not_prefix", False),  # the model is asked behind what the target never holds
+        ("thinks", None, "template_not_prefix", False),  # the generation prompt contains text that the target lacks
         ("no end", None, "template_without_end", False),
         ("ends twice", "I look.", "special_token_in_target", False),
     ],
 )
-def test_what_a_template_loses_in_silence_is_told(
-    model: Callable[[str], str], template: str, thought: str | None, reason: str, advised: bool
+def test_parts_that_a_template_omits_are_reported(
+    model: Callable[[str], str], template: str, thought: str | None, reason: str, has_advice: bool
 ) -> None:
-    """The last step stands for all: its history holds a call and a result."""
+    """The history of the last step has a call and a result."""
     messages = make_messages(1, result="It rains all day long, and in the night too.", thought=thought)
     messages[-1]["content"] = thought
-    made = tokenise(table(sample(messages, [len(messages) - 1])), model(template))
-    assert drop_reasons(made) == {"file#2": reason}
-    assert ('protocol="text"' in details(made)) == advised
+    tokenised = tokenise(table(sample(messages, [len(messages) - 1])), model(template))
+    assert drop_reasons(tokenised) == {"file#2": reason}
+    assert ('protocol="text"' in details(tokenised)) == has_advice
 
 
 @pytest.mark.parametrize("template", ["no tools", "no calls", "no results", "refuses tools", "content or calls"])
-def test_the_text_protocol_needs_no_tools_of_a_template(model: Callable[[str], str], template: str) -> None:
+def test_the_text_protocol_requires_no_tool_support(model: Callable[[str], str], template: str) -> None:
     row = sample(make_messages(2, thought="I look."))
-    made = tokenise(table(row), model(template), protocol="text")
-    assert drop_reasons(made) == {}
-    found = list(texts(made, model(template)).values())
-    assert [target for _, target in found] == [
+    tokenised = tokenise(table(row), model(template), protocol="text")
+    assert drop_reasons(tokenised) == {}
+    decoded = list(texts(tokenised, model(template)).values())
+    assert [target for _, target in decoded] == [
         f"{turn['content']}<|im_end|>" for turn in render_text_turns(row["messages"], []) if turn["role"] == "assistant"
     ]
-    assert all('"name": "Finish"' in history for history, _ in found)
+    assert all('"name": "Finish"' in history for history, _ in decoded)
 
 
-def test_a_function_that_the_system_message_names_is_not_taken_for_rendered(model: Callable[[str], str]) -> None:
-    messages = [said("system", "You have weather and Finish."), *make_messages(1)[1:]]
+def test_a_function_name_in_the_system_message_is_not_its_schema(model: Callable[[str], str]) -> None:
+    messages = [message("system", "You have weather and Finish."), *make_messages(1)[1:]]
     assert set(drop_reasons(tokenise(table(sample(messages)), model("no tools"))).values()) == {
         "template_without_tools"
     }
 
 
 CASES: dict[str, tuple[list[dict[str, Any]], str]] = {
-    "nothing to write": ([*OPENING, said("assistant", " \n")], "empty_target"),
-    "nothing at all": ([*OPENING, said("assistant", None)], "empty_target"),
-    "an end in a text": ([*OPENING, said("assistant", "It ends</s>here.")], "special_token_in_target"),
-    "an unknown in a text": ([*OPENING, said("assistant", "<unk>")], "special_token_in_target"),
-    "the mark of a turn in a text": ([*OPENING, said("assistant", "a<|im_start|>assistant\nb")], "special_token_in_target"),
-    "an end in arguments": ([*OPENING, said("assistant", None, ("weather", '{"a": "<|im_end|>"}'))], "special_token_in_target"),
-    "an escaped end in arguments": ([*OPENING, said("assistant", None, ("weather", '{"a": "<\\/s>"}'))], "special_token_in_target"),
-    "an end in broken arguments": ([*OPENING, said("assistant", None, ("weather", '{"a": </s>'))], "special_token_in_target"),
-    "an end in a name": ([*OPENING, said("assistant", None, ("</s>", "{}"))], "special_token_in_target"),
-    "half a character": ([*OPENING, said("assistant", None, ("weather", '{"a": "\\ud83d"}'))], "lone_surrogate"),
+    "a blank text": ([*OPENING, message("assistant", " \n")], "empty_target"),
+    "a null content": ([*OPENING, message("assistant", None)], "empty_target"),
+    "an end token in a text": ([*OPENING, message("assistant", "It ends</s>here.")], "special_token_in_target"),
+    "an unknown token in a text": ([*OPENING, message("assistant", "<unk>")], "special_token_in_target"),
+    "a turn token in a text": ([*OPENING, message("assistant", "a<|im_start|>assistant\nb")], "special_token_in_target"),
+    "an end token in arguments": ([*OPENING, message("assistant", None, ("weather", '{"a": "<|im_end|>"}'))], "special_token_in_target"),
+    "an escaped end token in arguments": ([*OPENING, message("assistant", None, ("weather", '{"a": "<\\/s>"}'))], "special_token_in_target"),
+    "an end token in malformed arguments": ([*OPENING, message("assistant", None, ("weather", '{"a": </s>'))], "special_token_in_target"),
+    "an end token in a name": ([*OPENING, message("assistant", None, ("</s>", "{}"))], "special_token_in_target"),
+    "an unpaired surrogate": ([*OPENING, message("assistant", None, ("weather", '{"a": "\\ud83d"}'))], "lone_surrogate"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_targets_that_cannot_be_trained_are_in_the_ledger(model: Callable[[str], str], case: str) -> None:
+def test_untrainable_targets_are_dropped(model: Callable[[str], str], case: str) -> None:
     messages, reason = CASES[case]
     assert drop_reasons(tokenise(table(sample(messages)), model("chatml"))) == {"file#1": reason}
 
@@ -405,61 +410,63 @@ def test_targets_that_cannot_be_trained_are_in_the_ledger(model: Callable[[str],
         "arguments: ",
     ],
 )  # fmt: skip
-def test_what_makes_upstreams_mask_fail_leaves_the_labels_right(model: Callable[[str], str], case: str) -> None:
-    """Only what the model writes is trained, whatever its history holds and whatever the words are."""
-    what, _, text = case.partition(": ")
-    messages = make_messages(1, result=text if what == "a result" else "It rains.")
-    wanted = '<tool_call>{"name": "Finish", "arguments": {"final_answer": "Rain."}}</tool_call><|im_end|>'
-    if what == "the target":
-        messages[-1], wanted = said("assistant", text), f"{text}<|im_end|>"
-    if what == "arguments":
-        messages[-1] = said("assistant", None, ("Finish", text))
-        wanted = f'<tool_call>{{"name": "Finish", "arguments": {json.dumps(text)}}}</tool_call><|im_end|>'
+def test_texts_that_break_upstreams_mask_have_correct_labels(model: Callable[[str], str], case: str) -> None:
+    """Only assistant text is trained, with any history and any text."""
+    kind, _, text = case.partition(": ")
+    messages = make_messages(1, result=text if kind == "a result" else "It rains.")
+    expected = '<tool_call>{"name": "Finish", "arguments": {"final_answer": "Rain."}}</tool_call><|im_end|>'
+    if kind == "the target":
+        messages[-1], expected = message("assistant", text), f"{text}<|im_end|>"
+    if kind == "arguments":
+        messages[-1] = message("assistant", None, ("Finish", text))
+        expected = f'<tool_call>{{"name": "Finish", "arguments": {json.dumps(text)}}}</tool_call><|im_end|>'
     row = sample(messages)
-    made = tokenise(table(row), model("chatml"))
-    history, target = texts(made, model("chatml"))["file#2"]
-    assert (drop_reasons(made), target) == ({}, wanted)
-    assert text in history or what != "a result"
-    assert pairs(made) == pairs(tokenise(table(*split(row)), model("chatml")))
+    tokenised = tokenise(table(row), model("chatml"))
+    history, target = texts(tokenised, model("chatml"))["file#2"]
+    assert (drop_reasons(tokenised), target) == ({}, expected)
+    assert text in history or kind != "a result"
+    assert pairs(tokenised) == pairs(tokenise(table(*split(row)), model("chatml")))
 
 
-def test_a_step_that_cannot_be_trained_takes_no_other_with_it(model: Callable[[str], str]) -> None:
-    """The third holds an end; it is context for the fourth all the same, and the ids say who trains what."""
+def test_a_dropped_step_stays_as_context(model: Callable[[str], str]) -> None:
+    """The third step has an end token; it remains in the history of the fourth, and the id lists the trained steps."""
     messages = make_messages(3)
     messages[6]["content"] = "</s>"
-    made = tokenise(table(sample(messages)), model("chatml"))
-    assert drop_reasons(made) == {"file#3": "special_token_in_target"}
-    assert made["id"][:] == ["file#1+2+4"]
-    assert "</s>" in texts(made, model("chatml"))["file#4"][0]
+    tokenised = tokenise(table(sample(messages)), model("chatml"))
+    assert drop_reasons(tokenised) == {"file#3": "special_token_in_target"}
+    assert tokenised["id"][:] == ["file#1+2+4"]
+    assert "</s>" in texts(tokenised, model("chatml"))["file#4"][0]
 
 
-def test_a_last_step_that_cannot_be_trained_leaves_no_tokens(model: Callable[[str], str]) -> None:
+def test_a_dropped_last_step_has_no_tokens(model: Callable[[str], str]) -> None:
     messages = make_messages(2)
     messages[-1]["content"] = "<unk>"
-    made = tokenise(table(sample(messages)), model("chatml"))
-    assert made["id"][:] == ["file#1+2"]
-    assert texts(made, model("chatml"))["file#2"][1].endswith("<|im_end|>")
-    assert made[0]["n_tokens"] - sum(map(len, pairs(made)["file#2"])) == 1, "the line end of its turn"
+    tokenised = tokenise(table(sample(messages)), model("chatml"))
+    assert tokenised["id"][:] == ["file#1+2"]
+    assert texts(tokenised, model("chatml"))["file#2"][1].endswith("<|im_end|>")
+    assert tokenised[0]["n_tokens"] - sum(map(len, pairs(tokenised)["file#2"])) == 1, (
+        "only the line break after the turn remains"
+    )
 
 
-def test_an_exported_line_is_what_is_tokenised(model: Callable[[str], str], tmp_path: Path) -> None:
-    """A message that only calls has a content to add to, and arguments are objects, for both."""
+def test_exported_lines_have_the_same_tokens(model: Callable[[str], str], tmp_path: Path) -> None:
+    """Both have an empty content beside a call, and arguments as objects."""
     rows = split(sample(make_messages(2)))
     folder = model("content is text")
-    made = tokenise(table(*rows), folder)
-    assert drop_reasons(made) == {}
+    tokenised = tokenise(table(*rows), folder)
+    assert drop_reasons(tokenised) == {}
     tokenizer = load_chat_tokenizer(find_chat_tokenizer(folder)).tokenizer
     lines = export(table(*rows), "trl", tmp_path / "train.jsonl").read_text().splitlines()
-    for line, row in zip(map(json.loads, lines), made, strict=True):
+    for line, row in zip(map(json.loads, lines), tokenised, strict=True):
         chat = [*line["prompt"], *line["completion"]]
         assert tokenizer.apply_chat_template(chat, tools=line["tools"], return_dict=False) == row["input_ids"]
 
 
-def test_ids_of_the_callers_own_stay_and_tell_the_steps(model: Callable[[str], str]) -> None:
+def test_custom_ids_are_kept_and_extended_by_steps(model: Callable[[str], str]) -> None:
     rows = [sample(make_messages(2), id=name) for name in ("mine", "my#own", "1+2+3")]
     assert tokenise(table(*rows), model("chatml"))["id"][:] == ["mine", "my#own", "1+2+3"]
-    made = tokenise(table(*rows), model("eos at the last"))
-    assert made["id"][:] == [f"{name}#{n}" for name in ("mine", "my#own", "1+2+3") for n in (1, 2, 3)]
+    tokenised = tokenise(table(*rows), model("eos at the last"))
+    assert tokenised["id"][:] == [f"{name}#{n}" for name in ("mine", "my#own", "1+2+3") for n in (1, 2, 3)]
 
 
 @pytest.mark.parametrize(
@@ -476,18 +483,16 @@ def test_ids_of_the_callers_own_stay_and_tell_the_steps(model: Callable[[str], s
         ({"tools": '[{"description": "no name"}]'}, "invalid_tools"),
     ],
 )
-def test_samples_that_say_two_things_are_in_the_ledger(
-    model: Callable[[str], str], change: dict[str, Any], reason: str
-) -> None:
+def test_inconsistent_samples_are_dropped(model: Callable[[str], str], change: dict[str, Any], reason: str) -> None:
     assert drop_reasons(tokenise(table(sample(make_messages(1)) | change), model("chatml"))) == {"file#1+2": reason}
     assert reason in REASONS
 
 
 @pytest.mark.parametrize("tools", [None, "", "[]", FUNCTIONS, json.dumps(parse_tools(FUNCTIONS))])
-def test_functions_are_taken_bare_or_wrapped_or_not_at_all(model: Callable[[str], str], tools: str | None) -> None:
-    made = tokenise(table(sample(make_messages(1), tools=tools)), model("chatml"))
-    begin = load_chat_tokenizer(find_chat_tokenizer(model("chatml"))).tokenizer.decode(made[0]["input_ids"])
-    assert begin.startswith(
+def test_functions_may_be_bare_wrapped_or_missing(model: Callable[[str], str], tools: str | None) -> None:
+    tokenised = tokenise(table(sample(make_messages(1), tools=tools)), model("chatml"))
+    text = load_chat_tokenizer(find_chat_tokenizer(model("chatml"))).tokenizer.decode(tokenised[0]["input_ids"])
+    assert text.startswith(
         '<|im_start|>system\n[{"type": "function"' if tools and tools != "[]" else "<|im_start|>system\nUse"
     )
 
@@ -499,78 +504,80 @@ def lengths(model: Callable[[str], str], row: dict[str, Any]) -> list[int]:
     return list(tokenise(table(*split(row)), model("chatml"))["n_tokens"])
 
 
-def test_a_step_that_is_too_long_is_dropped_and_never_cut(model: Callable[[str], str]) -> None:
+def test_a_long_step_is_dropped_not_truncated(model: Callable[[str], str]) -> None:
     row = sample(make_messages(3))
-    each = lengths(model, row)
-    made = tokenise(table(row), model("chatml"), max_length=each[1])
-    assert drop_reasons(made) == {"file#3": "too_long", "file#4": "too_long"}
-    assert (made["id"][:], made["n_tokens"][:]) == (["file#1+2"], [each[1]])
-    assert len(tokenise(table(row), model("chatml"), max_length=each[0] - 1)) == 0
+    step_lengths = lengths(model, row)
+    tokenised = tokenise(table(row), model("chatml"), max_length=step_lengths[1])
+    assert drop_reasons(tokenised) == {"file#3": "too_long", "file#4": "too_long"}
+    assert (tokenised["id"][:], tokenised["n_tokens"][:]) == (["file#1+2"], [step_lengths[1]])
+    assert len(tokenise(table(row), model("chatml"), max_length=step_lengths[0] - 1)) == 0
 
 
-def test_a_history_is_shortened_by_its_oldest_calls_with_their_results(model: Callable[[str], str]) -> None:
+def test_shortening_removes_the_oldest_calls_with_their_results(model: Callable[[str], str]) -> None:
     row = sample(make_messages(3))
-    each = lengths(model, row)
-    made = tokenise(table(row), model("chatml"), max_length=each[3] - 1, too_long="shorten")
-    assert drop_reasons(made) == {}
-    assert [(r["id"], r["layout"], r["fallback"], r["shortened"]) for r in made] == [
+    step_lengths = lengths(model, row)
+    tokenised = tokenise(table(row), model("chatml"), max_length=step_lengths[3] - 1, too_long="shorten")
+    assert drop_reasons(tokenised) == {}
+    assert [(r["id"], r["layout"], r["fallback"], r["shortened"]) for r in tokenised] == [
         ("file#4", "split", "too_long", 2),
         ("file#1+2+3", "merged", None, 0),
     ]
-    history, target = texts(made, model("chatml"))["file#4"]
-    whole = texts(tokenise(table(row), model("chatml")), model("chatml"))["file#4"]
-    assert target == whole[1]
+    history, target = texts(tokenised, model("chatml"))["file#4"]
+    full_step = texts(tokenise(table(row), model("chatml")), model("chatml"))["file#4"]
+    assert target == full_step[1]
     assert [f"Oslo {n}" in history for n in (1, 2, 3)] == [False, True, True]
     assert "Use the functions." in history
     assert "Does it rain in Oslo?" in history
     assert history.count("It rains.") == 2
-    (single,) = tokenise(table(split(row)[3]), model("chatml"), max_length=each[3] - 1, too_long="shorten")
+    (single,) = tokenise(table(split(row)[3]), model("chatml"), max_length=step_lengths[3] - 1, too_long="shorten")
     assert (single["id"], single["fallback"], single["shortened"]) == ("file#4", None, 2)
 
 
-def test_what_stands_alone_is_told_by_reason(model: Callable[[str], str], caplog: pytest.LogCaptureFixture) -> None:
-    """A step that is too long is no fault of the template's."""
+def test_a_warning_counts_separate_rows_by_reason(
+    model: Callable[[str], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The warning for a long step does not mention the template."""
     row = sample(make_messages(3))
     longest = lengths(model, row)[3]
     tokenise(table(row), model("chatml"), max_length=longest - 1, too_long="shorten")
-    [told] = [each.message for each in caplog.records if "alone" in each.message]
-    assert "1 steps stand alone (too_long): their history was shortened to max_length" in told
-    assert "template" not in told
+    [warning] = [record.message for record in caplog.records if "separate rows" in record.message]
+    assert "1 steps are separate rows (too_long): their history was shortened to max_length" in warning
+    assert "template" not in warning
     caplog.clear()
     tokenise(table(row), model("eos at the last"))
-    [told] = [each.message for each in caplog.records if "alone" in each.message]
-    assert "3 steps stand alone (target): in a longer chat the template" in told
+    [warning] = [record.message for record in caplog.records if "separate rows" in record.message]
+    assert "3 steps are separate rows (target): the template renders their target differently" in warning
 
 
-def test_the_last_question_stays_and_what_does_not_fit_even_so_is_dropped(model: Callable[[str], str]) -> None:
-    messages = [*OPENING, said("assistant", "Yes."), said("user", "And in Bergen?"), *make_messages(2)[2:]]
+def test_shortening_keeps_the_last_question(model: Callable[[str], str]) -> None:
+    messages = [*OPENING, message("assistant", "Yes."), message("user", "And in Bergen?"), *make_messages(2)[2:]]
     row = sample(messages, [len(messages) - 1])
-    (fewest,) = lengths(model, sample([*OPENING, said("user", "And in Bergen?"), messages[-1]], [3]))
-    made = tokenise(table(row), model("chatml"), max_length=fewest, too_long="shorten")
-    assert (made["shortened"][:], made["n_tokens"][:]) == ([5], [fewest])
-    assert "And in Bergen?" in texts(made, model("chatml"))["file#4"][0]
-    gone = tokenise(table(row), model("chatml"), max_length=fewest - 1, too_long="shorten")
-    assert drop_reasons(gone) == {"file#4": "too_long"}
-    assert "without 5 messages" in details(gone)
-    none = tokenise(table(sample(make_messages(0))), model("chatml"), max_length=5, too_long="shorten")
-    assert drop_reasons(none) == {"file#1": "too_long"}
+    (shortest,) = lengths(model, sample([*OPENING, message("user", "And in Bergen?"), messages[-1]], [3]))
+    tokenised = tokenise(table(row), model("chatml"), max_length=shortest, too_long="shorten")
+    assert (tokenised["shortened"][:], tokenised["n_tokens"][:]) == ([5], [shortest])
+    assert "And in Bergen?" in texts(tokenised, model("chatml"))["file#4"][0]
+    too_short = tokenise(table(row), model("chatml"), max_length=shortest - 1, too_long="shorten")
+    assert drop_reasons(too_short) == {"file#4": "too_long"}
+    assert "after removing 5 messages" in details(too_short)
+    without_history = tokenise(table(sample(make_messages(0))), model("chatml"), max_length=5, too_long="shorten")
+    assert drop_reasons(without_history) == {"file#1": "too_long"}
 
 
-def test_every_length_keeps_or_drops_each_step_once(model: Callable[[str], str]) -> None:
+def test_every_max_length_keeps_or_drops_each_step_once(model: Callable[[str], str]) -> None:
     row = sample(make_messages(3, result="It rains. " * 5))
-    whole = pairs(tokenise(table(row), model("chatml")))
-    for most in range(60, max(lengths(model, row)) + 5, 37):
-        made = tokenise(table(row), model("chatml"), max_length=most, too_long="shorten")
-        assert {*pairs(made), *drop_reasons(made)} == whole.keys()
-        assert not {*pairs(made)} & {*drop_reasons(made)}
-        assert all(target == whole[step][1] for step, (_, target) in pairs(made).items())
-        assert max(made["n_tokens"], default=0) <= most
+    all_pairs = pairs(tokenise(table(row), model("chatml")))
+    for max_length in range(60, max(lengths(model, row)) + 5, 37):
+        tokenised = tokenise(table(row), model("chatml"), max_length=max_length, too_long="shorten")
+        assert {*pairs(tokenised), *drop_reasons(tokenised)} == all_pairs.keys()
+        assert not {*pairs(tokenised)} & {*drop_reasons(tokenised)}
+        assert all(target == all_pairs[step][1] for step, (_, target) in pairs(tokenised).items())
+        assert max(tokenised["n_tokens"], default=0) <= max_length
 
 
 # Tokenizers -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_tokenizer_without_the_characters_of_a_target_says_so(tmp_path: Path) -> None:
+def test_a_tokenizer_without_the_characters_of_a_target(tmp_path: Path) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -580,44 +587,43 @@ def test_a_tokenizer_without_the_characters_of_a_target_says_so(tmp_path: Path) 
     tokenizer.chat_template = "{% for m in messages %}{{ m.role }} {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}assistant {% endif %}"
     tokenizer.save_pretrained(tmp_path)
     rows = [
-        sample([said("user", "Nein?"), said("assistant", text)], tools=None, id=f"{text}#1") for text in ("yes", "no")
+        sample([message("user", "Nein?"), message("assistant", text)], tools=None, id=f"{text}#1")
+        for text in ("yes", "no")
     ]
-    made = tokenise(table(*rows), str(tmp_path))
-    assert made["input_ids"][:] == [[2, 0, 0, 1, 3, 4, 1]]
-    assert made["labels"][:] == [[-100] * 5 + [4, 1]]
-    assert drop_reasons(made) == {"no#1": "tokenizer_loses_text"}
+    tokenised = tokenise(table(*rows), str(tmp_path))
+    assert tokenised["input_ids"][:] == [[2, 0, 0, 1, 3, 4, 1]]
+    assert tokenised["labels"][:] == [[-100] * 5 + [4, 1]]
+    assert drop_reasons(tokenised) == {"no#1": "tokenizer_loses_text"}
 
 
-def test_a_slow_tokenizer_of_bytes_gives_the_same_pairs(tmp_path: Path) -> None:
+def test_a_slow_byte_tokenizer(tmp_path: Path) -> None:
     from transformers import ByT5Tokenizer
 
     tokenizer = ByT5Tokenizer()
     tokenizer.chat_template = TEMPLATES["chatml"].replace("<|im_end|>", "</s>")
     tokenizer.save_pretrained(tmp_path)
     row = sample(make_messages(2, result="é漢 </s>", thought="Ich schaue in Ålesund nach."))
-    made = tokenise(table(row), str(tmp_path))
-    assert made["fallback"][:] == [None]
-    assert pairs(made) == pairs(tokenise(table(*split(row)), str(tmp_path)))
-    assert texts(made, str(tmp_path))["file#1"][1].startswith("Ich schaue in Ålesund nach.<tool_call>")
+    tokenised = tokenise(table(row), str(tmp_path))
+    assert tokenised["fallback"][:] == [None]
+    assert pairs(tokenised) == pairs(tokenise(table(*split(row)), str(tmp_path)))
+    assert texts(tokenised, str(tmp_path))["file#1"][1].startswith("Ich schaue in Ålesund nach.<tool_call>")
 
 
-def test_a_tokenizer_that_joins_history_and_target_says_so(model: Callable[[str], str]) -> None:
-    """A blank at the end of the prompt is a token of its own; before a word it is a part of the word's."""
+def test_a_token_across_history_and_target(model: Callable[[str], str]) -> None:
+    """A blank at the end of the prompt is a separate token; before a word it is part of the word's token."""
     folder = Path(model("chatml"))
     (folder / "chat_template.jinja").write_text(
         "{% for m in messages %}{{ m.role }}: {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
     )
-    made = tokenise(table(sample([said("user", "Hi"), said("assistant", "rains")], tools=None)), str(folder))
-    assert drop_reasons(made) == {"file#1": "template_not_prefix"}
-    assert "joins" in details(made)
+    tokenised = tokenise(table(sample([message("user", "Hi"), message("assistant", "rains")], tools=None)), str(folder))
+    assert drop_reasons(tokenised) == {"file#1": "template_not_prefix"}
+    assert "a token spans history and target" in details(tokenised)
 
 
-# What is asked for ----------------------------------------------------------------------------------------------------
+# Arguments ------------------------------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_used_is_said_at_the_start(
-    model: Callable[[str], str], byte_level: Path, tmp_path: Path
-) -> None:
+def test_invalid_arguments_are_rejected_first(model: Callable[[str], str], byte_level: Path, tmp_path: Path) -> None:
     rows, folder = table(sample(make_messages(1))), model("chatml")
     with pytest.raises(InputError, match="has no chat template"):
         tokenise(rows, str(byte_level))
@@ -633,11 +639,11 @@ def test_what_cannot_be_used_is_said_at_the_start(
         tokenise(rows.remove_columns("messages"), folder)
     broken = shutil.copytree(byte_level, tmp_path / "broken")
     (broken / "chat_template.jinja").write_text("{% for %}")
-    with pytest.raises(InputError, match="no Jinja template"):
+    with pytest.raises(InputError, match="is not valid Jinja"):
         tokenise(rows, str(broken))
 
 
-def test_a_moved_folder_is_the_same_and_an_edited_template_is_not(model: Callable[[str], str], tmp_path: Path) -> None:
+def test_cache_keys_ignore_moves_and_detect_edited_templates(model: Callable[[str], str], tmp_path: Path) -> None:
     rows, folder = table(sample(make_messages(1))), Path(model("chatml"))
     first = tokenise(rows, str(folder))
     assert str(folder.parent) not in json.dumps(lineage(first))
@@ -647,43 +653,43 @@ def test_a_moved_folder_is_the_same_and_an_edited_template_is_not(model: Callabl
     (Path(moved) / "model.safetensors").write_bytes(b"weights change no token")
     assert tokenise(rows, str(moved))._fingerprint == first._fingerprint
     (Path(moved) / "chat_template.jinja").write_text(TEMPLATES["llama"])
-    again = tokenise(rows, str(moved))
-    assert again._fingerprint != first._fingerprint
-    assert texts(again, str(moved))["file#1"][0].startswith("<s>[INST]")
+    edited = tokenise(rows, str(moved))
+    assert edited._fingerprint != first._fingerprint
+    assert texts(edited, str(moved))["file#1"][0].startswith("<s>[INST]")
 
 
-@pytest.mark.parametrize("spelt", ["{folder}", "./{name}", "{name}/", "../{parent}/{name}", "{folder}/../{name}/."])
-def test_a_folder_is_named_by_its_last_name_however_it_is_spelt(
-    spelt: str, model: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("path", ["{folder}", "./{name}", "{name}/", "../{parent}/{name}", "{folder}/../{name}/."])
+def test_a_folder_is_published_under_its_last_name(
+    path: str, model: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = Path(model("chatml"))
     monkeypatch.chdir(folder.parent)
-    source = find_chat_tokenizer(spelt.format(folder=folder, name=folder.name, parent=folder.parent.name))
+    source = find_chat_tokenizer(path.format(folder=folder, name=folder.name, parent=folder.parent.name))
     assert source.model == folder.name
     assert source.template == hashlib.sha256(TEMPLATES["chatml"].encode()).hexdigest()
-    known = json.dumps(canonical(source))
-    assert (folder.name in known, str(folder.parent) in known) == (True, False)
+    key = json.dumps(canonical(source))
+    assert (folder.name in key, str(folder.parent) in key) == (True, False)
 
 
-def test_variables_reach_the_template(model: Callable[[str], str]) -> None:
+def test_options_reach_the_template(model: Callable[[str], str]) -> None:
     folder = Path(model("chatml"))
     (folder / "chat_template.jinja").write_text("{{ date_string }}" + TEMPLATES["chatml"])
-    made = tokenise(table(sample(make_messages(1))), str(folder), options=[("date_string", "1 May")])
-    assert texts(made, str(folder))["file#1"][0].startswith("1 May")
+    tokenised = tokenise(table(sample(make_messages(1))), str(folder), options=[("date_string", "1 May")])
+    assert texts(tokenised, str(folder))["file#1"][0].startswith("1 May")
 
 
-def test_each_split_is_taken(model: Callable[[str], str]) -> None:
+def test_each_split_is_tokenised(model: Callable[[str], str]) -> None:
     rows = [sample(make_messages(n), id=f"f{n}#{'+'.join(map(str, range(1, n + 2)))}") for n in range(4)]
-    both = tokenise(DatasetDict(train=table(*rows[:2]), test=table(*rows[2:])), model("chatml"))
-    assert {name: len(part) for name, part in both.items()} == {"train": 2, "test": 2}
-    assert both["test"]["id"][:] == ["f2#1+2+3", "f3#1+2+3+4"]
+    splits = tokenise(DatasetDict(train=table(*rows[:2]), test=table(*rows[2:])), model("chatml"))
+    assert {name: len(part) for name, part in splits.items()} == {"train": 2, "test": 2}
+    assert splits["test"]["id"][:] == ["f2#1+2+3", "f3#1+2+3+4"]
 
 
-def test_arguments_that_stand_for_one_object_alone_become_it() -> None:
+def test_only_unambiguous_arguments_become_objects() -> None:
     for text in ('{"a": 1, "a": 2}', '{"a": NaN}', '{"a": 1e999}', "[1]", "text", "{", "[" * 100_000):
-        (turn,) = template_messages([said("assistant", None, ("f", text))])
+        (turn,) = template_messages([message("assistant", None, ("f", text))])
         assert turn["tool_calls"][0]["function"]["arguments"] == text
-    (turn,) = template_messages([said("assistant", None, ("f", ' {"a": [1.5, null]}'))])
+    (turn,) = template_messages([message("assistant", None, ("f", ' {"a": [1.5, null]}'))])
     assert turn["tool_calls"][0]["function"]["arguments"] == {"a": [1.5, None]}
-    with pytest.raises(UnusableRow, match="no JSON"):
+    with pytest.raises(UnusableRow, match="invalid JSON"):
         parse_tools("[" * 100_000)

@@ -1,4 +1,4 @@
-"""What a model is told of arguments that do not fit, and that no schema and no arguments do harm."""
+"""Tests of argument validation: error texts for models, and hostile schemas and arguments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from toolrlef_data.records import InputError
 from toolrlef_data.tools.functions import schemas
-from toolrlef_data.tools.functions.arguments import checked_parameters, read_arguments
+from toolrlef_data.tools.functions.arguments import read_arguments, validate_parameters
 from toolrlef_data.tools.functions.function import Function, call
 
 FIRST_LEVEL: dict[str, Any] = {
@@ -42,35 +42,36 @@ FIRST_LEVEL: dict[str, Any] = {
     },
 }
 VALUES = ["null", "true", "0", "1.0", "3.5", '"a"', "[1]", '{"k":0.5}']
-SEVERAL: dict[str, Any] = {
+SEVERAL_PARAMETERS: dict[str, Any] = {
     "type": "object",
     "properties": {"t": {"type": "string"}, "k": {"type": "integer", "enum": [1, 2]}, "r": {"type": "number"}},
     "required": ["r", "t"],
 }
 
 
-def answer(schema: dict[str, Any], arguments: str) -> dict[str, Any]:
-    function = Function("f", "F.", schema, lambda **given: given)
-    seen = call({"f": function}, "f", arguments)
-    assert seen.code in (0, 2), seen.text
-    assert len(seen.text) <= 1024 + 3
-    found: dict[str, Any] = json.loads(seen.text) if seen.code == 2 or len(seen.text) < 1024 else {"error": ""}
-    assert bool(found["error"]) == (seen.code == 2)
-    return found
+def call_function(schema: dict[str, Any], arguments: str) -> dict[str, Any]:
+    function = Function("f", "F.", schema, lambda **arguments: arguments)
+    observation = call({"f": function}, "f", arguments)
+    assert observation.code in (0, 2), observation.text
+    assert len(observation.text) <= 1024 + 3
+    is_complete = observation.code == 2 or len(observation.text) < 1024
+    content: dict[str, Any] = json.loads(observation.text) if is_complete else {"error": ""}
+    assert bool(content["error"]) == (observation.code == 2)
+    return content
 
 
-def told(schema: dict[str, Any], arguments: str) -> str:
-    return str(answer(schema, arguments)["error"])
+def error_text(schema: dict[str, Any], arguments: str) -> str:
+    return str(call_function(schema, arguments)["error"])
 
 
-def of(**properties: Any) -> dict[str, Any]:
+def object_schema(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties}
 
 
-# Texts that stand in reply keys: they never change --------------------------------------------------------------------
+# Error texts are part of reply keys, so they do not change --------------------------------------------------------------
 
-# A parameter, the values that it refuses with a text, and the text.
-REFUSED = [
+# Parameter, refused values, error text.
+TYPE_ERRORS = [
     ("s", "null", "the parameter 's' must be string, found null"),
     ("s", "true", "the parameter 's' must be string, found boolean"),
     ("s", "0 1.0 3.5", "the parameter 's' must be string, found number"),
@@ -140,7 +141,7 @@ REFUSED = [
     ("en", '{"k":0.5}', "the parameter 'en' must be string, found object"),
     ("fl", 'null true 0 3.5 "a" [1] {"k":0.5}', "the parameter 'fl' must be one of [0.5, 1]"),
 ]
-SEVERAL_MISTAKES = [
+ERRORS_OF_SEVERAL = [
     ("{}", "the parameter 'r' is required; the parameters are t, k, r"),
     ('{"t": 5}', "the parameter 'r' is required; the parameters are t, k, r"),
     ('{"k": "x"}', "the parameter 'r' is required; the parameters are t, k, r"),
@@ -164,7 +165,7 @@ SEVERAL_MISTAKES = [
     ('{"r": 1e999}', "the arguments are no JSON: 1e999 is beyond the range of a float"),
     ('{"t": "\\ud800"}', "the arguments are no JSON: half a character (a lone surrogate)"),
 ]
-FINISH_MISTAKES = [
+FINISH_ERRORS = [
     ("{}", "the parameter 'return_type' is required; the parameters are return_type, final_answer"),
     ('{"return_type": null}', "the parameter 'return_type' must be string, found null"),
     (
@@ -179,45 +180,50 @@ FINISH_MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "values", "text"), REFUSED)
-def test_texts_of_the_first_level(name: str, values: str, text: str) -> None:
+@pytest.mark.parametrize(("name", "values", "text"), TYPE_ERRORS)
+def test_type_errors(name: str, values: str, text: str) -> None:
     for value in values.split():
-        assert told(FIRST_LEVEL, f'{{"{name}": {value}}}') == text
+        assert error_text(FIRST_LEVEL, f'{{"{name}": {value}}}') == text
 
 
-def test_all_other_values_fit() -> None:
-    refused = {(name, value) for name, values, _ in REFUSED for value in values.split()}
+def test_all_other_values_are_valid() -> None:
+    refused = {(name, value) for name, values, _ in TYPE_ERRORS for value in values.split()}
     for name in FIRST_LEVEL["properties"]:
         for value in VALUES:
             if (name, value) not in refused:
-                found = answer(FIRST_LEVEL, f'{{"{name}": {value}}}')["response"][name]
-                assert found == json.loads(value)
-                whole = value == "1.0" and name in ("i", "in", "si", "mix")
-                assert type(found) is (int if whole else type(json.loads(value)))
+                value_read = call_function(FIRST_LEVEL, f'{{"{name}": {value}}}')["response"][name]
+                assert value_read == json.loads(value)
+                is_integer = value == "1.0" and name in ("i", "in", "si", "mix")
+                assert type(value_read) is (int if is_integer else type(json.loads(value)))
 
 
-@pytest.mark.parametrize(("arguments", "text"), SEVERAL_MISTAKES)
-def test_texts_of_several_mistakes(arguments: str, text: str) -> None:
-    assert told(SEVERAL, arguments) == text
+@pytest.mark.parametrize(("arguments", "text"), ERRORS_OF_SEVERAL)
+def test_the_first_of_several_errors(arguments: str, text: str) -> None:
+    assert error_text(SEVERAL_PARAMETERS, arguments) == text
 
 
-@pytest.mark.parametrize(("arguments", "text"), FINISH_MISTAKES)
-def test_texts_of_finish(arguments: str, text: str) -> None:
+@pytest.mark.parametrize(("arguments", "text"), FINISH_ERRORS)
+def test_errors_of_finish(arguments: str, text: str) -> None:
     assert json.loads(call({}, "Finish", arguments).text)["error"] == text
 
 
-def test_long_texts_are_cut() -> None:
-    schema = of(
+def test_long_texts_are_truncated() -> None:
+    schema = object_schema(
         **{"n" * 200: {"type": ["integer"] * 99}, "e": {"enum": ["x" * 90] * 99}}, **{f"p{i}": {} for i in range(300)}
     )
-    kinds = ("integer or " * 99)[:200]
-    assert told(schema, json.dumps({"n" * 200: 1.5})) == f"the parameter '{'n' * 79} must be {kinds}, found number"
-    assert told(schema, '{"e": 1}') == f"the parameter 'e' must be one of {json.dumps(['x' * 90] * 99)[:500]}"
-    known = ", ".join(["n" * 200, "e", *(f"p{i}" for i in range(300))])[:500]
-    assert told(schema, json.dumps({"m" * 200: 1})) == f"there is no parameter '{'m' * 79}; the parameters are {known}"
+    types = ("integer or " * 99)[:200]
+    assert (
+        error_text(schema, json.dumps({"n" * 200: 1.5})) == f"the parameter '{'n' * 79} must be {types}, found number"
+    )
+    assert error_text(schema, '{"e": 1}') == f"the parameter 'e' must be one of {json.dumps(['x' * 90] * 99)[:500]}"
+    names = ", ".join(["n" * 200, "e", *(f"p{i}" for i in range(300))])[:500]
+    assert (
+        error_text(schema, json.dumps({"m" * 200: 1}))
+        == f"there is no parameter '{'m' * 79}; the parameters are {names}"
+    )
 
 
-# Below the first level ------------------------------------------------------------------------------------------------
+# Nested values --------------------------------------------------------------------------------------------------------
 
 TRIP: dict[str, Any] = {
     "type": "object",
@@ -289,33 +295,33 @@ TRIP: dict[str, Any] = {
         ({"tags": {"b" * 999: 1}}, f"the parameter 'tags.{'b' * 194} must be string, found number"),
     ],
 )
-def test_texts_below_the_first_level(arguments: Any, text: str) -> None:
-    assert told(TRIP, json.dumps(arguments)) == text
+def test_errors_in_nested_values(arguments: Any, text: str) -> None:
+    assert error_text(TRIP, json.dumps(arguments)) == text
 
 
-def test_what_fits_below_the_first_level() -> None:
-    fitting: list[dict[str, Any]] = [
+def test_valid_nested_values() -> None:
+    valid: list[dict[str, Any]] = [
         {"trip": {"days": 3.0, "stops": [{"city": "a", "then": {"city": "b", "more": 1}}], "note": None}},
         {"means": {"by": "car", "seat": "x"}, "pair": ["", None, True], "step": 5, "tags": {"a": "b"}},
     ]
-    for arguments in fitting:
-        assert answer(TRIP, json.dumps(arguments)) == {"error": "", "response": arguments}
+    for arguments in valid:
+        assert call_function(TRIP, json.dumps(arguments)) == {"error": "", "response": arguments}
 
 
-def test_all_arguments_together() -> None:
-    schema = {**of(a={}, b={}), "anyOf": [{"required": ["a"]}, {"required": ["b"]}], "maxProperties": 1}
-    assert told(schema, '{"b": 1}') == ""
-    assert told(schema, "{}") == "the arguments must be as one of its 2 schemas says"
-    assert told(schema, '{"a": 1, "b": 1}') == "the arguments must be an object of at most 1 parameters"
-    assert told({**of(a={}), "additionalProperties": {"type": "string"}}, '{"x": 1}') == (
+def test_keywords_of_the_root_schema() -> None:
+    schema = {**object_schema(a={}, b={}), "anyOf": [{"required": ["a"]}, {"required": ["b"]}], "maxProperties": 1}
+    assert error_text(schema, '{"b": 1}') == ""
+    assert error_text(schema, "{}") == "the arguments must be as one of its 2 schemas says"
+    assert error_text(schema, '{"a": 1, "b": 1}') == "the arguments must be an object of at most 1 parameters"
+    assert error_text({**object_schema(a={}), "additionalProperties": {"type": "string"}}, '{"x": 1}') == (
         "the parameter 'x' must be string, found number"
     )
 
 
-# Schemas of somebody else ---------------------------------------------------------------------------------------------
+# Untrusted schemas ----------------------------------------------------------------------------------------------------
 
 
-class Counting(BaseHTTPRequestHandler):
+class RecordingHandler(BaseHTTPRequestHandler):
     paths: list[str]
 
     def do_GET(self) -> None:
@@ -327,12 +333,12 @@ class Counting(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def counted() -> Iterator[tuple[str, list[str]]]:
-    Counting.paths = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Counting)
+def recorded_requests() -> Iterator[tuple[str, list[str]]]:
+    RecordingHandler.paths = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), RecordingHandler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/s.json", Counting.paths
+    yield f"http://127.0.0.1:{server.server_port}/s.json", RecordingHandler.paths
     server.shutdown()
     thread.join()
     server.server_close()
@@ -341,62 +347,62 @@ def counted() -> Iterator[tuple[str, list[str]]]:
 @pytest.mark.parametrize("word", ["$ref", "$dynamicRef", "$recursiveRef"])
 @pytest.mark.parametrize("address", ["{}", "{}#/$defs/x", "file:///etc/passwd", "other.json", "//host/x", "urn:x"])
 @pytest.mark.parametrize(
-    "around",
+    "wrap",
     [
-        lambda part: {**of(a={}), **part},
-        lambda part: of(a=part),
-        lambda part: of(a={"type": "array", "items": {"anyOf": [{}, {"not": part}]}}),
-        lambda part: of(a={"properties": {"default": part}}),
-        lambda part: {**of(a={"$ref": "#/parts/0"}), "parts": [part]},
-        lambda part: {**of(a={}), "$id": "http://127.0.0.1:1/", "$defs": {"unused": part}},
+        lambda part: {**object_schema(a={}), **part},
+        lambda part: object_schema(a=part),
+        lambda part: object_schema(a={"type": "array", "items": {"anyOf": [{}, {"not": part}]}}),
+        lambda part: object_schema(a={"properties": {"default": part}}),
+        lambda part: {**object_schema(a={"$ref": "#/parts/0"}), "parts": [part]},
+        lambda part: {**object_schema(a={}), "$id": "http://127.0.0.1:1/", "$defs": {"unused": part}},
     ],
 )
-def test_a_reference_to_another_document_is_refused(
-    word: str, address: str, around: Any, counted: tuple[str, list[str]]
+def test_remote_references_are_refused(
+    word: str, address: str, wrap: Any, recorded_requests: tuple[str, list[str]]
 ) -> None:
-    url, paths = counted
+    url, paths = recorded_requests
     with pytest.raises(InputError, match="never fetched"):
-        Function("f", "F.", around({word: address.format(url)}), lambda **given: given)
+        Function("f", "F.", wrap({word: address.format(url)}), lambda **arguments: arguments)
     assert paths == []
 
 
-def test_no_address_in_a_schema_is_asked(counted: tuple[str, list[str]]) -> None:
-    url, paths = counted
+def test_no_url_in_a_schema_is_requested(recorded_requests: tuple[str, list[str]]) -> None:
+    url, paths = recorded_requests
     for address in (url, "file:///etc/passwd"):
         inner = {"$id": address, "$schema": address, "$dynamicRef": "#x", "$anchor": "x", "format": "uri"}
         schema = {
-            **of(a={**inner, "type": "integer"}, b={"$ref": "#/$defs/b"}),
+            **object_schema(a={**inner, "type": "integer"}, b={"$ref": "#/$defs/b"}),
             **inner,
             "$vocabulary": {address: True},
         }
         schema["$defs"] = {"b": {**inner, "type": "string"}}
-        assert told(schema, '{"a": "x"}') == "the parameter 'a' must be integer, found string"
-        assert told(schema, '{"a": 1, "b": 1}') == "the parameter 'b' must be string, found number"
+        assert error_text(schema, '{"a": "x"}') == "the parameter 'a' must be integer, found string"
+        assert error_text(schema, '{"a": 1, "b": 1}') == "the parameter 'b' must be string, found number"
     assert paths == []
 
 
-def these(*values: Any) -> tuple[Any, ...]:
+def values(*values: Any) -> tuple[Any, ...]:
     return values
 
 
-ODD: list[dict[str, Any]] = [
-    *({"type": kind} for kind in these("STRING", "float", "enum", "date (YYYY-MM-DD)", "", ["string", "any"], [])),
+INVALID_KEYWORDS: list[dict[str, Any]] = [
+    *({"type": kind} for kind in values("STRING", "float", "enum", "date (YYYY-MM-DD)", "", ["string", "any"], [])),
     *(
         {"items": each}
-        for each in these(None, 5, "string", [], [None], {"type": None}, {"type": {}}, {"type": [["a"]]})
+        for each in values(None, 5, "string", [], [None], {"type": None}, {"type": {}}, {"type": [["a"]]})
     ),
-    *({word: value} for word in schemas.BOUNDS for value in these("3", None, True, [], {})),
-    *({word: value} for word in schemas.LENGTHS for value in these("3", None, True, -1, 0.1, 2.5, [])),
-    *({"properties": each} for each in these(None, [], {"a": None}, {"a": "string"}, {"a": {"required": True}})),
+    *({word: value} for word in schemas.BOUNDS for value in values("3", None, True, [], {})),
+    *({word: value} for word in schemas.LENGTHS for value in values("3", None, True, -1, 0.1, 2.5, [])),
+    *({"properties": each} for each in values(None, [], {"a": None}, {"a": "string"}, {"a": {"required": True}})),
     *(
         {word: value}
         for word in ("anyOf", "oneOf", "allOf")
-        for value in these(None, [], {}, [None], "x", [{"type": 5}])
+        for value in values(None, [], {}, [None], "x", [{"type": 5}])
     ),
-    *({"items": {"enum": value}} for value in these(None, "a", {})),
-    *({"required": value} for value in these(True, False, None, "a", [5], [None], {})),
-    *({"additionalProperties": value} for value in these(None, 5, "no", [], {"type": "float"})),
-    *({"$ref": value} for value in these(None, 5, [], {}, "", "#x", "#/", "#/nowhere", "#/%", "#/properties/9/~2")),
+    *({"items": {"enum": value}} for value in values(None, "a", {})),
+    *({"required": value} for value in values(True, False, None, "a", [5], [None], {})),
+    *({"additionalProperties": value} for value in values(None, 5, "no", [], {"type": "float"})),
+    *({"$ref": value} for value in values(None, 5, [], {}, "", "#x", "#/", "#/nowhere", "#/%", "#/properties/9/~2")),
     {"pattern": "("},
     {"pattern": "(a+)+$"},
     {"pattern": 5},
@@ -415,7 +421,7 @@ ODD: list[dict[str, Any]] = [
     {"unevaluatedProperties": "x"},
     {"$schema": 5, "$id": 5, "$anchor": 5, "$defs": 5, "definitions": []},
 ]
-GIVEN = [
+ARGUMENTS = [
     "null",
     "true",
     "0",
@@ -426,40 +432,43 @@ GIVEN = [
     "[]",
     '[1, "a", null]',
 ]
-GIVEN += ["{}", '{"a": 1, "b": [{}]}', '{"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!": 1}']
+ARGUMENTS += ["{}", '{"a": 1, "b": [{}]}', '{"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!": 1}']
 
 
-@pytest.mark.parametrize("odd", ODD, ids=lambda odd: json.dumps(odd)[:60])
-def test_a_keyword_that_cannot_be_understood_is_ignored(odd: dict[str, Any]) -> None:
-    """At every place; all values fit, as none of the schemas says anything that means something."""
-    deeper = {"anyOf": [{"allOf": [odd]}]}
+@pytest.mark.parametrize("invalid", INVALID_KEYWORDS, ids=lambda invalid: json.dumps(invalid)[:60])
+def test_invalid_keywords_are_ignored(invalid: dict[str, Any]) -> None:
+    """At every position; without valid keywords, all values are valid."""
+    nested_schema = {"anyOf": [{"allOf": [invalid]}]}
     for schema in (
-        of(p=odd),
-        of(p=deeper),
-        {**of(p={"$ref": "#/x"}), "x": odd},
-        of(p={"$ref": "#/~1"}, **{"/": deeper}),
+        object_schema(p=invalid),
+        object_schema(p=nested_schema),
+        {**object_schema(p={"$ref": "#/x"}), "x": invalid},
+        object_schema(p={"$ref": "#/~1"}, **{"/": nested_schema}),
     ):
-        for value in GIVEN:
-            assert told(schema, f'{{"p": {value}}}') == ""
-    for value in GIVEN:
-        assert told(of(p={"items": odd}), f'{{"p": [{value}]}}') == ""
-        assert told(of(p={"properties": {"a": odd}}), f'{{"p": {{"a": {value}}}}}') == ""
+        for value in ARGUMENTS:
+            assert error_text(schema, f'{{"p": {value}}}') == ""
+    for value in ARGUMENTS:
+        assert error_text(object_schema(p={"items": invalid}), f'{{"p": [{value}]}}') == ""
+        assert error_text(object_schema(p={"properties": {"a": invalid}}), f'{{"p": {{"a": {value}}}}}') == ""
 
 
-def test_a_false_schema_fits_nothing() -> None:
-    assert told(of(p={"properties": {"a": False}}), '{"p": {"a": 1}}') == "the parameter 'p.a' must be one of []"
+def test_a_false_schema_refuses_everything() -> None:
+    assert (
+        error_text(object_schema(p={"properties": {"a": False}}), '{"p": {"a": 1}}')
+        == "the parameter 'p.a' must be one of []"
+    )
 
 
-@pytest.mark.parametrize("value", [*GIVEN, "1e308", "0.1"])
-def test_keywords_that_compare_never_raise(value: str) -> None:
+@pytest.mark.parametrize("value", [*ARGUMENTS, "1e308", "0.1"])
+def test_comparison_keywords_never_raise(value: str) -> None:
     words = {**dict.fromkeys(schemas.BOUNDS, 0.5), **dict.fromkeys(schemas.LENGTHS, 10**30), "uniqueItems": True}
     for word, number in words.items():
-        said = told(of(p={word: number}), f'{{"p": {value}}}')
-        assert said == "" or said.startswith("the parameter 'p' must be "), word
+        text = error_text(object_schema(p={word: number}), f'{{"p": {value}}}')
+        assert text == "" or text.startswith("the parameter 'p' must be "), word
 
 
 @pytest.mark.parametrize(
-    "circle",
+    "circular",
     [
         {"$ref": "#/properties/p"},
         {"allOf": [{"$ref": "#/$defs/a"}]},
@@ -467,22 +476,25 @@ def test_keywords_that_compare_never_raise(value: str) -> None:
         {"anyOf": [{"type": "integer"}, {"$ref": "#/properties/p"}], "nullable": True},
     ],
 )
-def test_a_reference_that_leads_in_a_circle_is_ignored(circle: dict[str, Any]) -> None:
-    schema = {**of(p=circle), "$defs": {"a": {"oneOf": [{"$ref": "#/$defs/b"}]}, "b": {"$ref": "#/$defs/a"}}}
-    assert told(schema, '{"p": "x"}') == ""
+def test_circular_references_are_ignored(circular: dict[str, Any]) -> None:
+    schema = {
+        **object_schema(p=circular),
+        "$defs": {"a": {"oneOf": [{"$ref": "#/$defs/b"}]}, "b": {"$ref": "#/$defs/a"}},
+    }
+    assert error_text(schema, '{"p": "x"}') == ""
 
 
-def test_a_schema_that_contains_itself() -> None:
-    schema = of(value={"type": "integer"}, next={"$ref": "#"})
-    assert told(schema, '{"next": {"next": {"value": 1}}}') == ""
-    assert told(schema, '{"next": {"next": {"value": ""}}}') == (
+def test_a_recursive_schema() -> None:
+    schema = object_schema(value={"type": "integer"}, next={"$ref": "#"})
+    assert error_text(schema, '{"next": {"next": {"value": 1}}}') == ""
+    assert error_text(schema, '{"next": {"next": {"value": ""}}}') == (
         "the parameter 'next.next.value' must be integer, found string"
     )
 
 
 NODE = {"$ref": "#/$defs/node"}
 TREE: dict[str, Any] = {
-    **of(tree=NODE),
+    **object_schema(tree=NODE),
     "$defs": {
         "node": {
             "anyOf": [
@@ -499,33 +511,33 @@ def nested(depth: int, leaf: str) -> str:
     return '{"tree": ' + '{"op": "or", "left": ' * depth + leaf + "}" * depth + "}"
 
 
-def test_alternatives_in_each_other_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each level doubles what is asked: 60 would take for ever."""
+def test_nested_alternatives_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each level doubles the work, so 60 levels would never end."""
     monkeypatch.setattr(schemas, "MAX_FOLLOWED", 500)
-    assert told(TREE, nested(5, "1")) == ""
+    assert error_text(TREE, nested(5, "1")) == ""
     text = "the parameter 'tree.left.left.left.left' must be object or integer, found string"
-    assert told(TREE, nested(4, '"x"')) == text
+    assert error_text(TREE, nested(4, '"x"')) == text
     for depth in (20, 60):
-        assert told(TREE, nested(depth, '"x"')).startswith("the arguments are too large")
-    assert told(TREE, nested(4, '"x"')) == text, "each call is counted anew"
+        assert error_text(TREE, nested(depth, '"x"')).startswith("the arguments are too large")
+    assert error_text(TREE, nested(4, '"x"')) == text, "each call has a new budget"
 
 
-def test_deep_and_long_arguments_give_a_result() -> None:
-    schema = of(
+def test_deep_and_long_arguments() -> None:
+    schema = object_schema(
         tree={"type": "object", "properties": {"left": {"$ref": "#/properties/tree"}}}, a={"items": {"type": "integer"}}
     )
-    assert told(schema, nested(30, "{}")) == ""
+    assert error_text(schema, nested(30, "{}")) == ""
     limit, used = sys.getrecursionlimit(), len(inspect.stack(0))
     try:
-        for more in range(80, 400, 3):  # wherever the stack ends
-            sys.setrecursionlimit(used + more)
-            assert told(schema, nested(60, '{"op": "x", "left": 5}')).startswith("the ")
+        for extra in range(80, 400, 3):  # at many stack depths
+            sys.setrecursionlimit(used + extra)
+            assert error_text(schema, nested(60, '{"op": "x", "left": 5}')).startswith("the ")
     finally:
         sys.setrecursionlimit(limit)
-    unlike = json.dumps([1, "a", {}, [], None] * 4_000)
-    assert told(of(a={"uniqueItems": True}), f'{{"a": {unlike}}}').endswith("nothing stands twice")
-    assert told(schema, f'{{"a": {unlike}}}') == "the parameter 'a[1]' must be integer, found string"
-    assert told(schema, f'{{"a": {json.dumps([1] * 20_000)}}}') == ""
+    mixed = json.dumps([1, "a", {}, [], None] * 4_000)
+    assert error_text(object_schema(a={"uniqueItems": True}), f'{{"a": {mixed}}}').endswith("nothing stands twice")
+    assert error_text(schema, f'{{"a": {mixed}}}') == "the parameter 'a[1]' must be integer, found string"
+    assert error_text(schema, f'{{"a": {json.dumps([1] * 20_000)}}}') == ""
 
 
 def nested_alternatives(depth: int) -> dict[str, Any]:
@@ -534,13 +546,13 @@ def nested_alternatives(depth: int) -> dict[str, Any]:
     return {"anyOf": [{"type": "array", "items": nested_alternatives(depth - 1)}] * 2}
 
 
-def test_alternatives_in_each_other_end_and_large_data_that_fits_passes() -> None:
-    """The work is bounded by a count and not by a clock: whoever branches without end is told so."""
+def test_branching_is_bounded_but_large_valid_data_passes() -> None:
+    """The limit counts alternatives relative to the size of the value; it is not a time limit."""
     value: Any = 0
     for _ in range(12):
         value = [value] * 2
     shape = {"type": "object", "properties": {"a": nested_alternatives(12)}}
-    assert "too large" in str(read_arguments(json.dumps({"a": value}), checked_parameters(shape, "f")))
+    assert "too large" in str(read_arguments(json.dumps({"a": value}), validate_parameters(shape, "f")))
     number = {"$ref": "#/$defs/number"}
     point = {"type": "object", "properties": {"x": number, "y": number}, "required": ["x", "y"]}
     defs = {"number": {"type": "number"}, "point": point}
@@ -550,18 +562,18 @@ def test_alternatives_in_each_other_end_and_large_data_that_fits_passes() -> Non
         "$defs": defs,
     }
     points = {"a": [{"x": n, "y": 0.5} for n in range(10_000)]}
-    assert read_arguments(json.dumps(points), checked_parameters(shape, "f")) == points
+    assert read_arguments(json.dumps(points), validate_parameters(shape, "f")) == points
 
 
-def test_a_factor_beyond_a_float_is_ignored() -> None:
+def test_a_multiple_of_beyond_the_range_of_a_float_is_ignored() -> None:
     shape = {"type": "object", "properties": {"a": {"type": "number", "multipleOf": 10**400}}}
-    assert read_arguments('{"a": 0.5}', checked_parameters(shape, "f")) == {"a": 0.5}
+    assert read_arguments('{"a": 0.5}', validate_parameters(shape, "f")) == {"a": 0.5}
 
 
-def test_what_looks_like_a_reference_among_values_is_none() -> None:
+def test_references_in_data_are_ignored() -> None:
     for word in ("enum", "examples"):
-        checked_parameters({"type": "object", "properties": {"a": {word: [{"$ref": "http://x/y"}]}}}, "f")
-    checked_parameters({"type": "object", "properties": {"a": {"default": {"$ref": "common.yaml"}}}}, "f")
+        validate_parameters({"type": "object", "properties": {"a": {word: [{"$ref": "http://x/y"}]}}}, "f")
+    validate_parameters({"type": "object", "properties": {"a": {"default": {"$ref": "common.yaml"}}}}, "f")
     named = {"type": "object", "properties": {"default": {"$ref": "http://x/y"}}}
     with pytest.raises(InputError, match="never fetched"):
-        checked_parameters(named, "f")
+        validate_parameters(named, "f")

@@ -1,4 +1,4 @@
-"""A call that a model wrote is an observation, whatever its text and whatever the server does; secrets stay inside."""
+"""Tests of functions: arguments, callables, hostile servers, secrets, cache keys, and schemas of callables."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from toolrlef_data.tools.functions.function import (
     functions_by_name,
     truncate,
 )
-from toolrlef_data.tools.tool import executed
+from toolrlef_data.tools.tool import call_safely
 
 SHAPE: dict[str, Any] = {
     "type": "object",
@@ -44,29 +44,29 @@ SHAPE: dict[str, Any] = {
         "parts": {"type": "array"},
         "more": {"type": ["object", "null"]},
         "maybe": {"type": "string", "nullable": True},
-        "odd": {"type": "STRING"},  # not a type of JSON schema: anything goes
+        "odd": {"type": "STRING"},  # not a JSON schema type: any value is valid
     },
     "required": ["text"],
 }
 
 
 def short(value: Any) -> str:
-    """The name of a case."""
+    """Return the id of a test case."""
     return ascii(value)[:40] if isinstance(value, str) else type(value).__name__
 
 
-def echo(**given: Any) -> Any:
-    return given
+def echo(**arguments: Any) -> Any:
+    return arguments
 
 
-def seen_by(function: Callable[..., Any], arguments: str = '{"text": "x"}') -> Observation:
+def observe(function: Callable[..., Any], arguments: str = '{"text": "x"}') -> Observation:
     return call({"f": Function("f", "F.", SHAPE, function)}, "f", arguments)
 
 
-def echoed(arguments: str) -> Any:
-    seen = seen_by(echo, arguments)
-    assert seen.code == 0, seen.text
-    return json.loads(seen.text)["response"]
+def echo_arguments(arguments: str) -> Any:
+    observation = observe(echo, arguments)
+    assert observation.code == 0, observation.text
+    return json.loads(observation.text)["response"]
 
 
 # Names and arguments --------------------------------------------------------------------------------------------------
@@ -93,25 +93,25 @@ def echoed(arguments: str) -> Any:
     ],
     ids=short,
 )
-def test_only_the_whole_name_counts(name: str) -> None:
-    seen = call({"f": Function("f", "F.", SHAPE, echo)}, name, '{"text": "x"}')
-    assert seen.code == 1
-    assert seen.tool_failure is None
-    assert json.loads(seen.text)["error"].startswith("there is no function ")
-    assert json.loads(seen.text)["error"].endswith("the functions are f, Finish")
+def test_names_must_match_exactly(name: str) -> None:
+    observation = call({"f": Function("f", "F.", SHAPE, echo)}, name, '{"text": "x"}')
+    assert observation.code == 1
+    assert observation.tool_failure is None
+    assert json.loads(observation.text)["error"].startswith("there is no function ")
+    assert json.loads(observation.text)["error"].endswith("the functions are f, Finish")
 
 
-def test_a_long_list_of_names_is_cut() -> None:
+def test_a_long_list_of_names_is_truncated() -> None:
     many = {f"function_{i}": Function(f"function_{i}", "F.", SHAPE, echo) for i in range(500)}
     assert len(call(many, "none", "{}").text) < 700
 
 
 @pytest.mark.parametrize(
-    ("arguments", "given"),
+    ("arguments", "expected"),
     [
         ('{"text": ""}', {"text": ""}),
         (' {"text": "a\\u0000b"}\n', {"text": "a\0b"}),
-        ('{"text": "\\ud83d\\ude00"}', {"text": "\U0001f600"}),  # both halves
+        ('{"text": "\\ud83d\\ude00"}', {"text": "\U0001f600"}),  # a surrogate pair
         ('{"text": "", "times": 3.0}', {"text": "", "times": 3}),
         ('{"text": "", "times": -0}', {"text": "", "times": 0}),
         ('{"text": "", "ratio": 3}', {"text": "", "ratio": 3}),
@@ -126,12 +126,12 @@ def test_a_long_list_of_names_is_cut() -> None:
         ('{"text": "", "odd": true}', {"text": "", "odd": True}),
     ],
 )
-def test_arguments_that_fit(arguments: str, given: dict[str, Any]) -> None:
-    assert echoed(arguments) == given
+def test_valid_arguments(arguments: str, expected: dict[str, Any]) -> None:
+    assert echo_arguments(arguments) == expected
 
 
 @pytest.mark.parametrize(
-    ("arguments", "why"),
+    ("arguments", "error"),
     [
         ("", "no JSON"),
         ("text", "no JSON"),
@@ -175,15 +175,15 @@ def test_arguments_that_fit(arguments: str, given: dict[str, Any]) -> None:
     ],
     ids=short,
 )
-def test_arguments_that_do_not_fit(arguments: str, why: str) -> None:
-    seen = seen_by(echo, arguments)
-    assert (seen.code, seen.tool_failure) == (2, None)
-    told = json.loads(seen.text)
-    assert why in told["error"]
-    assert told["response"] == ""
+def test_invalid_arguments(arguments: str, error: str) -> None:
+    observation = observe(echo, arguments)
+    assert (observation.code, observation.tool_failure) == (2, None)
+    content = json.loads(observation.text)
+    assert error in content["error"]
+    assert content["response"] == ""
 
 
-def test_parameters_that_a_schema_leaves_open() -> None:
+def test_additional_parameters() -> None:
     shape = {"type": "object", "additionalProperties": True}
     assert call({"f": Function("f", "F.", shape, echo)}, "f", '{"any": 1}').code == 0
 
@@ -205,15 +205,15 @@ def test_parameters_that_a_schema_leaves_open() -> None:
     ],
 )
 def test_finish(arguments: Any, code: int) -> None:
-    seen = call({}, "Finish", json.dumps(arguments))
-    assert (seen.code, seen.tool_failure) == (code, None)
-    assert bool(json.loads(seen.text)["error"]) == (code == 2)
+    observation = call({}, "Finish", json.dumps(arguments))
+    assert (observation.code, observation.tool_failure) == (code, None)
+    assert bool(json.loads(observation.text)["error"]) == (code == 2)
 
 
-def test_finish_is_always_the_same() -> None:
+def test_finish_cannot_be_replaced() -> None:
     assert list(FINISH) == ["name", "description", "parameters"]
-    hidden = {"Finish": Function("f", "F.", SHAPE, echo)}
-    assert call(hidden, "Finish", '{"return_type": "give_up_and_restart"}').code == 4
+    functions = {"Finish": Function("f", "F.", SHAPE, echo)}
+    assert call(functions, "Finish", '{"return_type": "give_up_and_restart"}').code == 4
 
 
 # Callables ------------------------------------------------------------------------------------------------------------
@@ -226,17 +226,17 @@ def raising(error: BaseException) -> Callable[..., Any]:
     return function
 
 
-def around() -> list[Any]:
-    made: list[Any] = []
-    made.append(made)
-    return made
+def circular_list() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
 
 
-def deep() -> list[Any]:
-    made: list[Any] = []
+def deep_list() -> list[Any]:
+    value: list[Any] = []
     for _ in range(100_000):
-        made = [made]
-    return made
+        value = [value]
+    return value
 
 
 @pytest.mark.parametrize(
@@ -251,33 +251,33 @@ def deep() -> list[Any]:
         ("half \ud83d", "half ?"),
     ],
 )
-def test_values(value: Any, response: Any) -> None:
-    seen = seen_by(lambda text: value)
-    assert (seen.code, seen.tool_failure) == (0, None)
-    assert json.loads(seen.text) == {"error": "", "response": response}
-    assert "\\u00e9" not in seen.text, "no escapes but those of JSON"
+def test_values_of_a_callable(value: Any, response: Any) -> None:
+    observation = observe(lambda text: value)
+    assert (observation.code, observation.tool_failure) == (0, None)
+    assert json.loads(observation.text) == {"error": "", "response": response}
+    assert "\\u00e9" not in observation.text, "only required JSON escapes"
 
 
 @pytest.mark.parametrize(
-    "value", [float("nan"), b"x", object(), {1, 2}, {(1, 2): 3}, 10**5000, around(), deep()], ids=short
+    "value", [float("nan"), b"x", object(), {1, 2}, {(1, 2): 3}, 10**5000, circular_list(), deep_list()], ids=short
 )
-def test_values_that_are_no_json(value: Any) -> None:
-    seen = seen_by(lambda text: value)
-    assert (seen.code, seen.tool_failure) == (12, "crashed")
-    assert json.loads(seen.text)["response"] == ""
+def test_values_that_are_not_json(value: Any) -> None:
+    observation = observe(lambda text: value)
+    assert (observation.code, observation.tool_failure) == (12, "crashed")
+    assert json.loads(observation.text)["response"] == ""
 
 
-class Unspeakable(Exception):
+class UnprintableError(Exception):
     def __str__(self) -> str:
         raise SystemExit(1)
 
 
-class Nameless(ToolError):
+class ErrorWithoutKind(ToolError):
     def __init__(self) -> None:
-        """Without a kind."""
+        """Skip the constructor, so that the kind is missing."""
 
 
-def odd_kind(kind: Any) -> Callable[..., Any]:
+def raise_with_kind(kind: Any) -> Callable[..., Any]:
     def function(text: str) -> Any:
         raise ToolError(kind, "x")
 
@@ -285,7 +285,7 @@ def odd_kind(kind: Any) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "fault", "told"),
+    ("error", "code", "tool_failure", "text"),
     [
         (ToolError("zero_division", "no value"), 12, None, "zero_division: no value"),
         (ToolError("no_result", "nothing"), 12, None, "no_result: nothing"),
@@ -294,26 +294,26 @@ def odd_kind(kind: Any) -> Callable[..., Any]:
         (KeyError("x" * 999), 12, "crashed", "crashed: KeyError: 'xxx"),
         (RecursionError("deep"), 12, "crashed", "crashed: RecursionError"),
         (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "\udfff"), 12, "crashed", "crashed: UnicodeEncodeError"),
-        (Unspeakable(), 12, "crashed", "crashed: Unspeakable"),
-        (Nameless(), 12, "crashed", "crashed: Nameless"),
+        (UnprintableError(), 12, "crashed", "crashed: UnprintableError"),
+        (ErrorWithoutKind(), 12, "crashed", "crashed: ErrorWithoutKind"),
         (ToolError("http", 5), 12, "crashed", "crashed: ToolError: http: 5"),  # type: ignore[arg-type]
-        (SystemExit(3), 12, "crashed", "crashed: SystemExit: 3"),  # what a command line's code ends with
+        (SystemExit(3), 12, "crashed", "crashed: SystemExit: 3"),  # raised by sys.exit
         (asyncio.CancelledError(), 12, "crashed", "crashed: CancelledError"),
         (GeneratorExit(), 12, "crashed", "crashed: GeneratorExit"),
         (StopIteration(1), 12, "crashed", "crashed: StopIteration: 1"),
     ],
 )
-def test_failures(error: BaseException, code: int, fault: str | None, told: str) -> None:
-    seen = seen_by(raising(error))
-    assert (seen.code, seen.tool_failure) == (code, fault)
-    assert told in json.loads(seen.text)["error"]
+def test_failures_of_a_callable(error: BaseException, code: int, tool_failure: str | None, text: str) -> None:
+    observation = observe(raising(error))
+    assert (observation.code, observation.tool_failure) == (code, tool_failure)
+    assert text in json.loads(observation.text)["error"]
 
 
 @pytest.mark.parametrize("kind", ["weird", "", None, ["http"]], ids=str)
-def test_a_kind_of_error_that_there_is_not(kind: Any) -> None:
-    seen = seen_by(odd_kind(kind))
-    assert (seen.code, seen.tool_failure) == (12, "crashed")
-    _, failure = executed(odd_kind(kind), "x")
+def test_unknown_error_kinds(kind: Any) -> None:
+    observation = observe(raise_with_kind(kind))
+    assert (observation.code, observation.tool_failure) == (12, "crashed")
+    _, failure = call_safely(raise_with_kind(kind), "x")
     assert failure is not None
     assert failure.error == "crashed"
 
@@ -328,19 +328,19 @@ def test_a_kind_of_error_that_there_is_not(kind: Any) -> None:
     ],
     ids=short,
 )
-def test_a_mistake_of_the_user_is_raised(error: BaseException) -> None:
+def test_setup_errors_are_raised(error: BaseException) -> None:
     with pytest.raises(type(error)) as raised:
-        seen_by(raising(error))
+        observe(raising(error))
     assert raised.value is error
 
 
-def test_cut() -> None:
+def test_truncate() -> None:
     assert truncate("x" * 1024) == "x" * 1024
     assert truncate("x" * 1025) == "x" * 1024 + "..."
-    assert seen_by(lambda text: "x" * 1_000_000).text == '{"error": "", "response": "' + "x" * (1024 - 27) + "..."
+    assert observe(lambda text: "x" * 1_000_000).text == '{"error": "", "response": "' + "x" * (1024 - 27) + "..."
 
 
-def test_any_text_gives_an_observation_that_can_be_written() -> None:
+def test_random_texts_yield_valid_observations() -> None:
     draw = random.Random(5)
     pieces = [
         '{"text": ',
@@ -379,28 +379,28 @@ def test_any_text_gives_an_observation_that_can_be_written() -> None:
         text = (
             draw.choice(['{"text": ', ""]) + "".join(draw.choices(pieces, k=draw.randrange(8))) + draw.choice(["}", ""])
         )
-        seen = call(functions, name, text)
-        assert len(seen.text) <= 1024 + 3
-        assert len(seen.text.encode()) > 0
-        assert seen.code in (0, 1, 2, 3, 4, 12)
+        observation = call(functions, name, text)
+        assert len(observation.text) <= 1024 + 3
+        assert len(observation.text.encode()) > 0
+        assert observation.code in (0, 1, 2, 3, 4, 12)
 
 
 # Servers --------------------------------------------------------------------------------------------------------------
 
 
 class Server(ThreadingHTTPServer):
-    """Answers by path; remembers requests; `finished` ends every handler that waits."""
+    """A server that responds by path and records requests; `finished` ends all waiting handlers."""
 
     daemon_threads = False
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.asked: list[tuple[str, Any, dict[str, str]]] = []
+        self.requests: list[tuple[str, Any, dict[str, str]]] = []
         self.finished = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request: Any, address: Any) -> None:
-        """Clients that hang up are what is tested."""
+        """Ignore clients that hang up; the tests provoke them."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -412,13 +412,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.told = {name.lower(): value for name, value in self.headers.items()}
+        self.request_headers = {name.lower(): value for name, value in self.headers.items()}
         path = self.path.partition("?")[0]
-        self.server.asked.append((self.path, json.loads(self.body), self.told))
-        again = sum(asked.partition("?")[0] == path for asked, _, _ in self.server.asked) > 1
-        ANSWERS[path](self, again)
+        self.server.requests.append((self.path, json.loads(self.body), self.request_headers))
+        is_repeated = sum(request_path.partition("?")[0] == path for request_path, _, _ in self.server.requests) > 1
+        RESPONSES[path](self, is_repeated)
 
-    def answer(self, content: Any, status: int = 200, **headers: str) -> None:
+    def respond(self, content: Any, status: int = 200, **headers: str) -> None:
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         for name, value in {"Content_Length": str(len(body)), **headers}.items():
@@ -437,61 +437,61 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
 
-ANSWERS: dict[str, Callable[[Handler, bool], None]] = {
-    "/json": lambda h, again: h.answer(b'{\n  "degrees": 4,\n  "sky": "gr\\u00e5"\n}'),
-    "/text": lambda h, again: h.answer("grå".encode(), Content_Type="text/plain"),
-    "/bom": lambda h, again: h.answer(b"\xef\xbb\xbf[1]"),
-    "/nan": lambda h, again: h.answer(b'{"a": NaN}'),
-    "/deep": lambda h, again: h.answer(b"[" * 500_000),
-    "/nested": lambda h, again: h.answer(b"[" * 900 + b"]" * 900),
-    "/number": lambda h, again: h.answer(b"9" * 50_000),
-    "/twice": lambda h, again: h.answer(b'{"a": 1, "a": 2}'),
-    "/surrogate": lambda h, again: h.answer(b'"half \\ud83d"'),
-    "/binary": lambda h, again: h.answer(b"\xff\xfe\x00a\x80"),
-    "/created": lambda h, again: h.answer({"id": 1}, 201),
-    "/nothing": lambda h, again: h.answer(b"", 204),
-    "/long": lambda h, again: h.answer(["word"] * 10_000),
-    "/echo": lambda h, again: h.answer({"path": h.path, "headers": h.told, "body": json.loads(h.body)}),
-    "/echo400": lambda h, again: h.answer({"path": h.path, "headers": h.told}, 400),
-    "/400": lambda h, again: h.answer({"detail": "city is misspelt"}, 400),
-    "/401": lambda h, again: h.answer(b"who is there", 401, WWW_Authenticate="Basic"),
-    "/403": lambda h, again: h.answer(b"", 403),
-    "/404": lambda h, again: h.answer(b"no such city", 404),
-    "/404_endless": lambda h, again: h.drip(b"HTTP/1.1 404 No\r\nTransfer-Encoding: chunked\r\n\r\n", b"1000\r\n" + b"x" * 4096 + b"\r\n", 0.0),
-    "/429": lambda h, again: h.answer(b"slow down", 429),
-    "/429_for_an_hour": lambda h, again: h.answer(b"slow down", 429, Retry_After="3600"),
-    "/429_once": lambda h, again: h.answer([1]) if again else h.answer(b"", 429, Retry_After="0"),
-    "/500": lambda h, again: h.answer(b"Traceback", 500),
-    "/501": lambda h, again: h.answer(b"", 501),
-    "/503_once": lambda h, again: h.answer([1]) if again else h.answer(b"", 503),
-    "/hangs_up_once": lambda h, again: h.answer([1]) if again else h.hang_up(),
-    "/silent_once": lambda h, again: h.answer([1]) if again else h.drip(b"", b"", 30),
-    "/to_itself": lambda h, again: h.answer(b"", 307, Location=h.path),
-    "/elsewhere": lambda h, again: h.answer(b"", 308, Location=f"http://localhost:{h.server.server_port}/json"),
-    "/to_a_file": lambda h, again: h.answer(b"", 302, Location="file:///etc/passwd"),
-    "/gzip": lambda h, again: h.answer(b"\x1f\x8b", Content_Encoding="gzip"),
-    "/huge": lambda h, again: h.answer(b" " * 20_000_000),
-    "/endless": lambda h, again: h.drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + b" " * 65536 + b"\r\n", 0.0),
-    "/silent": lambda h, again: h.drip(b"", b"", 30),
-    "/slow": lambda h, again: h.drip(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n", b" "),
-    "/cut_short": lambda h, again: h.hang_up(b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"a"'),
-    "/no_http": lambda h, again: h.hang_up(b"SSH-2.0-OpenSSH_9.7\r\n"),
+RESPONSES: dict[str, Callable[[Handler, bool], None]] = {
+    "/json": lambda h, is_repeated: h.respond(b'{\n  "degrees": 4,\n  "sky": "gr\\u00e5"\n}'),
+    "/text": lambda h, is_repeated: h.respond("grå".encode(), Content_Type="text/plain"),
+    "/bom": lambda h, is_repeated: h.respond(b"\xef\xbb\xbf[1]"),
+    "/nan": lambda h, is_repeated: h.respond(b'{"a": NaN}'),
+    "/deep": lambda h, is_repeated: h.respond(b"[" * 500_000),
+    "/nested": lambda h, is_repeated: h.respond(b"[" * 900 + b"]" * 900),
+    "/number": lambda h, is_repeated: h.respond(b"9" * 50_000),
+    "/twice": lambda h, is_repeated: h.respond(b'{"a": 1, "a": 2}'),
+    "/surrogate": lambda h, is_repeated: h.respond(b'"half \\ud83d"'),
+    "/binary": lambda h, is_repeated: h.respond(b"\xff\xfe\x00a\x80"),
+    "/created": lambda h, is_repeated: h.respond({"id": 1}, 201),
+    "/nothing": lambda h, is_repeated: h.respond(b"", 204),
+    "/long": lambda h, is_repeated: h.respond(["word"] * 10_000),
+    "/echo": lambda h, is_repeated: h.respond({"path": h.path, "headers": h.request_headers, "body": json.loads(h.body)}),
+    "/echo400": lambda h, is_repeated: h.respond({"path": h.path, "headers": h.request_headers}, 400),
+    "/400": lambda h, is_repeated: h.respond({"detail": "city is misspelt"}, 400),
+    "/401": lambda h, is_repeated: h.respond(b"who is there", 401, WWW_Authenticate="Basic"),
+    "/403": lambda h, is_repeated: h.respond(b"", 403),
+    "/404": lambda h, is_repeated: h.respond(b"no such city", 404),
+    "/404_endless": lambda h, is_repeated: h.drip(b"HTTP/1.1 404 No\r\nTransfer-Encoding: chunked\r\n\r\n", b"1000\r\n" + b"x" * 4096 + b"\r\n", 0.0),
+    "/429": lambda h, is_repeated: h.respond(b"slow down", 429),
+    "/429_for_an_hour": lambda h, is_repeated: h.respond(b"slow down", 429, Retry_After="3600"),
+    "/429_once": lambda h, is_repeated: h.respond([1]) if is_repeated else h.respond(b"", 429, Retry_After="0"),
+    "/500": lambda h, is_repeated: h.respond(b"Traceback", 500),
+    "/501": lambda h, is_repeated: h.respond(b"", 501),
+    "/503_once": lambda h, is_repeated: h.respond([1]) if is_repeated else h.respond(b"", 503),
+    "/hangs_up_once": lambda h, is_repeated: h.respond([1]) if is_repeated else h.hang_up(),
+    "/silent_once": lambda h, is_repeated: h.respond([1]) if is_repeated else h.drip(b"", b"", 30),
+    "/to_itself": lambda h, is_repeated: h.respond(b"", 307, Location=h.path),
+    "/elsewhere": lambda h, is_repeated: h.respond(b"", 308, Location=f"http://localhost:{h.server.server_port}/json"),
+    "/to_a_file": lambda h, is_repeated: h.respond(b"", 302, Location="file:///etc/passwd"),
+    "/gzip": lambda h, is_repeated: h.respond(b"\x1f\x8b", Content_Encoding="gzip"),
+    "/huge": lambda h, is_repeated: h.respond(b" " * 20_000_000),
+    "/endless": lambda h, is_repeated: h.drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + b" " * 65536 + b"\r\n", 0.0),
+    "/silent": lambda h, is_repeated: h.drip(b"", b"", 30),
+    "/slow": lambda h, is_repeated: h.drip(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n", b" "),
+    "/cut_short": lambda h, is_repeated: h.hang_up(b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"a"'),
+    "/no_http": lambda h, is_repeated: h.hang_up(b"SSH-2.0-OpenSSH_9.7\r\n"),
 }  # fmt: skip
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(servers, "BACKOFF", 0.001)
-    with Server() as made:
-        thread = threading.Thread(target=made.serve_forever, args=(0.01,))
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield made
-        made.finished.set()
-        made.shutdown()
+        yield server
+        server.finished.set()
+        server.shutdown()
         thread.join()
 
 
-def posted(url: str, arguments: str = '{"text": "Oslo"}', **settings: Any) -> Observation:
+def post(url: str, arguments: str = '{"text": "Oslo"}', **settings: Any) -> Observation:
     return call({"f": Function("f", "F.", SHAPE, url=url, **settings)}, "f", arguments)
 
 
@@ -501,7 +501,7 @@ def posted(url: str, arguments: str = '{"text": "Oslo"}', **settings: Any) -> Ob
         ("/json", {"degrees": 4, "sky": "grå"}, 1),
         ("/text", "grå", 1),
         ("/bom", [1], 1),
-        ("/nan", '{"a": NaN}', 1),  # no JSON, so it is text
+        ("/nan", '{"a": NaN}', 1),  # invalid JSON is text
         ("/twice", '{"a": 1, "a": 2}', 1),
         ("/surrogate", "half ?", 1),
         ("/binary", "\ufffd\ufffd\0a\ufffd", 1),
@@ -513,32 +513,32 @@ def posted(url: str, arguments: str = '{"text": "Oslo"}', **settings: Any) -> Ob
         ("/silent_once", [1], 2),
     ],
 )
-def test_answers_of_a_server(path: str, response: Any, requests: int, server: Server) -> None:
-    seen = posted(server.url + path, timeout=2 if path == "/silent_once" else 20)
-    assert (seen.code, seen.tool_failure) == (0, None)
-    assert json.loads(seen.text) == {"error": "", "response": response}
-    assert [(asked, given) for asked, given, _ in server.asked] == [(path, {"text": "Oslo"})] * requests
-    assert server.asked[0][2]["content-type"] == "application/json"
+def test_responses_of_a_server(path: str, response: Any, requests: int, server: Server) -> None:
+    observation = post(server.url + path, timeout=2 if path == "/silent_once" else 20)
+    assert (observation.code, observation.tool_failure) == (0, None)
+    assert json.loads(observation.text) == {"error": "", "response": response}
+    assert [(request_path, body) for request_path, body, _ in server.requests] == [(path, {"text": "Oslo"})] * requests
+    assert server.requests[0][2]["content-type"] == "application/json"
 
 
 @pytest.mark.parametrize(
     ("path", "start"), [("/deep", '"[['), ("/nested", '"[['), ("/number", '"99'), ("/long", '["w')]
 )
-def test_answers_that_are_cut(path: str, start: str, server: Server) -> None:
-    text = posted(server.url + path).text
+def test_long_responses_are_truncated(path: str, start: str, server: Server) -> None:
+    text = post(server.url + path).text
     assert text.startswith('{"error": "", "response": ' + start)
     assert len(text) == 1024 + 3
 
 
 @pytest.mark.parametrize(
-    ("path", "code", "fault", "error", "response", "requests"),
+    ("path", "code", "tool_failure", "error", "response", "requests"),
     [
         ("/400", 12, None, "status 400", {"detail": "city is misspelt"}, 1),
         ("/401", 7, None, "status 401", "who is there", 1),
         ("/403", 7, None, "status 403", "", 1),
         ("/404", 6, None, "status 404", "no such city", 1),
         ("/429", 9, "http", "status 429", "", 2),
-        ("/429_for_an_hour", 9, "http", "status 429", "", 1),  # longer than a call may take
+        ("/429_for_an_hour", 9, "http", "status 429", "", 1),  # longer than the timeout of a call
         ("/500", 12, "http", "status 500", "", 2),
         ("/501", 12, "http", "status 501", "", 2),
         ("/to_itself", 12, None, "status 307; redirects are not followed", "", 1),
@@ -551,140 +551,142 @@ def test_answers_that_are_cut(path: str, start: str, server: Server) -> None:
     ],
 )
 def test_failures_of_a_server(
-    path: str, code: int, fault: str | None, error: str, response: Any, requests: int, server: Server
+    path: str, code: int, tool_failure: str | None, error: str, response: Any, requests: int, server: Server
 ) -> None:
-    seen = posted(server.url + path, retries=1)
-    assert (seen.code, seen.tool_failure) == (code, fault)
-    assert json.loads(seen.text) == {"error": error, "response": response}
-    assert [asked for asked, _, _ in server.asked] == [path] * requests, "nobody else was asked"
+    observation = post(server.url + path, retries=1)
+    assert (observation.code, observation.tool_failure) == (code, tool_failure)
+    assert json.loads(observation.text) == {"error": error, "response": response}
+    assert [request_path for request_path, _, _ in server.requests] == [path] * requests, (
+        "no other server received a request"
+    )
 
 
 @pytest.mark.parametrize("path", ["/silent", "/slow"])
-def test_a_call_ends_in_time_whatever_drips(path: str, server: Server) -> None:
-    """The server drips on until the test ends; a call that waited for it would hang here."""
-    seen = posted(server.url + path, timeout=1, retries=1)
-    assert seen == ('{"error": "no answer within 1 s", "response": ""}', 5, "timeout")
-    assert len(server.asked) == 2
+def test_a_slow_server_cannot_exceed_the_timeout(path: str, server: Server) -> None:
+    """The server keeps sending until the test ends, so a call without a total timeout would hang here."""
+    observation = post(server.url + path, timeout=1, retries=1)
+    assert observation == ('{"error": "no answer within 1 s", "response": ""}', 5, "timeout")
+    assert len(server.requests) == 2
 
 
-def test_other_failures(server: Server) -> None:
-    seen = posted(server.url + "/404_endless")
-    assert (seen.code, len(seen.text)) == (6, 1024 + 3)
-    assert posted(server.url + "/no_http", retries=0).tool_failure == "unavailable"
-    with ApiServer(start=False) as gone:  # it holds the port, so that nobody else can take it
-        seen = posted(gone.url, retries=0)
-    assert (seen.code, seen.tool_failure) == (12, "unavailable")
-    assert "refused" in seen.text
+def test_other_failures_of_a_server(server: Server) -> None:
+    observation = post(server.url + "/404_endless")
+    assert (observation.code, len(observation.text)) == (6, 1024 + 3)
+    assert post(server.url + "/no_http", retries=0).tool_failure == "unavailable"
+    with ApiServer(start=False) as closed_server:  # reserves the port
+        observation = post(closed_server.url, retries=0)
+    assert (observation.code, observation.tool_failure) == (12, "unavailable")
+    assert "refused" in observation.text
 
 
-def test_hostile_arguments_reach_a_server_as_they_are(server: Server) -> None:
+def test_hostile_arguments_arrive_unchanged(server: Server) -> None:
     text = 'a\r\nHost: evil\0"}{\U0001f600' + "x" * 1_000_000
-    posted(server.url + "/json", json.dumps({"text": text, "times": 10**4000, "parts": [[[]]]}))
-    ((_, given, headers),) = server.asked
-    assert given == {"text": text, "times": 10**4000, "parts": [[[]]]}
+    post(server.url + "/json", json.dumps({"text": text, "times": 10**4000, "parts": [[[]]]}))
+    ((_, body, headers),) = server.requests
+    assert body == {"text": text, "times": 10**4000, "parts": [[[]]]}
     assert "evil" not in headers["host"]
 
 
 # Settings and secrets -------------------------------------------------------------------------------------------------
 
 
-def test_secrets_go_to_the_server_and_nowhere_else(
+def test_secrets_are_sent_only_to_the_server(
     server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     secrets = ["us-er-0123456789", "pass-word-012345", "to-ken-0123456789", 'k"ey/+0', "bea-rer-9876543210"]
     monkeypatch.setenv("X_KEY", secrets[3])
     monkeypatch.setenv("BEARER", f"Bearer {secrets[4]}")
-    told: list[str] = []
+    outputs: list[str] = []
     host = server.url.removeprefix("http://")
-    places = [
+    addresses = [
         host + path for path in ("/echo", "/echo400", "/404", "/500", "/to_itself", "/cut_short", "/no_http", "/gzip")
     ]
-    for place in [*places, "127.0.0.1:1/x"]:
-        monkeypatch.setenv("PLACE", f"http://{secrets[0]}:{secrets[1]}@{place}?token={secrets[2]}")
+    for address in [*addresses, "127.0.0.1:1/x"]:
+        monkeypatch.setenv("SERVER_URL", f"http://{secrets[0]}:{secrets[1]}@{address}?token={secrets[2]}")
         headers = {"X-Key": "$X_KEY", "X-Other": "$BEARER"}
-        function = Function("f", "F.", SHAPE, url="$PLACE", headers=headers, retries=0)
-        seen = call({"f": function}, "f", json.dumps({"text": f"say {secrets[1]}"}))
-        told += [seen.text, repr(function), json.dumps(canonical(function)), str(pickle.dumps(function))]
-        told.append(json.dumps(function.schema()))
-    assert all(secret not in text for secret in [*secrets, 'k\\"ey'] for text in [*told, caplog.text])
-    assert "say [key]" in told[0], "what a server echoes is cleaned"
-    path, given, headers = server.asked[0]
-    assert (path, given) == (f"/echo?token={secrets[2]}", {"text": f"say {secrets[1]}"})
+        function = Function("f", "F.", SHAPE, url="$SERVER_URL", headers=headers, retries=0)
+        observation = call({"f": function}, "f", json.dumps({"text": f"say {secrets[1]}"}))
+        outputs += [observation.text, repr(function), json.dumps(canonical(function)), str(pickle.dumps(function))]
+        outputs.append(json.dumps(function.schema()))
+    assert all(secret not in text for secret in [*secrets, 'k\\"ey'] for text in [*outputs, caplog.text])
+    assert "say [key]" in outputs[0], "secrets are redacted in responses"
+    path, body, headers = server.requests[0]
+    assert (path, body) == (f"/echo?token={secrets[2]}", {"text": f"say {secrets[1]}"})
     assert headers["x-key"] == secrets[3]
     assert headers["x-other"] == f"Bearer {secrets[4]}"
     assert headers["authorization"].startswith("Basic ")
 
 
-def test_a_secret_at_the_cut_is_hidden_whole(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_at_the_truncation_is_redacted_completely(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = "abcdef" * 10
     monkeypatch.setenv("X_KEY", secret)
     for length in range(900, 1000, 7):
-        text = posted(server.url + "/echo", json.dumps({"text": "-" * length + secret}), headers={"A": "$X_KEY"}).text
+        text = post(server.url + "/echo", json.dumps({"text": "-" * length + secret}), headers={"A": "$X_KEY"}).text
         assert "abcdef" not in text
 
 
 def echoing(content: str, status: int = 400) -> Callable[[Handler, bool], None]:
-    return lambda h, again: h.answer(content.encode(), status)
+    return lambda h, is_repeated: h.respond(content.encode(), status)
 
 
 @pytest.mark.parametrize("shift", range(0, 60, 7))
-def test_no_part_of_a_secret_is_left_where_a_refusal_is_cut(
+def test_no_part_of_a_secret_remains_in_a_truncated_error(
     shift: int, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """4096 bytes of keys without blanks become fewer characters than a model is shown: the cut is in sight."""
+    """After redaction, 4096 bytes of keys are shorter than an observation, so the truncated end is visible."""
     key = "Zq7" + "abcdefghijklmnopqrstuvwxyz0123456789A"
     monkeypatch.setenv("X_KEY", f"Bearer {key}")
-    for told in (key * 400, key.upper() * 400, f"Bearer {key}" * 200, "é" * 40 + key * 400):
-        monkeypatch.setitem(ANSWERS, "/told", echoing("-" * shift + told))
-        seen = posted(server.url + "/told", headers={"Authorization": "$X_KEY"})
-        assert seen.code == 12
-        rest = json.loads(seen.text)["response"].lower().replace("[key]", "").replace(" ", "")
-        assert rest.strip("-é") == "", "neither its beginning nor its end"
+    for body in (key * 400, key.upper() * 400, f"Bearer {key}" * 200, "é" * 40 + key * 400):
+        monkeypatch.setitem(RESPONSES, "/error", echoing("-" * shift + body))
+        observation = post(server.url + "/error", headers={"Authorization": "$X_KEY"})
+        assert observation.code == 12
+        remainder = json.loads(observation.text)["response"].lower().replace("[key]", "").replace(" ", "")
+        assert remainder.strip("-é") == "", "neither its beginning nor its end"
 
 
-def test_a_secret_is_hidden_in_text_that_is_no_json(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Text is escaped once more than the server wrote it."""
+def test_a_secret_is_redacted_in_text_that_is_not_json(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text body is escaped as a JSON string, so the secret must be found before escaping."""
     monkeypatch.setenv("X_KEY", 'zy"xw\\vuts')
     for body in ('wrong key zy"xw\\vuts', 'wrong {"key": "zy\\"xw\\\\vuts"', '{"key": "zy\\"xw\\\\vuts"}'):
         for status in (200, 400):
-            monkeypatch.setitem(ANSWERS, "/told", echoing(body, status))
-            text = posted(server.url + "/told", headers={"A": "$X_KEY"}).text
+            monkeypatch.setitem(RESPONSES, "/error", echoing(body, status))
+            text = post(server.url + "/error", headers={"A": "$X_KEY"}).text
             assert "[key]" in text
             assert "xw" not in text
 
 
 @pytest.mark.parametrize(
-    ("text", "secrets", "left"),
+    ("text", "secrets", "expected"),
     [
-        ("-- abcab", ["abcabc"], "-- "),  # not only its last two characters
+        ("-- abcab", ["abcabc"], "-- "),  # more than its last two characters
         ("-- abcabcabcabcabc", ["abcabcabcabc"], "-- [key]"),
         ("-- ABCABC", ["abcabc"], "-- "),
-        ("-- user12:pass", ["user12", "user12:password"], "-- "),  # a secret that another begins with
-        ("-- abc - abcabc -", ["abcabc"], "-- abc - [key] -"),  # no cut where it is not the end
+        ("-- user12:pass", ["user12", "user12:password"], "-- "),  # one secret is a prefix of another
+        ("-- abc - abcabc -", ["abcabc"], "-- abc - [key] -"),  # a beginning that is not at the end stays
         ("-- end", ["abcabc"], "-- end"),
         ("", ["abcabc"], ""),
         ("abc", [], "abc"),
     ],
 )
-def test_a_secret_at_the_end_of_what_was_read(text: str, secrets: list[str], left: str) -> None:
-    assert servers.scrub_cut(text, Secrets(secrets)) == left
+def test_a_partial_secret_at_the_end_is_removed(text: str, secrets: list[str], expected: str) -> None:
+    assert servers.redact_truncated(text, Secrets(secrets)) == expected
 
 
 @pytest.mark.parametrize("value", ["a\r\nHost: evil", "grå", "\x7f"])
-def test_values_that_no_header_can_carry(value: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_header_values(value: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("X_KEY", value)
     with pytest.raises(InputError, match="X-Key") as raised:
-        posted(server.url + "/json", headers={"X-Key": "$X_KEY"})
+        post(server.url + "/json", headers={"X-Key": "$X_KEY"})
     assert value not in str(raised.value)
     monkeypatch.delenv("X_KEY")
     with pytest.raises(InputError, match="X_KEY is not set"):
-        posted(server.url + "/json", headers={"X-Key": "$X_KEY"})
-    assert server.asked == []
+        post(server.url + "/json", headers={"X-Key": "$X_KEY"})
+    assert server.requests == []
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "setting",
     [
         {"url": "http://user:secretword@host/x"},
         {"url": "http://host/x?key=secretword"},
@@ -730,14 +732,14 @@ def test_values_that_no_header_can_carry(value: str, server: Server, monkeypatch
         {"parameters": {"type": "object", "title": object()}},
     ],
 )
-def test_settings_that_are_refused(wrong: dict[str, Any]) -> None:
-    settings = {"name": "f", "description": "F.", "parameters": SHAPE, "url": "http://localhost/f", **wrong}
+def test_invalid_settings(setting: dict[str, Any]) -> None:
+    settings = {"name": "f", "description": "F.", "parameters": SHAPE, "url": "http://localhost/f", **setting}
     with pytest.raises(InputError) as raised:
         Function(**settings)
     assert "secretword" not in str(raised.value).lower()
 
 
-def test_a_key_holds_what_determines_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_keys_contain_what_determines_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HERE", "http://user:one@host/f")
     monkeypatch.setenv("THERE", "http://user:two@host/f?token=three")
     monkeypatch.setenv("ELSEWHERE", "http://host/g")
@@ -746,20 +748,32 @@ def test_a_key_holds_what_determines_a_result(monkeypatch: pytest.MonkeyPatch) -
         settings = {"name": "f", "description": "F.", "parameters": SHAPE, "url": "http://host/f", **changed}
         return json.dumps(canonical(Function(**settings)), sort_keys=True)
 
-    same = [key(timeout=1), key(retries=9), key(url="$HERE"), key(url="$THERE"), key(parameters=json.dumps(SHAPE))]
-    assert set(same) == {key()}
+    equal_keys = [
+        key(timeout=1),
+        key(retries=9),
+        key(url="$HERE"),
+        key(url="$THERE"),
+        key(parameters=json.dumps(SHAPE)),
+    ]
+    assert set(equal_keys) == {key()}
     assert key(headers={"A": "$ONE"}) == key(headers=[("A", "$TWO")])
-    other = [key(name="g"), key(description="G."), key(url="http://host/f/"), key(url="$ELSEWHERE"), key(version="2")]
-    other += [key(headers={"A": "$ONE"}), key(headers={"B": "$ONE"}), key(parameters={"type": "object"})]
-    other += [
+    other_keys = [
+        key(name="g"),
+        key(description="G."),
+        key(url="http://host/f/"),
+        key(url="$ELSEWHERE"),
+        key(version="2"),
+    ]
+    other_keys += [key(headers={"A": "$ONE"}), key(headers={"B": "$ONE"}), key(parameters={"type": "object"})]
+    other_keys += [
         key(url=None, function=echo),
         key(url=None, function=lambda text: 1),
         key(url=None, function=lambda text: 2),
     ]
-    other.append(
+    other_keys.append(
         key(parameters={**SHAPE, "properties": dict(reversed(SHAPE["properties"].items()))})
-    )  # as a model sees it
-    assert len({key(), *other}) == 1 + len(other)
+    )  # the order is visible to the model
+    assert len({key(), *other_keys}) == 1 + len(other_keys)
     with pytest.raises(InputError, match="NOWHERE is not set"):
         key(url="$NOWHERE")
 
@@ -787,12 +801,12 @@ def bound_by_default(key: str) -> Callable[..., Any]:
     return function
 
 
-def itself(text: str) -> str:
+def call_itself(text: str) -> str:
     return call(TABLE, "itself", text).text
 
 
 TABLE: dict[str, Function] = {}
-TABLE["itself"] = Function("itself", "F.", SHAPE, itself)
+TABLE["itself"] = Function("itself", "F.", SHAPE, call_itself)
 TABLE["other"] = Function("other", "F.", SHAPE, lambda text: len(TABLE))
 
 
@@ -808,33 +822,33 @@ TABLE["other"] = Function("other", "F.", SHAPE, lambda text: len(TABLE))
         lambda key: functools.partial(call, {"g": Function("g", "G.", SHAPE, functools.partial(with_key, key=key))}),
     ],
 )
-def test_what_is_bound_to_a_callable_is_not_written_down(bound: Callable[[str], Callable[..., Any]]) -> None:
-    def made(key: str) -> str:
+def test_bound_values_are_not_stored(bound: Callable[[str], Callable[..., Any]]) -> None:
+    def canonical_json(key: str) -> str:
         function = Function("f", "Says it.", SHAPE, bound(key), version="7")
         assert key not in repr(function)
         return json.dumps(canonical(("around", function)))
 
-    written = made("secretword-1")
-    assert "secretword" not in written
-    assert written == made("secretword-1")
-    assert written != made("secretword-2"), "another key is another function"
-    assert all(shown in written for shown in ('"f"', '"7"', "Says it.", "times")), "what it is, is told"
+    stored = canonical_json("secretword-1")
+    assert "secretword" not in stored
+    assert stored == canonical_json("secretword-1")
+    assert stored != canonical_json("secretword-2"), "the digest depends on bound values"
+    assert all(part in stored for part in ('"f"', '"7"', "Says it.", "times")), "public fields are stored"
 
 
-def test_a_callable_that_uses_the_table_it_stands_in_has_a_key() -> None:
+def test_a_callable_that_reaches_itself_has_a_key() -> None:
     one, other = map(canonical, TABLE.values())
     assert one["function"] != other["function"]
     assert canonical(list(TABLE.values())) == [one, other]
 
 
-def test_who_binds_what_has_no_value_is_told_where_a_key_belongs() -> None:
+def test_an_unhashable_bound_value_is_an_error() -> None:
     client: Any = threading.Event()
-    with pytest.raises(InputError, match="an environment variable that the function reads inside"):
+    with pytest.raises(InputError, match="read secrets from an environment variable inside the function"):
         canonical(Function("f", "F.", SHAPE, functools.partial(with_key, key=client)))
 
 
 @pytest.mark.parametrize(
-    "held",
+    "value",
     [
         "",
         " ",
@@ -846,35 +860,33 @@ def test_who_binds_what_has_no_value_is_told_where_a_key_belongs() -> None:
         "http://secretword..host/x",
         "http://user:secretword@" + "a" * 64 + "/x",
         "http://\u200b/secretword",
-        "http://user:secretword\udcff@host/x",  # bytes that are no UTF-8
+        "http://user:secretword\udcff@host/x",  # bytes that are not UTF-8
         "http://host/secretword\udcff",
         None,
     ],
 )
-def test_all_that_can_be_known_of_a_server_is_known_before_it_is_asked(
-    held: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_is_checked_without_a_request(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Function("f", "F.", SHAPE, echo).server() is None
-    function = Function("f", "F.", SHAPE, url="$PLACE", headers={"X-Key": "$X_KEY"})
+    function = Function("f", "F.", SHAPE, url="$SERVER_URL", headers={"X-Key": "$X_KEY"})
     monkeypatch.setenv("X_KEY", "one")
-    monkeypatch.setenv("PLACE", "http://user:word@localhost:1/x?y=z")
+    monkeypatch.setenv("SERVER_URL", "http://user:word@localhost:1/x?y=z")
     server = function.server()
     assert server is not None
-    assert server.place == "http://localhost:1/x"
-    if held is None:
-        monkeypatch.delenv("PLACE")
+    assert server.url == "http://localhost:1/x"
+    if value is None:
+        monkeypatch.delenv("SERVER_URL")
     else:
-        monkeypatch.setenv("PLACE", held)
+        monkeypatch.setenv("SERVER_URL", value)
     with pytest.raises(InputError) as raised:
         function.server()
     assert "secretword" not in str(raised.value)
 
 
-def test_functions_are_values() -> None:
+def test_functions_are_hashable_values() -> None:
     function = Function("f", "F.", SHAPE, url="http://host/f", headers={"b": "$B", "a": "$A"})
-    again = Function("f", "F.", json.dumps(SHAPE), url="http://host/f", headers=(("a", "$A"), ("b", "$B")))
-    assert function == again == replace(function) == pickle.loads(pickle.dumps(function))
-    assert len({function, again}) == 1
+    equal = Function("f", "F.", json.dumps(SHAPE), url="http://host/f", headers=(("a", "$A"), ("b", "$B")))
+    assert function == equal == replace(function) == pickle.loads(pickle.dumps(function))
+    assert len({function, equal}) == 1
     assert function.schema() == {"name": "f", "description": "F.", "parameters": SHAPE}
     assert code_digest(function)
 
@@ -896,11 +908,11 @@ def forecast(city: str, days: int = 1, unit: Literal["C", "F"] = "C") -> str:
     return f"{city} {days} {unit}"
 
 
-def no_docstring(city: str) -> str:
+def without_docstring(city: str) -> str:
     return city
 
 
-def no_hint(city) -> str:  # type: ignore[no-untyped-def]
+def without_hint(city) -> str:  # type: ignore[no-untyped-def]
     """Tells.
 
     Args:
@@ -909,7 +921,7 @@ def no_hint(city) -> str:  # type: ignore[no-untyped-def]
     return str(city)
 
 
-def unknown_hint(city: Mapping[str, Server]) -> str:
+def with_unknown_hint(city: Mapping[str, Server]) -> str:
     """Tells.
 
     Args:
@@ -918,7 +930,7 @@ def unknown_hint(city: Mapping[str, Server]) -> str:
     return str(city)
 
 
-def by_place(city: str, /) -> str:
+def positional_only(city: str, /) -> str:
     """Tells.
 
     Args:
@@ -927,7 +939,7 @@ def by_place(city: str, /) -> str:
     return city
 
 
-def any_number(*city: str) -> str:
+def with_var_args(*city: str) -> str:
     """Tells.
 
     Args:
@@ -964,12 +976,23 @@ def test_a_schema_from_hints_and_docstring() -> None:
     functions = functions_by_name([forecast, Function("f", "F.", SHAPE, echo)])
     assert list(functions) == ["forecast", "f"]
     assert call(functions, "forecast", '{"city": "Oslo", "days": 2.0}').text == '{"error": "", "response": "Oslo 2 C"}'
-    with pytest.raises(InputError, match="one name: forecast"):
+    with pytest.raises(InputError, match="same name: forecast"):
         functions_by_name([forecast, function])
 
 
 @pytest.mark.parametrize(
-    "function", [no_docstring, no_hint, unknown_hint, by_place, any_number, coroutine, lambda text: text, 5, print]
+    "function",
+    [
+        without_docstring,
+        without_hint,
+        with_unknown_hint,
+        positional_only,
+        with_var_args,
+        coroutine,
+        lambda text: text,
+        5,
+        print,
+    ],
 )
 def test_callables_without_a_schema(function: Any) -> None:
     with pytest.raises(InputError):

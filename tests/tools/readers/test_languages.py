@@ -1,4 +1,4 @@
-"""Languages: one spelling of every code, NLLB's own list, and short questions told apart."""
+"""Tests of language codes, NLLB's list of codes, and language detection on short questions."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from toolrlef_data.tools.readers.languages import NLLB_CODES, detect_language, i
         ("de", "WER SCHRIEB DAS LIED?"),
     ],
 )
-def test_languages_are_told_apart(language: str, text: str) -> None:
+def test_detect_language(language: str, text: str) -> None:
     assert detect_language(text, tuple(sorted(QUESTIONS))) == language
 
 
-def test_a_language_that_cannot_be_detected_is_named() -> None:
+def test_an_unsupported_candidate_is_named_in_the_error() -> None:
     with pytest.raises(InputError, match="tlh"):
         detect_language("nuqneH", ("en", "tlh"))
 
@@ -51,27 +51,27 @@ def test_a_language_that_cannot_be_detected_is_named() -> None:
         ("iw", "he"),
         ("no", "no"),
         ("nb", "nb"),
-        ("sr-Latn", "sr-latn"),  # another script is another language to a model
+        ("sr-Latn", "sr-latn"),  # models treat another script as another language
         ("sr-Cyrl", "sr"),
         ("ace_Latn", "ace-latn"),
         ("tlh", "tlh"),
         ("", ""),
     ],
 )
-def test_codes_have_one_spelling(code: str, standard: str) -> None:
+def test_standard_code(code: str, standard: str) -> None:
     assert standard_code(code) == standard
 
 
-def test_the_table_is_nllbs() -> None:
+def test_the_codes_are_those_of_nllb() -> None:
     from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES
 
     assert set(NLLB_CODES.values()) <= set(FAIRSEQ_LANGUAGE_CODES)
     assert len(NLLB_CODES) > 100
-    for code in FAIRSEQ_LANGUAGE_CODES:  # each of its own codes means itself
+    for code in FAIRSEQ_LANGUAGE_CODES:  # every NLLB code maps to itself
         standard = standard_code(code)
         assert NLLB_CODES.get(standard, standard) in {code, code.lower().replace("_", "-")}
 
 
 @pytest.mark.parametrize("code", ["", "e", "English", "en US", "12", None, 5, "en-", "x" * 5000])
-def test_what_is_no_code(code: object) -> None:
+def test_invalid_language_codes(code: object) -> None:
     assert not is_language(code)

@@ -1,4 +1,4 @@
-"""Reading and writing formulas keeps their values."""
+"""Parsing and rendering a formula preserve its value."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from toolrlef_data.trice.annotations.formulas import Tree, evaluate, leaves, par
         ("-4+9", 5, "a sign belongs to its number"),
         ("47%6", 5, "remainder"),
         ("20%*150", 30, "hundredths"),
-        ("3×4−2", 10, "signs as they are printed"),
+        ("3×4−2", 10, "typographic signs"),
     ],
 )
-def test_reads(text: str, value: float, why: str) -> None:
+def test_parse(text: str, value: float, why: str) -> None:
     tree = parse(text)
     assert tree is not None, why
     assert evaluate(tree) == pytest.approx(value), why
@@ -38,19 +38,19 @@ def test_reads(text: str, value: float, why: str) -> None:
     "text",
     ["", "2x=10", "GCD(15,9)", "7 apples", "(3+4", "3+4)", "3 4", "+", "*3", "3:4", "__import__", "9" * 500, "2(3)"],
 )
-def test_leaves_alone_what_is_no_arithmetic(text: str) -> None:
+def test_parse_returns_none_without_arithmetic(text: str) -> None:
     assert parse(text) is None
 
 
 @pytest.mark.parametrize(
     "tree", [("/", 1.0, 0.0), ("**", 9.0, 999.0), ("//", 1.0, 0.0), ("**", -8.0, 0.5), ("%", 1.0, 0.0)]
 )
-def test_no_value_is_none(tree: Tree) -> None:
+def test_an_undefined_value_is_none(tree: Tree) -> None:
     assert evaluate(tree) is None
 
 
 @pytest.mark.parametrize(
-    ("text", "written"),
+    ("text", "rendered"),
     [
         ("(48)+(48/2)", "48+48/2"),
         ("100-(50+15)", "100-(50+15)"),
@@ -64,10 +64,10 @@ def test_no_value_is_none(tree: Tree) -> None:
         ("0.00001*5", "0.00001*5"),
     ],
 )
-def test_writes_no_needless_parentheses(text: str, written: str) -> None:
+def test_render_adds_no_redundant_parentheses(text: str, rendered: str) -> None:
     tree = parse(text)
     assert tree is not None
-    assert render(tree) == written
+    assert render(tree) == rendered
 
 
 def _random_tree(random: Random, depth: int) -> Tree:
@@ -77,7 +77,7 @@ def _random_tree(random: Random, depth: int) -> Tree:
     return (operator, _random_tree(random, depth - 1), _random_tree(random, depth - 1))
 
 
-def test_written_and_read_again_the_value_is_the_same() -> None:
+def test_a_rendered_formula_parses_to_the_same_value() -> None:
     from toolrlef_data.tools.calculator import calculate
 
     random, compared = Random(0), 0
@@ -86,10 +86,10 @@ def test_written_and_read_again_the_value_is_the_same() -> None:
         value = evaluate(tree)
         if value is None or abs(value) > 1e6:
             continue
-        again = parse(render(tree))
-        assert again is not None
-        assert sorted(leaves(again)) == sorted(leaves(tree))
-        assert evaluate(again) == pytest.approx(value, rel=1e-6, abs=1e-9), render(tree)
+        parsed = parse(render(tree))
+        assert parsed is not None
+        assert sorted(leaves(parsed)) == sorted(leaves(tree))
+        assert evaluate(parsed) == pytest.approx(value, rel=1e-6, abs=1e-9), render(tree)
         try:
             assert calculate(render(tree)) == pytest.approx(value, rel=1e-6, abs=1e-9), render(tree)
         except ToolError as error:  # pragma: no cover

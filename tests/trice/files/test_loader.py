@@ -1,4 +1,4 @@
-"""The original's files: written, read back and written again; files of others; nothing vanishes unseen."""
+"""Files in the original's layouts: round trips, the original's files, and dropped rows."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ from toolrlef_data.trice.files.loader import load_trice
 from toolrlef_data.trice.teachers import propose_calls
 
 Row = dict[str, Any]
-PUBLISHED = ("provenance.json",)  # differs: it tells another trail
+IGNORED_FILES = ("provenance.json",)  # differs in the lineage
 
 
 def quiet(script: Any, **settings: Any) -> EngineSpec:
     return scripted(script, progress=False, **settings)
 
 
-# A small world: facts that a tool knows and a student does not ------------------------------------------------------
+# Questions that the tool can answer and the student cannot -------------------------------------------------------------
 
-QUESTIONS_OF: dict[str, list[tuple[str, str, str, str]]] = {  # data set -> (question, context, answer, call)
+QUESTIONS_BY_DATASET: dict[str, list[tuple[str, str, str, str]]] = {  # data set -> (question, context, answer, call)
     "gsm8k": [
         ("How much is 3 times 19?", "", "57", "calculator(3*19)"),
         ("How much is 4 plus 5?", "", "9", "calculator(4+5)"),
@@ -62,10 +62,10 @@ QUESTIONS_OF: dict[str, list[tuple[str, str, str, str]]] = {  # data set -> (que
         ("埃特纳火山在哪里？", "Etna is in\nSicily.", "Sicily", "translator(埃特纳火山在哪里？)"),
     ],
 }  # fmt: skip
-TASK_OF = {"gsm8k": "math", "svamp": "math", "trex": "lama", "nq_open": "qa", "mlqa": "mlqa"}
+TASK_BY_DATASET = {"gsm8k": "math", "svamp": "math", "trex": "lama", "nq_open": "qa", "mlqa": "mlqa"}
 
 
-def known(argument: str) -> str:
+def look_up(argument: str) -> str:
     for sign, place in (("mole", "Turin"), ("etna", "Sicily"), ("埃特纳", "Where is Etna?")):
         if sign in argument.lower():
             return f"Where is {sign}?" if argument.startswith("¿") else place
@@ -73,42 +73,47 @@ def known(argument: str) -> str:
 
 
 def read(request: Request) -> str:
-    return known(request.messages[-1].content)
+    return look_up(request.messages[-1].content)
 
 
 @pytest.fixture(scope="module")
 def tasks() -> dict[str, Task]:
-    made = {
-        name: replace(TASKS[name], tool=replace(TASKS[name].tool, many=None, function=known))
+    task_tools = {
+        name: replace(TASKS[name], tool=replace(TASKS[name].tool, many=None, function=look_up))
         for name in ("lama", "qa", "mlqa")
     }
-    return {name: replace(task, reader=quiet(read)) if task.reader_prompt else task for name, task in made.items()} | {
-        "math": TASKS["math"]
-    }
+    return {
+        name: replace(task, reader=quiet(read)) if task.reader_prompt else task for name, task in task_tools.items()
+    } | {"math": TASKS["math"]}
 
 
 def questions(*datasets: str, start: int = 0) -> Dataset:
     rows = [
-        {"id": f"{name}-{start + i}", "task": TASK_OF[name], "dataset": name, "question": asked, "context": context,
-         "answers": [gold, f"the {gold}"] if TASK_OF[name] != "math" else [gold], "solution": "", "split_origin": "train"}
-        for name in datasets for i, (asked, context, gold, _) in enumerate(QUESTIONS_OF[name])
+        {"id": f"{name}-{start + i}", "task": TASK_BY_DATASET[name], "dataset": name, "question": question, "context": context,
+         "answers": [gold, f"the {gold}"] if TASK_BY_DATASET[name] != "math" else [gold], "solution": "", "split_origin": "train"}
+        for name in datasets for i, (question, context, gold, _) in enumerate(QUESTIONS_BY_DATASET[name])
     ]  # fmt: skip
     return Dataset.from_list(rows, features=QUESTIONS)
 
 
 def student(request: Request) -> str:
-    """Knows every second question."""
+    """Answer every second question correctly."""
     text = request.messages[-1].content
-    found = [
-        (i, gold) for own in QUESTIONS_OF.values() for i, (asked, _, gold, _) in enumerate(own) if text.endswith(asked)
-    ]
-    ((i, gold),) = set(found)
+    matches = {
+        (i, gold)
+        for dataset in QUESTIONS_BY_DATASET.values()
+        for i, (question, _, gold, _) in enumerate(dataset)
+        if text.endswith(question)
+    }
+    ((i, gold),) = matches
     return f"The answer is {gold}." if i % 2 else "I do not know."
 
 
 def teacher(request: Request) -> str:
     text = request.messages[-1].content
-    return next(call for own in QUESTIONS_OF.values() for asked, _, _, call in own if asked in text)
+    return next(
+        call for dataset in QUESTIONS_BY_DATASET.values() for question, _, _, call in dataset if question in text
+    )
 
 
 def failing(request: Request) -> str | Reply:
@@ -141,20 +146,20 @@ def built(tasks: Mapping[str, Task], tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture
 def tables(built: tuple[Path, Tables], fresh_caches: Path) -> Tables:
     shutil.copytree(built[0], fresh_caches)
-    return {task: {**named} for task, named in built[1].items()}
+    return {task: {**task_tables} for task, task_tables in built[1].items()}
 
 
 def digests(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in PUBLISHED)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in IGNORED_FILES)
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def by_id(rows: Any, *left_out: str) -> dict[str, Row]:
-    return {row["id"]: {k: v for k, v in row.items() if k not in left_out} for row in rows}
+def by_id(rows: Any, *ignored: str) -> dict[str, Row]:
+    return {row["id"]: {k: v for k, v in row.items() if k not in ignored} for row in rows}
 
 
 def write(folder: Path, **files: Any) -> Path:
-    """Files by their path with "__" for "/": a list of rows, or text as it is."""
+    """Write files, named by their path with "__" for "/", from a list of rows or from text."""
     for name, rows in files.items():
         path = folder / (name.replace("__", "/") + ".json")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -167,44 +172,44 @@ def drops(*loaded: Any) -> list[tuple[str, str]]:
     return [(row["reason"], row["detail"]) for row in ledger(loaded)]
 
 
-# Written here, read back -------------------------------------------------------------------------------------------------
+# Round trips -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layout", ["trice", "trice-old"])
-def test_what_the_files_have_a_place_for_comes_back(
+def test_loaded_tables_equal_the_published_ones(
     layout: str, tables: Tables, tasks: Mapping[str, Task], tmp_path: Path
 ) -> None:
     loaded = load_trice(publish(tables, tmp_path / "data", version="1.0.0", layout=layout), task=tasks)
     assert list(loaded) == list(tables), "tasks in the order of the mix"
-    for task, named in tables.items():
+    for task, published in tables.items():
         assert set(loaded[task]) == {"graded", "stage1", "responded", "stage2"}
-        back = loaded[task]
-        assert back["stage1"].features == STAGE1
-        assert by_id(back["stage1"], "verified_by") == by_id(named["stage1"], "verified_by")
-        assert set(back["stage1"]["verified_by"]) == {None}
-        assert back["stage2"].features == STAGE2
+        task_tables = loaded[task]
+        assert task_tables["stage1"].features == STAGE1
+        assert by_id(task_tables["stage1"], "verified_by") == by_id(published["stage1"], "verified_by")
+        assert set(task_tables["stage1"]["verified_by"]) == {None}
+        assert task_tables["stage2"].features == STAGE2
         unknown = ("tool_outputs", "errors", "rule")
-        assert by_id(back["stage2"], *unknown) == by_id(named["stage2"], *unknown)
-        assert all(len(row["errors"]) == len(row["responses"]) for row in back["stage2"])
-        assert back["graded"].features == GRADED
-        told = ("id", "task", "dataset", "question", "context", "answers", "needs_tool", "correct", "pass_rate")
-        first, second = by_id(named["graded"]), by_id(back["graded"])
+        assert by_id(task_tables["stage2"], *unknown) == by_id(published["stage2"], *unknown)
+        assert all(len(row["errors"]) == len(row["responses"]) for row in task_tables["stage2"])
+        assert task_tables["graded"].features == GRADED
+        columns = ("id", "task", "dataset", "question", "context", "answers", "needs_tool", "correct", "pass_rate")
+        first, second = by_id(published["graded"]), by_id(task_tables["graded"])
         for row_id, row in first.items():
             if task == "mlqa":
                 row["question"] = " ".join(row["question"].split())
-            assert {name: second[row_id][name] for name in told} == {name: row[name] for name in told}
+            assert {name: second[row_id][name] for name in columns} == {name: row[name] for name in columns}
             if not row["needs_tool"]:
                 assert second[row_id]["response"]["text"] == row["response"]["text"]
                 assert second[row_id]["prediction"] == row["prediction"]
-        texts = by_id(named["responded"])
-        for row_id, row in by_id(back["responded"]).items():
+        texts = by_id(published["responded"])
+        for row_id, row in by_id(task_tables["responded"]).items():
             for name in ("gold", "chatgpt", "alpaca"):
                 assert [row[name][k] for k in ("text", "error")] == [texts[row_id][name][k] for k in ("text", "error")]
     assert loaded["math"]["responded"].features == Features(**STAGE1, gold=RESPONSE, chatgpt=RESPONSE, alpaca=RESPONSE)
 
 
 @pytest.mark.parametrize("layout", ["trice", "trice-old"])
-def test_what_was_loaded_gives_the_same_bytes(
+def test_publishing_loaded_tables_writes_the_same_bytes(
     layout: str, tables: Tables, tasks: Mapping[str, Task], tmp_path: Path
 ) -> None:
     first = publish(tables, tmp_path / "first", version="1.0.0", layout=layout)
@@ -214,7 +219,7 @@ def test_what_was_loaded_gives_the_same_bytes(
 
 
 @pytest.mark.parametrize("layout", ["trice", "trice-old"])
-def test_splits_calls_and_ledgers_survive_too(layout: str, tasks: Mapping[str, Task], tmp_path: Path) -> None:
+def test_splits_calls_and_ledgers_survive_a_round_trip(layout: str, tasks: Mapping[str, Task], tmp_path: Path) -> None:
     graded = grade(answer(questions("gsm8k", "svamp"), quiet(student)))
     labelled = propose_calls(graded, quiet(teacher))
     parts = {"train": labelled.select(range(2)), "test": labelled.select([2]), "validation": labelled.select([3])}
@@ -228,13 +233,13 @@ def test_splits_calls_and_ledgers_survive_too(layout: str, tasks: Mapping[str, T
             "stage2": DatasetDict(dev),
         }
     }
-    lost = Dataset.from_list(
+    dropped = Dataset.from_list(
         [
             {"id": f"gsm8k-{n}", "task": "math", "dataset": "gsm8k", "stage": "mine", "reason": "long", "detail": ""}
             for n in (70, 8)
         ]
     )
-    first = publish(tables, tmp_path / "first", version="1.0.0", layout=layout, dropped=lost)
+    first = publish(tables, tmp_path / "first", version="1.0.0", layout=layout, dropped=dropped)
     loaded = load_trice(first)
     table = loaded["math"]["labelled"]
     assert isinstance(table, DatasetDict)
@@ -242,13 +247,13 @@ def test_splits_calls_and_ledgers_survive_too(layout: str, tasks: Mapping[str, T
     assert table["train"].features == LABELLED
     calls = [row["tool_call"] for data in parts.values() for row in data if row["tool_call"]]
     assert sorted(call for data in table.values() for call in data["tool_call"] if call) == sorted(calls)
-    assert list(loaded["math"]["stage1"]) == ["train", "dev"], "a file without a split's name is dev"
+    assert list(loaded["math"]["stage1"]) == ["train", "dev"], "a file without a split in its name is dev"
     second = publish(loaded, tmp_path / "second", version="1.0.0", layout=layout)
     assert digests(second) == digests(first)
     assert {row["id"] for row in ledger(loaded["math"]["stage1"].values())} == {"gsm8k-70", "gsm8k-8"}
 
 
-def test_local_responses_stay_in_their_field(
+def test_responses_of_local_models_are_in_the_field_response(
     tasks: Mapping[str, Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(ENGINES.import_paths, "local", "toolrlef_data.engines.scripted:ScriptedEngine")
@@ -262,14 +267,16 @@ def test_local_responses_stay_in_their_field(
     rows = [json.loads(line) for line in (first / "stage2/lama/lama_vicuna_response.json").read_text().splitlines()]
     assert list(rows[0]) == ["id", "question", "answer", "input", "instruction", "response"]
     assert rows[0]["id"].startswith("TREx-")
-    asked = [json.loads(line) for line in (first / "stage2/lama/lama_gpt_response.json").read_text().splitlines()]
-    assert asked[0]["instruction"] == asked[0]["input"] == "The Mole stands in ?", "where the original's reader looks"
+    api_rows = [json.loads(line) for line in (first / "stage2/lama/lama_gpt_response.json").read_text().splitlines()]
+    assert api_rows[0]["instruction"] == api_rows[0]["input"] == "The Mole stands in ?", (
+        "the original's reader expects it there"
+    )
     loaded = load_trice(first, task=tasks)
-    assert list(loaded["lama"]) == ["responded"], "without files of stage 1 the gold responses are all there is"
+    assert list(loaded["lama"]) == ["responded"], "without files of stage 1 there is no stage 1 table"
     assert digests(publish(loaded, tmp_path / "second", version="1.0.0", layout="trice")) == digests(first)
 
 
-def test_raw_files_hold_what_the_originals_scripts_read(tables: Tables, tmp_path: Path) -> None:
+def test_raw_files_have_the_fields_of_the_originals_scripts(tables: Tables, tmp_path: Path) -> None:
     out = publish(tables, tmp_path / "data", version="1.0.0", layout="trice")
     first = {path.stem: json.loads(path.read_text().split("\n")[0]) for path in sorted((out / "raw").rglob("*.json"))}
     assert sorted(first) == [
@@ -287,14 +294,14 @@ def test_raw_files_hold_what_the_originals_scripts_read(tables: Tables, tmp_path
     assert first["MLQA_wrong"]["input"] == "Context: Etna is in Sicily.\nQuestion: ¿Dónde está el Etna?"
     assert first["NaturalQuestions_wrong"]["instruction"] == "where is the mole", "local models read instruction"
     assert first["SVAMP_wrong"]["input"] == "Ann has 8 figs.\u2028She eats 2.\nHow much is 8 less 2?", (
-        "U+2028 ends no line"
+        "U+2028 does not end a line"
     )
-    assert not (out / "stage1/mlqa/MLQA.json").exists(), "on many disks it is mlqa.json"
+    assert not (out / "stage1/mlqa/MLQA.json").exists(), "on many file systems it equals mlqa.json"
 
 
-# Made with the original ---------------------------------------------------------------------------------------------------
+# The original's files ----------------------------------------------------------------------------------------------------
 
-SAYS = "Given a math problem, please answer it and you can use a calculator for help."
+INSTRUCTION = "Given a math problem, please answer it and you can use a calculator for help."
 SUMMARY = "acc: {'GSM8K': 0.5, 'total': 0.5}, tool_rate: 0.25\n"
 
 
@@ -310,7 +317,7 @@ def raw(n: int, **more: Any) -> Row:
 
 def gold(n: int, **more: Any) -> Row:
     return {
-        "instruction": SAYS,
+        "instruction": INSTRUCTION,
         "input": f"How much is {n} and {n}?",
         "output": f"calculator({n}+{n})",
         "id": f"GSM8K_{n}",
@@ -326,15 +333,15 @@ def lines(*rows: Row) -> str:
 @pytest.mark.parametrize(
     ("unit", "prefix"), [("math", "math"), ("math", "Math"), ("Math", "math"), ("GSM8K", "GSM8K"), ("math", "GSM8K")]
 )
-def test_an_originals_folder_goes_on_here(unit: str, prefix: str, tmp_path: Path) -> None:
-    small = [{name: gold(n)[name] for name in ("instruction", "input", "output")} for n in range(1, 5)]
-    small[0]["output"] = "The answer is 2."
+def test_the_originals_folder_loads(unit: str, prefix: str, tmp_path: Path) -> None:
+    stage1_rows = [{name: gold(n)[name] for name in ("instruction", "input", "output")} for n in range(1, 5)]
+    stage1_rows[0]["output"] = "The answer is 2."
     golds = [gold(n) for n in (4, 3, 2)] + [gold(1, output="The answer is 2.")]
     files = {
         f"raw__{unit}__GSM8K_right": [raw(1)],
         f"raw__{unit}__GSM8K_wrong": [raw(n) for n in (2, 3, 4)],
         f"stage1__{unit}__GSM8K_wrong": [raw(n, tool=f"calculator({n}+{n})") for n in (3, 2, 4)],
-        f"stage1__{unit}__{unit}": small,
+        f"stage1__{unit}__{unit}": stage1_rows,
         f"stage2__{unit}__{prefix}_gold_response": golds,
         f"stage2__{unit}__{prefix}_chatgpt_response": lines(
             *(raw(n, output=f" calculator({n}*2)") for n in (2, 1, 4, 3))
@@ -353,14 +360,14 @@ def test_an_originals_folder_goes_on_here(unit: str, prefix: str, tmp_path: Path
     assert loaded["stage1"]["uses_tool"] == [False, True, True, True]
     assert loaded["stage1"]["source"] == ["student", "teacher", "teacher", "teacher"]
     labelled = by_id(loaded["labelled"])
-    assert labelled["GSM8K_1"]["response"]["text"] == "The answer is 2.", "found in stage 1"
+    assert labelled["GSM8K_1"]["response"]["text"] == "The answer is 2.", "the text is in stage 1"
     assert labelled["GSM8K_3"]["tool_call"] == "calculator(3+3)"
     responded = by_id(loaded["responded"])
     assert list(loaded["responded"].column_names)[-5:] == ["gold", "chatgpt", "davinci", "vicuna", "alpaca"], (
         "in the original's order"
     )
-    assert responded["GSM8K_4"]["chatgpt"]["text"] == " calculator(4*2)", "by id, as it stands"
-    assert responded["GSM8K_4"]["davinci"]["text"] == "calculator(3+", "a model's response, not the row's own output"
+    assert responded["GSM8K_4"]["chatgpt"]["text"] == " calculator(4*2)", "joined by id, with unchanged text"
+    assert responded["GSM8K_4"]["davinci"]["text"] == "calculator(3+", "the field response, not output"
     assert (responded["GSM8K_2"]["davinci"]["text"], responded["GSM8K_2"]["davinci"]["error"]) == (None, "not_found")
     stage2 = build_stage2(loaded["responded"])
     assert len(stage2) == 3
@@ -376,24 +383,24 @@ def test_an_originals_folder_goes_on_here(unit: str, prefix: str, tmp_path: Path
     assert drops(*loaded.values()) == []
 
 
-def test_a_first_line_that_is_a_row_is_read(tmp_path: Path) -> None:
-    cut = '{"id": "GSM8K_9", "question": "How mu\n'
+def test_only_a_first_line_that_is_no_row_is_the_summary(tmp_path: Path) -> None:
+    truncated = '{"id": "GSM8K_9", "question": "How mu\n'
     folder = write(
         tmp_path,
         stage2__math__math_gold_response=lines(gold(1), gold(2)),
         stage2__math__math_a_response=lines(raw(1, output="2"), raw(2, output="4")),
-        stage2__math__math_b_response=cut + lines(raw(2, output="4")),
+        stage2__math__math_b_response=truncated + lines(raw(2, output="4")),
     )
     loaded = load_trice(folder)["math"]["responded"]
     assert [row["text"] for row in loaded["a"]] == ["2", "4"]
     assert [(row["text"], row["error"]) for row in loaded["b"]] == [(None, "not_found"), ("4", None)]
-    assert drops(loaded) == [("not_json", f"stage2/math/math_b_response.json, line 1: {cut.strip()}")]
+    assert drops(loaded) == [("not_json", f"stage2/math/math_b_response.json, line 1: {truncated.strip()}")]
 
 
-def ranked(question: str, says: str, responses: list[str], **more: Any) -> Row:
+def ranked(question: str, instruction: str, responses: list[str], **more: Any) -> Row:
     origin = ["gold", "chatgpt", "davinci", "vicuna", "alpaca"][: len(responses)]
     return {
-        "query": f"{says}\n{question}",
+        "query": f"{instruction}\n{question}",
         "responses": responses,
         "origin": origin,
         "scores": [20, 15, 10, 5, 0][: len(responses)],
@@ -402,9 +409,9 @@ def ranked(question: str, says: str, responses: list[str], **more: Any) -> Row:
     }
 
 
-def test_a_released_mix_is_parted_by_its_instructions(tmp_path: Path) -> None:
-    """No ids, no tasks, no data sets; the sentence may be another, as long as it names one tool."""
-    sentences = {
+def test_a_published_mix_is_split_by_its_instructions(tmp_path: Path) -> None:
+    """The mix has no ids, tasks and data sets; an instruction can differ if it names exactly one tool."""
+    instructions = {
         "math": "Given a math problem, please solve it and you can use a calculator for help.",
         "qa": TASKS["qa"].instruction,
         "lama": TASKS["lama"].instruction,
@@ -421,15 +428,16 @@ def test_a_released_mix_is_parted_by_its_instructions(tmp_path: Path) -> None:
     order = ["mlqa", "math", "qa", "math", "lama", "retrieval"]
     stage1 = [
         {
-            "instruction": sentences[name],
+            "instruction": instructions[name],
             "input": f"Is {name} a QA or a calculator?\nReally {i}?",
             "output": outputs[name],
         }
         for i, name in enumerate(order)
     ]
-    stage1.append(dict(stage1[0]))  # the same row twice is two rows
+    stage1.append(dict(stage1[0]))  # a repeated row in one file is two rows
     stage2 = [
-        ranked(row["input"], sentences[name], [row["output"], "no"]) for name, row in zip(order, stage1, strict=False)
+        ranked(row["input"], instructions[name], [row["output"], "no"])
+        for name, row in zip(order, stage1, strict=False)
     ][::-1]
     dev = [raw(7), raw(8, answer=["16", 16])]
     folder = write(
@@ -445,53 +453,57 @@ def test_a_released_mix_is_parted_by_its_instructions(tmp_path: Path) -> None:
     assert list(loaded) == ["mlqa", "math", "qa", "lama", "retrieval"]
     assert [len(loaded[name]["stage1"]) for name in loaded] == [2, 2, 1, 1, 1]
     assert loaded["mlqa"]["stage1"]["id"][1] == loaded["mlqa"]["stage1"]["id"][0] + "-2"
-    assert loaded["math"]["stage1"]["instruction"] == [sentences["math"]] * 2, "what a file says is kept"
+    assert loaded["math"]["stage1"]["instruction"] == [instructions["math"]] * 2, (
+        "the instruction in the file is unchanged"
+    )
     assert set(loaded["math"]["stage1"]["dataset"]) == {""}
-    for name, named in loaded.items():
-        assert set(named["stage2"]["task"]) == {name}
-        assert set(named["stage2"]["id"]) <= set(named["stage1"]["id"]), "the same question has the same id"
-        assert named["stage2"]["uses_tool"][0] == [name != "mlqa", False]
-        assert named["stage1"]["source"][0] == ("student" if name == "mlqa" else "teacher")
-    assert loaded["math"]["stage1"]["answers"] == [["57.0"]] * 2, "all that is known"
+    for name, task_tables in loaded.items():
+        assert set(task_tables["stage2"]["task"]) == {name}
+        assert set(task_tables["stage2"]["id"]) <= set(task_tables["stage1"]["id"]), "the same question has the same id"
+        assert task_tables["stage2"]["uses_tool"][0] == [name != "mlqa", False]
+        assert task_tables["stage1"]["source"][0] == ("student" if name == "mlqa" else "teacher")
+    assert loaded["math"]["stage1"]["answers"] == [["57.0"]] * 2, "the answers are known from stage 2 only"
     test = loaded["math"]["questions"]
     assert isinstance(test, DatasetDict)
     assert test["dev"].features == QUESTIONS
     assert test["dev"]["answers"] == [["14"], ["16"]]
     assert loaded["lama"]["questions"]["dev"]["question"] == ["Etna is in ?"]
     assert loaded["lama"]["questions"]["dev"]["dataset"] == ["trex"]
-    again = load_trice(folder)
-    assert again["math"]["stage1"]["id"] == loaded["math"]["stage1"]["id"], "ids are made from the content"
+    reloaded = load_trice(folder)
+    assert reloaded["math"]["stage1"]["id"] == loaded["math"]["stage1"]["id"], "ids are derived from the content"
     first = publish(loaded, tmp_path / "first", version="1.0.0", layout="trice")
     assert digests(publish(load_trice(first), tmp_path / "second", version="1.0.0", layout="trice")) == digests(first)
     publish(loaded, tmp_path / "hub", version="1.0.0")
-    two = respond(loaded["math"]["stage1"], [Responder("b", quiet({"": "57"}))])
-    assert len(build_stage2(two)) == 2
+    responded = respond(loaded["math"]["stage1"], [Responder("b", quiet({"": "57"}))])
+    assert len(build_stage2(responded)) == 2
 
 
 @pytest.mark.parametrize("layout", ["trice", "trice-old"])
 @pytest.mark.parametrize("with_stage1", [False, True])
-def test_questions_come_back_too(layout: str, with_stage1: bool, tasks: Mapping[str, Task], tmp_path: Path) -> None:
-    asked = {"math": ("gsm8k", "svamp"), "lama": ("trex",), "mlqa": ("mlqa",)}
-    given: Tables = {
+def test_questions_survive_a_round_trip(
+    layout: str, with_stage1: bool, tasks: Mapping[str, Task], tmp_path: Path
+) -> None:
+    datasets = {"math": ("gsm8k", "svamp"), "lama": ("trex",), "mlqa": ("mlqa",)}
+    tables: Tables = {
         task: {"questions": DatasetDict(train=questions(*names), dev=questions(*names, start=50))}
-        for task, names in asked.items()
+        for task, names in datasets.items()
     }
-    given["lama"]["questions"]["test"] = questions("trex", start=90)
+    tables["lama"]["questions"]["test"] = questions("trex", start=90)
     if with_stage1:
         stage1 = tables_of(tasks, math=("gsm8k",))["math"]["stage1"]
-        given["math"]["stage1"] = DatasetDict(dev=stage1)
-    first = publish(given, tmp_path / "first", version="1.0.0", layout=layout)
+        tables["math"]["stage1"] = DatasetDict(dev=stage1)
+    first = publish(tables, tmp_path / "first", version="1.0.0", layout=layout)
     loaded = load_trice(first, task=tasks)
-    for task, named in given.items():
-        back = loaded[task]["questions"]
-        assert set(back) == set(named["questions"])
-        for split, table in named["questions"].items():
+    for task, task_tables in tables.items():
+        splits = loaded[task]["questions"]
+        assert set(splits) == set(task_tables["questions"])
+        for split, table in task_tables["questions"].items():
             if task == "math" and split == "dev" and with_stage1:
-                assert set(by_id(back[split])) == set(by_id(table)), "beside the rows of stage 1"
+                assert set(by_id(splits[split])) == set(by_id(table)), "in addition to the rows of stage 1"
             rows = by_id(table, "split_origin")
             if task == "mlqa":
                 rows = {i: {**row, "question": " ".join(row["question"].split())} for i, row in rows.items()}
-            assert by_id(back[split], "split_origin") == rows
+            assert by_id(splits[split], "split_origin") == rows
     if with_stage1:
         assert by_id(loaded["math"]["stage1"]["dev"], "verified_by") == by_id(stage1, "verified_by")
     second = publish(loaded, tmp_path / "second", version="1.0.0", layout=layout)
@@ -502,68 +514,67 @@ def test_questions_come_back_too(layout: str, with_stage1: bool, tasks: Mapping[
     assert f"raw/{'math' if layout == 'trice' else 'SVAMP'}/SVAMP.json" in digests(first)
 
 
-def test_the_context_is_what_the_input_has_beside_the_question(tmp_path: Path) -> None:
+def test_the_context_is_the_input_without_the_question(tmp_path: Path) -> None:
     row = {"id": "SVAMP-1", "question": "How many?", "input": "Ann has 2.\nHow many?", "answer": "2"}
-    gold_row = {"instruction": SAYS, "input": "Ann has 2.\nHow many?", "output": "2"}
+    gold_row = {"instruction": INSTRUCTION, "input": "Ann has 2.\nHow many?", "output": "2"}
     loaded = load_trice(write(tmp_path, raw__math__SVAMP=[row], stage1__math__math=[gold_row]))["math"]
     assert (loaded["questions"]["question"][:], loaded["questions"]["context"][:]) == (["How many?"], ["Ann has 2."])
-    assert loaded["stage1"]["id"][:] == ["svamp-1"], "joined by the text that the model sees"
+    assert loaded["stage1"]["id"][:] == ["svamp-1"], "joined by the input text"
 
 
-def test_a_list_of_gold_answers_in_stage2_is_kept(tmp_path: Path) -> None:
-    row = ranked("Where is it?", SAYS, ["Turin", "Rome"], answer=[["Turin", "Torino"], "Rome"])
+def test_a_list_of_gold_answers_in_stage_2_becomes_the_answers(tmp_path: Path) -> None:
+    row = ranked("Where is it?", INSTRUCTION, ["Turin", "Rome"], answer=[["Turin", "Torino"], "Rome"])
     table = load_trice(write(tmp_path, stage2__math__math=[row]))["math"]["stage2"]
     assert (table["answer"][0], table["answers"][0]) == (["Turin", "Rome"], ["Turin", "Torino"])
 
 
 @pytest.mark.parametrize("name", ["id", "input", "answers"])
-def test_a_responder_called_like_a_column_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_responder_with_the_name_of_a_column_raises(name: str, tmp_path: Path) -> None:
     files = {f"stage2__math__math_{name}_response": [raw(1, output="2")]}
     with pytest.raises(InputError, match=rf"stage2/math/math_{name}_response\.json: the responder '{name}'"):
         load_trice(write(tmp_path, stage2__math__math_gold_response=[gold(1)], **files))
 
 
-def test_an_empty_file_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_empty_file_is_named_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "toolrlef_data"):
         load_trice(write(tmp_path, stage1__math__math=[gold(1)], stage2__math__math_a_response=""))
-    assert "hold no row: stage2/math/math_a_response.json" in caplog.text
+    assert "contain no rows: stage2/math/math_a_response.json" in caplog.text
 
 
-# What cannot be read ------------------------------------------------------------------------------------------------------
+# Unusable rows and files -------------------------------------------------------------------------------------------------
 
-BAD: list[tuple[str, str, str, str]] = [  # the line, in which file, the reason, why
-    ('{"instruction": "' + SAYS + '", "input": "cut o', "stage1__math__math", "not_json", "a killed writer"),
-    ("[1, 2]", "stage1__math__math", "not_a_row", "no object"),
-    ('{"a": 1}', "stage1__math__math", "not_a_row", "no field of ours"),
+UNUSABLE: list[tuple[str, str, str, str]] = [  # line, file, drop reason, explanation
+    ('{"instruction": "' + INSTRUCTION + '", "input": "cut o', "stage1__math__math", "not_json", "truncated"),
+    ("[1, 2]", "stage1__math__math", "not_a_row", "not an object"),
+    ('{"a": 1}', "stage1__math__math", "not_a_row", "missing fields"),
     ('{"instruction": "x", "output": null}', "stage1__math__math", "no_text", "no output"),
-    ('{"instruction": "x", "output": "\\ud800"}', "stage1__math__math", "not_unicode", "half a character"),
-    ('{"query": "x\\ny", "responses": ["a"], "origin": ["gold", "b"], "scores": [1]}', "stage2__math__math", "ragged", "lists of other lengths"),
+    ('{"instruction": "x", "output": "\\ud800"}', "stage1__math__math", "not_unicode", "an unpaired surrogate"),
+    ('{"query": "x\\ny", "responses": ["a"], "origin": ["gold", "b"], "scores": [1]}', "stage2__math__math", "ragged", "lists of different lengths"),
     ('{"query": "x\\ny", "responses": ["a"], "origin": ["gold"], "scores": ["high"]}', "stage2__math__math", "no_score", "a word"),
     ('{"query": "x\\ny", "responses": ["a"], "origin": ["gold"], "scores": [1e999]}', "stage2__math__math", "no_score", "infinite"),
     ('{"query": "x\\ny", "responses": [null], "origin": ["gold"], "scores": [1]}', "stage2__math__math", "no_text", "a null response"),
-    ('{"question": "who?", "output": "x"}', "stage2__math__math_alpaca_response", "no_id", "nothing to join by"),
+    ('{"question": "who?", "output": "x"}', "stage2__math__math_alpaca_response", "no_id", "no id"),
     ('{"id": "GSM8K_1", "question": "who?", "output": ["x"]}', "stage2__math__math_alpaca_response", "no_text", "a list"),
-    ('{"id": "GSM8K_2", "question": "who?", "output": "another"}', "stage2__math__math_alpaca_response", "repeated_id", "asked twice"),
-    ('{"instruction": "Do what you like.", "input": "x", "output": "y"}', "stage1__mix__mix", "unknown_task", "no tool is named"),
-    ('{"instruction": "Use a QA model or a calculator.", "input": "x", "output": "y"}', "stage1__mix__mix", "unknown_task", "two are"),
+    ('{"id": "GSM8K_2", "question": "who?", "output": "another"}', "stage2__math__math_alpaca_response", "repeated_id", "a repeated id"),
+    ('{"instruction": "Do what you like.", "input": "x", "output": "y"}', "stage1__mix__mix", "unknown_task", "no tool in the instruction"),
+    ('{"instruction": "Use a QA model or a calculator.", "input": "x", "output": "y"}', "stage1__mix__mix", "unknown_task", "two tools in the instruction"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("line", "file", "reason", "why"), BAD, ids=[case[3] for case in BAD])
-def test_a_row_that_cannot_be_used_is_in_the_ledger(
-    line: str, file: str, reason: str, why: str, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(("line", "file", "reason", "why"), UNUSABLE, ids=[case[3] for case in UNUSABLE])
+def test_an_unusable_row_is_dropped(line: str, file: str, reason: str, why: str, tmp_path: Path) -> None:
     files = {
         "stage1__math__math": lines(gold(1), gold(2)),
         "stage1__mix__mix": lines(gold(1), gold(2)),
-        "stage2__math__math": lines(ranked("How much is 1 and 1?", SAYS, ["calculator(1+1)", "2"])),
+        "stage2__math__math": lines(ranked("How much is 1 and 1?", INSTRUCTION, ["calculator(1+1)", "2"])),
         "stage2__math__math_alpaca_response": lines(raw(2, output="4"), raw(1, output="2")),
     }
     files[file] += line
     loaded = load_trice(write(tmp_path / "data", **files))["math"]
     n = files[file].count("\n") + 1
-    ((found, detail),) = drops(*loaded.values())
-    assert (found, detail.startswith(f"{file.replace('__', '/')}.json, line {n}: ")) == (reason, True), (found, detail)
+    ((dropped_reason, detail),) = drops(*loaded.values())
+    assert dropped_reason == reason, detail
+    assert detail.startswith(f"{file.replace('__', '/')}.json, line {n}: "), detail
     assert len(loaded["stage1"]) == 2
     assert [row["text"] for row in loaded["responded"]["alpaca"]] == ["2", "4"]
     for record in lineage(loaded["stage1"]):
@@ -574,39 +585,39 @@ def test_a_row_that_cannot_be_used_is_in_the_ledger(
     assert load_dataset(str(tmp_path / "hub"), "math-dropped", split="train")["reason"][:] == [reason], "once"
 
 
-FAULTS: list[tuple[dict[str, Any], str]] = [
+WRONG_FOLDERS: list[tuple[dict[str, Any], str]] = [
     ({}, "is not a folder"),
-    ({"other__x": "{}"}, "holds none of the folders raw, stage1, stage2, dev; found: other"),
-    ({"stage1__math__math": ""}, "holds no rows"),
+    ({"other__x": "{}"}, "expected at least one of the folders raw, stage1, stage2, dev, found other"),
+    ({"stage1__math__math": ""}, "contains no rows"),
     (
         {"stage1__math__math": "version https://git-lfs.github.com/spec/v1\n"},
-        r"math\.json, line 1: no row of this file can be used: not_json: 'version.*git-lfs",
+        r"math\.json, line 1: the file has no usable row: not_json: 'version.*git-lfs",
     ),
-    ({"stage1__math__math": "{}\nnonsense"}, r"math\.json, line 1: no row of this file can be used: not_a_row"),
+    ({"stage1__math__math": "{}\nnonsense"}, r"math\.json, line 1: the file has no usable row: not_a_row"),
     (
         {"stage1__riddles__riddles": [{"instruction": "Riddle me.", "input": "x", "output": "y"}]},
         r"riddles\.json, line 1: .*unknown_task: 'Riddle me\.'; pass task=",
     ),
     ({"stage2__math__math": json.dumps([{"query": "x"}], indent=1)}, r"math\.json, line 1: .* not_json"),
     ({"raw__math__GSM8K_wrong": lines(raw(1, id=7))}, r"GSM8K_wrong\.json, line 1: .*no_id"),
-    ({"stage1__math__math": lines(gold(1)), "dropped": "{}"}, r"dropped\.json, line 1: no row of a ledger"),
+    ({"stage1__math__math": lines(gold(1)), "dropped": "{}"}, r"dropped\.json, line 1: not a row of a ledger"),
 ]
 
 
-@pytest.mark.parametrize(("files", "words"), FAULTS)
-def test_what_is_no_folder_of_this_kind_gets_a_clear_error(files: dict[str, Any], words: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("files", "words"), WRONG_FOLDERS)
+def test_a_wrong_folder_raises(files: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=words):
         load_trice(write(tmp_path / "data", **files))
 
 
-def test_a_file_in_another_encoding_names_its_line(tmp_path: Path) -> None:
+def test_a_wrong_encoding_raises_with_the_line(tmp_path: Path) -> None:
     folder = write(tmp_path, stage1__math__math=lines(gold(1)))
     path = folder / "stage1/math/math.json"
     path.write_bytes(path.read_bytes() + "Größe".encode("latin-1"))
     with pytest.raises(InputError, match=r"math\.json, line 2: not UTF-8"):
         load_trice(folder)
     path.write_bytes(b"\xef\xbb\xbf" + lines(gold(1)).replace("\n", "\r\n\r\n").encode())
-    assert len(load_trice(folder)["math"]["stage1"]) == 1, "a byte order mark and empty lines do not matter"
+    assert len(load_trice(folder)["math"]["stage1"]) == 1, "a byte order mark and empty lines are ignored"
 
 
 @pytest.mark.parametrize(
@@ -614,53 +625,49 @@ def test_a_file_in_another_encoding_names_its_line(tmp_path: Path) -> None:
     ["stage1/mix.json", "stage1/math/more/math.json", "stage1/math/math.jsonl", "stage2/math/math_response.json",
      "stage2/math/new_alpaca_response.json", "stage2/math/GSM8K.json", "dev/math/GSM8K.json"],
 )  # fmt: skip
-def test_a_name_that_no_document_knows_is_refused(name: str, tmp_path: Path) -> None:
+def test_an_unknown_file_name_raises(name: str, tmp_path: Path) -> None:
     folder = write(tmp_path, stage1__math__math=[gold(1)])
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(lines(gold(1)))
-    with pytest.raises(InputError, match=rf"{re.escape(name)}: no file of TRICE is called so"):
+    with pytest.raises(InputError, match=rf"{re.escape(name)}: not the name of a TRICE file"):
         load_trice(folder)
 
 
-def test_what_stands_beside_the_stages_is_named_and_left_alone(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_ignored_files_are_named_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = write(tmp_path, stage1__math__math=[gold(1)], weights__x="{}")
     (folder / ".DS_Store").write_bytes(b"\0\xff")
     (folder / "stage1/math/.DS_Store").write_bytes(b"\0\xff")
     with caplog.at_level(logging.WARNING, "toolrlef_data"):
         load_trice(folder)
-    assert "not read" in caplog.text
+    assert "ignored" in caplog.text
     assert caplog.text.strip().endswith(": weights")
 
 
-# Whose row it is ----------------------------------------------------------------------------------------------------------
+# Joins -------------------------------------------------------------------------------------------------------------------
 
 
-def test_both_layouts_of_the_same_rows_in_one_folder_are_read_once(
-    tables: Tables, tasks: Mapping[str, Task], tmp_path: Path
-) -> None:
+def test_copies_in_both_layouts_are_read_once(tables: Tables, tasks: Mapping[str, Task], tmp_path: Path) -> None:
     new = publish(tables, tmp_path / "new", version="1.0.0", layout="trice")
     old = publish(tables, tmp_path / "old", version="1.0.0", layout="trice-old")
     expected = load_trice(new, task=tasks)
     shutil.copytree(old, new, dirs_exist_ok=True)
     loaded = load_trice(new, task=tasks)
-    for task, named in expected.items():
-        for name, table in named.items():
+    for task, task_tables in expected.items():
+        for name, table in task_tables.items():
             assert by_id(loaded[task][name]) == by_id(table), (task, name)
 
 
-def test_ids_and_answers_come_from_any_file_that_tells_them(tmp_path: Path) -> None:
-    small = {name: gold(3)[name] for name in ("instruction", "input", "output")}
-    write(tmp_path, stage1__math__math=[small], raw__math__math=[raw(3, id="SVAMP-3", answer=["6", "six"]), raw(4)])
+def test_ids_and_answers_are_taken_from_any_file(tmp_path: Path) -> None:
+    row = {name: gold(3)[name] for name in ("instruction", "input", "output")}
+    write(tmp_path, stage1__math__math=[row], raw__math__math=[raw(3, id="SVAMP-3", answer=["6", "six"]), raw(4)])
     loaded = load_trice(tmp_path)["math"]
     assert loaded["stage1"][0]["id"] == "svamp-3"
     assert (loaded["stage1"][0]["dataset"], loaded["stage1"][0]["answers"]) == ("svamp", ["6", "six"])
-    assert loaded["questions"]["id"] == ["svamp-3", "GSM8K_4"], "questions that can be answered here"
+    assert loaded["questions"]["id"] == ["svamp-3", "GSM8K_4"], "unanswered rows are questions"
     assert len(answer(loaded["questions"], quiet({"": "6"}))) == 2
 
 
-def test_a_right_row_without_its_response_is_no_target(tmp_path: Path) -> None:
+def test_a_correct_row_without_a_response_is_no_target(tmp_path: Path) -> None:
     loaded = load_trice(
         write(
             tmp_path / "data",
@@ -677,8 +684,8 @@ def test_a_right_row_without_its_response_is_no_target(tmp_path: Path) -> None:
     assert len((out / "raw/math/GSM8K_right.json").read_text().splitlines()) == 2
 
 
-def test_a_response_without_gold_is_kept_and_said(tmp_path: Path) -> None:
-    """As in the original, where questions whose call was never written have responses all the same."""
+def test_a_response_without_a_gold_response_is_loaded_and_dropped_by_scoring(tmp_path: Path) -> None:
+    """In the original, questions without a call also have responses."""
     responses = [raw(1, output="2"), raw(2, output=None), {"id": "GSM8K_3", "output": "6", "answer": 6}]
     folder = write(
         tmp_path / "data", stage2__math__math_gold_response=[gold(1)], stage2__math__math_alpaca_response=responses
@@ -688,21 +695,21 @@ def test_a_response_without_gold_is_kept_and_said(tmp_path: Path) -> None:
     assert [row["text"] for row in loaded["alpaca"]] == ["2", None, "6"]
     assert drops(build_stage2(loaded)) == [("no_reply:not_found", "gold")] * 2
     out = publish({"math": {"responded": loaded}}, tmp_path / "out", version="1.0.0", layout="trice")
-    again = load_trice(out)["math"]["responded"]
-    assert by_id(again)["GSM8K_3"]["gold"]["error"] == "not_found"
-    assert [row["id"] for row in ledger([again])] == ["GSM8K_2"] * 2, "of which the files hold nothing"
+    reloaded = load_trice(out)["math"]["responded"]
+    assert by_id(reloaded)["GSM8K_3"]["gold"]["error"] == "not_found"
+    assert [row["id"] for row in ledger([reloaded])] == ["GSM8K_2"] * 2, "a row without any text is in no file"
 
 
-def test_a_task_of_ones_own_is_known_by_its_sentence_or_unit(tmp_path: Path) -> None:
+def test_a_custom_task_is_found_by_its_instruction_or_unit(tmp_path: Path) -> None:
     shout = Tool("shout", "Says it louder.", str.upper)
-    mine = replace(TASKS["lama"], name="loud", tool=shout, instruction="Say it; you may shout.")
-    rows = [{"instruction": mine.instruction, "input": f"x{i}", "output": "shout(x)"} for i in range(2)]
-    loaded = load_trice(write(tmp_path, stage1__mix__mix=rows, stage1__loud__loud=rows), task=mine)
+    loud = replace(TASKS["lama"], name="loud", tool=shout, instruction="Say it; you may shout.")
+    rows = [{"instruction": loud.instruction, "input": f"x{i}", "output": "shout(x)"} for i in range(2)]
+    loaded = load_trice(write(tmp_path, stage1__mix__mix=rows, stage1__loud__loud=rows), task=loud)
     assert (list(loaded), loaded["loud"]["stage1"]["uses_tool"]) == (["loud"], [True, True])
 
 
-def test_two_folders_of_the_same_rows_have_ledgers_of_their_own(tmp_path: Path) -> None:
+def test_folders_with_the_same_rows_have_separate_ledgers(tmp_path: Path) -> None:
     clean = load_trice(write(tmp_path / "a", stage1__math__math=lines(gold(1))))["math"]["stage1"]
-    torn = load_trice(write(tmp_path / "b", stage1__math__math=lines(gold(1)) + "{"))["math"]["stage1"]
-    assert torn[:] == clean[:]
-    assert (drops(clean), len(drops(torn))) == ([], 1)
+    truncated = load_trice(write(tmp_path / "b", stage1__math__math=lines(gold(1)) + "{"))["math"]["stage1"]
+    assert truncated[:] == clean[:]
+    assert (drops(clean), len(drops(truncated))) == ([], 1)

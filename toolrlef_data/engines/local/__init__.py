@@ -1,6 +1,11 @@
-"""Local: models on this machine, by transformers.
+"""Engine for models on this machine, based on transformers.
 
-`engine` answers requests; `weights` finds a model's files, converting GGUF where needed, and digests them; `loading`
-brings it into memory; `template_check` finds what its chat template leaves out; `batching` plans batches of prompts,
-and `decoding` writes the replies.
+| module | contents |
+|---|---|
+| `engine` | `LocalEngine`: from requests to replies |
+| `weights` | location, digest and GGUF conversion of model files |
+| `loading` | loaded models, shared between engines |
+| `template_check` | detection of message parts that a chat template omits |
+| `batching` | grouping of prompts by shared prefix, and batches of similar length |
+| `decoding` | the decode loop |
 """

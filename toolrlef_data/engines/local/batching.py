@@ -1,6 +1,6 @@
-"""Which prompts are answered together: groups that share a prefix, cut into batches of similar length.
+"""Batch planning: groups of prompts with a shared prefix, split into batches of similar length.
 
-A batch that the memory does not hold is halved.
+A batch that does not fit into memory is halved.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from typing import TypeVar
 
 from toolrlef_data.engines.local.loading import free_memory
 
-__all__ = ["Plan", "Row", "first_line", "halve_on_oom", "plan"]
+__all__ = ["PrefixGroup", "TokenisedPrompt", "first_line", "halve_on_oom", "plan_batches"]
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-# A shorter prefix is not worth a pass of its own. Already a chat template's own words (20 tokens) are.
-PREFIX_TOKENS = 8
-# Rows that agree on this many tokens have the same few-shots. Prefilling those of a few rows takes as long as the steps
-# that a batch of their own costs, so from four rows on the group stays apart.
+# A separate prefill pass pays off from this length. Even the fixed tokens of a chat template (about 20) exceed it.
+MIN_PREFIX_TOKENS = 8
+# Prompts that agree on this many tokens have the same few-shot examples. Below four prompts, a shared prefill saves
+# less time than the decoding steps of a separate batch cost.
 GROUP_TOKENS = 32
-GROUP_ROWS = 4
+MIN_GROUP_PROMPTS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One prompt: its token ids, and the seed of its random numbers."""
+class TokenisedPrompt:
+    """A prompt's tag, its token ids, and the seed of its random generator."""
 
     tag: str
     tokens: tuple[int, ...]
@@ -34,90 +34,100 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """Rows that share the first `prefix` tokens, in batches of similar length."""
+class PrefixGroup:
+    """Prompts that share their first `prefix_length` tokens, in batches of similar length."""
 
-    prefix: int
-    batches: tuple[tuple[Row, ...], ...]
+    prefix_length: int
+    batches: tuple[tuple[TokenisedPrompt, ...], ...]
 
 
-def plan(rows: Sequence[Row], *, budget: int, new_tokens: int, most: int, share: bool = True) -> list[Plan]:
-    """Group rows by shared prefix, and cut each group, sorted by length, into batches.
+def plan_batches(
+    prompts: Sequence[TokenisedPrompt],
+    *,
+    token_budget: int,
+    new_tokens: int,
+    max_batch_size: int,
+    share_prefix: bool = True,
+) -> list[PrefixGroup]:
+    """Group prompts by shared prefix, and split each group, sorted by length, into batches.
 
     Args:
-        budget: padded tokens of a batch at most, prompt and reply; a longer row is a batch of its own.
-        new_tokens: tokens that a reply may take.
-        most: rows of a batch at most.
-        share: False: no prefix is shared.
+        prompts: at least one prompt.
+        token_budget: maximum padded tokens per batch, prompts and replies together; a longer prompt is a batch alone.
+        new_tokens: maximum tokens per reply.
+        max_batch_size: maximum prompts per batch.
+        share_prefix: False puts all prompts into one group without a prefix.
 
-    >>> rows = [Row(str(n), (*range(40), *range(100, 101 + n)), "") for n in range(3)]
-    >>> [(p.prefix, [len(batch) for batch in p.batches]) for p in plan(rows, budget=100, new_tokens=5, most=8)]
-    [(40, [2, 1])]
+    >>> prompts = [TokenisedPrompt(str(n), (*range(40), *range(100, 101 + n)), "") for n in range(3)]
+    >>> (group,) = plan_batches(prompts, token_budget=100, new_tokens=5, max_batch_size=8)
+    >>> group.prefix_length, [len(batch) for batch in group.batches]
+    (40, [2, 1])
     """
-    plans = []
-    for group in _groups(rows) if share else [list(rows)]:
-        prefix = _common(group) if share else 0
-        batches: list[tuple[Row, ...]] = []
-        batch: list[Row] = []
-        # The longest first: memory runs out at once or never.
-        for row in sorted(group, key=lambda row: -len(row.tokens)):
-            wide = len(batch[0].tokens if batch else row.tokens) + new_tokens
-            if batch and (len(batch) == most or wide * (len(batch) + 1) > budget):
+    groups = []
+    for members in _group_by_prefix(prompts) if share_prefix else [list(prompts)]:
+        prefix_length = _common_prefix_length(members) if share_prefix else 0
+        batches: list[tuple[TokenisedPrompt, ...]] = []
+        batch: list[TokenisedPrompt] = []
+        # Longest first: if the first batch fits into memory, all others do.
+        for prompt in sorted(members, key=lambda prompt: -len(prompt.tokens)):
+            width = len(batch[0].tokens if batch else prompt.tokens) + new_tokens
+            if batch and (len(batch) == max_batch_size or width * (len(batch) + 1) > token_budget):
                 batches.append(tuple(batch))
                 batch = []
-            batch.append(row)
+            batch.append(prompt)
         batches.append(tuple(batch))
-        plans.append(Plan(prefix, tuple(batches)))
-    return plans
+        groups.append(PrefixGroup(prefix_length, tuple(batches)))
+    return groups
 
 
-def _groups(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    """Rows that agree on a stretch behind what all rows share (the few-shots of one data set); the rest together."""
-    start = _common(rows, least=0)
-    groups: dict[tuple[int, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.tokens[start : start + GROUP_TOKENS], []).append(row)
-    rest = []
+def _group_by_prefix(prompts: Sequence[TokenisedPrompt]) -> Iterator[list[TokenisedPrompt]]:
+    """Yield prompts that agree on `GROUP_TOKENS` tokens after the prefix of all prompts; small groups are merged."""
+    start = _common_prefix_length(prompts, minimum=0)
+    groups: dict[tuple[int, ...], list[TokenisedPrompt]] = {}
+    for prompt in prompts:
+        groups.setdefault(prompt.tokens[start : start + GROUP_TOKENS], []).append(prompt)
+    merged = []
     for group in groups.values():
-        if len(group) >= GROUP_ROWS:
+        if len(group) >= MIN_GROUP_PROMPTS:
             yield group
         else:
-            rest += group
-    if rest:
-        yield rest
+            merged += group
+    if merged:
+        yield merged
 
 
-def _common(rows: Sequence[Row], least: int = PREFIX_TOKENS) -> int:
-    """How many first tokens all rows share, the last token of a row left out; 0 where it is fewer than `least`."""
-    first, last = min(row.tokens for row in rows), max(row.tokens for row in rows)
-    most = min(len(row.tokens) for row in rows) - 1
-    same = 0
-    while same < most and first[same] == last[same]:
-        same += 1
-    return same if same >= least and len(rows) > 1 else 0
+def _common_prefix_length(prompts: Sequence[TokenisedPrompt], minimum: int = MIN_PREFIX_TOKENS) -> int:
+    """Return the length of the common prefix, excluding each prompt's last token; 0 if it is below `minimum`."""
+    first, last = min(prompt.tokens for prompt in prompts), max(prompt.tokens for prompt in prompts)
+    limit = min(len(prompt.tokens) for prompt in prompts) - 1
+    length = 0
+    while length < limit and first[length] == last[length]:
+        length += 1
+    return length if length >= minimum and len(prompts) > 1 else 0
 
 
 def halve_on_oom(
     work: Callable[[Sequence[In]], Iterable[Out]], batch: Sequence[In], failed: Callable[[In, str], Out]
 ) -> list[Out]:
-    """The outcomes of a batch; where the memory does not hold it, those of its halves.
+    """Return the results of a batch; a batch that does not fit into memory is halved, repeatedly if necessary.
 
     Args:
-        work: batch -> one outcome for each of its rows.
-        failed: row, message -> the outcome of a row that the memory does not hold even alone.
+        work: batch -> one result per item.
+        batch: the items.
+        failed: (item, message) -> the result of an item that does not fit into memory even alone.
 
-    >>> halve_on_oom(lambda batch: [row * 2 for row in batch], [1, 2], lambda row, message: 0)
+    >>> halve_on_oom(lambda batch: [item * 2 for item in batch], [1, 2], lambda item, message: 0)
     [2, 4]
     """
     import torch
 
     try:
         return list(work(batch))
-    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is one; the CPU's has no class of its own
+    except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError if CPU memory is exhausted
         if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "DefaultCPUAllocator" not in str(error):
             raise
         message = first_line(error)
-    # Outside of the handler, whose traceback would keep the tensors of the failed batch.
+    # Outside the handler, whose traceback would keep the tensors of the failed batch in memory.
     free_memory()
     if len(batch) == 1:
         return [failed(batch[0], message)]
@@ -126,5 +136,5 @@ def halve_on_oom(
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its class where it has none."""
+    """Return the first line of an error's message, or its class name if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,12 +1,12 @@
-"""From token ids to token ids: a decode loop with a shared prefix and a seed of each row's own.
+"""The decode loop, with a shared prefix and a separate random generator for each prompt.
 
-Rows of a batch stand as [shared prefix][left padding][rest of the prompt][reply], so that a common prefix (few-shot
-examples) is prefilled once and its keys and values are copied to every row. A row leaves the batch when it ends. What a
-row replies does not depend on its batch but for float noise: sampling draws one number a token from the row's own
-`Random`, and inverts the distribution in vocabulary order, where noise moves a boundary by as little as itself.
+A row of the batch has the layout [shared prefix][left padding][rest of the prompt][reply]. A common prefix (few-shot
+examples) is prefilled once, and its keys and values are copied to every row. Finished rows leave the batch.
 
-Not covered: beams (`generate()` of transformers, in local.py), models that keep a state instead of keys and values or
-attend through a sliding window share no prefix.
+A reply does not depend on its batch, except for floating-point noise. Sampling draws one number per token from the
+prompt's `Random`, and inverts the cumulative distribution in vocabulary order: noise shifts a boundary only slightly.
+
+Not covered: beam search (see `engine`). Models with a recurrent state or sliding-window attention share no prefix.
 """
 
 from __future__ import annotations
@@ -18,169 +18,192 @@ from functools import cache
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from toolrlef_data.engines.local.batching import Row
+from toolrlef_data.engines.local.batching import TokenisedPrompt
 from toolrlef_data.engines.spec import EngineSpec
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Finished", "can_share", "decode", "last_logits_kwargs", "prefill"]
+__all__ = ["Completion", "can_share_prefix", "decode", "last_logits_kwargs", "prefill"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """One reply: its token ids without the end token, how many tokens were made, and "stop" or "length"."""
+class Completion:
+    """A decoded reply.
 
-    row: Row
+    Args:
+        prompt: the prompt.
+        tokens: token ids without the end-of-sequence token.
+        token_count: number of generated tokens, including the end-of-sequence token.
+        finish_reason: "stop" or "length".
+    """
+
+    prompt: TokenisedPrompt
     tokens: tuple[int, ...]
-    made: int
-    reason: str
+    token_count: int
+    finish_reason: str
 
 
 def prefill(model: Any, tokens: Sequence[int]) -> Any:
-    """The keys and values of a prefix, as a cache of one row."""
+    """Return the keys and values of a prefix, in a cache with one row."""
     import torch
     from transformers.cache_utils import DynamicCache
 
-    past = DynamicCache(config=model.config)
+    kv_cache = DynamicCache(config=model.config)
     ids = torch.tensor([list(tokens)], device=model.device)
-    model(input_ids=ids, past_key_values=past, use_cache=True, **last_logits_kwargs(model))
-    return past
+    model(input_ids=ids, past_key_values=kv_cache, use_cache=True, **last_logits_kwargs(model))
+    return kv_cache
 
 
 @dataclass(slots=True)
-class _Slot:
-    row: Row
+class _DecodeSlot:
+    """The state of one reply; `finish_reason` is empty until the reply is finished."""
+
+    prompt: TokenisedPrompt
     random: Random
     tokens: list[int] = field(default_factory=list)
-    reason: str = ""
+    finish_reason: str = ""
 
 
 def decode(
-    model: Any, tokenizer: Any, batch: Sequence[Row], spec: EngineSpec, ends: frozenset[int], shared: Any
-) -> list[Finished]:
-    """Reply to a batch of prompts, greedily or sampled; call it in `torch.inference_mode()`.
+    model: Any,
+    tokenizer: Any,
+    batch: Sequence[TokenisedPrompt],
+    spec: EngineSpec,
+    eos_ids: frozenset[int],
+    shared_prefix: Any,
+) -> list[Completion]:
+    """Decode replies to a batch of prompts, greedily or by sampling; to be called in `torch.inference_mode()`.
 
     Args:
-        ends: token ids that end a reply.
-        shared: what `prefill` gave for the rows' common prefix, or None.
+        model: a causal language model.
+        tokenizer: its tokenizer, to detect stop strings.
+        batch: prompts.
+        spec: the sampling settings.
+        eos_ids: token ids that end a reply.
+        shared_prefix: result of `prefill` for the common prefix of the prompts, or None.
     """
     import torch
 
-    device, pad = model.device, min(ends, default=0)
-    slots = [_Slot(row, Random(row.seed)) for row in batch]
-    known = shared.get_seq_length() if shared is not None else 0
-    width = max(len(row.tokens) for row in batch) - known
-    pads = [width + known - len(row.tokens) for row in batch]
-    padded = [[pad] * blank + list(row.tokens[known:]) for blank, row in zip(pads, batch, strict=True)]
+    device, pad_id = model.device, min(eos_ids, default=0)
+    slots = [_DecodeSlot(prompt, Random(prompt.seed)) for prompt in batch]
+    prefix_length = shared_prefix.get_seq_length() if shared_prefix is not None else 0
+    width = max(len(prompt.tokens) for prompt in batch) - prefix_length
+    pad_counts = [width + prefix_length - len(prompt.tokens) for prompt in batch]
+    padded = [
+        [pad_id] * count + list(prompt.tokens[prefix_length:]) for count, prompt in zip(pad_counts, batch, strict=True)
+    ]
     ids = torch.tensor(padded, device=device)
-    blanks = torch.tensor(pads, device=device)[:, None]
+    padding = torch.tensor(pad_counts, device=device)[:, None]
     column = torch.arange(width, device=device)[None]
-    mask = torch.cat([torch.ones(len(batch), known, dtype=torch.long, device=device), (column >= blanks).long()], 1)
-    positions = (column - blanks).clamp(min=0) + known
-    past = _batch_cache(model, shared, len(batch), known + width + spec.max_tokens)
-    live = list(range(len(batch)))  # the slot of each row that is still computed
-    seen = None
-    fixed = {"past_key_values": past, "use_cache": True, **last_logits_kwargs(model)}
+    prefix_mask = torch.ones(len(batch), prefix_length, dtype=torch.long, device=device)
+    mask = torch.cat([prefix_mask, (column >= padding).long()], 1)
+    positions = (column - padding).clamp(min=0) + prefix_length
+    kv_cache = _batch_cache(model, shared_prefix, len(batch), prefix_length + width + spec.max_tokens)
+    active = list(range(len(batch)))  # the slot number of each row of the batch
+    seen_tokens = None
+    fixed_kwargs = {"past_key_values": kv_cache, "use_cache": True, **last_logits_kwargs(model)}
     while True:
-        places = {"position_ids": positions} if _takes(model, "position_ids") else {}
-        logits = model(input_ids=ids, attention_mask=mask, **places, **fixed).logits[:, -1].float()
-        if seen is None and spec.repetition_penalty != 1.0:
-            seen = _seen(batch, logits)
-        chosen = _choose(logits, [slots[n] for n in live], spec, seen)
-        for n, token in zip(live, chosen, strict=True):
-            if not slots[n].reason:
-                _take(slots[n], token, tokenizer, spec, ends)
-        going = [at for at, n in enumerate(live) if not slots[n].reason]
-        if not going:
+        position_kwargs = {"position_ids": positions} if _accepts(model, "position_ids") else {}
+        logits = model(input_ids=ids, attention_mask=mask, **position_kwargs, **fixed_kwargs).logits[:, -1].float()
+        if seen_tokens is None and spec.repetition_penalty != 1.0:
+            seen_tokens = _prompt_token_mask(batch, logits)
+        next_tokens = _choose_tokens(logits, [slots[n] for n in active], spec, seen_tokens)
+        for n, token in zip(active, next_tokens, strict=True):
+            if not slots[n].finish_reason:
+                _append_token(slots[n], token, tokenizer, spec, eos_ids)
+        unfinished = [row for row, n in enumerate(active) if not slots[n].finish_reason]
+        if not unfinished:
             break
-        ids = torch.tensor(chosen, device=device)[:, None]
+        ids = torch.tensor(next_tokens, device=device)[:, None]
         positions = positions[:, -1:] + 1
-        mask = torch.cat([mask, mask.new_ones(len(live), 1)], 1)
-        if seen is not None:
-            seen.scatter_(1, ids, True)
-        if len(going) <= 0.75 * len(live):  # a shrink copies the cache, so not at every end
-            keep = torch.tensor(going, device=device)
-            ids, positions, mask = ids[keep], positions[keep], mask[keep]
-            seen = None if seen is None else seen[keep]
-            past.reorder_cache(keep)
-            live = [live[at] for at in going]
-    return [_finished(slot, ends) for slot in slots]
+        mask = torch.cat([mask, mask.new_ones(len(active), 1)], 1)
+        if seen_tokens is not None:
+            seen_tokens.scatter_(1, ids, True)
+        if len(unfinished) <= 0.75 * len(active):  # not for every finished row, because shrinking copies the cache
+            rows = torch.tensor(unfinished, device=device)
+            ids, positions, mask = ids[rows], positions[rows], mask[rows]
+            seen_tokens = None if seen_tokens is None else seen_tokens[rows]
+            kv_cache.reorder_cache(rows)
+            active = [active[row] for row in unfinished]
+    return [_finish(slot, eos_ids) for slot in slots]
 
 
-def _take(slot: _Slot, token: int, tokenizer: Any, spec: EngineSpec, ends: frozenset[int]) -> None:
+def _append_token(slot: _DecodeSlot, token: int, tokenizer: Any, spec: EngineSpec, eos_ids: frozenset[int]) -> None:
     slot.tokens.append(token)
-    if token in ends:
-        slot.reason = "stop"
+    if token in eos_ids:
+        slot.finish_reason = "stop"
     elif spec.stop:
-        # A token is a byte at least, so this many cover any stop string that the newest token completes.
+        # A token has at least one byte, so this tail contains any stop string that the new token completes.
         tail = slot.tokens[-max(len(stop.encode()) for stop in spec.stop) - 1 :]
         text = tokenizer.decode(tail, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         if any(stop in text for stop in spec.stop):
-            slot.reason = "stop"
-    if not slot.reason and len(slot.tokens) >= spec.max_tokens:
-        slot.reason = "length"
+            slot.finish_reason = "stop"
+    if not slot.finish_reason and len(slot.tokens) >= spec.max_tokens:
+        slot.finish_reason = "length"
 
 
-def _finished(slot: _Slot, ends: frozenset[int]) -> Finished:
-    words = slot.tokens[:-1] if slot.tokens[-1] in ends else slot.tokens
-    return Finished(slot.row, tuple(words), len(slot.tokens), slot.reason)
+def _finish(slot: _DecodeSlot, eos_ids: frozenset[int]) -> Completion:
+    tokens = slot.tokens[:-1] if slot.tokens[-1] in eos_ids else slot.tokens
+    return Completion(slot.prompt, tuple(tokens), len(slot.tokens), slot.finish_reason)
 
 
-def _choose(logits: torch.Tensor, slots: Sequence[_Slot], spec: EngineSpec, seen: torch.Tensor | None) -> list[int]:
+def _choose_tokens(
+    logits: torch.Tensor, slots: Sequence[_DecodeSlot], spec: EngineSpec, seen_tokens: torch.Tensor | None
+) -> list[int]:
     import torch
 
-    if seen is not None:
-        lower = torch.where(logits > 0, logits / spec.repetition_penalty, logits * spec.repetition_penalty)
-        logits = torch.where(seen, lower, logits)
+    if seen_tokens is not None:
+        penalised = torch.where(logits > 0, logits / spec.repetition_penalty, logits * spec.repetition_penalty)
+        logits = torch.where(seen_tokens, penalised, logits)
     if spec.temperature == 0:
         return [int(token) for token in logits.argmax(-1).tolist()]
-    odds = torch.softmax(logits / spec.temperature, -1)
+    probs = torch.softmax(logits / spec.temperature, -1)
     if spec.top_k:
-        least = odds.topk(min(spec.top_k, odds.shape[-1])).values[:, -1:]
-        odds = torch.where(odds >= least, odds, 0)
+        threshold = probs.topk(min(spec.top_k, probs.shape[-1])).values[:, -1:]
+        probs = torch.where(probs >= threshold, probs, 0)
     if spec.top_p < 1:
-        odds = _nucleus(odds / odds.sum(-1, keepdim=True), spec.top_p)
-    heap = odds.double().cumsum(-1)
-    drawn = torch.tensor([slot.random.random() for slot in slots], dtype=torch.float64, device=heap.device)
-    found = torch.searchsorted(heap, drawn[:, None] * heap[:, -1:], right=True)
-    return [int(token) for token in found[:, 0].clamp(max=heap.shape[-1] - 1).tolist()]
+        probs = _filter_top_p(probs / probs.sum(-1, keepdim=True), spec.top_p)
+    cumulative = probs.double().cumsum(-1)
+    draws = torch.tensor([slot.random.random() for slot in slots], dtype=torch.float64, device=cumulative.device)
+    tokens = torch.searchsorted(cumulative, draws[:, None] * cumulative[:, -1:], right=True)
+    return [int(token) for token in tokens[:, 0].clamp(max=cumulative.shape[-1] - 1).tolist()]
 
 
-def _nucleus(odds: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Zero all but the fewest tokens whose odds add up to `top_p`."""
+def _filter_top_p(probs: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Return probabilities with zeros outside the smallest set of tokens whose sum reaches `top_p`."""
     import torch
 
-    for size in (min(256, odds.shape[-1]), odds.shape[-1]):  # sorting a whole vocabulary is slow and seldom needed
-        top = odds.topk(size).values.double()
-        before = top.cumsum(-1) - top
-        if bool((before[:, -1] >= top_p).all()):
+    for size in (min(256, probs.shape[-1]), probs.shape[-1]):  # sorting the full vocabulary is slow and rarely needed
+        top = probs.topk(size).values.double()
+        preceding = top.cumsum(-1) - top
+        if bool((preceding[:, -1] >= top_p).all()):
             break
-    least = top.masked_fill(before >= top_p, 2.0).min(-1, keepdim=True).values
-    return torch.where(odds >= least, odds, 0)
+    threshold = top.masked_fill(preceding >= top_p, 2.0).min(-1, keepdim=True).values
+    return torch.where(probs >= threshold, probs, 0)
 
 
-def _seen(batch: Sequence[Row], logits: torch.Tensor) -> torch.Tensor:
-    """Which tokens stand in each row so far."""
+def _prompt_token_mask(batch: Sequence[TokenisedPrompt], logits: torch.Tensor) -> torch.Tensor:
+    """Return a boolean tensor (batch, vocabulary) of the tokens in each prompt."""
     import torch
 
-    seen = torch.zeros_like(logits, dtype=torch.bool)
-    for at, row in enumerate(batch):
-        seen[at, list(row.tokens)] = True
-    return seen
+    seen_tokens = torch.zeros_like(logits, dtype=torch.bool)
+    for row, prompt in enumerate(batch):
+        seen_tokens[row, list(prompt.tokens)] = True
+    return seen_tokens
 
 
 def last_logits_kwargs(model: Any, count: int = 1) -> dict[str, int]:
-    """Arguments for the logits of the last positions alone, where the model, peft-wrapped or not, knows them.
+    """Return model arguments that limit the logits to the last `count` positions; empty if the model has none.
 
-    The logits of a whole prompt would be most of the memory.
+    The logits of all positions of a prompt would need most of the memory.
     """
-    return {"logits_to_keep": count} if _takes(model, "logits_to_keep") else {}
+    return {"logits_to_keep": count} if _accepts(model, "logits_to_keep") else {}
 
 
-def _takes(model: Any, name: str) -> bool:
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return name in _parameters(type(inner).forward)
+def _accepts(model: Any, name: str) -> bool:
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model  # a model wrapped by peft
+    return name in _parameters(type(base).forward)
 
 
 @cache
@@ -188,61 +211,61 @@ def _parameters(function: Callable[..., Any]) -> frozenset[str]:
     return frozenset(inspect.signature(function).parameters)
 
 
-def can_share(model: Any) -> bool:
-    """Whether every layer keeps the keys and values of all tokens, and positions can be given, past padding."""
-    return _takes(model, "position_ids") and _keeps_all(model)
+def can_share_prefix(model: Any) -> bool:
+    """Whether the model accepts position ids (to skip padding), and all its layers cache the keys of all tokens."""
+    return _accepts(model, "position_ids") and _caches_all_tokens(model)
 
 
-def _keeps_all(model: Any) -> bool:
+def _caches_all_tokens(model: Any) -> bool:
     from transformers.cache_utils import DynamicCache, DynamicLayer
 
     layers = DynamicCache(config=model.config).layers
     return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
 
 
-def _batch_cache(model: Any, shared: Any, rows: int, room: int) -> Any:
-    """A cache for a batch, the shared prefix copied to every row."""
+def _batch_cache(model: Any, shared_prefix: Any, batch_size: int, capacity: int) -> Any:
+    """Return a cache for a batch, with the shared prefix copied to every row."""
     from transformers.cache_utils import DynamicCache
 
-    past = DynamicCache(config=model.config)
-    if _keeps_all(model):
-        past.layers = [_roomy_layer()(room) for _ in past.layers]
-    if shared is not None:
-        for layer, source in zip(past.layers, shared.layers, strict=True):
-            layer.update(source.keys.expand(rows, -1, -1, -1), source.values.expand(rows, -1, -1, -1))
-    return past
+    kv_cache = DynamicCache(config=model.config)
+    if _caches_all_tokens(model):
+        kv_cache.layers = [_preallocated_layer()(capacity) for _ in kv_cache.layers]
+    if shared_prefix is not None:
+        for layer, source in zip(kv_cache.layers, shared_prefix.layers, strict=True):
+            layer.update(source.keys.expand(batch_size, -1, -1, -1), source.values.expand(batch_size, -1, -1, -1))
+    return kv_cache
 
 
 @cache
-def _roomy_layer() -> Any:
-    """A cache layer that writes into room set aside at first.
+def _preallocated_layer() -> Any:
+    """Return the class of cache layers with preallocated memory.
 
-    transformers' own allocates and copies everything at every token: with a few-shot prefix, half of the time.
+    The layers of transformers reallocate and copy their memory at each token, half of the run time with few-shots.
     """
     from transformers.cache_utils import DynamicLayer
 
-    class RoomyLayer(DynamicLayer):  # type: ignore[misc, unused-ignore]
-        def __init__(self, room: int) -> None:
+    class PreallocatedLayer(DynamicLayer):  # type: ignore[misc, unused-ignore]
+        def __init__(self, capacity: int) -> None:
             super().__init__()
-            self.room = room
-            self.stores: list[torch.Tensor] = []
+            self.capacity = capacity
+            self.buffers: list[torch.Tensor] = []
 
         def update(self, key_states: Any, value_states: Any, *_: Any, **__: Any) -> tuple[Any, Any]:
             if not self.is_initialized:
                 self.lazy_initialization(key_states, value_states)
-                self.stores = [
-                    new.new_empty(*new.shape[:2], self.room, new.shape[3]) for new in (key_states, value_states)
+                self.buffers = [
+                    new.new_empty(*new.shape[:2], self.capacity, new.shape[3]) for new in (key_states, value_states)
                 ]
             start = self.get_seq_length()
             end = start + key_states.shape[2]
-            for store, new in zip(self.stores, (key_states, value_states), strict=True):
-                store[:, :, start:end] = new
-            self.keys, self.values = (store[:, :, :end] for store in self.stores)
+            for buffer, new in zip(self.buffers, (key_states, value_states), strict=True):
+                buffer[:, :, start:end] = new
+            self.keys, self.values = (buffer[:, :, :end] for buffer in self.buffers)
             return self.keys, self.values
 
         def reorder_cache(self, beam_idx: Any) -> None:
             end = self.get_seq_length()
-            self.stores = [store[beam_idx] for store in self.stores]
-            self.keys, self.values = (store[:, :, :end] for store in self.stores)
+            self.buffers = [buffer[beam_idx] for buffer in self.buffers]
+            self.keys, self.values = (buffer[:, :, :end] for buffer in self.buffers)
 
-    return RoomyLayer
+    return PreallocatedLayer

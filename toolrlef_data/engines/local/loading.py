@@ -1,9 +1,9 @@
-"""Loaded models: one of the caller's own, or the one that the engines of this process share.
+"""Loading of models: separate copies for the caller, and a base model that the engines of this process share.
 
-The engines share the base model used last and switch the LoRA adapters in its layers, so that a student and its
-warmed-up twin take the memory of one. `unload` gives it back.
+The engines share the most recent base model, and switch its LoRA adapters: a student and its fine-tuned adapter need
+the memory of one model. `unload` frees that memory.
 
-Not covered: models over several GPUs, quantised loading.
+Not covered: models on several GPUs, quantised loading.
 """
 
 from __future__ import annotations
@@ -22,20 +22,12 @@ from toolrlef_data.engines.spec import DTYPES, EngineSpec
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.fingerprint import digest
 
-__all__ = [
-    "LoadedModel",
-    "borrow_model",
-    "eos_token_ids",
-    "free_memory",
-    "load_model",
-    "resolve_dtype",
-    "unload",
-]
+__all__ = ["LoadedModel", "borrow_model", "eos_token_ids", "free_memory", "load_model", "resolve_dtype", "unload"]
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model in evaluation mode, its tokenizer, and where it is ("cpu", "cuda", ...)."""
+    """A model in evaluation mode, its tokenizer and its device ("cpu", "cuda", ...)."""
 
     model: Any
     tokenizer: Any
@@ -45,18 +37,25 @@ class LoadedModel:
 def load_model(
     model: str, revision: str | None = None, adapter: str | None = None, dtype: str = "auto", device: str = "auto"
 ) -> LoadedModel:
-    """Load a causal language model that is the caller's own, to train or to change.
+    """Load a causal language model that is not shared with any engine, for training or modification.
 
     Args:
         model: Hub id, folder, `.gguf` file or `package:NAME`.
-        revision: of a Hub id.
-        adapter: folder or Hub id of a LoRA adapter; the model is then peft's, its adapter active.
-        dtype: "auto" is `resolve_dtype`'s.
-        device: "auto" is the GPU if there is one.
+        revision: branch, tag or commit of a Hub id. Default: the locally cached commit, else the newest on the Hub.
+        adapter: folder or Hub id of a LoRA adapter, activated in the returned `PeftModel`. Default: none.
+        dtype: "auto" (default, see `resolve_dtype`), "float32", "bfloat16" or "float16".
+        device: "auto" (default; a GPU if there is one), "cpu", "cuda", "cuda:1", ...
+
+    Returns:
+        the model in evaluation mode, its tokenizer and its device.
 
     Raises:
-        InputError: there is no such model, adapter or dtype.
-        MissingExtra: a package that it needs is not installed; the message is the pip command.
+        InputError: the model, the adapter or the dtype does not exist.
+        MissingExtra: a required package is not installed; the message contains the pip command.
+
+    >>> load_model("./no/such/folder")
+    Traceback (most recent call last):
+    toolrlef_data.records.InputError: no model at './no/such/folder': expected a folder, a .gguf file, package:NAME ...
     """
     weights = resolve_weights(model, revision)
     lora = resolve_adapter(adapter) if adapter else None
@@ -66,13 +65,13 @@ def load_model(
     import peft
 
     with silence_transformers():
-        name, commit = lora.pretrained_args()
-        wrapped = peft.PeftModel.from_pretrained(loaded.model, name, revision=commit).eval()
+        name, revision = lora.pretrained_args()
+        wrapped = peft.PeftModel.from_pretrained(loaded.model, name, revision=revision).eval()
     return LoadedModel(wrapped, loaded.tokenizer, loaded.device)
 
 
 def resolve_dtype(dtype: str, device: str = "auto") -> str:
-    """The dtype that "auto" means: float32 on a CPU, bfloat16 on CUDA of capability 8 and more, float16 elsewhere.
+    """Return the dtype for "auto": float32 on CPUs, bfloat16 on CUDA from compute capability 8, float16 elsewhere.
 
     >>> resolve_dtype("auto", "cpu")
     'float32'
@@ -81,16 +80,16 @@ def resolve_dtype(dtype: str, device: str = "auto") -> str:
         raise InputError(f"unknown dtype {dtype!r}; choose from: {', '.join(DTYPES)}")
     if dtype != "auto":
         return dtype
-    # A CPU build of torch is known by its version, which is read without the seconds that importing it takes.
+    # The version reveals a CPU build of torch without the slow import.
     if device == "cpu" or (device == "auto" and _version("torch").endswith("+cpu")):
         return "float32"
     import torch
 
-    found = _resolve_device(device)
-    if found == "cpu":
+    resolved = _resolve_device(device)
+    if resolved == "cpu":
         return "float32"
-    new = found.startswith("cuda") and torch.cuda.get_device_capability(torch.device(found))[0] >= 8
-    return "bfloat16" if new else "float16"
+    has_bfloat16 = resolved.startswith("cuda") and torch.cuda.get_device_capability(torch.device(resolved))[0] >= 8
+    return "bfloat16" if has_bfloat16 else "float16"
 
 
 _version = cache(importlib.metadata.version)
@@ -98,7 +97,7 @@ _version = cache(importlib.metadata.version)
 
 @dataclass(slots=True)
 class _Base:
-    """A loaded base model that several engines share; peft puts the adapters into its layers."""
+    """A base model that several engines share; peft inserts the adapters into its layers."""
 
     loaded: LoadedModel
     lock: Any = field(default_factory=threading.RLock)
@@ -106,16 +105,16 @@ class _Base:
     adapters: set[str] = field(default_factory=set)
 
 
-# The base model used last, by content, dtype and device: a second one could fill the memory that it needs.
+# The most recent base model, by digest of content, dtype and device. A second one might not fit into memory.
 _BASES: dict[str, _Base] = {}
 _LOADING = threading.Lock()
 
 
 @contextmanager
 def borrow_model(spec: EngineSpec) -> Iterator[LoadedModel]:
-    """The model that the engines share, with the spec's adapter active or none, locked while it is borrowed.
+    """Lock the shared model and activate the spec's adapter, if any.
 
-    Only for reading: who trains or changes a model takes one of `load_model`.
+    Callers must not train or modify the model; `load_model` returns a separate one.
     """
     weights = resolve_weights(spec.model, spec.revision)
     dtype, device = resolve_dtype(spec.dtype, spec.device), _resolve_device(spec.device)
@@ -125,18 +124,18 @@ def borrow_model(spec: EngineSpec) -> Iterator[LoadedModel]:
             _BASES.clear()
             _BASES[key] = _Base(_load(weights, dtype, device))
         base = _BASES[key]
-    with base.lock, _adapter(base, spec.adapter):
+    with base.lock, _activate_adapter(base, spec.adapter):
         yield base.loaded
 
 
 def unload() -> None:
-    """Forget the shared base model and its adapters, and give the memory back; the next request loads anew."""
+    """Free the memory of the shared base model and its adapters; the next request loads them again."""
     _BASES.clear()
     free_memory()
 
 
 def free_memory() -> None:
-    """Give back what no object holds any more."""
+    """Collect garbage and empty the CUDA cache."""
     import torch
 
     gc.collect()
@@ -145,14 +144,14 @@ def free_memory() -> None:
 
 
 def eos_token_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Every id that ends a text: the generation settings' (a list for some chat models) and the tokenizer's."""
-    named = model.generation_config.eos_token_id
-    listed = named if isinstance(named, list) else [named]
-    return frozenset(token for token in (*listed, tokenizer.eos_token_id) if token is not None)
+    """Return the end-of-sequence ids of the generation config (a list for some chat models) and the tokenizer."""
+    configured = model.generation_config.eos_token_id
+    eos_ids = configured if isinstance(configured, list) else [configured]
+    return frozenset(token for token in (*eos_ids, tokenizer.eos_token_id) if token is not None)
 
 
-def _adapter(base: _Base, adapter: str | None) -> Any:
-    """Activate an adapter, loaded at its first use; the context in which it is active."""
+def _activate_adapter(base: _Base, adapter: str | None) -> Any:
+    """Return a context with an adapter active, or with none; an adapter is loaded at its first use."""
     if adapter is None:
         return base.wrapped.disable_adapter() if base.wrapped is not None else nullcontext()
     import peft
@@ -160,14 +159,14 @@ def _adapter(base: _Base, adapter: str | None) -> Any:
     lora = resolve_adapter(adapter)
     name = digest(lora.identity())
     if name not in base.adapters:
-        place, commit = lora.pretrained_args()
+        source, revision = lora.pretrained_args()
         with silence_transformers():
             if base.wrapped is None:
                 base.wrapped = peft.PeftModel.from_pretrained(
-                    base.loaded.model, place, adapter_name=name, revision=commit
+                    base.loaded.model, source, adapter_name=name, revision=revision
                 )
             else:
-                base.wrapped.load_adapter(place, adapter_name=name, revision=commit)
+                base.wrapped.load_adapter(source, adapter_name=name, revision=revision)
         base.wrapped.eval()
         base.adapters.add(name)
     base.wrapped.set_adapter(name)
@@ -179,10 +178,10 @@ def _load(weights: Weights, dtype: str, device: str) -> LoadedModel:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    place, commit = weights.pretrained_args()
+    name, revision = weights.pretrained_args()
     with silence_transformers():
-        tokenizer = AutoTokenizer.from_pretrained(place, revision=commit)
-        model = AutoModelForCausalLM.from_pretrained(place, revision=commit, dtype=getattr(torch, dtype))
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+        model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=getattr(torch, dtype))
     return LoadedModel(model.to(device).eval(), tokenizer, device)
 
 

@@ -1,6 +1,8 @@
-"""What a chat template leaves out in silence, found with words that stand for the parts of a chat.
+"""Detection of message parts that a chat template silently omits.
 
-The parts themselves tell nothing: a function's name is among the tools anyway, and templates may trim or escape a text.
+Each part (function name, text, tool call, arguments) is replaced by a unique marker, and the rendered text is searched
+for the markers. The parts themselves prove nothing: a function's name also occurs in the tool schemas, and a template
+may trim or escape a text.
 """
 
 from __future__ import annotations
@@ -14,7 +16,13 @@ Turn = Mapping[str, Any]
 
 
 class Part(NamedTuple):
-    """A part of a chat: its kind ("function", "content", "call", "arguments"), its turn, its function's name."""
+    """A part of a chat.
+
+    Args:
+        kind: "function", "content", "call" or "arguments".
+        turn: number of the message.
+        name: function name.
+    """
 
     kind: str
     turn: int = 0
@@ -27,39 +35,39 @@ def find_omitted_parts(
     contents: Mapping[int, str],
     render: Callable[[Sequence[Turn], Sequence[Turn]], str],
 ) -> list[Part]:
-    """Parts of a chat that a template does not render: functions, texts, calls and their arguments.
+    """Return the parts of a chat that a template omits.
 
     Args:
-        turns: messages as templates take them, the arguments of a call an object or a text.
-        tools: function schemas, each {"type": "function", "function": ...}; their names are looked for.
-        contents: turns whose texts are looked for -> what stands there before the word.
-        render: turns and tools -> text; called only where there is a part to look for.
+        turns: messages in the templates' format; the arguments of a tool call are an object or a text.
+        tools: function schemas, each {"type": "function", "function": ...}; their names are checked.
+        contents: message number -> text before the marker, for the messages whose texts are checked.
+        render: (messages, schemas) -> text; only called if there is a part to check.
 
-    >>> asked = [{"role": "user", "content": "Hi"}, {"role": "tool", "content": "Rain."}]
-    >>> find_omitted_parts(asked, [], {0: "", 1: ""}, lambda turns, tools: turns[0]["content"])
+    >>> chat = [{"role": "user", "content": "Hi"}, {"role": "tool", "content": "Rain."}]
+    >>> find_omitted_parts(chat, [], {0: "", 1: ""}, lambda turns, tools: turns[0]["content"])
     [Part(kind='content', turn=1, name='')]
     """
     parts: list[Part] = []
 
-    def word(*part: Any) -> str:
+    def marker(*part: Any) -> str:
         parts.append(Part(*part))
         return f"kept{len(parts) - 1}word"
 
-    def named(tool: Turn) -> Turn:
-        return {**tool, "function": {**tool["function"], "name": word("function", 0, tool["function"]["name"])}}
+    def mark_tool(tool: Turn) -> Turn:
+        return {**tool, "function": {**tool["function"], "name": marker("function", 0, tool["function"]["name"])}}
 
-    def called(n: int, call: Turn) -> Turn:
+    def mark_call(n: int, call: Turn) -> Turn:
         name, arguments = call["function"]["name"], call["function"]["arguments"]
-        shown, inside = word("call", n, name), word("arguments", n, name)
-        given = {inside: inside} if isinstance(arguments, dict) else inside
-        return {**call, "function": {"name": shown, "arguments": given}}
+        name_marker, argument_marker = marker("call", n, name), marker("arguments", n, name)
+        marked = {argument_marker: argument_marker} if isinstance(arguments, dict) else argument_marker
+        return {**call, "function": {"name": name_marker, "arguments": marked}}
 
-    shown_tools = [named(tool) for tool in tools]
-    shown = []
+    marked_tools = [mark_tool(tool) for tool in tools]
+    marked_turns = []
     for n, turn in enumerate(turns):
-        changed: dict[str, Any] = {"content": contents[n] + word("content", n)} if n in contents else {}
+        changes: dict[str, Any] = {"content": contents[n] + marker("content", n)} if n in contents else {}
         if turn.get("tool_calls"):
-            changed["tool_calls"] = [called(n, call) for call in turn["tool_calls"]]
-        shown.append({**turn, **changed})
-    text = render(shown, shown_tools) if parts else ""
+            changes["tool_calls"] = [mark_call(n, call) for call in turn["tool_calls"]]
+        marked_turns.append({**turn, **changes})
+    text = render(marked_turns, marked_tools) if parts else ""
     return [part for n, part in enumerate(parts) if f"kept{n}word" not in text]

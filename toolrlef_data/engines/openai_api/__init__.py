@@ -1,6 +1,6 @@
-"""OpenAI API: models behind a server that speaks the OpenAI-compatible API.
+"""OpenAI API: the engine for servers with an OpenAI-compatible API.
 
-`engine` opens a `session`. `requests` sends each request until it has its reply, with the body of `payloads` through
-`client`; `errors` sorts what went wrong, `rate_limits` and `rate_headers` keep to what the server allows, and `budget`
-to what the user allows. In batch mode, `batches` submits jobs to the endpoints of `batch_endpoints` instead.
+`engine` opens a `session`. `requests` sends each request and retries it, with the bodies of `payloads` over the
+connection of `client`. `errors` classifies failures, `rate_limits` and `rate_headers` respect the server's limits, and
+`budget` enforces the user's caps. In batch mode, `batches` submits jobs to the endpoints of `batch_endpoints` instead.
 """

@@ -1,4 +1,4 @@
-"""The batch endpoints of a server: files and batches, with the usual retries and keys.
+"""Batch endpoints: files and batches of a server, with the usual retries and API keys.
 
 https://platform.openai.com/docs/guides/batch
 """
@@ -12,172 +12,177 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from toolrlef_data.engines.openai_api.errors import Fault, fault_of_status
+from toolrlef_data.engines.openai_api.errors import Failure, classify_status
 from toolrlef_data.engines.openai_api.session import Session
 from toolrlef_data.records import Reply, ToolrlefError
 
 if TYPE_CHECKING:
     import openai
 
-__all__ = ["fetch", "find", "hand_over", "retrieve"]
+__all__ = ["fetch_results", "find_batch", "retrieve_batch", "submit_batch"]
 
 T = TypeVar("T")
 LABEL = "toolrlef_data_job"
-LISTED = 1000  # newest batches that are searched for a job of which only the label is known
-# What stands in an error file for rows that have no response; a batch that somebody cancelled is not started again.
+MAX_LISTED = 1000  # newest batches that are searched for a label
+# Error kind and action by error code, for lines without a result. A batch is cancelled on purpose, so its rows are not
+# sent again.
 LINE_ERRORS = {
-    "batch_expired": ("timeout", "again"),
-    "request_timeout": ("timeout", "again"),
+    "batch_expired": ("timeout", "retry"),
+    "request_timeout": ("timeout", "retry"),
     "batch_cancelled": ("server", "final"),
 }
 
 
-class BrokenAnswer(Exception):
-    """An answer of 200 that is not what was asked for; the request is made again."""
+class InvalidResponseError(Exception):
+    """The body of a 200 lacks the requested data; the request is retried."""
 
 
-async def hand_over(session: Session, lines: Path, endpoint: Any, label: str) -> str | None:
-    """Upload a file of requests and create its batch; the server's name for it, or None where it knows no batches.
+async def submit_batch(session: Session, input_file: Path, endpoint: Any, label: str) -> str | None:
+    """Upload an input file, create its batch and return the batch id; None if the server has no batch endpoints.
 
     Args:
+        session: the session.
+        input_file: a JSONL file with one request per line.
         endpoint: "/v1/chat/completions" or "/v1/completions".
-        label: by which the batch is found again where the answer is lost.
+        label: metadata that identifies the batch if the HTTP response with its id is lost.
     """
-    tried = False
+    has_tried = False
 
-    async def uploaded(client: openai.AsyncOpenAI) -> str:
-        return _whole(await client.files.create(file=lines, purpose="batch"), "id")
+    async def upload(client: openai.AsyncOpenAI) -> str:
+        return _required_field(await client.files.create(file=input_file, purpose="batch"), "id")
 
-    async def created(client: openai.AsyncOpenAI) -> str:
-        # The answer to an earlier attempt may be lost, and the batch be there.
-        nonlocal tried
-        found = await _labelled(client, label) if tried else None
-        tried = True
-        if found is not None:
-            return found
+    async def create(client: openai.AsyncOpenAI) -> str:
+        # An earlier attempt may have created the batch although its HTTP response was lost.
+        nonlocal has_tried
+        existing = await _find_labelled(client, label) if has_tried else None
+        has_tried = True
+        if existing is not None:
+            return existing
         batch = await client.batches.create(
-            input_file_id=str(file), endpoint=endpoint, completion_window="24h", metadata={LABEL: label}
+            input_file_id=str(file_id), endpoint=endpoint, completion_window="24h", metadata={LABEL: label}
         )
-        return _whole(batch, "id")
+        return _required_field(batch, "id")
 
-    file = await call(session, uploaded)
-    return None if file is None else await call(session, created)
-
-
-async def find(session: Session, label: str) -> str | None:
-    """The batch that carries a label."""
-    return await call(session, lambda client: _labelled(client, label))
+    file_id = await _call(session, upload)
+    return None if file_id is None else await _call(session, create)
 
 
-async def retrieve(session: Session, batch: str) -> Any:
-    """A batch as it stands now; None where the server does not know it."""
-
-    async def retrieved(client: openai.AsyncOpenAI) -> Any:
-        found = await client.batches.retrieve(batch)
-        _whole(found, "status")
-        return found
-
-    return await call(session, retrieved)
+async def find_batch(session: Session, label: str) -> str | None:
+    """Return the id of the batch with a label; None if there is none."""
+    return await _call(session, lambda client: _find_labelled(client, label))
 
 
-async def fetch(session: Session, file: str, path: Path) -> dict[str, Reply | Fault]:
-    """The lines of an output or error file by request.
+async def retrieve_batch(session: Session, batch_id: str) -> Any:
+    """Return the current state of a batch; None if the server does not know it."""
+
+    async def retrieve(client: openai.AsyncOpenAI) -> Any:
+        batch = await client.batches.retrieve(batch_id)
+        _required_field(batch, "status")
+        return batch
+
+    return await _call(session, retrieve)
+
+
+async def fetch_results(session: Session, file_id: str, path: Path) -> dict[str, Reply | Failure]:
+    """Return the results in an output or error file, by custom id.
 
     Args:
-        path: where it is written meanwhile.
+        session: the session.
+        file_id: the server's id of the file.
+        path: where the file is downloaded to.
 
     Raises:
-        ToolrlefError: the file is not there.
+        ToolrlefError: the file does not exist.
     """
 
-    async def whole(client: openai.AsyncOpenAI) -> dict[str, Reply | Fault]:
-        async with client.files.with_streaming_response.content(file) as answer:
-            await answer.stream_to_file(path)
-        found: dict[str, Reply | Fault] = {}
+    async def download(client: openai.AsyncOpenAI) -> dict[str, Reply | Failure]:
+        async with client.files.with_streaming_response.content(file_id) as response:
+            await response.stream_to_file(path)
+        results: dict[str, Reply | Failure] = {}
         with open(path, encoding="utf-8", errors="replace") as lines:
             for line in lines:
-                with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # no line of a result
+                with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # a malformed line
                     value = json.loads(line)
-                    found[value["custom_id"]] = _outcome(session, value)
-        if not found and path.stat().st_size:
-            raise BrokenAnswer(f"the file {file} holds no results")
-        return found
+                    results[value["custom_id"]] = _parse_result(session, value)
+        if not results and path.stat().st_size:
+            raise InvalidResponseError(f"the file {file_id} contains no results")
+        return results
 
-    found = await call(session, whole)
-    if found is None and not session.cancelled:
-        # Asking the rows again would be paying for them again; the job stays known, for another run.
-        raise ToolrlefError(f"{session}: the result file {file} of a batch is not there; what ran is stored")
-    return found or {}
+    results = await _call(session, download)
+    if results is None and not session.is_cancelled:
+        # Sending the rows again would cost twice. The job stays recorded, so that another run can fetch its results.
+        raise ToolrlefError(f"{session}: the batch result file {file_id} does not exist. Completed requests are saved")
+    return results or {}
 
 
-def _outcome(session: Session, line: dict[str, Any]) -> Reply | Fault:
-    answer = line.get("response") or {}
-    if not answer:
+def _parse_result(session: Session, line: dict[str, Any]) -> Reply | Failure:
+    response = line.get("response") or {}
+    if not response:
         error = line.get("error") or {}
-        kind, action = LINE_ERRORS.get(str(error.get("code")), ("server", "again"))
-        return Fault(kind, action, f"{error.get('code')}: {error.get('message')}")
-    outcome = session.read(answer.get("status_code", 200), json.dumps(answer.get("body")))
-    return outcome if isinstance(outcome, Fault) else outcome[0]
+        kind, action = LINE_ERRORS.get(str(error.get("code")), ("server", "retry"))
+        return Failure(kind, action, f"{error.get('code')}: {error.get('message')}")
+    outcome = session.parse(response.get("status_code", 200), json.dumps(response.get("body")))
+    return outcome if isinstance(outcome, Failure) else outcome[0]
 
 
-async def call(session: Session, work: Callable[[openai.AsyncOpenAI], Awaitable[T]]) -> T | None:
-    """Use an endpoint with the keys in turn and the usual retries; None where no key finds what it is about."""
+async def _call(session: Session, operation: Callable[[openai.AsyncOpenAI], Awaitable[T]]) -> T | None:
+    """Return the result of an operation, with the usual retries; None if it is "not found" for every API key."""
     import aiohttp
     import httpx2
     import openai
 
-    fault = Fault("server", "again", "")
-    attempts, strangers = 0, set()
-    while not session.cancelled:
-        alive = [gate for gate in session.scheduler.limiters if not gate.dropped]
-        if not alive and session.stop:
-            raise session.stop
-        gate = next((gate for gate in alive if gate.name not in strangers), None)
-        if gate is None:
+    failure = Failure("server", "retry", "")
+    attempts, names_without_access = 0, set()
+    while not session.is_cancelled:
+        enabled = [limiter for limiter in session.scheduler.limiters if not limiter.disabled_reason]
+        if not enabled and session.stop_error:
+            raise session.stop_error
+        limiter = next((limiter for limiter in enabled if limiter.name not in names_without_access), None)
+        if limiter is None:
             return None
         client = session.connection.client.with_options(
-            api_key=gate.value or "none",
+            api_key=limiter.key or "none",
             default_headers={"Authorization": session.address.basic_auth} if session.address.basic_auth else None,
             timeout=session.spec.timeout,
         )
         try:
-            return await work(client)
+            return await operation(client)
         except openai.APIStatusError as error:
-            fault = fault_of_status(error.status_code, error.response.text)
+            failure = classify_status(error.status_code, error.response.text)
         except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
             cause: BaseException = error
             while cause.__cause__ is not None:
                 cause = cause.__cause__
-            fault = Fault("connection", "again", f"{type(cause).__name__}: {cause}")
-        except (BrokenAnswer, ValueError) as error:  # ValueError: a body that is no JSON
-            fault = Fault("server", "again", f"{type(error).__name__}: {error}")
-        session.faults[fault.kind] += 1
-        if fault.kind == "not_found":
-            strangers.add(gate.name)
-        elif fault.action in ("drop", "doubt"):
-            session.drop(gate, fault)
-        elif fault.action == "final" or (attempts := attempts + 1) > session.spec.retries:
-            said = session.secrets.redact(fault.detail)[:500]
-            raise ToolrlefError(f"{session}: batches cannot be used: {said}; what ran is stored")
+            failure = Failure("connection", "retry", f"{type(cause).__name__}: {cause}")
+        except (InvalidResponseError, ValueError) as error:  # ValueError: the body is not JSON
+            failure = Failure("server", "retry", f"{type(error).__name__}: {error}")
+        session.failure_counts[failure.kind] += 1
+        if failure.kind == "not_found":
+            names_without_access.add(limiter.name)
+        elif failure.action in ("disable_key", "check_key"):
+            session.disable(limiter, failure)
+        elif failure.action == "final" or (attempts := attempts + 1) > session.spec.retries:
+            detail = session.secrets.redact(failure.detail)[:500]
+            raise ToolrlefError(f"{session}: the batch endpoints failed: {detail}. Completed requests are saved")
         else:
             await asyncio.sleep(min(60.0, session.spec.limits.backoff * 2**attempts))
     return None
 
 
-async def _labelled(client: openai.AsyncOpenAI, name: str) -> str | None:
-    """The batch that carries the label of a job."""
-    seen = 0
+async def _find_labelled(client: openai.AsyncOpenAI, label: str) -> str | None:
+    """Return the id of the batch with a label; None if it is not among the newest `MAX_LISTED`."""
+    num_listed = 0
     async for batch in client.batches.list(limit=100):
-        if (batch.metadata or {}).get(LABEL) == name:
+        if (batch.metadata or {}).get(LABEL) == label:
             return batch.id
-        if (seen := seen + 1) >= LISTED:
+        if (num_listed := num_listed + 1) >= MAX_LISTED:
             break
     return None
 
 
-def _whole(answer: Any, field: str) -> str:
-    """A field that an answer must have."""
-    value = getattr(answer, field, None)
-    if not isinstance(value, str) or not value:
-        raise BrokenAnswer(f"the answer has no {field}")
-    return value
+def _required_field(value: Any, field: str) -> str:
+    """Return a string field of an API object; raise InvalidResponseError if it is missing or empty."""
+    content = getattr(value, field, None)
+    if not isinstance(content, str) or not content:
+        raise InvalidResponseError(f"the response body has no {field}")
+    return content

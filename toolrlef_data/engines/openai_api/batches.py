@@ -1,15 +1,16 @@
-"""Batch mode: many requests as one file that the server works off within a day, at half the price.
+"""Batch mode: requests in files that the server processes within a day, at half the price.
 
-A job's life: its requests are written to a file, the job is written down in the reply store, the file is uploaded, the
-batch is created under a label that says which job it is, and its name is written down as well. From there on the run
-may be closed: the next one finds the job, asks only for its state, and fetches what is there. Rows that a batch leaves
-unanswered (it expired, was cancelled, or one line failed for a passing reason) go into another one, as often as
-`retries` says. The replies are stored under the same keys as those of direct requests.
+Life of a batch job:
 
-Where requests wait for the replies of earlier ones, those that are ready within `poll` seconds go into one batch, and
-the replies of each batch make the next one.
+1. Its requests are written to an input file, and the job is recorded in the reply store.
+2. The file is uploaded, and the batch is created with the job's name as its label.
+3. The batch id is recorded. From now on the run may end: the next run finds the job and polls it.
+4. The results are fetched and stored under the same reply keys as direct replies.
 
-Not covered: a server's limit on all tokens waiting in batches, other than trying again later.
+Requests without a result (batch expired or failed, retryable line error) go into another job, up to `retries` times. If
+requests depend on earlier replies, those that become ready within `poll` seconds share a job.
+
+Not covered: a server's limit on enqueued tokens; only retries handle it.
 """
 
 from __future__ import annotations
@@ -27,247 +28,278 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from toolrlef_data.engines.claims import BatchJobs
-from toolrlef_data.engines.openai_api.batch_endpoints import fetch, find, hand_over, retrieve
-from toolrlef_data.engines.openai_api.budget import Need
-from toolrlef_data.engines.openai_api.errors import Fault
-from toolrlef_data.engines.openai_api.payloads import UNSENDABLE, body_of, path_of
-from toolrlef_data.engines.openai_api.session import REFUSED, Session
+from toolrlef_data.engines.openai_api.batch_endpoints import fetch_results, find_batch, retrieve_batch, submit_batch
+from toolrlef_data.engines.openai_api.budget import TokenCounts
+from toolrlef_data.engines.openai_api.errors import Failure
+from toolrlef_data.engines.openai_api.payloads import UNENCODABLE_REPLY, build_body, endpoint_of
+from toolrlef_data.engines.openai_api.session import REJECTED, Session
 from toolrlef_data.engines.reply_store import open_store
 from toolrlef_data.engines.spec import PULL_INTERVAL, Request
 from toolrlef_data.records import Reply, ToolrlefError
 
-__all__ = ["ask_in_batches"]
+__all__ = ["send_in_batches"]
 
 T = TypeVar("T")
-Arrived = list[tuple[str, Reply]]
+TaggedReplies = list[tuple[str, Reply]]
 log = logging.getLogger(__name__)
-MOST_JOBS = 8  # at once
-MOST_BYTES = 190_000_000  # of an input file; OpenAI takes 200 MB
-ENDED = {
-    "completed": "was completed without this row",
-    "failed": "failed",
-    "expired": "expired before this row",
-    "cancelled": "was cancelled before this row",
+MAX_JOBS = 8  # submitted at the same time
+MAX_FILE_BYTES = 190_000_000  # of an input file; OpenAI accepts 200 MB
+# Final batch statuses, with the message for requests without a result.
+END_MESSAGES = {
+    "completed": "the batch was completed without this row",
+    "failed": "the batch failed",
+    "expired": "the batch expired before this row",
+    "cancelled": "the batch was cancelled before this row",
 }
 
 
 @dataclass
 class Job:
-    """One batch: our name for it, the server's, and the requests in it that this run waits for."""
+    """A batch job: its name here, its batch id on the server, and the requests that this run waits for.
+
+    Args:
+        name: the name in the reply store, and the label of the batch.
+        input_file: JSONL file with the requests.
+        endpoint: "/chat/completions" or "/completions".
+        batch_id: the server's id; None before the batch is created.
+        num_bytes: size of the input file.
+        num_not_found: how often the server did not find the batch.
+        reserved: reserved tokens of the requests, by tag.
+        created_at: monotonic time in seconds.
+    """
 
     name: str
-    lines: Path
+    input_file: Path
     endpoint: str = ""
-    remote: str | None = None
-    size: int = 0
-    lost: int = 0  # how often the server did not know it
-    wanted: dict[str, Need] = field(default_factory=dict)
-    begun: float = field(default_factory=time.monotonic)
+    batch_id: str | None = None
+    num_bytes: int = 0
+    num_not_found: int = 0
+    reserved: dict[str, TokenCounts] = field(default_factory=dict)
+    created_at: float = field(default_factory=time.monotonic)
 
-    def add(self, tag: str, endpoint: str, body: bytes, need: Need) -> None:
+    def add(self, tag: str, endpoint: str, body: bytes, reserved: TokenCounts) -> None:
         head = json.dumps({"custom_id": tag, "method": "POST", "url": f"/v1{endpoint}"})
-        with open(self.lines, "ab") as file:
-            self.size += file.write(head[:-1].encode() + b', "body": ' + body + b"}\n")
+        with open(self.input_file, "ab") as file:
+            self.num_bytes += file.write(head[:-1].encode() + b', "body": ' + body + b"}\n")
         self.endpoint = endpoint
-        self.wanted[tag] = need
+        self.reserved[tag] = reserved
 
 
 class BatchRun:
-    """The jobs of one call of `generate`."""
+    """The batch jobs of one call of `generate`.
+
+    Args:
+        session: the session.
+        folder: temporary folder for input and result files.
+        records: the records of batch jobs in the reply store.
+    """
 
     def __init__(self, session: Session, folder: Path, records: BatchJobs) -> None:
         self.session = session
         self.folder = folder
         self.records = records
-        self.attempts: Counter[str] = Counter()
-        self.refused: Arrived = []  # rows that never went into a job
-        self.filling: Job | None = None
-        self.ready: list[Job] = []  # full, and not handed over yet
-        self.jobs: dict[str, Job] = {}
-        self.exhausted = False  # no more requests come
+        self.attempts: Counter[str] = Counter()  # by tag
+        self.unencodable: TaggedReplies = []
+        self.open_job: Job | None = None  # the job that new requests go into
+        self.full_jobs: list[Job] = []  # not submitted yet
+        self.submitted: dict[str, Job] = {}  # by name
+        self.is_exhausted = False  # whether there are no more requests
 
-    def new(self, name: str, remote: str | None = None) -> Job:
-        return Job(name, self.folder / f"{name}.jsonl", remote=remote)
+    def new_job(self, name: str, batch_id: str | None = None) -> Job:
+        return Job(name, self.folder / f"{name}.jsonl", batch_id=batch_id)
 
-    async def pick_up(self) -> None:
-        """The jobs of earlier runs; what the server never heard of is forgotten, so that it is asked now."""
-        for name, remote in self.records.pending_jobs().items():
-            remote = remote or await find(self.session, name)
-            if remote is None:
+    async def recover_jobs(self) -> None:
+        """Load the submitted jobs of earlier runs; forget those without a batch, so that this run sends their rows."""
+        for name, recorded_id in self.records.pending_jobs().items():
+            batch_id = recorded_id or await find_batch(self.session, name)
+            if batch_id is None:
                 self.records.end(name)
             else:
-                self.records.mark_accepted(name, remote)
-                self.jobs[name] = self.new(name, remote)
+                self.records.mark_accepted(name, batch_id)
+                self.submitted[name] = self.new_job(name, batch_id)
 
-    def put(self, tag: str, request: Request) -> bool:
-        """Add a request to the job that has it, or to the next one; False where a cap forbids it."""
+    def add(self, tag: str, request: Request) -> bool:
+        """Add a request to the submitted job that contains it, or to the open job; return False at a cap."""
         session = self.session
         try:
-            body = body_of(request, session.spec, session.quirks)
+            body = build_body(request, session.spec, session.quirks)
         except UnicodeEncodeError:
-            self.refused.append((tag, UNSENDABLE))
+            self.unencodable.append((tag, UNENCODABLE_REPLY))
             return True
-        need = Need(len(body) / session.bytes_a_token, session.spec.max_tokens)
-        if (job := self.jobs.get(self.records.job_of(tag) or "")) is not None:
-            session.spending.start(need, requests=0)
-            job.add(tag, path_of(request), body, need)
+        reserved = TokenCounts(len(body) / session.bytes_per_token, session.spec.max_tokens)
+        if (job := self.submitted.get(self.records.job_of(tag) or "")) is not None:
+            session.spending.start(reserved, requests=0)
+            job.add(tag, endpoint_of(request), body, reserved)
             return True
-        return self.fill(tag, path_of(request), body, need)
+        return self.add_to_open_job(tag, endpoint_of(request), body, reserved)
 
-    def fill(self, tag: str, endpoint: str, body: bytes, need: Need) -> bool:
-        """Add a request to a job that is not handed over yet; False where a cap forbids it."""
+    def add_to_open_job(self, tag: str, endpoint: str, body: bytes, reserved: TokenCounts) -> bool:
+        """Add a request to the open job, or to a new one if it is full; return False at a cap."""
         limits = self.session.spec.limits
-        if refusal := self.session.spending.refusal(limits, need):
-            self.session.reached(refusal)
+        if exceeded_cap := self.session.spending.exceeded_cap(limits, reserved):
+            self.session.halt_at_cap(exceeded_cap)
             return False
-        job = self.filling
-        if job and (len(job.wanted) >= limits.batch_rows or job.size >= MOST_BYTES or job.endpoint != endpoint):
-            self.ready.append(job)
+        job = self.open_job
+        if job and (
+            len(job.reserved) >= limits.batch_rows or job.num_bytes >= MAX_FILE_BYTES or job.endpoint != endpoint
+        ):
+            self.full_jobs.append(job)
             job = None
-        self.filling = job or self.new(uuid.uuid4().hex)
-        self.session.spending.start(need)
-        self.filling.add(tag, endpoint, body, need)
+        self.open_job = job or self.new_job(uuid.uuid4().hex)
+        self.session.spending.start(reserved)
+        self.open_job.add(tag, endpoint, body, reserved)
         return True
 
     async def submit(self, job: Job) -> None:
-        """Hand a job to the server."""
-        self.records.begin(job.name, job.wanted)
-        self.jobs[job.name] = job
-        job.remote = await hand_over(self.session, job.lines, f"/v1{job.endpoint}", job.name)
-        if job.remote is not None:
-            self.records.mark_accepted(job.name, job.remote)
-        elif not self.session.cancelled:
+        """Record a job and submit it to the server."""
+        self.records.begin(job.name, job.reserved)
+        self.submitted[job.name] = job
+        job.batch_id = await submit_batch(self.session, job.input_file, f"/v1{job.endpoint}", job.name)
+        if job.batch_id is not None:
+            self.records.mark_accepted(job.name, job.batch_id)
+        elif not self.session.is_cancelled:
             raise ToolrlefError(f"{self.session} has no batch endpoints; use limits=Limits(mode='direct')")
 
-    async def look(self, job: Job) -> Arrived | None:
-        """What a job brought, once it has ended; None before. Rows without an answer are put into another job."""
-        remote = str(job.remote)
-        batch = await retrieve(self.session, remote)
+    async def poll(self, job: Job) -> TaggedReplies | None:
+        """Return the replies of a job that has ended; None if it has not. Failed requests may go into another job."""
+        batch_id = str(job.batch_id)
+        batch = await retrieve_batch(self.session, batch_id)
         if batch is None:
-            job.lost += 1  # perhaps only for a moment, and asking its rows again would be paying again
-            if self.session.cancelled or job.lost <= self.session.spec.retries:
+            job.num_not_found += 1  # perhaps temporary, and sending its rows again would cost twice
+            if self.session.is_cancelled or job.num_not_found <= self.session.spec.retries:
                 return None
-            log.warning("batch %s is not known to the server any more; its rows are asked again", remote)
-            return self.settle(job, {}, Fault("server", "again", "the server does not know the batch any more"))
-        if batch.status not in ENDED:
+            log.warning("the server no longer knows batch %s; its rows are sent again", batch_id)
+            return self.collect(job, {}, Failure("server", "retry", "the server no longer knows the batch"))
+        if batch.status not in END_MESSAGES:
             return None
-        found: dict[str, Reply | Fault] = {}
-        for file in filter(None, [batch.output_file_id, batch.error_file_id]):
-            found |= await fetch(self.session, file, self.folder / "fetched.jsonl")
+        results: dict[str, Reply | Failure] = {}
+        for file_id in filter(None, [batch.output_file_id, batch.error_file_id]):
+            results |= await fetch_results(self.session, file_id, self.folder / "fetched.jsonl")
         errors = (batch.errors and batch.errors.data) or []
         messages = [(error.line, f"{error.code}: {error.message}") for error in errors]
         if batch.status == "failed":
-            order = self.records.keys(job.name)
-            for line, message in messages:  # one bad line fails the whole batch; the others are asked again
-                if line is not None and 0 < line <= len(order):
-                    found[order[line - 1]] = Fault("bad_request", "final", message)
-        why = f"the batch {ENDED[batch.status]}" + "".join(f"; {message}" for _, message in messages[:3])
-        action = "final" if batch.status == "cancelled" else "again"
-        return self.settle(job, found, Fault("timeout" if batch.status == "expired" else "server", action, why))
+            tags = self.records.keys(job.name)
+            for line, message in messages:  # one invalid line fails the batch; the other rows are sent again
+                if line is not None and 0 < line <= len(tags):
+                    results[tags[line - 1]] = Failure("bad_request", "final", message)
+        detail = END_MESSAGES[batch.status] + "".join(f"; {message}" for _, message in messages[:3])
+        action = "final" if batch.status == "cancelled" else "retry"
+        return self.collect(job, results, Failure("timeout" if batch.status == "expired" else "server", action, detail))
 
-    def settle(self, job: Job, found: dict[str, Reply | Fault], missing: Fault) -> Arrived:
-        """Replies of an ended job; what may come yet is put into the next one."""
+    def collect(self, job: Job, results: dict[str, Reply | Failure], default: Failure) -> TaggedReplies:
+        """Return the replies of an ended job; retryable requests go into the open job.
+
+        Args:
+            job: the job.
+            results: replies and failures by tag.
+            default: the failure of requests without a result.
+        """
         session = self.session
-        arrived: Arrived = [(tag, reply) for tag, reply in found.items() if isinstance(reply, Reply)]
-        for gate in session.scheduler.limiters:
-            gate.answered = gate.answered or bool(arrived)
-        again = set()
-        for tag, need in job.wanted.items():
-            outcome = found.get(tag, missing)
+        replies: TaggedReplies = [(tag, reply) for tag, reply in results.items() if isinstance(reply, Reply)]
+        for limiter in session.scheduler.limiters:
+            limiter.has_succeeded = limiter.has_succeeded or bool(replies)
+        retried = set()
+        for tag, reserved in job.reserved.items():
+            outcome = results.get(tag, default)
             if isinstance(outcome, Reply):
-                session.spending.finish(need, session.used([outcome], need))
+                session.spending.finish(reserved, session.tokens_used([outcome], reserved))
                 continue
-            session.spending.finish(need, Need(0, 0))
-            session.faults[outcome.kind] += 1
+            session.spending.finish(reserved, TokenCounts(0, 0))
+            session.failure_counts[outcome.kind] += 1
             self.attempts[tag] += 1
-            if outcome.action in ("again", "pause") and self.attempts[tag] <= session.spec.retries:
-                again.add(tag)
+            if outcome.action in ("retry", "pause_key") and self.attempts[tag] <= session.spec.retries:
+                retried.add(tag)
             else:
-                arrived.append((tag, session.failed(outcome)))
-        for tag, endpoint, body in _lines(job.lines) if again else ():
-            if tag in again and not session.stop:
-                self.fill(tag, endpoint, body, job.wanted[tag])
-        refused = [(tag, reply) for tag, reply in arrived if reply.error in REFUSED]
-        if len(refused) == len(arrived) and session.refuses_all(refused):
-            session.give_up(refused)
+                replies.append((tag, session.failed_reply(outcome)))
+        for tag, endpoint, body in _read_requests(job.input_file) if retried else ():
+            if tag in retried and not session.stop_error:
+                self.add_to_open_job(tag, endpoint, body, job.reserved[tag])
+        rejections = [(tag, reply) for tag, reply in replies if reply.error in REJECTED]
+        if len(rejections) == len(replies) and session.rejects_everything(rejections):
+            session.halt_after_rejections(rejections)
             return []
-        return arrived
+        return replies
 
-    def release(self) -> None:
-        """Give up what is set aside for rows that are still in jobs."""
-        for job in [*self.jobs.values(), *self.ready, *([self.filling] if self.filling else [])]:
-            for need in job.wanted.values():
-                self.session.spending.finish(need, Need(0, 0))
+    def release_reservations(self) -> None:
+        """Release the reserved tokens of all requests in unfinished jobs."""
+        for job in [*self.submitted.values(), *self.full_jobs, *([self.open_job] if self.open_job else [])]:
+            for reserved in job.reserved.values():
+                self.session.spending.finish(reserved, TokenCounts(0, 0))
 
 
-def ask_in_batches(
+def send_in_batches(
     session: Session, requests: Iterable[tuple[str, Request] | None], loop: asyncio.AbstractEventLoop
-) -> Iterator[Arrived]:
-    """Like `ask_directly`, over the batch endpoints."""
-    name = f"{session.address.url} {session.spec.model}"
-    with tempfile.TemporaryDirectory(prefix="toolrlef_data") as folder, BatchJobs(open_store(), name) as records:
+) -> Iterator[TaggedReplies]:
+    """Yield tagged replies as `send_directly` does, but over the batch endpoints."""
+    server = f"{session.address.url} {session.spec.model}"
+    with tempfile.TemporaryDirectory(prefix="toolrlef_data") as folder, BatchJobs(open_store(), server) as records:
         run = BatchRun(session, Path(folder), records)
         try:
-            yield from _steps(run, iter(requests), loop.run_until_complete)
+            yield from _run_jobs(run, iter(requests), loop.run_until_complete)
         finally:
-            run.release()
-        if left := sum(bool(job.wanted) for job in run.jobs.values()):
-            log.warning("%d batch jobs go on at the server; the next run fetches what they bring", left)
+            run.release_reservations()
+        if num_jobs := sum(bool(job.reserved) for job in run.submitted.values()):
+            log.warning("%d batch jobs are still running on the server; the next run fetches their results", num_jobs)
 
 
-def _steps(
-    run: BatchRun, waiting: Iterator[tuple[str, Request] | None], do: Callable[[Coroutine[Any, Any, Any]], Any]
-) -> Iterator[Arrived]:
-    """Fill jobs, hand them over, look at them, until nothing is left."""
-    session, poll = run.session, run.session.spec.limits.poll
-    due = 0.0  # when the jobs are looked at
-    do(run.pick_up())
-    while not session.cancelled:
-        idle = _fill(run, waiting, do)
-        if run.refused:
-            refused, run.refused = run.refused, []
-            yield refused
-        if not run.ready and not any(job.wanted for job in run.jobs.values()) and (run.exhausted or session.stop):
+def _run_jobs(
+    run: BatchRun,
+    requests: Iterator[tuple[str, Request] | None],
+    run_async: Callable[[Coroutine[Any, Any, Any]], Any],
+) -> Iterator[TaggedReplies]:
+    """Submit and poll jobs, and yield their replies, until all jobs have ended."""
+    session, poll_interval = run.session, run.session.spec.limits.poll
+    next_poll = 0.0
+    run_async(run.recover_jobs())
+    while not session.is_cancelled:
+        is_idle = _submit_jobs(run, requests, run_async)
+        if run.unencodable:
+            unencodable, run.unencodable = run.unencodable, []
+            yield unencodable
+        has_pending = bool(run.full_jobs) or any(job.reserved for job in run.submitted.values())
+        if not has_pending and (run.is_exhausted or session.stop_error):
             return
-        if time.monotonic() >= due:
-            due = time.monotonic() + poll
-            for job in list(run.jobs.values()):
-                if not session.cancelled and (arrived := do(run.look(job))) is not None:
-                    yield arrived  # stored when the loop goes on
+        if time.monotonic() >= next_poll:
+            next_poll = time.monotonic() + poll_interval
+            for job in list(run.submitted.values()):
+                if not session.is_cancelled and (replies := run_async(run.poll(job))) is not None:
+                    yield replies  # the caller stores them before it resumes this generator
                     run.records.end(job.name)
-                    del run.jobs[job.name]
-                    job.lines.unlink(missing_ok=True)
-                    due = 0.0
-        if not session.cancelled and time.monotonic() < due:
-            do(asyncio.sleep(PULL_INTERVAL if idle else min(0.2, poll)))
+                    del run.submitted[job.name]
+                    job.input_file.unlink(missing_ok=True)
+                    next_poll = 0.0
+        if not session.is_cancelled and time.monotonic() < next_poll:
+            run_async(asyncio.sleep(PULL_INTERVAL if is_idle else min(0.2, poll_interval)))
 
 
-def _fill(
-    run: BatchRun, waiting: Iterator[tuple[str, Request] | None], do: Callable[[Coroutine[Any, Any, Any]], Any]
+def _submit_jobs(
+    run: BatchRun,
+    requests: Iterator[tuple[str, Request] | None],
+    run_async: Callable[[Coroutine[Any, Any, Any]], Any],
 ) -> bool:
-    """Fill jobs and hand them over, as many as there may be; whether more requests come that are not ready yet."""
-    session, idle = run.session, False
-    while len(run.jobs) < MOST_JOBS:
-        if run.ready:
-            do(run.submit(run.ready.pop(0)))
+    """Fill and submit up to `MAX_JOBS` jobs; return whether the next request is not ready yet."""
+    session, is_idle = run.session, False
+    while len(run.submitted) < MAX_JOBS:
+        if run.full_jobs:
+            run_async(run.submit(run.full_jobs.pop(0)))
             continue
-        if not (idle or run.exhausted or session.stop):
-            pair = next(waiting, "end")
-            if isinstance(pair, tuple) and run.put(*pair):
+        if not (is_idle or run.is_exhausted or session.stop_error):
+            pair = next(requests, "end")
+            if isinstance(pair, tuple) and run.add(*pair):
                 continue
-            idle = pair is None
-            run.exhausted = pair == "end"
-        # What is ready within a moment, as when tools are at work on what arrived, goes into the same job.
-        if run.filling is None or (idle and time.monotonic() < run.filling.begun + session.spec.limits.poll):
+            is_idle = pair is None
+            run.is_exhausted = pair == "end"
+        # Requests that become ready within `poll` seconds go into the same job, as while tools run on recent replies.
+        if run.open_job is None or (is_idle and time.monotonic() < run.open_job.created_at + session.spec.limits.poll):
             break
-        filled, run.filling = run.filling, None
-        run.ready.append(filled)
-    return idle
+        full_job, run.open_job = run.open_job, None
+        run.full_jobs.append(full_job)
+    return is_idle
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str, bytes]]:
-    """(custom id, endpoint, body) of the lines of an input file."""
-    with open(path, encoding="utf-8") as file:
+def _read_requests(input_file: Path) -> Iterator[tuple[str, str, bytes]]:
+    """Yield (tag, endpoint, body) of the requests in an input file."""
+    with open(input_file, encoding="utf-8") as file:
         for line in file:
             value = json.loads(line)
             body = json.dumps(value["body"], ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,7 +1,7 @@
-"""Spending: what was sent and used, and whether one more request stays below the caps.
+"""Budget: requests sent, tokens used, and the check that the next request stays below the caps.
 
-Tokens count as the server reports them. A request under way counts with what it may use at most; one whose answer
-was lost (a timeout, a cut body) stays counted so, since the server may have worked for it; a refusal costs no tokens.
+Tokens count as the server reports them. An in-flight request counts with its maximum. A request whose HTTP response was
+lost (a timeout, a truncated body) does too, since the server may have processed it. A rejected request costs no tokens.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 from toolrlef_data.engines.spec import Limits
 
-__all__ = ["SPENDING_BY_MODEL", "Need", "Spending", "spending_of"]
+__all__ = ["SPENDING_BY_MODEL", "Spending", "TokenCounts", "spending_of"]
 
 BATCH_PRICE = 0.5  # https://platform.openai.com/docs/guides/batch
 
 
-class Need(NamedTuple):
-    """Tokens that a request may use at most: of its prompt (estimated) and of its reply."""
+class TokenCounts(NamedTuple):
+    """Prompt and completion tokens of one request."""
 
     prompt: float
     completion: float
@@ -25,74 +25,79 @@ class Need(NamedTuple):
 
 @dataclass
 class Spending:
-    """What this process has sent to one model of one server.
+    """Requests and tokens that this process has sent to one model of one server.
 
     >>> spending = Spending()
-    >>> spending.start(Need(10, 5)); spending.finish(Need(10, 5), Need(9, 2))
-    >>> spending.refusal(Limits(max_tokens_total=12), Need(10, 5))
-    'max_tokens_total=12: 11 tokens are used, and the next request may use 15'
+    >>> spending.start(TokenCounts(10, 5)); spending.finish(TokenCounts(10, 5), TokenCounts(9, 2))
+    >>> spending.exceeded_cap(Limits(max_tokens_total=12), TokenCounts(10, 5))
+    'max_tokens_total=12 would be exceeded: 11 tokens are used, and the next request may use 15'
     """
 
     requests: int = 0
-    prompt: float = 0.0
-    completion: float = 0.0
-    under_way: int = 0
+    prompt_tokens: float = 0.0
+    completion_tokens: float = 0.0
+    in_flight: int = 0
     reserved_prompt: float = 0.0
     reserved_completion: float = 0.0
 
-    def start(self, need: Need, requests: int = 1) -> None:
-        """A request is let through; `requests` is 0 where it was counted before, by an earlier run."""
+    def start(self, reserved: TokenCounts, requests: int = 1) -> None:
+        """Reserve the maximal tokens of a request; `requests` is 0 if an earlier run has counted it."""
         self.requests += requests
-        self.under_way += 1
-        self.reserved_prompt += need.prompt
-        self.reserved_completion += need.completion
+        self.in_flight += 1
+        self.reserved_prompt += reserved.prompt
+        self.reserved_completion += reserved.completion
 
-    def finish(self, need: Need, used: Need) -> None:
-        self.under_way -= 1
-        self.reserved_prompt -= need.prompt
-        self.reserved_completion -= need.completion
-        if not self.under_way:  # no crumbs of sums of floats
+    def finish(self, reserved: TokenCounts, used: TokenCounts) -> None:
+        """Replace the reserved tokens of a request with the used ones."""
+        self.in_flight -= 1
+        self.reserved_prompt -= reserved.prompt
+        self.reserved_completion -= reserved.completion
+        if not self.in_flight:  # rounding errors must not add up
             self.reserved_prompt = self.reserved_completion = 0.0
-        self.prompt += used.prompt
-        self.completion += used.completion
+        self.prompt_tokens += used.prompt
+        self.completion_tokens += used.completion
 
-    def take_back(self, need: Need) -> None:
-        """A request that was let through and never sent."""
+    def undo_start(self, reserved: TokenCounts) -> None:
+        """Remove a started request that was never sent."""
         self.requests -= 1
-        self.finish(need, Need(0, 0))
+        self.finish(reserved, TokenCounts(0, 0))
 
     def cost(self, limits: Limits) -> float | None:
-        """What the used tokens cost; None without prices."""
-        return None if limits.price is None else _cost(limits, self.prompt, self.completion)
+        """Return the cost of the used tokens; None without a price."""
+        return None if limits.price is None else _cost(limits, self.prompt_tokens, self.completion_tokens)
 
-    def refusal(self, limits: Limits, need: Need) -> str:
-        """Why the next request may not go, for good or until another one is back; empty where it may."""
+    def exceeded_cap(self, limits: Limits, tokens: TokenCounts) -> str:
+        """Return which cap the next request would exceed; empty if none.
+
+        A token or cost cap may still have room later, since in-flight requests can use fewer tokens than reserved.
+        """
         if limits.max_requests is not None and self.requests >= limits.max_requests:
-            return f"max_requests={limits.max_requests}: {self.requests} requests are sent"
-        prompt = self.prompt + self.reserved_prompt + need.prompt
-        completion = self.completion + self.reserved_completion + need.completion
+            return f"max_requests={limits.max_requests} is reached: {self.requests} requests were sent"
+        prompt = self.prompt_tokens + self.reserved_prompt + tokens.prompt
+        completion = self.completion_tokens + self.reserved_completion + tokens.completion
         if limits.max_tokens_total is not None and prompt + completion > limits.max_tokens_total:
             return (
-                f"max_tokens_total={limits.max_tokens_total}: {self.prompt + self.completion:.0f} tokens are used, and "
-                f"the next request may use {sum(need):.0f}"
+                f"max_tokens_total={limits.max_tokens_total} would be exceeded: "
+                f"{self.prompt_tokens + self.completion_tokens:.0f} tokens are used, "
+                f"and the next request may use {sum(tokens):.0f}"
             )
         if limits.max_cost is not None and _cost(limits, prompt, completion) > limits.max_cost:
             return (
-                f"max_cost={limits.max_cost}: {self.cost(limits):.4f} is spent, and the next request may cost "
-                f"{_cost(limits, *need):.4f}"
+                f"max_cost={limits.max_cost} would be exceeded: {self.cost(limits):.4f} is spent, "
+                f"and the next request may cost {_cost(limits, *tokens):.4f}"
             )
         return ""
 
 
-def _cost(limits: Limits, prompt: float, completion: float) -> float:
-    per_prompt, per_completion = limits.price or (0.0, 0.0)
+def _cost(limits: Limits, prompt_tokens: float, completion_tokens: float) -> float:
+    prompt_price, completion_price = limits.price or (0.0, 0.0)
     share = BATCH_PRICE if limits.mode == "batch" else 1.0
-    return share * (prompt * per_prompt + completion * per_completion) / 1e6
+    return share * (prompt_tokens * prompt_price + completion_tokens * completion_price) / 1e6
 
 
 SPENDING_BY_MODEL: dict[tuple[str, str], Spending] = {}
 
 
 def spending_of(url: str, model: str) -> Spending:
-    """The one record of this process for a model of a server."""
+    """Return this process's record for a model of a server."""
     return SPENDING_BY_MODEL.setdefault((url, model), Spending())

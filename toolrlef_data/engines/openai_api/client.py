@@ -1,10 +1,16 @@
-"""The connection of the engine `openai_api`: aiohttp for completions, the `openai` package for batches and files.
+"""The HTTP connection of the engine `openai_api`: aiohttp for completions, the `openai` package for batches and files.
 
-Completions, of which there are millions, need nothing of the package: its retries know nothing of keys and caps, nobody
-needs typed objects of every answer, redirects would carry keys elsewhere, and loading it takes seconds. A request took
-0.28 ms of the processor so, and 0.52 ms through the package's own aiohttp transport (8 paired runs of 6,000).
+Completions bypass the `openai` package, for four reasons:
 
-Not covered: proxies of the environment, certificates of one's own, cookies.
+- Its retries ignore several keys and caps.
+- Its typed objects are not needed.
+- Redirects would send keys to other hosts.
+- Its import is slow (seconds).
+
+A completion costs 0.28 ms of CPU time over aiohttp, and 0.52 ms through the package's aiohttp transport (8 paired runs
+of 6,000 requests).
+
+Not covered: proxies from the environment, custom certificates, cookies.
 """
 
 from __future__ import annotations
@@ -21,27 +27,27 @@ import httpx2
 import yarl
 
 from toolrlef_data.engines.credentials import Address
-from toolrlef_data.engines.openai_api.errors import Fault
+from toolrlef_data.engines.openai_api.errors import Failure
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError
 
 if sys.version_info >= (3, 11):
     from asyncio import timeout as time_limit
-else:  # comes with aiohttp there
+else:  # a dependency of aiohttp for this Python
     from async_timeout import timeout as time_limit
 
 if TYPE_CHECKING:
     import openai
 
-__all__ = ["Answer", "Connection"]
+__all__ = ["Connection", "HTTPResponse"]
 
 HEADERS = {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": "toolrlef_data"}
-# Who pays, where an account has several: variables that the openai package reads as well.
-PAYS = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
+# Which organization and project an account bills; the openai package reads the same variables.
+BILLING_VARIABLES = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
 
 
-class Answer(NamedTuple):
-    """What a server sent back: status, headers with lower-case names, text."""
+class HTTPResponse(NamedTuple):
+    """Status, headers (names in lower case) and body of an HTTP response."""
 
     status: int
     headers: Mapping[str, str]
@@ -49,11 +55,14 @@ class Answer(NamedTuple):
 
 
 class Connection:
-    """One server; the keys come with each request. Made inside the event loop.
+    """The connections to one server; each request carries its own API key. Create it inside the event loop.
 
     Args:
-        spec: whose `concurrency` is the number of connections.
-        address: of the server.
+        spec: the engine spec; its `concurrency` is the maximal number of connections.
+        address: the server's address.
+
+    Raises:
+        InputError: the address is not a valid URL.
     """
 
     def __init__(self, spec: EngineSpec, address: Address) -> None:
@@ -63,21 +72,21 @@ class Connection:
             paths = ("/chat/completions", "/completions")
             self.urls = {path: yarl.URL(address.url + path).update_query(address.query) for path in paths}
         except ValueError:
-            raise InputError(f"{address.url} is not a URL that can be asked") from None
+            raise InputError(f"invalid server URL: {address.url}") from None
         self.session = aiohttp.ClientSession(
-            headers=HEADERS | {name: os.environ[place] for name, place in PAYS.items() if os.environ.get(place)},
+            headers=HEADERS | {name: os.environ[var] for name, var in BILLING_VARIABLES.items() if os.environ.get(var)},
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),  # `post` limits all of it
+            timeout=aiohttp.ClientTimeout(total=None),  # `post` sets the timeout of the complete request
             connector=aiohttp.TCPConnector(
-                limit=spec.concurrency,  # never reached: how many are under way is decided in `Turns`
-                keepalive_timeout=5,  # seconds after which many servers close as well
-                ssl=httpx2.create_ssl_context(),  # as for batches; finds certificates where Python's own does not
+                limit=spec.concurrency,  # never reached: `RequestScheduler` limits the in-flight requests
+                keepalive_timeout=5,  # seconds; many servers close idle connections after 5 s too
+                ssl=httpx2.create_ssl_context(),  # as for batches; finds certificates that Python's default misses
             ),
         )
 
     @cached_property
     def client(self) -> openai.AsyncOpenAI:
-        """For batches and files."""
+        """The client of the `openai` package, for batches and files."""
         import openai
 
         try:
@@ -89,32 +98,34 @@ class Connection:
                 http_client=openai.DefaultAioHttpClient(follow_redirects=False),
             )
         except (httpx2.InvalidURL, UnicodeError):
-            raise InputError(f"{self.address.url} is not a URL that can be asked") from None
+            raise InputError(f"invalid server URL: {self.address.url}") from None
 
     async def close(self) -> None:
         await self.session.close()
         if "client" in vars(self):
             await self.client.close()
 
-    async def post(self, path: str, body: bytes, authorization: str, limit: float) -> Answer | Fault:
-        """Send one request; what came back, or why nothing did.
+    async def post(self, path: str, body: bytes, authorization: str, timeout: float) -> HTTPResponse | Failure:
+        """Send one request and return the HTTP response, or the failure if none was received.
 
         Args:
             path: "/chat/completions" or "/completions".
-            authorization: the header's value; empty for none.
-            limit: seconds from the first byte sent to the last one read.
+            body: the request's JSON as UTF-8.
+            authorization: the value of the Authorization header; empty for none.
+            timeout: Seconds from the first byte sent to the last byte read.
         """
         url, headers = self.urls[path], {"Authorization": authorization} if authorization else None
         try:
             async with (
-                time_limit(limit),
+                time_limit(timeout),
                 self.session.post(url, data=body, headers=headers, allow_redirects=False) as response,
             ):
                 content = await response.read()
         except (asyncio.TimeoutError, TimeoutError):
-            return Fault("timeout", "again", f"no answer within {limit:.4g} s")
+            return Failure("timeout", "retry", f"no HTTP response within {timeout:.4g} s")
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            words = " ".join(f"{type(error).__name__}: {error}".split())
-            return Fault("connection", "again", words, worked=not isinstance(error, aiohttp.ClientConnectorError))
-        names = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(response.status, names, content.decode("utf-8-sig", errors="replace"))
+            detail = " ".join(f"{type(error).__name__}: {error}".split())
+            is_connected = not isinstance(error, aiohttp.ClientConnectorError)
+            return Failure("connection", "retry", detail, may_be_billed=is_connected)
+        lowercased = {name.lower(): value for name, value in response.headers.items()}
+        return HTTPResponse(response.status, lowercased, content.decode("utf-8-sig", errors="replace"))

@@ -1,9 +1,9 @@
-"""The engine `openai_api`: any server that speaks OpenAI's chat or text completions.
+"""The engine `openai_api`: any server that offers OpenAI's chat or text completions.
 
-`generate` steps its own event loop between the replies that it hands out, so everything happens in one thread: a row's
-place is free again only when its reply is stored, and a killed run loses at most the requests under way.
+`generate` runs its event loop in the caller's thread, between the replies that it yields. A request occupies its slot
+until its reply is stored, so a killed run loses at most the in-flight requests.
 
-Not covered: streaming, servers with other protocols than OpenAI's, the Responses API.
+Not covered: streaming, protocols other than OpenAI's, the Responses API.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import asyncio
 from collections.abc import Generator, Iterable
 from typing import Any, NoReturn
 
-from toolrlef_data.engines.openai_api.batches import ask_in_batches
-from toolrlef_data.engines.openai_api.requests import ask_directly
+from toolrlef_data.engines.openai_api.batches import send_in_batches
+from toolrlef_data.engines.openai_api.requests import send_directly
 from toolrlef_data.engines.openai_api.session import Session
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import Reply, ToolrlefError
@@ -22,13 +22,13 @@ __all__ = ["OpenAIEngine"]
 
 
 class OpenAIEngine:
-    """Asks an OpenAI-compatible server; see the module, and `EngineSpec` for the settings.
+    """An engine for an OpenAI-compatible server; `EngineSpec` documents its settings.
 
     Raises:
-        InputError: the spec asks for what no such server can do.
-        NoKeyLeft: no key where one is needed, when it begins to ask; or the server takes none of them any more.
+        InputError: the spec has settings that OpenAI-compatible servers do not support.
+        NoUsableApiKey: a required API key is missing when the engine is entered, or the server rejects every key.
         CapReached: a cap of `Limits` forbids the next request.
-        ServerRefuses: the server answers nothing but 400 and 404.
+        AllRequestsRefused: the server has sent only 400 and 404.
     """
 
     def __init__(self, spec: EngineSpec) -> None:
@@ -39,7 +39,7 @@ class OpenAIEngine:
         return f"OpenAIEngine({self.session})"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("an engine holds keys while it asks and is not pickled; its EngineSpec is")
+        raise TypeError("an engine contains API keys and cannot be pickled; pickle its EngineSpec")
 
     def __enter__(self) -> OpenAIEngine:
         self.session.open()
@@ -53,7 +53,7 @@ class OpenAIEngine:
         return {"kind": "openai_api", "url": session.address.url, "model": session.spec.model, "quirks": session.quirks}
 
     def cancel(self) -> None:
-        self.session.cancelled = True
+        self.session.is_cancelled = True
 
     def stop(self, error: ToolrlefError) -> None:
         self.session.halt(error)
@@ -62,20 +62,20 @@ class OpenAIEngine:
         self, requests: Iterable[tuple[str, Request] | None]
     ) -> Generator[list[tuple[str, Reply]], None, None]:
         session = self.session
-        ask = ask_in_batches if session.spec.limits.mode == "batch" else ask_directly
+        send = send_in_batches if session.spec.limits.mode == "batch" else send_directly
         loop = asyncio.new_event_loop()
         try:
             loop.run_until_complete(self._connect())
             try:
-                yield from ask(session, requests, loop)
+                yield from send(session, requests, loop)
             finally:
                 loop.run_until_complete(session.connection.close())
         finally:
             loop.close()
-        if session.stop is not None and not session.cancelled:
-            raise session.stop
+        if session.stop_error is not None and not session.is_cancelled:
+            raise session.stop_error
 
     async def _connect(self) -> None:
-        from toolrlef_data.engines.openai_api.client import Connection  # and with it aiohttp
+        from toolrlef_data.engines.openai_api.client import Connection  # imports aiohttp, so only at use
 
         self.session.connection = Connection(self.session.spec, self.session.address)

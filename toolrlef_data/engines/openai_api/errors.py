@@ -1,20 +1,20 @@
-"""Faults: what a server's refusal or a broken answer means for the request, the key and the run.
+"""Failures: what an error status or a malformed body means for the request, the API key and the run.
 
-| what came | it is | then |
+| HTTP response | error kind | action |
 |---|---|---|
-| 429 | rate_limit | the key pauses; the request goes again and loses no attempt |
-| 4xx that speak of quota or billing | - | the key drops out; the request goes again with another |
-| 401, 402, 400 that speak of an invalid key | - | the key drops out |
-| 403 of a key that never worked | - | the key drops out |
-| 403 of a key that works | refused | final |
-| 408, 409, 425, 498, 5xx | timeout, server | again, with growing waits, as often as `retries` says; Retry-After holds |
-| 2xx that is no JSON, is cut, has no choices or holds an error | server, or what the error says | as above |
-| connection refused, reset, cut; no answer in time | connection, timeout | as above |
-| 404 and redirects | not_found | not again in this run; a re-run asks |
+| 4xx about quota or billing | rate_limit | disable the key and send the request with another one |
+| other 429 | rate_limit | pause the key and send the request again; this is not an attempt |
+| 401, 402, 400 about an invalid key | rate_limit | disable the key |
+| 403, key has never worked | rate_limit | disable the key |
+| 403, key has worked | refused | final |
+| 408, 409, 425, 498, 5xx | timeout, server | retry up to `retries` times, with exponential backoff and Retry-After |
+| 2xx: not JSON, truncated, without choices or with an error | server, or the kind of that error | as for that kind |
+| connection refused, reset or closed; no HTTP response in time | connection, timeout | retry |
+| 404 and redirects | not_found | final in this run; the next run sends it again |
 | 400, 413, 422 and the other 4xx | bad_request, too_long, content_filter | final |
 
-Where a server has answered nothing but 400 and 404 so far, the settings are at fault and not the rows: the run stops,
-and nothing of it is stored.
+If a server sends only 400 and 404, the settings are wrong rather than the rows. The run stops, and none of these
+rejections is stored.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["Fault", "fault_in", "fault_of_status"]
+__all__ = ["Failure", "classify_body", "classify_status"]
 
-MOST_WORDS = 4000  # characters of a server's message that are looked at; fewer are kept, once they are scrubbed
+MAX_MESSAGE_LENGTH = 4000  # characters of an error message that are read; fewer are stored after redaction
 TOO_LONG = re.compile(
     r"context_length_exceeded|string_above_max_length|context (?:length|window|size|limit)|maximum model length|"
     r"(?:prompt|input|message|request)s? (?:is |are )?too (?:long|large)|too many tokens|exceeds? the (?:model's )?max|"
     r"`inputs` tokens \+ `max_new_tokens`",
     re.I,
 )
-# A single request above a whole rate limit, which would wait for ever.
-NEVER_FITS = re.compile(r"request too large|context_length_exceeded|maximum context length", re.I)
+# A single request that is larger than the rate limit, and would wait forever.
+ABOVE_RATE_LIMIT = re.compile(r"request too large|context_length_exceeded|maximum context length", re.I)
 FILTERED = re.compile(
     r"content_filter|content_policy|content management policy|content filtering|content exists risk|moderation|flagged|"
     r"safety system",
@@ -46,109 +46,119 @@ QUOTA = re.compile(
     r"out of credits|used all available credits|insufficient (?:balance|credit)|key limit exceeded",
     re.I,
 )
-BAD_KEY = re.compile(
+INVALID_KEY = re.compile(
     r"invalid_api_key|API_KEY_INVALID|api key (?:not valid|expired)|(?:incorrect|invalid) api key",
     re.I,
 )
-SAYS_WHEN = re.compile(r"retryDelay|(?:try again|retry) (?:in|after) \d", re.I)
-RATE = re.compile(r"rate.?limit|too many requests|overloaded.?quota", re.I)
-RETRIED = {408: "timeout", 409: "server", 425: "server", 498: "server"}
-# Reasons for which a choice ended that is no reply: of OpenRouter, of vLLM and SGLang, of DeepSeek.
-BROKEN_ENDS = ("error", "abort", "insufficient_system_resource")
+RETRY_HINT = re.compile(r"retryDelay|(?:try again|retry) (?:in|after) \d", re.I)
+RATE_LIMIT = re.compile(r"rate.?limit|too many requests|overloaded.?quota", re.I)
+RETRYABLE_STATUSES = {408: "timeout", 409: "server", 425: "server", 498: "server"}
+# Finish reasons of failed generations: OpenRouter, vLLM and SGLang, DeepSeek.
+FAILED_FINISH_REASONS = ("error", "abort", "insufficient_system_resource")
 
 
-class Fault(NamedTuple):
-    """Why a request has no reply.
+class Failure(NamedTuple):
+    """Why a request has no reply, and what to do about it.
+
+    | action | meaning |
+    |---|---|
+    | retry | send the request again; this counts as an attempt |
+    | pause_key | rate limit: pause the key, then send the request again |
+    | disable_key | the key is unusable: send the request with another one |
+    | check_key | `disable_key` if the key has never worked, else `final` |
+    | final | do not send the request again in this run |
 
     Args:
-        kind: of `records.REPLY_ERRORS`.
-        action: "again" (an attempt is used up), "pause" (a rate limit), "drop" (the key is of no use), "doubt" (the key
-            or the request is at fault: the key, if it never worked), or "final" (not again in this run).
-        detail: what the server said.
-        worked: whether the server may have worked for it.
+        kind: an error kind of `records.REPLY_ERRORS`.
+        action: see the table.
+        detail: the server's error message.
+        may_be_billed: whether the server may have processed the request.
     """
 
     kind: str
     action: str
     detail: str
-    worked: bool = True
+    may_be_billed: bool = True
 
 
-def fault_of_status(status: int, text: str) -> Fault:
-    """What a status outside of 2xx means.
+def classify_status(status: int, text: str) -> Failure:
+    """Return the failure that a status other than 2xx means.
 
     Args:
-        status: of the answer, or the one that an error inside a 200 names.
-        text: the answer's body.
+        status: the HTTP status, or the status in the error body of a 200.
+        text: the response body.
 
-    >>> fault_of_status(429, '{"error": {"code": "insufficient_quota"}}').action
-    'drop'
-    >>> fault_of_status(400, "This model's maximum context length is 8192 tokens").kind
+    >>> classify_status(429, '{"error": {"code": "insufficient_quota"}}').action
+    'disable_key'
+    >>> classify_status(400, "This model's maximum context length is 8192 tokens").kind
     'too_long'
     """
-    words = _words(text)[:MOST_WORDS]
-    detail = f"{status}: {words}"
+    message = _error_message(text)[:MAX_MESSAGE_LENGTH]
+    detail = f"{status}: {message}"
     if status == 429:
-        waits = SAYS_WHEN.search(text) and "insufficient_quota" not in words
-        if QUOTA.search(words) and not waits:
-            return Fault("rate_limit", "drop", detail)
-        return Fault("too_long", "final", detail) if NEVER_FITS.search(words) else Fault("rate_limit", "pause", detail)
-    if status in (401, 402) or (400 <= status < 500 and (QUOTA.search(words) or BAD_KEY.search(words))):
-        # A rate limit of its kind: where no other key has its turn in time, the row is asked by a re-run.
-        return Fault("rate_limit", "drop", detail)
+        is_temporary = RETRY_HINT.search(text) and "insufficient_quota" not in message
+        if QUOTA.search(message) and not is_temporary:
+            return Failure("rate_limit", "disable_key", detail)
+        if ABOVE_RATE_LIMIT.search(message):
+            return Failure("too_long", "final", detail)
+        return Failure("rate_limit", "pause_key", detail)
+    if status in (401, 402) or (400 <= status < 500 and (QUOTA.search(message) or INVALID_KEY.search(message))):
+        # `rate_limit` is a retryable kind: if no other key is free before the deadline, the next run sends the request.
+        return Failure("rate_limit", "disable_key", detail)
     if status == 403:
-        filtered = FILTERED.search(words)
-        return Fault("content_filter", "final", detail) if filtered else Fault("refused", "doubt", detail)
-    if status in RETRIED or status >= 500:
-        return Fault(RETRIED.get(status, "server"), "again", detail)
+        is_filtered = FILTERED.search(message)
+        return Failure("content_filter", "final", detail) if is_filtered else Failure("refused", "check_key", detail)
+    if status in RETRYABLE_STATUSES or status >= 500:
+        return Failure(RETRYABLE_STATUSES.get(status, "server"), "retry", detail)
     if status < 400 or status in (404, 405, 410):
-        return Fault("not_found", "final", detail)
-    if status == 413 or TOO_LONG.search(words):
-        return Fault("too_long", "final", detail)
-    return Fault("content_filter" if FILTERED.search(words) else "bad_request", "final", detail)
+        return Failure("not_found", "final", detail)
+    if status == 413 or TOO_LONG.search(message):
+        return Failure("too_long", "final", detail)
+    return Failure("content_filter" if FILTERED.search(message) else "bad_request", "final", detail)
 
 
-def fault_in(body: Any, text: str) -> Fault | None:
-    """What is wrong with the body of a 2xx answer; None where it has choices and no error.
+def classify_body(body: Any, text: str) -> Failure | None:
+    """Return the failure in the body of a 2xx; None if it has choices and no error.
 
     Args:
-        body: the parsed JSON, or None where the text was no JSON.
-        text: the text itself.
+        body: the parsed JSON; None if the text is not JSON.
+        text: the response body.
     """
     if not isinstance(body, Mapping):
-        return Fault("server", "again", f"the answer is not a JSON object: {text[:200]!r}")
-    listed = body.get("choices")
-    choices = listed if isinstance(listed, list) and all(isinstance(choice, Mapping) for choice in listed) else []
+        return Failure("server", "retry", f"expected a JSON object as the response body, found {text[:200]!r}")
+    choices = body.get("choices")
+    if not isinstance(choices, list) or not all(isinstance(choice, Mapping) for choice in choices):
+        choices = []
     error = body.get("error") or (choices[0].get("error") if choices else None)
     if error:
         try:
-            inside = json.dumps({"error": error})
-        except RecursionError:  # it could just be read, with a frame or two less on the stack
-            inside = text
-        words = _words(inside)[:MOST_WORDS]
-        code = _status_in(error)
-        if code is not None:
-            return fault_of_status(code, inside)
-        if QUOTA.search(words):
-            return fault_of_status(402, inside)
-        if RATE.search(words):
-            return fault_of_status(429, inside)
-        if TOO_LONG.search(words) or FILTERED.search(words) or "invalid_request" in inside:
-            return fault_of_status(400, inside)
-        return Fault("server", "again", f"an error inside a 200: {words}")
+            error_json = json.dumps({"error": error})
+        except RecursionError:  # `json.loads` could just parse this depth, on a slightly smaller stack
+            error_json = text
+        message = _error_message(error_json)[:MAX_MESSAGE_LENGTH]
+        status = _embedded_status(error)
+        if status is not None:
+            return classify_status(status, error_json)
+        if QUOTA.search(message):
+            return classify_status(402, error_json)
+        if RATE_LIMIT.search(message):
+            return classify_status(429, error_json)
+        if TOO_LONG.search(message) or FILTERED.search(message) or "invalid_request" in error_json:
+            return classify_status(400, error_json)
+        return Failure("server", "retry", f"error in the body of a 200: {message}")
     if not choices:
-        return Fault("server", "again", f"the answer has no choices: {text[:200]!r}")
-    end = choices[0].get("finish_reason")
-    if isinstance(end, str) and end in BROKEN_ENDS:
-        return Fault("server", "again", f"the reply ended with {end!r}")
-    said = isinstance(choices[0].get("message"), Mapping) or isinstance(choices[0].get("text"), str)
-    if not said and end != "content_filter":
-        return Fault("server", "again", f"the answer's choice holds no message: {text[:200]!r}")
+        return Failure("server", "retry", f"the response body has no choices: {text[:200]!r}")
+    finish_reason = choices[0].get("finish_reason")
+    if isinstance(finish_reason, str) and finish_reason in FAILED_FINISH_REASONS:
+        return Failure("server", "retry", f"generation failed with finish_reason {finish_reason!r}")
+    has_content = isinstance(choices[0].get("message"), Mapping) or isinstance(choices[0].get("text"), str)
+    if not has_content and finish_reason != "content_filter":
+        return Failure("server", "retry", f"the first choice has neither message nor text: {text[:200]!r}")
     return None
 
 
-def _status_in(error: Any) -> int | None:
-    """The status that an error inside a 200 names."""
+def _embedded_status(error: Any) -> int | None:
+    """Return the HTTP status that an error in the body of a 200 names."""
     if isinstance(error, Mapping):
         for name in ("code", "status"):
             code = error.get(name)
@@ -157,8 +167,8 @@ def _status_in(error: Any) -> int | None:
     return None
 
 
-def _words(text: str) -> str:
-    """What an error body says about itself, whatever its shape, without what it repeats of the request."""
+def _error_message(text: str) -> str:
+    """Return message and codes of an error body in any known format, without the parts that repeat the request."""
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):
@@ -167,14 +177,15 @@ def _words(text: str) -> str:
         body = body[0]
     error = body.get("error", body) if isinstance(body, Mapping) else body
     if isinstance(error, Mapping):
-        said = error.get("message") or error.get("detail") or error.get("errors")
-        if isinstance(said, list):  # FastAPI: one entry a field, with the user's own input
-            said = "; ".join(f"{e.get('msg')} at {e.get('loc')}" if isinstance(e, Mapping) else str(e) for e in said)
+        message = error.get("message") or error.get("detail") or error.get("errors")
+        if isinstance(message, list):  # FastAPI: one entry per field, which also repeats the input
+            entries = [f"{e.get('msg')} at {e.get('loc')}" if isinstance(e, Mapping) else str(e) for e in message]
+            message = "; ".join(entries)
         codes = [str(error[name]) for name in ("code", "type", "status") if error.get(name)]
         inner = error.get("innererror")
         codes += [str(inner["code"])] if isinstance(inner, Mapping) and inner.get("code") else []
-        meta = error.get("metadata")
-        raw = meta.get("raw") if isinstance(meta, Mapping) else None  # OpenRouter: what the provider said
-        parts = [said, *(f"({code})" for code in dict.fromkeys(codes)), raw]
+        metadata = error.get("metadata")
+        raw = metadata.get("raw") if isinstance(metadata, Mapping) else None  # OpenRouter: the provider's error
+        parts = [message, *(f"({code})" for code in dict.fromkeys(codes)), raw]
         return " ".join(" ".join(str(part) for part in parts if part).split()) or " ".join(text.split())
     return " ".join(str(error or text).split())

@@ -1,15 +1,15 @@
-"""Bodies: a request as the JSON that a server takes, and the server's JSON as a reply.
+"""Payloads: request bodies as JSON, and replies parsed from response bodies.
 
-Messages go to `/chat/completions`, a plain prompt to `/completions`. What one model or server does otherwise is data:
-`QUIRKS` for well-known models, and an engine's own `options={"quirks": {...}}`, which come on top:
+Messages go to `/chat/completions`, a plain prompt goes to `/completions`. Deviations of models and servers are data:
+`QUIRKS` for well-known models, extended or overridden by `options={"quirks": {...}}` of the spec.
 
-| quirk | value | for |
+| quirk | value | example |
 |---|---|---|
-| rename | {our name: theirs} | `max_completion_tokens` |
-| drop | [names] | parameters that a model refuses, such as `temperature` |
-| system | role | servers that call the system message "developer" or "user" |
+| rename | {OpenAI's parameter: the server's parameter} | `max_completion_tokens` for `max_tokens` |
+| drop | [parameters] | `temperature`, which reasoning models reject |
+| system | role | "developer" for system messages |
 
-Not covered: streaming (a reply is used whole), images, audio, and the Responses API.
+Not covered: streaming, images, audio, the Responses API.
 """
 
 from __future__ import annotations
@@ -23,115 +23,134 @@ from typing import Any
 from toolrlef_data.engines.spec import EngineSpec, Message, Request
 from toolrlef_data.records import InputError, Reply
 
-__all__ = ["QUIRKS", "UNSENDABLE", "body_of", "check_spec", "path_of", "quirks_of", "replies_from", "to_openai_message"]
-__all__ += ["reply_from"]
+__all__ = [
+    "QUIRKS",
+    "UNENCODABLE_REPLY",
+    "build_body",
+    "check_spec",
+    "endpoint_of",
+    "find_quirks",
+    "parse_replies",
+    "parse_reply",
+    "to_openai_message",
+]
 
-# Model name patterns, without what stands before a slash, and what those models do otherwise; the first that fits.
+# Quirks by model name pattern (lower case, without the part before a slash); the first match applies.
 # Reasoning models of OpenAI: https://platform.openai.com/docs/guides/reasoning
-REASONING = {"rename": {"max_tokens": "max_completion_tokens"}, "drop": ["temperature", "top_p", "stop"]}
-QUIRKS: dict[str, dict[str, Any]] = {"o[1-9]*": REASONING, "gpt-5-chat*": {}, "gpt-[5-9]*": REASONING}
-KINDS_OF_QUIRKS = ("rename", "drop", "system")
+REASONING_QUIRKS = {"rename": {"max_tokens": "max_completion_tokens"}, "drop": ["temperature", "top_p", "stop"]}
+QUIRKS: dict[str, dict[str, Any]] = {"o[1-9]*": REASONING_QUIRKS, "gpt-5-chat*": {}, "gpt-[5-9]*": REASONING_QUIRKS}
+QUIRK_NAMES = ("rename", "drop", "system")
 OPTIONS = ("extra_body", "quirks", "n")
-# What servers call the reasons that OpenAI calls stop, length and tool_calls.
-FINISH = {"function_call": "tool_calls", "max_tokens": "length", "model_length": "length", "max_length": "length"}
-OURS = ("stop", "length", "tool_calls")
-# Parameters of text generation that OpenAI does not have; servers of open models take them under these names.
-OPEN_MODELS = {"top_k": 0, "repetition_penalty": 1.0}
-# The reply to a request of which `body_of` can make no body.
-UNSENDABLE = Reply(None, error="bad_request", error_detail="the text holds a lone surrogate and cannot be sent")
+# Finish reasons of other servers, as the finish reasons of OpenAI.
+FINISH_REASON_ALIASES = {
+    "function_call": "tool_calls",
+    "max_tokens": "length",
+    "model_length": "length",
+    "max_length": "length",
+}
+FINISH_REASONS = ("stop", "length", "tool_calls")
+# Sampling parameters that OpenAI lacks, with their neutral values; servers of open models use these names.
+EXTRA_SAMPLING = {"top_k": 0, "repetition_penalty": 1.0}
+# The reply to a request whose text `build_body` cannot encode.
+UNENCODABLE_REPLY = Reply(
+    None, error="bad_request", error_detail="the request text contains an unpaired surrogate, which UTF-8 cannot encode"
+)
 
 
 def check_spec(spec: EngineSpec) -> None:
-    """Raise where a spec asks for what no such API can do, instead of leaving it out in silence."""
-    set_otherwise = {"num_beams": 1, "adapter": None, "revision": None, "dtype": "auto"}
-    if wrong := [name for name, default in set_otherwise.items() if getattr(spec, name) != default]:
-        raise InputError(
-            f"the engine openai_api cannot set {', '.join(wrong)} of {spec.model!r}: the server has chosen its model"
-        )
+    """Raise InputError for settings that the API does not support, rather than ignore them."""
+    defaults = {"num_beams": 1, "adapter": None, "revision": None, "dtype": "auto"}
+    if unsupported := [name for name, default in defaults.items() if getattr(spec, name) != default]:
+        verb = "is" if len(unsupported) == 1 else "are"
+        raise InputError(f"{', '.join(unsupported)} {verb} not supported by the openai_api engine")
     options = dict(spec.options)
     if unknown := sorted(set(options) - set(OPTIONS)):
-        raise InputError(f"the engine openai_api takes the options {', '.join(OPTIONS)}; found {', '.join(unknown)}")
+        raise InputError(f"openai_api options: expected {', '.join(OPTIONS)}; found {', '.join(unknown)}")
     if not isinstance(options.get("n", False), bool):
-        raise InputError(f"the option n of the engine openai_api is true or false, found {options['n']!r:.80}")
+        raise InputError(f"openai_api option n: expected true or false, found {options['n']!r:.80}")
     for name in ("extra_body", "quirks"):
         if not isinstance(options.get(name, {}), Mapping):
-            raise InputError(f"the option {name} of the engine openai_api is a mapping, found {options[name]!r:.80}")
+            raise InputError(f"openai_api option {name}: expected a mapping, found {options[name]!r:.80}")
     _check_quirks(options.get("quirks", {}))
     extra = options.get("extra_body", {})
-    if taken := {"messages", "prompt", "model", "n", "stream"} & set(extra):
-        raise InputError(f"extra_body may not hold {', '.join(sorted(taken))}: the engine sets them")
+    if reserved := {"messages", "prompt", "model", "n", "stream"} & set(extra):
+        raise InputError(f"extra_body must not contain {', '.join(sorted(reserved))}: the engine sets these fields")
     try:
         json.dumps(extra, allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError):
-        raise InputError("extra_body holds a value that JSON cannot carry") from None
+        raise InputError("extra_body contains a value that JSON cannot represent") from None
 
 
 def _check_quirks(quirks: Mapping[str, Any]) -> None:
-    if unknown := sorted(set(quirks) - set(KINDS_OF_QUIRKS)):
-        raise InputError(f"quirks are {', '.join(KINDS_OF_QUIRKS)}; found {', '.join(unknown)}")
+    if unknown := sorted(set(quirks) - set(QUIRK_NAMES)):
+        raise InputError(f"quirks: expected {', '.join(QUIRK_NAMES)}; found {', '.join(unknown)}")
     rename, drop = quirks.get("rename", {}), quirks.get("drop", ())
     if not isinstance(rename, Mapping) or not all(isinstance(name, str) for pair in rename.items() for name in pair):
-        raise InputError(f"the quirk rename is a mapping from our names to the server's, found {rename!r:.80}")
+        raise InputError(f"quirk rename: expected a mapping of parameter names, found {rename!r:.80}")
     if not isinstance(drop, (list, tuple)) or not all(isinstance(name, str) for name in drop):
-        raise InputError(f"the quirk drop is a list of names, found {drop!r:.80}")
+        raise InputError(f"quirk drop: expected a list of parameter names, found {drop!r:.80}")
     if not isinstance(quirks.get("system", ""), str):
-        raise InputError(f"the quirk system is a role, found {quirks['system']!r:.80}")
+        raise InputError(f"quirk system: expected a role, found {quirks['system']!r:.80}")
 
 
-def quirks_of(spec: EngineSpec) -> dict[str, Any]:
-    """What is known of the model, with what the spec says on top.
+def find_quirks(spec: EngineSpec) -> dict[str, Any]:
+    """Return the known quirks of the model, merged with those of the spec.
 
-    >>> quirks_of(EngineSpec("openai_api", "openai/o3-mini"))["rename"]
+    >>> find_quirks(EngineSpec("openai_api", "openai/o3-mini"))["rename"]
     {'max_tokens': 'max_completion_tokens'}
     """
     name = spec.model.rpartition("/")[2].lower()
     known = next((quirks for pattern, quirks in QUIRKS.items() if fnmatch.fnmatchcase(name, pattern)), {})
-    own = dict(spec.options).get("quirks", {})
-    merged = {**known, **own}
+    overrides = dict(spec.options).get("quirks", {})
+    merged = {**known, **overrides}
     if "rename" in merged:
-        merged["rename"] = {**known.get("rename", {}), **own.get("rename", {})}
+        merged["rename"] = {**known.get("rename", {}), **overrides.get("rename", {})}
     if "drop" in merged:
-        merged["drop"] = list(dict.fromkeys([*known.get("drop", ()), *own.get("drop", ())]))
+        merged["drop"] = list(dict.fromkeys([*known.get("drop", ()), *overrides.get("drop", ())]))
     return merged
 
 
-def path_of(request: Request) -> str:
+def endpoint_of(request: Request) -> str:
     return "/chat/completions" if request.messages else "/completions"
 
 
-def to_openai_message(message: Message, read: Callable[[str], Any] = str) -> dict[str, Any]:
-    """A message the way OpenAI takes it, with null for the content beside calls that have none.
+def to_openai_message(message: Message, convert_arguments: Callable[[str], Any] = str) -> dict[str, Any]:
+    """Return a message in OpenAI's format; the content of tool calls without text is null.
 
     Args:
-        read: what becomes of the arguments of a call.
+        message: the message.
+        convert_arguments: converts the JSON text of a tool call's arguments; default: no conversion.
 
     >>> to_openai_message(Message("tool", "4", tool_call_id="c1"))
     {'role': 'tool', 'content': '4', 'tool_call_id': 'c1'}
     """
-    shown: dict[str, Any] = {"role": message.role, "content": message.content}
+    converted: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.tool_calls:
-        shown["content"] = message.content or None
-        shown["tool_calls"] = [
-            {"id": call, "type": "function", "function": {"name": name, "arguments": read(arguments)}}
-            for call, name, arguments in message.tool_calls
+        converted["content"] = message.content or None
+        converted["tool_calls"] = [
+            {"id": call_id, "type": "function", "function": {"name": name, "arguments": convert_arguments(arguments)}}
+            for call_id, name, arguments in message.tool_calls
         ]
     if message.tool_call_id:
-        shown["tool_call_id"] = message.tool_call_id
+        converted["tool_call_id"] = message.tool_call_id
     if message.name:
-        shown["name"] = message.name
-    return shown
+        converted["name"] = message.name
+    return converted
 
 
-def body_of(request: Request, spec: EngineSpec, quirks: Mapping[str, Any], samples: int = 1) -> bytes:
-    """The body of a request, as UTF-8.
+def build_body(request: Request, spec: EngineSpec, quirks: Mapping[str, Any], samples: int = 1) -> bytes:
+    """Return the body of a request as UTF-8.
 
     Args:
-        samples: of the same request, in one answer.
+        request: the request.
+        spec: the engine spec, for model, sampling settings and options.
+        quirks: from `find_quirks`.
+        samples: number of completions to request.
 
     Raises:
-        UnicodeEncodeError: the text holds a lone surrogate, which is no character and cannot be sent.
+        UnicodeEncodeError: the text contains an unpaired surrogate, which UTF-8 cannot encode.
 
-    >>> body_of(Request(prompt="1+1="), EngineSpec("openai_api", "m", max_tokens=2), {})
+    >>> build_body(Request(prompt="1+1="), EngineSpec("openai_api", "m", max_tokens=2), {})
     b'{"model":"m","prompt":"1+1=","max_tokens":2,"temperature":0.0}'
     """
     body: dict[str, Any] = {"model": spec.model}
@@ -144,13 +163,13 @@ def body_of(request: Request, spec: EngineSpec, quirks: Mapping[str, Any], sampl
         body["prompt"] = request.prompt
     settings: dict[str, Any] = {"max_tokens": spec.max_tokens, "temperature": spec.temperature}
     if spec.temperature > 0:
-        # Samples of one row share its seed and differ by their number.
+        # The samples of a row share `request.seed`; the sample number makes their seeds distinct.
         settings["seed"] = (request.seed + request.sample) % 2**31
     if spec.top_p != 1:
         settings["top_p"] = spec.top_p
     if spec.stop:
         settings["stop"] = list(spec.stop)
-    settings |= {name: value for name, off in OPEN_MODELS.items() if (value := getattr(spec, name)) != off}
+    settings |= {name: value for name, neutral in EXTRA_SAMPLING.items() if (value := getattr(spec, name)) != neutral}
     if samples > 1:
         settings["n"] = samples
     if request.tools:
@@ -161,81 +180,85 @@ def body_of(request: Request, spec: EngineSpec, quirks: Mapping[str, Any], sampl
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def replies_from(body: Mapping[str, Any], stop: Sequence[str], most: int) -> list[Reply]:
-    """The choices of an answer as replies, `most` at most; choices that hold nothing end the list.
+def parse_replies(body: Mapping[str, Any], stop: Sequence[str], max_replies: int) -> list[Reply]:
+    """Return the choices of a response body as at most `max_replies` replies.
 
-    The tokens that they took together are counted once: those of the prompt with the first, the others in equal parts.
+    The server reports the tokens of all choices together. The first reply gets the prompt tokens; the completion tokens
+    are divided evenly.
     """
-    choices = body["choices"][:most]
-    replies = [reply_from({**body, "choices": [choice]}, stop) for choice in choices if isinstance(choice, Mapping)]
+    choices = body["choices"][:max_replies]
+    replies = [parse_reply({**body, "choices": [choice]}, stop) for choice in choices if isinstance(choice, Mapping)]
     if len(replies) < 2:
         return replies
     total = replies[0].completion_tokens
-    parts = [None if total is None else total // len(replies) + (i < total % len(replies)) for i in range(len(replies))]
-    prompts = [replies[0].prompt_tokens, *[0] * (len(replies) - 1)]
+    count = len(replies)
+    completion_tokens = [None if total is None else total // count + (i < total % count) for i in range(count)]
+    prompt_tokens = [replies[0].prompt_tokens, *[0] * (count - 1)]
     return [
-        replace(reply, prompt_tokens=prompt, completion_tokens=part)
-        for reply, prompt, part in zip(replies, prompts, parts, strict=True)
+        replace(reply, prompt_tokens=prompt, completion_tokens=completion)
+        for reply, prompt, completion in zip(replies, prompt_tokens, completion_tokens, strict=True)
     ]
 
 
-def reply_from(body: Mapping[str, Any], stop: Sequence[str] = ()) -> Reply:
-    """The first choice of an answer as a reply; a filtered or refused one is a reply with an error.
+def parse_reply(body: Mapping[str, Any], stop: Sequence[str] = ()) -> Reply:
+    """Return the first choice of a response body as a reply; a filtered or refused one has an error.
 
     Args:
-        body: with at least one choice.
-        stop: where the text ends; some servers keep the stop string, or know none.
+        body: the parsed response body, with at least one choice.
+        stop: stop strings, applied here since some servers include them in the text or ignore them.
 
-    >>> reply_from({"choices": [{"message": {"content": "42"}, "finish_reason": "stop"}]}).text
+    >>> parse_reply({"choices": [{"message": {"content": "42"}, "finish_reason": "stop"}]}).text
     '42'
     """
     choice = body["choices"][0]
     message = choice.get("message")
     usage = body.get("usage")
-    prompt_tokens, completion_tokens = (_count(usage, name) for name in ("prompt_tokens", "completion_tokens"))
+    prompt_tokens, completion_tokens = (_token_count(usage, name) for name in ("prompt_tokens", "completion_tokens"))
     if isinstance(message, Mapping):
-        text = _text(message.get("content"))
-        thought = _text(message.get("content"), "thinking")  # Mistral: parts of the content
-        reasoning = _text(message.get("reasoning_content")) or _text(message.get("reasoning")) or thought
-        calls = tuple(_calls(message))
-        refusal = _text(message.get("refusal"))
+        text = _text_of(message.get("content"))
+        thinking = _text_of(message.get("content"), "thinking")  # Mistral: parts of the content
+        reasoning = _text_of(message.get("reasoning_content")) or _text_of(message.get("reasoning")) or thinking
+        calls = tuple(_parse_calls(message))
+        refusal = _text_of(message.get("refusal"))
     else:
-        text, reasoning, calls, refusal = _text(choice.get("text")), "", (), ""
-    finish = str(choice.get("finish_reason") or "stop")
+        text, reasoning, calls, refusal = _text_of(choice.get("text")), "", (), ""
+    finish_reason = str(choice.get("finish_reason") or "stop")
     error, detail = None, ""
-    if finish == "content_filter":
-        error, detail = "content_filter", "the server's filter cut the reply off"
+    if finish_reason == "content_filter":
+        error, detail = "content_filter", "the server's content filter stopped the reply"
     elif refusal and not text and not calls:
         error, detail = "refused", refusal
     if error:
         return Reply(None, "", (), "stop", error, detail, prompt_tokens, completion_tokens)
-    finish = finish if finish in OURS else FINISH.get(finish, "stop")
-    if ends := [place for place in map(text.find, filter(None, stop)) if place >= 0]:
-        text, finish = text[: min(ends)], finish if calls else "stop"
-    return Reply(text, reasoning, calls, finish, None, "", prompt_tokens, completion_tokens)
+    if finish_reason not in FINISH_REASONS:
+        finish_reason = FINISH_REASON_ALIASES.get(finish_reason, "stop")
+    if ends := [position for position in map(text.find, filter(None, stop)) if position >= 0]:
+        text, finish_reason = text[: min(ends)], finish_reason if calls else "stop"
+    return Reply(text, reasoning, calls, finish_reason, None, "", prompt_tokens, completion_tokens)
 
 
-def _count(usage: Any, name: str) -> int | None:
+def _token_count(usage: Any, name: str) -> int | None:
     count = usage.get(name) if isinstance(usage, Mapping) else None
     return count if type(count) is int and 0 <= count < 2**31 else None
 
 
-def _text(content: Any, field: str = "text") -> str:
-    """Text that may be missing, or come in parts of several kinds, of which one is wanted."""
+def _text_of(content: Any, field: str = "text") -> str:
+    """Return the text of a content, or of its parts that have `field`; empty if there is none."""
     if isinstance(content, list):
         parts = [part.get(field) if isinstance(part, Mapping) else part for part in content]
-        return "".join(part if isinstance(part, str) else _text(part) for part in parts)
+        return "".join(part if isinstance(part, str) else _text_of(part) for part in parts)
     return content if isinstance(content, str) and field == "text" else ""
 
 
-def _calls(message: Mapping[str, Any]) -> list[tuple[str, str]]:
-    listed = message.get("tool_calls")
-    calls = listed if isinstance(listed, list) else []
+def _parse_calls(message: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the (name, arguments) of all well-formed tool calls; arguments are JSON text."""
+    tool_calls = message.get("tool_calls")
+    calls = tool_calls if isinstance(tool_calls, list) else []
     functions = [call.get("function") for call in calls if isinstance(call, Mapping)]
     functions.append(message.get("function_call"))
-    found = []
+    parsed = []
     for function in functions:
         if isinstance(function, Mapping) and isinstance(function.get("name"), str):
             arguments = function.get("arguments")
-            found.append((function["name"], arguments if isinstance(arguments, str) else json.dumps(arguments or {})))
-    return found
+            parsed.append((function["name"], arguments if isinstance(arguments, str) else json.dumps(arguments or {})))
+    return parsed

@@ -1,9 +1,14 @@
-"""Headers: what a server's answer says about its rate limits, in the forms that model servers document.
+"""Rate-limit headers: requested pauses and remaining budgets, in the formats that model servers document.
 
-Understood are Retry-After (seconds or a date, RFC 9110), retry-after-ms, the x-ratelimit-* family of OpenAI and of
-those that follow it, anthropic-ratelimit-*, and Google's retryDelay, which stands in the body and in no header. A limit
-that a header names is not taken for a rate, since some servers count it by the minute and some by the day; what is left
-of it, and until when, is believed.
+| source | meaning |
+|---|---|
+| Retry-After (RFC 9110) | pause, in seconds or as a date |
+| retry-after-ms, x-ms-retry-after-ms | pause, in milliseconds |
+| x-ratelimit-* (OpenAI and compatible servers), anthropic-ratelimit-* | remaining budget and its reset time |
+| `retryDelay` in the body (Google) | pause, as a duration |
+
+Remaining budgets and reset times are trusted. Limits in headers are not used as rates, since some servers count them
+per minute and some per day.
 """
 
 from __future__ import annotations
@@ -13,16 +18,16 @@ import email.utils
 import re
 from collections.abc import Mapping
 
-__all__ = ["asked_pause", "budgets", "seconds_of"]
+__all__ = ["parse_seconds", "remaining_budgets", "requested_pause"]
 
-UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
-LONGEST = 60  # characters of a time; a number of hundreds of digits is none
-# google.rpc.RetryInfo, of google/rpc/error_details.proto.
+MAX_TIME_LENGTH = 60  # characters; a number with hundreds of digits is not a time
+# google.rpc.RetryInfo in google/rpc/error_details.proto.
 RETRY_INFO = re.compile(r'"retryDelay": ?"(\d+(?:\.\d+)?s)"')
-# (what is left of it, when it is full again), by what is counted.
-COUNTED = {
+# Budget -> (header of the remaining amount, header of the reset time).
+BUDGET_HEADERS = {
     "requests": (
         ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
         ("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"),
@@ -37,88 +42,88 @@ COUNTED = {
 }
 
 
-def seconds_of(text: str, now: float) -> float | None:
-    """How long from now a header means, whatever its form; None where it says nothing.
+def parse_seconds(text: str, now: float) -> float | None:
+    """Return the seconds from now that a header value means; None if it is not a time.
 
     Args:
         text: seconds ("20", "1.5"), a duration ("6m0s", "20ms"), an HTTP date, an RFC 3339 date, or a Unix time in
             seconds or milliseconds.
-        now: the time of the server's answer, as Unix time.
+        now: Unix time of the HTTP response.
 
-    >>> seconds_of("1m30s", 0), seconds_of("Thu, 01 Jan 1970 00:00:20 GMT", 5), seconds_of("soon", 0)
+    >>> parse_seconds("1m30s", 0), parse_seconds("Thu, 01 Jan 1970 00:00:20 GMT", 5), parse_seconds("soon", 0)
     (90.0, 15.0, None)
     """
     text = text.strip()
-    if len(text) > LONGEST:
+    if len(text) > MAX_TIME_LENGTH:
         return None
     if NUMBER.fullmatch(text):
         value = float(text)
-        if value >= 1e11:  # a Unix time in milliseconds, as OpenRouter's
+        if value >= 1e11:  # Unix time in milliseconds, as from OpenRouter
             value = value / 1000 - now
         elif value >= 1e9:
             value -= now
         return max(0.0, value)
     if text and DURATION.sub("", text) == "":
-        return sum(float(number) * UNIT[unit] for number, unit in DURATION.findall(text))
+        return sum(float(number) * UNIT_SECONDS[unit] for number, unit in DURATION.findall(text))
     try:
-        moment = email.utils.parsedate_to_datetime(text)
+        date = email.utils.parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):
         try:
-            # Python 3.10 takes fractions of 3 or 6 digits only.
-            whole = re.sub(r"\.(\d+)", lambda found: f".{found[1]:0<6.6}", text)
-            moment = datetime.datetime.fromisoformat(whole.replace("Z", "+00:00"))
+            # Python 3.10 accepts only fractions of 3 or 6 digits.
+            padded = re.sub(r"\.(\d+)", lambda match: f".{match[1]:0<6.6}", text)
+            date = datetime.datetime.fromisoformat(padded.replace("Z", "+00:00"))
         except ValueError:
             return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.timezone.utc)
-    return max(0.0, moment.timestamp() - now)
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=datetime.timezone.utc)
+    return max(0.0, date.timestamp() - now)
 
 
-def asked_pause(headers: Mapping[str, str], message: str, now: float) -> float | None:
-    """Seconds to wait that a refusal asks for; None where it does not say.
+def requested_pause(headers: Mapping[str, str], body: str, now: float) -> float | None:
+    """Return the seconds that a server asks the client to wait; None if it does not ask.
 
     Args:
-        headers: with lower-case names.
-        message: the text of the answer.
-        now: Unix time, for servers that send no Date.
+        headers: header values by lower-case name.
+        body: the response body.
+        now: Unix time, for servers that send no Date header.
     """
     now = _sent_at(headers, now)
     for name in ("retry-after-ms", "x-ms-retry-after-ms"):
-        if NUMBER.fullmatch(headers.get(name, "").strip()) and len(headers[name]) < LONGEST:
+        if NUMBER.fullmatch(headers.get(name, "").strip()) and len(headers[name]) < MAX_TIME_LENGTH:
             return float(headers[name]) / 1000
-    if "retry-after" in headers and (pause := seconds_of(headers["retry-after"], now)) is not None:
+    if "retry-after" in headers and (pause := parse_seconds(headers["retry-after"], now)) is not None:
         return pause
-    if pauses := [pause for left, pause in budgets(headers, now).values() if left < 1]:
+    if pauses := [pause for remaining, pause in remaining_budgets(headers, now).values() if remaining < 1]:
         return max(pauses)
-    told = RETRY_INFO.search(message)
-    return seconds_of(told[1], now) if told else None
+    match = RETRY_INFO.search(body)
+    return parse_seconds(match[1], now) if match else None
 
 
-def budgets(headers: Mapping[str, str], now: float) -> dict[str, tuple[float, float]]:
-    """What a server says is left: {"requests" or "tokens": (how many, for how many seconds)}; the tightest of each.
+def remaining_budgets(headers: Mapping[str, str], now: float) -> dict[str, tuple[float, float]]:
+    """Return the tightest budgets: {"requests" or "tokens": (remaining amount, seconds until the reset)}.
 
-    >>> budgets({"x-ratelimit-remaining-requests": "2", "x-ratelimit-reset-requests": "1s"}, 0)
+    >>> remaining_budgets({"x-ratelimit-remaining-requests": "2", "x-ratelimit-reset-requests": "1s"}, 0)
     {'requests': (2.0, 1.0)}
     """
-    found: dict[str, tuple[float, float]] = {}
+    budgets: dict[str, tuple[float, float]] = {}
     if not any("ratelimit" in name for name in headers):
-        return found
+        return budgets
     now = _sent_at(headers, now)
-    for counted, names in COUNTED.items():
-        for remaining, reset in names:
-            left = headers.get(remaining, "").strip()
-            until = seconds_of(headers.get(reset, ""), now)
-            if not NUMBER.fullmatch(left) or until is None:
+    for budget, header_pairs in BUDGET_HEADERS.items():
+        for remaining_header, reset_header in header_pairs:
+            remaining = headers.get(remaining_header, "").strip()
+            seconds = parse_seconds(headers.get(reset_header, ""), now)
+            if not NUMBER.fullmatch(remaining) or seconds is None:
                 continue
-            if counted not in found or float(left) < found[counted][0]:
-                found[counted] = (float(left), until)
-    return found
+            if budget not in budgets or float(remaining) < budgets[budget][0]:
+                budgets[budget] = (float(remaining), seconds)
+    return budgets
 
 
 def _sent_at(headers: Mapping[str, str], now: float) -> float:
-    """The server's own clock where it sends one, since its dates are meant by it."""
+    """Return the server's Unix time from the Date header, to which its other dates refer; `now` without one."""
     try:
-        sent = email.utils.parsedate_to_datetime(headers["date"])
-        return (sent if sent.tzinfo else sent.replace(tzinfo=datetime.timezone.utc)).timestamp()
+        date = email.utils.parsedate_to_datetime(headers["date"])
+        return (date if date.tzinfo else date.replace(tzinfo=datetime.timezone.utc)).timestamp()
     except (KeyError, ValueError, TypeError, IndexError, OverflowError):
         return now

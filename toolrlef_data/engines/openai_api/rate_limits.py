@@ -1,8 +1,8 @@
-"""Rates: how fast a server wants to be asked.
+"""Rate limits: when the next request may be sent, and with which API key.
 
-`Gate` is the rule for one key: a shared pause, requests and tokens a minute, and a number of requests at once that
-halves on a rate limit or a timeout and grows slowly. `Turns` lets requests through the gates of several keys, first
-come, first served. Times are seconds of a monotonic clock that the caller passes in.
+`KeyLimiter` enforces the limits of one key: pauses, requests and tokens per minute, and a concurrency that halves on a
+rate limit or timeout and grows slowly. `RequestScheduler` assigns requests to the keys, first come, first served. Times
+are seconds of a monotonic clock that the caller provides.
 """
 
 from __future__ import annotations
@@ -14,257 +14,263 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
-from toolrlef_data.engines.openai_api.budget import Need, Spending
-from toolrlef_data.engines.openai_api.rate_headers import budgets
+from toolrlef_data.engines.openai_api.budget import Spending, TokenCounts
+from toolrlef_data.engines.openai_api.rate_headers import remaining_budgets
 from toolrlef_data.engines.spec import Limits
 
-__all__ = ["Bucket", "Gate", "Turns"]
+__all__ = ["KeyLimiter", "RateBucket", "RequestScheduler"]
 
-LONGEST_BACKOFF = 60.0
+MAX_BACKOFF = 60.0  # seconds
 
 
-class Bucket:
-    """At most `rate` in any minute, smoothly: what was not used in a second is lost, up to `burst`.
+class RateBucket:
+    """A token bucket that also limits the sum of every 60 s to `rate`; at most `burst` passes at once.
 
-    >>> bucket = Bucket(rate=60, burst=1)
-    >>> bucket.wait(1, now=0.0), bucket.take(1, now=0.0), bucket.wait(1, now=0.25)
+    >>> bucket = RateBucket(rate=60, burst=1)
+    >>> bucket.wait_time(1, now=0.0), bucket.consume(1, now=0.0), bucket.wait_time(1, now=0.25)
     (0.0, None, 0.75)
     """
 
     def __init__(self, rate: float, burst: float) -> None:
         self.rate = rate
         self.burst = burst
-        self.recent: list[tuple[float, float]] = []  # a heap of (when, amount) of the last minute
-        self.sum = 0.0
-        # A full bucket and what flows in meanwhile stay below the rate in every minute.
-        self.per_second = (rate - max(0.0, burst - 1)) / 60
+        self.recent: list[tuple[float, float]] = []  # heap of (time, amount), of the last minute
+        self.recent_sum = 0.0
+        # A full bucket plus the refill of a minute must not exceed the rate.
+        self.refill_rate = (rate - max(0.0, burst - 1)) / 60
         self.level = burst
-        self.at = -math.inf
+        self.updated_at = -math.inf
 
-    def _flow(self, now: float) -> None:
+    def _refill(self, now: float) -> None:
         while self.recent and self.recent[0][0] <= now - 60:
-            self.sum -= heapq.heappop(self.recent)[1]
-        self.level = min(self.burst, self.level + (now - self.at) * self.per_second)
-        self.at = now
+            self.recent_sum -= heapq.heappop(self.recent)[1]
+        self.level = min(self.burst, self.level + (now - self.updated_at) * self.refill_rate)
+        self.updated_at = now
 
-    def wait(self, amount: float, now: float) -> float:
-        """Seconds until an amount may be taken, or until it is time to ask again.
+    def wait_time(self, amount: float, now: float) -> float:
+        """Return the seconds until an amount may pass, or until the next check.
 
-        One above the burst waits for a full bucket, and until it fits into the last minute with all others.
+        An amount above `burst` waits for a full bucket, and until the sum of the last minute has room for it.
         """
-        self._flow(now)
-        wait = max(0.0, (min(amount, self.burst) - self.level) / self.per_second)
-        if amount > 1 and self.recent and self.sum + amount > self.rate + 1e-6:
+        self._refill(now)
+        wait = max(0.0, (min(amount, self.burst) - self.level) / self.refill_rate)
+        if amount > 1 and self.recent and self.recent_sum + amount > self.rate + 1e-6:
             wait = max(wait, self.recent[0][0] + 60 - now)
         return wait
 
-    def take(self, amount: float, now: float, when: float | None = None) -> None:
-        """Take an amount, or with a negative one give back what was not used; the level may fall below 0.
+    def consume(self, amount: float, now: float, consumed_at: float | None = None) -> None:
+        """Consume an amount, or return an unused one if it is negative; the level may become negative.
 
         Args:
-            when: at what time what is given back was taken.
+            consumed_at: when a returned amount was consumed; default: `now`.
         """
-        self._flow(now)
+        self._refill(now)
         self.level = min(self.burst, self.level - amount)
-        when = now if when is None else when
-        if when > now - 60:
-            heapq.heappush(self.recent, (when, amount))
-            self.sum += amount
+        consumed_at = now if consumed_at is None else consumed_at
+        if consumed_at > now - 60:
+            heapq.heappush(self.recent, (consumed_at, amount))
+            self.recent_sum += amount
 
 
-def _bucket(rate: float | None, share: float) -> Bucket | None:
-    """For a rate a minute, of which a share may go at once."""
-    return None if rate is None or math.isinf(rate) else Bucket(rate, max(1.0, rate * share))
+def _bucket_for(rate: float | None, burst_share: float) -> RateBucket | None:
+    """Return a bucket for a rate per minute; None without a limit. The burst is a share of the rate."""
+    return None if rate is None or math.isinf(rate) else RateBucket(rate, max(1.0, rate * burst_share))
 
 
-class Gate:
-    """What one key may send now.
+class KeyLimiter:
+    """The limits of one API key, and its state.
 
     Args:
-        value: the key, or "" for a server that wants none.
-        name: of the key in messages, which never show it.
-        limits: the settings.
-        most: requests at once at most.
+        key: the API key, or "" for a server without keys.
+        name: the key's name in messages, which never contain the key.
+        limits: rates and backoff.
+        max_concurrency: maximal number of in-flight requests.
     """
 
-    def __init__(self, value: str, name: str, limits: Limits, most: int) -> None:
-        self.value = value
+    def __init__(self, key: str, name: str, limits: Limits, max_concurrency: int) -> None:
+        self.key = key
         self.name = name
-        self.most = self.limit = float(most)
+        self.max_concurrency = self.concurrency = float(max_concurrency)
         self.in_flight = 0
-        self.answered = False  # whether the server took this key at least once
-        self.dropped = ""  # why it is not used any more
+        self.has_succeeded = False  # whether the server has sent a reply for this key
+        self.disabled_reason = ""  # why the key is no longer used; empty if it is
         self.paused_until = -math.inf
-        self.last_cut = -math.inf
-        self.strikes = 0
+        self.last_halved = -math.inf
+        self.consecutive_limits = 0
         self.backoff = limits.backoff
-        self.requests = _bucket(limits.rpm, 1 / 60)
-        self.tokens = _bucket(limits.tpm, 1 / 10)
-        self.left: dict[str, tuple[float, float]] = {}  # what the server says is left, and until when
+        self.request_bucket = _bucket_for(limits.rpm, 1 / 60)
+        self.token_bucket = _bucket_for(limits.tpm, 1 / 10)
+        self.budgets: dict[str, tuple[float, float]] = {}  # from headers: (remaining amount, reset time)
 
     def __repr__(self) -> str:
-        return f"Gate({self.name})"
+        return f"KeyLimiter({self.name})"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a gate holds a key and is not pickled")
+        raise TypeError("a KeyLimiter contains an API key and cannot be pickled")
 
-    def wait(self, tokens: float, now: float) -> float:
-        """Seconds until a request may go; infinite until another one comes back."""
-        if self.in_flight >= max(1, int(self.limit)):
+    def wait_time(self, tokens: float, now: float) -> float:
+        """Return the seconds until a request may be sent; infinite until an in-flight one has finished."""
+        if self.in_flight >= max(1, int(self.concurrency)):
             return math.inf
         waits = [self.paused_until - now]
-        if self.requests:
-            waits.append(self.requests.wait(1, now))
-        if self.tokens:
-            waits.append(self.tokens.wait(tokens, now))
-        for counted, (left, until) in list(self.left.items()):
-            if until <= now:
-                del self.left[counted]
-            elif left < 1:
-                waits.append(until - now)
+        if self.request_bucket:
+            waits.append(self.request_bucket.wait_time(1, now))
+        if self.token_bucket:
+            waits.append(self.token_bucket.wait_time(tokens, now))
+        for name, (remaining, reset_at) in list(self.budgets.items()):
+            if reset_at <= now:
+                del self.budgets[name]
+            elif remaining < 1:
+                waits.append(reset_at - now)
         return max(0.0, *waits)
 
     def start(self, tokens: float, now: float) -> None:
+        """Count a request that is about to be sent, with its reserved tokens."""
         self.in_flight += 1
-        if self.requests:
-            self.requests.take(1, now)
-        if self.tokens:
-            self.tokens.take(tokens, now)
-        for counted, amount in (("requests", 1.0), ("tokens", tokens)):
-            if counted in self.left:
-                left, until = self.left[counted]
-                self.left[counted] = (left - amount, until)
+        if self.request_bucket:
+            self.request_bucket.consume(1, now)
+        if self.token_bucket:
+            self.token_bucket.consume(tokens, now)
+        for name, amount in (("requests", 1.0), ("tokens", tokens)):
+            if name in self.budgets:
+                remaining, reset_at = self.budgets[name]
+                self.budgets[name] = (remaining - amount, reset_at)
 
-    def finish(self, unused: float, now: float, sent: float) -> None:
-        """A request that was sent at some time came back, and used fewer tokens than were set aside for it."""
+    def finish(self, unused_tokens: float, now: float, sent_at: float) -> None:
+        """Release a request's slot and its unused reserved tokens."""
         self.in_flight -= 1
-        if self.tokens and unused:
-            self.tokens.take(-unused, now, sent)
+        if self.token_bucket and unused_tokens:
+            self.token_bucket.consume(-unused_tokens, now, sent_at)
 
-    def succeed(self, headers: Mapping[str, str], now: float, wall: float) -> None:
-        self.answered = True
-        self.strikes = 0
-        self.limit = min(self.most, self.limit + 1 / self.limit)
-        self.learn(headers, now, wall)
+    def record_success(self, headers: Mapping[str, str], now: float, unix_time: float) -> None:
+        """Raise the concurrency after a reply, by about 1 per round of in-flight requests."""
+        self.has_succeeded = True
+        self.consecutive_limits = 0
+        self.concurrency = min(self.max_concurrency, self.concurrency + 1 / self.concurrency)
+        self._update_budgets(headers, now, unix_time)
 
-    def learn(self, headers: Mapping[str, str], now: float, wall: float) -> None:
-        """Believe what the headers say is left; requests under way are counted in it by the server or not yet."""
-        for counted, (left, seconds) in budgets(headers, wall).items():
-            self.left[counted] = (left, now + seconds)
+    def _update_budgets(self, headers: Mapping[str, str], now: float, unix_time: float) -> None:
+        """Replace the budgets with those in the headers; the server may or may not count in-flight requests."""
+        for name, (remaining, seconds) in remaining_budgets(headers, unix_time).items():
+            self.budgets[name] = (remaining, now + seconds)
 
-    def cut(self, sent: float, now: float) -> bool:
-        """Halve the number at once, but once only for all requests that were under way together."""
-        if sent <= self.last_cut:
+    def halve_concurrency(self, sent_at: float, now: float) -> bool:
+        """Halve the concurrency once per round of in-flight requests; return whether this call did."""
+        if sent_at <= self.last_halved:
             return False
-        self.limit = max(1.0, self.limit / 2)
-        self.last_cut = now
+        self.concurrency = max(1.0, self.concurrency / 2)
+        self.last_halved = now
         return True
 
-    def refuse(self, pause: float | None, sent: float, now: float) -> None:
-        """A rate limit: all requests of this key wait, as long as the server asks or twice as long as the last time."""
-        first = self.cut(sent, now)
-        self.strikes += first
+    def record_rate_limit(self, pause: float | None, sent_at: float, now: float) -> None:
+        """Pause all requests of this key, for the requested time or else with exponential backoff."""
+        is_first = self.halve_concurrency(sent_at, now)
+        self.consecutive_limits += is_first
         if pause is None:
-            if not first:
+            if not is_first:
                 return
-            pause = min(LONGEST_BACKOFF, self.backoff * 2**self.strikes)
-        elif self.strikes > 1:  # it came back too soon although it waited as long as it was asked to
+            pause = min(MAX_BACKOFF, self.backoff * 2**self.consecutive_limits)
+        elif self.consecutive_limits > 1:  # the requested pause was too short
             pause = max(pause, self.backoff)
         self.paused_until = max(self.paused_until, now + pause)
 
 
-class Turns:
-    """Lets requests through the gates, first come, first served, and below the caps; keys are used in turn.
+class RequestScheduler:
+    """A first-in, first-out queue of requests that rotates over the API keys and respects the caps.
 
     Args:
-        gates: one a key.
-        spending: what was sent so far.
+        limiters: one limiter per API key.
+        spending: the requests and tokens so far.
         limits: the caps.
         clock: a monotonic clock, in seconds.
     """
 
-    def __init__(self, gates: list[Gate], spending: Spending, limits: Limits, clock: Callable[[], float]) -> None:
-        self.limiters = gates
+    def __init__(
+        self, limiters: list[KeyLimiter], spending: Spending, limits: Limits, clock: Callable[[], float]
+    ) -> None:
+        self.limiters = limiters
         self.spending = spending
         self.limits = limits
         self.clock = clock
-        self.waiting: deque[tuple[Need, float, asyncio.Future[Gate | None]]] = deque()
+        self.queue: deque[tuple[TokenCounts, float, asyncio.Future[KeyLimiter | None]]] = deque()
         self.timer: asyncio.TimerHandle | None = None
-        self.turn = 0
-        self.closed = ""
+        self.rotation = 0
+        self.closed_reason = ""
 
-    async def enter(self, need: Need, deadline: float, again: bool = False) -> Gate | None:
-        """Wait for a key that may send now; None where no key can before the deadline, or where `closed` says why.
+    async def acquire(self, reserved: TokenCounts, deadline: float, is_retry: bool = False) -> KeyLimiter | None:
+        """Wait for a key that may send a request; return None at the deadline or once the scheduler is closed.
 
         Args:
-            need: what the request may use.
-            deadline: of the row, by the clock.
-            again: the row had a turn before and stands in front of those that had none.
+            reserved: the maximal tokens of the request.
+            deadline: the request's deadline, by `clock`; None is returned early if no key can become free before it.
+            is_retry: whether the request was sent before; a retry goes to the front of the queue.
         """
-        future: asyncio.Future[Gate | None] = asyncio.get_running_loop().create_future()
-        (self.waiting.appendleft if again else self.waiting.append)((need, deadline, future))
-        if again or len(self.waiting) == 1:
-            self.move()
+        future: asyncio.Future[KeyLimiter | None] = asyncio.get_running_loop().create_future()
+        (self.queue.appendleft if is_retry else self.queue.append)((reserved, deadline, future))
+        if is_retry or len(self.queue) == 1:
+            self.dispatch()
         try:
             return await future
         except asyncio.CancelledError:
-            gate = None if future.cancelled() else future.result()
-            if gate is not None:  # it had its turn and will not use it
-                gate.finish(sum(need), self.clock(), self.clock())
-                self.spending.take_back(need)
-                self.move()
+            limiter = None if future.cancelled() else future.result()
+            if limiter is not None:  # dispatched, but cancelled before it was sent
+                limiter.finish(sum(reserved), self.clock(), self.clock())
+                self.spending.undo_start(reserved)
+                self.dispatch()
             raise
 
-    def move(self) -> None:
-        """Let through whoever may go now; called whenever something has changed."""
+    def dispatch(self) -> None:
+        """Release all queued requests that may be sent now; call this after every change of state."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-        while self.waiting:
-            need, deadline, future = self.waiting[0]
-            if not future.done() and not self._settle(need, deadline, future):
+        while self.queue:
+            reserved, deadline, future = self.queue[0]
+            if not future.done() and not self._resolve(reserved, deadline, future):
                 return
-            self.waiting.popleft()
+            self.queue.popleft()
 
-    def _settle(self, need: Need, deadline: float, future: asyncio.Future[Gate | None]) -> bool:
+    def _resolve(self, reserved: TokenCounts, deadline: float, future: asyncio.Future[KeyLimiter | None]) -> bool:
+        """Assign a key to the request, or None if it cannot be sent; return False if it must wait."""
         now = self.clock()
         wait = math.inf
-        refusal = "" if self.closed else self.spending.refusal(self.limits, need)
-        if refusal and (refusal.startswith("max_requests") or not self.spending.under_way):
-            self.closed = refusal
-        if self.closed:
+        exceeded_cap = "" if self.closed_reason else self.spending.exceeded_cap(self.limits, reserved)
+        if exceeded_cap and (exceeded_cap.startswith("max_requests") or not self.spending.in_flight):
+            self.closed_reason = exceeded_cap
+        if self.closed_reason:
             future.set_result(None)
             return True
-        if not refusal:  # else what is under way may use less than it may
-            self.turn += 1
-            usable = [gate for gate in self.limiters if not gate.dropped]
-            usable = usable[self.turn % len(usable) :] + usable[: self.turn % len(usable)] if usable else []
-            waits = [(gate.wait(sum(need), now), gate.in_flight) for gate in usable]
+        if not exceeded_cap:  # otherwise wait: in-flight requests may use fewer tokens than reserved
+            self.rotation += 1
+            enabled = [limiter for limiter in self.limiters if not limiter.disabled_reason]
+            start = self.rotation % len(enabled) if enabled else 0
+            enabled = enabled[start:] + enabled[:start]
+            waits = [(limiter.wait_time(sum(reserved), now), limiter.in_flight) for limiter in enabled]
             wait = min(waits, default=(math.inf, 0))[0]
             if wait <= 0:
-                gate = usable[waits.index(min(waits))]
-                gate.start(sum(need), now)
-                self.spending.start(need)
-                future.set_result(gate)
+                limiter = enabled[waits.index(min(waits))]
+                limiter.start(sum(reserved), now)
+                self.spending.start(reserved)
+                future.set_result(limiter)
                 return True
         if now >= deadline or (wait < math.inf and now + wait > deadline):
             future.set_result(None)
             return True
-        if refusal:  # what is under way may belong to another thread, which wakes nobody here
+        if exceeded_cap:  # the in-flight requests may belong to another thread, which does not call `dispatch` here
             wait = 0.1
-        self.timer = asyncio.get_running_loop().call_later(max(min(wait, deadline - now), 0.001), self.move)
+        self.timer = asyncio.get_running_loop().call_later(max(min(wait, deadline - now), 0.001), self.dispatch)
         return False
 
-    def pause(self) -> float:
-        """Seconds until the first key may be used again."""
+    def remaining_pause(self) -> float:
+        """Return the seconds until the first key may be used again."""
         now = self.clock()
-        ends = [
-            max([gate.paused_until, *(until for left, until in gate.left.values() if left < 1)])
-            for gate in self.limiters
-        ]
-        return max(0.0, min(ends, default=now) - now)
+        usable_at = []
+        for limiter in self.limiters:
+            resets = [reset_at for remaining, reset_at in limiter.budgets.values() if remaining < 1]
+            usable_at.append(max([limiter.paused_until, *resets]))
+        return max(0.0, min(usable_at, default=now) - now)
 
-    def close(self, why: str) -> None:
-        """Let nobody through any more."""
-        self.closed = self.closed or why
-        self.move()
+    def close(self, reason: str) -> None:
+        """Stop sending: all queued and future requests get None."""
+        self.closed_reason = self.closed_reason or reason
+        self.dispatch()

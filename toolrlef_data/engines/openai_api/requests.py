@@ -1,7 +1,7 @@
-"""Direct requests: as many rows under way as `concurrency` says, each with its retries.
+"""Direct requests: up to `concurrency` requests in flight, each with its retries.
 
-One row's life is `Rows.row`: wait for a turn, send, and look at what came; a passing fault waits and goes again, a rate
-limit pauses its key for all rows, a key that the server does not take drops out. What is retried stands in `errors`.
+`RequestPool.complete` waits for an API key, sends a request and handles the outcome. `errors` lists the failures and
+their actions.
 """
 
 from __future__ import annotations
@@ -14,60 +14,62 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
-from toolrlef_data.engines.openai_api.budget import Need
-from toolrlef_data.engines.openai_api.errors import Fault
-from toolrlef_data.engines.openai_api.payloads import UNSENDABLE, body_of, path_of
-from toolrlef_data.engines.openai_api.rate_headers import asked_pause
-from toolrlef_data.engines.openai_api.rate_limits import Gate
-from toolrlef_data.engines.openai_api.session import REFUSED, Session
+from toolrlef_data.engines.openai_api.budget import TokenCounts
+from toolrlef_data.engines.openai_api.errors import Failure
+from toolrlef_data.engines.openai_api.payloads import UNENCODABLE_REPLY, build_body, endpoint_of
+from toolrlef_data.engines.openai_api.rate_headers import requested_pause
+from toolrlef_data.engines.openai_api.rate_limits import MAX_BACKOFF, KeyLimiter
+from toolrlef_data.engines.openai_api.session import REJECTED, Session
 from toolrlef_data.engines.spec import PULL_INTERVAL, Request
 from toolrlef_data.records import AllRequestsRefused, Reply
 
-__all__ = ["ask_directly"]
+__all__ = ["send_directly"]
 
-STEP = 0.2  # seconds after which a stop is noticed at the latest
-LONGEST_WAIT = 60.0  # seconds between two attempts
-Samples = list[tuple[str, Request]]  # of one request, tagged; they differ in nothing but their number
+CHECK_INTERVAL = 0.2  # seconds between two checks for a cancel or stop
+Samples = list[tuple[str, Request]]  # tagged requests that differ only in their sample number
 
 
-def ask_directly(
+def send_directly(
     session: Session, requests: Iterable[tuple[str, Request] | None], loop: asyncio.AbstractEventLoop
 ) -> Iterator[list[tuple[str, Reply]]]:
-    """Yield replies as they arrive; the loop goes on only in here, between what is handed out."""
-    waiting = _samples(requests, together=dict(session.spec.options).get("n", False))
-    rows = Rows(session, loop)
+    """Yield tagged replies as they arrive; the event loop runs only inside this generator."""
+    queue = _group_samples(requests, together=dict(session.spec.options).get("n", False))
+    pool = RequestPool(session, loop)
     try:
-        while not session.cancelled and rows.crash is None:
-            # A place is free when its replies are stored, which they are when the next ones are asked for.
-            room = 0 if session.stop else session.spec.concurrency - len(rows.running)
-            refused = rows.believed + rows.doubtful
-            if session.refuses_all(refused):  # what is under way may still be answered
-                room = 0
-                if not rows.running:
-                    session.give_up(refused)
-            left, rows.left = rows.left[:room], rows.left[room:]
-            idle = False  # what comes next is not ready yet
-            for samples in itertools.chain(left, itertools.islice(waiting, room - len(left))):
+        while not session.is_cancelled and pool.error is None:
+            # A slot is free once the replies are stored, which the caller does before it resumes this generator.
+            free_slots = 0 if session.stop_error else session.spec.concurrency - len(pool.tasks)
+            rejections = pool.released_rejections + pool.pending_rejections
+            if session.rejects_everything(rejections):  # in-flight requests may still get replies
+                free_slots = 0
+                if not pool.tasks:
+                    session.halt_after_rejections(rejections)
+            resent, pool.missing_samples = pool.missing_samples[:free_slots], pool.missing_samples[free_slots:]
+            is_idle = False  # whether the next request is not ready yet
+            for samples in itertools.chain(resent, itertools.islice(queue, free_slots - len(resent))):
                 if samples is None:
-                    idle = True
+                    is_idle = True
                     break
-                rows.begin(samples)
-            if not rows.running:
-                if not idle:
+                pool.start(samples)
+            if not pool.tasks:
+                if not is_idle:
                     break
-                rows.believe()  # what comes next may wait for nothing else
-            loop.run_until_complete(rows.some(PULL_INTERVAL if idle else STEP))
-            if rows.finished:
-                yield rows.taken()
+                pool.release_rejections()  # the next request may depend on them
+            loop.run_until_complete(pool.wait_any(PULL_INTERVAL if is_idle else CHECK_INTERVAL))
+            if pool.finished:
+                yield pool.drain()
     finally:
-        loop.run_until_complete(rows.end())
-    yield rows.taken(last=True)  # what arrived while everything was stopped is paid for as well
-    if rows.crash is not None:
-        raise rows.crash
+        loop.run_until_complete(pool.cancel_all())
+    yield pool.drain(is_last=True)  # replies that arrived during the cancellation are paid for, too
+    if pool.error is not None:
+        raise pool.error
 
 
-def _samples(requests: Iterable[tuple[str, Request] | None], together: bool) -> Iterator[Samples | None]:
-    """Requests one by one, or neighbours that differ in nothing but the sample's number, up to a None."""
+def _group_samples(requests: Iterable[tuple[str, Request] | None], together: bool) -> Iterator[Samples | None]:
+    """Yield single requests, or with `together` groups of adjacent requests that differ only in their sample number.
+
+    A None (no request is ready) is passed on and ends a group.
+    """
     samples: Samples = []
     for pair in requests:
         if samples and (pair is None or replace(pair[1], sample=0) != replace(samples[0][1], sample=0)):
@@ -83,151 +85,161 @@ def _samples(requests: Iterable[tuple[str, Request] | None], together: bool) -> 
         yield samples
 
 
-class Rows:
-    """The rows under way, a task each."""
+class RequestPool:
+    """The in-flight requests, one task each, and their replies."""
 
     def __init__(self, session: Session, loop: asyncio.AbstractEventLoop) -> None:
         self.session = session
         self.loop = loop
-        self.running: set[asyncio.Task[list[Reply]]] = set()
+        self.tasks: set[asyncio.Task[list[Reply]]] = set()
         self.finished: list[tuple[str, Reply]] = []
-        self.doubtful: list[tuple[str, Reply]] = []  # refusals of a server that has answered nothing yet
-        self.believed: list[tuple[str, Reply]] = []  # of these, what is handed out all the same
-        self.left: list[Samples] = []  # of answers with fewer choices than were asked for
-        self.crash: BaseException | None = None
-        self.wake: asyncio.Future[None] = loop.create_future()
+        self.pending_rejections: list[tuple[str, Reply]] = []  # withheld until the server has sent a reply
+        self.released_rejections: list[tuple[str, Reply]] = []  # passed on before the server has sent a reply
+        self.missing_samples: list[Samples] = []  # the server returned fewer choices than requested
+        self.error: BaseException | None = None
+        self.wake_up: asyncio.Future[None] = loop.create_future()
 
-    def begin(self, samples: Samples) -> None:
-        task = self.loop.create_task(self.row([request for _, request in samples]))
-        self.running.add(task)
-        task.add_done_callback(partial(self._done, samples))
+    def start(self, samples: Samples) -> None:
+        task = self.loop.create_task(self.complete([request for _, request in samples]))
+        self.tasks.add(task)
+        task.add_done_callback(partial(self._collect, samples))
 
-    def _done(self, samples: Samples, task: asyncio.Task[list[Reply]]) -> None:
-        self.running.discard(task)
+    def _collect(self, samples: Samples, task: asyncio.Task[list[Reply]]) -> None:
+        self.tasks.discard(task)
         if not task.cancelled():
             if error := task.exception():
-                self.crash = self.crash or error
+                self.error = self.error or error
             elif replies := task.result():
-                arrived = [(tag, reply) for (tag, _), reply in zip(samples, replies, strict=False)]
-                refused = replies[0].error in REFUSED and not self.session.answered()
-                (self.doubtful if refused else self.finished).extend(arrived)
-                self.left += [[sample] for sample in samples[len(replies) :]]
+                tagged = [(tag, reply) for (tag, _), reply in zip(samples, replies, strict=False)]
+                is_pending = replies[0].error in REJECTED and not self.session.has_succeeded()
+                (self.pending_rejections if is_pending else self.finished).extend(tagged)
+                self.missing_samples += [[sample] for sample in samples[len(replies) :]]
         self._wake()
 
     def _wake(self) -> None:
-        if not self.wake.done():
-            self.wake.set_result(None)
+        if not self.wake_up.done():
+            self.wake_up.set_result(None)
 
-    def believe(self) -> None:
-        """Hand out refusals before the server has answered anything."""
-        self.finished += self.doubtful
-        self.believed += self.doubtful
-        self.doubtful = []
+    def release_rejections(self) -> None:
+        """Pass on the rejections although the server has not sent a reply yet."""
+        self.finished += self.pending_rejections
+        self.released_rejections += self.pending_rejections
+        self.pending_rejections = []
 
-    async def some(self, step: float) -> None:
-        """Until at least one row is done, or it is time to see whether there is more, or the run shall stop."""
+    async def wait_any(self, timeout: float) -> None:
+        """Wait until a request has finished, or for `timeout` seconds."""
         if not self.finished:
-            self.wake = self.loop.create_future()
-            timer = self.loop.call_later(step, self._wake)
-            await self.wake
+            self.wake_up = self.loop.create_future()
+            timer = self.loop.call_later(timeout, self._wake)
+            await self.wake_up
             timer.cancel()
 
-    def taken(self, last: bool = False) -> list[tuple[str, Reply]]:
-        """What has arrived; refusals count once the server has answered something, or where no more comes."""
-        if self.session.answered() or (last and not isinstance(self.session.stop, AllRequestsRefused)):
-            self.finished += self.doubtful
-            self.doubtful = []
-        taken, self.finished = self.finished, []
-        return taken
+    def drain(self, is_last: bool = False) -> list[tuple[str, Reply]]:
+        """Return and remove the finished replies.
 
-    async def end(self) -> None:
-        for task in self.running:
+        Rejections are included once the server has sent a reply. The last call includes them in any case, unless the
+        run stops because of them.
+        """
+        if self.session.has_succeeded() or (is_last and not isinstance(self.session.stop_error, AllRequestsRefused)):
+            self.finished += self.pending_rejections
+            self.pending_rejections = []
+        finished, self.finished = self.finished, []
+        return finished
+
+    async def cancel_all(self) -> None:
+        for task in self.tasks:
             task.cancel()
-        await asyncio.gather(*self.running, return_exceptions=True)
+        await asyncio.gather(*self.tasks, return_exceptions=True)
 
-    async def row(self, samples: list[Request]) -> list[Reply]:
-        """Replies to samples of one request, after as many attempts as it takes; none where the run stops first."""
+    async def complete(self, samples: list[Request]) -> list[Reply]:
+        """Send the samples of one request with retries and return their replies; empty if the run stops first."""
         session, spec = self.session, self.session.spec
         try:
-            body = body_of(samples[0], spec, session.quirks, len(samples))
+            body = build_body(samples[0], spec, session.quirks, len(samples))
         except UnicodeEncodeError:
-            return [UNSENDABLE] * len(samples)
+            return [UNENCODABLE_REPLY] * len(samples)
         deadline = time.monotonic() + spec.limits.deadline
-        need = Need(len(body) / session.bytes_a_token, spec.max_tokens * len(samples))
-        fault, attempts = None, 0
-        while (gate := await session.scheduler.enter(need, deadline, again=attempts > 0)) is not None:
-            limit = min(spec.timeout, deadline - time.monotonic())
-            outcome = await self.attempt(gate, samples, body, need, limit)
+        reserved = TokenCounts(len(body) / session.bytes_per_token, spec.max_tokens * len(samples))
+        failure, attempts = None, 0
+        while (limiter := await session.scheduler.acquire(reserved, deadline, is_retry=attempts > 0)) is not None:
+            timeout = min(spec.timeout, deadline - time.monotonic())
+            outcome = await self.send(limiter, samples, body, reserved, timeout)
             if isinstance(outcome, list):
                 return outcome
-            if fault and outcome.kind == "timeout" and limit < spec.timeout:
-                break  # at the row's own deadline; what was met before says more
-            session.faults[outcome.kind] += 1
-            fault = await settled(outcome, gate)
-            match fault:
-                case Fault(action="pause"):
-                    pass  # its key waits, for all rows
-                case Fault(action="drop"):
-                    session.drop(gate, fault)
-                case Fault(action="again"):
+            if failure and outcome.kind == "timeout" and timeout < spec.timeout:
+                break  # the deadline ended this attempt; the earlier failure is more informative
+            session.failure_counts[outcome.kind] += 1
+            failure = await _check_key(outcome, limiter)
+            match failure:
+                case Failure(action="pause_key"):
+                    pass  # `acquire` waits for the pause
+                case Failure(action="disable_key"):
+                    session.disable(limiter, failure)
+                case Failure(action="retry"):
                     attempts += 1
-                    if not await self.waited(attempts, deadline):
+                    if not await self.wait_for_retry(attempts, deadline):
                         break
                 case _:
                     break
-        fault = fault or Fault("rate_limit", "final", f"no turn within the deadline of {spec.limits.deadline:g} s")
-        if gate is None and session.scheduler.closed:
-            session.reached(session.scheduler.closed)
+        no_key = f"no API key was free within the deadline of {spec.limits.deadline:g} s"
+        failure = failure or Failure("rate_limit", "final", no_key)
+        if limiter is None and session.scheduler.closed_reason:
+            session.halt_at_cap(session.scheduler.closed_reason)
             return []
-        if gate is None and (pause := session.scheduler.pause()) > 1:
-            fault = fault._replace(detail=f"{fault.detail}; the server asks to wait {pause:.0f} s")
-        return [session.failed(fault)] * len(samples)
+        if limiter is None and (pause := session.scheduler.remaining_pause()) > 1:
+            failure = failure._replace(detail=f"{failure.detail}; the server requests a pause of {pause:.0f} s")
+        return [session.failed_reply(failure)] * len(samples)
 
-    async def waited(self, attempts: int, deadline: float) -> bool:
-        """Whether there is a further attempt after so many, once its time has come."""
+    async def wait_for_retry(self, attempts: int, deadline: float) -> bool:
+        """Wait before the next attempt; return False if no attempt remains or the deadline is too close."""
         spec = self.session.spec
-        wait = min(LONGEST_WAIT, spec.limits.backoff * 2 ** (attempts - 1)) * random.uniform(0.5, 1.0)
+        wait = min(MAX_BACKOFF, spec.limits.backoff * 2 ** (attempts - 1)) * random.uniform(0.5, 1.0)
         if attempts > spec.retries or time.monotonic() + wait > deadline:
             return False
         await asyncio.sleep(wait)
         return True
 
-    async def attempt(
-        self, gate: Gate, samples: list[Request], body: bytes, need: Need, limit: float
-    ) -> list[Reply] | Fault:
-        """Send once, and keep the books; replies, or what was wrong."""
-        session, sent = self.session, time.monotonic()
-        used = need  # where the answer is lost, the server may have worked for it all the same
+    async def send(
+        self, limiter: KeyLimiter, samples: list[Request], body: bytes, reserved: TokenCounts, timeout: float
+    ) -> list[Reply] | Failure:
+        """Send a request once, account for its tokens, and return the replies or the failure."""
+        session, sent_at = self.session, time.monotonic()
+        used = reserved  # the server may have processed a request whose HTTP response was lost
         try:
-            answer = await session.connection.post(path_of(samples[0]), body, session.authorization(gate), limit)
-            if isinstance(answer, Fault):
-                if answer.kind == "timeout":
-                    gate.cut(sent, time.monotonic())
-                used = need if answer.worked else Need(0, 0)
-                return answer
-            outcome = session.read(answer.status, answer.text, len(samples))
+            authorization = session.authorization(limiter)
+            response = await session.connection.post(endpoint_of(samples[0]), body, authorization, timeout)
+            if isinstance(response, Failure):
+                if response.kind == "timeout":
+                    limiter.halve_concurrency(sent_at, time.monotonic())
+                used = reserved if response.may_be_billed else TokenCounts(0, 0)
+                return response
+            outcome = session.parse(response.status, response.text, len(samples))
             if isinstance(outcome, list):
-                gate.succeed(answer.headers, time.monotonic(), time.time())
-                used = session.used(outcome, need)
-                session.learn(outcome[0], len(body))
+                limiter.record_success(response.headers, time.monotonic(), time.time())
+                used = session.tokens_used(outcome, reserved)
+                session.update_bytes_per_token(outcome[0], len(body))
                 return outcome
-            if answer.status >= 300 or outcome.action in ("pause", "drop"):
-                used = Need(0, 0)
-            if outcome.action == "pause":
-                gate.refuse(asked_pause(answer.headers, answer.text, time.time()), sent, time.monotonic())
-            elif outcome.action == "again" and (pause := asked_pause(answer.headers, "", time.time())):
-                gate.paused_until = max(gate.paused_until, time.monotonic() + pause)
+            if response.status >= 300 or outcome.action in ("pause_key", "disable_key"):
+                used = TokenCounts(0, 0)
+            if outcome.action == "pause_key":
+                pause = requested_pause(response.headers, response.text, time.time())
+                limiter.record_rate_limit(pause, sent_at, time.monotonic())
+            elif outcome.action == "retry" and (pause := requested_pause(response.headers, "", time.time())):
+                limiter.paused_until = max(limiter.paused_until, time.monotonic() + pause)
             return outcome
         finally:
-            gate.finish(sum(need) - sum(used), time.monotonic(), sent)
-            session.spending.finish(need, used)
-            session.scheduler.move()
+            limiter.finish(sum(reserved) - sum(used), time.monotonic(), sent_at)
+            session.spending.finish(reserved, used)
+            session.scheduler.dispatch()
 
 
-async def settled(fault: Fault, gate: Gate) -> Fault:
-    """A fault that may be the key's or the request's is the key's, where nothing of it is answered."""
-    if fault.action != "doubt":
-        return fault
-    while gate.in_flight and not gate.answered and not gate.dropped:  # refusals are quicker than replies
-        await asyncio.sleep(STEP / 10)
-    return fault._replace(action="final") if gate.answered else fault._replace(kind="rate_limit", action="drop")
+async def _check_key(failure: Failure, limiter: KeyLimiter) -> Failure:
+    """Resolve the action `check_key` into `final` or `disable_key`, after the in-flight requests of the key."""
+    if failure.action != "check_key":
+        return failure
+    # A rejection arrives sooner than a reply, which would show that the key works.
+    while limiter.in_flight and not limiter.has_succeeded and not limiter.disabled_reason:
+        await asyncio.sleep(CHECK_INTERVAL / 10)
+    if limiter.has_succeeded:
+        return failure._replace(action="final")
+    return failure._replace(kind="rate_limit", action="disable_key")

@@ -1,7 +1,7 @@
-"""One engine's traffic with one server: its keys and turns, what is spent, what faults were met, and why it stops.
+"""Session: the shared state of all requests of one engine to one server.
 
-`requests` and `batches` ask through it, each in its own way; what an answer means and what becomes of a fault, a key
-or a cap is the same for both.
+It has the API keys and their scheduler, the spending, the failure counts, and the error that stops the run. `requests`
+and `batches` share it, so both handle replies, failures, keys and caps alike.
 """
 
 from __future__ import annotations
@@ -16,37 +16,37 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from toolrlef_data.engines.credentials import Secrets, read_api_keys, resolve_address
-from toolrlef_data.engines.openai_api.budget import Need, spending_of
-from toolrlef_data.engines.openai_api.errors import Fault, fault_in, fault_of_status
-from toolrlef_data.engines.openai_api.payloads import check_spec, quirks_of, replies_from
-from toolrlef_data.engines.openai_api.rate_limits import Gate, Turns
+from toolrlef_data.engines.openai_api.budget import TokenCounts, spending_of
+from toolrlef_data.engines.openai_api.errors import Failure, classify_body, classify_status
+from toolrlef_data.engines.openai_api.payloads import check_spec, find_quirks, parse_replies
+from toolrlef_data.engines.openai_api.rate_limits import KeyLimiter, RequestScheduler
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import AllRequestsRefused, CapReached, NoUsableApiKey, Reply, ToolrlefError
 
 if TYPE_CHECKING:
     from toolrlef_data.engines.openai_api.client import Connection
 
-__all__ = ["REFUSED", "Session"]
+__all__ = ["REJECTED", "Session"]
 
 log = logging.getLogger(__name__)
-# Who would write a request's URL, whose query may hold a key, to a log.
-LOGGERS = ("httpx2", "openai", "openai._base_client", "aiohttp.client")
-REFUSED = ("bad_request", "not_found")  # of the row, or of the settings
-REFUSED_BEFORE_STOP = 8  # so many of them, and none with a reply, end the run
-DETAIL = 500  # characters of a message that are kept
-BYTES_A_TOKEN = 3.0  # until the server's own counts are known; few tokenizers need more tokens
-FEWEST = 0.3  # bytes a token, whatever a server says
-COUNTS = ("prompt_tokens", "completion_tokens")
+# Loggers that record request URLs, whose query may contain a key.
+HTTP_LOGGERS = ("httpx2", "openai", "openai._base_client", "aiohttp.client")
+REJECTED = ("bad_request", "not_found")  # error kinds that can be due to the row or to the settings
+MIN_REJECTIONS = 8  # rejections without a single reply that stop the run
+MAX_DETAIL_LENGTH = 500  # characters of a stored error message
+INITIAL_BYTES_PER_TOKEN = 3.0  # before the first reply; most tokenizers have more bytes per token
+MIN_BYTES_PER_TOKEN = 0.3  # lower values from a server are implausible
+TOKEN_FIELDS = ("prompt_tokens", "completion_tokens")
 
 
 class Session:
-    """What the requests to one server share; see the module.
+    """The shared state of all requests of one engine.
 
     Args:
-        spec: of the engine.
+        spec: the engine spec.
 
     Raises:
-        InputError: the spec asks for what no such server can do.
+        InputError: the spec has settings that OpenAI-compatible servers do not support.
     """
 
     connection: Connection
@@ -55,121 +55,129 @@ class Session:
         check_spec(spec)
         self.spec = spec
         self.address = resolve_address(spec)
-        self.quirks = quirks_of(spec)
+        self.quirks = find_quirks(spec)
         self.secrets = Secrets(self.address.secrets)
         self.spending = spending_of(self.address.url, spec.model)
-        self.scheduler = Turns([], self.spending, spec.limits, time.monotonic)
-        self.faults: Counter[str] = Counter()  # for the progress bar
-        self.bytes_a_token = BYTES_A_TOKEN
-        self.cancelled = False
-        self.stop: ToolrlefError | None = None
+        self.scheduler = RequestScheduler([], self.spending, spec.limits, time.monotonic)
+        self.failure_counts: Counter[str] = Counter()  # by error kind, for the progress bar
+        self.bytes_per_token = INITIAL_BYTES_PER_TOKEN
+        self.is_cancelled = False
+        self.stop_error: ToolrlefError | None = None  # why no further requests are sent
 
     def __str__(self) -> str:
         return f"{self.spec.model!r} at {self.address.url}"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a session holds keys and is not pickled; an EngineSpec is")
+        raise TypeError("a session contains API keys and cannot be pickled; pickle its EngineSpec")
 
     def open(self) -> None:
-        """Read the keys, and keep them out of the logs."""
+        """Read the API keys, and redact them in the logs of HTTP libraries."""
         keys = read_api_keys(self.spec)
-        # A gate without a key is for servers that want none.
-        self.scheduler.limiters = [self._gate(key, i + 1) for i, key in enumerate(keys)] or [self._gate("", 0)]
-        for name in LOGGERS:
-            logging.getLogger(name).addFilter(self._scrub_record)
+        limiters = [self._limiter_for(key, number) for number, key in enumerate(keys, 1)]
+        self.scheduler.limiters = limiters or [self._limiter_for("", 0)]  # a server without keys
+        for name in HTTP_LOGGERS:
+            logging.getLogger(name).addFilter(self._redact_record)
 
     def close(self) -> None:
-        for name in LOGGERS:
-            logging.getLogger(name).removeFilter(self._scrub_record)
+        for name in HTTP_LOGGERS:
+            logging.getLogger(name).removeFilter(self._redact_record)
 
-    def authorization(self, gate: Gate) -> str:
-        """The header for a key, or for the credentials of the URL."""
-        return f"Bearer {gate.value}" if gate.value else self.address.basic_auth
+    def authorization(self, limiter: KeyLimiter) -> str:
+        """Return the Authorization header for a key, or for the credentials in the URL."""
+        return f"Bearer {limiter.key}" if limiter.key else self.address.basic_auth
 
     def stats(self) -> dict[str, Any]:
-        shown: dict[str, Any] = {"in flight": self.spending.under_way}
-        shown |= {f"met {kind}": count for kind, count in self.faults.most_common()}
+        """Return the values that the progress bar shows: in-flight requests, errors by kind, cost."""
+        stats: dict[str, Any] = {"in flight": self.spending.in_flight}
+        stats |= {f"{kind} errors": count for kind, count in self.failure_counts.most_common()}
         if (cost := self.spending.cost(self.spec.limits)) is not None:
-            shown["cost"] = f"{cost:.4f}"
-        return shown
+            stats["cost"] = f"{cost:.4f}"
+        return stats
 
-    def _gate(self, key: str, number: int) -> Gate:
+    def _limiter_for(self, key: str, number: int) -> KeyLimiter:
         self.secrets.add([key])
-        return Gate(key, f"API key {number}" if key else "no key", self.spec.limits, self.spec.concurrency)
+        name = f"API key {number}" if key else "no key"
+        return KeyLimiter(key, name, self.spec.limits, self.spec.concurrency)
 
-    def _scrub_record(self, record: logging.LogRecord) -> bool:
+    def _redact_record(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = self.secrets.redact(record.getMessage()), ()
         return True
 
-    def reached(self, cap: str) -> None:
-        """A cap forbids the next request."""
-        self.halt(CapReached(f"{self}: {cap}. What ran is stored; another run goes on from there and counts anew"))
+    def halt_at_cap(self, cap: str) -> None:
+        """Stop sending, because the next request would exceed a cap."""
+        advice = "Completed requests are saved; a new process resumes the run and counts from zero"
+        self.halt(CapReached(f"{self}: {cap}. {advice}"))
 
     def halt(self, error: ToolrlefError) -> None:
-        """Send nothing any more; what is under way is waited for."""
-        self.stop = self.stop or error
+        """Stop sending; in-flight requests are completed, then the engine raises the error."""
+        self.stop_error = self.stop_error or error
         self.scheduler.close(str(error))
 
-    def read(self, status: int, text: str, samples: int = 1) -> list[Reply] | Fault:
-        """What an answer says, without regard to its headers."""
+    def parse(self, status: int, text: str, samples: int = 1) -> list[Reply] | Failure:
+        """Return the replies or the failure in a status and response body."""
         if not 200 <= status < 300:
-            return fault_of_status(status, text)
+            return classify_status(status, text)
         try:
             body = json.loads(text)
         except (ValueError, RecursionError):
             body = None
-        return fault_in(body, text) or [self._clean(reply) for reply in replies_from(body, self.spec.stop, samples)]
+        failure = classify_body(body, text)
+        return failure or [self._redact(reply) for reply in parse_replies(body, self.spec.stop, samples)]
 
-    def _clean(self, reply: Reply) -> Reply:
-        """Without a key that the server wrote into it."""
-        clean = self.secrets.redact_reply
-        calls = tuple((clean(name), clean(arguments)) for name, arguments in reply.tool_calls)
-        text, reasoning = clean(reply.text or ""), clean(reply.reasoning)
+    def _redact(self, reply: Reply) -> Reply:
+        """Return the reply without the API keys that a server may repeat."""
+        redact = self.secrets.redact_reply
+        calls = tuple((redact(name), redact(arguments)) for name, arguments in reply.tool_calls)
+        text, reasoning = redact(reply.text or ""), redact(reply.reasoning)
         if reply.error:
-            return replace(reply, error_detail=self.secrets.redact(reply.error_detail)[:DETAIL])
+            return replace(reply, error_detail=self.secrets.redact(reply.error_detail)[:MAX_DETAIL_LENGTH])
         return replace(reply, text=text, reasoning=reasoning, tool_calls=calls)
 
-    def learn(self, reply: Reply, size: int) -> None:
-        """How many bytes of a body are a token here: quickly fewer and slowly more, to set aside rather too much."""
-        if reply.prompt_tokens:
-            seen = 0.95 * size / reply.prompt_tokens
-            self.bytes_a_token = max(FEWEST, min(seen, self.bytes_a_token + 0.02 * (seen - self.bytes_a_token)))
+    def update_bytes_per_token(self, reply: Reply, num_bytes: int) -> None:
+        """Update the estimate that converts body bytes to prompt tokens.
 
-    def used(self, replies: list[Reply], need: Need) -> Need:
-        """The tokens of an answer by the server's count, and by ours where it gives none."""
-        prompts, completions = ([getattr(reply, name) for reply in replies] for name in COUNTS)
-        return Need(
-            need.prompt if None in prompts else sum(prompts),
-            need.completion if None in completions else sum(completions),
+        It falls at once and rises slowly, so that reservations are rather too large than too small.
+        """
+        if reply.prompt_tokens:
+            observed = 0.95 * num_bytes / reply.prompt_tokens
+            smoothed = self.bytes_per_token + 0.02 * (observed - self.bytes_per_token)
+            self.bytes_per_token = max(MIN_BYTES_PER_TOKEN, min(observed, smoothed))
+
+    def tokens_used(self, replies: list[Reply], reserved: TokenCounts) -> TokenCounts:
+        """Return the token counts that the server reports; the reserved ones where it reports none."""
+        prompts, completions = ([getattr(reply, name) for reply in replies] for name in TOKEN_FIELDS)
+        return TokenCounts(
+            reserved.prompt if None in prompts else sum(prompts),
+            reserved.completion if None in completions else sum(completions),
         )
 
-    def answered(self) -> bool:
-        """Whether the server has answered something with a reply."""
-        return any(gate.answered for gate in self.scheduler.limiters)
+    def has_succeeded(self) -> bool:
+        """Return whether the server has sent a reply."""
+        return any(limiter.has_succeeded for limiter in self.scheduler.limiters)
 
-    def failed(self, fault: Fault) -> Reply:
-        return Reply(None, error=fault.kind, error_detail=self.secrets.redact(fault.detail)[:DETAIL])
+    def failed_reply(self, failure: Failure) -> Reply:
+        return Reply(None, error=failure.kind, error_detail=self.secrets.redact(failure.detail)[:MAX_DETAIL_LENGTH])
 
-    def refuses_all(self, refused: Sequence[tuple[str, Reply]]) -> bool:
-        """Whether a server that has answered nothing else has refused so much that the settings are at fault."""
-        return len(refused) >= REFUSED_BEFORE_STOP and not self.answered()
+    def rejects_everything(self, rejections: Sequence[tuple[str, Reply]]) -> bool:
+        """Return whether the server has sent only rejections, enough of them to blame the settings."""
+        return len(rejections) >= MIN_REJECTIONS and not self.has_succeeded()
 
-    def give_up(self, refused: Sequence[tuple[str, Reply]]) -> None:
-        """End a run of which everything is refused."""
-        why = refused[0][1].error_detail
-        self.halt(AllRequestsRefused(f"{self} has refused all of {len(refused)} requests, such as: {why}"))
+    def halt_after_rejections(self, rejections: Sequence[tuple[str, Reply]]) -> None:
+        """Stop sending, because the server rejects every request."""
+        error = rejections[0][1].error_detail
+        self.halt(AllRequestsRefused(f"{self} rejected all {len(rejections)} requests; the first error is: {error}"))
 
-    def drop(self, gate: Gate, fault: Fault) -> None:
-        """Use a key no more; new ones are looked for where keys are read, and without any the run ends."""
-        if gate.dropped:
+    def disable(self, limiter: KeyLimiter, failure: Failure) -> None:
+        """Disable an API key and read the key sources again for new ones; stop sending if no key remains."""
+        if limiter.disabled_reason:
             return
-        gate.dropped = self.secrets.redact(fault.detail)[:DETAIL]
-        log.warning("%s is not used any more: %s", gate.name, gate.dropped)
-        known = {gate.value for gate in self.scheduler.limiters}
-        fresh = []
-        with suppress(NoUsableApiKey):  # the file is gone; another key may still work
-            fresh = [key for key in read_api_keys(self.spec) if key not in known] if gate.value else []
-        self.scheduler.limiters += [self._gate(key, len(known) + i + 1) for i, key in enumerate(fresh)]
-        if all(gate.dropped for gate in self.scheduler.limiters):
-            what = f"takes none of the {len(known)} API keys" if gate.value else "wants an API key, and none was named"
-            self.halt(NoUsableApiKey(f"{self} {what}: {gate.dropped}; what ran is stored"))
+        limiter.disabled_reason = self.secrets.redact(failure.detail)[:MAX_DETAIL_LENGTH]
+        log.warning("%s is no longer used: %s", limiter.name, limiter.disabled_reason)
+        known = {limiter.key for limiter in self.scheduler.limiters}
+        new_keys = []
+        with suppress(NoUsableApiKey):  # the key file is gone; other keys may still work
+            new_keys = [key for key in read_api_keys(self.spec) if key not in known] if limiter.key else []
+        self.scheduler.limiters += [self._limiter_for(key, len(known) + i + 1) for i, key in enumerate(new_keys)]
+        if all(limiter.disabled_reason for limiter in self.scheduler.limiters):
+            problem = f"rejected all API keys ({len(known)})" if limiter.key else "requires an API key, set `keys`"
+            self.halt(NoUsableApiKey(f"{self} {problem}: {limiter.disabled_reason}. Completed requests are saved"))

@@ -1,6 +1,8 @@
-"""Search: new trajectories, by a model that calls functions.
+"""Search: new trajectories from a model that calls functions.
 
-`generation` runs one search a query. `pool` keeps many searches busy with one engine; `dfsdt` holds the algorithms as
-generators that say what they need next; `protocols` render it as requests and read the replies. `answer_writer` stores
-searches as upstream's answer files. `demo` has queries and recorded replies, `demo_functions` what they call.
+- `generation` runs one search per query; `pool` runs many of them concurrently over one engine.
+- `dfsdt` implements the search algorithms as generators.
+- `protocols` renders requests and parses replies.
+- `answer_writer` converts search results to upstream's answer files.
+- `demo` provides queries and recorded replies; `demo_functions` provides their functions.
 """

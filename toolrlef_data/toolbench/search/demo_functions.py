@@ -1,18 +1,19 @@
-"""Four small functions to generate trajectories with, offline: calculator, search, convert_units, calendar.
+"""demo_functions: four functions to generate trajectories offline: calculator, search, convert_units, calendar.
 
     calculator(formula="(12/60)*50")                              10.0
-    search(query="highest mountain in Africa")                    ["Kilimanjaro | ...", ...], passages of this package
+    search(query="highest mountain in Africa")                    ["Kilimanjaro | ...", ...], bundled passages
     convert_units(value=5, source="mile", target="km")            8.04672
     calendar(operation="add_days", date="2024-02-28", days=2)     "2024-03-01"
 
-They are safe on any text: each ends in a value or in a `ToolError`. Units are those of `UNITS`, with exact factors,
-computed in fractions and rounded once. Sources: the inch (0.0254 m), the pound (0.45359237 kg), the US gallon (231
-cubic inches), the imperial gallon (4.54609 l), the nautical mile (1852 m) and what follows from them: NIST Special
-Publication 811 (2008), appendix B, where exact factors are bold; litre, tonne, minute, hour, day and the zero of
-Celsius (273.15 K): the SI brochure (BIPM, 9th edition).
+They accept any text, and either return a value or raise a `ToolError`. Units (`UNITS`) have exact factors; values are
+computed in fractions and rounded once. Sources:
 
-Not covered: months and years as units (they have no one length), areas, units composed by a formula, other calendars
-than the Gregorian, which is taken to hold from year 1 to 9999; times of day and time zones.
+- NIST Special Publication 811 (2008), appendix B (exact factors are bold): inch (0.0254 m), pound (0.45359237 kg), US
+  gallon (231 cubic inches), imperial gallon (4.54609 l), nautical mile (1852 m), and units derived from them.
+- SI brochure (BIPM, 9th edition): litre, tonne, minute, hour, day, and the zero of Celsius (273.15 K).
+
+Not covered: months and years as units; areas; compound units; calendars other than the Gregorian, which is extended to
+the years 1 to 9999; times of day and time zones.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ ISO_DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
 
 
 class Unit(NamedTuple):
-    """A unit: `value * factor + zero` is the same quantity in the first unit of its kind."""
+    """A unit: `value * factor + zero` is the quantity in the base unit of its kind."""
 
     kind: str
     factor: Fraction
     zero: Fraction = Fraction(0)
 
 
-# Names of a unit with their plural and their sign, how many it is of the kind's base unit, and where its zero lies.
+# One unit a line: kind, names and symbols = factor to the base unit of the kind, optionally + zero.
 _TABLE = """
 length  metre metres meter meters m = 1
 length  kilometre kilometres kilometer kilometers km = 1000
@@ -88,13 +89,13 @@ speed  knot knots kn = 463/900
 
 
 def _units() -> dict[str, Unit]:
-    found: dict[str, Unit] = {}
+    units: dict[str, Unit] = {}
     for line in _TABLE.strip().splitlines():
         names, _, size = line.partition(" = ")
         kind, *spellings = names.split()
         factor, _, zero = size.partition(" + ")
-        found |= {name.replace("_", " "): Unit(kind, Fraction(factor), Fraction(zero or 0)) for name in spellings}
-    return found
+        units |= {name.replace("_", " "): Unit(kind, Fraction(factor), Fraction(zero or 0)) for name in spellings}
+    return units
 
 
 UNITS = _units()
@@ -119,7 +120,7 @@ def search(query: str) -> list[str]:
 
 
 def value_of(result: ToolResult) -> Any:
-    """What a tool gave; its error, where there is one, is raised."""
+    """Return the value of a tool result, or raise its error."""
     if result.value is None:
         raise ToolError(result.error or "crashed", result.detail)
     return result.value
@@ -137,7 +138,7 @@ def convert_units(value: float, source: str, target: str) -> float:
     if old.kind != new.kind:
         raise ToolError("domain", f"{source} is a unit of {old.kind}, {target} one of {new.kind}")
     try:
-        # As it is written: 0.1 is a tenth, not the binary number next to it.
+        # repr keeps the decimal value: 0.1 is exactly a tenth.
         base = Fraction(repr(float(value))) * old.factor + old.zero
         converted = float((base - new.zero) / new.factor)
     except OverflowError:

@@ -1,21 +1,26 @@
-"""dfsdt: the searches as generators, which yield what they need and are sent it: a model's reply, a function's result.
+"""dfsdt: trajectory searches as generators that yield model requests and function calls.
 
-So one driver can run thousands of them at once, and a search that is run again with the same replies asks the same.
-What they do is section 3.2 of the ToolBench paper (arXiv 2307.16789) and its code:
+A search is sent a reply or an observation for each of them. One driver can therefore run thousands of searches
+concurrently. A search that runs again with the same replies and observations makes the same requests. The algorithms
+follow section 3.2 of the ToolBench paper (arXiv 2307.16789) and its code:
 
-- `dfsdt`: from each state up to `width` tries, each followed to its end before the next. From the second on, the model
-  is shown the earlier ones and asked for another. What lies behind a try says how far to go back: after a give-up or an
-  answer the state above gets no further try, the one above that goes on; everywhere else the state itself goes on.
-- `dfs` (with_filter): all tries of a state first; the model compares them two by two, in both orders; the best is
-  followed first. Its comparison of two ways counts half for each where the model gives no letter.
-- `chain` (CoT@n): chains from the beginning, one after the other.
+- `dfsdt`: up to `width` attempts per state, each explored to its end before the next. From the second attempt on, a
+  diversity prompt shows the earlier ones and asks for another. After a final answer or a give-up, the parent state gets
+  no further attempt, and the search resumes at the grandparent. Otherwise it resumes at the parent.
+- `dfs` (with_filter): all attempts of a state first. The model compares them in pairs, in both orders, and the best
+  attempt is explored first. A comparison without a letter in the reply counts half for each attempt.
+- `chain` (CoT@n): chains from the root, one after the other.
 
-A state where the turns are used up, that gave up, or that a chain could not go on from, is pruned. A try that the model
-gave no reply to (an error, or neither thought nor call) costs a call and leaves no state.
+A state is pruned if it reaches `max_turns`, gives up, or ends a chain that cannot continue. An attempt without a usable
+reply (an error, or neither thought nor call) counts as a model call and adds no state.
 
-Otherwise than upstream: depth is the number of the model's messages, where upstream counts nodes (a call costs 2, with
-a thought 3; its limit of 12 is 4 to 6 messages); the call that reaches `max_calls` is used, and rankings count; `dfs`
-marks as finished only what leads to an answer; chains that give up are shown like searches that do.
+Differences from upstream:
+
+- Depth counts assistant messages. Upstream counts nodes: 2 for a call, 3 with a thought. Its limit of 12 means 4 to 6
+  messages.
+- The reply to the last of `max_calls` requests is used, and rankings count as calls.
+- `dfs` marks only states that lead to a final answer as finished.
+- A chain that gives up can be the chosen path, as in the other searches.
 """
 
 from __future__ import annotations
@@ -25,62 +30,79 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from toolrlef_data.records import InputError, Reply, UnknownName
 from toolrlef_data.toolbench.histories import diversity_body, messages_of
-from toolrlef_data.toolbench.messages import Raw
-from toolrlef_data.toolbench.prompts import DIVERSITY, RANKING, opening_of
-from toolrlef_data.toolbench.search.protocols import message_from
+from toolrlef_data.toolbench.messages import RawMessage
+from toolrlef_data.toolbench.prompts import DIVERSITY, RANKING, opening_messages
+from toolrlef_data.toolbench.search.protocols import parse_reply
 from toolrlef_data.toolbench.tree import FINAL_ANSWER, GIVE_UP, State, path_to
 from toolrlef_data.tools.functions.function import Observation, truncate
 
-__all__ = ["Ask", "Call", "Found", "Method", "search"]
+__all__ = [
+    "FunctionCall",
+    "Method",
+    "ModelRequest",
+    "SearchAction",
+    "SearchGenerator",
+    "SearchInput",
+    "SearchResult",
+    "search",
+]
 
 KINDS = ("dfsdt", "dfs", "chain")
-MOST_TURNS = 100  # a search is as many generators deep
-_letter_first = re.compile(r"\W{0,9}([ABab])(?:[.,:;)*\n]|$)")
-_letter_last = re.compile(r"(?<!\w)([ABab])\W*$")
-BACK = 2  # levels to go back after an answer or a give-up; upstream's constants
+MAX_TURNS = 100  # a search nests one generator per turn
+BACKTRACK_LEVELS = 2  # after a final answer or a give-up, as upstream
+_leading_letter = re.compile(r"\W{0,9}([ABab])(?:[.,:;)*\n]|$)")
+_trailing_letter = re.compile(r"(?<!\w)([ABab])\W*$")
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """A search needs a `Reply`.
+class ModelRequest:
+    """What a search yields to receive a `Reply`.
 
     Args:
-        messages: as ToolBench has them.
-        sample: the number of the try, so that sampled replies differ.
-        ranking: whether two ways are compared, which takes no functions.
+        messages: in ToolBench's format.
+        sample: number of the attempt; it makes sampled replies differ.
+        ranking: whether the request compares two attempts, without functions.
     """
 
-    messages: tuple[Raw, ...]
+    messages: tuple[RawMessage, ...]
     sample: int
     ranking: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """A search needs an `Observation`: of a function called with arguments as the model wrote them."""
+class FunctionCall:
+    """What a search yields to receive an `Observation`; the arguments are the model's raw text."""
 
     name: str
     arguments: str
 
 
+SearchAction = ModelRequest | FunctionCall
+SearchInput = Reply | Observation
+T = TypeVar("T")
+SearchGenerator = Generator[SearchAction, SearchInput, T]
+
+
 @dataclass(frozen=True)
 class Method:
-    """How to search.
+    """Algorithm and limits of a trajectory search.
 
     Args:
-        kind: "dfsdt", "dfs" or "chain", see the module.
-        width: tries from one state at most, except in a chain.
-        max_turns: messages of the model from the beginning to an end.
-        max_calls: of the model in one search, rankings included.
-        answers: after so many a search ends.
-        chains: of the kind "chain" only.
-        seed: of the choice among give-ups.
+        kind: "dfsdt" (default): depth-first, with a diversity prompt for each further attempt. "dfs": depth-first, with
+            attempts ranked by the model. "chain": independent chains.
+        width: maximum attempts per state; default: 2. Chains do not use it.
+        max_turns: maximum assistant messages on one path; default: 6, at most 100.
+        max_calls: maximum model calls per search, including rankings; default: 200.
+        answers: number of final answers that ends a search; default: 1.
+        chains: number of chains, for kind="chain" only; default: 1.
+        seed: for the random choice among give-ups; default: 0.
 
     Raises:
+        UnknownName: an unknown kind.
         InputError: a value out of range.
 
     >>> Method().name, Method("chain", chains=3).name
@@ -100,31 +122,31 @@ class Method:
             raise UnknownName("kind of search", self.kind, KINDS)
         for name in ("width", "max_turns", "max_calls", "answers", "chains"):
             if type(value := getattr(self, name)) is not int or value < 1:
-                raise InputError(f"{name} is a whole number of at least 1, found {value!r:.80}")
-        if self.max_turns > MOST_TURNS:
-            raise InputError(f"max_turns is {MOST_TURNS} at most, found {self.max_turns}")
+                raise InputError(f"{name} must be a whole number of at least 1, found {value!r:.80}")
+        if self.max_turns > MAX_TURNS:
+            raise InputError(f"max_turns must be at most {MAX_TURNS}, found {self.max_turns}")
         if type(self.seed) is not int:
-            raise InputError(f"seed is a whole number, found {self.seed!r:.80}")
+            raise InputError(f"seed must be a whole number, found {self.seed!r:.80}")
 
     @property
     def name(self) -> str:
-        """As upstream calls it in the names of files; its parser takes the filter's name, too."""
+        """Upstream's name of the method in file names."""
         filtered = "wFilter" if self.kind == "dfs" else "woFilter"
         return f"CoT@{self.chains}" if self.kind == "chain" else f"DFS_{filtered}_w{self.width}"
 
 
 @dataclass
-class Found:
-    """What a search came to.
+class SearchResult:
+    """The tree and the outcome of a search.
 
     Args:
-        root: of all its states; each chain of the kind "chain" begins below it.
-        prompts: id() of a state -> the diversity prompt that it was asked with.
+        root: of the search tree; each chain is a child of it.
+        prompts: id() of a state -> the diversity prompt that asked for it.
         answers, give_ups: states in the order of visits.
-        chosen: the state that the answer file shows: the first answer, else a give-up, drawn by seed and query.
-        n_calls: of the model, rankings included.
-        total_tokens: of prompts and replies, as far as engines know them.
-        ended: "answers" (there are enough), "max_calls" or "exhausted".
+        chosen: end of the chosen path: the first answer, or a give-up drawn by seed and query.
+        n_calls: model calls, including rankings.
+        total_tokens: of prompts and completions, as far as the engine reports them.
+        stop_reason: "answers", "max_calls" or "exhausted".
     """
 
     root: State = field(default_factory=State)
@@ -134,19 +156,19 @@ class Found:
     chosen: State | None = None
     n_calls: int = 0
     total_tokens: int = 0
-    ended: str = ""
+    stop_reason: str = ""
 
 
 @dataclass
-class _Run:
-    """A search under way: what it was given, what it has found, and how many states it has visited."""
+class SearchState:
+    """The inputs and the progress of a running search."""
 
     query: str
-    opening: list[Raw]
+    opening: list[RawMessage]
     method: Method
     protocol: str
     greedy: bool
-    found: Found = field(default_factory=Found)
+    result: SearchResult = field(default_factory=SearchResult)
     visits: int = 0
 
 
@@ -157,181 +179,181 @@ def search(
     method: Method,
     protocol: str = "tools",
     greedy: bool = False,
-) -> Generator[Ask | Call, Reply | Observation, Found]:
+) -> SearchGenerator[SearchResult]:
     """Search for an answer to a query.
 
     Args:
-        query_id: gives each query its own draw among give-ups.
-        query: what the user wants.
-        functions: schemas, `Finish` included.
-        method: how to search.
-        protocol: that replies are read in (`protocols.PROTOCOLS`).
-        greedy: whether the same request always gets the same reply; it is then not made twice from one state.
+        query_id: seeds the choice among give-ups.
+        query: the user's request.
+        functions: schemas, including `Finish`.
+        method: algorithm and limits.
+        protocol: for parsing replies, one of `protocols.PROTOCOLS`.
+        greedy: whether equal requests always receive equal replies; a state then never repeats a request.
 
     Yields:
-        `Ask`, to be sent a `Reply` (with an error only if that is final), and `Call`, to be sent an `Observation`.
+        `ModelRequest`, which requires a `Reply` (with an error only if it is final), and `FunctionCall`, which
+        requires an `Observation`.
 
     Returns:
-        What it came to.
+        The tree and the outcome.
 
-    >>> under_way = search("q1", "Is it up?", [{"name": "Finish"}], Method())
-    >>> [message["role"] for message in next(under_way).messages]
+    >>> running = search("q1", "Is it up?", [{"name": "Finish"}], Method())
+    >>> [message["role"] for message in next(running).messages]
     ['system', 'user']
     >>> answer = '{"return_type": "give_answer", "final_answer": "It is."}'
-    >>> under_way.send(Reply("", tool_calls=(("Finish", answer),))).name
+    >>> running.send(Reply("", tool_calls=(("Finish", answer),))).name
     'Finish'
     >>> try:
-    ...     under_way.send(Observation("", 3))
+    ...     running.send(Observation("", 3))
     ... except StopIteration as end:
-    ...     end.value.ended
+    ...     end.value.stop_reason
     'answers'
     """
-    run = _Run(query, opening_of(query, functions), method, protocol, greedy)
-    found = run.found
+    run = SearchState(query, opening_messages(query, functions), method, protocol, greedy)
+    result = run.result
     if method.kind == "chain":
-        run.visits = 1  # the root's is 0
+        run.visits = 1  # 0 is the root
         for n in range(method.chains):
-            yield from _chain(run, n)
-            if found.ended:
+            yield from _run_chain(run, n)
+            if result.stop_reason:
                 break
     else:
-        yield from _visit(run, found.root, 0)
-    found.ended = found.ended or "exhausted"
-    if found.answers:
-        found.chosen = found.answers[0]
-    elif found.give_ups:
-        found.chosen = Random(f"{method.seed}:{query_id}").choice(found.give_ups)
-    return found
+        yield from _visit(run, result.root, 0)
+    result.stop_reason = result.stop_reason or "exhausted"
+    if result.answers:
+        result.chosen = result.answers[0]
+    elif result.give_ups:
+        result.chosen = Random(f"{method.seed}:{query_id}").choice(result.give_ups)
+    return result
 
 
-def _visit(run: _Run, state: State, turns: int) -> Generator[Ask | Call, Reply | Observation, int]:
-    """Search from a state, and say how many levels to go back: 1 to its parent, which goes on."""
-    _number(run, state)
-    if _ends(run, state):
-        return BACK
+def _visit(run: SearchState, state: State, turns: int) -> SearchGenerator[int]:
+    """Explore a state and return the number of levels to backtrack; 1 resumes at its parent."""
+    _set_number(run, state)
+    if _record_end(run, state):
+        return BACKTRACK_LEVELS
     if turns >= run.method.max_turns:
         state.pruned = True
         return 1
-    ways = []
+    children = []
     for sample in range(run.method.width):
-        child = yield from _try(run, state, sample)
+        child = yield from _expand(run, state, sample)
         if child is not None and run.method.kind == "dfs":
-            ways.append(child)
+            children.append(child)
         elif child is not None:
-            back = yield from _visit(run, child, turns + 1)
-            if back > 1 or run.found.ended:
-                return back - 1
-        if run.found.ended:
+            levels = yield from _visit(run, child, turns + 1)
+            if levels > 1 or run.result.stop_reason:
+                return levels - 1
+        if run.result.stop_reason:
             return 1
-    for child in (yield from _ranked(run, state, ways)):
-        back = yield from _visit(run, child, turns + 1)
-        if back > 1 or run.found.ended:
-            return back - 1
+    for child in (yield from _rank(run, state, children)):
+        levels = yield from _visit(run, child, turns + 1)
+        if levels > 1 or run.result.stop_reason:
+            return levels - 1
     return 1
 
 
-def _chain(run: _Run, n: int) -> Generator[Ask | Call, Reply | Observation, None]:
-    state = run.found.root
+def _run_chain(run: SearchState, n: int) -> SearchGenerator[None]:
+    state = run.result.root
     for _ in range(run.method.max_turns):
-        child = yield from _try(run, state, n)
+        child = yield from _expand(run, state, n)
         if child is None:
             break
         state = child
-        _number(run, state)
-        if _ends(run, state):
+        _set_number(run, state)
+        if _record_end(run, state):
             return
-    state.pruned = state is not run.found.root and run.found.ended != "max_calls"
+    state.pruned = state is not run.result.root and run.result.stop_reason != "max_calls"
 
 
-def _number(run: _Run, state: State) -> None:
+def _set_number(run: SearchState, state: State) -> None:
     state.number = run.visits
     run.visits += 1
 
 
-def _ends(run: _Run, state: State) -> bool:
-    """Whether a state is an answer or a give-up; it is then among those found."""
-    found = run.found
+def _record_end(run: SearchState, state: State) -> bool:
+    """Record a final answer or a give-up, and return whether the state is one of both."""
+    result = run.result
     if state.code == FINAL_ANSWER:
-        found.answers.append(state)
-        if len(found.answers) >= run.method.answers:
-            found.ended = "answers"
+        result.answers.append(state)
+        if len(result.answers) >= run.method.answers:
+            result.stop_reason = "answers"
     elif state.code == GIVE_UP:
-        found.give_ups.append(state)
+        result.give_ups.append(state)
     return state.code in (FINAL_ANSWER, GIVE_UP)
 
 
-def _try(run: _Run, state: State, sample: int) -> Generator[Ask | Call, Reply | Observation, State | None]:
-    """Ask for one message in a state and execute its call: a child, or None where there came none."""
-    child = State(parent=state)  # not among the parent's children before it has come
+def _expand(run: SearchState, state: State, sample: int) -> SearchGenerator[State | None]:
+    """Request one message in a state, execute its call, and return the new child; None without a usable reply."""
+    child = State(parent=state)  # appended to the parent's children only when complete
     body = "" if run.method.kind == "chain" else diversity_body(child)
-    if run.greedy and state.children and not body:  # only a thought came before, of which the model is not told
+    if run.greedy and state.children and not body:  # without a diversity prompt, the request would be the same
         return None
     prompts = {id(child): f"{DIVERSITY[0]}{body}{DIVERSITY[1]}"} if body else {}
     messages = messages_of(child, run.opening, prompts, "faithful")[:-1]
-    reply = yield from _ask(run, Ask(tuple(messages), sample))
+    reply = yield from _request_reply(run, ModelRequest(tuple(messages), sample))
     if reply is None:
         return None
-    child.thought, child.call = message_from(reply, run.protocol)
+    child.thought, child.call = parse_reply(reply, run.protocol)
     if child.thought is None and child.call is None:
         return None
     if child.call is not None:
-        seen = yield Call(*child.call)
-        assert isinstance(seen, Observation)
-        child.observation, child.code = truncate(seen.text), seen.code
+        observation = yield FunctionCall(*child.call)
+        assert isinstance(observation, Observation)
+        child.observation, child.code = truncate(observation.text), observation.code
         child.pruned = child.code == GIVE_UP
         if child.code == FINAL_ANSWER:
-            _finish(child)
-    run.found.prompts.update(prompts)
+            _mark_finished(child)
+    run.result.prompts.update(prompts)
     return state.add(child)
 
 
-def _ask(run: _Run, ask: Ask) -> Generator[Ask | Call, Reply | Observation, Reply | None]:
-    """A reply; None where no more may be asked."""
-    found = run.found
-    if found.n_calls >= run.method.max_calls:
-        found.ended = "max_calls"
+def _request_reply(run: SearchState, request: ModelRequest) -> SearchGenerator[Reply | None]:
+    """Return a reply; None if `max_calls` is reached."""
+    result = run.result
+    if result.n_calls >= run.method.max_calls:
+        result.stop_reason = "max_calls"
         return None
-    reply = yield ask
+    reply = yield request
     assert isinstance(reply, Reply)
-    found.n_calls += 1
-    found.total_tokens += (reply.prompt_tokens or 0) + (reply.completion_tokens or 0)
+    result.n_calls += 1
+    result.total_tokens += (reply.prompt_tokens or 0) + (reply.completion_tokens or 0)
     return reply
 
 
-def _finish(answer: State) -> None:
-    """Mark an answer and what led to it, up to the second call above, as upstream does; the root counts as a call."""
+def _mark_finished(answer: State) -> None:
+    """Mark a final answer and its ancestors up to the second call above, as upstream; the root counts as a call."""
     state: State | None = answer
-    left = BACK
-    while state is not None and left >= 0:
+    remaining = BACKTRACK_LEVELS
+    while state is not None and remaining >= 0:
         state.finished = True
-        left -= state.call is not None or state.parent is None
+        remaining -= state.call is not None or state.parent is None
         state = state.parent
 
 
 # Rankings -------------------------------------------------------------------------------------------------------------
 
 
-def _ranked(
-    run: _Run, state: State, ways: Sequence[State]
-) -> Generator[Ask | Call, Reply | Observation, Sequence[State]]:
-    """Ways of going on from a state, the best first; none where no more may be asked."""
-    points = [0.0] * len(ways)
-    before = _told(path_to(state))
-    for a, b in combinations(range(len(ways)), 2):
+def _rank(run: SearchState, state: State, children: Sequence[State]) -> SearchGenerator[Sequence[State]]:
+    """Return the children of a state, best first; none if `max_calls` is reached."""
+    points = [0.0] * len(children)
+    path = _render_states(path_to(state))
+    for a, b in combinations(range(len(children)), 2):
         balance = 0
         for first, second in ((a, b), (b, a)):
-            shown = {"before": before, "a": _told([ways[first]]), "b": _told([ways[second]])}
-            content = RANKING.format(query=run.query, **shown)
-            reply = yield from _ask(run, Ask(({"role": "user", "content": content},), 0, ranking=True))
+            parts = {"before": path, "a": _render_states([children[first]]), "b": _render_states([children[second]])}
+            content = RANKING.format(query=run.query, **parts)
+            request = ModelRequest(({"role": "user", "content": content},), 0, ranking=True)
+            reply = yield from _request_reply(run, request)
             if reply is None:
                 return ()
-            balance += {"A": 1, "B": -1}.get(_letter(reply), 0) * (1 if first == a else -1)
+            balance += {"A": 1, "B": -1}.get(_parse_letter(reply), 0) * (1 if first == a else -1)
         points[a] += 0.5 + 0.5 * ((balance > 0) - (balance < 0))
         points[b] += 0.5 + 0.5 * ((balance < 0) - (balance > 0))
-    return [ways[n] for n in sorted(range(len(ways)), key=lambda n: -points[n])]
+    return [children[n] for n in sorted(range(len(children)), key=lambda n: -points[n])]
 
 
-def _told(states: Sequence[State]) -> str:
+def _render_states(states: Sequence[State]) -> str:
     lines = []
     for state in states:
         lines += [f"Thought: {state.thought}"] if state.thought is not None else []
@@ -340,9 +362,9 @@ def _told(states: Sequence[State]) -> str:
     return "\n".join(lines) or "(nothing)"
 
 
-def _letter(reply: Reply) -> str:
-    """A or B, where a reply says one of them: alone, before a sign, or as its last word (as upstream reads it)."""
-    thought, _ = message_from(reply, "tools")
+def _parse_letter(reply: Reply) -> str:
+    """Return "A" or "B" if the reply starts with the letter or ends with it, as upstream parses it; else ""."""
+    thought, _ = parse_reply(reply, "tools")
     text = thought or ""
-    found = _letter_first.match(text) or _letter_last.search(text[-20:])
-    return found[1].upper() if found else ""
+    match = _leading_letter.match(text) or _trailing_letter.search(text[-20:])
+    return match[1].upper() if match else ""

@@ -1,16 +1,23 @@
-"""generate: trajectories made by searching, with a model's replies and what the functions really gave.
+"""generation: new trajectories from searches with a model and real function results.
 
-A search (`dfsdt`) is a generator that yields what it needs, a reply or a function's result. Two passes, as in every
-model stage: first many searches at once stream their requests through the engine, and every reply and result is stored
-as it arrives; then an ordinary cached map runs each search again from the store. So a killed run asks nothing twice and
-calls nothing twice, and what comes out does not depend on the order in which things arrived.
+A search (`dfsdt`) is a generator that yields model requests and function calls. Like every model stage, a run has two
+passes:
 
-What failed on the model's side for a passing reason ends its search, which is then left out with that reason and goes
-on with the next run. What failed on the function's side is what the model saw, and a part of the trajectory.
+1. Many concurrent searches stream their requests through the engine. All replies and observations are stored on
+   arrival.
+2. A cached map runs each search again from the store.
 
-Not covered: functions that remember earlier calls (the same call with the same arguments is executed once, and its
-result used wherever it comes up); two processes at once, which may both execute a call (the first result counts); a
-server that answers 5xx to what the model itself wrote, which is asked again by every run.
+An interrupted run therefore repeats no request and no function call, and the result does not depend on the order of
+arrival.
+
+A retryable model failure ends its search. The search is dropped with that reason, and the next run resumes it. A
+function failure is an observation for the model, and part of the trajectory.
+
+Not covered:
+
+- functions with state: equal calls are executed once and share their observation;
+- function calls of two concurrent processes, which may both execute one; the first observation counts;
+- a server that answers 5xx to the model's text: every run retries the request.
 """
 
 from __future__ import annotations
@@ -36,19 +43,19 @@ from toolrlef_data.tables.identity import text_id
 from toolrlef_data.tables.stage_cache import table_from_rows
 from toolrlef_data.tables.transform import apply, explode, require_columns
 from toolrlef_data.toolbench.search.answer_writer import answer_file
-from toolrlef_data.toolbench.search.dfsdt import Call, Method
-from toolrlef_data.toolbench.search.pool import Generating, SearchPool, SearchRun
+from toolrlef_data.toolbench.search.dfsdt import FunctionCall, Method, SearchInput
+from toolrlef_data.toolbench.search.pool import SearchPool, SearchRun, SearchSettings
 from toolrlef_data.toolbench.search.protocols import PROTOCOLS, STOP
-from toolrlef_data.tools.functions.function import Function, Observation, functions_by_name
+from toolrlef_data.tools.functions.function import Function, functions_by_name
 
 __all__ = ["generate_trajectories"]
 
 Row = Mapping[str, Any]
 
 STRING = Value("string")
-SEARCHED = {"answer": STRING, "error": STRING, "error_detail": STRING}
+SEARCH_COLUMNS = {"answer": STRING, "error": STRING, "error_detail": STRING}
 FUNCTIONS_AT_ONCE = 32
-LOST = "another run has changed what the store holds; the next run goes on from there"
+STORE_CHANGED = "a concurrent run has changed the reply store; run again to resume"
 
 
 def generate_trajectories(
@@ -60,27 +67,28 @@ def generate_trajectories(
     protocol: str = "tools",
     functions_at_once: int = FUNCTIONS_AT_ONCE,
 ) -> Dataset:
-    """Search for solutions of queries with functions, and keep the trees as answer files of ToolBench's kind.
+    """Generate trajectories by searching for answers to queries with functions, and return them as answer files.
 
     Args:
-        queries: texts; or a table with the columns `id` and `query` (or `question`), and perhaps `functions`, the names
-            of those that a query may call. Default: all.
-        functions: `Function` objects, and callables with type hints and a Google docstring. They are called from
-            several threads. Their code and the plain values that they use are in the key of what they gave, so what is
-            no plain value (an open file, a session) is made inside, and a key is read from the environment there.
-        engine: the model; its `concurrency`, `limits` and `seed` hold here as everywhere.
-        method: how to search (`dfsdt.Method`); default: DFSDT as upstream, two children a state.
-        protocol: "tools": OpenAI's tool calling; "text": calls stand in the text, for models without it.
-        functions_at_once: threads in which functions are executed.
+        queries: texts; or a table with the columns `id` and `query` (or `question`), and optionally `functions`, the
+            names of the functions for each query (default: all).
+        functions: `Function` objects, or callables with type hints and a Google-style docstring. They are called from
+            several threads. Their code and the plain values they use are part of the reply keys of their results. They
+            must create other objects (open files, sessions) inside, and read API keys from the environment.
+        engine: spec of the model.
+        method: algorithm and limits of the search; default: `Method()`, upstream's DFSDT with two attempts per state.
+        protocol: "tools" (default): OpenAI's tool calling. "text": calls written as text, for models without it.
+        functions_at_once: maximum number of concurrent function calls; default: 32.
 
     Returns:
-        a table `columns.ANSWERS`: for `trajectories`, or `write_answers`. Queries whose search could not be ended are
-        in the ledger with the model's error; the next run goes on with them.
+        A table with the columns `columns.ANSWERS`, for `trajectories` or `write_answers`. The ledger records queries
+        of unfinished searches with the model's error; the next run resumes them.
 
     Raises:
-        InputError: a query names a function that there is not, or several chains of a greedy model.
-        TooManyFailures: more than `engine.max_failed` of the requests failed; what arrived is stored.
-        CapReached: as of `EngineSpec.limits`.
+        InputError: an empty query, an unknown function, or several chains of a greedy model.
+        UnknownName: an unknown protocol.
+        TooManyFailures: more than `engine.max_failed` of the requests failed; all received replies are saved.
+        CapReached: a cap of `EngineSpec.limits` is reached; all received replies are saved.
 
     >>> from toolrlef_data import Reply, scripted, trajectories
     >>> def ping(host: str) -> str:
@@ -97,25 +105,25 @@ def generate_trajectories(
     '{"error": "", "response": "a is up"}'
     """
     if functions_at_once < 1:
-        raise InputError(f"functions_at_once is at least 1, found {functions_at_once}")
+        raise InputError(f"functions_at_once must be at least 1, found {functions_at_once}")
     settings = _settings(functions, engine, method or Method(), protocol)
-    rows = _rows_of(queries)
+    rows = _query_table(queries)
     reads = ["id", "query", *(["functions"] if "functions" in rows.column_names else [])]
     _check_rows(rows, reads, settings.identities)
     searched = apply(
         rows,
-        _searched,
+        _replay_search,
         settings,
         reads=reads,
-        adds=SEARCHED,
+        adds=SEARCH_COLUMNS,
         removes=[name for name in rows.column_names if name not in reads],
         name="search",
-        prepare=lambda data: _search_missing(data, settings, reads, functions_at_once),
+        prepare=lambda data: _run_searches(data, settings, reads, functions_at_once),
         unfinished=lambda data: any(error is not None for error in data["error"]),
     )
     return explode(
         searched,
-        _answer,
+        _answer_row,
         settings.method.name,
         reads=list(searched.column_names),
         features=ANSWERS,
@@ -125,68 +133,76 @@ def generate_trajectories(
 
 def _settings(
     functions: Sequence[Function | Callable[..., Any]], engine: EngineSpec, method: Method, protocol: str
-) -> Generating:
-    """What the two passes share, checked."""
+) -> SearchSettings:
+    """Return the checked settings of both passes."""
     if not isinstance(engine, EngineSpec):
-        raise InputError(f"generate_trajectories asks a model: expected an EngineSpec, found {type(engine).__name__}")
+        raise InputError(f"generate_trajectories: expected an EngineSpec as engine, found {type(engine).__name__}")
     if protocol not in PROTOCOLS:
         raise UnknownName("protocol", protocol, PROTOCOLS)
     if method.chains > 1 and engine.temperature <= 0:
-        raise InputError(f"{method.chains} chains of {engine.model!r} would all be the same: set a temperature above 0")
+        raise InputError(
+            f"{method.chains} chains of {engine.model!r} would be equal: expected a temperature above 0, "
+            f"found {engine.temperature}"
+        )
     if protocol == "text":
         engine = replace(engine, stop=tuple(dict.fromkeys([*engine.stop, *STOP])))
     kind = ENGINES[engine.kind]
-    offered = tuple(functions_by_name(functions).values())
-    identities = {each.name: digest(canonical(each), code_digest(each.function)) for each in offered}
+    all_functions = tuple(functions_by_name(functions).values())
+    identities = {
+        function.name: digest(canonical(function), code_digest(function.function)) for function in all_functions
+    }
     identity = kind(engine).identity()
-    return Generating(offered, identities, method, protocol, engine, kind, identity, str(store_path()))
+    return SearchSettings(all_functions, identities, method, protocol, engine, kind, identity, str(store_path()))
 
 
-def _rows_of(queries: Dataset | Sequence[str]) -> Dataset:
-    """Queries as a table with `id` and `query`."""
+def _query_table(queries: Dataset | Sequence[str]) -> Dataset:
+    """Return queries as a table with `id` and `query`."""
     if isinstance(queries, Dataset):
         if "query" not in queries.column_names and "question" in queries.column_names:
-            queries = apply(queries, _as_query, reads=["question"], adds={"query": STRING}, name="queries")
+            queries = apply(queries, _query_column, reads=["question"], adds={"query": STRING}, name="queries")
         require_columns(queries, ["id", "query"], "generate_trajectories")
         return queries
-    listed = queries if isinstance(queries, (list, tuple)) else [None]
-    if not all(isinstance(query, str) and query.strip() for query in listed):
-        found = f", found a {type(queries).__name__}" if listed == [None] else ""
-        raise InputError(f"queries are one table (a split), or a list of texts of which none is empty{found}")
+    texts = queries if isinstance(queries, (list, tuple)) else [None]
+    if not all(isinstance(query, str) and query.strip() for query in texts):
+        found = f"a {type(queries).__name__}" if texts == [None] else "an empty query or one that is not a text"
+        raise InputError(f"queries: expected one table (a split) or a list of texts, found {found}")
     rows = [{"id": text_id(query), "query": query} for query in dict.fromkeys(queries)]
     return table_from_rows(rows, {"id": STRING, "query": STRING}, "queries")
 
 
-def _check_rows(rows: Dataset, reads: Sequence[str], known: Mapping[str, Any]) -> None:
-    """Raise where a query is empty, or names a function that there is not."""
+def _check_rows(rows: Dataset, reads: Sequence[str], functions: Mapping[str, Any]) -> None:
+    """Raise for an empty query or an unknown function."""
     for row in itertools.chain.from_iterable(row_batches(rows, reads)):
         if not isinstance(row["query"], str) or not row["query"].strip():
             raise InputError(f"the query {row['id']!r} is empty")
-        if missing := [name for name in row.get("functions") or () if name not in known]:
-            raise InputError(f"the query {row['id']!r} names {', '.join(missing)}; there are: {', '.join(known)}")
+        if unknown := [name for name in row.get("functions") or () if name not in functions]:
+            raise InputError(
+                f"the query {row['id']!r} names unknown functions: {', '.join(unknown)}; "
+                f"choose from: {', '.join(functions)}"
+            )
 
 
-def _as_query(row: Row, settings: None) -> dict[str, Any]:
+def _query_column(row: Row, settings: None) -> dict[str, Any]:
     return {"query": row["question"]}
 
 
-def _answer(row: Row, method: str) -> Iterator[dict[str, Any] | tuple[str, Drop]]:
+def _answer_row(row: Row, method: str) -> Iterator[dict[str, Any] | tuple[str, Drop]]:
     if row["answer"] is None:
         yield row["id"], Drop(row["error"], row["error_detail"])
         return
     file = json.loads(row["answer"])
-    made = file["answer_generation"]
+    generation = file["answer_generation"]
     name = f"{row['id']}_{method}"
     yield {
         "id": name,
         "task": "toolbench",
         "dataset": "generated",
         "query": row["query"],
-        "finish_type": made["finish_type"] if made["valid_data"] else None,
-        "valid": made["valid_data"],
+        "finish_type": generation["finish_type"] if generation["valid_data"] else None,
+        "valid": generation["valid_data"],
         "win": file["win"],
-        "n_calls": made["query_count"],
-        "total_tokens": made["total_tokens"],
+        "n_calls": generation["query_count"],
+        "total_tokens": generation["total_tokens"],
         "source_file": f"{name}.json",
         "answer": row["answer"],
     }
@@ -195,34 +211,34 @@ def _answer(row: Row, method: str) -> Iterator[dict[str, Any] | tuple[str, Drop]
 # The two passes -------------------------------------------------------------------------------------------------------
 
 
-def _search_missing(
-    data: Dataset, settings: Generating, reads: Sequence[str], functions_at_once: int
+def _run_searches(
+    data: Dataset, settings: SearchSettings, reads: Sequence[str], functions_at_once: int
 ) -> tuple[str, dict[str, Any]]:
-    """First pass: run all searches, asking and calling what the store lacks."""
-    shown = "{desc}: {n_fmt} requests [{elapsed}{postfix}]"
+    """First pass: run all searches; request replies and execute calls that are not stored."""
+    bar_format = "{desc}: {n_fmt} requests [{elapsed}{postfix}]"
     label = f"Search {len(data)} queries with {Path(settings.spec.model).name}"
     rows = itertools.chain.from_iterable(row_batches(data, reads))
-    with tqdm(desc=label, disable=not settings.spec.progress, bar_format=shown, total=0) as bar:
+    with tqdm(desc=label, disable=not settings.spec.progress, bar_format=bar_format, total=0) as bar:
         return SearchPool(rows, settings, open_store(Path(settings.store)), bar, functions_at_once).run()
 
 
-def _searched(row: Row, settings: Generating) -> dict[str, Any]:
-    """Second pass: one search from the store, as an answer file."""
+def _replay_search(row: Row, settings: SearchSettings) -> dict[str, Any]:
+    """Second pass: return the answer file of one search, run from the store."""
     run, store = SearchRun(row, settings), open_store(Path(settings.store))
     try:
-        need = next(run.search)
+        action = next(run.search)
         while True:
-            known: Reply | Observation | None
-            if isinstance(need, Call):
-                known = run.result(need, store)
+            stored: SearchInput | None
+            if isinstance(action, FunctionCall):
+                stored = run.stored_observation(action, store)
             else:
-                key, _ = run.request(need)
-                known = store.get([key]).get(key) or store.failures([key]).get(key)
-            if known is None:
-                return {"answer": None, "error": "unfinished", "error_detail": LOST}
-            if isinstance(known, Reply) and known.error in RETRYABLE_ERRORS:
-                return {"answer": None, "error": known.error, "error_detail": known.error_detail}
-            need = run.search.send(known)
+                key, _ = run.keyed_request(action)
+                stored = store.get([key]).get(key) or store.failures([key]).get(key)
+            if stored is None:
+                return {"answer": None, "error": "unfinished", "error_detail": STORE_CHANGED}
+            if isinstance(stored, Reply) and stored.error in RETRYABLE_ERRORS:
+                return {"answer": None, "error": stored.error, "error_detail": stored.error_detail}
+            action = run.search.send(stored)
     except StopIteration as end:
         file = answer_file(end.value, row["query"], run.schemas, settings.method)
         return {"answer": json.dumps(file), "error": None, "error_detail": None}

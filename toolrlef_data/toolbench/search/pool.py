@@ -1,12 +1,12 @@
-"""pool: one search with what it may ask and call, and many of them at once through one engine and the reply store.
+"""pool: many concurrent searches over one engine and the reply store.
 
-A search waits for a reply or for a function; meanwhile the others go on, so that the engine always has requests.
+While one search waits for a reply or a function, the others proceed, so that the engine always has requests.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.pool import AsyncResult, ThreadPool
 from typing import Any
@@ -17,24 +17,31 @@ from toolrlef_data.engines.reply_store import ReplyStore
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import RETRYABLE_ERRORS, Reply
 from toolrlef_data.tables.fingerprint import digest
-from toolrlef_data.toolbench.search.dfsdt import Ask, Call, Method, search
-from toolrlef_data.toolbench.search.protocols import request_of
+from toolrlef_data.toolbench.search.dfsdt import (
+    FunctionCall,
+    Method,
+    ModelRequest,
+    SearchAction,
+    SearchGenerator,
+    SearchInput,
+    search,
+)
+from toolrlef_data.toolbench.search.protocols import build_request
 from toolrlef_data.tools.functions.function import FINISH, Function, Observation, call
 
-__all__ = ["Generating", "SearchPool", "SearchRun"]
+__all__ = ["SearchPool", "SearchRun", "SearchSettings"]
 
 Row = Mapping[str, Any]
-Running = Generator[Ask | Call, Reply | Observation, Any]
 
-AT_ONCE = 4  # searches that are open for each request that may be in flight
-FIRST = 200  # requests that are made before a run is stopped for the share of those that failed
+SEARCHES_PER_REQUEST = 4  # open searches per request that may be in flight
+MIN_REQUESTS = 200  # the share of failures is taken of at least this many requests
 
 
 @dataclass(frozen=True)
-class Generating:
-    """All settings of a run; what its two passes share.
+class SearchSettings:
+    """All settings of a run, shared by its two passes.
 
-    `identities` holds what determines each function's results beside the arguments, as it was when the run began.
+    `identities` contains what determines each function's results besides the arguments, as of the start of the run.
     """
 
     functions: tuple[Function, ...]
@@ -48,85 +55,96 @@ class Generating:
 
 
 class SearchRun:
-    """One search, what it may call, and the keys under which the store has what it needs.
+    """One search, its functions, and the reply keys of its requests and observations.
 
     Args:
-        row: of the queries.
+        row: of the queries table.
         settings: of the run.
     """
 
-    def __init__(self, row: Row, settings: Generating) -> None:
+    def __init__(self, row: Row, settings: SearchSettings) -> None:
         self.row = row
         self.settings = settings
-        known = {function.name: function for function in settings.functions}
+        functions = {function.name: function for function in settings.functions}
         names = row.get("functions")
-        self.functions = known if names is None else {name: known[name] for name in names}
+        self.functions = functions if names is None else {name: functions[name] for name in names}
         self.schemas = [*(function.schema() for function in self.functions.values()), FINISH]
         greedy = settings.spec.temperature <= 0
-        self.search: Running = search(row["id"], row["query"], self.schemas, settings.method, settings.protocol, greedy)
+        self.search: SearchGenerator[Any] = search(
+            row["id"], row["query"], self.schemas, settings.method, settings.protocol, greedy
+        )
 
-    def request(self, need: Ask) -> tuple[str, Request]:
-        """What the search asks the model, with its key."""
+    def keyed_request(self, action: ModelRequest) -> tuple[str, Request]:
+        """Return the request to the engine and its reply key."""
         settings = self.settings
-        schemas = [] if need.ranking else self.schemas
-        request = request_of(need.messages, schemas, settings.protocol)
-        return keyed_request(request, str(self.row["id"]), need.sample, settings.spec, settings.identity)
+        schemas = [] if action.ranking else self.schemas
+        request = build_request(action.messages, schemas, settings.protocol)
+        return keyed_request(request, str(self.row["id"]), action.sample, settings.spec, settings.identity)
 
-    def keys(self, need: Call) -> tuple[str, str]:
-        """Keys of a result: in this search alone, where the function failed by its own fault, and for all."""
-        shared = digest("function", self.settings.identities[need.name], need.arguments)
+    def observation_keys(self, action: FunctionCall) -> tuple[str, str]:
+        """Return two reply keys of an observation: one for tool failures in this search, one for all searches."""
+        shared = digest("function", self.settings.identities[action.name], action.arguments)
         return digest(shared, self.row["id"]), shared
 
-    def result(self, need: Call, store: ReplyStore) -> Observation | None:
-        """What a call gave before, or gives at once because there is no such function; None where it is to be made."""
-        if need.name not in self.functions:
-            return call(self.functions, need.name, need.arguments)
-        keys = self.keys(need)
-        found = store.get(keys)
-        reply = found.get(keys[0]) or found.get(keys[1])
+    def stored_observation(self, action: FunctionCall, store: ReplyStore) -> Observation | None:
+        """Return the stored observation of a call, or the error for an unknown function; None if not yet executed."""
+        if action.name not in self.functions:
+            return call(self.functions, action.name, action.arguments)
+        keys = self.observation_keys(action)
+        replies = store.get(keys)
+        reply = replies.get(keys[0]) or replies.get(keys[1])
         return None if reply is None else Observation(*json.loads(reply.text or ""))
 
-    def execute(self, need: Call, store: ReplyStore) -> Observation:
-        """Call a function, and store what it gave, unless another process has stored what the same call gave there."""
-        self.keep(need, call(self.functions, need.name, need.arguments), store)
-        seen = self.result(need, store)
-        assert seen is not None
-        return seen
+    def execute(self, action: FunctionCall, store: ReplyStore) -> Observation:
+        """Execute a call, store its observation, and return the stored one, which may be another process's."""
+        self.store_observation(action, call(self.functions, action.name, action.arguments), store)
+        observation = self.stored_observation(action, store)
+        assert observation is not None
+        return observation
 
-    def keep(self, need: Call, seen: Observation, store: ReplyStore) -> None:
-        own, shared = self.keys(need)
-        store.put(
-            [(own if seen.tool_failure else shared, Reply(json.dumps([seen.text, seen.code, seen.tool_failure])))]
-        )
+    def store_observation(self, action: FunctionCall, observation: Observation, store: ReplyStore) -> None:
+        of_search, shared = self.observation_keys(action)
+        key = of_search if observation.tool_failure else shared
+        text = json.dumps([observation.text, observation.code, observation.tool_failure])
+        store.put([(key, Reply(text))])
 
 
 class SearchPool:
-    """The open searches: those that wait for a reply, by its key, and those that wait for a function.
+    """The open searches, waiting for replies or for functions.
 
     Args:
-        rows: of the queries; a search begins when there is room for it.
+        rows: of the queries table; a search starts as soon as the pool has capacity.
         settings: of the run.
-        store: of replies and results.
-        bar: a tqdm bar; its total is the number of requests.
-        functions_at_once: calls that are executed at once at most.
+        store: of replies and observations.
+        bar: a tqdm bar, whose total is the number of requests.
+        functions_at_once: maximum number of concurrent function calls.
     """
 
     def __init__(
-        self, rows: Iterator[Row], settings: Generating, store: ReplyStore, bar: Any, functions_at_once: int
+        self, rows: Iterator[Row], settings: SearchSettings, store: ReplyStore, bar: Any, functions_at_once: int
     ) -> None:
         self.rows = rows
         self.settings = settings
         self.store = store
-        engine, stats = settings.engine(settings.spec), lambda: {"searched": self.done}
-        self.exchange = Exchange(engine, settings.spec, store, bar, expected=FIRST, stats=stats, on_reply=self.arrived)
-        self.begun = False  # whether a request was made
-        self.most = AT_ONCE * settings.spec.concurrency
-        self.open = 0
-        self.done: int = 0
-        self.waiting: dict[str, list[SearchRun]] = {}
-        # Its threads do not keep the program from ending where a function hangs.
+        self.exchange = Exchange(
+            settings.engine(settings.spec),
+            settings.spec,
+            store,
+            bar,
+            expected=MIN_REQUESTS,
+            stats=lambda: {"searched": self.n_finished},
+            on_reply=self.deliver_reply,
+        )
+        self.has_requested = False
+        self.max_open = SEARCHES_PER_REQUEST * settings.spec.concurrency
+        self.n_open = 0
+        self.n_finished: int = 0
+        self.waiting: dict[str, list[SearchRun]] = {}  # for replies, by reply key
+        # ThreadPool's threads are daemons: a function that hangs does not keep the process alive.
         self.threads = ThreadPool(functions_at_once)
-        self.calling: dict[str, tuple[AsyncResult[Observation | KeyboardInterrupt], list[tuple[Call, SearchRun]]]] = {}
+        self.running: dict[
+            str, tuple[AsyncResult[Observation | KeyboardInterrupt], list[tuple[FunctionCall, SearchRun]]]
+        ] = {}  # function calls, by key
 
     def run(self) -> tuple[str, dict[str, Any]]:
         """Run all searches to their ends; see `Exchange.run`."""
@@ -136,81 +154,85 @@ class SearchPool:
             self.threads.close()
 
     def advance(self) -> Iterator[None]:
-        """Let the searches go on whose functions have returned, and begin others, as long as some are open."""
+        """Deliver observations and start searches, until none is open."""
         while True:
-            self.take_results()
-            while not self.exchange.unsent and self.open < self.most and (row := next(self.rows, None)) is not None:
-                self.open += 1
-                self.go_on(SearchRun(row, self.settings), None)
-            if not self.open:
+            self.deliver_observations()
+            while (
+                not self.exchange.unsent and self.n_open < self.max_open and (row := next(self.rows, None)) is not None
+            ):
+                self.n_open += 1
+                self.resume(SearchRun(row, self.settings), None)
+            if not self.n_open:
                 return
             yield
 
-    def check_functions(self) -> None:
-        """Raise, before the first request is paid for, where a function's server could not be asked."""
-        if not self.begun:
-            self.begun = True
+    def check_servers(self) -> None:
+        """Raise before the first paid request if a function's server is not usable."""
+        if not self.has_requested:
+            self.has_requested = True
             for function in self.settings.functions:
                 function.server()
 
-    def go_on(self, run: SearchRun, value: Reply | Observation | None) -> None:
-        """Send a search what it waited for (None: let it begin), as long as what it needs next is there."""
+    def resume(self, run: SearchRun, value: SearchInput | None) -> None:
+        """Send a value to a search (None starts it), and further values as long as they are stored."""
         try:
-            need = next(run.search) if value is None else run.search.send(value)
-            while (known := self.known(run, need)) is not None:
-                if isinstance(known, Reply) and known.error in RETRYABLE_ERRORS:
-                    self.open -= 1  # the next run goes on with it
+            action = next(run.search) if value is None else run.search.send(value)
+            while (stored := self.lookup(run, action)) is not None:
+                if isinstance(stored, Reply) and stored.error in RETRYABLE_ERRORS:
+                    self.n_open -= 1  # the next run retries it
                     return
-                need = run.search.send(known)
+                action = run.search.send(stored)
         except StopIteration:
-            self.open -= 1
-            self.done += 1
+            self.n_open -= 1
+            self.n_finished += 1
 
-    def known(self, run: SearchRun, need: Ask | Call) -> Reply | Observation | None:
-        """What is known already; None where it is asked for, or called, and the search waits."""
-        return self.known_result(run, need) if isinstance(need, Call) else self.known_reply(run, need)
+    def lookup(self, run: SearchRun, action: SearchAction) -> SearchInput | None:
+        """Return a stored reply or observation; if there is none, request it and return None."""
+        if isinstance(action, FunctionCall):
+            return self.lookup_observation(run, action)
+        return self.lookup_reply(run, action)
 
-    def known_result(self, run: SearchRun, need: Call) -> Observation | None:
-        seen = run.result(need, self.store)
-        if seen is None:
-            key = run.keys(need)[1]
-            if key not in self.calling:
-                self.calling[key] = self.threads.apply_async(_executed, (run, need, self.store)), []
-            self.calling[key][1].append((need, run))
-        return seen
+    def lookup_observation(self, run: SearchRun, action: FunctionCall) -> Observation | None:
+        observation = run.stored_observation(action, self.store)
+        if observation is None:
+            key = run.observation_keys(action)[1]
+            if key not in self.running:
+                self.running[key] = self.threads.apply_async(_execute, (run, action, self.store)), []
+            self.running[key][1].append((action, run))
+        return observation
 
-    def known_reply(self, run: SearchRun, need: Ask) -> Reply | None:
-        key, request = run.request(need)
-        known = self.exchange.lookup([(key, request)])
-        if key not in known:
-            self.check_functions()
+    def lookup_reply(self, run: SearchRun, action: ModelRequest) -> Reply | None:
+        key, request = run.keyed_request(action)
+        replies = self.exchange.lookup([(key, request)])
+        if key not in replies:
+            self.check_servers()
             self.waiting.setdefault(key, []).append(run)
-        return known.get(key)
+        return replies.get(key)
 
-    def arrived(self, key: str, reply: Reply) -> None:
-        """Go on with the searches that waited for a reply."""
+    def deliver_reply(self, key: str, reply: Reply) -> None:
+        """Resume the searches that wait for a reply."""
         for run in self.waiting.pop(key):
             if reply.error in RETRYABLE_ERRORS:
-                self.open -= 1
+                self.n_open -= 1
             else:
-                self.go_on(run, reply)
+                self.resume(run, reply)
 
-    def take_results(self) -> None:
-        """Go on with the searches whose functions have returned."""
-        for key in [key for key, (result, _) in self.calling.items() if result.ready()]:
-            result, callers = self.calling.pop(key)
-            seen = result.get()
-            if isinstance(seen, KeyboardInterrupt):
-                raise seen
-            for need, run in callers:
-                if seen.tool_failure:
-                    run.keep(need, seen, self.store)  # each search keeps the fault that it saw
-                self.go_on(run, seen)
+    def deliver_observations(self) -> None:
+        """Resume the searches whose functions have returned."""
+        for key in [key for key, (result, _) in self.running.items() if result.ready()]:
+            result, callers = self.running.pop(key)
+            observation = result.get()
+            if isinstance(observation, KeyboardInterrupt):
+                raise observation
+            for action, run in callers:
+                if observation.tool_failure:
+                    run.store_observation(action, observation, self.store)  # a failure is stored for each search
+                self.resume(run, observation)
 
 
-def _executed(run: SearchRun, need: Call, store: ReplyStore) -> Observation | KeyboardInterrupt:
-    """What a call gave; an interrupt, which would only end the thread, is handed on to whoever waits."""
+def _execute(run: SearchRun, action: FunctionCall, store: ReplyStore) -> Observation | KeyboardInterrupt:
+    """Return the observation of a call, or an interrupt, which the main thread must raise."""
     try:
-        return run.execute(need, store)
+        return run.execute(action, store)
     except KeyboardInterrupt as interrupt:
         return interrupt

@@ -1,5 +1,6 @@
-"""Tokenise: trajectory samples as token ids and labels.
+"""Tokens: training samples as token ids and labels.
 
-`labels` makes the table; `steps` finds the tokens of each step; `chat_template` checks that a tokenizer and its
-template lose nothing.
+- `labels` builds the table of token ids and labels (`tokenise`).
+- `steps` tokenises one step and locates its target.
+- `chat_template` loads a tokenizer and checks that its template omits nothing.
 """

@@ -1,10 +1,10 @@
-"""chat_template: a model's tokenizer and chat template, found and digested without its weights.
+"""chat_template: a model's tokenizer and chat template, loaded without its weights.
 
-A template is a program of somebody else's: it may refuse messages, and it may leave parts of them out in silence, which
-`find_omitted_parts` finds.
+A chat template is third-party code. It may reject messages, or silently omit parts of them, which `find_omitted_parts`
+detects.
 
-Not covered: images, documents, templates that are no Jinja. `apply_chat_template` gives a template the date of today;
-where one writes it, pass its variable in `options` (Llama 3.2: "date_string").
+Not covered: images, documents, templates other than Jinja. `apply_chat_template` passes today's date to a template. If
+the template writes it, set its variable in `options` (Llama 3.2: "date_string").
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from toolrlef_data.engines.local.weights import Weights, cached_digest, resolve_
 from toolrlef_data.records import InputError, UnusableRow, is_text
 from toolrlef_data.toolbench.messages import Turn
 
-__all__ = ["Chat", "TokenizerSource", "find_chat_tokenizer", "left_out", "load_chat_tokenizer"]
+__all__ = ["ChatTokenizer", "TokenizerSource", "find_chat_tokenizer", "find_omitted_part", "load_chat_tokenizer"]
 
-# What decides a tokenizer and its template, among the files of a model folder.
+# The files of a model folder that determine its tokenizer and template.
 _SUFFIXES = frozenset({".json", ".txt", ".model", ".spm", ".bpe", ".tiktoken", ".jinja", ".py"})
-_NOT_OF_IT = frozenset({"generation_config.json", "model.safetensors.index.json", "trainer_state.json"})
-_TOKENIZER = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model")
+_OTHER_FILES = frozenset({"generation_config.json", "model.safetensors.index.json", "trainer_state.json"})
+_TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model")
 
 
 @dataclass(frozen=True)
 class TokenizerSource:
-    """Where a tokenizer is, and what determines it.
+    """A tokenizer's location and identity.
 
     Args:
-        place, commit: what it is loaded from; no cache key and no record holds them.
-        identity: digests of what determines it, and versions.
-        model: its name to others: a Hub id, package:NAME, or the last name of a path.
+        place, commit: where to load it from; excluded from cache keys and records.
+        identity: digests of its files, and package versions.
+        model: its public name: a Hub id, package:NAME, or the last name of a path.
         template: SHA-256 of the chat template.
     """
 
@@ -54,7 +54,7 @@ class TokenizerSource:
         return {"place": "", "commit": None}
 
     def published(self) -> dict[str, Any]:
-        """What others may read."""
+        """Return the fields for publication."""
         return {"model": self.model, "template_sha256": self.template, "identity": dict(self.identity)}
 
 
@@ -62,15 +62,15 @@ def find_chat_tokenizer(model: str, revision: str | None = None) -> TokenizerSou
     """Find a tokenizer with a chat template.
 
     Args:
-        model: folder (weights need not be in it), `.gguf` file, `package:NAME` or Hub id.
+        model: folder (weights are not needed), `.gguf` file, `package:NAME` or Hub id.
         revision: of a Hub id.
 
     Raises:
-        InputError: there is no such model, or it has no chat template that can be read.
-        MissingExtra: a package that it needs is not installed.
+        InputError: an unknown model, or one without a readable chat template.
+        MissingExtra: a required package is not installed.
     """
     folder = Path(model).expanduser()
-    if any((folder / name).is_file() for name in _TOKENIZER):
+    if any((folder / name).is_file() for name in _TOKENIZER_FILES):
         weights = Weights("folder", str(folder.absolute()))
     else:
         weights = resolve_weights(model, revision)
@@ -79,123 +79,124 @@ def find_chat_tokenizer(model: str, revision: str | None = None) -> TokenizerSou
     source = TokenizerSource(*weights.pretrained_args(), {**identity, **versions})
     chat = load_chat_tokenizer(source)
     if not chat.tokenizer.chat_template:
-        raise InputError(f"{model!r} has no chat template: name an instruction-tuned model, or save one beside it")
+        raise InputError(
+            f"{model!r} has no chat template: use an instruction-tuned model, or add a template to its folder"
+        )
     _check_syntax(model, chat)
-    named = (
-        model if weights.kind == "hub" or model.startswith("package:") else Path(os.path.abspath(weights.place)).name
-    )
-    found = chat.tokenizer.chat_template
-    text = found if isinstance(found, str) else json.dumps(found, sort_keys=True)  # some models have several, by name
-    return replace(source, model=named, template=hashlib.sha256(text.encode()).hexdigest())
+    is_public = weights.kind == "hub" or model.startswith("package:")
+    name = model if is_public else Path(os.path.abspath(weights.place)).name
+    template = chat.tokenizer.chat_template  # a text, or several by name
+    text = template if isinstance(template, str) else json.dumps(template, sort_keys=True)
+    return replace(source, model=name, template=hashlib.sha256(text.encode()).hexdigest())
 
 
 def _folder_identity(folder: Path) -> dict[str, str]:
-    files = [path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.name not in _NOT_OF_IT]
+    files = [path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.name not in _OTHER_FILES]
     files += (folder / "additional_chat_templates").glob("*.jinja")
-    named = {path.relative_to(folder).as_posix(): cached_digest(path) for path in files if path.is_file()}
-    return {"tokenizer": hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()}
+    digests = {path.relative_to(folder).as_posix(): cached_digest(path) for path in files if path.is_file()}
+    return {"tokenizer": hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()}
 
 
-def _check_syntax(model: str, chat: Chat) -> None:
+def _check_syntax(model: str, chat: ChatTokenizer) -> None:
     import jinja2
 
     try:
         chat.tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False)
     except jinja2.TemplateSyntaxError as error:
-        raise InputError(f"the chat template of {model!r} is no Jinja template: {error}") from None
-    except (jinja2.TemplateError, *_FAULTS):
-        pass  # it may want a system message, tools or variables: the rows will tell
+        raise InputError(f"the chat template of {model!r} is not valid Jinja: {error}") from None
+    except (jinja2.TemplateError, *_EXPRESSION_ERRORS):
+        pass  # it may require a system message, tools or variables, which only the rows provide
 
 
-def load_chat_tokenizer(source: TokenizerSource) -> Chat:
-    """The tokenizer of a source, loaded once in a process."""
+def load_chat_tokenizer(source: TokenizerSource) -> ChatTokenizer:
+    """Return the tokenizer of a source, loaded once per process."""
     return _loaded(source.place, source.commit, json.dumps(source.identity, sort_keys=True))
 
 
 @lru_cache(maxsize=2)
-def _loaded(place: str, commit: str | None, identity: str) -> Chat:
-    """`identity` is among the arguments, so that an edited folder is loaded anew."""
+def _loaded(place: str, commit: str | None, identity: str) -> ChatTokenizer:
+    """Load a tokenizer; `identity` is part of the cache key, so that an edited folder is reloaded."""
     from transformers import AutoTokenizer
 
     with silence_transformers():
         try:
             tokenizer = AutoTokenizer.from_pretrained(place, revision=commit)
         except (OSError, ValueError) as error:
-            raise InputError(f"no tokenizer can be loaded from {place!r}: {error}") from error
-    added = {token: str(each.content) for token, each in tokenizer.added_tokens_decoder.items() if each.special}
-    added |= dict(zip(tokenizer.all_special_ids, map(str, tokenizer.all_special_tokens), strict=True))
-    texts = sorted(filter(None, added.values()), key=len, reverse=True)
-    return Chat(tokenizer, frozenset(added), re.compile("|".join(map(re.escape, texts)) or "(?!)"))
+            raise InputError(f"cannot load a tokenizer from {place!r}: {error}") from error
+    special = {n: str(token.content) for n, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special |= dict(zip(tokenizer.all_special_ids, map(str, tokenizer.all_special_tokens), strict=True))
+    texts = sorted(filter(None, special.values()), key=len, reverse=True)
+    return ChatTokenizer(tokenizer, frozenset(special), re.compile("|".join(map(re.escape, texts)) or "(?!)"))
 
 
-# What a template can raise beside errors of its own: it indexes, adds and splits what it is given.
-_FAULTS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+# Python errors that a template's expressions can raise, beside Jinja's.
+_EXPRESSION_ERRORS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
-class Chat:
-    """A tokenizer; the ids of its special tokens, and a pattern of their texts."""
+class ChatTokenizer:
+    """A tokenizer, the ids of its special tokens, and a pattern of their texts."""
 
     tokenizer: Any
     special_ids: frozenset[int]
     special_texts: re.Pattern[str]
 
     def render(self, turns: Sequence[Turn], tools: Sequence[Turn], options: Mapping[str, Any], *, ask: bool) -> str:
-        """The text that the template makes of a chat, with `ask` up to where the model answers."""
+        """Return the rendered chat; with `ask`, it ends with the generation prompt."""
         import jinja2
 
         try:
             text: str = self.tokenizer.apply_chat_template(
                 list(turns), tools=list(tools) or None, tokenize=False, add_generation_prompt=ask, **options
             )
-        except (jinja2.TemplateError, *_FAULTS) as error:
+        except (jinja2.TemplateError, *_EXPRESSION_ERRORS) as error:
             raise UnusableRow("template_refused", f"{type(error).__name__}: {error}"[:200]) from None
         if not is_text(text):
-            raise UnusableRow("lone_surrogate", "an escape in the messages stands for no character")
+            raise UnusableRow("lone_surrogate", "a text has an unpaired surrogate")
         return text
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of rendered texts, nothing added and nothing cut."""
+        """Return the token ids of rendered texts, without added special tokens or truncation."""
         ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False, verbose=False).input_ids
         return ids
 
-    def text_of(self, tokens: Sequence[int]) -> str:
+    def decode(self, tokens: Sequence[int]) -> str:
         text: str = self.tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False)
         return text
 
-    def without_blanks(self, tokens: Sequence[int]) -> int:
-        """How many tokens there are up to the last one that is no blank."""
+    def length_without_blanks(self, tokens: Sequence[int]) -> int:
+        """Return the number of tokens without trailing whitespace tokens."""
         count = len(tokens)
         while (
-            count and tokens[count - 1] not in self.special_ids and not self.text_of(tokens[count - 1 : count]).strip()
+            count and tokens[count - 1] not in self.special_ids and not self.decode(tokens[count - 1 : count]).strip()
         ):
             count -= 1
         return count
 
 
-# What it leaves out ---------------------------------------------------------------------------------------------------
+# Omitted parts --------------------------------------------------------------------------------------------------------
 
 
-def left_out(
-    chat: Chat, turns: Sequence[Turn], tools: Sequence[Turn], options: Mapping[str, Any]
+def find_omitted_part(
+    chat: ChatTokenizer, turns: Sequence[Turn], tools: Sequence[Turn], options: Mapping[str, Any]
 ) -> UnusableRow | None:
-    """What a template does not render of a chat whose last turn is the target; None where it renders all of it.
+    """Return which part of a chat the template omits, or None if it renders all parts; the last turn is the target.
 
-    Texts of the model in the history do not count: many templates take old reasoning off, as the model was trained.
+    Contents of earlier assistant turns may be missing: many templates remove old reasoning, as in the model's training.
     """
     last = len(turns) - 1
-    read = {n for n, turn in enumerate(turns) if turn["role"] != "assistant" or n == last}
-    contents = {n: turns[n]["content"] for n in read if turns[n]["content"].strip()}
-    lost = find_omitted_parts(turns, tools, contents, partial(chat.render, options=options, ask=False))
-    return _untrainable(lost[0], turns[lost[0].turn]["role"]) if lost else None
+    required = {n for n, turn in enumerate(turns) if turn["role"] != "assistant" or n == last}
+    contents = {n: turns[n]["content"] for n in required if turns[n]["content"].strip()}
+    omitted = find_omitted_parts(turns, tools, contents, partial(chat.render, options=options, ask=False))
+    return _omission_error(omitted[0], turns[omitted[0].turn]["role"]) if omitted else None
 
 
-def _untrainable(part: Part, role: str) -> UnusableRow:
+def _omission_error(part: Part, role: str) -> UnusableRow:
     if part.kind == "function":
         kind, what = "tools", f"the function {part.name}"
     elif part.kind == "content":
         kind = {"assistant": "content", "tool": "results"}.get(role, "messages")
-        what = f"the content of message {part.turn + 1}, of the role {role}"
+        what = f"the content of message {part.turn + 1} (role {role})"
     else:
         kind, what = "calls", "calls"
-    return UnusableRow(f"template_without_{kind}", f"the chat template leaves out {what}")
+    return UnusableRow(f"template_without_{kind}", f"the chat template omits {what}")

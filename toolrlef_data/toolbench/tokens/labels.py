@@ -1,14 +1,12 @@
-"""tokenise: samples as `input_ids` and `labels`, checked on the tokens of a model's own chat template.
+"""labels: training samples as `input_ids` and `labels`, checked on the tokens of a model's chat template.
 
-Labels come from the turns, never from splitting rendered text. Of each step two chats are rendered: its history up to
-where the model answers, and the same with the target. The tokens of the first must begin the second; what follows, up
-to the token that ends the turn, is trained. A merged sequence is the chat of its last step; a step shares it where its
-own tokens, history and target, begin the sequence token by token, and stands alone where they do not: a template may
-end a last turn otherwise than an earlier one, or take old reasoning off.
+Labels come from the rendered turns, not from splitting text; see `steps`. A merged sequence is the chat of its last
+step. A step shares it only if the tokens of its history and target are a prefix of the sequence. Otherwise it becomes a
+separate row: a template may end a last turn differently from an earlier one, or remove old reasoning.
 
-What a template or a tokenizer would lose in silence is in the ledger instead (`REASONS`).
+A step whose text a template or tokenizer would silently lose is dropped (`REASONS`).
 
-Not covered: padding, packing, and a trainer's own collation.
+Not covered: padding, packing, and the collation of a trainer.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ from toolrlef_data.tables.transform import check_features, explode
 from toolrlef_data.toolbench.messages import parse_tools
 from toolrlef_data.toolbench.search.protocols import PROTOCOLS
 from toolrlef_data.toolbench.tokens.chat_template import find_chat_tokenizer, load_chat_tokenizer
-from toolrlef_data.toolbench.tokens.steps import Step, TokeniseSettings, fitting_step
+from toolrlef_data.toolbench.tokens.steps import TokeniseSettings, TokenStep, fit_step
 
 __all__ = ["REASONS", "TOKENS", "tokenise"]
 
@@ -34,8 +32,8 @@ log = logging.getLogger("toolrlef_data")
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
 
-IGNORED = -100  # the label that PyTorch's cross-entropy leaves out
-SAMPLES_AT_ONCE = 100  # they may take a megabyte each, as lists of numbers
+IGNORED = -100  # the label that PyTorch's cross-entropy ignores
+BATCH_SAMPLES = 100  # up to 1 MB each
 READS = ("id", "task", "dataset", "query", "steps", "layout", "messages", "tools")
 TOO_LONG = ("drop", "shorten")
 
@@ -48,39 +46,39 @@ TOKENS = Features(
     steps=List(Value("int64")),
     layout=Value("string"),
     input_ids=List(Value("int32")),
-    labels=List(Value("int32")),  # -100 where nothing is trained
+    labels=List(Value("int32")),  # -100 for tokens that are not trained
     n_tokens=Value("int64"),
     n_trained=Value("int64"),
-    fallback=Value("string"),  # why a step left its sequence (`ALONE`); null in all others
-    shortened=Value("int64"),  # messages of the history that were dropped
+    fallback=Value("string"),  # why a step is a separate row (`FALLBACKS`); null for other rows
+    shortened=Value("int64"),  # messages removed from the history
 )
 
-# Why a step stands in a row of its own, its `fallback`.
-ALONE = {
-    "history": "in a longer chat the template writes what stands before them otherwise",
-    "target": "in a longer chat the template writes them otherwise, such as without the reasoning or the end",
-    "too_long": "their history was shortened to max_length, as no other step's",
+# Values of `fallback`: why a step does not share its merged sequence.
+FALLBACKS = {
+    "history": "the template renders their history differently in a longer chat",
+    "target": "the template renders their target differently in a longer chat, such as without reasoning or end token",
+    "too_long": "their history was shortened to max_length",
 }
 
-# Why a step is in the ledger.
+# Drop reasons of steps.
 REASONS = {
     "no_target": "the sample trains no message",
-    "target_not_assistant": "a message to train is not the model's",
-    "steps_not_targets": "the sample names more or fewer steps than it trains messages",
-    "invalid_tools": "`tools` is no list of function schemas",
-    "empty_target": "there is neither a text nor a call to train",
-    "lone_surrogate": "an escape in the arguments stands for no character",
-    "special_token_in_target": "the target's own text holds a special token: the model would learn to end inside it",
+    "target_not_assistant": "a message to train is not an assistant message",
+    "steps_not_targets": "the number of steps differs from the number of messages to train",
+    "invalid_tools": "`tools` is not a list of function schemas",
+    "empty_target": "the target has neither text nor a call",
+    "lone_surrogate": "a text has an unpaired surrogate",
+    "special_token_in_target": "the target contains a special token: the model would learn to stop too early",
     "template_refused": "the chat template raises an error",
-    "template_not_prefix": "the history's tokens do not begin those of history and target",
-    "template_without_tools": "the template leaves the functions out",
-    "template_without_calls": "the template leaves calls out",
-    "template_without_results": "the template leaves results of calls out",
-    "template_without_messages": "the template leaves messages of the system or the user out",
-    "template_without_content": "the template leaves (some of) the target's text out",
-    "template_without_end": "nothing ends the target: the model would not learn to stop",
-    "tokenizer_loses_text": "the tokens of the target do not spell it: the tokenizer lacks characters",
-    "too_long": "there are more than `max_length` tokens",
+    "template_not_prefix": "the tokens of the history are not a prefix of those of history and target",
+    "template_without_tools": "the template omits functions",
+    "template_without_calls": "the template omits calls",
+    "template_without_results": "the template omits the results of calls",
+    "template_without_messages": "the template omits system or user messages",
+    "template_without_content": "the template omits text of the target",
+    "template_without_end": "the target has no end token or text: the model would not learn to stop",
+    "tokenizer_loses_text": "the tokens of the target do not decode to its text: the tokenizer lacks characters",
+    "too_long": "the step has more than `max_length` tokens",
 }
 
 
@@ -95,75 +93,76 @@ def tokenise(
     revision: str | None = None,
     num_proc: int | None = None,
 ) -> D:
-    """Token ids and labels of samples, every step trained once, under exactly its history.
+    """Convert training samples to token ids and labels, training each step once, under exactly its history.
 
     Args:
-        samples: a table `columns.TRAJECTORIES`, split or merged.
-        model: whose tokenizer and chat template are used: a folder (weights need not be in it), a `.gguf` file,
+        samples: table with the columns `columns.TRAJECTORIES`, split or merged.
+        model: source of the tokenizer and chat template: a folder (weights are not needed), a `.gguf` file,
             `package:NAME` or a Hub id.
-        protocol: "tools": the template renders functions, calls and results, and writes arguments anew from the
-            object that they are; "text": they are written into plain turns (`protocols`), arguments as they stand.
-        max_length: tokens that a row may have.
-        too_long: "drop" sends a longer step to the ledger; "shorten" leaves out the oldest turns between the opening
-            messages and the last ones, each call with its results, until it fits. A target is never cut.
-        options: further variables of the template, such as {"enable_thinking": False}.
-        revision: of a Hub id.
-        num_proc: processes; does not change the result.
+        protocol: "tools" (default): the template renders functions, calls and results; arguments are rendered from
+            the parsed object. "text": they are written into plain turns (`protocols`), arguments unchanged.
+        max_length: maximum tokens of a row; default: None, no limit.
+        too_long: "drop" (default) drops a longer step. "shorten" removes the oldest turns after the opening messages,
+            each call with its results, until it fits. A target is never truncated.
+        options: further template variables, such as {"enable_thinking": False}; default: none.
+        revision: of a Hub id; default: the locally cached commit, or the newest one.
+        num_proc: number of processes; does not change the result.
 
     Returns:
-        a table `TOKENS`. A step whose tokens do not begin its merged sequence's stands in a row of its own, with the
-        reason in `fallback`. Steps of which no row can be made are in the ledger (`REASONS`), under "file#step".
+        A table with the columns `TOKENS`. A step that cannot share its merged sequence is a separate row, with the
+        reason in `fallback`. The ledger records dropped steps under "file#step", with a reason of `REASONS`.
 
     Raises:
-        InputError: there is no such model, it has no chat template, or an argument is out of range.
-        MissingColumns: the table is none of samples.
+        UnknownName: an unknown protocol or value of `too_long`.
+        InputError: an unknown model, one without a chat template, or an argument out of range.
+        MissingColumns: the table lacks columns of `columns.TRAJECTORIES`.
 
     >>> from toolrlef_data.columns import TRAJECTORIES
     >>> tokenise(Dataset.from_dict({n: [] for n in TRAJECTORIES}, TRAJECTORIES), "model", protocol="xml")
     Traceback (most recent call last):
     toolrlef_data.records.UnknownName: unknown protocol 'xml'; choose from: text, tools
     """
-    for what, found, choices in (("protocol", protocol, PROTOCOLS), ("too_long", too_long, TOO_LONG)):
-        if found not in choices:
-            raise UnknownName(what, found, choices)
+    for what, name, choices in (("protocol", protocol, PROTOCOLS), ("too_long", too_long, TOO_LONG)):
+        if name not in choices:
+            raise UnknownName(what, name, choices)
     if max_length is not None and (not isinstance(max_length, int) or max_length < 1):
-        raise InputError(f"max_length must be a number of tokens above 0, or None; found {max_length!r}")
+        raise InputError(f"expected max_length as a number of tokens above 0 or None, found {max_length!r}")
     check_features(samples, Features({name: TRAJECTORIES[name] for name in READS}), "tokenise")
     settings = TokeniseSettings(find_chat_tokenizer(model, revision), protocol, max_length, too_long, dict(options))
     shape: dict[str, Any] = {"reads": READS, "features": TOKENS, "stage": TokeniseSettings.kind}
-    made = explode(samples, _rows, settings, **shape, batch_rows=SAMPLES_AT_ONCE, num_proc=num_proc)
-    alone = Counter(
-        why for part in (made.values() if isinstance(made, DatasetDict) else [made]) for why in part["fallback"]
-    )
-    for why, told in ALONE.items():
-        if alone[why]:
-            log.warning("tokenise: %d steps stand alone (%s): %s", alone[why], why, told)
-    return made
+    rows = explode(samples, _rows, settings, **shape, batch_rows=BATCH_SAMPLES, num_proc=num_proc)
+    splits = rows.values() if isinstance(rows, DatasetDict) else [rows]
+    counts = Counter(reason for split in splits for reason in split["fallback"])
+    for reason, description in FALLBACKS.items():
+        if counts[reason]:
+            log.warning("tokenise: %d steps are separate rows (%s): %s", counts[reason], reason, description)
+    return rows
 
 
 def _rows(row: Row, settings: TokeniseSettings) -> Iterator[dict[str, Any] | tuple[str, Drop]]:
-    """The rows of one sample, and the steps of which none can be made."""
+    """Yield the rows and dropped steps of one sample."""
     messages = row["messages"] or []
     targets = [n for n, message in enumerate(messages) if message["train"]]
     try:
         _check_targets(messages, targets, row["steps"] or [])
         tools = parse_tools(row["tools"])
-    except UnusableRow as fault:
-        yield row["id"], Drop(fault.reason, fault.detail)
+    except UnusableRow as error:
+        yield row["id"], Drop(error.reason, error.detail)
         return
     chat = load_chat_tokenizer(settings.chat)
-    made: dict[int, Step] = {}
-    for n, at in enumerate(targets):
+    steps: dict[int, TokenStep] = {}
+    for n, target in enumerate(targets):
         try:
-            made[n] = fitting_step(chat, messages[:at], messages[at], tools, settings)
-        except UnusableRow as fault:
-            yield _id(row, [n], len(targets)), Drop(fault.reason, fault.detail)
-    shared = _shared(made)
-    for n, step in made.items():
+            steps[n] = fit_step(chat, messages[:target], messages[target], tools, settings)
+        except UnusableRow as error:
+            yield _row_id(row, [n], len(targets)), Drop(error.reason, error.detail)
+    shared = _sharing_steps(steps)
+    for n, step in steps.items():
         if n not in shared:
-            yield _row(row, step, {n: step}, "split", _why(step, made, shared) if len(targets) > 1 else None)
+            fallback = _fallback(step, steps, shared) if len(targets) > 1 else None
+            yield _token_row(row, step, {n: step}, "split", fallback)
     if shared:
-        yield _row(row, made[shared[-1]], {n: made[n] for n in shared}, row["layout"], None)
+        yield _token_row(row, steps[shared[-1]], {n: steps[n] for n in shared}, row["layout"], None)
 
 
 def _check_targets(messages: Sequence[Mapping[str, Any]], targets: Sequence[int], steps: Sequence[int]) -> None:
@@ -175,47 +174,49 @@ def _check_targets(messages: Sequence[Mapping[str, Any]], targets: Sequence[int]
         raise UnusableRow("steps_not_targets", f"{len(steps)} steps, {len(targets)} messages to train")
 
 
-def _shared(made: Mapping[int, Step]) -> list[int]:
-    """The steps that one sequence serves, which is the last one's."""
-    whole = [n for n, step in made.items() if not step.shortened]
-    return [n for n in whole if made[whole[-1]].ids[: made[n].end] == made[n].own]
+def _sharing_steps(steps: Mapping[int, TokenStep]) -> list[int]:
+    """Return the steps whose tokens are a prefix of the last one's."""
+    unshortened = [n for n, step in steps.items() if not step.shortened]
+    return [n for n in unshortened if steps[unshortened[-1]].ids[: steps[n].end] == steps[n].prefix]
 
 
-def _why(step: Step, made: Mapping[int, Step], shared: Sequence[int]) -> str:
+def _fallback(step: TokenStep, steps: Mapping[int, TokenStep], shared: Sequence[int]) -> str:
     if step.shortened:
         return "too_long"
-    return "target" if made[shared[-1]].ids[: step.start] == step.ids[: step.start] else "history"
+    return "target" if steps[shared[-1]].ids[: step.start] == step.ids[: step.start] else "history"
 
 
-def _row(row: Row, whole: Step, steps: Mapping[int, Step], layout: str, fallback: str | None) -> dict[str, Any]:
-    labels = [IGNORED] * len(whole.ids)
+def _token_row(
+    row: Row, sequence: TokenStep, steps: Mapping[int, TokenStep], layout: str, fallback: str | None
+) -> dict[str, Any]:
+    labels = [IGNORED] * len(sequence.ids)
     for step in steps.values():
-        labels[step.start : step.end] = whole.ids[step.start : step.end]
-    trained = sum(label != IGNORED for label in labels)
-    if trained != sum(step.end - step.start for step in steps.values()):
+        labels[step.start : step.end] = sequence.ids[step.start : step.end]
+    n_trained = sum(label != IGNORED for label in labels)
+    if n_trained != sum(step.end - step.start for step in steps.values()):
         raise LedgerError(f"{row['id']}: the targets of the steps {list(steps)} overlap in one sequence")
     numbers = [row["steps"][n] for n in steps]
     return {
         **{name: row[name] for name in ("task", "dataset", "query")},
-        "id": _id(row, list(steps), len(row["steps"])),
+        "id": _row_id(row, list(steps), len(row["steps"])),
         "step": numbers[-1],
         "steps": numbers,
         "layout": layout,
-        "input_ids": whole.ids,
+        "input_ids": sequence.ids,
         "labels": labels,
-        "n_tokens": len(whole.ids),
-        "n_trained": trained,
+        "n_tokens": len(sequence.ids),
+        "n_trained": n_trained,
         "fallback": fallback,
-        "shortened": whole.shortened,
+        "shortened": sequence.shortened,
     }
 
 
-def _id(row: Row, steps: Sequence[int], count: int) -> str:
-    """The id of some of a sample's steps: `trajectories` names a sample "file#1+2+3" by all that it trains."""
-    file, mark, places = row["id"].rpartition("#")
-    listed = places.split("+")
+def _row_id(row: Row, steps: Sequence[int], count: int) -> str:
+    """Return the id for a subset of a sample's steps; the id of the sample lists all of them, as "file#1+2+3"."""
+    file, separator, joined = row["id"].rpartition("#")
+    places = joined.split("+")
     if len(steps) == count:
         return str(row["id"])
-    if mark and len(listed) == count:
-        return f"{file}#{'+'.join(listed[n] for n in steps)}"
+    if separator and len(places) == count:
+        return f"{file}#{'+'.join(places[n] for n in steps)}"
     return f"{row['id']}#{'+'.join(str(row['steps'][n]) for n in steps)}"

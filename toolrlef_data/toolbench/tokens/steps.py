@@ -1,7 +1,7 @@
-"""steps: one step, a history and its target, in the tokens of a chat template, every check passed.
+"""steps: one step in the tokens of a chat template, with all checks.
 
-Two chats are rendered: the history up to where the model answers, and the same with the target. The tokens of the first
-must begin the second; what follows, up to the token that ends the turn, is the target's.
+Two chats are rendered: the history with a generation prompt, and the history with the target. The tokens of the first
+must be a prefix of the second. The tokens after it, up to the one that ends the turn, are the target's.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ from typing import Any, ClassVar
 from toolrlef_data.records import UnusableRow
 from toolrlef_data.toolbench.messages import template_messages
 from toolrlef_data.toolbench.search.protocols import render_text_turns
-from toolrlef_data.toolbench.tokens.chat_template import Chat, TokenizerSource, left_out
+from toolrlef_data.toolbench.tokens.chat_template import ChatTokenizer, TokenizerSource, find_omitted_part
 
-__all__ = ["Step", "TokeniseSettings", "fitting_step"]
+__all__ = ["TokenStep", "TokeniseSettings", "fit_step"]
 
 Message = Mapping[str, Any]
 
-_ADVISED = frozenset(
-    {"template_refused", *(f"template_without_{what}" for what in ("tools", "calls", "results", "content"))}
+# The reasons that protocol="text" can avoid.
+_PROTOCOL_REASONS = frozenset(
+    {"template_refused", *(f"template_without_{kind}" for kind in ("tools", "calls", "results", "content"))}
 )
-_ADVICE = 'pass protocol="text" for a template without tools'
+_PROTOCOL_ADVICE = 'pass protocol="text" for a template without tool support'
 _PROBE = "keptword"
 
 
 @dataclass(frozen=True)
 class TokeniseSettings:
-    """How samples become tokens; the arguments of `tokenise`, checked."""
+    """Checked arguments of `tokenise`."""
 
     kind: ClassVar[str] = "tokenise"
     chat: TokenizerSource
@@ -42,8 +43,14 @@ class TokeniseSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One step in tokens: history and target in `ids`, the target from `start` to `end`."""
+class TokenStep:
+    """One step in tokens.
+
+    Args:
+        ids: of history and target.
+        start, end: of the target in `ids`.
+        shortened: number of messages removed from the history.
+    """
 
     ids: list[int]
     start: int
@@ -51,127 +58,135 @@ class Step:
     shortened: int = 0
 
     @property
-    def own(self) -> list[int]:
+    def prefix(self) -> list[int]:
+        """The tokens up to the end of the target."""
         return self.ids[: self.end]
 
 
-def fitting_step(
-    chat: Chat, history: Sequence[Message], target: Message, tools: Any, settings: TokeniseSettings
-) -> Step:
-    """A step in tokens, its history shortened where that is wanted and needed."""
-    whole = _tokens(chat, history, target, tools, settings)
-    most = settings.max_length
-    if most is None or len(whole.ids) <= most:
-        return whole
-    if settings.too_long == "drop":
-        raise UnusableRow("too_long", _lengths(whole, most))
-    groups = _groups(history)
+def fit_step(
+    chat: ChatTokenizer, history: Sequence[Message], target: Message, tools: Any, settings: TokeniseSettings
+) -> TokenStep:
+    """Tokenise a step, with its history shortened to `max_length` if the settings allow it.
 
-    def without(count: int) -> Step:
-        gone = {n for group in groups[:count] for n in group}
-        kept = [message for n, message in enumerate(history) if n not in gone]
-        step = _tokens(chat, kept, target, tools, settings)
-        return replace(step, shortened=len(gone))
-
-    fewest = bisect_left(range(1, len(groups)), True, key=lambda count: len(without(count).ids) <= most) + 1
-    shorter = without(fewest) if groups else whole
-    if len(shorter.ids) > most:
-        raise UnusableRow("too_long", f"without {shorter.shortened} messages still {_lengths(shorter, most)}")
-    return shorter
-
-
-def _groups(history: Sequence[Message]) -> list[list[int]]:
-    """What can be left out of a history, oldest first: turns behind the opening, each call with all its results.
-
-    The last message of the user stays: it is what the target answers.
+    Raises:
+        UnusableRow: the step is too long, or fails a check.
     """
-    opening = next((n for n, m in enumerate(history) if m["role"] not in ("system", "user")), len(history))
-    asked = max((n for n, message in enumerate(history) if message["role"] == "user"), default=-1)
+    step = _tokenise_step(chat, history, target, tools, settings)
+    max_length = settings.max_length
+    if max_length is None or len(step.ids) <= max_length:
+        return step
+    if settings.too_long == "drop":
+        raise UnusableRow("too_long", _describe_length(step, max_length))
+    groups = _removable_groups(history)
+
+    def without(count: int) -> TokenStep:
+        removed = {n for group in groups[:count] for n in group}
+        messages = [message for n, message in enumerate(history) if n not in removed]
+        shorter = _tokenise_step(chat, messages, target, tools, settings)
+        return replace(shorter, shortened=len(removed))
+
+    count = bisect_left(range(1, len(groups)), True, key=lambda count: len(without(count).ids) <= max_length) + 1
+    shortest = without(count) if groups else step
+    if len(shortest.ids) > max_length:
+        length = _describe_length(shortest, max_length)
+        raise UnusableRow("too_long", f"after removing {shortest.shortened} messages: {length}")
+    return shortest
+
+
+def _removable_groups(history: Sequence[Message]) -> list[list[int]]:
+    """Return the messages that can be removed from a history, oldest first, each call with its results.
+
+    The opening messages and the last user message cannot be removed.
+    """
+    opening = next((n for n, message in enumerate(history) if message["role"] not in ("system", "user")), len(history))
+    last_user = max((n for n, message in enumerate(history) if message["role"] == "user"), default=-1)
     groups: list[list[int]] = []
     for n in range(opening, len(history)):
         if history[n]["role"] == "tool" and groups:
             groups[-1].append(n)
         else:
             groups.append([n])
-    return [group for group in groups if asked not in group]
+    return [group for group in groups if last_user not in group]
 
 
-def _lengths(step: Step, most: int) -> str:
-    return f"{len(step.ids)} tokens, {step.end - step.start} of them the target's; max_length is {most}"
+def _describe_length(step: TokenStep, max_length: int) -> str:
+    return f"{len(step.ids)} tokens, {step.end - step.start} of the target; max_length is {max_length}"
 
 
-def _tokens(chat: Chat, history: Sequence[Message], target: Message, tools: Any, settings: TokeniseSettings) -> Step:
-    """A step in tokens, every check passed."""
+def _tokenise_step(
+    chat: ChatTokenizer, history: Sequence[Message], target: Message, tools: Any, settings: TokeniseSettings
+) -> TokenStep:
+    """Return a step in tokens that passes all checks."""
     if not (target["content"] or "").strip() and not target["tool_calls"]:
         raise UnusableRow("empty_target")
     options = settings.options
-    before, turns = _turns(history, tools, settings), _turns([*history, target], tools, settings)
+    history_turns, turns = _turns(history, tools, settings), _turns([*history, target], tools, settings)
     if settings.protocol == "text":
-        tools = []  # they stand in the turns
-    own: list[str] = [turns[-1]["content"]]
+        tools = []  # already in the turns
+    target_texts: list[str] = [turns[-1]["content"]]
     for call in turns[-1].get("tool_calls", ()):
         name, arguments = call["function"]["name"], call["function"]["arguments"]
-        own += [name, arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)]
-    if found := next(filter(None, map(chat.special_texts.search, own)), None):
-        raise UnusableRow("special_token_in_target", f"{found[0]} stands in what the model writes")
+        target_texts += [name, arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)]
+    if match := next(filter(None, map(chat.special_texts.search, target_texts)), None):
+        raise UnusableRow("special_token_in_target", f"the target contains {match[0]}")
     try:
-        asked, full = chat.render(before, tools, options, ask=True), chat.render(turns, tools, options, ask=False)
-        lost = left_out(chat, turns, tools, options)
-    except UnusableRow as fault:
-        raise _advised(fault, settings) from None
-    if lost is not None:
-        raise _advised(lost, settings)
-    first, ids = chat.encode([asked, full])
-    if not full.startswith(asked):
-        raise UnusableRow("template_not_prefix", _parting(asked, full))
-    answer, tokens = full[len(asked) :], ids[len(first) :]
-    if ids[: len(first)] != first:
-        joined = f"{asked[-20:]!r} and {answer[:20]!r}"
-        raise UnusableRow("template_not_prefix", f"the tokenizer joins history and target: {joined}")
-    written = _squeezed(answer)
-    if not any(_squeezed(form) in written for form in _forms(own[0])):
-        raise UnusableRow("template_without_content", "the chat template leaves out some of the target's text")
-    if (spelt := _squeezed(chat.text_of(tokens))) != written:
-        raise UnusableRow("tokenizer_loses_text", _parting(written, spelt))
-    end = chat.without_blanks(tokens)
-    _check_end(chat, tokens[:end], written, options)
-    return Step(ids, len(first), len(first) + end)
+        prompt = chat.render(history_turns, tools, options, ask=True)
+        full = chat.render(turns, tools, options, ask=False)
+        omission = find_omitted_part(chat, turns, tools, options)
+    except UnusableRow as error:
+        raise _with_advice(error, settings) from None
+    if omission is not None:
+        raise _with_advice(omission, settings)
+    prompt_ids, ids = chat.encode([prompt, full])
+    if not full.startswith(prompt):
+        raise UnusableRow("template_not_prefix", _describe_difference(prompt, full))
+    completion, completion_ids = full[len(prompt) :], ids[len(prompt_ids) :]
+    if ids[: len(prompt_ids)] != prompt_ids:
+        border = f"{prompt[-20:]!r} and {completion[:20]!r}"
+        raise UnusableRow("template_not_prefix", f"a token spans history and target: {border}")
+    expected = _squeezed(completion)
+    if not any(_squeezed(form) in expected for form in _written_forms(target_texts[0])):
+        raise UnusableRow("template_without_content", "the chat template omits part of the target's text")
+    if (decoded := _squeezed(chat.decode(completion_ids))) != expected:
+        raise UnusableRow("tokenizer_loses_text", _describe_difference(expected, decoded))
+    length = chat.length_without_blanks(completion_ids)
+    _check_end(chat, completion_ids[:length], expected, options)
+    return TokenStep(ids, len(prompt_ids), len(prompt_ids) + length)
 
 
 def _turns(messages: Sequence[Message], tools: Any, settings: TokeniseSettings) -> Sequence[Message]:
     return render_text_turns(messages, tools) if settings.protocol == "text" else template_messages(messages)
 
 
-def _forms(text: str) -> tuple[str, ...]:
-    """A text as it is, and as templates write it into JSON."""
+def _written_forms(text: str) -> tuple[str, ...]:
+    """Return a text as it is, and as templates may write it into JSON."""
     return text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]
 
 
-def _check_end(chat: Chat, tokens: Sequence[int], written: str, options: Mapping[str, Any]) -> None:
+def _check_end(chat: ChatTokenizer, tokens: Sequence[int], completion: str, options: Mapping[str, Any]) -> None:
     last = tokens[-1]
     if last in chat.special_ids:
         if tokens.count(last) > 1:
-            raise UnusableRow("special_token_in_target", f"{chat.text_of([last])} stands inside the target")
+            raise UnusableRow("special_token_in_target", f"{chat.decode([last])} occurs before the end of the target")
         return
-    # A template may end its turns in plain words: those that stand behind any text of the model.
+    # A template may end its turns with plain text, which also follows the content of a probe.
     probe = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": _PROBE}]
     end = _squeezed(chat.render(probe, [], options, ask=False).rpartition(_PROBE)[2])
-    if not end or not written.endswith(end):
-        raise UnusableRow("template_without_end", "no special token and no words of the template end the turn")
+    if not end or not completion.endswith(end):
+        raise UnusableRow("template_without_end", "neither a special token nor a text of the template ends the turn")
 
 
-def _advised(fault: UnusableRow, settings: TokeniseSettings) -> UnusableRow:
-    told = fault.reason in _ADVISED and settings.protocol == "tools"
-    return UnusableRow(fault.reason, f"{fault.detail}; {_ADVICE}" if told else fault.detail)
+def _with_advice(error: UnusableRow, settings: TokeniseSettings) -> UnusableRow:
+    helps = error.reason in _PROTOCOL_REASONS and settings.protocol == "tools"
+    return UnusableRow(error.reason, f"{error.detail}; {_PROTOCOL_ADVICE}" if helps else error.detail)
 
 
 def _squeezed(text: str) -> str:
-    """A text without blanks, and without the differences that tokenizers' normalisation makes."""
+    """Return a text without whitespace, in the normal form that tokenizers may produce."""
     return "".join(unicodedata.normalize("NFKC", text).split())
 
 
-def _parting(expected: str, found: str) -> str:
-    at = next(
-        (n for n, (a, b) in enumerate(zip(expected, found, strict=False)) if a != b), min(len(expected), len(found))
-    )
-    return f"expected {expected[at : at + 30]!r}, found {found[at : at + 30]!r}"
+def _describe_difference(expected: str, found: str) -> str:
+    pairs = enumerate(zip(expected, found, strict=False))
+    start = next((n for n, (a, b) in pairs if a != b), min(len(expected), len(found)))
+    return f"expected {expected[start : start + 30]!r}, found {found[start : start + 30]!r}"

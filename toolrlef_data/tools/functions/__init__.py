@@ -1,5 +1,5 @@
-"""Functions: what a model may call by a JSON schema, a Python callable or a server.
+"""Functions that a model calls by a JSON schema.
 
-`function` describes and executes one; `arguments` reads what the model wrote as its arguments and checks it against the
-schema, which `schemas` compiles.
+`function` describes and executes a Python callable or an HTTP endpoint. `arguments` parses the model's arguments and
+validates them against the schema, which `schemas` compiles.
 """

@@ -1,10 +1,10 @@
-"""The arguments of a call: JSON text that a model wrote, read against the schema of the parameters.
+"""Parsing of a call's arguments and validation against the function's JSON schema.
 
-JSON that has two meanings or none in Python is refused (`json_value`), half a character (a lone surrogate), and lists
-in lists in lists beyond 64. What of a schema is checked, `schemas` says; a name that `properties` does not list is
-refused, unless there are `additionalProperties`. Where a parameter is an integer, 3.0 is read as 3.
+Arguments must be strict JSON (see `json_value`) with at most 64 levels of nesting and without unpaired surrogates.
+`schemas` lists the supported keywords. A name that `properties` does not list is an error unless `additionalProperties`
+is set. For an integer parameter, 3.0 is accepted as 3.
 
-The texts of mistakes are shown to models, and so are part of later requests' keys: they do not change.
+Error texts are shown to models and are therefore part of the reply keys of later requests; they do not change.
 """
 
 from __future__ import annotations
@@ -18,172 +18,178 @@ from toolrlef_data.records import InputError, is_text
 from toolrlef_data.tools.functions.schemas import (
     BOUNDS,
     LENGTHS,
-    first_mistake,
-    remote_reference,
-    understood,
-    validator_of,
+    copy_schema,
+    find_remote_reference,
+    first_error,
+    make_validator,
 )
 from toolrlef_data.tools.json_text import json_value
 
-__all__ = ["checked_parameters", "read_arguments"]
+__all__ = ["read_arguments", "validate_parameters"]
 
 
-def checked_parameters(parameters: Mapping[str, Any] | str, what: str) -> str:
-    """A schema of parameters as JSON text, in the order given.
+def validate_parameters(parameters: Mapping[str, Any] | str, what: str) -> str:
+    """Return a schema of parameters as JSON text, in the same order.
 
     Raises:
-        InputError: it is no JSON schema of an object, or refers to another document.
+        InputError: the schema is not a JSON schema of an object, or refers to another document.
 
-    >>> checked_parameters({"type": "object"}, "f")
+    >>> validate_parameters({"type": "object"}, "f")
     '{"type": "object", "properties": {}}'
     """
     try:
-        written = parameters if isinstance(parameters, str) else json.dumps(parameters, allow_nan=False)
-        schema = json_value(written)
+        json_text = parameters if isinstance(parameters, str) else json.dumps(parameters, allow_nan=False)
+        schema = json_value(json_text)
         text = json.dumps(schema, ensure_ascii=False)
         text.encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{what}: parameters is a JSON schema: {error}") from None
+        raise InputError(f"{what}: parameters must be a JSON schema: {error}") from None
     if not isinstance(schema, dict) or schema.get("type") != "object":
-        raise InputError(f'{what}: parameters is a JSON schema with "type": "object", found {text:.200}')
+        raise InputError(f'{what}: parameters must be a JSON schema with "type": "object", found {text:.200}')
     schema.setdefault("properties", {})
     properties, required = schema["properties"], schema.get("required", [])
-    if not isinstance(properties, dict) or not all(isinstance(each, dict) for each in properties.values()):
-        raise InputError(f'{what}: "properties" gives a schema for each parameter, found {properties!r:.200}')
+    if not isinstance(properties, dict) or not all(isinstance(subschema, dict) for subschema in properties.values()):
+        raise InputError(f'{what}: "properties" must map each parameter to a schema, found {properties!r:.200}')
     if not isinstance(required, list) or not all(isinstance(name, str) and name in properties for name in required):
-        raise InputError(f'{what}: "required" is a list of names of parameters, found {required!r:.200}')
-    for name, each in properties.items():
-        if not all(isinstance(kind, str) for kind in _kinds(each)) or not isinstance(each.get("enum", []), list):
-            raise InputError(f"{what}: the schema of the parameter {name!r:.80} is wrong: {each!r:.200}")
-    if remote := remote_reference(schema):
+        raise InputError(f'{what}: "required" must be a list of parameter names, found {required!r:.200}')
+    for name, subschema in properties.items():
+        types_are_text = all(isinstance(kind, str) for kind in _types(subschema))
+        if not types_are_text or not isinstance(subschema.get("enum", []), list):
+            raise InputError(f"{what}: the schema of the parameter {name!r:.80} is invalid: {subschema!r:.200}")
+    if remote := find_remote_reference(schema):
         raise InputError(
-            f"{what}: a schema is never fetched, found a reference to {remote!r:.200}; write what it holds "
-            'under "$defs", and refer to "#/$defs/NAME"'
+            f"{what}: remote schemas are never fetched, found a reference to {remote!r:.200}. Copy the schema to "
+            '"$defs" and refer to it as "#/$defs/NAME"'
         )
     return json.dumps(schema, ensure_ascii=False)
 
 
 def read_arguments(text: str, parameters: str) -> dict[str, Any] | str:
-    """The arguments of a call, or what is wrong with them, for the model.
+    """Return the arguments of a call, or an error text for the model.
 
     Args:
-        text: as the model wrote it.
-        parameters: a schema, as `checked_parameters` gives it.
+        text: arguments written by the model.
+        parameters: schema returned by `validate_parameters`.
 
     >>> shape = '{"type": "object", "properties": {"days": {"type": "integer"}}, "required": ["days"]}'
     >>> read_arguments('{"days": 3.0}', shape), read_arguments('{"days": "3"}', shape)
     ({'days': 3}, "the parameter 'days' must be integer, found string")
     """
     try:
-        given = json_value(text)
+        arguments = json_value(text)
     except ValueError as error:
         return f"the arguments are no JSON: {error}"
-    if not is_text(json.dumps(given, ensure_ascii=False)):
+    if not is_text(json.dumps(arguments, ensure_ascii=False)):
         return "the arguments are no JSON: half a character (a lone surrogate)"
-    if not isinstance(given, dict):
-        return f"the arguments must be a JSON object, found {_kind_of(given)}"
+    if not isinstance(arguments, dict):
+        return f"the arguments must be a JSON object, found {_type_of(arguments)}"
     try:
-        return _mistake(given, _checks(parameters)) or given
+        return _error_text(arguments, _checks(parameters)) or arguments
     except RecursionError:
         return "the arguments are too large: too many lists and objects in each other"
 
 
 class _Checks(NamedTuple):
-    """What is asked of arguments, by name; of names that the schema does not list; and of all together."""
+    """The compiled checks of a schema."""
 
-    known: str
+    names: str  # of all parameters, for messages
     required: Sequence[str]
-    whole: frozenset[str]  # parameters for which 3.0 is read as 3
-    named: Mapping[str, Any]
-    others: Any
-    together: Any
+    integers: frozenset[str]  # parameters for which 3.0 becomes 3
+    by_name: Mapping[str, Any]  # parameter -> validator
+    additional: Any  # validator of parameters without an entry in `properties`; None if they are not allowed
+    overall: Any  # validator of the complete object, or None
 
 
 @lru_cache(maxsize=1024)
 def _checks(parameters: str) -> _Checks:
     schema = json.loads(parameters)
     schema.pop("nullable", None)
-    properties, copy = schema["properties"], understood(schema)
-    whole = {
-        name for name, each in properties.items() if {"integer", "number"}.intersection(_kinds(each)) == {"integer"}
+    properties, copy = schema["properties"], copy_schema(schema)
+    integers = {
+        name
+        for name, subschema in properties.items()
+        if {"integer", "number"}.intersection(_types(subschema)) == {"integer"}
     }
-    named = {name: validator_of(each) for name, each in copy.pop("properties").items()}
-    others = copy.pop("additionalProperties", None) or ({} if schema.get("additionalProperties") else None)
-    together = {word: value for word, value in copy.items() if word not in ("type", "required")}
+    by_name = {name: make_validator(subschema) for name, subschema in copy.pop("properties").items()}
+    additional = copy.pop("additionalProperties", None) or ({} if schema.get("additionalProperties") else None)
+    overall = {word: value for word, value in copy.items() if word not in ("type", "required")}
     return _Checks(
         ", ".join(properties) or "none",
         schema.get("required", []),
-        frozenset(whole),
-        named,
-        None if others is None else validator_of(others),
-        validator_of(together) if together else None,
+        frozenset(integers),
+        by_name,
+        None if additional is None else make_validator(additional),
+        make_validator(overall) if overall else None,
     )
 
 
-def _mistake(given: dict[str, Any], checks: _Checks) -> str:
-    """What is wrong with arguments, by what is required and then in the order given; whole numbers become integers."""
-    if lacking := [name for name in checks.required if name not in given]:
-        return f"the parameter {lacking[0]!r:.80} is required; the parameters are {checks.known:.500}"
-    for name, value in given.items():
-        check = checks.named.get(name, checks.others)
+def _error_text(arguments: dict[str, Any], checks: _Checks) -> str:
+    """Return the first error of the arguments, or ""; convert whole floats of integer parameters in place.
+
+    Missing parameters come first, then errors in the order of the arguments.
+    """
+    if missing := [name for name in checks.required if name not in arguments]:
+        return f"the parameter {missing[0]!r:.80} is required; the parameters are {checks.names:.500}"
+    for name, value in arguments.items():
+        check = checks.by_name.get(name, checks.additional)
         if check is None:
-            return f"there is no parameter {name!r:.80}; the parameters are {checks.known:.500}"
-        if error := first_mistake(check, value):
-            return _told(error, name)
-        if name in checks.whole and isinstance(value, float) and value.is_integer():
-            given[name] = int(value)
-    if checks.together is not None and (error := first_mistake(checks.together, given)):
-        return _told(error)
+            return f"there is no parameter {name!r:.80}; the parameters are {checks.names:.500}"
+        if error := first_error(check, value):
+            return _describe(error, name)
+        if name in checks.integers and isinstance(value, float) and value.is_integer():
+            arguments[name] = int(value)
+    if checks.overall is not None and (error := first_error(checks.overall, arguments)):
+        return _describe(error)
     return ""
 
 
-# What models are told -------------------------------------------------------------------------------------------------
+# Error texts for models -----------------------------------------------------------------------------------------------
 
 
-def _told(error: Any, *name: str) -> str:
-    """The text of a `ValidationError` of the parameter `name`, or of all arguments; none of the library's is shown."""
-    error = _nearest(error)
-    place = [*name, *error.absolute_path]
+def _describe(error: Any, *name: str) -> str:
+    """Return the text for an error in the parameter `name` or in the complete arguments; not the library's message."""
+    error = _most_specific(error)
+    path = [*name, *error.absolute_path]
     if error.validator == "additionalProperties":
-        return f"there is no parameter {_at(place)}; {_neighbours(error, place[:-1])}"
+        return f"there is no parameter {_format_path(path)}; {_neighbours(error, path[:-1])}"
     if error.validator == "required":
-        lacking = next(each for each in error.validator_value if each not in error.instance)
-        return f"the parameter {_at([*place, lacking])} is required; {_neighbours(error, place)}"
-    return f"{f'the parameter {_at(place)}' if place else 'the arguments'} must be {_expected(error)}"
+        missing = next(name for name in error.validator_value if name not in error.instance)
+        return f"the parameter {_format_path([*path, missing])} is required; {_neighbours(error, path)}"
+    return f"{f'the parameter {_format_path(path)}' if path else 'the arguments'} must be {_expected(error)}"
 
 
-def _nearest(error: Any) -> Any:
-    """The mistake within the one alternative that a value was meant for, if that can be told; else the error itself.
+def _most_specific(error: Any) -> Any:
+    """Return the error within the only plausible alternative of an anyOf or oneOf, else the error itself.
 
-    Alternatives of another type are out of the question, and then those with another constant.
+    Alternatives of another type are not plausible, nor are alternatives with another constant.
     """
     while error.context:
         alternatives: dict[Any, list[Any]] = {}
-        for each in error.context:
-            alternatives.setdefault(each.relative_schema_path[0], []).append(each)
-        meant = [errors for errors in alternatives.values() if not any(map(_of_type, errors))]
-        meant = [errors for errors in meant if not {"const", "enum"} & {each.validator for each in errors}] or meant
-        if len(meant) != 1:
+        for inner in error.context:
+            alternatives.setdefault(inner.relative_schema_path[0], []).append(inner)
+        plausible = [errors for errors in alternatives.values() if not any(map(_is_type_error, errors))]
+        plausible = [
+            errors for errors in plausible if not {"const", "enum"} & {inner.validator for inner in errors}
+        ] or plausible
+        if len(plausible) != 1:
             break
-        error = meant[0][0]
+        error = plausible[0][0]
     return error
 
 
-def _of_type(error: Any) -> bool:
+def _is_type_error(error: Any) -> bool:
     return error.validator == "type" and not error.relative_path
 
 
 def _expected(error: Any) -> str:
     word, value = error.validator, error.validator_value
     if word in ("anyOf", "oneOf"):
-        if not all(map(_of_type, error.context)):
+        if not all(map(_is_type_error, error.context)):
             return f"as one of its {len(value)} schemas says"
-        word, value = (
-            "type",
-            list(dict.fromkeys(kind for each in error.context for kind in _listed(each.validator_value))),
-        )
+        types = [kind for inner in error.context for kind in _as_list(inner.validator_value)]
+        word, value = "type", list(dict.fromkeys(types))
     if word == "type":
-        return f"{' or '.join(_listed(value)):.200}, found {_kind_of(error.instance)}"
+        return f"{' or '.join(_as_list(value)):.200}, found {_type_of(error.instance)}"
     if word == "uniqueItems":
         return "an array in which nothing stands twice"
     if word in ("enum", "const"):
@@ -191,26 +197,26 @@ def _expected(error: Any) -> str:
     return (BOUNDS | LENGTHS)[word].format(f"{value!r:.40}")
 
 
-def _at(place: Sequence[Any]) -> str:
-    """A place as it is shown: 'trip.stops[2].days'; a parameter of the first level is its name."""
-    inner = "".join(f"[{each}]" if isinstance(each, int) else f".{each}" for each in place[1:])
-    return f"{place[0] + inner!r:.{200 if inner else 80}}"
+def _format_path(path: Sequence[Any]) -> str:
+    """Return a path as text, such as 'trip.stops[2].days'."""
+    inner = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path[1:])
+    return f"{path[0] + inner!r:.{200 if inner else 80}}"
 
 
-def _neighbours(error: Any, place: Sequence[Any]) -> str:
-    known = ", ".join(error.schema.get("properties", ())) or "none"
-    return f"the parameters {f'of {_at(place)} ' if place else ''}are {known:.500}"
+def _neighbours(error: Any, path: Sequence[Any]) -> str:
+    names = ", ".join(error.schema.get("properties", ())) or "none"
+    return f"the parameters {f'of {_format_path(path)} ' if path else ''}are {names:.500}"
 
 
-def _kinds(schema: Mapping[str, Any]) -> Sequence[Any]:
-    return _listed(schema.get("type", []))
+def _types(schema: Mapping[str, Any]) -> Sequence[Any]:
+    return _as_list(schema.get("type", []))
 
 
-def _listed(kinds: Any) -> Sequence[Any]:
-    return kinds if isinstance(kinds, list) else [kinds]
+def _as_list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else [value]
 
 
-def _kind_of(value: Any) -> str:
+def _type_of(value: Any) -> str:
     if isinstance(value, (bool, str)) or value is None:
         return {bool: "boolean", str: "string"}.get(type(value), "null")
     return "number" if isinstance(value, (int, float)) else "array" if isinstance(value, list) else "object"

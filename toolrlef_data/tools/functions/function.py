@@ -1,26 +1,31 @@
-"""Functions that a model may call by name with JSON arguments: Python callables and HTTP endpoints.
+"""Functions that a model calls by name with JSON arguments: Python callables and HTTP endpoints.
 
-A `Function` has OpenAI's schema, and a callable that gets the arguments as keywords, or a URL that gets them as a POST:
+A `Function` has a schema in OpenAI's format, and either a callable or a URL. The callable receives the arguments as
+keywords; the URL receives them as a POST request:
 
     POST http://localhost:8000/weather
     {"city": "Oslo"}
 
-`call` executes one call of a model and gives an `Observation` in ToolBench's shape, whatever the text:
+`call` executes one call of a model and returns an `Observation` in ToolBench's format, for any name and arguments:
 
-    {"error": "", "response": {"degrees": 4}}         0   the function's value, or the server's JSON, or its text
-    {"error": "there is no function ...", ...}        1   also where only the case or a part of the name differs
-    {"error": "the parameter 'city' ...", ...}        2   no JSON object; parameters that lack or do not fit
-    {"error": "", "response": "..."}                3 4   `Finish`: an answer, or giving up
-    {"error": "timeout: ...", ...}                    5
-    {"error": "status 404", "response": "no city"}    6   with what the server says; 401 and 403: 7, 429: 9
-    {"error": "zero_division: ...", ...}             12   every other failure of a callable or a server
+| code | text | when |
+|---|---|---|
+| 0 | {"error": "", "response": {"degrees": 4}} | success: the callable's value, or the server's body as JSON or text |
+| 1 | {"error": "there is no function ...", ...} | unknown name; names must match exactly |
+| 2 | {"error": "the parameter 'city' ...", ...} | the arguments are not a JSON object or do not match the schema |
+| 3, 4 | {"error": "", "response": "..."} | `Finish`: with an answer (3), or giving up (4) |
+| 5 | {"error": "timeout: ...", ...} | timeout |
+| 6, 7, 9 | {"error": "status 404", "response": "no city"} | status 404 (6), 401 or 403 (7), 429 (9) |
+| 12 | {"error": "zero_division: ...", ...} | any other failure of the callable or the server |
 
-Secrets are read from the environment when a server is asked, and cleaned from what it answers; those of less than six
-characters are not looked for there. Of a callable, and of all values bound to it, only a digest is written down with
-the settings; its own errors are shown to the model as they are.
+All these texts are shown to models and are part of reply keys, so they do not change.
 
-Not covered: some keywords of schemas (see `schemas`); a callable that runs on (it is not interrupted); other methods
-than POST; answers that are no UTF-8 (odd bytes become U+FFFD); streaming.
+Secrets are read from the environment when a request is sent. Secrets of at least six characters are redacted in the
+response. Cache keys contain only a digest of a callable and its bound values. The callable's error messages are shown
+to the model unchanged.
+
+Not covered: methods other than POST, streaming, interrupting a callable that hangs, parts of JSON schema (see
+`schemas`). Bytes of a response that are not UTF-8 become U+FFFD.
 """
 
 from __future__ import annotations
@@ -38,31 +43,32 @@ from typing import Any, NamedTuple
 from toolrlef_data.engines.credentials import Secrets
 from toolrlef_data.records import TOOL_FAILURES, InputError
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
-from toolrlef_data.tools.functions.arguments import checked_parameters, read_arguments
+from toolrlef_data.tools.functions.arguments import read_arguments, validate_parameters
 from toolrlef_data.tools.http import (
     Failure,
     Server,
     check_headers,
-    check_patience,
+    check_retry_settings,
     check_url,
     fetch,
     open_session,
+    redact_truncated,
     retry,
-    run_loop,
-    scrub_cut,
+    run_coroutine,
     server_at,
 )
 from toolrlef_data.tools.json_text import json_value
-from toolrlef_data.tools.tool import MAX_DETAIL, executed
+from toolrlef_data.tools.tool import MAX_DETAIL, call_safely
 
 __all__ = ["FINISH", "Function", "Observation", "call", "function_from", "functions_by_name", "truncate"]
 
-NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what OpenAI's API takes
-MAX_LENGTH = 1024  # characters of an observation, as upstream cuts it
-MAX_BYTES = 2_000_000  # of a server's answer
-MAX_REASON = 4096  # bytes that are read of the answer of a server that refuses
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # as required by OpenAI's API
+MAX_LENGTH = 1024  # characters of an observation, as in ToolBench
+MAX_BYTES = 2_000_000  # of a response body
+MAX_ERROR_BYTES = 4096  # of the body of a failed response
 NO_SECRETS = Secrets([])
-_met: ContextVar[dict[int, int] | None] = ContextVar("met", default=None)
+# Numbers of the callables in the digest that is being computed, by id; None outside a digest.
+_visited: ContextVar[dict[int, int] | None] = ContextVar("visited", default=None)
 STATUS_CODES = {401: 7, 403: 7, 404: 6, 429: 9}
 
 FINISH: dict[str, Any] = {
@@ -89,8 +95,10 @@ FINISH_PARAMETERS = json.dumps(FINISH["parameters"])
 
 
 class Observation(NamedTuple):
-    """What a call gave: the text a model is shown, its code (see the module), and the kind of `TOOL_FAILURES` where the
-    tool itself failed in a way that may pass, else None."""
+    """The result of a call: the text for the model, the code (see the module), and the error kind of a tool failure.
+
+    `tool_failure` is one of `TOOL_FAILURES` if a retry of the call may succeed, else None.
+    """
 
     text: str
     code: int
@@ -99,24 +107,25 @@ class Observation(NamedTuple):
 
 @dataclass(frozen=True)
 class Function:
-    """A function that a model may call: OpenAI's schema, and what is executed.
+    """A function for a model to call: a schema in OpenAI's format, and a callable or a URL that executes it.
 
     Args:
-        name: 1 to 64 letters, digits, "_" and "-"; all but "Finish".
-        description: what it does, for the model.
-        parameters: a JSON schema of an object, a mapping or JSON text; kept as JSON text in the order given.
-        function: is called with the arguments as keywords, and returns a JSON value; raises `ToolError` where there is
-            none. A key that it needs, it reads from the environment when it is called.
-        url: in its place, where the arguments are POSTed as a JSON object; or "$NAME" of an environment variable that
-            holds it, which it must where the URL carries credentials or a query.
-        version: changes with the outputs; for what neither the code nor the URL shows.
-        timeout: seconds that a server may take for one answer.
-        retries: how often a server is asked again after a timeout, a broken connection, or status 429 or 5xx; 0 for
-            one that must not do things twice.
-        headers: for a URL: (name, "$NAME" of the environment variable that holds the whole value) pairs or a mapping.
+        name: 1 to 64 letters, digits, "_" and "-"; not "Finish".
+        description: what the function does, for the model.
+        parameters: JSON schema of an object, as a mapping or JSON text; stored as JSON text in the same order.
+        function: callable that receives the arguments as keywords and returns a JSON value. It reports a failure by
+            raising `ToolError`. It must read any API key from the environment when it is called.
+        url: instead of `function`, the URL that receives the arguments as a POST request with a JSON object. A URL with
+            credentials or a query must be passed as "$NAME" of an environment variable.
+        version: must change whenever outputs change in a way that neither the code nor the URL shows. Default "1".
+        timeout: seconds for one response of the server. Default 30.
+        retries: maximum number of retries after a timeout, a broken connection, or status 429 or 5xx. Use 0 for a
+            server that must not execute a call twice. Default 2.
+        headers: HTTP headers for a URL, as a mapping or pairs: name -> "$NAME" of the variable with the full value.
+            Default: none.
 
     Raises:
-        InputError: something of it cannot be used; secrets are not repeated.
+        InputError: a value is invalid; secrets are not repeated in the message.
 
     >>> text = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
     >>> shout = Function("shout", "Says it louder.", text, lambda text: text.upper())
@@ -127,7 +136,7 @@ class Function:
     name: str
     description: str
     parameters: Mapping[str, Any] | str
-    function: Callable[..., Any] | None = field(default=None, repr=False)  # a partial's shows what is bound
+    function: Callable[..., Any] | None = field(default=None, repr=False)  # the repr of a partial shows bound values
     url: str | None = None
     version: str = "1"
     timeout: float = 30.0
@@ -137,111 +146,125 @@ class Function:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name) or self.name == FINISH["name"]:
             raise InputError(
-                f"a function's name has 1 to 64 letters, digits, _ and -, and is not Finish; found {self.name!r:.80}"
+                "a function's name must have 1 to 64 letters, digits, _ and -, and must not be Finish; found "
+                f"{self.name!r:.80}"
             )
         what = f"the function {self.name!r}"
         if (self.function is None) == (self.url is None):
-            raise InputError(f"{what} needs function= or url=, and not both")
+            raise InputError(f"{what} needs either function= or url=")
         if not isinstance(self.description, str) or not isinstance(self.version, str):
-            raise InputError(f"{what}: description and version are text")
+            raise InputError(f"{what}: description and version must be text")
         if self.function is not None and (not callable(self.function) or inspect.iscoroutinefunction(self.function)):
-            raise InputError(f"{what}: function is a callable, and no coroutine")
+            raise InputError(f"{what}: function must be a callable and not a coroutine function")
         if self.url is not None:
             if not isinstance(self.url, str):
-                raise InputError(f"{what}: url is text, found {type(self.url).__name__}")
+                raise InputError(f"{what}: url must be text, found {type(self.url).__name__}")
             check_url(self.url, f"the URL of {what}")
-        check_patience(self.timeout, self.retries)
-        object.__setattr__(self, "parameters", checked_parameters(self.parameters, what))
+        check_retry_settings(self.timeout, self.retries)
+        object.__setattr__(self, "parameters", validate_parameters(self.parameters, what))
         object.__setattr__(self, "headers", check_headers(self.headers, what))
         if self.headers and self.url is None:
-            raise InputError(f"{what}: headers are for a url")
+            raise InputError(f"{what}: headers= needs url=")
 
     def schema(self) -> dict[str, Any]:
-        """OpenAI's schema of the function, the object inside {"type": "function", "function": ...}."""
+        """Return the schema in OpenAI's format: the object inside {"type": "function", "function": ...}."""
         return {"name": self.name, "description": self.description, "parameters": json.loads(str(self.parameters))}
 
     def server(self) -> Server | None:
-        """The server with what the environment holds now; None for a callable.
+        """Return the server with the current values of environment variables, or None for a callable.
 
-        Nothing is asked or looked up, so that a run can check all its functions before it costs.
+        No request is sent, so that a run can check all functions before the first paid request.
 
         Raises:
-            InputError: a variable is not set, or holds what cannot be used; nothing else is raised.
+            InputError: a variable is not set or its value is invalid. No other exception is raised.
         """
         if self.url is None:
             return None
         return server_at(self.url, f"the function {self.name!r}", dict(self.headers))
 
     def published(self) -> dict[str, Any]:
-        """What others may read: neither what is executed nor where."""
+        """Return the fields that may be published, without the callable and the URL."""
         schema = digest({"name": self.name, "description": self.description, "parameters": self.parameters})
         return {"name": self.name, "version": self.version, "schema_sha256": schema}
 
     def in_key(self) -> dict[str, Any]:
-        """What stands in a cache key, and is written down with it: of a callable a digest; of a server its address
-        without credentials and the names of headers."""
-        place = None if self.url is None else server_at(self.url, f"the function {self.name!r}").place
-        made = None if self.function is None else _digest_of(self.function)
-        return {"function": made, "url": place, "headers": [pair[0] for pair in self.headers]}
+        """Return cache key values: the callable's digest, the URL without credentials, the names of the headers."""
+        url = None if self.url is None else server_at(self.url, f"the function {self.name!r}").url
+        function = None if self.function is None else _digest_callable(self.function)
+        return {"function": function, "url": url, "headers": [pair[0] for pair in self.headers]}
 
 
-def _digest_of(function: Callable[..., Any]) -> str:
-    """A callable's value in a cache key, with all that is bound to it and all code of this package that it reaches.
+def _digest_callable(function: Callable[..., Any]) -> str:
+    """Return a digest of a callable, its bound values, and all code of this package that it reaches.
 
-    A callable that reaches itself, through a table of functions that it uses, is numbered where it is met again.
+    A callable may reach itself through a table of functions; the second visit returns its number.
     """
-    if (met := _met.get()) is None:
-        return copy_context().run(_begun, function)
-    if id(function) in met:
-        return f"met {met[id(function)]}"
-    met[id(function)] = len(met)
+    if (visited := _visited.get()) is None:
+        return copy_context().run(_start_digest, function)
+    if id(function) in visited:
+        return f"met {visited[id(function)]}"
+    visited[id(function)] = len(visited)
     return digest(canonical(function), code_digest(function))
 
 
-def _begun(function: Callable[..., Any]) -> str:
-    _met.set({})
-    return _digest_of(function)
+def _start_digest(function: Callable[..., Any]) -> str:
+    _visited.set({})
+    return _digest_callable(function)
 
 
 def function_from(function: Callable[..., Any], *, version: str = "1") -> Function:
-    """A callable as a `Function`: name, type hints and Google docstring give the schema.
+    """Build a `Function` from a callable; the schema comes from its name, type hints and Google-style docstring.
 
     Args:
-        function: every argument has a type hint and a line in the docstring, as `transformers.utils.get_json_schema`
-            reads them.
+        function: a callable. Each argument needs a type hint and an entry in the docstring, in the format of
+            `transformers.utils.get_json_schema`.
+        version: see `Function`. Default "1".
+
+    Returns:
+        The function, ready for `generate_trajectories`.
 
     Raises:
-        InputError: one has not, or takes no keyword.
+        InputError: an argument has no type hint or no entry in the docstring, or cannot be passed by keyword.
+
+    >>> def shout(text: str) -> str:
+    ...     '''Says it louder.
+    ...
+    ...     Args:
+    ...         text: What to say.
+    ...     '''
+    ...     return text.upper()
+    >>> function_from(shout).schema()["parameters"]["required"]
+    ['text']
     """
     from transformers.utils import get_json_schema
     from transformers.utils.chat_template_utils import DocstringParsingException, TypeHintParsingException
 
     name = getattr(function, "__name__", "")
     try:
-        taken = {parameter.kind for parameter in inspect.signature(function).parameters.values()}
+        parameter_kinds = {parameter.kind for parameter in inspect.signature(function).parameters.values()}
         schema = get_json_schema(function)["function"]
     except (DocstringParsingException, TypeHintParsingException, TypeError, NameError, ValueError) as error:
-        raise InputError(f"no schema can be made of {name or function!r}: {error}") from error
-    if not taken <= {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}:
-        raise InputError(f"no schema can be made of {name}: a model gives each argument by its name")
+        raise InputError(f"cannot build a schema from {name or function!r}: {error}") from error
+    if not parameter_kinds <= {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}:
+        raise InputError(f"cannot build a schema from {name}: every argument must be passed by keyword")
     return Function(name, schema["description"], schema["parameters"], function, version=version)
 
 
 def functions_by_name(tools: Iterable[Function | Callable[..., Any]]) -> dict[str, Function]:
-    """Functions by name, as `call` takes them; plain callables go through `function_from`.
+    """Return functions by name, for `call`; plain callables are converted with `function_from`.
 
     Raises:
-        InputError: two have one name.
+        InputError: two functions have the same name.
     """
-    made = [tool if isinstance(tool, Function) else function_from(tool) for tool in tools]
-    names = [function.name for function in made]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError(f"two functions have one name: {', '.join(twice)}")
-    return dict(zip(names, made, strict=True))
+    functions = [tool if isinstance(tool, Function) else function_from(tool) for tool in tools]
+    names = [function.name for function in functions]
+    if duplicates := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"two functions have the same name: {', '.join(duplicates)}")
+    return dict(zip(names, functions, strict=True))
 
 
 def truncate(text: str, length: int = MAX_LENGTH) -> str:
-    """A text as a model is shown it: at most `length` characters and "..."; half a character becomes "?".
+    """Truncate a text for a model to `length` characters and "..."; an unpaired surrogate becomes "?".
 
     >>> truncate("a long story", 6), truncate("short", 6)
     ('a long...', 'short')
@@ -254,64 +277,66 @@ def truncate(text: str, length: int = MAX_LENGTH) -> str:
 
 
 def call(functions: Mapping[str, Function], name: str, arguments: str) -> Observation:
-    """Execute one call that a model wrote; whatever the text, the answer is an observation.
+    """Execute one call of a model; every name and every argument text yields an observation.
 
     Args:
-        functions: by name, beside which there is always `Finish`.
-        name: as the model wrote it; only the whole name counts.
-        arguments: the raw text, a JSON object.
+        functions: functions by name. `Finish` is always available.
+        name: the name written by the model; it must match exactly.
+        arguments: the arguments written by the model, as raw text.
 
     Raises:
-        ToolrlefError: a mistake of the user's, which no text of a model brings about: a variable is not set, a callable
-            says that a package or a file is missing.
+        ToolrlefError: the setup is wrong, independent of the model's text: a variable is not set, or a callable reports
+            a missing package or file.
     """
     function = None if name == FINISH["name"] else functions.get(name)
     if function is None and name != FINISH["name"]:
         known = truncate(", ".join([*functions, FINISH["name"]]), 512)
         return _observation(1, f"there is no function {name!r:.80}; the functions are {known}")
-    given = read_arguments(arguments, FINISH_PARAMETERS if function is None else str(function.parameters))
-    if isinstance(given, str):
-        return _observation(2, given)
-    return _finished(given) if function is None else _run(function, given)
+    parsed = read_arguments(arguments, FINISH_PARAMETERS if function is None else str(function.parameters))
+    if isinstance(parsed, str):
+        return _observation(2, parsed)
+    return _finish(parsed) if function is None else _run(function, parsed)
 
 
-def _finished(given: Mapping[str, Any]) -> Observation:
-    if given["return_type"] == "give_up_and_restart":
+def _finish(arguments: Mapping[str, Any]) -> Observation:
+    if arguments["return_type"] == "give_up_and_restart":
         return _observation(4, response="This attempt is given up.")
-    if not given.get("final_answer", "").strip():
+    if not arguments.get("final_answer", "").strip():
         return _observation(2, "give_answer needs a final_answer that is not empty")
     return _observation(3, response="The final answer is given.")
 
 
-def _run(function: Function, given: dict[str, Any]) -> Observation:
+def _run(function: Function, arguments: dict[str, Any]) -> Observation:
     server = function.server()
-    work = partial(_returned, function) if server is None else partial(_posted, function, server)
-    seen, failure = executed(work, given)
+    execute = partial(_call_function, function) if server is None else partial(_call_server, function, server)
+    observation, failure = call_safely(execute, arguments)
     if failure is None:
-        return seen
-    detail = failure.detail if server is None else _cleaned(failure.detail, server.secrets)
+        return observation
+    detail = failure.detail if server is None else _redact_detail(failure.detail, server.secrets)
     tool_failure = failure.error if failure.error in TOOL_FAILURES else None
     return _observation(5 if tool_failure == "timeout" else 12, f"{failure.error}: {detail}", tool_failure=tool_failure)
 
 
-def _cleaned(detail: str, secrets: Secrets) -> str:
-    return secrets.redact(scrub_cut(detail, secrets) if len(detail) >= MAX_DETAIL else detail)
+def _redact_detail(detail: str, secrets: Secrets) -> str:
+    return secrets.redact(redact_truncated(detail, secrets) if len(detail) >= MAX_DETAIL else detail)
 
 
-def _returned(function: Function, given: Mapping[str, Any]) -> Observation:
+def _call_function(function: Function, arguments: Mapping[str, Any]) -> Observation:
     assert function.function is not None
-    return _told(0, "", json.dumps(function.function(**given), ensure_ascii=False, allow_nan=False))
+    return _json_observation(0, "", json.dumps(function.function(**arguments), ensure_ascii=False, allow_nan=False))
 
 
-def _posted(function: Function, server: Server, given: Mapping[str, Any]) -> Observation:
+def _call_server(function: Function, server: Server, arguments: Mapping[str, Any]) -> Observation:
     try:
-        body = run_loop(partial(_post, function, server, json.dumps(given).encode()))
+        body = run_coroutine(partial(_post, function, server, json.dumps(arguments).encode()))
     except Failure as failure:
         code = 5 if failure.kind == "timeout" else STATUS_CODES.get(failure.status, 12)
-        body = b"" if failure.passing else failure.body  # a broken server's pages tell nothing
-        tool_failure = failure.kind if failure.passing else None
-        return _told(code, failure.detail, _as_json(body, server.secrets, MAX_REASON), tool_failure, server.secrets)
-    return _told(0, "", _as_json(body, server.secrets), None, server.secrets)
+        body = b"" if failure.is_retryable else failure.body  # error pages of a broken server are useless to a model
+        tool_failure = failure.kind if failure.is_retryable else None
+        return _json_observation(
+            code, failure.detail, _as_json(body, server.secrets, MAX_ERROR_BYTES), tool_failure, server.secrets
+        )
+    return _json_observation(0, "", _as_json(body, server.secrets), None, server.secrets)
 
 
 async def _post(function: Function, server: Server, content: bytes) -> bytes:
@@ -321,10 +346,10 @@ async def _post(function: Function, server: Server, content: bytes) -> bytes:
             post = fetch(
                 session,
                 "POST",
-                server.place,
-                limit=MAX_BYTES,
+                server.url,
+                max_bytes=MAX_BYTES,
                 accepted=range(200, 300),
-                explain=MAX_REASON,
+                max_error_bytes=MAX_ERROR_BYTES,
                 params=server.query,
                 data=content,
                 headers={"Content-Type": "application/json"},
@@ -332,16 +357,19 @@ async def _post(function: Function, server: Server, content: bytes) -> bytes:
             try:
                 return await asyncio.wait_for(post, function.timeout)
             except asyncio.TimeoutError:
-                raise Failure("timeout", f"no answer within {function.timeout:g} s", passing=True) from None
+                raise Failure("timeout", f"no answer within {function.timeout:g} s", is_retryable=True) from None
 
         return await retry(attempt, function.retries, function.timeout)
 
 
 def _as_json(body: bytes, secrets: Secrets, limit: int = MAX_BYTES + 1) -> str:
-    """A server's answer as JSON text: its value where it is JSON, else its text; one of `limit` bytes was cut."""
+    """Return a response body as JSON text: its JSON value, else its text as a string.
+
+    A body of at least `limit` bytes is truncated, so it counts as text.
+    """
     text = body.decode("utf-8-sig", "replace")
     if len(body) >= limit:
-        return json.dumps(scrub_cut(text.rstrip("\ufffd"), secrets), ensure_ascii=False)
+        return json.dumps(redact_truncated(text.rstrip("\ufffd"), secrets), ensure_ascii=False)
     try:
         return json.dumps(json_value(text), ensure_ascii=False)
     except (ValueError, RecursionError):
@@ -349,13 +377,13 @@ def _as_json(body: bytes, secrets: Secrets, limit: int = MAX_BYTES + 1) -> str:
 
 
 def _observation(code: int, error: str = "", response: str = "", tool_failure: str | None = None) -> Observation:
-    return _told(code, error, json.dumps(response, ensure_ascii=False), tool_failure)
+    return _json_observation(code, error, json.dumps(response, ensure_ascii=False), tool_failure)
 
 
-def _told(
+def _json_observation(
     code: int, error: str, response: str, tool_failure: str | None = None, secrets: Secrets = NO_SECRETS
 ) -> Observation:
-    """An observation; `response` is JSON text."""
+    """Return an observation whose `response` is JSON text."""
     text = f'{{"error": {json.dumps(error, ensure_ascii=False)}, "response": {response}}}'
-    # Secrets go first: a cut would leave the beginning of one.
+    # Redact before truncating: a truncated secret would not be recognised.
     return Observation(truncate(secrets.pattern.sub("[key]", text)), code, tool_failure)

@@ -1,14 +1,20 @@
-"""JSON schemas of somebody else, as validators of `jsonschema` that never fetch anything and never raise.
+"""Compilation of untrusted JSON schemas into `jsonschema` validators that never access the network and never raise.
 
-A schema is copied before it is used. The copy holds what stands in the tables below, where its value means something,
-in one order; a reference becomes the copy of its target. Whatever is ignored, more is accepted and never less.
+A schema is copied first. The copy contains only supported keywords with valid values, in a fixed order, and references
+are replaced by copies of their targets. Ignoring a keyword can only make validation more permissive.
 
-Read: type, nullable, enum, const, bounds and lengths, multipleOf whole numbers, uniqueItems, items, prefixItems,
-properties, required, additionalProperties, allOf, anyOf, oneOf (as anyOf), $ref to "#" and a JSON pointer.
+Supported:
 
-Ignored: pattern and patternProperties (a regular expression can run for hours), format, not, if, contains,
-propertyNames, dependent..., unevaluated..., anchors, and whatever cannot be understood: the type "STRING", a `required`
-that is no list, a reference that leads nowhere or in a circle.
+- type, nullable, enum, const, bounds and lengths, multipleOf with a positive integer, uniqueItems
+- items, prefixItems, properties, required, additionalProperties
+- allOf, anyOf, oneOf (treated as anyOf)
+- $ref to "#" and a JSON pointer
+
+Ignored:
+
+- pattern and patternProperties, because a regular expression can run for hours
+- format, not, if, contains, propertyNames, dependent..., unevaluated..., anchors
+- invalid values: the type "STRING", a `required` that is not a list, a reference with a missing or circular target
 """
 
 from __future__ import annotations
@@ -24,7 +30,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 from referencing import Registry
 
-__all__ = ["BOUNDS", "LENGTHS", "first_mistake", "remote_reference", "understood", "validator_of"]
+__all__ = ["BOUNDS", "LENGTHS", "copy_schema", "find_remote_reference", "first_error", "make_validator"]
 
 _TYPES: dict[str, Callable[[Any], bool]] = {
     "array": lambda value: isinstance(value, list),
@@ -35,7 +41,7 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
     "object": lambda value: isinstance(value, dict),
     "string": lambda value: isinstance(value, str),
 }
-# What a value must be, for keywords that hold a number, and for those that hold a whole number.
+# Keyword -> its part of an error text, for keywords with a number (BOUNDS) and with an integer (LENGTHS).
 BOUNDS = {
     "minimum": "at least {}",
     "maximum": "at most {}",
@@ -52,79 +58,79 @@ LENGTHS = {
     "multipleOf": "a multiple of {}",
 }
 REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
-NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")  # hold schemas by name
-DATA = ("const", "default", "enum", "example", "examples")  # hold values, in which a reference is none
-# References and alternatives that are followed for one parameter; those in each other double the work at each level.
+SCHEMA_MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")  # name -> schema
+VALUES = ("const", "default", "enum", "example", "examples")  # keywords with data: a "$ref" inside is no reference
+# Budget of references and alternatives to follow for one parameter; nested alternatives double the work per level.
 MAX_FOLLOWED = 10_000
-FOLLOWED_A_PART = 4  # and more for each number, text, list or object in the value, since each may be asked once
-MAX_FACTOR = 2**53  # of `multipleOf`: Python compares a float with no number beyond its range
-_left_to_follow: ContextVar[list[int]] = ContextVar("left_to_follow")
+FOLLOWED_PER_VALUE = 4  # additional budget for each number, text, list or object in the value
+MAX_FACTOR = 2**53  # of `multipleOf`: the remainder of a float and a larger integer can overflow
+_follow_budget: ContextVar[list[int]] = ContextVar("follow_budget")
 
 Schema = dict[str, Any]
 
 
-def remote_reference(schema: Any) -> str | None:
-    """A reference to another document, wherever it stands; None where all lead into the schema itself.
+def find_remote_reference(schema: Any) -> str | None:
+    """Return the first reference to another document, at any depth, or None.
 
-    >>> remote_reference({"items": [{"$ref": "https://example.org/x"}, {"$ref": "#/items"}]})
+    >>> find_remote_reference({"items": [{"$ref": "https://example.org/x"}, {"$ref": "#/items"}]})
     'https://example.org/x'
     """
-    left = [(schema, False)]
-    while left:
-        each, holds_names = left.pop()
-        if isinstance(each, dict):
-            for found in map(each.get, REFERENCES):
-                if isinstance(found, str) and found and not found.startswith("#"):
-                    return found
-            parts = each.items() if holds_names else ((word, part) for word, part in each.items() if word not in DATA)
-            left += [(part, word in NAMED and not holds_names) for word, part in parts]
-        left += [(part, False) for part in each] if isinstance(each, list) else ()
+    stack = [(schema, False)]
+    while stack:
+        node, is_map = stack.pop()
+        if isinstance(node, dict):
+            for reference in map(node.get, REFERENCES):
+                if isinstance(reference, str) and reference and not reference.startswith("#"):
+                    return reference
+            children = ((word, child) for word, child in node.items() if is_map or word not in VALUES)
+            stack += [(child, word in SCHEMA_MAPS and not is_map) for word, child in children]
+        stack += [(child, False) for child in node] if isinstance(node, list) else ()
     return None
 
 
-def understood(root: Schema) -> Schema:
-    """The copy of a schema; references are Python's, so that it may contain itself."""
+def copy_schema(root: Schema) -> Schema:
+    """Return the copy of a schema; references become Python references, so the copy may contain itself."""
     targets: dict[str, Schema] = {}
-    copy, done = _copied(root, targets), set[str]()
-    while left := [reference for reference in targets if reference not in done]:
-        for reference in left:
-            targets[reference].update(_copied(_target(root, reference), targets))
-        done.update(left)
+    copy, done = _copy(root, targets), set[str]()
+    while pending := [reference for reference in targets if reference not in done]:
+        for reference in pending:
+            targets[reference].update(_copy(_target(root, reference), targets))
+        done.update(pending)
     for target in targets.values():
-        if _leads_to(target):
+        if _is_circular(target):
             target.clear()
     return copy
 
 
-def validator_of(schema: Schema) -> Any:
-    """A validator of a copy; `first_mistake` asks it."""
+def make_validator(schema: Schema) -> Any:
+    """Return a validator for a copied schema; use it through `first_error`."""
     return _Validator(schema, registry=Registry())
 
 
-def first_mistake(validator: Any, value: Any) -> Any:
-    """The first `ValidationError` of a value, or None.
+def first_error(validator: Any, value: Any) -> Any:
+    """Return the first `ValidationError` of a value, or None.
 
     Raises:
-        RecursionError: value and schema are too deep in each other, or branch too often.
+        RecursionError: value and schema are nested too deeply, or the budget of alternatives is exceeded.
     """
-    token = _left_to_follow.set([MAX_FOLLOWED + FOLLOWED_A_PART * _parts(value)])
+    token = _follow_budget.set([MAX_FOLLOWED + FOLLOWED_PER_VALUE * _count_values(value)])
     try:
         return next(validator.iter_errors(value), None)
     finally:
-        _left_to_follow.reset(token)
+        _follow_budget.reset(token)
 
 
-def _parts(value: Any) -> int:
-    """Numbers, texts, lists and objects in a value."""
-    count, left = 0, [value]
-    while left:
+def _count_values(value: Any) -> int:
+    """Return the number of values in a value, including itself and nested ones."""
+    count, stack = 0, [value]
+    while stack:
         count += 1
-        each = left.pop()
-        left += each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
+        node = stack.pop()
+        stack += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
     return count
 
 
-# The copy -------------------------------------------------------------------------------------------------------------
+# Copying --------------------------------------------------------------------------------------------------------------
 
 
 def _is_type(value: Any) -> bool:
@@ -132,7 +138,8 @@ def _is_type(value: Any) -> bool:
     return bool(kinds) and all(isinstance(kind, str) and kind in _TYPES for kind in kinds)
 
 
-_PLAIN: dict[str, Callable[[Any], bool]] = {
+# Keyword without subschemas -> whether a value of it is valid.
+_SIMPLE: dict[str, Callable[[Any], bool]] = {
     "type": _is_type,
     "enum": lambda value: isinstance(value, list),
     "const": lambda _: True,
@@ -144,55 +151,56 @@ _PLAIN: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def _copied(schema: Any, targets: dict[str, Schema]) -> Schema:
+def _copy(schema: Any, targets: dict[str, Schema]) -> Schema:
     if not isinstance(schema, dict):
         return {"enum": []} if schema is False else {}
-    copy = {word: schema[word] for word, fits in _PLAIN.items() if word in schema and fits(schema[word])}
+    copy = {word: schema[word] for word, is_valid in _SIMPLE.items() if word in schema and is_valid(schema[word])}
     if isinstance(reference := schema.get("$ref"), str):
         copy["refers"] = targets.setdefault(reference, {})
     if isinstance(properties := schema.get("properties"), dict):
-        copy["properties"] = {name: _copied(each, targets) for name, each in properties.items()}
-    rest = schema.get("additionalProperties")
-    if isinstance(rest, (bool, dict)) and "patternProperties" not in schema:
-        copy["additionalProperties"] = rest and _copied(rest, targets)
+        copy["properties"] = {name: _copy(subschema, targets) for name, subschema in properties.items()}
+    additional = schema.get("additionalProperties")
+    if isinstance(additional, (bool, dict)) and "patternProperties" not in schema:
+        copy["additionalProperties"] = additional and _copy(additional, targets)
     items = schema.get("items")
-    parts: Mapping[str, Any] = {**schema, "prefixItems": items} if isinstance(items, list) else schema  # before 2020
+    # Drafts before 2020-12 use a list in "items" for what is now "prefixItems".
+    source: Mapping[str, Any] = {**schema, "prefixItems": items} if isinstance(items, list) else schema
     for word in ("prefixItems", "allOf", "anyOf", "oneOf"):
-        if isinstance(listed := parts.get(word), list) and listed:
-            copy[word] = [_copied(each, targets) for each in listed]
+        if isinstance(subschemas := source.get(word), list) and subschemas:
+            copy[word] = [_copy(subschema, targets) for subschema in subschemas]
     if isinstance(items, (bool, dict)):
-        copy["items"] = _copied(items, targets)
+        copy["items"] = _copy(items, targets)
     return {"unlessNull": copy} if schema.get("nullable") else copy
 
 
 def _target(root: Any, reference: str) -> Any:
-    """What a JSON pointer leads to; True, which all fits, where that is nothing."""
-    place = root
+    """Return the target of a JSON pointer, or True (the schema that accepts everything) if there is none."""
+    node = root
     for part in unquote(reference).split("/")[1:]:
         part = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(place, list) and part.isascii() and part.isdecimal() and len(part) < 9:
-            place = dict(enumerate(place)).get(int(part), True)
+        if isinstance(node, list) and part.isascii() and part.isdecimal() and len(part) < 9:
+            node = dict(enumerate(node)).get(int(part), True)
         else:
-            place = place.get(part, True) if isinstance(place, dict) else True
-    return place if reference == "#" or reference.startswith("#/") else True
+            node = node.get(part, True) if isinstance(node, dict) else True
+    return node if reference == "#" or reference.startswith("#/") else True
 
 
-def _same_value(schema: Schema) -> list[Schema]:
-    """The schemas that a schema asks about the same value."""
+def _in_place_subschemas(schema: Schema) -> list[Schema]:
+    """Return the subschemas that apply to the same value as the schema."""
     single = [schema[word] for word in ("refers", "unlessNull") if word in schema]
-    return [*single, *(each for word in ("allOf", "anyOf", "oneOf") for each in schema.get(word, ()))]
+    return [*single, *(subschema for word in ("allOf", "anyOf", "oneOf") for subschema in schema.get(word, ()))]
 
 
-def _leads_to(target: Schema) -> bool:
-    """Whether a schema asks itself about the same value, without end."""
-    left, seen = _same_value(target), set[int]()
-    while left:
-        each = left.pop()
-        if each is target:
+def _is_circular(target: Schema) -> bool:
+    """Whether a schema applies itself to the same value, which would never end."""
+    stack, visited = _in_place_subschemas(target), set[int]()
+    while stack:
+        schema = stack.pop()
+        if schema is target:
             return True
-        if id(each) not in seen:
-            seen.add(id(each))
-            left += _same_value(each)
+        if id(schema) not in visited:
+            visited.add(id(schema))
+            stack += _in_place_subschemas(schema)
     return False
 
 
@@ -207,9 +215,9 @@ def _refers(validator: Any, target: Schema, value: Any, schema: Schema) -> Error
 
 
 def _follow(count: int) -> None:
-    left = _left_to_follow.get()
-    left[0] -= count
-    if left[0] < 0:
+    budget = _follow_budget.get()
+    budget[0] -= count
+    if budget[0] < 0:
         raise RecursionError
 
 
@@ -223,24 +231,24 @@ def _unless_null(validator: Any, inner: Schema, value: Any, schema: Schema) -> E
         yield from validator.descend(value, inner)
 
 
-def _additional(validator: Any, rest: Any, value: Any, schema: Schema) -> Errors:
-    """In the order given, where `jsonschema` takes that of a set."""
+def _additional(validator: Any, additional: Any, value: Any, schema: Schema) -> Errors:
+    """Validate in the order of the value; `jsonschema` uses the order of a set."""
     for name in value if isinstance(value, dict) else ():
         if name not in schema.get("properties", ()):
-            if rest is False:
+            if additional is False:
                 yield ValidationError("", path=[name])
             else:
-                yield from validator.descend(value[name], rest, path=name)
+                yield from validator.descend(value[name], additional, path=name)
 
 
 def _unique(validator: Any, unique: bool, value: Any, schema: Schema) -> Errors:
-    """In linear time, where `jsonschema` compares all with all; 1 and 1.0 count as two."""
-    if isinstance(value, list) and len({json.dumps(each, sort_keys=True) for each in value}) < len(value):
+    """Validate in linear time; `jsonschema` compares all pairs. 1 and 1.0 count as different."""
+    if isinstance(value, list) and len({json.dumps(item, sort_keys=True) for item in value}) < len(value):
         yield ValidationError("")
 
 
-# The library's own table of types is written in Rust, and panics where it meets a RecursionError.
-_types = SimpleNamespace(is_type=lambda value, kind: _TYPES[kind](value))
+# The type checker of `jsonschema` is written in Rust and panics on a RecursionError.
+_type_checker = SimpleNamespace(is_type=lambda value, kind: _TYPES[kind](value))
 _Validator = extend(
     Draft202012Validator,
     {
@@ -251,5 +259,5 @@ _Validator = extend(
         "anyOf": _any_of,
         "oneOf": _any_of,
     },
-    type_checker=_types,
+    type_checker=_type_checker,
 )

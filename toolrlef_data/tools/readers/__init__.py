@@ -1,5 +1,5 @@
 """Readers: transformers models as tools.
 
-`qa_model` answers a question, by the `spans` that an extractive model marks or the text that a generative one writes;
-`translator` translates between `languages`. Both load and decode encoder-decoder models by `seq2seq`.
+`qa_model` answers a question: an extractive model selects a span (`spans`), a generative model writes a text.
+`translator` translates between `languages`. Both load and run their models with `seq2seq`.
 """

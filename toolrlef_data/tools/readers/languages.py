@@ -1,13 +1,13 @@
-"""Languages: their codes in one spelling, the codes of translation models, and which one a text is in.
+"""Language codes and language detection.
 
-A language is an ISO 639-1 code in small letters ("de"); "zh-hant" is Chinese in traditional characters. NLLB-200 names
-it by ISO 639-3 and script ("deu_Latn"), M2M100 by ISO 639-1 where there is one.
+Codes are ISO 639-1 in lower case ("de"); "zh-hant" is Chinese in traditional characters. NLLB-200 uses ISO 639-3 and a
+script ("deu_Latn"); M2M100 uses ISO 639-1 where a code exists.
 
-Detection is py3langid's, over the languages that can occur: of the 729 MLQA questions in ar, de, es, hi, vi and zh that
-it was tried on it knew all, of 2,033 English questions of WebQuestions all but one.
+py3langid detects the language of a text among the candidates. Measured accuracy: all of 729 MLQA questions in ar, de,
+es, hi, vi and zh, and all but one of 2,033 English questions of WebQuestions.
 
-Not covered: texts in several languages, romanised Hindi or Arabic; macrolanguages mean their largest member (ar is
-Modern Standard Arabic, no is Bokmål, fa is Western Persian).
+Not covered: texts in several languages, romanised Hindi or Arabic. A macrolanguage means its largest member: ar is
+Modern Standard Arabic, no is Bokmål, fa is Western Persian.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from toolrlef_data.records import InputError, MissingExtra
 
 __all__ = ["NLLB_CODES", "detect_language", "is_language", "standard_code"]
 
-# NLLB-200's own list of codes: Costa-jussà et al. 2022, table 1 (arXiv 2207.04672).
+# NLLB-200's list of codes: Costa-jussà et al. 2022, table 1 (arXiv 2207.04672).
 _PAIRS = """
 af=afr_Latn am=amh_Ethi ar=arb_Arab as=asm_Beng az=azj_Latn ba=bak_Cyrl be=bel_Cyrl bg=bul_Cyrl bm=bam_Latn
 bn=ben_Beng bo=bod_Tibt bs=bos_Latn ca=cat_Latn cs=ces_Latn cy=cym_Latn da=dan_Latn de=deu_Latn dz=dzo_Tibt
@@ -39,8 +39,8 @@ tw=twi_Latn ug=uig_Arab uk=ukr_Cyrl ur=urd_Arab uz=uzn_Latn vi=vie_Latn wo=wol_L
 yo=yor_Latn zh=zho_Hans zh-hant=zho_Hant zu=zul_Latn
 """
 NLLB_CODES: dict[str, str] = dict(pair.split("=") for pair in _PAIRS.split())
-# Every spelling -> the standard one: NLLB's codes, ISO 639-3 and its macrolanguages, codes that ISO 639-1 has renamed,
-# places that imply a script. Reversed, so that of two codes for one language the first stays.
+# Accepted spelling -> code: NLLB's codes, ISO 639-3 and its macrolanguages, former ISO 639-1 codes, and regions that
+# imply a script. Reversed, so that the first of two codes for one language wins.
 _SPELLINGS = {
     **{nllb.lower().replace("_", "-"): code for code, nllb in reversed(NLLB_CODES.items())},
     **{nllb.partition("_")[0]: code for code, nllb in reversed(NLLB_CODES.items())},
@@ -65,7 +65,7 @@ _shape = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{1,8})*").fullmatch
 
 
 def is_language(code: object) -> bool:
-    """Whether something is written like a language code.
+    """Whether a value has the form of a language code.
 
     >>> is_language("zh-Hant"), is_language("deu_Latn"), is_language("German"), is_language("")
     (True, True, False, False)
@@ -74,7 +74,7 @@ def is_language(code: object) -> bool:
 
 
 def standard_code(code: str) -> str:
-    """A language code in this module's spelling; one that it does not know, in small letters.
+    """Return the standard spelling of a language code; an unknown code is converted to lower case.
 
     >>> [standard_code(code) for code in ("DE", "en-US", "zho_Hans", "zh_TW", "arb_Arab", "zh-Hant-HK", "ace_Latn")]
     ['de', 'en', 'zh', 'zh-hant', 'ar', 'zh-hant', 'ace-latn']
@@ -82,21 +82,22 @@ def standard_code(code: str) -> str:
     full = known = code.strip().lower().replace("_", "-")
     while known not in _SPELLINGS:
         known, _, last = known.rpartition("-")
-        usual = NLLB_CODES.get(_SPELLINGS.get(known, ""), last).lower()
-        # A place is left out; a script that is not the language's usual one makes it another language to a model.
-        if not known or (len(last) == 4 and not usual.endswith(last)):
+        usual_script = NLLB_CODES.get(_SPELLINGS.get(known, ""), last).lower()
+        # A region is dropped. A script other than the usual one is kept: models treat it as another language.
+        if not known or (len(last) == 4 and not usual_script.endswith(last)):
             return full
     return _SPELLINGS[known]
 
 
 def detect_language(text: str, among: tuple[str, ...]) -> str:
-    """The language of a text, one of those given.
+    """Return the most likely language of a text.
 
     Args:
-        among: ISO 639-1 codes, sorted, so that they are looked up once.
+        text: the text.
+        among: candidates, as sorted ISO 639-1 codes; the detector is cached by this tuple.
 
     Raises:
-        InputError: py3langid does not know one of them.
+        InputError: py3langid does not support a candidate.
         MissingExtra: py3langid is not installed.
 
     >>> detect_language("Wie heißt der längste Fluss der Welt?", ("de", "en", "es"))
@@ -115,6 +116,6 @@ def _detector(among: tuple[str, ...]) -> Any:
         ) from None
     detector = LanguageIdentifier.from_model_file(MODEL_FILE)
     if unknown := sorted(set(among) - set(detector.labels)):
-        raise InputError(f"py3langid detects no {', '.join(unknown)}: leave it out of languages=, or pass source=")
+        raise InputError(f"py3langid does not support {', '.join(unknown)}; remove it from languages=, or pass source=")
     detector.set_languages(among)
     return detector

@@ -1,13 +1,13 @@
-"""A QA model: a tool that answers a natural-language question in a few words.
+"""QA tools: answer a natural-language question in a few words.
 
-The tool of the task `lama`: `QA(In which country is Lake Bled?)` gives "Slovenia". Two makers:
+This is the tool of the task `lama`: `QA(In which country is Lake Bled?)` returns "Slovenia". Two functions build it:
 
-- `qa_engine`: any engine, asked alone (closed book), or over the passages that a search tool finds (open book);
-- `qa_model`: a transformers reader. "extractive" (BERT and the like with a span head) marks the best span of the
-  passages that a search tool finds; "seq2seq" (T5 and the like) writes the answer, with passages or without.
+- `qa_engine` uses any engine, closed book, or open book with passages from a search tool.
+- `qa_model` uses a local transformers model. The kind "extractive" (such as BERT with a span head) selects a span of
+  the passages from a search tool. The kind "seq2seq" (such as T5) generates the answer, with or without passages.
 
-Not covered: several answers to one question, and saying that there is none (a model always answers, a search may not);
-what else an extractive model cannot do stands in spans.py.
+Not covered: several answers to one question, detection of unanswerable questions (a model always answers; a search may
+have no result). `spans` lists the limits of extractive models.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from toolrlef_data.tools.readers.seq2seq import (
     DEFAULTS,
     MAX_CHARACTERS,
     Decoding,
-    Loaded,
+    LoadedModel,
     ModelOptions,
     ModelSpec,
-    find_model,
-    load,
+    generate_texts,
+    load_model,
+    resolve_model,
     token_limit,
-    write,
 )
 from toolrlef_data.tools.readers.spans import TOKENS_PER_WORD, WINDOW, best_spans
 from toolrlef_data.tools.tool import Tool, ToolInput
@@ -51,7 +51,7 @@ OPEN_BOOK = f"Answer the question with the help of the passages. {ANSWER_SHORTLY
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides an answer: the model, the tool that finds the passages, and how long an answer may be."""
+    """Settings that determine an answer: the model, the search tool, the prompt template and the length limits."""
 
     spec: ModelSpec
     search: Tool | None
@@ -62,17 +62,20 @@ class Settings:
 
 
 def qa_engine(engine: EngineSpec, *, search: Tool | None = None, style: str = "chat", name: str = "QA") -> Tool:
-    """A tool that asks an engine for a short answer.
+    """Return a QA tool that queries an engine.
 
     Args:
-        engine: any model; `max_tokens=32` is plenty, and one asked in the style "completion" wants `stop=("\\n",)`.
-        search: finds the passages to answer from; None answers from what the model knows.
-        style: one of `prompts.STYLES`.
-        name: as responses write it.
+        engine: any model. `max_tokens=32` is enough; with the style "completion", set `stop=("\\n",)`.
+        search: a search tool whose passages are added to the prompt. Default None: closed book.
+        style: one of `prompts.STYLES`. Default "chat".
+        name: name of the tool in a call. Default "QA".
+
+    Returns:
+        A tool whose value is the answer text.
 
     Raises:
-        InputError: search is no slow tool that gives texts.
-        UnknownName: no such style.
+        InputError: search is not a slow tool that returns texts.
+        UnknownName: unknown style.
 
     >>> tool = qa_engine(EngineSpec("scripted", "demo"))
     >>> [message.role for message in tool.prompt("Who painted the ceiling?", ())]
@@ -102,58 +105,64 @@ def qa_model(
     name: str = "QA",
     **options: Unpack[ModelOptions],
 ) -> Tool:
-    """A tool that reads with a model of transformers; the model is loaded at the first call.
+    """Return a QA tool with a local transformers model, which is loaded at the first call.
 
     Args:
         model: folder or Hub id.
-        search: finds the passages; a seq2seq model can do without.
-        kind: "extractive" or "seq2seq".
-        max_answer_words: words of an answer at most; 20 is where TRICE cuts a plain answer.
-        template: of a seq2seq model's input, with {question} and, behind it, {context}. Default: T5's for SQuAD,
-            "question: {question} context: {context}", and the bare question without a search.
-        name: as responses write it.
-        options: revision, device, dtype, batch, max_input_tokens, num_beams, max_time; see `ModelOptions`.
+        search: a search tool for the passages. Required for an extractive model. Default None.
+        kind: "extractive" or "seq2seq". Default "extractive".
+        max_answer_words: maximum number of words per answer. Default 20, the limit of TRICE for plain answers.
+        template: input of a seq2seq model, with {question} and, after it, {context} if there is a search. Default:
+            "question: {question} context: {context}" (T5's format for SQuAD), or "{question}" without a search.
+        name: name of the tool in a call. Default "QA".
+        options: see `ModelOptions`: revision, device, dtype, batch, max_input_tokens, num_beams, max_time.
+
+    Returns:
+        A slow tool whose value is the answer text. Its error kinds are those of the search, empty, too_large (the
+        question), no_result, unavailable and timeout.
 
     Raises:
-        InputError: no such model or device, an extractive one without a search, or a setting out of range.
-        TypeError: an unknown keyword.
-        UnknownName: no such kind.
+        InputError: the model or device does not exist, an extractive model has no search, or a setting is out of range.
+        TypeError: unknown option.
+        UnknownName: unknown kind.
 
-    The tool's error kinds: those of the search; empty, too_large (the question), no_result; unavailable and timeout.
+    >>> qa_model("deepset/roberta-base-squad2")
+    Traceback (most recent call last):
+    toolrlef_data.records.InputError: an extractive model needs passages: pass search=
     """
     if kind not in KINDS:
         raise UnknownName("kind of QA model", kind, KINDS)
     _check_search(search)
     if kind == "extractive" and search is None:
-        raise InputError("an extractive model marks spans of passages: pass search=, a tool that finds some")
+        raise InputError("an extractive model needs passages: pass search=")
     if max_answer_words < 1:
         raise InputError(f"max_answer_words must be at least 1, found {max_answer_words}")
     if not template:
         template = "{question}" if search is None else "question: {question} context: {context}"
     question, context = template.find("{question}"), template.find("{context}")
     if question < 0 or (search is None) != (context < 0) or 0 <= context < question:
-        raise InputError("template holds {question} and, exactly where there is a search, {context} behind it")
-    given = DEFAULTS | options
+        raise InputError("template must contain {question} and, if and only if there is a search, {context} after it")
+    all_options = DEFAULTS | options
     settings = Settings(
-        find_model(KINDS[kind], model, given),
+        resolve_model(KINDS[kind], model, all_options),
         search,
         max_answer_words,
         template,
-        given["max_input_tokens"],
-        Decoding(max_answer_words * TOKENS_PER_WORD, given["num_beams"]),
+        all_options["max_input_tokens"],
+        Decoding(max_answer_words * TOKENS_PER_WORD, all_options["num_beams"]),
     )
-    how: tuple[object, ...] = (kind, f"{max_answer_words} words")
-    written = (repr(template), given["max_input_tokens"], f"beams {given['num_beams']}")
-    how += (f"windows of {WINDOW}",) if kind == "extractive" else written
-    how += (f"over {search.name}: {search.version}",) if search is not None else ()
+    version_parts: tuple[object, ...] = (kind, f"{max_answer_words} words")
+    seq2seq_parts = (repr(template), all_options["max_input_tokens"], f"beams {all_options['num_beams']}")
+    version_parts += (f"windows of {WINDOW}",) if kind == "extractive" else seq2seq_parts
+    version_parts += (f"over {search.name}: {search.version}",) if search is not None else ()
     read = _mark if kind == "extractive" else _write
     return Tool(
         name,
         DESCRIPTION,
         parameter="question",
-        version=settings.spec.version(*how),
+        version=settings.spec.version(*version_parts),
         many=partial(_answer, read, settings),
-        batch=4 * given["batch"],
+        batch=4 * all_options["batch"],
     )
 
 
@@ -162,86 +171,92 @@ def _check_search(search: Tool | None) -> None:
         return
     if not isinstance(search, Tool) or search.many is None or search.engine is not None:
         found = search.name if isinstance(search, Tool) else search
-        raise InputError(f"search takes a tool that finds passages (`many`), found {found!r:.80}")
+        raise InputError(f"search must be a tool with `many` that returns passages, found {found!r:.80}")
     search.check()
 
 
 def _prompt(style: str, argument: str, passages: tuple[str, ...]) -> tuple[Message, ...] | str:
-    """What the engine is asked."""
+    """Return the engine's prompt for a question and its passages."""
     if not passages:
         return render_prompt(style, CLOSED_BOOK, argument)
-    shown = "\n\n".join(f"Passage {n}: {' '.join(passage.split())}" for n, passage in enumerate(passages, 1))
-    if style == "completion":  # which writes "Question:" before the input itself
-        return render_prompt(style, f"{OPEN_BOOK}\n\n{shown}", argument)
-    return render_prompt(style, OPEN_BOOK, f"{shown}\n\nQuestion: {argument}")
+    context = "\n\n".join(f"Passage {n}: {' '.join(passage.split())}" for n, passage in enumerate(passages, 1))
+    if style == "completion":  # this style adds "Question:" itself
+        return render_prompt(style, f"{OPEN_BOOK}\n\n{context}", argument)
+    return render_prompt(style, OPEN_BOOK, f"{context}\n\nQuestion: {argument}")
 
 
 def _answer(read: Any, settings: Settings, inputs: Sequence[ToolInput]) -> list[ToolResult]:
-    """A result for each input, in order: what the search says of it, else what the model reads."""
-    inputs = [each._replace(argument=clean_text(each.argument).strip()) for each in inputs]
-    results: list[ToolResult | None] = [_refusal(each.argument) for each in inputs]
-    open_ = [n for n, result in enumerate(results) if result is None]
-    found = (
-        settings.search.run_many([inputs[n] for n in open_])
-        if settings.search and open_
-        else [ToolResult(())] * len(open_)
+    """Return a result for each input, in order: the error of the search, else the result of the model."""
+    inputs = [call._replace(argument=clean_text(call.argument).strip()) for call in inputs]
+    results: list[ToolResult | None] = [_input_error(call.argument) for call in inputs]
+    valid = [n for n, result in enumerate(results) if result is None]
+    searched = (
+        settings.search.run_many([inputs[n] for n in valid])
+        if settings.search and valid
+        else [ToolResult(())] * len(valid)
     )
-    waiting: list[tuple[int, str, tuple[str, ...]]] = []
-    for n, result in zip(open_, found, strict=True):
+    pending: list[tuple[int, str, tuple[str, ...]]] = []
+    for n, result in zip(valid, searched, strict=True):
         texts = result.value if isinstance(result.value, tuple) else (str(result.value),)
         passages = tuple(text for text in texts if text.strip())
         if result.error is not None:
             results[n] = result
         elif settings.search is not None and not passages:
-            results[n] = ToolResult(error="no_result", detail="no passage was found")
+            results[n] = ToolResult(error="no_result", detail="the search returned no passage")
         else:
-            waiting.append((n, inputs[n].argument, passages))
-    if waiting:
-        loaded = load(settings.spec)
+            pending.append((n, inputs[n].argument, passages))
+    if pending:
+        loaded = load_model(settings.spec)
         with loaded.lock:
-            told = read(settings, loaded, [(question, passages) for _, question, passages in waiting])
-        for (n, _, _), result in zip(waiting, told, strict=True):
-            results[n] = result
+            answers = read(settings, loaded, [(question, passages) for _, question, passages in pending])
+        for (n, _, _), answer in zip(pending, answers, strict=True):
+            results[n] = answer
     return [result for result in results if result is not None]
 
 
-def _refusal(question: str) -> ToolResult | None:
+def _input_error(question: str) -> ToolResult | None:
     if not question:
-        return ToolResult(error="empty", detail="there is no question")
+        return ToolResult(error="empty", detail="the question is empty")
     if len(question) > MAX_CHARACTERS:
-        return ToolResult(error="too_large", detail=f"{len(question)} characters, at most {MAX_CHARACTERS} are read")
+        detail = f"the question has {len(question)} characters, at most {MAX_CHARACTERS} are allowed"
+        return ToolResult(error="too_large", detail=detail)
     return None
 
 
-def _write(settings: Settings, loaded: Loaded, asked: Sequence[tuple[str, tuple[str, ...]]]) -> list[ToolResult]:
-    """Answers that a seq2seq model writes."""
-    most = token_limit(loaded, settings.max_input_tokens)
-    before, _, after = settings.template.partition("{context}")
+def _write(
+    settings: Settings, loaded: LoadedModel, questions: Sequence[tuple[str, tuple[str, ...]]]
+) -> list[ToolResult]:
+    """Return the answers of a seq2seq model to (question, passages) pairs."""
+    limit = token_limit(loaded, settings.max_input_tokens)
+    prefix, _, suffix = settings.template.partition("{context}")
     results: list[ToolResult | None] = []
     rows: list[list[int]] = []
-    for question, passages in asked:
-        start = before.replace("{question}", question)
-        if (count := len(_ids(loaded, start))) > most:
-            results.append(ToolResult(error="too_large", detail=f"{count} tokens, at most {most} are read"))
+    for question, passages in questions:
+        start = prefix.replace("{question}", question)
+        if (count := len(_token_ids(loaded, start))) > limit:
+            detail = f"the question has {count} tokens, at most {limit} are allowed"
+            results.append(ToolResult(error="too_large", detail=detail))
             continue
         results.append(None)
-        rows.append(_ids(loaded, (start + " ".join(passages) + after).strip(), most))
-    written = iter(write(loaded, rows, settings.spec, settings.decoding))
-    return [_shortened(next(written), settings) if result is None else result for result in results]
+        rows.append(_token_ids(loaded, (start + " ".join(passages) + suffix).strip(), limit))
+    answers = iter(generate_texts(loaded, rows, settings.spec, settings.decoding))
+    return [_truncate(next(answers), settings) if result is None else result for result in results]
 
 
-def _ids(loaded: Loaded, text: str, most: int | None = None) -> list[int]:
-    """Token ids; beyond `most` the text's end is cut, not the closing token."""
-    cut: dict[str, Any] = {"truncation": True, "max_length": most} if most is not None else {}
-    return list(loaded.tokenizer(text, split_special_tokens=True, **cut).input_ids)
+def _token_ids(loaded: LoadedModel, text: str, limit: int | None = None) -> list[int]:
+    """Return the token ids of a text, truncated to `limit` without losing the end token."""
+    truncation: dict[str, Any] = {"truncation": True, "max_length": limit} if limit is not None else {}
+    return list(loaded.tokenizer(text, split_special_tokens=True, **truncation).input_ids)
 
 
-def _shortened(result: ToolResult, settings: Settings) -> ToolResult:
+def _truncate(result: ToolResult, settings: Settings) -> ToolResult:
     if result.error is not None:
         return result
     return ToolResult(" ".join(str(result.value).split()[: settings.max_answer_words]))
 
 
-def _mark(settings: Settings, loaded: Loaded, asked: Sequence[tuple[str, tuple[str, ...]]]) -> list[ToolResult]:
-    """Answers that an extractive model marks."""
-    return best_spans(loaded, asked, max_words=settings.max_answer_words, batch=settings.spec.batch)
+def _mark(
+    settings: Settings, loaded: LoadedModel, questions: Sequence[tuple[str, tuple[str, ...]]]
+) -> list[ToolResult]:
+    """Return the answers of an extractive model to (question, passages) pairs."""
+    return best_spans(loaded, questions, max_words=settings.max_answer_words, batch=settings.spec.batch)

@@ -1,12 +1,12 @@
-"""Models of the tools that run on this machine: found, loaded at first use, and run in batches.
+"""Local transformers models for tools: resolution, loading at first use, and batched generation.
 
-Two heads: "Seq2SeqLM", which writes (T5, BART, Marian, M2M100, NLLB), and "QuestionAnswering", which marks spans. A
-model is loaded once a process and stays for the next call; the two used last are kept.
+Two heads are supported: "Seq2SeqLM", which generates text (T5, BART, Marian, M2M100, NLLB), and "QuestionAnswering",
+which selects spans. A model is loaded once per process; the two most recently used models stay loaded.
 
-What a row gets does not depend on its batch but for float noise: rows are sorted by length and padded on the right
-under an attention mask. `max_time` ends a batch, and rows that it cut are "timeout", never half a text.
+A result does not depend on the batch, except for floating-point noise: rows are sorted by length and padded on the
+right with an attention mask. `max_time` limits the generation of a batch; unfinished rows become "timeout" results.
 
-Not covered: GGUF files, adapters, quantised loading, models over several GPUs; decoder-only models are engines.
+Not covered: GGUF files, adapters, quantised loading, models over several GPUs, decoder-only models (use an engine).
 """
 
 from __future__ import annotations
@@ -29,37 +29,36 @@ from toolrlef_data.tables.fingerprint import digest
 __all__ = [
     "DEFAULTS",
     "Decoding",
-    "Loaded",
+    "LoadedModel",
     "ModelOptions",
     "ModelSpec",
-    "find_model",
-    "generate",
-    "in_batches",
-    "load",
+    "generate_ids",
+    "generate_texts",
+    "load_model",
     "package_version",
+    "resolve_model",
+    "run_in_batches",
     "token_limit",
-    "write",
 ]
 
-# Of anything longer not even the tokens are counted.
-MAX_CHARACTERS = 20_000
+MAX_CHARACTERS = 20_000  # longer inputs are refused before tokenisation
 
 Row = TypeVar("Row")
 Out = TypeVar("Out")
 
 
 class ModelOptions(TypedDict, total=False):
-    """How a tool's model is loaded and run: keywords of `translator` and `qa_model`.
+    """Options of `translator` and `qa_model` for loading and running the model.
 
     Args:
-        revision: of a Hub id.
-        device: "auto", the default, is the GPU if there is one.
-        dtype: "auto", the default, is float32 on a CPU, bfloat16 on a new GPU.
-        batch: texts, questions or windows of passages that the model gets at once; 16.
-        max_input_tokens: 512. A longer text or question is "too_large"; passages are cut to fit.
-        num_beams: of a model that writes; 1, the default, is greedy, which does not depend on the batch but for float
-            noise.
-        max_time: seconds for one batch of a model that writes; what is not written by then is "timeout"; 60.
+        revision: revision of a Hub id. Default None.
+        device: device name. Default "auto": the GPU if one is available.
+        dtype: name of a torch dtype. Default "auto": float32 on a CPU, bfloat16 on a recent GPU.
+        batch: maximum number of texts, questions or windows of passages per forward pass. Default 16.
+        max_input_tokens: maximum length of an input. Longer texts and questions are "too_large"; passages are
+            truncated. Default 512.
+        num_beams: number of beams for generation. Default 1, greedy decoding.
+        max_time: seconds for the generation of one batch. Unfinished rows are "timeout". Default 60.
     """
 
     revision: str | None
@@ -78,16 +77,17 @@ DEFAULTS = ModelOptions(
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Which model is run and where, as plain values.
+    """A resolved model and its runtime settings, as plain values.
 
     Args:
         head: "Seq2SeqLM" or "QuestionAnswering".
-        model, commit: what `from_pretrained` takes.
+        model: folder or Hub id, for `from_pretrained`.
+        commit: commit of a Hub id, None for a folder.
         identity: digest of the weights and the tokenizer, or of a Hub id and its commit.
-        dtype: resolved.
+        dtype: name of a torch dtype, never "auto".
         device: "auto", "cpu", "cuda", ...
-        batch: rows that the model gets at once.
-        max_time: seconds that writing one batch may take.
+        batch: maximum number of rows per forward pass.
+        max_time: seconds for the generation of one batch.
     """
 
     head: str
@@ -100,24 +100,24 @@ class ModelSpec:
     max_time: float = 60.0
 
     def in_key(self) -> dict[str, Any]:
-        """`identity` says all of the model; how it is batched cannot change a result."""
+        """Return constants for the fields that do not determine a result; `identity` stands for the model."""
         return {"model": "", "commit": None, "batch": 0, "max_time": 0.0}
 
     @property
     def name(self) -> str:
-        """The model's name for messages: the Hub id, or the folder's name."""
+        """The model's name in messages: the Hub id or the folder's name."""
         return self.model if self.commit else Path(self.model).name
 
     def version(self, *settings: object) -> str:
-        """What decides a result, for `Tool.version`: the weights, the dtype, the package, the settings given."""
-        # With sacremoses, Marian's tokenizer normalises punctuation; without, it leaves it.
+        """Return a text for `Tool.version`: the weights, the dtype, the package versions and the settings."""
+        # Marian's tokenizer normalises punctuation only if sacremoses is installed.
         packages = filter(None, map(package_version, ("transformers", "sacremoses")))
         return ", ".join([f"weights {self.identity[:16]}", self.dtype, *packages, *map(str, settings)])
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How a text is written: new tokens at most, beams (1 is greedy), and the token that is forced to be the first."""
+    """Generation settings: maximum number of new tokens, number of beams, and the forced first token (or None)."""
 
     max_tokens: int
     num_beams: int = 1
@@ -125,8 +125,8 @@ class Decoding:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """A model in evaluation mode, its tokenizer, where it is, and a lock, since a tokenizer has a language as state."""
+class LoadedModel:
+    """A model in evaluation mode, its tokenizer and device, and a lock, because the tokenizer's language is state."""
 
     model: Any
     tokenizer: Any
@@ -134,15 +134,17 @@ class Loaded:
     lock: Any = field(default_factory=threading.RLock)
 
 
-def find_model(head: str, model: str, options: ModelOptions) -> ModelSpec:
-    """Find a model and digest its files; loads nothing.
+def resolve_model(head: str, model: str, options: ModelOptions) -> ModelSpec:
+    """Resolve a model and digest its files; loads nothing.
 
     Args:
-        options: all of them.
+        head: "Seq2SeqLM" or "QuestionAnswering".
+        model: folder or Hub id.
+        options: all options of `ModelOptions`.
 
     Raises:
-        InputError: there is no such model or device, or an option is out of range.
-        TypeError: an unknown option.
+        InputError: the model or device does not exist, or an option is out of range.
+        TypeError: unknown option.
     """
     if unknown := options.keys() - DEFAULTS.keys():
         raise TypeError(f"unexpected keyword argument {min(unknown)!r}; choose from: {', '.join(DEFAULTS)}")
@@ -155,13 +157,13 @@ def find_model(head: str, model: str, options: ModelOptions) -> ModelSpec:
     _check_device(device)
     weights = resolve_weights(model, options["revision"])
     if weights.kind == "gguf":
-        raise InputError(f"{model!r} is a GGUF file: tools need a folder or a Hub id; an engine reads GGUF")
+        raise InputError(f"{model!r} is a GGUF file; expected a folder or a Hub id. Only engines support GGUF")
     dtype = resolve_dtype(options["dtype"], device)
     return ModelSpec(head, weights.place, weights.commit, digest(weights.identity()), dtype, device, batch, max_time)
 
 
 def _check_device(device: str) -> None:
-    """Refuse a device that this machine lacks before seconds are spent on a model."""
+    """Raise InputError for an unknown or missing device, before a model is loaded."""
     if device in ("auto", "cpu"):
         return
     kind, _, number = device.partition(":")
@@ -170,95 +172,101 @@ def _check_device(device: str) -> None:
     import torch
 
     if int(number or 0) >= (count := torch.get_device_module(kind).device_count()):
-        raise InputError(f"device {device!r} is not there: torch finds {count} of {kind} on this machine")
+        raise InputError(f"device {device!r} is not available: torch finds {count} {kind} devices on this machine")
 
 
-_LOADING = threading.Lock()
+_LOAD_LOCK = threading.Lock()
 
 
-def load(spec: ModelSpec) -> Loaded:
-    """The model and its tokenizer, loaded at the first call of a process.
+def load_model(spec: ModelSpec) -> LoadedModel:
+    """Return the model and its tokenizer; they are loaded at the first call of a process.
+
+    Only the exceptions below are raised: on any other, `Tool.run_many` would load the model again for each input.
 
     Raises:
-        InputError: the files cannot be loaded with this head, lack its weights, or have changed since `find_model`.
+        InputError: the files do not fit the head, lack its weights, or have changed since `resolve_model`.
         MissingExtra: a package that the tokenizer needs is not installed.
-        ToolError: unavailable, where the memory does not hold it.
-
-    Nothing else: `Tool.run_many` would load it again for each input.
+        ToolError: the kind is unavailable; the model does not fit into memory.
     """
     _check_device(spec.device)
-    with _LOADING:  # else two threads load it twice
+    with _LOAD_LOCK:  # prevents two threads from loading the same model
         return _load(spec.head, spec.model, spec.commit, spec.identity, spec.dtype, spec.device)
 
 
 @lru_cache(maxsize=2)
-def _load(head: str, place: str, commit: str | None, identity: str, dtype: str, device: str) -> Loaded:
+def _load(head: str, model_path: str, commit: str | None, identity: str, dtype: str, device: str) -> LoadedModel:
     import torch
     import transformers
     from safetensors import SafetensorError
 
-    if digest(resolve_weights(place, commit).identity()) != identity:
-        raise InputError(f"the files of {place!r} have changed since the tool was made: make it again")
+    if digest(resolve_weights(model_path, commit).identity()) != identity:
+        raise InputError(f"the files of {model_path!r} have changed since the tool was created; create the tool again")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    kind = getattr(transformers, f"AutoModelFor{head}")
+    model_class = getattr(transformers, f"AutoModelFor{head}")
     try:
         with silence_transformers(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Recommended: pip install sacremoses", UserWarning)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(place, revision=commit)
-            model, notes = kind.from_pretrained(
-                place, revision=commit, dtype=getattr(torch, dtype), output_loading_info=True
+            tokenizer = transformers.AutoTokenizer.from_pretrained(model_path, revision=commit)
+            model, loading_info = model_class.from_pretrained(
+                model_path, revision=commit, dtype=getattr(torch, dtype), output_loading_info=True
             )
     except ImportError as error:
-        raise MissingExtra(f"the tokenizer of {place!r} needs a package: pip install sentencepiece ({error})") from None
+        raise MissingExtra(
+            f"the tokenizer of {model_path!r} needs a package: pip install sentencepiece ({error})"
+        ) from None
     except MemoryError as error:
         raise ToolError("unavailable", f"the model does not fit into memory: {first_line(error):.200}") from None
     except (ValueError, OSError, RuntimeError, LookupError, TypeError, AttributeError, SafetensorError) as error:
-        raise InputError(f"{place!r} cannot be loaded as a model for {head}: {first_line(error):.200}") from None
-    if missing := sorted(notes["missing_keys"]):  # transformers would fill them with random numbers
-        raise InputError(f"{place!r} is no trained model for {head}: its files lack {', '.join(missing[:4])}")
+        raise InputError(f"{model_path!r} cannot be loaded as a model for {head}: {first_line(error):.200}") from None
+    if missing := sorted(loading_info["missing_keys"]):  # transformers would initialise them randomly
+        raise InputError(f"{model_path!r} has no trained {head} head: its files lack {', '.join(missing[:4])}")
     try:
-        return Loaded(model.to(device).eval(), tokenizer, device)
+        return LoadedModel(model.to(device).eval(), tokenizer, device)
     except torch.OutOfMemoryError as error:
         raise ToolError("unavailable", f"the model does not fit into memory: {first_line(error):.200}") from None
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"{place!r} cannot be put onto the device {device!r}: {first_line(error):.200}") from None
+        raise InputError(f"{model_path!r} cannot be moved to the device {device!r}: {first_line(error):.200}") from None
 
 
-def token_limit(loaded: Loaded, most: int) -> int:
-    """Tokens of an input at most: `most`, or what the model has positions for."""
-    return min(most, getattr(loaded.model.config, "max_position_embeddings", None) or most)
+def token_limit(loaded: LoadedModel, max_tokens: int) -> int:
+    """Return the maximum number of input tokens: `max_tokens`, or the number of the model's positions if smaller."""
+    return min(max_tokens, getattr(loaded.model.config, "max_position_embeddings", None) or max_tokens)
 
 
-def write(loaded: Loaded, rows: Sequence[Sequence[int]], spec: ModelSpec, how: Decoding) -> list[ToolResult]:
-    """Let the model write a text for each row of token ids.
+def generate_texts(
+    loaded: LoadedModel, rows: Sequence[Sequence[int]], spec: ModelSpec, decoding: Decoding
+) -> list[ToolResult]:
+    """Generate a text for each row of token ids.
 
     Returns:
-        results in the order of the rows: a text, or "no_result" (it wrote none), "timeout", "unavailable" (memory).
+        A result per row, in order: a text, or the error no_result (empty text), timeout or unavailable (out of memory).
     """
-    most = how.max_tokens + (how.first is not None)
-    ends = eos_token_ids(loaded.model, loaded.tokenizer)
-    # M2M100's tokenizer does not count its language tokens among the special ones.
-    special = {*loaded.tokenizer.all_special_ids, *getattr(loaded.tokenizer, "id_to_lang_token", {}), how.first}
+    max_tokens = decoding.max_tokens + (decoding.first is not None)
+    eos_ids = eos_token_ids(loaded.model, loaded.tokenizer)
+    # M2M100's tokenizer does not list its language tokens as special tokens.
+    special = {*loaded.tokenizer.all_special_ids, *getattr(loaded.tokenizer, "id_to_lang_token", {}), decoding.first}
 
-    def work(batch: Sequence[Sequence[int]]) -> list[ToolResult]:
-        return [result(tokens) for tokens in generate(loaded, batch, how, spec.max_time)]
+    def generate_batch(batch: Sequence[Sequence[int]]) -> list[ToolResult]:
+        return [result(tokens) for tokens in generate_ids(loaded, batch, decoding, spec.max_time)]
 
     def result(tokens: list[int]) -> ToolResult:
-        end = next((at for at, token in enumerate(tokens) if token in ends), None)
-        if end is None and len(tokens) < most:
-            return ToolResult(error="timeout", detail=f"not written within {spec.max_time:g} seconds")
-        kept = [token for token in tokens[:end] if token not in special]
-        text = loaded.tokenizer.decode(kept, clean_up_tokenization_spaces=False).strip()
-        return ToolResult(text) if text else ToolResult(error="no_result", detail="the model wrote no text")
+        end = next((n for n, token in enumerate(tokens) if token in eos_ids), None)
+        if end is None and len(tokens) < max_tokens:
+            return ToolResult(error="timeout", detail=f"generation did not finish within {spec.max_time:g} s")
+        text_ids = [token for token in tokens[:end] if token not in special]
+        text = loaded.tokenizer.decode(text_ids, clean_up_tokenization_spaces=False).strip()
+        return ToolResult(text) if text else ToolResult(error="no_result", detail="the model generated no text")
 
-    return in_batches(work, rows, spec.batch, _unavailable)
+    return run_in_batches(generate_batch, rows, spec.batch, _unavailable)
 
 
-def generate(loaded: Loaded, rows: Sequence[Sequence[int]], how: Decoding, max_time: float) -> list[list[int]]:
-    """The token ids that the model writes for one batch, behind its start token, with padding.
+def generate_ids(
+    loaded: LoadedModel, rows: Sequence[Sequence[int]], decoding: Decoding, max_time: float
+) -> list[list[int]]:
+    """Return the generated token ids of one batch, without the start token, with padding.
 
-    What the model's own generation settings say beyond `how` (banned tokens, length penalty) holds; nothing is sampled.
+    The model's other generation settings apply, such as banned tokens and length penalty. Sampling is off.
     """
     import torch
     from transformers import GenerationConfig
@@ -268,37 +276,44 @@ def generate(loaded: Loaded, rows: Sequence[Sequence[int]], how: Decoding, max_t
     ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], device=loaded.device)
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=loaded.device)
     settings = GenerationConfig(
-        max_new_tokens=how.max_tokens + (how.first is not None),
-        num_beams=how.num_beams,
+        max_new_tokens=decoding.max_tokens + (decoding.first is not None),
+        num_beams=decoding.num_beams,
         do_sample=False,
         max_time=max_time,
-        forced_bos_token_id=how.first,
+        forced_bos_token_id=decoding.first,
     )
     with silence_transformers(), torch.inference_mode():
-        found = loaded.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
-    return [list(row) for row in found[:, 1:].tolist()]
+        generated = loaded.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+    return [list(row) for row in generated[:, 1:].tolist()]
 
 
-def in_batches(
-    work: Callable[[Sequence[Row]], Sequence[Out]], rows: Sequence[Row], size: int, failed: Callable[[str], Out]
+def run_in_batches(
+    function: Callable[[Sequence[Row]], Sequence[Out]],
+    rows: Sequence[Row],
+    size: int,
+    out_of_memory: Callable[[str], Out],
 ) -> list[Out]:
-    """Run rows (each with a length) in batches of similar length, the longest first; in the order of the rows.
+    """Apply a function to rows in batches of similar length, longest first, and return its results in row order.
+
+    A batch that runs out of memory is halved and retried.
 
     Args:
-        work: batch -> one outcome a row.
-        size: rows of a batch at most.
-        failed: message -> the outcome of a row that the memory does not hold even alone.
+        function: batch -> one result per row.
+        rows: rows with a length.
+        size: maximum number of rows per batch.
+        out_of_memory: message -> the result of a row that does not fit into memory alone.
 
-    >>> in_batches(lambda batch: [len(batch)] * len(batch), ["a", "bcd", "ef"], 2, lambda message: 0)
+    >>> run_in_batches(lambda batch: [len(batch)] * len(batch), ["a", "bcd", "ef"], 2, lambda message: 0)
     [1, 2, 2]
     """
     order = sorted(range(len(rows)), key=lambda n: -len(rows[n]))  # type: ignore[arg-type]
-    outcomes: dict[int, Out] = {}
+    results: dict[int, Out] = {}
     for start in range(0, len(order), size):
-        places = order[start : start + size]
-        done = halve_on_oom(work, [rows[n] for n in places], lambda _, message: failed(message[:200]))
-        outcomes |= zip(places, done, strict=True)
-    return [outcomes[n] for n in range(len(rows))]
+        indices = order[start : start + size]
+        batch = [rows[n] for n in indices]
+        batch_results = halve_on_oom(function, batch, lambda _, message: out_of_memory(message[:200]))
+        results |= zip(indices, batch_results, strict=True)
+    return [results[n] for n in range(len(rows))]
 
 
 def _unavailable(detail: str) -> ToolResult:
@@ -306,7 +321,7 @@ def _unavailable(detail: str) -> ToolResult:
 
 
 def package_version(name: str) -> str | None:
-    """The name and version of a package, None where it is not installed.
+    """Return "name version" of a package, or None if it is not installed.
 
     >>> package_version("no-such-package")
     """

@@ -1,22 +1,22 @@
-"""A translator: a sequence-to-sequence model of transformers, or any engine, that puts a question into English.
+"""Translation tools: a sequence-to-sequence model of transformers, or any engine, that translates a question.
 
-The tool of the task `mlqa`, whose call is the question itself: `translator(¿Dónde nace el río?)` gives "Where does the
-river rise?", and a reader answers that over the English context.
+This is the tool of the task `mlqa`. The argument of a call is the question: `translator(¿Dónde nace el río?)` returns
+"Where does the river rise?". A reader then answers it from the English context.
 
-How a model is told the languages is read off its tokenizer:
+The tokenizer determines how the languages are passed to the model:
 
-| convention | models | the source | the target |
+| convention | models | source language | target language |
 |---|---|---|---|
-| NLLB | facebook/nllb-200-* | a token such as `spa_Latn` before the text | the first token written is `eng_Latn` |
-| M2M100 | facebook/m2m100_418M, m2m100_1.2B | `__es__` before the text | the first token written is `__en__` |
-| none | Helsinki-NLP/opus-mt-*-en | is fixed by the model | is fixed by the model: `target` must be that language |
+| NLLB | facebook/nllb-200-* | a token such as `spa_Latn` before the text | `eng_Latn` as forced first token |
+| M2M100 | facebook/m2m100_418M, m2m100_1.2B | `__es__` before the text | `__en__` as forced first token |
+| none | Helsinki-NLP/opus-mt-*-en | fixed by the model | fixed by the model; `target` must be that language |
 
-The source language of an input is what its row tells, else `source`, else it is detected (`languages`). An argument
-already in the target language, or without a letter, is returned as it is; where the row tells its language, the row is
-believed. Special tokens that a model wrote into an argument are read as plain text.
+The source language of an input is the language of its row, else `source`, else the detected language (`languages`). An
+argument that has no letters, or whose source language is the target, is returned unchanged. The language of a row is
+trusted. Special tokens in an argument are read as plain text.
 
-Not covered: mBART-50's codes, MADLAD's and multi-target Marian's prefixes, T5's sentences ("translate English to ..."),
-texts of several languages. Long texts are refused, not split into sentences: a question is one.
+Not covered: the codes of mBART-50, the prefixes of MADLAD and multi-target Marian, T5's instructions ("translate
+English to ..."), texts in several languages, long texts (they are refused, not split).
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from toolrlef_data.tools.readers.seq2seq import (
     DEFAULTS,
     MAX_CHARACTERS,
     Decoding,
-    Loaded,
+    LoadedModel,
     ModelOptions,
     ModelSpec,
-    find_model,
-    load,
+    generate_texts,
+    load_model,
     package_version,
+    resolve_model,
     token_limit,
-    write,
 )
 from toolrlef_data.tools.tool import Tool, ToolInput
 
@@ -59,7 +59,7 @@ INSTRUCTION = (
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides a translation: the model, the languages in standard spelling, and how the text is written."""
+    """Settings that determine a translation: the model, the standard language codes, and the generation settings."""
 
     spec: ModelSpec
     target: str
@@ -79,23 +79,28 @@ def translator(
     name: str = "translator",
     **options: Unpack[ModelOptions],
 ) -> Tool:
-    """A tool that translates with a sequence-to-sequence model; the model is loaded at the first call.
+    """Return a translation tool with a local sequence-to-sequence model, which is loaded at the first call.
 
     Args:
         model: folder or Hub id.
-        target: language that is translated into, ISO 639-1 ("en"); also NLLB's codes.
-        source: language of every input whose row does not tell it; None detects it.
-        languages: those that are told apart where a language is detected; the target is always among them.
-        max_tokens: tokens of a translation at most; a longer one is cut there.
-        name: as responses write it.
-        options: revision, device, dtype, batch, max_input_tokens, num_beams, max_time; see `ModelOptions`.
+        target: target language, as ISO 639-1 or NLLB code. Default "en".
+        source: source language of inputs whose row has no language. Default None: detect it.
+        languages: candidate languages for detection; the target is always a candidate. Default: those of MLQA.
+        max_tokens: maximum number of tokens per translation; longer ones are truncated. Default 128.
+        name: name of the tool in a call. Default "translator".
+        options: see `ModelOptions`: revision, device, dtype, batch, max_input_tokens, num_beams, max_time.
+
+    Returns:
+        A slow tool whose value is the translation. Its error kinds are empty, too_large, unavailable and timeout. The
+        kind is unavailable if the model runs out of memory, does not know the row's language or generates no text.
 
     Raises:
-        InputError: no such model or device, or a setting out of range.
-        TypeError: an unknown keyword.
+        InputError: the model or device does not exist, or a setting is out of range.
+        TypeError: unknown option.
 
-    The tool's error kinds: empty, too_large; unavailable (the memory does not hold it, the model does not know the
-    row's language, or wrote nothing) and timeout, which are the tool's own.
+    >>> translator("facebook/nllb-200-distilled-600M", target="English")
+    Traceback (most recent call last):
+    toolrlef_data.records.InputError: expected a language code such as 'de', found 'English'
     """
     for code in (target, *languages, *([source] if source is not None else [])):
         if not is_language(code):
@@ -103,17 +108,17 @@ def translator(
     if max_tokens < 1:
         raise InputError(f"max_tokens must be at least 1, found {max_tokens}")
     if isinstance(languages, str) or not languages:
-        raise InputError(f"languages takes a list of language codes, found {languages!r}")
-    given = DEFAULTS | options
+        raise InputError(f"languages must be a list of language codes, found {languages!r}")
+    all_options = DEFAULTS | options
     settings = Settings(
-        spec=find_model("Seq2SeqLM", model, given),
+        spec=resolve_model("Seq2SeqLM", model, all_options),
         target=standard_code(target),
         source=standard_code(source) if source is not None else None,
         languages=tuple(sorted({standard_code(code) for code in languages})),
-        max_input_tokens=given["max_input_tokens"],
-        decoding=Decoding(max_tokens, given["num_beams"]),
+        max_input_tokens=all_options["max_input_tokens"],
+        decoding=Decoding(max_tokens, all_options["num_beams"]),
     )
-    read = (
+    source_part = (
         f"from {settings.source}"
         if settings.source
         else f"from {' '.join(settings.languages)} by {package_version('py3langid')}"
@@ -123,27 +128,30 @@ def translator(
         "Translates a question into English." if settings.target == "en" else f"Translates a text into {target}.",
         parameter="text",
         version=settings.spec.version(
-            *(f"to {settings.target}", read, f"{settings.max_input_tokens} to {max_tokens} tokens"),
+            *(f"to {settings.target}", source_part, f"{settings.max_input_tokens} to {max_tokens} tokens"),
             f"beams {settings.decoding.num_beams}",
         ),
         many=partial(_translate, settings),
-        batch=4 * given["batch"],  # what is sorted by length together, and lost when a run is killed
+        batch=4 * all_options["batch"],  # sorted by length together; an interrupted run loses at most one batch
     )
 
 
 def translator_engine(
     engine: EngineSpec, *, target: str = "English", style: str = "chat", name: str = "translator"
 ) -> Tool:
-    """A tool that asks an engine for the translation.
+    """Return a translation tool that queries an engine.
 
     Args:
-        engine: any model. One asked in the style "completion" wants `stop=("\\n",)`.
-        target: the language's English name.
-        style: one of `prompts.STYLES`.
-        name: as responses write it.
+        engine: any model. With the style "completion", set `stop=("\\n",)`.
+        target: English name of the target language. Default "English".
+        style: one of `prompts.STYLES`. Default "chat".
+        name: name of the tool in a call. Default "translator".
+
+    Returns:
+        A tool whose value is the translation.
 
     Raises:
-        UnknownName: no such style.
+        UnknownName: unknown style.
 
     >>> tool = translator_engine(EngineSpec("scripted", "demo"), style="completion")
     >>> print(tool.prompt("Wo liegt Bern?", ())[-32:])
@@ -155,79 +163,81 @@ def translator_engine(
     return Tool(name, description, parameter="text", engine=engine, prompt=partial(_prompt, style, target))
 
 
-def _prompt(style: str, target: str, argument: str, found: tuple[str, ...]) -> tuple[Message, ...] | str:
+def _prompt(style: str, target: str, argument: str, texts: tuple[str, ...]) -> tuple[Message, ...] | str:
     instruction = INSTRUCTION.format(target=target)
-    if style == "completion":  # whose usual marks, Question: and Answer:, would call for an answer
+    if style == "completion":  # its usual labels, Question: and Answer:, would elicit an answer
         return f"{instruction}\n\nText: {' '.join(argument.split())}\nIn {target}:"
     return render_prompt(style, instruction, argument)
 
 
 def _translate(settings: Settings, inputs: Sequence[ToolInput]) -> list[ToolResult]:
-    """A result for each input, in order; the model is loaded only where one needs it."""
+    """Return a result for each input, in order; the model is loaded only if an input needs it."""
     results: list[ToolResult | None] = [None] * len(inputs)
-    waiting: list[tuple[int, str, str]] = []
-    for n, each in enumerate(inputs):
-        text = clean_text(each.argument).strip()
-        told = _without_model(settings, text, each.language)
-        if isinstance(told, ToolResult):
-            results[n] = told
+    pending: list[tuple[int, str, str]] = []
+    for n, call in enumerate(inputs):
+        text = clean_text(call.argument).strip()
+        result = _result_or_language(settings, text, call.language)
+        if isinstance(result, ToolResult):
+            results[n] = result
         else:
-            waiting.append((n, text, told))
-    if waiting:
-        loaded = load(settings.spec)
+            pending.append((n, text, result))
+    if pending:
+        loaded = load_model(settings.spec)
         with loaded.lock:
-            _by_model(settings, loaded, waiting, results)
+            _run_model(settings, loaded, pending, results)
     return [result for result in results if result is not None]
 
 
-def _without_model(settings: Settings, text: str, told: str) -> ToolResult | str:
-    """The result of an input that needs no model, else its language."""
+def _result_or_language(settings: Settings, text: str, row_language: str) -> ToolResult | str:
+    """Return the result of an input that needs no model, else its source language."""
     if not text:
-        return ToolResult(error="empty", detail="there is no text to translate")
+        return ToolResult(error="empty", detail="the text is empty")
     if len(text) > MAX_CHARACTERS:
-        return ToolResult(error="too_large", detail=f"{len(text)} characters, at most {MAX_CHARACTERS} are read")
-    if not any(unicodedata.category(sign)[0] == "L" for sign in text):
+        detail = f"the text has {len(text)} characters, at most {MAX_CHARACTERS} are allowed"
+        return ToolResult(error="too_large", detail=detail)
+    if not any(unicodedata.category(character)[0] == "L" for character in text):
         return ToolResult(text)
-    language = standard_code(told) if told.strip() else settings.source
+    language = standard_code(row_language) if row_language.strip() else settings.source
     if language is None:
         language = detect_language(text, tuple(sorted({*settings.languages, settings.target})))
     return ToolResult(text) if language == settings.target else language
 
 
-def _by_model(
-    settings: Settings, loaded: Loaded, waiting: Sequence[tuple[int, str, str]], results: list[ToolResult | None]
+def _run_model(
+    settings: Settings, loaded: LoadedModel, pending: Sequence[tuple[int, str, str]], results: list[ToolResult | None]
 ) -> None:
-    """Fill in the results of the texts that are waiting: (place, text, language)."""
-    first = _first_token(loaded, settings)
-    most = token_limit(loaded, settings.max_input_tokens)
-    places, rows = [], []
-    for n, text, language in waiting:
+    """Fill in the results of pending (index, text, language) triples."""
+    first_token = _first_token(loaded, settings)
+    limit = token_limit(loaded, settings.max_input_tokens)
+    indices, rows = [], []
+    for n, text, language in pending:
         token = _language_token(loaded.tokenizer, language)
         if token is None:
             detail = f"{settings.spec.name} does not know the language {language!r}"
             results[n] = ToolResult(error="unavailable", detail=detail)
             continue
         row = encode(loaded.tokenizer, text, token)
-        if len(row) > most:
-            results[n] = ToolResult(error="too_large", detail=f"{len(row)} tokens, at most {most} are read")
+        if len(row) > limit:
+            detail = f"the text has {len(row)} tokens, at most {limit} are allowed"
+            results[n] = ToolResult(error="too_large", detail=detail)
             continue
-        places.append(n)
+        indices.append(n)
         rows.append(row)
-    decoding = Decoding(settings.decoding.max_tokens, settings.decoding.num_beams, first)
-    for n, result in zip(places, write(loaded, rows, settings.spec, decoding), strict=True):
-        # A question has a translation: that there is none is no fault of the call.
+    decoding = Decoding(settings.decoding.max_tokens, settings.decoding.num_beams, first_token)
+    for n, result in zip(indices, generate_texts(loaded, rows, settings.spec, decoding), strict=True):
+        # Every text has a translation, so an empty one is a tool failure, not a call error.
         results[n] = result._replace(error="unavailable") if result.error == "no_result" else result
 
 
 def encode(tokenizer: Any, text: str, language: str) -> list[int]:
-    """The token ids of a text, marked with its language as the tokenizer's convention has it ("" marks nothing)."""
+    """Return the token ids of a text, with the language token of the tokenizer's convention ("" for none)."""
     if language and tokenizer.src_lang != language:
         tokenizer.src_lang = language
     return list(tokenizer(text, split_special_tokens=True).input_ids)
 
 
-def _first_token(loaded: Loaded, settings: Settings) -> int | None:
-    """The id of the token that makes the model write the target language; None where it writes only one."""
+def _first_token(loaded: LoadedModel, settings: Settings) -> int | None:
+    """Return the id of the forced first token, which selects the target language; None without language tokens."""
     tokenizer = loaded.tokenizer
     for language in (settings.target, settings.source or settings.target):
         if _language_token(tokenizer, language) is None:
@@ -235,19 +245,19 @@ def _first_token(loaded: Loaded, settings: Settings) -> int | None:
     token = _language_token(tokenizer, settings.target)
     if not token:
         return None
-    by_code = hasattr(tokenizer, "get_lang_id")
-    return int(tokenizer.get_lang_id(token) if by_code else tokenizer.convert_tokens_to_ids(token))
+    is_m2m100 = hasattr(tokenizer, "get_lang_id")
+    return int(tokenizer.get_lang_id(token) if is_m2m100 else tokenizer.convert_tokens_to_ids(token))
 
 
 def _language_token(tokenizer: Any, language: str) -> str | None:
-    """What the tokenizer calls a language: "" where it has no languages, None where it does not know this one."""
+    """Return the tokenizer's name of a language: "" if it has no language tokens, None for an unknown language."""
     if hasattr(tokenizer, "get_lang_id"):  # M2M100
-        known = tokenizer.lang_code_to_id
+        codes = tokenizer.lang_code_to_id
         base = language.partition("-")[0]
-        return next((code for code in (language, base, {"nb": "no", "nso": "ns"}.get(base)) if code in known), None)
+        return next((code for code in (language, base, {"nb": "no", "nso": "ns"}.get(base)) if code in codes), None)
     if not hasattr(tokenizer, "src_lang"):
         return ""
     code, _, script = language.partition("-")
     token = NLLB_CODES.get(language, f"{code}_{script.title()}")
-    unknown = tokenizer.convert_tokens_to_ids(token) in (tokenizer.unk_token_id, None)
-    return None if unknown else token
+    is_unknown = tokenizer.convert_tokens_to_ids(token) in (tokenizer.unk_token_id, None)
+    return None if is_unknown else token

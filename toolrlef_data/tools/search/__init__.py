@@ -1,5 +1,5 @@
-"""Search: passages by their words.
+"""Passage search.
 
-`wiki_search` makes the tool from a corpus: `corpus` reads passages, `bm25` indexes and ranks them. `endpoint` makes
-it from a server that searches.
+`wiki_search` builds a search tool from a corpus: `corpus` reads the passages, `bm25` indexes and ranks them. `endpoint`
+builds a search tool from a search server.
 """

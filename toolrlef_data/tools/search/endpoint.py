@@ -1,17 +1,23 @@
-"""WikiSearch over HTTP: a search server that answers in ColBERTv2's shape.
+"""WikiSearch over HTTP: a client for search servers with ColBERTv2's API.
 
-The server of ColBERTv2's authors, which TRICE asked, and those built after it. One call:
+TRICE used the server of ColBERTv2's authors. A request and its response:
 
     GET http://localhost:8893/api/search?query=common+fig&k=2
     {"topk": [{"text": "Fig | The fig is ...", "rank": 1, "score": 21.4, "pid": 7, "prob": 0.6}, ...]}
 
-The value is a tuple of the first `k` texts that are not blank, in the server's order, each cut to `words` words; ranks
-and scores are not read. The server is not trusted: redirects are not followed, a compressed answer is refused, bytes
-are counted as they come, and the time of a query, retries included, ends at `timeout`, whatever drips. Errors are
-`timeout`, `unavailable` (no connection, or it broke), `http` (a status that is not 200, or an answer of another shape),
-all of them the tool's fault, and `no_result` for no hits.
+The value is a tuple of the first `k` non-blank texts in the server's order, each truncated to `words` words. Ranks and
+scores are ignored. The server is untrusted: redirects are not followed, compressed bodies are refused, body sizes are
+limited, and `timeout` limits the total time of a query including retries.
 
-Not covered: servers that want a POST, a key in a header, or other names of the fields; proxies of the environment.
+| error kind | cause |
+|---|---|
+| timeout | no response within `timeout` |
+| unavailable | no connection, or a broken one |
+| http | a status other than 200, or an invalid body |
+| no_result | no hits |
+
+The first three are tool failures. Not covered: POST requests, headers with an API key, other field names, proxy
+variables of the environment.
 """
 
 from __future__ import annotations
@@ -27,16 +33,16 @@ from toolrlef_data.records import InputError, ToolError, ToolResult
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tools.http import (
     Server,
-    check_patience,
+    check_retry_settings,
     check_url,
     fetch,
     is_variable,
     open_session,
     retry,
-    run_loop,
+    run_coroutine,
     server_at,
 )
-from toolrlef_data.tools.search.corpus import cut
+from toolrlef_data.tools.search.corpus import first_words
 from toolrlef_data.tools.search.wiki_search import DESCRIPTION, check_query, check_sizes
 from toolrlef_data.tools.tool import Tool, ToolInput
 
@@ -45,12 +51,15 @@ if TYPE_CHECKING:
 
 __all__ = ["search_endpoint"]
 
-BATCH = 64  # queries; what a batch found is stored when all of it is there
+BATCH = 64  # queries; results are stored once per batch
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Which server is asked and how; `served` is the digest of an address that a variable held, "" for any."""
+    """Settings of a search server.
+
+    `served` is the digest of the URL in the environment variable when the tool was created; "" accepts any URL.
+    """
 
     url: str
     k: int
@@ -74,104 +83,108 @@ def search_endpoint(
     retries: int = 2,
     revision: str = "",
 ) -> Tool:
-    """A search tool that asks a server, which answers a GET with {"topk": [{"text": ...}, ...]}.
+    """Return a search tool that queries a server with ColBERTv2's API.
 
     Args:
-        url: of the server, to which `?query=...&k=...` is added; or "$NAME" of an environment variable that holds it,
-            which it must where the URL carries credentials or a query of its own.
-        name: as responses write it.
-        k: passages a call at most (arXiv 2305.13068: 2).
-        words: of a passage at most (384 there).
-        timeout: seconds that one query may take, with its retries.
-        max_bytes: of an answer.
-        concurrency: queries under way at once at most.
-        retries: how often a query is sent again after a broken connection or status 429 or 5xx.
-        revision: of the corpus behind the server, in your words; stored results are found again under the same one.
-            With a variable and without a revision, they are those of the address that the variable held.
+        url: URL to which `?query=...&k=...` is added. A URL with credentials or a query must be passed as "$NAME" of an
+            environment variable.
+        name: name of the tool in a call. Default "WikiSearch".
+        k: maximum number of passages per call. Default 2, as in arXiv 2305.13068.
+        words: maximum number of words per passage. Default 384, as in arXiv 2305.13068.
+        timeout: seconds for one query, including retries. Default 10.
+        max_bytes: maximum size of a response body, in bytes. Default 2,000,000.
+        concurrency: maximum number of in-flight queries. Default 8.
+        retries: maximum number of retries after a broken connection or status 429 or 5xx. Default 2.
+        revision: a label of your choice for the corpus of the server. Stored results are reused under the same label.
+            With a variable and without a label, they are reused only for the same URL. Default "": no label.
+
+    Returns:
+        A slow tool whose value is a tuple of passages.
 
     Raises:
-        InputError: url holds credentials or is none, its variable is not set (without a revision), or a number is out
-            of range. A run raises it where the variable has gone, or without a revision holds another address by then.
+        InputError: the URL is invalid or contains credentials, its variable is not set (checked here without a
+            revision), or a number is out of range. Also raised during a run, if the variable is not set or, without a
+            revision, has changed.
 
     >>> search_endpoint("http://localhost:8893/api/search", revision="wiki17").version
     'endpoint ... k=2 words=384 revision=wiki17'
     """
     check_sizes(k=k, words=words, max_bytes=max_bytes, concurrency=concurrency)
-    check_patience(timeout, retries)
+    check_retry_settings(timeout, retries)
     check_url(url, "the search URL")
     variable = is_variable(url)
     served = _digest_of(url) if variable and not revision else ""
-    place = url if variable else _digest_of(url)  # an address of one's own is not for others
-    version = f"endpoint {place}{served and f' at {served}'} k={k} words={words}{revision and f' revision={revision}'}"
+    server = url if variable else _digest_of(url)  # the version is published, a private URL must not be
+    version = f"endpoint {server}{served and f' at {served}'} k={k} words={words}{revision and f' revision={revision}'}"
     settings = Endpoint(url, k, words, timeout, max_bytes, concurrency, retries, served)
     return Tool(name, DESCRIPTION, parameter="query", many=partial(_search, settings), version=version, batch=BATCH)
 
 
 def _digest_of(url: str) -> str:
-    return digest(server_at(url, "the search URL").place)[:16]
+    return digest(server_at(url, "the search URL").url)[:16]
 
 
-# Asking ---------------------------------------------------------------------------------------------------------------
+# Queries --------------------------------------------------------------------------------------------------------------
 
 
 def _search(settings: Endpoint, inputs: Sequence[ToolInput]) -> list[ToolResult]:
     server = server_at(settings.url, "the search URL")
-    if settings.served and digest(server.place)[:16] != settings.served:
+    if settings.served and digest(server.url)[:16] != settings.served:
         raise InputError(
-            f"{settings.url} holds another address than when the tool was made: make it again, or give it a revision="
+            f"{settings.url} has changed since the tool was created; create the tool again, or with revision="
         )
-    return run_loop(partial(_ask_all, settings, server, inputs))
+    return run_coroutine(partial(_query_all, settings, server, inputs))
 
 
-async def _ask_all(settings: Endpoint, server: Server, inputs: Sequence[ToolInput]) -> list[ToolResult]:
-    turns = asyncio.Semaphore(settings.concurrency)
+async def _query_all(settings: Endpoint, server: Server, inputs: Sequence[ToolInput]) -> list[ToolResult]:
+    slots = asyncio.Semaphore(settings.concurrency)
     async with open_session(server, settings.concurrency) as session:
 
-        async def one(given: ToolInput) -> ToolResult:
-            if (refused := check_query(given.argument)) is not None:
-                return refused
-            async with turns:
+        async def run(call: ToolInput) -> ToolResult:
+            if (error := check_query(call.argument)) is not None:
+                return error
+            async with slots:
                 try:
-                    texts = await asyncio.wait_for(_ask(session, settings, server, given.argument), settings.timeout)
+                    texts = await asyncio.wait_for(_query(session, settings, server, call.argument), settings.timeout)
                 except asyncio.TimeoutError:
                     return ToolResult(error="timeout", detail=f"no answer within {settings.timeout:g} s")
-                except ToolError as error:
-                    return ToolResult(error=error.kind, detail=error.detail)
-            return ToolResult(texts) if texts else ToolResult(error="no_result", detail="the server found nothing")
+                except ToolError as failure:
+                    return ToolResult(error=failure.kind, detail=failure.detail)
+            return ToolResult(texts) if texts else ToolResult(error="no_result", detail="the server returned no hits")
 
-        return list(await asyncio.gather(*map(one, inputs)))
+        return list(await asyncio.gather(*map(run, inputs)))
 
 
-async def _ask(session: aiohttp.ClientSession, settings: Endpoint, server: Server, query: str) -> tuple[str, ...]:
-    """Ask for one query until there is an answer, or a failure that will not pass."""
-    text = query.encode("utf-8", "replace").decode()  # a lone surrogate has no place in a URL
+async def _query(session: aiohttp.ClientSession, settings: Endpoint, server: Server, query: str) -> tuple[str, ...]:
+    """Return the texts for one query; retryable failures are retried."""
+    text = query.encode("utf-8", "replace").decode()  # a URL cannot contain an unpaired surrogate
     parameters = {**server.query, "query": text, "k": str(settings.k)}
-    get = partial(fetch, session, "GET", server.place, limit=settings.max_bytes, params=parameters)
+    get = partial(fetch, session, "GET", server.url, max_bytes=settings.max_bytes, params=parameters)
     body = await retry(get, settings.retries, settings.timeout)
     return tuple(map(server.secrets.redact_reply, _texts(body, settings)))
 
 
 def _texts(body: bytes, settings: Endpoint) -> tuple[str, ...]:
-    """The texts of the first `k` hits that have more than blanks; what follows is not looked at.
+    """Return the first `k` non-blank texts of a response body; later hits are not validated.
 
     Raises:
-        ToolError: http, for everything that is not the shape.
+        ToolError: the kind is http; the body is invalid.
     """
     try:
-        found: Any = json.loads(body)
+        response: Any = json.loads(body)
     except (ValueError, RecursionError):
-        raise ToolError("http", "the answer is no JSON") from None
-    hits = found.get("topk") if isinstance(found, dict) else None
+        raise ToolError("http", "the response is not JSON") from None
+    hits = response.get("topk") if isinstance(response, dict) else None
     if not isinstance(hits, list):
-        raise ToolError("http", 'the answer has no list "topk"')
+        raise ToolError("http", 'the response has no list "topk"')
     texts: list[str] = []
     for hit in hits:
         text = hit.get("text") if isinstance(hit, dict) else None
         if not isinstance(text, str):
-            raise ToolError("http", 'a hit of the answer has no "text"')
-        # A lone surrogate, which JSON may escape and no table can hold, becomes "?".
-        if (whole := cut(text.encode("utf-8", "replace").decode(), settings.words)).strip():
-            texts.append(whole)
+            raise ToolError("http", 'a hit of the response has no "text"')
+        # JSON may contain an unpaired surrogate, a table cannot: it becomes "?".
+        if (passage := first_words(text.encode("utf-8", "replace").decode(), settings.words)).strip():
+            texts.append(passage)
         if len(texts) == settings.k:
             break
     return tuple(texts)

@@ -1,5 +1,8 @@
-"""Annotations: tool calls composed from upstream's worked solutions, a teacher that is no model.
+"""Annotations: a teacher without a model, which composes tool calls from worked solutions.
 
-`composer` makes one expression from the steps of a solution; `formulas` parses them, `constants` are the numbers that
-may stand in one without standing in the question.
+| module | content |
+|---|---|
+| `composer` | composes one expression from the steps of a solution |
+| `formulas` | parses, evaluates and renders formulas |
+| `constants` | numbers that a formula can contain although the question does not |
 """

@@ -1,15 +1,23 @@
-"""The teacher ANNOTATIONS: one formula composed from upstream's own worked solution. Precision before coverage.
+"""The teacher ANNOTATIONS: one formula composed from a source's worked solution, with precision before coverage.
 
-Three forms are told apart by the text: GSM8K's `<<48/2=24>>` steps, ASDiv's "7+2=9" (several with ";", units in
-parentheses, `47/6=7 r5` for quotient and remainder) and SVAMP's "( 76.0 - 25.0 )".
+The text determines one of three forms:
 
-Putting each step's formula in the place of its result would execute to the answer in most rows, and yet be wrong in
-many: a 24 in a later step may be that result, or a 24 of the question, and execution cannot tell. So every reading is
-enumerated; those that leave a step without use are out; of the rest the ones with the fewest re-uses stay. Where
-several stay, each distinct number gets random values: readings that always agree are one, others make the row
-`ambiguous`. An equation of the sentences that has no annotation is taken as a step where the annotated ones do not do.
+| source | form |
+|---|---|
+| GSM8K | steps such as `<<48/2=24>>` |
+| ASDiv | "7+2=9", several separated by ";", units in parentheses, `47/6=7 r5` for quotient and remainder |
+| SVAMP | "( 76.0 - 25.0 )" |
 
-Not covered: unknowns (2x=10), ratios, comparisons, GCD and LCM, series. Such rows are for a model teacher.
+Execution alone cannot verify a composed formula. A 24 in a later step can be the result of an earlier step, or a 24 in
+the question, and both execute to the gold answer. So all readings are enumerated:
+
+1. Readings that leave a step unused are discarded.
+2. Among the others, those with the fewest re-uses of a step remain.
+3. If several remain, their numbers are replaced by random values. Readings that always agree count as one; otherwise
+   the row is `ambiguous`.
+
+An equation without an annotation counts as a step if the annotated steps are insufficient. Not covered: unknowns
+(2x=10), ratios, comparisons, GCD and LCM, series. Such rows need a model teacher.
 """
 
 from __future__ import annotations
@@ -22,27 +30,31 @@ from dataclasses import dataclass
 from random import Random
 
 from toolrlef_data.records import UnusableRow
-from toolrlef_data.tasks.numbers import number, numbers_in
+from toolrlef_data.tasks.numbers import numbers_in, parse_number
 from toolrlef_data.trice.annotations.constants import constants_for
 from toolrlef_data.trice.annotations.formulas import Tree, evaluate, leaves, parse, render, replace_leaves
 
 __all__ = ["ANNOTATIONS", "REASONS", "Annotations", "Composed", "compose"]
 
 REASONS = {
-    "no_annotation": "the solution holds no formula",
+    "no_annotation": "the solution has no formula",
     "unparsable": "a step is not plain arithmetic",
-    "wrong_value": "a step, or the whole, does not give its stated result",
-    "unknown_literal": "a number that neither the question, nor a known constant, nor an earlier step gives",
+    "wrong_value": "a step or the formula does not equal its stated result",
+    "unknown_literal": "a number is not in the question, a known constant or the result of an earlier step",
     "unused_step": "no reading uses every step",
-    "too_many_readings": "more readings than are tried",
-    "ambiguous": "readings remain that differ",
-    "single_literal": "the formula is only a number",
+    "too_many_readings": "the number of readings exceeds the limit",
+    "ambiguous": "several different readings remain",
+    "single_literal": "the formula is a single number",
 }
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """The teacher that needs no model: its calls are composed from the column `solution`."""
+    """The teacher that composes calls from the column `solution`, without a model.
+
+    >>> ANNOTATIONS.name
+    'annotations'
+    """
 
     name: str = "annotations"
 
@@ -52,7 +64,7 @@ ANNOTATIONS = Annotations()
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """A formula, or the reason (of `REASONS`) why there is none, with a detail for people."""
+    """A formula, or the reason (a key of `REASONS`) why there is none, with a detail for display."""
 
     formula: str | None
     reason: str | None = None
@@ -60,12 +72,12 @@ class Composed:
 
 
 def compose(question: str, solution: str, answers: Sequence[str]) -> Composed:
-    """Compose one formula from a worked solution, or say why none can be trusted.
+    """Compose one formula from a worked solution, or return the reason why no formula can be trusted.
 
     Args:
-        question: where the formula's numbers must come from.
-        solution: upstream's worked solution, in one of the three forms.
-        answers: the gold answer, a number, stands first.
+        question: the question, which must contain the numbers of the formula.
+        solution: the source's worked solution, in one of the three forms.
+        answers: the gold answers; the first must be a number.
 
     >>> compose("Ann picks 48 figs, then half as many.", "<<48/2=24>>24 <<48+24=72>>72 #### 72", ["72"]).formula
     '48+48/2'
@@ -75,21 +87,28 @@ def compose(question: str, solution: str, answers: Sequence[str]) -> Composed:
     'unknown_literal'
     """
     try:
-        return Composed(_formula(question, solution, answers))
-    except UnusableRow as why:
-        return Composed(None, why.reason, why.detail)
+        return Composed(_compose_formula(question, solution, answers))
+    except UnusableRow as error:
+        return Composed(None, error.reason, error.detail)
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One step; `results` pairs what it gives (itself, or quotient and remainder) with the value as it is stated."""
+    """A step of a solution.
+
+    Args:
+        text: the step as written.
+        tree: its formula.
+        results: (operator, stated value) pairs: one with the operator "", or one for the quotient and one for the
+            remainder.
+    """
 
     text: str
     tree: Tree
     results: tuple[tuple[str, float], ...]
 
 
-# A leaf of a step is read as a number of its own (None) or as (step, which of its results).
+# The reading of a leaf: None for a plain number, or (index of an earlier step, index of its result).
 _Choice = tuple[int, int] | None
 
 _MAX_READINGS = 2048
@@ -105,40 +124,43 @@ _equation = re.compile(
 _bare_result = re.compile(r"=\s*[$\u20ac\u00a3]?\s*(\d[\d,]*\.?\d*|\.\d+)(?![\d%]|\s*[-+*/x(])")
 
 
-def _formula(question: str, solution: str, answers: Sequence[str]) -> str:
-    gold = number(answers[0]) if answers else None
+def _compose_formula(question: str, solution: str, answers: Sequence[str]) -> str:
+    gold = parse_number(answers[0]) if answers else None
     if gold is None:
-        raise UnusableRow("wrong_value", f"the gold answer is no number: {list(answers)[:3]}")
+        raise UnusableRow("wrong_value", f"the gold answer is not a number: {list(answers)[:3]}")
     known = numbers_in(question) | constants_for(question)
-    steps = _steps(solution, gold)
+    steps = _parse_steps(solution, gold)
     try:
-        return _composed(steps, known, _unstated(solution, steps), gold, question, answers[0])
-    except UnusableRow as why:
-        more = _all_steps(solution) if why.reason in ("unknown_literal", "wrong_value", "ambiguous") else []
-        if len(more) <= len(steps):
+        return _select_formula(steps, known, _unstated_results(solution, steps), gold, question, answers[0])
+    except UnusableRow as error:
+        all_steps = (
+            _parse_all_steps(solution) if error.reason in ("unknown_literal", "wrong_value", "ambiguous") else []
+        )
+        if len(all_steps) <= len(steps):
             raise
-    return _composed(more, known, _unstated(solution, more), gold, question, answers[0])
+    return _select_formula(all_steps, known, _unstated_results(solution, all_steps), gold, question, answers[0])
 
 
-def _composed(
-    steps: Sequence[_Step], known: set[float], unstated: set[float], gold: float, question: str, written: str
+def _select_formula(
+    steps: Sequence[_Step], known: set[float], unstated: set[float], gold: float, question: str, gold_text: str
 ) -> str:
-    """The formula of the readings with the fewest re-uses; all readings have to agree where these few are doubtful."""
-    options = [_options(step, steps[:i], known, unstated) for i, step in enumerate(steps)]
-    which = _final_result(steps[-1], gold)
-    by_reuse = _readings(steps, options)
-    fewest_reuses = by_reuse[min(by_reuse)]
-    formulas = rivals = _rendered(steps, fewest_reuses, which)
-    if len(by_reuse) > 1 and any(_overused(steps, options, reading, question) for reading in fewest_reuses):
-        rivals = _rendered(steps, itertools.chain(*by_reuse.values()), which)
-    if len(rivals) > 1 and not _equivalent(list(rivals.values()), Random(f"{question}\n{steps}")):
+    """Return the formula of the readings with the fewest re-uses; if these are doubtful, all readings must agree."""
+    options = [_leaf_options(step, steps[:i], known, unstated) for i, step in enumerate(steps)]
+    result_index = _final_result_index(steps[-1], gold)
+    by_uses = _readings_by_uses(steps, options)
+    fewest_uses = by_uses[min(by_uses)]
+    formulas = rivals = _render_readings(steps, fewest_uses, result_index)
+    if len(by_uses) > 1 and any(_is_overused(steps, options, reading, question) for reading in fewest_uses):
+        rivals = _render_readings(steps, itertools.chain(*by_uses.values()), result_index)
+    # The seed contains the repr of the steps, and so the names of `_Step` and its fields.
+    if len(rivals) > 1 and not _are_equivalent(list(rivals.values()), Random(f"{question}\n{steps}")):
         raise UnusableRow("ambiguous", " or ".join(sorted(rivals, key=_by_length)[:3]))
     text = min(formulas, key=_by_length)
     if not isinstance(formulas[text], tuple):
         raise UnusableRow("single_literal", text)
     value = evaluate(formulas[text])
-    if value is None or not _same(value, gold, written):
-        raise UnusableRow("wrong_value", f"{text} is {value}, not {written}")
+    if value is None or not _is_equal(value, gold, gold_text):
+        raise UnusableRow("wrong_value", f"{text} is {value}, not {gold_text}")
     return text
 
 
@@ -146,67 +168,72 @@ def _by_length(text: str) -> tuple[int, str]:
     return len(text), text
 
 
-def _rendered(steps: Sequence[_Step], readings: Iterable[tuple[_Choice, ...]], which: int) -> dict[str, Tree]:
-    trees = (_substituted(steps, reading, which) for reading in readings)
+def _render_readings(
+    steps: Sequence[_Step], readings: Iterable[tuple[_Choice, ...]], result_index: int
+) -> dict[str, Tree]:
+    trees = (_substitute(steps, reading, result_index) for reading in readings)
     return {render(tree): tree for tree in trees}
 
 
-def _overused(
+def _is_overused(
     steps: Sequence[_Step], options: Sequence[list[list[_Choice]]], reading: Sequence[_Choice], question: str
 ) -> bool:
-    """Whether a reading takes a number, which a step gives too, from the question more often than it stands there.
+    """Return whether a reading uses a number of the question more often than it occurs there.
 
-    Then the fewest re-uses prove nothing: "3 times as many, and 3 + 1 more" hardly means the same 3 twice.
+    This concerns numbers that are also the result of a step. Then the fewest re-uses prove nothing: "3 times as many,
+    and 3 + 1 more" hardly means the same 3 twice.
     """
     numbers = itertools.chain(*(leaves(step.tree) for step in steps))
     flat = list(zip(numbers, itertools.chain(*options), reading, strict=True))
-    taken = Counter(abs(leaf) for leaf, _, choice in flat if choice is None)
+    uses = Counter(abs(leaf) for leaf, _, choice in flat if choice is None)
     contested = {abs(leaf) for leaf, choices, choice in flat if choice is None and len(choices) > 1}
     if not contested:
         return False
     words = [numbers_in(word) for word in question.split()]
     percent = "%" in question or "percent" in question
     for value in contested:
-        there = sum(value in word for word in words) or int(value in numbers_in(question))
-        if taken[value] + (taken[value / 100] + taken[value * 100] if percent else 0) > there:
+        occurrences = sum(value in word for word in words) or int(value in numbers_in(question))
+        if uses[value] + (uses[value / 100] + uses[value * 100] if percent else 0) > occurrences:
             return True
     return False
 
 
-def _steps(solution: str, gold: float) -> list[_Step]:
+def _parse_steps(solution: str, gold: float) -> list[_Step]:
     annotations: list[str] = _annotation.findall(solution)
     if annotations:
-        return [_step(text, gold=None) for text in annotations]
+        return [_parse_step(text, gold=None) for text in annotations]
     texts = [text for text in _unit.sub(" ", solution).split(";") if text.strip()]
     if not texts or "####" in solution:
         raise UnusableRow("no_annotation", solution.strip()[-60:] or "the solution is empty")
-    return [_step(text, gold if len(texts) == 1 else None) for text in texts]
+    return [_parse_step(text, gold if len(texts) == 1 else None) for text in texts]
 
 
-def _all_steps(solution: str) -> list[_Step]:
-    """The annotated steps, and between them the plain equations whose results no annotation states."""
-    annotated = [_step(text, gold=None) for text in _annotation.findall(solution)]
+def _parse_all_steps(solution: str) -> list[_Step]:
+    """Return the annotated steps, and in between the plain equations whose results no annotation states."""
+    annotated = [_parse_step(text, gold=None) for text in _annotation.findall(solution)]
     stated = {value for step in annotated for _, value in step.results}
-    found: list[_Step] = []
+    steps: list[_Step] = []
     for match in _equation.finditer(_times.sub("*", solution)):
         if match[1] is not None:
-            found.append(_step(match[1], gold=None))
+            steps.append(_parse_step(match[1], gold=None))
             continue
-        tree, result = parse(match[2]), _number(match[3])
+        tree, result = parse(match[2]), _plain_number(match[3])
         value = evaluate(tree) if isinstance(tree, tuple) else None
-        if tree is None or result is None or value is None or result in stated or not _same(value, result, match[3]):
+        if tree is None or result is None or value is None or result in stated:
             continue
-        found.append(_Step(match[0], tree, (("", result),)))
+        if not _is_equal(value, result, match[3]):
+            continue
+        steps.append(_Step(match[0], tree, (("", result),)))
         stated.add(result)
-    return found
+    return steps
 
 
-def _step(text: str, gold: float | None) -> _Step:
-    """Read one step; a formula that stands alone has no stated result, its own is then the gold answer."""
-    left, equals, right = text.partition("=")
-    tree = parse(left)
+def _parse_step(text: str, gold: float | None) -> _Step:
+    """Parse one step; a formula without a stated result must equal the gold answer."""
+    formula, equals, right = text.partition("=")
+    tree = parse(formula)
     pair = _quotient_remainder.fullmatch(right)
-    stated = float(pair[1]) if pair else _number(right) if equals else gold
+    stated = float(pair[1]) if pair else _plain_number(right) if equals else gold
     if tree is None or stated is None:
         raise UnusableRow("unparsable", text.strip()[:80])
     if pair:
@@ -217,33 +244,38 @@ def _step(text: str, gold: float | None) -> _Step:
             raise UnusableRow("wrong_value", text.strip()[:80])
         return _Step(text, tree, (("//", stated), ("%", float(pair[2]))))
     value = evaluate(tree)
-    if value is None or not _same(value, stated, right):
-        raise UnusableRow("wrong_value", f"{text.strip()[:80]}: it is {value}")
+    if value is None or not _is_equal(value, stated, right):
+        raise UnusableRow("wrong_value", f"{text.strip()[:80]}: the value is {value}")
     return _Step(text, tree, (("", stated),))
 
 
-def _number(text: str) -> float | None:
+def _plain_number(text: str) -> float | None:
     tree = parse(text)
     return None if isinstance(tree, tuple) else tree
 
 
-def _same(value: float, stated: float, text: str) -> bool:
-    """Equal, or cut or rounded to the two or more decimals that are written; a whole number rounds nothing away."""
+def _is_equal(value: float, stated: float, text: str) -> bool:
+    """Return whether two values are equal up to truncation or rounding to two or more written decimals.
+
+    An integer must be equal: without decimals nothing is rounded.
+    """
     decimals = len(text.strip().partition(".")[2])
     allowed = 10.0**-decimals if decimals >= 2 else 0.0
     return abs(value - stated) <= max(allowed * 0.9999, 1e-9 * max(1.0, abs(stated)))
 
 
-def _unstated(solution: str, steps: Sequence[_Step]) -> set[float]:
-    """Results that the solution's sentences compute without an annotation: a number equal to one may stand for it."""
+def _unstated_results(solution: str, steps: Sequence[_Step]) -> set[float]:
+    """Return the results of equations without an annotation, which an equal number in a later step can refer to."""
     stated = {value for step in steps for _, value in step.results}
     bare = _bare_result.findall(_annotation.sub("", solution)) if "<<" in solution else []
     return {float(text.replace(",", "").rstrip(".")) for text in bare} - stated
 
 
-def _options(step: _Step, earlier: Sequence[_Step], known: set[float], unstated: set[float]) -> list[list[_Choice]]:
-    """What each leaf of a step may be."""
-    found: list[list[_Choice]] = []
+def _leaf_options(
+    step: _Step, earlier: Sequence[_Step], known: set[float], unstated: set[float]
+) -> list[list[_Choice]]:
+    """Return the possible readings of each leaf of a step."""
+    options: list[list[_Choice]] = []
     for leaf in leaves(step.tree):
         choices: list[_Choice] = [
             (i, k) for i, other in enumerate(earlier) for k, (_, value) in enumerate(other.results) if value == leaf
@@ -251,15 +283,18 @@ def _options(step: _Step, earlier: Sequence[_Step], known: set[float], unstated:
         if abs(leaf) in known:
             choices.append(None)
             if leaf in unstated:
-                raise UnusableRow("ambiguous", f"{render(leaf)} is of the question, or of a step without annotation")
+                detail = f"{render(leaf)} is in the question, or the result of a step without an annotation"
+                raise UnusableRow("ambiguous", detail)
         if not choices:
             raise UnusableRow("unknown_literal", f"{render(leaf)} in {step.text.strip()[:60]}")
-        found.append(choices)
-    return found
+        options.append(choices)
+    return options
 
 
-def _readings(steps: Sequence[_Step], options: Sequence[list[list[_Choice]]]) -> dict[int, list[tuple[_Choice, ...]]]:
-    """The readings that use every step, each the choices of all leaves in order, by how often they use a step."""
+def _readings_by_uses(
+    steps: Sequence[_Step], options: Sequence[list[list[_Choice]]]
+) -> dict[int, list[tuple[_Choice, ...]]]:
+    """Return number of step uses -> readings that use every step; a reading is the choices of all leaves in order."""
     flat = list(itertools.chain(*options))
     count = 1
     for choices in flat:
@@ -267,46 +302,47 @@ def _readings(steps: Sequence[_Step], options: Sequence[list[list[_Choice]]]) ->
         if count > _MAX_READINGS:
             raise UnusableRow("too_many_readings", f"more than {_MAX_READINGS}")
     needed = set(range(len(steps) - 1))
-    found: dict[int, list[tuple[_Choice, ...]]] = {}
+    readings: dict[int, list[tuple[_Choice, ...]]] = {}
     for reading in itertools.product(*flat):
         used = Counter(choice[0] for choice in reading if choice is not None)
         if needed <= used.keys():
-            found.setdefault(used.total(), []).append(reading)
-    if not found:
+            readings.setdefault(used.total(), []).append(reading)
+    if not readings:
         raise UnusableRow("unused_step", "; ".join(step.text.strip() for step in steps)[:120])
-    return found
+    return readings
 
 
-def _final_result(step: _Step, gold: float) -> int:
-    """Which result of the last step is the gold answer."""
-    fitting = [k for k, (_, value) in enumerate(step.results) if _same(value, gold, "")]
-    if not fitting:
+def _final_result_index(step: _Step, gold: float) -> int:
+    """Return the index of the last step's result that is the gold answer."""
+    matches = [k for k, (_, value) in enumerate(step.results) if _is_equal(value, gold, "")]
+    if not matches:
         raise UnusableRow("wrong_value", f"the last step is {step.text.strip()[:60]}, the answer {render(gold)}")
-    if len(fitting) > 1:
+    if len(matches) > 1:
         raise UnusableRow("ambiguous", f"quotient or remainder: {step.text.strip()[:60]}")
-    return fitting[0]
+    return matches[0]
 
 
-def _substituted(steps: Sequence[_Step], reading: Sequence[_Choice], which: int) -> Tree:
-    """The last step's tree with the steps that it builds on put in."""
+def _substitute(steps: Sequence[_Step], reading: Sequence[_Choice], result_index: int) -> Tree:
+    """Return the last step's tree with the trees of the earlier steps substituted."""
     choices = iter(reading)
-    done: list[Tree] = []
+    step_trees: list[Tree] = []
 
     def result(step: int, k: int) -> Tree:
-        tree, operator = done[step], steps[step].results[k][0]
+        tree, operator = step_trees[step], steps[step].results[k][0]
         return (operator, tree[1], tree[2]) if operator and isinstance(tree, tuple) else tree
 
-    def read(tree: Tree) -> Iterator[Tree]:
+    def chosen_leaves(tree: Tree) -> Iterator[Tree]:
         for leaf in leaves(tree):
             choice = next(choices)
             yield leaf if choice is None else result(*choice)
 
     for step in steps:
-        done.append(replace_leaves(step.tree, read(step.tree)))
-    return result(len(steps) - 1, which)
+        step_trees.append(replace_leaves(step.tree, chosen_leaves(step.tree)))
+    return result(len(steps) - 1, result_index)
 
 
-def _equivalent(trees: Sequence[Tree], random: Random) -> bool:
+def _are_equivalent(trees: Sequence[Tree], random: Random) -> bool:
+    """Return whether the trees have equal values for random numbers."""
     numbers = sorted({leaf for tree in trees for leaf in leaves(tree)})
     for _ in range(_TRIALS):
         drawn = dict(zip(numbers, (float(random.randint(2, 997)) for _ in numbers), strict=True))

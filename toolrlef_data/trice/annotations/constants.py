@@ -1,7 +1,7 @@
-"""Constants that a formula may hold though the question does not write them, each with the word that calls for it.
+"""Constants that a formula can contain although the question does not, each with the words that imply it.
 
-Units of time, length, mass, volume and money, shapes, multiples (twice, a third), and the number of things that a
-question lists ("Ann, Bo and Cy": 3). English only. Not covered: facts that a reader must know or look up.
+They cover units of time, length, mass, volume and money, shapes, multiples (twice, a third), and the length of a list
+in the question ("Ann, Bo and Cy": 3). English only. Not covered: world knowledge that the question does not imply.
 """
 
 from __future__ import annotations
@@ -69,20 +69,20 @@ _listed = re.compile(r"((?:[^,.;:?!]{1,40}, ?)+(?:[^,.;:?!]{1,40} )??)(?:and|or)
 
 
 def constants_for(question: str) -> set[float]:
-    """The constants that the words of a question call for; 1 ("a", "another", the whole, the person herself) always.
+    """Return the constants that the words of a question imply; 1 is always among them ("a", "another", "herself").
 
     >>> sorted(constants_for("How many hours does she read in a week?"))
     [1.0, 7.0, 24.0, 60.0]
     """
     text = question.lower()
-    found = {1.0}
+    constants = {1.0}
     for pattern, values in _cues:
         if pattern.search(text):
-            found |= values
-    found |= {2.0} if _two_names.search(question) else set()
-    return found | {_count(items) for items in _listed.findall(question)}
+            constants |= values
+    constants |= {2.0} if _two_names.search(question) else set()
+    return constants | {_count_items(items) for items in _listed.findall(question)}
 
 
-def _count(items: str) -> float:
-    """How many things "Ann, Bo, and" or "Ann, Bo and" begins to list."""
+def _count_items(items: str) -> float:
+    """Return the length of the list that starts with "Ann, Bo, and" or "Ann, Bo and"."""
     return float(items.count(",") + (1 if items.rstrip().endswith(",") else 2))

@@ -1,8 +1,7 @@
-"""Arithmetic formulas as trees: read the formulas of upstream's solutions, evaluate them, write them back.
+"""Arithmetic formulas as trees: parse the formulas of worked solutions, evaluate and render them.
 
-A tree is a number, or (operator, left, right) with the operators + - * / // % **. This reads what data sets' authors
-wrote, which is trusted and tidy; it is no calculator for model text (that is `tools/calculator.py`), and covers no
-functions, unknowns or units.
+A tree is a number, or (operator, left, right) with the operators + - * / // % **. The input is the text of data set
+authors, not of models (see `tools/calculator.py`). Not covered: functions, unknowns and units.
 """
 
 from __future__ import annotations
@@ -19,46 +18,46 @@ Tree = float | tuple[str, "Tree", "Tree"]
 _TOKEN = re.compile(r"\s*(?:(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*|\.\d+)|(\*\*|//|[-+*/^%()]))")
 _SIGNS = str.maketrans({"×": "*", "÷": "/", "−": "-", "–": "-", "$": " "})
 _LEVEL = {"+": 1, "-": 1, "*": 2, "/": 2, "//": 2, "%": 2, "**": 3}
-_MAX_CHARS = 400  # far above every formula of the three sources; keeps the recursion shallow
+_MAX_CHARS = 400  # far above every formula of the three sources; limits the recursion depth
 _MAX_POWER = 64.0
 
 
 def parse(text: str) -> Tree | None:
-    """Read one formula; None where it is not plain arithmetic.
+    """Return the tree of a formula, or None if it is not plain arithmetic.
 
-    A percent sign with nothing to its right to divide by is "hundredths"; `^` is a power. A sign before a number
-    belongs to it, so that a negative result of a step is found again.
+    A percent sign without a right operand divides by 100; `^` is a power. A sign before a number belongs to the number,
+    so that a later step can refer to a negative result.
 
     >>> parse("(12/60)*50")
     ('*', ('/', 12.0, 60.0), 50.0)
     >>> parse("20%*150"), parse("2x=10")
     (('*', ('/', 20.0, 100.0), 150.0), None)
     """
-    tokens = _tokens(text.translate(_SIGNS).strip())
+    tokens = _tokenise(text.translate(_SIGNS).strip())
     if not tokens:
         return None
     try:
-        tree, end = _sum(tokens, 0)
-    except (_UnreadableError, IndexError):
+        tree, end = _parse_sum(tokens, 0)
+    except (_SyntaxError, IndexError):
         return None
     return tree if end == len(tokens) - 1 else None
 
 
 def evaluate(tree: Tree, value_of: Callable[[float], float] = float) -> float | None:
-    """The value of a tree, each leaf standing for `value_of(leaf)`; None where it has none.
+    """Return the value of a tree whose leaves are replaced by `value_of(leaf)`, or None if it is undefined.
 
     >>> evaluate(("-", 5.0, ("/", 6.0, 4.0))), evaluate(("/", 1.0, 0.0))
     (3.5, None)
     """
     try:
-        value = _value(tree, value_of)
+        value = _evaluate(tree, value_of)
     except (ZeroDivisionError, OverflowError):
         return None
     return value if math.isfinite(value) else None
 
 
 def leaves(tree: Tree) -> list[float]:
-    """The numbers of a tree, left to right.
+    """Return the numbers of a tree, from left to right.
 
     >>> leaves(("+", 48.0, ("/", 48.0, 2.0)))
     [48.0, 48.0, 2.0]
@@ -69,7 +68,7 @@ def leaves(tree: Tree) -> list[float]:
 
 
 def replace_leaves(tree: Tree, new: Iterator[Tree]) -> Tree:
-    """The tree with its leaves replaced, left to right.
+    """Return the tree with its leaves replaced, from left to right.
 
     >>> replace_leaves(("+", 1.0, 2.0), iter([("*", 3.0, 4.0), 5.0]))
     ('+', ('*', 3.0, 4.0), 5.0)
@@ -81,81 +80,81 @@ def replace_leaves(tree: Tree, new: Iterator[Tree]) -> Tree:
 
 
 def render(tree: Tree) -> str:
-    """Write a tree with as few parentheses as keep its value, integers without ".0", no blanks.
+    """Return a tree as text with the fewest parentheses, without blanks; integers have no ".0".
 
     >>> render(("-", 100.0, ("+", ("/", 100.0, 2.0), 15.0))), render(("*", ("+", 1.0, 0.5), -2.0))
     ('100-(100/2+15)', '(1+0.5)*(-2)')
     """
-    return _write(tree)[0]
+    return _render_with_level(tree)[0]
 
 
-class _UnreadableError(Exception):
+class _SyntaxError(Exception):
     pass
 
 
-def _tokens(text: str) -> list[str]:
-    """Numbers and operators, closed by an empty token; nothing where another character stands between them."""
+def _tokenise(text: str) -> list[str]:
+    """Return numbers and operators with a final empty token, or an empty list if the text has other characters."""
     if len(text) > _MAX_CHARS:
         return []
-    found, at = [], 0
+    tokens, at = [], 0
     while at < len(text):
         match = _TOKEN.match(text, at)
         if match is None:
             return []
-        found.append(match[1].replace(",", "") if match[1] else match[2].replace("^", "**"))
+        tokens.append(match[1].replace(",", "") if match[1] else match[2].replace("^", "**"))
         at = match.end()
-    return [*found, ""] if found else []
+    return [*tokens, ""] if tokens else []
 
 
 def _is_number(token: str) -> bool:
     return token[:1].isdigit() or token[:1] == "."
 
 
-def _sum(tokens: list[str], at: int) -> tuple[Tree, int]:
-    left, at = _product(tokens, at)
+def _parse_sum(tokens: list[str], at: int) -> tuple[Tree, int]:
+    left, at = _parse_product(tokens, at)
     while tokens[at] in ("+", "-"):
-        right, end = _product(tokens, at + 1)
+        right, end = _parse_product(tokens, at + 1)
         left, at = (tokens[at], left, right), end
     return left, at
 
 
-def _product(tokens: list[str], at: int) -> tuple[Tree, int]:
-    left, at = _power(tokens, at)
+def _parse_product(tokens: list[str], at: int) -> tuple[Tree, int]:
+    left, at = _parse_power(tokens, at)
     while tokens[at] in ("*", "/", "//", "%"):
         if tokens[at] == "%" and not (_is_number(tokens[at + 1]) or tokens[at + 1] == "("):
             left, at = ("/", left, 100.0), at + 1
             continue
-        right, end = _power(tokens, at + 1)
+        right, end = _parse_power(tokens, at + 1)
         left, at = (tokens[at], left, right), end
     return left, at
 
 
-def _power(tokens: list[str], at: int) -> tuple[Tree, int]:
-    base, at = _atom(tokens, at)
+def _parse_power(tokens: list[str], at: int) -> tuple[Tree, int]:
+    base, at = _parse_atom(tokens, at)
     if tokens[at] == "**":
-        exponent, at = _power(tokens, at + 1)
+        exponent, at = _parse_power(tokens, at + 1)
         return ("**", base, exponent), at
     return base, at
 
 
-def _atom(tokens: list[str], at: int) -> tuple[Tree, int]:
+def _parse_atom(tokens: list[str], at: int) -> tuple[Tree, int]:
     first = tokens[at]
     if first == "(":
-        tree, at = _sum(tokens, at + 1)
+        tree, at = _parse_sum(tokens, at + 1)
         if tokens[at] != ")":
-            raise _UnreadableError
+            raise _SyntaxError
         return tree, at + 1
     if first == "-" and _is_number(tokens[at + 1]) and tokens[at + 2] != "**":
         return -float(tokens[at + 1]), at + 2
     if not _is_number(first):
-        raise _UnreadableError
+        raise _SyntaxError
     return float(first), at + 1
 
 
-def _value(tree: Tree, value_of: Callable[[float], float]) -> float:
+def _evaluate(tree: Tree, value_of: Callable[[float], float]) -> float:
     if not isinstance(tree, tuple):
         return value_of(tree)
-    left, right = _value(tree[1], value_of), _value(tree[2], value_of)
+    left, right = _evaluate(tree[1], value_of), _evaluate(tree[2], value_of)
     if tree[0] == "**":
         if abs(right) > _MAX_POWER:
             raise OverflowError
@@ -174,30 +173,31 @@ _OPERATIONS: Mapping[str, Callable[[float, float], float]] = {
 }
 
 
-def _number(value: float) -> str:
+def _render_number(value: float) -> str:
     if value == int(value):
         return str(int(value))
     return format(Decimal(repr(value)), "f")
 
 
-def _write(tree: Tree) -> tuple[str, int]:
-    """The text and its level: a text of a lower level needs parentheses as an operand of a higher one."""
+def _render_with_level(tree: Tree) -> tuple[str, int]:
+    """Return the text and its precedence level; an operand of a lower level needs parentheses."""
     if not isinstance(tree, tuple):
-        return _number(tree), 1 if tree < 0 else 4
+        return _render_number(tree), 1 if tree < 0 else 4
     operator, level = tree[0], _LEVEL[tree[0]]
-    (left, left_level), (right, right_level) = _write(tree[1]), _write(tree[2])
+    (left, left_level), (right, right_level) = _render_with_level(tree[1]), _render_with_level(tree[2])
     negative_start = left.startswith("-") and left_level == 1 and level == 1
     if (left_level < level and not negative_start) or (operator == "**" and left_level <= level):
         left = f"({left})"
-    # a+(b-c) and a*(b/c) keep their values without parentheses; after - / // % and before // % they do not
-    loose = operator == "+" or (operator == "*" and not _has_floor(tree[2]))
-    if right_level < level or right.startswith("-") or (right_level == level and not loose and operator != "**"):
+    # a+(b-c) and a*(b/c) need no parentheses; a right operand after - / // %, or with // or %, does.
+    is_associative = operator == "+" or (operator == "*" and not _has_floor(tree[2]))
+    needs_grouping = right_level == level and not is_associative and operator != "**"
+    if right_level < level or right.startswith("-") or needs_grouping:
         right = f"({right})"
     return left + operator + right, level
 
 
 def _has_floor(tree: Tree) -> bool:
-    """Whether `//` or `%` stands at the top level of a product."""
+    """Return whether the top level of a product contains `//` or `%`."""
     if not isinstance(tree, tuple) or tree[0] not in ("*", "/", "//", "%"):
         return False
     return tree[0] in ("//", "%") or _has_floor(tree[1])

@@ -1,5 +1,11 @@
-"""Files: the original's JSON Lines, as its repository publishes them.
+"""The original's JSON Lines files, as its repository publishes them.
 
-`writer` writes tables in both layouts. `loader` reads them back: `folder` finds the files, `entries` reads their lines,
-`task_entries` brings the files of one question together, and `rows` makes the tables.
+| module | content |
+|---|---|
+| `writer` | writes tables in both layouts |
+| `loader` | reads a folder as tables |
+| `folder` | finds the files and reads their lines |
+| `entries` | parses lines as entries of a task and a data set |
+| `task_entries` | joins the entries of one task across files |
+| `rows` | builds the rows of the tables |
 """

@@ -1,8 +1,12 @@
-"""entries: rows of the original's files as entries: of which task and data set, and what they hold.
+"""Entries: the parsed rows of the original's files, with their task and data set.
 
-The task: the unit's name; else the row's instruction (a task's own sentence, or one that names its tool); else that of
-another row of the unit, or of its data set. The data set: as the id holds it, else the unit's or the file's name, else
-"". An id that begins with the data set's name in the original's spelling gets ours (GSM8K-7 is gsm8k-7).
+The first rule that applies determines the task and the data set.
+
+- Task: the unit's name; the row's instruction, which equals a task's or names its tool; another row of the unit; the
+  task of the data set.
+- Data set: the name in the id; the name of the unit or of the file; "".
+
+An id that starts with the data set's name in the original's files gets the name in this package (GSM8K-7 is gsm8k-7).
 """
 
 from __future__ import annotations
@@ -17,14 +21,15 @@ from toolrlef_data.loading_scripts import SOURCES
 from toolrlef_data.records import Drop
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.files.folder import MIX, File, Line
-from toolrlef_data.trice.files.writer import UPSTREAM_NAMES, own_id, own_name
+from toolrlef_data.trice.files.writer import UPSTREAM_NAMES, normalise_id, normalise_name
 
-__all__ = ["Entry", "Naming", "answers_in", "context_of", "entry_of"]
+__all__ = ["Entry", "NameResolver", "extract_context", "parse_answers", "parse_entry"]
 
 Row = Mapping[str, Any]
 
 TARGET = ("instruction", "output")
-NEEDED = {"stage1": TARGET, "gold": TARGET, "tool": ("tool",), "stage2": ("query", "responses", "origin", "scores")}
+STAGE2_FIELDS = ("query", "responses", "origin", "scores")
+REQUIRED_FIELDS = {"stage1": TARGET, "gold": TARGET, "tool": ("tool",), "stage2": STAGE2_FIELDS}
 
 
 @dataclass(slots=True)
@@ -32,21 +37,24 @@ class Entry:
     """One row of a file.
 
     Args:
-        kind: that of its file; "raw" where it is right or wrong.
-        split: of its file.
-        name: the responder of a response; "right" or "wrong".
-        level: see `Naming.level_of`.
-        where: file and line.
-        row: its fields, checked.
-        text: the input as the model sees it.
-        id: "" where the file has none, as in stage 1 and stage 2.
+        kind: the kind of its file; "raw" for right and wrong.
+        split: the split of its file.
+        name: the responder of a response, or "right" or "wrong".
+        precedence: see `NameResolver.precedence_of`.
+        position: file and line.
+        row: the checked fields.
+        text: the rendered input.
+        task: the name of its task.
+        dataset: the name of its data set, or "".
+        id: "" if the file has no ids, as in stage 1 and stage 2.
+        answers: the gold answers in its row.
     """
 
     kind: str
     split: str
     name: str
-    level: int
-    where: str
+    precedence: int
+    position: str
     row: dict[str, Any]
     text: str
     task: str
@@ -55,41 +63,44 @@ class Entry:
     answers: list[str]
 
 
-class Naming:
-    """How a folder's units, tasks and data sets are called."""
+class NameResolver:
+    """Resolver from the names, instructions and ids in a folder to tasks and data sets."""
 
     def __init__(self, tasks: Mapping[str, Task], files: Sequence[File]) -> None:
         self.tasks = tasks
         self._by_name = {name.lower(): name for name in tasks}
-        self._told = cache(self._task_told)
+        self._match_instruction = cache(self._task_of_instruction)
         self.unit_tasks: dict[str, str | None] = {}
         for file in files:
             if not self.unit_tasks.get(file.unit):
-                self.unit_tasks[file.unit] = self._by_name.get(file.unit.lower()) or self._told_by_rows(file)
+                self.unit_tasks[file.unit] = self._by_name.get(file.unit.lower()) or self._task_of_rows(file)
         for unit, task in self.unit_tasks.items():
-            source = own_name(unit)
+            source = normalise_name(unit)
             if task is None and source in SOURCES and SOURCES[source].task in tasks:
                 self.unit_tasks[unit] = SOURCES[source].task
-        named = {own_name(name) for file in files for name in (file.unit, file.name) if not self._is_shared(name)}
-        self._data_sets = {_in_id(name): name for name in [*SOURCES, *UPSTREAM_NAMES, *named] if name}
-        self._data_sets |= {_in_id(name): own for own, name in UPSTREAM_NAMES.items()}
-        spelled = "|".join(
-            re.escape(name).replace("_", "[-_]") for name in sorted(self._data_sets, key=len, reverse=True)
+        names = {normalise_name(name) for file in files for name in (file.unit, file.name) if not self._is_shared(name)}
+        self._datasets = {_id_spelling(name): name for name in [*SOURCES, *UPSTREAM_NAMES, *names] if name}
+        self._datasets |= {_id_spelling(upstream): name for name, upstream in UPSTREAM_NAMES.items()}
+        spellings = "|".join(
+            re.escape(name).replace("_", "[-_]") for name in sorted(self._datasets, key=len, reverse=True)
         )
-        self._in_ids = re.compile(rf"(?<![A-Za-z0-9])({spelled})(?![A-Za-z])", re.IGNORECASE)
+        self._dataset_in_id = re.compile(rf"(?<![A-Za-z0-9])({spellings})(?![A-Za-z])", re.IGNORECASE)
 
     def task_of(self, file: File, row: Row, kind: str) -> str | None:
         by_unit = self._by_name.get(file.unit.lower())
-        return by_unit or self._told(_sentence(row, kind)) or self.unit_tasks[file.unit]
+        return by_unit or self._match_instruction(_instruction(row, kind)) or self.unit_tasks[file.unit]
 
-    def data_set_of(self, file: File, row_id: str) -> str:
-        if found := self._in_ids.search(row_id):
-            return self._data_sets[_in_id(found[1])]
+    def dataset_of(self, file: File, row_id: str) -> str:
+        if match := self._dataset_in_id.search(row_id):
+            return self._datasets[_id_spelling(match[1])]
         name = file.name if self._is_shared(file.unit) else file.unit
-        return "" if self._is_shared(name) else own_name(name)
+        return "" if self._is_shared(name) else normalise_name(name)
 
-    def level_of(self, file: File) -> int:
-        """Which of the files with the same rows comes first: the mix, a task's, the older layout's, gold, the parts."""
+    def precedence_of(self, file: File) -> int:
+        """Return the rank of a file among files with the same rows; the lowest rank comes first.
+
+        0: the mix, 1: a task's file, 2: the older layout's file, 3: gold responses, 4: a data set's part of a unit.
+        """
         if file.unit == MIX:
             return 0
         if file.kind == "gold":
@@ -98,80 +109,87 @@ class Naming:
         return 4 if is_part else 1 if self._is_shared(file.unit) else 2
 
     def _is_shared(self, name: str) -> bool:
-        """Whether this is a task or the mix, not a data set; MLQA is the data set of the task mlqa."""
+        """Return whether the name is a task or the mix, which several data sets share.
+
+        MLQA is the data set of the task mlqa.
+        """
         return name == MIX or (name.lower() in self._by_name and name not in UPSTREAM_NAMES.values())
 
-    def _task_told(self, sentence: str) -> str | None:
-        """The task of an instruction: one with this very sentence, else the only one whose tool it names."""
-        named = [name for name, task in self.tasks.items() if sentence == task.instruction] or [
+    def _task_of_instruction(self, instruction: str) -> str | None:
+        """Return the task with exactly this instruction, or else the task of the only tool that it names."""
+        names = [name for name, task in self.tasks.items() if instruction == task.instruction] or [
             name
             for name, task in self.tasks.items()
-            if re.search(rf"(?<!\w){re.escape(task.tool.name)}(?!\w)", sentence)
+            if re.search(rf"(?<!\w){re.escape(task.tool.name)}(?!\w)", instruction)
         ]
-        return named[0] if len({self.tasks[name].tool.name for name in named}) == 1 else None
+        return names[0] if len({self.tasks[name].tool.name for name in names}) == 1 else None
 
-    def _told_by_rows(self, file: File) -> str | None:
+    def _task_of_rows(self, file: File) -> str | None:
         rows = (line.row for line in file.lines if file.unit != MIX and not isinstance(line.row, Drop))
-        return next((task for row in rows if (task := self._told(_sentence(row, _kind(file, row))))), None)
+        return next(
+            (task for row in rows if (task := self._match_instruction(_instruction(row, _kind(file, row))))), None
+        )
 
 
-def _in_id(name: str) -> str:
-    """A data set's name in the spelling by which ids are looked through: sample_lama stands in `sample-lama-009`."""
+def _id_spelling(name: str) -> str:
+    """Return a data set's name with underscores and in lower case, so that `sample-lama-009` matches sample_lama."""
     return name.lower().replace("-", "_")
 
 
-def entry_of(file: File, line: Line, naming: Naming) -> Entry | Drop:
-    """A line as an entry, or why it cannot be used."""
+def parse_entry(file: File, line: Line, resolver: NameResolver) -> Entry | Drop:
+    """Return a line as an entry, or the reason why it is dropped."""
     row = line.row
     if isinstance(row, Drop):
         return row
     kind = _kind(file, row)
-    checked = _checked(kind, row)
+    checked = _check_row(kind, row)
     if isinstance(checked, Drop):
         return checked
-    task = naming.task_of(file, row, kind)
+    task = resolver.task_of(file, row, kind)
     if task is None:
-        return Drop("unknown_task", _sentence(row, kind)[:200])
+        return Drop("unknown_task", _instruction(row, kind)[:200])
     row_id = _text(row, "id")
     if not row_id and kind not in ("stage1", "stage2"):
-        return Drop("no_id", f"`id` is no text; its keys: {', '.join(row)}")
-    dataset = naming.data_set_of(file, row_id)
+        return Drop("no_id", f"`id` is missing or not text; found the keys {', '.join(row)}")
+    dataset = resolver.dataset_of(file, row_id)
     if kind == "stage2":
         text = checked["query"].partition("\n")[2]
-        # The gold answers stand in the place of gold's prediction.
-        answers = answers_in(dict(zip(checked["origin"], row.get("answer", ()), strict=False)).get("gold"))
+        # The original stores the gold answers as gold's prediction.
+        answers = parse_answers(dict(zip(checked["origin"], row.get("answer", ()), strict=False)).get("gold"))
     else:
-        is_asked = kind not in ("stage1", "gold")
-        text = _text(row, "input", *(("question", "instruction") if is_asked else ()))
-        answers = answers_in(row.get("answer"))
+        has_question = kind not in ("stage1", "gold")
+        text = _text(row, "input", *(("question", "instruction") if has_question else ()))
+        answers = parse_answers(row.get("answer"))
     name = file.kind if kind == "raw" else file.responder
-    level, own = naming.level_of(file), own_id(dataset, row_id)
-    return Entry(kind, file.split, name, level, line.where, checked, text, task, dataset, own, answers)
+    precedence, row_id = resolver.precedence_of(file), normalise_id(dataset, row_id)
+    return Entry(kind, file.split, name, precedence, line.position, checked, text, task, dataset, row_id, answers)
 
 
-def answers_in(value: Any) -> list[str]:
-    """Gold answers, each once: of a text, a number, or a list of these.
+def parse_answers(value: Any) -> list[str]:
+    """Return the distinct gold answers in a text, a number, or a list of these.
 
-    >>> answers_in("57"), answers_in(57.0), answers_in(["NYC", None, "New York", "NYC"]), answers_in("")
+    >>> parse_answers("57"), parse_answers(57.0), parse_answers(["NYC", None, "New York", "NYC"]), parse_answers("")
     (['57'], ['57.0'], ['NYC', 'New York'], [])
     """
     values: Iterable[Any] = value if isinstance(value, list) else [value]
-    texts = (str(each) for each in values if each is not None and not isinstance(each, (dict, list)))
+    texts = (str(item) for item in values if item is not None and not isinstance(item, (dict, list)))
     return list(dict.fromkeys(text for text in texts if text.strip()))
 
 
-def context_of(text: str, question: str, task: Task) -> str:
-    """The context of a raw row: what its input has beside what `Task.render` puts round a context.
+def extract_context(text: str, question: str, task: Task) -> str:
+    """Return the context of a raw row: its input without the text that `Task.render` adds around a context.
 
     >>> from toolrlef_data.tasks import TASKS
-    >>> context_of("Ann has 3.\\nHow many?", "How many?", TASKS["math"]), context_of("A. B?", "A. B?", TASKS["math"])
-    ('Ann has 3.', '')
+    >>> extract_context("Ann has 3.\\nHow many?", "How many?", TASKS["math"])
+    'Ann has 3.'
+    >>> extract_context("A. B?", "A. B?", TASKS["math"])
+    ''
     """
     if text in ("", question):
         return ""
-    before, _, after = task.render({"question": question, "context": "\0"}).partition("\0")
-    is_held = text.startswith(before) and text.endswith(after) and len(text) >= len(before) + len(after)
-    return text[len(before) : len(text) - len(after)] if is_held else text
+    prefix, _, suffix = task.render({"question": question, "context": "\0"}).partition("\0")
+    is_rendered = text.startswith(prefix) and text.endswith(suffix) and len(text) >= len(prefix) + len(suffix)
+    return text[len(prefix) : len(text) - len(suffix)] if is_rendered else text
 
 
 def _kind(file: File, row: Row) -> str:
@@ -180,54 +198,53 @@ def _kind(file: File, row: Row) -> str:
     return file.kind or ("stage1" if {*TARGET} <= set(row) and "question" not in row else "question")
 
 
-def _sentence(row: Row, kind: str) -> str:
-    """The instruction, where the kind of row has one: in others `instruction` is a question of lama or qa."""
+def _instruction(row: Row, kind: str) -> str:
+    """Return the row's instruction, or "" for kinds whose field `instruction` is a question of lama or qa."""
     if kind == "stage2":
         return _text(row, "query").partition("\n")[0]
     return _text(row, "instruction") if kind in ("stage1", "gold") else ""
 
 
-def _checked(kind: str, row: Row) -> dict[str, Any] | Drop:
-    """The fields that the tables are made from."""
-    # Local models' responses stand in `response`; the row they answer may hold an `output` of its own.
+def _check_row(kind: str, row: Row) -> dict[str, Any] | Drop:
+    """Return the fields that the tables need, or the reason why the row is dropped."""
+    # Responses of local models are in `response`; their rows can have another `output`.
     field = "response" if "response" in row else "output"
-    needed = (field,) if kind == "response" else NEEDED.get(kind, ())
-    if any(name not in row for name in needed):
-        return Drop("not_a_row", f"its keys: {', '.join(row)}")
+    required = (field,) if kind == "response" else REQUIRED_FIELDS.get(kind, ())
+    if any(name not in row for name in required):
+        return Drop("not_a_row", f"expected the keys {', '.join(required)}, found {', '.join(row)}")
     if kind == "stage2":
-        return _ranked(row)
+        return _check_stage2_row(row)
     if kind == "response" and row[field] is None:
         return {"text": None, "field": field}
-    if wrong := [name for name in needed if not isinstance(row[name], str)]:
-        return Drop("no_text", f"{', '.join(wrong)} is no text")
+    if wrong := [name for name in required if not isinstance(row[name], str)]:
+        return Drop("no_text", f"{', '.join(wrong)}: expected text")
     if kind == "response":
         return {"text": row[field], "field": field}
     if kind in ("stage1", "gold"):
         return {"instruction": row["instruction"], "input": _text(row, "input"), "output": row["output"]}
     question = _text(row, "question", "instruction")
     if not question:
-        return Drop("no_question", f"its keys: {', '.join(row)}")
-    told = {"question": question, "input": _text(row, "input")}
+        return Drop("no_question", f"`question` and `instruction` have no text; found the keys {', '.join(row)}")
+    fields = {"question": question, "input": _text(row, "input")}
     output = row.get("output")
-    return told | ({"tool": row["tool"]} if kind == "tool" else {"text": output if isinstance(output, str) else None})
+    return fields | ({"tool": row["tool"]} if kind == "tool" else {"text": output if isinstance(output, str) else None})
 
 
-def _ranked(row: Row) -> dict[str, Any] | Drop:
-    query, responses, origin, scores = (row[name] for name in NEEDED["stage2"])
+def _check_stage2_row(row: Row) -> dict[str, Any] | Drop:
+    query, responses, origin, scores = (row[name] for name in STAGE2_FIELDS)
     if not isinstance(query, str) or not isinstance(responses, list) or not all(isinstance(r, str) for r in responses):
-        return Drop("no_text", "query is no text, or responses are no list of texts")
+        return Drop("no_text", "query must be text, and responses must be a list of texts")
     answer = row.get("answer", [None] * len(responses))
-    lists = (origin, scores, answer)
-    if not all(isinstance(each, list) and len(each) == len(responses) for each in lists):
-        return Drop("ragged", "responses, origin, scores and answer must be lists of one length")
+    if not all(isinstance(values, list) and len(values) == len(responses) for values in (origin, scores, answer)):
+        return Drop("ragged", "responses, origin, scores and answer must be lists of the same length")
     if not all(isinstance(score, (int, float)) and abs(score) < 1e300 for score in scores):
-        return Drop("no_score", f"scores are no numbers: {scores!r:.80}")
-    # The column holds one text each: of a list of gold answers the first; all of them are in `answers`.
-    firsts = [value if isinstance(value, str) else next(iter(answers_in(value)), None) for value in answer]
-    told = {"query": query, "responses": responses, "origin": [str(name) for name in origin]}
-    return {**told, "scores": [float(score) for score in scores], "answer": firsts}
+        return Drop("no_score", f"scores must be numbers: {scores!r:.80}")
+    # The column has one text per response. The first of several gold answers represents the list in `answers`.
+    firsts = [value if isinstance(value, str) else next(iter(parse_answers(value)), None) for value in answer]
+    fields = {"query": query, "responses": responses, "origin": [str(name) for name in origin]}
+    return {**fields, "scores": [float(score) for score in scores], "answer": firsts}
 
 
 def _text(row: Row, *names: str) -> str:
-    """The first of these fields that holds a text, else ""."""
+    """Return the first non-empty text of these fields, or ""."""
     return next((value for name in names if isinstance(value := row.get(name), str) and value), "")

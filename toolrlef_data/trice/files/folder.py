@@ -1,19 +1,20 @@
-"""folder: the files of a folder in the original's layouts, told by their names and read line by line.
+"""The files of a folder in the original's layouts: their names and their lines.
 
 | place | names | rows |
 |---|---|---|
 | raw/{unit}/ | {dataset}_right, {dataset}_wrong; {dataset} | right, wrong; question |
 | stage1/{unit}/ | {dataset}_wrong; {unit}, {dataset} | tool; stage1 |
 | stage2/{unit}/ | {prefix}_gold_response, {prefix}_{responder}_response; {unit} | gold, response; stage2 |
-| dev/{unit}/ | {unit} | stage1, or question where a row has no `output` |
+| dev/{unit}/ | {unit} | stage1, or question if a row has no `output` |
 
-A unit is a task, a data set (the older layout) or "mix", where the rows' files have any name. A prefix is the unit, a
-task or a data set (`Math_`, `math_`, `GSM8K_`). dev/ also holds what `write` writes of splits beside "train": the
-other files by the names above, `{unit}_stage2`, `{unit}_questions` and `{dataset}_wrong_tool`, each of which may end in
-the split (`math_test.json`), which is "dev" otherwise.
-Files are JSON Lines named .json; a byte order mark, CRLF and empty lines do not matter. The first line of a response
-file is the evaluator's summary where it is no JSON.
-Not covered: what stands beside the four places; the log names it.
+- A unit is a task, a data set (the older layout) or "mix", whose files can have any name.
+- A prefix is the unit, a task or a data set (`Math_`, `math_`, `GSM8K_`).
+- dev/ also contains the splits other than "train" that `writer` writes: the names above, `{unit}_stage2`,
+  `{unit}_questions` and `{dataset}_wrong_tool`. Each name can end in the split (`math_test.json`), by default "dev".
+- Files are JSON Lines named .json, with or without a byte order mark, CRLF and empty lines. The first line of a
+  response file is the evaluator's summary if it is not JSON.
+
+Not covered: files outside the four places; the log names them.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from toolrlef_data.records import Drop, InputError, is_text
-from toolrlef_data.trice.files.writer import LEFT, UPSTREAM_NAMES
+from toolrlef_data.trice.files.writer import LEDGER_FILE, UPSTREAM_NAMES
 
 __all__ = ["MIX", "File", "Folder", "Line", "read_folder"]
 
 MIX = "mix"
-OWN_FILES = {LEFT, "provenance.json"}  # of `publish`
+PUBLISHED_FILES = {LEDGER_FILE, "provenance.json"}  # written by `publish` beside the four places
 RESPONSES = {r"<prefix>_gold_response": "gold", r"<prefix>_(?P<responder>.+)_response": "response"}
-# Place -> the names in it and what rows they hold, the first that fits; "": each row tells.
+# Place -> pattern of a name -> kind of its rows; the first match counts. "": the kind depends on the row.
 NAMES: dict[str, dict[str, str]] = {
     "raw": {r"(?P<name>.+)_right": "right", r"(?P<name>.+)_wrong": "wrong", r"(?P<name>.+)": "question"},
     "stage1": {r"(?P<name>.+)_wrong": "tool", r"(?P<name>.+)": "stage1"},
@@ -50,23 +51,24 @@ NAMES: dict[str, dict[str, str]] = {
 
 
 class Line(NamedTuple):
-    """Where a line stands, "stage1/math/math.json, line 3", and its row, or why there is none."""
+    """A line: its position, such as "stage1/math/math.json, line 3", and its row or the reason why it has none."""
 
-    where: str
+    position: str
     row: dict[str, Any] | Drop
 
 
 class File(NamedTuple):
-    """What a file's place and name tell, and its lines.
+    """A file with the facts that follow from its place and name.
 
     Args:
         path: relative to the folder.
-        unit: the folder it is in.
-        kind: of its rows, see the table above; "" where each row tells.
-        name: the data set whose rows it holds; the unit, where it holds all.
-        responder: of a response file, else "".
-        split: "train", or what `dev/` tells.
-        summary: the evaluator's line, "" where there is none.
+        unit: the name of the parent folder.
+        kind: the kind of its rows (see the table above), or "" if it depends on the row.
+        name: the data set of its rows, or the unit if it contains all data sets.
+        responder: the responder of a response file, else "".
+        split: "train", or the split of a file in `dev/`.
+        lines: the non-empty lines.
+        summary: the evaluator's summary line, or "".
     """
 
     path: str
@@ -80,22 +82,22 @@ class File(NamedTuple):
 
 
 class Folder(NamedTuple):
-    """The files that hold rows, in sorted order; the lines of `publish`'s ledger; what stands beside."""
+    """The files of rows in sorted order, the lines of dropped.json, and the names of ignored files."""
 
     files: list[File]
     ledger: list[Line]
-    others: list[str]
+    ignored: list[str]
 
 
 def read_folder(folder: Path, tasks: Iterable[str]) -> Folder:
-    """Read a folder that holds raw/, stage1/, stage2/ or dev/, or `data/` with these, as the original's repository.
+    """Read a folder with raw/, stage1/, stage2/ or dev/, or with these in data/, as in the original's repository.
 
     Args:
-        folder: where the files are.
+        folder: the folder's path.
         tasks: names of tasks.
 
     Raises:
-        InputError: no such folder, none of the places in it, a file in them whose name says nothing, or is not UTF-8.
+        InputError: the folder or all four places are missing, or a file has an unknown name or is not UTF-8.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder")
@@ -103,18 +105,20 @@ def read_folder(folder: Path, tasks: Iterable[str]) -> Folder:
         folder = folder / "data"
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     if not any((folder / place).is_dir() for place in NAMES):
-        found = ", ".join(names[:8]) or "nothing"
-        raise InputError(f"{folder} holds none of the folders {', '.join(NAMES)}; found: {found}")
+        raise InputError(
+            f"{folder}: expected at least one of the folders {', '.join(NAMES)}, "
+            f"found {', '.join(names[:8]) or 'an empty folder'}"
+        )
     prefixes = [*tasks, *UPSTREAM_NAMES, *UPSTREAM_NAMES.values()]
     paths = [path for place in sorted(NAMES) for path in sorted((folder / place).rglob("*")) if path.is_file()]
     files = [_file(folder, path, prefixes) for path in paths if not path.name.startswith(".")]
-    ledger = _lines(folder / LEFT, LEFT)[0] if LEFT in names else []
-    return Folder(files, ledger, [name for name in names if name not in {*NAMES, *OWN_FILES}])
+    ledger = _lines(folder / LEDGER_FILE, LEDGER_FILE)[0] if LEDGER_FILE in names else []
+    return Folder(files, ledger, [name for name in names if name not in {*NAMES, *PUBLISHED_FILES}])
 
 
 def _file(folder: Path, path: Path, prefixes: Iterable[str]) -> File:
-    where = path.relative_to(folder)
-    place, *units = where.parts[:-1]
+    relative = path.relative_to(folder)
+    place, *units = relative.parts[:-1]
     if len(units) == 1 and path.suffix == ".json":
         unit, is_dev = units[0], place == "dev"
         blanks = {
@@ -123,47 +127,48 @@ def _file(folder: Path, path: Path, prefixes: Iterable[str]) -> File:
         }
         end = r"(?:_(?P<split>\w+?))?" if is_dev else ""
         for pattern, kind in NAMES[place].items():
-            known = re.sub("<(?:unit|prefix)>", lambda blank: blanks[blank[0]], pattern) + end
-            if found := re.fullmatch(known, path.stem, re.IGNORECASE):
-                told = {name: text for name, text in found.groupdict().items() if text}
-                name = unit if unit == MIX else told.get("name", unit)
-                split = told.get("split", "dev" if is_dev else "train")
-                at = where.as_posix()
-                return File(at, unit, kind, name, told.get("responder", ""), split, *_lines(path, at))
+            filled_pattern = re.sub("<(?:unit|prefix)>", lambda blank: blanks[blank[0]], pattern) + end
+            if match := re.fullmatch(filled_pattern, path.stem, re.IGNORECASE):
+                groups = {name: text for name, text in match.groupdict().items() if text}
+                name = unit if unit == MIX else groups.get("name", unit)
+                split = groups.get("split", "dev" if is_dev else "train")
+                posix = relative.as_posix()
+                return File(posix, unit, kind, name, groups.get("responder", ""), split, *_lines(path, posix))
     raise InputError(
-        f"{path}: no file of TRICE is called so. There are raw/math/GSM8K_right.json, _wrong.json; "
+        f"{path}: not the name of a TRICE file. Expected names such as raw/math/GSM8K_right.json, _wrong.json; "
         "stage1/math/GSM8K_wrong.json, math.json; stage2/math/math_gold_response.json, math_chatgpt_response.json, "
-        "math.json; dev/math/math.json, with other tasks, data sets and responders in their places. Move it elsewhere"
+        "math.json; dev/math/math.json, with any task, data set and responder. Rename the file or move it elsewhere"
     )
 
 
-def _lines(path: Path, where: str) -> tuple[list[Line], str]:
-    """The lines of a file that are not empty, and the evaluator's summary."""
+def _lines(path: Path, name: str) -> tuple[list[Line], str]:
+    """Return the non-empty lines of a file, and the evaluator's summary."""
     data = path.read_bytes()
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}, line {line}: not UTF-8 text: {error.reason} at byte {error.start}") from None
+        line_number = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}, line {line_number}: not UTF-8 text: {error.reason} at byte {error.start}") from None
     lines: list[Line] = []
     summary = ""
-    for n, shown in enumerate(text.split("\n"), start=1):  # splitlines would split at U+2028, which stands in texts
-        if not shown.strip():
+    for n, line in enumerate(text.split("\n"), start=1):  # splitlines would split at U+2028, which texts contain
+        if not line.strip():
             continue
-        row = _row(shown.strip())
-        is_first = not (lines or summary) and path.stem.endswith("_response")
-        if is_first and isinstance(row, Drop) and row.reason == "not_json" and '"id"' not in shown:  # no row cut short
-            summary = shown.strip()[:200]
+        row = _row(line.strip())
+        can_be_summary = not (lines or summary) and path.stem.endswith("_response")
+        is_truncated_row = '"id"' in line
+        if can_be_summary and isinstance(row, Drop) and row.reason == "not_json" and not is_truncated_row:
+            summary = line.strip()[:200]
         else:
-            lines.append(Line(f"{where}, line {n}", row))
+            lines.append(Line(f"{name}, line {n}", row))
     return lines, summary
 
 
-def _row(shown: str) -> dict[str, Any] | Drop:
+def _row(line: str) -> dict[str, Any] | Drop:
     try:
-        row = json.loads(shown)
-        if "\\ud" in shown.lower() and not is_text(json.dumps(row, ensure_ascii=False)):
-            return Drop("not_unicode", shown[:80])
+        row = json.loads(line)
+        if "\\ud" in line.lower() and not is_text(json.dumps(row, ensure_ascii=False)):
+            return Drop("not_unicode", line[:80])
     except (ValueError, RecursionError):
-        return Drop("not_json", shown[:80])
-    return row if isinstance(row, dict) else Drop("not_a_row", shown[:80])
+        return Drop("not_json", line[:80])
+    return row if isinstance(row, dict) else Drop("not_a_row", line[:80])

@@ -1,29 +1,32 @@
-"""load: a folder in one of the original's layouts as tables; what was begun there goes on here.
+"""A folder in one of the original's layouts, loaded as tables, so that work can resume from any stage.
 
-| table | made from |
+| table | files |
 |---|---|
-| questions | rows of raw/ and dev/ that are not answered |
+| questions | unanswered rows of raw/ and dev/ |
 | graded | {dataset}_right.json, _wrong.json |
-| labelled | the same, in the place of graded, where there are calls: stage1/{unit}/{dataset}_wrong.json |
-| stage1 | stage1/{unit}/*.json, stage1/mix, and the gold responses, which tell ids and gold answers |
+| labelled | replaces graded if there are calls: those of graded, and stage1/{unit}/{dataset}_wrong.json |
+| stage1 | stage1/{unit}/*.json, stage1/mix, and the gold responses, which contain ids and gold answers |
 | responded | {prefix}_{responder}_response.json, joined to the gold responses by id |
 | stage2 | stage2/{unit}/{unit}.json, stage2/mix |
 
-The same row in several files is one row. What a file cannot tell is null, or made by a rule:
+Copies of a row in several files become one row. Values that the files lack are null, or follow these rules:
 
-- an id that stage 1 and stage 2 lack: that of the same question in another file, else made from the input text;
-- gold answers: all that raw and response files hold, the gold response's first; where no file has any, `answer` of gold
-  in stage 2, where the original puts the gold answer; else none; of a list there the column `answer` has the first;
-- `context` is what `input` has beside the question;
-- `uses_tool` and `source` come from parsing the response; `verified`, `verified_by`, `rule` are null: nobody knows;
-- `dataset` is "" where neither the id nor a file's name tells it;
-- a response that is not there has the error "not_found", or the one that dropped.json tells; `score` drops such a row;
-- a right row whose response is in no file has a null `needs_tool`, so that nothing is made up as its target.
+| value | rule |
+|---|---|
+| id (stage 1, stage 2) | the id of the same question in another file, else derived from the input text |
+| gold answers | the gold response's, then all in raw and response files; else gold's `answer` in stage 2; else none |
+| `answer` in stage 2 | the first item of a list |
+| `context` | `input` without the question |
+| `uses_tool`, `source` | from parsing the response |
+| `verified`, `verified_by`, `rule` | null |
+| `dataset` | "" if neither the id nor a file name contains it |
+| a missing response | the error "not_found", or the one in dropped.json; `score` drops the row |
+| `needs_tool` | null for a correct row whose response is in no file, so that it cannot become a target |
 
-A file whose name says nothing, or of which no row can be used, is an error (`folder` has the names). Single rows
-that cannot be used are in the ledger, with file and line, as are those of dropped.json; files that hold no row are
-named in the log. Not covered: `pred` of the evaluator (predictions are made anew), the student's response to a wrong
-row, order among the data sets of a task in the older layout.
+A file with an unknown name (see `folder`), or without any usable row, is an error. Single unusable rows are dropped,
+with file and line, as are the rows of dropped.json. The log names empty and ignored files. Not covered: the evaluator's
+`pred` (predictions are extracted again), the student's response to a wrong row, and the order of data sets within a
+task in the older layout.
 """
 
 from __future__ import annotations
@@ -39,15 +42,15 @@ from datasets import Dataset, DatasetDict, Features
 from toolrlef_data.columns import DROPPED, GRADED, LABELLED, QUESTIONS, RESPONSE, STAGE1, STAGE2
 from toolrlef_data.records import Drop, InputError
 from toolrlef_data.tables.fingerprint import digest
-from toolrlef_data.tables.redaction import published
+from toolrlef_data.tables.redaction import redact
 from toolrlef_data.tables.stage_cache import arrow_files, table_from_rows, write_record
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.task import Task
-from toolrlef_data.trice.files.entries import Entry, Naming, entry_of
+from toolrlef_data.trice.files.entries import Entry, NameResolver, parse_entry
 from toolrlef_data.trice.files.folder import File, Line, read_folder
-from toolrlef_data.trice.files.rows import rows_of
-from toolrlef_data.trice.files.task_entries import KINDS, Found, Row
-from toolrlef_data.trice.files.writer import LOADED, NO_REPLY, own_id
+from toolrlef_data.trice.files.rows import build_rows
+from toolrlef_data.trice.files.task_entries import KINDS, Row, TaskEntries
+from toolrlef_data.trice.files.writer import LOAD_STAGE, NO_REPLY, normalise_id
 
 __all__ = ["load_trice"]
 
@@ -58,18 +61,19 @@ log = logging.getLogger("toolrlef_data")
 def load_trice(
     folder: str | Path, *, task: Task | Mapping[str, Task] | None = None
 ) -> dict[str, dict[str, Dataset | DatasetDict]]:
-    """Read a folder in one of the original's layouts, by task or by data set, or a released mix.
+    """Load a folder in one of the original's layouts, by task or by data set, or a published mix.
 
     Args:
-        folder: holds some of raw/, stage1/, stage2/, dev/ (or is the repository, with these in data/).
-        task: tasks of your own beside, or in the place of, those in `TASKS`.
+        folder: the path of a folder that contains raw/, stage1/, stage2/ or dev/, or of the repository, which contains
+            them in data/.
+        task: a task, or a mapping of names to tasks, which extend or replace those in `TASKS`.
 
     Returns:
-        task -> name -> table, as `publish` takes them: a Dataset where there is only the split "train".
+        task -> name -> table, as `publish` expects: a Dataset if "train" is the only split, else a DatasetDict.
 
     Raises:
-        InputError: no such folder or nothing in it, a file that is not called as the original's are or of which no row
-            can be used, or a responder that is called like a column; names the file and the line.
+        InputError: the folder is missing or empty, a file has an unknown name or no usable row, or a responder has the
+            name of a column. The message names the file and the line.
 
     >>> import json
     >>> Path("data/stage1/mix").mkdir(parents=True)
@@ -78,115 +82,118 @@ def load_trice(
     >>> load_trice("data")["math"]["stage1"]["uses_tool"][:]
     [True]
     """
-    own = {task.name: task} if isinstance(task, Task) else dict(task or {})
-    tasks = {**own, **{name: TASKS[name] for name in TASKS if name not in own}}
-    files, ledger, others = read_folder(Path(folder), tasks)
-    if others:
-        log.warning("%s: not read, for they hold no rows of TRICE's stages: %s", folder, ", ".join(others))
+    custom = {task.name: task} if isinstance(task, Task) else dict(task or {})
+    tasks = {**custom, **{name: TASKS[name] for name in TASKS if name not in custom}}
+    files, ledger, ignored = read_folder(Path(folder), tasks)
+    if ignored:
+        log.warning("%s: ignored, since these contain no rows of TRICE's stages: %s", folder, ", ".join(ignored))
     if empty := [file.path for file in files if not file.lines]:
-        log.warning("%s: these files hold no row: %s", folder, ", ".join(empty))
-    naming = Naming(tasks, files)
-    read = [_entries(Path(folder), file, naming) for file in files]
-    found = _by_task([entry for entries, _ in read for entry in entries], tasks)
-    if not found:
-        raise InputError(f"{folder} holds no rows of TRICE's stages")
-    left = [line for _, lines in read for line in lines]
-    left += [line for line in map(_ledger_line, ledger) if not _noted(line, found)]
+        log.warning("%s: these files contain no rows: %s", folder, ", ".join(empty))
+    resolver = NameResolver(tasks, files)
+    parsed = [_parse_file(Path(folder), file, resolver) for file in files]
+    by_task = _group_by_task([entry for entries, _ in parsed for entry in entries], tasks)
+    if not by_task:
+        raise InputError(f"{folder} contains no rows of TRICE's stages")
+    dropped = [line for _, lines in parsed for line in lines]
+    dropped += [line for line in map(_parse_ledger_line, ledger) if not _add_note(line, by_task)]
     tables: dict[str, dict[str, Dataset | DatasetDict]] = {}
-    for name, own_found in found.items():
-        rows = rows_of(own_found)
-        own_found.left = [line for line in left if line["task"] == name or line["task"] not in found] + own_found.left
-        tables[name] = _tables(own_found, rows, _told(own_found, files, others))
+    for name, task_entries in by_task.items():
+        rows = build_rows(task_entries)
+        task_dropped = [line for line in dropped if line["task"] == name or line["task"] not in by_task]
+        task_entries.dropped = task_dropped + task_entries.dropped
+        tables[name] = _build_tables(task_entries, rows, _file_facts(task_entries, files, ignored))
     return tables
 
 
-def _entries(folder: Path, file: File, naming: Naming) -> tuple[list[Entry], list[Row]]:
-    """The rows of a file that can be used, and the ledger of those that cannot."""
+def _parse_file(folder: Path, file: File, resolver: NameResolver) -> tuple[list[Entry], list[Row]]:
+    """Return the usable rows of a file, and the ledger rows of the others."""
     if file.responder in STAGE1:
-        raise InputError(f"{folder}: {file.path}: the responder {file.responder!r} is called like a column: rename it")
-    read = [(line, entry_of(file, line, naming)) for line in file.lines]
-    entries = [entry for _, entry in read if isinstance(entry, Entry)]
-    drops = [(line, drop) for line, drop in read if isinstance(drop, Drop)]
+        raise InputError(f"{folder}: {file.path}: the responder {file.responder!r} has the name of a column: rename it")
+    parsed = [(line, parse_entry(file, line, resolver)) for line in file.lines]
+    entries = [entry for _, entry in parsed if isinstance(entry, Entry)]
+    drops = [(line, drop) for line, drop in parsed if isinstance(drop, Drop)]
     if drops and not entries:
         line, drop = drops[0]
         advice = "; pass task= with the task that has this instruction" if drop.reason == "unknown_task" else ""
         raise InputError(
-            f"{folder}: {line.where}: no row of this file can be used: {drop.reason}: {drop.detail!r}{advice}"
+            f"{folder}: {line.position}: the file has no usable row: {drop.reason}: {drop.detail!r}{advice}"
         )
-    left = []
+    dropped = []
     for line, drop in drops:
         row_id = line.row.get("id") if isinstance(line.row, dict) else None
-        known = {"id": str(row_id or line.where), "task": naming.unit_tasks[file.unit], "dataset": ""}
-        why = {"stage": LOADED, "reason": drop.reason, "detail": f"{line.where}: {drop.detail}"}
-        left.append({**known, **why})
-    return entries, left
+        identity = {"id": str(row_id or line.position), "task": resolver.unit_tasks[file.unit], "dataset": ""}
+        reason = {"stage": LOAD_STAGE, "reason": drop.reason, "detail": f"{line.position}: {drop.detail}"}
+        dropped.append({**identity, **reason})
+    return entries, dropped
 
 
-def _by_task(entries: list[Entry], tasks: Mapping[str, Task]) -> dict[str, Found]:
-    """The entries of each task, tasks in the order of the mix."""
-    mixed = [entry.task for entry in entries if entry.level == 0]
-    found = {name: Found(name, tasks[name]) for name in [*mixed, *sorted({entry.task for entry in entries})]}
+def _group_by_task(entries: list[Entry], tasks: Mapping[str, Task]) -> dict[str, TaskEntries]:
+    """Return the entries of each task, with the tasks in the order of the mix."""
+    mix_tasks = [entry.task for entry in entries if entry.precedence == 0]
+    names = [*mix_tasks, *sorted({entry.task for entry in entries})]
+    by_task = {name: TaskEntries(name, tasks[name]) for name in names}
     for entry in entries:
-        found[entry.task].entries.setdefault((entry.kind, entry.split), []).append(entry)
-    return found
+        by_task[entry.task].entries.setdefault((entry.kind, entry.split), []).append(entry)
+    return by_task
 
 
-def _ledger_line(line: Line) -> Row:
-    """A row of dropped.json, its id as ours."""
+def _parse_ledger_line(line: Line) -> Row:
+    """Return a row of dropped.json with a normalised id."""
     if not isinstance(line.row, dict) or not set(DROPPED) <= set(line.row):
-        raise InputError(f"{line.where}: no row of a ledger; expected the keys {', '.join(DROPPED)}")
-    told = {name: None if line.row[name] is None else str(line.row[name]) for name in DROPPED}
-    return {**told, "id": own_id(told["dataset"] or "", told["id"] or ""), "detail": told["detail"] or ""}
+        raise InputError(f"{line.position}: not a row of a ledger; expected the keys {', '.join(DROPPED)}")
+    row = {name: None if line.row[name] is None else str(line.row[name]) for name in DROPPED}
+    return {**row, "id": normalise_id(row["dataset"] or "", row["id"] or ""), "detail": row["detail"] or ""}
 
 
-def _noted(line: Row, found: Mapping[str, Found]) -> bool:
-    """Note in its task's `Found` a line of the ledger that tells why a response is not there."""
-    name, is_told, _ = line["detail"].partition(": ")
-    is_note = is_told and name not in STAGE1 and (line["stage"], line["reason"]) == NO_REPLY
-    if not is_note or line["task"] not in found:
+def _add_note(line: Row, by_task: Mapping[str, TaskEntries]) -> bool:
+    """Add a ledger row to its task's notes if it has the reason of a missing response; return whether it was added."""
+    name, separator, _ = line["detail"].partition(": ")
+    is_note = separator and name not in STAGE1 and (line["stage"], line["reason"]) == NO_REPLY
+    if not is_note or line["task"] not in by_task:
         return False
-    found[line["task"]].notes.setdefault(line["id"], {})[name] = line
+    by_task[line["task"]].notes.setdefault(line["id"], {})[name] = line
     return True
 
 
-def _told(found: Found, files: list[File], others: list[str]) -> dict[str, Any]:
-    """What the trail says of a task's files."""
-    counts = dict(Counter(entry.where.rpartition(", ")[0] for entry in found.of(*KINDS)))
-    fields = {entry.name: entry.row["field"] for entry in found.of("response") if entry.row["text"] is not None}
+def _file_facts(task_entries: TaskEntries, files: list[File], ignored: list[str]) -> dict[str, Any]:
+    """Return the facts about a task's files for the lineage."""
+    counts = dict(Counter(entry.position.rpartition(", ")[0] for entry in task_entries.of(*KINDS)))
+    fields = {entry.name: entry.row["field"] for entry in task_entries.of("response") if entry.row["text"] is not None}
     summaries = {file.path: file.summary for file in files if file.summary and file.path in counts}
-    return {"files": counts, "fields": fields, "summary_lines": summaries, "not_read": others}
+    return {"files": counts, "fields": fields, "summary_lines": summaries, "not_read": ignored}
 
 
-def _tables(
-    found: Found, rows: Mapping[str, Mapping[str, list[dict[str, Any]]]], told: Mapping[str, Any]
+def _build_tables(
+    task_entries: TaskEntries, rows: Mapping[str, Mapping[str, list[dict[str, Any]]]], file_facts: Mapping[str, Any]
 ) -> dict[str, Dataset | DatasetDict]:
-    """Tables whose trail begins at one record of the task's files, which knows the rows that left."""
-    made = {}
+    """Return the tables of a task, whose lineage starts at one record of its files and dropped rows."""
+    split_tables = {}
     for name, splits in rows.items():
-        for split, own in splits.items():
+        for split, split_rows in splits.items():
             features = FEATURES.get(name) or Features(
-                **STAGE1, **{column: RESPONSE for column in own[0] if column not in STAGE1}
+                **STAGE1, **{column: RESPONSE for column in split_rows[0] if column not in STAGE1}
             )
-            made[name, split] = table_from_rows(own, features, f"{LOADED} rows")
-    dropped = table_from_rows(found.left, DROPPED, f"{LOADED} dropped")
-    key = digest(LOADED, found.name, told, dropped._fingerprint, [data._fingerprint for data in made.values()])
-    kept = sum(len(data) for data in made.values())
-    facts: dict[str, Any] = {"step": LOADED, "inputs": [], "settings": dict(told), "files": []}
-    facts |= {"published": published(told)}
-    facts |= {"rows_in": kept + len(dropped), "rows_out": kept, "dropped": {}}
+            split_tables[name, split] = table_from_rows(split_rows, features, f"{LOAD_STAGE} rows")
+    dropped = table_from_rows(task_entries.dropped, DROPPED, f"{LOAD_STAGE} dropped")
+    fingerprints = [data._fingerprint for data in split_tables.values()]
+    key = digest(LOAD_STAGE, task_entries.name, file_facts, dropped._fingerprint, fingerprints)
+    rows_out = sum(len(data) for data in split_tables.values())
+    facts: dict[str, Any] = {"step": LOAD_STAGE, "inputs": [], "settings": dict(file_facts), "files": []}
+    facts |= {"published": redact(file_facts)}
+    facts |= {"rows_in": rows_out + len(dropped), "rows_out": rows_out, "dropped": {}}
     if len(dropped):
         reasons = sorted(dropped["reason"])
         facts |= {"dropped": {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}}
         facts |= {"dropped_files": arrow_files(dropped)}
     write_record(key, facts)
     tables: dict[str, dict[str, Dataset]] = {}
-    for (name, split), data in made.items():
+    for (name, split), data in split_tables.items():
         data._fingerprint = digest(key, name, split)
         counts = {"rows_in": len(data), "rows_out": len(data), "dropped": {}}
         write_record(
             data._fingerprint,
             {
-                "step": f"{LOADED}: {name}",
+                "step": f"{LOAD_STAGE}: {name}",
                 "inputs": [key],
                 "settings": None,
                 "published": None,

@@ -1,7 +1,7 @@
-"""join: the entries of one task joined, by id where files have one, else by the input text.
+"""Entries of one task, joined across files by id if the files have ids, else by the input text.
 
-The same row stands in several files (a task's, a data set's, the mix, the gold responses); it is one row here. An id
-that a file lacks is that of the same question in another file, else made from the text.
+One row can be in several files: those of a task, of a data set, of the mix and of the gold responses. A missing id is
+taken from the same question in another file, or derived from the text.
 """
 
 from __future__ import annotations
@@ -17,62 +17,67 @@ from toolrlef_data.tables.identity import text_id
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools.calls import find_called_tool
 from toolrlef_data.trice.files.entries import Entry
-from toolrlef_data.trice.files.writer import LOADED
+from toolrlef_data.trice.files.writer import LOAD_STAGE
 
-__all__ = ["KINDS", "Found", "Row", "identified", "merged", "once"]
+__all__ = ["KINDS", "Row", "TaskEntries", "assign_ids", "drop_repeated_ids", "merge_copies"]
 
 Row = dict[str, Any]
 KINDS = ("stage1", "gold", "raw", "tool", "question", "response", "stage2")
 
 
 @dataclass
-class Found:
+class TaskEntries:
     """All entries of one task.
 
     Args:
-        name, task: its name, and the task itself.
+        name: the task's name.
+        task: the task.
         entries: (kind, split) -> entries in the order of their files.
-        notes: id -> responder -> the line of dropped.json that tells why there is no response.
-        left: the ledger, rows as of `columns.DROPPED`.
+        notes: id -> responder -> the line of dropped.json with the reason of the missing response.
+        dropped: rows of the ledger (`columns.DROPPED`).
     """
 
     name: str
     task: Task
     entries: dict[tuple[str, str], list[Entry]] = field(default_factory=dict)
     notes: dict[str, dict[str, Row]] = field(default_factory=dict)
-    left: list[Row] = field(default_factory=list)
+    dropped: list[Row] = field(default_factory=list)
 
     def of(self, *kinds: str, split: str | None = None) -> Iterator[Entry]:
+        """Yield the entries of the kinds, in one split or in all splits."""
         for kind in kinds:
-            for (own, where), entries in self.entries.items():
-                if own == kind and split in (None, where):
+            for (entry_kind, entry_split), entries in self.entries.items():
+                if entry_kind == kind and split in (None, entry_split):
                     yield from entries
 
-    def leave(self, entry: Entry, reason: str, detail: str) -> None:
-        known = {"id": entry.id, "task": self.name, "dataset": entry.dataset}
-        self.left.append({**known, "stage": LOADED, "reason": reason, "detail": f"{entry.where}: {detail}"})
+    def drop(self, entry: Entry, reason: str, detail: str) -> None:
+        """Record an entry in the ledger."""
+        identity = {"id": entry.id, "task": self.name, "dataset": entry.dataset}
+        detail = f"{entry.position}: {detail}"
+        self.dropped.append({**identity, "stage": LOAD_STAGE, "reason": reason, "detail": detail})
 
     @cached_property
     def splits(self) -> list[str]:
-        found = {split for _, split in self.entries}
-        return [split for split in ("train",) if split in found] + sorted(found - {"train"})
+        """The names of the splits, "train" first."""
+        names = {split for _, split in self.entries}
+        return [name for name in ("train",) if name in names] + sorted(names - {"train"})
 
     @cached_property
     def ids_by_text(self) -> dict[str, list[str]]:
-        """Input text -> the ids that any file gives it."""
+        """Input text -> its ids in all files."""
         ids: dict[str, dict[str, None]] = {}
         for entry in self.of("gold", "raw", "tool", "question", "response"):
             ids.setdefault(entry.text, {})[entry.id] = None
-        return {text: list(found) for text, found in ids.items()}
+        return {text: list(text_ids) for text, text_ids in ids.items()}
 
     @cached_property
-    def data_sets(self) -> dict[str, str]:
-        """id -> the data set that any file tells."""
+    def datasets(self) -> dict[str, str]:
+        """id -> data set, from any file that names one."""
         return {entry.id: entry.dataset for entry in self.of(*KINDS) if entry.id and entry.dataset}
 
     @cached_property
     def answers(self) -> dict[str, list[str]]:
-        """id -> gold answers: the longest list in any file, the gold response's answer first."""
+        """id -> gold answers: the longest list in any file, preceded by the answer of the gold response."""
         answers: dict[str, list[str]] = {}
         for entry in self.of("raw", "tool", "question", "response"):
             if len(entry.answers) > len(answers.get(entry.id, ())):
@@ -84,7 +89,7 @@ class Found:
 
     @cached_property
     def ranked_answers(self) -> dict[str, list[str]]:
-        """Input text -> what stage 2 has as gold's answers."""
+        """Input text -> gold answers in stage 2."""
         answers: dict[str, list[str]] = {}
         for entry in self.of("stage2"):
             if entry.answers:
@@ -92,53 +97,56 @@ class Found:
         return answers
 
     def identity(self, entry: Entry) -> Row:
-        """The columns that all tables have."""
+        """Return the columns that all tables share."""
         answers = self.answers.get(entry.id) or entry.answers or self.ranked_answers.get(entry.text, [])
-        dataset = self.data_sets.get(entry.id) or entry.dataset
+        dataset = self.datasets.get(entry.id) or entry.dataset
         return {"id": entry.id, "task": self.name, "dataset": dataset, "answers": answers}
 
     def uses_tool(self, text: str) -> bool:
         return find_called_tool(text, self.task.tool) is not None
 
 
-def once(found: Found, entries: Iterable[Entry]) -> list[Entry]:
-    """Each id once, or once for a responder: a copy is left out, another row of the same id goes to the ledger."""
+def drop_repeated_ids(task_entries: TaskEntries, entries: Iterable[Entry]) -> list[Entry]:
+    """Return one entry per id, or per id and responder; copies are skipped, and different rows are dropped."""
     first: dict[tuple[str, str], Entry] = {}
-    kept = []
+    distinct = []
     for entry in entries:
         other = first.setdefault((entry.name if entry.kind == "response" else "", entry.id), entry)
         if other is entry:
-            kept.append(entry)
+            distinct.append(entry)
         elif other.row != entry.row:
-            found.leave(entry, "repeated_id", f"another row than {other.where}")
-    return kept
+            task_entries.drop(entry, "repeated_id", f"differs from the row with the same id in {other.position}")
+    return distinct
 
 
-def identified(found: Found, entries: Sequence[Entry], known: Callable[[Entry], Iterable[str]]) -> list[Entry]:
-    """Entries with ids of their own: those of the file, else known ones that are still free, else made ones."""
-    taken = {entry.id for entry in entries if entry.id}
+def assign_ids(
+    task_entries: TaskEntries, entries: Sequence[Entry], known_ids: Callable[[Entry], Iterable[str]]
+) -> list[Entry]:
+    """Return entries with unique ids: those of the file, else unused known ids, else ids derived from the text."""
+    used = {entry.id for entry in entries if entry.id}
     for entry in entries:
         if not entry.id:
-            made = f"{entry.dataset or 'trice'}-{text_id(entry.text)}"
-            choices = chain(known(entry), [made], (f"{made}-{n}" for n in count(2)))
-            entry.id = next(row_id for row_id in choices if row_id not in taken)
-            taken.add(entry.id)
-    return once(found, entries)
+            derived = f"{entry.dataset or 'trice'}-{text_id(entry.text)}"
+            choices = chain(known_ids(entry), [derived], (f"{derived}-{n}" for n in count(2)))
+            entry.id = next(row_id for row_id in choices if row_id not in used)
+            used.add(entry.id)
+    return drop_repeated_ids(task_entries, entries)
 
 
-def merged(entries: Iterable[Entry], key: Callable[[Entry], Hashable]) -> list[Entry]:
-    """Rows that stand in several files once, as often as in the file that has them most often."""
+def merge_copies(entries: Iterable[Entry], key: Callable[[Entry], Hashable]) -> list[Entry]:
+    """Merge rows with equal keys across files; each key occurs as often as in the file that has it most often."""
     rows: list[Entry] = []
-    alike: dict[Hashable, list[Entry]] = {}
-    for _, level in groupby(sorted(entries, key=lambda entry: entry.level), key=lambda entry: entry.level):
-        used: Counter[Hashable] = Counter()
-        for entry in level:
-            same = alike.setdefault(key(entry), [])
-            n = used[key(entry)]
-            used[key(entry)] += 1
-            if n < len(same):
-                same[n].id, same[n].dataset = same[n].id or entry.id, same[n].dataset or entry.dataset
+    rows_by_key: dict[Hashable, list[Entry]] = {}
+    by_precedence = sorted(entries, key=lambda entry: entry.precedence)
+    for _, group in groupby(by_precedence, key=lambda entry: entry.precedence):
+        counts: Counter[Hashable] = Counter()
+        for entry in group:
+            copies = rows_by_key.setdefault(key(entry), [])
+            n = counts[key(entry)]
+            counts[key(entry)] += 1
+            if n < len(copies):
+                copies[n].id, copies[n].dataset = copies[n].id or entry.id, copies[n].dataset or entry.dataset
             else:
-                same.append(entry)
+                copies.append(entry)
                 rows.append(entry)
     return rows

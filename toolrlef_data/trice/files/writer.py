@@ -1,21 +1,24 @@
-"""write: tables as the files that the original reads and writes, JSON Lines named .json.
+"""Tables written as the original's files: JSON Lines named .json.
 
 | table | files |
 |---|---|
 | questions | raw/{unit}/{dataset}.json |
-| graded | raw/{unit}/{dataset}_right.json (with the student's response as `output`), _wrong.json |
-| labelled | the same, and stage1/{unit}/{dataset}_wrong.json: the rows with a verified call, as `tool` |
+| graded | raw/{unit}/{dataset}_right.json (`output` is the student's response), _wrong.json |
+| labelled | those of graded, and stage1/{unit}/{dataset}_wrong.json: rows with a verified call (`tool`) |
 | stage1 | stage1/{unit}/{dataset}.json, {unit}.json; stage2/{unit}/{unit}_gold_response.json |
 | responded | stage2/{unit}/{unit}_{responder}_response.json |
 | stage2 | stage2/{unit}/{unit}.json |
 
-A unit is a task or, in the older layout, a data set. Rows of every split but "train" go below dev/{unit}/ instead:
-stage 1 as {unit}.json, stage 2 as {unit}_stage2.json, questions as {unit}.json, or {unit}_questions.json where the task
-has such rows of stage 1. Several tasks are also mixed: stage1/mix/mix.json and stage2/mix/mix.json. `input` is the
-question as the model sees it; for lama and qa it is also `instruction`, where the original's local models and its
-reader look for it. Rows of no known data set stand in the unit's own files.
-What these files have no place for is a line in dropped.json. Not covered: `solution` of a question, `pred` and the
-summary line of the original's evaluator. `trice.files.load` reads these files back.
+- A unit is a task or, in the older layout, a data set. Rows without a known data set are in the unit's files.
+- Splits other than "train" are written below dev/{unit}/: stage 1 as {unit}.json, stage 2 as {unit}_stage2.json.
+  Questions are {unit}.json, or {unit}_questions.json if the task also has stage 1 rows in such a split.
+- Several tasks are also mixed in stage1/mix/mix.json and stage2/mix/mix.json.
+- `input` is the rendered question. For lama and qa, `instruction` contains it too, since the original's local models
+  and its reader expect it there.
+- dropped.json records what these files cannot represent.
+
+Not covered: the column `solution`, and `pred` and the summary line of the original's evaluator. `loader` reads these
+files.
 """
 
 from __future__ import annotations
@@ -33,16 +36,16 @@ from toolrlef_data.columns import DROPPED, GRADED, LABELLED, QUESTIONS, STAGE1, 
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.tasks import TASKS
-from toolrlef_data.trice.responders import Responding
+from toolrlef_data.trice.responders import RespondSettings
 
-__all__ = ["LEFT", "LOADED", "NO_REPLY", "UPSTREAM_NAMES", "check_tables", "own_id", "own_name", "upstream_name"]
-__all__ += ["write_trice"]
+__all__ = ["LEDGER_FILE", "LOAD_STAGE", "NO_REPLY", "UPSTREAM_NAMES", "check_tables", "normalise_id", "normalise_name"]
+__all__ += ["upstream_name", "write_trice"]
 
 Tables = Mapping[str, Mapping[str, Mapping[str, Dataset]]]
 Row = Mapping[str, Any]
 Lines = Iterator[tuple[str, dict[str, Any]]]
 
-# How the original's files call its data sets.
+# The names of data sets in the original's files.
 UPSTREAM_NAMES = {
     "addsub": "AddSub",
     "asdiv": "ASDiv",
@@ -57,17 +60,17 @@ UPSTREAM_NAMES = {
     "triviaqa": "TriviaQA",
     "webquestions": "WebQuestions",
 }
-OWN_NAMES = {upstream.lower(): own for own, upstream in UPSTREAM_NAMES.items()}
-# Of these the original's local models and its reader take the question from `instruction`.
-ASKED_IN_INSTRUCTION = frozenset({"lama", "qa", "retrieval"})
-LEFT = "dropped.json"
-LOADED = "load_trice"  # the step in records of tables that `load` read, and in the ledger of what it left
-NO_REPLY = ("publish", "no_reply")  # stage and reason in the ledger, where a response is not there
-LEFT_ORDER = ("task", "dataset", "id", "stage", "reason", "detail")
+NORMALISED_NAMES = {upstream.lower(): name for name, upstream in UPSTREAM_NAMES.items()}
+# Tasks whose question the original's local models and its reader expect in `instruction`.
+QUESTION_IN_INSTRUCTION = frozenset({"lama", "qa", "retrieval"})
+LEDGER_FILE = "dropped.json"
+LOAD_STAGE = "load_trice"  # the stage of loaded tables in the lineage and in the ledger
+NO_REPLY = ("publish", "no_reply")  # stage and reason of a missing response in the ledger
+LEDGER_ORDER = ("task", "dataset", "id", "stage", "reason", "detail")
 
 
 def upstream_name(dataset: str) -> str:
-    """A data set's name as the original writes it.
+    """Return a data set's name in the original's files.
 
     >>> upstream_name("nq_open"), upstream_name("mine")
     ('NaturalQuestions', 'mine')
@@ -75,20 +78,20 @@ def upstream_name(dataset: str) -> str:
     return UPSTREAM_NAMES.get(dataset, dataset)
 
 
-def own_name(upstream: str) -> str:
-    """The name of a data set that the original's files call so, in any case.
+def normalise_name(upstream: str) -> str:
+    """Return a data set's name in this package, given its name in the original's files in any case.
 
-    >>> own_name("NaturalQuestions"), own_name("gsm8k"), own_name("Mine")
+    >>> normalise_name("NaturalQuestions"), normalise_name("gsm8k"), normalise_name("Mine")
     ('nq_open', 'gsm8k', 'Mine')
     """
-    known = upstream.lower()
-    return known if known in UPSTREAM_NAMES else OWN_NAMES.get(known, upstream)
+    lower = upstream.lower()
+    return lower if lower in UPSTREAM_NAMES else NORMALISED_NAMES.get(lower, upstream)
 
 
-def own_id(dataset: str, row_id: str) -> str:
-    """An id that begins with its data set's name as the original writes it, with ours in its place.
+def normalise_id(dataset: str, row_id: str) -> str:
+    """Return an id that starts with the data set's name in this package instead of its name in the original's files.
 
-    >>> own_id("gsm8k", "GSM8K-7"), own_id("gsm8k", "GSM8K_7")
+    >>> normalise_id("gsm8k", "GSM8K-7"), normalise_id("gsm8k", "GSM8K_7")
     ('gsm8k-7', 'GSM8K_7')
     """
     upstream = upstream_name(dataset)
@@ -96,35 +99,36 @@ def own_id(dataset: str, row_id: str) -> str:
 
 
 def check_tables(tables: Tables) -> None:
-    """Refuse tables that these files cannot hold, and two of a task that would share their files."""
-    for task, named in tables.items():
-        seen: dict[str, str] = {}
-        for name, splits in named.items():
+    """Raise if a table has no place in the files, or if two tables of a task would be written to the same files."""
+    for task, task_tables in tables.items():
+        names: dict[str, str] = {}  # kind -> name of the table
+        for name, splits in task_tables.items():
             for data in splits.values():
                 kind = _kind(data)
                 if not kind:
                     raise InputError(
-                        f"the table {name!r} of {task!r} has no place in the original's files, which hold questions, "
-                        "graded, labelled, stage1, responded and stage2 tables; its columns: "
+                        f"the table {name!r} of {task!r} has no place in the original's files: expected a questions, "
+                        "graded, labelled, stage1, responded or stage2 table, found the columns "
                         f"{', '.join(data.column_names)}"
                     )
-                if seen.setdefault(kind, name) != name:
+                if names.setdefault(kind, name) != name:
                     raise InputError(
-                        f"the tables {seen[kind]!r} and {name!r} of {task!r} would go into the same files: publish one"
+                        f"the tables {names[kind]!r} and {name!r} of {task!r} would be written to the same files: "
+                        "publish one of them"
                     )
 
 
 def write_trice(folder: Path, tables: Tables, dropped: Iterable[Row], *, by_dataset: bool = False) -> None:
-    """Write tables as the original's files, and dropped.json with the rows that left.
+    """Write tables as the original's files, and the dropped rows as dropped.json.
 
     Args:
-        folder: to write into.
-        tables: task -> name -> split -> table, as `check_tables` accepts them.
-        dropped: rows as of `columns.DROPPED`.
-        by_dataset: the older layout, with data sets in the place of tasks.
+        folder: the target folder.
+        tables: task -> name -> split -> table, which `check_tables` accepts.
+        dropped: rows with the columns of `columns.DROPPED`.
+        by_dataset: write the older layout, whose units are data sets; default False.
     """
-    ledger = (_left(row, row["stage"], row["reason"], row["detail"]) for row in dropped)
-    left = []
+    dropped_lines = (_ledger_line(row, row["stage"], row["reason"], row["detail"]) for row in dropped)
+    ledger = []
     with contextlib.ExitStack() as stack:
         files: dict[str, IO[str]] = {}
 
@@ -134,46 +138,51 @@ def write_trice(folder: Path, tables: Tables, dropped: Iterable[Row], *, by_data
                 files[path] = stack.enter_context(open(folder / path, "w", encoding="utf-8"))
             files[path].write(json.dumps(row, ensure_ascii=False) + "\n")
 
-        for path, row in chain(ledger, _table_lines(tables, by_dataset)):
-            if path == LEFT:
-                left.append(row)
+        for path, row in chain(dropped_lines, _table_lines(tables, by_dataset)):
+            if path == LEDGER_FILE:
+                ledger.append(row)
             else:
                 write(path, row)
-        # In an order of their own: what is read back and written again finds its rows in other tables.
-        for row in sorted(left, key=lambda row: [str(row[name]) for name in LEFT_ORDER]):
-            write(LEFT, row)
+        # Sorted, so that loading and writing a folder again yields the same order.
+        for row in sorted(ledger, key=lambda row: [str(row[name]) for name in LEDGER_ORDER]):
+            write(LEDGER_FILE, row)
 
 
 class Part(NamedTuple):
-    """What decides on the files of one split of a table, besides its rows."""
+    """The properties of one split of a table that determine its files."""
 
-    end: str | None  # of the names of its files in dev/; None for "train"
-    fields: Mapping[str, str]  # of responses, see `_fields`
-    is_mixed: bool  # its rows stand in the mix too
-    has_stage1: bool  # the task's gold responses are written from its stage 1
-    has_dev_stage1: bool  # which takes the names of questions there
+    suffix: str | None  # of file names in dev/; None for "train"
+    fields: Mapping[str, str]  # responder -> field of the response, see `_response_fields`
+    is_mixed: bool  # the rows are part of the mix too
+    has_stage1: bool  # the gold responses are written from the task's stage 1
+    has_dev_stage1: bool  # stage 1 occupies the names of question files in dev/
 
     def path(self, place: str, unit: str, name: str, dev_name: str = "") -> str:
-        if self.end is None:
+        if self.suffix is None:
             return f"{place}/{unit}/{name}.json"
-        return f"dev/{unit}/{dev_name or name}{self.end}.json"
+        return f"dev/{unit}/{dev_name or name}{self.suffix}.json"
 
 
 def _table_lines(tables: Tables, by_dataset: bool) -> Lines:
-    """(path, line) of everything that is written of the tables."""
-    kinds = {task: {_kind(d) for splits in named.values() for d in splits.values()} for task, named in tables.items()}
-    mixed = {kind for kind in ("stage1", "stage2") if sum(kind in found for found in kinds.values()) > 1}
-    for task, named in tables.items():
-        cloned = {split for splits in named.values() for split, data in splits.items() if _kind(data) == "stage1"}
-        for splits in named.values():
+    """Yield (path, line) for every line of the tables."""
+    kinds = {
+        task: {_kind(data) for splits in task_tables.values() for data in splits.values()}
+        for task, task_tables in tables.items()
+    }
+    mixed = {kind for kind in ("stage1", "stage2") if sum(kind in task_kinds for task_kinds in kinds.values()) > 1}
+    for task, task_tables in tables.items():
+        stage1_splits = {
+            split for splits in task_tables.values() for split, data in splits.items() if _kind(data) == "stage1"
+        }
+        for splits in task_tables.values():
             for split, data in splits.items():
-                # Two splits beside "train" (validation, test) must not become one either.
-                end = None if split == "train" else "" if len(splits.keys() - {"train"}) == 1 else f"_{split}"
+                # The suffix separates two splits in dev/, such as validation and test.
+                suffix = None if split == "train" else "" if len(splits.keys() - {"train"}) == 1 else f"_{split}"
                 kind = _kind(data)
-                fields = _fields(data) if kind == "responded" else {}
-                part = Part(end, fields, kind in mixed, "stage1" in kinds[task], bool(cloned - {"train"}))
+                fields = _response_fields(data) if kind == "responded" else {}
+                part = Part(suffix, fields, kind in mixed, "stage1" in kinds[task], bool(stage1_splits - {"train"}))
                 for row in data:
-                    yield from LINES[kind](row, _unit_of_data_set(row, task) if by_dataset else task, part)
+                    yield from LINES[kind](row, _dataset_unit(row, task) if by_dataset else task, part)
 
 
 def _kind(data: Dataset) -> str:
@@ -184,7 +193,7 @@ def _kind(data: Dataset) -> str:
         return "graded"
     if columns >= set(STAGE1):
         return "responded" if responders_of(data.features) else "stage1"
-    if columns >= set(QUESTIONS) and "response" not in columns:  # which would be lost
+    if columns >= set(QUESTIONS) and "response" not in columns:  # the files would lose it
         return "questions"
     return ""
 
@@ -195,37 +204,37 @@ def _question_lines(row: Row, unit: str, part: Part) -> Lines:
 
 
 def _graded_lines(row: Row, unit: str, part: Part) -> Lines:
-    # A response that was right but is not known any more (`trice.files.load`) has no use as a target.
+    # A correct response whose text is unknown (`loader`) cannot become a target.
     needs_tool = False if row["needs_tool"] is None and row["correct"] else row["needs_tool"]
     if needs_tool is None:
-        yield _left(row, "publish", "not_graded", row["response"]["error"] or "")
+        yield _ledger_line(row, "publish", "not_graded", row["response"]["error"] or "")
         return
-    raw, name = _raw_line(row, row["question"], _rendered(row)), _unit_of_data_set(row, unit)
+    raw, name = _raw_line(row, row["question"], _rendered(row)), _dataset_unit(row, unit)
     if not needs_tool:
         text = row["response"]["text"]
         yield part.path("raw", unit, f"{name}_right"), raw if text is None else {**raw, "output": text}
         return
     yield part.path("raw", unit, f"{name}_wrong"), raw
-    # `verified` is null where nobody has checked the call, as in files that the original wrote.
+    # `verified` is null if the call was not checked, as in the original's files.
     if row.get("tool_call") and row["verified"] is not False:
         yield part.path("stage1", unit, f"{name}_wrong", f"{name}_wrong_tool"), {**raw, "tool": row["tool_call"]}
 
 
 def _stage1_lines(row: Row, unit: str, part: Part) -> Lines:
-    small = {name: row[name] for name in ("instruction", "input", "output")}
-    for name in sorted({unit, _dataset_file(row, unit)}) if part.end is None else [unit]:
-        yield part.path("stage1", unit, name), small
-    if part.is_mixed and part.end is None:
-        yield "stage1/mix/mix.json", small
+    line = {name: row[name] for name in ("instruction", "input", "output")}
+    for name in sorted({unit, _dataset_file(row, unit)}) if part.suffix is None else [unit]:
+        yield part.path("stage1", unit, name), line
+    if part.is_mixed and part.suffix is None:
+        yield "stage1/mix/mix.json", line
     yield part.path("stage2", unit, f"{unit}_gold_response"), _gold_line(row, row["output"])
 
 
 def _stage2_lines(row: Row, unit: str, part: Part) -> Lines:
-    small = {name: row[name] for name in ("query", "responses", "origin", "scores", "answer")}
-    small["scores"] = [int(score) if score == int(score) else score for score in row["scores"]]
-    yield part.path("stage2", unit, unit, f"{unit}_stage2"), small
-    if part.is_mixed and part.end is None:
-        yield "stage2/mix/mix.json", small
+    line = {name: row[name] for name in ("query", "responses", "origin", "scores", "answer")}
+    line["scores"] = [int(score) if score == int(score) else score for score in row["scores"]]
+    yield part.path("stage2", unit, unit, f"{unit}_stage2"), line
+    if part.is_mixed and part.suffix is None:
+        yield "stage2/mix/mix.json", line
 
 
 def _responded_lines(row: Row, unit: str, part: Part) -> Lines:
@@ -236,12 +245,12 @@ def _responded_lines(row: Row, unit: str, part: Part) -> Lines:
         if name == "gold" and part.has_stage1:
             continue
         if row[name]["text"] is None:
-            yield _left(row, *NO_REPLY, f"{name}: {row[name]['error']}")
+            yield _ledger_line(row, *NO_REPLY, f"{name}: {row[name]['error']}")
         elif name == "gold":
             yield path, _gold_line(row, row["gold"]["text"])
         else:
-            asked = {"instruction": row["input"]} if field == "response" else {}
-            yield path, {**raw, **asked, field: row[name]["text"]}
+            instruction = {"instruction": row["input"]} if field == "response" else {}
+            yield path, {**raw, **instruction, field: row[name]["text"]}
 
 
 LINES: dict[str, Callable[[Row, str, Part], Lines]] = {
@@ -253,57 +262,57 @@ LINES: dict[str, Callable[[Row, str, Part], Lines]] = {
 }
 
 
-def _fields(data: Dataset) -> dict[str, str]:
-    """responder -> where its text stands: `response` for models asked here, as its trail tells, else `output`."""
+def _response_fields(data: Dataset) -> dict[str, str]:
+    """Return responder -> field of its text: `response` for local models, else `output`; the lineage has the kinds."""
     fields = dict.fromkeys(responders_of(data.features), "output")
     for record in lineage(data):
         stage = record["settings"] if isinstance(record["settings"], dict) else {}
         settings = stage.get("settings")
-        if isinstance(settings, dict) and settings.get("") == Responding.kind and stage["spec"]["kind"] == "local":
+        if isinstance(settings, dict) and settings.get("") == RespondSettings.kind and stage["spec"]["kind"] == "local":
             fields |= {name: "response" for name in settings["columns"] if name in fields}
-        if record["step"] == LOADED:
+        if record["step"] == LOAD_STAGE:
             fields |= {name: field for name, field in stage["fields"].items() if name in fields}
     return fields
 
 
 def _raw_line(row: Row, question: str, text: str) -> dict[str, Any]:
-    raw = {"id": _id(row), "question": question, "answer": row["answers"], "input": text}
-    return {**raw, "instruction": question} if row["task"] in ASKED_IN_INSTRUCTION else raw
+    raw = {"id": _upstream_id(row), "question": question, "answer": row["answers"], "input": text}
+    return {**raw, "instruction": question} if row["task"] in QUESTION_IN_INSTRUCTION else raw
 
 
 def _rendered(row: Row) -> str:
-    """The input text of a row that was graded; a task of the user's own is not known here."""
+    """Return the input text of a graded row; the prompts of custom tasks are unknown here."""
     if row["task"] in TASKS:
         return TASKS[row["task"]].render(row)
     return f"{row['context']}\n{row['question']}" if row["context"] else str(row["question"])
 
 
 def _gold_line(row: Row, output: str) -> dict[str, Any]:
-    small = {"instruction": row["instruction"], "input": row["input"], "output": output}
-    return {**small, "id": _id(row), "answer": row["answers"][0] if row["answers"] else ""}
+    line = {"instruction": row["instruction"], "input": row["input"], "output": output}
+    return {**line, "id": _upstream_id(row), "answer": row["answers"][0] if row["answers"] else ""}
 
 
-def _left(row: Row, stage: str, reason: str, detail: str) -> tuple[str, dict[str, Any]]:
-    known = {"id": _id(row), "task": row["task"], "dataset": row["dataset"]}
-    line = {**known, "stage": stage, "reason": reason, "detail": detail}
-    return LEFT, {name: line[name] for name in DROPPED}
+def _ledger_line(row: Row, stage: str, reason: str, detail: str) -> tuple[str, dict[str, Any]]:
+    identity = {"id": _upstream_id(row), "task": row["task"], "dataset": row["dataset"]}
+    line = {**identity, "stage": stage, "reason": reason, "detail": detail}
+    return LEDGER_FILE, {name: line[name] for name in DROPPED}
 
 
-def _id(row: Row) -> str:
-    """The row's id with the name of its data set as the original has it."""
-    dataset, own = row["dataset"], str(row["id"])
-    return upstream_name(dataset) + own[len(dataset) :] if dataset and own.startswith(f"{dataset}-") else own
+def _upstream_id(row: Row) -> str:
+    """Return the row's id with the data set's name in the original's files."""
+    dataset, row_id = row["dataset"], str(row["id"])
+    return upstream_name(dataset) + row_id[len(dataset) :] if dataset and row_id.startswith(f"{dataset}-") else row_id
 
 
-def _unit_of_data_set(row: Row, task: str) -> str:
-    """The unit of a row in the older layout; the task where the row has no data set."""
+def _dataset_unit(row: Row, task: str) -> str:
+    """Return the unit of a row in the older layout: its data set, or the task if it has none."""
     return _file_name(upstream_name(row["dataset"])) if row["dataset"] else task
 
 
 def _dataset_file(row: Row, unit: str) -> str:
-    """What a data set's file in a unit is called; as the unit where the row has no data set."""
-    name = _unit_of_data_set(row, unit)
-    # MLQA.json and mlqa.json would be one file on many disks.
+    """Return the name of the data set's file in a unit: the data set, or the unit if the row has none."""
+    name = _dataset_unit(row, unit)
+    # Case-insensitive file systems cannot distinguish MLQA.json from mlqa.json.
     return unit if name.lower() == unit.lower() else name
 
 

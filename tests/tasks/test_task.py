@@ -1,0 +1,144 @@
+"""`Task`: the deprecated names of its fields and of one method still work, each with one warning."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import pickle
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from toolrlef_data.tables.fingerprint import canonical
+from toolrlef_data.tasks import TASKS
+from toolrlef_data.tasks.math import MATH
+from toolrlef_data.tasks.mlqa import MLQA
+from toolrlef_data.tasks.task import RENAMED, Task, parse_examples
+from toolrlef_data.tools.tool import Tool
+
+FIELDS = {old: new for old, new in RENAMED.items() if old != "warn"}
+
+
+def values_of(task: Task) -> dict[str, Any]:
+    return {field.name: getattr(task, field.name) for field in fields(task)}
+
+
+def with_old_names(task: Task) -> dict[str, Any]:
+    old_names = {new: old for old, new in FIELDS.items()}
+    return {old_names.get(name, name): value for name, value in values_of(task).items()}
+
+
+@pytest.mark.parametrize(("old", "new"), FIELDS.items())
+def test_a_deprecated_attribute_warns_and_returns_the_field(old: str, new: str) -> None:
+    with pytest.warns(DeprecationWarning, match="is deprecated: use") as warned:
+        value = getattr(MLQA, old)
+    assert value is getattr(MLQA, new)
+    (warning,) = warned
+    assert str(warning.message) == f"Task.{old} is deprecated: use Task.{new}"
+    assert warning.filename == __file__
+
+
+def test_the_deprecated_method_warns_and_checks_the_prompts(caplog: pytest.LogCaptureFixture) -> None:
+    task: Any = replace(TASKS["qa"], tool=Tool("Lookup", "Looks up.", len))
+    with caplog.at_level(logging.WARNING), pytest.warns(DeprecationWarning, match=r"use Task\.check_prompts") as warned:
+        task.warn()
+    assert len(warned) == 1
+    assert "the prompts of the task 'qa' never name its tool 'Lookup'" in caplog.text
+
+
+@pytest.mark.parametrize(("old", "new"), FIELDS.items())
+def test_a_deprecated_keyword_warns_and_sets_the_field(old: str, new: str) -> None:
+    values = values_of(MLQA)
+    values[old] = values.pop(new)
+    with pytest.warns(DeprecationWarning, match="is deprecated: use") as warned:
+        task = Task(**values)
+    assert [str(warning.message) for warning in warned] == [f"Task.{old} is deprecated: use Task.{new}"]
+    assert warned[0].filename == __file__
+    assert task == MLQA
+
+
+def test_each_deprecated_keyword_warns_once() -> None:
+    with pytest.warns(DeprecationWarning, match="is deprecated: use") as warned:
+        task = Task(**with_old_names(MLQA))
+    assert len(warned) == len(FIELDS)
+    assert task == MLQA
+
+
+@pytest.mark.parametrize("others", [{}, {"name": "other"}, {"output_is_answer": True, "tool": TASKS["qa"].tool}])
+def test_replace_accepts_a_deprecated_keyword(others: dict[str, Any]) -> None:
+    def reason(answers: object) -> str:
+        return "never"
+
+    changes: dict[str, Any]
+    for changes in ({"usable": reason, **others}, {**others, "usable": reason}):
+        with pytest.warns(
+            DeprecationWarning, match=r"Task\.usable is deprecated: use Task\.ungradable_reason"
+        ) as warned:
+            task = replace(MLQA, **changes)
+        assert len(warned) == 1
+        assert task == replace(MLQA, ungradable_reason=reason, **others)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **names: Task(**{**with_required(MLQA), **names}),
+        lambda **names: replace(MLQA, **names),
+        lambda **names: replace(MLQA, name="other", **names),
+    ],
+)
+@pytest.mark.parametrize(("old", "new"), FIELDS.items())
+def test_old_and_new_name_together_are_an_error(make: Callable[..., Task], old: str, new: str) -> None:
+    for names in ((old, new), (new, old)):
+        with pytest.raises(TypeError, match=rf"expected '{new}' or its deprecated name '{old}', found both"):
+            make(**{name: getattr(MLQA, new) for name in names})
+
+
+def with_required(task: Task) -> dict[str, Any]:
+    return {field.name: getattr(task, field.name) for field in fields(task)[:10]}
+
+
+@pytest.mark.parametrize("name", ["usabel", "warn", "check_prompts", "in_key"])
+def test_an_unknown_keyword_is_an_error(name: str) -> None:
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
+        replace(MLQA, **{name: None})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["usabel", "in_key", "__wrapped__", "__setstate__"])
+def test_an_unknown_attribute_is_an_error(name: str) -> None:
+    with pytest.raises(AttributeError, match=f"'Task' object has no attribute '{name}'"):
+        getattr(MLQA, name)
+
+
+def test_deprecated_names_are_in_no_other_place() -> None:
+    """Warnings are errors in tests, so none of these reads a deprecated name."""
+    assert not {field.name for field in fields(Task)} & RENAMED.keys()
+    assert not canonical(MLQA).keys() & RENAMED.keys()
+    assert pickle.loads(pickle.dumps(MATH)) == copy.deepcopy(MATH) == copy.copy(MATH) == MATH
+    assert "ungradable_reason=" in repr(MATH)
+
+
+def test_a_task_made_with_deprecated_names_has_the_same_key_and_provenance() -> None:
+    with pytest.warns(DeprecationWarning, match="is deprecated: use"):
+        task = Task(**with_old_names(MLQA))
+    assert canonical(task) == canonical(MLQA)
+    assert task.published() == MLQA.published()
+
+
+def test_digests_of_prompts_stay_the_same() -> None:
+    """Published provenance.json files contain them."""
+    assert {name: digest[:8] for name, digest in MATH.published()["prompts_sha256"].items()} == {
+        "examples": "d743926a",
+        "instruction": "bca660d1",
+        "plain_instruction": "0cfcf2bb",
+        "teacher_instruction": "34a10bfd",
+        "reader_instruction": "055539df",
+    }
+
+
+def test_parse_examples() -> None:
+    (example,) = parse_examples("\nWho? | who it is | Ann\n", "Search")
+    assert (example.input, example.answer, example.call) == ("Who?", "Ann", "Search(who it is)")
+    assert example.plain == "The answer is Ann."
