@@ -1,4 +1,4 @@
-"""Batch endpoints: files and batches of a server, with the usual retries and API keys.
+"""Batch endpoints: requests to the endpoints for files and batches of a server, with retries and several API keys.
 
 https://platform.openai.com/docs/guides/batch
 """
@@ -23,9 +23,9 @@ __all__ = ["fetch_results", "find_batch", "retrieve_batch", "submit_batch"]
 
 T = TypeVar("T")
 LABEL = "toolrlef_data_job"
-MAX_LISTED = 1000  # newest batches that are searched for a label
-# Error kind and action by error code, for lines without a result. A batch is cancelled on purpose, so its rows are not
-# sent again.
+MAX_LISTED = 1000  # number of newest batches that are searched for a label
+# Error code of a line without a result -> error kind and action. A batch is cancelled on purpose, so its requests are
+# not sent again.
 LINE_ERRORS = {
     "batch_expired": ("timeout", "retry"),
     "request_timeout": ("timeout", "retry"),
@@ -38,7 +38,9 @@ class InvalidResponseError(Exception):
 
 
 async def submit_batch(session: Session, input_file: Path, endpoint: Any, label: str) -> str | None:
-    """Upload an input file, create its batch and return the batch id; None if the server has no batch endpoints.
+    """Upload an input file, create its batch and return the batch id.
+
+    Returns None if the server has no batch endpoints, or if the run is cancelled.
 
     Args:
         session: the session.
@@ -46,16 +48,16 @@ async def submit_batch(session: Session, input_file: Path, endpoint: Any, label:
         endpoint: "/v1/chat/completions" or "/v1/completions".
         label: metadata that identifies the batch if the HTTP response with its id is lost.
     """
-    has_tried = False
+    has_attempted = False
 
     async def upload(client: openai.AsyncOpenAI) -> str:
         return _required_field(await client.files.create(file=input_file, purpose="batch"), "id")
 
     async def create(client: openai.AsyncOpenAI) -> str:
         # An earlier attempt may have created the batch although its HTTP response was lost.
-        nonlocal has_tried
-        existing = await _find_labelled(client, label) if has_tried else None
-        has_tried = True
+        nonlocal has_attempted
+        existing = await _find_labelled(client, label) if has_attempted else None
+        has_attempted = True
         if existing is not None:
             return existing
         batch = await client.batches.create(
@@ -68,12 +70,12 @@ async def submit_batch(session: Session, input_file: Path, endpoint: Any, label:
 
 
 async def find_batch(session: Session, label: str) -> str | None:
-    """Return the id of the batch with a label; None if there is none."""
+    """Return the id of the batch with a label; None if there is none, or if the run is cancelled."""
     return await _call(session, lambda client: _find_labelled(client, label))
 
 
 async def retrieve_batch(session: Session, batch_id: str) -> Any:
-    """Return the current state of a batch; None if the server does not know it."""
+    """Return the current state of a batch; None if the server does not know it, or if the run is cancelled."""
 
     async def retrieve(client: openai.AsyncOpenAI) -> Any:
         batch = await client.batches.retrieve(batch_id)
@@ -84,12 +86,12 @@ async def retrieve_batch(session: Session, batch_id: str) -> Any:
 
 
 async def fetch_results(session: Session, file_id: str, path: Path) -> dict[str, Reply | Failure]:
-    """Return the results in an output or error file, by custom id.
+    """Return the results in an output or error file, by custom id; empty if the run is cancelled.
 
     Args:
         session: the session.
         file_id: the server's id of the file.
-        path: where the file is downloaded to.
+        path: the file to download to.
 
     Raises:
         ToolrlefError: the file does not exist.
@@ -110,7 +112,7 @@ async def fetch_results(session: Session, file_id: str, path: Path) -> dict[str,
 
     results = await _call(session, download)
     if results is None and not session.is_cancelled:
-        # Sending the rows again would cost twice. The job stays recorded, so that another run can fetch its results.
+        # A retry would be billed twice. The job stays recorded, so that another run can fetch its results.
         raise ToolrlefError(f"{session}: the batch result file {file_id} does not exist. Completed requests are saved")
     return results or {}
 
@@ -126,7 +128,10 @@ def _parse_result(session: Session, line: dict[str, Any]) -> Reply | Failure:
 
 
 async def _call(session: Session, operation: Callable[[openai.AsyncOpenAI], Awaitable[T]]) -> T | None:
-    """Return the result of an operation, with the usual retries; None if it is "not found" for every API key."""
+    """Return the result of an operation, which is retried after failures that can be temporary.
+
+    Returns None if it fails with `not_found` for every API key, or if the run is cancelled.
+    """
     import aiohttp
     import httpx2
     import openai

@@ -4,13 +4,13 @@ Life of a batch job:
 
 1. Its requests are written to an input file, and the job is recorded in the reply store.
 2. The file is uploaded, and the batch is created with the job's name as its label.
-3. The batch id is recorded. From now on the run may end: the next run finds the job and polls it.
+3. The batch id is recorded. From then on the run may be interrupted: the next run finds the job and polls it.
 4. The results are fetched and stored under the same reply keys as direct replies.
 
 Requests without a result (batch expired or failed, retryable line error) go into another job, up to `retries` times. If
 requests depend on earlier replies, those that become ready within `poll` seconds share a job.
 
-Not covered: a server's limit on enqueued tokens; only retries handle it.
+Not covered: a server's limit on enqueued tokens; a job that exceeds it is only retried.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from toolrlef_data.engines.claims import BatchJobs
 from toolrlef_data.engines.openai_api.batch_endpoints import fetch_results, find_batch, retrieve_batch, submit_batch
@@ -39,17 +39,16 @@ from toolrlef_data.records import Reply, ToolrlefError
 
 __all__ = ["send_in_batches"]
 
-T = TypeVar("T")
 TaggedReplies = list[tuple[str, Reply]]
 log = logging.getLogger(__name__)
 MAX_JOBS = 8  # submitted at the same time
-MAX_FILE_BYTES = 190_000_000  # of an input file; OpenAI accepts 200 MB
-# Final batch statuses, with the message for requests without a result.
+MAX_FILE_BYTES = 190_000_000  # maximum size of an input file; OpenAI accepts 200 MB
+# Final batch status -> message for requests without a result.
 END_MESSAGES = {
-    "completed": "the batch was completed without this row",
+    "completed": "the batch was completed without a result for this request",
     "failed": "the batch failed",
-    "expired": "the batch expired before this row",
-    "cancelled": "the batch was cancelled before this row",
+    "expired": "the batch expired before this request was processed",
+    "cancelled": "the batch was cancelled before this request was processed",
 }
 
 
@@ -63,7 +62,7 @@ class Job:
         endpoint: "/chat/completions" or "/completions".
         batch_id: the server's id; None before the batch is created.
         num_bytes: size of the input file.
-        num_not_found: how often the server did not find the batch.
+        num_not_found: number of polls for which the server did not find the batch.
         reserved: reserved tokens of the requests, by tag.
         created_at: monotonic time in seconds.
     """
@@ -100,7 +99,7 @@ class BatchRun:
         self.records = records
         self.attempts: Counter[str] = Counter()  # by tag
         self.unencodable: TaggedReplies = []
-        self.open_job: Job | None = None  # the job that new requests go into
+        self.open_job: Job | None = None  # the job to which new requests are added
         self.full_jobs: list[Job] = []  # not submitted yet
         self.submitted: dict[str, Job] = {}  # by name
         self.is_exhausted = False  # whether there are no more requests
@@ -109,7 +108,7 @@ class BatchRun:
         return Job(name, self.folder / f"{name}.jsonl", batch_id=batch_id)
 
     async def recover_jobs(self) -> None:
-        """Load the submitted jobs of earlier runs; forget those without a batch, so that this run sends their rows."""
+        """Load the submitted jobs of earlier runs; jobs without a batch are deleted, and this run sends their requests."""
         for name, recorded_id in self.records.pending_jobs().items():
             batch_id = recorded_id or await find_batch(self.session, name)
             if batch_id is None:
@@ -165,10 +164,10 @@ class BatchRun:
         batch_id = str(job.batch_id)
         batch = await retrieve_batch(self.session, batch_id)
         if batch is None:
-            job.num_not_found += 1  # perhaps temporary, and sending its rows again would cost twice
+            job.num_not_found += 1  # perhaps temporary, and sending its requests again would be billed twice
             if self.session.is_cancelled or job.num_not_found <= self.session.spec.retries:
                 return None
-            log.warning("the server no longer knows batch %s; its rows are sent again", batch_id)
+            log.warning("the server no longer knows batch %s; its requests are sent again", batch_id)
             return self.collect(job, {}, Failure("server", "retry", "the server no longer knows the batch"))
         if batch.status not in END_MESSAGES:
             return None
@@ -179,7 +178,7 @@ class BatchRun:
         messages = [(error.line, f"{error.code}: {error.message}") for error in errors]
         if batch.status == "failed":
             tags = self.records.keys(job.name)
-            for line, message in messages:  # one invalid line fails the batch; the other rows are sent again
+            for line, message in messages:  # one invalid line fails the batch; the other requests are retried
                 if line is not None and 0 < line <= len(tags):
                     results[tags[line - 1]] = Failure("bad_request", "final", message)
         detail = END_MESSAGES[batch.status] + "".join(f"; {message}" for _, message in messages[:3])
@@ -277,7 +276,7 @@ def _submit_jobs(
     requests: Iterator[tuple[str, Request] | None],
     run_async: Callable[[Coroutine[Any, Any, Any]], Any],
 ) -> bool:
-    """Fill and submit up to `MAX_JOBS` jobs; return whether the next request is not ready yet."""
+    """Fill and submit up to `MAX_JOBS` jobs; return True if the next request is not ready yet."""
     session, is_idle = run.session, False
     while len(run.submitted) < MAX_JOBS:
         if run.full_jobs:
@@ -289,7 +288,7 @@ def _submit_jobs(
                 continue
             is_idle = pair is None
             run.is_exhausted = pair == "end"
-        # Requests that become ready within `poll` seconds go into the same job, as while tools run on recent replies.
+        # Requests that become ready within `poll` seconds share a job: tools may still run on recent replies.
         if run.open_job is None or (is_idle and time.monotonic() < run.open_job.created_at + session.spec.limits.poll):
             break
         full_job, run.open_job = run.open_job, None
@@ -301,6 +300,6 @@ def _read_requests(input_file: Path) -> Iterator[tuple[str, str, bytes]]:
     """Yield (tag, endpoint, body) of the requests in an input file."""
     with open(input_file, encoding="utf-8") as file:
         for line in file:
-            value = json.loads(line)
-            body = json.dumps(value["body"], ensure_ascii=False, separators=(",", ":")).encode()
-            yield value["custom_id"], value["url"].removeprefix("/v1"), body
+            request = json.loads(line)
+            body = json.dumps(request["body"], ensure_ascii=False, separators=(",", ":")).encode()
+            yield request["custom_id"], request["url"].removeprefix("/v1"), body

@@ -1,7 +1,8 @@
 """Budget: requests sent, tokens used, and the check that the next request stays below the caps.
 
-Tokens count as the server reports them. An in-flight request counts with its maximum. A request whose HTTP response was
-lost (a timeout, a truncated body) does too, since the server may have processed it. A rejected request costs no tokens.
+Tokens are counted as the server reports them. An in-flight request counts with its maximum number of tokens. So does a
+request whose HTTP response was lost (a timeout, a truncated body), since the server may have processed it. A rejected
+request costs no tokens.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class TokenCounts(NamedTuple):
 
 @dataclass
 class Spending:
-    """Requests and tokens that this process has sent to one model of one server.
+    """Requests and tokens of this process, for one model on one server.
 
     >>> spending = Spending()
     >>> spending.start(TokenCounts(10, 5)); spending.finish(TokenCounts(10, 5), TokenCounts(9, 2))
@@ -41,7 +42,7 @@ class Spending:
     reserved_completion: float = 0.0
 
     def start(self, reserved: TokenCounts, requests: int = 1) -> None:
-        """Reserve the maximal tokens of a request; `requests` is 0 if an earlier run has counted it."""
+        """Reserve the maximum tokens of a request; `requests` is 0 if an earlier run sent and counted it."""
         self.requests += requests
         self.in_flight += 1
         self.reserved_prompt += reserved.prompt
@@ -63,13 +64,14 @@ class Spending:
         self.finish(reserved, TokenCounts(0, 0))
 
     def cost(self, limits: Limits) -> float | None:
-        """Return the cost of the used tokens; None without a price."""
+        """Return the cost of the used tokens, in the currency of the price; None without a price."""
         return None if limits.price is None else _cost(limits, self.prompt_tokens, self.completion_tokens)
 
     def exceeded_cap(self, limits: Limits, tokens: TokenCounts) -> str:
-        """Return which cap the next request would exceed; empty if none.
+        """Return a message about the cap that the next request would exceed; empty if it exceeds none.
 
-        A token or cost cap may still have room later, since in-flight requests can use fewer tokens than reserved.
+        A request that exceeds a token or cost cap now may fit later: in-flight requests can use fewer tokens than
+        reserved.
         """
         if limits.max_requests is not None and self.requests >= limits.max_requests:
             return f"max_requests={limits.max_requests} is reached: {self.requests} requests were sent"
@@ -91,13 +93,13 @@ class Spending:
 
 def _cost(limits: Limits, prompt_tokens: float, completion_tokens: float) -> float:
     prompt_price, completion_price = limits.price or (0.0, 0.0)
-    share = BATCH_PRICE if limits.mode == "batch" else 1.0
-    return share * (prompt_tokens * prompt_price + completion_tokens * completion_price) / 1e6
+    discount = BATCH_PRICE if limits.mode == "batch" else 1.0
+    return discount * (prompt_tokens * prompt_price + completion_tokens * completion_price) / 1e6
 
 
 SPENDING_BY_MODEL: dict[tuple[str, str], Spending] = {}
 
 
 def spending_of(url: str, model: str) -> Spending:
-    """Return this process's record for a model of a server."""
+    """Return the spending of this process, for a model on a server; the same object for each call."""
     return SPENDING_BY_MODEL.setdefault((url, model), Spending())

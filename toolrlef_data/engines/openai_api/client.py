@@ -2,9 +2,9 @@
 
 Completions bypass the `openai` package, for four reasons:
 
-- Its retries ignore several keys and caps.
+- Its retries support neither several API keys nor spending caps.
 - Its typed objects are not needed.
-- Redirects would send keys to other hosts.
+- By default it follows redirects, which could send API keys to other hosts.
 - Its import is slow (seconds).
 
 A completion costs 0.28 ms of CPU time over aiohttp, and 0.52 ms through the package's aiohttp transport (8 paired runs
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["Connection", "HTTPResponse"]
 
 HEADERS = {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": "toolrlef_data"}
-# Which organization and project an account bills; the openai package reads the same variables.
+# Header -> environment variable: the organization and project to bill. The openai package reads the same variables.
 BILLING_VARIABLES = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
 
 
@@ -58,7 +58,7 @@ class Connection:
     """The connections to one server; each request carries its own API key. Create it inside the event loop.
 
     Args:
-        spec: the engine spec; its `concurrency` is the maximal number of connections.
+        spec: the engine spec; its `concurrency` is the maximum number of connections.
         address: the server's address.
 
     Raises:
@@ -80,7 +80,7 @@ class Connection:
             connector=aiohttp.TCPConnector(
                 limit=spec.concurrency,  # never reached: `RequestScheduler` limits the in-flight requests
                 keepalive_timeout=5,  # seconds; many servers close idle connections after 5 s too
-                ssl=httpx2.create_ssl_context(),  # as for batches; finds certificates that Python's default misses
+                ssl=httpx2.create_ssl_context(),  # as for batches; Python's default misses certificates
             ),
         )
 
@@ -112,7 +112,7 @@ class Connection:
             path: "/chat/completions" or "/completions".
             body: the request's JSON as UTF-8.
             authorization: the value of the Authorization header; empty for none.
-            timeout: Seconds from the first byte sent to the last byte read.
+            timeout: seconds for the complete request, from connecting to the last byte read.
         """
         url, headers = self.urls[path], {"Authorization": authorization} if authorization else None
         try:
@@ -125,7 +125,7 @@ class Connection:
             return Failure("timeout", "retry", f"no HTTP response within {timeout:.4g} s")
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
             detail = " ".join(f"{type(error).__name__}: {error}".split())
-            is_connected = not isinstance(error, aiohttp.ClientConnectorError)
-            return Failure("connection", "retry", detail, may_be_billed=is_connected)
-        lowercased = {name.lower(): value for name, value in response.headers.items()}
-        return HTTPResponse(response.status, lowercased, content.decode("utf-8-sig", errors="replace"))
+            was_connected = not isinstance(error, aiohttp.ClientConnectorError)
+            return Failure("connection", "retry", detail, may_be_billed=was_connected)
+        response_headers = {name.lower(): value for name, value in response.headers.items()}
+        return HTTPResponse(response.status, response_headers, content.decode("utf-8-sig", errors="replace"))

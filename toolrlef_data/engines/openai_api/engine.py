@@ -1,7 +1,7 @@
 """The engine `openai_api`: any server that offers OpenAI's chat or text completions.
 
-`generate` runs its event loop in the caller's thread, between the replies that it yields. A request occupies its slot
-until its reply is stored, so a killed run loses at most the in-flight requests.
+`generate` is a generator that runs its event loop in the caller's thread, only while the caller waits for the next
+replies. A request occupies its slot until its reply is stored, so a killed run loses at most the in-flight requests.
 
 Not covered: streaming, protocols other than OpenAI's, the Responses API.
 """
@@ -28,7 +28,7 @@ class OpenAIEngine:
         InputError: the spec has settings that OpenAI-compatible servers do not support.
         NoUsableApiKey: a required API key is missing when the engine is entered, or the server rejects every key.
         CapReached: a cap of `Limits` forbids the next request.
-        AllRequestsRefused: the server has sent only 400 and 404.
+        AllRequestsRefused: the server has rejected at least eight requests and has sent no reply.
     """
 
     def __init__(self, spec: EngineSpec) -> None:
@@ -76,6 +76,6 @@ class OpenAIEngine:
             raise session.stop_error
 
     async def _connect(self) -> None:
-        from toolrlef_data.engines.openai_api.client import Connection  # imports aiohttp, so only at use
+        from toolrlef_data.engines.openai_api.client import Connection  # at use, because it imports aiohttp
 
         self.session.connection = Connection(self.session.spec, self.session.address)

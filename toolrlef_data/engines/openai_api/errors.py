@@ -3,18 +3,21 @@
 | HTTP response | error kind | action |
 |---|---|---|
 | 4xx about quota or billing | rate_limit | disable the key and send the request with another one |
-| other 429 | rate_limit | pause the key and send the request again; this is not an attempt |
-| 401, 402, 400 about an invalid key | rate_limit | disable the key |
-| 403, key has never worked | rate_limit | disable the key |
-| 403, key has worked | refused | final |
+| 429 about a single request above the rate limit | too_long | final |
+| other 429 | rate_limit | pause the key and send the request again; this does not count as an attempt |
+| 401, 402, other 4xx about an invalid key | rate_limit | disable the key |
+| 403 about filtered content | content_filter | final |
+| other 403, the key has never worked | rate_limit | disable the key |
+| other 403, the key has worked | refused | final |
 | 408, 409, 425, 498, 5xx | timeout, server | retry up to `retries` times, with exponential backoff and Retry-After |
 | 2xx: not JSON, truncated, without choices or with an error | server, or the kind of that error | as for that kind |
 | connection refused, reset or closed; no HTTP response in time | connection, timeout | retry |
-| 404 and redirects | not_found | final in this run; the next run sends it again |
+| 404, 405, 410 and redirects | not_found | final in this run; the next run sends it again |
 | 400, 413, 422 and the other 4xx | bad_request, too_long, content_filter | final |
 
-If a server sends only 400 and 404, the settings are wrong rather than the rows. The run stops, and none of these
-rejections is stored.
+Many rejections (`bad_request`, `not_found`) without a single reply mean that the settings are wrong, not the rows. In
+direct mode, rejections are therefore withheld until a reply arrives, unless later requests depend on them. After eight
+rejections without a reply the run stops, and the withheld ones are not stored.
 """
 
 from __future__ import annotations
@@ -26,14 +29,14 @@ from typing import Any, NamedTuple
 
 __all__ = ["Failure", "classify_body", "classify_status"]
 
-MAX_MESSAGE_LENGTH = 4000  # characters of an error message that are read; fewer are stored after redaction
+MAX_MESSAGE_LENGTH = 4000  # characters of an error message that are searched; `session` stores fewer
 TOO_LONG = re.compile(
     r"context_length_exceeded|string_above_max_length|context (?:length|window|size|limit)|maximum model length|"
     r"(?:prompt|input|message|request)s? (?:is |are )?too (?:long|large)|too many tokens|exceeds? the (?:model's )?max|"
     r"`inputs` tokens \+ `max_new_tokens`",
     re.I,
 )
-# A single request that is larger than the rate limit, and would wait forever.
+# Errors of a single request that exceeds the rate limit and would wait forever.
 ABOVE_RATE_LIMIT = re.compile(r"request too large|context_length_exceeded|maximum context length", re.I)
 FILTERED = re.compile(
     r"content_filter|content_policy|content management policy|content filtering|content exists risk|moderation|flagged|"
@@ -53,7 +56,7 @@ INVALID_KEY = re.compile(
 RETRY_HINT = re.compile(r"retryDelay|(?:try again|retry) (?:in|after) \d", re.I)
 RATE_LIMIT = re.compile(r"rate.?limit|too many requests|overloaded.?quota", re.I)
 RETRYABLE_STATUSES = {408: "timeout", 409: "server", 425: "server", 498: "server"}
-# Finish reasons of failed generations: OpenRouter, vLLM and SGLang, DeepSeek.
+# Finish reasons of failed generations, in order: of OpenRouter, of vLLM and SGLang, of DeepSeek.
 FAILED_FINISH_REASONS = ("error", "abort", "insufficient_system_resource")
 
 
@@ -82,7 +85,7 @@ class Failure(NamedTuple):
 
 
 def classify_status(status: int, text: str) -> Failure:
-    """Return the failure that a status other than 2xx means.
+    """Classify an HTTP response with a status other than 2xx and return its failure.
 
     Args:
         status: the HTTP status, or the status in the error body of a 200.
@@ -133,7 +136,7 @@ def classify_body(body: Any, text: str) -> Failure | None:
     if error:
         try:
             error_json = json.dumps({"error": error})
-        except RecursionError:  # `json.loads` could just parse this depth, on a slightly smaller stack
+        except RecursionError:  # nested so deeply that `json.loads` succeeds and `json.dumps` fails
             error_json = text
         message = _error_message(error_json)[:MAX_MESSAGE_LENGTH]
         status = _embedded_status(error)
@@ -168,7 +171,7 @@ def _embedded_status(error: Any) -> int | None:
 
 
 def _error_message(text: str) -> str:
-    """Return message and codes of an error body in any known format, without the parts that repeat the request."""
+    """Return the message and the codes of an error body in any known format, without fields that echo the request."""
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):
@@ -178,7 +181,7 @@ def _error_message(text: str) -> str:
     error = body.get("error", body) if isinstance(body, Mapping) else body
     if isinstance(error, Mapping):
         message = error.get("message") or error.get("detail") or error.get("errors")
-        if isinstance(message, list):  # FastAPI: one entry per field, which also repeats the input
+        if isinstance(message, list):  # FastAPI: an entry per invalid field; omit its `input`, which echoes the request
             entries = [f"{e.get('msg')} at {e.get('loc')}" if isinstance(e, Mapping) else str(e) for e in message]
             message = "; ".join(entries)
         codes = [str(error[name]) for name in ("code", "type", "status") if error.get(name)]

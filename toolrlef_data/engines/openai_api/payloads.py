@@ -1,13 +1,14 @@
 """Payloads: request bodies as JSON, and replies parsed from response bodies.
 
-Messages go to `/chat/completions`, a plain prompt goes to `/completions`. Deviations of models and servers are data:
-`QUIRKS` for well-known models, extended or overridden by `options={"quirks": {...}}` of the spec.
+Messages are sent to `/chat/completions`, a plain prompt to `/completions`. Quirks describe how models and servers
+deviate from OpenAI's API. `QUIRKS` has those of well-known models; `options={"quirks": {...}}` of the spec extends or
+overrides them.
 
 | quirk | value | example |
 |---|---|---|
 | rename | {OpenAI's parameter: the server's parameter} | `max_completion_tokens` for `max_tokens` |
 | drop | [parameters] | `temperature`, which reasoning models reject |
-| system | role | "developer" for system messages |
+| system | the role of system messages | "developer" |
 
 Not covered: streaming, images, audio, the Responses API.
 """
@@ -41,7 +42,7 @@ REASONING_QUIRKS = {"rename": {"max_tokens": "max_completion_tokens"}, "drop": [
 QUIRKS: dict[str, dict[str, Any]] = {"o[1-9]*": REASONING_QUIRKS, "gpt-5-chat*": {}, "gpt-[5-9]*": REASONING_QUIRKS}
 QUIRK_NAMES = ("rename", "drop", "system")
 OPTIONS = ("extra_body", "quirks", "n")
-# Finish reasons of other servers, as the finish reasons of OpenAI.
+# Finish reason of another server -> finish reason of OpenAI.
 FINISH_REASON_ALIASES = {
     "function_call": "tool_calls",
     "max_tokens": "length",
@@ -111,6 +112,7 @@ def find_quirks(spec: EngineSpec) -> dict[str, Any]:
 
 
 def endpoint_of(request: Request) -> str:
+    """Return the path of the endpoint for a request, relative to the server's base URL."""
     return "/chat/completions" if request.messages else "/completions"
 
 
@@ -232,8 +234,8 @@ def parse_reply(body: Mapping[str, Any], stop: Sequence[str] = ()) -> Reply:
         return Reply(None, "", (), "stop", error, detail, prompt_tokens, completion_tokens)
     if finish_reason not in FINISH_REASONS:
         finish_reason = FINISH_REASON_ALIASES.get(finish_reason, "stop")
-    if ends := [position for position in map(text.find, filter(None, stop)) if position >= 0]:
-        text, finish_reason = text[: min(ends)], finish_reason if calls else "stop"
+    if stop_positions := [position for position in map(text.find, filter(None, stop)) if position >= 0]:
+        text, finish_reason = text[: min(stop_positions)], finish_reason if calls else "stop"
     return Reply(text, reasoning, calls, finish_reason, None, "", prompt_tokens, completion_tokens)
 
 
@@ -243,7 +245,7 @@ def _token_count(usage: Any, name: str) -> int | None:
 
 
 def _text_of(content: Any, field: str = "text") -> str:
-    """Return the text of a content, or of its parts that have `field`; empty if there is none."""
+    """Return a message content as text; for a list of parts, the joined values of `field`. Empty if there is none."""
     if isinstance(content, list):
         parts = [part.get(field) if isinstance(part, Mapping) else part for part in content]
         return "".join(part if isinstance(part, str) else _text_of(part) for part in parts)

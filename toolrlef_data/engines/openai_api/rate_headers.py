@@ -7,8 +7,8 @@
 | x-ratelimit-* (OpenAI and compatible servers), anthropic-ratelimit-* | remaining budget and its reset time |
 | `retryDelay` in the body (Google) | pause, as a duration |
 
-Remaining budgets and reset times are trusted. Limits in headers are not used as rates, since some servers count them
-per minute and some per day.
+Remaining budgets and reset times are trusted. The maximum values in headers, such as x-ratelimit-limit-requests, are
+ignored, since they are per minute for some servers and per day for others.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NUMBER = re.compile(r"\d+(?:\.\d+)?")
 MAX_TIME_LENGTH = 60  # characters; a number with hundreds of digits is not a time
 # google.rpc.RetryInfo in google/rpc/error_details.proto.
 RETRY_INFO = re.compile(r'"retryDelay": ?"(\d+(?:\.\d+)?s)"')
-# Budget -> (header of the remaining amount, header of the reset time).
+# Budget -> pairs of the header with the remaining amount and the header with the reset time.
 BUDGET_HEADERS = {
     "requests": (
         ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
@@ -43,7 +43,7 @@ BUDGET_HEADERS = {
 
 
 def parse_seconds(text: str, now: float) -> float | None:
-    """Return the seconds from now that a header value means; None if it is not a time.
+    """Parse a header value as a time and return the seconds from now until then; None if it is not a time.
 
     Args:
         text: seconds ("20", "1.5"), a duration ("6m0s", "20ms"), an HTTP date, an RFC 3339 date, or a Unix time in
@@ -121,7 +121,7 @@ def remaining_budgets(headers: Mapping[str, str], now: float) -> dict[str, tuple
 
 
 def _sent_at(headers: Mapping[str, str], now: float) -> float:
-    """Return the server's Unix time from the Date header, to which its other dates refer; `now` without one."""
+    """Return the Unix time of the Date header, because the server's other dates refer to its clock; else `now`."""
     try:
         date = email.utils.parsedate_to_datetime(headers["date"])
         return (date if date.tzinfo else date.replace(tzinfo=datetime.timezone.utc)).timestamp()

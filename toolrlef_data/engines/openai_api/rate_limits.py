@@ -24,7 +24,11 @@ MAX_BACKOFF = 60.0  # seconds
 
 
 class RateBucket:
-    """A token bucket that also limits the sum of every 60 s to `rate`; at most `burst` passes at once.
+    """A token bucket that also limits the total amount of any 60 seconds.
+
+    Args:
+        rate: maximum amount per 60 seconds.
+        burst: capacity of the bucket, the maximum amount at once.
 
     >>> bucket = RateBucket(rate=60, burst=1)
     >>> bucket.wait_time(1, now=0.0), bucket.consume(1, now=0.0), bucket.wait_time(1, now=0.25)
@@ -34,7 +38,7 @@ class RateBucket:
     def __init__(self, rate: float, burst: float) -> None:
         self.rate = rate
         self.burst = burst
-        self.recent: list[tuple[float, float]] = []  # heap of (time, amount), of the last minute
+        self.recent: list[tuple[float, float]] = []  # heap of (time, amount) of the last 60 seconds
         self.recent_sum = 0.0
         # A full bucket plus the refill of a minute must not exceed the rate.
         self.refill_rate = (rate - max(0.0, burst - 1)) / 60
@@ -48,9 +52,10 @@ class RateBucket:
         self.updated_at = now
 
     def wait_time(self, amount: float, now: float) -> float:
-        """Return the seconds until an amount may pass, or until the next check.
+        """Return the seconds until an amount may be consumed, or until the next check.
 
-        An amount above `burst` waits for a full bucket, and until the sum of the last minute has room for it.
+        An amount above `burst` waits for a full bucket, and until the total of the last 60 seconds permits it. An
+        amount above `rate` waits until that total is 0.
         """
         self._refill(now)
         wait = max(0.0, (min(amount, self.burst) - self.level) / self.refill_rate)
@@ -59,10 +64,10 @@ class RateBucket:
         return wait
 
     def consume(self, amount: float, now: float, consumed_at: float | None = None) -> None:
-        """Consume an amount, or return an unused one if it is negative; the level may become negative.
+        """Consume an amount, or refund an unused one, which is negative; the level may become negative.
 
         Args:
-            consumed_at: when a returned amount was consumed; default: `now`.
+            consumed_at: when a refunded amount was consumed. Default: `now`.
         """
         self._refill(now)
         self.level = min(self.burst, self.level - amount)
@@ -81,10 +86,10 @@ class KeyLimiter:
     """The limits of one API key, and its state.
 
     Args:
-        key: the API key, or "" for a server without keys.
+        key: the API key, or "" for a server that needs none.
         name: the key's name in messages, which never contain the key.
-        limits: rates and backoff.
-        max_concurrency: maximal number of in-flight requests.
+        limits: the rates per minute, and the first backoff.
+        max_concurrency: maximum number of in-flight requests.
     """
 
     def __init__(self, key: str, name: str, limits: Limits, max_concurrency: int) -> None:
@@ -92,11 +97,11 @@ class KeyLimiter:
         self.name = name
         self.max_concurrency = self.concurrency = float(max_concurrency)
         self.in_flight = 0
-        self.has_succeeded = False  # whether the server has sent a reply for this key
-        self.disabled_reason = ""  # why the key is no longer used; empty if it is
+        self.has_succeeded = False  # whether the server has sent a reply to a request with this key
+        self.disabled_reason = ""  # why the key is no longer used; empty while it is used
         self.paused_until = -math.inf
         self.last_halved = -math.inf
-        self.consecutive_limits = 0
+        self.consecutive_rate_limits = 0
         self.backoff = limits.backoff
         self.request_bucket = _bucket_for(limits.rpm, 1 / 60)
         self.token_bucket = _bucket_for(limits.tpm, 1 / 10)
@@ -109,7 +114,7 @@ class KeyLimiter:
         raise TypeError("a KeyLimiter contains an API key and cannot be pickled")
 
     def wait_time(self, tokens: float, now: float) -> float:
-        """Return the seconds until a request may be sent; infinite until an in-flight one has finished."""
+        """Return the seconds until a request may be sent; infinity while no slot is free."""
         if self.in_flight >= max(1, int(self.concurrency)):
             return math.inf
         waits = [self.paused_until - now]
@@ -143,19 +148,22 @@ class KeyLimiter:
             self.token_bucket.consume(-unused_tokens, now, sent_at)
 
     def record_success(self, headers: Mapping[str, str], now: float, unix_time: float) -> None:
-        """Raise the concurrency after a reply, by about 1 per round of in-flight requests."""
+        """Record a reply: reset the backoff, update the budgets, raise the concurrency by 1 per round of requests."""
         self.has_succeeded = True
-        self.consecutive_limits = 0
+        self.consecutive_rate_limits = 0
         self.concurrency = min(self.max_concurrency, self.concurrency + 1 / self.concurrency)
         self._update_budgets(headers, now, unix_time)
 
     def _update_budgets(self, headers: Mapping[str, str], now: float, unix_time: float) -> None:
-        """Replace the budgets with those in the headers; the server may or may not count in-flight requests."""
+        """Replace the budgets with those in the headers.
+
+        In-flight requests are not subtracted, because the server may have subtracted them already.
+        """
         for name, (remaining, seconds) in remaining_budgets(headers, unix_time).items():
             self.budgets[name] = (remaining, now + seconds)
 
     def halve_concurrency(self, sent_at: float, now: float) -> bool:
-        """Halve the concurrency once per round of in-flight requests; return whether this call did."""
+        """Halve the concurrency unless the request was sent before the last halving; return whether it was halved."""
         if sent_at <= self.last_halved:
             return False
         self.concurrency = max(1.0, self.concurrency / 2)
@@ -163,14 +171,20 @@ class KeyLimiter:
         return True
 
     def record_rate_limit(self, pause: float | None, sent_at: float, now: float) -> None:
-        """Pause all requests of this key, for the requested time or else with exponential backoff."""
+        """Halve the concurrency and pause the key.
+
+        Args:
+            pause: seconds that the server requests. None pauses with exponential backoff.
+            sent_at: when the rejected request was sent.
+            now: the current time.
+        """
         is_first = self.halve_concurrency(sent_at, now)
-        self.consecutive_limits += is_first
+        self.consecutive_rate_limits += is_first
         if pause is None:
             if not is_first:
                 return
-            pause = min(MAX_BACKOFF, self.backoff * 2**self.consecutive_limits)
-        elif self.consecutive_limits > 1:  # the requested pause was too short
+            pause = min(MAX_BACKOFF, self.backoff * 2**self.consecutive_rate_limits)
+        elif self.consecutive_rate_limits > 1:  # the requested pause was too short
             pause = max(pause, self.backoff)
         self.paused_until = max(self.paused_until, now + pause)
 
@@ -198,11 +212,13 @@ class RequestScheduler:
         self.closed_reason = ""
 
     async def acquire(self, reserved: TokenCounts, deadline: float, is_retry: bool = False) -> KeyLimiter | None:
-        """Wait for a key that may send a request; return None at the deadline or once the scheduler is closed.
+        """Wait for an API key that may send a request and return its limiter.
+
+        Returns None at the deadline, or once the scheduler is closed.
 
         Args:
-            reserved: the maximal tokens of the request.
-            deadline: the request's deadline, by `clock`; None is returned early if no key can become free before it.
+            reserved: the maximum tokens of the request.
+            deadline: the request's deadline, by `clock`; None is returned earlier if no key can become free in time.
             is_retry: whether the request was sent before; a retry goes to the front of the queue.
         """
         future: asyncio.Future[KeyLimiter | None] = asyncio.get_running_loop().create_future()
@@ -220,7 +236,7 @@ class RequestScheduler:
             raise
 
     def dispatch(self) -> None:
-        """Release all queued requests that may be sent now; call this after every change of state."""
+        """Assign API keys to queued requests in order, until one must wait; call this after every change of state."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -231,7 +247,10 @@ class RequestScheduler:
             self.queue.popleft()
 
     def _resolve(self, reserved: TokenCounts, deadline: float, future: asyncio.Future[KeyLimiter | None]) -> bool:
-        """Assign a key to the request, or None if it cannot be sent; return False if it must wait."""
+        """Set the future to the limiter of an API key, or to None if the request cannot be sent.
+
+        Returns False, without setting the future, if the request must wait.
+        """
         now = self.clock()
         wait = math.inf
         exceeded_cap = "" if self.closed_reason else self.spending.exceeded_cap(self.limits, reserved)
@@ -256,13 +275,13 @@ class RequestScheduler:
         if now >= deadline or (wait < math.inf and now + wait > deadline):
             future.set_result(None)
             return True
-        if exceeded_cap:  # the in-flight requests may belong to another thread, which does not call `dispatch` here
+        if exceeded_cap:  # poll, because the in-flight requests of another thread do not call this `dispatch`
             wait = 0.1
         self.timer = asyncio.get_running_loop().call_later(max(min(wait, deadline - now), 0.001), self.dispatch)
         return False
 
     def remaining_pause(self) -> float:
-        """Return the seconds until the first key may be used again."""
+        """Return the seconds until the first API key may be used again."""
         now = self.clock()
         usable_at = []
         for limiter in self.limiters:

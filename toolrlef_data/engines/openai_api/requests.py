@@ -45,7 +45,7 @@ def send_directly(
                 if not pool.tasks:
                     session.halt_after_rejections(rejections)
             resent, pool.missing_samples = pool.missing_samples[:free_slots], pool.missing_samples[free_slots:]
-            is_idle = False  # whether the next request is not ready yet
+            is_idle = False  # becomes True if the next request is not ready yet
             for samples in itertools.chain(resent, itertools.islice(queue, free_slots - len(resent))):
                 if samples is None:
                     is_idle = True
@@ -121,7 +121,7 @@ class RequestPool:
             self.wake_up.set_result(None)
 
     def release_rejections(self) -> None:
-        """Pass on the rejections although the server has not sent a reply yet."""
+        """Move the withheld rejections to the finished replies, although the server has not sent a reply yet."""
         self.finished += self.pending_rejections
         self.released_rejections += self.pending_rejections
         self.pending_rejections = []
@@ -152,7 +152,7 @@ class RequestPool:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
     async def complete(self, samples: list[Request]) -> list[Reply]:
-        """Send the samples of one request with retries and return their replies; empty if the run stops first."""
+        """Send the samples of one request with retries and return their replies, or [] if the run stops first."""
         session, spec = self.session, self.session.spec
         try:
             body = build_body(samples[0], spec, session.quirks, len(samples))
@@ -234,10 +234,13 @@ class RequestPool:
 
 
 async def _check_key(failure: Failure, limiter: KeyLimiter) -> Failure:
-    """Resolve the action `check_key` into `final` or `disable_key`, after the in-flight requests of the key."""
+    """Return the failure with the action `check_key` replaced by `final` if the API key works, else by `disable_key`.
+
+    The key works once a request with it succeeds. Without success, this waits until the key has no in-flight requests.
+    """
     if failure.action != "check_key":
         return failure
-    # A rejection arrives sooner than a reply, which would show that the key works.
+    # Rejections arrive sooner than replies, so the success of an earlier request may still be outstanding.
     while limiter.in_flight and not limiter.has_succeeded and not limiter.disabled_reason:
         await asyncio.sleep(CHECK_INTERVAL / 10)
     if limiter.has_succeeded:

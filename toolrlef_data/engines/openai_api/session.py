@@ -1,7 +1,7 @@
 """Session: the shared state of all requests of one engine to one server.
 
-It has the API keys and their scheduler, the spending, the failure counts, and the error that stops the run. `requests`
-and `batches` share it, so both handle replies, failures, keys and caps alike.
+It has the API keys and their scheduler, the spending, the failure counts, and the error that stops the run. Direct
+requests (`requests`) and batch jobs (`batches`) share it, so both treat replies, failures, API keys and caps alike.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 __all__ = ["REJECTED", "Session"]
 
 log = logging.getLogger(__name__)
-# Loggers that record request URLs, whose query may contain a key.
+# Loggers that record request URLs, whose query may contain an API key.
 HTTP_LOGGERS = ("httpx2", "openai", "openai._base_client", "aiohttp.client")
-REJECTED = ("bad_request", "not_found")  # error kinds that can be due to the row or to the settings
-MIN_REJECTIONS = 8  # rejections without a single reply that stop the run
+REJECTED = ("bad_request", "not_found")  # error kinds whose cause is the row or the settings
+MIN_REJECTIONS = 8  # the run stops after this many rejections if the server has sent no reply
 MAX_DETAIL_LENGTH = 500  # characters of a stored error message
-INITIAL_BYTES_PER_TOKEN = 3.0  # before the first reply; most tokenizers have more bytes per token
-MIN_BYTES_PER_TOKEN = 0.3  # lower values from a server are implausible
+INITIAL_BYTES_PER_TOKEN = 3.0  # until the first reply; for most tokenizers the true value is higher
+MIN_BYTES_PER_TOKEN = 0.3  # lower values, computed from a server's counts, are implausible
 TOKEN_FIELDS = ("prompt_tokens", "completion_tokens")
 
 
@@ -74,7 +74,7 @@ class Session:
         """Read the API keys, and redact them in the logs of HTTP libraries."""
         keys = read_api_keys(self.spec)
         limiters = [self._limiter_for(key, number) for number, key in enumerate(keys, 1)]
-        self.scheduler.limiters = limiters or [self._limiter_for("", 0)]  # a server without keys
+        self.scheduler.limiters = limiters or [self._limiter_for("", 0)]  # a server that needs no API key
         for name in HTTP_LOGGERS:
             logging.getLogger(name).addFilter(self._redact_record)
 
@@ -83,7 +83,7 @@ class Session:
             logging.getLogger(name).removeFilter(self._redact_record)
 
     def authorization(self, limiter: KeyLimiter) -> str:
-        """Return the Authorization header for a key, or for the credentials in the URL."""
+        """Return the value of the Authorization header: the API key, else the credentials of the URL, else ""."""
         return f"Bearer {limiter.key}" if limiter.key else self.address.basic_auth
 
     def stats(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class Session:
 
     def _limiter_for(self, key: str, number: int) -> KeyLimiter:
         self.secrets.add([key])
-        name = f"API key {number}" if key else "no key"
+        name = f"API key {number}" if key else "the server without an API key"
         return KeyLimiter(key, name, self.spec.limits, self.spec.concurrency)
 
     def _redact_record(self, record: logging.LogRecord) -> bool:
@@ -105,7 +105,7 @@ class Session:
 
     def halt_at_cap(self, cap: str) -> None:
         """Stop sending, because the next request would exceed a cap."""
-        advice = "Completed requests are saved; a new process resumes the run and counts from zero"
+        advice = "Completed requests are saved; run the same command to resume, with new counts from zero"
         self.halt(CapReached(f"{self}: {cap}. {advice}"))
 
     def halt(self, error: ToolrlefError) -> None:
@@ -114,7 +114,7 @@ class Session:
         self.scheduler.close(str(error))
 
     def parse(self, status: int, text: str, samples: int = 1) -> list[Reply] | Failure:
-        """Return the replies or the failure in a status and response body."""
+        """Return the replies in an HTTP response, or its failure; `text` is the response body."""
         if not 200 <= status < 300:
             return classify_status(status, text)
         try:
@@ -125,7 +125,7 @@ class Session:
         return failure or [self._redact(reply) for reply in parse_replies(body, self.spec.stop, samples)]
 
     def _redact(self, reply: Reply) -> Reply:
-        """Return the reply without the API keys that a server may repeat."""
+        """Return a reply without API keys, which a server may echo."""
         redact = self.secrets.redact_reply
         calls = tuple((redact(name), redact(arguments)) for name, arguments in reply.tool_calls)
         text, reasoning = redact(reply.text or ""), redact(reply.reasoning)
@@ -134,9 +134,9 @@ class Session:
         return replace(reply, text=text, reasoning=reasoning, tool_calls=calls)
 
     def update_bytes_per_token(self, reply: Reply, num_bytes: int) -> None:
-        """Update the estimate that converts body bytes to prompt tokens.
+        """Update the estimated number of body bytes per prompt token.
 
-        It falls at once and rises slowly, so that reservations are rather too large than too small.
+        The estimate falls at once and rises slowly, so that reservations tend to be too large rather than too small.
         """
         if reply.prompt_tokens:
             observed = 0.95 * num_bytes / reply.prompt_tokens
@@ -144,7 +144,7 @@ class Session:
             self.bytes_per_token = max(MIN_BYTES_PER_TOKEN, min(observed, smoothed))
 
     def tokens_used(self, replies: list[Reply], reserved: TokenCounts) -> TokenCounts:
-        """Return the token counts that the server reports; the reserved ones where it reports none."""
+        """Return the sums of the token counts that the server reports, or the reserved count if it reports none."""
         prompts, completions = ([getattr(reply, name) for reply in replies] for name in TOKEN_FIELDS)
         return TokenCounts(
             reserved.prompt if None in prompts else sum(prompts),
@@ -159,7 +159,7 @@ class Session:
         return Reply(None, error=failure.kind, error_detail=self.secrets.redact(failure.detail)[:MAX_DETAIL_LENGTH])
 
     def rejects_everything(self, rejections: Sequence[tuple[str, Reply]]) -> bool:
-        """Return whether the server has sent only rejections, enough of them to blame the settings."""
+        """Return whether there are at least `MIN_REJECTIONS` rejections and the server has sent no reply."""
         return len(rejections) >= MIN_REJECTIONS and not self.has_succeeded()
 
     def halt_after_rejections(self, rejections: Sequence[tuple[str, Reply]]) -> None:
@@ -168,14 +168,14 @@ class Session:
         self.halt(AllRequestsRefused(f"{self} rejected all {len(rejections)} requests; the first error is: {error}"))
 
     def disable(self, limiter: KeyLimiter, failure: Failure) -> None:
-        """Disable an API key and read the key sources again for new ones; stop sending if no key remains."""
+        """Disable an API key and add new ones from the key sources; stop sending if no enabled key remains."""
         if limiter.disabled_reason:
             return
         limiter.disabled_reason = self.secrets.redact(failure.detail)[:MAX_DETAIL_LENGTH]
         log.warning("%s is no longer used: %s", limiter.name, limiter.disabled_reason)
         known = {limiter.key for limiter in self.scheduler.limiters}
         new_keys = []
-        with suppress(NoUsableApiKey):  # the key file is gone; other keys may still work
+        with suppress(NoUsableApiKey):  # the sources have no key any more; other keys may still work
             new_keys = [key for key in read_api_keys(self.spec) if key not in known] if limiter.key else []
         self.scheduler.limiters += [self._limiter_for(key, len(known) + i + 1) for i, key in enumerate(new_keys)]
         if all(limiter.disabled_reason for limiter in self.scheduler.limiters):
