@@ -1,8 +1,8 @@
 """Sources: loaders that convert upstream data into a table. `SOURCES` lists them, one file each.
 
-Each file defines a `datasets.GeneratorBasedBuilder`. It is called directly, because `load_dataset` no longer runs
-loading scripts. It reads upstream's files from `data_dir=`, or the Hub's Parquet without it. Each file is also a
-command:
+Each file defines a builder of `datasets`, such as a `GeneratorBasedBuilder`. This package calls the builders directly,
+because `load_dataset` no longer runs loading scripts. A builder reads upstream's files from `data_dir=`. By default it
+reads the Parquet files on the Hub, or bundled files. Each file is also a command:
 
     python -m toolrlef_data.loading_scripts.gsm8k --data-dir DIR --out DIR
 
@@ -54,16 +54,17 @@ def load_source(name: str, split: str | None = None, data_dir: str | Path | None
 
     Args:
         name: a name in `SOURCES`.
-        split: upstream's name of the split. Default: the only split. "dropped" returns the dropped rows of all splits,
-            each with its reason.
-        data_dir: a folder with upstream's files; for toolbench also a single file. Default: load the Hub's Parquet.
+        split: upstream's name of the split. Default: the only split. "dropped" selects the dropped rows of all splits.
+        data_dir: a folder with upstream's files; for toolbench also a single file. Default: the Parquet files on the
+            Hub, or for the samples the bundled files.
         options: options of the source, such as `cut=True` of trex; see the source's docstring.
 
     Returns:
-        The questions of the split (columns `columns.QUESTIONS`), or the answer files of toolbench (`columns.ANSWERS`).
+        The questions of the split (columns `columns.QUESTIONS`), the answer files of toolbench (`columns.ANSWERS`), or
+        the dropped rows with their reasons (`columns.DROPPED`).
 
     Raises:
-        InputError: unknown split or option (the message lists the choices), missing file, or unreadable rows.
+        InputError: unknown source, split or option (the message lists the choices), missing file, or unreadable rows.
 
     >>> from toolrlef_data import load_source
     >>> load_source("sample", split="train")[0]["id"]
@@ -83,7 +84,7 @@ def load_source(name: str, split: str | None = None, data_dir: str | Path | None
 
 
 def load_tables(name: str, data_dir: str | Path | None = None, **options: Any) -> Tables:
-    """Load all splits of a source: its questions and its dropped rows."""
+    """Load all splits of a source, each as a table of usable rows and a table of dropped rows."""
     from toolrlef_data.loading_scripts.base import build_tables
 
     return build_tables(SOURCES[name], data_dir, **options)

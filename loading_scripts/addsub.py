@@ -6,7 +6,7 @@ A row of AddSub.json of MAWPS, a JSON array of 395 rows:
      "lEquations": ["X = 8 - 2"], "lSolutions": ["6"]}
 
 - Splits: all rows are "test", because TRICE uses the data set for tests only.
-- Quirks: upstream's texts are tokenised, with spaces before full stops; they are not changed.
+- Quirks: upstream's texts are tokenised, with spaces before full stops; this source does not change them.
 - Not covered: the first release, in text files; other parts of MAWPS.
 """
 

@@ -25,7 +25,7 @@ from toolrlef_data.loading_scripts.fields import get_text, normalise_number, rea
 from toolrlef_data.records import Drop, InputError
 
 _match_answer = re.compile(r"(-?[\d,]*\.?\d+)\s*(?:\([^()]*\))?").fullmatch
-# Drop reason -> test of the answer; the first match counts.
+# Drop reason -> function that matches such answers; the first match counts.
 _REASONS = {
     "several_answers": re.compile(r";").search,
     "ratio_or_time": re.compile(r"\d:\d").search,
@@ -43,7 +43,7 @@ class Asdiv(Source):
 
     def read(self, path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         try:
-            root = ElementTree.fromstring(read_text(path).encode())  # noqa: S314  # the user's file; expat is recent
+            root = ElementTree.fromstring(read_text(path).encode())  # noqa: S314  # the user's file
         except ElementTree.ParseError as error:
             raise InputError(f"{path}: not valid XML: {error}") from None
         for n, problem in enumerate(root.iter("Problem"), start=1):

@@ -10,17 +10,18 @@ code, the options and the contents of the data files, which `datasets` itself ig
 | `Source` | questions |
 
 A question appears in one split only. Two rows are the same question if their ids agree up to "#", or if their texts and
-contexts agree apart from case, white space and punctuation (`identity`). The row is in the split that is first in
-`Source.files` or on the Hub, and dropped from later ones. Not covered: paraphrases; equal questions of two sources.
+contexts agree apart from case, white space and punctuation (`identity`). The question is in the split that is
+first in `Source.files` or on the Hub, and is dropped from later ones. Not covered: paraphrases; equal questions of two
+sources.
 
 Drop reasons of all `Source` classes:
 
 | reason | row |
 |---|---|
 | `no_question`, `no_answer` | has no question or no gold answer |
-| `not_text` | has a value that should be text and is not; the id of the drop contains the row number |
+| `not_text` | has a value that is not text although text is required; the id of the drop contains the row number |
 | `not_unicode` | contains an unpaired surrogate, which UTF-8 cannot encode |
-| `duplicate_across_splits` | is in an earlier split, too |
+| `duplicate_across_splits` | has a question of an earlier split |
 | `repeated` | has the id of an earlier row (only sources with `has_repeats`; an error in others) |
 """
 
@@ -111,10 +112,11 @@ class TableSource(DatasetBuilder, ABC):  # type: ignore[misc]  # datasets has no
     """Builder of one table, and of the table of its dropped rows.
 
     Args:
-        data_dir: a folder with upstream's files. Default: the Hub's Parquet.
+        data_dir: a folder with upstream's files. Default: `bundled_folder` if set, else the Parquet files on the Hub.
         config_name: "questions" or "dropped". Default: "questions".
-        cache_dir: the folder of the cached tables. Default: the cache of `datasets`.
-        sibling: the builder of the other config with the same arguments, whose digest of the files is reused.
+        cache_dir: the folder in which tables are cached. Default: the cache folder of `datasets`.
+        sibling: the builder of the other config with the same arguments. Its cache key is reused, so that the files are
+            digested only once.
         options: options of the source; see `defaults`.
     """
 
@@ -124,7 +126,7 @@ class TableSource(DatasetBuilder, ABC):  # type: ignore[misc]  # datasets has no
     source: ClassVar[str]
     columns: ClassVar[Features] = QUESTIONS
     task: ClassVar[str] = "math"
-    hub: ClassVar[tuple[str, ...]] = ()  # Hub id, then the configs to read if it has several
+    hub: ClassVar[tuple[str, ...]] = ()  # Hub id, followed by the configs to read if it has several
     bundled_folder: ClassVar[Path | None] = None  # the default of data_dir
     defaults: ClassVar[Mapping[str, Any]] = {}  # option -> default
 
@@ -148,18 +150,20 @@ class TableSource(DatasetBuilder, ABC):  # type: ignore[misc]  # datasets has no
         else:
             self.folder = as_path(data_dir) if data_dir is not None else self.bundled_folder
             self.split_files, content = self.inspect_files()
-            code = code_digest(type(self)), canonical(type(self))  # the latter covers a source defined by the user
+            code = code_digest(type(self)), canonical(type(self))  # the latter covers sources that the user defines
             self.key = digest([code, content, self.options])
         super().__init__(config_name=config_name, cache_dir=cache_dir, dataset_name=self.source, hash=self.key)
 
     @abstractmethod
     def inspect_files(self) -> tuple[Mapping[str, Sequence[Any]], Any]:
-        """Return the files of each split, and a JSON value that changes with their rows."""
+        """Return the files of each split, and a JSON value that changes with their contents."""
 
     def row(self, row_id: str, **columns: Any) -> dict[str, Any]:
+        """Return a row of the table, with the columns `id`, `task` and `dataset` and those given."""
         return {"id": row_id, "task": self.task, "dataset": self.source, **columns}
 
     def dropped_row(self, row_id: str, drop: Drop) -> dict[str, Any]:
+        """Return a row of the table of dropped rows."""
         return self.row(row_id, stage="source", reason=drop.reason, detail=drop.detail)
 
     def _info(self) -> DatasetInfo:
@@ -189,7 +193,7 @@ class Source(TableSource, GeneratorBasedBuilder):  # type: ignore[misc]
 
     @abstractmethod
     def rows(self, raw: Mapping[str, Any], fallback_id: str, location: str) -> Iterator[Row]:
-        """Yield the rows that one upstream row contains: questions, or ids with drops.
+        """Yield the rows that one upstream row contains: questions, or (id, drop) pairs.
 
         Args:
             raw: the upstream row, with case-insensitive keys; rows of the Hub have the additional key "hub_config".
@@ -207,7 +211,7 @@ class Source(TableSource, GeneratorBasedBuilder):  # type: ignore[misc]
 
     @cached_property
     def _hub_tables(self) -> Mapping[str, Mapping[str, Dataset]]:
-        """Load the Hub's tables, by config and split."""
+        """The tables on the Hub, by config and split."""
         files = ", ".join(pattern for names in self.files.values() for pattern in as_patterns(names))
         if not self.hub:
             raise InputError(f"source {self.source}: pass data_dir= with {files}")
@@ -217,7 +221,7 @@ class Source(TableSource, GeneratorBasedBuilder):  # type: ignore[misc]
             raise InputError(f"source {self.source}: {error}; to read files, pass data_dir= with {files}") from error
 
     def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:  # noqa: ARG002  # nothing to download
-        # Filled while the splits are read in turn: id up to "#", or hash of the text -> first split.
+        # Filled while the splits are read one after the other: id up to "#", or hash of the text -> first split.
         self.question_splits: dict[str | int, str] = {}
         splits = list(self.split_files) or [split for tables in self._hub_tables.values() for split in tables]
         return [SplitGenerator(split, {"split": split}) for split in dict.fromkeys(splits)]
@@ -236,7 +240,7 @@ class Source(TableSource, GeneratorBasedBuilder):  # type: ignore[misc]
             )
 
     def _checked_rows(self, split: str) -> Iterator[Row]:
-        """Yield the rows of a split with drops instead of repeated rows and of questions of earlier splits."""
+        """Yield the rows of a split; repeated rows and questions of earlier splits are replaced by drops."""
         has_question: dict[str, bool] = {}
         locations: dict[str, str] = {}
         for n, (location, raw) in enumerate(self._raw_rows(split), start=1):
@@ -271,10 +275,13 @@ class Source(TableSource, GeneratorBasedBuilder):  # type: ignore[misc]
         if not row.question or not row.answers:
             return row.id, Drop("no_answer" if row.question else "no_question", row.question[:80])
         form = normal_form(row.question)
-        keys = (row.id.partition("#")[0], text_hash(f"{_context_form(row.context)}\n{form}" if form else f"\n{row.id}"))
-        splits = (self.question_splits.get(key, split) for key in keys)
+        hashes = (
+            row.id.partition("#")[0],
+            text_hash(f"{_context_form(row.context)}\n{form}" if form else f"\n{row.id}"),
+        )
+        splits = (self.question_splits.get(key, split) for key in question_keys)
         first_split = next((name for name in splits if name != split), split)
-        for key in keys:  # also of a dropped row, so that the other variants of its question are dropped, too
+        for key in question_keys:  # also for a dropped row, so that the other variants of its question are dropped, too
             self.question_splits.setdefault(key, first_split)
         return row if first_split == split else (row.id, Drop("duplicate_across_splits", first_split))
 
@@ -309,7 +316,7 @@ def build_tables(
 
 
 def _load_split(builder: TableSource, split: str) -> Dataset:
-    # `as_dataset` cannot load a split without rows.
+    """Return a split of a prepared builder; `as_dataset` cannot load a split without rows."""
     if builder.info.splits[split].num_examples:
         return cast("Dataset", builder.as_dataset(split))
     empty = Dataset.from_dict({name: [] for name in builder.info.features}, features=builder.info.features, split=split)
@@ -318,10 +325,17 @@ def _load_split(builder: TableSource, split: str) -> Dataset:
 
 
 def main(name: str, arguments: list[str] | None = None) -> None:
-    """Write the tables of a source as files, one per split and one of the dropped rows."""
-    source = SOURCES[name]  # the class in `__main__` has another qualified name and thus another cache key
+    """Run the command of a source: write its tables as files, one per split and one of the dropped rows.
+
+    Args:
+        name: a name in `SOURCES`.
+        arguments: command line arguments. Default: those of the process.
+    """
+    source = SOURCES[name]  # not the class in `__main__`, whose qualified name and thus cache key differ
     parser = argparse.ArgumentParser(description=f"Write the tables of {name} as files.")
-    parser.add_argument("--data-dir", help="folder with upstream's files (default: load the Hub's Parquet)")
+    parser.add_argument(
+        "--data-dir", help="folder with upstream's files (default: the Parquet files on the Hub, or the bundled files)"
+    )
     parser.add_argument("--out", required=True, type=Path, help="output folder")
     parser.add_argument("--format", choices=["jsonl", "parquet"], default="jsonl")
     for option, default in source.defaults.items():

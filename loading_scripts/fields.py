@@ -1,13 +1,14 @@
 """Reading upstream's files: finding them, parsing JSON, and reading and normalising the values of a row.
 
-| value of a key | `require_text` (ids) | `get_text`, `get_texts` |
-|---|---|---|
-| missing | `InputError` | `InputError` |
-| null | `InputError` | "" or [] |
-| neither text nor number | `InputError` | `UnusableRow`: the row is dropped |
-| not a list | | `InputError` (`get_texts`) |
+| value of a key | `require_text` (ids) | `get_text` | `get_texts` |
+|---|---|---|---|
+| missing | `InputError` | `InputError` | `InputError` |
+| null | `InputError` | "" | [] |
+| text or finite number | text | text | `InputError` |
+| list | `InputError` | `UnusableRow` | texts without nulls; `UnusableRow` for other items |
+| other | `InputError` | `UnusableRow` | `InputError` |
 
-An `InputError` names the file, the line and what was found. Only one file is in memory at a time.
+An `UnusableRow` drops the row; an `InputError` stops the run and names the location. One file at a time is in memory.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def read_json_object(
     Args:
         path: the file.
         key: the key of the rows.
-        trim: called with each object of the file, innermost first; returns its replacement. Saves memory.
+        trim: JSON object -> its replacement, which can be smaller to save memory; called for inner objects first.
     """
     document = _require_object(_parse_json(read_text(path), str(path), trim), str(path))
     rows = document.get(key)
@@ -138,7 +139,7 @@ def as_text(value: Any) -> str | None:
 
 
 def require_text(raw: Mapping[str, Any], key: str, location: str) -> str:
-    """Return the text of a key that every row needs, such as its id; raise `InputError` if it has none."""
+    """Return the text of a key that every row needs, such as its id; raise `InputError` if the value is not text."""
     value = require(raw, key, location)
     text = as_text(value)
     if value is None or text is None:
@@ -156,7 +157,7 @@ def get_text(raw: Mapping[str, Any], key: str, location: str) -> str:
 
 
 def get_texts(raw: Mapping[str, Any], key: str, location: str) -> list[str]:
-    """Return the list of texts of a key, without nulls; raise `UnusableRow` for other items."""
+    """Return the list of texts of a key, without nulls; raise `UnusableRow` if an item is not text."""
     value = require(raw, key, location)
     if value is None:
         return []
@@ -188,13 +189,13 @@ def escape_surrogates(text: str) -> str:
 
 
 def normalise_number(text: str) -> str | None:
-    """Return a number without grouping and redundant zeros; None for any other text.
+    """Return the text of a number without thousands separators and redundant zeros; None for any other text.
 
     >>> [normalise_number(text) for text in ("2,125", "51.0", "-0.50", "5/2", "3,4")]
     ['2125', '51', '-0.5', None, None]
     """
     if "," in text and parse_number(text) is None:
-        return None  # a list or a decimal comma, not grouping
+        return None  # the comma separates items or decimals, not thousands
     digits = text.strip().replace(",", "")
     integer, _, decimals = digits.removeprefix("-").partition(".")
     if not (digits.isascii() and (integer + decimals).isdecimal()):

@@ -1,4 +1,4 @@
-"""Listing, digesting and reading the files of a folder tree, with any names and any types of entries.
+"""Listing, digesting and reading the files of a folder tree, with any file names and any types of entries.
 
 This module is separate from the builders because `datasets` replaces `open`, `os` and `Path` in every module that
 defines a builder. Its replacements are slower and interpret "::" in a path as a path into an archive.
@@ -30,12 +30,12 @@ def as_path(path: str | Path) -> Path:
 def list_files(folder: Path, part: str = "", suffix: str = ".json", recursive: bool = True) -> list[str]:
     """Return the sorted paths of the files in a folder, relative to it, with "/"; hidden entries are skipped.
 
-    Unreadable files and special files are listed, and so are folders that cannot be listed, with a "/" at the end. A
-    link to a folder is followed if its target is outside `folder`. No folder is listed twice.
+    Unreadable files and special files are included. A folder whose contents cannot be listed is included as a path that
+    ends in "/". A link to a folder is followed if its target is outside `folder`. No folder is read twice.
 
     Args:
         folder: the folder to list.
-        part: a text that the file names must contain. Default: any name.
+        part: a text that the file names must contain. Default: "", which accepts all names.
         suffix: the end of the file names. Default: ".json".
         recursive: whether to list subfolders. Default: True.
 

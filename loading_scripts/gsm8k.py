@@ -4,7 +4,7 @@ A row of train.jsonl or test.jsonl:
 
     {"question": "Ann picks 48 figs ...", "answer": "... 48/2 = <<48/2=24>>24 figs.\\n#### 72"}
 
-- Gold answer: the number after `####`; commas of thousands are removed.
+- Gold answer: the number after `####`; thousands separators are removed.
 - Ids: split and row number, as upstream has none.
 - Drops: `no_final_answer` if there is no `####`, `not_a_number` if no number follows it.
 - Not covered: the "socratic" variant.

@@ -7,10 +7,10 @@ A row of hotpot_train_v1.1.json, hotpot_dev_distractor_v1.json or hotpot_dev_ful
      "context": [["Ann", ["Ann has a fig tree.", "It is old."]], ["Fig", ["..."]]]}
 
 - Context: the paragraphs in `context` are ignored, because the retriever should find them.
-- Splits: the two dev files therefore contain the same questions, and the second copy is dropped as `repeated`. The test
-  file has no answers and yields only drops (`no_answer`).
-- Drops: the answers "yes" and "no" (6 % of all by the paper) are dropped as `yes_no`. They are substrings of almost any
-  text, so almost every prediction would be correct. `keep_yes_no=True` keeps them.
+- Splits: the two dev files contain the same questions with different paragraphs, so the second copy is dropped as
+  `repeated`. The test file has no answers and yields only drops (`no_answer`).
+- Drops: the answers "yes" and "no" (6 % of all answers according to the paper) are dropped as `yes_no`. They are
+  substrings of almost any text, so almost every prediction would be correct. `keep_yes_no=True` keeps them.
 - The Hub's copy has `id` instead of `_id`, and a split "validation" instead of "dev".
 - Not covered: supporting facts and their score; the passages of the fullwiki setting.
 """

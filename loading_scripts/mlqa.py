@@ -72,6 +72,7 @@ def _answers(answers: Any, location: str) -> list[str]:
 
 
 def _objects(parent: Mapping[str, Any], key: str, location: str) -> list[Mapping[str, Any]]:
+    """Return the list of objects under a key; raise InputError if there is none."""
     items = parent.get(key)
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         keys = ", ".join(parent)

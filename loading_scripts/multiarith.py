@@ -5,8 +5,8 @@ A row of MultiArith.json, a JSON array of 600 rows, which is also part of MAWPS:
     {"iIndex": 1, "sQuestion": "Ann picks 7 figs and 5 plums. She eats 3. How many has she? ",
      "lEquations": ["X=((7.0+5.0)-3.0)"], "lSolutions": [9.0], "lAlignments": [11, 22, 40]}
 
-- Splits: all rows are "test", because TRICE uses the data set for tests only. The Hub's copy has two splits, which are
-  not upstream's; they are retained.
+- Splits: all rows are "test", because TRICE uses the data set for tests only. The Hub's copy has two splits that
+  upstream lacks; they are retained.
 - Ids: built from row numbers, because `iIndex` starts at 0 or at 1 depending on the copy of the file.
 - Solution: the equation without "X =". The Hub's copy has the keys `question` and `final_ans`, and no equations.
 """

@@ -33,7 +33,7 @@ class NqOpen(Source):
         "efficientqa_test": "NQ-open.efficientqa.test.1.1.jsonl",
     }
     hub = ("google-research-datasets/nq_open",)
-    has_repeats = True  # ids are digests of questions
+    has_repeats = True  # ids are digests of questions, so equal questions have equal ids
 
     def rows(self, raw: Mapping[str, Any], fallback_id: str, location: str) -> Iterator[Row]:
         question = get_text(raw, "question", location)

@@ -14,10 +14,10 @@ The samples are too small to train on and are not representative of other data.
 | `sample` | solutions in GSM8K's format, a few of them with missing or ambiguous annotations to demonstrate drops |
 | `sample_qa`, `sample_lama` | the bundled passages (`tools.search.corpus`) answer most questions, but not all |
 | `sample_mlqa` | questions in six languages and four scripts about English contexts |
-| `sample_trajectories` | answer files (samples/answers) instead of questions, read as the source toolbench reads them |
+| `sample_trajectories` | answer files (samples/answers) instead of questions, in the format of the source toolbench |
 
-The answer files of `sample_trajectories` record trajectory searches with the functions of `demo_functions` and a
-scripted model (`demo`).
+The answer files of `sample_trajectories` are the results of trajectory searches with a scripted model
+(`toolbench.search.demo`) and the functions of `toolbench.search.demo_functions`.
 
 The command accepts the name of a sample. Default: `sample`.
 

@@ -6,8 +6,8 @@ A row of SVAMP.json, a JSON array:
      "Equation": "( 7.0 - 2.0 )", "Answer": 5.0, "Type": "Subtraction"}
 
 - Splits: upstream has none; all rows are "train". The Hub's copy has two splits, which are retained.
-- Quirks: a Body can end in a condition without a full stop, which the Question continues. The two are then joined with
-  a comma.
+- Quirks: a Body can end in a condition without a full stop, which the Question continues. They are then joined with a
+  comma.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class Toolbench(TableSource, ArrowBasedBuilder):  # type: ignore[misc]  # datase
     task = "toolbench"
     columns = ANSWERS
     defaults = {"method": "", "recursive": True}  # noqa: RUF012  # read only
-    DEFAULT_WRITER_BATCH_SIZE = 16  # rows have 100 kB, at most 64 MiB; the texts of an Arrow batch are limited to 2 GiB
+    DEFAULT_WRITER_BATCH_SIZE = 16  # rows have about 100 kB, at most 64 MiB; an Arrow batch is limited to 2 GiB of text
 
     def inspect_files(self) -> tuple[Mapping[str, Sequence[str]], Any]:
         method, recursive = self.options["method"], self.options["recursive"]
@@ -99,7 +99,7 @@ class Toolbench(TableSource, ArrowBasedBuilder):  # type: ignore[misc]  # datase
             yield n, pa.Table.from_pylist(batch, schema)
 
     def _answers(self, split: str) -> Iterator[dict[str, Any]]:
-        """Yield the usable rows, and store the drops for the builder of the other config, which then reads no files."""
+        """Yield the usable rows; store the drops, so that the builder of the other config need not read the files."""
         self.dropped: list[tuple[str, Drop]] = []  # a few hundred bytes each
         for row_id, row in self._read(split):
             if isinstance(row, Drop):
@@ -148,10 +148,10 @@ def parse_answer_file(text: str) -> dict[str, Any] | Drop:
         return Drop("no_query")
     if values.get("function") in (None, []):
         return Drop("no_functions")
-    wrong = [key for column, (key, kind) in SUMMARY_KEYS.items() if not _has_type(summary[column], kind)]
-    wrong += [key for key, has_type in STRUCTURES.items() if not has_type(values.get(key))]
-    if wrong:
-        return Drop("wrong_type", f"of the key {', '.join(wrong)}")
+    wrong_keys = [key for column, (key, kind) in SUMMARY_KEYS.items() if not _has_type(summary[column], kind)]
+    wrong_keys += [key for key, has_type in STRUCTURES.items() if not has_type(values.get(key))]
+    if wrong_keys:
+        return Drop("wrong_type", f"value of {', '.join(wrong_keys)}")
     if not (any(values.get("train_messages") or ()) or (values["tree"] or {}).get("children") or file.get("trys")):
         return Drop("no_trajectory")
     if summary["valid"] is False:
@@ -187,14 +187,14 @@ STRUCTURES = {"function": _is_list_of_objects, "train_messages": _is_list_of_obj
 
 
 def _read_row(path: str, name: str) -> dict[str, Any] | Drop:
-    """Return the columns of one file without those that are equal in all rows, or a drop."""
+    """Return the columns of one file without `id`, `task` and `dataset`, or a drop."""
     text = read_file(path)
     row = parse_answer_file(text) if isinstance(text, str) else text
     return row if isinstance(row, Drop) else {**row, "source_file": escape_surrogates(name), "answer": text}
 
 
 def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Yield the rows in lists of about 2 MB."""
+    """Yield lists of successive rows, each list of about 2 MB."""
     batch: list[dict[str, Any]] = []
     size = 0
     for row in rows:

@@ -46,23 +46,24 @@ class Trex(Source):
     defaults = {"cut": False}  # noqa: RUF012  # read only
 
     def rows(self, raw: Mapping[str, Any], fallback_id: str, location: str) -> Iterator[Row]:  # noqa: ARG002
-        fact = f"trex-{require_text(raw, 'predicate_id', location)}-{require_text(raw, 'uuid', location)}"
+        fact_id = f"trex-{require_text(raw, 'predicate_id', location)}-{require_text(raw, 'uuid', location)}"
         label = get_text(raw, "obj_label", location)
         evidences = raw.get("evidences") or []
         if not isinstance(evidences, list) or not all(isinstance(evidence, dict) for evidence in evidences):
             raise InputError(f"{location}: expected a list of objects under the key 'evidences'")
         if not evidences:
-            yield fact, Drop("no_evidence", f"{as_text(raw.get('sub_label')) or ''}, {label}")
+            yield fact_id, Drop("no_evidence", f"{as_text(raw.get('sub_label')) or ''}, {label}")
         clozes = [_make_cloze(evidence, self.options["cut"]) if label else Drop("no_answer") for evidence in evidences]
         answers: dict[str, list[str]] = {}
         for cloze, evidence in zip(clozes, evidences, strict=True):
             if isinstance(cloze, str):
                 answers.setdefault(cloze, [label]).append(as_text(evidence.get("obj_surface")) or "")
-        for row_id, cloze in drop_repeats((f"{fact}#{n}", cloze) for n, cloze in enumerate(clozes, start=1)):
+        for row_id, cloze in drop_repeats((f"{fact_id}#{n}", cloze) for n, cloze in enumerate(clozes, start=1)):
             yield (row_id, cloze) if isinstance(cloze, Drop) else Question(row_id, cloze, gold_answers(answers[cloze]))
 
 
 def _make_cloze(evidence: Mapping[str, Any], cut: bool) -> str | Drop:
+    """Return the cloze of an evidence (see `make_cloze`), or a drop if a value is not text."""
     sentence, surface = as_text(evidence.get("masked_sentence")), as_text(evidence.get("obj_surface"))
     if sentence is None or surface is None:
         key = "masked_sentence" if sentence is None else "obj_surface"
@@ -71,7 +72,7 @@ def _make_cloze(evidence: Mapping[str, Any], cut: bool) -> str | Drop:
 
 
 def make_cloze(sentence: str, cut: bool = False) -> str | Drop:
-    """Return a sentence up to its mask, with " ?" instead of the mask, or a drop if it yields no question.
+    """Return the part of a sentence before its mask, followed by " ?", or a drop if it yields no question.
 
     Args:
         sentence: a sentence with one `MASK`.
@@ -93,7 +94,7 @@ def make_cloze(sentence: str, cut: bool = False) -> str | Drop:
 
 
 def drop_repeats(clozes: Iterable[tuple[str, str | Drop]]) -> Iterator[tuple[str, str | Drop]]:
-    """Yield ids with their clozes, with a drop instead of each repeated cloze.
+    """Yield (id, cloze) pairs in which a drop replaces each repeated cloze.
 
     >>> list(drop_repeats([("x#1", "He is ?"), ("x#2", "He is ?")]))[1]
     ('x#2', Drop(reason='repeated', detail='as x#1'))

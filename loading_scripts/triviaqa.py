@@ -63,6 +63,7 @@ class Triviaqa(Source):
 
 
 def _answers(answer: Any, location: str) -> tuple[str, ...]:
+    """Return the gold answers in the value of the key `Answer`."""
     if answer is None:
         return ()
     if not isinstance(answer, dict):
@@ -75,6 +76,7 @@ def _answers(answer: Any, location: str) -> tuple[str, ...]:
 
 
 def _without_evidence(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a JSON object without its evidence, which is most of a file."""
     return {key: value for key, value in row.items() if key not in _EVIDENCE}
 
 

@@ -43,7 +43,7 @@ class Webquestions(Source):
         "test": "webquestions.examples.test.json",
     }
     hub = ("stanfordnlp/web_questions",)
-    has_repeats = True  # ids are digests of questions
+    has_repeats = True  # ids are digests of questions, so equal questions have equal ids
 
     def rows(self, raw: Mapping[str, Any], fallback_id: str, location: str) -> Iterator[Row]:
         question = get_text(raw, "question" if "question" in raw else "utterance", location)
@@ -60,7 +60,7 @@ class Webquestions(Source):
 
 
 def parse_descriptions(value: str) -> list[str] | None:
-    """Return the answers in a `targetValue`; None if it is not a list of descriptions.
+    """Return the answers in the text of a `targetValue`; None if it is not a list of descriptions.
 
     >>> parse_descriptions('(list (description ""Figs" and me") (description Poems))')
     ['"Figs" and me', 'Poems']
@@ -80,23 +80,27 @@ def parse_descriptions(value: str) -> list[str] | None:
 
 
 def _parse_quoted(value: str, start: int) -> tuple[str, int] | None:
-    """Return a quoted text and the end of its description; `")` inside the text must close a "(" of the text."""
+    """Parse a quoted text and return it with the end position of its description; None if it is not quoted.
+
+    A `")` ends the description if the next description or the end of the list follows. Any other `")` is part of the
+    text and must close a "(" of the text.
+    """
     if not value.startswith('"', start):
         return None
     start = last = start + 1
     depth = 0
-    for close in _closing_quotes(value, start):
-        depth += value.count("(", last, close.start()) - value.count(")", last, close.start())
-        if _starts_next_or_ends(value, close.end()):
-            return value[start : close.start()], close.end()
+    for closing in _closing_quotes(value, start):
+        depth += value.count("(", last, closing.start()) - value.count(")", last, closing.start())
+        if _starts_next_or_ends(value, closing.end()):
+            return value[start : closing.start()], closing.end()
         if depth <= 0:
             return None
-        last = close.start()
+        last = closing.start()
     return None
 
 
 def _parse_unquoted(value: str, start: int) -> tuple[str, int] | None:
-    """Return an unquoted text, up to the first unpaired ")", and the end of its description."""
+    """Parse an unquoted text, up to the first unpaired ")", and return it with the end position of its description."""
     depth = 0
     for match in _parentheses(value, start):
         depth += 1 if match[0] == "(" else -1

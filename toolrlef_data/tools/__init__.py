@@ -1,5 +1,6 @@
-"""Tools that a response may call. `TOOLS` lists ready tools; `TOOL_KINDS` lists functions that build one from a corpus
-or a model.
+"""Tools that a response may call.
+
+`TOOLS` lists tools that need no setup. `TOOL_KINDS` lists functions that build a tool from a corpus or a model.
 
 | module | contents |
 |---|---|
@@ -9,7 +10,7 @@ or a model.
 | `calculator`, `arithmetic` | the calculator |
 | `search` | passage search |
 | `readers` | QA models and translators |
-| `functions` | functions called by a JSON schema |
+| `functions` | functions that a model calls with JSON arguments |
 | `http`, `json_text` | HTTP client and strict JSON |
 """
 

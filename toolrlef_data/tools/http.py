@@ -1,13 +1,13 @@
 """An HTTP client for tool servers: addresses, headers and secrets, bounded responses, retries.
 
-An address is a URL without credentials, or "$NAME" of an environment variable that contains a URL. Variables are read
-when a request is sent, and their secrets never appear in an error. Server responses are untrusted: redirects are not
-followed, compressed bodies are refused, and body sizes are limited while reading. A `Failure` states whether the
-request is retryable: no connection, a broken connection, status 429 or 5xx.
+An address is a URL without credentials, or "$NAME" of an environment variable that contains a URL. Such variables are
+read when a request is sent, and their secrets never appear in an error. Server responses are untrusted: redirects are
+not followed, compressed bodies are refused, and body sizes are limited while reading. A request can be retried after a
+connection error or the status 429 or 5xx; see `Failure`.
 
-The texts of failures reach models (see `functions.function`), so they do not change.
+The texts of failures are shown to models (see `functions.function`), so they must not change.
 
-Not covered: proxy variables of the environment, custom certificates, cookies, a limit on the time of a DNS lookup.
+Not covered: proxies from environment variables, custom certificates, cookies, a limit on the time of a DNS lookup.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def is_variable(text: str) -> bool:
 def check_url(url: str, what: str) -> None:
     """Raise InputError if a URL is invalid or contains secrets.
 
-    The message does not repeat the URL. Variables are not read.
+    The message does not repeat the URL. Environment variables are not read.
 
     >>> check_url("http://localhost:8893/api", "the URL"), check_url("$SEARCH_URL", "the URL")
     (None, None)
@@ -193,13 +193,13 @@ def _read_variable(variable: str, what: str) -> str:
 
 
 def redact_truncated(text: str, secrets: Secrets) -> str:
-    """Return a truncated text without secrets, including the beginning of a secret at its end.
+    """Return a truncated text without secrets, and without the beginning of a secret that the truncation cut off.
 
     >>> redact_truncated("who is tok-0123, and who is TOK-01", Secrets(["tok-0123"]))
     'who is [key], and who is '
     """
     values = [value.lower() for value in secrets.values]
-    # Positions inside a complete secret do not count: with the secret "abab", the last "ab" of a match is no beginning.
+    # Ignore positions inside a complete secret: in a match of the secret "abab", the last "ab" is not a beginning.
     inside = {n for match in secrets.pattern.finditer(text) for n in range(match.start() + 1, match.end())}
     for start in range(max(0, len(text) - max(map(len, values), default=0)), len(text)):
         if start not in inside and any(value.startswith(text[start:].lower()) for value in values):
@@ -222,7 +222,7 @@ def run_coroutine(make_coroutine: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 def open_session(server: Server, connections: int) -> aiohttp.ClientSession:
-    """Return a client session for one server; it has no timeout."""
+    """Return a client session for one server, without a timeout and with at most `connections` connections."""
     import aiohttp
 
     return aiohttp.ClientSession(
@@ -275,7 +275,7 @@ async def fetch(
                     status=status,
                     body=body[:max_error_bytes],
                     is_retryable=status in RETRYABLE_STATUSES,
-                    retry_after=_seconds(response.headers.get("Retry-After", "")),
+                    retry_after=_retry_seconds(response.headers.get("Retry-After", "")),
                 )
             if not is_plain:
                 response.close()
@@ -302,12 +302,13 @@ async def _read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     return bytes(body)
 
 
-def _seconds(header: str) -> float:
+def _retry_seconds(header: str) -> float:
+    """Return the seconds of a Retry-After header; 0 for a date, a malformed value or no header."""
     return float(header) if header.isdecimal() and len(header) < 9 else 0.0
 
 
 async def retry(attempt: Callable[[], Awaitable[T]], retries: int, max_wait: float) -> T:
-    """Return the result of the first successful attempt; retryable failures are retried with backoff.
+    """Return the result of the first successful attempt; wait with backoff after retryable failures.
 
     Args:
         attempt: sends the request once.

@@ -34,8 +34,8 @@ from toolrlef_data.tools.tool import Tool, ToolInput
 __all__ = ["run_tool", "stored_results", "tool_identity"]
 
 LOST = ToolResult(error="unavailable", detail="the result was deleted from the reply store during the run")
-MAX_IGNORED_FAILURES = 10  # up to this many failed calls never stop a run
-MIN_CALLS = 200  # the share of failed calls is taken over at least this many
+MAX_IGNORED_FAILURES = 10  # a run is never stopped for this many failed calls or fewer
+MIN_CALLS = 200  # during a run, the share of failed calls is computed over at least this many
 CALL_COLUMNS = {"id": RESPONSE["text"], "argument": RESPONSE["text"], "texts": RESPONSE["predictions"]}
 RESULT_COLUMNS = {"value": RESPONSE["text"], "error": RESPONSE["text"], "detail": RESPONSE["text"]}
 
@@ -45,11 +45,13 @@ def run_tool(inputs: Iterable[ToolInput], tool: Tool, identity: str, store: Repl
 
     Args:
         inputs: unique inputs. They are consumed lazily, so memory use stays constant.
+        tool: a slow tool.
         identity: the result of `tool_identity`.
+        store: the reply store.
         table: fingerprint of the table that contains the inputs, for the lineage.
 
     Returns:
-        Fingerprints of the tables of model requests, for the lineage: one, or none if no model was queried.
+        The fingerprint of the table of model requests, for the lineage; an empty list if no model was queried.
 
     Raises:
         TooManyFailures: more than `Tool.max_failed` of the calls ended in a tool failure. All results are stored.
@@ -77,7 +79,7 @@ def _run_many(
     inputs: Iterable[ToolInput], tool: Tool, store: ReplyStore, identity: str
 ) -> Iterator[tuple[ToolInput, ToolResult]]:
     """Yield (input, result) for every input, from the store or by running the tool in batches."""
-    failed = done = 0
+    num_failed = num_done = 0
     last_failure = ToolResult()
     source = iter(inputs)
     with tqdm(desc=f"Call {tool.name}", unit=" calls", leave=False) as bar:
@@ -89,18 +91,18 @@ def _run_many(
             new_results = [(keys[i], result) for i, result in zip(pending, new, strict=True)]
             put_results(store, new_results)
             results |= dict(new_results)
-            done += len(batch)
+            num_done += len(batch)
             bar.update(len(batch))
             failures = [result for result in new if result.error in TOOL_FAILURES]
-            failed += len(failures)
+            num_failed += len(failures)
             last_failure = failures[-1] if failures else last_failure
-            if failed > max(MAX_IGNORED_FAILURES, tool.max_failed * max(done, MIN_CALLS)):
+            if num_failed > max(MAX_IGNORED_FAILURES, tool.max_failed * max(num_done, MIN_CALLS)):
                 break
             yield from ((call, results[key]) for call, key in zip(batch, keys, strict=True))
-    if failed > max(MAX_IGNORED_FAILURES, tool.max_failed * done):
+    if num_failed > max(MAX_IGNORED_FAILURES, tool.max_failed * num_done):
         raise TooManyFailures(
-            f"{failed} of {done} calls of {tool.name} failed (the limit is max_failed={tool.max_failed}). All results "
-            "are saved; run the same command to execute the failed and remaining calls. Last failure:\n"
+            f"{num_failed} of {num_done} calls of {tool.name} failed (the limit is max_failed={tool.max_failed}). All "
+            "results are saved; run the same command to execute the failed and remaining calls. Last failure:\n"
             f"    {last_failure.error}: {last_failure.detail}"
         )
 
@@ -110,7 +112,7 @@ def _engine_calls(
 ) -> Iterator[dict[str, Any]]:
     """Yield a row for each call that needs the tool's engine: the argument, and the texts returned by `many`.
 
-    An error of `many` is the result of the call; it is stored and the engine is not queried.
+    If `many` returns an error, it is stored as the result of the call, and the engine is not queried.
     """
     if tool.many:
         search_identity = tool_identity(replace(tool, engine=None, prompt=None))
@@ -127,6 +129,7 @@ def _engine_calls(
 
 
 def _request(row: Mapping[str, Any], tool: Tool) -> Request:
+    """Return the request to the tool's engine for a call."""
     assert tool.prompt is not None
     return build_request(tool.prompt(row["argument"], tuple(row["texts"])))
 
@@ -148,7 +151,9 @@ def _value(row: Mapping[str, Any], replies: Sequence[Reply], tool: Tool) -> dict
 
 
 def tool_identity(tool: Tool) -> str:
-    """Return a digest of everything but the input that determines a slow tool's results; loads no model.
+    """Return a digest of a slow tool: its name, version, functions, settings and the identity of its engine.
+
+    The identity and an input determine a result. No model is loaded.
 
     >>> search = Tool("WikiSearch", "Searches.", many=print, version="corpus 1")
     >>> tool_identity(search) == tool_identity(replace(search, version="corpus 2"))
@@ -189,6 +194,7 @@ def stored_results(inputs: Sequence[ToolInput], identity: str, store: ReplyStore
 
 
 def _result(reply: Reply) -> ToolResult:
+    """Return a stored reply as the tool result that `put_results` stored."""
     if reply.error:
         return ToolResult(error=reply.error, detail=reply.error_detail)
     value = json.loads(reply.text or "null")

@@ -36,7 +36,7 @@ __all__ = ["Tool", "ToolInput", "call_safely", "not_set_up", "tool_schema"]
 
 MAX_BITS = 13_000  # of an integer; Python formats no integer of more than 4,300 digits
 MAX_DETAIL = 200  # characters of an exception's message
-# Exceptions of a tool that become a result. All others stop the run, such as KeyboardInterrupt.
+# Exceptions of a tool that become a result with an error. All others, such as KeyboardInterrupt, stop the run.
 _CRASHES = (Exception, SystemExit, asyncio.CancelledError, GeneratorExit)
 
 
@@ -54,7 +54,7 @@ class Tool:
     Args:
         name: the name in a call, `name(argument)`.
         description: one sentence, for prompts and tool schemas.
-        function: argument text -> value. It reports a failure by raising `ToolError`.
+        function: argument text -> value (text, number or tuple of texts). It reports a failure by raising `ToolError`.
         parameter: name of the argument in the tool schema. Default "argument".
         version: must change whenever outputs change. Name the package versions and the digests of corpora and models
             that determine the outputs. Default "1".
@@ -64,8 +64,7 @@ class Tool:
         batch: maximum number of inputs per call of `many`. Default 256.
         engine: a model that produces the value, from the output of `many` if both are set.
         prompt: (argument, texts returned by `many`) -> a prompt, as returned by `prompts.render_prompt`.
-        max_failed: share of a stage's calls, 0 to 1. The run stops when more calls than this end in a tool failure.
-            Default 0.2.
+        max_failed: share of a stage's calls that may end in a tool failure before the run stops, 0 to 1. Default 0.2.
 
     Raises:
         InputError: the combination of `function`, `many`, `engine` and `prompt` is invalid, `engine` is not an
@@ -168,11 +167,12 @@ def call_safely(function: Callable[[Any], Any], argument: Any) -> tuple[Any, Too
 
 
 def _is_unknown_kind(error: ToolrlefError) -> bool:
-    """Whether a function constructed a `ToolError` with an unknown kind."""
+    """Whether the error was raised because a tool constructed a `ToolError` with an unknown kind."""
     return isinstance(error, UnknownName) and error.message.startswith("unknown tool error kind ")
 
 
 def _describe(error: BaseException) -> str:
+    """Return the type and message of an exception, truncated to `MAX_DETAIL` characters."""
     name = type(error).__name__
     try:
         return f"{name}: {error}"[:MAX_DETAIL]
@@ -181,6 +181,7 @@ def _describe(error: BaseException) -> str:
 
 
 def _checked_value(value: object) -> ToolResult:
+    """Return a tool's value as a result; an invalid value becomes the error `crashed`."""
     if type(value) is int and value.bit_length() <= MAX_BITS:
         return ToolResult(value)
     if (type(value) is float and math.isfinite(value)) or is_text(value):
@@ -194,6 +195,7 @@ def _checked_value(value: object) -> ToolResult:
 
 
 def _checked_result(result: ToolResult) -> ToolResult:
+    """Return a result of `Tool.many`; an invalid value or an unknown error kind becomes the error `crashed`."""
     if result.error is None:
         return _checked_value(result.value)
     if result.error in TOOL_ERRORS:
@@ -202,7 +204,7 @@ def _checked_result(result: ToolResult) -> ToolResult:
 
 
 def not_set_up(advice: str, inputs: Sequence[ToolInput]) -> Sequence[ToolResult]:
-    """Raise InputError with advice: the `many` of a task's tool that needs a corpus or a model.
+    """Raise InputError with advice: the `many` of a placeholder for a tool that needs a corpus or a model.
 
     >>> Tool("WikiSearch", "Searches.", many=partial(not_set_up, "make one with wiki_search(corpus)")).check()
     Traceback (most recent call last):

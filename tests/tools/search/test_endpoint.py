@@ -245,7 +245,7 @@ def test_a_slow_server_cannot_exceed_the_timeout(path: str, server: Server) -> N
     """The server keeps sending for minutes, so a query without a total timeout would hang here."""
     results = search_endpoint(server.url + path, timeout=0.5).run_many([ToolInput("a"), ToolInput("b")])
     assert [result.error for result in results] == ["timeout", "timeout"]
-    assert results[0].detail == "no answer within 0.5 s"
+    assert results[0].detail == "no response within 0.5 s"
 
 
 def test_endless_headers(server: Server) -> None:

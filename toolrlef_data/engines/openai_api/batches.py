@@ -108,7 +108,7 @@ class BatchRun:
         return Job(name, self.folder / f"{name}.jsonl", batch_id=batch_id)
 
     async def recover_jobs(self) -> None:
-        """Load the submitted jobs of earlier runs; jobs without a batch are deleted, and this run sends their requests."""
+        """Load the jobs of earlier runs; delete those without a batch, so that this run sends their requests."""
         for name, recorded_id in self.records.pending_jobs().items():
             batch_id = recorded_id or await find_batch(self.session, name)
             if batch_id is None:

@@ -4,7 +4,7 @@ Arguments must be strict JSON (see `json_value`) with at most 64 levels of nesti
 `schemas` lists the supported keywords. A name that `properties` does not list is an error unless `additionalProperties`
 is set. For an integer parameter, 3.0 is accepted as 3.
 
-Error texts are shown to models and are therefore part of the reply keys of later requests; they do not change.
+Error texts are shown to models and are therefore part of the reply keys of later requests; they must not change.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ __all__ = ["read_arguments", "validate_parameters"]
 
 
 def validate_parameters(parameters: Mapping[str, Any] | str, what: str) -> str:
-    """Return a schema of parameters as JSON text, in the same order.
+    """Validate the JSON schema of a function's parameters and return it as JSON text, with its keys in the same order.
+
+    Args:
+        parameters: the schema, as a mapping or JSON text.
+        what: the function's name in messages.
 
     Raises:
         InputError: the schema is not a JSON schema of an object, or refers to another document.
@@ -68,8 +72,8 @@ def read_arguments(text: str, parameters: str) -> dict[str, Any] | str:
     """Return the arguments of a call, or an error text for the model.
 
     Args:
-        text: arguments written by the model.
-        parameters: schema returned by `validate_parameters`.
+        text: the arguments as the model wrote them.
+        parameters: a schema returned by `validate_parameters`.
 
     >>> shape = '{"type": "object", "properties": {"days": {"type": "integer"}}, "required": ["days"]}'
     >>> read_arguments('{"days": 3.0}', shape), read_arguments('{"days": "3"}', shape)
@@ -102,6 +106,7 @@ class _Checks(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def _checks(parameters: str) -> _Checks:
+    """Compile a schema returned by `validate_parameters`."""
     schema = json.loads(parameters)
     schema.pop("nullable", None)
     properties, copy = schema["properties"], copy_schema(schema)
@@ -112,7 +117,7 @@ def _checks(parameters: str) -> _Checks:
     }
     by_name = {name: make_validator(subschema) for name, subschema in copy.pop("properties").items()}
     additional = copy.pop("additionalProperties", None) or ({} if schema.get("additionalProperties") else None)
-    overall = {word: value for word, value in copy.items() if word not in ("type", "required")}
+    overall = {keyword: value for keyword, value in copy.items() if keyword not in ("type", "required")}
     return _Checks(
         ", ".join(properties) or "none",
         schema.get("required", []),
@@ -147,21 +152,26 @@ def _error_text(arguments: dict[str, Any], checks: _Checks) -> str:
 
 
 def _describe(error: Any, *name: str) -> str:
-    """Return the text for an error in the parameter `name` or in the complete arguments; not the library's message."""
+    """Return the error text for the model, instead of the message of `jsonschema`.
+
+    Args:
+        error: a `ValidationError`.
+        name: the parameter with the error; absent if the error is in the complete arguments.
+    """
     error = _most_specific(error)
     path = [*name, *error.absolute_path]
     if error.validator == "additionalProperties":
-        return f"there is no parameter {_format_path(path)}; {_neighbours(error, path[:-1])}"
+        return f"there is no parameter {_format_path(path)}; {_available_parameters(error, path[:-1])}"
     if error.validator == "required":
         missing = next(name for name in error.validator_value if name not in error.instance)
-        return f"the parameter {_format_path([*path, missing])} is required; {_neighbours(error, path)}"
+        return f"the parameter {_format_path([*path, missing])} is required; {_available_parameters(error, path)}"
     return f"{f'the parameter {_format_path(path)}' if path else 'the arguments'} must be {_expected(error)}"
 
 
 def _most_specific(error: Any) -> Any:
-    """Return the error within the only plausible alternative of an anyOf or oneOf, else the error itself.
+    """Return the error inside the only plausible alternative of an anyOf or oneOf, else the error itself.
 
-    Alternatives of another type are not plausible, nor are alternatives with another constant.
+    An alternative is implausible if the value has another type, or differs from its constant.
     """
     while error.context:
         alternatives: dict[Any, list[Any]] = {}
@@ -182,19 +192,20 @@ def _is_type_error(error: Any) -> bool:
 
 
 def _expected(error: Any) -> str:
-    word, value = error.validator, error.validator_value
-    if word in ("anyOf", "oneOf"):
+    """Return what the value should be, as the end of a sentence with "must be"."""
+    keyword, value = error.validator, error.validator_value
+    if keyword in ("anyOf", "oneOf"):
         if not all(map(_is_type_error, error.context)):
             return f"as one of its {len(value)} schemas says"
         types = [kind for inner in error.context for kind in _as_list(inner.validator_value)]
-        word, value = "type", list(dict.fromkeys(types))
-    if word == "type":
+        keyword, value = "type", list(dict.fromkeys(types))
+    if keyword == "type":
         return f"{' or '.join(_as_list(value)):.200}, found {_type_of(error.instance)}"
-    if word == "uniqueItems":
+    if keyword == "uniqueItems":
         return "an array in which nothing stands twice"
-    if word in ("enum", "const"):
-        return f"{'one of ' if word == 'enum' else ''}{json.dumps(value, ensure_ascii=False):.500}"
-    return (BOUNDS | LENGTHS)[word].format(f"{value!r:.40}")
+    if keyword in ("enum", "const"):
+        return f"{'one of ' if keyword == 'enum' else ''}{json.dumps(value, ensure_ascii=False):.500}"
+    return (BOUNDS | LENGTHS)[keyword].format(f"{value!r:.40}")
 
 
 def _format_path(path: Sequence[Any]) -> str:
@@ -203,7 +214,8 @@ def _format_path(path: Sequence[Any]) -> str:
     return f"{path[0] + inner!r:.{200 if inner else 80}}"
 
 
-def _neighbours(error: Any, path: Sequence[Any]) -> str:
+def _available_parameters(error: Any, path: Sequence[Any]) -> str:
+    """Return a text with the names of the parameters of the object at a path."""
     names = ", ".join(error.schema.get("properties", ())) or "none"
     return f"the parameters {f'of {_format_path(path)} ' if path else ''}are {names:.500}"
 

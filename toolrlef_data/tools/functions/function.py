@@ -18,7 +18,7 @@ keywords; the URL receives them as a POST request:
 | 6, 7, 9 | {"error": "status 404", "response": "no city"} | status 404 (6), 401 or 403 (7), 429 (9) |
 | 12 | {"error": "zero_division: ...", ...} | any other failure of the callable or the server |
 
-All these texts are shown to models and are part of reply keys, so they do not change.
+All these texts are shown to models and are part of reply keys, so they must not change.
 
 Secrets are read from the environment when a request is sent. Secrets of at least six characters are redacted in the
 response. Cache keys contain only a digest of a callable and its bound values. The callable's error messages are shown
@@ -67,7 +67,7 @@ MAX_LENGTH = 1024  # characters of an observation, as in ToolBench
 MAX_BYTES = 2_000_000  # of a response body
 MAX_ERROR_BYTES = 4096  # of the body of a failed response
 NO_SECRETS = Secrets([])
-# Numbers of the callables in the digest that is being computed, by id; None outside a digest.
+# `id()` of a callable -> its number in the digest that is being computed; None while no digest is computed.
 _visited: ContextVar[dict[int, int] | None] = ContextVar("visited", default=None)
 STATUS_CODES = {401: 7, 403: 7, 404: 6, 429: 9}
 
@@ -167,7 +167,7 @@ class Function:
             raise InputError(f"{what}: headers= needs url=")
 
     def schema(self) -> dict[str, Any]:
-        """Return the schema in OpenAI's format: the object inside {"type": "function", "function": ...}."""
+        """Return the schema in OpenAI's format: the value of "function" in {"type": "function", "function": ...}."""
         return {"name": self.name, "description": self.description, "parameters": json.loads(str(self.parameters))}
 
     def server(self) -> Server | None:
@@ -188,7 +188,7 @@ class Function:
         return {"name": self.name, "version": self.version, "schema_sha256": schema}
 
     def in_key(self) -> dict[str, Any]:
-        """Return cache key values: the callable's digest, the URL without credentials, the names of the headers."""
+        """Return the values for cache keys: the callable's digest, the URL without credentials, the header names."""
         url = None if self.url is None else server_at(self.url, f"the function {self.name!r}").url
         function = None if self.function is None else _digest_callable(self.function)
         return {"function": function, "url": url, "headers": [pair[0] for pair in self.headers]}
@@ -197,7 +197,7 @@ class Function:
 def _digest_callable(function: Callable[..., Any]) -> str:
     """Return a digest of a callable, its bound values, and all code of this package that it reaches.
 
-    A callable may reach itself through a table of functions; the second visit returns its number.
+    A callable that reaches itself, for example through a table of functions, is represented by its number instead.
     """
     if (visited := _visited.get()) is None:
         return copy_context().run(_start_digest, function)
@@ -264,7 +264,7 @@ def functions_by_name(tools: Iterable[Function | Callable[..., Any]]) -> dict[st
 
 
 def truncate(text: str, length: int = MAX_LENGTH) -> str:
-    """Truncate a text for a model to `length` characters and "..."; an unpaired surrogate becomes "?".
+    """Truncate a text to `length` characters and append "..."; an unpaired surrogate becomes "?".
 
     >>> truncate("a long story", 6), truncate("short", 6)
     ('a long...', 'short')

@@ -41,7 +41,7 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
     "object": lambda value: isinstance(value, dict),
     "string": lambda value: isinstance(value, str),
 }
-# Keyword -> its part of an error text, for keywords with a number (BOUNDS) and with an integer (LENGTHS).
+# Keyword -> its part of an error text. The keywords in BOUNDS have a number as value, those in LENGTHS an integer.
 BOUNDS = {
     "minimum": "at least {}",
     "maximum": "at most {}",
@@ -59,11 +59,17 @@ LENGTHS = {
 }
 REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 SCHEMA_MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")  # name -> schema
-VALUES = ("const", "default", "enum", "example", "examples")  # keywords with data: a "$ref" inside is no reference
-# Budget of references and alternatives to follow for one parameter; nested alternatives double the work per level.
+VALUES = (
+    "const",
+    "default",
+    "enum",
+    "example",
+    "examples",
+)  # keywords with data: a "$ref" in it is no reference
+# Maximum number of references and alternatives to follow for one parameter, since the work can double with each level.
 MAX_FOLLOWED = 10_000
 FOLLOWED_PER_VALUE = 4  # additional budget for each number, text, list or object in the value
-MAX_FACTOR = 2**53  # of `multipleOf`: the remainder of a float and a larger integer can overflow
+MAX_FACTOR = 2**53  # maximum value of `multipleOf`: the remainder by a larger integer can overflow for a float
 _follow_budget: ContextVar[list[int]] = ContextVar("follow_budget")
 
 Schema = dict[str, Any]
@@ -82,14 +88,17 @@ def find_remote_reference(schema: Any) -> str | None:
             for reference in map(node.get, REFERENCES):
                 if isinstance(reference, str) and reference and not reference.startswith("#"):
                     return reference
-            children = ((word, child) for word, child in node.items() if is_map or word not in VALUES)
-            stack += [(child, word in SCHEMA_MAPS and not is_map) for word, child in children]
+            children = ((name, child) for name, child in node.items() if is_map or name not in VALUES)
+            stack += [(child, name in SCHEMA_MAPS and not is_map) for name, child in children]
         stack += [(child, False) for child in node] if isinstance(node, list) else ()
     return None
 
 
 def copy_schema(root: Schema) -> Schema:
-    """Return the copy of a schema; references become Python references, so the copy may contain itself."""
+    """Return the copy of a schema, as described in the module docstring.
+
+    Each `$ref` is replaced by the copy of its target, so a recursive schema becomes a dict that contains itself.
+    """
     targets: dict[str, Schema] = {}
     copy, done = _copy(root, targets), set[str]()
     while pending := [reference for reference in targets if reference not in done]:
@@ -111,7 +120,7 @@ def first_error(validator: Any, value: Any) -> Any:
     """Return the first `ValidationError` of a value, or None.
 
     Raises:
-        RecursionError: value and schema are nested too deeply, or the budget of alternatives is exceeded.
+        RecursionError: value and schema are nested too deeply, or too many references and alternatives are followed.
     """
     token = _follow_budget.set([MAX_FOLLOWED + FOLLOWED_PER_VALUE * _count_values(value)])
     try:
@@ -121,7 +130,7 @@ def first_error(validator: Any, value: Any) -> Any:
 
 
 def _count_values(value: Any) -> int:
-    """Return the number of values in a value, including itself and nested ones."""
+    """Return the number of JSON values in a value: itself and all nested values."""
     count, stack = 0, [value]
     while stack:
         count += 1
@@ -138,7 +147,7 @@ def _is_type(value: Any) -> bool:
     return bool(kinds) and all(isinstance(kind, str) and kind in _TYPES for kind in kinds)
 
 
-# Keyword without subschemas -> whether a value of it is valid.
+# Keyword without subschemas -> function that returns whether the keyword's value is valid.
 _SIMPLE: dict[str, Callable[[Any], bool]] = {
     "type": _is_type,
     "enum": lambda value: isinstance(value, list),
@@ -152,9 +161,14 @@ _SIMPLE: dict[str, Callable[[Any], bool]] = {
 
 
 def _copy(schema: Any, targets: dict[str, Schema]) -> Schema:
+    """Return the copy of a schema; each reference is added to `targets`, with an empty copy to be filled later."""
     if not isinstance(schema, dict):
         return {"enum": []} if schema is False else {}
-    copy = {word: schema[word] for word, is_valid in _SIMPLE.items() if word in schema and is_valid(schema[word])}
+    copy = {
+        keyword: schema[keyword]
+        for keyword, is_valid in _SIMPLE.items()
+        if keyword in schema and is_valid(schema[keyword])
+    }
     if isinstance(reference := schema.get("$ref"), str):
         copy["refers"] = targets.setdefault(reference, {})
     if isinstance(properties := schema.get("properties"), dict):
@@ -165,9 +179,9 @@ def _copy(schema: Any, targets: dict[str, Schema]) -> Schema:
     items = schema.get("items")
     # Drafts before 2020-12 use a list in "items" for what is now "prefixItems".
     source: Mapping[str, Any] = {**schema, "prefixItems": items} if isinstance(items, list) else schema
-    for word in ("prefixItems", "allOf", "anyOf", "oneOf"):
-        if isinstance(subschemas := source.get(word), list) and subschemas:
-            copy[word] = [_copy(subschema, targets) for subschema in subschemas]
+    for keyword in ("prefixItems", "allOf", "anyOf", "oneOf"):
+        if isinstance(subschemas := source.get(keyword), list) and subschemas:
+            copy[keyword] = [_copy(subschema, targets) for subschema in subschemas]
     if isinstance(items, (bool, dict)):
         copy["items"] = _copy(items, targets)
     return {"unlessNull": copy} if schema.get("nullable") else copy
@@ -187,12 +201,12 @@ def _target(root: Any, reference: str) -> Any:
 
 def _in_place_subschemas(schema: Schema) -> list[Schema]:
     """Return the subschemas that apply to the same value as the schema."""
-    single = [schema[word] for word in ("refers", "unlessNull") if word in schema]
-    return [*single, *(subschema for word in ("allOf", "anyOf", "oneOf") for subschema in schema.get(word, ()))]
+    single = [schema[keyword] for keyword in ("refers", "unlessNull") if keyword in schema]
+    return [*single, *(subschema for keyword in ("allOf", "anyOf", "oneOf") for subschema in schema.get(keyword, ()))]
 
 
 def _is_circular(target: Schema) -> bool:
-    """Whether a schema applies itself to the same value, which would never end."""
+    """Whether validation with a schema leads back to the schema with the same value, and would never end."""
     stack, visited = _in_place_subschemas(target), set[int]()
     while stack:
         schema = stack.pop()
@@ -204,17 +218,19 @@ def _is_circular(target: Schema) -> bool:
     return False
 
 
-# Keywords -------------------------------------------------------------------------------------------------------------
+# Keyword functions of `jsonschema`, which yield the errors of a value -------------------------------------------------
 
 Errors = Iterator[ValidationError]
 
 
 def _refers(validator: Any, target: Schema, value: Any, schema: Schema) -> Errors:
+    """Validate with the copy of the target of a reference."""
     _follow(1)
     yield from validator.descend(value, target)
 
 
 def _follow(count: int) -> None:
+    """Subtract `count` from the budget of references and alternatives; raise RecursionError if it is exceeded."""
     budget = _follow_budget.get()
     budget[0] -= count
     if budget[0] < 0:
@@ -222,11 +238,13 @@ def _follow(count: int) -> None:
 
 
 def _any_of(validator: Any, schemas: list[Schema], value: Any, schema: Schema) -> Errors:
+    """Validate as `jsonschema` does, within the budget."""
     _follow(len(schemas))
     yield from Draft202012Validator.VALIDATORS["anyOf"](validator, schemas, value, schema)
 
 
 def _unless_null(validator: Any, inner: Schema, value: Any, schema: Schema) -> Errors:
+    """Validate with the schema that has `nullable`, unless the value is null."""
     if value is not None:
         yield from validator.descend(value, inner)
 
@@ -247,7 +265,7 @@ def _unique(validator: Any, unique: bool, value: Any, schema: Schema) -> Errors:
         yield ValidationError("")
 
 
-# The type checker of `jsonschema` is written in Rust and panics on a RecursionError.
+# The type checker of `jsonschema` uses a Rust extension that panics on a RecursionError.
 _type_checker = SimpleNamespace(is_type=lambda value, kind: _TYPES[kind](value))
 _Validator = extend(
     Draft202012Validator,

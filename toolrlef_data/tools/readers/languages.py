@@ -6,8 +6,8 @@ script ("deu_Latn"); M2M100 uses ISO 639-1 where a code exists.
 py3langid detects the language of a text among the candidates. Measured accuracy: all of 729 MLQA questions in ar, de,
 es, hi, vi and zh, and all but one of 2,033 English questions of WebQuestions.
 
-Not covered: texts in several languages, romanised Hindi or Arabic. A macrolanguage means its largest member: ar is
-Modern Standard Arabic, no is Bokmål, fa is Western Persian.
+Not covered: texts in several languages, romanised Hindi or Arabic. The code of a macrolanguage means its largest
+member: ar is Modern Standard Arabic, no is Bokmål, fa is Western Persian.
 """
 
 from __future__ import annotations

@@ -112,8 +112,8 @@ def qa_model(
         search: a search tool for the passages. Required for an extractive model. Default None.
         kind: "extractive" or "seq2seq". Default "extractive".
         max_answer_words: maximum number of words per answer. Default 20, the limit of TRICE for plain answers.
-        template: input of a seq2seq model, with {question} and, after it, {context} if there is a search. Default:
-            "question: {question} context: {context}" (T5's format for SQuAD), or "{question}" without a search.
+        template: input format of a seq2seq model, with {question} and, if there is a search, {context} after it.
+            Default: "question: {question} context: {context}" (T5's format for SQuAD); "{question}" without a search.
         name: name of the tool in a call. Default "QA".
         options: see `ModelOptions`: revision, device, dtype, batch, max_input_tokens, num_beams, max_time.
 
@@ -167,6 +167,7 @@ def qa_model(
 
 
 def _check_search(search: Tool | None) -> None:
+    """Raise InputError if a search tool returns no passages or is not set up."""
     if search is None:
         return
     if not isinstance(search, Tool) or search.many is None or search.engine is not None:
@@ -215,6 +216,7 @@ def _answer(read: Any, settings: Settings, inputs: Sequence[ToolInput]) -> list[
 
 
 def _input_error(question: str) -> ToolResult | None:
+    """Return an error for a question that is empty or too long, else None."""
     if not question:
         return ToolResult(error="empty", detail="the question is empty")
     if len(question) > MAX_CHARACTERS:
@@ -250,6 +252,7 @@ def _token_ids(loaded: LoadedModel, text: str, limit: int | None = None) -> list
 
 
 def _truncate(result: ToolResult, settings: Settings) -> ToolResult:
+    """Truncate an answer to its maximum number of words."""
     if result.error is not None:
         return result
     return ToolResult(" ".join(str(result.value).split()[: settings.max_answer_words]))

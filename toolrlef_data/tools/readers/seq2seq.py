@@ -100,7 +100,7 @@ class ModelSpec:
     max_time: float = 60.0
 
     def in_key(self) -> dict[str, Any]:
-        """Return constants for the fields that do not determine a result; `identity` stands for the model."""
+        """Return constant values for reply keys, for the fields that do not determine a result beside `identity`."""
         return {"model": "", "commit": None, "batch": 0, "max_time": 0.0}
 
     @property
@@ -110,7 +110,7 @@ class ModelSpec:
 
     def version(self, *settings: object) -> str:
         """Return a text for `Tool.version`: the weights, the dtype, the package versions and the settings."""
-        # Marian's tokenizer normalises punctuation only if sacremoses is installed.
+        # sacremoses determines results, too: without it, Marian's tokenizer does not normalise punctuation.
         packages = filter(None, map(package_version, ("transformers", "sacremoses")))
         return ", ".join([f"weights {self.identity[:16]}", self.dtype, *packages, *map(str, settings)])
 
@@ -126,7 +126,7 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model in evaluation mode, its tokenizer and device, and a lock, because the tokenizer's language is state."""
+    """A model in evaluation mode, its tokenizer and device, and a lock, because translation modifies the tokenizer."""
 
     model: Any
     tokenizer: Any
@@ -135,7 +135,7 @@ class LoadedModel:
 
 
 def resolve_model(head: str, model: str, options: ModelOptions) -> ModelSpec:
-    """Resolve a model and digest its files; loads nothing.
+    """Return the spec of a model with a digest of its files; the model is not loaded.
 
     Args:
         head: "Seq2SeqLM" or "QuestionAnswering".
@@ -248,9 +248,9 @@ def generate_texts(
     special = {*loaded.tokenizer.all_special_ids, *getattr(loaded.tokenizer, "id_to_lang_token", {}), decoding.first}
 
     def generate_batch(batch: Sequence[Sequence[int]]) -> list[ToolResult]:
-        return [result(tokens) for tokens in generate_ids(loaded, batch, decoding, spec.max_time)]
+        return [to_result(tokens) for tokens in generate_ids(loaded, batch, decoding, spec.max_time)]
 
-    def result(tokens: list[int]) -> ToolResult:
+    def to_result(tokens: list[int]) -> ToolResult:
         end = next((n for n, token in enumerate(tokens) if token in eos_ids), None)
         if end is None and len(tokens) < max_tokens:
             return ToolResult(error="timeout", detail=f"generation did not finish within {spec.max_time:g} s")
@@ -264,7 +264,7 @@ def generate_texts(
 def generate_ids(
     loaded: LoadedModel, rows: Sequence[Sequence[int]], decoding: Decoding, max_time: float
 ) -> list[list[int]]:
-    """Return the generated token ids of one batch, without the start token, with padding.
+    """Return the generated token ids of one batch, without the start token and including padding.
 
     The model's other generation settings apply, such as banned tokens and length penalty. Sampling is off.
     """
@@ -317,6 +317,7 @@ def run_in_batches(
 
 
 def _unavailable(detail: str) -> ToolResult:
+    """Return the result of a row that does not fit into memory."""
     return ToolResult(error="unavailable", detail=f"out of memory: {detail}")
 
 

@@ -1,7 +1,8 @@
 """Extractive reading: spans of passages that a model selects as the answer.
 
 A passage longer than the model's window is split into overlapping windows. The score of a span is the sum of its start
-and end scores. The answer is the highest-scoring span over all windows and passages; the first wins a tie. Scores of
+and end scores. The answer is the highest-scoring span over all windows and passages; of equal scores, the
+first wins. Scores of
 different windows are compared directly, as in BERT's SQuAD evaluation.
 
 Not covered: the "no answer" score of SQuAD 2 models, spans across passages, XLNet's span head, tokenizers without
@@ -25,7 +26,7 @@ __all__ = ["TOKENS_PER_WORD", "WINDOW", "best_spans"]
 # Tokens per window, including the question, and tokens shared by adjacent windows, as in BERT's SQuAD evaluation
 # (Devlin et al. 2019). A span that is cut off by one window is complete in the next.
 WINDOW, OVERLAP = 384, 128
-TOKENS_PER_WORD = 4
+TOKENS_PER_WORD = 4  # the token limit of an answer is this times its maximum number of words
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +76,13 @@ def best_spans(
     results: list[ToolResult | None] = [None] * len(questions)
     windows: list[Window] = []
     for n, (question, passages) in enumerate(questions):
-        count = len(loaded.tokenizer(question, add_special_tokens=False, split_special_tokens=True).input_ids)
-        if count > width // 2:
-            detail = f"the question has {count} tokens, at most {width // 2} are allowed"
+        num_tokens = len(loaded.tokenizer(question, add_special_tokens=False, split_special_tokens=True).input_ids)
+        if num_tokens > width // 2:
+            detail = f"the question has {num_tokens} tokens, at most {width // 2} are allowed"
             results[n] = ToolResult(error="too_large", detail=detail)
             continue
         for passage in passages:
-            windows += _windows(loaded, n, question, passage, width, count)
+            windows += _windows(loaded, n, question, passage, width, num_tokens)
     select = partial(_best_spans, loaded, max_words)
     spans = run_in_batches(select, windows, batch, lambda message: Span(0.0, "", f"out of memory: {message}"))
     for n in range(len(questions)):
@@ -91,6 +92,7 @@ def best_spans(
 
 
 def _best_result(spans: Sequence[Span]) -> ToolResult:
+    """Return the highest-scoring span of one question; an error in any of its windows is the result."""
     for span in spans:
         if span.error:
             return ToolResult(error="unavailable", detail=span.error)
@@ -99,9 +101,9 @@ def _best_result(spans: Sequence[Span]) -> ToolResult:
 
 
 def _windows(
-    loaded: LoadedModel, n: int, question: str, passage: str, width: int, question_tokens: int
+    loaded: LoadedModel, question_index: int, question: str, passage: str, width: int, question_tokens: int
 ) -> list[Window]:
-    """Return the windows of a passage, each with the question; adjacent windows share up to OVERLAP tokens."""
+    """Return the windows of a passage, each with the question; adjacent windows share up to `OVERLAP` tokens."""
     encoded = loaded.tokenizer(
         question,
         passage,
@@ -117,11 +119,12 @@ def _windows(
     for i in range(len(encoded["input_ids"])):
         sequences, offsets = encoded.sequence_ids(i), encoded["offset_mapping"][i]
         passage_offsets = [offset if part == 1 else None for part, offset in zip(sequences, offsets, strict=True)]
-        windows.append(Window(n, passage, {name: encoded[name][i] for name in names}, passage_offsets))
+        windows.append(Window(question_index, passage, {name: encoded[name][i] for name in names}, passage_offsets))
     return windows
 
 
 def _best_spans(loaded: LoadedModel, max_words: int, batch: Sequence[Window]) -> list[Span]:
+    """Run the model on a batch of windows and return the best span of each."""
     import torch
 
     width = max(map(len, batch))
@@ -140,16 +143,23 @@ def _best_spans(loaded: LoadedModel, max_words: int, batch: Sequence[Window]) ->
 
 
 def _best_span(window: Window, starts: Any, ends: Any, max_words: int) -> Span:
-    """Return the highest-scoring span of one window; its text is "" if the window has no span."""
+    """Return the highest-scoring span of one window; its text is "" if the window has no span.
+
+    Args:
+        window: the window.
+        starts: start score of each token.
+        ends: end score of each token.
+        max_words: maximum number of words per span.
+    """
     import torch
 
     text = window.passage
-    positions = [n for n, at in enumerate(window.offsets) if at is not None and text[at[0] : at[1]].strip()]
+    positions = [n for n, offset in enumerate(window.offsets) if offset and text[offset[0] : offset[1]].strip()]
     if not positions:
         return Span(0.0, "")
-    offsets = [at for n in positions if (at := window.offsets[n]) is not None]
+    offsets = [offset for n in positions if (offset := window.offsets[n]) is not None]
     word_starts = [match.start() for match in re.finditer(r"\S+", text)]
-    words = torch.tensor([bisect_right(word_starts, at[1] - 1) for at in offsets])  # a token may begin with a blank
+    words = torch.tensor([bisect_right(word_starts, end - 1) for _, end in offsets])  # a token may begin with a blank
     order = torch.arange(len(positions))
     distance = order[None, :] - order[:, None]
     allowed = (distance >= 0) & (distance < max_words * TOKENS_PER_WORD)

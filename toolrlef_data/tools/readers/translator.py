@@ -164,6 +164,7 @@ def translator_engine(
 
 
 def _prompt(style: str, target: str, argument: str, texts: tuple[str, ...]) -> tuple[Message, ...] | str:
+    """Return the engine's prompt for a text; `texts` is empty, because the tool has no `many`."""
     instruction = INSTRUCTION.format(target=target)
     if style == "completion":  # its usual labels, Question: and Answer:, would elicit an answer
         return f"{instruction}\n\nText: {' '.join(argument.split())}\nIn {target}:"
@@ -189,7 +190,7 @@ def _translate(settings: Settings, inputs: Sequence[ToolInput]) -> list[ToolResu
 
 
 def _result_or_language(settings: Settings, text: str, row_language: str) -> ToolResult | str:
-    """Return the result of an input that needs no model, else its source language."""
+    """Return the result of a text that needs no model; otherwise, the source language for the model."""
     if not text:
         return ToolResult(error="empty", detail="the text is empty")
     if len(text) > MAX_CHARACTERS:

@@ -10,7 +10,7 @@ Latin, Greek and Cyrillic letters, and points of Hebrew and Arabic. Scripts with
 Khmer, Burmese) yield pairs of adjacent characters. English stop words are skipped.
 
 Building needs memory for the vocabulary and about 40 bytes per (passage, distinct word) pair, because `bm25s` sorts
-them in memory. Texts and tokens are streamed.
+the pairs in memory. Texts and tokens are streamed.
 
 Not covered: stemming, synonyms, splitting of compounds, queries for a single Han character inside a longer run. Damage
 is detected only if it changes the size of a file.
@@ -134,7 +134,7 @@ def build_index(passages: Passages) -> str:
 
 
 def open_index(name: str) -> Index:
-    """Return the memory-mapped index with a digest; it is opened once per process.
+    """Return the memory-mapped index with a digest; the last four indexes stay open.
 
     Raises:
         InputError: the index was deleted or is damaged.
@@ -159,7 +159,7 @@ def _open(folder: Path, inode: int, modified_ns: int) -> Index:
         raise ValueError("file sizes differ from the manifest")
     bm25 = BM25.load(folder, mmap=True, show_progress=False, backend="numpy")
     # Plain array views of the mapped files: slicing an np.memmap is several times slower.
-    bm25.scores |= {part: bm25.scores[part].view(np.ndarray) for part in ("data", "indices", "indptr")}
+    bm25.scores |= {name: bm25.scores[name].view(np.ndarray) for name in ("data", "indices", "indptr")}
     table = pa.ipc.open_file(pa.memory_map(str(folder / PASSAGES))).read_all()
     return Index(bm25, bm25.vocab_dict, table)
 
@@ -202,7 +202,10 @@ class _TokenisedCorpus(NamedTuple):
 
 
 class _TokenIds(Sequence[list[int]]):
-    """The token ids of each passage in a memory-mapped file; `bm25s` iterates over them four times."""
+    """The token ids of each passage, in a memory-mapped file because `bm25s` iterates over them four times.
+
+    `ends` has 0 and the end of each passage in the file, counted in tokens.
+    """
 
     def __init__(self, path: Path, ends: Sequence[int]) -> None:
         mapped: Any = np.memmap(path, np.int32, "r") if path.stat().st_size else np.empty(0, np.int32)

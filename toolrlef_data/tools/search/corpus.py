@@ -36,7 +36,7 @@ SCHEMA = pa.schema([(name, pa.large_string()) for name in COLUMNS])
 BATCH_ROWS = 1000
 MAX_WORD_LENGTH = 20  # characters; the length limit of a passage is this times its maximum number of words
 
-Passages = Callable[[], Iterator[Any]]  # each call iterates over the corpus: Arrow tables of SCHEMA without nulls
+Passages = Callable[[], Iterator[Any]]  # each call iterates over batches: Arrow tables of SCHEMA without nulls
 
 
 class Content(NamedTuple):

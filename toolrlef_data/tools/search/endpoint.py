@@ -16,8 +16,8 @@ limited, and `timeout` limits the total time of a query including retries.
 | http | a status other than 200, or an invalid body |
 | no_result | no hits |
 
-The first three are tool failures. Not covered: POST requests, headers with an API key, other field names, proxy
-variables of the environment.
+The first three are tool failures. Not covered: POST requests, headers with an API key, other field names, proxies
+from environment variables.
 """
 
 from __future__ import annotations
@@ -112,15 +112,17 @@ def search_endpoint(
     check_sizes(k=k, words=words, max_bytes=max_bytes, concurrency=concurrency)
     check_retry_settings(timeout, retries)
     check_url(url, "the search URL")
-    variable = is_variable(url)
-    served = _digest_of(url) if variable and not revision else ""
-    server = url if variable else _digest_of(url)  # the version is published, a private URL must not be
-    version = f"endpoint {server}{served and f' at {served}'} k={k} words={words}{revision and f' revision={revision}'}"
+    is_in_variable = is_variable(url)
+    served = _digest_of(url) if is_in_variable and not revision else ""
+    address = url if is_in_variable else _digest_of(url)  # the version is published, and a private URL must not be
+    location = f"{address} at {served}" if served else address
+    version = f"endpoint {location} k={k} words={words}" + (f" revision={revision}" if revision else "")
     settings = Endpoint(url, k, words, timeout, max_bytes, concurrency, retries, served)
     return Tool(name, DESCRIPTION, parameter="query", many=partial(_search, settings), version=version, batch=BATCH)
 
 
 def _digest_of(url: str) -> str:
+    """Return a digest of a URL, or of the URL in an environment variable, without credentials and query."""
     return digest(server_at(url, "the search URL").url)[:16]
 
 
@@ -131,7 +133,8 @@ def _search(settings: Endpoint, inputs: Sequence[ToolInput]) -> list[ToolResult]
     server = server_at(settings.url, "the search URL")
     if settings.served and digest(server.url)[:16] != settings.served:
         raise InputError(
-            f"{settings.url} has changed since the tool was created; create the tool again, or with revision="
+            f"{settings.url} has changed since the tool was created; create the tool again, or pass revision= to "
+            "accept any URL"
         )
     return run_coroutine(partial(_query_all, settings, server, inputs))
 
@@ -147,7 +150,7 @@ async def _query_all(settings: Endpoint, server: Server, inputs: Sequence[ToolIn
                 try:
                     texts = await asyncio.wait_for(_query(session, settings, server, call.argument), settings.timeout)
                 except asyncio.TimeoutError:
-                    return ToolResult(error="timeout", detail=f"no answer within {settings.timeout:g} s")
+                    return ToolResult(error="timeout", detail=f"no response within {settings.timeout:g} s")
                 except ToolError as failure:
                     return ToolResult(error=failure.kind, detail=failure.detail)
             return ToolResult(texts) if texts else ToolResult(error="no_result", detail="the server returned no hits")

@@ -6,8 +6,8 @@ a server. A call over a corpus of one passage:
     WikiSearch(common fig) -> ("Fig | The fig is the edible fruit of Ficus carica.",)
 
 The value is a tuple of at most `k` passages, best first. Each is `title | text` as in ColBERTv2's index, with the text
-truncated to `words` words. Passages that share no word with the query are not returned; without any passage the error
-is `no_result`. The index is built once per corpus (see `bm25`) and stays on disk, with a copy of the passages.
+truncated to `words` words. Passages that share no word with the query are not returned; if no passage remains, the
+error is `no_result`. The index is built once per corpus (see `bm25`) and stays on disk, with a copy of the passages.
 
 Not covered: corpora whose index does not fit into memory while it is built; splitting of long articles (all words are
 searched, but only the beginning is returned).
