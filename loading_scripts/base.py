@@ -275,10 +275,8 @@ class Source(TableSource, GeneratorBasedBuilder):  # type: ignore[misc]
         if not row.question or not row.answers:
             return row.id, Drop("no_answer" if row.question else "no_question", row.question[:80])
         form = normal_form(row.question)
-        hashes = (
-            row.id.partition("#")[0],
-            text_hash(f"{_context_form(row.context)}\n{form}" if form else f"\n{row.id}"),
-        )
+        text = f"{_context_form(row.context)}\n{form}" if form else f"\n{row.id}"
+        question_keys = (row.id.partition("#")[0], text_hash(text))
         splits = (self.question_splits.get(key, split) for key in question_keys)
         first_split = next((name for name in splits if name != split), split)
         for key in question_keys:  # also for a dropped row, so that the other variants of its question are dropped, too
@@ -334,7 +332,7 @@ def main(name: str, arguments: list[str] | None = None) -> None:
     source = SOURCES[name]  # not the class in `__main__`, whose qualified name and thus cache key differ
     parser = argparse.ArgumentParser(description=f"Write the tables of {name} as files.")
     parser.add_argument(
-        "--data-dir", help="folder with upstream's files (default: the Parquet files on the Hub, or the bundled files)"
+        "--data-dir", help="folder with upstream's files (default: Parquet on the Hub, or bundled files)"
     )
     parser.add_argument("--out", required=True, type=Path, help="output folder")
     parser.add_argument("--format", choices=["jsonl", "parquet"], default="jsonl")

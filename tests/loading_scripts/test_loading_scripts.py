@@ -317,7 +317,7 @@ def test_repeated_ids_are_dropped_or_an_error(tmp_path: Path) -> None:
         build_tables(StrictSource, folder)
 
 
-def test_a_row_without_a_question_or_an_answer_is_drop_reasons(tmp_path: Path) -> None:
+def test_a_row_without_a_question_or_an_answer_is_dropped(tmp_path: Path) -> None:
     tables = build_tables(TinySource, _write_rows(tmp_path, train=[("x", "who", " "), ("y", " ", "1")]))
     assert _drop_reasons(tables) == [("x", "no_answer"), ("y", "no_question")]
 

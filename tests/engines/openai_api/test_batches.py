@@ -84,12 +84,12 @@ def test_requests_are_split_into_batches() -> None:
 
 
 def test_failed_lines_are_retried_or_final() -> None:
-    def script(received: ReceivedRequest, seen: int) -> ServerReply | None:
+    def script(received: ReceivedRequest, repeats: int) -> ServerReply | None:
         if not received.path.endswith("/completions"):
             return None
         if b"question 3" in received.raw:
             return error(400, "context_length_exceeded", "maximum context length is 10 tokens")
-        if b"question 5" in received.raw and seen == 0:
+        if b"question 5" in received.raw and repeats == 0:
             return error(500, None, "boom")
         return None
 
@@ -101,7 +101,7 @@ def test_failed_lines_are_retried_or_final() -> None:
         assert len(server.lines) == 11
 
 
-def test_an_expired_batch_keeps_its_replies_and_the_other_rows_are_sent_again() -> None:
+def test_an_expired_batch_keeps_its_replies_and_the_other_requests_are_retried() -> None:
     with ApiServer() as server:
         server.batch_plan = lambda number, lines: (
             BatchPlan("expired", answered=range(6)) if number == 0 else BatchPlan()
@@ -125,8 +125,8 @@ def test_batch_rows_applies_to_retries() -> None:
         assert max(sizes) == 4
 
 
-def test_rejected_rows_are_final_and_a_batch_of_only_rejections_stops_the_run() -> None:
-    def script(received: ReceivedRequest, seen: int) -> ServerReply | None:
+def test_rejections_are_final_and_a_batch_of_only_rejections_stops_the_run() -> None:
+    def script(received: ReceivedRequest, repeats: int) -> ServerReply | None:
         bad = received.path.endswith("/completions") and b"bad" in received.raw
         return error(400, None, "unfit") if bad else None
 
@@ -153,7 +153,7 @@ def test_a_batch_that_always_expires_ends_with_timeouts() -> None:
         assert count_batches(server) == 3
 
 
-def test_an_invalid_line_does_not_fail_the_other_rows() -> None:
+def test_an_invalid_line_does_not_fail_the_other_requests() -> None:
     bad = {"code": "invalid_json_line", "message": "bad line", "line": 2, "param": None}
     with ApiServer() as server:
         server.batch_plan = lambda number, lines: BatchPlan(failed=bad) if number == 0 else BatchPlan()
@@ -171,7 +171,7 @@ def test_a_cancelled_batch_is_not_submitted_again() -> None:
 
 def test_a_server_without_batch_endpoints_is_an_error() -> None:
     with (
-        ApiServer(lambda received, seen: ServerReply(501, "no") if "/files" in received.path else None) as server,
+        ApiServer(lambda received, repeats: ServerReply(501, "no") if "/files" in received.path else None) as server,
         pytest.raises(ToolrlefError, match="the batch endpoints failed"),
     ):
         run(server, 3, retries=1)
@@ -180,9 +180,9 @@ def test_a_server_without_batch_endpoints_is_an_error() -> None:
 @pytest.mark.parametrize("drop", ["before", "headers", "body", "reset"])
 @pytest.mark.parametrize("endpoint", ["/v1/files", "/v1/batches", "/content"])
 def test_a_lost_http_response_creates_no_second_job(endpoint: str, drop: Any) -> None:
-    matches: list[str] = []  # uploads have random boundaries, so `seen` does not count them
+    matches: list[str] = []  # uploads have random boundaries, so `repeats` does not count them
 
-    def script(received: ReceivedRequest, seen: int) -> ServerReply | None:
+    def script(received: ReceivedRequest, repeats: int) -> ServerReply | None:
         if received.path.endswith(endpoint) and (endpoint == "/content" or received.method == "POST"):
             matches.append(received.path)
             return ServerReply(drop=drop) if len(matches) == 1 else None
@@ -199,7 +199,7 @@ def test_a_lost_http_response_creates_no_second_job(endpoint: str, drop: Any) ->
 def test_an_invalid_response_body_is_requested_again(endpoint: str, body: str) -> None:
     matches: list[str] = []
 
-    def script(received: ReceivedRequest, seen: int) -> ServerReply | None:
+    def script(received: ReceivedRequest, repeats: int) -> ServerReply | None:
         is_poll = received.method == "GET" and received.path.startswith("/v1/batches/batch")
         is_match = is_poll if endpoint == "poll" else received.path.endswith(endpoint)
         if is_match and (endpoint in ("poll", "/content") or received.method == "POST"):
@@ -215,9 +215,9 @@ def test_an_invalid_response_body_is_requested_again(endpoint: str, body: str) -
         assert len(server.lines) == 6
 
 
-def test_a_missing_result_file_is_not_paid_twice() -> None:
+def test_a_missing_result_file_is_not_billed_twice() -> None:
     missing = error(404, None, "no such file")
-    with ApiServer(lambda received, seen: missing if received.path.endswith("/content") else None) as server:
+    with ApiServer(lambda received, repeats: missing if received.path.endswith("/content") else None) as server:
         with pytest.raises(ToolrlefError, match="does not exist"):
             run(server, 6)
         server.script = None
@@ -227,10 +227,10 @@ def test_a_missing_result_file_is_not_paid_twice() -> None:
         assert spending_of(server.url, "m").requests == 6
 
 
-def test_a_batch_that_is_temporarily_not_found_is_not_paid_twice() -> None:
+def test_a_batch_that_is_temporarily_not_found_is_not_billed_twice() -> None:
     polls: list[str] = []
 
-    def script(received: ReceivedRequest, seen: int) -> ServerReply | None:
+    def script(received: ReceivedRequest, repeats: int) -> ServerReply | None:
         if received.method == "GET" and received.path.startswith("/v1/batches/batch"):
             polls.append(received.path)
             return error(404, None, "no such batch") if len(polls) < 3 else None
@@ -285,7 +285,7 @@ def test_requests_that_are_ready_together_share_a_batch() -> None:
 def test_a_slow_batch_does_not_delay_others() -> None:
     releases: list[str] = []
 
-    def script(received: ReceivedRequest, seen: int) -> ServerReply | None:
+    def script(received: ReceivedRequest, repeats: int) -> ServerReply | None:
         job = server.batches.jobs.get(received.path.rpartition("/")[2])
         if job is None or releases or "slow" not in job.lines[0]["body"]["prompt"]:
             return None
@@ -307,7 +307,7 @@ def test_a_slow_batch_does_not_delay_others() -> None:
 def test_a_failed_line_is_retried_while_its_chain_waits() -> None:
     failed = error(500, None, "boom")
     with ApiServer(
-        lambda received, seen: failed if received.path.endswith("/completions") and seen == 0 else None
+        lambda received, repeats: failed if received.path.endswith("/completions") and repeats == 0 else None
     ) as server:
         chains = Chains("ab", steps=2).run(EngineSpec("openai_api", "m", base_url=server.url, limits=BATCH))
         assert not any(text.startswith("<") for texts in chains.texts.values() for text in texts)

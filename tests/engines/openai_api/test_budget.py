@@ -1,4 +1,4 @@
-"""Budget: no cap is exceeded, and every paid token is counted."""
+"""Budget: no cap is exceeded, and every billed token is counted."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_no_cap_is_exceeded(seed: int) -> None:
         (Limits(max_cost=5e-6, price=(0, 2)), SMALL, True),
     ],
 )
-def test_the_first_request(limits: Limits, tokens: TokenCounts, is_refused: bool) -> None:
+def test_a_cap_can_refuse_the_first_request(limits: Limits, tokens: TokenCounts, is_refused: bool) -> None:
     assert bool(Spending().exceeded_cap(limits, tokens)) == is_refused
 
 
@@ -196,7 +196,7 @@ def test_spending_is_counted_per_model_and_server() -> None:
         (Limits(price=(0, 0)), 0.0),
     ],
 )
-def test_cost(limits: Limits, cost: float | None) -> None:
+def test_cost_of_prompt_and_completion_tokens(limits: Limits, cost: float | None) -> None:
     spending = Spending(requests=1, prompt_tokens=1e6, completion_tokens=1e6)
     assert spending.cost(limits) == (None if cost is None else pytest.approx(cost))
 

@@ -171,7 +171,7 @@ TOO_LONG = {
 
 
 @pytest.mark.parametrize("name", TOO_LONG)
-def test_too_long_is_final(name: str) -> None:
+def test_a_too_long_request_is_final(name: str) -> None:
     failure = classify_status(*TOO_LONG[name])
     assert (failure.kind, failure.action) == ("too_long", "final"), failure
 
@@ -187,7 +187,7 @@ FILTERED = {
 
 
 @pytest.mark.parametrize("name", FILTERED)
-def test_filtered_is_final_and_does_not_disable_the_key(name: str) -> None:
+def test_filtered_content_is_final_and_does_not_disable_the_key(name: str) -> None:
     failure = classify_status(*FILTERED[name])
     assert (failure.kind, failure.action) == ("content_filter", "final"), failure
 
@@ -230,11 +230,11 @@ def test_filtered_is_final_and_does_not_disable_the_key(name: str) -> None:
         (500, "context window content_filter", "server", "retry"),
     ],
 )  # fmt: skip
-def test_status(status: int, text: str, kind: str, action: str) -> None:
+def test_each_status_has_an_error_kind_and_an_action(status: int, text: str, kind: str, action: str) -> None:
     assert classify_status(status, text)[:2] == (kind, action)
 
 
-def test_every_status_is_known() -> None:
+def test_every_status_has_a_known_kind_and_action() -> None:
     for status in range(300, 600):
         failure = classify_status(status, "")
         assert failure.kind in REPLY_ERRORS

@@ -93,7 +93,7 @@ def test_a_stage_interrupted_at_any_moment_resumes_in_the_same_process(tmp_path:
 
 def test_an_interrupt_is_noticed_without_a_signal_that_wakes_the_waiting_thread(tmp_path: Path) -> None:
     # Another thread may receive the signal, or it may arrive just before the wait begins.
-    def script(received: ReceivedRequest, seen: int) -> ServerReply:
+    def script(received: ReceivedRequest, repeats: int) -> ServerReply:
         if len(server.requests) == CONCURRENCY:
             _thread.interrupt_main()
         return ServerReply(200, sum_reply(received).body, delay=20.0)

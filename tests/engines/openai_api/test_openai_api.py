@@ -51,12 +51,12 @@ def replies_of(spec: EngineSpec, count: int = 1) -> list[Reply]:
 
 
 def always(reply: ServerReply) -> Any:
-    return lambda received, seen: reply
+    return lambda received, repeats: reply
 
 
-def first(reply: ServerReply) -> Any:
+def first_attempt(reply: ServerReply) -> Any:
     """Send this reply to the first attempt of every question."""
-    return lambda received, seen: reply if seen == 0 else None
+    return lambda received, repeats: reply if repeats == 0 else None
 
 
 NO_RESPONSE = {  # server behaviour and error kind
@@ -90,7 +90,7 @@ def test_an_unreachable_server_costs_nothing() -> None:
 @pytest.mark.parametrize("status", [408, 409, 425, 498, 500, 502, 503, 504, 529])
 def test_retry_after_is_respected_for_every_status(status: int) -> None:
     later = ServerReply(status, {"error": "later"}, {"retry-after-ms": "250"})
-    with ApiServer(first(later)) as server:
+    with ApiServer(first_attempt(later)) as server:
         assert replies_of(spec_of(server))[0].text
         assert server.requests[1].time - server.requests[0].time >= 0.2
 
@@ -118,7 +118,7 @@ TEMPORARY = {
 
 @pytest.mark.parametrize("fault", TEMPORARY)
 def test_a_temporary_failure_is_retried(fault: str) -> None:
-    with ApiServer(first(TEMPORARY[fault])) as server:
+    with ApiServer(first_attempt(TEMPORARY[fault])) as server:
         (reply,) = replies_of(spec_of(server))
         assert reply.error is None
         assert reply.text
@@ -141,7 +141,7 @@ def test_a_compressed_body_is_decoded_and_a_damaged_one_retried() -> None:
         ServerReply(200, body[:-9] + b"garbage!!", {"content-encoding": "gzip"}),
         ServerReply(200, body, {"content-encoding": "gzip"}),
     ]
-    with ApiServer(lambda received, seen: responses[min(seen, 1)]) as server:
+    with ApiServer(lambda received, repeats: responses[min(repeats, 1)]) as server:
         (reply,) = replies_of(spec_of(server))
         assert (reply.text, len(server.requests)) == ("8", 2)
 
@@ -149,7 +149,7 @@ def test_a_compressed_body_is_decoded_and_a_damaged_one_retried() -> None:
 def test_billing_headers_are_sent_and_cookies_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "")
-    with ApiServer(first(ServerReply(503, b"", {"set-cookie": "a=b", "retry-after-ms": "1"}))) as server:
+    with ApiServer(first_attempt(ServerReply(503, b"", {"set-cookie": "a=b", "retry-after-ms": "1"}))) as server:
         replies_of(spec_of(server))
         assert len(server.requests) == 2
         for received in server.requests:
@@ -162,7 +162,7 @@ def test_billing_headers_are_sent_and_cookies_are_not(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("drop", ["stall", "stall_body"])
 def test_a_stall_ends_at_the_timeout(drop: Any) -> None:
-    with ApiServer(first(ServerReply(drop=drop))) as server:
+    with ApiServer(first_attempt(ServerReply(drop=drop))) as server:
         (reply,) = replies_of(spec_of(server, timeout=1.0))  # the server waits forever
         assert reply.text
         assert [received.answered is None for received in server.requests] == [True, False]
@@ -191,7 +191,7 @@ def test_a_final_failure_is_sent_once(fault: str) -> None:
 
 def test_a_rate_limit_is_not_an_attempt_and_pauses_all_requests() -> None:
     limited = rate_limited(**{"retry-after-ms": "300"})
-    with ApiServer(lambda received, seen: limited if len(server.requests) <= 4 else None, gather=4) as server:
+    with ApiServer(lambda received, repeats: limited if len(server.requests) <= 4 else None, gather=4) as server:
         replies = replies_of(spec_of(server, retries=0, concurrency=4), 8)
         assert all(reply.text for reply in replies)
         times = [received.time for received in server.requests]
@@ -214,7 +214,9 @@ def test_the_concurrency_is_respected_and_used() -> None:
 def test_a_rate_limit_reduces_the_concurrency() -> None:
     """It is halved once for all in-flight requests, then grows by one per round."""
     with ApiServer(latency=0.05, gather=16) as server:
-        server.script = lambda received, seen: rate_limited(retry_after="0.1") if len(server.requests) <= 16 else None
+        server.script = lambda received, repeats: (
+            rate_limited(retry_after="0.1") if len(server.requests) <= 16 else None
+        )
         replies_of(spec_of(server, concurrency=16), 16)
         retries = list(server.requests[16:])
         concurrency = max(sum(r.time <= o.time < (r.answered or 0) for o in retries) for r in retries)
@@ -227,7 +229,7 @@ def test_a_rate_limit_reduces_the_concurrency() -> None:
 GOOD, REVOKED, EMPTY = "good-0123456789abcdef", "revoked-0123456789abcdef", "empty-0123456789abcdef"
 
 
-def guarded(received: ReceivedRequest, seen: int) -> ServerReply | None:
+def reject_unusable_keys(received: ReceivedRequest, repeats: int) -> ServerReply | None:
     if received.key == REVOKED:
         return error(401, "invalid_api_key", f"Incorrect API key provided: {received.key}.")
     if received.key == EMPTY:
@@ -247,7 +249,7 @@ def test_an_unusable_key_is_disabled_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("MY_KEYS", f"{REVOKED},{EMPTY},{GOOD}")
-    with ApiServer(guarded) as server:
+    with ApiServer(reject_unusable_keys) as server:
         replies = replies_of(spec_of(server, keys="MY_KEYS", concurrency=1, retries=0), 10)
         assert all(reply.text for reply in replies)
         assert [received.key for received in server.requests].count(REVOKED) == 1
@@ -259,7 +261,10 @@ def test_an_unusable_key_is_disabled_with_a_warning(
 
 def test_the_run_stops_without_a_usable_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEYS", f"{REVOKED},{EMPTY}")
-    with ApiServer(guarded) as server, pytest.raises(NoUsableApiKey, match=r"rejected all API keys \(2\)") as caught:
+    with (
+        ApiServer(reject_unusable_keys) as server,
+        pytest.raises(NoUsableApiKey, match=r"rejected all API keys \(2\)") as caught,
+    ):
         replies_of(spec_of(server, keys="MY_KEYS", concurrency=4), 50)
     assert len(server.requests) <= 8
     assert "0123456789abcdef" not in str(caught.value)
@@ -270,12 +275,12 @@ def test_a_new_key_in_the_key_file_is_used(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text(f"# a comment\n{REVOKED}\n")
 
-    def renew(received: ReceivedRequest, seen: int) -> ServerReply | None:
+    def revoke_and_renew(received: ReceivedRequest, repeats: int) -> ServerReply | None:
         (tmp_path / "new").write_text(f"{REVOKED}\n{GOOD}\n")
         (tmp_path / "new").replace(file)
-        return guarded(received, seen)
+        return reject_unusable_keys(received, repeats)
 
-    with ApiServer(renew) as server:
+    with ApiServer(revoke_and_renew) as server:
         assert all(reply.text for reply in replies_of(spec_of(server, keys=f"file:{file}"), 5))
 
 
@@ -309,7 +314,7 @@ def test_403_disables_a_key_that_has_never_worked(monkeypatch: pytest.MonkeyPatc
         replies_of(spec_of(server, keys="MY_KEYS"), 3)
     slow = ServerReply(delay=0.3)
     for concurrency in (1, 4):  # with 4, the 403 arrives before the other replies
-        with ApiServer(lambda received, seen: forbidden if b"question 2" in received.raw else slow) as server:
+        with ApiServer(lambda received, repeats: forbidden if b"question 2" in received.raw else slow) as server:
             replies = replies_of(spec_of(server, keys="MY_KEYS", concurrency=concurrency), 4)
             assert [reply.error for reply in replies] == [None, None, "refused", None]
             assert len(server.requests) == 4
@@ -337,7 +342,7 @@ def test_rejections_before_the_first_reply_are_final_after_it() -> None:
     bad = [f"question {i} bad" for i in range(6)]
     rows = [*bad, *(f"question {i}" for i in range(6, 40))]
     spec: dict[str, Any] = {"concurrency": 6, "max_failed": 0.5}
-    with ApiServer(lambda received, seen: error(400, None, "unfit") if b" bad" in received.raw else None) as server:
+    with ApiServer(lambda received, repeats: error(400, None, "unfit") if b" bad" in received.raw else None) as server:
         replies = run(spec_of(server, **spec), rows)
         assert [i for i, (reply,) in enumerate(replies) if reply.startswith("<")] == list(range(6))
         run(spec_of(server, **spec, progress=False), [*rows, "another"])
@@ -347,7 +352,7 @@ def test_rejections_before_the_first_reply_are_final_after_it() -> None:
 def test_fast_rejections_do_not_stop_a_run_with_slow_in_flight_replies() -> None:
     """A 400 is faster than a reply, so half of the first rows may be rejected before the first reply."""
 
-    def script(received: ReceivedRequest, seen: int) -> ServerReply | None:
+    def script(received: ReceivedRequest, repeats: int) -> ServerReply | None:
         return error(400, None, "unfit") if b" bad" in received.raw else ServerReply(delay=0.4)
 
     rows = [f"question {i}{' bad' if i % 2 else ''}" for i in range(60)]
@@ -360,12 +365,12 @@ def test_fast_rejections_do_not_stop_a_run_with_slow_in_flight_replies() -> None
 def test_a_400_about_an_invalid_key_disables_it(monkeypatch: pytest.MonkeyPatch) -> None:
     invalid = error(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.")
     monkeypatch.setenv("MY_KEYS", f"{REVOKED} {GOOD}")
-    with ApiServer(lambda received, seen: invalid if received.key == REVOKED else None) as server:
+    with ApiServer(lambda received, repeats: invalid if received.key == REVOKED else None) as server:
         assert all(reply.text for reply in replies_of(spec_of(server, keys="MY_KEYS"), 5))
 
 
 def test_too_many_failures_store_in_flight_replies_and_name_the_reason() -> None:
-    def script(received: ReceivedRequest, seen: int) -> ServerReply | None:
+    def script(received: ReceivedRequest, repeats: int) -> ServerReply | None:
         bad = b"bad" in received.raw
         return error(400, None, "unfit text") if bad else ServerReply(delay=0.3)
 
@@ -400,7 +405,7 @@ def test_budgets_in_headers_are_respected() -> None:
     """The budget is two requests per 0.4 s, and no request exceeds it."""
     state = {"remaining": 2, "reset_at": 0.0}
 
-    def counted(received: ReceivedRequest, seen: int) -> ServerReply | None:
+    def counted(received: ReceivedRequest, repeats: int) -> ServerReply | None:
         if received.time >= state["reset_at"]:
             state.update(remaining=2, reset_at=received.time + 0.4)
         if state["remaining"] == 0:
@@ -546,7 +551,7 @@ def test_samples_have_distinct_seeds() -> None:
 
 @pytest.mark.parametrize("supports_n", [True, False], ids=["n", "no n"])
 def test_samples_of_a_row_share_one_request_if_the_server_supports_n(supports_n: bool) -> None:
-    def one_choice(received: ReceivedRequest, seen: int) -> ServerReply | None:
+    def one_choice(received: ReceivedRequest, repeats: int) -> ServerReply | None:
         return None if supports_n else completion(f"{len(server.requests)}")
 
     with ApiServer(one_choice) as server:
@@ -561,7 +566,7 @@ POISONS = ["a null \x00 byte", "x" * 1_000_000, "﷽‮\ufeff\U0010ffff"]
 
 @pytest.mark.parametrize("poison", POISONS, ids=["null", "1 MB", "unusual characters"])
 def test_one_poisoned_row_of_a_thousand(poison: str) -> None:
-    def reject_poison(received: ReceivedRequest, seen: int) -> ServerReply | None:
+    def reject_poison(received: ReceivedRequest, repeats: int) -> ServerReply | None:
         poisoned = b"\\u0000" in received.raw or len(received.raw) > 500_000 or "\u202e".encode() in received.raw
         return error(400, "invalid_prompt", "unfit text") if poisoned else None
 
@@ -601,8 +606,8 @@ def test_the_progress_bar_shows_the_state_of_the_run(
     # The tests disable the bars of `datasets`; this is their base class.
     monkeypatch.setattr("toolrlef_data.engines.model_stage.tqdm", importlib.import_module("tqdm").tqdm)
 
-    def script(received: ReceivedRequest, seen: int) -> ServerReply | None:
-        return error(500, None, "boom") if seen == 0 and b"question 3" in received.raw else None
+    def script(received: ReceivedRequest, repeats: int) -> ServerReply | None:
+        return error(500, None, "boom") if repeats == 0 and b"question 3" in received.raw else None
 
     with ApiServer(script, latency=0.3) as server:
         run(
@@ -646,12 +651,12 @@ def test_the_shipped_recipe_runs_and_sends_nothing_twice(
 def test_a_stopped_run_closes_its_connections_and_threads_in_a_notebook() -> None:
     """A hanging request ends at its timeout and is not retried; each event loop is closed by its thread."""
 
-    def script(received: ReceivedRequest, seen: int) -> ServerReply | None:
+    def script(received: ReceivedRequest, repeats: int) -> ServerReply | None:
         if b"question 0" in received.raw:
             return None
         return ServerReply(delay=STALL_SECONDS) if b"question 1" in received.raw else error(400, None, "bad")
 
-    async def cell(server: ApiServer) -> None:
+    async def notebook_cell(server: ApiServer) -> None:
         with pytest.raises(TooManyFailures):
             run(spec_of(server, max_failed=0.0, concurrency=8, timeout=1.0), [f"question {i}" for i in range(20)])
         gc.collect()
@@ -659,7 +664,7 @@ def test_a_stopped_run_closes_its_connections_and_threads_in_a_notebook() -> Non
 
     with ApiServer(script) as server:
         started_at = time.monotonic()
-        asyncio.run(cell(server))
+        asyncio.run(notebook_cell(server))
         assert time.monotonic() - started_at < STALL_SECONDS
         assert server.count('question 1"') == 1
         assert server.in_flight == 0 or not server.connections
@@ -672,14 +677,14 @@ def test_a_stopped_run_closes_its_connections_and_threads_in_a_notebook() -> Non
 def test_a_key_is_never_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Not to debug logs, store, caches, lineage, error messages, reprs or pickles."""
+    """No debug log, store, cache, lineage, error message, repr or pickle contains an API key."""
     monkeypatch.setenv("MY_KEYS", CANARY)
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     logging.getLogger().addHandler(handler)
     monkeypatch.setattr(logging.getLogger(), "level", logging.DEBUG)
 
-    def echo_key(received: ReceivedRequest, seen: int) -> ServerReply | None:
+    def echo_key(received: ReceivedRequest, repeats: int) -> ServerReply | None:
         number = received.body["messages"][0]["content"].split()[-1]
         echoes = {
             "1": error(400, "bad", f"you sent Bearer {CANARY}"),
@@ -689,7 +694,7 @@ def test_a_key_is_never_written(
             "6": error(400, None, "x" * (480 - len("400:  ")) + CANARY),
             "7": error(400, None, CANARY.upper()),
             "8": completion(None, tool_calls=[(CANARY, {"formula": CANARY})]),
-            "5": error(429, "rate_limit_exceeded", f"limit for {CANARY}, try again in 1ms") if seen < 3 else None,
+            "5": error(429, "rate_limit_exceeded", f"limit for {CANARY}, try again in 1ms") if repeats < 3 else None,
         }
         return echoes.get(number)
 
@@ -731,7 +736,7 @@ def test_a_key_is_never_written(
 
 
 def test_too_many_failures_stop_the_run_and_name_the_error_kinds() -> None:
-    def fail_one(received: ReceivedRequest, seen: int) -> ServerReply | None:
+    def fail_one(received: ReceivedRequest, repeats: int) -> ServerReply | None:
         return error(500, None, "boom") if b"question 7" in received.raw else None
 
     with ApiServer(fail_one) as server, pytest.raises(TooManyFailures, match="server 1"):
@@ -743,7 +748,7 @@ def test_too_many_failures_stop_the_run_and_name_the_error_kinds() -> None:
 
 def test_a_slow_chain_does_not_delay_others() -> None:
     slow = ServerReply(delay=STALL_SECONDS)
-    with ApiServer(lambda received, seen: slow if b'"slow' in received.raw else None) as server:
+    with ApiServer(lambda received, repeats: slow if b'"slow' in received.raw else None) as server:
         chains = Chains(["slow", "fast"], steps=5)
         with OpenAIEngine(spec_of(server, timeout=2 * STALL_SECONDS)) as engine:
             for replies in engine.generate(chains.requests()):
@@ -782,7 +787,7 @@ def test_samples_are_sent_before_the_next_step_is_ready() -> None:
 def test_rejections_are_passed_on_if_all_chains_wait_for_them() -> None:
     """Rejections are withheld until the first reply, but here no reply can arrive before them."""
     unfit = error(400, None, "unfit")
-    with ApiServer(lambda received, seen: unfit if b"bad_request" not in received.raw else None) as server:
+    with ApiServer(lambda received, repeats: unfit if b"bad_request" not in received.raw else None) as server:
         chains = Chains("abc", steps=2).run(spec_of(server))
         assert [texts[0] for texts in chains.texts.values()] == ["<bad_request>"] * 3
         assert not any(texts[1].startswith("<") for texts in chains.texts.values())

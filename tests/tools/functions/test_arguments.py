@@ -437,7 +437,7 @@ ARGUMENTS += ["{}", '{"a": 1, "b": [{}]}', '{"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
 
 @pytest.mark.parametrize("invalid", INVALID_KEYWORDS, ids=lambda invalid: json.dumps(invalid)[:60])
 def test_invalid_keywords_are_ignored(invalid: dict[str, Any]) -> None:
-    """At every position; without valid keywords, all values are valid."""
+    """A schema without valid keywords accepts all values, at every position of a schema."""
     nested_schema = {"anyOf": [{"allOf": [invalid]}]}
     for schema in (
         object_schema(p=invalid),

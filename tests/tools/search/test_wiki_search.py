@@ -123,7 +123,7 @@ def test_queries_without_a_hit_have_an_error_kind(query: str, kind: str | None) 
         ([("Fig", "  \n "), ROWS[1]], 2, "fig", []),
     ],
 )
-def test_numbers_of_hits(rows: list[tuple[Any, Any]], k: int, query: str, expected: list[str]) -> None:
+def test_at_most_k_hits_are_returned(rows: list[tuple[Any, Any]], k: int, query: str, expected: list[str]) -> None:
     assert titles(wiki_search(table(rows), k=k), query) == expected
 
 
