@@ -171,7 +171,7 @@ def server_at(url: str, what: str, headers: Mapping[str, str] | None = None) -> 
         text.encode()
         (urlsplit(text.strip()).hostname or "").encode("idna")
     except ValueError:  # its message may contain a password
-        raise InputError(f"{what}: no host name, or an invalid one, or bytes that are not UTF-8") from None
+        raise InputError(f"{what}: expected a URL in UTF-8 with a valid host name") from None
     address = Address(text)
     slash = "/" if urlsplit(text.strip()).path.endswith("/") else ""  # servers distinguish /search and /search/
     values = {

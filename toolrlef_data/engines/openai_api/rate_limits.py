@@ -171,7 +171,7 @@ class KeyLimiter:
         return True
 
     def record_rate_limit(self, pause: float | None, sent_at: float, now: float) -> None:
-        """Halve the concurrency and pause the key.
+        """Halve the concurrency once per round of in-flight requests, and pause the key.
 
         Args:
             pause: seconds that the server requests. None pauses with exponential backoff.

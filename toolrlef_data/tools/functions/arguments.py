@@ -192,7 +192,7 @@ def _is_type_error(error: Any) -> bool:
 
 
 def _expected(error: Any) -> str:
-    """Return what the value should be, as the end of a sentence with "must be"."""
+    """Return the part of an error text that follows "must be"."""
     keyword, value = error.validator, error.validator_value
     if keyword in ("anyOf", "oneOf"):
         if not all(map(_is_type_error, error.context)):

@@ -238,7 +238,7 @@ def _follow(count: int) -> None:
 
 
 def _any_of(validator: Any, schemas: list[Schema], value: Any, schema: Schema) -> Errors:
-    """Validate as `jsonschema` does, within the budget."""
+    """Validate as `jsonschema` does, after charging the alternatives to the budget."""
     _follow(len(schemas))
     yield from Draft202012Validator.VALIDATORS["anyOf"](validator, schemas, value, schema)
 

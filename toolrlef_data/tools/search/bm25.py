@@ -134,7 +134,7 @@ def build_index(passages: Passages) -> str:
 
 
 def open_index(name: str) -> Index:
-    """Return the memory-mapped index with a digest; the last four indexes stay open.
+    """Return the index with the digest `name`, memory-mapped; the last four indexes stay open.
 
     Raises:
         InputError: the index was deleted or is damaged.
