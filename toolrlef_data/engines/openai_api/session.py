@@ -105,7 +105,7 @@ class Session:
 
     def halt_at_cap(self, cap: str) -> None:
         """Stop sending, because the next request would exceed a cap."""
-        advice = "Completed requests are saved; run the same command to resume, with new counts from zero"
+        advice = "Completed requests are saved; to resume, start a new process, which counts from zero"
         self.halt(CapReached(f"{self}: {cap}. {advice}"))
 
     def halt(self, error: ToolrlefError) -> None:
