@@ -8,7 +8,7 @@
 | labelled | + tool_call, tool_output, verified, verified_by, attempts, teacher, rejected: the reasons, by attempt |
 | stage1 | instruction, input, output; id, task, dataset, answers, uses_tool, source, verified_by |
 | responded | stage1's + one RESPONSE struct per responder, named after it; the first is `gold` |
-| executed | the same, with the fields n_calls to correct of every RESPONSE filled |
+| executed | the same; the fields from `n_calls` to `correct` of each RESPONSE have values |
 | stage2 | query, responses, origin, scores, answer; id, task, dataset, answers, uses_tool, tool_outputs, errors, rule |
 | dropped | id, task, dataset, stage, reason, detail |
 | answers | id, task, dataset, query, finish_type, valid, win, n_calls, total_tokens, source_file, answer |
@@ -50,9 +50,9 @@ __all__ = [
 STRING, INT, BOOL = Value("string"), Value("int64"), Value("bool")
 
 RESPONSE: dict[str, Value | List] = {
-    "text": STRING,  # parsed and graded; null if and only if `error` is set
+    "text": STRING,  # the text that is parsed and graded; null if and only if `error` is set
     "reasoning": STRING,  # never parsed
-    "raw": STRING,  # the reply before reasoning and surrounding whitespace are removed
+    "raw": STRING,  # the reply, including reasoning and surrounding whitespace
     "finish_reason": STRING,
     "error": STRING,
     "error_detail": STRING,
@@ -126,7 +126,7 @@ ANSWERS = Features(
     finish_type=STRING,  # "give_answer", "give_up", or null if the file has none
     valid=BOOL,  # ToolBench's valid_data
     win=BOOL,
-    n_calls=INT,  # requests to the model
+    n_calls=INT,  # number of requests to the model
     total_tokens=INT,
     source_file=STRING,
     answer=STRING,
@@ -147,14 +147,14 @@ TRAJECTORIES = Features(
     query=STRING,
     step=INT,
     steps=List(INT),
-    n_steps=INT,  # steps of the complete trajectory
+    n_steps=INT,  # number of steps of the complete trajectory
     layout=STRING,
     history=STRING,
     messages=List(MESSAGE),
     tools=STRING,
     finish_type=STRING,
-    chosen=BOOL,  # whether all its steps belong to the chosen trajectory
-    chosen_steps=List(INT),  # the `steps` that belong to it
+    chosen=BOOL,  # whether all `steps` belong to the chosen trajectory
+    chosen_steps=List(INT),  # the `steps` that belong to the chosen trajectory
     source_file=STRING,
     flags=List(STRING),
 )

@@ -4,7 +4,7 @@ A failed request or tool call is data: an error kind of a closed set and a messa
 A mistake of the user or a bug is an exception of this tree:
 
     ToolrlefError
-    ├── InputError            unusable rows, files or settings; the message has what was expected and what was found
+    ├── InputError            unusable rows, files or settings; the message states what was expected and what was found
     │   ├── UnknownName       a name that is not one of the choices (also a KeyError)
     │   ├── MissingColumns    a table without columns that a stage reads
     │   └── UnusableRow       an unusable row or part of a row; the caller turns it into a `Drop`
@@ -15,7 +15,7 @@ A mistake of the user or a bug is an exception of this tree:
     ├── AllRequestsRefused    the server has refused every request so far: wrong model, path or setting
     ├── CassetteMiss          a strict replay needs a tool execution that the cassette does not contain
     ├── ScriptExhausted       a scripted engine received more requests than it has replies
-    └── MissingExtra          an optional package is not installed; the message has the pip command
+    └── MissingExtra          an optional package is not installed; the message contains the pip command
 """
 
 from __future__ import annotations
@@ -151,11 +151,11 @@ class ScriptExhausted(ToolrlefError):
 
 
 class MissingExtra(ToolrlefError, ImportError):
-    """An optional package is not installed; the message has the pip command."""
+    """An optional package is not installed; the message contains the pip command."""
 
 
 class ToolError(Exception):
-    """The exception that a tool function raises to return an error.
+    """The exception that a tool function raises to report an error.
 
     Args:
         kind: one of `TOOL_ERRORS`.
@@ -205,7 +205,8 @@ class Reply:
 
     Args:
         text: the generated text; None if and only if `error` is set.
-        reasoning: reasoning that the server returned in its own field; reasoning inside the text is split off later.
+        reasoning: reasoning that the server returned in a separate field. `split_reasoning` finds reasoning inside the
+            text.
         tool_calls: native tool calls as (name, JSON arguments).
         finish_reason: "stop", "length" or "tool_calls".
         error: None, or one of `REPLY_ERRORS`.
@@ -228,7 +229,7 @@ class Reply:
 
 
 class Score(NamedTuple):
-    """A responder's score in one row, and the state behind it: gold, trusted, correct, wrong or missing."""
+    """A responder's score in one row, and the state of its response: gold, trusted, correct, wrong or missing."""
 
     name: str
     score: float
@@ -275,10 +276,10 @@ T = TypeVar("T")
 
 
 class Choices(Mapping[str, T], Generic[T]):
-    """A registry of objects by name; an object is imported on first access, and an unknown name lists the choices.
+    """A registry of objects by name; an object is imported on access, and an unknown name raises `UnknownName`.
 
     Args:
-        kind: what the registry contains, for the error message ("task").
+        kind: what an object of the registry is, for the error message, such as "task".
         import_paths: name -> "module:attribute".
 
     >>> Choices("digit", {"pi": "math:pi"})["pi"]

@@ -31,7 +31,7 @@ class Owner:
         self.lock = self._lock(self.name)
         while True:
             self.folder.mkdir(parents=True, exist_ok=True)
-            # In a transaction: otherwise another process's clean-up could mistake the new file for a dead owner's.
+            # In a transaction: otherwise another process could delete the new file as that of a dead owner.
             with contextlib.suppress(FileNotFoundError), self.store.writing():
                 self.lock.acquire()
                 return self
@@ -48,7 +48,7 @@ class Owner:
             self._remove_lock(self.name, self.lock)
 
     def is_alive(self, owner: str) -> bool:
-        """Whether the run with this owner name is still active."""
+        """Return whether the run with this owner name is still active."""
         lock = self._lock(owner)
         try:
             lock.acquire(timeout=0)
@@ -93,10 +93,12 @@ class Claims(Owner):
         if not keys:
             return claimed_elsewhere
         with self.store.writing() as connection:
-            for chunk, marks in key_chunks(keys):
-                rows = connection.execute(f"SELECT key, owner FROM claims WHERE key IN ({marks})", chunk).fetchall()  # noqa: S608
-                is_alive = {owner: self.is_alive(owner) for owner in {owner for _, owner in rows} - {self.name}}
-                claimed_elsewhere.update(key for key, owner in rows if is_alive.get(owner))
+            for chunk, placeholders in key_chunks(keys):
+                rows = connection.execute(
+                    f"SELECT key, owner FROM claims WHERE key IN ({placeholders})", chunk
+                ).fetchall()  # noqa: S608
+                live_owners = {owner for owner in {owner for _, owner in rows} - {self.name} if self.is_alive(owner)}
+                claimed_elsewhere.update(key for key, owner in rows if owner in live_owners)
                 acquired = [(key, self.name) for key in chunk if key not in claimed_elsewhere]
                 connection.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?)", acquired)
         return claimed_elsewhere

@@ -1,8 +1,8 @@
 """API keys and server addresses: reading them, and redacting them from all text that is saved or shown.
 
 API keys are read when a stage starts to send requests, from environment variables or files. Only the engine stores
-them. External text (server errors, replies) passes through `Secrets.redact` or `Secrets.redact_reply`, which replace an
-API key that a server echoes.
+them, in memory. Text from a server (errors, replies) passes through `Secrets.redact` or `Secrets.redact_reply`, which replace an
+API key that the server echoes.
 
 Not covered: servers that return an API key in an unusual form (reversed, encrypted or split).
 """
@@ -34,6 +34,8 @@ MIN_SECRET_LENGTH_IN_REPLY = 16  # characters; shorter secrets could be ordinary
 
 class Address:
     """A server's URL, split into a public URL and its credentials.
+
+    The attributes are `url` (without credentials and query), `query`, `login` ("user:password", or "") and `secrets`.
 
     Args:
         text: the URL.
@@ -90,7 +92,7 @@ def resolve_address(spec: EngineSpec) -> Address:
 
 
 def read_api_keys(spec: EngineSpec) -> list[str]:
-    """Return the distinct API keys of a spec in order; none for a server of `base_url` without `keys`.
+    """Return the distinct API keys of a spec in order; an empty list if `base_url` is set and `keys` is not.
 
     A variable or a file can contain several API keys, separated by white space or commas. In a file, `#` starts a
     comment.
@@ -147,7 +149,7 @@ class Secrets:
         raise TypeError("Secrets must not be pickled")
 
     def add(self, values: list[str]) -> None:
-        """Add secrets to be redacted."""
+        """Add secrets to be redacted, in all their spellings."""
         spellings = [spelling for value in values for spelling in _spellings(value)]
         # Longest first: a secret that contains another one is replaced completely.
         self.values = sorted(
@@ -157,11 +159,11 @@ class Secrets:
         self.reply_pattern = _any_of([value for value in self.values if len(value) >= MIN_SECRET_LENGTH_IN_REPLY])
 
     def redact(self, text: str) -> str:
-        """Return an error text without secrets and without anything that resembles an API key."""
+        """Return an error text with each known secret, and any text that resembles an API key, replaced by "[key]"."""
         return API_KEY_PATTERN.sub("[key]", self.pattern.sub("[key]", text))
 
     def redact_reply(self, text: str) -> str:
-        """Return a reply without the known secrets, otherwise unchanged."""
+        """Return a reply with each known secret of at least `MIN_SECRET_LENGTH_IN_REPLY` characters replaced by "[key]"."""
         return self.reply_pattern.sub("[key]", text)
 
 

@@ -41,7 +41,7 @@ class Exchange:
         bar: a tqdm progress bar.
         expected: expected number of requests; `EngineSpec.max_failed` is a share of it.
         stats: returns further statistics for the progress bar, besides the engine's.
-        on_reply: called with each pending reply, as stored; it can look up further requests.
+        on_reply: called with (reply key, stored reply) when the reply to a pending request arrives. It may call `lookup`.
     """
 
     def __init__(
@@ -62,20 +62,21 @@ class Exchange:
         self.on_reply = on_reply
         self.stopped = threading.Event()
         self.unsent: deque[tuple[str, Request]] = deque()
-        self.in_flight: Counter[str] = Counter()  # by reply key, the requests that wait for its reply
+        self.pending: Counter[str] = Counter()  # reply key -> number of requests that wait for the reply
         self.claimed_elsewhere: dict[str, Request] = {}
         self.last_claim_check = 0.0
-        self.retryable: dict[str, str] = {}  # errors of this run by reply key; the next run sends these requests again
+        self.retryable: dict[str, str] = {}  # reply key -> error kind in this run; the next run sends the request again
 
     def run(self, lookups: Iterator[None]) -> tuple[str, dict[str, Any]]:
         """Send all requests that are looked up and have no stored reply.
 
         Args:
-            lookups: resumed before each request is sent. It must call `lookup` when `unsent` is empty and further
+            lookups: a generator, resumed before each request is sent. It must call `lookup` when `unsent` is empty and further
                 requests are known; otherwise the run waits for replies. It ends after the last request.
 
         Returns:
-            a salt for the stage's cache key (empty without retryable errors), and the lineage record of the usage.
+            (salt of the stage's cache key, entries of the lineage record). The salt is "" without retryable errors; the
+            only entry is the usage.
 
         Raises:
             TooManyFailures: more than `EngineSpec.max_failed` of the requests failed.
@@ -90,8 +91,14 @@ class Exchange:
         return digest(sorted(self.retryable.items())) if self.retryable else "", {"usage": self.progress.usage()}
 
     def lookup(self, requests: Sequence[tuple[str, Request]]) -> dict[str, Reply]:
-        """Return stored replies and this run's retryable errors; queue all other requests that are not yet pending."""
-        keys = [key for key, _ in requests if key not in self.in_flight and key not in self.retryable]
+        """Return the replies of requests that have one, and queue the others, unless they are already pending.
+
+        A request that failed with a retryable error in this run is not queued again; its reply contains the error.
+
+        Args:
+            requests: (reply key, request) pairs.
+        """
+        keys = [key for key, _ in requests if key not in self.pending and key not in self.retryable]
         stored = self.store.get(keys)
         missing = [key for key in keys if key not in stored]
         claimed_elsewhere = self.claims.acquire(missing)
@@ -102,21 +109,21 @@ class Exchange:
             if key in stored:
                 self.progress.count(stored[key], 1, from_store=int(key not in self.retryable))
                 continue
-            self.in_flight[key] += 1
-            if self.in_flight[key] == 1 and key in claimed_elsewhere:
+            self.pending[key] += 1
+            if self.pending[key] == 1 and key in claimed_elsewhere:
                 self.claimed_elsewhere[key] = request
-            elif self.in_flight[key] == 1:
+            elif self.pending[key] == 1:
                 self.unsent.append((key, request))
         return stored
 
     def _run(self, lookups: Iterator[None]) -> None:
         with self.claims:
             requests = self._requests(lookups)
-            end = ("", Request())
+            no_more = ("", Request())
             # The engine is entered at the first request, because loading a model is slow.
-            while (first := next(requests, end)) is None:
+            while (first := next(requests, no_more)) is None:
                 self.stopped.wait(PULL_INTERVAL)
-            if first is end:
+            if first is no_more:
                 return
             requests = itertools.chain([first], requests)
             with self.engine, contextlib.closing(self.engine.generate(requests)) as reply_batches:
@@ -131,14 +138,14 @@ class Exchange:
 
     def _requests(self, lookups: Iterator[None]) -> Iterator[tuple[str, Request] | None]:
         """Yield requests as they are looked up, and None while all known requests are pending."""
-        end = object()
+        exhausted = object()
         while not self.stopped.is_set():
-            has_more = next(lookups, end) is not end
+            has_more = next(lookups, exhausted) is not exhausted
             if not self.unsent:
                 self._check_claims()
             if self.unsent:
                 key, request = self.unsent.popleft()
-                if key in self.in_flight:  # otherwise a batch job of an earlier run has delivered its reply
+                if key in self.pending:  # otherwise a batch job of an earlier run has delivered its reply
                     yield key, request
             elif has_more or self.claimed_elsewhere:
                 yield None
@@ -162,20 +169,21 @@ class Exchange:
         self._deliver(stored, from_store=True)
 
     def _deliver(self, replies: dict[str, Reply], *, from_store: bool = False) -> None:
+        """Count replies and pass them to `on_reply`; ignore those that no request waits for."""
         # Callers see only stored replies: the store retains the first of two replies, and cleans their text.
         stored = replies if from_store else replies | self.store.get(list(replies))
         if failed := {key: str(reply.error) for key, reply in stored.items() if reply.error in RETRYABLE_ERRORS}:
             self.claims.release(failed)
         for key, reply in stored.items():
-            waiting = self.in_flight.pop(key, 0)
-            if not waiting:  # a reply from a batch job of an earlier run, which this run does not request
+            waiting_count = self.pending.pop(key, 0)
+            if not waiting_count:  # a reply from a batch job of an earlier run, which this run does not request
                 continue
             if key in failed:
                 self.retryable[key] = failed[key]
             if from_store:
-                self.progress.count(reply, waiting, from_store=waiting)
+                self.progress.count(reply, waiting_count, from_store=waiting_count)
             else:
-                self.progress.count_arrival(reply, waiting)
+                self.progress.count_arrival(reply, waiting_count)
             if self.on_reply is not None:
                 self.on_reply(key, reply)
 
@@ -185,7 +193,7 @@ def run_in_thread(work: Callable[[], None], cancel: Sequence[Callable[[], None]]
 
     Args:
         work: the function to run.
-        cancel: functions that end the work; called on Ctrl-C, and after the work.
+        cancel: functions that end the work early; called on Ctrl-C, and also after the work has ended.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="ask") as pool:
         try:
@@ -193,6 +201,6 @@ def run_in_thread(work: Callable[[], None], cancel: Sequence[Callable[[], None]]
             while not wait([future], INTERRUPT_INTERVAL).done:  # an unlimited wait could miss a signal
                 pass
         finally:
-            for end in cancel:
-                end()
+            for cancel_work in cancel:
+                cancel_work()
     future.result()

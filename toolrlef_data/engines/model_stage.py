@@ -35,7 +35,7 @@ Row = Mapping[str, Any]
 Render = Callable[[Row, Any], "Request | Sequence[Request] | None"]
 
 MAX_CLAIMED_ELSEWHERE = 10_000  # pending requests of other processes, above which no further rows are read
-UNKEYED_FIELDS = ("adds", "removes", "name", "label")  # fields of `ModelStage` that affect neither replies nor values
+UNKEYED_FIELDS = ("adds", "removes", "name", "label")  # fields of `ModelStage` that change no value of a new column
 # Fields of `EngineSpec` in the reply key; `Request` contains the seed of sampled replies.
 SAMPLING_FIELDS = ("temperature", "top_p", "top_k", "num_beams", "repetition_penalty", "max_tokens", "stop")
 
@@ -89,11 +89,11 @@ class ModelStage:
             object.__setattr__(self, name, value)
 
     def in_key(self) -> dict[str, Any]:
-        """Return None for the columns, which `apply` adds to every cache key, and for the stage's name and label."""
+        """Replace `UNKEYED_FIELDS` by None in the cache key; `apply` adds the columns to every cache key."""
         return dict.fromkeys(UNKEYED_FIELDS)
 
     def published(self) -> dict[str, Any]:
-        """Return the fields for publication."""
+        """Return the redacted fields that are published, without `UNKEYED_FIELDS`."""
         return {name: value for name, value in redact_fields(self).items() if name not in UNKEYED_FIELDS}
 
 
@@ -106,7 +106,7 @@ def run_model_stage(data: D, stage: ModelStage, *, num_proc: int | None = None) 
         num_proc: processes that compute the columns. Default: one.
 
     Returns:
-        the table with the columns of `stage.adds`, and without those of `stage.removes`.
+        The table with the columns of `stage.adds`, and without those of `stage.removes`.
 
     Raises:
         TooManyFailures: more than `EngineSpec.max_failed` of the requests failed. All received replies are stored.
@@ -206,7 +206,7 @@ def _lookups(data: Dataset, stage: ModelStage, exchange: Exchange) -> Iterator[N
 
 
 def row_batches(data: Dataset, reads: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
-    """Yield the rows of a table in batches of 256."""
+    """Yield the rows of a table in batches of 256, with the columns `reads`."""
     for table in as_arrow(data).iter(256):
         yield _rows({name: read_values(table, name) for name in reads}, reads)
 

@@ -20,7 +20,7 @@ class Progress:
         bar: a tqdm progress bar.
         spec: settings of the engine, including `max_failed`.
         expected: expected number of requests.
-        stats: returns further statistics for the bar.
+        stats: returns further statistics for the progress bar, by name.
     """
 
     def __init__(self, bar: Any, spec: EngineSpec, expected: int, stats: Callable[[], Mapping[str, Any]]) -> None:
@@ -30,13 +30,13 @@ class Progress:
         self.stats = stats
         self.failed: Counter[str] = Counter()  # by error kind
         self.token_counts: Counter[str] = Counter()
-        self.details: dict[str, str] = {}  # one example for each error kind
+        self.details: dict[str, str] = {}  # error kind -> detail of the first failure
         self.started = time.monotonic()
         self.last_shown = 0.0
-        self.requests = self.from_store = self.answered = self.tokens = 0
+        self.requests = self.from_store = self.answered = self.completion_tokens = 0
 
     def skip(self, count: int) -> None:
-        """Lower the expected number of requests; a negative count raises it."""
+        """Count `count` expected requests that are not sent as done; a negative count is a number of additional requests."""
         self.expected -= count
         if count > 0:
             self.bar.update(count)
@@ -46,7 +46,7 @@ class Progress:
     def count_arrival(self, reply: Reply, rows: int) -> None:
         """Count a reply from the engine, for all rows that wait for it."""
         self.answered += 1
-        self.tokens += reply.completion_tokens or 0
+        self.completion_tokens += reply.completion_tokens or 0
         self.count(reply, rows, from_store=rows - 1)
         if time.monotonic() - self.last_shown > 0.2:
             self.show()
@@ -72,13 +72,13 @@ class Progress:
         rate = self.answered / elapsed
         stats: dict[str, Any] = {"from store": self.from_store}
         stats |= {f"failed {kind}": count for kind, count in self.failed.most_common()} | dict(self.stats())
-        stats |= {"req/s": f"{rate:.1f}", "tok/s": round(self.tokens / elapsed)}
+        stats |= {"req/s": f"{rate:.1f}", "tok/s": round(self.completion_tokens / elapsed)}
         if rate and self.bar.total > self.bar.n:
             stats["eta"] = self.bar.format_interval((self.bar.total - self.bar.n) / rate)
         self.bar.set_postfix(stats, refresh=False)
 
     def failure_error(self, requests: int) -> TooManyFailures | None:
-        """Return an error if more than `max_failed` of `requests` failed, in this run or an earlier one; else None."""
+        """Return an error if more than the share `max_failed` of `requests` failed, in this or an earlier run; else None."""
         if self.failed.total() <= self.spec.max_failed * requests:
             return None
         kinds = ", ".join(f"{kind} {count}" for kind, count in self.failed.most_common())

@@ -7,7 +7,7 @@
 | alpaca | models tuned on Alpaca's template | sections `### Instruction:`, `### Input:`, `### Response:` |
 | vicuna | models tuned on Vicuna's template | sections `</s> Instruction:`, `</s> Input:`, `</s> Response:` |
 
-The section headings are those of the templates (TRICE, section "Local responses"); the header is this project's.
+The section headings are those of the templates in TRICE (section "Local responses"); `HEADER` is this project's.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def render_prompt(
     Args:
         style: one of `STYLES`.
         instruction: the task.
-        input: the question; empty if the instruction is sufficient.
+        input: the question; "" if the instruction contains it.
         examples: few-shot examples as (input, output) pairs.
 
     Returns:
-        messages for the style "chat", otherwise a text for the model to continue.
+        Messages for the style "chat", otherwise a text for the model to continue.
 
     Raises:
-        UnknownName: an unknown style.
+        UnknownName: the style is unknown.
 
     >>> print(render_prompt("completion", "Add.", "1+1", [("2+2", "4")]))
     Add.
@@ -83,7 +83,7 @@ def row_seed(row_id: str, seed: int = 0) -> int:
 
 
 def shuffled_indices(count: int, row_id: str, seed: int = 0) -> list[int]:
-    """Return the numbers 0 to `count` - 1 in an order drawn for one row."""
+    """Return the numbers from 0 to `count` - 1 in a random order that depends on the row id and the seed."""
     indices = list(range(count))
     random.Random(f"{seed}:{row_id}").shuffle(indices)
     return indices

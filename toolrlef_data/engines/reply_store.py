@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS job_keys (key TEXT PRIMARY KEY, job TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS job_keys_by_job ON job_keys (job);
 """
 TRANSIENT_ERRORS = RETRYABLE_ERRORS | TOOL_FAILURES  # never final
-REPLY_FIELDS = tuple(field.name for field in fields(Reply))
+REPLY_FIELDS = tuple(field.name for field in fields(Reply))  # the order of the stored JSON list
 
 
 def store_path() -> Path:
@@ -126,20 +126,20 @@ class ReplyStore:
     def _read(self, table: str, keys: Sequence[str]) -> dict[str, Reply]:
         replies: dict[str, Reply] = {}
         with self.reading() as connection:
-            for chunk, marks in key_chunks(keys):
-                rows = connection.execute(f"SELECT key, reply FROM {table} WHERE key IN ({marks})", chunk)  # noqa: S608
+            for chunk, placeholders in key_chunks(keys):
+                rows = connection.execute(f"SELECT key, reply FROM {table} WHERE key IN ({placeholders})", chunk)  # noqa: S608
                 replies.update((key, _parse_reply(text)) for key, text in rows)
         return replies
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Lock the connection for queries."""
+        """Yield the connection, locked for queries."""
         with self.lock, self._readable_errors():
             yield self.connection
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Run a transaction; an exception rolls it back."""
+        """Yield the connection in a transaction, which an exception rolls back."""
         with self.lock, self._readable_errors():
             self.connection.execute("BEGIN IMMEDIATE")
             try:
@@ -183,7 +183,7 @@ def _open(path: str, pid: int) -> ReplyStore:
 
 
 def key_chunks(keys: Sequence[str]) -> Iterator[tuple[Sequence[str], str]]:
-    """Yield chunks of keys with their SQL placeholders; SQLite accepts at least 999 values per statement."""
+    """Yield (up to 500 keys, their SQL placeholders); every SQLite accepts 999 values per statement."""
     for start in range(0, len(keys), 500):
         chunk = keys[start : start + 500]
         yield chunk, ",".join("?" * len(chunk))

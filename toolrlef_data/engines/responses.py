@@ -1,4 +1,4 @@
-"""Conversion of replies into RESPONSE columns, with the reasoning in a separate field."""
+"""Conversion of replies into RESPONSE structs, with the reasoning in a separate field."""
 
 from __future__ import annotations
 

@@ -21,7 +21,8 @@ class Rule(NamedTuple):
     """A validation rule.
 
     Args:
-        apply: returns the normalised value, or raises InputError with a message that continues the setting's name.
+        apply: value -> normalised value. It raises an InputError for an invalid value; the message follows the name of
+            the setting, as in "must be a name".
     """
 
     apply: Callable[[Any], Any]
@@ -56,7 +57,7 @@ def integer_from(minimum: int) -> Rule:
 
 
 def is_number(value: object, *allowed: float) -> bool:
-    """Whether a value is a finite number, or a non-finite one that is allowed.
+    """Return whether a value is a finite number, or one of the non-finite numbers `allowed`; booleans are no numbers.
 
     >>> is_number(2), is_number("2"), is_number(True), is_number(math.inf), is_number(math.inf, math.inf)
     (True, False, False, False, True)
@@ -69,7 +70,7 @@ def apply_rules(settings: Any, prefix: str = "") -> None:
 
     Args:
         settings: the dataclass.
-        prefix: text before the field's name in error messages.
+        prefix: text before the field's name in error messages. Default: "".
 
     Raises:
         InputError: a value violates its rule.
@@ -84,4 +85,4 @@ def apply_rules(settings: Any, prefix: str = "") -> None:
 
 @cache
 def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind, include_extras=True)
+    return get_type_hints(cls, include_extras=True)

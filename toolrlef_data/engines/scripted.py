@@ -32,16 +32,17 @@ def scripted(replies: Script, **settings: Any) -> EngineSpec:
     """Create the settings of an engine with predefined replies.
 
     Args:
-        replies: a sequence of texts or `Reply` records, a mapping from words of the last message to replies, or a
-            module-level function from a `Request` to a reply.
+        replies: a sequence of texts or `Reply` records, a mapping from texts that occur in the last message to replies,
+            or a module-level function from a `Request` to a reply.
         settings: further fields of `EngineSpec`, such as `temperature`.
 
     Returns:
-        an `EngineSpec` of the kind "scripted".
+        An `EngineSpec` of the kind "scripted".
 
     Raises:
         InputError: `replies` is a single text or has another type.
-        ScriptExhausted: when the stage runs: the sequence has no further reply, or no key of the mapping matches.
+        ScriptExhausted: the sequence has no further reply, or no key of the mapping matches (raised when the stage
+            runs).
 
     >>> scripted(["The answer is 72.", "I do not know."]).kind
     'scripted'
@@ -61,7 +62,7 @@ def scripted(replies: Script, **settings: Any) -> EngineSpec:
 
 
 class ScriptedEngine:
-    """The engine kind "scripted"."""
+    """The engine of the kind "scripted"."""
 
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
@@ -85,16 +86,16 @@ class ScriptedEngine:
     def generate(
         self, requests: Iterable[tuple[str, Request] | None]
     ) -> Generator[list[tuple[str, Reply]], None, None]:
-        number = 0
+        position = 0
         for pair in requests:
             if pair is None:
                 time.sleep(PULL_INTERVAL)
                 continue
-            reply = self._answer(number, pair[1])
-            number += 1
+            reply = self._answer(position, pair[1])
+            position += 1
             yield [(pair[0], reply if isinstance(reply, Reply) else Reply(reply))]
 
-    def _answer(self, number: int, request: Request) -> str | Reply:
+    def _answer(self, position: int, request: Request) -> str | Reply:
         if "function" in self.options:
             answer: str | Reply = self.options["function"](request)
             return answer
@@ -105,6 +106,6 @@ class ScriptedEngine:
             if not matches:
                 raise ScriptExhausted(f"no key of the script occurs in the request ending in {last[-80:]!r}")
             return max(matches, key=lambda match: match[0])[1]
-        if number >= len(replies):
+        if position >= len(replies):
             raise ScriptExhausted(f"the script has only {len(replies)} replies, but the stage sent another request")
-        return replies[number]
+        return replies[position]

@@ -32,7 +32,7 @@ Seconds = Annotated[float, must_be("a number of seconds above 0", lambda n: is_n
 Share = Annotated[float, must_be("a share from 0 to 1", lambda n: is_number(n) and 0 <= n <= 1)]
 TopP = Annotated[float, must_be("a number above 0, up to 1", lambda n: is_number(n) and 0 < n <= 1)]
 Rate = Annotated[float | None, must_be("a number above 0", lambda n: n is None or (is_number(n, math.inf) and n > 0))]
-CAP = must_be("a number of at least 0", lambda n: n is None or (is_number(n) and n >= 0))
+CAP_RULE = must_be("a number of at least 0", lambda n: n is None or (is_number(n) and n >= 0))
 Mode = Annotated[str, must_be("'direct' or 'batch'", lambda value: value in ("direct", "batch"))]
 
 
@@ -74,9 +74,9 @@ class Limits:
     tpm: Rate = None
     deadline: Seconds = 1800.0
     backoff: Seconds = 0.5
-    max_requests: Annotated[int | None, CAP] = None
-    max_tokens_total: Annotated[int | None, CAP] = None
-    max_cost: Annotated[float | None, CAP] = None
+    max_requests: Annotated[int | None, CAP_RULE] = None
+    max_tokens_total: Annotated[int | None, CAP_RULE] = None
+    max_cost: Annotated[float | None, CAP_RULE] = None
     price: Price = None
     mode: Mode = "direct"
     batch_rows: Count = 50_000
@@ -88,7 +88,7 @@ class Limits:
             raise InputError("limits: max_cost needs price=(per million prompt tokens, per million completion tokens)")
 
 
-LIMITS = must_be("a Limits(...)", lambda value: isinstance(value, Limits))
+LIMITS_RULE = must_be("a Limits(...)", lambda value: isinstance(value, Limits))
 
 
 def _check_key_sources(value: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -116,7 +116,9 @@ def _check_url(value: str | None) -> str | None:
 
 
 def _normalise_options(value: Any) -> tuple[tuple[str, Any], ...]:
-    pairs = tuple(value.items() if isinstance(value, Mapping) else value if isinstance(value, (tuple, list)) else "?")
+    pairs = tuple(
+        value.items() if isinstance(value, Mapping) else value if isinstance(value, (tuple, list)) else [None]
+    )
     if not all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
         raise InputError(f"must be a mapping or (name, value) pairs, found {value!r:.80}")
     return tuple(sorted(pairs)) if isinstance(value, Mapping) else pairs
@@ -188,7 +190,7 @@ class EngineSpec:
     concurrency: Count = 64
     timeout: Seconds = 120.0
     retries: Natural = 5
-    limits: Annotated[Limits, LIMITS] = Limits()
+    limits: Annotated[Limits, LIMITS_RULE] = Limits()
     max_failed: Share = 0.2
     progress: bool = True
 
@@ -198,7 +200,10 @@ class EngineSpec:
         apply_rules(self)
 
     def in_key(self) -> dict[str, Any]:
-        """Return the names of local folders for the cache key; `Engine.identity` covers their contents."""
+        """Replace the paths of local models and adapters by their names in the cache key.
+
+        `Engine.identity` identifies them by content.
+        """
         paths = {"model": self.model, "adapter": self.adapter}
         return {name: Path(path).name for name, path in paths.items() if path and Path(path).is_absolute()}
 
@@ -230,7 +235,7 @@ class Message:
     def in_key(self) -> dict[str, Any]:
         """Return the fields that are set, as JSON values.
 
-        Empty fields are omitted, because reply keys from before tool calls must stay valid.
+        Empty fields are omitted, so that reply keys remain valid that were stored before tool calls were supported.
         """
         key: dict[str, Any] = {"role": self.role, "content": self.content}
         if self.tool_calls:
@@ -250,7 +255,7 @@ class Request:
         messages: the chat; empty for a plain prompt.
         prompt: text to continue; empty for a chat.
         tools: OpenAI tool schemas in JSON.
-        sample: number of this reply among the sampled replies to the same prompt.
+        sample: number of this reply among the sampled replies to the same prompt, from 0.
         seed: sampling seed, derived from the row id and `EngineSpec.seed`.
     """
 
@@ -261,7 +266,7 @@ class Request:
     seed: int = 0
 
     def in_key(self) -> dict[str, Any]:
-        """Return all fields as JSON values, ten times faster than `dataclasses.asdict`."""
+        """Return all fields as JSON values; this is ten times faster than `dataclasses.asdict`."""
         messages = [message.in_key() for message in self.messages]
         rest = {"prompt": self.prompt, "tools": list(self.tools), "sample": self.sample, "seed": self.seed}
         return {"messages": messages, **rest}

@@ -1,8 +1,8 @@
 """Digests of source code and the modules that it imports.
 
-A module of this package or of the user is identified by its syntax tree without docstrings. A process uses the digest
-of the first cache key that includes a module. If the file changes afterwards, the next key raises an `InputError`,
-because the running code is no longer the code on disk. A reloaded module is digested again.
+A module of this package or of the user is identified by its syntax tree without docstrings. A process computes the
+digest once, for the first cache key that includes the module. If the file changes afterwards, the next key raises an
+`InputError`, because the running code is no longer the code on disk. A reloaded module is digested again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
 from toolrlef_data._names import PUBLIC_MODULES
 from toolrlef_data.records import InputError
@@ -48,8 +48,17 @@ DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 # Names that the compiler sets in a class body, from its docstring or its position in the file.
 IMPLICIT_NAMES = frozenset({"__doc__", "__firstlineno__", "__static_attributes__"})
 SIGNATURE_FLAGS = 0x2AC  # *args, **kwargs, generator, coroutine, async generator
-# module name -> (spec or module, file stamp, (digest, imports)) of the first key that includes it
-_first_digests: dict[str, tuple[Any, tuple[int, int], tuple[str, frozenset[str]]]] = {}
+
+
+class _FirstDigest(NamedTuple):
+    """The digest of a loaded module, computed for the first cache key that includes the module."""
+
+    loaded: Any  # the module's spec, or the module itself if it has none
+    stamp: tuple[int, int]
+    digest_and_imports: tuple[str, frozenset[str]]
+
+
+_first_digests: dict[str, _FirstDigest] = {}  # by module name
 
 
 def digest(*values: object) -> str:
@@ -63,22 +72,31 @@ def digest(*values: object) -> str:
 
 
 def code_value(code: CodeType) -> list[Any]:
-    """Return a code object as JSON values: instructions, names and constants without lines, docstrings or addresses."""
+    """Return a code object as JSON values: instructions, names and constants without line numbers,
+    docstrings and addresses."""
     instructions = _instructions(code)
-    stored = [i.argval if i.opname == "STORE_NAME" else None for i in instructions]
-    implicit = [IMPLICIT_NAMES.intersection(pair) for pair in zip(stored, [*stored[1:], None], strict=True)]
-    arguments = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 4) + bool(code.co_flags & 8)
+    stored_names = [i.argval if i.opname == "STORE_NAME" else None for i in instructions]
+    # Two instructions set an implicit name, a load and a store; both are omitted.
+    is_implicit = [
+        not IMPLICIT_NAMES.isdisjoint(pair) for pair in zip(stored_names, [*stored_names[1:], None], strict=True)
+    ]
+    argument_count = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 4) + bool(code.co_flags & 8)
     signature = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & SIGNATURE_FLAGS]
-    body = [[i.opname, _constant(i.argval)] for i, names in zip(instructions, implicit, strict=True) if not names]
-    return [signature, code.co_varnames[:arguments], body]
+    body = [
+        [i.opname, _constant_value(i.argval)]
+        for i, is_omitted in zip(instructions, is_implicit, strict=True)
+        if not is_omitted
+    ]
+    return [signature, code.co_varnames[:argument_count], body]
 
 
-def _constant(value: Any) -> Any:
+def _constant_value(value: Any) -> Any:
+    """Return the JSON value of a constant in bytecode."""
     if isinstance(value, CodeType):
         return code_value(value)
     if isinstance(value, frozenset):  # the order differs between processes
-        return {"set": sorted(map(_constant, value), key=json.dumps)}
-    return [_constant(v) for v in value] if isinstance(value, tuple) else repr(value)
+        return {"set": sorted(map(_constant_value, value), key=json.dumps)}
+    return [_constant_value(v) for v in value] if isinstance(value, tuple) else repr(value)
 
 
 def _instructions(code: CodeType) -> list[dis.Instruction]:
@@ -121,25 +139,26 @@ def imported_modules(base: str, level: int, names: Iterable[str], package: str) 
         return set()
     if level:
         base = importlib.util.resolve_name("." * level + base, package)
-    return ({base} - {PACKAGE}) | {_member(base, name) for name in names}
+    return ({base} - {PACKAGE}) | {_member_module(base, name) for name in names}
 
 
-def _member(base: str, name: str) -> str:
-    """Return the module that defines a public name of this package; otherwise the name as a submodule."""
+def _member_module(base: str, name: str) -> str:
+    """Return the module that defines a public name of this package; for any other name, the submodule of that name."""
     return PUBLIC_MODULES.get(name, f"{base}.{name}") if base == PACKAGE else f"{base}.{name}"
 
 
 def submodule_digests(name: str, names: set[str]) -> dict[str, str]:
-    """Return the digests of a module, of its submodules among the names, and of all modules that these import."""
+    """Return module name -> digest for a module, its submodules in `names`, and all modules that they import."""
     modules, pending = set[str](), [name]
     while pending:
         modules.add(base := pending.pop())
-        pending += [m for m in (_member(base, n) for n in names) if m not in modules and source_file(m)]
+        members = (_member_module(base, member) for member in names)
+        pending += [member for member in members if member not in modules and source_file(member)]
     return module_digests(modules - {PACKAGE})
 
 
 def module_digests(names: Iterable[str]) -> dict[str, str]:
-    """Return the digests of modules and of all modules that they import, directly or indirectly."""
+    """Return module name -> digest for modules and all modules that they import, directly or indirectly."""
     pending, digests = set(names), dict[str, str]()
     while pending:
         name = pending.pop()
@@ -190,11 +209,12 @@ def _spec(name: str) -> ModuleSpec | None:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
+    """Return the modification time of a file, in nanoseconds, and its size, in bytes."""
     return path.stat().st_mtime_ns, path.stat().st_size
 
 
 def read_module(name: str, path: Path) -> tuple[str, frozenset[str]]:
-    """Return the digest of a module's source and the modules that it imports, as of the first key since its import.
+    """Return (digest of a module's source, imported modules) as of the first cache key since the module was imported.
 
     Raises:
         InputError: the file has changed since then.
@@ -205,16 +225,16 @@ def read_module(name: str, path: Path) -> tuple[str, frozenset[str]]:
         return _parse_module(str(path), *stamp, package)
     loaded = module.__spec__ or module  # a reload replaces the spec
     first = _first_digests.get(name)
-    if first is None or first[0] is not loaded:
-        first = _first_digests[name] = (loaded, stamp, _parse_module(str(path), *stamp, package))
-    if first[1] != stamp and _parse_module(str(path), *stamp, package)[0] != first[2][0]:
+    if first is None or first.loaded is not loaded:
+        first = _first_digests[name] = _FirstDigest(loaded, stamp, _parse_module(str(path), *stamp, package))
+    if first.stamp != stamp and _parse_module(str(path), *stamp, package)[0] != first.digest_and_imports[0]:
         raise InputError(f"the source of {name} has changed since it was imported: restart the process ({path})")
-    return first[2]
+    return first.digest_and_imports
 
 
 @functools.cache
 def _parse_module(path: str, mtime_ns: int, size: int, package: str) -> tuple[str, frozenset[str]]:
-    """Return the digest of a module's source and the modules that it imports."""
+    """Return (digest of a module's source, imported modules)."""
     tree, imports = _tree(path, mtime_ns, size), set[str]()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -225,13 +245,13 @@ def _parse_module(path: str, mtime_ns: int, size: int, package: str) -> tuple[st
 
 
 def syntax_tree(path: Path) -> ast.AST:
-    """Return the current syntax tree of a file, without docstrings and registries of names."""
+    """Return the syntax tree of a file as it is on disk, without docstrings and registries of names."""
     return _tree(str(path), *_stamp(path))
 
 
 @functools.lru_cache(maxsize=8)
 def _tree(path: str, mtime_ns: int, size: int) -> ast.AST:
-    """Parse a file without docstrings, `Choices` and `__all__`: a new entry in a registry changes no row."""
+    """Parse a file, and remove docstrings, `Choices` and `__all__`: a new entry in a registry changes no row."""
     tree = ast.parse(Path(path).read_bytes())
     for node in ast.walk(tree):
         if not isinstance(node, (ast.Module, *DEFINITIONS)):
@@ -244,6 +264,7 @@ def _tree(path: str, mtime_ns: int, size: int) -> ast.AST:
 
 
 def _is_registry(statement: ast.stmt) -> bool:
+    """Return whether a statement assigns `__all__` or a `Choices(...)`."""
     value = statement.value if isinstance(statement, (ast.Assign, ast.AnnAssign)) else None
     targets = statement.targets if isinstance(statement, ast.Assign) else []
     is_choices = isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "Choices"

@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 SCRATCH = ".tmp-"  # hidden, so that readers of a folder ignore the scratch files of a killed process
-STALE_SECONDS = 86_400  # age at which a scratch file counts as left by a killed process
+STALE_SECONDS = 86_400  # older scratch files belong to killed processes
 
 
 def home_dir() -> Path:
@@ -41,7 +41,7 @@ def home_dir() -> Path:
 
 @contextlib.contextmanager
 def scratch_file(folder: Path) -> Iterator[Path]:
-    """Yield a path for a file that is named after it is written; remove the file if it is not renamed."""
+    """Yield a temporary path in a folder; a file that the caller has not renamed at the end is removed."""
     path = folder / f"{SCRATCH}{uuid.uuid4().hex}"
     try:
         with explain_full_disk(folder):
@@ -52,7 +52,7 @@ def scratch_file(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a scratch path, and rename it to the given path if the block ends without an error.
+    """Yield a temporary path for a new file, and rename the file to `path` if the block ends without an error.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -68,7 +68,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replace_folder(folder: Path) -> Iterator[Path]:
-    """Yield a new folder that replaces the given one if the block ends without an error.
+    """Yield a new, empty folder that replaces the given one if the block ends without an error.
 
     The caller must hold a lock. If an earlier call was interrupted between its two renames, the old folder is restored
     first.
@@ -123,7 +123,7 @@ def remove(path: Path) -> None:
 
 @contextlib.contextmanager
 def explain_full_disk(folder: Path) -> Iterator[None]:
-    """Turn the error of a full disk into a `ToolrlefError` that names the folder."""
+    """Convert the error of a full disk into a `ToolrlefError` that names the folder."""
     try:
         yield
     except OSError as error:
@@ -135,7 +135,7 @@ def explain_full_disk(folder: Path) -> Iterator[None]:
 
 
 def remove_stale_files(folder: Path) -> None:
-    """Remove scratch files that are older than `STALE_SECONDS`."""
+    """Remove scratch files older than `STALE_SECONDS`, including those of `datasets`, which are named tmp*."""
     for path in (*folder.glob(f"{SCRATCH}*"), *folder.glob("tmp*")):
         with contextlib.suppress(FileNotFoundError):  # another process may remove the same file
             if path.is_file() and time.time() - path.stat().st_mtime > STALE_SECONDS:

@@ -6,9 +6,9 @@ a key contains the code:
 | code | identified by |
 |---|---|
 | modules of this package | syntax trees without docstrings: the function's and settings' modules, and their imports |
-| functions of the user | bytecode, defaults, closures, and the value of each global that they use |
-| classes of the user | source, bases and methods, and the code that the methods use |
-| modules of the user | the files (see `code_digest`) |
+| user functions | bytecode, defaults, closures, and the value of each global that they use |
+| user classes | source, bases and methods, and the code that the methods use |
+| user modules | the files (see `code_digest`) |
 
 A value that cannot be identified is refused with `UnhashableSetting`.
 
@@ -17,7 +17,7 @@ Not covered:
 - installed packages (see `Tool.version`)
 - modules imported by a computed name
 - attributes of a class or module that change after its definition
-- an edit between the import of a module and the first key that includes it
+- an edit between the import of a module and the first cache key that includes it
 """
 
 from __future__ import annotations
@@ -73,15 +73,15 @@ NOT_IN_KEY = frozenset(
     | {"keys", "limits", "batch"}
 )
 # Types whose repr is the complete value.
-BY_REPR = (
+REPR_TYPES = (
     *(complex, range, slice, type(...), type(NotImplemented), np.ufunc, uuid.UUID),
     *(decimal.Decimal, fractions.Fraction, datetime.date, datetime.time, datetime.timedelta, datetime.timezone),
     *(operator.itemgetter, operator.attrgetter, operator.methodcaller, types.GenericAlias, types.UnionType),
 )
-BUILT_IN = (BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType, types.MethodWrapperType)
-# Types without a value that do not change the result of a function that uses them.
-HARMLESS = (logging.Logger, type(threading.Lock()), type(threading.RLock()))
-# id -> number of each user function and class visited so far; None outside of user code.
+BUILT_IN_TYPES = (BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType, types.MethodWrapperType)
+# Objects of these types have no value and change no result: allowed as globals of user functions, not as settings.
+VALUELESS_TYPES = (logging.Logger, type(threading.Lock()), type(threading.RLock()))
+# id of each user function and class visited so far -> its number; None outside of user code.
 Memo = dict[int, int] | None
 
 
@@ -111,10 +111,11 @@ def code_digest(*roots: Any) -> str:
     Raises:
         InputError: the source of a module has changed since its import.
     """
-    return digest(module_digests(name for root in roots for name in _modules_named(root)))
+    return digest(module_digests(name for root in roots for name in _defining_modules(root)))
 
 
 def _value(value: Any, memo: Memo) -> Any:
+    """Return any object as JSON values."""
     for kinds, as_json in AS_JSON:
         if isinstance(value, kinds):
             return as_json(value, memo)
@@ -125,7 +126,8 @@ def _values(values: Iterable[Any], memo: Memo) -> list[Any]:
     return [_value(value, memo) for value in values]
 
 
-def _choices(value: Choices[Any], memo: Memo) -> Any:  # values would import every choice
+def _choices(value: Choices[Any], memo: Memo) -> Any:
+    """Return a registry as JSON values, by its import paths: reading its objects would import them all."""
     code = module_digests(path.partition(":")[0] for path in value.import_paths.values())
     return {"choices": value.import_paths, "code": code}
 
@@ -143,9 +145,9 @@ def _dataclass(value: Any, memo: Memo) -> Any:
 
 
 def key_fields(settings: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass that are part of a key: for classes of this package all but `NOT_IN_KEY`."""
-    is_of_package = any(is_in_package(base.__module__) for base in type(settings).__mro__)
-    excluded = NOT_IN_KEY if is_of_package else frozenset()
+    """Return the fields of a dataclass that are part of a cache key; classes of this package omit `NOT_IN_KEY`."""
+    is_package_class = any(is_in_package(base.__module__) for base in type(settings).__mro__)
+    excluded = NOT_IN_KEY if is_package_class else frozenset()
     values = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings) if f.name not in excluded}
     if hasattr(settings, "in_key"):  # a class may replace fields in the key
         values |= settings.in_key()
@@ -180,7 +182,7 @@ def _built_in(value: Any, memo: Memo) -> Any:
 
 
 def _other(value: Any, memo: Memo) -> Any:
-    """Return the JSON value of a settings object, a library callable or a `HARMLESS` object; refuse all others."""
+    """Return the JSON value of a settings object, a library callable or a valueless object; refuse all others."""
     if type(value).__module__ == "typing":
         return {"repr": repr(value)}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -189,7 +191,7 @@ def _other(value: Any, memo: Memo) -> Any:
         return {"wrapped": _value(value.__wrapped__, memo)}
     if callable(value) and hasattr(value, "__qualname__") and is_library(getattr(value, "__module__", None)):
         return {"name": _name(value)}
-    if memo is not None and (isinstance(value, HARMLESS) or type(value) is object):
+    if memo is not None and (isinstance(value, VALUELESS_TYPES) or type(value) is object):
         return {"type": _name(type(value))}
     raise UnhashableSetting(
         f"{_name(type(value)).replace(':', '.')} cannot be part of a setting: expected plain values, frozen "
@@ -198,7 +200,7 @@ def _other(value: Any, memo: Memo) -> Any:
     )
 
 
-# The JSON value of each type. The first match counts: a member of an IntEnum is a number.
+# Type -> function that returns its JSON value. The first match counts: a member of an IntEnum is a number.
 AS_JSON: tuple[tuple[Any, Callable[[Any, Memo], Any]], ...] = (
     ((type(None), bool, int, float, str), lambda value, _: value),
     ((bytes, bytearray), lambda value, _: {"bytes": hashlib.sha256(value).hexdigest()}),
@@ -212,11 +214,11 @@ AS_JSON: tuple[tuple[Any, Callable[[Any, Memo], Any]], ...] = (
     (re.Pattern, lambda value, memo: {"pattern": _value(value.pattern, memo), "flags": value.flags}),
     ((np.ndarray, np.generic), lambda value, memo: {"array": str(value.dtype), "values": _value(value.tolist(), memo)}),
     (enum.Enum, lambda value, memo: {"": _value(type(value), memo), "name": value.name}),
-    (BY_REPR, lambda value, _: {"repr": repr(value)}),
+    (REPR_TYPES, lambda value, _: {"repr": repr(value)}),
     (ModuleType, lambda value, _: {"module": submodule_digests(value.__name__, set())}),
     ((type, FunctionType), _definition),
     (MethodType, lambda value, memo: {"method": _value(value.__func__, memo), "self": _value(value.__self__, memo)}),
-    (BUILT_IN, _built_in),
+    (BUILT_IN_TYPES, _built_in),
 )
 
 
@@ -225,7 +227,7 @@ def _function(function: FunctionType, memo: dict[int, int]) -> Any:
     code, namespace = function.__code__, function.__globals__
     cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
     # These labels are part of stored keys.
-    references = {f"the closure's {name}": _cell(cell) for name, cell in cells}
+    references = {f"the closure's {name}": _cell_contents(cell) for name, cell in cells}
     references |= {"the defaults": function.__defaults__, "the keyword defaults": function.__kwdefaults__}
     references |= {f"the global {name}": namespace[name] for name in sorted(globals_in(code)) if name in namespace}
     imports = module_digests(code_imports(code, namespace.get("__package__") or ""))
@@ -239,8 +241,8 @@ def _class(cls: type, memo: dict[int, int]) -> Any:
     if path is not None:
         read_module(cls.__module__, path)  # raises if the file has changed
         nodes = [syntax_tree(path)]
-    for part in cls.__qualname__.replace(".<locals>", "").split("."):
-        nodes = [n for top in nodes for n in ast.walk(top) if isinstance(n, DEFINITIONS) and n.name == part]
+    for name in cls.__qualname__.replace(".<locals>", "").split("."):
+        nodes = [n for outer in nodes for n in ast.walk(outer) if isinstance(n, DEFINITIONS) and n.name == name]
     attributes = {name: value for name, value in vars(cls).items() if name not in IMPLICIT_NAMES | {"__module__"}}
     namespace = vars(sys.modules.get(cls.__module__, types))
     names = sorted({name for node in nodes for name in body_names(node)})
@@ -248,38 +250,46 @@ def _class(cls: type, memo: dict[int, int]) -> Any:
     references |= {f"the base {base.__qualname__}": base for base in cls.__bases__ if base is not object}
     generated = []  # methods written by dataclasses or namedtuple
     for name, value in attributes.items():
-        for part_name, part in (("", value), *((a, getattr(value, a, None)) for a in ("__func__", "fget", "fset"))):
-            if isinstance(part, FunctionType) and part.__code__.co_filename == "<string>" and name.startswith("__"):
-                generated.append([name, code_value(part.__code__)])
-            elif isinstance(part, FunctionType) or (
-                hasattr(part, "__wrapped__") and not isinstance(part, (classmethod, staticmethod))
+        wrapped = ((accessor, getattr(value, accessor, None)) for accessor in ("__func__", "fget", "fset"))
+        for accessor, method in (("", value), *wrapped):
+            if isinstance(method, FunctionType) and method.__code__.co_filename == "<string>" and name.startswith("__"):
+                generated.append([name, code_value(method.__code__)])
+            elif isinstance(method, FunctionType) or (
+                hasattr(method, "__wrapped__") and not isinstance(method, (classmethod, staticmethod))
             ):
-                references[f"the method {name} {part_name}".rstrip()] = part
+                references[f"the method {name} {accessor}".rstrip()] = method
     # A class of an interactive session has no source; the plain values of its attributes replace it.
-    plain = {name: value for name, value in attributes.items() if isinstance(value, (str, int, float, tuple))}
-    plain = {} if nodes else {name: _value(value, memo) for name, value in plain.items()}
+    constants = {name: value for name, value in attributes.items() if isinstance(value, (str, int, float, tuple))}
+    constants = {} if nodes else {name: _value(value, memo) for name, value in constants.items()}
     values = _reference_values(references, cls.__qualname__, memo, set())
-    return [[ast.dump(node) for node in nodes], plain, generated, values]
+    return [[ast.dump(node) for node in nodes], constants, generated, values]
 
 
 def _reference_values(
-    references: Mapping[str, Any], user: str, memo: dict[int, int], names: set[str]
+    references: Mapping[str, Any], owner: str, memo: dict[int, int], names: set[str]
 ) -> dict[str, Any]:
-    """Return the JSON values of the objects that a function or class uses, by label."""
+    """Return the JSON values of the objects that a function or class uses, by label.
+
+    Args:
+        references: label -> object.
+        owner: name of the function or class, for error messages.
+        memo: the user functions and classes visited so far.
+        names: the attributes that are read from modules; only submodules of these names are included.
+    """
     values: dict[str, Any] = {}
     for label, value in references.items():
         try:
             is_module = isinstance(value, ModuleType)
             values[label] = {"module": submodule_digests(value.__name__, names)} if is_module else _value(value, memo)
         except UnhashableSetting as error:
-            raise UnhashableSetting(f"{label} in {user}: {error}") from None
+            raise UnhashableSetting(f"{label} in {owner}: {error}") from None
     return values
 
 
-def _cell(cell: Any) -> Any:
+def _cell_contents(cell: Any) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # not bound yet
+    except ValueError:  # the variable is not assigned yet
         return None
 
 
@@ -291,21 +301,21 @@ def _as_text(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _modules_named(value: Any) -> set[str]:
-    """Return the modules of this package that define the functions and classes in a setting."""
-    parts: Iterable[Any] = ()
+def _defining_modules(value: Any) -> set[str]:
+    """Return the names of the modules of this package that define the functions and classes in a setting."""
+    components: Iterable[Any] = ()
     if isinstance(value, (type, FunctionType)):
         return {value.__module__} if is_in_package(value.__module__) else set()
     if isinstance(value, Mapping):
-        parts = value.values()
+        components = value.values()
     elif isinstance(value, (list, tuple, set, frozenset)):
-        parts = value
+        components = value
     elif isinstance(value, functools.partial):
-        parts = value.func, value.args, value.keywords
+        components = value.func, value.args, value.keywords
     elif isinstance(value, MethodType):
-        parts = value.__func__, value.__self__
+        components = value.__func__, value.__self__
     elif dataclasses.is_dataclass(value):
-        parts = type(value), *(getattr(value, f.name) for f in dataclasses.fields(value))
+        components = type(value), *(getattr(value, f.name) for f in dataclasses.fields(value))
     elif hasattr(value, "__wrapped__"):
-        parts = (value.__wrapped__,)
-    return set[str]().union(*map(_modules_named, parts))
+        components = (value.__wrapped__,)
+    return set[str]().union(*map(_defining_modules, components))

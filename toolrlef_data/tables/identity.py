@@ -23,7 +23,7 @@ __all__ = ["Hashes", "RowNumbers", "group_questions", "normal_form", "text_hash"
 Hashes: TypeAlias = NDArray[np.uint64]
 RowNumbers: TypeAlias = NDArray[np.int64]
 
-_remove_signs = re.compile(r"[-*/%](?!\s*[\d(])").sub  # signs of numbers and formulas stay
+_remove_signs = re.compile(r"[-*/%](?!\s*[\d(])").sub  # keeps the signs of numbers and formulas
 
 
 def normal_form(text: str) -> str:
@@ -39,28 +39,29 @@ def normal_form(text: str) -> str:
 
 
 def text_id(text: str) -> str:
-    """Return an id of 16 hexadecimal digits for a question without one; case and whitespace are ignored."""
+    """Return an id of 16 hexadecimal digits for a text; texts that differ in case or whitespace have the same id."""
     return sha256(" ".join(text.casefold().split()).encode(errors="surrogatepass")).hexdigest()[:16]
 
 
-def group_questions(*keys: Hashes) -> RowNumbers:
-    """Return the question of each row, as the number of one of its rows.
+def group_questions(*hash_columns: Hashes) -> RowNumbers:
+    """Return for each row the number of the first row of the same question.
 
     Args:
-        keys: arrays with one hash per row; rows that agree in one of the keys are the same question.
+        hash_columns: arrays with one hash per row. Rows with an equal hash in any column are the same question, also
+            indirectly, through other rows.
     """
-    parent = np.arange(len(keys[0]))
+    parent = np.arange(len(hash_columns[0]))
 
     def root(row: int) -> int:
         while parent[row] != row:
             parent[row] = row = int(parent[parent[row]])
         return row
 
-    for key in keys:
-        _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
-        same = first[inverse]
-        for row in np.flatnonzero(same != np.arange(len(key))).tolist():
-            a, b = root(row), root(int(same[row]))
+    for hashes in hash_columns:
+        _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+        first_equal = first[inverse]
+        for row in np.flatnonzero(first_equal != np.arange(len(hashes))).tolist():
+            a, b = root(row), root(int(first_equal[row]))
             parent[max(a, b)] = min(a, b)
     while (parent[parent] != parent).any():
         parent = parent[parent]

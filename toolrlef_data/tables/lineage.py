@@ -1,6 +1,6 @@
 """Lineage and ledger of a table, read from the records of its stages.
 
-A plain Dataset is enough: its fingerprint leads to its record, and the record to those of its inputs.
+A table needs no wrapper: its fingerprint identifies its record, and the record lists the fingerprints of its inputs.
 """
 
 from __future__ import annotations
@@ -68,19 +68,19 @@ def ledger(tables: Iterable[Dataset | DatasetDict]) -> Dataset:
 
 
 def usage(tables: Iterable[Dataset]) -> dict[str, dict[str, int]]:
-    """Return the requests, prompt_tokens and completion_tokens behind the given tables, by model.
+    """Return the numbers of requests, prompt tokens and completion tokens of the given tables' lineages, by model.
 
-    Each stage counts once. Rows that share a reply count separately.
+    A stage counts once, even if it occurs in several lineages. Rows that share a reply count separately.
     """
     records = {record["fingerprint"]: record for table in tables for record in lineage(table)}
     totals: dict[str, Counter[str]] = {}
     for counts in (record["usage"] for record in records.values() if "usage" in record):
-        totals.setdefault(counts["model"], Counter()).update({k: v for k, v in counts.items() if k != "model"})
+        totals.setdefault(counts["model"], Counter()).update({name: n for name, n in counts.items() if name != "model"})
     return {model: dict(counts) for model, counts in sorted(totals.items())}
 
 
 def record_source(data: Dataset, name: str, settings: Any, dropped: Dataset | None = None) -> None:
-    """Write the record of a source: its settings and dropped rows. The lineage begins there."""
+    """Write the record of a source, the first record of a lineage: its settings, row counts and dropped rows."""
     rows_in = len(data) + (len(dropped) if dropped is not None else 0)
     record = {**build_record(name, [], settings, data, dropped), "rows_in": rows_in}
     if dropped is not None and len(dropped):

@@ -1,7 +1,7 @@
 """Redaction of settings before they are published.
 
 A settings class may define a method `published() -> dict` that returns its publishable settings, for instance prompts
-as digests. In all other values a path is reduced to its last component, and the address of a private server is removed.
+as digests. In all other values a path is reduced to its last component, and the URL of a private server is replaced.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PATH = re.compile(
 
 
 def redact(value: Any) -> Any:
-    """Return a setting as JSON values without local paths and private servers.
+    """Return a setting as JSON values, without local paths and URLs of private servers.
 
     Args:
         value: a setting; a dataclass may define `published() -> dict`, which is then called instead.
@@ -69,7 +69,7 @@ def redact(value: Any) -> Any:
 
 
 def redact_fields(value: Any) -> dict[str, Any]:
-    """Return the redacted fields of a dataclass; for classes of this package only those in the cache key."""
+    """Return the redacted fields of a dataclass; of classes of this package, only those in the cache key."""
     return {name: redact(part) for name, part in key_fields(value).items()}
 
 
@@ -92,7 +92,7 @@ def redact_url(text: str) -> str:
 
 
 def _without_class_names(value: Any) -> Any:
-    """Return a canonical value without class names."""
+    """Return a canonical value without class names, which `canonical` stores under the key ""."""
     if isinstance(value, dict):
         return {name: _without_class_names(part) for name, part in value.items() if name != ""}
     return [_without_class_names(part) for part in value] if isinstance(value, list) else value

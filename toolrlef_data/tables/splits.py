@@ -26,7 +26,7 @@ def split_queries(answers: Dataset, test: float = 0.1, seed: int = 0) -> Dataset
     """Split answer files by query; all files of a query are in the same split.
 
     Args:
-        answers: a table with the column `query`; split it before the answer files become samples.
+        answers: a table of answer files with the column `query`; split it before `trajectories` builds samples from it.
         test: share of the queries in the test split, between 0 and 1; default: 0.1.
         seed: seed of the random draw; default: 0. The split of a query depends only on the query and the seed.
 
@@ -91,7 +91,7 @@ def shuffle_steps(samples: D, seed: int = 0) -> D:
 
 
 def _select_rows(data: Dataset, rows: Any, name: str, settings: Mapping[str, Any]) -> Dataset:
-    """Return rows of a table, with a lineage record that counts no dropped rows."""
+    """Return the rows with the given numbers, with a lineage record; the other rows do not count as dropped."""
     selection = data.select(rows)
     selection._fingerprint = digest(data._fingerprint, name, settings)
     write_record(selection._fingerprint, {**build_record(name, [data], settings, selection), "rows_in": len(selection)})

@@ -64,7 +64,7 @@ def load_stage(key: str, data: Dataset) -> Dataset | None:
 
 
 def with_fingerprint(data: Dataset, key: str) -> Dataset:
-    """Return the same table under another fingerprint."""
+    """Return a copy of a table with another fingerprint and without a format; the copy shares the files."""
     result = copy.copy(data)
     result.reset_format()
     result._fingerprint = key
@@ -72,16 +72,19 @@ def with_fingerprint(data: Dataset, key: str) -> Dataset:
 
 
 def store_unfinished(result: Dataset, key: str) -> tuple[Dataset, str]:
-    """Move a result with retryable failures to a key of its content; the stage's key stays free for the next run."""
+    """Move a result with retryable failures to a key derived from its content, and return the table and that key.
+
+    The stage's key stays unused, so that the next run computes the stage again.
+    """
     key = digest(key, [file_digest(Path(file)) for file in arrow_files(result)])
     shards = []
     for i, file in enumerate(arrow_files(result)):
         path = stages_dir() / f"{key}_{i}.arrow"
         os.replace(file, path)
         shards.append(Dataset.from_file(str(path), split=result.split))
-    moved = shards[0] if len(shards) == 1 else concatenate_datasets(shards)
-    moved._fingerprint = key
-    return moved, key
+    result = shards[0] if len(shards) == 1 else concatenate_datasets(shards)
+    result._fingerprint = key
+    return result, key
 
 
 # Records --------------------------------------------------------------------------------------------------------------
@@ -90,10 +93,10 @@ def store_unfinished(result: Dataset, key: str) -> tuple[Dataset, str]:
 def build_record(
     name: str, inputs: list[Dataset], settings: Any, result: Dataset, dropped: Dataset | None = None
 ) -> dict[str, Any]:
-    """Return the record of a stage without its fingerprint."""
+    """Return the record of a stage, which `write_record` completes with the fingerprint."""
     record = {
         "step": name,
-        "inputs": [d._fingerprint for d in inputs],
+        "inputs": [data._fingerprint for data in inputs],
         "settings": canonical(settings),
         "published": redact(settings),
         "rows_in": len(inputs[0]) if inputs else len(result),
@@ -121,7 +124,7 @@ def read_record(key: str) -> dict[str, Any] | None:
     """Return the record of a fingerprint; None if it is missing or incomplete."""
     try:
         record: dict[str, Any] = json.loads(_record_path(key).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):  # a full disk truncated the file
+    except (FileNotFoundError, json.JSONDecodeError):  # JSONDecodeError: a full disk truncated the file
         return None
     return record
 
@@ -134,9 +137,10 @@ def _record_path(key: str) -> Path:
 
 
 def materialize(data: Dataset) -> Dataset:
-    """Write a dataset that is in memory to the cache, under a key of its content; return any other unchanged.
+    """Return a table that has files: a table in memory is written to the cache, any other is returned unchanged.
 
-    A source without rows has no files either; its record is copied to the new key.
+    The fingerprint of a written table is derived from its content. A source without rows has no files either; its
+    record is copied to the new fingerprint.
     """
     if data.cache_files:
         return data
@@ -156,26 +160,26 @@ def materialize(data: Dataset) -> Dataset:
 def table_from_rows(
     rows: Iterable[Mapping[str, Any]], features: Mapping[str, Any], name: str, inputs: Iterable[str] = ()
 ) -> Dataset:
-    """Write rows to the cache as they are generated, and return the table.
+    """Write rows to the cache, in chunks of 1,000, and return the table.
 
     Args:
-        rows: the rows, pulled in chunks of 1,000.
+        rows: the rows; consumed lazily.
         features: name -> feature of each column.
         name: the name of the stage in the lineage.
         inputs: fingerprints of the tables from which the rows are computed.
     """
     schema = Features(features).arrow_schema
-    source = iter(rows)
-    chunks = iter(lambda: list(islice(source, 1000)), [])
+    remaining = iter(rows)
+    chunks = iter(lambda: list(islice(remaining, 1000)), [])
     parents = [fingerprint for fingerprint in inputs if fingerprint]
-    # Equal rows with other inputs are another table, with another lineage.
+    # Equal rows that are computed from other inputs are another table, with another lineage.
     result = _write_batches((pa.Table.from_pylist(chunk, schema) for chunk in chunks), schema, digest(name, parents))
     write_record(result._fingerprint, {**build_record(name, [], None, result), "inputs": parents})
     return result
 
 
 def _write_batches(batches: Iterable[pa.Table], schema: pa.Schema, origin: str = "", split: Any = None) -> Dataset:
-    """Write batches to one file of the cache, under a key of its content and origin, and return the table."""
+    """Write batches to one file of the cache under a key derived from content and `origin`, and return the table."""
     with scratch_file(stages_dir()) as scratch:
         with open(scratch, "wb") as file, pa.ipc.new_stream(file, schema) as writer:
             for batch in batches:
@@ -195,7 +199,7 @@ def as_arrow(data: Dataset, columns: list[str] | None = None) -> Dataset:
 
 
 def write_dropped(data: Dataset, judge: Callable[[pa.Table], list[Drop | None]], stage: str, key: str) -> Dataset:
-    """Write the rows of a table that the judge drops to the ledger of a stage, and return them."""
+    """Write the rows that the judge drops to a ledger file, and return them as a table (`columns.DROPPED`)."""
     path = stages_dir() / f"{digest(key, 'dropped')}.arrow"
     identity = [column for column in ("id", "task", "dataset") if column in data.column_names]
     with (
@@ -218,7 +222,10 @@ def write_dropped(data: Dataset, judge: Callable[[pa.Table], list[Drop | None]],
 
 
 def check_ids(data: Dataset) -> None:
-    """Raise an `InputError` unless each row of a source has a unique id; stages do not change ids."""
+    """Raise an `InputError` if the ids of a table are missing or not unique.
+
+    A table with inputs in its lineage is not checked: its ids come from a checked table.
+    """
     record = read_record(data._fingerprint)
     if record is not None and record["inputs"]:
         return

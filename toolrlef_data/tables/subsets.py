@@ -129,6 +129,7 @@ def _draw_rows(hashes: _RowHashes, count: int, sizes: Mapping[str, int]) -> _Dra
     is_excluded[question[count:]] = True
     question, rank = question[:count], hashes.rank[:count]
     candidates = np.flatnonzero(~is_excluded[question])
+    # `index` is the position of each candidate's question in `questions`.
     questions, index, row_counts = np.unique(question[candidates], return_inverse=True, return_counts=True)
     # One row represents each question, so a question with many rows is not drawn more often than others.
     descending = np.argsort(hashes.id[candidates])[::-1]
@@ -139,8 +140,8 @@ def _draw_rows(hashes: _RowHashes, count: int, sizes: Mapping[str, int]) -> _Dra
     split = np.full(count, -1, np.int64)
     split[candidates] = assignment[index]
     verdict = np.where(split >= 0, 0, np.where(is_excluded[question], 2, 1)).astype(np.uint8)
-    for i, (number, retained) in truncated.items():
-        members = candidates[index == number]
+    for i, (truncated_question, retained) in truncated.items():
+        members = candidates[index == truncated_question]
         dropped = members[np.argsort(rank[members])][retained:]
         split[dropped], verdict[dropped] = -1, 3 + i
     return _DrawnRows(split, verdict)
@@ -149,7 +150,7 @@ def _draw_rows(hashes: _RowHashes, count: int, sizes: Mapping[str, int]) -> _Dra
 def _assign_questions(
     row_counts: RowNumbers, order: RowNumbers, sizes: Mapping[str, int]
 ) -> tuple[RowNumbers, dict[int, tuple[int, int]]]:
-    """Return the split of each question, or -1; and split -> (its truncated question, retained rows).
+    """Return the number of each question's split, or -1; and split number -> (truncated question, its retained rows).
 
     Args:
         row_counts: number of rows of each question.
@@ -160,8 +161,10 @@ def _assign_questions(
         InputError: the splits cannot be filled.
     """
     largest_first = order[np.argsort(-row_counts[order], kind="stable")]  # drops the fewest rows
-    for attempt, prefer_largest_gap in ((order, False), (largest_first, False), (largest_first, True)):
-        assignment, truncated, missing = _fill_splits(row_counts, attempt, list(sizes.values()), prefer_largest_gap)
+    for question_order, prefer_largest_gap in ((order, False), (largest_first, False), (largest_first, True)):
+        assignment, truncated, missing = _fill_splits(
+            row_counts, question_order, list(sizes.values()), prefer_largest_gap
+        )
         if not any(missing):
             return assignment, truncated
     requested = ", ".join(f"{n} rows for {split}" if split else f"{n} rows" for split, n in sizes.items())
@@ -184,7 +187,8 @@ def _fill_splits(
         prefer_largest_gap: assign each question to the split with the most free rows, and truncate it if necessary.
 
     Returns:
-        the split of each question, or -1; split -> (its truncated question, retained rows); the remaining gaps.
+        The number of each question's split, or -1; split number -> (truncated question, its retained rows); and the
+        remaining gaps.
     """
     assignment = np.full(len(row_counts), -1, np.int64)
     truncated: dict[int, tuple[int, int]] = {}
@@ -208,17 +212,18 @@ def _fill_splits(
 
 
 def _row_hashes(data: Dataset, seed: int) -> _RowHashes:
+    """Return the hashes of all rows of a table, in their order."""
     require_columns(data, ["id", "question", "context"], "subset")
     columns: tuple[list[Hashes], ...] = ([], [], [], [])
-    context_form = functools.lru_cache(1000)(normal_form)  # contexts repeat
+    normalise_context = functools.lru_cache(1000)(normal_form)  # many rows have the same context
     for batch in as_arrow(data, ["id", "question", "context"]).iter(10_000):
         ids, questions, contexts = (batch.column(name).to_pylist() for name in ("id", "question", "context"))
         if None in ids:
             raise InputError("subset: expected an id in each row, found a row without one")
-        forms = map(normal_form, (question or "" for question in questions))
+        normal_questions = map(normal_form, (question or "" for question in questions))
         texts = [
-            f"{context_form(context or '')}\n{form}" if form else f"\n{row_id}"
-            for row_id, form, context in zip(ids, forms, contexts, strict=True)
+            f"{normalise_context(context or '')}\n{question}" if question else f"\n{row_id}"
+            for row_id, question, context in zip(ids, normal_questions, contexts, strict=True)
         ]
         base_ids = (row_id.partition("#")[0] for row_id in ids)
         ranks = (f"{seed}:{row_id}" for row_id in ids)
@@ -244,13 +249,14 @@ def _drops(sizes: Mapping[str, int]) -> tuple[Drop | None, ...]:
 
 
 def _judge(columns: Mapping[str, list[str]], draw: _Draw) -> list[Drop | None]:
+    """Return the verdict of the draw on each row of a batch."""
     ids = np.frombuffer(draw.ids, np.uint64)
     positions = np.searchsorted(ids, np.array([text_hash(row_id) for row_id in columns["id"]], np.uint64))
     return [draw.drops[verdict] for verdict in np.frombuffer(draw.verdicts, np.uint8)[positions].tolist()]
 
 
 def _select_split(pool: Dataset, mask: NDArray[np.bool_], split: str, draw: _Draw) -> Dataset:
-    """Return one split of the drawn rows; its record counts no dropped rows."""
+    """Return one split of the drawn rows, with a lineage record; rows of other splits do not count as dropped."""
     table = pool.select(np.flatnonzero(mask))
     table._fingerprint = digest(pool._fingerprint, split, blake2b(mask.tobytes()).hexdigest())
     settings = {"seed": draw.seed, "rows": dict(draw.rows)}
@@ -260,6 +266,7 @@ def _select_split(pool: Dataset, mask: NDArray[np.bool_], split: str, draw: _Dra
 
 
 def _split_sizes(n: Any) -> dict[str, int]:
+    """Return split -> number of rows; the single split of a plain number is named ""."""
     sizes = dict(n) if isinstance(n, Mapping) else {"": n}
     is_valid = all(isinstance(rows, int) and not isinstance(rows, bool) and rows > 0 for rows in sizes.values())
     if not sizes or not is_valid or len(sizes) > MAX_SPLITS:

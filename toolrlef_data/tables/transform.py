@@ -1,7 +1,7 @@
 """Stages: `apply`, `keep`, `explode`, `join` and `stack`, the only callers of `datasets.map`.
 
 A row function is a module-level function of one row and frozen settings; a batch function receives lists of values.
-A stage runs it in a batched map over Arrow tables with explicit features, on a Dataset or on each split of a
+A stage maps the function over the batches of an Arrow table with explicit features, in a Dataset or in each split of a
 DatasetDict. The cache key comes from `fingerprint`, and each stage writes a record (see `lineage`).
 """
 
@@ -63,8 +63,8 @@ __all__ = [
 log = logging.getLogger("toolrlef_data")
 D = TypeVar("D", bound="Dataset | DatasetDict")
 F = TypeVar("F", bound=Callable[..., Any])
-MIN_ROWS_FOR_BAR = 20_000
-BATCH_BYTES = 4_000_000
+MIN_ROWS_FOR_BAR = 20_000  # smaller tables have no progress bar
+BATCH_BYTES = 4_000_000  # target size of the batches of small new rows
 BATCH_ROWS = 2_000  # 5 % faster than 1,000 in the scoring of math responses; more rows are no faster
 
 
@@ -111,9 +111,10 @@ def apply(
         removes: columns to remove; default: none.
         batched: whether `function` is a batch function; default: False.
         name: name of the stage in the lineage; default: the function's name.
-        prepare: called before the map on a table whose result is not cached. It returns a salt for the cache key, or ""
-            if the result may be cached for good, and further entries of the stage's record.
-        unfinished: returns whether a result has retryable failures; if so, the next run computes it again.
+        prepare: table -> (salt of the cache key, further entries of the stage's record); called before the map, unless
+            the result is cached. With the salt "" later runs use the result; otherwise they call `prepare` again.
+            Default: no salt, no entries.
+        unfinished: result -> whether it has retryable failures; if so, the next run computes it again. Default: never.
         num_proc: number of processes; does not change the result. Default: one.
 
     Returns:
@@ -121,6 +122,7 @@ def apply(
 
     Raises:
         MissingColumns: the table lacks columns of `reads`.
+        InputError: `data` is not a table, or ids are missing or not unique.
         UnhashableSetting: a setting cannot be part of a cache key.
 
     >>> def double(row, settings):
@@ -134,7 +136,7 @@ def apply(
     def on_split(split: Dataset) -> Dataset:
         split = materialize(split)
         require_columns(split, reads, name)
-        columns = {k: adds.get(k, f) for k, f in split.features.items() if k not in removes}
+        columns = {column: adds.get(column, f) for column, f in split.features.items() if column not in removes}
         new_columns = {path: f for path, f in adds.items() if not split_path(path, split.column_names)[1]}
         features = Features(columns | new_columns)
         key = _key(split, function, [settings, list(reads), list(adds)], features)
@@ -142,7 +144,7 @@ def apply(
             return cached
         if "id" in features:
             check_ids(split)
-        salt, facts = prepare(split) if prepare is not None else ("", {})
+        salt, entries = prepare(split) if prepare is not None else ("", {})
         if salt:
             key = digest(key, salt)
         batch_function = functools.partial(
@@ -159,7 +161,7 @@ def apply(
             raise LedgerError(f"{name}: expected {len(split)} rows, found {len(result)}")
         if unfinished is not None and unfinished(result):
             result, key = store_unfinished(result, key)
-        write_record(key, {**build_record(name, [split], settings, result), **facts})
+        write_record(key, {**build_record(name, [split], settings, result), **entries})
         return result
 
     return _by_split(data, on_split)
@@ -191,6 +193,7 @@ def keep(
 
     Raises:
         MissingColumns: the table lacks columns of `reads`.
+        UnhashableSetting: a setting cannot be part of a cache key.
         LedgerError: the retained and dropped rows do not add up to the input rows.
 
     >>> def not_empty(row, settings):
@@ -254,7 +257,8 @@ def explode(
 
     Raises:
         MissingColumns: the table lacks columns of `reads`.
-        InputError: a new row has unknown columns, or ids are missing or not unique.
+        InputError: a new row has unknown columns, or the new ids are missing or not unique.
+        UnhashableSetting: a setting cannot be part of a cache key.
         LedgerError: a row yields neither a new row nor a `Drop`.
 
     >>> def words(row, settings):
@@ -286,8 +290,8 @@ def explode(
         dropped = write_dropped(rows, read_drops, stage, key)
         retain = functools.partial(keep_batch, judge=read_drops, columns=tuple(features))
         # Opening a file takes memory for each of its batches, so small new rows go into larger batches.
-        larger_batch = max(batch_rows, BATCH_BYTES * len(rows) // max(1, rows.data.nbytes))
-        result = _map(rows, retain, features, key, f"{stage}: keep", num_proc, min(larger_batch, BATCH_ROWS))
+        larger_batch_rows = max(batch_rows, BATCH_BYTES * len(rows) // max(1, rows.data.nbytes))
+        result = _map(rows, retain, features, key, f"{stage}: keep", num_proc, min(larger_batch_rows, BATCH_ROWS))
         if len(result) + len(dropped) != len(rows):
             raise LedgerError(
                 f"{stage}: expected {len(rows)} new rows, found {len(result)} retained and {len(dropped)} dropped"
@@ -304,12 +308,12 @@ def explode(
 
 
 def join(parts: Sequence[D], name: str) -> D:
-    """Concatenate the columns of tables with the same rows, in order; column names must be unique."""
+    """Return the columns of several tables side by side; the tables have the same rows and different column names."""
     return _concatenate(parts, name, axis=1)
 
 
 def stack(parts: Sequence[D], name: str) -> D:
-    """Concatenate the rows of tables with the same columns, in order."""
+    """Return the rows of several tables with the same columns, one table after the other; ids must be unique."""
     return _concatenate(parts, name, axis=0)
 
 
@@ -341,7 +345,7 @@ def _concatenate(parts: Sequence[D], name: str, axis: int) -> D:
 
 @contextlib.contextmanager
 def hide_progress_bars(hide: bool = True) -> Iterator[None]:
-    """Disable the progress bars of `datasets`, which for short stages only hide other output."""
+    """Disable the progress bars of `datasets`, which clutter the output of short stages."""
     if hide := hide and not datasets.are_progress_bars_disabled():
         datasets.disable_progress_bars()
     try:
@@ -372,8 +376,8 @@ def features_of(data: Dataset | DatasetDict) -> Features:
 
 def require_columns(data: Dataset, columns: Sequence[str], name: str) -> None:
     """Raise `MissingColumns` if a table lacks columns; "gpt.text" requires the column `gpt`."""
-    roots = dict.fromkeys(split_path(column, data.column_names)[0] for column in columns)
-    missing = [column for column in roots if column not in data.column_names]
+    names = dict.fromkeys(split_path(column, data.column_names)[0] for column in columns)
+    missing = [column for column in names if column not in data.column_names]
     if missing:
         raise MissingColumns(
             f"{name} needs the columns {', '.join(missing)}; found: {', '.join(data.column_names) or '(none)'}"
@@ -384,7 +388,7 @@ def require_columns(data: Dataset, columns: Sequence[str], name: str) -> None:
 
 
 def function_name(function: Any) -> str:
-    """Return the name of a function, also inside `functools.partial`, without leading and trailing underscores."""
+    """Return the name of a function, or of the function in a partial, without leading and trailing underscores."""
     while isinstance(function, functools.partial):
         function = function.func
     return str(getattr(function, "__name__", type(function).__name__)).strip("_")
@@ -404,7 +408,7 @@ def _map(
     num_proc: int | None,
     batch_rows: int = BATCH_ROWS,
 ) -> Dataset:
-    """Map a function over the batches of a table and write the result to the file of a key."""
+    """Map a function over the batches of a table, and return the result, stored in the file of a cache key."""
     folder = stages_dir()
     remove_stale_files(folder)
     path = folder / f"{key}.arrow"
