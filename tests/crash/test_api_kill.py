@@ -84,7 +84,7 @@ def kill_remaining_processes() -> Iterator[None]:
 
 
 def start(script: str, server: ApiServer, source: Path, home: Path, out: str = "out") -> Process:
-    """Start a process that imports everything and then waits for `go`."""
+    """Start a process that imports everything and then waits for `send_start_signal`."""
     home.mkdir(exist_ok=True)
     environment = {**os.environ, "HF_HOME": str(home), "TOOLRLEF_REPLIES": str(home / "replies.sqlite")}
     command = [sys.executable, "-c", script, server.url, str(source), str(home / out)]
@@ -93,7 +93,7 @@ def start(script: str, server: ApiServer, source: Path, home: Path, out: str = "
     return process
 
 
-def go(process: Process) -> None:
+def send_start_signal(process: Process) -> None:
     assert process.stdin is not None
     process.stdin.close()
     process.stdin = None
@@ -102,7 +102,7 @@ def go(process: Process) -> None:
 def finish(process: Process) -> None:
     """Wait until the process has ended successfully."""
     if process.stdin is not None:
-        go(process)
+        send_start_signal(process)
     _, errors = process.communicate(timeout=HANG_TIMEOUT)
     assert process.returncode == 0, errors.decode()
     assert not CLEANUP_WARNINGS.search(errors.decode()), errors.decode()
@@ -145,26 +145,26 @@ def baseline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Baseline]:
 
 
 def test_run_killed_at_many_points(baseline: Baseline, tmp_path: Path) -> None:
-    server, home, total = baseline.server, tmp_path, len(baseline.request_marks)
+    server, home, request_count = baseline.server, tmp_path, len(baseline.request_marks)
     shares = (0.02, 0.2, 0.4, 0.6, 0.75, 0.95)
     *processes, last = [start(FULL_SCRIPT, server, baseline.source, home) for _ in range(len(shares) + 1)]
-    first_request = len(server.requests)
+    sent_at_start = len(server.requests)
     for share, process in zip(shares, processes, strict=True):
-        first_new, before = len(server.requests), stored_marks(home)
-        go(process)
-        wait_until(lambda share=share: len(stored_marks(home)) >= share * total)  # type: ignore[misc]
+        sent_before, stored_before = len(server.requests), stored_marks(home)
+        send_start_signal(process)
+        wait_until(lambda share=share: len(stored_marks(home)) >= share * request_count)  # type: ignore[misc]
         kill(process)
         wait_until(lambda: not server.connections)
-        assert before.isdisjoint(sent_marks(server, first_new)), "a stored reply was requested again"
-        assert len(set(sent_marks(server, first_request)) - stored_marks(home)) <= CONCURRENCY, (
+        assert stored_before.isdisjoint(sent_marks(server, sent_before)), "a stored reply was requested again"
+        assert len(set(sent_marks(server, sent_at_start)) - stored_marks(home)) <= CONCURRENCY, (
             "more replies were lost than were in flight"
         )
-    first_new, before = len(server.requests), stored_marks(home)
+    sent_before, stored_before = len(server.requests), stored_marks(home)
     shutil.rmtree(home / "datasets")  # only the reply store remains
     finish(last)
-    assert before.isdisjoint(sent_marks(server, first_new))
-    assert set(sent_marks(server, first_request)) == baseline.request_marks == stored_marks(home)
-    assert sent_marks(server, first_request).total() <= total + len(shares) * CONCURRENCY
+    assert stored_before.isdisjoint(sent_marks(server, sent_before))
+    assert set(sent_marks(server, sent_at_start)) == baseline.request_marks == stored_marks(home)
+    assert sent_marks(server, sent_at_start).total() <= request_count + len(shares) * CONCURRENCY
     assert file_digests(home / "out") == file_digests(baseline.home / "out")
     assert not owner_files(home)
     assert not column_values(home, "claims", "key"), "claims of dead processes are deleted"
@@ -174,24 +174,26 @@ def test_run_killed_with_a_faulty_server(tmp_path: Path) -> None:
     source, baseline, home = write_questions(tmp_path / "rows", 36), tmp_path / "baseline", tmp_path / "killed"
     number = itertools.count()
 
-    def faulty(received: ReceivedRequest, seen: int) -> ServerReply:
+    def fail_often(received: ReceivedRequest, repeats: int) -> ServerReply:
         count = next(number)
         if count % 10 == 9:
             return rate_limited(retry_after="0.1")
-        return error(503, "overloaded", "later") if count % 3 == 0 and seen < 2 else sum_reply(received)
+        return error(503, "overloaded", "later") if count % 3 == 0 and repeats < 2 else sum_reply(received)
 
     with ApiServer(sum_reply, latency=0.005) as server:
-        uninterrupted, killed, last = [start(FULL_SCRIPT, server, source, folder) for folder in (baseline, home, home)]
+        uninterrupted, killed, resumed = [
+            start(FULL_SCRIPT, server, source, folder) for folder in (baseline, home, home)
+        ]
         finish(uninterrupted)
-        total = len(server.requests)
-        server.script = faulty
-        go(killed)
-        wait_until(lambda: len(stored_marks(home)) >= 0.5 * total)
+        request_count = len(server.requests)
+        server.script = fail_often
+        send_start_signal(killed)
+        wait_until(lambda: len(stored_marks(home)) >= 0.5 * request_count)
         kill(killed)
-        first_new, before = len(server.requests), stored_marks(home)
-        finish(last)
-        assert before.isdisjoint(sent_marks(server, first_new))
-        assert len(server.requests) > 2.3 * total, "the server has failed often"
+        sent_before, stored_before = len(server.requests), stored_marks(home)
+        finish(resumed)
+        assert stored_before.isdisjoint(sent_marks(server, sent_before))
+        assert len(server.requests) > 2.3 * request_count, "the server must have failed often"
         assert stored_marks(home) == stored_marks(baseline)
         assert file_digests(home / "out") == file_digests(baseline / "out")
 
@@ -199,24 +201,24 @@ def test_run_killed_with_a_faulty_server(tmp_path: Path) -> None:
 # Ctrl-C --------------------------------------------------------------------------------------------------------------
 
 
-def pause_from_row_40(received: ReceivedRequest, seen: int) -> ServerReply:
-    return sum_reply(received) if row_number(received) < 40 or seen else rate_limited(retry_after=str(STALL_SECONDS))
+def pause_from_row_40(received: ReceivedRequest, repeats: int) -> ServerReply:
+    return sum_reply(received) if row_number(received) < 40 or repeats else rate_limited(retry_after=str(STALL_SECONDS))
 
 
 def all_stalled(server: ApiServer, home: Path) -> bool:
-    """Whether stalled rows occupy all connections, and all other replies are stored."""
-    even = sum(row_number(received) % 2 == 0 for received in server.requests)
-    return even == CONCURRENCY and len(stored_marks(home)) == len(server.requests) - CONCURRENCY
+    """Return whether stalled rows occupy all connections, and all other replies are stored."""
+    stalled_count = sum(row_number(received) % 2 == 0 for received in server.requests)
+    return stalled_count == CONCURRENCY and len(stored_marks(home)) == len(server.requests) - CONCURRENCY
 
 
 def all_paused(server: ApiServer, home: Path) -> bool:
     return len(server.requests) > 40 and len(stored_marks(home)) == 40
 
 
-# name: (server script, condition for Ctrl-C, number of Ctrl-C, maximum lost replies)
+# name -> (server script, condition for the first Ctrl-C, number of Ctrl-C presses, maximum of lost replies)
 INTERRUPT_CASES: dict[str, tuple[Any, Callable[[ApiServer, Path], bool], int, int]] = {
     "stalled": (stall_first_requests(lambda i: i % 2 == 0), all_stalled, 1, 0),
-    "a long pause, pressed repeatedly": (pause_from_row_40, all_paused, 3, 0),
+    "paused by a rate limit, three presses": (pause_from_row_40, all_paused, 3, 0),
     "at full speed": (sum_reply, lambda server, home: len(server.requests) > 60, 1, CONCURRENCY),
 }
 
@@ -228,13 +230,13 @@ def test_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         homes = [tmp_path / str(i) for i in range(len(servers))]
         processes = [start(ANSWER_SCRIPT, server, source, home) for server, home in zip(servers, homes, strict=True)]
         for case, server, home, process in zip(INTERRUPT_CASES, servers, homes, processes, strict=True):
-            _, moment, times, lost = INTERRUPT_CASES[case]
-            go(process)
-            wait_until(lambda moment=moment, server=server, home=home: moment(server, home))  # type: ignore[misc]
-            for _ in range(times):
+            _, is_due, presses, max_lost = INTERRUPT_CASES[case]
+            send_start_signal(process)
+            wait_until(lambda is_due=is_due, server=server, home=home: is_due(server, home))  # type: ignore[misc]
+            for _ in range(presses):
                 process.send_signal(signal.SIGINT)
                 time.sleep(0.02)
-            _, errors = process.communicate(timeout=HANG_TIMEOUT)  # the stalled replies would take longer
+            _, errors = process.communicate(timeout=HANG_TIMEOUT)  # earlier than any stalled reply
             message = f"{case}: {errors.decode()}"
             assert process.returncode == -signal.SIGINT, message
             assert message.rstrip().endswith("KeyboardInterrupt"), message
@@ -248,13 +250,13 @@ def test_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             }
             assert stored <= answered, case
             assert stored, case
-            assert len(answered - stored) <= lost, f"{case}: a reply was lost"
-            assert times > 1 or not owner_files(home)
-            server.script, first_new = sum_reply, len(server.requests)
+            assert len(answered - stored) <= max_lost, f"{case}: a reply was lost"
+            assert presses > 1 or not owner_files(home)
+            server.script, sent_before = sum_reply, len(server.requests)
             monkeypatch.setenv("TOOLRLEF_REPLIES", str(home / "replies.sqlite"))
             answer_texts(server, load_questions(source))
-            assert sent_marks(server, first_new).total() == 120 - len(stored)
-            assert stored.isdisjoint(sent_marks(server, first_new))
+            assert sent_marks(server, sent_before).total() == 120 - len(stored)
+            assert stored.isdisjoint(sent_marks(server, sent_before))
             assert not owner_files(home), case
 
 
@@ -264,13 +266,13 @@ def test_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_concurrent_processes_share_one_store(baseline: Baseline, tmp_path: Path) -> None:
     server, home = baseline.server, tmp_path
     processes = [start(FULL_SCRIPT, server, baseline.source, home, out) for out in ("one", "two")]
-    first_new = len(server.requests)
+    sent_before = len(server.requests)
     for process in processes:
-        go(process)
+        send_start_signal(process)
     for process in processes:
         finish(process)
-    assert set(sent_marks(server, first_new).values()) == {1}
-    assert set(sent_marks(server, first_new)) == baseline.request_marks == stored_marks(home)
+    assert set(sent_marks(server, sent_before).values()) == {1}
+    assert set(sent_marks(server, sent_before)) == baseline.request_marks == stored_marks(home)
     assert file_digests(home / "one") == file_digests(home / "two") == file_digests(baseline.home / "out")
     assert not owner_files(home)
 
@@ -278,14 +280,14 @@ def test_concurrent_processes_share_one_store(baseline: Baseline, tmp_path: Path
 def test_survivor_completes_the_run_of_a_killed_process(baseline: Baseline, tmp_path: Path) -> None:
     server, home = baseline.server, tmp_path
     killed, survivor = [start(FULL_SCRIPT, server, baseline.source, home, out) for out in ("killed", "out")]
-    first_new = len(server.requests)
+    sent_before = len(server.requests)
     for process in (killed, survivor):
-        go(process)
+        send_start_signal(process)
     wait_until(lambda: len(stored_marks(home)) >= 0.4 * len(baseline.request_marks))
     kill(killed)
     finish(survivor)
-    assert sent_marks(server, first_new).total() <= len(baseline.request_marks) + CONCURRENCY
-    assert set(sent_marks(server, first_new)) == baseline.request_marks == stored_marks(home)
+    assert sent_marks(server, sent_before).total() <= len(baseline.request_marks) + CONCURRENCY
+    assert set(sent_marks(server, sent_before)) == baseline.request_marks == stored_marks(home)
     assert file_digests(home / "out") == file_digests(baseline.home / "out")
     assert not owner_files(home)
 
@@ -294,17 +296,17 @@ def test_waiting_process_acquires_expired_claims(tmp_path: Path) -> None:
     source, home = write_questions(tmp_path / "rows", 60), tmp_path / "home"
     with ApiServer(stall_first_requests(lambda i: i < 4)) as server:
         sender, *waiting = [start(ANSWER_SCRIPT, server, source, home) for _ in range(4)]
-        go(sender)
+        send_start_signal(sender)
         wait_until(lambda: len(stored_marks(home)) == 56)
         for process in waiting:
-            go(process)
+            send_start_signal(process)
         wait_until(lambda: len(owner_files(home)) == 4)
         time.sleep(0.5)
         assert (server.in_flight, len(server.requests)) == (4, 60), "in-flight requests are not sent again"
         interrupted, killed, survivor = waiting
         kill(killed)
         interrupted.send_signal(signal.SIGINT)
-        _, errors = interrupted.communicate(timeout=HANG_TIMEOUT)  # the stalled replies would take longer
+        _, errors = interrupted.communicate(timeout=HANG_TIMEOUT)  # earlier than any stalled reply
         assert not CLEANUP_WARNINGS.search(errors.decode()), errors.decode()
         kill(sender)
         wait_until(lambda: len(server.requests) == 64)  # the claims of a dead process have expired

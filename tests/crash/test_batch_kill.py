@@ -32,23 +32,23 @@ run_model_stage(data, stage_of(spec))
 
 @pytest.mark.parametrize("moment", ["uploaded", "created", "polled"])
 def test_killed_run_resumes_its_jobs(moment: str) -> None:
-    def stall_once(received: ReceivedRequest, seen: int) -> ServerReply | None:
-        polls = received.method == "GET" and received.path.startswith("/v1/batches/batch")
-        creates = received.method == "POST" and received.path == "/v1/batches"
-        uploads = received.method == "POST" and received.path == "/v1/files"
-        if (moment == "polled" and polls) or (moment == "created" and creates) or (moment == "uploaded" and uploads):
-            reached.append(received.path)
+    def stall_once(received: ReceivedRequest, repeats: int) -> ServerReply | None:
+        is_poll = received.method == "GET" and received.path.startswith("/v1/batches/batch")
+        is_creation = received.method == "POST" and received.path == "/v1/batches"
+        is_upload = received.method == "POST" and received.path == "/v1/files"
+        if {"polled": is_poll, "created": is_creation, "uploaded": is_upload}[moment]:
+            stalled_paths.append(received.path)
             # The server has processed the request, but its reply never arrives.
-            return ServerReply(delay=STALL_SECONDS) if len(reached) == 1 else None
+            return ServerReply(delay=STALL_SECONDS) if len(stalled_paths) == 1 else None
         return None
 
-    reached: list[str] = []
+    stalled_paths: list[str] = []
     with ApiServer(stall_once) as server:
         environment = {**os.environ, "PYTHONPATH": os.getcwd()}
         command = [sys.executable, "-c", SCRIPT, server.url, "10", os.getcwd()]
         with subprocess.Popen(command, env=environment) as process:
             processed = server.batches.jobs if moment == "created" else server.batches.files
-            wait_until(lambda: bool(reached and processed))
+            wait_until(lambda: bool(stalled_paths and processed))
             process.send_signal(signal.SIGKILL)
         replies = run(server, 10, limits=replace(BATCH, batch_rows=4))
         assert not any(reply.startswith("<") for reply in replies)

@@ -61,10 +61,10 @@ def test_concurrent_processes_build_one_index_and_later_ones_map_it(lines: Path,
     assert isinstance(value, tuple)
     assert outputs[0][1] == value[0]
     assert {"passages.arrow", "data.csc.index.npy", "indices.csc.index.npy"} <= set(outputs[0][2].split())
-    before = file_states(folder_of(tool))
-    third = start_search(lines, temporary_home)
-    assert third.communicate()[0].splitlines() == outputs[0]
-    assert file_states(folder_of(tool)) == before, "no file was rewritten"
+    states = file_states(folder_of(tool))
+    later = start_search(lines, temporary_home)
+    assert later.communicate()[0].splitlines() == outputs[0]
+    assert file_states(folder_of(tool)) == states, "no file was rewritten"
     suffixes = {path.suffix for path in indexes_dir().iterdir()}
     assert suffixes == {"", ".lock"}
 

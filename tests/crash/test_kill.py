@@ -72,7 +72,7 @@ def file_digests(home: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # Byte-level prompts are long.
+    # A large context, because the tokenizer encodes prompts into many tokens.
     return tiny_llama(tmp_path_factory.mktemp("model"), context=4096)
 
 

@@ -1,4 +1,4 @@
-"""Killed, concurrent or interrupted trajectory searches repeat no call and agree on every answer."""
+"""Killed, concurrent and interrupted trajectory searches: no call is repeated, and all processes agree."""
 
 from __future__ import annotations
 
@@ -95,11 +95,11 @@ print("\\n".join(sorted(answers["answer"])))
 def test_concurrent_processes_agree_despite_failures(tmp_path: Path) -> None:
     """The function returns a different output in each process, and the server fails occasionally."""
 
-    def fail_sometimes(received: ReceivedRequest, seen: int) -> ServerReply | None:
+    def fail_sometimes(received: ReceivedRequest, repeats: int) -> ServerReply | None:
         return (
             error(503, "overloaded", "later")
-            if seen == 0 and hash(received.raw) % 4 == 0
-            else over_http(received, seen)
+            if repeats == 0 and hash(received.raw) % 4 == 0
+            else over_http(received, repeats)
         )
 
     with ApiServer(fail_sometimes) as server:

@@ -1,4 +1,4 @@
-"""A later run ignores the partial files of a stage that was killed while writing."""
+"""A run ignores the partial files of an earlier run that was killed while it wrote a stage."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def echo(request: Request) -> str:
 
 
 class CountingEngine(ScriptedEngine):
-    """Counts how often it is entered, which loads the model of a local engine."""
+    """A scripted engine that counts how often it is entered; a local engine would load its model each time."""
 
     entered = 0
 
@@ -72,10 +72,10 @@ def test_engine_is_not_entered_without_unsent_requests(store: ReplyStore) -> Non
     exchange = make_exchange(store, delivered)
     with Claims(store) as other:
         other.acquire(["b"])
-        reply = threading.Timer(0.3, lambda: store.put([("b", Reply("other"))]))
-        reply.start()
+        timer = threading.Timer(0.3, lambda: store.put([("b", Reply("other"))]))
+        timer.start()
         exchange.run(lookups(exchange, "ab"))
-        reply.join()
+        timer.join()
     assert delivered == [("b", "other")]
     assert CountingEngine.entered == exchange.progress.answered == 0
     assert exchange.progress.from_store == 2

@@ -22,7 +22,7 @@ from toolrlef_data.records import InputError, Reply, ScriptExhausted, TooManyFai
 
 
 class Server:
-    """Records requested prompts; a class, because a global list would enter the cache key of the functions."""
+    """The requested prompts; class attributes, because a global list would be part of the functions' cache keys."""
 
     requested: ClassVar[list[str]] = []
     is_down = False
@@ -62,37 +62,37 @@ def reset_server() -> None:
     Server.is_down = False
 
 
-def engine(**settings: Any) -> EngineSpec:
+def echo_spec(**settings: Any) -> EngineSpec:
     return scripted(echo, progress=False, **settings)
 
 
 def test_repeated_greedy_prompts_are_requested_once() -> None:
     prompts = [f"p{i % 7}" for i in range(1000)]
-    assert run(table(*prompts), engine()) == [f"{p}#0" for p in prompts]
+    assert run(table(*prompts), echo_spec()) == [f"{p}#0" for p in prompts]
     assert sorted(Server.requested) == [f"p{i}" for i in range(7)]
 
 
 def test_second_stage_reuses_stored_replies() -> None:
-    run(table("a", "b"), engine())
-    run(table("b", "a", "c"), engine())
+    run(table("a", "b"), echo_spec())
+    run(table("b", "a", "c"), echo_spec())
     assert Server.requested == ["a", "b", "c"]
 
 
 def test_row_without_a_request_is_skipped() -> None:
-    assert run(table("a", "skip", "b"), engine()) == ["a#0", "", "b#0"]
+    assert run(table("a", "skip", "b"), echo_spec()) == ["a#0", "", "b#0"]
     assert Server.requested == ["a", "b"]
 
 
 def test_samples_are_separate_requests_and_need_a_temperature() -> None:
-    assert run(table("a", "a"), engine(temperature=0.5), samples=2) == ["a#0 | a#1"] * 2
+    assert run(table("a", "a"), echo_spec(temperature=0.5), samples=2) == ["a#0 | a#1"] * 2
     assert len(Server.requested) == 4, "each sampled row has a separate seed"
     with pytest.raises(InputError, match="set a temperature above 0"):
-        run(table("a"), engine(), samples=2)
+        run(table("a"), echo_spec(), samples=2)
 
 
 def test_only_retryable_failures_are_requested_again() -> None:
     Server.is_down = True
-    spec = engine(max_failed=0.5)
+    spec = echo_spec(max_failed=0.5)
     assert run(table("a", "flaky", "bad one"), replace(spec, max_failed=0.7)) == ["a#0", "<timeout>", "<too_long>"]
     assert Server.requested == ["a", "flaky", "bad one"]
     Server.is_down = False
@@ -106,12 +106,12 @@ def test_too_many_failures_stop_the_run_without_losing_replies() -> None:
     Server.is_down = True
     data = table("a", "b", *(f"flaky {i}" for i in range(8)))
     with pytest.raises(TooManyFailures, match=r"3 of 10 requests .* failed \(timeout 3\), more than max_failed=0.2"):
-        run(data, engine())
+        run(data, echo_spec())
     with pytest.raises(TooManyFailures):
-        run(data, replace(engine(), max_failed=0.0))
+        run(data, replace(echo_spec(), max_failed=0.0))
     Server.is_down = False
     count = len(Server.requested)
-    run(data, engine())
+    run(data, echo_spec())
     assert Server.requested[count:] == [f"flaky {i}" for i in range(8)]
 
 
@@ -119,13 +119,13 @@ def test_stored_failures_count_in_every_run() -> None:
     data = table(*(f"bad {i}" for i in range(6)))
     for _ in range(4):
         with pytest.raises(TooManyFailures, match="too_long"):
-            run(data, engine())
+            run(data, echo_spec())
 
 
 def test_failure_share_excludes_skipped_rows() -> None:
     Server.is_down = True
     with pytest.raises(TooManyFailures, match="1 of 2 requests"):
-        run(table(*["skip"] * 98, "flaky a", "flaky b"), engine())
+        run(table(*["skip"] * 98, "flaky a", "flaky b"), echo_spec())
 
 
 def test_wrong_engine_type_is_rejected() -> None:
@@ -147,10 +147,10 @@ def test_mapping_script_matches_words_of_the_prompt() -> None:
 
 
 def test_sampling_settings_are_part_of_the_reply_key() -> None:
-    run(table("a"), engine())
-    run(table("a"), engine(max_tokens=3))
-    run(table("a"), engine(stop=("\n",)))
-    run(table("a"), engine(timeout=1.0, concurrency=2))
+    run(table("a"), echo_spec())
+    run(table("a"), echo_spec(max_tokens=3))
+    run(table("a"), echo_spec(stop=("\n",)))
+    run(table("a"), echo_spec(timeout=1.0, concurrency=2))
     assert len(Server.requested) == 3
 
 
@@ -186,7 +186,7 @@ def test_response_contains_the_raw_reply() -> None:
     assert (failed["text"], failed["error"], failed["error_detail"]) == (None, "timeout", "30 s")
 
 
-# Requests that depend on pending replies --------------------------------------------------------------------------------------
+# Requests that depend on pending replies ------------------------------------------------------------------------------
 
 
 API_SETTINGS: dict[str, dict[str, Any]] = {
@@ -203,7 +203,7 @@ def test_dependent_requests_follow_earlier_replies(kind: str, tmp_path: Path, on
     samples = 2 if kind == "samples" else 1
     with ApiServer() as server:
         if kind == "scripted":
-            spec = engine()
+            spec = echo_spec()
         elif kind == "local":
             spec = EngineSpec("local", str(tiny_llama(tmp_path / "m")), max_tokens=3)
         else:
@@ -220,7 +220,7 @@ def test_dependent_requests_follow_earlier_replies(kind: str, tmp_path: Path, on
 def test_engine_waits_for_requests_that_are_not_ready(kind: str, tmp_path: Path, one_thread: None) -> None:
     """For example while a tool runs: no request is in flight, but more follow."""
     pairs = [None, None, ("a", Request(prompt="a")), None, ("b", Request(prompt="b")), None, None]
-    spec = engine() if kind == "scripted" else EngineSpec("local", str(tiny_llama(tmp_path / "m")), max_tokens=2)
+    spec = echo_spec() if kind == "scripted" else EngineSpec("local", str(tiny_llama(tmp_path / "m")), max_tokens=2)
     tags = [tag for replies in ENGINES[kind](spec).generate(pairs) for tag, _ in replies]
     assert tags == ["a", "b"]
     assert not list(ENGINES[kind](spec).generate([None, None]))

@@ -81,7 +81,7 @@ def test_limits_errors_start_with_limits(name: str, value: Any, message: str) ->
 
 
 def test_values_are_not_converted() -> None:
-    """1 and 1.0 have different reply keys; only recipes convert them, as they always have."""
+    """1 and 1.0 have different reply keys, so only recipes convert numbers."""
     values: dict[str, Any] = {
         "temperature": 1,
         "top_p": 1,

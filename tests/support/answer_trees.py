@@ -32,7 +32,7 @@ THOUGHTS = ("I look.", "I look.\nAgain.", "", "Perhaps not.")
 
 @dataclass(eq=False)
 class SearchNode:
-    """A message of the model, with the messages of its request and the messages that its children start from."""
+    """A message of the model, with the messages of its request, and those from which its children's requests start."""
 
     message: Message = field(default_factory=dict)
     request: list[Message] = field(default_factory=list)
@@ -60,14 +60,14 @@ class SearchNode:
         return self.parent is not None and "function_call" not in self.message
 
     def training_messages(self) -> list[Message]:
-        """Return the messages of a training file: up to this one, with only the last hidden prompt."""
+        """Return the messages of a training file: all up to this one, but of the hidden prompts only the last."""
         end = next(i for i, message in enumerate(self.child_messages) if message is self.message) + 1
         messages = self.child_messages[:end]
         hidden = [i for i, message in enumerate(messages) if message.get("valid") is False]
         return [message for i, message in enumerate(messages) if i not in hidden[:-1]]
 
     def histories(self) -> dict[str, list[Message]]:
-        """Return the history and the message for each kind of history."""
+        """Return kind of history -> messages: the history and this message."""
         clean = [message for message in self.request if message.get("valid") is not False]
         return {
             "upstream": self.training_messages(),
@@ -143,7 +143,10 @@ class RandomSearch:
         return child
 
     def lists(self) -> list[list[Message]]:
-        """Return the `train_messages`; a thought with a call that follows a thought without one repeats its list."""
+        """Return the `train_messages`: one list of messages per step.
+
+        The list of a thought without a call occurs twice if a thought with a call follows.
+        """
         lists = []
         for state in self.end.path() if self.end is not None else ():
             parent = state.parent
@@ -217,7 +220,11 @@ def searches(count: int) -> list[RandomSearch]:
 
 
 def table(files: Mapping[str, Any]) -> Dataset:
-    """Return the table of answer files that a source returns, from files or their texts by id."""
+    """Return the table of answer files that a source returns.
+
+    Args:
+        files: id -> answer file, or its JSON text.
+    """
     return Dataset.from_list([row(name, file) for name, file in files.items()], features=ANSWERS)
 
 

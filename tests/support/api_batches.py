@@ -110,7 +110,7 @@ class Batches:
         return ServerReply(body={**job.batch})
 
     def end(self, job: _Job, status: str) -> None:
-        """Run the lines of the plan, and write the files with shuffled rows."""
+        """Run the lines that the plan selects, and write the output file and the error file with shuffled rows."""
         batch, plan = job.batch, job.plan
         batch |= {"status": status, f"{status}_at": unix_now()}
         if status == "failed":
@@ -141,7 +141,7 @@ class Batches:
 
 
 def _batch_lines(content: bytes, endpoint: str) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """Return the lines of a batch file, and the first mistake, with OpenAI's error codes where they are known."""
+    """Return (lines of a batch file, first mistake or None); OpenAI's error codes are used where they are known."""
     lines: list[dict[str, Any]] = []
     ids: set[str] = set()
     for number, raw in enumerate(content.splitlines(), 1):

@@ -19,7 +19,7 @@ PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 @dataclass(slots=True)
 class ReceivedRequest:
-    """A request, or a line of a batch; `answered` is the time at which its reply was sent, or None."""
+    """A request, or a line of a batch file; `answered` is the time at which its reply was sent, or None."""
 
     method: str
     path: str
@@ -39,9 +39,9 @@ class ServerReply:
 
     Args:
         status: the HTTP status.
-        body: None for the normal reply, whose effects then take place.
-        headers: replace the headers of the server.
-        delay: seconds, added to the latency; longer than the client's timeout for a silent server.
+        body: None for the body of the normal reply; the request then takes effect, for instance creates a batch.
+        headers: added to the server's headers, or replacing them.
+        delay: seconds, added to the server's latency.
         drop: how the connection fails, or None; see the table.
 
     | drop | the server sends | then |
@@ -61,7 +61,7 @@ class ServerReply:
     drop: Drop | None = None
 
     def render(self) -> tuple[bytes, bytes]:
-        """Return head and body as bytes."""
+        """Return the head (status line and headers) and the body, as bytes."""
         body = json.dumps(self.body) if isinstance(self.body, (dict, list)) else self.body or b""
         raw = body.encode() if isinstance(body, str) else body
         lines = {"content-type": "application/json", "content-length": str(len(raw)), "x-request-id": new_id("req")}
@@ -103,7 +103,7 @@ def completion(
     chat: bool = True,
     reasoning_field: str = "reasoning_content",
 ) -> ServerReply:
-    """Return a reply of `n` equal choices; tool calls are (name, arguments), with strings sent unchanged."""
+    """Return a reply with `n` equal choices; tool calls are (name, arguments), and a string of arguments is sent unchanged."""
     choices: list[dict[str, Any]] = []
     for index in range(n):
         reason = finish_reason or ("tool_calls" if tool_calls else "stop")
@@ -143,7 +143,7 @@ def rate_limited(**headers: str) -> ServerReply:
 
 
 def normal_reply(body: Any, chat: bool) -> ServerReply:
-    """Return texts of nine words, or a call of the first tool (or of the one in `tool_choice`)."""
+    """Return a reply whose choices are texts of nine words, or calls of the first tool or the one in `tool_choice`."""
     prompts = body.get("messages" if chat else "prompt") if isinstance(body, dict) else None
     if not prompts or body.get("stream"):
         return error(400, None, "This server needs a JSON body with messages (or a prompt), and does not stream.")
@@ -175,7 +175,10 @@ def normal_reply(body: Any, chat: bool) -> ServerReply:
 
 
 def schema_value(schema: dict[str, Any], number: int, root: dict[str, Any]) -> Any:
-    """Return a valid value of a JSON schema, chosen by `number`; objects have the required properties, or else all."""
+    """Return a valid value of a JSON schema, chosen by `number`.
+
+    An object has its required properties, or all properties if none are required.
+    """
     if "$ref" in schema:
         target: Any = root
         for name in schema["$ref"].removeprefix("#/").split("/"):

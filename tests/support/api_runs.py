@@ -23,17 +23,17 @@ from toolrlef_data.engines.reply_store import REPLY_FIELDS
 from toolrlef_data.engines.spec import Limits
 
 CONCURRENCY = 16
-# Seconds by which a server delays a reply that no test may wait for: longer than every timeout of the tests.
+# Delay of a reply that no test waits for: longer than every timeout of the tests.
 STALL_SECONDS = 500.0
 
 
 def mark(raw: bytes) -> str:
-    """Return the digest of a request body."""
+    """Return the mark of a request body: its SHA-256 digest."""
     return hashlib.sha256(raw).hexdigest()
 
 
 def sum_reply(received: ReceivedRequest, repeats: int = 0) -> ServerReply:
-    """Return a correct or wrong reply, with or without a call, as a function of the body."""
+    """Return a correct or wrong reply, with or without a tool call; it depends only on the request body."""
     prompt = received.body["messages"][-1]["content"]
     match = re.search(r"picks (\d+) figs and then (\d+)", prompt)
     assert match
@@ -48,14 +48,14 @@ def sum_reply(received: ReceivedRequest, repeats: int = 0) -> ServerReply:
 
 
 def row_number(received: ReceivedRequest) -> int:
-    """Return the number of the row of a request."""
+    """Return the number of the row that a request belongs to."""
     match = re.search(r"picks (\d+)", received.body["messages"][-1]["content"])
     assert match
     return int(match[1])
 
 
 def stall_first_requests(is_stalled: Callable[[int], bool]) -> Any:
-    """Return a script that delays the first reply to the selected rows by `STALL_SECONDS`."""
+    """Return a server script that delays the first reply to each selected row by `STALL_SECONDS`."""
 
     def script(received: ReceivedRequest, repeats: int) -> ServerReply:
         if repeats == 0 and is_stalled(row_number(received)):
@@ -80,7 +80,7 @@ def load_questions(folder: Path) -> Dataset:
 
 
 def stored_marks(home: Path) -> set[str]:
-    """Return the marks of all final replies in a store."""
+    """Return the marks of the requests whose final replies are stored."""
     return {json.loads(reply)[REPLY_FIELDS.index("reasoning")] for (reply,) in column_values(home, "replies", "reply")}
 
 
@@ -95,7 +95,7 @@ def column_values(home: Path, table: str, name: str) -> list[tuple[str]]:
 
 
 def sent_marks(server: ApiServer, since: int = 0) -> Counter[str]:
-    """Return the number of requests by mark, from the given request on."""
+    """Return mark -> number of requests, without the first `since` requests to the server."""
     return Counter(mark(received.raw) for received in server.requests[since:])
 
 

@@ -63,7 +63,7 @@ __all__ = [
 
 
 class Connection(asyncio.Protocol):
-    """A connection that reads, answers and counts requests one after the other."""
+    """A connection that reads, counts and answers one request after the other."""
 
     transport: asyncio.Transport
 
@@ -120,7 +120,7 @@ class Connection(asyncio.Protocol):
         end = self.buffer.find(b"\r\n\r\n")
         if end < 0:
             if len(self.buffer) > 65536:
-                raise ValueError("a head of more than 64 KiB")
+                raise ValueError("the request head exceeds 64 KiB")
             return False
         first, *lines = self.buffer[:end].decode("latin-1").split("\r\n")
         del self.buffer[: end + 4]
@@ -198,7 +198,7 @@ class Connection(asyncio.Protocol):
             self.send_later()
 
     def finish(self, received: ReceivedRequest, reply: ServerReply, head: bytes, body: bytes) -> None:
-        """Send the reply, or the part of it that its fault allows."""
+        """Send the reply, or only the bytes that its fault `drop` allows."""
         self.send_later = None
         if self.transport.is_closing():
             return
@@ -236,11 +236,11 @@ class Connection(asyncio.Protocol):
 
 
 class ApiServer:
-    """The server in its own thread, as a context manager that raises the first error of a script at its end.
+    """The server in a background thread; a context manager that raises the first error of the script at its end.
 
     Args:
-        script: called in the server's thread with a request and the number of earlier requests with the same path and
-            body, also for uploads and polls. It returns a reply, or None for the normal one, and may call `stop()`.
+        script: called in the server's thread with a request and `repeats`, the number of earlier requests with the
+            same path and body; also called for uploads and polls. It returns a reply, or None for the normal one, and may call `stop()`.
         latency: seconds between a complete request and its reply.
         keys: the accepted API keys, or None for all; may change while the server runs.
         start: if False, connections are refused until `start()`.
@@ -308,7 +308,7 @@ class ApiServer:
             raise self.failures[0]
 
     def start(self) -> None:
-        """Listen on the port."""
+        """Start to listen on the port."""
         if self._listener is None:
             self._listener = self._bound(self.port)
             self._listener.setblocking(False)
@@ -355,7 +355,7 @@ class ApiServer:
         return sum(text.encode() in received.raw for received in self.requests if received.path.endswith(path))
 
     def choose(self, received: ReceivedRequest, normal: Callable[[ReceivedRequest], ServerReply]) -> ServerReply:
-        """Return the scripted reply; the normal reply provides what it does not set."""
+        """Return the scripted reply; the normal reply provides the parts that the script does not set."""
         identity = received.path.encode() + (canonical(received.body) if received.body is not None else received.raw)
         key = hashlib.sha256(identity).digest()
         self._repeats[key] += 1

@@ -1,4 +1,4 @@
-"""Stage cache and reply store in a given folder."""
+"""A stage cache and a reply store in a temporary folder."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from toolrlef_data.engines.openai_api.budget import SPENDING_BY_MODEL
 
 @contextmanager
 def use_caches(folder: Path) -> Iterator[Path]:
-    """Use a stage cache and a reply store in a folder.
+    """Use the stage cache and the reply store of a folder.
 
-    A shared fixture builds its tables in such a folder, and each test copies it over its `fresh_caches`.
+    A fixture with a wider scope can build tables in such a folder once; each test then copies the folder to its
+    `fresh_caches`.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "datasets")

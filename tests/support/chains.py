@@ -17,7 +17,7 @@ class Chains:
         self.steps, self.samples = steps, samples
         self.texts: dict[str, list[str]] = {name: [] for name in names}
         self.ready = deque(pair for name in self.texts for pair in self.requests_of(name))
-        self.events: list[str] = []  # tags of the pulled requests, and tags of the replies in brackets
+        self.events: list[str] = []  # tags of the pulled requests, and, in brackets, tags of the received replies
         self.idle_pulls = 0
 
     def requests_of(self, name: str) -> list[tuple[str, Request]]:

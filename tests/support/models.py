@@ -25,7 +25,7 @@ SENTENCES = [
 
 
 def tiny_llama(folder: Path, *, template: str | None = TEMPLATE, context: int = 256) -> Path:
-    """Save a causal model and a tokenizer in the format of `from_pretrained`."""
+    """Save a causal model and a tokenizer for `from_pretrained`, and return the folder."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -48,7 +48,7 @@ def tiny_llama(folder: Path, *, template: str | None = TEMPLATE, context: int = 
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=context,
-        initializer_range=0.3,  # large, so that float noise does not change greedy decoding
+        initializer_range=0.3,  # large, so that floating-point noise does not change greedy decoding
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=2,
@@ -61,7 +61,7 @@ def tiny_llama(folder: Path, *, template: str | None = TEMPLATE, context: int = 
 
 
 def bytes_chat(folder: Path) -> Path:
-    """Save a byte tokenizer, which encodes any text, with a chat template."""
+    """Save a byte tokenizer, which encodes any text, with a chat template, and return the folder."""
     from transformers import ByT5Tokenizer
 
     tokenizer = ByT5Tokenizer()
@@ -74,7 +74,7 @@ def bytes_chat(folder: Path) -> Path:
 
 
 def tiny_adapter(folder: Path, model: Path, seed: int = 0) -> Path:
-    """Save a LoRA adapter with random weights, which changes every reply of the model."""
+    """Save a LoRA adapter with random weights, which changes every reply of the model, and return the folder."""
     import peft
     import torch
     from transformers import AutoModelForCausalLM
@@ -86,7 +86,7 @@ def tiny_adapter(folder: Path, model: Path, seed: int = 0) -> Path:
     return folder
 
 
-# A question in each language of MLQA, and the passage for the readers.
+# A question in each language of MLQA, and a passage with its answer.
 QUESTIONS = {
     "en": "Where does the river rise that flows past the old mill?",
     "de": "Wo entspringt der Fluss, der an der alten Mühle vorbeifließt?",
@@ -100,7 +100,7 @@ PASSAGE = "The old mill stands in Tarnau. The river that drives it rises below t
 
 
 def tiny_m2m100(folder: Path) -> Path:
-    """Save a translation model with M2M100's tokenizer class and a sentencepiece model trained here."""
+    """Save a translation model with M2M100's tokenizer class and a sentencepiece model, and return the folder."""
     import sentencepiece
     from transformers import M2M100Tokenizer
 
@@ -127,7 +127,7 @@ def tiny_m2m100(folder: Path) -> Path:
 
 
 def tiny_nllb(folder: Path) -> Path:
-    """Save a translation model of the same kind with NLLB's tokenizer class."""
+    """Save a translation model of M2M100's architecture with NLLB's tokenizer class, and return the folder."""
     from transformers import NllbTokenizer
 
     characters = sorted({character for text in QUESTIONS.values() for character in text if character != " "})
@@ -151,7 +151,7 @@ def _save_translation_model(folder: Path, tokenizer: Any, size: int) -> Path:
         encoder_ffn_dim=64,
         decoder_ffn_dim=64,
         max_position_embeddings=128,
-        initializer_range=0.5,  # large, so that float noise does not change greedy decoding
+        initializer_range=0.5,  # large, so that floating-point noise does not change greedy decoding
     )
     with torch.random.fork_rng([]), torch.no_grad(), silence_transformers():
         torch.manual_seed(0)
@@ -187,7 +187,7 @@ def _reader_tokenizer() -> Any:
 
 
 def tiny_bert(folder: Path, context: int = 64) -> Path:
-    """Save a span extraction model with a window of `context` tokens."""
+    """Save a span extraction model with a context of `context` tokens, and return the folder."""
     import torch
     from transformers import BertConfig, BertForQuestionAnswering
 
@@ -210,7 +210,7 @@ def tiny_bert(folder: Path, context: int = 64) -> Path:
 
 
 def tiny_t5(folder: Path) -> Path:
-    """Save a sequence-to-sequence model without language codes: a reader, or a translator of one language pair."""
+    """Save a sequence-to-sequence model for a reader, or for a translator without language codes; return the folder."""
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
 

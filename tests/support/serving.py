@@ -1,6 +1,6 @@
 """A real OpenAI-compatible server for tests: `transformers serve` in a separate process, on loopback, on the CPU.
 
-It has its own HF_HOME and temporary folder, does not use the network, and ends with the process that started it.
+It uses a temporary HF_HOME and no network, and ends with the process that started it.
 
 Not covered: continuous batching, which applies the sampling settings of the first request to all; GPUs; Windows.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tests.support.waiting import HANG_TIMEOUT
 
-# Standard input is a pipe from the test process. When it closes, also after `kill -9`, the server's group is killed.
+# Standard input is a pipe from the test process. When it closes, even by `kill -9`, the process group is killed.
 _SERVE = """
 import os, shutil, signal, threading
 
@@ -65,7 +65,7 @@ def serve(
     """
     with tempfile.TemporaryDirectory(prefix="toolrlef-serving-") as home:
         log = log or Path(home) / "log"
-        (Path(home) / "hub").mkdir()  # without it, /v1/models fails with 500
+        (Path(home) / "hub").mkdir()  # without this folder, /v1/models fails with 500
         # The model's name is the path for `from_pretrained`, relative to the working directory of the server.
         named = [] if model is None else [name]
         if model is not None:
@@ -94,7 +94,7 @@ def serve(
 
 
 def _link(model: Path, folder: Path) -> None:
-    """Link a model with `do_sample` set: only then does the server apply the temperature of a request."""
+    """Link the files of a model, with `do_sample` set: only then does the server apply a request's temperature."""
     folder.mkdir()
     for file in model.absolute().iterdir():
         (folder / file.name).symlink_to(file)

@@ -42,28 +42,28 @@ def request(body: Any = BODY, path: str = "/v1/chat/completions", headers: str =
 
 
 @contextmanager
-def dial(server: ApiServer) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=HANG_TIMEOUT) as line:
-        yield line
+def connect(server: ApiServer) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=HANG_TIMEOUT) as sock:
+        yield sock
 
 
-def read(line: socket.socket) -> tuple[str, dict[str, str], bytes]:
+def read(sock: socket.socket) -> tuple[str, dict[str, str], bytes]:
     """Return a complete HTTP response: status line, headers and body."""
     data = b""
     while b"\r\n\r\n" not in data:
-        data += line.recv(1)
+        data += sock.recv(1)
     first, *rest = data.decode().strip().split("\r\n")
     headers = dict(row.split(": ", 1) for row in rest)
     body = b""
     while len(body) < int(headers["content-length"]):
-        body += line.recv(int(headers["content-length"]) - len(body))
+        body += sock.recv(int(headers["content-length"]) - len(body))
     return first, headers, body
 
 
 def post(server: ApiServer, body: Any = BODY, path: str = "/v1/chat/completions") -> Any:
-    with dial(server) as line:
-        line.sendall(request(body, path))
-        return json.loads(read(line)[2])
+    with connect(server) as sock:
+        sock.sendall(request(body, path))
+        return json.loads(read(sock)[2])
 
 
 def texts(reply: Any) -> list[str]:
@@ -74,7 +74,7 @@ def client(server: ApiServer, key: str = "good-key", **settings: Any) -> openai.
     return openai.OpenAI(base_url=server.url, api_key=key, max_retries=0, **settings)
 
 
-# Fault, whether the client receives the head, the part of a body of ten bytes, and the end of the connection.
+# Reply, whether the client receives the head, the bytes of the body that it receives, and how the connection ends.
 FAULTS = [
     (ServerReply(body="0123456789", drop="before"), False, b"", "closed"),
     (ServerReply(body="0123456789", drop="headers"), True, b"", "closed"),
@@ -89,14 +89,14 @@ FAULTS = [
 
 @pytest.mark.parametrize(("reply", "head", "body", "end"), FAULTS, ids=lambda value: str(getattr(value, "drop", "")))
 def test_a_fault_sends_exactly_its_bytes(reply: ServerReply, head: bool, body: bytes, end: str) -> None:
-    with ApiServer(lambda received, repeats: reply) as server, dial(server) as line:
-        line.sendall(request())
+    with ApiServer(lambda received, repeats: reply) as server, connect(server) as sock:
+        sock.sendall(request())
         data, ended = b"", ""
         while not ended:
             is_complete = end == "silent" and bool(data) == head and data.partition(b"\r\n\r\n")[2] == body
-            line.settimeout(0.2 if is_complete else HANG_TIMEOUT)
+            sock.settimeout(0.2 if is_complete else HANG_TIMEOUT)
             try:
-                piece = line.recv(65536)
+                piece = sock.recv(65536)
                 ended = "" if piece else "closed"
                 data += piece
             except TimeoutError:
@@ -109,8 +109,10 @@ def test_a_fault_sends_exactly_its_bytes(reply: ServerReply, head: bool, body: b
         assert b"content-length: 10\r\n" in data or not head
         wait_until(lambda: bool(server.requests))
         assert (server.requests[0].answered is not None) == (body == b"0123456789")
-        line.close()
-        wait_until(lambda: server.in_flight == 0 and not server.connections)  # a stalled request ends with its client
+        sock.close()
+        wait_until(
+            lambda: server.in_flight == 0 and not server.connections
+        )  # a stalled request ends when its client closes
 
 
 @pytest.mark.parametrize("aiohttp", [False, True])
@@ -147,11 +149,11 @@ def test_the_openai_client_raises_the_matching_error(aiohttp: bool) -> None:
 
 def test_rate_limit_headers_and_malformed_replies_are_sent_unchanged() -> None:
     scripted = [rate_limited(retry_after="2", x_ratelimit_reset_tokens="6m0s"), html(), ServerReply(body=b"\xff\x00")]
-    with ApiServer(lambda received, repeats: scripted[repeats]) as server, dial(server) as line:
+    with ApiServer(lambda received, repeats: scripted[repeats]) as server, connect(server) as sock:
         replies = []
         for _ in scripted:
-            line.sendall(request())
-            replies.append(read(line))
+            sock.sendall(request())
+            replies.append(read(sock))
     assert replies[0][0] == "HTTP/1.1 429 Too Many Requests"
     assert (replies[0][1]["retry-after"], replies[0][1]["x-ratelimit-reset-tokens"]) == ("2", "6m0s")
     assert (replies[1][0], replies[1][1]["content-type"]) == ("HTTP/1.1 200 OK", "text/html")
@@ -269,11 +271,11 @@ def test_requests_are_parsed_from_pieces_of_any_size() -> None:
     with ApiServer() as server:
         for size in (1, 7, len(stream)):  # single bytes, pieces, and three requests in one piece
             server.latency = 0.01 * (size > 7)
-            with dial(server) as line:
-                line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with connect(server) as sock:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 for start in range(0, len(stream), size):
-                    line.sendall(stream[start : start + size])
-                replies = [json.loads(read(line)[2]) for _ in range(3)]
+                    sock.sendall(stream[start : start + size])
+                replies = [json.loads(read(sock)[2]) for _ in range(3)]
                 assert len({texts(reply)[0] for reply in replies}) == 1
         assert [received.connection for received in server.requests] == [1] * 3 + [2] * 3 + [3] * 3
         assert all(received.body == BODY for received in server.requests)
@@ -289,28 +291,28 @@ def test_requests_are_parsed_from_pieces_of_any_size() -> None:
         (request(b"{not json"), 400),
         (request(b"\xff\xfe"), 400),
         (request({**BODY, "stream": True}), 400),
-        (request(path="/chat/completions"), 404),  # the /v1 is missing
+        (request(path="/chat/completions"), 404),  # no /v1 in the path
         (b"GET /v1/files/nothing HTTP/1.1\r\n\r\n", 404),
     ],
 )
 def test_invalid_requests_are_refused(data: bytes, status: int) -> None:
     # the script adds a header; the status is that of the normal reply
-    with ApiServer(lambda received, repeats: ServerReply(headers={"x-a": "1"})) as server, dial(server) as line:
-        line.sendall(data)
-        assert int(read(line)[0].split()[1]) == status
+    with ApiServer(lambda received, repeats: ServerReply(headers={"x-a": "1"})) as server, connect(server) as sock:
+        sock.sendall(data)
+        assert int(read(sock)[0].split()[1]) == status
 
 
 def test_the_headers_connection_and_expect_are_respected() -> None:
-    with ApiServer() as server, dial(server) as line:
+    with ApiServer() as server, connect(server) as sock:
         head, _, body = request(headers="connection: close\r\nexpect: 100-continue\r\n").partition(b"\r\n\r\n")
-        line.sendall(head + b"\r\n\r\n")
-        assert line.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        line.sendall(body)
-        read(line)
-        assert line.recv(1) == b""
+        sock.sendall(head + b"\r\n\r\n")
+        assert sock.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        sock.sendall(body)
+        read(sock)
+        assert sock.recv(1) == b""
 
 
-def test_in_flight_max_and_latency() -> None:
+def test_latency_and_maximum_of_in_flight_requests() -> None:
     async def send(url: str) -> None:
         async with openai.AsyncOpenAI(base_url=url, api_key="k", http_client=openai.DefaultAioHttpClient()) as api:
             await asyncio.gather(*(api.chat.completions.create(**{**BODY, "seed": n}) for n in range(7)))
@@ -331,11 +333,11 @@ def test_an_outage_aborts_connections_and_ends_on_the_same_port() -> None:
         server.start()
         for _ in range(3):
             server.latency = 60
-            with dial(server) as line:
-                line.sendall(request())
+            with connect(server) as sock:
+                sock.sendall(request())
                 wait_until(lambda: server.in_flight == 1)
                 server.stop()
-                assert line.recv(1) == b""  # the in-flight request is aborted
+                assert sock.recv(1) == b""  # the in-flight request is aborted
             with pytest.raises(ConnectionRefusedError):
                 post(server)
             server.start()
@@ -347,12 +349,12 @@ def test_an_outage_aborts_connections_and_ends_on_the_same_port() -> None:
 def test_an_outage_aborts_connections_that_are_being_accepted() -> None:
     with ApiServer() as server:
         for _ in range(50):  # the server stops while it accepts
-            with dial(server) as line:
+            with connect(server) as sock:
                 server.stop()
                 server.start()
                 with suppress(ConnectionError):
-                    line.sendall(request())
-                    assert line.recv(1) == b""
+                    sock.sendall(request())
+                    assert sock.recv(1) == b""
     assert server.requests == []
 
 
@@ -363,17 +365,17 @@ def test_faults_and_outages_reach_the_client_if_a_forked_process_has_the_sockets
     ) as server:
         for drops in (True, False):
             wait_until(lambda: not server.connections)
-            with dial(server) as line:
+            with connect(server) as sock:
                 wait_until(lambda: len(server.connections) == 1)
                 (connection,) = server.connections
                 assert server._listener is not None
                 for shared in (server._listener, connection.transport.get_extra_info("socket")):
                     duplicates.append(os.dup(shared.fileno()))  # as a fork does
-                line.sendall(request())
+                sock.sendall(request())
                 if not drops:
                     wait_until(lambda: server.in_flight == 1)
                     server.stop()
-                while line.recv(65536):
+                while sock.recv(65536):
                     pass
         with pytest.raises(ConnectionRefusedError):
             post(server)
@@ -398,11 +400,11 @@ def test_a_script_may_stop_the_server() -> None:
         return None
 
     with ApiServer(script) as server:
-        with dial(server) as line:
-            line.sendall(request())
-            read(line)
-            line.sendall(request())
-            assert line.recv(1) == b""
+        with connect(server) as sock:
+            sock.sendall(request())
+            read(sock)
+            sock.sendall(request())
+            assert sock.recv(1) == b""
         with pytest.raises(ConnectionRefusedError):
             post(server)
         assert [received.answered is None for received in server.requests] == [False, True]
@@ -415,10 +417,10 @@ def test_an_error_in_a_script_aborts_the_connection_and_is_raised_at_the_end() -
         return None
 
     def run(latency: float) -> None:
-        with ApiServer(script, latency) as server, dial(server) as line:
-            line.sendall(request() * 2)
-            read(line)
-            assert line.recv(1) == b""
+        with ApiServer(script, latency) as server, connect(server) as sock:
+            sock.sendall(request() * 2)
+            read(sock)
+            assert sock.recv(1) == b""
 
     for latency in (0, 0.05):
         with pytest.raises(LookupError, match="a mistake"):
@@ -575,7 +577,7 @@ def test_batches_are_listed_newest_first_in_pages() -> None:
         names = [submit(api, batch_file(1)) for _ in range(5)]
         page = api.batches.list(limit=2)
         assert ([batch.id for batch in page.data], page.has_more) == (names[:2:-1], True)
-        assert [batch.id for batch in api.batches.list(limit=2)] == names[::-1]  # all pages
+        assert [batch.id for batch in api.batches.list(limit=2)] == names[::-1]  # the client fetches all pages
 
 
 def test_a_lost_normal_reply_has_taken_effect() -> None:
@@ -592,7 +594,7 @@ def test_a_lost_normal_reply_has_taken_effect() -> None:
 
 
 def submit_same(api: openai.OpenAI, server: ApiServer) -> None:
-    """Submit a batch of the same file."""
+    """Submit a batch; all calls use the same uploaded file."""
     if not server.batches.files:
         api.files.create(file=("in.jsonl", batch_file(1)), purpose="batch")
     name = next(iter(server.batches.files))

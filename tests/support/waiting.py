@@ -10,7 +10,7 @@ HANG_TIMEOUT = 300.0
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds."""
+    """Wait until a condition is true; fail after `HANG_TIMEOUT`."""
     start = time.monotonic()
     while not condition():
         assert time.monotonic() - start < HANG_TIMEOUT, "the condition was not met in time"

@@ -143,7 +143,7 @@ def test_lines_docstrings_and_unused_names_do_not_change_the_key(module: Write) 
 )
 @pytest.mark.parametrize("name", ["tool", "__main__"])
 def test_edits_without_effect_do_not_change_the_key(name: str, source: str, variant: str) -> None:
-    """For instance a notebook cell that is formatted or run again, or values that a run collects."""
+    """For instance, a notebook cell is formatted or run again, or a run collects values in a global."""
 
     def key(text: str) -> Any:
         namespace: dict[str, Any] = {"__name__": name}
@@ -220,7 +220,7 @@ def test_loggers_and_locks_are_allowed_only_inside_functions() -> None:
         canonical({"lock": LOCK})
 
 
-def test_the_message_on_a_value_without_key_names_the_path_to_it() -> None:
+def test_the_error_for_an_unhashable_value_names_the_path_to_it() -> None:
     def inner() -> float:
         return GENERATOR.random()
 
@@ -282,9 +282,9 @@ def test_the_key_of_a_user_function_covers_code_of_this_package() -> None:
 
         return parse_call(text, ["calculator"])
 
-    key, text = canonical(tool), json.dumps(canonical(lambda: TASKS["math"]))
+    key, registry_key = canonical(tool), json.dumps(canonical(lambda: TASKS["math"]))
     assert key != canonical(wrap(tool))
-    assert text == json.dumps(canonical(lambda: TASKS["math"]))
+    assert registry_key == json.dumps(canonical(lambda: TASKS["math"]))
     assert code_digest(tool) == code_digest(), "a function outside the package has no code digest"
 
 

@@ -27,7 +27,7 @@ def rows(queries: Sequence[str | None]) -> Dataset:
 
 
 def split_of_queries(parts: DatasetDict) -> dict[str | None, str]:
-    """Return query -> split; fail if a query is in both."""
+    """Return query -> split; fail if a query is in both splits."""
     splits: dict[str | None, str] = {}
     for split in ("train", "test"):
         for query in parts[split]["query"]:
@@ -59,14 +59,16 @@ def test_variants_of_a_query_are_in_one_split() -> None:
 
 
 def test_the_split_of_a_query_does_not_depend_on_other_rows() -> None:
-    few = split_of_queries(split_queries(rows(QUERIES[:200]), test=0.3))
+    subset_splits = split_of_queries(split_queries(rows(QUERIES[:200]), test=0.3))
     shuffled = list(QUERIES)
     random.Random(1).shuffle(shuffled)
-    all_queries = split_of_queries(split_queries(rows(list(shuffled)), test=0.3))
-    assert {query: all_queries[query] for query in few} == few
+    all_splits = split_of_queries(split_queries(rows(list(shuffled)), test=0.3))
+    assert {query: all_splits[query] for query in subset_splits} == subset_splits
     larger = split_of_queries(split_queries(rows(QUERIES), test=0.4))
-    assert all(larger[query] == "test" for query, split in all_queries.items() if split == "test"), "test only grows"
-    assert split_of_queries(split_queries(rows(QUERIES), test=0.3, seed=1)) != all_queries
+    assert all(larger[query] == "test" for query, split in all_splits.items() if split == "test"), (
+        "a larger share only adds queries to the test split"
+    )
+    assert split_of_queries(split_queries(rows(QUERIES), test=0.3, seed=1)) != all_splits
 
 
 def test_rows_stay_in_order_with_nulls_and_empty_splits() -> None:
@@ -152,5 +154,5 @@ def test_splits_and_shuffles_have_complete_lineage() -> None:
 def test_a_stage_reads_the_selected_rows_of_a_split() -> None:
     """Stages that read Arrow respect the row selection of a split, and its order."""
     data = shuffle_steps(split_queries(rows(QUERIES[:100]), test=0.5)["test"])
-    doubled = join([data, data.select_columns(["query"]).rename_column("query", "again")], "both")
-    assert doubled["query"][:] == doubled["again"][:] == data["query"][:]
+    joined = join([data, data.select_columns(["query"]).rename_column("query", "copy")], "both")
+    assert joined["query"][:] == joined["copy"][:] == data["query"][:]

@@ -32,7 +32,7 @@ def plain(count: int, prefix: str = "q") -> Dataset:
     return table([(f"{prefix}-{n}", f"What is {n} and {prefix}?") for n in range(count)])
 
 
-def languages(questions: int, seed: int = 0) -> Dataset:
+def multilingual(questions: int, seed: int = 0) -> Dataset:
     """Return questions in one to six languages, as in mlqa; some of them are repeated under other ids."""
     rng = random.Random(seed)
     rows: list[Row] = []
@@ -51,7 +51,8 @@ def questions_of(data: Dataset) -> set[tuple[str, ...]]:
     return ids | {("text", normal_form(row["question"]), normal_form(row["context"])) for row in data}
 
 
-def drawn(data: Dataset | DatasetDict) -> Any:
+def ids_of(data: Dataset | DatasetDict) -> Any:
+    """Return the ids of a table, or split -> ids."""
     return {name: part["id"][:] for name, part in data.items()} if isinstance(data, DatasetDict) else data["id"][:]
 
 
@@ -77,7 +78,7 @@ def test_sizes_are_exact_and_other_rows_are_in_the_ledger(n: int | Mapping[str, 
     "sizes", [{"train": 60, "test": 40}, {"train": 3, "test": 1, "dev": 2}, {"train": 110, "test": 1}]
 )
 def test_no_question_is_in_two_splits(seed: int, sizes: dict[str, int]) -> None:
-    data = languages(50, seed)
+    data = multilingual(50, seed)
     parts = subset(data, sizes, seed)
     assert {name: len(part) for name, part in parts.items()} == sizes
     names = list(parts)
@@ -88,7 +89,9 @@ def test_no_question_is_in_two_splits(seed: int, sizes: dict[str, int]) -> None:
 
 
 def test_indirectly_equal_questions_are_in_one_split() -> None:
-    chain: list[Row] = [(f"c-{n // 2}#{n}", f"Who is {(n + 1) // 2}?") for n in range(200)]  # id, text, id, text ...
+    chain: list[Row] = [
+        (f"c-{n // 2}#{n}", f"Who is {(n + 1) // 2}?") for n in range(200)
+    ]  # neighbours share an id or a text, in turn
     random.Random(0).shuffle(chain)
     data = table([*chain, *[(f"s-{n}", f"Which is {n}?") for n in range(20)]])
     parts = subset(data, {"train": 100, "test": 20})
@@ -98,19 +101,19 @@ def test_indirectly_equal_questions_are_in_one_split() -> None:
 
 @pytest.mark.parametrize("n", [11, {"train": 20, "test": 9}])
 def test_the_draw_depends_only_on_rows_and_seed(n: Any) -> None:
-    data = languages(30)
+    data = multilingual(30)
     order = list(range(len(data)))
     random.Random(3).shuffle(order)
-    other = table([(data[i]["id"], data[i]["question"], data[i]["context"]) for i in order])
-    first, again = drawn(subset(data, n)), drawn(subset(other, n))
-    sets = [{k: set(v) for k, v in x.items()} if isinstance(x, dict) else set(x) for x in (first, again)]
+    shuffled = table([(data[i]["id"], data[i]["question"], data[i]["context"]) for i in order])
+    ids, ids_of_shuffled = ids_of(subset(data, n)), ids_of(subset(shuffled, n))
+    sets = [{k: set(v) for k, v in x.items()} if isinstance(x, dict) else set(x) for x in (ids, ids_of_shuffled)]
     assert sets[0] == sets[1]
-    assert drawn(subset(data, n)) == first
-    assert drawn(subset(data, n, seed=1)) != first
+    assert ids_of(subset(data, n)) == ids
+    assert ids_of(subset(data, n, seed=1)) != ids
 
 
 def test_rows_stay_in_order_with_all_columns() -> None:
-    data = languages(20)
+    data = multilingual(20)
     number_of = {row_id: n for n, row_id in enumerate(data["id"])}
     parts = subset(data, {"train": 20, "test": 10})
     for part in [*parts.values(), subset(data, 12)]:
@@ -131,12 +134,12 @@ def test_questions_with_many_rows_are_not_drawn_more_often() -> None:
 
 
 def test_a_single_split_has_the_rows_of_a_single_table() -> None:
-    data = languages(20)
-    assert drawn(subset(data, {"train": 17})) == {"train": drawn(subset(data, 17))}
+    data = multilingual(20)
+    assert ids_of(subset(data, {"train": 17})) == {"train": ids_of(subset(data, 17))}
 
 
 def test_apart_from_excludes_questions() -> None:
-    data = languages(40)
+    data = multilingual(40)
     train = subset(data, 50)
     test = subset(data, 20, apart_from=train)
     assert not questions_of(train) & questions_of(test)
@@ -144,7 +147,7 @@ def test_apart_from_excludes_questions() -> None:
     assert set(reasons) == {"not_drawn", "excluded_question"}
     assert reasons.total() + len(test) == len(data)
     for others in ([train], DatasetDict(train=train), (table([]), train), iter([train])):
-        assert drawn(subset(data, 20, apart_from=others)) == drawn(test)
+        assert ids_of(subset(data, 20, apart_from=others)) == ids_of(test)
 
 
 def test_apart_from_compares_ids_and_texts() -> None:
@@ -152,7 +155,7 @@ def test_apart_from_compares_ids_and_texts() -> None:
         [("a#de", "Wer?"), ("b", "Who  ate the FIGS"), ("c", "Who ate figs?"), ("d", "Who ate the figs?", "At noon")]
     )
     others = table([("a#en", "Who?"), ("z", "who ate the figs?")])
-    assert drawn(subset(data, 2, apart_from=others)) == ["c", "d"], "another context is another question"
+    assert ids_of(subset(data, 2, apart_from=others)) == ["c", "d"], "another context is another question"
     with pytest.raises(InputError, match="requested 3 rows; found 2 rows of 2 questions"):
         subset(data, 3, apart_from=others)
 
@@ -245,7 +248,7 @@ def test_a_second_draw_is_cached() -> None:
 
 
 def test_all_rows_can_be_drawn() -> None:
-    assert drawn(subset(plain(5), 5)) == drawn(plain(5))
+    assert ids_of(subset(plain(5), 5)) == ids_of(plain(5))
     assert len(ledger([subset(plain(5), 5)])) == 0
 
 

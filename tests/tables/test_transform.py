@@ -59,20 +59,24 @@ def rows(count: int = 10) -> Dataset:
     return Dataset.from_list([{"id": str(i), "text": f"row {i}"} for i in range(count)])
 
 
-def loud(data: Any, settings: str = "!", **options: Any) -> Any:
+def apply_shout(data: Any, settings: str = "!", **options: Any) -> Any:
     return apply(data, shout, settings, reads=["id", "text"], adds={"loud": STRING}, **options)
 
 
 def test_a_stage_is_computed_once() -> None:
     Calls.ids.clear()
-    first, again = loud(rows()), loud(rows())
+    first, second = apply_shout(rows()), apply_shout(rows())
     assert len(Calls.ids) == 10
-    assert first[:] == again[:]
-    assert first._fingerprint == again._fingerprint
+    assert first[:] == second[:]
+    assert first._fingerprint == second._fingerprint
 
 
 def test_other_rows_or_settings_have_another_fingerprint() -> None:
-    fingerprints = {loud(rows())._fingerprint, loud(rows(), "?")._fingerprint, loud(rows(9))._fingerprint}
+    fingerprints = {
+        apply_shout(rows())._fingerprint,
+        apply_shout(rows(), "?")._fingerprint,
+        apply_shout(rows(9))._fingerprint,
+    }
     assert len(fingerprints) == 3
 
 
@@ -89,12 +93,12 @@ def join_names(row: dict[str, Any], settings: None) -> dict[str, Any]:
 
 
 def test_batch_functions_and_processes_return_the_same_rows() -> None:
-    by_row = loud(rows(2500))
+    by_row = apply_shout(rows(2500))
     by_batch = apply(rows(2500), shout_batch, "!", reads=["text"], adds={"loud": STRING}, batched=True)
-    parallel = loud(rows(2500), "!!", num_proc=2)
+    parallel = apply_shout(rows(2500), "!!", num_proc=2)
     assert by_row["loud"][:] == by_batch["loud"][:]
     assert [text + "!" for text in by_row["loud"][:]] == parallel["loud"][:]
-    assert loud(rows(2500), "!!", num_proc=1)._fingerprint == parallel._fingerprint
+    assert apply_shout(rows(2500), "!!", num_proc=1)._fingerprint == parallel._fingerprint
 
 
 def test_the_argument_step_is_deprecated() -> None:
@@ -102,7 +106,7 @@ def test_the_argument_step_is_deprecated() -> None:
         by_old_name = apply(rows(), step=shout, settings="!", reads=["id", "text"], adds={"loud": STRING})  # type: ignore[call-arg]
     assert len(warned) == 1
     assert warned[0].filename == __file__
-    assert by_old_name._fingerprint == loud(rows())._fingerprint
+    assert by_old_name._fingerprint == apply_shout(rows())._fingerprint
     with pytest.warns(DeprecationWarning, match="'step' of explode is deprecated: use 'function'") as warned:
         explode(rows(), step=words, settings="!", reads=["id", "text"], features=WORDS, stage="words")  # type: ignore[call-arg]
     assert len(warned) == 1
@@ -111,7 +115,7 @@ def test_the_argument_step_is_deprecated() -> None:
 
 
 def test_every_split_of_a_dataset_dict_is_transformed() -> None:
-    both = loud(DatasetDict({"train": rows(3), "test": rows(2)}))
+    both = apply_shout(DatasetDict({"train": rows(3), "test": rows(2)}))
     assert {name: split["loud"][:] for name, split in both.items()} == {
         "train": ["ROW 0!", "ROW 1!", "ROW 2!"],
         "test": ["ROW 0!", "ROW 1!"],
@@ -144,11 +148,11 @@ def test_the_ledger_lists_every_dropped_row() -> None:
     assert keep(rows(), drop_odd, reads=["id"], stage="parity")[:] == retained[:]
 
 
-def test_a_judge_that_drops_nothing_is_cached() -> None:
+def test_a_stage_without_dropped_rows_is_cached() -> None:
     retained = keep(rows(), keep_all, reads=["id"], stage="all")
     assert retained[:] == rows()[:]
     assert keep(rows(), keep_all, reads=["id"], stage="all")._fingerprint == retained._fingerprint
-    joined = join([rows(), loud(rows()).select_columns(["loud"])], "side")
+    joined = join([rows(), apply_shout(rows()).select_columns(["loud"])], "side")
     assert (
         keep(joined, keep_all, reads=["id"], stage="all")[:]
         == keep(joined, keep_all, reads=["id"], stage="all")[:]
@@ -168,7 +172,7 @@ def words(row: dict[str, Any], settings: str) -> Iterator[dict[str, Any] | tuple
         yield {"id": name, "task": "new", "word": word + settings} if word != "row" else (name, Drop("a_row", word))
 
 
-def loud_words(row: dict[str, Any], settings: str) -> list[dict[str, Any]]:
+def shouted_words(row: dict[str, Any], settings: str) -> list[dict[str, Any]]:
     return [{"id": f"{row['id']}#{n}", "word": word.upper()} for n, word in enumerate(row["text"].split())]
 
 
@@ -176,18 +180,18 @@ def repeated_ids(row: dict[str, Any], settings: str) -> list[dict[str, Any]]:
     return [{"id": settings or None, "word": row["text"]}]
 
 
-def nothing_for_row_5(row: dict[str, Any], settings: str) -> list[dict[str, Any]]:
+def no_result_for_row_5(row: dict[str, Any], settings: str) -> list[dict[str, Any]]:
     return [] if row["id"] == "5" else [{"id": row["id"], "word": settings}]
 
 
-def exploded(data: Any, settings: str = "!", function: Any = words, **options: Any) -> Any:
+def explode_words(data: Any, settings: str = "!", function: Any = words, **options: Any) -> Any:
     return explode(
         data, function, settings, **{"reads": ["id", "text"], "features": WORDS, "stage": "words", **options}
     )
 
 
 def test_explode_returns_new_rows_and_records_drops_in_the_ledger() -> None:
-    result = exploded(rows(3).add_column("task", ["a", "b", None]).add_column("dataset", ["c"] * 3))
+    result = explode_words(rows(3).add_column("task", ["a", "b", None]).add_column("dataset", ["c"] * 3))
     assert result.features == Features(WORDS), "only the new columns"
     assert result[:] == {"id": ["0#1", "1#1", "2#1"], "task": ["new"] * 3, "word": ["0!", "1!", "2!"]}
     dropped = ledger([result])
@@ -205,7 +209,7 @@ def test_explode_returns_new_rows_and_records_drops_in_the_ledger() -> None:
 def test_explode_runs_again_only_after_a_change() -> None:
     def calls(**options: Any) -> int:
         Calls.ids.clear()
-        exploded(**{"data": rows(), **options})
+        explode_words(**{"data": rows(), **options})
         return len(Calls.ids)
 
     assert calls() == 10
@@ -227,48 +231,51 @@ def test_user_code_is_part_of_the_key_of_explode(tmp_path: Path, monkeypatch: py
         importlib.invalidate_caches()
         shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
         sys.modules.pop("user_module", None)
-        results.append(exploded(rows(1), function=importlib.import_module("user_module").explode_row))
+        results.append(explode_words(rows(1), function=importlib.import_module("user_module").explode_row))
     assert [result["word"][:] for result in results] == [["x"], ["y"], ["x"]]
     assert results[0]._fingerprint == results[2]._fingerprint != results[1]._fingerprint
 
 
 def test_batch_size_and_processes_do_not_change_the_result_of_explode() -> None:
-    expected = exploded(rows(50))
+    expected = explode_words(rows(50))
     option_sets: list[dict[str, Any]] = [{"batch_rows": 1}, {"batch_rows": 7, "num_proc": 2}, {"num_proc": 2}]
     for n, options in enumerate(option_sets):
-        result = exploded(rows(50), stage=f"words {n}", **options)
+        result = explode_words(rows(50), stage=f"words {n}", **options)
         assert result[:] == expected[:]
         assert [r["id"] for r in ledger([result])] == [r["id"] for r in ledger([expected])]
     selected = rows(50).select([7, 3, 3, 9]).select([0, 1, 3])
-    assert exploded(selected)["id"][:] == ["7#1", "3#1", "9#1"], "the selected rows, in their order"
+    assert explode_words(selected)["id"][:] == ["7#1", "3#1", "9#1"], "the selected rows, in their order"
 
 
 def test_empty_results_have_all_columns() -> None:
-    no_input, all_dropped = exploded(rows().select([])), exploded(Dataset.from_dict({"id": ["1"], "text": ["row row"]}))
+    no_input, all_dropped = (
+        explode_words(rows().select([])),
+        explode_words(Dataset.from_dict({"id": ["1"], "text": ["row row"]})),
+    )
     for result in (no_input, all_dropped):
         assert (len(result), result.features) == (0, Features(WORDS))
     assert len(ledger([no_input])) == 0
     assert ledger([all_dropped])["id"][:] == ["1#0", "1#1"]
-    none_dropped = exploded(rows(2), function=loud_words)
+    none_dropped = explode_words(rows(2), function=shouted_words)
     assert none_dropped[:] == {"id": ["0#0", "0#1", "1#0", "1#1"], "task": [None] * 4, "word": ["ROW", "0", "ROW", "1"]}
     assert "dropped_files" not in lineage(none_dropped)[-1]
-    splits = exploded(DatasetDict({"train": rows(3), "test": rows(2).select([])}))
+    splits = explode_words(DatasetDict({"train": rows(3), "test": rows(2).select([])}))
     assert {name: len(split) for name, split in splits.items()} == {"train": 3, "test": 0}
 
 
 @pytest.mark.parametrize("processes", [None, 2])
 def test_a_row_without_result_is_an_error(processes: int | None) -> None:
     with pytest.raises(LedgerError, match="expected new rows or a Drop, found neither for the row '5'"):
-        exploded(rows(), function=nothing_for_row_5, num_proc=processes)
+        explode_words(rows(), function=no_result_for_row_5, num_proc=processes)
     with pytest.raises(LedgerError):
-        exploded(rows(), function=nothing_for_row_5)
+        explode_words(rows(), function=no_result_for_row_5)
 
 
 @pytest.mark.parametrize(("name", "message"), [("same", "found 'same' twice"), ("", "found none in row 0")])
 def test_new_rows_need_unique_ids(name: str, message: str) -> None:
     for _ in range(2):  # the rejected result is not cached
         with pytest.raises(InputError, match=message):
-            exploded(rows(2), name, function=repeated_ids)
+            explode_words(rows(2), name, function=repeated_ids)
 
 
 def without_ids(row: dict[str, Any], settings: str) -> list[dict[str, Any]]:
@@ -276,24 +283,24 @@ def without_ids(row: dict[str, Any], settings: str) -> list[dict[str, Any]]:
 
 
 def test_new_rows_may_only_have_known_columns() -> None:
-    result = exploded(rows(2), function=without_ids, features={"word": STRING})
+    result = explode_words(rows(2), function=without_ids, features={"word": STRING})
     assert result[:] == {"word": ["row 0", "row 1"]}, "a table needs no ids"
     with pytest.raises(InputError, match="columns that are not in features: word"):
-        exploded(rows(2), function=without_ids, features={"words": STRING})
+        explode_words(rows(2), function=without_ids, features={"words": STRING})
 
 
 def test_explode_rejects_unusable_tables() -> None:
     with pytest.raises(MissingColumns, match="words needs the columns text; found: id"):
-        exploded(rows().remove_columns("text"))
+        explode_words(rows().remove_columns("text"))
     with pytest.raises(InputError, match="expected a"):
-        exploded([{"id": "1", "text": "a"}])
+        explode_words([{"id": "1", "text": "a"}])
 
 
 def test_explode_writes_rows_record_and_ledger() -> None:
-    exploded(rows().select([]))
-    exploded(rows())
+    explode_words(rows().select([]))
+    explode_words(rows())
     existing = set(stages_dir().iterdir())
-    key = exploded(rows(), "?")._fingerprint
+    key = explode_words(rows(), "?")._fingerprint
     names = {path.name for path in set(stages_dir().iterdir()) - existing}
     assert {f"{key}.arrow", f"{key}.json"} < names
     assert len(names) == 3
@@ -317,22 +324,22 @@ def test_memory_does_not_grow_with_the_rows() -> None:
         pool = pa.proxy_memory_pool(default_pool)
         pa.set_memory_pool(pool)
         try:
-            result = exploded(data, function=copies, batch_rows=4)
+            result = explode_words(data, function=copies, batch_rows=4)
         finally:
             pa.set_memory_pool(default_pool)
         assert len(result) == 8 * count
         peaks.append(pool.max_memory())
-    assert 20_000 * 8 * 4 < peaks[1] < 1.5 * peaks[0], "all rows would be 19 MB"
+    assert 20_000 * 8 * 4 < peaks[1] < 1.5 * peaks[0], "all rows together have 19 MB"
 
 
 def test_an_empty_table_gets_the_new_columns() -> None:
-    result = loud(rows().select([]))
+    result = apply_shout(rows().select([]))
     assert len(result) == 0
     assert result.column_names == ["id", "text", "loud"]
 
 
 def test_the_lineage_begins_at_the_rows_and_is_empty_after_a_shuffle() -> None:
-    result = keep(loud(rows()), drop_odd, reads=["id"], stage="parity")
+    result = keep(apply_shout(rows()), drop_odd, reads=["id"], stage="parity")
     assert [record["step"] for record in lineage(result)] == ["rows", "shout", "parity"]
     assert lineage(result.shuffle(seed=1)) == []
 
@@ -351,12 +358,12 @@ def test_the_lineage_begins_at_the_rows_and_is_empty_after_a_shuffle() -> None:
 )
 def test_unusable_tables_raise_a_clear_error(data: Dataset, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        loud(data)
+        apply_shout(data)
 
 
 def test_stacked_tables_need_unique_ids() -> None:
     with pytest.raises(InputError, match="expected unique ids, found '0' twice"):
-        stack([rows(2), loud(rows(2)).remove_columns("loud")], "both")
+        stack([rows(2), apply_shout(rows(2)).remove_columns("loud")], "both")
 
 
 # Keys
@@ -445,7 +452,7 @@ def test_scratch_files_are_removed_after_a_day(name: str) -> None:
     old.touch()
     new.touch()
     os.utime(old, (time.time() - 90000,) * 2)
-    loud(rows())
+    apply_shout(rows())
     assert not old.exists()
     assert new.exists()
 
@@ -456,7 +463,7 @@ def drop_all(row: dict[str, Any], settings: None) -> Drop | None:
 
 def test_joined_empty_tables_have_all_columns() -> None:
     empty = keep(rows(), drop_all, None, reads=["id"], stage="empty")
-    joined = join([empty, loud(empty, removes=["id", "text"])], "both")
+    joined = join([empty, apply_shout(empty, removes=["id", "text"])], "both")
     assert joined.column_names == ["id", "text", "loud"]
     assert [record["step"] for record in lineage(joined)] == ["rows", "empty", "shout", "both"]
     assert len(ledger([joined])) == 10

@@ -94,9 +94,8 @@ class Claims(Owner):
             return claimed_elsewhere
         with self.store.writing() as connection:
             for chunk, placeholders in key_chunks(keys):
-                rows = connection.execute(
-                    f"SELECT key, owner FROM claims WHERE key IN ({placeholders})", chunk
-                ).fetchall()  # noqa: S608
+                query = f"SELECT key, owner FROM claims WHERE key IN ({placeholders})"  # noqa: S608
+                rows = connection.execute(query, chunk).fetchall()
                 live_owners = {owner for owner in {owner for _, owner in rows} - {self.name} if self.is_alive(owner)}
                 claimed_elsewhere.update(key for key, owner in rows if owner in live_owners)
                 acquired = [(key, self.name) for key in chunk if key not in claimed_elsewhere]

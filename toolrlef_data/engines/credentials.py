@@ -1,8 +1,8 @@
 """API keys and server addresses: reading them, and redacting them from all text that is saved or shown.
 
 API keys are read when a stage starts to send requests, from environment variables or files. Only the engine stores
-them, in memory. Text from a server (errors, replies) passes through `Secrets.redact` or `Secrets.redact_reply`, which replace an
-API key that the server echoes.
+them, in memory. Text from a server (errors, replies) passes through `Secrets.redact` or `Secrets.redact_reply`, which
+replace an API key that the server echoes.
 
 Not covered: servers that return an API key in an unusual form (reversed, encrypted or split).
 """
@@ -163,7 +163,7 @@ class Secrets:
         return API_KEY_PATTERN.sub("[key]", self.pattern.sub("[key]", text))
 
     def redact_reply(self, text: str) -> str:
-        """Return a reply with each known secret of at least `MIN_SECRET_LENGTH_IN_REPLY` characters replaced by "[key]"."""
+        """Return a reply with known secrets replaced by "[key]", from `MIN_SECRET_LENGTH_IN_REPLY` characters."""
         return self.reply_pattern.sub("[key]", text)
 
 

@@ -41,7 +41,8 @@ class Exchange:
         bar: a tqdm progress bar.
         expected: expected number of requests; `EngineSpec.max_failed` is a share of it.
         stats: returns further statistics for the progress bar, besides the engine's.
-        on_reply: called with (reply key, stored reply) when the reply to a pending request arrives. It may call `lookup`.
+        on_reply: called with (reply key, stored reply) when the reply to a pending request arrives; it may call
+            `lookup`.
     """
 
     def __init__(
@@ -71,8 +72,8 @@ class Exchange:
         """Send all requests that are looked up and have no stored reply.
 
         Args:
-            lookups: a generator, resumed before each request is sent. It must call `lookup` when `unsent` is empty and further
-                requests are known; otherwise the run waits for replies. It ends after the last request.
+            lookups: a generator, resumed before each request is sent. It must call `lookup` when `unsent` is empty and
+                further requests are known; otherwise the run waits for replies. It ends after the last request.
 
         Returns:
             (salt of the stage's cache key, entries of the lineage record). The salt is "" without retryable errors; the

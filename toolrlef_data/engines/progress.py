@@ -36,7 +36,7 @@ class Progress:
         self.requests = self.from_store = self.answered = self.completion_tokens = 0
 
     def skip(self, count: int) -> None:
-        """Count `count` expected requests that are not sent as done; a negative count is a number of additional requests."""
+        """Count expected requests as done without a reply; a negative count stands for additional requests."""
         self.expected -= count
         if count > 0:
             self.bar.update(count)
@@ -78,7 +78,7 @@ class Progress:
         self.bar.set_postfix(stats, refresh=False)
 
     def failure_error(self, requests: int) -> TooManyFailures | None:
-        """Return an error if more than the share `max_failed` of `requests` failed, in this or an earlier run; else None."""
+        """Return an error if more than `max_failed` of `requests` failed, else None; stored failures count too."""
         if self.failed.total() <= self.spec.max_failed * requests:
             return None
         kinds = ", ".join(f"{kind} {count}" for kind, count in self.failed.most_common())

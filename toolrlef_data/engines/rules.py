@@ -75,7 +75,7 @@ def apply_rules(settings: Any, prefix: str = "") -> None:
     Raises:
         InputError: a value violates its rule.
     """
-    for name, hint in _hints(settings.__class__).items():
+    for name, hint in _type_hints(settings.__class__).items():
         for rule in getattr(hint, "__metadata__", ()):
             try:
                 object.__setattr__(settings, name, rule.apply(getattr(settings, name)))
@@ -84,5 +84,5 @@ def apply_rules(settings: Any, prefix: str = "") -> None:
 
 
 @cache
-def _hints(kind: type) -> dict[str, Any]:
+def _type_hints(cls: type) -> dict[str, Any]:
     return get_type_hints(cls, include_extras=True)

@@ -48,7 +48,7 @@ def copy(tiny: Path, tmp_path: Path) -> Path:
 
 
 def generate_replies(model: Path, prompts: list[str | Request], **settings: Any) -> list[Reply]:
-    """Replies in the order of the prompts."""
+    """Return the replies in the order of the prompts."""
     spec = EngineSpec("local", str(model), **{"max_tokens": 12, **settings})
     requests = [p if isinstance(p, Request) else Request(prompt=p) for p in prompts]
     with LocalEngine(spec) as engine:
@@ -62,7 +62,7 @@ def generate_one_by_one(model: Path, prompts: list[str | Request], **settings: A
 
 GREEDY: list[dict[str, Any]] = [
     {},
-    {"batch_tokens": 60},  # one or two prompts per batch: other batches, other padding
+    {"batch_tokens": 60},  # one or two prompts per batch
     {"repetition_penalty": 1.3},
     {"num_beams": 3},
 ]
@@ -478,17 +478,17 @@ def test_out_of_memory_halves_the_batch(tiny: Path, monkeypatch: pytest.MonkeyPa
 def test_cpu_allocation_failure_halves_the_batch() -> None:
     sizes = []
 
-    def work(batch: Sequence[int]) -> list[str]:
+    def process(batch: Sequence[int]) -> list[str]:
         sizes.append(len(batch))
         if 3 in batch:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory\nframe #0")
         return [str(n) for n in batch]
 
-    def failed(item: int, message: str) -> str:
+    def build_failure(item: int, message: str) -> str:
         return f"{item}: {message}"
 
     expected = ["1", "2", "3: DefaultCPUAllocator: can't allocate memory", "4", "5"]
-    assert halve_on_oom(work, [1, 2, 3, 4, 5], failed) == expected
+    assert halve_on_oom(process, [1, 2, 3, 4, 5], build_failure) == expected
     assert sizes == [5, 2, 3, 1, 2]
 
 

@@ -73,6 +73,6 @@ def test_input_is_not_modified_and_only_checked_parts_are_rendered() -> None:
     assert json.dumps([TURNS, TOOLS]) == before
 
     def refuse(turns: Sequence[Any], tools: Sequence[Any]) -> str:
-        raise AssertionError("there is nothing to check")
+        raise AssertionError("`render` was called without a part to check")
 
     assert find_omitted_parts(TURNS[:1], [], {}, refuse) == []

@@ -18,9 +18,8 @@ Out = TypeVar("Out")
 
 # A separate prefill pass pays off from this length. Even the fixed tokens of a chat template (about 20) exceed it.
 MIN_PREFIX_TOKENS = 8
-# Prompts that agree on this many tokens have the same few-shot examples. Below four prompts, a shared prefill saves
-# less time than the decoding steps of a separate batch cost.
-GROUP_TOKENS = 32
+GROUP_TOKENS = 32  # prompts that agree on this many tokens have the same few-shot examples
+# With fewer prompts, a shared prefill saves less time than the decoding of a separate batch costs.
 MIN_GROUP_PROMPTS = 4
 
 
@@ -81,7 +80,7 @@ def plan_batches(
 
 
 def _group_by_prefix(prompts: Sequence[TokenisedPrompt]) -> Iterator[list[TokenisedPrompt]]:
-    """Yield prompts that agree on `GROUP_TOKENS` tokens after the prefix of all prompts; small groups are merged."""
+    """Yield groups of prompts with equal `GROUP_TOKENS` tokens after the common prefix; small groups are merged."""
     start = _common_prefix_length(prompts, minimum=0)
     groups: dict[tuple[int, ...], list[TokenisedPrompt]] = {}
     for prompt in prompts:
@@ -107,14 +106,14 @@ def _common_prefix_length(prompts: Sequence[TokenisedPrompt], minimum: int = MIN
 
 
 def halve_on_oom(
-    work: Callable[[Sequence[In]], Iterable[Out]], batch: Sequence[In], failed: Callable[[In, str], Out]
+    work: Callable[[Sequence[In]], Iterable[Out]], batch: Sequence[In], build_failure: Callable[[In, str], Out]
 ) -> list[Out]:
     """Return the results of a batch; a batch that does not fit into memory is halved, repeatedly if necessary.
 
     Args:
         work: batch -> one result per item.
         batch: the items.
-        failed: (item, message) -> the result of an item that does not fit into memory even alone.
+        build_failure: (item, error message) -> the result of an item that does not fit into memory even alone.
 
     >>> halve_on_oom(lambda batch: [item * 2 for item in batch], [1, 2], lambda item, message: 0)
     [2, 4]
@@ -127,12 +126,12 @@ def halve_on_oom(
         if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "DefaultCPUAllocator" not in str(error):
             raise
         message = first_line(error)
-    # Outside the handler, whose traceback would keep the tensors of the failed batch in memory.
+    # Outside the exception handler: the traceback would keep the tensors of the failed batch in memory.
     free_memory()
     if len(batch) == 1:
-        return [failed(batch[0], message)]
+        return [build_failure(batch[0], message)]
     half = len(batch) // 2
-    return halve_on_oom(work, batch[:half], failed) + halve_on_oom(work, batch[half:], failed)
+    return halve_on_oom(work, batch[:half], build_failure) + halve_on_oom(work, batch[half:], build_failure)
 
 
 def first_line(error: BaseException) -> str:

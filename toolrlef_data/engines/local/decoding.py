@@ -82,6 +82,9 @@ def decode(
         spec: the sampling settings.
         eos_ids: token ids that end a reply.
         shared_prefix: result of `prefill` for the common prefix of the prompts, or None.
+
+    Returns:
+        The completions, in the order of the prompts.
     """
     import torch
 
@@ -100,7 +103,7 @@ def decode(
     mask = torch.cat([prefix_mask, (column >= padding).long()], 1)
     positions = (column - padding).clamp(min=0) + prefix_length
     kv_cache = _batch_cache(model, shared_prefix, len(batch), prefix_length + width + spec.max_tokens)
-    active = list(range(len(batch)))  # the slot number of each row of the batch
+    active = list(range(len(batch)))  # row of the batch -> slot number
     seen_tokens = None
     fixed_kwargs = {"past_key_values": kv_cache, "use_cache": True, **last_logits_kwargs(model)}
     while True:
@@ -202,6 +205,7 @@ def last_logits_kwargs(model: Any, count: int = 1) -> dict[str, int]:
 
 
 def _accepts(model: Any, name: str) -> bool:
+    """Return whether the `forward` method of a model has an argument of this name."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model  # a model wrapped by peft
     return name in _parameters(type(base).forward)
 
@@ -212,7 +216,7 @@ def _parameters(function: Callable[..., Any]) -> frozenset[str]:
 
 
 def can_share_prefix(model: Any) -> bool:
-    """Whether the model accepts position ids (to skip padding), and all its layers cache the keys of all tokens."""
+    """Return whether prompts can share a prefix: the model accepts position ids, and every layer caches all tokens."""
     return _accepts(model, "position_ids") and _caches_all_tokens(model)
 
 
@@ -240,7 +244,8 @@ def _batch_cache(model: Any, shared_prefix: Any, batch_size: int, capacity: int)
 def _preallocated_layer() -> Any:
     """Return the class of cache layers with preallocated memory.
 
-    The layers of transformers reallocate and copy their memory at each token, half of the run time with few-shots.
+    The layers of transformers reallocate and copy their memory at each token, which takes half of the run time with
+    few-shot prompts.
     """
     from transformers.cache_utils import DynamicLayer
 

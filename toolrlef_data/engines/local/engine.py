@@ -32,14 +32,14 @@ from toolrlef_data.records import InputError, Reply, is_text
 
 __all__ = ["LoadedModel", "LocalEngine", "load_model", "unload"]
 
-# Requests that are sorted and grouped together: enough for full batches, few enough for an early start.
+# Number of requests that are sorted and grouped together: enough for full batches, few enough to start early.
 WINDOW_SIZE = 512
 # On 2 cores with a 135M model, a batch size of 32 is as fast as 64, and a killed run loses half as many replies.
 MAX_CPU_BATCH_SIZE = 32
 
 
 class LocalEngine:
-    """The engine kind "local": a model on this machine.
+    """The engine of the kind "local": a model on this machine.
 
     Args:
         spec: settings of the engine.

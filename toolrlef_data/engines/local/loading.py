@@ -1,4 +1,4 @@
-"""Loading of models: separate copies for the caller, and a base model that the engines of this process share.
+"""Loading of models: separate copies for the caller, and one base model that all engines of this process share.
 
 The engines share the most recent base model, and switch its LoRA adapters: a student and its fine-tuned adapter need
 the memory of one model. `unload` frees that memory.
@@ -47,10 +47,10 @@ def load_model(
         device: "auto" (default; a GPU if there is one), "cpu", "cuda", "cuda:1", ...
 
     Returns:
-        the model in evaluation mode, its tokenizer and its device.
+        The model in evaluation mode, its tokenizer and its device.
 
     Raises:
-        InputError: the model, the adapter or the dtype does not exist.
+        InputError: the model or the adapter does not exist, or the dtype is unknown.
         MissingExtra: a required package is not installed; the message contains the pip command.
 
     >>> load_model("./no/such/folder")
@@ -71,7 +71,7 @@ def load_model(
 
 
 def resolve_dtype(dtype: str, device: str = "auto") -> str:
-    """Return the dtype for "auto": float32 on CPUs, bfloat16 on CUDA from compute capability 8, float16 elsewhere.
+    """Return a dtype; "auto" is float32 on CPUs, bfloat16 on CUDA from compute capability 8, and float16 elsewhere.
 
     >>> resolve_dtype("auto", "cpu")
     'float32'
@@ -101,7 +101,7 @@ class _Base:
 
     loaded: LoadedModel
     lock: Any = field(default_factory=threading.RLock)
-    wrapped: Any = None
+    peft_model: Any = None  # the base model with its adapters; None before the first adapter
     adapters: set[str] = field(default_factory=set)
 
 
@@ -151,9 +151,9 @@ def eos_token_ids(model: Any, tokenizer: Any) -> frozenset[int]:
 
 
 def _activate_adapter(base: _Base, adapter: str | None) -> Any:
-    """Return a context with an adapter active, or with none; an adapter is loaded at its first use."""
+    """Activate an adapter, or none, and return a context manager; an adapter is loaded at its first use."""
     if adapter is None:
-        return base.wrapped.disable_adapter() if base.wrapped is not None else nullcontext()
+        return base.peft_model.disable_adapter() if base.peft_model is not None else nullcontext()
     import peft
 
     lora = resolve_adapter(adapter)
@@ -161,16 +161,16 @@ def _activate_adapter(base: _Base, adapter: str | None) -> Any:
     if name not in base.adapters:
         source, revision = lora.pretrained_args()
         with silence_transformers():
-            if base.wrapped is None:
-                base.wrapped = peft.PeftModel.from_pretrained(
+            if base.peft_model is None:
+                base.peft_model = peft.PeftModel.from_pretrained(
                     base.loaded.model, source, adapter_name=name, revision=revision
                 )
             else:
-                base.wrapped.load_adapter(source, adapter_name=name, revision=revision)
-        base.wrapped.eval()
+                base.peft_model.load_adapter(source, adapter_name=name, revision=revision)
+        base.peft_model.eval()
         base.adapters.add(name)
-    base.wrapped.set_adapter(name)
-    base.wrapped.requires_grad_(False)
+    base.peft_model.set_adapter(name)
+    base.peft_model.requires_grad_(False)
     return nullcontext()
 
 

@@ -19,9 +19,9 @@ class Part(NamedTuple):
     """A part of a chat.
 
     Args:
-        kind: "function", "content", "call" or "arguments".
-        turn: number of the message.
-        name: function name.
+        kind: "function" (the name in a tool schema), "content", "call" (the name in a tool call) or "arguments".
+        turn: number of the message, from 0; 0 for a tool schema.
+        name: function name; "" for a content.
     """
 
     kind: str
@@ -40,7 +40,7 @@ def find_omitted_parts(
     Args:
         turns: messages in the templates' format; the arguments of a tool call are an object or a text.
         tools: function schemas, each {"type": "function", "function": ...}; their names are checked.
-        contents: message number -> text before the marker, for the messages whose texts are checked.
+        contents: message number -> text to render before the marker, for the messages whose content is checked.
         render: (messages, schemas) -> text; only called if there is a part to check.
 
     >>> chat = [{"role": "user", "content": "Hi"}, {"role": "tool", "content": "Rain."}]

@@ -39,7 +39,7 @@ __all__ = [
     "silence_transformers",
 ]
 
-# Version of the conversion, part of the converted folder's name; to be raised when the converted files change.
+# Version of the conversion, part of the converted folder's name. Raise it when the converted files change.
 CONVERSION = 1
 
 # Suffixes of the files in a model folder that can change a reply.
@@ -50,7 +50,7 @@ _TRAINER_FILES = frozenset({"trainer_state.json", "training_args.bin", "optimize
 # `tokenizer.ggml.pre`, and would therefore encode white space before digits differently from the training data.
 _DIGIT_SPLITTING = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"})
 
-# Texts that reveal differences between tokenizers: spaces before digits, digits, line breaks, non-ASCII letters.
+# Texts that tokenizers encode differently: spaces before digits, digits, line breaks, non-ASCII letters.
 _PROBES = ("a  12,345.67 b", "\n\n1. 48/2=24\n", "<<48/2=24>>é漢字 don't", "  x\t y ")
 
 
@@ -152,11 +152,11 @@ def folder_digest(folder: Path) -> str:
 
 def cached_digest(path: Path) -> str:
     """Return the SHA-256 of a file; for files from 1 MiB, it is cached by path, size and modification time."""
-    state = path.stat()
-    if state.st_size < 2**20:
+    stat = path.stat()
+    if stat.st_size < 2**20:
         return file_digest(path, 64)
     full_path = str(path.resolve())
-    key = [full_path, state.st_size, state.st_mtime_ns]
+    key = [full_path, stat.st_size, stat.st_mtime_ns]
     cache_file = home_dir() / "digests" / f"{hashlib.sha256(full_path.encode()).hexdigest()[:32]}.json"
     if cache_file.is_file():
         cached = json.loads(cache_file.read_text("utf-8"))
@@ -164,7 +164,7 @@ def cached_digest(path: Path) -> str:
             return str(cached["sha256"])
     sha256 = file_digest(path, 64)
     # A file modified just now could change again without a new modification time, so its digest is not cached yet.
-    if time.time() - state.st_mtime > 2:
+    if time.time() - stat.st_mtime > 2:
         cache_file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(cache_file) as scratch:
             scratch.write_text(json.dumps({"key": key, "sha256": sha256}), "utf-8")
@@ -209,6 +209,7 @@ def silence_transformers() -> Iterator[None]:
 
 
 def _convert_into(gguf: Path, folder: Path) -> None:
+    """Write the safetensors and the tokenizer of a GGUF file into a folder, and compare them with the file."""
     import torch
     import transformers
 
@@ -218,7 +219,9 @@ def _convert_into(gguf: Path, folder: Path) -> None:
         source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
         tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
         _split_digits(tokenizer, gguf)
-        with redirect_stderr(io.StringIO()):  # one progress bar of transformers ignores its settings
+        with redirect_stderr(
+            io.StringIO()
+        ):  # `disable_progress_bar` does not disable all progress bars of transformers
             model = transformers.AutoModelForCausalLM.from_pretrained(**source, **gguf_config, dtype=torch.float32)
         model.hf_quantizer = None  # save_pretrained fails while this is set, although the weights are dequantized
         if hasattr(model.config, "quantization_config"):
@@ -240,6 +243,7 @@ def _convert_into(gguf: Path, folder: Path) -> None:
 
 
 def _split_digits(tokenizer: Any, gguf: Path) -> None:
+    """Make a tokenizer split off each digit, if the pre-tokenizer that the GGUF file names does so."""
     from gguf import GGUFReader
     from tokenizers import pre_tokenizers
 
@@ -254,22 +258,25 @@ def _is_hub_id(name: str) -> bool:
 
 
 def _commit(repo: str, revision: str | None, file: str) -> str:
-    """Return the commit of `revision`, from the local cache or else from the Hub."""
+    """Return the commit hash of a revision of a Hub repository, from the local cache if possible, else from the Hub.
+
+    `file` is a file that the repository must contain.
+    """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    def snapshot(local: bool) -> str:
-        path = Path(hf_hub_download(repo, file, revision=revision, local_files_only=local))
+    def find_commit(local_only: bool) -> str:
+        path = Path(hf_hub_download(repo, file, revision=revision, local_files_only=local_only))
         return path.parts[path.parts.index("snapshots") + 1]
 
     try:
-        return snapshot(True)
+        return find_commit(local_only=True)
     except LocalEntryNotFoundError:
         pass
     except HFValidationError as error:
         raise InputError(f"{repo!r} is not a folder, a file or a Hub id: {error}") from None
     try:
-        return snapshot(False)
+        return find_commit(local_only=False)
     except (HfHubHTTPError, LocalEntryNotFoundError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise InputError(
