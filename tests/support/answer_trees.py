@@ -67,7 +67,7 @@ class SearchNode:
         return [message for i, message in enumerate(messages) if i not in hidden[:-1]]
 
     def histories(self) -> dict[str, list[Message]]:
-        """Return kind of history -> messages: the history and this message."""
+        """Return kind of history -> the messages of the history, followed by this message."""
         clean = [message for message in self.request if message.get("valid") is not False]
         return {
             "upstream": self.training_messages(),

@@ -53,8 +53,9 @@ class Limits:
     Args:
         rpm: maximum requests per minute and API key. Default: taken from the server's headers.
         tpm: maximum tokens per minute and API key. Default: taken from the server's headers.
-        deadline: seconds until a row fails, including waits and retries. Default: 1800.
-        backoff: seconds before the first retry. The delay doubles with each retry, up to 60 seconds. Default: 0.5.
+        deadline: seconds until a request fails for good, including waits and retries. Default: 1800.
+        backoff: maximum seconds before the first retry; doubled for each further retry, up to 60. The delay is drawn
+            between half the maximum and the maximum. Default: 0.5.
         max_requests: cap on requests. Default: none.
         max_tokens_total: cap on prompt and completion tokens. Default: none.
         max_cost: cap on spending, in the currency of `price`. Default: none.
@@ -137,8 +138,9 @@ class EngineSpec:
             package. openai_api: the model's name on the server.
         base_url: URL of an OpenAI-compatible server, such as "http://localhost:8000/v1", or "$NAME" of an environment
             variable that contains it (required for a URL with credentials). Default: `$OPENAI_BASE_URL`, else OpenAI.
-        keys: sources of API keys: names of environment variables, or "file:PATH" with one key per line; never an API
-            key itself. Default: `OPENAI_API_KEY` if `base_url` is not set, else none.
+        keys: sources of API keys: names of environment variables, or "file:PATH"; a source contains API keys separated
+            by white space or commas. Never an API key itself. Default: `OPENAI_API_KEY` if `base_url` is not set, else
+            none.
         revision: branch, tag or commit of a Hub id. Default: the locally cached commit, else the newest on the Hub.
         adapter: folder or Hub id of a LoRA adapter. Default: none.
         temperature: 0 (default) decodes greedily; higher values sample, with a separate seed for each request.

@@ -1,11 +1,11 @@
 """Cache keys: settings by value, and a digest of the code that a row function uses.
 
-`datasets` pickles an importable function by name, so it misses an edit or a library upgrade and returns old rows. Here
-a key contains the code:
+`datasets` identifies an importable function by its name, so it misses an edit and returns old rows. Here a cache key
+also identifies the code:
 
 | code | identified by |
 |---|---|
-| modules of this package | syntax trees without docstrings: the function's and settings' modules, and their imports |
+| modules of this package | syntax trees, without docstrings, of the function's and settings' modules and their imports |
 | user functions | bytecode, defaults, closures, and the value of each global that they use |
 | user classes | source, bases and methods, and the code that the methods use |
 | user modules | the files (see `code_digest`) |
@@ -86,14 +86,14 @@ Memo = dict[int, int] | None
 
 
 class UnhashableSetting(InputError, TypeError):
-    """A value that cannot be part of a cache key; the message names it and the alternatives."""
+    """A value that cannot be part of a cache key; the message names its type and the alternatives."""
 
 
 def canonical(value: Any) -> Any:
     """Return settings as JSON values; equal settings have equal JSON in every process.
 
     Raises:
-        UnhashableSetting: an object has no value, such as a lock, a client or an open file.
+        UnhashableSetting: the settings contain an object without a value, such as a lock, a client or an open file.
         InputError: the source of a class or module has changed since its import.
 
     >>> canonical((1, {"b": None, "a": 2.5}))

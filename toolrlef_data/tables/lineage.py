@@ -1,6 +1,7 @@
 """Lineage and ledger of a table, read from the records of its stages.
 
-A table needs no wrapper: its fingerprint identifies its record, and the record lists the fingerprints of its inputs.
+A plain Dataset is sufficient: its fingerprint identifies its record, and the record lists the fingerprints of its
+inputs.
 """
 
 from __future__ import annotations

@@ -71,7 +71,8 @@ def subset(
         The drawn rows in their original order. The other rows are in the ledger.
 
     Raises:
-        InputError: there are too few rows (the message says how many), or ids are missing or not unique.
+        InputError: there are too few rows (the message states how many), ids are missing or not unique, `n` is invalid,
+            or an argument is not a table.
         MissingColumns: a table has no column `id`, `question` or `context`.
 
     >>> from toolrlef_data import load_source
