@@ -5,7 +5,7 @@ also identifies the code:
 
 | code | identified by |
 |---|---|
-| modules of this package | syntax trees, without docstrings, of the function's and settings' modules and their imports |
+| modules of this package | syntax trees without docstrings: the modules of function and settings, and their imports |
 | user functions | bytecode, defaults, closures, and the value of each global that they use |
 | user classes | source, bases and methods, and the code that the methods use |
 | user modules | the files (see `code_digest`) |
