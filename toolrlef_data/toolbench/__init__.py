@@ -1,5 +1,7 @@
 """ToolBench: training samples from answer files, and trajectory searches that produce new answer files.
 
+"Upstream" is ToolBench's repository (https://github.com/OpenBMB/ToolBench).
+
 - `answer_file` parses one answer file in upstream's format; `tree` reads and writes its search tree.
 - `histories` builds the message history of each step; `messages` validates messages and converts them to OpenAI's.
 - `samples` builds training samples, one per step or merged (`merging`); `toolllama` writes upstream's text format.

@@ -1,4 +1,4 @@
-"""answer_file: parsing of one ToolBench answer file, as far as samples need it."""
+"""answer_file: one parsed ToolBench answer file, with the parts that training samples need."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class AnswerTree:
     """The search tree of an answer file.
 
     Args:
-        root: of the tree.
+        root: the root state.
         opening: the messages before the first step.
-        prompts: from `histories.diversity_prompts`.
+        prompts: the result of `histories.diversity_prompts`.
         end: the last state of the chosen path; None without a chosen path.
     """
 
@@ -63,8 +63,8 @@ class AnswerFile:
     """A parsed answer file; `shared_columns` are the columns that all its samples share.
 
     Args:
-        row: of a table with the columns `columns.ANSWERS`.
-        finish: accepted finish types; None: all.
+        row: a row of a table with the columns `columns.ANSWERS`.
+        finish: accepted finish types; None accepts all.
 
     Raises:
         UnusableRow: the file is malformed or has another finish type.
@@ -96,7 +96,7 @@ class AnswerFile:
     def chosen_steps(self, history: str) -> list[Step]:
         """Return the steps of the chosen path."""
         if self.row["valid"] is False or not (self.row["valid"] or self.train_messages):
-            raise UnusableRow("not_valid", "the file has no chosen path: valid_data is false")
+            raise UnusableRow("not_valid", "the file has no chosen path: valid_data is false or missing")
         return chosen_steps(self.train_messages, history)
 
     def all_steps(self, history: str) -> list[Step]:
@@ -105,7 +105,7 @@ class AnswerFile:
         return list(all_steps(tree.root, tree.opening, tree.prompts, history, tree.end))
 
     def parse_tree(self) -> AnswerTree:
-        """Return the search tree and the end of the chosen path."""
+        """Return the search tree with its diversity prompts and the end of the chosen path."""
         try:
             root = read_file_tree(self.file)
         except InputError as error:
@@ -139,10 +139,10 @@ def _stored_prompts(opening: Any, diversity: Any) -> tuple[list[RawMessage], tup
 def check_step(
     messages: Sequence[RawMessage], has_surrogate_escapes: bool = True, requires_call: bool = True
 ) -> Drop | None:
-    """Return why a step yields no sample, or None if it yields one.
+    """Return the drop of a step that yields no sample, or None if it yields one.
 
     Args:
-        messages: history and target.
+        messages: history and target, in ToolBench's format.
         has_surrogate_escapes: whether the file has escapes that may be unpaired surrogates.
         requires_call: whether a function message must follow a call, as in OpenAI's format.
     """
@@ -151,8 +151,10 @@ def check_step(
         return Drop("no_target", f"expected an assistant message as target, found the role {target['role']}")
     if target.get("function_call") is None:
         return Drop("thought_only", "the message has no function call")
-    first = next(message for message in messages if message["role"] == "function" or "function_call" in message)
-    if requires_call and first["role"] == "function":
+    call_or_result = next(
+        message for message in messages if message["role"] == "function" or "function_call" in message
+    )
+    if requires_call and call_or_result["role"] == "function":
         return Drop("result_without_call", "a function message has no preceding call")
     if has_surrogate_escapes and not is_text(json.dumps(messages, ensure_ascii=False)):
         return Drop("not_unicode", "a text has an unpaired surrogate")
@@ -162,8 +164,8 @@ def check_step(
 def checked_stream(row: Mapping[str, Any], stream: SampleStream) -> SampleStream:
     """Yield the samples and drops of a file; an unusable file yields one drop only.
 
-    If all samples together are too large, a drop replaces them. They can be far larger than the file, because a long
-    message is part of many histories.
+    If the samples exceed `MAX_SAMPLE_CHARACTERS` in total, one drop replaces them. They can be far larger than the
+    file, because a long message is part of many histories.
     """
     try:
         records = list(stream)
@@ -180,20 +182,20 @@ def checked_stream(row: Mapping[str, Any], stream: SampleStream) -> SampleStream
 
 
 def check_finish_types(finish: Any) -> tuple[str, ...]:
-    """Return finish types as a tuple, sorted.
+    """Return the finish types in sorted order.
 
     Raises:
         UnknownName: an unknown finish type.
-        InputError: no list of names.
+        InputError: `finish` is not a list, tuple or set.
     """
     return tuple(check_choice("finish type", name, FINISH_TYPES) for name in sorted_names("finish", finish))
 
 
 def check_choice(what: str, name: Any, choices: Collection[str]) -> str:
-    """Return a name as it is, if it is among the choices.
+    """Return a name unchanged if it is one of the choices.
 
     Raises:
-        UnknownName: it is not; the message lists the choices.
+        UnknownName: it is not one of them; the message lists the choices.
     """
     if name not in choices:
         raise UnknownName(what, name, choices)
@@ -201,10 +203,10 @@ def check_choice(what: str, name: Any, choices: Collection[str]) -> str:
 
 
 def sorted_names(what: str, names: Any) -> Sequence[str]:
-    """Return a caller's names, sorted.
+    """Return the names that the caller passed as the argument `what`, in sorted order.
 
     Raises:
-        InputError: no list, tuple or set.
+        InputError: the argument is not a list, tuple or set.
     """
     if isinstance(names, str) or not isinstance(names, (list, tuple, set, frozenset)):
         raise InputError(f"{what}: expected a list of names, found {names!r:.80}")

@@ -1,12 +1,13 @@
 """histories: the steps of an answer file, each with its message history.
 
-A step is one assistant message. Three histories are available, in ToolBench's message format:
+A step is one assistant message. A diversity prompt is a user message that lists the earlier attempts at a state and
+asks for another one. Three histories are available, in ToolBench's message format. They differ in the diversity prompts
+that they contain:
 
-- `upstream`: the file's `train_messages`: all ordinary messages and the last diversity prompt of the path, even if the
-  model did not see that prompt at this step;
-- `faithful`: what the model saw at this step: all ordinary messages, and a diversity prompt only if it asked for this
+- `upstream`: the last one of the path, as in the file's `train_messages`, even if the model did not see it at this
   step;
-- `clean`: all ordinary messages, no diversity prompts.
+- `faithful`: the one that asked for this step, if any, so that the history is what the model saw;
+- `clean`: none.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Step:
 
     Args:
         place: unique in a file: the number on the chosen path ("3"), or the place in the tree ("t0.1").
-        number: assistant messages on the path to the step, including its own.
+        number: number of assistant messages on the path to the step, including the step itself.
         messages: history and target, in ToolBench's format; the last message is the target.
         chosen: whether the step is on the chosen path.
     """
@@ -61,14 +62,14 @@ class Step:
 
 
 def chosen_steps(train_messages: Any, history: str) -> list[Step]:
-    """Return the steps of the chosen path, from a file's `train_messages` alone.
+    """Return the steps of the chosen path; the search tree is not needed.
 
     Args:
-        train_messages: lists of messages, each ending with an assistant message.
+        train_messages: the file's lists of messages, each ending with an assistant message.
         history: one of `HISTORIES`.
 
     Raises:
-        UnusableRow: malformed lists or messages.
+        UnusableRow: a list or a message is malformed.
 
     >>> prompt = {"role": "user", "content": "Something else!", "valid": False}
     >>> target = {"role": "assistant", "content": "Done."}
@@ -77,7 +78,7 @@ def chosen_steps(train_messages: Any, history: str) -> list[Step]:
     [3, 3, 2]
     """
     if not isinstance(train_messages, list) or not train_messages:
-        raise UnusableRow("no_messages", "expected train_messages as a list that is not empty")
+        raise UnusableRow("no_messages", "expected train_messages as a non-empty list")
     steps = []
     for n, raw_messages in enumerate(train_messages, start=1):
         messages: list[RawMessage] = []
@@ -86,8 +87,9 @@ def chosen_steps(train_messages: Any, history: str) -> list[Step]:
         if not messages:
             raise UnusableRow("no_messages", f"list {n} of train_messages has no messages")
         if history != "upstream":
-            prompt = len(messages) - 2 if history == "faithful" else -1  # the prompt for a step precedes its target
-            messages = [message for i, message in enumerate(messages) if not is_hidden(message) or i == prompt]
+            # The prompt that asked for a step directly precedes its target.
+            prompt_index = len(messages) - 2 if history == "faithful" else -1
+            messages = [message for i, message in enumerate(messages) if not is_hidden(message) or i == prompt_index]
         number = sum(message["role"] == "assistant" for message in messages)
         steps.append(Step(str(n), number, tuple(messages)))
     return steps
@@ -99,9 +101,9 @@ def all_steps(
     """Yield all steps of a tree in preorder.
 
     Args:
-        root: of the tree.
+        root: the root of the search tree.
         opening: the messages before the first step.
-        prompts: from `diversity_prompts`.
+        prompts: the result of `diversity_prompts`.
         history: one of `HISTORIES`.
         end: the last state of the chosen path; None without a chosen path.
     """
@@ -114,13 +116,14 @@ def all_steps(
 def messages_of(
     state: State, opening: Sequence[RawMessage], prompts: Prompts, history: str = "upstream"
 ) -> list[RawMessage]:
-    """Return the history and the message of a state."""
+    """Return the history and the message of a state, in ToolBench's format."""
     path = path_to(state)
     prompted = [ancestor for ancestor in path if id(ancestor) in prompts]
-    shown = {"upstream": prompted[-1:], "faithful": [state] if id(state) in prompts else [], "clean": []}[history]
+    # At most one state, whose prompt is part of the history.
+    with_prompt = {"upstream": prompted[-1:], "faithful": [state] if id(state) in prompts else [], "clean": []}[history]
     messages = [dict(message) for message in opening]
     for ancestor in path:
-        if shown and ancestor is shown[0]:
+        if with_prompt and ancestor is with_prompt[0]:
             messages.append({"role": "user", "content": prompts[id(ancestor)], "valid": False})
         name = HALLUCINATED if ancestor.code == NO_SUCH_FUNCTION else (ancestor.call or ("", ""))[0]
         messages.append({"role": "assistant", "content": ancestor.thought})
@@ -175,10 +178,10 @@ def find_prompt_frame(
 
 
 def diversity_prompts(root: State, frame: tuple[str, str] = DIVERSITY, depth_first: bool = True) -> dict[int, str]:
-    """Return the diversity prompts of a search tree, by the id() of the state that each asked for.
+    """Return id() of a state -> the diversity prompt that asked for it.
 
     Args:
-        root: of a search tree; chains have no diversity prompts.
+        root: the root of a search tree, not of chains, which have no diversity prompts.
         frame: the text before and after the earlier attempts.
         depth_first: as for `diversity_body`.
     """
@@ -216,7 +219,7 @@ def diversity_body(state: State, depth_first: bool = True) -> str:
     It is empty for a first child, and if no earlier sibling led to a call.
 
     Args:
-        state: that the prompt asks for.
+        state: the state that the prompt asks for; its siblings before it are the earlier attempts.
         depth_first: whether the search explored each sibling before requesting the next. A thought-only sibling is
             then represented by the first call below it. False for a search that requests all children first.
 

@@ -2,7 +2,7 @@
 
 If the history and target of one step are an exact prefix of another step's messages, one sequence trains both targets.
 Each target is trained once, under exactly its history. Other assistant messages of the sequence are not trained.
-`tokens` checks that the prefix also holds on the tokens of a chat template.
+`tokens` also checks the prefixes on the tokens of a chat template.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def merge_steps(steps: Sequence[Messages]) -> list[tuple[Messages, dict[int, int
         steps: history and target of each step of one trajectory.
 
     Returns:
-        (messages, {message index: step index} of the targets) per sequence, ordered by first step.
+        (messages, {index of a target in the messages: index of its step}) per sequence, ordered by first step.
 
     Raises:
         LedgerError: a step is missing or trained twice, which is a bug.
@@ -39,7 +39,8 @@ def merge_steps(steps: Sequence[Messages]) -> list[tuple[Messages, dict[int, int
         matches = (
             targets
             for sequence, targets in sequences
-            if target not in targets and list(sequence[: target + 1]) == list(messages)  # equal steps: two sequences
+            # Two equal steps are trained in two sequences.
+            if target not in targets and list(sequence[: target + 1]) == list(messages)
         )
         targets = next(matches, None)
         if targets is None:

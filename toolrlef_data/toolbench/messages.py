@@ -1,8 +1,17 @@
 """messages: validation and conversion of ToolBench messages, and the quality flags of a step.
 
-A ToolBench message has the keys role, content, function_call or name, and valid. `openai_messages` converts it to
-OpenAI's format. Call ids are positions, so that equal histories stay equal. A message with only a thought is joined to
-the call right after it. `template_messages` converts OpenAI's format to the form that chat templates expect.
+A ToolBench message has the keys role, content and valid, and function_call (assistant) or name (function).
+`openai_messages` converts it to OpenAI's format. Call ids are numbered by position, so that equal histories stay equal.
+A message with only a thought is joined to the call right after it. `template_messages` converts OpenAI's format to the
+form that chat templates expect.
+
+| flag | the step |
+|---|---|
+| unknown_function | calls a function that is not available |
+| invalid_arguments | calls a function with arguments that are not a JSON object |
+| truncated_observation | has a truncated function result in its history |
+| repeated_call | repeats a call of its history |
+| lost_thought | has a thought that is not part of the sample |
 """
 
 from __future__ import annotations
@@ -101,7 +110,7 @@ def flags_of(messages: Sequence[RawMessage], functions: Sequence[str], keep_thou
     if call is not None:
         if call["name"] not in functions:
             flags.add("unknown_function")
-        if not _is_object(call["arguments"]):
+        if not _is_json_object(call["arguments"]):
             flags.add("invalid_arguments")
         if any(message.get("function_call") == call for message in history):
             flags.add("repeated_call")
@@ -122,7 +131,7 @@ def flags_of(messages: Sequence[RawMessage], functions: Sequence[str], keep_thou
     return [flag for flag in FLAGS if flag in flags]
 
 
-def _is_object(text: str) -> bool:
+def _is_json_object(text: str) -> bool:
     try:
         return isinstance(json.loads(text), dict)
     except (ValueError, RecursionError):
@@ -130,11 +139,11 @@ def _is_object(text: str) -> bool:
 
 
 def checked_message(message: Any, where: str) -> RawMessage:
-    """Return the known keys of a message.
+    """Return a message with its known keys only.
 
     Args:
-        message: parsed from an answer file.
-        where: its place in the file, for the error.
+        message: a value parsed from an answer file.
+        where: place of the message in the file, for the error message.
 
     Raises:
         UnusableRow: the message is malformed.
@@ -169,7 +178,10 @@ def is_hidden(message: Mapping[str, Any]) -> bool:
 
 
 def parse_tools(text: str | None) -> list[Turn]:
-    """Parse function schemas from JSON text, each as {"type": "function", "function": ...}; bare ones are wrapped.
+    """Return the function schemas of a JSON text, each as {"type": "function", "function": ...}; bare ones are wrapped.
+
+    Raises:
+        UnusableRow: the text is not a JSON list of function schemas.
 
     >>> parse_tools('[{"name": "ping"}]')
     [{'type': 'function', 'function': {'name': 'ping'}}]
@@ -187,9 +199,9 @@ def parse_tools(text: str | None) -> list[Turn]:
 
 
 def template_messages(messages: Sequence[Mapping[str, Any]]) -> list[Turn]:
-    """Convert messages (`columns.MESSAGE`) for chat templates: arguments as objects, no empty fields.
+    """Convert messages (`columns.MESSAGE`) for chat templates: arguments as objects, without null fields.
 
-    A missing content becomes "", since some templates concatenate it unchecked.
+    A null content becomes "", since some templates concatenate it unchecked.
     """
     return [_template_message(message) for message in messages]
 

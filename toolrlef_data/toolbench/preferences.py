@@ -43,10 +43,10 @@ class PairSettings:
 def preference_pairs(
     answers: D, *, keep_thought: bool = True, finish: Sequence[str] = ("give_answer",), num_proc: int | None = None
 ) -> D:
-    """Build preference pairs, such as for DPO, from the chosen steps and the abandoned branches beside them.
+    """Build preference pairs, such as for DPO, from the chosen steps and their abandoned sibling branches.
 
     The prompt is the clean history (`histories`), because diversity prompts list earlier attempts. The column `why`
-    states how the other branch ended: "gave_up", "unknown_function" or "left" (abandoned).
+    states how the rejected branch ended: "gave_up", "unknown_function" or "left" (abandoned).
 
     Args:
         answers: table with the columns `columns.ANSWERS`.
@@ -59,6 +59,7 @@ def preference_pairs(
 
     Raises:
         UnknownName: an unknown finish type.
+        InputError: `finish` is not a list, tuple or set.
         MissingColumns: the table lacks columns of `columns.ANSWERS`.
 
     >>> from toolrlef_data import load_source
@@ -85,7 +86,7 @@ def _build_pairs(row: Row, settings: PairSettings) -> SampleStream:
     siblings = [(state, sibling) for state in path if state.parent for sibling in state.parent.children]
     branches = [(state, sibling) for state, sibling in siblings if sibling is not state]
     if not branches:
-        raise UnusableRow("no_branch", "no step of the chosen path has an abandoned branch beside it")
+        raise UnusableRow("no_branch", "no step of the chosen path has an abandoned sibling branch")
     for state, other in branches:
         row_id = f"{row['id']}#{state.place}>{other.place}"
         pair = _pair(_first_call(state, path), _first_call(other, ()), answer, tree, settings)
@@ -95,7 +96,7 @@ def _build_pairs(row: Row, settings: PairSettings) -> SampleStream:
 def _pair(
     chosen: State, rejected: State, answer: AnswerFile, tree: AnswerTree, settings: PairSettings
 ) -> dict[str, Any] | Drop:
-    """Return the columns of a pair under the chosen state's history, or why the states are no pair."""
+    """Return the columns of a pair, whose prompt is the chosen state's history, or the drop of an unusable pair."""
     if chosen.call is None or rejected.call is None:
         return Drop("thought_only", "a branch has no call")
     chosen_messages, rejected_messages = (
@@ -119,7 +120,10 @@ def _pair(
 
 
 def _first_call(state: State, path: Sequence[State]) -> State:
-    """Return the first state with a call, going down along a path, or along first children."""
+    """Return the first state with a call at or below a state, along the path or else along first children.
+
+    Returns the last state if none has a call.
+    """
     while state.call is None and state.children:
         state = next((child for child in state.children if child in path), state.children[0])
     return state
@@ -128,4 +132,4 @@ def _first_call(state: State, path: Sequence[State]) -> State:
 def _rejection_reason(state: State) -> str:
     if state.code == NO_SUCH_FUNCTION:
         return "unknown_function"
-    return "gave_up" if any(below.code == GIVE_UP for below in [state, *states_of(state)]) else "left"
+    return "gave_up" if any(branch_state.code == GIVE_UP for branch_state in [state, *states_of(state)]) else "left"

@@ -91,9 +91,9 @@ def trajectories(
         keep_thought: whether to keep the text beside a function call; default: True, for toolllama False.
         steps: "chosen" (default): the steps of the chosen path. "all": all steps of the search tree; the column
             `chosen` marks those of the chosen path.
-        finish: finish types of the files to use: "give_answer", "give_up", "unfinished"; default: all. A valid file
-            without a finish type counts as "give_answer". An invalid file is "unfinished"; its steps require
-            steps="all".
+        finish: finish types of the files to use: "give_answer", "give_up", "unfinished"; default: all. A file with
+            `valid` false counts as "unfinished"; its steps require steps="all". Any other file without a finish type
+            counts as "give_answer".
         without: flags (`messages.FLAGS`) of the steps to drop; default: none. In a step with the flag
             "unknown_function", upstream's placeholder replaces the name of the function.
         num_proc: number of processes; does not change the result.
@@ -104,7 +104,7 @@ def trajectories(
     Raises:
         UnknownName: an unknown layout, style, history, flag, finish type or step selection.
         MissingColumns: the table lacks columns of `columns.ANSWERS`.
-        InputError: style="toolllama" with layout="merged".
+        InputError: style="toolllama" with layout="merged"; `finish` or `without` is not a list, tuple or set.
 
     >>> from toolrlef_data import load_source, trajectories
     >>> answers = load_source("sample_trajectories")

@@ -9,8 +9,8 @@ thoughts are those of the preceding messages without a call. Upstream loses a th
 
 A last message without a call yields no sample.
 
-Some input makes upstream's script fail. Here a missing content is read as null, a null call as no call, and a system
-message without upstream's sentence gets no output format.
+Upstream's script fails on some files. This module reads a missing content as null and a null call as no call, and adds
+no output format to a system message without upstream's sentence.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def to_conversation(
 
     - the text beside a call is added to its thoughts, each on its line;
     - a thought before a hidden diversity prompt (`valid` false) joins the turn of its call, after the prompt;
-    - empty thoughts are omitted if there is another one.
+    - empty thoughts are omitted if the call has another thought.
 
     Args:
         messages: history and target, in ToolBench's format.

@@ -42,7 +42,7 @@ class State:
         code: of the observation; None without a call.
         number: index in the order of visits; 0 for a state that was never visited.
         pruned: whether the search abandoned the state.
-        finished: whether the state leads to a final answer, or is close to a state that does.
+        finished: whether the state is a final answer, or at most two calls above one.
     """
 
     thought: str | None = None
@@ -141,7 +141,7 @@ def read_file_tree(file: Any) -> State:
     """Return the search tree of an answer file; the chains of a `CoT@n` file (`trys`) become children of one root.
 
     Raises:
-        InputError: a malformed tree or chain, or none of both.
+        InputError: the tree or a chain is malformed, or the file has neither.
     """
     tree, chains = file.get("tree"), file.get("trys")
     if isinstance(tree, Mapping) and "tree" in tree:
@@ -161,6 +161,7 @@ def read_file_tree(file: Any) -> State:
 
 
 def _checked(node: Any, kind: str) -> Mapping[str, Any]:
+    """Return a node; raise InputError unless it has the kind (any kind if "") and a description."""
     kinds = [kind] if kind else ["Thought", "Action", "Action Input"]
     found = node.get("node_type") if isinstance(node, Mapping) else type(node).__name__
     if found not in kinds or not isinstance(node.get("description"), str):
@@ -181,7 +182,9 @@ def _number(node: Mapping[str, Any]) -> int:
 
 
 def write_tree(root: State) -> dict[str, Any]:
-    """Convert states to the tree of an answer file: number of nodes, nodes on the longest path, and the root node.
+    """Convert states to the tree of an answer file, {size, max_length, tree}.
+
+    `size` is the number of nodes, `max_length` the number of nodes on the longest path, and `tree` the root node.
 
     >>> root = State()
     >>> _ = root.add(State("I look.", ("ping", "{}"), "ok", 0, number=1))

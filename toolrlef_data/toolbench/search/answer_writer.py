@@ -34,8 +34,11 @@ def answer_file(
     Without a chosen path there are no `train_messages`; `forward_args` then contains the opening messages.
 
     Args:
-        result: of `search`.
+        result: the result of `search`.
         query, functions, method: the arguments of that search.
+
+    Returns:
+        The content of the file, for `json.dumps`.
 
     >>> answer_file(SearchResult(), "Is it up?", [{"name": "Finish"}], Method())["answer_generation"]["valid_data"]
     False
@@ -68,6 +71,7 @@ def answer_file(
 
 
 def _leaf(state: State) -> State:
+    """Return the last state of a chain."""
     while state.children:
         state = state.children[0]
     return state
@@ -117,7 +121,11 @@ def write_answers(answers: Dataset, folder: str | Path) -> list[Path]:
 
 
 def _paths(ids: Sequence[str | None], folder: Path) -> Iterator[Path]:
-    """Yield the file path of each id."""
+    """Yield the file path of each id.
+
+    Raises:
+        InputError: an id is not unique or not a valid file name.
+    """
     is_file: dict[str, bool] = {}  # by name below the folder
     for row_id in ids:
         if row_id is None:
@@ -138,5 +146,5 @@ def _paths(ids: Sequence[str | None], folder: Path) -> Iterator[Path]:
             if is_file.setdefault(parent, False):
                 problem = problem or f"is below {parent!r:.80}, which is the file of another id"
         if problem:
-            raise InputError(f"cannot name a file below {folder} by the id {row_id!r:.120}: it {problem}")
+            raise InputError(f"cannot build a file name below {folder} from the id {row_id!r:.120}: it {problem}")
         yield path

@@ -61,7 +61,7 @@ def demo_model(**settings: Any) -> EngineSpec:
     """Return the spec of an engine with recorded replies to `demo_queries`.
 
     Args:
-        settings: further fields of `EngineSpec`, such as `progress`.
+        settings: further fields of `EngineSpec`, such as `progress`; default: none.
 
     Raises:
         ScriptExhausted: at run time, for another query or a search state without a recorded reply.

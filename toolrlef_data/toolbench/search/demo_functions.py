@@ -5,8 +5,8 @@
     convert_units(value=5, source="mile", target="km")            8.04672
     calendar(operation="add_days", date="2024-02-28", days=2)     "2024-03-01"
 
-They accept any text, and either return a value or raise a `ToolError`. Units (`UNITS`) have exact factors; values are
-computed in fractions and rounded once. Sources:
+They accept any text, and either return a value or raise a `ToolError`. The units (`UNITS`) have exact factors; a value
+is computed as a fraction and rounded once. Sources:
 
 - NIST Special Publication 811 (2008), appendix B (exact factors are bold): inch (0.0254 m), pound (0.45359237 kg), US
   gallon (231 cubic inches), imperial gallon (4.54609 l), nautical mile (1852 m), and units derived from them.
@@ -41,7 +41,7 @@ class Unit(NamedTuple):
     zero: Fraction = Fraction(0)
 
 
-# One unit a line: kind, names and symbols = factor to the base unit of the kind, optionally + zero.
+# One unit per line: kind, names and symbols = factor to the base unit of the kind, optionally + zero.
 _TABLE = """
 length  metre metres meter meters m = 1
 length  kilometre kilometres kilometer kilometers km = 1000

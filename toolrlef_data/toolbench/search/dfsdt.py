@@ -1,7 +1,7 @@
 """dfsdt: trajectory searches as generators that yield model requests and function calls.
 
-A search is sent a reply or an observation for each of them. One driver can therefore run thousands of searches
-concurrently. A search that runs again with the same replies and observations makes the same requests. The algorithms
+The driver sends a reply for each request and an observation for each call, so that one driver can run thousands of
+searches concurrently. With the same replies and observations, a search always makes the same requests. The algorithms
 follow section 3.2 of the ToolBench paper (arXiv 2307.16789) and its code:
 
 - `dfsdt`: up to `width` attempts per state, each explored to its end before the next. From the second attempt on, a
@@ -60,12 +60,12 @@ _trailing_letter = re.compile(r"(?<!\w)([ABab])\W*$")
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """What a search yields to receive a `Reply`.
+    """A model request that a search yields; the driver sends back a `Reply`.
 
     Args:
-        messages: in ToolBench's format.
-        sample: number of the attempt; it makes sampled replies differ.
-        ranking: whether the request compares two attempts, without functions.
+        messages: the history, in ToolBench's format.
+        sample: number of the attempt; sampled replies to equal messages differ by it.
+        ranking: whether the request compares two attempts. It then offers no functions.
     """
 
     messages: tuple[RawMessage, ...]
@@ -75,7 +75,12 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class FunctionCall:
-    """What a search yields to receive an `Observation`; the arguments are the model's raw text."""
+    """A function call that a search yields; the driver sends back an `Observation`.
+
+    Args:
+        name: name of the function.
+        arguments: the model's raw text.
+    """
 
     name: str
     arguments: str
@@ -140,7 +145,7 @@ class SearchResult:
     """The tree and the outcome of a search.
 
     Args:
-        root: of the search tree; each chain is a child of it.
+        root: the root of the search tree; its children are the chains if the kind is "chain".
         prompts: id() of a state -> the diversity prompt that asked for it.
         answers, give_ups: states in the order of visits.
         chosen: end of the chosen path: the first answer, or a give-up drawn by seed and query.
@@ -161,7 +166,7 @@ class SearchResult:
 
 @dataclass
 class SearchState:
-    """The inputs and the progress of a running search."""
+    """The inputs and the progress of a running search; `visits` is the number of visited states."""
 
     query: str
     opening: list[RawMessage]
@@ -191,8 +196,8 @@ def search(
         greedy: whether equal requests always receive equal replies; a state then never repeats a request.
 
     Yields:
-        `ModelRequest`, which requires a `Reply` (with an error only if it is final), and `FunctionCall`, which
-        requires an `Observation`.
+        `ModelRequest`, which requires a `Reply` (without a retryable error), and `FunctionCall`, which requires an
+        `Observation`.
 
     Returns:
         The tree and the outcome.
@@ -254,6 +259,7 @@ def _visit(run: SearchState, state: State, turns: int) -> SearchGenerator[int]:
 
 
 def _run_chain(run: SearchState, n: int) -> SearchGenerator[None]:
+    """Expand the root into one chain; `n` is the number of the chain."""
     state = run.result.root
     for _ in range(run.method.max_turns):
         child = yield from _expand(run, state, n)
@@ -272,7 +278,7 @@ def _set_number(run: SearchState, state: State) -> None:
 
 
 def _record_end(run: SearchState, state: State) -> bool:
-    """Record a final answer or a give-up, and return whether the state is one of both."""
+    """Record a final answer or a give-up, and return whether the state is either."""
     result = run.result
     if state.code == FINAL_ANSWER:
         result.answers.append(state)

@@ -17,7 +17,7 @@ Not covered:
 
 - functions with state: equal calls are executed once and share their observation;
 - function calls of two concurrent processes, which may both execute one; the first observation counts;
-- a server that answers 5xx to the model's text: every run retries the request.
+- a model server that answers some messages with 5xx: every run retries the request.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def generate_trajectories(
             names of the functions for each query (default: all).
         functions: `Function` objects, or callables with type hints and a Google-style docstring. They are called from
             several threads. Their code and the plain values they use are part of the reply keys of their results. They
-            must create other objects (open files, sessions) inside, and read API keys from the environment.
+            must create other objects (open files, sessions) in their body, and read API keys from the environment.
         engine: spec of the model.
         method: algorithm and limits of the search; default: `Method()`, upstream's DFSDT with two attempts per state.
         protocol: "tools" (default): OpenAI's tool calling. "text": calls written as text, for models without it.
@@ -85,7 +85,7 @@ def generate_trajectories(
         of unfinished searches with the model's error; the next run resumes them.
 
     Raises:
-        InputError: an empty query, an unknown function, or several chains of a greedy model.
+        InputError: an empty query, an unknown function, several chains of a greedy model, or an invalid argument.
         UnknownName: an unknown protocol.
         TooManyFailures: more than `engine.max_failed` of the requests failed; all received replies are saved.
         CapReached: a cap of `EngineSpec.limits` is reached; all received replies are saved.
@@ -146,13 +146,15 @@ def _settings(
         )
     if protocol == "text":
         engine = replace(engine, stop=tuple(dict.fromkeys([*engine.stop, *STOP])))
-    kind = ENGINES[engine.kind]
+    engine_class = ENGINES[engine.kind]
     all_functions = tuple(functions_by_name(functions).values())
     identities = {
         function.name: digest(canonical(function), code_digest(function.function)) for function in all_functions
     }
-    identity = kind(engine).identity()
-    return SearchSettings(all_functions, identities, method, protocol, engine, kind, identity, str(store_path()))
+    identity = engine_class(engine).identity()
+    return SearchSettings(
+        all_functions, identities, method, protocol, engine, engine_class, identity, str(store_path())
+    )
 
 
 def _query_table(queries: Dataset | Sequence[str]) -> Dataset:
@@ -171,7 +173,7 @@ def _query_table(queries: Dataset | Sequence[str]) -> Dataset:
 
 
 def _check_rows(rows: Dataset, reads: Sequence[str], functions: Mapping[str, Any]) -> None:
-    """Raise for an empty query or an unknown function."""
+    """Raise InputError for an empty query or an unknown function."""
     for row in itertools.chain.from_iterable(row_batches(rows, reads)):
         if not isinstance(row["query"], str) or not row["query"].strip():
             raise InputError(f"the query {row['id']!r} is empty")
@@ -214,7 +216,11 @@ def _answer_row(row: Row, method: str) -> Iterator[dict[str, Any] | tuple[str, D
 def _run_searches(
     data: Dataset, settings: SearchSettings, reads: Sequence[str], functions_at_once: int
 ) -> tuple[str, dict[str, Any]]:
-    """First pass: run all searches; request replies and execute calls that are not stored."""
+    """First pass: run all searches, requesting replies and executing calls that are not stored.
+
+    Returns:
+        The result of `Exchange.run`.
+    """
     bar_format = "{desc}: {n_fmt} requests [{elapsed}{postfix}]"
     label = f"Search {len(data)} queries with {Path(settings.spec.model).name}"
     rows = itertools.chain.from_iterable(row_batches(data, reads))

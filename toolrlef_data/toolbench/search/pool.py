@@ -41,7 +41,16 @@ MIN_REQUESTS = 200  # the share of failures is taken of at least this many reque
 class SearchSettings:
     """All settings of a run, shared by its two passes.
 
-    `identities` contains what determines each function's results besides the arguments, as of the start of the run.
+    Args:
+        functions: all functions of the run.
+        identities: function name -> digest, at the start of the run, of all that determines its results except the
+            arguments.
+        method: algorithm and limits of the searches.
+        protocol: one of `protocols.PROTOCOLS`.
+        spec: spec of the engine.
+        engine: class of the engine.
+        identity: the engine's part of the reply keys.
+        store: path of the reply store.
     """
 
     functions: tuple[Function, ...]
@@ -58,8 +67,8 @@ class SearchRun:
     """One search, its functions, and the reply keys of its requests and observations.
 
     Args:
-        row: of the queries table.
-        settings: of the run.
+        row: a row of the queries table.
+        settings: settings of the run.
     """
 
     def __init__(self, row: Row, settings: SearchSettings) -> None:
@@ -82,7 +91,7 @@ class SearchRun:
         return keyed_request(request, str(self.row["id"]), action.sample, settings.spec, settings.identity)
 
     def observation_keys(self, action: FunctionCall) -> tuple[str, str]:
-        """Return two reply keys of an observation: one for tool failures in this search, one for all searches."""
+        """Return two reply keys of an observation: for a tool failure, seen by this search only, and for any other."""
         shared = digest("function", self.settings.identities[action.name], action.arguments)
         return digest(shared, self.row["id"]), shared
 
@@ -103,8 +112,8 @@ class SearchRun:
         return observation
 
     def store_observation(self, action: FunctionCall, observation: Observation, store: ReplyStore) -> None:
-        of_search, shared = self.observation_keys(action)
-        key = of_search if observation.tool_failure else shared
+        failure_key, shared_key = self.observation_keys(action)
+        key = failure_key if observation.tool_failure else shared_key
         text = json.dumps([observation.text, observation.code, observation.tool_failure])
         store.put([(key, Reply(text))])
 
@@ -113,10 +122,10 @@ class SearchPool:
     """The open searches, waiting for replies or for functions.
 
     Args:
-        rows: of the queries table; a search starts as soon as the pool has capacity.
-        settings: of the run.
-        store: of replies and observations.
-        bar: a tqdm bar, whose total is the number of requests.
+        rows: rows of the queries table; a search starts as soon as the pool has capacity.
+        settings: settings of the run.
+        store: the reply store, which also contains the observations.
+        bar: a tqdm progress bar of the requests.
         functions_at_once: maximum number of concurrent function calls.
     """
 
@@ -147,14 +156,14 @@ class SearchPool:
         ] = {}  # function calls, by key
 
     def run(self) -> tuple[str, dict[str, Any]]:
-        """Run all searches to their ends; see `Exchange.run`."""
+        """Run all searches to their end, and return the result of `Exchange.run`."""
         try:
             return self.exchange.run(self.advance())
         finally:
             self.threads.close()
 
     def advance(self) -> Iterator[None]:
-        """Deliver observations and start searches, until none is open."""
+        """Deliver observations and start searches until none is open; yield to `Exchange.run` in between."""
         while True:
             self.deliver_observations()
             while (
@@ -174,7 +183,7 @@ class SearchPool:
                 function.server()
 
     def resume(self, run: SearchRun, value: SearchInput | None) -> None:
-        """Send a value to a search (None starts it), and further values as long as they are stored."""
+        """Send a value to a search (None starts it), then all stored values that it asks for."""
         try:
             action = next(run.search) if value is None else run.search.send(value)
             while (stored := self.lookup(run, action)) is not None:

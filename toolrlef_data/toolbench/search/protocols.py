@@ -8,7 +8,7 @@ assistant turns, with the functions as JSON in the system message. An assistant 
     Action Input: {"city": "Oslo"}
 
 and the observation follows as a user turn, "Observation: ...". A line in a thought or an observation that looks like
-one of these four is prefixed with "> ", so that it cannot pass for a call.
+one of these four lines is prefixed with "> ", so that it is not parsed as a call.
 
 If a history ends with a thought, the request adds `GO_ON` as a user turn, because many servers and templates reject a
 chat that ends with an assistant message. Histories and samples do not contain it.
@@ -93,7 +93,7 @@ def build_request(
 
 
 def _plain_function(function: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a function without ToolBench-specific schema keys; parameters with these names stay."""
+    """Return a function without ToolBench-specific schema keys; parameters with these names are not removed."""
     parameters = function.get("parameters")
     return {**function, "parameters": _plain_schema(parameters)} if isinstance(parameters, Mapping) else dict(function)
 
@@ -181,8 +181,8 @@ def parse_reply(reply: Reply, protocol: str) -> tuple[str | None, tuple[str, str
     as JSON counts: after <tool_call>, or as the complete text.
 
     Args:
-        reply: of a model; a reply with an error has neither thought nor call.
-        protocol: of the request.
+        reply: the model's reply; a reply with an error has neither thought nor call.
+        protocol: the protocol of the request, one of `PROTOCOLS`.
 
     >>> parse_reply(Reply("Thought: I look.\\nAction: ping\\nAction Input: {}\\nObservation: up"), "text")
     ('I look.', ('ping', '{}'))
@@ -210,7 +210,7 @@ def _strip_fence(text: str) -> str:
 
 
 def _parse_text(text: str, is_truncated: bool) -> tuple[str, tuple[str, str] | None]:
-    """Return the thought and the first call of a text; an "Observation:" starts text that the model invented."""
+    """Return the thought and the first call of a text; all text after an "Observation:" is ignored as invented."""
     markers = list(_marker.finditer(text))
     kinds = [" ".join(marker["what"].lower().split()) for marker in markers]
     first = next((n for n, kind in enumerate(kinds) if kind in ("action", "observation")), len(kinds))
@@ -225,7 +225,7 @@ def _parse_text(text: str, is_truncated: bool) -> tuple[str, tuple[str, str] | N
     elif match := _input_inside.search(action):
         name = action[: match.start()].strip().partition("\n")[0]
         start, end = markers[first].end() + match.end(), next_starts[0]
-    elif "{" in action:  # ping {"host": "a"} or ping({"host": "a"})
+    elif "{" in action:  # such as ping {"host": "a"} or ping({"host": "a"})
         name = action.partition("{")[0].strip().partition("\n")[0]
         start, end = text.index("{", markers[first].end()), next_starts[0]
     else:
@@ -244,7 +244,7 @@ def _strip_marker(text: str) -> str:
 
 
 def _parse_arguments(text: str, start: int, end: int) -> str:
-    """Return the arguments at a position: a complete or truncated object, or else the rest of the line."""
+    """Return the text of the arguments at a position: a complete or truncated object, or else the rest of the line."""
     match = _before_arguments.match(text, start, end)
     begin = match.end() if match else start
     if not text.startswith("{", begin):

@@ -4,7 +4,7 @@ A chat template is third-party code. It may reject messages, or silently omit pa
 detects.
 
 Not covered: images, documents, templates other than Jinja. `apply_chat_template` passes today's date to a template. If
-the template writes it, set its variable in `options` (Llama 3.2: "date_string").
+the template renders the date, set its variable in `options` to a fixed date (Llama 3.2: "date_string").
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class TokenizerSource:
     """A tokenizer's location and identity.
 
     Args:
-        place, commit: where to load it from; excluded from cache keys and records.
+        place, commit: location to load it from; excluded from cache keys and records.
         identity: digests of its files, and package versions.
         model: its public name: a Hub id, package:NAME, or the last name of a path.
         template: SHA-256 of the chat template.
@@ -91,6 +91,7 @@ def find_chat_tokenizer(model: str, revision: str | None = None) -> TokenizerSou
 
 
 def _folder_identity(folder: Path) -> dict[str, str]:
+    """Return a digest of the files in a folder that determine its tokenizer and template."""
     files = [path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.name not in _OTHER_FILES]
     files += (folder / "additional_chat_templates").glob("*.jinja")
     digests = {path.relative_to(folder).as_posix(): cached_digest(path) for path in files if path.is_file()}
@@ -110,11 +111,11 @@ def _check_syntax(model: str, chat: ChatTokenizer) -> None:
 
 def load_chat_tokenizer(source: TokenizerSource) -> ChatTokenizer:
     """Return the tokenizer of a source, loaded once per process."""
-    return _loaded(source.place, source.commit, json.dumps(source.identity, sort_keys=True))
+    return _load(source.place, source.commit, json.dumps(source.identity, sort_keys=True))
 
 
 @lru_cache(maxsize=2)
-def _loaded(place: str, commit: str | None, identity: str) -> ChatTokenizer:
+def _load(place: str, commit: str | None, identity: str) -> ChatTokenizer:
     """Load a tokenizer; `identity` is part of the cache key, so that an edited folder is reloaded."""
     from transformers import AutoTokenizer
 
@@ -180,8 +181,9 @@ class ChatTokenizer:
 def find_omitted_part(
     chat: ChatTokenizer, turns: Sequence[Turn], tools: Sequence[Turn], options: Mapping[str, Any]
 ) -> UnusableRow | None:
-    """Return which part of a chat the template omits, or None if it renders all parts; the last turn is the target.
+    """Return an error for the first part of a chat that the template omits, or None if it renders all parts.
 
+    The last turn is the target.
     Contents of earlier assistant turns may be missing: many templates remove old reasoning, as in the model's training.
     """
     last = len(turns) - 1

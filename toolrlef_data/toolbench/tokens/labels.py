@@ -104,7 +104,7 @@ def tokenise(
         max_length: maximum tokens of a row; default: None, no limit.
         too_long: "drop" (default) drops a longer step. "shorten" removes the oldest turns after the opening messages,
             each call with its results, until it fits. A target is never truncated.
-        options: further template variables, such as {"enable_thinking": False}; default: none.
+        options: further variables of the chat template, such as {"enable_thinking": False}; default: none.
         revision: of a Hub id; default: the locally cached commit, or the newest one.
         num_proc: number of processes; does not change the result.
 
@@ -116,6 +116,7 @@ def tokenise(
         UnknownName: an unknown protocol or value of `too_long`.
         InputError: an unknown model, one without a chat template, or an argument out of range.
         MissingColumns: the table lacks columns of `columns.TRAJECTORIES`.
+        MissingExtra: a required package is not installed.
 
     >>> from toolrlef_data.columns import TRAJECTORIES
     >>> tokenise(Dataset.from_dict({n: [] for n in TRAJECTORIES}, TRAJECTORIES), "model", protocol="xml")
@@ -175,12 +176,13 @@ def _check_targets(messages: Sequence[Mapping[str, Any]], targets: Sequence[int]
 
 
 def _sharing_steps(steps: Mapping[int, TokenStep]) -> list[int]:
-    """Return the steps whose tokens are a prefix of the last one's."""
+    """Return the indices of the unshortened steps whose tokens are a prefix of the last such step's tokens."""
     unshortened = [n for n, step in steps.items() if not step.shortened]
     return [n for n in unshortened if steps[unshortened[-1]].ids[: steps[n].end] == steps[n].prefix]
 
 
 def _fallback(step: TokenStep, steps: Mapping[int, TokenStep], shared: Sequence[int]) -> str:
+    """Return the reason, a key of `FALLBACKS`, why a step does not share the merged sequence."""
     if step.shortened:
         return "too_long"
     return "target" if steps[shared[-1]].ids[: step.start] == step.ids[: step.start] else "history"
@@ -211,12 +213,12 @@ def _token_row(
     }
 
 
-def _row_id(row: Row, steps: Sequence[int], count: int) -> str:
+def _row_id(row: Row, steps: Sequence[int], n_steps: int) -> str:
     """Return the id for a subset of a sample's steps; the id of the sample lists all of them, as "file#1+2+3"."""
     file, separator, joined = row["id"].rpartition("#")
     places = joined.split("+")
-    if len(steps) == count:
+    if len(steps) == n_steps:
         return str(row["id"])
-    if separator and len(places) == count:
+    if separator and len(places) == n_steps:
         return f"{file}#{'+'.join(places[n] for n in steps)}"
     return f"{row['id']}#{'+'.join(str(row['steps'][n]) for n in steps)}"

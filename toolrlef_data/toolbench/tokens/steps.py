@@ -1,4 +1,4 @@
-"""steps: one step in the tokens of a chat template, with all checks.
+"""steps: tokenise one step with a chat template, and check the result.
 
 Two chats are rendered: the history with a generation prompt, and the history with the target. The tokens of the first
 must be a prefix of the second. The tokens after it, up to the one that ends the turn, are the target's.
@@ -47,8 +47,8 @@ class TokenStep:
     """One step in tokens.
 
     Args:
-        ids: of history and target.
-        start, end: of the target in `ids`.
+        ids: token ids of history and target.
+        start, end: range of the target in `ids`; the end is exclusive.
         shortened: number of messages removed from the history.
     """
 
@@ -69,7 +69,7 @@ def fit_step(
     """Tokenise a step, with its history shortened to `max_length` if the settings allow it.
 
     Raises:
-        UnusableRow: the step is too long, or fails a check.
+        UnusableRow: the step is too long, or the chat template or tokenizer fails a check.
     """
     step = _tokenise_step(chat, history, target, tools, settings)
     max_length = settings.max_length
@@ -79,14 +79,14 @@ def fit_step(
         raise UnusableRow("too_long", _describe_length(step, max_length))
     groups = _removable_groups(history)
 
-    def without(count: int) -> TokenStep:
+    def without_oldest(count: int) -> TokenStep:
         removed = {n for group in groups[:count] for n in group}
         messages = [message for n, message in enumerate(history) if n not in removed]
         shorter = _tokenise_step(chat, messages, target, tools, settings)
         return replace(shorter, shortened=len(removed))
 
-    count = bisect_left(range(1, len(groups)), True, key=lambda count: len(without(count).ids) <= max_length) + 1
-    shortest = without(count) if groups else step
+    count = bisect_left(range(1, len(groups)), True, key=lambda count: len(without_oldest(count).ids) <= max_length) + 1
+    shortest = without_oldest(count) if groups else step
     if len(shortest.ids) > max_length:
         length = _describe_length(shortest, max_length)
         raise UnusableRow("too_long", f"after removing {shortest.shortened} messages: {length}")
@@ -94,7 +94,7 @@ def fit_step(
 
 
 def _removable_groups(history: Sequence[Message]) -> list[list[int]]:
-    """Return the messages that can be removed from a history, oldest first, each call with its results.
+    """Return the indices of the messages that can be removed from a history, oldest first, each call with its results.
 
     The opening messages and the last user message cannot be removed.
     """
@@ -144,10 +144,10 @@ def _tokenise_step(
     if ids[: len(prompt_ids)] != prompt_ids:
         border = f"{prompt[-20:]!r} and {completion[:20]!r}"
         raise UnusableRow("template_not_prefix", f"a token spans history and target: {border}")
-    expected = _squeezed(completion)
-    if not any(_squeezed(form) in expected for form in _written_forms(target_texts[0])):
+    expected = _squeeze(completion)
+    if not any(_squeeze(form) in expected for form in _written_forms(target_texts[0])):
         raise UnusableRow("template_without_content", "the chat template omits part of the target's text")
-    if (decoded := _squeezed(chat.decode(completion_ids))) != expected:
+    if (decoded := _squeeze(chat.decode(completion_ids))) != expected:
         raise UnusableRow("tokenizer_loses_text", _describe_difference(expected, decoded))
     length = chat.length_without_blanks(completion_ids)
     _check_end(chat, completion_ids[:length], expected, options)
@@ -159,11 +159,12 @@ def _turns(messages: Sequence[Message], tools: Any, settings: TokeniseSettings) 
 
 
 def _written_forms(text: str) -> tuple[str, ...]:
-    """Return a text as it is, and as templates may write it into JSON."""
+    """Return a text unchanged, and the forms in which templates may write it into JSON."""
     return text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def _check_end(chat: ChatTokenizer, tokens: Sequence[int], completion: str, options: Mapping[str, Any]) -> None:
+    """Raise UnusableRow unless the target ends with its only end token, or with a text that the template adds."""
     last = tokens[-1]
     if last in chat.special_ids:
         if tokens.count(last) > 1:
@@ -171,17 +172,17 @@ def _check_end(chat: ChatTokenizer, tokens: Sequence[int], completion: str, opti
         return
     # A template may end its turns with plain text, which also follows the content of a probe.
     probe = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": _PROBE}]
-    end = _squeezed(chat.render(probe, [], options, ask=False).rpartition(_PROBE)[2])
+    end = _squeeze(chat.render(probe, [], options, ask=False).rpartition(_PROBE)[2])
     if not end or not completion.endswith(end):
         raise UnusableRow("template_without_end", "neither a special token nor a text of the template ends the turn")
 
 
 def _with_advice(error: UnusableRow, settings: TokeniseSettings) -> UnusableRow:
-    helps = error.reason in _PROTOCOL_REASONS and settings.protocol == "tools"
-    return UnusableRow(error.reason, f"{error.detail}; {_PROTOCOL_ADVICE}" if helps else error.detail)
+    is_avoidable = error.reason in _PROTOCOL_REASONS and settings.protocol == "tools"
+    return UnusableRow(error.reason, f"{error.detail}; {_PROTOCOL_ADVICE}" if is_avoidable else error.detail)
 
 
-def _squeezed(text: str) -> str:
+def _squeeze(text: str) -> str:
     """Return a text without whitespace, in the normal form that tokenizers may produce."""
     return "".join(unicodedata.normalize("NFKC", text).split())
 
