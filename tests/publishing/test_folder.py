@@ -386,7 +386,7 @@ def test_given_ledger_is_split_by_task(tables: dict[str, Any], tmp_path: Path) -
     out = publish(both, tmp_path / "data", version="1.0.0", dropped=dropped)
     ids = {task: load_dataset(str(out), f"{task}-dropped", split="train")["id"][:] for task in both}
     assert ids == {"math": ["1", "3"], "qa": ["2", "3"]}, "a row without a task belongs to every task"
-    assert "are the configs `math-dropped`, `qa-dropped`" in (out / "README.md").read_text()
+    assert "The configs `math-dropped`, `qa-dropped` contain the dropped rows" in (out / "README.md").read_text()
     old = publish(both, tmp_path / "old", version="1.0.0", dropped=dropped, layout="trice")
     assert sorted(row["id"] for row in lines(old / "dropped.json")) == ["1", "2", "3"]
 

@@ -127,22 +127,22 @@ def test_numbers_of_the_card_agree_with_the_loaded_rows(answers: Dataset, tmp_pa
         ends = Counter(row["finish_type"] for row in rows for _ in row["steps"])
         shares = ", ".join(f"`{end}` {n} ({100 * n / ends.total():.1f} %)" for end, n in ends.most_common())
         assert f"- steps by finish type: {shares}\n" in text
-        assert f"- on the chosen path of their file: {ends.total()} of {ends.total()} steps\n" in text
+        assert f"- steps on the chosen path of their file: {ends.total()} of {ends.total()}\n" in text
         flags = Counter(flag for row in rows for flag in row["flags"])
         assert len(flags) >= 2, "the script causes more than one flag"
         for flag, count in flags.items():
             assert f"`{flag}` {count} ({100 * count / len(rows):.1f} %)" in text
         calls = called[config] = Counter(message["tool_calls"][0]["function"]["name"] for message in trained)
         assert f"- trained calls: {calls.total()}, of {len(calls)} distinct functions; " in text
-        assert f"; {100 * calls['Finish'] / calls.total():.1f} % of them are calls of `Finish`\n" in text
+        assert f"; {100 * calls['Finish'] / calls.total():.1f} % of the calls are `Finish`\n" in text
         expected = [(name, n, f"{100 * n / calls.total():.1f} %") for name, n in calls.items()]
         assert sorted(functions_in(text)) == sorted(expected)
         assert [n for _, n, _ in functions_in(text)] == sorted(calls.values(), reverse=True)
     lengths_in_steps = Counter(len(row["steps"]) for data in loaded(out, "lakes-merged").values() for row in data)
     assert len(lengths_in_steps) > 1
     text = ", ".join(f"{rows} with {steps}" for steps, rows in sorted(lengths_in_steps.items()))
-    assert f"- sequences by number of steps: {text}\n" in section(card, "lakes-merged")
-    assert "sequences by number" not in section(card, "lakes-split")
+    assert f"- rows by number of trained steps: {text}\n" in section(card, "lakes-merged")
+    assert "rows by number" not in section(card, "lakes-split")
     # The configs have the same steps in different forms; calls in text turns are counted too.
     assert called["lakes-split"] == called["lakes-merged"]
     upstream_calls = {name: n for name, n, _ in functions_in(section(card, "lakes-upstream"))}
@@ -285,7 +285,7 @@ def test_card_of_both_kinds_has_the_sections_of_both(answers: Dataset, tmp_path:
         assert "\n\n\n\n" not in card
         assert ("NAACL" in card, "ICLR" in card) == ("math" in published_tables, "lakes" in published_tables)
     assert "Scores by responder" not in headings["steps"]
-    assert "What the steps are" not in headings["math"]
+    assert "Steps" not in headings["math"]
     assert set(headings["both"]) == {*headings["steps"], *headings["math"]}
 
 
@@ -350,10 +350,10 @@ def test_chosen_and_unfinished_steps_are_counted(searched: Dataset, tmp_path: Pa
     card = (out / "README.md").read_text()
     unfinished = sum(end == "unfinished" for end in split["finish_type"])
     for config in ("lakes-split", "lakes-merged"):
-        assert f"- on the chosen path of their file: {on_path} of {len(split)} steps\n" in section(card, config)
+        assert f"- steps on the chosen path of their file: {on_path} of {len(split)}\n" in section(card, config)
         assert f"not finished {unfinished} ({100 * unfinished / len(split):.1f} %)" in section(card, config)
     assert f"not finished 3 ({300 / len(files):.1f} %)" in section(card, "lakes-files")
-    assert "unfinished" not in card.split("## One row of each")[0]
+    assert "unfinished" not in card.split("## Example rows")[0]
 
 
 def test_guide_counts_fully_trained_rows_and_hallucinated_calls(searched: Dataset, tmp_path: Path) -> None:
@@ -393,7 +393,7 @@ def test_stage_table_has_tables_input_rows_and_settings(answers: Dataset, tmp_pa
     }
     out = publish({"lakes": tables}, tmp_path / "data", version="1.0.0")
     drops = list(ledger([part for named in tables.values() for part in named.values()]))
-    stage_table = (out / "README.md").read_text().split("## What was kept")[1].split("\n## ")[0]
+    stage_table = (out / "README.md").read_text().split("## Stages and dropped rows")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (.*?) \| (lakes-.*?) \| (\d+) \| (\d+) \| (.*?) \| `(.*)` \|$", stage_table, re.M)
     expected = {}
     for name, stage in (("steps", "trajectories"), ("pairs", "preference pairs")):

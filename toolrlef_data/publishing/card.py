@@ -17,7 +17,7 @@ from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
 from toolrlef_data.columns import responders_of
-from toolrlef_data.publishing.provenance import settings_behind, stage_summaries
+from toolrlef_data.publishing.provenance import stage_settings, stage_summaries
 from toolrlef_data.publishing.step_facts import MAX_ITEMS, StepFacts, query_counts, shorten, step_facts
 from toolrlef_data.tables.splits import SHUFFLE
 from toolrlef_data.toolbench.samples import SampleSettings
@@ -34,8 +34,10 @@ TITLES = {
     "trajectories": "Tool-use trajectories",
     "both": "Tool-use training data with execution feedback, and trajectories",
 }
-TOOL_USE = frozenset({"question", "uses_tool"})  # every table from the questions to stage 2 has one of these columns
-HEX = re.compile("[0-9a-f]{17,}").fullmatch
+TOOL_USE_COLUMNS = frozenset(
+    {"question", "uses_tool"}
+)  # every table from the questions to stage 2 has one of these columns
+is_long_hex = re.compile("[0-9a-f]{17,}").fullmatch
 # Size categories of the Hub's card specification.
 SIZES = (
     (1_000, "n<1K"),
@@ -75,11 +77,11 @@ def _metadata(
 ) -> DatasetCardData:
     """Return the front matter: given fields, size category, and `configs` and `dataset_info` for `load_dataset`."""
     metadata = DatasetCardData(**{name: value for name, value in fields.items() if name != "title"})
-    rows = sum(len(data) for named in splits.values() for data in named.values())
+    rows = sum(len(data) for tables in splits.values() for data in tables.values())
     metadata["size_categories"] = [next((name for limit, name in SIZES if rows < limit), "n>10M")]
     DatasetInfosDict(infos).to_dataset_card_data(metadata)
-    files = {config: _data_files({name: [config] for name in named}) for config, named in splits.items()}
-    files |= {config: _data_files(joined) for config, joined in mixes.items()}
+    files = {config: _data_files({name: [config] for name in tables}) for config, tables in splits.items()}
+    files |= {config: _data_files(configs_by_split) for config, configs_by_split in mixes.items()}
     files[next(iter(splits))]["default"] = True
     MetadataConfigs(files).to_dataset_card_data(metadata)
     for name in ("configs", "dataset_info"):  # datasets sorts them by name; the default config must be first
@@ -94,17 +96,18 @@ def _metadata(
 def _table_facts(
     splits: Splits, mixes: Mixes, infos: Mapping[str, DatasetInfo], steps: Mapping[str, StepFacts]
 ) -> dict[str, Any]:
-    """Return the variables for tables of every kind."""
+    """Return the template variables for tables of every kind."""
     sizes = {
         config: {name: split.num_examples for name, split in info.splits.items()} for config, info in infos.items()
     }
     return {
         "splits": sizes,
         "mixes": {
-            mix: sorted({config for configs in joined.values() for config in configs}) for mix, joined in mixes.items()
+            mix: sorted({config for configs in configs_by_split.values() for config in configs})
+            for mix, configs_by_split in mixes.items()
         },
         "examples": {
-            config: _example(named, MAX_ITEMS if config in steps else None) for config, named in splits.items()
+            config: _example(tables, MAX_ITEMS if config in steps else None) for config, tables in splits.items()
         },
         "cassettes": [config for config in splits if config.endswith("-cassette")],
         "ledgers": [config for config in splits if config.endswith("-dropped")],
@@ -117,7 +120,7 @@ def _tool_use_facts(splits: Splits) -> dict[str, Any]:
 
 
 def _trajectory_facts(steps: Mapping[str, StepFacts], provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the variables for tables of steps."""
+    """Return the template variables for tables of steps."""
     queries, shared = query_counts(steps)
     return {
         "steps": steps,
@@ -125,21 +128,21 @@ def _trajectory_facts(steps: Mapping[str, StepFacts], provenance: Mapping[str, A
         "datasets": sorted({name for facts in steps.values() for name in facts.counts["dataset"]}),
         "queries": queries,
         "shared": shared,
-        "tokenisers": settings_behind(provenance, TokeniseSettings.kind),
+        "tokenisers": stage_settings(provenance, TokeniseSettings.kind),
         "shuffles": _shuffles(provenance),
         "histories": _histories(steps, provenance),
     }
 
 
 def _provenance_facts(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the variables for the provenance of all tables."""
+    """Return the template variables for the provenance of all tables."""
     return {
         "version": provenance["version"],
         "stages": stage_summaries(provenance),
         "incomplete": [
             config
-            for config, named in provenance["configs"].items()
-            if not all(facts["trail_is_whole"] for facts in named.values())
+            for config, tables in provenance["configs"].items()
+            if not all(facts["trail_is_whole"] for facts in tables.values())
         ],
         "engines": _engines(provenance),
         "usage": _usage(provenance),
@@ -149,16 +152,16 @@ def _provenance_facts(provenance: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _template_name(splits: Splits, steps: Mapping[str, StepFacts]) -> str:
-    """Return the template for the kinds of tables in a folder."""
-    others = [data for config, named in splits.items() if config not in steps for data in named.values()]
-    tool_use = any(TOOL_USE & set(data.column_names) for data in others)
+    """Return the name of the template for the kinds of tables in a folder."""
+    others = [data for config, tables in splits.items() if config not in steps for data in tables.values()]
+    tool_use = any(TOOL_USE_COLUMNS & set(data.column_names) for data in others)
     return ("both" if tool_use else "trajectories") if steps else "tool_use"
 
 
 def _histories(steps: Mapping[str, StepFacts], provenance: Mapping[str, Any]) -> list[str]:
-    """Return the kinds of history in the rows or in the settings of their stages; pairs always have clean ones."""
+    """Return the kinds of history in the rows or in the settings of their stages; pairs always have clean histories."""
     histories = {name for facts in steps.values() for name in facts.counts["history"]}
-    sample_settings = settings_behind(provenance, SampleSettings.kind)
+    sample_settings = stage_settings(provenance, SampleSettings.kind)
     histories |= {settings["history"] for config in steps for settings in sample_settings.get(config, ())}
     histories |= {"clean" for facts in steps.values() if facts.kind == "pairs"}
     return [name for name in ("faithful", "upstream", "clean") if name in histories]
@@ -176,9 +179,9 @@ def _shuffles(provenance: Mapping[str, Any]) -> dict[int, list[str]]:
 def dropped_counts(splits: Splits) -> list[tuple[str, str, int]]:
     """Return (stage, reason, rows) of all `dropped` configs, most rows first."""
     counts: Counter[tuple[str, str]] = Counter()
-    for config, named in splits.items():
+    for config, tables in splits.items():
         if config.endswith("-dropped"):
-            for data in named.values():
+            for data in tables.values():
                 counts.update(zip(data["stage"], data["reason"], strict=True))
     return [
         (stage, reason, rows) for (stage, reason), rows in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
@@ -188,8 +191,8 @@ def dropped_counts(splits: Splits) -> list[tuple[str, str, int]]:
 def score_table(splits: Splits) -> list[dict[str, Any]]:
     """Return one record per responder over all stage 2 tables: rows, mean score, share of tool use, score counts."""
     totals: dict[str, dict[str, Any]] = {}
-    for named in splits.values():
-        for data in named.values():
+    for tables in splits.values():
+        for data in tables.values():
             if not {"origin", "scores", "uses_tool"} <= set(data.column_names):
                 continue
             for batch in data.select_columns(["origin", "scores", "uses_tool"]).iter(1000):
@@ -216,24 +219,24 @@ def score_table(splits: Splits) -> list[dict[str, Any]]:
 
 
 def _uses_tool(splits: Splits) -> dict[str, dict[str, Any]]:
-    """Return config -> number of rows, of tool calls among the targets, and of these by verifier ("" for none)."""
+    """Return config -> numbers of rows, of targets that are tool calls, and of these calls by verifier ("": none)."""
     counts: dict[str, dict[str, Any]] = {}
-    for config, named in splits.items():
-        if not all({"output", "uses_tool"} <= set(data.column_names) for data in named.values()):
+    for config, tables in splits.items():
+        if not all({"output", "uses_tool"} <= set(data.column_names) for data in tables.values()):
             continue
-        if any(responders_of(data.features) for data in named.values()):
+        if any(responders_of(data.features) for data in tables.values()):
             continue
         calls: Counter[str] = Counter()
-        for data in named.values():
+        for data in tables.values():
             verifiers = data["verified_by"][:] if "verified_by" in data.column_names else [None] * len(data)
             calls.update(by or "" for by, uses in zip(verifiers, data["uses_tool"][:], strict=True) if uses)
-        rows = sum(len(data) for data in named.values())
+        rows = sum(len(data) for data in tables.values())
         counts[config] = {"rows": rows, "calls": calls.total(), "verified_by": sorted(calls.items())}
     return counts
 
 
 def _tools(provenance: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Return (task, tool, version) of every executed tool."""
+    """Return the distinct (task, tool, version) of the executed tools."""
     tools = set()
     for stage in provenance["stages"].values():
         settings = stage["settings"] if isinstance(stage["settings"], dict) else {}
@@ -243,7 +246,7 @@ def _tools(provenance: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _engines(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the settings of every model that was used, the digests that identify it, and its stages."""
+    """Return one record per engine: its settings, the digests that identify its model, and the names of its stages."""
     engines: dict[str, dict[str, Any]] = {}
     for stage in provenance["stages"].values():
         settings = stage["settings"]
@@ -255,7 +258,7 @@ def _engines(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _usage(provenance: Mapping[str, Any]) -> list[tuple[str, Counter[str]]]:
-    """Return (model, its requests and tokens), summed over the stages."""
+    """Return (model, Counter of its requests and tokens), summed over the stages."""
     usage: dict[str, Counter[str]] = {}
     for stage in provenance["stages"].values():
         if counts := stage.get("usage"):
@@ -264,29 +267,29 @@ def _usage(provenance: Mapping[str, Any]) -> list[tuple[str, Counter[str]]]:
 
 
 def _digests(name: str, value: Any) -> Iterator[str]:
-    """Yield the leaves of a model's identity as text, hexadecimal digests shortened."""
+    """Yield the leaves of a model's identity as text, with shortened hexadecimal digests."""
     if isinstance(value, Mapping):
         for key in sorted(value):
             yield from _digests(f"{name} {key}".strip(), value[key])
     elif isinstance(value, str):
-        yield f"{name} `{value[:16] if HEX(value) else value}`"
+        yield f"{name} `{value[:16] if is_long_hex(value) else value}`"
 
 
 def _infos(folder: Path, splits: Splits, mixes: Mixes) -> dict[str, DatasetInfo]:
     """Return the `DatasetInfo` of every config, mixes included."""
     infos: dict[str, DatasetInfo] = {}
-    for config, named in splits.items():
-        sizes = {name: (data.data.nbytes, len(data)) for name, data in named.items()}
-        files = [file for name in named for file in (folder / config).glob(f"{name}-*.parquet")]
+    for config, tables in splits.items():
+        sizes = {name: (data.data.nbytes, len(data)) for name, data in tables.items()}
+        files = [file for name in tables for file in (folder / config).glob(f"{name}-*.parquet")]
         download = sum(file.stat().st_size for file in files)
-        infos[config] = _info(config, next(iter(named.values())).features, sizes, download)
-    for config, joined in mixes.items():
-        parts = {name: [infos[part].splits[name] for part in configs] for name, configs in joined.items()}
+        infos[config] = _info(config, next(iter(tables.values())).features, sizes, download)
+    for config, configs_by_split in mixes.items():
+        parts = {name: [infos[part].splits[name] for part in configs] for name, configs in configs_by_split.items()}
         sizes = {
             name: (sum(part.num_bytes for part in split_infos), sum(part.num_examples for part in split_infos))
             for name, split_infos in parts.items()
         }
-        origins = [infos[part] for part in {part: None for configs in joined.values() for part in configs}]
+        origins = [infos[part] for part in {part: None for configs in configs_by_split.values() for part in configs}]
         infos[config] = _info(config, origins[0].features, sizes, sum(origin.download_size for origin in origins))
     return infos
 
@@ -301,17 +304,17 @@ def _info(config: str, features: Features, sizes: Mapping[str, tuple[int, int]],
     return info
 
 
-def _data_files(joined: Mapping[str, list[str]]) -> dict[str, Any]:
-    """Return the metadata entry of a config: the files of each split, from one config or several."""
+def _data_files(configs_by_split: Mapping[str, list[str]]) -> dict[str, Any]:
+    """Return the metadata entry of a config: the file patterns of each split, in the folders of one or more configs."""
     files = []
-    for name, configs in joined.items():
+    for name, configs in configs_by_split.items():
         paths = [f"{config}/{name}-*" for config in configs]
         files.append({"split": name, "path": paths[0] if len(paths) == 1 else paths})
     return {"data_files": files}
 
 
-def _example(named: Mapping[str, Dataset], max_items: int | None) -> dict[str, Any] | None:
-    first = next(iter(named.values()))
+def _example(tables: Mapping[str, Dataset], max_items: int | None) -> dict[str, Any] | None:
+    first = next(iter(tables.values()))
     return {name: shorten(value, max_items) for name, value in first[0].items()} if len(first) else None
 
 

@@ -1,6 +1,6 @@
 """Export samples to the training files of ToolLLaMA, TRL, axolotl and OpenAI.
 
-| format | table | one line (toolllama: one entry) |
+| format | input table | file |
 |---|---|---|
 | toolllama | `TOOLLLAMA` | ToolBench's training file: one JSON array of {id, conversations: [{from, value}]} |
 | trl | `TRAJECTORIES` | {prompt: messages, completion: [message], tools}; one line per trained message |
@@ -23,7 +23,7 @@ trained messages explicitly. Sources:
 
 A row that does not fit the format is an error, or with `unfit="drop"` an entry of a ledger beside the file:
 
-| reason | the row |
+| reason | cause |
 |---|---|
 | no_flag | a message has no `train` value |
 | no_target | no message is trained |
@@ -137,7 +137,7 @@ def export(
 
 
 def _check_options(samples: Dataset, format: str, arguments: str | None, unfit: str) -> Export:
-    """Return the format's `Export`, or raise the errors of `export` that need no row."""
+    """Return the format's `Export`, or raise the errors of `export` that do not depend on a row."""
     options = (("format", format, EXPORTS), ("form of arguments", arguments, ARGUMENTS), ("unfit", unfit, UNFIT))
     for kind, value, choices in options:
         if value not in choices and (kind, value) != ("form of arguments", None):
@@ -178,7 +178,9 @@ def _write(
             file.write(prefix + text + suffix)
             n_written += 1
     if n_dropped and not n_written:
-        raise InputError(f"none of the {n_dropped} rows fits the format {format!r}; the last one: {drop['detail']}")
+        raise InputError(
+            f"none of the {n_dropped} rows fits the format {format!r}; the reason of the last one: {drop['detail']}"
+        )
     if spec.array:
         file.write(b"\n]" if n_written else b"[]")
     return n_dropped
@@ -248,7 +250,7 @@ def _trl_preference(row: Row, arguments: str) -> list[Record]:
 
 
 def _targets(messages: Messages) -> list[int]:
-    """Return the indices of the trained messages; raise Unusable unless they are one or more assistant messages."""
+    """Return the indices of the trained messages; raise UnusableRow unless they are one or more assistant messages."""
     for n, message in enumerate(messages or ()):
         if message.get("train") is None:
             raise UnusableRow("no_flag", f"message {n} has no train flag")

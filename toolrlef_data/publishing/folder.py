@@ -104,8 +104,8 @@ def publish(
         check_replaceable(out)
         # Empty splits are not written, but their lineage and ledger are.
         documented = {
-            task: {name: all_splits[task].get(name, {}) | named[name] for name in named}
-            for task, named in splits.items()
+            task: {name: all_splits[task].get(name, {}) | task_tables[name] for name in task_tables}
+            for task, task_tables in splits.items()
         }
         facts = {**(provenance or {}), "version": version, **provenance_of(_configs(documented))}
         LAYOUTS[layout](folder, splits, _ledgers(documented, dropped), facts, dict(card or {}))
@@ -124,15 +124,15 @@ def _split_tables(tables: Tables, version: str) -> Splits:
     if not isinstance(tables, Mapping) or isinstance(tables, DatasetDict):
         raise InputError(f"{shape}; found a {type(tables).__name__}")
     splits: Splits = {}
-    for task, named in tables.items():
-        if not isinstance(named, Mapping) or isinstance(named, DatasetDict):
-            raise InputError(f"{shape}; found a {type(named).__name__} at {task!r}")
-        for name, table in named.items():
+    for task, task_tables in tables.items():
+        if not isinstance(task_tables, Mapping) or isinstance(task_tables, DatasetDict):
+            raise InputError(f"{shape}; found a {type(task_tables).__name__} at {task!r}")
+        for name, table in task_tables.items():
             if not isinstance(table, (Dataset, DatasetDict)):
                 found = f"a {type(table).__name__} at {task!r}, {name!r}"
                 raise InputError(f"{shape}; found {found}: a table is a Dataset or a DatasetDict")
             splits.setdefault(task, {})[name] = dict(table) if isinstance(table, DatasetDict) else {"train": table}
-    if not splits or any(not table for named in splits.values() for table in named.values()):
+    if not splits or any(not table for task_tables in splits.values() for table in task_tables.values()):
         raise InputError("publish needs at least one table, and every table at least one split")
     config_tables: dict[str, tuple[str, str]] = {}
     for task, name, split, _ in _iter_splits(splits):
@@ -141,7 +141,7 @@ def _split_tables(tables: Tables, version: str) -> Splits:
                 allowed = "letters A-Z, digits and _" + ("; also . and - after the first" if pattern is NAME else "")
                 raise InputError(f"the name of a {kind} must consist of {allowed}; found {text!r}")
         if name == "dropped" or name.endswith("-dropped"):
-            raise InputError(f"a table cannot be named {name!r}, the config of the dropped rows: pass dropped=")
+            raise InputError(f"a table cannot be named {name!r}, which is reserved for the dropped rows: pass dropped=")
         if config_tables.setdefault(_config(task, name), (task, name)) != (task, name):
             raise InputError(f"two tables have the same config name {_config(task, name)!r}: rename one")
     return splits
@@ -150,7 +150,7 @@ def _split_tables(tables: Tables, version: str) -> Splits:
 def _without_empty(all_splits: Splits) -> Splits:
     """Return the tables without their empty splits, which `load_dataset` cannot read."""
     splits: Splits = {}
-    for task, name in ((task, name) for task, named in all_splits.items() for name in named):
+    for task, name in ((task, name) for task, task_tables in all_splits.items() for name in task_tables):
         table = all_splits[task][name]
         splits.setdefault(task, {})[name] = filled = {split: data for split, data in table.items() if len(data)}
         empty, config = ", ".join(split for split in table if split not in filled), _config(task, name)
@@ -170,25 +170,28 @@ def _check_ledger(dropped: Dataset) -> None:
 
 def _ledgers(splits: Splits, dropped: Dataset | None) -> dict[str, Dataset]:
     """Return task -> its dropped rows, without tasks that have none."""
-    tables = {task: [data for table in named.values() for data in table.values()] for task, named in splits.items()}
+    tables = {
+        task: [data for table in task_tables.values() for data in table.values()]
+        for task, task_tables in splits.items()
+    }
     # The user can publish rows of one task under another name.
-    names = {
+    row_tasks = {
         task: {task}.union(*(data.unique("task") for data in parts if "task" in data.column_names))
         for task, parts in tables.items()
     }
-    published: set[str] = set().union(*names.values())
+    published: set[str] = set().union(*row_tasks.values())
     ledgers = {}
     for task, parts in tables.items():
         drops = ledger(parts) if dropped is None else dropped
-        rows = [i for i, name in enumerate(drops["task"]) if name in names[task] or name not in published]
+        rows = [i for i, name in enumerate(drops["task"]) if name in row_tasks[task] or name not in published]
         if rows:  # load_dataset cannot read a split without rows
             ledgers[task] = drops.select(rows)
     return ledgers
 
 
 def _iter_splits(splits: Splits) -> Iterator[tuple[str, str, str, Dataset]]:
-    for task, named in splits.items():
-        for name, table in named.items():
+    for task, task_tables in splits.items():
+        for name, table in task_tables.items():
             for split, data in table.items():
                 yield task, name, split, data
 
@@ -198,27 +201,27 @@ def _config(task: str, name: str) -> str:
 
 
 def _configs(splits: Splits) -> dict[str, dict[str, Dataset]]:
-    return {_config(task, name): table for task, named in splits.items() for name, table in named.items()}
+    return {_config(task, name): table for task, task_tables in splits.items() for name, table in task_tables.items()}
 
 
 def _add_cassettes(splits: Splits) -> None:
     """Add the tool executions of each task, if any, to its tables."""
-    for task, named in splits.items():
-        if "cassette" in named:
+    for task, task_tables in splits.items():
+        if "cassette" in task_tables:
             raise InputError(f"the table name 'cassette' of {task!r} is reserved for tool executions: rename the table")
-        tables = [data for table in named.values() for data in table.values() if "uses_tool" in data.column_names]
+        tables = [data for table in task_tables.values() for data in table.values() if "uses_tool" in data.column_names]
         table = collect_executions(tables) if tables else None
         if table is not None and len(table):
-            named["cassette"] = {"train": table}
+            task_tables["cassette"] = {"train": table}
 
 
 def _mixes(splits: Splits) -> dict[str, dict[str, list[str]]]:
     """Return mix config -> split -> joined configs, for each table that several tasks have with the same features."""
     mixes: dict[str, dict[str, list[str]]] = {}
-    for name in dict.fromkeys(name for named in splits.values() for name in named):
-        tables = {_config(task, name): named[name] for task, named in splits.items() if name in named}
-        kinds = {repr(data.features) for table in tables.values() for data in table.values()}
-        if len(tables) > 1 and len(kinds) == 1 and _config("mix", name) not in tables:
+    for name in dict.fromkeys(name for task_tables in splits.values() for name in task_tables):
+        tables = {_config(task, name): task_tables[name] for task, task_tables in splits.items() if name in task_tables}
+        schemas = {repr(data.features) for table in tables.values() for data in table.values()}
+        if len(tables) > 1 and len(schemas) == 1 and _config("mix", name) not in tables:
             for split in dict.fromkeys(split for table in tables.values() for split in table):
                 joined = [config for config, table in tables.items() if split in table]
                 mixes.setdefault(_config("mix", name), {})[split] = joined
@@ -229,7 +232,7 @@ def _mixes(splits: Splits) -> dict[str, dict[str, list[str]]]:
 
 
 def check_replaceable(out: str | Path) -> None:
-    """Raise InputError if a path exists and was not written by `publish`."""
+    """Raise InputError if a path exists and is neither an empty folder nor written by `publish`."""
     out = Path(out).resolve()
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "provenance.json").exists())):
         raise InputError(f"{out} exists and is not a published data set: choose another folder, or move it away")

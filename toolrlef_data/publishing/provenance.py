@@ -1,7 +1,7 @@
 """Provenance of published tables: their lineage as JSON values.
 
-It has models, settings, row counts and package versions. Prompts appear only as hashes, local paths not at all.
-`stage_summaries` and `settings_behind` prepare the result of `provenance_of` for the card.
+It contains models, settings, row counts and package versions. Prompts appear only as hashes, local paths not at all.
+`stage_summaries` and `stage_settings` prepare the result of `provenance_of` for the card.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from toolrlef_data.toolbench.preferences import PairSettings
 from toolrlef_data.toolbench.samples import SampleSettings
 from toolrlef_data.toolbench.tokens.steps import TokeniseSettings
 
-__all__ = ["provenance_of", "settings_behind", "stage_summaries"]
+__all__ = ["provenance_of", "stage_settings", "stage_summaries"]
 
 PACKAGES = ("toolrlef_data", "datasets", "pyarrow", "torch", "transformers", "peft")
-# Stages with any number of output rows per input row: `rows_in` of their records counts output rows and drops together.
+# Stages with any number of output rows per input row. `rows_in` in their records is the sum of output rows and drops.
 EXPANDING_STAGES = frozenset({SampleSettings.kind, PairSettings.kind, TokeniseSettings.kind})
 # The settings of these stages that determine the contents of the rows.
 CONTENT_SETTINGS = (
@@ -41,7 +41,7 @@ def provenance_of(configs: Mapping[str, Mapping[str, Dataset]]) -> dict[str, Any
     """
     stages: dict[str, dict[str, Any]] = {}
     trails: dict[str, Any] = {}
-    for config, split, data in ((c, s, data) for c, named in configs.items() for s, data in named.items()):
+    for config, split, data in ((c, s, data) for c, tables in configs.items() for s, data in tables.items()):
         records = lineage(data)
         for record in records:
             fields = ("step", "inputs", "rows_in", "rows_out", "dropped")
@@ -97,8 +97,8 @@ def stage_summaries(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
     return summaries
 
 
-def settings_behind(provenance: Mapping[str, Any], stage_name: str) -> dict[str, list[dict[str, Any]]]:
-    """Return config -> the distinct settings of all stages with a name in its lineage."""
+def stage_settings(provenance: Mapping[str, Any], stage_name: str) -> dict[str, list[dict[str, Any]]]:
+    """Return config -> the distinct settings of the stages in its lineage that are named `stage_name`."""
     settings: dict[str, list[dict[str, Any]]] = {}
     for (config, _), keys in _table_stages(provenance).items():
         for key, stage in provenance["stages"].items():
@@ -113,7 +113,7 @@ def _table_stages(provenance: Mapping[str, Any]) -> dict[tuple[str, str], set[st
     """Return (config, split) -> the fingerprints of the stages in its lineage."""
     configs, stages = provenance["configs"], provenance["stages"]
     table_stages = {}
-    for config, split, facts in ((c, s, facts) for c, named in configs.items() for s, facts in named.items()):
+    for config, split, facts in ((c, s, facts) for c, tables in configs.items() for s, facts in tables.items()):
         keys, pending = set(), [facts["fingerprint"]]
         while pending:
             if (key := pending.pop()) in stages and key not in keys:

@@ -40,7 +40,7 @@ BATCH_ROWS = 100  # a merged sample can have a megabyte
 FINISH = "Finish"
 TOP_FUNCTIONS = 10  # functions in the card
 IGNORED_LABEL = -100  # the label of tokens that are not trained
-# The last match is the call: JSON arguments have no line break before a word.
+# The last match in a turn is its call: JSON arguments have no line break before a word.
 CALL = re.compile(r"\nAction: ([^\n]*)\nAction Input:")
 MAX_CHARS = 300  # of a text in an example row
 MAX_ITEMS = 4  # of a list in an example row
@@ -115,17 +115,17 @@ def kind_of(features: Features) -> str:
 
 
 def step_facts(splits: Mapping[str, Mapping[str, Dataset]]) -> dict[str, StepFacts]:
-    """Return the statistics of every config of steps.
+    """Return config -> statistics, for every config whose tables are all of one kind in `COLUMNS`.
 
     Args:
         splits: config -> split -> table.
     """
     facts_by_config = {}
-    for config, named in splits.items():
-        kinds = {kind_of(data.features) for data in named.values()}
+    for config, tables in splits.items():
+        kinds = {kind_of(data.features) for data in tables.values()}
         if len(kinds) == 1 and (kind := kinds.pop()):
             facts_by_config[config] = facts = StepFacts(kind)
-            for split, data in named.items():
+            for split, data in tables.items():
                 facts.files[split], facts.queries[split] = set(), set()
                 columns = [name for name in (*SHARED_COLUMNS, *COLUMNS[kind]) if name in data.column_names]
                 # Select before reading: a reordered table is copied with all its columns.
@@ -150,7 +150,7 @@ def query_counts(steps: Mapping[str, StepFacts]) -> tuple[dict[str, int], list[t
 
 
 def shorten(value: Any, max_items: int | None = None) -> Any:
-    """Return a value with long texts cut, and with `max_items` also long lists.
+    """Return a JSON value whose texts are cut to `MAX_CHARS` and whose lists are cut to about `max_items` items.
 
     >>> shorten({"a": [1, 2, 3, 4, 5, 6]}, 3)
     {'a': [1, 2, '... 3 more ...', 6]}
@@ -204,7 +204,7 @@ def _count_pairs(facts: StepFacts, columns: Mapping[str, Any]) -> None:
 
 
 def _count_trained(facts: StepFacts, conversations: Any) -> None:
-    """Count messages, trained messages, and the functions that these call."""
+    """Count messages, trained messages, and the functions that the trained messages call."""
     messages = pc.list_flatten(conversations)
     trained = pc.fill_null(pc.struct_field(messages, "train"), False)
     calls = pc.list_flatten(pc.filter(pc.struct_field(messages, "tool_calls"), trained))
@@ -265,7 +265,7 @@ def _file_names(columns: Mapping[str, Any]) -> set[str]:
 
 
 def _count(facts: StepFacts, name: str, values: Any, weights: Any = None) -> None:
-    """Add the non-null values to a count, each once or with its weight."""
+    """Add the non-null values to `facts.counts[name]`, each once or with its weight."""
     weights = pa.array([1] * len(values), pa.int64()) if weights is None else weights
     table = pa.table({"value": values, "weight": weights}).group_by("value").aggregate([("weight", "sum")])
     for value, number in zip(table["value"].to_pylist(), table["weight_sum"].to_pylist(), strict=True):
