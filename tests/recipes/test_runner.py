@@ -176,7 +176,7 @@ responders:
         ((", reader: model, strict: true", ""), 10, "qa needs a reader, the engine that reads the output of WikiSearch"),
         (("tool: {kind: translator_engine, engine: model}, ", ""), 12, "mlqa needs a tool"),
         (("  mlqa: {", "  mqla: {"), 12, "unknown task 'mqla'"),
-        (("keep_unverified: true", "task: qa"), 16, "is 'qa', but there are sources of math, lama, mlqa"),
+        (("keep_unverified: true", "task: qa"), 16, "is 'qa', but some sources have the task math, lama, mlqa"),
         (("teachers: [model]", "teachers: [annotations]"), 17, "teachers needs an engine: annotations yield only formulas, no calls of the task 'qa'"),
         (("teachers: [model]", "teachers: []"), 17, "teachers needs an entry"),
         (("kind: wiki_search, corpus: sample}, reader", "kind: wiki_search, name: Find, corpus: sample}, reader"), 10, "name cannot be set"),
@@ -235,7 +235,7 @@ def test_four_tasks_are_published_separately_and_as_a_mix(tmp_path: Path) -> Non
     assert totals["not drawn"] == len(load_source("sample_mlqa")) - 2
     assert {row["tool"] for row in load("qa-cassette")} == {"WikiSearch", "reader of WikiSearch"}
     card = (result.out / "README.md").read_text(encoding="utf-8")
-    assert "In `qa-stage1` the target of 2 of 2 rows is a tool call (2 not verified)" in card
+    assert "In 2 of 2 rows of `qa-stage1` the target is a tool call (2 not verified)" in card
     assert "| qa | WikiSearch | bm25s " in card
     for task in result.tasks:
         names = ("responded", "stage2", "cassette")

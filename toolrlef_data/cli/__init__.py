@@ -1,5 +1,5 @@
 """Command line: `toolrlef-data`.
 
-`main` has the entry point and the command for recipes, `trajectories` the commands for ToolBench data, `console` the
-output of all commands.
+`main` contains the entry point and the command `run`; `trajectories` contains the commands `search` and `trajectories`;
+`console` formats their output.
 """

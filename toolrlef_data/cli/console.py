@@ -1,4 +1,4 @@
-"""Console output of the commands: tables of counts and messages."""
+"""Console output of the commands: tables of counts, and single lines of text."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ INTERRUPTED = "Interrupted. All received replies are saved; run the same command
 MAX_TURNS_REACHED, MAX_CALLS_REACHED = "  no answer: --max-turns reached", "  no answer: --max-calls reached"
 CALLS, THOUGHTS = "  messages with a call", "  messages without a call"
 TOKENS = "prompt and reply tokens"
+ALL_SAMPLES = "(all samples)"
 
 
 def text_table(title: str, names: Sequence[str], rows: Sequence[tuple[str, ...]]) -> Table:
@@ -49,13 +50,18 @@ def text_table(title: str, names: Sequence[str], rows: Sequence[tuple[str, ...]]
 
 
 def count_table(title: str, counts: Mapping[str, int | None]) -> Table:
-    """Return a table of counts by name; None is shown as unknown."""
+    """Return a table with one row per name and count; a count of None is shown as "unknown"."""
     rows = [(name, "unknown" if count is None else f"{count:,}") for name, count in counts.items()]
     return text_table(title, ["", ""], rows)
 
 
 def dropped_table(tables: Iterable[Dataset | DatasetDict], dropped: Dataset | None = None) -> Table | str:
-    """Return the numbers of dropped rows by stage and reason, from a ledger or by default from the tables' ledger."""
+    """Return a table of the dropped rows by stage and reason, or a sentence if there are none.
+
+    Args:
+        tables: tables whose ledger is counted.
+        dropped: a ledger to count instead.
+    """
     from toolrlef_data.publishing.card import dropped_counts
     from toolrlef_data.tables.lineage import ledger
 
@@ -65,7 +71,7 @@ def dropped_table(tables: Iterable[Dataset | DatasetDict], dropped: Dataset | No
 
 
 def flag_table(tables: Iterable[Dataset]) -> Table:
-    """Return the number of samples with each flag, in total and on chosen paths."""
+    """Return a table with the number of samples with each flag, in total and on chosen paths."""
     from toolrlef_data.toolbench.messages import FLAGS
 
     counts: Counter[str] = Counter()
@@ -74,18 +80,22 @@ def flag_table(tables: Iterable[Dataset]) -> Table:
         pairs = "rejected" in data.column_names
         on_path = [True] * len(data) if pairs else data["chosen"][:]
         for flags, is_chosen in zip(data["flags"][:], on_path, strict=True):
-            names = ["all", *flags]
+            names = [ALL_SAMPLES, *flags]
             counts.update(names)
             chosen.update(names if is_chosen else ())
-    rows = [(flag, f"{counts[flag]:,}", f"{chosen[flag]:,}") for flag in ("all", *FLAGS)]
+    rows = [(flag, f"{counts[flag]:,}", f"{chosen[flag]:,}") for flag in (ALL_SAMPLES, *FLAGS)]
     return text_table("Flags", ["flag", "samples", "samples on chosen paths"], rows)
 
 
 def search_counts(answers: Dataset, method: Method) -> dict[str, int]:
-    """Return counts by outcome, and of requests and messages, for answer files generated with a method.
+    """Return the rows of the table "Search": numbers of searches by outcome, of model requests, and of messages.
 
-    A search without an answer reached its maximum of turns if at least one of its branches has that many messages and
-    did not finish.
+    A search without an answer counts as `MAX_TURNS_REACHED` if at least one of its unfinished branches has
+    `method.max_turns` messages.
+
+    Args:
+        answers: generated answer files.
+        method: the method of their searches.
     """
     from toolrlef_data.toolbench.tree import GIVE_UP, path_to, read_file_tree, states_of
 
@@ -112,7 +122,7 @@ def search_counts(answers: Dataset, method: Method) -> dict[str, int]:
 
 
 def print_parts(*parts: Table | str) -> None:
-    """Print tables, and texts with rich markup."""
+    """Print tables and texts; a text can contain rich markup."""
     from rich.console import Console
 
     for part in parts:

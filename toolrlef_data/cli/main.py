@@ -25,11 +25,15 @@ def _root() -> None:
 
 @app.command()
 def run(
-    recipe: Annotated[str, typer.Argument(help="A YAML file, or the name of a bundled recipe: demo, qa, mix, ...")],
+    recipe: Annotated[str, typer.Argument(help="YAML file, or name of a bundled recipe, such as demo, qa or mix.")],
     all_rows: Annotated[bool, typer.Option("--all", help="Use all rows of every source.")] = False,
-    rows: Annotated[int | None, typer.Option(min=1, help="Rows per source. Default: as in the recipe.")] = None,
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="Number of rows per source. Default: as in the recipe.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to publish to. Default: as in the recipe.")] = None,
-    num_proc: Annotated[int | None, typer.Option(min=1, help="Number of processes for stages without models.")] = None,
+    num_proc: Annotated[
+        int | None, typer.Option(min=1, help="Number of processes for stages without models. Default: 1.")
+    ] = None,
 ) -> None:
     """Run a recipe from its sources to a published folder. Cached stages and stored replies are reused."""
     from toolrlef_data.recipes.runner import load_recipe, run_recipe
@@ -101,8 +105,8 @@ def _print_run(result: object) -> None:
 
 def main() -> None:
     """Run the command line; a `ToolrlefError` is printed as one line without a traceback."""
-    # Read when torch is loaded. With spinning OpenMP threads, another busy process halves the speed; passive waiting
-    # costs little.
+    # torch reads the variable when it is loaded. With spinning OpenMP threads, another busy process halves the speed;
+    # passive waiting costs little.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()

@@ -31,12 +31,14 @@ __all__ = ["search", "trajectories"]
 VERSION = "1.0.0"
 NO_SAMPLES = "no samples: all answer files and steps were dropped; the table of dropped rows lists the reasons"
 NOT_PUBLISHED = "The answer files yield no samples, so no data set was published."
-RAISE_MAX_TURNS = "Searches at the maximum of turns without an answer: {}. Use a --max-turns above {} to continue them."
+RAISE_MAX_TURNS = (
+    "Searches that reached --max-turns without an answer: {}. Use a --max-turns above {} to continue them."
+)
 LOAD = 'To load it:\n    load_dataset("{}", "toolbench-{}", split="train")'
 MANIFEST = ".written"  # lists the answer files that `search` wrote; hidden, so that it is not read as an answer file
 Out = Annotated[Path, typer.Option(help="Output folder.")]
 Layout = Annotated[
-    str, typer.Option(help="split: one sample per step; merged: one sample for steps with a common history.")
+    str, typer.Option(help="split: one sample per step; merged: one sample for all steps that fit one sequence.")
 ]
 
 
@@ -51,14 +53,21 @@ def _search_option(help: str) -> Any:
 def search(
     out: Out,
     queries: Annotated[
-        Path | None, typer.Argument(help="JSON Lines with query, optional id and functions. Default: bundled queries.")
+        Path | None,
+        typer.Argument(help="JSON Lines file with query, and optionally id and functions. Default: bundled queries."),
     ] = None,
     model: Annotated[
         str | None,
-        _model_option("package:NAME, a path or a Hub id (with /): a local model; other names: a model of the server."),
+        _model_option(
+            "Local model: package:NAME, a path or a Hub id (with /). Model of a server: any other name, or --base-url."
+        ),
     ] = None,
-    base_url: Annotated[str | None, _model_option("OpenAI-compatible server, such as http://host/v1.")] = None,
-    keys: Annotated[str | None, _model_option("Name of the environment variable with the API key.")] = None,
+    base_url: Annotated[
+        str | None, _model_option("OpenAI-compatible server of the model, such as http://host/v1. Default: OpenAI's.")
+    ] = None,
+    keys: Annotated[
+        str | None, _model_option("Environment variable with the API key. Default: OPENAI_API_KEY for OpenAI.")
+    ] = None,
     scripted: Annotated[
         bool, _model_option("Use recorded replies to the bundled queries instead of a model.", "--scripted")
     ] = False,
@@ -125,12 +134,12 @@ def _print_search(n_queries: int, answers: Dataset, tables: Mapping[str, Dataset
 def trajectories(
     out: Out,
     data_dir: Annotated[
-        Path | None, typer.Argument(help="A ToolBench answer file or a folder of them. Default: bundled answer files.")
+        Path | None, typer.Argument(help="ToolBench answer file, or folder of them. Default: bundled answer files.")
     ] = None,
     layout: Layout = "split",
     style: Annotated[
         str | None,
-        typer.Option(help="messages: chat messages; toolllama: ToolBench's text turns. Default: as --export needs."),
+        typer.Option(help="messages: chat messages; toolllama: ToolBench's text turns. Default: as --export requires."),
     ] = None,
     history: Annotated[
         str | None,
@@ -148,11 +157,15 @@ def trajectories(
     ] = None,
     keep_thought: Annotated[
         bool | None,
-        typer.Option(help="Include the text of messages with calls. Default: yes (toolllama: no)."),
+        typer.Option(help="Keep the text beside a function call. Default: yes (toolllama: no)."),
     ] = None,
     pairs: Annotated[bool, typer.Option("--pairs", help="Also publish preference pairs.")] = False,
-    test: Annotated[float | None, typer.Option(help="Share of queries in a test split, between 0 and 1.")] = None,
-    shuffle: Annotated[int | None, typer.Option(help="Shuffle the samples with this seed.")] = None,
+    test: Annotated[
+        float | None, typer.Option(help="Share of queries in the test split, between 0 and 1. Default: no split.")
+    ] = None,
+    shuffle: Annotated[
+        int | None, typer.Option(help="Shuffle the samples with this seed. Default: no shuffle.")
+    ] = None,
     export: Annotated[
         str | None,
         typer.Option(
@@ -161,10 +174,10 @@ def trajectories(
     ] = None,
     arguments: Annotated[
         str | None,
-        typer.Option(help="Form of arguments in the TRL formats: object, or text as written. Default: object."),
+        typer.Option(help="Call arguments in the TRL formats: object (parsed), or text (as written). Default: object."),
     ] = None,
     drop_unfit: Annotated[
-        bool, typer.Option("--drop-unfit", help="Drop rows that do not fit the export format.")
+        bool, typer.Option("--drop-unfit", help="Drop rows that do not fit the export format, instead of an error.")
     ] = False,
 ) -> None:
     """Build training samples from answer files, and publish or export them."""
@@ -210,7 +223,7 @@ def trajectories(
 
 
 def _load_answers(data_dir: Path | None) -> Dataset:
-    """Return the answer files; if none is usable, print the drop reasons before the error."""
+    """Return the answer files as a table; if none is usable, print the drop reasons and raise InputError."""
     from toolrlef_data.loading_scripts import load_source
 
     answers = load_source("toolbench", data_dir=data_dir) if data_dir else load_source("sample_trajectories")
@@ -231,7 +244,7 @@ def _publish(tables: Mapping[str, Dataset | DatasetDict], out: Path) -> str:
 def _export_splits(
     table: Mapping[str, Dataset], format: str, out: Path, arguments: str | None, drop_unfit: bool
 ) -> list[str]:
-    """Export each split with rows and return the paths of the files."""
+    """Export each split that has rows, and return the paths of the written files."""
     from toolrlef_data.publishing.exports import EXPORTS, export
 
     suffix, unfit = "json" if EXPORTS[format].array else "jsonl", "drop" if drop_unfit else "refuse"
@@ -243,7 +256,7 @@ def _export_splits(
 def _check_export(
     export: str | None, pairs: bool, arguments: str | None, drop_unfit: bool, sample_options: Mapping[str, Any]
 ) -> None:
-    """Raise InputError for options that would have no effect."""
+    """Raise InputError for options that would have no effect, and UnknownName for an unknown format."""
     from toolrlef_data.publishing.exports import EXPORTS
     from toolrlef_data.toolbench.answer_file import check_choice
 
@@ -264,7 +277,7 @@ def _check_export(
 
 
 def _earlier_answers(folder: Path) -> list[str]:
-    """Return the answer files of an earlier run; raise InputError if the folder has other answer files."""
+    """Return the names of the answer files of an earlier run; raise InputError if the folder has other answer files."""
     paths = (path.relative_to(folder) for path in folder.rglob("*.json"))
     names = {path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts)}
     manifest = folder / MANIFEST
@@ -276,6 +289,7 @@ def _earlier_answers(folder: Path) -> list[str]:
 
 
 def _replace_answers(answers: Dataset, folder: Path, old_names: Iterable[str]) -> None:
+    """Write the answer files, and delete those of an earlier run that are not replaced."""
     from toolrlef_data.toolbench.search.answer_writer import write_answers
 
     names = [PurePosixPath(f"{row_id}.json").as_posix() for row_id in answers["id"]]
@@ -294,6 +308,7 @@ def _replace_answers(answers: Dataset, folder: Path, old_names: Iterable[str]) -
 def _engine(
     model: str | None, base_url: str | None, keys: str | None, scripted: bool, max_tokens: int, temperature: float
 ) -> EngineSpec:
+    """Return the spec of the model that the options select."""
     from toolrlef_data.engines.spec import EngineSpec
     from toolrlef_data.toolbench.search.demo import demo_model
 
@@ -309,7 +324,7 @@ def _engine(
 
 
 def _read_queries(path: Path, rows: int | None) -> Dataset:
-    """Return the first queries of a JSON Lines file."""
+    """Return the first `rows` queries of a JSON Lines file (None: all) as a table."""
     from datasets import List, Value
 
     from toolrlef_data.loading_scripts.fields import read_json, require_text

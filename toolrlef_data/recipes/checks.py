@@ -21,12 +21,15 @@ from toolrlef_data.trice.scoring import RULES
 
 __all__ = ["Place", "mistakes_in"]
 
-Place = tuple[str | int, ...]
+Place = tuple[str | int, ...]  # keys and indices that lead to a value of the recipe
 Mistakes = Iterator[tuple[Place, str]]
 
 
 def mistakes_in(recipe: Recipe) -> Mistakes:
-    """Yield (place, message) for each mistake in a recipe whose values have the right types."""
+    """Yield (place, message) for each mistake in a recipe whose values have the right types.
+
+    A message continues the name of the place, such as "layout names an unknown layout 'x'".
+    """
     if not recipe.sources:
         yield ("sources",), "needs at least one entry"
     for i, source in enumerate(recipe.sources):
@@ -58,7 +61,10 @@ def _task_mistakes(recipe: Recipe) -> Mistakes:
     if recipe.task is not None:
         yield from _unknown(("task",), "task", recipe.task, TASKS)
         if recipe.task in TASKS and (others := [name for name in tasks if name != recipe.task]):
-            yield ("task",), f"is {recipe.task!r}, but there are sources of {', '.join(others)}: omit it to mix tasks"
+            yield (
+                ("task",),
+                f"is {recipe.task!r}, but some sources have the task {', '.join(others)}: omit it to mix tasks",
+            )
     for name, settings in recipe.tasks.items():
         place = ("tasks", name)
         yield from _unknown(place, "task", name, TASKS)

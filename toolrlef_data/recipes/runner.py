@@ -2,15 +2,15 @@
 
 | section | contents |
 |---|---|
-| name, version, out, layout, card, cassette | the published data set |
+| name, version, out, task, layout, card, cassette | the published data set |
 | sources | sources of questions |
 | tasks | tools and readers of tasks that need them |
 | engines | name -> `EngineSpec` |
-| student, teachers, responders | engines for these roles, with their settings |
-| warm_up | a LoRA adapter trained on stage 1, which then is an engine like the others |
+| student, teachers, attempts, keep_unverified, responders | engines for these roles, with their settings |
+| warm_up | a LoRA adapter to train on stage 1; its name can be used like that of an engine |
 | stage2 | scoring of the responses |
 
-The tasks of the sources run one after another. They are published together, with a mix of all tasks.
+The tasks of the sources run one after another. They are published as one data set, with a mix of all tasks.
 """
 
 from __future__ import annotations
@@ -50,7 +50,14 @@ __all__ = ["Recipe", "Run", "load_recipe", "run_recipe", "shipped_recipes"]
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Result of a recipe: the tables, each over all tasks, and the published folder."""
+    """Result of a recipe.
+
+    Args:
+        questions, graded, stage1, stage2: the tables, each with the rows of all tasks.
+        out: the published folder.
+        layout: layout of the folder.
+        tasks: names of the tasks.
+    """
 
     questions: Dataset
     graded: Dataset
@@ -74,6 +81,8 @@ def run_recipe(recipe: Recipe, *, out: str | Path | None = None, num_proc: int |
 
     Raises:
         InputError: the folder exists and was not written by `publish`; raised before any model request.
+        TooManyFailures: more than `max_failed` of an engine's requests failed; all received replies are saved.
+        CapReached: a cap of an engine's limits is reached; all received replies are saved.
 
     >>> import tempfile
     >>> from toolrlef_data import scripted
@@ -88,8 +97,8 @@ def run_recipe(recipe: Recipe, *, out: str | Path | None = None, num_proc: int |
     check_replaceable(out or recipe.out)
     engines = dict(recipe.engines)
     tasks = {name: _task(name, recipe, engines) for name in tasks_in(recipe)}
-    first_stages = {name: _run_stage1(name, recipe, engines, tasks, num_proc) for name in tasks}
-    stage1 = {name: tables[-1] for name, tables in first_stages.items()}
+    stage1_runs = {name: _run_stage1(name, recipe, engines, tasks, num_proc) for name in tasks}
+    stage1 = {name: run[-1] for name, run in stage1_runs.items()}
     if recipe.warm_up is not None:
         from toolrlef_data.trice.warm_up import warm_up
 
@@ -97,22 +106,24 @@ def run_recipe(recipe: Recipe, *, out: str | Path | None = None, num_proc: int |
         engines[recipe.warm_up.name] = warm_up(
             _stack_tasks(stage1.values()), engines[recipe.warm_up.engine], **settings
         )
-    second_stages = {name: _run_stage2(table, recipe, engines, tasks, num_proc) for name, table in stage1.items()}
-    stage2 = {name: tables[-1] for name, tables in second_stages.items()}
-    named_tables = {name: {"stage1": stage1[name], "stage2": stage2[name]} for name in tasks}
+    stage2_runs = {name: _run_stage2(table, recipe, engines, tasks, num_proc) for name, table in stage1.items()}
+    stage2 = {name: run[-1] for name, run in stage2_runs.items()}
+    tables = {name: {"stage1": stage1[name], "stage2": stage2[name]} for name in tasks}
     if recipe.cassette:  # rebuilding stage 2 from the cassette needs the responses
-        named_tables = {name: {**named, "responded": second_stages[name][0]} for name, named in named_tables.items()}
-    filled = {name: {part: data for part, data in named.items() if len(data)} for name, named in named_tables.items()}
+        tables = {name: {**task_tables, "responded": stage2_runs[name][0]} for name, task_tables in tables.items()}
+    filled = {
+        name: {table: data for table, data in task_tables.items() if len(data)} for name, task_tables in tables.items()
+    }
     folder = publish(
-        {name: named for name, named in filled.items() if named} or named_tables,
+        {name: task_tables for name, task_tables in filled.items() if task_tables} or tables,
         out or recipe.out,
         version=recipe.version,
         layout=recipe.layout,
-        dropped=ledger(table for named in named_tables.values() for table in named.values()),
+        dropped=ledger(data for task_tables in tables.values() for data in task_tables.values()),
         card={"title": recipe.name, **recipe.card} if recipe.layout == "hub" else None,
         cassette=recipe.cassette,
     )
-    questions, graded = (_stack_tasks([tables[i] for tables in first_stages.values()]) for i in (0, 1))
+    questions, graded = (_stack_tasks([run[i] for run in stage1_runs.values()]) for i in (0, 1))
     return Run(
         questions,
         graded,
@@ -241,7 +252,7 @@ def load_recipe(path: str | Path, *, rows: int | None = None, all_rows: bool = F
 
     Raises:
         InputError: the file cannot be read, or the recipe is invalid. The message lists all unknown keys and invalid
-            values with file and line; without these, all unknown names and invalid combinations.
+            values with file and line. If there are none, it lists all unknown names and invalid combinations.
 
     >>> load_recipe("demo", rows=5).sources[0].rows
     5
@@ -255,7 +266,7 @@ def load_recipe(path: str | Path, *, rows: int | None = None, all_rows: bool = F
         raise InputError(f"no recipe {str(path)!r}: neither a file nor one of {', '.join(shipped_recipes())}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from None
-    except OSError as error:  # such as a folder, or missing permission
+    except OSError as error:  # such as a folder, or a missing permission
         raise InputError(f"{file} cannot be read: {error.strerror}") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -293,6 +304,7 @@ def _lines(node: yaml.Node, place: Place) -> Iterator[tuple[Place, int]]:
 
 
 def _message(error: Any) -> str:
+    """Return the message for an error of pydantic, which continues the name of the place."""
     if error["type"] == "missing":
         return "is missing"
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):

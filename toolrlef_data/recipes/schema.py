@@ -14,7 +14,7 @@ __all__ = ["Recipe", "ResponderSettings", "Source", "Student", "TaskSettings", "
 
 
 class Section(pydantic.BaseModel):
-    """A section of a recipe, without unknown keys."""
+    """A section of a recipe; unknown keys are errors."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
@@ -22,7 +22,7 @@ class Section(pydantic.BaseModel):
 class Source(Section):
     """A source of questions: a name in `SOURCES`, and arguments of `load_source`.
 
-    `rows` selects the first rows, or together with `seed` a random subset.
+    `rows` selects the first rows, or with `seed` a random subset of that size.
     """
 
     name: str
@@ -57,7 +57,7 @@ class TaskSettings(Section):
 
 
 class Student(Section):
-    """The student, which answers the questions without a tool: arguments of `answer` and `grade`."""
+    """The student, which answers the questions without a tool; the keys are arguments of `answer` and `grade`."""
 
     engine: str
     style: str = "chat"
@@ -68,7 +68,7 @@ class Student(Section):
 
 
 class WarmUp(Section):
-    """A LoRA adapter trained on stage 1, available as the engine `name`: arguments of `warm_up`."""
+    """A LoRA adapter trained on stage 1, available as the engine `name`; the other keys are arguments of `warm_up`."""
 
     name: str
     engine: str
@@ -80,7 +80,7 @@ class WarmUp(Section):
 
 
 class ResponderSettings(Section):
-    """Arguments of a `Responder`."""
+    """A responder of stage 2; the keys are arguments of `Responder`."""
 
     name: str
     engine: str
@@ -93,7 +93,7 @@ class ResponderSettings(Section):
 
 
 class Stage2(Section):
-    """Scoring of the responses: arguments of `build_stage2` and options of the scoring rule."""
+    """Scoring of the responses; the keys are arguments of `build_stage2` and options of the scoring rule."""
 
     rule: str = "trice"
     trusted: tuple[str, ...] = ()
