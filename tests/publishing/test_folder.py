@@ -337,7 +337,7 @@ def test_graded_tables_become_the_raw_files(tmp_path: Path) -> None:
 def test_unsupported_tables_and_options_are_refused(tables: dict[str, Any], tmp_path: Path) -> None:
     answered = answer(load_source("sample", split="train").select(range(3)), scripted(student, progress=False))
     cases = [
-        ({"math": {"answered": answered}}, {}, "'answered' of 'math' has no place"),
+        ({"math": {"answered": answered}}, {}, "'answered' of 'math' cannot be written"),
         ({"math": {"a": tables["math"]["stage1"], "b": tables["math"]["stage1"]}}, {}, "'a' and 'b'.* the same files"),
         (tables, {"card": {"license": "mit"}}, "has no card"),
     ]

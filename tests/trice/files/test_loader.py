@@ -1,4 +1,4 @@
-"""Files in the original's layouts: round trips, the original's files, and dropped rows."""
+"""Files in TRICE's layouts: round trips, TRICE's files, and dropped rows."""
 
 from __future__ import annotations
 
@@ -269,14 +269,14 @@ def test_responses_of_local_models_are_in_the_field_response(
     assert rows[0]["id"].startswith("TREx-")
     api_rows = [json.loads(line) for line in (first / "stage2/lama/lama_gpt_response.json").read_text().splitlines()]
     assert api_rows[0]["instruction"] == api_rows[0]["input"] == "The Mole stands in ?", (
-        "the original's reader expects it there"
+        "TRICE's reader expects it there"
     )
     loaded = load_trice(first, task=tasks)
     assert list(loaded["lama"]) == ["responded"], "without files of stage 1 there is no stage 1 table"
     assert digests(publish(loaded, tmp_path / "second", version="1.0.0", layout="trice")) == digests(first)
 
 
-def test_raw_files_have_the_fields_of_the_originals_scripts(tables: Tables, tmp_path: Path) -> None:
+def test_raw_files_have_the_fields_of_trices_scripts(tables: Tables, tmp_path: Path) -> None:
     out = publish(tables, tmp_path / "data", version="1.0.0", layout="trice")
     first = {path.stem: json.loads(path.read_text().split("\n")[0]) for path in sorted((out / "raw").rglob("*.json"))}
     assert sorted(first) == [
@@ -299,7 +299,7 @@ def test_raw_files_have_the_fields_of_the_originals_scripts(tables: Tables, tmp_
     assert not (out / "stage1/mlqa/MLQA.json").exists(), "on many file systems it equals mlqa.json"
 
 
-# The original's files ----------------------------------------------------------------------------------------------------
+# TRICE's files ----------------------------------------------------------------------------------------------------
 
 INSTRUCTION = "Given a math problem, please answer it and you can use a calculator for help."
 SUMMARY = "acc: {'GSM8K': 0.5, 'total': 0.5}, tool_rate: 0.25\n"
@@ -333,7 +333,7 @@ def lines(*rows: Row) -> str:
 @pytest.mark.parametrize(
     ("unit", "prefix"), [("math", "math"), ("math", "Math"), ("Math", "math"), ("GSM8K", "GSM8K"), ("math", "GSM8K")]
 )
-def test_the_originals_folder_loads(unit: str, prefix: str, tmp_path: Path) -> None:
+def test_a_folder_of_trice_loads(unit: str, prefix: str, tmp_path: Path) -> None:
     stage1_rows = [{name: gold(n)[name] for name in ("instruction", "input", "output")} for n in range(1, 5)]
     stage1_rows[0]["output"] = "The answer is 2."
     golds = [gold(n) for n in (4, 3, 2)] + [gold(1, output="The answer is 2.")]
@@ -364,7 +364,7 @@ def test_the_originals_folder_loads(unit: str, prefix: str, tmp_path: Path) -> N
     assert labelled["GSM8K_3"]["tool_call"] == "calculator(3+3)"
     responded = by_id(loaded["responded"])
     assert list(loaded["responded"].column_names)[-5:] == ["gold", "chatgpt", "davinci", "vicuna", "alpaca"], (
-        "in the original's order"
+        "in TRICE's order"
     )
     assert responded["GSM8K_4"]["chatgpt"]["text"] == " calculator(4*2)", "joined by id, with unchanged text"
     assert responded["GSM8K_4"]["davinci"]["text"] == "calculator(3+", "the field response, not output"
@@ -685,7 +685,7 @@ def test_a_correct_row_without_a_response_is_no_target(tmp_path: Path) -> None:
 
 
 def test_a_response_without_a_gold_response_is_loaded_and_dropped_by_scoring(tmp_path: Path) -> None:
-    """In the original, questions without a call also have responses."""
+    """In TRICE's files, questions without a call also have responses."""
     responses = [raw(1, output="2"), raw(2, output=None), {"id": "GSM8K_3", "output": "6", "answer": 6}]
     folder = write(
         tmp_path / "data", stage2__math__math_gold_response=[gold(1)], stage2__math__math_alpaca_response=responses

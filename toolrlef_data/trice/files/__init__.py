@@ -1,4 +1,4 @@
-"""The original's JSON Lines files, as its repository publishes them.
+"""TRICE's JSON Lines files, in the two layouts of its repository (https://github.com/zjunlp/TRICE).
 
 | module | content |
 |---|---|

@@ -1,12 +1,13 @@
-"""Entries: the parsed rows of the original's files, with their task and data set.
+"""Entries: the parsed rows of TRICE's files, with their task and data set.
 
-The first rule that applies determines the task and the data set.
+A unit is a subfolder such as raw/math (see `folder`). The first source that yields a name determines the task and the
+data set:
 
 - Task: the unit's name; the row's instruction, which equals a task's or names its tool; another row of the unit; the
-  task of the data set.
-- Data set: the name in the id; the name of the unit or of the file; "".
+  data set that the unit is named after.
+- Data set: the row's id; the unit's name or the file's name; else "".
 
-An id that starts with the data set's name in the original's files gets the name in this package (GSM8K-7 is gsm8k-7).
+An id that starts with the data set's name in TRICE's files gets the name in this package (GSM8K-7 is gsm8k-7).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Entry:
     """One row of a file.
 
     Args:
-        kind: the kind of its file; "raw" for right and wrong.
+        kind: the kind of its file, one of `task_entries.KINDS`; "raw" for files of right and wrong rows.
         split: the split of its file.
         name: the responder of a response, or "right" or "wrong".
         precedence: see `NameResolver.precedence_of`.
@@ -64,7 +65,7 @@ class Entry:
 
 
 class NameResolver:
-    """Resolver from the names, instructions and ids in a folder to tasks and data sets."""
+    """Resolver of the task and the data set of each row, from the names, instructions and ids in a folder."""
 
     def __init__(self, tasks: Mapping[str, Task], files: Sequence[File]) -> None:
         self.tasks = tasks
@@ -97,7 +98,7 @@ class NameResolver:
         return "" if self._is_shared(name) else normalise_name(name)
 
     def precedence_of(self, file: File) -> int:
-        """Return the rank of a file among files with the same rows; the lowest rank comes first.
+        """Return the rank of a file among files with the same rows; rows are taken from the lowest rank first.
 
         0: the mix, 1: a task's file, 2: the older layout's file, 3: gold responses, 4: a data set's part of a unit.
         """
@@ -109,9 +110,9 @@ class NameResolver:
         return 4 if is_part else 1 if self._is_shared(file.unit) else 2
 
     def _is_shared(self, name: str) -> bool:
-        """Return whether the name is a task or the mix, which several data sets share.
+        """Return whether the name is that of a task or of the mix, and not of a data set.
 
-        MLQA is the data set of the task mlqa.
+        The spelling MLQA is the data set, any other spelling the task.
         """
         return name == MIX or (name.lower() in self._by_name and name not in UPSTREAM_NAMES.values())
 
@@ -125,6 +126,7 @@ class NameResolver:
         return names[0] if len({self.tasks[name].tool.name for name in names}) == 1 else None
 
     def _task_of_rows(self, file: File) -> str | None:
+        """Return the task of the first row whose instruction determines one."""
         rows = (line.row for line in file.lines if file.unit != MIX and not isinstance(line.row, Drop))
         return next(
             (task for row in rows if (task := self._match_instruction(_instruction(row, _kind(file, row))))), None
@@ -154,7 +156,7 @@ def parse_entry(file: File, line: Line, resolver: NameResolver) -> Entry | Drop:
     dataset = resolver.dataset_of(file, row_id)
     if kind == "stage2":
         text = checked["query"].partition("\n")[2]
-        # The original stores the gold answers as gold's prediction.
+        # TRICE stores the gold answers as the `answer` of the response named gold.
         answers = parse_answers(dict(zip(checked["origin"], row.get("answer", ()), strict=False)).get("gold"))
     else:
         has_question = kind not in ("stage1", "gold")
@@ -193,13 +195,14 @@ def extract_context(text: str, question: str, task: Task) -> str:
 
 
 def _kind(file: File, row: Row) -> str:
+    """Return the kind of a row, one of `task_entries.KINDS`."""
     if file.kind in ("right", "wrong"):
         return "raw"
     return file.kind or ("stage1" if {*TARGET} <= set(row) and "question" not in row else "question")
 
 
 def _instruction(row: Row, kind: str) -> str:
-    """Return the row's instruction, or "" for kinds whose field `instruction` is a question of lama or qa."""
+    """Return the row's instruction; "" for the kinds whose field `instruction` contains the question (lama, qa)."""
     if kind == "stage2":
         return _text(row, "query").partition("\n")[0]
     return _text(row, "instruction") if kind in ("stage1", "gold") else ""
@@ -207,7 +210,7 @@ def _instruction(row: Row, kind: str) -> str:
 
 def _check_row(kind: str, row: Row) -> dict[str, Any] | Drop:
     """Return the fields that the tables need, or the reason why the row is dropped."""
-    # Responses of local models are in `response`; their rows can have another `output`.
+    # Responses of local models are in `response`; such a row can also have an `output`, which is not the response.
     field = "response" if "response" in row else "output"
     required = (field,) if kind == "response" else REQUIRED_FIELDS.get(kind, ())
     if any(name not in row for name in required):

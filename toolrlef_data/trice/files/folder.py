@@ -1,4 +1,4 @@
-"""The files of a folder in the original's layouts: their names and their lines.
+"""The files of a folder in TRICE's layouts: their names and their lines.
 
 | place | names | rows |
 |---|---|---|
@@ -58,7 +58,7 @@ class Line(NamedTuple):
 
 
 class File(NamedTuple):
-    """A file with the facts that follow from its place and name.
+    """A file, with the properties that its path determines, and its lines.
 
     Args:
         path: relative to the folder.
@@ -90,7 +90,7 @@ class Folder(NamedTuple):
 
 
 def read_folder(folder: Path, tasks: Iterable[str]) -> Folder:
-    """Read a folder with raw/, stage1/, stage2/ or dev/, or with these in data/, as in the original's repository.
+    """Read a folder with raw/, stage1/, stage2/ or dev/, or with these in data/, as in TRICE's repository.
 
     Args:
         folder: the folder's path.
@@ -117,6 +117,7 @@ def read_folder(folder: Path, tasks: Iterable[str]) -> Folder:
 
 
 def _file(folder: Path, path: Path, prefixes: Iterable[str]) -> File:
+    """Return the file at a path; raise InputError if no pattern matches its name."""
     relative = path.relative_to(folder)
     place, *units = relative.parts[:-1]
     if len(units) == 1 and path.suffix == ".json":
@@ -125,9 +126,9 @@ def _file(folder: Path, path: Path, prefixes: Iterable[str]) -> File:
             "<unit>": ".+" if unit == MIX else re.escape(unit),
             "<prefix>": f"(?:{'|'.join(map(re.escape, [unit, *prefixes]))})",
         }
-        end = r"(?:_(?P<split>\w+?))?" if is_dev else ""
+        split_suffix = r"(?:_(?P<split>\w+?))?" if is_dev else ""
         for pattern, kind in NAMES[place].items():
-            filled_pattern = re.sub("<(?:unit|prefix)>", lambda blank: blanks[blank[0]], pattern) + end
+            filled_pattern = re.sub("<(?:unit|prefix)>", lambda blank: blanks[blank[0]], pattern) + split_suffix
             if match := re.fullmatch(filled_pattern, path.stem, re.IGNORECASE):
                 groups = {name: text for name, text in match.groupdict().items() if text}
                 name = unit if unit == MIX else groups.get("name", unit)
@@ -142,7 +143,7 @@ def _file(folder: Path, path: Path, prefixes: Iterable[str]) -> File:
 
 
 def _lines(path: Path, name: str) -> tuple[list[Line], str]:
-    """Return the non-empty lines of a file, and the evaluator's summary."""
+    """Return the non-empty lines of a file, and the evaluator's summary line or ""."""
     data = path.read_bytes()
     try:
         text = data.decode("utf-8-sig")

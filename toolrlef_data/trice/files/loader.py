@@ -1,10 +1,10 @@
-"""A folder in one of the original's layouts, loaded as tables, so that work can resume from any stage.
+"""A folder in one of TRICE's layouts, loaded as tables, so that work can resume from any stage.
 
 | table | files |
 |---|---|
 | questions | unanswered rows of raw/ and dev/ |
 | graded | {dataset}_right.json, _wrong.json |
-| labelled | replaces graded if there are calls: those of graded, and stage1/{unit}/{dataset}_wrong.json |
+| labelled | replaces graded if there are calls: the files of graded, and stage1/{unit}/{dataset}_wrong.json |
 | stage1 | stage1/{unit}/*.json, stage1/mix, and the gold responses, which contain ids and gold answers |
 | responded | {prefix}_{responder}_response.json, joined to the gold responses by id |
 | stage2 | stage2/{unit}/{unit}.json, stage2/mix |
@@ -14,12 +14,12 @@ Copies of a row in several files become one row. Values that the files lack are 
 | value | rule |
 |---|---|
 | id (stage 1, stage 2) | the id of the same question in another file, else derived from the input text |
-| gold answers | the gold response's, then all in raw and response files; else gold's `answer` in stage 2; else none |
+| gold answers | the gold response's, then the longest list in raw or response files; else gold's `answer` in stage 2 |
 | `answer` in stage 2 | the first item of a list |
 | `context` | `input` without the question |
-| `uses_tool`, `source` | from parsing the response |
+| `uses_tool`, `source` | derived from the parsed response |
 | `verified`, `verified_by`, `rule` | null |
-| `dataset` | "" if neither the id nor a file name contains it |
+| `dataset` | "" if neither the id nor a file or folder is named after it |
 | a missing response | the error "not_found", or the one in dropped.json; `score` drops the row |
 | `needs_tool` | null for a correct row whose response is in no file, so that it cannot become a target |
 
@@ -61,7 +61,7 @@ log = logging.getLogger("toolrlef_data")
 def load_trice(
     folder: str | Path, *, task: Task | Mapping[str, Task] | None = None
 ) -> dict[str, dict[str, Dataset | DatasetDict]]:
-    """Load a folder in one of the original's layouts, by task or by data set, or a published mix.
+    """Load a folder in one of TRICE's layouts, by task or by data set, or a published mix.
 
     Args:
         folder: the path of a folder that contains raw/, stage1/, stage2/ or dev/, or of the repository, which contains
@@ -94,7 +94,7 @@ def load_trice(
     by_task = _group_by_task([entry for entries, _ in parsed for entry in entries], tasks)
     if not by_task:
         raise InputError(f"{folder} contains no rows of TRICE's stages")
-    dropped = [line for _, lines in parsed for line in lines]
+    dropped = [line for _, dropped_rows in parsed for line in dropped_rows]
     dropped += [line for line in map(_parse_ledger_line, ledger) if not _add_note(line, by_task)]
     tables: dict[str, dict[str, Dataset | DatasetDict]] = {}
     for name, task_entries in by_task.items():
@@ -106,7 +106,7 @@ def load_trice(
 
 
 def _parse_file(folder: Path, file: File, resolver: NameResolver) -> tuple[list[Entry], list[Row]]:
-    """Return the usable rows of a file, and the ledger rows of the others."""
+    """Return the entries of the usable rows of a file, and the ledger rows of the other rows."""
     if file.responder in STAGE1:
         raise InputError(f"{folder}: {file.path}: the responder {file.responder!r} has the name of a column: rename it")
     parsed = [(line, parse_entry(file, line, resolver)) for line in file.lines]
@@ -146,7 +146,7 @@ def _parse_ledger_line(line: Line) -> Row:
 
 
 def _add_note(line: Row, by_task: Mapping[str, TaskEntries]) -> bool:
-    """Add a ledger row to its task's notes if it has the reason of a missing response; return whether it was added."""
+    """Add a ledger row to its task's notes if it explains a missing response; return whether it was added."""
     name, separator, _ = line["detail"].partition(": ")
     is_note = separator and name not in STAGE1 and (line["stage"], line["reason"]) == NO_REPLY
     if not is_note or line["task"] not in by_task:
@@ -166,7 +166,7 @@ def _file_facts(task_entries: TaskEntries, files: list[File], ignored: list[str]
 def _build_tables(
     task_entries: TaskEntries, rows: Mapping[str, Mapping[str, list[dict[str, Any]]]], file_facts: Mapping[str, Any]
 ) -> dict[str, Dataset | DatasetDict]:
-    """Return the tables of a task, whose lineage starts at one record of its files and dropped rows."""
+    """Return the tables of a task; their lineage starts at one record of the files and the dropped rows."""
     split_tables = {}
     for name, splits in rows.items():
         for split, split_rows in splits.items():

@@ -15,25 +15,25 @@ from toolrlef_data.trice.files.task_entries import Row, TaskEntries, assign_ids,
 __all__ = ["build_rows"]
 
 MISSING_RESPONSE = "not_found"  # a kind of `records.REPLY_ERRORS`
-RESPONDER_ORDER = ("chatgpt", "davinci", "vicuna", "alpaca")  # of the original
+RESPONDER_ORDER = ("chatgpt", "davinci", "vicuna", "alpaca")  # as in TRICE
 
 
 def build_rows(task_entries: TaskEntries) -> dict[str, dict[str, list[Row]]]:
-    """Return table -> split -> rows; entries that cannot be a row are dropped."""
+    """Return table name -> split -> rows; entries that cannot become a row are dropped."""
     for split in task_entries.splits:
         for kind in ("gold", "raw", "tool", "question", "response"):
             entries = task_entries.of(kind, split=split)
             task_entries.entries[kind, split] = drop_repeated_ids(task_entries, entries)
     targets = {split: _target_entries(task_entries, split) for split in task_entries.splits}
     tables: dict[str, dict[str, list[Row]]] = {}
-    graded = "labelled" if any(task_entries.of("tool")) else "graded"
+    graded_name = "labelled" if any(task_entries.of("tool")) else "graded"
     has_responses = any(task_entries.of("response"))
     has_stage1 = any(task_entries.of("stage1")) or not has_responses
     for split in task_entries.splits:
-        graded_rows = _graded_rows(task_entries, split, targets, graded == "labelled")
+        graded_rows = _graded_rows(task_entries, split, targets, graded_name == "labelled")
         split_tables = {
             "questions": _question_rows(task_entries, split, {row["id"] for row in graded_rows}),
-            graded: graded_rows,
+            graded_name: graded_rows,
             "stage1": [_stage1_row(task_entries, entry) for entry in targets[split]] if has_stage1 else [],
             "responded": _responded_rows(task_entries, split, targets, not has_stage1) if has_responses else [],
             "stage2": _stage2_rows(task_entries, split, targets),
@@ -41,7 +41,7 @@ def build_rows(task_entries: TaskEntries) -> dict[str, dict[str, list[Row]]]:
         for name, rows in split_tables.items():
             if rows:
                 tables.setdefault(name, {})[split] = rows
-    # Notes that no row has used.
+    # Notes whose response is in no row.
     task_entries.dropped += [line for notes in task_entries.notes.values() for line in notes.values()]
     return tables
 
@@ -117,10 +117,10 @@ def _response(text: str | None, detail: str, error: str = MISSING_RESPONSE) -> R
 def _responded_rows(
     task_entries: TaskEntries, split: str, targets: Mapping[str, list[Entry]], include_unanswered: bool
 ) -> list[Row]:
-    """Return the gold response and one response per responder, joined by id.
+    """Return one row per id, with the gold response and the response of each responder.
 
     Args:
-        include_unanswered: also return the targets without any response.
+        include_unanswered: whether to return also the targets without any response.
     """
     responses: dict[str, dict[str, Entry]] = {}  # responder -> id -> response
     for entry in task_entries.of("response", split=split):
@@ -133,6 +133,7 @@ def _responded_rows(
     golds = {entry.id: entry for other in task_entries.splits for entry in targets[other]}
     golds |= {entry.id: entry for entry in targets[split]}
     instructions = {entry.id: entry.row["instruction"] for entry in task_entries.of("gold")}
+    # id -> its first response
     answered = {row_id: entry for by_id in reversed(list(responses.values())) for row_id, entry in by_id.items()}
     target_ids = [
         entry.id
@@ -163,7 +164,7 @@ def _responded_rows(
 
 
 def _ordered_names(task_entries: TaskEntries, names: set[str]) -> list[str]:
-    """Return responders in the order of stage 2, then of the original, then by name."""
+    """Return responders in the order of stage 2, then of `RESPONDER_ORDER`, then by name."""
     stage2_names = next((entry.row["origin"] for entry in task_entries.of("stage2")), ())
     order = {name: i for i, name in enumerate(dict.fromkeys([*stage2_names, *RESPONDER_ORDER]))}
     return sorted(names, key=lambda name: (order.get(name, len(order)), name))

@@ -1,6 +1,6 @@
 """Entries of one task, joined across files by id if the files have ids, else by the input text.
 
-One row can be in several files: those of a task, of a data set, of the mix and of the gold responses. A missing id is
+The same row can be in several files: of a task, of a data set, of the mix and of the gold responses. A missing id is
 taken from the same question in another file, or derived from the text.
 """
 
@@ -32,7 +32,7 @@ class TaskEntries:
     Args:
         name: the task's name.
         task: the task.
-        entries: (kind, split) -> entries in the order of their files.
+        entries: (kind, split) -> entries in the order of their files; the kind is one of `KINDS`.
         notes: id -> responder -> the line of dropped.json with the reason of the missing response.
         dropped: rows of the ledger (`columns.DROPPED`).
     """
@@ -44,7 +44,7 @@ class TaskEntries:
     dropped: list[Row] = field(default_factory=list)
 
     def of(self, *kinds: str, split: str | None = None) -> Iterator[Entry]:
-        """Yield the entries of the kinds, in one split or in all splits."""
+        """Yield the entries of some kinds, in one split or, with None, in all splits."""
         for kind in kinds:
             for (entry_kind, entry_split), entries in self.entries.items():
                 if entry_kind == kind and split in (None, entry_split):
@@ -88,7 +88,7 @@ class TaskEntries:
         return answers
 
     @cached_property
-    def ranked_answers(self) -> dict[str, list[str]]:
+    def stage2_answers(self) -> dict[str, list[str]]:
         """Input text -> gold answers in stage 2."""
         answers: dict[str, list[str]] = {}
         for entry in self.of("stage2"):
@@ -98,7 +98,7 @@ class TaskEntries:
 
     def identity(self, entry: Entry) -> Row:
         """Return the columns that all tables share."""
-        answers = self.answers.get(entry.id) or entry.answers or self.ranked_answers.get(entry.text, [])
+        answers = self.answers.get(entry.id) or entry.answers or self.stage2_answers.get(entry.text, [])
         dataset = self.datasets.get(entry.id) or entry.dataset
         return {"id": entry.id, "task": self.name, "dataset": dataset, "answers": answers}
 
@@ -107,7 +107,10 @@ class TaskEntries:
 
 
 def drop_repeated_ids(task_entries: TaskEntries, entries: Iterable[Entry]) -> list[Entry]:
-    """Return one entry per id, or per id and responder; copies are skipped, and different rows are dropped."""
+    """Return the first entry per id (of responses: per id and responder).
+
+    Later copies of its row are skipped; different rows with its id are dropped.
+    """
     first: dict[tuple[str, str], Entry] = {}
     distinct = []
     for entry in entries:
@@ -122,7 +125,7 @@ def drop_repeated_ids(task_entries: TaskEntries, entries: Iterable[Entry]) -> li
 def assign_ids(
     task_entries: TaskEntries, entries: Sequence[Entry], known_ids: Callable[[Entry], Iterable[str]]
 ) -> list[Entry]:
-    """Return entries with unique ids: those of the file, else unused known ids, else ids derived from the text."""
+    """Return the entries with unique ids: the file's, else an unused known one, else one derived from the text."""
     used = {entry.id for entry in entries if entry.id}
     for entry in entries:
         if not entry.id:
@@ -134,7 +137,10 @@ def assign_ids(
 
 
 def merge_copies(entries: Iterable[Entry], key: Callable[[Entry], Hashable]) -> list[Entry]:
-    """Merge rows with equal keys across files; each key occurs as often as in the file that has it most often."""
+    """Merge entries with equal keys across precedences.
+
+    Each key then occurs as often as in the precedence that contains it most often.
+    """
     rows: list[Entry] = []
     rows_by_key: dict[Hashable, list[Entry]] = {}
     by_precedence = sorted(entries, key=lambda entry: entry.precedence)

@@ -1,4 +1,4 @@
-"""Tables written as the original's files: JSON Lines named .json.
+"""Tables written as TRICE's files: JSON Lines named .json.
 
 | table | files |
 |---|---|
@@ -13,11 +13,11 @@
 - Splits other than "train" are written below dev/{unit}/: stage 1 as {unit}.json, stage 2 as {unit}_stage2.json.
   Questions are {unit}.json, or {unit}_questions.json if the task also has stage 1 rows in such a split.
 - Several tasks are also mixed in stage1/mix/mix.json and stage2/mix/mix.json.
-- `input` is the rendered question. For lama and qa, `instruction` contains it too, since the original's local models
+- `input` is the rendered question. For lama and qa, `instruction` contains it too, since TRICE's local models
   and its reader expect it there.
 - dropped.json records what these files cannot represent.
 
-Not covered: the column `solution`, and `pred` and the summary line of the original's evaluator. `loader` reads these
+Not covered: the column `solution`, and `pred` and the summary line of TRICE's evaluator. `loader` reads these
 files.
 """
 
@@ -45,7 +45,7 @@ Tables = Mapping[str, Mapping[str, Mapping[str, Dataset]]]
 Row = Mapping[str, Any]
 Lines = Iterator[tuple[str, dict[str, Any]]]
 
-# The names of data sets in the original's files.
+# The names of data sets in TRICE's files.
 UPSTREAM_NAMES = {
     "addsub": "AddSub",
     "asdiv": "ASDiv",
@@ -61,7 +61,7 @@ UPSTREAM_NAMES = {
     "webquestions": "WebQuestions",
 }
 NORMALISED_NAMES = {upstream.lower(): name for name, upstream in UPSTREAM_NAMES.items()}
-# Tasks whose question the original's local models and its reader expect in `instruction`.
+# Tasks whose question TRICE's local models and its reader expect in `instruction`.
 QUESTION_IN_INSTRUCTION = frozenset({"lama", "qa", "retrieval"})
 LEDGER_FILE = "dropped.json"
 LOAD_STAGE = "load_trice"  # the stage of loaded tables in the lineage and in the ledger
@@ -70,7 +70,7 @@ LEDGER_ORDER = ("task", "dataset", "id", "stage", "reason", "detail")
 
 
 def upstream_name(dataset: str) -> str:
-    """Return a data set's name in the original's files.
+    """Return a data set's name in TRICE's files.
 
     >>> upstream_name("nq_open"), upstream_name("mine")
     ('NaturalQuestions', 'mine')
@@ -79,7 +79,7 @@ def upstream_name(dataset: str) -> str:
 
 
 def normalise_name(upstream: str) -> str:
-    """Return a data set's name in this package, given its name in the original's files in any case.
+    """Return a data set's name in this package, given its name in TRICE's files in any case.
 
     >>> normalise_name("NaturalQuestions"), normalise_name("gsm8k"), normalise_name("Mine")
     ('nq_open', 'gsm8k', 'Mine')
@@ -89,7 +89,7 @@ def normalise_name(upstream: str) -> str:
 
 
 def normalise_id(dataset: str, row_id: str) -> str:
-    """Return an id that starts with the data set's name in this package instead of its name in the original's files.
+    """Return a row's id, in which this package's name of the data set replaces TRICE's.
 
     >>> normalise_id("gsm8k", "GSM8K-7"), normalise_id("gsm8k", "GSM8K_7")
     ('gsm8k-7', 'GSM8K_7')
@@ -99,33 +99,33 @@ def normalise_id(dataset: str, row_id: str) -> str:
 
 
 def check_tables(tables: Tables) -> None:
-    """Raise if a table has no place in the files, or if two tables of a task would be written to the same files."""
+    """Raise InputError for a table that TRICE's files cannot contain, or two tables of a task with the same files."""
     for task, task_tables in tables.items():
-        names: dict[str, str] = {}  # kind -> name of the table
+        names_by_kind: dict[str, str] = {}  # kind of table -> name of the table
         for name, splits in task_tables.items():
             for data in splits.values():
                 kind = _kind(data)
                 if not kind:
                     raise InputError(
-                        f"the table {name!r} of {task!r} has no place in the original's files: expected a questions, "
+                        f"the table {name!r} of {task!r} cannot be written as TRICE's files: expected a questions, "
                         "graded, labelled, stage1, responded or stage2 table, found the columns "
                         f"{', '.join(data.column_names)}"
                     )
-                if names.setdefault(kind, name) != name:
+                if names_by_kind.setdefault(kind, name) != name:
                     raise InputError(
-                        f"the tables {names[kind]!r} and {name!r} of {task!r} would be written to the same files: "
-                        "publish one of them"
+                        f"the tables {names_by_kind[kind]!r} and {name!r} of {task!r} would be written to the same "
+                        "files: publish one of them"
                     )
 
 
 def write_trice(folder: Path, tables: Tables, dropped: Iterable[Row], *, by_dataset: bool = False) -> None:
-    """Write tables as the original's files, and the dropped rows as dropped.json.
+    """Write tables as TRICE's files, and the dropped rows as dropped.json.
 
     Args:
         folder: the target folder.
         tables: task -> name -> split -> table, which `check_tables` accepts.
         dropped: rows with the columns of `columns.DROPPED`.
-        by_dataset: write the older layout, whose units are data sets; default False.
+        by_dataset: whether to write the older layout, whose units are data sets; default: False.
     """
     dropped_lines = (_ledger_line(row, row["stage"], row["reason"], row["detail"]) for row in dropped)
     ledger = []
@@ -158,6 +158,7 @@ class Part(NamedTuple):
     has_dev_stage1: bool  # stage 1 occupies the names of question files in dev/
 
     def path(self, place: str, unit: str, name: str, dev_name: str = "") -> str:
+        """Return the path of a file: below `place` for the split "train", else below dev/ as `dev_name` or `name`."""
         if self.suffix is None:
             return f"{place}/{unit}/{name}.json"
         return f"dev/{unit}/{dev_name or name}{self.suffix}.json"
@@ -186,6 +187,7 @@ def _table_lines(tables: Tables, by_dataset: bool) -> Lines:
 
 
 def _kind(data: Dataset) -> str:
+    """Return the kind of a table, a key of `LINES`; "" for other tables."""
     columns = set(data.column_names)
     if columns >= set(STAGE2):
         return "stage2"
@@ -200,7 +202,7 @@ def _kind(data: Dataset) -> str:
 
 def _question_lines(row: Row, unit: str, part: Part) -> Lines:
     path = part.path("raw", unit, _dataset_file(row, unit), f"{unit}_questions" if part.has_dev_stage1 else unit)
-    yield path, _raw_line(row, row["question"], _rendered(row))
+    yield path, _raw_line(row, row["question"], _render_input(row))
 
 
 def _graded_lines(row: Row, unit: str, part: Part) -> Lines:
@@ -209,13 +211,13 @@ def _graded_lines(row: Row, unit: str, part: Part) -> Lines:
     if needs_tool is None:
         yield _ledger_line(row, "publish", "not_graded", row["response"]["error"] or "")
         return
-    raw, name = _raw_line(row, row["question"], _rendered(row)), _dataset_unit(row, unit)
+    raw, name = _raw_line(row, row["question"], _render_input(row)), _dataset_unit(row, unit)
     if not needs_tool:
         text = row["response"]["text"]
         yield part.path("raw", unit, f"{name}_right"), raw if text is None else {**raw, "output": text}
         return
     yield part.path("raw", unit, f"{name}_wrong"), raw
-    # `verified` is null if the call was not checked, as in the original's files.
+    # `verified` is null if the call was not checked, as in TRICE's files.
     if row.get("tool_call") and row["verified"] is not False:
         yield part.path("stage1", unit, f"{name}_wrong", f"{name}_wrong_tool"), {**raw, "tool": row["tool_call"]}
 
@@ -263,7 +265,7 @@ LINES: dict[str, Callable[[Row, str, Part], Lines]] = {
 
 
 def _response_fields(data: Dataset) -> dict[str, str]:
-    """Return responder -> field of its text: `response` for local models, else `output`; the lineage has the kinds."""
+    """Return responder -> field of its text: `response` if the lineage records a local engine, else `output`."""
     fields = dict.fromkeys(responders_of(data.features), "output")
     for record in lineage(data):
         stage = record["settings"] if isinstance(record["settings"], dict) else {}
@@ -280,8 +282,8 @@ def _raw_line(row: Row, question: str, text: str) -> dict[str, Any]:
     return {**raw, "instruction": question} if row["task"] in QUESTION_IN_INSTRUCTION else raw
 
 
-def _rendered(row: Row) -> str:
-    """Return the input text of a graded row; the prompts of custom tasks are unknown here."""
+def _render_input(row: Row) -> str:
+    """Return the input text of a row; of a custom task, whose prompts are unknown here, context and question."""
     if row["task"] in TASKS:
         return TASKS[row["task"]].render(row)
     return f"{row['context']}\n{row['question']}" if row["context"] else str(row["question"])
@@ -299,7 +301,7 @@ def _ledger_line(row: Row, stage: str, reason: str, detail: str) -> tuple[str, d
 
 
 def _upstream_id(row: Row) -> str:
-    """Return the row's id with the data set's name in the original's files."""
+    """Return the row's id, in which TRICE's name of the data set replaces this package's; see `normalise_id`."""
     dataset, row_id = row["dataset"], str(row["id"])
     return upstream_name(dataset) + row_id[len(dataset) :] if dataset and row_id.startswith(f"{dataset}-") else row_id
 
