@@ -1,6 +1,6 @@
 """The teacher ANNOTATIONS: one formula composed from a source's worked solution, with precision before coverage.
 
-The text determines one of three forms:
+A solution has one of three forms:
 
 | source | form |
 |---|---|
@@ -9,15 +9,17 @@ The text determines one of three forms:
 | SVAMP | "( 76.0 - 25.0 )" |
 
 Execution alone cannot verify a composed formula. A 24 in a later step can be the result of an earlier step, or a 24 in
-the question, and both execute to the gold answer. So all readings are enumerated:
+the question, and both formulas execute to the gold answer. A reading is one such choice for every number. All readings
+are enumerated:
 
 1. Readings that leave a step unused are discarded.
 2. Among the others, those with the fewest re-uses of a step remain.
 3. If several remain, their numbers are replaced by random values. Readings that always agree count as one; otherwise
    the row is `ambiguous`.
 
-An equation without an annotation counts as a step if the annotated steps are insufficient. Not covered: unknowns
-(2x=10), ratios, comparisons, GCD and LCM, series. Such rows need a model teacher.
+If the annotated steps are insufficient (`unknown_literal`, `wrong_value` or `ambiguous`), equations without an
+annotation count as steps too. Not covered: unknowns (2x=10), ratios, comparisons, GCD and LCM, series. These rows need a
+model teacher.
 """
 
 from __future__ import annotations
@@ -144,17 +146,20 @@ def _compose_formula(question: str, solution: str, answers: Sequence[str]) -> st
 def _select_formula(
     steps: Sequence[_Step], known: set[float], unstated: set[float], gold: float, question: str, gold_text: str
 ) -> str:
-    """Return the formula of the readings with the fewest re-uses; if these are doubtful, all readings must agree."""
+    """Return the formula of the readings with the fewest re-uses.
+
+    These readings must be equivalent. If one of them is doubtful (`_is_overused`), all readings must be.
+    """
     options = [_leaf_options(step, steps[:i], known, unstated) for i, step in enumerate(steps)]
     result_index = _final_result_index(steps[-1], gold)
     by_uses = _readings_by_uses(steps, options)
     fewest_uses = by_uses[min(by_uses)]
-    formulas = rivals = _render_readings(steps, fewest_uses, result_index)
+    formulas = compared = _render_readings(steps, fewest_uses, result_index)
     if len(by_uses) > 1 and any(_is_overused(steps, options, reading, question) for reading in fewest_uses):
-        rivals = _render_readings(steps, itertools.chain(*by_uses.values()), result_index)
+        compared = _render_readings(steps, itertools.chain(*by_uses.values()), result_index)
     # The seed contains the repr of the steps, and so the names of `_Step` and its fields.
-    if len(rivals) > 1 and not _are_equivalent(list(rivals.values()), Random(f"{question}\n{steps}")):
-        raise UnusableRow("ambiguous", " or ".join(sorted(rivals, key=_by_length)[:3]))
+    if len(compared) > 1 and not _are_equivalent(list(compared.values()), Random(f"{question}\n{steps}")):
+        raise UnusableRow("ambiguous", " or ".join(sorted(compared, key=_by_length)[:3]))
     text = min(formulas, key=_by_length)
     if not isinstance(formulas[text], tuple):
         raise UnusableRow("single_literal", text)
@@ -180,8 +185,8 @@ def _is_overused(
 ) -> bool:
     """Return whether a reading uses a number of the question more often than it occurs there.
 
-    This concerns numbers that are also the result of a step. Then the fewest re-uses prove nothing: "3 times as many,
-    and 3 + 1 more" hardly means the same 3 twice.
+    Only numbers that are also the result of a step are checked. For these, the fewest re-uses prove nothing: "3 times
+    as many, and 3 + 1 more" hardly means the same 3 twice.
     """
     numbers = itertools.chain(*(leaves(step.tree) for step in steps))
     flat = list(zip(numbers, itertools.chain(*options), reading, strict=True))
@@ -199,6 +204,7 @@ def _is_overused(
 
 
 def _parse_steps(solution: str, gold: float) -> list[_Step]:
+    """Return the annotated steps of a solution, or without annotations the formulas that ";" separates."""
     annotations: list[str] = _annotation.findall(solution)
     if annotations:
         return [_parse_step(text, gold=None) for text in annotations]
@@ -209,7 +215,7 @@ def _parse_steps(solution: str, gold: float) -> list[_Step]:
 
 
 def _parse_all_steps(solution: str) -> list[_Step]:
-    """Return the annotated steps, and in between the plain equations whose results no annotation states."""
+    """Return, in order, the annotated steps and the plain equations whose results no annotation states."""
     annotated = [_parse_step(text, gold=None) for text in _annotation.findall(solution)]
     stated = {value for step in annotated for _, value in step.results}
     steps: list[_Step] = []
@@ -265,7 +271,7 @@ def _is_equal(value: float, stated: float, text: str) -> bool:
 
 
 def _unstated_results(solution: str, steps: Sequence[_Step]) -> set[float]:
-    """Return the results of equations without an annotation, which an equal number in a later step can refer to."""
+    """Return the results of equations without an annotation; an equal number in a later step can refer to them."""
     stated = {value for step in steps for _, value in step.results}
     bare = _bare_result.findall(_annotation.sub("", solution)) if "<<" in solution else []
     return {float(text.replace(",", "").rstrip(".")) for text in bare} - stated
@@ -300,7 +306,7 @@ def _readings_by_uses(
     for choices in flat:
         count *= len(choices)
         if count > _MAX_READINGS:
-            raise UnusableRow("too_many_readings", f"more than {_MAX_READINGS}")
+            raise UnusableRow("too_many_readings", f"more than {_MAX_READINGS} readings")
     needed = set(range(len(steps) - 1))
     readings: dict[int, list[tuple[_Choice, ...]]] = {}
     for reading in itertools.product(*flat):
@@ -316,9 +322,11 @@ def _final_result_index(step: _Step, gold: float) -> int:
     """Return the index of the last step's result that is the gold answer."""
     matches = [k for k, (_, value) in enumerate(step.results) if _is_equal(value, gold, "")]
     if not matches:
-        raise UnusableRow("wrong_value", f"the last step is {step.text.strip()[:60]}, the answer {render(gold)}")
+        raise UnusableRow(
+            "wrong_value", f"the last step is {step.text.strip()[:60]}, but the gold answer is {render(gold)}"
+        )
     if len(matches) > 1:
-        raise UnusableRow("ambiguous", f"quotient or remainder: {step.text.strip()[:60]}")
+        raise UnusableRow("ambiguous", f"the gold answer is both quotient and remainder: {step.text.strip()[:60]}")
     return matches[0]
 
 
@@ -327,18 +335,18 @@ def _substitute(steps: Sequence[_Step], reading: Sequence[_Choice], result_index
     choices = iter(reading)
     step_trees: list[Tree] = []
 
-    def result(step: int, k: int) -> Tree:
-        tree, operator = step_trees[step], steps[step].results[k][0]
+    def result_tree(i: int, k: int) -> Tree:
+        tree, operator = step_trees[i], steps[i].results[k][0]
         return (operator, tree[1], tree[2]) if operator and isinstance(tree, tuple) else tree
 
     def chosen_leaves(tree: Tree) -> Iterator[Tree]:
         for leaf in leaves(tree):
             choice = next(choices)
-            yield leaf if choice is None else result(*choice)
+            yield leaf if choice is None else result_tree(*choice)
 
     for step in steps:
         step_trees.append(replace_leaves(step.tree, chosen_leaves(step.tree)))
-    return result(len(steps) - 1, result_index)
+    return result_tree(len(steps) - 1, result_index)
 
 
 def _are_equivalent(trees: Sequence[Tree], random: Random) -> bool:

@@ -67,16 +67,16 @@ def leaves(tree: Tree) -> list[float]:
     return [tree]
 
 
-def replace_leaves(tree: Tree, new: Iterator[Tree]) -> Tree:
-    """Return the tree with its leaves replaced, from left to right.
+def replace_leaves(tree: Tree, replacements: Iterator[Tree]) -> Tree:
+    """Return the tree with each leaf replaced by the next replacement, from left to right.
 
     >>> replace_leaves(("+", 1.0, 2.0), iter([("*", 3.0, 4.0), 5.0]))
     ('+', ('*', 3.0, 4.0), 5.0)
     """
     if isinstance(tree, tuple):
-        left = replace_leaves(tree[1], new)
-        return (tree[0], left, replace_leaves(tree[2], new))
-    return next(new)
+        left = replace_leaves(tree[1], replacements)
+        return (tree[0], left, replace_leaves(tree[2], replacements))
+    return next(replacements)
 
 
 def render(tree: Tree) -> str:
@@ -111,6 +111,7 @@ def _is_number(token: str) -> bool:
 
 
 def _parse_sum(tokens: list[str], at: int) -> tuple[Tree, int]:
+    """Return the tree of the sum that starts at an index, and the index after it; likewise the next three functions."""
     left, at = _parse_product(tokens, at)
     while tokens[at] in ("+", "-"):
         right, end = _parse_product(tokens, at + 1)
@@ -159,7 +160,7 @@ def _evaluate(tree: Tree, value_of: Callable[[float], float]) -> float:
         if abs(right) > _MAX_POWER:
             raise OverflowError
         power = left**right
-        return power if isinstance(power, float) else math.nan  # a root of a negative number
+        return power if isinstance(power, float) else math.nan  # a root of a negative number is complex
     return _OPERATIONS[tree[0]](left, right)
 
 
@@ -188,7 +189,8 @@ def _render_with_level(tree: Tree) -> tuple[str, int]:
     negative_start = left.startswith("-") and left_level == 1 and level == 1
     if (left_level < level and not negative_start) or (operator == "**" and left_level <= level):
         left = f"({left})"
-    # a+(b-c) and a*(b/c) need no parentheses; a right operand after - / // %, or with // or %, does.
+    # A right operand of the same level needs no parentheses in a+(b-c) and a*(b/c). It needs them after - / // %, and
+    # if it contains // or %.
     is_associative = operator == "+" or (operator == "*" and not _has_floor(tree[2]))
     needs_grouping = right_level == level and not is_associative and operator != "**"
     if right_level < level or right.startswith("-") or needs_grouping:
