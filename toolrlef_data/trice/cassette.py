@@ -1,4 +1,4 @@
-"""Cassettes: the recorded tool executions of a run as a table, and their strict replay.
+"""Cassettes: the tool executions of a run recorded as a table, and their strict replay (a missing call is an error).
 
 | column | content |
 |---|---|
@@ -57,7 +57,7 @@ def collect_executions(tables: Iterable[Dataset]) -> Dataset:
     if not any(kind == ExecutionSettings.kind for kind, _ in stages):
         raise InputError(
             "a cassette needs tables with executed responses, such as those of `build_stage2`; found no execution in "
-            "the lineage of these tables. The lineage ends at a table that was shuffled, selected or built elsewhere"
+            "the lineage of these tables, which ends at a table that was shuffled, selected or built elsewhere"
         )
     rows = (row for kind, record in reversed(stages) if kind in ROW_READERS for row in ROW_READERS[kind](record))
     return table_from_rows(_distinct(rows), EXECUTIONS, "executions", [table._fingerprint for table in tables])
@@ -71,6 +71,7 @@ def _kind(record: Record) -> str:
 
 
 def _distinct(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the first row of each call."""
     keys: set[str] = set()
     for row in rows:
         key = digest(row["id"], row["task"], row["tool"], row["argument"])
@@ -80,6 +81,7 @@ def _distinct(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _tool_rows(record: Record) -> Iterator[dict[str, Any]]:
+    """Yield the tool executions of a stage."""
     names, tools = record["settings"]["names"], _tools(record["settings"])
     for row in _rows(record["files"], ["id", "task", *names]):
         tool = tools[row["task"]]
@@ -89,6 +91,7 @@ def _tool_rows(record: Record) -> Iterator[dict[str, Any]]:
 
 
 def _reader_rows(record: Record) -> Iterator[dict[str, Any]]:
+    """Yield the predictions of a reader stage, except of one that verified calls for stage 1."""
     settings, model = record["settings"]["settings"], record["settings"]["spec"]["model"]
     executed = read_record(record["inputs"][0])
     if settings["verify"] or executed is None:
@@ -136,7 +139,7 @@ class Cassette:
 
     Args:
         content: a digest of the rows.
-        store: the path of the Arrow file.
+        store: the path of its Arrow file.
     """
 
     content: str
@@ -158,7 +161,12 @@ class Cassette:
 
 
 def open_cassette(table: Dataset) -> Cassette:
-    """Return a published cassette that is ready for replay."""
+    """Store the table of a cassette in the cache, and return it as a `Cassette`.
+
+    Raises:
+        InputError: `table` is not a single Dataset.
+        MissingColumns: the table lacks columns of `EXECUTIONS`.
+    """
     if not isinstance(table, Dataset):
         raise InputError(f"cassette: expected one Dataset, found {type(table).__name__}")
     if missing := [name for name in EXECUTIONS if name not in table.column_names]:

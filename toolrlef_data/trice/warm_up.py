@@ -62,28 +62,34 @@ def warm_up(
     A model of 135M parameters learns the format of a call in 12 updates at a learning rate of 1e-3.
 
     Args:
-        stage1: rows with instruction, input and output; only the output contributes to the loss.
+        stage1: table with the columns instruction, input and output (text); only the output contributes to the loss.
         base: a spec of kind "local" without an adapter.
         lora: the adapter's configuration; default: rank 8, alpha 16, dropout 0.05, on q_proj and v_proj.
         steps: number of optimizer updates; default 12.
         batch_size: rows per update; default 4.
         learning_rate: constant, with AdamW; default 1e-4.
-        max_tokens: maximum length of prompt and output in tokens; longer rows are skipped. Default 512.
+        max_tokens: maximum tokens of prompt and output together; longer rows are skipped. Default 512.
         seed: determines the row order, the adapter's initial weights and the dropout; default 0.
         style: the prompt style, which must equal the responder's; default "alpaca".
         deprecated: r, alpha, dropout and target_modules; use `lora` instead.
 
     Returns:
-        `base` with the adapter's folder.
+        A copy of `base` whose `adapter` is the folder of the trained adapter.
 
     Raises:
         InputError: `base` cannot be trained, or every row exceeds `max_tokens`.
         MissingColumns: `stage1` lacks instruction, input or output.
         MissingExtra: peft or torch is not installed.
+
+    >>> from datasets import Dataset
+    >>> row = {"instruction": "You can call calculator.", "input": "2 * 3?", "output": "calculator(2*3)"}
+    >>> warm_up(Dataset.from_list([row]), EngineSpec("openai_api", "gpt-4o-mini"))
+    Traceback (most recent call last):
+    toolrlef_data.records.InputError: warm_up: expected a local model without an adapter, found kind='openai_api', ...
     """
     if base.kind != "local" or base.adapter:
         raise InputError(
-            f"warm_up: expected a local model without an adapter, found {base.kind!r} with {base.adapter!r}"
+            f"warm_up: expected a local model without an adapter, found kind={base.kind!r}, adapter={base.adapter!r}"
         )
     if isinstance(stage1, dict):
         raise InputError(f"warm_up: expected one split, found several: pass one of {', '.join(map(str, stage1))}")
@@ -129,8 +135,8 @@ def _from_deprecated(lora: LoraConfig | None, keywords: dict[str, Any]) -> LoraC
 def _lora_arguments(lora: LoraConfig) -> dict[str, Any]:
     """Return the arguments that reproduce a configuration: those of `LORA`, and all that differ from peft's defaults.
 
-    The folder's digest contains these values, and training builds its configuration from them, since peft modifies its
-    argument.
+    They are part of the digest that names the folder. Training builds a new configuration from them, since peft
+    modifies its argument.
     """
     import peft
 
@@ -142,7 +148,7 @@ def _lora_arguments(lora: LoraConfig) -> dict[str, Any]:
 
 
 def _content_digest(stage1: Dataset) -> str:
-    """Return a digest of the training columns, which ignores other columns and the lineage."""
+    """Return a digest of the training columns; other columns and the lineage do not affect it."""
     total = hashlib.sha256()
     for batch in stage1.select_columns(list(COLUMNS)).iter(batch_size=1000):
         total.update(digest(batch).encode())
