@@ -18,8 +18,8 @@ are enumerated:
    the row is `ambiguous`.
 
 If the annotated steps are insufficient (`unknown_literal`, `wrong_value` or `ambiguous`), equations without an
-annotation count as steps too. Not covered: unknowns (2x=10), ratios, comparisons, GCD and LCM, series. These rows need a
-model teacher.
+annotation count as steps too. Not covered: unknowns (2x=10), ratios, comparisons, GCD and LCM, series. These rows need
+a model teacher.
 """
 
 from __future__ import annotations
