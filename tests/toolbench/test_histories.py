@@ -153,7 +153,7 @@ def _lists(*contents: str | None) -> list[list[Message]]:
     return [[{"role": "user", "content": content, "valid": False}, {"role": "assistant"}] for content in contents]
 
 
-def test_prompt_frames_are_found() -> None:
+def test_prompt_frames_are_extracted() -> None:
     root = _root(("a", "1"), ("b", "2"), ("c", "3"))
     first = root.children[0]
     first.add(State(call=("a", "{}"), observation="1", code=0))
@@ -191,7 +191,7 @@ def test_an_observation_may_look_like_a_prompt() -> None:
     assert find_prompt_frame(_lists(prompt), root) == ("<<", ">>")
 
 
-def test_variants_without_names_and_nulls() -> None:
+def test_files_may_omit_names_and_nulls() -> None:
     search = next(candidate for candidate in searches(50) if candidate.answer and len(candidate.answer.path()) > 2)
     file, lists = _load(search)
     lists = [[{k: v for k, v in m.items() if v is not None and k != "name"} for m in messages] for messages in lists]
@@ -221,7 +221,7 @@ MALFORMED = [("no_messages", wrong) for wrong in NO_LISTS] + [("not_a_message", 
 
 
 @pytest.mark.parametrize(("reason", "malformed"), MALFORMED)
-def test_malformed_lists(reason: str, malformed: Any) -> None:
+def test_malformed_train_messages_are_unusable(reason: str, malformed: Any) -> None:
     for history in HISTORIES:
         with pytest.raises(UnusableRow) as error:
             chosen_steps(malformed, history)
@@ -373,7 +373,7 @@ def _action(*children: Any, name: str = "f", **more: Any) -> Node:
         ("a null observation", _node("Action Input", "", _action(observation=None)), "0:None+f"),
     ],
 )  # fmt: skip
-def test_trees(why: str, node: Node, places: str) -> None:
+def test_states_of_a_tree(why: str, node: Node, places: str) -> None:
     root = read_tree(node)
     rendered = [f"{s.place}:{s.thought}" + (f"+{s.call[0]}" if s.call else "") for s in states_of(root)]
     assert " ".join(rendered) == places, why

@@ -38,7 +38,7 @@ def _words(text: str) -> list[dict[str, Any]]:
         ("each joins a longer step", ["a b", "a b", "a b c d", "a b e f"], ["a b c d: 1 3", "a b e f: 1 3"]),
     ],
 )
-def test_sequences(why: str, steps: list[str], expected: list[str]) -> None:
+def test_sequences_of_merged_steps(why: str, steps: list[str], expected: list[str]) -> None:
     sequences = merge_steps([_words(step) for step in steps])
     rendered = [
         f"{' '.join(m['content'] for m in messages)}: {' '.join(map(str, targets))}" for messages, targets in sequences

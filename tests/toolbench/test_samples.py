@@ -311,7 +311,7 @@ def _long(characters: int) -> File:
     return _with(lambda f: _change_messages(f, lambda m: m.update(content="y" * characters), "function"))
 
 
-def test_long_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_observations_and_too_large_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """An observation of 10 MB is part of every later step; a file too large for a batch is dropped."""
     answers = table({"a": PLAIN, "long": _long(10_000_000), "z": PLAIN})
     samples = trajectories(answers, layout="merged", history="clean")

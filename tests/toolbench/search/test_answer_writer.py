@@ -53,7 +53,7 @@ def test_written_files_load_under_their_ids(tmp_path: Path) -> None:
         (["a/"], 'an empty part, a part that starts with "."'),
         (["/a"], 'an empty part, a part that starts with "."'),
         (["/etc/a"], 'an empty part, a part that starts with "."'),
-        (["a//b"], 'an empty part, a part that starts with "."'),  # the file of a/b
+        (["a//b"], 'an empty part, a part that starts with "."'),  # would be the same file as a/b
         (["a/./b"], 'an empty part, a part that starts with "."'),
         (["."], 'an empty part, a part that starts with "."'),
         ([".."], 'an empty part, a part that starts with "."'),
@@ -62,7 +62,7 @@ def test_written_files_load_under_their_ids(tmp_path: Path) -> None:
         ([".hidden"], 'an empty part, a part that starts with "."'),  # the source skips hidden files
         (["a/.git/b"], 'an empty part, a part that starts with "."'),
         (["a\0b"], "null character"),
-        (["x" * 251], "too long"),  # with .json
+        (["x" * 251], "too long"),  # 256 bytes with .json
         (["é" * 126], "too long"),  # bytes, not characters
         (["d" * 256 + "/a"], "too long"),
         (["/".join(["d" * 200] * 25)], "too long"),

@@ -46,7 +46,7 @@ HOSTILE = ["", " ", "\x00", "x" * 1_000_000, "(" * 100_000, "\ud800", "1e999", "
         (-3, "ft", "in", -36.0),
     ],
 )
-def test_units(value: float, source: str, target: str, converted: float) -> None:
+def test_unit_conversions(value: float, source: str, target: str, converted: float) -> None:
     assert convert_units(value, source, target) == converted
 
 
@@ -93,7 +93,7 @@ def test_invalid_quantities(value: float, source: str, target: str, kind: str) -
         (("add_days", "2024-01-01"), "2024-01-01"),
     ],
 )
-def test_dates(arguments: tuple[Any, ...], value: str | int) -> None:
+def test_calendar_operations(arguments: tuple[Any, ...], value: str | int) -> None:
     assert calendar(*arguments) == value
 
 

@@ -422,13 +422,13 @@ def test_settings_out_of_range(wrong: dict[str, Any]) -> None:
         Method(**wrong)
 
 
-def test_the_deepest_search() -> None:
+def test_a_search_at_the_maximum_depth() -> None:
     """At the maximum depth, with one nested generator per level."""
     numbers = iter(range(10**6))
     result, _ = drive(Method(max_turns=100, width=1), lambda request: Reply(f"thought {next(numbers)}"))
     assert len(list(states_of(result.root))) == 100
 
 
-def test_names() -> None:
+def test_upstream_names_of_methods() -> None:
     names = [Method().name, Method("dfs", width=3).name, Method("chain", chains=5).name]
     assert names == ["DFS_woFilter_w2", "DFS_wFilter_w3", "CoT@5"]

@@ -221,7 +221,7 @@ def test_a_simple_thought_and_call_are_parsed_unchanged() -> None:
         ('Thought: x\nObservation: y\n<tool_call>{"name": "ping", "arguments": {}}', "x", None, "an invented call"),
     ],
 )  # fmt: skip
-def test_text(text: str, thought: str | None, call: tuple[str, str] | None, why: str) -> None:
+def test_replies_in_the_text_protocol(text: str, thought: str | None, call: tuple[str, str] | None, why: str) -> None:
     assert parse_reply(Reply(text), "text") == (thought, call), why
 
 
@@ -241,7 +241,9 @@ def test_text(text: str, thought: str | None, call: tuple[str, str] | None, why:
         (Reply(None, error="too_long"), None, None, "an error"),
     ],
 )  # fmt: skip
-def test_tool_calls(reply: Reply, thought: str | None, call: tuple[str, str] | None, why: str) -> None:
+def test_replies_in_the_tools_protocol(
+    reply: Reply, thought: str | None, call: tuple[str, str] | None, why: str
+) -> None:
     assert parse_reply(reply, "tools") == (thought, call), why
 
 

@@ -17,7 +17,7 @@ Not covered:
 
 - functions with state: equal calls are executed once and share their observation;
 - function calls of two concurrent processes, which may both execute one; the first observation counts;
-- a model server that answers some messages with 5xx: every run retries the request.
+- a model server that answers a certain request with 5xx each time: every run retries the request.
 """
 
 from __future__ import annotations

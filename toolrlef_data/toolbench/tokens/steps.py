@@ -44,7 +44,7 @@ class TokeniseSettings:
 
 @dataclass(frozen=True, slots=True)
 class TokenStep:
-    """One step in tokens.
+    """One step as token ids.
 
     Args:
         ids: token ids of history and target.
