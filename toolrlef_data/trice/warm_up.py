@@ -230,7 +230,7 @@ def _batches(samples: Sequence[Any], steps: int, batch_size: int, seed: int) -> 
 
 
 def _loss(model: Any, batch: Sequence[tuple[list[int], list[int]]]) -> Any:
-    """Return the mean negative log-likelihood of a batch's response tokens, with right padding that is masked."""
+    """Return the mean negative log-likelihood of a batch's response tokens; prompts and padding are masked."""
     import torch
 
     width = max(len(prompt) + len(response) for prompt, response in batch)
