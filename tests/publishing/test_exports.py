@@ -301,7 +301,7 @@ def test_unfit_rows_are_refused_or_dropped(
         assert drop["detail"]
         assert "1 of 42 rows" in caplog.text
         export(table.select(range(40)), name, path)
-        assert not ledger.exists()  # it described the replaced file
+        assert not ledger.exists()  # the old ledger described the replaced file
     for name in set(TEXT_FORMATS) - set(formats):
         export(table, name, tmp_path / name)
     assert not list(tmp_path.glob("tmp*"))
@@ -328,7 +328,7 @@ def test_non_object_arguments_fit_only_as_text(tmp_path: Path, arguments: str) -
         ("no_prompt", {"prompt": []}),
         ("no_reply", {"chosen": []}),
         ("no_reply", {"rejected": []}),
-        ("not_assistant", {"rejected": [_call(2), _result(2, "no"), _call(3)]}),  # its loss would fall on the result
+        ("not_assistant", {"rejected": [_call(2), _result(2, "no"), _call(3)]}),  # the loss would cover the tool result
     ],
 )
 def test_pair_that_would_train_other_roles_is_refused(tmp_path: Path, reason: str, changed: dict[str, Any]) -> None:

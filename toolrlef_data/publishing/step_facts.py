@@ -72,7 +72,7 @@ class StepFacts:
     sums: Counter[str] = field(default_factory=Counter)
 
     def most_common(self, name: str) -> list[tuple[Any, int]]:
-        """Return the values of a count, most frequent first."""
+        """Return the (value, count) pairs of `counts[name]`, most frequent first."""
         return sorted(self.counts[name].items(), key=lambda pair: (-pair[1], str(pair[0])))
 
     @property
