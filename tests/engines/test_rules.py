@@ -38,7 +38,7 @@ INVALID_SETTINGS: list[tuple[str, Any, str]] = [
     (
         "base_url",
         "host:80",
-        'base_url must be a URL such as "http://localhost:8000/v1", or "$NAME" of an environment variable',
+        'base_url must be a URL such as "http://localhost:8000/v1", or "$NAME", where NAME is an environment variable',
     ),
 ]
 

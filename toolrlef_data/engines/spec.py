@@ -112,7 +112,9 @@ def _check_url(value: str | None) -> str | None:
             'environment variable and pass base_url="$NAME"'
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError('must be a URL such as "http://localhost:8000/v1", or "$NAME" of an environment variable')
+        raise InputError(
+            'must be a URL such as "http://localhost:8000/v1", or "$NAME", where NAME is an environment variable'
+        )
     return value
 
 
@@ -134,10 +136,11 @@ class EngineSpec:
 
     Args:
         kind: a name in `ENGINES`: "local", "openai_api" or "scripted".
-        model: model name. local: Hub id, folder, GGUF file, or `package:NAME` for the only GGUF file of an installed
-            package. openai_api: the model's name on the server.
-        base_url: URL of an OpenAI-compatible server, such as "http://localhost:8000/v1", or "$NAME" of an environment
-            variable that contains it (required for a URL with credentials). Default: `$OPENAI_BASE_URL`, else OpenAI.
+        model: model name. local: Hub id, folder, GGUF file, or `package:NAME` for the single GGUF file of an
+            installed distribution. openai_api: the model's name on the server.
+        base_url: URL of an OpenAI-compatible server, such as "http://localhost:8000/v1", or "$NAME", where the
+            environment variable NAME contains the URL (required for a URL with credentials). Default:
+            `$OPENAI_BASE_URL`, else OpenAI.
         keys: sources of API keys: names of environment variables, or "file:PATH"; a source contains API keys separated
             by white space or commas. Never an API key itself. Default: `OPENAI_API_KEY` if `base_url` is not set, else
             none.

@@ -25,9 +25,9 @@ A row that does not fit the format is an error, or with `unfit="drop"` an entry 
 
 | reason | cause |
 |---|---|
-| no_flag | a message has no `train` value |
-| no_target | no message is trained |
-| not_assistant | a message of another role would be trained |
+| no_flag | the value of `train` is null in a message |
+| no_target | no message has the train flag |
+| not_assistant | a message of another role has the train flag |
 | no_prompt | the prompt is empty |
 | no_reply | `chosen` or `rejected` is empty |
 | bad_tools | `tools` is not a JSON list of functions |
@@ -213,7 +213,7 @@ def _toolllama(row: Row, arguments: str) -> list[Record]:
 def _trl(row: Row, arguments: str) -> list[Record]:
     targets = _targets(row["messages"])
     if targets[0] == 0:
-        raise UnusableRow("no_prompt", "the first message is trained, so its prompt is empty")
+        raise UnusableRow("no_prompt", "the first message has the train flag, so its prompt is empty")
     messages, tools = _plain(row["messages"], arguments), _tools(row)
     return [{"prompt": messages[:n], "completion": [messages[n]], "tools": tools} for n in targets]
 
@@ -253,12 +253,12 @@ def _targets(messages: Messages) -> list[int]:
     """Return the indices of the trained messages; raise UnusableRow unless they are one or more assistant messages."""
     for n, message in enumerate(messages or ()):
         if message.get("train") is None:
-            raise UnusableRow("no_flag", f"message {n} has no train flag")
+            raise UnusableRow("no_flag", f"message {n} has no value for train")
         if message["train"] and message["role"] != "assistant":
-            raise UnusableRow("not_assistant", f"message {n} is trained, but its role is {message['role']!r}")
+            raise UnusableRow("not_assistant", f"message {n} has the train flag, but its role is {message['role']!r}")
     targets = [n for n, message in enumerate(messages or ()) if message["train"]]
     if not targets:
-        raise UnusableRow("no_target", "no message is trained")
+        raise UnusableRow("no_target", "no message has the train flag")
     return targets
 
 

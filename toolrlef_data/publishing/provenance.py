@@ -141,17 +141,17 @@ def _settings_text(settings: Mapping[str, Any]) -> str:
     >>> _settings_text({"finish": ["give_answer", "give_up"], "without": [], "layout": "split", "max_length": None})
     'layout split, finish give_answer + give_up'
     """
-    words = []
+    parts = []
     for name in CONTENT_SETTINGS:
         value = settings.get(name)
         if isinstance(value, list):
             value = " + ".join(map(str, value))
         elif isinstance(value, dict):
-            value = " + ".join(f"{key}={part}" for key, part in value.items())
+            value = " + ".join(f"{key}={item}" for key, item in value.items())
         elif isinstance(value, bool):
             value = "yes" if value else "no"
-        words += [] if value in (None, "") else [f"{name} {value}"]
-    return ", ".join(words)
+        parts += [] if value in (None, "") else [f"{name} {value}"]
+    return ", ".join(parts)
 
 
 def _lineage_gap(records: list[dict[str, Any]]) -> str:

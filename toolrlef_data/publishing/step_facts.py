@@ -256,7 +256,7 @@ def _finish_types(columns: Mapping[str, Any]) -> Any:
 
 
 def _file_names(columns: Mapping[str, Any]) -> set[str]:
-    """Return the answer files of the rows: the column `source_file`, or the part of `id` before "#"."""
+    """Return the names of the rows' answer files, from `source_file` or else from the part of `id` before "#"."""
     if "source_file" in columns:
         names: list[Any] = pc.unique(columns["source_file"]).to_pylist()
         return {name for name in names if name}

@@ -214,10 +214,13 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def read_module(name: str, path: Path) -> tuple[str, frozenset[str]]:
-    """Return (digest of a module's source, imported modules) as of the first cache key since the module was imported.
+    """Return (digest of a module's source, imported modules).
+
+    The result is computed once per import: for the first cache key that includes the module. Reloading the module
+    discards it.
 
     Raises:
-        InputError: the file has changed since then.
+        InputError: the file has changed since the result was computed.
     """
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     stamp, module = _stamp(path), sys.modules.get(name)

@@ -136,8 +136,11 @@ def apply(
     def on_split(split: Dataset) -> Dataset:
         split = materialize(split)
         require_columns(split, reads, name)
-        columns = {column: adds.get(column, f) for column, f in split.features.items() if column not in removes}
-        new_columns = {path: f for path, f in adds.items() if not split_path(path, split.column_names)[1]}
+        columns = {
+            column: adds.get(column, feature) for column, feature in split.features.items() if column not in removes
+        }
+        # A path with a field, such as "gpt.tool", replaces values inside an existing column.
+        new_columns = {path: feature for path, feature in adds.items() if not split_path(path, split.column_names)[1]}
         features = Features(columns | new_columns)
         key = _key(split, function, [settings, list(reads), list(adds)], features)
         if (cached := load_stage(key, split)) is not None:

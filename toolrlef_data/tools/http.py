@@ -1,9 +1,9 @@
 """An HTTP client for tool servers: addresses, headers and secrets, bounded responses, retries.
 
-An address is a URL without credentials, or "$NAME" of an environment variable that contains a URL. Such variables are
-read when a request is sent, and their secrets never appear in an error. Server responses are untrusted: redirects are
-not followed, compressed bodies are refused, and body sizes are limited while reading. A request can be retried after a
-connection error or the status 429 or 5xx; see `Failure`.
+An address is a URL without credentials, or "$NAME", where the environment variable NAME contains a URL. Such variables
+are read when a request is sent, and their secrets never appear in an error. Server responses are untrusted: redirects
+are not followed, compressed bodies are refused, and body sizes are limited while reading. A request can be retried
+after a connection error or the status 429 or 5xx; see `Failure`.
 
 The texts of failures are shown to models (see `functions.function`), so they must not change.
 
@@ -105,7 +105,7 @@ def check_url(url: str, what: str) -> None:
     if is_variable(url):
         return
     if url[:1] == "$":
-        raise InputError(f'{what}: expected "$NAME" of an environment variable, in capitals')
+        raise InputError(f'{what}: expected a URL or "$NAME", where NAME is an environment variable in capitals')
     try:
         parts = urlsplit(url)
     except ValueError:  # its message may contain a password
@@ -127,11 +127,11 @@ def check_retry_settings(timeout: float, retries: int) -> None:
 
 
 def check_headers(headers: Any, what: str) -> tuple[tuple[str, str], ...]:
-    """Return headers as sorted (name, "$NAME" of the variable with the value) pairs.
+    """Return headers as sorted (name, "$NAME") pairs, where the environment variable NAME contains the value.
 
     Raises:
-        InputError: a header is malformed, reserved or duplicate, or has a value instead of a variable. The message does
-            not repeat the value.
+        InputError: a header is malformed, reserved or duplicate, or has a literal value instead of a variable. The
+            message does not repeat the value.
 
     >>> check_headers({"X-Api-Key": "$WEATHER_KEY"}, "the weather")
     (('X-Api-Key', '$WEATHER_KEY'),)
@@ -139,7 +139,8 @@ def check_headers(headers: Any, what: str) -> tuple[tuple[str, str], ...]:
     pairs = list(headers.items()) if isinstance(headers, Mapping) else headers
     if not isinstance(pairs, (list, tuple)) or not all(map(_is_header, pairs)):
         raise InputError(
-            f'{what}: each header needs a name and "$NAME" of an environment variable (in capitals), not a value'
+            f'{what}: expected headers as name -> "$NAME", where the environment variable NAME, in capitals, contains '
+            "the value"
         )
     names = [name.lower() for name, _ in pairs]
     if len(set(names)) < len(names) or RESERVED_HEADERS.intersection(names):
@@ -161,7 +162,7 @@ def server_at(url: str, what: str, headers: Mapping[str, str] | None = None) -> 
     Args:
         url: an address that `check_url` accepts.
         what: the server's name in messages.
-        headers: name -> "$NAME" of the variable with the value.
+        headers: name -> "$NAME", where the environment variable NAME contains the value.
 
     Raises:
         InputError: a variable is not set, or its value is not a valid URL, host name or header value.

@@ -1,8 +1,8 @@
 """Model files on disk: their location, their digests, and the conversion of GGUF files.
 
-A model is a folder, a `.gguf` file, a Hub id, or `package:NAME`: the only GGUF file of an installed distribution, which
-is not imported. Files are identified by a digest of their content: a moved folder is the same model, an edited one is
-not. Digests of large files are cached by path, size and modification time.
+A model is a folder, a `.gguf` file, a Hub id, or `package:NAME` for the single GGUF file of an installed distribution.
+The distribution is not imported. Files are identified by a digest of their content: a moved folder is the same model,
+an edited folder is not. Digests of large files are cached by path, size and modification time.
 
 transformers needs half a minute to read a small GGUF file. Each GGUF file is therefore converted once, to float32
 safetensors in `$HF_HOME/toolrlef_data/converted/`.
@@ -124,7 +124,7 @@ def resolve_adapter(adapter: str) -> Weights:
 
 
 def gguf_in_package(name: str) -> Path:
-    """Return the path of the only GGUF file in an installed distribution, without importing it.
+    """Return the path of the single GGUF file in an installed distribution, without importing it.
 
     >>> gguf_in_package("no-such")
     Traceback (most recent call last):

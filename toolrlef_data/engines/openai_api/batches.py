@@ -7,7 +7,7 @@ Life of a batch job:
 3. The batch id is recorded. From then on the run may be interrupted: the next run finds the job and polls it.
 4. The results are fetched and stored under the same reply keys as direct replies.
 
-Requests without a result (batch expired or failed, retryable line error) go into another job, up to `retries` times. If
+Requests without a result (batch expired or failed, retryable line error) go into a later job, up to `retries` times. If
 requests depend on earlier replies, those that become ready within `poll` seconds share a job.
 
 Not covered: a server's limit on enqueued tokens; a job that exceeds it is only retried.
@@ -160,7 +160,7 @@ class BatchRun:
             raise ToolrlefError(f"{self.session} has no batch endpoints; use limits=Limits(mode='direct')")
 
     async def poll(self, job: Job) -> TaggedReplies | None:
-        """Return the replies of a job that has ended; None if it has not. Failed requests may go into another job."""
+        """Return the replies of a job, or None if it is still running; its retryable requests go into the open job."""
         batch_id = str(job.batch_id)
         batch = await retrieve_batch(self.session, batch_id)
         if batch is None:

@@ -49,7 +49,7 @@ class Spending:
         self.reserved_completion += reserved.completion
 
     def finish(self, reserved: TokenCounts, used: TokenCounts) -> None:
-        """Replace the reserved tokens of a request with the used ones."""
+        """Replace the reserved tokens of a request with the used tokens."""
         self.in_flight -= 1
         self.reserved_prompt -= reserved.prompt
         self.reserved_completion -= reserved.completion

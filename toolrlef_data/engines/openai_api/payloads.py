@@ -140,14 +140,14 @@ def to_openai_message(message: Message, convert_arguments: Callable[[str], Any] 
     return converted
 
 
-def build_body(request: Request, spec: EngineSpec, quirks: Mapping[str, Any], samples: int = 1) -> bytes:
+def build_body(request: Request, spec: EngineSpec, quirks: Mapping[str, Any], num_completions: int = 1) -> bytes:
     """Return the body of a request as UTF-8.
 
     Args:
         request: the request.
         spec: the engine spec, for model, sampling settings and options.
         quirks: from `find_quirks`.
-        samples: number of completions to request.
+        num_completions: number of completions to request.
 
     Raises:
         UnicodeEncodeError: the text contains an unpaired surrogate, which UTF-8 cannot encode.
@@ -172,8 +172,8 @@ def build_body(request: Request, spec: EngineSpec, quirks: Mapping[str, Any], sa
     if spec.stop:
         settings["stop"] = list(spec.stop)
     settings |= {name: value for name, neutral in EXTRA_SAMPLING.items() if (value := getattr(spec, name)) != neutral}
-    if samples > 1:
-        settings["n"] = samples
+    if num_completions > 1:
+        settings["n"] = num_completions
     if request.tools:
         settings["tools"] = [json.loads(schema) for schema in request.tools]
     rename = quirks.get("rename", {})
@@ -203,7 +203,7 @@ def parse_replies(body: Mapping[str, Any], stop: Sequence[str], max_replies: int
 
 
 def parse_reply(body: Mapping[str, Any], stop: Sequence[str] = ()) -> Reply:
-    """Return the first choice of a response body as a reply; a filtered or refused one has an error.
+    """Return the first choice of a response body as a reply; a filtered or refused choice has an error.
 
     Args:
         body: the parsed response body, with at least one choice.

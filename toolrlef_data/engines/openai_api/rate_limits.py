@@ -290,6 +290,6 @@ class RequestScheduler:
         return max(0.0, min(usable_at, default=now) - now)
 
     def close(self, reason: str) -> None:
-        """Stop sending: all queued and future requests get None."""
+        """Stop sending: `acquire` returns None for all queued and future requests."""
         self.closed_reason = self.closed_reason or reason
         self.dispatch()

@@ -26,14 +26,14 @@ from toolrlef_data.records import AllRequestsRefused, Reply
 __all__ = ["send_directly"]
 
 CHECK_INTERVAL = 0.2  # seconds between two checks for a cancel or stop
-Samples = list[tuple[str, Request]]  # tagged requests that differ only in their sample number
+RequestGroup = list[tuple[str, Request]]  # tagged requests that differ only in their sample number
 
 
 def send_directly(
     session: Session, requests: Iterable[tuple[str, Request] | None], loop: asyncio.AbstractEventLoop
 ) -> Iterator[list[tuple[str, Reply]]]:
     """Yield tagged replies as they arrive; the event loop runs only inside this generator."""
-    queue = _group_samples(requests, together=dict(session.spec.options).get("n", False))
+    queue = _group_requests(requests, together=dict(session.spec.options).get("n", False))
     pool = RequestPool(session, loop)
     try:
         while not session.is_cancelled and pool.error is None:
@@ -44,13 +44,13 @@ def send_directly(
                 free_slots = 0
                 if not pool.tasks:
                     session.halt_after_rejections(rejections)
-            resent, pool.missing_samples = pool.missing_samples[:free_slots], pool.missing_samples[free_slots:]
+            resent, pool.unanswered_groups = pool.unanswered_groups[:free_slots], pool.unanswered_groups[free_slots:]
             is_idle = False  # becomes True if the next request is not ready yet
-            for samples in itertools.chain(resent, itertools.islice(queue, free_slots - len(resent))):
-                if samples is None:
+            for group in itertools.chain(resent, itertools.islice(queue, free_slots - len(resent))):
+                if group is None:
                     is_idle = True
                     break
-                pool.start(samples)
+                pool.start(group)
             if not pool.tasks:
                 if not is_idle:
                     break
@@ -65,24 +65,24 @@ def send_directly(
         raise pool.error
 
 
-def _group_samples(requests: Iterable[tuple[str, Request] | None], together: bool) -> Iterator[Samples | None]:
-    """Yield single requests, or with `together` groups of adjacent requests that differ only in their sample number.
+def _group_requests(requests: Iterable[tuple[str, Request] | None], together: bool) -> Iterator[RequestGroup | None]:
+    """Yield groups: with `together`, adjacent requests that differ only in their sample number; else single requests.
 
     A None (no request is ready) is passed on and ends a group.
     """
-    samples: Samples = []
+    group: RequestGroup = []
     for pair in requests:
-        if samples and (pair is None or replace(pair[1], sample=0) != replace(samples[0][1], sample=0)):
-            yield samples
-            samples = []
+        if group and (pair is None or replace(pair[1], sample=0) != replace(group[0][1], sample=0)):
+            yield group
+            group = []
         if pair is None:
             yield None
         elif together:
-            samples.append(pair)
+            group.append(pair)
         else:
             yield [pair]
-    if samples:
-        yield samples
+    if group:
+        yield group
 
 
 class RequestPool:
@@ -95,25 +95,25 @@ class RequestPool:
         self.finished: list[tuple[str, Reply]] = []
         self.pending_rejections: list[tuple[str, Reply]] = []  # withheld until the server has sent a reply
         self.released_rejections: list[tuple[str, Reply]] = []  # passed on before the server has sent a reply
-        self.missing_samples: list[Samples] = []  # the server returned fewer choices than requested
+        self.unanswered_groups: list[RequestGroup] = []  # the server returned fewer choices than requested
         self.error: BaseException | None = None
         self.wake_up: asyncio.Future[None] = loop.create_future()
 
-    def start(self, samples: Samples) -> None:
-        task = self.loop.create_task(self.complete([request for _, request in samples]))
+    def start(self, group: RequestGroup) -> None:
+        task = self.loop.create_task(self.complete([request for _, request in group]))
         self.tasks.add(task)
-        task.add_done_callback(partial(self._collect, samples))
+        task.add_done_callback(partial(self._collect, group))
 
-    def _collect(self, samples: Samples, task: asyncio.Task[list[Reply]]) -> None:
+    def _collect(self, group: RequestGroup, task: asyncio.Task[list[Reply]]) -> None:
         self.tasks.discard(task)
         if not task.cancelled():
             if error := task.exception():
                 self.error = self.error or error
             elif replies := task.result():
-                tagged = [(tag, reply) for (tag, _), reply in zip(samples, replies, strict=False)]
+                tagged = [(tag, reply) for (tag, _), reply in zip(group, replies, strict=False)]
                 is_pending = replies[0].error in REJECTED and not self.session.has_succeeded()
                 (self.pending_rejections if is_pending else self.finished).extend(tagged)
-                self.missing_samples += [[sample] for sample in samples[len(replies) :]]
+                self.unanswered_groups += [[pair] for pair in group[len(replies) :]]
         self._wake()
 
     def _wake(self) -> None:
@@ -151,19 +151,19 @@ class RequestPool:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
-    async def complete(self, samples: list[Request]) -> list[Reply]:
-        """Send the samples of one request with retries and return their replies, or [] if the run stops first."""
+    async def complete(self, group: list[Request]) -> list[Reply]:
+        """Send a group as one HTTP request, with retries, and return its replies, or [] if the run stops first."""
         session, spec = self.session, self.session.spec
         try:
-            body = build_body(samples[0], spec, session.quirks, len(samples))
+            body = build_body(group[0], spec, session.quirks, len(group))
         except UnicodeEncodeError:
-            return [UNENCODABLE_REPLY] * len(samples)
+            return [UNENCODABLE_REPLY] * len(group)
         deadline = time.monotonic() + spec.limits.deadline
-        reserved = TokenCounts(len(body) / session.bytes_per_token, spec.max_tokens * len(samples))
+        reserved = TokenCounts(len(body) / session.bytes_per_token, spec.max_tokens * len(group))
         failure, attempts = None, 0
         while (limiter := await session.scheduler.acquire(reserved, deadline, is_retry=attempts > 0)) is not None:
             timeout = min(spec.timeout, deadline - time.monotonic())
-            outcome = await self.send(limiter, samples, body, reserved, timeout)
+            outcome = await self.send(limiter, group, body, reserved, timeout)
             if isinstance(outcome, list):
                 return outcome
             if failure and outcome.kind == "timeout" and timeout < spec.timeout:
@@ -188,7 +188,7 @@ class RequestPool:
             return []
         if limiter is None and (pause := session.scheduler.remaining_pause()) > 1:
             failure = failure._replace(detail=f"{failure.detail}; the server requests a pause of {pause:.0f} s")
-        return [session.failed_reply(failure)] * len(samples)
+        return [session.failed_reply(failure)] * len(group)
 
     async def wait_for_retry(self, attempts: int, deadline: float) -> bool:
         """Wait before the next attempt; return False if no attempt remains or the deadline is too close."""
@@ -200,20 +200,20 @@ class RequestPool:
         return True
 
     async def send(
-        self, limiter: KeyLimiter, samples: list[Request], body: bytes, reserved: TokenCounts, timeout: float
+        self, limiter: KeyLimiter, group: list[Request], body: bytes, reserved: TokenCounts, timeout: float
     ) -> list[Reply] | Failure:
-        """Send a request once, account for its tokens, and return the replies or the failure."""
+        """Send a group as one HTTP request, once; account for its tokens, and return its replies or the failure."""
         session, sent_at = self.session, time.monotonic()
         used = reserved  # the server may have processed a request whose HTTP response was lost
         try:
             authorization = session.authorization(limiter)
-            response = await session.connection.post(endpoint_of(samples[0]), body, authorization, timeout)
+            response = await session.connection.post(endpoint_of(group[0]), body, authorization, timeout)
             if isinstance(response, Failure):
                 if response.kind == "timeout":
                     limiter.halve_concurrency(sent_at, time.monotonic())
                 used = reserved if response.may_be_billed else TokenCounts(0, 0)
                 return response
-            outcome = session.parse(response.status, response.text, len(samples))
+            outcome = session.parse(response.status, response.text, len(group))
             if isinstance(outcome, list):
                 limiter.record_success(response.headers, time.monotonic(), time.time())
                 used = session.tokens_used(outcome, reserved)

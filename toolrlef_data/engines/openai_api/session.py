@@ -113,7 +113,7 @@ class Session:
         self.stop_error = self.stop_error or error
         self.scheduler.close(str(error))
 
-    def parse(self, status: int, text: str, samples: int = 1) -> list[Reply] | Failure:
+    def parse(self, status: int, text: str, max_replies: int = 1) -> list[Reply] | Failure:
         """Return the replies in an HTTP response, or its failure; `text` is the response body."""
         if not 200 <= status < 300:
             return classify_status(status, text)
@@ -122,7 +122,7 @@ class Session:
         except (ValueError, RecursionError):
             body = None
         failure = classify_body(body, text)
-        return failure or [self._redact(reply) for reply in parse_replies(body, self.spec.stop, samples)]
+        return failure or [self._redact(reply) for reply in parse_replies(body, self.spec.stop, max_replies)]
 
     def _redact(self, reply: Reply) -> Reply:
         """Return a reply without API keys, which a server may echo."""
@@ -168,7 +168,7 @@ class Session:
         self.halt(AllRequestsRefused(f"{self} rejected all {len(rejections)} requests; the first error is: {error}"))
 
     def disable(self, limiter: KeyLimiter, failure: Failure) -> None:
-        """Disable an API key and add new ones from the key sources; stop sending if no enabled key remains."""
+        """Disable an API key and add new API keys from the key sources; stop sending if no enabled key remains."""
         if limiter.disabled_reason:
             return
         limiter.disabled_reason = self.secrets.redact(failure.detail)[:MAX_DETAIL_LENGTH]

@@ -116,13 +116,13 @@ class Function:
         function: callable that receives the arguments as keywords and returns a JSON value. It reports a failure by
             raising `ToolError`. It must read any API key from the environment when it is called.
         url: instead of `function`, the URL that receives the arguments as a POST request with a JSON object. A URL with
-            credentials or a query must be passed as "$NAME" of an environment variable.
+            credentials or a query must be passed as "$NAME", where the environment variable NAME contains it.
         version: must change whenever outputs change in a way that neither the code nor the URL shows. Default "1".
         timeout: seconds for one response of the server. Default 30.
         retries: maximum number of retries after a timeout, a broken connection, or status 429 or 5xx. Use 0 for a
             server that must not execute a call twice. Default 2.
-        headers: HTTP headers for a URL, as a mapping or pairs: name -> "$NAME" of the variable with the full value.
-            Default: none.
+        headers: HTTP headers for a URL, as a mapping or pairs: name -> "$NAME", where the environment
+            variable NAME contains the full value. Default: none.
 
     Raises:
         InputError: a value is invalid; secrets are not repeated in the message.

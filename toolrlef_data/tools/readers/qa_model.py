@@ -167,12 +167,12 @@ def qa_model(
 
 
 def _check_search(search: Tool | None) -> None:
-    """Raise InputError if a search tool returns no passages or is not set up."""
+    """Raise InputError if `search` cannot return passages, or is not set up."""
     if search is None:
         return
     if not isinstance(search, Tool) or search.many is None or search.engine is not None:
         found = search.name if isinstance(search, Tool) else search
-        raise InputError(f"search must be a tool with `many` that returns passages, found {found!r:.80}")
+        raise InputError(f"search must be a slow tool that returns passages and has no engine, found {found!r:.80}")
     search.check()
 
 

@@ -86,7 +86,7 @@ def translator(
         target: target language, as ISO 639-1 or NLLB code. Default "en".
         source: source language of inputs whose row has no language. Default None: detect it.
         languages: candidate languages for detection; the target is always a candidate. Default: those of MLQA.
-        max_tokens: maximum number of tokens per translation; longer ones are truncated. Default 128.
+        max_tokens: maximum number of tokens per translation; longer translations are truncated. Default 128.
         name: name of the tool in a call. Default "translator".
         options: see `ModelOptions`: revision, device, dtype, batch, max_input_tokens, num_beams, max_time.
 

@@ -86,8 +86,8 @@ def search_endpoint(
     """Return a search tool that queries a server with ColBERTv2's API.
 
     Args:
-        url: URL to which `?query=...&k=...` is added. A URL with credentials or a query must be passed as "$NAME" of an
-            environment variable.
+        url: URL to which `?query=...&k=...` is added. A URL with credentials or a query must be passed as "$NAME",
+            where the environment variable NAME contains it.
         name: name of the tool in a call. Default "WikiSearch".
         k: maximum number of passages per call. Default 2, as in arXiv 2305.13068.
         words: maximum number of words per passage. Default 384, as in arXiv 2305.13068.
@@ -133,8 +133,8 @@ def _search(settings: Endpoint, inputs: Sequence[ToolInput]) -> list[ToolResult]
     server = server_at(settings.url, "the search URL")
     if settings.served and digest(server.url)[:16] != settings.served:
         raise InputError(
-            f"{settings.url} has changed since the tool was created; create the tool again, or pass revision= to "
-            "accept any URL"
+            f"the URL in {settings.url} has changed since the tool was created; create the tool again, or pass "
+            "revision= to accept any URL"
         )
     return run_coroutine(partial(_query_all, settings, server, inputs))
 
