@@ -11,8 +11,8 @@ code, the options and the contents of the data files, which `datasets` itself ig
 
 A question appears in one split only. Two rows are the same question if their ids agree up to "#", or if their texts and
 contexts agree apart from case, white space and punctuation (`identity`). The question is in the split that is
-first in `Source.files` or on the Hub, and is dropped from later ones. Not covered: paraphrases; equal questions of two
-sources.
+first in `Source.files` or on the Hub, and is dropped from later splits. Not covered: paraphrases; equal questions of
+two sources.
 
 Drop reasons of all `Source` classes:
 
@@ -212,7 +212,7 @@ class Source(TableSource, GeneratorBasedBuilder):  # type: ignore[misc]
     @cached_property
     def _hub_tables(self) -> Mapping[str, Mapping[str, Dataset]]:
         """The tables on the Hub, by config and split."""
-        files = ", ".join(pattern for names in self.files.values() for pattern in as_patterns(names))
+        files = ", ".join(pattern for patterns in self.files.values() for pattern in as_patterns(patterns))
         if not self.hub:
             raise InputError(f"source {self.source}: pass data_dir= with {files}")
         try:

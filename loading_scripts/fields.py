@@ -56,25 +56,26 @@ def find_files(files: Mapping[str, str | tuple[str, ...]], folder: Path) -> dict
         folder: the folder to search.
 
     Raises:
-        InputError: the folder does not exist, or contains none of the files; the message lists both.
+        InputError: the folder does not exist, or contains none of the files. The message lists the expected and
+            the found files.
     """
     if not folder.is_dir():
         raise InputError(f"data_dir is not a folder: {folder}")
     split_files = {}
-    for split, names in files.items():
-        paths = {path for pattern in as_patterns(names) for path in folder.glob(pattern) if path.is_file()}
+    for split, patterns in files.items():
+        paths = {path for pattern in as_patterns(patterns) for path in folder.glob(pattern) if path.is_file()}
         if paths:
             split_files[split] = sorted(paths)
     if not split_files:
         contents = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
-        expected = ", ".join(pattern for names in files.values() for pattern in as_patterns(names))
+        expected = ", ".join(pattern for patterns in files.values() for pattern in as_patterns(patterns))
         raise InputError(f"{folder} contains none of {expected}; found: {contents}")
     return split_files
 
 
-def as_patterns(names: str | tuple[str, ...]) -> tuple[str, ...]:
-    """Return a value of `Source.files` as a tuple of patterns."""
-    return (names,) if isinstance(names, str) else names
+def as_patterns(patterns: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Return the value of a split in `Source.files`, one pattern or several, as a tuple."""
+    return (patterns,) if isinstance(patterns, str) else patterns
 
 
 def read_json(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -170,7 +171,7 @@ def get_texts(raw: Mapping[str, Any], key: str, location: str) -> list[str]:
 
 
 def gold_answers(answers: Iterable[str | None]) -> tuple[str, ...]:
-    """Return the answers without duplicates and empty ones, with each run of white space (also U+00A0) as one space.
+    """Return the answers without duplicates and empty answers, with each run of white space (also U+00A0) as one space.
 
     >>> gold_answers(["18\\u00a0May", None, " ", "May", "18 May"])
     ('18 May', 'May')

@@ -8,7 +8,7 @@ A row of Squad/test.jsonl of LAMA's data.zip. Its 305 sentences were written by 
 - Gold answer: one word.
 - Ids: the sentences of one row are separate questions, which share their id up to "#".
 - Drops: sentences that continue after the mask as `mask_not_final`. With `cut=True` they are truncated at the mask, and
-  equal ones of a row are dropped as `repeated`. For other drop reasons see `trex`.
+  equal questions of a row are dropped as `repeated`. For other drop reasons see `trex`.
 - Not covered: SQuAD itself, whose questions and contexts are not part of LAMA.
 """
 

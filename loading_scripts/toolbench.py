@@ -10,7 +10,7 @@ A file, answer/G1_answer/7_ChatGPT_DFS_woFilter_w2.json, abridged (Apache-2.0):
 - Rows: one per file (`columns.ANSWERS`), with its path as id: "G1_answer/7_ChatGPT_DFS_woFilter_w2". The column
   `answer` is the exact text of the file, without a byte order mark. Give-ups and invalid files are rows, too.
 - Files: `data_dir` is a file, or a folder with *.json files at any depth. They are read in the order of their paths;
-  hidden ones are skipped.
+  hidden files are skipped.
 - Splits: upstream has none; all rows are "train".
 - Options: `method="DFS_woFilter_w2"` selects the files whose names contain this text. `recursive=False` skips
   subfolders, as upstream does.

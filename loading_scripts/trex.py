@@ -5,8 +5,8 @@ A row of TREx/P19.jsonl (https://github.com/facebookresearch/LAMA, CC BY-NC 4.0)
     {"uuid": "0c9f", "predicate_id": "P19", "sub_label": "Ann Lee", "obj_label": "Poland", "evidences": [
       {"sub_surface": "Lee", "obj_surface": "Polish town", "masked_sentence": "Lee was born in a [MASK]."}]}
 
-- Rows: one question per evidence, "trex-P19-0c9f#1". It is the sentence up to the mask, with " ?" instead of the mask:
-  "Lee was born in a ?".
+- Rows: one question per evidence, with an id such as "trex-P19-0c9f#1". The question is the sentence up to the mask,
+  followed by " ?": "Lee was born in a ?".
 - Gold answers: `obj_label`, and `obj_surface` of all evidences with the same question.
 - Splits: upstream has none; all rows are "train".
 - Option: `cut=True` also uses sentences that continue after the mask, and truncates them at the mask.

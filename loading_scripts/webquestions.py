@@ -6,7 +6,7 @@ A row of webquestions.examples.train.json or webquestions.examples.test.json, ea
      "targetValue": "(list (description \\"Two figs\\") (description ""Figs" and me") (description Poems))"}
 
 - Gold answers: all descriptions. The Hub's copy has a list `answers` instead.
-- Ids: digests of the questions, as upstream has none; they are equal for the Hub's copy.
+- Ids: digests of the questions, as upstream has none; the Hub's copy has the same ids.
 - Quirks: a description is quoted only if it contains spaces, and quotes inside it are not escaped. A quote therefore
   closes a description only if the next description or the end of the list follows.
 - Not covered: other Lisp values (`(number 3)`, `(date ...)`), which WebQuestions does not use; they are dropped
