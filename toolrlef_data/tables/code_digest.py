@@ -216,8 +216,8 @@ def _stamp(path: Path) -> tuple[int, int]:
 def read_module(name: str, path: Path) -> tuple[str, frozenset[str]]:
     """Return (digest of a module's source, imported modules).
 
-    The result is computed once per import: for the first cache key that includes the module. Reloading the module
-    discards it.
+    For an imported module, the result is computed once, for the first cache key that includes the module. Reloading the
+    module discards it.
 
     Raises:
         InputError: the file has changed since the result was computed.

@@ -160,7 +160,7 @@ class BatchRun:
             raise ToolrlefError(f"{self.session} has no batch endpoints; use limits=Limits(mode='direct')")
 
     async def poll(self, job: Job) -> TaggedReplies | None:
-        """Return the replies of a job, or None if it is still running; its retryable requests go into the open job."""
+        """Return the replies of a job, or None if it has not ended; its retryable requests go into the open job."""
         batch_id = str(job.batch_id)
         batch = await retrieve_batch(self.session, batch_id)
         if batch is None:
