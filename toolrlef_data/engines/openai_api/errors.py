@@ -17,7 +17,7 @@
 
 Many rejections (`bad_request`, `not_found`) without a single reply mean that the settings are wrong, not the rows. In
 direct mode, rejections are therefore withheld until a reply arrives, unless later requests depend on them. After eight
-rejections without a reply the run stops, and the withheld rejections are not stored.
+rejections without a reply the run stops, and the withheld ones are not stored.
 """
 
 from __future__ import annotations
