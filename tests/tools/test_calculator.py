@@ -17,6 +17,7 @@ from toolrlef_data.tools import TOOLS
 from toolrlef_data.tools.arithmetic import evaluate
 from toolrlef_data.tools.calculator import CALCULATOR, MAX_LENGTH, calculate
 from toolrlef_data.tools.calls import parse_call
+from toolrlef_data.tools.notation import MINUS_SIGNS
 
 HOSTILE = Path(__file__).parents[3] / "shared" / "hostile" / "calculator.jsonl"
 MEGABYTES = 1 << 20
@@ -85,8 +86,40 @@ def test_hostile_responses(case: dict[str, Any]) -> None:
         ("5²", 25),
         ("6 × 7 − 2", 40),
         ("3x4", 12),
+        *((f"10{dash}3", 7) for dash in MINUS_SIGNS),
+        *((f"{dash}5+2", -3) for dash in MINUS_SIGNS),
+        ("(3+4)5", 35),  # a number directly after a group multiplies, with the precedence of *
+        ("900+(25)2", 950),
+        ("(10)2.5", 25.0),
+        ("1/(8)4", 0.5),
+        ("(2)3(4)", 24),
+        ("(2)3^2", 18),
+        ("sqrt(16).5", 2.0),
         ("10 X 5", 50),
         (r"\frac{1}{2} \times 10", 5.0),
+        (r"\frac{\frac{1}{2}}{4}", 0.125),
+        (r"\dfrac12 + \frac{1}4", 0.75),
+        (r"\frac{3+4}{2}5", 17.5),
+        (r"2\frac{1}{2} \times 4", 10.0),  # a mixed number, as 2 1/2
+        (r"3 \tfrac12", 3.5),
+        (r"2.5\frac{1}{2}", 1.25),  # no mixed number: a product, as 2.5(1/2)
+        (r"\sqrt{16} + \sqrt{\frac{9}{4}}", 5.5),
+        (r"\sqrt[3]{27}", 3.0),
+        (r"\sqrt2", math.sqrt(2)),
+        (r"\sqrt(16)", 4.0),
+        (r"5^{2}3", 75),
+        (r"2^{-1}", 0.5),
+        (r"2\pi", 2 * math.pi),
+        (r"20\% \times 150", 30.0),
+        (r"20\% of \$150", 30.0),
+        (r"\$4{,}250 \times 2", 8500),
+        (r"1{,}234{,}567 + 1", 1234568),
+        (r"1{,}00{,}000 + 1", 100001),
+        (r"9\,700 + 9,\!700 + 9\;700", 29100),
+        (r"max(1{,}000, 5)", 1000),  # these braces group digits, so that no comma is ambiguous
+        (r"\left(3+4\right) \cdot 5", 35),
+        (r"\[ 3 \div 4 \]", 0.75),
+        ("$$3*4$$", 12),
         ("3 &times; 4", 12),
         ("17%5", 2),
         ("150*20%", 30.0),
@@ -144,7 +177,18 @@ def test_values(formula: str, value: float | None) -> None:
         (" \u200b ", "empty"),
         ("3+", "syntax"),
         ("3 4", "syntax"),
-        ("(2+3)4", "syntax"),
+        ("(1) 72", "syntax"),  # a list item, never 72 times 1
+        ("(2+3) 4", "syntax"),
+        ("5*(3)<<5*3=15>>15", "syntax"),  # never 5*3*15
+        (r"3\,4", "syntax"),  # never 34
+        (r"\frac123", "syntax"),  # 1/2 and a 3, or 12/3
+        (r"\sqrt16", "syntax"),  # LaTeX: the root of 1, and a 6
+        (r"\frac{1}", "syntax"),
+        (r"\frac{1}{", "syntax"),
+        (r"\frac{1}{2", "syntax"),
+        (r"}\sqrt{", "syntax"),
+        (r"{3+4}", "syntax"),
+        (r"5 \text{ kg}", "syntax"),
         ("(3+4", "syntax"),
         ("3+4)", "syntax"),
         ("(3,4)", "syntax"),  # not 34
@@ -287,6 +331,11 @@ def test_random_texts_yield_a_value_or_a_call_error() -> None:
         "percent",
         " of ",
         "\\frac{",
+        "\\sqrt{",
+        "\\sqrt[3]{",
+        "^{",
+        "{,}",
+        "\\,",
         "&times;",
         "1e308",
         "\x00",
@@ -320,6 +369,10 @@ def test_random_texts_yield_a_value_or_a_call_error() -> None:
         "9**322*" * 280 + "1//" + "9**322*" * 280 + "1",
         "1,234," * 600 + "234",
         "\\frac{" * 600,
+        "\\sqrt{" * 600 + "9" + "}" * 600,
+        "\\frac{1}{" * 400 + "1" + "}" * 400,
+        "1{,}000" * 500,
+        "1{,}" * 1000,
         "1 " * 1900 + "/2",
         "=" * MAX_LENGTH,
         "% " * 1900,

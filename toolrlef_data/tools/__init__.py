@@ -8,6 +8,7 @@
 | `calls` | parsing and rendering of calls in text |
 | `results` | execution of slow tools with cached results |
 | `calculator`, `arithmetic` | the calculator |
+| `notation` | alternative signs and LaTeX in numbers and formulas |
 | `search` | passage search |
 | `readers` | QA models and translators |
 | `functions` | functions that a model calls with JSON arguments |

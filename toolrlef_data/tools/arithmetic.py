@@ -1,8 +1,8 @@
-"""Evaluation of the calculator's full syntax: normalisation, tokenizer, operator precedence, functions.
+"""Evaluation of the calculator's full syntax: tokenizer, operator precedence, functions.
 
-`calculator.py` documents the syntax. `_normalise` rewrites alternative signs and notations, a regular expression splits
-the text into symbols, and operator precedence with explicit stacks evaluates them. The fast path for plain formulas and
-the range check of the final value are in `calculator.py`.
+`calculator.py` documents the syntax. `notation.normalise` rewrites alternative signs and notations, a regular
+expression splits the text into symbols, and operator precedence with explicit stacks evaluates them. The fast path for
+plain formulas and the range check of the final value are in `calculator.py`.
 
 The texts of errors reach models through the demo functions, so they do not change.
 """
@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable
 
 from toolrlef_data.records import ToolError
+from toolrlef_data.tools.notation import CURRENCY, normalise
 
 __all__ = ["MAX_FLOAT", "MAX_LENGTH", "Number", "evaluate"]
 
@@ -24,28 +25,10 @@ MAX_LENGTH = 4000  # characters; formulas of word problems have fewer than a hun
 MAX_FLOAT = 1.7976931348623157e308
 _MAX_BITS = 8192  # of intermediate integers: beyond the range of a float, so that quotients of large ones are exact
 
-_SIGNS = str.maketrans(
-    dict.fromkeys("\u00d7\u00b7\u2217\u22c5\u2219\u2022\u2715\u2716\uff0a\u2a09", "*")
-    | dict.fromkeys("\u00f7\u2044\u2215\uff0f", "/")
-    | dict.fromkeys("\u2212\u2013\u2010\u2011\ufe63\uff0d", "-")
-    | {"\uff0b": "+", "\uff08": "(", "\uff09": ")", "\uff05": "%", "\uff1d": "=", "\u00b2": "^2 ", "\u00b3": "^3 "}
-    | {"\uff0e": ".", "\uff3e": "^", "\u03c0": " pi ", "\u00bd": " .5 ", "\u00bc": " .25 ", "\u00be": " .75 "}
-    | dict.fromkeys("\u200b\u2060\ufeff\u200e\u200f", " ")  # zero-width; a blank keeps digits separate
-)
-_NAMED_SIGNS = {"times": "*", "cdot": "*", "div": "/", "divide": "/", "minus": "-"}  # others are removed
-_named_signs = re.compile(r"\\(times|cdot|div|left|right|[()])(?![a-z])|&(times|divide|minus);").sub
-_frac = re.compile(r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}").sub
-_annotation = re.compile(r"<<[^<>]*=[^<>]*>>").sub
-_mixed = re.compile(r"(?<![\d.,_])(?<![\d.]\s)(\d+)\s+(\d+\s?/\s?\d+)(?![\d.,_])").sub
-_percent_of = re.compile(r"(?:%|\bpercent)\s*of\b").sub
-_percent = re.compile(r"%(?=\s*(?:[+*/^)=,]|$))|(?<!\s)%(?=\s*-\s)").sub
-_math_prefix = re.compile(r"\bmath\.(?=[a-z])", re.IGNORECASE).sub
-_hexadecimal = re.compile(r"(?<![\w.,])0[xob]\w", re.IGNORECASE).search
 _unknown = re.compile(r"\?|_+|[a-z]+", re.IGNORECASE).fullmatch
-_CURRENCY = "$\u20ac\u00a3\u00a5\u20b9\u20a9"
 _tokens = re.compile(
     rf"""\s*(
-    [{_CURRENCY}]?(?:
+    [{CURRENCY}]?(?:
         (?<!\d,)(?!0)(?:\d{{1,3}}(?:[,_]\d{{3}})+|\d{{1,2}}(?:,\d{{2}})+,\d{{3}})(?![,_]?\d)(?:\.\d*)?(?:[eE][-+]?\d+)?
         | (?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)? )
     | \*\* | // | [xX](?=\s*[\d.($]) | [^\W\d]\w* | ,\s* | \S
@@ -69,7 +52,7 @@ def evaluate(formula: str) -> Number:
     text = formula.strip()
     if len(text) > MAX_LENGTH:
         raise ToolError("too_large", f"{len(text)} characters; at most {MAX_LENGTH}")
-    text = _normalise(text)
+    text = normalise(text)
     if "=" not in text:
         return _value(text)
     if "==" in text or "!=" in text:
@@ -84,22 +67,6 @@ def evaluate(formula: str) -> Number:
         if not (math.isclose(value, other, rel_tol=1e-9) or round(value, 2) == round(other, 2)):
             raise ToolError("syntax", "the sides of the equation differ")
     return value
-
-
-def _normalise(text: str) -> str:
-    if not text.isascii():
-        text = text.translate(_SIGNS)
-    if "\\" in text or "&" in text:
-        text = _named_signs(lambda match: _NAMED_SIGNS.get(match[1] or match[2], ""), _frac(r"((\1)/(\2))", text))
-    if "<<" in text:
-        text = _annotation("", text).strip() or text.strip("<>")
-    if text[:1] == "$" == text[-1:]:
-        text = text[1:-1]
-    if "%" in text or "percent" in text:
-        text = _percent(" percent ", _percent_of(" percent *", text))
-    if _hexadecimal(text):
-        raise ToolError("syntax", "a hexadecimal, octal or binary number")
-    return _math_prefix("", _mixed(r"(\1+\2)", text))
 
 
 def _power(base: Number, exponent: Number) -> Number:
@@ -234,7 +201,7 @@ def _operand(symbol: str, symbols: list[str], values: list[Number], pending: lis
         groups.append(_Group("", len(values)))
     elif symbol == "-":
         pending.append(_MINUS)
-    elif symbol == "+" or (symbol in _CURRENCY and symbols and symbols[-1] in {"-", "("}):
+    elif symbol == "+" or (symbol in CURRENCY and symbols and symbols[-1] in {"-", "("}):
         pass
     elif symbol.lower() == "pi":
         values.append(math.pi)
@@ -248,7 +215,7 @@ def _operand(symbol: str, symbols: list[str], values: list[Number], pending: lis
             raise ToolError("syntax", "a comma that groups digits among commas that separate arguments")
         groups[-1].tight = True
         symbols += ",".join(reversed(parts)).replace(",", " , ").split()
-    elif symbol[0].isdecimal() or (symbol[0] in "." + _CURRENCY and len(symbol) > 1):
+    elif symbol[0].isdecimal() or (symbol[0] in "." + CURRENCY and len(symbol) > 1):
         values.append(_literal(symbol))
         return True
     else:
@@ -257,7 +224,7 @@ def _operand(symbol: str, symbols: list[str], values: list[Number], pending: lis
 
 
 def _literal(symbol: str) -> Number:
-    digits = symbol.lstrip(_CURRENCY).replace(",", "").replace("_", "")
+    digits = symbol.lstrip(CURRENCY).replace(",", "").replace("_", "")
     if digits.isdecimal() and len(digits) < 320:
         return int(digits)
     value = float(digits)

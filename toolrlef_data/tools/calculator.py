@@ -7,11 +7,14 @@ Syntax:
 
 - Operators: Python's + - * / // % ** with Python's precedence, floor division and modulo. ^ is power, right
   associative, and binds tighter than a minus before it. Integers stay exact.
-- Implicit multiplication: a group after a number or a group, as in 2(3), (2)(3) and 2pi.
+- Implicit multiplication: a group after a number or a group, as in 2(3), (2)(3) and 2pi, and a number directly after
+  a group, as in (3+4)5. With a blank between them, (1) 25 is an error: it may be a list item.
 - Numbers: decimals, exponents, leading zeros, grouped digits (1,234 and 1,00,000 and 1_000), a currency sign before the
   number, mixed numbers (1 1/2), digits of any script, pi.
-- Other operator signs: × · ∙ ÷ ⁄ − ² ³, full-width signs, x between numbers, LaTeX's \\times \\cdot \\div and
-  \\frac{1}{2}, &times; &divide; &minus;.
+- Other operator signs: × · ∙ ÷ ⁄ ² ³, every dash of `notation.MINUS_SIGNS`, full-width signs, x between numbers,
+  &times; &divide; &minus;.
+- LaTeX: \\times \\cdot \\div \\pi \\% \\$, \\frac{1}{2}, 2\\frac{1}{2} (a mixed number), \\sqrt{9}, \\sqrt[3]{8},
+  2^{10}, 9{,}700, blanks, and the delimiters $ \\( \\[ \\left \\right.
 - Percent: `20%` is a hundredth if no right operand follows, or if "of" follows. Otherwise % is modulo (17%5). Before a
   sign, % is modulo only if no operator precedes its left operand: 7%-3 is modulo. 5*20%-1, 100%-20% and 100% - 20% are
   percent.
