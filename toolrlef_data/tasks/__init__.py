@@ -8,6 +8,8 @@
 | `lama` | clozes, a QA model |
 | `mlqa` | questions in other languages, a translator |
 | `numbers` | numbers in text, for `math` |
+| `final_numbers` | the number that a response gives as its answer, for `math` |
+| `answer_marks` | answers that a response marks: boxes, `####` lines, "the answer is X." |
 | `text_answers` | grading of answers in words, for `qa`, `lama` and `mlqa` |
 
 To add a task, write a file with a `Task` and add it to `TASKS`. A custom task needs neither: pass a `Task` as `task=`.

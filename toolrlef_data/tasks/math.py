@@ -7,9 +7,10 @@ The task `math` of TRICE (arXiv 2305.13068). Data sets: GSM8K, SVAMP, ASDiv and 
     response with the tool: "calculator(12*7)"
     response without: "The answer is 84."
 
-- Prediction: the last number of a response, with its sign, grouping and exponent.
+- Prediction: the number in the last `\\boxed{}` or `####` line of a response, otherwise its last number, with its sign,
+  grouping and exponent. `final_numbers` lists the notations.
 - Grading: a prediction is correct if Python's `round(..., 2)` of it and of a gold answer are equal, as in the original.
-- Not covered: answers that are fractions, times, intervals, words or options of a choice. Units are ignored.
+- Not covered: gold answers that are fractions; times, intervals, words or options of a choice. Units are ignored.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from toolrlef_data.tasks.numbers import last_number, numbers_in, parse_number, unsigned_numbers
+from toolrlef_data.tasks.final_numbers import final_number
+from toolrlef_data.tasks.numbers import numbers_in, parse_number, unsigned_numbers
 from toolrlef_data.tasks.task import Example, Task
 from toolrlef_data.tools.calculator import CALCULATOR
+from toolrlef_data.tools.notation import plain_latex
 
 __all__ = ["MATH", "distance", "extract", "grade", "leaks", "numbers_in", "parse_number", "render", "ungradable_reason"]
 
@@ -34,7 +37,7 @@ TEACHER_INSTRUCTION = (
     "golden answer itself into the formula: it must come out of the computation."
 )
 
-extract = last_number
+extract = final_number
 
 
 def grade(prediction: str | None, answers: Sequence[str]) -> bool | None:
@@ -109,6 +112,7 @@ def leaks(argument: str, question: str, answers: Sequence[str]) -> bool:
     >>> leaks("12*1", "He has a dozen. How many?", ["12"])
     False
     """
+    argument = plain_latex(argument)
     literals = unsigned_numbers(argument.replace("_", ""))
     if len(literals) == 1 and not _has_function(argument):
         return True

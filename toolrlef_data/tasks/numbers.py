@@ -1,6 +1,6 @@
-"""Numbers in text: the last number of a response, the value of a gold answer, all numbers of a question.
+"""Numbers in text: the value of a gold answer, all numbers of a question or a formula.
 
-| notation | responses and gold answers | questions |
+| notation | gold answers | questions |
 |---|---|---|
 | signs, currency before digits, decimals, a leading dot, scientific notation | yes | yes |
 | grouping of thousands (1,234,567) and Indian grouping (12,34,567) | yes | yes |
@@ -15,19 +15,14 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["last_number", "numbers_in", "parse_number", "unsigned_numbers"]
+__all__ = ["UNSIGNED", "numbers_in", "parse_number", "unsigned_numbers"]
 
 # A grouped number has no "digit comma" before it and no ",digit" after it: those are lists or malformed. The lookbehind
 # also keeps the search linear: a malformed run of groups is scanned once, not once per group.
 GROUPED = r"(?<!\d,)(?!0)(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3})(?!,?\d)"
 UNSIGNED = rf"(?:\d+(?![\d.,eE])|{GROUPED}(?:\.\d+)?|\d+(?:\.\d+)?|(?<![\w.])\.\d+)(?:[eE][-+]?\d+)?"
-# A minus is a sign only if no operand precedes it: 10-3 ends in 3, not in -3.
-_signed = re.compile(rf"(?:(?<![\w.)\]%])[-\u2212][$\u20ac\u00a3\u00a5\u20b9]?)?{UNSIGNED}").findall
 _unsigned = re.compile(UNSIGNED).findall
-_to_last_digit = re.compile(r".*\d", re.DOTALL).match
 _one_grouped = re.compile(rf"[-+]?{GROUPED}(?:\.\d*)?(?:[eE][-+]?\d+)?").fullmatch
-_JOINING = frozenset("-+.,eE\u2212$\u20ac\u00a3\u00a5\u20b9")  # these can join digits to the text before them
-_MAX_LENGTH = 2000  # characters searched: a longer number is far beyond the range of a float
 _MAX_FLOAT = 1.7976931348623157e308
 
 
@@ -45,30 +40,6 @@ def parse_number(text: str) -> float | None:
         value = float(text.replace(",", ""))
     # float() also accepts "inf", "nan" and "1_000".
     return value if -_MAX_FLOAT <= value <= _MAX_FLOAT and "_" not in text else None
-
-
-def last_number(text: str) -> str | None:
-    """Return the last number of a text, without grouping and currency; None if the text contains no digit.
-
-    >>> last_number("She pays $1,234.50."), last_number("10-3"), last_number("It fell to -.5 degrees.")
-    ('1234.50', '3', '-0.5')
-    """
-    to_digit = _to_last_digit(text)
-    if to_digit is None:
-        return None
-    # Numbers contain no space, so only the last word with a digit is searched.
-    end = to_digit.end()
-    start = max(text.rfind(" ", 0, end) + 1, end - _MAX_LENGTH)
-    word = text[start:end]
-    prefix = word.rstrip("0123456789")
-    if len(prefix) < len(word) and (not prefix or not (prefix[-1] in _JOINING or prefix[-1].isdecimal())):
-        return word[len(prefix) :]
-    match: str = _signed(text, start, end)[-1]
-    is_negative = match[0] in "-\u2212"
-    digits = match.lstrip("-\u2212$\u20ac\u00a3\u00a5\u20b9").replace(",", "")
-    if not digits.isascii():
-        digits = "".join(str(int(c)) if c.isdecimal() else c for c in digits)
-    return ("-" if is_negative else "") + ("0" if digits[0] == "." else "") + digits
 
 
 def unsigned_numbers(text: str) -> list[float]:
