@@ -24,6 +24,7 @@ from toolrlef_data.tasks.answer_marks import marked_answer
         ("The answer is St. Louis. And", "St. Louis"),
         ("The answer is J. K. Rowling. She", "J. K. Rowling"),
         ("The answer is $1,250.50. And", "$1,250.50"),
+        ("The answer is 奥斯陆。", "奥斯陆"),
         ("The answer is 5. The answer is 6", "5"),  # the second one is unfinished
         ("The answer is 5. The answer is 6. And", "6"),
         ("The answer is:\n\n5\n\nThen", "5"),

@@ -91,6 +91,7 @@ def test_last_number(text: str, expected: str | None) -> None:
         # No sign: punctuation
         ("He sold them~5 in all", "5"),
         ("He left ~ 5 stayed", "5"),
+        ("There it is~5 eggs", "5"),
         ("this ~ 5 eggs", "5"),  # "this" does not end in the word "is"
         # No sign: list items
         ("~ 12 eggs\n~ 30 hens", "30"),

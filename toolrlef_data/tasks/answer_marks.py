@@ -165,7 +165,7 @@ def _last_line(text: str) -> Mark | None:
 _answer_is = re.compile(
     r"\banswer(?:[ \t]+to[ \t]+[^.!?\n]{1,80}?)?[ \t]+is(?:[*_ \t]*:\s*|\s+)(?=\S)", re.IGNORECASE
 ).finditer
-_stops = re.compile(r"[.!]+(?=[*_\"'\u201d)\]}$]*(?:\s|\Z))|\n").finditer
+_stops = re.compile(r"[.!]+(?=[*_\"'\u201d)\]}$]*(?:\s|\Z))|[\u3002\uff01]|\n").finditer
 # After these, a full stop ends no sentence: "St. Louis", "J. K. Rowling".
 _abbreviated = re.compile(r"(?:\A|[\s.(])(?:[A-Z]|St|Mr|Mrs|Ms|Dr|Jr|Sr|Mt|Ft|No|vs|Prof|Gen|approx)\Z").search
 _no_answer = re.compile(

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import NamedTuple
 
 from toolrlef_data.tasks.answer_marks import Mark, last_box, last_number_line
 from toolrlef_data.tasks.numbers import UNSIGNED
@@ -96,7 +97,7 @@ def _last_number(text: str) -> str | None:
     to_digit = _to_last_digit(text)
     if to_digit is None:
         form = _form_alone(text) if len(text) <= _WINDOW and _has_vulgar(text) else None
-        return form and form.number
+        return form.number if form else None
     # Numbers contain no space, so only the last word with a digit is searched.
     end = to_digit.end()
     start = max(text.rfind(" ", 0, end) + 1, end - _MAX_LENGTH)
@@ -133,12 +134,10 @@ def _digits(number: str) -> str:
 # Signs ----------------------------------------------------------------------------------------------------------------
 
 _after_operand = re.compile(r"[\d)\]}%](?:\*\*|__|\$)?[ \t\u00a0]*\Z").search
-# Where a dash cannot be punctuation. A line break in between would make it a list item.
-_SIGN_CONTEXT = rf"(?:(?:=|\bis|(?<!\d):){_MARKUP}|[$(\[{{*]|\A{_MARKUP})"
-_before_sign = re.compile(rf"{_SIGN_CONTEXT}\Z").search
-_separate_sign = re.compile(
-    rf"(?P<lead>(?:=|\bis|(?<!\d):){_MARKUP}|\A{_MARKUP})[{MINUS_SIGNS}][ \t]*[{CURRENCY}]?[ \t]*\Z"
-).search
+# After these a dash is a sign. A line break in between would make it a list item.
+_LABEL = r"(?:=|\bis(?=[ \t:*$(])|(?<!\d):)"
+_before_sign = re.compile(rf"(?:{_LABEL}{_MARKUP}|[$(\[{{*]|\A{_MARKUP})\Z").search
+_separate_sign = re.compile(rf"(?:(?P<label>{_LABEL})|\A){_MARKUP}[{MINUS_SIGNS}][ \t]*[{CURRENCY}]?[ \t]*\Z").search
 _bullets = re.compile(rf"^[ \t]*[{MINUS_SIGNS}]", re.MULTILINE).findall
 # What may follow the only number of an answer: a closing sign, a unit of one word, and punctuation.
 _unit_only = re.compile(r"[%\u00b0]?[*_$)\]\\]*[ \t]*(?:[^\W\d]+|\u00b0[CF]|%)?[*_$)\]\\.!\s]*\Z").match
@@ -162,19 +161,16 @@ def _follows_separate_sign(text: str, position: int, end: int) -> bool:
     if match is None:
         return False
     # At the start, a sign and a bullet look the same: a sign only if the text contains nothing but the number.
-    return (match["lead"][:1] in "=:i" and match["lead"] != "") or (start == 0 and _unit_only(text, end) is not None)
+    return match["label"] is not None or (start == 0 and _unit_only(text, end) is not None)
 
 
 # Fractions and powers of ten ------------------------------------------------------------------------------------------
 
 
-class _Form:
-    """A fraction, mixed number or power of ten; `number` is None if it has no value."""
+class _Form(NamedTuple):
+    """The number of a fraction, mixed number or power of ten; None if it has no value."""
 
-    __slots__ = ("number",)
-
-    def __init__(self, number: str | None) -> None:
-        self.number = number
+    number: str | None
 
 
 _form = re.compile(
