@@ -215,6 +215,9 @@ def test_boxes_and_answer_lines(text: str, expected: str | None) -> None:
         ("1/0", None),
         # Not the complete answer
         ("It is 3/4.", "4"),
+        ("( 18.0 / 3.0 )", "3.0"),  # a formula, not a fraction
+        ("(18 / 3)", "3"),
+        ("1.5/2", "2"),
         ("on 5/6 he left", "6"),
         ("3/4 or 1/2", "2"),
         ("x = 3/4 + 1/8", "8"),

@@ -23,7 +23,7 @@ import unicodedata
 from typing import NamedTuple
 
 from toolrlef_data.tasks.answer_marks import Mark, last_box, last_number_line
-from toolrlef_data.tasks.numbers import UNSIGNED
+from toolrlef_data.tasks.numbers import GROUPED, UNSIGNED
 from toolrlef_data.tools.notation import CURRENCY, MINUS_SIGNS, plain_latex
 
 __all__ = ["final_number"]
@@ -173,12 +173,13 @@ class _Form(NamedTuple):
     number: str | None
 
 
+_INTEGER = rf"(?:{GROUPED}|\d+)"  # 1.5/2 is a quotient, not a fraction
 _form = re.compile(
     rf"""(?P<sign>[{MINUS_SIGNS}]\s?)?[{CURRENCY}]?
     (?: (?:(?P<whole_latex>\d+)\s*)?\\[cdt]?frac\s*(?:\{{\s*
           (?P<n_sign>[{MINUS_SIGNS}]\s?)?(?P<n_latex>{UNSIGNED})\s*\}}|(?P<n_digit>\d))
         \s*(?:\{{\s*(?P<d_latex>{UNSIGNED})\s*\}}|(?P<d_digit>\d)(?!\d))
-    | (?:(?P<whole>\d+)\s+(?:and\s+)?)?(?P<n>{UNSIGNED})\s?[{_SLASHES}]\s?(?P<d>{UNSIGNED})(?![{_SLASHES}]|,\d|\.\d)
+    | (?:(?P<whole>\d+)\s+(?:and\s+)?)?(?P<n>{_INTEGER})\s?[{_SLASHES}]\s?(?P<d>{_INTEGER})(?![{_SLASHES}\d]|[.,]\d)
     | (?P<whole_vulgar>\d+)?\s?(?P<vulgar>[{_VULGAR}])
     | (?:(?P<factor>{UNSIGNED})\s*{_TIMES}\s*)?10\s*
         (?: (?:\^|(?<!\*\*10)\*\*)\s*[{{(]?\s*(?P<exponent>[{MINUS_SIGNS}+]?\s?\d{{1,4}})\s*[)}}]?
@@ -195,7 +196,7 @@ _leads = re.compile(
 _continues = re.compile(
     r"[ \t]*(?:[-+*/^=\u00d7\u00f7<>:~{_]|\\[a-zA-Z]|[bcefi-kn-rt-z\u03c0\u221a]\b(?!\.)|[A-Za-z]\b[ \t]*[\^(])|\("
 ).match
-_markup = re.compile(_MARKUP).match
+_markup = re.compile(r"(?:\*\*|__|\$|\\[(\[]|[ \t])*").match  # without parentheses: "(18 / 3)" is a formula
 _closers = re.compile(r"(?:\*\*|__|[$)\]}%\u00b0]|\\[)\]])*").match
 _units = re.compile(r"\s*(?:(?:\\(?:text|mathrm)\s*\{)?\s*[^\W\d]+[.}]?\s*){0,3}[*_$)\]}%.!\\\s]*\Z").match
 _has_vulgar = re.compile(rf"[{_VULGAR}]").search

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["UNSIGNED", "numbers_in", "parse_number", "unsigned_numbers"]
+__all__ = ["GROUPED", "UNSIGNED", "numbers_in", "parse_number", "unsigned_numbers"]
 
 # A grouped number has no "digit comma" before it and no ",digit" after it: those are lists or malformed. The lookbehind
 # also keeps the search linear: a malformed run of groups is scanned once, not once per group.
