@@ -9,7 +9,7 @@
 | stage1 | instruction, input, output; id, task, dataset, answers, uses_tool, source, verified_by |
 | responded | stage1's + one RESPONSE struct per responder, named after it; the first is `gold` |
 | executed | the same; the fields from `n_calls` to `correct` of each RESPONSE have values |
-| stage2 | query, responses, origin, scores, answer; id, task, dataset, answers, uses_tool, tool_outputs, errors, rule |
+| stage2 | query, responses, origin, scores, answer; id, task, dataset, answers, uses_tool, tool_outputs, errors, ... |
 | dropped | id, task, dataset, stage, reason, detail |
 | answers | id, task, dataset, query, finish_type, valid, win, n_calls, total_tokens, source_file, answer |
 | trajectories | id ... query, step, steps, n_steps, layout, history, messages, tools, finish_type, chosen, ..., flags |
@@ -42,6 +42,7 @@ __all__ = [
     "RESPONSE",
     "STAGE1",
     "STAGE2",
+    "STAGE2_LATER",
     "TOOLLLAMA",
     "TRAJECTORIES",
     "responders_of",
@@ -115,7 +116,12 @@ STAGE2 = Features(
     tool_outputs=List(STRING),
     errors=List(STRING),
     rule=STRING,
+    instruction=STRING,
+    input=STRING,
+    correct=List(BOOL),  # null: the response could not be graded
+    finish_reasons=List(STRING),
 )
+STAGE2_LATER = frozenset({"instruction", "input", "correct", "finish_reasons"})  # missing in older tables
 DROPPED = Features(id=STRING, task=STRING, dataset=STRING, stage=STRING, reason=STRING, detail=STRING)
 
 ANSWERS = Features(

@@ -28,6 +28,7 @@ from typing import Generic, NamedTuple, TypeGuard, TypeVar
 __all__ = [
     "CALL_ERRORS",
     "FINAL_ERRORS",
+    "NO_RESPONSE_ERRORS",
     "REPLY_ERRORS",
     "RETRYABLE_ERRORS",
     "TOOL_ERRORS",
@@ -58,9 +59,14 @@ __all__ = [
 ]
 
 # Why a request has no reply. Retryable errors are never stored as final: a re-run sends the request again.
-RETRYABLE_ERRORS = frozenset({"timeout", "rate_limit", "server", "connection", "not_found", "out_of_memory"})
+# "rejected": a 400 or 404 of a server that has not sent a single reply yet, so the settings may be wrong.
+RETRYABLE_ERRORS = frozenset(
+    {"timeout", "rate_limit", "server", "connection", "not_found", "out_of_memory", "rejected"}
+)
 FINAL_ERRORS = frozenset({"refused", "too_long", "content_filter", "bad_request"})
 REPLY_ERRORS = RETRYABLE_ERRORS | FINAL_ERRORS
+# Why a reply is no response: it ended at the token limit, or it has no text.
+NO_RESPONSE_ERRORS = frozenset({"cut_off", "empty"})
 
 # The response's fault: the tool cannot execute the call, or the search has no result.
 CALL_ERRORS = frozenset(

@@ -509,7 +509,8 @@ def test_no_published_file_contains_a_prompt_path_or_address(tmp_path: Path, mon
             reads=["input"],
             adds={"loud": Value("string")},
         )
-        stage2 = build_stage2(marked, task=task)
+        # compat: the replies of the tiny model are cut off.
+        stage2 = build_stage2(marked, task=task, compat=True)
         call = Function(
             "look",
             "Looks it up.",

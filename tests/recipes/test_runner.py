@@ -114,7 +114,7 @@ def test_options_reach_the_spec_and_the_rule(tmp_path: Path) -> None:
     recipe = load_recipe(write_recipe(tmp_path, text + "stage2: {ties: share}\nkeep_unverified: true\n"))
     assert recipe.engines["student"].options == (("b", 2), ("enable_thinking", False))
     assert recipe.stage2.model_dump(exclude_none=True) == {
-        "rule": "trice", "trusted": (), "compat": False, "ties": "share"
+        "rule": "trice", "trusted": (), "compat": False, "lacking": "drop_row", "ties": "share"
     }  # fmt: skip
     assert recipe.keep_unverified
 

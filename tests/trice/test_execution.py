@@ -350,9 +350,9 @@ def test_responses_of_a_text_task_are_scored(qa: Task) -> None:
         Responder("wrong", quiet({"": "WikiSearch(Danube)"})),
         Responder("none", quiet({"": " "})),
     ]
-    stage2 = build_stage2(respond(stage1, responders, task=qa), task=qa)
-    assert stage2[0]["answer"] == ["Sicily", "It is Sicily.", "Black Sea", None]
-    assert stage2[0]["scores"] == [20, 15, 10, 0]
+    stage2 = build_stage2(respond(stage1, responders, task=qa), task=qa, lacking="drop_response")
+    assert stage2[0]["answer"] == ["Sicily", "It is Sicily.", "Black Sea"]
+    assert stage2[0]["scores"] == [20, 15, 10]
     compat = build_stage2(respond(stage1, responders, task=qa), task=qa, compat=True)
     assert (compat[0]["answer"][-1], compat[0]["scores"]) == ("", [20, 15, 10, 10])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -128,7 +129,9 @@ def test_rows_that_cannot_be_scored_are_dropped() -> None:
     failed = candidates("calculator(3*19)", "57", a=Reply(None, error="timeout", error_detail="30 s"))
     stage2 = build_stage2(failed)
     assert len(stage2) == 0
-    assert [(r["stage"], r["reason"], r["detail"]) for r in ledger([stage2])] == [("stage2", "no_reply:timeout", "a")]
+    assert [(r["stage"], r["reason"], r["detail"]) for r in ledger([stage2])] == [
+        ("stage2", "no_reply:timeout", '{"a": "no_reply:timeout"}')
+    ]
     assert [r["reason"] for r in ledger([build_stage2(candidates("x", "many", a="7"))])] == ["answer_not_a_number"]
 
 
@@ -142,7 +145,9 @@ def test_a_tool_failure_drops_the_row() -> None:
     for function, kind in ((down, "timeout"), (broken, "crashed")):
         task = replace(MATH, tool=Tool("calculator", "", function))
         stage2 = build_stage2(candidates("calculator(3*19)", "57", a="57"), task=task)
-        assert [(r["reason"], r["detail"]) for r in ledger([stage2])] == [(f"tool_fault:{kind}", "gold")]
+        assert [(r["reason"], json.loads(r["detail"])) for r in ledger([stage2])] == [
+            (f"tool_fault:{kind}", {"gold": f"tool_fault:{kind}"})
+        ]
 
 
 def test_a_custom_task_and_tool_in_another_language() -> None:
@@ -220,7 +225,7 @@ def test_native_tool_calls_are_rendered_as_text() -> None:
         return (native, hermes, other)[number]
 
     responded = respond(stage1(3), [Responder("model", quiet(script), protocol="tools")])
-    assert [row["model"]["text"] for row in responded] == ["calculator(3*19)", "calculator(3*19)", ""]
+    assert [row["model"]["text"] for row in responded] == ["calculator(3*19)", "calculator(3*19)", None]
     assert '"name": "calculator"' in Schemas.sent[0][0]
 
 

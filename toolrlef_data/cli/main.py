@@ -54,7 +54,7 @@ def _print_run(result: object) -> None:
 
     from toolrlef_data.publishing.card import score_table
     from toolrlef_data.recipes.runner import Run
-    from toolrlef_data.tables.lineage import usage
+    from toolrlef_data.tables.lineage import ledger, usage
 
     assert isinstance(result, Run)
     console = Console()
@@ -70,15 +70,16 @@ def _print_run(result: object) -> None:
     rows.add_row("stage 1", str(len(result.stage1)))
     rows.add_row("stage 2", str(len(result.stage2)))
     console.print(rows)
-    scores = score_table({"stage2": {"train": result.stage2}})
+    scores = score_table({"stage2": {"train": result.stage2}, "stage2-dropped": {"train": ledger([result.stage2])}})
     if scores:
         table = Table(title="Scores by responder")
         levels = [f"{level:g}" for level, _ in scores[0]["levels"]]
-        for name in ("responder", "mean score", "tool use", *levels):
+        for name in ("responder", "lost rows", "mean score", "tool use", *levels):
             table.add_column(name, justify="left" if name == "responder" else "right")
         for responder in scores:
             row = (
                 responder["name"],
+                f"{100 * responder['lost']:.0f} %",
                 f"{responder['mean']:.2f}",
                 f"{100 * responder['tool']:.0f} %",
                 *(str(count) for _, count in responder["levels"]),

@@ -8,7 +8,7 @@ only the failed requests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,14 +19,14 @@ from datasets.utils import tqdm
 from toolrlef_data.engines import ENGINES
 from toolrlef_data.engines.exchange import Exchange
 from toolrlef_data.engines.prompts import row_seed
-from toolrlef_data.engines.reply_store import open_store, reply_key, store_path
+from toolrlef_data.engines.reply_store import ReplyStore, open_store, reply_key, store_path
 from toolrlef_data.engines.spec import EngineSpec, Request
-from toolrlef_data.records import InputError, Reply
+from toolrlef_data.records import FINAL_ERRORS, NO_RESPONSE_ERRORS, InputError, Reply, UnknownName
 from toolrlef_data.tables.batches import read_values
-from toolrlef_data.tables.fingerprint import canonical
+from toolrlef_data.tables.fingerprint import canonical, digest
 from toolrlef_data.tables.redaction import redact_fields
 from toolrlef_data.tables.stage_cache import as_arrow
-from toolrlef_data.tables.transform import apply
+from toolrlef_data.tables.transform import Prepared, apply
 
 __all__ = ["ModelStage", "keyed_request", "row_batches", "run_model_stage"]
 
@@ -35,9 +35,14 @@ Row = Mapping[str, Any]
 Render = Callable[[Row, Any], "Request | Sequence[Request] | None"]
 
 MAX_CLAIMED_ELSEWHERE = 10_000  # pending requests of other processes, above which no further rows are read
-UNKEYED_FIELDS = ("adds", "removes", "name", "label")  # fields of `ModelStage` that change no value of a new column
+# Fields of `ModelStage` that affect neither replies nor values.
+UNKEYED_FIELDS = ("adds", "removes", "name", "label", "ask_again", "error_of")
 # Fields of `EngineSpec` in the reply key; `Request` contains the seed of sampled replies.
 SAMPLING_FIELDS = ("temperature", "top_p", "top_k", "num_beams", "repetition_penalty", "max_tokens", "stop")
+
+
+def _reply_error(row: Row, reply: Reply, settings: Any) -> str | None:
+    return reply.error
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,12 @@ class ModelStage:
         removes: columns to remove.
         samples: replies per request; more than one requires a temperature above 0.
         label: name of the model in the progress bar. Default: the last part of `spec.model`.
+        ask_again: error kinds whose requests are sent again although their replies are final; default: none.
+        error_of: (row, reply, settings) -> the error kind of a reply in this stage, or None. Default: `Reply.error`.
 
     Raises:
         InputError: `spec` is not an EngineSpec, or `samples` is below 1, or above 1 without a temperature.
+        UnknownName: an unknown error kind in `ask_again`.
     """
 
     render: Render
@@ -71,6 +79,8 @@ class ModelStage:
     removes: Sequence[str] = ()
     samples: int = 1
     label: str = ""
+    ask_again: Collection[str] = ()
+    error_of: Callable[[Row, Reply, Any], str | None] = _reply_error
     engine: Any = field(init=False)
     identity: Mapping[str, Any] = field(init=False)
     store: str = field(init=False)
@@ -83,6 +93,10 @@ class ModelStage:
             raise InputError(f"samples must be at least 1, found {samples}")
         if samples > 1 and spec.temperature <= 0:
             raise InputError(f"samples={samples} of {spec.model!r} would all be the same: set a temperature above 0")
+        if isinstance(self.ask_again, str):
+            raise InputError(f"ask_again: expected a collection of error kinds, found the text {self.ask_again!r}")
+        if unknown := sorted(set(self.ask_again) - FINAL_ERRORS - NO_RESPONSE_ERRORS):
+            raise UnknownName("error kind in ask_again:", unknown[0], FINAL_ERRORS | NO_RESPONSE_ERRORS)
         engine = ENGINES[spec.kind]
         derived = {"engine": engine, "identity": engine(spec).identity(), "store": str(store_path())}
         for name, value in {**derived, "reads": tuple(dict.fromkeys(["id", *self.reads]))}.items():
@@ -133,6 +147,7 @@ def run_model_stage(data: D, stage: ModelStage, *, num_proc: int | None = None) 
         batched=True,
         name=stage.name,
         prepare=lambda split: _send_missing(split, stage),
+        refresh=bool(stage.ask_again),
         num_proc=num_proc,
     )
 
@@ -184,25 +199,56 @@ def keyed_request(
     return reply_key(dict(identity), sampling, request.in_key()), request
 
 
-def _send_missing(data: Dataset, stage: ModelStage) -> tuple[str, dict[str, Any]]:
-    """First pass: send the requests without a stored reply; return the salt and the usage of `Exchange.run`."""
+def _send_missing(data: Dataset, stage: ModelStage) -> Prepared:
+    """First pass: send the requests without a stored reply; return the salt and the usage of `Exchange.run`.
+
+    If replies were withdrawn, their keys are part of the salt, so the stages after this one notice the new replies.
+    """
     label = stage.label or Path(stage.spec.model).name
     total = len(data) * stage.samples
     bar_format = "{desc}: {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
     with tqdm(total=total, desc=f"Ask {label}", disable=not stage.spec.progress, bar_format=bar_format) as bar:
         store = open_store(Path(stage.store))
         exchange = Exchange(stage.engine(stage.spec), stage.spec, store, bar, expected=total)
-        return exchange.run(_lookups(data, stage, exchange))
+        withdrawn: dict[str, int] = {}
+        salt, record = exchange.run(_lookups(data, stage, exchange, withdrawn))
+    if not withdrawn:
+        return Prepared(salt, record)
+    return Prepared(digest(salt, sorted(withdrawn.items())), record, is_final=not salt)
 
 
-def _lookups(data: Dataset, stage: ModelStage, exchange: Exchange) -> Iterator[None]:
-    """Look up the requests of all rows in batches, so that memory stays constant."""
+def _lookups(data: Dataset, stage: ModelStage, exchange: Exchange, withdrawn: dict[str, int]) -> Iterator[None]:
+    """Look up the requests of all rows in batches, so that memory stays constant; add the withdrawn reply keys."""
+    sent_again: set[str] = set()
     for rows in row_batches(data, stage.reads):
-        requests = [pair for row in rows for pair in _requests(row, stage)]
+        requests_of_rows = [_requests(row, stage) for row in rows]
+        requests = [pair for pairs in requests_of_rows for pair in pairs]
+        if stage.ask_again:
+            _withdraw(rows, requests_of_rows, stage, exchange.store, sent_again)
+        withdrawn |= exchange.store.withdrawals([key for key, _ in requests])
         exchange.progress.skip(stage.samples * len(rows) - len(requests))
         exchange.lookup(requests)
         while exchange.unsent or len(exchange.claimed_elsewhere) > MAX_CLAIMED_ELSEWHERE:
             yield
+
+
+def _withdraw(
+    rows: Sequence[Row],
+    requests: Sequence[Sequence[tuple[str, Request]]],
+    stage: ModelStage,
+    store: ReplyStore,
+    sent_again: set[str],
+) -> None:
+    """Withdraw the final replies whose error kind is in `ask_again`, each reply key once a run."""
+    replies = store.get([key for pairs in requests for key, _ in pairs if key not in sent_again])
+    keys: set[str] = set()
+    for row, pairs in zip(rows, requests, strict=True):
+        for key in [key for key, _ in pairs if key in replies]:
+            error = replies[key].error or stage.error_of(row, replies[key], stage.settings)
+            if error in stage.ask_again:
+                keys.add(key)
+    store.withdraw(sorted(keys))
+    sent_again |= keys
 
 
 def row_batches(data: Dataset, reads: Sequence[str]) -> Iterator[list[dict[str, Any]]]:

@@ -3,9 +3,10 @@
 A reply key covers everything that determines a reply (`reply_key`). A request with a stored reply is therefore not sent
 again, even if the process was killed or the stage cache was deleted. Each reply is committed when it arrives.
 
-Texts and permanent errors are final. Retryable errors go to a separate table: the stage reads them, and a re-run sends
-their requests again. The file also contains the claims on pending requests and the records of batch jobs (`claims`). It
-contains no API keys, headers or credentials: a reply key is a digest of `Engine.identity`, settings and request.
+Texts and permanent errors are final, unless they are withdrawn (`ask_again` of a model stage). Retryable errors go to a
+separate table: the stage reads them, and a re-run sends their requests again. The file also contains the claims on
+pending requests and the records of batch jobs (`claims`). It contains no API keys, headers or credentials: a reply key
+is a digest of `Engine.identity`, settings and request.
 
 The path is `$TOOLRLEF_REPLIES`, else `replies.sqlite` in `$HF_HOME/toolrlef_data`. The database is in WAL mode: several
 processes can share it on a local disk, but not on a network file system.
@@ -33,6 +34,7 @@ __all__ = ["ReplyStore", "key_chunks", "open_store", "reply_key", "store_path"]
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS failures (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS withdrawn (key TEXT PRIMARY KEY, times INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, owner TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS jobs (
     job TEXT PRIMARY KEY, server TEXT NOT NULL, remote TEXT, owner TEXT NOT NULL
@@ -119,6 +121,30 @@ class ReplyStore:
     def failures(self, keys: Sequence[str]) -> dict[str, Reply]:
         """Return the latest retryable error of those keys that have one."""
         return self._read("failures", keys)
+
+    def withdraw(self, keys: Sequence[str]) -> None:
+        """Make final replies retryable: they remain readable as failures until a new final reply is stored."""
+        with self.writing() as connection:
+            for chunk, marks in key_chunks(keys):
+                connection.execute(
+                    f"INSERT OR REPLACE INTO failures SELECT * FROM replies WHERE key IN ({marks})",  # noqa: S608
+                    chunk,
+                )
+                connection.execute(f"DELETE FROM replies WHERE key IN ({marks})", chunk)  # noqa: S608
+                connection.executemany(
+                    "INSERT INTO withdrawn VALUES (?, 1) ON CONFLICT (key) DO UPDATE SET times = times + 1",
+                    [(key,) for key in chunk],
+                )
+
+    def withdrawals(self, keys: Sequence[str]) -> dict[str, int]:
+        """Return how often the replies of those keys were withdrawn that were withdrawn at all."""
+        counts: dict[str, int] = {}
+        with self.reading() as connection:
+            for chunk, marks in key_chunks(keys):
+                counts.update(
+                    connection.execute(f"SELECT key, times FROM withdrawn WHERE key IN ({marks})", chunk)  # noqa: S608
+                )
+        return counts
 
     def close(self) -> None:
         self.connection.close()

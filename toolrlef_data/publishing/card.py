@@ -23,6 +23,7 @@ from toolrlef_data.tables.splits import SHUFFLE
 from toolrlef_data.toolbench.samples import SampleSettings
 from toolrlef_data.toolbench.tokens.steps import TokeniseSettings
 from toolrlef_data.trice.execution import ExecutionSettings
+from toolrlef_data.trice.scoring import lost_in_ledger
 
 __all__ = ["dropped_counts", "score_table", "write_card"]
 
@@ -189,22 +190,32 @@ def dropped_counts(splits: Splits) -> list[tuple[str, str, int]]:
 
 
 def score_table(splits: Splits) -> list[dict[str, Any]]:
-    """Return one record per responder over all stage 2 tables: rows, mean score, share of tool use, score counts."""
+    """Return one record per responder over all stage 2 tables.
+
+    A record has the scored rows, the mean score, the share of tool use, the counts of the scores, and the share of lost
+    rows, in which the responder's response is missing (see `build_stage2`).
+    """
     totals: dict[str, dict[str, Any]] = {}
-    for tables in splits.values():
+    lost: Counter[str] = Counter()
+    for config, tables in splits.items():
         for data in tables.values():
+            if config.endswith("-dropped"):
+                lost.update(lost_in_ledger(data))
             if not {"origin", "scores", "uses_tool"} <= set(data.column_names):
                 continue
+            rows: Counter[str] = Counter()
             for batch in data.select_columns(["origin", "scores", "uses_tool"]).iter(1000):
                 for names, scores, uses_tool in zip(batch["origin"], batch["scores"], batch["uses_tool"], strict=True):
                     for name, score, uses in zip(names, scores, uses_tool, strict=True):
                         total = totals.setdefault(
                             name, {"name": name, "rows": 0, "sum": 0.0, "tool": 0, "levels": Counter()}
                         )
+                        rows[name] += 1
                         total["rows"] += 1
                         total["sum"] += score
                         total["tool"] += uses
                         total["levels"][score] += 1
+            lost.update({name: len(data) - count for name, count in rows.items()})
     levels = sorted({level for total in totals.values() for level in total["levels"]}, reverse=True)
     return [
         {
@@ -212,6 +223,7 @@ def score_table(splits: Splits) -> list[dict[str, Any]]:
             "rows": total["rows"],
             "mean": total["sum"] / total["rows"],
             "tool": total["tool"] / total["rows"],
+            "lost": lost[total["name"]] / (total["rows"] + lost[total["name"]]),
             "levels": [(level, total["levels"][level]) for level in levels],
         }
         for total in totals.values()

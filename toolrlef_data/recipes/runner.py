@@ -184,10 +184,12 @@ def _run_stage1(
         examples=student.examples,
         samples=student.samples,
         strip_reasoning=student.strip_reasoning,
+        accept_cut=recipe.accept_cut,
+        ask_again=recipe.ask_again,
         task=tasks,
         num_proc=num_proc,
     )
-    graded = grade(answered, threshold=student.threshold, task=tasks, num_proc=num_proc)
+    graded = grade(answered, threshold=student.threshold, compat=recipe.compat, task=tasks, num_proc=num_proc)
     teachers: list[EngineSpec | Annotations] = [
         ANNOTATIONS if teacher == "annotations" else engines[teacher] for teacher in recipe.teachers
     ]
@@ -196,6 +198,9 @@ def _run_stage1(
         teachers,
         attempts=recipe.attempts,
         keep_unverified=recipe.keep_unverified,
+        accept_cut=recipe.accept_cut,
+        ask_again=recipe.ask_again,
+        compat=recipe.compat,
         task=tasks,
         num_proc=num_proc,
     )
@@ -211,8 +216,11 @@ def _run_stage2(
 ) -> tuple[Dataset, Dataset]:
     """Return the responses and stage 2 of one task."""
     responders = [Responder(**{**dict(section), "engine": engines[section.engine]}) for section in recipe.responders]
-    responded = respond(stage1, responders, task=tasks, num_proc=num_proc)
+    responded = respond(
+        stage1, responders, accept_cut=recipe.accept_cut, ask_again=recipe.ask_again, task=tasks, num_proc=num_proc
+    )
     options = recipe.stage2.model_dump(exclude_none=True)
+    options["compat"] = options["compat"] or recipe.compat
     return responded, build_stage2(responded, **options, task=tasks, num_proc=num_proc)
 
 

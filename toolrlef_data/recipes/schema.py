@@ -13,6 +13,9 @@ from toolrlef_data.publishing.folder import VERSION
 __all__ = ["Recipe", "ResponderSettings", "Source", "Student", "TaskSettings", "ToolSettings", "tasks_in"]
 
 
+AskAgain = Literal["cut_off", "empty", "refused", "too_long", "content_filter", "bad_request"]
+
+
 class Section(pydantic.BaseModel):
     """A section of a recipe; unknown keys are errors."""
 
@@ -98,6 +101,7 @@ class Stage2(Section):
     rule: str = "trice"
     trusted: tuple[str, ...] = ()
     compat: bool = False
+    lacking: Literal["drop_row", "drop_response"] = "drop_row"
     ties: Literal["order", "share"] | None = None
     levels: tuple[float, ...] | None = None
     missing: Literal["zero", "wrong"] | None = None
@@ -119,6 +123,9 @@ class Recipe(Section):
     teachers: tuple[str, ...] = ("annotations",)
     attempts: int = pydantic.Field(default=3, ge=1)
     keep_unverified: bool = False
+    compat: bool = False  # in `grade`, `build_stage1` and `build_stage2`
+    accept_cut: tuple[Literal["call", "marked"], ...] = ("call", "marked")
+    ask_again: tuple[AskAgain, ...] = ()
     warm_up: WarmUp | None = None
     responders: tuple[ResponderSettings, ...] = ()
     stage2: Stage2 = Stage2()

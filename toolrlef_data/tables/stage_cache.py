@@ -31,6 +31,7 @@ __all__ = [
     "as_arrow",
     "build_record",
     "check_ids",
+    "discard_record",
     "load_stage",
     "materialize",
     "read_record",
@@ -51,8 +52,13 @@ def stages_dir() -> Path:
 
 
 def load_stage(key: str, data: Dataset) -> Dataset | None:
-    """Return the cached result of a stage on a table; None if it must be computed."""
+    """Return the cached result of a stage on a table; None if it must be computed.
+
+    The record {"replaced_by": key} refers to the result of the same stage after replies were replaced.
+    """
     record = read_record(key)
+    if record is not None and "replaced_by" in record:
+        return load_stage(record["replaced_by"], data)
     if record is not None and record["files"] == arrow_files(data) and record["rows_in"] == record["rows_out"]:
         return with_fingerprint(data, key)  # no row was dropped, so the result shares the files of its input
     if record is None or not all(os.path.exists(f) for f in [*record["files"], *record.get("dropped_files", ())]):
@@ -118,6 +124,11 @@ def write_record(key: str, record: Mapping[str, Any]) -> None:
     """Write the record of a stage under its fingerprint."""
     with atomic_file(_record_path(key)) as scratch:
         scratch.write_text(json.dumps({"fingerprint": key, **record}, sort_keys=True, indent=1), encoding="utf-8")
+
+
+def discard_record(key: str) -> None:
+    """Remove the record of a stage, so that the next run computes its result."""
+    _record_path(key).unlink(missing_ok=True)
 
 
 def read_record(key: str) -> dict[str, Any] | None:

@@ -15,7 +15,8 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar, cast
 
 import datasets
 import pyarrow as pa
@@ -38,6 +39,7 @@ from toolrlef_data.tables.stage_cache import (
     as_arrow,
     build_record,
     check_ids,
+    discard_record,
     load_stage,
     materialize,
     stages_dir,
@@ -48,6 +50,7 @@ from toolrlef_data.tables.stage_cache import (
 )
 
 __all__ = [
+    "Prepared",
     "apply",
     "check_features",
     "explode",
@@ -66,6 +69,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 MIN_ROWS_FOR_BAR = 20_000  # smaller tables have no progress bar
 BATCH_BYTES = 4_000_000  # target size of the batches of small new rows
 BATCH_ROWS = 2_000  # 5 % faster than 1,000 in the scoring of math responses; more rows are no faster
+
+
+class Prepared(NamedTuple):
+    """What `prepare` of `apply` returns.
+
+    Args:
+        salt: changes the cache key of the result; "" leaves it as it is.
+        record: further entries of the stage's record.
+        is_final: a salted result replaces the cached one for good; otherwise the next run computes it again.
+    """
+
+    salt: str = ""
+    record: Mapping[str, Any] = MappingProxyType({})
+    is_final: bool = False
 
 
 def _renamed_argument(old: str, new: str) -> Callable[[F], F]:
@@ -96,8 +113,9 @@ def apply(
     removes: Sequence[str] = (),
     batched: bool = False,
     name: str = "",
-    prepare: Callable[[Dataset], tuple[str, dict[str, Any]]] | None = None,
+    prepare: Callable[[Dataset], Prepared] | None = None,
     unfinished: Callable[[Dataset], bool] | None = None,
+    refresh: bool = False,
     num_proc: int | None = None,
 ) -> D:
     """Add the columns that a row function or batch function returns; no row is dropped.
@@ -111,10 +129,9 @@ def apply(
         removes: columns to remove; default: none.
         batched: whether `function` is a batch function; default: False.
         name: name of the stage in the lineage; default: the function's name.
-        prepare: table -> (salt of the cache key, further entries of the stage's record); called before the map, unless
-            the result is cached. With the salt "" later runs use the result; otherwise they call `prepare` again.
-            Default: no salt, no entries.
-        unfinished: result -> whether it has retryable failures; if so, the next run computes it again. Default: never.
+        prepare: called before the map on a table whose result is not cached.
+        unfinished: returns whether a result has retryable failures; if so, the next run computes it again.
+        refresh: call `prepare` and compute the result even if it is cached; default: False.
         num_proc: number of processes; does not change the result. Default: one.
 
     Returns:
@@ -143,13 +160,14 @@ def apply(
         new_columns = {path: feature for path, feature in adds.items() if not split_path(path, split.column_names)[1]}
         features = Features(columns | new_columns)
         key = _key(split, function, [settings, list(reads), list(adds)], features)
-        if (cached := load_stage(key, split)) is not None:
+        if not refresh and (cached := load_stage(key, split)) is not None:
             return cached
         if "id" in features:
             check_ids(split)
-        salt, entries = prepare(split) if prepare is not None else ("", {})
-        if salt:
-            key = digest(key, salt)
+        prepared = prepare(split) if prepare is not None else Prepared()
+        unsalted_key = key
+        if prepared.salt:
+            key = digest(key, prepared.salt)
         batch_function = functools.partial(
             apply_to_batch,
             function=function,
@@ -164,7 +182,11 @@ def apply(
             raise LedgerError(f"{name}: expected {len(split)} rows, found {len(result)}")
         if unfinished is not None and unfinished(result):
             result, key = store_unfinished(result, key)
-        write_record(key, {**build_record(name, [split], settings, result), **entries})
+        write_record(key, {**build_record(name, [split], settings, result), **prepared.record})
+        if prepared.salt and prepared.is_final:
+            write_record(unsalted_key, {"replaced_by": key})
+        elif prepared.salt:
+            discard_record(unsalted_key)
         return result
 
     return _by_split(data, on_split)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from toolrlef_data.tasks.numbers import UNSIGNED
 from toolrlef_data.tools.notation import CURRENCY, MINUS_SIGNS, plain_latex
 
-__all__ = ["Mark", "last_box", "last_number_line", "marked_answer"]
+__all__ = ["Mark", "closing_mark", "last_box", "last_number_line", "marked_answer"]
 
 _MAX_ANSWER = 300  # characters of a marked answer in a line or sentence
 
@@ -47,11 +47,22 @@ def marked_answer(text: str) -> str | None:
     >>> marked_answer(r"Thus \boxed{\text{Paris}} is"), marked_answer("48/2=24\n#### 24\nQuestion: 5")
     ('Paris', '24')
     """
+    mark = closing_mark(text)
+    return None if mark is None else mark.answer
+
+
+def closing_mark(text: str) -> Mark | None:
+    """Return the mark of `marked_answer` with its positions.
+
+    >>> text = "The answer is 24. Next, 5"
+    >>> text[: closing_mark(text).end]
+    'The answer is 24.'
+    """
     marks = [mark for mark in (last_box(text), _last_line(text), _last_sentence(text)) if mark is not None]
     if not marks:
         return None
     mark = max(marks, key=lambda mark: mark.end)
-    return None if _retracts(text, mark.end) else mark.answer
+    return None if _retracts(text, mark.end) else mark
 
 
 _retracts = re.compile(

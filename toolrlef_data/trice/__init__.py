@@ -8,6 +8,7 @@
 | `execution` | executes the calls in responses and grades the predictions |
 | `reader` | asks a model to extract predictions from tool outputs |
 | `responders` | adds one column of responses per responder |
+| `reply_check` | turns replies that were cut off or are empty into missing responses |
 | `stage2` | executes all responses and scores them |
 | `scoring` | the scoring rules |
 | `cassette` | records executions and replays them |

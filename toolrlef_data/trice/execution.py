@@ -25,7 +25,7 @@ from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import CALL_ERRORS, TOOL_FAILURES, InputError, ToolResult
 from toolrlef_data.tables.batches import read_values
 from toolrlef_data.tables.stage_cache import as_arrow
-from toolrlef_data.tables.transform import apply
+from toolrlef_data.tables.transform import Prepared, apply
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools.calls import find_called_tool, parse_calls
 from toolrlef_data.tools.results import run_tool, stored_results, tool_identity
@@ -239,17 +239,17 @@ def _look_up_in_cassette(cassette: CassetteLookup, tool: str, row: Row, argument
 # Before the map -------------------------------------------------------------------------------------------------------
 
 
-def _run_missing(data: Dataset, settings: ExecutionSettings) -> tuple[str, dict[str, Any]]:
+def _run_missing(data: Dataset, settings: ExecutionSettings) -> Prepared:
     """Execute the calls of slow tools that have no stored result.
 
-    Returns an empty salt, since `unfinished` already detects failures that can be retried, and the lineage facts.
+    The salt is empty, since `unfinished` already detects failures that can be retried.
     """
     store = open_store(Path(settings.store))
     fingerprints = [data._fingerprint]
     for name, identity in settings.identities.items():
         inputs = _distinct_inputs(name, data, settings)
         fingerprints += run_tool(inputs, settings.tasks[name].tool, identity, store, data._fingerprint)
-    return "", {"inputs": fingerprints}
+    return Prepared(record={"inputs": fingerprints})
 
 
 def _distinct_inputs(task: str, data: Dataset, settings: ExecutionSettings) -> Iterator[ToolInput]:

@@ -6,7 +6,7 @@ executes the responses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
@@ -22,6 +22,7 @@ from toolrlef_data.tables.transform import apply, check_features, features_of, j
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools.calls import call_from_json, parse_call, render_call
 from toolrlef_data.tools.tool import tool_schema
+from toolrlef_data.trice.reply_check import ACCEPT_CUT, check_accept_cut, check_reply, warn_of_lost_replies
 from toolrlef_data.trice.row_tasks import tasks_of
 
 __all__ = ["RespondSettings", "Responder", "respond"]
@@ -38,6 +39,8 @@ def respond(
     stage1: D,
     responders: Sequence[Responder],
     *,
+    accept_cut: Collection[str] = ACCEPT_CUT,
+    ask_again: Collection[str] = (),
     task: Task | Mapping[str, Task] | None = None,
     num_proc: int | None = None,
 ) -> D:
@@ -46,11 +49,13 @@ def respond(
     Args:
         stage1: a table from `build_stage1`.
         responders: in the order of the columns, and later of `responses`.
+        accept_cut, ask_again: as in `answer`.
         task: one task for all rows, or a mapping of names to tasks; default: the task named in each row.
         num_proc: number of processes.
 
     Returns:
-        the table with the column `gold` and one RESPONSE struct per responder, or per sample of a responder.
+        the table with the column `gold` and one RESPONSE struct per responder, or per sample of a responder. A reply
+        that was cut off or is empty has a null text and the error `cut_off` or `empty`.
 
     Raises:
         InputError: two responders have the same name, or the table already has a column of that name.
@@ -78,6 +83,7 @@ def respond(
         raise InputError(
             f"the table already has the columns {', '.join(existing)}: pass stage 1 and all responders at once"
         )
+    accepted = check_accept_cut(accept_cut)
     adds = {"gold": RESPONSE}
     parts = [apply(stage1, _gold_column, None, reads=["output"], adds=adds, name="respond: gold", num_proc=num_proc)]
     for responder in responders:
@@ -87,7 +93,7 @@ def respond(
             else [f"{responder.name}.{i + 1}" for i in range(responder.samples)]
         )
         engine = replace(responder.engine, stop=(*responder.engine.stop, *responder.stop))
-        settings = RespondSettings(tasks, responder, tuple(columns))
+        settings = RespondSettings(tasks, responder, tuple(columns), accepted)
         stage = ModelStage(
             _responder_request,
             _response_columns,
@@ -99,8 +105,11 @@ def respond(
             removes=stage1_columns,
             samples=responder.samples,
             label=responder.name,
+            ask_again=ask_again,
+            error_of=_response_error,
         )
         parts.append(run_model_stage(stage1, stage, num_proc=num_proc))
+        warn_of_lost_replies(parts[-1], columns, engine.max_tokens, responder.name)
     return join(parts, "respond")
 
 
@@ -162,6 +171,7 @@ class RespondSettings:
     tasks: Mapping[str, Task]
     responder: Responder
     columns: tuple[str, ...]
+    accept_cut: tuple[str, ...]
 
 
 def _gold_column(row: Row, settings: None) -> dict[str, Any]:
@@ -193,4 +203,9 @@ def _response(row: Row, reply: Reply, settings: RespondSettings) -> dict[str, An
             call = parse_call(response["text"], tool)  # a call written as JSON
         if call is not None:
             response["text"] = render_call(call)
-    return response
+    return check_reply(response, tool, settings.accept_cut, responder.engine.max_tokens)
+
+
+def _response_error(row: Row, reply: Reply, settings: RespondSettings) -> str | None:
+    error: str | None = _response(row, reply, settings)["error"]
+    return error

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -25,14 +27,18 @@ from typing import Any, TypeVar
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.columns import STAGE1, STAGE2, responders_of
-from toolrlef_data.records import CALL_ERRORS, Choices, Drop, InputError, Score, UnknownName
+from toolrlef_data.records import CALL_ERRORS, NO_RESPONSE_ERRORS, Choices, Drop, InputError, Score, UnknownName
 from toolrlef_data.tables.transform import apply, features_of, function_name, keep
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.row_tasks import tasks_of
 
-__all__ = ["LEVELS", "RULES", "Rule", "paper", "responders_in", "score", "trice"]
+__all__ = ["LEVELS", "RULES", "Rule", "lost_in_ledger", "paper", "responders_in", "score", "trice"]
 
 LEVELS = (20.0, 15.0, 10.0, 5.0, 0.0)
+LACKING = ("drop_row", "drop_response")
+MIN_OTHER_RESPONSES = 2  # besides gold, in a row that lacks a response
+STAGE = "stage2"  # in the ledger
+STATUS_FIELDS = ("error", "tool_error", "n_calls")
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Candidate = Mapping[str, Any]
 Rule = Callable[..., list[Score]]
@@ -48,6 +54,7 @@ def score(
     rule: str | Rule = "trice",
     trusted: Sequence[str] = (),
     compat: bool = False,
+    lacking: str = "drop_row",
     task: Task | Mapping[str, Task] | None = None,
     num_proc: int | None = None,
     **options: Any,
@@ -57,7 +64,7 @@ def score(
     Args:
         executed: a table from `execute`.
         rule: a name in `RULES`, or a scoring function with the same signature.
-        trusted, compat, task, num_proc, options: as in `build_stage2`.
+        trusted, compat, lacking, task, num_proc, options: as in `build_stage2`.
 
     Returns:
         the stage 2 table (`columns.STAGE2`). Rows without a response and rows with a tool failure are dropped; the
@@ -65,7 +72,7 @@ def score(
 
     Raises:
         InputError: the responses are not executed, or the table lacks the column `gold`.
-        UnknownName: an unknown rule, option, task or trusted responder.
+        UnknownName: an unknown rule, option, task, trusted responder or value of `lacking`.
 
     >>> from toolrlef_data import ANNOTATIONS, answer, build_stage1, execute, grade, load_source, respond, scripted
     >>> questions = load_source("sample", split="train").select(range(1))
@@ -78,17 +85,18 @@ def score(
     parameters = list(inspect.signature(function).parameters)[1:]
     if unknown := [name for name in options if name not in parameters]:
         raise UnknownName(f"option of the rule {function_name(function)}:", unknown[0], parameters)
+    if lacking not in LACKING:
+        raise UnknownName("value of lacking:", lacking, LACKING)
     names = responders_in(executed)
     if unknown := sorted(set(trusted) - set(names)):
         raise UnknownName("trusted responder", unknown[0], names)
     if compat and function is RULES["trice"]:
         options = {"missing": "wrong", **options}
     tasks = tasks_of(executed, task)
-    settings = ScoreSettings(tasks, tuple(names), function, tuple(trusted), tuple(options.items()), compat)
-    status_fields = ("error", "tool_error", "n_calls")
-    reads = ["task", "answers", *(f"{name}.{field}" for name in names for field in status_fields)]
-    complete = keep(executed, _drop_incomplete, settings, reads=reads, stage="stage2", batched=True, num_proc=num_proc)
-    fields = ("text", "tool", "tool_output", "tool_error", "predictions", "correct")
+    settings = ScoreSettings(tasks, tuple(names), function, tuple(trusted), tuple(options.items()), compat, lacking)
+    reads = ["task", "answers", *(f"{name}.{field}" for name in names for field in STATUS_FIELDS)]
+    complete = keep(executed, _drop_incomplete, settings, reads=reads, stage=STAGE, batched=True, num_proc=num_proc)
+    fields = (*STATUS_FIELDS, "text", "tool", "tool_output", "predictions", "correct", "finish_reason")
     reads = ["instruction", "input", "id", "task", "dataset", "answers", *(f"{n}.{f}" for n in names for f in fields)]
     changes: dict[str, Any] = {"reads": reads, "adds": STAGE2, "removes": [*STAGE1, *names]}
     return apply(complete, _score_columns, settings, **changes, batched=True, name="score", num_proc=num_proc)
@@ -227,67 +235,96 @@ class ScoreSettings:
     trusted: tuple[str, ...]
     options: tuple[tuple[str, Any], ...]
     compat: bool
+    lacking: str
 
 
 def _drop_incomplete(columns: Mapping[str, list[Any]], settings: ScoreSettings) -> list[Drop | None]:
-    """Drop rows with a missing response, a tool failure or a gold answer that cannot be graded."""
+    """Drop rows whose gold answer cannot be graded, and rows that lack responses (see `build_stage2`)."""
     reasons: list[Drop | None] = [
         Drop(reason, " | ".join(answers)) if (reason := settings.tasks[task].ungradable_reason(answers)) else None
         for task, answers in zip(columns["task"], columns["answers"], strict=True)
     ]
-    for name in settings.names:
-        for i, (error, calls) in enumerate(zip(columns[f"{name}.error"], columns[f"{name}.n_calls"], strict=True)):
-            if error is None and calls is None:
-                raise InputError(f"the responses of {name} are not executed: run `execute` first")
-            if error is not None:
-                reasons[i] = reasons[i] or Drop(f"no_reply:{error}", name)
-        for i, error in enumerate(columns[f"{name}.tool_error"]):
-            if error is not None and error not in CALL_ERRORS:
-                reasons[i] = reasons[i] or Drop(f"tool_fault:{error}", name)
+    for i, lost in enumerate(_lost_responses(columns, settings)):
+        n_others = len(settings.names) - 1 - len(lost)
+        if lost and (settings.lacking == "drop_row" or "gold" in lost or n_others < MIN_OTHER_RESPONSES):
+            detail = json.dumps(lost, ensure_ascii=False)  # {responder: why its response is missing}
+            reasons[i] = reasons[i] or Drop(next(iter(lost.values())), detail)
     return reasons
 
 
+def _lost_responses(columns: Mapping[str, list[Any]], settings: ScoreSettings) -> list[dict[str, str]]:
+    """Return for each row why responses are missing, by responder."""
+    lost: list[dict[str, str]] = [{} for _ in columns["task"]]
+    for name in settings.names:
+        fields = zip(*(columns[f"{name}.{field}"] for field in STATUS_FIELDS), strict=True)
+        for i, (error, tool_error, n_calls) in enumerate(fields):
+            if error is None and n_calls is None:
+                raise InputError(f"the responses of {name} are not executed: run `execute` first")
+            if error is not None:
+                lost[i][name] = error if error in NO_RESPONSE_ERRORS else f"no_reply:{error}"
+            elif tool_error is not None and tool_error not in CALL_ERRORS:
+                lost[i][name] = f"tool_fault:{tool_error}"
+    return lost
+
+
+def lost_in_ledger(dropped: Dataset) -> Counter[str]:
+    """Return the number of dropped rows in which the response of each responder is missing, from a ledger."""
+    lost: Counter[str] = Counter()
+    for stage, reason, detail in zip(dropped["stage"], dropped["reason"], dropped["detail"], strict=True):
+        is_lost = reason in NO_RESPONSE_ERRORS or reason.startswith(("no_reply:", "tool_fault:"))
+        if stage == STAGE and is_lost and detail.startswith("{"):  # older ledgers name one responder
+            lost.update(json.loads(detail).keys())
+    return lost
+
+
 def _score_columns(columns: Mapping[str, list[Any]], settings: ScoreSettings) -> dict[str, list[Any]]:
-    count = len(columns["id"])
     tasks = [settings.tasks[name] for name in columns["task"]]
-    outcomes = [[columns[f"{name}.{field}"] for field in ("predictions", "correct", "tool")] for name in settings.names]
+    lost = _lost_responses(columns, settings)
+    origin = [[name for name in settings.names if name not in lost[i]] for i in range(len(tasks))]
     candidates = [
         [
-            _candidate(name, task, answers, predictions[i], correct[i], tool[i], settings.compat)
-            for name, (predictions, correct, tool) in zip(settings.names, outcomes, strict=True)
+            _candidate(
+                name,
+                task,
+                answers,
+                columns[f"{name}.predictions"][i],
+                columns[f"{name}.correct"][i],
+                columns[f"{name}.tool"][i],
+                settings.compat,
+            )
+            for name in origin[i]
         ]
         for i, (task, answers) in enumerate(zip(tasks, columns["answers"], strict=True))
     ]
     options = dict(settings.options)
     scores = [
-        _score_values(settings.rule(row, numeric=task.numeric, trusted=settings.trusted, **options), settings)
+        _score_values(row, settings.rule(row, numeric=task.numeric, trusted=settings.trusted, **options))
         for row, task in zip(candidates, tasks, strict=True)
     ]
     by_row = {
-        field: _values_by_row(columns, settings.names, field) for field in ("text", "tool", "tool_output", "tool_error")
+        field: [[columns[f"{name}.{field}"][i] for name in names] for i, names in enumerate(origin)]
+        for field in ("text", "tool", "tool_output", "tool_error", "correct", "finish_reason")
     }
     return {
         "query": [f"{i}\n{q}" for i, q in zip(columns["instruction"], columns["input"], strict=True)],
         "responses": by_row["text"],
-        "origin": [list(settings.names)] * count,
+        "origin": origin,
         "scores": scores,
         "answer": [[c["answer"] for c in row] for row in candidates],
         "uses_tool": [[tool is not None for tool in row] for row in by_row["tool"]],
         "tool_outputs": by_row["tool_output"],
         "errors": by_row["tool_error"],
-        "rule": [function_name(settings.rule)] * count,
-        **{name: columns[name] for name in ("id", "task", "dataset", "answers")},
+        "rule": [function_name(settings.rule)] * len(tasks),
+        "correct": by_row["correct"],
+        "finish_reasons": by_row["finish_reason"],
+        **{name: columns[name] for name in ("id", "task", "dataset", "answers", "instruction", "input")},
     }
 
 
-def _score_values(scores: Sequence[Score], settings: ScoreSettings) -> list[float]:
-    if len(scores) != len(settings.names):
-        raise InputError(f"the rule returned {len(scores)} scores for {len(settings.names)} responses")
+def _score_values(candidates: Sequence[Candidate], scores: Sequence[Score]) -> list[float]:
+    if len(scores) != len(candidates):
+        raise InputError(f"the rule returned {len(scores)} scores for {len(candidates)} responses")
     return [score.score for score in scores]
-
-
-def _values_by_row(columns: Mapping[str, list[Any]], names: Sequence[str], field: str) -> list[list[Any]]:
-    return [list(values) for values in zip(*(columns[f"{name}.{field}"] for name in names), strict=True)]
 
 
 def _candidate(

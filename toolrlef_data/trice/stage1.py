@@ -10,7 +10,7 @@ unchanged. A call becomes training data only if its execution reaches the gold a
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,10 +21,17 @@ from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
 from toolrlef_data.engines.prompts import render_prompt
 from toolrlef_data.engines.responses import build_request, build_response
 from toolrlef_data.engines.spec import EngineSpec, Request
-from toolrlef_data.records import Drop, InputError, Reply
+from toolrlef_data.records import NO_RESPONSE_ERRORS, Drop, InputError, Reply
 from toolrlef_data.tables.transform import apply, check_features, features_of, keep
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.annotations.composer import Annotations
+from toolrlef_data.trice.reply_check import (
+    ACCEPT_CUT,
+    check_accept_cut,
+    check_reply,
+    text_as_original,
+    warn_of_lost_replies,
+)
 from toolrlef_data.trice.row_tasks import tasks_of
 from toolrlef_data.trice.teachers import Teacher, propose_calls, write_calls
 
@@ -43,6 +50,9 @@ def build_stage1(
     *,
     attempts: int = 3,
     keep_unverified: bool = False,
+    accept_cut: Collection[str] = ACCEPT_CUT,
+    ask_again: Collection[str] = (),
+    compat: bool = False,
     task: Task | Mapping[str, Task] | None = None,
     num_proc: int | None = None,
 ) -> D:
@@ -55,6 +65,8 @@ def build_stage1(
             the rows that still lack a verified call. Tasks with `Task.make_argument` and tables with calls need none.
         attempts: maximum number of requests per row to a model; default 3. TRICE sends 10 and verifies none.
         keep_unverified: keep the last call of a row without a verified call, as TRICE does; default False.
+        accept_cut, ask_again: for a teacher's replies, as in `answer`.
+        compat: verify calls with the original's reading of predictions, as in `build_stage2`; default False.
         task: one task for all rows, or a mapping of names to tasks; default: the task named in each row. Its tool
             executes the calls, and its reader verifies calls whose output is not an answer.
         num_proc: number of processes for the stages without a model.
@@ -95,11 +107,29 @@ def build_stage1(
             )
     labelled = graded
     if len(teacher_tasks) < len(tasks) or has_calls:
-        labelled = write_calls(labelled, task=task, num_proc=num_proc)
+        labelled = write_calls(labelled, compat=compat, task=task, num_proc=num_proc)
     for next_teacher in teachers if teacher_tasks else ():
-        labelled = propose_calls(labelled, next_teacher, attempts=attempts, task=task, num_proc=num_proc)
+        labelled = propose_calls(
+            labelled,
+            next_teacher,
+            attempts=attempts,
+            accept_cut=accept_cut,
+            ask_again=ask_again,
+            compat=compat,
+            task=task,
+            num_proc=num_proc,
+        )
     settings = TargetSettings(tasks, keep_unverified)
-    reads = ["needs_tool", "response.error", "answers", "task", "verified", "tool_call", "rejected"]
+    reads = [
+        "needs_tool",
+        "response.error",
+        "response.error_detail",
+        "answers",
+        "task",
+        "verified",
+        "tool_call",
+        "rejected",
+    ]
     usable = keep(labelled, _drop_without_target, settings, reads=reads, stage="stage1", num_proc=num_proc)
     reads = [*QUESTION, "needs_tool", "response.text", "tool_call", "teacher", "verified_by"]
     options: dict[str, Any] = {"removes": list(LABELLED), "name": "build_stage1", "num_proc": num_proc}
@@ -114,10 +144,12 @@ def answer(
     examples: int = 0,
     samples: int = 1,
     strip_reasoning: bool = True,
+    accept_cut: Collection[str] = ACCEPT_CUT,
+    ask_again: Collection[str] = (),
     task: Task | Mapping[str, Task] | None = None,
     num_proc: int | None = None,
 ) -> D:
-    """Let the student answer every question; the prompt does not mention the tool.
+    r"""Let the student answer every question; the prompt does not mention the tool.
 
     Args:
         questions: a table with the columns of `columns.QUESTIONS`.
@@ -126,12 +158,17 @@ def answer(
         examples: number of few-shot examples, which are answered without the tool; default 0.
         samples: responses per question; default 1. More than one yield a pass rate and need a temperature.
         strip_reasoning: move reasoning before the answer to its own field, which is not parsed; default True.
+        accept_cut: which replies count although they ended at the token limit: those with a complete tool call
+            ("call") and those with a marked answer ("marked"), which is `\boxed{}`, a `####` line or "the answer is
+            X."; default: both.
+        ask_again: error kinds whose requests are sent again, such as {"cut_off", "too_long", "bad_request"} after a
+            server or its limits were changed; default: none.
         task: one task for all rows, or a mapping of names to tasks; default: the task named in each row.
         num_proc: number of processes.
 
     Returns:
-        the table with `response`, the first sample, and `samples`, the others. Rows without a question or with a null
-        gold answer are dropped.
+        the table with `response`, the first sample, and `samples`, the others. A reply that was cut off or is empty has
+        a null text and the error `cut_off` or `empty`. Rows without a question or with a null gold answer are dropped.
 
     Raises:
         InputError: a column is missing or has another type, or several samples lack a temperature.
@@ -144,7 +181,10 @@ def answer(
     """
     check_features(questions, QUESTIONS, "answer")
     questions = keep(questions, _drop_unusable, None, reads=["question", "answers"], stage="answer", num_proc=num_proc)
-    settings = StudentSettings(tasks_of(questions, task), style, examples, strip_reasoning)
+    accepted = check_accept_cut(accept_cut)
+    settings = StudentSettings(
+        tasks_of(questions, task), style, examples, strip_reasoning, accepted, getattr(student, "max_tokens", 0)
+    )
     adds = {name: ANSWERED[name] for name in ("response", "samples")}
     stage = ModelStage(
         _student_request,
@@ -156,14 +196,19 @@ def answer(
         name="answer",
         samples=samples,
         label="student",
+        ask_again=ask_again,
+        error_of=_student_error,
     )
-    return run_model_stage(questions, stage, num_proc=num_proc)
+    answered = run_model_stage(questions, stage, num_proc=num_proc)
+    warn_of_lost_replies(answered, ["response"], settings.max_tokens, "student")
+    return answered
 
 
 def grade(
     answered: D,
     *,
     threshold: float = 0.5,
+    compat: bool = False,
     task: Task | Mapping[str, Task] | None = None,
     num_proc: int | None = None,
 ) -> D:
@@ -173,12 +218,13 @@ def grade(
         answered: a table from `answer`.
         threshold: the pass rate below which a question needs the tool, above 0 and at most 1; default 0.5. With one
             sample, a wrong response always needs the tool.
+        compat: grade replies that were cut off or are empty, as the original does; default False.
         task: one task for all rows, or a mapping of names to tasks; default: the task named in each row.
         num_proc: number of processes.
 
     Returns:
-        the table with `prediction`, `correct`, `pass_rate` and `needs_tool`. `response` is the first correct sample, or
-        the first sample. `correct` is null if the model returned no reply or the gold answer cannot be graded.
+        the table with `prediction`, `correct`, `pass_rate` and `needs_tool`. `response` is the first correct sample,
+        or else the first graded one. `correct` is null if no reply is a response or the gold answer cannot be graded.
 
     Raises:
         InputError: the threshold is out of range.
@@ -195,7 +241,7 @@ def grade(
     return apply(
         answered,
         _grade_columns,
-        GradeSettings(tasks_of(answered, task), threshold),
+        GradeSettings(tasks_of(answered, task), threshold, compat),
         reads=reads,
         adds=adds,
         name="graded",
@@ -214,6 +260,8 @@ class StudentSettings:
     style: str
     examples: int
     strip_reasoning: bool
+    accept_cut: tuple[str, ...]
+    max_tokens: int
 
 
 def _drop_unusable(row: Row, settings: None) -> Drop | None:
@@ -229,8 +277,18 @@ def _student_request(row: Row, settings: StudentSettings) -> Request:
 
 
 def _answer_columns(row: Row, replies: Sequence[Reply], settings: StudentSettings) -> dict[str, Any]:
-    first, *others = [build_response(reply, strip_reasoning=settings.strip_reasoning) for reply in replies]
+    first, *others = [_student_response(row, reply, settings) for reply in replies]
     return {"response": first, "samples": others}
+
+
+def _student_response(row: Row, reply: Reply, settings: StudentSettings) -> dict[str, Any]:
+    response = build_response(reply, strip_reasoning=settings.strip_reasoning)
+    return check_reply(response, settings.tasks[row["task"]].tool, settings.accept_cut, settings.max_tokens)
+
+
+def _student_error(row: Row, reply: Reply, settings: StudentSettings) -> str | None:
+    error: str | None = _student_response(row, reply, settings)["error"]
+    return error
 
 
 @dataclass(frozen=True)
@@ -239,11 +297,14 @@ class GradeSettings:
 
     tasks: Mapping[str, Task]
     threshold: float
+    compat: bool
 
 
 def _grade_columns(row: Row, settings: GradeSettings) -> dict[str, Any]:
     task = settings.tasks[row["task"]]
     responses = [row["response"], *row["samples"]]
+    if settings.compat:
+        responses = [_read_as_original(response) for response in responses]
     predictions = [None if r["error"] else task.extract(r["text"]) for r in responses]
     if task.ungradable_reason(row["answers"]):
         grades: list[bool | None] = [None] * len(responses)
@@ -251,8 +312,8 @@ def _grade_columns(row: Row, settings: GradeSettings) -> dict[str, Any]:
         grades = [
             None if r["error"] else task.grade(p, row["answers"]) for r, p in zip(responses, predictions, strict=True)
         ]
-    chosen = grades.index(True) if True in grades else 0
     known_grades = [grade for grade in grades if grade is not None]
+    chosen = grades.index(max(known_grades)) if known_grades else 0
     rate = sum(known_grades) / len(known_grades) if known_grades else None
     return {
         "response": {**responses[chosen], "correct": grades[chosen]},
@@ -261,6 +322,12 @@ def _grade_columns(row: Row, settings: GradeSettings) -> dict[str, Any]:
         "pass_rate": rate,
         "needs_tool": None if rate is None else rate < settings.threshold,
     }
+
+
+def _read_as_original(response: Mapping[str, Any]) -> dict[str, Any]:
+    response = {**response, "text": text_as_original(response)}
+    is_lost = response["error"] in NO_RESPONSE_ERRORS
+    return response | ({"error": None, "error_detail": None} if is_lost else {})
 
 
 # Targets --------------------------------------------------------------------------------------------------------------
@@ -278,7 +345,8 @@ def _drop_without_target(row: Row, settings: TargetSettings) -> Drop | None:
     if row["needs_tool"] is None:
         if reason := settings.tasks[row["task"]].ungradable_reason(row["answers"]):
             return Drop(reason, " | ".join(row["answers"]))
-        return Drop("no_reply", row["response.error"] or "")
+        error, detail = row["response.error"], row["response.error_detail"]
+        return Drop(error, detail or "") if error in NO_RESPONSE_ERRORS else Drop("no_reply", error or "")
     if not row["needs_tool"] or row["verified"] or (settings.keep_unverified and row["tool_call"]):
         return None
     reasons = row["rejected"]

@@ -15,15 +15,20 @@ from typing import Any, TypeVar
 
 from datasets import Dataset, DatasetDict
 
+from toolrlef_data.columns import RESPONSE
+from toolrlef_data.records import NO_RESPONSE_ERRORS
+from toolrlef_data.tables.transform import apply
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.cassette import open_cassette
 from toolrlef_data.trice.execution import execute_responses
+from toolrlef_data.trice.reply_check import text_as_original
 from toolrlef_data.trice.row_tasks import tasks_of
 from toolrlef_data.trice.scoring import Rule, responders_in, score
 
 __all__ = ["build_stage2", "execute"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
+ORIGINAL_FIELDS = ("text", "raw", "finish_reason", "error", "error_detail")
 
 
 def build_stage2(
@@ -32,6 +37,7 @@ def build_stage2(
     rule: str | Rule = "trice",
     trusted: Sequence[str] = (),
     compat: bool = False,
+    lacking: str = "drop_row",
     task: Task | Mapping[str, Task] | None = None,
     cassette: Dataset | None = None,
     num_proc: int | None = None,
@@ -44,8 +50,11 @@ def build_stage2(
             `gold`.
         rule: a name in `scoring.RULES`, or a scoring function with the same signature.
         trusted: names of responders that are scored as correct; `("chatgpt",)` in the original.
-        compat: parse and score as the original does. A mention of the tool's name is tool use, only the first gold
-            answer and the first prediction count, and a response without a prediction is ranked as wrong.
+        compat: parse and score as the original does. A mention of the tool's name is tool use. Only the first gold
+            answer and the first prediction count. A reply that was cut off or is empty is a response, and a response
+            without a prediction is ranked as wrong.
+        lacking: "drop_row": drop a row in which a response is missing or its tool failed; "drop_response": drop only
+            that response, while gold and at least two other responses remain.
         task: one task for all rows, or a mapping of names to tasks; default: the task named in each row. It defines the
             tool and, if the tool output is not an answer, the reader (`Task.reader`).
         cassette: recorded tool executions (`cassette`) for a strict replay without tools or models.
@@ -53,8 +62,8 @@ def build_stage2(
         options: further options of the rule, such as `ties="share"`.
 
     Returns:
-        the stage 2 table (`columns.STAGE2`). Rows without a response and rows with a tool failure are dropped; the
-        ledger records them.
+        the stage 2 table (`columns.STAGE2`). The ledger records the dropped rows; the detail names every responder
+        whose response is missing.
 
     Raises:
         InputError: the table lacks the column `gold`, a tool is not set up, or a task lacks its reader.
@@ -70,7 +79,16 @@ def build_stage2(
     [[20.0, 15.0]]
     """
     executed = execute(candidates, compat=compat, task=task, cassette=cassette, num_proc=num_proc)
-    return score(executed, rule=rule, trusted=trusted, compat=compat, task=task, num_proc=num_proc, **options)
+    return score(
+        executed,
+        rule=rule,
+        trusted=trusted,
+        compat=compat,
+        lacking=lacking,
+        task=task,
+        num_proc=num_proc,
+        **options,
+    )
 
 
 def execute(
@@ -106,4 +124,20 @@ def execute(
     tasks = tasks_of(candidates, task)
     names = responders_in(candidates)
     lookup = None if cassette is None else open_cassette(cassette)
+    if compat:
+        reads = [f"{name}.{field}" for name in names for field in ORIGINAL_FIELDS]
+        adds = {f"{name}.{field}": RESPONSE[field] for name in names for field in ("text", "error", "error_detail")}
+        candidates = apply(candidates, _read_as_original, tuple(names), reads=reads, adds=adds, num_proc=num_proc)
     return execute_responses(candidates, names, tasks, compat=compat, cassette=lookup, num_proc=num_proc)
+
+
+def _read_as_original(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return the responses with the text of replies that were cut off or are empty."""
+    columns: dict[str, Any] = {}
+    for name in names:
+        response = {field: row[f"{name}.{field}"] for field in ORIGINAL_FIELDS}
+        response["text"] = text_as_original(response)
+        if response["error"] in NO_RESPONSE_ERRORS:
+            response |= {"error": None, "error_detail": None}
+        columns |= {f"{name}.{field}": response[field] for field in ("text", "error", "error_detail")}
+    return columns

@@ -13,7 +13,7 @@ verified if its execution reaches a gold answer and its argument does not leak t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -24,12 +24,13 @@ from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
 from toolrlef_data.engines.prompts import render_prompt, shuffled_indices
 from toolrlef_data.engines.responses import build_request, build_response
 from toolrlef_data.engines.spec import EngineSpec, Request
-from toolrlef_data.records import InputError, Reply, ToolCall
+from toolrlef_data.records import NO_RESPONSE_ERRORS, InputError, Reply, ToolCall
 from toolrlef_data.tables.transform import apply, features_of
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools.calls import parse_call, render_call
 from toolrlef_data.trice.annotations.composer import ANNOTATIONS, Annotations, compose
 from toolrlef_data.trice.execution import execute_responses
+from toolrlef_data.trice.reply_check import ACCEPT_CUT, check_accept_cut, check_reply
 from toolrlef_data.trice.row_tasks import tasks_of
 
 __all__ = ["Teacher", "propose_calls", "write_calls"]
@@ -55,6 +56,9 @@ def propose_calls(
     teacher: Teacher,
     *,
     attempts: int = 3,
+    accept_cut: Collection[str] = ACCEPT_CUT,
+    ask_again: Collection[str] = (),
+    compat: bool = False,
     task: Task | Mapping[str, Task] | None = None,
     num_proc: int | None = None,
 ) -> D:
@@ -66,6 +70,8 @@ def propose_calls(
             no teacher.
         attempts: maximum number of requests per row; default 3. From the second attempt on, the temperature is at
             least 0.7.
+        accept_cut, ask_again: for the teacher's replies, as in `answer`.
+        compat: verify calls with the original's reading of predictions, as in `build_stage2`; default False.
         task: one task for all rows, or a mapping of names to tasks; default: the task named in each row.
         num_proc: number of processes.
 
@@ -85,15 +91,15 @@ def propose_calls(
     """
     if not isinstance(teacher, (EngineSpec, Annotations)):
         raise InputError(f"teacher: expected ANNOTATIONS or an EngineSpec, found {type(teacher).__name__}")
-    tasks = tasks_of(graded, task)
+    tasks, accepted = tasks_of(graded, task), check_accept_cut(accept_cut)
     labelled = _with_labels(graded, num_proc)
     if isinstance(teacher, Annotations):
-        settings = TeachSettings(tasks, teacher.name, 0)
+        settings = TeachSettings(tasks, teacher.name, 0, compat)
         return _propose_without_model(labelled, _propose_from_annotations, settings, num_proc)
     for attempt in range(attempts):
         spec = teacher if attempt == 0 else replace(teacher, temperature=max(teacher.temperature, RETRY_TEMPERATURE))
         spec = replace(spec, seed=teacher.seed + attempt)
-        settings = TeachSettings(tasks, teacher.model, attempt)
+        settings = TeachSettings(tasks, teacher.model, attempt, compat, accepted, teacher.max_tokens)
         stage = ModelStage(
             _teacher_request,
             _propose_from_reply,
@@ -103,28 +109,39 @@ def propose_calls(
             adds=ADDS,
             name="propose_calls",
             label="teacher",
+            ask_again=ask_again,
+            error_of=_teacher_error,
         )
         proposed = run_model_stage(labelled, stage, num_proc=num_proc)
         labelled = _verify_proposals(proposed, settings, num_proc)
     return labelled
 
 
-def write_calls(graded: D, *, task: Task | Mapping[str, Task] | None = None, num_proc: int | None = None) -> D:
+def write_calls(
+    graded: D,
+    *,
+    compat: bool = False,
+    task: Task | Mapping[str, Task] | None = None,
+    num_proc: int | None = None,
+) -> D:
     """Write and verify the calls that need no teacher, and verify the table's existing calls.
 
     Args and Returns are those of `propose_calls`.
     """
-    settings = TeachSettings(tasks_of(graded, task), "", 0)
+    settings = TeachSettings(tasks_of(graded, task), "", 0, compat)
     return _propose_without_model(_with_labels(graded, num_proc), _propose_from_row, settings, num_proc)
 
 
 @dataclass(frozen=True)
 class TeachSettings:
-    """The teacher's name, and the number of the attempt."""
+    """The teacher's name, the number of the attempt, and how replies are checked and calls verified."""
 
     tasks: Mapping[str, Task]
     teacher: str
     attempt: int
+    compat: bool
+    accept_cut: tuple[str, ...] = ()
+    max_tokens: int = 0
 
 
 def _with_labels(graded: D, num_proc: int | None) -> D:
@@ -193,11 +210,23 @@ def _propose_from_reply(row: Row, replies: Sequence[Reply], settings: TeachSetti
     """Return the call in a teacher's reply."""
     if not replies:
         return _proposal()
-    response = build_response(replies[0])
+    response = _teacher_response(row, replies[0], settings)
+    if response["error"] in NO_RESPONSE_ERRORS:
+        return _proposal(error=response["error"])
     if response["error"]:
         return _proposal(error=f"no_reply:{response['error']}")
     call = parse_call(response["text"], settings.tasks[row["task"]].tool)
     return _proposal(error="no_call") if call is None else _proposal(render_call(call))
+
+
+def _teacher_response(row: Row, reply: Reply, settings: TeachSettings) -> dict[str, Any]:
+    tool = settings.tasks[row["task"]].tool
+    return check_reply(build_response(reply), tool, settings.accept_cut, settings.max_tokens)
+
+
+def _teacher_error(row: Row, reply: Reply, settings: TeachSettings) -> str | None:
+    error: str | None = _teacher_response(row, reply, settings)["error"]
+    return error
 
 
 def _proposal(call: str | None = None, error: str | None = None) -> dict[str, Any]:
@@ -212,7 +241,9 @@ def _needs_call(row: Row) -> bool:
 
 
 def _verify_proposals(proposed: D, settings: TeachSettings, num_proc: int | None) -> D:
-    executed = execute_responses(proposed, [PROPOSAL], settings.tasks, verify=True, num_proc=num_proc)
+    executed = execute_responses(
+        proposed, [PROPOSAL], settings.tasks, compat=settings.compat, verify=True, num_proc=num_proc
+    )
     reads = ["task", "question", "answers", *LABELS, *(f"{PROPOSAL}.{field}" for field in PROPOSAL_FIELDS)]
     return apply(
         executed,

@@ -183,10 +183,17 @@ FINAL = {
 @pytest.mark.parametrize("fault", FINAL)
 def test_a_final_failure_is_sent_once(fault: str) -> None:
     server_reply, kind = FINAL[fault]
-    with ApiServer(always(server_reply)) as server:
-        (reply,) = replies_of(spec_of(server))
-        assert (reply.text, reply.error) == (None, kind)
-        assert len(server.requests) == 1
+    with ApiServer(lambda received, seen: server_reply if len(server.requests) == 1 else None) as server:
+        replies = replies_of(spec_of(server, concurrency=1), 2)
+        assert [(reply.text is None, reply.error) for reply in replies] == [(True, kind), (False, None)]
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("fault", ["400", "422", "404", "redirect"])
+def test_a_rejection_of_a_server_without_a_reply_is_retryable(fault: str) -> None:
+    with ApiServer(always(FINAL[fault][0])) as server:
+        assert [reply.error for reply in replies_of(spec_of(server), 2)] == ["rejected"] * 2
+        assert len(server.requests) == 2
 
 
 def test_a_rate_limit_is_not_an_attempt_and_pauses_all_requests() -> None:
@@ -787,9 +794,9 @@ def test_samples_are_sent_before_the_next_step_is_ready() -> None:
 def test_rejections_are_passed_on_if_all_chains_wait_for_them() -> None:
     """Rejections are withheld until the first reply, but here no reply can arrive before them."""
     unfit = error(400, None, "unfit")
-    with ApiServer(lambda received, repeats: unfit if b"bad_request" not in received.raw else None) as server:
+    with ApiServer(lambda received, repeats: unfit if b"rejected" not in received.raw else None) as server:
         chains = Chains("abc", steps=2).run(spec_of(server))
-        assert [texts[0] for texts in chains.texts.values()] == ["<bad_request>"] * 3
+        assert [texts[0] for texts in chains.texts.values()] == ["<rejected>"] * 3
         assert not any(texts[1].startswith("<") for texts in chains.texts.values())
 
 

@@ -15,9 +15,9 @@
 | 404, 405, 410 and redirects | not_found | final in this run; the next run sends it again |
 | 400, 413, 422 and the other 4xx | bad_request, too_long, content_filter | final |
 
-Many rejections (`bad_request`, `not_found`) without a single reply mean that the settings are wrong, not the rows. In
-direct mode, rejections are therefore withheld until a reply arrives, unless later requests depend on them. After eight
-rejections without a reply the run stops, and the withheld ones are not stored.
+Rejections (`bad_request`, `not_found`) without a single reply can mean that the settings are wrong, not the rows. In
+direct mode they are therefore withheld until a reply arrives. Eight of them stop the run and are not stored. Fewer, and
+those on which later requests depend, become the retryable error `rejected`: the next run sends the requests again.
 """
 
 from __future__ import annotations

@@ -121,9 +121,13 @@ class RequestPool:
             self.wake_up.set_result(None)
 
     def release_rejections(self) -> None:
-        """Move the withheld rejections to the finished replies, although the server has not sent a reply yet."""
-        self.finished += self.pending_rejections
-        self.released_rejections += self.pending_rejections
+        """Move the withheld rejections to the finished replies as retryable errors."""
+        rejected = [
+            (tag, reply if reply == UNENCODABLE_REPLY else replace(reply, error="rejected"))
+            for tag, reply in self.pending_rejections
+        ]
+        self.finished += rejected
+        self.released_rejections += rejected
         self.pending_rejections = []
 
     async def wait_any(self, timeout: float) -> None:
@@ -138,11 +142,13 @@ class RequestPool:
         """Return and remove the finished replies.
 
         Rejections are included once the server has sent a reply. The last call includes them in any case, unless the
-        run stops because of them.
+        run stops because of them; without a reply of the server they are retryable.
         """
-        if self.session.has_succeeded() or (is_last and not isinstance(self.session.stop_error, AllRequestsRefused)):
+        if self.session.has_succeeded():
             self.finished += self.pending_rejections
             self.pending_rejections = []
+        elif is_last and not isinstance(self.session.stop_error, AllRequestsRefused):
+            self.release_rejections()
         finished, self.finished = self.finished, []
         return finished
 

@@ -41,7 +41,7 @@ from toolrlef_data.records import RETRYABLE_ERRORS, Drop, InputError, Reply, Unk
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
 from toolrlef_data.tables.identity import text_id
 from toolrlef_data.tables.stage_cache import table_from_rows
-from toolrlef_data.tables.transform import apply, explode, require_columns
+from toolrlef_data.tables.transform import Prepared, apply, explode, require_columns
 from toolrlef_data.toolbench.search.answer_writer import answer_file
 from toolrlef_data.toolbench.search.dfsdt import FunctionCall, Method, SearchInput
 from toolrlef_data.toolbench.search.pool import SearchPool, SearchRun, SearchSettings
@@ -213,19 +213,13 @@ def _answer_row(row: Row, method: str) -> Iterator[dict[str, Any] | tuple[str, D
 # The two passes -------------------------------------------------------------------------------------------------------
 
 
-def _run_searches(
-    data: Dataset, settings: SearchSettings, reads: Sequence[str], functions_at_once: int
-) -> tuple[str, dict[str, Any]]:
-    """First pass: run all searches, requesting replies and executing calls that are not stored.
-
-    Returns:
-        The result of `Exchange.run`.
-    """
+def _run_searches(data: Dataset, settings: SearchSettings, reads: Sequence[str], functions_at_once: int) -> Prepared:
+    """First pass: run all searches; request replies and execute calls that are not stored."""
     bar_format = "{desc}: {n_fmt} requests [{elapsed}{postfix}]"
     label = f"Search {len(data)} queries with {Path(settings.spec.model).name}"
     rows = itertools.chain.from_iterable(row_batches(data, reads))
     with tqdm(desc=label, disable=not settings.spec.progress, bar_format=bar_format, total=0) as bar:
-        return SearchPool(rows, settings, open_store(Path(settings.store)), bar, functions_at_once).run()
+        return Prepared(*SearchPool(rows, settings, open_store(Path(settings.store)), bar, functions_at_once).run())
 
 
 def _replay_search(row: Row, settings: SearchSettings) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from typing import IO, Any, NamedTuple
 
 from datasets import Dataset
 
-from toolrlef_data.columns import DROPPED, GRADED, LABELLED, QUESTIONS, STAGE1, STAGE2, responders_of
+from toolrlef_data.columns import DROPPED, GRADED, LABELLED, QUESTIONS, STAGE1, STAGE2, STAGE2_LATER, responders_of
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.tasks import TASKS
@@ -189,7 +189,7 @@ def _table_lines(tables: Tables, by_dataset: bool) -> Lines:
 def _kind(data: Dataset) -> str:
     """Return the kind of a table, a key of `LINES`; "" for other tables."""
     columns = set(data.column_names)
-    if columns >= set(STAGE2):
+    if columns >= set(STAGE2) - STAGE2_LATER:
         return "stage2"
     if columns >= set(GRADED) or columns >= set(LABELLED):
         return "graded"
