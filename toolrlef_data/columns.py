@@ -36,6 +36,7 @@ __all__ = [
     "DROPPED",
     "GRADED",
     "LABELLED",
+    "LATER_FIELDS",
     "MESSAGE",
     "PAIRS",
     "QUESTIONS",
@@ -58,8 +59,9 @@ RESPONSE: dict[str, Value | List] = {
     "error": STRING,
     "error_detail": STRING,
     "n_calls": INT,
-    "tool": STRING,  # also set for a truncated call, which has no argument
+    "tool": STRING,  # also set for a failed call, which has no argument
     "argument": STRING,
+    "arguments": STRING,  # all arguments of the call as a JSON object
     "tool_output": STRING,
     "tool_error": STRING,
     "predictions": List(STRING),
@@ -67,6 +69,8 @@ RESPONSE: dict[str, Value | List] = {
     "prompt_tokens": INT,
     "completion_tokens": INT,
 }
+
+LATER_FIELDS = frozenset({"arguments"})  # fields of RESPONSE that tables published before lack
 
 QUESTIONS = Features(
     id=STRING,
@@ -196,9 +200,10 @@ PAIRS = Features(
 
 
 def responders_of(features: Features) -> list[str]:
-    """Return the names of the responder columns, in column order.
+    """Return the names of the responder columns, in column order; they may lack `LATER_FIELDS`.
 
     >>> responders_of(Features(**STAGE1, gold=RESPONSE, alpaca=RESPONSE))
     ['gold', 'alpaca']
     """
-    return [name for name, feature in features.items() if isinstance(feature, dict) and set(feature) == set(RESPONSE)]
+    structs = {name: set(feature) for name, feature in features.items() if isinstance(feature, dict)}
+    return [name for name, fields in structs.items() if RESPONSE.keys() - LATER_FIELDS <= fields <= RESPONSE.keys()]

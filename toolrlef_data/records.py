@@ -71,7 +71,7 @@ NO_RESPONSE_ERRORS = frozenset({"cut_off", "empty"})
 # The response's fault: the tool cannot execute the call, or the search has no result.
 CALL_ERRORS = frozenset(
     {"empty", "syntax", "unknown_name", "zero_division", "overflow", "domain", "too_large", "incomplete_call"}
-    | {"no_result"}
+    | {"unreadable_call", "no_result"}
 )
 # The tool's fault: the same call may succeed later, so the response is not judged by it.
 # "reader": the model that extracts predictions from the tool output returned no reply.

@@ -13,6 +13,8 @@ __all__ = ["build_request", "build_response", "split_reasoning"]
 
 OPENING_TAGS = ("<think>", "<thinking>", "<reasoning>", "<|begin_of_thought|>", "◁think▷", "[THINK]")
 CLOSING_TAG = re.compile(r"</think>|</thinking>|</reasoning>|<\|end_of_thought\|>|◁/think▷|\[/THINK\]")
+HARMONY_CALL = re.compile(r"(?:<\|channel\|>(?:commentary|analysis)|<\|start\|>assistant) to=")
+HARMONY_MARKS = re.compile(r"<\|[a-z]+\|>(?:analysis|commentary)?")
 HARMONY_FINAL = re.compile(r"<\|channel\|>final(?:<\|constrain\|>\w+)?<\|message\|>")
 
 
@@ -25,8 +27,12 @@ def split_reasoning(text: str) -> tuple[str, str]:
     >>> split_reasoning("<think>7 and 5 make 12</think>\\nThe answer is 12.")
     ('7 and 5 make 12', 'The answer is 12.')
     """
-    if final := HARMONY_FINAL.search(text):
-        analysis = re.sub(r"<\|[a-z]+\|>(?:analysis|commentary)?", "", text[: final.start()])
+    final, call = HARMONY_FINAL.search(text), HARMONY_CALL.search(text)
+    if call and (not final or call.start() < final.start()):  # the complete call is the remaining text
+        analysis = HARMONY_MARKS.sub("", text[: call.start()])
+        return analysis.strip(), text[call.start() :].strip()
+    if final:
+        analysis = HARMONY_MARKS.sub("", text[: final.start()])
         return analysis.strip(), re.sub(r"<\|(?:return|end)\|>\s*$", "", text[final.end() :]).strip()
     stripped = text.lstrip()
     opening = next((tag for tag in OPENING_TAGS if stripped.startswith(tag)), "")

@@ -101,7 +101,7 @@ def make_argument(row: Mapping[str, Any]) -> str:
 
 def _parsed_argument(argument: str) -> str | None:
     """Return the argument that the parser reads from a call with `argument`."""
-    call = parse_call(render_call(ToolCall(TRANSLATOR.name, argument)), TRANSLATOR)
+    call = parse_call(f"{TRANSLATOR.name}({argument})", TRANSLATOR)  # without the quotes of `render_call`
     return call.argument if call else None
 
 

@@ -1,70 +1,91 @@
 """Parsing and rendering of tool calls in the text of a response.
 
 A call is a tool's name, directly followed by parentheses that contain the argument: `calculator((12/60)*50)`. The
-parser balances parentheses across lines. If a response has no such call, JSON tool calls in the text count instead:
-{"name", "arguments"} and variants, in Hermes tags, in an OpenAI array. All functions are pure, accept any text without
-raising, and run in linear time.
+parser balances parentheses across lines. JSON calls and the other formats of `call_formats` count too; of several calls
+the first one counts. All functions are pure, accept any text without raising, and run in linear time.
 
 Rules:
 
 - A name is a complete word (no QA in AQUA). Case is ignored if the name is longer than three letters.
 - One blank before the parenthesis is allowed only if the call is alone on its line, so that "no calculator (or any
-  tool)" is not a call.
-- Quotes around the argument and a keyword (`query=`) are removed.
+  tool)" is not a call. A method of the tool counts: `calculator.call(3+4)`.
+- Quotes around the argument and a keyword (`query=`) are removed. Of several keywords the tool's parameter counts.
 - A call inside the argument of another call is text.
 - A call without an argument does not count.
 - Full-width parentheses are text.
 
-Not covered: ReAct ("Action: ..."), <function=...>, brackets or braces instead of parentheses, XML arguments. An
-argument with an unbalanced parenthesis ends at the first balanced position, unless it is quoted.
+A call that cannot be read is a failed call of its tool, not an answer: "incomplete_call" if the text ends inside the
+call, otherwise "unreadable_call".
+
+Not covered: brackets instead of parentheses. An argument with an unbalanced parenthesis ends at the first balanced
+position, unless it is quoted.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Iterable, Iterator
-from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
-from toolrlef_data.records import ToolCall
-from toolrlef_data.tools.json_text import MAX_DEPTH, object_end
+from toolrlef_data.records import ToolCall, clean_text
+from toolrlef_data.tools.call_arguments import decode_arguments, json_object
+from toolrlef_data.tools.call_formats import CallNames, FoundCall, call_names
+from toolrlef_data.tools.call_parser import find_calls
 from toolrlef_data.tools.tool import Tool
 
-__all__ = ["call_from_json", "count_calls", "find_called_tool", "parse_call", "parse_calls", "render_call"]
+__all__ = [
+    "CallReading",
+    "NativeCall",
+    "call_from_json",
+    "count_calls",
+    "find_called_tool",
+    "parse_call",
+    "parse_calls",
+    "read_call",
+    "read_native_calls",
+    "render_call",
+]
 
-_MAX_JSON_OBJECTS = 16  # per text
-_NAME_KEYS = ("name", "tool", "tool_name", "function", "action")
-_ARGUMENT_KEYS = ("arguments", "parameters", "args", "input", "tool_input", "action_input")
-_KEYWORDS = frozenset(
-    {"argument", "expression", "formula", "input", "prompt", "q", "query", "question", "search", "term", "text"}
-)
-
-_parentheses = re.compile(r"\(+|\)+").finditer
 # An argument that needs no unwrapping: no quotes or keyword, and parentheses of one level.
 _simple = re.compile(r"""[^()"'=`{\u201c\u2018]*(?:\([^()"'=`{\u201c\u2018]*\)[^()"'=`{\u201c\u2018]*)*""").fullmatch
-_rest_of_line = re.compile(r"[ \t.`*]*(?:$|[\r\n])").match
-# A quoted first argument, up to the closing parenthesis or a second argument. Parentheses in quotes are text.
-_quoted = re.compile(
-    r"""\s{0,9}(?:\w+\s*=\s*)?(?:"([^"\\]*(?:\\.[^"\\]*)*)"|'([^'\\]*(?:\\.[^'\\]*)*)')\s*(\)|,(?=\s*(?:["']|\w+\s*=)))""",
-    re.DOTALL,
-).match
-_object_end = partial(object_end, max_length=100_000, max_depth=MAX_DEPTH)
-_escaped = re.compile(r"\\([\"'\\])").sub
 _keyword = re.compile(r"(\w+)\s*=(?!=)\s*").match
 
 
 Tools = str | Tool | Iterable[str | Tool]
 
 
-class _Names(NamedTuple):
-    """The compiled patterns and the names of a set of tools."""
+class CallReading(NamedTuple):
+    """The calls in a response.
 
-    call: Any  # search function; groups: name, blank, the argument if it is short and simple
-    direct: Any  # search function for a name that is directly followed by a parenthesis
-    canonical: dict[str, str]  # accepted spelling -> name of the tool
-    parameters: dict[str, str]  # name of the tool -> name of its argument, "" if unknown
+    Args:
+        n_calls: number of complete calls.
+        tool: the tool of the first complete call, else of the first failed call; None for an answer without a call.
+        argument: the argument of the first complete call.
+        arguments: all arguments of that call as a JSON object.
+        error: "incomplete_call" or "unreadable_call" for a failed call.
+    """
+
+    n_calls: int = 0
+    tool: str | None = None
+    argument: str | None = None
+    arguments: str | None = None
+    error: str | None = None
+
+
+class NativeCall(NamedTuple):
+    """The native call of a reply as a text.
+
+    Args:
+        text: a call that `parse_call` reads back; for a call that cannot be read, a text with its name and arguments,
+            which is read as a failed call.
+        arguments: all arguments as a JSON object; None for a call that cannot be read.
+        names_tool: whether the call names the tool.
+    """
+
+    text: str
+    arguments: str | None = None
+    names_tool: bool = True
 
 
 def parse_call(text: str, tools: Tools) -> ToolCall | None:
@@ -81,7 +102,7 @@ def parse_call(text: str, tools: Tools) -> ToolCall | None:
     ToolCall(tool='calculator', argument='(12/60)*50')
     >>> parse_call("No calculator (or any tool) is needed: 72.", ["calculator"])
     """
-    return next(_calls(text, _names(_key(tools))), None)
+    return next(_calls(text, call_names(_key(tools))), None)
 
 
 def count_calls(text: str, tools: Tools) -> int:
@@ -90,7 +111,7 @@ def count_calls(text: str, tools: Tools) -> int:
     >>> count_calls("calculator(2+3) and calculator(4*5), calculator(", ["calculator"])
     2
     """
-    return sum(1 for _ in _calls(text, _names(_key(tools))))
+    return sum(1 for _ in _calls(text, call_names(_key(tools))))
 
 
 def parse_calls(text: str, tools: Tools) -> list[ToolCall]:
@@ -99,54 +120,120 @@ def parse_calls(text: str, tools: Tools) -> list[ToolCall]:
     >>> [call.argument for call in parse_calls("calculator(2+3) and calculator(4*5), calculator(", ["calculator"])]
     ['2+3', '4*5']
     """
-    names = _names(_key(tools))
-    head, _, rest = text.partition("(")
-    if rest.endswith(")") and head in names.parameters and _simple(rest, 0, len(rest) - 1):
-        argument = rest[:-1].strip()  # fast path: the response is one simple call
-        return [ToolCall(head, argument)] if argument else []
-    return list(_calls(text, names))
+    names = call_names(_key(tools))
+    simple = _simple_call(text, names)
+    return list(_calls(text, names)) if simple is None else [simple] if simple.argument else []
+
+
+def read_call(text: str, tools: Tools, finish_reason: str | None = None) -> CallReading:
+    """Return the first complete call in a response with all its arguments, or the error of a failed call.
+
+    Args:
+        text: text of a response.
+        tools: one or more tool names or `Tool`s.
+        finish_reason: of the reply, if known. After "length" a failed call is always incomplete.
+
+    >>> read_call('{"name": "calculator", "arguments": {"formula": "3*1', ["calculator"]).error
+    'incomplete_call'
+    """
+    names = call_names(_key(tools))
+    simple = _simple_call(text, names)
+    if simple is not None and simple.argument:
+        arguments = json_object({names.parameters[simple.tool] or "argument": simple.argument})
+        return CallReading(1, simple.tool, simple.argument, arguments)
+    first: FoundCall | None = None
+    count = 0
+    for found in find_calls(text, names):
+        if found.arguments is not None:
+            count += 1
+            first = found if first is None or first.arguments is None else first
+        elif first is None:
+            first = found
+    if first is not None and first.arguments is not None:
+        return CallReading(count, first.tool, *first.arguments)
+    tool, error = (first.tool, first.error) if first is not None else (None, None)
+    if first is None and (match := names.direct(text)):
+        tool, error = names.canonical_name(match[1]), "incomplete_call"
+    return CallReading(tool=tool, error="incomplete_call" if tool and finish_reason == "length" else error)
 
 
 def find_called_tool(text: str, tools: Tools) -> str | None:
-    """Return the tool of the first complete call, else of a call that is cut off after the parenthesis, else None.
+    """Return the tool of the first complete call, else of a failed call, else None.
 
     >>> find_called_tool("calculator(48+48/", ["calculator"]), find_called_tool("a calculator", ["calculator"])
     ('calculator', None)
     """
-    names = _names(_key(tools))
-    call = next(_calls(text, names), None)
-    if call is not None:
-        return call.tool
-    match = names.direct(text)
-    return None if match is None else _canonical(match[1], names)
+    return read_call(text, tools).tool
 
 
 def render_call(call: ToolCall) -> str:
-    """Return a call as the text `tool(argument)`.
+    """Return a call as the text `tool(argument)`, with quotes around an argument that would be read differently.
 
     Args:
         call: tool name and argument text.
 
     Returns:
-        The text, which `parse_call` reads back.
+        The text, which `parse_call` reads back: the argument without surrounding whitespace, and with unpaired
+        surrogates replaced (`records.clean_text`). Only an empty argument yields no call.
 
-    >>> render_call(ToolCall("calculator", "3*19"))
-    'calculator(3*19)'
+    >>> render_call(ToolCall("calculator", "3*19")), render_call(ToolCall("WikiSearch", "meaning of :)"))
+    ('calculator(3*19)', 'WikiSearch("meaning of :)")')
     """
-    return f"{call.tool}({call.argument})"
+    tool, argument = call.tool, clean_text(call.argument)
+    text = f"{tool}({argument})"
+    if _simple(argument) or (not _keyword(argument.lstrip()) and parse_calls(text, tool) == [(tool, argument.strip())]):
+        return text
+    escaped = argument.strip().replace("\\", "\\\\").replace('"', '\\"')
+    return f'{tool}("{escaped}")'
 
 
 def call_from_json(name: str, arguments_json: str, parameter: str = "argument") -> ToolCall | None:
     """Return a native tool call, a name with JSON arguments, as a `ToolCall`.
 
-    The argument is the value of `parameter`, else the only string or number among the values. Otherwise return None.
+    The argument is the value of `parameter`, else the only string or number among the values, else the only one with a
+    common name such as "query". Python literals and wrapped arguments are read too. Otherwise return None.
 
     >>> call_from_json("calculator", '{"formula": "3*19"}', "formula")
     ToolCall(tool='calculator', argument='3*19')
     >>> call_from_json("calculator", '{"a": 3, "b": 19}', "formula")
     """
-    argument = _only_argument(_decoded(arguments_json.strip()), parameter)
-    return ToolCall(name, argument) if argument else None
+    arguments = decode_arguments(arguments_json, parameter)
+    return None if arguments is None else ToolCall(name, arguments.argument)
+
+
+def read_native_calls(
+    calls: Sequence[tuple[str, str]], tool: Tool, finish_reason: str | None = None
+) -> NativeCall | None:
+    """Return the first readable native call of a tool as a text, else a failed call, else None if there are no calls.
+
+    Args:
+        calls: (name, JSON arguments) of the native calls of a reply.
+        tool: the tool. Its name may be in another case or have a prefix such as "functions.".
+        finish_reason: after "length" the last call is incomplete, even if its arguments are valid JSON by chance.
+
+    >>> look_up = Tool("WikiSearch", "Searches.", str.upper, parameter="query")
+    >>> read_native_calls([("functions.wikisearch", '{"query": "1) north", "k": 2}')], look_up).text
+    'WikiSearch("1) north")'
+    """
+    if not calls:
+        return None
+    names = call_names(tool.signatures)
+    complete = calls if finish_reason != "length" else calls[:-1]
+    for name, text in complete:
+        arguments = decode_arguments(text, tool.parameter) if names.tool(name) else None
+        if arguments is not None:
+            rendered = render_call(ToolCall(tool.name, arguments.argument))
+            if parse_call(rendered, tool) == ToolCall(tool.name, arguments.argument):
+                return NativeCall(rendered, arguments.arguments)
+    name, text = next((call for call in calls if names.tool(call[0])), calls[0])
+    name, text = clean_text(name), clean_text(text)
+    names_tool = names.tool(name) is not None
+    raw = f'<tool_call>{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": {text}}}</tool_call>'
+    reading = read_call(raw, tool, finish_reason)
+    if reading.tool is None or reading.n_calls:  # another name, or raw arguments that contain a call
+        unread = {"name": tool.name, "arguments": None, "unread": {"name": name, "arguments": text}}
+        raw = f"<tool_call>{json.dumps(unread, ensure_ascii=False)}</tool_call>"
+    return NativeCall(raw, None, names_tool)
 
 
 def _key(tools: Tools) -> tuple[str | tuple[str, str], ...]:
@@ -157,157 +244,16 @@ def _key(tools: Tools) -> tuple[str | tuple[str, str], ...]:
     return tuple([tool if isinstance(tool, str) else (tool.name, tool.parameter) for tool in tools])
 
 
-@lru_cache(maxsize=256)
-def _names(key: tuple[str | tuple[str, str], ...]) -> _Names:
-    parameters = dict((item, "") if isinstance(item, str) else item for item in key)
-    any_case = {name: len(name) > 3 for name in parameters}  # "qa" and "Qa" do not mean a tool QA
-    choices = [f"(?ai:{re.escape(name)})" if any_case[name] else re.escape(name) for name in sorted(parameters)]
-    name = f"({'|'.join(choices)})" if choices else "(?!)()"
-    plain = r"""[^()"'=`\u201c\u2018]{0,200}"""
-    return _Names(
-        call=re.compile(rf"(?<!\w){name}( ?)\((?:({plain}(?:\({plain}\){plain}){{0,20}})\))?").search,
-        direct=re.compile(rf"(?<!\w){name}\(").search,
-        canonical={name.lower(): name for name in parameters if any_case[name]} | {name: name for name in parameters},
-        parameters=parameters,
-    )
+def _simple_call(text: str, names: CallNames) -> ToolCall | None:
+    """Return the call if the complete text is one simple call, perhaps without an argument; otherwise None."""
+    head, _, rest = text.partition("(")
+    if rest.endswith(")") and head in names.parameters and _simple(rest, 0, len(rest) - 1):
+        return ToolCall(head, clean_text(rest[:-1]).strip())
+    return None
 
 
-def _canonical(name: str, names: _Names) -> str:
-    return names.canonical.get(name) or names.canonical[name.lower()]
-
-
-def _calls(text: str, names: _Names) -> Iterator[ToolCall]:
-    """Yield the complete calls in order: calls in parentheses, or if there are none, JSON calls."""
-    if "(" not in text and "{" not in text:
-        return
-    position = 0
-    closing: dict[int, int] | None = None
-    has_calls = False
-    last_parenthesis = text.rfind(")")
-    while position < last_parenthesis and (match := names.call(text, position)):
-        start, position = match.start(), match.end()
-        name, blank, argument = match.groups()
-        if blank and not _begins_line(text, start):
-            continue
-        end, quoted = position, None
-        if argument is None:
-            quoted = _quoted(text, position)
-            if quoted and quoted[3] == ")":
-                end = quoted.end()
-            else:
-                closing = _closing_positions(text, position - 1) if closing is None else closing
-                end = closing.get(position, 0)
-        if not end or (blank and not _rest_of_line(text, end)):
-            continue
-        tool = _canonical(name, names)
-        if argument is None:
-            argument = _unwrapped(text[position : end - 1].strip(), quoted, names.parameters[tool])
-        position = end
-        argument = argument.strip()
-        if argument:
-            has_calls = True
-            yield ToolCall(tool, argument)
-    if not has_calls and "{" in text:
-        yield from _json_calls(text, names)
-
-
-def _begins_line(text: str, start: int) -> bool:
-    prefix = text[max(0, start - 8) : start].rstrip(" \t`*")
-    return prefix.endswith(("\n", "\r")) if prefix else start <= 8
-
-
-def _closing_positions(text: str, position: int) -> dict[int, int]:
-    """Return argument start -> end after its closing parenthesis, from `position` on.
-
-    One pass over the text, so that many unclosed calls still take linear time.
-    """
-    closing: dict[int, int] = {}
-    opened: list[tuple[int, int]] = []  # start of an argument, and the depth outside it
-    depth = 0
-    for match in _parentheses(text, position):
-        start, end = match.span()
-        if text[start] == "(":
-            if text[start - 1] not in "()":
-                opened.append((start + 1, depth))
-            depth += end - start
-        else:
-            new_depth = max(0, depth - (end - start))
-            while opened and opened[-1][1] >= new_depth:
-                begin, outside = opened.pop()
-                closing[begin] = start + depth - outside
-            depth = new_depth
-    return closing
-
-
-def _unwrapped(inside: str, quoted: re.Match[str] | None, parameter: str) -> str:
-    """Return the argument without a keyword, quotes or a JSON object of one value around it."""
-    if quoted:
-        return _escaped(r"\1", quoted[1] or quoted[2] or "").strip()
-    keyword = _keyword(inside)
-    if keyword and (keyword[1].lower() in _KEYWORDS or keyword[1] == parameter):
-        inside = inside[keyword.end() :]
-    unquoted = inside[1:-1]
-    if inside[:1] + inside[-1:] in {"``", "\u201c\u201d", "\u2018\u2019"} and not {*unquoted} & {inside[0], inside[-1]}:
-        return unquoted.strip()
-    if inside.startswith("{") and inside.endswith("}"):
-        return _only_argument(_decoded(inside), parameter) or inside
-    return inside
-
-
-# --- JSON --------------------------------------------------------------------------------------------------------
-
-
-def _json_calls(text: str, names: _Names) -> Iterator[ToolCall]:
-    position = 0
-    for _ in range(_MAX_JSON_OBJECTS):
-        start = text.find("{", position)
-        if start < 0:
-            return
-        end = _object_end(text, start)
-        if end:
-            yield from _calls_within(_decoded(text[start:end]), names)
-        position = end or start + 1
-
-
-def _decoded(text: str) -> Any:
-    """Return the value of a JSON text, or None if it is invalid, too long or nested too deeply."""
-    if text.startswith(("{", "[")) and _object_end(text, 0) != len(text):
-        return None
-    try:
-        return json.loads(text, strict=False)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _calls_within(value: Any, names: _Names) -> Iterator[ToolCall]:
-    """Yield the calls in a decoded value, at any depth, in order."""
-    stack = [value]
-    while stack:
-        value = stack.pop()
-        if isinstance(value, list):
-            stack += reversed(value)
-        elif isinstance(value, dict):
-            spellings = [value[key] for key in _NAME_KEYS if isinstance(value.get(key), str)]
-            arguments = [value[key] for key in _ARGUMENT_KEYS if key in value]
-            tool = names.canonical.get(spellings[0]) or names.canonical.get(spellings[0].lower()) if spellings else None
-            if tool is None:
-                stack += reversed(list(value.values()))
-            elif arguments and (argument := _only_argument(arguments[0], names.parameters[tool])):
-                yield ToolCall(tool, argument)
-
-
-def _only_argument(value: Any, parameter: str) -> str | None:
-    """Return the text of the only argument among decoded arguments, or None if there are none or several."""
-    if isinstance(value, str) and value.lstrip().startswith("{"):  # arguments encoded twice
-        value = _decoded(value.strip()) or value
-    if isinstance(value, dict):
-        candidates = [value[parameter]] if parameter in value else list(value.values())
-        candidates = [item for item in candidates if _text(item)]
-        value = candidates[0] if len(candidates) == 1 else None
-    return _text(value) or None
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float) and not math.isfinite(value):
-        return ""
-    return str(value).strip() if isinstance(value, (str, int, float)) and not isinstance(value, bool) else ""
+def _calls(text: str, names: CallNames) -> Iterator[ToolCall]:
+    """Yield the complete calls in order."""
+    for found in find_calls(text, names):
+        if found.arguments is not None:
+            yield ToolCall(found.tool, found.arguments.argument)

@@ -25,9 +25,10 @@ from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import CALL_ERRORS, TOOL_FAILURES, InputError, ToolResult
 from toolrlef_data.tables.batches import read_values
 from toolrlef_data.tables.stage_cache import as_arrow
-from toolrlef_data.tables.transform import Prepared, apply
+from toolrlef_data.tables.transform import Prepared, apply, features_of
 from toolrlef_data.tasks.task import Task
-from toolrlef_data.tools.calls import find_called_tool, parse_calls
+from toolrlef_data.tools.call_arguments import decode_arguments
+from toolrlef_data.tools.calls import read_call
 from toolrlef_data.tools.results import run_tool, stored_results, tool_identity
 from toolrlef_data.tools.tool import Tool, ToolInput
 from toolrlef_data.trice.reader import CassetteLookup, ReaderSettings, grade_predictions, read_outputs
@@ -50,12 +51,21 @@ class Row(NamedTuple):
 CallExecutor = Callable[[Row, str], ToolResult]  # (row, argument of the call) -> result; for one task
 
 
+class Response(NamedTuple):
+    """The part of a response that determines its execution; the text is None if the model returned no response."""
+
+    text: str | None
+    finish_reason: str | None
+    arguments: str | None
+
+
 class ExecutionResult(NamedTuple):
     """The fields of a response that execution sets; the defaults are those of a missing response."""
 
     n_calls: int | None = None
     tool: str | None = None
     argument: str | None = None
+    arguments: str | None = None
     tool_output: str | None = None
     tool_error: str | None = None
     predictions: Sequence[str] = ()
@@ -85,7 +95,8 @@ def execute_responses(
         num_proc: number of processes.
 
     Returns:
-        the table with n_calls, tool, argument, tool_output, tool_error, predictions and correct of every struct.
+        the table with n_calls, tool, argument, arguments, tool_output, tool_error, predictions and correct of every
+        struct.
         `correct` is null if the model returned no response, or if the tool failed.
 
     Raises:
@@ -95,6 +106,7 @@ def execute_responses(
     """
     if cassette is None:
         _check_tasks(tasks, verify)
+    data = _with_later_fields(data, names, num_proc)
     slow = [name for name, task in tasks.items() if task.tool.is_slow and cassette is None]
     identities = {name: tool_identity(tasks[name].tool) for name in slow}
     store = str(store_path()) if slow else ""
@@ -155,20 +167,29 @@ def _executed_columns(columns: Columns, settings: ExecutionSettings) -> dict[str
     new_columns: dict[str, list[Any]] = {}
     for name in settings.names:
         results = [
-            ExecutionResult() if text is None else _execute_text(text, row, settings, executors[row.task])
-            for row, text in zip(rows, _texts(columns, name), strict=True)
+            _execute_response(response, row, settings, executors[row.task])
+            for row, response in zip(rows, _responses(columns, name), strict=True)
         ]
         for field, values in zip(ExecutionResult._fields, zip(*results, strict=True), strict=True):
             new_columns[f"{name}.{field}"] = list(values)
     return new_columns
 
 
-def _execute_text(text: str, row: Row, settings: ExecutionSettings, execute_call: CallExecutor) -> ExecutionResult:
+def _execute_response(
+    response: Response, row: Row, settings: ExecutionSettings, execute_call: CallExecutor
+) -> ExecutionResult:
+    text, finish_reason, native_arguments = response
+    if text is None:
+        return ExecutionResult()
     task = settings.tasks[row.task]
     tool = task.tool
-    if calls := parse_calls(text, tool):
-        argument = calls[0].argument
-        called = partial(ExecutionResult, n_calls=len(calls), tool=tool.name, argument=argument)
+    call = read_call(text, tool, finish_reason)
+    if (argument := call.argument) is not None:
+        arguments = call.arguments
+        if native_arguments and native_arguments != arguments:  # the text of a native call has only its argument
+            native = decode_arguments(native_arguments, tool.parameter)
+            arguments = native_arguments if native is not None and native.argument == argument else arguments
+        called = partial(ExecutionResult, n_calls=call.n_calls, tool=tool.name, argument=argument, arguments=arguments)
         value, error, _ = execute_call(row, argument)
         if error is not None:
             return called(tool_error=error, correct=False if error in CALL_ERRORS else None)
@@ -178,8 +199,9 @@ def _execute_text(text: str, row: Row, settings: ExecutionSettings, execute_call
             full_text = settings.compat or task.reader_prompt is not None  # a passage
             correct = grade_predictions(outputs, task, row.answers, compat=settings.compat, full_text=full_text)
         return called(tool_output="\n\n".join(outputs), predictions=outputs, correct=correct)
-    if ("(" in text and find_called_tool(text, tool)) or (settings.compat and tool.name in text):
-        return ExecutionResult(n_calls=0, tool=tool.name, tool_error="incomplete_call", correct=False)
+    if call.tool is not None or (settings.compat and tool.name in text):
+        error = call.error or "incomplete_call"
+        return ExecutionResult(n_calls=0, tool=tool.name, tool_error=error, correct=False)
     prediction = task.extract(text)
     predictions = () if prediction is None else (prediction,)
     return ExecutionResult(n_calls=0, predictions=predictions, correct=task.grade(prediction, row.answers))
@@ -194,10 +216,24 @@ def _rows(columns: Columns, settings: ExecutionSettings) -> list[Row]:
     return rows
 
 
-def _texts(columns: Columns, name: str) -> list[str | None]:
-    """Return the responses of a column; None if the model returned no response."""
-    pairs = zip(columns[f"{name}.text"], columns[f"{name}.error"], strict=True)
-    return [text if error is None else None for text, error in pairs]
+def _responses(columns: Columns, name: str) -> list[Response]:
+    fields = (columns[f"{name}.{field}"] for field in ("error", *Response._fields))
+    return [Response(text if error is None else None, *rest) for error, text, *rest in zip(*fields, strict=True)]
+
+
+def _with_later_fields(data: D, names: Sequence[str], num_proc: int | None) -> D:
+    """Return a table whose responses have all fields of RESPONSE; tables published before lack some."""
+    features = features_of(data)
+    older = [name for name in names if RESPONSE.keys() - features[name].keys()]
+    if not older:
+        return data
+    adds = dict.fromkeys(older, RESPONSE)
+    return apply(data, _add_later_fields, None, reads=older, adds=adds, batched=True, num_proc=num_proc)
+
+
+def _add_later_fields(columns: Columns, settings: None) -> dict[str, list[Any]]:
+    empty = dict.fromkeys(RESPONSE)
+    return {name: [value and {**empty, **value} for value in values] for name, values in columns.items()}
 
 
 def _has_tool_failure(executed: Dataset, names: Sequence[str]) -> bool:
@@ -268,11 +304,14 @@ def _tool_inputs(task: str, rows: Sequence[Row], columns: Columns, settings: Exe
     tool = settings.tasks[task].tool
     inputs: dict[ToolInput, None] = {}
     for name in settings.names:
-        for row, text in zip(rows, _texts(columns, name), strict=True):
-            if row.task == task and text is not None and (calls := parse_calls(text, tool)):
-                inputs.setdefault(ToolInput(calls[0].argument, row.language))
+        for row, response in zip(rows, _responses(columns, name), strict=True):
+            if row.task == task and response.text is not None:
+                argument = read_call(response.text, tool).argument
+                if argument is not None:
+                    inputs.setdefault(ToolInput(argument, row.language))
     return list(inputs)
 
 
 def _input_columns(names: Sequence[str]) -> list[str]:
-    return ["id", "task", "answers", *(f"{name}.{field}" for name in names for field in ("text", "error"))]
+    fields = ("error", *Response._fields)
+    return ["id", "task", "answers", *(f"{name}.{field}" for name in names for field in fields)]

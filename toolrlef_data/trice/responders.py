@@ -20,8 +20,8 @@ from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import InputError, Reply, UnknownName
 from toolrlef_data.tables.transform import apply, check_features, features_of, join
 from toolrlef_data.tasks.task import Task
-from toolrlef_data.tools.calls import call_from_json, parse_call, render_call
-from toolrlef_data.tools.tool import tool_schema
+from toolrlef_data.tools.calls import parse_call, read_native_calls, render_call
+from toolrlef_data.tools.tool import Tool, tool_schema
 from toolrlef_data.trice.reply_check import ACCEPT_CUT, check_accept_cut, check_reply, warn_of_lost_replies
 from toolrlef_data.trice.row_tasks import tasks_of
 
@@ -195,15 +195,21 @@ def _response(row: Row, reply: Reply, settings: RespondSettings) -> dict[str, An
     responder, tool = settings.responder, settings.tasks[row["task"]].tool
     response = build_response(reply, strip_reasoning=responder.strip_reasoning)
     if responder.protocol == "tools" and not reply.error:
-        # The arguments of a truncated call can be valid JSON by chance, so the last call does not count.
-        complete = reply.tool_calls if reply.finish_reason != "length" else reply.tool_calls[:-1]
-        native = [call_from_json(name, arguments, tool.parameter) for name, arguments in complete if name == tool.name]
-        call = next((c for c in native if c is not None), None)
-        if call is None and f"{tool.name}(" not in response["text"]:
-            call = parse_call(response["text"], tool)  # a call written as JSON
-        if call is not None:
-            response["text"] = render_call(call)
+        response |= _call_text(response["text"], reply, tool)
     return check_reply(response, tool, settings.accept_cut, responder.engine.max_tokens)
+
+
+def _call_text(text: str, reply: Reply, tool: Tool) -> dict[str, Any]:
+    """Return the fields of a response with a native call or a call as JSON, rendered as a text call."""
+    native = read_native_calls(reply.tool_calls, tool, reply.finish_reason)
+    if native is not None and native.arguments is not None:
+        return {"text": native.text, "arguments": native.arguments}
+    call = parse_call(text, tool)
+    if call is not None:
+        return {} if f"{tool.name}(" in text else {"text": render_call(call)}  # a call written as JSON
+    if native is not None and (native.names_tool or not text):
+        return {"text": native.text}
+    return {}
 
 
 def _response_error(row: Row, reply: Reply, settings: RespondSettings) -> str | None:

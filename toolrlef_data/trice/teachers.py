@@ -24,7 +24,7 @@ from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
 from toolrlef_data.engines.prompts import render_prompt, shuffled_indices
 from toolrlef_data.engines.responses import build_request, build_response
 from toolrlef_data.engines.spec import EngineSpec, Request
-from toolrlef_data.records import NO_RESPONSE_ERRORS, InputError, Reply, ToolCall
+from toolrlef_data.records import NO_RESPONSE_ERRORS, InputError, Reply, ToolCall, clean_text
 from toolrlef_data.tables.transform import apply, features_of
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools.calls import parse_call, render_call
@@ -175,7 +175,7 @@ def _propose_from_row(row: Row, settings: TeachSettings) -> dict[str, Any]:
         return _proposal(row["tool_call"])
     if task.make_argument is None:
         return _proposal()
-    return _proposal(render_call(ToolCall(task.tool.name, task.make_argument(row))))
+    return _call_proposal(task, task.make_argument(row))
 
 
 def _propose_from_annotations(row: Row, settings: TeachSettings) -> dict[str, Any]:
@@ -188,7 +188,7 @@ def _propose_from_annotations(row: Row, settings: TeachSettings) -> dict[str, An
     composed = compose(row["question"], row["solution"] or "", row["answers"])
     if composed.formula is None:
         return _proposal(error=composed.reason or "no_annotation")
-    return _proposal(render_call(ToolCall(task.tool.name, composed.formula)))
+    return _call_proposal(task, composed.formula)
 
 
 def _teacher_request(row: Row, settings: TeachSettings) -> Request | None:
@@ -215,8 +215,16 @@ def _propose_from_reply(row: Row, replies: Sequence[Reply], settings: TeachSetti
         return _proposal(error=response["error"])
     if response["error"]:
         return _proposal(error=f"no_reply:{response['error']}")
-    call = parse_call(response["text"], settings.tasks[row["task"]].tool)
-    return _proposal(error="no_call") if call is None else _proposal(render_call(call))
+    task = settings.tasks[row["task"]]
+    call = parse_call(response["text"], task.tool)
+    return _proposal(error="no_call") if call is None else _call_proposal(task, call.argument)
+
+
+def _call_proposal(task: Task, argument: str) -> dict[str, Any]:
+    """Return a proposed call, which is executed and published as a text: it must read back to the same argument."""
+    call = ToolCall(task.tool.name, clean_text(argument).strip())
+    text = render_call(call)
+    return _proposal(text) if parse_call(text, task.tool) == call else _proposal(error="unreadable_call")
 
 
 def _teacher_response(row: Row, reply: Reply, settings: TeachSettings) -> dict[str, Any]:
