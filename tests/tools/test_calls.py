@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from pathlib import Path
@@ -9,8 +10,17 @@ from typing import Any
 
 import pytest
 
-from toolrlef_data.records import ToolCall
-from toolrlef_data.tools.calls import call_from_json, count_calls, find_called_tool, parse_call, render_call
+from toolrlef_data.records import ToolCall, clean_text
+from toolrlef_data.tools.calls import (
+    call_from_json,
+    count_calls,
+    find_called_tool,
+    parse_call,
+    parse_calls,
+    read_call,
+    read_native_calls,
+    render_call,
+)
 from toolrlef_data.tools.tool import Tool
 
 HOSTILE = Path(__file__).parents[3] / "shared" / "hostile" / "parsing.jsonl"
@@ -68,7 +78,12 @@ def test_hostile_responses(case: dict[str, Any]) -> None:
         ("calculator(formula=3+4)", "3+4"),
         ("calculator(E=mc2)", "E=mc2"),  # not a keyword
         ('calculator({"formula": "3+4"})', "3+4"),
+        ("calculator({'formula': '3+4'})", "3+4"),
         ("calculator({data[answer]})", "{data[answer]}"),
+        ("functions.calculator(3+4)", "3+4"),
+        ("calculator.call(3+4)", "3+4"),
+        ('calculator("3+4", 2)', "3+4"),
+        ("calculator(3, 4)", "3, 4"),  # not quoted: one text
         ("calculator(（3+4）)", "（3+4）"),  # full-width parentheses are text
         ('{"name": "calculator", "arguments": {"formula": "(3+4)*2"}}', "(3+4)*2"),
         ('{"arguments": {"formula": "3+4"}, "name": "calculator"}', "3+4"),
@@ -96,12 +111,6 @@ def test_calls(text: str, argument: str) -> None:
         "calculator",
         "calculator)3(",
         "WikiSearch(3+4)",  # not one of the tools
-        '{"name": "calculator"}',
-        '{"name": "calculator", "arguments": {}}',
-        '{"name": "calculator", "arguments": {"a": "3", "b": "4"}}',  # ambiguous
-        '{"name": "calculator", "arguments": {"a": true}}',
-        '{"name": "calculator", "arguments": {"a": NaN}}',
-        '{"name": "calculator", "arguments": {"formula": "3+',
         "",
     ],
 )
@@ -145,6 +154,19 @@ def test_a_tool_object_provides_its_parameter_name() -> None:
         ('{"expression": " 3*19 "}', "3*19"),
         ('{"value": 57}', "57"),
         ('"{\\"formula\\": \\"3*19\\"}"', "3*19"),
+        ('{"expression": "3*19", "unit": "km"}', "3*19"),  # a common name
+        ("{'formula': '3*19'}", "3*19"),
+        ('{"arguments": {"formula": "3*19"}}', "3*19"),
+        ('{"name": "calculator", "arguments": "{\\"formula\\": \\"3*19\\"}"}', "3*19"),
+        ('{"formula": "{\\"formula\\": \\"3*19\\"}"}', "3*19"),
+        ('{"formula": "{\\"a\\": 1}"}', '{"a": 1}'),  # another object is the argument
+        ('{"formula": "3*19"}}', "3*19"),
+        ('{"formula": "3*19"}{"formula": "1+1"}', "3*19"),  # of two calls the first counts
+        ('{"formula": "3*19"} or so', None),
+        ('["3*19"]', "3*19"),
+        ("3*19", "3*19"),
+        ('{"formula": "3*19 \\ud83d"}', "3*19 \ufffd"),
+        ('{"formula": "\\ud83d\\udc1f"}', "\U0001f41f"),
         ('{"a": "3", "b": "19"}', None),
         ('{"formula": null}', None),
         ('{"formula": ""}', None),
@@ -162,17 +184,165 @@ def test_native_calls(arguments: str, argument: str | None) -> None:
     assert call_from_json("calculator", arguments, "formula") == expected
 
 
-def test_rendered_calls_round_trip() -> None:
-    draw = random.Random(7)
-    for _ in range(2000):
-        argument = "".join(draw.choice("ab 12+*(),.?é漢\n") for _ in range(draw.randint(1, 30))).strip()
-        depth = min_depth = 0
-        for character in argument:
-            depth += (character == "(") - (character == ")")
-            min_depth = min(min_depth, depth)
-        if argument and depth == 0 == min_depth:
-            call = ToolCall("translator", argument)
-            assert parse_call(f"Well, {render_call(call)} (done)", NAMES) == call
+SEARCH = Tool("WikiSearch", "Searches.", str.upper, parameter="query")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "argument", "why"),
+    [
+        ('lang="en", query="tides"', "tides", "the tool's parameter wins"),
+        ("k=3, query='tides'", "tides", "also after a number"),
+        ('query="tides", k=3', "tides", ""),
+        ('text="the sea", query="tides"', "tides", "also after another common name"),
+        ('lang="en", term="tides"', "tides", "else a common name wins"),
+        ('lang="en", title="tides"', "en", "else the first text"),
+        ("lang=en, query=tides, low and high", "tides, low and high", "without quotes"),
+        ("query=tides, low and high", "tides, low and high", ""),
+        ('lang="en", query="meaning of :) and (:"', "meaning of :) and (:", "parentheses in quotes are text"),
+        ('{"lang": "en", "query": "meaning of :)"}', "meaning of :)", "in an object too"),
+        ('query="say \\"hi\\""', 'say "hi"', "escaped quotes"),
+        ('"salt" or "pepper"', '"salt" or "pepper"', "two quoted texts are no list"),
+    ],
+)
+def test_the_argument_among_several(arguments: str, argument: str, why: str) -> None:
+    assert parse_call(f"WikiSearch({arguments})", SEARCH) == ToolCall("WikiSearch", argument), why
+
+
+def test_all_arguments_of_a_call() -> None:
+    def all_arguments(text: str) -> Any:
+        return json.loads(read_call(text, SEARCH).arguments or "null")
+
+    assert all_arguments("WikiSearch(tides)") == {"query": "tides"}
+    assert all_arguments("WikiSearch(lang='en', query='tides', k=3)") == {"lang": "en", "query": "tides", "k": 3}
+    assert all_arguments('WikiSearch("tides", 3)') == {"query": "tides", "1": 3}
+    assert all_arguments('{"name": "WikiSearch", "arguments": {"query": "\\ud83d", "x": NaN}}') == {
+        "query": "\ufffd",
+        "x": None,
+    }
+    assert all_arguments("WikiSearch(") is None
+
+
+@pytest.mark.parametrize(
+    ("argument", "text"),
+    [
+        ("3*19", "WikiSearch(3*19)"),
+        ("height (m) of tides", "WikiSearch(height (m) of tides)"),
+        ("O'Brien", "WikiSearch(O'Brien)"),
+        ("x == 5", "WikiSearch(x == 5)"),
+        ("meaning of :)", 'WikiSearch("meaning of :)")'),
+        ("f(x", 'WikiSearch("f(x")'),
+        ("text=harbour", 'WikiSearch("text=harbour")'),
+        ('"exact phrase"', 'WikiSearch("\\"exact phrase\\"")'),
+        ('"salt", "pepper"', 'WikiSearch("\\"salt\\", \\"pepper\\"")'),
+        ("`ls -l`", 'WikiSearch("`ls -l`")'),
+        ('C:\\ {"query": 1}', 'WikiSearch(C:\\ {"query": 1})'),
+        ('{"query": "tides"}', 'WikiSearch("{\\"query\\": \\"tides\\"}")'),
+    ],
+)
+def test_an_argument_is_quoted_only_where_it_would_be_read_differently(argument: str, text: str) -> None:
+    assert render_call(ToolCall("WikiSearch", argument)) == text
+    assert parse_call(text, SEARCH) == ToolCall("WikiSearch", argument)
+
+
+PIECES = [
+    *"()\"'`\u201c\u201d\u2018\u2019\\{}[]=,:;<>|\uff5c \n\ta1Z?é漢\ud800\x00",
+    "query=",
+    "zeile=",
+    "k=3, ",
+    "WikiSearch(",
+    "WikiSearch",
+]
+PIECES += [
+    '{"query": "',
+    '{"name": "WikiSearch", "arguments": ',
+    "[TOOL_CALLS]",
+    "[ARGS]",
+    "<function=WikiSearch>",
+    "<parameter=query>",
+]
+PIECES += [
+    "call:WikiSearch{",
+    "<escape>",
+    "\nAction: WikiSearch\n",
+    "to=functions.WikiSearch ",
+    "</tool_call>",
+    "3.5",
+    "None",
+    '\\"',
+]
+
+
+def random_arguments(count: int, seed: int) -> list[str]:
+    draw = random.Random(seed)
+    texts = ("".join(draw.choice(PIECES) for _ in range(draw.randint(1, 12))) for _ in itertools.count())
+    return list(itertools.islice((text for text in texts if text.strip()), count))
+
+
+def test_rendered_calls_read_back_to_the_same_argument() -> None:
+    """For any argument, whatever the name of the tool's parameter, alone and in a sentence."""
+    readers = [[Tool("WikiSearch", "Searches.", str.upper, parameter=name)] for name in ("query", "zeile", "argument")]
+    for argument in random_arguments(3000, 7):
+        call = ToolCall("WikiSearch", clean_text(argument).strip())
+        text = render_call(ToolCall("WikiSearch", argument))
+        for tools in (*readers, NAMES):
+            assert parse_calls(text, tools) == [call], text
+        assert parse_call(f"Well, {text} (done)", NAMES) == call
+
+
+def test_a_native_call_is_rendered_with_exactly_its_argument() -> None:
+    for argument in random_arguments(1500, 8):
+        native = read_native_calls([("WikiSearch", json.dumps({"lang": "en", "query": argument}))], SEARCH)
+        assert native is not None
+        reading = read_call(native.text, SEARCH)
+        assert (reading.argument, reading.n_calls) == (clean_text(argument).strip(), 1)
+
+
+def test_a_native_call_that_cannot_be_read_is_a_failed_call() -> None:
+    """Whatever its arguments contain, such as closing tags and other calls."""
+    unreadable = 0
+    for argument, reason in itertools.product(random_arguments(1500, 9), ("tool_calls", "length")):
+        native = read_native_calls([("WikiSearch", argument)], SEARCH, reason)
+        assert native is not None
+        native.text.encode()
+        reading = read_call(native.text, SEARCH, reason)
+        assert reading.tool == "WikiSearch"
+        assert (native.arguments is None) == (reading.n_calls == 0) == (reading.error is not None), argument
+        assert reading.error in (None, "incomplete_call") or reason != "length"
+        unreadable += native.arguments is None
+    assert unreadable > 1500
+
+
+@pytest.mark.parametrize(
+    ("calls", "reason", "text"),
+    [
+        ([("wikisearch", '{"query": "tides"}')], "stop", "WikiSearch(tides)"),
+        ([("functions.WikiSearch", '{"query": "tides"}')], "stop", "WikiSearch(tides)"),
+        ([("WikiSearch", '{"query": "a"}'), ("WikiSearch", '{"query": "b"}')], "stop", "WikiSearch(a)"),
+        ([("WikiSearch", '{"query": "a"}'), ("WikiSearch", '{"query": "b"}')], "length", "WikiSearch(a)"),
+        (
+            [("WikiSearch", '{"query": "a"}')],  # it may have been longer
+            "length",
+            '<tool_call>{"name": "WikiSearch", "arguments": null, '
+            '"unread": {"name": "WikiSearch", "arguments": "{\\"query\\": \\"a\\"}"}}</tool_call>',
+        ),
+        (
+            [("wikisearch", '{"query": "ti')],
+            "stop",
+            '<tool_call>{"name": "wikisearch", "arguments": {"query": "ti}</tool_call>',
+        ),
+        (
+            [("browser", '{"url": "x"}')],
+            "stop",
+            '<tool_call>{"name": "WikiSearch", "arguments": null, '
+            '"unread": {"name": "browser", "arguments": "{\\"url\\": \\"x\\"}"}}</tool_call>',
+        ),
+    ],
+)
+def test_the_text_of_native_calls(calls: list[tuple[str, str]], reason: str, text: str) -> None:
+    native = read_native_calls(calls, SEARCH, reason)
+    assert native is not None
+    assert native.text == text
+    assert read_native_calls([], SEARCH, reason) is None
 
 
 def test_random_texts_never_raise() -> None:
@@ -221,6 +391,7 @@ def test_random_texts_never_raise() -> None:
         '{"a":' * 200_000,
         '{"name":"calculator","arguments":' * 30_000,
         '{"' * 500_000,
+        '{\\"' * 300_000,
         '"' * 1_000_000,
     ],
     ids=lambda text: repr(text[:14]),

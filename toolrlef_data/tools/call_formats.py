@@ -34,7 +34,7 @@ _CALL_KEYS = {*NAME_KEYS, "id", "type", "call_id", "tool_call_id", "index"}
 _PREFIX = r"(?:(?:functions?|tools?|default_api)[.:])?"
 _prefix = re.compile(rf"^{_PREFIX}", re.IGNORECASE).sub
 _SPECIAL = (
-    r"<(?!/|[^<>\s]{0,40}end)[|\uff5c]?[^<>|\uff5c\s]{0,20}(?:tool|call|sep|recipient)[^<>|\uff5c\s]{0,20}[|\uff5c]?>"
+    r"<(?!/|[^<>\s]{0,40}end)[|\uff5c]?[^<>|\uff5c\s]{0,20}(?:tool|call|sep|recipient|tag)[^<>|\uff5c\s]{0,20}[|\uff5c]?>"
 )
 _ANSWER_KEYS = {"answer", "final_answer", "output", "response", "result", "solution"}
 _NO_CALL = object()
@@ -46,7 +46,9 @@ _header = re.compile(
     r"|(?:json|code|commentary|analysis)(?!\w))*"
 ).match
 _parameter = re.compile(r"\s*<[^<>=\s]{0,20}parameter(?:=|\s+name\s*=\s*)[\"']?([\w.-]+)[\"']?[^<>\n]{0,60}>").match
-_parameter_end = re.compile(r"</?[^<>=\s/]{0,20}(?:parameter|function|invoke|tool_call)(?![\w-])[^<>\n]{0,60}>?").search
+_parameter_end = re.compile(
+    r"</[^<>=\s/]{0,20}(?:parameter|function|invoke|tool_call)\s?>|<[^<>=\s/]{0,20}parameter(?:=|\s+name)"
+).search
 _key = re.compile(r"\s*<arg_key>([^<>]{1,60})</arg_key>\s*<arg_value>").match
 _value_end = re.compile(r"</arg_value>|<arg_key>|</tool_call>").search
 
@@ -61,6 +63,14 @@ class CallNames(NamedTuple):
     canonical: dict[str, str]  # accepted spelling -> name of the tool
     parameters: dict[str, str]  # name of the tool -> name of its argument, "" if unknown
     lowered: tuple[str, ...]  # the names in lower case
+
+    def occur_in(self, text: str) -> bool:
+        """Return whether a text contains any of the names, in any case."""
+        lowered = text.lower()
+        for name in self.lowered:  # noqa: SIM110  # faster than `any` for one name
+            if name in lowered:
+                return True
+        return False
 
     def canonical_name(self, spelling: str) -> str:
         """Return the name of the tool in a match of `call` or `direct`."""
@@ -109,7 +119,7 @@ def call_names(key: tuple[str | tuple[str, str], ...]) -> CallNames:
     return CallNames(
         call=re.compile(rf"(?<!\w){name}{method}( ?)\((?:({plain}(?:\({plain}\){plain}){{0,20}})\))?").search,
         direct=re.compile(rf"(?<!\w){name}{method}\(").search,
-        mention=re.compile(rf"{quote}(?:{keys}){quote}\s*:\s*{quote}{exact}(?:{quote}|$)").search,
+        mention=re.compile(rf"{quote}(?:{keys}){quote}\s*:\s*{quote}{exact}(?:{quote}|\\{{0,4}}$)").search,
         opening=re.compile("|".join(tags), re.MULTILINE).search,
         canonical={name.lower(): name for name in parameters if any_case[name]} | {name: name for name in parameters},
         parameters=parameters,

@@ -38,8 +38,7 @@ _object_key = re.compile(r"""\s*\{\s*["']\w+["']\s*:""").match
 
 def find_calls(text: str, names: CallNames) -> Iterator[FoundCall]:
     """Yield the complete and the failed calls of all formats in order; the calls inside a call are text."""
-    lowered = text.lower()
-    if not any(name in lowered for name in names.lowered):
+    if not names.occur_in(text):
         return
     reader = LiteralReader(text)
     structured = deque(find_structured_calls(text, names))

@@ -29,7 +29,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from toolrlef_data.records import ToolCall, clean_text
-from toolrlef_data.tools.call_arguments import decode_arguments, json_object
+from toolrlef_data.tools.call_arguments import decode_arguments
 from toolrlef_data.tools.call_formats import CallNames, FoundCall, call_names
 from toolrlef_data.tools.call_parser import find_calls
 from toolrlef_data.tools.tool import Tool
@@ -71,6 +71,10 @@ class CallReading(NamedTuple):
     argument: str | None = None
     arguments: str | None = None
     error: str | None = None
+
+
+_NO_CALL = CallReading()
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class NativeCall(NamedTuple):
@@ -139,8 +143,10 @@ def read_call(text: str, tools: Tools, finish_reason: str | None = None) -> Call
     names = call_names(_key(tools))
     simple = _simple_call(text, names)
     if simple is not None and simple.argument:
-        arguments = json_object({names.parameters[simple.tool] or "argument": simple.argument})
+        arguments = f"{{{_encode(names.parameters[simple.tool] or 'argument')}: {_encode(simple.argument)}}}"
         return CallReading(1, simple.tool, simple.argument, arguments)
+    if not names.occur_in(text):
+        return _NO_CALL
     first: FoundCall | None = None
     count = 0
     for found in find_calls(text, names):

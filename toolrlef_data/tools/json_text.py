@@ -125,8 +125,8 @@ class LiteralReader:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.steps = 0  # characters that were searched, some of them repeatedly
-        self.max_steps = 16 * len(text) + 1000
+        self.steps = 0  # searched characters, including those that are searched again
+        self.max_steps = 6 * len(text) + 1000
 
     def read(self, start: int) -> Literal:
         """Return the literal that starts at a position, after optional whitespace."""
