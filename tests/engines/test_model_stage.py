@@ -167,6 +167,17 @@ def test_sampling_settings_are_part_of_the_reply_key() -> None:
             "hmassistant",
             "12",
         ),
+        (  # a call, which precedes the final message or has none
+            "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>commentary to=functions.sum "
+            '<|constrain|>json<|message|>{"x": 1}<|call|>',
+            "hm",
+            '<|start|>assistant<|channel|>commentary to=functions.sum <|constrain|>json<|message|>{"x": 1}<|call|>',
+        ),
+        (
+            '<|channel|>analysis to=functions.sum<|message|>{"x": 1}<|call|><|channel|>final<|message|>12',
+            "",
+            '<|channel|>analysis to=functions.sum<|message|>{"x": 1}<|call|><|channel|>final<|message|>12',
+        ),
         ("I think <think> is a tag", "", "I think <think> is a tag"),
     ],
 )

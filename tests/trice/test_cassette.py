@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import datasets
 import pytest
-from datasets import Dataset, Value, load_dataset
+from datasets import Dataset, Features, Value, load_dataset
 
 from tests.support.caches import use_caches
 from toolrlef_data import (
@@ -27,7 +27,7 @@ from toolrlef_data import (
     respond,
     scripted,
 )
-from toolrlef_data.columns import QUESTIONS, STAGE1
+from toolrlef_data.columns import QUESTIONS, RESPONSE, STAGE1, responders_of
 from toolrlef_data.engines.spec import Request
 from toolrlef_data.records import CassetteMiss, MissingColumns, ToolResult
 from toolrlef_data.tasks import TASKS
@@ -116,6 +116,19 @@ def test_replay_returns_the_same_stage_2_without_tool_model_or_cache(
         replayed = build_stage2(tables[f"{task}-responded"], cassette=tables[f"{task}-cassette"])
         assert replayed.to_list() == tables[f"{task}-stage2"].to_list()
     assert not (tmp_path / "another.sqlite").exists(), "a replay does not open the reply store"
+
+
+def test_tables_without_the_column_arguments_are_replayed(published: Path) -> None:
+    """As published by earlier versions."""
+    for task in ("qa", "math"):
+        table = config(published, f"{task}-responded")
+        names = responders_of(table.features)
+        older = {name: feature for name, feature in RESPONSE.items() if name != "arguments"}
+        features = Features({**table.features, **dict.fromkeys(names, older)})
+        responses = {name: [{k: value[k] for k in older} for value in table[name]] for name in names}
+        rows = Dataset.from_dict({**table.to_dict(), **responses}, features=features)
+        replayed = build_stage2(rows, cassette=config(published, f"{task}-cassette"))
+        assert replayed.to_list() == config(published, f"{task}-stage2").to_list()
 
 
 def test_each_execution_is_recorded_once_with_version_and_error(published: Path) -> None:

@@ -26,6 +26,7 @@ from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.tables.lineage import ledger
 from toolrlef_data.tasks.math import MATH
 from toolrlef_data.tools.calculator import calculate
+from toolrlef_data.tools.calls import parse_call
 
 ROWS = {
     "easy": ("Mia has 2 pens and gets 3 more. How many pens has she?", "5", "2+3=<<2+3=5>>5\n#### 5"),
@@ -128,6 +129,23 @@ def test_an_unverified_call_is_dropped_with_its_reason(reply: str | Reply, reaso
     stage1 = build_stage1(graded("hard"), quiet([reply], max_failed=1.0), attempts=1)
     assert len(stage1) == 0
     assert reasons(stage1) == {"hard": reason}
+
+
+@pytest.mark.parametrize(
+    ("reply", "argument"),
+    [
+        ('calculator("17*24 :)")', "17*24 :)"),
+        ('{"name": "calculator", "arguments": {"formula": "17*24) ("}}', "17*24) ("),
+        ('calculator(formula="text=17*24")', "text=17*24"),
+        ('{"name": "calculator", "arguments": {"formula": "17*24 \\ud83d"}}', "17*24 \ufffd"),
+    ],
+)
+def test_a_proposed_call_is_published_with_the_argument_that_was_executed(reply: str, argument: str) -> None:
+    proposed = propose_calls(graded("hard"), quiet([reply]), attempts=1)
+    call = parse_call(proposed[0]["tool_call"], MATH.tool)
+    assert call is not None
+    assert call.argument == argument
+    assert "no_call" not in proposed[0]["rejected"]
 
 
 def test_a_teacher_retries_only_failed_rows() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import Dataset, Features
+from datasets import Dataset, DatasetDict, Features
 
 from toolrlef_data import (
     InputError,
@@ -83,6 +83,15 @@ def test_the_original_reference_row_is_reproduced() -> None:
         ("calculator(3*19)", "correct", True, "a complete call"),
         ("calculator(3*19", "tool_error", "incomplete_call", "a truncated call is tool use"),
         ("calculator(3*19", "predictions", [], "a truncated call has no prediction"),
+        ('{"name": "calculator", "arguments": {"formula": "57', "tool_error", "incomplete_call", "also in JSON"),
+        ('{"name": "calculator", "arguments": {"formula": "57', "correct", False, "its numbers are no answer"),
+        ('{"name": "calculator", "arguments": 5..7}', "tool_error", "unreadable_call", "a call that does not parse"),
+        ("<function=calculator>57</function>", "tool", "calculator", "a tagged call that does not parse is tool use"),
+        ('[TOOL_CALLS]calculator[ARGS]{"x": "3*19"}', "correct", True, "a call in a format of a model"),
+        ("calculator(formula='3*19', digits=2)", "argument", "3*19", "the argument of the tool"),
+        ("calculator(formula='3*19', digits=2)", "arguments", '{"formula": "3*19", "digits": 2}', "all arguments"),
+        ("calculator(3*19", "arguments", None, "a truncated call has no arguments"),
+        ("It is 57.", "arguments", None, "no call"),
         ("calculator(1/0)", "tool_error", "zero_division", "an error is an error kind, not 0.0"),
         ("calculator(1/0) so 57", "correct", False, "the call counts, not the text after it"),
         ("I used a calculator: 57", "tool", None, "the name alone is no tool use"),
@@ -225,8 +234,97 @@ def test_native_tool_calls_are_rendered_as_text() -> None:
         return (native, hermes, other)[number]
 
     responded = respond(stage1(3), [Responder("model", quiet(script), protocol="tools")])
-    assert [row["model"]["text"] for row in responded] == ["calculator(3*19)", "calculator(3*19)", None]
+    texts = [row["model"]["text"] for row in responded]
+    assert texts[:2] == ["calculator(3*19)", "calculator(3*19)"]
+    assert "file:///etc/passwd" in texts[2], "a call of another function stays visible, and is a failed call"
     assert '"name": "calculator"' in Schemas.sent[0][0]
+    assert build_stage2(responded)["errors"][:] == [[None, None], [None, None], [None, "unreadable_call"]]
+
+
+def native_row(arguments: str, finish_reason: str = "tool_calls", name: str = "calculator", text: str = "") -> Any:
+    """Return a row of stage 2, and the response of a model with one native call."""
+    reply = Reply(text, tool_calls=((name, arguments),), finish_reason=finish_reason)
+    executed = execute(respond(stage1(), [Responder("model", quiet([reply]), protocol="tools")]))
+    return score(executed)[0], executed[0]["model"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "argument", "why"),
+    [
+        ('{"formula": "3*19", "unit": "$"}', "3*19", "the tool's parameter among several arguments"),
+        ("{'formula': '3*19'}", "3*19", "a Python literal"),
+        ('{"formula": "3*19"}}', "3*19", "a superfluous bracket"),
+        ('"{\\"formula\\": \\"3*19\\"}"', "3*19", "arguments wrapped twice"),
+        ("3*19", "3*19", "the bare argument"),
+        ('{"formula": "\\"3*19\\""}', '"3*19"', "quotes are part of the argument"),
+        ('{"formula": "(3*19"}', "(3*19", "an unpaired parenthesis"),
+        ('{"formula": "formula=57"}', "formula=57", "a keyword"),
+        ('{"formula": "3*19 \\ud83d"}', "3*19 \ufffd", "an unpaired surrogate is replaced"),
+    ],
+)
+def test_a_native_call_is_executed_with_its_argument(arguments: str, argument: str, why: str) -> None:
+    row, response = native_row(arguments)
+    assert (response["argument"], response["n_calls"], row["uses_tool"]) == (argument, 1, [True, True]), why
+    assert response["arguments"] is not None
+    if '"unit"' in arguments:
+        assert response["arguments"] == arguments, "also those that the text does not contain"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "finish_reason", "error"),
+    [
+        ('{"formula": "57', "length", "incomplete_call"),
+        ('{"formula": "57"}', "length", "incomplete_call"),  # it may have been longer
+        ('{"formula": "57', "stop", "incomplete_call"),
+        ('{"a": "57", "b": "1"}', "tool_calls", "unreadable_call"),
+        ("{57}", "tool_calls", "unreadable_call"),
+        ("", "tool_calls", "unreadable_call"),
+        ('{"formula": ""}}</tool_call>calculator(57)', "tool_calls", "unreadable_call"),
+    ],
+)
+def test_an_unreadable_native_call_is_a_failed_call(arguments: str, finish_reason: str, error: str) -> None:
+    row, response = native_row(arguments, finish_reason)
+    assert (row["scores"], row["errors"], row["uses_tool"]) == ([20, 0], [None, error], [True, True])
+    assert arguments in response["text"] or arguments in response["text"].replace('\\"', '"')
+    assert (response["raw"], response["arguments"]) == ("", None)
+
+
+def test_a_native_call_of_another_function_beside_an_answer_is_ignored() -> None:
+    assert native_row('{"url": "x"}', name="browser", text="It is 57.")[1]["predictions"] == ["57"]
+    assert native_row('{"formula": "1+', text="It is 57.")[1]["tool_error"] == "incomplete_call"
+
+
+def test_one_invalid_response_does_not_affect_the_other_rows() -> None:
+    """Unpaired surrogates in the arguments of calls, in the forms that models write."""
+    hermes = '<tool_call>{"name": "calculator", "arguments": {"formula": "7*8 \\ud83d"}}</tool_call>'
+    encoded = '{"name":"calculator","arguments":"{\\"formula\\": \\"6/2\\\\ud83d\\"}"}'
+    texts = [hermes, encoded, 'calculator({"formula": "9-4\\ud83d"})', "calculator(3*19)"]
+
+    def script(request: Request) -> str:
+        return texts[int(request.messages[-1].content[9])]
+
+    stage2 = build_stage2(respond(stage1(4), [Responder("model", quiet(script))]))
+    assert [row["errors"][1] for row in stage2] == ["syntax", "syntax", "syntax", None]
+    assert [row["scores"][1] for row in stage2] == [0, 0, 0, 20]
+
+
+def test_tables_without_the_column_arguments_are_executed() -> None:
+    """As published by earlier versions; other columns and the scores stay the same."""
+    table = candidates("calculator(3*19)", "57", a='{"name": "calculator", "arguments": {"x": "1+1"}}', b="It is 57.")
+    older = {name: feature for name, feature in RESPONSE.items() if name != "arguments"}
+    features = Features({**STAGE1, **dict.fromkeys("ab", older), "gold": older})
+    rows = [
+        {name: {k: value[k] for k in older} if isinstance(value, dict) else value for name, value in row.items()}
+        for row in table
+    ]
+    published = Dataset.from_list(rows, features=features)
+    assert "arguments" not in published[0]["a"]
+    executed = execute(published)
+    assert executed[0]["a"]["arguments"] == '{"x": "1+1"}'
+    assert executed.features["a"] == executed.features["gold"] == RESPONSE
+    assert build_stage2(published)[0] == build_stage2(table)[0]
+    both = DatasetDict({"train": published, "test": published})
+    assert build_stage2(both)["test"][0] == build_stage2(table)[0]
 
 
 def test_reasoning_is_stored_and_not_parsed() -> None:

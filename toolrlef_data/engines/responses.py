@@ -13,7 +13,7 @@ __all__ = ["build_request", "build_response", "split_reasoning"]
 
 OPENING_TAGS = ("<think>", "<thinking>", "<reasoning>", "<|begin_of_thought|>", "◁think▷", "[THINK]")
 CLOSING_TAG = re.compile(r"</think>|</thinking>|</reasoning>|<\|end_of_thought\|>|◁/think▷|\[/THINK\]")
-HARMONY_CALL = re.compile(r"(?:<\|channel\|>(?:commentary|analysis)|<\|start\|>assistant) to=")
+HARMONY_CALL = re.compile(r"(?:<\|start\|>assistant)?<\|channel\|>(?:commentary|analysis) to=|<\|start\|>assistant to=")
 HARMONY_MARKS = re.compile(r"<\|[a-z]+\|>(?:analysis|commentary)?")
 HARMONY_FINAL = re.compile(r"<\|channel\|>final(?:<\|constrain\|>\w+)?<\|message\|>")
 
@@ -22,7 +22,7 @@ def split_reasoning(text: str) -> tuple[str, str]:
     """Return (reasoning, remaining text) of a text that may start with tagged reasoning.
 
     Truncated reasoning yields an empty remaining text. A closing tag without an opening tag ends the reasoning too,
-    because many chat templates put the opening tag into the prompt.
+    because many chat templates put the opening tag into the prompt. A call of the harmony format is not reasoning.
 
     >>> split_reasoning("<think>7 and 5 make 12</think>\\nThe answer is 12.")
     ('7 and 5 make 12', 'The answer is 12.')
