@@ -46,6 +46,7 @@ FORMATS = {
     "harmony": '<|channel|>commentary to=functions.calculator <|constrain|>json<|message|>{"formula":"6*7"}<|call|>',
     "harmony, role": '<|start|>assistant to=functions.calculator<|channel|>commentary json<|message|>{"formula":"6*7"}',
     "harmony, marks removed": 'commentary to=functions.calculator json{"formula":"6*7"}',
+    "elements": '<tool_call><name>calculator</name>\n<arguments>{"formula": "6*7"}</arguments></tool_call>',
     "parallel": '{"tool_uses":[{"recipient_name":"functions.calculator","parameters":{"formula":"6*7"}}]}',
     "Python literals": "{'name': 'calculator', 'arguments': {'formula': '6*7', 'exact': True,}}",
     "another case": '{"name": "Calculator", "arguments": {"formula": "6*7"}}',
@@ -101,6 +102,8 @@ def test_a_call_that_is_cut_off_is_never_an_answer(name: str) -> None:
         ('{"name": "calculator", "arguments": {formula = 6*7}}', "unreadable_call"),
         ('{"thought": "a "good" idea", "name": "calculator", "arguments": {"formula": "6*7"}}', "unreadable_call"),
         ("<function=calculator>6*7</function>", "unreadable_call"),
+        ("<function=calculator></function>", "unreadable_call"),
+        ("<tool_name>calculator</tool_name><formula>6*7</formula>", "unreadable_call"),
         ("call:calculator{formula:6*7}", "unreadable_call"),
         ('calculator({"a": "6", "b": "7"})', "unreadable_call"),
         ("Action: calculator\nAction Input: 6*7", "unreadable_call"),  # ReAct is recognised, but not read
@@ -127,6 +130,7 @@ def test_failed_calls(text: str, error: str) -> None:
         '{"name": "calculators", "arguments": {"formula": "6*7"}}',
         "supercalculator{1}",
         "recall:calculator",
+        "https://example.org/?to=calculator",
     ],
 )
 def test_texts_that_only_mention_a_tool(text: str) -> None:

@@ -280,7 +280,9 @@ def random_arguments(count: int, seed: int) -> list[str]:
 
 def test_rendered_calls_read_back_to_the_same_argument() -> None:
     """For any argument, whatever the name of the tool's parameter, alone and in a sentence."""
-    readers = [[Tool("WikiSearch", "Searches.", str.upper, parameter=name)] for name in ("query", "zeile", "argument")]
+    readers: list[Any] = [
+        [Tool("WikiSearch", "Searches.", str.upper, parameter=name)] for name in ("query", "zeile", "argument")
+    ]
     for argument in random_arguments(3000, 7):
         call = ToolCall("WikiSearch", clean_text(argument).strip())
         text = render_call(ToolCall("WikiSearch", argument))
@@ -375,6 +377,29 @@ def test_random_texts_never_raise() -> None:
         assert call is None or (call.argument and call.argument == call.argument.strip() and call.tool in NAMES)
         assert call is None or find_called_tool(text, NAMES) == call.tool
         call_from_json("calculator", text, "formula")
+
+
+def test_random_markup_never_raises_and_fits_into_a_table() -> None:
+    draw = random.Random(12)
+    pieces = [
+        *PIECES,
+        '"name": "WikiSearch"',
+        "<tool_call>",
+        "functions.",
+        "<arg_key>",
+        "<arg_value>",
+        "</",
+        "```json\n",
+        "<|call|>",
+    ]
+    for _ in range(5000):
+        text = "".join(draw.choice(pieces) for _ in range(draw.randint(1, 25)))
+        n_calls, tool, argument, arguments, error = read_call(text, SEARCH)
+        assert (n_calls > 0) == (argument is not None) == (arguments is not None)
+        assert (error is not None) == (tool is not None and not n_calls)
+        assert n_calls == count_calls(text, SEARCH) == len(parse_calls(text, SEARCH))
+        assert json.loads(arguments or "{}") is not None
+        (f"{argument}{arguments}").encode()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@
 | GLM | `<tool_call>name` with `<arg_key>` and `<arg_value>` elements |
 | Gemma | `call:name{key:<escape>value<escape>}` |
 | DeepSeek, Kimi, Functionary | a mark such as `<|tool_call_begin|>`, the name, perhaps a fence, and JSON |
+| others | `<name>name</name><arguments>{...}</arguments>` |
 | gpt-oss (harmony) | `<|channel|>commentary to=functions.name <|message|>{...}` |
 
 A call in one of these formats that names a tool is either complete, or a failed call: it is not an answer. ReAct
@@ -33,16 +34,14 @@ __all__ = ["CallNames", "FoundCall", "call_names", "find_structured_calls"]
 _CALL_KEYS = {*NAME_KEYS, "id", "type", "call_id", "tool_call_id", "index"}
 _PREFIX = r"(?:(?:functions?|tools?|default_api)[.:])?"
 _prefix = re.compile(rf"^{_PREFIX}", re.IGNORECASE).sub
-_SPECIAL = (
-    r"<(?!/|[^<>\s]{0,40}end)[|\uff5c]?[^<>|\uff5c\s]{0,20}(?:tool|call|sep|recipient|tag)[^<>|\uff5c\s]{0,20}[|\uff5c]?>"
-)
+_SPECIAL = r"<(?!/|[^<>\s]{0,40}end)[|\uff5c]?[^<>|\uff5c\s]{0,20}(?:tool|call|sep|recipient|tag|name|function|action)[^<>|\uff5c\s]{0,20}[|\uff5c]?>"
 _ANSWER_KEYS = {"answer", "final_answer", "output", "response", "result", "solution"}
 _NO_CALL = object()
 _MARKS = ("{", "<", "[", ">>>", "to=", "Action")  # every format contains one of them
 _tag_tail = re.compile(r"[\"']?[^<>{}\n]{0,60}>").match
 _quoted_key = re.compile(r"\{\s*[\"']").match
 _header = re.compile(
-    r"(?:\s+|:[0-9]{1,4}(?![0-9])|\[CALL_ID\][\w-]{0,40}|\[ARGS\]|<[|\uff5c][^<>\n]{0,40}[|\uff5c]>|```\w{0,10}"
+    r"(?:\s+|:[0-9]{1,4}(?![0-9])|\[CALL_ID\][\w-]{0,40}|\[ARGS\]|</?(?!arg_)[a-z_]{1,20}>|<[|\uff5c][^<>\n]{0,40}[|\uff5c]>|```\w{0,10}"
     r"|(?:json|code|commentary|analysis)(?!\w))*"
 ).match
 _parameter = re.compile(r"\s*<[^<>=\s]{0,20}parameter(?:=|\s+name\s*=\s*)[\"']?([\w.-]+)[\"']?[^<>\n]{0,60}>").match
@@ -108,7 +107,7 @@ def call_names(key: tuple[str | tuple[str, str], ...]) -> CallNames:
         rf"(?P<element><[^<>=\s/]{{0,20}}(?:function|invoke|tool|call)(?:[=/]|\s+name\s*=\s*)[\"']?{exact}(?!\w))",
         rf"(?P<marked>(?:\[TOOL_CALLS\]|{_SPECIAL}|>>>)\s{{0,20}}{exact}(?!\w)(?!(?:\.\w+)?\())",
         rf"(?P<gemma>(?<!\w)call:{exact}(?=\s*\{{))",
-        rf"(?P<harmony>(?<!\w)to={exact}(?:json|code)?(?!\w))",
+        rf"(?P<harmony>(?<![\w?&/])to={exact}(?:json|code)?(?!\w))",
         rf"(?P<react>^[ \t*]{{0,9}}Action[ \t*]{{0,9}}:[ \t*]{{0,9}}{exact}[ \t*]{{0,9}}(?:$|\[))",
         rf"(?P<arguments>(?<![\w.]){exact}(?=\[CALL_ID\]|\[ARGS\]))",
         rf"(?P<braces>(?<![\w\"'/<>=]){name}(?=\s?\{{))",
@@ -172,7 +171,7 @@ def _tagged_call(text: str, match: re.Match[str], names: CallNames, reader: Lite
     else:
         elements, end, is_cut = _elements(text, body)
         arguments = select_argument(elements, names.parameters[tool]) if elements and not is_cut else None
-        is_cut = is_cut or (not elements and not text[body:].strip())
+        is_cut = is_cut or not (elements or text[body:].strip() or "</" in text[match.end() : body])
     error = None if arguments else "incomplete_call" if is_cut else "unreadable_call"
     return FoundCall(match.start(), end, tool, arguments, error)
 
