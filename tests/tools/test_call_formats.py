@@ -161,6 +161,8 @@ def test_a_structured_call_names_a_tool_in_any_case() -> None:
     assert parse_call('{"name": "qa", "arguments": {"question": "Who?"}}', ASK) == ("QA", "Who?")
     assert parse_call("<function=functions.qa>{'question': 'Who?'}</function>", ASK) == ("QA", "Who?")
     assert parse_call("qa(Who?)", ASK) is None
+    dotted = Tool("tools.search", "Searches.", str.upper, parameter="query")
+    assert parse_call('<function=Tools.Search>{"query": "tides"}', dotted) == ("tools.search", "tides")
 
 
 UNITS = [

@@ -28,21 +28,25 @@ from typing import Any, NamedTuple
 from toolrlef_data.tools.call_arguments import ARGUMENT_KEYS, KEYWORDS, NAME_KEYS, Arguments, select_argument
 from toolrlef_data.tools.json_text import LiteralReader
 
-__all__ = ["CallNames", "FoundCall", "call_names", "find_structured_calls"]
+__all__ = ["CallMatch", "CallNames", "call_names", "find_structured_calls"]
 
 # The names of keys in an object that is a call without arguments, rather than an answer that mentions a tool.
 _CALL_KEYS = {*NAME_KEYS, "id", "type", "call_id", "tool_call_id", "index"}
 _PREFIX = r"(?:(?:functions?|tools?|default_api)[.:])?"
 _prefix = re.compile(rf"^{_PREFIX}", re.IGNORECASE).sub
-_SPECIAL = r"<(?!/|[^<>\s]{0,40}end)[|\uff5c]?[^<>|\uff5c\s]{0,20}(?:tool|call|sep|recipient|tag|name|function|action)[^<>|\uff5c\s]{0,20}[|\uff5c]?>"
+# A tag or special token before a name, such as <tool_call> or <|tool_call_begin|>, but not one that closes a call.
+_MARK_WORDS = "tool|call|sep|recipient|tag|name|function|action"
+_MARK_PART = r"[^<>|\uff5c\s]{0,20}"
+_SPECIAL = rf"<(?!/|[^<>\s]{{0,40}}end)[|\uff5c]?{_MARK_PART}(?:{_MARK_WORDS}){_MARK_PART}[|\uff5c]?>"
 _ANSWER_KEYS = {"answer", "final_answer", "output", "response", "result", "solution"}
 _NO_CALL = object()
 _MARKS = ("{", "<", "[", ">>>", "to=", "Action")  # every format contains one of them
 _tag_tail = re.compile(r"[\"']?[^<>{}\n]{0,60}>").match
 _quoted_key = re.compile(r"\{\s*[\"']").match
+# The text between a name and its arguments: marks, tags without attributes, a call number, a fence.
 _header = re.compile(
-    r"(?:\s+|:[0-9]{1,4}(?![0-9])|\[CALL_ID\][\w-]{0,40}|\[ARGS\]|</?(?!arg_)[a-z_]{1,20}>|<[|\uff5c][^<>\n]{0,40}[|\uff5c]>|```\w{0,10}"
-    r"|(?:json|code|commentary|analysis)(?!\w))*"
+    r"(?:\s+|:[0-9]{1,4}(?![0-9])|\[CALL_ID\][\w-]{0,40}|\[ARGS\]|</?(?!arg_)[a-z_]{1,20}>"
+    r"|<[|\uff5c][^<>\n]{0,40}[|\uff5c]>|```\w{0,10}|(?:json|code|commentary|analysis)(?!\w))*"
 ).match
 _parameter = re.compile(r"\s*<[^<>=\s]{0,20}parameter(?:=|\s+name\s*=\s*)[\"']?([\w.-]+)[\"']?[^<>\n]{0,60}>").match
 _parameter_end = re.compile(
@@ -77,12 +81,14 @@ class CallNames(NamedTuple):
 
     def tool(self, spelling: str) -> str | None:
         """Return the name of the tool that a structured call names, in any case and with a prefix such as functions."""
-        spelling = _prefix("", spelling.strip())
-        same_names = [name for name in self.parameters if name.lower() == spelling.lower()]
-        return spelling if spelling in same_names else next(iter(same_names), None)
+        for candidate in (spelling.strip(), _prefix("", spelling.strip())):
+            same_names = [name for name in self.parameters if name.lower() == candidate.lower()]
+            if same_names:
+                return candidate if candidate in same_names else same_names[0]
+        return None
 
 
-class FoundCall(NamedTuple):
+class CallMatch(NamedTuple):
     """A call in a text, from `start` to `end`; either its arguments or its error is set."""
 
     start: int
@@ -126,7 +132,7 @@ def call_names(key: tuple[str | tuple[str, str], ...]) -> CallNames:
     )
 
 
-def find_structured_calls(text: str, names: CallNames) -> list[FoundCall]:
+def find_structured_calls(text: str, names: CallNames) -> list[CallMatch]:
     """Return the complete and the failed calls of the formats above, by position; runs in linear time.
 
     >>> find_structured_calls('call:QA{question:<escape>Who?<escape>}', call_names(("QA",)))[0].arguments.argument
@@ -135,14 +141,14 @@ def find_structured_calls(text: str, names: CallNames) -> list[FoundCall]:
     if not any(mark in text for mark in _MARKS):
         return []
     reader = LiteralReader(text)
-    found = [*_tagged_calls(text, names, reader), *_json_calls(text, names, reader)]
-    return sorted(found, key=lambda call: call.start)
+    matches = [*_tagged_calls(text, names, reader), *_json_calls(text, names, reader)]
+    return sorted(matches, key=lambda call: call.start)
 
 
 # Tags -----------------------------------------------------------------------------------------------------------------
 
 
-def _tagged_calls(text: str, names: CallNames, reader: LiteralReader) -> Iterator[FoundCall]:
+def _tagged_calls(text: str, names: CallNames, reader: LiteralReader) -> Iterator[CallMatch]:
     position = 0
     while match := names.opening(text, position):
         position = match.end()
@@ -152,7 +158,7 @@ def _tagged_calls(text: str, names: CallNames, reader: LiteralReader) -> Iterato
             position = max(position, call.end)
 
 
-def _tagged_call(text: str, match: re.Match[str], names: CallNames, reader: LiteralReader) -> FoundCall | None:
+def _tagged_call(text: str, match: re.Match[str], names: CallNames, reader: LiteralReader) -> CallMatch | None:
     """Return the call at an opening, or None if it is text: a name before braces without arguments."""
     kind, tool = match.lastgroup, names.tool(match[(match.lastindex or 0) + 1])
     assert tool is not None
@@ -173,7 +179,7 @@ def _tagged_call(text: str, match: re.Match[str], names: CallNames, reader: Lite
         arguments = select_argument(elements, names.parameters[tool]) if elements and not is_cut else None
         is_cut = is_cut or not (elements or text[body:].strip() or "</" in text[match.end() : body])
     error = None if arguments else "incomplete_call" if is_cut else "unreadable_call"
-    return FoundCall(match.start(), end, tool, arguments, error)
+    return CallMatch(match.start(), end, tool, arguments, error)
 
 
 def _elements(text: str, position: int) -> tuple[dict[str, str], int, bool]:
@@ -184,15 +190,15 @@ def _elements(text: str, position: int) -> tuple[dict[str, str], int, bool]:
         if closing is None:
             return elements, len(text), True
         elements[opening[1]] = text[opening.end() : closing.start()].strip()
-        is_own_end = closing[0].startswith("</") and ("parameter" in closing[0] or "arg_value" in closing[0])
-        position = closing.end() if is_own_end else closing.start()
+        is_closing_tag = closing[0].startswith("</") and ("parameter" in closing[0] or "arg_value" in closing[0])
+        position = closing.end() if is_closing_tag else closing.start()
     return elements, position, False
 
 
 # JSON -----------------------------------------------------------------------------------------------------------------
 
 
-def _json_calls(text: str, names: CallNames, reader: LiteralReader) -> Iterator[FoundCall]:
+def _json_calls(text: str, names: CallNames, reader: LiteralReader) -> Iterator[CallMatch]:
     """Yield the calls in JSON objects. Only objects around a key such as "name" with a name of a tool are read."""
     position = 0
     while mention := names.mention(text, position):
@@ -216,10 +222,10 @@ def _json_calls(text: str, names: CallNames, reader: LiteralReader) -> Iterator[
         before = text[max(0, mention.start() - 20) : mention.start()].rstrip()
         if failed and (failed[1].end > mention.start() or before.endswith(("{", ","))):
             error = "incomplete_call" if failed[1].state == "cut" else "unreadable_call"
-            yield FoundCall(failed[0], max(failed[1].end, position), tool, None, error)
+            yield CallMatch(failed[0], max(failed[1].end, position), tool, None, error)
 
 
-def _calls_in(value: Any, names: CallNames, start: int, end: int) -> Iterator[FoundCall]:
+def _calls_in(value: Any, names: CallNames, start: int, end: int) -> Iterator[CallMatch]:
     """Yield the calls in a decoded value, at any depth, in order."""
     stack = [value]
     while stack:
@@ -236,7 +242,7 @@ def _calls_in(value: Any, names: CallNames, start: int, end: int) -> Iterator[Fo
                 stack += reversed(list(value.values()))
                 continue
             arguments = select_argument(members, names.parameters[tool])
-            yield FoundCall(start, end, tool, arguments, None if arguments else "unreadable_call")
+            yield CallMatch(start, end, tool, arguments, None if arguments else "unreadable_call")
 
 
 def _arguments_of(call: dict[str, Any], parameter: str) -> Any:

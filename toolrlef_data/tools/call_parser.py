@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from toolrlef_data.tools.call_arguments import KEYWORDS, Arguments, bare_argument, json_object, select_argument
-from toolrlef_data.tools.call_formats import CallNames, FoundCall, find_structured_calls
+from toolrlef_data.tools.call_formats import CallMatch, CallNames, find_structured_calls
 from toolrlef_data.tools.json_text import LiteralReader
 
 __all__ = ["find_calls"]
@@ -36,7 +36,7 @@ _closing = re.compile(r"\s*\)").match
 _object_key = re.compile(r"""\s*\{\s*["']\w+["']\s*:""").match
 
 
-def find_calls(text: str, names: CallNames) -> Iterator[FoundCall]:
+def find_calls(text: str, names: CallNames) -> Iterator[CallMatch]:
     """Yield the complete and the failed calls of all formats in order; the calls inside a call are text."""
     if not names.occur_in(text):
         return
@@ -47,15 +47,15 @@ def find_calls(text: str, names: CallNames) -> Iterator[FoundCall]:
     call = parenthesised.next_call(0)
     while structured or call is not None:
         if structured and (call is None or structured[0].start <= call.start):
-            found = structured.popleft()
-            if found.start < position and (found.start, found.end) != span:
+            match = structured.popleft()
+            if match.start < position and (match.start, match.end) != span:
                 continue
         else:
             assert call is not None
-            found = call
-        yield found
-        position, span = max(position, found.end), (found.start, found.end)
-        if call is not None and (found is call or call.start < position):
+            match = call
+        yield match
+        position, span = max(position, match.end), (match.start, match.end)
+        if call is not None and (match is call or call.start < position):
             call = parenthesised.next_call(position)
 
 
@@ -67,7 +67,7 @@ class _Parenthesised:
         self.closing: dict[int, int] | None = None
         self.last_parenthesis = text.rfind(")")
 
-    def next_call(self, position: int) -> FoundCall | None:
+    def next_call(self, position: int) -> CallMatch | None:
         """Return the first complete call that starts at or after a position; positions must not decrease."""
         text, names = self.text, self.names
         while position < self.last_parenthesis and (match := names.call(text, position)):
@@ -86,7 +86,7 @@ class _Parenthesised:
                 continue
             position = end
             if arguments is not None or error is not None:
-                return FoundCall(start, end, tool, arguments, error)
+                return CallMatch(start, end, tool, arguments, error)
         return None
 
     def _arguments(self, position: int, parameter: str) -> tuple[int, Arguments | None, str | None]:

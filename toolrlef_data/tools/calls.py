@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 from toolrlef_data.records import ToolCall, clean_text
 from toolrlef_data.tools.call_arguments import decode_arguments
-from toolrlef_data.tools.call_formats import CallNames, FoundCall, call_names
+from toolrlef_data.tools.call_formats import CallMatch, CallNames, call_names
 from toolrlef_data.tools.call_parser import find_calls
 from toolrlef_data.tools.tool import Tool
 
@@ -147,14 +147,14 @@ def read_call(text: str, tools: Tools, finish_reason: str | None = None) -> Call
         return CallReading(1, simple.tool, simple.argument, arguments)
     if not names.occur_in(text):
         return _NO_CALL
-    first: FoundCall | None = None
+    first: CallMatch | None = None
     count = 0
-    for found in find_calls(text, names):
-        if found.arguments is not None:
+    for match in find_calls(text, names):
+        if match.arguments is not None:
             count += 1
-            first = found if first is None or first.arguments is None else first
+            first = match if first is None or first.arguments is None else first
         elif first is None:
-            first = found
+            first = match
     if first is not None and first.arguments is not None:
         return CallReading(count, first.tool, *first.arguments)
     tool, error = (first.tool, first.error) if first is not None else (None, None)
@@ -260,6 +260,6 @@ def _simple_call(text: str, names: CallNames) -> ToolCall | None:
 
 def _calls(text: str, names: CallNames) -> Iterator[ToolCall]:
     """Yield the complete calls in order."""
-    for found in find_calls(text, names):
-        if found.arguments is not None:
-            yield ToolCall(found.tool, found.arguments.argument)
+    for match in find_calls(text, names):
+        if match.arguments is not None:
+            yield ToolCall(match.tool, match.arguments.argument)
