@@ -144,6 +144,18 @@ def candidates(**replies: Reply) -> Dataset:
     return respond(stage1, [Responder(name, quiet({"": reply})) for name, reply in replies.items()])
 
 
+@pytest.mark.parametrize("arguments", ['{"formula": "36+1', '{"formula": "36+18"}'])
+def test_a_native_call_at_the_token_limit_is_cut_off(arguments: str) -> None:
+    """Also arguments that are complete JSON could have been longer; an earlier call of the reply is complete."""
+    stage1 = build_stage1(grade(answer(questions(1), quiet({"": "It is 0."}))), ANNOTATIONS)
+    cut = Reply("", tool_calls=(("calculator", arguments),), **LIMIT)
+    first = replace(cut, tool_calls=(("calculator", '{"formula": "9*6"}'), *cut.tool_calls))
+    models = [Responder(name, quiet({"": reply}), protocol="tools") for name, reply in (("cut", cut), ("first", first))]
+    (row,) = respond(stage1, models)
+    assert (row["cut"]["error"], row["cut"]["text"]) == ("cut_off", None)
+    assert (row["first"]["error"], row["first"]["text"]) == (None, "calculator(9*6)")
+
+
 def test_stage2_drops_the_row_or_the_response() -> None:
     table = candidates(right=Reply("calculator(36+18)"), cut=Reply("It is 5", **LIMIT), other=Reply("It is 8."))
     rows = build_stage2(table)

@@ -273,8 +273,6 @@ def test_a_native_call_is_executed_with_its_argument(arguments: str, argument: s
 @pytest.mark.parametrize(
     ("arguments", "finish_reason", "error"),
     [
-        ('{"formula": "57', "length", "incomplete_call"),
-        ('{"formula": "57"}', "length", "incomplete_call"),  # it may have been longer
         ('{"formula": "57', "stop", "incomplete_call"),
         ('{"a": "57", "b": "1"}', "tool_calls", "unreadable_call"),
         ("{57}", "tool_calls", "unreadable_call"),
