@@ -129,8 +129,8 @@ def trice(
     Args:
         candidates: the candidates of one row, in responder order.
         numeric: rank wrong predictions by distance, nearest first; otherwise all of them get the first wrong level.
-        trusted: names that are scored as correct: the top level if their tool use equals gold's, else the second level.
-            They do not change the levels of wrong predictions.
+        trusted: names that get the top level if gold uses the tool, else the second level, whatever their responses
+            are. They do not change the levels of wrong predictions.
         missing: "zero": a response without a prediction scores the last level and does not use up a level; "wrong": it
             is ranked by its distance, as in the original.
         ties: "order": each of several equal distances uses up a level; "share": they share a level.
@@ -154,7 +154,7 @@ def trice(
         if name == "gold":
             scores.append(Score(name, levels[0], "gold"))
         elif name in trusted:
-            scores.append(Score(name, levels[0 if is_like_gold else 1], "trusted"))
+            scores.append(Score(name, levels[0 if gold_uses_tool else 1], "trusted"))
         elif candidate["correct"]:
             scores.append(Score(name, levels[0 if is_like_gold else 1], "correct"))
             level = level if is_like_gold else 2

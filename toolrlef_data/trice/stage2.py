@@ -49,7 +49,8 @@ def build_stage2(
         candidates: a table from `respond`: the columns of stage 1 and one RESPONSE struct per responder, including
             `gold`.
         rule: a name in `scoring.RULES`, or a scoring function with the same signature.
-        trusted: names of responders that are scored as correct; `("chatgpt",)` in the original.
+        trusted: names of responders that the rule trusts; `("chatgpt",)` in the original. Under "trice" they get the
+            top score if gold uses the tool, else the second; under "paper" they count as correct.
         compat: parse and score as the original does. A mention of the tool's name is tool use. Only the first gold
             answer and the first prediction count. A reply that was cut off or is empty is a response, and a response
             without a prediction is ranked as wrong.
