@@ -127,6 +127,13 @@ def test_a_failed_call_is_not_scored_as_zero() -> None:
     assert compat["scores"] == [20, 15, 20], "ranked as wrong, by its distance"
 
 
+def test_compat_looks_for_the_exact_name_of_the_tool() -> None:
+    text = "[Calculator(3*19) -> 57] 57"
+    assert build_stage2(candidates("calculator(3*19)", "57", a=text))[0]["scores"] == [20, 20]
+    compat = build_stage2(candidates("calculator(3*19)", "57", a=text), compat=True)
+    assert compat[0]["scores"] == [20, 15], "the original takes this for a response without a tool"
+
+
 def test_compat_treats_any_mention_of_the_tool_as_tool_use() -> None:
     text = "I need no calculator: 57"
     assert build_stage2(candidates("The answer is 57.", "57", a=text))[0]["scores"] == [20, 20]

@@ -290,6 +290,7 @@ def _score_columns(columns: Mapping[str, list[Any]], settings: ScoreSettings) ->
                 columns[f"{name}.predictions"][i],
                 columns[f"{name}.correct"][i],
                 columns[f"{name}.tool"][i],
+                columns[f"{name}.text"][i],
                 settings.compat,
             )
             for name in origin[i]
@@ -334,6 +335,7 @@ def _candidate(
     predictions: Sequence[str],
     correct: bool | None,
     tool: str | None,
+    text: str,
     compat: bool,
 ) -> dict[str, Any]:
     prediction = predictions[0] if predictions else None
@@ -349,7 +351,7 @@ def _candidate(
         "name": name,
         "prediction": prediction,
         "correct": correct,
-        "uses_tool": tool is not None,
+        "uses_tool": task.tool.name in text if compat else tool is not None,  # the original looks for the name alone
         "distance": distance,
         "answer": answer,
     }
