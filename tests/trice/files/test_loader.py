@@ -31,7 +31,7 @@ from toolrlef_data import (
     respond,
     scripted,
 )
-from toolrlef_data.columns import GRADED, LABELLED, QUESTIONS, RESPONSE, STAGE1, STAGE2, STAGE2_LATER
+from toolrlef_data.columns import LABELLED, QUESTIONS, RESPONSE, STAGE1, STAGE2, STAGE2_LATER
 from toolrlef_data.engines import ENGINES
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.tables.lineage import ledger, lineage
@@ -182,7 +182,8 @@ def test_loaded_tables_equal_the_published_ones(
     loaded = load_trice(publish(tables, tmp_path / "data", version="1.0.0", layout=layout), task=tasks)
     assert list(loaded) == list(tables), "tasks in the order of the mix"
     for task, published in tables.items():
-        assert set(loaded[task]) == {"graded", "stage1", "responded", "stage2"}
+        # The calls of stage 1 are in {dataset}_wrong.json, so the loaded table has them.
+        assert set(loaded[task]) == {"labelled", "stage1", "responded", "stage2"}
         task_tables = loaded[task]
         assert task_tables["stage1"].features == STAGE1
         assert by_id(task_tables["stage1"], "verified_by") == by_id(published["stage1"], "verified_by")
@@ -191,9 +192,11 @@ def test_loaded_tables_equal_the_published_ones(
         unknown = ("tool_outputs", "errors", "rule", *STAGE2_LATER)
         assert by_id(task_tables["stage2"], *unknown) == by_id(published["stage2"], *unknown)
         assert all(len(row["errors"]) == len(row["responses"]) for row in task_tables["stage2"])
-        assert task_tables["graded"].features == GRADED
+        assert task_tables["labelled"].features == LABELLED
+        calls = {row["id"]: row["output"] for row in published["stage1"] if row["uses_tool"]}
+        assert calls == {row["id"]: row["tool_call"] for row in task_tables["labelled"] if row["tool_call"]}
         columns = ("id", "task", "dataset", "question", "context", "answers", "needs_tool", "correct", "pass_rate")
-        first, second = by_id(published["graded"]), by_id(task_tables["graded"])
+        first, second = by_id(published["graded"]), by_id(task_tables["labelled"])
         for row_id, row in first.items():
             if task == "mlqa":
                 row["question"] = " ".join(row["question"].split())

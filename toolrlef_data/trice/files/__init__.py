@@ -8,4 +8,5 @@
 | `entries` | parses lines as entries of a task and a data set |
 | `task_entries` | joins the entries of one task across files |
 | `rows` | builds the rows of the tables |
+| `names` | names of data sets and ids of rows |
 """

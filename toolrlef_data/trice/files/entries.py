@@ -22,7 +22,7 @@ from toolrlef_data.loading_scripts import SOURCES
 from toolrlef_data.records import Drop
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.files.folder import MIX, File, Line
-from toolrlef_data.trice.files.writer import UPSTREAM_NAMES, normalise_id, normalise_name
+from toolrlef_data.trice.files.names import UPSTREAM_NAMES, normalise_id, normalise_name
 
 __all__ = ["Entry", "NameResolver", "extract_context", "parse_answers", "parse_entry"]
 
@@ -161,7 +161,7 @@ def parse_entry(file: File, line: Line, resolver: NameResolver) -> Entry | Drop:
     else:
         has_question = kind not in ("stage1", "gold")
         text = _text(row, "input", *(("question", "instruction") if has_question else ()))
-        answers = parse_answers(row.get("answer"))
+        answers = _gold_answers(row)
     name = file.kind if kind == "raw" else file.responder
     precedence, row_id = resolver.precedence_of(file), normalise_id(dataset, row_id)
     return Entry(kind, file.split, name, precedence, line.position, checked, text, task, dataset, row_id, answers)
@@ -176,6 +176,14 @@ def parse_answers(value: Any) -> list[str]:
     values: Iterable[Any] = value if isinstance(value, list) else [value]
     texts = (str(item) for item in values if item is not None and not isinstance(item, (dict, list)))
     return list(dict.fromkeys(text for text in texts if text.strip()))
+
+
+def _gold_answers(row: Row) -> list[str]:
+    """Return the gold answers in `answer`, then those in `answers`, which `writer` adds if `answer` is one of several."""
+    first, others = row.get("answer"), row.get("answers")
+    return parse_answers(
+        [*(first if isinstance(first, list) else [first]), *(others if isinstance(others, list) else [])]
+    )
 
 
 def extract_context(text: str, question: str, task: Task) -> str:
@@ -210,8 +218,9 @@ def _instruction(row: Row, kind: str) -> str:
 
 def _check_row(kind: str, row: Row) -> dict[str, Any] | Drop:
     """Return the fields that the tables need, or the reason why the row is dropped."""
-    # Responses of local models are in `response`; such a row can also have an `output`, which is not the response.
-    field = "response" if "response" in row else "output"
+    # Responses of local models are in `response`, and their rows can have another `output`; responses of APIs are in
+    # `output`, or in both.
+    field = "response" if "response" in row and row.get("output") != row["response"] else "output"
     required = (field,) if kind == "response" else REQUIRED_FIELDS.get(kind, ())
     if any(name not in row for name in required):
         return Drop("not_a_row", f"expected the keys {', '.join(required)}, found {', '.join(row)}")

@@ -48,9 +48,10 @@ from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.files.entries import Entry, NameResolver, parse_entry
 from toolrlef_data.trice.files.folder import File, Line, read_folder
+from toolrlef_data.trice.files.names import normalise_id
 from toolrlef_data.trice.files.rows import build_rows
 from toolrlef_data.trice.files.task_entries import KINDS, Row, TaskEntries
-from toolrlef_data.trice.files.writer import LOAD_STAGE, NO_REPLY, normalise_id
+from toolrlef_data.trice.files.writer import LOAD_STAGE, NO_REPLY
 
 __all__ = ["load_trice"]
 
@@ -158,7 +159,10 @@ def _add_note(line: Row, by_task: Mapping[str, TaskEntries]) -> bool:
 def _file_facts(task_entries: TaskEntries, files: list[File], ignored: list[str]) -> dict[str, Any]:
     """Return the facts about a task's files for the lineage."""
     counts = dict(Counter(entry.position.rpartition(", ")[0] for entry in task_entries.of(*KINDS)))
-    fields = {entry.name: entry.row["field"] for entry in task_entries.of("response") if entry.row["text"] is not None}
+    responses = [entry for entry in task_entries.of("response") if entry.row["text"] is not None]
+    # A local responder, whose text is in `response` alone, can by chance repeat the `output` of some rows.
+    local = {entry.name for entry in responses if entry.row["field"] == "response"}
+    fields = {entry.name: "response" if entry.name in local else "output" for entry in responses}
     summaries = {file.path: file.summary for file in files if file.summary and file.path in counts}
     return {"files": counts, "fields": fields, "summary_lines": summaries, "not_read": ignored}
 

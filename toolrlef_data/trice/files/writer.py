@@ -4,7 +4,7 @@
 |---|---|
 | questions | raw/{unit}/{dataset}.json |
 | graded | raw/{unit}/{dataset}_right.json (`output` is the student's response), _wrong.json |
-| labelled | those of graded, and stage1/{unit}/{dataset}_wrong.json: rows with a verified call (`tool`) |
+| labelled; graded with stage1 | those of graded, and stage1/{unit}/{dataset}_wrong.json: rows with a call (`tool`) |
 | stage1 | stage1/{unit}/{dataset}.json, {unit}.json; stage2/{unit}/{unit}_gold_response.json |
 | responded | stage2/{unit}/{unit}_{responder}_response.json |
 | stage2 | stage2/{unit}/{unit}.json |
@@ -15,6 +15,10 @@
 - Several tasks are also mixed in stage1/mix/mix.json and stage2/mix/mix.json.
 - `input` is the rendered question. For lama and qa, `instruction` contains it too, since TRICE's local models
   and its reader expect it there.
+- The original's evaluator and scorer read `answer` as one text in math, mlqa and the gold responses, and as a list
+  elsewhere. If a math or mlqa row has several gold answers, all of them are in `answers`.
+- Every response is in `response`; those of APIs are in `output` too.
+- Ids contain the data set's name in the original's files (`names`).
 - dropped.json records what these files cannot represent.
 
 Not covered: the column `solution`, and `pred` and the summary line of TRICE's evaluator. `loader` reads these
@@ -36,66 +40,22 @@ from toolrlef_data.columns import DROPPED, GRADED, LABELLED, QUESTIONS, STAGE1, 
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.tasks import TASKS
+from toolrlef_data.trice.files.names import upstream_id, upstream_name
 from toolrlef_data.trice.responders import RespondSettings
 
-__all__ = ["LEDGER_FILE", "LOAD_STAGE", "NO_REPLY", "UPSTREAM_NAMES", "check_tables", "normalise_id", "normalise_name"]
-__all__ += ["upstream_name", "write_trice"]
+__all__ = ["LEDGER_FILE", "LOAD_STAGE", "NO_REPLY", "check_tables", "write_trice"]
 
 Tables = Mapping[str, Mapping[str, Mapping[str, Dataset]]]
 Row = Mapping[str, Any]
 Lines = Iterator[tuple[str, dict[str, Any]]]
 
-# The names of data sets in TRICE's files.
-UPSTREAM_NAMES = {
-    "addsub": "AddSub",
-    "asdiv": "ASDiv",
-    "gsm8k": "GSM8K",
-    "hotpotqa": "HotpotQA",
-    "mlqa": "MLQA",
-    "multiarith": "MultiArith",
-    "nq_open": "NaturalQuestions",
-    "squad": "SQuAD",
-    "svamp": "SVAMP",
-    "trex": "TREx",
-    "triviaqa": "TriviaQA",
-    "webquestions": "WebQuestions",
-}
-NORMALISED_NAMES = {upstream.lower(): name for name, upstream in UPSTREAM_NAMES.items()}
-# Tasks whose question TRICE's local models and its reader expect in `instruction`.
+# Tasks whose question the original's local models and its reader expect in `instruction`.
 QUESTION_IN_INSTRUCTION = frozenset({"lama", "qa", "retrieval"})
+ANSWER_AS_TEXT = frozenset({"math", "mlqa"})  # tasks whose `answer` the original's evaluator reads as one text
 LEDGER_FILE = "dropped.json"
 LOAD_STAGE = "load_trice"  # the stage of loaded tables in the lineage and in the ledger
 NO_REPLY = ("publish", "no_reply")  # stage and reason of a missing response in the ledger
 LEDGER_ORDER = ("task", "dataset", "id", "stage", "reason", "detail")
-
-
-def upstream_name(dataset: str) -> str:
-    """Return a data set's name in TRICE's files.
-
-    >>> upstream_name("nq_open"), upstream_name("mine")
-    ('NaturalQuestions', 'mine')
-    """
-    return UPSTREAM_NAMES.get(dataset, dataset)
-
-
-def normalise_name(upstream: str) -> str:
-    """Return a data set's name in this package, given its name in TRICE's files in any case.
-
-    >>> normalise_name("NaturalQuestions"), normalise_name("gsm8k"), normalise_name("Mine")
-    ('nq_open', 'gsm8k', 'Mine')
-    """
-    lower = upstream.lower()
-    return lower if lower in UPSTREAM_NAMES else NORMALISED_NAMES.get(lower, upstream)
-
-
-def normalise_id(dataset: str, row_id: str) -> str:
-    """Return a row's id, in which this package's name of the data set replaces TRICE's.
-
-    >>> normalise_id("gsm8k", "GSM8K-7"), normalise_id("gsm8k", "GSM8K_7")
-    ('gsm8k-7', 'GSM8K_7')
-    """
-    upstream = upstream_name(dataset)
-    return dataset + row_id[len(upstream) :] if dataset and row_id.startswith(f"{upstream}-") else row_id
 
 
 def check_tables(tables: Tables) -> None:
@@ -156,6 +116,7 @@ class Part(NamedTuple):
     is_mixed: bool  # the rows are part of the mix too
     has_stage1: bool  # the gold responses are written from the task's stage 1
     has_dev_stage1: bool  # stage 1 occupies the names of question files in dev/
+    calls: Mapping[str, str]  # id -> call in the task's stage 1, for a graded table without calls
 
     def path(self, place: str, unit: str, name: str, dev_name: str = "") -> str:
         """Return the path of a file: below `place` for the split "train", else below dev/ as `dev_name` or `name`."""
@@ -181,9 +142,23 @@ def _table_lines(tables: Tables, by_dataset: bool) -> Lines:
                 suffix = None if split == "train" else "" if len(splits.keys() - {"train"}) == 1 else f"_{split}"
                 kind = _kind(data)
                 fields = _response_fields(data) if kind == "responded" else {}
-                part = Part(suffix, fields, kind in mixed, "stage1" in kinds[task], bool(stage1_splits - {"train"}))
+                calls = _stage1_calls(task_tables) if kind == "graded" and "tool_call" not in data.column_names else {}
+                in_dev = bool(stage1_splits - {"train"})
+                part = Part(suffix, fields, kind in mixed, "stage1" in kinds[task], in_dev, calls)
                 for row in data:
                     yield from LINES[kind](row, _dataset_unit(row, task) if by_dataset else task, part)
+
+
+def _stage1_calls(task_tables: Mapping[str, Mapping[str, Dataset]]) -> dict[str, str]:
+    """Return id -> output of the stage 1 rows that use the tool."""
+    return {
+        row["id"]: row["output"]
+        for splits in task_tables.values()
+        for data in splits.values()
+        if _kind(data) == "stage1"
+        for row in data.select_columns(["id", "output", "uses_tool"])
+        if row["uses_tool"]
+    }
 
 
 def _kind(data: Dataset) -> str:
@@ -217,9 +192,12 @@ def _graded_lines(row: Row, unit: str, part: Part) -> Lines:
         yield part.path("raw", unit, f"{name}_right"), raw if text is None else {**raw, "output": text}
         return
     yield part.path("raw", unit, f"{name}_wrong"), raw
-    # `verified` is null if the call was not checked, as in TRICE's files.
+    call = part.calls.get(row["id"])
+    # `verified` is null if the call was not checked, as in the original's files.
     if row.get("tool_call") and row["verified"] is not False:
-        yield part.path("stage1", unit, f"{name}_wrong", f"{name}_wrong_tool"), {**raw, "tool": row["tool_call"]}
+        call = row["tool_call"]
+    if call:
+        yield part.path("stage1", unit, f"{name}_wrong", f"{name}_wrong_tool"), {**raw, "tool": call}
 
 
 def _stage1_lines(row: Row, unit: str, part: Part) -> Lines:
@@ -242,17 +220,22 @@ def _stage2_lines(row: Row, unit: str, part: Part) -> Lines:
 def _responded_lines(row: Row, unit: str, part: Part) -> Lines:
     question = row["input"].rpartition("\nQuestion: ")[2] if row["task"] == "mlqa" else row["input"]
     raw = _raw_line(row, question, row["input"])
+    # The original's evaluator cannot grade a row without a usable gold answer; in math, it would stop.
+    reason = TASKS[row["task"]].ungradable_reason(row["answers"]) if row["task"] in TASKS else None
+    if reason:
+        yield _ledger_line(row, "publish", reason, " | ".join(row["answers"])[:200])
     for name, field in part.fields.items():
         path = part.path("stage2", unit, f"{unit}_{_file_name(name)}_response")
         if name == "gold" and part.has_stage1:
             continue
-        if row[name]["text"] is None:
+        text = row[name]["text"]
+        if text is None:
             yield _ledger_line(row, *NO_REPLY, f"{name}: {row[name]['error']}")
         elif name == "gold":
-            yield path, _gold_line(row, row["gold"]["text"])
-        else:
-            instruction = {"instruction": row["input"]} if field == "response" else {}
-            yield path, {**raw, **instruction, field: row[name]["text"]}
+            yield path, _gold_line(row, text)
+        elif not reason:
+            more = {"instruction": row["input"]} if field == "response" else {"output": text}
+            yield path, {**raw, **more, "response": text}
 
 
 LINES: dict[str, Callable[[Row, str, Part], Lines]] = {
@@ -265,7 +248,7 @@ LINES: dict[str, Callable[[Row, str, Part], Lines]] = {
 
 
 def _response_fields(data: Dataset) -> dict[str, str]:
-    """Return responder -> field of its text: `response` if the lineage records a local engine, else `output`."""
+    """Return responder -> `response` for local models, else `output`; the lineage has the kinds."""
     fields = dict.fromkeys(responders_of(data.features), "output")
     for record in lineage(data):
         stage = record["settings"] if isinstance(record["settings"], dict) else {}
@@ -278,7 +261,11 @@ def _response_fields(data: Dataset) -> dict[str, str]:
 
 
 def _raw_line(row: Row, question: str, text: str) -> dict[str, Any]:
-    raw = {"id": _upstream_id(row), "question": question, "answer": row["answers"], "input": text}
+    answers = row["answers"]
+    gold: dict[str, Any] = {"answer": answers}
+    if row["task"] in ANSWER_AS_TEXT:
+        gold = {"answer": answers[0] if answers else "", **({"answers": answers} if len(answers) > 1 else {})}
+    raw = {"id": upstream_id(row["dataset"], str(row["id"])), "question": question, **gold, "input": text}
     return {**raw, "instruction": question} if row["task"] in QUESTION_IN_INSTRUCTION else raw
 
 
@@ -291,19 +278,17 @@ def _render_input(row: Row) -> str:
 
 def _gold_line(row: Row, output: str) -> dict[str, Any]:
     line = {"instruction": row["instruction"], "input": row["input"], "output": output}
-    return {**line, "id": _upstream_id(row), "answer": row["answers"][0] if row["answers"] else ""}
+    return {
+        **line,
+        "id": upstream_id(row["dataset"], str(row["id"])),
+        "answer": row["answers"][0] if row["answers"] else "",
+    }
 
 
 def _ledger_line(row: Row, stage: str, reason: str, detail: str) -> tuple[str, dict[str, Any]]:
-    identity = {"id": _upstream_id(row), "task": row["task"], "dataset": row["dataset"]}
+    identity = {"id": upstream_id(row["dataset"], str(row["id"])), "task": row["task"], "dataset": row["dataset"]}
     line = {**identity, "stage": stage, "reason": reason, "detail": detail}
     return LEDGER_FILE, {name: line[name] for name in DROPPED}
-
-
-def _upstream_id(row: Row) -> str:
-    """Return the row's id, in which TRICE's name of the data set replaces this package's; see `normalise_id`."""
-    dataset, row_id = row["dataset"], str(row["id"])
-    return upstream_name(dataset) + row_id[len(dataset) :] if dataset and row_id.startswith(f"{dataset}-") else row_id
 
 
 def _dataset_unit(row: Row, task: str) -> str:

@@ -1,0 +1,149 @@
+"""Written files have the keys and types that the original's evaluator and scorer read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset, Features
+
+from toolrlef_data import TASKS, load_trice, publish
+from toolrlef_data.columns import GRADED, QUESTIONS, RESPONSE, STAGE1
+from toolrlef_data.engines.responses import build_response
+from toolrlef_data.tables.lineage import ledger
+from toolrlef_data.trice.files.names import normalise_id
+
+Row = dict[str, Any]
+
+# Task -> data set, gold answers, tool call. The evaluator reads `answer` as one text in math and mlqa, as a list in qa
+# and lama.
+ROWS: dict[str, tuple[str, list[str], str]] = {
+    "math": ("asdiv", ["1,234", "1234.0"], "calculator(1200+34)"),
+    "mlqa": ("mlqa", ["Sicily", "Sicilia"], "translator(Wo liegt der Etna?)"),
+    "qa": ("triviaqa", ["Turin", "Torino"], "WikiSearch(Mole)"),
+    "lama": ("trex", ["Turin"], "QA(Where is the Mole?)"),
+}
+ONE_TEXT = {"math", "mlqa"}
+
+
+def target(task: str, **more: Any) -> Row:
+    dataset, answers, call = ROWS[task]
+    shared = {"id": f"{dataset}-1", "task": task, "dataset": dataset, "answers": answers}
+    texts = {"instruction": TASKS[task].instruction, "input": "Context: C.\nQuestion: Q?", "output": call}
+    return {**shared, **texts, "uses_tool": True, "source": "teacher", "verified_by": "value", **more}
+
+
+def responded(*rows: Row, **texts: str | None) -> Dataset:
+    """Return a table of responders with the same text in every row; None is a missing response."""
+    columns = {"gold": rows[0]["output"], **texts}
+    filled = [{**row, **{name: build_response(None, text=text) for name, text in columns.items()}} for row in rows]
+    for row in filled:
+        row.update({name: {**row[name], "error": "not_found"} for name, text in texts.items() if text is None})
+    return Dataset.from_list(filled, features=Features(**STAGE1, **dict.fromkeys(columns, RESPONSE)))
+
+
+def wrong(task: str) -> Dataset:
+    row = target(task)
+    shared = {name: row[name] for name in ("id", "task", "dataset", "answers")}
+    question = {"question": "Q?", "context": "C.", "solution": "", "split_origin": "train"}
+    response = {**build_response(None, text="I do not know."), "correct": False}
+    grades = {"prediction": None, "correct": False, "pass_rate": 0.0, "needs_tool": True}
+    return Dataset.from_list([{**shared, **question, "response": response, "samples": [], **grades}], features=GRADED)
+
+
+def read_lines(path: Path) -> list[Row]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def publish_files(folder: Path, task: str, tables: Mapping[str, Any], layout: str = "trice") -> dict[str, list[Row]]:
+    publish({task: dict(tables)}, folder, version="1.0.0", layout=layout)
+    return {path.relative_to(folder).as_posix(): read_lines(path) for path in sorted(folder.rglob("*_*.json"))}
+
+
+@pytest.mark.parametrize("layout", ["trice", "trice-old"])
+@pytest.mark.parametrize("task", ROWS)
+def test_answers_are_one_text_or_a_list(task: str, layout: str, tmp_path: Path) -> None:
+    tables = {"graded": wrong(task), "responded": responded(target(task), chatgpt="57", alpaca=ROWS[task][2])}
+    files = publish_files(tmp_path, task, tables, layout)
+    answers = ROWS[task][1]
+    for name, rows in files.items():
+        expected = answers[0] if task in ONE_TEXT or name.endswith("_gold_response.json") else answers
+        assert [row["answer"] for row in rows] == [expected], name
+    loaded = load_trice(tmp_path)[task]
+    assert loaded["responded"]["answers"][:] == [answers], "the other gold answers are in the files"
+    assert loaded["graded"]["answers"][:] == [answers]
+
+
+def test_responses_are_in_the_field_that_the_evaluator_reads(tmp_path: Path) -> None:
+    files = publish_files(tmp_path, "math", {"responded": responded(target("math"), chatgpt=" 57", davinci=None)})
+    (row,) = files["stage2/math/math_chatgpt_response.json"]
+    assert (row["response"], row["output"]) == (" 57", " 57")
+    assert "stage2/math/math_davinci_response.json" not in files, "the evaluator cannot read a missing response"
+    again = publish_files(tmp_path / "again", "math", load_trice(tmp_path)["math"])
+    assert again["stage2/math/math_chatgpt_response.json"] == [row], "an API stays an API"
+
+
+def test_files_with_other_fields_load(tmp_path: Path) -> None:
+    """Earlier versions wrote `answer` as a list everywhere, and responses of APIs in `output` alone."""
+    golds = [{k: target("math")[k] for k in ("instruction", "input", "output")} | {"id": f"GSM8K-{n}", "answer": "57"} for n in (1, 2)]  # fmt: skip
+    shared = [{"id": f"GSM8K-{n}", "question": "Q?", "answer": ["57", "57.0"], "input": "Q?"} for n in (1, 2)]
+    texts = {
+        "api": [{"output": "57"}, {"output": "58"}],
+        "local": [{"output": "57", "response": "57"}, {"output": "57", "response": "58"}],
+        "evaluated": [{"output": "57", "response": "57", "pred": 57.0}, {"output": "58", "response": "58", "pred": 58.0}],
+    }  # fmt: skip
+    folder = tmp_path / "stage2/math"
+    folder.mkdir(parents=True)
+    for name, rows in {"gold": golds, **{name: [a | b for a, b in zip(shared, texts[name], strict=True)] for name in texts}}.items():  # fmt: skip
+        (folder / f"math_{name}_response.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = load_trice(tmp_path)["math"]["responded"]
+    assert table["answers"][:] == [["57", "57.0"]] * 2
+    for name in texts:
+        assert [response["text"] for response in table[name]] == ["57", "58"], name
+    files = publish_files(tmp_path / "again", "math", {"responded": table})
+    outputs = {name: "output" in files[f"stage2/math/math_{name}_response.json"][0] for name in texts}
+    assert outputs == {"api": True, "local": False, "evaluated": True}, "one row decides that a responder is local"
+
+
+@pytest.mark.parametrize(("layout", "unit"), [("trice", "math"), ("trice-old", "ASDiv")])
+def test_calls_of_stage1_are_written_beside_the_wrong_rows(layout: str, unit: str, tmp_path: Path) -> None:
+    stage1 = Dataset.from_list([target("math"), target("math", id="asdiv-2", uses_tool=False)], features=STAGE1)
+    files = publish_files(tmp_path, "math", {"graded": wrong("math"), "stage1": stage1}, layout)
+    (row,) = files[f"stage1/{unit}/ASDiv_wrong.json"]
+    assert row == {**files[f"raw/{unit}/ASDiv_wrong.json"][0], "tool": "calculator(1200+34)"}
+    without = publish_files(tmp_path / "without", "math", {"graded": wrong("math")}, layout)
+    assert f"stage1/{unit}/ASDiv_wrong.json" not in without
+
+
+@pytest.mark.parametrize(
+    ("dataset", "row_id", "expected"),
+    [
+        ("gsm8k", "gsm8k-train-7", "GSM8K-train-7"),  # ids of this package
+        ("gsm8k", "GSM8K_7", "GSM8K_7"),  # ids of the original
+        ("gsm8k", "7", "GSM8K:7"),  # the evaluator counts right rows by the name in the id
+        ("nq_open", "my gsm8k row", "NaturalQuestions:my gsm8k row"),
+        ("mine", "7", "7"),  # the original does not know the data set
+        ("", "7", "7"),
+    ],
+)
+def test_ids_contain_the_name_of_the_data_set(dataset: str, row_id: str, expected: str, tmp_path: Path) -> None:
+    row = {"id": row_id, "task": "math", "dataset": dataset, "question": "Q?", "context": "", "answers": ["1"], "solution": "", "split_origin": "train"}  # fmt: skip
+    questions = Dataset.from_list([row], features=QUESTIONS)
+    publish({"math": {"questions": questions}}, tmp_path, version="1.0.0", layout="trice")
+    (path,) = (tmp_path / "raw/math").glob("*.json")
+    assert [line["id"] for line in read_lines(path)] == [expected]
+    assert normalise_id(dataset, expected) == row_id
+    assert load_trice(tmp_path)["math"]["questions"]["id"][:] == [row_id]
+
+
+@pytest.mark.parametrize(("task", "answers"), [("math", ["many"]), ("math", []), ("qa", ["", "?"])])
+def test_rows_whose_gold_answer_stops_the_evaluator_are_in_the_ledger(
+    task: str, answers: list[str], tmp_path: Path
+) -> None:
+    rows = [target(task), target(task, id="bad", answers=answers)]
+    files = publish_files(tmp_path, task, {"responded": responded(*rows, alpaca="57")})
+    assert len(files[f"stage2/{task}/{task}_alpaca_response.json"]) == 1
+    assert {row["id"] for row in ledger([load_trice(tmp_path)[task]["responded"]])} == {"bad"}

@@ -1,0 +1,65 @@
+"""Names of data sets and ids of rows, in this package and in the original's files."""
+
+from __future__ import annotations
+
+__all__ = ["UPSTREAM_NAMES", "normalise_id", "normalise_name", "upstream_id", "upstream_name"]
+
+# The names of data sets in the original's files.
+UPSTREAM_NAMES = {
+    "addsub": "AddSub",
+    "asdiv": "ASDiv",
+    "gsm8k": "GSM8K",
+    "hotpotqa": "HotpotQA",
+    "mlqa": "MLQA",
+    "multiarith": "MultiArith",
+    "nq_open": "NaturalQuestions",
+    "squad": "SQuAD",
+    "svamp": "SVAMP",
+    "trex": "TREx",
+    "triviaqa": "TriviaQA",
+    "webquestions": "WebQuestions",
+}
+NORMALISED_NAMES = {upstream.lower(): name for name, upstream in UPSTREAM_NAMES.items()}
+
+
+def upstream_name(dataset: str) -> str:
+    """Return a data set's name in the original's files.
+
+    >>> upstream_name("nq_open"), upstream_name("mine")
+    ('NaturalQuestions', 'mine')
+    """
+    return UPSTREAM_NAMES.get(dataset, dataset)
+
+
+def normalise_name(upstream: str) -> str:
+    """Return a data set's name in this package, given its name in the original's files in any case.
+
+    >>> normalise_name("NaturalQuestions"), normalise_name("gsm8k"), normalise_name("Mine")
+    ('nq_open', 'gsm8k', 'Mine')
+    """
+    lower = upstream.lower()
+    return lower if lower in UPSTREAM_NAMES else NORMALISED_NAMES.get(lower, upstream)
+
+
+def normalise_id(dataset: str, row_id: str) -> str:
+    """Return a row's id in this package, given its id in the original's files; the inverse of `upstream_id`.
+
+    >>> normalise_id("gsm8k", "GSM8K-7"), normalise_id("gsm8k", "GSM8K_7"), normalise_id("gsm8k", "GSM8K:my-7")
+    ('gsm8k-7', 'GSM8K_7', 'my-7')
+    """
+    upstream = upstream_name(dataset)
+    if dataset in UPSTREAM_NAMES and row_id.startswith(f"{upstream}:"):
+        return row_id[len(upstream) + 1 :] or row_id
+    return dataset + row_id[len(upstream) :] if dataset and row_id.startswith(f"{upstream}-") else row_id
+
+
+def upstream_id(dataset: str, row_id: str) -> str:
+    """Return a row's id in the original's files; the original's evaluator counts rows by the data set's name in it.
+
+    >>> upstream_id("gsm8k", "gsm8k-7"), upstream_id("gsm8k", "GSM8K_7"), upstream_id("gsm8k", "my-7")
+    ('GSM8K-7', 'GSM8K_7', 'GSM8K:my-7')
+    """
+    upstream = upstream_name(dataset)
+    if dataset and row_id.startswith(f"{dataset}-"):
+        return upstream + row_id[len(dataset) :]
+    return row_id if upstream in row_id or dataset not in UPSTREAM_NAMES else f"{upstream}:{row_id}"
