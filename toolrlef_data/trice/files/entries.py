@@ -179,7 +179,7 @@ def parse_answers(value: Any) -> list[str]:
 
 
 def _gold_answers(row: Row) -> list[str]:
-    """Return the gold answers in `answer`, then those in `answers`, which `writer` adds if `answer` is one of several."""
+    """Return the gold answers in `answer`, then those in `answers`, which `writer` adds if there are several."""
     first, others = row.get("answer"), row.get("answers")
     return parse_answers(
         [*(first if isinstance(first, list) else [first]), *(others if isinstance(others, list) else [])]
