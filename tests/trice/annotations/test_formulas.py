@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from toolrlef_data.records import ToolError
-from toolrlef_data.trice.annotations.formulas import Tree, evaluate, leaves, parse, render
+from toolrlef_data.trice.annotations.formulas import Tree, evaluate, leaves, parse, render, solve
 
 
 @pytest.mark.parametrize(
@@ -96,3 +96,33 @@ def test_a_rendered_formula_parses_to_the_same_value() -> None:
             pytest.fail(f"the calculator refuses {render(tree)}: {error}")
         compared += 1
     assert compared > 1000
+
+
+@pytest.mark.parametrize(
+    ("equation", "formula"),
+    [
+        ("35 + X = 56", "56-35"),
+        ("X - 35 = 56", "56+35"),
+        ("35 - X = 5", "35-5"),
+        ("7 * X = 56", "56/7"),
+        ("X / 7 = 8", "8*7"),
+        ("56 / X = 8", "56/8"),
+        ("(X + 2) * 3 = 21", "21/3-2"),
+        ("X = (7.0 + 5.0) - 3.0", "7+5-3"),
+        ("20 - 4 = 2 * b", "(20-4)/2"),
+        ("(1 + 2)x = 9", "9/(1+2)"),
+    ],
+)
+def test_solve(equation: str, formula: str) -> None:
+    tree = solve(equation)
+    assert tree is not None
+    assert render(tree) == formula
+
+
+@pytest.mark.parametrize(
+    "equation",
+    ["2 + 3 = 5", "X + Y = 5", "X + X = 4", "X = 2 = 2", "X ** 2 = 4", "X % 3 = 1", "-X = 4", "2 +", "3 x 5 = 15", "max(X) = 3", "nan + 3 = 5", "", "X"],
+)  # fmt: skip
+def test_solve_refuses(equation: str) -> None:
+    assert solve(equation) is None
+    assert parse("nan") is None

@@ -3,6 +3,8 @@
 | module | content |
 |---|---|
 | `composer` | composes one expression from the steps of a solution |
+| `steps` | parses the steps of a solution |
 | `formulas` | parses, evaluates and renders formulas |
+| `evidence` | recognises solutions whose prose contradicts their steps |
 | `constants` | numbers that a formula can contain although the question does not |
 """

@@ -1,12 +1,13 @@
 """The teacher ANNOTATIONS: one formula composed from a source's worked solution, with precision before coverage.
 
-A solution has one of three forms:
+The text determines the form:
 
 | source | form |
 |---|---|
 | GSM8K | steps such as `<<48/2=24>>` |
 | ASDiv | "7+2=9", several separated by ";", units in parentheses, `47/6=7 r5` for quotient and remainder |
 | SVAMP | "( 76.0 - 25.0 )" |
+| AddSub, MultiArith | the same, or an equation with one unknown: "35 + X = 56" |
 
 Execution alone cannot verify a composed formula. A 24 in a later step can be the result of an earlier step, or a 24 in
 the question, and both formulas execute to the gold answer. A reading is one such choice for every number. All readings
@@ -17,15 +18,14 @@ are enumerated:
 3. If several remain, their numbers are replaced by random values. Readings that always agree count as one; otherwise
    the row is `ambiguous`.
 
-If the annotated steps are insufficient (`unknown_literal`, `wrong_value` or `ambiguous`), equations without an
-annotation count as steps too. Not covered: unknowns (2x=10), ratios, comparisons, GCD and LCM, series. These rows need
-a model teacher.
+An equation without an annotation counts as a step if the annotated steps are insufficient. `evidence` recognises
+solutions whose text contradicts a reading. Not covered: unknowns in annotations, several unknowns, ratios, comparisons,
+GCD and LCM, series. Such rows need a model teacher.
 """
 
 from __future__ import annotations
 
 import itertools
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,8 +33,17 @@ from random import Random
 
 from toolrlef_data.records import UnusableRow
 from toolrlef_data.tasks.numbers import numbers_in, parse_number
-from toolrlef_data.trice.annotations.constants import constants_for
-from toolrlef_data.trice.annotations.formulas import Tree, evaluate, leaves, parse, render, replace_leaves
+from toolrlef_data.trice.annotations.constants import UNIT_SIZES, constants_for
+from toolrlef_data.trice.annotations.evidence import has_comparison, is_mentioned
+from toolrlef_data.trice.annotations.formulas import Tree, evaluate, leaves, render, replace_leaves
+from toolrlef_data.trice.annotations.steps import (
+    Step,
+    check_ending,
+    is_gold,
+    parse_all_steps,
+    parse_steps,
+    unstated_results,
+)
 
 __all__ = ["ANNOTATIONS", "REASONS", "Annotations", "Composed", "compose"]
 
@@ -94,79 +103,85 @@ def compose(question: str, solution: str, answers: Sequence[str]) -> Composed:
         return Composed(None, error.reason, error.detail)
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """A step of a solution.
-
-    Args:
-        text: the step as written.
-        tree: its formula.
-        results: (operator, stated value) pairs: one with the operator "", or one for the quotient and one for the
-            remainder.
-    """
-
-    text: str
-    tree: Tree
-    results: tuple[tuple[str, float], ...]
-
-
 # The reading of a leaf: None for a plain number, or (index of an earlier step, index of its result).
 _Choice = tuple[int, int] | None
 
 _MAX_READINGS = 2048
 _TRIALS = 4
-_annotation = re.compile(r"<<([^<>]*)>>")
-_unit = re.compile(r"\((?:\s*[A-Za-z][A-Za-z ./'-]*)\)")
-_quotient_remainder = re.compile(r"\s*(\d+)\s*r\s*(\d+)\s*")
-_times = re.compile(r"(?<=[\d)])\s*x\s*(?=[\d($])")
-_equation = re.compile(
-    r"<<([^<>]*)>>|(?<![\w.)%/*+-])((?:[$(\u2212\u2013\u00d7\u00f7)*/+ -]*\d[\d,.]*[) ]*)+)="
-    r"\s*[$\u20ac\u00a3]?\s*(\d[\d,]*(?:\.\d+)?|\.\d+)(?![\d%]|\s*[-+*/x(=<])"
-)
-_bare_result = re.compile(r"=\s*[$\u20ac\u00a3]?\s*(\d[\d,]*\.?\d*|\.\d+)(?![\d%]|\s*[-+*/x(])")
 
 
 def _compose_formula(question: str, solution: str, answers: Sequence[str]) -> str:
     gold = parse_number(answers[0]) if answers else None
     if gold is None:
         raise UnusableRow("wrong_value", f"the gold answer is not a number: {list(answers)[:3]}")
+    if has_comparison(solution):
+        raise UnusableRow("ambiguous", "the solution compares numbers")
     known = numbers_in(question) | constants_for(question)
-    steps = _parse_steps(solution, gold)
+    steps = parse_steps(solution, answers[0])
     try:
-        return _select_formula(steps, known, _unstated_results(solution, steps), gold, question, answers[0])
+        return _select_formula(steps, known, solution, question, answers[0])
     except UnusableRow as error:
-        all_steps = (
-            _parse_all_steps(solution) if error.reason in ("unknown_literal", "wrong_value", "ambiguous") else []
-        )
+        all_steps = parse_all_steps(solution) if error.reason in ("unknown_literal", "wrong_value", "ambiguous") else []
         if len(all_steps) <= len(steps):
             raise
-    return _select_formula(all_steps, known, _unstated_results(solution, all_steps), gold, question, answers[0])
+    return _select_formula(all_steps, known, solution, question, answers[0])
 
 
-def _select_formula(
-    steps: Sequence[_Step], known: set[float], unstated: set[float], gold: float, question: str, gold_text: str
-) -> str:
-    """Return the formula of the readings with the fewest re-uses.
-
-    These readings must be equivalent. If one of them is doubtful (`_is_overused`), all readings must be.
-    """
+def _select_formula(steps: Sequence[Step], known: set[float], solution: str, question: str, gold: str) -> str:
+    """Return the formula of the readings with the fewest re-uses; if these are doubtful, all readings must agree."""
+    unstated = unstated_results(solution, steps)
     options = [_leaf_options(step, steps[:i], known, unstated) for i, step in enumerate(steps)]
     result_index = _final_result_index(steps[-1], gold)
+    if "<<" in solution:
+        check_ending(solution, steps[-1], gold)
     by_uses = _readings_by_uses(steps, options)
     fewest_uses = by_uses[min(by_uses)]
-    formulas = compared = _render_readings(steps, fewest_uses, result_index)
+    _check_references(solution, steps, options, fewest_uses, numbers_in(question))
+    formulas = rivals = _render_readings(steps, fewest_uses, result_index)
     if len(by_uses) > 1 and any(_is_overused(steps, options, reading, question) for reading in fewest_uses):
-        compared = _render_readings(steps, itertools.chain(*by_uses.values()), result_index)
-    # The seed contains the repr of the steps, and so the names of `_Step` and its fields.
-    if len(compared) > 1 and not _are_equivalent(list(compared.values()), Random(f"{question}\n{steps}")):
-        raise UnusableRow("ambiguous", " or ".join(sorted(compared, key=_by_length)[:3]))
+        rivals = _render_readings(steps, itertools.chain(*by_uses.values()), result_index)
+    # The seed contains the repr of the steps, and so the names of the class `Step` and its fields.
+    if len(rivals) > 1 and not _are_equivalent(list(rivals.values()), Random(f"{question}\n{steps}")):
+        raise UnusableRow("ambiguous", " or ".join(sorted(rivals, key=_by_length)[:3]))
     text = min(formulas, key=_by_length)
     if not isinstance(formulas[text], tuple):
         raise UnusableRow("single_literal", text)
     value = evaluate(formulas[text])
-    if value is None or not _is_equal(value, gold, gold_text):
-        raise UnusableRow("wrong_value", f"{text} is {value}, not {gold_text}")
+    if value is None or not is_gold(value, gold):
+        raise UnusableRow("wrong_value", f"{text} is {value}, not {gold}")
     return text
+
+
+def _check_references(
+    solution: str,
+    steps: Sequence[Step],
+    options: Sequence[list[list[_Choice]]],
+    readings: Sequence[tuple[_Choice, ...]],
+    numbers: set[float],
+) -> None:
+    """Raise if a number that the question has or implies is the result of a step by its value only.
+
+    After "72 / 6 = 12", the 12 of "60 / 12" means inches in a foot if the text has introduced it ("a foot equals 12
+    inches"), and it can mean them if the question implies such a unit.
+    """
+    uses = [(step, use) for step in steps for use in _leaf_uses(step.tree)]
+    for n, ((step, (leaf, is_divisor)), choices) in enumerate(zip(uses, itertools.chain(*options), strict=True)):
+        if len(choices) == 1 or None not in choices:
+            continue
+        sources = {choice[0] for reading in readings if (choice := reading[n]) is not None}
+        if sources and is_divisor and leaf in UNIT_SIZES - numbers:
+            raise UnusableRow("ambiguous", f"{render(leaf)} is the size of a unit, or the result of a step")
+        if any(is_mentioned(abs(leaf), solution[steps[i].span[1] : step.span[0]]) for i in sources):
+            raise UnusableRow("ambiguous", f"{render(leaf)} is the result of a step, and the text names it again")
+
+
+def _leaf_uses(tree: Tree, is_divisor: bool = False) -> Iterator[tuple[float, bool]]:
+    """Yield the numbers of a tree, from left to right, and whether each one is a divisor."""
+    if isinstance(tree, tuple):
+        yield from _leaf_uses(tree[1])
+        yield from _leaf_uses(tree[2], tree[0] in ("/", "//"))
+    else:
+        yield tree, is_divisor
 
 
 def _by_length(text: str) -> tuple[int, str]:
@@ -174,14 +189,14 @@ def _by_length(text: str) -> tuple[int, str]:
 
 
 def _render_readings(
-    steps: Sequence[_Step], readings: Iterable[tuple[_Choice, ...]], result_index: int
+    steps: Sequence[Step], readings: Iterable[tuple[_Choice, ...]], result_index: int
 ) -> dict[str, Tree]:
     trees = (_substitute(steps, reading, result_index) for reading in readings)
     return {render(tree): tree for tree in trees}
 
 
 def _is_overused(
-    steps: Sequence[_Step], options: Sequence[list[list[_Choice]]], reading: Sequence[_Choice], question: str
+    steps: Sequence[Step], options: Sequence[list[list[_Choice]]], reading: Sequence[_Choice], question: str
 ) -> bool:
     """Return whether a reading uses a number of the question more often than it occurs there.
 
@@ -203,83 +218,7 @@ def _is_overused(
     return False
 
 
-def _parse_steps(solution: str, gold: float) -> list[_Step]:
-    """Return the annotated steps of a solution, or without annotations the formulas that ";" separates."""
-    annotations: list[str] = _annotation.findall(solution)
-    if annotations:
-        return [_parse_step(text, gold=None) for text in annotations]
-    texts = [text for text in _unit.sub(" ", solution).split(";") if text.strip()]
-    if not texts or "####" in solution:
-        raise UnusableRow("no_annotation", solution.strip()[-60:] or "the solution is empty")
-    return [_parse_step(text, gold if len(texts) == 1 else None) for text in texts]
-
-
-def _parse_all_steps(solution: str) -> list[_Step]:
-    """Return, in order, the annotated steps and the plain equations whose results no annotation states."""
-    annotated = [_parse_step(text, gold=None) for text in _annotation.findall(solution)]
-    stated = {value for step in annotated for _, value in step.results}
-    steps: list[_Step] = []
-    for match in _equation.finditer(_times.sub("*", solution)):
-        if match[1] is not None:
-            steps.append(_parse_step(match[1], gold=None))
-            continue
-        tree, result = parse(match[2]), _plain_number(match[3])
-        value = evaluate(tree) if isinstance(tree, tuple) else None
-        if tree is None or result is None or value is None or result in stated:
-            continue
-        if not _is_equal(value, result, match[3]):
-            continue
-        steps.append(_Step(match[0], tree, (("", result),)))
-        stated.add(result)
-    return steps
-
-
-def _parse_step(text: str, gold: float | None) -> _Step:
-    """Parse one step; a formula without a stated result must equal the gold answer."""
-    formula, equals, right = text.partition("=")
-    tree = parse(formula)
-    pair = _quotient_remainder.fullmatch(right)
-    stated = float(pair[1]) if pair else _plain_number(right) if equals else gold
-    if tree is None or stated is None:
-        raise UnusableRow("unparsable", text.strip()[:80])
-    if pair:
-        if not isinstance(tree, tuple) or tree[0] != "/":
-            raise UnusableRow("unparsable", text.strip()[:80])
-        quotient, remainder = (evaluate((operator, tree[1], tree[2])) for operator in ("//", "%"))
-        if (quotient, remainder) != (stated, float(pair[2])):
-            raise UnusableRow("wrong_value", text.strip()[:80])
-        return _Step(text, tree, (("//", stated), ("%", float(pair[2]))))
-    value = evaluate(tree)
-    if value is None or not _is_equal(value, stated, right):
-        raise UnusableRow("wrong_value", f"{text.strip()[:80]}: the value is {value}")
-    return _Step(text, tree, (("", stated),))
-
-
-def _plain_number(text: str) -> float | None:
-    tree = parse(text)
-    return None if isinstance(tree, tuple) else tree
-
-
-def _is_equal(value: float, stated: float, text: str) -> bool:
-    """Return whether two values are equal up to truncation or rounding to two or more written decimals.
-
-    An integer must be equal: without decimals nothing is rounded.
-    """
-    decimals = len(text.strip().partition(".")[2])
-    allowed = 10.0**-decimals if decimals >= 2 else 0.0
-    return abs(value - stated) <= max(allowed * 0.9999, 1e-9 * max(1.0, abs(stated)))
-
-
-def _unstated_results(solution: str, steps: Sequence[_Step]) -> set[float]:
-    """Return the results of equations without an annotation; an equal number in a later step can refer to them."""
-    stated = {value for step in steps for _, value in step.results}
-    bare = _bare_result.findall(_annotation.sub("", solution)) if "<<" in solution else []
-    return {float(text.replace(",", "").rstrip(".")) for text in bare} - stated
-
-
-def _leaf_options(
-    step: _Step, earlier: Sequence[_Step], known: set[float], unstated: set[float]
-) -> list[list[_Choice]]:
+def _leaf_options(step: Step, earlier: Sequence[Step], known: set[float], unstated: set[float]) -> list[list[_Choice]]:
     """Return the possible readings of each leaf of a step."""
     options: list[list[_Choice]] = []
     for leaf in leaves(step.tree):
@@ -298,7 +237,7 @@ def _leaf_options(
 
 
 def _readings_by_uses(
-    steps: Sequence[_Step], options: Sequence[list[list[_Choice]]]
+    steps: Sequence[Step], options: Sequence[list[list[_Choice]]]
 ) -> dict[int, list[tuple[_Choice, ...]]]:
     """Return number of step uses -> readings that use every step; a reading is the choices of all leaves in order."""
     flat = list(itertools.chain(*options))
@@ -318,19 +257,17 @@ def _readings_by_uses(
     return readings
 
 
-def _final_result_index(step: _Step, gold: float) -> int:
+def _final_result_index(step: Step, gold: str) -> int:
     """Return the index of the last step's result that is the gold answer."""
-    matches = [k for k, (_, value) in enumerate(step.results) if _is_equal(value, gold, "")]
+    matches = [k for k, (_, value) in enumerate(step.results) if is_gold(value, gold)]
     if not matches:
-        raise UnusableRow(
-            "wrong_value", f"the last step is {step.text.strip()[:60]}, but the gold answer is {render(gold)}"
-        )
+        raise UnusableRow("wrong_value", f"the last step is {step.text.strip()[:60]}, the answer {gold}")
     if len(matches) > 1:
         raise UnusableRow("ambiguous", f"the gold answer is both quotient and remainder: {step.text.strip()[:60]}")
     return matches[0]
 
 
-def _substitute(steps: Sequence[_Step], reading: Sequence[_Choice], result_index: int) -> Tree:
+def _substitute(steps: Sequence[Step], reading: Sequence[_Choice], result_index: int) -> Tree:
     """Return the last step's tree with the trees of the earlier steps substituted."""
     choices = iter(reading)
     step_trees: list[Tree] = []

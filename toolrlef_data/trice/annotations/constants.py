@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["constants_for"]
+__all__ = ["UNIT_SIZES", "constants_for"]
+
+# How many of one unit are in another: days, inches, months, hours, ...
+UNIT_SIZES = frozenset(map(float, (7, 12, 16, 24, 28, 30, 31, 36, 52, 60, 100, 365, 1000, 2000, 3600, 5280)))
 
 _CUES: tuple[tuple[str, tuple[float, ...]], ...] = (
     (r"half|halves|halv", (2, 0.5, 50)),

@@ -1,7 +1,7 @@
 """Arithmetic formulas as trees: parse the formulas of worked solutions, evaluate and render them.
 
 A tree is a number, or (operator, left, right) with the operators + - * / // % **. The input is the text of data set
-authors, not of models (see `tools/calculator.py`). Not covered: functions, unknowns and units.
+authors, not of models (see `tools/calculator.py`). Not covered: functions, units, and more than one unknown.
 """
 
 from __future__ import annotations
@@ -11,29 +11,35 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 
-__all__ = ["Tree", "evaluate", "leaves", "parse", "render", "replace_leaves"]
+__all__ = ["Tree", "evaluate", "leaves", "parse", "render", "replace_leaves", "solve"]
 
 Tree = float | tuple[str, "Tree", "Tree"]
 
-_TOKEN = re.compile(r"\s*(?:(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*|\.\d+)|(\*\*|//|[-+*/^%()]))")
+_TOKEN = re.compile(r"\s*(?:(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*|\.\d+|nan)|(\*\*|//|[-+*/^%()]))")
 _SIGNS = str.maketrans({"×": "*", "÷": "/", "−": "-", "–": "-", "$": " "})
 _LEVEL = {"+": 1, "-": 1, "*": 2, "/": 2, "//": 2, "%": 2, "**": 3}
+_INVERSE = {"+": "-", "-": "+", "*": "/", "/": "*"}
+_letter = re.compile(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])")
+_factor = re.compile(r"(?<=[\d)])\s{0,9}(?=[A-Za-z])")  # the place of a multiplication sign: 4x, (1+2)x
 _MAX_CHARS = 400  # far above every formula of the three sources; limits the recursion depth
 _MAX_POWER = 64.0
 
 
-def parse(text: str) -> Tree | None:
+def parse(text: str, *, has_unknown: bool = False) -> Tree | None:
     """Return the tree of a formula, or None if it is not plain arithmetic.
 
     A percent sign without a right operand divides by 100; `^` is a power. A sign before a number belongs to the number,
-    so that a later step can refer to a negative result.
+    so that a later step can refer to a negative result. With `has_unknown`, a letter is a number, namely NaN.
 
     >>> parse("(12/60)*50")
     ('*', ('/', 12.0, 60.0), 50.0)
     >>> parse("20%*150"), parse("2x=10")
     (('*', ('/', 20.0, 100.0), 150.0), None)
     """
-    tokens = _tokenise(text.translate(_SIGNS).strip())
+    text = text.translate(_SIGNS).strip()
+    tokens = _tokenise(_letter.sub("nan", text) if has_unknown else text)
+    if "nan" in tokens and not has_unknown:
+        return None
     if not tokens:
         return None
     try:
@@ -41,6 +47,32 @@ def parse(text: str) -> Tree | None:
     except (_SyntaxError, IndexError):
         return None
     return tree if end == len(tokens) - 1 else None
+
+
+def solve(equation: str) -> Tree | None:
+    """Return the tree of the value of an equation's unknown, or None if there is no single unknown.
+
+    The unknown is one letter that occurs once, in an operand of + - * /. A number directly before it is a factor.
+
+    >>> render(solve("35 + X = 56")), render(solve("60 = 4x")), render(solve("50 - (n * 3) = 20")), solve("x + x = 4")
+    ('56-35', '60/4', '(50-20)/3', None)
+    """
+    if equation.count("=") != 1 or len(_letter.findall(equation)) != 1:
+        return None
+    left_side, right_side = (parse(_factor.sub("*", side), has_unknown=True) for side in equation.split("="))
+    if left_side is None or right_side is None:
+        return None
+    is_left = _contains_unknown(left_side)
+    unknown, value = (left_side, right_side) if is_left else (right_side, left_side)
+    while isinstance(unknown, tuple):
+        operator, left, right = unknown
+        if operator not in _INVERSE:
+            return None
+        if _contains_unknown(left):
+            unknown, value = left, (_INVERSE[operator], value, right)
+        else:  # a-x=b and a/x=b are x=a-b and x=a/b; a+x=b and a*x=b are x=b-a and x=b/a
+            unknown, value = right, (operator, left, value) if operator in "-/" else (_INVERSE[operator], value, left)
+    return value
 
 
 def evaluate(tree: Tree, value_of: Callable[[float], float] = float) -> float | None:
@@ -88,6 +120,10 @@ def render(tree: Tree) -> str:
     return _render_with_level(tree)[0]
 
 
+def _contains_unknown(tree: Tree) -> bool:
+    return any(math.isnan(leaf) for leaf in leaves(tree))
+
+
 class _SyntaxError(Exception):
     pass
 
@@ -107,7 +143,7 @@ def _tokenise(text: str) -> list[str]:
 
 
 def _is_number(token: str) -> bool:
-    return token[:1].isdigit() or token[:1] == "."
+    return token[:1].isdigit() or token[:1] in (".", "n")
 
 
 def _parse_sum(tokens: list[str], at: int) -> tuple[Tree, int]:
@@ -145,7 +181,7 @@ def _parse_atom(tokens: list[str], at: int) -> tuple[Tree, int]:
         if tokens[at] != ")":
             raise _SyntaxError
         return tree, at + 1
-    if first == "-" and _is_number(tokens[at + 1]) and tokens[at + 2] != "**":
+    if first == "-" and _is_number(tokens[at + 1]) and tokens[at + 1] != "nan" and tokens[at + 2] != "**":
         return -float(tokens[at + 1]), at + 2
     if not _is_number(first):
         raise _SyntaxError
