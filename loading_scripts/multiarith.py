@@ -8,6 +8,8 @@ A row of MultiArith.json, a JSON array of 600 rows, which is also part of MAWPS:
 - Splits: all rows are "test", because TRICE uses the data set for tests only. The Hub's copy has two splits that
   upstream lacks; they are retained.
 - Ids: built from row numbers, because `iIndex` starts at 0 or at 1 depending on the copy of the file.
+- Repeats: some questions are in the file more than once. Only the first row of a question remains; the others are
+  dropped as `repeated` under its id.
 - Solution: the equation without "X =". The Hub's copy has the keys `question` and `final_ans`, and no equations.
 """
 
@@ -15,11 +17,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from toolrlef_data.loading_scripts.base import Question, Row, Source, main
 from toolrlef_data.loading_scripts.fields import get_text, normalise_number, require
 from toolrlef_data.records import Drop, InputError
+from toolrlef_data.tables.identity import normal_form
 
 _match_unknown = re.compile(r"\s*[A-Za-z]\s*=").match
 
@@ -30,9 +35,20 @@ class Multiarith(Source):
     source = "multiarith"
     files = {"test": "MultiArith.json"}  # noqa: RUF012  # read only
     hub = ("ChilleD/MultiArith",)
+    has_repeats = True
 
     def rows(self, raw: Mapping[str, Any], fallback_id: str, location: str) -> Iterator[Row]:
-        yield parse_word_problem(raw, fallback_id, location)
+        row = parse_word_problem(raw, fallback_id, location)
+        if isinstance(row, Question):
+            split = fallback_id.rpartition("-")[0]
+            form = normal_form(row.question) or row.id  # a question of punctuation only has no normal form
+            row = replace(row, id=self.first_ids.setdefault(f"{split} {form}", row.id))
+        yield row
+
+    @cached_property
+    def first_ids(self) -> dict[str, str]:
+        """Split and question -> id of its first row; filled while the rows are read."""
+        return {}
 
 
 def parse_word_problem(raw: Mapping[str, Any], fallback_id: str, location: str) -> Row:

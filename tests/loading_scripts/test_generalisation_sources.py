@@ -101,6 +101,28 @@ def test_multiarith_supports_the_hubs_columns() -> None:
     assert question == Question("multiarith-test-1", "What is 4 + 5?", ("9",))
 
 
+def test_multiarith_keeps_one_row_of_a_question(tmp_path: Path) -> None:
+    def row(question: str, solution: str) -> dict[str, Any]:
+        return {"sQuestion": question, "lSolutions": [solution], "lEquations": [f"X={solution}"]}
+
+    rows = [
+        row("How many figs? ", "9"),
+        row("How many  figs ?", "9"),  # other blanks and punctuation are no other question
+        row("How many pears?", "9"),
+        row("how many figs?", "9"),
+        {"sQuestion": "How many nuts?", "lSolutions": []},
+        row("How many nuts?", "3"),  # the first usable row of a question remains
+    ]
+    folder = write_rows(tmp_path / "repeats", "MultiArith.json", rows)
+    assert [row_id for row_id, *_ in rows_of("multiarith", folder)] == [f"multiarith-test-{n}" for n in (1, 3, 6)]
+    dropped = load_source("multiarith", "dropped", data_dir=folder)
+    assert list(zip(dropped["id"], dropped["reason"], strict=True)) == [
+        ("multiarith-test-1", "repeated"),
+        ("multiarith-test-1", "repeated"),
+        ("multiarith-test-5", "no_answer"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
