@@ -12,8 +12,8 @@
 | stage2 | query, responses, origin, scores, answer; id, task, dataset, answers, uses_tool, tool_outputs, errors, ... |
 | dropped | id, task, dataset, stage, reason, detail |
 | answers | id, task, dataset, query, finish_type, valid, win, n_calls, total_tokens, source_file, answer |
-| trajectories | id ... query, step, steps, n_steps, layout, history, messages, tools, finish_type, chosen, ..., flags |
-| toolllama | id ... query, step, name, history, conversations, finish_type, chosen, source_file, flags |
+| trajectories | id ... query, step, steps, n_steps, layout, history, messages, tools, ..., on_path, ..., flags |
+| toolllama | id ... query, step, name, history, conversations, finish_type, on_path, source_file, flags |
 | pairs | id ... query, step, prompt, chosen, rejected, why, tools, finish_type, source_file, flags |
 
 `source` is "student", "teacher" or "question" (a call that needed no teacher). `verified_by` is "value", "output" or
@@ -46,6 +46,7 @@ __all__ = [
     "STAGE2_LATER",
     "TOOLLLAMA",
     "TRAJECTORIES",
+    "renamed_columns",
     "responders_of",
 ]
 
@@ -163,8 +164,8 @@ TRAJECTORIES = Features(
     messages=List(MESSAGE),
     tools=STRING,
     finish_type=STRING,
-    chosen=BOOL,  # whether all `steps` belong to the chosen trajectory
-    chosen_steps=List(INT),  # the `steps` that belong to the chosen trajectory
+    on_path=BOOL,  # whether all its steps belong to the chosen path; TRL has another meaning for a column `chosen`
+    on_path_steps=List(INT),  # the `steps` that belong to it
     source_file=STRING,
     flags=List(STRING),
 )
@@ -178,7 +179,7 @@ TOOLLLAMA = Features(
     history=STRING,
     conversations=List({"from": STRING, "value": STRING}),
     finish_type=STRING,
-    chosen=BOOL,
+    on_path=BOOL,
     source_file=STRING,
     flags=List(STRING),
 )
@@ -197,6 +198,16 @@ PAIRS = Features(
     source_file=STRING,
     flags=List(STRING),
 )
+
+
+def renamed_columns(features: Features) -> dict[str, str]:
+    """Return old name -> name of the columns that an earlier version of this package named differently.
+
+    >>> renamed_columns(Features(id=STRING, chosen=BOOL)), renamed_columns(PAIRS), renamed_columns(TRAJECTORIES)
+    ({'chosen': 'on_path'}, {}, {})
+    """
+    old = {"chosen": ("on_path", BOOL), "chosen_steps": ("on_path_steps", List(INT))}
+    return {name: new for name, (new, feature) in old.items() if features.get(name) == feature and new not in features}
 
 
 def responders_of(features: Features) -> list[str]:

@@ -340,9 +340,9 @@ def test_chosen_and_unfinished_steps_are_counted(searched: Dataset, tmp_path: Pa
         trajectories(searched, steps="all", layout=layout).map(mark_unfinished, load_from_cache_file=False)
         for layout in ("split", "merged")
     )
-    on_path = sum(split["chosen"])
+    on_path = sum(split["on_path"])
     assert 0 < on_path < len(split)
-    assert sum(merged["chosen"]) < on_path, "a merged row with other steps is not chosen"
+    assert sum(merged["on_path"]) < on_path, "a merged row with other steps is not chosen"
     invalid = {"valid": False, "finish_type": None}
     files = searched.map(lambda row, n: invalid if n < 3 else {}, with_indices=True, load_from_cache_file=False)
     tables = {"split": split, "merged": merged, "files": files}
@@ -354,6 +354,30 @@ def test_chosen_and_unfinished_steps_are_counted(searched: Dataset, tmp_path: Pa
         assert f"not finished {unfinished} ({100 * unfinished / len(split):.1f} %)" in section(card, config)
     assert f"not finished 3 ({300 / len(files):.1f} %)" in section(card, "lakes-files")
     assert "unfinished" not in card.split("## Example rows")[0]
+
+
+def test_tables_of_earlier_versions_are_counted(
+    searched: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Columns that are called on_path and on_path_steps today were called chosen and chosen_steps."""
+    samples, upstream = trajectories(searched, steps="all"), trajectories(searched, steps="all", style="toolllama")
+    old_names = {"on_path": "chosen", "on_path_steps": "chosen_steps"}
+    old = samples.rename_columns(old_names), upstream.rename_columns({"on_path": "chosen"})
+    cards = []
+    for folder, (first, second) in {"new": (samples, upstream), "old": old}.items():
+        out = publish({"lakes": {"split": first, "upstream": second}}, tmp_path / folder, version="1.0.0")
+        cards.append((out / "README.md").read_text())
+    for config in ("lakes-split", "lakes-upstream"):
+        lines = [
+            [line for line in section(card, config).splitlines() if "on the chosen path" in line] for card in cards
+        ]
+        assert lines[0] == lines[1] != []
+    notes = [record.message for record in caplog.records if "earlier version" in record.message]
+    assert notes == [
+        "lakes-split (train): a table of an earlier version: reading the columns chosen as on_path, chosen_steps as "
+        "on_path_steps",
+        "lakes-upstream (train): a table of an earlier version: reading the columns chosen as on_path",
+    ]
 
 
 def test_guide_counts_fully_trained_rows_and_hallucinated_calls(searched: Dataset, tmp_path: Path) -> None:

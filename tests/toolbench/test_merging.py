@@ -98,7 +98,7 @@ def test_merging_preserves_steps(steps: str, keep_thought: bool) -> None:
         assert _trained(split) == _trained(merged)
         assert ledger([split])[:] == ledger([merged])[:]
         n_saved += len(split) - len(merged)
-        chosen = {row["id"]: row["chosen"] for row in split}
+        chosen = {row["id"]: row["on_path"] for row in split}
         flags = {row["id"]: row["flags"] for row in split}
         for row in split:
             assert [message["train"] for message in row["messages"]] == [False] * (len(row["messages"]) - 1) + [True]
@@ -112,7 +112,7 @@ def test_merging_preserves_steps(steps: str, keep_thought: bool) -> None:
             name, _, places = row["id"].partition("#")
             step_ids = [f"{name}#{place}" for place in places.split("+")]
             chosen_flags = [chosen.pop(step_id) for step_id in step_ids]
-            assert row["chosen"] == all(chosen_flags)
+            assert row["on_path"] == all(chosen_flags)
             assert row["flags"] == [flag for flag in FLAGS if any(flag in flags[step_id] for step_id in step_ids)]
         assert not chosen, "one sequence names each step of the split samples"
         _check_maximal(merged)

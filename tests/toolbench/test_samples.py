@@ -92,7 +92,7 @@ def test_every_step_yields_a_sample_or_a_drop_reason(steps: str) -> None:
         found = {
             r["id"]: (
                 [{k: v for k, v in m.items() if k != "train"} for m in r["messages"]],
-                r["chosen"],
+                r["on_path"],
                 r["n_steps"],
             )
             for r in samples

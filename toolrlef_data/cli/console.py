@@ -78,7 +78,7 @@ def flag_table(tables: Iterable[Dataset]) -> Table:
     chosen: Counter[str] = Counter()
     for data in tables:
         pairs = "rejected" in data.column_names
-        on_path = [True] * len(data) if pairs else data["chosen"][:]
+        on_path = [True] * len(data) if pairs else data["on_path"][:]
         for flags, is_chosen in zip(data["flags"][:], on_path, strict=True):
             names = [ALL_SAMPLES, *flags]
             counts.update(names)

@@ -9,6 +9,7 @@ Not covered: flags per step of a merged sample, since the table has them only pe
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Features
 
-from toolrlef_data.columns import ANSWERS, PAIRS, TOOLLLAMA, TRAJECTORIES
+from toolrlef_data.columns import ANSWERS, PAIRS, TOOLLLAMA, TRAJECTORIES, renamed_columns
 from toolrlef_data.tables.identity import normal_form, text_hash
 from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.toolbench.histories import HALLUCINATED
@@ -29,8 +30,8 @@ __all__ = ["StepFacts", "kind_of", "query_counts", "shorten", "step_facts"]
 
 KINDS = {"trajectories": TRAJECTORIES, "toolllama": TOOLLLAMA, "pairs": PAIRS, "answers": ANSWERS}
 COLUMNS = {
-    "trajectories": ("steps", "layout", "history", "messages", "finish_type", "chosen_steps", "flags"),
-    "toolllama": ("history", "conversations", "finish_type", "chosen", "flags"),
+    "trajectories": ("steps", "layout", "history", "messages", "finish_type", "on_path_steps", "flags"),
+    "toolllama": ("history", "conversations", "finish_type", "on_path", "flags"),
     "pairs": ("prompt", "chosen", "why", "finish_type", "flags"),
     "answers": ("finish_type", "valid", "n_calls", "total_tokens"),
     "tokens": ("steps", "layout", "input_ids", "labels", "fallback", "shortened"),
@@ -44,6 +45,7 @@ IGNORED_LABEL = -100  # the label of tokens that are not trained
 CALL = re.compile(r"\nAction: ([^\n]*)\nAction Input:")
 MAX_CHARS = 300  # of a text in an example row
 MAX_ITEMS = 4  # of a list in an example row
+log = logging.getLogger("toolrlef_data")
 
 
 @dataclass
@@ -107,6 +109,8 @@ def kind_of(features: Features) -> str:
     >>> kind_of(PAIRS), kind_of(Features(id=PAIRS["id"]))
     ('pairs', '')
     """
+    renamed = renamed_columns(features)
+    features = Features({renamed.get(name, name): feature for name, feature in features.items()})
     for kind, expected in KINDS.items():
         if all(features.get(name) == feature for name, feature in expected.items()):
             return kind
@@ -121,8 +125,9 @@ def step_facts(splits: Mapping[str, Mapping[str, Dataset]]) -> dict[str, StepFac
         splits: config -> split -> table.
     """
     facts_by_config = {}
-    for config, tables in splits.items():
-        kinds = {kind_of(data.features) for data in tables.values()}
+    for config, old_tables in splits.items():
+        named = {split: _with_current_columns(data, f"{config} ({split})") for split, data in old_tables.items()}
+        kinds = {kind_of(data.features) for data in named.values()}
         if len(kinds) == 1 and (kind := kinds.pop()):
             facts_by_config[config] = facts = StepFacts(kind)
             for split, data in tables.items():
@@ -132,6 +137,15 @@ def step_facts(splits: Mapping[str, Mapping[str, Dataset]]) -> dict[str, StepFac
                 for batch in as_arrow(data.select_columns(columns)).iter(BATCH_ROWS):
                     _add_batch(facts, split, batch)
     return facts_by_config
+
+
+def _with_current_columns(data: Dataset, name: str) -> Dataset:
+    renamed = renamed_columns(data.features)
+    if not renamed or not kind_of(data.features):
+        return data
+    changes = ", ".join(f"{old} as {new}" for old, new in renamed.items())
+    log.warning("%s: a table of an earlier version: reading the columns %s", name, changes)
+    return data.rename_columns(renamed)
 
 
 def query_counts(steps: Mapping[str, StepFacts]) -> tuple[dict[str, int], list[tuple[str, str, int]]]:
@@ -193,7 +207,7 @@ def _add_batch(facts: StepFacts, split: str, batch: pa.Table) -> None:
 
 
 def _count_trajectories(facts: StepFacts, columns: Mapping[str, Any]) -> None:
-    facts.sums["chosen"] += pc.sum(_lengths(columns["chosen_steps"])).as_py() or 0
+    facts.sums["chosen"] += pc.sum(_lengths(columns["on_path_steps"])).as_py() or 0
     _count(facts, "lengths", _lengths(columns["messages"]))
     _count_trained(facts, columns["messages"])
 
@@ -219,7 +233,7 @@ def _count_trained(facts: StepFacts, conversations: Any) -> None:
 
 
 def _count_toolllama(facts: StepFacts, columns: Mapping[str, Any]) -> None:
-    facts.sums["chosen"] += pc.sum(columns["chosen"]).as_py() or 0
+    facts.sums["chosen"] += pc.sum(columns["on_path"]).as_py() or 0
     lengths = _lengths(columns["conversations"])
     _count(facts, "lengths", lengths)
     turns = pc.list_flatten(columns["conversations"])

@@ -90,10 +90,10 @@ def trajectories(
         history: "upstream", "faithful" or "clean", see `histories`; default: "faithful", for toolllama "upstream".
         keep_thought: whether to keep the text beside a function call; default: True, for toolllama False.
         steps: "chosen" (default): the steps of the chosen path. "all": all steps of the search tree; the column
-            `chosen` marks those of the chosen path.
-        finish: finish types of the files to use: "give_answer", "give_up", "unfinished"; default: all. A file with
-            `valid` false counts as "unfinished"; its steps require steps="all". Any other file without a finish type
-            counts as "give_answer".
+            `on_path` marks those of the chosen path.
+        finish: finish types of the files to use: "give_answer", "give_up", "unfinished"; default: all. A valid file
+            without a finish type counts as "give_answer". An invalid file is "unfinished"; its steps require
+            steps="all".
         without: flags (`messages.FLAGS`) of the steps to drop; default: none. In a step with the flag
             "unknown_function", upstream's placeholder replaces the name of the function.
         num_proc: number of processes; does not change the result.
@@ -174,8 +174,8 @@ def _message_samples(
             "steps": [step.number for step in trained],
             "messages": [{**message, "train": n in targets} for n, message in enumerate(messages)],
             "tools": answer.tools,
-            "chosen": all(step.chosen for step in trained),
-            "chosen_steps": [step.number for step in trained if step.chosen],
+            "on_path": all(step.chosen for step in trained),
+            "on_path_steps": [step.number for step in trained if step.chosen],
             "flags": [flag for flag in FLAGS if flag in flags],
         }
 
@@ -190,7 +190,7 @@ def _toolllama_samples(
             "name": sample_name(step.messages, answer.row["query"]),
             "step": step.number,
             "conversations": to_conversation(step.messages, answer.functions, settings.keep_thought),
-            "chosen": step.chosen,
+            "on_path": step.chosen,
             "flags": flags,
         }
 

@@ -194,7 +194,7 @@ def test_bundled_answers_cover_all_cases() -> None:
     steps = trajectories(answers, steps="all")
     flags = {flag for flags in steps["flags"] for flag in flags}
     assert flags == {"unknown_function", "invalid_arguments", "truncated_observation", "repeated_call"}
-    assert not all(steps["chosen"]), "abandoned branches"
+    assert not all(steps["on_path"]), "abandoned branches"
     assert "thought_only" in ledger([steps])["reason"]
     assert "gave_up" in preference_pairs(answers)["why"]
     merged: list[dict[str, Any]] = list(trajectories(answers, layout="merged"))
