@@ -173,7 +173,7 @@ def test_format_preserves_pairs(tmp_path: Path) -> None:
 
 
 def test_complete_lines(tmp_path: Path) -> None:
-    messages = [_message("user", "When?"), _call(1, "Look.", True), _result(1, ""), _call(1), _message("assistant", None, True)]  # fmt: skip
+    messages = [_message("user", "When?"), _call(1, "Look.", True), _result(1, ""), _call(1), _result(1, ""), _message("assistant", None, True)]  # fmt: skip
     table = Dataset.from_list([_row(messages, json.dumps([FINISH]))], features=TRAJECTORIES)
     call = '"tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "tides", "arguments": %s}}]'
     user, look = '{"role": "user", "content": "When?"%s}', '{"role": "assistant", "content": "Look.", ' + call + "%s}"
@@ -185,14 +185,14 @@ def test_complete_lines(tmp_path: Path) -> None:
     no, yes, one, zero = ', "train": false', ', "train": true', ', "weight": 1', ', "weight": 0'
     expected = {
         "axolotl": [
-            f'{{"messages": [{user % no}, {look % (text, yes)}, {result % no}, {empty % (text, no)}, {done % yes}], {tools}}}'
+            f'{{"messages": [{user % no}, {look % (text, yes)}, {result % no}, {empty % (text, no)}, {result % no}, {done % yes}], {tools}}}'
         ],
         "openai": [
-            f'{{"messages": [{user % ""}, {look % (text, one)}, {result % ""}, {bare % (text, zero)}, {done % one}], {tools}}}'
+            f'{{"messages": [{user % ""}, {look % (text, one)}, {result % ""}, {bare % (text, zero)}, {result % ""}, {done % one}], {tools}}}'
         ],
         "trl": [
             f'{{"prompt": [{user % ""}], "completion": [{look % (parsed, "")}], {tools}}}',
-            f'{{"prompt": [{user % ""}, {look % (parsed, "")}, {result % ""}, {empty % (parsed, "")}], "completion": [{done % ""}], {tools}}}',
+            f'{{"prompt": [{user % ""}, {look % (parsed, "")}, {result % ""}, {empty % (parsed, "")}, {result % ""}], "completion": [{done % ""}], {tools}}}',
         ],
     }
     for name, lines in expected.items():
@@ -265,6 +265,10 @@ UNFIT = [
     ("bad_arguments", ["axolotl", "trl"], [_message("user", "Hi"), _call(1, arguments="{day"), _result(1, ""), _call(2, train=True)], TOOLS),
     ("bad_arguments", ["axolotl", "trl"], [_message("user", "Hi"), _call(1, train=True, arguments="")], TOOLS),
     ("bad_arguments", ["trl"], [_message("user", "Hi"), _call(1, train=True, arguments="[1]")], TOOLS),
+    ("unpaired_call", TEXT_FORMATS, [_message("user", "Hi"), _call(1), _result(1, "a"), _result(1, "b"), _call(2, train=True)], TOOLS),
+    ("unpaired_call", TEXT_FORMATS, [_message("user", "Hi"), _call(1), {**_result(1, "a"), "tool_call_id": None}, _call(2, train=True)], TOOLS),
+    ("unpaired_call", TEXT_FORMATS, [_message("user", "Hi"), _call(1), _result(2, "a"), _call(2, train=True)], TOOLS),
+    ("unpaired_call", ["openai"], [_message("user", "Hi"), _call(1), _message("user", "And?"), _call(2, train=True)], TOOLS),
     ("bad_tools", TEXT_FORMATS, GOOD, "[{"),
     ("bad_tools", TEXT_FORMATS, GOOD, "{}"),
     ("bad_tools", TEXT_FORMATS, GOOD, '["tides"]'),

@@ -213,7 +213,7 @@ CALLS: list[Any] = [5, {}, [], "a", False, {"name": "a"}, {"arguments": "{}"}]
 CALLS += [{"name": "a", "arguments": wrong} for wrong in CALLS[:3]]
 NO_LISTS: list[Any] = [None, [], {}, 5, "ab", True, [[]], [None], ["ab"], [[THOUGHT], []], [5]]
 NO_MESSAGES: list[Any] = [None, [], {}, 5, "ab", {"content": "a"}]
-NO_MESSAGES += [{**THOUGHT, "role": role} for role in [*NO_MESSAGES, "tool", "Assistant", "\ud800"]]
+NO_MESSAGES += [{**THOUGHT, "role": role} for role in [*NO_MESSAGES, "developer", "Assistant", "\ud800"]]
 NO_MESSAGES += [{**THOUGHT, key: value} for key in ("content", "name") for value in CALLS[:3]]
 NO_MESSAGES += [{**THOUGHT, "function_call": call} for call in CALLS]
 NO_MESSAGES += [{"role": "user", "content": "a", "function_call": {"name": "a", "arguments": ""}}]
@@ -276,7 +276,7 @@ PROMPT: Message = {"role": "user", "content": "again", "valid": False}
         ("an empty thought is null", [{**THOUGHT, "content": ""}, _call(None)], "None+f1", "None+f1"),
         ("a prompt in between", [{**THOUGHT}, PROMPT, _call("a")], "Hm. user:again a+f1", "Hm. user:again None+f1"),
         ("a thought at the end", [_call(), _result(), {**THOUGHT}], "None+f1 tool1:b Hm.", "None+f1 tool1:b Hm."),
-        ("two results of a call", [_call(), _result(), _result("c")], "None+f1 tool1:b tool1:c", "None+f1 tool1:b tool1:c"),
+        ("two results of a call", [_call(), _result(), _result("c")], "None+f1 tool1:b tool:c", "None+f1 tool1:b tool:c"),
         ("a null result", [_call(), _result(None), _call()], "None+f1 tool1: None+f2", "None+f1 tool1: None+f2"),
         ("a result without name", [_call(), {"role": "function"}], "None+f1 tool1:", "None+f1 tool1:"),
         ("a null user", [{"role": "user", "content": None}, _call()], "user: None+f1", "user: None+f1"),
@@ -293,7 +293,7 @@ def test_openai_messages(why: str, messages: list[Message], with_thoughts: str, 
 
 def _render(message: Message) -> str:
     number = (message["tool_call_id"] or "").removeprefix("call_")
-    assert (message["role"] == "tool") == (number != "")
+    assert message["role"] == "tool" or number == ""
     called = "".join(f"+{c['function']['name']}{c['id'].removeprefix('call_')}" for c in message["tool_calls"] or ())
     return f"{message['role']}{number}:{message['content']}{called}"
 
@@ -330,14 +330,19 @@ def test_equal_histories_stay_equal() -> None:
         ("a long JSON text", [USER], _call(arguments='{"a": "%s"}' % ("b" * 100_000)), []),
         ("the same call", [_call(), _result()], _call("again"), ["repeated_call", "lost_thought"]),
         ("other arguments", [_call(), _result()], _call(arguments='{ }'), []),
-        ("the same call of an unknown function", [_call(name="g")], _call(name="g"), ["unknown_function", "repeated_call"]),
+        ("the same call of an unknown function", [_call(name="g")], _call(name="g"), ["unknown_function", "repeated_call", "unpaired_call"]),
         ("truncated", [_call(), _result("x" * TRUNCATED_LENGTH + "...")], _call(arguments='{"a": 1}'), ["truncated_observation"]),
         ("complete and long", [_call(), _result("x" * (TRUNCATED_LENGTH + 3))], _call(arguments='{"a": 1}'), []),
         ("complete, with dots", [_call(), _result("x...")], _call(arguments='{"a": 1}'), []),
         ("a long user message is not an observation", [{"role": "user", "content": "x" * TRUNCATED_LENGTH + "..."}], _call(), []),
-        ("null, and missing", [_call(), _result(None), {"role": "function"}], _call(arguments='{"a": 1}'), []),
+        ("null, and missing", [_call(), _result(None), {"role": "function"}], _call(arguments='{"a": 1}'), ["unpaired_call"]),
+        ("a call without a result", [_call(), USER], _call(arguments='{"a": 1}'), ["unpaired_call"]),
+        ("equal ids", [{**_call(), "call_id": "a"}, {**_result(), "call_id": "a"}], _call(arguments='{"a": 1}'), []),
+        ("one id", [{**_call(), "call_id": "a"}, _result()], _call(arguments='{"a": 1}'), []),
+        ("other ids", [{**_call(), "call_id": "a"}, {**_result(), "call_id": "b"}], _call(arguments='{"a": 1}'), ["unpaired_call"]),
         ("only a thought", [USER], {**THOUGHT}, []),
-        ("all", [_call(HALLUCINATED, "no", ""), _result("x" * TRUNCATED_LENGTH + "...")], _call("a", "no", ""), list(FLAGS)),
+        ("all", [_call(HALLUCINATED, "no", ""), _result("x" * TRUNCATED_LENGTH + "...")], _call("a", "no", ""), list(FLAGS[:-1])),
+        ("an unpaired call, too", [_call(HALLUCINATED, "no", ""), _result("x" * TRUNCATED_LENGTH + "..."), _result()], _call("a", "no", ""), list(FLAGS)),
     ],
 )  # fmt: skip
 def test_flags(why: str, history: list[Message], target: Message, flags: list[str]) -> None:

@@ -226,7 +226,7 @@ IRREGULAR: list[tuple[str, Any, Any]] = [
     *_variants("a list holds ", [5, "x", None, [], {}, {"content": "x"}], lambda f, v: f["answer_generation"].update(train_messages=[[v]]), "not_a_message"),
     ("one list is empty", _with(lambda f: _lists(f).insert(1, [])), "no_messages"),
     *_variants("a content is ", [5, [], {}, True], lambda f, v: _lists(f)[0][0].update(content=v), "not_a_message"),
-    *_variants("a role is ", [5, None, [], "tool"], lambda f, v: _lists(f)[0][0].update(role=v), "not_a_message"),
+    *_variants("a role is ", [5, None, [], "developer"], lambda f, v: _lists(f)[0][0].update(role=v), "not_a_message"),
     *_variants("a name is ", [5, [], {}, True], lambda f, v: _change_messages(f, lambda m: m.update(name=v), "function"), "not_a_message"),
     *_variants("a call is ", [5, {}, [], "x", {"name": "lakes"}, {"name": "lakes", "arguments": {"lake": "Inari"}}], lambda f, v: _lists(f)[0][-1].update(function_call=v), "not_a_message"),
     ("null names", _with(lambda f: _change_messages(f, lambda m: m.update(name=None), "function")), AS_PLAIN),
@@ -366,6 +366,149 @@ def test_ids_do_not_depend_on_layout_style_history_or_thoughts() -> None:
             assert sorted(_ids(trajectories(answers, steps=steps, **options))) == expected
 
 
+# OpenAI's newer message format ---------------------------------------------------------------------------------------
+
+
+def _modernise(file: File) -> None:
+    """Write a file as StableToolBench does: the role "tool", `tool_calls`, and wrapped function schemas."""
+    functions = file["answer_generation"]["function"]
+    file["answer_generation"]["function"] = [{"type": "function", "function": schema} for schema in functions]
+    for messages in _lists(file):
+        for n, message in enumerate(messages):
+            if call := message.pop("function_call", None):
+                message["tool_calls"] = [{"id": f"id{n}", "type": "function", "function": call}]
+            if message["role"] == "function":
+                message |= {"role": "tool", "tool_call_id": f"id{n - 1}"}
+
+
+@pytest.mark.parametrize("conversion", list(CONVERSIONS))
+def test_both_message_formats_yield_the_same_samples(conversion: str) -> None:
+    files = {"a": PLAIN}, {"a": _with(_modernise)}
+    plain, modern = ([*CONVERSIONS[conversion](table(file))] for file in files)
+    assert plain == modern != []
+
+
+CALL_A: dict[str, Any] = {"role": "assistant", "content": None, "function_call": {"name": "depth", "arguments": '{"lake":"Inari"}'}}  # fmt: skip
+RESULT_A = {"role": "function", "name": "depth", "content": "92"}
+FINISH_CALL: dict[str, Any] = {
+    "role": "assistant",
+    "content": None,
+    "function_call": {"name": "Finish", "arguments": "{}"},
+}
+
+
+def _tool_calls(*lakes: str, content: str | None = None, **more: Any) -> dict[str, Any]:
+    functions = [{"name": "depth", "arguments": json.dumps({"lake": lake})} for lake in lakes]
+    calls = [{"id": "c2", "type": "function", "function": function} for function in functions]
+    return {"role": "assistant", "content": content, "tool_calls": calls, **more}
+
+
+def _one_list(*messages: dict[str, Any]) -> Dataset:
+    opening = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+    return table({"a": _with(lambda f: f["answer_generation"].update(train_messages=[[*opening, *messages]]))})
+
+
+@pytest.mark.parametrize(
+    ("why", "messages", "ids", "flagged"),
+    [
+        ("one form", [CALL_A, RESULT_A, CALL_A, RESULT_A], ["call_1", "call_2"], False),
+        ("both forms", [CALL_A, RESULT_A, _tool_calls("Saimaa"), RESULT_A], ["call_1", "call_2"], False),
+        ("with a thought", [CALL_A, RESULT_A, _tool_calls("Saimaa", content="Now."), RESULT_A], ["call_1", "call_2"], False),
+        ("equal ids of different calls", [_tool_calls("Inari"), RESULT_A, _tool_calls("Saimaa"), RESULT_A], ["call_1", "call_2"], False),
+        ("both keys, one call", [{**_tool_calls("Inari"), "function_call": {"name": "depth", "arguments": '{"lake": "Inari"}'}}, RESULT_A], ["call_1"], False),
+        ("no calls in tool_calls", [{**CALL_A, "tool_calls": []}, RESULT_A], ["call_1"], False),
+        ("two results", [CALL_A, RESULT_A, RESULT_A], ["call_1", None], True),
+        ("the result of another call", [_tool_calls("Inari"), {**RESULT_A, "role": "tool", "tool_call_id": "c9"}], [None], True),
+        ("a call without a result", [CALL_A, CALL_A, RESULT_A], ["call_2"], True),
+    ],
+)  # fmt: skip
+def test_each_result_has_its_own_call(
+    why: str, messages: list[dict[str, Any]], ids: list[str | None], flagged: bool
+) -> None:
+    (row,) = trajectories(_one_list(*messages, FINISH_CALL))
+    assert [message["tool_call_id"] for message in row["messages"] if message["role"] == "tool"] == ids, why
+    call_ids = [call["id"] for message in row["messages"] for call in message["tool_calls"] or ()]
+    assert call_ids == [f"call_{n}" for n in range(1, len(call_ids) + 1)]
+    assert ("unpaired_call" in row["flags"]) == flagged, why
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (_tool_calls("Inari", "Saimaa"), "several_calls"),
+        ({**_tool_calls("Inari"), "function_call": CALL_A["function_call"] | {"name": "other"}}, "several_calls"),
+        ({"role": "assistant", "content": None, "tool_calls": "depth"}, "not_a_message"),
+        ({"role": "assistant", "content": None, "tool_calls": [{"function": "depth"}]}, "not_a_message"),
+        ({"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "depth"}}]}, "not_a_message"),
+        ({"role": "user", "content": "", "tool_calls": _tool_calls("Inari")["tool_calls"]}, "not_a_message"),
+    ],
+)
+def test_unsupported_calls_are_dropped(message: dict[str, Any], reason: str) -> None:
+    for style in ("messages", "toolllama"):
+        samples = trajectories(_one_list(message, RESULT_A, FINISH_CALL), style=style)
+        assert len(samples) == 0
+        assert [row["reason"] for row in ledger([samples])] == [reason]
+
+
+# Thoughts of chains ---------------------------------------------------------------------------------------------------
+
+
+def _chain_file(*turns: tuple[str | None, str], other: Sequence[Mapping[str, Any]] = ()) -> File:
+    """Return a CoT@n file; a turn is a thought and "own" (a message of its own), a lake, or "Finish" (a call)."""
+    chain: list[dict[str, Any]] = []
+    lists: list[list[dict[str, Any]]] = []
+    history: list[dict[str, Any]] = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+    for thought, what in turns:
+        message: dict[str, Any] = {"role": "assistant"}
+        if thought is not None:
+            chain.append({"node_type": "Thought", "description": thought, "expand_num": 0})
+            message["content"] = thought
+        if what != "own":
+            name, code = ("Finish", 3) if what == "Finish" else ("lakes", 0)
+            arguments = json.dumps({"lake": what})
+            chain.append({"node_type": "Action", "description": name, "expand_num": 0})
+            chain.append({"node_type": "Action Input", "description": arguments, "observation": "ok", "observation_code": code, "expand_num": 0})  # fmt: skip
+            message["function_call"] = {"name": name, "arguments": arguments}
+        lists.append([*history, message])
+        history = lists[-1] + ([] if what == "own" else [{"role": "function", "name": name, "content": "ok"}])
+    file = _chains(other, chain) if other else _chains(chain)
+    file["answer_generation"].update(valid_data=True, train_messages=lists)
+    return file
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [(None, "Inari"), ("I know it.", "own"), (None, "Finish")],
+        [("First.", "own"), ("Second.", "own"), (None, "Inari"), ("Done.", "Finish")],
+        [("First.", "Inari"), ("Hm.", "own"), (None, "Saimaa"), (None, "Finish")],
+        [("Again.", "own"), (None, "Inari"), ("Again.", "Inari"), (None, "Finish")],
+        [(None, "Inari"), (None, "Finish")],
+    ],
+)
+def test_thoughts_of_chains_keep_their_messages(turns: list[tuple[str | None, str]]) -> None:
+    answers = table({"a": _chain_file(*turns)})
+    calls = [n for n, (_, what) in enumerate(turns, start=1) if what != "own"]
+    chosen, all_steps = (trajectories(answers, steps=steps, history="clean") for steps in ("chosen", "all"))
+    assert [row["step"] for row in chosen] == calls
+    assert [row["messages"] for row in chosen] == [row["messages"] for row in all_steps]
+    assert all(all_steps["on_path"])
+    assert {row["reason"] for row in ledger([all_steps])} <= {"thought_only"}
+
+
+def test_thoughts_of_chains_in_pairs() -> None:
+    abandoned = [
+        {"node_type": "Thought", "description": "A guess.", "expand_num": 0},
+        {"node_type": "Action", "description": "lakes", "expand_num": 0},
+        {"node_type": "Action Input", "description": "{}", "observation": "no", "observation_code": 0, "expand_num": 0},
+    ]
+    file = _chain_file(("I look.", "own"), (None, "Inari"), (None, "Finish"), other=abandoned)
+    pairs = preference_pairs(table({"a": file}))
+    (row,) = pairs
+    assert [message["content"] for side in ("chosen", "rejected") for message in row[side]] == ["I look.", "A guess."]
+    assert [m["tool_calls"][0]["function"]["arguments"] for m in row["chosen"]] == ['{"lake": "Inari"}']
+
+
 def _finish_type(file: dict[str, Any]) -> str:
     generation = file["answer_generation"]
     return str(generation["finish_type"]) if generation["valid_data"] else "unfinished"
@@ -374,7 +517,7 @@ def _finish_type(file: dict[str, Any]) -> str:
 def test_filters_record_drops_and_keep_other_samples() -> None:
     answers = table(_files(40))
     samples = trajectories(answers, steps="all", keep_thought=False)
-    assert {flag for flags in samples["flags"] for flag in flags} == set(FLAGS)
+    assert {flag for flags in samples["flags"] for flag in flags} == {*FLAGS} - {"unpaired_call"}
     other_drops = {(r["id"], r["reason"]) for r in ledger([samples])}
     choices: list[Any] = [["lost_thought"], ("unknown_function", "repeated_call"), set(FLAGS)]
     for without in choices:

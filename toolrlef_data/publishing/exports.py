@@ -30,6 +30,7 @@ A row that does not fit the format is an error, or with `unfit="drop"` an entry 
 | not_assistant | a message of another role has the train flag |
 | no_prompt | the prompt is empty |
 | no_reply | `chosen` or `rejected` is empty |
+| unpaired_call | a result has no call before it; openai: or a call before the last message has no result |
 | bad_tools | `tools` is not a JSON list of functions |
 | bad_arguments | arguments are not JSON, or not one object where the format needs it |
 | not_json | a value has no JSON form (NaN) |
@@ -231,6 +232,7 @@ def _axolotl(row: Row, arguments: str) -> list[Record]:
 
 def _openai(row: Row, arguments: str) -> list[Record]:
     targets, messages = _targets(row["messages"]), _plain(row["messages"], arguments, pad_content=False)
+    _check_results(messages, all_answered=True)
     for n, message in enumerate(messages):
         if message["role"] == "assistant":
             message["weight"] = int(n in targets)
@@ -264,6 +266,7 @@ def _targets(messages: Messages) -> list[int]:
 
 def _plain(messages: Messages, arguments: str, pad_content: bool = True) -> list[Record]:
     """Return messages without training flags and null values; `pad_content` adds "" also to messages with calls."""
+    _check_results(messages)
     plain = []
     for message in messages:
         calls = [_call(call, arguments) for call in message.get("tool_calls") or ()]
@@ -271,6 +274,20 @@ def _plain(messages: Messages, arguments: str, pad_content: bool = True) -> list
         fields |= _without_nulls(message, "content", "name", "tool_call_id")
         plain.append({**fields, "tool_calls": calls} if calls else fields)
     return plain
+
+
+def _check_results(messages: Messages, all_answered: bool = False) -> None:
+    """Raise `UnusableRow` if a result does not follow its call, or with `all_answered`, if a call has no result."""
+    unanswered: list[Any] = []
+    for n, message in enumerate(messages):
+        if message["role"] == "tool":
+            if message.get("tool_call_id") not in unanswered:
+                raise UnusableRow("unpaired_call", f"message {n} is the result of no call before it")
+            unanswered.remove(message["tool_call_id"])
+            continue
+        if unanswered and all_answered:
+            raise UnusableRow("unpaired_call", f"a call before message {n} has no result")
+        unanswered = [call["id"] for call in message.get("tool_calls") or ()]
 
 
 def _call(call: Mapping[str, Any], arguments: str) -> Record:

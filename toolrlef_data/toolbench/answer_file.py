@@ -80,7 +80,7 @@ class AnswerFile:
         try:
             self.file = json.loads(text)
             self.generation = self.file["answer_generation"]
-            self.functions = self.generation["function"]
+            self.functions = [_unwrapped(function) for function in self.generation["function"]]
             self.function_names = [function["name"] for function in self.functions]
             self.train_messages = self.generation.get("train_messages") or []
             self.tools = json.dumps([{"type": "function", "function": function} for function in self.functions])
@@ -105,17 +105,18 @@ class AnswerFile:
         return list(all_steps(tree.root, tree.opening, tree.prompts, history, tree.end))
 
     def parse_tree(self) -> AnswerTree:
-        """Return the search tree with its diversity prompts and the end of the chosen path."""
+        """Return the search tree and the end of the chosen path."""
+        train_messages: list[list[RawMessage]] = []
+        if self.train_messages:
+            train_messages = [list(step.messages) for step in chosen_steps(self.train_messages, "upstream")]
         try:
-            root = read_file_tree(self.file)
+            root = read_file_tree(self.file, train_messages)
         except InputError as error:
             raise UnusableRow("no_tree", str(error)) from None
         arguments = self.file.get("forward_args")
         arguments = arguments if isinstance(arguments, dict) else {}
         depth_first = arguments.get("with_filter") is not True
-        train_messages: list[list[RawMessage]] = []
-        if self.train_messages:
-            train_messages = [list(step.messages) for step in chosen_steps(self.train_messages, "upstream")]
+        if train_messages:
             opening, frame = find_opening(train_messages), find_prompt_frame(train_messages, root, depth_first)
         else:
             opening, frame = _stored_prompts(arguments.get("opening"), arguments.get("diversity"))
@@ -124,6 +125,12 @@ class AnswerFile:
         if train_messages and end is None:
             raise UnusableRow("tree_differs", "no path of the tree matches the train_messages")
         return AnswerTree(root, opening, prompts, None if self.row["valid"] is False else end)
+
+
+def _unwrapped(schema: Any) -> Any:
+    """Return a function schema without OpenAI's newer wrapper {"type": "function", "function": ...}."""
+    is_wrapped = "name" not in schema and isinstance(schema.get("function"), dict)
+    return schema["function"] if is_wrapped else schema
 
 
 def _stored_prompts(opening: Any, diversity: Any) -> tuple[list[RawMessage], tuple[str, str]]:
@@ -146,6 +153,9 @@ def check_step(
         has_surrogate_escapes: whether the file has escapes that may be unpaired surrogates.
         requires_call: whether a function message must follow a call, as in OpenAI's format.
     """
+    for message in messages:
+        if "n_calls" in message:
+            return Drop("several_calls", f"a message has {message['n_calls']} calls; only one is supported")
     target = messages[-1]
     if target["role"] != "assistant":
         return Drop("no_target", f"expected an assistant message as target, found the role {target['role']}")

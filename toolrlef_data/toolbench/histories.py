@@ -203,10 +203,10 @@ def find_chosen_end(
 
 
 def _without_names(train_messages: Sequence[Sequence[RawMessage]]) -> list[list[RawMessage]]:
-    """Return messages without names and null values, which some variants of ToolBench omit."""
+    """Return messages without names, call ids and null values, which some variants of ToolBench omit."""
     return [
         [
-            {name: value for name, value in message.items() if name != "name" and value is not None}
+            {key: value for key, value in message.items() if key not in ("name", "call_id") and value is not None}
             for message in messages
         ]
         for messages in train_messages

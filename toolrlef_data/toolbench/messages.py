@@ -1,21 +1,15 @@
 """messages: validation and conversion of ToolBench messages, and the quality flags of a step.
 
-A ToolBench message has the keys role, content and valid, and function_call (assistant) or name (function).
-`openai_messages` converts it to OpenAI's format. Call ids are numbered by position, so that equal histories stay equal.
-A message with only a thought is joined to the call right after it. `template_messages` converts OpenAI's format to the
-form that chat templates expect.
-
-| flag | the step |
-|---|---|
-| unknown_function | calls a function that is not available |
-| invalid_arguments | calls a function with arguments that are not a JSON object |
-| truncated_observation | has a truncated function result in its history |
-| repeated_call | repeats a call of its history |
-| lost_thought | has a thought that is not part of the sample |
+A ToolBench message has the keys role, content, function_call or name, and valid. StableToolBench has OpenAI's newer
+keys: the role "tool", `tool_calls` and `tool_call_id`. `checked_message` reads both. `openai_messages` converts to
+OpenAI's format. Call ids are positions, so that equal histories stay equal. A result that does not follow its call has
+no id, and the step has the flag "unpaired_call". A message with only a thought is joined to the call right after it.
+`template_messages` converts OpenAI's format to the form that chat templates expect.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -35,11 +29,19 @@ __all__ = [
     "flags_of",
     "is_hidden",
     "openai_messages",
+    "paired_results",
     "parse_tools",
     "template_messages",
 ]
 
-FLAGS = ("unknown_function", "invalid_arguments", "truncated_observation", "repeated_call", "lost_thought")
+FLAGS = (
+    "unknown_function",
+    "invalid_arguments",
+    "truncated_observation",
+    "repeated_call",
+    "lost_thought",
+    "unpaired_call",
+)
 TRUNCATED_LENGTH = 1024  # characters of a truncated observation, before the closing "..."
 
 # Mistral's templates require ids of nine letters and digits; `openai_messages` writes call_1, call_2, ...
@@ -65,8 +67,9 @@ def openai_messages(messages: Sequence[RawMessage], keep_thought: bool) -> list[
     """
     converted: list[dict[str, Any]] = []
     n_calls = 0
+    results = paired_results(messages)
     follows_thought = False  # whether the previous message is only a thought
-    for raw in messages:
+    for i, raw in enumerate(messages):
         role, content, call = raw["role"], raw.get("content"), raw.get("function_call")
         message: dict[str, Any] = {"role": role, "content": content, "name": None, "tool_call_id": None}
         message["tool_calls"] = None
@@ -83,17 +86,32 @@ def openai_messages(messages: Sequence[RawMessage], keep_thought: bool) -> list[
         elif role == "function":
             if not n_calls:
                 raise UnusableRow("result_without_call", "a function message has no preceding call")
-            message |= {
-                "role": "tool",
-                "name": raw.get("name"),
-                "tool_call_id": f"call_{n_calls}",
-                "content": content or "",
-            }
+            name = raw.get("name") or (messages[results[i]]["function_call"]["name"] if i in results else None)
+            call_id = f"call_{n_calls}" if i in results else None
+            message |= {"role": "tool", "name": name, "tool_call_id": call_id, "content": content or ""}
         else:
             message["content"] = content or ""
         follows_thought = role == "assistant" and call is None
         converted.append(message)
     return converted
+
+
+def paired_results(messages: Sequence[RawMessage]) -> dict[int, int]:
+    """Return index of a result -> index of its call, for the results that directly follow an unanswered call.
+
+    If both have a call id, the ids must be equal.
+
+    >>> call, result = {"role": "assistant", "function_call": {}}, {"role": "function"}
+    >>> paired_results([call, result, result]), paired_results([call, result | {"call_id": "a"}])
+    ({1: 0}, {1: 0})
+    """
+    pairs = {}
+    for i, (previous, message) in enumerate(itertools.pairwise(messages), start=1):
+        if message["role"] == "function" and previous.get("function_call") is not None:
+            ids = {other["call_id"] for other in (previous, message) if "call_id" in other}
+            if len(ids) < 2:
+                pairs[i] = i - 1
+    return pairs
 
 
 def flags_of(messages: Sequence[RawMessage], functions: Sequence[str], keep_thought: bool) -> list[str]:
@@ -128,6 +146,11 @@ def flags_of(messages: Sequence[RawMessage], functions: Sequence[str], keep_thou
         content = message.get("content")
         if message["role"] == "function" and content and len(content) >= TRUNCATED_LENGTH and content.endswith("..."):
             flags.add("truncated_observation")
+    pairs = paired_results(history)
+    n_results = sum(message["role"] == "function" for message in history)
+    n_calls = sum(message.get("function_call") is not None for message in history)
+    if not len(pairs) == n_results == n_calls:
+        flags.add("unpaired_call")
     return [flag for flag in FLAGS if flag in flags]
 
 
@@ -151,6 +174,9 @@ def checked_message(message: Any, where: str) -> RawMessage:
     if not isinstance(message, dict):
         raise UnusableRow("not_a_message", f"{where}: expected a message, found {type(message).__name__}")
     role, content, call = message.get("role"), message.get("content"), message.get("function_call")
+    calls, is_tool = message.get("tool_calls"), role == "tool"
+    if is_tool:
+        role = "function"
     if role not in ("system", "user", "assistant", "function"):
         raise UnusableRow("not_a_message", f"{where}: unknown role {role!r:.40}")
     for key in ("content", "name"):
@@ -159,14 +185,37 @@ def checked_message(message: Any, where: str) -> RawMessage:
     checked: RawMessage = {"role": role, "content": content}
     if role == "function":
         checked["name"] = message.get("name")
+        if is_tool and isinstance(message.get("tool_call_id"), str):
+            checked["call_id"] = message["tool_call_id"]
     if is_hidden(message):
         checked["valid"] = False
+    if calls not in (None, []):
+        calls = _function_calls(calls, where)
+        if len(calls) > 1 or call not in (None, calls[0]["function_call"]):
+            return checked | {"n_calls": len(calls) + (call is not None)}
+        call = calls[0]["function_call"]
+        checked |= {name: value for name, value in calls[0].items() if name == "call_id"}
     if call is not None:
         texts = [call.get("name"), call.get("arguments")] if isinstance(call, dict) else [None]
         if role != "assistant" or not all(isinstance(text, str) for text in texts):
             raise UnusableRow("not_a_message", f"{where}: expected an assistant's call with name and arguments as text")
         checked["function_call"] = {"name": call["name"], "arguments": call["arguments"]}
     return checked
+
+
+def _function_calls(calls: Any, where: str) -> list[RawMessage]:
+    """Return the keys `function_call` and, if known, `call_id` of each of a message's `tool_calls`."""
+    found = []
+    for call in calls if isinstance(calls, list) else [None]:
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict):
+            raise UnusableRow("not_a_message", f"{where}: expected tool_calls as a list of functions")
+        arguments = function.get("arguments")
+        if isinstance(arguments, dict):
+            arguments = json.dumps(arguments, ensure_ascii=False)
+        keys: RawMessage = {"function_call": {"name": function.get("name"), "arguments": arguments}}
+        found.append(keys | ({"call_id": call["id"]} if isinstance(call.get("id"), str) else {}))
+    return found
 
 
 def is_hidden(message: Mapping[str, Any]) -> bool:

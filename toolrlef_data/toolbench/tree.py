@@ -4,13 +4,13 @@ A `State` is one assistant message and its result: a thought, a call with its ob
 stores it as a chain of nodes: Thought, Action, Action Input. A Thought node is a separate message if it was visited
 (`expand_num` above 0) or has no single Action below it. Otherwise it shares its message with that Action.
 
-Not covered: `CoT@n` files do not count visits. Their thoughts are always joined to a following call, even where the
-`train_messages` separate them.
+`CoT@n` files do not count visits. There the `train_messages` decide which thoughts of the chosen chain are separate
+messages. Not covered: the other chains, whose thoughts are always joined to a following call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -137,8 +137,12 @@ def read_tree(node: Any) -> State:
     return root
 
 
-def read_file_tree(file: Any) -> State:
+def read_file_tree(file: Any, train_messages: Sequence[Sequence[Mapping[str, Any]]] = ()) -> State:
     """Return the search tree of an answer file; the chains of a `CoT@n` file (`trys`) become children of one root.
+
+    Args:
+        file: the parsed file.
+        train_messages: its checked `train_messages`, which `CoT@n` files need for thoughts in a message of their own.
 
     Raises:
         InputError: the tree or a chain is malformed, or the file has neither.
@@ -149,15 +153,47 @@ def read_file_tree(file: Any) -> State:
     if not isinstance(chains, list):
         raise InputError("the file has no tree and no chains")
     children = []
+    replies = [message for message in train_messages[-1] if message["role"] == "assistant"] if train_messages else []
     for chain in chains:
         nodes = chain.get("chain") if isinstance(chain, Mapping) else None
         if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
             raise InputError("expected every chain of the file as a list of nodes")
+        separate = _separate_thoughts(nodes, replies)
         nested: list[Any] = []
-        for node in reversed(nodes):
-            nested = [{**node, "children": nested}]
+        for n, node in reversed([*enumerate(nodes)]):
+            nested = [{**node, **({"expand_num": 1} if n in separate else {}), "children": nested}]
         children += nested
     return read_tree({"node_type": "Action Input", "description": "", "children": children})
+
+
+def _separate_thoughts(nodes: Sequence[Mapping[str, Any]], replies: Sequence[Mapping[str, Any]]) -> set[int]:
+    """Return the indices of a chain's thoughts that are separate messages, if the replies are those of the chain.
+
+    Args:
+        nodes: of the chain, in order.
+        replies: the assistant messages of the chosen path.
+    """
+    separate: set[int] = set()
+    thought: Any = None  # that shares its message with the next call
+    n_replies = 0
+    for n, node in enumerate(nodes):
+        kind, text = node.get("node_type"), node.get("description")
+        if kind == "Action":
+            continue
+        if n_replies == len(replies):
+            return set()
+        reply = replies[n_replies]
+        call, content = reply.get("function_call"), reply.get("content") or None
+        if kind == "Thought" and call is not None:
+            thought = text
+            continue
+        if content != (text if kind == "Thought" else thought) or (call or {}).get("arguments", text) != text:
+            return set()
+        if kind == "Thought":
+            separate.add(n)
+        thought = None
+        n_replies += 1
+    return separate if n_replies == len(replies) else set()
 
 
 def _checked(node: Any, kind: str) -> Mapping[str, Any]:
