@@ -316,7 +316,7 @@ def test_responses_are_in_the_files_of_trice_scripts(
         ["answer", "id", "input", "instruction", "question", "response"]
     ] * len(responded)
     api_rows = lines(out / "stage2" / "math" / "math_gpt_response.json")
-    assert {tuple(sorted(row)) for row in api_rows} == {("answer", "id", "input", "output", "question")}
+    assert {tuple(sorted(row)) for row in api_rows} == {("answer", "id", "input", "output", "question", "response")}
     dropped = [row for row in lines(out / "dropped.json") if row["stage"] == "publish"]
     assert len(api_rows) + len(dropped) == len(responded), "a missing response is recorded in the ledger"
     assert dropped[0]["detail"] == "gpt: server_error"
