@@ -205,17 +205,17 @@ def checked_message(message: Any, where: str) -> RawMessage:
 
 def _function_calls(calls: Any, where: str) -> list[RawMessage]:
     """Return the keys `function_call` and, if known, `call_id` of each of a message's `tool_calls`."""
-    found = []
-    for call in calls if isinstance(calls, list) else [None]:
+    converted: list[RawMessage] = []
+    for call in calls if isinstance(calls, list) else [{}]:
         function = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(function, dict):
+        if not isinstance(call, dict) or not isinstance(function, dict):
             raise UnusableRow("not_a_message", f"{where}: expected tool_calls as a list of functions")
         arguments = function.get("arguments")
         if isinstance(arguments, dict):
             arguments = json.dumps(arguments, ensure_ascii=False)
         keys: RawMessage = {"function_call": {"name": function.get("name"), "arguments": arguments}}
-        found.append(keys | ({"call_id": call["id"]} if isinstance(call.get("id"), str) else {}))
-    return found
+        converted.append(keys | ({"call_id": call["id"]} if isinstance(call.get("id"), str) else {}))
+    return converted
 
 
 def is_hidden(message: Mapping[str, Any]) -> bool:

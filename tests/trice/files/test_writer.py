@@ -89,8 +89,10 @@ def test_responses_are_in_the_field_that_the_evaluator_reads(tmp_path: Path) -> 
 def test_files_with_other_fields_load(tmp_path: Path) -> None:
     """Earlier versions wrote `answer` as a list everywhere, and responses of APIs in `output` alone."""
     golds = [{k: target("math")[k] for k in ("instruction", "input", "output")} | {"id": f"GSM8K-{n}", "answer": "57"} for n in (1, 2)]  # fmt: skip
-    shared = [{"id": f"GSM8K-{n}", "question": "Q?", "answer": ["57", "57.0"], "input": "Q?"} for n in (1, 2)]
-    texts = {
+    shared: list[Row] = [
+        {"id": f"GSM8K-{n}", "question": "Q?", "answer": ["57", "57.0"], "input": "Q?"} for n in (1, 2)
+    ]
+    texts: dict[str, list[Row]] = {
         "api": [{"output": "57"}, {"output": "58"}],
         "local": [{"output": "57", "response": "57"}, {"output": "57", "response": "58"}],
         "evaluated": [{"output": "57", "response": "57", "pred": 57.0}, {"output": "58", "response": "58", "pred": 58.0}],
@@ -137,6 +139,20 @@ def test_ids_contain_the_name_of_the_data_set(dataset: str, row_id: str, expecte
     assert [line["id"] for line in read_lines(path)] == [expected]
     assert normalise_id(dataset, expected) == row_id
     assert load_trice(tmp_path)["math"]["questions"]["id"][:] == [row_id]
+
+
+@pytest.mark.parametrize(
+    ("answers", "first"),
+    [
+        (["1,234"], "1,234"),  # the original removes commas
+        (["many", "5"], "5"),  # the original stops at a gold answer that is no number
+        (["-2.50", "5"], "-2.50"),
+    ],
+)
+def test_the_answer_in_math_is_a_number(answers: list[str], first: str, tmp_path: Path) -> None:
+    files = publish_files(tmp_path, "math", {"responded": responded(target("math", answers=answers), alpaca="57")})
+    assert {row["answer"] for rows in files.values() for row in rows} == {first}
+    assert set(load_trice(tmp_path)["math"]["responded"]["answers"][0]) == set(answers)
 
 
 @pytest.mark.parametrize(("task", "answers"), [("math", ["many"]), ("math", []), ("qa", ["", "?"])])

@@ -179,11 +179,9 @@ def parse_answers(value: Any) -> list[str]:
 
 
 def _gold_answers(row: Row) -> list[str]:
-    """Return the gold answers in `answer`, then those in `answers`, which `writer` adds if there are several."""
-    first, others = row.get("answer"), row.get("answers")
-    return parse_answers(
-        [*(first if isinstance(first, list) else [first]), *(others if isinstance(others, list) else [])]
-    )
+    """Return the gold answers in `answers`, which `writer` adds if `answer` lacks some, else those in `answer`."""
+    answers = row.get("answers")
+    return parse_answers(answers if isinstance(answers, list) and answers else row.get("answer"))
 
 
 def extract_context(text: str, question: str, task: Task) -> str:

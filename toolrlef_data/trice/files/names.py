@@ -62,4 +62,4 @@ def upstream_id(dataset: str, row_id: str) -> str:
     upstream = upstream_name(dataset)
     if dataset and row_id.startswith(f"{dataset}-"):
         return upstream + row_id[len(dataset) :]
-    return row_id if upstream in row_id or dataset not in UPSTREAM_NAMES else f"{upstream}:{row_id}"
+    return f"{upstream}:{row_id}" if dataset in UPSTREAM_NAMES and upstream not in row_id else row_id

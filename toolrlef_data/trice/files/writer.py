@@ -40,6 +40,7 @@ from toolrlef_data.columns import DROPPED, GRADED, LABELLED, QUESTIONS, STAGE1, 
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.tasks import TASKS
+from toolrlef_data.tasks.numbers import parse_number
 from toolrlef_data.trice.files.names import upstream_id, upstream_name
 from toolrlef_data.trice.responders import RespondSettings
 
@@ -264,7 +265,8 @@ def _raw_line(row: Row, question: str, text: str) -> dict[str, Any]:
     answers = row["answers"]
     gold: dict[str, Any] = {"answer": answers}
     if row["task"] in ANSWER_AS_TEXT:
-        gold = {"answer": answers[0] if answers else "", **({"answers": answers} if len(answers) > 1 else {})}
+        first = _answer_text(row)
+        gold = {"answer": first, **({"answers": answers} if answers not in ([first], []) else {})}
     raw = {"id": upstream_id(row["dataset"], str(row["id"])), "question": question, **gold, "input": text}
     return {**raw, "instruction": question} if row["task"] in QUESTION_IN_INSTRUCTION else raw
 
@@ -278,11 +280,21 @@ def _render_input(row: Row) -> str:
 
 def _gold_line(row: Row, output: str) -> dict[str, Any]:
     line = {"instruction": row["instruction"], "input": row["input"], "output": output}
-    return {
-        **line,
-        "id": upstream_id(row["dataset"], str(row["id"])),
-        "answer": row["answers"][0] if row["answers"] else "",
-    }
+    return {**line, "id": upstream_id(row["dataset"], str(row["id"])), "answer": _answer_text(row)}
+
+
+def _answer_text(row: Row) -> str:
+    """Return the first gold answer; in math the first number, in a form that the original's code reads."""
+    answers: list[str] = row["answers"]
+    if row["task"] != "math":
+        return answers[0] if answers else ""
+    numbers = ((answer, number) for answer in answers if (number := parse_number(answer)) is not None)
+    answer, number = next(numbers, (answers[0] if answers else "", None))
+    try:
+        float(answer.replace(",", ""))
+    except ValueError:
+        return answer if number is None else str(number)
+    return answer
 
 
 def _ledger_line(row: Row, stage: str, reason: str, detail: str) -> tuple[str, dict[str, Any]]:
