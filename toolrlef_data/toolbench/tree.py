@@ -177,7 +177,7 @@ def _separate_thoughts(nodes: Sequence[Mapping[str, Any]], replies: Sequence[Map
     thought: Any = None  # that shares its message with the next call
     n_replies = 0
     for n, node in enumerate(nodes):
-        kind, text = node.get("node_type"), node.get("description")
+        kind, text = node.get("node_type"), node.get("description") or None
         if kind == "Action":
             continue
         if n_replies == len(replies):
@@ -187,7 +187,7 @@ def _separate_thoughts(nodes: Sequence[Mapping[str, Any]], replies: Sequence[Map
         if kind == "Thought" and call is not None:
             thought = text
             continue
-        if content != (text if kind == "Thought" else thought) or (call or {}).get("arguments", text) != text:
+        if content != (text if kind == "Thought" else thought) or ((call or {}).get("arguments", text) or None) != text:
             return set()
         if kind == "Thought":
             separate.add(n)

@@ -335,7 +335,7 @@ def _candidate(
     predictions: Sequence[str],
     correct: bool | None,
     tool: str | None,
-    text: str,
+    text: str | None,
     compat: bool,
 ) -> dict[str, Any]:
     prediction = predictions[0] if predictions else None
@@ -351,7 +351,9 @@ def _candidate(
         "name": name,
         "prediction": prediction,
         "correct": correct,
-        "uses_tool": task.tool.name in text if compat else tool is not None,  # the original looks for the name alone
+        "uses_tool": task.tool.name in (text or "")
+        if compat
+        else tool is not None,  # the original looks for the name alone
         "distance": distance,
         "answer": answer,
     }

@@ -1,7 +1,7 @@
 """Evidence in the prose of a worked solution that its steps do not lead to the answer as they are written.
 
 Annotations state numbers, not what they count. A result can equal the gold answer by number only: 5 ropes, and $5. Not
-covered: units other than money beside a noun, number words.
+covered: units other than money, number words.
 """
 
 from __future__ import annotations
