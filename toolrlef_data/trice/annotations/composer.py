@@ -161,8 +161,8 @@ def _check_references(
 ) -> None:
     """Raise if a number that the question has or implies is the result of a step by its value only.
 
-    After "72 / 6 = 12", the 12 of "60 / 12" means inches in a foot if the text has introduced it ("a foot equals 12
-    inches"), and it can mean them if the question implies such a unit.
+    After "72 / 6 = 12", the 12 of "60 / 12" can mean inches in a foot. It does so if the text says that a foot equals
+    12 inches.
     """
     uses = [(step, use) for step in steps for use in _leaf_uses(step.tree)]
     for n, ((step, (leaf, is_divisor)), choices) in enumerate(zip(uses, itertools.chain(*options), strict=True)):
