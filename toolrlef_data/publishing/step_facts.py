@@ -126,8 +126,8 @@ def step_facts(splits: Mapping[str, Mapping[str, Dataset]]) -> dict[str, StepFac
     """
     facts_by_config = {}
     for config, old_tables in splits.items():
-        named = {split: _with_current_columns(data, f"{config} ({split})") for split, data in old_tables.items()}
-        kinds = {kind_of(data.features) for data in named.values()}
+        tables = {split: _with_current_columns(data, f"{config} ({split})") for split, data in old_tables.items()}
+        kinds = {kind_of(data.features) for data in tables.values()}
         if len(kinds) == 1 and (kind := kinds.pop()):
             facts_by_config[config] = facts = StepFacts(kind)
             for split, data in tables.items():
