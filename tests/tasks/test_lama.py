@@ -29,11 +29,18 @@ def test_the_error_of_the_tool_says_how_to_set_it_up() -> None:
         LAMA.tool.run("anything")
 
 
-def test_twenty_words_of_a_prediction_are_graded() -> None:
-    words = " ".join([*map(str, range(29)), "Poland"])
-    assert LAMA.grade(LAMA.extract(words), ["Poland"]) is False
-    assert LAMA.grade(words, ["Poland"]) is False
-    assert LAMA.grade_whole(words, ["Poland"]) is True, "with compat: the published code grades the full tool output"
+def test_the_paper_grades_twenty_words_of_a_prediction() -> None:
+    words = " ".join([*map("w{}".format, range(29)), "Poland"])
+    paper = LAMA.with_rule("paper")
+    assert paper.grade(paper.extract(words), ["Poland"]) is False
+    assert paper.grade_output(words, ["Poland"]) is False
+    assert paper.grade_whole(words, ["Poland"]) is True, "with compat: the published code grades the full tool output"
+    assert LAMA.grade(LAMA.extract(words), ["Poland"]) is True
+
+
+def test_an_output_of_the_tool_contains_the_answer_anywhere() -> None:
+    assert LAMA.grade_output("Berlin, Rome or Poland", ["Poland"]) is True
+    assert LAMA.grade_output("Polandia", ["Poland"]) is False
 
 
 @pytest.mark.parametrize("dataset", ["", "trex", "squad", "sample"])

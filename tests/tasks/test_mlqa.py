@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from toolrlef_data import load_source
 from toolrlef_data.records import InputError, ToolCall
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.mlqa import MLQA, language, make_argument, reader_prompt, render
@@ -26,7 +27,7 @@ def test_the_task() -> None:
         assert word not in MLQA.reader_instruction.lower()
     assert find_called_tool(MLQA.teacher_instruction, MLQA.tool) == "translator"
     assert not MLQA.output_is_answer
-    assert MLQA.parse_reader_reply is MLQA.extract  # both are truncated to 20 words
+    assert MLQA.parse_reader_reply is MLQA.extract  # both are full texts, or 20 words by the paper's rule
     assert not MLQA.leaks("Sofia", "¿Dónde?", ["Sofia"])
 
 
@@ -122,9 +123,28 @@ def test_the_reader_prompt_has_the_translation_instead_of_the_question() -> None
     assert reader_prompt("no question", "Who?") == "no question\nQuestion: Who?"
 
 
-def test_replies_of_the_reader_are_truncated() -> None:
-    assert MLQA.parse_reader_reply is not None
-    assert MLQA.parse_reader_reply(" ".join(["w"] * 20 + ["Sofia"])) == " ".join(["w"] * 20)
+def test_replies_of_the_reader_are_truncated_by_the_rule_of_the_paper() -> None:
+    reply = " ".join(["w"] * 20 + ["Sofia"])
+    for rule, prediction in (("default", reply), ("paper", " ".join(["w"] * 20))):
+        parse_reply = MLQA.with_rule(rule).parse_reader_reply
+        assert parse_reply is not None
+        assert parse_reply(reply) == prediction
+
+
+def test_an_echo_of_the_question_or_the_context_is_not_correct() -> None:
+    rows = load_source("sample_mlqa", split="train").to_list()
+    assert len(rows) > 100
+    for row in rows:
+        for echo in (row["question"], render(row), row["context"]):
+            for shown in ({}, {"question": row["question"], "context": row["context"]}):
+                is_context = echo == row["context"] and not shown  # unknown to the grader
+                assert MLQA.grade(echo, row["answers"], **shown) is not True or is_context, (echo, row["answers"])
+
+
+def test_parse_input_is_the_inverse_of_render() -> None:
+    for row in ({"context": "It opened.\nQuestion: why?", "question": "¿Qué?"}, {"context": "", "question": "¿Qué?"}):
+        assert MLQA.parse_input is not None
+        assert MLQA.parse_input(render(row)) == (row["question"], row["context"])
 
 
 @pytest.mark.parametrize("dataset", ["", "mlqa", "sample"])
@@ -137,7 +157,7 @@ def test_examples_are_correct(dataset: str) -> None:
         assert call == ToolCall("translator", question) == ToolCall("translator", make_argument({"question": question}))
         assert context.startswith("Context: ")
         assert context.isascii()
-        assert grade(context, [example.answer], strict=True, words=None), "the context contains the answer"
+        assert grade(context, [example.answer], anywhere=True), "the context contains the answer"
         assert MLQA.grade(MLQA.extract(example.plain), [example.answer])
 
 

@@ -48,7 +48,8 @@ def test_prompt_and_reply_of_the_reader() -> None:
     assert reader_prompt("who?", "Somebody\ndid.") == "Somebody\ndid.\n\nQuestion: who?"
     long = " ".join(["w"] * 40)
     assert parse_reader_reply(f"\n{long} ") == long  # not truncated, unlike a response without a call
-    assert QA.extract(long) == " ".join(["w"] * 20)
+    assert QA.extract(f"\n{long} ") == long
+    assert QA.with_rule("paper").extract(long) == " ".join(["w"] * 20)
     assert parse_reader_reply(" \n\t") is None
 
 

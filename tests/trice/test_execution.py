@@ -469,11 +469,10 @@ def lookup_texts(texts: tuple[str, ...], inputs: Sequence[ToolInput]) -> list[To
     return [ToolResult(texts) for _ in inputs]
 
 
-def test_strict_grading_applies_to_passages(qa: Task) -> None:
+def test_passages_contain_the_answer_as_words_anywhere(qa: Task) -> None:
     texts = (" ".join(["word"] * 30 + ["because"]), " ".join(["word"] * 30 + ["Sicily"]))
     custom = replace(qa, tool=replace(qa.tool, many=functools.partial(lookup_texts, texts)), reader=None)
-    strict = replace(custom, grade=functools.partial(custom.grade, strict=True))  # type: ignore[call-arg]
-    for task, expected in ((custom, ["output", "output"]), (strict, ["output", None])):
+    for task, expected in ((custom, ["output", None]), (custom.with_rule("paper"), ["output", "output"])):
         table = graded(task, [("a", "Which island?", "Sicily"), ("b", "Which country?", "US")])
         labelled = propose_calls(table, quiet({"": "WikiSearch(x)"}), attempts=1, task=task)
         assert labelled["verified_by"] == expected

@@ -11,6 +11,9 @@
 | `final_numbers` | the number that a response gives as its answer, for `math` |
 | `answer_marks` | answers that a response marks: boxes, `####` lines, "the answer is X." |
 | `text_answers` | grading of answers in words, for `qa`, `lama` and `mlqa` |
+| `statements` | what an answer states, for `text_answers` |
+| `words` | forms in which words are compared |
+| `audit` | error rates of a grader, measured with generated answers |
 
 To add a task, write a file with a `Task` and add it to `TASKS`. A custom task needs neither: pass a `Task` as `task=`.
 """

@@ -9,8 +9,8 @@ instance:
     response without: "The answer is Turin."
 
 - Prediction: the tool output, or the response if it has no call.
-- Grading: the first 20 words of the prediction, as in the paper; with `compat` the full tool output, as in the
-  published code.
+- Grading: the final statement of a response must be a gold answer, and a tool output must contain one (`text_answers`).
+  The rule "paper" searches the first 20 words, with `compat` the full tool output, as in the published code.
 - Quirks: the blank is written " ?", as in TRICE. The argument of a call is a natural question, not the cloze.
 - Setup: `LAMA.tool` has no model yet, and its error explains how to choose one.
 - Not covered: clozes with a blank elsewhere or several blanks; LAMA's scoring of single-token answers.
@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any
 
 from toolrlef_data.tasks.task import Task, parse_examples
-from toolrlef_data.tasks.text_answers import first_words, grade, leaks, ungradable_reason
+from toolrlef_data.tasks.text_answers import extract, grade, leaks, ungradable_reason
 from toolrlef_data.tools.tool import Tool, not_set_up
 
 __all__ = ["LAMA", "render"]
@@ -90,7 +90,7 @@ LAMA = Task(
     instruction=INSTRUCTION,
     plain_instruction=PLAIN_INSTRUCTION,
     teacher_instruction=TEACHER_INSTRUCTION,
-    extract=first_words,
+    extract=extract,
     grade=grade,
     ungradable_reason=ungradable_reason,
     leaks=leaks,

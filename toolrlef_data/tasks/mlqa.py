@@ -10,7 +10,8 @@ The task `mlqa` of TRICE (arXiv 2305.13068): MLQA with English contexts and Engl
 
 - Calls: the argument is the question, so no teacher is needed.
 - Prediction: a translation is not a prediction. It replaces the question, and the reader answers from the context.
-- Grading: the first 20 words of a prediction, also of the reader's, as in the paper.
+- Grading: the final statement of a prediction, also of the reader's, must be a gold answer (`text_answers`). The rule
+  "paper" searches the first 20 words.
 - Setup: `MLQA.tool` has no translator yet, and its error explains how to choose one.
 - Not covered: contexts in other languages, answers outside the context, questions in English.
 
@@ -30,11 +31,11 @@ from typing import Any
 
 from toolrlef_data.records import ToolCall
 from toolrlef_data.tasks.task import Example, Task
-from toolrlef_data.tasks.text_answers import first_words, grade, ungradable_reason
+from toolrlef_data.tasks.text_answers import extract, grade, ungradable_reason
 from toolrlef_data.tools.calls import parse_call, render_call
 from toolrlef_data.tools.tool import Tool, not_set_up
 
-__all__ = ["MLQA", "language", "make_argument", "reader_prompt", "render"]
+__all__ = ["MLQA", "language", "make_argument", "parse_input", "reader_prompt", "render"]
 
 # Required verbatim by the TRICE format: other tools' files contain the same sentence.
 INSTRUCTION = "Given a context, please answer the question in English and you can use a translator for help."
@@ -81,6 +82,16 @@ def reader_prompt(input: str, translation: str) -> str:
     """
     context, marker, _ = input.rpartition(QUESTION_MARKER)
     return f"{context if marker else input}{QUESTION_MARKER}{translation}"
+
+
+def parse_input(input: str) -> tuple[str, str]:
+    """Return the question and the context of an input text.
+
+    >>> parse_input("Context: It opened in 1825.\\nQuestion: ¿Cuándo se abrió?")
+    ('¿Cuándo se abrió?', 'It opened in 1825.')
+    """
+    context, _, question = input.rpartition(QUESTION_MARKER)
+    return question, context.removeprefix("Context: ")
 
 
 def make_argument(row: Mapping[str, Any]) -> str:
@@ -197,7 +208,7 @@ MLQA = Task(
     instruction=INSTRUCTION,
     plain_instruction=PLAIN_INSTRUCTION,
     teacher_instruction=TEACHER_INSTRUCTION,
-    extract=first_words,
+    extract=extract,
     grade=grade,
     ungradable_reason=ungradable_reason,
     leaks=_leaks_nothing,
@@ -207,6 +218,7 @@ MLQA = Task(
     language=language,
     reader_prompt=reader_prompt,
     reader_instruction=READER_INSTRUCTION,
-    parse_reader_reply=first_words,
+    parse_reader_reply=extract,
     output_is_answer=False,
+    parse_input=parse_input,
 )

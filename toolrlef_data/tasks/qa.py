@@ -15,8 +15,8 @@ One instance:
     response without: "The answer is Turin."
 
 - Prediction: a passage is not a prediction. The reader answers the question from each passage, one prediction each.
-- Grading: the first 20 words of a prediction, as in the paper; with `compat` the full reply of the reader, as in the
-  published code.
+- Grading: the final statement of a prediction must be a gold answer (`text_answers`). The rule "paper" searches the
+  first 20 words, with `compat` the full reply of the reader, as in the published code.
 - Quirks: questions of NQ-open are in lower case, without a question mark.
 - Setup: the tools have no corpus or endpoint yet, and their error explains how to choose one.
 - Not covered: questions that need two consecutive searches; answers that are sentences.
@@ -30,7 +30,7 @@ from functools import partial
 from typing import Any
 
 from toolrlef_data.tasks.task import Task, parse_examples
-from toolrlef_data.tasks.text_answers import first_words, grade, leaks, ungradable_reason
+from toolrlef_data.tasks.text_answers import extract, grade, leaks, ungradable_reason
 from toolrlef_data.tools.tool import Tool, not_set_up
 
 __all__ = ["QA", "RETRIEVAL", "parse_reader_reply", "reader_prompt", "render"]
@@ -132,7 +132,7 @@ QA = Task(
     instruction=INSTRUCTION.format(tool="WikiSearch"),
     plain_instruction=PLAIN_INSTRUCTION,
     teacher_instruction=TEACHER_INSTRUCTION.format(tool="WikiSearch"),
-    extract=first_words,
+    extract=extract,
     grade=grade,
     ungradable_reason=ungradable_reason,
     leaks=leaks,

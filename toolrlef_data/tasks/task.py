@@ -7,7 +7,7 @@ import inspect
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from toolrlef_data.tools.tool import Tool
 __all__ = ["Example", "Task", "parse_examples"]
 
 log = logging.getLogger("toolrlef_data")
+RULES = ("default", "paper")  # of grading
 
 
 # Part of the digest of few-shot examples in published provenance.json files: equal prompts must keep an equal digest.
@@ -62,9 +63,12 @@ class Task:
         instruction: sentence before the input in stage 1 and stage 2; names the tool.
         plain_instruction: the same without mention of a tool; prompts the student for its first response.
         teacher_instruction: asks the teacher, who is shown the gold answers, for one call.
-        extract: (response without a call) -> prediction; None if the response contains none.
-        grade: (prediction, gold answers) -> whether it is correct; None if no gold answer is gradable. If the function
-            has a parameter `words`, it grades only that many words, and the full text with `words=None`.
+        extract: (response without a call) -> prediction; None if the response contains none. An optional keyword
+            parameter `rule` is set by `with_rule`.
+        grade: (prediction, gold answers) -> whether it is correct; None if no gold answer is gradable, or if it is
+            unsure. Optional keyword parameters of the function: `question` and `context` are the row's; `rule` is set
+            by `with_rule`; `anywhere=True` grades a text that may contain the gold answer anywhere, such as the output
+            of a tool; `words` is a limit of words, which `words=None` removes.
         ungradable_reason: (gold answers) -> why no prediction can be graded with them; None if it can.
         leaks: (argument, question, gold answers) -> whether the argument of a call reveals the answer.
         render: (row of a questions table) -> input text.
@@ -80,7 +84,10 @@ class Task:
         reader: engine of the reader; `build_stage2` requires it if `reader_prompt` is set.
         reader_instruction: instruction of the reader.
         reader_style: prompt style of the reader. Default: "chat".
-        parse_reader_reply: (reply of the reader) -> prediction; None if the reply is empty. Default: the full reply.
+        parse_reader_reply: (reply of the reader) -> prediction; None if the reply is empty. Default: the full reply. An
+            optional keyword parameter `rule` is set by `with_rule`.
+        parse_input: (input text) -> the question and its context, the inverse of `render`. Default: the input is the
+            question.
         output_is_answer: whether the tool output can itself contain the answer. False for a translation, which only
             the reader can answer from. Default: True.
     """
@@ -91,7 +98,7 @@ class Task:
     plain_instruction: str
     teacher_instruction: str
     extract: Callable[[str], str | None]
-    grade: Callable[[str | None, Sequence[str]], bool | None]
+    grade: Callable[..., bool | None]
     ungradable_reason: Callable[[Sequence[str]], str | None]
     leaks: Callable[[str, str, Sequence[str]], bool]
     render: Callable[[Mapping[str, Any]], str]
@@ -106,6 +113,7 @@ class Task:
     reader_style: str = "chat"
     parse_reader_reply: Callable[[str], str | None] | None = None
     output_is_answer: bool = True
+    parse_input: Callable[[str], tuple[str, str]] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.tool, Tool):
@@ -119,10 +127,40 @@ class Task:
             _warn_renamed(name)
             return getattr(self, RENAMED[name])
 
+    def grade_row(
+        self, prediction: str | None, answers: Sequence[str], question: str, context: str = ""
+    ) -> bool | None:
+        """Grade a prediction, with the question and its context if the grader has parameters for them."""
+        return self.grade(prediction, answers, **_accepted(self.grade, question=question, context=context))
+
     @property
-    def grade_whole(self) -> Callable[[str | None, Sequence[str]], bool | None]:
-        """`grade` without a word limit: for passages, and with `compat` for tool outputs and replies of a reader."""
-        return _without_word_limit(self.grade)
+    def grade_output(self) -> Callable[..., bool | None]:
+        """`grade` for the output of a tool, which may contain a gold answer anywhere."""
+        return _with_options(self.grade, anywhere=True)
+
+    @property
+    def grade_whole(self) -> Callable[..., bool | None]:
+        """`grade_output` without a word limit: for passages, and with `compat` for the replies of a reader, too."""
+        return _with_options(self.grade, anywhere=True, words=None)
+
+    def with_rule(self, rule: str) -> Task:
+        """Return the task with the grading rule "paper"; "default" returns the task itself.
+
+        The rule applies to `extract`, `grade` and `parse_reader_reply` if they have a parameter `rule`.
+
+        >>> from toolrlef_data import TASKS
+        >>> TASKS["qa"].grade("Not Paris", ["Paris"]), TASKS["qa"].with_rule("paper").grade("Not Paris", ["Paris"])
+        (False, True)
+        """
+        if rule not in RULES:
+            raise InputError(f"unknown rule {rule!r}; choose from: {', '.join(RULES)}")
+        if rule == "default":
+            return self
+        functions = {name: getattr(self, name) for name in ("extract", "grade", "parse_reader_reply")}
+        bound = {
+            name: partial(f, rule=rule) for name, f in functions.items() if f is not None and _accepted(f, rule=rule)
+        }
+        return replace(self, **bound)
 
     def published(self) -> dict[str, Any]:
         """Return the settings that may be published, with prompts as digests."""
@@ -195,5 +233,15 @@ def parse_examples(text: str, tool: str) -> tuple[Example, ...]:
 
 
 @lru_cache(maxsize=64)
-def _without_word_limit(grade: Callable[..., bool | None]) -> Callable[..., bool | None]:
-    return partial(grade, words=None) if "words" in inspect.signature(grade).parameters else grade
+def _parameters(function: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
+
+
+def _accepted(function: Callable[..., Any], **options: Any) -> dict[str, Any]:
+    """Return the options for which a function has parameters."""
+    return {name: value for name, value in options.items() if name in _parameters(function)}
+
+
+def _with_options(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    accepted = _accepted(function, **options)
+    return partial(function, **accepted) if accepted else function

@@ -3,36 +3,61 @@
 The tasks `qa`, `retrieval`, `lama` and `mlqa` share this module. One instance: the prediction "It is in New York City."
 is correct for the gold answer "New York". All functions are pure, accept any text, and run in linear time.
 
-`grade` has two modes:
+`grade` has two rules:
 
-| | paper (default) | strict |
+| | default | paper |
 |---|---|---|
-| a gold answer matches as | a substring of the prediction | a sequence of words of the prediction |
+| a gold answer matches as | a sequence of words | a substring |
+| where | in the final statement of the prediction (`statements`) | in its first 20 words |
+| lists, negations, questions, echoes | incorrect, or None if unsure | correct if they contain the gold answer |
 | case, repeated and non-breaking spaces | ignored (142 gold answers of NQ-open contain U+00A0) | ignored |
 | curly quotes and dashes | equal to the plain ones | equal to the plain ones |
 | invisible characters | ignored | ignored |
-| accents (U+0300 to U+036F), Arabic and Hebrew vowel points, tatweel | compared | ignored |
-| full-width letters, ligatures, composition (NFC, NFD), script of digits | compared, as in the original | ignored |
-| other punctuation, `a`, `an`, `the`, dots of initials, commas of thousands | compared | ignored |
+| accents (U+0300 to U+036F), Arabic and Hebrew vowel points, tatweel | ignored | compared |
+| full-width letters, ligatures, composition (NFC, NFD), script of digits | ignored | compared, as in the original |
+| other punctuation, `a`, `an`, `the`, dots of initials, commas of thousands | ignored | compared |
 | minus, decimal point, the signs of C++ and C# | compared | compared |
+| number words up to ninety, order of day and month, if the gold answer has no other words | ignored | compared |
 
-In strict mode each character with its marks is a word if the script has no spaces between words (Chinese, Japanese,
-Thai, Lao, Khmer, Burmese, Tibetan). The same holds for Korean, where particles are attached to words. Vowel signs of
-Indian scripts belong to their words.
+By the default rule each character with its marks is a word if the script has no spaces between words (Chinese,
+Japanese, Thai, Lao, Khmer, Burmese, Tibetan). The same holds for Korean, where particles are attached to words. Vowel
+signs of Indian scripts belong to their words.
 
-To grade a task strictly, use `replace(TASKS["qa"], grade=partial(TASKS["qa"].grade, strict=True))`.
-Not covered: missing aliases, number words ("eighteen" for 18), other date orders, negation ("not Poland" contains
-Poland), inflected forms in strict mode, articles of other languages.
+To grade a task by the paper's rule, use `TASKS["qa"].with_rule("paper")`.
+Not covered: missing aliases, dates in digits, inflected forms, articles of other languages.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 
-__all__ = ["first_words", "grade", "leaks", "ungradable_reason"]
+from toolrlef_data.records import InputError
+from toolrlef_data.tasks.statements.verdicts import states
+from toolrlef_data.tasks.task import RULES
+from toolrlef_data.tasks.words import (
+    TYPOGRAPHY,
+    comparison_form,
+    equal_forms,
+    has_word_character,
+    without_articles,
+    word_form,
+)
+
+__all__ = ["extract", "first_words", "grade", "leaks", "ungradable_reason"]
+
+
+def extract(text: str, *, rule: str = "default") -> str | None:
+    """Return the prediction in a response: the full text, by the paper's rule its first 20 words; None if it is blank.
+
+    >>> extract(" It is in\\n New York. "), extract("\\u200b ")
+    ('It is in\\n New York.', None)
+    """
+    if rule == "paper":
+        return first_words(text)
+    text = text.strip()
+    return text if (text if text.isascii() else text.translate(TYPOGRAPHY).strip()) else None
 
 
 def first_words(text: str, n: int = 20) -> str | None:
@@ -48,47 +73,77 @@ def first_words(text: str, n: int = 20) -> str | None:
     ('It is in New', None, 10000)
     """
     start = " ".join(text.split(None, n)[:n])
-    return start if (start if start.isascii() else start.translate(_TYPOGRAPHY).strip()) else None
+    return start if (start if start.isascii() else start.translate(TYPOGRAPHY).strip()) else None
 
 
 def grade(
-    prediction: str | None, answers: Sequence[str], *, strict: bool = False, words: int | None = 20
+    prediction: str | None,
+    answers: Sequence[str],
+    *,
+    question: str = "",
+    context: str = "",
+    rule: str = "default",
+    anywhere: bool = False,
+    words: int | None = 20,
+    strict: bool | None = None,
 ) -> bool | None:
-    """Return whether a prediction contains a gold answer.
+    """Return whether a prediction is a gold answer.
 
     Args:
         prediction: the answer of a response. None is incorrect.
         answers: gold answers; matching any one suffices. Those without a letter or digit never match.
-        strict: compare words and ignore accents, articles and punctuation, instead of the paper's rule. Default: False.
-        words: number of words of the prediction that are graded; None: all. Default: 20, as in the paper. Its published
+        question: the question. A prediction that only repeats it is incorrect. Default: unknown.
+        context: the text that contains the answer. A prediction that copies it is incorrect. Default: unknown.
+        rule: "default": the final statement must be a gold answer; "paper": the prediction must contain one.
+        anywhere: the text is the output of a tool, which may contain a gold answer anywhere as words. Default: False.
+        words: number of words that the paper's rule reads; None: all. Default: 20, as in the paper. Its published
             code grades the full tool output of qa and lama, as `compat` does.
+        strict: deprecated, without effect.
 
     Returns:
-        None if no gold answer contains a letter or digit, so that none is comparable.
+        None if no gold answer contains a letter or digit, or if it is unsure whether the prediction states one.
+
+    Raises:
+        InputError: an unknown rule.
 
     >>> grade("It is in Bulgaria.", ["bulgaria"]), grade("Poland", ["Bulgaria"]), grade("Poland", ["", "?"])
     (True, False, None)
-    >>> late = "word " * 20 + "Bulgaria"
-    >>> grade(late, ["Bulgaria"]), grade(late, ["Bulgaria"], words=None)
-    (False, True)
-    >>> grade("because", ["US"]), grade("because", ["US"], strict=True), grade("Beatles", ["The Beatles"], strict=True)
-    (True, False, True)
+    >>> grade("Not Poland, but Bulgaria.", ["Poland"]), grade("Poland, Bulgaria or Greece", ["Bulgaria"])
+    (False, False)
+    >>> grade("because", ["US"]), grade("because", ["US"], rule="paper"), grade("Beatles", ["The Beatles"])
+    (False, True, True)
     """
+    if strict is not None:
+        warnings.warn(
+            "strict= is deprecated and has no effect: the default is strict; rule='paper' selects the paper's rule",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+    if rule == "paper":
+        return _grade_as_paper(prediction, answers, words)
+    if rule != "default":
+        raise InputError(f"unknown rule {rule!r}; choose from: {', '.join(RULES)}")
+    golds = _gold_word_forms(tuple(answers))
+    if not golds or prediction is None:
+        return False if golds else None
+    predicted = word_form(prediction)
+    bare = without_articles(predicted)
+    # Compared with articles, too: "vitamin A is" contains "vitamin A".
+    present = [gold for gold in golds if gold[0] in predicted or gold[1] in bare]
+    if not present or anywhere:
+        return bool(present)
+    asks = any(answer.rstrip().endswith("?") for answer in answers)
+    return states(prediction, present, question, context, asks=asks)
+
+
+def _grade_as_paper(prediction: str | None, answers: Sequence[str], words: int | None) -> bool | None:
     # A shorter prediction cannot contain more words.
     if words is not None and prediction is not None and len(prediction) >= 2 * words:
         prediction = first_words(prediction, words)
-    if strict:
-        gold_words = _gold_word_forms(tuple(answers))
-        if not gold_words or prediction is None:
-            return False if gold_words else None
-        predicted = _word_form(prediction)
-        bare = _without_articles(predicted)
-        # Compared with articles, too: "vitamin A is" contains "vitamin A".
-        return any(gold in predicted or bare_gold in bare for gold, bare_gold in gold_words)
     golds = _gold_forms(tuple(answers))
     if not golds or prediction is None:
         return False if golds else None
-    predicted = _comparison_form(prediction)
+    predicted = comparison_form(prediction)
     return any(gold in predicted for gold in golds)
 
 
@@ -98,15 +153,15 @@ def ungradable_reason(answers: Sequence[str]) -> str | None:
     >>> ungradable_reason(["", "Sofia"]), ungradable_reason([]), ungradable_reason([" ", "?!"])
     (None, 'no_answer', 'no_answer')
     """
-    return None if any(map(_has_word_character, answers)) else "no_answer"
+    return None if any(map(has_word_character, answers)) else "no_answer"
 
 
 def leaks(argument: str, question: str, answers: Sequence[str]) -> bool:
     """Return whether an argument contains a gold answer that the question does not contain.
 
-    Texts are compared as in strict grading, with one exception: a gold answer of four or more characters that ends in a
-    letter also matches the start of a longer word. "Bulgarian" contains Bulgaria, but 1923 does not contain 2, nor
-    Russia US.
+    Texts are compared as words, as by the default rule of `grade`, with one exception: a gold answer of four or more
+    characters that ends in a letter also matches the start of a longer word. "Bulgarian" contains Bulgaria, but 1923
+    does not contain 2, nor Russia US.
     Not covered: paraphrases, translations, answers split into parts.
 
     >>> leaks("capital Sofia", "What is the capital of Bulgaria?", ["Sofia"])
@@ -114,8 +169,8 @@ def leaks(argument: str, question: str, answers: Sequence[str]) -> bool:
     >>> leaks("capital of Bulgaria", "What is the capital of Bulgaria?", ["Sofia", "Bulgaria"])
     False
     """
-    argument_words = _without_articles(_word_form(argument))
-    question_words = _without_articles(_word_form(question))
+    argument_words = without_articles(word_form(argument))
+    question_words = without_articles(word_form(question))
     for _, gold in _gold_word_forms(tuple(answers)):
         if len(gold) >= 6 and not gold[-2].isdecimal():  # includes a space at each end
             gold = gold[:-1]
@@ -124,90 +179,14 @@ def leaks(argument: str, question: str, answers: Sequence[str]) -> bool:
     return False
 
 
-_has_word_character = re.compile(r"[^\W_]").search
-
-# Deliberately short: characters that are typed in several ways and read the same.
-_TYPOGRAPHY: dict[int, str | None] = {
-    **dict.fromkeys(map(ord, "\u2018\u2019\u201a\u201b\u2032\u00b4\u02bc\uff07"), "'"),
-    **dict.fromkeys(map(ord, "\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb\uff02"), '"'),
-    **dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\uff0d"), "-"),
-    # Soft hyphen, zero-width spaces and joiners, direction marks, byte order mark.
-    **dict.fromkeys([0xAD, 0x61C, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF]),
-}
-
-
-def _comparison_form(text: str) -> str:
-    """Return the text in the form that the paper's rule compares."""
-    if not text.isascii():
-        text = text.translate(_TYPOGRAPHY)
-    return " ".join(text.lower().split())
-
-
 # All predictions for a question are compared with the same gold answers: caching is 3 times as fast if there are many.
 @lru_cache(maxsize=4096)
 def _gold_forms(answers: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(_comparison_form(answer) for answer in answers if _has_word_character(answer))
+    return tuple(comparison_form(answer) for answer in answers if has_word_character(answer))
 
 
 @lru_cache(maxsize=4096)
 def _gold_word_forms(answers: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """Return the word form of each gold answer, with and without articles."""
-    forms = [_word_form(answer) for answer in answers if _has_word_character(answer)]
-    return tuple((form, _without_articles(form)) for form in forms if form != " ")
-
-
-class _WordCharacters(dict[int, str | None]):
-    """The translation table of `_word_form`, filled on demand: to the character, its digit, a space, or nothing."""
-
-    def __missing__(self, code: int) -> str | None:
-        character = chr(code)
-        category = unicodedata.category(character)
-        translated: str | None = character
-        if category == "Nd":
-            translated = str(unicodedata.decimal(character))
-        elif category == "Cf" or (category == "Mn" and _is_ignored_mark(character)):
-            translated = None
-        elif category[0] not in "LNM":
-            translated = " "
-        self[code] = translated
-        return translated
-
-
-# Accents, vowel points of Hebrew and Arabic, variation selectors. Marks of other scripts distinguish words.
-_is_ignored_mark = re.compile("[\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u0652\u0670\ufe00-\ufe0f]").match
-_WORD_CHARACTERS = _WordCharacters(
-    {ord(character): character for character in ".,-+#"}
-    | {code: "-" for code, plain in _TYPOGRAPHY.items() if plain == "-"}
-    | {ord("\u0640"): None, ord("\u00f8"): "o", ord("\u0142"): "l", ord("\u0111"): "d", ord("\u0131"): "i"}
-)
-# Unicode normalisation sorts the marks on a letter in quadratic time. No word has 30 marks on one letter.
-_crowded_marks = re.compile(r"([^\w\s]{30})[^\w\s]+")
-_has_punctuation = re.compile("[-.,+#]").search
-_initials = re.compile(r"(?<!\w)([^\W\d_])\.(?:(?=[^\W\d_](?!\w))|\s(?=[^\W\d_]\.))")
-_thousands = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
-_punctuation = re.compile(r",|\.(?!\d)|(?<!\d)\.|-(?!\d)|(?<=\w)-|(?<![a-z+])\+|(?<![a-z])#")
-_UNSPACED_SCRIPTS = (
-    "[\u0e00-\u0fff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u9fff"
-    "\ua960-\ua97f\uaa60-\uaa7f\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff]"
-)
-_unspaced = re.compile(rf"((?=\w){_UNSPACED_SCRIPTS}(?:(?!\w){_UNSPACED_SCRIPTS})*)")
-_articles = re.compile(r"(?<= )(?:the|an?) (?=\S)")
-
-
-def _word_form(text: str) -> str:
-    """Return the text in the form that strict grading compares: words with a space on each side."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKD", _crowded_marks.sub(r"\1", text))
-    text = text.casefold().translate(_WORD_CHARACTERS)
-    if not text.isascii():
-        text = " ".join(_unspaced.split(unicodedata.normalize("NFC", text)))
-    text = text.rstrip(" .")
-    if _has_punctuation(text):
-        text = _punctuation.sub(" ", _thousands.sub("", _initials.sub(r"\1", text)))
-    words = text.split()
-    return f" {' '.join(words)} " if words else " "
-
-
-def _without_articles(words: str) -> str:
-    """Return the word form without articles, except at its end, where "a" is not an article ("vitamin a")."""
-    return _articles.sub("", words) if " the " in words or " a " in words or " an " in words else words
+    """Return the word forms of each gold answer, with and without articles."""
+    forms = [form for answer in answers if has_word_character(answer) for form in equal_forms(word_form(answer))]
+    return tuple((form, without_articles(form)) for form in forms if form != " ")

@@ -31,7 +31,7 @@ from toolrlef_data.tools.call_arguments import decode_arguments
 from toolrlef_data.tools.calls import read_call
 from toolrlef_data.tools.results import run_tool, stored_results, tool_identity
 from toolrlef_data.tools.tool import Tool, ToolInput
-from toolrlef_data.trice.reader import CassetteLookup, ReaderSettings, grade_predictions, read_outputs
+from toolrlef_data.trice.reader import CassetteLookup, ReaderSettings, any_correct, read_outputs
 
 __all__ = ["ExecutionSettings", "execute_responses"]
 
@@ -46,6 +46,8 @@ class Row(NamedTuple):
     task: str
     answers: Sequence[str]
     language: str
+    question: str = ""
+    context: str = ""
 
 
 CallExecutor = Callable[[Row, str], ToolResult]  # (row, argument of the call) -> result; for one task
@@ -96,14 +98,15 @@ def execute_responses(
 
     Returns:
         the table with n_calls, tool, argument, arguments, tool_output, tool_error, predictions and correct of every
-        struct.
-        `correct` is null if the model returned no response, or if the tool failed.
+        struct. `correct` is null if the model returned no response, if the tool failed, or if the grader is unsure.
 
     Raises:
         InputError: a tool is not set up, or a task lacks its reader.
         CassetteMiss: the cassette lacks an execution.
         TooManyFailures: the share of tool failures exceeds `Tool.max_failed`; all results are saved.
     """
+    if compat:
+        tasks = {name: task.with_rule("paper") for name, task in tasks.items()}
     if cassette is None:
         _check_tasks(tasks, verify)
     data = _with_later_fields(data, names, num_proc)
@@ -115,7 +118,7 @@ def execute_responses(
         data,
         _executed_columns,
         settings,
-        reads=_input_columns(names),
+        reads=[*_input_columns(names), *(["input"] if "input" in features_of(data) else [])],
         adds={f"{name}.{field}": RESPONSE[field] for name in names for field in ExecutionResult._fields},
         batched=True,
         name=ExecutionSettings.kind,
@@ -196,23 +199,27 @@ def _execute_response(
         outputs = value if isinstance(value, tuple) else (str(value),)
         correct = None
         if not task.reader_prompt or (settings.verify and task.output_is_answer):
-            full_text = settings.compat or task.reader_prompt is not None  # a passage
-            correct = grade_predictions(outputs, task, row.answers, compat=settings.compat, full_text=full_text)
+            is_full = settings.compat or task.reader_prompt is not None  # a passage
+            grade = task.grade_whole if is_full else task.grade_output
+            correct = any_correct([grade(output, row.answers) for output in outputs[: 1 if settings.compat else None]])
         return called(tool_output="\n\n".join(outputs), predictions=outputs, correct=correct)
     if call.tool is not None or (settings.compat and tool.name in text):
         error = call.error or "incomplete_call"
         return ExecutionResult(n_calls=0, tool=tool.name, tool_error=error, correct=False)
     prediction = task.extract(text)
     predictions = () if prediction is None else (prediction,)
-    return ExecutionResult(n_calls=0, predictions=predictions, correct=task.grade(prediction, row.answers))
+    correct = task.grade_row(prediction, row.answers, row.question, row.context)
+    return ExecutionResult(n_calls=0, predictions=predictions, correct=correct)
 
 
 def _rows(columns: Columns, settings: ExecutionSettings) -> list[Row]:
     rows = []
-    for row_id, task, answers in zip(columns["id"], columns["task"], columns["answers"], strict=True):
-        language_of = settings.tasks[task].language
-        language = "" if language_of is None else language_of({"id": row_id, "task": task})
-        rows.append(Row(row_id, task, answers[:1] if settings.compat else answers, language))
+    inputs = columns.get("input") or [""] * len(columns["id"])
+    for row_id, name, answers, text in zip(columns["id"], columns["task"], columns["answers"], inputs, strict=True):
+        task = settings.tasks[name]
+        language = "" if task.language is None else task.language({"id": row_id, "task": name})
+        question, context = task.parse_input(text) if task.parse_input else (text, "")
+        rows.append(Row(row_id, name, answers[:1] if settings.compat else answers, language, question, context))
     return rows
 
 

@@ -21,7 +21,7 @@ from toolrlef_data.records import Reply, ToolResult
 from toolrlef_data.tables.transform import apply, features_of
 from toolrlef_data.tasks.task import Task
 
-__all__ = ["CassetteLookup", "ReaderSettings", "grade_predictions", "read_outputs", "reader_name"]
+__all__ = ["CassetteLookup", "ReaderSettings", "any_correct", "read_outputs", "reader_name"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 CassetteLookup = Callable[[str, str, str, str], ToolResult]  # (row id, task, tool, argument) -> recorded result
@@ -62,8 +62,8 @@ def read_outputs(
     Raises:
         CassetteMiss: the cassette lacks a prediction.
     """
-    question = [name for name in QUESTIONS if name in features_of(executed)] if settings.verify else ["input"]
-    common = ["id", "task", "answers", *(question if isinstance(reader, EngineSpec) else ())]
+    question = [name for name in (QUESTIONS if settings.verify else ["input"]) if name in features_of(executed)]
+    common = ["id", "task", "answers", *question]
     responses = [f"{name}.{field}" for name in settings.names for field in ("argument", *READER_FIELDS)]
     adds = {f"{name}.{field}": RESPONSE[field] for name in settings.names for field in READER_FIELDS}
     reads = [*dict.fromkeys(common), *responses]
@@ -83,20 +83,9 @@ def read_outputs(
     return apply(executed, _replay, replay, reads=reads, adds=adds, name="replay readings", num_proc=num_proc)
 
 
-def grade_predictions(
-    predictions: Sequence[str], task: Task, answers: Sequence[str], *, compat: bool = False, full_text: bool = False
-) -> bool | None:
-    """Return whether any prediction is correct; each passage has one prediction.
-
-    Args:
-        compat: grade the first prediction alone.
-        full_text: grade texts of any length (`Task.grade_whole`).
-    """
-    grade = task.grade_whole if full_text else task.grade
-    correct = grade(predictions[0], answers)
-    if len(predictions) > 1 and not correct and not compat:
-        correct = any(grade(prediction, answers) for prediction in predictions[1:])
-    return correct
+def any_correct(grades: Sequence[bool | None]) -> bool | None:
+    """Return True if a grade is True, None if none is and one is unsure, else False."""
+    return True if True in grades else None if None in grades else False
 
 
 @dataclass(frozen=True)
@@ -173,6 +162,30 @@ def _graded_columns(
         correct = None
         if error is None:
             task = settings.tasks[row["task"]]
-            correct = grade_predictions(predictions, task, answers, compat=settings.compat, full_text=settings.compat)
+            texts = row[f"{name}.predictions"]  # the tool output
+            correct = any_correct(_grades(predictions, texts, answers, row, task, settings))
         columns |= {f"{name}.tool_error": error, f"{name}.predictions": predictions, f"{name}.correct": correct}
     return columns
+
+
+def _grades(
+    predictions: Sequence[str],
+    texts: Sequence[str],
+    answers: Sequence[str],
+    row: Mapping[str, Any],
+    task: Task,
+    settings: ReaderSettings,
+) -> list[bool | None]:
+    """Grade the predictions from each text of the tool output; with `compat` only the first."""
+    if settings.compat:
+        return [task.grade_whole(prediction, answers) for prediction in predictions[:1]]
+    if settings.verify:
+        question, context = row.get("question") or "", row.get("context") or ""
+    else:
+        text = row.get("input") or ""
+        question, context = task.parse_input(text) if task.parse_input else (text, "")
+    contexts = texts if task.output_is_answer else [context] * len(predictions)
+    return [
+        task.grade_row(prediction, answers, question, passage)
+        for prediction, passage in zip(predictions, contexts, strict=False)
+    ]

@@ -208,6 +208,7 @@ def grade(
     answered: D,
     *,
     threshold: float = 0.5,
+    rule: str = "default",
     compat: bool = False,
     task: Task | Mapping[str, Task] | None = None,
     num_proc: int | None = None,
@@ -218,16 +219,20 @@ def grade(
         answered: a table from `answer`.
         threshold: the pass rate below which a question needs the tool, above 0 and at most 1; default 0.5. With one
             sample, a wrong response always needs the tool.
-        compat: grade replies that were cut off or are empty, as the original does; default False.
+        rule: "default": the final statement of a response must be a gold answer; "paper": a response is correct if its
+            first 20 words contain a gold answer as a substring. Rules apply to answers in words, not to numbers.
+        compat: grade as the original does: by the rule "paper", and also replies that were cut off or are empty; default
+            False.
         task: one task for all rows, or a mapping of names to tasks; default: the task named in each row.
         num_proc: number of processes.
 
     Returns:
-        the table with `prediction`, `correct`, `pass_rate` and `needs_tool`. `response` is the first correct sample,
-        or else the first graded one. `correct` is null if no reply is a response or the gold answer cannot be graded.
+        the table with `prediction`, `correct`, `pass_rate` and `needs_tool`. `response` is the first correct sample, or
+        else the first graded one. `correct` is null if no reply is a response, if the gold answer cannot be graded, or
+        if the grader is unsure.
 
     Raises:
-        InputError: the threshold is out of range.
+        InputError: the threshold is out of range, or an unknown rule.
 
     >>> from toolrlef_data import load_source, scripted
     >>> questions = load_source("sample", split="train").select(range(1))
@@ -237,11 +242,12 @@ def grade(
     if not 0 < threshold <= 1:
         raise InputError(f"threshold must be above 0 and at most 1, found {threshold}")
     adds = {name: GRADED[name] for name in ("response", "prediction", "correct", "pass_rate", "needs_tool")}
-    reads = ["task", "answers", "response", "samples"]
+    tasks = {name: row_task.with_rule(rule) for name, row_task in tasks_of(answered, task).items()}
+    reads = ["task", "question", "context", "answers", "response", "samples"]
     return apply(
         answered,
         _grade_columns,
-        GradeSettings(tasks_of(answered, task), threshold, compat),
+        GradeSettings(tasks, threshold, compat),
         reads=reads,
         adds=adds,
         name="graded",
@@ -310,7 +316,8 @@ def _grade_columns(row: Row, settings: GradeSettings) -> dict[str, Any]:
         grades: list[bool | None] = [None] * len(responses)
     else:
         grades = [
-            None if r["error"] else task.grade(p, row["answers"]) for r, p in zip(responses, predictions, strict=True)
+            None if r["error"] else task.grade_row(p, row["answers"], row["question"], row["context"])
+            for r, p in zip(responses, predictions, strict=True)
         ]
     known_grades = [grade for grade in grades if grade is not None]
     chosen = grades.index(max(known_grades)) if known_grades else 0
@@ -346,7 +353,9 @@ def _drop_without_target(row: Row, settings: TargetSettings) -> Drop | None:
         if reason := settings.tasks[row["task"]].ungradable_reason(row["answers"]):
             return Drop(reason, " | ".join(row["answers"]))
         error, detail = row["response.error"], row["response.error_detail"]
-        return Drop(error, detail or "") if error in NO_RESPONSE_ERRORS else Drop("no_reply", error or "")
+        if error is None:
+            return Drop("unsure_grade")
+        return Drop(error, detail or "") if error in NO_RESPONSE_ERRORS else Drop("no_reply", error)
     if not row["needs_tool"] or row["verified"] or (settings.keep_unverified and row["tool_call"]):
         return None
     reasons = row["rejected"]

@@ -51,9 +51,9 @@ def build_stage2(
         rule: a name in `scoring.RULES`, or a scoring function with the same signature.
         trusted: names of responders that the rule trusts; `("chatgpt",)` in the original. Under "trice" they get the
             top score if gold uses the tool, else the second; under "paper" they count as correct.
-        compat: parse and score as the original does. A mention of the tool's name is tool use. Only the first gold
-            answer and the first prediction count. A reply that was cut off or is empty is a response, and a response
-            without a prediction is ranked as wrong.
+        compat: parse, grade and score as the original does. A mention of the tool's name is tool use. Answers in words
+            are graded by the rule "paper". Only the first gold answer and the first prediction count. A reply that was
+            cut off or is empty is a response, and a response without a prediction is ranked as wrong.
         lacking: "drop_row": drop a row in which a response is missing or its tool failed; "drop_response": drop only
             that response, while gold and at least two other responses remain.
         task: one task for all rows, or a mapping of names to tasks; default: the task named in each row. It defines the
@@ -108,7 +108,7 @@ def execute(
 
     Returns:
         the table with n_calls, tool, argument, tool_output, tool_error, predictions and correct of every RESPONSE.
-        `correct` is null if the model returned no response, or if the tool failed.
+        `correct` is null if the model returned no response, if the tool failed, or if the grader is unsure.
 
     Raises:
         InputError: the table lacks the column `gold`, a tool is not set up, or a task lacks its reader.

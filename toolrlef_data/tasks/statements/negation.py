@@ -1,0 +1,91 @@
+"""Negation: whether the sentence of a gold answer negates or retracts it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from toolrlef_data.tasks.statements.passage import Passage, Span
+from toolrlef_data.tasks.statements.vocabulary import (
+    AFFIRMING_PAIRS,
+    AUXILIARIES,
+    CLAUSE_STARTS,
+    CONTRACTED,
+    FOREIGN_NEGATORS,
+    NEGATING_PAIRS,
+    NEGATORS,
+    REJECTIONS,
+    RETRACTIONS,
+    SUBJECTS,
+)
+
+__all__ = ["is_affirmed", "negator_at"]
+
+NO_QUESTION = Passage()
+
+
+def is_affirmed(passage: Passage, span: Span, asked: Passage) -> bool | None:
+    """Return False if the gold answer is negated, None if the sentence negates something else about it."""
+    start, end = passage.sentence(span)
+    words, marks = passage.words, passage.marks
+    p = span[0] - 1
+    while p >= start and span[0] - p <= 40:
+        if set(marks[p + 1]) & set(",-()"):
+            break
+        if kind := negator_at(passage, p, asked):
+            return None if kind == "foreign" else False
+        if words[p] in CLAUSE_STARTS and tuple(words[p - 1 : p + 1]) not in NEGATING_PAIRS:
+            break
+        p -= 1
+    for p in range(span[1], min(end, span[1] + 8)):
+        is_after_colon = p == span[1] and ":" in marks[p]
+        if p > span[1] and (set(marks[p]) & set(",;-()") or words[p] in CLAUSE_STARTS):
+            break
+        if p == span[1] and set(marks[p]) & set(",;-("):
+            return _retraction(passage, p, end)
+        is_rejection = words[p] in REJECTIONS or (words[p], words[p + 1] if p + 1 < end else "") == ("ruled", "out")
+        if is_rejection and (is_after_colon or _has_verb(words[span[1] : p])):
+            return False
+        if (kind := negator_at(passage, p, asked)) == "foreign":
+            return None
+        if kind and (is_after_colon or _has_verb(words[span[1] : p])):
+            following = [word for word in words[p + 1 : end] if word not in ("the", "a", "an", "my", "our")][:1]
+            is_answer_denied = not following or following[0] in ("answer", "right", "correct", "it", "one", "true")
+            return False if is_answer_denied else None
+    return _retraction(passage, span[1], end)
+
+
+def _has_verb(words: Sequence[str]) -> bool:
+    return any(word in AUXILIARIES or word in SUBJECTS or word in CONTRACTED for word in words)
+
+
+def negator_at(passage: Passage, p: int, asked: Passage = NO_QUESTION) -> str:
+    """Return "yes" for a negating word, "foreign" for one of another language, else ""."""
+    words = passage.words
+    word, following = words[p], words[p + 1] if p + 1 < len(words) else ""
+    if word in FOREIGN_NEGATORS:
+        return "foreign"
+    is_contraction = word == "t" and p > 0 and words[p - 1] in CONTRACTED
+    if not (is_contraction or word in NEGATORS or (word, following) in NEGATING_PAIRS):
+        return ""
+    if (word, following) in AFFIRMING_PAIRS or (word == "no" and following.isdecimal()):
+        return ""
+    if (p > 0 and (words[p - 1], word) in AFFIRMING_PAIRS) or (
+        word == "doubt" and words[max(p - 2, 0) : p] == ["without", "a"]
+    ):
+        return ""
+    # A negation that repeats the question: "Norway is not in the EU".
+    pairs = zip(asked.words, asked.words[1:], strict=False)
+    is_repeated = any(other == following and (w in NEGATORS or w == "t") for w, other in pairs)
+    return "" if is_repeated else "yes"
+
+
+def _retraction(passage: Passage, start: int, end: int) -> bool | None:
+    """Return None if the sentence retracts what it stated before: "Oslo, no, Bergen"."""
+    for p in range(start, end):
+        if not passage.marks[p]:
+            continue
+        word, following = passage.words[p], passage.words[p + 1] if p + 1 < end else ""
+        is_retracted = word in RETRACTIONS and following not in ("than", "in", "a", "the")
+        if is_retracted or (word, following) == ("i", "mean") or (word == "no" and passage.marks[p + 1]):
+            return None
+    return True
