@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,6 @@ from toolrlef_data.cli.main import _print_run, app
 from toolrlef_data.engines.spec import Request
 from toolrlef_data.recipes.runner import shipped_recipes
 from toolrlef_data.recipes.schema import Recipe
-from toolrlef_data.tasks.text_answers import grade
 
 GOOD = """\
 name: Small
@@ -147,7 +144,7 @@ sources:
   - {name: sample_lama, rows: 2}
   - {name: sample_mlqa, rows: 2, seed: 1}
 tasks:
-  qa: {tool: {kind: wiki_search, corpus: sample}, reader: model, strict: true}
+  qa: {tool: {kind: wiki_search, corpus: sample}, reader: model, rule: paper}
   lama: {tool: {kind: qa_engine, engine: model, search: {kind: wiki_search, corpus: sample}}}
   mlqa: {tool: {kind: translator_engine, engine: model}, reader: model}
 engines:
@@ -172,8 +169,8 @@ responders:
         (("kind: translator_engine, engine: model", "kind: translator_engine, engine: mdoel"), 12, "unknown engine 'mdoel'"),
         (("kind: translator_engine, engine: model", "kind: translator, model: x, devise: cpu"), 12, "devise is not an argument of translator; choose from: model, .*device, "),
         (("kind: translator_engine, engine: model", "kind: translator, device: cpu"), 12, "lacks the argument 'model' of translator"),
-        (("reader: model, strict", "reader: mdoel, strict"), 10, "reader names an unknown engine 'mdoel'"),
-        ((", reader: model, strict: true", ""), 10, "qa needs a reader, the engine that reads the output of WikiSearch"),
+        (("reader: model, rule", "reader: mdoel, rule"), 10, "reader names an unknown engine 'mdoel'"),
+        ((", reader: model, rule: paper", ""), 10, "qa needs a reader, the engine that reads the output of WikiSearch"),
         (("tool: {kind: translator_engine, engine: model}, ", ""), 12, "mlqa needs a tool"),
         (("  mlqa: {", "  mqla: {"), 12, "unknown task 'mqla'"),
         (("keep_unverified: true", "task: qa"), 16, "is 'qa', but some sources have the task math, lama, mlqa"),
@@ -183,16 +180,26 @@ responders:
         (("search: {kind: wiki_search, corpus: sample}", "search: {kind: 3}"), 11, "search must be a tool like"),
         (("engine: model, search", "engine: [model], search"), 11, "unknown engine"),
         (("{name: sample_qa, rows: 2}", "{name: sample_qa, rows: 2, options: {cut: true}}"), 6, "unknown option 'cut'"),
-        (("strict: true", "reader_style: alpca"), 10, "unknown prompt style 'alpca'"),
+        (("rule: paper", "rule: strict"), 10, "tasks.qa.rule input should be 'default' or 'paper', found 'strict'"),
+        (("  mlqa: {", "  math: {rule: paper}\n  mlqa: {"), 12, "tasks.math.rule is not supported by the task 'math'"),
+        (("rule: paper", "reader_style: alpca"), 10, "unknown prompt style 'alpca'"),
     ],
 )  # fmt: skip
 def test_error_has_the_line_of_a_mistake_about_a_tool(
     tmp_path: Path, change: tuple[str, str], line: int, words: str
 ) -> None:
-    assert load_recipe(write_recipe(tmp_path, FOUR)).tasks["qa"].strict
+    assert load_recipe(write_recipe(tmp_path, FOUR)).tasks["qa"].rule == "paper"
     assert change[0] in FOUR
     with pytest.raises(InputError, match=rf"recipe.yaml:{line}: .*{words}"):
         load_recipe(write_recipe(tmp_path, FOUR.replace(*change)))
+
+
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_the_key_strict_is_deprecated_and_means_the_default(tmp_path: Path, value: str) -> None:
+    with pytest.warns(DeprecationWarning, match="the key strict of a task is deprecated") as warned:
+        recipe = load_recipe(write_recipe(tmp_path, FOUR.replace("rule: paper", f"strict: {value}")))
+    assert len(warned) == 1
+    assert recipe.tasks["qa"].rule == "default"
 
 
 def test_model_options_are_arguments_of_a_tool(tmp_path: Path) -> None:
@@ -240,8 +247,8 @@ def test_four_tasks_are_published_separately_and_as_a_mix(tmp_path: Path) -> Non
     for task in result.tasks:
         names = ("responded", "stage2", "cassette")
         responded, stage2, cassette = (load(f"{task}-{name}") for name in names)
-        strict = replace(TASKS[task], grade=partial(grade, strict=True)) if task == "qa" else None
-        assert build_stage2(responded, cassette=cassette, task=strict).to_list() == stage2.to_list()
+        by_paper = TASKS[task].with_rule("paper") if task == "qa" else None
+        assert build_stage2(responded, cassette=cassette, task=by_paper).to_list() == stage2.to_list()
 
 
 def test_folder_with_other_contents_is_refused_before_any_request(tmp_path: Path) -> None:

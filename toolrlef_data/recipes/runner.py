@@ -16,9 +16,8 @@ The tasks of the sources run one after another. They are published as one data s
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -149,10 +148,7 @@ def _task(name: str, recipe: Recipe, engines: Mapping[str, EngineSpec]) -> Task:
         fields["tool"] = _tool(settings.tool, task.tool.name, engines)
     if settings.reader is not None:
         fields["reader"] = engines[settings.reader]
-    if settings.strict:
-        grade_function: Callable[..., bool | None] = task.grade
-        fields["grade"] = functools.partial(grade_function, strict=True)
-    return dataclasses.replace(task, **fields)
+    return dataclasses.replace(task, **fields).with_rule(settings.rule)
 
 
 def _tool(settings: ToolSettings, name: str, engines: Mapping[str, EngineSpec]) -> Tool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Literal
 
 import pydantic
@@ -51,12 +52,25 @@ class ToolSettings(pydantic.BaseModel):
 
 
 class TaskSettings(Section):
-    """Settings of a task: its tool, the engine of its reader (`Task.reader`), and strict grading."""
+    """Settings of a task: its tool, the engine of its reader (`Task.reader`), and the rule of its grader."""
 
     tool: ToolSettings | None = None
     reader: str | None = None
     reader_style: str = "chat"
-    strict: bool = False
+    rule: Literal["default", "paper"] = "default"
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _ignore_strict(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "strict" not in values:
+            return values
+        warnings.warn(
+            "the key strict of a task is deprecated and has no effect: the default is strict; 'rule: paper' selects "
+            "the paper's rule",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return {name: value for name, value in values.items() if name != "strict"}
 
 
 class Student(Section):
