@@ -30,6 +30,8 @@ from toolrlef_data.tables.transform import apply as apply
 from toolrlef_data.tables.transform import explode as explode
 from toolrlef_data.tables.transform import keep as keep
 from toolrlef_data.tasks import TASKS as TASKS
+from toolrlef_data.tasks.audit import Audit as Audit
+from toolrlef_data.tasks.audit import audit_grader as audit_grader
 from toolrlef_data.tasks.task import Example as Example
 from toolrlef_data.tasks.task import Task as Task
 from toolrlef_data.toolbench.preferences import preference_pairs as preference_pairs

@@ -132,7 +132,7 @@ def grade(
     present = [gold for gold in golds if gold[0] in predicted or gold[1] in bare]
     if not present or anywhere:
         return bool(present)
-    asks = any(answer.rstrip().endswith("?") for answer in answers)
+    asks = frozenset(word_form(answer) for answer in answers if answer.rstrip().endswith("?"))
     return states(prediction, present, question, context, asks=asks)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -54,8 +55,11 @@ def _list_bounds(passage: Passage, span: Span, items: Sequence[Item], here: int)
     first = last = here
     is_clause = any(word in AUXILIARIES or word in SUBJECTS for word in words[items[here].start : span[0]])
     while first > 0:
-        starts_clause = _starts_clause(passage, items[first]) or (first == here and is_clause)
-        if starts_clause and "or" not in items[first].joiner:
+        joiner = items[first].joiner
+        if first == here and is_clause and "or" not in joiner:
+            break
+        is_gold = first == here and items[here].start == span[0]
+        if _starts_clause(passage, items[first]) and not is_gold and not _is_sure_joiner(joiner):
             break
         first -= 1
     following = pairwise(words[span[1] : items[here].end])
@@ -64,10 +68,15 @@ def _list_bounds(passage: Passage, span: Span, items: Sequence[Item], here: int)
     while last + 1 < len(items):
         item = items[last + 1]
         is_denied = bool(negator_at(passage, item.start)) and words[item.start] not in PARTICLES
-        if "or" not in item.joiner and (is_denied or _starts_clause(passage, item)):
+        if not _is_sure_joiner(item.joiner) and (is_denied or _starts_clause(passage, item)):
             break
         last += 1
     return first, last
+
+
+def _is_sure_joiner(joiner: str) -> bool:
+    """Return whether a joiner only joins items of a list, unlike commas, which also separate clauses."""
+    return "or" in joiner or "|" in joiner
 
 
 def _starts_clause(passage: Passage, item: Item) -> bool:
@@ -77,10 +86,11 @@ def _starts_clause(passage: Passage, item: Item) -> bool:
 def _in_list(passage: Passage, span: Span, spans: Sequence[Span], chain: Sequence[Item], here: int) -> bool | None:
     """Return False if the list contains other candidates, None if that is unsure."""
     words = passage.words
+    follows_name = passage.capital[span[0]]
     candidates = [
         Candidate(item, is_sure, any(s[0] < item.end and item.start < s[1] for s in spans))
-        for item in chain
-        if item != chain[here] and (is_sure := _is_candidate(passage, item, passage.capital[span[0]])) is not None
+        for k, item in enumerate(chain)
+        if k != here and (is_sure := _is_candidate(passage, chain, k, follows_name and k == here + 1)) is not None
     ]
     others = sum(not candidate.is_gold for candidate in candidates)
     if others == 0:
@@ -92,7 +102,7 @@ def _in_list(passage: Passage, span: Span, spans: Sequence[Span], chain: Sequenc
     for item, _, _ in candidates:
         if item.end <= span[0] and any(negator_at(passage, p) for p in range(item.start, item.end)):
             return None
-        if HEDGES & set(words[item.start : item.end]) and words[item.start] != "i":
+        if has_hedge(passage, item.start, item.end):
             return None
     if (
         "/" in joiners
@@ -109,19 +119,28 @@ def _in_list(passage: Passage, span: Span, spans: Sequence[Span], chain: Sequenc
     return None if is_place else False  # as in "Paris, Texas, United States"
 
 
-def _is_candidate(passage: Passage, item: Item, is_name: bool) -> bool | None:
-    """Return whether an item is a candidate beside an answer that is a name or not; None if it is none."""
+def _is_candidate(passage: Passage, chain: Sequence[Item], k: int, follows_name: bool) -> bool | None:
+    """Return whether an item of a list is a candidate, False if that is unsure; None if it is none."""
+    item = chain[k]
     words, p, end = passage.words, item.start, item.end
     has_article = False
+    joiners = item.joiner + "".join(other.joiner for other in chain[k + 1 : k + 2] if "or" in other.joiner)
+    if "or" in joiners:
+        return True
     while p < end and words[p] in ITEM_LEADS:
         has_article = has_article or words[p] in ("the", "a", "an")
         p += 1
-    if p == end or words[p] in NO_CANDIDATE or (end == p + 1 and words[p] in PARTICLES):
+    if p == end or (end == p + 1 and words[p] in PARTICLES):
+        return None
+    if "|" in joiners or has_hedge(passage, item.start, end):
+        return True
+    is_sentence_start = passage.sentences[passage.sentence_of[p]][0] == item.start
+    if words[p] in NO_CANDIDATE and (is_sentence_start or not passage.capital[p]):
         return None
     if passage.capital[p] or ord(words[p][0]) > 0x370:
         return True
-    if has_article and is_name:
-        return None  # an apposition: "Oslo, the capital of Norway"
+    if (has_article and follows_name) or words[item.start] in AUXILIARIES:
+        return None  # an apposition or the predicate: "Oslo, the capital of Norway, is a port"
     return end - p <= 3 and not any(word in FUNCTION_WORDS for word in words[p:end])
 
 
@@ -146,8 +165,8 @@ def _in_clauses(passage: Passage, span: Span, items: Sequence[Item], here: int) 
         is_contrast = text[0] in ("but", "now", "today", "actually", "then") and k > here
         if is_contrast and is_answer(passage, (item.start, item.end)):
             return None
-        is_hedged = bool(HEDGES & set(text)) and text[0] != "i"
-        if is_hedged and HEDGES & set(words[items[here].start : items[here].end]):
+        is_hedged = has_hedge(passage, item.start, item.end)
+        if is_hedged and has_hedge(passage, items[here].start, items[here].end):
             return None
         if is_hedged and {"others", "unless", "alternatively", "otherwise"} & set(text):
             return None
@@ -161,7 +180,7 @@ def _in_sentences(passage: Passage, span: Span, spans: Sequence[Span]) -> bool |
     """Return False if the sentence is one of three or more short sentences with different answers."""
     here = passage.sentence_of[span[0]]
     with_gold = {passage.sentence_of[s[0]] for s in spans}
-    for is_listed in (is_fragment, is_answer):
+    for is_listed in (is_fragment, is_answer, partial(_starts_like, other=passage.sentences[here])):
         first = last = here
         if not is_listed(passage, passage.sentences[here]):
             continue
@@ -173,6 +192,40 @@ def _in_sentences(passage: Passage, span: Span, spans: Sequence[Span]) -> bool |
         others = {" ".join(passage.words[start:end]) for start, end in listed}
         if len(others) >= 2:
             return False
-        if others and is_listed is is_answer and HEDGES & set(passage.words[slice(*passage.sentences[here])]):
+        if others and is_listed is is_answer and has_hedge(passage, *passage.sentences[here]):
             return None
-    return True
+    return _in_lines(passage, span, spans)
+
+
+def _in_lines(passage: Passage, span: Span, spans: Sequence[Span]) -> bool:
+    """Return False if the gold answer is in one of three or more lines that are no sentences."""
+    breaks = [p for p in range(1, len(passage.words)) if "\n" in passage.marks[p]]
+    lines = list(pairwise([0, *breaks, len(passage.words)]))
+    # Each end of a line adds a full stop.
+    is_listed = [
+        end - start <= 12 and (passage.marks[end].count(".") < 2 or not passage.has_verb(start, end))
+        for start, end in lines
+    ]
+    here = next(k for k, (start, end) in enumerate(lines) if start <= span[0] < end)
+    if not is_listed[here] or "answer" in passage.words[slice(*lines[here])]:
+        return True
+    first = last = here
+    while first > 0 and is_listed[first - 1]:
+        first -= 1
+    while last + 1 < len(lines) and is_listed[last + 1]:
+        last += 1
+    others = [line for line in lines[first : last + 1] if not any(s[0] < line[1] and line[0] < s[1] for s in spans)]
+    return len({" ".join(passage.words[start:end]) for start, end in others}) < 2
+
+
+def has_hedge(passage: Passage, start: int, end: int) -> bool:
+    """Return whether words mark one of several guesses; the month May and "I could be wrong" do not."""
+    words = passage.words
+    is_marked = any(words[p] in HEDGES and not (words[p] == "may" and passage.capital[p]) for p in range(start, end))
+    return is_marked and words[start] != "i"
+
+
+def _starts_like(passage: Passage, sentence: Span, other: Span) -> bool:
+    """Return whether two sentences have the same first two words, and the first sentence is short."""
+    start, end = sentence
+    return 2 < end - start <= 12 and passage.words[start : start + 2] == passage.words[other[0] : other[0] + 2]

@@ -29,7 +29,7 @@ def is_affirmed(passage: Passage, span: Span, asked: Passage) -> bool | None:
     words, marks = passage.words, passage.marks
     p = span[0] - 1
     while p >= start and span[0] - p <= 40:
-        if set(marks[p + 1]) & set(",-()"):
+        if set(marks[p + 1]) & set(",|-()") and not (p + 1 == span[0] and _is_bracketed(passage, span)):
             break
         if kind := negator_at(passage, p, asked):
             return None if kind == "foreign" else False
@@ -38,9 +38,9 @@ def is_affirmed(passage: Passage, span: Span, asked: Passage) -> bool | None:
         p -= 1
     for p in range(span[1], min(end, span[1] + 8)):
         is_after_colon = p == span[1] and ":" in marks[p]
-        if p > span[1] and (set(marks[p]) & set(",;-()") or words[p] in CLAUSE_STARTS):
+        if p > span[1] and (set(marks[p]) & set(",|-()") or words[p] in CLAUSE_STARTS):
             break
-        if p == span[1] and set(marks[p]) & set(",;-("):
+        if p == span[1] and set(marks[p]) & set(",|-("):
             return _retraction(passage, p, end)
         is_rejection = words[p] in REJECTIONS or (words[p], words[p + 1] if p + 1 < end else "") == ("ruled", "out")
         if is_rejection and (is_after_colon or _has_verb(words[span[1] : p])):
@@ -52,6 +52,11 @@ def is_affirmed(passage: Passage, span: Span, asked: Passage) -> bool | None:
             is_answer_denied = not following or following[0] in ("answer", "right", "correct", "it", "one", "true")
             return False if is_answer_denied else None
     return _retraction(passage, span[1], end)
+
+
+def _is_bracketed(passage: Passage, span: Span) -> bool:
+    """Return whether a bracket before a gold answer closes within it: "(Harry) Sinclair Lewis"."""
+    return passage.marks[span[0]] == "(" and any(")" in passage.marks[p] for p in range(span[0] + 1, span[1]))
 
 
 def _has_verb(words: Sequence[str]) -> bool:

@@ -8,7 +8,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from toolrlef_data.tasks.statements.vocabulary import ABBREVIATIONS, JOINERS, NOT_ALTERNATIVES
+from toolrlef_data.tasks.statements.vocabulary import (
+    ABBREVIATIONS,
+    AUXILIARIES,
+    JOINERS,
+    NOT_ALTERNATIVES,
+    SENTENCE_STARTS,
+)
 from toolrlef_data.tasks.words import TYPOGRAPHY, crowded_marks, initials, is_article, word_form
 
 __all__ = ["Item", "Passage", "Span", "find_spans", "read_passage"]
@@ -20,8 +26,8 @@ Span = tuple[int, int]  # start and end of consecutive words
 KINDS = {
     **dict.fromkeys(".!\u3002\u0964\u06d4", "."),
     **dict.fromkeys("?\u061f", "?"),
-    **dict.fromkeys(",;\u060c\u061b\u3001", ","),
-    **dict.fromkeys("|\u2022\u00b7\u2192>+", "|"),
+    **dict.fromkeys(",\u060c\u3001", ","),
+    **dict.fromkeys(";|\u2022\u00b7\u2192>+\u061b", "|"),
     "/": "/",
     ":": ":",
     "=": ":",
@@ -34,16 +40,17 @@ KINDS = {
     "-": "-",
     "\n": "\n",
 }
-LIST_MARKS = ",/|-("
+LIST_MARKS = ",/|-(\n"
 _separator = re.compile(
     r"\n|[;|?!()\[\]{}=\"<>\u2022\u00b7\u2192\u3001\u3002\u0964\u06d4\u061f\u060c\u061b]"
-    r"|,(?!\d{3}(?!\d))|(?<!\d),|/(?!\d)|(?<!\d)/|:(?!\d)|(?<!\d):|\.{2,}|-{2,}|[\u2014\u2015]|\u2013(?!\d)"
+    r"|,(?!\d{3}(?!\d))|(?<!\d),|/(?!\d)|(?<!\d)/|:(?!\d)|(?<!\d):|\.{3,}|-{2,}|[\u2014\u2015]|\u2013(?!\d)"
 )
 CONTINUATIONS = (",", ";", "(")  # after a full stop, these continue its sentence
-_month_day_comma = re.compile(
-    r"\b((?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.? \d{1,2}(?:st|nd|rd|th)?|\w+day), (?=\w)",
-    re.IGNORECASE,
+MONTH = (
+    "(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
+    r"|nov(?:ember)?|dec(?:ember)?)\b"
 )
+_date_comma = re.compile(rf"(\b{MONTH}\.? \d{{1,2}}(?:st|nd|rd|th)?|day), (?=\d|{MONTH})", re.IGNORECASE)
 _name_suffix_comma = re.compile(r",(?= (?:jr|sr|ii|iii|iv|inc|ltd|llc|phd|esq)\b)", re.IGNORECASE)
 LETTER_OPTIONS = re.compile("[a-h0-9]").fullmatch
 
@@ -80,6 +87,11 @@ class Passage:
         first, last = self.sentence_of[span[0]], self.sentence_of[span[1] - 1]
         return self.sentences[first][0], self.sentences[last][1]
 
+    def has_verb(self, start: int, end: int) -> bool:
+        """Return whether words contain an auxiliary verb; the month May is none."""
+        words = self.words
+        return any(words[p] in AUXILIARIES and not (words[p] == "may" and self.capital[p]) for p in range(start, end))
+
     def items(self, start: int, end: int, gold: Span) -> list[Item]:
         """Return the items between `start` and `end`; the words of a gold answer belong to one item."""
         items = []
@@ -104,13 +116,18 @@ class Passage:
         if word == "o" and not self.capital[p] and p + 1 < end and self.words[p + 1] not in ("clock", "the"):
             return "or"  # as in Spanish
         kind = JOINERS.get(word, "")
-        if kind == "or" and (p + 1 == end or self.words[p + 1] in NOT_ALTERNATIVES):
+        if kind == "or" and (p + 1 == end or self._is_addition(p + 1, end)):
             return ""
         return kind
 
+    def _is_addition(self, p: int, end: int) -> bool:
+        """Return whether "or" and this word add no alternative: "in 1925 or later"."""
+        is_last = p + 1 == end or self.marks[p + 1] != ""
+        return self.words[p] in ("so", "not") or (self.words[p] in NOT_ALTERNATIVES and is_last)
+
     def _separates(self, p: int) -> bool:
         """Return whether punctuation before a word separates items, unlike in km/h and in ranges of dates."""
-        if set(self.marks[p]) & set(",|("):
+        if set(self.marks[p]) & set(",|(\n"):
             return True
         before, after = self.words[p - 1], self.words[p]
         return min(len(before), len(after)) > 2 and not before.isdecimal() and not after.isdecimal()
@@ -135,6 +152,7 @@ def read_passage(text: str) -> Passage:
         words = [chunk.lower()] if chunk.isascii() and chunk.isalpha() else word_form(chunk).split()
         is_capital = chunk.lstrip("'*_`(\u2018")[:1].isupper()
         is_enumerator = line_start and len(core.strip("(")) <= 2 and core != chunk and bool(words)
+        is_enumerator = is_enumerator and following.casefold() not in SENTENCE_STARTS
         for i, word in enumerate(words):
             passage.marks.append(pending + "|" * (is_enumerator and i == 0 and bool(passage.words)))
             passage.words.append(word)
@@ -142,7 +160,7 @@ def read_passage(text: str) -> Passage:
             pending = ""
         if not words and set(core) <= {"-", "\u2013"}:
             pending += "-"
-        if words and chunk.rstrip("'*_`)").endswith(".") and not is_enumerator and _ends_sentence(core, following):
+        if chunk.rstrip("'*_`)").endswith(".") and not is_enumerator and _ends_sentence(core, following):
             pending += "."
         line_start = line_start and not words
     passage.marks.append(pending)
@@ -157,7 +175,7 @@ def _chunks(text: str) -> list[str]:
         text = unicodedata.normalize("NFKD", crowded_marks.sub(r"\1", text))
         text = text.translate({code: plain for code, plain in TYPOGRAPHY.items() if plain in ("'", '"', None)})
     text = text.replace(" & ", " and ")
-    text = _name_suffix_comma.sub("", _month_day_comma.sub(r"\1 ", initials.sub(r"\1", text)))
+    text = _name_suffix_comma.sub("", _date_comma.sub(r"\1 ", initials.sub(r"\1", text)))
     spaced = _separator.sub(lambda match: f" {'-' if len(match[0]) > 1 or match[0] in _DASHES else match[0]} ", text)
     return [chunk or "\n" for line in spaced.split("\n") for chunk in (*line.split(), "")][:-1]
 
@@ -168,7 +186,7 @@ _DASHES = "\u2013\u2014\u2015"
 def _sentence_mark(kind: str, pending: str, following: str) -> str:
     """Return the kind of a mark; a line that ends within a sentence has none."""
     if kind == "\n":
-        return "" if following[:1].islower() and "\n" not in pending else ".\n"
+        return "\n" if following[:1].islower() and "\n" not in pending else ".\n"
     return "" if kind == "." and (following[:1].islower() or following in CONTINUATIONS) else kind
 
 
@@ -176,6 +194,8 @@ def _ends_sentence(core: str, following: str) -> bool:
     """Return whether the full stop after a word ends a sentence."""
     if not following or following in CONTINUATIONS:
         return not following
+    if following[:1].isupper() and following.casefold() in SENTENCE_STARTS:
+        return True
     is_abbreviation = len(core) == 1 or core.casefold() in ABBREVIATIONS or (core.isupper() and len(core) <= 3)
     return not following[:1].islower() and not (is_abbreviation and following not in ("\n", '"'))
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from toolrlef_data.tasks.statements.passage import Passage, Span
 from toolrlef_data.tasks.statements.vocabulary import (
     ANSWER_LEADS,
-    AUXILIARIES,
     BE,
     COMPLEMENT_LEADS,
     CORRECTIONS,
@@ -16,6 +15,7 @@ from toolrlef_data.tasks.statements.vocabulary import (
     FUNCTION_WORDS,
     REFERENCES,
     REMARKS,
+    UPDATES,
 )
 
 __all__ = ["FinalStatement", "final_statement", "is_answer", "is_fragment"]
@@ -95,17 +95,14 @@ def is_answer(passage: Passage, part: Span) -> bool:
         return False
     while p < end and words[p] in COMPLEMENT_LEADS:
         p += 1
-    return p < end and end - p <= 6 and passage.capital[p]
+    return p < end and (bool(UPDATES & set(words[start:end])) or (end - p <= 8 and passage.capital[p]))
 
 
 def is_fragment(passage: Passage, sentence: Span) -> bool:
     """Return whether a sentence is a short phrase without a verb."""
     start, end = sentence
     words = passage.words[start:end]
-    if len(words) > 5 or AUXILIARIES & set(words):
-        return False
-    is_phrase = (passage.capital[p] or passage.words[p] in FUNCTION_WORDS for p in range(start, end))
-    return len(words) <= 3 or all(is_phrase)
+    return len(words) <= 7 and not passage.has_verb(start, end) and words[-1] not in FUNCTION_WORDS
 
 
 def _first_word(passage: Passage, sentence: int) -> str:

@@ -15,7 +15,12 @@ __all__ = ["states"]
 
 
 def states(
-    text: str, golds: Sequence[tuple[str, str]], question: str = "", context: str = "", *, asks: bool = False
+    text: str,
+    golds: Sequence[tuple[str, str]],
+    question: str = "",
+    context: str = "",
+    *,
+    asks: frozenset[str] = frozenset(),
 ) -> bool | None:
     """Return whether the final statement of a text is one of the gold answers; None if it is unsure.
 
@@ -23,7 +28,7 @@ def states(
         text: an answer.
         golds: the gold answers as word forms, with and without articles.
         question, context: the texts that an answer may repeat.
-        asks: whether a gold answer ends with a question mark.
+        asks: those gold answers that end with a question mark.
 
     >>> states("It is Oslo or Bergen.", [(" oslo ", " oslo ")]), states("It is Oslo.", [(" oslo ", " oslo ")])
     (False, True)
@@ -56,10 +61,10 @@ def _read(text: str) -> Passage:
     return read_passage(text)
 
 
-def _question(passage: Passage, span: Span, asks: bool) -> bool | None:
+def _question(passage: Passage, span: Span, asks: frozenset[str]) -> bool | None:
     """Return False if the sentence asks whether the gold answer is correct."""
     start, end = passage.sentence(span)
-    if "?" not in passage.marks[end] or (asks and span[1] == end):
+    if "?" not in passage.marks[end] or (span[1] == end and f" {' '.join(passage.words[slice(*span)])} " in asks):
         return True
     return None if end - start - (span[1] - span[0]) <= 3 else False
 

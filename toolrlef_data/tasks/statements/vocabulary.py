@@ -47,6 +47,10 @@ EXPLANATIONS = word_set("source sources explanation note notes reason reasoning 
 CORRECTIONS = word_set("no wait actually sorry correction hmm oops scratch however but rather instead yet")
 RETRACTIONS = word_set("wait sorry correction oops scratch actually rather hmm")
 
+UPDATES = word_set("now today instead nowadays currently")
+# Words that start a sentence after an abbreviation or a number.
+SENTENCE_STARTS = word_set("it he she they this that the no wait actually in however but i a not so sorry and there")
+
 # Negations ------------------------------------------------------------------------------------------------------------
 
 NEGATORS = word_set(
@@ -83,7 +87,7 @@ JOINERS = {
     **dict.fromkeys(("and", "und", "et", "plus", "和", "与", "و", "और"), "&"),
     **dict.fromkeys(("or", "nor", "oder", "ou", "hoac", "versus", "vs", "或", "أو", "या"), "or"),
 }
-NOT_ALTERNATIVES = word_set("not so less more thereabouts later earlier higher lower older younger under over")
+NOT_ALTERNATIVES = word_set("not so less more thereabouts later earlier higher lower older younger under over both")
 HEDGES = word_set("maybe perhaps possibly might may could alternatively otherwise conceivably either others unless")
 CHOICES = word_set("answers options candidates possibilities choices alternatives guesses")
 PARTICLES = word_set("no yes well ok okay sure thus right")
