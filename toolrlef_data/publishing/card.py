@@ -17,6 +17,7 @@ from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
 from toolrlef_data.columns import responders_of
+from toolrlef_data.publishing.grader_facts import grader_facts
 from toolrlef_data.publishing.provenance import stage_settings, stage_summaries
 from toolrlef_data.publishing.step_facts import MAX_ITEMS, StepFacts, query_counts, shorten, step_facts
 from toolrlef_data.tables.splits import SHUFFLE
@@ -69,6 +70,7 @@ def write_card(
     metadata = _metadata({"pretty_name": title, "tags": ["tool-use", "synthetic"], **card}, splits, mixes, infos)
     facts = _table_facts(splits, mixes, infos, steps) | _tool_use_facts(splits)
     facts |= _trajectory_facts(steps, provenance) | _provenance_facts(provenance)
+    facts["graders"] = grader_facts(splits, provenance)
     body = _templates().get_template(f"{kind}.md.jinja").render(title=title, **facts)
     (folder / "README.md").write_text(f"---\n{metadata.to_yaml()}\n---\n\n{body.strip()}\n", encoding="utf-8")
 

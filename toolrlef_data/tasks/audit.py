@@ -30,7 +30,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from toolrlef_data.records import InputError
-from toolrlef_data.tasks.statements.vocabulary import FUNCTION_WORDS
+from toolrlef_data.tasks.statements.vocabulary import FUNCTION_WORDS, NO_CANDIDATE
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tasks.words import equal_forms, word_form
 
@@ -94,7 +94,7 @@ NAMES = ("Lisbon", "Aristotle", "copper", "Lake Ladoga", "Marie Curie", "violin"
 NUMBERS = ("17", "306", "2048", "91", "5300", "64", "1208", "453")
 # Golds whose negation is another answer, such as "not no".
 UNUSABLE = frozenset(f" {word} " for word in ("yes", "no", "not", "none", "never", "nothing", "true", "false", "both"))
-LEADS = FUNCTION_WORDS - {"the", "a", "an"}
+LEADS = (FUNCTION_WORDS | NO_CANDIDATE) - {"the", "a", "an"}
 # Neither a list, an alternative nor a negation.
 is_plain = re.compile(r"(?!.*\b(?:and|or|not|no|nothing|never|vs|\w+n't)\b)[\w' -]{1,40}", re.IGNORECASE).fullmatch
 is_number = re.compile(r"[-\u2212]?[\d,]*\.?\d+").fullmatch

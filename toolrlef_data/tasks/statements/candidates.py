@@ -21,10 +21,13 @@ from toolrlef_data.tasks.statements.vocabulary import (
     NO_CANDIDATE,
     PARTICLES,
     REJECTIONS,
+    REPORTS,
     SUBJECTS,
 )
 
 __all__ = ["is_only_candidate"]
+
+CONTRASTS = ("but", "now", "today", "actually", "then")
 
 
 class Candidate(NamedTuple):
@@ -67,7 +70,7 @@ def _list_bounds(passage: Passage, span: Span, items: Sequence[Item], here: int)
         return first, last
     while last + 1 < len(items):
         item = items[last + 1]
-        is_denied = bool(negator_at(passage, item.start)) and words[item.start] not in PARTICLES
+        is_denied = bool(negator_at(passage, item.start)) and words[item.start] not in PARTICLES | {"non"}
         if not _is_sure_joiner(item.joiner) and (is_denied or _starts_clause(passage, item)):
             break
         last += 1
@@ -88,7 +91,7 @@ def _in_list(passage: Passage, span: Span, spans: Sequence[Span], chain: Sequenc
     words = passage.words
     follows_name = passage.capital[span[0]]
     candidates = [
-        Candidate(item, is_sure, any(s[0] < item.end and item.start < s[1] for s in spans))
+        Candidate(item, is_sure, _is_gold(passage, item, spans))
         for k, item in enumerate(chain)
         if k != here and (is_sure := _is_candidate(passage, chain, k, follows_name and k == here + 1)) is not None
     ]
@@ -115,8 +118,15 @@ def _in_list(passage: Passage, span: Span, spans: Sequence[Span], chain: Sequenc
     sure = 1 + sum(candidate.is_sure for candidate in candidates)
     if sure < 3:
         return True if len(candidates) == 1 else None
+    # As in "Paris, Texas, United States" and "Shakespeare wrote Hamlet, Macbeth and Othello".
     is_place = here == 0 and sure == 3 and set(joiners) <= set(",(")
-    return None if is_place else False  # as in "Paris, Texas, United States"
+    is_subject = here == 0 and chain[0].end > span[1]
+    return None if is_place or is_subject else False
+
+
+def _is_gold(passage: Passage, item: Item, spans: Sequence[Span]) -> bool:
+    is_denied = bool(negator_at(passage, item.start))
+    return not is_denied and any(start < item.end and item.start < end for start, end in spans)
 
 
 def _is_candidate(passage: Passage, chain: Sequence[Item], k: int, follows_name: bool) -> bool | None:
@@ -160,16 +170,21 @@ def _in_clauses(passage: Passage, span: Span, items: Sequence[Item], here: int) 
         stated += k == here or (be is not None and passage.capital[be + 1])
         if k == here:
             continue
-        if text[0] == "if" and (REJECTIONS | {"not"}) & set(text):
+        if text[0] == "if" and (REJECTIONS | {"not"}) & set(text) and "i" not in text:
             return None
-        is_contrast = text[0] in ("but", "now", "today", "actually", "then") and k > here
+        is_contrast = k > here and (text[0] in CONTRASTS or words[items[here].start] in REPORTS)
         if is_contrast and is_answer(passage, (item.start, item.end)):
+            return None
+        if k > here and text[0] in ("now", "today") and len(text) <= 4 and passage.capital[item.end - 1]:
             return None
         is_hedged = has_hedge(passage, item.start, item.end)
         if is_hedged and has_hedge(passage, items[here].start, items[here].end):
             return None
         if is_hedged and {"others", "unless", "alternatively", "otherwise"} & set(text):
             return None
+    before = words[items[here].start : span[0]]
+    if "including" in before or ("such", "as") in pairwise(before):
+        return None
     after = words[span[1] : passage.sentence(span)[1]]
     if ("if", "not") in pairwise(after) or "unless" in after:
         return None

@@ -41,8 +41,10 @@ def is_affirmed(passage: Passage, span: Span, asked: Passage) -> bool | None:
         if p > span[1] and (set(marks[p]) & set(",|-()") or words[p] in CLAUSE_STARTS):
             break
         if p == span[1] and set(marks[p]) & set(",|-("):
-            return _retraction(passage, p, end)
-        is_rejection = words[p] in REJECTIONS or (words[p], words[p + 1] if p + 1 < end else "") == ("ruled", "out")
+            is_denied = p + 1 == end and words[p] in NEGATORS  # "Oslo, not!"
+            return None if is_denied else _retraction(passage, p, end)
+        is_rejection = words[p] in REJECTIONS or words[p : p + 2] == ["ruled", "out"]
+        is_rejection = is_rejection or words[p : p + 4] == ["out", "of", "the", "question"]
         if is_rejection and (is_after_colon or _has_verb(words[span[1] : p])):
             return False
         if (kind := negator_at(passage, p, asked)) == "foreign":

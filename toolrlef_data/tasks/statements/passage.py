@@ -14,6 +14,7 @@ from toolrlef_data.tasks.statements.vocabulary import (
     JOINERS,
     NOT_ALTERNATIVES,
     SENTENCE_STARTS,
+    SPANISH_JOINERS,
 )
 from toolrlef_data.tasks.words import TYPOGRAPHY, crowded_marks, initials, is_article, word_form
 
@@ -51,6 +52,9 @@ MONTH = (
     r"|nov(?:ember)?|dec(?:ember)?)\b"
 )
 _date_comma = re.compile(rf"(\b{MONTH}\.? \d{{1,2}}(?:st|nd|rd|th)?|day), (?=\d|{MONTH})", re.IGNORECASE)
+_latex_command = re.compile(r"\\(?:boxed|text\w*|mathrm|mathbf|mathit)(?=\{)")
+_tag = re.compile(r"</?([A-Za-z]\w{0,20})(?: [^<>]{0,200})?/?>")
+_letter_option = re.compile(r"(?<!\S)(?=[a-h]\.\s)")
 _name_suffix_comma = re.compile(r",(?= (?:jr|sr|ii|iii|iv|inc|ltd|llc|phd|esq)\b)", re.IGNORECASE)
 LETTER_OPTIONS = re.compile("[a-h0-9]").fullmatch
 
@@ -113,8 +117,8 @@ class Passage:
 
     def _joiner(self, p: int, end: int) -> str:
         word = self.words[p]
-        if word == "o" and not self.capital[p] and p + 1 < end and self.words[p + 1] not in ("clock", "the"):
-            return "or"  # as in Spanish
+        if word in SPANISH_JOINERS and not self.capital[p] and self.words[p + 1 : p + 2] not in ([], ["clock"]):
+            return SPANISH_JOINERS[word]
         kind = JOINERS.get(word, "")
         if kind == "or" and (p + 1 == end or self._is_addition(p + 1, end)):
             return ""
@@ -123,7 +127,7 @@ class Passage:
     def _is_addition(self, p: int, end: int) -> bool:
         """Return whether "or" and this word add no alternative: "in 1925 or later"."""
         is_last = p + 1 == end or self.marks[p + 1] != ""
-        return self.words[p] in ("so", "not") or (self.words[p] in NOT_ALTERNATIVES and is_last)
+        return self.words[p] == "so" or (self.words[p] in NOT_ALTERNATIVES and is_last)
 
     def _separates(self, p: int) -> bool:
         """Return whether punctuation before a word separates items, unlike in km/h and in ranges of dates."""
@@ -174,7 +178,11 @@ def _chunks(text: str) -> list[str]:
     if not text.isascii():
         text = unicodedata.normalize("NFKD", crowded_marks.sub(r"\1", text))
         text = text.translate({code: plain for code, plain in TYPOGRAPHY.items() if plain in ("'", '"', None)})
-    text = text.replace(" & ", " and ")
+    text = _latex_command.sub(" ", text.replace(" & ", " and ").replace("\t", " | "))
+    if "<" in text:
+        text = _tag.sub(lambda match: "\n" if match[1].lower() in ("br", "li", "p", "td", "tr") else " ", text)
+    if "b. " in text:
+        text = _letter_option.sub("| ", text)
     text = _name_suffix_comma.sub("", _date_comma.sub(r"\1 ", initials.sub(r"\1", text)))
     spaced = _separator.sub(lambda match: f" {'-' if len(match[0]) > 1 or match[0] in _DASHES else match[0]} ", text)
     return [chunk or "\n" for line in spaced.split("\n") for chunk in (*line.split(), "")][:-1]

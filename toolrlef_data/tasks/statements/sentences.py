@@ -32,12 +32,14 @@ class FinalStatement:
         last: the last sentence of the statement; those after `base` explain it.
         marker: position after "the answer is"; only later words are the answer.
         is_stated: whether `base` has the form of an answer.
+        replaces: whether `base` replaces earlier answers; a phrase may only add to them.
     """
 
     base: int
     last: int
     marker: int
     is_stated: bool
+    replaces: bool
 
     def place(self, passage: Passage, span: Span) -> bool | None:
         """Return whether a gold answer is in the statement; None if that is unsure."""
@@ -48,7 +50,7 @@ class FinalStatement:
             if self.marker:
                 return False
             return None if self.is_stated else True
-        return False if self.is_stated or first > self.base else None
+        return False if self.replaces or first > self.base else None
 
 
 def final_statement(passage: Passage, question: Set[str]) -> FinalStatement:
@@ -65,9 +67,9 @@ def final_statement(passage: Passage, question: Set[str]) -> FinalStatement:
             last = k - 1
             break
     marker = _marker(passage, passage.sentences[last][1])
-    stated = passage.sentence_of[marker - 1] if marker else -1
+    stated = passage.sentence_of[marker] if marker else -1
     if stated >= first and not any(is_answer(passage, passage.sentences[k]) for k in range(stated + 1, last + 1)):
-        return FinalStatement(stated, last, marker, True)
+        return FinalStatement(stated, last, marker, is_stated=True, replaces=True)
     base = last
     while (
         base > first
@@ -80,8 +82,9 @@ def final_statement(passage: Passage, question: Set[str]) -> FinalStatement:
         shared = {k: len(question & set(passage.words[slice(*passage.sentences[k])])) for k in range(first, base + 1)}
         best = max(shared, key=lambda k: (shared[k], k))
         if shared[best] >= 2 and shared[best] > shared[base]:
-            return FinalStatement(best, best, 0, True)
-    return FinalStatement(base, last, 0, is_stated)
+            return FinalStatement(best, best, 0, is_stated=True, replaces=True)
+    replaces = first > 0 or is_answer(passage, passage.sentences[base])
+    return FinalStatement(base, last, 0, is_stated=is_stated, replaces=replaces)
 
 
 def is_answer(passage: Passage, part: Span) -> bool:
@@ -102,6 +105,8 @@ def is_fragment(passage: Passage, sentence: Span) -> bool:
     """Return whether a sentence is a short phrase without a verb."""
     start, end = sentence
     words = passage.words[start:end]
+    if len(words) > 4 and words[0] in ("the", "a", "an"):
+        return False
     return len(words) <= 7 and not passage.has_verb(start, end) and words[-1] not in FUNCTION_WORDS
 
 

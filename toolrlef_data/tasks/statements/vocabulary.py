@@ -16,8 +16,8 @@ ABBREVIATIONS = word_set(
 )
 AUXILIARIES = word_set(
     """
-    is are was were be been am has have had do does did can could will would should may might must became become
-    becomes
+    is are was were be been am seem seems looks sounds appears has have had do does did can could will would should may
+    might must became become becomes
     """
 )
 SUBJECTS = word_set("it he she they we you i")
@@ -73,7 +73,7 @@ AFFIRMING_PAIRS = frozenset(
     {
         *[("no", "doubt"), ("no", "question"), ("without", "doubt"), ("without", "question"), ("without", "a")],
         *[("not", "only"), ("not", "just"), ("not", "merely"), ("not", "surprisingly"), ("no", "wonder")],
-        *[("none", "other"), ("no", "other"), ("nothing", "other"), ("nothing", "but"), ("no", "longer")],
+        *[("none", "other"), ("no", "other"), ("nothing", "other"), ("nothing", "but")],
     }
 )
 REJECTIONS = word_set("wrong incorrect false impossible unlikely excluded untrue mistaken doubtful")
@@ -85,10 +85,17 @@ CLAUSE_STARTS = word_set(
 
 JOINERS = {
     **dict.fromkeys(("and", "und", "et", "plus", "和", "与", "و", "और"), "&"),
-    **dict.fromkeys(("or", "nor", "oder", "ou", "hoac", "versus", "vs", "或", "أو", "या"), "or"),
+    **dict.fromkeys(("or", "nor", "oder", "ou", "hoac", "versus", "vs", "或", "还", "أو", "या"), "or"),
 }
+SPANISH_JOINERS = {"y": "&", "o": "or"}  # in lower case only
 NOT_ALTERNATIVES = word_set("not so less more thereabouts later earlier higher lower older younger under over both")
-HEDGES = word_set("maybe perhaps possibly might may could alternatively otherwise conceivably either others unless")
+HEDGES = word_set(
+    """
+    maybe perhaps possibly might may could alternatively otherwise conceivably either others unless vielleicht quizas
+    quiza peut 许
+    """
+)
+REPORTS = word_set("though although many some people most others everyone they")
 CHOICES = word_set("answers options candidates possibilities choices alternatives guesses")
 PARTICLES = word_set("no yes well ok okay sure thus right")
 ITEM_LEADS = word_set(
