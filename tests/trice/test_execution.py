@@ -581,3 +581,34 @@ def test_a_result_removed_from_the_store_is_a_retryable_failure() -> None:
     )
     results = stored_results([ToolInput("a"), ToolInput("b"), ToolInput("a", "de")], "t", store)
     assert [result.value or result.error for result in results.values()] == ["A", "timeout", "unavailable"]
+
+
+def test_stage_2_knows_the_question_and_the_context() -> None:
+    context = (
+        "The canal was planned by eleven merchants, and after many delays it opened in 1825 with a procession of boats."
+    )
+    echo = f"Context: {context}\nQuestion: ¿Cuándo se abrió?"
+    texts = [context, context.removesuffix("."), echo, "It opened in 1825.", "1820, 1825 or 1830"]
+    rows = candidates(texts, ["1825"], "mlqa").map(lambda row: {"input": echo})
+    task = replace(TASKS["mlqa"], tool=Tool("translator", "Echoes.", str.strip), reader=quiet({"": "1825"}))
+    assert [correct is True for correct in gold_values(execute(rows, task=task), "correct")] == [
+        False,
+        False,
+        False,
+        True,
+        False,
+    ]
+    by_paper = gold_values(execute(rows, task=task, compat=True), "correct")
+    assert by_paper == [True, True, True, True, True]
+
+
+def test_the_reader_must_state_the_answer(qa: Task) -> None:
+    for reply, expected in (
+        ("Sicily", True),
+        ("Sicily, Malta or Crete", False),
+        ("Not Sicily", False),
+        ("Sicily?", None),
+    ):
+        task = replace(qa, reader=quiet({"": reply}))
+        assert gold_values(execute(candidates(["WikiSearch(Danube)"]), task=task), "correct") == [expected], reply
+        assert gold_values(execute(candidates(["WikiSearch(Danube)"]), task=task, compat=True), "correct") == [True]

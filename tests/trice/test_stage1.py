@@ -24,6 +24,7 @@ from toolrlef_data import (
 from toolrlef_data.columns import ANSWERED, GRADED, LABELLED, QUESTIONS, STAGE1
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.tables.lineage import ledger
+from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.math import MATH
 from toolrlef_data.tools.calculator import calculate
 from toolrlef_data.tools.calls import parse_call
@@ -243,3 +244,41 @@ def test_wrong_settings_raise() -> None:
     wrong = questions("easy").map(lambda row: {"task": "maths"})
     with pytest.raises(InputError, match="unknown task 'maths'; choose from: lama, math"):
         answer(wrong, quiet(student))
+
+
+def test_the_rule_of_the_paper_grades_a_substring_of_20_words() -> None:
+    rows = [
+        {
+            "id": str(i),
+            "task": "qa",
+            "dataset": "x",
+            "question": f"question {i}",
+            "context": "",
+            "answers": ["Oslo"],
+            "solution": "",
+            "split_origin": "train",
+        }
+        for i in range(4)
+    ]
+    texts = ["Not Oslo, but Bergen.", "Either Oslo or Bergen", "It is Oslo.", "word " * 20 + "Oslo"]
+    answers = {f"question {i}": text for i, text in enumerate(texts)}
+    answered = answer(Dataset.from_list(rows, features=QUESTIONS), quiet(answers))
+    assert grade(answered, rule="paper")["correct"][:] == [True, True, True, False]
+    assert grade(answered)["correct"][:] == [False, False, True, True]
+    with pytest.raises(InputError, match="unknown rule 'strict'"):
+        grade(answered, rule="strict")
+
+
+def test_an_unsure_grade_drops_the_row() -> None:
+    row = {"id": "a", "task": "qa", "dataset": "x", "question": "Where?", "context": "", "answers": ["Oslo"], "solution": "", "split_origin": "train"}  # fmt: skip
+    table = grade(answer(Dataset.from_list([row], features=QUESTIONS), quiet({"": "Oslo?"})))
+    assert (table["correct"][:], table["needs_tool"][:]) == ([None], [None])
+    tool = replace(TASKS["qa"], tool=Tool("WikiSearch", "Echoes.", str.strip))
+    assert reasons(build_stage1(table, quiet({"": "WikiSearch(Oslo)"}), task=tool)) == {"a": "unsure_grade"}
+
+
+def test_the_question_is_no_answer_in_any_stage() -> None:
+    cloze = "The University of Oslo is in ?"
+    row = {"id": "a", "task": "lama", "dataset": "x", "question": cloze, "context": "", "answers": ["Oslo"], "solution": "", "split_origin": "train"}  # fmt: skip
+    table = grade(answer(Dataset.from_list([row], features=QUESTIONS), quiet({"": "The University of Oslo is in"})))
+    assert table["correct"][:] == [False]

@@ -45,17 +45,17 @@ def grader_facts(splits: Mapping[str, Mapping[str, Dataset]], provenance: Mappin
 
 def _graders(provenance: Mapping[str, Any]) -> set[tuple[str, str]]:
     """Return (task, rule) of the package's graders in the settings of all stages."""
-    known = {}
-    for name in TASKS:
+    rules: dict[tuple[str, str], str] = {}
+    for task in TASKS:
         for rule in RULES:
-            known.setdefault((name, repr(redact(TASKS[name].with_rule(rule).grade))), rule)
+            rules.setdefault((task, repr(redact(TASKS[task].with_rule(rule).grade))), rule)
     graders = set()
     for stage in provenance["stages"].values():
         tasks = stage["settings"].get("tasks") if isinstance(stage["settings"], dict) else None
         for name, settings in tasks.items() if isinstance(tasks, dict) else ():
-            rule = known.get((name, repr(settings.get("grade")))) if isinstance(settings, dict) else None
-            if rule is not None:
-                graders.add((name, rule))
+            key = (name, repr(settings.get("grade")) if isinstance(settings, dict) else "")
+            if key in rules:
+                graders.add((name, rules[key]))
     return graders
 
 

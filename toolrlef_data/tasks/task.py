@@ -66,9 +66,9 @@ class Task:
         extract: (response without a call) -> prediction; None if the response contains none. An optional keyword
             parameter `rule` is set by `with_rule`.
         grade: (prediction, gold answers) -> whether it is correct; None if no gold answer is gradable, or if it is
-            unsure. Optional keyword parameters of the function: `question` and `context` are the row's; `rule` is set
-            by `with_rule`; `anywhere=True` grades a text that may contain the gold answer anywhere, such as the output
-            of a tool; `words` is a limit of words, which `words=None` removes.
+            unsure. The function may have these keyword parameters. `question` and `context` are the row's. `rule` is
+            set by `with_rule`. `anywhere=True` grades the output of a tool, which may contain the gold answer anywhere.
+            `words=None` removes a limit of words.
         ungradable_reason: (gold answers) -> why no prediction can be graded with them; None if it can.
         leaks: (argument, question, gold answers) -> whether the argument of a call reveals the answer.
         render: (row of a questions table) -> input text.
@@ -157,7 +157,7 @@ class Task:
         if rule == "default":
             return self
         functions = {name: getattr(self, name) for name in ("extract", "grade", "parse_reader_reply")}
-        bound = {
+        bound: dict[str, Any] = {
             name: partial(f, rule=rule) for name, f in functions.items() if f is not None and _accepted(f, rule=rule)
         }
         return replace(self, **bound)

@@ -29,9 +29,11 @@ def is_affirmed(passage: Passage, span: Span, asked: Passage) -> bool | None:
     words, marks = passage.words, passage.marks
     p = span[0] - 1
     while p >= start and span[0] - p <= 40:
-        if set(marks[p + 1]) & set(",|-()") and not (p + 1 == span[0] and _is_bracketed(passage, span)):
+        if ")" in marks[p + 1] and p + 1 > start:  # skip a remark in brackets
+            p = next((q for q in range(p, start - 1, -1) if "(" in marks[q]), start) - 1
+        elif set(marks[p + 1]) & set(",|-(") and not (p + 1 == span[0] and _is_bracketed(passage, span)):
             break
-        if kind := negator_at(passage, p, asked):
+        if p >= start and (kind := negator_at(passage, p, asked)):
             return None if kind == "foreign" else False
         if words[p] in CLAUSE_STARTS and tuple(words[p - 1 : p + 1]) not in NEGATING_PAIRS:
             break

@@ -1,0 +1,321 @@
+"""What an answer states: each kind of answer that contains the gold answer Oslo, right or not, with the reason."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from toolrlef_data.tasks.text_answers import grade
+
+NOT_RIGHT = {
+    "three or more candidates": [
+        "It is Bergen, Turku, Malmo or Oslo.",
+        "Bergen, Turku and Oslo",
+        "Bergen, Turku, Malmo, and Oslo are ports",
+        "bergen, turku, malmo, oslo",
+        "Oslo, Bergen, Turku, Malmo",
+        "Bergen; Turku; Oslo",
+        "Bergen | Oslo | Turku",
+        "Bergen,Turku,Oslo",
+        "Bergen\nTurku\nOslo",
+        "- Oslo\n- Bergen\n- Turku",
+        "1. Oslo\n2. Bergen\n3. Turku",
+        "A) Bergen B) Turku C) Oslo",
+        "a. Bergen b. Oslo c. Turku",
+        "Bergen. Turku. Malmo. Oslo.",
+        "It is Bergen. It is Turku. It is Oslo.",
+        "The answer is Bergen. The answer is Turku. The answer is Oslo.",
+        "['Bergen', 'Turku', 'Oslo']",
+        "<li>Bergen</li><li>Turku</li><li>Oslo</li>",
+        "My first guess is Bergen, my second guess is Turku and my third guess is Oslo",
+        "Bergen Turku Malmo Aarhus Oslo Tampere Espoo",
+        "Oslo (50%), Bergen (30%), Turku (20%)",
+        "Bergen、Turku、Oslo",
+        "Bergen, Turku y Oslo",
+    ],
+    "alternatives": [
+        "Either Oslo or Bergen",
+        "Oslo/Bergen",
+        "Oslo and/or Bergen",
+        "Oslo, or maybe Bergen",
+        "Oslo, maybe Bergen",
+        "Maybe Bergen, maybe Oslo",
+        "It could be Oslo, it could be Bergen",
+        "The answer could be Bergen. But it could also be Oslo.",
+        "Oslo, alternatively Bergen",
+        "Oslo, unless it is Bergen",
+        "If not Oslo, then Bergen",
+        "between Oslo and Bergen",
+        "Oslo vs Bergen",
+        "Possible answers: Bergen, Oslo",
+        "Some say Oslo, others say Bergen",
+        "Bergen oder Oslo",
+        "Bergen o Oslo",
+        "答案是Oslo或Bergen",
+    ],
+    "negations": [
+        "I do not think it is Oslo.",
+        "Not Oslo, but Bergen.",
+        "Bergen, not Oslo",
+        "It isn’t Oslo.",
+        "Oslo is not the answer.",
+        "Oslo is wrong; Bergen is right",
+        "Oslo: wrong. Bergen: right.",
+        "Oslo can be ruled out",
+        "Oslo is out of the question",
+        "Oslo seems unlikely",
+        "Oslo, not!",
+        "Anything but Oslo",
+        "Every city except Oslo",
+        "Neither Bergen nor Oslo",
+        "I doubt that it is Oslo",
+        "Bergen rather than Oslo",
+        "It is no longer Oslo",
+        "A common mistake is Oslo",
+        "Not (Harald's) Oslo, but Bergen",
+        "It is Bergen (not Oslo).",
+        "The answer is Bergen, not Turku or Oslo.",
+        "No es Oslo",
+        "Nicht Oslo, sondern Bergen",
+        "Ce n'est pas Oslo",
+        "答案不是Oslo",
+        "यह Oslo नहीं है",
+    ],
+    "other statements": [
+        "Oslo was the capital. It is Bergen now.",
+        "It is Oslo. No, wait, it is Bergen.",
+        "Oslo. Actually, Bergen.",
+        "Oslo, no, Bergen",
+        "Oslo, I mean Bergen",
+        "The answer is Bergen. It is north of Oslo.",
+        "The answer is Bergen. Oslo is the capital.",
+        "It used to be Oslo, now it is Bergen",
+        "Though many say Oslo, it is Bergen",
+        "People think it is Oslo, but it is Bergen",
+    ],
+    "questions": ["Is it Oslo?", "Oslo?", "Could it be Oslo?", "Oslo? Bergen.", "Oslo? No."],
+    "other words": ["Osloites", "subOslo", "Os lo"],
+}
+RIGHT = {
+    "short answers": [
+        "Oslo",
+        "Oslo.",
+        "**Oslo**",
+        '"Oslo"',
+        "<answer>Oslo</answer>",
+        "\\boxed{\\text{Oslo}}",
+        "#### Oslo",
+        "in Oslo",
+    ],
+    "statements": [
+        "The answer is Oslo.",
+        "It's Oslo!",
+        "I believe that it is Oslo.",
+        "Final answer: Oslo",
+        "The correct answer is B) Oslo",
+        "Answer:\nOslo",
+        "Oslo is the answer.",
+        "That would be Oslo.",
+        "Oslo, because it is the seat of the government.",
+        "La respuesta es Oslo",
+        "答案是Oslo",
+    ],
+    "doubts about one candidate": [
+        "Maybe Oslo.",
+        "I'm not sure, but I think it is Oslo.",
+        "I may be wrong, but it is Oslo.",
+        "The answer is Oslo, but I could be wrong.",
+        "If I'm not mistaken, it is Oslo.",
+        "There is no doubt that it is Oslo",
+        "It is none other than Oslo",
+    ],
+    "details": [
+        "Oslo, Norway",
+        "Oslo (Norway)",
+        "Oslo (founded in 1048)",
+        "Oslo, the capital of Norway",
+        "Oslo, formerly called Christiania",
+        "The capital is Oslo, which lies on a fjord.",
+        "Oslo is the capital and most populous city of Norway.",
+        "Oslo and Bergen",
+        "Bergen and Oslo",
+        "In 1814, Oslo became the capital",
+    ],
+    "denials of other answers": [
+        "Not Bergen, but Oslo.",
+        "Not Bergen. Oslo.",
+        "It is not Bergen; it is Oslo.",
+        "The answer is Oslo, not Bergen or Turku.",
+        "Oslo rather than Bergen or Turku",
+        "No, it is Oslo.",
+        "It is Bergen. No, wait, it is Oslo.",
+        "The capital was Bergen. Today it is Oslo.",
+    ],
+    "explanations": [
+        "Let me think. The neighbours are Sweden and Finland. The capital is Oslo.",
+        "The capital is Oslo. It has been the capital since 1814.",
+        "Oslo\n\nExplanation: It has been the capital since 1814.",
+        "Sure! The answer is Oslo. Let me know if you need anything else!",
+        "The answer is Oslo. Bergen is the second city.",
+    ],
+}
+
+
+def cases(answers: dict[str, list[str]]) -> list[object]:
+    return [pytest.param(text, id=f"{kind}-{i}") for kind, texts in answers.items() for i, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize("text", cases(NOT_RIGHT))
+def test_not_right(text: str) -> None:
+    assert grade(text, ["Oslo"]) is not True
+
+
+@pytest.mark.parametrize("text", cases(RIGHT))
+def test_right(text: str) -> None:
+    assert grade(text, ["Oslo"]) is True
+
+
+@pytest.mark.parametrize(
+    ("text", "gold", "expected"),
+    [
+        ("Lyon", "Paris", False),  # sure: another answer
+        ("Bergen\nOslo", "Bergen", None),  # unsure: a phrase may replace the one before, or add to it
+        ("Oslo. The fjord is deep and the mountains rise behind it.", "Oslo", None),
+        ("Oslo, Viken, Norway", "Oslo", None),  # a place, or a list
+        ("Trinidad and Tobago", "Trinidad and Tobago", True),  # punctuation and "or" within a gold answer
+        ("Crosby, Stills & Nash", "Crosby, Stills and Nash", True),
+        ("It was Dead or Alive.", "Dead or Alive", True),
+        ("AC/DC", "AC/DC", True),
+        ("50 km/h", "50", True),  # a unit, not alternatives
+        ("in 1925 or later", "1925", True),
+        ("October 9, 2018", "2018", True),
+        ("9 October 2018", "October 9, 2018", True),
+        ("1925, 1926, 1927", "1926", False),
+        ("There are 3.", "three", True),
+        ("It is one of them", "1", False),  # "one" is also a pronoun
+        ("St. Louis, Missouri", "St. Louis", True),  # no end of a sentence
+        ("Washington, D.C. (1999)", "Washington, D.C.", True),
+        ("Yahoo! was founded in 1994", "Yahoo!", True),
+        ("Who Framed Roger Rabbit?", "Who Framed Roger Rabbit?", True),  # the gold answer is a question
+        ("Dr. No", "Dr. No", True),  # a negating word within a gold answer
+        ("No.", "no", True),
+        ("No, they are not.", "no", True),
+        ("It is not true", "true", False),
+        ("Martin Luther King, Jr.", "Martin Luther King", True),
+        ("It happened on 3 May and 5 June", "5 June", True),  # May is no hedge
+    ],
+)
+def test_verdicts(text: str, gold: str, expected: bool | None) -> None:
+    assert grade(text, [gold]) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "golds", "expected"),
+    [
+        ("London, Berlin and Moscow", ["Moscow", "London", "Berlin"], True),  # the question asks for several
+        ("Oslo or Christiania", ["Oslo", "Christiania"], True),  # aliases
+        ("London, Berlin and Lima", ["London", "Berlin"], None),
+        ("London, Lima, Rome or Berlin", ["London", "Berlin"], False),
+    ],
+)
+def test_lists_of_gold_answers(text: str, golds: list[str], expected: bool | None) -> None:
+    assert grade(text, golds) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "gold", "expected"),
+    [
+        ("Where is Sofia, in Bulgaria or Greece?", "Where is Sofia, in Bulgaria or Greece?", "Bulgaria", False),
+        ("Sofia is in Bulgaria.", "Where is Sofia, in Bulgaria or Greece?", "Bulgaria", True),
+        ("The University of Oslo is in ?", "The University of Oslo is in ?", "Oslo", False),
+        ("The University of Oslo is in Oslo.", "The University of Oslo is in ?", "Oslo", True),
+        ("in Paris", "where is the eiffel tower in paris located", "Paris", True),
+        ("the eiffel tower in paris", "where is the eiffel tower in paris located", "Paris", False),
+        ("Norway is not in the EU", "Which Nordic country is not in the EU?", "Norway", True),  # repeated negation
+        (
+            "The capital of Australia is Canberra. Sydney is larger.",
+            "What is the capital of Australia?",
+            "Canberra",
+            True,
+        ),
+        (
+            "The capital of Australia is Canberra. Sydney is larger.",
+            "What is the capital of Australia?",
+            "Sydney",
+            False,
+        ),
+    ],
+)
+def test_the_question_is_known(text: str, question: str, gold: str, expected: bool) -> None:
+    assert grade(text, [gold], question=question) is expected
+
+
+CONTEXT = (
+    "The canal was planned by a committee of eleven merchants who met in a tavern near the harbour. After many delays it "
+    "opened in 1825 with a procession of boats. Twenty years later its locks were widened for larger ships."
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("It opened in 1825.", True),
+        ("It opened in 1825 with a procession of boats.", True),
+        (CONTEXT, False),
+        (CONTEXT.upper(), False),
+        (CONTEXT[:170], None),  # the sentence with the answer, after another one
+        (f"The answer is {CONTEXT}", None),
+    ],
+)
+def test_the_context_is_known(text: str, expected: bool | None) -> None:
+    verdict = grade(text, ["1825"], context=CONTEXT)
+    assert verdict is expected or (verdict is not True and expected is not True)
+
+
+def test_any_text_has_a_verdict() -> None:
+    draw = random.Random(3)
+    parts = [
+        *[
+            "Oslo",
+            "Bergen",
+            "not",
+            "or",
+            "and",
+            "no",
+            "is",
+            "it",
+            "the",
+            "answer",
+            ",",
+            ".",
+            ";",
+            ":",
+            "?",
+            "!",
+            "(",
+            ")",
+            "/",
+            "-",
+            "\n",
+            "\t",
+            "<",
+            ">",
+            "\\",
+            "{",
+            "}",
+            "不",
+            "或",
+            "1.",
+            "A)",
+            "a.",
+            "'",
+            '"',
+            "&",
+        ],
+        " ",
+    ]
+    for _ in range(3000):
+        text = "".join(draw.choice(parts) + draw.choice(["", " "]) for _ in range(draw.randint(0, 15)))
+        question, context = ("".join(draw.choice(parts) + " " for _ in range(5)) for _ in range(2))
+        assert grade(text, ["Oslo", "is it"], question=question, context=context) in {True, False, None}

@@ -1,0 +1,51 @@
+"""Audits of graders: their error rates, and errors that they find."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from toolrlef_data import InputError, audit_grader, load_source
+from toolrlef_data.tasks import TASKS
+
+
+@pytest.mark.parametrize("name", ["qa", "lama", "mlqa"])
+def test_the_default_rule_has_no_false_pass(name: str) -> None:
+    rows = load_source(f"sample_{name}", split="train").to_list()
+    for seed in range(3):
+        audit = audit_grader(TASKS[name], rows, seed=seed)
+        assert audit.probes >= 1000
+        assert audit.false_pass == 0, audit.errors
+        assert audit.false_fail <= 0.01, audit.errors
+        assert len(audit.kinds) == 14
+        assert sum(counts.probes for counts in audit.kinds.values()) == audit.probes
+
+
+@pytest.mark.parametrize("name", ["qa", "retrieval", "lama", "mlqa", "math"])
+def test_a_few_rows_suffice_and_the_seed_determines_the_result(name: str) -> None:
+    gold = "84" if TASKS[name].numeric else "Turin"
+    rows = [{"question": "What is it?", "context": "", "answers": [gold]}]
+    assert audit_grader(TASKS[name], rows) == audit_grader(TASKS[name], rows)
+    assert audit_grader(TASKS[name], rows).probes >= 1000
+    assert audit_grader(TASKS[name], rows, seed=1) != audit_grader(TASKS[name], rows)
+
+
+def test_errors_of_a_grader_are_counted_by_kind() -> None:
+    rows = load_source("sample_qa", split="train").to_list()
+    paper = audit_grader(TASKS["qa"].with_rule("paper"), rows)
+    assert paper.false_pass > 0.5
+    for kind in ("list", "negation", "alternatives", "question"):
+        assert paper.kinds[kind].passed == paper.kinds[kind].probes > 0
+    assert paper.kinds["empty"].passed == 0
+    refuses = audit_grader(replace(TASKS["qa"], grade=lambda prediction, answers: False), rows)
+    assert (refuses.false_pass, refuses.false_fail) == (0, 1)
+    unsure = audit_grader(replace(TASKS["qa"], grade=lambda prediction, answers: None), rows)
+    assert (unsure.false_pass, unsure.false_fail) == (0, 1)
+    assert all(counts.unsure == counts.probes for counts in unsure.kinds.values())
+
+
+@pytest.mark.parametrize("answers", [[], [""], ["?"], ["yes"], ["x" * 100]])
+def test_rows_without_a_usable_gold_answer_are_refused(answers: list[str]) -> None:
+    with pytest.raises(InputError, match="audit_grader: no row has a gold answer that the task 'qa' can grade"):
+        audit_grader(TASKS["qa"], [{"question": "What?", "answers": answers}])
