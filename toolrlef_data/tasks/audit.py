@@ -185,7 +185,7 @@ def audit_grader(task: Task, rows: Iterable[Row], *, probes: int = 1000, seed: i
 
 
 def _is_usable(task: Task, row: Row, gold: str) -> bool:
-    if task.ungradable_reason([gold]) or len(gold) > 60 or word_form(gold) in UNUSABLE:
+    if task.ungradable_reason([gold]) or len(gold) > 60 or gold[-1] in ",;" or word_form(gold) in UNUSABLE:
         return False
     return word_form(gold) != word_form(row.get("question") or "")
 

@@ -27,6 +27,7 @@ from toolrlef_data.tasks.statements.vocabulary import (
 
 __all__ = ["is_only_candidate"]
 
+REACH = 300  # words on each side of a gold answer that are read
 CONTRASTS = ("but", "now", "today", "actually", "then")
 
 
@@ -41,7 +42,7 @@ class Candidate(NamedTuple):
 def is_only_candidate(passage: Passage, span: Span, spans: Sequence[Span]) -> bool | None:
     """Return False if the gold answer is one of several candidates, None if that is unsure."""
     start, end = passage.sentence(span)
-    items = passage.items(start, end, span)
+    items = passage.items(max(start, span[0] - REACH), min(end, span[1] + REACH), span)
     here = next(k for k, item in enumerate(items) if item.start <= span[0] < item.end)
     first, last = _list_bounds(passage, span, items, here)
     verdicts = (
@@ -183,6 +184,11 @@ def _in_clauses(passage: Passage, span: Span, items: Sequence[Item], here: int) 
         if is_hedged and {"others", "unless", "alternatively", "otherwise"} & set(text):
             return None
     before = words[items[here].start : span[0]]
+    is_aside = words[items[here].start] in ("although", "though", "unlike") and here > 0
+    is_addition = words[items[here].start] in ("but", "or") and has_hedge(passage, items[here].start, items[here].end)
+    conditions = words[items[0].start : items[-1].end].count("if")
+    if is_aside or is_addition or conditions > 1 or "depends" in words[items[0].start : items[-1].end]:
+        return None
     if "including" in before or ("such", "as") in pairwise(before):
         return None
     after = words[span[1] : passage.sentence(span)[1]]
@@ -194,6 +200,13 @@ def _in_clauses(passage: Passage, span: Span, items: Sequence[Item], here: int) 
 def _in_sentences(passage: Passage, span: Span, spans: Sequence[Span]) -> bool | None:
     """Return False if the sentence is one of three or more short sentences with different answers."""
     here = passage.sentence_of[span[0]]
+    for k in range(max(0, here - 1), min(len(passage.sentences), here + 2)):
+        start, end = passage.sentences[k]
+        is_alternative = k > 0 and k >= here and passage.words[start] in ("or", "otherwise", "alternatively")
+        if is_alternative or (
+            k != here and has_hedge(passage, start, end) and has_hedge(passage, *passage.sentences[here])
+        ):
+            return None
     with_gold = {passage.sentence_of[s[0]] for s in spans}
     for is_listed in (is_fragment, is_answer, partial(_starts_like, other=passage.sentences[here])):
         first = last = here
@@ -214,8 +227,9 @@ def _in_sentences(passage: Passage, span: Span, spans: Sequence[Span]) -> bool |
 
 def _in_lines(passage: Passage, span: Span, spans: Sequence[Span]) -> bool:
     """Return False if the gold answer is in one of three or more lines that are no sentences."""
-    breaks = [p for p in range(1, len(passage.words)) if "\n" in passage.marks[p]]
-    lines = list(pairwise([0, *breaks, len(passage.words)]))
+    low, high = max(0, span[0] - REACH), min(len(passage.words), span[1] + REACH)
+    breaks = [p for p in range(low + 1, high) if "\n" in passage.marks[p]]
+    lines = list(pairwise([low, *breaks, high]))
     # Each end of a line adds a full stop.
     is_listed = [
         end - start <= 12 and (passage.marks[end].count(".") < 2 or not passage.has_verb(start, end))

@@ -44,6 +44,8 @@ def is_affirmed(passage: Passage, span: Span, asked: Passage) -> bool | None:
             break
         if p == span[1] and set(marks[p]) & set(",|-("):
             is_denied = p + 1 == end and words[p] in NEGATORS  # "Oslo, not!"
+            is_denied = is_denied or words[p : p + 2] == ["i", "doubt"]
+            is_denied = is_denied or (words[p] == "which" and bool(REJECTIONS & set(words[p:end])))
             return None if is_denied else _retraction(passage, p, end)
         is_rejection = words[p] in REJECTIONS or words[p : p + 2] == ["ruled", "out"]
         is_rejection = is_rejection or words[p : p + 4] == ["out", "of", "the", "question"]
@@ -55,7 +57,20 @@ def is_affirmed(passage: Passage, span: Span, asked: Passage) -> bool | None:
             following = [word for word in words[p + 1 : end] if word not in ("the", "a", "an", "my", "our")][:1]
             is_answer_denied = not following or following[0] in ("answer", "right", "correct", "it", "one", "true")
             return False if is_answer_denied else None
+    if _is_rejected_later(passage, end) or any(
+        words[p] == "not" and "," in marks[p + 1] for p in range(start, span[0])
+    ):
+        return None
     return _retraction(passage, span[1], end)
+
+
+def _is_rejected_later(passage: Passage, start: int) -> bool:
+    """Return whether the next sentence rejects the answer: "Oslo. That is wrong."."""
+    if start >= len(passage.words):
+        return False
+    words = passage.words[slice(*passage.sentences[passage.sentence_of[start]])]
+    is_denial = "not" in words and bool({"correct", "right", "true"} & set(words))
+    return words[0] in ("that", "this", "it", "they") and (is_denial or bool(REJECTIONS & set(words)))
 
 
 def _is_bracketed(passage: Passage, span: Span) -> bool:

@@ -55,8 +55,10 @@ _date_comma = re.compile(rf"(\b{MONTH}\.? \d{{1,2}}(?:st|nd|rd|th)?|day), (?=\d|
 _latex_command = re.compile(r"\\(?:boxed|text\w*|mathrm|mathbf|mathit)(?=\{)")
 _tag = re.compile(r"</?([A-Za-z]\w{0,20})(?: [^<>]{0,200})?/?>")
 _letter_option = re.compile(r"(?<!\S)(?=[a-h]\.\s)")
+_quotes = re.compile(r"([\"'])\s+(?=[\"'])")
+_hashtag = re.compile(r"(?<!\S)#(?=[^\W\d])|(?<=\w)[_~](?=\w)")
 _name_suffix_comma = re.compile(r",(?= (?:jr|sr|ii|iii|iv|inc|ltd|llc|phd|esq)\b)", re.IGNORECASE)
-LETTER_OPTIONS = re.compile("[a-h0-9]").fullmatch
+LETTER_OPTIONS = re.compile(r"[a-h]|\d|[ivx]{1,4}").fullmatch
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,7 @@ def _chunks(text: str) -> list[str]:
     if not text.isascii():
         text = unicodedata.normalize("NFKD", crowded_marks.sub(r"\1", text))
         text = text.translate({code: plain for code, plain in TYPOGRAPHY.items() if plain in ("'", '"', None)})
+    text = _quotes.sub(r"\1 | ", _hashtag.sub(" | ", text))
     text = _latex_command.sub(" ", text.replace(" & ", " and ").replace("\t", " | "))
     if "<" in text:
         text = _tag.sub(lambda match: "\n" if match[1].lower() in ("br", "li", "p", "td", "tr") else " ", text)

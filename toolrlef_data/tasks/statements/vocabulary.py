@@ -57,7 +57,7 @@ NEGATORS = word_set(
     """
     not no never nor neither none nobody nothing nowhere without except excluding unlike non hardly cannot doubt
     doubtful unlikely deny denied disagree wrong incorrect false impossible untrue nope isnt wasnt dont doesnt didnt
-    arent cant wont exclude excludes excluded reject rejected mistaken mistake misconception myth
+    arent cant wont exclude excludes excluded reject rejected refuse confused mistaken mistake misconception myth
     """
 )
 # Negators of Spanish, German, French, Vietnamese, Hindi, Arabic and Chinese.
@@ -66,7 +66,7 @@ CONTRACTED = word_set("isn wasn don doesn didn aren weren won can couldn wouldn 
 NEGATING_PAIRS = frozenset(
     {
         *[("other", "than"), ("rather", "than"), ("instead", "of"), ("far", "from"), ("opposed", "to")],
-        *[("ruled", "out"), ("rule", "out"), ("rules", "out"), ("anything", "but")],
+        *[("ruled", "out"), ("rule", "out"), ("rules", "out"), ("ruling", "out"), ("anything", "but"), ("all", "but")],
     }
 )
 AFFIRMING_PAIRS = frozenset(
