@@ -242,7 +242,9 @@ def grade(
     if not 0 < threshold <= 1:
         raise InputError(f"threshold must be above 0 and at most 1, found {threshold}")
     adds = {name: GRADED[name] for name in ("response", "prediction", "correct", "pass_rate", "needs_tool")}
-    tasks = {name: row_task.with_rule(rule) for name, row_task in tasks_of(answered, task).items()}
+    tasks = {
+        name: row_task.with_rule("paper" if compat else rule) for name, row_task in tasks_of(answered, task).items()
+    }
     reads = ["task", "question", "context", "answers", "response", "samples"]
     return apply(
         answered,
