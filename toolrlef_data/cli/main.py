@@ -60,13 +60,16 @@ def _print_run(result: object) -> None:
     console = Console()
     grades = Counter(result.graded["correct"])
     n_needs_tool = sum(1 for needs_tool in result.graded["needs_tool"] if needs_tool)
-    n_calls = sum(result.stage1["uses_tool"])
+    calls = [row for row in result.stage1.select_columns(["uses_tool", "verified_by"]) if row["uses_tool"]]
+    n_verified = sum(row["verified_by"] is not None for row in calls)
     rows = Table("", Column("rows", justify="right"), title="Rows")
     rows.add_row("questions", str(len(result.questions)))
     for name, grade in (("correct without the tool", True), ("wrong without the tool", False), ("not graded", None)):
         rows.add_row(f"  {name}", str(grades[grade]))
-    coverage = f" ({100 * n_calls / n_needs_tool:.0f} % of the questions that need the tool)" if n_needs_tool else ""
-    rows.add_row(f"verified calls{coverage}", str(n_calls))
+    coverage = f" ({100 * n_verified / n_needs_tool:.0f} % of the questions that need the tool)" if n_needs_tool else ""
+    rows.add_row(f"verified calls{coverage}", str(n_verified))
+    if n_verified < len(calls):
+        rows.add_row("unverified calls", str(len(calls) - n_verified))
     rows.add_row("stage 1", str(len(result.stage1)))
     rows.add_row("stage 2", str(len(result.stage2)))
     console.print(rows)

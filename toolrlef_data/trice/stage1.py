@@ -221,8 +221,8 @@ def grade(
             sample, a wrong response always needs the tool.
         rule: "default": the final statement of a response must be a gold answer; "paper": a response is correct if its
             first 20 words contain a gold answer as a substring. Rules apply to answers in words, not to numbers.
-        compat: grade as the original does: by the rule "paper", and also replies that were cut off or are empty; default
-            False.
+        compat: grade as the original does, by the rule "paper", and also replies that were cut off or are empty;
+            default False.
         task: one task for all rows, or a mapping of names to tasks; default: the task named in each row.
         num_proc: number of processes.
 
