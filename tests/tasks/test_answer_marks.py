@@ -40,7 +40,13 @@ from toolrlef_data.tasks.answer_marks import marked_answer
         ("The answer is obtained by adding 5 and 3. So", None),
         ("The answer is correct. ", None),
         ("What is the answer is 5? ", None),
+        ("The answer is the following. First", None),
+        ("The answer is simple. We", None),
+        ("The answer is:\n1. Add 3", None),  # the first of several lines
+        ("The answer is:\n- Oslo.\n- Ber", None),
+        ("The answer is:\n5.\nThen", "5"),
         ("The answer is 5. Wait, I forgot", None),
+        ("The answer is 5. Actually, 3+3", None),
         # The last number or words are no mark
         ("5+3=8 and then", None),
         ("It is 8.", None),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from toolrlef_data.tasks.numbers import UNSIGNED
+from toolrlef_data.tasks.numbers import UNSIGNED, VULGAR_FRACTIONS
 from toolrlef_data.tools.notation import CURRENCY, MINUS_SIGNS, plain_latex
 
 __all__ = ["Mark", "closing_mark", "last_box", "last_number_line", "marked_answer"]
@@ -66,7 +66,7 @@ def closing_mark(text: str) -> Mark | None:
 
 
 _retracts = re.compile(
-    r"\b(?:wait|hmm+|hold on|on second thought|i made (?:a mistake|an error)|"
+    r"\b(?:wait|hmm+|hold on|actually|on second thought|i made (?:a mistake|an error)|"
     r"(?:is|was|'s) (?:wrong|incorrect|not right))\b",
     re.IGNORECASE,
 ).search
@@ -120,7 +120,8 @@ _SIGN = rf"[{MINUS_SIGNS}+]?[ \t]*"
 # A number alone, with at most a unit: "#### 2. Step" and "#### Step 2" are headings.
 _number_alone = re.compile(
     rf"[*$]*{_SIGN}[{CURRENCY}]?{_SIGN}"
-    rf"(?:\\[cdt]?frac\s*\{{?{UNSIGNED}\}}?\s*\{{?{UNSIGNED}\}}?|{UNSIGNED}(?:\s?[/\u2044]\s?{UNSIGNED})?)"
+    rf"(?:(?:\d+\s*)?\\[cdt]?frac\s*\{{?{UNSIGNED}\}}?\s*\{{?{UNSIGNED}\}}?|(?:\d+\s?)?[{VULGAR_FRACTIONS}]|"
+    rf"(?:\d+\s+(?:and\s+)?(?=\d+\s?[/\u2044]))?{UNSIGNED}(?:\s?[/\u2044]\s?{UNSIGNED})?)"
     r"(?:\s*(?:[xX*\u00d7]|\\times)\s*10\s*(?:\^|\*\*)\s*\{?[-\u2212]?\d{1,3}\}?)?"
     r"[*$]*\s?%?(?:\s?(?:[a-z\u00b0/]+\.?|\u00b0C|\u00b0F)){0,3}\s*[.*$]*"
 ).fullmatch
@@ -181,9 +182,10 @@ _stops = re.compile(r"[.!]+(?=[*_\"'\u201d)\]}$]*(?:\s|\Z))|[\u3002\uff01]|\n").
 _abbreviated = re.compile(r"(?:\A|[\s.(])(?:[A-Z]|St|Mr|Mrs|Ms|Dr|Jr|Sr|Mt|Ft|No|vs|Prof|Gen|approx)\Z").search
 _no_answer = re.compile(
     r"(?:not|unclear|unknown|un\w+ed|obtained|found|computed|calculated|determined|derived|given|going|to be|wrong|"
-    r"incorrect|correct|right|below|above|as follows|still|yet)\b|\.\.\.|\u2026",
+    r"incorrect|correct|right|below|above|as follows|the following|simple|clear|obvious|still|yet)\b|\.\.\.|\u2026",
     re.IGNORECASE,
 ).match
+_list_item = re.compile(r"(?:\d{1,2}[.)]|[-*+\u2022])[ \t]+\S").match  # the first of several lines
 _conditional = re.compile(
     r"\b(?:if|whether|unless|until|suppos\w+|assum\w+|whose|what)\b[^.!?\n]*\Z", re.IGNORECASE
 ).search
@@ -193,6 +195,8 @@ def _last_sentence(text: str) -> Mark | None:
     for match in reversed(list(_answer_is(text))):
         sentence = text[match.end() : match.end() + _MAX_ANSWER]
         if _no_answer(sentence) or _conditional(text[max(0, match.start() - 60) : match.start()]):
+            continue
+        if "\n" in match[0] and _list_item(sentence):
             continue
         for stop in _stops(sentence):
             end = match.end() + stop.end()

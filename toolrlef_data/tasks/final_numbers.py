@@ -23,13 +23,12 @@ import unicodedata
 from typing import NamedTuple
 
 from toolrlef_data.tasks.answer_marks import Mark, last_box, last_number_line
-from toolrlef_data.tasks.numbers import GROUPED, UNSIGNED
+from toolrlef_data.tasks.numbers import GROUPED, UNSIGNED, VULGAR_FRACTIONS
 from toolrlef_data.tools.notation import CURRENCY, MINUS_SIGNS, plain_latex
 
 __all__ = ["final_number"]
 
 _SLASHES = "/\u2044\u2215"
-_VULGAR = "\u00bc-\u00be\u2150-\u215e"
 _SUPERSCRIPT = "\u2070\u00b9\u00b2\u00b3\u2074-\u2079"
 _TIMES = r"(?:[xX*\u00d7\u00b7\u22c5\u2219]|\\times|\\cdot)"
 _MARKUP = r"(?:\*\*|__|[$(\[]|\\[(\[]|[ \t])*"
@@ -37,10 +36,11 @@ _MARKUP = r"(?:\*\*|__|[$(\[]|\\[(\[]|[ \t])*"
 # A minus is a sign only if no operand precedes it: 10-3 ends in 3, not in -3.
 _signed = re.compile(rf"(?:(?<![\w.)\]%])[{MINUS_SIGNS}][{CURRENCY}]?)?{UNSIGNED}").findall
 _to_last_digit = re.compile(r".*\d", re.DOTALL).match
+_to_last_vulgar = re.compile(rf".*[{VULGAR_FRACTIONS}]", re.DOTALL).match
 _JOINING = frozenset(MINUS_SIGNS + CURRENCY + "+.,eE")  # these can join digits to the text before them
 # Signs before (or after) the last digits that can make them a part of another number.
 _BEFORE = frozenset(MINUS_SIGNS + CURRENCY + _SLASHES + "^{*")
-_after = re.compile(rf"\s?[{_VULGAR}{_SUPERSCRIPT}\u207a\u207b]").match
+_after = re.compile(rf"\s?[{VULGAR_FRACTIONS}{_SUPERSCRIPT}\u207a\u207b]").match
 _MAX_LENGTH = 2000  # characters searched: a longer number is far beyond the range of a float
 _WINDOW = 160  # characters before the last digit that decide how it is read
 
@@ -71,7 +71,10 @@ _text_commands = re.compile(
 _degrees = re.compile(r"\^\s*\{?\s*\\circ\s*\}?").sub
 _layout = re.compile(r"\\(?:left|right|displaystyle)(?![a-zA-Z])").sub
 _result = re.compile(r"=|\u2248|\\approx").split
-_expression = re.compile(r"\\(?:[cdt]?frac|sqrt|pi|pm|times|cdot|div|log|ln)|[\^\u00b1\u221a\u03c0]").search
+_expression = re.compile(
+    r"\\(?:[cdt]?frac|sqrt|pi|pm|times|cdot|div|log|ln|exp|(?:arc)?(?:sin|cos|tan|cot|sec|csc)|d?binom|sum|prod|int|"
+    r"overline|bar|dot|lfloor|lceil|bmod|pmod|mod)(?![a-zA-Z])|[\^\u00b1\u221a\u03c0]"
+).search
 _minus_before_box = re.compile(rf"(?:\A|[=:$(]|\bis)\s*[{MINUS_SIGNS}]\s*\Z").search
 
 
@@ -95,9 +98,13 @@ def _last_number(text: str) -> str | None:
     if "\\" in text or "{" in text:
         text = plain_latex(text)
     to_digit = _to_last_digit(text)
+    # A vulgar fraction after the last digit counts if it is the complete answer.
+    if not text.isascii() and (to_vulgar := _to_last_vulgar(text, 0 if to_digit is None else to_digit.end())):
+        form = _form_at(text, to_vulgar.end())
+        if form is not None:
+            return form.number
     if to_digit is None:
-        form = _form_alone(text) if len(text) <= _WINDOW and _has_vulgar(text) else None
-        return form.number if form else None
+        return None
     # Numbers contain no space, so only the last word with a digit is searched.
     end = to_digit.end()
     start = max(text.rfind(" ", 0, end) + 1, end - _MAX_LENGTH)
@@ -180,7 +187,7 @@ _form = re.compile(
           (?P<n_sign>[{MINUS_SIGNS}]\s?)?(?P<n_latex>{UNSIGNED})\s*\}}|(?P<n_digit>\d))
         \s*(?:\{{\s*(?P<d_latex>{UNSIGNED})\s*\}}|(?P<d_digit>\d)(?!\d))
     | (?:(?P<whole>\d+)\s+(?:and\s+)?)?(?P<n>{_INTEGER})\s?[{_SLASHES}]\s?(?P<d>{_INTEGER})(?![{_SLASHES}\d]|[.,]\d)
-    | (?P<whole_vulgar>\d+)?\s?(?P<vulgar>[{_VULGAR}])
+    | (?P<whole_vulgar>\d+)?\s?(?P<vulgar>[{VULGAR_FRACTIONS}])
     | (?:(?P<factor>{UNSIGNED})\s*{_TIMES}\s*)?10\s*
         (?: (?:\^|(?<!\*\*10)\*\*)\s*[{{(]?\s*(?P<exponent>[{MINUS_SIGNS}+]?\s?\d{{1,4}})\s*[)}}]?
           | (?P<superscript>[\u207a\u207b]?[{_SUPERSCRIPT}]{{1,4}}) )
@@ -199,7 +206,6 @@ _continues = re.compile(
 _markup = re.compile(r"(?:\*\*|__|\$|\\[(\[]|[ \t])*").match  # without parentheses: "(18 / 3)" is a formula
 _closers = re.compile(r"(?:\*\*|__|[$)\]}%\u00b0]|\\[)\]])*").match
 _units = re.compile(r"\s*(?:(?:\\(?:text|mathrm)\s*\{)?\s*[^\W\d]+[.}]?\s*){0,3}[*_$)\]}%.!\\\s]*\Z").match
-_has_vulgar = re.compile(rf"[{_VULGAR}]").search
 
 
 def _form_at(text: str, end: int) -> _Form | None:

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["GROUPED", "UNSIGNED", "numbers_in", "parse_number", "unsigned_numbers"]
+__all__ = ["GROUPED", "UNSIGNED", "VULGAR_FRACTIONS", "numbers_in", "parse_number", "unsigned_numbers"]
 
 # A grouped number has no "digit comma" before it and no ",digit" after it: those are lists or malformed. The lookbehind
 # also keeps the search linear: a malformed run of groups is scanned once, not once per group.
 GROUPED = r"(?<!\d,)(?!0)(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3})(?!,?\d)"
 UNSIGNED = rf"(?:\d+(?![\d.,eE])|{GROUPED}(?:\.\d+)?|\d+(?:\.\d+)?|(?<![\w.])\.\d+)(?:[eE][-+]?\d+)?"
+VULGAR_FRACTIONS = "\u00bc-\u00be\u2150-\u215e"  # a range of a character class
 _unsigned = re.compile(UNSIGNED).findall
 _one_grouped = re.compile(rf"[-+]?{GROUPED}(?:\.\d*)?(?:[eE][-+]?\d+)?").fullmatch
 _MAX_FLOAT = 1.7976931348623157e308
