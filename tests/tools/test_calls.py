@@ -191,6 +191,8 @@ SEARCH = Tool("WikiSearch", "Searches.", str.upper, parameter="query")
     ("arguments", "argument", "why"),
     [
         ('lang="en", query="tides"', "tides", "the tool's parameter wins"),
+        ("filters=['x'], query='salt tides'", "salt tides", "also after a list"),
+        ("query=salt tides, k=3", "salt tides", "also without quotes"),
         ("k=3, query='tides'", "tides", "also after a number"),
         ('query="tides", k=3', "tides", ""),
         ('text="the sea", query="tides"', "tides", "also after another common name"),

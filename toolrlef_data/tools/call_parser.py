@@ -29,6 +29,7 @@ _quoted = re.compile(
 _member = re.compile(
     rf"""\s{{0,9}}(?:(\w{{1,60}})\s{{0,9}}=(?!=)\s{{0,9}})?(?:{_STRING}|([\w.+-]{{1,60}}))\s{{0,9}}([,)])""", re.DOTALL
 ).match
+_one_string = re.compile(_STRING, re.DOTALL).fullmatch
 _escaped = re.compile(r"\\([\"'\\])").sub
 _keyword = re.compile(r"(\w+)\s*=(?!=)\s*").match
 _keywords = re.compile(r"(?:^|,)\s*(\w+)\s*=(?!=)\s*").finditer
@@ -178,16 +179,16 @@ def _closing_positions(text: str, position: int) -> dict[int, int]:
 
 
 def _unwrapped(inside: str, parameter: str) -> str:
-    """Return the argument without a keyword or curly quotes around it."""
+    """Return the argument without a keyword or curly quotes; of several keywords, the value of the parameter."""
     keyword = _keyword(inside)
+    keywords = list(_keywords(inside)) if keyword else []
+    if len(keywords) > 1 and (named := next((i for i, match in enumerate(keywords) if match[1] == parameter), -1)) >= 0:
+        end = keywords[named + 1].start() if named + 1 < len(keywords) else len(inside)
+        value = inside[keywords[named].end() : end].strip()
+        string = _one_string(value)
+        return _escaped(r"\1", string[1] or string[2] or "") if string else value
     if keyword and (keyword[1].lower() in KEYWORDS or keyword[1] == parameter):
         inside = inside[keyword.end() :]
-    elif keyword:
-        keywords = list(_keywords(inside))
-        ends = [following.start() for following in keywords[1:]] + [len(inside)]
-        for match, end in zip(keywords, ends, strict=True):
-            if match[1] == parameter:
-                return inside[match.end() : end].strip()
     unquoted = inside[1:-1]
     if inside[:1] + inside[-1:] in {"``", "\u201c\u201d", "\u2018\u2019"} and not {*unquoted} & {inside[0], inside[-1]}:
         return unquoted
