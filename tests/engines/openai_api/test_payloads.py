@@ -230,6 +230,7 @@ def call(name: Any = "f", arguments: Any = '{"x": 1}') -> dict[str, Any]:
         (chat(None, content="42"), Reply("42")),  # llama.cpp and others send a null finish reason
         (chat("length", content="4"), Reply("4", finish_reason="length")),
         (chat("max_tokens", content="4"), Reply("4", finish_reason="length")),
+        (chat("MAX_TOKENS", content="4"), Reply("4", finish_reason="length")),
         (chat("eos", content="4"), Reply("4")),  # Together
         (chat("stop_sequence", content="4"), Reply("4")),
         (chat("end_turn", content="4"), Reply("4")),

@@ -151,8 +151,8 @@ def classify_body(body: Any, text: str) -> Failure | None:
         return Failure("server", "retry", f"error in the body of a 200: {message}")
     if not choices:
         return Failure("server", "retry", f"the response body has no choices: {text[:200]!r}")
-    finish_reason = choices[0].get("finish_reason")
-    if isinstance(finish_reason, str) and finish_reason in FAILED_FINISH_REASONS:
+    finish_reason = str(choices[0].get("finish_reason") or "").lower()
+    if finish_reason in FAILED_FINISH_REASONS:
         return Failure("server", "retry", f"generation failed with finish_reason {finish_reason!r}")
     has_content = isinstance(choices[0].get("message"), Mapping) or isinstance(choices[0].get("text"), str)
     if not has_content and finish_reason != "content_filter":

@@ -224,7 +224,7 @@ def parse_reply(body: Mapping[str, Any], stop: Sequence[str] = ()) -> Reply:
         refusal = _text_of(message.get("refusal"))
     else:
         text, reasoning, calls, refusal = _text_of(choice.get("text")), "", (), ""
-    finish_reason = str(choice.get("finish_reason") or "stop")
+    finish_reason = str(choice.get("finish_reason") or "stop").lower()
     error, detail = None, ""
     if finish_reason == "content_filter":
         error, detail = "content_filter", "the server's content filter stopped the reply"
