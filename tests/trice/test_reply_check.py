@@ -16,6 +16,7 @@ from datasets import Dataset
 from tests.support.api_server import ApiServer, completion, error
 from toolrlef_data import (
     ANNOTATIONS,
+    TASKS,
     EngineSpec,
     InputError,
     Reply,
@@ -33,7 +34,6 @@ from toolrlef_data import (
 from toolrlef_data.engines.responses import build_response
 from toolrlef_data.publishing.card import score_table
 from toolrlef_data.records import TooManyFailures, UnknownName
-from toolrlef_data.tools.calculator import CALCULATOR
 from toolrlef_data.trice.reply_check import ACCEPT_CUT, check_reply
 
 LIMIT: dict[str, Any] = {"finish_reason": "length"}
@@ -68,13 +68,16 @@ def reasons(table: Dataset) -> Counter[str]:
         (Reply("", reasoning="36 and 18"), "empty"),
         (Reply(" \n\t"), "empty"),
         (Reply(""), "empty"),
+        (Reply("\u200b\ufeff"), "empty"),
+        (Reply("<|im_end|>"), "empty"),
+        (Reply("5+3=8. The answer is yes. The", **LIMIT), "cut_off"),  # no number
         (Reply("It is 8."), None),
         (Reply(None, error="timeout"), "timeout"),
     ],
     ids=lambda value: repr(value.text if isinstance(value, Reply) else value),
 )
 def test_the_error_of_a_reply(reply: Reply, expected: str | None) -> None:
-    response = check_reply(build_response(reply), CALCULATOR, ACCEPT_CUT, 24)
+    response = check_reply(build_response(reply), TASKS["math"], ACCEPT_CUT, 24)
     assert response["error"] == expected
     assert (response["text"] is None) == (expected is not None)
     assert response["raw"] == reply.text

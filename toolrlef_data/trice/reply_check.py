@@ -13,6 +13,7 @@ reads it as the original does, which does not look at the finish reason.
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -23,8 +24,8 @@ from datasets import Dataset, DatasetDict
 from toolrlef_data.engines.responses import split_reasoning
 from toolrlef_data.records import NO_RESPONSE_ERRORS, InputError, UnknownName
 from toolrlef_data.tasks.answer_marks import closing_mark
+from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools.calls import parse_call
-from toolrlef_data.tools.tool import Tool
 
 __all__ = ["ACCEPT_CUT", "check_accept_cut", "check_reply", "text_as_original", "warn_of_lost_replies"]
 
@@ -49,31 +50,31 @@ def check_accept_cut(accept_cut: Collection[str]) -> tuple[str, ...]:
     return tuple(kind for kind in ACCEPT_CUT if kind in accept_cut)
 
 
-def check_reply(response: Mapping[str, Any], tool: Tool, accept_cut: Sequence[str], max_tokens: int) -> dict[str, Any]:
+def check_reply(response: Mapping[str, Any], task: Task, accept_cut: Sequence[str], max_tokens: int) -> dict[str, Any]:
     """Return a RESPONSE struct; with a null text and an error if its reply is no response.
 
     Args:
         response: the struct of a reply; one with an error is returned as it is.
-        tool: the tool of the task.
+        task: the task, with its tool.
         accept_cut: see `check_accept_cut`.
         max_tokens: the token limit of the engine, for the error's detail.
 
     >>> from toolrlef_data.engines.responses import build_response
     >>> from toolrlef_data.records import Reply
-    >>> from toolrlef_data.tools.calculator import CALCULATOR
+    >>> from toolrlef_data.tasks import TASKS
     >>> cut = build_response(Reply("5+3=8 and then", finish_reason="length"))
-    >>> check_reply(cut, CALCULATOR, ACCEPT_CUT, 8)["error"]
+    >>> check_reply(cut, TASKS["math"], ACCEPT_CUT, 8)["error"]
     'cut_off'
     """
     response = dict(response)
     if response["error"] is not None:
         return response
     text, is_cut = response["text"] or "", response["finish_reason"] == "length"
-    if not text.strip():
+    if _is_blank(text):
         reason = "it has reasoning alone" if response["reasoning"] else "it has no text"
     elif not is_cut:
         return response
-    elif (complete := _complete_part(text, tool, accept_cut)) is not None:
+    elif (complete := _complete_part(text, task, accept_cut)) is not None:
         return {**response, "text": complete}
     else:
         reason = "it has neither a complete tool call nor a marked answer"
@@ -81,12 +82,18 @@ def check_reply(response: Mapping[str, Any], tool: Tool, accept_cut: Sequence[st
     return {**response, "text": None, "error": "cut_off" if is_cut else "empty", "error_detail": f"the reply: {detail}"}
 
 
-def _complete_part(text: str, tool: Tool, accept_cut: Sequence[str]) -> str | None:
+# Whitespace, invisible characters, and tokens that end a turn, which a server can leave in a reply.
+_is_blank = re.compile(r"(?:[\s\u200b-\u200f\u2060\ufeff]|<\|[a-z_]{1,30}\|>|</s>|<eos>|<end_of_turn>)*").fullmatch
+
+
+def _complete_part(text: str, task: Task, accept_cut: Sequence[str]) -> str | None:
     """Return the text of an accepted reply, up to the end of its marked answer; None if it is not accepted."""
-    if "call" in accept_cut and parse_call(text, tool) is not None:
+    if "call" in accept_cut and parse_call(text, task.tool) is not None:
         return text
     mark = closing_mark(text) if "marked" in accept_cut else None
-    return None if mark is None else text[: mark.end].rstrip()
+    if mark is None or task.extract(mark.answer) is None:  # such as "the answer is yes." to a question for a number
+        return None
+    return text[: mark.end].rstrip()
 
 
 def text_as_original(response: Mapping[str, Any]) -> str | None:

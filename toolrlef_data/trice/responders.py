@@ -192,11 +192,11 @@ def _response_columns(row: Row, replies: Sequence[Reply], settings: RespondSetti
 
 
 def _response(row: Row, reply: Reply, settings: RespondSettings) -> dict[str, Any]:
-    responder, tool = settings.responder, settings.tasks[row["task"]].tool
+    responder, task = settings.responder, settings.tasks[row["task"]]
     response = build_response(reply, strip_reasoning=responder.strip_reasoning)
     if responder.protocol == "tools" and not reply.error:
-        response |= _call_text(response["text"], reply, tool)
-    return check_reply(response, tool, settings.accept_cut, responder.engine.max_tokens)
+        response |= _call_text(response["text"], reply, task.tool)
+    return check_reply(response, task, settings.accept_cut, responder.engine.max_tokens)
 
 
 def _call_text(text: str, reply: Reply, tool: Tool) -> dict[str, Any]:

@@ -291,7 +291,7 @@ def _answer_columns(row: Row, replies: Sequence[Reply], settings: StudentSetting
 
 def _student_response(row: Row, reply: Reply, settings: StudentSettings) -> dict[str, Any]:
     response = build_response(reply, strip_reasoning=settings.strip_reasoning)
-    return check_reply(response, settings.tasks[row["task"]].tool, settings.accept_cut, settings.max_tokens)
+    return check_reply(response, settings.tasks[row["task"]], settings.accept_cut, settings.max_tokens)
 
 
 def _student_error(row: Row, reply: Reply, settings: StudentSettings) -> str | None:

@@ -228,8 +228,8 @@ def _call_proposal(task: Task, argument: str) -> dict[str, Any]:
 
 
 def _teacher_response(row: Row, reply: Reply, settings: TeachSettings) -> dict[str, Any]:
-    tool = settings.tasks[row["task"]].tool
-    return check_reply(build_response(reply), tool, settings.accept_cut, settings.max_tokens)
+    task = settings.tasks[row["task"]]
+    return check_reply(build_response(reply), task, settings.accept_cut, settings.max_tokens)
 
 
 def _teacher_error(row: Row, reply: Reply, settings: TeachSettings) -> str | None:
