@@ -19,6 +19,7 @@ from toolrlef_data import (
     TASKS,
     EngineSpec,
     InputError,
+    Limits,
     Reply,
     Responder,
     answer,
@@ -33,7 +34,7 @@ from toolrlef_data import (
 )
 from toolrlef_data.engines.responses import build_response
 from toolrlef_data.publishing.card import score_table
-from toolrlef_data.records import TooManyFailures, UnknownName
+from toolrlef_data.records import CapReached, TooManyFailures, UnknownName
 from toolrlef_data.trice.reply_check import ACCEPT_CUT, check_reply
 
 LIMIT: dict[str, Any] = {"finish_reason": "length"}
@@ -252,6 +253,31 @@ def test_ask_again_sends_exactly_the_requests_with_that_error() -> None:
         assert served.answer(ask_again={"cut_off"}) == ([None, None, None], 1)
         assert served.answer() == ([None, None, None], 0)
         assert served.answer(ask_again={"cut_off"}) == ([None, None, None], 0)
+
+
+def test_all_stages_with_a_reply_that_was_requested_again_have_the_new_one() -> None:
+    """Also those with other settings or other rows, whose results are cached."""
+    with Served() as served:
+        assert served.answer(3) == (["cut_off"] * 3, 3)
+        assert served.answer(2, accept_cut=()) == (["cut_off"] * 2, 0)
+        assert served.answer(1, examples=1) == (["cut_off"], 1)
+        served.reply = lambda text: completion("It is 54.")
+        assert served.answer(1, ask_again={"cut_off"}) == ([None], 1)
+        assert served.answer(3) == ([None, "cut_off", "cut_off"], 0)
+        assert served.answer(2, accept_cut=()) == ([None, "cut_off"], 0)
+        assert served.answer(1, examples=1) == (["cut_off"], 0)
+        assert served.answer(3, ask_again={"cut_off"}) == ([None] * 3, 2)
+        assert served.answer(2, accept_cut=()) == ([None] * 2, 0)
+
+
+def test_a_run_that_stopped_while_it_asked_again_is_resumed() -> None:
+    with Served() as served:
+        assert served.answer(3) == (["cut_off"] * 3, 3)
+        spec = EngineSpec("openai_api", "served", base_url=served.server.url, progress=False, max_failed=1.0, retries=0)
+        served.reply = lambda text: completion("It is 54.")
+        with pytest.raises(CapReached):
+            answer(questions(3), replace(spec, limits=Limits(max_requests=1)), ask_again={"cut_off"})
+        assert served.answer(3) == ([None] * 3, 3)
 
 
 def test_a_request_that_fails_again_is_sent_by_the_next_run() -> None:

@@ -25,7 +25,7 @@ from toolrlef_data.records import FINAL_ERRORS, NO_RESPONSE_ERRORS, InputError, 
 from toolrlef_data.tables.batches import read_values
 from toolrlef_data.tables.fingerprint import canonical, digest
 from toolrlef_data.tables.redaction import redact_fields
-from toolrlef_data.tables.stage_cache import as_arrow
+from toolrlef_data.tables.stage_cache import as_arrow, write_record
 from toolrlef_data.tables.transform import Prepared, apply
 
 __all__ = ["ModelStage", "keyed_request", "row_batches", "run_model_stage"]
@@ -148,6 +148,7 @@ def run_model_stage(data: D, stage: ModelStage, *, num_proc: int | None = None) 
         name=stage.name,
         prepare=lambda split: _send_missing(split, stage),
         refresh=bool(stage.ask_again),
+        is_outdated=lambda split, record: _is_outdated(split, record, stage),
         num_proc=num_proc,
     )
 
@@ -210,11 +211,30 @@ def _send_missing(data: Dataset, stage: ModelStage) -> Prepared:
     with tqdm(total=total, desc=f"Ask {label}", disable=not stage.spec.progress, bar_format=bar_format) as bar:
         store = open_store(Path(stage.store))
         exchange = Exchange(stage.engine(stage.spec), stage.spec, store, bar, expected=total)
+        count = store.count_withdrawals()  # a later one outdates the result
         withdrawn: dict[str, int] = {}
         salt, record = exchange.run(_lookups(data, stage, exchange, withdrawn))
     if not withdrawn:
-        return Prepared(salt, record)
+        return Prepared(salt, {**record, "withdrawals": count})
+    record = {**record, "withdrawals": count, "withdrawn": digest(sorted(withdrawn.items()))}
     return Prepared(digest(salt, sorted(withdrawn.items())), record, is_final=not salt)
+
+
+def _is_outdated(data: Dataset, record: Mapping[str, Any], stage: ModelStage) -> bool:
+    """Return whether replies of a cached result were withdrawn since, such as by another stage with `ask_again`."""
+    if not Path(stage.store).exists():
+        return False
+    store = open_store(Path(stage.store))
+    count = store.count_withdrawals()
+    if count <= record.get("withdrawals", 0):
+        return False
+    withdrawn: dict[str, int] = {}
+    for rows in row_batches(data, stage.reads):
+        withdrawn |= store.withdrawals([key for row in rows for key, _ in _requests(row, stage)])
+    if (digest(sorted(withdrawn.items())) if withdrawn else None) != record.get("withdrawn"):
+        return True
+    write_record(record["fingerprint"], {**record, "withdrawals": count})  # the next run checks later withdrawals only
+    return False
 
 
 def _lookups(data: Dataset, stage: ModelStage, exchange: Exchange, withdrawn: dict[str, int]) -> Iterator[None]:

@@ -146,6 +146,12 @@ class ReplyStore:
                 )
         return counts
 
+    def count_withdrawals(self) -> int:
+        """Return how many replies were withdrawn in total, each as often as it was withdrawn."""
+        with self.reading() as connection:
+            (count,) = connection.execute("SELECT COALESCE(SUM(times), 0) FROM withdrawn").fetchone()
+        return int(count)
+
     def close(self) -> None:
         self.connection.close()
 

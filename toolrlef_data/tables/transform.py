@@ -42,6 +42,7 @@ from toolrlef_data.tables.stage_cache import (
     discard_record,
     load_stage,
     materialize,
+    read_record,
     stages_dir,
     store_unfinished,
     with_fingerprint,
@@ -116,6 +117,7 @@ def apply(
     prepare: Callable[[Dataset], Prepared] | None = None,
     unfinished: Callable[[Dataset], bool] | None = None,
     refresh: bool = False,
+    is_outdated: Callable[[Dataset, Mapping[str, Any]], bool] | None = None,
     num_proc: int | None = None,
 ) -> D:
     """Add the columns that a row function or batch function returns; no row is dropped.
@@ -132,6 +134,7 @@ def apply(
         prepare: called before the map on a table whose result is not cached.
         unfinished: returns whether a result has retryable failures; if so, the next run computes it again.
         refresh: call `prepare` and compute the result even if it is cached; default: False.
+        is_outdated: (table, record of the cached result) -> whether to do so.
         num_proc: number of processes; does not change the result. Default: one.
 
     Returns:
@@ -160,8 +163,11 @@ def apply(
         new_columns = {path: feature for path, feature in adds.items() if not split_path(path, split.column_names)[1]}
         features = Features(columns | new_columns)
         key = _key(split, function, [settings, list(reads), list(adds)], features)
-        if not refresh and (cached := load_stage(key, split)) is not None:
-            return cached
+        cached = None if refresh else load_stage(key, split)
+        if cached is not None:
+            record = read_record(cached._fingerprint)
+            if is_outdated is None or record is None or not is_outdated(split, record):
+                return cached
         if "id" in features:
             check_ids(split)
         prepared = prepare(split) if prepare is not None else Prepared()
