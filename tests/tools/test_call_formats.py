@@ -47,6 +47,8 @@ FORMATS = {
     "harmony, role": '<|start|>assistant to=functions.calculator<|channel|>commentary json<|message|>{"formula":"6*7"}',
     "harmony, marks removed": 'commentary to=functions.calculator json{"formula":"6*7"}',
     "elements": '<tool_call><name>calculator</name>\n<arguments>{"formula": "6*7"}</arguments></tool_call>',
+    "blanks around the name": '{"name": " calculator ", "arguments": {"formula": "6*7"}}',
+    "number of the call": '{"name": "functions.calculator:0", "arguments": {"formula": "6*7"}}',
     "parallel": '{"tool_uses":[{"recipient_name":"functions.calculator","parameters":{"formula":"6*7"}}]}',
     "Python literals": "{'name': 'calculator', 'arguments': {'formula': '6*7', 'exact': True,}}",
     "another case": '{"name": "Calculator", "arguments": {"formula": "6*7"}}',

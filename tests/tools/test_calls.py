@@ -164,6 +164,8 @@ def test_a_tool_object_provides_its_parameter_name() -> None:
         ('{"formula": "3*19"}{"formula": "1+1"}', "3*19"),  # of two calls the first counts
         ('{"formula": "3*19"} or so', None),
         ('["3*19"]', "3*19"),
+        ('```json\n{"formula": "3*19"}\n```', "3*19"),
+        ('{"type": "object", "properties": {"formula": "3*19"}}', None),  # a schema
         ("3*19", "3*19"),
         ('{"formula": "3*19 \\ud83d"}', "3*19 \ufffd"),
         ('{"formula": "\\ud83d\\udc1f"}', "\U0001f41f"),

@@ -39,6 +39,7 @@ KEYWORDS = frozenset(
     {"argument", "expression", "formula", "input", "prompt", "q", "query", "question", "search", "term", "text"}
 )
 MAX_WRAPPINGS = 4
+_fenced = re.compile(r"\s*```\w*\s*([{\[].*[}\]])\s*```\s*", re.DOTALL).fullmatch
 # What may follow a value: superfluous closing brackets, or the arguments of a further call.
 _surplus = re.compile(r"[\s}\])]*(?:$|\{)").match
 
@@ -65,6 +66,8 @@ def decode_arguments(text: str, parameter: str) -> Arguments | None:
     >>> decode_arguments('{"query": "tides", "k": 3}', "query")
     Arguments(argument='tides', arguments='{"query": "tides", "k": 3}')
     """
+    if fenced := _fenced(text):
+        text = fenced[1]
     literal = LiteralReader(text).read(0)
     if literal.state == "complete" and _surplus(text, literal.end):
         return select_argument(literal.value, parameter)
@@ -132,7 +135,9 @@ def _argument_in(value: Any, parameter: str) -> str:
         return _text(value[parameter])
     texts = {key: text for key, item in value.items() if (text := _text(item))}
     named = [text for key, text in texts.items() if key.lower() in (*KEYWORDS, parameter.lower())]
-    for candidates in (list(texts.values()), named):
+    # A schema has one text, too: {"type": "object", "properties": {...}}.
+    texts_alone = [] if any(isinstance(item, (dict, list)) for item in value.values()) else list(texts.values())
+    for candidates in (texts_alone, named):
         if len(candidates) == 1:
             return candidates[0]
     return ""

@@ -34,6 +34,7 @@ __all__ = ["CallMatch", "CallNames", "call_names", "find_structured_calls"]
 _CALL_KEYS = {*NAME_KEYS, "id", "type", "call_id", "tool_call_id", "index"}
 _PREFIX = r"(?:(?:functions?|tools?|default_api)[.:])?"
 _prefix = re.compile(rf"^{_PREFIX}", re.IGNORECASE).sub
+_number = re.compile(r":[0-9]{0,4}$").sub  # of the call, as in Kimi's functions.name:0
 # A tag or special token before a name, such as <tool_call> or <|tool_call_begin|>, but not one that closes a call.
 _MARK_WORDS = "tool|call|sep|recipient|tag|name|function|action"
 _MARK_PART = r"[^<>|\uff5c\s]{0,20}"
@@ -81,7 +82,8 @@ class CallNames(NamedTuple):
 
     def tool(self, spelling: str) -> str | None:
         """Return the name of the tool that a structured call names, in any case and with a prefix such as functions."""
-        for candidate in (spelling.strip(), _prefix("", spelling.strip())):
+        spelling = _number("", spelling.strip())
+        for candidate in (spelling, _prefix("", spelling)):
             same_names = [name for name in self.parameters if name.lower() == candidate.lower()]
             if same_names:
                 return candidate if candidate in same_names else same_names[0]
@@ -124,7 +126,9 @@ def call_names(key: tuple[str | tuple[str, str], ...]) -> CallNames:
     return CallNames(
         call=re.compile(rf"(?<!\w){name}{method}( ?)\((?:({plain}(?:\({plain}\){plain}){{0,20}})\))?").search,
         direct=re.compile(rf"(?<!\w){name}{method}\(").search,
-        mention=re.compile(rf"{quote}(?:{keys}){quote}\s*:\s*{quote}{exact}(?:{quote}|\\{{0,4}}$)").search,
+        mention=re.compile(
+            rf"{quote}(?:{keys}){quote}\s*:\s*{quote}\s{{0,9}}{exact}(?::[0-9]{{0,4}})?\s{{0,9}}(?:{quote}|\\{{0,4}}$)"
+        ).search,
         opening=re.compile("|".join(tags), re.MULTILINE).search,
         canonical={name.lower(): name for name in parameters if any_case[name]} | {name: name for name in parameters},
         parameters=parameters,
