@@ -108,6 +108,10 @@ def test_unknown_values_are_refused() -> None:
         answer(questions(), quiet({"": "8"}), accept_cut=["calls"])
     with pytest.raises(InputError, match=r"accept_cut.*found the text 'call'"):
         answer(questions(), quiet({"": "8"}), accept_cut="call")
+    with pytest.raises(InputError, match=r"accept_cut.*found None"):
+        answer(questions(), quiet({"": "8"}), accept_cut=None)
+    with pytest.raises(InputError, match=r"ask_again.*found None"):
+        answer(questions(), quiet({"": "8"}), ask_again=None)
     with pytest.raises(UnknownName, match=r"ask_again.*'timeout'"):
         answer(questions(), quiet({"": "8"}), ask_again={"timeout"})
 

@@ -93,8 +93,9 @@ class ModelStage:
             raise InputError(f"samples must be at least 1, found {samples}")
         if samples > 1 and spec.temperature <= 0:
             raise InputError(f"samples={samples} of {spec.model!r} would all be the same: set a temperature above 0")
-        if isinstance(self.ask_again, str):
-            raise InputError(f"ask_again: expected a collection of error kinds, found the text {self.ask_again!r}")
+        if isinstance(self.ask_again, str) or not isinstance(self.ask_again, Collection):
+            found = f"the text {self.ask_again!r}" if isinstance(self.ask_again, str) else repr(self.ask_again)
+            raise InputError(f"ask_again: expected a collection of error kinds, found {found}")
         if unknown := sorted(set(self.ask_again) - FINAL_ERRORS - NO_RESPONSE_ERRORS):
             raise UnknownName("error kind in ask_again:", unknown[0], FINAL_ERRORS | NO_RESPONSE_ERRORS)
         engine = ENGINES[spec.kind]

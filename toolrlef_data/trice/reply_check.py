@@ -40,11 +40,12 @@ def check_accept_cut(accept_cut: Collection[str]) -> tuple[str, ...]:
     """Return the checked option: any of "call" (a complete tool call) and "marked" (a marked answer).
 
     Raises:
-        InputError: the option is a text rather than a collection.
+        InputError: the option is no collection, such as a text or None.
         UnknownName: an unknown value.
     """
-    if isinstance(accept_cut, str):
-        raise InputError(f"accept_cut: expected a collection of {', '.join(ACCEPT_CUT)}, found the text {accept_cut!r}")
+    if isinstance(accept_cut, str) or not isinstance(accept_cut, Collection):
+        found = f"the text {accept_cut!r}" if isinstance(accept_cut, str) else repr(accept_cut)
+        raise InputError(f"accept_cut: expected a collection of {', '.join(ACCEPT_CUT)}, found {found}")
     if unknown := sorted(set(accept_cut) - set(ACCEPT_CUT)):
         raise UnknownName("value of accept_cut:", unknown[0], ACCEPT_CUT)
     return tuple(kind for kind in ACCEPT_CUT if kind in accept_cut)
