@@ -47,6 +47,11 @@ from toolrlef_data.tasks.answer_marks import marked_answer
         ("The answer is:\n5.\nThen", "5"),
         ("The answer is 5. Wait, I forgot", None),
         ("The answer is 5. Actually, 3+3", None),
+        ("The answer is 5. But I forgot to add", None),
+        ("The answer is 5. Let me recompute: 3+", None),
+        ("The answer is either 5 or 6. So", None),
+        ("The answer is greater than 5. So", None),
+        ("We check that the answer is 5. 3+2", None),
         # The last number or words are no mark
         ("5+3=8 and then", None),
         ("It is 8.", None),

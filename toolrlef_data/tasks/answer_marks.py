@@ -66,7 +66,8 @@ def closing_mark(text: str) -> Mark | None:
 
 
 _retracts = re.compile(
-    r"\b(?:wait|hmm+|hold on|actually|on second thought|i made (?:a mistake|an error)|"
+    r"\b(?:wait|hmm+|hold on|actually|however|on second thought|i (?:made (?:a mistake|an error)|forgot|missed)|"
+    r"redo|recalculat\w+|recomput\w+|"
     r"(?:is|was|'s) (?:wrong|incorrect|not right))\b",
     re.IGNORECASE,
 ).search
@@ -182,12 +183,14 @@ _stops = re.compile(r"[.!]+(?=[*_\"'\u201d)\]}$]*(?:\s|\Z))|[\u3002\uff01]|\n").
 _abbreviated = re.compile(r"(?:\A|[\s.(])(?:[A-Z]|St|Mr|Mrs|Ms|Dr|Jr|Sr|Mt|Ft|No|vs|Prof|Gen|approx)\Z").search
 _no_answer = re.compile(
     r"(?:not|unclear|unknown|un\w+ed|obtained|found|computed|calculated|determined|derived|given|going|to be|wrong|"
-    r"incorrect|correct|right|below|above|as follows|the following|simple|clear|obvious|still|yet)\b|\.\.\.|\u2026",
+    r"incorrect|correct|right|below|above|as follows|the following|simple|clear|obvious|still|yet|either|"
+    r"(?:greater|less|more|fewer) than|at (?:least|most))\b|\.\.\.|\u2026",
     re.IGNORECASE,
 ).match
 _list_item = re.compile(r"(?:\d{1,2}[.)]|[-*+\u2022])[ \t]+\S").match  # the first of several lines
 _conditional = re.compile(
-    r"\b(?:if|whether|unless|until|suppos\w+|assum\w+|whose|what)\b[^.!?\n]*\Z", re.IGNORECASE
+    r"\b(?:if|whether|unless|until|suppos\w+|assum\w+|whose|what|(?:show|check|verify|prove) that)\b[^.!?\n]*\Z",
+    re.IGNORECASE,
 ).search
 
 
