@@ -108,10 +108,11 @@ def test_unknown_values_are_refused() -> None:
         answer(questions(), quiet({"": "8"}), accept_cut=["calls"])
     with pytest.raises(InputError, match=r"accept_cut.*found the text 'call'"):
         answer(questions(), quiet({"": "8"}), accept_cut="call")
+    nothing: Any = None
     with pytest.raises(InputError, match=r"accept_cut.*found None"):
-        answer(questions(), quiet({"": "8"}), accept_cut=None)
+        answer(questions(), quiet({"": "8"}), accept_cut=nothing)
     with pytest.raises(InputError, match=r"ask_again.*found None"):
-        answer(questions(), quiet({"": "8"}), ask_again=None)
+        answer(questions(), quiet({"": "8"}), ask_again=nothing)
     with pytest.raises(UnknownName, match=r"ask_again.*'timeout'"):
         answer(questions(), quiet({"": "8"}), ask_again={"timeout"})
 

@@ -134,7 +134,7 @@ def apply(
         prepare: called before the map on a table whose result is not cached.
         unfinished: returns whether a result has retryable failures; if so, the next run computes it again.
         refresh: call `prepare` and compute the result even if it is cached; default: False.
-        is_outdated: (table, record of the cached result) -> whether to do so.
+        is_outdated: (table, record of the cached result) -> whether to compute the result again; default: never.
         num_proc: number of processes; does not change the result. Default: one.
 
     Returns:
