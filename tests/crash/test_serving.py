@@ -77,9 +77,11 @@ def test_full_run_with_a_real_server_in_every_role(tmp_path: Path, monkeypatch: 
         short = Responder("text", model, style="completion", examples=2, stop=("\n",))
 
         def run(questions: Dataset) -> tuple[Dataset, Dataset]:
-            graded = grade(answer(questions, model))
-            stage1 = build_stage1(graded, [model, ANNOTATIONS], attempts=1)
-            return stage1, build_stage2(respond(stage1, [short, Responder("chat", model, examples=1)]))
+            # compat: most replies end at the token limit.
+            graded = grade(answer(questions, model), compat=True)
+            stage1 = build_stage1(graded, [model, ANNOTATIONS], attempts=1, compat=True)
+            candidates = respond(stage1, [short, Responder("chat", model, examples=1)])
+            return stage1, build_stage2(candidates, compat=True)
 
         questions = load_source("sample", split="train").select(range(2))
         stage1, stage2 = run(questions)
