@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
-from collections.abc import Callable
-from dataclasses import fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import pytest
@@ -136,6 +136,22 @@ def test_digests_of_prompts_stay_the_same() -> None:
         "teacher_instruction": "34a10bfd",
         "reader_instruction": "055539df",
     }
+
+
+@dataclass(frozen=True)
+class AliasGrader:
+    """A grader with a setting that has no hash."""
+
+    aliases: dict[str, str]
+
+    def __call__(self, prediction: str | None, answers: Sequence[str]) -> bool:
+        return self.aliases.get(prediction or "", prediction) in answers
+
+
+def test_a_grader_needs_only_two_parameters_and_no_hash() -> None:
+    task = replace(MATH, grade=AliasGrader({"NYC": "New York"})).with_rule("paper")
+    assert task.grade_row("NYC", ["New York"], "Where?") is True
+    assert task.grade_output("Rome", ["New York"]) is task.grade_whole("Rome", ["New York"]) is False
 
 
 def test_parse_examples() -> None:

@@ -232,8 +232,15 @@ def parse_examples(text: str, tool: str) -> tuple[Example, ...]:
     )
 
 
-@lru_cache(maxsize=64)
 def _parameters(function: Callable[..., Any]) -> frozenset[str]:
+    try:
+        return _cached_parameters(function)
+    except TypeError:  # not hashable, as a frozen dataclass with a mapping
+        return frozenset(inspect.signature(function).parameters)
+
+
+@lru_cache(maxsize=64)
+def _cached_parameters(function: Callable[..., Any]) -> frozenset[str]:
     return frozenset(inspect.signature(function).parameters)
 
 
