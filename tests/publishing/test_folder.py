@@ -42,7 +42,7 @@ from toolrlef_data import (
     tokenise,
     trajectories,
 )
-from toolrlef_data.columns import DROPPED
+from toolrlef_data.columns import DROPPED, STAGE2_LATER
 from toolrlef_data.engines import ENGINES
 from toolrlef_data.engines.spec import Request
 from toolrlef_data.publishing.folder import LAYOUTS
@@ -278,6 +278,29 @@ def test_card_reports_no_drops_only_for_complete_lineage(tmp_path: Path) -> None
 
 
 # Files in TRICE's format -----------------------------------------------------------------------------------------------
+
+
+def without_later_columns(table: Dataset) -> Dataset:
+    return table.remove_columns(sorted(STAGE2_LATER))
+
+
+def test_splits_with_different_columns_are_an_error(tables: dict[str, Any], tmp_path: Path) -> None:
+    stage2 = tables["math"]["stage2"]
+    splits = DatasetDict(train=without_later_columns(stage2), test=stage2)
+    with pytest.raises(
+        InputError, match="found correct, finish_reasons, input, instruction only in one of train and test"
+    ):
+        publish({"math": {"stage2": splits}}, tmp_path / "data", version="1.0.0")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_stage2_table_of_an_earlier_version_is_noted(
+    tables: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = without_later_columns(tables["math"]["stage2"])
+    out = publish({"math": {"stage2": old}}, tmp_path / "data", version="1.0.0")
+    assert "math-stage2: a table of an earlier version, without the columns instruction, input" in caplog.text
+    assert load_dataset(str(out), "math-stage2", split="train").column_names == old.column_names
 
 
 def test_splits_and_tasks_do_not_leak_into_each_other(tables: dict[str, Any], tmp_path: Path) -> None:

@@ -356,6 +356,15 @@ def test_chosen_and_unfinished_steps_are_counted(searched: Dataset, tmp_path: Pa
     assert "unfinished" not in card.split("## Example rows")[0]
 
 
+def test_a_mix_of_columns_of_two_versions_is_warned_of(
+    searched: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    samples = trajectories(searched)
+    mixed = samples.add_column("chosen", samples["on_path"][:])
+    publish({"lakes": {"split": mixed}}, tmp_path / "data", version="1.0.0")
+    assert "lakes-split (train): has the column on_path and its former name chosen" in caplog.text
+
+
 def test_tables_of_earlier_versions_are_counted(
     searched: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

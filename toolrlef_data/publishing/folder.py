@@ -18,7 +18,7 @@ from typing import Any
 import filelock
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.columns import DROPPED
+from toolrlef_data.columns import DROPPED, STAGE2, STAGE2_LATER
 from toolrlef_data.publishing.card import write_card
 from toolrlef_data.publishing.provenance import provenance_of
 from toolrlef_data.records import InputError, MissingColumns, UnknownName
@@ -95,6 +95,8 @@ def publish(
         if cassette:
             raise InputError(f"the layout {layout!r} has no cassette: omit cassette=, or publish with layout='hub'")
         check_tables(splits)
+    else:
+        _check_columns(splits)
     if dropped is not None:
         _check_ledger(dropped)
     if cassette:
@@ -159,6 +161,22 @@ def _without_empty(all_splits: Splits) -> Splits:
         if empty:
             log.warning("%s: skipped %s, which has no rows: `ledger` lists the dropped rows", config, empty)
     return splits
+
+
+def _check_columns(splits: Splits) -> None:
+    """Raise InputError for splits of a config with different columns, which `load_dataset` cannot read."""
+    for config, table in _configs(splits).items():
+        first, *others = table
+        for split in others:
+            different = sorted(set(table[first].column_names) ^ set(table[split].column_names))
+            if different:
+                raise InputError(
+                    f"{config}: expected the same columns in every split, found {', '.join(different)} only in one of "
+                    f"{first} and {split}: build the split of an earlier version again, or publish it as another table"
+                )
+        lacking = [name for name in STAGE2 if name not in table[first].column_names]
+        if lacking and set(lacking) <= STAGE2_LATER:
+            log.warning("%s: a table of an earlier version, without the columns %s", config, ", ".join(lacking))
 
 
 def _check_ledger(dropped: Dataset) -> None:

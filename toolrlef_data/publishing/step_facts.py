@@ -141,7 +141,15 @@ def step_facts(splits: Mapping[str, Mapping[str, Dataset]]) -> dict[str, StepFac
 
 def _with_current_columns(data: Dataset, name: str) -> Dataset:
     renamed = renamed_columns(data.features)
-    if not renamed or not kind_of(data.features):
+    if not kind_of(data.features):
+        return data
+    if {"chosen", "on_path"} <= data.features.keys():
+        log.warning(
+            "%s: has the column on_path and its former name chosen, so steps on the chosen path are counted wrong: "
+            "rename the columns of earlier tables before concatenating them",
+            name,
+        )
+    if not renamed:
         return data
     changes = ", ".join(f"{old} as {new}" for old, new in renamed.items())
     log.warning("%s: a table of an earlier version: reading the columns %s", name, changes)
