@@ -151,6 +151,22 @@ def test_rows_that_cannot_be_scored_are_dropped() -> None:
     assert [r["reason"] for r in ledger([build_stage2(candidates("x", "many", a="7"))])] == ["answer_not_a_number"]
 
 
+def unsure_of_five(prediction: str | None, answers: Sequence[str]) -> bool | None:
+    return None if prediction == "5" else MATH.grade(prediction, answers)
+
+
+def test_only_scores_that_need_a_grade_are_lost_if_it_is_unsure() -> None:
+    task = replace(MATH, grade=unsure_of_five)
+    for gold in ("It is 5.", "calculator(3*19)"):
+        table = candidates(gold, "57", chatgpt="It is 5.", davinci="It is 57.")
+        row = build_stage2(table, task=task, trusted=("chatgpt",))[0]
+        assert row["scores"] == ([20, 15, 20] if gold == "It is 5." else [20, 20, 15])
+        assert row["correct"] == [None if gold == "It is 5." else True, None, True]
+        dropped = ledger([build_stage2(table, task=task)])
+        assert dropped["reason"][:] == ["unsure_grade"]
+        assert json.loads(dropped["detail"][0]) == {"chatgpt": "unsure_grade"}
+
+
 def test_a_tool_failure_drops_the_row() -> None:
     def down(argument: str) -> str:
         raise ToolError("timeout", "no answer in 10 s")
