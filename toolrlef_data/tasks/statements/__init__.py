@@ -9,6 +9,7 @@ its final statement and is not rejected:
 | `sentences` | the final statement | "Paris was the capital. It is Lyon now." |
 | `negation` | negations and retractions | "I do not think it is Paris." |
 | `candidates` | three or more candidates, or candidates joined by "or" | "It is London, Berlin, Rome or Paris." |
+| `mentions` | comparisons and reports beside another answer | "It is Lyon, which is south of Paris." |
 | `verdicts` | questions; echoes of the question or the context | "Where in Paris is the Louvre?" |
 | `vocabulary` | lists of words | |
 

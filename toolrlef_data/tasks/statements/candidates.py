@@ -66,8 +66,9 @@ def _list_bounds(passage: Passage, span: Span, items: Sequence[Item], here: int)
         if _starts_clause(passage, items[first]) and not is_gold and not _is_sure_joiner(joiner):
             break
         first -= 1
-    following = pairwise(words[span[1] : items[here].end])
-    if any(pair in NEGATING_PAIRS for pair in following):  # the other items are what the answer is not
+    following = words[span[1] : items[here].end]
+    # The other items are what the answer is not, or is compared with.
+    if "than" in following or any(pair in NEGATING_PAIRS for pair in pairwise(following)):
         return first, last
     while last + 1 < len(items):
         item = items[last + 1]
@@ -112,6 +113,7 @@ def _in_list(passage: Passage, span: Span, spans: Sequence[Span], chain: Sequenc
         "/" in joiners
         or ("between" in words[start : span[0]] and "&" in joiners)
         or CHOICES & set(words[start : span[0]])
+        or ("one", "of") in pairwise(words[start : span[0]])
     ):
         return None
     if others < len(candidates):

@@ -55,6 +55,9 @@ _date_comma = re.compile(rf"(\b{MONTH}\.? \d{{1,2}}(?:st|nd|rd|th)?|day), (?=\d|
 _latex_command = re.compile(r"\\(?:boxed|text\w*|mathrm|mathbf|mathit)(?=\{)")
 _tag = re.compile(r"</?([A-Za-z]\w{0,20})(?: [^<>]{0,200})?/?>")
 _letter_option = re.compile(r"(?<!\S)(?=[a-h]\.\s)")
+_first_number = re.compile(r"(?:^|[:;.!?])\s*1[.)]\s")
+_next_number = re.compile(r"(?<=[^\s:;.!?]\s)(?=[2-9][.)]\s+[^\W\d])")
+_struck_out = re.compile(r"~~[^~\n]{1,200}~~")
 _quotes = re.compile(r"([\"'])\s+(?=[\"'])")
 _hashtag = re.compile(r"(?<!\S)#(?=[^\W\d])|(?<=\w)[_~](?=\w)")
 _name_suffix_comma = re.compile(r",(?= (?:jr|sr|ii|iii|iv|inc|ltd|llc|phd|esq)\b)", re.IGNORECASE)
@@ -180,10 +183,14 @@ def _chunks(text: str) -> list[str]:
     if not text.isascii():
         text = unicodedata.normalize("NFKD", crowded_marks.sub(r"\1", text))
         text = text.translate({code: plain for code, plain in TYPOGRAPHY.items() if plain in ("'", '"', None)})
+    if "~~" in text:
+        text = _struck_out.sub(" ", text)
     text = _quotes.sub(r"\1 | ", _hashtag.sub(" | ", text))
     text = _latex_command.sub(" ", text.replace(" & ", " and ").replace("\t", " | "))
     if "<" in text:
         text = _tag.sub(lambda match: "\n" if match[1].lower() in ("br", "li", "p", "td", "tr") else " ", text)
+    if _first_number.search(text):
+        text = _next_number.sub("| ", text)
     if "b. " in text:
         text = _letter_option.sub("| ", text)
     text = _name_suffix_comma.sub("", _date_comma.sub(r"\1 ", initials.sub(r"\1", text)))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from toolrlef_data.tasks.statements.candidates import is_only_candidate
+from toolrlef_data.tasks.statements.mentions import is_stated
 from toolrlef_data.tasks.statements.negation import is_affirmed
 from toolrlef_data.tasks.statements.passage import Passage, Span, find_spans, read_passage
 from toolrlef_data.tasks.statements.sentences import final_statement
@@ -45,6 +46,7 @@ def states(
             final.place(passage, span),
             _question(passage, span, asks),
             is_affirmed(passage, span, asked),
+            is_stated(passage, span, asked),
             is_only_candidate(passage, span, spans),
             _echo(passage, span, asked, 1),
             _echo(passage, span, _read(context), 9) if context else True,

@@ -109,6 +109,22 @@ NO_CANDIDATE = word_set(
     """
     which who where that because since but so as located known born during including near after before with for when
     while if though although whose whom however also i we you he she they it this there what how why namely called
-    formerly now today currently founded built whether having being
+    formerly now today currently founded built whether having being followed preceded
     """
 )
+
+# Mentions beside another answer ---------------------------------------------------------------------------------------
+
+COMPARISONS = word_set("other rather")  # with "than", these negate or affirm
+RELATIONS = word_set(
+    "near close far km kilometres kilometers miles north south east west beside followed preceded before"
+)
+REPORTERS = word_set("some others")
+SUPPOSITIONS = frozenset(
+    {
+        *[("thought", "to"), ("assumed", "to"), ("less", "likely"), ("least", "likely")],
+        *[("opposite", "of"), ("rhymes", "with")],
+    }
+)
+CHOICE_NOUNS = word_set("possibility option candidate guess")
+OPINIONS = word_set("think believe")
