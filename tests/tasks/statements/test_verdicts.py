@@ -86,6 +86,9 @@ NOT_RIGHT = {
         "The answer is Bergen, not Turku or Oslo.",
         "No es Oslo",
         "Nicht Oslo, sondern Bergen",
+        "It is not B) Oslo.",
+        "Not B) Oslo, but C) Bergen",
+        "I don't think it is B) Oslo",
         "Ce n'est pas Oslo",
         "答案不是Oslo",
         "यह Oslo नहीं है",
@@ -235,6 +238,9 @@ def test_right(text: str) -> None:
         ("Washington, D.C. (1999)", "Washington, D.C.", True),
         ("Yahoo! was founded in 1994", "Yahoo!", True),
         ("Who Framed Roger Rabbit?", "Who Framed Roger Rabbit?", True),  # the gold answer is a question
+        ("I do not think it is B) 40,000km.", "B) 40,000km", False),  # an option as the gold answer
+        ("It is B) 40,000km.", "B) 40,000km", True),
+        ("The answer is B) Oslo, not A) Bergen.", "Oslo", True),
         ("Dr. No", "Dr. No", True),  # a negating word within a gold answer
         ("No.", "no", True),
         ("No, they are not.", "no", True),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from toolrlef_data.tasks.statements.passage import Passage, Span
+from toolrlef_data.tasks.statements.passage import LETTER_OPTIONS, Passage, Span
 from toolrlef_data.tasks.statements.vocabulary import (
     AFFIRMING_PAIRS,
     AUXILIARIES,
@@ -28,8 +28,16 @@ def is_affirmed(passage: Passage, span: Span, asked: Passage) -> bool | None:
     start, end = passage.sentence(span)
     words, marks = passage.words, passage.marks
     p = span[0] - 1
+    after_label = _is_label(passage, span[0], start)
+    if not after_label and _is_label(passage, p, start):
+        p, after_label = p - 1, True
+    first = p
     while p >= start and span[0] - p <= 40:
-        if ")" in marks[p + 1] and p + 1 > start:  # skip a remark in brackets
+        if after_label and passage.capital[p] and words[p] not in SUBJECTS and not negator_at(passage, p, asked):
+            break  # the option before: "A) not Bergen B) Oslo"
+        if after_label and p == first:
+            pass  # the mark belongs to the letter of the option
+        elif ")" in marks[p + 1] and p + 1 > start:  # skip a remark in brackets
             p = next((q for q in range(p, start - 1, -1) if "(" in marks[q]), start) - 1
         elif set(marks[p + 1]) & set(",|-(") and not (p + 1 == span[0] and _is_bracketed(passage, span)):
             break
@@ -76,6 +84,12 @@ def _is_rejected_later(passage: Passage, start: int) -> bool:
 def _is_bracketed(passage: Passage, span: Span) -> bool:
     """Return whether a bracket before a gold answer closes within it: "(Harry) Sinclair Lewis"."""
     return passage.marks[span[0]] == "(" and any(")" in passage.marks[p] for p in range(span[0] + 1, span[1]))
+
+
+def _is_label(passage: Passage, p: int, start: int) -> bool:
+    """Return whether a word is the letter of an option, as in "B) Oslo"."""
+    is_letter = p > start and LETTER_OPTIONS(passage.words[p]) is not None
+    return is_letter and ")" in passage.marks[p + 1] and "(" not in passage.marks[p]
 
 
 def _has_verb(words: Sequence[str]) -> bool:
