@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from toolrlef_data.tables.fingerprint import canonical
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.math import MATH
 from toolrlef_data.tasks.mlqa import MLQA
+from toolrlef_data.tasks.qa import QA
 from toolrlef_data.tasks.task import RENAMED, Task, parse_examples
 from toolrlef_data.tools.tool import Tool
 
@@ -152,6 +153,25 @@ def test_a_grader_needs_only_two_parameters_and_no_hash() -> None:
     task = replace(MATH, grade=AliasGrader({"NYC": "New York"})).with_rule("paper")
     assert task.grade_row("NYC", ["New York"], "Where?") is True
     assert task.grade_output("Rome", ["New York"]) is task.grade_whole("Rome", ["New York"]) is False
+
+
+def render_passage(row: Mapping[str, Any]) -> str:
+    return f"Passage: {row['context']}\nQuestion: {row['question']}"
+
+
+def first_answer(row: Mapping[str, Any]) -> str:
+    return str(row["answers"][0])
+
+
+def test_an_answer_in_the_words_of_a_context_is_no_echo_in_stage_2() -> None:
+    task = replace(QA, render=render_passage)
+    row = {"question": "Where is the Louvre?", "context": "The museum stands in Paris. It opened in 1793."}
+    question, context = task.split_input(task.render(row))
+    assert task.grade_row("The museum stands in Paris.", ["Paris"], question, context) is True
+    assert task.grade_row(task.render(row), ["Paris"], question, context) is not True
+    assert QA.split_input("Where is the Louvre?") == ("Where is the Louvre?", "")
+    assert replace(QA, render=first_answer).split_input("x") == ("", "x"), "columns that are unknown here"
+    assert MLQA.split_input(MLQA.render(row)) == (row["question"], row["context"])
 
 
 def test_parse_examples() -> None:

@@ -73,5 +73,5 @@ def _rows(name: str, task: Task, splits: Mapping[str, Mapping[str, Dataset]]) ->
                 if row["task"] == name and row["id"] not in known:
                     known.add(row["id"])
                     prompt = row[text] if text == "input" else row[text].partition("\n")[2]
-                    question, context = task.parse_input(prompt) if task.parse_input else (prompt, "")
+                    question, context = task.split_input(prompt)
                     yield {"question": question, "context": context, "answers": row["answers"]}

@@ -6,6 +6,7 @@ import functools
 import inspect
 import logging
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache, partial
@@ -87,7 +88,7 @@ class Task:
         parse_reader_reply: (reply of the reader) -> prediction; None if the reply is empty. Default: the full reply. An
             optional keyword parameter `rule` is set by `with_rule`.
         parse_input: (input text) -> the question and its context, the inverse of `render`. Default: the input is the
-            question.
+            question, or the context if `render` includes a context.
         output_is_answer: whether the tool output can itself contain the answer. False for a translation, which only
             the reader can answer from. Default: True.
     """
@@ -132,6 +133,21 @@ class Task:
     ) -> bool | None:
         """Grade a prediction, with the question and its context if the grader has parameters for them."""
         return self.grade(prediction, answers, **_accepted(self.grade, question=question, context=context))
+
+    def split_input(self, text: str) -> tuple[str, str]:
+        """Return the question and the context of an input text, for an echo check.
+
+        An input that contains a context counts as context if the task has no `parse_input`: a right answer may repeat
+        words of a context.
+        """
+        if self.parse_input is not None:
+            return self.parse_input(text)
+        row: Mapping[str, str] = defaultdict(str, context="\0")
+        try:
+            has_context = "\0" in self.render(row)
+        except Exception:  # noqa: BLE001  # a custom `render` may need other columns
+            has_context = True
+        return ("", text) if has_context else (text, "")
 
     @property
     def grade_output(self) -> Callable[..., bool | None]:

@@ -218,7 +218,7 @@ def _rows(columns: Columns, settings: ExecutionSettings) -> list[Row]:
     for row_id, name, answers, text in zip(columns["id"], columns["task"], columns["answers"], inputs, strict=True):
         task = settings.tasks[name]
         language = "" if task.language is None else task.language({"id": row_id, "task": name})
-        question, context = task.parse_input(text) if task.parse_input else (text, "")
+        question, context = task.split_input(text)
         rows.append(Row(row_id, name, answers[:1] if settings.compat else answers, language, question, context))
     return rows
 

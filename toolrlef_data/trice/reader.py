@@ -182,8 +182,7 @@ def _grades(
     if settings.verify:
         question, context = row.get("question") or "", row.get("context") or ""
     else:
-        text = row.get("input") or ""
-        question, context = task.parse_input(text) if task.parse_input else (text, "")
+        question, context = task.split_input(row.get("input") or "")
     contexts = texts if task.output_is_answer else [context] * len(predictions)
     return [
         task.grade_row(prediction, answers, question, passage)
