@@ -158,6 +158,8 @@ RIGHT = {
         "I may be wrong, but it is Oslo.",
         "The answer is Oslo, but I could be wrong.",
         "If I'm not mistaken, it is Oslo.",
+        "Oslo, I think, but don't quote me.",
+        "Oslo is a good candidate and the right one.",
         "There is no doubt that it is Oslo",
         "It is none other than Oslo",
     ],

@@ -35,8 +35,11 @@ def is_stated(passage: Passage, span: Span, asked: Passage) -> bool | None:
     is_compared = is_name and _is_compared(before) and "than" not in asked.words
     is_related = is_name and _is_related(passage, span, start)
     is_reported = _is_reported(passage, span, start)
-    is_option = after[:1] == ["etc"] or (after[:2] in (["is", "one"], ["is", "a"]) and bool(CHOICE_NOUNS & set(after)))
-    is_doubted = after[:1] == ["i"] and bool(OPINIONS & set(after)) and bool({"dont", "don", "not"} & set(after))
+    is_option = after[:1] == ["etc"] or (
+        after[:2] in (["is", "one"], ["is", "a"]) and bool(CHOICE_NOUNS & set(after[2:3]))
+    )
+    is_denied = after[:2] in (["i", "dont"], ["i", "don"]) or after[:3] == ["i", "do", "not"]
+    is_doubted = is_denied and bool(OPINIONS & set(after))
     is_supposed = any(pair in SUPPOSITIONS for pair in pairwise(before))
     mentions = (is_compared, is_related, is_reported, is_option, is_doubted, is_supposed)
     return None if any(mentions) else True
