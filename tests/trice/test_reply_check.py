@@ -320,3 +320,10 @@ def test_rejected_requests_count_as_failed() -> None:
         spec = EngineSpec("openai_api", "served", base_url=server.url, progress=False)
         with pytest.raises(TooManyFailures, match=r"(?s)rejected 3.*sends the requests with retryable errors again"):
             answer(questions(), spec)
+
+
+def test_a_responders_name_does_not_break_the_card(tmp_path: Path) -> None:
+    stage1 = build_stage1(grade(answer(questions(1), quiet({"": "It is 0."}))), ANNOTATIONS)
+    stage2 = build_stage2(respond(stage1, [Responder("a|b\nc", quiet({"": "It is 54."}))]))
+    card = (publish({"math": {"stage2": stage2}}, tmp_path / "out", version="1.0.0") / "README.md").read_text()
+    assert any(line.startswith("| a\\|b c | 1 | 0 % |") for line in card.splitlines())
