@@ -29,7 +29,7 @@ from toolrlef_data.records import (
     ToolrlefError,
     ToolValue,
     UnknownName,
-    is_text,
+    clean_text,
 )
 
 __all__ = ["Tool", "ToolInput", "call_safely", "not_set_up", "tool_schema"]
@@ -181,17 +181,20 @@ def _describe(error: BaseException) -> str:
 
 
 def _checked_value(value: object) -> ToolResult:
-    """Return a tool's value as a result; an invalid value becomes the error `crashed`."""
+    """Return a tool's value as a result; an invalid value becomes the error `crashed`.
+
+    Unpaired surrogates in a text are replaced, as in replies (`records.clean_text`).
+    """
     if type(value) is int and value.bit_length() <= MAX_BITS:
         return ToolResult(value)
-    if (type(value) is float and math.isfinite(value)) or is_text(value):
+    if type(value) is float and math.isfinite(value):
         return ToolResult(value)
-    if isinstance(value, tuple) and value and all(map(is_text, value)):
-        return ToolResult(value)
+    if isinstance(value, str):
+        return ToolResult(clean_text(value))
+    if isinstance(value, tuple) and value and all(isinstance(text, str) for text in value):
+        return ToolResult(tuple(map(clean_text, value)))
     found = type(value).__name__ if isinstance(value, (int, str, tuple)) else f"{value!r:.80}"
-    return ToolResult(
-        error="crashed", detail=f"expected valid text, a finite number or a tuple of valid texts, found {found}"
-    )
+    return ToolResult(error="crashed", detail=f"expected a text, a finite number or a tuple of texts, found {found}")
 
 
 def _checked_result(result: ToolResult) -> ToolResult:

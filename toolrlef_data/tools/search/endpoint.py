@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from toolrlef_data.records import InputError, ToolError, ToolResult
+from toolrlef_data.records import InputError, ToolError, ToolResult, clean_text
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tools.http import (
     Server,
@@ -160,8 +160,8 @@ async def _query_all(settings: Endpoint, server: Server, inputs: Sequence[ToolIn
 
 async def _query(session: aiohttp.ClientSession, settings: Endpoint, server: Server, query: str) -> tuple[str, ...]:
     """Return the texts for one query; retryable failures are retried."""
-    text = query.encode("utf-8", "replace").decode()  # a URL cannot contain an unpaired surrogate
-    parameters = {**server.query, "query": text, "k": str(settings.k)}
+    # A URL cannot contain an unpaired surrogate.
+    parameters = {**server.query, "query": clean_text(query), "k": str(settings.k)}
     get = partial(fetch, session, "GET", server.url, max_bytes=settings.max_bytes, params=parameters)
     body = await retry(get, settings.retries, settings.timeout)
     return tuple(map(server.secrets.redact_reply, _texts(body, settings)))
@@ -185,8 +185,8 @@ def _texts(body: bytes, settings: Endpoint) -> tuple[str, ...]:
         text = hit.get("text") if isinstance(hit, dict) else None
         if not isinstance(text, str):
             raise ToolError("http", 'a hit of the response has no "text"')
-        # JSON may contain an unpaired surrogate, a table cannot: it becomes "?".
-        if (passage := first_words(text.encode("utf-8", "replace").decode(), settings.words)).strip():
+        # JSON may contain an unpaired surrogate, a table cannot.
+        if (passage := first_words(clean_text(text), settings.words)).strip():
             texts.append(passage)
         if len(texts) == settings.k:
             break
