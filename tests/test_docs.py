@@ -20,11 +20,14 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def code_blocks(page: Path) -> list[str]:
+    """The Python code of a page."""
+    return re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if code_blocks(page)], ids=lambda page: page.stem)
 def test_the_blocks_of_a_page_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
-    if not blocks:
-        pytest.skip("no code")
+    blocks = code_blocks(page)
     monkeypatch.chdir(tmp_path)
     file = tmp_path / f"page_{page.stem.replace('-', '_').lower()}.py"
     file.write_text("\n".join(blocks))

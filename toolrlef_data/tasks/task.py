@@ -145,7 +145,7 @@ class Task:
         row: Mapping[str, str] = defaultdict(str, context="\0")
         try:
             has_context = "\0" in self.render(row)
-        except Exception:  # noqa: BLE001  # a custom `render` may need other columns
+        except (LookupError, TypeError, ValueError, AttributeError):  # a custom `render` may need other columns
             has_context = True
         return ("", text) if has_context else (text, "")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.cpu_time import cpu_limit
 from toolrlef_data.engines.spec import Message
 from toolrlef_data.records import Reply, UnknownName
 from toolrlef_data.toolbench.messages import openai_messages
@@ -285,8 +286,10 @@ def test_hostile_texts_are_parsed(shared: Path) -> None:
             parts = row.get("response_parts") or [[row.get("response") or row.get("prediction") or "", 1]]
             text = "".join(unit * count for unit, count in parts)[:20_000]
             for wrapped in (text, f"Action: {text}", f"Thought: {text}\nAction: x\nAction Input: {{{text}"):
-                parse_reply(Reply(wrapped), "text")
-                parse_reply(Reply(wrapped), "tools")
+                for protocol in ("text", "tools"):
+                    thought, call = parse_reply(Reply(wrapped), protocol)
+                    assert thought is None or thought.strip()
+                    assert call is None or call[0].strip()
 
 
 @pytest.mark.parametrize(
@@ -297,7 +300,8 @@ def test_hostile_texts_are_parsed(shared: Path) -> None:
 @pytest.mark.parametrize("before", ["", "Action: a\nAction Input: ", "Action: a ", '{"name": "'])
 def test_long_texts_take_linear_time(unit: str, before: str) -> None:
     """Quadratic time would take minutes here."""
-    text = before + unit * (60_000 // len(unit))
-    parse_reply(Reply(text), "text")
-    parse_reply(Reply(text), "tools")
-    render_text_turns([{"role": "assistant", "content": text}], [])
+    with cpu_limit():
+        text = before + unit * (60_000 // len(unit))
+        parse_reply(Reply(text), "text")
+        parse_reply(Reply(text), "tools")
+        render_text_turns([{"role": "assistant", "content": text}], [])
