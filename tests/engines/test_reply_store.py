@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -97,3 +99,19 @@ def test_reply_key_depends_on_every_input() -> None:
             changed[index][name] = "other"
             keys.add(reply_key(*changed))
     assert len(keys) == 7
+
+
+def test_many_connections_open_a_new_store_at_once(tmp_path: Path) -> None:
+    for attempt in range(40):
+        path = tmp_path / f"{attempt}.sqlite"
+        start = threading.Barrier(8)
+
+        def write(number: int, path: Path = path, start: threading.Barrier = start) -> None:
+            start.wait()
+            store = ReplyStore(path)
+            store.put([(f"k{number}", Reply("42"))])
+            store.close()
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(write, range(8)))
+        assert len(ReplyStore(path).get([f"k{number}" for number in range(8)])) == 8

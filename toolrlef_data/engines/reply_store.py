@@ -20,6 +20,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -42,6 +43,7 @@ CREATE TABLE IF NOT EXISTS jobs (
 CREATE TABLE IF NOT EXISTS job_keys (key TEXT PRIMARY KEY, job TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS job_keys_by_job ON job_keys (job);
 """
+BUSY_TIMEOUT = 60.0  # seconds to wait for the locks of other processes
 TRANSIENT_ERRORS = RETRYABLE_ERRORS | TOOL_FAILURES  # never final
 REPLY_FIELDS = tuple(field.name for field in fields(Reply))  # the order of the stored JSON list
 
@@ -91,8 +93,8 @@ class ReplyStore:
         self.lock = threading.RLock()  # threads of one process share the connection
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._readable_errors():
-            self.connection = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-            self.connection.execute("PRAGMA journal_mode=WAL")
+            self.connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+            _enter_wal_mode(self.connection)
             # In WAL mode, a killed process loses no committed reply with NORMAL (sqlite.org/wal.html).
             self.connection.execute("PRAGMA synchronous=NORMAL")
             self.connection.executescript(SCHEMA)
@@ -207,6 +209,24 @@ def open_store(path: Path | None = None) -> ReplyStore:
         _open.cache_clear()
         store = _open(str(path), os.getpid())
     return store
+
+
+def _enter_wal_mode(connection: sqlite3.Connection) -> None:
+    """Put a database in WAL mode, and wait for other connections that do the same.
+
+    Two connections that convert a new file each hold a read lock and want the exclusive one. SQLite then refuses one
+    of them at once, whatever the connection's `timeout` (sqlite.org/c3ref/busy_handler.html).
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 @functools.lru_cache(maxsize=8)
