@@ -1,4 +1,4 @@
-"""The schema: column names and `datasets.Features` of every table.
+"""The schema: column names and `datasets.Features` of every table, and the checks of a table's columns.
 
 | table | columns |
 |---|---|
@@ -28,7 +28,12 @@ The tables of all tasks have the same features and can be concatenated. Scores a
 
 from __future__ import annotations
 
-from datasets import Features, List, Value
+from collections.abc import Sequence
+from typing import Any
+
+from datasets import Dataset, DatasetDict, Features, List, Value
+
+from toolrlef_data.records import InputError, MissingColumns
 
 __all__ = [
     "ANSWERED",
@@ -46,8 +51,13 @@ __all__ = [
     "STAGE2_LATER",
     "TOOLLLAMA",
     "TRAJECTORIES",
+    "check_features",
+    "check_table",
+    "features_of",
     "renamed_columns",
+    "require_columns",
     "responders_of",
+    "split_path",
 ]
 
 STRING, INT, BOOL = Value("string"), Value("int64"), Value("bool")
@@ -218,3 +228,49 @@ def responders_of(features: Features) -> list[str]:
     """
     structs = {name: set(feature) for name, feature in features.items() if isinstance(feature, dict)}
     return [name for name, fields in structs.items() if RESPONSE.keys() - LATER_FIELDS <= fields <= RESPONSE.keys()]
+
+
+# Checks ---------------------------------------------------------------------------------------------------------------
+
+
+def check_table(data: Any) -> None:
+    if not isinstance(data, (Dataset, DatasetDict)):
+        raise InputError(f"expected a datasets.Dataset or DatasetDict, found {type(data).__name__}")
+
+
+def check_features(data: Dataset | DatasetDict, expected: Features, name: str) -> None:
+    """Raise an `InputError` if a table lacks columns of a schema or has other types; additional columns are allowed."""
+    check_table(data)
+    for split in data.values() if isinstance(data, DatasetDict) else [data]:
+        require_columns(split, list(expected), name)
+        for column, feature in expected.items():
+            if split.features[column] != feature:
+                raise InputError(
+                    f"{name} needs the column {column} as {feature}, found {split.features[column]}; "
+                    "convert it with `data.cast_column`"
+                )
+
+
+def features_of(data: Dataset | DatasetDict) -> Features:
+    """Return the features of a Dataset, or of the first split of a DatasetDict."""
+    first = data if isinstance(data, Dataset) else next(iter(data.values()))
+    return first.features
+
+
+def require_columns(data: Dataset, columns: Sequence[str], name: str) -> None:
+    """Raise `MissingColumns` if a table lacks columns; "gpt.text" requires the column `gpt`."""
+    names = dict.fromkeys(split_path(column, data.column_names)[0] for column in columns)
+    missing = [column for column in names if column not in data.column_names]
+    if missing:
+        raise MissingColumns(
+            f"{name} needs the columns {', '.join(missing)}; found: {', '.join(data.column_names) or '(none)'}"
+        )
+
+
+def split_path(path: str, columns: Sequence[str]) -> tuple[str, str]:
+    """Return ("gpt", "text") for the field "gpt.text" of the struct column "gpt", and (path, "") for a column.
+
+    The name of a column may itself contain dots.
+    """
+    column, _, field = path.rpartition(".")
+    return (column, field) if path not in columns and column in columns else (path, "")

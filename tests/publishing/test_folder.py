@@ -48,7 +48,7 @@ from toolrlef_data.engines.spec import Request
 from toolrlef_data.publishing.folder import LAYOUTS
 from toolrlef_data.records import Reply
 from toolrlef_data.tables.redaction import redact
-from toolrlef_data.tables.transform import stack
+from toolrlef_data.tables.reshape import stack
 from toolrlef_data.trice.teachers import propose_calls
 
 

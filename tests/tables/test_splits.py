@@ -14,8 +14,8 @@ from tests.support.answer_trees import searches, table
 from toolrlef_data.records import InputError, MissingColumns
 from toolrlef_data.tables.identity import normal_form
 from toolrlef_data.tables.lineage import ledger, lineage
+from toolrlef_data.tables.reshape import join
 from toolrlef_data.tables.splits import shuffle_steps, split_queries
-from toolrlef_data.tables.transform import join
 from toolrlef_data.toolbench.preferences import preference_pairs
 from toolrlef_data.toolbench.samples import trajectories
 

@@ -26,8 +26,9 @@ from toolrlef_data.records import Drop, InputError, LedgerError, MissingColumns
 from toolrlef_data.tables.files import SCRATCH
 from toolrlef_data.tables.fingerprint import canonical, code_digest
 from toolrlef_data.tables.lineage import ledger, lineage
+from toolrlef_data.tables.reshape import explode, join, stack
 from toolrlef_data.tables.stage_cache import stages_dir
-from toolrlef_data.tables.transform import apply, explode, join, keep, stack
+from toolrlef_data.tables.transform import apply, keep
 
 STRING = Value("string")
 

@@ -22,10 +22,10 @@ from toolrlef_data.columns import DROPPED, STAGE2, STAGE2_LATER
 from toolrlef_data.publishing.card import write_card
 from toolrlef_data.publishing.provenance import provenance_of
 from toolrlef_data.records import InputError, MissingColumns, UnknownName
+from toolrlef_data.tables.batches import hide_progress_bars
 from toolrlef_data.tables.files import home_dir, replace_folder
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.lineage import ledger
-from toolrlef_data.tables.transform import hide_progress_bars
 from toolrlef_data.trice.cassette import collect_executions
 from toolrlef_data.trice.files.writer import check_tables, write_trice
 

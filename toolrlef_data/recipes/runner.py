@@ -33,8 +33,8 @@ from toolrlef_data.recipes.checks import Place, mistakes_in
 from toolrlef_data.recipes.schema import Recipe, Source, TaskSettings, ToolSettings, tasks_in
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.lineage import ledger, lineage, record_source
+from toolrlef_data.tables.reshape import stack
 from toolrlef_data.tables.subsets import subset
-from toolrlef_data.tables.transform import stack
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools import TOOL_KINDS

@@ -1,8 +1,9 @@
 """Tables: cached stages over Arrow tables, with lineage and a ledger of dropped rows.
 
-`transform` applies a row function or batch function to a table, batch by batch (`batches`). The cache key comes from
-`fingerprint` (the settings) and `code_digest` (the code that the function uses). `stage_cache` stores the result with
-its record, through the atomic writes of `files`. `lineage` reads the records: the stages that produced a table, and
-the ledger. `redaction` removes local paths and private servers from the settings before they are published.
-`subsets` and `splits` draw rows; `identity` decides which rows are the same question.
+`transform` applies a row function or batch function to a table, batch by batch (`batches`); `reshape` makes other rows
+and puts tables together. The cache key comes from `fingerprint` (the settings) and `code_digest` (the code that the
+function uses). `stage_cache` stores the result with its record, through the atomic writes of `files`. `lineage` reads
+the records: the stages that produced a table, and the ledger. `redaction` removes local paths and private servers from
+the settings before they are published. `subsets` and `splits` draw rows; `identity` decides which rows are the same
+question.
 """

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 import numpy as np
 from datasets import Dataset, DatasetDict
 
+from toolrlef_data.columns import require_columns
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.identity import normal_form, text_hash
 from toolrlef_data.tables.stage_cache import as_arrow, build_record, materialize, write_record
-from toolrlef_data.tables.transform import require_columns
 
 __all__ = ["SHUFFLE", "shuffle_steps", "split_queries"]
 

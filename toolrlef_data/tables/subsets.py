@@ -22,11 +22,12 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 from numpy.typing import NDArray
 
+from toolrlef_data.columns import require_columns
 from toolrlef_data.records import Drop, InputError
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.identity import Hashes, RowNumbers, group_questions, normal_form, text_hash
 from toolrlef_data.tables.stage_cache import as_arrow, build_record, write_record
-from toolrlef_data.tables.transform import keep, require_columns
+from toolrlef_data.tables.transform import keep
 
 __all__ = ["TRICE_SIZES", "subset"]
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, TypeVar
 
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.columns import ANSWERS, PAIRS
+from toolrlef_data.columns import ANSWERS, PAIRS, check_features
 from toolrlef_data.records import Drop, UnusableRow
-from toolrlef_data.tables.transform import check_features, explode
+from toolrlef_data.tables.reshape import explode
 from toolrlef_data.toolbench.answer_file import (
     BATCH_FILES,
     READS,

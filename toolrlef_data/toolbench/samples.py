@@ -19,9 +19,9 @@ from typing import Any, ClassVar, TypeVar
 
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.columns import ANSWERS, TOOLLLAMA, TRAJECTORIES
+from toolrlef_data.columns import ANSWERS, TOOLLLAMA, TRAJECTORIES, check_features
 from toolrlef_data.records import Drop, InputError
-from toolrlef_data.tables.transform import check_features, explode
+from toolrlef_data.tables.reshape import explode
 from toolrlef_data.toolbench.answer_file import (
     BATCH_FILES,
     READS,

@@ -19,13 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.columns import RESPONSE
+from toolrlef_data.columns import RESPONSE, features_of
 from toolrlef_data.engines.reply_store import open_store, store_path
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import CALL_ERRORS, TOOL_FAILURES, InputError, ToolResult
 from toolrlef_data.tables.batches import read_values
 from toolrlef_data.tables.stage_cache import as_arrow
-from toolrlef_data.tables.transform import Prepared, apply, features_of
+from toolrlef_data.tables.transform import Prepared, apply
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools.call_arguments import decode_arguments
 from toolrlef_data.tools.calls import read_call

@@ -12,13 +12,13 @@ from typing import Any, ClassVar, TypeVar
 
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.columns import QUESTIONS, RESPONSE
+from toolrlef_data.columns import QUESTIONS, RESPONSE, features_of
 from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
 from toolrlef_data.engines.prompts import render_prompt
 from toolrlef_data.engines.responses import build_request, build_response
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import Reply, ToolResult
-from toolrlef_data.tables.transform import apply, features_of
+from toolrlef_data.tables.transform import apply
 from toolrlef_data.tasks.task import Task
 
 __all__ = ["CassetteLookup", "ReaderSettings", "any_correct", "read_outputs", "reader_name"]

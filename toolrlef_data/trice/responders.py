@@ -12,13 +12,14 @@ from typing import Any, ClassVar, TypeVar
 
 from datasets import Dataset, DatasetDict, Features
 
-from toolrlef_data.columns import RESPONSE, STAGE1
+from toolrlef_data.columns import RESPONSE, STAGE1, check_features, features_of
 from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
 from toolrlef_data.engines.prompts import STYLES, render_prompt
 from toolrlef_data.engines.responses import build_request, build_response
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import InputError, Reply, UnknownName
-from toolrlef_data.tables.transform import apply, check_features, features_of, join
+from toolrlef_data.tables.reshape import join
+from toolrlef_data.tables.transform import apply
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools.calls import parse_call, read_native_calls, render_call
 from toolrlef_data.tools.tool import Tool, tool_schema

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from datasets import Dataset, DatasetDict
 
+from toolrlef_data.columns import require_columns
 from toolrlef_data.records import InputError, UnknownName
-from toolrlef_data.tables.transform import require_columns
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.task import Task
 

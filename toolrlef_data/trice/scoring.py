@@ -26,9 +26,10 @@ from typing import Any, TypeVar
 
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.columns import STAGE1, STAGE2, responders_of
+from toolrlef_data.columns import STAGE1, STAGE2, features_of, responders_of
 from toolrlef_data.records import CALL_ERRORS, NO_RESPONSE_ERRORS, Choices, Drop, InputError, Score, UnknownName
-from toolrlef_data.tables.transform import apply, features_of, function_name, keep
+from toolrlef_data.tables.batches import function_name
+from toolrlef_data.tables.transform import apply, keep
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.row_tasks import tasks_of
 

@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.columns import ANSWERED, GRADED, LABELLED, QUESTIONS, STAGE1
+from toolrlef_data.columns import ANSWERED, GRADED, LABELLED, QUESTIONS, STAGE1, check_features, features_of
 from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
 from toolrlef_data.engines.prompts import render_prompt
 from toolrlef_data.engines.responses import build_request, build_response
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import NO_RESPONSE_ERRORS, Drop, InputError, Reply
-from toolrlef_data.tables.transform import apply, check_features, features_of, keep
+from toolrlef_data.tables.transform import apply, keep
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.annotations.composer import Annotations
 from toolrlef_data.trice.reply_check import (

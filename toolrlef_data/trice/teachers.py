@@ -19,13 +19,13 @@ from typing import Any, TypeVar
 
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.columns import GRADED, LABELLED, RESPONSE
+from toolrlef_data.columns import GRADED, LABELLED, RESPONSE, features_of
 from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
 from toolrlef_data.engines.prompts import render_prompt, shuffled_indices
 from toolrlef_data.engines.responses import build_request, build_response
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import NO_RESPONSE_ERRORS, InputError, Reply, ToolCall, clean_text
-from toolrlef_data.tables.transform import apply, features_of
+from toolrlef_data.tables.transform import apply
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools.calls import parse_call, render_call
 from toolrlef_data.trice.annotations.composer import ANNOTATIONS, Annotations, compose

@@ -12,10 +12,9 @@ from typing import Any
 
 from datasets import Dataset
 
-from toolrlef_data.columns import ANSWERS
+from toolrlef_data.columns import ANSWERS, check_features
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.files import atomic_file
-from toolrlef_data.tables.transform import check_features
 from toolrlef_data.toolbench.histories import rebuild_train_messages
 from toolrlef_data.toolbench.prompts import DIVERSITY, opening_messages
 from toolrlef_data.toolbench.search.dfsdt import Method, SearchResult

@@ -32,7 +32,7 @@ from typing import Any
 from datasets import Dataset, Value
 from datasets.utils import tqdm
 
-from toolrlef_data.columns import ANSWERS
+from toolrlef_data.columns import ANSWERS, require_columns
 from toolrlef_data.engines import ENGINES
 from toolrlef_data.engines.model_stage import row_batches
 from toolrlef_data.engines.reply_store import open_store, store_path
@@ -40,8 +40,9 @@ from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import RETRYABLE_ERRORS, Drop, InputError, Reply, UnknownName
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
 from toolrlef_data.tables.identity import text_id
+from toolrlef_data.tables.reshape import explode
 from toolrlef_data.tables.stage_cache import table_from_rows
-from toolrlef_data.tables.transform import Prepared, apply, explode, require_columns
+from toolrlef_data.tables.transform import Prepared, apply
 from toolrlef_data.toolbench.search.answer_writer import answer_file
 from toolrlef_data.toolbench.search.dfsdt import FunctionCall, Method, SearchInput
 from toolrlef_data.toolbench.search.pool import SearchPool, SearchRun, SearchSettings

@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 
 from datasets import Dataset, DatasetDict, Features, List, Value
 
-from toolrlef_data.columns import TRAJECTORIES
+from toolrlef_data.columns import TRAJECTORIES, check_features
 from toolrlef_data.records import Drop, InputError, LedgerError, UnknownName, UnusableRow
-from toolrlef_data.tables.transform import check_features, explode
+from toolrlef_data.tables.reshape import explode
 from toolrlef_data.toolbench.messages import parse_tools
 from toolrlef_data.toolbench.search.protocols import PROTOCOLS
 from toolrlef_data.toolbench.tokens.chat_template import find_chat_tokenizer, load_chat_tokenizer

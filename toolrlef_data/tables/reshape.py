@@ -1,0 +1,151 @@
+"""Stages that make other rows or put tables together: `explode`, `join` and `stack`."""
+
+from __future__ import annotations
+
+import functools
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from datasets import Dataset, DatasetDict, Features, concatenate_datasets
+
+from toolrlef_data.columns import require_columns
+from toolrlef_data.records import Drop, LedgerError
+from toolrlef_data.tables.batches import (
+    BATCH_ROWS,
+    DROP_COLUMNS,
+    by_split,
+    explode_batch,
+    hide_progress_bars,
+    keep_batch,
+    map_batches,
+    read_drops,
+    renamed_argument,
+    stage_key,
+    warn_if_empty,
+)
+from toolrlef_data.tables.fingerprint import digest
+from toolrlef_data.tables.stage_cache import (
+    build_record,
+    check_ids,
+    load_stage,
+    materialize,
+    with_fingerprint,
+    write_dropped,
+    write_record,
+)
+
+__all__ = ["explode", "join", "stack"]
+
+D = TypeVar("D", bound="Dataset | DatasetDict")
+BATCH_BYTES = 4_000_000  # target size of the batches of small new rows
+
+
+@renamed_argument("step", "function")
+def explode(
+    data: D,
+    function: Callable[[Any, Any], Iterable[Mapping[str, Any] | tuple[str, Drop]]],
+    settings: Any = None,
+    *,
+    reads: Sequence[str],
+    features: Mapping[str, Any],
+    stage: str,
+    batch_rows: int = BATCH_ROWS,
+    num_proc: int | None = None,
+) -> D:
+    """Replace each row by the new rows that a row function yields.
+
+    Args:
+        data: a Dataset, or a DatasetDict whose splits are transformed separately.
+        function: (row, settings) -> iterable of new rows, and of (id, `Drop`) for the ledger; at least one of them.
+        settings: plain values, frozen dataclasses or functions, all part of the cache key; default: None.
+        reads: the columns that the function receives.
+        features: name -> feature of each column of the new rows; the column `id` must be unique.
+        stage: name of the stage in the ledger and the lineage.
+        batch_rows: rows per batch; default: 2,000. Reduce it for large rows.
+        num_proc: number of processes; does not change the result. Default: one.
+
+    Returns:
+        The table of the new rows.
+
+    Raises:
+        MissingColumns: the table lacks columns of `reads`.
+        InputError: a new row has unknown columns, or the new ids are missing or not unique.
+        UnhashableSetting: a setting cannot be part of a cache key.
+        LedgerError: a row yields neither a new row nor a `Drop`.
+
+    >>> def words(row, settings):
+    ...     for n, word in enumerate(row["text"].split()):
+    ...         yield {"id": f"{row['id']}#{n}", "word": word} if word != "..." else (row["id"], Drop("no_word"))
+    >>> from datasets import Dataset, Value
+    >>> string = Value("string")
+    >>> table = explode(
+    ...     Dataset.from_dict({"id": ["a"], "text": ["two ... words"]}), words, reads=["id", "text"],
+    ...     features={"id": string, "word": string}, stage="words")
+    >>> table["word"][:]
+    ['two', 'words']
+    """
+    features = Features(features)
+
+    def on_split(split: Dataset) -> Dataset:
+        split = materialize(split)
+        require_columns(split, reads, stage)
+        key = stage_key(split, function, [settings, stage, list(reads)], features)
+        if (cached := load_stage(key, split)) is not None:
+            return cached
+        extended = Features(**features, **DROP_COLUMNS)  # new rows, and dropped rows with their reasons
+        batch_function = functools.partial(
+            explode_batch, function=function, settings=settings, reads=tuple(reads), features=extended
+        )
+        # Unique to this process; `remove_stale_files` removes it if the process is killed.
+        scratch_key = f"tmp{digest(key, uuid.uuid4().hex)}"
+        rows = map_batches(split, batch_function, extended, scratch_key, stage, num_proc, batch_rows)
+        dropped = write_dropped(rows, read_drops, stage, key)
+        retain = functools.partial(keep_batch, judge=read_drops, columns=tuple(features))
+        # Opening a file takes memory for each of its batches, so small new rows go into larger batches.
+        larger_batch_rows = max(batch_rows, BATCH_BYTES * len(rows) // max(1, rows.data.nbytes))
+        result = map_batches(
+            rows, retain, features, key, f"{stage}: keep", num_proc, min(larger_batch_rows, BATCH_ROWS)
+        )
+        if len(result) + len(dropped) != len(rows):
+            raise LedgerError(
+                f"{stage}: expected {len(rows)} new rows, found {len(result)} retained and {len(dropped)} dropped"
+            )
+        if "id" in features:
+            check_ids(result)
+        write_record(key, {**build_record(stage, [split], settings, result, dropped), "rows_in": len(rows)})
+        for file in rows.cache_files:
+            Path(file["filename"]).unlink()
+        warn_if_empty(result, dropped, stage)
+        return result
+
+    return by_split(data, on_split)
+
+
+def join(parts: Sequence[D], name: str) -> D:
+    """Return the columns of several tables side by side; the tables have the same rows and different column names."""
+    return _concatenate(parts, name, axis=1)
+
+
+def stack(parts: Sequence[D], name: str) -> D:
+    """Return the rows of several tables with the same columns, one table after the other; ids must be unique."""
+    return _concatenate(parts, name, axis=0)
+
+
+def _concatenate(parts: Sequence[D], name: str, axis: int) -> D:
+    if isinstance(parts[0], DatasetDict):
+        return DatasetDict({split: _concatenate([part[split] for part in parts], name, axis) for split in parts[0]})
+    tables = [materialize(part) for part in parts]
+    key = digest(name, axis, [table._fingerprint for table in tables])
+    if any(len(table) for table in tables):
+        with hide_progress_bars():
+            result = with_fingerprint(concatenate_datasets(tables, axis=axis), key)
+    else:  # concatenate_datasets would return the first table without the columns of the others
+        features = Features({column: feature for table in tables for column, feature in table.features.items()})
+        result = with_fingerprint(Dataset.from_dict({column: [] for column in features}, features=features), key)
+    rows_in = sum(len(table) for table in tables) if axis == 0 else len(tables[0])
+    if axis == 0 and "id" in result.column_names:
+        check_ids(result)
+    write_record(result._fingerprint, {**build_record(name, tables, None, result), "rows_in": rows_in})
+    return result
