@@ -29,8 +29,9 @@ The tables of all tasks have the same features and can be concatenated. Scores a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeVar
 
+import pyarrow as pa
 from datasets import Dataset, DatasetDict, Features, List, Value
 
 from toolrlef_data.records import InputError, MissingColumns
@@ -59,6 +60,9 @@ __all__ = [
     "responders_of",
     "split_path",
 ]
+
+D = TypeVar("D", bound="Dataset | DatasetDict")
+STRING_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
 STRING, INT, BOOL = Value("string"), Value("int64"), Value("bool")
 
@@ -233,22 +237,63 @@ def responders_of(features: Features) -> list[str]:
 # Checks ---------------------------------------------------------------------------------------------------------------
 
 
-def check_table(data: Any) -> None:
-    if not isinstance(data, (Dataset, DatasetDict)):
-        raise InputError(f"expected a datasets.Dataset or DatasetDict, found {type(data).__name__}")
+def check_table(data: D) -> D:
+    """Return a table without a format; raise an `InputError` for other objects, and for a table with a transform.
+
+    A format such as "torch" changes only how values are shown. A transform computes values, which are not stored.
+    """
+    if isinstance(data, DatasetDict) and data:
+        return DatasetDict({name: check_table(split) for name, split in data.items()})
+    if not isinstance(data, Dataset):
+        found = "a DatasetDict without splits" if isinstance(data, DatasetDict) else type(data).__name__
+        raise InputError(f"expected a datasets.Dataset or DatasetDict, found {found}")
+    if data.format["type"] == "custom":
+        raise InputError(
+            "the table has a transform (`with_transform`), which is not part of its rows: compute the values with "
+            "`map`, or remove the transform with `with_format(None)`"
+        )
+    is_plain = data.format["type"] is None and data.format["columns"] == data.column_names
+    return data if is_plain else data.with_format(None)
 
 
-def check_features(data: Dataset | DatasetDict, expected: Features, name: str) -> None:
-    """Raise an `InputError` if a table lacks columns of a schema or has other types; additional columns are allowed."""
-    check_table(data)
-    for split in data.values() if isinstance(data, DatasetDict) else [data]:
-        require_columns(split, list(expected), name)
-        for column, feature in expected.items():
-            if split.features[column] != feature:
-                raise InputError(
-                    f"{name} needs the column {column} as {feature}, found {split.features[column]}; "
-                    "convert it with `data.cast_column`"
-                )
+def check_features(data: D, expected: Features, name: str) -> D:
+    """Return a table whose columns have the types of a schema; additional columns are allowed.
+
+    Columns with the same values in another type are converted: large strings and lists, as pandas 3 and polars have
+    them, and columns that contain only nulls.
+
+    Raises:
+        MissingColumns: the table lacks columns of the schema.
+        InputError: a column has another type.
+    """
+    data = check_table(data)
+    if isinstance(data, DatasetDict):
+        return DatasetDict({split: check_features(table, expected, name) for split, table in data.items()})
+    require_columns(data, list(expected), name)
+    found = data.features
+    for column, feature in expected.items():
+        if not _is_convertible(*(types.arrow_schema.field(column).type for types in (found, expected))):
+            raise InputError(
+                f"{name} needs the column {column} as {feature}, found {found[column]}; convert it with "
+                "`data.cast_column`"
+            )
+    if all(found[column] == feature for column, feature in expected.items()):
+        return data
+    return data.cast(Features({column: expected.get(column, feature) for column, feature in found.items()}))
+
+
+def _is_convertible(found: pa.DataType, expected: pa.DataType) -> bool:
+    """Return whether a type holds the same values as another one, or only nulls."""
+    if pa.types.is_struct(found) and pa.types.is_struct(expected):
+        pairs = zip(found, expected, strict=False)
+        return found.num_fields == expected.num_fields and all(
+            a.name == b.name and _is_convertible(a.type, b.type) for a, b in pairs
+        )
+    if pa.types.is_list(expected) and (pa.types.is_list(found) or pa.types.is_large_list(found)):
+        return _is_convertible(found.value_type, expected.value_type)
+    if pa.types.is_string(expected):
+        return any(is_type(found) for is_type in (*STRING_TYPES, pa.types.is_null))
+    return found == expected or pa.types.is_null(found)
 
 
 def features_of(data: Dataset | DatasetDict) -> Features:

@@ -185,14 +185,14 @@ def test_table_with_incomplete_lineage_is_published_with_a_warning(
     mixed = {"math": {"stage2": tables["math"]["stage2"].shuffle(seed=1)}}
     with caplog.at_level(logging.WARNING, "toolrlef_data"):
         out = publish(mixed, tmp_path / "data", version="1.0.0")
-    assert "the lineage is unknown" in caplog.text
-    assert "the lineage is unknown" in (out / "provenance.json").read_text()
+    assert "the lineage starts at this table" in caplog.text
+    assert "the lineage starts at this table" in (out / "provenance.json").read_text()
     assert "The lineage of math-stage2 is incomplete" in (out / "README.md").read_text()
     caplog.clear()
     shuffled = load_source("sample", split="train").shuffle(seed=1).select(range(40))
     stage1 = build_stage1(grade(answer(shuffled, scripted(student, progress=False))), ANNOTATIONS)
     publish({"math": {"stage1": stage1}}, tmp_path / "other", version="1.0.0")
-    assert "the lineage before the stage 'answer' is unknown" in caplog.text
+    assert "the lineage starts at the input of the stage 'answer'" in caplog.text
     dropped = Dataset.from_list(
         [{"id": "9", "task": "math", "dataset": "sample", "stage": "mine", "reason": "too long", "detail": ""}]
     )
@@ -267,7 +267,11 @@ def test_card_reports_no_drops_only_for_complete_lineage(tmp_path: Path) -> None
     in_memory = Dataset.from_list(list(questions.select(range(9))), features=questions.features)
     cases = [
         (questions, "No rows were dropped.", "complete from the source on"),
-        (questions.select(range(9)), "No dropped rows are known", "the lineage before the stage 'answer' is unknown"),
+        (
+            questions.select(range(9)),
+            "No dropped rows are known",
+            "the lineage starts at the input of the stage 'answer'",
+        ),
         (in_memory, "No dropped rows are known", "the lineage starts at rows given in memory"),
     ]
     for i, (rows, words, trail) in enumerate(cases):

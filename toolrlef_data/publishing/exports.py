@@ -51,7 +51,7 @@ from typing import IO, Any
 
 from datasets import Dataset
 
-from toolrlef_data.columns import DROPPED
+from toolrlef_data.columns import DROPPED, check_table
 from toolrlef_data.records import InputError, MissingColumns, UnknownName, UnusableRow
 from toolrlef_data.tables.files import atomic_file, scratch_file
 from toolrlef_data.tables.stage_cache import as_arrow
@@ -145,6 +145,7 @@ def _check_options(samples: Dataset, format: str, arguments: str | None, unfit: 
             raise UnknownName(kind, str(value), choices)
     if not isinstance(samples, Dataset):
         raise InputError(f"export expects one Dataset, found a {type(samples).__name__}: pass one of its splits")
+    check_table(samples)
     spec = EXPORTS[format]
     if missing := [name for name in spec.columns if name not in samples.column_names]:
         fitting = [name for name, other in EXPORTS.items() if set(other.columns) <= set(samples.column_names)]

@@ -18,7 +18,7 @@ from typing import Any
 import filelock
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.columns import DROPPED, STAGE2, STAGE2_LATER
+from toolrlef_data.columns import DROPPED, STAGE2, STAGE2_LATER, check_table
 from toolrlef_data.publishing.card import write_card
 from toolrlef_data.publishing.provenance import provenance_of
 from toolrlef_data.records import InputError, MissingColumns, UnknownName
@@ -133,7 +133,8 @@ def _split_tables(tables: Tables, version: str) -> Splits:
             if not isinstance(table, (Dataset, DatasetDict)):
                 found = f"a {type(table).__name__} at {task!r}, {name!r}"
                 raise InputError(f"{shape}; found {found}: a table is a Dataset or a DatasetDict")
-            splits.setdefault(task, {})[name] = dict(table) if isinstance(table, DatasetDict) else {"train": table}
+            table_splits = table if isinstance(table, DatasetDict) else {"train": table}
+            splits.setdefault(task, {})[name] = {split: check_table(data) for split, data in table_splits.items()}
     if not splits or any(not table for task_tables in splits.values() for table in task_tables.values()):
         raise InputError("publish needs at least one table, and every table at least one split")
     config_tables: dict[str, tuple[str, str]] = {}

@@ -155,15 +155,15 @@ def _settings_text(settings: Mapping[str, Any]) -> str:
 
 
 def _lineage_gap(records: list[dict[str, Any]]) -> str:
-    """Return the reason why a lineage does not reach the source of the rows; empty if it does."""
+    """Return where a lineage starts if it does not start at a source of this package; empty if it does."""
     recorded = {record["fingerprint"] for record in records}
     first_stages = [record["step"] for record in records if not recorded.issuperset(record["inputs"])]
     if first_stages or not records:
-        where, table = (f" before the stage {first_stages[0]!r}", "its input") if first_stages else ("", "this table")
+        start = f"the input of the stage {first_stages[0]!r}" if first_stages else "this table"
         return (
-            f"the lineage{where} is unknown: {table} is not the output of a stage (it was shuffled, selected or "
-            "created elsewhere); describe its origin with dropped= and provenance="
+            f"the lineage starts at {start}, which no stage made: it is your own table, or `datasets` has selected, "
+            "reordered or changed its rows; describe its origin with provenance=, and rows dropped before with dropped="
         )
     if any(record["step"] == "rows" for record in records):
-        return "the lineage starts at rows given in memory; describe their origin with provenance="
+        return "the lineage starts at rows given in memory, your own table; describe their origin with provenance="
     return ""

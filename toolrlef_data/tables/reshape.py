@@ -71,7 +71,7 @@ def explode(
 
     Raises:
         MissingColumns: the table lacks columns of `reads`.
-        InputError: a new row has unknown columns, or the new ids are missing or not unique.
+        InputError: a new row has unknown columns, or ids are null or not unique: those of the table, or the new ones.
         UnhashableSetting: a setting cannot be part of a cache key.
         LedgerError: a row yields neither a new row nor a `Drop`.
 
@@ -94,6 +94,7 @@ def explode(
         key = stage_key(split, function, [settings, stage, list(reads)], features)
         if (cached := load_stage(key, split)) is not None:
             return cached
+        check_ids(split)
         extended = Features(**features, **DROP_COLUMNS)  # new rows, and dropped rows with their reasons
         batch_function = functools.partial(
             explode_batch, function=function, settings=settings, reads=tuple(reads), features=extended
@@ -112,8 +113,7 @@ def explode(
             raise LedgerError(
                 f"{stage}: expected {len(rows)} new rows, found {len(result)} retained and {len(dropped)} dropped"
             )
-        if "id" in features:
-            check_ids(result)
+        check_ids(result)
         write_record(key, {**build_record(stage, [split], settings, result, dropped), "rows_in": len(rows)})
         for file in rows.cache_files:
             Path(file["filename"]).unlink()
@@ -145,7 +145,7 @@ def _concatenate(parts: Sequence[D], name: str, axis: int) -> D:
         features = Features({column: feature for table in tables for column, feature in table.features.items()})
         result = with_fingerprint(Dataset.from_dict({column: [] for column in features}, features=features), key)
     rows_in = sum(len(table) for table in tables) if axis == 0 else len(tables[0])
-    if axis == 0 and "id" in result.column_names:
-        check_ids(result)
+    for table in [result] if axis == 0 else tables:
+        check_ids(table)
     write_record(result._fingerprint, {**build_record(name, tables, None, result), "rows_in": rows_in})
     return result

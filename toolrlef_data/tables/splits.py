@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 import numpy as np
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.columns import require_columns
+from toolrlef_data.columns import check_table, require_columns
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.identity import normal_form, text_hash
-from toolrlef_data.tables.stage_cache import as_arrow, build_record, materialize, write_record
+from toolrlef_data.tables.stage_cache import as_arrow, build_record, check_ids, materialize, write_record
 
 __all__ = ["SHUFFLE", "shuffle_steps", "split_queries"]
 
@@ -46,6 +46,7 @@ def split_queries(answers: Dataset, test: float = 0.1, seed: int = 0) -> Dataset
         raise InputError(f"split_queries: expected a datasets.Dataset, found {type(answers).__name__}")
     if isinstance(test, bool) or not isinstance(test, (int, float)) or not 0 < test < 1:
         raise InputError(f"split_queries: expected test between 0 and 1, found {test!r}")
+    check_table(answers)
     answers = materialize(answers)
     require_columns(answers, ["query"], "split_queries")
     is_test = [
@@ -80,6 +81,7 @@ def shuffle_steps(samples: D, seed: int = 0) -> D:
     """
     if isinstance(samples, DatasetDict):
         return DatasetDict({split: shuffle_steps(data, seed) for split, data in samples.items()})
+    check_table(samples)
     data = materialize(samples)
     require_columns(data, ["id"], SHUFFLE)
     ranks = [
@@ -92,6 +94,7 @@ def shuffle_steps(samples: D, seed: int = 0) -> D:
 
 def _select_rows(data: Dataset, rows: Any, name: str, settings: Mapping[str, Any]) -> Dataset:
     """Return the rows with the given numbers, with a lineage record; the other rows do not count as dropped."""
+    check_ids(data)
     selection = data.select(rows)
     selection._fingerprint = digest(data._fingerprint, name, settings)
     write_record(selection._fingerprint, {**build_record(name, [data], settings, selection), "rows_in": len(selection)})

@@ -151,10 +151,11 @@ def materialize(data: Dataset) -> Dataset:
     """Return a table that has files: a table in memory is written to the cache, any other is returned unchanged.
 
     The fingerprint of a written table is derived from its content. A source without rows has no files either; its
-    record is copied to the new fingerprint.
+    record is copied to the new fingerprint. A table from `load_from_disk` gets the fingerprint of the saved table.
     """
     if data.cache_files:
-        return data
+        known = _known_fingerprint(data)
+        return data if known == data._fingerprint else with_fingerprint(data, known)
     schema = data.features.arrow_schema
     record = read_record(data._fingerprint)
     origin = data._fingerprint if record is not None else ""
@@ -166,6 +167,31 @@ def materialize(data: Dataset) -> Dataset:
         identity = {"fingerprint": result._fingerprint, "files": arrow_files(result)}
         write_record(result._fingerprint, {**record, **identity})
     return result
+
+
+def _known_fingerprint(data: Dataset) -> str:
+    """Return the fingerprint of the stage whose rows a table has, although `datasets` gave it another fingerprint.
+
+    `load_from_disk` and `with_format` do so. A table with other rows or columns, or of an unknown stage, keeps its own.
+    """
+    own, files = data._fingerprint, arrow_files(data)
+    if data._indices is not None or read_record(own) is not None:
+        return own
+    folder = Path(files[0]).parent
+    if folder == stages_dir():
+        known = Path(files[0]).stem.partition("_")[0]
+        names = (read_record(known) or {}).get("files", [])
+    else:
+        try:
+            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))  # of `save_to_disk`
+            known, names = state["_fingerprint"], [str(folder / file["filename"]) for file in state["_data_files"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            return own
+    if names != files or read_record(known) is None:
+        return own
+    # Other tables can have the same files: with other columns, a part of the rows, or further rows in memory.
+    stored = pa.concat_tables([as_arrow(Dataset.from_file(file))[:] for file in files])
+    return known if stored.equals(as_arrow(data)[:]) else own
 
 
 def table_from_rows(
@@ -233,12 +259,12 @@ def write_dropped(data: Dataset, judge: Callable[[pa.Table], list[Drop | None]],
 
 
 def check_ids(data: Dataset) -> None:
-    """Raise an `InputError` if the ids of a table are missing or not unique.
+    """Raise an `InputError` if the ids of a table are null or not unique; a table may lack the column.
 
     A table with inputs in its lineage is not checked: its ids come from a checked table.
     """
     record = read_record(data._fingerprint)
-    if record is not None and record["inputs"]:
+    if "id" not in data.column_names or (record is not None and record["inputs"]):
         return
     ids = as_arrow(data, ["id"])
     hashes = np.empty(len(data), np.int64)  # eight bytes per row, since a set of a million ids may not fit in memory

@@ -22,7 +22,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 from numpy.typing import NDArray
 
-from toolrlef_data.columns import require_columns
+from toolrlef_data.columns import check_table, require_columns
 from toolrlef_data.records import Drop, InputError
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.identity import Hashes, RowNumbers, group_questions, normal_form, text_hash
@@ -288,4 +288,5 @@ def _tables(data: Any, apart_from: Any) -> list[Dataset]:
     for table in tables:
         if not isinstance(table, Dataset):
             raise InputError(f"subset: expected tables in apart_from, found {type(table).__name__}")
+        check_table(table)
     return tables

@@ -100,7 +100,7 @@ def apply(
 
     Raises:
         MissingColumns: the table lacks columns of `reads`.
-        InputError: `data` is not a table, or ids are missing or not unique.
+        InputError: `data` is not a table, or has a transform, or ids are null or not unique.
         UnhashableSetting: a setting cannot be part of a cache key.
 
     >>> def double(row, settings):
@@ -126,8 +126,7 @@ def apply(
             record = read_record(cached._fingerprint)
             if is_outdated is None or record is None or not is_outdated(split, record):
                 return cached
-        if "id" in features:
-            check_ids(split)
+        check_ids(split)
         prepared = prepare(split) if prepare is not None else Prepared()
         unsalted_key = key
         if prepared.salt:
@@ -182,6 +181,7 @@ def keep(
 
     Raises:
         MissingColumns: the table lacks columns of `reads`.
+        InputError: as in `apply`.
         UnhashableSetting: a setting cannot be part of a cache key.
         LedgerError: the retained and dropped rows do not add up to the input rows.
 
@@ -200,6 +200,7 @@ def keep(
         key = stage_key(split, judge, [settings, stage, list(reads)], split.features)
         if (cached := load_stage(key, split)) is not None:
             return cached
+        check_ids(split)
         verdicts = functools.partial(judge_batch, judge=judge, settings=settings, reads=tuple(reads), batched=batched)
         dropped = write_dropped(split, verdicts, stage, key)
         if len(dropped):

@@ -29,6 +29,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from datasets import Dataset
+
+from toolrlef_data.columns import check_table
 from toolrlef_data.records import InputError
 from toolrlef_data.tasks.statements.vocabulary import FUNCTION_WORDS, NO_CANDIDATE
 from toolrlef_data.tasks.task import Task
@@ -155,6 +158,7 @@ def audit_grader(task: Task, rows: Iterable[Row], *, probes: int = 1000, seed: i
     >>> audit.probes >= 1000, audit.false_pass, audit.false_fail
     (True, 0.0, 0.0)
     """
+    rows = check_table(rows) if isinstance(rows, Dataset) else rows
     usable = [(row, gold) for row in rows for gold in row["answers"][:3] if _is_usable(task, row, gold)]
     if not usable:
         raise InputError(f"audit_grader: no row has a gold answer that the task {task.name!r} can grade")

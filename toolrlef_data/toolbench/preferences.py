@@ -67,7 +67,7 @@ def preference_pairs(
     'gave_up'
     """
     settings = PairSettings(keep_thought, check_finish_types(finish))
-    check_features(answers, ANSWERS, "preference_pairs")
+    answers = check_features(answers, ANSWERS, "preference_pairs")
     options: dict[str, Any] = {"batch_rows": BATCH_FILES, "num_proc": num_proc}
     return explode(answers, _pairs, settings, reads=READS, features=PAIRS, stage=PairSettings.kind, **options)
 

@@ -123,7 +123,7 @@ def trajectories(
     )
     if style == "toolllama" and layout == "merged":
         raise InputError("style 'toolllama' requires layout 'split', found 'merged': its turns have no train flag")
-    check_features(answers, ANSWERS, "trajectories")
+    answers = check_features(answers, ANSWERS, "trajectories")
     features = TRAJECTORIES if style == "messages" else TOOLLLAMA
     options: dict[str, Any] = {"batch_rows": BATCH_FILES, "num_proc": num_proc}
     return explode(answers, _samples, settings, reads=READS, features=features, stage=SampleSettings.kind, **options)

@@ -78,8 +78,9 @@ def respond(
     for row_task in tasks.values():
         row_task.check_prompts()
     stage1_columns = list(features_of(stage1))
-    needed = {name: feature for name, feature in STAGE1.items() if name not in OPTIONAL_COLUMNS}
-    check_features(stage1, Features(needed), "respond")
+    optional = OPTIONAL_COLUMNS.difference(stage1_columns)
+    needed = {name: feature for name, feature in STAGE1.items() if name not in optional}
+    stage1 = check_features(stage1, Features(needed), "respond")
     if existing := sorted(set(stage1_columns) & {"gold", *names}):
         raise InputError(
             f"the table already has the columns {', '.join(existing)}: pass stage 1 and all responders at once"

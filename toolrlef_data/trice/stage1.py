@@ -106,7 +106,7 @@ def build_stage1(
                 "the task %r has no reader: its calls are verified by the output of %s alone", name, row_task.tool.name
             )
     labelled = graded
-    if len(teacher_tasks) < len(tasks) or has_calls:
+    if has_calls or not teacher_tasks or len(teacher_tasks) < len(tasks):  # without rows, there are no tasks
         labelled = write_calls(labelled, compat=compat, task=task, num_proc=num_proc)
     for next_teacher in teachers if teacher_tasks else ():
         labelled = propose_calls(
@@ -179,7 +179,7 @@ def answer(
     >>> answer(questions, scripted({"": "It is 0."}, progress=False))["response"][0]["text"]
     'It is 0.'
     """
-    check_features(questions, QUESTIONS, "answer")
+    questions = check_features(questions, QUESTIONS, "answer")
     questions = keep(questions, _drop_unusable, None, reads=["question", "answers"], stage="answer", num_proc=num_proc)
     accepted = check_accept_cut(accept_cut)
     settings = StudentSettings(

@@ -16,6 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from toolrlef_data.columns import check_table
 from toolrlef_data.engines.local.decoding import last_logits_kwargs
 from toolrlef_data.engines.local.engine import LocalEngine
 from toolrlef_data.engines.local.loading import LoadedModel, load_model, resolve_dtype
@@ -93,6 +94,7 @@ def warm_up(
         )
     if isinstance(stage1, dict):
         raise InputError(f"warm_up: expected one split, found several: pass one of {', '.join(map(str, stage1))}")
+    stage1 = check_table(stage1)
     missing = [name for name in COLUMNS if name not in stage1.column_names]
     if missing:
         raise MissingColumns(f"warm_up needs the columns {', '.join(missing)}; found {', '.join(stage1.column_names)}")

@@ -110,7 +110,7 @@ def write_answers(answers: Dataset, folder: str | Path) -> list[Path]:
     >>> paths[0].suffix
     '.json'
     """
-    check_features(answers, ANSWERS, "write_answers")
+    answers = check_features(answers, ANSWERS, "write_answers")
     paths = list(_paths(answers["id"][:], Path(folder)))
     for path, row in zip(paths, answers.select_columns(["answer"]), strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, load_from_disk
 
+from toolrlef_data.columns import check_table
 from toolrlef_data.records import InputError, MissingColumns, clean_text
 from toolrlef_data.tables.stage_cache import as_arrow
 
@@ -72,6 +73,7 @@ def open_corpus(corpus: Dataset | str | Path) -> Passages:
             "a corpus must be a path or a datasets.Dataset with the columns title and text (one split, not streamed), "
             f"found {type(corpus).__name__}"
         )
+    corpus = check_table(corpus)
     _require_columns(corpus.column_names, "the corpus")
     return partial(_read_dataset, corpus)
 

@@ -1,0 +1,147 @@
+"""Where the trail of a table goes on: after `save_to_disk`, with a format, and not with other rows or columns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset, DatasetDict, Value, concatenate_datasets, load_from_disk
+
+from toolrlef_data.records import Drop, InputError
+from toolrlef_data.tables.lineage import ledger, lineage
+from toolrlef_data.tables.reshape import explode, join
+from toolrlef_data.tables.splits import shuffle_steps, split_queries
+from toolrlef_data.tables.stage_cache import stages_dir
+from toolrlef_data.tables.transform import apply, keep
+
+STRING = Value("string")
+
+
+def shout(row: Mapping[str, Any], settings: str) -> dict[str, Any]:
+    return {"loud": row["text"].upper() + settings}
+
+
+def drop_odd(row: Mapping[str, Any], settings: None) -> Drop | None:
+    return Drop("odd") if int(row["id"]) % 2 else None
+
+
+def apply_shout(data: Any, settings: str = "!") -> Any:
+    return apply(data, shout, settings, reads=["id", "text"], adds={"loud": STRING})
+
+
+def stage() -> Dataset:
+    rows = Dataset.from_list([{"id": str(i), "text": f"row {i}"} for i in range(20)])
+    return apply_shout(keep(rows, drop_odd, reads=["id"], stage="parity"))
+
+
+def steps(data: Dataset) -> list[str]:
+    return [record["step"] for record in lineage(data)]
+
+
+STEPS = ["rows", "parity", "shout"]
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_the_trail_goes_on_after_save_to_disk(shards: int, tmp_path: Path) -> None:
+    expected = stage()
+    expected.save_to_disk(tmp_path / "saved", num_shards=shards)
+    loaded = load_from_disk(tmp_path / "saved")
+    assert steps(loaded) == steps(loaded.with_format("torch")) == STEPS
+    assert ledger([loaded])[:] == ledger([expected])[:]
+    result = apply_shout(loaded, "?")
+    assert result._fingerprint == apply_shout(expected, "?")._fingerprint
+    assert steps(result) == [*STEPS, "shout"]
+
+
+def test_the_trail_of_each_split_goes_on_after_save_to_disk(tmp_path: Path) -> None:
+    DatasetDict(a=stage(), b=apply_shout(stage(), "?")).save_to_disk(tmp_path / "saved")
+    loaded = load_from_disk(tmp_path / "saved")
+    assert (steps(loaded["a"]), steps(loaded["b"])) == (STEPS, [*STEPS, "shout"])
+
+
+def test_a_trail_without_records_is_a_table_of_its_own(tmp_path: Path) -> None:
+    """Such as on another machine: the records are in the stage cache, not in the saved folder."""
+    stage().save_to_disk(tmp_path / "saved")
+    for path in stages_dir().glob("*.json"):
+        path.unlink()
+    loaded = load_from_disk(tmp_path / "saved")
+    assert steps(loaded) == []
+    assert apply_shout(loaded, "?")["loud"][:2] == ["ROW 0?", "ROW 2?"]
+
+
+def test_formats_do_not_end_a_trail() -> None:
+    for kind in ("torch", "numpy", "pandas", "arrow", None):
+        assert steps(stage().with_format(kind)) == STEPS
+    data = stage()
+    data.set_format("torch", columns=["id"])
+    data.reset_format()
+    assert steps(data) == STEPS
+
+
+def swapped(data: Dataset) -> Dataset:
+    return data.rename_columns({"text": "loud", "loud": "text"})
+
+
+def with_other_rows(data: Dataset) -> Dataset:
+    """A table of as many rows and the same file, of which a half is in memory."""
+    other = Dataset.from_list([{**row, "text": "other"} for row in data.select(range(5)).to_list()])
+    return concatenate_datasets([data.select(range(5)), other.cast(data.features)])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data.select(range(5)),
+        lambda data: data.select([4, 2]),
+        lambda data: data.shuffle(seed=1),
+        lambda data: data.select_columns(["id", "text"]),
+        lambda data: data.remove_columns("loud"),
+        lambda data: data.rename_column("loud", "quiet"),
+        swapped,
+        with_other_rows,
+        lambda data: data.add_column("more", [0] * len(data)),
+        lambda data: data.map(lambda row: {"text": "other"}),
+        lambda data: concatenate_datasets([data, data]),
+    ],
+)
+def test_other_rows_or_columns_end_a_trail(change: Callable[[Dataset], Dataset], tmp_path: Path) -> None:
+    stage().save_to_disk(tmp_path / "saved")
+    for data in (stage(), load_from_disk(tmp_path / "saved")):
+        assert "shout" not in steps(change(data))
+
+
+def test_a_changed_folder_ends_a_trail(tmp_path: Path) -> None:
+    stage().save_to_disk(tmp_path / "saved")
+    path = tmp_path / "saved" / "state.json"
+    state = json.loads(path.read_text())
+    for text in (json.dumps({**state, "_fingerprint": "0123"}), json.dumps({**state, "_data_files": []}), "[]", "{"):
+        loaded = load_from_disk(tmp_path / "saved")
+        path.write_text(text)
+        assert steps(loaded) == []
+        path.write_text(json.dumps(state))
+
+
+@pytest.mark.parametrize(
+    ("second", "message"), [("0", "expected unique ids, found '0' twice"), (None, "found none in row 1")]
+)
+def test_no_stage_makes_ids_that_are_not_unique_look_checked(second: str | None, message: str) -> None:
+    data = Dataset.from_list([{"id": "0", "text": "a", "query": "q"}, {"id": second, "text": "b", "query": "r"}])
+    calls: list[Callable[[], Any]] = [
+        lambda: keep(data, drop_odd, reads=["id"], stage="parity"),
+        lambda: apply_shout(data),
+        lambda: apply(data, shout, "", reads=["text"], adds={"loud": STRING}, removes=["id"]),
+        lambda: explode(data, explode_row, reads=["text"], features={"word": STRING}, stage="words"),
+        lambda: split_queries(data, test=0.5),
+        lambda: shuffle_steps(data),
+        lambda: join([data, Dataset.from_dict({"loud": ["A", "B"]})], "both"),
+    ]
+    for call in calls:
+        with pytest.raises(InputError, match=message):
+            call()
+
+
+def explode_row(row: Mapping[str, Any], settings: None) -> list[dict[str, Any]]:
+    return [{"word": row["text"]}]
