@@ -59,7 +59,10 @@ class Exchange:
         self.engine = engine
         self.store = store
         self.claims = Claims(store)
-        self.progress = Progress(bar, spec, expected, lambda: {**stats(), **engine.stats()})
+        self.progress = Progress(
+            bar, spec, expected, lambda: {**stats(), **engine.stats()}, parallel=engine.cancel is not None
+        )
+        engine.on_step = self.progress.show_sometimes
         self.on_reply = on_reply
         self.stopped = threading.Event()
         self.unsent: deque[tuple[str, Request]] = deque()
@@ -105,7 +108,7 @@ class Exchange:
         claimed_elsewhere = self.claims.acquire(missing)
         stored |= self.store.get(missing)  # another process may have stored replies before the claim
         stored |= {key: Reply(None, error=self.retryable[key]) for key, _ in requests if key in self.retryable}
-        self.progress.requests += len(requests)
+        self.progress.count_lookup(len(requests), sum(key not in stored for key, _ in requests))
         for key, request in requests:
             if key in stored:
                 self.progress.count(stored[key], 1, from_store=int(key not in self.retryable))
@@ -128,6 +131,7 @@ class Exchange:
                 return
             requests = itertools.chain([first], requests)
             with self.engine, contextlib.closing(self.engine.generate(requests)) as reply_batches:
+                self.progress.begin()
                 for replies in reply_batches:
                     self.store.put(replies)
                     self._deliver(dict(replies))
@@ -147,6 +151,7 @@ class Exchange:
             if self.unsent:
                 key, request = self.unsent.popleft()
                 if key in self.pending:  # otherwise a batch job of an earlier run has delivered its reply
+                    self.progress.sent += 1
                     yield key, request
             elif has_more or self.claimed_elsewhere:
                 yield None
@@ -175,17 +180,16 @@ class Exchange:
         stored = replies if from_store else replies | self.store.get(list(replies))
         if failed := {key: str(reply.error) for key, reply in stored.items() if reply.error in RETRYABLE_ERRORS}:
             self.claims.release(failed)
-        for key, reply in stored.items():
-            waiting_count = self.pending.pop(key, 0)
-            if not waiting_count:  # a reply from a batch job of an earlier run, which this run does not request
-                continue
-            if key in failed:
-                self.retryable[key] = failed[key]
-            if from_store:
-                self.progress.count(reply, waiting_count, from_store=waiting_count)
-            else:
-                self.progress.count_arrival(reply, waiting_count)
-            if self.on_reply is not None:
+        # Replies that no request waits for are from a batch job of an earlier run.
+        arrived = {key: (reply, self.pending.pop(key)) for key, reply in stored.items() if key in self.pending}
+        self.retryable |= {key: kind for key, kind in failed.items() if key in arrived}
+        if from_store:
+            for reply, rows in arrived.values():
+                self.progress.count(reply, rows, from_store=rows)
+        else:
+            self.progress.count_arrivals(arrived.values())
+        if self.on_reply is not None:
+            for key, (reply, _) in arrived.items():
                 self.on_reply(key, reply)
 
 

@@ -70,6 +70,7 @@ class ScriptedEngine:
 
     cancel = None
     stop = None
+    on_step: Callable[[], None] | None = None
 
     def stats(self) -> dict[str, Any]:
         return {}

@@ -310,6 +310,9 @@ class Engine(AbstractContextManager["Engine"], Protocol):
     stop: Callable[[ToolrlefError], None] | None
     """Makes `generate` raise an error after the in-flight requests; None for an engine without parallel requests."""
 
+    on_step: Callable[[], None] | None
+    """Set by the caller; an engine that computes replies in batches calls it several times during a batch."""
+
     def stats(self) -> dict[str, Any]:
         """Return the engine's statistics for the progress bar, by name."""
         ...

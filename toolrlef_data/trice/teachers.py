@@ -108,7 +108,7 @@ def propose_calls(
             reads=READS,
             adds=ADDS,
             name="propose_calls",
-            label="teacher",
+            label=f"teacher (attempt {attempt + 1} of {attempts})" if attempts > 1 else "teacher",
             ask_again=ask_again,
             error_of=_teacher_error,
         )

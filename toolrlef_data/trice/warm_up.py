@@ -21,6 +21,7 @@ from toolrlef_data.engines.local.decoding import last_logits_kwargs
 from toolrlef_data.engines.local.engine import LocalEngine
 from toolrlef_data.engines.local.loading import LoadedModel, load_model, resolve_dtype
 from toolrlef_data.engines.local.weights import silence_transformers
+from toolrlef_data.engines.progress import step_bar
 from toolrlef_data.engines.prompts import render_prompt
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError, MissingColumns
@@ -171,7 +172,8 @@ def _train(stage1: Dataset, base: EngineSpec, settings: dict[str, Any]) -> tuple
     if not samples:
         raise InputError(f"all {len(rows)} rows of stage 1 exceed max_tokens={settings['max_tokens']}")
     devices = [loaded.model.device] if loaded.model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), silence_transformers():
+    bar = step_bar(f"Train {Path(base.model).name}", settings["steps"], base.progress)
+    with torch.random.fork_rng(devices), silence_transformers(), bar:
         torch.manual_seed(settings["seed"])
         model = peft.get_peft_model(loaded.model, peft.LoraConfig(task_type="CAUSAL_LM", **settings["lora"]))
         config = model.peft_config["default"]
@@ -191,6 +193,8 @@ def _train(stage1: Dataset, base: EngineSpec, settings: dict[str, Any]) -> tuple
             optimizer.step()
             optimizer.zero_grad()
             losses.append(round(loss.item(), 6))
+            bar.set_postfix(loss=losses[-1], refresh=False)
+            bar.update()
     return model, losses
 
 

@@ -72,6 +72,7 @@ def decode(
     spec: EngineSpec,
     eos_ids: frozenset[int],
     shared_prefix: Any,
+    on_step: Callable[[int], None] | None = None,
 ) -> list[Completion]:
     """Decode replies to a batch of prompts, greedily or by sampling; to be called in `torch.inference_mode()`.
 
@@ -82,6 +83,7 @@ def decode(
         spec: the sampling settings.
         eos_ids: token ids that end a reply.
         shared_prefix: result of `prefill` for the common prefix of the prompts, or None.
+        on_step: called with the number of tokens of each unfinished reply, after each of them; default: not called.
 
     Returns:
         The completions, in the order of the prompts.
@@ -118,6 +120,8 @@ def decode(
         unfinished = [row for row, n in enumerate(active) if not slots[n].finish_reason]
         if not unfinished:
             break
+        if on_step is not None:
+            on_step(len(slots[active[unfinished[0]]].tokens))
         ids = torch.tensor(next_tokens, device=device)[:, None]
         positions = positions[:, -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(active), 1)], 1)

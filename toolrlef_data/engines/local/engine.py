@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 from toolrlef_data.engines.local.batching import TokenisedPrompt, halve_on_oom, plan_batches
@@ -52,15 +52,19 @@ class LocalEngine:
         if spec.num_beams > 1 and spec.temperature > 0:
             raise InputError("beam search does not support sampling: set temperature=0 or num_beams=1")
         self.spec = spec
+        self.on_step: Callable[[], None] | None = None
+        self.step = 0  # tokens of each unfinished reply of the running batch
 
     cancel = None
     stop = None
 
     def stats(self) -> dict[str, Any]:
-        return {}
+        return {"batch": f"{self.step}/{self.spec.max_tokens} tokens"} if self.step else {}
 
     def __enter__(self) -> LocalEngine:
-        return self
+        """Load the model."""
+        with borrow_model(self.spec):
+            return self
 
     def __exit__(self, *_: object) -> None:
         """Keep the base model loaded for the next engine; `unload` frees its memory."""
@@ -105,8 +109,14 @@ class LocalEngine:
                     with borrow_model(spec) as loaded, torch.inference_mode():
                         if prefix and shared_prefix is None:
                             shared_prefix = prefill(loaded.model, prefix)
-                        replies = _generate_batch(loaded, batch, spec, shared_prefix)
+                        replies = _generate_batch(loaded, batch, spec, shared_prefix, self._count_step)
+                    self.step = 0
                     yield list(replies)
+
+    def _count_step(self, step: int) -> None:
+        self.step = step
+        if self.on_step is not None:
+            self.on_step()
 
 
 def _windows(requests: Iterable[tuple[str, Request] | None]) -> Iterator[list[tuple[str, Request]]]:
@@ -190,7 +200,11 @@ def _parse_arguments(text: str) -> Any:
 
 
 def _generate_batch(
-    loaded: LoadedModel, batch: Sequence[TokenisedPrompt], spec: EngineSpec, shared_prefix: Any
+    loaded: LoadedModel,
+    batch: Sequence[TokenisedPrompt],
+    spec: EngineSpec,
+    shared_prefix: Any,
+    on_step: Callable[[int], None],
 ) -> list[tuple[str, Reply]]:
     """Return the (tag, reply) pairs of a batch."""
     model, tokenizer = loaded.model, loaded.tokenizer
@@ -200,7 +214,7 @@ def _generate_batch(
         if spec.num_beams > 1:
             completions = _beam_search(loaded, batch, spec, eos_ids)
         else:
-            completions = decode(model, tokenizer, batch, spec, eos_ids, shared_prefix)
+            completions = decode(model, tokenizer, batch, spec, eos_ids, shared_prefix, on_step)
         return [(completion.prompt.tag, _build_reply(completion, tokenizer, spec)) for completion in completions]
 
     return halve_on_oom(generate, batch, lambda prompt, message: (prompt.tag, _error_reply("out_of_memory", message)))

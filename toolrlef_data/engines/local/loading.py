@@ -15,9 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from toolrlef_data.engines.local.weights import Weights, resolve_adapter, resolve_weights, silence_transformers
+from toolrlef_data.engines.progress import step_bar
 from toolrlef_data.engines.spec import DTYPES, EngineSpec
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.fingerprint import digest
@@ -122,7 +124,7 @@ def borrow_model(spec: EngineSpec) -> Iterator[LoadedModel]:
     with _LOADING:
         if key not in _BASES:
             _BASES.clear()
-            _BASES[key] = _Base(_load(weights, dtype, device))
+            _BASES[key] = _Base(_load(weights, dtype, device, spec.progress))
         base = _BASES[key]
     with base.lock, _activate_adapter(base, spec.adapter):
         yield base.loaded
@@ -174,15 +176,19 @@ def _activate_adapter(base: _Base, adapter: str | None) -> Any:
     return nullcontext()
 
 
-def _load(weights: Weights, dtype: str, device: str) -> LoadedModel:
+def _load(weights: Weights, dtype: str, device: str, progress: bool = True) -> LoadedModel:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     name, revision = weights.pretrained_args()
-    with silence_transformers():
+    with silence_transformers(), step_bar(f"Load {Path(weights.place).name}", 3, progress) as bar:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+        bar.update()
         model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=getattr(torch, dtype))
-    return LoadedModel(model.to(device).eval(), tokenizer, device)
+        bar.update()
+        model = model.to(device).eval()
+        bar.update()
+    return LoadedModel(model, tokenizer, device)
 
 
 def _resolve_device(device: str) -> str:

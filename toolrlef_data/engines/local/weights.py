@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from toolrlef_data.engines.progress import step_bar
 from toolrlef_data.records import InputError, MissingExtra, ToolrlefError
 from toolrlef_data.tables.files import atomic_file, file_digest, fill_once, home_dir
 
@@ -213,7 +214,7 @@ def _convert_into(gguf: Path, folder: Path) -> None:
     import torch
     import transformers
 
-    with silence_transformers():
+    with silence_transformers(), step_bar(f"Convert {gguf.name}", 3) as bar:
         # If the package `kernels` is installed, transformers would keep the weights packed and could not save them.
         gguf_config = {"quantization_config": transformers.GgufConfig(dequantize=True)}
         source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
@@ -223,14 +224,17 @@ def _convert_into(gguf: Path, folder: Path) -> None:
             io.StringIO()
         ):  # `disable_progress_bar` does not disable all progress bars of transformers
             model = transformers.AutoModelForCausalLM.from_pretrained(**source, **gguf_config, dtype=torch.float32)
+        bar.update()
         model.hf_quantizer = None  # save_pretrained fails while this is set, although the weights are dequantized
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
         model.config.name_or_path = gguf.name
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        bar.update()
         saved_tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         saved_weights = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).state_dict()
+        bar.update()
     is_equal = (
         saved_tokenizer.chat_template == tokenizer.chat_template
         and saved_tokenizer.eos_token_id == tokenizer.eos_token_id

@@ -9,7 +9,7 @@ Not covered: streaming, protocols other than OpenAI's, the Responses API.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, NoReturn
 
 from toolrlef_data.engines.openai_api.batches import send_in_batches
@@ -33,6 +33,7 @@ class OpenAIEngine:
 
     def __init__(self, spec: EngineSpec) -> None:
         self.session = Session(spec)
+        self.on_step: Callable[[], None] | None = None
         self.stats = self.session.stats
 
     def __repr__(self) -> str:

@@ -23,6 +23,7 @@ from typing import Any, TypedDict, TypeVar
 from toolrlef_data.engines.local.batching import first_line, halve_on_oom
 from toolrlef_data.engines.local.loading import eos_token_ids, resolve_dtype
 from toolrlef_data.engines.local.weights import resolve_weights, silence_transformers
+from toolrlef_data.engines.progress import step_bar
 from toolrlef_data.records import InputError, MissingExtra, ToolError, ToolResult
 from toolrlef_data.tables.fingerprint import digest
 
@@ -205,12 +206,15 @@ def _load(head: str, model_path: str, commit: str | None, identity: str, dtype: 
         device = "cuda" if torch.cuda.is_available() else "cpu"
     model_class = getattr(transformers, f"AutoModelFor{head}")
     try:
-        with silence_transformers(), warnings.catch_warnings():
+        name = f"Load {Path(model_path).name}"
+        with silence_transformers(), warnings.catch_warnings(), step_bar(name, 2) as bar:
             warnings.filterwarnings("ignore", "Recommended: pip install sacremoses", UserWarning)
             tokenizer = transformers.AutoTokenizer.from_pretrained(model_path, revision=commit)
+            bar.update()
             model, loading_info = model_class.from_pretrained(
                 model_path, revision=commit, dtype=getattr(torch, dtype), output_loading_info=True
             )
+            bar.update()
     except ImportError as error:
         raise MissingExtra(
             f"the tokenizer of {model_path!r} needs a package: pip install sentencepiece ({error})"
