@@ -5,7 +5,7 @@
 | questions | id, task, dataset, question, context, answers (gold), solution (worked solution), split_origin |
 | answered | + response: RESPONSE, samples: the further samples of the same question |
 | graded | + prediction, correct (null: not gradable), pass_rate, needs_tool |
-| labelled | + tool_call, tool_output, verified, verified_by, attempts, teacher, rejected: the reasons, by attempt |
+| labelled | + tool_call, tool_output, verified, verified_by, attempts, teacher, rejected: by attempt |
 | stage1 | instruction, input, output; id, task, dataset, answers, uses_tool, source, verified_by |
 | responded | stage1's + one RESPONSE struct per responder, named after it; the first is `gold` |
 | executed | the same; the fields from `n_calls` to `correct` of each RESPONSE have values |

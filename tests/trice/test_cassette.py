@@ -267,7 +267,7 @@ def test_a_users_stage_can_have_the_name_of_ours(qa: Task, name: str, settings: 
 
 
 def test_a_table_with_incomplete_lineage_has_no_cassette(qa: Task, tmp_path: Path) -> None:
-    stage2 = build_stage2(respond(rows("qa", ["WikiSearch(Etna)"], "Sicily"), []), task=qa).select([0])
+    stage2 = build_stage2(respond(rows("qa", ["WikiSearch(Etna)"] * 2, "Sicily"), []), task=qa).select([0])
     with pytest.raises(InputError, match="found no execution in the lineage of these tables"):
         publish({"qa": {"stage2": stage2}}, tmp_path / "out", version="1.0.0", cassette=True)
     assert not (tmp_path / "out").exists()

@@ -291,7 +291,7 @@ def test_a_search_is_verified_by_its_output_or_by_the_reader(qa: Task, tmp_path:
     table = graded(qa, rows)
     labelled = propose_calls(table, teacher, attempts=1, task=qa)
     assert labelled["verified_by"] == ["output", "reader", None]
-    assert labelled["rejected"] == [[], [], ["tool_error:no_result"]]
+    assert labelled["rejected"] == [[], [], ["tool_error:no_result: WikiSearch(Atlantis)"]]
     stage1 = build_stage1(table, teacher, attempts=1, task=qa)
     assert stage1["verified_by"] == ["output", "reader"]
     assert len(stage1) + len(ledger([stage1])) == 3
@@ -519,7 +519,11 @@ def test_existing_calls_are_verified_before_the_teacher_gets_a_request(qa: Task,
     assert [(r["id"], r["output"], r["source"], r["verified_by"]) for r in stage1] == [
         ("a", "WikiSearch(Etna)", "teacher", "output")
     ]
-    assert [(row["id"], row["detail"]) for row in ledger([stage1])] == [("b", "wrong_value; wrong_value")]
+    detail = (
+        "wrong_value: WikiSearch(Danube) -> The Danube ends in the Black Sea.; "
+        "wrong_value: WikiSearch(Danube source) -> Breg and Brigach meet at Donaueschingen. The Danube is long."
+    )
+    assert [(row["id"], row["reason"], row["detail"]) for row in ledger([stage1])] == [("b", "wrong_value", detail)]
     assert build_stage1(with_calls, task=qa)["id"] == ["a"], "no teacher is needed"
     plain = with_calls.map(lambda row: {"tool_call": "It is Sicily."})
     assert [row["reason"] for row in ledger([build_stage1(plain, task=qa)])] == ["no_call", "no_call"]

@@ -142,7 +142,9 @@ def test_a_teachers_reply_without_a_response_is_rejected_with_its_kind() -> None
     graded = grade(answer(questions(1), quiet({"": "It is 0."})))
     teacher = quiet({"": Reply("calculator(36+36/", **LIMIT)}, temperature=0.5)
     stage1 = build_stage1(graded, teacher, attempts=2)
-    assert [(row["reason"], row["detail"]) for row in ledger([stage1])] == [("cut_off", "cut_off; cut_off")]
+    assert [(row["reason"], row["detail"]) for row in ledger([stage1])] == [
+        ("cut_off", "cut_off: calculator(36+36/; cut_off: calculator(36+36/")
+    ]
     complete = quiet({"": Reply("calculator(36+36/2) is", **LIMIT)})
     assert build_stage1(graded, complete)["output"][:] == ["calculator(36+36/2)"]
     assert len(build_stage1(graded, complete, attempts=1, accept_cut=())) == 0

@@ -146,7 +146,7 @@ def test_a_proposed_call_is_published_with_the_argument_that_was_executed(reply:
     call = parse_call(proposed[0]["tool_call"], MATH.tool)
     assert call is not None
     assert call.argument == argument
-    assert "no_call" not in proposed[0]["rejected"]
+    assert not any(rejected.startswith("no_call") for rejected in proposed[0]["rejected"])
 
 
 def test_a_teacher_retries_only_failed_rows() -> None:
@@ -161,7 +161,7 @@ def test_a_teacher_retries_only_failed_rows() -> None:
         "calculator(17*24)",
         True,
         2,
-        ["wrong_value"],
+        ["wrong_value: calculator(1+1) -> 2"],
     )
 
 
@@ -282,3 +282,21 @@ def test_the_question_is_no_answer_in_any_stage() -> None:
     row = {"id": "a", "task": "lama", "dataset": "x", "question": cloze, "context": "", "answers": ["Oslo"], "solution": "", "split_origin": "train"}  # fmt: skip
     table = grade(answer(Dataset.from_list([row], features=QUESTIONS), quiet({"": "The University of Oslo is in"})))
     assert table["correct"][:] == [False]
+
+
+def test_the_ledger_tells_what_the_teacher_wrote_and_what_the_tool_returned() -> None:
+    long_text = "I would add the numbers.\n " + "Then I would think. " * 30
+    replies = [
+        "calculator(17+24)",
+        long_text,
+        "calculator(17/0)",
+        Reply(None, error="too_long", error_detail="9 tokens"),
+    ]
+    stage1 = build_stage1(graded("hard"), [quiet([reply], max_failed=1.0) for reply in replies], attempts=1)
+    (row,) = ledger([stage1])
+    assert (row["stage"], row["reason"]) == ("stage1", "no_reply:too_long")
+    written = " ".join(long_text.split())[:200]
+    assert row["detail"] == (
+        f"wrong_value: calculator(17+24) -> 41; no_call: {written}; "
+        "tool_error:zero_division: calculator(17/0); no_reply:too_long: 9 tokens"
+    )

@@ -360,8 +360,8 @@ def _drop_without_target(row: Row, settings: TargetSettings) -> Drop | None:
         return Drop(error, detail or "") if error in NO_RESPONSE_ERRORS else Drop("no_reply", error)
     if not row["needs_tool"] or row["verified"] or (settings.keep_unverified and row["tool_call"]):
         return None
-    reasons = row["rejected"]
-    return Drop(reasons[-1] if reasons else "no_call", "; ".join(reasons))
+    rejected = row["rejected"] or ["no_call"]
+    return Drop(rejected[-1].partition(": ")[0], "; ".join(row["rejected"]))
 
 
 def _target_columns(row: Row, settings: TargetSettings) -> dict[str, Any]:

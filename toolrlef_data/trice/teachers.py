@@ -46,7 +46,8 @@ PROPOSAL = "proposal"  # the column of unverified calls
 MAX_GOLD_ANSWERS = 10
 # A second greedy attempt would return the same reply.
 RETRY_TEMPERATURE = 0.7
-PROPOSAL_FIELDS = ("text", "error", "argument", "tool_output", "tool_error", "correct", "predictions")
+MAX_REJECTED = 200  # characters of each text in an entry of `rejected`
+PROPOSAL_FIELDS = ("text", "error", "error_detail", "argument", "tool_output", "tool_error", "correct", "predictions")
 READS = [*QUESTION, *LABELS]
 ADDS = {PROPOSAL: RESPONSE}
 
@@ -76,8 +77,9 @@ def propose_calls(
         num_proc: number of processes.
 
     Returns:
-        the table with `tool_call`, `tool_output`, `verified`, `verified_by`, `attempts`, `teacher` and `rejected`, the
-        reasons why attempts were rejected.
+        the table with `tool_call`, `tool_output`, `verified`, `verified_by`, `attempts`, `teacher` and `rejected`: for
+        each rejected attempt the reason, what the teacher wrote, and what the tool returned, such as "wrong_value:
+        calculator(36*2) -> 72".
 
     Raises:
         InputError: the teacher has another type, or a tool is not set up.
@@ -212,19 +214,19 @@ def _propose_from_reply(row: Row, replies: Sequence[Reply], settings: TeachSetti
         return _proposal()
     response = _teacher_response(row, replies[0], settings)
     if response["error"] in NO_RESPONSE_ERRORS:
-        return _proposal(error=response["error"])
+        return _proposal(error=response["error"], detail=response["raw"])
     if response["error"]:
-        return _proposal(error=f"no_reply:{response['error']}")
+        return _proposal(error=f"no_reply:{response['error']}", detail=response["error_detail"])
     task = settings.tasks[row["task"]]
     call = parse_call(response["text"], task.tool)
-    return _proposal(error="no_call") if call is None else _call_proposal(task, call.argument)
+    return _proposal(error="no_call", detail=response["text"]) if call is None else _call_proposal(task, call.argument)
 
 
 def _call_proposal(task: Task, argument: str) -> dict[str, Any]:
     """Return a proposed call, which is executed and published as a text: it must read back to the same argument."""
     call = ToolCall(task.tool.name, clean_text(argument).strip())
     text = render_call(call)
-    return _proposal(text) if parse_call(text, task.tool) == call else _proposal(error="unreadable_call")
+    return _proposal(text) if parse_call(text, task.tool) == call else _proposal(error="unreadable_call", detail=text)
 
 
 def _teacher_response(row: Row, reply: Reply, settings: TeachSettings) -> dict[str, Any]:
@@ -237,8 +239,8 @@ def _teacher_error(row: Row, reply: Reply, settings: TeachSettings) -> str | Non
     return error
 
 
-def _proposal(call: str | None = None, error: str | None = None) -> dict[str, Any]:
-    return {PROPOSAL: {**build_response(None, text=call), "error": error}}
+def _proposal(call: str | None = None, error: str | None = None, detail: str | None = None) -> dict[str, Any]:
+    return {PROPOSAL: {**build_response(None, text=call), "error": error, "error_detail": detail}}
 
 
 def _needs_call(row: Row) -> bool:
@@ -276,7 +278,7 @@ def _verified_labels(row: Row, settings: TeachSettings) -> dict[str, Any]:
     is_from_model = settings.teacher not in ("", ANNOTATIONS.name)
     labels |= {"attempts": row["attempts"] + is_from_model}
     if call is None:
-        return {**labels, "rejected": [*row["rejected"], proposal["error"]]}
+        return {**labels, "rejected": [*row["rejected"], _rejection(proposal["error"], proposal["error_detail"])]}
     labels |= {"tool_call": call, "tool_output": output, "teacher": settings.teacher or row["teacher"]}
     if proposal["tool_error"] is not None:
         reason = f"tool_error:{proposal['tool_error']}"
@@ -288,7 +290,14 @@ def _verified_labels(row: Row, settings: TeachSettings) -> dict[str, Any]:
         reason = "leaks_answer"
     else:
         return {**labels, "verified": True, "verified_by": _evidence(task, output, proposal["predictions"])}
-    return {**labels, "verified": False, "rejected": [*row["rejected"], reason]}
+    rejection = _rejection(reason, call, output)
+    return {**labels, "verified": False, "rejected": [*row["rejected"], rejection]}
+
+
+def _rejection(reason: str, written: str | None, output: str | None = None) -> str:
+    """Return an entry of `rejected`: the reason, what the teacher wrote, and what the tool returned."""
+    texts = [" ".join(text.split()) for text in (written, output) if text]
+    return ": ".join([reason, " -> ".join(f"{text:.{MAX_REJECTED}}" for text in texts)] if texts else [reason])
 
 
 def _evidence(task: Task, output: str, predictions: Sequence[str]) -> str:
