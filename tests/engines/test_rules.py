@@ -56,6 +56,27 @@ def test_error_message_is_the_same_in_python_and_in_a_recipe(name: str, value: A
 
 
 @pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "locl"}, "unknown engine kind 'locl'; choose from: local, openai_api, scripted"),
+        ({"kind": "local", "device": "gpu"}, "unknown device 'gpu'; choose from: auto, cpu, cuda, cuda:0, mps, xpu"),
+        ({"kind": "local", "num_beams": 2, "temperature": 1}, "beam search does not support sampling"),
+        ({"kind": "openai_api", "num_beams": 2}, "num_beams is not supported by the openai_api engine"),
+        (
+            {"kind": "openai_api", "options": {"extra": {}}},
+            "openai_api options: expected extra_body, quirks, n; found extra",
+        ),
+    ],
+)
+def test_a_spec_knows_what_its_kind_supports(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        EngineSpec(**{"model": "m", **settings})
+    assert str(caught.value).startswith(message)
+    with pytest.raises(pydantic.ValidationError, match=message.split(";")[0]):
+        SPECS.validate_python({"model": "m", **settings})
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [("concurrency", 2.5), ("concurrency", "4"), ("timeout", True), ("timeout", None), ("temperature", "1"), ("limits", 5)],
 )  # fmt: skip

@@ -28,7 +28,7 @@ from toolrlef_data.tables.redaction import redact_fields
 from toolrlef_data.tables.stage_cache import as_arrow, write_record
 from toolrlef_data.tables.transform import Prepared, apply
 
-__all__ = ["ModelStage", "keyed_request", "row_batches", "run_model_stage"]
+__all__ = ["ModelStage", "check_samples", "keyed_request", "row_batches", "run_model_stage"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
@@ -89,10 +89,7 @@ class ModelStage:
         spec, samples = self.spec, self.samples
         if not isinstance(spec, EngineSpec):
             raise InputError(f"{self.name} needs a model: expected an EngineSpec, found {type(spec).__name__}")
-        if samples < 1:
-            raise InputError(f"samples must be at least 1, found {samples}")
-        if samples > 1 and spec.temperature <= 0:
-            raise InputError(f"samples={samples} of {spec.model!r} would all be the same: set a temperature above 0")
+        check_samples(samples, spec)
         if isinstance(self.ask_again, str) or not isinstance(self.ask_again, Collection):
             found = f"the text {self.ask_again!r}" if isinstance(self.ask_again, str) else repr(self.ask_again)
             raise InputError(f"ask_again: expected a collection of error kinds, found {found}")
@@ -110,6 +107,14 @@ class ModelStage:
     def published(self) -> dict[str, Any]:
         """Return the redacted fields that are published, without `UNKEYED_FIELDS`."""
         return {name: value for name, value in redact_fields(self).items() if name not in UNKEYED_FIELDS}
+
+
+def check_samples(samples: int, spec: EngineSpec) -> None:
+    """Raise an `InputError` for fewer than one sample per request, or for several samples of a greedy model."""
+    if samples < 1:
+        raise InputError(f"samples must be at least 1, found {samples}")
+    if samples > 1 and spec.temperature <= 0:
+        raise InputError(f"samples={samples} of {spec.model!r} would all be the same: set a temperature above 0")
 
 
 def run_model_stage(data: D, stage: ModelStage, *, num_proc: int | None = None) -> D:

@@ -17,9 +17,9 @@ import random
 from collections.abc import Sequence
 
 from toolrlef_data.engines.spec import Message
-from toolrlef_data.records import UnknownName
+from toolrlef_data.records import InputError, UnknownName
 
-__all__ = ["STYLES", "render_prompt", "row_seed", "shuffled_indices"]
+__all__ = ["STYLES", "check_prompt", "render_prompt", "row_seed", "shuffled_indices"]
 
 STYLES = ("chat", "completion", "alpaca", "vicuna")
 SECTION_HEADINGS = {
@@ -27,6 +27,14 @@ SECTION_HEADINGS = {
     "vicuna": ("</s> Instruction:", "</s> Input:", "</s> Response:"),
 }
 HEADER = "The following is an instruction for a task{input}. Write a response that does what it asks.\n\n"
+
+
+def check_prompt(style: str, examples: int | None = 0) -> None:
+    """Raise `UnknownName` for an unknown style, and an `InputError` for a negative number of few-shot examples."""
+    if style not in STYLES:
+        raise UnknownName("prompt style", style, STYLES)
+    if examples is not None and examples < 0:
+        raise InputError(f"examples must be at least 0, found {examples}")
 
 
 def render_prompt(

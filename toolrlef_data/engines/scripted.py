@@ -68,6 +68,10 @@ class ScriptedEngine:
         self.spec = spec
         self.options = dict(spec.options)
 
+    @staticmethod
+    def check(spec: EngineSpec) -> None:
+        """A function may read options of its own, and nothing else depends on a setting."""
+
     cancel = None
     stop = None
     on_step: Callable[[], None] | None = None

@@ -168,7 +168,9 @@ class EngineSpec:
         progress: whether to show a progress bar. Default: True.
 
     Raises:
-        InputError: a value is out of range, or `base_url` or `keys` contains a secret (the message omits it).
+        UnknownName: an unknown kind.
+        InputError: a value is out of range, the kind does not support a setting or an option, or `base_url` or `keys`
+            contains a secret (the message omits it).
 
     >>> EngineSpec("scripted", "demo", max_tokens=24).temperature
     0.0
@@ -203,6 +205,9 @@ class EngineSpec:
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,))
         apply_rules(self)
+        from toolrlef_data.engines import ENGINES
+
+        ENGINES[self.kind].check(self)
 
     def in_key(self) -> dict[str, Any]:
         """Replace the paths of local models and adapters by their names in the cache key.
@@ -279,6 +284,11 @@ class Request:
 
 class Engine(AbstractContextManager["Engine"], Protocol):
     """The interface of an engine; `ENGINES[kind]` creates one from an `EngineSpec`."""
+
+    @staticmethod
+    def check(spec: EngineSpec) -> None:
+        """Raise InputError for settings that engines of this kind do not support; called by `EngineSpec`."""
+        ...
 
     def identity(self) -> dict[str, Any]:
         """Return everything that determines a reply, except the request and the sampling settings, as JSON values.

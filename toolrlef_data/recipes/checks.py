@@ -116,19 +116,16 @@ def _tool_mistakes(place: Place, tool: ToolSettings, engines: dict[str, EngineSp
 
 
 def _engine_mistakes(recipe: Recipe) -> Mistakes:
-    kinds = set(ENGINES) - {"scripted"}
     for name, engine in recipe.engines.items():
         if engine.kind == "scripted":
-            choices = ", ".join(sorted(kinds))
+            choices = ", ".join(sorted(set(ENGINES) - {"scripted"}))
             message = f"is 'scripted', which is available in Python only; choose from: {choices}"
             yield ("engines", name, "kind"), message
-        elif engine.kind in kinds:
-            try:
-                ENGINES[engine.kind](engine)
-            except InputError as error:
-                yield ("engines", name), f"cannot be used: {error}"
-        else:
-            yield from _unknown(("engines", name, "kind"), "engine kind", engine.kind, kinds)
+            continue
+        try:
+            ENGINES[engine.kind](engine)
+        except InputError as error:  # such as a variable without a value
+            yield ("engines", name), f"cannot be used: {error}"
     if warm_up := recipe.warm_up:
         yield from _unknown(("warm_up", "engine"), "engine", warm_up.engine, recipe.engines)
         yield from _unknown(("warm_up", "style"), "prompt style", warm_up.style, STYLES)

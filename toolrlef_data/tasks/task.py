@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
+from toolrlef_data.engines.prompts import check_prompt
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.fingerprint import digest
@@ -119,6 +120,7 @@ class Task:
     def __post_init__(self) -> None:
         if not isinstance(self.tool, Tool):
             raise InputError(f"tool of the task {self.name!r}: expected a Tool, found {type(self.tool).__name__}")
+        check_prompt(self.reader_style)
 
     if not TYPE_CHECKING:  # a type checker should report the old names
 

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, TypeVar
 from datasets import Dataset, DatasetDict, Features
 
 from toolrlef_data.columns import RESPONSE, STAGE1, check_features, features_of
-from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
-from toolrlef_data.engines.prompts import STYLES, render_prompt
+from toolrlef_data.engines.model_stage import ModelStage, check_samples, run_model_stage
+from toolrlef_data.engines.prompts import check_prompt, render_prompt
 from toolrlef_data.engines.responses import build_request, build_response
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import InputError, Reply, UnknownName
@@ -133,7 +133,7 @@ class Responder:
 
     Raises:
         UnknownName: an unknown style or protocol.
-        InputError: the name cannot be a column.
+        InputError: the name cannot be a column, the engine is no EngineSpec, or a number is out of range.
 
     >>> Responder("alpaca", EngineSpec("local", "my/model", adapter="my/lora"), style="alpaca").shots
     0
@@ -149,10 +149,16 @@ class Responder:
     examples: int | None = None
 
     def __post_init__(self) -> None:
-        if self.style not in STYLES:
-            raise UnknownName("prompt style", self.style, STYLES)
+        check_prompt(self.style, self.examples)
         if self.protocol not in ("text", "tools"):
             raise UnknownName("protocol", self.protocol, ("text", "tools"))
+        if not isinstance(self.engine, EngineSpec):
+            raise InputError(f"{self.name!r} needs a model: expected an EngineSpec, found {type(self.engine).__name__}")
+        check_samples(self.samples, self.engine)
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        if not all(isinstance(text, str) and text for text in stop):
+            raise InputError(f"stop: expected texts, found {self.stop!r:.80}")
+        object.__setattr__(self, "stop", stop)
         if self.name == "gold" or self.name in STAGE1 or "." in self.name or not self.name.strip():
             raise InputError(
                 f"{self.name!r} cannot be the name of a responder, which names a column: expected a non-empty name "

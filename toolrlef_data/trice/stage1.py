@@ -18,7 +18,7 @@ from datasets import Dataset, DatasetDict
 
 from toolrlef_data.columns import ANSWERED, GRADED, LABELLED, QUESTIONS, STAGE1, check_features, features_of
 from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
-from toolrlef_data.engines.prompts import render_prompt
+from toolrlef_data.engines.prompts import check_prompt, render_prompt
 from toolrlef_data.engines.responses import build_request, build_response
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import NO_RESPONSE_ERRORS, Drop, InputError, Reply
@@ -179,6 +179,7 @@ def answer(
     >>> answer(questions, scripted({"": "It is 0."}, progress=False))["response"][0]["text"]
     'It is 0.'
     """
+    check_prompt(style, examples)
     questions = check_features(questions, QUESTIONS, "answer")
     questions = keep(questions, _drop_unusable, None, reads=["question", "answers"], stage="answer", num_proc=num_proc)
     accepted = check_accept_cut(accept_cut)

@@ -82,7 +82,7 @@ def propose_calls(
         calculator(36*2) -> 72".
 
     Raises:
-        InputError: the teacher has another type, or a tool is not set up.
+        InputError: the teacher has another type, `attempts` is below 1, or a tool is not set up.
         TooManyFailures: too many requests or calls failed; all replies and results are saved.
 
     >>> from toolrlef_data import answer, grade, load_source, scripted
@@ -93,6 +93,8 @@ def propose_calls(
     """
     if not isinstance(teacher, (EngineSpec, Annotations)):
         raise InputError(f"teacher: expected ANNOTATIONS or an EngineSpec, found {type(teacher).__name__}")
+    if attempts < 1:
+        raise InputError(f"attempts must be at least 1, found {attempts}")
     tasks, accepted = tasks_of(graded, task), check_accept_cut(accept_cut)
     labelled = _with_labels(graded, num_proc)
     if isinstance(teacher, Annotations):

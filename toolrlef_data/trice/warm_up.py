@@ -22,7 +22,7 @@ from toolrlef_data.engines.local.engine import LocalEngine
 from toolrlef_data.engines.local.loading import LoadedModel, load_model, resolve_dtype
 from toolrlef_data.engines.local.weights import silence_transformers
 from toolrlef_data.engines.progress import step_bar
-from toolrlef_data.engines.prompts import render_prompt
+from toolrlef_data.engines.prompts import check_prompt, render_prompt
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError, MissingColumns
 from toolrlef_data.tables.files import fill_once, home_dir
@@ -95,6 +95,7 @@ def warm_up(
         )
     if isinstance(stage1, dict):
         raise InputError(f"warm_up: expected one split, found several: pass one of {', '.join(map(str, stage1))}")
+    check_prompt(style)
     stage1 = check_table(stage1)
     missing = [name for name in COLUMNS if name not in stage1.column_names]
     if missing:

@@ -21,6 +21,7 @@ from toolrlef_data.engines.local.loading import (
     borrow_model,
     eos_token_ids,
     load_model,
+    parse_device,
     resolve_dtype,
     unload,
 )
@@ -43,17 +44,18 @@ class LocalEngine:
 
     Args:
         spec: settings of the engine.
-
-    Raises:
-        InputError: beam search is combined with a temperature.
     """
 
     def __init__(self, spec: EngineSpec) -> None:
-        if spec.num_beams > 1 and spec.temperature > 0:
-            raise InputError("beam search does not support sampling: set temperature=0 or num_beams=1")
         self.spec = spec
         self.on_step: Callable[[], None] | None = None
         self.step = 0  # tokens of each unfinished reply of the running batch
+
+    @staticmethod
+    def check(spec: EngineSpec) -> None:
+        parse_device(spec.device)
+        if spec.num_beams > 1 and spec.temperature > 0:
+            raise InputError("beam search does not support sampling: set temperature=0 or num_beams=1")
 
     cancel = None
     stop = None

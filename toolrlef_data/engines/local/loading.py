@@ -24,7 +24,18 @@ from toolrlef_data.engines.spec import DTYPES, EngineSpec
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.fingerprint import digest
 
-__all__ = ["LoadedModel", "borrow_model", "eos_token_ids", "free_memory", "load_model", "resolve_dtype", "unload"]
+__all__ = [
+    "LoadedModel",
+    "borrow_model",
+    "eos_token_ids",
+    "free_memory",
+    "load_model",
+    "parse_device",
+    "resolve_dtype",
+    "unload",
+]
+
+ACCELERATORS = ("cuda", "mps", "xpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +103,19 @@ def resolve_dtype(dtype: str, device: str = "auto") -> str:
         return "float32"
     has_bfloat16 = resolved.startswith("cuda") and torch.cuda.get_device_capability(torch.device(resolved))[0] >= 8
     return "bfloat16" if has_bfloat16 else "float16"
+
+
+def parse_device(device: str) -> tuple[str, int]:
+    """Return the kind and the number of a device; raise an `InputError` if the kind is unknown.
+
+    >>> parse_device("cuda:1"), parse_device("auto")
+    (('cuda', 1), ('auto', 0))
+    """
+    kind, colon, number = str(device).partition(":")
+    has_number = kind in ACCELERATORS and number.isascii() and number.isdecimal()
+    if kind not in ("auto", "cpu", *ACCELERATORS) or (colon and not has_number):
+        raise InputError(f"unknown device {device!r}; choose from: auto, cpu, cuda, cuda:0, mps, xpu")
+    return kind, int(number or 0)
 
 
 _version = cache(importlib.metadata.version)

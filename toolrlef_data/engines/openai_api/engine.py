@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterable
 from typing import Any, NoReturn
 
 from toolrlef_data.engines.openai_api.batches import send_in_batches
+from toolrlef_data.engines.openai_api.payloads import check_spec
 from toolrlef_data.engines.openai_api.requests import send_directly
 from toolrlef_data.engines.openai_api.session import Session
 from toolrlef_data.engines.spec import EngineSpec, Request
@@ -35,6 +36,8 @@ class OpenAIEngine:
         self.session = Session(spec)
         self.on_step: Callable[[], None] | None = None
         self.stats = self.session.stats
+
+    check = staticmethod(check_spec)
 
     def __repr__(self) -> str:
         return f"OpenAIEngine({self.session})"

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
 from toolrlef_data.engines.local.batching import first_line, halve_on_oom
-from toolrlef_data.engines.local.loading import eos_token_ids, resolve_dtype
+from toolrlef_data.engines.local.loading import eos_token_ids, parse_device, resolve_dtype
 from toolrlef_data.engines.local.weights import resolve_weights, silence_transformers
 from toolrlef_data.engines.progress import step_bar
 from toolrlef_data.records import InputError, MissingExtra, ToolError, ToolResult
@@ -165,14 +165,12 @@ def resolve_model(head: str, model: str, options: ModelOptions) -> ModelSpec:
 
 def _check_device(device: str) -> None:
     """Raise InputError for an unknown or missing device, before a model is loaded."""
-    if device in ("auto", "cpu"):
+    kind, number = parse_device(device)
+    if kind in ("auto", "cpu"):
         return
-    kind, _, number = device.partition(":")
-    if kind not in ("cuda", "mps", "xpu") or (":" in device and not (number.isascii() and number.isdecimal())):
-        raise InputError(f"unknown device {device!r}; choose from: auto, cpu, cuda, cuda:0, mps, xpu")
     import torch
 
-    if int(number or 0) >= (count := torch.get_device_module(kind).device_count()):
+    if number >= (count := torch.get_device_module(kind).device_count()):
         raise InputError(f"device {device!r} is not available: torch finds {count} {kind} devices on this machine")
 
 
