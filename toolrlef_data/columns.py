@@ -28,6 +28,9 @@ The tables of all tasks have the same features and can be concatenated. Scores a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from datasets import Features, List, Value
 
 __all__ = [
@@ -46,6 +49,7 @@ __all__ = [
     "STAGE2_LATER",
     "TOOLLLAMA",
     "TRAJECTORIES",
+    "completed",
     "renamed_columns",
     "responders_of",
 ]
@@ -200,6 +204,31 @@ PAIRS = Features(
 )
 
 
+def completed(features: Features) -> Features:
+    """Return the features of a table with the columns and fields that it lacks if an earlier version built it.
+
+    >>> old = {name: feature for name, feature in RESPONSE.items() if name not in LATER_FIELDS}
+    >>> completed(Features(id=STRING, response=old, samples=List(old))) == Features(
+    ...     id=STRING, response=RESPONSE, samples=List(RESPONSE)
+    ... )
+    True
+    """
+    later = STAGE2_LATER if set(STAGE2) - STAGE2_LATER <= set(features) else frozenset()
+    columns = {name: _completed(feature) for name, feature in features.items()}
+    return Features(columns | {name: STAGE2[name] for name in STAGE2 if name in later and name not in features})
+
+
+def _completed(feature: Any) -> Any:
+    if isinstance(feature, List):
+        return List(_completed(feature.feature), length=feature.length)
+    return dict(RESPONSE) if isinstance(feature, dict) and _is_response(feature) else feature
+
+
+def _is_response(feature: Mapping[str, Any]) -> bool:
+    """Return whether a struct has the fields of RESPONSE; it may lack `LATER_FIELDS`."""
+    return RESPONSE.keys() - LATER_FIELDS <= feature.keys() <= RESPONSE.keys()
+
+
 def renamed_columns(features: Features) -> dict[str, str]:
     """Return old name -> name of the columns that an earlier version of this package named differently.
 
@@ -216,5 +245,4 @@ def responders_of(features: Features) -> list[str]:
     >>> responders_of(Features(**STAGE1, gold=RESPONSE, alpaca=RESPONSE))
     ['gold', 'alpaca']
     """
-    structs = {name: set(feature) for name, feature in features.items() if isinstance(feature, dict)}
-    return [name for name, fields in structs.items() if RESPONSE.keys() - LATER_FIELDS <= fields <= RESPONSE.keys()]
+    return [name for name, feature in features.items() if isinstance(feature, dict) and _is_response(feature)]

@@ -301,6 +301,9 @@ def test_a_stage2_table_of_an_earlier_version_is_noted(
     out = publish({"math": {"stage2": old}}, tmp_path / "data", version="1.0.0")
     assert "math-stage2: a table of an earlier version, without the columns instruction, input" in caplog.text
     assert load_dataset(str(out), "math-stage2", split="train").column_names == old.column_names
+    mixed = publish({"math": {"stage2": old}, "other": tables["math"]}, tmp_path / "mix", version="1.0.0")
+    assert "no mix-stage2: math-stage2 and other-stage2 have different columns" in caplog.text
+    assert "mix-stage2" not in (mixed / "README.md").read_text()
 
 
 def test_splits_and_tasks_do_not_leak_into_each_other(tables: dict[str, Any], tmp_path: Path) -> None:
