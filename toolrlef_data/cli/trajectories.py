@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
@@ -244,13 +245,15 @@ def _publish(tables: Mapping[str, Dataset | DatasetDict], out: Path) -> str:
 def _export_splits(
     table: Mapping[str, Dataset], format: str, out: Path, arguments: str | None, drop_unfit: bool
 ) -> list[str]:
-    """Export each split that has rows, and return the paths of the written files."""
-    from toolrlef_data.publishing.exports import EXPORTS, export
+    """Export all splits that have rows, or none after an error, and return the paths of the written files."""
+    from toolrlef_data.publishing.exports import EXPORTS, pending_export
 
     suffix, unfit = "json" if EXPORTS[format].array else "jsonl", "drop" if drop_unfit else "refuse"
     options: dict[str, Any] = {"arguments": arguments, "unfit": unfit}
     filled = {split: data for split, data in table.items() if len(data)}
-    return [str(export(data, format, out / f"{split}.{suffix}", **options)) for split, data in filled.items()]
+    with contextlib.ExitStack() as stack:
+        pending = [pending_export(data, format, out / f"{split}.{suffix}", **options) for split, data in filled.items()]
+        return [str(stack.enter_context(path)) for path in pending]
 
 
 def _check_export(
