@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from toolrlef_data import TASKS, InputError, build_stage2, load_recipe, load_source, run_recipe, scripted
 from toolrlef_data.cli.main import _print_run, app
 from toolrlef_data.engines.spec import Request
-from toolrlef_data.recipes.runner import shipped_recipes
+from toolrlef_data.recipes.loading import shipped_recipes
 from toolrlef_data.recipes.schema import Recipe
 
 GOOD = """\

@@ -36,7 +36,8 @@ def run(
     ] = None,
 ) -> None:
     """Run a recipe from its sources to a published folder. Cached stages and stored replies are reused."""
-    from toolrlef_data.recipes.runner import load_recipe, run_recipe
+    from toolrlef_data.recipes.loading import load_recipe
+    from toolrlef_data.recipes.runner import run_recipe
 
     with exit_on_interrupt():
         result = run_recipe(load_recipe(recipe, rows=rows, all_rows=all_rows), out=out, num_proc=num_proc)
