@@ -33,7 +33,7 @@ from toolrlef_data import (
     scripted,
 )
 from toolrlef_data.engines.responses import build_response
-from toolrlef_data.publishing.card import score_table
+from toolrlef_data.publishing.row_facts import score_table
 from toolrlef_data.records import CapReached, TooManyFailures, UnknownName
 from toolrlef_data.trice.reply_check import ACCEPT_CUT, check_reply
 

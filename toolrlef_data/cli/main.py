@@ -53,7 +53,7 @@ def _print_run(result: object) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    from toolrlef_data.publishing.card import score_table
+    from toolrlef_data.publishing.row_facts import score_table
     from toolrlef_data.recipes.runner import Run
     from toolrlef_data.tables.lineage import ledger, usage
 
