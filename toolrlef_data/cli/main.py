@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from toolrlef_data.cli.console import dropped_table, exit_on_interrupt
-from toolrlef_data.cli.trajectories import search, trajectories
+from toolrlef_data.cli.search import search
+from toolrlef_data.cli.trajectories import trajectories
 from toolrlef_data.records import ToolrlefError
 
 __all__ = ["app", "main"]
