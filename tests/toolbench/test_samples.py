@@ -19,8 +19,9 @@ from toolrlef_data.publishing.exports import export
 from toolrlef_data.records import Drop, InputError, MissingColumns, UnknownName, UnusableRow
 from toolrlef_data.tables.lineage import ledger, lineage
 from toolrlef_data.toolbench import answer_file as answer_files
+from toolrlef_data.toolbench.flags import FLAGS
 from toolrlef_data.toolbench.histories import HISTORIES
-from toolrlef_data.toolbench.messages import FLAGS, openai_messages
+from toolrlef_data.toolbench.messages import openai_messages
 from toolrlef_data.toolbench.preferences import preference_pairs
 from toolrlef_data.toolbench.samples import trajectories
 

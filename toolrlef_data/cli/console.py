@@ -72,7 +72,7 @@ def dropped_table(tables: Iterable[Dataset | DatasetDict], dropped: Dataset | No
 
 def flag_table(tables: Iterable[Dataset]) -> Table:
     """Return a table with the number of samples with each flag, in total and on chosen paths."""
-    from toolrlef_data.toolbench.messages import FLAGS
+    from toolrlef_data.toolbench.flags import FLAGS
 
     counts: Counter[str] = Counter()
     chosen: Counter[str] = Counter()

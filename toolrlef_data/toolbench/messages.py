@@ -1,4 +1,4 @@
-"""messages: validation and conversion of ToolBench messages, and the quality flags of a step.
+"""messages: validation and conversion of ToolBench messages.
 
 A ToolBench message has the keys role, content, function_call or name, and valid. StableToolBench has OpenAI's newer
 keys: the role "tool", `tool_calls` and `tool_call_id`. `checked_message` reads both; a message with several calls has
@@ -20,31 +20,17 @@ from toolrlef_data.records import UnusableRow
 from toolrlef_data.tools.json_text import json_value
 
 __all__ = [
-    "FLAGS",
-    "TRUNCATED_LENGTH",
     "RawMessage",
     "Turn",
     "calls_of",
     "checked_message",
     "decode_arguments",
-    "flags_of",
     "is_hidden",
     "openai_messages",
     "paired_results",
     "parse_tools",
     "template_messages",
 ]
-
-FLAGS = (
-    "unknown_function",
-    "invalid_arguments",
-    "invalid_arguments_in_history",
-    "truncated_observation",
-    "repeated_call",
-    "lost_thought",
-    "unpaired_call",
-)
-TRUNCATED_LENGTH = 1024  # characters of a truncated observation, before the closing "..."
 
 # Mistral's templates require ids of nine letters and digits; `openai_messages` writes call_1, call_2, ...
 _positional_id = re.compile(r"call_(\d{1,5})")
@@ -133,50 +119,6 @@ def paired_results(messages: Sequence[RawMessage]) -> dict[int, tuple[int, int]]
             unanswered.remove(match)
             pairs[i] = match[:2]
     return pairs
-
-
-def flags_of(messages: Sequence[RawMessage], functions: Sequence[str], keep_thought: bool) -> list[str]:
-    """Return the quality flags of a step, in the order of `FLAGS`.
-
-    Args:
-        messages: history and target, in ToolBench's format.
-        functions: names of the available functions.
-        keep_thought: as for `openai_messages`.
-    """
-    target, history = messages[-1], messages[:-1]
-    calls, earlier_calls = calls_of(target), [call for message in history for call in calls_of(message)]
-    flags = set()
-    if calls:
-        if any(call["name"] not in functions for call in calls):
-            flags.add("unknown_function")
-        if not all(_is_json_object(call["arguments"]) for call in calls):
-            flags.add("invalid_arguments")
-        if any(call in earlier_calls or call in calls[:k] for k, call in enumerate(calls)):
-            flags.add("repeated_call")
-        if target.get("content") and not keep_thought:
-            flags.add("lost_thought")
-        if history and is_hidden(history[-1]):  # a thought before the diversity prompt cannot be joined to the call
-            previous = next((message for message in reversed(history) if not is_hidden(message)), {})
-            if previous.get("role") == "assistant" and previous.get("content") and not calls_of(previous):
-                flags.add("lost_thought")
-    if not all(_is_json_object(call["arguments"]) for call in earlier_calls):
-        flags.add("invalid_arguments_in_history")
-    for message in history:
-        content = message.get("content")
-        if message["role"] == "function" and content and len(content) >= TRUNCATED_LENGTH and content.endswith("..."):
-            flags.add("truncated_observation")
-    pairs = paired_results(history)
-    n_results = sum(message["role"] == "function" for message in history)
-    if not len(pairs) == n_results == len(earlier_calls):
-        flags.add("unpaired_call")
-    return [flag for flag in FLAGS if flag in flags]
-
-
-def _is_json_object(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def checked_message(message: Any, where: str) -> RawMessage:
