@@ -67,9 +67,9 @@ class Task:
         extract: (response without a call) -> prediction; None if the response contains none. An optional keyword
             parameter `rule` is set by `with_rule`.
         grade: (prediction, gold answers) -> whether it is correct; None if no gold answer is gradable, or if it is
-            unsure. The function may have these keyword parameters. `question` and `context` are the row's. `rule` is
-            set by `with_rule`. `anywhere=True` grades the output of a tool, which may contain the gold answer anywhere.
-            `words=None` removes a limit of words.
+            unsure. The function may have these keyword parameters. `question` and `context` are the row's. `response`
+            is the text that the prediction is extracted from. `rule` is set by `with_rule`. `anywhere=True` grades the
+            output of a tool, which may contain the gold answer anywhere. `words=None` removes a limit of words.
         ungradable_reason: (gold answers) -> why no prediction can be graded with them; None if it can.
         leaks: (argument, question, gold answers) -> whether the argument of a call reveals the answer.
         render: (row of a questions table) -> input text.
@@ -129,10 +129,11 @@ class Task:
             return getattr(self, RENAMED[name])
 
     def grade_row(
-        self, prediction: str | None, answers: Sequence[str], question: str, context: str = ""
+        self, prediction: str | None, answers: Sequence[str], question: str, context: str = "", response: str = ""
     ) -> bool | None:
-        """Grade a prediction, with the question and its context if the grader has parameters for them."""
-        return self.grade(prediction, answers, **_accepted(self.grade, question=question, context=context))
+        """Grade a prediction, with the question, its context and the response if the grader has parameters for them."""
+        accepted = _accepted(self.grade, question=question, context=context, response=response)
+        return self.grade(prediction, answers, **accepted)
 
     def split_input(self, text: str) -> tuple[str, str]:
         """Return the question and the context of an input text, for an echo check.

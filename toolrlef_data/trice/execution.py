@@ -98,7 +98,8 @@ def execute_responses(
 
     Returns:
         the table with n_calls, tool, argument, arguments, tool_output, tool_error, predictions and correct of every
-        struct. `correct` is null if the model returned no response, if the tool failed, or if the grader is unsure.
+        struct. `correct` is null if the model returned no response, if the tool failed, if the answer
+        cannot be read, or if the grader is unsure.
 
     Raises:
         InputError: a tool is not set up, or a task lacks its reader.
@@ -208,7 +209,7 @@ def _execute_response(
         return ExecutionResult(n_calls=0, tool=tool.name, tool_error=error, correct=False)
     prediction = task.extract(text)
     predictions = () if prediction is None else (prediction,)
-    correct = task.grade_row(prediction, row.answers, row.question, row.context)
+    correct = task.grade_row(prediction, row.answers, row.question, row.context, text)
     return ExecutionResult(n_calls=0, predictions=predictions, correct=correct)
 
 

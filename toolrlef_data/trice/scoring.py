@@ -38,7 +38,8 @@ LEVELS = (20.0, 15.0, 10.0, 5.0, 0.0)
 LACKING = ("drop_row", "drop_response")
 MIN_OTHER_RESPONSES = 2  # besides gold, in a row that lacks a response
 STAGE = "stage2"  # in the ledger
-STATUS_FIELDS = ("error", "tool_error", "n_calls", "correct")
+UNGRADED = frozenset({"unsure_grade", "unreadable_answer"})
+STATUS_FIELDS = ("error", "tool_error", "n_calls", "correct", "predictions")
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Candidate = Mapping[str, Any]
 Rule = Callable[..., list[Score]]
@@ -96,7 +97,7 @@ def score(
     settings = ScoreSettings(tasks, tuple(names), function, tuple(trusted), tuple(options.items()), compat, lacking)
     reads = ["task", "answers", *(f"{name}.{field}" for name in names for field in STATUS_FIELDS)]
     complete = keep(executed, _drop_incomplete, settings, reads=reads, stage=STAGE, batched=True, num_proc=num_proc)
-    fields = (*STATUS_FIELDS, "text", "tool", "tool_output", "predictions", "finish_reason")
+    fields = (*STATUS_FIELDS, "text", "tool", "tool_output", "finish_reason")
     reads = ["instruction", "input", "id", "task", "dataset", "answers", *(f"{n}.{f}" for n in names for f in fields)]
     changes: dict[str, Any] = {"reads": reads, "adds": STAGE2, "removes": [*STAGE1, *names]}
     return apply(complete, _score_columns, settings, **changes, batched=True, name="score", num_proc=num_proc)
@@ -257,7 +258,7 @@ def _lost_responses(columns: Mapping[str, list[Any]], settings: ScoreSettings) -
     lost: list[dict[str, str]] = [{} for _ in columns["task"]]
     for name in settings.names:
         fields = zip(*(columns[f"{name}.{field}"] for field in STATUS_FIELDS), strict=True)
-        for i, (error, tool_error, n_calls, correct) in enumerate(fields):
+        for i, (error, tool_error, n_calls, correct, predictions) in enumerate(fields):
             if error is None and n_calls is None:
                 raise InputError(f"the responses of {name} are not executed: run `execute` first")
             if error is not None:
@@ -265,7 +266,7 @@ def _lost_responses(columns: Mapping[str, list[Any]], settings: ScoreSettings) -
             elif tool_error is not None and tool_error not in CALL_ERRORS:
                 lost[i][name] = f"tool_fault:{tool_error}"
             elif correct is None and name != "gold" and name not in settings.trusted:  # their scores need no grade
-                lost[i][name] = "unsure_grade"
+                lost[i][name] = "unsure_grade" if predictions else "unreadable_answer"
     return lost
 
 
@@ -273,7 +274,7 @@ def lost_in_ledger(dropped: Dataset) -> Counter[str]:
     """Return the number of dropped rows in which the response of each responder is missing, from a ledger."""
     lost: Counter[str] = Counter()
     for stage, reason, detail in zip(dropped["stage"], dropped["reason"], dropped["detail"], strict=True):
-        is_lost = reason in (*NO_RESPONSE_ERRORS, "unsure_grade") or reason.startswith(("no_reply:", "tool_fault:"))
+        is_lost = reason in NO_RESPONSE_ERRORS | UNGRADED or reason.startswith(("no_reply:", "tool_fault:"))
         if stage == STAGE and is_lost and detail.startswith("{"):  # older ledgers name one responder
             lost.update(json.loads(detail).keys())
     return lost

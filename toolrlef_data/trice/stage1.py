@@ -120,16 +120,8 @@ def build_stage1(
             num_proc=num_proc,
         )
     settings = TargetSettings(tasks, keep_unverified)
-    reads = [
-        "needs_tool",
-        "response.error",
-        "response.error_detail",
-        "answers",
-        "task",
-        "verified",
-        "tool_call",
-        "rejected",
-    ]
+    response = [f"response.{field}" for field in ("text", "error", "error_detail")]
+    reads = ["needs_tool", "prediction", *response, "answers", "task", "verified", "tool_call", "rejected"]
     usable = keep(labelled, _drop_without_target, settings, reads=reads, stage="stage1", num_proc=num_proc)
     reads = [*QUESTION, "needs_tool", "response.text", "tool_call", "teacher", "verified_by"]
     options: dict[str, Any] = {"removes": list(LABELLED), "name": "build_stage1", "num_proc": num_proc}
@@ -228,8 +220,8 @@ def grade(
 
     Returns:
         the table with `prediction`, `correct`, `pass_rate` and `needs_tool`. `response` is the first correct sample, or
-        else the first graded one. `correct` is null if no reply is a response, if the gold answer cannot be graded, or
-        if the grader is unsure.
+        else the first graded one. `correct` is null if no reply is a response, if the gold answer cannot be graded, if
+        the grader is unsure, or if the response gives an answer that cannot be read.
 
     Raises:
         InputError: the threshold is out of range, or an unknown rule.
@@ -318,7 +310,7 @@ def _grade_columns(row: Row, settings: GradeSettings) -> dict[str, Any]:
         grades: list[bool | None] = [None] * len(responses)
     else:
         grades = [
-            None if r["error"] else task.grade_row(p, row["answers"], row["question"], row["context"])
+            None if r["error"] else task.grade_row(p, row["answers"], row["question"], row["context"], r["text"])
             for r, p in zip(responses, predictions, strict=True)
         ]
     known_grades = [grade for grade in grades if grade is not None]
@@ -356,7 +348,8 @@ def _drop_without_target(row: Row, settings: TargetSettings) -> Drop | None:
             return Drop(reason, " | ".join(row["answers"]))
         error, detail = row["response.error"], row["response.error_detail"]
         if error is None:
-            return Drop("unsure_grade")
+            text, prediction = row["response.text"] or "", row["prediction"]
+            return Drop("unreadable_answer" if prediction is None else "unsure_grade", text.strip()[-100:])
         return Drop(error, detail or "") if error in NO_RESPONSE_ERRORS else Drop("no_reply", error)
     if not row["needs_tool"] or row["verified"] or (settings.keep_unverified and row["tool_call"]):
         return None

@@ -108,7 +108,8 @@ def execute(
 
     Returns:
         the table with n_calls, tool, argument, tool_output, tool_error, predictions and correct of every RESPONSE.
-        `correct` is null if the model returned no response, if the tool failed, or if the grader is unsure.
+        `correct` is null if the model returned no response, if the tool failed, if the answer
+        cannot be read, or if the grader is unsure.
 
     Raises:
         InputError: the table lacks the column `gold`, a tool is not set up, or a task lacks its reader.
