@@ -87,6 +87,35 @@ def test_the_error_of_a_reply(reply: Reply, expected: str | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "is_response"),
+    [
+        ("<think>36 and", False),
+        ("<think>\\boxed{54} calculator(36+18)", False),  # complete marks, but in reasoning
+        ("[THINK]36 and", False),
+        ("<|channel|>analysis<|message|>36 and", False),
+        ("<think>36 and 18</think> \n", False),
+        ("36 and 18</think>", False),
+        ("<think>36 and 18</think>\\boxed{54} is", True),
+        ("So <think> is a tag. \\boxed{54} is", True),
+    ],
+)
+@pytest.mark.parametrize("finish_reason", ["stop", "length"])
+def test_reasoning_alone_is_no_response_even_if_it_is_kept(text: str, is_response: bool, finish_reason: str) -> None:
+    reply = Reply(text, finish_reason=finish_reason)
+    answered = answer(questions(1), quiet({"": reply}), strip_reasoning=False)
+    response = respond(
+        build_stage1(grade(answer(questions(1), quiet({"": "0"}))), ANNOTATIONS),
+        [Responder("a", quiet({"": reply}), strip_reasoning=False)],
+    )["a"][0]
+    lost = "cut_off" if finish_reason == "length" else "empty"
+    for found in (answered["response"][0], response):
+        assert found["error"] == (None if is_response else lost)
+        assert (found["text"] is not None) == is_response
+        assert is_response or "reasoning alone" in found["error_detail"]
+        assert not is_response or found["text"].startswith(text.split("\\")[0]), "the reasoning is kept"
+
+
+@pytest.mark.parametrize(
     ("accept_cut", "expected"),
     [((), ["cut_off", "cut_off"]), (("call",), [None, "cut_off"]), (("marked",), ["cut_off", None])],
 )
