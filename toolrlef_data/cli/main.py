@@ -85,8 +85,8 @@ def _print_run(result: object) -> None:
             row = (
                 responder["name"],
                 f"{100 * responder['lost']:.0f} %",
-                f"{responder['mean']:.2f}",
-                f"{100 * responder['tool']:.0f} %",
+                f"{responder['mean']:.2f}" if responder["rows"] else "none",
+                f"{100 * responder['tool']:.0f} %" if responder["rows"] else "none",
                 *(str(count) for _, count in responder["levels"]),
             )
             table.add_row(*row)

@@ -9,7 +9,7 @@ from typing import Any
 from datasets import Dataset
 
 from toolrlef_data.columns import responders_of
-from toolrlef_data.trice.scoring import lost_in_ledger
+from toolrlef_data.trice.scoring import lost_in_ledger, responders_scored
 
 __all__ = ["MAX_ITEMS", "dropped_counts", "example", "score_table", "shorten", "uses_tool"]
 
@@ -34,7 +34,8 @@ def score_table(splits: Splits) -> list[dict[str, Any]]:
     """Return one record per responder over all stage 2 tables.
 
     A record has the scored rows, the mean score, the share of tool use, the counts of the scores, and the share of lost
-    rows, in which the responder's response is missing (see `build_stage2`).
+    rows, in which the responder's response is missing (see `build_stage2`). The mean score and the share of tool use of
+    a responder without a scored row are None.
     """
     totals: dict[str, dict[str, Any]] = {}
     lost: Counter[str] = Counter()
@@ -44,13 +45,11 @@ def score_table(splits: Splits) -> list[dict[str, Any]]:
                 lost.update(lost_in_ledger(data))
             if not {"origin", "scores", "uses_tool"} <= set(data.column_names):
                 continue
-            rows: Counter[str] = Counter()
+            rows: Counter[str] = Counter(dict.fromkeys(responders_scored(data), 0))
             for batch in data.select_columns(["origin", "scores", "uses_tool"]).iter(1000):
                 for names, scores, uses_tool in zip(batch["origin"], batch["scores"], batch["uses_tool"], strict=True):
                     for name, score, uses in zip(names, scores, uses_tool, strict=True):
-                        total = totals.setdefault(
-                            name, {"name": name, "rows": 0, "sum": 0.0, "tool": 0, "levels": Counter()}
-                        )
+                        total = totals.setdefault(name, {"rows": 0, "sum": 0.0, "tool": 0, "levels": Counter()})
                         rows[name] += 1
                         total["rows"] += 1
                         total["sum"] += score
@@ -58,16 +57,17 @@ def score_table(splits: Splits) -> list[dict[str, Any]]:
                         total["levels"][score] += 1
             lost.update({name: len(data) - count for name, count in rows.items()})
     levels = sorted({level for total in totals.values() for level in total["levels"]}, reverse=True)
+    totals |= {name: {"rows": 0, "levels": Counter()} for name, count in lost.items() if count and name not in totals}
     return [
         {
-            "name": total["name"],
+            "name": name,
             "rows": total["rows"],
-            "mean": total["sum"] / total["rows"],
-            "tool": total["tool"] / total["rows"],
-            "lost": lost[total["name"]] / (total["rows"] + lost[total["name"]]),
+            "mean": total["sum"] / total["rows"] if total["rows"] else None,
+            "tool": total["tool"] / total["rows"] if total["rows"] else None,
+            "lost": lost[name] / (total["rows"] + lost[name]),
             "levels": [(level, total["levels"][level]) for level in levels],
         }
-        for total in totals.values()
+        for name, total in totals.items()
     ]
 
 

@@ -28,16 +28,17 @@ from datasets import Dataset, DatasetDict
 
 from toolrlef_data.columns import STAGE1, STAGE2, responders_of
 from toolrlef_data.records import CALL_ERRORS, NO_RESPONSE_ERRORS, Choices, Drop, InputError, Score, UnknownName
+from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.tables.transform import apply, features_of, function_name, keep
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.row_tasks import tasks_of
 
-__all__ = ["LEVELS", "RULES", "Rule", "lost_in_ledger", "paper", "responders_in", "score", "trice"]
+__all__ = ["LEVELS", "RULES", "Rule", "lost_in_ledger", "paper", "responders_in", "responders_scored", "score", "trice"]
 
 LEVELS = (20.0, 15.0, 10.0, 5.0, 0.0)
 LACKING = ("drop_row", "drop_response")
 MIN_OTHER_RESPONSES = 2  # besides gold, in a row that lacks a response
-STAGE = "stage2"  # in the ledger
+STAGE, SCORE = "stage2", "score"  # the names of the stages in the ledger and in the lineage
 UNGRADED = frozenset({"unsure_grade", "unreadable_answer"})
 STATUS_FIELDS = ("error", "tool_error", "n_calls", "correct", "predictions")
 D = TypeVar("D", bound="Dataset | DatasetDict")
@@ -100,7 +101,7 @@ def score(
     fields = (*STATUS_FIELDS, "text", "tool", "tool_output", "finish_reason")
     reads = ["instruction", "input", "id", "task", "dataset", "answers", *(f"{n}.{f}" for n in names for f in fields)]
     changes: dict[str, Any] = {"reads": reads, "adds": STAGE2, "removes": [*STAGE1, *names]}
-    return apply(complete, _score_columns, settings, **changes, batched=True, name="score", num_proc=num_proc)
+    return apply(complete, _score_columns, settings, **changes, batched=True, name=SCORE, num_proc=num_proc)
 
 
 def responders_in(data: Dataset | DatasetDict) -> list[str]:
@@ -268,6 +269,12 @@ def _lost_responses(columns: Mapping[str, list[Any]], settings: ScoreSettings) -
             elif correct is None and name != "gold" and name not in settings.trusted:  # their scores need no grade
                 lost[i][name] = "unsure_grade" if predictions else "unreadable_answer"
     return lost
+
+
+def responders_scored(data: Dataset) -> list[str]:
+    """Return the responders of a stage 2 table from its lineage, also those whose responses are all dropped."""
+    scored = [record["settings"]["names"] for record in lineage(data) if record["step"] == SCORE]
+    return list(dict.fromkeys(name for names in scored for name in names))
 
 
 def lost_in_ledger(dropped: Dataset) -> Counter[str]:
