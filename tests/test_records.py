@@ -188,7 +188,7 @@ FINISH = {"name": "Finish", "arguments": json.dumps({"return_type": "give_answer
 
 def _search(request: Any) -> Reply:
     if any(message.role == "assistant" for message in request.messages):
-        return Reply(UNPAIRED, tool_calls=(tuple(FINISH.values()),))
+        return Reply(UNPAIRED, tool_calls=((FINISH["name"], FINISH["arguments"]),))
     return Reply(UNPAIRED, tool_calls=(("ping", "{}"),))
 
 
