@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError
+from toolrlef_data.tables.code_digest import is_in_package, module_digests
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.redaction import redact
 from toolrlef_data.tools.tool import Tool
@@ -22,6 +23,7 @@ __all__ = ["Example", "Task", "parse_examples"]
 
 log = logging.getLogger("toolrlef_data")
 RULES = ("default", "paper")  # of grading
+GRADER_FOLDERS = ("toolrlef_data.tasks.", "toolrlef_data.tools.")  # with the code that decides a grade
 
 
 # Part of the digest of few-shot examples in published provenance.json files: equal prompts must keep an equal digest.
@@ -187,7 +189,14 @@ class Task:
         prompts = {"examples": digest(examples)}
         prompts |= {name: digest(value) for name, value in vars(self).items() if name.endswith("instruction")}
         grade = redact(self.grade)
-        return {"task": self.name, "tool": self.tool.published(), "grade": grade, "prompts_sha256": prompts}
+        code = {"grade": grade, "grader_code": self.grader_code()}
+        return {"task": self.name, "tool": self.tool.published(), **code, "prompts_sha256": prompts}
+
+    def grader_code(self) -> str:
+        """Return the digest of this package's code that extracts and grades predictions, without functions of users."""
+        functions = [f.func if isinstance(f, partial) else f for f in (self.extract, self.grade)]
+        digests = module_digests(f.__module__ for f in functions if is_in_package(getattr(f, "__module__", None)))
+        return digest({name: code for name, code in digests.items() if name.startswith(GRADER_FOLDERS)})
 
     def check_prompts(self) -> None:
         """Log a warning if neither the instruction nor an example names the tool: responses will not call it."""

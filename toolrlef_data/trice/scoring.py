@@ -31,7 +31,7 @@ from toolrlef_data.records import CALL_ERRORS, NO_RESPONSE_ERRORS, Choices, Drop
 from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.tables.transform import apply, features_of, function_name, keep
 from toolrlef_data.tasks.task import Task
-from toolrlef_data.trice.row_tasks import tasks_of
+from toolrlef_data.trice.row_tasks import tasks_of, warn_of_older_grades
 
 __all__ = ["LEVELS", "RULES", "Rule", "lost_in_ledger", "paper", "responders_in", "responders_scored", "score", "trice"]
 
@@ -95,6 +95,7 @@ def score(
     if compat and function is RULES["trice"]:
         options = {"missing": "wrong", **options}
     tasks = tasks_of(executed, task)
+    warn_of_older_grades([executed], tasks)
     settings = ScoreSettings(tasks, tuple(names), function, tuple(trusted), tuple(options.items()), compat, lacking)
     reads = ["task", "answers", *(f"{name}.{field}" for name in names for field in STATUS_FIELDS)]
     complete = keep(executed, _drop_incomplete, settings, reads=reads, stage=STAGE, batched=True, num_proc=num_proc)

@@ -32,7 +32,7 @@ from toolrlef_data.trice.reply_check import (
     text_as_original,
     warn_of_lost_replies,
 )
-from toolrlef_data.trice.row_tasks import tasks_of
+from toolrlef_data.trice.row_tasks import tasks_of, warn_of_older_grades
 from toolrlef_data.trice.teachers import Teacher, propose_calls, write_calls
 
 __all__ = ["answer", "build_stage1", "grade"]
@@ -85,6 +85,7 @@ def build_stage1(
     [True]
     """
     tasks = tasks_of(graded, task)
+    warn_of_older_grades([graded], tasks)
     teachers = [teacher] if isinstance(teacher, (EngineSpec, Annotations)) else list(teacher)
     teacher_tasks = [name for name, row_task in tasks.items() if row_task.make_argument is None]
     has_calls = "tool_call" in features_of(graded)
