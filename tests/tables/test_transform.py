@@ -463,7 +463,7 @@ def test_the_code_digest_follows_imports_and_skips_unused_modules(tmp_path: Path
     script = tmp_path / "digests.py"
     script.write_text(
         "from toolrlef_data import TASKS\nfrom toolrlef_data.tables.fingerprint import code_digest\n"
-        "from toolrlef_data.trice.scoring import trice\nprint(code_digest(TASKS['math']), code_digest(trice))\n"
+        "from toolrlef_data.trice.scoring.rules import trice\nprint(code_digest(TASKS['math']), code_digest(trice))\n"
     )
 
     def digests() -> list[str]:

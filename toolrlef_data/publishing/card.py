@@ -23,7 +23,7 @@ from toolrlef_data.publishing.step_facts import StepFacts, query_counts, step_fa
 from toolrlef_data.tables.splits import SHUFFLE
 from toolrlef_data.toolbench.samples import SampleSettings
 from toolrlef_data.toolbench.tokens.steps import TokeniseSettings
-from toolrlef_data.trice.execution import ExecutionSettings
+from toolrlef_data.trice.call_execution import ExecutionSettings
 
 __all__ = ["write_card"]
 

@@ -9,7 +9,7 @@ from typing import Any
 from datasets import Dataset
 
 from toolrlef_data.columns import responders_of
-from toolrlef_data.trice.scoring import lost_in_ledger, responders_scored
+from toolrlef_data.trice.scoring.stage import lost_in_ledger, responders_scored
 
 __all__ = ["MAX_ITEMS", "dropped_counts", "example", "score_table", "shorten", "uses_tool"]
 

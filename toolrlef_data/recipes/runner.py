@@ -26,8 +26,9 @@ from toolrlef_data.tools import TOOL_KINDS
 from toolrlef_data.tools.tool import Tool
 from toolrlef_data.trice.annotations.composer import ANNOTATIONS, Annotations
 from toolrlef_data.trice.responders import Responder, respond
-from toolrlef_data.trice.stage1 import answer, build_stage1, grade
+from toolrlef_data.trice.stage1 import build_stage1
 from toolrlef_data.trice.stage2 import build_stage2
+from toolrlef_data.trice.student import answer, grade
 
 __all__ = ["Run", "run_recipe"]
 

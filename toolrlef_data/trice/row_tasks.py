@@ -62,8 +62,8 @@ def _outdated(data: Dataset, tasks: Mapping[str, Task]) -> Iterator[tuple[str, s
     """Yield (stage, task) for the grades of a lineage that were made by the same function, but by other code."""
     latest = {}  # a later stage on the same columns replaces the grades
     for record in lineage(data):
-        settings = record.get("published")  # missing in records of earlier versions
-        if record["step"] in GRADING_STAGES and settings:
+        settings = record.get("published") or {}  # missing in records of earlier versions
+        if record["step"] in GRADING_STAGES and "tasks" in settings:
             latest[record["step"], repr(settings.get("names"))] = settings["tasks"]
     for (step, _), used_tasks in latest.items():
         for name, used in used_tasks.items():

@@ -23,7 +23,8 @@ from toolrlef_data.trice.cassette import open_cassette
 from toolrlef_data.trice.execution import execute_responses
 from toolrlef_data.trice.reply_check import text_as_original
 from toolrlef_data.trice.row_tasks import tasks_of
-from toolrlef_data.trice.scoring import Rule, responders_in, score
+from toolrlef_data.trice.scoring import Rule
+from toolrlef_data.trice.scoring.stage import responders_in, score
 
 __all__ = ["build_stage2", "execute"]
 
