@@ -152,12 +152,12 @@ class Task:
             has_context = True
         return ("", text) if has_context else (text, "")
 
-    @property
+    @functools.cached_property
     def grade_output(self) -> Callable[..., bool | None]:
         """`grade` for the output of a tool, which may contain a gold answer anywhere."""
         return _with_options(self.grade, anywhere=True)
 
-    @property
+    @functools.cached_property
     def grade_whole(self) -> Callable[..., bool | None]:
         """`grade_output` without a word limit: for passages, and with `compat` for the replies of a reader, too."""
         return _with_options(self.grade, anywhere=True, words=None)
@@ -272,7 +272,8 @@ def _cached_parameters(function: Callable[..., Any]) -> frozenset[str]:
 
 def _accepted(function: Callable[..., Any], **options: Any) -> dict[str, Any]:
     """Return the options for which a function has parameters."""
-    return {name: value for name, value in options.items() if name in _parameters(function)}
+    parameters = _parameters(function)
+    return {name: value for name, value in options.items() if name in parameters}
 
 
 def _with_options(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:

@@ -10,7 +10,6 @@ passages or a translation, the task's reader returns one prediction per text.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
@@ -164,17 +163,18 @@ def _execute_response(
         if native_arguments and native_arguments != arguments:  # the text of a native call has only its argument
             native = decode_arguments(native_arguments, tool.parameter)
             arguments = native_arguments if native is not None and native.argument == argument else arguments
-        called = partial(ExecutionResult, n_calls=call.n_calls, tool=tool.name, argument=argument, arguments=arguments)
         value, error, _ = execute_call(row, argument)
         if error is not None:
-            return called(tool_error=error, correct=False if error in CALL_ERRORS else None)
+            correct = False if error in CALL_ERRORS else None
+            return ExecutionResult(call.n_calls, tool.name, argument, arguments, tool_error=error, correct=correct)
         outputs = value if isinstance(value, tuple) else (str(value),)
         correct = None
         if not task.reader_prompt or (settings.verify and task.output_is_answer):
             is_full = settings.compat or task.reader_prompt is not None  # a passage
             grade = task.grade_whole if is_full else task.grade_output
             correct = any_correct([grade(output, row.answers) for output in outputs[: 1 if settings.compat else None]])
-        return called(tool_output="\n\n".join(outputs), predictions=outputs, correct=correct)
+        output = outputs[0] if len(outputs) == 1 else "\n\n".join(outputs)
+        return ExecutionResult(call.n_calls, tool.name, argument, arguments, output, None, outputs, correct)
     if call.tool is not None or (settings.compat and tool.name in text):
         error = call.error or "incomplete_call"
         return ExecutionResult(n_calls=0, tool=tool.name, tool_error=error, correct=False)
