@@ -181,7 +181,6 @@ responders:
         (("engine: model, search", "engine: [model], search"), 11, "unknown engine"),
         (("{name: sample_qa, rows: 2}", "{name: sample_qa, rows: 2, options: {cut: true}}"), 6, "unknown option 'cut'"),
         (("rule: paper", "rule: strict"), 10, "tasks.qa.rule input should be 'default' or 'paper', found 'strict'"),
-        (("  mlqa: {", "  math: {rule: paper}\n  mlqa: {"), 12, "tasks.math.rule is not supported by the task 'math'"),
         (("rule: paper", "reader_style: alpca"), 10, "unknown prompt style 'alpca'"),
     ],
 )  # fmt: skip

@@ -120,7 +120,8 @@ def grade(
         threshold: the pass rate below which a question needs the tool, above 0 and at most 1; default 0.5. With one
             sample, a wrong response always needs the tool.
         rule: "default": the final statement of a response must be a gold answer; "paper": a response is correct if its
-            first 20 words contain a gold answer as a substring. Rules apply to answers in words, not to numbers.
+            first 20 words contain a gold answer as a substring. Numbers are compared in the same way; by "paper" an
+            answer that cannot be read as a number is incorrect.
         compat: grade as the original does, by the rule "paper", and also replies that were cut off or are empty;
             default False.
         task: one task for all rows, or a mapping of names to tasks; default: the task named in each row.
