@@ -20,7 +20,8 @@ from toolrlef_data.records import Choices, InputError
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from toolrlef_data.loading_scripts.base import Tables, TableSource
+    from toolrlef_data.loading_scripts.base import TableSource
+    from toolrlef_data.loading_scripts.command import Tables
 
 __all__ = ["SOURCES", "load_source", "load_tables"]
 
@@ -85,7 +86,7 @@ def load_source(name: str, split: str | None = None, data_dir: str | Path | None
 
 def load_tables(name: str, data_dir: str | Path | None = None, **options: Any) -> Tables:
     """Load all splits of a source, each as a table of usable rows and a table of dropped rows."""
-    from toolrlef_data.loading_scripts.base import build_tables
+    from toolrlef_data.loading_scripts.command import build_tables
 
     return build_tables(SOURCES[name], data_dir, **options)
 

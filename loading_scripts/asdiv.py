@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from toolrlef_data.loading_scripts.base import Question, Row, Source, main
+from toolrlef_data.loading_scripts.base import Question, Row, Source
+from toolrlef_data.loading_scripts.command import main
 from toolrlef_data.loading_scripts.fields import get_text, normalise_number, read_text
 from toolrlef_data.records import Drop, InputError
 

@@ -1,4 +1,4 @@
-"""Base classes of all sources: the builders of tables, the checks of rows, and the command line.
+"""Base classes of all sources: the builders of tables, and the checks of rows.
 
 A source defines which files it reads and how it converts a row. The builder produces two tables with the same splits:
 the config "questions", and the config "dropped" with the unusable rows. The cache directory is keyed by a digest of the
@@ -27,17 +27,14 @@ Drop reasons of all `Source` classes:
 
 from __future__ import annotations
 
-import argparse
 import functools
-import json
 import os
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import datasets
 from datasets import (
@@ -50,10 +47,9 @@ from datasets import (
     SplitGenerator,
     load_dataset,
 )
-from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+from datasets.exceptions import DatasetNotFoundError
 
 from toolrlef_data.columns import DROPPED, QUESTIONS
-from toolrlef_data.loading_scripts import SOURCES
 from toolrlef_data.loading_scripts.fields import (
     CaseInsensitiveRow,
     as_patterns,
@@ -62,12 +58,12 @@ from toolrlef_data.loading_scripts.fields import (
     read_json,
 )
 from toolrlef_data.loading_scripts.files import as_path
-from toolrlef_data.records import Drop, InputError, ToolrlefError, UnusableRow, is_text
+from toolrlef_data.records import Drop, InputError, UnusableRow, is_text
 from toolrlef_data.tables.files import file_digest
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
 from toolrlef_data.tables.identity import normal_form, text_hash
 
-__all__ = ["Question", "Row", "Source", "TableSource", "Tables", "build_tables", "main"]
+__all__ = ["Question", "Row", "Source", "TableSource"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,21 +87,6 @@ class Question:
 
 
 Row = Question | tuple[str, Drop]  # a dropped row: its id and the reason
-
-
-@dataclass(frozen=True, slots=True)
-class Tables:
-    """All splits of a source.
-
-    Args:
-        questions: split -> usable rows, with the columns of the source.
-        dropped: split -> dropped rows.
-        read_from: "files", or a Hub id.
-    """
-
-    questions: Mapping[str, Dataset]
-    dropped: Mapping[str, Dataset]
-    read_from: str
 
 
 class TableSource(DatasetBuilder, ABC):  # type: ignore[misc]  # datasets has no types
@@ -292,67 +273,3 @@ class Source(TableSource, GeneratorBasedBuilder):  # type: ignore[misc]
 
 
 _context_form = functools.lru_cache(1000)(normal_form)  # contexts repeat
-
-
-def build_tables(
-    source: type[TableSource], data_dir: str | Path | None = None, cache_dir: str | None = None, **options: Any
-) -> Tables:
-    """Build all splits of a source, or load them from the cache."""
-    tables: dict[str, dict[str, Dataset]] = {}
-    builder: TableSource | None = None
-    for config in ("questions", "dropped"):
-        builder = source(data_dir, config, cache_dir, sibling=builder, **options)
-        try:
-            builder.download_and_prepare()
-        except DatasetGenerationError as error:
-            if isinstance(error.__cause__, ToolrlefError):
-                raise error.__cause__ from None
-            raise
-        tables[config] = {str(split): _load_split(builder, str(split)) for split in builder.info.splits}
-    read_from = "files" if data_dir or source.bundled_folder or not source.hub else source.hub[0]
-    return Tables(tables["questions"], tables["dropped"], read_from)
-
-
-def _load_split(builder: TableSource, split: str) -> Dataset:
-    """Return a split of a prepared builder; `as_dataset` cannot load a split without rows."""
-    if builder.info.splits[split].num_examples:
-        return cast("Dataset", builder.as_dataset(split))
-    empty = Dataset.from_dict({name: [] for name in builder.info.features}, features=builder.info.features, split=split)
-    empty._fingerprint = builder._get_dataset_fingerprint(split)
-    return empty
-
-
-def main(name: str, arguments: list[str] | None = None) -> None:
-    """Run the command of a source: write its tables as files, one per split and one of the dropped rows.
-
-    Args:
-        name: a name in `SOURCES`.
-        arguments: command line arguments. Default: those of the process.
-    """
-    source = SOURCES[name]  # not the class in `__main__`, whose qualified name and thus cache key differ
-    parser = argparse.ArgumentParser(description=f"Write the tables of {name} as files.")
-    parser.add_argument(
-        "--data-dir", help="folder with upstream's files (default: Parquet on the Hub, or bundled files)"
-    )
-    parser.add_argument("--out", required=True, type=Path, help="output folder")
-    parser.add_argument("--format", choices=["jsonl", "parquet"], default="jsonl")
-    for option, default in source.defaults.items():
-        flag = argparse.BooleanOptionalAction if default else "store_true"  # --no-NAME only if the default is True
-        settings: dict[str, Any] = {"action": flag} if isinstance(default, bool) else {"type": type(default)}
-        parser.add_argument(f"--{option}", default=default, help="see the source's docstring", **settings)
-    args = vars(parser.parse_args(arguments))
-    try:
-        tables = build_tables(source, args["data_dir"], **{option: args[option] for option in source.defaults})
-    except InputError as error:
-        parser.exit(2, f"{error}\n")
-    out: Path = args["out"]
-    out.mkdir(parents=True, exist_ok=True)
-    dropped = datasets.concatenate_datasets(list(tables.dropped.values()))
-    for split, table in {**tables.questions, "dropped": dropped}.items():
-        path = out / f"{split}.{args['format']}"
-        if args["format"] == "parquet":
-            table.to_parquet(str(path))
-        else:  # Dataset.to_json escapes characters and rounds numbers
-            with path.open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in table)
-        sys.stdout.write(f"{path}: {len(table)} rows\n")

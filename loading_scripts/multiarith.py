@@ -21,7 +21,8 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from toolrlef_data.loading_scripts.base import Question, Row, Source, main
+from toolrlef_data.loading_scripts.base import Question, Row, Source
+from toolrlef_data.loading_scripts.command import main
 from toolrlef_data.loading_scripts.fields import get_text, normalise_number, require
 from toolrlef_data.records import Drop, InputError
 from toolrlef_data.tables.identity import normal_form

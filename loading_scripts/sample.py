@@ -32,7 +32,8 @@ from pathlib import Path
 from typing import Any
 
 import toolrlef_data
-from toolrlef_data.loading_scripts.base import Question, Row, Source, main
+from toolrlef_data.loading_scripts.base import Question, Row, Source
+from toolrlef_data.loading_scripts.command import main
 from toolrlef_data.loading_scripts.fields import normalise_number, require_text
 from toolrlef_data.loading_scripts.toolbench import Toolbench
 from toolrlef_data.records import Drop

@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from toolrlef_data.loading_scripts.base import Question, Row, Source, main
+from toolrlef_data.loading_scripts.base import Question, Row, Source
+from toolrlef_data.loading_scripts.command import main
 from toolrlef_data.loading_scripts.fields import get_text, get_texts, gold_answers, require_text
 from toolrlef_data.loading_scripts.trex import drop_repeats, make_cloze
 from toolrlef_data.records import Drop

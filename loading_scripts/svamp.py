@@ -16,7 +16,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from toolrlef_data.loading_scripts.base import Question, Row, Source, main
+from toolrlef_data.loading_scripts.base import Question, Row, Source
+from toolrlef_data.loading_scripts.command import main
 from toolrlef_data.loading_scripts.fields import get_text, normalise_number, require_text
 from toolrlef_data.records import Drop
 

@@ -48,7 +48,8 @@ import pyarrow as pa
 from datasets import ArrowBasedBuilder
 
 from toolrlef_data.columns import ANSWERS
-from toolrlef_data.loading_scripts.base import TableSource, main
+from toolrlef_data.loading_scripts.base import TableSource
+from toolrlef_data.loading_scripts.command import main
 from toolrlef_data.loading_scripts.fields import escape_surrogates
 from toolrlef_data.loading_scripts.files import list_files, read_file, tree_digest
 from toolrlef_data.records import Drop, InputError

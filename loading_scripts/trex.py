@@ -29,7 +29,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from toolrlef_data.loading_scripts.base import Question, Row, Source, main
+from toolrlef_data.loading_scripts.base import Question, Row, Source
+from toolrlef_data.loading_scripts.command import main
 from toolrlef_data.loading_scripts.fields import as_text, get_text, gold_answers, require_text
 from toolrlef_data.records import Drop, InputError
 

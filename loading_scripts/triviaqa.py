@@ -22,7 +22,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from toolrlef_data.loading_scripts.base import Question, Row, Source, main
+from toolrlef_data.loading_scripts.base import Question, Row, Source
+from toolrlef_data.loading_scripts.command import main
 from toolrlef_data.loading_scripts.fields import (
     CaseInsensitiveRow,
     get_text,

@@ -4,11 +4,35 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset
 
+from tests.support.api_server import ApiServer, ServerReply, completion
+from toolrlef_data import (
+    TASKS,
+    EngineSpec,
+    Function,
+    Responder,
+    answer,
+    build_stage1,
+    build_stage2,
+    execute,
+    generate_trajectories,
+    grade,
+    ledger,
+    load_source,
+    load_trice,
+    respond,
+    scripted,
+    search_endpoint,
+    trajectories,
+    wiki_search,
+)
+from toolrlef_data.columns import QUESTIONS
 from toolrlef_data.engines.reply_store import ReplyStore
 from toolrlef_data.loading_scripts.fields import escape_surrogates
 from toolrlef_data.records import Drop, Reply, ToolResult, clean_text, is_text
@@ -71,8 +95,7 @@ MESSAGES = [{"role": "assistant", "function_call": {"name": "ping", "arguments":
         (lambda text, _: Tool("t", "", lambda _: (text,)).run(""), ToolResult(("half \ufffd",))),
         (lambda text, _: read_arguments(json.dumps({text: 1}), "{}"), "the arguments are no JSON: half a character (a lone surrogate)"),
         (lambda text, _: check_step(MESSAGES), Drop("not_unicode", "a text has an unpaired surrogate")),
-        # Published tables and stored keys depend on these two.
-        (lambda text, _: truncate(text), "half ?"),
+        (lambda text, _: truncate(text), "half \ufffd"),
         (lambda text, _: escape_surrogates(text), "half \\ud83d"),
     ],
 )  # fmt: skip
@@ -80,3 +103,145 @@ def test_a_text_with_an_unpaired_surrogate_is_rejected_or_repaired(
     run: Callable[..., Any], outcome: Any, tmp_path: Path
 ) -> None:
     assert run(UNPAIRED, tmp_path) == outcome
+
+
+# Every path of a text into a table -------------------------------------------------------------------------------------
+# Each function below brings `UNPAIRED` into tables by one path, and returns these tables.
+
+ARGUMENTS = json.dumps({"formula": UNPAIRED})
+QUESTION = {"id": "a", "task": "math", "dataset": "x", "question": "How many?", "context": "", "answers": ["7"], "solution": "", "split_origin": "train"}  # fmt: skip
+
+
+def quiet(reply: Any) -> EngineSpec:
+    return scripted(reply if callable(reply) else {"": reply}, progress=False)
+
+
+def _wrong() -> Dataset:
+    return grade(answer(Dataset.from_list([QUESTION], features=QUESTIONS), quiet("0")))
+
+
+def _responded(reply: Reply | str) -> Dataset:
+    stage1 = build_stage1(_wrong(), quiet("calculator(3+4)"))
+    return respond(stage1, [Responder("other", quiet(reply), protocol="tools")])
+
+
+def _reply(folder: Path) -> list[Dataset]:
+    answered = answer(Dataset.from_list([QUESTION], features=QUESTIONS), quiet(Reply(UNPAIRED, reasoning=UNPAIRED)))
+    return [answered, build_stage2(_responded(UNPAIRED))]
+
+
+def _served_reply(folder: Path) -> list[Dataset]:
+    with ApiServer(lambda received, repeats: completion(UNPAIRED)) as server:
+        engine = EngineSpec("openai_api", "m", base_url=server.url, progress=False)
+        return [answer(Dataset.from_list([QUESTION], features=QUESTIONS), engine)]
+
+
+def _call(folder: Path) -> list[Dataset]:
+    return [build_stage2(_responded(Reply("", tool_calls=(("calculator", ARGUMENTS),))))]
+
+
+def _written_call(folder: Path) -> list[Dataset]:
+    """Return the arguments alone: the text of a call in JSON has the escape, as it was written."""
+    rows = [execute(_responded(text))["other"][0] for text in (f"calculator({ARGUMENTS})", f"calculator({UNPAIRED})")]
+    return [Dataset.from_list([{name: row[name] for name in ("argument", "arguments")}]) for row in rows]
+
+
+def _unreadable_call(folder: Path) -> list[Dataset]:
+    return [build_stage2(_responded(Reply("", tool_calls=(("calculator", UNPAIRED),))))]
+
+
+def _teacher(folder: Path) -> list[Dataset]:
+    shout = replace(TASKS["math"], tool=Tool("calculator", "", lambda formula: 7))
+    return [build_stage1(_wrong(), quiet(f"calculator({UNPAIRED}+1+2)"), task=shout)]
+
+
+def _tool_value(folder: Path) -> list[Dataset]:
+    return [
+        execute(
+            _responded("calculator(1+2)"), task=replace(TASKS["math"], tool=Tool("calculator", "", lambda _: UNPAIRED))
+        )
+    ]
+
+
+def _passage(tool: Tool) -> list[Dataset]:
+    task = replace(TASKS["math"], tool=replace(tool, name="calculator"))
+    return [execute(_responded("calculator(half)"), task=task)]
+
+
+def _served_passage(folder: Path) -> list[Dataset]:
+    with ApiServer(lambda received, repeats: ServerReply(body={"topk": [{"text": UNPAIRED}]})) as server:
+        return _passage(search_endpoint(f"{server.url}/search"))
+
+
+def _corpus(folder: Path) -> list[Dataset]:
+    (folder / "corpus.jsonl").write_text(json.dumps({"title": UNPAIRED, "text": UNPAIRED}))
+    return _passage(wiki_search(folder / "corpus.jsonl"))
+
+
+def _reader(folder: Path) -> list[Dataset]:
+    task = replace(TASKS["qa"], name="math", tool=Tool("calculator", "", lambda _: "passage"), reader=quiet(UNPAIRED))
+    return [execute(_responded("calculator(half)"), task=task)]
+
+
+FINISH = {"name": "Finish", "arguments": json.dumps({"return_type": "give_answer", "final_answer": "done"})}
+
+
+def _search(request: Any) -> Reply:
+    if any(message.role == "assistant" for message in request.messages):
+        return Reply(UNPAIRED, tool_calls=((FINISH["name"], FINISH["arguments"]),))
+    return Reply(UNPAIRED, tool_calls=(("ping", "{}"),))
+
+
+def _observation(folder: Path) -> list[Dataset]:
+    nothing = {"type": "object", "properties": {}, "required": []}
+    ping = Function("ping", "Asks.", nothing, lambda: UNPAIRED)
+    answers = generate_trajectories(["Is it up?"], [ping], quiet(_search))
+    return [answers, trajectories(answers)]
+
+
+def _source_row(folder: Path) -> list[Dataset]:
+    rows = [{"question": UNPAIRED, "answer": "#### 7"}, {"question": "How many?", "answer": "#### 7"}]
+    (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return [ledger([load_source("gsm8k", split="train", data_dir=folder)])]
+
+
+def _trice_row(folder: Path) -> list[Dataset]:
+    rows = [
+        {"instruction": TASKS["math"].instruction, "input": "How many?", "output": text} for text in ("7", UNPAIRED)
+    ]
+    (folder / "stage1" / "math").mkdir(parents=True)
+    (folder / "stage1" / "math" / "math.json").write_text("\n".join(map(json.dumps, rows)))
+    return [ledger(list(load_trice(folder)["math"].values()))]
+
+
+def _answer_file(folder: Path) -> list[Dataset]:
+    messages = [
+        {"role": "user", "content": "Is it up?"},
+        {"role": "assistant", "content": UNPAIRED, "function_call": FINISH},
+    ]
+    generation = {"query": "Is it up?", "function": [{"name": "Finish"}], "train_messages": [messages], "valid_data": True, "finish_type": "give_answer"}  # fmt: skip
+    (folder / "1.json").write_text(json.dumps({"win": True, "answer_generation": generation}))
+    return [ledger([trajectories(load_source("toolbench", data_dir=folder))])]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(_reply, _served_reply, _call, _written_call, _unreadable_call, _teacher),
+        *(_tool_value, _served_passage, _corpus, _reader, _observation),
+    ],
+)
+def test_a_text_that_is_returned_is_in_the_table_with_a_replacement(
+    path: Callable[[Path], list[Dataset]], tmp_path: Path
+) -> None:
+    for table in path(tmp_path):
+        text = json.dumps(table[:], ensure_ascii=False)
+        assert "\ufffd" in text or "\\ufffd" in text
+        assert "ud83d" not in text
+        assert "half ?" not in text
+
+
+@pytest.mark.parametrize("path", [_source_row, _trice_row, _answer_file])
+def test_a_row_of_a_file_is_dropped(path: Callable[[Path], list[Dataset]], tmp_path: Path) -> None:
+    (dropped,) = path(tmp_path)
+    assert dropped["reason"][:] == ["not_unicode"]

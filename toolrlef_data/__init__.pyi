@@ -9,7 +9,7 @@ from toolrlef_data.loading_scripts import load_source as load_source
 from toolrlef_data.publishing.exports import EXPORTS as EXPORTS
 from toolrlef_data.publishing.exports import export as export
 from toolrlef_data.publishing.folder import publish as publish
-from toolrlef_data.recipes.runner import load_recipe as load_recipe
+from toolrlef_data.recipes.loading import load_recipe as load_recipe
 from toolrlef_data.recipes.runner import run_recipe as run_recipe
 from toolrlef_data.records import CapReached as CapReached
 from toolrlef_data.records import CassetteMiss as CassetteMiss
@@ -57,11 +57,11 @@ from toolrlef_data.trice.files.loader import load_trice as load_trice
 from toolrlef_data.trice.responders import Responder as Responder
 from toolrlef_data.trice.responders import respond as respond
 from toolrlef_data.trice.scoring import RULES as RULES
-from toolrlef_data.trice.scoring import score as score
-from toolrlef_data.trice.stage1 import answer as answer
+from toolrlef_data.trice.scoring.stage import score as score
 from toolrlef_data.trice.stage1 import build_stage1 as build_stage1
-from toolrlef_data.trice.stage1 import grade as grade
 from toolrlef_data.trice.stage2 import build_stage2 as build_stage2
 from toolrlef_data.trice.stage2 import execute as execute
+from toolrlef_data.trice.student import answer as answer
+from toolrlef_data.trice.student import grade as grade
 from toolrlef_data.trice.teachers import propose_calls as propose_calls
 from toolrlef_data.trice.warm_up import warm_up as warm_up

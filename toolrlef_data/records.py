@@ -272,6 +272,9 @@ def is_text(value: object) -> TypeGuard[str]:
 def clean_text(text: str) -> str:
     r"""Replace each unpaired surrogate of a text by U+FFFD, and each surrogate pair by its character.
 
+    Every text that a model, tool or function returns is cleaned before it reaches a table. A row of a file with such a
+    text is dropped instead (docs/drops.md).
+
     >>> clean_text("half \ud83d") == "half \ufffd", clean_text("\ud83d\udc1f") == "\U0001f41f"
     (True, True)
     """

@@ -148,6 +148,19 @@ def test_every_format_is_exported(format: str, tmp_path: Path) -> None:
     assert not (tmp_path / "provenance.json").exists()
 
 
+@pytest.mark.parametrize("share", ["0.3", "0.6"])  # the unfit row is in the first or in the second split
+def test_an_export_that_fails_leaves_nothing(share: str, tmp_path: Path) -> None:
+    command = ["trajectories", "--export", "trl", "--test", share, "--out"]
+    result = CliRunner().invoke(app, [*command, str(tmp_path / "new/data")])
+    assert "does not fit the format 'trl'" in str(result.exception)
+    assert not (tmp_path / "new").exists()
+    run(*command, tmp_path, "--drop-unfit")
+    earlier = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert {"train.jsonl", "test.jsonl"} < set(earlier)
+    assert CliRunner().invoke(app, [*command, str(tmp_path), "--no-keep-thought"]).exit_code == 1
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == earlier
+
+
 def test_form_of_exported_arguments(tmp_path: Path) -> None:
     def kinds(*options: str) -> set[type]:
         run("trajectories", "--export", "trl", "--drop-unfit", *options, "--out", tmp_path)

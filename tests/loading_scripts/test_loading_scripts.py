@@ -14,7 +14,8 @@ from datasets import Dataset, concatenate_datasets
 
 from toolrlef_data.columns import DROPPED, QUESTIONS
 from toolrlef_data.loading_scripts import SOURCES, load_source, load_tables
-from toolrlef_data.loading_scripts.base import Question, Row, Source, Tables, build_tables, main
+from toolrlef_data.loading_scripts.base import Question, Row, Source
+from toolrlef_data.loading_scripts.command import Tables, build_tables, main
 from toolrlef_data.loading_scripts.fields import gold_answers, read_json_object, require_text
 from toolrlef_data.records import Drop, InputError, UnknownName
 

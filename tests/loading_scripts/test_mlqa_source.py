@@ -11,7 +11,7 @@ import pytest
 from datasets import Dataset
 
 from toolrlef_data.loading_scripts import SOURCES, load_source, load_tables
-from toolrlef_data.loading_scripts.base import build_tables, main
+from toolrlef_data.loading_scripts.command import build_tables, main
 from toolrlef_data.records import InputError
 
 

@@ -12,7 +12,7 @@ import pytest
 from datasets import Dataset
 
 from toolrlef_data.loading_scripts import SOURCES, load_source, load_tables
-from toolrlef_data.loading_scripts.base import Tables, build_tables, main
+from toolrlef_data.loading_scripts.command import Tables, build_tables, main
 from toolrlef_data.loading_scripts.webquestions import parse_descriptions
 from toolrlef_data.records import InputError
 

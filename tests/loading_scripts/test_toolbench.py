@@ -14,7 +14,7 @@ import pytest
 
 from toolrlef_data import ledger, lineage, trajectories
 from toolrlef_data.loading_scripts import files, load_source, load_tables, toolbench
-from toolrlef_data.loading_scripts.base import main
+from toolrlef_data.loading_scripts.command import main
 from toolrlef_data.loading_scripts.toolbench import parse_answer_file
 from toolrlef_data.records import Drop, InputError
 

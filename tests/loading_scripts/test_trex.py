@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from toolrlef_data.loading_scripts import load_source, load_tables
-from toolrlef_data.loading_scripts.base import main
+from toolrlef_data.loading_scripts.command import main
 from toolrlef_data.loading_scripts.trex import make_cloze
 from toolrlef_data.records import InputError
 

@@ -215,7 +215,7 @@ def test_trice_files_by_task_and_by_data_set(tables: dict[str, Any], tmp_path: P
     clones = lines(new / "stage1" / "math" / "math.json")
     assert clones == [{name: row[name] for name in ("instruction", "input", "output")} for row in stage1]
     assert lines(new / "stage1" / "math" / "sample.json") == clones
-    gold = lines(new / "stage2" / "math" / "math_gold_response.json")
+    gold = lines(new / "stage2" / "math" / "Math_gold_response.json")
     assert [row["answer"] for row in gold] == [row["answers"][0] for row in stage1]
     old = publish(tables, tmp_path / "old", version="1.0.0", layout="trice-old")
     assert lines(old / "stage2" / "sample" / "sample.json") == rows
@@ -305,6 +305,9 @@ def test_a_stage2_table_of_an_earlier_version_is_noted(
     out = publish({"math": {"stage2": old}}, tmp_path / "data", version="1.0.0")
     assert "math-stage2: a table of an earlier version, without the columns instruction, input" in caplog.text
     assert load_dataset(str(out), "math-stage2", split="train").column_names == old.column_names
+    mixed = publish({"math": {"stage2": old}, "other": tables["math"]}, tmp_path / "mix", version="1.0.0")
+    assert "no mix-stage2: math-stage2 and other-stage2 have different columns" in caplog.text
+    assert "mix-stage2" not in (mixed / "README.md").read_text()
 
 
 def test_splits_and_tasks_do_not_leak_into_each_other(tables: dict[str, Any], tmp_path: Path) -> None:
@@ -318,7 +321,7 @@ def test_splits_and_tasks_do_not_leak_into_each_other(tables: dict[str, Any], tm
     assert lines(out / "stage1" / "math" / "math.json") == clones[:3]
     assert lines(out / "dev" / "math" / "math.json") == clones[3:5]
     assert [row["responses"] for row in lines(out / "dev" / "math" / "math_stage2.json")] == stage2["responses"][3:5]
-    assert len(lines(out / "stage2" / "math" / "math_gold_response.json")) == 3
+    assert len(lines(out / "stage2" / "math" / "Math_gold_response.json")) == 3
     assert lines(out / "stage1" / "mix" / "mix.json") == clones[:3] + clones
     assert len(lines(out / "stage2" / "mix" / "mix.json")) == 3 + len(stage2)
 
@@ -338,16 +341,16 @@ def test_responses_are_in_the_files_of_trice_scripts(
     failing = scripted([Reply(None, error="server_error")] + ["8"] * 40, progress=False)
     responded = respond(tables["math"]["stage1"], [Responder("alpaca", local_model), Responder("gpt", failing)])
     out = publish({"math": {"responded": responded}}, tmp_path / "data", version="1.0.0", layout="trice")
-    local_rows = lines(out / "stage2" / "math" / "math_alpaca_response.json")
+    local_rows = lines(out / "stage2" / "math" / "Math_alpaca_response.json")
     assert [sorted(row) for row in local_rows] == [
         ["answer", "id", "input", "instruction", "question", "response"]
     ] * len(responded)
-    api_rows = lines(out / "stage2" / "math" / "math_gpt_response.json")
+    api_rows = lines(out / "stage2" / "math" / "Math_gpt_response.json")
     assert {tuple(sorted(row)) for row in api_rows} == {("answer", "id", "input", "output", "question", "response")}
     dropped = [row for row in lines(out / "dropped.json") if row["stage"] == "publish"]
     assert len(api_rows) + len(dropped) == len(responded), "a missing response is recorded in the ledger"
     assert dropped[0]["detail"] == "gpt: server_error"
-    assert len(lines(out / "stage2" / "math" / "math_gold_response.json")) == len(responded)
+    assert len(lines(out / "stage2" / "math" / "Math_gold_response.json")) == len(responded)
 
 
 def test_graded_tables_become_the_raw_files(tmp_path: Path) -> None:

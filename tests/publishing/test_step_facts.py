@@ -24,7 +24,8 @@ from toolrlef_data import publish
 from toolrlef_data.columns import PAIRS, QUESTIONS, STAGE1, STAGE2, TOOLLLAMA, TRAJECTORIES
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.loading_scripts import load_source
-from toolrlef_data.publishing.step_facts import kind_of, shorten, step_facts
+from toolrlef_data.publishing.row_facts import shorten
+from toolrlef_data.publishing.step_facts import kind_of, step_facts
 from toolrlef_data.records import InputError, Reply
 from toolrlef_data.tables.lineage import ledger
 from toolrlef_data.tables.redaction import redact

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from toolrlef_data import TASKS, InputError, build_stage2, load_recipe, load_source, run_recipe, scripted
 from toolrlef_data.cli.main import _print_run, app
 from toolrlef_data.engines.spec import Request
-from toolrlef_data.recipes.runner import shipped_recipes
+from toolrlef_data.recipes.loading import shipped_recipes
 from toolrlef_data.recipes.schema import Recipe
 
 GOOD = """\
@@ -181,7 +181,6 @@ responders:
         (("engine: model, search", "engine: [model], search"), 11, "unknown engine"),
         (("{name: sample_qa, rows: 2}", "{name: sample_qa, rows: 2, options: {cut: true}}"), 6, "unknown option 'cut'"),
         (("rule: paper", "rule: strict"), 10, "tasks.qa.rule input should be 'default' or 'paper', found 'strict'"),
-        (("  mlqa: {", "  math: {rule: paper}\n  mlqa: {"), 12, "tasks.math.rule is not supported by the task 'math'"),
         (("rule: paper", "reader_style: alpca"), 10, "unknown prompt style 'alpca'"),
     ],
 )  # fmt: skip

@@ -322,14 +322,14 @@ def test_an_edit_of_this_package_is_rejected_until_a_restart(tmp_path: Path) -> 
     shutil.copytree(Path(__file__).parents[2] / "toolrlef_data", package, ignore=shutil.ignore_patterns("__pycache__"))
     script = tmp_path / "edit.py"
     script.write_text(
-        "import sys\nfrom toolrlef_data.tables.fingerprint import code_digest\nfrom toolrlef_data.trice.scoring import trice\n"
-        "code_digest(trice)\nfile = open(sys.modules['toolrlef_data.trice.scoring'].__file__, 'a')\nprint('X = 1', file=file, flush=True)\n"
+        "import sys\nfrom toolrlef_data.tables.fingerprint import code_digest\nfrom toolrlef_data.trice.scoring.rules import trice\n"
+        "code_digest(trice)\nfile = open(sys.modules['toolrlef_data.trice.scoring.rules'].__file__, 'a')\nprint('X = 1', file=file, flush=True)\n"
         "try:\n    code_digest(trice)\nexcept ValueError as error:\n    print(error)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     out = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=True).stdout
     assert out.startswith(
-        "the source of toolrlef_data.trice.scoring has changed since it was imported: restart the process"
+        "the source of toolrlef_data.trice.scoring.rules has changed since it was imported: restart the process"
     )
 
 

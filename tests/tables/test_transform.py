@@ -21,6 +21,7 @@ import pyarrow as pa
 import pytest
 from datasets import Dataset, DatasetDict, Features, List, Value
 
+from toolrlef_data.columns import GRADED, LATER_FIELDS, RESPONSE, STAGE1, STAGE2, STAGE2_LATER
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import Drop, InputError, LedgerError, MissingColumns
 from toolrlef_data.tables.files import SCRATCH
@@ -367,6 +368,44 @@ def test_stacked_tables_need_unique_ids() -> None:
         stack([rows(2), apply_shout(rows(2)).remove_columns("loud")], "both")
 
 
+OLD_RESPONSE = {name: feature for name, feature in RESPONSE.items() if name not in LATER_FIELDS}
+
+
+@pytest.mark.parametrize(
+    ("features", "old"),
+    [
+        (GRADED, Features(GRADED | {"response": OLD_RESPONSE, "samples": List(OLD_RESPONSE)})),
+        (Features(**STAGE1, gold=RESPONSE, own=RESPONSE), Features(**STAGE1, gold=OLD_RESPONSE, own=OLD_RESPONSE)),
+        (STAGE2, Features({name: STAGE2[name] for name in STAGE2 if name not in STAGE2_LATER})),
+    ],
+)
+@pytest.mark.parametrize("old_first", [True, False])
+def test_stacked_tables_of_earlier_versions_have_null_in_later_columns(
+    features: Features, old: Features, old_first: bool
+) -> None:
+    def table(features: Features, row_id: str) -> Dataset:
+        structs = {
+            name: {field: "{}" if field == "arguments" else None for field in feature}
+            for name, feature in features.items()
+            if isinstance(feature, dict)
+        }
+        return Dataset.from_list([dict.fromkeys(features) | structs | {"id": row_id}], features=features)
+
+    parts = [table(old, "old"), table(features, "new")]
+    both = stack(parts if old_first else parts[::-1], "both")
+    assert both.features == features
+    by_id = {row["id"]: row for row in both}
+    assert by_id["new"] == parts[1][0], "rows of this version do not change"
+    old_row = by_id["old"]
+    for name, value in parts[0][0].items():
+        expected = value | dict.fromkeys(LATER_FIELDS) if isinstance(value, dict) else value
+        assert old_row[name] == expected, name
+    assert all(old_row[name] is None for name in features if name not in old)
+    assert lineage(both)[-1]["rows_in"] == 2
+    with pytest.raises(InputError, match="expected tables with the same columns, found differences in mine"):
+        stack([parts[0], parts[1].add_column("mine", ["x"])], "both")
+
+
 # Keys
 
 
@@ -425,7 +464,7 @@ def test_the_code_digest_follows_imports_and_skips_unused_modules(tmp_path: Path
     script = tmp_path / "digests.py"
     script.write_text(
         "from toolrlef_data import TASKS\nfrom toolrlef_data.tables.fingerprint import code_digest\n"
-        "from toolrlef_data.trice.scoring import trice\nprint(code_digest(TASKS['math']), code_digest(trice))\n"
+        "from toolrlef_data.trice.scoring.rules import trice\nprint(code_digest(TASKS['math']), code_digest(trice))\n"
     )
 
     def digests() -> list[str]:

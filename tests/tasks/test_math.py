@@ -123,6 +123,24 @@ def test_grade(prediction: str | None, answers: list[str], expected: bool | None
     assert grade(prediction, answers) is expected
 
 
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        *((text, False) for text in ("", "many", "five", "nan", "I do not know the answer.", "The answer is unknown.")),
+        *((text, False) for text in ("The answer is 7.", "\\boxed{}", "...", "There is no answer.")),
+        *((text, None) for text in (r"\boxed{A}, that is 5", r"\boxed{2x}", r"\boxed{\text{no solution}}", "#### x")),
+        *((text, None) for text in ("1/0", "The answer is 2 x 10^999", "x", "(B)", "**C.**", "$x$", "The answer is B")),
+        *((text, None) for text in ("The answer is five.", r"It is $2\sqrt{3}$")),
+        *((text, True) for text in (r"\boxed{2\sqrt{3}}", r"It is \boxed{\sqrt{12}} m", "3.46")),
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_not_graded(response: str, expected: bool | None) -> None:
+    answers = ["3.464101615"] if expected and "sqrt" in response else ["3.46"]
+    paper = MATH.with_rule("paper")
+    assert MATH.grade_row(MATH.extract(response), answers, "How long?", "", response) is expected
+    assert paper.grade_row(paper.extract(response), answers, "How long?", "", response) is (expected or False)
+
+
 def test_ungradable_reason_and_distance() -> None:
     assert ungradable_reason(["many", "72"]) is None
     assert ungradable_reason([]) == ungradable_reason([" "]) == "no_answer"

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.answer_trees import PROMPT_END, PROMPT_START, Message, RandomSearch, SearchNode, searches
 from toolrlef_data.records import InputError, UnusableRow
+from toolrlef_data.toolbench.flags import FLAGS, TRUNCATED_LENGTH, flags_of
 from toolrlef_data.toolbench.histories import (
     HALLUCINATED,
     HISTORIES,
@@ -23,7 +24,7 @@ from toolrlef_data.toolbench.histories import (
     messages_of,
     rebuild_train_messages,
 )
-from toolrlef_data.toolbench.messages import FLAGS, TRUNCATED_LENGTH, flags_of, openai_messages
+from toolrlef_data.toolbench.messages import openai_messages
 from toolrlef_data.toolbench.prompts import DIVERSITY
 from toolrlef_data.toolbench.tree import State, path_to, read_file_tree, read_tree, states_of, write_tree
 

@@ -11,9 +11,9 @@ import pytest
 
 from tests.support.answer_trees import searches, table
 from toolrlef_data.tables.lineage import ledger
+from toolrlef_data.toolbench.flags import FLAGS
 from toolrlef_data.toolbench.histories import HISTORIES
 from toolrlef_data.toolbench.merging import merge_steps
-from toolrlef_data.toolbench.messages import FLAGS
 from toolrlef_data.toolbench.samples import trajectories
 
 

@@ -19,8 +19,9 @@ from toolrlef_data.publishing.exports import export
 from toolrlef_data.records import Drop, InputError, MissingColumns, UnknownName, UnusableRow
 from toolrlef_data.tables.lineage import ledger, lineage
 from toolrlef_data.toolbench import answer_file as answer_files
+from toolrlef_data.toolbench.flags import FLAGS
 from toolrlef_data.toolbench.histories import HISTORIES
-from toolrlef_data.toolbench.messages import FLAGS, openai_messages
+from toolrlef_data.toolbench.messages import openai_messages
 from toolrlef_data.toolbench.preferences import preference_pairs
 from toolrlef_data.toolbench.samples import trajectories
 
@@ -435,8 +436,7 @@ def test_each_result_has_its_own_call(
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
-        (_tool_calls("Inari", "Saimaa"), "several_calls"),
-        ({**_tool_calls("Inari"), "function_call": CALL_A["function_call"] | {"name": "other"}}, "several_calls"),
+        ({**_tool_calls("Inari"), "function_call": CALL_A["function_call"] | {"name": "other"}}, "not_a_message"),
         ({"role": "assistant", "content": None, "tool_calls": "depth"}, "not_a_message"),
         ({"role": "assistant", "content": None, "tool_calls": [{"function": "depth"}]}, "not_a_message"),
         ({"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "depth"}}]}, "not_a_message"),
@@ -448,6 +448,82 @@ def test_unsupported_calls_are_dropped(message: dict[str, Any], reason: str) -> 
         samples = trajectories(_one_list(message, RESULT_A, FINISH_CALL), style=style)
         assert len(samples) == 0
         assert [row["reason"] for row in ledger([samples])] == [reason]
+
+
+def _parallel(*ids: str | None) -> dict[str, Any]:
+    """Return a message with one call per id."""
+    message = _tool_calls(*LAKES[: len(ids)])
+    for call, call_id in zip(message["tool_calls"], ids, strict=True):
+        call["id"] = call_id
+    return message
+
+
+def _result(call_id: str | None = None, content: str = "92") -> dict[str, Any]:
+    return {"role": "tool", "name": "depth", "content": content, **({"tool_call_id": call_id} if call_id else {})}
+
+
+LAKES = ["Inari", "Saimaa", "Oulu"]
+
+
+@pytest.mark.parametrize(
+    ("why", "messages", "ids", "flagged"),
+    [
+        ("in order", [_parallel("a", "b"), _result("a"), _result("b")], ["call_1", "call_2"], False),
+        ("in another order", [_parallel("a", "b", "c"), _result("c"), _result("a"), _result("b")], ["call_3", "call_1", "call_2"], False),
+        ("without ids", [_parallel(None, None), _result(), _result()], ["call_1", "call_2"], False),
+        ("without ids of results", [_parallel("a", "b"), _result(), _result()], ["call_1", "call_2"], False),
+        ("equal ids", [_parallel("a", "a"), _result("a"), _result("a")], ["call_1", "call_2"], False),
+        ("a lost result", [_parallel("a", "b"), _result("b")], ["call_2"], True),
+        ("a result twice", [_parallel("a", "b"), _result("a"), _result("a")], ["call_1", None], True),
+        ("a late result", [_parallel("a", "b"), _result("a"), {"role": "user", "content": "u"}, _result("b")], ["call_1", None], True),
+        ("after another call", [CALL_A, RESULT_A, _parallel("a", "b"), _result("b"), _result("a")], ["call_1", "call_3", "call_2"], False),
+    ],
+)  # fmt: skip
+def test_each_result_of_parallel_calls_has_its_own_call(
+    why: str, messages: list[dict[str, Any]], ids: list[str | None], flagged: bool, tmp_path: Path
+) -> None:
+    samples = trajectories(_one_list(*messages, FINISH_CALL))
+    assert [message["tool_call_id"] for message in samples[0]["messages"] if message["role"] == "tool"] == ids, why
+    assert ("unpaired_call" in samples[0]["flags"]) == flagged, why
+    if flagged:
+        with pytest.raises(InputError, match="unpaired_call"):
+            export(samples, "openai", tmp_path / "train.jsonl")
+    else:
+        exported = json.loads(export(samples, "trl", tmp_path / "train.jsonl").read_text())
+        calls = [len(message.get("tool_calls", [])) for message in exported["prompt"]]
+        assert max(calls) > 1, "one message keeps all its calls"
+
+
+def test_a_message_with_several_calls_is_one_step() -> None:
+    opening = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+    step = [*opening, _parallel("a", "b")]
+    end = [*step, _result("a"), _result("b"), FINISH_CALL]
+    answers = table({"a": _with(lambda f: f["answer_generation"].update(train_messages=[step, step, end]))})
+    samples = trajectories(answers)  # StableToolBench writes the list of a step once per call
+    assert [(row["step"], row["n_steps"], len(row["messages"][-1]["tool_calls"])) for row in samples] == [(1, 2, 2), (2, 2, 1)]  # fmt: skip
+    (merged,) = trajectories(answers, layout="merged")
+    assert merged["steps"] == [1, 2]
+    repeated = _one_list(_parallel("a", "b"), _result("a"), _result("b"), _parallel("c"), _result("c"), FINISH_CALL)
+    assert "repeated_call" not in trajectories(repeated)[0]["flags"], "of the target only"
+    for other, reasons in (
+        (trajectories(answers, style="toolllama"), ["several_calls"] * 2),
+        (trajectories(answers, steps="all"), ["several_calls"]),
+        (preference_pairs(answers), ["several_calls"]),
+    ):
+        assert (len(other), [row["reason"] for row in ledger([other])]) == (0, reasons)
+
+
+@pytest.mark.parametrize("layout", ["split", "merged"])
+def test_invalid_arguments_in_a_history_have_a_flag(layout: str, tmp_path: Path) -> None:
+    opening = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+    invalid = {**CALL_A, "function_call": {"name": "depth", "arguments": "{lake"}}
+    lists = [[*opening, CALL_A], [*opening, CALL_A, RESULT_A, invalid], [*opening, CALL_A, RESULT_A, invalid, RESULT_A, FINISH_CALL]]  # fmt: skip
+    answers = table({"a": _with(lambda f: f["answer_generation"].update(train_messages=lists))})
+    flags = [[flag for flag in row["flags"] if flag != "unknown_function"] for row in trajectories(answers)]
+    assert flags == [[], ["invalid_arguments"], ["invalid_arguments_in_history"]]
+    valid = trajectories(answers, layout=layout, without=["invalid_arguments", "invalid_arguments_in_history"])
+    assert [row["steps"] for row in valid] == [[1]]
+    assert len(export(valid, "trl", tmp_path / "train.jsonl").read_text().splitlines()) == 1
 
 
 # Thoughts of chains ---------------------------------------------------------------------------------------------------

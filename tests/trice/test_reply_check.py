@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,8 +33,10 @@ from toolrlef_data import (
     respond,
     scripted,
 )
+from toolrlef_data.cli.main import _print_run
 from toolrlef_data.engines.responses import build_response
-from toolrlef_data.publishing.card import score_table
+from toolrlef_data.publishing.row_facts import score_table
+from toolrlef_data.recipes.runner import Run
 from toolrlef_data.records import CapReached, TooManyFailures, UnknownName
 from toolrlef_data.trice.reply_check import ACCEPT_CUT, check_reply
 
@@ -84,6 +87,35 @@ def test_the_error_of_a_reply(reply: Reply, expected: str | None) -> None:
     assert response["raw"] == reply.text
     if expected == "cut_off":
         assert "max_tokens=24" in response["error_detail"]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_response"),
+    [
+        ("<think>36 and", False),
+        ("<think>\\boxed{54} calculator(36+18)", False),  # complete marks, but in reasoning
+        ("[THINK]36 and", False),
+        ("<|channel|>analysis<|message|>36 and", False),
+        ("<think>36 and 18</think> \n", False),
+        ("36 and 18</think>", False),
+        ("<think>36 and 18</think>\\boxed{54} is", True),
+        ("So <think> is a tag. \\boxed{54} is", True),
+    ],
+)
+@pytest.mark.parametrize("finish_reason", ["stop", "length"])
+def test_reasoning_alone_is_no_response_even_if_it_is_kept(text: str, is_response: bool, finish_reason: str) -> None:
+    reply = Reply(text, finish_reason=finish_reason)
+    answered = answer(questions(1), quiet({"": reply}), strip_reasoning=False)
+    response = respond(
+        build_stage1(grade(answer(questions(1), quiet({"": "0"}))), ANNOTATIONS),
+        [Responder("a", quiet({"": reply}), strip_reasoning=False)],
+    )["a"][0]
+    lost = "cut_off" if finish_reason == "length" else "empty"
+    for found in (answered["response"][0], response):
+        assert found["error"] == (None if is_response else lost)
+        assert (found["text"] is not None) == is_response
+        assert is_response or "reasoning alone" in found["error_detail"]
+        assert not is_response or found["text"].startswith(text.split("\\")[0]), "the reasoning is kept"
 
 
 @pytest.mark.parametrize(
@@ -194,7 +226,10 @@ def test_drop_response_needs_two_other_responses() -> None:
 
 def test_the_card_has_the_share_of_lost_rows(tmp_path: Path) -> None:
     table = candidates(right=Reply("calculator(36+18)"), cut=Reply("It is 5", **LIMIT), other=Reply("It is 8."))
-    for lacking, expected in (("drop_response", {"gold": 0.0, "right": 0.0, "other": 0.0}), ("drop_row", {})):
+    for lacking, expected in (
+        ("drop_response", {"gold": 0.0, "right": 0.0, "other": 0.0, "cut": 1.0}),
+        ("drop_row", {"cut": 1.0}),
+    ):
         stage2 = build_stage2(table, lacking=lacking)
         records = score_table({"stage2": {"train": stage2}, "stage2-dropped": {"train": ledger([stage2])}})
         assert {record["name"]: record["lost"] for record in records} == expected
@@ -204,6 +239,23 @@ def test_the_card_has_the_share_of_lost_rows(tmp_path: Path) -> None:
     card = (publish({"math": {"stage2": stage2}}, tmp_path / "out", version="1.0.0") / "README.md").read_text()
     assert "| half | 1 | 50 % |" in card
     assert "| all | 1 | 0 % |" in card
+    stage2 = build_stage2(table, lacking="drop_response")
+    card = (publish({"math": {"stage2": stage2}}, tmp_path / "dropped", version="1.0.0") / "README.md").read_text()
+    assert "| cut | 0 | 100 % | none | none | 0 | 0 |" in card, "no response of this responder is in the table"
+
+
+def test_the_screen_has_the_share_of_a_responder_that_lost_every_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    graded = grade(answer(questions(1), quiet({"": r"\boxed{A}"})))
+    table = candidates(right=Reply("calculator(36+18)"), cut=Reply("It is 5", **LIMIT), other=Reply("It is 8."))
+    stage1, stage2 = build_stage1(graded, ANNOTATIONS), build_stage2(table, lacking="drop_response")
+    _print_run(Run(questions(1), graded, stage1, stage2, tmp_path))
+    lines = [re.split(r"[^\w.%]{2,}", line) for line in capsys.readouterr().out.splitlines()]
+    assert ["cut", "100 %", "none", "none"] in [line[1:5] for line in lines]
+    assert ["", "not graded", "1", ""] in lines
+    assert ["", "stage1", "unreadable_answer", "1", ""] in lines
 
 
 def test_many_lost_replies_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from toolrlef_data import ANNOTATIONS, TASKS, EngineSpec, InputError, Responder, answer, load_source, scripted, warm_up
+from toolrlef_data import ANNOTATIONS, EngineSpec, InputError, Responder, answer, load_source, scripted, warm_up
 from toolrlef_data.trice.stage1 import build_stage1
 from toolrlef_data.trice.teachers import propose_calls
 
@@ -37,7 +36,6 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: propose_calls(graded(), MODEL, attempts=0), "attempts must be at least 1, found 0"),
     (lambda: build_stage1(graded(), ANNOTATIONS, attempts=0), "attempts must be at least 1, found 0"),
     (lambda: warm_up(graded(), EngineSpec("local", "no/model"), style="poem"), "unknown prompt style 'poem'"),
-    (lambda: replace(TASKS["qa"], reader_style="poem"), "unknown prompt style 'poem'"),
 ]
 
 

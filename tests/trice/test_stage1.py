@@ -277,6 +277,20 @@ def test_an_unsure_grade_drops_the_row() -> None:
     assert reasons(build_stage1(table, quiet({"": "WikiSearch(Oslo)"}), task=tool)) == {"a": "unsure_grade"}
 
 
+def test_an_answer_that_cannot_be_read_is_neither_wrong_nor_a_target() -> None:
+    texts = {"Mia": r"It is \boxed{A}.", "17 crates": "1/0", "31 nails": "I do not know the answer.", "left": "x"}
+    answered = answer(questions(), quiet(texts))
+    table = grade(answered)
+    assert table["correct"][:] == [None, None, False, None]
+    assert table["needs_tool"][:] == [None, None, True, None]
+    stage1 = build_stage1(table, quiet(["calculator(10*31)"]))
+    assert stage1["id"][:] == ["bare"], "the teacher has one reply: no call is proposed for a question of unknown need"
+    assert reasons(stage1) == {"easy": "unreadable_answer", "hard": "unreadable_answer", "gold": "answer_not_a_number"}
+    assert r"It is \boxed{A}." in ledger([stage1])["detail"][:]
+    for original in (grade(answered, compat=True), grade(answered, rule="paper")):
+        assert original["correct"][:] == [False, False, False, None]
+
+
 def test_the_question_is_no_answer_in_any_stage() -> None:
     cloze = "The University of Oslo is in ?"
     row = {"id": "a", "task": "lama", "dataset": "x", "question": cloze, "context": "", "answers": ["Oslo"], "solution": "", "split_origin": "train"}  # fmt: skip

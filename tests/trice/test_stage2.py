@@ -167,6 +167,20 @@ def test_only_scores_that_need_a_grade_are_lost_if_it_is_unsure() -> None:
         assert json.loads(dropped["detail"][0]) == {"chatgpt": "unsure_grade"}
 
 
+def test_an_answer_that_cannot_be_read_is_not_scored() -> None:
+    table = candidates("calculator(3*19)", "57", a=r"It is \boxed{A}.", b="It is 57.", c="I do not know.")
+    stage2 = build_stage2(table)
+    assert [(r["reason"], r["detail"]) for r in ledger([stage2])] == [
+        ("unreadable_answer", '{"a": "unreadable_answer"}')
+    ]
+    row = build_stage2(table, lacking="drop_response")[0]
+    assert (row["origin"], row["scores"], row["correct"]) == (["gold", "b", "c"], [20, 15, 0], [True, True, False])
+    trusted = build_stage2(table, trusted=("a",))[0]
+    assert (trusted["scores"], trusted["correct"]) == ([20, 20, 15, 0], [True, None, True, False])
+    original = build_stage2(table, compat=True)[0]
+    assert (original["scores"], original["answer"]) == ([20, 10, 15, 5], ["57.0", "0.0", "57.0", "0.0"])
+
+
 def test_a_tool_failure_drops_the_row() -> None:
     def down(argument: str) -> str:
         raise ToolError("timeout", "no answer in 10 s")

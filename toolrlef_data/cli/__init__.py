@@ -1,5 +1,5 @@
 """Command line: `toolrlef-data`.
 
-`main` contains the entry point and the command `run`; `trajectories` contains the commands `search` and `trajectories`;
+`main` contains the entry point and the command `run`; `search` and `trajectories` contain the commands of these names;
 `console` formats their output.
 """

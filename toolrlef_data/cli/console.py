@@ -62,7 +62,7 @@ def dropped_table(tables: Iterable[Dataset | DatasetDict], dropped: Dataset | No
         tables: tables whose ledger is counted.
         dropped: a ledger to count instead.
     """
-    from toolrlef_data.publishing.card import dropped_counts
+    from toolrlef_data.publishing.row_facts import dropped_counts
     from toolrlef_data.tables.lineage import ledger
 
     counts = dropped_counts({"-dropped": {"train": ledger(tables) if dropped is None else dropped}})
@@ -72,7 +72,7 @@ def dropped_table(tables: Iterable[Dataset | DatasetDict], dropped: Dataset | No
 
 def flag_table(tables: Iterable[Dataset]) -> Table:
     """Return a table with the number of samples with each flag, in total and on chosen paths."""
-    from toolrlef_data.toolbench.messages import FLAGS
+    from toolrlef_data.toolbench.flags import FLAGS
 
     counts: Counter[str] = Counter()
     chosen: Counter[str] = Counter()

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from toolrlef_data.cli.console import dropped_table, exit_on_interrupt
-from toolrlef_data.cli.trajectories import search, trajectories
+from toolrlef_data.cli.search import search
+from toolrlef_data.cli.trajectories import trajectories
 from toolrlef_data.records import ToolrlefError
 
 __all__ = ["app", "main"]
@@ -36,7 +37,8 @@ def run(
     ] = None,
 ) -> None:
     """Run a recipe from its sources to a published folder. Cached stages and stored replies are reused."""
-    from toolrlef_data.recipes.runner import load_recipe, run_recipe
+    from toolrlef_data.recipes.loading import load_recipe
+    from toolrlef_data.recipes.runner import run_recipe
 
     with exit_on_interrupt():
         result = run_recipe(load_recipe(recipe, rows=rows, all_rows=all_rows), out=out, num_proc=num_proc)
@@ -52,7 +54,7 @@ def _print_run(result: object) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    from toolrlef_data.publishing.card import score_table
+    from toolrlef_data.publishing.row_facts import score_table
     from toolrlef_data.recipes.runner import Run
     from toolrlef_data.tables.lineage import ledger, usage
 
@@ -83,8 +85,8 @@ def _print_run(result: object) -> None:
             row = (
                 responder["name"],
                 f"{100 * responder['lost']:.0f} %",
-                f"{responder['mean']:.2f}",
-                f"{100 * responder['tool']:.0f} %",
+                f"{responder['mean']:.2f}" if responder["rows"] else "none",
+                f"{100 * responder['tool']:.0f} %" if responder["rows"] else "none",
                 *(str(count) for _, count in responder["levels"]),
             )
             table.add_row(*row)

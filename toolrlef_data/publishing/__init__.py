@@ -1,5 +1,6 @@
 """Publishing: finished tables as a data set folder with a data card, and as training files.
 
-`folder` writes Parquet files and the card, or files in TRICE's format. `provenance` summarises the lineage. `card`,
-`step_facts` and `grader_facts` compute the numbers of the card. `exports` writes training files for other trainers.
+`folder` writes Parquet files and the card, or files in TRICE's format. `provenance` summarises the lineage. `card`
+writes the card; `row_facts`, `step_facts` and `grader_facts` compute its numbers. `exports` writes training files for
+other trainers, whose messages are from `export_messages`.
 """

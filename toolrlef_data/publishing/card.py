@@ -16,17 +16,16 @@ from datasets.info import DatasetInfosDict
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
-from toolrlef_data.columns import responders_of
 from toolrlef_data.publishing.grader_facts import grader_facts
 from toolrlef_data.publishing.provenance import stage_settings, stage_summaries
-from toolrlef_data.publishing.step_facts import MAX_ITEMS, StepFacts, query_counts, shorten, step_facts
+from toolrlef_data.publishing.row_facts import MAX_ITEMS, dropped_counts, example, score_table, uses_tool
+from toolrlef_data.publishing.step_facts import StepFacts, query_counts, step_facts
 from toolrlef_data.tables.splits import SHUFFLE
 from toolrlef_data.toolbench.samples import SampleSettings
 from toolrlef_data.toolbench.tokens.steps import TokeniseSettings
-from toolrlef_data.trice.execution import ExecutionSettings
-from toolrlef_data.trice.scoring import lost_in_ledger
+from toolrlef_data.trice.call_execution import ExecutionSettings
 
-__all__ = ["dropped_counts", "score_table", "write_card"]
+__all__ = ["write_card"]
 
 Splits = Mapping[str, Mapping[str, Dataset]]
 Mixes = Mapping[str, Mapping[str, list[str]]]
@@ -110,7 +109,7 @@ def _table_facts(
             for mix, configs_by_split in mixes.items()
         },
         "examples": {
-            config: _example(tables, MAX_ITEMS if config in steps else None) for config, tables in splits.items()
+            config: example(tables, MAX_ITEMS if config in steps else None) for config, tables in splits.items()
         },
         "cassettes": [config for config in splits if config.endswith("-cassette")],
         "ledgers": [config for config in splits if config.endswith("-dropped")],
@@ -119,7 +118,7 @@ def _table_facts(
 
 
 def _tool_use_facts(splits: Splits) -> dict[str, Any]:
-    return {"scores": score_table(splits), "uses_tool": _uses_tool(splits)}
+    return {"scores": score_table(splits), "uses_tool": uses_tool(splits)}
 
 
 def _trajectory_facts(steps: Mapping[str, StepFacts], provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,76 +176,6 @@ def _shuffles(provenance: Mapping[str, Any]) -> dict[int, list[str]]:
         if stage["step"] == SHUFFLE:
             shuffles.setdefault(stage["settings"]["seed"], []).append(stage["tables"])
     return shuffles
-
-
-def dropped_counts(splits: Splits) -> list[tuple[str, str, int]]:
-    """Return (stage, reason, rows) of all `dropped` configs, most rows first."""
-    counts: Counter[tuple[str, str]] = Counter()
-    for config, tables in splits.items():
-        if config.endswith("-dropped"):
-            for data in tables.values():
-                counts.update(zip(data["stage"], data["reason"], strict=True))
-    return [
-        (stage, reason, rows) for (stage, reason), rows in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    ]
-
-
-def score_table(splits: Splits) -> list[dict[str, Any]]:
-    """Return one record per responder over all stage 2 tables.
-
-    A record has the scored rows, the mean score, the share of tool use, the counts of the scores, and the share of lost
-    rows, in which the responder's response is missing (see `build_stage2`).
-    """
-    totals: dict[str, dict[str, Any]] = {}
-    lost: Counter[str] = Counter()
-    for config, tables in splits.items():
-        for data in tables.values():
-            if config.endswith("-dropped"):
-                lost.update(lost_in_ledger(data))
-            if not {"origin", "scores", "uses_tool"} <= set(data.column_names):
-                continue
-            rows: Counter[str] = Counter()
-            for batch in data.select_columns(["origin", "scores", "uses_tool"]).iter(1000):
-                for names, scores, uses_tool in zip(batch["origin"], batch["scores"], batch["uses_tool"], strict=True):
-                    for name, score, uses in zip(names, scores, uses_tool, strict=True):
-                        total = totals.setdefault(
-                            name, {"name": name, "rows": 0, "sum": 0.0, "tool": 0, "levels": Counter()}
-                        )
-                        rows[name] += 1
-                        total["rows"] += 1
-                        total["sum"] += score
-                        total["tool"] += uses
-                        total["levels"][score] += 1
-            lost.update({name: len(data) - count for name, count in rows.items()})
-    levels = sorted({level for total in totals.values() for level in total["levels"]}, reverse=True)
-    return [
-        {
-            "name": total["name"],
-            "rows": total["rows"],
-            "mean": total["sum"] / total["rows"],
-            "tool": total["tool"] / total["rows"],
-            "lost": lost[total["name"]] / (total["rows"] + lost[total["name"]]),
-            "levels": [(level, total["levels"][level]) for level in levels],
-        }
-        for total in totals.values()
-    ]
-
-
-def _uses_tool(splits: Splits) -> dict[str, dict[str, Any]]:
-    """Return config -> numbers of rows, of targets that are tool calls, and of these calls by verifier ("": none)."""
-    counts: dict[str, dict[str, Any]] = {}
-    for config, tables in splits.items():
-        if not all({"output", "uses_tool"} <= set(data.column_names) for data in tables.values()):
-            continue
-        if any(responders_of(data.features) for data in tables.values()):
-            continue
-        calls: Counter[str] = Counter()
-        for data in tables.values():
-            verifiers = data["verified_by"][:] if "verified_by" in data.column_names else [None] * len(data)
-            calls.update(by or "" for by, uses in zip(verifiers, data["uses_tool"][:], strict=True) if uses)
-        rows = sum(len(data) for data in tables.values())
-        counts[config] = {"rows": rows, "calls": calls.total(), "verified_by": sorted(calls.items())}
-    return counts
 
 
 def _tools(provenance: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -325,11 +254,6 @@ def _data_files(configs_by_split: Mapping[str, list[str]]) -> dict[str, Any]:
         paths = [f"{config}/{name}-*" for config in configs]
         files.append({"split": name, "path": paths[0] if len(paths) == 1 else paths})
     return {"data_files": files}
-
-
-def _example(tables: Mapping[str, Dataset], max_items: int | None) -> dict[str, Any] | None:
-    first = next(iter(tables.values()))
-    return {name: shorten(value, max_items) for name, value in first[0].items()} if len(first) else None
 
 
 def _as_json(value: Any) -> str:

@@ -41,6 +41,7 @@ Not covered: `input_ids` and labels (see `tokenise`), tables of questions and re
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -51,16 +52,16 @@ from typing import IO, Any
 
 from datasets import Dataset
 
-from toolrlef_data.columns import DROPPED, check_table
+from toolrlef_data.checks import check_table
+from toolrlef_data.columns import DROPPED
+from toolrlef_data.publishing.export_messages import check_results, plain_messages, target_indices, tools_of
 from toolrlef_data.records import InputError, MissingColumns, UnknownName, UnusableRow
-from toolrlef_data.tables.files import atomic_file, scratch_file
+from toolrlef_data.tables.files import atomic_file, create_folder, scratch_file
 from toolrlef_data.tables.stage_cache import as_arrow
-from toolrlef_data.toolbench.messages import decode_arguments, parse_tools
 
-__all__ = ["EXPORTS", "Export", "export"]
+__all__ = ["EXPORTS", "Export", "export", "pending_export"]
 
 Row = Mapping[str, Any]
-Messages = Sequence[Mapping[str, Any]]
 Record = dict[str, Any]
 
 ARGUMENTS = ("text", "object")
@@ -118,23 +119,31 @@ def export(
     ...     print(export(samples, "openai", f"{folder}/train.jsonl").read_text(), end="")
     {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?", "weight": 1}]}
     """
+    with pending_export(samples, format, path, arguments=arguments, unfit=unfit) as written:
+        return written
+
+
+@contextlib.contextmanager
+def pending_export(
+    samples: Dataset, format: str, path: str | Path, *, arguments: str | None = None, unfit: str = "refuse"
+) -> Iterator[Path]:
+    """Export like `export`, but replace the file only if the block ends without an error; else nothing is left."""
     spec = _check_options(samples, format, arguments, unfit)
     path = Path(path).resolve()  # replace the target of a link, not the link
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is a folder or a device; expected the path of a file")
-    path.parent.mkdir(parents=True, exist_ok=True)
     ledger = path.with_name(f"{path.name}.dropped.jsonl")
-    with atomic_file(path) as new_file, scratch_file(path.parent) as new_ledger:
+    with create_folder(path.parent), atomic_file(path) as new_file, scratch_file(path.parent) as new_ledger:
         with open(new_file, "wb") as file, open(new_ledger, "wb") as ledger_file:
             n_dropped = _write(
                 samples, format, spec, arguments or spec.arguments[0], file, ledger_file if unfit == "drop" else None
             )
+        yield path
         if n_dropped:
             log.warning("%s: %d of %d rows do not fit %s: see %s", path.name, n_dropped, len(samples), format, ledger)
             os.replace(new_ledger, ledger)
     if not n_dropped:
         ledger.unlink(missing_ok=True)  # the ledger of the replaced file
-    return path
 
 
 def _check_options(samples: Dataset, format: str, arguments: str | None, unfit: str) -> Export:
@@ -213,31 +222,33 @@ def _toolllama(row: Row, arguments: str) -> list[Record]:
 
 
 def _trl(row: Row, arguments: str) -> list[Record]:
-    targets = _targets(row["messages"])
+    targets = target_indices(row["messages"])
     if targets[0] == 0:
         raise UnusableRow("no_prompt", "the first message has the train flag, so its prompt is empty")
-    messages, tools = _plain(row["messages"], arguments), _tools(row)
+    messages, tools = plain_messages(row["messages"], arguments), tools_of(row)
     return [{"prompt": messages[:n], "completion": [messages[n]], "tools": tools} for n in targets]
 
 
 def _axolotl(row: Row, arguments: str) -> list[Record]:
-    targets = _targets(row["messages"])
-    messages = [{**message, "train": n in targets} for n, message in enumerate(_plain(row["messages"], arguments))]
+    targets = target_indices(row["messages"])
+    messages = [
+        {**message, "train": n in targets} for n, message in enumerate(plain_messages(row["messages"], arguments))
+    ]
     for call in (call for message in messages for call in message.get("tool_calls", ())):
         try:
             json.loads(text := call["function"]["arguments"])  # axolotl fails on arguments that it cannot parse
         except (ValueError, TypeError, RecursionError):
             raise UnusableRow("bad_arguments", f"arguments are not JSON: {text!r:.80}") from None
-    return [{"messages": messages, "tools": _tools(row)}]
+    return [{"messages": messages, "tools": tools_of(row)}]
 
 
 def _openai(row: Row, arguments: str) -> list[Record]:
-    targets, messages = _targets(row["messages"]), _plain(row["messages"], arguments, pad_content=False)
-    _check_results(messages, all_answered=True)
+    targets, messages = target_indices(row["messages"]), plain_messages(row["messages"], arguments, pad_content=False)
+    check_results(messages, all_answered=True)
     for n, message in enumerate(messages):
         if message["role"] == "assistant":
             message["weight"] = int(n in targets)
-    tools = _tools(row)
+    tools = tools_of(row)
     return [{"messages": messages, "tools": tools} if tools else {"messages": messages}]
 
 
@@ -248,69 +259,8 @@ def _trl_preference(row: Row, arguments: str) -> list[Record]:
         other_roles = {message["role"] for message in row[side]} - {"assistant"}
         if other_roles and side != "prompt":
             raise UnusableRow("not_assistant", f"{side} has messages of the role {', '.join(sorted(other_roles))}")
-    sides = {side: _plain(row[side], arguments) for side in ("prompt", "chosen", "rejected")}
-    return [{**sides, "tools": _tools(row)}]
-
-
-def _targets(messages: Messages) -> list[int]:
-    """Return the indices of the trained messages; raise UnusableRow unless they are one or more assistant messages."""
-    for n, message in enumerate(messages or ()):
-        if message.get("train") is None:
-            raise UnusableRow("no_flag", f"message {n} has no value for train")
-        if message["train"] and message["role"] != "assistant":
-            raise UnusableRow("not_assistant", f"message {n} has the train flag, but its role is {message['role']!r}")
-    targets = [n for n, message in enumerate(messages or ()) if message["train"]]
-    if not targets:
-        raise UnusableRow("no_target", "no message has the train flag")
-    return targets
-
-
-def _plain(messages: Messages, arguments: str, pad_content: bool = True) -> list[Record]:
-    """Return messages without training flags and null values; `pad_content` adds "" also to messages with calls."""
-    _check_results(messages)
-    plain = []
-    for message in messages:
-        calls = [_call(call, arguments) for call in message.get("tool_calls") or ()]
-        fields = {"role": message["role"], **({"content": ""} if pad_content or not calls else {})}
-        fields |= _without_nulls(message, "content", "name", "tool_call_id")
-        plain.append({**fields, "tool_calls": calls} if calls else fields)
-    return plain
-
-
-def _check_results(messages: Messages, all_answered: bool = False) -> None:
-    """Raise `UnusableRow` if a result does not follow its call, or with `all_answered`, if a call has no result."""
-    unanswered: list[Any] = []
-    for n, message in enumerate(messages):
-        if message["role"] == "tool":
-            if message.get("tool_call_id") not in unanswered:
-                raise UnusableRow("unpaired_call", f"message {n} is the result of no call before it")
-            unanswered.remove(message["tool_call_id"])
-            continue
-        if unanswered and all_answered:
-            raise UnusableRow("unpaired_call", f"a call before message {n} has no result")
-        unanswered = [call["id"] for call in message.get("tool_calls") or ()]
-
-
-def _call(call: Mapping[str, Any], arguments: str) -> Record:
-    function = {name: call["function"][name] for name in ("name", "arguments")}
-    if arguments == "object":
-        function = {"name": function["name"] or "", "arguments": decode_arguments(function)}
-        if not isinstance(value := function["arguments"], dict):
-            hint = 'arguments="text" exports them unchanged'
-            raise UnusableRow("bad_arguments", f"arguments are not a JSON object: {value!r:.80}; {hint}")
-    return {**_without_nulls(call, "id", "type"), "function": function}
-
-
-def _without_nulls(record: Mapping[str, Any], *names: str) -> Record:
-    return {name: record[name] for name in names if record.get(name) is not None}
-
-
-def _tools(row: Row) -> list[Mapping[str, Any]]:
-    """Return the row's functions as OpenAI tools."""
-    try:
-        return parse_tools(row["tools"])
-    except UnusableRow as error:
-        raise UnusableRow("bad_tools", f"{error.detail}: {row['tools']!r:.80}") from None
+    sides = {side: plain_messages(row[side], arguments) for side in ("prompt", "chosen", "rejected")}
+    return [{**sides, "tools": tools_of(row)}]
 
 
 EXPORTS: dict[str, Export] = {

@@ -18,7 +18,8 @@ from typing import Any
 import filelock
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.columns import DROPPED, STAGE2, STAGE2_LATER, check_table
+from toolrlef_data.checks import check_table
+from toolrlef_data.columns import DROPPED, STAGE2, STAGE2_LATER
 from toolrlef_data.publishing.card import write_card
 from toolrlef_data.publishing.provenance import provenance_of
 from toolrlef_data.records import InputError, MissingColumns, UnknownName
@@ -240,6 +241,8 @@ def _mixes(splits: Splits) -> dict[str, dict[str, list[str]]]:
     for name in dict.fromkeys(name for task_tables in splits.values() for name in task_tables):
         tables = {_config(task, name): task_tables[name] for task, task_tables in splits.items() if name in task_tables}
         schemas = {repr(data.features) for table in tables.values() for data in table.values()}
+        if len(tables) > 1 and len(schemas) > 1:
+            log.warning("no %s: %s have different columns", _config("mix", name), " and ".join(tables))
         if len(tables) > 1 and len(schemas) == 1 and _config("mix", name) not in tables:
             for split in dict.fromkeys(split for table in tables.values() for split in table):
                 joined = [config for config, table in tables.items() if split in table]

@@ -16,9 +16,11 @@ from datasets import Dataset
 from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.tables.redaction import redact
 from toolrlef_data.tables.stage_cache import materialize
+from toolrlef_data.tasks import TASKS
 from toolrlef_data.toolbench.preferences import PairSettings
 from toolrlef_data.toolbench.samples import SampleSettings
 from toolrlef_data.toolbench.tokens.steps import TokeniseSettings
+from toolrlef_data.trice.row_tasks import warn_of_older_grades
 
 __all__ = ["provenance_of", "stage_settings", "stage_summaries"]
 
@@ -59,6 +61,7 @@ def provenance_of(configs: Mapping[str, Mapping[str, Dataset]]) -> dict[str, Any
         }
         if gap:
             log.warning("%s (%s): %s", config, split, gap)
+    warn_of_older_grades([data for tables in configs.values() for data in tables.values()], TASKS)
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {"configs": trails, "stages": stages, "packages": versions}
 

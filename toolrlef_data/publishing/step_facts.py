@@ -26,7 +26,7 @@ from toolrlef_data.tables.identity import normal_form, text_hash
 from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.toolbench.histories import HALLUCINATED
 
-__all__ = ["StepFacts", "kind_of", "query_counts", "shorten", "step_facts"]
+__all__ = ["StepFacts", "kind_of", "query_counts", "step_facts"]
 
 KINDS = {"trajectories": TRAJECTORIES, "toolllama": TOOLLLAMA, "pairs": PAIRS, "answers": ANSWERS}
 COLUMNS = {
@@ -43,8 +43,6 @@ TOP_FUNCTIONS = 10  # functions in the card
 IGNORED_LABEL = -100  # the label of tokens that are not trained
 # The last match in a turn is its call: JSON arguments have no line break before a word.
 CALL = re.compile(r"\nAction: ([^\n]*)\nAction Input:")
-MAX_CHARS = 300  # of a text in an example row
-MAX_ITEMS = 4  # of a list in an example row
 log = logging.getLogger("toolrlef_data")
 
 
@@ -169,23 +167,6 @@ def query_counts(steps: Mapping[str, StepFacts]) -> tuple[dict[str, int], list[t
             queries.setdefault(split, set()).update(hashes)
     shared = [(split, other, len(queries[split] & queries[other])) for split, other in combinations(queries, 2)]
     return {split: len(hashes) for split, hashes in queries.items()}, shared
-
-
-def shorten(value: Any, max_items: int | None = None) -> Any:
-    """Return a JSON value whose texts are cut to `MAX_CHARS` and whose lists are cut to about `max_items` items.
-
-    >>> shorten({"a": [1, 2, 3, 4, 5, 6]}, 3)
-    {'a': [1, 2, '... 3 more ...', 6]}
-    """
-    if isinstance(value, str):
-        return value[:MAX_CHARS] + " ..." if len(value) > MAX_CHARS else value
-    if isinstance(value, dict):
-        return {name: shorten(part, max_items) for name, part in value.items()}
-    if isinstance(value, list):
-        if max_items is not None and len(value) > max_items:
-            value = [*value[: max_items - 1], f"... {len(value) - max_items} more ...", value[-1]]
-        return [shorten(part, max_items) for part in value]
-    return value
 
 
 # Counting -------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
 """Recipes: a complete run as one YAML file. The YAML files in this folder are bundled recipes.
 
-`schema` defines the sections, `checks` validates their combination, `runner` loads a recipe and runs it.
+`schema` defines the sections, `checks` validates their combination, `loading` loads a recipe, `runner` runs it.
 """

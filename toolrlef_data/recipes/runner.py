@@ -1,14 +1,4 @@
-"""Load a recipe (a complete run as one YAML file) and run it. Errors name the file and line.
-
-| section | contents |
-|---|---|
-| name, version, out, task, layout, card, cassette | the published data set |
-| sources | sources of questions |
-| tasks | tools and readers of tasks that need them |
-| engines | name -> `EngineSpec` |
-| student, teachers, attempts, keep_unverified, responders | engines for these roles, with their settings |
-| warm_up | a LoRA adapter to train on stage 1; its name can be used like that of an engine |
-| stage2 | scoring of the responses |
+"""Run a recipe: a complete run from its sources to the published folder (see `loading`).
 
 The tasks of the sources run one after another. They are published as one data set, with a mix of all tasks.
 """
@@ -17,21 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
-from importlib import resources
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pydantic
-import yaml
 from datasets import Dataset
 
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.loading_scripts import SOURCES, load_source
 from toolrlef_data.publishing.folder import check_replaceable, publish
-from toolrlef_data.recipes.checks import Place, mistakes_in
 from toolrlef_data.recipes.schema import Recipe, Source, TaskSettings, ToolSettings, tasks_in
-from toolrlef_data.records import InputError
 from toolrlef_data.tables.lineage import ledger, lineage, record_source
 from toolrlef_data.tables.reshape import stack
 from toolrlef_data.tables.subsets import subset
@@ -41,10 +26,11 @@ from toolrlef_data.tools import TOOL_KINDS
 from toolrlef_data.tools.tool import Tool
 from toolrlef_data.trice.annotations.composer import ANNOTATIONS, Annotations
 from toolrlef_data.trice.responders import Responder, respond
-from toolrlef_data.trice.stage1 import answer, build_stage1, grade
+from toolrlef_data.trice.stage1 import build_stage1
 from toolrlef_data.trice.stage2 import build_stage2
+from toolrlef_data.trice.student import answer, grade
 
-__all__ = ["Recipe", "Run", "load_recipe", "run_recipe", "shipped_recipes"]
+__all__ = ["Run", "run_recipe"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +70,7 @@ def run_recipe(recipe: Recipe, *, out: str | Path | None = None, num_proc: int |
         CapReached: a cap of an engine's limits is reached; all received replies are saved.
 
     >>> import tempfile
-    >>> from toolrlef_data import scripted
+    >>> from toolrlef_data import load_recipe, scripted
     >>> model = scripted({"": "The answer is 8."}, progress=False)  # instead of the recipe's local model
     >>> recipe = load_recipe("demo", rows=5).model_copy(update={"warm_up": None, "responders": ()})
     >>> recipe = recipe.model_copy(update={"engines": dict.fromkeys(recipe.engines, model)})
@@ -96,7 +82,8 @@ def run_recipe(recipe: Recipe, *, out: str | Path | None = None, num_proc: int |
     check_replaceable(out or recipe.out)
     engines = dict(recipe.engines)
     tasks = {name: _task(name, recipe, engines) for name in tasks_in(recipe)}
-    stage1_runs = {name: _run_stage1(name, recipe, engines, tasks, num_proc) for name in tasks}
+    shared: dict[str, Any] = {"task": tasks, "num_proc": num_proc}  # arguments of every stage
+    stage1_runs = {name: _run_stage1(name, recipe, engines, shared) for name in tasks}
     stage1 = {name: run[-1] for name, run in stage1_runs.items()}
     if recipe.warm_up is not None:
         from toolrlef_data.trice.warm_up import warm_up
@@ -105,7 +92,7 @@ def run_recipe(recipe: Recipe, *, out: str | Path | None = None, num_proc: int |
         engines[recipe.warm_up.name] = warm_up(
             _stack_tasks(stage1.values()), engines[recipe.warm_up.engine], **settings
         )
-    stage2_runs = {name: _run_stage2(table, recipe, engines, tasks, num_proc) for name, table in stage1.items()}
+    stage2_runs = {name: _run_stage2(table, recipe, engines, shared) for name, table in stage1.items()}
     stage2 = {name: run[-1] for name, run in stage2_runs.items()}
     tables = {name: {"stage1": stage1[name], "stage2": stage2[name]} for name in tasks}
     if recipe.cassette:  # rebuilding stage 2 from the cassette needs the responses
@@ -163,61 +150,32 @@ def _tool(settings: ToolSettings, name: str, engines: Mapping[str, EngineSpec]) 
 
 
 def _run_stage1(
-    name: str,
-    recipe: Recipe,
-    engines: Mapping[str, EngineSpec],
-    tasks: Mapping[str, Task],
-    num_proc: int | None,
+    name: str, recipe: Recipe, engines: Mapping[str, EngineSpec], shared: Mapping[str, Any]
 ) -> tuple[Dataset, Dataset, Dataset]:
     """Return the questions, the graded table and stage 1 of one task."""
     sources = [source for source in recipe.sources if SOURCES[source.name].task == name]
     questions = stack([_questions(source) for source in sources], "questions")
-    student = recipe.student
-    answered = answer(
-        questions,
-        engines[student.engine],
-        style=student.style,
-        examples=student.examples,
-        samples=student.samples,
-        strip_reasoning=student.strip_reasoning,
-        accept_cut=recipe.accept_cut,
-        ask_again=recipe.ask_again,
-        task=tasks,
-        num_proc=num_proc,
-    )
-    graded = grade(answered, threshold=student.threshold, compat=recipe.compat, task=tasks, num_proc=num_proc)
+    replies = {"accept_cut": recipe.accept_cut, "ask_again": recipe.ask_again, **shared}
+    student = recipe.student.model_dump()
+    threshold, engine = student.pop("threshold"), engines[student.pop("engine")]
+    graded = grade(answer(questions, engine, **student, **replies), threshold=threshold, compat=recipe.compat, **shared)
     teachers: list[EngineSpec | Annotations] = [
         ANNOTATIONS if teacher == "annotations" else engines[teacher] for teacher in recipe.teachers
     ]
-    stage1 = build_stage1(
-        graded,
-        teachers,
-        attempts=recipe.attempts,
-        keep_unverified=recipe.keep_unverified,
-        accept_cut=recipe.accept_cut,
-        ask_again=recipe.ask_again,
-        compat=recipe.compat,
-        task=tasks,
-        num_proc=num_proc,
-    )
+    options = {name: getattr(recipe, name) for name in ("attempts", "keep_unverified", "compat")}
+    stage1 = build_stage1(graded, teachers, **options, **replies)
     return questions, graded, stage1
 
 
 def _run_stage2(
-    stage1: Dataset,
-    recipe: Recipe,
-    engines: Mapping[str, EngineSpec],
-    tasks: Mapping[str, Task],
-    num_proc: int | None,
+    stage1: Dataset, recipe: Recipe, engines: Mapping[str, EngineSpec], shared: Mapping[str, Any]
 ) -> tuple[Dataset, Dataset]:
     """Return the responses and stage 2 of one task."""
     responders = [Responder(**{**dict(section), "engine": engines[section.engine]}) for section in recipe.responders]
-    responded = respond(
-        stage1, responders, accept_cut=recipe.accept_cut, ask_again=recipe.ask_again, task=tasks, num_proc=num_proc
-    )
+    responded = respond(stage1, responders, accept_cut=recipe.accept_cut, ask_again=recipe.ask_again, **shared)
     options = recipe.stage2.model_dump(exclude_none=True)
     options["compat"] = options["compat"] or recipe.compat
-    return responded, build_stage2(responded, **options, task=tasks, num_proc=num_proc)
+    return responded, build_stage2(responded, **options, **shared)
 
 
 def _questions(source: Source) -> Dataset:
@@ -232,100 +190,3 @@ def _questions(source: Source) -> Dataset:
     settings = records[-1]["settings"] if records else None
     record_source(selected, f"{source.name}: {source.rows} of {len(data)} rows", settings)
     return selected
-
-
-# Loading --------------------------------------------------------------------------------------------------------------
-
-
-def shipped_recipes() -> dict[str, Path]:
-    """Return name -> path of the recipes bundled with the package."""
-    folder = Path(str(resources.files("toolrlef_data") / "recipes"))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def load_recipe(path: str | Path, *, rows: int | None = None, all_rows: bool = False) -> Recipe:
-    """Load and validate a recipe.
-
-    Args:
-        path: a YAML file, or the name of a bundled recipe.
-        rows: number of rows per source. Default: the `rows` of each source.
-        all_rows: whether to use all rows of every source. Default: False.
-
-    Returns:
-        The recipe.
-
-    Raises:
-        InputError: the file cannot be read, or the recipe is invalid. The message lists all unknown keys and invalid
-            values with file and line. If there are none, it lists all unknown names and invalid combinations.
-
-    >>> load_recipe("demo", rows=5).sources[0].rows
-    5
-    """
-    if rows is not None and all_rows:
-        raise InputError("rows (--rows) and all_rows (--all) are mutually exclusive: use one of them")
-    file = shipped_recipes().get(str(path), Path(path))
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"no recipe {str(path)!r}: neither a file nor one of {', '.join(shipped_recipes())}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from None
-    except OSError as error:  # such as a folder, or a missing permission
-        raise InputError(f"{file} cannot be read: {error.strerror}") from None
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{file} is not valid YAML: {error}") from error
-    if not isinstance(values, dict) or node is None:
-        raise InputError(
-            f"{file}: a recipe must be a mapping with the keys {', '.join(Recipe.model_fields)}; found {values!r:.80}"
-        )
-    values.pop("x", None)  # a section for YAML anchors only
-    lines = dict(_lines(node, ()))
-    try:
-        recipe = Recipe.model_validate(values)
-    except pydantic.ValidationError as error:
-        raise InputError(_report(file, lines, [(e["loc"], _message(e)) for e in error.errors()])) from None
-    if mistakes := list(mistakes_in(recipe)):
-        raise InputError(_report(file, lines, mistakes))
-    if rows is None and not all_rows:
-        return recipe
-    sources = tuple(source.model_copy(update={"rows": rows}) for source in recipe.sources)
-    return recipe.model_copy(update={"sources": sources})
-
-
-def _lines(node: yaml.Node, place: Place) -> Iterator[tuple[Place, int]]:
-    """Yield (place, line) for every key and item of a YAML document."""
-    yield place, node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            yield from _lines(value, (*place, key.value))
-            yield (*place, key.value), key.start_mark.line + 1
-    elif isinstance(node, yaml.SequenceNode):
-        for i, value in enumerate(node.value):
-            yield from _lines(value, (*place, i))
-
-
-def _message(error: Any) -> str:
-    """Return the message for an error of pydantic, which continues the name of the place."""
-    if error["type"] == "missing":
-        return "is missing"
-    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return "is not a key of this section"
-    if error["type"] == "value_error":  # raised by this package, with a complete message
-        return str(error["ctx"]["error"])
-    may_be_secret = {"keys", "base_url"} & set(error["loc"])  # the value could be an API key
-    value = "" if may_be_secret else f", found {error['input']!r:.80}"
-    return f"{error['msg'][:1].lower()}{error['msg'][1:]}{value}"
-
-
-def _report(file: Path, lines: dict[Place, int], mistakes: list[tuple[Place, str]]) -> str:
-    """Return one line of text per mistake, sorted by line; a missing key has the line of its section."""
-    messages = []
-    for place, message in mistakes:
-        section = place
-        while section and section not in lines:
-            section = section[:-1]
-        messages.append((lines[section], f"{file}:{lines[section]}: {'.'.join(map(str, place))} {message}"))
-    return "\n".join(text for _, text in sorted(messages))

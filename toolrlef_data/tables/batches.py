@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, Features, Value
 
-from toolrlef_data.columns import check_table, split_path
+from toolrlef_data.checks import check_table, split_path
 from toolrlef_data.records import Drop, InputError, LedgerError
 from toolrlef_data.tables.files import atomic_file, explain_full_disk, remove_stale_files
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest

@@ -67,6 +67,20 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def create_folder(folder: Path) -> Iterator[None]:
+    """Create a folder and its missing parents, and remove them again if the block raises an error."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for path in missing:
+            with contextlib.suppress(OSError):  # it was not created, or has files of another process
+                path.rmdir()
+        raise
+
+
+@contextlib.contextmanager
 def replace_folder(folder: Path) -> Iterator[Path]:
     """Yield a new, empty folder that replaces the given one if the block ends without an error.
 

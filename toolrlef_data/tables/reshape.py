@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 from datasets import Dataset, DatasetDict, Features, concatenate_datasets
 
-from toolrlef_data.columns import require_columns
-from toolrlef_data.records import Drop, LedgerError
+from toolrlef_data.checks import require_columns
+from toolrlef_data.columns import completed
+from toolrlef_data.records import Drop, InputError, LedgerError
 from toolrlef_data.tables.batches import (
     BATCH_ROWS,
     DROP_COLUMNS,
@@ -129,7 +130,10 @@ def join(parts: Sequence[D], name: str) -> D:
 
 
 def stack(parts: Sequence[D], name: str) -> D:
-    """Return the rows of several tables with the same columns, one table after the other; ids must be unique."""
+    """Return the rows of several tables with the same columns, one table after the other; ids must be unique.
+
+    If only some tables have a column or field that earlier versions lacked, it is null in the other rows.
+    """
     return _concatenate(parts, name, axis=0)
 
 
@@ -138,14 +142,34 @@ def _concatenate(parts: Sequence[D], name: str, axis: int) -> D:
         return DatasetDict({split: _concatenate([part[split] for part in parts], name, axis) for split in parts[0]})
     tables = [materialize(part) for part in parts]
     key = digest(name, axis, [table._fingerprint for table in tables])
+    uniform = _with_same_columns(tables, name) if axis == 0 else tables
     if any(len(table) for table in tables):
         with hide_progress_bars():
-            result = with_fingerprint(concatenate_datasets(tables, axis=axis), key)
+            result = with_fingerprint(concatenate_datasets(uniform, axis=axis), key)
     else:  # concatenate_datasets would return the first table without the columns of the others
-        features = Features({column: feature for table in tables for column, feature in table.features.items()})
+        features = Features({column: feature for table in uniform for column, feature in table.features.items()})
         result = with_fingerprint(Dataset.from_dict({column: [] for column in features}, features=features), key)
     rows_in = sum(len(table) for table in tables) if axis == 0 else len(tables[0])
     for table in [result] if axis == 0 else tables:
         check_ids(table)
     write_record(result._fingerprint, {**build_record(name, tables, None, result), "rows_in": rows_in})
     return result
+
+
+def _with_same_columns(tables: Sequence[Dataset], name: str) -> Sequence[Dataset]:
+    """Return tables with the same features: columns and fields that earlier versions lacked are added as null."""
+    if all(table.features == tables[0].features for table in tables):
+        return tables
+    features = [completed(table.features) for table in tables]
+    first, *others = features
+    different = sorted({c for other in others for c in first.keys() | other.keys() if first.get(c) != other.get(c)})
+    if different:
+        raise InputError(f"{name}: expected tables with the same columns, found differences in {', '.join(different)}")
+    return [_complete(table, first) for table in tables]
+
+
+def _complete(table: Dataset, features: Features) -> Dataset:
+    for column in features.keys() - table.features.keys():
+        table = table.add_column(column, [None] * len(table), feature=features[column])
+    with hide_progress_bars():
+        return table.select_columns(list(features)).cast(features)

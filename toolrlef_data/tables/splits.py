@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.columns import check_table, require_columns
+from toolrlef_data.checks import check_table, require_columns
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.identity import normal_form, text_hash

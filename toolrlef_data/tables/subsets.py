@@ -22,7 +22,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 from numpy.typing import NDArray
 
-from toolrlef_data.columns import check_table, require_columns
+from toolrlef_data.checks import check_table, require_columns
 from toolrlef_data.records import Drop, InputError
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.identity import Hashes, RowNumbers, group_questions, normal_form, text_hash

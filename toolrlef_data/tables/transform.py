@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from datasets import Dataset, DatasetDict, Features
 
-from toolrlef_data.columns import require_columns, split_path
+from toolrlef_data.checks import require_columns, split_path
 from toolrlef_data.records import LedgerError
 from toolrlef_data.tables.batches import (
     RowFunction,

@@ -9,6 +9,7 @@
 | `mlqa` | questions in other languages, a translator |
 | `numbers` | numbers in text, for `math` |
 | `final_numbers` | the number that a response gives as its answer, for `math` |
+| `number_forms` | fractions, powers of ten and units, for `final_numbers` |
 | `answer_marks` | answers that a response marks: boxes, `####` lines, "the answer is X." |
 | `text_answers` | grading of answers in words, for `qa`, `lama` and `mlqa` |
 | `statements` | what an answer states, for `text_answers` |

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 
 from datasets import Dataset
 
-from toolrlef_data.columns import check_table
+from toolrlef_data.checks import check_table
 from toolrlef_data.records import InputError
 from toolrlef_data.tasks.statements.vocabulary import FUNCTION_WORDS, NO_CANDIDATE
 from toolrlef_data.tasks.task import Task

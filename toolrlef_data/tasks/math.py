@@ -10,7 +10,9 @@ The task `math` of TRICE (arXiv 2305.13068). Data sets: GSM8K, SVAMP, ASDiv and 
 - Prediction: the number in the last `\\boxed{}` or `####` line of a response, otherwise its last number, with its sign,
   grouping and exponent. `final_numbers` lists the notations.
 - Grading: a prediction is correct if Python's `round(..., 2)` of it and of a gold answer are equal, as in the original.
-- Not covered: gold answers that are fractions; times, intervals, words or options of a choice. Units are ignored.
+- A response that gives no number is incorrect. One that gives an answer that cannot be read as a number, such as
+  `\\boxed{A}`, is not graded.
+- Not covered: gold answers that are fractions; times, intervals, number words. Units are ignored.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from toolrlef_data.tasks.final_numbers import final_number
+from toolrlef_data.tasks.final_numbers import final_number, is_unreadable
 from toolrlef_data.tasks.numbers import numbers_in, parse_number, unsigned_numbers
 from toolrlef_data.tasks.task import Example, Task
 from toolrlef_data.tools.calculator import CALCULATOR
@@ -40,21 +42,24 @@ TEACHER_INSTRUCTION = (
 extract = final_number
 
 
-def grade(prediction: str | None, answers: Sequence[str]) -> bool | None:
+def grade(prediction: str | None, answers: Sequence[str], *, response: str = "", rule: str = "default") -> bool | None:
     """Return whether a prediction equals a gold answer, both rounded to 2 decimals.
 
     Args:
         prediction: a number as text. Any other text, and None, is incorrect.
         answers: gold answers; matching any one suffices.
+        response: the response that the prediction is extracted from.
+        rule: "default", or "paper": a response without a prediction is always incorrect.
 
     Returns:
-        None if no gold answer contains a digit, so that none is comparable.
+        None if no gold answer contains a digit, so that none is comparable, and if the answer in `response` cannot be
+        read as a number (`is_unreadable`).
 
     >>> grade("33.333", ["33.33"]), grade("1234567", ["1,234,567"]), grade("nan", ["0"]), grade("7", ["unknown"])
     (True, True, False, None)
     """
     if prediction is None:
-        return False
+        return None if rule == "default" and is_unreadable(response) else False
     if prediction in answers and prediction.isdecimal():
         return True
     value = parse_number(prediction)

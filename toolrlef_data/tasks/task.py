@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-from toolrlef_data.engines.prompts import check_prompt
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError
+from toolrlef_data.tables.code_digest import is_in_package, module_digests
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.redaction import redact
 from toolrlef_data.tools.tool import Tool
@@ -23,6 +23,7 @@ __all__ = ["Example", "Task", "parse_examples"]
 
 log = logging.getLogger("toolrlef_data")
 RULES = ("default", "paper")  # of grading
+GRADER_FOLDERS = ("toolrlef_data.tasks.", "toolrlef_data.tools.")  # with the code that decides a grade
 
 
 # Part of the digest of few-shot examples in published provenance.json files: equal prompts must keep an equal digest.
@@ -68,9 +69,9 @@ class Task:
         extract: (response without a call) -> prediction; None if the response contains none. An optional keyword
             parameter `rule` is set by `with_rule`.
         grade: (prediction, gold answers) -> whether it is correct; None if no gold answer is gradable, or if it is
-            unsure. The function may have these keyword parameters. `question` and `context` are the row's. `rule` is
-            set by `with_rule`. `anywhere=True` grades the output of a tool, which may contain the gold answer anywhere.
-            `words=None` removes a limit of words.
+            unsure. The function may have these keyword parameters. `question` and `context` are the row's. `response`
+            is the text that the prediction is extracted from. `rule` is set by `with_rule`. `anywhere=True` grades the
+            output of a tool, which may contain the gold answer anywhere. `words=None` removes a limit of words.
         ungradable_reason: (gold answers) -> why no prediction can be graded with them; None if it can.
         leaks: (argument, question, gold answers) -> whether the argument of a call reveals the answer.
         render: (row of a questions table) -> input text.
@@ -120,7 +121,6 @@ class Task:
     def __post_init__(self) -> None:
         if not isinstance(self.tool, Tool):
             raise InputError(f"tool of the task {self.name!r}: expected a Tool, found {type(self.tool).__name__}")
-        check_prompt(self.reader_style)
 
     if not TYPE_CHECKING:  # a type checker should report the old names
 
@@ -131,10 +131,11 @@ class Task:
             return getattr(self, RENAMED[name])
 
     def grade_row(
-        self, prediction: str | None, answers: Sequence[str], question: str, context: str = ""
+        self, prediction: str | None, answers: Sequence[str], question: str, context: str = "", response: str = ""
     ) -> bool | None:
-        """Grade a prediction, with the question and its context if the grader has parameters for them."""
-        return self.grade(prediction, answers, **_accepted(self.grade, question=question, context=context))
+        """Grade a prediction, with the question, its context and the response if the grader has parameters for them."""
+        accepted = _accepted(self.grade, question=question, context=context, response=response)
+        return self.grade(prediction, answers, **accepted)
 
     def split_input(self, text: str) -> tuple[str, str]:
         """Return the question and the context of an input text, for an echo check.
@@ -151,12 +152,12 @@ class Task:
             has_context = True
         return ("", text) if has_context else (text, "")
 
-    @property
+    @functools.cached_property
     def grade_output(self) -> Callable[..., bool | None]:
         """`grade` for the output of a tool, which may contain a gold answer anywhere."""
         return _with_options(self.grade, anywhere=True)
 
-    @property
+    @functools.cached_property
     def grade_whole(self) -> Callable[..., bool | None]:
         """`grade_output` without a word limit: for passages, and with `compat` for the replies of a reader, too."""
         return _with_options(self.grade, anywhere=True, words=None)
@@ -188,7 +189,14 @@ class Task:
         prompts = {"examples": digest(examples)}
         prompts |= {name: digest(value) for name, value in vars(self).items() if name.endswith("instruction")}
         grade = redact(self.grade)
-        return {"task": self.name, "tool": self.tool.published(), "grade": grade, "prompts_sha256": prompts}
+        code = {"grade": grade, "grader_code": self.grader_code()}
+        return {"task": self.name, "tool": self.tool.published(), **code, "prompts_sha256": prompts}
+
+    def grader_code(self) -> str:
+        """Return the digest of this package's code that extracts and grades predictions, without functions of users."""
+        functions = [f.func if isinstance(f, partial) else f for f in (self.extract, self.grade)]
+        digests = module_digests(f.__module__ for f in functions if is_in_package(getattr(f, "__module__", None)))
+        return digest({name: code for name, code in digests.items() if name.startswith(GRADER_FOLDERS)})
 
     def check_prompts(self) -> None:
         """Log a warning if neither the instruction nor an example names the tool: responses will not call it."""
@@ -264,7 +272,8 @@ def _cached_parameters(function: Callable[..., Any]) -> frozenset[str]:
 
 def _accepted(function: Callable[..., Any], **options: Any) -> dict[str, Any]:
     """Return the options for which a function has parameters."""
-    return {name: value for name, value in options.items() if name in _parameters(function)}
+    parameters = _parameters(function)
+    return {name: value for name, value in options.items() if name in parameters}
 
 
 def _with_options(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:

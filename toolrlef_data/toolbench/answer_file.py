@@ -17,7 +17,7 @@ from toolrlef_data.toolbench.histories import (
     find_opening,
     find_prompt_frame,
 )
-from toolrlef_data.toolbench.messages import RawMessage, checked_message
+from toolrlef_data.toolbench.messages import RawMessage, calls_of, checked_message
 from toolrlef_data.toolbench.tree import State, read_file_tree
 
 __all__ = [
@@ -109,6 +109,8 @@ class AnswerFile:
         train_messages: list[list[RawMessage]] = []
         if self.train_messages:
             train_messages = [list(step.messages) for step in chosen_steps(self.train_messages, "upstream")]
+        if any(len(calls_of(message)) > 1 for messages in train_messages for message in messages):
+            raise UnusableRow("several_calls", "the tree has one call a state, but a message has several")
         try:
             root = read_file_tree(self.file, train_messages)
         except InputError as error:
@@ -144,27 +146,27 @@ def _stored_prompts(opening: Any, diversity: Any) -> tuple[list[RawMessage], tup
 
 
 def check_step(
-    messages: Sequence[RawMessage], has_surrogate_escapes: bool = True, requires_call: bool = True
+    messages: Sequence[RawMessage], has_surrogate_escapes: bool = True, openai_format: bool = True
 ) -> Drop | None:
     """Return the drop of a step that yields no sample, or None if it yields one.
 
     Args:
         messages: history and target, in ToolBench's format.
         has_surrogate_escapes: whether the file has escapes that may be unpaired surrogates.
-        requires_call: whether a function message must follow a call, as in OpenAI's format.
+        openai_format: whether the sample has OpenAI's format, in which a result must follow a call, or upstream's text
+            turns, which contain at most one call.
     """
-    for message in messages:
-        if "n_calls" in message:
-            return Drop("several_calls", f"a message has {message['n_calls']} calls; only one is supported")
-    target = messages[-1]
+    target, n_calls = messages[-1], [len(calls_of(message)) for message in messages]
+    if not openai_format and max(n_calls) > 1:
+        return Drop("several_calls", f"a message has {max(n_calls)} calls; a text turn can have only one")
     if target["role"] != "assistant":
         return Drop("no_target", f"expected an assistant message as target, found the role {target['role']}")
-    if target.get("function_call") is None:
+    if not n_calls[-1]:
         return Drop("thought_only", "the message has no function call")
     call_or_result = next(
-        message for message in messages if message["role"] == "function" or "function_call" in message
+        message for message, n in zip(messages, n_calls, strict=True) if n or message["role"] == "function"
     )
-    if requires_call and call_or_result["role"] == "function":
+    if openai_format and call_or_result["role"] == "function":
         return Drop("result_without_call", "a function message has no preceding call")
     if has_surrogate_escapes and not is_text(json.dumps(messages, ensure_ascii=False)):
         return Drop("not_unicode", "a text has an unpaired surrogate")

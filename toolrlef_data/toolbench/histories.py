@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolrlef_data.records import UnusableRow
-from toolrlef_data.toolbench.messages import RawMessage, checked_message, is_hidden
+from toolrlef_data.toolbench.messages import RawMessage, calls_of, checked_message, is_hidden
 from toolrlef_data.toolbench.prompts import DIVERSITY
 from toolrlef_data.toolbench.tree import FINAL_ANSWER, GIVE_UP, State, path_to, states_of
 
@@ -64,6 +64,8 @@ class Step:
 def chosen_steps(train_messages: Any, history: str) -> list[Step]:
     """Return the steps of the chosen path; the search tree is not needed.
 
+    StableToolBench writes the list of a message with several calls once per call; this is one step.
+
     Args:
         train_messages: the file's lists of messages, each ending with an assistant message.
         history: one of `HISTORIES`.
@@ -79,8 +81,10 @@ def chosen_steps(train_messages: Any, history: str) -> list[Step]:
     """
     if not isinstance(train_messages, list) or not train_messages:
         raise UnusableRow("no_messages", "expected train_messages as a non-empty list")
-    steps = []
+    steps: list[Step] = []
     for n, raw_messages in enumerate(train_messages, start=1):
+        if n > 1 and raw_messages == train_messages[n - 2] and len(calls_of(steps[-1].messages[-1])) > 1:
+            continue
         messages: list[RawMessage] = []
         if isinstance(raw_messages, list):
             messages = [checked_message(message, f"list {n}") for message in raw_messages]

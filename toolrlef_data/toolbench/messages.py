@@ -1,15 +1,15 @@
-"""messages: validation and conversion of ToolBench messages, and the quality flags of a step.
+"""messages: validation and conversion of ToolBench messages.
 
 A ToolBench message has the keys role, content, function_call or name, and valid. StableToolBench has OpenAI's newer
-keys: the role "tool", `tool_calls` and `tool_call_id`. `checked_message` reads both. `openai_messages` converts to
-OpenAI's format. Call ids are positions, so that equal histories stay equal. A result that does not follow its call has
-no id, and the step has the flag "unpaired_call". A message with only a thought is joined to the call right after it.
-`template_messages` converts OpenAI's format to the form that chat templates expect.
+keys: the role "tool", `tool_calls` and `tool_call_id`. `checked_message` reads both; a message with several calls has
+the key `function_calls`. `openai_messages` converts to OpenAI's format. Call ids are positions, so that equal histories
+stay equal. A result that does not follow its call has no id, and the step has the flag "unpaired_call". A message with
+only a thought is joined to the call right after it. `template_messages` converts OpenAI's format to the form that chat
+templates expect.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -20,29 +20,17 @@ from toolrlef_data.records import UnusableRow
 from toolrlef_data.tools.json_text import json_value
 
 __all__ = [
-    "FLAGS",
-    "TRUNCATED_LENGTH",
     "RawMessage",
     "Turn",
+    "calls_of",
     "checked_message",
     "decode_arguments",
-    "flags_of",
     "is_hidden",
     "openai_messages",
     "paired_results",
     "parse_tools",
     "template_messages",
 ]
-
-FLAGS = (
-    "unknown_function",
-    "invalid_arguments",
-    "truncated_observation",
-    "repeated_call",
-    "lost_thought",
-    "unpaired_call",
-)
-TRUNCATED_LENGTH = 1024  # characters of a truncated observation, before the closing "..."
 
 # Mistral's templates require ids of nine letters and digits; `openai_messages` writes call_1, call_2, ...
 _positional_id = re.compile(r"call_(\d{1,5})")
@@ -66,99 +54,71 @@ def openai_messages(messages: Sequence[RawMessage], keep_thought: bool) -> list[
     ('I look.', None)
     """
     converted: list[dict[str, Any]] = []
-    n_calls = 0
+    call_ids: dict[tuple[int, int], str] = {}  # (message, call) -> id
     results = paired_results(messages)
     follows_thought = False  # whether the previous message is only a thought
     for i, raw in enumerate(messages):
-        role, content, call = raw["role"], raw.get("content"), raw.get("function_call")
+        role, content, calls = raw["role"], raw.get("content"), calls_of(raw)
         message: dict[str, Any] = {"role": role, "content": content, "name": None, "tool_call_id": None}
         message["tool_calls"] = None
         if role == "assistant":
-            if call is not None and not keep_thought:
+            if calls and not keep_thought:
                 message["content"] = None
             if follows_thought:
                 thought = converted.pop()["content"]
                 message["content"] = "\n".join(part for part in (thought, message["content"]) if part) or None
-            if call is not None:
-                n_calls += 1
-                function = {"name": call["name"], "arguments": call["arguments"]}
-                message["tool_calls"] = [{"id": f"call_{n_calls}", "type": "function", "function": function}]
+            for k in range(len(calls)):
+                call_ids[i, k] = f"call_{len(call_ids) + 1}"
+            message["tool_calls"] = [
+                {"id": call_ids[i, k], "type": "function", "function": dict(call)} for k, call in enumerate(calls)
+            ] or None
         elif role == "function":
-            if not n_calls:
+            if not call_ids:
                 raise UnusableRow("result_without_call", "a function message has no preceding call")
-            name = raw.get("name") or (messages[results[i]]["function_call"]["name"] if i in results else None)
-            call_id = f"call_{n_calls}" if i in results else None
+            name, call_id = raw.get("name"), None
+            if i in results:
+                n, k = results[i]
+                name, call_id = name or calls_of(messages[n])[k]["name"], call_ids[n, k]
             message |= {"role": "tool", "name": name, "tool_call_id": call_id, "content": content or ""}
         else:
             message["content"] = content or ""
-        follows_thought = role == "assistant" and call is None
+        follows_thought = role == "assistant" and not calls
         converted.append(message)
     return converted
 
 
-def paired_results(messages: Sequence[RawMessage]) -> dict[int, int]:
-    """Return index of a result -> index of its call, for the results that directly follow an unanswered call.
+def calls_of(message: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the calls of a message in ToolBench's format, each with name and arguments.
 
-    If both have a call id, the ids must be equal.
+    >>> calls_of({"role": "assistant", "function_call": {"name": "ping", "arguments": "{}"}})
+    [{'name': 'ping', 'arguments': '{}'}]
+    """
+    call = message.get("function_call")
+    return message.get("function_calls", ()) if call is None else [call]
+
+
+def paired_results(messages: Sequence[RawMessage]) -> dict[int, tuple[int, int]]:
+    """Return index of a result -> (index of a message, index of its call) for each result of an unanswered call.
+
+    The results of a message's calls directly follow it. If both have a call id, the ids must be equal.
 
     >>> call, result = {"role": "assistant", "function_call": {}}, {"role": "function"}
     >>> paired_results([call, result, result]), paired_results([call, result | {"call_id": "a"}])
-    ({1: 0}, {1: 0})
+    ({1: (0, 0)}, {1: (0, 0)})
     """
     pairs = {}
-    for i, (previous, message) in enumerate(itertools.pairwise(messages), start=1):
-        if message["role"] == "function" and previous.get("function_call") is not None:
-            ids = {other["call_id"] for other in (previous, message) if "call_id" in other}
-            if len(ids) < 2:
-                pairs[i] = i - 1
+    unanswered: list[tuple[int, int, str | None]] = []  # message, call, call id
+    for i, message in enumerate(messages):
+        if message["role"] != "function":
+            ids = message.get("call_ids") or [message.get("call_id")]
+            unanswered = [(i, k, call_id) for k, (_, call_id) in enumerate(zip(calls_of(message), ids, strict=False))]
+            continue
+        result_id = message.get("call_id")
+        match = next((call for call in unanswered if None in (result_id, call[2]) or call[2] == result_id), None)
+        if match is not None:
+            unanswered.remove(match)
+            pairs[i] = match[:2]
     return pairs
-
-
-def flags_of(messages: Sequence[RawMessage], functions: Sequence[str], keep_thought: bool) -> list[str]:
-    """Return the quality flags of a step, in the order of `FLAGS`.
-
-    Args:
-        messages: history and target, in ToolBench's format.
-        functions: names of the available functions.
-        keep_thought: as for `openai_messages`.
-    """
-    target, history = messages[-1], messages[:-1]
-    call = target.get("function_call")
-    flags = set()
-    if call is not None:
-        if call["name"] not in functions:
-            flags.add("unknown_function")
-        if not _is_json_object(call["arguments"]):
-            flags.add("invalid_arguments")
-        if any(message.get("function_call") == call for message in history):
-            flags.add("repeated_call")
-        if target.get("content") and not keep_thought:
-            flags.add("lost_thought")
-        if history and is_hidden(history[-1]):  # a thought before the diversity prompt cannot be joined to the call
-            previous = next((message for message in reversed(history) if not is_hidden(message)), {})
-            if (
-                previous.get("role") == "assistant"
-                and previous.get("content")
-                and previous.get("function_call") is None
-            ):
-                flags.add("lost_thought")
-    for message in history:
-        content = message.get("content")
-        if message["role"] == "function" and content and len(content) >= TRUNCATED_LENGTH and content.endswith("..."):
-            flags.add("truncated_observation")
-    pairs = paired_results(history)
-    n_results = sum(message["role"] == "function" for message in history)
-    n_calls = sum(message.get("function_call") is not None for message in history)
-    if not len(pairs) == n_results == n_calls:
-        flags.add("unpaired_call")
-    return [flag for flag in FLAGS if flag in flags]
-
-
-def _is_json_object(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def checked_message(message: Any, where: str) -> RawMessage:
@@ -173,8 +133,7 @@ def checked_message(message: Any, where: str) -> RawMessage:
     """
     if not isinstance(message, dict):
         raise UnusableRow("not_a_message", f"{where}: expected a message, found {type(message).__name__}")
-    role, content, call = message.get("role"), message.get("content"), message.get("function_call")
-    calls, is_tool = message.get("tool_calls"), role == "tool"
+    role, content, is_tool = message.get("role"), message.get("content"), message.get("role") == "tool"
     if is_tool:
         role = "function"
     if role not in ("system", "user", "assistant", "function"):
@@ -189,33 +148,40 @@ def checked_message(message: Any, where: str) -> RawMessage:
             checked["call_id"] = message["tool_call_id"]
     if is_hidden(message):
         checked["valid"] = False
-    if calls not in (None, []):
-        calls = _function_calls(calls, where)
-        if len(calls) > 1 or call not in (None, calls[0]["function_call"]):
-            return checked | {"n_calls": len(calls) + (call is not None)}
-        call = calls[0]["function_call"]
-        checked |= {name: value for name, value in calls[0].items() if name == "call_id"}
-    if call is not None:
-        texts = [call.get("name"), call.get("arguments")] if isinstance(call, dict) else [None]
-        if role != "assistant" or not all(isinstance(text, str) for text in texts):
-            raise UnusableRow("not_a_message", f"{where}: expected an assistant's call with name and arguments as text")
-        checked["function_call"] = {"name": call["name"], "arguments": call["arguments"]}
+    calls, ids = _checked_calls(message, where)
+    if calls and role != "assistant":
+        raise UnusableRow("not_a_message", f"{where}: a message of the role {role} has a call")
+    if len(calls) > 1:
+        checked |= {"function_calls": calls, "call_ids": ids}
+    elif calls:
+        checked |= {"function_call": calls[0], **({} if ids[0] is None else {"call_id": ids[0]})}
     return checked
 
 
-def _function_calls(calls: Any, where: str) -> list[RawMessage]:
-    """Return the keys `function_call` and, if known, `call_id` of each of a message's `tool_calls`."""
-    converted: list[RawMessage] = []
-    for call in calls if isinstance(calls, list) else [{}]:
-        function = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(call, dict) or not isinstance(function, dict):
-            raise UnusableRow("not_a_message", f"{where}: expected tool_calls as a list of functions")
-        arguments = function.get("arguments")
-        if isinstance(arguments, dict):
-            arguments = json.dumps(arguments, ensure_ascii=False)
-        keys: RawMessage = {"function_call": {"name": function.get("name"), "arguments": arguments}}
-        converted.append(keys | ({"call_id": call["id"]} if isinstance(call.get("id"), str) else {}))
-    return converted
+def _checked_calls(message: Mapping[str, Any], where: str) -> tuple[list[dict[str, str]], list[str | None]]:
+    """Return the calls of a message in either format, each with name and arguments, and their ids."""
+    single, several = message.get("function_call"), message.get("tool_calls")
+    is_newer = several not in (None, [])
+    items = several if is_newer else [] if single is None else [{"function": single}]
+    calls: list[dict[str, str]] = []
+    ids: list[str | None] = []
+    for entry in items if isinstance(items, list) else [None]:
+        item = entry if isinstance(entry, dict) else {}
+        call = _name_and_arguments(item.get("function"))
+        if is_newer and isinstance(call["arguments"], dict):
+            call["arguments"] = json.dumps(call["arguments"], ensure_ascii=False)
+        if not all(isinstance(text, str) for text in call.values()):
+            raise UnusableRow("not_a_message", f"{where}: expected calls with name and arguments as text")
+        calls.append(call)
+        call_id = item.get("id")
+        ids.append(call_id if isinstance(call_id, str) else None)
+    if single is not None and _name_and_arguments(single) != calls[0]:
+        raise UnusableRow("not_a_message", f"{where}: function_call and tool_calls are different calls")
+    return calls, ids
+
+
+def _name_and_arguments(function: Any) -> dict[str, Any]:
+    return {name: function.get(name) if isinstance(function, dict) else None for name in ("name", "arguments")}
 
 
 def is_hidden(message: Mapping[str, Any]) -> bool:

@@ -8,7 +8,8 @@ from typing import Any, ClassVar, TypeVar
 
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.columns import ANSWERS, PAIRS, check_features
+from toolrlef_data.checks import check_features
+from toolrlef_data.columns import ANSWERS, PAIRS
 from toolrlef_data.records import Drop, UnusableRow
 from toolrlef_data.tables.reshape import explode
 from toolrlef_data.toolbench.answer_file import (
@@ -21,8 +22,9 @@ from toolrlef_data.toolbench.answer_file import (
     check_step,
     checked_stream,
 )
+from toolrlef_data.toolbench.flags import flags_of
 from toolrlef_data.toolbench.histories import NO_SUCH_FUNCTION, messages_of
-from toolrlef_data.toolbench.messages import flags_of, openai_messages
+from toolrlef_data.toolbench.messages import openai_messages
 from toolrlef_data.toolbench.tree import GIVE_UP, State, path_to, states_of
 
 __all__ = ["PairSettings", "preference_pairs"]

@@ -19,7 +19,8 @@ from typing import Any, ClassVar, TypeVar
 
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.columns import ANSWERS, TOOLLLAMA, TRAJECTORIES, check_features
+from toolrlef_data.checks import check_features
+from toolrlef_data.columns import ANSWERS, TOOLLLAMA, TRAJECTORIES
 from toolrlef_data.records import Drop, InputError
 from toolrlef_data.tables.reshape import explode
 from toolrlef_data.toolbench.answer_file import (
@@ -33,9 +34,10 @@ from toolrlef_data.toolbench.answer_file import (
     checked_stream,
     sorted_names,
 )
+from toolrlef_data.toolbench.flags import FLAGS, flags_of
 from toolrlef_data.toolbench.histories import HISTORIES, Step
 from toolrlef_data.toolbench.merging import merge_steps
-from toolrlef_data.toolbench.messages import FLAGS, flags_of, openai_messages
+from toolrlef_data.toolbench.messages import openai_messages
 from toolrlef_data.toolbench.toolllama import loses_thought, sample_name, to_conversation
 
 __all__ = ["SampleSettings", "trajectories"]
@@ -94,7 +96,7 @@ def trajectories(
         finish: finish types of the files to use: "give_answer", "give_up", "unfinished"; default: all. A valid file
             without a finish type counts as "give_answer". An invalid file is "unfinished"; its steps require
             steps="all".
-        without: flags (`messages.FLAGS`) of the steps to drop; default: none. In a step with the flag
+        without: flags (`flags.FLAGS`) of the steps to drop; default: none. In a step with the flag
             "unknown_function", upstream's placeholder replaces the name of the function.
         num_proc: number of processes; does not change the result.
 

@@ -2,17 +2,19 @@
 
 | module | content |
 |---|---|
-| `stage1` | asks and grades the student, then builds the targets of behaviour cloning |
+| `student` | asks the student, and grades its responses |
+| `stage1` | builds the targets of behaviour cloning |
 | `teachers` | propose tool calls for wrong answers and verify them by execution |
 | `annotations` | the teacher that composes formulas from worked solutions |
 | `execution` | executes the calls in responses and grades the predictions |
+| `call_execution` | executes calls by a tool, from stored results or from a cassette |
 | `reader` | asks a model to extract predictions from tool outputs |
 | `responders` | adds one column of responses per responder |
 | `reply_check` | turns replies that were cut off or are empty into missing responses |
 | `stage2` | executes all responses and scores them |
-| `scoring` | the scoring rules |
+| `scoring` | the scoring rules, and the stage that applies them |
 | `cassette` | records executions and replays them |
 | `warm_up` | trains a LoRA adapter on stage 1 |
 | `files` | reads and writes the original's JSON Lines |
-| `row_tasks` | maps the task names of a table to tasks |
+| `row_tasks` | maps the task names of a table to tasks, and warns of grades that are out of date |
 """

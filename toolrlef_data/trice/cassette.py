@@ -29,7 +29,7 @@ from toolrlef_data.records import CassetteMiss, InputError, MissingColumns, Tool
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.tables.stage_cache import arrow_files, as_arrow, read_record, table_from_rows
-from toolrlef_data.trice.execution import ExecutionSettings
+from toolrlef_data.trice.call_execution import ExecutionSettings
 from toolrlef_data.trice.reader import ReaderSettings, reader_name
 
 __all__ = ["EXECUTIONS", "Cassette", "collect_executions", "open_cassette"]

@@ -12,7 +12,8 @@ from typing import Any, ClassVar, TypeVar
 
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.columns import QUESTIONS, RESPONSE, features_of
+from toolrlef_data.checks import features_of
+from toolrlef_data.columns import QUESTIONS, RESPONSE
 from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
 from toolrlef_data.engines.prompts import render_prompt
 from toolrlef_data.engines.responses import build_request, build_response

@@ -3,7 +3,7 @@
 | reply | error |
 |---|---|
 | ended at the token limit, without a complete tool call or a marked answer | `cut_off` |
-| has no text: nothing, blanks, or reasoning alone | `empty`; `cut_off` if it ended at the token limit |
+| has no text: nothing, blanks, or reasoning alone, also with `strip_reasoning=False` | `empty`, or `cut_off` |
 
 A reply with a marked answer that ended at the token limit is a response up to that mark. A reply that is no response
 gets a null text: it is never graded, never scored and never a training target. Its `raw` text stays, and `compat=True`
@@ -71,8 +71,9 @@ def check_reply(response: Mapping[str, Any], task: Task, accept_cut: Sequence[st
     if response["error"] is not None:
         return response
     text, is_cut = response["text"] or "", response["finish_reason"] == "length"
-    if _is_blank(text):
-        reason = "it has reasoning alone" if response["reasoning"] else "it has no text"
+    reasoning, answer = split_reasoning(text)  # the text has it with `strip_reasoning=False`
+    if _is_blank(answer):
+        reason = "it has reasoning alone" if response["reasoning"] or reasoning else "it has no text"
     elif not is_cut:
         return response
     elif (complete := _complete_part(text, task, accept_cut)) is not None:

@@ -12,7 +12,8 @@ from typing import Any, ClassVar, TypeVar
 
 from datasets import Dataset, DatasetDict, Features
 
-from toolrlef_data.columns import RESPONSE, STAGE1, check_features, features_of
+from toolrlef_data.checks import check_features, features_of
+from toolrlef_data.columns import RESPONSE, STAGE1
 from toolrlef_data.engines.model_stage import ModelStage, check_samples, run_model_stage
 from toolrlef_data.engines.prompts import check_prompt, render_prompt
 from toolrlef_data.engines.responses import build_request, build_response

@@ -1,17 +1,23 @@
-"""The tasks of a table, looked up by the names in its column `task`."""
+"""The tasks of a table, looked up by the names in its column `task`, and the graders in its lineage."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
 
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.columns import require_columns
+from toolrlef_data.checks import require_columns
 from toolrlef_data.records import InputError, UnknownName
+from toolrlef_data.tables.lineage import lineage
+from toolrlef_data.tables.redaction import redact
 from toolrlef_data.tasks import TASKS
-from toolrlef_data.tasks.task import Task
+from toolrlef_data.tasks.task import RULES, Task
 
-__all__ = ["tasks_of"]
+__all__ = ["tasks_of", "warn_of_older_grades"]
+
+GRADING_STAGES = ("graded", "execute", "read")  # names of the stages of `grade` and `execute`
+log = logging.getLogger("toolrlef_data")
 
 
 def tasks_of(data: Dataset | DatasetDict, task: Task | Mapping[str, Task] | None) -> dict[str, Task]:
@@ -38,3 +44,31 @@ def tasks_of(data: Dataset | DatasetDict, task: Task | Mapping[str, Task] | None
         if name not in names and name not in TASKS and name != value.name:
             raise UnknownName("task in task=", name, [*names, *TASKS])
     return {name: task if isinstance(task, Task) else custom[name] if name in custom else TASKS[name] for name in names}
+
+
+def warn_of_older_grades(tables: Iterable[Dataset | DatasetDict], tasks: Mapping[str, Task]) -> None:
+    """Log a warning if a grader has been changed in this package since it graded rows in the lineage of tables.
+
+    A table that was made before an upgrade keeps its grades, also if it is pickled and read after it.
+    """
+    splits = [split for table in tables for split in (table.values() if isinstance(table, DatasetDict) else [table])]
+    for step, name in sorted({outdated for split in splits for outdated in _outdated(split, tasks)}):
+        log.warning(
+            "the stage %r graded the task %r by an earlier version of its grader: run it again on its input", step, name
+        )
+
+
+def _outdated(data: Dataset, tasks: Mapping[str, Task]) -> Iterator[tuple[str, str]]:
+    """Yield (stage, task) for the grades of a lineage that were made by the same function, but by other code."""
+    latest = {}  # a later stage on the same columns replaces the grades
+    for record in lineage(data):
+        settings = record.get("published") or {}  # missing in records of earlier versions
+        if record["step"] in GRADING_STAGES and "tasks" in settings:
+            latest[record["step"], repr(settings.get("names"))] = settings["tasks"]
+    for (step, _), used_tasks in latest.items():
+        for name, used in used_tasks.items():
+            task = tasks.get(name)
+            if task is None or used.get("grader_code") == task.grader_code():
+                continue
+            if used.get("grade") in [redact(task.with_rule(rule).grade) for rule in RULES]:
+                yield step, name

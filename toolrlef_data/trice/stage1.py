@@ -1,10 +1,10 @@
 """Stage 1, behaviour cloning: the student's correct responses, and verified calls for the other questions.
 
-    questions ──answer──> answered ──grade──> graded ─┬─ correct: the student's response ───────────────┐
-                                                      └─ wrong: propose_calls (`teachers`) ─────────────┴──> stage1
+    graded (`student`) ─┬─ correct: the student's response ───────────────┐
+                        └─ wrong: propose_calls (`teachers`) ─────────────┴──> stage1
 
-`build_stage1` runs the stages after `grade` as one chain over one table; rows with a correct response pass through
-unchanged. A call becomes training data only if its execution reaches the gold answer.
+`build_stage1` runs these stages as one chain over one table; rows with a correct response pass through unchanged. A
+call becomes training data only if its execution reaches the gold answer.
 """
 
 from __future__ import annotations
@@ -16,26 +16,20 @@ from typing import Any, TypeVar
 
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.columns import ANSWERED, GRADED, LABELLED, QUESTIONS, STAGE1, check_features, features_of
-from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
-from toolrlef_data.engines.prompts import check_prompt, render_prompt
-from toolrlef_data.engines.responses import build_request, build_response
-from toolrlef_data.engines.spec import EngineSpec, Request
-from toolrlef_data.records import NO_RESPONSE_ERRORS, Drop, InputError, Reply
+from toolrlef_data.checks import features_of
+from toolrlef_data.columns import LABELLED, STAGE1
+from toolrlef_data.engines.spec import EngineSpec
+from toolrlef_data.records import NO_RESPONSE_ERRORS, Drop, InputError
 from toolrlef_data.tables.transform import apply, keep
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.annotations.composer import Annotations
 from toolrlef_data.trice.reply_check import (
     ACCEPT_CUT,
-    check_accept_cut,
-    check_reply,
-    text_as_original,
-    warn_of_lost_replies,
 )
-from toolrlef_data.trice.row_tasks import tasks_of
+from toolrlef_data.trice.row_tasks import tasks_of, warn_of_older_grades
 from toolrlef_data.trice.teachers import Teacher, propose_calls, write_calls
 
-__all__ = ["answer", "build_stage1", "grade"]
+__all__ = ["build_stage1"]
 
 log = logging.getLogger("toolrlef_data")
 D = TypeVar("D", bound="Dataset | DatasetDict")
@@ -63,7 +57,8 @@ def build_stage1(
             calls are verified first.
         teacher: `ANNOTATIONS` (formulas composed from worked solutions), a model, or a sequence of teachers, each for
             the rows that still lack a verified call. Tasks with `Task.make_argument` and tables with calls need none.
-        attempts: maximum number of requests per row to a model; default 3. TRICE sends 10 and verifies none.
+        attempts: maximum number of requests per row to a model; default 3. From the second attempt on, the temperature
+            is at least 0.7. TRICE sends 10 and verifies none.
         keep_unverified: keep the last call of a row without a verified call, as TRICE does; default False.
         accept_cut, ask_again: for a teacher's replies, as in `answer`.
         compat: verify calls with the original's reading of predictions, as in `build_stage2`; default False.
@@ -78,13 +73,14 @@ def build_stage1(
         InputError: a task lacks a teacher or its reader, or a tool is not set up.
         TooManyFailures: too many requests or calls failed; all replies and results are saved.
 
-    >>> from toolrlef_data import ANNOTATIONS, load_source, scripted
+    >>> from toolrlef_data import ANNOTATIONS, answer, grade, load_source, scripted
     >>> questions = load_source("sample", split="train").select(range(1))
     >>> graded = grade(answer(questions, scripted({"": "It is 0."}, progress=False)))
     >>> build_stage1(graded, ANNOTATIONS)["uses_tool"][:]
     [True]
     """
     tasks = tasks_of(graded, task)
+    warn_of_older_grades([graded], tasks)
     teachers = [teacher] if isinstance(teacher, (EngineSpec, Annotations)) else list(teacher)
     teacher_tasks = [name for name, row_task in tasks.items() if row_task.make_argument is None]
     has_calls = "tool_call" in features_of(graded)
@@ -106,238 +102,19 @@ def build_stage1(
                 "the task %r has no reader: its calls are verified by the output of %s alone", name, row_task.tool.name
             )
     labelled = graded
+    options: dict[str, Any] = {"compat": compat, "task": task, "num_proc": num_proc}
     if has_calls or not teacher_tasks or len(teacher_tasks) < len(tasks):  # without rows, there are no tasks
-        labelled = write_calls(labelled, compat=compat, task=task, num_proc=num_proc)
+        labelled = write_calls(labelled, **options)
+    options |= {"attempts": attempts, "accept_cut": accept_cut, "ask_again": ask_again}
     for next_teacher in teachers if teacher_tasks else ():
-        labelled = propose_calls(
-            labelled,
-            next_teacher,
-            attempts=attempts,
-            accept_cut=accept_cut,
-            ask_again=ask_again,
-            compat=compat,
-            task=task,
-            num_proc=num_proc,
-        )
+        labelled = propose_calls(labelled, next_teacher, **options)
     settings = TargetSettings(tasks, keep_unverified)
-    reads = [
-        "needs_tool",
-        "response.error",
-        "response.error_detail",
-        "answers",
-        "task",
-        "verified",
-        "tool_call",
-        "rejected",
-    ]
+    response = [f"response.{field}" for field in ("text", "error", "error_detail")]
+    reads = ["needs_tool", "prediction", *response, "answers", "task", "verified", "tool_call", "rejected"]
     usable = keep(labelled, _drop_without_target, settings, reads=reads, stage="stage1", num_proc=num_proc)
     reads = [*QUESTION, "needs_tool", "response.text", "tool_call", "teacher", "verified_by"]
-    options: dict[str, Any] = {"removes": list(LABELLED), "name": "build_stage1", "num_proc": num_proc}
-    return apply(usable, _target_columns, settings, reads=reads, adds=STAGE1, **options)
-
-
-def answer(
-    questions: D,
-    student: EngineSpec,
-    *,
-    style: str = "chat",
-    examples: int = 0,
-    samples: int = 1,
-    strip_reasoning: bool = True,
-    accept_cut: Collection[str] = ACCEPT_CUT,
-    ask_again: Collection[str] = (),
-    task: Task | Mapping[str, Task] | None = None,
-    num_proc: int | None = None,
-) -> D:
-    r"""Let the student answer every question; the prompt does not mention the tool.
-
-    Args:
-        questions: a table with the columns of `columns.QUESTIONS`.
-        student: the model that stage 1 trains.
-        style: the prompt style: "chat", "completion", "alpaca" or "vicuna" (`prompts`); default "chat".
-        examples: number of few-shot examples, which are answered without the tool; default 0.
-        samples: responses per question; default 1. More than one yield a pass rate and need a temperature.
-        strip_reasoning: move reasoning before the answer to its own field, which is not parsed; default True.
-        accept_cut: which replies count although they ended at the token limit: those with a complete tool call
-            ("call") and those with a marked answer ("marked"), which is `\boxed{}`, a `####` line or "the answer is
-            X."; default: both.
-        ask_again: error kinds whose requests are sent again, such as {"cut_off", "too_long", "bad_request"} after a
-            server or its limits were changed; default: none.
-        task: one task for all rows, or a mapping of names to tasks; default: the task named in each row.
-        num_proc: number of processes.
-
-    Returns:
-        the table with `response`, the first sample, and `samples`, the others. A reply that was cut off or is empty has
-        a null text and the error `cut_off` or `empty`. Rows without a question or with a null gold answer are dropped.
-
-    Raises:
-        InputError: a column is missing or has another type, or several samples lack a temperature.
-        TooManyFailures: the share of failed requests exceeds `EngineSpec.max_failed`; all received replies are saved.
-
-    >>> from toolrlef_data import load_source, scripted
-    >>> questions = load_source("sample", split="train").select(range(1))
-    >>> answer(questions, scripted({"": "It is 0."}, progress=False))["response"][0]["text"]
-    'It is 0.'
-    """
-    check_prompt(style, examples)
-    questions = check_features(questions, QUESTIONS, "answer")
-    questions = keep(questions, _drop_unusable, None, reads=["question", "answers"], stage="answer", num_proc=num_proc)
-    accepted = check_accept_cut(accept_cut)
-    settings = StudentSettings(
-        tasks_of(questions, task), style, examples, strip_reasoning, accepted, getattr(student, "max_tokens", 0)
-    )
-    adds = {name: ANSWERED[name] for name in ("response", "samples")}
-    stage = ModelStage(
-        _student_request,
-        _answer_columns,
-        settings,
-        student,
-        reads=list(QUESTION),
-        adds=adds,
-        name="answer",
-        samples=samples,
-        label="student",
-        ask_again=ask_again,
-        error_of=_student_error,
-    )
-    answered = run_model_stage(questions, stage, num_proc=num_proc)
-    warn_of_lost_replies(answered, ["response"], settings.max_tokens, "student")
-    return answered
-
-
-def grade(
-    answered: D,
-    *,
-    threshold: float = 0.5,
-    rule: str = "default",
-    compat: bool = False,
-    task: Task | Mapping[str, Task] | None = None,
-    num_proc: int | None = None,
-) -> D:
-    """Grade the student's responses, and decide which questions need the tool.
-
-    Args:
-        answered: a table from `answer`.
-        threshold: the pass rate below which a question needs the tool, above 0 and at most 1; default 0.5. With one
-            sample, a wrong response always needs the tool.
-        rule: "default": the final statement of a response must be a gold answer; "paper": a response is correct if its
-            first 20 words contain a gold answer as a substring. Rules apply to answers in words, not to numbers.
-        compat: grade as the original does, by the rule "paper", and also replies that were cut off or are empty;
-            default False.
-        task: one task for all rows, or a mapping of names to tasks; default: the task named in each row.
-        num_proc: number of processes.
-
-    Returns:
-        the table with `prediction`, `correct`, `pass_rate` and `needs_tool`. `response` is the first correct sample, or
-        else the first graded one. `correct` is null if no reply is a response, if the gold answer cannot be graded, or
-        if the grader is unsure.
-
-    Raises:
-        InputError: the threshold is out of range, or an unknown rule.
-
-    >>> from toolrlef_data import load_source, scripted
-    >>> questions = load_source("sample", split="train").select(range(1))
-    >>> grade(answer(questions, scripted({"": "It is 0."}, progress=False)))["needs_tool"][:]
-    [True]
-    """
-    if not 0 < threshold <= 1:
-        raise InputError(f"threshold must be above 0 and at most 1, found {threshold}")
-    adds = {name: GRADED[name] for name in ("response", "prediction", "correct", "pass_rate", "needs_tool")}
-    tasks = {
-        name: row_task.with_rule("paper" if compat else rule) for name, row_task in tasks_of(answered, task).items()
-    }
-    reads = ["task", "question", "context", "answers", "response", "samples"]
-    return apply(
-        answered,
-        _grade_columns,
-        GradeSettings(tasks, threshold, compat),
-        reads=reads,
-        adds=adds,
-        name="graded",
-        num_proc=num_proc,
-    )
-
-
-# The student ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class StudentSettings:
-    """The settings of the student's prompts."""
-
-    tasks: Mapping[str, Task]
-    style: str
-    examples: int
-    strip_reasoning: bool
-    accept_cut: tuple[str, ...]
-    max_tokens: int
-
-
-def _drop_unusable(row: Row, settings: None) -> Drop | None:
-    if not (row["question"] or "").strip():
-        return Drop("no_question")
-    return Drop("no_answer", "a gold answer is null") if None in (row["answers"] or [None]) else None
-
-
-def _student_request(row: Row, settings: StudentSettings) -> Request:
-    task = settings.tasks[row["task"]]
-    shots = [(example.input, example.plain) for example in task.examples_for(row["dataset"])[: settings.examples]]
-    return build_request(render_prompt(settings.style, task.plain_instruction, task.render(row), shots))
-
-
-def _answer_columns(row: Row, replies: Sequence[Reply], settings: StudentSettings) -> dict[str, Any]:
-    first, *others = [_student_response(row, reply, settings) for reply in replies]
-    return {"response": first, "samples": others}
-
-
-def _student_response(row: Row, reply: Reply, settings: StudentSettings) -> dict[str, Any]:
-    response = build_response(reply, strip_reasoning=settings.strip_reasoning)
-    return check_reply(response, settings.tasks[row["task"]], settings.accept_cut, settings.max_tokens)
-
-
-def _student_error(row: Row, reply: Reply, settings: StudentSettings) -> str | None:
-    error: str | None = _student_response(row, reply, settings)["error"]
-    return error
-
-
-@dataclass(frozen=True)
-class GradeSettings:
-    """The settings of the student's grades."""
-
-    tasks: Mapping[str, Task]
-    threshold: float
-    compat: bool
-
-
-def _grade_columns(row: Row, settings: GradeSettings) -> dict[str, Any]:
-    task = settings.tasks[row["task"]]
-    responses = [row["response"], *row["samples"]]
-    if settings.compat:
-        responses = [_read_as_original(response) for response in responses]
-    predictions = [None if r["error"] else task.extract(r["text"]) for r in responses]
-    if task.ungradable_reason(row["answers"]):
-        grades: list[bool | None] = [None] * len(responses)
-    else:
-        grades = [
-            None if r["error"] else task.grade_row(p, row["answers"], row["question"], row["context"])
-            for r, p in zip(responses, predictions, strict=True)
-        ]
-    known_grades = [grade for grade in grades if grade is not None]
-    chosen = grades.index(max(known_grades)) if known_grades else 0
-    rate = sum(known_grades) / len(known_grades) if known_grades else None
-    return {
-        "response": {**responses[chosen], "correct": grades[chosen]},
-        "prediction": predictions[chosen],
-        "correct": grades[chosen],
-        "pass_rate": rate,
-        "needs_tool": None if rate is None else rate < settings.threshold,
-    }
-
-
-def _read_as_original(response: Mapping[str, Any]) -> dict[str, Any]:
-    response = {**response, "text": text_as_original(response)}
-    is_lost = response["error"] in NO_RESPONSE_ERRORS
-    return response | ({"error": None, "error_detail": None} if is_lost else {})
+    changes: dict[str, Any] = {"reads": reads, "adds": STAGE1, "removes": list(LABELLED)}
+    return apply(usable, _target_columns, settings, **changes, name="build_stage1", num_proc=num_proc)
 
 
 # Targets --------------------------------------------------------------------------------------------------------------
@@ -357,7 +134,8 @@ def _drop_without_target(row: Row, settings: TargetSettings) -> Drop | None:
             return Drop(reason, " | ".join(row["answers"]))
         error, detail = row["response.error"], row["response.error_detail"]
         if error is None:
-            return Drop("unsure_grade")
+            text, prediction = row["response.text"] or "", row["prediction"]
+            return Drop("unreadable_answer" if prediction is None else "unsure_grade", text.strip()[-100:])
         return Drop(error, detail or "") if error in NO_RESPONSE_ERRORS else Drop("no_reply", error)
     if not row["needs_tool"] or row["verified"] or (settings.keep_unverified and row["tool_call"]):
         return None

@@ -23,7 +23,8 @@ from toolrlef_data.trice.cassette import open_cassette
 from toolrlef_data.trice.execution import execute_responses
 from toolrlef_data.trice.reply_check import text_as_original
 from toolrlef_data.trice.row_tasks import tasks_of
-from toolrlef_data.trice.scoring import Rule, responders_in, score
+from toolrlef_data.trice.scoring import Rule
+from toolrlef_data.trice.scoring.stage import responders_in, score
 
 __all__ = ["build_stage2", "execute"]
 
@@ -108,7 +109,8 @@ def execute(
 
     Returns:
         the table with n_calls, tool, argument, tool_output, tool_error, predictions and correct of every RESPONSE.
-        `correct` is null if the model returned no response, if the tool failed, or if the grader is unsure.
+        `correct` is null if the model returned no response, if the tool failed, if the answer
+        cannot be read, or if the grader is unsure.
 
     Raises:
         InputError: the table lacks the column `gold`, a tool is not set up, or a task lacks its reader.

@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.columns import GRADED, LABELLED, RESPONSE, features_of
+from toolrlef_data.checks import features_of
+from toolrlef_data.columns import GRADED, LABELLED, RESPONSE
 from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
 from toolrlef_data.engines.prompts import render_prompt, shuffled_indices
 from toolrlef_data.engines.responses import build_request, build_response
@@ -69,12 +70,7 @@ def propose_calls(
         graded: a table from `grade` or from this function; rows with a verified call are unchanged.
         teacher: `ANNOTATIONS`, or a model whose prompt contains the gold answers. Tasks with `Task.make_argument` need
             no teacher.
-        attempts: maximum number of requests per row; default 3. From the second attempt on, the temperature is at
-            least 0.7.
-        accept_cut, ask_again: for the teacher's replies, as in `answer`.
-        compat: verify calls with the original's reading of predictions, as in `build_stage2`; default False.
-        task: one task for all rows, or a mapping of names to tasks; default: the task named in each row.
-        num_proc: number of processes.
+        attempts, accept_cut, ask_again, compat, task, num_proc: as in `build_stage1`.
 
     Returns:
         the table with `tool_call`, `tool_output`, `verified`, `verified_by`, `attempts`, `teacher` and `rejected`: for

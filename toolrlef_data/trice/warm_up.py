@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from toolrlef_data.columns import check_table
+from toolrlef_data.checks import check_table
 from toolrlef_data.engines.local.decoding import last_logits_kwargs
 from toolrlef_data.engines.local.engine import LocalEngine
 from toolrlef_data.engines.local.loading import LoadedModel, load_model, resolve_dtype

@@ -29,7 +29,8 @@ from toolrlef_data.cli.main import _print_run
 from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
 from toolrlef_data.engines.openai_api.engine import OpenAIEngine
 from toolrlef_data.engines.spec import EngineSpec, Limits, Message, Request
-from toolrlef_data.recipes.runner import load_recipe, run_recipe
+from toolrlef_data.recipes.loading import load_recipe
+from toolrlef_data.recipes.runner import run_recipe
 from toolrlef_data.records import AllRequestsRefused, CapReached, InputError, NoUsableApiKey, Reply, TooManyFailures
 from toolrlef_data.tables.lineage import lineage, usage
 

@@ -193,7 +193,8 @@ def test_bundled_answers_cover_all_cases() -> None:
     assert set(answers["finish_type"]) == {"give_answer", "give_up"}
     steps = trajectories(answers, steps="all")
     flags = {flag for flags in steps["flags"] for flag in flags}
-    assert flags == {"unknown_function", "invalid_arguments", "truncated_observation", "repeated_call"}
+    arguments = {"invalid_arguments", "invalid_arguments_in_history"}
+    assert flags == {"unknown_function", *arguments, "truncated_observation", "repeated_call"}
     assert not all(steps["on_path"]), "abandoned branches"
     assert "thought_only" in ledger([steps])["reason"]
     assert "gave_up" in preference_pairs(answers)["why"]

@@ -169,6 +169,7 @@ def test_the_next_run_resumes_a_search_after_a_retryable_failure() -> None:
         assert len(partial_answers) == len(QUERIES) - 1
         (drop,) = ledger([partial_answers]).to_list()
         assert (drop["reason"], drop["stage"]) == ("server", "generate trajectories")
+        assert (drop["task"], drop["dataset"]) == ("toolbench", "generated"), "as in the answers"
         assert drop["id"] not in {row_id.partition("_")[0] for row_id in partial_answers["id"]}
         broken, n_requests = False, len(server.requests)
         assert len(generate_trajectories(QUERIES, [ping], spec)) == len(QUERIES)

@@ -267,10 +267,10 @@ def test_responses_of_local_models_are_in_the_field_response(
         stage1, [Responder("vicuna", replace(quiet(teacher), kind="local")), Responder("gpt", quiet(teacher))]
     )
     first = publish({"lama": {"responded": responded}}, tmp_path / "first", version="1.0.0", layout="trice")
-    rows = [json.loads(line) for line in (first / "stage2/lama/lama_vicuna_response.json").read_text().splitlines()]
+    rows = [json.loads(line) for line in (first / "stage2/lama/LAMA_vicuna_response.json").read_text().splitlines()]
     assert list(rows[0]) == ["id", "question", "answer", "input", "instruction", "response"]
     assert rows[0]["id"].startswith("TREx-")
-    api_rows = [json.loads(line) for line in (first / "stage2/lama/lama_gpt_response.json").read_text().splitlines()]
+    api_rows = [json.loads(line) for line in (first / "stage2/lama/LAMA_gpt_response.json").read_text().splitlines()]
     assert api_rows[0]["instruction"] == api_rows[0]["input"] == "The Mole stands in ?", (
         "TRICE's reader expects it there"
     )

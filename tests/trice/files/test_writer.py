@@ -14,7 +14,7 @@ from toolrlef_data import TASKS, load_trice, publish
 from toolrlef_data.columns import GRADED, QUESTIONS, RESPONSE, STAGE1
 from toolrlef_data.engines.responses import build_response
 from toolrlef_data.tables.lineage import ledger
-from toolrlef_data.trice.files.names import normalise_id
+from toolrlef_data.trice.files.names import UPSTREAM_TASKS, normalise_id
 
 Row = dict[str, Any]
 
@@ -63,6 +63,33 @@ def publish_files(folder: Path, task: str, tables: Mapping[str, Any], layout: st
     return {path.relative_to(folder).as_posix(): read_lines(path) for path in sorted(folder.rglob("*_*.json"))}
 
 
+@pytest.mark.parametrize(
+    ("layout", "task", "unit", "prefix"),
+    [
+        ("trice", "math", "math", "Math"),  # the scorer opens {--data_path}/{--task}_{responder}_response.json
+        ("trice", "mlqa", "mlqa", "MLQA"),
+        ("trice", "qa", "qa", "QA"),
+        ("trice", "lama", "lama", "LAMA"),
+        ("trice-old", "math", "ASDiv", "ASDiv"),  # the older scorer takes the name of the folder
+        ("trice-old", "mlqa", "MLQA", "MLQA"),
+        ("trice-old", "qa", "TriviaQA", "TriviaQA"),
+        ("trice-old", "lama", "TREx", "TREx"),
+    ],
+)
+def test_response_files_have_the_names_that_the_scorer_opens(
+    layout: str, task: str, unit: str, prefix: str, tmp_path: Path
+) -> None:
+    names = ["chatgpt", "davinci", "vicuna", "alpaca"]
+    stage1, table = Dataset.from_list([target(task)], features=STAGE1), responded(target(task), **dict.fromkeys(names, "57"))  # fmt: skip
+    for tables in ({"responded": table}, {"responded": table, "stage1": stage1}):
+        folder = tmp_path / "-".join(tables)
+        files = publish_files(folder, task, tables, layout)
+        assert sorted(name for name in files if name.startswith("stage2/")) == sorted(
+            f"stage2/{unit}/{prefix}_{name}_response.json" for name in ["gold", *names]
+        )
+        assert load_trice(folder)[task]["responded"].column_names[-5:] == ["gold", *names]
+
+
 @pytest.mark.parametrize("layout", ["trice", "trice-old"])
 @pytest.mark.parametrize("task", ROWS)
 def test_answers_are_one_text_or_a_list(task: str, layout: str, tmp_path: Path) -> None:
@@ -79,11 +106,11 @@ def test_answers_are_one_text_or_a_list(task: str, layout: str, tmp_path: Path) 
 
 def test_responses_are_in_the_field_that_the_evaluator_reads(tmp_path: Path) -> None:
     files = publish_files(tmp_path, "math", {"responded": responded(target("math"), chatgpt=" 57", davinci=None)})
-    (row,) = files["stage2/math/math_chatgpt_response.json"]
+    (row,) = files["stage2/math/Math_chatgpt_response.json"]
     assert (row["response"], row["output"]) == (" 57", " 57")
-    assert "stage2/math/math_davinci_response.json" not in files, "the evaluator cannot read a missing response"
+    assert "stage2/math/Math_davinci_response.json" not in files, "the evaluator cannot read a missing response"
     again = publish_files(tmp_path / "again", "math", load_trice(tmp_path)["math"])
-    assert again["stage2/math/math_chatgpt_response.json"] == [row], "an API stays an API"
+    assert again["stage2/math/Math_chatgpt_response.json"] == [row], "an API stays an API"
 
 
 def test_files_with_other_fields_load(tmp_path: Path) -> None:
@@ -106,7 +133,7 @@ def test_files_with_other_fields_load(tmp_path: Path) -> None:
     for name in texts:
         assert [response["text"] for response in table[name]] == ["57", "58"], name
     files = publish_files(tmp_path / "again", "math", {"responded": table})
-    outputs = {name: "output" in files[f"stage2/math/math_{name}_response.json"][0] for name in texts}
+    outputs = {name: "output" in files[f"stage2/math/Math_{name}_response.json"][0] for name in texts}
     assert outputs == {"api": True, "local": False, "evaluated": True}, "one row decides that a responder is local"
 
 
@@ -161,5 +188,5 @@ def test_rows_whose_gold_answer_stops_the_evaluator_are_in_the_ledger(
 ) -> None:
     rows = [target(task), target(task, id="bad", answers=answers)]
     files = publish_files(tmp_path, task, {"responded": responded(*rows, alpaca="57")})
-    assert len(files[f"stage2/{task}/{task}_alpaca_response.json"]) == 1
+    assert len(files[f"stage2/{task}/{UPSTREAM_TASKS[task]}_alpaca_response.json"]) == 1
     assert {row["id"] for row in ledger([load_trice(tmp_path)[task]["responded"]])} == {"bad"}

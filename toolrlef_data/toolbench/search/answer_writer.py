@@ -12,7 +12,8 @@ from typing import Any
 
 from datasets import Dataset
 
-from toolrlef_data.columns import ANSWERS, check_features
+from toolrlef_data.checks import check_features
+from toolrlef_data.columns import ANSWERS
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.files import atomic_file
 from toolrlef_data.toolbench.histories import rebuild_train_messages

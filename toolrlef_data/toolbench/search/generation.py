@@ -32,7 +32,8 @@ from typing import Any
 from datasets import Dataset, Value
 from datasets.utils import tqdm
 
-from toolrlef_data.columns import ANSWERS, require_columns
+from toolrlef_data.checks import require_columns
+from toolrlef_data.columns import ANSWERS
 from toolrlef_data.engines import ENGINES
 from toolrlef_data.engines.model_stage import row_batches
 from toolrlef_data.engines.reply_store import open_store, store_path
@@ -54,7 +55,8 @@ __all__ = ["generate_trajectories"]
 Row = Mapping[str, Any]
 
 STRING = Value("string")
-SEARCH_COLUMNS = {"answer": STRING, "error": STRING, "error_detail": STRING}
+SEARCH_COLUMNS = {"task": STRING, "dataset": STRING, "answer": STRING, "error": STRING, "error_detail": STRING}
+NAMES = {"task": "toolbench", "dataset": "generated"}
 FUNCTIONS_AT_ONCE = 32
 STORE_CHANGED = "a concurrent run has changed the reply store; run again to resume"
 
@@ -113,7 +115,7 @@ def generate_trajectories(
     _check_rows(rows, reads, settings.identities)
     searched = apply(
         rows,
-        _replay_search,
+        _search_row,
         settings,
         reads=reads,
         adds=SEARCH_COLUMNS,
@@ -198,8 +200,8 @@ def _answer_row(row: Row, method: str) -> Iterator[dict[str, Any] | tuple[str, D
     name = f"{row['id']}_{method}"
     yield {
         "id": name,
-        "task": "toolbench",
-        "dataset": "generated",
+        "task": row["task"],
+        "dataset": row["dataset"],
         "query": row["query"],
         "finish_type": generation["finish_type"] if generation["valid_data"] else None,
         "valid": generation["valid_data"],
@@ -221,6 +223,10 @@ def _run_searches(data: Dataset, settings: SearchSettings, reads: Sequence[str],
     rows = itertools.chain.from_iterable(row_batches(data, reads))
     with tqdm(desc=label, disable=not settings.spec.progress, bar_format=bar_format, total=0) as bar:
         return Prepared(*SearchPool(rows, settings, open_store(Path(settings.store)), bar, functions_at_once).run())
+
+
+def _search_row(row: Row, settings: SearchSettings) -> dict[str, Any]:
+    return NAMES | _replay_search(row, settings)
 
 
 def _replay_search(row: Row, settings: SearchSettings) -> dict[str, Any]:

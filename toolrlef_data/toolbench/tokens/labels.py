@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 
 from datasets import Dataset, DatasetDict, Features, List, Value
 
-from toolrlef_data.columns import TRAJECTORIES, check_features
+from toolrlef_data.checks import check_features
+from toolrlef_data.columns import TRAJECTORIES
 from toolrlef_data.records import Drop, InputError, LedgerError, UnknownName, UnusableRow
 from toolrlef_data.tables.reshape import explode
 from toolrlef_data.toolbench.messages import parse_tools

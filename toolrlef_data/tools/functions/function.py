@@ -41,7 +41,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from toolrlef_data.engines.credentials import Secrets
-from toolrlef_data.records import TOOL_FAILURES, InputError
+from toolrlef_data.records import TOOL_FAILURES, InputError, clean_text
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
 from toolrlef_data.tools.functions.arguments import read_arguments, validate_parameters
 from toolrlef_data.tools.http import (
@@ -264,13 +264,13 @@ def functions_by_name(tools: Iterable[Function | Callable[..., Any]]) -> dict[st
 
 
 def truncate(text: str, length: int = MAX_LENGTH) -> str:
-    """Truncate a text to `length` characters and append "..."; an unpaired surrogate becomes "?".
+    """Truncate a text to `length` characters and append "..."; unpaired surrogates are replaced (`clean_text`).
 
     >>> truncate("a long story", 6), truncate("short", 6)
     ('a long...', 'short')
     """
-    text = text if len(text) <= length else text[:length] + "..."
-    return text.encode("utf-8", "replace").decode()
+    text = clean_text(text)
+    return text if len(text) <= length else text[:length] + "..."
 
 
 # Calls ----------------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, load_from_disk
 
-from toolrlef_data.columns import check_table
+from toolrlef_data.checks import check_table
 from toolrlef_data.records import InputError, MissingColumns, clean_text
 from toolrlef_data.tables.stage_cache import as_arrow
 

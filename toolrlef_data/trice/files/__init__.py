@@ -3,6 +3,7 @@
 | module | content |
 |---|---|
 | `writer` | writes tables in both layouts |
+| `lines` | turns rows into lines of the files |
 | `loader` | reads a folder as tables |
 | `folder` | finds the files and reads their lines |
 | `entries` | parses lines as entries of a task and a data set |

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from toolrlef_data.records import Drop, InputError, is_text
+from toolrlef_data.trice.files.lines import LEDGER_FILE
 from toolrlef_data.trice.files.names import UPSTREAM_NAMES
-from toolrlef_data.trice.files.writer import LEDGER_FILE
 
 __all__ = ["MIX", "File", "Folder", "Line", "read_folder"]
 

@@ -48,10 +48,11 @@ from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.files.entries import Entry, NameResolver, parse_entry
 from toolrlef_data.trice.files.folder import File, Line, read_folder
+from toolrlef_data.trice.files.lines import NO_REPLY
 from toolrlef_data.trice.files.names import normalise_id
 from toolrlef_data.trice.files.rows import build_rows
 from toolrlef_data.trice.files.task_entries import KINDS, Row, TaskEntries
-from toolrlef_data.trice.files.writer import LOAD_STAGE, NO_REPLY
+from toolrlef_data.trice.files.writer import LOAD_STAGE
 
 __all__ = ["load_trice"]
 

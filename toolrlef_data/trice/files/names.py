@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["UPSTREAM_NAMES", "normalise_id", "normalise_name", "upstream_id", "upstream_name"]
+__all__ = ["UPSTREAM_NAMES", "UPSTREAM_TASKS", "normalise_id", "normalise_name", "upstream_id", "upstream_name"]
 
 # The names of data sets in the original's files.
 UPSTREAM_NAMES = {
@@ -19,6 +19,8 @@ UPSTREAM_NAMES = {
     "triviaqa": "TriviaQA",
     "webquestions": "WebQuestions",
 }
+# The names of tasks in the original's code, which its scorer expects in the names of response files.
+UPSTREAM_TASKS = {"lama": "LAMA", "math": "Math", "mlqa": "MLQA", "qa": "QA"}
 NORMALISED_NAMES = {upstream.lower(): name for name, upstream in UPSTREAM_NAMES.items()}
 
 

@@ -1,18 +1,4 @@
-"""Scoring rules, which rank the responses to every question.
-
-A rule is a function that maps the candidates of one row to a list of scores, one per candidate. `RULES` contains the
-rules by name. A candidate is a mapping with these keys:
-
-| key | value |
-|---|---|
-| name | the responder; `gold` is the output of stage 1 |
-| prediction | the prediction as text, or None |
-| correct | a bool, or None if the prediction cannot be graded |
-| uses_tool | whether the response calls the tool |
-| distance | numeric tasks: abs(prediction - gold) of values rounded to 2 decimals; else None |
-
-Levels and rules are those of TRICE (arXiv 2305.13068) and its published code.
-"""
+"""The stage `score`: a rule of `scoring.RULES` scores the responses of every row, and incomplete rows are dropped."""
 
 from __future__ import annotations
 
@@ -20,33 +6,31 @@ import functools
 import inspect
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.columns import STAGE1, STAGE2, features_of, responders_of
-from toolrlef_data.records import CALL_ERRORS, NO_RESPONSE_ERRORS, Choices, Drop, InputError, Score, UnknownName
+from toolrlef_data.checks import features_of
+from toolrlef_data.columns import STAGE1, STAGE2, responders_of
+from toolrlef_data.records import CALL_ERRORS, NO_RESPONSE_ERRORS, Drop, InputError, Score, UnknownName
 from toolrlef_data.tables.batches import function_name
+from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.tables.transform import apply, keep
 from toolrlef_data.tasks.task import Task
-from toolrlef_data.trice.row_tasks import tasks_of
+from toolrlef_data.trice.row_tasks import tasks_of, warn_of_older_grades
+from toolrlef_data.trice.scoring import RULES, Rule
 
-__all__ = ["LEVELS", "RULES", "Rule", "lost_in_ledger", "paper", "responders_in", "score", "trice"]
+__all__ = ["lost_in_ledger", "responders_in", "responders_scored", "score"]
 
-LEVELS = (20.0, 15.0, 10.0, 5.0, 0.0)
 LACKING = ("drop_row", "drop_response")
 MIN_OTHER_RESPONSES = 2  # besides gold, in a row that lacks a response
-STAGE = "stage2"  # in the ledger
-STATUS_FIELDS = ("error", "tool_error", "n_calls", "correct")
+STAGE, SCORE = "stage2", "score"  # the names of the stages in the ledger and in the lineage
+UNGRADED = frozenset({"unsure_grade", "unreadable_answer"})
+STATUS_FIELDS = ("error", "tool_error", "n_calls", "correct", "predictions")
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Candidate = Mapping[str, Any]
-Rule = Callable[..., list[Score]]
-
-RULES: Choices[Rule] = Choices(
-    "scoring rule", {"trice": "toolrlef_data.trice.scoring:trice", "paper": "toolrlef_data.trice.scoring:paper"}
-)
 
 
 def score(
@@ -94,13 +78,14 @@ def score(
     if compat and function is RULES["trice"]:
         options = {"missing": "wrong", **options}
     tasks = tasks_of(executed, task)
+    warn_of_older_grades([executed], tasks)
     settings = ScoreSettings(tasks, tuple(names), function, tuple(trusted), tuple(options.items()), compat, lacking)
     reads = ["task", "answers", *(f"{name}.{field}" for name in names for field in STATUS_FIELDS)]
     complete = keep(executed, _drop_incomplete, settings, reads=reads, stage=STAGE, batched=True, num_proc=num_proc)
-    fields = (*STATUS_FIELDS, "text", "tool", "tool_output", "predictions", "finish_reason")
+    fields = (*STATUS_FIELDS, "text", "tool", "tool_output", "finish_reason")
     reads = ["instruction", "input", "id", "task", "dataset", "answers", *(f"{n}.{f}" for n in names for f in fields)]
     changes: dict[str, Any] = {"reads": reads, "adds": STAGE2, "removes": [*STAGE1, *names]}
-    return apply(complete, _score_columns, settings, **changes, batched=True, name="score", num_proc=num_proc)
+    return apply(complete, _score_columns, settings, **changes, batched=True, name=SCORE, num_proc=num_proc)
 
 
 def responders_in(data: Dataset | DatasetDict) -> list[str]:
@@ -111,119 +96,6 @@ def responders_in(data: Dataset | DatasetDict) -> list[str]:
             f"the table needs a responder column named gold; found: {', '.join(names) or 'no responder column'}"
         )
     return ["gold", *(name for name in names if name != "gold")]
-
-
-# The rules ------------------------------------------------------------------------------------------------------------
-
-
-def trice(
-    candidates: Sequence[Candidate],
-    *,
-    numeric: bool,
-    trusted: Sequence[str] = (),
-    missing: str = "zero",
-    ties: str = "order",
-    levels: Sequence[float] = LEVELS,
-) -> list[Score]:
-    """Score as the published code does: correct predictions by tool use, wrong numbers by distance.
-
-    Args:
-        candidates: the candidates of one row, in responder order.
-        numeric: rank wrong predictions by distance, nearest first; otherwise all of them get the first wrong level.
-        trusted: names that get the top level if gold uses the tool, else the second level, whatever their responses
-            are. They do not change the levels of wrong predictions.
-        missing: "zero": a response without a prediction scores the last level and does not use up a level; "wrong": it
-            is ranked by its distance, as in the original.
-        ties: "order": each of several equal distances uses up a level; "share": they share a level.
-        levels: scores from best to worst, at least three; default: the original's five.
-
-    >>> row = [("gold", True, True, 0), ("a", True, True, 0), ("b", False, False, 32.0), ("c", False, False, 3.0)]
-    >>> named = [dict(name=n, prediction="", correct=c, uses_tool=u, distance=d) for n, c, u, d in row]
-    >>> [score.score for score in trice(named, numeric=True)]
-    [20.0, 20.0, 10.0, 15.0]
-    """
-    if len(levels) < 3:
-        raise InputError(f"the rule 'trice' needs at least three levels, found {len(levels)}")
-    _check_choice(missing, ("zero", "wrong"), "missing")
-    _check_choice(ties, ("order", "share"), "ties")
-    gold_uses_tool = _gold_candidate(candidates)["uses_tool"]
-    scores: list[Score] = []
-    wrong: list[tuple[float, int]] = []
-    level = 1
-    for i, candidate in enumerate(candidates):
-        name, is_like_gold = candidate["name"], candidate["uses_tool"] == gold_uses_tool
-        if name == "gold":
-            scores.append(Score(name, levels[0], "gold"))
-        elif name in trusted:
-            scores.append(Score(name, levels[0 if gold_uses_tool else 1], "trusted"))
-        elif candidate["correct"]:
-            scores.append(Score(name, levels[0 if is_like_gold else 1], "correct"))
-            level = level if is_like_gold else 2
-        elif candidate["prediction"] is None and missing == "zero":
-            scores.append(Score(name, levels[-1], "missing"))
-        else:
-            distance = candidate.get("distance")
-            wrong.append((float("inf") if distance is None else distance, i))
-            scores.append(Score(name, levels[-1], "wrong"))  # a placeholder until all distances are known
-    wrong.sort()  # by distance, then in responder order
-    for rank, (distance, i) in enumerate(wrong):
-        if numeric and rank and not (ties == "share" and distance == wrong[rank - 1][0]):
-            level += 1
-        scores[i] = Score(candidates[i]["name"], levels[min(level, len(levels) - 1)], "wrong")
-    return scores
-
-
-def paper(
-    candidates: Sequence[Candidate],
-    *,
-    numeric: bool,
-    trusted: Sequence[str] = (),
-    levels: Sequence[float] = LEVELS,
-) -> list[Score]:
-    """Score by the paper's five states: gold, then correct and wrong predictions with and without gold's tool use.
-
-    Args:
-        candidates: the candidates of one row, in responder order.
-        numeric: ignored; equal states get equal scores.
-        trusted: names that are scored as correct.
-        levels: five scores from best to worst.
-
-    >>> row = [("gold", True, True), ("a", True, True), ("b", True, False), ("c", False, True), ("d", False, False)]
-    >>> named = [dict(name=n, prediction="1", correct=c, uses_tool=u) for n, c, u in row]
-    >>> [score.score for score in paper(named, numeric=True)]
-    [20.0, 15.0, 10.0, 5.0, 0.0]
-    """
-    if len(levels) != 5:
-        raise InputError(f"the rule 'paper' has five states and needs five levels, found {len(levels)}")
-    gold_uses_tool = _gold_candidate(candidates)["uses_tool"]
-    scores = []
-    for candidate in candidates:
-        name, is_unlike_gold = candidate["name"], candidate["uses_tool"] != gold_uses_tool
-        if name == "gold":
-            scores.append(Score(name, levels[0], "gold"))
-        elif candidate["correct"] or name in trusted:
-            scores.append(Score(name, levels[1 + is_unlike_gold], "trusted" if name in trusted else "correct"))
-        else:
-            state = "missing" if candidate["prediction"] is None else "wrong"
-            scores.append(Score(name, levels[3 + is_unlike_gold], state))
-    return scores
-
-
-def _gold_candidate(candidates: Sequence[Candidate]) -> Candidate:
-    for candidate in candidates:
-        if candidate["name"] == "gold":
-            return candidate
-    raise InputError(
-        f"no candidate is named 'gold'; found: {', '.join(str(c['name']) for c in candidates) or '(none)'}"
-    )
-
-
-def _check_choice(value: str, choices: Sequence[str], option: str) -> None:
-    if value not in choices:
-        raise InputError(f"unknown {option} {value!r}; choose from: {', '.join(choices)}")
-
-
-# The stage ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -258,7 +130,7 @@ def _lost_responses(columns: Mapping[str, list[Any]], settings: ScoreSettings) -
     lost: list[dict[str, str]] = [{} for _ in columns["task"]]
     for name in settings.names:
         fields = zip(*(columns[f"{name}.{field}"] for field in STATUS_FIELDS), strict=True)
-        for i, (error, tool_error, n_calls, correct) in enumerate(fields):
+        for i, (error, tool_error, n_calls, correct, predictions) in enumerate(fields):
             if error is None and n_calls is None:
                 raise InputError(f"the responses of {name} are not executed: run `execute` first")
             if error is not None:
@@ -266,15 +138,21 @@ def _lost_responses(columns: Mapping[str, list[Any]], settings: ScoreSettings) -
             elif tool_error is not None and tool_error not in CALL_ERRORS:
                 lost[i][name] = f"tool_fault:{tool_error}"
             elif correct is None and name != "gold" and name not in settings.trusted:  # their scores need no grade
-                lost[i][name] = "unsure_grade"
+                lost[i][name] = "unsure_grade" if predictions else "unreadable_answer"
     return lost
+
+
+def responders_scored(data: Dataset) -> list[str]:
+    """Return the responders of a stage 2 table from its lineage, also those whose responses are all dropped."""
+    scored = [record["settings"]["names"] for record in lineage(data) if record["step"] == SCORE]
+    return list(dict.fromkeys(name for names in scored for name in names))
 
 
 def lost_in_ledger(dropped: Dataset) -> Counter[str]:
     """Return the number of dropped rows in which the response of each responder is missing, from a ledger."""
     lost: Counter[str] = Counter()
     for stage, reason, detail in zip(dropped["stage"], dropped["reason"], dropped["detail"], strict=True):
-        is_lost = reason in (*NO_RESPONSE_ERRORS, "unsure_grade") or reason.startswith(("no_reply:", "tool_fault:"))
+        is_lost = reason in NO_RESPONSE_ERRORS | UNGRADED or reason.startswith(("no_reply:", "tool_fault:"))
         if stage == STAGE and is_lost and detail.startswith("{"):  # older ledgers name one responder
             lost.update(json.loads(detail).keys())
     return lost

@@ -1,0 +1,120 @@
+"""The scoring rules. Levels and rules are those of TRICE (arXiv 2305.13068) and its published code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from toolrlef_data.records import InputError, Score
+
+__all__ = ["LEVELS", "paper", "trice"]
+
+LEVELS = (20.0, 15.0, 10.0, 5.0, 0.0)
+Candidate = Mapping[str, Any]
+
+
+def trice(
+    candidates: Sequence[Candidate],
+    *,
+    numeric: bool,
+    trusted: Sequence[str] = (),
+    missing: str = "zero",
+    ties: str = "order",
+    levels: Sequence[float] = LEVELS,
+) -> list[Score]:
+    """Score as the published code does: correct predictions by tool use, wrong numbers by distance.
+
+    Args:
+        candidates: the candidates of one row, in responder order.
+        numeric: rank wrong predictions by distance, nearest first; otherwise all of them get the first wrong level.
+        trusted: names that get the top level if gold uses the tool, else the second level, whatever their responses
+            are. They do not change the levels of wrong predictions.
+        missing: "zero": a response without a prediction scores the last level and does not use up a level; "wrong": it
+            is ranked by its distance, as in the original.
+        ties: "order": each of several equal distances uses up a level; "share": they share a level.
+        levels: scores from best to worst, at least three; default: the original's five.
+
+    >>> row = [("gold", True, True, 0), ("a", True, True, 0), ("b", False, False, 32.0), ("c", False, False, 3.0)]
+    >>> named = [dict(name=n, prediction="", correct=c, uses_tool=u, distance=d) for n, c, u, d in row]
+    >>> [score.score for score in trice(named, numeric=True)]
+    [20.0, 20.0, 10.0, 15.0]
+    """
+    if len(levels) < 3:
+        raise InputError(f"the rule 'trice' needs at least three levels, found {len(levels)}")
+    _check_choice(missing, ("zero", "wrong"), "missing")
+    _check_choice(ties, ("order", "share"), "ties")
+    gold_uses_tool = _gold_candidate(candidates)["uses_tool"]
+    scores: list[Score] = []
+    wrong: list[tuple[float, int]] = []
+    level = 1
+    for i, candidate in enumerate(candidates):
+        name, is_like_gold = candidate["name"], candidate["uses_tool"] == gold_uses_tool
+        if name == "gold":
+            scores.append(Score(name, levels[0], "gold"))
+        elif name in trusted:
+            scores.append(Score(name, levels[0 if gold_uses_tool else 1], "trusted"))
+        elif candidate["correct"]:
+            scores.append(Score(name, levels[0 if is_like_gold else 1], "correct"))
+            level = level if is_like_gold else 2
+        elif candidate["prediction"] is None and missing == "zero":
+            scores.append(Score(name, levels[-1], "missing"))
+        else:
+            distance = candidate.get("distance")
+            wrong.append((float("inf") if distance is None else distance, i))
+            scores.append(Score(name, levels[-1], "wrong"))  # a placeholder until all distances are known
+    wrong.sort()  # by distance, then in responder order
+    for rank, (distance, i) in enumerate(wrong):
+        if numeric and rank and not (ties == "share" and distance == wrong[rank - 1][0]):
+            level += 1
+        scores[i] = Score(candidates[i]["name"], levels[min(level, len(levels) - 1)], "wrong")
+    return scores
+
+
+def paper(
+    candidates: Sequence[Candidate],
+    *,
+    numeric: bool,
+    trusted: Sequence[str] = (),
+    levels: Sequence[float] = LEVELS,
+) -> list[Score]:
+    """Score by the paper's five states: gold, then correct and wrong predictions with and without gold's tool use.
+
+    Args:
+        candidates: the candidates of one row, in responder order.
+        numeric: ignored; equal states get equal scores.
+        trusted: names that are scored as correct.
+        levels: five scores from best to worst.
+
+    >>> row = [("gold", True, True), ("a", True, True), ("b", True, False), ("c", False, True), ("d", False, False)]
+    >>> named = [dict(name=n, prediction="1", correct=c, uses_tool=u) for n, c, u in row]
+    >>> [score.score for score in paper(named, numeric=True)]
+    [20.0, 15.0, 10.0, 5.0, 0.0]
+    """
+    if len(levels) != 5:
+        raise InputError(f"the rule 'paper' has five states and needs five levels, found {len(levels)}")
+    gold_uses_tool = _gold_candidate(candidates)["uses_tool"]
+    scores = []
+    for candidate in candidates:
+        name, is_unlike_gold = candidate["name"], candidate["uses_tool"] != gold_uses_tool
+        if name == "gold":
+            scores.append(Score(name, levels[0], "gold"))
+        elif candidate["correct"] or name in trusted:
+            scores.append(Score(name, levels[1 + is_unlike_gold], "trusted" if name in trusted else "correct"))
+        else:
+            state = "missing" if candidate["prediction"] is None else "wrong"
+            scores.append(Score(name, levels[3 + is_unlike_gold], state))
+    return scores
+
+
+def _gold_candidate(candidates: Sequence[Candidate]) -> Candidate:
+    for candidate in candidates:
+        if candidate["name"] == "gold":
+            return candidate
+    raise InputError(
+        f"no candidate is named 'gold'; found: {', '.join(str(c['name']) for c in candidates) or '(none)'}"
+    )
+
+
+def _check_choice(value: str, choices: Sequence[str], option: str) -> None:
+    if value not in choices:
+        raise InputError(f"unknown {option} {value!r}; choose from: {', '.join(choices)}")
