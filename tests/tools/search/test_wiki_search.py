@@ -51,7 +51,8 @@ def titles(tool: Tool, query: str) -> list[str]:
 
 
 def folder_of(tool: Tool) -> Path:
-    (folder,) = indexes_dir().glob(tool.version.split("corpus ")[1][:16] + "*/")
+    found = indexes_dir().glob(tool.version.split("corpus ")[1][:16] + "*")
+    (folder,) = (path for path in found if path.is_dir())  # Python 3.10 ignores a final slash of a pattern
     return folder
 
 
@@ -205,7 +206,7 @@ def test_the_index_depends_only_on_the_content(tmp_path: Path) -> None:
     ]  # fmt: skip
     version = wiki_search(data).version
     assert {wiki_search(corpus).version for corpus in same} == {version}
-    assert len(list(indexes_dir().glob("*/"))) == 1
+    assert len([path for path in indexes_dir().iterdir() if path.is_dir()]) == 1
     moved = [(title + text[:1], text[1:]) for title, text in rows]  # same characters, different boundary
     others: list[Any] = [
         data.select(range(1499)),
@@ -246,7 +247,7 @@ def test_invalid_corpora(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=message):
         wiki_search(corpus)
-    assert not list(indexes_dir().glob("*/")), "no incomplete index remains"
+    assert not [path for path in indexes_dir().iterdir() if path.is_dir()], "no incomplete index remains"
 
 
 @pytest.mark.parametrize(
