@@ -34,7 +34,7 @@ from toolrlef_data.tables.batches import (
     read_drops,
     split_path,
 )
-from toolrlef_data.tables.files import atomic_file, explain_full_disk, remove_stale_files
+from toolrlef_data.tables.files import atomic_file, explain_disk_errors, remove_stale_files
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
 from toolrlef_data.tables.stage_cache import (
     as_arrow,
@@ -472,7 +472,7 @@ def _map(
             pass
         result = Dataset.from_file(str(path), split=data.split)
     else:
-        with explain_full_disk(folder), hide_progress_bars(len(data) < MIN_ROWS_FOR_BAR):
+        with explain_disk_errors(folder), hide_progress_bars(len(data) < MIN_ROWS_FOR_BAR):
             result = as_arrow(data).map(
                 batch_function,
                 batched=True,

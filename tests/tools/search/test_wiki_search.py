@@ -315,7 +315,7 @@ def test_damage_is_repaired_or_reported() -> None:
 
     tool = wiki_search(table(ROWS))
     names = [path.name for path in folder_of(tool).iterdir()]
-    assert len(names) == 7
+    assert len(names) == 8
     damages: list[Callable[[Path], None]] = [truncate_file, Path.unlink]
     for name in names:
         for damage in damages:

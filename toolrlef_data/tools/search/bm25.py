@@ -115,9 +115,7 @@ def bm25s_version() -> str:
 
 def indexes_dir() -> Path:
     """Return the folder of all indexes."""
-    folder = home_dir() / "indexes"
-    folder.mkdir(exist_ok=True)
-    return folder
+    return home_dir() / "indexes"
 
 
 def build_index(passages: Passages) -> str:
