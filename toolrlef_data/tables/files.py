@@ -1,15 +1,14 @@
 """Atomic writes, checks of stored files and folders, and the folder for data that outlives the stage cache.
 
-A stored file is checked against its `FileStamp`, its size and checksum, before it is read: a JSON file ends with its
-checksum (`write_json`), and a folder has a list of its files (`seal`). A file of an earlier version has neither and is
-read as it is. A process computes each checksum once, unless the file's size, modification time or inode changes.
+A stored file is checked against its size and checksum before it is read: a JSON file ends with its checksum
+(`write_json`), and a folder has a list of its files (`seal`). A file of an earlier version has neither, and is read
+without a check. A process computes a checksum again if the file's size, modification time or inode changes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import hashlib
 import json
 import logging
@@ -52,6 +51,9 @@ SCRATCH = ".tmp-"  # hidden, so that readers of a folder ignore the scratch file
 STALE_SECONDS = 86_400  # older scratch files belong to killed processes
 STAMPS = ".stamps.json"  # the list of the files of a sealed folder
 UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
+TICK_SECONDS = 0.1  # exceeds the resolution of modification times
+_checksums: dict[tuple[str, int, int, int], str] = {}  # by path, size, modification time and inode
+_damaged: set[tuple[str, int, int, int]] = set()  # files of which the user was warned
 _checksum_line = re.compile(rb"[0-9a-f]{32}")
 
 
@@ -164,7 +166,7 @@ def fill_once(folder: Path, fill: Callable[[Path], object], is_complete: Callabl
             with filelock.FileLock(folder.with_name(f"{folder.name}.lock")):
                 damaged = damaged_file(folder)
                 if damaged is not None:
-                    warn_of_damage(damaged, "its folder is built again")
+                    log.warning("%s is damaged or missing: its folder is built again", damaged)
                 if damaged is not None or not is_complete(folder):
                     with replace_folder(folder) as new:
                         fill(new)
@@ -241,13 +243,20 @@ class FileStamp(NamedTuple):
 
 
 def stamp(path: str | Path) -> FileStamp:
-    """Return the stamp of a file; the checksum is computed once for each size, modification time and inode."""
+    """Return the stamp of a file; the checksum is computed once for each path, size, modification time and inode."""
+    version = _version(path)
+    checksum = _checksums.get(version) or _checksum(path)
+    if time.time() - version[2] / 1e9 > TICK_SECONDS:  # a newer file could change without a new modification time
+        _checksums[version] = checksum
+    return FileStamp(version[1], checksum)
+
+
+def _version(path: str | Path) -> tuple[str, int, int, int]:
     status = os.stat(path)
-    return FileStamp(status.st_size, _checksum(str(path), status.st_size, status.st_mtime_ns, status.st_ino))
+    return str(path), status.st_size, status.st_mtime_ns, status.st_ino
 
 
-@functools.lru_cache(maxsize=100_000)
-def _checksum(path: str, *status: int) -> str:  # the status is part of the cache key
+def _checksum(path: str | Path) -> str:
     """Return the XXH3 checksum of a file; it takes 0.15 s of CPU time a gigabyte, and writing the file takes 2 s."""
     hasher, buffer = xxhash.xxh3_128(), memoryview(bytearray(1 << 20))
     with open(path, "rb", buffering=0) as file:
@@ -257,8 +266,10 @@ def _checksum(path: str, *status: int) -> str:  # the status is part of the cach
 
 
 def warn_of_damage(path: str | Path, remedy: str) -> None:
-    """Warn of a stored file that does not fit its record."""
-    log.warning("%s is damaged (it is not as it was written): %s", path, remedy)
+    """Warn, once a process, of a stored file that does not fit its record."""
+    if (version := _version(path)) not in _damaged:
+        _damaged.add(version)
+        log.warning("%s is damaged: %s", path, remedy)
 
 
 def write_json(path: Path, value: Any) -> None:

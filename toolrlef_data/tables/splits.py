@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -92,7 +93,8 @@ def shuffle_steps(samples: D, seed: int = 0) -> D:
 
 def _select_rows(data: Dataset, rows: Any, name: str, settings: Mapping[str, Any]) -> Dataset:
     """Return the rows with the given numbers, with a lineage record; the other rows do not count as dropped."""
-    selection = data.select(rows)
-    selection._fingerprint = digest(data._fingerprint, name, settings)
+    key = digest(data._fingerprint, name, settings)
+    selection = copy.copy(data).select(rows, new_fingerprint=key)
+    selection._fingerprint = key  # of a table without rows, `select` returns the copy
     write_record(selection._fingerprint, {**build_record(name, [data], settings, selection), "rows_in": len(selection)})
     return selection

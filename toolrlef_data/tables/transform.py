@@ -34,20 +34,22 @@ from toolrlef_data.tables.batches import (
     read_drops,
     split_path,
 )
-from toolrlef_data.tables.files import atomic_file, explain_disk_errors, remove_stale_files
+from toolrlef_data.tables.files import remove_stale_files, scratch_folder
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
+from toolrlef_data.tables.identity import check_ids
+from toolrlef_data.tables.lineage import write_dropped
 from toolrlef_data.tables.stage_cache import (
+    arrow_files,
     as_arrow,
     build_record,
-    check_ids,
     discard_record,
     load_stage,
     materialize,
     read_record,
     stages_dir,
+    store_files,
     store_unfinished,
     with_fingerprint,
-    write_dropped,
     write_record,
 )
 
@@ -466,27 +468,24 @@ def _map(
     """Map a function over the batches of a table, and return the result, stored in the file of a cache key."""
     folder = stages_dir()
     remove_stale_files(folder)
-    path = folder / f"{key}.arrow"
-    if len(data) == 0:  # map would return the table with the old features
-        with atomic_file(path) as scratch, open(scratch, "wb") as file, pa.ipc.new_stream(file, features.arrow_schema):
-            pass
-        result = Dataset.from_file(str(path), split=data.split)
-    else:
-        with explain_disk_errors(folder), hide_progress_bars(len(data) < MIN_ROWS_FOR_BAR):
-            result = as_arrow(data).map(
-                batch_function,
-                batched=True,
-                batch_size=batch_rows,
-                remove_columns=data.column_names,
-                features=features,
-                new_fingerprint=key,
-                cache_file_name=str(path),
-                num_proc=num_proc if num_proc and num_proc > 1 and len(data) >= num_proc else None,
-                desc=description,
-            )
-    result.reset_format()
-    result._fingerprint = key
-    return result
+    with scratch_folder(folder) as scratch, hide_progress_bars(len(data) < MIN_ROWS_FOR_BAR):
+        path = scratch / "rows.arrow"
+        if len(data) == 0:  # map would return the table with the old features
+            with open(path, "wb") as file, pa.ipc.new_stream(file, features.arrow_schema):
+                pass
+            return store_files([path], key, data.split)
+        result = as_arrow(data).map(
+            batch_function,
+            batched=True,
+            batch_size=batch_rows,
+            remove_columns=data.column_names,
+            features=features,
+            new_fingerprint=key,
+            cache_file_name=str(path),
+            num_proc=num_proc if num_proc and num_proc > 1 and len(data) >= num_proc else None,
+            desc=description,
+        )
+        return store_files(arrow_files(result), key, data.split)
 
 
 def _warn_if_empty(result: Dataset, dropped: Dataset, stage: str) -> None:
