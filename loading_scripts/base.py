@@ -45,7 +45,6 @@ from datasets import (
     Features,
     GeneratorBasedBuilder,
     SplitGenerator,
-    load_dataset,
 )
 from datasets.exceptions import DatasetNotFoundError
 
@@ -58,6 +57,7 @@ from toolrlef_data.loading_scripts.fields import (
     read_json,
 )
 from toolrlef_data.loading_scripts.files import as_path
+from toolrlef_data.loading_scripts.hub import load_hub_tables
 from toolrlef_data.records import Drop, InputError, UnusableRow, is_text
 from toolrlef_data.tables.files import file_digest
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
@@ -206,7 +206,7 @@ class Source(TableSource, GeneratorBasedBuilder):  # type: ignore[misc]
         if not self.hub:
             raise InputError(f"source {self.source}: pass data_dir= with {files}")
         try:
-            return {config: load_dataset(self.hub[0], config or None) for config in self.hub[1:] or ("",)}
+            return {config: load_hub_tables(self.hub[0], config) for config in self.hub[1:] or ("",)}
         except (ConnectionError, DatasetNotFoundError) as error:
             raise InputError(f"source {self.source}: {error}; to read files, pass data_dir= with {files}") from error
 

@@ -27,6 +27,7 @@ import xxhash
 from toolrlef_data.records import ToolrlefError
 
 __all__ = [
+    "STAMPS",
     "FileStamp",
     "atomic_file",
     "damaged_file",

@@ -87,7 +87,7 @@ def ledger(tables: Iterable[Dataset | DatasetDict]) -> Dataset:
     records = {record["fingerprint"]: record for split in splits for record in lineage(split)}
     tables = [open_recorded(record, "dropped_files") for record in records.values() if record.get("dropped_files")]
     if not tables:
-        return Dataset.from_dict({name: [] for name in DROPPED}, features=DROPPED)
+        return _no_drops()
     return concatenate_datasets(tables)
 
 
@@ -113,7 +113,7 @@ def record_source(data: Dataset, name: str, settings: Any, dropped: Dataset | No
 
 
 def write_dropped(data: Dataset, judge: Callable[[pa.Table], list[Drop | None]], stage: str, key: str) -> Dataset:
-    """Write the rows that the judge drops to a ledger file, and return them as a table (`columns.DROPPED`)."""
+    """Return the rows that the judge drops as a table (`columns.DROPPED`), in a file if there are any."""
     identity = [column for column in ("id", "task", "dataset") if column in data.column_names]
     with scratch_file(stages_dir()) as scratch:
         with open(scratch, "wb") as file, pa.ipc.new_stream(file, DROPPED.arrow_schema) as writer:
@@ -128,4 +128,10 @@ def write_dropped(data: Dataset, judge: Callable[[pa.Table], list[Drop | None]],
                 columns |= {"stage": [stage] * len(drops)}
                 columns |= {name: [getattr(drop, name) for drop in drops] for name in ("reason", "detail")}
                 writer.write_table(pa.table(columns, schema=DROPPED.arrow_schema))
+        if not Dataset.from_file(str(scratch)):
+            return _no_drops()
         return store_files([scratch], digest(key, "dropped"))
+
+
+def _no_drops() -> Dataset:
+    return Dataset.from_dict({name: [] for name in DROPPED}, features=DROPPED)
