@@ -74,6 +74,9 @@ def load_stage(key: str, data: Dataset | None = None, split: Any = None) -> Data
         key: the fingerprint of the result.
         data: the input of the stage, whose files the result shares if no row was dropped. Default: no input.
         split: the split of the result. Default: that of `data`.
+
+    Raises:
+        ToolrlefError: a file of the input changed that is not in this cache, and thus cannot be computed again.
     """
     record = read_record(key)
     if record is None:
@@ -84,6 +87,9 @@ def load_stage(key: str, data: Dataset | None = None, split: Any = None) -> Data
     if not all(map(os.path.exists, files)):
         return None
     if (damaged := _damaged_file(record, files)) is not None:
+        if data is not None and damaged in arrow_files(data) and Path(damaged).parent != stages_dir():
+            remedy = f"if it is damaged, load the table again; if it is right, delete {record_path(key)}"
+            raise ToolrlefError(f"{damaged} has changed since the stage {record['step']!r} read it: {remedy}")
         warn_of_damage(damaged, AGAIN)
         return None
     if data is not None and record["files"] == arrow_files(data) and record["rows_in"] == record["rows_out"]:
