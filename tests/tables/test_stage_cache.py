@@ -22,7 +22,7 @@ from toolrlef_data import load_source, shuffle_steps, subset
 from toolrlef_data.records import Drop, ToolrlefError
 from toolrlef_data.tables.files import read_json
 from toolrlef_data.tables.lineage import ledger, lineage
-from toolrlef_data.tables.stage_cache import arrow_files, as_arrow, stages_dir, table_from_rows
+from toolrlef_data.tables.stage_cache import arrow_files, as_arrow, stages_dir, table_from_rows, write_record
 from toolrlef_data.tables.transform import apply, explode, join, keep, stack
 
 STRING = Value("string")
@@ -199,6 +199,13 @@ def test_an_incomplete_lineage_is_an_error() -> None:
     file.unlink()
     with pytest.raises(ToolrlefError, match=r"of the stage 'even' is missing: run the stages again"):
         ledger([table])
+
+
+def test_the_lineage_of_a_replaced_result_ends() -> None:
+    table = keep(Dataset.from_dict({"id": ["0", "1"]}), drop_odd, reads=["id"], stage="even")
+    write_record(table._fingerprint, {"replaced_by": "other"})
+    assert lineage(table) == []
+    assert keep(table, keep_all, reads=["id"], stage="all")["id"][:] == ["0"]
 
 
 def test_a_changed_file_of_the_user_is_an_error(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def check_ids(data: Dataset) -> None:
     A table with inputs in its lineage is not checked: its ids come from a checked table.
     """
     record = read_record(data._fingerprint)
-    if record is not None and record["inputs"]:
+    if record is not None and record.get("inputs"):
         return
     ids = as_arrow(data, ["id"])
     hashes = np.empty(len(data), np.int64)  # eight bytes per row, since a set of a million ids may not fit in memory

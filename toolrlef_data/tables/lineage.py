@@ -57,7 +57,7 @@ def lineage(data: Dataset) -> list[dict[str, Any]]:
         record = read_record(fingerprint)
         if record is None and record_path(fingerprint).exists():
             raise ToolrlefError(f"{record_path(fingerprint)} is damaged: run the stages again")
-        if record is None or fingerprint in records:
+        if record is None or "replaced_by" in record or fingerprint in records:
             return
         for parent in record["inputs"]:
             visit(parent)

@@ -55,8 +55,7 @@ __all__ = [
     "write_record",
 ]
 
-
-RECORD_KEYS = {"step", "inputs", "settings", "published", "rows_in", "rows_out", "dropped", "files"}
+RECORD_KEYS = {"step", "inputs", "settings", "rows_in", "rows_out", "dropped", "files"}
 AGAIN = "the stage is computed again"
 
 
@@ -214,11 +213,9 @@ def read_record(key: str) -> dict[str, Any] | None:
 
 def _with_paths(record: Mapping[str, Any], convert: Callable[[str], str]) -> dict[str, Any]:
     """Return a record with other paths: the stored ones are relative to the folder, so that the cache can be moved."""
-    files = {name: [*map(convert, record[name])] for name in ("files", "dropped_files") if name in record}
-    stamps = (
-        {"stamps": {convert(file): value for file, value in record["stamps"].items()}} if "stamps" in record else {}
-    )
-    return {**record, **files, **stamps}
+    paths = {name: [*map(convert, record[name])] for name in ("files", "dropped_files") if name in record}
+    stamps = {convert(file): expected for file, expected in record.get("stamps", {}).items()}
+    return {**record, **paths, **({"stamps": stamps} if stamps else {})}
 
 
 def record_path(key: str) -> Path:

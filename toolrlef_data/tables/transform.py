@@ -467,8 +467,8 @@ def _map(
 ) -> Dataset:
     """Map a function over the batches of a table, and return the result, stored in the file of a cache key."""
     folder = stages_dir()
-    remove_stale_files(folder)
     with scratch_folder(folder) as scratch, hide_progress_bars(len(data) < MIN_ROWS_FOR_BAR):
+        remove_stale_files(folder)
         path = scratch / "rows.arrow"
         if len(data) == 0:  # map would return the table with the old features
             with open(path, "wb") as file, pa.ipc.new_stream(file, features.arrow_schema):
