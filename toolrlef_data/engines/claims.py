@@ -30,11 +30,14 @@ class Owner:
     def __enter__(self) -> Owner:
         self.lock = self._lock(self.name)
         while True:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            # In a transaction: otherwise another process could delete the new file as that of a dead owner.
-            with contextlib.suppress(FileNotFoundError), self.store.writing():
-                self.lock.acquire()
-                return self
+            # Another process may remove the folder at any time until it holds the file: FileExistsError if it does so
+            # during `mkdir`, FileNotFoundError afterwards.
+            with contextlib.suppress(FileExistsError, FileNotFoundError):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                # In a transaction: otherwise another process could delete the new file as that of a dead owner.
+                with self.store.writing():
+                    self.lock.acquire()
+                    return self
 
     def __exit__(self, *details: object) -> None:
         """Delete the claims of this run and of dead owners."""
