@@ -19,6 +19,7 @@ import pytest
 from datasets import Dataset, Value
 
 from toolrlef_data import load_source, shuffle_steps, subset
+from toolrlef_data.columns import STAGE2, STAGE2_LATER
 from toolrlef_data.records import Drop, ToolrlefError
 from toolrlef_data.tables.files import read_json
 from toolrlef_data.tables.lineage import ledger, lineage
@@ -181,6 +182,20 @@ def test_the_shards_of_several_processes_are_checked(source: Path, caplog: pytes
     replace_file(second_shard, second_shard.read_bytes()[:-1])
     assert run(source) == expected
     assert [str(second_shard) in message for message in caplog.messages] == [True]
+
+
+def test_the_file_of_an_earlier_cast_is_not_read() -> None:
+    old = {name: STAGE2[name] for name in STAGE2 if name not in STAGE2_LATER}
+    tables = [
+        table_from_rows([dict.fromkeys(features) | {"id": row_id}], features, "rows")
+        for row_id, features in (("old", old), ("new", STAGE2))
+    ]
+    expected = stack(tables, "both").to_list()
+    casts = list(stages_dir().glob("cache-*.arrow"))
+    assert casts
+    for path in casts:
+        replace_file(path, b"")
+    assert stack(tables, "both").to_list() == expected
 
 
 def test_an_incomplete_lineage_is_an_error() -> None:

@@ -397,7 +397,8 @@ def _complete(table: Dataset, features: Features) -> Dataset:
     for column in features.keys() - table.features.keys():
         table = table.add_column(column, [None] * len(table), feature=features[column])
     with hide_progress_bars():
-        return table.select_columns(list(features)).cast(features)
+        # `datasets` would read the file of an earlier cast without a check.
+        return table.select_columns(list(features)).cast(features, load_from_cache_file=False)
 
 
 @contextlib.contextmanager
