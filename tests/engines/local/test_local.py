@@ -367,8 +367,6 @@ def test_changed_model_is_reloaded(copy: Path) -> None:
 
 
 def test_digests_of_large_files_are_cached_until_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     monkeypatch.setattr(weights_module, "home_dir", lambda: tmp_path)
     path = tmp_path / "large.bin"
     path.write_bytes(b"a" * 2**21)
@@ -377,10 +375,25 @@ def test_digests_of_large_files_are_cached_until_they_change(tmp_path: Path, mon
     os.utime(path, (1e9, 1e9))
     assert cached_digest(path) == fresh
     (cache_file,) = (tmp_path / "digests").glob("*.json")
-    cache_file.write_text(cache_file.read_text().replace(fresh, "0" * 64))
+    write_json(cache_file, {**read_json(cache_file), "sha256": "0" * 64})
     assert cached_digest(path) == "0" * 64, "read from the cache"
     os.utime(path, (1e9, 1e9 + 1))
     assert cached_digest(path) == fresh
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"key": 1}', "[]", "null", "flip"])
+def test_damaged_digest_in_the_cache_is_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setattr(weights_module, "home_dir", lambda: tmp_path)
+    path = tmp_path / "large.bin"
+    path.write_bytes(b"a" * 2**21)
+    os.utime(path, (1e9, 1e9))
+    fresh = cached_digest(path)
+    (cache_file,) = (tmp_path / "digests").glob("*.json")
+    cache_file.write_text(cache_file.read_text().replace(fresh[:8], "00000000") if damage == "flip" else damage)
+    assert cached_digest(path) == fresh
+    assert read_json(cache_file)["sha256"] == fresh
 
 
 def test_digests_are_stable_across_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

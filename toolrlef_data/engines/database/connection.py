@@ -24,7 +24,7 @@ import filelock
 
 from toolrlef_data.engines.database.wal import is_log_damaged
 from toolrlef_data.records import InputError, ToolrlefError
-from toolrlef_data.tables.files import explain_full_disk
+from toolrlef_data.tables.files import explain_disk_errors
 
 __all__ = ["DamagedDatabase", "is_damage", "is_writable", "open_database", "repair"]
 
@@ -198,7 +198,7 @@ def _scratch(path: Path) -> Iterator[Path]:
     scratch = path.with_name(f".{path.name}.new")
     scratch.unlink(missing_ok=True)
     try:
-        with explain_full_disk(path.parent):
+        with explain_disk_errors(path.parent):
             yield scratch
     finally:
         scratch.unlink(missing_ok=True)

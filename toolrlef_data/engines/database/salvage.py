@@ -1,6 +1,6 @@
 """The rows in the bytes of a damaged SQLite file, without SQLite.
 
-A record of the reply store begins with a header of a particular form. It states its own length, the type of a text of 32
+A record of the reply store begins with a header of a particular form. It states its length, the type of a text of 32
 characters (a reply key or a job name), and the types of the other columns. The bytes of all pages are searched for such
 headers, so the file header, the tree of pages and the page headers may be destroyed. Pages of the write-ahead log are
 searched as well. Deleted rows are found too: the caller decides what they mean.
