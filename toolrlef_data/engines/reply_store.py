@@ -219,7 +219,7 @@ class ReplyStore:
             connection.execute("COMMIT")
 
     def _connect(self) -> None:
-        mode = None if os.environ.get("TOOLRLEF_REPLIES") else 0o600  # in another place, the user's umask decides
+        mode = 0o666 if os.environ.get("TOOLRLEF_REPLIES") else 0o600  # in another place, the umask decides
         with self._readable_errors():
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,7 @@ from toolrlef_data.engines.local.weights import (
 )
 from toolrlef_data.engines.spec import EngineSpec, Message, Request
 from toolrlef_data.records import InputError, MissingExtra, Reply
-from toolrlef_data.tables.files import file_digest
+from toolrlef_data.tables.files import file_digest, read_json, write_json
 
 FEW_SHOTS = "How many apples are there in 3 boxes of 12? calculator(3*12) gives 36. The answer is 36, she says. "
 PROMPTS = ["apples", "How many boxes are there?", "12", "The answer is 48, she says. " * 3, "3*12 gives", "in 3 boxes"]

@@ -30,9 +30,9 @@ __all__ = ["DamagedDatabase", "is_damage", "is_writable", "open_database", "repa
 
 log = logging.getLogger(__name__)
 BUSY_TIMEOUT = 60.0  # seconds to wait for the locks of other processes
-# How SQLite describes damage (sqlite.org/rescode.html: CORRUPT, NOTADB, and ERROR of an unknown schema format).
-_damage = re.compile("malformed|not a database|encrypted|unsupported file format").search
-MAX_WRITE_VERSION = 2  # in byte 18 of a file; SQLite opens a file with a higher one read-only
+# How SQLite describes damage (sqlite.org/rescode.html: CORRUPT, NOTADB, READONLY, ERROR), such as an unknown version of
+# the format: SQLite only reads such files.
+_damage = re.compile("malformed|not a database|encrypted|unsupported file format|readonly database").search
 
 # (damaged file, its logs, empty database) -> what was recovered; raises ToolrlefError for the file of another program.
 Recover = Callable[[Path, list[Path], sqlite3.Connection], str]
@@ -43,7 +43,7 @@ class DamagedDatabase(ToolrlefError):
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Return whether an error of SQLite means that the file is damaged."""
+    """Return whether an error of SQLite means that a writable file is damaged."""
     return _damage(str(error)) is not None
 
 
@@ -52,14 +52,14 @@ def is_writable(path: Path) -> bool:
     return os.access(path.parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))
 
 
-def open_database(path: Path, schema: str, recover: Recover, mode: int | None = None) -> sqlite3.Connection:
+def open_database(path: Path, schema: str, recover: Recover, mode: int) -> sqlite3.Connection:
     """Open a database in WAL mode; create it if it is missing, and repair it if it is damaged.
 
     Args:
         path: the file.
         schema: SQL that creates the tables that are missing.
         recover: inserts the readable rows of a damaged file into a new one.
-        mode: permissions of a new file. Default: those of the process's umask.
+        mode: permissions of a new file, apart from those that the umask removes.
 
     Raises:
         InputError: the file belongs to another program.
@@ -76,9 +76,8 @@ def open_database(path: Path, schema: str, recover: Recover, mode: int | None = 
             return _connect(path, schema)  # another process has created or repaired it
         except FileNotFoundError:
             with _scratch(path) as scratch:
+                os.close(os.open(scratch, os.O_CREAT | os.O_EXCL, mode))
                 _build(scratch, schema)
-                if mode is not None:
-                    scratch.chmod(mode)
                 if not path.exists():
                     os.replace(scratch, path)
         except DamagedDatabase as error:
@@ -114,6 +113,8 @@ def _connect(path: Path, schema: str) -> sqlite3.Connection:
         if _size(current_log):
             raise DamagedDatabase("the file is missing, but its write-ahead log exists")
         raise FileNotFoundError(path)
+    if _scratch_path(path).exists():  # the log of the file may already have another name
+        raise DamagedDatabase("an earlier repair was interrupted")
     if not _size(path):
         raise DamagedDatabase("the file is empty")
     # Twice, since another process may be writing. SQLite would remove a damaged log.
@@ -126,12 +127,9 @@ def _connect(path: Path, schema: str) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.executescript(schema)
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("ROLLBACK")
     except sqlite3.Error as error:
         connection.close()
-        is_unwritable = "readonly" in str(error) and _write_version(path) > MAX_WRITE_VERSION
-        if is_damage(error) or is_unwritable:
+        if is_damage(error):
             raise DamagedDatabase(str(error)) from error
         raise
     except BaseException:
@@ -177,11 +175,6 @@ def _tables(schema: str) -> dict[str, str]:
         return dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall())
 
 
-def _write_version(path: Path) -> int:
-    with open(path, "rb") as file:
-        return file.read(19)[-1]
-
-
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
@@ -192,10 +185,14 @@ def _size(path: Path) -> int:
 # Creation and repair --------------------------------------------------------------------------------------------------
 
 
+def _scratch_path(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
+
+
 @contextlib.contextmanager
 def _scratch(path: Path) -> Iterator[Path]:
     """Yield the path of a new file beside a database; the caller holds the lock. Remove that of a killed process."""
-    scratch = path.with_name(f".{path.name}.new")
+    scratch = _scratch_path(path)
     scratch.unlink(missing_ok=True)
     try:
         with explain_disk_errors(path.parent):
@@ -260,14 +257,15 @@ def _keep(path: Path, kept: Path) -> None:
 
 def _open_read_only(path: Path, schema: str) -> sqlite3.Connection:
     """Open a file without writing anything; tables that it lacks are empty temporary ones."""
+    connection = _raw_connection(path, "ro")
     try:
-        connection = _raw_connection(path, "ro")
-        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError:  # SQLite cannot create the index of the write-ahead log
-        connection = _raw_connection(path, "ro&immutable=1")
-        if _size(Path(f"{path}-wal")):
-            log.warning("%s-wal cannot be read in a read-only folder; its replies are missing", path)
-    try:
+        try:
+            connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError:  # SQLite cannot create the index of the write-ahead log
+            connection.close()
+            connection = _raw_connection(path, "ro&immutable=1")
+            if _size(Path(f"{path}-wal")):
+                log.warning("%s-wal cannot be read in a read-only folder; its replies are missing", path)
         _check(connection, schema)
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         for name, sql in _tables(schema).items():
