@@ -28,7 +28,7 @@ from toolrlef_data.engines.local.weights import (
 )
 from toolrlef_data.engines.spec import EngineSpec, Message, Request
 from toolrlef_data.records import InputError, MissingExtra, Reply
-from toolrlef_data.tables.files import file_digest, read_json, write_json
+from toolrlef_data.tables.files import STAMPS, file_digest, read_json, write_json
 
 FEW_SHOTS = "How many apples are there in 3 boxes of 12? calculator(3*12) gives 36. The answer is 36, she says. "
 PROMPTS = ["apples", "How many boxes are there?", "12", "The answer is 48, she says. " * 3, "3*12 gives", "in 3 boxes"]
@@ -561,9 +561,28 @@ def test_interrupted_conversion_is_discarded(tmp_path: Path, monkeypatch: pytest
         convert(gguf)
     assert not partial.exists()
     folder = convert(gguf)
-    assert [path.name for path in folder.iterdir()] == ["model"]
+    assert {path.name for path in folder.iterdir()} == {"model", STAMPS}
     assert convert(gguf) == folder
     assert initial_contents == [[], []]
+
+
+def test_damaged_conversion_is_converted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(weights_module, "home_dir", lambda: tmp_path / "cache")
+    monkeypatch.setattr(
+        weights_module, "_convert_into", lambda gguf, folder: (folder / "model").write_bytes(b"weights")
+    )
+    gguf = tmp_path / "model.gguf"
+    gguf.write_bytes(b"GGUF")
+    model = convert(gguf) / "model"
+    for content in (b"", b"weight", b"Weights", bytes(7)):
+        model.write_bytes(content)
+        assert (convert(gguf) / "model").read_bytes() == b"weights"
+        assert convert(gguf) == model.parent
+    model.unlink()
+    assert (convert(gguf) / "model").read_bytes() == b"weights"
+    assert [str(model) in record.getMessage() for record in caplog.records] == [True] * 5
 
 
 def test_identity_does_not_import_torch(tiny: Path) -> None:

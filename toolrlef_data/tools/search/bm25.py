@@ -144,7 +144,7 @@ def open_index(name: str) -> Index:
         raise InputError(f"the search index {folder} was deleted; call wiki_search(corpus) to build it again") from None
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise InputError(
-            f"the search index {folder} is damaged; remove it and call wiki_search(corpus) to build it again: {error}"
+            f"the search index {folder} is damaged; call wiki_search(corpus) to build it again: {error}"
         ) from error
 
 
