@@ -14,7 +14,7 @@ from pathlib import Path
 
 import xxhash
 
-from toolrlef_data.engines.database.salvage import find_rows
+from toolrlef_data.engines.database.salvage import DEFAULT_PAGE_SIZE, find_rows
 from toolrlef_data.records import RETRYABLE_ERRORS, TOOL_FAILURES, InputError, Reply, clean_text
 
 __all__ = ["REPLY_FIELDS", "TRANSIENT_ERRORS", "decode_reply", "encode_reply", "recover"]
@@ -104,9 +104,10 @@ def recover(damaged: Path, logs: list[Path], connection: sqlite3.Connection) -> 
 
 
 def _may_be_store(path: Path) -> bool:
-    """Return whether a file without rows is missing, empty, begins with zeros, or has the table of replies."""
+    """Return whether a file without rows is missing, empty, less than a page, begins with zeros, or has our table."""
     if not path.exists():
         return True
     with open(path, "rb") as file:
         start = file.read(1 << 16)
-    return not start[:16].strip(b"\0") or b"CREATE TABLE replies" in start
+    is_part = start.startswith(b"SQLite format 3") and len(start) < DEFAULT_PAGE_SIZE
+    return is_part or not start[:16].strip(b"\0") or b"CREATE TABLE replies" in start

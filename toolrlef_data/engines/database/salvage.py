@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from toolrlef_data.engines.database.wal import FRAME_HEADER, HEADER
 
-__all__ = ["find_rows"]
+__all__ = ["DEFAULT_PAGE_SIZE", "find_rows"]
 
 DEFAULT_PAGE_SIZE = 4096
 KEY = rb"[0-9a-f]{32}"
