@@ -280,6 +280,14 @@ def test_damage_during_the_run_is_repaired(path: Path) -> None:
     assert len(store.get(list(REPLIES))) >= COUNT - 1, "a root page has one reply at most"
 
 
+@pytest.mark.parametrize("size", [0, 16, 40, 500, 4000])
+def test_cut_file_is_replaced(path: Path, size: int, caplog: pytest.LogCaptureFixture) -> None:
+    os.truncate(path, size)
+    assert ReplyStore(path).get(list(REPLIES)) == {}
+    assert path.with_name("r.sqlite.damaged-1").stat().st_size == size
+    assert str(path) in caplog.text
+
+
 @pytest.mark.parametrize("content", [b"notes, and not a database" * 400, b"\x89PNG" + bytes(5000)])
 def test_file_of_another_program_is_left_as_it_is(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "notes"
