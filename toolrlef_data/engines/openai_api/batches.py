@@ -121,7 +121,7 @@ class BatchRun:
         """Add a request to the submitted job that contains it, or to the open job; return False at a cap."""
         session = self.session
         try:
-            body = build_body(request, session.spec, session.quirks)
+            body = build_body(request, session.spec, session.quirks, 1, session.extra_body)
         except UnicodeEncodeError:
             self.unencodable.append((tag, UNENCODABLE_REPLY))
             return True

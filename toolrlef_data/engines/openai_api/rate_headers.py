@@ -18,7 +18,7 @@ import email.utils
 import re
 from collections.abc import Mapping
 
-__all__ = ["parse_seconds", "remaining_budgets", "requested_pause"]
+__all__ = ["lower_names", "parse_seconds", "remaining_budgets", "requested_pause"]
 
 UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -40,6 +40,11 @@ BUDGET_HEADERS = {
         ("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset"),
     ),
 }
+
+
+def lower_names(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers with their names in lower case, as the functions of this module expect them."""
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def parse_seconds(text: str, now: float) -> float | None:

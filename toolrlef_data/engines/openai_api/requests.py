@@ -16,7 +16,7 @@ from functools import partial
 
 from toolrlef_data.engines.openai_api.budget import TokenCounts
 from toolrlef_data.engines.openai_api.errors import Failure
-from toolrlef_data.engines.openai_api.payloads import UNENCODABLE_REPLY, build_body, endpoint_of
+from toolrlef_data.engines.openai_api.payloads import UNENCODABLE_REPLY, build_body, endpoint_of, max_response_bytes
 from toolrlef_data.engines.openai_api.rate_headers import requested_pause
 from toolrlef_data.engines.openai_api.rate_limits import MAX_BACKOFF, KeyLimiter
 from toolrlef_data.engines.openai_api.session import REJECTED, Session
@@ -161,19 +161,21 @@ class RequestPool:
         """Send a group as one HTTP request, with retries, and return its replies, or [] if the run stops first."""
         session, spec = self.session, self.session.spec
         try:
-            body = build_body(group[0], spec, session.quirks, len(group))
+            body = build_body(group[0], spec, session.quirks, len(group), session.extra_body)
         except UnicodeEncodeError:
             return [UNENCODABLE_REPLY] * len(group)
         deadline = time.monotonic() + spec.limits.deadline
         reserved = TokenCounts(len(body) / session.bytes_per_token, spec.max_tokens * len(group))
         failure, attempts = None, 0
         while (limiter := await session.scheduler.acquire(reserved, deadline, is_retry=attempts > 0)) is not None:
-            timeout = min(spec.timeout, deadline - time.monotonic())
+            timeout = max(0.0, min(spec.timeout, deadline - time.monotonic()))
             outcome = await self.send(limiter, group, body, reserved, timeout)
             if isinstance(outcome, list):
                 return outcome
-            if failure and outcome.kind == "timeout" and timeout < spec.timeout:
-                break  # the deadline ended this attempt; the earlier failure is more informative
+            if outcome.kind == "timeout" and timeout < spec.timeout:  # the deadline ended this attempt
+                ended = f"no HTTP response within the deadline of {spec.limits.deadline:g} s"
+                failure = failure or outcome._replace(detail=ended)  # an earlier failure is more informative
+                break
             session.failure_counts[outcome.kind] += 1
             failure = await _check_key(outcome, limiter)
             match failure:
@@ -181,6 +183,10 @@ class RequestPool:
                     pass  # `acquire` waits for the pause
                 case Failure(action="disable_key"):
                     session.disable(limiter, failure)
+                case Failure(action="stop"):
+                    problem = session.clean(failure.detail)
+                    session.halt(AllRequestsRefused(f"{session}: {problem}. Completed requests are saved"))
+                    break
                 case Failure(action="retry"):
                     attempts += 1
                     if not await self.wait_for_retry(attempts, deadline):
@@ -213,7 +219,8 @@ class RequestPool:
         used = reserved  # the server may have processed a request whose HTTP response was lost
         try:
             authorization = session.authorization(limiter)
-            response = await session.connection.post(endpoint_of(group[0]), body, authorization, timeout)
+            max_bytes = max_response_bytes(session.spec, len(body), len(group))
+            response = await session.connection.post(endpoint_of(group[0]), body, authorization, timeout, max_bytes)
             if isinstance(response, Failure):
                 if response.kind == "timeout":
                     limiter.halve_concurrency(sent_at, time.monotonic())
@@ -225,6 +232,8 @@ class RequestPool:
                 used = session.tokens_used(outcome, reserved)
                 session.update_bytes_per_token(outcome[0], len(body))
                 return outcome
+            if response.status in (404, 405) and "model" not in outcome.detail:
+                outcome = outcome._replace(detail=f"{outcome.detail}; {self.missing_path(endpoint_of(group[0]))}")
             if response.status >= 300 or outcome.action in ("pause_key", "disable_key"):
                 used = TokenCounts(0, 0)
             if outcome.action == "pause_key":
@@ -237,6 +246,15 @@ class RequestPool:
             limiter.finish(sum(reserved) - sum(used), time.monotonic(), sent_at)
             session.spending.finish(reserved, used)
             session.scheduler.dispatch()
+
+    def missing_path(self, endpoint: str) -> str:
+        """Return the advice for a server that does not know the path of an endpoint."""
+        paths = {name: url.path for name, url in self.session.connection.urls.items()}
+        if endpoint == "/completions":
+            remedy = f'pass style="chat", which sends requests to {paths["/chat/completions"]}'
+        else:
+            remedy = "check base_url, which usually ends with /v1"
+        return f"the server has no POST {paths[endpoint]}: {remedy}"
 
 
 async def _check_key(failure: Failure, limiter: KeyLimiter) -> Failure:
