@@ -4,7 +4,7 @@
 |---|---|---|
 | 4xx about quota or billing | rate_limit | disable the key and send the request with another one |
 | 429 about a single request above the rate limit | too_long | final |
-| other 429 | rate_limit | pause the key and send the request again; this does not count as an attempt |
+| other 429 | rate_limit | wait, or pause the key, and send the request again; this does not count as an attempt |
 | 401, 402, other 4xx about an invalid key | rate_limit | disable the key |
 | 403 about filtered content | content_filter | final |
 | other 403, the key has never worked | rate_limit | disable the key |
@@ -69,6 +69,7 @@ class Failure(NamedTuple):
     |---|---|
     | retry | send the request again; this counts as an attempt |
     | pause_key | rate limit: pause the key, then send the request again |
+    | wait | rate limit while the server accepts most requests: send the request again after a wait |
     | disable_key | the key is unusable: send the request with another one |
     | check_key | `disable_key` if the key has never worked, else `final` |
     | stop | the set-up is wrong for every request: stop the run |
@@ -79,12 +80,14 @@ class Failure(NamedTuple):
         action: see the table.
         detail: the server's complete error message, with any secret that it echoes; `Session.clean` shortens it.
         may_be_billed: whether the server may have processed the request.
+        wait: seconds that the server asks the client to wait before the request is sent again.
     """
 
     kind: str
     action: str
     detail: str
     may_be_billed: bool = True
+    wait: float = 0.0
 
 
 def classify_status(status: int, text: str) -> Failure:

@@ -98,14 +98,19 @@ def requested_pause(headers: Mapping[str, str], body: str, now: float) -> float 
             return float(headers[name]) / 1000
     if "retry-after" in headers and (pause := parse_seconds(headers["retry-after"], now)) is not None:
         return pause
-    if pauses := [pause for remaining, pause in remaining_budgets(headers, now).values() if remaining < 1]:
+    if pauses := [pause for remaining, pause in remaining_budgets(headers, now, missing="0").values() if remaining < 1]:
         return max(pauses)
     match = RETRY_INFO.search(body)
     return parse_seconds(match[1], now) if match else None
 
 
-def remaining_budgets(headers: Mapping[str, str], now: float) -> dict[str, tuple[float, float]]:
+def remaining_budgets(headers: Mapping[str, str], now: float, missing: str = "") -> dict[str, tuple[float, float]]:
     """Return the tightest budgets: {"requests" or "tokens": (remaining amount, seconds until the reset)}.
+
+    Args:
+        headers: header values by lower-case name.
+        now: Unix time, for servers that send no Date header.
+        missing: the remaining amount if only the reset time is given; "0" for a rejected request. Default: no budget.
 
     >>> remaining_budgets({"x-ratelimit-remaining-requests": "2", "x-ratelimit-reset-requests": "1s"}, 0)
     {'requests': (2.0, 1.0)}
@@ -116,7 +121,7 @@ def remaining_budgets(headers: Mapping[str, str], now: float) -> dict[str, tuple
     now = _sent_at(headers, now)
     for budget, header_pairs in BUDGET_HEADERS.items():
         for remaining_header, reset_header in header_pairs:
-            remaining = headers.get(remaining_header, "").strip()
+            remaining = headers.get(remaining_header, missing).strip()
             seconds = parse_seconds(headers.get(reset_header, ""), now)
             if not NUMBER.fullmatch(remaining) or seconds is None:
                 continue

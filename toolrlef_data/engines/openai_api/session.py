@@ -28,7 +28,8 @@ from toolrlef_data.engines.credentials import (
 from toolrlef_data.engines.openai_api.budget import TokenCounts, spending_of
 from toolrlef_data.engines.openai_api.errors import Failure, classify_body, classify_status
 from toolrlef_data.engines.openai_api.payloads import check_spec, find_quirks, parse_replies
-from toolrlef_data.engines.openai_api.rate_limits import KeyLimiter, RequestScheduler
+from toolrlef_data.engines.openai_api.rate_limits import KeyLimiter
+from toolrlef_data.engines.openai_api.scheduler import RequestScheduler
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import AllRequestsRefused, CapReached, NoUsableApiKey, Reply, ToolrlefError
 from toolrlef_data.tables.redaction import Secrets, redact_hosts, redact_url
@@ -75,7 +76,7 @@ class Session:
             rf"(?<![\w.-]){re.escape(self.address.host)}(?![\w-])(?::\d+)?" if is_private else r"(?!)", re.IGNORECASE
         )
         self.spending = spending_of(self.address.url, spec.model)
-        self.scheduler = RequestScheduler([], self.spending, spec.limits, time.monotonic)
+        self.scheduler = RequestScheduler([], self.spending, spec.limits, time.monotonic, spec.concurrency)
         self.failure_counts: Counter[str] = Counter()  # by error kind, for the progress bar
         self.bytes_per_token = INITIAL_BYTES_PER_TOKEN
         self.is_cancelled = False
