@@ -1,8 +1,8 @@
 """Base classes of all sources: the builders of tables, and the checks of rows.
 
 A source defines which files it reads and how it converts a row. The builder produces two tables with the same splits:
-the config "questions", and the config "dropped" with the unusable rows. The cache directory is keyed by a digest of the
-code, the options and the contents of the data files, which `datasets` itself ignores.
+the config "questions", and the config "dropped" with the unusable rows. `build_tables` moves them to the stage cache,
+under a key of the code, the options and the contents of the data files, which `datasets` itself ignores.
 
 | class | rows |
 |---|---|
@@ -45,7 +45,6 @@ from datasets import (
     Features,
     GeneratorBasedBuilder,
     SplitGenerator,
-    load_dataset,
 )
 from datasets.exceptions import DatasetNotFoundError
 
@@ -58,6 +57,7 @@ from toolrlef_data.loading_scripts.fields import (
     read_json,
 )
 from toolrlef_data.loading_scripts.files import as_path
+from toolrlef_data.loading_scripts.hub import load_hub_tables
 from toolrlef_data.records import Drop, InputError, UnusableRow, is_text
 from toolrlef_data.tables.files import file_digest
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
@@ -96,8 +96,8 @@ class TableSource(DatasetBuilder, ABC):  # type: ignore[misc]  # datasets has no
         data_dir: a folder with upstream's files. Default: `bundled_folder` if set, else the Parquet files on the Hub.
         config_name: "questions" or "dropped". Default: "questions".
         cache_dir: the folder in which tables are cached. Default: the cache folder of `datasets`.
-        sibling: the builder of the other config with the same arguments. Its cache key is reused, so that the files are
-            digested only once.
+        sibling: another builder with the same arguments. Its cache key is reused, so that the files are digested only
+            once.
         options: options of the source; see `defaults`.
     """
 
@@ -120,20 +120,25 @@ class TableSource(DatasetBuilder, ABC):  # type: ignore[misc]  # datasets has no
         sibling: Any = None,
         **options: Any,
     ) -> None:
+        self.sibling = sibling
+        if sibling is not None:
+            shared = ("options", "folder", "split_files", "key", "_hub_tables")
+            self.__dict__.update({name: value for name, value in vars(sibling).items() if name in shared})
+        else:
+            self.inspect(data_dir, options)
+        super().__init__(config_name=config_name, cache_dir=cache_dir, dataset_name=self.source, hash=self.key)
+
+    def inspect(self, data_dir: str | Path | None, options: Mapping[str, Any]) -> None:
+        """Set the options, the files of each split and the cache key; nothing is written."""
         for name in options:
             if name not in self.defaults:
                 known = ", ".join(self.defaults) or "(none)"
                 raise InputError(f"source {self.source}: unknown option {name!r}; choose from: {known}")
         self.options = {**self.defaults, **options}
-        self.sibling = sibling
-        if sibling is not None:
-            self.folder, self.split_files, self.key = sibling.folder, sibling.split_files, sibling.key
-        else:
-            self.folder = as_path(data_dir) if data_dir is not None else self.bundled_folder
-            self.split_files, content = self.inspect_files()
-            code = code_digest(type(self)), canonical(type(self))  # the latter covers sources that the user defines
-            self.key = digest([code, content, self.options])
-        super().__init__(config_name=config_name, cache_dir=cache_dir, dataset_name=self.source, hash=self.key)
+        self.folder = as_path(data_dir) if data_dir is not None else self.bundled_folder
+        self.split_files, content = self.inspect_files()
+        code = code_digest(type(self)), canonical(type(self))  # the latter covers sources that the user defines
+        self.key = digest([code, content, self.options])
 
     @abstractmethod
     def inspect_files(self) -> tuple[Mapping[str, Sequence[Any]], Any]:
@@ -150,8 +155,12 @@ class TableSource(DatasetBuilder, ABC):  # type: ignore[misc]  # datasets has no
     def _info(self) -> DatasetInfo:
         return DatasetInfo(features=self.columns if self.config.name == "questions" else DROPPED)
 
+    def splits(self) -> list[str]:
+        """Return the names of the splits."""
+        return list(self.split_files)
+
     def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:  # noqa: ARG002  # nothing to download
-        return [SplitGenerator(split, {"split": split}) for split in self.split_files]
+        return [SplitGenerator(split, {"split": split}) for split in self.splits()]
 
 
 class Source(TableSource, GeneratorBasedBuilder):  # type: ignore[misc]
@@ -197,15 +206,19 @@ class Source(TableSource, GeneratorBasedBuilder):  # type: ignore[misc]
         if not self.hub:
             raise InputError(f"source {self.source}: pass data_dir= with {files}")
         try:
-            return {config: load_dataset(self.hub[0], config or None) for config in self.hub[1:] or ("",)}
+            return {config: load_hub_tables(self.hub[0], config) for config in self.hub[1:] or ("",)}
         except (ConnectionError, DatasetNotFoundError) as error:
             raise InputError(f"source {self.source}: {error}; to read files, pass data_dir= with {files}") from error
 
-    def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:  # noqa: ARG002  # nothing to download
+    def splits(self) -> list[str]:
+        splits = self.split_files or (split for tables in self._hub_tables.values() for split in tables)
+        return list(dict.fromkeys(splits))
+
+    def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:
         # Filled while the splits are read one after the other: id up to "#", or hash of the text -> first split.
         self.question_splits: dict[str | int, str] = {}
-        splits = list(self.split_files) or [split for tables in self._hub_tables.values() for split in tables]
-        return [SplitGenerator(split, {"split": split}) for split in dict.fromkeys(splits)]
+        generators: list[SplitGenerator] = super()._split_generators(dl_manager)
+        return generators
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         n = 0

@@ -8,15 +8,19 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import datasets
-from datasets import Dataset
+import filelock
+from datasets import Dataset, NamedSplit
 from datasets.exceptions import DatasetGenerationError
 
 from toolrlef_data.loading_scripts import SOURCES
 from toolrlef_data.loading_scripts.base import TableSource
 from toolrlef_data.records import InputError, ToolrlefError
+from toolrlef_data.tables.files import explain_disk_errors, scratch_folder
+from toolrlef_data.tables.fingerprint import digest
+from toolrlef_data.tables.stage_cache import build_record, load_stage, stages_dir, store_files, write_record
 
 __all__ = ["Tables", "build_tables", "main"]
 
@@ -36,32 +40,57 @@ class Tables:
     read_from: str
 
 
-def build_tables(
-    source: type[TableSource], data_dir: str | Path | None = None, cache_dir: str | None = None, **options: Any
-) -> Tables:
+def build_tables(source: type[TableSource], data_dir: str | Path | None = None, **options: Any) -> Tables:
     """Build all splits of a source, or load them from the cache."""
-    tables: dict[str, dict[str, Dataset]] = {}
-    builder: TableSource | None = None
-    for config in ("questions", "dropped"):
-        builder = source(data_dir, config, cache_dir, sibling=builder, **options)
-        try:
-            builder.download_and_prepare()
-        except DatasetGenerationError as error:
-            if isinstance(error.__cause__, ToolrlefError):
-                raise error.__cause__ from None
-            raise
-        tables[config] = {str(split): _load_split(builder, str(split)) for split in builder.info.splits}
+    inspected = source.__new__(source)  # without the files that a builder creates in the cache
+    inspected.inspect(data_dir, options)
+    tables = _load_tables(inspected)
+    if tables is None:
+        with explain_disk_errors(stages_dir()):
+            stages_dir().mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(stages_dir() / f"{inspected.key}.lock"):
+                tables = _load_tables(inspected) or _build(inspected)
     read_from = "files" if data_dir or source.bundled_folder or not source.hub else source.hub[0]
     return Tables(tables["questions"], tables["dropped"], read_from)
 
 
-def _load_split(builder: TableSource, split: str) -> Dataset:
-    """Return a split of a prepared builder; `as_dataset` cannot load a split without rows."""
-    if builder.info.splits[split].num_examples:
-        return cast("Dataset", builder.as_dataset(split))
-    empty = Dataset.from_dict({name: [] for name in builder.info.features}, features=builder.info.features, split=split)
-    empty._fingerprint = builder._get_dataset_fingerprint(split)
-    return empty
+def _load_tables(inspected: TableSource) -> dict[str, dict[str, Dataset]] | None:
+    """Return the tables of both configs from the cache; None if one of them is missing or damaged."""
+    tables: dict[str, dict[str, Dataset]] = {}
+    for config in TableSource.builder_configs:
+        for split in inspected.splits():
+            table = load_stage(_table_key(inspected, config, split), split=NamedSplit(split))
+            if table is None:
+                return None
+            tables.setdefault(config, {})[split] = table
+    return tables
+
+
+def _build(inspected: TableSource) -> dict[str, dict[str, Dataset]]:
+    """Build the tables of both configs, and move them to the cache."""
+    tables: dict[str, dict[str, Dataset]] = {}
+    builder = inspected
+    with scratch_folder(stages_dir()) as scratch:
+        for config in TableSource.builder_configs:
+            builder = type(inspected)(None, config, str(scratch), sibling=builder)
+            try:
+                builder.download_and_prepare()
+            except DatasetGenerationError as error:
+                if isinstance(error.__cause__, ToolrlefError):
+                    raise error.__cause__ from None
+                raise
+            for split in builder.info.splits:
+                patterns = (f"**/{config}/**/*-{split}{shard}.arrow" for shard in ("", "-*-of-*"))
+                files = sorted(file for pattern in patterns for file in scratch.glob(pattern))
+                key = _table_key(inspected, config, split)
+                table = store_files(files, key, NamedSplit(split))
+                write_record(key, build_record(f"source {builder.source}", [], {"split": split}, table))
+                tables.setdefault(config, {})[split] = table
+    return tables
+
+
+def _table_key(source: TableSource, config: str, split: str) -> str:
+    return digest(source.source, source.key, config, split)
 
 
 def main(name: str, arguments: list[str] | None = None) -> None:

@@ -109,7 +109,7 @@ class Toolbench(TableSource, ArrowBasedBuilder):  # type: ignore[misc]  # datase
                 yield self.row(row_id, **row)
 
     def _dropped_rows(self, split: str) -> Iterator[dict[str, Any]]:
-        dropped = getattr(self.sibling, "dropped", None)  # missing if the sibling's table was in the cache
+        dropped = getattr(self.sibling, "dropped", None)  # missing if the builder is used directly
         for row_id, row in self._read(split) if dropped is None else dropped:
             if isinstance(row, Drop):
                 yield self.dropped_row(row_id, row)

@@ -58,7 +58,10 @@ def check_features(data: D, expected: Features, name: str) -> D:
             )
     if all(found[column] == feature for column, feature in expected.items()):
         return data
-    return data.cast(Features({column: expected.get(column, feature) for column, feature in found.items()}))
+    return data.cast(
+        Features({column: expected.get(column, feature) for column, feature in found.items()}),
+        load_from_cache_file=False,
+    )
 
 
 def _is_convertible(found: pa.DataType, expected: pa.DataType) -> bool:

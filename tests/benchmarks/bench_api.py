@@ -1,10 +1,11 @@
 """Throughput of the API engine compared with plain AsyncOpenAI, in one and two processes; memory by number of rows.
 
-    python tests/benchmarks/bench_api.py [--memory] [--rows N]
+    python tests/benchmarks/bench_api.py [--memory | --faults] [--rows N]
 
 A local server sends each reply after 100 ms; 256 requests are in flight in total. `stage` runs `answer` on a table:
 prompts, reply store, progress and the finished stage. `plain` calls `chat.completions.create` in 256 loops and discards
-the replies. `--memory` measures the peak of anonymous memory at 10,000 and 100,000 rows. Nothing is asserted.
+the replies. `--memory` measures the peak of anonymous memory at 10,000 and 100,000 rows. `--faults` counts the requests in flight on a
+server with passing faults, from the start until the last row is sent. Nothing is asserted.
 """
 
 from __future__ import annotations
@@ -134,11 +135,76 @@ def compare(url: str, count: int) -> None:
     print(f"two processes on one store {statistics.median(pair_ratios):.2f} times")
 
 
+def show_faults(rows: int) -> None:
+    """Print the mean and the minimum of the requests in flight, ten times a second, for several mixes of faults."""
+    import random
+
+    from tests.support.api_replies import ReceivedRequest, ServerReply, error, rate_limited
+    from tests.support.api_server import ApiServer
+    from toolrlef_data.engines.openai_api.engine import OpenAIEngine
+    from toolrlef_data.engines.spec import EngineSpec, Request
+
+    faults = {
+        "429": rate_limited(),
+        "429 with Retry-After": rate_limited(retry_after="1"),
+        "500": error(500, None, "boom"),
+        "503 with Retry-After": ServerReply(503, b"", {"retry-after": "1"}),
+        "timeout": ServerReply(delay=60.0),
+    }
+    mixes = [(), *((name,) for name in faults), ("429", "500", "timeout")]
+    for mix in mixes:
+        draw, samples, first_attempts = random.Random(0), [], [0]
+
+        def script(
+            received: ReceivedRequest,
+            repeats: int,
+            mix: Any = mix,
+            draw: Any = draw,
+            first_attempts: Any = first_attempts,
+        ) -> ServerReply:
+            first_attempts[0] += repeats == 0
+            number = int(draw.random() / 0.03)
+            return faults[mix[number]] if number < len(mix) else ServerReply(delay=draw.lognormvariate(0, 0.3))
+
+        with ApiServer(script) as server:
+            spec = EngineSpec(
+                "openai_api", "m", base_url=server.url, concurrency=CONCURRENCY, timeout=5, progress=False
+            )
+            requests = ((str(i), Request(prompt=f"Figs: {i} trees?")) for i in range(rows))
+            done = threading.Event()
+
+            def watch(
+                server: Any = server, samples: Any = samples, done: Any = done, first_attempts: Any = first_attempts
+            ) -> None:
+                while not done.wait(0.1) and first_attempts[0] < rows:
+                    samples.append(server.in_flight)
+
+            watcher = threading.Thread(target=watch)
+            watcher.start()
+            started_at = time.perf_counter()
+            with OpenAIEngine(spec) as engine:
+                num_replies = sum(reply.text is not None for batch in engine.generate(requests) for _, reply in batch)
+            seconds = time.perf_counter() - started_at
+            done.set()
+            watcher.join()
+            steady = samples[10:] or samples  # after the first second
+            print(
+                f"  3 % each of {', '.join(mix) or 'no fault':26} in flight: mean {statistics.mean(steady):5.1f}, "
+                f"minimum {min(steady):3}; {num_replies:,} replies, {len(server.requests):,} requests, {seconds:.0f} s",
+                flush=True,
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--rows", type=int, default=12_000)
+    parser.add_argument("--faults", action="store_true")
     args = parser.parse_args()
+    if args.faults:
+        sys.path.insert(0, str(ROOT))
+        show_faults(args.rows)
+        return
     command = [sys.executable, "-m", "tests.support.api_server", "--port", "0", "--latency", str(LATENCY), "--fast"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None

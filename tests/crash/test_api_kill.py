@@ -390,7 +390,7 @@ def test_unusable_store_is_reported(tmp_path: Path) -> None:
         counts = Counter(received.body["max_tokens"] for received in server.requests)
     lines = [json.loads(line) for line in (home / "report").read_text().splitlines()]
     outcomes = {name: outcome for name, outcome, _ in lines}
-    assert {name for name in outcomes if outcomes[name] == "done"} == {"good", "freed", "moved away"}
+    assert {name for name in outcomes if outcomes[name] == "done"} == {"good", "freed", "pages lost", "moved away"}
     assert all(str(home) in outcome for outcome in outcomes.values() if outcome != "done"), (
         "the message contains the path"
     )

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.support.waiting import wait_until
+from toolrlef_data.tables.files import SCRATCH
 
 SCRIPT = """
 import os, sys, time
@@ -32,16 +33,19 @@ def test_partial_arrow_file_of_a_killed_stage_is_ignored(tmp_path: Path) -> None
         [sys.executable, script], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     folder = tmp_path / "cache" / "toolrlef_data"
-    wait_until(lambda: any(path.stat().st_size > 0 for path in folder.glob("tmp*")))  # the first batches are on disk
+    wait_until(
+        lambda: any(path.stat().st_size > 0 for path in folder.glob(f"{SCRATCH}*/tmp*"))
+    )  # the first batches are on disk
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert list(folder.glob("tmp*")), "the process was killed during a write"
+    assert list(folder.glob(f"{SCRATCH}*")), "the process was killed during a write"
 
     def run(cache: Path) -> tuple[str, bytes]:
         environment.update(HF_DATASETS_CACHE=str(cache), STOP="")  # runs to completion
         out = subprocess.run(
             [sys.executable, script], env=environment, capture_output=True, text=True, check=True
         ).stdout
-        return out, (cache / "toolrlef_data" / f"{out.split()[0]}.arrow").read_bytes()
+        (file,) = (cache / "toolrlef_data").glob(f"{out.split()[0]}-*.arrow")
+        return out, file.read_bytes()
 
     assert run(tmp_path / "cache") == run(tmp_path / "other")

@@ -17,11 +17,12 @@ from urllib.parse import quote
 import pytest
 
 from tests.support.cpu_time import cpu_limit
-from toolrlef_data.engines.credentials import Address, Secrets, read_api_keys, resolve_address
+from toolrlef_data.engines.credentials import Address, read_api_keys, resolve_address
 from toolrlef_data.engines.openai_api.engine import OpenAIEngine
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError, NoUsableApiKey
 from toolrlef_data.tables.fingerprint import canonical
+from toolrlef_data.tables.redaction import Secrets
 
 CANARY = "sk-proj-CANARY0123456789abcdefghijkl"
 PLAIN = "CANARY0123456789abcdefghijkl"  # an API key without a known prefix

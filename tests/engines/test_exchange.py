@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -108,3 +109,61 @@ def test_request_answered_by_an_earlier_batch_job_is_not_sent(store: ReplyStore)
         exchange._deliver({"b": Reply("from the job"), "z": Reply("not requested")})
         assert [first and first[0], *(pair and pair[0] for pair in requests)] == ["a"]
     assert delivered == [("b", "from the job")]
+
+
+def test_reply_stored_between_look_up_and_claim_is_not_requested_again(store: ReplyStore) -> None:
+    """Another process looks up, claims, stores and releases while this one is between its look-up and its claim."""
+    delivered: list[tuple[str, str | None]] = []
+    exchange = make_exchange(store, delivered)
+    acquire = exchange.claims.acquire
+
+    def acquire_late(keys: Sequence[str]) -> set[str]:
+        if (child := os.fork()) == 0:
+            status = 1
+            try:
+                other = make_exchange(ReplyStore(store.path), [])
+                other.run(lookups(other, keys))
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitpid(child, 0)[1] == 0
+        return acquire(keys)
+
+    exchange.claims.acquire = acquire_late  # type: ignore[method-assign]
+    exchange.run(lookups(exchange, "ab"))
+    assert (exchange.progress.answered, exchange.progress.from_store) == (0, 2)
+    assert CountingEngine.entered == 0
+
+
+def test_failed_requests_are_released_at_once(store: ReplyStore) -> None:
+    delivered: list[tuple[str, str | None]] = []
+    exchange = make_exchange(store, delivered)
+    with exchange.claims, Claims(store) as other:
+        exchange.lookup([(key, Request(prompt=key)) for key in "ab"])
+        assert other.acquire(["a", "b"]) == {"a", "b"}
+        replies = {"a": Reply(None, error="timeout"), "b": Reply("b!")}
+        store.put(replies.items())
+        exchange._deliver(replies)
+        assert other.acquire(["a"]) == set(), "another process may send the request again, while this one goes on"
+        assert other.acquire(["b"]) == {"b"}
+
+
+def test_run_with_stored_replies_only_claims_nothing(store: ReplyStore) -> None:
+    store.put([("a", Reply("stored"))])
+    exchange = make_exchange(store, [])
+    exchange.run(lookups(exchange, "aa"))
+    assert not exchange.claims.folder.exists()
+
+
+@pytest.mark.parametrize("owner", ["", "../x", "a/b", "\x00", "g" * 32, b"\xff" * 32, 5, None])
+def test_claim_of_a_damaged_owner_is_expired(store: ReplyStore, owner: object) -> None:
+    with Claims(store) as claims:
+        claims.acquire(["a"])
+        with store.writing() as connection:
+            connection.execute("DROP TABLE claims")
+            connection.execute("CREATE TABLE claims (key TEXT PRIMARY KEY, owner) WITHOUT ROWID")
+            connection.execute("INSERT INTO claims VALUES ('b', ?)", (owner,))
+            connection.execute("INSERT INTO claims VALUES ('c', CAST(X'FF' AS TEXT))")
+        assert claims.acquire(["b", "c"]) == set()
+    with store.reading() as connection:
+        assert connection.execute("SELECT * FROM claims WHERE owner IS NOT NULL").fetchall() == []

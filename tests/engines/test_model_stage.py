@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from tests.support.api_server import ApiServer
 from tests.support.chains import Chains
 from tests.support.models import tiny_llama
 from toolrlef_data.engines import ENGINES
-from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
+from toolrlef_data.engines.model_stage import ModelStage, keyed_request, run_model_stage
+from toolrlef_data.engines.reply_store import open_store
 from toolrlef_data.engines.responses import build_response, split_reasoning
 from toolrlef_data.engines.scripted import scripted
 from toolrlef_data.engines.spec import EngineSpec, Limits, Request
@@ -88,6 +90,36 @@ def test_samples_are_separate_requests_and_need_a_temperature() -> None:
     assert len(Server.requested) == 4, "each sampled row has a separate seed"
     with pytest.raises(InputError, match="set a temperature above 0"):
         run(table("a"), echo_spec(), samples=2)
+
+
+def test_seed_of_the_spec_separates_sampled_replies_only() -> None:
+    def seeds(**settings: Any) -> list[tuple[str, int | None]]:
+        spec = echo_spec(**settings)
+        return [(key, request.seed) for key, request in [keyed_request(Request(prompt="a"), "row", 0, spec, {})]]
+
+    first, second = seeds(temperature=0.5, seed=1), seeds(temperature=0.5, seed=2)
+    assert first[0][0] != second[0][0], "two reply keys"
+    assert None not in (first[0][1], second[0][1])
+    assert first[0][1] != second[0][1], "the server receives two seeds"
+    assert seeds(temperature=0.5, seed=1) == first
+    assert seeds(temperature=0.0, seed=1) == seeds(temperature=0.0, seed=2), "greedy replies need no seed"
+    for seed in (1, 2, 1):
+        run(table("a"), echo_spec(temperature=0.5, seed=seed))
+    assert len(Server.requested) == 2, "one request for each seed"
+
+
+def test_damaged_reply_is_requested_again(fresh_caches: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = table(*map(str, range(20)))
+    expected = run(data, echo_spec())
+    path = fresh_caches / "replies.sqlite"
+    with open_store(path).writing() as connection:
+        connection.execute("UPDATE replies SET reply = SUBSTR(reply, 1, 12) WHERE key = (SELECT MIN(key) FROM replies)")
+    shutil.rmtree(fresh_caches / "datasets")
+    assert run(data, echo_spec()) == expected
+    assert len(Server.requested) == 21
+    assert [record.getMessage().startswith(f"{path}: 1 stored replies are damaged") for record in caplog.records] == [
+        True
+    ]
 
 
 def test_only_retryable_failures_are_requested_again() -> None:

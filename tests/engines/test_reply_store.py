@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from toolrlef_data.engines.reply_store import ReplyStore, open_store, reply_key
-from toolrlef_data.records import Reply, ToolrlefError
+from toolrlef_data.records import (
+    CALL_ERRORS,
+    FINAL_ERRORS,
+    RETRYABLE_ERRORS,
+    TOOL_FAILURES,
+    Reply,
+    ToolrlefError,
+)
 
 
 def test_every_field_of_a_reply_is_restored(tmp_path: Path) -> None:
@@ -34,6 +41,16 @@ def test_retryable_error_is_not_final(tmp_path: Path) -> None:
     assert store.failures(["a"])["a"].error == "timeout"
     store.put([("a", Reply("late"))])
     assert store.get(["a"])["a"].text == "late"
+
+
+@pytest.mark.parametrize("error", sorted(RETRYABLE_ERRORS | TOOL_FAILURES | FINAL_ERRORS | CALL_ERRORS))
+def test_faults_of_servers_and_tools_are_never_final(tmp_path: Path, error: str) -> None:
+    store = ReplyStore(tmp_path / "r.sqlite")
+    reply = Reply(None, error=error, error_detail="why")
+    store.put([("a", reply)])
+    is_final = error in FINAL_ERRORS | CALL_ERRORS
+    assert store.get(["a"]) == ({"a": reply} if is_final else {})
+    assert store.failures(["a"]) == ({} if is_final else {"a": reply})
 
 
 @pytest.mark.parametrize(

@@ -31,9 +31,9 @@ INVALID_SETTINGS: list[tuple[str, Any, str]] = [
     ("timeout", 0.0, "timeout must be a number of seconds above 0, found 0.0"),
     ("retries", -1, "retries must be an integer of at least 0, found -1"),
     ("max_failed", 1.5, "max_failed must be a share from 0 to 1, found 1.5"),
-    ("options", "n=1", "options must be a mapping or (name, value) pairs, found 'n=1'"),
-    ("options", [1], "options must be a mapping or (name, value) pairs, found [1]"),
-    ("options", {1: 2}, "options must be a mapping or (name, value) pairs, found {1: 2}"),
+    ("options", "n=1", "options must be a mapping or (name, value) pairs, found str"),
+    ("options", [1], "options must be a mapping or (name, value) pairs, found list"),
+    ("options", {1: 2}, "options must be a mapping or (name, value) pairs, found dict"),
     ("keys", "sk-1", "keys must be names of environment variables (CAPITALS) or file:PATH, never an API key itself"),
     (
         "base_url",

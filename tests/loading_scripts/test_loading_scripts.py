@@ -389,8 +389,9 @@ def test_drops_do_not_contain_the_path_of_the_folder(tmp_path: Path) -> None:
     assert moved == ["as train1.jsonl, line 1"], "no stale cache"
 
 
-def test_the_hubs_parquet_yields_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder with the layout of a Hub repository with two configs replaces the Hub."""
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return a folder with the layout of a Hub repository with two configs, which replaces the Hub for `TinySource`."""
     for config, split, row in [
         ("one", "train", {"ID": "a", "q": "A", "a": ["1"]}),
         ("one", "dev", {"ID": "b", "q": "a ", "a": ["1"]}),
@@ -405,15 +406,40 @@ def test_the_hubs_parquet_yields_the_same_rows(tmp_path: Path, monkeypatch: pyte
     )
     (tmp_path / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
     monkeypatch.setattr(TinySource, "hub", (str(tmp_path), "one", "two"))
+    return str(tmp_path)
+
+
+def test_the_hubs_parquet_yields_the_same_rows(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
     tables = build_tables(TinySource)
     assert (_usable_ids(tables), _drop_reasons(tables)) == (
         {"train": ["a"], "dev": ["c"]},
         [("b", "duplicate_across_splits")],
     )
-    assert tables.read_from == str(tmp_path)
+    assert tables.read_from == hub
     monkeypatch.setattr(TinySource, "hub", ())
     with pytest.raises(InputError, match=r"source tiny: pass data_dir= with train\*\.jsonl, more/train"):
         build_tables(TinySource)
+
+
+def test_damaged_tables_of_the_hub_are_converted_again(
+    hub: str, fresh_caches: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    build_tables(TinySource)
+    caplog.clear()
+    stages = fresh_caches / "datasets" / "toolrlef_data"
+    files = [path for suffix in ("arrow", "json") for path in stages.parent.rglob(f"*.{suffix}")]
+    files = [path for path in files if stages not in path.parents]
+    assert len(files) == 3 + 2 + 2, "splits, dataset_info.json and .stamps.json"
+    for path in files:
+        content = path.read_bytes()
+        for damaged in (b"", content[:-9], bytes(len(content))):
+            path.unlink()
+            path.write_bytes(damaged)
+            for file in stages.glob("*.arrow"):
+                file.unlink()  # so that the tables of the Hub are read
+            assert _usable_ids(build_tables(TinySource)) == {"train": ["a"], "dev": ["c"]}
+            assert [str(path) in message for message in caplog.messages] == [True]
+            caplog.clear()
 
 
 def test_gold_answers_are_normalised() -> None:

@@ -19,7 +19,7 @@ from datasets import Dataset
 
 from tests.support.api_server import ApiServer, ReceivedRequest, ServerReply, completion
 from toolrlef_data import EngineSpec, answer, load_source
-from toolrlef_data.engines.reply_store import REPLY_FIELDS
+from toolrlef_data.engines.database.rows import REPLY_FIELDS
 from toolrlef_data.engines.spec import Limits
 
 CONCURRENCY = 16

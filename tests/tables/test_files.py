@@ -8,18 +8,25 @@ import stat
 import threading
 from pathlib import Path
 
+import datasets
+import huggingface_hub
 import pytest
 
 from toolrlef_data.records import ToolrlefError
 from toolrlef_data.tables.files import (
     SCRATCH,
+    STAMPS,
     atomic_file,
     file_digest,
     fill_once,
+    read_json,
     remove,
     remove_stale_files,
     replace_folder,
     scratch_file,
+    scratch_folder,
+    stamp,
+    write_json,
 )
 
 
@@ -119,7 +126,126 @@ def test_an_incomplete_folder_is_filled_again(tmp_path: Path) -> None:
         fill_once(folder, lambda new: (_ for _ in ()).throw(Stop()), is_complete)
     assert os.listdir(folder) == ["incomplete"], "a failed attempt does not change the folder"
     fill_once(folder, lambda new: (new / "content").write_text(""), is_complete)
-    assert os.listdir(folder) == ["content"]
+    assert sorted(os.listdir(folder)) == [STAMPS, "content"]
+
+
+def damage(path: Path, how: str) -> None:
+    """Damage a file: remove its last byte or all bytes, set all to zero, or flip a bit in the middle."""
+    content = bytearray(path.read_bytes())
+    if how == "flipped":
+        content[len(content) // 2] ^= 1
+    damaged = {"cut": content[:-1], "empty": b"", "zeroed": bytes(len(content)), "flipped": content}
+    path.write_bytes(bytes(damaged[how]))
+
+
+DAMAGES = ["cut", "empty", "zeroed", "flipped"]
+
+
+@pytest.mark.parametrize("how", [*DAMAGES, "removed"])
+@pytest.mark.parametrize("name", ["part/weights", STAMPS])
+def test_a_damaged_folder_is_filled_again(
+    tmp_path: Path, how: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "model"
+    fills = []
+
+    def fill(new: Path) -> None:
+        fills.append(new)
+        (new / "part").mkdir()
+        (new / "part" / "weights").write_text("0123456789")
+
+    for _ in range(2):
+        fill_once(folder, fill)
+    assert (len(fills), caplog.messages) == (1, [])
+    if how == "removed":
+        (folder / name).unlink()
+    else:
+        damage(folder / name, how)
+    for _ in range(2):
+        fill_once(folder, fill)
+    if (name, how) == (STAMPS, "removed"):  # as in folders of earlier versions
+        assert (len(fills), caplog.messages) == (1, [])
+    else:
+        assert len(fills) == 2
+        assert [str(folder / name) in message for message in caplog.messages] == [True]
+    assert (folder / "part" / "weights").read_text() == "0123456789"
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_json_file_is_ignored(tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "record.json"
+    assert read_json(path) is None
+    write_json(path, {"rows": 5000})
+    assert read_json(path) == {"rows": 5000}
+    assert caplog.messages == []
+    damage(path, how)
+    assert read_json(path) is None
+    assert [str(path) in message for message in caplog.messages] == [True]
+
+
+def test_each_flipped_bit_of_a_json_file_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    write_json(path, {"rows": 5, "files": ["a"]})
+    content = path.read_bytes()
+    for bit in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        assert read_json(path) is None
+
+
+def test_a_json_file_without_a_checksum_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "record.json"
+    path.write_text('{\n "rows": 5\n}')
+    assert read_json(path) == {"rows": 5}
+    write_json(path, {"rows": 5})
+    path.write_bytes(path.read_bytes()[:-33])
+    assert read_json(path) == {"rows": 5}, "cut exactly before the checksum"
+    assert caplog.messages == []
+
+
+def test_a_checksum_is_computed_once_unless_the_file_changes(tmp_path: Path) -> None:
+    path = tmp_path / "rows"
+    path.write_bytes(b"0123456789")
+    os.utime(path, (1, 1))
+    first = stamp(path)
+    assert first.size == 10
+    path.write_bytes(b"012345678X")
+    assert stamp(path) != first, "a recent modification time is not believed"
+    os.utime(path, (1, 1))
+    assert stamp(path) == first, "the file is not read again"
+    os.utime(path, (2, 2))
+    assert stamp(path) != first
+
+
+@pytest.mark.parametrize(
+    ("variable", "message"),
+    [
+        ("HF_HOME", "set HF_HOME to"),
+        ("HF_DATASETS_CACHE", "set HF_DATASETS_CACHE or HF_HOME to"),
+        (None, "cannot write"),
+    ],
+)
+def test_the_error_of_an_unwritable_folder_names_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str | None, message: str
+) -> None:
+    (tmp_path / "file").touch()
+    if variable == "HF_HOME":
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HOME", str(tmp_path / "file"))
+    if variable == "HF_DATASETS_CACHE":
+        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "file")
+    folder = tmp_path / "file" / "folder"
+    with pytest.raises(ToolrlefError, match=message), atomic_file(folder / "a"):
+        pass
+    with pytest.raises(ToolrlefError, match=message):
+        fill_once(folder / "model", Path.touch)
+    with pytest.raises(ToolrlefError, match=message), scratch_folder(folder):
+        pass
+
+
+def test_errors_of_other_files_pass_through(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), atomic_file(tmp_path / "a"):
+        raise PermissionError(errno.EACCES, "Permission denied", "/elsewhere/key")
 
 
 def test_an_interrupt_between_the_renames_restores_the_old_folder(
@@ -145,14 +271,14 @@ def test_an_interrupt_between_the_renames_restores_the_old_folder(
     assert (os.listdir(folder), os.listdir(tmp_path)) == (["old"], ["data"])
 
 
-def test_stale_folders_are_not_removed(tmp_path: Path) -> None:
+def test_stale_folders_are_removed_unless_they_are_the_users(tmp_path: Path) -> None:
     for name in (f"{SCRATCH}folder", "tmpfolder"):
         (tmp_path / name).mkdir()
     (tmp_path / "tmpz").touch()
     for path in tmp_path.iterdir():
         os.utime(path, (0, 0))
     remove_stale_files(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == [f"{SCRATCH}folder", "tmpfolder"]
+    assert sorted(os.listdir(tmp_path)) == ["tmpfolder"]
 
 
 def test_remove_does_not_follow_links(tmp_path: Path) -> None:

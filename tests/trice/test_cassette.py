@@ -29,7 +29,7 @@ from toolrlef_data import (
 )
 from toolrlef_data.columns import QUESTIONS, RESPONSE, STAGE1, responders_of
 from toolrlef_data.engines.spec import Request
-from toolrlef_data.records import CassetteMiss, MissingColumns, ToolResult
+from toolrlef_data.records import CassetteMiss, MissingColumns, ToolResult, ToolrlefError
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools.tool import ToolInput
@@ -182,7 +182,7 @@ def test_a_deleted_stage_raises(qa: Task) -> None:
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "toolrlef_data"
     for file in folder.glob("*.arrow"):
         file.unlink()
-    with pytest.raises(InputError, match="missing from the cache: build the tables again"):
+    with pytest.raises(ToolrlefError, match=r"of the stage 'execute' is missing: run the stages again"):
         collect_executions([stage2])
 
 

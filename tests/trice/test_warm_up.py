@@ -12,10 +12,12 @@ import pytest
 from datasets import Dataset
 
 from tests.support.models import tiny_llama
+from toolrlef_data.engines.local import weights
 from toolrlef_data.engines.local.engine import LocalEngine, load_model, unload
 from toolrlef_data.engines.prompts import STYLES, render_prompt
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import InputError, MissingColumns, UnknownName
+from toolrlef_data.tables.files import STAMPS
 from toolrlef_data.tables.fingerprint import canonical
 from toolrlef_data.trice import warm_up as training
 from toolrlef_data.trice.warm_up import warm_up
@@ -46,7 +48,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> EngineSpec:
 
 @pytest.fixture(autouse=True)
 def adapters_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(training, "home_dir", lambda: tmp_path / "cache")
+    for module in (training, weights):
+        monkeypatch.setattr(module, "home_dir", lambda: tmp_path / "cache")
     return tmp_path / "cache" / "adapters"
 
 
@@ -206,6 +209,30 @@ def test_the_seed_determines_every_weight(stage1: Dataset, base: EngineSpec, ada
     weights(seed=1)
     assert torch.equal(torch.random.get_rng_state(), state), "the global generator is unchanged"
     assert weights(seed=1) != first
+
+
+def test_a_damaged_adapter_is_trained_again_and_never_used(
+    stage1: Dataset, base: EngineSpec, caplog: pytest.LogCaptureFixture
+) -> None:
+    warmed = warm_up(stage1, base, steps=1, batch_size=1)
+    folder = Path(warmed.adapter or "")
+    identity = LocalEngine(warmed).identity()
+    for name in ("adapter_model.safetensors", "adapter_config.json", "warm_up.json"):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[:-40] + bytes([content[-40] ^ 1]) + content[-39:])
+        with pytest.raises(InputError, match=f"{name} is damaged or missing: call warm_up again"):
+            LocalEngine(warmed).identity()
+        assert warm_up(stage1, base, steps=1, batch_size=1) == warmed
+        assert LocalEngine(warmed).identity() == identity, "the same reply keys"
+    assert [str(folder) in record.getMessage() for record in caplog.records] == [True] * 3
+
+
+def test_the_list_of_files_is_not_part_of_an_adapters_identity(stage1: Dataset, base: EngineSpec) -> None:
+    """Adapters of earlier versions have no list, and their replies stay stored."""
+    warmed = warm_up(stage1, base, steps=1, batch_size=1)
+    identity = LocalEngine(warmed).identity()
+    (Path(warmed.adapter or "") / STAMPS).unlink()
+    assert LocalEngine(warmed).identity() == identity
 
 
 def test_the_partial_folder_of_a_killed_run_is_ignored(

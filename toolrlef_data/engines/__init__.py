@@ -9,7 +9,7 @@ stage runs. `ENGINES` maps each engine kind to its class.
 | `prompts` | prompt rendering: from a row to chat messages or a text |
 | `model_stage` | the model stage: send requests for the rows of a table, add columns |
 | `exchange` | request and reply traffic between the reply store and an engine |
-| `reply_store` | all received replies, in one SQLite file |
+| `reply_store` | all received replies, in one SQLite file; `database` checks and repairs the file |
 | `claims` | each process's locks on pending requests, and records of batch jobs |
 | `progress` | progress bar, failure share and token usage |
 | `responses` | conversion of replies into table columns |

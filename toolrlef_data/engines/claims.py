@@ -9,6 +9,8 @@ process has ended; its record lists its requests.
 from __future__ import annotations
 
 import contextlib
+import logging
+import re
 import uuid
 from collections.abc import Iterable, Sequence
 
@@ -18,6 +20,8 @@ from toolrlef_data.engines.reply_store import ReplyStore, key_chunks
 
 __all__ = ["BatchJobs", "Claims"]
 
+log = logging.getLogger(__name__)
+
 
 class Owner:
     """The owner of claims or job records: one run, alive while its file next to the store is locked."""
@@ -26,29 +30,39 @@ class Owner:
         self.store = store
         self.name = uuid.uuid4().hex
         self.folder = store.path.with_name(store.path.name + ".owners")
+        self.lock = self._lock(self.name)
 
     def __enter__(self) -> Owner:
-        self.lock = self._lock(self.name)
-        while True:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            # In a transaction: otherwise another process could delete the new file as that of a dead owner.
-            with contextlib.suppress(FileNotFoundError), self.store.writing():
+        return self
+
+    def start(self) -> None:
+        """Lock this owner's file, before its first claim or record. A run that needs none writes nothing."""
+        while not self.lock.is_locked:
+            # Another process may remove the folder at any time until it holds the file: FileExistsError if it does so
+            # during `mkdir`, FileNotFoundError afterwards.
+            with contextlib.suppress(FileExistsError, FileNotFoundError), self.store.writing():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                # In a transaction: otherwise another process could delete the new file as that of a dead owner.
                 self.lock.acquire()
-                return self
 
     def __exit__(self, *details: object) -> None:
         """Delete the claims of this run and of dead owners."""
+        if not self.lock.is_locked:
+            return
         try:
             with self.store.writing() as connection:
                 owners = {owner for (owner,) in connection.execute("SELECT DISTINCT owner FROM claims")}
-                owners |= {path.name for path in self.folder.iterdir()}
-                expired = [owner for owner in owners if owner == self.name or not self.is_alive(owner)]
-                connection.executemany("DELETE FROM claims WHERE owner = ?", [(owner,) for owner in expired])
+                owners |= {path.name for path in self.folder.iterdir() if is_name(path.name)}
+                others = [owner for owner in owners - {self.name} if self.is_alive(owner)]
+                marks = ",".join("?" * len(others))
+                connection.execute(f"DELETE FROM claims WHERE owner NOT IN ({marks})", others)  # noqa: S608
         finally:
             self._remove_lock(self.name, self.lock)
 
     def is_alive(self, owner: str) -> bool:
-        """Return whether the run with this owner name is still active."""
+        """Return whether the run with this owner name is still active; that of a damaged name is not."""
+        if not is_name(owner):
+            return False
         lock = self._lock(owner)
         try:
             lock.acquire(timeout=0)
@@ -67,6 +81,16 @@ class Owner:
         lock.release()
         with contextlib.suppress(OSError):  # other owners are alive
             self.folder.rmdir()
+
+
+def is_name(name: object) -> bool:
+    """Return whether a value is the name of an owner, and not a damaged one."""
+    return isinstance(name, str) and re.fullmatch("[0-9a-f]{32}", name) is not None
+
+
+def _is_id(value: object) -> bool:
+    """Return whether a value can be an id of a job, and not a damaged one."""
+    return isinstance(value, str) and value.isascii() and value.isprintable()
 
 
 class Claims(Owner):
@@ -92,6 +116,7 @@ class Claims(Owner):
         claimed_elsewhere: set[str] = set()
         if not keys:
             return claimed_elsewhere
+        self.start()
         with self.store.writing() as connection:
             for chunk, placeholders in key_chunks(keys):
                 query = f"SELECT key, owner FROM claims WHERE key IN ({placeholders})"  # noqa: S608
@@ -132,6 +157,7 @@ class BatchJobs(Owner):
             job: local name of the job.
             keys: reply keys of its requests, in the order of its file.
         """
+        self.start()
         with self.store.writing() as connection:
             connection.execute("INSERT INTO jobs VALUES (?, ?, NULL, ?)", (job, self.server, self.name))
             connection.executemany("INSERT OR REPLACE INTO job_keys VALUES (?, ?)", ((key, job) for key in keys))
@@ -139,7 +165,7 @@ class BatchJobs(Owner):
     def mark_accepted(self, job: str, remote: str) -> None:
         """Record the server's name (`remote`) of an accepted job."""
         with self.store.writing() as connection:
-            connection.execute("UPDATE jobs SET remote = ? WHERE job = ?", (remote, job))
+            connection.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?)", (job, self.server, remote, self.name))
 
     def end(self, job: str) -> None:
         """Delete the record of a job that is fetched, or that the server never received."""
@@ -148,13 +174,19 @@ class BatchJobs(Owner):
             connection.execute("DELETE FROM jobs WHERE job = ?", (job,))
 
     def pending_jobs(self) -> dict[str, str | None]:
-        """Return the jobs as local name -> server's name; None if the server may not have received the job.
+        """Return the jobs as local name -> server's name; None if it is unknown, and has to be found by the local name.
 
-        Jobs that another live run is submitting are omitted.
+        Jobs that another live run is submitting are omitted. Jobs whose record is damaged are included.
         """
         with self.store.reading() as connection:
             rows = connection.execute("SELECT job, remote, owner FROM jobs WHERE server = ?", (self.server,)).fetchall()
-        return {job: remote for job, remote, owner in rows if remote is not None or not self.is_alive(owner)}
+            orphans = connection.execute("SELECT DISTINCT job FROM job_keys WHERE job NOT IN (SELECT job FROM jobs)")
+            damaged = {job for (job,) in orphans if _is_id(job)}
+        damaged |= {job for job, remote, _ in rows if _is_id(job) and not (remote is None or _is_id(remote))}
+        for job in sorted(damaged):
+            log.warning("%s: the record of batch job %s is damaged; asking the server for it", self.store.path, job)
+        known = {job: remote for job, remote, owner in rows if _is_id(job) and (remote or not self.is_alive(owner))}
+        return known | dict.fromkeys(damaged)
 
     def job_of(self, key: str) -> str | None:
         """Return the local name of the job that contains the request with this reply key."""

@@ -1,44 +1,49 @@
-"""API keys and server addresses: reading them, and redacting them from all text that is saved or shown.
+"""API keys, headers, server addresses and proxies: reading them from the environment and from files.
 
-API keys are read when a stage starts to send requests, from environment variables or files. Only the engine stores
-them, in memory. Text from a server (errors, replies) passes through `Secrets.redact` or `Secrets.redact_reply`, which
-replace an API key that the server echoes.
+Secrets are read when a stage starts to send requests. Only the engine stores them, in memory. Text from a server passes
+through `redaction.Secrets`.
 
-Not covered: servers that return an API key in an unusual form (reversed, encrypted or split).
+Not covered: SOCKS proxies.
 """
 
 from __future__ import annotations
 
 import base64
-import json
+import ipaddress
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
-from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
+from typing import Any, NoReturn
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+from urllib.request import getproxies_environment, proxy_bypass
 
-from toolrlef_data.engines.spec import EngineSpec
+from toolrlef_data.engines.spec import EngineSpec, is_variable, names_secret
 from toolrlef_data.records import InputError, NoUsableApiKey
 
-__all__ = ["Address", "Secrets", "read_api_keys", "resolve_address"]
+__all__ = [
+    "Address",
+    "custom_headers",
+    "find_proxy",
+    "read_api_keys",
+    "read_headers",
+    "read_variable",
+    "read_variables",
+    "resolve_address",
+]
 
 OPENAI_URL = "https://api.openai.com/v1"
-# API keys of well-known services, including keys shortened with dots or asterisks.
-API_KEY_PATTERN = re.compile(
-    r"\b(?:sk|pk|rk|gsk|xai|hf|nvapi|fw|csk|r8|tgp|pplx)[-_][\w*.…-]{6,}|\bAIza[\w-]{6,}|"
-    r"(?<=[Bb]earer )[\w.~+/=*-]{6,}"
-)
-MIN_SECRET_LENGTH = 6  # characters; placeholders such as "EMPTY" and "none" are not redacted
-MIN_SECRET_LENGTH_IN_REPLY = 16  # characters; shorter secrets could be ordinary words of a reply
 
 
 class Address:
     """A server's URL, split into a public URL and its credentials.
 
-    The attributes are `url` (without credentials and query), `query`, `login` ("user:password", or "") and `secrets`.
+    The attributes are `url` (without credentials and query), `with_login` (without the query), `host`, `query`, `login`
+    ("user:password", or "") and `secrets`.
 
     Args:
         text: the URL.
+        what: what it is, for the error message.
 
     Raises:
         InputError: the text is not a valid http or https URL. The message omits it.
@@ -47,7 +52,7 @@ class Address:
     'http://localhost:8000/v1'
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, what: str = "the server's URL") -> None:
         try:
             parts = urlsplit(text.strip())
             netloc = parts.netloc.rpartition("@")[2]
@@ -55,8 +60,10 @@ class Address:
         except ValueError:
             is_valid = False
         if not is_valid:
-            raise InputError("the server's URL is not a valid http or https URL (omitted: it may contain credentials)")
+            raise InputError(f"{what} is not a valid http or https URL (omitted: it may contain credentials)")
         self.url = urlunsplit((parts.scheme, netloc, parts.path.rstrip("/"), "", ""))
+        self.with_login = self.url.replace(netloc, parts.netloc, 1)
+        self.host = parts.hostname or ""
         pairs = parse_qsl(parts.query, keep_blank_values=True)
         self.query = dict(pairs)
         self.login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}" if "@" in parts.netloc else ""
@@ -86,13 +93,95 @@ def resolve_address(spec: EngineSpec) -> Address:
         return Address(os.environ.get("OPENAI_BASE_URL", "").strip() or OPENAI_URL)
     if not spec.base_url.startswith("$"):
         return Address(spec.base_url)
-    if not (text := os.environ.get(spec.base_url[1:], "").strip()):
-        raise InputError(f"base_url={spec.base_url!r}: the environment variable {spec.base_url[1:]} is not set")
-    return Address(text)
+    return Address(read_variable(spec.base_url, f"base_url={spec.base_url!r}"))
+
+
+def find_proxy(url: str) -> Address | None:
+    """Return the proxy for a URL from HTTP_PROXY, HTTPS_PROXY or ALL_PROXY; None for this machine and for NO_PROXY.
+
+    Raises:
+        InputError: the proxy is not an http or https URL. The message omits it.
+    """
+    parts, proxies = urlsplit(url), getproxies_environment()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    host = parts.hostname or ""
+    if not proxy or host == "localhost" or host.endswith(".localhost"):
+        return None
+    if proxy_bypass(host) or proxy_bypass(parts.netloc):
+        return None
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:  # a host name
+        ip = None
+    if ip and (ip.is_loopback or _is_in_networks(ip, proxies.get("no", ""))):
+        return None
+    return Address(proxy if "://" in proxy else f"http://{proxy}", "the proxy in the environment")
+
+
+def _is_in_networks(ip: ipaddress.IPv4Address | ipaddress.IPv6Address, networks: str) -> bool:
+    """Return whether an address is in one of the networks of NO_PROXY, such as "10.0.0.0/8"."""
+    for network in re.split(r"[\s,]+", networks):
+        try:
+            if "/" in network and ip in ipaddress.ip_network(network, strict=False):
+                return True
+        except ValueError:  # not a network
+            continue
+    return False
+
+
+def read_variable(variable: str, what: str) -> str:
+    """Return the value of the environment variable NAME for "$NAME", without surrounding white space.
+
+    Raises:
+        InputError: the variable is not set or empty; `what` names the setting in the message.
+    """
+    if not (value := os.environ.get(variable[1:], "").strip()):
+        raise InputError(f"{what}: the environment variable {variable[1:]} is not set")
+    return value
+
+
+def read_headers(headers: Mapping[str, str], what: str) -> dict[str, str]:
+    """Return headers with their values; "$NAME" is read from the environment.
+
+    Raises:
+        InputError: a variable is not set, or a value cannot be sent. The message omits the value.
+    """
+    values = {}
+    for name, value in headers.items():
+        values[name] = read_variable(value, f"the header {name} of {what}") if is_variable(value) else value
+        if not (values[name].isascii() and values[name].isprintable()):
+            raise InputError(f"the header {name} of {what}: the value must be printable ASCII")
+    return values
+
+
+def custom_headers() -> dict[str, str]:
+    """Return the headers in OPENAI_CUSTOM_HEADERS, one "name: value" a line, as the `openai` package reads them."""
+    lines = [line.partition(":") for line in os.environ.get("OPENAI_CUSTOM_HEADERS", "").splitlines()]
+    return {name.strip(): value.strip() for name, colon, value in lines if colon and name.strip()}
+
+
+def read_variables(value: Any, secrets: list[str], name: str = "") -> Any:
+    """Return a JSON value in which each "$NAME" under the name of a secret is read from the environment.
+
+    Args:
+        value: the value.
+        secrets: receives the values of the variables.
+        name: the name under which the value stands.
+    """
+    if isinstance(value, Mapping):
+        return {key: read_variables(part, secrets, str(key)) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [read_variables(part, secrets) for part in value]
+    if names_secret(name) and isinstance(value, str) and is_variable(value):
+        secrets.append(read_variable(value, f"options: {name}"))
+        return secrets[-1]
+    return value
 
 
 def read_api_keys(spec: EngineSpec) -> list[str]:
-    """Return the distinct API keys of a spec in order; an empty list if `base_url` is set and `keys` is not.
+    """Return the distinct API keys of a spec in order; an empty list if the server needs none of them.
+
+    Without `keys`, a server in `base_url` gets no key, and neither does one whose `headers` contain the authorization.
 
     A variable or a file can contain several API keys, separated by white space or commas. In a file, `#` starts a
     comment.
@@ -100,14 +189,15 @@ def read_api_keys(spec: EngineSpec) -> list[str]:
     Raises:
         NoUsableApiKey: the sources contain no API key, or the server is OpenAI's and `OPENAI_API_KEY` is not set.
     """
-    sources = spec.keys or (() if spec.base_url else ("OPENAI_API_KEY",))
+    has_own = spec.base_url or any(name.lower() == "authorization" for name, _ in spec.headers)
+    sources = spec.keys or (() if has_own else ("OPENAI_API_KEY",))
     keys: list[str] = []
     for source in sources:
         words = [word for word in re.split(r"[\s,]+", _read_source(source)) if word]
         if any(not word.isascii() or not word.isprintable() for word in words):
             raise NoUsableApiKey(f"{source} contains characters that are invalid in an API key (not shown)")
         keys += words
-    if not keys and (spec.keys or (sources and "OPENAI_BASE_URL" not in os.environ)):
+    if not keys and (spec.keys or (sources and not os.environ.get("OPENAI_BASE_URL", "").strip())):
         # A long name in capitals without "_" could be an API key given by mistake.
         shown = [source if "_" in source or len(source) < 16 else "a variable of `keys`" for source in sources]
         raise NoUsableApiKey(f"no API key: not set or empty: {', '.join(shown)}")
@@ -125,57 +215,3 @@ def _read_source(source: str) -> str:
         shown = source if os.sep in source else "the file in `keys`"
         raise NoUsableApiKey(f"no API key: cannot read {shown}: {reason}") from None
     return "\n".join(line.partition("#")[0] for line in lines)
-
-
-class Secrets:
-    """API keys and credentials, and their redaction from text.
-
-    Args:
-        values: the secrets.
-
-    >>> secrets = Secrets(["tok-0123456789abcdef"])
-    >>> secrets.redact("wrong key tok-0123456789abcdef given")
-    'wrong key [key] given'
-    """
-
-    def __init__(self, values: list[str]) -> None:
-        self.values: list[str] = []
-        self.add(values)
-
-    def __repr__(self) -> str:
-        return f"Secrets({len(self.values)})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("Secrets must not be pickled")
-
-    def add(self, values: list[str]) -> None:
-        """Add secrets to be redacted, in all their spellings."""
-        spellings = [spelling for value in values for spelling in _spellings(value)]
-        # Longest first: a secret that contains another one is replaced completely.
-        self.values = sorted(
-            {*self.values, *(s for s in spellings if len(s) >= MIN_SECRET_LENGTH)}, key=len, reverse=True
-        )
-        self.pattern = _any_of(self.values)
-        self.reply_pattern = _any_of([value for value in self.values if len(value) >= MIN_SECRET_LENGTH_IN_REPLY])
-
-    def redact(self, text: str) -> str:
-        """Return an error text with each known secret, and any text that resembles an API key, replaced by "[key]"."""
-        return API_KEY_PATTERN.sub("[key]", self.pattern.sub("[key]", text))
-
-    def redact_reply(self, text: str) -> str:
-        """Return a reply with known secrets replaced by "[key]", from `MIN_SECRET_LENGTH_IN_REPLY` characters."""
-        return self.reply_pattern.sub("[key]", text)
-
-
-def _any_of(values: list[str]) -> re.Pattern[str]:
-    """Return a case-insensitive pattern that matches any of the values; without values, it matches nothing."""
-    return re.compile("|".join(map(re.escape, values)) or r"(?!)", re.I)
-
-
-def _spellings(value: str) -> list[str]:
-    """Return the spellings of a secret: unchanged, URL-quoted, in JSON, as a Python literal and in base64."""
-    raw = value.encode()
-    in_base64 = [base64.b64encode(raw), base64.urlsafe_b64encode(raw)]
-    in_json = json.dumps(value)[1:-1]
-    as_text = [value, quote(value, safe=""), quote(value), in_json, in_json.replace("/", "\\/"), repr(value)[1:-1]]
-    return [*as_text, *(spelling.decode().rstrip("=") for spelling in in_base64)]

@@ -21,7 +21,7 @@ from toolrlef_data.engines.exchange import Exchange
 from toolrlef_data.engines.prompts import row_seed
 from toolrlef_data.engines.reply_store import ReplyStore, open_store, reply_key, store_path
 from toolrlef_data.engines.spec import EngineSpec, Request
-from toolrlef_data.records import FINAL_ERRORS, NO_RESPONSE_ERRORS, InputError, Reply, UnknownName
+from toolrlef_data.records import FINAL_ERRORS, NO_RESPONSE_ERRORS, InputError, Reply, ToolrlefError, UnknownName
 from toolrlef_data.tables.batches import read_values
 from toolrlef_data.tables.fingerprint import canonical, digest
 from toolrlef_data.tables.redaction import redact_fields
@@ -167,6 +167,8 @@ def _read_replies(columns: Mapping[str, list[Any]], stage: ModelStage) -> dict[s
     store = open_store(Path(stage.store))
     replies = store.get(flat)
     replies |= store.failures([key for key in flat if key not in replies])
+    if lost := [key for key in flat if key not in replies]:
+        raise ToolrlefError(f"{stage.store}: {len(lost)} replies were deleted or damaged during the run: run again")
     finished = [
         stage.finish(row, [replies[key] for key in row_keys], stage.settings)
         for row, row_keys in zip(rows, keys, strict=True)

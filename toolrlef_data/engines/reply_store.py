@@ -8,25 +8,28 @@ separate table: the stage reads them, and a re-run sends their requests again. T
 pending requests and the records of batch jobs (`claims`). It contains no API keys, headers or credentials: a reply key
 is a digest of `Engine.identity`, settings and request.
 
-The path is `$TOOLRLEF_REPLIES`, else `replies.sqlite` in `$HF_HOME/toolrlef_data`. The database is in WAL mode: several
-processes can share it on a local disk, but not on a network file system.
+The path is `$TOOLRLEF_REPLIES`, else `replies.sqlite` in `$HF_HOME/toolrlef_data`, which only its owner can read. The
+database is in WAL mode: several processes can share it on a local disk, but not on a network file system.
+
+Each reply has a checksum. A damaged reply is deleted with a warning, so its request is sent again. If SQLite cannot
+read the file, its readable rows are copied to a new one (`database`). A read-only store can be read, but not written.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import json
+import logging
 import os
 import sqlite3
 import threading
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from toolrlef_data.records import RETRYABLE_ERRORS, TOOL_FAILURES, Reply, ToolrlefError, clean_text
+from toolrlef_data.engines.database.connection import is_damage, is_writable, open_database, repair
+from toolrlef_data.engines.database.rows import TRANSIENT_ERRORS, decode_reply, encode_reply, recover
+from toolrlef_data.records import Reply, ToolrlefError
 from toolrlef_data.tables.files import home_dir
 from toolrlef_data.tables.fingerprint import digest
 
@@ -43,9 +46,11 @@ CREATE TABLE IF NOT EXISTS jobs (
 CREATE TABLE IF NOT EXISTS job_keys (key TEXT PRIMARY KEY, job TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS job_keys_by_job ON job_keys (job);
 """
-BUSY_TIMEOUT = 60.0  # seconds to wait for the locks of other processes
-TRANSIENT_ERRORS = RETRYABLE_ERRORS | TOOL_FAILURES  # never final
-REPLY_FIELDS = tuple(field.name for field in fields(Reply))  # the order of the stored JSON list
+ADVICE = "the variable TOOLRLEF_REPLIES names another path, such as that of a copy in a writable folder"
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Read = Callable[[str, Any], T | None]
 
 
 def store_path() -> Path:
@@ -91,41 +96,37 @@ class ReplyStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lock = threading.RLock()  # threads of one process share the connection
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with self._readable_errors():
-            self.connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
-            _enter_wal_mode(self.connection)
-            # In WAL mode, a killed process loses no committed reply with NORMAL (sqlite.org/wal.html).
-            self.connection.execute("PRAGMA synchronous=NORMAL")
-            self.connection.executescript(SCHEMA)
-        self.file_stat = path.stat()
+        self._connect()
 
     def put(self, replies: Iterable[tuple[str, Reply]]) -> None:
-        """Store (reply key, reply) pairs in one transaction.
-
-        The first final reply of a key is never overwritten. Unpaired surrogates are replaced (`records.clean_text`).
-        """
+        """Store (reply key, reply) pairs in one transaction; the first final reply of a key is never overwritten."""
         final: list[tuple[str, str]] = []
         failed: list[tuple[str, str]] = []
         for key, reply in replies:
-            text = json.dumps(
-                [getattr(reply, name) for name in REPLY_FIELDS], ensure_ascii=False, separators=(",", ":")
-            )
-            (failed if reply.error in TRANSIENT_ERRORS else final).append((key, clean_text(text)))
-        with self.writing() as connection:
-            connection.executemany("INSERT OR IGNORE INTO replies VALUES (?, ?)", final)
-            connection.executemany("INSERT OR REPLACE INTO failures VALUES (?, ?)", failed)
+            (failed if reply.error in TRANSIENT_ERRORS else final).append((key, encode_reply(key, reply)))
+        is_stored = not (final or failed)
+        while not is_stored:
+            with self.writing() as connection:
+                connection.executemany("INSERT OR IGNORE INTO replies VALUES (?, ?)", final)
+                connection.executemany("INSERT OR REPLACE INTO failures VALUES (?, ?)", failed)
+            is_stored = self._is_current()  # otherwise a repair may have copied the rows before this transaction
 
     def get(self, keys: Sequence[str]) -> dict[str, Reply]:
         """Return the final replies of those keys that have one."""
-        return self._read("replies", keys)
+        return self._read("replies", keys, decode_reply)
+
+    def get_as(self, keys: Sequence[str], read: Read[T]) -> dict[str, T]:
+        """Return what `read` makes of final replies: (reply key, stored text) -> value, or None for a damaged text."""
+        return self._read("replies", keys, read)
 
     def failures(self, keys: Sequence[str]) -> dict[str, Reply]:
         """Return the latest retryable error of those keys that have one."""
-        return self._read("failures", keys)
+        return self._read("failures", keys, decode_reply)
 
     def withdraw(self, keys: Sequence[str]) -> None:
         """Make final replies retryable: they remain readable as failures until a new final reply is stored."""
+        if not keys:
+            return
         with self.writing() as connection:
             for chunk, marks in key_chunks(keys):
                 connection.execute(
@@ -157,76 +158,100 @@ class ReplyStore:
     def close(self) -> None:
         self.connection.close()
 
-    def _read(self, table: str, keys: Sequence[str]) -> dict[str, Reply]:
-        replies: dict[str, Reply] = {}
+    def _read(self, table: str, keys: Sequence[str], read: Read[T]) -> dict[str, T]:
+        replies: dict[str, T] = {}
+        damaged: list[str] = []
         with self.reading() as connection:
             for chunk, placeholders in key_chunks(keys):
                 rows = connection.execute(f"SELECT key, reply FROM {table} WHERE key IN ({placeholders})", chunk)  # noqa: S608
-                replies.update((key, _parse_reply(text)) for key, text in rows)
+                for key, text in rows:
+                    if (reply := read(key, text)) is not None:
+                        replies[key] = reply
+                    else:
+                        damaged.append(key)
+        if damaged:
+            self._discard(table, damaged, read)
         return replies
+
+    def _discard(self, table: str, keys: Sequence[str], read: Read[Any]) -> None:
+        """Delete damaged replies that no other process has replaced, so that their requests are sent again."""
+        log.warning("%s: %d stored replies are damaged and requested again, such as %s", self.path, len(keys), keys[0])
+        if self.is_read_only:
+            return
+        with self.writing() as connection:
+            for chunk, marks in key_chunks(keys):
+                rows = connection.execute(f"SELECT key, reply FROM {table} WHERE key IN ({marks})", chunk)  # noqa: S608
+                damaged = [(key,) for key, text in rows.fetchall() if read(key, text) is None]
+                connection.executemany(f"DELETE FROM {table} WHERE key = ?", damaged)  # noqa: S608
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Yield the connection, locked for queries."""
         with self.lock, self._readable_errors():
-            yield self.connection
+            if not self._is_current():
+                self.connection.close()
+                self._connect()
+            try:
+                yield self.connection
+            except sqlite3.DatabaseError as error:
+                if self.is_read_only or not is_damage(error):
+                    raise
+                repair(self.path, SCHEMA, recover, str(error), self.file_stat)
+                raise ToolrlefError(f"{self.path} was damaged; its readable replies are saved: run again") from error
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Yield the connection in a transaction, which an exception rolls back."""
-        with self.lock, self._readable_errors():
-            self.connection.execute("BEGIN IMMEDIATE")
+        """Yield the connection in a transaction, which an exception rolls back.
+
+        Raises:
+            ToolrlefError: the store is read-only, or the disk is full.
+        """
+        with self.reading() as connection:
+            if self.is_read_only:
+                raise ToolrlefError(f"the reply store {self.path} is read-only, and a reply must be stored; {ADVICE}")
+            connection.execute("BEGIN IMMEDIATE")
             try:
-                yield self.connection
+                yield connection
             except BaseException:
-                with contextlib.suppress(sqlite3.OperationalError):  # on a full disk, SQLite has rolled back itself
-                    self.connection.execute("ROLLBACK")
+                with contextlib.suppress(sqlite3.DatabaseError):  # on a full disk, SQLite has rolled back itself
+                    connection.execute("ROLLBACK")
                 raise
-            self.connection.execute("COMMIT")
+            connection.execute("COMMIT")
+
+    def _connect(self) -> None:
+        mode = 0o666 if os.environ.get("TOOLRLEF_REPLIES") else 0o600  # in another place, the umask decides
+        with self._readable_errors():
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.is_read_only = not is_writable(self.path)
+                self.connection = open_database(self.path, SCHEMA, recover, mode)
+                self.file_stat = self.path.stat()
+            except OSError as error:
+                raise ToolrlefError(f"the reply store {self.path} cannot be used: {error}; {ADVICE}") from error
+
+    def _is_current(self) -> bool:
+        """Return whether the path still names the open file: it may have been moved, deleted or repaired."""
+        try:
+            return os.path.samestat(self.path.stat(), self.file_stat)
+        except FileNotFoundError:
+            return False
 
     @contextlib.contextmanager
     def _readable_errors(self) -> Iterator[None]:
         """Convert SQLite errors into `ToolrlefError`."""
         try:
             yield
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             if "full" in str(error):
                 raise ToolrlefError(
                     f"the disk of {self.path} is full; free some space and run again (stored replies are intact)"
                 ) from error
-            raise ToolrlefError(f"the reply store {self.path} cannot be used: {error}") from error
-        except sqlite3.DatabaseError as error:
-            raise ToolrlefError(
-                f"{self.path} is not a usable reply store: {error}; move the file away to start a new store"
-            ) from error
+            raise ToolrlefError(f"the reply store {self.path} cannot be used: {error}; {ADVICE}") from error
 
 
 def open_store(path: Path | None = None) -> ReplyStore:
     """Return this process's store for a path (default: `store_path()`); a forked child opens a separate connection."""
-    path = path or store_path()
-    store = _open(str(path), os.getpid())
-    if not (path.exists() and os.path.samestat(path.stat(), store.file_stat)):  # moved or deleted
-        _open.cache_clear()
-        store = _open(str(path), os.getpid())
-    return store
-
-
-def _enter_wal_mode(connection: sqlite3.Connection) -> None:
-    """Put a database in WAL mode, and wait for other connections that do the same.
-
-    Two connections that convert a new file each hold a read lock and want the exclusive one. SQLite then refuses one
-    of them at once, whatever the connection's `timeout` (sqlite.org/c3ref/busy_handler.html).
-    """
-    deadline = time.monotonic() + BUSY_TIMEOUT
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-        else:
-            return
+    return _open(str(path or store_path()), os.getpid())
 
 
 @functools.lru_cache(maxsize=8)
@@ -239,9 +264,3 @@ def key_chunks(keys: Sequence[str]) -> Iterator[tuple[Sequence[str], str]]:
     for start in range(0, len(keys), 500):
         chunk = keys[start : start + 500]
         yield chunk, ",".join("?" * len(chunk))
-
-
-def _parse_reply(text: str) -> Reply:
-    values = dict(zip(REPLY_FIELDS, json.loads(text), strict=False))
-    values["tool_calls"] = tuple((name, arguments) for name, arguments in values["tool_calls"])
-    return Reply(**values)

@@ -15,9 +15,16 @@ from toolrlef_data.engines.rules import Rule, apply_rules, integer_from, is_numb
 from toolrlef_data.records import InputError, Reply, ToolrlefError
 from toolrlef_data.tables.redaction import redact_fields, redact_path, redact_url
 
-__all__ = ["DTYPES", "Engine", "EngineSpec", "Limits", "Message", "Request"]
+__all__ = ["DTYPES", "Engine", "EngineSpec", "Limits", "Message", "Request", "is_variable", "names_secret"]
 
 ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+RESERVED_HEADERS = frozenset(
+    {"accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding"}
+)
+# Names in `options`, without "_" and "-", and parts of header names, whose values are secrets.
+SECRET_NAMES = frozenset({"apikey", "token", "accesstoken", "authorization", "password", "secret"})
+SECRET_HEADER = re.compile(r"auth|key|token|secret|passw|credential|cookie|session|signature", re.IGNORECASE)
 PULL_INTERVAL = 0.01  # seconds before an engine pulls again after None
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -99,8 +106,22 @@ def _check_key_sources(value: str | tuple[str, ...]) -> tuple[str, ...]:
     return sources
 
 
+def is_variable(text: str) -> bool:
+    """Return whether a text refers to an environment variable as "$NAME"."""
+    return text[:1] == "$" and bool(ENV_NAME.fullmatch(text[1:]))
+
+
+def names_secret(name: str) -> bool:
+    """Return whether a complete name in `options` is that of a secret.
+
+    >>> names_secret("API-Key"), names_secret("max_tokens"), names_secret("stop_token_ids")
+    (True, False, False)
+    """
+    return re.sub("[_-]", "", name).lower() in SECRET_NAMES
+
+
 def _check_url(value: str | None) -> str | None:
-    if value is None or (value[:1] == "$" and ENV_NAME.fullmatch(value[1:])):
+    if value is None or is_variable(value):
         return value
     try:
         parts = urlsplit(value)
@@ -123,8 +144,41 @@ def _normalise_options(value: Any) -> tuple[tuple[str, Any], ...]:
         value.items() if isinstance(value, Mapping) else value if isinstance(value, (tuple, list)) else [None]
     )
     if not all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
-        raise InputError(f"must be a mapping or (name, value) pairs, found {value!r:.80}")
+        raise InputError(f"must be a mapping or (name, value) pairs, found {type(value).__name__}")
     return tuple(sorted(pairs)) if isinstance(value, Mapping) else pairs
+
+
+def _check_secrets(value: Any) -> None:
+    """Raise InputError for a secret in the options; the message omits it."""
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            if names_secret(str(name)) and not (isinstance(part, str) and is_variable(part)):
+                raise InputError(
+                    f"options must not contain the value of {name}, which would be saved: put it into an environment "
+                    f'variable and pass {name}="$NAME"'
+                )
+    if isinstance(value, (Mapping, list, tuple)):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            _check_secrets(part)
+
+
+def _check_headers(value: Any) -> tuple[tuple[str, str], ...]:
+    pairs = list(value.items()) if isinstance(value, Mapping) else value
+    if not isinstance(pairs, (tuple, list)) or not all(
+        isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(part, str) for part in pair)
+        for pair in pairs
+    ):
+        raise InputError("must map names of headers to values")
+    names = [name.lower() for name, _ in pairs]
+    is_valid = all(map(HEADER_NAME.fullmatch, names)) and not RESERVED_HEADERS.intersection(names)
+    if not is_valid or len(set(names)) < len(names):
+        raise InputError(f"must have unique, valid names; the engine sets {', '.join(sorted(RESERVED_HEADERS))}")
+    if literals := [name for name, text in pairs if SECRET_HEADER.search(name) and not is_variable(text)]:
+        raise InputError(
+            f"must not contain the value of {literals[0]}: put it into an environment variable and pass "
+            f'{literals[0]}="$NAME"'
+        )
+    return tuple(sorted((name, text) for name, text in pairs))
 
 
 @dataclass(frozen=True)
@@ -132,7 +186,7 @@ class EngineSpec:
     """The settings of an engine: a model, its server, sampling settings and limits.
 
     The cache key contains every setting that can change a reply. `fingerprint.NOT_IN_KEY` lists the others: `keys`,
-    `device`, `batch_tokens`, `concurrency`, `timeout`, `retries`, `limits`, `max_failed` and `progress`.
+    `headers`, `device`, `batch_tokens`, `concurrency`, `timeout`, `retries`, `limits`, `max_failed` and `progress`.
 
     Args:
         kind: a name in `ENGINES`: "local", "openai_api" or "scripted".
@@ -144,6 +198,8 @@ class EngineSpec:
         keys: sources of API keys: names of environment variables, or "file:PATH"; a source contains API keys separated
             by white space or commas. Never an API key itself. Default: `OPENAI_API_KEY` if `base_url` is not set, else
             none.
+        headers: HTTP headers of every request to the server, as a mapping or (name, value) pairs. The value "$NAME"
+            reads the environment variable NAME; headers such as "api-key" need it. Default: none.
         revision: branch, tag or commit of a Hub id. Default: the locally cached commit, else the newest on the Hub.
         adapter: folder or Hub id of a LoRA adapter. Default: none.
         temperature: 0 (default) decodes greedily; higher values sample, with a separate seed for each request.
@@ -157,7 +213,8 @@ class EngineSpec:
         dtype: "auto" (default; chosen for the device), "float32", "bfloat16" or "float16".
         options: options of the engine kind, as a mapping or (name, value) pairs. local: variables of the chat template.
             openai_api: `extra_body` (fields sent unchanged), `quirks` (see `openai_api.payloads`), and `n` (true
-            requests all samples of a row in one call, which bills the prompt once).
+            requests all samples of a row in one call, which bills the prompt once). A field named like a secret, such
+            as `api_key` or `token`, must be "$NAME"; the environment variable NAME contains the value.
         device: "auto" (default), "cpu", "cuda", "cuda:1", ...
         batch_tokens: maximum padded tokens per batch, prompts and replies together. Default: 16384.
         concurrency: maximum in-flight requests. Default: 64.
@@ -169,8 +226,8 @@ class EngineSpec:
 
     Raises:
         UnknownName: an unknown kind.
-        InputError: a value is out of range, the kind does not support a setting or an option, or `base_url` or `keys`
-            contains a secret (the message omits it).
+        InputError: a value is out of range, the kind does not support a setting or an option, or `base_url`, `keys`,
+            `headers` or `options` contains a secret (the message omits it).
 
     >>> EngineSpec("scripted", "demo", max_tokens=24).temperature
     0.0
@@ -200,11 +257,16 @@ class EngineSpec:
     limits: Annotated[Limits, LIMITS_RULE] = Limits()
     max_failed: Share = 0.2
     progress: bool = True
+    headers: Annotated[Any, Rule(_check_headers)] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,))
         apply_rules(self)
+        if self.kind != "scripted":  # whose options have texts of prompts as names
+            _check_secrets(dict(self.options))
+        if self.keys and any(name.lower() == "authorization" for name, _ in self.headers):
+            raise InputError("keys and the header Authorization exclude each other: keys are sent in this header")
         from toolrlef_data.engines import ENGINES
 
         ENGINES[self.kind].check(self)

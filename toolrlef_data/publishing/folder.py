@@ -263,7 +263,7 @@ def check_replaceable(out: str | Path) -> None:
 def _lock_of(out: Path) -> filelock.BaseFileLock:
     """Return the lock of a folder; the file is in the cache, so that none remains beside the user's folder."""
     locks = home_dir() / "locks"
-    locks.mkdir(exist_ok=True)
+    locks.mkdir(parents=True, exist_ok=True)
     return filelock.FileLock(locks / f"{digest(str(out))}.lock")
 
 

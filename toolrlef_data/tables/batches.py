@@ -22,9 +22,9 @@ from datasets import Dataset, DatasetDict, Features, Value
 
 from toolrlef_data.checks import check_table, split_path
 from toolrlef_data.records import Drop, InputError, LedgerError
-from toolrlef_data.tables.files import atomic_file, explain_full_disk, remove_stale_files
+from toolrlef_data.tables.files import remove_stale_files, scratch_folder
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
-from toolrlef_data.tables.stage_cache import as_arrow, stages_dir
+from toolrlef_data.tables.stage_cache import arrow_files, as_arrow, stages_dir, store_files
 
 __all__ = [
     "BATCH_ROWS",
@@ -86,28 +86,25 @@ def map_batches(
 ) -> Dataset:
     """Map a function over the batches of a table, and return the result, stored in the file of a cache key."""
     folder = stages_dir()
-    remove_stale_files(folder)
-    path = folder / f"{key}.arrow"
-    if len(data) == 0:  # map would return the table with the old features
-        with atomic_file(path) as scratch, open(scratch, "wb") as file, pa.ipc.new_stream(file, features.arrow_schema):
-            pass
-        result = Dataset.from_file(str(path), split=data.split)
-    else:
-        with explain_full_disk(folder), hide_progress_bars(len(data) < MIN_ROWS_FOR_BAR):
-            result = as_arrow(data).map(
-                batch_function,
-                batched=True,
-                batch_size=batch_rows,
-                remove_columns=data.column_names,
-                features=features,
-                new_fingerprint=key,
-                cache_file_name=str(path),
-                num_proc=num_proc if num_proc and num_proc > 1 and len(data) >= num_proc else None,
-                desc=description,
-            )
-    result.reset_format()
-    result._fingerprint = key
-    return result
+    with scratch_folder(folder) as scratch, hide_progress_bars(len(data) < MIN_ROWS_FOR_BAR):
+        remove_stale_files(folder)
+        path = scratch / "rows.arrow"
+        if len(data) == 0:  # map would return the table with the old features
+            with open(path, "wb") as file, pa.ipc.new_stream(file, features.arrow_schema):
+                pass
+            return store_files([path], key, data.split)
+        result = as_arrow(data).map(
+            batch_function,
+            batched=True,
+            batch_size=batch_rows,
+            remove_columns=data.column_names,
+            features=features,
+            new_fingerprint=key,
+            cache_file_name=str(path),
+            num_proc=num_proc if num_proc and num_proc > 1 and len(data) >= num_proc else None,
+            desc=description,
+        )
+        return store_files(arrow_files(result), key, data.split)
 
 
 def warn_if_empty(result: Dataset, dropped: Dataset, stage: str) -> None:

@@ -1,53 +1,93 @@
-"""Atomic writes of files and folders, file digests, and the folder for data that outlives the stage cache."""
+"""Atomic writes, checks of stored files and folders, and the folder for data that outlives the stage cache.
+
+A stored file is checked against its size and checksum before it is read: a JSON file ends with its checksum
+(`write_json`), and a folder has a list of its files (`seal`). A file of an earlier version has neither, and is read
+without a check. A process computes a checksum again if the file's size, modification time or inode changes.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import hashlib
+import json
+import logging
 import os
+import re
 import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import huggingface_hub.constants
+import xxhash
 
 from toolrlef_data.records import ToolrlefError
 
 __all__ = [
+    "STAMPS",
+    "FileStamp",
     "atomic_file",
-    "explain_full_disk",
+    "damaged_file",
+    "explain_disk_errors",
     "file_digest",
     "fill_once",
     "home_dir",
+    "read_json",
     "remove",
     "remove_stale_files",
     "replace_folder",
     "scratch_file",
+    "scratch_folder",
+    "seal",
+    "stamp",
+    "warn_of_damage",
+    "write_json",
 ]
 
+log = logging.getLogger("toolrlef_data")
 SCRATCH = ".tmp-"  # hidden, so that readers of a folder ignore the scratch files of a killed process
 STALE_SECONDS = 86_400  # older scratch files belong to killed processes
+STAMPS = ".stamps.json"  # the list of the files of a sealed folder
+UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
+TICK_SECONDS = 0.1  # exceeds the resolution of modification times
+_checksums: dict[tuple[str, int, int, int], str] = {}  # by path, size, modification time and inode
+_damaged: set[tuple[str, int, int, int]] = set()  # files of which the user was warned
+_checksum_line = re.compile(rb"[0-9a-f]{32}")
 
 
 def home_dir() -> Path:
-    """Return the folder for data that outlives the stage cache: replies, converted weights, indexes and adapters."""
-    folder = Path(huggingface_hub.constants.HF_HOME) / "toolrlef_data"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    """Return the folder for data that outlives the stage cache: replies, converted weights, indexes and adapters.
+
+    It may be missing: `scratch_file`, `write_json` and `fill_once` create the folders that they write to.
+    """
+    return Path(huggingface_hub.constants.HF_HOME) / "toolrlef_data"
 
 
 @contextlib.contextmanager
 def scratch_file(folder: Path) -> Iterator[Path]:
     """Yield a temporary path in a folder; a file that the caller has not renamed at the end is removed."""
-    path = folder / f"{SCRATCH}{uuid.uuid4().hex}"
-    try:
-        with explain_full_disk(folder):
+    with explain_disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{SCRATCH}{uuid.uuid4().hex}"
+        try:
             yield path
-    finally:
-        path.unlink(missing_ok=True)
+        finally:
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """Yield a new, empty folder in `parent`, which is removed at the end."""
+    path = parent / f"{SCRATCH}{uuid.uuid4().hex}"
+    with explain_disk_errors(parent):
+        path.mkdir(parents=True)
+        try:
+            yield path
+        finally:
+            remove(path)
 
 
 @contextlib.contextmanager
@@ -88,14 +128,15 @@ def replace_folder(folder: Path) -> Iterator[Path]:
     first.
     """
     new, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    with explain_disk_errors(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
     if old.is_dir() and not old.is_symlink() and not folder.exists():
         old.rename(folder)
     for path in (new, old):
         remove(path)
     new.mkdir()
     try:
-        with explain_full_disk(folder.parent):
+        with explain_disk_errors(folder.parent):
             yield new
         if folder.exists():
             folder.rename(old)
@@ -111,6 +152,8 @@ def replace_folder(folder: Path) -> Iterator[Path]:
 def fill_once(folder: Path, fill: Callable[[Path], object], is_complete: Callable[[Path], bool] = Path.is_dir) -> Path:
     """Return a folder, filled by the first process that needs it; other processes wait for it.
 
+    A folder with a damaged file is filled again, with a warning.
+
     Args:
         folder: the name must identify the content.
         fill: writes the content into the folder that it receives.
@@ -118,12 +161,17 @@ def fill_once(folder: Path, fill: Callable[[Path], object], is_complete: Callabl
     """
     import filelock
 
-    if not is_complete(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder.with_name(f"{folder.name}.lock")):
-            if not is_complete(folder):
-                with replace_folder(folder) as new:
-                    fill(new)
+    if not is_complete(folder) or damaged_file(folder):
+        with explain_disk_errors(folder.parent):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(folder.with_name(f"{folder.name}.lock")):
+                damaged = damaged_file(folder)
+                if damaged is not None:
+                    log.warning("%s is damaged or missing: its folder is built again", damaged)
+                if damaged is not None or not is_complete(folder):
+                    with replace_folder(folder) as new:
+                        fill(new)
+                        seal(new)
     return folder
 
 
@@ -136,8 +184,8 @@ def remove(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def explain_full_disk(folder: Path) -> Iterator[None]:
-    """Convert the error of a full disk into a `ToolrlefError` that names the folder."""
+def explain_disk_errors(folder: Path) -> Iterator[None]:
+    """Convert the error of a full disk or of a folder that cannot be written into a `ToolrlefError`."""
     try:
         yield
     except OSError as error:
@@ -145,15 +193,35 @@ def explain_full_disk(folder: Path) -> Iterator[None]:
             raise ToolrlefError(
                 f"the disk under {folder} is full. Completed work is saved; free some space and run again."
             ) from error
+        if error.errno in UNWRITABLE and _is_related(folder, error.filename):
+            raise ToolrlefError(f"cannot write to {folder} ({error.strerror}){_remedy(folder)}") from error
         raise
 
 
+def _is_related(folder: Path, name: Any) -> bool:
+    """Return whether an error names a folder, a path inside it or a parent that cannot be created."""
+    path = Path(os.fsdecode(name)) if isinstance(name, (str, bytes)) else None
+    return path is not None and (path.is_relative_to(folder) or folder.is_relative_to(path))
+
+
+def _remedy(folder: Path) -> str:
+    """Return the part of a message that names the environment variables of a cache folder."""
+    import datasets
+
+    if folder.is_relative_to(datasets.config.HF_DATASETS_CACHE):
+        return ": set HF_DATASETS_CACHE or HF_HOME to a folder that can be written"
+    if folder.is_relative_to(huggingface_hub.constants.HF_HOME):
+        return ": set HF_HOME to a folder that can be written"
+    return ""
+
+
 def remove_stale_files(folder: Path) -> None:
-    """Remove scratch files older than `STALE_SECONDS`, including those of `datasets`, which are named tmp*."""
+    """Remove scratch files and folders older than `STALE_SECONDS`, and files of `datasets`, which are named tmp*."""
     for path in (*folder.glob(f"{SCRATCH}*"), *folder.glob("tmp*")):
         with contextlib.suppress(FileNotFoundError):  # another process may remove the same file
-            if path.is_file() and time.time() - path.stat().st_mtime > STALE_SECONDS:
-                path.unlink()
+            is_ours = path.name.startswith(SCRATCH) or path.is_file()
+            if is_ours and time.time() - path.stat().st_mtime > STALE_SECONDS:
+                remove(path)
 
 
 def file_digest(path: Path, digits: int = 32) -> str:
@@ -163,3 +231,93 @@ def file_digest(path: Path, digits: int = 32) -> str:
         while block := file.read(1 << 20):
             sha.update(block)
     return sha.hexdigest()[:digits]
+
+
+# Checks of stored files -----------------------------------------------------------------------------------------------
+
+
+class FileStamp(NamedTuple):
+    """The size of a file in bytes, and its XXH3 checksum."""
+
+    size: int
+    checksum: str
+
+
+def stamp(path: str | Path) -> FileStamp:
+    """Return the stamp of a file; the checksum is computed once for each path, size, modification time and inode."""
+    version = _version(path)
+    checksum = _checksums.get(version) or _checksum(path)
+    if time.time() - version[2] / 1e9 > TICK_SECONDS:  # a newer file could change without a new modification time
+        _checksums[version] = checksum
+    return FileStamp(version[1], checksum)
+
+
+def _version(path: str | Path) -> tuple[str, int, int, int]:
+    status = os.stat(path)
+    return str(path), status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _checksum(path: str | Path) -> str:
+    """Return the XXH3 checksum of a file; it takes 0.15 s of CPU time a gigabyte, and writing the file takes 2 s."""
+    hasher, buffer = xxhash.xxh3_128(), memoryview(bytearray(1 << 20))
+    with open(path, "rb", buffering=0) as file:
+        while size := file.readinto(buffer):
+            hasher.update(buffer[:size])
+    return hasher.hexdigest()
+
+
+def warn_of_damage(path: str | Path, remedy: str) -> None:
+    """Warn, once a process, of a stored file that does not fit its record."""
+    if (version := _version(path)) not in _damaged:
+        _damaged.add(version)
+        log.warning("%s is damaged: %s", path, remedy)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON value, followed by a line with its checksum."""
+    text = json.dumps(value, sort_keys=True, indent=1).encode()
+    with atomic_file(path) as scratch:
+        scratch.write_bytes(text + b"\n" + xxhash.xxh3_128_hexdigest(text).encode())
+
+
+def read_json(path: Path) -> Any:
+    """Return the value that `write_json` wrote; None if the file is missing or, with a warning, if it is damaged.
+
+    A JSON file without a checksum is read as it is.
+    """
+    try:
+        return _checked_json(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:
+        warn_of_damage(path, "it is ignored")
+        return None
+
+
+def _checked_json(path: Path) -> Any:
+    """Return the value of a JSON file; raise a `ValueError` if it does not fit its checksum or is not JSON."""
+    content = path.read_bytes()
+    text, _, checksum = content.rpartition(b"\n")
+    if _checksum_line.fullmatch(checksum) is None:
+        return json.loads(content)
+    if xxhash.xxh3_128_hexdigest(text).encode() != checksum:
+        raise ValueError("the checksum differs")
+    return json.loads(text)
+
+
+def seal(folder: Path) -> None:
+    """Write the list of the files in a folder with their stamps, which `damaged_file` compares with the disk."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    write_json(folder / STAMPS, {name: stamp(folder / name) for name in names})
+
+
+def damaged_file(folder: Path) -> Path | None:
+    """Return a missing or damaged file of a sealed folder; None if there is none, or if the folder is not sealed."""
+    try:
+        stamps: dict[str, Any] = _checked_json(folder / STAMPS)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:
+        return folder / STAMPS
+    paths = ((folder / name, expected) for name, expected in stamps.items())
+    return next((path for path, expected in paths if not path.is_file() or list(stamp(path)) != expected), None)

@@ -70,7 +70,7 @@ __all__ = ["NOT_IN_KEY", "UnhashableSetting", "canonical", "code_digest", "diges
 # Settings of this package that do not change an output row; excluded from every key.
 NOT_IN_KEY = frozenset(
     {"device", "batch_tokens", "concurrency", "timeout", "retries", "progress", "num_proc", "max_failed", "store"}
-    | {"keys", "limits", "batch"}
+    | {"keys", "headers", "limits", "batch"}
 )
 # Types whose repr is the complete value.
 REPR_TYPES = (

@@ -5,7 +5,7 @@ Two rows are the same question if one of these agrees:
 - their ids up to "#" (`mlqa-5700a#es`, `mlqa-5700a#de`),
 - their context and question, ignoring case, whitespace and punctuation.
 
-Not covered: the same question in other words.
+Not covered: the same question in other words. `check_ids` requires unique ids.
 """
 
 from __future__ import annotations
@@ -16,9 +16,13 @@ from hashlib import blake2b, sha256
 from typing import TypeAlias
 
 import numpy as np
+from datasets import Dataset
 from numpy.typing import NDArray
 
-__all__ = ["Hashes", "RowNumbers", "group_questions", "normal_form", "text_hash", "text_id"]
+from toolrlef_data.records import InputError
+from toolrlef_data.tables.stage_cache import as_arrow, read_record
+
+__all__ = ["Hashes", "RowNumbers", "check_ids", "group_questions", "normal_form", "text_hash", "text_id"]
 
 Hashes: TypeAlias = NDArray[np.uint64]
 RowNumbers: TypeAlias = NDArray[np.int64]
@@ -84,3 +88,31 @@ class _Punctuation(dict[int, str | None]):
 
 
 _PUNCTUATION = _Punctuation()
+
+
+def check_ids(data: Dataset) -> None:
+    """Raise an `InputError` if the ids of a table are null or not unique; a table may lack the column.
+
+    A table with inputs in its lineage is not checked: its ids come from a checked table.
+    """
+    record = read_record(data._fingerprint)
+    if "id" not in data.column_names or (record is not None and record.get("inputs")):
+        return
+    ids = as_arrow(data, ["id"])
+    hashes = np.empty(len(data), np.int64)  # eight bytes per row, since a set of a million ids may not fit in memory
+    count = 0
+    for batch in ids.iter(10000):
+        values = batch.column("id").to_pylist()
+        if None in values:
+            raise InputError(f"expected an id in each row, found none in row {count + values.index(None)}")
+        hashes[count : count + len(values)] = [hash(value) for value in values]
+        count += len(values)
+    hashes.sort()
+    repeated_hashes = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+    candidates: set[str] = set()
+    for batch in ids.iter(10000) if repeated_hashes else ():
+        for value in batch.column("id").to_pylist():
+            if hash(value) in repeated_hashes:
+                if value in candidates:
+                    raise InputError(f"expected unique ids, found {value!r} twice")
+                candidates.add(value)

@@ -7,15 +7,30 @@ inputs.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import pyarrow as pa
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from toolrlef_data.columns import DROPPED
-from toolrlef_data.tables.stage_cache import arrow_files, build_record, materialize, read_record, write_record
+from toolrlef_data.records import Drop, ToolrlefError
+from toolrlef_data.tables.files import scratch_file
+from toolrlef_data.tables.fingerprint import digest
+from toolrlef_data.tables.stage_cache import (
+    arrow_files,
+    as_arrow,
+    build_record,
+    materialize,
+    open_recorded,
+    read_record,
+    record_path,
+    stages_dir,
+    store_files,
+    write_record,
+)
 
-__all__ = ["ledger", "lineage", "record_source", "usage"]
+__all__ = ["ledger", "lineage", "record_source", "usage", "write_dropped"]
 
 
 def lineage(data: Dataset) -> list[dict[str, Any]]:
@@ -26,8 +41,11 @@ def lineage(data: Dataset) -> list[dict[str, Any]]:
 
     Returns:
         Dicts with the keys fingerprint, inputs (fingerprints), step (the stage's name), settings, published (the
-        redacted settings), rows_in, rows_out, dropped (reason -> rows) and files. Optional keys: dropped_files (if rows
-        were dropped) and usage (requests and tokens of a model).
+        redacted settings), rows_in, rows_out, dropped (reason -> rows), files and stamps (file -> size and checksum).
+        Optional keys: dropped_files (if rows were dropped) and usage (requests and tokens of a model).
+
+    Raises:
+        ToolrlefError: a record is damaged; the stages must run again.
 
     >>> from toolrlef_data import lineage, load_source, subset
     >>> [record["step"] for record in lineage(subset(load_source("sample", split="train"), 10))]
@@ -37,7 +55,9 @@ def lineage(data: Dataset) -> list[dict[str, Any]]:
 
     def visit(fingerprint: str) -> None:
         record = read_record(fingerprint)
-        if record is None or fingerprint in records:
+        if record is None and record_path(fingerprint).exists():
+            raise ToolrlefError(f"{record_path(fingerprint)} is damaged: run the stages again")
+        if record is None or "replaced_by" in record or fingerprint in records:
             return
         for parent in record["inputs"]:
             visit(parent)
@@ -56,16 +76,19 @@ def ledger(tables: Iterable[Dataset | DatasetDict]) -> Dataset:
     Returns:
         A table with the columns id, task, dataset, stage, reason and detail (`columns.DROPPED`).
 
+    Raises:
+        ToolrlefError: a record or a file of dropped rows is missing or damaged; the stages must run again.
+
     >>> from toolrlef_data import ledger, load_source, subset
     >>> ledger([subset(load_source("sample", split="train"), 10)])["reason"][:2]
     ['not_drawn', 'not_drawn']
     """
     splits = [split for table in tables for split in (table.values() if isinstance(table, DatasetDict) else [table])]
     records = {record["fingerprint"]: record for split in splits for record in lineage(split)}
-    files = [file for record in records.values() for file in record.get("dropped_files", ())]
-    if not files:
-        return Dataset.from_dict({name: [] for name in DROPPED}, features=DROPPED)
-    return concatenate_datasets([Dataset.from_file(file) for file in files])
+    tables = [open_recorded(record, "dropped_files") for record in records.values() if record.get("dropped_files")]
+    if not tables:
+        return _no_drops()
+    return concatenate_datasets(tables)
 
 
 def usage(tables: Iterable[Dataset]) -> dict[str, dict[str, int]]:
@@ -87,3 +110,28 @@ def record_source(data: Dataset, name: str, settings: Any, dropped: Dataset | No
     if dropped is not None and len(dropped):
         record["dropped_files"] = arrow_files(materialize(dropped))
     write_record(data._fingerprint, record)
+
+
+def write_dropped(data: Dataset, judge: Callable[[pa.Table], list[Drop | None]], stage: str, key: str) -> Dataset:
+    """Return the rows that the judge drops as a table (`columns.DROPPED`), in a file if there are any."""
+    identity = [column for column in ("id", "task", "dataset") if column in data.column_names]
+    with scratch_file(stages_dir()) as scratch:
+        with open(scratch, "wb") as file, pa.ipc.new_stream(file, DROPPED.arrow_schema) as writer:
+            for table in as_arrow(data).iter(1000):
+                verdicts = judge(table)
+                drops = [verdict for verdict in verdicts if verdict is not None]
+                if not drops:
+                    continue
+                rows = [i for i, verdict in enumerate(verdicts) if verdict is not None]
+                values = table.select(identity).take(pa.array(rows, pa.int64())).to_pydict()
+                columns = {name: values.get(name, [None] * len(drops)) for name in ("id", "task", "dataset")}
+                columns |= {"stage": [stage] * len(drops)}
+                columns |= {name: [getattr(drop, name) for drop in drops] for name in ("reason", "detail")}
+                writer.write_table(pa.table(columns, schema=DROPPED.arrow_schema))
+        if not Dataset.from_file(str(scratch)):
+            return _no_drops()
+        return store_files([scratch], digest(key, "dropped"))
+
+
+def _no_drops() -> Dataset:
+    return Dataset.from_dict({name: [] for name in DROPPED}, features=DROPPED)

@@ -27,13 +27,13 @@ from toolrlef_data.tables.batches import (
     warn_if_empty,
 )
 from toolrlef_data.tables.fingerprint import digest
+from toolrlef_data.tables.identity import check_ids
+from toolrlef_data.tables.lineage import write_dropped
 from toolrlef_data.tables.stage_cache import (
     build_record,
-    check_ids,
     load_stage,
     materialize,
     with_fingerprint,
-    write_dropped,
     write_record,
 )
 
@@ -172,4 +172,4 @@ def _complete(table: Dataset, features: Features) -> Dataset:
     for column in features.keys() - table.features.keys():
         table = table.add_column(column, [None] * len(table), feature=features[column])
     with hide_progress_bars():
-        return table.select_columns(list(features)).cast(features)
+        return table.select_columns(list(features)).cast(features, load_from_cache_file=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -12,8 +13,8 @@ from datasets import Dataset, DatasetDict
 from toolrlef_data.checks import check_table, require_columns
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.fingerprint import digest
-from toolrlef_data.tables.identity import normal_form, text_hash
-from toolrlef_data.tables.stage_cache import as_arrow, build_record, check_ids, materialize, write_record
+from toolrlef_data.tables.identity import check_ids, normal_form, text_hash
+from toolrlef_data.tables.stage_cache import as_arrow, build_record, materialize, write_record
 
 __all__ = ["SHUFFLE", "shuffle_steps", "split_queries"]
 
@@ -95,7 +96,8 @@ def shuffle_steps(samples: D, seed: int = 0) -> D:
 def _select_rows(data: Dataset, rows: Any, name: str, settings: Mapping[str, Any]) -> Dataset:
     """Return the rows with the given numbers, with a lineage record; the other rows do not count as dropped."""
     check_ids(data)
-    selection = data.select(rows)
-    selection._fingerprint = digest(data._fingerprint, name, settings)
+    key = digest(data._fingerprint, name, settings)
+    selection = copy.copy(data).select(rows, new_fingerprint=key)
+    selection._fingerprint = key  # of a table without rows, `select` returns the copy
     write_record(selection._fingerprint, {**build_record(name, [data], settings, selection), "rows_in": len(selection)})
     return selection

@@ -1,28 +1,39 @@
 """The cache of finished stages: for each stage an Arrow file, its record, and the dropped rows.
 
-The record is a JSON file of the same name with the inputs, stage name, settings and row counts (see `lineage`). The
-folder may be deleted at any time; the stages are then computed again.
+The record is a JSON file with the inputs, stage name, settings and row counts (see `lineage`), and with the stamps of
+its files. A result that differs from its record is computed again, with a warning. Processes share the folder: a file
+is never changed after it was written, its name has its checksum, and the record names the files that belong together.
+The folder may be deleted at any time; the stages are then computed again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
+import shutil
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 import pyarrow as pa
 from datasets import Dataset, Features, concatenate_datasets
 
-from toolrlef_data.columns import DROPPED
-from toolrlef_data.records import Drop, InputError
-from toolrlef_data.tables.files import atomic_file, file_digest, scratch_file
+from toolrlef_data.records import ToolrlefError
+from toolrlef_data.tables.files import (
+    atomic_file,
+    file_digest,
+    read_json,
+    scratch_file,
+    stamp,
+    warn_of_damage,
+    write_json,
+)
 from toolrlef_data.tables.fingerprint import canonical, digest
 from toolrlef_data.tables.redaction import redact
 
@@ -30,67 +41,120 @@ __all__ = [
     "arrow_files",
     "as_arrow",
     "build_record",
-    "check_ids",
     "discard_record",
     "load_stage",
     "materialize",
+    "open_recorded",
     "read_record",
+    "record_path",
     "stages_dir",
+    "store_files",
     "store_unfinished",
     "table_from_rows",
     "with_fingerprint",
-    "write_dropped",
     "write_record",
 ]
 
+RECORD_KEYS = {"step", "inputs", "settings", "rows_in", "rows_out", "dropped", "files"}
+AGAIN = "the stage is computed again"
+
 
 def stages_dir() -> Path:
-    """Return the folder of finished stages, inside the cache of `datasets`."""
-    folder = Path(datasets.config.HF_DATASETS_CACHE) / "toolrlef_data"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    """Return the folder of finished stages, inside the cache of `datasets`; it may be missing."""
+    return Path(datasets.config.HF_DATASETS_CACHE) / "toolrlef_data"
 
 
-def load_stage(key: str, data: Dataset) -> Dataset | None:
-    """Return the cached result of a stage on a table; None if it must be computed.
+def load_stage(key: str, data: Dataset | None = None, split: Any = None) -> Dataset | None:
+    """Return the cached result of a stage on a table; None if it is missing or, with a warning, if it is damaged.
 
     The record {"replaced_by": key} refers to the result of the same stage after replies were replaced.
+
+    Args:
+        key: the fingerprint of the result.
+        data: the input of the stage, whose files the result shares if no row was dropped. Default: no input.
+        split: the split of the result. Default: that of `data`.
+
+    Raises:
+        ToolrlefError: a file of the input changed that is not in this cache, and thus cannot be computed again.
     """
     record = read_record(key)
-    if record is not None and "replaced_by" in record:
-        return load_stage(record["replaced_by"], data)
-    if record is not None and record["files"] == arrow_files(data) and record["rows_in"] == record["rows_out"]:
-        return with_fingerprint(data, key)  # no row was dropped, so the result shares the files of its input
-    if record is None or not all(os.path.exists(f) for f in [*record["files"], *record.get("dropped_files", ())]):
+    if record is None:
         return None
-    shards = [Dataset.from_file(file, split=data.split) for file in record["files"]]
-    result = shards[0] if len(shards) == 1 else concatenate_datasets(shards)
-    result._fingerprint = key
-    return result
+    if "replaced_by" in record:
+        return load_stage(record["replaced_by"], data, split)
+    files = [*record["files"], *record.get("dropped_files", ())]
+    if not all(map(os.path.exists, files)):
+        return None
+    if (damaged := _damaged_file(record, files)) is not None:
+        if data is not None and damaged in arrow_files(data) and Path(damaged).parent != stages_dir():
+            remedy = f"if it is damaged, load the table again; if it is right, delete {record_path(key)}"
+            raise ToolrlefError(f"{damaged} has changed since the stage {record['step']!r} read it: {remedy}")
+        warn_of_damage(damaged, AGAIN)
+        return None
+    if data is not None and record["files"] == arrow_files(data) and record["rows_in"] == record["rows_out"]:
+        return with_fingerprint(data, key)
+    try:  # a record of an earlier version has no stamps
+        result = _open_files(record["files"], data.split if data is not None else split)
+        dropped = sum(len(Dataset.from_file(file)) for file in record.get("dropped_files", ()))
+    except (pa.ArrowException, OSError):
+        result = dropped = None
+    if result is None or (len(result), dropped) != (record["rows_out"], sum(record["dropped"].values())):
+        warn_of_damage(record["files"][0], AGAIN)
+        return None
+    return with_fingerprint(result, key)
+
+
+def open_recorded(record: Mapping[str, Any], entry: str = "files") -> Dataset:
+    """Return the table of the files, or of the `dropped_files`, of a record.
+
+    Raises:
+        ToolrlefError: a file is missing or damaged.
+    """
+    files: list[str] = record[entry]
+    missing = next((file for file in files if not os.path.exists(file)), None)
+    if file := missing or _damaged_file(record, files):
+        problem = f"is {'missing' if missing else 'damaged'}: run the stages again"
+        raise ToolrlefError(f"{file} of the stage {record['step']!r} {problem}")
+    return _open_files(files)
+
+
+def _damaged_file(record: Mapping[str, Any], files: Iterable[str]) -> str | None:
+    stamps = record.get("stamps", {})
+    return next((file for file in files if file in stamps and list(stamp(file)) != stamps[file]), None)
+
+
+def _open_files(files: Sequence[str], split: Any = None) -> Dataset:
+    shards = [Dataset.from_file(file, split=split) for file in files]
+    return shards[0] if len(shards) == 1 else concatenate_datasets(shards)
+
+
+def store_files(files: Iterable[str | Path], key: str, split: Any = None) -> Dataset:
+    """Move new Arrow files to the cache, and return them as the table with a fingerprint.
+
+    Processes that compute the same rows store the same file; other rows have another name.
+    """
+    stored = []
+    for file in files:
+        path = stages_dir() / f"{key}-{stamp(file).checksum[:16]}.arrow"
+        os.replace(file, path)
+        stored.append(str(path))
+    return with_fingerprint(_open_files(stored, split), key)
 
 
 def with_fingerprint(data: Dataset, key: str) -> Dataset:
     """Return a copy of a table with another fingerprint and without a format; the copy shares the files."""
-    result = copy.copy(data)
-    result.reset_format()
+    result = _with_format(data, None)
     result._fingerprint = key
     return result
 
 
 def store_unfinished(result: Dataset, key: str) -> tuple[Dataset, str]:
-    """Move a result with retryable failures to a key derived from its content, and return the table and that key.
+    """Return a result with retryable failures under a key derived from its content, and that key.
 
     The stage's key stays unused, so that the next run computes the stage again.
     """
-    key = digest(key, [file_digest(Path(file)) for file in arrow_files(result)])
-    shards = []
-    for i, file in enumerate(arrow_files(result)):
-        path = stages_dir() / f"{key}_{i}.arrow"
-        os.replace(file, path)
-        shards.append(Dataset.from_file(str(path), split=result.split))
-    result = shards[0] if len(shards) == 1 else concatenate_datasets(shards)
-    result._fingerprint = key
-    return result, key
+    key = digest(key, [stamp(file).checksum for file in arrow_files(result)])
+    return with_fingerprint(result, key), key
 
 
 # Records --------------------------------------------------------------------------------------------------------------
@@ -121,26 +185,41 @@ def arrow_files(data: Dataset) -> list[str]:
 
 
 def write_record(key: str, record: Mapping[str, Any]) -> None:
-    """Write the record of a stage under its fingerprint."""
-    with atomic_file(_record_path(key)) as scratch:
-        scratch.write_text(json.dumps({"fingerprint": key, **record}, sort_keys=True, indent=1), encoding="utf-8")
+    """Write the record of a stage under its fingerprint, with the stamps of its files, unless it is already written."""
+    files = [*record.get("files", ()), *record.get("dropped_files", ())]
+    known = record.get("stamps", {})
+    stamps = {"stamps": {file: known.get(file) or stamp(file) for file in files}} if files else {}
+    complete = {"fingerprint": key, **record, **stamps}
+    if read_record(key) != json.loads(json.dumps(complete)):
+        folder = stages_dir()
+        write_json(record_path(key), _with_paths(complete, lambda file: str(Path(file)).removeprefix(f"{folder}/")))
 
 
 def discard_record(key: str) -> None:
     """Remove the record of a stage, so that the next run computes its result."""
-    _record_path(key).unlink(missing_ok=True)
+    record_path(key).unlink(missing_ok=True)
 
 
 def read_record(key: str) -> dict[str, Any] | None:
-    """Return the record of a fingerprint; None if it is missing or incomplete."""
-    try:
-        record: dict[str, Any] = json.loads(_record_path(key).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):  # JSONDecodeError: a full disk truncated the file
-        return None
-    return record
+    """Return the record of a fingerprint; None if it is missing or, with a warning, if it is damaged."""
+    record = read_json(record_path(key))
+    if isinstance(record, dict) and ("replaced_by" in record or record.keys() >= RECORD_KEYS):
+        folder = stages_dir()
+        return _with_paths(record, lambda file: str(folder / file))
+    if record is not None:
+        warn_of_damage(record_path(key), "it is ignored")
+    return None
 
 
-def _record_path(key: str) -> Path:
+def _with_paths(record: Mapping[str, Any], convert: Callable[[str], str]) -> dict[str, Any]:
+    """Return a record with other paths: the stored ones are relative to the folder, so that the cache can be moved."""
+    paths = {name: [*map(convert, record[name])] for name in ("files", "dropped_files") if name in record}
+    stamps = {convert(file): expected for file, expected in record.get("stamps", {}).items()}
+    return {**record, **paths, **({"stamps": stamps} if stamps else {})}
+
+
+def record_path(key: str) -> Path:
+    """Return the path of the record of a fingerprint."""
     return stages_dir() / f"{key}.json"
 
 
@@ -162,7 +241,7 @@ def materialize(data: Dataset) -> Dataset:
     result = _write_batches(
         (batch.cast(schema) for batch in as_arrow(data).iter(1000)), schema, origin, split=data.split
     )
-    if not _record_path(result._fingerprint).exists():
+    if read_record(result._fingerprint) is None:
         record = record or build_record("rows", [], None, result)
         identity = {"fingerprint": result._fingerprint, "files": arrow_files(result)}
         write_record(result._fingerprint, {**record, **identity})
@@ -179,7 +258,7 @@ def _known_fingerprint(data: Dataset) -> str:
         return own
     folder = Path(files[0]).parent
     if folder == stages_dir():
-        known = Path(files[0]).stem.partition("_")[0]
+        known = Path(files[0]).stem.partition("-")[0]
         names = (read_record(known) or {}).get("files", [])
     else:
         try:
@@ -216,71 +295,38 @@ def table_from_rows(
 
 
 def _write_batches(batches: Iterable[pa.Table], schema: pa.Schema, origin: str = "", split: Any = None) -> Dataset:
-    """Write batches to one file of the cache under a key derived from content and `origin`, and return the table."""
-    with scratch_file(stages_dir()) as scratch:
+    """Write batches to one file of the cache under a key derived from content and `origin`, and return the table.
+
+    In a cache that cannot be written, the file must already exist.
+    """
+    folder = stages_dir()
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    is_writable = os.access(folder, os.W_OK)
+    with scratch_file(folder if is_writable else Path(tempfile.gettempdir())) as scratch:
         with open(scratch, "wb") as file, pa.ipc.new_stream(file, schema) as writer:
             for batch in batches:
                 writer.write_table(batch)
         key = digest(file_digest(scratch), origin) if origin else file_digest(scratch)
-        os.replace(scratch, stages_dir() / f"{key}.arrow")
-    result = Dataset.from_file(str(stages_dir() / f"{key}.arrow"), split=split)
-    result._fingerprint = key
-    return result
+        path = folder / f"{key}.arrow"
+        if not path.exists() or stamp(path) != stamp(scratch):
+            with atomic_file(path) as target:
+                shutil.move(scratch, target)
+    return with_fingerprint(_open_files([str(path)], split), key)
 
 
 def as_arrow(data: Dataset, columns: list[str] | None = None) -> Dataset:
-    """Return the same table in Arrow format, without the deep copy of the features that `with_format` makes."""
-    result = copy.copy(data)
-    result.set_format("arrow", columns)
-    return result
+    """Return the same table in Arrow format."""
+    return _with_format(data, "arrow", columns)
 
 
-def write_dropped(data: Dataset, judge: Callable[[pa.Table], list[Drop | None]], stage: str, key: str) -> Dataset:
-    """Write the rows that the judge drops to a ledger file, and return them as a table (`columns.DROPPED`)."""
-    path = stages_dir() / f"{digest(key, 'dropped')}.arrow"
-    identity = [column for column in ("id", "task", "dataset") if column in data.column_names]
-    with (
-        atomic_file(path) as scratch,
-        open(scratch, "wb") as file,
-        pa.ipc.new_stream(file, DROPPED.arrow_schema) as writer,
-    ):
-        for table in as_arrow(data).iter(1000):
-            verdicts = judge(table)
-            drops = [verdict for verdict in verdicts if verdict is not None]
-            if not drops:
-                continue
-            rows = [i for i, verdict in enumerate(verdicts) if verdict is not None]
-            values = table.select(identity).take(pa.array(rows, pa.int64())).to_pydict()
-            columns = {name: values.get(name, [None] * len(drops)) for name in ("id", "task", "dataset")}
-            columns |= {"stage": [stage] * len(drops)}
-            columns |= {name: [getattr(drop, name) for drop in drops] for name in ("reason", "detail")}
-            writer.write_table(pa.table(columns, schema=DROPPED.arrow_schema))
-    return Dataset.from_file(str(path))
+def _with_format(data: Dataset, format_type: str | None, columns: list[str] | None = None) -> Dataset:
+    """Return a shallow copy of a table in another format.
 
-
-def check_ids(data: Dataset) -> None:
-    """Raise an `InputError` if the ids of a table are null or not unique; a table may lack the column.
-
-    A table with inputs in its lineage is not checked: its ids come from a checked table.
+    `with_format` would copy the features. `set_format` would compute a fingerprint, within an `except:` that swallows
+    Ctrl-C. These attributes are those of datasets 4.7 to 5.2.
     """
-    record = read_record(data._fingerprint)
-    if "id" not in data.column_names or (record is not None and record["inputs"]):
-        return
-    ids = as_arrow(data, ["id"])
-    hashes = np.empty(len(data), np.int64)  # eight bytes per row, since a set of a million ids may not fit in memory
-    count = 0
-    for batch in ids.iter(10000):
-        values = batch.column("id").to_pylist()
-        if None in values:
-            raise InputError(f"expected an id in each row, found none in row {count + values.index(None)}")
-        hashes[count : count + len(values)] = [hash(value) for value in values]
-        count += len(values)
-    hashes.sort()
-    repeated_hashes = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
-    candidates: set[str] = set()
-    for batch in ids.iter(10000) if repeated_hashes else ():
-        for value in batch.column("id").to_pylist():
-            if hash(value) in repeated_hashes:
-                if value in candidates:
-                    raise InputError(f"expected unique ids, found {value!r} twice")
-                candidates.add(value)
+    result = copy.copy(data)
+    result._format_type, result._format_columns = format_type, columns
+    result._format_kwargs, result._output_all_columns = {}, False
+    return result

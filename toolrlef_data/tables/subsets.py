@@ -11,6 +11,7 @@ Not covered: the same rows as in TRICE, whose authors did not publish which rows
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -259,8 +260,9 @@ def _judge(columns: Mapping[str, list[str]], draw: _Draw) -> list[Drop | None]:
 
 def _select_split(pool: Dataset, mask: NDArray[np.bool_], split: str, draw: _Draw) -> Dataset:
     """Return one split of the drawn rows, with a lineage record; rows of other splits do not count as dropped."""
-    table = pool.select(np.flatnonzero(mask))
-    table._fingerprint = digest(pool._fingerprint, split, blake2b(mask.tobytes()).hexdigest())
+    key = digest(pool._fingerprint, split, blake2b(mask.tobytes()).hexdigest())
+    table = copy.copy(pool).select(np.flatnonzero(mask), new_fingerprint=key)
+    table._fingerprint = key  # of a pool without rows, `select` returns the copy
     settings = {"seed": draw.seed, "rows": dict(draw.rows)}
     record = build_record(f"subset: {split}", [pool], settings, table)
     write_record(table._fingerprint, {**record, "rows_in": len(table)})

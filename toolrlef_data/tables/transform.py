@@ -29,16 +29,16 @@ from toolrlef_data.tables.batches import (
     warn_if_empty,
 )
 from toolrlef_data.tables.fingerprint import digest
+from toolrlef_data.tables.identity import check_ids
+from toolrlef_data.tables.lineage import write_dropped
 from toolrlef_data.tables.stage_cache import (
     build_record,
-    check_ids,
     discard_record,
     load_stage,
     materialize,
     read_record,
     store_unfinished,
     with_fingerprint,
-    write_dropped,
     write_record,
 )
 

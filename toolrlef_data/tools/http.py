@@ -7,22 +7,26 @@ after a connection error or the status 429 or 5xx; see `Failure`.
 
 The texts of failures are shown to models (see `functions.function`), so they must not change.
 
-Not covered: proxies from environment variables, custom certificates, cookies, a limit on the time of a DNS lookup.
+The proxies of the environment are used, except for this machine and the hosts in NO_PROXY.
+
+Not covered: SOCKS proxies, client certificates, cookies, a limit on the time of a DNS lookup.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import re
+import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from toolrlef_data.engines.credentials import Address, Secrets
-from toolrlef_data.engines.spec import ENV_NAME
+from toolrlef_data.engines.credentials import Address, find_proxy, read_headers, read_variable
+from toolrlef_data.engines.openai_api.rate_headers import lower_names, requested_pause
+from toolrlef_data.engines.spec import HEADER_NAME, RESERVED_HEADERS, is_variable
 from toolrlef_data.records import InputError, ToolError
+from toolrlef_data.tables.redaction import Secrets
 
 if TYPE_CHECKING:
     import aiohttp
@@ -35,7 +39,6 @@ __all__ = [
     "fetch",
     "is_variable",
     "open_session",
-    "redact_truncated",
     "retry",
     "run_coroutine",
     "server_at",
@@ -45,10 +48,6 @@ T = TypeVar("T")
 
 BACKOFF = 0.25  # seconds before the first retry; doubles at most eight times
 RETRYABLE_STATUSES = frozenset({429, *range(500, 600)})
-HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-RESERVED_HEADERS = frozenset(
-    {"accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding"}
-)
 
 
 class Failure(ToolError):
@@ -81,17 +80,13 @@ class Failure(ToolError):
 
 
 class Server(NamedTuple):
-    """A server: the URL to request, and the secrets that must not appear in outputs."""
+    """A server: the URL to request, the secrets that must not appear in outputs, and the proxy, or None."""
 
     url: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
     secrets: Secrets
-
-
-def is_variable(text: str) -> bool:
-    """Whether a text refers to an environment variable as "$NAME"."""
-    return text[:1] == "$" and bool(ENV_NAME.fullmatch(text[1:]))
+    proxy: Address | None
 
 
 def check_url(url: str, what: str) -> None:
@@ -167,7 +162,7 @@ def server_at(url: str, what: str, headers: Mapping[str, str] | None = None) -> 
     Raises:
         InputError: a variable is not set, or its value is not a valid URL, host name or header value.
     """
-    text = _read_variable(url, what) if is_variable(url) else url
+    text = read_variable(url, what) if is_variable(url) else url
     try:
         text.encode()
         (urlsplit(text.strip()).hostname or "").encode("idna")
@@ -175,38 +170,11 @@ def server_at(url: str, what: str, headers: Mapping[str, str] | None = None) -> 
         raise InputError(f"{what}: expected a URL in UTF-8 with a valid host name") from None
     address = Address(text)
     slash = "/" if urlsplit(text.strip()).path.endswith("/") else ""  # servers distinguish /search and /search/
-    values = {
-        name: _read_variable(variable, f"the header {name} of {what}") for name, variable in (headers or {}).items()
-    }
-    for name, value in values.items():
-        if not (value.isascii() and value.isprintable()):
-            raise InputError(f"the header {name} of {what}: the value must be printable ASCII")
-    # A server may echo "Bearer KEY" as KEY.
-    secrets = [*address.secrets, *values.values(), *(word for value in values.values() for word in value.split())]
+    values = read_headers(headers or {}, what)
+    proxy = find_proxy(address.url)
+    secrets = Secrets([*address.secrets, *values.values(), *(proxy.secrets if proxy else ())])
     authorization = {"Authorization": address.basic_auth} if address.basic_auth else {}
-    return Server(address.url + slash, address.query, authorization | values, Secrets(secrets))
-
-
-def _read_variable(variable: str, what: str) -> str:
-    if not (value := os.environ.get(variable[1:], "").strip()):
-        raise InputError(f"{what}: the environment variable {variable[1:]} is not set")
-    return value
-
-
-def redact_truncated(text: str, secrets: Secrets) -> str:
-    """Return a truncated text without secrets, and without the beginning of a secret that the truncation cut off.
-
-    >>> redact_truncated("who is tok-0123, and who is TOK-01", Secrets(["tok-0123"]))
-    'who is [key], and who is '
-    """
-    values = [value.lower() for value in secrets.values]
-    # Ignore positions inside a complete secret: in a match of the secret "abab", the last "ab" is not a beginning.
-    inside = {n for match in secrets.pattern.finditer(text) for n in range(match.start() + 1, match.end())}
-    for start in range(max(0, len(text) - max(map(len, values), default=0)), len(text)):
-        if start not in inside and any(value.startswith(text[start:].lower()) for value in values):
-            text = text[:start]
-            break
-    return secrets.pattern.sub("[key]", text)
+    return Server(address.url + slash, address.query, authorization | values, secrets, proxy)
 
 
 # Requests -------------------------------------------------------------------------------------------------------------
@@ -228,6 +196,7 @@ def open_session(server: Server, connections: int) -> aiohttp.ClientSession:
 
     return aiohttp.ClientSession(
         headers={"Accept": "application/json, */*;q=0.5", "Accept-Encoding": "identity", **server.headers},
+        proxy=server.proxy.with_login if server.proxy else None,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         timeout=aiohttp.ClientTimeout(total=None),  # callers limit the total time
@@ -254,13 +223,15 @@ async def fetch(
         max_bytes: maximum size of the body.
         accepted: accepted statuses; any other status is a failure.
         max_error_bytes: maximum number of bytes to read from the body of a failure.
-        options: further arguments of aiohttp's `request`.
+        options: further arguments of aiohttp's `request`, such as `params`.
 
     Raises:
         Failure: no response, or an unusable one.
-        InputError: the host name is invalid.
+        InputError: the host name is invalid, or the server's certificate is not trusted.
     """
     import aiohttp
+
+    from toolrlef_data.engines.openai_api.client import describe_untrusted  # at use, because it imports aiohttp
 
     try:
         async with session.request(method, url, allow_redirects=False, **options) as response:
@@ -276,7 +247,7 @@ async def fetch(
                     status=status,
                     body=body[:max_error_bytes],
                     is_retryable=status in RETRYABLE_STATUSES,
-                    retry_after=_retry_seconds(response.headers.get("Retry-After", "")),
+                    retry_after=requested_pause(lower_names(response.headers), "", time.time()) or 0.0,
                 )
             if not is_plain:
                 response.close()
@@ -287,6 +258,8 @@ async def fetch(
             return body
     except (aiohttp.InvalidURL, UnicodeError):
         raise InputError("the URL has no host name, or an invalid one") from None
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise InputError(describe_untrusted(error.certificate_error)) from None
     except (aiohttp.ClientError, OSError) as error:  # its message may contain the URL
         number = getattr(error, "errno", None) or 0
         reason = f": {os.strerror(number)}" if number > 0 else ""
@@ -301,11 +274,6 @@ async def _read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
         if len(body) > max_bytes:
             break
     return bytes(body)
-
-
-def _retry_seconds(header: str) -> float:
-    """Return the seconds of a Retry-After header; 0 for a date, a malformed value or no header."""
-    return float(header) if header.isdecimal() and len(header) < 9 else 0.0
 
 
 async def retry(attempt: Callable[[], Awaitable[T]], retries: int, max_wait: float) -> T:

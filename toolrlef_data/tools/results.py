@@ -22,6 +22,7 @@ from datasets.utils import tqdm
 
 from toolrlef_data.columns import RESPONSE
 from toolrlef_data.engines import ENGINES
+from toolrlef_data.engines.database.rows import decode_reply
 from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
 from toolrlef_data.engines.reply_store import ReplyStore
 from toolrlef_data.engines.responses import build_request, build_response
@@ -181,21 +182,31 @@ def put_results(store: ReplyStore, results: Iterable[tuple[str, ToolResult]]) ->
 
 
 def get_results(store: ReplyStore, keys: Sequence[str]) -> dict[str, ToolResult]:
-    """Return the stored results by reply key."""
-    return {key: _result(reply) for key, reply in store.get(keys).items()}
+    """Return the stored results by reply key; a damaged one is deleted, so that its call is executed again."""
+    return store.get_as(keys, _read_result)
+
+
+def _read_result(key: str, text: object) -> ToolResult | None:
+    """Return the result of a stored text, or None if the text is damaged."""
+    reply = decode_reply(key, text)
+    return None if reply is None else _result(reply)
 
 
 def stored_results(inputs: Sequence[ToolInput], identity: str, store: ReplyStore) -> dict[ToolInput, ToolResult]:
     """Return the stored result of each input: its final result, else its last failure, else `LOST`."""
     keys = {call: tool_key(identity, call) for call in inputs}
-    replies = store.get(list(keys.values()))
-    replies |= store.failures([key for key in keys.values() if key not in replies])
-    return {call: _result(replies[key]) if key in replies else LOST for call, key in keys.items()}
+    results = get_results(store, list(keys.values()))
+    failures = store.failures([key for key in keys.values() if key not in results])
+    results |= {key: result for key, reply in failures.items() if (result := _result(reply)) is not None}
+    return {call: results.get(key, LOST) for call, key in keys.items()}
 
 
-def _result(reply: Reply) -> ToolResult:
-    """Return a stored reply as the tool result that `put_results` stored."""
+def _result(reply: Reply) -> ToolResult | None:
+    """Return a stored reply as the tool result that `put_results` stored; None if its value is damaged."""
     if reply.error:
         return ToolResult(error=reply.error, detail=reply.error_detail)
-    value = json.loads(reply.text or "null")
+    try:
+        value = json.loads(reply.text or "null")
+    except ValueError:
+        return None
     return ToolResult(tuple(value) if isinstance(value, list) else value)

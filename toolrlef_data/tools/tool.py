@@ -31,6 +31,7 @@ from toolrlef_data.records import (
     UnknownName,
     clean_text,
 )
+from toolrlef_data.tables.redaction import Secrets
 
 __all__ = ["Tool", "ToolInput", "call_safely", "not_set_up", "tool_schema"]
 
@@ -172,10 +173,10 @@ def _is_unknown_kind(error: ToolrlefError) -> bool:
 
 
 def _describe(error: BaseException) -> str:
-    """Return the type and message of an exception, truncated to `MAX_DETAIL` characters."""
+    """Return the type and message of an exception without API keys, then truncated to `MAX_DETAIL` characters."""
     name = type(error).__name__
     try:
-        return f"{name}: {error}"[:MAX_DETAIL]
+        return Secrets([]).excerpt(f"{name}: {error}", MAX_DETAIL)
     except _CRASHES:  # raised by the exception's `__str__`
         return name
 
@@ -203,7 +204,8 @@ def _checked_result(result: ToolResult) -> ToolResult:
         return _checked_value(result.value)
     if result.error in TOOL_ERRORS:
         return result
-    return ToolResult(error="crashed", detail=f"unknown tool error kind {result.error!r:.40}: {result.detail}"[:200])
+    detail = f"unknown tool error kind {result.error!r}: {result.detail}"
+    return ToolResult(error="crashed", detail=Secrets([]).excerpt(detail, MAX_DETAIL))
 
 
 def not_set_up(advice: str, inputs: Sequence[ToolInput]) -> Sequence[ToolResult]:

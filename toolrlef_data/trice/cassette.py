@@ -28,7 +28,7 @@ from datasets import Dataset, Features, List, Value
 from toolrlef_data.records import CassetteMiss, InputError, MissingColumns, ToolResult
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.lineage import lineage
-from toolrlef_data.tables.stage_cache import arrow_files, as_arrow, read_record, table_from_rows
+from toolrlef_data.tables.stage_cache import arrow_files, as_arrow, open_recorded, read_record, table_from_rows
 from toolrlef_data.trice.call_execution import ExecutionSettings
 from toolrlef_data.trice.reader import ReaderSettings, reader_name
 
@@ -49,7 +49,8 @@ def collect_executions(tables: Iterable[Dataset]) -> Dataset:
     """Return the distinct tool executions that produced the tables, with the features `EXECUTIONS`.
 
     Raises:
-        InputError: the lineage of the tables has no execution, or the cache lacks one of their stages.
+        InputError: the lineage of the tables has no execution.
+        ToolrlefError: the file of a stage is missing or damaged.
     """
     tables = list(tables)
     records = {record["fingerprint"]: record for table in tables for record in lineage(table)}
@@ -83,7 +84,7 @@ def _distinct(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def _tool_rows(record: Record) -> Iterator[dict[str, Any]]:
     """Yield the tool executions of a stage."""
     names, tools = record["settings"]["names"], _tools(record["settings"])
-    for row in _rows(record["files"], ["id", "task", *names]):
+    for row in _rows(record, ["id", "task", *names]):
         tool = tools[row["task"]]
         for name in names:
             if (argument := row[name]["argument"]) is not None:
@@ -97,7 +98,7 @@ def _reader_rows(record: Record) -> Iterator[dict[str, Any]]:
     if settings["verify"] or executed is None:
         return
     names, tools = settings["names"], _tools(settings)
-    rows = zip(_rows(executed["files"], ["id", "task", *names]), _rows(record["files"], names), strict=True)
+    rows = zip(_rows(executed, ["id", "task", *names]), _rows(record, names), strict=True)
     for row, predicted in rows:
         for name in names:
             argument, error = row[name]["argument"], row[name]["tool_error"]
@@ -119,12 +120,9 @@ def _execution_row(
     return {**call, "output": output, "error": error}
 
 
-def _rows(files: Sequence[str], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    for file in files:
-        if not Path(file).exists():
-            raise InputError("the cassette needs a stage that is missing from the cache: build the tables again")
-        for table in as_arrow(Dataset.from_file(file)).iter(500):
-            yield from table.select(list(columns)).to_pylist()
+def _rows(record: Record, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for table in as_arrow(open_recorded(record)).iter(500):
+        yield from table.select(list(columns)).to_pylist()
 
 
 ROW_READERS = {ExecutionSettings.kind: _tool_rows, ReaderSettings.kind: _reader_rows}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,7 @@ from toolrlef_data.engines.local.weights import (
 )
 from toolrlef_data.engines.spec import EngineSpec, Message, Request
 from toolrlef_data.records import InputError, MissingExtra, Reply
-from toolrlef_data.tables.files import file_digest
+from toolrlef_data.tables.files import STAMPS, file_digest, read_json, write_json
 
 FEW_SHOTS = "How many apples are there in 3 boxes of 12? calculator(3*12) gives 36. The answer is 36, she says. "
 PROMPTS = ["apples", "How many boxes are there?", "12", "The answer is 48, she says. " * 3, "3*12 gives", "in 3 boxes"]
@@ -367,8 +368,6 @@ def test_changed_model_is_reloaded(copy: Path) -> None:
 
 
 def test_digests_of_large_files_are_cached_until_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     monkeypatch.setattr(weights_module, "home_dir", lambda: tmp_path)
     path = tmp_path / "large.bin"
     path.write_bytes(b"a" * 2**21)
@@ -377,10 +376,25 @@ def test_digests_of_large_files_are_cached_until_they_change(tmp_path: Path, mon
     os.utime(path, (1e9, 1e9))
     assert cached_digest(path) == fresh
     (cache_file,) = (tmp_path / "digests").glob("*.json")
-    cache_file.write_text(cache_file.read_text().replace(fresh, "0" * 64))
+    write_json(cache_file, {**read_json(cache_file), "sha256": "0" * 64})
     assert cached_digest(path) == "0" * 64, "read from the cache"
     os.utime(path, (1e9, 1e9 + 1))
     assert cached_digest(path) == fresh
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"key": 1}', "[]", "null", "flip"])
+def test_damaged_digest_in_the_cache_is_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setattr(weights_module, "home_dir", lambda: tmp_path)
+    path = tmp_path / "large.bin"
+    path.write_bytes(b"a" * 2**21)
+    os.utime(path, (1e9, 1e9))
+    fresh = cached_digest(path)
+    (cache_file,) = (tmp_path / "digests").glob("*.json")
+    cache_file.write_text(cache_file.read_text().replace(fresh[:8], "00000000") if damage == "flip" else damage)
+    assert cached_digest(path) == fresh
+    assert read_json(cache_file)["sha256"] == fresh
 
 
 def test_digests_are_stable_across_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -547,9 +561,28 @@ def test_interrupted_conversion_is_discarded(tmp_path: Path, monkeypatch: pytest
         convert(gguf)
     assert not partial.exists()
     folder = convert(gguf)
-    assert [path.name for path in folder.iterdir()] == ["model"]
+    assert {path.name for path in folder.iterdir()} == {"model", STAMPS}
     assert convert(gguf) == folder
     assert initial_contents == [[], []]
+
+
+def test_damaged_conversion_is_converted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(weights_module, "home_dir", lambda: tmp_path / "cache")
+    monkeypatch.setattr(
+        weights_module, "_convert_into", lambda gguf, folder: (folder / "model").write_bytes(b"weights")
+    )
+    gguf = tmp_path / "model.gguf"
+    gguf.write_bytes(b"GGUF")
+    model = convert(gguf) / "model"
+    for content in (b"", b"weight", b"Weights", bytes(7)):
+        model.write_bytes(content)
+        assert (convert(gguf) / "model").read_bytes() == b"weights"
+        assert convert(gguf) == model.parent
+    model.unlink()
+    assert (convert(gguf) / "model").read_bytes() == b"weights"
+    assert [str(model) in record.getMessage() for record in caplog.records] == [True] * 5
 
 
 def test_identity_does_not_import_torch(tiny: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -239,6 +241,43 @@ def test_a_batch_that_is_temporarily_not_found_is_not_billed_twice() -> None:
     with ApiServer(script) as server:
         assert not any(reply.startswith("<") for reply in run(server, 6))
         assert len(server.batches.jobs) == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE jobs SET remote = 'batch_other'",
+        "UPDATE jobs SET remote = X'FF00'",
+        "UPDATE jobs SET remote = CAST(X'FF' AS TEXT)",
+        "UPDATE jobs SET owner = 'x/../y'",
+        "UPDATE jobs SET job = 'renamed'",
+        "DELETE FROM jobs",
+    ],
+)
+def test_a_job_whose_record_is_damaged_is_not_billed_twice(damage: str) -> None:
+    children: list[int] = []
+
+    def kill_at_the_first_poll(received: ReceivedRequest, repeats: int) -> ServerReply | None:
+        if received.method == "GET" and received.path.startswith("/v1/batches/batch") and children:
+            os.kill(children.pop(), signal.SIGKILL)
+        return None
+
+    with ApiServer(kill_at_the_first_poll) as server:
+        reader, writer = os.pipe()
+        if (child := os.fork()) == 0:
+            os.read(reader, 1)  # until the parent knows the process
+            run(server, 6)
+            os._exit(0)
+        children.append(child)
+        os.write(writer, b"x")
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL
+        for end in (reader, writer):
+            os.close(end)
+        with open_store().writing() as connection:
+            connection.execute(damage)
+        assert not any(reply.startswith("<") for reply in run(server, 6))
+        assert len(server.batches.jobs) == 1
+        assert stored_jobs(server) == {}
 
 
 def test_a_job_that_another_run_is_submitting_is_not_recovered() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.engines.openai_api.test_rate_limits import NEVER, SMALL, make_limiters, simulated
 from toolrlef_data.engines.openai_api.budget import SPENDING_BY_MODEL, Spending, TokenCounts, spending_of
-from toolrlef_data.engines.openai_api.rate_limits import RequestScheduler
+from toolrlef_data.engines.openai_api.scheduler import RequestScheduler
 from toolrlef_data.engines.spec import Limits
 from toolrlef_data.records import InputError
 

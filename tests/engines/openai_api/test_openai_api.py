@@ -197,14 +197,15 @@ def test_a_rejection_of_a_server_without_a_reply_is_retryable(fault: str) -> Non
         assert len(server.requests) == 2
 
 
-def test_a_rate_limit_is_not_an_attempt_and_pauses_all_requests() -> None:
+def test_a_rate_limit_is_not_an_attempt() -> None:
     limited = rate_limited(**{"retry-after-ms": "300"})
     with ApiServer(lambda received, repeats: limited if len(server.requests) <= 4 else None, gather=4) as server:
         replies = replies_of(spec_of(server, retries=0, concurrency=4), 8)
         assert all(reply.text for reply in replies)
-        times = [received.time for received in server.requests]
-        assert len(times) == 12, "four requests were sent again"
-        assert times[4] - times[3] >= 0.25, "no request is sent during the pause"
+        assert len(server.requests) == 12, "four requests were sent again"
+        for first in server.requests[:4]:
+            (again,) = (received for received in server.requests[4:] if received.raw == first.raw)
+            assert again.time - first.time >= 0.3
 
 
 def test_a_truncated_reply_has_finish_reason_length() -> None:
@@ -219,8 +220,8 @@ def test_the_concurrency_is_respected_and_used() -> None:
         assert server.max_in_flight == 7
 
 
-def test_a_rate_limit_reduces_the_concurrency() -> None:
-    """It is halved once for all in-flight requests, then grows by one per round."""
+def test_rate_limits_of_all_requests_reduce_the_concurrency() -> None:
+    """It is halved once for all in-flight requests, then grows with the replies."""
     with ApiServer(latency=0.05, gather=16) as server:
         server.script = lambda received, repeats: (
             rate_limited(retry_after="0.1") if len(server.requests) <= 16 else None
@@ -228,8 +229,60 @@ def test_a_rate_limit_reduces_the_concurrency() -> None:
         replies_of(spec_of(server, concurrency=16), 16)
         retries = list(server.requests[16:])
         concurrency = max(sum(r.time <= o.time < (r.answered or 0) for o in retries) for r in retries)
-        assert concurrency <= 10
+        assert concurrency <= 11
         assert len(server.requests) == 32
+
+
+PASSING = {
+    "rate limit": rate_limited(),
+    "rate limit with Retry-After": rate_limited(retry_after="1.5"),
+    "500": error(500, None, "boom"),
+    "503 with Retry-After": ServerReply(503, b"", {"retry-after": "1.5"}),
+}
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_a_row_that_waits_leaves_its_place_to_others(fault: str) -> None:
+    """The first attempts of as many rows as there are places fail; all other rows are sent before they are retried."""
+    rows = {f'question {10 * i}"'.encode() for i in range(4)}
+
+    def script(received: ReceivedRequest, repeats: int) -> ServerReply | None:
+        return PASSING[fault] if repeats == 0 and any(row in received.raw for row in rows) else None
+
+    with ApiServer(script) as server:
+        replies = replies_of(spec_of(server, concurrency=4, limits=Limits(backoff=3.0)), 40)
+        assert all(reply.text for reply in replies)
+        assert len(server.requests) == 44
+        retried = [i for i, received in enumerate(server.requests) if any(row in received.raw for row in rows)][-4:]
+        assert retried == [40, 41, 42, 43]
+        assert server.max_in_flight <= 4
+
+
+RETRY_AFTER = {
+    "seconds": {"retry-after": "1"},
+    "a fraction": {"retry-after": "0.6"},
+    "milliseconds": {"retry-after-ms": "600"},
+    "a date": {"retry-after": "Thu, 01 Jan 2026 00:00:01 GMT", "date": "Thu, 01 Jan 2026 00:00:00 GMT"},
+    "a reset": {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "600ms"},
+    "a reset without a remaining amount": {"x-ratelimit-reset-tokens": "0.6s"},
+}
+
+
+@pytest.mark.parametrize("form", RETRY_AFTER)
+def test_a_row_waits_at_least_as_long_as_the_server_asks(form: str) -> None:
+    limited = rate_limited(**{name.replace("-", "_"): value for name, value in RETRY_AFTER[form].items()})
+    with ApiServer(first_attempt(limited)) as server:
+        assert replies_of(spec_of(server))[0].text
+        first, second = server.requests
+        assert second.time - first.time >= 0.6
+
+
+def test_a_row_whose_wait_ends_after_the_deadline_fails_with_the_reason() -> None:
+    with ApiServer(first_attempt(rate_limited(retry_after="3600"))) as server:
+        (reply,) = replies_of(spec_of(server, limits=Limits(deadline=60.0)))
+        assert reply.error == "rate_limit"
+        assert "the server requests a pause of 3600 s" in reply.error_detail
+        assert len(server.requests) == 1
 
 
 # Keys ----------------------------------------------------------------------------------------------------------------

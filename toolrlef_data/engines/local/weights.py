@@ -17,17 +17,26 @@ import importlib.metadata
 import importlib.util
 import io
 import json
+import re
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from toolrlef_data.engines.progress import step_bar
 from toolrlef_data.records import InputError, MissingExtra, ToolrlefError
-from toolrlef_data.tables.files import atomic_file, file_digest, fill_once, home_dir
+from toolrlef_data.tables.files import (
+    STAMPS,
+    damaged_file,
+    file_digest,
+    fill_once,
+    home_dir,
+    read_json,
+    write_json,
+)
 
 __all__ = [
     "Weights",
@@ -40,12 +49,14 @@ __all__ = [
     "silence_transformers",
 ]
 
+is_sha256 = re.compile("[0-9a-f]{64}").fullmatch
+
 # Version of the conversion, part of the converted folder's name. Raise it when the converted files change.
 CONVERSION = 1
 
 # Suffixes of the files in a model folder that can change a reply.
 _SUFFIXES = frozenset({".json", ".safetensors", ".bin", ".txt", ".model", ".jinja", ".tiktoken", ".py"})
-_TRAINER_FILES = frozenset({"trainer_state.json", "training_args.bin", "optimizer.bin", "scheduler.bin"})
+_UNUSED_FILES = frozenset({"trainer_state.json", "training_args.bin", "optimizer.bin", "scheduler.bin", STAMPS})
 
 # llama.cpp's pre-tokenizers (`llama_vocab::load`) that split off each digit before the GPT-2 rule. transformers ignores
 # `tokenizer.ggml.pre`, and would therefore encode white space before digits differently from the training data.
@@ -115,8 +126,14 @@ def resolve_weights(model: str, revision: str | None = None) -> Weights:
 
 
 def resolve_adapter(adapter: str) -> Weights:
-    """Return the location of a LoRA adapter: a folder with adapter_config.json, or a Hub id."""
+    """Return the location of a LoRA adapter: a folder with adapter_config.json, or a Hub id.
+
+    Raises:
+        InputError: there is no adapter, or it was trained by `warm_up` and is damaged.
+    """
     path = Path(adapter).expanduser()
+    if path.is_relative_to(home_dir()) and (damaged := damaged_file(path)) is not None:
+        raise InputError(f"{damaged} is damaged or missing: call warm_up again, which trains the adapter again")
     if (path / "adapter_config.json").is_file():
         return Weights("folder", str(path.absolute()))
     if path.exists() or not _is_hub_id(adapter):
@@ -145,7 +162,7 @@ def gguf_in_package(name: str) -> Path:
 
 def folder_digest(folder: Path) -> str:
     """Return a digest of the names and contents of those files of a model or adapter folder that can change a reply."""
-    files = [path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.name not in _TRAINER_FILES]
+    files = [path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.name not in _UNUSED_FILES]
     files += (folder / "additional_chat_templates").glob("*.jinja")
     digests = {path.relative_to(folder).as_posix(): cached_digest(path) for path in files if path.is_file()}
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
@@ -159,16 +176,14 @@ def cached_digest(path: Path) -> str:
     full_path = str(path.resolve())
     key = [full_path, stat.st_size, stat.st_mtime_ns]
     cache_file = home_dir() / "digests" / f"{hashlib.sha256(full_path.encode()).hexdigest()[:32]}.json"
-    if cache_file.is_file():
-        cached = json.loads(cache_file.read_text("utf-8"))
-        if cached["key"] == key:
-            return str(cached["sha256"])
+    cached = read_json(cache_file)
+    if isinstance(cached, dict) and cached.get("key") == key and is_sha256(str(cached.get("sha256"))):
+        return str(cached["sha256"])
     sha256 = file_digest(path, 64)
     # A file modified just now could change again without a new modification time, so its digest is not cached yet.
     if time.time() - stat.st_mtime > 2:
-        cache_file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(cache_file) as scratch:
-            scratch.write_text(json.dumps({"key": key, "sha256": sha256}), "utf-8")
+        with suppress(ToolrlefError):  # the folder is read-only
+            write_json(cache_file, {"key": key, "sha256": sha256})
     return sha256
 
 
@@ -180,9 +195,7 @@ def convert(gguf: Path) -> Path:
         ToolrlefError: the folder cannot be written, or its contents differ from the GGUF file.
     """
     target = home_dir() / "converted" / f"{cached_digest(gguf)[:32]}-{CONVERSION}"
-    if target.is_dir():
-        return target
-    if importlib.util.find_spec("gguf") is None:
+    if importlib.util.find_spec("gguf") is None and (not target.is_dir() or damaged_file(target)):
         raise MissingExtra(f"reading {gguf.name} requires the package gguf: pip install gguf")
     try:
         return fill_once(target, lambda folder: _convert_into(gguf, folder))

@@ -136,6 +136,8 @@ async def _call(session: Session, operation: Callable[[openai.AsyncOpenAI], Awai
     import httpx2
     import openai
 
+    from toolrlef_data.engines.openai_api.client import connection_failure  # at use, because it imports aiohttp
+
     failure = Failure("server", "retry", "")
     attempts, names_without_access = 0, set()
     while not session.is_cancelled:
@@ -147,7 +149,7 @@ async def _call(session: Session, operation: Callable[[openai.AsyncOpenAI], Awai
             return None
         client = session.connection.client.with_options(
             api_key=limiter.key or "none",
-            default_headers={"Authorization": session.address.basic_auth} if session.address.basic_auth else None,
+            default_headers={"Authorization": session.authorization(limiter) or "Bearer none"},
             timeout=session.spec.timeout,
         )
         try:
@@ -158,7 +160,7 @@ async def _call(session: Session, operation: Callable[[openai.AsyncOpenAI], Awai
             cause: BaseException = error
             while cause.__cause__ is not None:
                 cause = cause.__cause__
-            failure = Failure("connection", "retry", f"{type(cause).__name__}: {cause}")
+            failure = connection_failure(cause)
         except (InvalidResponseError, ValueError) as error:  # ValueError: the body is not JSON
             failure = Failure("server", "retry", f"{type(error).__name__}: {error}")
         session.failure_counts[failure.kind] += 1
@@ -166,8 +168,8 @@ async def _call(session: Session, operation: Callable[[openai.AsyncOpenAI], Awai
             names_without_access.add(limiter.name)
         elif failure.action in ("disable_key", "check_key"):
             session.disable(limiter, failure)
-        elif failure.action == "final" or (attempts := attempts + 1) > session.spec.retries:
-            detail = session.secrets.redact(failure.detail)[:500]
+        elif failure.action in ("final", "stop") or (attempts := attempts + 1) > session.spec.retries:
+            detail = session.clean(failure.detail)
             raise ToolrlefError(f"{session}: the batch endpoints failed: {detail}. Completed requests are saved")
         else:
             await asyncio.sleep(min(60.0, session.spec.limits.backoff * 2**attempts))

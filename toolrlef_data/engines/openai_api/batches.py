@@ -121,7 +121,7 @@ class BatchRun:
         """Add a request to the submitted job that contains it, or to the open job; return False at a cap."""
         session = self.session
         try:
-            body = build_body(request, session.spec, session.quirks)
+            body = build_body(request, session.spec, session.quirks, 1, session.extra_body)
         except UnicodeEncodeError:
             self.unencodable.append((tag, UNENCODABLE_REPLY))
             return True
@@ -165,6 +165,10 @@ class BatchRun:
         batch = await retrieve_batch(self.session, batch_id)
         if batch is None:
             job.num_not_found += 1  # perhaps temporary, and sending its requests again would be billed twice
+            # The record may be damaged.
+            if job.num_not_found == 1 and (found := await find_batch(self.session, job.name)):
+                self.records.mark_accepted(job.name, found)
+                job.batch_id = found
             if self.session.is_cancelled or job.num_not_found <= self.session.spec.retries:
                 return None
             log.warning("the server no longer knows batch %s; its requests are sent again", batch_id)

@@ -10,24 +10,29 @@ Completions bypass the `openai` package, for four reasons:
 A completion costs 0.28 ms of CPU time over aiohttp, and 0.52 ms through the package's aiohttp transport (8 paired runs
 of 6,000 requests).
 
-Not covered: proxies from the environment, custom certificates, cookies.
+Authorities of certificates are those of certifi, or of SSL_CERT_FILE and SSL_CERT_DIR.
+
+Not covered: client certificates, SOCKS proxies, cookies; a size limit for the responses of batch endpoints.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import sys
+import zlib
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
 import httpx2
 import yarl
 
-from toolrlef_data.engines.credentials import Address
+from toolrlef_data.engines.credentials import Address, custom_headers
 from toolrlef_data.engines.openai_api.errors import Failure
+from toolrlef_data.engines.openai_api.rate_headers import lower_names
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError
 
@@ -39,9 +44,14 @@ else:  # a dependency of aiohttp for this Python
 if TYPE_CHECKING:
     import openai
 
-__all__ = ["Connection", "HTTPResponse"]
+__all__ = ["Connection", "HTTPResponse", "connection_failure", "describe_untrusted"]
 
-HEADERS = {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": "toolrlef_data"}
+HEADERS = {
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip, deflate",
+    "Content-Type": "application/json",
+    "User-Agent": "toolrlef_data",
+}
 # Header -> environment variable: the organization and project to bill. The openai package reads the same variables.
 BILLING_VARIABLES = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
 
@@ -60,21 +70,27 @@ class Connection:
     Args:
         spec: the engine spec; its `concurrency` is the maximum number of connections.
         address: the server's address.
+        headers: the headers of every request.
+        proxy: the proxy, or None.
 
     Raises:
         InputError: the address is not a valid URL.
     """
 
-    def __init__(self, spec: EngineSpec, address: Address) -> None:
+    def __init__(self, spec: EngineSpec, address: Address, headers: Mapping[str, str], proxy: Address | None) -> None:
         self.spec = spec
         self.address = address
+        self.proxy = proxy
+        self.headers = {name: os.environ[var] for name, var in BILLING_VARIABLES.items() if os.environ.get(var)}
+        self.headers |= headers
         try:
             paths = ("/chat/completions", "/completions")
             self.urls = {path: yarl.URL(address.url + path).update_query(address.query) for path in paths}
         except ValueError:
             raise InputError(f"invalid server URL: {address.url}") from None
         self.session = aiohttp.ClientSession(
-            headers=HEADERS | {name: os.environ[var] for name, var in BILLING_VARIABLES.items() if os.environ.get(var)},
+            headers=HEADERS | self.headers,
+            auto_decompress=False,  # `_decode` limits the size
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),  # `post` sets the timeout of the complete request
             connector=aiohttp.TCPConnector(
@@ -89,13 +105,27 @@ class Connection:
         """The client of the `openai` package, for batches and files."""
         import openai
 
+        proxy, headers = None, self.headers
+        if self.proxy:
+            login = {"Proxy-Authorization": self.proxy.basic_auth} if self.proxy.basic_auth else {}
+            proxy = httpx2.Proxy(self.proxy.url, headers=login)
+            if self.address.url.startswith("http://"):  # no tunnel: the proxy reads the headers of the request
+                headers = headers | login
+        # The package reads OPENAI_CUSTOM_HEADERS itself, for every server; only `headers` are sent.
+        sent: Any = {name: openai.Omit() for name in custom_headers()} | headers
         try:
             return openai.AsyncOpenAI(
                 api_key="none",
                 base_url=self.address.url,
                 default_query=self.address.query,
+                default_headers=sent,
                 max_retries=0,
-                http_client=openai.DefaultAioHttpClient(follow_redirects=False),
+                http_client=openai.DefaultAioHttpClient(
+                    follow_redirects=False,
+                    trust_env=False,
+                    verify=httpx2.create_ssl_context(),
+                    proxy=proxy,
+                ),
             )
         except (httpx2.InvalidURL, UnicodeError):
             raise InputError(f"invalid server URL: {self.address.url}") from None
@@ -105,7 +135,9 @@ class Connection:
         if "client" in vars(self):
             await self.client.close()
 
-    async def post(self, path: str, body: bytes, authorization: str, timeout: float) -> HTTPResponse | Failure:
+    async def post(
+        self, path: str, body: bytes, authorization: str, timeout: float, max_bytes: int
+    ) -> HTTPResponse | Failure:
         """Send one request and return the HTTP response, or the failure if none was received.
 
         Args:
@@ -113,19 +145,80 @@ class Connection:
             body: the request's JSON as UTF-8.
             authorization: the value of the Authorization header; empty for none.
             timeout: seconds for the complete request, from connecting to the last byte read.
+            max_bytes: maximum size of the response body, also after decompression.
         """
-        url, headers = self.urls[path], {"Authorization": authorization} if authorization else None
+        headers = {"Authorization": authorization} if authorization else None
+        proxy = self.proxy.with_login if self.proxy else None
         try:
             async with (
                 time_limit(timeout),
-                self.session.post(url, data=body, headers=headers, allow_redirects=False) as response,
+                self.session.post(
+                    self.urls[path], data=body, headers=headers, allow_redirects=False, proxy=proxy
+                ) as response,
             ):
-                content = await response.read()
+                content = bytearray()
+                async for chunk in response.content.iter_any():
+                    content += chunk
+                    if len(content) > max_bytes:
+                        break
+                encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+                text = _decode(content, encoding, max_bytes).decode("utf-8-sig", errors="replace")
+                if len(content) > max_bytes:
+                    response.close()
         except (asyncio.TimeoutError, TimeoutError):
             return Failure("timeout", "retry", f"no HTTP response within {timeout:.4g} s")
-        except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            detail = " ".join(f"{type(error).__name__}: {error}".split())
-            was_connected = not isinstance(error, aiohttp.ClientConnectorError)
-            return Failure("connection", "retry", detail, may_be_billed=was_connected)
-        response_headers = {name.lower(): value for name, value in response.headers.items()}
-        return HTTPResponse(response.status, response_headers, content.decode("utf-8-sig", errors="replace"))
+        except _TooLarge:
+            if 200 <= response.status < 300:
+                return Failure("too_long", "final", f"the response body has more than {max_bytes} bytes")
+            text = f"the response body has more than {max_bytes} bytes"
+        except (aiohttp.ClientError, OSError, UnicodeError, zlib.error) as error:
+            return connection_failure(error)
+        return HTTPResponse(response.status, lower_names(response.headers), text)
+
+
+class _TooLarge(Exception):
+    """A response body above its size limit."""
+
+
+def _decode(content: bytes | bytearray, encoding: str, max_bytes: int) -> bytes:
+    """Return a decompressed body.
+
+    Raises:
+        _TooLarge: the body has more than `max_bytes` bytes.
+        zlib.error: the body is damaged or incomplete, or has an encoding that was not asked for.
+    """
+    decoded = bytes(content)
+    if encoding in ("gzip", "x-gzip", "deflate") and len(content) <= max_bytes:
+        decoder = zlib.decompressobj(wbits=47)  # gzip or zlib
+        decoded = decoder.decompress(content, max_bytes + 1)
+        if not decoder.eof and len(decoded) <= max_bytes:
+            raise zlib.error("incomplete")
+    elif encoding not in ("identity", ""):
+        raise zlib.error("unknown encoding")
+    if len(decoded) > max_bytes:
+        raise _TooLarge
+    return decoded
+
+
+def describe_untrusted(error: BaseException) -> str:
+    """Return a message about the certificate that an error names, with the remedy."""
+    reason = getattr(error, "verify_message", "") or type(error).__name__
+    return (
+        f"the certificate of the server is not trusted: {reason}. If you trust its authority, set SSL_CERT_FILE to a "
+        "file with the authority's certificate"
+    )
+
+
+def connection_failure(error: BaseException) -> Failure:
+    """Return the failure for an exception of the connection, without its message.
+
+    The message may name the host or quote the server, and may be shortened in the middle of a secret.
+    """
+    if isinstance(error, (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError)):
+        detail = describe_untrusted(getattr(error, "certificate_error", error))
+        return Failure("connection", "stop", detail, may_be_billed=False)
+    cause = getattr(error, "os_error", error)  # of aiohttp.ClientConnectorError
+    number = getattr(cause, "errno", None) or 0
+    reason = os.strerror(number) if number > 0 else getattr(cause, "strerror", None)  # negative: an unknown host
+    detail = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+    return Failure("connection", "retry", detail, not isinstance(error, aiohttp.ClientConnectorError))

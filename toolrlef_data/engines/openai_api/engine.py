@@ -82,4 +82,5 @@ class OpenAIEngine:
     async def _connect(self) -> None:
         from toolrlef_data.engines.openai_api.client import Connection  # at use, because it imports aiohttp
 
-        self.session.connection = Connection(self.session.spec, self.session.address)
+        session = self.session
+        session.connection = Connection(session.spec, session.address, session.headers, session.proxy)

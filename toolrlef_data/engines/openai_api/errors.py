@@ -4,7 +4,7 @@
 |---|---|---|
 | 4xx about quota or billing | rate_limit | disable the key and send the request with another one |
 | 429 about a single request above the rate limit | too_long | final |
-| other 429 | rate_limit | pause the key and send the request again; this does not count as an attempt |
+| other 429 | rate_limit | wait, or pause the key, and send the request again; this does not count as an attempt |
 | 401, 402, other 4xx about an invalid key | rate_limit | disable the key |
 | 403 about filtered content | content_filter | final |
 | other 403, the key has never worked | rate_limit | disable the key |
@@ -12,6 +12,8 @@
 | 408, 409, 425, 498, 5xx | timeout, server | retry up to `retries` times, with exponential backoff and Retry-After |
 | 2xx: not JSON, truncated, without choices or with an error | server, or the kind of that error | as for that kind |
 | connection refused, reset or closed; no HTTP response in time | connection, timeout | retry |
+| the server's certificate is not valid | connection | stop the run |
+| a body above the size limit of the request | too_long | final |
 | 404, 405, 410 and redirects | not_found | final in this run; the next run sends it again |
 | 400, 413, 422 and the other 4xx | bad_request, too_long, content_filter | final |
 
@@ -29,7 +31,7 @@ from typing import Any, NamedTuple
 
 __all__ = ["Failure", "classify_body", "classify_status"]
 
-MAX_MESSAGE_LENGTH = 4000  # characters of an error message that are searched; `session` stores fewer
+MAX_SEARCHED = 4000  # characters of an error message that are searched; `session` stores fewer, after redaction
 TOO_LONG = re.compile(
     r"context_length_exceeded|string_above_max_length|context (?:length|window|size|limit)|maximum model length|"
     r"(?:prompt|input|message|request)s? (?:is |are )?too (?:long|large)|too many tokens|exceeds? the (?:model's )?max|"
@@ -67,21 +69,25 @@ class Failure(NamedTuple):
     |---|---|
     | retry | send the request again; this counts as an attempt |
     | pause_key | rate limit: pause the key, then send the request again |
+    | wait | rate limit while the server accepts most requests: send the request again after a wait |
     | disable_key | the key is unusable: send the request with another one |
     | check_key | `disable_key` if the key has never worked, else `final` |
+    | stop | the set-up is wrong for every request: stop the run |
     | final | do not send the request again in this run |
 
     Args:
         kind: an error kind of `records.REPLY_ERRORS`.
         action: see the table.
-        detail: the server's error message.
+        detail: the server's complete error message, with any secret that it echoes; `Session.clean` shortens it.
         may_be_billed: whether the server may have processed the request.
+        wait: seconds that the server asks the client to wait before the request is sent again.
     """
 
     kind: str
     action: str
     detail: str
     may_be_billed: bool = True
+    wait: float = 0.0
 
 
 def classify_status(status: int, text: str) -> Failure:
@@ -96,8 +102,8 @@ def classify_status(status: int, text: str) -> Failure:
     >>> classify_status(400, "This model's maximum context length is 8192 tokens").kind
     'too_long'
     """
-    message = _error_message(text)[:MAX_MESSAGE_LENGTH]
-    detail = f"{status}: {message}"
+    message = _error_message(text)
+    detail, message = f"{status}: {message}", message[:MAX_SEARCHED]
     if status == 429:
         is_temporary = RETRY_HINT.search(text) and "insufficient_quota" not in message
         if QUOTA.search(message) and not is_temporary:
@@ -128,7 +134,7 @@ def classify_body(body: Any, text: str) -> Failure | None:
         text: the response body.
     """
     if not isinstance(body, Mapping):
-        return Failure("server", "retry", f"expected a JSON object as the response body, found {text[:200]!r}")
+        return Failure("server", "retry", f"expected a JSON object as the response body, found: {_one_line(text)}")
     choices = body.get("choices")
     if not isinstance(choices, list) or not all(isinstance(choice, Mapping) for choice in choices):
         choices = []
@@ -138,7 +144,8 @@ def classify_body(body: Any, text: str) -> Failure | None:
             error_json = json.dumps({"error": error})
         except RecursionError:  # nested so deeply that `json.loads` succeeds and `json.dumps` fails
             error_json = text
-        message = _error_message(error_json)[:MAX_MESSAGE_LENGTH]
+        complete_message = _error_message(error_json)
+        message = complete_message[:MAX_SEARCHED]
         status = _embedded_status(error)
         if status is not None:
             return classify_status(status, error_json)
@@ -148,15 +155,15 @@ def classify_body(body: Any, text: str) -> Failure | None:
             return classify_status(429, error_json)
         if TOO_LONG.search(message) or FILTERED.search(message) or "invalid_request" in error_json:
             return classify_status(400, error_json)
-        return Failure("server", "retry", f"error in the body of a 200: {message}")
+        return Failure("server", "retry", f"error in the body of a 200: {complete_message}")
     if not choices:
-        return Failure("server", "retry", f"the response body has no choices: {text[:200]!r}")
+        return Failure("server", "retry", f"the response body has no choices: {_one_line(text)}")
     finish_reason = str(choices[0].get("finish_reason") or "").lower()
     if finish_reason in FAILED_FINISH_REASONS:
         return Failure("server", "retry", f"generation failed with finish_reason {finish_reason!r}")
     has_content = isinstance(choices[0].get("message"), Mapping) or isinstance(choices[0].get("text"), str)
     if not has_content and finish_reason != "content_filter":
-        return Failure("server", "retry", f"the first choice has neither message nor text: {text[:200]!r}")
+        return Failure("server", "retry", f"the first choice has neither message nor text: {_one_line(text)}")
     return None
 
 
@@ -175,7 +182,7 @@ def _error_message(text: str) -> str:
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):
-        return " ".join(text.split())
+        return _one_line(text)
     while isinstance(body, list) and len(body) == 1:  # Google
         body = body[0]
     error = body.get("error", body) if isinstance(body, Mapping) else body
@@ -190,5 +197,9 @@ def _error_message(text: str) -> str:
         metadata = error.get("metadata")
         raw = metadata.get("raw") if isinstance(metadata, Mapping) else None  # OpenRouter: the provider's error
         parts = [message, *(f"({code})" for code in dict.fromkeys(codes)), raw]
-        return " ".join(" ".join(str(part) for part in parts if part).split()) or " ".join(text.split())
-    return " ".join(str(error or text).split())
+        return _one_line(" ".join(str(part) for part in parts if part)) or _one_line(text)
+    return _one_line(str(error or text))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

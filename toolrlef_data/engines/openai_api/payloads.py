@@ -31,6 +31,7 @@ __all__ = [
     "check_spec",
     "endpoint_of",
     "find_quirks",
+    "max_response_bytes",
     "parse_replies",
     "parse_reply",
     "to_openai_message",
@@ -52,6 +53,8 @@ FINISH_REASON_ALIASES = {
 FINISH_REASONS = ("stop", "length", "tool_calls")
 # Sampling parameters that OpenAI lacks, with their neutral values; servers of open models use these names.
 EXTRA_SAMPLING = {"top_k": 0, "repetition_penalty": 1.0}
+MIN_RESPONSE_BYTES = 1_000_000  # of the largest response body to a request for few tokens
+MAX_TOKEN_BYTES = 256  # a token in JSON with escapes
 # The reply to a request whose text `build_body` cannot encode.
 UNENCODABLE_REPLY = Reply(
     None, error="bad_request", error_detail="the request text contains an unpaired surrogate, which UTF-8 cannot encode"
@@ -68,10 +71,10 @@ def check_spec(spec: EngineSpec) -> None:
     if unknown := sorted(set(options) - set(OPTIONS)):
         raise InputError(f"openai_api options: expected {', '.join(OPTIONS)}; found {', '.join(unknown)}")
     if not isinstance(options.get("n", False), bool):
-        raise InputError(f"openai_api option n: expected true or false, found {options['n']!r:.80}")
+        raise InputError(f"openai_api option n: expected true or false, found {type(options['n']).__name__}")
     for name in ("extra_body", "quirks"):
         if not isinstance(options.get(name, {}), Mapping):
-            raise InputError(f"openai_api option {name}: expected a mapping, found {options[name]!r:.80}")
+            raise InputError(f"openai_api option {name}: expected a mapping, found {type(options[name]).__name__}")
     _check_quirks(options.get("quirks", {}))
     extra = options.get("extra_body", {})
     if reserved := {"messages", "prompt", "model", "n", "stream"} & set(extra):
@@ -140,7 +143,13 @@ def to_openai_message(message: Message, convert_arguments: Callable[[str], Any] 
     return converted
 
 
-def build_body(request: Request, spec: EngineSpec, quirks: Mapping[str, Any], num_completions: int = 1) -> bytes:
+def build_body(
+    request: Request,
+    spec: EngineSpec,
+    quirks: Mapping[str, Any],
+    num_completions: int = 1,
+    extra_body: Mapping[str, Any] | None = None,
+) -> bytes:
     """Return the body of a request as UTF-8.
 
     Args:
@@ -148,6 +157,7 @@ def build_body(request: Request, spec: EngineSpec, quirks: Mapping[str, Any], nu
         spec: the engine spec, for model, sampling settings and options.
         quirks: from `find_quirks`.
         num_completions: number of completions to request.
+        extra_body: the option `extra_body` with the values of its variables. Default: that of the spec.
 
     Raises:
         UnicodeEncodeError: the text contains an unpaired surrogate, which UTF-8 cannot encode.
@@ -178,18 +188,35 @@ def build_body(request: Request, spec: EngineSpec, quirks: Mapping[str, Any], nu
         settings["tools"] = [json.loads(schema) for schema in request.tools]
     rename = quirks.get("rename", {})
     body |= {rename.get(name, name): value for name, value in settings.items() if name not in quirks.get("drop", ())}
-    body |= dict(spec.options).get("extra_body", {})
+    body |= dict(spec.options).get("extra_body", {}) if extra_body is None else extra_body
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def parse_replies(body: Mapping[str, Any], stop: Sequence[str], max_replies: int) -> list[Reply]:
-    """Return the choices of a response body as at most `max_replies` replies.
+def max_response_bytes(spec: EngineSpec, num_sent_bytes: int, num_completions: int) -> int:
+    """Return the maximum size of a decoded response body; it is generous, and follows the token limit.
+
+    >>> max_response_bytes(EngineSpec("openai_api", "m", max_tokens=1000), 500, 2)
+    1513024
+    """
+    extra = {name: value for name, value in dict(spec.options).get("extra_body", {}).items() if isinstance(value, int)}
+    max_tokens = max([spec.max_tokens, *(value for name, value in extra.items() if name.endswith("tokens"))])
+    num_logprobs = [value + 1 for name, value in extra.items() if name.endswith("logprobs")]
+    num_tokens = num_completions * max_tokens + (num_sent_bytes if num_logprobs else num_sent_bytes // 125)
+    return MIN_RESPONSE_BYTES + MAX_TOKEN_BYTES * num_tokens * (1 + sum(num_logprobs))
+
+
+def parse_replies(
+    body: Mapping[str, Any], stop: Sequence[str], max_replies: int, redact: Callable[[str], str] = str
+) -> list[Reply]:
+    """Return the choices of a response body as at most `max_replies` replies; see `parse_reply`.
 
     The server reports the tokens of all choices together. The first reply gets the prompt tokens; the completion tokens
     are divided evenly.
     """
     choices = body["choices"][:max_replies]
-    replies = [parse_reply({**body, "choices": [choice]}, stop) for choice in choices if isinstance(choice, Mapping)]
+    replies = [
+        parse_reply({**body, "choices": [choice]}, stop, redact) for choice in choices if isinstance(choice, Mapping)
+    ]
     if len(replies) < 2:
         return replies
     total = replies[0].completion_tokens
@@ -202,12 +229,13 @@ def parse_replies(body: Mapping[str, Any], stop: Sequence[str], max_replies: int
     ]
 
 
-def parse_reply(body: Mapping[str, Any], stop: Sequence[str] = ()) -> Reply:
+def parse_reply(body: Mapping[str, Any], stop: Sequence[str] = (), redact: Callable[[str], str] = str) -> Reply:
     """Return the first choice of a response body as a reply; a filtered or refused choice has an error.
 
     Args:
         body: the parsed response body, with at least one choice.
         stop: stop strings, applied here since some servers include them in the text or ignore them.
+        redact: removes secrets from every text of the reply, before a stop string shortens it. Default: keeps all.
 
     >>> parse_reply({"choices": [{"message": {"content": "42"}, "finish_reason": "stop"}]}).text
     '42'
@@ -220,10 +248,11 @@ def parse_reply(body: Mapping[str, Any], stop: Sequence[str] = ()) -> Reply:
         text = _text_of(message.get("content"))
         thinking = _text_of(message.get("content"), "thinking")  # Mistral: parts of the content
         reasoning = _text_of(message.get("reasoning_content")) or _text_of(message.get("reasoning")) or thinking
-        calls = tuple(_parse_calls(message))
+        calls = tuple((redact(name), redact(arguments)) for name, arguments in _parse_calls(message))
         refusal = _text_of(message.get("refusal"))
     else:
         text, reasoning, calls, refusal = _text_of(choice.get("text")), "", (), ""
+    text, reasoning = redact(text), redact(reasoning)
     finish_reason = str(choice.get("finish_reason") or "stop").lower()
     error, detail = None, ""
     if finish_reason == "content_filter":

@@ -18,7 +18,7 @@ import email.utils
 import re
 from collections.abc import Mapping
 
-__all__ = ["parse_seconds", "remaining_budgets", "requested_pause"]
+__all__ = ["lower_names", "parse_seconds", "remaining_budgets", "requested_pause"]
 
 UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -40,6 +40,11 @@ BUDGET_HEADERS = {
         ("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset"),
     ),
 }
+
+
+def lower_names(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers with their names in lower case, as the functions of this module expect them."""
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def parse_seconds(text: str, now: float) -> float | None:
@@ -93,14 +98,19 @@ def requested_pause(headers: Mapping[str, str], body: str, now: float) -> float 
             return float(headers[name]) / 1000
     if "retry-after" in headers and (pause := parse_seconds(headers["retry-after"], now)) is not None:
         return pause
-    if pauses := [pause for remaining, pause in remaining_budgets(headers, now).values() if remaining < 1]:
+    if pauses := [pause for remaining, pause in remaining_budgets(headers, now, missing="0").values() if remaining < 1]:
         return max(pauses)
     match = RETRY_INFO.search(body)
     return parse_seconds(match[1], now) if match else None
 
 
-def remaining_budgets(headers: Mapping[str, str], now: float) -> dict[str, tuple[float, float]]:
+def remaining_budgets(headers: Mapping[str, str], now: float, missing: str = "") -> dict[str, tuple[float, float]]:
     """Return the tightest budgets: {"requests" or "tokens": (remaining amount, seconds until the reset)}.
+
+    Args:
+        headers: header values by lower-case name.
+        now: Unix time, for servers that send no Date header.
+        missing: the remaining amount if only the reset time is given; "0" for a rejected request. Default: no budget.
 
     >>> remaining_budgets({"x-ratelimit-remaining-requests": "2", "x-ratelimit-reset-requests": "1s"}, 0)
     {'requests': (2.0, 1.0)}
@@ -111,7 +121,7 @@ def remaining_budgets(headers: Mapping[str, str], now: float) -> dict[str, tuple
     now = _sent_at(headers, now)
     for budget, header_pairs in BUDGET_HEADERS.items():
         for remaining_header, reset_header in header_pairs:
-            remaining = headers.get(remaining_header, "").strip()
+            remaining = headers.get(remaining_header, missing).strip()
             seconds = parse_seconds(headers.get(reset_header, ""), now)
             if not NUMBER.fullmatch(remaining) or seconds is None:
                 continue

@@ -1,26 +1,32 @@
-"""Rate limits: when the next request may be sent, and with which API key.
+"""Rate limits of one API key: pauses, requests and tokens per minute, and a concurrency.
 
-`KeyLimiter` enforces the limits of one key: pauses, requests and tokens per minute, and a concurrency that halves on a
-rate limit or timeout and grows slowly. `RequestScheduler` assigns requests to the keys, first come, first served. Times
-are seconds of a monotonic clock that the caller provides.
+Times are seconds of a monotonic clock that the caller provides.
+
+A few rate limits and timeouts among many requests are passing faults: each costs its own row a wait, and the other rows
+nothing. A server is overloaded if it rejects a third of the requests that were sent one after the other, whenever their
+responses arrive. Then the key is paused for all rows, and
+its concurrency is halved. After the pause, the number of sent requests doubles every `RAMP` seconds, so that the next
+rejection arrives before many are sent. The concurrency grows faster with every round of replies.
 """
 
 from __future__ import annotations
 
-import asyncio
+import bisect
 import heapq
 import math
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NoReturn
 
-from toolrlef_data.engines.openai_api.budget import Spending, TokenCounts
 from toolrlef_data.engines.openai_api.rate_headers import remaining_budgets
 from toolrlef_data.engines.spec import Limits
 
-__all__ = ["KeyLimiter", "RateBucket", "RequestScheduler"]
+__all__ = ["MAX_BACKOFF", "KeyLimiter", "RateBucket"]
 
 MAX_BACKOFF = 60.0  # seconds
+NEIGHBOURS = 8  # requests sent before, and after, a rejected one
+MIN_REJECTED = 6  # rejected requests among it and its neighbours, from which a server is overloaded
+MAX_NUMBERS = 512  # remembered rejected requests
+RAMP = 0.25  # seconds in which the number of requests after a pause doubles
 
 
 class RateBucket:
@@ -96,11 +102,17 @@ class KeyLimiter:
         self.key = key
         self.name = name
         self.max_concurrency = self.concurrency = float(max_concurrency)
+        self.growth = 1.0  # requests by which the concurrency grows in the next round of replies
+        self.num_sent = 0
+        self.num_since_pause = 0  # requests sent since the last pause
         self.in_flight = 0
         self.has_succeeded = False  # whether the server has sent a reply to a request with this key
         self.disabled_reason = ""  # why the key is no longer used; empty while it is used
         self.paused_until = -math.inf
-        self.last_halved = -math.inf
+        self.num_reacted = 0  # requests that were sent before the last pause or halving
+        # Sorted numbers of the rejected requests since then.
+        self.rate_limited: list[int] = []
+        self.timed_out: list[int] = []
         self.consecutive_rate_limits = 0
         self.backoff = limits.backoff
         self.request_bucket = _bucket_for(limits.rpm, 1 / 60)
@@ -117,7 +129,7 @@ class KeyLimiter:
         """Return the seconds until a request may be sent; infinity while no slot is free."""
         if self.in_flight >= max(1, int(self.concurrency)):
             return math.inf
-        waits = [self.paused_until - now]
+        waits = [self.paused_until + RAMP * math.log2(self.num_since_pause + 1) - now]
         if self.request_bucket:
             waits.append(self.request_bucket.wait_time(1, now))
         if self.token_bucket:
@@ -132,6 +144,7 @@ class KeyLimiter:
     def start(self, tokens: float, now: float) -> None:
         """Count a request that is about to be sent, with its reserved tokens."""
         self.in_flight += 1
+        self.num_since_pause += 1
         if self.request_bucket:
             self.request_bucket.consume(1, now)
         if self.token_bucket:
@@ -141,6 +154,11 @@ class KeyLimiter:
                 remaining, reset_at = self.budgets[name]
                 self.budgets[name] = (remaining - amount, reset_at)
 
+    def next_number(self) -> int:
+        """Return the number of the request that is being sent now, from 1."""
+        self.num_sent += 1
+        return self.num_sent
+
     def finish(self, unused_tokens: float, now: float, sent_at: float) -> None:
         """Release a request's slot and its unused reserved tokens."""
         self.in_flight -= 1
@@ -148,10 +166,12 @@ class KeyLimiter:
             self.token_bucket.consume(-unused_tokens, now, sent_at)
 
     def record_success(self, headers: Mapping[str, str], now: float, unix_time: float) -> None:
-        """Record a reply: reset the backoff, update the budgets, raise the concurrency by 1 per round of requests."""
+        """Record a reply: reset the backoff, update the budgets, raise the concurrency."""
         self.has_succeeded = True
         self.consecutive_rate_limits = 0
-        self.concurrency = min(self.max_concurrency, self.concurrency + 1 / self.concurrency)
+        step = self.growth / self.concurrency
+        self.growth += step / 2
+        self.concurrency = min(self.max_concurrency, self.concurrency + step)
         self._update_budgets(headers, now, unix_time)
 
     def _update_budgets(self, headers: Mapping[str, str], now: float, unix_time: float) -> None:
@@ -162,134 +182,57 @@ class KeyLimiter:
         for name, (remaining, seconds) in remaining_budgets(headers, unix_time).items():
             self.budgets[name] = (remaining, now + seconds)
 
-    def halve_concurrency(self, sent_at: float, now: float) -> bool:
-        """Halve the concurrency unless the request was sent before the last halving; return whether it was halved."""
-        if sent_at <= self.last_halved:
-            return False
-        self.concurrency = max(1.0, self.concurrency / 2)
-        self.last_halved = now
-        return True
+    def pause(self, seconds: float, now: float) -> None:
+        """Send no request for some seconds, unless a longer pause ends later."""
+        self.paused_until = max(self.paused_until, now + seconds)
+        self.num_since_pause = 0
 
-    def record_rate_limit(self, pause: float | None, sent_at: float, now: float) -> None:
-        """Halve the concurrency once per round of in-flight requests, and pause the key.
+    def record_timeout(self, number: int) -> None:
+        """Record that a request got no response; halve the concurrency if the server is overloaded."""
+        if self._is_overloaded(self.timed_out, number):
+            self._halve_concurrency()
+            self._forget_rejections()
+
+    def record_rate_limit(self, pause: float | None, number: int, now: float, is_only_key: bool = True) -> bool:
+        """Record a rate limit, and return whether the key is paused; otherwise its row waits alone.
+
+        The key is paused if the server is overloaded, or if another key is free. The concurrency is halved if the
+        server has sent a reply since the last pause: a server that rejects everything has no better concurrency.
 
         Args:
             pause: seconds that the server requests. None pauses with exponential backoff.
-            sent_at: when the rejected request was sent.
+            number: the number of the rejected request.
             now: the current time.
+            is_only_key: whether all other keys are paused or disabled.
         """
-        is_first = self.halve_concurrency(sent_at, now)
-        self.consecutive_rate_limits += is_first
-        if pause is None:
-            if not is_first:
-                return
-            pause = min(MAX_BACKOFF, self.backoff * 2**self.consecutive_rate_limits)
-        elif self.consecutive_rate_limits > 1:  # the requested pause was too short
-            pause = max(pause, self.backoff)
-        self.paused_until = max(self.paused_until, now + pause)
+        if number > self.num_reacted:
+            is_overloaded = self._is_overloaded(self.rate_limited, number)
+            if not is_overloaded and is_only_key:
+                return False
+            if is_overloaded and not self.consecutive_rate_limits:
+                self._halve_concurrency()
+            self.consecutive_rate_limits += 1
+            self._forget_rejections()
+            if pause is None:
+                pause = min(MAX_BACKOFF, self.backoff * 2**self.consecutive_rate_limits)
+        if pause is not None:
+            # After a second rate limit, the requested pause was too short.
+            self.pause(max(pause, self.backoff) if self.consecutive_rate_limits > 1 else pause, now)
+        return True
 
+    def _is_overloaded(self, rejected: list[int], number: int) -> bool:
+        """Add a request to the rejected ones, and return whether many of its neighbours are rejected, or all so far."""
+        if number <= self.num_reacted:
+            return False
+        bisect.insort(rejected, number)
+        del rejected[:-MAX_NUMBERS]
+        first = bisect.bisect_left(rejected, number - NEIGHBOURS)
+        num_near = bisect.bisect_right(rejected, number + NEIGHBOURS) - first
+        return num_near >= min(MIN_REJECTED, self.num_sent - self.num_reacted)
 
-class RequestScheduler:
-    """A first-in, first-out queue of requests that rotates over the API keys and respects the caps.
+    def _forget_rejections(self) -> None:
+        self.num_reacted = self.num_sent
+        self.rate_limited, self.timed_out = [], []
 
-    Args:
-        limiters: one limiter per API key.
-        spending: the requests and tokens so far.
-        limits: the caps.
-        clock: a monotonic clock, in seconds.
-    """
-
-    def __init__(
-        self, limiters: list[KeyLimiter], spending: Spending, limits: Limits, clock: Callable[[], float]
-    ) -> None:
-        self.limiters = limiters
-        self.spending = spending
-        self.limits = limits
-        self.clock = clock
-        self.queue: deque[tuple[TokenCounts, float, asyncio.Future[KeyLimiter | None]]] = deque()
-        self.timer: asyncio.TimerHandle | None = None
-        self.rotation = 0
-        self.closed_reason = ""
-
-    async def acquire(self, reserved: TokenCounts, deadline: float, is_retry: bool = False) -> KeyLimiter | None:
-        """Wait for an API key that may send a request and return its limiter.
-
-        Returns None at the deadline, or once the scheduler is closed.
-
-        Args:
-            reserved: the maximum tokens of the request.
-            deadline: the request's deadline, by `clock`; None is returned earlier if no key can become free in time.
-            is_retry: whether the request was sent before; a retry goes to the front of the queue.
-        """
-        future: asyncio.Future[KeyLimiter | None] = asyncio.get_running_loop().create_future()
-        (self.queue.appendleft if is_retry else self.queue.append)((reserved, deadline, future))
-        if is_retry or len(self.queue) == 1:
-            self.dispatch()
-        try:
-            return await future
-        except asyncio.CancelledError:
-            limiter = None if future.cancelled() else future.result()
-            if limiter is not None:  # dispatched, but cancelled before it was sent
-                limiter.finish(sum(reserved), self.clock(), self.clock())
-                self.spending.undo_start(reserved)
-                self.dispatch()
-            raise
-
-    def dispatch(self) -> None:
-        """Assign API keys to queued requests in order, until one must wait; call this after every change of state."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-        while self.queue:
-            reserved, deadline, future = self.queue[0]
-            if not future.done() and not self._resolve(reserved, deadline, future):
-                return
-            self.queue.popleft()
-
-    def _resolve(self, reserved: TokenCounts, deadline: float, future: asyncio.Future[KeyLimiter | None]) -> bool:
-        """Set the future to the limiter of an API key, or to None if the request cannot be sent.
-
-        Returns False, without setting the future, if the request must wait.
-        """
-        now = self.clock()
-        wait = math.inf
-        exceeded_cap = "" if self.closed_reason else self.spending.exceeded_cap(self.limits, reserved)
-        if exceeded_cap and (exceeded_cap.startswith("max_requests") or not self.spending.in_flight):
-            self.closed_reason = exceeded_cap
-        if self.closed_reason:
-            future.set_result(None)
-            return True
-        if not exceeded_cap:  # otherwise wait: in-flight requests may use fewer tokens than reserved
-            self.rotation += 1
-            enabled = [limiter for limiter in self.limiters if not limiter.disabled_reason]
-            start = self.rotation % len(enabled) if enabled else 0
-            enabled = enabled[start:] + enabled[:start]
-            waits = [(limiter.wait_time(sum(reserved), now), limiter.in_flight) for limiter in enabled]
-            wait = min(waits, default=(math.inf, 0))[0]
-            if wait <= 0:
-                limiter = enabled[waits.index(min(waits))]
-                limiter.start(sum(reserved), now)
-                self.spending.start(reserved)
-                future.set_result(limiter)
-                return True
-        if now >= deadline or (wait < math.inf and now + wait > deadline):
-            future.set_result(None)
-            return True
-        if exceeded_cap:  # poll, because the in-flight requests of another thread do not call this `dispatch`
-            wait = 0.1
-        self.timer = asyncio.get_running_loop().call_later(max(min(wait, deadline - now), 0.001), self.dispatch)
-        return False
-
-    def remaining_pause(self) -> float:
-        """Return the seconds until the first API key may be used again."""
-        now = self.clock()
-        usable_at = []
-        for limiter in self.limiters:
-            resets = [reset_at for remaining, reset_at in limiter.budgets.values() if remaining < 1]
-            usable_at.append(max([limiter.paused_until, *resets]))
-        return max(0.0, min(usable_at, default=now) - now)
-
-    def close(self, reason: str) -> None:
-        """Stop sending: `acquire` returns None for all queued and future requests."""
-        self.closed_reason = self.closed_reason or reason
-        self.dispatch()
+    def _halve_concurrency(self) -> None:
+        self.concurrency, self.growth = max(1.0, self.concurrency / 2), 1.0

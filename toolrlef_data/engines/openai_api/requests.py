@@ -16,7 +16,7 @@ from functools import partial
 
 from toolrlef_data.engines.openai_api.budget import TokenCounts
 from toolrlef_data.engines.openai_api.errors import Failure
-from toolrlef_data.engines.openai_api.payloads import UNENCODABLE_REPLY, build_body, endpoint_of
+from toolrlef_data.engines.openai_api.payloads import UNENCODABLE_REPLY, build_body, endpoint_of, max_response_bytes
 from toolrlef_data.engines.openai_api.rate_headers import requested_pause
 from toolrlef_data.engines.openai_api.rate_limits import MAX_BACKOFF, KeyLimiter
 from toolrlef_data.engines.openai_api.session import REJECTED, Session
@@ -38,7 +38,9 @@ def send_directly(
     try:
         while not session.is_cancelled and pool.error is None:
             # A slot is free once the replies are stored, which the caller does before it resumes this generator.
-            free_slots = 0 if session.stop_error else session.spec.concurrency - len(pool.tasks)
+            # A row that waits for its next attempt needs no slot.
+            num_active = len(pool.tasks) - min(pool.num_waiting, session.spec.concurrency)
+            free_slots = 0 if session.stop_error else max(0, session.spec.concurrency - num_active)
             rejections = pool.released_rejections + pool.pending_rejections
             if session.rejects_everything(rejections):  # in-flight requests may still get replies
                 free_slots = 0
@@ -92,6 +94,7 @@ class RequestPool:
         self.session = session
         self.loop = loop
         self.tasks: set[asyncio.Task[list[Reply]]] = set()
+        self.num_waiting = 0  # tasks that wait before the next attempt of their request
         self.finished: list[tuple[str, Reply]] = []
         self.pending_rejections: list[tuple[str, Reply]] = []  # withheld until the server has sent a reply
         self.released_rejections: list[tuple[str, Reply]] = []  # passed on before the server has sent a reply
@@ -161,19 +164,21 @@ class RequestPool:
         """Send a group as one HTTP request, with retries, and return its replies, or [] if the run stops first."""
         session, spec = self.session, self.session.spec
         try:
-            body = build_body(group[0], spec, session.quirks, len(group))
+            body = build_body(group[0], spec, session.quirks, len(group), session.extra_body)
         except UnicodeEncodeError:
             return [UNENCODABLE_REPLY] * len(group)
         deadline = time.monotonic() + spec.limits.deadline
         reserved = TokenCounts(len(body) / session.bytes_per_token, spec.max_tokens * len(group))
-        failure, attempts = None, 0
-        while (limiter := await session.scheduler.acquire(reserved, deadline, is_retry=attempts > 0)) is not None:
-            timeout = min(spec.timeout, deadline - time.monotonic())
+        failure, attempts, num_waits = None, 0, 0
+        while (limiter := await session.scheduler.acquire(reserved, deadline, is_retry=num_waits > 0)) is not None:
+            timeout = max(0.0, min(spec.timeout, deadline - time.monotonic()))
             outcome = await self.send(limiter, group, body, reserved, timeout)
             if isinstance(outcome, list):
                 return outcome
-            if failure and outcome.kind == "timeout" and timeout < spec.timeout:
-                break  # the deadline ended this attempt; the earlier failure is more informative
+            if outcome.kind == "timeout" and timeout < spec.timeout:  # the deadline ended this attempt
+                ended = f"no HTTP response within the deadline of {spec.limits.deadline:g} s"
+                failure = failure or outcome._replace(detail=ended)  # an earlier failure is more informative
+                break
             session.failure_counts[outcome.kind] += 1
             failure = await _check_key(outcome, limiter)
             match failure:
@@ -181,9 +186,14 @@ class RequestPool:
                     pass  # `acquire` waits for the pause
                 case Failure(action="disable_key"):
                     session.disable(limiter, failure)
-                case Failure(action="retry"):
-                    attempts += 1
-                    if not await self.wait_for_retry(attempts, deadline):
+                case Failure(action="stop"):
+                    problem = session.clean(failure.detail)
+                    session.halt(AllRequestsRefused(f"{session}: {problem}. Completed requests are saved"))
+                    break
+                case Failure(action="retry" | "wait"):
+                    attempts += failure.action == "retry"
+                    num_waits += 1
+                    if attempts > spec.retries or not await self.wait_for_retry(num_waits, failure.wait, deadline):
                         break
                 case _:
                     break
@@ -192,31 +202,43 @@ class RequestPool:
         if limiter is None and session.scheduler.closed_reason:
             session.halt_at_cap(session.scheduler.closed_reason)
             return []
-        if limiter is None and (pause := session.scheduler.remaining_pause()) > 1:
+        if (pause := session.scheduler.remaining_pause() if limiter is None else failure.wait) > 1:
             failure = failure._replace(detail=f"{failure.detail}; the server requests a pause of {pause:.0f} s")
         return [session.failed_reply(failure)] * len(group)
 
-    async def wait_for_retry(self, attempts: int, deadline: float) -> bool:
-        """Wait before the next attempt; return False if no attempt remains or the deadline is too close."""
-        spec = self.session.spec
-        wait = min(MAX_BACKOFF, spec.limits.backoff * 2 ** (attempts - 1)) * random.uniform(0.5, 1.0)
-        if attempts > spec.retries or time.monotonic() + wait > deadline:
+    async def wait_for_retry(self, num_waits: int, requested: float, deadline: float) -> bool:
+        """Wait before the next attempt of a request; return False if the wait would end after the deadline.
+
+        Args:
+            num_waits: number of waits of this request, with this one.
+            requested: seconds that the server asks the client to wait at least.
+            deadline: the request's deadline.
+        """
+        backoff = min(MAX_BACKOFF, self.session.spec.limits.backoff * 2 ** (num_waits - 1)) * random.uniform(0.5, 1.0)
+        wait = max(requested, backoff)
+        if time.monotonic() + wait > deadline:
             return False
-        await asyncio.sleep(wait)
+        self.num_waiting += 1
+        self._wake()  # another request can be sent meanwhile
+        try:
+            await asyncio.sleep(wait)
+        finally:
+            self.num_waiting -= 1
         return True
 
     async def send(
         self, limiter: KeyLimiter, group: list[Request], body: bytes, reserved: TokenCounts, timeout: float
     ) -> list[Reply] | Failure:
         """Send a group as one HTTP request, once; account for its tokens, and return its replies or the failure."""
-        session, sent_at = self.session, time.monotonic()
+        session, sent_at, number = self.session, time.monotonic(), limiter.next_number()
         used = reserved  # the server may have processed a request whose HTTP response was lost
         try:
             authorization = session.authorization(limiter)
-            response = await session.connection.post(endpoint_of(group[0]), body, authorization, timeout)
+            max_bytes = max_response_bytes(session.spec, len(body), len(group))
+            response = await session.connection.post(endpoint_of(group[0]), body, authorization, timeout, max_bytes)
             if isinstance(response, Failure):
                 if response.kind == "timeout":
-                    limiter.halve_concurrency(sent_at, time.monotonic())
+                    limiter.record_timeout(number)
                 used = reserved if response.may_be_billed else TokenCounts(0, 0)
                 return response
             outcome = session.parse(response.status, response.text, len(group))
@@ -225,18 +247,32 @@ class RequestPool:
                 used = session.tokens_used(outcome, reserved)
                 session.update_bytes_per_token(outcome[0], len(body))
                 return outcome
+            if response.status in (404, 405) and "model" not in outcome.detail:
+                outcome = outcome._replace(detail=f"{outcome.detail}; {self.missing_path(endpoint_of(group[0]))}")
             if response.status >= 300 or outcome.action in ("pause_key", "disable_key"):
                 used = TokenCounts(0, 0)
-            if outcome.action == "pause_key":
-                pause = requested_pause(response.headers, response.text, time.time())
-                limiter.record_rate_limit(pause, sent_at, time.monotonic())
-            elif outcome.action == "retry" and (pause := requested_pause(response.headers, "", time.time())):
-                limiter.paused_until = max(limiter.paused_until, time.monotonic() + pause)
+            if outcome.action in ("pause_key", "retry"):
+                is_limit = outcome.action == "pause_key"
+                pause = requested_pause(response.headers, response.text if is_limit else "", time.time())
+                outcome = outcome._replace(wait=pause or 0.0)
+                if is_limit or pause:
+                    is_only_key = session.scheduler.is_only_key(limiter)
+                    is_paused = limiter.record_rate_limit(pause, number, time.monotonic(), is_only_key)
+                    outcome = outcome._replace(action="wait") if is_limit and not is_paused else outcome
             return outcome
         finally:
             limiter.finish(sum(reserved) - sum(used), time.monotonic(), sent_at)
             session.spending.finish(reserved, used)
             session.scheduler.dispatch()
+
+    def missing_path(self, endpoint: str) -> str:
+        """Return the advice for a server that does not know the path of an endpoint."""
+        paths = {name: url.path for name, url in self.session.connection.urls.items()}
+        if endpoint == "/completions":
+            remedy = f'pass style="chat", which sends requests to {paths["/chat/completions"]}'
+        else:
+            remedy = "check base_url, which usually ends with /v1"
+        return f"the server has no POST {paths[endpoint]}: {remedy}"
 
 
 async def _check_key(failure: Failure, limiter: KeyLimiter) -> Failure:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -15,13 +16,23 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from toolrlef_data.engines.credentials import Secrets, read_api_keys, resolve_address
+from toolrlef_data.engines.credentials import (
+    Address,
+    custom_headers,
+    find_proxy,
+    read_api_keys,
+    read_headers,
+    read_variables,
+    resolve_address,
+)
 from toolrlef_data.engines.openai_api.budget import TokenCounts, spending_of
 from toolrlef_data.engines.openai_api.errors import Failure, classify_body, classify_status
 from toolrlef_data.engines.openai_api.payloads import check_spec, find_quirks, parse_replies
-from toolrlef_data.engines.openai_api.rate_limits import KeyLimiter, RequestScheduler
+from toolrlef_data.engines.openai_api.rate_limits import KeyLimiter
+from toolrlef_data.engines.openai_api.scheduler import RequestScheduler
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import AllRequestsRefused, CapReached, NoUsableApiKey, Reply, ToolrlefError
+from toolrlef_data.tables.redaction import Secrets, redact_hosts, redact_url
 
 if TYPE_CHECKING:
     from toolrlef_data.engines.openai_api.client import Connection
@@ -57,8 +68,15 @@ class Session:
         self.address = resolve_address(spec)
         self.quirks = find_quirks(spec)
         self.secrets = Secrets(self.address.secrets)
+        self.headers: dict[str, str] = {}
+        self.extra_body: dict[str, Any] = {}
+        self.proxy: Address | None = None
+        is_private = redact_url(self.address.url) != self.address.url
+        self.private_host = re.compile(
+            rf"(?<![\w.-]){re.escape(self.address.host)}(?![\w-])(?::\d+)?" if is_private else r"(?!)", re.IGNORECASE
+        )
         self.spending = spending_of(self.address.url, spec.model)
-        self.scheduler = RequestScheduler([], self.spending, spec.limits, time.monotonic)
+        self.scheduler = RequestScheduler([], self.spending, spec.limits, time.monotonic, spec.concurrency)
         self.failure_counts: Counter[str] = Counter()  # by error kind, for the progress bar
         self.bytes_per_token = INITIAL_BYTES_PER_TOKEN
         self.is_cancelled = False
@@ -71,8 +89,16 @@ class Session:
         raise TypeError("a session contains API keys and cannot be pickled; pickle its EngineSpec")
 
     def open(self) -> None:
-        """Read the API keys, and redact them in the logs of HTTP libraries."""
+        """Read the API keys, headers and other secrets, and redact them in the logs of HTTP libraries."""
         keys = read_api_keys(self.spec)
+        own = read_headers(dict(self.spec.headers), str(self))
+        names = {name.lower() for name in own}
+        if self.spec.base_url is None:  # a server in `base_url` gets them as little as OPENAI_API_KEY
+            own |= {name: value for name, value in custom_headers().items() if name.lower() not in names}
+        self.headers, self.proxy = own, find_proxy(self.address.url)
+        secrets: list[str] = []
+        self.extra_body = read_variables(dict(self.spec.options).get("extra_body", {}), secrets)
+        self.secrets.add([*secrets, *own.values(), *(self.proxy.secrets if self.proxy else ())])
         limiters = [self._limiter_for(key, number) for number, key in enumerate(keys, 1)]
         self.scheduler.limiters = limiters or [self._limiter_for("", 0)]  # a server that needs no API key
         for name in HTTP_LOGGERS:
@@ -83,8 +109,9 @@ class Session:
             logging.getLogger(name).removeFilter(self._redact_record)
 
     def authorization(self, limiter: KeyLimiter) -> str:
-        """Return the value of the Authorization header: the API key, else the credentials of the URL, else ""."""
-        return f"Bearer {limiter.key}" if limiter.key else self.address.basic_auth
+        """Return the Authorization header: the API key, else the user's header, else the credentials of the URL."""
+        own = next((value for name, value in self.headers.items() if name.lower() == "authorization"), "")
+        return f"Bearer {limiter.key}" if limiter.key else own or self.address.basic_auth
 
     def stats(self) -> dict[str, Any]:
         """Return the values that the progress bar shows: in-flight requests, errors by kind, cost."""
@@ -121,17 +148,15 @@ class Session:
             body = json.loads(text)
         except (ValueError, RecursionError):
             body = None
-        failure = classify_body(body, text)
-        return failure or [self._redact(reply) for reply in parse_replies(body, self.spec.stop, max_replies)]
+        if failure := classify_body(body, text):
+            return failure
+        replies = parse_replies(body, self.spec.stop, max_replies, self.secrets.redact_reply)
+        return [replace(r, error_detail=self.clean(r.error_detail)) if r.error else r for r in replies]
 
-    def _redact(self, reply: Reply) -> Reply:
-        """Return a reply without API keys, which a server may echo."""
-        redact = self.secrets.redact_reply
-        calls = tuple((redact(name), redact(arguments)) for name, arguments in reply.tool_calls)
-        text, reasoning = redact(reply.text or ""), redact(reply.reasoning)
-        if reply.error:
-            return replace(reply, error_detail=self.secrets.redact(reply.error_detail)[:MAX_DETAIL_LENGTH])
-        return replace(reply, text=text, reasoning=reasoning, tool_calls=calls)
+    def clean(self, detail: str) -> str:
+        """Return an error text without secrets and private hosts, shortened after that."""
+        redacted = self.private_host.sub("[server]", redact_hosts(self.secrets.redact(detail)))
+        return redacted[:MAX_DETAIL_LENGTH]
 
     def update_bytes_per_token(self, reply: Reply, num_bytes: int) -> None:
         """Update the estimated number of body bytes per prompt token.
@@ -156,7 +181,7 @@ class Session:
         return any(limiter.has_succeeded for limiter in self.scheduler.limiters)
 
     def failed_reply(self, failure: Failure) -> Reply:
-        return Reply(None, error=failure.kind, error_detail=self.secrets.redact(failure.detail)[:MAX_DETAIL_LENGTH])
+        return Reply(None, error=failure.kind, error_detail=self.clean(failure.detail))
 
     def rejects_everything(self, rejections: Sequence[tuple[str, Reply]]) -> bool:
         """Return whether there are at least `MIN_REJECTIONS` rejections and the server has sent no reply."""
@@ -171,7 +196,7 @@ class Session:
         """Disable an API key and add new API keys from the key sources; stop sending if no enabled key remains."""
         if limiter.disabled_reason:
             return
-        limiter.disabled_reason = self.secrets.redact(failure.detail)[:MAX_DETAIL_LENGTH]
+        limiter.disabled_reason = self.clean(failure.detail)
         log.warning("%s is no longer used: %s", limiter.name, limiter.disabled_reason)
         known = {limiter.key for limiter in self.scheduler.limiters}
         new_keys = []
@@ -179,5 +204,7 @@ class Session:
             new_keys = [key for key in read_api_keys(self.spec) if key not in known] if limiter.key else []
         self.scheduler.limiters += [self._limiter_for(key, len(known) + i + 1) for i, key in enumerate(new_keys)]
         if all(limiter.disabled_reason for limiter in self.scheduler.limiters):
-            problem = f"rejected all API keys ({len(known)})" if limiter.key else "requires an API key, set `keys`"
+            problem = "requires an API key, set `keys` or `headers`"
+            if limiter.key:
+                problem = f"rejected all API keys ({len(known)})"
             self.halt(NoUsableApiKey(f"{self} {problem}: {limiter.disabled_reason}. Completed requests are saved"))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from multiprocessing.pool import AsyncResult, ThreadPool
 from typing import Any
 
+from toolrlef_data.engines.database.rows import decode_reply
 from toolrlef_data.engines.exchange import Exchange
 from toolrlef_data.engines.model_stage import keyed_request
 from toolrlef_data.engines.reply_store import ReplyStore
@@ -100,9 +101,8 @@ class SearchRun:
         if action.name not in self.functions:
             return call(self.functions, action.name, action.arguments)
         keys = self.observation_keys(action)
-        replies = store.get(keys)
-        reply = replies.get(keys[0]) or replies.get(keys[1])
-        return None if reply is None else Observation(*json.loads(reply.text or ""))
+        observations = store.get_as(keys, _read_observation)
+        return observations.get(keys[0]) or observations.get(keys[1])
 
     def execute(self, action: FunctionCall, store: ReplyStore) -> Observation:
         """Execute a call, store its observation, and return the stored one, which may be another process's."""
@@ -116,6 +116,15 @@ class SearchRun:
         key = failure_key if observation.tool_failure else shared_key
         text = json.dumps([observation.text, observation.code, observation.tool_failure])
         store.put([(key, Reply(text))])
+
+
+def _read_observation(key: str, text: object) -> Observation | None:
+    """Return the observation of a stored text, or None if the text is damaged."""
+    reply = decode_reply(key, text)
+    try:
+        return None if reply is None else Observation(*json.loads(reply.text or ""))
+    except (ValueError, TypeError):
+        return None
 
 
 class SearchPool:

@@ -40,9 +40,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-from toolrlef_data.engines.credentials import Secrets
 from toolrlef_data.records import TOOL_FAILURES, InputError, clean_text
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
+from toolrlef_data.tables.redaction import Secrets
 from toolrlef_data.tools.functions.arguments import read_arguments, validate_parameters
 from toolrlef_data.tools.http import (
     Failure,
@@ -52,7 +52,6 @@ from toolrlef_data.tools.http import (
     check_url,
     fetch,
     open_session,
-    redact_truncated,
     retry,
     run_coroutine,
     server_at,
@@ -318,7 +317,7 @@ def _run(function: Function, arguments: dict[str, Any]) -> Observation:
 
 
 def _redact_detail(detail: str, secrets: Secrets) -> str:
-    return secrets.redact(redact_truncated(detail, secrets) if len(detail) >= MAX_DETAIL else detail)
+    return secrets.redact(secrets.redact_truncated(detail) if len(detail) >= MAX_DETAIL else detail)
 
 
 def _call_function(function: Function, arguments: Mapping[str, Any]) -> Observation:
@@ -369,7 +368,7 @@ def _as_json(body: bytes, secrets: Secrets, limit: int = MAX_BYTES + 1) -> str:
     """
     text = body.decode("utf-8-sig", "replace")
     if len(body) >= limit:
-        return json.dumps(redact_truncated(text.rstrip("\ufffd"), secrets), ensure_ascii=False)
+        return json.dumps(secrets.redact_truncated(text.rstrip("\ufffd")), ensure_ascii=False)
     try:
         return json.dumps(json_value(text), ensure_ascii=False)
     except (ValueError, RecursionError):

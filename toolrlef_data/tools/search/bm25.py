@@ -12,8 +12,7 @@ Khmer, Burmese) yield pairs of adjacent characters. English stop words are skipp
 Building needs memory for the vocabulary and about 40 bytes per (passage, distinct word) pair, because `bm25s` sorts
 the pairs in memory. Texts and tokens are streamed.
 
-Not covered: stemming, synonyms, splitting of compounds, queries for a single Han character inside a longer run. Damage
-is detected only if it changes the size of a file.
+Not covered: stemming, synonyms, splitting of compounds, queries for a single Han character inside a longer run.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ import numpy as np
 import pyarrow as pa
 
 from toolrlef_data.records import InputError
-from toolrlef_data.tables.files import fill_once, home_dir
+from toolrlef_data.tables.files import damaged_file, fill_once, home_dir
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tools.search.corpus import SCHEMA, Content, Passages, digest_content
 
@@ -115,9 +114,7 @@ def bm25s_version() -> str:
 
 def indexes_dir() -> Path:
     """Return the folder of all indexes."""
-    folder = home_dir() / "indexes"
-    folder.mkdir(exist_ok=True)
-    return folder
+    return home_dir() / "indexes"
 
 
 def build_index(passages: Passages) -> str:
@@ -147,7 +144,7 @@ def open_index(name: str) -> Index:
         raise InputError(f"the search index {folder} was deleted; call wiki_search(corpus) to build it again") from None
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise InputError(
-            f"the search index {folder} is damaged; remove it and call wiki_search(corpus) to build it again: {error}"
+            f"the search index {folder} is damaged; call wiki_search(corpus) to build it again: {error}"
         ) from error
 
 
@@ -155,8 +152,8 @@ def open_index(name: str) -> Index:
 def _open(folder: Path, inode: int, modified_ns: int) -> Index:
     from bm25s import BM25  # type: ignore[import-untyped]
 
-    if not _is_complete(folder):
-        raise ValueError("file sizes differ from the manifest")
+    if not _is_complete(folder) or damaged_file(folder):
+        raise ValueError("a file differs from its size or checksum")
     bm25 = BM25.load(folder, mmap=True, show_progress=False, backend="numpy")
     # Plain array views of the mapped files: slicing an np.memmap is several times slower.
     bm25.scores |= {name: bm25.scores[name].view(np.ndarray) for name in ("data", "indices", "indptr")}

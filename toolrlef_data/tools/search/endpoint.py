@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolrlef_data.records import InputError, ToolError, ToolResult, clean_text
 from toolrlef_data.tables.fingerprint import digest
+from toolrlef_data.tables.redaction import Secrets
 from toolrlef_data.tools.http import (
     Server,
     check_retry_settings,
@@ -164,11 +165,13 @@ async def _query(session: aiohttp.ClientSession, settings: Endpoint, server: Ser
     parameters = {**server.query, "query": clean_text(query), "k": str(settings.k)}
     get = partial(fetch, session, "GET", server.url, max_bytes=settings.max_bytes, params=parameters)
     body = await retry(get, settings.retries, settings.timeout)
-    return tuple(map(server.secrets.redact_reply, _texts(body, settings)))
+    return _texts(body, settings, server.secrets)
 
 
-def _texts(body: bytes, settings: Endpoint) -> tuple[str, ...]:
+def _texts(body: bytes, settings: Endpoint, secrets: Secrets) -> tuple[str, ...]:
     """Return the first `k` non-blank texts of a response body; later hits are not validated.
+
+    A text is redacted before it is truncated: the first words of a secret would not be recognised.
 
     Raises:
         ToolError: the kind is http; the body is invalid.
@@ -186,7 +189,7 @@ def _texts(body: bytes, settings: Endpoint) -> tuple[str, ...]:
         if not isinstance(text, str):
             raise ToolError("http", 'a hit of the response has no "text"')
         # JSON may contain an unpaired surrogate, a table cannot.
-        if (passage := first_words(clean_text(text), settings.words)).strip():
+        if (passage := first_words(secrets.redact_reply(clean_text(text)), settings.words)).strip():
             texts.append(passage)
         if len(texts) == settings.k:
             break

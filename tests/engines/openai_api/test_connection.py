@@ -1,0 +1,330 @@
+"""The connection: hostile bodies stay small, proxies of the environment are used, certificates are checked."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import itertools
+import json
+import ssl
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.api_server import ApiServer, ServerReply, completion, error
+from tests.support.raw_server import RawServer
+from toolrlef_data.engines.credentials import find_proxy
+from toolrlef_data.engines.openai_api.engine import OpenAIEngine
+from toolrlef_data.engines.openai_api.payloads import max_response_bytes
+from toolrlef_data.engines.spec import EngineSpec, Limits, Message, Request
+from toolrlef_data.records import AllRequestsRefused, InputError, Reply, ToolrlefError
+from toolrlef_data.tools.http import Failure, fetch, open_session, server_at
+
+CERTIFICATE = Path(__file__).parents[2] / "fixtures" / "untrusted_certificate.pem"
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+REPLY = json.dumps({"choices": [{"message": {"content": "8"}}]}).encode()
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "REQUEST_METHOD"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def ask(url: str, count: int = 1, **settings: Any) -> list[Reply]:
+    fixed = {"limits": Limits(backoff=0.01), "retries": 1, "timeout": 20.0, "progress": False, "base_url": url}
+    requests = [(str(i), Request(messages=(Message("user", f"question {i}"),))) for i in range(count)]
+    with OpenAIEngine(EngineSpec("openai_api", "m", **{**fixed, **settings})) as engine:
+        replies = dict(chain.from_iterable(engine.generate(requests)))
+    return [replies[str(i)] for i in range(count)]
+
+
+# The size of a response ----------------------------------------------------------------------------------------------
+
+
+def chunked(parts: Iterable[bytes]) -> Iterator[bytes]:
+    yield HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+    for part in parts:
+        yield b"%x\r\n%s\r\n" % (len(part), part)
+
+
+def compressed(encoding: str, body: bytes) -> Iterator[bytes]:
+    yield HEAD + f"Content-Encoding: {encoding}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+BLOCK = b" " * 65536
+BOMB = b'{"choices": "' + b" " * (300 * MEGABYTE) + b'"}'
+
+
+def deflate_bomb() -> bytes:
+    return zlib.compress(BOMB, 9)
+
+
+# What the server sends -> the error kind. Each is endless, or has 300 MB after decompression.
+HOSTILE: dict[str, tuple[Callable[[], Iterable[bytes]], str]] = {
+    "a body without end": (lambda: chain([HEAD + b"\r\n"], itertools.repeat(BLOCK)), "too_long"),
+    "a body of a gigabyte": (
+        lambda: chain([HEAD + b"Content-Length: 1000000000\r\n\r\n"], [BLOCK] * 20000),
+        "too_long",
+    ),
+    "chunks without end": (lambda: chunked(itertools.repeat(BLOCK)), "too_long"),
+    "an endless text in JSON": (lambda: chunked(chain([REPLY[:-5]], itertools.repeat(b"8" * 65536))), "too_long"),
+    "a gzip bomb": (lambda: compressed("gzip", gzip.compress(BOMB, 9)), "too_long"),
+    "a deflate bomb": (lambda: compressed("deflate", deflate_bomb()), "too_long"),
+    "headers without end": (
+        lambda: chain([HEAD], (b"X-%d: %s\r\n" % (i, b"x" * 4000) for i in itertools.count())),
+        "connection",
+    ),
+    "a header without end": (lambda: chain([HEAD + b"X: "], itertools.repeat(b"x" * 65536)), "connection"),
+    "a blank header without end": (lambda: chain([HEAD + b"X: "], itertools.repeat(BLOCK)), "timeout"),
+    "a status line without end": (lambda: chain([b"HTTP/1.1 200 "], itertools.repeat(BLOCK)), "connection"),
+    "a chunk size without end": (
+        lambda: chain([HEAD + b"Transfer-Encoding: chunked\r\n\r\n"], itertools.repeat(b"0" * 65536)),
+        "timeout",
+    ),
+    "brotli, which was not asked for": (lambda: compressed("br", b"\x0b\x80abc\x03" * 20), "connection"),
+    "two encodings": (lambda: compressed("gzip, gzip", gzip.compress(gzip.compress(REPLY))), "connection"),
+}
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_a_hostile_body_ends_with_an_error_and_little_memory(hostile: str) -> None:
+    make, kind = HOSTILE[hostile]
+    response = make() if "bomb" not in hostile else list(make())
+    with RawServer(lambda head: response if "bomb" in hostile else make()) as server:
+        tracemalloc.start()
+        (reply,) = ask(server.url, timeout=1.0 if kind == "timeout" else 20.0)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert (reply.text, reply.error) == (None, kind), reply.error_detail
+        assert len(reply.error_detail) < 500
+        assert peak < 30 * MEGABYTE
+        assert server.num_connections == (1 if kind == "too_long" else 2), "a final error is not sent again"
+
+
+def test_a_hostile_error_page_keeps_the_kind_of_its_status() -> None:
+    head = HEAD.replace(b"200 OK", b"503 Busy") + b"\r\n"
+    with RawServer(lambda _: chain([head], itertools.repeat(BLOCK))) as server:
+        (reply,) = ask(server.url)
+        assert (reply.error, server.num_connections) == ("server", 2)
+
+
+def test_a_slow_body_ends_at_the_deadline() -> None:
+    """Each byte arrives soon after the last one, so that no pause is long."""
+    with RawServer(lambda _: chain([HEAD + b"Content-Length: 1000000\r\n\r\n"], slowly())) as server:
+        (reply,) = ask(server.url, limits=Limits(deadline=0.5), retries=0)
+        assert reply.error == "timeout"
+        assert reply.error_detail == "no HTTP response within the deadline of 0.5 s"
+
+
+def slowly() -> Iterator[bytes]:
+    import threading
+
+    never = threading.Event()
+    while True:
+        never.wait(0.02)
+        yield b" "
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "deflate", "GZIP", "identity"])
+def test_an_answer_up_to_the_limit_is_read(encoding: str) -> None:
+    spec = EngineSpec("openai_api", "m", max_tokens=20_000)
+    limit = max_response_bytes(spec, 0, 1)
+    text = "8" * (limit - len(REPLY))
+    body = REPLY.replace(b"8", text.encode())
+    encode = {"identity": bytes, "deflate": zlib.compress}.get(encoding, gzip.compress)
+    with RawServer(lambda _: compressed(encoding, encode(body))) as server:
+        (reply,) = ask(server.url, max_tokens=20_000)
+        assert reply.text == text
+        assert ask(server.url, max_tokens=1)[0].error == "too_long", "the limit follows max_tokens"
+
+
+@pytest.mark.parametrize(
+    ("settings", "num_sent", "n"),
+    [
+        ({"max_tokens": 4096}, 0, 1),
+        ({}, 0, 64),
+        ({"options": {"extra_body": {"max_completion_tokens": 4096}}}, 0, 1),
+        ({"options": {"extra_body": {"logprobs": True, "top_logprobs": 20}}}, 0, 1),
+        ({"options": {"extra_body": {"prompt_logprobs": 1}}}, 30_000, 1),
+        ({}, 3_000_000, 1),  # a server that echoes the prompt
+    ],
+)
+def test_the_limit_follows_what_is_asked_for(settings: dict[str, Any], num_sent: int, n: int) -> None:
+    default = max_response_bytes(EngineSpec("openai_api", "m"), 0, 1)
+    assert max_response_bytes(EngineSpec("openai_api", "m", **settings), num_sent, n) > default + 500_000
+
+
+def test_a_damaged_compressed_body_is_retried() -> None:
+    body = gzip.compress(REPLY)
+    damaged = [body[:-9], body[:-9] + b"garbage!!", b"\x1f\x8b", b"no gzip"]
+    responses = [*map(bytes, damaged), body]
+    with RawServer(lambda _: compressed("gzip", responses[min(server.num_connections, 5) - 1])) as server:
+        (reply,) = ask(server.url, retries=5)
+        assert (reply.text, server.num_connections) == ("8", 5)
+
+
+# Proxies -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No name server knows the host: only the proxy reaches it."""
+    secret = "proxy-Password-0123456789"
+    for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        with ApiServer(lambda received, repeats: completion(f"via {secret}")) as proxy:
+            monkeypatch.setenv(variable, f"http://me:{secret}@127.0.0.1:{proxy.port}")
+            (reply,) = ask("http://models.corp.invalid/v1")
+            assert reply.text == "via [key]"
+            assert [received.headers["host"] for received in proxy.requests] == ["models.corp.invalid"]
+            assert proxy.requests[0].headers["proxy-authorization"].startswith("Basic ")
+            monkeypatch.delenv(variable)
+
+
+def test_a_tunnel_through_a_proxy_hides_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A", "key-0123456789abcdef")
+    refused = [b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"]
+    with RawServer(lambda _: refused) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://me:word@127.0.0.1:{proxy.port}")
+        (reply,) = ask("https://models.corp.invalid/v1", keys="A", retries=0)
+        assert reply.error == "connection"
+        assert "models.corp" not in reply.error_detail
+    (head,) = proxy.heads
+    assert head.startswith("CONNECT models.corp.invalid:443 ")
+    assert "Proxy-Authorization: Basic " in head
+    assert "key-0123456789abcdef" not in head
+
+
+def test_a_proxy_is_not_used_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with ApiServer() as server:
+        for host in ("127.0.0.1", "localhost"):
+            (reply,) = ask(server.url.replace("127.0.0.1", host), retries=0)
+            assert reply.text
+
+
+@pytest.mark.parametrize(
+    ("url", "no_proxy", "is_used"),
+    [
+        ("http://api.example.com/v1", "", True),
+        ("http://api.example.com/v1", "example.com", False),
+        ("http://api.example.com/v1", ".example.com", False),
+        ("http://api.example.com/v1", "other.org, api.example.com", False),
+        ("http://api.example.com:8000/v1", "api.example.com:8000", False),
+        ("http://api.example.com/v1", "*", False),
+        ("http://api.example.com/v1", "ample.com", True),
+        ("http://10.1.2.3/v1", "10.0.0.0/8", False),
+        ("http://11.1.2.3/v1", "10.0.0.0/8,nonsense/99", True),
+        ("http://[fd00::1]/v1", "fd00::/8", False),
+        ("http://localhost:8000/v1", "", False),
+        ("http://me.localhost:8000/v1", "", False),
+        ("http://127.8.8.8/v1", "", False),
+        ("http://[::1]:8000/v1", "", False),
+        ("https://api.example.com/v1", "", False),  # only HTTP_PROXY is set
+    ],
+)
+def test_which_hosts_a_proxy_serves(monkeypatch: pytest.MonkeyPatch, url: str, no_proxy: str, is_used: bool) -> None:
+    monkeypatch.setenv("http_proxy", "proxy.example.com:3128")
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    proxy = find_proxy(url)
+    assert (proxy is not None) == is_used
+    assert proxy is None or proxy.url == "http://proxy.example.com:3128"
+
+
+def test_an_unusable_proxy_is_reported_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "socks5://me:CANARY@127.0.0.1:1080")
+    with pytest.raises(InputError, match="the proxy in the environment") as caught:
+        ask("http://api.example.com/v1")
+    assert "CANARY" not in str(caught.value)
+
+
+def test_tools_use_the_proxy_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ApiServer(lambda received, repeats: ServerReply(200, b"ok")) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://me:word@127.0.0.1:{proxy.port}")
+        assert fetch_once("http://tools.corp.invalid/x") == b"ok"
+        assert proxy.requests[0].headers["proxy-authorization"].startswith("Basic ")
+    with ApiServer(lambda received, repeats: ServerReply(200, b"direct")) as server:
+        assert fetch_once(server.url) == b"direct"
+
+
+def fetch_once(url: str) -> bytes:
+    async def run() -> bytes:
+        server = server_at(url, "the tool")
+        async with open_session(server, 1) as session:
+            return await fetch(session, "GET", server.url, max_bytes=1000)
+
+    return asyncio.run(run())
+
+
+# Certificates --------------------------------------------------------------------------------------------------------
+
+
+def tls_server() -> RawServer:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    return RawServer(lambda _: compressed("identity", REPLY), tls=context)
+
+
+@pytest.mark.parametrize("mode", ["direct", "batch"])
+def test_an_untrusted_certificate_stops_the_run(mode: str) -> None:
+    with tls_server() as server:
+        with pytest.raises(ToolrlefError, match=r"certificate of the server is not trusted: self.signed") as caught:
+            ask(server.url, 40, concurrency=4, retries=5, limits=Limits(mode=mode, backoff=0.01))  # type: ignore[arg-type]
+        assert server.num_connections <= 5
+        assert "SSL_CERT_FILE" in str(caught.value)
+        assert mode == "batch" or isinstance(caught.value, AllRequestsRefused)
+
+
+def test_a_trusted_certificate_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    with tls_server() as server:
+        assert ask(server.url)[0].text == "8"
+
+
+def test_an_untrusted_certificate_of_a_tool_is_a_setup_error() -> None:
+    with tls_server() as server, pytest.raises(InputError, match="not trusted"):
+        fetch_once(server.url)
+
+
+# Paths ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("request_", "reply", "advice"),
+    [
+        (
+            Request(prompt="1+1="),
+            ServerReply(404, {"detail": "Not Found"}),
+            'no POST /v1/completions: pass style="chat"',
+        ),
+        (Request(prompt="1+1="), ServerReply(405, b""), 'no POST /v1/completions: pass style="chat"'),
+        (Request(messages=(Message("user", "?"),)), ServerReply(404, b"404 page not found"), "check base_url"),
+    ],
+)
+def test_a_server_without_an_endpoint_is_explained(request_: Request, reply: ServerReply, advice: str) -> None:
+    with ApiServer(lambda received, repeats: reply) as server:
+        spec = EngineSpec("openai_api", "m", base_url=server.url, progress=False)
+        with OpenAIEngine(spec) as engine:
+            ((_, received),) = chain.from_iterable(engine.generate([("0", request_)]))
+        assert advice in received.error_detail
+
+
+def test_an_unknown_model_is_not_blamed_on_the_path() -> None:
+    with ApiServer(lambda received, repeats: error(404, None, "The model `m` does not exist.")) as server:
+        assert "check base_url" not in ask(server.url)[0].error_detail
+
+
+def test_a_failure_of_a_tool_waits_as_long_as_the_server_asks() -> None:
+    date = {"date": "Thu, 01 Jan 2026 00:00:00 GMT", "retry-after": "Thu, 01 Jan 2026 00:00:30 GMT"}
+    for headers, seconds in ((date, 30.0), ({"retry-after": "1.5"}, 1.5), ({"retry-after-ms": "250"}, 0.25), ({}, 0.0)):
+        reply = ServerReply(503, b"", headers)
+        with ApiServer(lambda received, repeats, reply=reply: reply) as server:
+            with pytest.raises(Failure) as caught:
+                fetch_once(server.url)
+            assert caught.value.retry_after == pytest.approx(seconds)
