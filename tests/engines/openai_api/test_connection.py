@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.api_replies import always
 from tests.support.api_server import ApiServer, ServerReply, completion, error
 from tests.support.raw_server import RawServer
 from toolrlef_data.engines.credentials import find_proxy

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
+from tests.support.api_replies import always
 from tests.support.api_server import ApiServer, ReceivedRequest, ServerReply, completion, error
 from toolrlef_data import answer
 from toolrlef_data.columns import QUESTIONS
