@@ -42,7 +42,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The slowest modules start first, so that no worker ends with one of them alone.
 SLOWEST = [
-    *("test_api_kill", "test_serving", "test_real_model", "test_search_kill"),
+    *("test_api_kill", "test_serving", "test_real_model", "test_search_kill", "test_placement"),
     *("test_loader", "test_local", "test_openai_api", "test_labels", "test_folder", "test_translator", "test_trex"),
 ]
 

@@ -153,7 +153,8 @@ def show_faults(rows: int) -> None:
     }
     mixes = [(), *((name,) for name in faults), ("429", "500", "timeout")]
     for mix in mixes:
-        draw, samples, first_attempts = random.Random(0), [], [0]
+        draw, first_attempts = random.Random(0), [0]
+        samples: list[int] = []
 
         def script(
             received: ReceivedRequest,

@@ -84,6 +84,25 @@ def test_answers_of_an_earlier_run_are_replaced_and_other_files_are_an_error(tmp
     assert (folder / "deep/mine.json").read_text() == "{}"
 
 
+def test_trajectories_replace_other_rows_only_on_request(tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    run("trajectories", "--out", out)
+    run("trajectories", "--out", out)
+    changed = ["trajectories", "--layout", "merged", "--out", str(out)]
+    result = CliRunner().invoke(app, changed)
+    assert "has other rows under the same version 1.0.0: raise the version" in str(result.exception)
+    result = CliRunner().invoke(app, [*changed, "--version", "0.9.0"])
+    assert "has the version 1.0.0, which is newer than 0.9.0" in str(result.exception)
+    result = CliRunner().invoke(app, [*changed, "--version", "2"])
+    assert "version must be three numbers" in str(result.exception)
+    run(*changed, "--replace")
+    run(*changed, "--version", "1.2.0")
+    loaded = load_dataset(str(out), "toolbench-trajectories", split="train", cache_dir=str(tmp_path / "hf"))
+    assert (str(loaded.version), set(loaded["layout"])) == ("1.2.0", {"merged"})
+    result = CliRunner().invoke(app, ["trajectories", "--out", str(out), "--export", "trl", "--replace"])
+    assert "--version and --replace describe a data set" in str(result.exception)
+
+
 @pytest.mark.usefixtures("one_thread")
 def test_random_model_yields_counts_but_no_data_set(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A model with random weights: its searches do not finish and yield no samples."""

@@ -44,6 +44,7 @@ from toolrlef_data import (
 )
 from toolrlef_data.columns import DROPPED, STAGE2_LATER
 from toolrlef_data.engines import ENGINES
+from toolrlef_data.engines.model_stage import ModelStage
 from toolrlef_data.engines.spec import Request
 from toolrlef_data.publishing.folder import LAYOUTS
 from toolrlef_data.records import Reply
@@ -125,23 +126,6 @@ def test_same_tables_produce_the_same_bytes_and_no_other_files(tables: dict[str,
     assert files_beside(out) == []
 
 
-@pytest.mark.parametrize("moment", ["while writing", "between the renames", "before the old is removed"])
-def test_next_run_repairs_an_interrupted_replacement(moment: str, tables: dict[str, Any], tmp_path: Path) -> None:
-    out = tmp_path / "data"
-    complete = digests(publish(tables, out, version="1.0.0"))
-    new, old = out.with_name(".data.new"), out.with_name(".data.old")
-    if moment == "while writing":
-        (new / "math-stage1").mkdir(parents=True)
-        (new / "math-stage1" / "train-00000-of-00001.parquet").write_bytes(b"PAR1 cut off")
-    else:
-        shutil.copytree(out, new if moment == "between the renames" else old)
-        if moment == "between the renames":
-            out.rename(old)
-    publish(tables, out, version="1.0.0")
-    assert digests(out) == complete
-    assert files_beside(out) == []
-
-
 def test_failure_while_writing_keeps_the_old_folder(tables: dict[str, Any], tmp_path: Path) -> None:
     out = tmp_path / "data"
     complete = digests(publish(tables, out, version="1.0.0"))
@@ -196,7 +180,7 @@ def test_table_with_incomplete_lineage_is_published_with_a_warning(
     dropped = Dataset.from_list(
         [{"id": "9", "task": "math", "dataset": "sample", "stage": "mine", "reason": "too long", "detail": ""}]
     )
-    out = publish(mixed, tmp_path / "data", version="1.0.0", dropped=dropped, provenance={"shuffled": "seed 1"})
+    out = publish(mixed, tmp_path / "data", version="1.1.0", dropped=dropped, provenance={"shuffled": "seed 1"})
     assert load_dataset(str(out), "math-dropped", split="train")["reason"][:] == ["too long"]
     assert json.loads((out / "provenance.json").read_text())["shuffled"] == "seed 1"
 
@@ -421,20 +405,6 @@ def test_given_ledger_is_split_by_task(tables: dict[str, Any], tmp_path: Path) -
     assert sorted(row["id"] for row in lines(old / "dropped.json")) == ["1", "2", "3"]
 
 
-def test_link_to_a_folder_is_kept_and_remains_of_a_run_are_removed(tables: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "disk").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "disk" / "data")
-    (tmp_path / "disk" / ".data.new").write_text("a file")
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "kept").write_text("")
-    (tmp_path / "disk" / ".data.old").symlink_to(tmp_path / "elsewhere")
-    for _ in range(2):
-        assert publish(tables, tmp_path / "link", version="1.0.0") == tmp_path / "disk" / "data"
-    assert (tmp_path / "link").is_symlink()
-    assert files_beside(tmp_path / "disk" / "data") == []
-    assert (tmp_path / "elsewhere" / "kept").exists()
-
-
 def test_redaction_shortens_paths_and_removes_private_servers() -> None:
     settings = {
         "model": "/home/me/models/small",
@@ -454,22 +424,6 @@ def test_redaction_shortens_paths_and_removes_private_servers() -> None:
         "//box/small",
     ]
     assert redact(unusual_paths) == ["small"] * 6
-    internal_servers = [
-        "http://gpu.corp.internal/v1",
-        "http://box.lan",
-        "http://169.254.1.1/",
-        "http://0.0.0.0:80",
-        "http://gpu?x=1",
-    ]
-    assert redact(internal_servers) == ["a server of the author's own"] * 5
-    private = [
-        "http://localhost:8000/v1",
-        "https://127.0.0.1",
-        "http://10.1.2.3/v1",
-        "http://[::1]/",
-        "http://gpu-box/v1",
-    ]
-    assert redact(private) == ["a server of the author's own"] * 5
     unchanged = ["org/name", "https://api.openai.com/v1", "/", "</s>", "\n", "\\boxed", "a/b/c", "~", "..."]
     assert redact(unchanged) == unchanged
     spec = EngineSpec(
@@ -477,7 +431,54 @@ def test_redaction_shortens_paths_and_removes_private_servers() -> None:
     )
     fields = redact(spec)
     assert (fields["model"], fields["adapter"], fields["stop"]) == ("small", "lora", ["/end", "~/"])
-    assert fields["base_url"] == "a server of the author's own"
+    assert fields["base_url"] == "a private server"
+
+
+PRIVATE_HOSTS = [
+    *("localhost", "LOCALHOST", "127.0.0.1", "0.0.0.0", "169.254.1.1", "10.0.0.1", "10.255.255.254", "100.64.0.1"),
+    *("172.16.0.1", "172.19.9.9", "172.20.0.1", "172.31.255.254", "192.168.0.1", "192.168.255.254"),
+    *("[::1]", "[fd00::1]", "[fc00:1:2::3]", "[fe80::1]", "me:pass@10.0.0.1"),
+    *("gpu", "gpu-box", "printer.local", "gpu.corp.internal", "box.lan", "a.corp", "a.intranet"),
+]
+PUBLIC_HOSTS = ["api.openai.com", "11.0.0.1", "172.15.0.1", "172.32.0.1", "192.169.0.1", "100.128.0.1", "mylocal.com"]
+
+
+@pytest.mark.parametrize("end", ["", "/", ":8000/v1", "?a=1"])
+@pytest.mark.parametrize("scheme", ["http", "https", "HTTP"])
+def test_urls_of_private_hosts_are_not_published(scheme: str, end: str) -> None:
+    assert [host for host in PRIVATE_HOSTS if redact(f"{scheme}://{host}{end}") != "a private server"] == []
+    assert [host for host in PUBLIC_HOSTS if redact(f"{scheme}://{host}{end}") == "a private server"] == []
+
+
+def stage_of(spec: EngineSpec) -> ModelStage:
+    return ModelStage(lambda row, settings: None, lambda *_: {}, None, spec, reads=["id"], adds={}, name="answer")
+
+
+@pytest.mark.parametrize(("base_url", "shown"), [("$MY_URL", "$MY_URL"), (None, "$OPENAI_BASE_URL")])
+def test_the_url_in_a_variable_is_not_published(
+    base_url: str | None, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MY_URL", "OPENAI_BASE_URL"):
+        monkeypatch.setenv(name, "https://me:pass@models.example.com/v1")
+    spec = EngineSpec("openai_api", "served", base_url=base_url, keys="MY_KEY")
+    monkeypatch.setenv("MY_KEY", "sk-a-key-that-nobody-may-read")
+    published = redact(stage_of(spec))
+    assert published["identity"]["url"] == shown
+    assert published["spec"]["base_url"] == base_url
+    assert "example.com" not in json.dumps(published)
+    public = replace(spec, base_url="https://models.example.com/v1")
+    published = redact(stage_of(public))
+    assert published["identity"]["url"] == public.base_url
+
+
+def test_settings_with_an_unpaired_surrogate_are_published(tmp_path: Path) -> None:
+    questions = load_source("sample", split="train").select(range(4))
+    answered = answer(questions, scripted({"": "The answer is 8. \ud83d"}, progress=False))
+    card = {"title": "half \ud83d"}
+    out = publish({"math": {"answered": answered}}, tmp_path / "data", version="1.0.0", card=card)
+    assert "The answer is 8. \ufffd" in (out / "provenance.json").read_text()
+    assert "half \ufffd" in (out / "README.md").read_text()
+    assert publish({"math": {"answered": answered}}, out, version="1.0.0", card=card) == out
 
 
 def test_nested_objects_are_redacted_by_their_method() -> None:

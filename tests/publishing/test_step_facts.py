@@ -175,7 +175,7 @@ def test_card_reports_queries_in_both_splits(answers: Dataset, tmp_path: Path) -
     pairs = pairs.map(uppercase_query, load_from_cache_file=False)
     shared = len(set(pairs["query"]))
     assert shared > 0
-    out = publish({"lakes": {"steps": DatasetDict(samples), "pairs": pairs}}, tmp_path / "data", version="1.0.0")
+    out = publish({"lakes": {"steps": DatasetDict(samples), "pairs": pairs}}, tmp_path / "data", version="1.1.0")
     card = (out / "README.md").read_text()
     assert re.search(rf"\*\*{shared} quer(y is|ies are) in both train and test", card)
     assert "No query is" not in card

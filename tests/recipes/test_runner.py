@@ -9,9 +9,10 @@ import pytest
 from datasets import Dataset, load_dataset
 from typer.testing import CliRunner
 
-from toolrlef_data import TASKS, InputError, build_stage2, load_recipe, load_source, run_recipe, scripted
+from toolrlef_data import TASKS, InputError, build_stage2, load_recipe, load_source, publish, run_recipe, scripted
 from toolrlef_data.cli.main import _print_run, app
 from toolrlef_data.engines.spec import Request
+from toolrlef_data.recipes import loading
 from toolrlef_data.recipes.loading import shipped_recipes
 from toolrlef_data.recipes.schema import Recipe
 
@@ -254,6 +255,45 @@ def test_folder_with_other_contents_is_refused_before_any_request(tmp_path: Path
     (tmp_path / "thesis.tex").write_text("ten years of work")
     with pytest.raises(InputError, match="is not a published data set"):
         run_recipe(small({"kind": "scripted", "model": "without replies"}, tmp_path))
+
+
+UNUSABLE: dict[str, tuple[str, str]] = {
+    "an older version": ("data", "has the version 1.0.1, which is newer than 1.0.0"),
+    "a path of load_dataset's patterns": ("data [v1]", "load_dataset cannot read a folder"),
+    "a name that is too long": ("d" * 256, "cannot be a folder"),
+    "a file": ("file", "is not a folder"),
+    "a card of the user": ("trice", "README.md was not written by `publish`"),
+    "a card that was edited": ("edited", "README.md has changed since it was published"),
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_an_unusable_folder_is_refused_before_any_request(case: str, tmp_path: Path) -> None:
+    questions = load_source("sample", split="train").select(range(2))
+    for name, layout in (("data", "hub"), ("edited", "hub"), ("trice", "trice")):
+        publish({"math": {"questions": questions}}, tmp_path / name, version="1.0.1", layout=layout)
+    for name in ("edited", "trice"):
+        with open(tmp_path / name / "README.md", "a") as card:
+            card.write("my words")
+    (tmp_path / "file").touch()
+    folder, words = UNUSABLE[case]
+    with pytest.raises(InputError, match=words):
+        run_recipe(small({"kind": "no such kind", "model": "x"}, tmp_path / folder))
+
+
+@pytest.mark.parametrize("place", ["recipe", "argument", "command"])
+def test_replace_allows_an_older_version(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "data"
+    publish({"math": {"questions": load_source("sample", split="train")}}, out, version="1.0.1")
+    recipe = small({"kind": "scripted", "model": "x"}, out, replace=place == "recipe")
+    recipe = recipe.model_copy(update={"engines": {"student": scripted({"": "calculator(2*4)"}, progress=False)}})
+    if place == "command":
+        monkeypatch.setattr(loading, "load_recipe", lambda *_, **__: recipe)
+        assert CliRunner().invoke(app, ["run", "x"]).exit_code == 1
+        assert CliRunner().invoke(app, ["run", "x", "--replace"]).exit_code == 0
+    else:
+        run_recipe(recipe, replace=place == "argument")
+    assert str(load_dataset(str(out), "math-stage2", split="train").version) == "1.0.0"
 
 
 def test_rows_and_all_rows_are_mutually_exclusive() -> None:

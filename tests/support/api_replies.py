@@ -92,6 +92,11 @@ Script = Callable[[ReceivedRequest, int], ServerReply | None]
 Planner = Callable[[int, list[dict[str, Any]]], BatchPlan]
 
 
+def always(reply: ServerReply) -> Script:
+    """Return the script that answers every request with one reply."""
+    return lambda received, repeats: reply
+
+
 def completion(
     text: str | None,
     *,

@@ -35,13 +35,17 @@ def run(
     num_proc: Annotated[
         int | None, typer.Option(min=1, help="Number of processes for stages without models. Default: 1.")
     ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace a newer version, or other rows under the same version.")
+    ] = False,
 ) -> None:
     """Run a recipe from its sources to a published folder. Cached stages and stored replies are reused."""
     from toolrlef_data.recipes.loading import load_recipe
     from toolrlef_data.recipes.runner import run_recipe
 
     with exit_on_interrupt():
-        result = run_recipe(load_recipe(recipe, rows=rows, all_rows=all_rows), out=out, num_proc=num_proc)
+        loaded = load_recipe(recipe, rows=rows, all_rows=all_rows)
+        result = run_recipe(loaded, out=out, num_proc=num_proc, replace=replace)
     _print_run(result)
 
 

@@ -18,7 +18,7 @@ from toolrlef_data.cli.console import (
     print_parts,
     search_counts,
 )
-from toolrlef_data.cli.trajectories import Layout, Out, publish_steps
+from toolrlef_data.cli.trajectories import VERSION, Layout, Out, publish_steps
 from toolrlef_data.records import InputError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def search(
     Writes answer files to OUT/answers and a data set of samples to OUT/data, and replaces those of an earlier run.
     Stored replies are reused.
     """
-    from toolrlef_data.publishing.folder import check_replaceable
+    from toolrlef_data.publishing.placement import check_replaceable
     from toolrlef_data.toolbench.answer_file import check_choice
     from toolrlef_data.toolbench.preferences import preference_pairs
     from toolrlef_data.toolbench.samples import LAYOUTS
@@ -97,14 +97,14 @@ def search(
     spec = _engine(model, base_url, keys, scripted, max_tokens, temperature)
     protocol = protocol or ("text" if spec.kind == "local" else "tools")
     table = demo_queries(rows) if queries is None else _read_queries(queries, rows)
-    check_replaceable(out / "data")
+    check_replaceable(out / "data", VERSION, replace=True)
     old_names = _earlier_answers(out / "answers")
     with exit_on_interrupt():
         answers = generate_trajectories(table, DEMO_FUNCTIONS, spec, method=search_method, protocol=protocol)
     _replace_answers(answers, out / "answers", old_names)
     tables = {"trajectories": samples_of(answers, layout=layout), "pairs": preference_pairs(answers)}
     filled = {name: data for name, data in tables.items() if len(data)}
-    load_hint = publish_steps(filled, out / "data") if filled else NOT_PUBLISHED
+    load_hint = publish_steps(filled, out / "data", VERSION, replace=True) if filled else NOT_PUBLISHED
     _print_search(len(table), answers, tables, search_method)
     print_line(f"\nAnswer files: {out / 'answers'}")
     print_line(load_hint)

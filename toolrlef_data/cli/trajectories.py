@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 
-__all__ = ["Layout", "Out", "publish_steps", "trajectories"]
+__all__ = ["VERSION", "Layout", "Out", "publish_steps", "trajectories"]
 
 VERSION = "1.0.0"
 NO_SAMPLES = "no samples: all answer files and steps were dropped; the table of dropped rows lists the reasons"
@@ -82,11 +82,15 @@ def trajectories(
     drop_unfit: Annotated[
         bool, typer.Option("--drop-unfit", help="Drop rows that do not fit the export format, instead of an error.")
     ] = False,
+    version: Annotated[str, typer.Option(help="Version of the data set.")] = VERSION,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace a newer version, or other rows under the same version.")
+    ] = False,
 ) -> None:
     """Build training samples from answer files, and publish or export them."""
     from datasets import DatasetDict
 
-    from toolrlef_data.publishing.folder import check_replaceable
+    from toolrlef_data.publishing.placement import check_replaceable
     from toolrlef_data.tables.splits import shuffle_steps, split_queries
     from toolrlef_data.toolbench.preferences import preference_pairs
     from toolrlef_data.toolbench.samples import trajectories as samples_of
@@ -94,7 +98,9 @@ def trajectories(
     sample_options = {"--layout": layout != "split", "--style": style, "--history": history, "--without": without}
     _check_export(export, pairs, arguments, drop_unfit, {**sample_options, "--steps": steps != "chosen"})
     if export is None:
-        check_replaceable(out)
+        check_replaceable(out, version, replace=replace)
+    elif version != VERSION or replace:
+        raise InputError("--version and --replace describe a data set: omit them with --export")
     style = style or ("toolllama" if export == "toolllama" else "messages")
     options: dict[str, Any] = {"layout": layout, "style": style, "history": history, "steps": steps}
     options["without"] = without or ()
@@ -116,7 +122,7 @@ def trajectories(
             raise InputError(NO_SAMPLES)
         if export is None:
             filled = {name: table for name, table in tables.items() if any(map(len, table.values()))}
-            messages = [publish_steps(filled, out)]
+            messages = [publish_steps(filled, out, version, replace=replace)]
         else:
             messages = _export_splits(first, export, out, arguments, drop_unfit)
     counts = {f"{name} {split}": len(data) for name, table in tables.items() for split, data in table.items()}
@@ -136,11 +142,11 @@ def _load_answers(data_dir: Path | None) -> Dataset:
     return answers
 
 
-def publish_steps(tables: Mapping[str, Dataset | DatasetDict], out: Path) -> str:
+def publish_steps(tables: Mapping[str, Dataset | DatasetDict], out: Path, version: str, *, replace: bool) -> str:
     """Publish tables and return the message that shows how to load the first one."""
     from toolrlef_data.publishing.folder import publish
 
-    publish({"toolbench": tables}, out, version=VERSION)
+    publish({"toolbench": tables}, out, version=version, replace=replace)
     return LOAD.format(out, next(iter(tables)))
 
 

@@ -17,6 +17,7 @@ from datasets import Dataset, DatasetDict
 from datasets.utils import tqdm
 
 from toolrlef_data.engines import ENGINES
+from toolrlef_data.engines.credentials import OPENAI_URL
 from toolrlef_data.engines.exchange import Exchange
 from toolrlef_data.engines.prompts import row_seed
 from toolrlef_data.engines.reply_store import ReplyStore, open_store, reply_key, store_path
@@ -105,8 +106,15 @@ class ModelStage:
         return dict.fromkeys(UNKEYED_FIELDS)
 
     def published(self) -> dict[str, Any]:
-        """Return the redacted fields that are published, without `UNKEYED_FIELDS`."""
-        return {name: value for name, value in redact_fields(self).items() if name not in UNKEYED_FIELDS}
+        """Return the redacted fields that are published, without `UNKEYED_FIELDS`.
+
+        Of a URL in an environment variable, only the variable's name is published.
+        """
+        fields = {name: value for name, value in redact_fields(self).items() if name not in UNKEYED_FIELDS}
+        base_url, url = self.spec.base_url, self.identity.get("url")
+        if url and (base_url or "$").startswith("$") and url != OPENAI_URL:
+            fields["identity"] = {**fields["identity"], "url": base_url or "$OPENAI_BASE_URL"}
+        return fields
 
 
 def check_samples(samples: int, spec: EngineSpec) -> None:

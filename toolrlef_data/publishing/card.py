@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections import Counter
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import yaml
 from datasets import Dataset, DatasetInfo, Features, SplitDict, SplitInfo
 from datasets.info import DatasetInfosDict
 from datasets.utils.metadata import MetadataConfigs
@@ -20,6 +22,7 @@ from toolrlef_data.publishing.grader_facts import grader_facts
 from toolrlef_data.publishing.provenance import stage_settings, stage_summaries
 from toolrlef_data.publishing.row_facts import MAX_ITEMS, dropped_counts, example, score_table, uses_tool
 from toolrlef_data.publishing.step_facts import StepFacts, query_counts, step_facts
+from toolrlef_data.records import clean_text
 from toolrlef_data.tables.splits import SHUFFLE
 from toolrlef_data.toolbench.samples import SampleSettings
 from toolrlef_data.toolbench.tokens.steps import TokeniseSettings
@@ -66,24 +69,44 @@ def write_card(
     kind = _template_name(splits, steps)
     title = str(card.get("title") or TITLES[kind])
     infos = _infos(folder, splits, mixes)
-    metadata = _metadata({"pretty_name": title, "tags": ["tool-use", "synthetic"], **card}, splits, mixes, infos)
+    fields = {"pretty_name": title, "tags": ["tool-use", "synthetic"], **card}
+    metadata = _metadata(fields, folder, splits, mixes, infos, provenance["version"])
     facts = _table_facts(splits, mixes, infos, steps) | _tool_use_facts(splits)
     facts |= _trajectory_facts(steps, provenance) | _provenance_facts(provenance)
     facts["graders"] = grader_facts(splits, provenance)
     body = _templates().get_template(f"{kind}.md.jinja").render(title=title, **facts)
-    (folder / "README.md").write_text(f"---\n{metadata.to_yaml()}\n---\n\n{body.strip()}\n", encoding="utf-8")
+    text = clean_text(f"---\n{metadata.to_yaml()}\n---\n\n{body.strip()}\n")
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+class Quoted(str):
+    """A text that YAML has in quotes."""
+
+
+yaml.add_representer(
+    Quoted, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style="'")
+)
 
 
 def _metadata(
-    fields: Mapping[str, Any], splits: Splits, mixes: Mixes, infos: Mapping[str, DatasetInfo]
+    fields: Mapping[str, Any],
+    folder: Path,
+    splits: Splits,
+    mixes: Mixes,
+    infos: Mapping[str, DatasetInfo],
+    version: str,
 ) -> DatasetCardData:
     """Return the front matter: given fields, size category, and `configs` and `dataset_info` for `load_dataset`."""
     metadata = DatasetCardData(**{name: value for name, value in fields.items() if name != "title"})
     rows = sum(len(data) for tables in splits.values() for data in tables.values())
     metadata["size_categories"] = [next((name for limit, name in SIZES if rows < limit), "n>10M")]
     DatasetInfosDict(infos).to_dataset_card_data(metadata)
-    files = {config: _data_files({name: [config] for name in tables}) for config, tables in splits.items()}
-    files |= {config: _data_files(configs_by_split) for config, configs_by_split in mixes.items()}
+    sources = {config: {name: [config] for name in tables} for config, tables in splits.items()} | dict(mixes)
+    # `datasets` reads the version of a config here, and nowhere else.
+    files: dict[str, dict[str, Any]] = {
+        config: {"version": Quoted(version), "data_files": _data_files(folder, configs_by_split)}
+        for config, configs_by_split in sources.items()
+    }
     files[next(iter(splits))]["default"] = True
     MetadataConfigs(files).to_dataset_card_data(metadata)
     for name in ("configs", "dataset_info"):  # datasets sorts them by name; the default config must be first
@@ -247,13 +270,14 @@ def _info(config: str, features: Features, sizes: Mapping[str, tuple[int, int]],
     return info
 
 
-def _data_files(configs_by_split: Mapping[str, list[str]]) -> dict[str, Any]:
-    """Return the metadata entry of a config: the file patterns of each split, in the folders of one or more configs."""
+def _data_files(folder: Path, configs_by_split: Mapping[str, list[str]]) -> list[dict[str, Any]]:
+    """Return split -> the paths of its files in the folders of one or more configs, as metadata of a config."""
     files = []
     for name, configs in configs_by_split.items():
-        paths = [f"{config}/{name}-*" for config in configs]
-        files.append({"split": name, "path": paths[0] if len(paths) == 1 else paths})
-    return {"data_files": files}
+        paths = [path for config in configs for path in sorted((folder / config).glob(f"{name}-*.parquet"))]
+        names = [path.relative_to(folder).as_posix() for path in paths]
+        files.append({"split": name, "path": names[0] if len(names) == 1 else names})
+    return files
 
 
 def _as_json(value: Any) -> str:
@@ -271,6 +295,7 @@ def _share(part: float, total: float) -> str:
     return f"{100 * part / total:.1f} %" if total else "none"
 
 
+@functools.cache
 def _templates() -> jinja2.Environment:
     folder = str(resources.files("toolrlef_data") / "cards")
     templates = jinja2.Environment(  # noqa: S701 (Markdown, not HTML)

@@ -1,13 +1,12 @@
 """Publish tables to a folder that `load_dataset` reads without this package.
 
-A new folder is written next to the old one and then replaces it by renaming; the next run repairs an interrupted
-replacement. The same tables produce the same bytes. `trice.files.writer` writes the files in TRICE's format.
+`placement` replaces the files of an earlier publication, and no others. The same tables produce the same bytes.
+`trice.files.writer` writes the files in TRICE's format.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import math
 import re
@@ -15,30 +14,31 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import filelock
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.checks import check_table
 from toolrlef_data.columns import DROPPED, STAGE2, STAGE2_LATER
 from toolrlef_data.publishing.card import write_card
+from toolrlef_data.publishing.manifest import RESERVED, check_version
+from toolrlef_data.publishing.placement import replace_publication, usable_path
 from toolrlef_data.publishing.provenance import provenance_of
 from toolrlef_data.records import InputError, MissingColumns, UnknownName
 from toolrlef_data.tables.batches import hide_progress_bars
-from toolrlef_data.tables.files import home_dir, replace_folder
+from toolrlef_data.tables.files import file_digest
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.lineage import ledger
 from toolrlef_data.trice.cassette import collect_executions
 from toolrlef_data.trice.files.writer import check_tables, write_trice
 
-__all__ = ["LAYOUTS", "check_replaceable", "publish"]
+__all__ = ["LAYOUTS", "publish"]
 
 Tables = Mapping[str, Mapping[str, Dataset | DatasetDict]]
 Splits = dict[str, dict[str, dict[str, Dataset]]]  # task -> table name -> split -> rows
 
 log = logging.getLogger("toolrlef_data")
 SHARD_BYTES = 500_000_000  # as in push_to_hub
-VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")  # the format of `datasets.Version`
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # valid as the name of a folder and of a config
+LONGEST_NAME = 100  # characters; a folder has the names of a task and a table, and file names have up to 255
 SPLIT = re.compile(r"[A-Za-z0-9_]+")  # valid in a file name from which `load_dataset` reads the split
 
 
@@ -52,6 +52,7 @@ def publish(
     provenance: Mapping[str, Any] | None = None,
     card: Mapping[str, Any] | None = None,
     cassette: bool = False,
+    replace: bool = False,
 ) -> Path:
     """Write tables to a folder as a versioned data set.
 
@@ -59,7 +60,7 @@ def publish(
         tables: task -> table name -> table. A table becomes the config "task-name", a plain Dataset its split "train".
             Empty splits are skipped with a warning if the table has other rows. Tables with the same name and schema in
             several tasks are also published as the config "mix-name", which reads the files of those tasks.
-        out: the folder; an earlier publication in it is replaced.
+        out: the folder. The files of an earlier publication in it are replaced; all other files stay as they are.
         version: the version of the data set, such as "1.0.0".
         layout: "hub" (default): one set of Parquet files per config and split, README.md and provenance.json; "trice":
             TRICE's JSON Lines files by task; "trice-old": the same files by data set.
@@ -69,13 +70,14 @@ def publish(
         card: title, license, language, source_datasets and other metadata of the card; for the layout "hub" only.
         cassette: whether to publish the tool executions of each task as the config "task-cassette", from which
             `build_stage2` can rebuild stage 2 without the tools. Default: False.
+        replace: whether to replace a newer version, or other rows under the same version. Default: False.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: the folder has other contents; or a name, version or table cannot be published, such as a table
-            without rows.
+        InputError: the folder was not written by `publish`, has a newer version, other rows under the same version, or
+            files that changed since; or a name, version or table cannot be published, such as a table without rows.
         MissingColumns: `dropped` is not a ledger.
         UnknownName: an unknown layout.
 
@@ -102,9 +104,11 @@ def publish(
         _check_ledger(dropped)
     if cassette:
         _add_cassettes(splits)
-    out = Path(out).resolve()  # replace the target of a link, not the link
-    with _lock_of(out), replace_folder(out) as folder, hide_progress_bars():
-        check_replaceable(out)
+    if reserved := sorted(set(RESERVED).intersection(provenance or ())):
+        raise InputError(f"provenance= has the reserved key {reserved[0]!r}: rename it")
+    out = usable_path(out, layout)
+
+    def write(folder: Path) -> dict[str, Any]:
         # Empty splits are not written, but their lineage and ledger are.
         documented = {
             task: {name: all_splits[task].get(name, {}) | task_tables[name] for name in task_tables}
@@ -112,7 +116,10 @@ def publish(
         }
         facts = {**(provenance or {}), "version": version, **provenance_of(_configs(documented))}
         LAYOUTS[layout](folder, splits, _ledgers(documented, dropped), facts, dict(card or {}))
-        _write_json(folder / "provenance.json", facts)
+        return facts
+
+    with hide_progress_bars():
+        replace_publication(out, write, version, layout=layout, replace=replace)
     return out
 
 
@@ -121,8 +128,7 @@ def publish(
 
 def _split_tables(tables: Tables, version: str) -> Splits:
     """Return the tables by split; raise InputError for a shape, name or version that cannot be published."""
-    if not VERSION.fullmatch(str(version)):
-        raise InputError(f"version must be three numbers like '1.2.3', found {version!r}")
+    check_version(version)
     shape = 'publish expects {task: {name: table}}, such as {"math": {"stage1": stage1}}'
     if not isinstance(tables, Mapping) or isinstance(tables, DatasetDict):
         raise InputError(f"{shape}; found a {type(tables).__name__}")
@@ -141,6 +147,8 @@ def _split_tables(tables: Tables, version: str) -> Splits:
     config_tables: dict[str, tuple[str, str]] = {}
     for task, name, split, _ in _iter_splits(splits):
         for kind, text, pattern in (("task", task, NAME), ("table", name, NAME), ("split", split, SPLIT)):
+            if isinstance(text, str) and len(text) > LONGEST_NAME:
+                raise InputError(f"the name of a {kind} must have at most {LONGEST_NAME} characters; found {text!r}")
             if not isinstance(text, str) or not pattern.fullmatch(text):
                 allowed = "letters A-Z, digits and _" + ("; also . and - after the first" if pattern is NAME else "")
                 raise InputError(f"the name of a {kind} must consist of {allowed}; found {text!r}")
@@ -250,28 +258,6 @@ def _mixes(splits: Splits) -> dict[str, dict[str, list[str]]]:
     return mixes
 
 
-# The folder -----------------------------------------------------------------------------------------------------------
-
-
-def check_replaceable(out: str | Path) -> None:
-    """Raise InputError if a path exists and is neither an empty folder nor written by `publish`."""
-    out = Path(out).resolve()
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "provenance.json").exists())):
-        raise InputError(f"{out} exists and is not a published data set: choose another folder, or move it away")
-
-
-def _lock_of(out: Path) -> filelock.BaseFileLock:
-    """Return the lock of a folder; the file is in the cache, so that none remains beside the user's folder."""
-    locks = home_dir() / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    return filelock.FileLock(locks / f"{digest(str(out))}.lock")
-
-
-def _write_json(path: Path, value: Any) -> None:
-    """Write a JSON file with sorted keys, unescaped UTF-8 and a final newline."""
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
 # Layouts --------------------------------------------------------------------------------------------------------------
 
 
@@ -291,7 +277,9 @@ def _write_parquet(data: Dataset, folder: Path, split: str) -> None:
     shards = max(1, math.ceil((data.data.nbytes if len(data) else 0) / SHARD_BYTES))
     for i in range(shards):
         part = data.shard(shards, i, contiguous=True) if shards > 1 else data
-        part.to_parquet(str(folder / f"{split}-{i:05d}-of-{shards:05d}.parquet"))
+        path = folder / f"{split}-{i:05d}-of-{shards:05d}.parquet"
+        part.to_parquet(str(path))
+        path.rename(path.with_stem(f"{path.stem}-{file_digest(path, 16)}"))
 
 
 def _write_trice(

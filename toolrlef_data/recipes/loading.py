@@ -2,7 +2,7 @@
 
 | section | contents |
 |---|---|
-| name, version, out, task, layout, card, cassette | the published data set |
+| name, version, out, task, layout, card, cassette, replace | the published data set |
 | sources | sources of questions |
 | tasks | tools and readers of tasks that need them |
 | engines | name -> `EngineSpec` |

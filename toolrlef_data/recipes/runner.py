@@ -15,7 +15,8 @@ from datasets import Dataset
 
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.loading_scripts import SOURCES, load_source
-from toolrlef_data.publishing.folder import check_replaceable, publish
+from toolrlef_data.publishing.folder import publish
+from toolrlef_data.publishing.placement import check_replaceable
 from toolrlef_data.recipes.schema import Recipe, Source, TaskSettings, ToolSettings, tasks_in
 from toolrlef_data.tables.lineage import ledger, lineage, record_source
 from toolrlef_data.tables.reshape import stack
@@ -53,19 +54,24 @@ class Run:
     tasks: tuple[str, ...] = ("math",)
 
 
-def run_recipe(recipe: Recipe, *, out: str | Path | None = None, num_proc: int | None = None) -> Run:
+def run_recipe(
+    recipe: Recipe, *, out: str | Path | None = None, num_proc: int | None = None, replace: bool = False
+) -> Run:
     """Run a recipe from its sources to the published folder, reusing cached stages and stored replies.
 
     Args:
         recipe: result of `load_recipe`.
         out: folder to publish to. Default: the recipe's `out`.
         num_proc: number of processes for stages without models. Default: one.
+        replace: whether to replace a newer version, or other rows under the same version. Default: the recipe's
+            `replace`.
 
     Returns:
         The tables and the published folder.
 
     Raises:
-        InputError: the folder exists and was not written by `publish`; raised before any model request.
+        InputError: the folder cannot be replaced (see `publish`). Raised before any model request, except for other
+            rows under the same version.
         TooManyFailures: more than `max_failed` of an engine's requests failed; all received replies are saved.
         CapReached: a cap of an engine's limits is reached; all received replies are saved.
 
@@ -79,7 +85,8 @@ def run_recipe(recipe: Recipe, *, out: str | Path | None = None, num_proc: int |
     >>> len(result.questions), len(result.stage1)
     (5, 5)
     """
-    check_replaceable(out or recipe.out)
+    replace = replace or recipe.replace
+    check_replaceable(out or recipe.out, recipe.version, layout=recipe.layout, replace=replace)
     engines = dict(recipe.engines)
     tasks = {name: _task(name, recipe, engines) for name in tasks_in(recipe)}
     shared: dict[str, Any] = {"task": tasks, "num_proc": num_proc}  # arguments of every stage
@@ -108,6 +115,7 @@ def run_recipe(recipe: Recipe, *, out: str | Path | None = None, num_proc: int |
         dropped=ledger(data for task_tables in tables.values() for data in task_tables.values()),
         card={"title": recipe.name, **recipe.card} if recipe.layout == "hub" else None,
         cassette=recipe.cassette,
+        replace=replace,
     )
     questions, graded = (_stack_tasks([run[i] for run in stage1_runs.values()]) for i in (0, 1))
     return Run(

@@ -9,7 +9,7 @@ import pydantic
 
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.loading_scripts import SOURCES
-from toolrlef_data.publishing.folder import VERSION
+from toolrlef_data.publishing.manifest import VERSION
 
 __all__ = ["Recipe", "ResponderSettings", "Source", "Student", "TaskSettings", "ToolSettings", "tasks_in"]
 
@@ -130,6 +130,7 @@ class Recipe(Section):
     task: str | None = None  # if given, every source must have this task
     layout: str = "hub"
     cassette: bool = False
+    replace: bool = False
     sources: tuple[Source, ...]
     tasks: dict[str, TaskSettings] = {}
     engines: dict[str, EngineSpec]

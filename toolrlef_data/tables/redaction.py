@@ -66,7 +66,7 @@ def redact(value: Any) -> Any:
         value: a setting; a dataclass may define `published() -> dict`, which is then called instead.
 
     >>> redact({"data_dir": "/home/me/rows", "url": "http://localhost:8000/v1", "seed": 1, "model": "org/name"})
-    {'data_dir': 'rows', 'url': "a server of the author's own", 'seed': 1, 'model': 'org/name'}
+    {'data_dir': 'rows', 'url': 'a private server', 'seed': 1, 'model': 'org/name'}
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         method = getattr(type(value), "published", None)
@@ -112,9 +112,9 @@ def redact_url(text: str) -> str:
     """Return a placeholder for the URL of a private server, or any other text unchanged.
 
     >>> redact_url("http://10.0.0.7:8000/v1")
-    "a server of the author's own"
+    'a private server'
     """
-    return "a server of the author's own" if PRIVATE_SERVER.match(text) else text
+    return "a private server" if PRIVATE_SERVER.match(text) else text
 
 
 def redact_hosts(text: str) -> str:

@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -417,7 +418,8 @@ def test_killed_repair_loses_nothing(killed: Path, step: str) -> None:
         os._exit(9)
 
     def work() -> None:
-        keep, kept = module._keep, []
+        keep = module._keep
+        kept: list[Any] = []
 
         def keep_first(path: Path, name: Path) -> None:
             keep(path, name) if not kept else die()
@@ -449,7 +451,7 @@ def test_killed_repair_loses_nothing(killed: Path, step: str) -> None:
 def test_reply_stored_while_another_process_repairs_is_kept(path: Path) -> None:
     """The process that repairs may have read the old file before the reply is committed to it."""
     store = ReplyStore(path)
-    replaced = []
+    replaced: list[Any] = []
 
     def replace_file(statement: str) -> None:
         if statement == "COMMIT" and not replaced:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.api_replies import always
 from tests.support.api_server import ApiServer, ServerReply, completion, error
 from tests.support.raw_server import RawServer
 from toolrlef_data.engines.credentials import find_proxy
@@ -139,7 +140,8 @@ def test_an_answer_up_to_the_limit_is_read(encoding: str) -> None:
     limit = max_response_bytes(spec, 0, 1)
     text = "8" * (limit - len(REPLY))
     body = REPLY.replace(b"8", text.encode())
-    encode = {"identity": bytes, "deflate": zlib.compress}.get(encoding, gzip.compress)
+    encoders: dict[str, Callable[[bytes], bytes]] = {"identity": bytes, "deflate": zlib.compress}
+    encode = encoders.get(encoding, gzip.compress)
     with RawServer(lambda _: compressed(encoding, encode(body))) as server:
         (reply,) = ask(server.url, max_tokens=20_000)
         assert reply.text == text
@@ -275,7 +277,7 @@ def tls_server() -> RawServer:
 def test_an_untrusted_certificate_stops_the_run(mode: str) -> None:
     with tls_server() as server:
         with pytest.raises(ToolrlefError, match=r"certificate of the server is not trusted: self.signed") as caught:
-            ask(server.url, 40, concurrency=4, retries=5, limits=Limits(mode=mode, backoff=0.01))  # type: ignore[arg-type]
+            ask(server.url, 40, concurrency=4, retries=5, limits=Limits(mode=mode, backoff=0.01))
         assert server.num_connections <= 5
         assert "SSL_CERT_FILE" in str(caught.value)
         assert mode == "batch" or isinstance(caught.value, AllRequestsRefused)
@@ -324,7 +326,7 @@ def test_a_failure_of_a_tool_waits_as_long_as_the_server_asks() -> None:
     date = {"date": "Thu, 01 Jan 2026 00:00:00 GMT", "retry-after": "Thu, 01 Jan 2026 00:00:30 GMT"}
     for headers, seconds in ((date, 30.0), ({"retry-after": "1.5"}, 1.5), ({"retry-after-ms": "250"}, 0.25), ({}, 0.0)):
         reply = ServerReply(503, b"", headers)
-        with ApiServer(lambda received, repeats, reply=reply: reply) as server:
+        with ApiServer(always(reply)) as server:
             with pytest.raises(Failure) as caught:
                 fetch_once(server.url)
             assert caught.value.retry_after == pytest.approx(seconds)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
+from tests.support.api_replies import always
 from tests.support.api_server import ApiServer, ReceivedRequest, ServerReply, completion, error
 from toolrlef_data import answer
 from toolrlef_data.columns import QUESTIONS
@@ -212,7 +213,7 @@ def test_custom_headers_of_the_openai_package(monkeypatch: pytest.MonkeyPatch) -
     """Like OPENAI_API_KEY, they are sent to the server of OPENAI_BASE_URL, and to no server in `base_url`."""
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"api-key: {KEY}\nX-Team: red\nno header")
     for mode in ("direct", "batch"):
-        limits = Limits(mode=mode, poll=0.01, backoff=0.001)  # type: ignore[arg-type]
+        limits = Limits(mode=mode, poll=0.01, backoff=0.001)
         with ApiServer(lambda received, repeats: None) as server:
             monkeypatch.setenv("OPENAI_BASE_URL", server.url)
             ask(spec_of(server, base_url=None, limits=limits))
@@ -376,7 +377,7 @@ def test_exceptions_and_logs_are_redacted_before_they_are_cut(caplog: pytest.Log
         unauthorized: Mapping[Any, Any] = {401: NoUsableApiKey, 400: AllRequestsRefused}
         for status, kind in unauthorized.items():
             reply = error(status, None, "-" * offset + KEY)
-            with ApiServer(lambda received, repeats, reply=reply: reply) as server:
+            with ApiServer(always(reply)) as server:
                 with pytest.raises(kind) as caught:
                     ask(spec_of(server, keys="A"), 20)
                 assert not parts_of(KEY, str(caught.value))

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import Dataset, Features
+from datasets import Dataset, DatasetDict, Features
 
 from toolrlef_data import TASKS, load_trice, publish
-from toolrlef_data.columns import GRADED, QUESTIONS, RESPONSE, STAGE1
+from toolrlef_data.columns import GRADED, LABELLED, QUESTIONS, RESPONSE, STAGE1
 from toolrlef_data.engines.responses import build_response
 from toolrlef_data.tables.lineage import ledger
 from toolrlef_data.trice.files.names import UPSTREAM_TASKS, normalise_id
@@ -190,3 +190,23 @@ def test_rows_whose_gold_answer_stops_the_evaluator_are_in_the_ledger(
     files = publish_files(tmp_path, task, {"responded": responded(*rows, alpaca="57")})
     assert len(files[f"stage2/{task}/{UPSTREAM_TASKS[task]}_alpaca_response.json"]) == 1
     assert {row["id"] for row in ledger([load_trice(tmp_path)[task]["responded"]])} == {"bad"}
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("layout", ["trice", "trice-old"])
+def test_a_rejected_call_is_no_target(layout: str, split: str, tmp_path: Path) -> None:
+    """`verified` is null for a call that was not executed, as are all calls of the original's files."""
+    verified = {"right": True, "wrong": False, "unknown": None}
+    (row,) = wrong("math")
+    rows = [
+        {**row, "id": f"asdiv-{name}", "tool_call": f"calculator({name})", "verified": value}
+        for name, value in {**verified, "none": None}.items()
+    ]
+    rows[-1]["tool_call"] = None
+    rows = [{**dict.fromkeys(LABELLED), "attempts": 1, "rejected": [], **row} for row in rows]
+    table = DatasetDict({split: Dataset.from_list(rows, features=LABELLED)})
+    files = publish_files(tmp_path, "math", {"labelled": table}, layout)
+    (targets,) = [lines for lines in files.values() if "tool" in lines[0]]
+    assert [line["tool"] for line in targets] == ["calculator(right)", "calculator(unknown)"]
+    (all_wrong,) = [lines for lines in files.values() if "tool" not in lines[0]]
+    assert len(all_wrong) == len(rows)

@@ -29,10 +29,12 @@ from toolrlef_data.records import Drop, InputError, is_text
 from toolrlef_data.trice.files.lines import LEDGER_FILE
 from toolrlef_data.trice.files.names import UPSTREAM_NAMES
 
-__all__ = ["MIX", "File", "Folder", "Line", "read_folder"]
+__all__ = ["MIX", "NAMES", "PENDING", "PROVENANCE", "File", "Folder", "Line", "read_folder"]
 
 MIX = "mix"
-PUBLISHED_FILES = {LEDGER_FILE, "provenance.json"}  # written by `publish` beside the four places
+PROVENANCE = "provenance.json"
+PENDING = ".toolrlef_data.pending"  # the folder of `publish` for the files of a publication that is not complete
+PUBLISHED_FILES = {LEDGER_FILE, PROVENANCE}  # written by `publish` beside the four places
 RESPONSES = {r"<prefix>_gold_response": "gold", r"<prefix>_(?P<responder>.+)_response": "response"}
 # Place -> pattern of a name -> kind of its rows; the first match counts. "": the kind depends on the row.
 NAMES: dict[str, dict[str, str]] = {
@@ -98,10 +100,13 @@ def read_folder(folder: Path, tasks: Iterable[str]) -> Folder:
         tasks: names of tasks.
 
     Raises:
-        InputError: the folder or all four places are missing, or a file has an unknown name or is not UTF-8.
+        InputError: the folder or all four places are missing, a file has an unknown name or is not UTF-8, or `publish`
+            was interrupted.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder")
+    if (folder / PENDING).is_dir() and not (folder / PROVENANCE).exists():
+        raise InputError(f"{folder} has files of two publications, since `publish` was interrupted: publish again")
     if not any((folder / place).is_dir() for place in NAMES) and (folder / "data").is_dir():
         folder = folder / "data"
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
