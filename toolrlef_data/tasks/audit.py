@@ -61,7 +61,7 @@ RIGHT = {
 }
 RIGHT_IN_WORDS = {
     "pair": ["{a} and {gold}", "{gold} and {a}"],
-    "paraphrase": ["{gold} is the answer.", "{gold} (1925)"],
+    "paraphrase": ["{gold} is the answer.", "{gold} (according to the text)"],
 }
 WRONG = {
     "list": [

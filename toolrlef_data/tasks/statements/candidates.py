@@ -12,7 +12,6 @@ from toolrlef_data.tasks.statements.passage import Item, Passage, Span
 from toolrlef_data.tasks.statements.sentences import is_answer, is_fragment
 from toolrlef_data.tasks.statements.vocabulary import (
     AUXILIARIES,
-    BE,
     CHOICES,
     FUNCTION_WORDS,
     HEDGES,
@@ -20,15 +19,12 @@ from toolrlef_data.tasks.statements.vocabulary import (
     NEGATING_PAIRS,
     NO_CANDIDATE,
     PARTICLES,
-    REJECTIONS,
-    REPORTS,
     SUBJECTS,
 )
 
 __all__ = ["is_only_candidate"]
 
 REACH = 300  # words on each side of a gold answer that are read
-CONTRASTS = ("but", "now", "today", "actually", "then")
 
 
 class Candidate(NamedTuple):
@@ -47,7 +43,6 @@ def is_only_candidate(passage: Passage, span: Span, spans: Sequence[Span]) -> bo
     first, last = _list_bounds(passage, span, items, here)
     verdicts = (
         _in_list(passage, span, spans, items[first : last + 1], here - first),
-        _in_clauses(passage, span, items, here),
         _in_sentences(passage, span, spans),
     )
     return False if False in verdicts else None if None in verdicts else True
@@ -99,16 +94,11 @@ def _in_list(passage: Passage, span: Span, spans: Sequence[Span], chain: Sequenc
     ]
     others = sum(not candidate.is_gold for candidate in candidates)
     if others == 0:
-        return None if _is_run_of_names(passage, span, chain[here]) else True
+        return True
     joiners = "".join(item.joiner for item in chain[1:])
     if "or" in joiners:
         return False
     start = passage.sentence(span)[0]
-    for item, _, _ in candidates:
-        if item.end <= span[0] and any(negator_at(passage, p) for p in range(item.start, item.end)):
-            return None
-        if has_hedge(passage, item.start, item.end):
-            return None
     if (
         "/" in joiners
         or ("between" in words[start : span[0]] and "&" in joiners)
@@ -155,48 +145,6 @@ def _is_candidate(passage: Passage, chain: Sequence[Item], k: int, follows_name:
     if (has_article and follows_name) or words[item.start] in AUXILIARIES:
         return None  # an apposition or the predicate: "Oslo, the capital of Norway, is a port"
     return end - p <= 3 and not any(word in FUNCTION_WORDS for word in words[p:end])
-
-
-def _is_run_of_names(passage: Passage, span: Span, item: Item) -> bool:
-    """Return whether the gold answer stands among five or more names without punctuation."""
-    others = [p for p in range(item.start, item.end) if not span[0] <= p < span[1]]
-    return len(others) >= 5 and all(passage.capital[p] and passage.words[p].isalpha() for p in others)
-
-
-def _in_clauses(passage: Passage, span: Span, items: Sequence[Item], here: int) -> bool | None:
-    """Return False or None if the clauses of a sentence give different answers: "It was Oslo, but now it is Bergen"."""
-    words = passage.words
-    stated = 0
-    for k, item in enumerate(items):
-        text = words[item.start : item.end]
-        be = next((p for p in range(item.start, item.end - 1) if words[p] in BE), None)
-        stated += k == here or (be is not None and passage.capital[be + 1])
-        if k == here:
-            continue
-        if text[0] == "if" and (REJECTIONS | {"not"}) & set(text) and "i" not in text:
-            return None
-        is_contrast = k > here and (text[0] in CONTRASTS or words[items[here].start] in REPORTS)
-        if is_contrast and is_answer(passage, (item.start, item.end)):
-            return None
-        if k > here and text[0] in ("now", "today") and len(text) <= 4 and passage.capital[item.end - 1]:
-            return None
-        is_hedged = has_hedge(passage, item.start, item.end)
-        if is_hedged and has_hedge(passage, items[here].start, items[here].end):
-            return None
-        if is_hedged and {"others", "unless", "alternatively", "otherwise"} & set(text):
-            return None
-    before = words[items[here].start : span[0]]
-    is_aside = words[items[here].start] in ("although", "though", "unlike") and here > 0
-    is_addition = words[items[here].start] in ("but", "or") and has_hedge(passage, items[here].start, items[here].end)
-    conditions = words[items[0].start : items[-1].end].count("if")
-    if is_aside or is_addition or conditions > 1 or "depends" in words[items[0].start : items[-1].end]:
-        return None
-    if "including" in before or ("such", "as") in pairwise(before):
-        return None
-    after = words[span[1] : passage.sentence(span)[1]]
-    if ("if", "not") in pairwise(after) or "unless" in after:
-        return None
-    return stated < 3
 
 
 def _in_sentences(passage: Passage, span: Span, spans: Sequence[Span]) -> bool | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
+from toolrlef_data.tasks.statements.assertion import is_asserted
 from toolrlef_data.tasks.statements.candidates import is_only_candidate
-from toolrlef_data.tasks.statements.mentions import is_stated
 from toolrlef_data.tasks.statements.negation import is_affirmed
 from toolrlef_data.tasks.statements.passage import Passage, Span, find_spans, read_passage
 from toolrlef_data.tasks.statements.sentences import final_statement
+from toolrlef_data.tasks.statements.structure import has_doubtful_symbol, marked_answers
 from toolrlef_data.tasks.statements.vocabulary import FUNCTION_WORDS
 
 __all__ = ["states"]
@@ -34,6 +35,16 @@ def states(
     >>> states("It is Oslo or Bergen.", [(" oslo ", " oslo ")]), states("It is Oslo.", [(" oslo ", " oslo ")])
     (False, True)
     """
+    answers = marked_answers(text)
+    verdicts = {_states(answer, golds, question, context, asks) for answer in answers}
+    if has_doubtful_symbol(text) or len(verdicts) > 1:
+        return None
+    return verdicts.pop() if verdicts else False
+
+
+def _states(
+    text: str, golds: Sequence[tuple[str, str]], question: str, context: str, asks: frozenset[str]
+) -> bool | None:
     passage = read_passage(text)
     spans = find_spans(passage, golds)
     if not spans:
@@ -46,7 +57,7 @@ def states(
             final.place(passage, span),
             _question(passage, span, asks),
             is_affirmed(passage, span, asked),
-            is_stated(passage, span, asked),
+            is_asserted(passage, span, spans, asked),
             is_only_candidate(passage, span, spans),
             _echo(passage, span, asked, 1),
             _echo(passage, span, _read(context), 9) if context else True,

@@ -42,7 +42,7 @@ ANSWER_LEADS = word_set(
 )
 COMPLEMENT_LEADS = word_set("the a an in at on from of to by called named probably most likely that it is")
 REFERENCES = word_set("it he she they this that these those which there its his her their here also")
-REMARKS = word_set("hope let please thanks thank because feel ps")
+REMARKS = word_set("hope let please thanks thank because feel ps have enjoy glad good")
 EXPLANATIONS = word_set("source sources explanation note notes reason reasoning evidence reference references")
 CORRECTIONS = word_set("no wait actually sorry correction hmm oops scratch however but rather instead yet")
 RETRACTIONS = word_set("wait sorry correction oops scratch actually rather hmm")
@@ -97,7 +97,7 @@ HEDGES = word_set(
 )
 REPORTS = word_set("though although many some people most others everyone they")
 CHOICES = word_set("answers options candidates possibilities choices alternatives guesses")
-PARTICLES = word_set("no yes well ok okay sure thus right")
+PARTICLES = word_set("no yes well ok okay sure thus right sorry wait actually hmm oops")
 ITEM_LEADS = word_set(
     """
     in at on from of to by the a an it is was are were maybe perhaps possibly also then probably either neither both
@@ -112,19 +112,3 @@ NO_CANDIDATE = word_set(
     formerly now today currently founded built whether having being followed preceded
     """
 )
-
-# Mentions beside another answer ---------------------------------------------------------------------------------------
-
-COMPARISONS = word_set("other rather")  # with "than", these negate or affirm
-RELATIONS = word_set(
-    "near close far km kilometres kilometers miles north south east west beside followed preceded before"
-)
-REPORTERS = word_set("some others")
-SUPPOSITIONS = frozenset(
-    {
-        *[("thought", "to"), ("assumed", "to"), ("less", "likely"), ("least", "likely")],
-        *[("opposite", "of"), ("rhymes", "with")],
-    }
-)
-CHOICE_NOUNS = word_set("possibility option candidate guess")
-OPINIONS = word_set("think believe")

@@ -1,0 +1,302 @@
+"""Assertions: whether a sentence states the gold answer, judged by every other word of the sentence.
+
+A sentence states its gold answer if each other word is accounted for. It may belong to a known way to state an answer
+("I believe that it is"), the question, the subject of "is", or a detail of the gold answer. A sentence with any other
+word is unsure: "Lyon replaced Paris.", "Near Paris", "Some say Paris".
+"""
+
+from __future__ import annotations
+
+from toolrlef_data.tasks.statements.assertion_words import (
+    ADJUNCTS,
+    CLASSIFIERS,
+    COPULAS,
+    DETAIL_STARTS,
+    DETERMINERS,
+    DISCLAIMERS,
+    INTRODUCTIONS,
+    LOCATIVES,
+    MONTHS,
+    MOTIONS,
+    MULTIPLIERS,
+    OTHER_THINGS,
+    PRONOUNS,
+    RELATED,
+    REPORT_VERBS,
+    ROLES,
+    SOURCES,
+    STATING,
+    SUFFIXES,
+    TITLES,
+    UNIVERSAL,
+    VERBS,
+)
+from toolrlef_data.tasks.statements.negation import negator_at
+from toolrlef_data.tasks.statements.parts import DENIALS, Sentence, split_sentence
+from toolrlef_data.tasks.statements.passage import LETTER_OPTIONS, Passage, Span
+from toolrlef_data.tasks.statements.regions import REGIONS
+from toolrlef_data.tasks.statements.vocabulary import AUXILIARIES, CORRECTIONS, FUNCTION_WORDS, HEDGES, UPDATES
+
+__all__ = ["is_asserted"]
+
+CONNECTIVES = frozenset({"and", "but"})
+
+
+def is_asserted(passage: Passage, span: Span, golds: list[Span], asked: Passage) -> bool | None:
+    """Return True if a sentence states the gold answer, None if it has words that are not accounted for.
+
+    Args:
+        passage: the answer.
+        span: the gold answer.
+        golds: all gold answers in the passage.
+        asked: the question.
+    """
+    sentence = split_sentence(passage, span, golds, asked)
+    here = sentence.here
+    is_stated = (
+        _starts_well(sentence)
+        and _ends_well(sentence)
+        and all(_introduces(sentence, k) for k in range(here))
+        and all(_adds_detail(sentence, k) for k in range(here + 1, len(sentence.parts)))
+        and sum(_is_short_phrase(sentence, k) for k in range(here + 1, len(sentence.parts))) < 3
+        and not _follows_rival(sentence)
+        and not _is_past(sentence, asked)
+    )
+    is_polar = passage.words[slice(*span)] in (["yes"], ["no"]) and span[0] == sentence.parts[0][0]
+    return True if is_stated or is_polar else None
+
+
+# The part with the gold answer ----------------------------------------------------------------------------------------
+
+
+def _starts_well(sentence: Sentence) -> bool:
+    """Return whether the words before the gold answer in its part state it."""
+    passage, gold = sentence.passage, sentence.gold[0]
+    words = passage.words
+    start = sentence.parts[sentence.here][0]
+    if "(" in passage.marks[start] and sentence.here > 0:
+        return False  # a remark about another answer: "Lyon (Paris)"
+    while start < gold and words[start] in CONNECTIVES | CORRECTIONS:
+        start += 1
+    p = _phrase_start(sentence, start)
+    if words[start:p][-3:] == ["none", "other", "than"]:
+        p -= 3
+    before = words[start:p]
+    if not before or (len(before) == 1 and LETTER_OPTIONS(before[0]) and not sentence.is_number):
+        return True
+    if REPORT_VERBS & set(before):
+        if not _is_own_opinion(before):
+            return False
+        start += 1 + max(k for k, word in enumerate(before) if word in REPORT_VERBS)
+        start += start < p and words[start] == "that"
+        before = words[start:p]
+        if not before:
+            return True
+    last, previous = before[-1], before[-2] if len(before) > 1 else ""
+    if last == "of" and not sentence.are_known(p - 2, p):
+        return previous in CLASSIFIERS | MONTHS
+    if last in ("from", "to", "by") and sentence.is_number:
+        return False
+    if last in ("from", "to"):
+        return not previous or previous in COPULAS | MOTIONS or sentence.is_known(p - 2)
+    if last == "by":
+        return not RELATED & set(before)
+    if sentence.are_known(start, p):
+        return True
+    if last in LOCATIVES:
+        return True
+    be = next((q for q in range(p - 1, start - 1, -1) if words[q] in COPULAS), None)
+    if be is not None and sentence.are_known(be + 1, p):
+        return _is_subject(sentence, start, be)
+    is_verb = last in VERBS | {"has", "have", "had"} or (sentence.is_asked(p - 1) and len(before) > 1)
+    return is_verb and not (RELATED | OTHER_THINGS) & set(before)
+
+
+def _phrase_start(sentence: Sentence, start: int) -> int:
+    """Return the start of the noun phrase of the gold answer: "the physicist Marie Curie", "20 July 1969"."""
+    passage, p = sentence.passage, sentence.gold[0]
+    words = passage.words
+    while p > start and (
+        words[p - 1] in TITLES or (words[p - 1] in sentence.asked and words[p - 1] not in COPULAS | VERBS)
+    ):
+        p -= 1
+    if sentence.is_number and p > start and words[p - 1] in MONTHS:
+        p -= 1
+    if sentence.is_number and p > start and words[p - 1].isdecimal() and MONTHS & set(words[max(start, p - 2) : p + 1]):
+        p -= 1 + (p - 2 >= start and words[p - 2] in MONTHS)
+    if p > start and words[p - 1] in ROLES:
+        p -= 1
+        if p - 1 == start or (p > start and passage.capital[p - 1] and words[p - 1] not in STATING):
+            p -= 1
+    for q in range(p - 1, max(start, p - 4) - 1, -1):
+        word = words[q]
+        if word in DETERMINERS:
+            return q
+        is_verb = word.endswith(("s", "ed", "ing")) and not word.endswith("ss")
+        if word in FUNCTION_WORDS | OTHER_THINGS | REPORT_VERBS or len(word) < 3 or is_verb:
+            break
+    return p
+
+
+def _is_own_opinion(before: list[str]) -> bool:
+    """Return whether the writer or a source states the answer, not other people."""
+    k = max(k for k, word in enumerate(before) if word in REPORT_VERBS)
+    subject = set(before[:k]) - STATING
+    is_own = bool({"i", "we", "my"} & set(before[: k + 1]))
+    return (is_own and not subject and before[k] in STATING) or (bool(subject) and subject <= SOURCES)
+
+
+def _is_subject(sentence: Sentence, start: int, end: int) -> bool:
+    """Return whether words before "is" are its subject: a pronoun after known words, or a noun phrase."""
+    words = sentence.passage.words
+    text = words[start:end]
+    if not text or text[0] in PRONOUNS | {"i", "we"} or text[-1] in PRONOUNS | {"to"}:
+        return all(sentence.is_known(p) or words[p] in SOURCES | REPORT_VERBS for p in range(start, end))
+    return not set(text) & (RELATED | OTHER_THINGS)
+
+
+def _ends_well(sentence: Sentence) -> bool:
+    """Return whether the words after the gold answer in its part keep it stated."""
+    passage, (first, start) = sentence.passage, sentence.gold
+    words = passage.words
+    end = sentence.parts[sentence.here][1]
+    while start < end and words[start] in SUFFIXES:
+        start += 1
+    # "Oslo is larger than Bergen" answers "Which city is larger?".
+    end = next((p for p in range(start + 1, end) if words[p] == "than" and sentence.is_asked(p - 1)), end)
+    after = words[start:end]
+    if not after:
+        return True
+    if after[0] == "s":
+        return False  # "Paris's rival"
+    if sentence.are_known(start, end):
+        return after[-1] not in AUXILIARIES or after in (["it", "is"], ["did"], ["does"])
+    if (RELATED & set(after)) - sentence.asked or OTHER_THINGS & set(after) or sentence.states_rival(start, end):
+        return False
+    head = after[0]
+    if head in ADJUNCTS:
+        return not (head == "of" and passage.capital[first] and first > 0 and words[first - 1] in DETERMINERS)
+    if head == "to":
+        return after[1:2] != [] and (after[1] in VERBS or sentence.is_asked(start + 1)) and not sentence.is_number
+    if head in COPULAS or head in AUXILIARIES:
+        is_defined = passage.capital[first] and after[1:2] == ["the"] and any(map(sentence.is_asked, range(start, end)))
+        is_repeated = all(w in FUNCTION_WORDS | VERBS or sentence.is_known(start + k) for k, w in enumerate(after))
+        is_repeated = is_repeated and any(map(sentence.is_asked, range(start, end)))
+        return is_defined or is_repeated or (head in COPULAS and _is_described(sentence, start + 1))
+    if head in VERBS:
+        return True
+    if sentence.is_asked(start):
+        return not passage.capital[start]
+    if sentence.is_number and head.isalpha() and not passage.capital[start]:
+        return len(after) <= 3 and head not in FUNCTION_WORDS and not MULTIPLIERS & set(after)  # a unit
+    return False
+
+
+def _is_described(sentence: Sentence, start: int) -> bool:
+    """Return whether words after "Paris is" describe it with another name or number: "the capital of France"."""
+    passage = sentence.passage
+    end = sentence.parts[-1][1]
+    names = [p for p in range(sentence.parts[0][0], end) if passage.capital[p] and p > 0 and not sentence.is_known(p)]
+    is_passive = bool({"by", "to"} & set(passage.words[start:end]))
+    return bool(names) and not is_passive and passage.words[start] not in ("a", "an")
+
+
+# Other parts of the sentence, and the sentence before -----------------------------------------------------------------
+
+
+def _introduces(sentence: Sentence, k: int) -> bool:
+    """Return whether a part before that of the gold answer states no other answer."""
+    passage, (start, end) = sentence.passage, sentence.parts[k]
+    words = passage.words
+    head = words[start]
+    here = sentence.parts[sentence.here][0]
+    if words[here] == "but" and head in UNIVERSAL:
+        return False  # "everything but nectar"
+    if words[here] == "and" and k + 1 < sentence.here and not STATING.issuperset(words[start:end]):
+        return head in INTRODUCTIONS
+    if head == "if" and not sentence.are_known(start, end):
+        return "i" in words[start:end]
+    if any(negator_at(passage, p) for p in range(start, end)) or sentence.are_known(start, end):
+        return True  # the part denies another answer, or gives none
+    if head == "according":
+        return bool(SOURCES & set(words[start:end]))
+    if head in INTRODUCTIONS | CORRECTIONS or (LETTER_OPTIONS(head) and end - start == 1 and not sentence.is_number):
+        return True
+    if head in ROLES and ":" in passage.marks[end]:
+        return True
+    if words[here] in CORRECTIONS | UPDATES and "or" not in words[start:end]:
+        return True
+    if k + 1 == sentence.here and words[here] == "and":  # "Lyon and Paris"
+        is_clause = passage.has_verb(start, end) or VERBS & set(words[start:end])
+        is_pair = sentence.are_known(here, sentence.gold[0]) and not is_clause
+        return is_pair or not sentence.has_rival(start, end)
+    is_full = sentence.gold[0] - here > 1
+    if is_full and k > 0 and (head in DETAIL_STARTS or head.endswith("ed")):
+        return True
+    are_names = all(passage.capital[start:end])
+    return (is_full or are_names) and not sentence.has_rival(start, end)
+
+
+def _adds_detail(sentence: Sentence, k: int) -> bool:
+    """Return whether a part after that of the gold answer only adds to it."""
+    passage, (start, end) = sentence.passage, sentence.parts[k]
+    words = passage.words
+    text = words[start:end]
+    heads = [words[first] for first, _ in sentence.parts[sentence.here + 1 : k + 1]]
+    if "not" in heads or "not" in text[1:2] or tuple(text[:2]) in DENIALS:
+        return True
+    if text[0] == "but" or any(negator_at(passage, p) for p in range(start, end)):
+        return bool(DISCLAIMERS & set(text)) and not sentence.has_rival(start, end)
+    is_content = any(p not in sentence.golds and words[p] not in STATING | FUNCTION_WORDS for p in range(start, end))
+    if is_content and ((text[0] in HEDGES and end - start > 1) or (text[0] in PRONOUNS and COPULAS & set(text))):
+        return False
+    if sentence.are_known(start, end):
+        return True
+    is_pair = text[0] == "and" and sentence.gold[1] == start
+    if sentence.states_rival(start, end) and (text[0] not in DETAIL_STARTS or text[0] == "and") and not is_pair:
+        return False
+    if " ".join(word for word in text if word != "the") in REGIONS:
+        return words[sentence.gold[0]] not in REGIONS
+    is_bracketed = "(" in passage.marks[start]
+    if sentence.is_number and all(word.isdecimal() for word in text) and not is_bracketed:
+        return False  # a range or a sum
+    if is_bracketed or text[0] in DETAIL_STARTS or "of" in text[1:2]:
+        return True
+    is_participle = text[0].endswith(("ed", "ing")) and not sentence.is_number
+    return is_participle or not sentence.has_rival(start, end)
+
+
+def _is_short_phrase(sentence: Sentence, k: int) -> bool:
+    """Return whether a part could be an item of a list."""
+    start, end = sentence.parts[k]
+    words = sentence.passage.words
+    is_item = words[start] in DETERMINERS | {"and"} or words[start] not in DETAIL_STARTS
+    return is_item and end - start <= 4 and not sentence.are_known(start, end)
+
+
+def _follows_rival(sentence: Sentence) -> bool:
+    """Return whether an earlier sentence states another answer that this sentence does not correct."""
+    passage = sentence.passage
+    words = passage.words
+    start = sentence.parts[0][0]
+    if words[start] in CORRECTIONS | UPDATES:
+        return False
+    for first, last in passage.sentences[: passage.sentence_of[start]][-3:]:
+        is_open = "?" in passage.marks[last] or any(negator_at(passage, p) for p in range(first, last))
+        if is_open or words[first] in CORRECTIONS:
+            continue
+        if LETTER_OPTIONS(words[first]) and last - first > 1:
+            first += 1
+        is_bare = all(sentence.is_rival(p) or sentence.is_known(p) for p in range(first, last))
+        is_it = words[first] in PRONOUNS and sentence.states_rival(first, last)
+        if is_it or (is_bare and sentence.has_rival(first, last) and not passage.has_verb(first, last)):
+            return True
+    return False
+
+
+def _is_past(sentence: Sentence, asked: Passage) -> bool:
+    """Return whether a question about the present has an answer about the past."""
+    present, past = {"is", "are"}, {"was", "were"}
+    start, end = sentence.parts[sentence.here]
+    words = set(sentence.passage.words[start:end])
+    return bool(present & set(asked.words[:3])) and bool(past & words) and not past & set(asked.words)

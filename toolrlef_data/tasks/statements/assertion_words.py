@@ -1,0 +1,145 @@
+"""Words that state an answer, or that relate it to another thing, in the form that grading compares."""
+
+from __future__ import annotations
+
+from toolrlef_data.tasks.statements.vocabulary import word_set
+
+# Beside an answer, these say only that it is the answer: "I believe that it is probably".
+STATING = word_set(
+    """
+    it its this that these those there he she they we you i s m d ll id im am is are was were be been being would
+    should must has have had do does did can will the a an my our your answer answers answered final correct right
+    true solution response result reply question q option choice named called known titled think believe guess say
+    said suppose assume suspect bet sure certain confident positive fairly quite pretty very probably likely perhaps
+    maybe possibly may might could most best definitely certainly surely clearly obviously indeed simply just only
+    really actually basically essentially evidently presumably mainly mostly of course no doubt well ok okay yes so
+    thus therefore hence then here now today in on at and or with also too both to as looking for step conclusion one
+    who
+    """
+)
+# The same in other languages.
+STATING_ABROAD = word_set(
+    """
+    la el las los le les l der die das den dem des il lo un una une ein eine respuesta reponse antwort risposta lautet
+    es est ist sono e esta en im dans auf cest c era dap an
+    trong o 答 案 是 在 于 为 年 月 日 岁 个 的 它 他 她 我 认 这 那 里 和 で す は
+    が
+    の に 이 다 은 는 입 니 에 है यह में उत्तर هو هي الجواب อ ยู่ ที่ คื ฯ
+    """
+)
+# In other parts of its sentence: "Sure!", "if I remember correctly", "thanks for asking".
+ASIDES = word_set(
+    """
+    if far remember recall correctly memory me my serves let lets great good thanks thank asking asked about hi hello
+    hope helps please see know finally summary short wrong not mistaken don t quote without question surely hmm
+    """
+)
+COPULAS = word_set("is are was were be been s becomes became remains est ist es lautet esta")
+DETERMINERS = word_set("the a an its his her their our")
+PRONOUNS = word_set("it this that he she they these those there here")
+# Verbs of an opinion or report, which may be that of other people.
+REPORT_VERBS = word_set(
+    """
+    say says said saying think thinks thought thinking believe believes believed claim claims claimed argue argues
+    suggest suggests suggested report reports reported wonder wonders want wants wanted told tell tells guess guessed
+    assume assumes assumed suppose ask asks asked expect expects expected considered consider considers rumoured
+    rumored alleged alleges imagine pretend pretended heard call calls
+    """
+)
+SOURCES = word_set(
+    "text passage context article wikipedia document source sources paragraph story table encyclopedia book information"
+)
+LOCATIVES = word_set("in on at by from to im en dans auf")
+ADJUNCTS = word_set("in on at of with since for as from during because due thanks along")
+ROLES = word_set(
+    """
+    author writer novelist poet painter artist composer singer musician actor actress director producer inventor
+    discoverer founder architect scientist physicist chemist mathematician philosopher historian explorer politician
+    president king queen leader player footballer number amount total year date day month city town country state
+    place location person man woman name title color colour animal language currency capital river island one type
+    kind
+    """
+)
+VERBS = word_set(
+    """
+    say says said saying think thinks thought thinking believe believes believed claim claims claimed argue argues
+    suggest suggests suggested report reports reported wonder wonders want wants wanted told tell tells guess guessed
+    assume assumes assumed suppose ask asks asked expect expects expected considered consider considers rumoured
+    rumored alleged alleges imagine pretend pretended heard call calls
+    """
+)
+SOURCES = word_set(
+    """
+    text passage context article wikipedia document source sources paragraph story table encyclopedia book information
+    """
+)
+LOCATIVES = word_set("in on at by from to im en dans auf")
+ADJUNCTS = word_set("in on at of with since for as from during because due thanks along")
+ROLES = word_set(
+    """
+    author writer novelist poet painter artist composer singer musician actor actress director producer inventor
+    discoverer founder architect scientist physicist chemist mathematician philosopher historian explorer politician
+    president king queen leader player footballer number amount total year date day month city town country state
+    place location person man woman name title color colour animal language currency capital river island one type
+    kind
+    """
+)
+# Verbs that relate a thing to its place, time, maker or parts, and so to an answer.
+VERBS = word_set(
+    """
+    wrote written write writes authored published discovered discovers invented invents painted composed directed
+    produced produces produce founded built designed created creates made makes make developed recorded sang sings
+    performed played plays won wins hosted born died lived lives living located situated found based held signed set
+    stands stood lies lay sits happened happens occurred took place began started ended fell opened closed landed
+    walked launched arrived came comes come went moved collect collects collected gather gathers eat eats use uses has
+    have had contains contain includes consists means meant denotes represents speaks spoke spoken served serves
+    became becomes starred stars played released introduced named called known hangs flows runs belongs works worked
+    studied crowned elected buried costs weighs measures covers equals
+    """
+)
+MOTIONS = word_set("moved went come comes came go goes travelled traveled returned emigrated flew sailed born")
+UNIVERSAL = word_set("everything everybody everyone anything anybody anyone all any every none nothing nobody")
+MULTIPLIERS = word_set(
+    "pair pairs dozen hundred thousand million billion times percent x plus minus half squared cubed or"
+)
+CLASSIFIERS = ROLES | word_set("village province region lake kingdom republic work")
+SUFFIXES = word_set("jr sr ii iii ad ce")
+MONTHS = word_set(
+    """
+    january february march april may june july august september october november december early late mid spring summer
+    autumn fall winter
+    """
+)
+TITLES = word_set(
+    """
+    mr mrs ms dr sir lady lord dame president king queen emperor empress prince princess pope professor prof general
+    captain saint st madame monsieur mount lake river
+    """
+)
+# Words that relate the gold answer to another thing, which may be the answer instead.
+RELATED = word_set(
+    """
+    than replaced replaces succeeded succeeds preceded precedes followed follows beat beats beaten defeated defeats
+    lost gave near nearby outside beyond before after until till unless against versus like unlike instead rather over
+    under below above between among around across past opposite except brother sister husband wife mother father son
+    daughter rival rivals suburb surrounded bordered borders twinned superseded
+    """
+)
+# Before a name or a verb, these make another thing of it: "New Paris", "the former capital", "it once had".
+OTHER_THINGS = word_set(
+    """
+    former formerly ex rival alleged supposed fake false wrong almost nearly near past previous second third
+    runner opposite south north east west new port anti once used some others many most few
+    """
+)
+INTRODUCTIONS = word_set(
+    "as in on at since because although though while when after before during according based given for with from to"
+)
+DETAIL_STARTS = word_set(
+    """
+    which who whose where when that the a an in on at of by near with from since because as for due thanks located
+    born founded built known also formerly previously once home where not and together next close adjacent south north
+    east west after before during so population capital
+    """
+)
+DISCLAIMERS = word_set("sure certain quote could might may")

@@ -1,0 +1,149 @@
+"""Parts: a sentence around a gold answer, its parts between punctuation, and what each word may be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from toolrlef_data.tasks.statements.assertion_words import (
+    ASIDES,
+    COPULAS,
+    DETERMINERS,
+    LOCATIVES,
+    RELATED,
+    ROLES,
+    STATING,
+    STATING_ABROAD,
+    VERBS,
+)
+from toolrlef_data.tasks.statements.negation import negator_at
+from toolrlef_data.tasks.statements.passage import LETTER_OPTIONS, Passage, Span
+from toolrlef_data.tasks.statements.vocabulary import AUXILIARIES, FUNCTION_WORDS
+from toolrlef_data.tasks.words import equal_forms
+
+__all__ = ["DENIALS", "Sentence", "split_sentence"]
+
+BORDERS = frozenset(",|-():/\n")
+DENIALS = frozenset({("rather", "than"), ("instead", "of")})
+CERTAINTY = frozenset({"sure", "certain", "confident", "percent"})
+REACH = 60  # words on each side of a gold answer that are read
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence around a gold answer.
+
+    Args:
+        passage: the answer.
+        gold: the gold answer.
+        golds: the positions of all gold answers.
+        asked: the content words of the question.
+        parts: the parts of the sentence between punctuation.
+        here: the index of the part with the gold answer.
+    """
+
+    passage: Passage
+    gold: Span
+    golds: frozenset[int]
+    asked: frozenset[str]
+    parts: list[Span]
+    here: int
+
+    @property
+    def is_number(self) -> bool:
+        """Whether the gold answer contains a number."""
+        words = self.passage.words[slice(*self.gold)]
+        return any(word.isdecimal() or len(equal_forms(f" {word} ")) > 1 for word in words)
+
+    def is_known(self, p: int) -> bool:
+        """Return whether a word belongs to a gold answer, a way to state an answer, or the question."""
+        words = self.passage.words
+        word, following = words[p], words[p + 1] if p + 1 < len(words) else ""
+        is_label = len(word) > 1 and word[0].isalpha() and word[1:].isdecimal()
+        return (
+            p in self.golds
+            or word in STATING
+            or word in STATING_ABROAD
+            or (word in ASIDES and not self._is_here(p))
+            or word in ROLES
+            or self.is_asked(p)
+            or is_label
+            or (word.isdecimal() and following in CERTAINTY)
+        )
+
+    def _is_here(self, p: int) -> bool:
+        start, end = self.parts[self.here]
+        return start <= p < end
+
+    def is_asked(self, p: int) -> bool:
+        """Return whether the question contains a word, or another form of it."""
+        word = self.passage.words[p]
+        return word in self.asked or (len(word) > 3 and _stem(word) in self.asked)
+
+    def are_known(self, start: int, end: int) -> bool:
+        """Return whether all words are known."""
+        return all(self.is_known(p) for p in range(start, end))
+
+    def is_rival(self, p: int) -> bool:
+        """Return whether a word may be another answer of the kind of the gold answer: a name, a number, any noun."""
+        words, capital, first = self.passage.words, self.passage.capital, self.gold[0]
+        word = words[p]
+        if self.is_known(p) or word in FUNCTION_WORDS or negator_at(self.passage, p):
+            return False
+        if self.is_number:
+            is_year = len(words[self.gold[1] - 1]) == 4
+            return word[0].isdecimal() and (len(word) == 4 or not is_year)
+        if capital[first] or not words[first].isascii():
+            return capital[p] and not word.isdecimal()
+        return not word.isdecimal() and word not in AUXILIARIES
+
+    def has_rival(self, start: int, end: int) -> bool:
+        """Return whether words may contain another answer."""
+        return any(self.is_rival(p) for p in range(start, end))
+
+    def states_rival(self, start: int, end: int) -> bool:
+        """Return whether words state another answer: "it is Lyon", "Lyon is"."""
+        words = self.passage.words
+        for p in range(start, end):
+            if words[p] in VERBS and p > start and self.is_rival(p - 1) and words[start] == "and":
+                return True
+            if words[p] not in COPULAS:
+                continue
+            q = p + 1
+            while q < end and words[q] in STATING and words[q] not in COPULAS:
+                q += 1
+            is_complement = q < end and self.is_rival(q) and words[q + 1 : q + 2] != ["s"]
+            is_subject = p > start and self.is_rival(p - 1) and words[start] not in DETERMINERS | LOCATIVES
+            if is_complement or is_subject:
+                return True
+        return False
+
+
+def split_sentence(passage: Passage, span: Span, golds: list[Span], asked: Passage) -> Sentence:
+    """Return the sentence of a gold answer with its parts."""
+    start, end = passage.sentence(span)
+    start, end = max(start, span[0] - REACH), min(end, span[1] + REACH)
+    borders = [p for p in range(start + 1, end) if _is_border(passage, p) and not span[0] < p < span[1]]
+    parts = list(pairwise([start, *borders, end]))
+    here = next(k for k, (first, last) in enumerate(parts) if first <= span[0] < last)
+    content = {word for word in asked.words if word not in FUNCTION_WORDS or word in RELATED}
+    content |= {_stem(word) for word in content}
+    return Sentence(passage, span, frozenset(p for s in golds for p in range(*s)), frozenset(content), parts, here)
+
+
+def _stem(word: str) -> str:
+    for ending in ("ing", "ed", "es", "s"):
+        if word.endswith(ending) and len(word) > len(ending) + 2:
+            return word.removesuffix(ending)
+    return word
+
+
+def _is_border(passage: Passage, p: int) -> bool:
+    """Return whether a part of a sentence starts at a word; "is, of course, Paris" is one part."""
+    words, marks = passage.words, passage.marks[p]
+    if words[p] in ("and", "but") or tuple(words[p : p + 2]) in DENIALS:
+        return True
+    is_aside = words[p - 1] in COPULAS or words[p - 2 : p] == ["of", "course"]
+    is_option = LETTER_OPTIONS(words[p - 1]) and marks == ")"
+    is_option = is_option and "(" not in passage.marks[p - 1]
+    return bool(BORDERS & set(marks)) and not is_option and not (is_aside and marks == ",")
