@@ -202,6 +202,13 @@ def test_the_key_strict_is_deprecated_and_means_the_default(tmp_path: Path, valu
     assert recipe.tasks["qa"].rule == "default"
 
 
+def test_strict_and_the_rule_of_the_paper_exclude_each_other(tmp_path: Path) -> None:
+    both = FOUR.replace("rule: paper", "rule: paper, strict: true")
+    assert both != FOUR
+    with pytest.raises(InputError, match=r"tasks\.qa.*'strict: true' and 'rule: paper', which exclude each other"):
+        load_recipe(write_recipe(tmp_path, both))
+
+
 def test_model_options_are_arguments_of_a_tool(tmp_path: Path) -> None:
     settings = "kind: translator, model: x, device: cpu, num_beams: 2"
     path = write_recipe(tmp_path, FOUR.replace("kind: translator_engine, engine: model", settings))

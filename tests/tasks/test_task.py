@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from toolrlef_data.records import InputError
 from toolrlef_data.tables.fingerprint import canonical
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.math import MATH
@@ -150,9 +151,18 @@ class AliasGrader:
 
 
 def test_a_grader_needs_only_two_parameters_and_no_hash() -> None:
-    task = replace(MATH, grade=AliasGrader({"NYC": "New York"})).with_rule("paper")
+    task = replace(MATH, grade=AliasGrader({"NYC": "New York"})).with_rule("default")
     assert task.grade_row("NYC", ["New York"], "Where?") is True
     assert task.grade_output("Rome", ["New York"]) is task.grade_whole("Rome", ["New York"]) is False
+
+
+@pytest.mark.parametrize("task", [MATH, replace(TASKS["qa"], name="mine", grade=AliasGrader({}))], ids=["math", "mine"])
+def test_a_rule_that_the_grader_does_not_support_is_refused(task: Task) -> None:
+    assert not task.has_rules
+    assert TASKS["qa"].has_rules
+    assert TASKS["qa"].with_rule("paper").has_rules
+    with pytest.raises(InputError, match=f"grader of the task '{task.name}' does not support rule='paper'"):
+        task.with_rule("paper")
 
 
 def render_passage(row: Mapping[str, Any]) -> str:

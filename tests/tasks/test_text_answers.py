@@ -185,6 +185,11 @@ def test_strict_is_deprecated_and_means_the_default(strict: bool) -> None:
     assert len(warned) == 1
 
 
+def test_strict_and_the_rule_of_the_paper_exclude_each_other() -> None:
+    with pytest.raises(InputError, match="strict=True and rule='paper' exclude each other"):
+        grade("because", ["US"], strict=True, rule="paper")
+
+
 def test_an_unknown_rule_is_refused() -> None:
     with pytest.raises(InputError, match="unknown rule 'strict'; choose from: default, paper"):
         grade("Paris", ["Paris"], rule="strict")

@@ -260,13 +260,17 @@ def test_the_rule_of_the_paper_grades_a_substring_of_20_words() -> None:
         }
         for i in range(4)
     ]
-    texts = ["Not Oslo, but Bergen.", "Either Oslo or Bergen", "It is Oslo.", "word " * 20 + "Oslo"]
+    texts = ["Not Oslo, but Bergen.", "Either Oslo or Bergen", "It is Oslo.", "Let me think. " * 8 + "Oslo"]
     answers = {f"question {i}": text for i, text in enumerate(texts)}
     answered = answer(Dataset.from_list(rows, features=QUESTIONS), quiet(answers))
     assert grade(answered, rule="paper")["correct"][:] == [True, True, True, False]
     assert grade(answered)["correct"][:] == [False, False, True, True]
     with pytest.raises(InputError, match="unknown rule 'strict'"):
         grade(answered, rule="strict")
+    custom = replace(TASKS["qa"], grade=lambda prediction, answers: True)
+    with pytest.raises(InputError, match="the grader of the task 'qa' does not support rule='paper'"):
+        grade(answered, rule="paper", task=custom)
+    assert grade(answered, task=custom, compat=True)["correct"][:] == [True] * 4  # keeps the custom grader
 
 
 def test_an_unsure_grade_drops_the_row() -> None:

@@ -73,6 +73,8 @@ def _task_mistakes(recipe: Recipe) -> Mistakes:
         yield from _unknown((*place, "reader_style"), "prompt style", settings.reader_style, STYLES)
         if settings.tool is not None:
             yield from _tool_mistakes((*place, "tool"), settings.tool, recipe.engines)
+        if settings.rule != "default" and name in TASKS and not TASKS[name].has_rules:
+            yield (*place, "rule"), f"is not supported by the task {name!r}"
     for name in tasks:
         task, settings = TASKS[name], recipe.tasks.get(name, TaskSettings())
         if settings.tool is None:

@@ -64,6 +64,8 @@ class TaskSettings(Section):
     def _ignore_strict(cls, values: Any) -> Any:
         if not isinstance(values, dict) or "strict" not in values:
             return values
+        if values["strict"] and values.get("rule", "default") != "default":
+            raise ValueError(f"has both 'strict: true' and 'rule: {values['rule']}', which exclude each other")
         warnings.warn(
             "the key strict of a task is deprecated and has no effect: the default is strict; 'rule: paper' selects "
             "the paper's rule",

@@ -162,10 +162,18 @@ class Task:
         """`grade_output` without a word limit: for passages, and with `compat` for the replies of a reader, too."""
         return _with_options(self.grade, anywhere=True, words=None)
 
+    @property
+    def has_rules(self) -> bool:
+        """Whether `with_rule` applies: `grade` has a parameter `rule`."""
+        return bool(_accepted(self.grade, rule="paper"))
+
     def with_rule(self, rule: str) -> Task:
         """Return the task with the grading rule "paper"; "default" returns the task itself.
 
-        The rule applies to `extract`, `grade` and `parse_reader_reply` if they have a parameter `rule`.
+        The rule applies to `grade`, and to `extract` and `parse_reader_reply` if they have a parameter `rule`.
+
+        Raises:
+            InputError: an unknown rule, or `grade` has no parameter `rule`, as in `math` and with a custom grader.
 
         >>> from toolrlef_data import TASKS
         >>> TASKS["qa"].grade("Not Paris", ["Paris"]), TASKS["qa"].with_rule("paper").grade("Not Paris", ["Paris"])
@@ -175,6 +183,11 @@ class Task:
             raise InputError(f"unknown rule {rule!r}; choose from: {', '.join(RULES)}")
         if rule == "default":
             return self
+        if not self.has_rules:
+            raise InputError(
+                f"the grader of the task {self.name!r} does not support rule={rule!r}: its function has no parameter "
+                "`rule`; omit rule, or pass task= with another grader"
+            )
         functions = {name: getattr(self, name) for name in ("extract", "grade", "parse_reader_reply")}
         bound: dict[str, Any] = {
             name: partial(f, rule=rule) for name, f in functions.items() if f is not None and _accepted(f, rule=rule)

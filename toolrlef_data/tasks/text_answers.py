@@ -104,7 +104,7 @@ def grade(
         None if no gold answer contains a letter or digit, or if it is unsure whether the prediction states one.
 
     Raises:
-        InputError: an unknown rule.
+        InputError: an unknown rule, or another rule than "default" with `strict=True`.
 
     >>> grade("It is in Bulgaria.", ["bulgaria"]), grade("Poland", ["Bulgaria"]), grade("Poland", ["", "?"])
     (True, False, None)
@@ -113,6 +113,8 @@ def grade(
     >>> grade("because", ["US"]), grade("because", ["US"], rule="paper"), grade("Beatles", ["The Beatles"])
     (False, True, True)
     """
+    if strict and rule != "default":
+        raise InputError(f"strict=True and rule={rule!r} exclude each other; omit strict")
     if strict is not None:
         warnings.warn(
             "strict= is deprecated and has no effect: the default is strict; rule='paper' selects the paper's rule",

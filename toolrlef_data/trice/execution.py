@@ -92,7 +92,7 @@ def execute_responses(
         TooManyFailures: the share of tool failures exceeds `Tool.max_failed`; all results are saved.
     """
     if compat:
-        tasks = {name: task.with_rule("paper") for name, task in tasks.items()}
+        tasks = {name: task.with_rule("paper") if task.has_rules else task for name, task in tasks.items()}
     if cassette is None:
         _check_tasks(tasks, verify)
     data = _with_later_fields(data, names, num_proc)

@@ -135,7 +135,7 @@ def grade(
         the grader is unsure, or if the response gives an answer that cannot be read.
 
     Raises:
-        InputError: the threshold is out of range, or an unknown rule.
+        InputError: the threshold is out of range, an unknown rule, or a task whose grader does not support the rule.
 
     >>> from toolrlef_data import load_source, scripted
     >>> questions = load_source("sample", split="train").select(range(1))
@@ -146,7 +146,8 @@ def grade(
         raise InputError(f"threshold must be above 0 and at most 1, found {threshold}")
     adds = {name: GRADED[name] for name in ("response", "prediction", "correct", "pass_rate", "needs_tool")}
     tasks = {
-        name: row_task.with_rule("paper" if compat else rule) for name, row_task in tasks_of(answered, task).items()
+        name: row_task.with_rule("paper" if compat and row_task.has_rules else rule)
+        for name, row_task in tasks_of(answered, task).items()
     }
     reads = ["task", "question", "context", "answers", "response", "samples"]
     return apply(
