@@ -10,6 +10,7 @@ from __future__ import annotations
 from toolrlef_data.tasks.statements.assertion_words import (
     ADJUNCTS,
     CLASSIFIERS,
+    CONDITIONS,
     COPULAS,
     DETAIL_STARTS,
     DETERMINERS,
@@ -27,12 +28,11 @@ from toolrlef_data.tasks.statements.assertion_words import (
     SOURCES,
     STATING,
     SUFFIXES,
-    TITLES,
     UNIVERSAL,
     VERBS,
 )
 from toolrlef_data.tasks.statements.negation import negator_at
-from toolrlef_data.tasks.statements.parts import DENIALS, Sentence, split_sentence
+from toolrlef_data.tasks.statements.parts import DENIALS, Sentence, phrase_start, split_sentence
 from toolrlef_data.tasks.statements.passage import LETTER_OPTIONS, Passage, Span
 from toolrlef_data.tasks.statements.regions import REGIONS
 from toolrlef_data.tasks.statements.vocabulary import AUXILIARIES, CORRECTIONS, FUNCTION_WORDS, HEDGES, UPDATES
@@ -78,9 +78,10 @@ def _starts_well(sentence: Sentence) -> bool:
         return False  # a remark about another answer: "Lyon (Paris)"
     while start < gold and words[start] in CONNECTIVES | CORRECTIONS:
         start += 1
-    p = _phrase_start(sentence, start)
-    if words[start:p][-3:] == ["none", "other", "than"]:
-        p -= 3
+    p = phrase_start(sentence, start)
+    for phrase in (["none", "other", "than"], ["go", "with"]):
+        if words[start:p][-len(phrase) :] == phrase:
+            p -= len(phrase)
     before = words[start:p]
     if not before or (len(before) == 1 and LETTER_OPTIONS(before[0]) and not sentence.is_number):
         return True
@@ -112,32 +113,6 @@ def _starts_well(sentence: Sentence) -> bool:
     return is_verb and not (RELATED | OTHER_THINGS) & set(before)
 
 
-def _phrase_start(sentence: Sentence, start: int) -> int:
-    """Return the start of the noun phrase of the gold answer: "the physicist Marie Curie", "20 July 1969"."""
-    passage, p = sentence.passage, sentence.gold[0]
-    words = passage.words
-    while p > start and (
-        words[p - 1] in TITLES or (words[p - 1] in sentence.asked and words[p - 1] not in COPULAS | VERBS)
-    ):
-        p -= 1
-    if sentence.is_number and p > start and words[p - 1] in MONTHS:
-        p -= 1
-    if sentence.is_number and p > start and words[p - 1].isdecimal() and MONTHS & set(words[max(start, p - 2) : p + 1]):
-        p -= 1 + (p - 2 >= start and words[p - 2] in MONTHS)
-    if p > start and words[p - 1] in ROLES:
-        p -= 1
-        if p - 1 == start or (p > start and passage.capital[p - 1] and words[p - 1] not in STATING):
-            p -= 1
-    for q in range(p - 1, max(start, p - 4) - 1, -1):
-        word = words[q]
-        if word in DETERMINERS:
-            return q
-        is_verb = word.endswith(("s", "ed", "ing")) and not word.endswith("ss")
-        if word in FUNCTION_WORDS | OTHER_THINGS | REPORT_VERBS or len(word) < 3 or is_verb:
-            break
-    return p
-
-
 def _is_own_opinion(before: list[str]) -> bool:
     """Return whether the writer or a source states the answer, not other people."""
     k = max(k for k, word in enumerate(before) if word in REPORT_VERBS)
@@ -157,9 +132,12 @@ def _is_subject(sentence: Sentence, start: int, end: int) -> bool:
 
 def _ends_well(sentence: Sentence) -> bool:
     """Return whether the words after the gold answer in its part keep it stated."""
-    passage, (first, start) = sentence.passage, sentence.gold
+    return _continues(sentence, sentence.gold[1], sentence.parts[sentence.here][1])
+
+
+def _continues(sentence: Sentence, start: int, end: int) -> bool:
+    passage, first = sentence.passage, sentence.gold[0]
     words = passage.words
-    end = sentence.parts[sentence.here][1]
     while start < end and words[start] in SUFFIXES:
         start += 1
     # "Oslo is larger than Bergen" answers "Which city is larger?".
@@ -167,13 +145,15 @@ def _ends_well(sentence: Sentence) -> bool:
     after = words[start:end]
     if not after:
         return True
-    if after[0] == "s":
-        return False  # "Paris's rival"
+    if after[0] in ("s", "or") and not sentence.golds & set(range(start, end)):
+        return False  # "Paris's rival", "Paris or so"
     if sentence.are_known(start, end):
         return after[-1] not in AUXILIARIES or after in (["it", "is"], ["did"], ["does"])
     if (RELATED & set(after)) - sentence.asked or OTHER_THINGS & set(after) or sentence.states_rival(start, end):
         return False
     head = after[0]
+    if CONDITIONS & set(after) or (head == "with" and sentence.has_rival(start, end)):
+        return False
     if head in ADJUNCTS:
         return not (head == "of" and passage.capital[first] and first > 0 and words[first - 1] in DETERMINERS)
     if head == "to":
@@ -184,7 +164,7 @@ def _ends_well(sentence: Sentence) -> bool:
         is_repeated = is_repeated and any(map(sentence.is_asked, range(start, end)))
         return is_defined or is_repeated or (head in COPULAS and _is_described(sentence, start + 1))
     if head in VERBS:
-        return True
+        return head != "born"
     if sentence.is_asked(start):
         return not passage.capital[start]
     if sentence.is_number and head.isalpha() and not passage.capital[start]:
@@ -231,6 +211,8 @@ def _introduces(sentence: Sentence, k: int) -> bool:
         is_pair = sentence.are_known(here, sentence.gold[0]) and not is_clause
         return is_pair or not sentence.has_rival(start, end)
     is_full = sentence.gold[0] - here > 1
+    if k > 0 and words[here] in AUXILIARIES | VERBS:
+        return True  # an apposition of the subject
     if is_full and k > 0 and (head in DETAIL_STARTS or head.endswith("ed")):
         return True
     are_names = all(passage.capital[start:end])
@@ -248,6 +230,8 @@ def _adds_detail(sentence: Sentence, k: int) -> bool:
     if text[0] == "but" or any(negator_at(passage, p) for p in range(start, end)):
         return bool(DISCLAIMERS & set(text)) and not sentence.has_rival(start, end)
     is_content = any(p not in sentence.golds and words[p] not in STATING | FUNCTION_WORDS for p in range(start, end))
+    if text[0] in CONDITIONS and not sentence.are_known(start, end):
+        return False
     if is_content and ((text[0] in HEDGES and end - start > 1) or (text[0] in PRONOUNS and COPULAS & set(text))):
         return False
     if sentence.are_known(start, end):
@@ -255,8 +239,9 @@ def _adds_detail(sentence: Sentence, k: int) -> bool:
     is_pair = text[0] == "and" and sentence.gold[1] == start
     if sentence.states_rival(start, end) and (text[0] not in DETAIL_STARTS or text[0] == "and") and not is_pair:
         return False
-    if " ".join(word for word in text if word != "the") in REGIONS:
-        return words[sentence.gold[0]] not in REGIONS
+    region = next((n for n in (4, 3, 2, 1) if " ".join(w for w in text[:n] if w != "the") in REGIONS), 0)
+    if region and k == sentence.here + 1:
+        return words[sentence.gold[0]] not in REGIONS and _continues(sentence, start + region, end)
     is_bracketed = "(" in passage.marks[start]
     if sentence.is_number and all(word.isdecimal() for word in text) and not is_bracketed:
         return False  # a range or a sum

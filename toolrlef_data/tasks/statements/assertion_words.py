@@ -20,6 +20,7 @@ STATING = word_set(
 # The same in other languages.
 STATING_ABROAD = word_set(
     """
+    fue war etait
     la el las los le les l der die das den dem des il lo un una une ein eine respuesta reponse antwort risposta lautet
     es est ist sono e esta en im dans auf cest c era dap an
     trong o 答 案 是 在 于 为 年 月 日 岁 个 的 它 他 她 我 认 这 那 里 和 で す は
@@ -34,7 +35,7 @@ ASIDES = word_set(
     hope helps please see know finally summary short wrong not mistaken don t quote without question surely hmm
     """
 )
-COPULAS = word_set("is are was were be been s becomes became remains est ist es lautet esta")
+COPULAS = word_set("is are was were be been s becomes became remains est ist es lautet esta fue war etait")
 DETERMINERS = word_set("the a an its his her their our")
 PRONOUNS = word_set("it this that he she they these those there here")
 # Verbs of an opinion or report, which may be that of other people.
@@ -92,7 +93,7 @@ VERBS = word_set(
     performed played plays won wins hosted born died lived lives living located situated found based held signed set
     stands stood lies lay sits happened happens occurred took place began started ended fell opened closed landed
     walked launched arrived came comes come went moved collect collects collected gather gathers eat eats use uses has
-    have had contains contain includes consists means meant denotes represents speaks spoke spoken served serves
+    have had contains contain includes consists means denotes represents speaks spoke spoken served serves
     became becomes starred stars played released introduced named called known hangs flows runs belongs works worked
     studied crowned elected buried costs weighs measures covers equals
     """
@@ -142,4 +143,5 @@ DETAIL_STARTS = word_set(
     east west after before during so population capital
     """
 )
+CONDITIONS = word_set("if unless had were should provided assuming would could might")
 DISCLAIMERS = word_set("sure certain quote could might may")

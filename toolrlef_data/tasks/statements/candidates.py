@@ -167,6 +167,7 @@ def _in_sentences(passage: Passage, span: Span, spans: Sequence[Span]) -> bool |
         while last + 1 < len(passage.sentences) and is_listed(passage, passage.sentences[last + 1]):
             last += 1
         listed = [passage.sentences[k] for k in range(first, last + 1) if k not in with_gold]
+        listed = [(s, e) for s, e in listed if "?" not in passage.marks[e] and passage.words[s] not in PARTICLES]
         others = {" ".join(passage.words[start:end]) for start, end in listed}
         if len(others) >= 2:
             return False

@@ -7,13 +7,18 @@ from itertools import pairwise
 
 from toolrlef_data.tasks.statements.assertion_words import (
     ASIDES,
+    CLASSIFIERS,
     COPULAS,
     DETERMINERS,
     LOCATIVES,
+    MONTHS,
+    OTHER_THINGS,
     RELATED,
+    REPORT_VERBS,
     ROLES,
     STATING,
     STATING_ABROAD,
+    TITLES,
     VERBS,
 )
 from toolrlef_data.tasks.statements.negation import negator_at
@@ -21,7 +26,7 @@ from toolrlef_data.tasks.statements.passage import LETTER_OPTIONS, Passage, Span
 from toolrlef_data.tasks.statements.vocabulary import AUXILIARIES, FUNCTION_WORDS
 from toolrlef_data.tasks.words import equal_forms
 
-__all__ = ["DENIALS", "Sentence", "split_sentence"]
+__all__ = ["DENIALS", "Sentence", "phrase_start", "split_sentence"]
 
 BORDERS = frozenset(",|-():/\n")
 DENIALS = frozenset({("rather", "than"), ("instead", "of")})
@@ -147,3 +152,31 @@ def _is_border(passage: Passage, p: int) -> bool:
     is_option = LETTER_OPTIONS(words[p - 1]) and marks == ")"
     is_option = is_option and "(" not in passage.marks[p - 1]
     return bool(BORDERS & set(marks)) and not is_option and not (is_aside and marks == ",")
+
+
+def phrase_start(sentence: Sentence, start: int) -> int:
+    """Return the start of the noun phrase of the gold answer: "the physicist Marie Curie", "20 July 1969"."""
+    passage, p = sentence.passage, sentence.gold[0]
+    words = passage.words
+    while p > start and (
+        words[p - 1] in TITLES or (words[p - 1] in sentence.asked and words[p - 1] not in COPULAS | VERBS)
+    ):
+        p -= 1
+    if sentence.is_number and p > start and words[p - 1] in MONTHS:
+        p -= 1
+    if sentence.is_number and p > start and words[p - 1].isdecimal() and MONTHS & set(words[max(start, p - 2) : p + 1]):
+        p -= 1 + (p - 2 >= start and words[p - 2] in MONTHS)
+    if p > start and words[p - 1] in ROLES:
+        p -= 1
+        if p - 1 == start or (p > start and passage.capital[p - 1] and words[p - 1] not in STATING):
+            p -= 1
+    if p - 1 > start and words[p - 1] == "of" and words[p - 2] in CLASSIFIERS:
+        p -= 2
+    for q in range(p - 1, max(start, p - 4) - 1, -1):
+        word = words[q]
+        if word in DETERMINERS:
+            return q
+        is_verb = word.endswith(("s", "ed", "ing")) and not word.endswith("ss")
+        if word in FUNCTION_WORDS | OTHER_THINGS | REPORT_VERBS or len(word) < 3 or is_verb:
+            break
+    return p

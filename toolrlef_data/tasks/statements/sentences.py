@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass
 
+from toolrlef_data.tasks.statements.assertion_words import STATING
 from toolrlef_data.tasks.statements.passage import Passage, Span
 from toolrlef_data.tasks.statements.vocabulary import (
     ANSWER_LEADS,
@@ -71,11 +72,7 @@ def final_statement(passage: Passage, question: Set[str]) -> FinalStatement:
     if stated >= first and not any(is_answer(passage, passage.sentences[k]) for k in range(stated + 1, last + 1)):
         return FinalStatement(stated, last, marker, is_stated=True, replaces=True)
     base = last
-    while (
-        base > first
-        and _first_word(passage, base) in REFERENCES | REMARKS
-        and not is_answer(passage, passage.sentences[base])
-    ):
+    while base > first and _is_remark(passage, passage.sentences[base]):
         base -= 1
     is_stated = is_answer(passage, passage.sentences[base]) or is_fragment(passage, passage.sentences[base])
     if question and not is_stated:
@@ -108,6 +105,12 @@ def is_fragment(passage: Passage, sentence: Span) -> bool:
     if len(words) > 4 and words[0] in ("the", "a", "an"):
         return False
     return len(words) <= 7 and not passage.has_verb(start, end) and words[-1] not in FUNCTION_WORDS
+
+
+def _is_remark(passage: Passage, sentence: Span) -> bool:
+    """Return whether a sentence refers to the answer before it: "It lies on the Seine.", "I am sure."."""
+    words = passage.words[slice(*sentence)]
+    return (words[0] in REFERENCES | REMARKS and not is_answer(passage, sentence)) or STATING.issuperset(words)
 
 
 def _first_word(passage: Passage, sentence: int) -> str:

@@ -15,7 +15,7 @@ _answer_tag = re.compile(r"<(answer|final_answer|final)>(.*?)</\1>", re.DOTALL |
 # Symbols that reject, compare or approximate what follows them.
 has_doubtful_symbol = re.compile(
     "[\u274c\u274e\u2717\u2718\u2610\u2612\u2611\u2716\u26d4\u00ac\u00b1\u2260\u2248\u2264\u2265\U0001f44e\U0001f6ab\U0001f645]"
-    r"|!=|(?:^|\s)[!~]\s?(?=\w)|[<>]=?\s?(?=\d)|\d\s*[-+]\s+\d|\[[ xX]\]"
+    r"|!=|(?:^|\s)[!~]\s?(?=\w)|[<>]=?\s?(?=\d)|\d\s*[-+]\s+\d|\[[ xX]\]|\]\("
 ).search
 
 
