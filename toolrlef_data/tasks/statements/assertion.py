@@ -10,7 +10,6 @@ from __future__ import annotations
 from toolrlef_data.tasks.statements.assertion_words import (
     ADJUNCTS,
     CLASSIFIERS,
-    CONDITIONS,
     COPULAS,
     DETAIL_STARTS,
     DETERMINERS,
@@ -29,6 +28,7 @@ from toolrlef_data.tasks.statements.assertion_words import (
     STATING,
     SUFFIXES,
     UNIVERSAL,
+    UNREAL,
     VERBS,
 )
 from toolrlef_data.tasks.statements.negation import negator_at
@@ -55,7 +55,7 @@ def is_asserted(passage: Passage, span: Span, golds: list[Span], asked: Passage)
     here = sentence.here
     is_stated = (
         _starts_well(sentence)
-        and _ends_well(sentence)
+        and _continues(sentence, span[1], sentence.parts[here][1])
         and all(_introduces(sentence, k) for k in range(here))
         and all(_adds_detail(sentence, k) for k in range(here + 1, len(sentence.parts)))
         and sum(_is_short_phrase(sentence, k) for k in range(here + 1, len(sentence.parts))) < 3
@@ -105,7 +105,7 @@ def _starts_well(sentence: Sentence) -> bool:
     if sentence.are_known(start, p):
         return True
     if last in LOCATIVES:
-        return True
+        return not (RELATED | OTHER_THINGS | UNREAL) & set(before)
     be = next((q for q in range(p - 1, start - 1, -1) if words[q] in COPULAS), None)
     if be is not None and sentence.are_known(be + 1, p):
         return _is_subject(sentence, start, be)
@@ -130,15 +130,12 @@ def _is_subject(sentence: Sentence, start: int, end: int) -> bool:
     return not set(text) & (RELATED | OTHER_THINGS)
 
 
-def _ends_well(sentence: Sentence) -> bool:
-    """Return whether the words after the gold answer in its part keep it stated."""
-    return _continues(sentence, sentence.gold[1], sentence.parts[sentence.here][1])
-
-
 def _continues(sentence: Sentence, start: int, end: int) -> bool:
+    """Return whether words after the gold answer keep it stated."""
     passage, first = sentence.passage, sentence.gold[0]
     words = passage.words
-    while start < end and words[start] in SUFFIXES:
+    # "Martin Luther King Jr.", "the Amazon River"
+    while start < end and (words[start] in SUFFIXES or (passage.capital[start] and sentence.is_asked(start))):
         start += 1
     # "Oslo is larger than Bergen" answers "Which city is larger?".
     end = next((p for p in range(start + 1, end) if words[p] == "than" and sentence.is_asked(p - 1)), end)
@@ -149,10 +146,11 @@ def _continues(sentence: Sentence, start: int, end: int) -> bool:
         return False  # "Paris's rival", "Paris or so"
     if sentence.are_known(start, end):
         return after[-1] not in AUXILIARIES or after in (["it", "is"], ["did"], ["does"])
-    if (RELATED & set(after)) - sentence.asked or OTHER_THINGS & set(after) or sentence.states_rival(start, end):
+    is_other = any(words[p] in OTHER_THINGS and not passage.capital[p] for p in range(start, end))
+    if (RELATED & set(after)) - sentence.asked or is_other or sentence.states_rival(start, end):
         return False
     head = after[0]
-    if CONDITIONS & set(after) or (head == "with" and sentence.has_rival(start, end)):
+    if UNREAL & set(after) or (head == "with" and sentence.has_rival(start, end)):
         return False
     if head in ADJUNCTS:
         return not (head == "of" and passage.capital[first] and first > 0 and words[first - 1] in DETERMINERS)
@@ -200,7 +198,8 @@ def _introduces(sentence: Sentence, k: int) -> bool:
         return True  # the part denies another answer, or gives none
     if head == "according":
         return bool(SOURCES & set(words[start:end]))
-    if head in INTRODUCTIONS | CORRECTIONS or (LETTER_OPTIONS(head) and end - start == 1 and not sentence.is_number):
+    is_introduction = head in INTRODUCTIONS and "|" not in passage.marks[end]
+    if is_introduction or head in CORRECTIONS or (LETTER_OPTIONS(head) and end - start == 1 and not sentence.is_number):
         return True
     if head in ROLES and ":" in passage.marks[end]:
         return True
@@ -230,7 +229,7 @@ def _adds_detail(sentence: Sentence, k: int) -> bool:
     if text[0] == "but" or any(negator_at(passage, p) for p in range(start, end)):
         return bool(DISCLAIMERS & set(text)) and not sentence.has_rival(start, end)
     is_content = any(p not in sentence.golds and words[p] not in STATING | FUNCTION_WORDS for p in range(start, end))
-    if text[0] in CONDITIONS and not sentence.are_known(start, end):
+    if text[0] in UNREAL | {"had", "were"} and not sentence.are_known(start, end):
         return False
     if is_content and ((text[0] in HEDGES and end - start > 1) or (text[0] in PRONOUNS and COPULAS & set(text))):
         return False

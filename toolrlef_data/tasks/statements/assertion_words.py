@@ -8,7 +8,7 @@ from toolrlef_data.tasks.statements.vocabulary import word_set
 STATING = word_set(
     """
     it its this that these those there he she they we you i s m d ll id im am is are was were be been being would
-    should must has have had do does did can will the a an my our your answer answers answered final correct right
+    should must has have had do does did can the a an my our your answer answers answered final correct right
     true solution response result reply question q option choice named called known titled think believe guess say
     said suppose assume suspect bet sure certain confident positive fairly quite pretty very probably likely perhaps
     maybe possibly may might could most best definitely certainly surely clearly obviously indeed simply just only
@@ -143,5 +143,6 @@ DETAIL_STARTS = word_set(
     east west after before during so population capital
     """
 )
-CONDITIONS = word_set("if unless had were should provided assuming would could might")
+# These state what is not, or not yet.
+UNREAL = word_set("if unless should provided assuming would could might will")
 DISCLAIMERS = word_set("sure certain quote could might may")

@@ -214,6 +214,8 @@ def _ends_sentence(core: str, following: str) -> bool:
         return not following
     if following[:1].isupper() and following.casefold() in SENTENCE_STARTS:
         return True
+    if core.casefold() == "no" and not following[:1].isdigit():
+        return not following[:1].islower()  # "No. Paris.", unlike "No. 5"
     is_abbreviation = len(core) == 1 or core.casefold() in ABBREVIATIONS or (core.isupper() and len(core) <= 3)
     return not following[:1].islower() and not (is_abbreviation and following not in ("\n", '"'))
 
