@@ -157,7 +157,6 @@ NOT_RIGHT = {
         "Oslo, had it won",
         "Oslo or so",
         "Oslo with Bergen and Turku",
-        "on the hill; ships come from Oslo",
         "Oslo is the answer if the year is 1996.",
         "[Oslo](Bergen)",
     ],

@@ -40,6 +40,8 @@ from toolrlef_data.tasks.statements.vocabulary import AUXILIARIES, CORRECTIONS, 
 __all__ = ["is_asserted"]
 
 CONNECTIVES = frozenset({"and", "but"})
+LEADS = CONNECTIVES | CORRECTIONS
+COMMON = STATING | FUNCTION_WORDS
 
 
 def is_asserted(passage: Passage, span: Span, golds: list[Span], asked: Passage) -> bool | None:
@@ -76,7 +78,7 @@ def _starts_well(sentence: Sentence) -> bool:
     start = sentence.parts[sentence.here][0]
     if "(" in passage.marks[start] and sentence.here > 0:
         return False  # a remark about another answer: "Lyon (Paris)"
-    while start < gold and words[start] in CONNECTIVES | CORRECTIONS:
+    while start < gold and words[start] in LEADS:
         start += 1
     p = phrase_start(sentence, start)
     for phrase in (["none", "other", "than"], ["go", "with"]):
@@ -228,19 +230,19 @@ def _adds_detail(sentence: Sentence, k: int) -> bool:
         return True
     if text[0] == "but" or any(negator_at(passage, p) for p in range(start, end)):
         return bool(DISCLAIMERS & set(text)) and not sentence.has_rival(start, end)
-    is_content = any(p not in sentence.golds and words[p] not in STATING | FUNCTION_WORDS for p in range(start, end))
+    is_content = any(p not in sentence.golds and words[p] not in COMMON for p in range(start, end))
     if text[0] in UNREAL | {"had", "were"} and not sentence.are_known(start, end):
         return False
     if is_content and ((text[0] in HEDGES and end - start > 1) or (text[0] in PRONOUNS and COPULAS & set(text))):
         return False
     if sentence.are_known(start, end):
         return True
-    is_pair = text[0] == "and" and sentence.gold[1] == start
-    if sentence.states_rival(start, end) and (text[0] not in DETAIL_STARTS or text[0] == "and") and not is_pair:
-        return False
     region = next((n for n in (4, 3, 2, 1) if " ".join(w for w in text[:n] if w != "the") in REGIONS), 0)
     if region and k == sentence.here + 1:
         return words[sentence.gold[0]] not in REGIONS and _continues(sentence, start + region, end)
+    is_pair = text[0] == "and" and sentence.gold[1] == start
+    if sentence.states_rival(start, end) and (text[0] not in DETAIL_STARTS or text[0] == "and") and not is_pair:
+        return False
     is_bracketed = "(" in passage.marks[start]
     if sentence.is_number and all(word.isdecimal() for word in text) and not is_bracketed:
         return False  # a range or a sum

@@ -31,6 +31,7 @@ __all__ = ["DENIALS", "Sentence", "phrase_start", "split_sentence"]
 BORDERS = frozenset(",|-():/\n")
 DENIALS = frozenset({("rather", "than"), ("instead", "of")})
 CERTAINTY = frozenset({"sure", "certain", "confident", "percent"})
+NO_MODIFIERS = FUNCTION_WORDS | OTHER_THINGS | REPORT_VERBS
 REACH = 60  # words on each side of a gold answer that are read
 
 
@@ -177,6 +178,6 @@ def phrase_start(sentence: Sentence, start: int) -> int:
         if word in DETERMINERS:
             return q
         is_verb = word.endswith(("s", "ed", "ing")) and not word.endswith("ss")
-        if word in FUNCTION_WORDS | OTHER_THINGS | REPORT_VERBS or len(word) < 3 or is_verb:
+        if word in NO_MODIFIERS or len(word) < 3 or is_verb:
             break
     return p
