@@ -173,7 +173,7 @@ class Task:
         The rule applies to `grade`, and to `extract` and `parse_reader_reply` if they have a parameter `rule`.
 
         Raises:
-            InputError: an unknown rule, or `grade` has no parameter `rule`, as in `math` and with a custom grader.
+            InputError: an unknown rule, or `grade` has no parameter `rule`.
 
         >>> from toolrlef_data import TASKS
         >>> TASKS["qa"].grade("Not Paris", ["Paris"]), TASKS["qa"].with_rule("paper").grade("Not Paris", ["Paris"])

@@ -70,5 +70,7 @@ def _outdated(data: Dataset, tasks: Mapping[str, Task]) -> Iterator[tuple[str, s
             task = tasks.get(name)
             if task is None or used.get("grader_code") == task.grader_code():
                 continue
-            if used.get("grade") in [redact(task.with_rule(rule).grade) for rule in RULES]:
+            if used.get("grade") in [
+                redact(task.with_rule(rule).grade) for rule in (RULES if task.has_rules else RULES[:1])
+            ]:
                 yield step, name
