@@ -156,9 +156,10 @@ def test_a_grader_needs_only_two_parameters_and_no_hash() -> None:
     assert task.grade_output("Rome", ["New York"]) is task.grade_whole("Rome", ["New York"]) is False
 
 
-@pytest.mark.parametrize("task", [MATH, replace(TASKS["qa"], name="mine", grade=AliasGrader({}))], ids=["math", "mine"])
-def test_a_rule_that_the_grader_does_not_support_is_refused(task: Task) -> None:
+def test_a_rule_that_the_grader_does_not_support_is_refused() -> None:
+    task = replace(TASKS["qa"], name="mine", grade=AliasGrader({}))
     assert not task.has_rules
+    assert MATH.has_rules
     assert TASKS["qa"].has_rules
     assert TASKS["qa"].with_rule("paper").has_rules
     with pytest.raises(InputError, match=f"grader of the task '{task.name}' does not support rule='paper'"):
