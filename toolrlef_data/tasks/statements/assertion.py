@@ -27,6 +27,7 @@ from toolrlef_data.tasks.statements.assertion_words import (
     SOURCES,
     STATING,
     SUFFIXES,
+    SURROUNDINGS,
     UNIVERSAL,
     UNREAL,
     VERBS,
@@ -34,8 +35,8 @@ from toolrlef_data.tasks.statements.assertion_words import (
 from toolrlef_data.tasks.statements.negation import negator_at
 from toolrlef_data.tasks.statements.parts import DENIALS, Sentence, phrase_start, split_sentence
 from toolrlef_data.tasks.statements.passage import LETTER_OPTIONS, Passage, Span
-from toolrlef_data.tasks.statements.regions import REGIONS
-from toolrlef_data.tasks.statements.vocabulary import AUXILIARIES, CORRECTIONS, FUNCTION_WORDS, HEDGES, UPDATES
+from toolrlef_data.tasks.statements.regions import CONTAINERS, REGIONS
+from toolrlef_data.tasks.statements.vocabulary import AUXILIARIES, CORRECTIONS, FUNCTION_WORDS, HEDGES, UPDATES, stem
 
 __all__ = ["is_asserted"]
 
@@ -57,11 +58,12 @@ def is_asserted(passage: Passage, span: Span, golds: list[Span], asked: Passage)
     here = sentence.here
     is_stated = (
         _starts_well(sentence)
-        and _continues(sentence, span[1], sentence.parts[here][1])
+        and _continues(sentence, sentence.mention[1], sentence.parts[here][1])
         and all(_introduces(sentence, k) for k in range(here))
         and all(_adds_detail(sentence, k) for k in range(here + 1, len(sentence.parts)))
         and sum(_is_short_phrase(sentence, k) for k in range(here + 1, len(sentence.parts))) < 3
         and not _follows_rival(sentence)
+        and not any(_answers_better(sentence, k) for k in range(here + 1, len(sentence.parts)))
         and not _is_past(sentence, asked)
     )
     is_polar = passage.words[slice(*span)] in (["yes"], ["no"]) and span[0] == sentence.parts[0][0]
@@ -97,7 +99,9 @@ def _starts_well(sentence: Sentence) -> bool:
             return True
     last, previous = before[-1], before[-2] if len(before) > 1 else ""
     if last == "of" and not sentence.are_known(p - 2, p):
-        return previous in CLASSIFIERS | MONTHS
+        return previous in CLASSIFIERS | MONTHS or (sentence.is_number and not (MULTIPLIERS | RELATED) & set(before))
+    if last == "for":
+        return bool({"play", "plays", "played"} & set(before))
     if last in ("from", "to", "by") and sentence.is_number:
         return False
     if last in ("from", "to"):
@@ -107,11 +111,11 @@ def _starts_well(sentence: Sentence) -> bool:
     if sentence.are_known(start, p):
         return True
     if last in LOCATIVES:
-        return not (RELATED | OTHER_THINGS | UNREAL) & set(before)
+        return not _has_agent(sentence, start, p) and not (RELATED | OTHER_THINGS | UNREAL) & set(before)
     be = next((q for q in range(p - 1, start - 1, -1) if words[q] in COPULAS), None)
     if be is not None and sentence.are_known(be + 1, p):
         return _is_subject(sentence, start, be)
-    is_verb = last in VERBS | {"has", "have", "had"} or (sentence.is_asked(p - 1) and len(before) > 1)
+    is_verb = stem(last) in VERBS or (sentence.is_asked(p - 1) and len(before) > 1)
     return is_verb and not (RELATED | OTHER_THINGS) & set(before)
 
 
@@ -121,6 +125,12 @@ def _is_own_opinion(before: list[str]) -> bool:
     subject = set(before[:k]) - STATING
     is_own = bool({"i", "we", "my"} & set(before[: k + 1]))
     return (is_own and not subject and before[k] in STATING) or (bool(subject) and subject <= SOURCES)
+
+
+def _has_agent(sentence: Sentence, start: int, end: int) -> bool:
+    """Return whether words before the gold answer state another answer: "It was won by Bergen in Oslo"."""
+    by = next((q for q in range(start, end) if sentence.passage.words[q] == "by"), end)
+    return sentence.has_rival(by, end)
 
 
 def _is_subject(sentence: Sentence, start: int, end: int) -> bool:
@@ -148,27 +158,34 @@ def _continues(sentence: Sentence, start: int, end: int) -> bool:
         return False  # "Paris's rival", "Paris or so"
     if sentence.are_known(start, end):
         return after[-1] not in AUXILIARIES or after in (["it", "is"], ["did"], ["does"])
-    is_other = any(words[p] in OTHER_THINGS and not passage.capital[p] for p in range(start, end))
-    if (RELATED & set(after)) - sentence.asked or is_other or sentence.states_rival(start, end):
+    is_other = any(words[p] in OTHER_THINGS - sentence.asked and not passage.capital[p] for p in range(start, end))
+    has_relation = bool((RELATED & set(after)) - sentence.asked - SURROUNDINGS)
+    has_relation = has_relation or (bool(SURROUNDINGS & set(after)) and sentence.has_rival(start, end))
+    if has_relation or is_other or sentence.states_rival(start, end):
         return False
     head = after[0]
     if UNREAL & set(after) or (head == "with" and sentence.has_rival(start, end)):
         return False
-    if head in ADJUNCTS:
-        return not (head == "of" and passage.capital[first] and first > 0 and words[first - 1] in DETERMINERS)
+    if head in ADJUNCTS | SURROUNDINGS:
+        is_epithet = head == "of" and sentence.is_name and first > 0 and words[first - 1] in DETERMINERS
+        return not is_epithet or passage.capital[start + 1]  # "the Paris of the east", "the Andes of Peru"
     if head == "to":
-        return after[1:2] != [] and (after[1] in VERBS or sentence.is_asked(start + 1)) and not sentence.is_number
+        return after[1:2] != [] and (stem(after[1]) in VERBS or sentence.is_asked(start + 1)) and not sentence.is_number
     if head in COPULAS or head in AUXILIARIES:
-        is_defined = passage.capital[first] and after[1:2] == ["the"] and any(map(sentence.is_asked, range(start, end)))
-        is_repeated = all(w in FUNCTION_WORDS | VERBS or sentence.is_known(start + k) for k, w in enumerate(after))
+        is_defined = passage.capital[first] and after[1:2] == ["the"]
+        is_defined = is_defined and (not sentence.asked or any(map(sentence.is_asked, range(start, end))))
+        is_repeated = all(
+            w in FUNCTION_WORDS or stem(w) in VERBS or sentence.is_known(start + k) for k, w in enumerate(after)
+        )
         is_repeated = is_repeated and any(map(sentence.is_asked, range(start, end)))
         return is_defined or is_repeated or (head in COPULAS and _is_described(sentence, start + 1))
-    if head in VERBS:
+    if stem(head) in VERBS:
         return head != "born"
     if sentence.is_asked(start):
         return not passage.capital[start]
     if sentence.is_number and head.isalpha() and not passage.capital[start]:
-        return len(after) <= 3 and head not in FUNCTION_WORDS and not MULTIPLIERS & set(after)  # a unit
+        is_unit = head not in FUNCTION_WORDS and not MULTIPLIERS & set(after)
+        return is_unit and (len(after) <= 3 or bool(ADJUNCTS & set(after[1:3])))
     return False
 
 
@@ -208,11 +225,11 @@ def _introduces(sentence: Sentence, k: int) -> bool:
     if words[here] in CORRECTIONS | UPDATES and "or" not in words[start:end]:
         return True
     if k + 1 == sentence.here and words[here] == "and":  # "Lyon and Paris"
-        is_clause = passage.has_verb(start, end) or VERBS & set(words[start:end])
+        is_clause = passage.has_verb(start, end) or any(stem(w) in VERBS for w in words[start:end])
         is_pair = sentence.are_known(here, sentence.gold[0]) and not is_clause
         return is_pair or not sentence.has_rival(start, end)
     is_full = sentence.gold[0] - here > 1
-    if k > 0 and words[here] in AUXILIARIES | VERBS:
+    if k > 0 and (words[here] in AUXILIARIES or stem(words[here]) in VERBS):
         return True  # an apposition of the subject
     if is_full and k > 0 and (head in DETAIL_STARTS or head.endswith("ed")):
         return True
@@ -239,16 +256,17 @@ def _adds_detail(sentence: Sentence, k: int) -> bool:
         return True
     region = next((n for n in (4, 3, 2, 1) if " ".join(w for w in text[:n] if w != "the") in REGIONS), 0)
     if region and k == sentence.here + 1:
-        return words[sentence.gold[0]] not in REGIONS and _continues(sentence, start + region, end)
+        is_inside = words[sentence.gold[0]] not in REGIONS or " ".join(text[:region]) in CONTAINERS
+        return is_inside and _continues(sentence, start + region, end)
     is_pair = text[0] == "and" and sentence.gold[1] == start
     if sentence.states_rival(start, end) and (text[0] not in DETAIL_STARTS or text[0] == "and") and not is_pair:
         return False
     is_bracketed = "(" in passage.marks[start]
     if sentence.is_number and all(word.isdecimal() for word in text) and not is_bracketed:
         return False  # a range or a sum
-    if is_bracketed or text[0] in DETAIL_STARTS or "of" in text[1:2]:
+    if is_bracketed or text[0] in DETAIL_STARTS or (LOCATIVES | {"of"}) & set(text[1:2]):
         return True
-    is_participle = text[0].endswith(("ed", "ing")) and not sentence.is_number
+    is_participle = text[0].endswith("ing") or (text[0].endswith("ed") and not sentence.is_number)
     return is_participle or not sentence.has_rival(start, end)
 
 
@@ -258,6 +276,16 @@ def _is_short_phrase(sentence: Sentence, k: int) -> bool:
     words = sentence.passage.words
     is_item = words[start] in DETERMINERS | {"and"} or words[start] not in DETAIL_STARTS
     return is_item and end - start <= 4 and not sentence.are_known(start, end)
+
+
+def _answers_better(sentence: Sentence, k: int) -> bool:
+    """Return whether a clause with a rival repeats more of the question: "It began in 1939 and ended in 1945."."""
+    start, end = sentence.parts[k]
+    if sentence.passage.words[start] != "and" or not sentence.has_rival(start, end):
+        return False
+    here, there = (sum(map(sentence.is_asked, range(*part))) for part in (sentence.parts[sentence.here], (start, end)))
+    has_verb = any(stem(word) in VERBS for word in sentence.passage.words[start:end])
+    return there > here or (sentence.is_number and has_verb and here == there == 0)
 
 
 def _follows_rival(sentence: Sentence) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from toolrlef_data.tasks.statements.vocabulary import word_set
+from toolrlef_data.tasks.statements.vocabulary import FUNCTION_WORDS, HEDGES, NEGATORS, stem, word_set
 
 # Beside an answer, these say only that it is the answer: "I believe that it is probably".
 STATING = word_set(
@@ -58,45 +58,23 @@ ROLES = word_set(
     discoverer founder architect scientist physicist chemist mathematician philosopher historian explorer politician
     president king queen leader player footballer number amount total year date day month city town country state
     place location person man woman name title color colour animal language currency capital river island one type
-    kind
-    """
-)
-VERBS = word_set(
-    """
-    say says said saying think thinks thought thinking believe believes believed claim claims claimed argue argues
-    suggest suggests suggested report reports reported wonder wonders want wants wanted told tell tells guess guessed
-    assume assumes assumed suppose ask asks asked expect expects expected considered consider considers rumoured
-    rumored alleged alleges imagine pretend pretended heard call calls
-    """
-)
-SOURCES = word_set(
-    """
-    text passage context article wikipedia document source sources paragraph story table encyclopedia book information
-    """
-)
-LOCATIVES = word_set("in on at by from to im en dans auf")
-ADJUNCTS = word_set("in on at of with since for as from during because due thanks along")
-ROLES = word_set(
-    """
-    author writer novelist poet painter artist composer singer musician actor actress director producer inventor
-    discoverer founder architect scientist physicist chemist mathematician philosopher historian explorer politician
-    president king queen leader player footballer number amount total year date day month city town country state
-    place location person man woman name title color colour animal language currency capital river island one type
-    kind
+    kind position
     """
 )
 # Verbs that relate a thing to its place, time, maker or parts, and so to an answer.
-VERBS = word_set(
-    """
-    wrote written write writes authored published discovered discovers invented invents painted composed directed
-    produced produces produce founded built designed created creates made makes make developed recorded sang sings
-    performed played plays won wins hosted born died lived lives living located situated found based held signed set
-    stands stood lies lay sits happened happens occurred took place began started ended fell opened closed landed
-    walked launched arrived came comes come went moved collect collects collected gather gathers eat eats use uses has
-    have had contains contain includes consists means denotes represents speaks spoke spoken served serves
-    became becomes starred stars played released introduced named called known hangs flows runs belongs works worked
-    studied crowned elected buried costs weighs measures covers equals
-    """
+VERBS = frozenset(
+    stem(word)
+    for word in word_set(
+        """
+        wrote written write published discover invent painted composed directed produces founded found built build
+        designed create made make developed recorded sang sung sing performed play won win hosted born died lived
+        located situated based held hold set stand stood lie lay sit happen occurred took place began begin begun
+        started ended fell opened closed landed walk launched arrived came come went moved collect gather eat use used
+        has have had contain include consists mean denotes represents speak spoke spoken served serve became become
+        starred played released introduced named called known hang flow run belong works studied crowned elected
+        buried costs weigh measures cover equal
+        """
+    )
 )
 MOTIONS = word_set("moved went come comes came go goes travelled traveled returned emigrated flew sailed born")
 UNIVERSAL = word_set("everything everybody everyone anything anybody anyone all any every none nothing nobody")
@@ -104,6 +82,11 @@ MULTIPLIERS = word_set(
     "pair pairs dozen hundred thousand million billion times percent x plus minus half squared cubed or"
 )
 CLASSIFIERS = ROLES | word_set("village province region lake kingdom republic work")
+# After a name, the kind of thing that it names: "the Pacific Ocean". Before it, the rest of a name, or not.
+GENERIC = word_set(
+    "ocean sea river lake mountains mountain island islands city state county desert corporation company inc sign symbol"
+)
+PARTICLES = word_set("de da di del du la van von der den bin al ibn of")
 SUFFIXES = word_set("jr sr ii iii ad ce")
 MONTHS = word_set(
     """
@@ -126,11 +109,13 @@ RELATED = word_set(
     daughter rival rivals suburb surrounded bordered borders twinned superseded
     """
 )
+# Of these, some only place the answer in time or space if no other answer follows.
+SURROUNDINGS = word_set("after above among around across between below along")
 # Before a name or a verb, these make another thing of it: "New Paris", "the former capital", "it once had".
 OTHER_THINGS = word_set(
     """
-    former formerly ex rival alleged supposed fake false wrong almost nearly near past previous second third
-    runner opposite south north east west new port anti once used some others many most few
+    last former formerly ex rival alleged supposed fake false wrong almost nearly near past previous second third
+    runner opposite south north east west new port anti once used some others
     """
 )
 INTRODUCTIONS = word_set(
@@ -146,3 +131,13 @@ DETAIL_STARTS = word_set(
 # These state what is not, or not yet.
 UNREAL = word_set("if unless should provided assuming would could might will")
 DISCLAIMERS = word_set("sure certain quote could might may")
+NO_NAMES = (
+    FUNCTION_WORDS
+    | OTHER_THINGS
+    | RELATED
+    | STATING
+    | REPORT_VERBS
+    | NEGATORS
+    | HEDGES
+    | word_set("avoid ask print supposedly")
+)

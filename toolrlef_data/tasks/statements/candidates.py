@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from toolrlef_data.tasks.statements.negation import negator_at
 from toolrlef_data.tasks.statements.passage import Item, Passage, Span
+from toolrlef_data.tasks.statements.regions import REGIONS
 from toolrlef_data.tasks.statements.sentences import is_answer, is_fragment
 from toolrlef_data.tasks.statements.vocabulary import (
     AUXILIARIES,
@@ -86,11 +87,10 @@ def _starts_clause(passage: Passage, item: Item) -> bool:
 def _in_list(passage: Passage, span: Span, spans: Sequence[Span], chain: Sequence[Item], here: int) -> bool | None:
     """Return False if the list contains other candidates, None if that is unsure."""
     words = passage.words
-    follows_name = passage.capital[span[0]]
     candidates = [
         Candidate(item, is_sure, _is_gold(passage, item, spans))
         for k, item in enumerate(chain)
-        if k != here and (is_sure := _is_candidate(passage, chain, k, follows_name and k == here + 1)) is not None
+        if k != here and (is_sure := _is_candidate(passage, span, chain, k, here)) is not None
     ]
     others = sum(not candidate.is_gold for candidate in candidates)
     if others == 0:
@@ -114,6 +114,8 @@ def _in_list(passage: Passage, span: Span, spans: Sequence[Span], chain: Sequenc
     # As in "Paris, Texas, United States" and "Shakespeare wrote Hamlet, Macbeth and Othello".
     is_place = here == 0 and sure == 3 and set(joiners) <= set(",(")
     is_subject = here == 0 and chain[0].end > span[1]
+    if is_place and " ".join(words[chain[2].start : chain[2].end]) in REGIONS:
+        return True
     return None if is_place or is_subject else False
 
 
@@ -122,10 +124,13 @@ def _is_gold(passage: Passage, item: Item, spans: Sequence[Span]) -> bool:
     return not is_denied and any(start < item.end and item.start < end for start, end in spans)
 
 
-def _is_candidate(passage: Passage, chain: Sequence[Item], k: int, follows_name: bool) -> bool | None:
+def _is_candidate(passage: Passage, span: Span, chain: Sequence[Item], k: int, here: int) -> bool | None:
     """Return whether an item of a list is a candidate, False if that is unsure; None if it is none."""
     item = chain[k]
     words, p, end = passage.words, item.start, item.end
+    is_capital = passage.capital[span[0]]
+    # The first word of a sentence has a capital letter, name or not.
+    is_name = is_capital and not words[span[0]].isdecimal() and (span[1] - span[0] > 1 or span[0] > passage.sentence(span)[0])
     has_article = False
     joiners = item.joiner + "".join(other.joiner for other in chain[k + 1 : k + 2] if "or" in other.joiner)
     if "or" in joiners:
@@ -140,10 +145,16 @@ def _is_candidate(passage: Passage, chain: Sequence[Item], k: int, follows_name:
     is_sentence_start = passage.sentences[passage.sentence_of[p]][0] == item.start
     if words[p] in NO_CANDIDATE and (is_sentence_start or not passage.capital[p]):
         return None
+    here_item = words[chain[here].start : chain[here].end]
+    if is_name and any(map(str.isdecimal, words[p:end])) and not any(map(str.isdecimal, here_item)):
+        return None  # a date: "in London, England, in 1865"
+    if is_capital and k == here + 1 and words[item.start] in ("a", "an"):
+        return None  # an apposition: "Oslo, a Norwegian city"
     if passage.capital[p] or ord(words[p][0]) > 0x370:
         return True
-    if (has_article and follows_name) or words[item.start] in AUXILIARIES:
-        return None  # an apposition or the predicate: "Oslo, the capital of Norway, is a port"
+    is_apposition = has_article and is_capital and k == here + 1
+    if is_name or is_apposition or words[item.start] in AUXILIARIES:
+        return None  # no name, or the predicate: "Oslo, the capital of Norway, is a port"
     return end - p <= 3 and not any(word in FUNCTION_WORDS for word in words[p:end])
 
 

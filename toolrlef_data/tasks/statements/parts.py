@@ -10,9 +10,12 @@ from toolrlef_data.tasks.statements.assertion_words import (
     CLASSIFIERS,
     COPULAS,
     DETERMINERS,
+    GENERIC,
     LOCATIVES,
     MONTHS,
+    NO_NAMES,
     OTHER_THINGS,
+    PARTICLES,
     RELATED,
     REPORT_VERBS,
     ROLES,
@@ -23,7 +26,7 @@ from toolrlef_data.tasks.statements.assertion_words import (
 )
 from toolrlef_data.tasks.statements.negation import negator_at
 from toolrlef_data.tasks.statements.passage import LETTER_OPTIONS, Passage, Span
-from toolrlef_data.tasks.statements.vocabulary import AUXILIARIES, FUNCTION_WORDS
+from toolrlef_data.tasks.statements.vocabulary import AUXILIARIES, FUNCTION_WORDS, stem
 from toolrlef_data.tasks.words import equal_forms
 
 __all__ = ["DENIALS", "Sentence", "phrase_start", "split_sentence"]
@@ -42,6 +45,7 @@ class Sentence:
     Args:
         passage: the answer.
         gold: the gold answer.
+        mention: the gold answer with the other words of its name: "Albert Einstein" for Einstein.
         golds: the positions of all gold answers.
         asked: the content words of the question.
         parts: the parts of the sentence between punctuation.
@@ -50,10 +54,16 @@ class Sentence:
 
     passage: Passage
     gold: Span
+    mention: Span
     golds: frozenset[int]
     asked: frozenset[str]
     parts: list[Span]
     here: int
+
+    @property
+    def is_name(self) -> bool:
+        """Whether the gold answer is a name."""
+        return self.passage.capital[self.gold[0]] and not self.is_number
 
     @property
     def is_number(self) -> bool:
@@ -84,7 +94,7 @@ class Sentence:
     def is_asked(self, p: int) -> bool:
         """Return whether the question contains a word, or another form of it."""
         word = self.passage.words[p]
-        return word in self.asked or (len(word) > 3 and _stem(word) in self.asked)
+        return word in self.asked or (len(word) > 3 and stem(word) in self.asked)
 
     def are_known(self, start: int, end: int) -> bool:
         """Return whether all words are known."""
@@ -111,7 +121,7 @@ class Sentence:
         """Return whether words state another answer: "it is Lyon", "Lyon is"."""
         words = self.passage.words
         for p in range(start, end):
-            if words[p] in VERBS and p > start and self.is_rival(p - 1) and words[start] == "and":
+            if stem(words[p]) in VERBS and p > start and self.is_rival(p - 1) and words[start] == "and":
                 return True
             if words[p] not in COPULAS:
                 continue
@@ -129,24 +139,40 @@ def split_sentence(passage: Passage, span: Span, golds: list[Span], asked: Passa
     """Return the sentence of a gold answer with its parts."""
     start, end = passage.sentence(span)
     start, end = max(start, span[0] - REACH), min(end, span[1] + REACH)
-    borders = [p for p in range(start + 1, end) if _is_border(passage, p) and not span[0] < p < span[1]]
+    mention = _mention(passage, span, start, end)
+    borders = [p for p in range(start + 1, end) if _is_border(passage, p, mention[0]) and not span[0] < p < span[1]]
     parts = list(pairwise([start, *borders, end]))
     here = next(k for k, (first, last) in enumerate(parts) if first <= span[0] < last)
     content = {word for word in asked.words if word not in FUNCTION_WORDS or word in RELATED}
-    content |= {_stem(word) for word in content}
-    return Sentence(passage, span, frozenset(p for s in golds for p in range(*s)), frozenset(content), parts, here)
+    content |= {stem(word) for word in content}
+    known = frozenset(p for s in [*golds, mention] for p in range(*s))
+    return Sentence(passage, span, mention, known, frozenset(content), parts, here)
 
 
-def _stem(word: str) -> str:
-    for ending in ("ing", "ed", "es", "s"):
-        if word.endswith(ending) and len(word) > len(ending) + 2:
-            return word.removesuffix(ending)
-    return word
+def _mention(passage: Passage, span: Span, start: int, end: int) -> Span:
+    """Return the gold answer with the words of its name before it, and a generic noun after it."""
+    words, capital, marks = passage.words, passage.capital, passage.marks
+    first, last = span
+    is_name = capital[first] and not words[first].isdecimal()
+    p = first
+    while is_name and p > start and not marks[p] and first - p < 4:
+        p -= 1
+        if p == start and span[1] - span[0] > 1 and words[p] not in TITLES:
+            break  # rather a verb than a name: "See Albert Einstein."
+        if capital[p] and not words[p].isdecimal() and words[p] not in NO_NAMES:
+            first = p
+        elif words[p] not in PARTICLES:
+            break
+    if last < end and not marks[last] and words[last] in GENERIC:
+        last += 1
+    return first, last
 
 
-def _is_border(passage: Passage, p: int) -> bool:
+def _is_border(passage: Passage, p: int, mention: int) -> bool:
     """Return whether a part of a sentence starts at a word; "is, of course, Paris" is one part."""
     words, marks = passage.words, passage.marks[p]
+    if words[p] == "and" and p + 2 == mention and not (passage.capital[p - 1] or passage.capital[p + 1]):
+        return words[p + 1] in FUNCTION_WORDS  # "the author and scholar Tolkien" is one part
     if words[p] in ("and", "but") or tuple(words[p : p + 2]) in DENIALS:
         return True
     is_aside = words[p - 1] in COPULAS or words[p - 2 : p] == ["of", "course"]
@@ -157,10 +183,11 @@ def _is_border(passage: Passage, p: int) -> bool:
 
 def phrase_start(sentence: Sentence, start: int) -> int:
     """Return the start of the noun phrase of the gold answer: "the physicist Marie Curie", "20 July 1969"."""
-    passage, p = sentence.passage, sentence.gold[0]
+    passage, p = sentence.passage, sentence.mention[0]
     words = passage.words
     while p > start and (
-        words[p - 1] in TITLES or (words[p - 1] in sentence.asked and words[p - 1] not in COPULAS | VERBS)
+        words[p - 1] in TITLES
+        or (words[p - 1] in sentence.asked and words[p - 1] not in COPULAS and stem(words[p - 1]) not in VERBS)
     ):
         p -= 1
     if sentence.is_number and p > start and words[p - 1] in MONTHS:
@@ -173,10 +200,14 @@ def phrase_start(sentence: Sentence, start: int) -> int:
             p -= 1
     if p - 1 > start and words[p - 1] == "of" and words[p - 2] in CLASSIFIERS:
         p -= 2
-    for q in range(p - 1, max(start, p - 4) - 1, -1):
+    for q in range(p - 1, max(start, p - 6) - 1, -1):
         word = words[q]
+        if word == "and":
+            continue
         if word in DETERMINERS:
             return q
+        if sentence.is_name and (word in COPULAS or word == "by"):
+            return q + 1
         is_verb = word.endswith(("s", "ed", "ing")) and not word.endswith("ss")
         if word in NO_MODIFIERS or len(word) < 3 or is_verb:
             break

@@ -59,7 +59,7 @@ _first_number = re.compile(r"(?:^|[:;.!?])\s*1[.)]\s")
 _next_number = re.compile(r"(?<=[^\s:;.!?]\s)(?=[2-9][.)]\s+[^\W\d])")
 _struck_out = re.compile(r"~~[^~\n]{1,200}~~")
 _quotes = re.compile(r"([\"'])\s+(?=[\"'])")
-_hashtag = re.compile(r"(?<!\S)#(?=[^\W\d])|(?<=\w)[_~](?=\w)")
+_hashtag = re.compile(r"(?<!\S)#(?= ?[^\W\d])|(?<=\w)[_~](?=\w)")
 _name_suffix_comma = re.compile(r",(?= (?:jr|sr|ii|iii|iv|inc|ltd|llc|phd|esq)\b)", re.IGNORECASE)
 LETTER_OPTIONS = re.compile(r"[a-h]|\d|[ivx]{1,4}").fullmatch
 

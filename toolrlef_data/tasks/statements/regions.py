@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["REGIONS"]
+__all__ = ["CONTAINERS", "REGIONS"]
 
 _NAMES = """
     afghanistan, albania, algeria, andorra, angola, argentina, armenia, australia, austria, azerbaijan, bahamas,
@@ -30,3 +30,6 @@ _NAMES = """
     tuscany, sicily, frankreich, africa, asia, europe, north america, south america
 """
 REGIONS = frozenset(" ".join(name.split()) for name in _NAMES.split(","))
+CONTAINERS = frozenset(
+    ("africa", "asia", "europe", "north america", "south america", "uk", "us", "usa", "united kingdom", "united states")
+)

@@ -8,6 +8,14 @@ def word_set(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+def stem(word: str) -> str:
+    """Return a word without an inflectional ending."""
+    for ending in ("ing", "ed", "es", "s"):
+        if word.endswith(ending) and len(word) > len(ending) + 2:
+            return word.removesuffix(ending)
+    return word
+
+
 ABBREVIATIONS = word_set(
     """
     mr mrs ms dr st jr sr mt ft vs no prof gen col lt sgt capt rev hon inc co ltd corp approx ca cf eg ie al fig vol
@@ -61,7 +69,9 @@ NEGATORS = word_set(
     """
 )
 # Negators of Spanish, German, French, Vietnamese, Hindi, Arabic and Chinese.
-FOREIGN_NEGATORS = word_set("nicht kein keine keinen weder nunca ni jamais pas khong नहीं ليس ليست لا 不 没 非")
+FOREIGN_NEGATORS = word_set(
+    "nicht kein keine keinen weder nunca tampoco keineswegs ni jamais pas khong नहीं ليس ليست لا 不 没 非"
+)
 CONTRACTED = word_set("isn wasn don doesn didn aren weren won can couldn wouldn shouldn hasn haven hadn ain")
 NEGATING_PAIRS = frozenset(
     {
