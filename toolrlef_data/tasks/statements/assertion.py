@@ -99,9 +99,12 @@ def _starts_well(sentence: Sentence) -> bool:
             return True
     last, previous = before[-1], before[-2] if len(before) > 1 else ""
     if last == "of" and not sentence.are_known(p - 2, p):
-        return previous in CLASSIFIERS | MONTHS or (sentence.is_number and not (MULTIPLIERS | RELATED) & set(before))
-    if last == "for":
-        return bool({"play", "plays", "played"} & set(before))
+        is_measure = sentence.is_number and not (MULTIPLIERS | RELATED) & set(before)
+        return previous in CLASSIFIERS | MONTHS or (
+            is_measure and any(stem(w) in VERBS or w in COPULAS for w in before)
+        )
+    if last in ("for", "as"):
+        return stem(previous) in ("play", "work", "serv", "known")
     if last in ("from", "to", "by") and sentence.is_number:
         return False
     if last in ("from", "to"):
@@ -171,6 +174,8 @@ def _continues(sentence: Sentence, start: int, end: int) -> bool:
         return not is_epithet or passage.capital[start + 1]  # "the Paris of the east", "the Andes of Peru"
     if head == "to":
         return after[1:2] != [] and (stem(after[1]) in VERBS or sentence.is_asked(start + 1)) and not sentence.is_number
+    if head in ("who", "that") and any(map(sentence.is_asked, range(start, end))):
+        return not sentence.has_rival(start, end)
     if head in COPULAS or head in AUXILIARIES:
         is_defined = passage.capital[first] and after[1:2] == ["the"]
         is_defined = is_defined and (not sentence.asked or any(map(sentence.is_asked, range(start, end))))
@@ -193,7 +198,7 @@ def _is_described(sentence: Sentence, start: int) -> bool:
     """Return whether words after "Paris is" describe it with another name or number: "the capital of France"."""
     passage = sentence.passage
     end = sentence.parts[-1][1]
-    names = [p for p in range(sentence.parts[0][0], end) if passage.capital[p] and p > 0 and not sentence.is_known(p)]
+    names = [p for p in range(start, end) if passage.capital[p] and not sentence.is_known(p)]
     is_passive = bool({"by", "to"} & set(passage.words[start:end]))
     return bool(names) and not is_passive and passage.words[start] not in ("a", "an")
 
@@ -313,4 +318,5 @@ def _is_past(sentence: Sentence, asked: Passage) -> bool:
     present, past = {"is", "are"}, {"was", "were"}
     start, end = sentence.parts[sentence.here]
     words = set(sentence.passage.words[start:end])
-    return bool(present & set(asked.words[:3])) and bool(past & words) and not past & set(asked.words)
+    is_past = bool(present & set(asked.words[:3])) and bool(past & words) and not past & set(asked.words)
+    return is_past and any(map(sentence.is_asked, range(start, end)))

@@ -84,7 +84,9 @@ MULTIPLIERS = word_set(
 CLASSIFIERS = ROLES | word_set("village province region lake kingdom republic work")
 # After a name, the kind of thing that it names: "the Pacific Ocean". Before it, the rest of a name, or not.
 GENERIC = word_set(
-    "ocean sea river lake mountains mountain island islands city state county desert corporation company inc sign symbol"
+    """
+    ocean sea river lake mountains mountain island islands city state county desert corporation company inc sign symbol
+    """
 )
 PARTICLES = word_set("de da di del du la van von der den bin al ibn of")
 SUFFIXES = word_set("jr sr ii iii ad ce")
@@ -115,7 +117,7 @@ SURROUNDINGS = word_set("after above among around across between below along")
 OTHER_THINGS = word_set(
     """
     last former formerly ex rival alleged supposed fake false wrong almost nearly near past previous second third
-    runner opposite south north east west new port anti once used some others
+    runner opposite anti once used some others
     """
 )
 INTRODUCTIONS = word_set(
@@ -131,13 +133,7 @@ DETAIL_STARTS = word_set(
 # These state what is not, or not yet.
 UNREAL = word_set("if unless should provided assuming would could might will")
 DISCLAIMERS = word_set("sure certain quote could might may")
-NO_NAMES = (
-    FUNCTION_WORDS
-    | OTHER_THINGS
-    | RELATED
-    | STATING
-    | REPORT_VERBS
-    | NEGATORS
-    | HEDGES
-    | word_set("avoid ask print supposedly")
-)
+# Parts of the names of other things: "New Paris".
+NAME_PARTS = word_set("south north east west new port")
+NO_NAMES = FUNCTION_WORDS | OTHER_THINGS | NAME_PARTS | RELATED | STATING | REPORT_VERBS | NEGATORS | HEDGES
+NO_NAMES |= word_set("avoid ask print supposedly")

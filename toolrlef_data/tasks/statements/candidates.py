@@ -130,7 +130,9 @@ def _is_candidate(passage: Passage, span: Span, chain: Sequence[Item], k: int, h
     words, p, end = passage.words, item.start, item.end
     is_capital = passage.capital[span[0]]
     # The first word of a sentence has a capital letter, name or not.
-    is_name = is_capital and not words[span[0]].isdecimal() and (span[1] - span[0] > 1 or span[0] > passage.sentence(span)[0])
+    is_name = (
+        is_capital and not words[span[0]].isdecimal() and (span[1] - span[0] > 1 or span[0] > passage.sentence(span)[0])
+    )
     has_article = False
     joiners = item.joiner + "".join(other.joiner for other in chain[k + 1 : k + 2] if "or" in other.joiner)
     if "or" in joiners:

@@ -13,6 +13,7 @@ from toolrlef_data.tasks.statements.assertion_words import (
     GENERIC,
     LOCATIVES,
     MONTHS,
+    NAME_PARTS,
     NO_NAMES,
     OTHER_THINGS,
     PARTICLES,
@@ -34,7 +35,7 @@ __all__ = ["DENIALS", "Sentence", "phrase_start", "split_sentence"]
 BORDERS = frozenset(",|-():/\n")
 DENIALS = frozenset({("rather", "than"), ("instead", "of")})
 CERTAINTY = frozenset({"sure", "certain", "confident", "percent"})
-NO_MODIFIERS = FUNCTION_WORDS | OTHER_THINGS | REPORT_VERBS
+NO_MODIFIERS = FUNCTION_WORDS | OTHER_THINGS | NAME_PARTS | REPORT_VERBS
 REACH = 60  # words on each side of a gold answer that are read
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass
 
-from toolrlef_data.tasks.statements.assertion_words import STATING
+from toolrlef_data.tasks.statements.assertion_words import ASIDES, STATING
 from toolrlef_data.tasks.statements.passage import Passage, Span
 from toolrlef_data.tasks.statements.vocabulary import (
     ANSWER_LEADS,
@@ -110,7 +110,9 @@ def is_fragment(passage: Passage, sentence: Span) -> bool:
 def _is_remark(passage: Passage, sentence: Span) -> bool:
     """Return whether a sentence refers to the answer before it: "It lies on the Seine.", "I am sure."."""
     words = passage.words[slice(*sentence)]
-    return (words[0] in REFERENCES | REMARKS and not is_answer(passage, sentence)) or STATING.issuperset(words)
+    return (words[0] in REFERENCES | REMARKS and not is_answer(passage, sentence)) or (STATING | ASIDES).issuperset(
+        words
+    )
 
 
 def _first_word(passage: Passage, sentence: int) -> str:
