@@ -103,16 +103,17 @@ def _starts_well(sentence: Sentence) -> bool:
         return previous in CLASSIFIERS | MONTHS or (
             is_measure and any(stem(w) in VERBS or w in COPULAS for w in before)
         )
-    if last in ("for", "as"):
-        return stem(previous) in ("play", "work", "serv", "known")
     if last in ("from", "to", "by") and sentence.is_number:
         return False
     if last in ("from", "to"):
-        return not previous or previous in COPULAS | MOTIONS or sentence.is_known(p - 2)
+        is_origin = {"a", "an"} & set(before) and not RELATED & set(before)  # "is a politician from Oslo"
+        return not previous or previous in COPULAS | MOTIONS or sentence.is_known(p - 2) or bool(is_origin)
     if last == "by":
         return not RELATED & set(before)
     if sentence.are_known(start, p):
         return True
+    if last in ("for", "as"):
+        return stem(previous) in ("play", "work", "serv")
     if last in LOCATIVES:
         return not _has_agent(sentence, start, p) and not (RELATED | OTHER_THINGS | UNREAL) & set(before)
     be = next((q for q in range(p - 1, start - 1, -1) if words[q] in COPULAS), None)
@@ -142,7 +143,7 @@ def _is_subject(sentence: Sentence, start: int, end: int) -> bool:
     text = words[start:end]
     if not text or text[0] in PRONOUNS | {"i", "we"} or text[-1] in PRONOUNS | {"to"}:
         return all(sentence.is_known(p) or words[p] in SOURCES | REPORT_VERBS for p in range(start, end))
-    return not set(text) & (RELATED | OTHER_THINGS)
+    return not set(text) & OTHER_THINGS
 
 
 def _continues(sentence: Sentence, start: int, end: int) -> bool:
@@ -167,14 +168,14 @@ def _continues(sentence: Sentence, start: int, end: int) -> bool:
     if has_relation or is_other or sentence.states_rival(start, end):
         return False
     head = after[0]
-    if UNREAL & set(after) or (head == "with" and sentence.has_rival(start, end)):
+    if (UNREAL & set(after)) - sentence.asked or (head == "with" and sentence.has_rival(start, end)):
         return False
     if head in ADJUNCTS | SURROUNDINGS:
         is_epithet = head == "of" and sentence.is_name and first > 0 and words[first - 1] in DETERMINERS
         return not is_epithet or passage.capital[start + 1]  # "the Paris of the east", "the Andes of Peru"
     if head == "to":
         return after[1:2] != [] and (stem(after[1]) in VERBS or sentence.is_asked(start + 1)) and not sentence.is_number
-    if head in ("who", "that") and any(map(sentence.is_asked, range(start, end))):
+    if head in ("who", "that") and (not sentence.asked or any(map(sentence.is_asked, range(start, end)))):
         return not sentence.has_rival(start, end)
     if head in COPULAS or head in AUXILIARIES:
         is_defined = passage.capital[first] and after[1:2] == ["the"]
@@ -319,4 +320,4 @@ def _is_past(sentence: Sentence, asked: Passage) -> bool:
     start, end = sentence.parts[sentence.here]
     words = set(sentence.passage.words[start:end])
     is_past = bool(present & set(asked.words[:3])) and bool(past & words) and not past & set(asked.words)
-    return is_past and any(map(sentence.is_asked, range(start, end)))
+    return is_past and any(sentence.is_asked(p) for p in range(start, end) if p not in sentence.golds)

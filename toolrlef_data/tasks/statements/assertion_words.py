@@ -116,7 +116,7 @@ SURROUNDINGS = word_set("after above among around across between below along")
 # Before a name or a verb, these make another thing of it: "New Paris", "the former capital", "it once had".
 OTHER_THINGS = word_set(
     """
-    last former formerly ex rival alleged supposed fake false wrong almost nearly near past previous second third
+    another last former formerly ex rival alleged supposed fake false wrong almost nearly near past previous second third
     runner opposite anti once used some others
     """
 )

@@ -23,6 +23,7 @@ from toolrlef_data.tasks.statements.assertion_words import (
     STATING,
     STATING_ABROAD,
     TITLES,
+    UNREAL,
     VERBS,
 )
 from toolrlef_data.tasks.statements.negation import negator_at
@@ -144,7 +145,7 @@ def split_sentence(passage: Passage, span: Span, golds: list[Span], asked: Passa
     borders = [p for p in range(start + 1, end) if _is_border(passage, p, mention[0]) and not span[0] < p < span[1]]
     parts = list(pairwise([start, *borders, end]))
     here = next(k for k, (first, last) in enumerate(parts) if first <= span[0] < last)
-    content = {word for word in asked.words if word not in FUNCTION_WORDS or word in RELATED}
+    content = {word for word in asked.words if word not in FUNCTION_WORDS or word in RELATED | UNREAL}
     content |= {stem(word) for word in content}
     known = frozenset(p for s in [*golds, mention] for p in range(*s))
     return Sentence(passage, span, mention, known, frozenset(content), parts, here)
