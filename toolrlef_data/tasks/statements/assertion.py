@@ -19,6 +19,7 @@ from toolrlef_data.tasks.statements.assertion_words import (
     MONTHS,
     MOTIONS,
     MULTIPLIERS,
+    OPENINGS,
     OTHER_THINGS,
     PRONOUNS,
     RELATED,
@@ -28,6 +29,7 @@ from toolrlef_data.tasks.statements.assertion_words import (
     STATING,
     SUFFIXES,
     SURROUNDINGS,
+    TAILS,
     UNIVERSAL,
     UNREAL,
     VERBS,
@@ -40,6 +42,7 @@ from toolrlef_data.tasks.statements.vocabulary import AUXILIARIES, CORRECTIONS, 
 
 __all__ = ["is_asserted"]
 
+SUBORDINATORS = frozenset({"while", "when", "because", "since", "who", "whom", "whose", "which", "with", "like"})
 CONNECTIVES = frozenset({"and", "but"})
 LEADS = CONNECTIVES | CORRECTIONS
 COMMON = STATING | FUNCTION_WORDS
@@ -97,10 +100,14 @@ def _starts_well(sentence: Sentence) -> bool:
         before = words[start:p]
         if not before:
             return True
+    is_predicate = words[p - 1] in COPULAS and words[start] in DETERMINERS  # "The person who wrote it was Oslo."
+    is_subordinate = bool(SUBORDINATORS & set(before)) and sentence.is_name and not is_predicate
+    if is_subordinate and sentence.has_rival(sentence.parts[0][0], p):
+        return False  # "Bergen, which replaced Oslo"
     last, previous = before[-1], before[-2] if len(before) > 1 else ""
     if last == "of" and not sentence.are_known(p - 2, p):
         is_measure = sentence.is_number and not (MULTIPLIERS | RELATED) & set(before)
-        return previous in CLASSIFIERS | MONTHS or (
+        return previous in CLASSIFIERS | MONTHS | {"died", "consists", "made"} or (
             is_measure and any(stem(w) in VERBS or w in COPULAS for w in before)
         )
     if last in ("from", "to", "by") and sentence.is_number:
@@ -110,16 +117,19 @@ def _starts_well(sentence: Sentence) -> bool:
         return not previous or previous in COPULAS | MOTIONS or sentence.is_known(p - 2) or bool(is_origin)
     if last == "by":
         return not RELATED & set(before)
+    if last in ("for", "as"):
+        is_named = last == "as" and bool(COPULAS & set(before)) and previous in ("to", "known", "described", "regarded")
+        return stem(previous) in ("play", "work", "serv") or is_named
     if sentence.are_known(start, p):
         return True
-    if last in ("for", "as"):
-        return stem(previous) in ("play", "work", "serv")
     if last in LOCATIVES:
         return not _has_agent(sentence, start, p) and not (RELATED | OTHER_THINGS | UNREAL) & set(before)
     be = next((q for q in range(p - 1, start - 1, -1) if words[q] in COPULAS), None)
     if be is not None and sentence.are_known(be + 1, p):
         return _is_subject(sentence, start, be)
-    is_verb = stem(last) in VERBS or (sentence.is_asked(p - 1) and len(before) > 1)
+    is_verb = (
+        stem(last) in VERBS or _is_action(sentence, start, p - 1) or (sentence.is_asked(p - 1) and len(before) > 1)
+    )
     return is_verb and not (RELATED | OTHER_THINGS) & set(before)
 
 
@@ -129,6 +139,13 @@ def _is_own_opinion(before: list[str]) -> bool:
     subject = set(before[:k]) - STATING
     is_own = bool({"i", "we", "my"} & set(before[: k + 1]))
     return (is_own and not subject and before[k] in STATING) or (bool(subject) and subject <= SOURCES)
+
+
+def _is_action(sentence: Sentence, start: int, p: int) -> bool:
+    """Return whether a subject without a rival acts on the gold answer: "He attended Harvard"."""
+    words = sentence.passage.words
+    is_kind = sentence.is_name or sentence.is_number
+    return is_kind and words[p].endswith("ed") and words[start] not in ("i", "we") and sentence.are_known(start, p)
 
 
 def _has_agent(sentence: Sentence, start: int, end: int) -> bool:
@@ -153,6 +170,7 @@ def _continues(sentence: Sentence, start: int, end: int) -> bool:
     # "Martin Luther King Jr.", "the Amazon River"
     while start < end and (words[start] in SUFFIXES or (passage.capital[start] and sentence.is_asked(start))):
         start += 1
+    start += words[start : start + 1] == ["co"]  # "co-founded"
     # "Oslo is larger than Bergen" answers "Which city is larger?".
     end = next((p for p in range(start + 1, end) if words[p] == "than" and sentence.is_asked(p - 1)), end)
     after = words[start:end]
@@ -163,6 +181,11 @@ def _continues(sentence: Sentence, start: int, end: int) -> bool:
     if sentence.are_known(start, end):
         return after[-1] not in AUXILIARIES or after in (["it", "is"], ["did"], ["does"])
     is_other = any(words[p] in OTHER_THINGS - sentence.asked and not passage.capital[p] for p in range(start, end))
+    if sentence.is_asked(start) and _acts(sentence, start):
+        return not sentence.states_rival(start, end)
+    if after[0] in TAILS and any(_acts(sentence, p) for p in range(sentence.parts[sentence.here][0], first)):
+        if sentence.is_name or (sentence.is_number and not sentence.has_rival(start, end)):
+            return True
     has_relation = bool((RELATED & set(after)) - sentence.asked - SURROUNDINGS)
     has_relation = has_relation or (bool(SURROUNDINGS & set(after)) and sentence.has_rival(start, end))
     if has_relation or is_other or sentence.states_rival(start, end):
@@ -193,6 +216,12 @@ def _continues(sentence: Sentence, start: int, end: int) -> bool:
         is_unit = head not in FUNCTION_WORDS and not MULTIPLIERS & set(after)
         return is_unit and (len(after) <= 3 or bool(ADJUNCTS & set(after[1:3])))
     return False
+
+
+def _acts(sentence: Sentence, p: int) -> bool:
+    """Return whether a word is a verb."""
+    word = sentence.passage.words[p]
+    return stem(word) in VERBS or word in AUXILIARIES or (sentence.is_asked(p) and word.endswith("ed"))
 
 
 def _is_described(sentence: Sentence, start: int) -> bool:
@@ -228,8 +257,13 @@ def _introduces(sentence: Sentence, k: int) -> bool:
         return True
     if head in ROLES and ":" in passage.marks[end]:
         return True
-    if words[here] in CORRECTIONS | UPDATES and "or" not in words[start:end]:
+    corrector = words[here + (words[here] == "but")]
+    if corrector in CORRECTIONS | UPDATES and "or" not in words[start:end]:
         return True
+    if sentence.here > 1 and words[here] in AUXILIARIES:
+        return True  # the subject and its appositions
+    if _asked_words(sentence, sentence.here) > _asked_words(sentence, k) and words[here] in CONNECTIVES:
+        return True  # "It began in 1933 and the bridge was completed in 1937."
     if k + 1 == sentence.here and words[here] == "and":  # "Lyon and Paris"
         is_clause = passage.has_verb(start, end) or any(stem(w) in VERBS for w in words[start:end])
         is_pair = sentence.are_known(here, sentence.gold[0]) and not is_clause
@@ -260,6 +294,8 @@ def _adds_detail(sentence: Sentence, k: int) -> bool:
         return False
     if sentence.are_known(start, end):
         return True
+    if any(_opens_clause(sentence, i) for i in range(sentence.here + 1, k)):
+        return not sentence.states_rival(start, end)
     region = next((n for n in (4, 3, 2, 1) if " ".join(w for w in text[:n] if w != "the") in REGIONS), 0)
     if region and k == sentence.here + 1:
         is_inside = words[sentence.gold[0]] not in REGIONS or " ".join(text[:region]) in CONTAINERS
@@ -276,10 +312,21 @@ def _adds_detail(sentence: Sentence, k: int) -> bool:
     return is_participle or not sentence.has_rival(start, end)
 
 
+def _opens_clause(sentence: Sentence, k: int) -> bool:
+    """Return whether a part after a name starts a clause or phrase, to which the parts after it belong."""
+    passage, start = sentence.passage, sentence.parts[k][0]
+    words = passage.words
+    start += words[start] == "and"
+    is_verb = words[start].endswith(("ed", "ing", "s")) or stem(words[start]) in VERBS
+    return sentence.is_name and not passage.capital[start] and (is_verb or words[start] in OPENINGS)
+
+
 def _is_short_phrase(sentence: Sentence, k: int) -> bool:
     """Return whether a part could be an item of a list."""
     start, end = sentence.parts[k]
     words = sentence.passage.words
+    if any(_opens_clause(sentence, i) for i in range(sentence.here + 1, k)):
+        return False
     is_item = words[start] in DETERMINERS | {"and"} or words[start] not in DETAIL_STARTS
     return is_item and end - start <= 4 and not sentence.are_known(start, end)
 
@@ -292,6 +339,10 @@ def _answers_better(sentence: Sentence, k: int) -> bool:
     here, there = (sum(map(sentence.is_asked, range(*part))) for part in (sentence.parts[sentence.here], (start, end)))
     has_verb = any(stem(word) in VERBS for word in sentence.passage.words[start:end])
     return there > here or (sentence.is_number and has_verb and here == there == 0)
+
+
+def _asked_words(sentence: Sentence, k: int) -> int:
+    return sum(map(sentence.is_asked, range(*sentence.parts[k])))
 
 
 def _follows_rival(sentence: Sentence) -> bool:

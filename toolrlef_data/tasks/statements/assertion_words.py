@@ -66,13 +66,13 @@ VERBS = frozenset(
     stem(word)
     for word in word_set(
         """
-        wrote written write published discover invent painted composed directed produces founded found built build
-        designed create made make developed recorded sang sung sing performed play won win hosted born died lived
-        located situated based held hold set stand stood lie lay sit happen occurred took place began begin begun
-        started ended fell opened closed landed walk launched arrived came come went moved collect gather eat use used
-        has have had contain include consists mean denotes represents speak spoke spoken served serve became become
-        starred played released introduced named called known hang flow run belong works studied crowned elected
-        buried costs weigh measures cover equal
+        wrote written write published discover invent painted composed directed produces founded found built
+        build designed create made make developed recorded sang sung sing performed play won win wins hosted
+        born died live lived located situated based held hold set stand stood lies lie lay sits sit happen
+        occurred took place began begin begun started ended fell opened closed landed walk launched arrived came
+        come went moved collect gather eat use uses used has have had contain consists mean denotes represents
+        speak spoke spoken served serve became become starred played released introduced name named called known
+        hang flow run runs belong works studied crowned elected buried costs weigh measures cover equal
         """
     )
 )
@@ -85,7 +85,8 @@ CLASSIFIERS = ROLES | word_set("village province region lake kingdom republic wo
 # After a name, the kind of thing that it names: "the Pacific Ocean". Before it, the rest of a name, or not.
 GENERIC = word_set(
     """
-    ocean sea river lake mountains mountain island islands city state county desert corporation company inc sign symbol
+    ocean sea river lake mountains mountain island islands city state county desert corporation company
+    inc university college sign symbol
     """
 )
 PARTICLES = word_set("de da di del du la van von der den bin al ibn of")
@@ -113,11 +114,16 @@ RELATED = word_set(
 )
 # Of these, some only place the answer in time or space if no other answer follows.
 SURROUNDINGS = word_set("after above among around across between below along")
+# After a complete statement of a name, these start what only adds to it.
+TAILS = word_set(
+    "in on at of during when while where early late about between against following around over along with for"
+)
+OPENINGS = word_set("a an who which where when while whose located")
 # Before a name or a verb, these make another thing of it: "New Paris", "the former capital", "it once had".
 OTHER_THINGS = word_set(
     """
-    another last former formerly ex rival alleged supposed fake false wrong almost nearly near past previous second third
-    runner opposite anti once used some others
+    another last former formerly ex rival alleged supposed fake false wrong almost nearly near past previous second
+    third runner opposite anti once used some others
     """
 )
 INTRODUCTIONS = word_set(

@@ -7,6 +7,7 @@ from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
+from toolrlef_data.tasks.statements.assertion_words import VERBS
 from toolrlef_data.tasks.statements.negation import negator_at
 from toolrlef_data.tasks.statements.passage import Item, Passage, Span
 from toolrlef_data.tasks.statements.regions import REGIONS
@@ -21,7 +22,9 @@ from toolrlef_data.tasks.statements.vocabulary import (
     NO_CANDIDATE,
     PARTICLES,
     SUBJECTS,
+    stem,
 )
+from toolrlef_data.tasks.words import equal_forms
 
 __all__ = ["is_only_candidate"]
 
@@ -69,7 +72,8 @@ def _list_bounds(passage: Passage, span: Span, items: Sequence[Item], here: int)
     while last + 1 < len(items):
         item = items[last + 1]
         is_denied = bool(negator_at(passage, item.start)) and words[item.start] not in PARTICLES | {"non"}
-        if not _is_sure_joiner(item.joiner) and (is_denied or _starts_clause(passage, item)):
+        is_clause = _starts_clause(passage, item) or _adds_clause(passage, span, item)
+        if not _is_sure_joiner(item.joiner) and (is_denied or is_clause):
             break
         last += 1
     return first, last
@@ -82,6 +86,24 @@ def _is_sure_joiner(joiner: str) -> bool:
 
 def _starts_clause(passage: Passage, item: Item) -> bool:
     return passage.words[item.start] in NO_CANDIDATE and not passage.capital[item.start]
+
+
+def _adds_clause(passage: Passage, span: Span, item: Item) -> bool:
+    """Return whether an item after a name cannot be a name: "Oslo, a city with a fjord", "Oslo and lies on a fjord"."""
+    words, p = passage.words, item.start
+    if not _is_name(passage, span):
+        return False
+    if words[p] in ("a", "an"):
+        return True
+    while p < item.end and words[p] in ITEM_LEADS:
+        p += 1
+    return p < item.end and words[p].isascii() and not passage.capital[p]
+
+
+def _is_name(passage: Passage, span: Span) -> bool:
+    """Return whether the gold answer is written as a name; any first word of a sentence has a capital letter."""
+    is_capital = passage.capital[span[0]] and not passage.words[span[0]].isdecimal()
+    return is_capital and (span[1] - span[0] > 1 or span[0] > passage.sentence(span)[0])
 
 
 def _in_list(passage: Passage, span: Span, spans: Sequence[Span], chain: Sequence[Item], here: int) -> bool | None:
@@ -114,6 +136,8 @@ def _in_list(passage: Passage, span: Span, spans: Sequence[Span], chain: Sequenc
     # As in "Paris, Texas, United States" and "Shakespeare wrote Hamlet, Macbeth and Othello".
     is_place = here == 0 and sure == 3 and set(joiners) <= set(",(")
     is_subject = here == 0 and chain[0].end > span[1]
+    if is_subject and (words[span[1]] in AUXILIARIES or stem(words[span[1]]) in VERBS):
+        return True  # the other items belong to its predicate
     if is_place and " ".join(words[chain[2].start : chain[2].end]) in REGIONS:
         return True
     return None if is_place or is_subject else False
@@ -129,10 +153,7 @@ def _is_candidate(passage: Passage, span: Span, chain: Sequence[Item], k: int, h
     item = chain[k]
     words, p, end = passage.words, item.start, item.end
     is_capital = passage.capital[span[0]]
-    # The first word of a sentence has a capital letter, name or not.
-    is_name = (
-        is_capital and not words[span[0]].isdecimal() and (span[1] - span[0] > 1 or span[0] > passage.sentence(span)[0])
-    )
+    is_name = _is_name(passage, span)
     has_article = False
     joiners = item.joiner + "".join(other.joiner for other in chain[k + 1 : k + 2] if "or" in other.joiner)
     if "or" in joiners:
@@ -150,8 +171,9 @@ def _is_candidate(passage: Passage, span: Span, chain: Sequence[Item], k: int, h
     here_item = words[chain[here].start : chain[here].end]
     if is_name and any(map(str.isdecimal, words[p:end])) and not any(map(str.isdecimal, here_item)):
         return None  # a date: "in London, England, in 1865"
-    if is_capital and k == here + 1 and words[item.start] in ("a", "an"):
-        return None  # an apposition: "Oslo, a Norwegian city"
+    is_number_word = len(equal_forms(f" {words[span[0]]} ")) > 1 and span[1] - span[0] == 1
+    if is_number_word and not any(map(str.isdecimal, words[p:end])) and passage.capital[p]:
+        return None  # names after a number: "eight: Mercury, Venus"
     if passage.capital[p] or ord(words[p][0]) > 0x370:
         return True
     is_apposition = has_article and is_capital and k == here + 1

@@ -36,7 +36,7 @@ __all__ = ["DENIALS", "Sentence", "phrase_start", "split_sentence"]
 BORDERS = frozenset(",|-():/\n")
 DENIALS = frozenset({("rather", "than"), ("instead", "of")})
 CERTAINTY = frozenset({"sure", "certain", "confident", "percent"})
-NO_MODIFIERS = FUNCTION_WORDS | OTHER_THINGS | NAME_PARTS | REPORT_VERBS
+NO_MODIFIERS = FUNCTION_WORDS | RELATED | OTHER_THINGS | NAME_PARTS | REPORT_VERBS
 REACH = 60  # words on each side of a gold answer that are read
 
 

@@ -10,8 +10,8 @@ def word_set(text: str) -> frozenset[str]:
 
 def stem(word: str) -> str:
     """Return a word without an inflectional ending."""
-    for ending in ("ing", "ed", "es", "s"):
-        if word.endswith(ending) and len(word) > len(ending) + 2:
+    for ending in ("ing", "ed", "es", "s", "e"):
+        if word.endswith(ending) and len(word) > len(ending) + 3:
             return word.removesuffix(ending)
     return word
 
