@@ -11,9 +11,9 @@ its final statement, is not rejected, and all other words of its sentence are ac
 | `negation` | negations and retractions | "I do not think it is Paris." |
 | `candidates` | three or more candidates, or candidates joined by "or" | "It is London, Berlin, Rome or Paris." |
 | `assertion` | words that are not accounted for | "Lyon replaced Paris.", "Some say Paris." |
-| `parts` | parts of a sentence, for `assertion` | |
+| `core`, `parts` | the part of a sentence with the gold answer, and its other parts | |
 | `verdicts` | questions; echoes of the question or the context | "Where in Paris is the Louvre?" |
-| `vocabulary`, `assertion_words`, `regions` | lists of words | |
+| `vocabulary`, `assertion_words` | lists of words | |
 
 The vocabulary is English, since gold answers are. Words of other languages only make a verdict unsure.
 """

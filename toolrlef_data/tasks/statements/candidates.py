@@ -7,10 +7,9 @@ from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
-from toolrlef_data.tasks.statements.assertion_words import VERBS
+from toolrlef_data.tasks.statements.assertion_words import REGIONS, VERBS
 from toolrlef_data.tasks.statements.negation import negator_at
 from toolrlef_data.tasks.statements.passage import Item, Passage, Span
-from toolrlef_data.tasks.statements.regions import REGIONS
 from toolrlef_data.tasks.statements.sentences import is_answer, is_fragment
 from toolrlef_data.tasks.statements.vocabulary import (
     AUXILIARIES,

@@ -125,7 +125,7 @@ class Sentence:
         for p in range(start, end):
             if stem(words[p]) in VERBS and p > start and self.is_rival(p - 1) and words[start] == "and":
                 return True
-            if words[p] not in COPULAS:
+            if words[p] not in COPULAS or self.passage.capital[p]:  # "World War"
                 continue
             q = p + 1
             while q < end and words[q] in STATING and words[q] not in COPULAS:

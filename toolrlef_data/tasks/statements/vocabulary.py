@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 
 def word_set(text: str) -> frozenset[str]:
     """Return the words of a text."""
     return frozenset(text.split())
 
 
+@lru_cache(maxsize=4096)
 def stem(word: str) -> str:
     """Return a word without an inflectional ending."""
     for ending in ("ing", "ed", "es", "s", "e"):
