@@ -310,6 +310,50 @@ def test_right(text: str) -> None:
     assert grade(text, ["Oslo"]) is True
 
 
+NATURAL_RIGHT = [
+    ("Henrik Johan Ibsen", "who wrote peer gynt", "Ibsen"),  # the other words of a name
+    ("Olga van der Berg", "who wrote it", "Berg"),
+    ("The Barents Sea is the sea north of Norway.", "which sea is north of norway", "Barents"),
+    ("It is a play by the Norwegian dramatist and poet Henrik Ibsen.", "who wrote peer gynt", "Henrik Ibsen"),
+    ("Peer Gynt was written by Henrik Ibsen and published in 1867.", "who wrote peer gynt", "Henrik Ibsen"),
+    ("Peer Gynt was written by Henrik Ibsen between 1866 and 1867.", "who wrote peer gynt", "Henrik Ibsen"),
+    ("Henrik Ibsen, a Norwegian dramatist, in 1867.", "who wrote peer gynt", "Henrik Ibsen"),
+    ("Edvard Grieg was born in Bergen, Norway, on 15 June 1843.", "where was grieg born", "Bergen"),
+    ("Grieg lived in Bergen, high above the lake.", "where did grieg live", "Bergen"),
+    ("The ship sank in 1912 after hitting an iceberg.", "when did the ship sink", "1912"),
+    ("The ship sank in 1912, leading to new rules in 1914.", "when did the ship sink", "1912"),
+    ("Work began in 1910 and the ship was completed in 1912.", "when was the ship completed", "1912"),
+    ("The club is led by Erling Moe and includes Ada Lie, Per Dahl and Nils Berg.", "who leads the club", "Erling Moe"),
+    ("Norway won the cup, defeating Sweden 3-1 in the final.", "who won the cup", "Norway"),
+    ("Moe scored it against Sweden in the cup of 1986.", "who scored the goal", "Moe"),
+    ("There are four islands: Senja, Andoya, Hinnoya and Langoya.", "how many islands are there", "four"),
+    ("Oslo. I hope this helps!", "what is the capital", "Oslo"),
+]
+NATURAL_WRONG = [
+    ("The play was written by Anton Chekhov, who admired Henrik Ibsen.", "who wrote the play", "Henrik Ibsen"),
+    ("Anton Chekhov wrote it while working for Henrik Ibsen.", "who wrote the play", "Henrik Ibsen"),
+    ("Anton Chekhov wrote the play for Henrik Ibsen.", "who wrote the play", "Henrik Ibsen"),
+    ("Anton Chekhov, but Henrik Ibsen was also considered.", "who wrote the play", "Henrik Ibsen"),
+    ("See Henrik Ibsen.", "who wrote the play", "Henrik Ibsen"),
+    ("The cup was won by Sweden in Norway.", "who won the cup", "Norway"),
+    ("It began in 1939 and ended in 1945.", "when did it end", "1939"),
+    ("They split in 1969, but this was only announced in 1970.", "when did they split", "1970"),
+    ("It is the year 1913, the successor of 1912.", "when did the ship sink", "1912"),
+    ("Greatly admired in New Oslo", "what is the capital", "Oslo"),
+]
+
+
+@pytest.mark.parametrize(("text", "question", "gold"), NATURAL_RIGHT)
+def test_natural_right(text: str, question: str, gold: str) -> None:
+    assert grade(text, [gold], question=question) is True
+
+
+@pytest.mark.parametrize(("text", "question", "gold"), NATURAL_WRONG)
+def test_natural_wrong(text: str, question: str, gold: str) -> None:
+    assert grade(text, [gold], question=question) is not True
+    assert grade(text, [gold]) is not True
+
+
 @pytest.mark.parametrize(
     ("text", "gold", "expected"),
     [

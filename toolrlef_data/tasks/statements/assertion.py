@@ -21,7 +21,6 @@ from toolrlef_data.tasks.statements.assertion_words import (
     ROLES,
     SOURCES,
     STATING,
-    UNIVERSAL,
     UNREAL,
     VERBS,
 )
@@ -67,8 +66,6 @@ def _introduces(sentence: Sentence, k: int) -> bool:
     words = passage.words
     head = words[start]
     here = sentence.parts[sentence.here][0]
-    if words[here] == "but" and head in UNIVERSAL:
-        return False  # "everything but nectar"
     if words[here] == "and" and k + 1 < sentence.here and not STATING.issuperset(words[start:end]):
         return head in INTRODUCTIONS
     if head == "if" and not sentence.are_known(start, end):
@@ -164,7 +161,7 @@ def _answers_better(sentence: Sentence, k: int) -> bool:
         return False
     here, there = (sum(map(sentence.is_asked, range(*part))) for part in (sentence.parts[sentence.here], (start, end)))
     has_verb = any(stem(word) in VERBS for word in sentence.passage.words[start:end])
-    return there > here or (sentence.is_number and has_verb and here == there == 0)
+    return has_verb and (there > here or (sentence.is_number and here == there == 0))
 
 
 def _asked_words(sentence: Sentence, k: int) -> int:

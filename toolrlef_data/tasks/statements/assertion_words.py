@@ -77,7 +77,6 @@ VERBS = frozenset(
     )
 )
 MOTIONS = word_set("moved went come comes came go goes travelled traveled returned emigrated flew sailed born")
-UNIVERSAL = word_set("everything everybody everyone anything anybody anyone all any every none nothing nobody")
 MULTIPLIERS = word_set(
     "pair pairs dozen hundred thousand million billion times percent x plus minus half squared cubed or"
 )

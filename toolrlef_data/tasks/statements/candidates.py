@@ -7,7 +7,7 @@ from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
-from toolrlef_data.tasks.statements.assertion_words import REGIONS, VERBS
+from toolrlef_data.tasks.statements.assertion_words import VERBS
 from toolrlef_data.tasks.statements.negation import negator_at
 from toolrlef_data.tasks.statements.passage import Item, Passage, Span
 from toolrlef_data.tasks.statements.sentences import is_answer, is_fragment
@@ -137,8 +137,6 @@ def _in_list(passage: Passage, span: Span, spans: Sequence[Span], chain: Sequenc
     is_subject = here == 0 and chain[0].end > span[1]
     if is_subject and (words[span[1]] in AUXILIARIES or stem(words[span[1]]) in VERBS):
         return True  # the other items belong to its predicate
-    if is_place and " ".join(words[chain[2].start : chain[2].end]) in REGIONS:
-        return True
     return None if is_place or is_subject else False
 
 

@@ -77,7 +77,7 @@ def starts_well(sentence: Sentence) -> bool:
         return not RELATED & set(before)
     if last in ("for", "as"):
         is_named = last == "as" and bool(COPULAS & set(before)) and previous in ("to", "known", "described", "regarded")
-        return stem(previous) in ("play", "work", "serv", "serve", "look") or is_named
+        return previous in ("plays", "played", "works", "worked", "served", "looking") or is_named
     if sentence.are_known(start, p):
         return True
     if last in LOCATIVES:
