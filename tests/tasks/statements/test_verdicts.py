@@ -312,6 +312,8 @@ def test_right(text: str) -> None:
 
 NATURAL_RIGHT = [
     ("Henrik Johan Ibsen", "who wrote peer gynt", "Ibsen"),  # the other words of a name
+    ("Ohio, USA", "where is it", "Ohio"),  # a state and its country
+    ("It lies off the coast of Finnmark, Norway.", "in which country is it", "Norway"),
     ("Olga van der Berg", "who wrote it", "Berg"),
     ("The Barents Sea is the sea north of Norway.", "which sea is north of norway", "Barents"),
     ("It is a play by the Norwegian dramatist and poet Henrik Ibsen.", "who wrote peer gynt", "Henrik Ibsen"),
@@ -334,6 +336,8 @@ NATURAL_WRONG = [
     ("Anton Chekhov wrote it while working for Henrik Ibsen.", "who wrote the play", "Henrik Ibsen"),
     ("Anton Chekhov wrote the play for Henrik Ibsen.", "who wrote the play", "Henrik Ibsen"),
     ("Anton Chekhov, but Henrik Ibsen was also considered.", "who wrote the play", "Henrik Ibsen"),
+    ("Plants take in oxygen and release carbon dioxide.", "what do plants take in", "carbon dioxide"),
+    ("The play was written by Anton Chekhov alongside Henrik Ibsen.", "who wrote the play", "Henrik Ibsen"),
     ("See Henrik Ibsen.", "who wrote the play", "Henrik Ibsen"),
     ("The cup was won by Sweden in Norway.", "who won the cup", "Norway"),
     ("It began in 1939 and ended in 1945.", "when did it end", "1939"),

@@ -20,6 +20,7 @@ from toolrlef_data.tasks.statements.assertion_words import (
     REGIONS,
     ROLES,
     SOURCES,
+    STATES,
     STATING,
     UNREAL,
     VERBS,
@@ -72,6 +73,9 @@ def _introduces(sentence: Sentence, k: int) -> bool:
         return "i" in words[start:end]
     if any(negator_at(passage, p) for p in range(start, end)) or sentence.are_known(start, end):
         return True  # the part denies another answer, or gives none
+    is_region = " ".join(words[here : sentence.parts[sentence.here][1]]) in REGIONS
+    if is_region and k + 1 == sentence.here and (LOCATIVES | {"of"}) & set(words[start:end]):
+        return REGIONS.isdisjoint(words[start:end])  # "in Bergen, Norway" with gold Norway
     if head == "according":
         return bool(SOURCES & set(words[start:end]))
     is_introduction = head in INTRODUCTIONS and "|" not in passage.marks[end]
@@ -120,7 +124,8 @@ def _adds_detail(sentence: Sentence, k: int) -> bool:
         return not sentence.states_rival(start, end)
     region = next((n for n in (4, 3, 2, 1) if " ".join(w for w in text[:n] if w != "the") in REGIONS), 0)
     if region and k == sentence.here + 1:
-        is_inside = words[sentence.gold[0]] not in REGIONS or " ".join(text[:region]) in CONTAINERS
+        gold = " ".join(words[slice(*sentence.gold)])
+        is_inside = gold not in REGIONS or gold in STATES or " ".join(text[:region]) in CONTAINERS
         return is_inside and continues(sentence, start + region, end)
     is_pair = text[0] == "and" and sentence.gold[1] == start
     if sentence.states_rival(start, end) and (text[0] not in DETAIL_STARTS or text[0] == "and") and not is_pair:

@@ -108,7 +108,7 @@ RELATED = word_set(
     than replaced replaces succeeded succeeds preceded precedes followed follows beat beats beaten defeated defeats
     lost gave near nearby outside beyond before after until till unless against versus like unlike instead rather over
     under below above between among around across past opposite except brother sister husband wife mother father son
-    daughter rival rivals suburb surrounded bordered borders twinned superseded
+    daughter rival rivals alongside besides suburb surrounded bordered borders twinned superseded
     """
 )
 # Of these, some only place the answer in time or space if no other answer follows.
@@ -130,7 +130,7 @@ INTRODUCTIONS = word_set(
 )
 DETAIL_STARTS = word_set(
     """
-    which who whose where when that the a an in on at of by near with from since because as for due thanks located
+    which who whose where when that the a an in on at of off by near with from since because as for due thanks located
     born founded built known also formerly previously once home where not and together next close adjacent south north
     east west after before during so population capital
     """
@@ -143,7 +143,7 @@ NAME_PARTS = word_set("south north east west new port")
 NO_NAMES = FUNCTION_WORDS | OTHER_THINGS | NAME_PARTS | RELATED | STATING | REPORT_VERBS | NEGATORS | HEDGES
 NO_NAMES |= word_set("avoid ask print supposedly")
 # Countries, states and continents, which may follow the name of a place in them: "Paris, France".
-_NAMES = """
+_COUNTRIES = """
     afghanistan, albania, algeria, andorra, angola, argentina, armenia, australia, austria, azerbaijan, bahamas,
     bahrain, bangladesh, barbados, belarus, belgium, belize, benin, bhutan, bolivia, bosnia and herzegovina, botswana,
     brazil, brunei, bulgaria, burkina faso, burundi, cambodia, cameroon, canada, chad, chile, china, colombia, congo,
@@ -159,16 +159,21 @@ _NAMES = """
     leone, singapore, slovakia, slovenia, somalia, south africa, south korea, south sudan, spain, sri lanka, sudan,
     suriname, sweden, switzerland, syria, taiwan, tajikistan, tanzania, thailand, togo, tunisia, turkey, turkmenistan,
     uganda, ukraine, united arab emirates, united kingdom, uk, united states, united states of america, us, usa,
-    uruguay, uzbekistan, vatican city, venezuela, vietnam, wales, yemen, zambia, zimbabwe, alabama, alaska, arizona,
+    uruguay, uzbekistan, vatican city, venezuela, vietnam, wales, yemen, zambia, zimbabwe, frankreich, africa, asia,
+    europe, north america, south america
+"""
+_STATES = """
+    alabama, alaska, arizona,
     arkansas, california, colorado, connecticut, delaware, florida, hawaii, idaho, illinois, indiana, iowa, kansas,
     kentucky, louisiana, maine, maryland, massachusetts, michigan, minnesota, mississippi, missouri, montana,
     nebraska, nevada, new hampshire, new jersey, new mexico, new york, north carolina, north dakota, ohio, oklahoma,
     oregon, pennsylvania, rhode island, south carolina, south dakota, tennessee, texas, utah, vermont, virginia,
     washington, west virginia, wisconsin, wyoming, dc, puerto rico, alberta, british columbia, manitoba, new
     brunswick, nova scotia, ontario, quebec, saskatchewan, new south wales, queensland, tasmania, bavaria, catalonia,
-    tuscany, sicily, frankreich, africa, asia, europe, north america, south america
+    tuscany, sicily
 """
-REGIONS = frozenset(" ".join(name.split()) for name in _NAMES.split(","))
+STATES = frozenset(" ".join(name.split()) for name in _STATES.split(","))
+REGIONS = STATES | frozenset(" ".join(name.split()) for name in _COUNTRIES.split(","))
 CONTAINERS = frozenset(
     ("africa", "asia", "europe", "north america", "south america", "uk", "us", "usa", "united kingdom", "united states")
 )

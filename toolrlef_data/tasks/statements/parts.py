@@ -159,7 +159,7 @@ def _mention(passage: Passage, span: Span, start: int, end: int) -> Span:
     p = first
     while is_name and p > start and not marks[p] and first - p < 4:
         p -= 1
-        if p == start and span[1] - span[0] > 1 and words[p] not in TITLES:
+        if p == start and span[1] - span[0] > 1 and words[p] not in TITLES and words[span[0]] not in PARTICLES:
             break  # rather a verb than a name: "See Albert Einstein."
         if capital[p] and not words[p].isdecimal() and words[p] not in NO_NAMES:
             first = p
@@ -173,7 +173,12 @@ def _mention(passage: Passage, span: Span, start: int, end: int) -> Span:
 def _is_border(passage: Passage, p: int, mention: int) -> bool:
     """Return whether a part of a sentence starts at a word; "is, of course, Paris" is one part."""
     words, marks = passage.words, passage.marks[p]
-    if words[p] == "and" and p + 2 == mention and not (passage.capital[p - 1] or passage.capital[p + 1]):
+    if (
+        words[p] == "and"
+        and p + 2 == mention
+        and passage.capital[mention]
+        and not (passage.capital[p - 1] or passage.capital[p + 1])
+    ):
         return words[p + 1] in FUNCTION_WORDS  # "the author and scholar Tolkien" is one part
     if words[p] in ("and", "but") or tuple(words[p : p + 2]) in DENIALS:
         return True
