@@ -130,8 +130,8 @@ INTRODUCTIONS = word_set(
 )
 DETAIL_STARTS = word_set(
     """
-    which who whose where when that the a an in on at of off by near with from since because as for due thanks located
-    born founded built known also formerly previously once home where not and together next close adjacent south north
+    about which who whose where when that the a an in on at of off by near with from since because as for due thanks
+    located born founded built known also formerly previously once home not and together next close adjacent south north
     east west after before during so population capital
     """
 )
@@ -141,7 +141,7 @@ DISCLAIMERS = word_set("sure certain quote could might may")
 # Parts of the names of other things: "New Paris".
 NAME_PARTS = word_set("south north east west new port")
 NO_NAMES = FUNCTION_WORDS | OTHER_THINGS | NAME_PARTS | RELATED | STATING | REPORT_VERBS | NEGATORS | HEDGES
-NO_NAMES |= word_set("avoid ask print supposedly")
+NO_NAMES |= word_set("avoid ask print supposedly le la les")
 # Countries, states and continents, which may follow the name of a place in them: "Paris, France".
 _COUNTRIES = """
     afghanistan, albania, algeria, andorra, angola, argentina, armenia, australia, austria, azerbaijan, bahamas,

@@ -165,7 +165,11 @@ def _mention(passage: Passage, span: Span, start: int, end: int) -> Span:
             first = p
         elif words[p] not in PARTICLES:
             break
-    if last < end and not marks[last] and words[last] in GENERIC:
+    is_adjective = not capital[span[0]] and first > start and capital[first - 1] and not marks[first]
+    if is_adjective and not words[first - 1].isdecimal() and words[first - 1] not in NO_NAMES:
+        first -= 1  # "the Mexican peso"
+    is_inside = span[0] > first and is_name and last + 1 == end and capital[last]  # "Miguel de Cervantes Saavedra"
+    if last < end and not marks[last] and (words[last] in GENERIC or is_inside):
         last += 1
     return first, last
 
