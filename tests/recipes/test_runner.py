@@ -9,6 +9,7 @@ import pytest
 from datasets import Dataset, load_dataset
 from typer.testing import CliRunner
 
+from tests.support.api_server import ApiServer
 from toolrlef_data import TASKS, InputError, build_stage2, load_recipe, load_source, publish, run_recipe, scripted
 from toolrlef_data.cli.main import _print_run, app
 from toolrlef_data.engines.spec import Request
@@ -284,8 +285,11 @@ def test_an_unusable_folder_is_refused_before_any_request(case: str, tmp_path: P
             card.write("my words")
     (tmp_path / "file").touch()
     folder, words = UNUSABLE[case]
-    with pytest.raises(InputError, match=words):
-        run_recipe(small({"kind": "no such kind", "model": "x"}, tmp_path / folder))
+    with ApiServer() as server:
+        student = {"kind": "openai_api", "model": "x", "base_url": server.url}
+        with pytest.raises(InputError, match=words):
+            run_recipe(small(student, tmp_path / folder))
+        assert not server.requests
 
 
 @pytest.mark.parametrize("place", ["recipe", "argument", "command"])

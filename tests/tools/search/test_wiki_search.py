@@ -247,7 +247,7 @@ def test_invalid_corpora(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=message):
         wiki_search(corpus)
-    assert not [path for path in indexes_dir().iterdir() if path.is_dir()], "no incomplete index remains"
+    assert not [path for path in indexes_dir().glob("*") if path.is_dir()], "no incomplete index remains"
 
 
 @pytest.mark.parametrize(
