@@ -35,6 +35,7 @@ Path(HOME, "toolrlef_data", "converted").symlink_to(CONVERTED)
 import pytest  # noqa: E402
 
 from tests.support.caches import use_caches  # noqa: E402
+from tests.support.corpora import SHARED, missing_cases  # noqa: E402
 from tests.support.skips import NO_ROWS, fail_if_required  # noqa: E402
 
 # `nohup` and background jobs of a script ignore SIGINT, and processes that a test starts inherit this.
@@ -45,8 +46,6 @@ SLOWEST = [
     *("test_api_kill", "test_serving", "test_real_model", "test_search_kill", "test_placement"),
     *("test_loader", "test_local", "test_openai_api", "test_labels", "test_folder", "test_translator", "test_trex"),
 ]
-
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -62,6 +61,16 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     return fail_if_required((yield))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Report how many cases did not run because the rows and corpora beside the checkout are absent."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    tests = sum(NO_ROWS in str(report.longrepr) for report in skipped)
+    if tests or missing_cases():
+        terminalreporter.write_line(
+            f"not run: {missing_cases()} cases of the hostile corpora and {tests} tests of real rows, which are not public"
+        )
 
 
 CACHES = count()

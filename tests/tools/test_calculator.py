@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import operator
 import random
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.corpora import hostile_cases, own_cases
 from toolrlef_data.records import CALL_ERRORS, ToolError
 from toolrlef_data.tools import TOOLS
 from toolrlef_data.tools.arithmetic import evaluate
@@ -19,15 +19,7 @@ from toolrlef_data.tools.calculator import CALCULATOR, MAX_LENGTH, calculate
 from toolrlef_data.tools.calls import parse_call
 from toolrlef_data.tools.notation import MINUS_SIGNS
 
-HOSTILE = Path(__file__).parents[3] / "shared" / "hostile" / "calculator.jsonl"
 MEGABYTES = 1 << 20
-
-
-def hostile_cases() -> list[Any]:
-    if not HOSTILE.exists():
-        return []
-    lines = HOSTILE.read_text(encoding="utf-8").splitlines()
-    return [pytest.param(case, id=case["id"]) for case in map(json.loads, lines)]
 
 
 def is_close(value: Any, expected: Any) -> bool:
@@ -36,14 +28,11 @@ def is_close(value: Any, expected: Any) -> bool:
     return math.isclose(value, expected, rel_tol=1e-9)
 
 
-@pytest.mark.parametrize("case", hostile_cases())
+@pytest.mark.parametrize("case", hostile_cases("calculator.jsonl"))
 def test_hostile_responses(case: dict[str, Any]) -> None:
-    text = case["response"]
-    if text is None:
-        text = "".join(unit * count for unit, count in case["response_parts"])
     tracemalloc.start()
     try:
-        call = parse_call(text, ["calculator"])
+        call = parse_call(case["response"], ["calculator"])
         result = None if call is None else CALCULATOR.run(call.argument)
         assert tracemalloc.get_traced_memory()[1] < 50 * MEGABYTES
     finally:
@@ -53,6 +42,12 @@ def test_hostile_responses(case: dict[str, Any]) -> None:
     assert any(is_close(value, expected) for expected in accepted), case["why"]
     assert result is None or (result.error is None) != (result.value is None)
     assert result is None or result.error in {None, *CALL_ERRORS}
+
+
+@pytest.mark.parametrize("case", own_cases("calculator.jsonl"))
+def test_responses(case: dict[str, Any]) -> None:
+    call = parse_call(case["text"], ["calculator"])
+    assert is_close(None if call is None else CALCULATOR.run(call.argument).value, case["value"])
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,15 @@
-"""Tests of the call parser: which texts are calls, which are not, and hostile_cases texts in linear time."""
+"""Tests of the call parser: which texts are calls, which are not, and hostile texts in linear time."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.corpora import hostile_cases, own_cases
 from toolrlef_data.records import ToolCall, clean_text
 from toolrlef_data.tools.calls import (
     call_from_json,
@@ -23,34 +23,22 @@ from toolrlef_data.tools.calls import (
 )
 from toolrlef_data.tools.tool import Tool
 
-HOSTILE = Path(__file__).parents[3] / "shared" / "hostile" / "parsing.jsonl"
 TOOLS_OF = {"Math": "calculator", "QA": "WikiSearch", "LAMA": "QA", "MLQA": "translator"}
 NAMES = ("calculator", "WikiSearch", "QA", "translator")
 
 
-def decode(value: Any) -> Any:
-    """Undo the run-length encoding of long texts."""
-    if isinstance(value, dict):
-        if "parts" in value:
-            return "".join(unit * count for unit, count in value["parts"])
-        return {key: decode(item) for key, item in value.items()}
-    return value
-
-
-def hostile_cases() -> list[Any]:
-    if not HOSTILE.exists():
-        return []
-    lines = HOSTILE.read_text(encoding="utf-8").splitlines()
-    return [pytest.param(case, id=case["id"]) for case in map(json.loads, lines)]
-
-
-@pytest.mark.parametrize("case", hostile_cases())
+@pytest.mark.parametrize("case", hostile_cases("parsing.jsonl"))
 def test_hostile_responses(case: dict[str, Any]) -> None:
-    text = case["response"] if case["response"] is not None else decode({"parts": case["response_parts"]})
-    call = parse_call(text, [TOOLS_OF[case["task"]]])
+    call = parse_call(case["response"], [TOOLS_OF[case["task"]]])
     result = None if call is None else {"tool": call.tool, "argument": call.argument}
     accepted = [case["expect"]] if case["level"] != "either" else [case["expect"], *case["accept"]]
-    assert result in map(decode, accepted), case["why"]
+    assert result in accepted, case["why"]
+
+
+@pytest.mark.parametrize("case", own_cases("calls.jsonl"))
+def test_responses(case: dict[str, Any]) -> None:
+    call = parse_call(case["text"], [case["tool"]])
+    assert (None if call is None else call.argument) == case["argument"]
 
 
 @pytest.mark.parametrize(
