@@ -18,12 +18,12 @@ def own_cases(name: str) -> list[Any]:
     return [pytest.param(case, id=f"{case['why']}-{number}") for number, case in enumerate(_lines(OWN / name), 1)]
 
 
-def hostile_cases(name: str, **where: str) -> list[Any]:
-    """Return the cases of a hostile corpus with the values given; an empty list if the corpora are absent."""
+def hostile_cases(name: str, *tasks: str) -> list[Any]:
+    """Return the cases of a hostile corpus, of some tasks or of all; an empty list if the corpora are absent."""
     path = SHARED / "hostile" / name
     if not path.exists():
         return []
-    cases = [case for case in map(_expand, _lines(path)) if where.items() <= case.items()]
+    cases = [case for case in map(_expand, _lines(path)) if not tasks or case["task"] in tasks]
     return [pytest.param(case, id=case["id"]) for case in cases]
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.corpora import hostile_cases
 from tests.support.cpu_time import cpu_limit
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.math import (
@@ -24,21 +23,10 @@ from toolrlef_data.tasks.math import (
 )
 from toolrlef_data.tools.calls import find_called_tool, parse_call
 
-HOSTILE = Path(__file__).parents[3] / "shared" / "hostile" / "grading.jsonl"
 
-
-def hostile() -> list[Any]:
-    if not HOSTILE.exists():
-        return []
-    cases = map(json.loads, HOSTILE.read_text(encoding="utf-8").splitlines())
-    return [pytest.param(case, id=case["id"]) for case in cases if case["task"] == "Math"]
-
-
-@pytest.mark.parametrize("case", hostile())
+@pytest.mark.parametrize("case", hostile_cases("grading.jsonl", "Math"))
 def test_hostile_predictions(case: dict[str, Any]) -> None:
     text = case["prediction"]
-    if text is None:
-        text = "".join(unit * count for unit, count in case["prediction_parts"])
     prediction = MATH.extract(text) if case["kind"] == "text" else text
     # A fraction or a power of ten that is the complete answer is read as written, unlike in the paper.
     accepted = {case["expect"], case["sensible"]} if "/" in text or "^" in text else {case["expect"]}

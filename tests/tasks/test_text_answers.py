@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 import unicodedata
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.corpora import hostile_cases, own_cases
 from tests.support.cpu_time import cpu_limit
 from toolrlef_data import InputError
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.text_answers import first_words, grade, leaks, ungradable_reason
 
-HOSTILE = Path(__file__).parents[3] / "shared" / "hostile" / "grading.jsonl"
 # Rows that the default rule grades neither as the paper nor as a careful human, where these agree.
 NOT_SEEN = {"grade-171": "inflected form"}
 
 
-def hostile() -> list[Any]:
-    if not HOSTILE.exists():
-        return []
-    cases = map(json.loads, HOSTILE.read_text(encoding="utf-8").splitlines())
-    return [pytest.param(case, id=case["id"]) for case in cases if case["task"] != "Math"]
-
-
-@pytest.mark.parametrize("case", hostile())
+@pytest.mark.parametrize("case", hostile_cases("grading.jsonl", "QA", "LAMA", "MLQA"))
 def test_hostile_predictions(case: dict[str, Any]) -> None:
     text = case["prediction"]
-    if text is None:
-        text = "".join(unit * count for unit, count in case["prediction_parts"])
     task = TASKS[case["task"].lower()]
     is_gradable = task.ungradable_reason(case["gold"]) is None
     by_paper, by_default = (
@@ -43,6 +32,12 @@ def test_hostile_predictions(case: dict[str, Any]) -> None:
     assert (by_paper is not None) == is_gradable, case["why"]
     assert bool(by_paper) is case["expect"], case["why"]
     assert (bool(by_default) in {case["expect"], case["sensible"]}) is (case["id"] not in NOT_SEEN), case["why"]
+
+
+@pytest.mark.parametrize("case", own_cases("answers.jsonl"))
+def test_answers(case: dict[str, Any]) -> None:
+    task = TASKS[case["task"]]
+    assert task.grade(task.extract(case["text"]), case["answers"]) is case["correct"]
 
 
 @pytest.mark.parametrize(
