@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from tests.support.api_replies import always
 from tests.support.api_server import ApiServer, ServerReply, completion, error
@@ -26,7 +27,6 @@ from toolrlef_data.engines.spec import EngineSpec, Limits, Message, Request
 from toolrlef_data.records import AllRequestsRefused, InputError, Reply, ToolrlefError
 from toolrlef_data.tools.http import Failure, fetch, open_session, server_at
 
-CERTIFICATE = Path(__file__).parents[2] / "fixtures" / "untrusted_certificate.pem"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 REPLY = json.dumps({"choices": [{"message": {"content": "8"}}]}).encode()
 MEGABYTE = 1_000_000
@@ -267,31 +267,40 @@ def fetch_once(url: str) -> bytes:
 # Certificates --------------------------------------------------------------------------------------------------------
 
 
-def tls_server() -> RawServer:
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """A certificate authority that no machine trusts."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def tls_server(authority: trustme.CA) -> Iterator[RawServer]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTIFICATE)
-    return RawServer(lambda _: compressed("identity", REPLY), tls=context)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with RawServer(lambda _: compressed("identity", REPLY), tls=context) as server:
+        yield server
 
 
 @pytest.mark.parametrize("mode", ["direct", "batch"])
-def test_an_untrusted_certificate_stops_the_run(mode: str) -> None:
-    with tls_server() as server:
-        with pytest.raises(ToolrlefError, match=r"certificate of the server is not trusted: self.signed") as caught:
-            ask(server.url, 40, concurrency=4, retries=5, limits=Limits(mode=mode, backoff=0.01))
-        assert server.num_connections <= 5
-        assert "SSL_CERT_FILE" in str(caught.value)
-        assert mode == "batch" or isinstance(caught.value, AllRequestsRefused)
+def test_an_untrusted_certificate_stops_the_run(mode: str, tls_server: RawServer) -> None:
+    with pytest.raises(ToolrlefError, match=r"certificate of the server is not trusted: unable to get local") as caught:
+        ask(tls_server.url, 40, concurrency=4, retries=5, limits=Limits(mode=mode, backoff=0.01))
+    assert tls_server.num_connections <= 5
+    assert "SSL_CERT_FILE" in str(caught.value)
+    assert mode == "batch" or isinstance(caught.value, AllRequestsRefused)
 
 
-def test_a_trusted_certificate_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
-    with tls_server() as server:
-        assert ask(server.url)[0].text == "8"
+def test_a_trusted_certificate_is_accepted(
+    tls_server: RawServer, authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    assert ask(tls_server.url)[0].text == "8"
 
 
-def test_an_untrusted_certificate_of_a_tool_is_a_setup_error() -> None:
-    with tls_server() as server, pytest.raises(InputError, match="not trusted"):
-        fetch_once(server.url)
+def test_an_untrusted_certificate_of_a_tool_is_a_setup_error(tls_server: RawServer) -> None:
+    with pytest.raises(InputError, match="not trusted"):
+        fetch_once(tls_server.url)
 
 
 # Paths ---------------------------------------------------------------------------------------------------------------
