@@ -5,7 +5,8 @@ stage runs. `ENGINES` maps each engine kind to its class.
 
 | module | contents |
 |---|---|
-| `spec` | `EngineSpec`, `Request` and the `Engine` protocol; `rules` validates settings |
+| `spec` | `EngineSpec`, `Request` and the `Engine` protocol |
+| `settings` | the types of their fields; `rules` validates them, and secrets are refused |
 | `prompts` | prompt rendering: from a row to chat messages or a text |
 | `model_stage` | the model stage: send requests for the rows of a table, add columns |
 | `exchange` | request and reply traffic between the reply store and an engine |

@@ -18,7 +18,8 @@ from typing import Any, NoReturn
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
-from toolrlef_data.engines.spec import EngineSpec, is_variable, names_secret
+from toolrlef_data.engines.settings import is_variable, names_secret
+from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError, NoUsableApiKey
 
 __all__ = [

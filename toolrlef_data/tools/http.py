@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from toolrlef_data.engines.credentials import Address, find_proxy, read_headers, read_variable
 from toolrlef_data.engines.openai_api.rate_headers import lower_names, requested_pause
-from toolrlef_data.engines.spec import HEADER_NAME, RESERVED_HEADERS, is_variable
+from toolrlef_data.engines.settings import header_pairs, is_variable, split_url
 from toolrlef_data.records import InputError, ToolError
 from toolrlef_data.tables.redaction import Secrets
 
@@ -102,14 +102,9 @@ def check_url(url: str, what: str) -> None:
     if url[:1] == "$":
         raise InputError(f'{what}: expected a URL or "$NAME", where NAME is an environment variable in capitals')
     try:
-        parts = urlsplit(url)
-    except ValueError:  # its message may contain a password
-        parts = urlsplit("")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise InputError(
-            f"{what} contains credentials or a query, which would be stored with the settings. Put the URL into an "
-            'environment variable and pass "$NAME"'
-        )
+        split_url(url)
+    except InputError as error:
+        raise InputError(f"{what} {error}") from None
     Address(url)
 
 
@@ -131,24 +126,16 @@ def check_headers(headers: Any, what: str) -> tuple[tuple[str, str], ...]:
     >>> check_headers({"X-Api-Key": "$WEATHER_KEY"}, "the weather")
     (('X-Api-Key', '$WEATHER_KEY'),)
     """
-    pairs = list(headers.items()) if isinstance(headers, Mapping) else headers
-    if not isinstance(pairs, (list, tuple)) or not all(map(_is_header, pairs)):
+    try:
+        pairs = header_pairs(headers)
+    except InputError as error:
+        raise InputError(f"{what}: headers {error}") from None
+    if not all(is_variable(value) for _, value in pairs):
         raise InputError(
             f'{what}: expected headers as name -> "$NAME", where the environment variable NAME, in capitals, contains '
             "the value"
         )
-    names = [name.lower() for name, _ in pairs]
-    if len(set(names)) < len(names) or RESERVED_HEADERS.intersection(names):
-        raise InputError(
-            f"{what}: header names must be unique and must not be any of {', '.join(sorted(RESERVED_HEADERS))}"
-        )
-    return tuple(sorted((name, variable) for name, variable in pairs))
-
-
-def _is_header(pair: Any) -> bool:
-    if not (isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
-        return False
-    return bool(HEADER_NAME.fullmatch(pair[0])) and is_variable(pair[1])
+    return tuple(pairs)
 
 
 def server_at(url: str, what: str, headers: Mapping[str, str] | None = None) -> Server:

@@ -20,7 +20,8 @@ from typing import Any
 
 from toolrlef_data.engines.local.weights import Weights, resolve_adapter, resolve_weights, silence_transformers
 from toolrlef_data.engines.progress import step_bar
-from toolrlef_data.engines.spec import DTYPES, EngineSpec
+from toolrlef_data.engines.settings import DTYPES
+from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.fingerprint import digest
 
