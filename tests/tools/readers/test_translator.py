@@ -17,9 +17,10 @@ from tests.support.models import QUESTIONS, tiny_bert, tiny_m2m100, tiny_nllb, t
 from toolrlef_data.engines.spec import EngineSpec, Message
 from toolrlef_data.records import InputError, MissingExtra, ToolError, ToolResult, UnknownName
 from toolrlef_data.tables.fingerprint import canonical
-from toolrlef_data.tools.readers import languages, seq2seq
+from toolrlef_data.tools.readers import generation, languages, seq2seq
+from toolrlef_data.tools.readers.generation import run_in_batches
 from toolrlef_data.tools.readers.languages import NLLB_CODES
-from toolrlef_data.tools.readers.seq2seq import DEFAULTS, LoadedModel, ModelOptions, load_model, run_in_batches
+from toolrlef_data.tools.readers.seq2seq import DEFAULTS, LoadedModel, ModelOptions, load_model
 from toolrlef_data.tools.readers.translator import Settings, encode, translator, translator_engine
 from toolrlef_data.tools.tool import Tool, ToolInput
 
@@ -351,7 +352,9 @@ def test_a_failed_load_is_not_retried_for_each_input(
 
 
 def test_an_empty_translation_is_a_tool_failure(m2m100: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seq2seq, "generate_ids", lambda loaded, rows, *_: [[loaded.tokenizer.eos_token_id]] * len(rows))
+    monkeypatch.setattr(
+        generation, "generate_ids", lambda loaded, rows, *_: [[loaded.tokenizer.eos_token_id]] * len(rows)
+    )
     (result,) = make_tool(m2m100).run_many(MIXED[:1])
     assert (result.error, result.detail) == ("unavailable", "the model generated no text")
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from toolrlef_data.engines.prompts import render_prompt
 from toolrlef_data.engines.spec import EngineSpec, Message
 from toolrlef_data.records import InputError, ToolResult, UnknownName, clean_text
+from toolrlef_data.tools.readers.generation import generate_texts, token_limit
 from toolrlef_data.tools.readers.seq2seq import (
     DEFAULTS,
     MAX_CHARACTERS,
@@ -27,10 +28,8 @@ from toolrlef_data.tools.readers.seq2seq import (
     LoadedModel,
     ModelOptions,
     ModelSpec,
-    generate_texts,
     load_model,
     resolve_model,
-    token_limit,
 )
 from toolrlef_data.tools.readers.spans import TOKENS_PER_WORD, WINDOW, best_spans
 from toolrlef_data.tools.tool import Tool, ToolInput

@@ -19,7 +19,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from toolrlef_data.records import InputError, ToolResult
-from toolrlef_data.tools.readers.seq2seq import LoadedModel, run_in_batches, token_limit
+from toolrlef_data.tools.readers.generation import run_in_batches, token_limit
+from toolrlef_data.tools.readers.seq2seq import LoadedModel
 
 __all__ = ["TOKENS_PER_WORD", "WINDOW", "best_spans"]
 

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 from toolrlef_data.engines.prompts import render_prompt
 from toolrlef_data.engines.spec import EngineSpec, Message
 from toolrlef_data.records import InputError, ToolResult, clean_text
+from toolrlef_data.tools.readers.generation import generate_texts, token_limit
 from toolrlef_data.tools.readers.languages import NLLB_CODES, detect_language, is_language, standard_code
 from toolrlef_data.tools.readers.seq2seq import (
     DEFAULTS,
@@ -38,11 +39,9 @@ from toolrlef_data.tools.readers.seq2seq import (
     LoadedModel,
     ModelOptions,
     ModelSpec,
-    generate_texts,
     load_model,
     package_version,
     resolve_model,
-    token_limit,
 )
 from toolrlef_data.tools.tool import Tool, ToolInput
 
