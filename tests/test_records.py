@@ -38,7 +38,7 @@ from toolrlef_data.loading_scripts.fields import escape_surrogates
 from toolrlef_data.records import Drop, Reply, ToolResult, clean_text, is_text
 from toolrlef_data.toolbench.answer_file import check_step
 from toolrlef_data.tools.functions.arguments import read_arguments
-from toolrlef_data.tools.functions.function import truncate
+from toolrlef_data.tools.functions.execution import truncate
 from toolrlef_data.tools.search.corpus import open_corpus
 from toolrlef_data.tools.tool import Tool
 

@@ -37,8 +37,8 @@ from toolrlef_data.tasks.task import Task as Task
 from toolrlef_data.toolbench.preferences import preference_pairs as preference_pairs
 from toolrlef_data.toolbench.samples import trajectories as trajectories
 from toolrlef_data.toolbench.search.answer_writer import write_answers as write_answers
-from toolrlef_data.toolbench.search.dfsdt import Method as Method
 from toolrlef_data.toolbench.search.generation import generate_trajectories as generate_trajectories
+from toolrlef_data.toolbench.search.method import Method as Method
 from toolrlef_data.toolbench.tokens.labels import tokenise as tokenise
 from toolrlef_data.tools import TOOLS as TOOLS
 from toolrlef_data.tools.calls import parse_call as parse_call

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
     from rich.table import Table
 
-    from toolrlef_data.toolbench.search.dfsdt import Method
+    from toolrlef_data.toolbench.search.method import Method
 
 __all__ = [
     "CALLS",

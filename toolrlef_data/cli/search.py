@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from toolrlef_data.engines.spec import EngineSpec
-    from toolrlef_data.toolbench.search.dfsdt import Method
+    from toolrlef_data.toolbench.search.method import Method
 
 __all__ = ["search"]
 
@@ -89,8 +89,8 @@ def search(
     from toolrlef_data.toolbench.samples import trajectories as samples_of
     from toolrlef_data.toolbench.search.demo import demo_queries
     from toolrlef_data.toolbench.search.demo_functions import DEMO_FUNCTIONS
-    from toolrlef_data.toolbench.search.dfsdt import Method
     from toolrlef_data.toolbench.search.generation import generate_trajectories
+    from toolrlef_data.toolbench.search.method import Method
 
     check_choice("layout", layout, LAYOUTS)
     search_method = Method(method, width=width, max_turns=max_turns, max_calls=max_calls)

@@ -5,7 +5,7 @@ are read when a request is sent, and their secrets never appear in an error. Ser
 are not followed, compressed bodies are refused, and body sizes are limited while reading. A request can be retried
 after a connection error or the status 429 or 5xx; see `Failure`.
 
-The texts of failures are shown to models (see `functions.function`), so they must not change.
+The texts of failures are shown to models (see `functions.execution`), so they must not change.
 
 The proxies of the environment are used, except for this machine and the hosts in NO_PROXY.
 

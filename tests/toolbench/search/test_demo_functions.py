@@ -19,7 +19,8 @@ from toolrlef_data.toolbench.search.demo_functions import (
     convert_units,
     search,
 )
-from toolrlef_data.tools.functions.function import call, functions_by_name
+from toolrlef_data.tools.functions.execution import call
+from toolrlef_data.tools.functions.function import functions_by_name
 
 HOSTILE = ["", " ", "\x00", "x" * 1_000_000, "(" * 100_000, "\ud800", "1e999", "__class__", "9" * 5000, "٣", "%s{0}"]
 

@@ -25,9 +25,11 @@ from toolrlef_data.toolbench.histories import (
 )
 from toolrlef_data.toolbench.prompts import opening_messages
 from toolrlef_data.toolbench.search.answer_writer import answer_file
-from toolrlef_data.toolbench.search.dfsdt import FunctionCall, Method, ModelRequest, SearchResult, search
+from toolrlef_data.toolbench.search.dfsdt import search
+from toolrlef_data.toolbench.search.method import FunctionCall, Method, ModelRequest, SearchResult
 from toolrlef_data.toolbench.tree import State, path_to, read_file_tree, states_of
-from toolrlef_data.tools.functions.function import FINISH, Observation, call
+from toolrlef_data.tools.functions.execution import Observation, call
+from toolrlef_data.tools.functions.function import FINISH
 
 FUNCTIONS: list[dict[str, Any]] = [{"name": "ping", "description": "Asks a host.", "parameters": {}}, FINISH]
 QUERY = "Is the host up?"

@@ -15,7 +15,8 @@ import pytest
 from toolrlef_data.records import InputError
 from toolrlef_data.tools.functions import schemas
 from toolrlef_data.tools.functions.arguments import read_arguments, validate_parameters
-from toolrlef_data.tools.functions.function import Function, call
+from toolrlef_data.tools.functions.execution import call
+from toolrlef_data.tools.functions.function import Function
 
 FIRST_LEVEL: dict[str, Any] = {
     "type": "object",

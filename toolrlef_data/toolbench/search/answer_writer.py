@@ -18,7 +18,7 @@ from toolrlef_data.records import InputError
 from toolrlef_data.tables.files import atomic_file
 from toolrlef_data.toolbench.histories import rebuild_train_messages
 from toolrlef_data.toolbench.prompts import DIVERSITY, opening_messages
-from toolrlef_data.toolbench.search.dfsdt import Method, SearchResult
+from toolrlef_data.toolbench.search.method import Method, SearchResult
 from toolrlef_data.toolbench.tree import FINAL_ANSWER, GIVE_UP, State, path_to, write_tree
 
 __all__ = ["answer_file", "write_answers"]

@@ -45,7 +45,7 @@ from toolrlef_data.tables.reshape import explode
 from toolrlef_data.tables.stage_cache import table_from_rows
 from toolrlef_data.tables.transform import Prepared, apply
 from toolrlef_data.toolbench.search.answer_writer import answer_file
-from toolrlef_data.toolbench.search.dfsdt import FunctionCall, Method, SearchInput
+from toolrlef_data.toolbench.search.method import FunctionCall, Method, SearchInput
 from toolrlef_data.toolbench.search.pool import SearchPool, SearchRun, SearchSettings
 from toolrlef_data.toolbench.search.protocols import PROTOCOLS, STOP
 from toolrlef_data.tools.functions.function import Function, functions_by_name

@@ -18,17 +18,18 @@ from toolrlef_data.engines.reply_store import ReplyStore
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import RETRYABLE_ERRORS, Reply
 from toolrlef_data.tables.fingerprint import digest
-from toolrlef_data.toolbench.search.dfsdt import (
+from toolrlef_data.toolbench.search.dfsdt import search
+from toolrlef_data.toolbench.search.method import (
     FunctionCall,
     Method,
     ModelRequest,
     SearchAction,
     SearchGenerator,
     SearchInput,
-    search,
 )
 from toolrlef_data.toolbench.search.protocols import build_request
-from toolrlef_data.tools.functions.function import FINISH, Function, Observation, call
+from toolrlef_data.tools.functions.execution import Observation, call
+from toolrlef_data.tools.functions.function import FINISH, Function
 
 __all__ = ["SearchPool", "SearchRun", "SearchSettings"]
 
