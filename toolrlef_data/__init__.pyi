@@ -23,10 +23,10 @@ from toolrlef_data.records import ToolrlefError as ToolrlefError
 from toolrlef_data.tables.lineage import ledger as ledger
 from toolrlef_data.tables.lineage import lineage as lineage
 from toolrlef_data.tables.reshape import explode as explode
-from toolrlef_data.tables.splits import shuffle_steps as shuffle_steps
-from toolrlef_data.tables.splits import split_queries as split_queries
-from toolrlef_data.tables.subsets import TRICE_SIZES as TRICE_SIZES
-from toolrlef_data.tables.subsets import subset as subset
+from toolrlef_data.tables.sampling.splits import shuffle_steps as shuffle_steps
+from toolrlef_data.tables.sampling.splits import split_queries as split_queries
+from toolrlef_data.tables.sampling.subsets import TRICE_SIZES as TRICE_SIZES
+from toolrlef_data.tables.sampling.subsets import subset as subset
 from toolrlef_data.tables.transform import apply as apply
 from toolrlef_data.tables.transform import keep as keep
 from toolrlef_data.tasks import TASKS as TASKS

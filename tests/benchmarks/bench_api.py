@@ -61,7 +61,7 @@ def run_stage(url: str, count: int, concurrency: int) -> None:
 
     from toolrlef_data import EngineSpec, answer
     from toolrlef_data.columns import QUESTIONS
-    from toolrlef_data.tables.stage_cache import materialize
+    from toolrlef_data.tables.row_files import materialize
 
     table = materialize(Dataset.from_generator(questions, gen_kwargs={"count": count}, features=QUESTIONS))
     before, peak, done = anonymous_megabytes(), 0.0, threading.Event()

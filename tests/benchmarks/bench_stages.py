@@ -28,7 +28,7 @@ from toolrlef_data.columns import RESPONSE, STAGE1
 from toolrlef_data.engines.reply_store import ReplyStore
 from toolrlef_data.engines.responses import build_response
 from toolrlef_data.records import Reply
-from toolrlef_data.tables.stage_cache import materialize
+from toolrlef_data.tables.row_files import materialize
 
 NAMES = ["gold", "few_shot", "sampled", "plain", "warmed"]
 ROUNDS = 5

@@ -29,7 +29,7 @@ from toolrlef_data.publishing.step_facts import kind_of, step_facts
 from toolrlef_data.records import InputError, Reply
 from toolrlef_data.tables.lineage import ledger
 from toolrlef_data.tables.redaction import redact
-from toolrlef_data.tables.splits import shuffle_steps, split_queries
+from toolrlef_data.tables.sampling.splits import shuffle_steps, split_queries
 from toolrlef_data.toolbench.preferences import preference_pairs
 from toolrlef_data.toolbench.samples import trajectories
 from toolrlef_data.toolbench.search.answer_writer import write_answers

@@ -13,6 +13,7 @@ import huggingface_hub
 import pytest
 
 from toolrlef_data.records import ToolrlefError
+from toolrlef_data.tables.checksums import stamp
 from toolrlef_data.tables.files import (
     SCRATCH,
     STAMPS,
@@ -25,7 +26,6 @@ from toolrlef_data.tables.files import (
     replace_folder,
     scratch_file,
     scratch_folder,
-    stamp,
     write_json,
 )
 

@@ -13,7 +13,7 @@ from datasets import Dataset, DatasetDict, Value, concatenate_datasets, load_fro
 from toolrlef_data.records import Drop, InputError
 from toolrlef_data.tables.lineage import ledger, lineage
 from toolrlef_data.tables.reshape import explode, join
-from toolrlef_data.tables.splits import shuffle_steps, split_queries
+from toolrlef_data.tables.sampling.splits import shuffle_steps, split_queries
 from toolrlef_data.tables.stage_cache import stages_dir
 from toolrlef_data.tables.transform import apply, keep
 

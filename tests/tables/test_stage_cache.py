@@ -24,7 +24,8 @@ from toolrlef_data.records import Drop, ToolrlefError
 from toolrlef_data.tables.files import read_json
 from toolrlef_data.tables.lineage import ledger, lineage
 from toolrlef_data.tables.reshape import explode, join, stack
-from toolrlef_data.tables.stage_cache import arrow_files, as_arrow, stages_dir, table_from_rows, write_record
+from toolrlef_data.tables.row_files import table_from_rows
+from toolrlef_data.tables.stage_cache import arrow_files, as_arrow, stages_dir, write_record
 from toolrlef_data.tables.transform import apply, keep
 
 STRING = Value("string")

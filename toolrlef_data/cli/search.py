@@ -181,7 +181,7 @@ def _read_queries(path: Path, rows: int | None) -> Dataset:
 
     from toolrlef_data.loading_scripts.fields import read_json, require_text
     from toolrlef_data.tables.identity import text_id
-    from toolrlef_data.tables.stage_cache import table_from_rows
+    from toolrlef_data.tables.row_files import table_from_rows
 
     if not path.is_file():
         raise InputError(f"{path} is not a file; expected JSON Lines with a text under the key query")

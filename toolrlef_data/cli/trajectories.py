@@ -91,7 +91,7 @@ def trajectories(
     from datasets import DatasetDict
 
     from toolrlef_data.publishing.placement import check_replaceable
-    from toolrlef_data.tables.splits import shuffle_steps, split_queries
+    from toolrlef_data.tables.sampling.splits import shuffle_steps, split_queries
     from toolrlef_data.toolbench.preferences import preference_pairs
     from toolrlef_data.toolbench.samples import trajectories as samples_of
 

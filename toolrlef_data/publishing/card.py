@@ -23,7 +23,7 @@ from toolrlef_data.publishing.provenance import stage_settings, stage_summaries
 from toolrlef_data.publishing.row_facts import MAX_ITEMS, dropped_counts, example, score_table, uses_tool
 from toolrlef_data.publishing.step_facts import StepFacts, query_counts, step_facts
 from toolrlef_data.records import clean_text
-from toolrlef_data.tables.splits import SHUFFLE
+from toolrlef_data.tables.sampling.splits import SHUFFLE
 from toolrlef_data.toolbench.samples import SampleSettings
 from toolrlef_data.toolbench.tokens.steps import TokeniseSettings
 from toolrlef_data.trice.call_execution import ExecutionSettings

@@ -15,7 +15,7 @@ from datasets import Dataset
 
 from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.tables.redaction import redact
-from toolrlef_data.tables.stage_cache import materialize
+from toolrlef_data.tables.row_files import materialize
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.toolbench.preferences import PairSettings
 from toolrlef_data.toolbench.samples import SampleSettings

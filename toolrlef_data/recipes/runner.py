@@ -20,7 +20,7 @@ from toolrlef_data.publishing.placement import check_replaceable
 from toolrlef_data.recipes.schema import Recipe, Source, TaskSettings, ToolSettings, tasks_in
 from toolrlef_data.tables.lineage import ledger, lineage, record_source
 from toolrlef_data.tables.reshape import stack
-from toolrlef_data.tables.subsets import subset
+from toolrlef_data.tables.sampling.subsets import subset
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools import TOOL_KINDS

@@ -2,7 +2,7 @@
 
 A stored file is checked against its size and checksum before it is read: a JSON file ends with its checksum
 (`write_json`), and a folder has a list of its files (`seal`). A file of an earlier version has neither, and is read
-without a check. A process computes a checksum again if the file's size, modification time or inode changes.
+without a check (`checksums`).
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import huggingface_hub.constants
 import xxhash
 
 from toolrlef_data.records import ToolrlefError
+from toolrlef_data.tables.checksums import stamp, warn_of_damage
 
 __all__ = [
     "STAMPS",
-    "FileStamp",
     "atomic_file",
+    "create_folder",
     "damaged_file",
     "explain_disk_errors",
     "file_digest",
@@ -42,8 +43,6 @@ __all__ = [
     "scratch_file",
     "scratch_folder",
     "seal",
-    "stamp",
-    "warn_of_damage",
     "write_json",
 ]
 
@@ -52,9 +51,6 @@ SCRATCH = ".tmp-"  # hidden, so that readers of a folder ignore the scratch file
 STALE_SECONDS = 86_400  # older scratch files belong to killed processes
 STAMPS = ".stamps.json"  # the list of the files of a sealed folder
 UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
-TICK_SECONDS = 0.1  # exceeds the resolution of modification times
-_checksums: dict[tuple[str, int, int, int], str] = {}  # by path, size, modification time and inode
-_damaged: set[tuple[str, int, int, int]] = set()  # files of which the user was warned
 _checksum_line = re.compile(rb"[0-9a-f]{32}")
 
 
@@ -234,43 +230,6 @@ def file_digest(path: Path, digits: int = 32) -> str:
 
 
 # Checks of stored files -----------------------------------------------------------------------------------------------
-
-
-class FileStamp(NamedTuple):
-    """The size of a file in bytes, and its XXH3 checksum."""
-
-    size: int
-    checksum: str
-
-
-def stamp(path: str | Path) -> FileStamp:
-    """Return the stamp of a file; the checksum is computed once for each path, size, modification time and inode."""
-    version = _version(path)
-    checksum = _checksums.get(version) or _checksum(path)
-    if time.time() - version[2] / 1e9 > TICK_SECONDS:  # a newer file could change without a new modification time
-        _checksums[version] = checksum
-    return FileStamp(version[1], checksum)
-
-
-def _version(path: str | Path) -> tuple[str, int, int, int]:
-    status = os.stat(path)
-    return str(path), status.st_size, status.st_mtime_ns, status.st_ino
-
-
-def _checksum(path: str | Path) -> str:
-    """Return the XXH3 checksum of a file; it takes 0.15 s of CPU time a gigabyte, and writing the file takes 2 s."""
-    hasher, buffer = xxhash.xxh3_128(), memoryview(bytearray(1 << 20))
-    with open(path, "rb", buffering=0) as file:
-        while size := file.readinto(buffer):
-            hasher.update(buffer[:size])
-    return hasher.hexdigest()
-
-
-def warn_of_damage(path: str | Path, remedy: str) -> None:
-    """Warn, once a process, of a stored file that does not fit its record."""
-    if (version := _version(path)) not in _damaged:
-        _damaged.add(version)
-        log.warning("%s is damaged: %s", path, remedy)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -17,11 +17,11 @@ from toolrlef_data.columns import DROPPED
 from toolrlef_data.records import Drop, ToolrlefError
 from toolrlef_data.tables.files import scratch_file
 from toolrlef_data.tables.fingerprint import digest
+from toolrlef_data.tables.row_files import materialize
 from toolrlef_data.tables.stage_cache import (
     arrow_files,
     as_arrow,
     build_record,
-    materialize,
     open_recorded,
     read_record,
     record_path,

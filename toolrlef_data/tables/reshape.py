@@ -29,13 +29,8 @@ from toolrlef_data.tables.batches import (
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.identity import check_ids
 from toolrlef_data.tables.lineage import write_dropped
-from toolrlef_data.tables.stage_cache import (
-    build_record,
-    load_stage,
-    materialize,
-    with_fingerprint,
-    write_record,
-)
+from toolrlef_data.tables.row_files import materialize
+from toolrlef_data.tables.stage_cache import build_record, load_stage, with_fingerprint, write_record
 
 __all__ = ["explode", "join", "stack"]
 

@@ -8,32 +8,21 @@ The folder may be deleted at any time; the stages are then computed again.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 import os
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow as pa
-from datasets import Dataset, Features, concatenate_datasets
+from datasets import Dataset, concatenate_datasets
 
 from toolrlef_data.records import ToolrlefError
-from toolrlef_data.tables.files import (
-    atomic_file,
-    file_digest,
-    read_json,
-    scratch_file,
-    stamp,
-    warn_of_damage,
-    write_json,
-)
+from toolrlef_data.tables.checksums import stamp, warn_of_damage
+from toolrlef_data.tables.files import read_json, write_json
 from toolrlef_data.tables.fingerprint import canonical, digest
 from toolrlef_data.tables.redaction import redact
 
@@ -43,14 +32,13 @@ __all__ = [
     "build_record",
     "discard_record",
     "load_stage",
-    "materialize",
+    "open_files",
     "open_recorded",
     "read_record",
     "record_path",
     "stages_dir",
     "store_files",
     "store_unfinished",
-    "table_from_rows",
     "with_fingerprint",
     "write_record",
 ]
@@ -94,7 +82,7 @@ def load_stage(key: str, data: Dataset | None = None, split: Any = None) -> Data
     if data is not None and record["files"] == arrow_files(data) and record["rows_in"] == record["rows_out"]:
         return with_fingerprint(data, key)
     try:  # a record of an earlier version has no stamps
-        result = _open_files(record["files"], data.split if data is not None else split)
+        result = open_files(record["files"], data.split if data is not None else split)
         dropped = sum(len(Dataset.from_file(file)) for file in record.get("dropped_files", ()))
     except (pa.ArrowException, OSError):
         result = dropped = None
@@ -115,7 +103,7 @@ def open_recorded(record: Mapping[str, Any], entry: str = "files") -> Dataset:
     if file := missing or _damaged_file(record, files):
         problem = f"is {'missing' if missing else 'damaged'}: run the stages again"
         raise ToolrlefError(f"{file} of the stage {record['step']!r} {problem}")
-    return _open_files(files)
+    return open_files(files)
 
 
 def _damaged_file(record: Mapping[str, Any], files: Iterable[str]) -> str | None:
@@ -123,7 +111,7 @@ def _damaged_file(record: Mapping[str, Any], files: Iterable[str]) -> str | None
     return next((file for file in files if file in stamps and list(stamp(file)) != stamps[file]), None)
 
 
-def _open_files(files: Sequence[str], split: Any = None) -> Dataset:
+def open_files(files: Sequence[str], split: Any = None) -> Dataset:
     shards = [Dataset.from_file(file, split=split) for file in files]
     return shards[0] if len(shards) == 1 else concatenate_datasets(shards)
 
@@ -138,7 +126,7 @@ def store_files(files: Iterable[str | Path], key: str, split: Any = None) -> Dat
         path = stages_dir() / f"{key}-{stamp(file).checksum[:16]}.arrow"
         os.replace(file, path)
         stored.append(str(path))
-    return with_fingerprint(_open_files(stored, split), key)
+    return with_fingerprint(open_files(stored, split), key)
 
 
 def with_fingerprint(data: Dataset, key: str) -> Dataset:
@@ -221,98 +209,6 @@ def _with_paths(record: Mapping[str, Any], convert: Callable[[str], str]) -> dic
 def record_path(key: str) -> Path:
     """Return the path of the record of a fingerprint."""
     return stages_dir() / f"{key}.json"
-
-
-# Tables in the cache --------------------------------------------------------------------------------------------------
-
-
-def materialize(data: Dataset) -> Dataset:
-    """Return a table that has files: a table in memory is written to the cache, any other is returned unchanged.
-
-    The fingerprint of a written table is derived from its content. A source without rows has no files either; its
-    record is copied to the new fingerprint. A table from `load_from_disk` gets the fingerprint of the saved table.
-    """
-    if data.cache_files:
-        known = _known_fingerprint(data)
-        return data if known == data._fingerprint else with_fingerprint(data, known)
-    schema = data.features.arrow_schema
-    record = read_record(data._fingerprint)
-    origin = data._fingerprint if record is not None else ""
-    result = _write_batches(
-        (batch.cast(schema) for batch in as_arrow(data).iter(1000)), schema, origin, split=data.split
-    )
-    if read_record(result._fingerprint) is None:
-        record = record or build_record("rows", [], None, result)
-        identity = {"fingerprint": result._fingerprint, "files": arrow_files(result)}
-        write_record(result._fingerprint, {**record, **identity})
-    return result
-
-
-def _known_fingerprint(data: Dataset) -> str:
-    """Return the fingerprint of the stage whose rows a table has, although `datasets` gave it another fingerprint.
-
-    `load_from_disk` and `with_format` do so. A table with other rows or columns, or of an unknown stage, keeps its own.
-    """
-    own, files = data._fingerprint, arrow_files(data)
-    if data._indices is not None or read_record(own) is not None:
-        return own
-    folder = Path(files[0]).parent
-    if folder == stages_dir():
-        known = Path(files[0]).stem.partition("-")[0]
-        names = (read_record(known) or {}).get("files", [])
-    else:
-        try:
-            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))  # of `save_to_disk`
-            known, names = state["_fingerprint"], [str(folder / file["filename"]) for file in state["_data_files"]]
-        except (OSError, ValueError, KeyError, TypeError):
-            return own
-    if names != files or read_record(known) is None:
-        return own
-    # Other tables can have the same files: with other columns, a part of the rows, or further rows in memory.
-    stored = pa.concat_tables([as_arrow(Dataset.from_file(file))[:] for file in files])
-    return known if stored.equals(as_arrow(data)[:]) else own
-
-
-def table_from_rows(
-    rows: Iterable[Mapping[str, Any]], features: Mapping[str, Any], name: str, inputs: Iterable[str] = ()
-) -> Dataset:
-    """Write rows to the cache, in chunks of 1,000, and return the table.
-
-    Args:
-        rows: the rows; consumed lazily.
-        features: name -> feature of each column.
-        name: the name of the stage in the lineage.
-        inputs: fingerprints of the tables from which the rows are computed.
-    """
-    schema = Features(features).arrow_schema
-    remaining = iter(rows)
-    chunks = iter(lambda: list(islice(remaining, 1000)), [])
-    parents = [fingerprint for fingerprint in inputs if fingerprint]
-    # Equal rows that are computed from other inputs are another table, with another lineage.
-    result = _write_batches((pa.Table.from_pylist(chunk, schema) for chunk in chunks), schema, digest(name, parents))
-    write_record(result._fingerprint, {**build_record(name, [], None, result), "inputs": parents})
-    return result
-
-
-def _write_batches(batches: Iterable[pa.Table], schema: pa.Schema, origin: str = "", split: Any = None) -> Dataset:
-    """Write batches to one file of the cache under a key derived from content and `origin`, and return the table.
-
-    In a cache that cannot be written, the file must already exist.
-    """
-    folder = stages_dir()
-    with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-    is_writable = os.access(folder, os.W_OK)
-    with scratch_file(folder if is_writable else Path(tempfile.gettempdir())) as scratch:
-        with open(scratch, "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-            for batch in batches:
-                writer.write_table(batch)
-        key = digest(file_digest(scratch), origin) if origin else file_digest(scratch)
-        path = folder / f"{key}.arrow"
-        if not path.exists() or stamp(path) != stamp(scratch):
-            with atomic_file(path) as target:
-                shutil.move(scratch, target)
-    return with_fingerprint(_open_files([str(path)], split), key)
 
 
 def as_arrow(data: Dataset, columns: list[str] | None = None) -> Dataset:

@@ -29,7 +29,7 @@ from toolrlef_data.engines.responses import build_request, build_response
 from toolrlef_data.engines.spec import Request
 from toolrlef_data.records import TOOL_FAILURES, Reply, ToolResult, TooManyFailures
 from toolrlef_data.tables.fingerprint import canonical, digest
-from toolrlef_data.tables.stage_cache import table_from_rows
+from toolrlef_data.tables.row_files import table_from_rows
 from toolrlef_data.tools.tool import Tool, ToolInput
 
 __all__ = ["run_tool", "stored_results", "tool_identity"]

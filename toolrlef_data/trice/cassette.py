@@ -28,7 +28,8 @@ from datasets import Dataset, Features, List, Value
 from toolrlef_data.records import CassetteMiss, InputError, MissingColumns, ToolResult
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.lineage import lineage
-from toolrlef_data.tables.stage_cache import arrow_files, as_arrow, open_recorded, read_record, table_from_rows
+from toolrlef_data.tables.row_files import table_from_rows
+from toolrlef_data.tables.stage_cache import arrow_files, as_arrow, open_recorded, read_record
 from toolrlef_data.trice.call_execution import ExecutionSettings
 from toolrlef_data.trice.reader import ReaderSettings, reader_name
 

@@ -30,7 +30,7 @@ from datasets import Dataset, List, Value
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import Reply, ScriptExhausted
 from toolrlef_data.tables.fingerprint import code_digest, digest
-from toolrlef_data.tables.stage_cache import table_from_rows
+from toolrlef_data.tables.row_files import table_from_rows
 from toolrlef_data.toolbench.search.demo_functions import DEMO_FUNCTIONS, value_of
 from toolrlef_data.toolbench.search.generation import generate_trajectories
 from toolrlef_data.toolbench.search.protocols import parse_reply, render_text_turns

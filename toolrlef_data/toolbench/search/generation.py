@@ -42,7 +42,7 @@ from toolrlef_data.records import RETRYABLE_ERRORS, Drop, InputError, Reply, Unk
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
 from toolrlef_data.tables.identity import text_id
 from toolrlef_data.tables.reshape import explode
-from toolrlef_data.tables.stage_cache import table_from_rows
+from toolrlef_data.tables.row_files import table_from_rows
 from toolrlef_data.tables.transform import Prepared, apply
 from toolrlef_data.toolbench.search.answer_writer import answer_file
 from toolrlef_data.toolbench.search.method import FunctionCall, Method, SearchInput

@@ -43,7 +43,8 @@ from toolrlef_data.columns import DROPPED, GRADED, LABELLED, QUESTIONS, RESPONSE
 from toolrlef_data.records import Drop, InputError
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.redaction import redact
-from toolrlef_data.tables.stage_cache import arrow_files, table_from_rows, write_record
+from toolrlef_data.tables.row_files import table_from_rows
+from toolrlef_data.tables.stage_cache import arrow_files, write_record
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.files.entries import Entry, NameResolver, parse_entry

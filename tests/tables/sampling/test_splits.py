@@ -15,7 +15,7 @@ from toolrlef_data.records import InputError, MissingColumns
 from toolrlef_data.tables.identity import normal_form
 from toolrlef_data.tables.lineage import ledger, lineage
 from toolrlef_data.tables.reshape import join
-from toolrlef_data.tables.splits import shuffle_steps, split_queries
+from toolrlef_data.tables.sampling.splits import shuffle_steps, split_queries
 from toolrlef_data.toolbench.preferences import preference_pairs
 from toolrlef_data.toolbench.samples import trajectories
 

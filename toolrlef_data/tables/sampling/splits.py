@@ -14,7 +14,8 @@ from toolrlef_data.checks import check_table, require_columns
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.identity import check_ids, normal_form, text_hash
-from toolrlef_data.tables.stage_cache import as_arrow, build_record, materialize, write_record
+from toolrlef_data.tables.row_files import materialize
+from toolrlef_data.tables.stage_cache import as_arrow, build_record, write_record
 
 __all__ = ["SHUFFLE", "shuffle_steps", "split_queries"]
 

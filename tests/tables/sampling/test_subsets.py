@@ -15,7 +15,7 @@ from toolrlef_data.loading_scripts import SOURCES, load_source
 from toolrlef_data.records import InputError, MissingColumns
 from toolrlef_data.tables.identity import normal_form
 from toolrlef_data.tables.lineage import ledger, lineage
-from toolrlef_data.tables.subsets import TRICE_SIZES, subset
+from toolrlef_data.tables.sampling.subsets import TRICE_SIZES, subset
 
 Row = tuple[str, str] | tuple[str, str, str]  # id, question, context
 
