@@ -25,10 +25,9 @@ from toolrlef_data._names import PUBLIC_MODULES
 from toolrlef_data.records import InputError
 
 __all__ = [
-    "DEFINITIONS",
     "IMPLICIT_NAMES",
     "PACKAGE",
-    "body_names",
+    "class_source",
     "code_imports",
     "code_value",
     "digest",
@@ -37,10 +36,7 @@ __all__ = [
     "is_library",
     "module_digests",
     "names_in",
-    "read_module",
-    "source_file",
     "submodule_digests",
-    "syntax_tree",
 ]
 
 PACKAGE = "toolrlef_data"
@@ -247,11 +243,6 @@ def _parse_module(path: str, mtime_ns: int, size: int, package: str) -> tuple[st
     return digest(ast.dump(tree)), frozenset(name for name in imports if not is_library(name))
 
 
-def syntax_tree(path: Path) -> ast.AST:
-    """Return the syntax tree of a file as it is on disk, without docstrings and registries of names."""
-    return _tree(str(path), *_stamp(path))
-
-
 @functools.lru_cache(maxsize=8)
 def _tree(path: str, mtime_ns: int, size: int) -> ast.AST:
     """Parse a file, and remove docstrings, `Choices` and `__all__`: a new entry in a registry changes no row."""
@@ -274,10 +265,28 @@ def _is_registry(statement: ast.stmt) -> bool:
     return is_choices or any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets)
 
 
-def body_names(node: ast.AST) -> Iterator[str]:
+def class_source(cls: type) -> tuple[list[str], set[str]]:
+    """Return the source of a class as syntax trees, and the names that its body reads when it runs.
+
+    Both are empty for a class of an interactive session.
+
+    Raises:
+        InputError: the file has changed since its import.
+    """
+    path = source_file(cls.__module__)
+    nodes: list[ast.AST] = []
+    if path is not None:
+        read_module(cls.__module__, path)  # raises the error
+        nodes = [_tree(str(path), *_stamp(path))]
+    for name in cls.__qualname__.replace(".<locals>", "").split("."):
+        nodes = [n for outer in nodes for n in ast.walk(outer) if isinstance(n, DEFINITIONS) and n.name == name]
+    return [ast.dump(node) for node in nodes], {name for node in nodes for name in _body_names(node)}
+
+
+def _body_names(node: ast.AST) -> Iterator[str]:
     """Yield the names that a class body reads when it runs, without those in its methods."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Load):
             yield child.id
         if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-            yield from body_names(child)
+            yield from _body_names(child)

@@ -22,7 +22,6 @@ Not covered:
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import datetime
 import decimal
@@ -48,9 +47,8 @@ from datasets import Features
 
 from toolrlef_data.records import Choices, InputError
 from toolrlef_data.tables.code_digest import (
-    DEFINITIONS,
     IMPLICIT_NAMES,
-    body_names,
+    class_source,
     code_imports,
     code_value,
     digest,
@@ -59,10 +57,7 @@ from toolrlef_data.tables.code_digest import (
     is_library,
     module_digests,
     names_in,
-    read_module,
-    source_file,
     submodule_digests,
-    syntax_tree,
 )
 
 __all__ = ["NOT_IN_KEY", "UnhashableSetting", "canonical", "code_digest", "digest", "key_fields"]
@@ -236,17 +231,10 @@ def _function(function: FunctionType, memo: dict[int, int]) -> Any:
 
 def _class(cls: type, memo: dict[int, int]) -> Any:
     """Return the JSON value of a user class: source, bases, methods, and the globals that its body uses."""
-    path = source_file(cls.__module__)
-    nodes: list[ast.AST] = []
-    if path is not None:
-        read_module(cls.__module__, path)  # raises if the file has changed
-        nodes = [syntax_tree(path)]
-    for name in cls.__qualname__.replace(".<locals>", "").split("."):
-        nodes = [n for outer in nodes for n in ast.walk(outer) if isinstance(n, DEFINITIONS) and n.name == name]
+    trees, names = class_source(cls)
     attributes = {name: value for name, value in vars(cls).items() if name not in IMPLICIT_NAMES | {"__module__"}}
     namespace = vars(sys.modules.get(cls.__module__, types))
-    names = sorted({name for node in nodes for name in body_names(node)})
-    references = {f"the global {name}": namespace[name] for name in names if name in namespace}
+    references = {f"the global {name}": namespace[name] for name in sorted(names) if name in namespace}
     references |= {f"the base {base.__qualname__}": base for base in cls.__bases__ if base is not object}
     generated = []  # methods written by dataclasses or namedtuple
     for name, value in attributes.items():
@@ -260,9 +248,9 @@ def _class(cls: type, memo: dict[int, int]) -> Any:
                 references[f"the method {name} {accessor}".rstrip()] = method
     # A class of an interactive session has no source; the plain values of its attributes replace it.
     constants = {name: value for name, value in attributes.items() if isinstance(value, (str, int, float, tuple))}
-    constants = {} if nodes else {name: _value(value, memo) for name, value in constants.items()}
+    constants = {} if trees else {name: _value(value, memo) for name, value in constants.items()}
     values = _reference_values(references, cls.__qualname__, memo, set())
-    return [[ast.dump(node) for node in nodes], constants, generated, values]
+    return [trees, constants, generated, values]
 
 
 def _reference_values(
