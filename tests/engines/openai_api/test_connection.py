@@ -78,6 +78,10 @@ HOSTILE: dict[str, tuple[Callable[[], Iterable[bytes]], str]] = {
     "chunks without end": (lambda: chunked(itertools.repeat(BLOCK)), "too_long"),
     "an endless text in JSON": (lambda: chunked(chain([REPLY[:-5]], itertools.repeat(b"8" * 65536))), "too_long"),
     "a gzip bomb": (lambda: compressed("gzip", gzip.compress(BOMB, 9)), "too_long"),
+    "a gzip body above the limit before it is decompressed": (
+        lambda: compressed("gzip", gzip.compress(b"8" * (2 * MEGABYTE), 0)),
+        "too_long",
+    ),
     "a deflate bomb": (lambda: compressed("deflate", deflate_bomb()), "too_long"),
     "headers without end": (
         lambda: chain([HEAD], (b"X-%d: %s\r\n" % (i, b"x" * 4000) for i in itertools.count())),

@@ -160,11 +160,10 @@ class Connection:
                 async for chunk in response.content.iter_any():
                     content += chunk
                     if len(content) > max_bytes:
+                        response.close()
                         break
                 encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-                text = _decode(content, encoding, max_bytes).decode("utf-8-sig", errors="replace")
-                if len(content) > max_bytes:
-                    response.close()
+                text = _decode(bytes(content), encoding, max_bytes).decode("utf-8-sig", errors="replace")
         except (asyncio.TimeoutError, TimeoutError):
             return Failure("timeout", "retry", f"no HTTP response within {timeout:.4g} s")
         except _TooLarge:
@@ -180,23 +179,25 @@ class _TooLarge(Exception):
     """A response body above its size limit."""
 
 
-def _decode(content: bytes | bytearray, encoding: str, max_bytes: int) -> bytes:
+def _decode(content: bytes, encoding: str, max_bytes: int) -> bytes:
     """Return a decompressed body.
 
     Raises:
         _TooLarge: the body has more than `max_bytes` bytes.
         zlib.error: the body is damaged or incomplete, or has an encoding that was not asked for.
     """
-    decoded = bytes(content)
-    if encoding in ("gzip", "x-gzip", "deflate") and len(content) <= max_bytes:
-        decoder = zlib.decompressobj(wbits=47)  # gzip or zlib
-        decoded = decoder.decompress(content, max_bytes + 1)
-        if not decoder.eof and len(decoded) <= max_bytes:
-            raise zlib.error("incomplete")
-    elif encoding not in ("identity", ""):
+    if len(content) > max_bytes:
+        raise _TooLarge
+    if encoding in ("identity", ""):
+        return content
+    if encoding not in ("gzip", "x-gzip", "deflate"):
         raise zlib.error("unknown encoding")
+    decoder = zlib.decompressobj(wbits=47)  # gzip or zlib
+    decoded = decoder.decompress(content, max_bytes + 1)
     if len(decoded) > max_bytes:
         raise _TooLarge
+    if not decoder.eof:
+        raise zlib.error("incomplete")
     return decoded
 
 
