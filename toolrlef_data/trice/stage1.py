@@ -23,10 +23,9 @@ from toolrlef_data.records import NO_RESPONSE_ERRORS, Drop, InputError
 from toolrlef_data.tables.transform import apply, keep
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.annotations.composer import Annotations
-from toolrlef_data.trice.reply_check import (
-    ACCEPT_CUT,
-)
+from toolrlef_data.trice.reply_check import ACCEPT_CUT
 from toolrlef_data.trice.row_tasks import tasks_of, warn_of_older_grades
+from toolrlef_data.trice.student import QUESTION
 from toolrlef_data.trice.teachers import Teacher, propose_calls, write_calls
 
 __all__ = ["build_stage1"]
@@ -34,8 +33,6 @@ __all__ = ["build_stage1"]
 log = logging.getLogger("toolrlef_data")
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
-
-QUESTION = ("id", "task", "dataset", "question", "context", "answers")
 
 
 def build_stage1(

@@ -29,12 +29,12 @@ from toolrlef_data.trice.reply_check import (
 )
 from toolrlef_data.trice.row_tasks import tasks_of
 
-__all__ = ["answer", "grade"]
+__all__ = ["QUESTION", "answer", "grade"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
 
-QUESTION = ("id", "task", "dataset", "question", "context", "answers")
+QUESTION = ("id", "task", "dataset", "question", "context", "answers")  # the columns of a question in a prompt
 
 
 def answer(

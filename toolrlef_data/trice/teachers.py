@@ -33,6 +33,7 @@ from toolrlef_data.trice.annotations.composer import ANNOTATIONS, Annotations, c
 from toolrlef_data.trice.execution import execute_responses
 from toolrlef_data.trice.reply_check import ACCEPT_CUT, check_accept_cut, check_reply
 from toolrlef_data.trice.row_tasks import tasks_of
+from toolrlef_data.trice.student import QUESTION
 
 __all__ = ["Teacher", "propose_calls", "write_calls"]
 
@@ -40,7 +41,6 @@ D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
 Teacher = EngineSpec | Annotations
 
-QUESTION = ("id", "task", "dataset", "question", "context", "answers", "solution", "needs_tool")
 LABELS = {name: feature for name, feature in LABELLED.items() if name not in GRADED}
 PROPOSAL = "proposal"  # the column of unverified calls
 # The number of gold answers in a teacher's prompt, as in TRICE's generate_tool_api.
@@ -49,7 +49,7 @@ MAX_GOLD_ANSWERS = 10
 RETRY_TEMPERATURE = 0.7
 MAX_REJECTED = 200  # characters of each text in an entry of `rejected`
 PROPOSAL_FIELDS = ("text", "error", "error_detail", "argument", "tool_output", "tool_error", "correct", "predictions")
-READS = [*QUESTION, *LABELS]
+READS = [*QUESTION, "solution", "needs_tool", *LABELS]
 ADDS = {PROPOSAL: RESPONSE}
 
 

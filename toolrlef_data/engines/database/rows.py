@@ -41,8 +41,9 @@ def decode_reply(key: str, text: object) -> Reply | None:
     >>> decode_reply("k", text) == Reply("42"), decode_reply("k", text.replace("42", "43"))
     (True, None)
     """
+    if not isinstance(text, str):
+        return None
     try:
-        assert isinstance(text, str)
         values = json.loads(text)
         if isinstance(values[-1], dict):
             content = text[: -len(_end(key, ""))]
@@ -52,7 +53,7 @@ def decode_reply(key: str, text: object) -> Reply | None:
         by_name = dict(zip(REPLY_FIELDS, values, strict=False))
         by_name["tool_calls"] = tuple((name, arguments) for name, arguments in by_name["tool_calls"])
         return Reply(**by_name)
-    except (AssertionError, ValueError, TypeError, LookupError, RecursionError):
+    except (ValueError, TypeError, LookupError, RecursionError):
         return None
 
 

@@ -4,9 +4,9 @@ Times are seconds of a monotonic clock that the caller provides.
 
 A few rate limits and timeouts among many requests are passing faults: each costs its own row a wait, and the other rows
 nothing. A server is overloaded if it rejects a third of the requests that were sent one after the other, whenever their
-responses arrive. Then the key is paused for all rows, and
-its concurrency is halved. After the pause, the number of sent requests doubles every `RAMP` seconds, so that the next
-rejection arrives before many are sent. The concurrency grows faster with every round of replies.
+responses arrive. Then the key is paused for all rows, and its concurrency is halved. After the pause, the number of
+sent requests doubles every `RAMP` seconds, so that the next rejection arrives before many are sent. The concurrency
+grows faster with every round of replies.
 """
 
 from __future__ import annotations

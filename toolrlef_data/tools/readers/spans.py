@@ -2,8 +2,7 @@
 
 A passage longer than the model's window is split into overlapping windows. The score of a span is the sum of its start
 and end scores. The answer is the highest-scoring span over all windows and passages; of equal scores, the
-first wins. Scores of
-different windows are compared directly, as in BERT's SQuAD evaluation.
+first wins. Scores of different windows are compared directly, as in BERT's SQuAD evaluation.
 
 Not covered: the "no answer" score of SQuAD 2 models, spans across passages, XLNet's span head, tokenizers without
 offsets. A span may end inside a word. In texts without blanks between words, only the number of tokens limits a span.
