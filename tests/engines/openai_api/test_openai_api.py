@@ -724,9 +724,7 @@ def test_a_stopped_run_closes_its_connections_and_threads_in_a_notebook() -> Non
         await asyncio.sleep(0)
 
     with ApiServer(script) as server:
-        started_at = time.monotonic()
         asyncio.run(notebook_cell(server))
-        assert time.monotonic() - started_at < STALL_SECONDS
         assert server.count('question 1"') == 1
         assert server.in_flight == 0 or not server.connections
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("ask")] == []

@@ -151,6 +151,6 @@ def test_schemas_and_cache_keys() -> None:
     assert all(part["description"] for part in schema["parameters"]["properties"].values())
     for function in functions.values():
         assert function == functions_by_name([function])[function.name]
-        assert json.dumps(canonical(function))
-        assert code_digest(function)
+        assert code_digest(function) == code_digest(functions_by_name([function])[function.name])
+    assert len({json.dumps(canonical(function)) for function in functions.values()}) == 4
     assert len({hash(function) for function in functions.values()}) == 4

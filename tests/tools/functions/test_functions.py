@@ -21,7 +21,7 @@ from toolrlef_data.records import InputError, MissingExtra, ToolError, UnknownNa
 from toolrlef_data.tables.fingerprint import canonical, code_digest
 from toolrlef_data.tables.redaction import Secrets
 from toolrlef_data.tools import http as servers
-from toolrlef_data.tools.functions.execution import Observation, call, truncate
+from toolrlef_data.tools.functions.execution import MAX_LENGTH, Observation, call, truncate
 from toolrlef_data.tools.functions.function import FINISH, Function, function_from, functions_by_name
 from toolrlef_data.tools.tool import call_safely
 
@@ -611,16 +611,25 @@ def test_secrets_are_sent_only_to_the_server(
     assert headers["authorization"].startswith("Basic ")
 
 
-def test_a_secret_at_the_truncation_is_redacted_completely(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    secret = "abcdef" * 10
-    monkeypatch.setenv("X_KEY", secret)
-    for length in range(930, 1030):  # every offset around the cut
-        text = post(server.url + "/echo", json.dumps({"text": "-" * length + secret}), headers={"A": "$X_KEY"}).text
-        assert "abcdef" not in text
-
-
 def echoing(content: str, status: int = 400) -> Callable[[Handler, bool], None]:
     return lambda h, is_repeated: h.respond(content.encode(), status)
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("is_json", [True, False])
+def test_a_secret_at_the_truncation_is_redacted_completely(
+    is_json: bool, status: int, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "abcdef" * 4
+    monkeypatch.setenv("X_KEY", secret)
+    texts = []
+    for length in range(MAX_LENGTH - 80, MAX_LENGTH):  # every offset around the cut
+        body = "-" * length + secret
+        monkeypatch.setitem(RESPONSES, "/error", echoing(json.dumps([body]) if is_json else body, status))
+        texts.append(post(server.url + "/error", headers={"A": "$X_KEY"}).text)
+    assert not [text for text in texts if "a" in text.partition("--")[2]]
+    assert "[key]" in texts[0], "complete before the cut"
+    assert texts[-1].endswith("--..."), "behind the cut"
 
 
 @pytest.mark.parametrize("shift", range(0, 60, 7))
@@ -881,7 +890,8 @@ def test_functions_are_hashable_values() -> None:
     assert function == equal == replace(function) == pickle.loads(pickle.dumps(function))
     assert len({function, equal}) == 1
     assert function.schema() == {"name": "f", "description": "F.", "parameters": SHAPE}
-    assert code_digest(function)
+    assert code_digest(function) == code_digest(equal)
+    assert json.dumps(canonical(function)) == json.dumps(canonical(equal))
 
 
 # Schemas of callables -------------------------------------------------------------------------------------------------

@@ -377,6 +377,7 @@ def test_the_version_names_the_server_or_the_revision(monkeypatch: pytest.Monkey
 def test_a_variable_is_read_at_run_time(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEARCH_URL", "http://127.0.0.1:1/unused")
     fixed, labelled = search_endpoint("$SEARCH_URL"), search_endpoint("$SEARCH_URL", revision="1")
+    digest_before = code_digest(labelled)
     monkeypatch.setenv("SEARCH_URL", server.url + "/search")
     assert labelled.run("figs").value == ("T1 | passage 1", "T2 | passage 2")
     with pytest.raises(InputError, match="has changed since the tool was created"):
@@ -384,4 +385,4 @@ def test_a_variable_is_read_at_run_time(server: Server, monkeypatch: pytest.Monk
     monkeypatch.delenv("SEARCH_URL")
     with pytest.raises(InputError, match="SEARCH_URL is not set"):
         labelled.run("figs")
-    assert code_digest(labelled)
+    assert code_digest(labelled) == digest_before, "a missing variable does not change the key"
