@@ -211,6 +211,10 @@ def test_incomplete_rows_of_hotpotqa_are_dropped(tmp_path: Path) -> None:
         tmp_path / "null", "hotpot_train_v1.1.json", [*rows, {"_id": "c", "question": "q", "answer": ["x"]}]
     )
     assert load_source("hotpotqa", "dropped", data_dir=folder)["reason"][:] == ["no_answer", "no_question", "not_text"]
+    texts = ["No.", "YES!", "yes men", "No. 1"]
+    rows = [{"_id": f"d{i}", "question": f"q {i}", "answer": text} for i, text in enumerate(texts)]
+    folder = write_rows(tmp_path / "yes", "hotpot_train_v1.1.json", rows)
+    assert [answer for _, _, answer in rows_of("hotpotqa", folder, split="train")] == ["yes men", "No. 1"]
 
 
 def test_a_question_of_both_dev_files_is_one_row() -> None:

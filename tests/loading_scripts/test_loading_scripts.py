@@ -17,6 +17,7 @@ from toolrlef_data.loading_scripts import SOURCES, load_source, load_tables
 from toolrlef_data.loading_scripts.base import Question, Row, Source
 from toolrlef_data.loading_scripts.command import Tables, build_tables, main
 from toolrlef_data.loading_scripts.fields import gold_answers, read_json_object, require_text
+from toolrlef_data.loading_scripts.svamp import join_texts
 from toolrlef_data.records import Drop, InputError, UnknownName
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -60,6 +61,23 @@ def test_svamp_joins_body_and_question() -> None:
         "Ed has 3 bowls of 4 plums. He eats none. How many plums has Ed?",
         "There were 90 geese on the lake. Then 30 flew away. How many geese stayed?",
     ]
+
+
+@pytest.mark.parametrize(
+    ("body", "question", "problem"),
+    [
+        ("Ann has 7 figs.", "How many?", "Ann has 7 figs. How many?"),
+        ("Has Ann 7 figs?", "How many?", "Has Ann 7 figs? How many?"),
+        ("Ann has figs!", "How many?", "Ann has figs! How many?"),
+        ("Ann has 7 figs", "How many?", "Ann has 7 figs. How many?"),
+        ("Ann has 7 figs, ", "How many?", "Ann has 7 figs. How many?"),
+        ("Ann has figs. If she eats 2", "How many?", "Ann has figs. If she eats 2, how many?"),
+        ("If so, Ann has 2", "How many?", "If so, Ann has 2. How many?"),
+        ("", "How many?", "How many?"),
+    ],
+)
+def test_svamp_ends_a_body_with_one_mark(body: str, question: str, problem: str) -> None:
+    assert join_texts(body, question) == problem
 
 
 def test_asdiv_drops_answers_other_than_one_number() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from toolrlef_data import ANNOTATIONS, EngineSpec, InputError, Responder, answer, load_source, scripted, warm_up
+from toolrlef_data.tables.lineage import lineage
+from toolrlef_data.trice.responders import respond
 from toolrlef_data.trice.stage1 import build_stage1
 from toolrlef_data.trice.teachers import propose_calls
 
@@ -47,3 +50,11 @@ def test_wrong_settings_are_errors_before_a_model_is_asked(call: Callable[[], An
 
 def test_one_stop_string_is_not_read_as_its_characters() -> None:
     assert Responder("a", MODEL, stop="\n\n").stop == ("\n\n",)  # type: ignore[arg-type]
+
+
+def test_the_stop_strings_of_engine_and_responder_end_a_response() -> None:
+    responder = Responder("a", replace(MODEL, stop=("Question:",)), stop=("\n\n",))
+    graded_rows = graded()
+    responded = respond(build_stage1(graded_rows, ANNOTATIONS), [responder])
+    (spec,) = [r["settings"]["spec"] for r in lineage(responded) if r["step"] == "respond: a"]
+    assert spec["stop"] == ["Question:", "\n\n"]

@@ -23,7 +23,7 @@ from toolrlef_data import (
 )
 from toolrlef_data.columns import ANSWERED, GRADED, LABELLED, QUESTIONS, STAGE1
 from toolrlef_data.engines.spec import EngineSpec, Request
-from toolrlef_data.tables.lineage import ledger
+from toolrlef_data.tables.lineage import ledger, lineage
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.math import MATH
 from toolrlef_data.tools.calculator import calculate
@@ -68,18 +68,19 @@ def reasons(*tables: Dataset) -> dict[str, str]:
 
 
 def test_the_students_prompt_does_not_mention_the_tool() -> None:
-    prompts: list[str] = []
+    prompts: list[list[str]] = []
 
     class Recorded:
         texts = prompts
 
     def record(request: Request) -> str:
-        Recorded.texts.extend(message.content for message in request.messages)
+        Recorded.texts.append([message.content for message in request.messages])
         return "1"
 
-    answer(questions("easy"), quiet(record), examples=2)
-    assert prompts
-    assert not any(word in " ".join(prompts).lower() for word in ("calculator", "tool"))
+    for examples in (0, 2, 3):
+        answer(questions("easy"), quiet(record), examples=examples)
+    assert [len(texts) for texts in prompts] == [2, 2 + 2 * 2, 2 + 2 * 3], "two messages for each example"
+    assert not any(word in str(prompts).lower() for word in ("calculator", "tool"))
 
 
 def test_only_rows_with_a_wrong_response_need_the_tool() -> None:
@@ -163,6 +164,16 @@ def test_a_teacher_retries_only_failed_rows() -> None:
         2,
         ["wrong_value: calculator(1+1) -> 2"],
     )
+
+
+@pytest.mark.parametrize(("temperature", "retries"), [(0.0, 0.7), (0.7, 0.7), (1.2, 1.2)])
+def test_a_retry_samples_with_another_seed(temperature: float, retries: float) -> None:
+    """At the temperature of the teacher, but at least at 0.7: a greedy model would repeat its reply."""
+    proposed = propose_calls(graded("hard"), quiet({"": "no"}, temperature=temperature, seed=5), attempts=3)
+    specs = [record["settings"]["spec"] for record in lineage(proposed) if "spec" in (record["settings"] or {})][1:]
+    assert [(spec["temperature"], spec["seed"]) for spec in specs] == [(temperature, 5), (retries, 6), (retries, 7)]
+    assert proposed["attempts"][:] == [3]
+    assert propose_calls(graded("bare"), ANNOTATIONS)["attempts"][:] == [0], "annotations make no attempts"
 
 
 def test_unverified_calls_can_be_kept_as_in_the_original() -> None:

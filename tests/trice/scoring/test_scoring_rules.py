@@ -40,6 +40,7 @@ def scores(rule: str, case: Case, **options: Any) -> list[float]:
         ("levels follow distance, not responder order", [GOLD_TOOL, ("a", False, True, 9), ("b", False, True, 2), ("c", False, True, 5)], {}, [20, 5, 15, 10]),
         ("equal distances are ranked in responder order", [GOLD_TOOL, ("a", False, True, 2), ("b", False, True, 2)], {}, [20, 15, 10]),
         ("equal distances can share a level", [GOLD_TOOL, ("a", False, True, 2), ("b", False, True, 2), ("c", False, True, 3)], {"ties": "share"}, [20, 15, 15, 10]),
+        ("a tie that is not the nearest shares a level, too", [GOLD_TOOL, ("a", False, True, 2), ("b", False, True, 3), ("c", False, True, 3)], {"ties": "share"}, [20, 15, 10, 10]),
         ("the last level repeats", [GOLD_PLAIN, *[(str(i), False, False, float(i)) for i in range(6)]], {}, [20, 15, 10, 5, 0, 0, 0]),
         ("a missing prediction scores the last level and uses up none", [GOLD_TOOL, ("a", False, True, -1), ("b", False, True, 3)], {}, [20, 0, 15]),
         ("missing=wrong ranks a missing prediction by its distance", [GOLD_TOOL, ("a", False, True, 1.0), ("b", False, True, 3)], {"missing": "wrong"}, [20, 15, 10]),
