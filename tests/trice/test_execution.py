@@ -186,6 +186,15 @@ def test_compat_grades_only_the_first_passage(qa: Task) -> None:
     assert gold_values(execute(table, task=qa, compat=True), "correct") == [False]
 
 
+@pytest.mark.parametrize("answers", [["Malta", "Sicily"], ["Sicily", "Malta"]])
+@pytest.mark.parametrize("reader", [True, False])
+def test_compat_knows_only_the_first_gold_answer(answers: list[str], reader: bool, qa: Task) -> None:
+    task = qa if reader else replace(qa, reader_prompt=None)
+    table = candidates(["It is Sicily.", "WikiSearch(Etna)"], answers=answers)
+    assert gold_values(execute(table, task=task), "correct") == [True, True]
+    assert gold_values(execute(table, task=task, compat=True), "correct") == [answers[0] == "Sicily"] * 2
+
+
 def test_a_reader_without_a_reply_is_a_tool_failure_and_is_retried(qa: Task, tmp_path: Path) -> None:
     patient = replace(qa, reader=quiet(read, max_failed=1.0))
     table = candidates(["WikiSearch(Danube source)", "Sicily"])
@@ -255,6 +264,18 @@ def test_the_language_of_the_row_reaches_the_translator(tmp_path: Path) -> None:
     table = candidates(["translator(Etna)", "translator(Etna)"], task="mlqa", id0="mlqa-a#zh", id1="mlqa-b")
     execute(table, task=mlqa)
     assert executed(tmp_path) == ["Etna|zh", "Etna|"]
+
+
+def name_language(inputs: Sequence[ToolInput]) -> list[ToolResult]:
+    return [ToolResult(f"{tool_input.argument} in {tool_input.language or '?'}") for tool_input in inputs]
+
+
+def test_one_text_in_two_languages_has_two_results() -> None:
+    task = replace(TASKS["mlqa"], tool=Tool("translator", "T.", many=name_language), reader=quiet({"": "Sicily"}))
+    ids = {"id0": "mlqa-a#zh", "id1": "mlqa-b#es", "id2": "mlqa-c"}
+    for languages in (["zh", "es", "?"], ["zh"]):
+        table = candidates(["translator(Etna)"] * len(languages), task="mlqa", **ids)
+        assert gold_values(execute(table, task=task), "tool_output") == [f"Etna in {name}" for name in languages]
 
 
 # Stage 1 --------------------------------------------------------------------------------------------------------------
