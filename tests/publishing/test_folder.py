@@ -46,6 +46,7 @@ from toolrlef_data.columns import DROPPED, STAGE2_LATER
 from toolrlef_data.engines import ENGINES
 from toolrlef_data.engines.model_stage import ModelStage
 from toolrlef_data.engines.spec import Request
+from toolrlef_data.publishing import card
 from toolrlef_data.publishing.folder import LAYOUTS
 from toolrlef_data.records import Reply
 from toolrlef_data.tables.redaction import redact
@@ -161,6 +162,40 @@ def test_card_and_provenance_are_computed_from_the_data(tables: dict[str, Any], 
     text = json.dumps(provenance)
     assert "prompts_sha256" in text
     assert str(tmp_path) not in text, "no local path"
+
+
+def test_sizes_in_the_card_are_those_of_the_files(
+    tables: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage1 = tables["math"]["stage1"]
+    parts = DatasetDict(train=stage1.select(range(5)), test=stage1.select(range(5, 8)))
+    other = {name: part.map(lambda row: {"task": "qa"}) for name, part in parts.items()}
+    # The number of rows has a limit above it, and is not below a limit that it equals.
+    monkeypatch.setattr(card, "SIZES", ((16, "n<16"), (17, "16<=n<17"), (18, "17<=n<18")))
+    dropped = Dataset.from_dict({name: [] for name in DROPPED}, features=DROPPED)
+    out = publish(
+        {"math": {"stage1": parts}, "qa": {"stage1": DatasetDict(other)}},
+        tmp_path / "data",
+        version="1.0.0",
+        dropped=dropped,
+    )
+    metadata = yaml.safe_load((out / "README.md").read_text().split("---\n")[1])
+    assert metadata["size_categories"] == ["16<=n<17"]
+    assert [entry.get("default") for entry in metadata["configs"]] == [True, None, None], "the first one"
+    names = ["math-stage1", "qa-stage1", "mix-stage1"]
+    assert [info["config_name"] for info in metadata["dataset_info"]] == names
+    for info, entry in zip(metadata["dataset_info"], metadata["configs"], strict=True):
+        paths = [
+            path
+            for part in entry["data_files"]
+            for path in ([part["path"]] if isinstance(part["path"], str) else part["path"])
+        ]
+        assert info["download_size"] == sum((out / path).stat().st_size for path in paths)
+        assert info["dataset_size"] == sum(split["num_bytes"] for split in info["splits"])
+        rows = [5, 3] if info["config_name"] != "mix-stage1" else [10, 6]
+        assert [(split["name"], split["num_examples"]) for split in info["splits"]] == [
+            *zip(["train", "test"], rows, strict=True)
+        ]
 
 
 def test_table_with_incomplete_lineage_is_published_with_a_warning(

@@ -91,7 +91,7 @@ def test_merging_preserves_steps(steps: str, keep_thought: bool) -> None:
     """Merged and split samples train equal histories and targets, equally often."""
     files = {str(search.seed): search.file() for search in searches(25)}
     answers = table(files)
-    n_saved = 0
+    n_saved = n_partial = 0
     for history in HISTORIES:
         options: dict[str, Any] = {"history": history, "steps": steps, "keep_thought": keep_thought}
         split, merged = trajectories(answers, **options), trajectories(answers, layout="merged", **options)
@@ -113,10 +113,15 @@ def test_merging_preserves_steps(steps: str, keep_thought: bool) -> None:
             step_ids = [f"{name}#{place}" for place in places.split("+")]
             chosen_flags = [chosen.pop(step_id) for step_id in step_ids]
             assert row["on_path"] == all(chosen_flags)
+            assert row["on_path_steps"] == [
+                n for n, is_chosen in zip(row["steps"], chosen_flags, strict=True) if is_chosen
+            ]
+            n_partial += 0 < len(row["on_path_steps"]) < len(row["steps"])
             assert row["flags"] == [flag for flag in FLAGS if any(flag in flags[step_id] for step_id in step_ids)]
         assert not chosen, "one sequence names each step of the split samples"
         _check_maximal(merged)
     assert n_saved > 20
+    assert (n_partial > 0) == (steps == "all"), "sequences that leave the chosen path"
 
 
 def _check_maximal(samples: Any) -> None:

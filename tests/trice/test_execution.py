@@ -184,6 +184,10 @@ def test_compat_grades_only_the_first_passage(qa: Task) -> None:
     table = candidates(["WikiSearch(Danube source)"], answers=["nobody knows"])
     assert gold_values(execute(table, task=qa), "correct") == [True]
     assert gold_values(execute(table, task=qa, compat=True), "correct") == [False]
+    unread = replace(qa, reader_prompt=None)
+    table = candidates(["WikiSearch(Danube source)"], answers=["long"])
+    assert gold_values(execute(table, task=unread), "correct") == [True]
+    assert gold_values(execute(table, task=unread, compat=True), "correct") == [False]
 
 
 @pytest.mark.parametrize("answers", [["Malta", "Sicily"], ["Sicily", "Malta"]])
