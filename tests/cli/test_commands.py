@@ -24,13 +24,13 @@ from toolrlef_data import (
     respond,
     scripted,
 )
-from toolrlef_data.cli import main
+from toolrlef_data.cli import console, main
 from toolrlef_data.cli.search import search
 from toolrlef_data.columns import QUESTIONS
 from toolrlef_data.engines.spec import Request
 from toolrlef_data.recipes import loading, runner
 from toolrlef_data.recipes.runner import Run
-from toolrlef_data.toolbench.search import generation
+from toolrlef_data.toolbench.search import answer_writer, generation
 from toolrlef_data.toolbench.search.demo_functions import DEMO_FUNCTIONS
 from toolrlef_data.toolbench.search.dfsdt import Method
 
@@ -150,3 +150,44 @@ def test_the_printed_numbers_of_a_run_are_those_of_its_tables(
     assert cells["respond_by_question"] == ["5", "5,000", "10"]
     assert cells["one"][:3] == ["0 %", "17.50", "0 %"]
     assert cells["gold"][:3] == ["0 %", "20.00", "50 %"]
+
+
+def interrupt(*arguments: Any, **options: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_command_tells_how_to_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "generate_trajectories", interrupt)
+    monkeypatch.setattr(runner, "run_recipe", interrupt)
+    for words in (["search", "--scripted", "--out", str(tmp_path)], ["run", "demo"]):
+        result = CliRunner().invoke(main.app, words)
+        assert (result.exit_code, "run the same command to resume" in result.output) == (130, True)
+
+
+def test_a_search_that_is_killed_after_its_answer_files_can_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Old and new answer files are then in the folder, and all of them are those of the command."""
+
+    def search_demo(rows: int, method: str) -> set[str]:
+        words = ["search", "--scripted", "--rows", str(rows), "--method", method, "--out", str(tmp_path)]
+        CliRunner().invoke(main.app, words)
+        return {path.name for path in (tmp_path / "answers").glob("*.json")}
+
+    write = answer_writer.write_answers
+    old = search_demo(3, "dfsdt")
+    with monkeypatch.context() as patch:
+        patch.setattr(answer_writer, "write_answers", lambda *arguments: [write(*arguments), interrupt()])
+        both = search_demo(2, "chain")
+    assert old < both
+    assert search_demo(2, "chain") == both - old
+
+
+def test_the_table_of_flags_counts_the_samples_on_chosen_paths() -> None:
+    flagged = [(["unknown_function"], True), (["unknown_function"], False), (["unknown_function"], False), ([], True)]
+    samples = Dataset.from_list([{"flags": flags, "on_path": on_path} for flags, on_path in flagged])
+    pairs = Dataset.from_list([{"flags": ["unknown_function"], "rejected": "x"}])
+    table = console.flag_table([samples, pairs])
+    cells = list(zip(*(column.cells for column in table.columns), strict=True))
+    assert cells[0] == ("(all samples)", "5", "3"), "pairs begin on the chosen path"
+    assert ("unknown_function", "4", "2") in cells

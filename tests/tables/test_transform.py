@@ -148,6 +148,8 @@ def test_the_ledger_lists_every_dropped_row() -> None:
         ("3", "parity", "odd", "id 3"),
     ]
     assert keep(rows(), drop_odd, reads=["id"], stage="parity")[:] == retained[:]
+    named = keep(rows(), drop_odd, reads=["id"], stage="another name")
+    assert set(ledger([named])["stage"]) == {"another name"}, "the name is in the key"
 
 
 def test_a_stage_without_dropped_rows_is_cached() -> None:
