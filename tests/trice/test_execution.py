@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shutil
 from collections.abc import Sequence
@@ -167,6 +168,20 @@ def test_failures_at_the_start_do_not_stop_the_run(qa: Task, tmp_path: Path) -> 
     (tmp_path / "down for 12").touch()
     executed_table = execute(candidates([f"WikiSearch(place {i})" for i in range(100)]), task=qa)
     assert gold_values(executed_table, "tool_error") == ["timeout"] * 12 + ["no_result"] * 88
+
+
+@pytest.mark.parametrize(("max_failed", "stops"), [(0.11, True), (0.12, False), (1.0, False)])
+def test_the_share_of_failed_calls_is_limited_by_the_tool(
+    max_failed: float, stops: bool, qa: Task, tmp_path: Path
+) -> None:
+    """12 of 100 calls fail after ten that do not count."""
+    task = replace(qa, tool=replace(qa.tool, max_failed=max_failed))
+    execute(candidates([f"WikiSearch(early {i})" for i in range(10)]), task=task)
+    (tmp_path / "down for 12").touch()
+    table = candidates([f"WikiSearch(place {i})" for i in range(100)])
+    with pytest.raises(TooManyFailures, match="12 of 100 calls") if stops else contextlib.nullcontext():
+        execute(table, task=task)
+    assert len(executed(tmp_path)) == 110, "all calls are executed"
 
 
 def test_an_interrupt_loses_no_completed_batch(qa: Task, tmp_path: Path) -> None:
