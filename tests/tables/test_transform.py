@@ -24,12 +24,15 @@ from datasets import Dataset, DatasetDict, Features, List, Value
 from toolrlef_data.columns import GRADED, LATER_FIELDS, RESPONSE, STAGE1, STAGE2, STAGE2_LATER
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import Drop, InputError, LedgerError, MissingColumns
+from toolrlef_data.tables import fingerprint
+from toolrlef_data.tables.batches import stage_key
 from toolrlef_data.tables.files import SCRATCH
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
 from toolrlef_data.tables.lineage import ledger, lineage
 from toolrlef_data.tables.reshape import explode, join, stack
 from toolrlef_data.tables.stage_cache import stages_dir
 from toolrlef_data.tables.transform import apply, keep
+from toolrlef_data.trice.student import answer
 
 STRING = Value("string")
 
@@ -455,6 +458,18 @@ def test_a_setting_without_a_value_is_rejected() -> None:
 
 def test_the_key_of_a_partial_covers_its_arguments() -> None:
     assert canonical(functools.partial(shout, settings="a")) != canonical(functools.partial(shout, settings="b"))
+
+
+def test_the_key_covers_the_code_of_a_step_without_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An edit of a module changes its digest (`test_fingerprint`); here another digest stands for the edit."""
+    keys = set()
+    for edit in ("", "edited"):
+        digests = {module: f"{module} {edit}" for module in [answer.__module__]}
+        monkeypatch.setattr(
+            fingerprint, "module_digests", lambda names, known=digests: {n: known.get(n) for n in names}
+        )
+        keys.add(stage_key(rows(), answer, None, rows().features))
+    assert len(keys) == 2
 
 
 def test_the_code_digest_follows_imports_and_skips_unused_modules(tmp_path: Path) -> None:
