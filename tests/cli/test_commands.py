@@ -136,7 +136,7 @@ def test_the_printed_numbers_of_a_run_are_those_of_its_tables(
     questions = Dataset.from_list(rows, features=QUESTIONS)
     student = scripted(respond_by_question, progress=False)
     graded = grade(answer(questions, student))
-    teachers = [ANNOTATIONS, scripted({"": "calculator(5+6)"}, progress=False)]
+    teachers: list[Any] = [ANNOTATIONS, scripted({"": "calculator(5+6)"}, progress=False)]
     stage1 = build_stage1(graded, teachers, attempts=1, keep_unverified=True)
     stage2 = build_stage2(respond(stage1, [Responder("one", scripted({"": "It is 12."}, progress=False))]))
     main._print_run(Run(questions, graded, stage1, stage2, tmp_path))
@@ -175,9 +175,14 @@ def test_a_search_that_is_killed_after_its_answer_files_can_run_again(
         return {path.name for path in (tmp_path / "answers").glob("*.json")}
 
     write = answer_writer.write_answers
+
+    def write_and_stop(*arguments: Any) -> None:
+        write(*arguments)
+        raise KeyboardInterrupt
+
     old = search_demo(3, "dfsdt")
     with monkeypatch.context() as patch:
-        patch.setattr(answer_writer, "write_answers", lambda *arguments: [write(*arguments), interrupt()])
+        patch.setattr(answer_writer, "write_answers", write_and_stop)
         both = search_demo(2, "chain")
     assert old < both
     assert search_demo(2, "chain") == both - old

@@ -324,6 +324,13 @@ def test_an_unreadable_native_call_is_a_failed_call(arguments: str, finish_reaso
     assert (response["raw"], response["arguments"]) == ("", None)
 
 
+def test_a_native_call_that_is_cut_off_is_no_response() -> None:
+    """Its arguments can be valid JSON by chance."""
+    reply = Reply("", tool_calls=(("calculator", '{"formula": "3*19"}'),), finish_reason="length")
+    response = execute(respond(stage1(), [Responder("model", quiet([reply]), protocol="tools")]))[0]["model"]
+    assert (response["text"], response["error"], response["n_calls"]) == (None, "cut_off", None)
+
+
 def test_a_native_call_of_another_function_beside_an_answer_is_ignored() -> None:
     assert native_row('{"url": "x"}', name="browser", text="It is 57.")[1]["predictions"] == ["57"]
     assert native_row('{"formula": "1+', text="It is 57.")[1]["tool_error"] == "incomplete_call"

@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 
 from toolrlef_data.engines.openai_api.errors import classify_body
-from toolrlef_data.engines.openai_api.payloads import build_body, check_spec, endpoint_of, find_quirks, parse_reply
+from toolrlef_data.engines.openai_api.payloads import (
+    build_body,
+    check_spec,
+    endpoint_of,
+    find_quirks,
+    parse_replies,
+    parse_reply,
+)
 from toolrlef_data.engines.reply_store import reply_key
 from toolrlef_data.engines.spec import EngineSpec, Message, Request
 from toolrlef_data.records import REPLY_ERRORS, InputError, Reply
@@ -447,3 +454,17 @@ def test_deeply_nested_bodies_raise_no_exception(depths: Iterable[int]) -> None:
             body = None  # as in `Session.parse`
         if classify_body(body, text) is None:
             assert parse_reply(body).error is None
+
+
+def test_seeds_have_31_bits_and_differ_by_sample() -> None:
+    spec = EngineSpec("openai_api", "m", temperature=1.0)
+    requests = [Request(prompt="x", seed=2**32 - 1, sample=sample) for sample in range(3)]
+    assert [json.loads(build_body(request, spec, {}))["seed"] for request in requests] == [2**31 - 1, 0, 1]
+
+
+def test_the_tokens_of_several_choices_count_once() -> None:
+    choices = [{"message": {"content": text}, "finish_reason": "stop"} for text in "abc"]
+    body = {"choices": choices, "usage": {"prompt_tokens": 9, "completion_tokens": 8}}
+    replies = parse_replies(body, (), 3)
+    assert [reply.prompt_tokens for reply in replies] == [9, 0, 0]
+    assert [reply.completion_tokens for reply in replies] == [3, 3, 2]
