@@ -118,16 +118,11 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Print nothing."""
 
-    def do_GET(self) -> None:
-        self._handle()
-
-    do_HEAD = do_POST = do_PUT = do_DELETE = do_GET
-
     def _handle(self) -> None:
         url = urlsplit(self.path)
         self.query = parse_qs(url.query)
         path = unquote(url.path)
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         with self.server.lock:
             self.server.requests.append((self.command, path))
             self.server.headers.append(dict(self.headers))
@@ -144,9 +139,9 @@ class Handler(BaseHTTPRequestHandler):
                 for pattern, method, function in ROUTES:
                     found = re.fullmatch(pattern, path)
                     if found and self.command in method:
-                        function(self, body, **found.groupdict())
+                        function(self, **found.groupdict())
                         return
-            raise HubError(404, "EntryNotFound", f"no route {self.command} {path}")
+            self._send(404, {"error": f"no route {self.command} {path}"}, {"X-Error-Code": "EntryNotFound"})
         except HubError as error:
             self._send(
                 error.status, {"error": error.message}, {"X-Error-Code": error.code, "X-Error-Message": error.message}
@@ -161,6 +156,8 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(data)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815
 
     def _repository(self, name: str) -> Repository:
         if name not in self.server.repositories:
@@ -181,8 +178,8 @@ class Handler(BaseHTTPRequestHandler):
 
     # Repositories and refs --------------------------------------------------------------------------------------------
 
-    def create(self, body: bytes) -> None:
-        asked = json.loads(body)
+    def create(self) -> None:
+        asked = json.loads(self.body)
         name = f"{asked['organization']}/{asked['name']}" if asked.get("organization") else f"user/{asked['name']}"
         exists = name in self.server.repositories
         if not exists:
@@ -192,12 +189,12 @@ class Handler(BaseHTTPRequestHandler):
         url = f"{self.server.url}/datasets/{name}"
         self._send(409 if exists else 200, {"url": url, "name": name, "id": name})
 
-    def info(self, body: bytes, name: str, revision: str = "main") -> None:
+    def info(self, name: str, revision: str = "main") -> None:
         repository, oid = self._repository(name), self._commit_of(name, revision)
         siblings = [{"rfilename": path} for path in sorted(repository.commits[oid][2])]
         self._send(200, {"id": name, "sha": oid, "private": repository.private, "siblings": siblings, "tags": []})
 
-    def list_refs(self, body: bytes, name: str) -> None:
+    def list_refs(self, name: str) -> None:
         def those(prefix: str) -> list[dict[str, str]]:
             refs = self._repository(name).refs.items()
             return [
@@ -210,26 +207,26 @@ class Handler(BaseHTTPRequestHandler):
         value = {"branches": those("refs/heads/"), "tags": those("refs/tags/"), "converts": [], "pullRequests": pulls}
         self._send(200, value)
 
-    def add_tag(self, body: bytes, name: str, revision: str) -> None:
-        tag, oid = json.loads(body)["tag"], self._commit_of(name, revision)
+    def add_tag(self, name: str, revision: str) -> None:
+        tag, oid = json.loads(self.body)["tag"], self._commit_of(name, revision)
         if tag in self._repository(name).tags:
             raise HubError(409, "TagExists", "Tag reference exists already")
         self._repository(name).refs[f"refs/tags/{tag}"] = oid
         self._send(200, {})
 
-    def delete_tag(self, body: bytes, name: str, revision: str) -> None:
+    def delete_tag(self, name: str, revision: str) -> None:
         if self._repository(name).refs.pop(f"refs/tags/{revision}", None) is None:
             raise HubError(404, "RevisionNotFound", "Tag not found")
         self._send(200, {})
 
-    def add_branch(self, body: bytes, name: str, revision: str) -> None:
-        start = json.loads(body or b"{}").get("startingPoint") or "main"
+    def add_branch(self, name: str, revision: str) -> None:
+        start = json.loads(self.body or b"{}").get("startingPoint") or "main"
         if f"refs/heads/{revision}" in self._repository(name).refs:
             raise HubError(409, "BranchExists", "Reference already exists")
         self._repository(name).refs[f"refs/heads/{revision}"] = self._commit_of(name, start)
         self._send(200, {})
 
-    def list_commits(self, body: bytes, name: str, revision: str) -> None:
+    def list_commits(self, name: str, revision: str) -> None:
         commits, oid = [], self._commit_of(name, revision)
         while oid is not None:
             title, parent, _ = self._repository(name).commits[oid]
@@ -240,13 +237,13 @@ class Handler(BaseHTTPRequestHandler):
 
     # Uploads ----------------------------------------------------------------------------------------------------------
 
-    def validate_yaml(self, body: bytes) -> None:
+    def validate_yaml(self) -> None:
         self._send(200, {"errors": [], "warnings": []})
 
-    def preupload(self, body: bytes, name: str, revision: str) -> None:
+    def preupload(self, name: str, revision: str) -> None:
         files = self._repository(name).commits[self._commit_of(name, revision)][2]
         answers = []
-        for asked in json.loads(body)["files"]:
+        for asked in json.loads(self.body)["files"]:
             path = asked["path"]
             lfs = is_lfs(path, asked["size"])
             data = files.get(path)
@@ -254,24 +251,24 @@ class Handler(BaseHTTPRequestHandler):
             answers.append({"path": path, "uploadMode": "lfs" if lfs else "regular", "shouldIgnore": False, "oid": oid})
         self._send(200, {"files": answers})
 
-    def lfs_batch(self, body: bytes, name: str) -> None:
+    def lfs_batch(self, name: str) -> None:
         self._repository(name)
         objects = []
-        for asked in json.loads(body)["objects"]:
+        for asked in json.loads(self.body)["objects"]:
             upload = {"upload": {"href": f"{self.server.url}/lfs/{asked['oid']}", "header": {}}}
             objects.append({**asked, **({} if asked["oid"] in self.server.objects else {"actions": upload})})
         self._send(200, {"transfer": "basic", "objects": objects})
 
-    def lfs_put(self, body: bytes, oid: str) -> None:
-        if hashlib.sha256(body).hexdigest() != oid:
+    def lfs_put(self, oid: str) -> None:
+        if hashlib.sha256(self.body).hexdigest() != oid:
             raise HubError(400, "BadObject", "the content does not match its id")
-        self.server.objects[oid] = body
+        self.server.objects[oid] = self.body
         self.server.uploads.append(oid)
         self._send(200, {}, {"ETag": f'"{oid}"'})
 
-    def commit(self, body: bytes, name: str, revision: str) -> None:
+    def commit(self, name: str, revision: str) -> None:
         repository, head = self._repository(name), self._commit_of(name, revision)
-        lines = [json.loads(line) for line in body.decode().splitlines() if line]
+        lines = [json.loads(line) for line in self.body.decode().splitlines() if line]
         header = lines[0]["value"]
         pull = self.query.get("create_pr") == ["1"]
         if header.get("parentCommit") not in (None, head) and not pull:
@@ -304,7 +301,7 @@ class Handler(BaseHTTPRequestHandler):
 
     # Files ------------------------------------------------------------------------------------------------------------
 
-    def tree(self, body: bytes, name: str, revision: str, folder: str = "") -> None:
+    def tree(self, name: str, revision: str, folder: str = "") -> None:
         files = self._repository(name).commits[self._commit_of(name, revision)][2]
         prefix = f"{folder.strip('/')}/" if folder else ""
         inside = {path: data for path, data in files.items() if path.startswith(prefix)}
@@ -325,15 +322,15 @@ class Handler(BaseHTTPRequestHandler):
         ]
         self._send(200, entries)
 
-    def paths_info(self, body: bytes, name: str, revision: str) -> None:
+    def paths_info(self, name: str, revision: str) -> None:
         files = self._repository(name).commits[self._commit_of(name, revision)][2]
         if self.headers.get("Content-Type", "").startswith("application/json"):
-            paths = json.loads(body)["paths"]
+            paths = json.loads(self.body)["paths"]
         else:
-            paths = parse_qs(body.decode())["paths"]
+            paths = parse_qs(self.body.decode())["paths"]
         self._send(200, [self._entry(path, files[path]) for path in paths if path in files])
 
-    def resolve(self, body: bytes, name: str, revision: str, file: str) -> None:
+    def resolve(self, name: str, revision: str, file: str) -> None:
         oid = self._commit_of(name, revision)
         data = self._repository(name).commits[oid][2].get(file)
         if data is None:
