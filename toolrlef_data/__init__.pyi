@@ -9,6 +9,8 @@ from toolrlef_data.loading_scripts import load_source as load_source
 from toolrlef_data.publishing.exports import EXPORTS as EXPORTS
 from toolrlef_data.publishing.exports import export as export
 from toolrlef_data.publishing.folder import publish as publish
+from toolrlef_data.publishing.hub.difference import diff as diff
+from toolrlef_data.publishing.hub.push import push_to_hub as push_to_hub
 from toolrlef_data.recipes.loading import load_recipe as load_recipe
 from toolrlef_data.recipes.runner import run_recipe as run_recipe
 from toolrlef_data.records import CapReached as CapReached

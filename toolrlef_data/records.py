@@ -14,6 +14,7 @@ A mistake of the user or a bug is an exception of this tree:
     ├── NoUsableApiKey        no API key, or none that the server accepts; completed requests are saved
     ├── AllRequestsRefused    the server has refused every request so far: wrong model, path or setting
     ├── CassetteMiss          a strict replay needs a tool execution that the cassette does not contain
+    ├── HubError              the Hub refused a request or could not be reached; nothing is released
     ├── ScriptExhausted       a scripted engine received more requests than it has replies
     └── MissingExtra          an optional package is not installed; the message contains the pip command
 """
@@ -38,6 +39,7 @@ __all__ = [
     "CassetteMiss",
     "Choices",
     "Drop",
+    "HubError",
     "InputError",
     "LedgerError",
     "MissingColumns",
@@ -130,6 +132,10 @@ class UnusableRow(InputError):
 
 class LedgerError(ToolrlefError):
     """The row counts of a stage do not add up: input rows must equal retained plus dropped rows."""
+
+
+class HubError(ToolrlefError):
+    """The Hub refused a request or could not be reached; the releases are as before, and a second push resumes."""
 
 
 class TooManyFailures(ToolrlefError):

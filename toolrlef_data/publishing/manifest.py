@@ -22,12 +22,15 @@ __all__ = [
     "VERSION",
     "Files",
     "as_json",
+    "bytes_entry",
     "check_version",
     "file_entry",
     "files_in",
     "is_file",
     "name_exact_files",
+    "parse_facts",
     "publications_in",
+    "row_files",
     "seal",
 ]
 
@@ -62,25 +65,38 @@ def _read_facts(path: Path, out: Path) -> dict[str, Any] | None:
     """
     if not os.path.lexists(path):
         return None
+    facts = parse_facts(path.read_bytes() if path.is_file() and os.access(path, os.R_OK) else b"", str(path))
+    if "files" not in facts:  # of an earlier version of this package
+        facts["files"] = {name: file_entry(out / name) for name in _earlier_files(out, facts["configs"])}
+    return facts
+
+
+def parse_facts(text: bytes, origin: str) -> dict[str, Any]:
+    """Return the contents of a provenance.json; those of an earlier version of this package have no `files`.
+
+    Args:
+        text: the file.
+        origin: its place, for the message of an error.
+
+    Raises:
+        InputError: `publish` did not write the file, or it has changed since.
+    """
     try:
-        facts = json.loads(path.read_bytes())
+        facts = json.loads(text)
         is_published = facts.keys() >= set(RESERVED[:4]) and "toolrlef_data" in facts["packages"]
         is_published = is_published and bool(VERSION.fullmatch(facts["version"]))
         has_list = is_published and facts.keys() >= {"files", "sha256"}
         is_published = is_published and (not has_list or _are_inside(facts["files"]))
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         is_published = False
     if not is_published:
-        raise InputError(f"{path} was not written by `publish`: choose another folder, or move the file away")
-    if not has_list:  # of an earlier version of this package
-        facts.pop("sha256", None)
-        facts["files"] = {name: file_entry(out / name) for name in _earlier_files(out, facts["configs"])}
-    elif seal(facts) != as_json(facts):
+        raise InputError(f"{origin} was not written by `publish`: choose another folder, or move the file away")
+    if has_list and seal(facts) != as_json(facts):
         raise InputError(
-            f"{path} has changed since it was published: undo the change, or choose another folder (provenance= adds "
+            f"{origin} has changed since it was published: undo the change, or choose another folder (provenance= adds "
             "entries)"
         )
-    return dict(facts)
+    return dict(facts) if has_list else {name: facts[name] for name in facts if name not in ("files", "sha256")}
 
 
 def _are_inside(files: Files) -> bool:
@@ -113,9 +129,23 @@ def file_entry(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": file_digest(path, 64)}
 
 
+def bytes_entry(content: bytes) -> dict[str, Any]:
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
 def is_file(path: Path, entry: Mapping[str, Any] | None) -> bool:
     """Return whether a path is a file with the recorded size and digest."""
     return entry is not None and path.is_file() and path.stat().st_size == entry["bytes"] and file_entry(path) == entry
+
+
+def row_files(files: Collection[str]) -> dict[tuple[str, ...], list[str]]:
+    """Return (config, split) -> its Parquet files; (path,) -> the path of another file with rows."""
+    parts: dict[tuple[str, ...], list[str]] = {}
+    for name in sorted(set(files) - {CARD}):
+        folder, _, file = name.rpartition("/")
+        part = (folder, file.partition("-")[0]) if name.endswith(".parquet") else (name,)
+        parts.setdefault(part, []).append(name)
+    return parts
 
 
 # Folders of earlier versions of this package, whose provenance.json has no list of files ------------------------------

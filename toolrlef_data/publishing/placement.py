@@ -40,6 +40,7 @@ from toolrlef_data.publishing.manifest import (
     is_file,
     name_exact_files,
     publications_in,
+    row_files,
     seal,
 )
 from toolrlef_data.records import InputError
@@ -183,23 +184,13 @@ def _check_rows(out: Path, facts: Mapping[str, Any], version: str, new: Files) -
         )
     if _numbers(version) > _numbers(facts["version"]):
         return
-    before, after = _row_files(old), _row_files(new)
+    before, after = row_files(old), row_files(new)
     if before.keys() != after.keys() or not all(
         [old[name]["sha256"] for name in before[part]] == [new[name]["sha256"] for name in after[part]]
         or (len(part) == 2 and _read(out, before[part]).equals(_read(folder, after[part])))
         for part in after
     ):
         raise InputError(f"{out} has other rows under the same version {version}: {REMEDY}")
-
-
-def _row_files(files: Files) -> dict[tuple[str, ...], list[str]]:
-    """Return (config, split) -> its Parquet files; (path,) -> the path of another file with rows."""
-    parts: dict[tuple[str, ...], list[str]] = {}
-    for name in sorted(files.keys() - {CARD}):
-        folder, _, file = name.rpartition("/")
-        part = (folder, file.partition("-")[0]) if name.endswith(".parquet") else (name,)
-        parts.setdefault(part, []).append(name)
-    return parts
 
 
 def _read(folder: Path, names: Iterable[str]) -> pa.Table:
