@@ -75,6 +75,9 @@ def write_recipe(tmp_path: Path, text: str) -> Path:
         (("out: out/small", "out: out/small\nstage2: {trusted: [chatgpt]}"), 4, "unknown responder 'chatgpt'; choose from: gold, one"),
         (("out: out/small", "out: out/small\nstage2: {rule: paper, ties: share}"), 4, "stage2.ties is not an option of the rule 'paper'"),
         (("out: out/small", "out: out/small\nlayout: trice\ncard: {license: mit}"), 5, "card is not supported by the layout 'trice'; expected 'hub'"),
+        (("out: out/small", "out: out/small\nhub: {repo: small}"), 4, "hub.repo cannot be used: expected the id of a repository.*found 'small'"),
+        (("out: out/small", "out: out/small\nlayout: trice\nhub: {repo: org/small}"), 5, "hub is not supported by the layout 'trice'"),
+        (("out: out/small", "out: out/small\nhub: {repo: org/small, token: x}"), 4, "hub.token is not a key of this section"),
     ],
 )  # fmt: skip
 def test_error_has_the_line_of_the_mistake(tmp_path: Path, change: tuple[str, str], line: int, words: str) -> None:

@@ -1,7 +1,8 @@
 """A Hub server for tests: dataset repositories in memory, with commits, branches, tags, pull requests and LFS uploads.
 
 The client must run with HF_HUB_DISABLE_XET=1, because this server has no Xet storage. Faults are planted by request:
-`fault` receives the number, method and path of each request and returns None, a status, or "cut".
+`fault` receives the number, method and path of each request. It returns None, a status, "cut" to close the connection, or
+"lost" to close it after the request was executed.
 
 Not covered: permissions (every token is accepted), Xet, the dataset viewer, and the limits of the real Hub.
 """
@@ -75,6 +76,7 @@ class HubServer(ThreadingHTTPServer):
         self.requests: list[tuple[str, str]] = []
         self.headers: list[dict[str, str]] = []
         self.fault: Fault = lambda number, method, path: None
+        self.fault_message = "planted"
         self.lock = threading.RLock()
 
     @property
@@ -113,6 +115,7 @@ class HubError(Exception):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # a response is sent in two parts
     server: HubServer
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -127,12 +130,12 @@ class Handler(BaseHTTPRequestHandler):
             self.server.requests.append((self.command, path))
             self.server.headers.append(dict(self.headers))
             fault = self.server.fault(len(self.server.requests), self.command, path)
+        self.cut = fault in ("cut", "lost")
         if fault == "cut":
-            self.connection.shutdown(socket.SHUT_RDWR)
-            self.close_connection = True
+            self._send(500, {})
             return
         if isinstance(fault, int):
-            self._send(fault, {"error": "planted"})
+            self._send(fault, {"error": self.server.fault_message})
             return
         try:
             with self.server.lock:
@@ -148,6 +151,10 @@ class Handler(BaseHTTPRequestHandler):
             )
 
     def _send(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
+        if self.cut:
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return
         data = value if isinstance(value, bytes) else json.dumps(value).encode()
         self.send_response(status)
         for name, text in (headers or {}).items():

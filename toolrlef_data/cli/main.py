@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from toolrlef_data.cli.console import dropped_table, exit_on_interrupt
+from toolrlef_data.cli.hub import push
 from toolrlef_data.cli.search import search
 from toolrlef_data.cli.trajectories import trajectories
 from toolrlef_data.records import ToolrlefError
@@ -49,6 +50,7 @@ def run(
     _print_run(result)
 
 
+app.command()(push)
 app.command()(search)
 app.command()(trajectories)
 
@@ -110,7 +112,10 @@ def _print_run(result: object) -> None:
         return
     console.print("\nTo load it:", highlight=False)
     task = result.tasks[0] if len(result.tasks) == 1 else "mix"
-    console.print(f'    load_dataset("{result.out}", "{task}-stage2", split="train")', soft_wrap=True, highlight=False)
+    place = f'"{result.out}", "{task}-stage2"'
+    if result.push is not None:
+        place = f'"{result.push.repo_id}", "{task}-stage2", revision="{result.push.tag}"'
+    console.print(f'    load_dataset({place}, split="train")', soft_wrap=True, highlight=False)
 
 
 def main() -> None:

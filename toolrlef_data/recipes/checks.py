@@ -12,6 +12,7 @@ from toolrlef_data.engines.prompts import STYLES
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.loading_scripts import SOURCES
 from toolrlef_data.publishing.folder import LAYOUTS
+from toolrlef_data.publishing.hub.client import check_repo_id
 from toolrlef_data.recipes.schema import Recipe, ResponderSettings, Student, TaskSettings, ToolSettings, tasks_in
 from toolrlef_data.records import InputError
 from toolrlef_data.tasks import TASKS
@@ -43,6 +44,13 @@ def mistakes_in(recipe: Recipe) -> Mistakes:
         yield ("cassette",), f"is not supported by the layout {recipe.layout!r}; expected 'hub'"
     if recipe.card and recipe.layout != "hub":
         yield ("card",), f"is not supported by the layout {recipe.layout!r}; expected 'hub'"
+    if recipe.hub is not None:
+        if recipe.layout != "hub":
+            yield ("hub",), f"is not supported by the layout {recipe.layout!r}; expected 'hub'"
+        try:
+            check_repo_id(recipe.hub.repo)
+        except InputError as error:
+            yield ("hub", "repo"), f"cannot be used: {error}"
     for i, teacher in enumerate(recipe.teachers):
         yield from _unknown(("teachers", i), "teacher", teacher, {"annotations", *recipe.engines})
     yield from _engine_mistakes(recipe)

@@ -3,6 +3,7 @@
 | section | contents |
 |---|---|
 | name, version, out, task, layout, card, cassette, replace | the published data set |
+| hub | the repository to push it to |
 | sources | sources of questions |
 | tasks | tools and readers of tasks that need them |
 | engines | name -> `EngineSpec` |

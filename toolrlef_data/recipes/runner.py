@@ -16,6 +16,7 @@ from datasets import Dataset
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.loading_scripts import SOURCES, load_source
 from toolrlef_data.publishing.folder import publish
+from toolrlef_data.publishing.hub.push import Push, check_pushable, push_to_hub
 from toolrlef_data.publishing.placement import check_replaceable
 from toolrlef_data.recipes.schema import Recipe, Source, TaskSettings, ToolSettings, tasks_in
 from toolrlef_data.tables.lineage import ledger, lineage, record_source
@@ -43,6 +44,7 @@ class Run:
         out: the published folder.
         layout: layout of the folder.
         tasks: names of the tasks.
+        push: the release on the Hub; None if the recipe names no repository.
     """
 
     questions: Dataset
@@ -52,6 +54,7 @@ class Run:
     out: Path
     layout: str = "hub"
     tasks: tuple[str, ...] = ("math",)
+    push: Push | None = None
 
 
 def run_recipe(
@@ -70,9 +73,10 @@ def run_recipe(
         The tables and the published folder.
 
     Raises:
-        InputError: the folder cannot be replaced (see `publish`). Raised before any model request, except for other
-            rows under the same version.
+        InputError: the folder cannot be replaced (see `publish`), or the release cannot be pushed (see `push_to_hub`).
+            Raised before any model request, except for other rows under the same version.
         TooManyFailures: more than `max_failed` of an engine's requests failed; all received replies are saved.
+        HubError: the Hub refused a request or could not be reached; the folder is published.
         CapReached: a cap of an engine's limits is reached; all received replies are saved.
 
     >>> import tempfile
@@ -87,6 +91,8 @@ def run_recipe(
     """
     replace = replace or recipe.replace
     check_replaceable(out or recipe.out, recipe.version, layout=recipe.layout, replace=replace)
+    if recipe.hub is not None:
+        check_pushable(recipe.hub.repo, recipe.version, private=recipe.hub.private)
     engines = dict(recipe.engines)
     tasks = {name: _task(name, recipe, engines) for name in tasks_in(recipe)}
     shared: dict[str, Any] = {"task": tasks, "num_proc": num_proc}  # arguments of every stage
@@ -117,6 +123,7 @@ def run_recipe(
         cassette=recipe.cassette,
         replace=replace,
     )
+    push = push_to_hub(folder, recipe.hub.repo, private=recipe.hub.private) if recipe.hub is not None else None
     questions, graded = (_stack_tasks([run[i] for run in stage1_runs.values()]) for i in (0, 1))
     return Run(
         questions,
@@ -126,6 +133,7 @@ def run_recipe(
         folder,
         recipe.layout,
         tuple(tasks),
+        push,
     )
 
 

@@ -123,6 +123,13 @@ class Stage2(Section):
     missing: Literal["zero", "wrong"] | None = None
 
 
+class Hub(Section):
+    """The repository to which the published folder is pushed; the keys are arguments of `push_to_hub`."""
+
+    repo: str
+    private: bool = False
+
+
 class Recipe(Section):
     """A complete run, from sources to a published folder."""
 
@@ -133,6 +140,7 @@ class Recipe(Section):
     layout: str = "hub"
     cassette: bool = False
     replace: bool = False
+    hub: Hub | None = None
     sources: tuple[Source, ...]
     tasks: dict[str, TaskSettings] = {}
     engines: dict[str, EngineSpec]

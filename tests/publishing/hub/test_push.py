@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import traceback
-from collections.abc import Callable, Iterator
-from itertools import count
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from datasets import Dataset, load_dataset, load_dataset_builder
 
-from tests.support.hub import use_hub
-from tests.support.hub_server import Files, HubServer, Repository
+from tests.support.hub import (
+    CONFIG,
+    REPO,
+    check_failures,
+    check_one_fault,
+    loaded_rows,
+    own_files,
+    repository,
+    shards,
+    use_hub,
+    write,
+)
+from tests.support.hub_server import HubServer
 from toolrlef_data import InputError, diff, publish, push_to_hub
-from toolrlef_data.publishing.folder import publish as publish_function
 from toolrlef_data.publishing.hub import client as client_module
 from toolrlef_data.publishing.hub import release as release_module
 from toolrlef_data.publishing.hub.push import Push
 from toolrlef_data.records import HubError
 
-REPO = "org/data"
-CONFIG = "math-stage1"
 TOKEN = "hf_ThisTokenMustNeverBeSeen0123"
-NUMBERS = count()
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of huggingface_hub
 
 
 @pytest.fixture
@@ -41,48 +46,21 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"1.0.0": write(out / "1", "1.0.0", 9), "1.1.0": write(out / "2", "1.1.0", 7, answer="8")}
 
 
-def write(folder: Path, version: str, rows: int, *, answer: str = "4", **options: object) -> Path:
-    """Publish rows in shards of about three rows."""
-    module = publish_function.__globals__
-    table = Dataset.from_list([{"id": str(n), "question": f"{n}?", "output": answer} for n in range(rows)])
-    before = module["SHARD_BYTES"]
-    module["SHARD_BYTES"] = table.data.nbytes * 3 // rows + 1
-    try:
-        return publish({"math": {"stage1": table}}, folder, version=version, **options)  # type: ignore[arg-type]
-    finally:
-        module["SHARD_BYTES"] = before
-
-
-def repository(hub: HubServer) -> Repository:
-    return hub.repositories[REPO]
-
-
-def own_files(repo: Repository, revision: str = "main") -> Files:
-    return {path: data for path, data in repo.files(revision).items() if path != ".gitattributes"}
-
-
-def loaded_rows(tag: str, *, streaming: bool = True) -> int:
-    return sum(1 for _ in load_dataset(REPO, CONFIG, revision=tag, split="train", streaming=streaming))
-
-
-def shards(repo: Repository, revision: str) -> set[str]:
-    """Return the LFS ids of the Parquet files at a revision."""
-    files = repo.files(revision).items()
-    return {hashlib.sha256(data).hexdigest() for path, data in files if path.endswith(".parquet")}
-
-
 # A release ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_release_is_one_commit_and_a_tag_that_loads(hub: HubServer, releases: dict[str, Path]) -> None:
     push = push_to_hub(releases["1.0.0"], REPO)
     repo = repository(hub)
-    assert push.tag == "v1.0.0" and repo.tags == {"v1.0.0": push.commit} and len(repo.commits) == 2
+    assert push.tag == "v1.0.0"
+    assert repo.tags == {"v1.0.0": push.commit}
+    assert len(repo.commits) == 2
     assert [path for method, path in hub.requests if method == "POST"][-1].endswith(f"/tag/{push.commit}")
     assert loaded_rows("v1.0.0") == loaded_rows("v1.0.0", streaming=False) == 9
     assert str(load_dataset_builder(REPO, CONFIG, revision="v1.0.0").info.version) == "1.0.0"
     local = {path.name for path in releases["1.0.0"].rglob("*.parquet")}
-    assert {Path(path).name for path in own_files(repo) if path.endswith(".parquet")} == local and len(local) == 3
+    assert {Path(path).name for path in own_files(repo) if path.endswith(".parquet")} == local
+    assert len(local) == 3
 
 
 def test_the_card_names_the_repository_and_the_tag(hub: HubServer, releases: dict[str, Path]) -> None:
@@ -92,7 +70,7 @@ def test_the_card_names_the_repository_and_the_tag(hub: HubServer, releases: dic
     assert "PATH" not in card
     call = line.split("`")[1]
     assert call == f'load_dataset("{REPO}", "{CONFIG}", revision="v1.0.0", split="train")'
-    assert len(eval(call)) == 9
+    assert len(eval(call, {"load_dataset": load_dataset})) == 9
 
 
 def test_a_download_of_the_repository_is_a_published_folder(
@@ -110,7 +88,8 @@ def test_a_release_with_fewer_shards_replaces_the_one_before(hub: HubServer, rel
     push_to_hub(releases["1.0.0"], REPO)
     push = push_to_hub(releases["1.1.0"], REPO)
     repo = repository(hub)
-    assert len(repo.commits) == 3 and shards(repo, "main").isdisjoint(shards(repo, "v1.0.0"))
+    assert len(repo.commits) == 3
+    assert shards(repo, "main").isdisjoint(shards(repo, "v1.0.0"))
     assert (loaded_rows("v1.0.0"), loaded_rows("v1.1.0"), loaded_rows("main")) == (9, 7, 7)
     assert str(load_dataset_builder(REPO, CONFIG, revision="v1.1.0").info.version) == "1.1.0"
     assert push.since == "v1.0.0"
@@ -150,7 +129,9 @@ def test_a_published_file_that_others_changed_is_not_replaced(
     repo.commit("refs/heads/main", "edited", {**repo.files(), path: edited})
     with pytest.raises(InputError, match=path):
         push_to_hub(releases["1.1.0"], REPO)
-    assert repo.files()[path] == edited and set(repo.tags) == {"v1.0.0"} and loaded_rows("v1.0.0") == 9
+    assert repo.files()[path] == edited
+    assert set(repo.tags) == {"v1.0.0"}
+    assert loaded_rows("v1.0.0") == 9
 
 
 def test_a_removed_config_is_removed(hub: HubServer, tmp_path: Path) -> None:
@@ -184,7 +165,8 @@ def test_a_tag_with_other_contents_is_refused_and_moved_on_demand(
         push_to_hub(other, REPO)
     assert repo.refs == refs
     push = push_to_hub(other, REPO, move_tag=True)
-    assert repo.tags == {"v1.0.0": push.commit} and loaded_rows("v1.0.0") == 5
+    assert repo.tags == {"v1.0.0": push.commit}
+    assert loaded_rows("v1.0.0") == 5
     assert push_to_hub(other, REPO, move_tag=True).commit == push.commit
 
 
@@ -203,13 +185,17 @@ def test_the_tag_is_made_after_the_merge(options: dict[str, object], hub: HubSer
     repo = repository(hub)
     main = repo.refs["refs/heads/main"]
     push = push_to_hub(releases["1.1.0"], REPO, **options)  # type: ignore[arg-type]
-    assert push.tag is None and set(repo.tags) == {"v1.0.0"} and repo.refs["refs/heads/main"] == main
-    assert push.commit in repo.refs.values() and loaded_rows(str(push.commit)) == 7
+    assert push.tag is None
+    assert set(repo.tags) == {"v1.0.0"}
+    assert repo.refs["refs/heads/main"] == main
+    assert push.commit in repo.refs.values()
+    assert loaded_rows(str(push.commit)) == 7
     assert push.url.endswith("/discussions/1" if "create_pr" in options else "/tree/next")
     merged = repo.commit("refs/heads/main", "merge", {**repo.files(str(push.commit)), "LICENSE": b"mine"})
     uploads = len(hub.uploads)
     again = push_to_hub(releases["1.1.0"], REPO)
-    assert again.commit == merged == repo.tags["v1.1.0"] and len(hub.uploads) == uploads
+    assert again.commit == merged == repo.tags["v1.1.0"]
+    assert len(hub.uploads) == uploads
     assert loaded_rows("v1.1.0") == 7
 
 
@@ -217,7 +203,8 @@ def test_an_older_version_does_not_replace_the_head(hub: HubServer, releases: di
     push_to_hub(releases["1.1.0"], REPO)
     with pytest.raises(InputError, match="newer than"):
         push_to_hub(releases["1.0.0"], REPO)
-    assert set(repository(hub).tags) == {"v1.1.0"} and loaded_rows("main") == 7
+    assert set(repository(hub).tags) == {"v1.1.0"}
+    assert loaded_rows("main") == 7
 
 
 def test_a_dry_run_prints_the_difference_and_writes_nothing(
@@ -238,7 +225,7 @@ def test_a_dry_run_prints_the_difference_and_writes_nothing(
 
 def test_too_many_files_are_refused(hub: HubServer, releases: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release_module, "MAX_FILES", 4)  # README.md, provenance.json, three shards
-    with pytest.raises(InputError, match="5 files are too many.*larger shards"):
+    with pytest.raises(InputError, match=r"5 files are too many.*larger shards"):
         push_to_hub(releases["1.0.0"], REPO)
     monkeypatch.setattr(release_module, "MAX_FILES", 5)
     assert push_to_hub(releases["1.0.0"], REPO).tag == "v1.0.0"
@@ -281,39 +268,146 @@ def test_a_folder_that_changed_is_refused(hub: HubServer, tmp_path: Path) -> Non
 # Faults ---------------------------------------------------------------------------------------------------------------
 
 
-def pushes_with(
-    hub: HubServer, releases: dict[str, Path], fault: Callable[[int], int | str | None]
-) -> tuple[Push | HubError, int]:
-    """Push 1.0.0 to a new server state, then 1.1.0 with a fault by number of the request; return the result and count."""
-    hub.fault = lambda number, method, path: None
-    hub.repositories.clear()
-    hub.objects.clear()
-    push_to_hub(releases["1.0.0"], REPO)
-    start = len(hub.requests)
-    hub.fault = lambda number, method, path: fault(number - start)
-    result: Push | HubError
-    try:
-        result = push_to_hub(releases["1.1.0"], REPO)
-    except HubError as error:
-        result = error
-    hub.fault = lambda number, method, path: None
-    return result, len(hub.requests) - start
-
-
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
 
 
-@pytest.mark.parametrize("kind", [503, 412, "cut"])
-def test_one_fault_at_any_request_is_retried(
-    kind: int | str, hub: HubServer, releases: dict[str, Path], quick: None
+def test_one_fault_at_any_request_is_retried(hub: HubServer, releases: dict[str, Path], quick: None) -> None:
+    check_one_fault(hub, releases, (503, 412, "cut", "lost"))
+
+
+def test_a_push_that_fails_at_any_request_leaves_the_release_before_and_is_resumed(
+    hub: HubServer, releases: dict[str, Path], quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, total = pushes_with(hub, releases, lambda number: None)
-    assert total > 20
-    for k in range(1, total + 1):
-        push, _ = pushes_with(hub, releases, lambda number: kind if number == k else None)
-        assert isinstance(push, Push), (k, push)
-        repo = repository(hub)
-        assert repo.tags["v1.1.0"] == push.commit == repo.refs["refs/heads/main"], k
-        assert len(repo.commits) == 3, k
+    monkeypatch.setattr(client_module, "WAITS", ())
+    check_failures(hub, releases, (503, 412, "cut"))
+
+
+def test_a_foreign_commit_between_the_head_and_the_commit_stays(
+    hub: HubServer, releases: dict[str, Path], quick: None
+) -> None:
+    push_to_hub(releases["1.0.0"], REPO)
+    repo = repository(hub)
+    planted: list[str] = []
+
+    def commit_first(number: int, method: str, path: str) -> None:
+        if "/commit/" in path and not planted:
+            planted.append(repo.commit("refs/heads/main", "foreign", {**repo.files(), "NOTES.md": b"mine"}))
+
+    hub.fault = commit_first
+    push = push_to_hub(releases["1.1.0"], REPO)
+    assert repo.commits[str(push.commit)][1] == planted[0]
+    assert repo.files()["NOTES.md"] == b"mine"
+    assert repo.tags["v1.1.0"] == push.commit
+    assert len(hub.uploads) == len(set(hub.uploads))
+    assert loaded_rows("v1.1.0") == 7
+
+
+def test_a_foreign_release_between_the_head_and_the_commit_is_replaced_in_full(
+    hub: HubServer, releases: dict[str, Path], quick: None, tmp_path: Path
+) -> None:
+    """The difference is computed again: files of the release in between are removed too."""
+    push_to_hub(releases["1.0.0"], REPO)
+    between = write(tmp_path / "between", "1.0.5", 8, answer="5")
+    pushed: list[Push] = []
+
+    def push_first(number: int, method: str, path: str) -> None:
+        if "/commit/" in path and not pushed:
+            hub.fault = lambda number, method, path: None
+            hub.lock.release()  # the nested push needs the server
+            try:
+                pushed.append(push_to_hub(between, REPO))
+            finally:
+                hub.lock.acquire()
+
+    hub.fault = push_first
+    push_to_hub(releases["1.1.0"], REPO)
+    repo = repository(hub)
+    assert set(repo.tags) == {"v1.0.0", "v1.0.5", "v1.1.0"}
+    assert [loaded_rows(tag) for tag in sorted(repo.tags)] == [9, 8, 7]
+    names = {path.name for path in releases["1.1.0"].rglob("*.parquet")}
+    assert {Path(path).name for path in repo.files() if path.endswith(".parquet")} == names
+
+
+def test_a_lost_response_opens_one_pull_request(hub: HubServer, releases: dict[str, Path], quick: None) -> None:
+    lost: list[str] = []
+
+    def lose_first(number: int, method: str, path: str) -> str | None:
+        if "/commit/" not in path or lost:
+            return None
+        lost.append(path)
+        return "lost"
+
+    hub.fault = lose_first
+    push = push_to_hub(releases["1.0.0"], REPO, create_pr=True)
+    assert push.url.endswith("/discussions/1")
+    assert lost
+    assert [ref for ref in repository(hub).refs if ref.startswith("refs/pr/")] == ["refs/pr/1"]
+
+
+def test_a_moved_tag_survives_a_fault_between_its_removal_and_its_creation(
+    hub: HubServer, releases: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push_to_hub(releases["1.0.0"], REPO)
+    push_to_hub(releases["1.1.0"], REPO)
+    monkeypatch.setattr(client_module, "WAITS", ())
+    other = write(tmp_path / "other", "1.1.0", 5)
+    hub.fault = lambda number, method, path: 503 if method == "POST" and "/tag/" in path else None
+    with pytest.raises(HubError, match="create the tag"):
+        push_to_hub(other, REPO, move_tag=True)
+    hub.fault = lambda number, method, path: None
+    assert set(repository(hub).tags) == {"v1.0.0"}
+    assert loaded_rows("v1.0.0") == 9
+    assert push_to_hub(other, REPO).tag == "v1.1.0"
+    assert loaded_rows("v1.1.0") == 5
+
+
+def test_a_server_that_loses_a_file_gets_no_tag(hub: HubServer, releases: dict[str, Path]) -> None:
+    def lose(number: int, method: str, path: str) -> None:
+        if "/revision/" in path and REPO in hub.repositories:
+            repo = repository(hub)
+            title, parent, files = repo.commits[repo.refs["refs/heads/main"]]
+            kept = {name: data for name, data in files.items() if "00001-of" not in name}
+            repo.commits[repo.refs["refs/heads/main"]] = (title, parent, kept)
+
+    hub.fault = lose
+    with pytest.raises(HubError, match="other files"):
+        push_to_hub(releases["1.0.0"], REPO)
+    assert repository(hub).tags == {}
+
+
+# Secrets --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [403, 503])
+def test_the_token_is_in_no_error_log_or_file(
+    status: int, hub: HubServer, releases: dict[str, Path], caplog: pytest.LogCaptureFixture, quick: None
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    hub.fault_message = f"token {TOKEN} is not welcome"
+    hub.fault = lambda number, method, path: status if "/commit/" in path else None
+    with pytest.raises(HubError, match="is not welcome") as caught:
+        push_to_hub(releases["1.0.0"], REPO, token=TOKEN)
+    assert TOKEN not in "".join(traceback.format_exception(caught.value)) + caplog.text
+    assert ("hf auth login" in str(caught.value)) == (status == 403)
+    hub.fault = lambda number, method, path: None
+    push = push_to_hub(releases["1.0.0"], REPO, token=TOKEN)
+    repo = repository(hub)
+    sent = [
+        headers
+        for headers, (_, path) in zip(hub.headers, hub.requests, strict=True)
+        if path.startswith("/api/datasets")
+    ]
+    assert sent
+    assert all(headers.get("Authorization", headers.get("authorization")) == f"Bearer {TOKEN}" for headers in sent)
+    stored = [data for _, _, files in repo.commits.values() for data in files.values()]
+    assert not any(TOKEN.encode() in data for data in stored)
+    assert TOKEN not in repr(push) + caplog.text
+
+
+def test_a_token_that_is_no_header_is_not_shown(hub: HubServer, releases: dict[str, Path]) -> None:
+    with pytest.raises(InputError) as caught:
+        push_to_hub(releases["1.0.0"], REPO, token=f"{TOKEN}\nx")
+    assert TOKEN not in "".join(traceback.format_exception(caught.value))
+    assert hub.requests == []

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile, RepoFolder
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from toolrlef_data.publishing.manifest import as_json, parse_facts
 from toolrlef_data.records import HubError, InputError
@@ -28,9 +28,9 @@ __all__ = ["Client", "Commit", "Content", "check_repo_id"]
 
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # seconds before each retry
 LONGEST_WAIT = 300.0  # seconds that a server can ask for
-# 409 and 412: another commit was first.
-RETRIED = frozenset({408, 409, 412, 425, 429})  # and 5xx
-HTTP_ERROR = HfHubHTTPError.__mro__[1]  # of httpx or httpx2, depending on the version of huggingface_hub
+RETRIED = frozenset({408, 409, 412, 425, 429})  # and 5xx; 409 and 412: another commit was first
+# Failed requests and broken connections: a class of httpx or httpx2, depending on the version of huggingface_hub.
+HTTP_ERROR = cast("type[Exception]", HfHubHTTPError.__mro__[1])
 Content = bytes | Path
 Result = TypeVar("Result")
 log = logging.getLogger("toolrlef_data")

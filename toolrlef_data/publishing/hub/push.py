@@ -25,13 +25,13 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from toolrlef_data.publishing.folder import Tables, publish
-from toolrlef_data.publishing.hub.client import Client
+from toolrlef_data.publishing.hub.client import Client, Commit
 from toolrlef_data.publishing.hub.difference import ConfigDiff, describe, difference
 from toolrlef_data.publishing.hub.release import Release, check_names, release_of, rows_by_config
 from toolrlef_data.publishing.hub.versions import Version, commit_version, folder_version, newest_tag, numbers
 from toolrlef_data.records import HubError, InputError
 
-__all__ = ["Push", "push_to_hub"]
+__all__ = ["Push", "check_pushable", "push_to_hub"]
 
 MAIN = "main"
 EMPTY = Version("no release", {"files": {}}, Path)
@@ -110,6 +110,21 @@ def push_to_hub(
     return _push(local, client, private, create_pr, branch, dry_run, move_tag)
 
 
+def check_pushable(repo_id: str, version: str, *, private: bool = False, token: str | None = None) -> None:
+    """Raise InputError if a release of a version cannot be pushed to a repository, whatever its rows are.
+
+    Args:
+        repo_id, version, private, token: as in `push_to_hub`.
+    """
+    client = Client(repo_id, token)
+
+    def head() -> Commit | None:
+        return client.commit(MAIN) if _exists(client, private) else None
+
+    if (commit := client.step("read the head", head)) is not None:
+        _check_head(client, commit, version)
+
+
 def _push(
     local: Version, client: Client, private: bool, create_pr: bool, branch: str | None, dry_run: bool, move_tag: bool
 ) -> Push:
@@ -152,13 +167,26 @@ def _version_at(client: Client, tag: str | None) -> Version:
 
 def _create(client: Client, private: bool) -> None:
     """Create the repository if it is missing."""
+    if not _exists(client, private):
+        client.api.create_repo(client.repo_id, repo_type="dataset", private=private, exist_ok=True)
+
+
+def _exists(client: Client, private: bool) -> bool:
     try:
         info = client.api.repo_info(client.repo_id, repo_type="dataset")
     except RepositoryNotFoundError:
-        client.api.create_repo(client.repo_id, repo_type="dataset", private=private, exist_ok=True)
-    else:
-        if private and not info.private:
-            raise InputError(f"{client.repo_id} exists and is public: make it private on the Hub first")
+        return False
+    if private and not info.private:
+        raise InputError(f"{client.repo_id} exists and is public: make it private on the Hub first")
+    return True
+
+
+def _check_head(client: Client, head: Commit, version: str) -> None:
+    """Raise InputError if a release of a version cannot follow on a commit."""
+    old = head.facts.get("version", version)
+    if numbers(old) > numbers(version):
+        raise InputError(f"{client.repo_id} has the version {old}, which is newer than {version}: raise the version")
+    check_names(set(head.files), client.repo_id)
 
 
 def _pulls(client: Client) -> set[str]:
@@ -187,10 +215,8 @@ def _commit(client: Client, release: Release, branch: str, pulls: set[str] | Non
         raise InputError(f"{client.repo_id} has no branch {branch!r}")
     if release.is_at(head, client):
         return head.oid, branch
+    _check_head(client, head, release.version)
     old = head.facts
-    if old and numbers(old["version"]) > numbers(release.version):
-        raise InputError(f"{client.repo_id} has the version {old['version']}, which is newer than {release.version}")
-    check_names(set(head.files), client.repo_id)
     missing = release.missing_from(head)
     for path in missing:
         if path in head.files and not client.is_published(head, path, old):

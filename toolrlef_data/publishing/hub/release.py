@@ -51,12 +51,8 @@ class Release:
 
     def missing_from(self, commit: Commit) -> list[str]:
         """Return the paths of the files that a commit lacks or has with other contents."""
-        entries = self.facts["files"]
-        return [
-            path
-            for path, content in self.files.items()
-            if not commit.has(path, content, entries[path] if path in entries else bytes_entry(content))
-        ]
+        entries = {**self.facts["files"], PROVENANCE: bytes_entry(as_json(self.facts).encode())}
+        return [path for path, content in self.files.items() if not commit.has(path, content, entries[path])]
 
     def is_at(self, commit: Commit, client: Client) -> bool:
         """Return whether a commit has this release; the list of changes in its card may begin at another release."""
@@ -94,8 +90,8 @@ def release_of(version: Version, repo_id: str, before: str | None, changes: Sequ
         lines = "".join(f"- {line}\n" for line in changes) or "The rows are the same.\n"
         card = f"{card}{CHANGES}{before}\n\n{lines}"
     facts = json.loads(seal({**facts, "files": {**facts["files"], CARD: bytes_entry(card.encode())}}))
-    texts = {CARD: card.encode(), PROVENANCE: as_json(facts).encode()}
-    return Release(facts, card, {name: version.path(name) for name in sorted(names)} | texts)
+    files: dict[str, Content] = {name: version.path(name) for name in sorted(names)}
+    return Release(facts, card, {**files, CARD: card.encode(), PROVENANCE: as_json(facts).encode()})
 
 
 def check_names(names: set[str], repo_id: str) -> None:
