@@ -326,6 +326,9 @@ def test_a_foreign_release_between_the_head_and_the_commit_is_replaced_in_full(
     repo = repository(hub)
     assert set(repo.tags) == {"v1.0.0", "v1.0.5", "v1.1.0"}
     assert [loaded_rows(tag) for tag in sorted(repo.tags)] == [9, 8, 7]
+    refs = dict(repo.refs)
+    assert push_to_hub(releases["1.1.0"], REPO).since == "v1.0.5"  # its card has the changes since v1.0.0
+    assert repo.refs == refs
     names = {path.name for path in releases["1.1.0"].rglob("*.parquet")}
     assert {Path(path).name for path in repo.files() if path.endswith(".parquet")} == names
 

@@ -79,7 +79,10 @@ def difference(a: Version, b: Version) -> dict[str, ConfigDiff]:
         for version, configs in ((a, before), (b, after))
     ]  # fmt: skip
     return {
-        config: _compare(_Rows(a, before.get(config, {})), _Rows(b, after.get(config, {})))
+        config: _compare(
+            _Rows(a, before.get(config, {}), only_ids=config not in after),
+            _Rows(b, after.get(config, {}), only_ids=config not in before),
+        )
         for config in dict.fromkeys([*after, *before])
         if digests[0].get(config) != digests[1].get(config)
     }
@@ -127,20 +130,23 @@ def _configs(version: Version) -> dict[str, dict[str, list[str]]]:
 class _Rows:
     """The rows of a config: key -> one hash per column, in the order of `columns`.
 
-    The key is the id and its number among equal ids. Without a column `id`, it is the hash of the row.
+    The key is the id and its number among equal ids. Without a column `id`, it is the hash of the row. With `only_ids`,
+    other columns are not read, since there is nothing to compare them with.
     """
 
-    def __init__(self, version: Version, files: Mapping[str, Iterable[str]]) -> None:
+    def __init__(self, version: Version, files: Mapping[str, Iterable[str]], *, only_ids: bool) -> None:
         self.columns: list[str] = []
         self.rows: dict[tuple[str, int], bytes] = {}
         counts: Counter[str] = Counter()
         for split, path in ((split, path) for split, paths in files.items() for path in paths):
             with pq.ParquetFile(version.path(path)) as file:
-                self.columns = [SPLIT, *sorted(file.schema_arrow.names)]
-                for batch in file.iter_batches(BATCH_ROWS):
-                    values = [[hash(repr(value)) for value in batch[name].to_pylist()] for name in self.columns[1:]]
+                names = sorted(file.schema_arrow.names)
+                names = ["id"] if only_ids and "id" in names else names
+                self.columns = [SPLIT, *names]
+                for batch in file.iter_batches(BATCH_ROWS, columns=names):
+                    values = [[hash(repr(value)) for value in batch[name].to_pylist()] for name in names]
                     hashes = [array("q", (hash(split), *row)).tobytes() for row in zip(*values, strict=True)]
-                    ids = map(str, batch["id"].to_pylist()) if "id" in self.columns else map(bytes.hex, hashes)
+                    ids = map(str, batch["id"].to_pylist()) if "id" in names else map(bytes.hex, hashes)
                     for row_id, row in zip(ids, hashes, strict=True):
                         self.rows[row_id, counts[row_id]] = row
                         counts[row_id] += 1

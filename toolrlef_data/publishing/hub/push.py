@@ -208,7 +208,7 @@ def _commit(client: Client, release: Release, branch: str, pulls: set[str] | Non
         pull = client.commit(ref)
         if pull is not None and release.is_at(pull, client):
             return pull.oid, ref
-    if branch != MAIN:
+    if branch != MAIN and (head := client.commit(branch)) is None:
         client.api.create_branch(client.repo_id, repo_type="dataset", branch=branch, exist_ok=True)
         head = client.commit(branch)
     if head is None:
