@@ -77,6 +77,7 @@ class HubServer(ThreadingHTTPServer):
         self.headers: list[dict[str, str]] = []
         self.fault: Fault = lambda number, method, path: None
         self.fault_message = "planted"
+        self.fault_headers: dict[str, str] = {}
         self.lock = threading.RLock()
 
     @property
@@ -135,7 +136,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send(500, {})
             return
         if isinstance(fault, int):
-            self._send(fault, {"error": self.server.fault_message})
+            self._send(fault, {"error": self.server.fault_message}, self.server.fault_headers)
             return
         try:
             with self.server.lock:

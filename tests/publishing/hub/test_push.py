@@ -191,6 +191,8 @@ def test_the_tag_is_made_after_the_merge(options: dict[str, object], hub: HubSer
     assert push.commit in repo.refs.values()
     assert loaded_rows(str(push.commit)) == 7
     assert push.url.endswith("/discussions/1" if "create_pr" in options else "/tree/next")
+    again = push_to_hub(releases["1.1.0"], REPO, **options)  # type: ignore[arg-type]
+    assert (again.commit, again.url) == (push.commit, push.url)
     merged = repo.commit("refs/heads/main", "merge", {**repo.files(str(push.commit)), "LICENSE": b"mine"})
     uploads = len(hub.uploads)
     again = push_to_hub(releases["1.1.0"], REPO)
@@ -284,6 +286,32 @@ def test_a_push_that_fails_at_any_request_leaves_the_release_before_and_is_resum
     check_failures(hub, releases, (503, 412, "cut"))
 
 
+@pytest.mark.parametrize(
+    ("status", "asked", "expected"),
+    [
+        (503, "", list(client_module.WAITS)),
+        (429, "20", [20.0, 20.0, 20.0, 20.0, 20.0, 32.0]),
+        (429, "100000", [client_module.LONGEST_WAIT] * len(client_module.WAITS)),
+        (403, "20", []),
+    ],
+)
+def test_waits_grow_and_follow_the_server(
+    status: int,
+    asked: str,
+    expected: list[float],
+    hub: HubServer,
+    releases: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    hub.fault = lambda number, method, path: status if path.endswith("/refs") else None
+    hub.fault_headers = {"Retry-After": asked} if asked else {}
+    with pytest.raises(HubError, match="cannot list the tags"):
+        push_to_hub(releases["1.0.0"], REPO)
+    assert waits == expected
+
+
 def test_a_foreign_commit_between_the_head_and_the_commit_stays(
     hub: HubServer, releases: dict[str, Path], quick: None
 ) -> None:
@@ -304,12 +332,8 @@ def test_a_foreign_commit_between_the_head_and_the_commit_stays(
     assert loaded_rows("v1.1.0") == 7
 
 
-def test_a_foreign_release_between_the_head_and_the_commit_is_replaced_in_full(
-    hub: HubServer, releases: dict[str, Path], quick: None, tmp_path: Path
-) -> None:
-    """The difference is computed again: files of the release in between are removed too."""
-    push_to_hub(releases["1.0.0"], REPO)
-    between = write(tmp_path / "between", "1.0.5", 8, answer="5")
+def push_before_the_next_commit(hub: HubServer, folder: Path) -> list[Push]:
+    """Push a folder when the server receives the next commit, before it executes that; return where the result will be."""
     pushed: list[Push] = []
 
     def push_first(number: int, method: str, path: str) -> None:
@@ -317,11 +341,20 @@ def test_a_foreign_release_between_the_head_and_the_commit_is_replaced_in_full(
             hub.fault = lambda number, method, path: None
             hub.lock.release()  # the nested push needs the server
             try:
-                pushed.append(push_to_hub(between, REPO))
+                pushed.append(push_to_hub(folder, REPO))
             finally:
                 hub.lock.acquire()
 
     hub.fault = push_first
+    return pushed
+
+
+def test_a_foreign_release_between_the_head_and_the_commit_is_replaced_in_full(
+    hub: HubServer, releases: dict[str, Path], quick: None, tmp_path: Path
+) -> None:
+    """The difference is computed again: files of the release in between are removed too."""
+    push_to_hub(releases["1.0.0"], REPO)
+    push_before_the_next_commit(hub, write(tmp_path / "between", "1.0.5", 8, answer="5"))
     push_to_hub(releases["1.1.0"], REPO)
     repo = repository(hub)
     assert set(repo.tags) == {"v1.0.0", "v1.0.5", "v1.1.0"}
@@ -331,6 +364,14 @@ def test_a_foreign_release_between_the_head_and_the_commit_is_replaced_in_full(
     assert repo.refs == refs
     names = {path.name for path in releases["1.1.0"].rglob("*.parquet")}
     assert {Path(path).name for path in repo.files() if path.endswith(".parquet")} == names
+
+
+def test_two_pushes_of_one_release_make_one_commit(hub: HubServer, releases: dict[str, Path], quick: None) -> None:
+    push_to_hub(releases["1.0.0"], REPO)
+    other = push_before_the_next_commit(hub, releases["1.1.0"])
+    push = push_to_hub(releases["1.1.0"], REPO)
+    assert [push] == other
+    assert len(repository(hub).commits) == 3
 
 
 def test_a_lost_response_opens_one_pull_request(hub: HubServer, releases: dict[str, Path], quick: None) -> None:

@@ -146,8 +146,7 @@ def _push(
         return Push(repo_id, tagged.oid, release.tag, f"{url}/tree/{release.tag}", since, changes)
     if tagged is not None and not move_tag:
         raise _other_contents(client, release)
-    pulls = client.step("list the pull requests", lambda: _pulls(client)) if create_pr else None
-    commit, ref = client.step("commit", lambda: _commit(client, release, branch or MAIN, pulls))
+    commit, ref = client.step("commit", lambda: _commit(client, release, branch or MAIN, create_pr))
     _check(client, release, commit)
     if ref == MAIN:
         client.step("create the tag", lambda: _tag(client, release, commit, move_tag))
@@ -189,22 +188,18 @@ def _check_head(client: Client, head: Commit, version: str) -> None:
     check_names(set(head.files), client.repo_id)
 
 
-def _pulls(client: Client) -> set[str]:
-    """Return the refs of all pull requests, such as "refs/pr/1"."""
+def _pulls(client: Client) -> list[str]:
+    """Return the refs of all pull requests, such as "refs/pr/1", newest first."""
     refs = client.api.list_repo_refs(client.repo_id, repo_type="dataset", include_pull_requests=True)
-    return {pull.ref for pull in refs.pull_requests or ()}
+    return sorted((pull.ref for pull in refs.pull_requests or ()), key=lambda ref: (len(ref), ref), reverse=True)
 
 
-def _commit(client: Client, release: Release, branch: str, pulls: set[str] | None) -> tuple[str, str]:
-    """Return a commit that has the release, and its branch or pull request; make the commit if there is none.
-
-    Args:
-        pulls: if the commit is to open a pull request, the earlier ones.
-    """
+def _commit(client: Client, release: Release, branch: str, create_pr: bool) -> tuple[str, str]:
+    """Return a commit that has the release, and its branch or pull request; make the commit if there is none."""
     head = client.commit(MAIN)
     if head is not None and release.is_at(head, client):
         return head.oid, MAIN
-    for ref in sorted(_pulls(client) - pulls) if pulls is not None else ():  # opened by an attempt without a response
+    for ref in _pulls(client) if create_pr else ():  # one may be of an attempt that got no response
         pull = client.commit(ref)
         if pull is not None and release.is_at(pull, client):
             return pull.oid, ref
@@ -226,7 +221,7 @@ def _commit(client: Client, release: Release, branch: str, pulls: set[str] | Non
     stale = [path for path in old.get("files", ()) if path in head.files and path not in release.files]
     stale = [path for path in stale if client.is_published(head, path, old)]
     additions = [CommitOperationAdd(path, _content(release, path)) for path in missing]
-    options: dict[str, Any] = {"repo_type": "dataset", "revision": branch, "create_pr": pulls is not None}
+    options: dict[str, Any] = {"repo_type": "dataset", "revision": branch, "create_pr": create_pr}
     client.api.preupload_lfs_files(client.repo_id, additions, free_memory=False, **options)
     info = client.api.create_commit(
         client.repo_id,
