@@ -2,12 +2,14 @@
 
 from toolrlef_data.engines import ENGINES as ENGINES
 from toolrlef_data.engines.local.engine import load_model as load_model
+from toolrlef_data.engines.prompts import render_prompt as render_prompt
 from toolrlef_data.engines.scripted import scripted as scripted
 from toolrlef_data.engines.spec import EngineSpec as EngineSpec
 from toolrlef_data.engines.spec import Limits as Limits
 from toolrlef_data.loading_scripts import load_source as load_source
-from toolrlef_data.publishing.exports import EXPORTS as EXPORTS
-from toolrlef_data.publishing.exports import export as export
+from toolrlef_data.publishing.exports.formats import EXPORTS as EXPORTS
+from toolrlef_data.publishing.exports.writing import export as export
+from toolrlef_data.publishing.exports.writing import to_trainer as to_trainer
 from toolrlef_data.publishing.folder import publish as publish
 from toolrlef_data.publishing.hub.difference import diff as diff
 from toolrlef_data.publishing.hub.push import push_to_hub as push_to_hub
@@ -54,6 +56,7 @@ from toolrlef_data.tools.readers.translator import translator_engine as translat
 from toolrlef_data.tools.search.endpoint import search_endpoint as search_endpoint
 from toolrlef_data.tools.search.wiki_search import wiki_search as wiki_search
 from toolrlef_data.tools.tool import Tool as Tool
+from toolrlef_data.tools.tool import tool_schema as tool_schema
 from toolrlef_data.trice.annotations.composer import ANNOTATIONS as ANNOTATIONS
 from toolrlef_data.trice.files.loader import load_trice as load_trice
 from toolrlef_data.trice.responders import Responder as Responder

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from tests.support.models import tiny_llama
 from toolrlef_data import load_source, preference_pairs, trajectories
 from toolrlef_data.cli.main import app, main
-from toolrlef_data.publishing.exports import EXPORTS
+from toolrlef_data.cli.trajectories import FORMATS
+from toolrlef_data.publishing.exports.formats import EXPORTS
 
 
 def run(*arguments: object) -> str:
@@ -156,12 +157,12 @@ def test_options_reach_the_samples(tmp_path: Path) -> None:
     assert llama["conversations"][:] == trajectories(answers, style="toolllama")["conversations"][:]
 
 
-@pytest.mark.parametrize("format", list(EXPORTS))
+@pytest.mark.parametrize("format", FORMATS)
 def test_every_format_is_exported(format: str, tmp_path: Path) -> None:
-    suffix = "json" if EXPORTS[format].array else "jsonl"
+    suffix = "json" if EXPORTS[format][0].array else "jsonl"
     output = run("trajectories", "--export", format, "--drop-unfit", "--out", tmp_path)
     text = (tmp_path / f"train.{suffix}").read_text()
-    entries = json.loads(text) if EXPORTS[format].array else [json.loads(line) for line in text.splitlines()]
+    entries = json.loads(text) if EXPORTS[format][0].array else [json.loads(line) for line in text.splitlines()]
     assert entries
     assert str(tmp_path / f"train.{suffix}") in output
     assert not (tmp_path / "provenance.json").exists()
@@ -254,7 +255,10 @@ FOREIGN = "foreign/data"
             "keys must be names",
         ),
         (["trajectories", "nowhere", "--out", "x"], "nowhere"),
-        (["trajectories", "--export", "csv", "--out", "x"], "unknown format 'csv'; choose from: axolotl, openai"),
+        (
+            ["trajectories", "--export", "csv", "--out", "x"],
+            "unknown format 'csv'; choose from: axolotl, llamafactory, openai",
+        ),
         (
             ["trajectories", "--export", "trl", "--pairs", "--out", "x"],
             "a separate command with --export trl_pref",

@@ -15,7 +15,7 @@ from datasets import Dataset, DatasetDict
 from tests.support.answer_trees import FUNCTIONS, RandomSearch, row, searches, table
 from toolrlef_data.columns import ANSWERS, TOOLLLAMA, TRAJECTORIES
 from toolrlef_data.loading_scripts import load_source
-from toolrlef_data.publishing.exports import export
+from toolrlef_data.publishing.exports.writing import export
 from toolrlef_data.records import Drop, InputError, MissingColumns, UnknownName, UnusableRow
 from toolrlef_data.tables.lineage import ledger, lineage
 from toolrlef_data.toolbench import answer_file as answer_files

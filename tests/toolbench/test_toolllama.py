@@ -11,7 +11,7 @@ import pytest
 from datasets import Dataset
 
 from toolrlef_data.columns import TOOLLLAMA
-from toolrlef_data.publishing.exports import export
+from toolrlef_data.publishing.exports.writing import export
 from toolrlef_data.toolbench.toolllama import loses_thought, sample_name, system_text, to_conversation
 
 Message = dict[str, Any]

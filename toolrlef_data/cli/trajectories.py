@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["VERSION", "Layout", "Out", "publish_steps", "trajectories"]
 
 VERSION = "1.0.0"
+PAIR_FORMATS = ("trl_preference", "trl_reward")
+FORMATS = ("axolotl", "llamafactory", "openai", "toolllama", "trl", *PAIR_FORMATS)
 NO_SAMPLES = "no samples: all answer files and steps were dropped; the table of dropped rows lists the reasons"
 LOAD = 'To load it:\n    load_dataset("{}", "toolbench-{}", split="train")'
 Out = Annotated[Path, typer.Option(help="Output folder.")]
@@ -72,7 +74,8 @@ def trajectories(
     export: Annotated[
         str | None,
         typer.Option(
-            help="Write training files instead of a data set: axolotl, openai, toolllama, trl, trl_preference."
+            help="Write training files instead of a data set: axolotl, llamafactory, openai, toolllama, trl, "
+            "trl_preference, trl_reward."
         ),
     ] = None,
     arguments: Annotated[
@@ -110,9 +113,9 @@ def trajectories(
         answers = _load_answers(data_dir)
         parts = DatasetDict({"train": answers}) if test is None else split_queries(answers, test)
         tables = {}
-        if export != "trl_preference":
+        if export not in PAIR_FORMATS:
             tables["trajectories" if style == "messages" else style] = samples_of(parts, **options, **shared)
-        if pairs or export == "trl_preference":
+        if pairs or export in PAIR_FORMATS:
             tables["pairs"] = preference_pairs(parts, **shared)
         if shuffle is not None:
             tables = {name: shuffle_steps(table, shuffle) for name, table in tables.items()}
@@ -154,9 +157,10 @@ def _export_splits(
     table: Mapping[str, Dataset], format: str, out: Path, arguments: str | None, drop_unfit: bool
 ) -> list[str]:
     """Export all splits that have rows, or none after an error, and return the paths of the written files."""
-    from toolrlef_data.publishing.exports import EXPORTS, pending_export
+    from toolrlef_data.publishing.exports.formats import EXPORTS
+    from toolrlef_data.publishing.exports.writing import pending_export
 
-    suffix, unfit = "json" if EXPORTS[format].array else "jsonl", "drop" if drop_unfit else "refuse"
+    suffix, unfit = "json" if EXPORTS[format][0].array else "jsonl", "drop" if drop_unfit else "refuse"
     options: dict[str, Any] = {"arguments": arguments, "unfit": unfit}
     filled = {split: data for split, data in table.items() if len(data)}
     with contextlib.ExitStack() as stack:
@@ -168,17 +172,16 @@ def _check_export(
     export: str | None, pairs: bool, arguments: str | None, drop_unfit: bool, sample_options: Mapping[str, Any]
 ) -> None:
     """Raise InputError for options that would have no effect, and UnknownName for an unknown format."""
-    from toolrlef_data.publishing.exports import EXPORTS
     from toolrlef_data.toolbench.answer_file import check_choice
 
     if export is None:
         if arguments or drop_unfit:
             raise InputError("--arguments and --drop-unfit need --export: name a format, or omit them")
         return
-    check_choice("format", export, EXPORTS)
-    if export != "trl_preference":
+    check_choice("format", export, FORMATS)
+    if export not in PAIR_FORMATS:
         if pairs:
             hint = "omit --pairs, and export the pairs in a separate command with --export trl_preference"
             raise InputError(f"--export {export} does not write pairs: {hint}")
     elif names := [name for name, value in sample_options.items() if value]:
-        raise InputError(f"--export trl_preference writes pairs and does not support {', '.join(names)}: omit it")
+        raise InputError(f"--export {export} writes pairs and does not support {', '.join(names)}: omit it")

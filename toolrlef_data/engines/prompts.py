@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from toolrlef_data.engines.spec import Message
 from toolrlef_data.records import InputError, UnknownName
 
-__all__ = ["STYLES", "check_prompt", "render_prompt", "row_seed", "shuffled_indices"]
+__all__ = ["STYLES", "check_prompt", "continuation", "render_prompt", "row_seed", "shuffled_indices"]
 
 STYLES = ("chat", "completion", "alpaca", "vicuna")
 SECTION_HEADINGS = {
@@ -83,6 +83,17 @@ def _sections(style: str, instruction: str, input: str) -> str:
     instruction_heading, input_heading, response_heading = SECTION_HEADINGS[style]
     input_section = f"{input_heading}\n{input}\n\n" if input else ""
     return f"{instruction_heading}\n{instruction}\n\n{input_section}{response_heading}\n"
+
+
+def continuation(prompt: str, response: str) -> str:
+    """Return a response as the text that continues a prompt: with a blank, unless the prompt ends with whitespace.
+
+    >>> prompt = render_prompt("completion", "Add.", "1+1")
+    >>> (prompt + continuation(prompt, "calculator(1+1)")).splitlines()[-1]
+    'Answer: calculator(1+1)'
+    """
+    response = response.strip()
+    return response if prompt[-1:].isspace() else f" {response}"
 
 
 def row_seed(row_id: str, seed: int = 0) -> int:

@@ -22,7 +22,7 @@ from toolrlef_data.engines.local.engine import LocalEngine
 from toolrlef_data.engines.local.loading import LoadedModel, load_model, resolve_dtype
 from toolrlef_data.engines.local.weights import silence_transformers
 from toolrlef_data.engines.progress import step_bar
-from toolrlef_data.engines.prompts import check_prompt, render_prompt
+from toolrlef_data.engines.prompts import check_prompt, continuation, render_prompt
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError, MissingColumns
 from toolrlef_data.tables.files import fill_once, home_dir
@@ -207,7 +207,7 @@ def _sample(row: dict[str, str], loaded: LoadedModel, settings: dict[str, Any]) 
     end = tokenizer.eos_token or ""
     if isinstance(prompt, str):
         prompt_ids = tokenizer(prompt).input_ids
-        response = output + end if prompt[-1:].isspace() else f" {output}{end}"
+        response = continuation(prompt, output) + end
     else:
         if not tokenizer.chat_template:
             raise InputError('the model has no chat template: choose the style "completion", "alpaca" or "vicuna"')

@@ -14,7 +14,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.columns import TRAJECTORIES
-from toolrlef_data.publishing.exports import export
+from toolrlef_data.publishing.exports.writing import export
 from toolrlef_data.records import InputError, MissingColumns, UnknownName, UnusableRow
 from toolrlef_data.tables.fingerprint import canonical
 from toolrlef_data.tables.lineage import ledger, lineage

@@ -25,7 +25,14 @@ from toolrlef_data.engines.local.weights import Weights, cached_digest, resolve_
 from toolrlef_data.records import InputError, UnusableRow, is_text
 from toolrlef_data.toolbench.messages import Turn
 
-__all__ = ["ChatTokenizer", "TokenizerSource", "find_chat_tokenizer", "find_omitted_part", "load_chat_tokenizer"]
+__all__ = [
+    "ChatTokenizer",
+    "TokenizerSource",
+    "find_chat_tokenizer",
+    "find_omitted_part",
+    "find_tokenizer",
+    "load_chat_tokenizer",
+]
 
 # The files of a model folder that determine its tokenizer and template.
 _SUFFIXES = frozenset({".json", ".txt", ".model", ".spm", ".bpe", ".tiktoken", ".jinja", ".py"})
@@ -69,6 +76,20 @@ def find_chat_tokenizer(model: str, revision: str | None = None) -> TokenizerSou
         InputError: an unknown model, or one without a readable chat template.
         MissingExtra: a required package is not installed.
     """
+    source = find_tokenizer(model, revision)
+    chat = load_chat_tokenizer(source)
+    if not chat.tokenizer.chat_template:
+        raise InputError(
+            f"{model!r} has no chat template: use an instruction-tuned model, or add a template to its folder"
+        )
+    _check_syntax(model, chat)
+    template = chat.tokenizer.chat_template  # a text, or several by name
+    text = template if isinstance(template, str) else json.dumps(template, sort_keys=True)
+    return replace(source, template=hashlib.sha256(text.encode()).hexdigest())
+
+
+def find_tokenizer(model: str, revision: str | None = None) -> TokenizerSource:
+    """Find a tokenizer, with or without a chat template; see `find_chat_tokenizer`."""
     folder = Path(model).expanduser()
     if any((folder / name).is_file() for name in _TOKENIZER_FILES):
         weights = Weights("folder", str(folder.absolute()))
@@ -76,18 +97,9 @@ def find_chat_tokenizer(model: str, revision: str | None = None) -> TokenizerSou
         weights = resolve_weights(model, revision)
     identity = _folder_identity(Path(weights.place)) if weights.kind == "folder" else weights.identity()
     versions = {name: importlib.metadata.version(name) for name in ("transformers", "tokenizers")}
-    source = TokenizerSource(*weights.pretrained_args(), {**identity, **versions})
-    chat = load_chat_tokenizer(source)
-    if not chat.tokenizer.chat_template:
-        raise InputError(
-            f"{model!r} has no chat template: use an instruction-tuned model, or add a template to its folder"
-        )
-    _check_syntax(model, chat)
     is_public = weights.kind == "hub" or model.startswith("package:")
     name = model if is_public else Path(os.path.abspath(weights.place)).name
-    template = chat.tokenizer.chat_template  # a text, or several by name
-    text = template if isinstance(template, str) else json.dumps(template, sort_keys=True)
-    return replace(source, model=name, template=hashlib.sha256(text.encode()).hexdigest())
+    return TokenizerSource(*weights.pretrained_args(), {**identity, **versions}, name)
 
 
 def _folder_identity(folder: Path) -> dict[str, str]:

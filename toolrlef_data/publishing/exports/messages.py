@@ -1,17 +1,32 @@
-"""The messages and tools of a row as trainers read them: without training flags and null values; see `exports`."""
+"""The messages and tools of a trajectory as trainers read them: without training flags and null values."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from datasets import Features, Json, List
+
 from toolrlef_data.records import UnusableRow
 from toolrlef_data.toolbench.messages import decode_arguments, parse_tools
+from toolrlef_data.tools.functions.function import NAME
 
-__all__ = ["check_results", "plain_messages", "target_indices", "tools_of"]
+__all__ = [
+    "changed_number",
+    "check_names",
+    "check_numbers",
+    "check_results",
+    "plain_messages",
+    "target_indices",
+    "tools_of",
+    "tools_text",
+]
 
 Messages = Sequence[Mapping[str, Any]]
 Record = dict[str, Any]
+JSON_COLUMN = Features(value=List(Json()))
+HINT = 'arguments="text" exports them unchanged'
 
 
 def target_indices(messages: Messages) -> list[int]:
@@ -58,9 +73,33 @@ def _call(call: Mapping[str, Any], arguments: str) -> Record:
     if arguments == "object":
         function = {"name": function["name"] or "", "arguments": decode_arguments(function)}
         if not isinstance(value := function["arguments"], dict):
-            hint = 'arguments="text" exports them unchanged'
-            raise UnusableRow("bad_arguments", f"arguments are not a JSON object: {value!r:.80}; {hint}")
+            raise UnusableRow("bad_arguments", f"arguments are not a JSON object: {value!r:.80}; {HINT}")
     return {**_without_nulls(call, "id", "type"), "function": function}
+
+
+def check_numbers(messages: Messages) -> None:
+    """Raise `UnusableRow` if arguments as objects have a number that `datasets` changes when it reads the file."""
+    for call in (call for message in messages for call in message.get("tool_calls", ())):
+        if (number := changed_number(call["function"]["arguments"])) is not None:
+            raise UnusableRow("bad_number", f"`datasets` changes or refuses the number {number!r} of arguments; {HINT}")
+
+
+def changed_number(value: Any) -> int | float | None:
+    """Return a number in a JSON value that the JSON columns of `datasets` change or cannot read, or None.
+
+    >>> changed_number({"at": [48.5, 2**63]}), changed_number({"at": [48.85837009999999]})
+    (None, 48.85837009999999)
+    """
+    if isinstance(value, (dict, list)):
+        numbers = map(changed_number, value.values() if isinstance(value, dict) else value)
+        return next((number for number in numbers if number is not None), None)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        read = JSON_COLUMN.decode_example(JSON_COLUMN.encode_example({"value": [value]}))["value"]
+    except (ValueError, OverflowError):
+        return value
+    return None if read == [value] and type(read[0]) is type(value) else value
 
 
 def _without_nulls(record: Mapping[str, Any], *names: str) -> Record:
@@ -73,3 +112,22 @@ def tools_of(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         return parse_tools(row["tools"])
     except UnusableRow as error:
         raise UnusableRow("bad_tools", f"{error.detail}: {row['tools']!r:.80}") from None
+
+
+def tools_text(row: Mapping[str, Any]) -> str:
+    """Return the row's functions as JSON text: in a JSON column, `datasets` would change their numbers."""
+    tools = tools_of(row)
+    try:
+        return json.dumps(tools, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise UnusableRow("not_json", str(error)) from None
+
+
+def check_names(messages: Messages, tools: Sequence[Mapping[str, Any]]) -> None:
+    """Raise `UnusableRow` for a function name that OpenAI's API refuses."""
+    names = [tool["function"]["name"] for tool in tools]
+    names += [call["function"]["name"] for message in messages for call in message.get("tool_calls") or ()]
+    if bad := [name for name in names if not NAME.fullmatch(name or "")]:
+        raise UnusableRow(
+            "bad_name", f"expected 1 to 64 letters, digits, _ and - as function name, found {bad[0]!r:.100}"
+        )

@@ -15,7 +15,8 @@ import pytest
 from datasets import Dataset, DatasetDict, load_dataset
 
 from toolrlef_data.columns import DROPPED, PAIRS, QUESTIONS, TOOLLLAMA, TRAJECTORIES
-from toolrlef_data.publishing.exports import EXPORTS, export
+from toolrlef_data.publishing.exports.formats import EXPORTS
+from toolrlef_data.publishing.exports.writing import export
 from toolrlef_data.records import InputError, MissingColumns, UnknownName
 from toolrlef_data.toolbench.messages import template_messages
 
@@ -116,7 +117,7 @@ def _read(format: str, path: Path) -> Iterator[Pair]:
         if format == "trl":
             [target] = record["completion"]
             assert set(record) == {"prompt", "completion", "tools"}
-            yield [_plain(message) for message in record["prompt"]], _plain(target), record["tools"]
+            yield [_plain(message) for message in record["prompt"]], _plain(target), json.loads(record["tools"])
             continue
         for message in record["messages"]:
             assert None not in message.values()
@@ -163,7 +164,8 @@ def test_format_preserves_pairs(tmp_path: Path) -> None:
     for arguments in (None, "text"):
         table = Dataset.from_list(rows, features=PAIRS)
         path = export(table, "trl_preference", tmp_path / "pairs.jsonl", arguments=arguments)
-        expected = [{**{side: [_plain(m) for m in row[side]] for side in sides}, "tools": WRAPPED} for row in rows]
+        tools = json.dumps(WRAPPED)
+        expected = [{**{side: [_plain(m) for m in row[side]] for side in sides}, "tools": tools} for row in rows]
         if arguments is None:
             expected = [
                 {name: [_parsed(m) for m in value] if name in sides else value for name, value in row.items()}
@@ -181,6 +183,7 @@ def test_complete_lines(tmp_path: Path) -> None:
     result = '{"role": "tool", "content": "", "name": "tides", "tool_call_id": "call_1"%s}'
     done = '{"role": "assistant", "content": ""%s}'
     tools = '"tools": [{"type": "function", "function": {"name": "Finish", "parameters": {"type": "object", "properties": {}, "required": []}}}]'
+    tools_text = '"tools": ' + json.dumps(tools.split(" ", 1)[1])
     text, parsed = '"{\\"day\\": 1}"', '{"day": 1}'
     no, yes, one, zero = ', "train": false', ', "train": true', ', "weight": 1', ', "weight": 0'
     expected = {
@@ -191,8 +194,8 @@ def test_complete_lines(tmp_path: Path) -> None:
             f'{{"messages": [{user % ""}, {look % (text, one)}, {result % ""}, {bare % (text, zero)}, {result % ""}, {done % one}], {tools}}}'
         ],
         "trl": [
-            f'{{"prompt": [{user % ""}], "completion": [{look % (parsed, "")}], {tools}}}',
-            f'{{"prompt": [{user % ""}, {look % (parsed, "")}, {result % ""}, {empty % (parsed, "")}, {result % ""}], "completion": [{done % ""}], {tools}}}',
+            f'{{"prompt": [{user % ""}], "completion": [{look % (parsed, "")}], {tools_text}}}',
+            f'{{"prompt": [{user % ""}, {look % (parsed, "")}, {result % ""}, {empty % (parsed, "")}, {result % ""}], "completion": [{done % ""}], {tools_text}}}',
         ],
     }
     for name, lines in expected.items():
@@ -214,7 +217,8 @@ def test_wrapped_tools_are_unchanged_and_openai_omits_empty_lists(tmp_path: Path
         ("openai", [WRAPPED, None, None]),
     ]:
         lines = export(table, name, tmp_path / name).read_text(encoding="utf-8").splitlines()
-        assert [json.loads(line).get("tools") for line in lines] == tools
+        found = [json.loads(line).get("tools") for line in lines]
+        assert [json.loads(value) if isinstance(value, str) else value for value in found] == tools
 
 
 def test_datasets_loads_the_written_lines(tmp_path: Path) -> None:
@@ -352,9 +356,9 @@ def test_no_file_is_written_if_no_row_fits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("features", "fitting"),
     [
-        (TRAJECTORIES, ["axolotl", "openai", "trl"]),
+        (TRAJECTORIES, ["axolotl", "llamafactory", "openai", "trl"]),
         (TOOLLLAMA, ["toolllama"]),
-        (PAIRS, ["trl_preference"]),
+        (PAIRS, ["llamafactory", "trl_preference", "trl_reward"]),
         (QUESTIONS, []),
     ],
 )
@@ -373,7 +377,7 @@ def test_invalid_options_raise_before_writing(tmp_path: Path) -> None:
     table = Dataset.from_list([_row(GOOD)], features=TRAJECTORIES)
     path = tmp_path / "train.jsonl"
     with pytest.raises(
-        UnknownName, match=r"format 'TRL'; choose from: axolotl, openai, toolllama, trl, trl_preference"
+        UnknownName, match=r"format 'TRL'; choose from: alpaca, axolotl, llamafactory, openai, .*, trl, trl_grpo"
     ):
         export(table, "TRL", path)
     with pytest.raises(UnknownName, match="choose from: object, text"):

@@ -1,0 +1,42 @@
+"""The records of stage 1: the prompt of a row, and its output as the text to learn; see `formats`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from toolrlef_data.publishing.exports.options import Options
+from toolrlef_data.publishing.exports.turns import prompt_of, reply_to, tools_column, tools_list
+
+__all__ = ["alpaca", "axolotl", "openai", "trl", "trl_grpo"]
+
+Row = Mapping[str, Any]
+Records = Iterator[dict[str, Any]]
+
+
+def trl(row: Row, options: Options) -> Records:
+    prompt = prompt_of(row, options)
+    yield {"prompt": prompt, "completion": reply_to(prompt, row["output"], row, options), **tools_column(row, options)}
+
+
+def alpaca(row: Row, options: Options) -> Records:
+    prompt_of(row, options)
+    output = reply_to("\n", row["output"], row, options)
+    yield {"instruction": row["instruction"], "input": row["input"], "output": output}
+
+
+def openai(row: Row, options: Options) -> Records:
+    prompt = prompt_of(row, options)
+    [reply] = reply_to(prompt, row["output"], row, options)
+    tools = tools_list(row, options)
+    yield {"messages": [*prompt, {**reply, "weight": 1}], **({"tools": tools} if tools else {})}
+
+
+def axolotl(row: Row, options: Options) -> Records:
+    prompt = [{**message, "train": False} for message in prompt_of(row, options)]
+    [reply] = reply_to(prompt, row["output"], row, options)
+    yield {"messages": [*prompt, {**reply, "train": True}], "tools": tools_list(row, options)}
+
+
+def trl_grpo(row: Row, options: Options) -> Records:
+    yield {"prompt": prompt_of(row, options), **{name: row[name] for name in ("answers", "task", "id", "input")}}
