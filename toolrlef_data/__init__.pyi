@@ -8,6 +8,7 @@ from toolrlef_data.engines.spec import EngineSpec as EngineSpec
 from toolrlef_data.engines.spec import Limits as Limits
 from toolrlef_data.loading_scripts import load_source as load_source
 from toolrlef_data.publishing.exports.formats import EXPORTS as EXPORTS
+from toolrlef_data.publishing.exports.rewards import reward as reward
 from toolrlef_data.publishing.exports.writing import export as export
 from toolrlef_data.publishing.exports.writing import to_trainer as to_trainer
 from toolrlef_data.publishing.folder import publish as publish

@@ -13,6 +13,7 @@ registration: construct a `Tool` and pass it to a `Task`.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -147,6 +148,39 @@ class Tool:
         if len(inputs) == 1 or failure.error != "crashed":  # a `ToolError` raised by `many` applies to the batch
             return [failure] * len(inputs)
         return [self.run_many([call])[0] for call in inputs]
+
+    def as_function(self) -> Callable[..., str]:
+        """Return the tool as a function with a type hint and a Google docstring, for `tools=` of a trainer.
+
+        The function returns the value as text. It reports a failure by raising `ToolError`.
+
+        Raises:
+            InputError: the tool needs a model, or its name or parameter is no Python name.
+
+        >>> Tool("shout", "Says it louder.", str.upper, parameter="text").as_function()(text="hi")
+        'HI'
+        """
+        self.check()
+        if self.engine is not None:
+            raise InputError(f"the tool {self.name!r} needs a model, which a function cannot run")
+        if not (self.name.isidentifier() and self.parameter.isidentifier()):
+            raise InputError(
+                f"expected Python names of a tool and its parameter, found {self.name!r}({self.parameter!r})"
+            )
+
+        def function(*args: str, **kwargs: str) -> str:
+            argument = function.__signature__.bind(*args, **kwargs).args[0]  # type: ignore[attr-defined]
+            result = self.run(argument)
+            if result.error is not None:
+                raise ToolError(result.error, result.detail)
+            return "\n\n".join(result.value) if isinstance(result.value, tuple) else str(result.value)
+
+        parameter = inspect.Parameter(self.parameter, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=str)
+        function.__name__ = function.__qualname__ = self.name
+        function.__doc__ = f"{self.description}\n\nArgs:\n    {self.parameter}: the argument of the call.\n"
+        function.__annotations__ = {self.parameter: str, "return": str}
+        function.__signature__ = inspect.Signature([parameter], return_annotation=str)  # type: ignore[attr-defined]
+        return function
 
 
 def call_safely(function: Callable[[Any], Any], argument: Any) -> tuple[Any, ToolResult | None]:

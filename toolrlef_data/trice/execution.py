@@ -41,7 +41,7 @@ from toolrlef_data.trice.call_execution import (
 )
 from toolrlef_data.trice.reader import CassetteLookup, ReaderSettings, any_correct, read_outputs
 
-__all__ = ["execute_responses"]
+__all__ = ["execute_responses", "grade_text"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 
@@ -121,6 +121,19 @@ def execute_responses(
             reader_settings = ReaderSettings(reader_tasks, tuple(names), compat, verify)
             executed = read_outputs(executed, reader, reader_settings, num_proc=num_proc)
     return executed
+
+
+def grade_text(text: str, answers: Sequence[str], input: str, task: Task) -> bool | None:
+    """Grade one response by executing its call, or by its answer; an output that contains a gold answer is right.
+
+    >>> from toolrlef_data.tasks import TASKS
+    >>> grade_text("calculator(3*4)", ["12"], "", TASKS["math"]), grade_text("It is 13.", ["12"], "", TASKS["math"])
+    (True, False)
+    """
+    settings = ExecutionSettings({task.name: task}, (), False, True, {}, None, "")
+    row = Row("", task.name, answers, "", *task.split_input(input))
+    response = Response(text, None, None)
+    return _execute_response(response, row, settings, lambda _, argument: task.tool.run(argument)).correct
 
 
 def _check_tasks(tasks: Mapping[str, Task], verify: bool) -> None:

@@ -35,7 +35,7 @@ from toolrlef_data.columns import BOOL, INT, STRING
 from toolrlef_data.engines.prompts import STYLES
 from toolrlef_data.publishing.exports import llamafactory, stage1, stage2, trajectories
 from toolrlef_data.publishing.exports.options import Options
-from toolrlef_data.records import Drop
+from toolrlef_data.records import Drop, UnusableRow
 
 __all__ = ["EXPORTS", "Export"]
 
@@ -48,7 +48,8 @@ class Export:
 
     Args:
         columns: columns that the table must have.
-        records: (row, options) -> the row's records, and a `Drop` for each part without a record.
+        records: (row, options) -> the row's records, a `Drop` for each part without a record, and an `UnusableRow` for
+            each part that does not fit.
         features: feature of each column of the records that the options allow; absent columns are omitted.
         options: option -> supported values, the default first; empty for a number.
         array: whether the file is one indented JSON array instead of JSON Lines.
@@ -56,7 +57,7 @@ class Export:
     """
 
     columns: tuple[str, ...]
-    records: Callable[[Mapping[str, Any], Options], Iterable[dict[str, Any] | Drop]]
+    records: Callable[[Mapping[str, Any], Options], Iterable[dict[str, Any] | Drop | UnusableRow]]
     features: Callable[[Options], dict[str, Any]]
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     array: bool = False

@@ -17,6 +17,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from toolrlef_data.publishing.exports.messages import call_text
 from toolrlef_data.publishing.exports.turns import Turns
 from toolrlef_data.records import UnusableRow
 from toolrlef_data.toolbench.messages import parse_tools
@@ -144,7 +145,10 @@ def check_target(target: Target, chat: ChatTokenizer, settings: TokeniseSettings
         return
     if not isinstance(target.prompt, str):
         *history, last = [_as_column(message) for message in [*target.prompt, *target.reply]]
-        fit_step(chat, history, last, target.tools, settings)
+        try:
+            fit_step(chat, history, last, target.tools, settings)
+        except UnusableRow as error:  # without the advice for `tokenise`
+            raise UnusableRow(error.reason, error.detail.partition("; pass protocol=")[0]) from None
         return
     prompt, both = (
         chat.tokenizer(text, verbose=False).input_ids for text in (target.prompt, f"{target.prompt}{target.reply}")
@@ -162,13 +166,8 @@ def _as_column(message: Mapping[str, Any]) -> dict[str, Any]:
         {
             "id": call.get("id"),
             "type": "function",
-            "function": {"name": call["function"]["name"], "arguments": _text(call)},
+            "function": {"name": call["function"]["name"], "arguments": call_text(call["function"])},
         }
         for call in message.get("tool_calls") or ()
     ]
     return {**fields, "tool_calls": calls or None}
-
-
-def _text(call: Mapping[str, Any]) -> str:
-    arguments = call["function"]["arguments"]
-    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)

@@ -20,16 +20,16 @@ from typing import Any
 from toolrlef_data.publishing.exports.messages import tools_of
 from toolrlef_data.publishing.exports.options import Options
 from toolrlef_data.publishing.exports.stage1 import alpaca
-from toolrlef_data.publishing.exports.stage2 import trl_preference
+from toolrlef_data.publishing.exports.stage2 import pair_facts, pair_records
 from toolrlef_data.publishing.exports.trajectories import pair_sides, prompts_and_targets
-from toolrlef_data.publishing.exports.turns import prompt_of, reply_to, tools_list
+from toolrlef_data.publishing.exports.turns import Turns, prompt_of, reply_to, tools_list
 from toolrlef_data.records import Drop, UnusableRow
 
 __all__ = ["dataset_entry", "pairs", "ranking", "stage1", "trajectories"]
 
 Row = Mapping[str, Any]
 Message = Mapping[str, Any]
-Records = Iterator[dict[str, Any] | Drop]
+Records = Iterator[dict[str, Any] | Drop | UnusableRow]
 TAGS = {
     "role_tag": "from",
     "content_tag": "value",
@@ -51,24 +51,29 @@ def stage1(row: Row, options: Options) -> Records:
 
 
 def ranking(row: Row, options: Options) -> Records:
-    for record in trl_preference(row, options):
-        if isinstance(record, Drop):
-            yield record
+    for pair in pair_records(row, options, _express):
+        if not isinstance(pair, tuple):
+            yield pair
             continue
-        prompt, chosen, rejected = (record.pop(side) for side in ("prompt", "chosen", "rejected"))
-        record.pop("tools", None)
-        if options.calls == "text":
-            texts = {"instruction": row["instruction"], "input": row["input"]}
-            yield {**texts, "chosen": chosen[0]["content"], "rejected": rejected[0]["content"], **record}
-        else:
-            sides = {"chosen": turn_of(chosen[0]), "rejected": turn_of(rejected[0])}
-            yield {**_conversation(prompt, tools_list(row, options)), **sides, **record}
+        prompt, better, worse = pair
+        texts = {"instruction": row["instruction"], "input": row["input"]}
+        shared = texts if options.calls == "text" else _conversation(prompt, tools_list(row, options))
+        sides = {"chosen": better.reply, "rejected": worse.reply}
+        yield {**shared, **sides, **pair_facts(better, worse, row, options)}
+
+
+def _express(prompt: Turns, text: str, row: Row, options: Options) -> Any:
+    [reply] = reply_to(prompt, text, row, options)
+    return reply["content"] if options.calls == "text" else turn_of(reply)
 
 
 def trajectories(row: Row, options: Options) -> Records:
     tools = tools_of(row)
     for prompt, target in prompts_and_targets(row, "object"):
-        yield _conversation([*prompt, target], tools)
+        try:
+            yield _conversation([*prompt, target], tools)
+        except UnusableRow as error:  # the other targets stay
+            yield error
 
 
 def pairs(row: Row, options: Options) -> Records:

@@ -13,6 +13,7 @@ from toolrlef_data.toolbench.messages import decode_arguments, parse_tools
 from toolrlef_data.tools.functions.function import NAME
 
 __all__ = [
+    "call_text",
     "changed_number",
     "check_names",
     "check_numbers",
@@ -131,3 +132,9 @@ def check_names(messages: Messages, tools: Sequence[Mapping[str, Any]]) -> None:
         raise UnusableRow(
             "bad_name", f"expected 1 to 64 letters, digits, _ and - as function name, found {bad[0]!r:.100}"
         )
+
+
+def call_text(function: Mapping[str, Any]) -> str:
+    """Return the arguments of a call as text; objects as JSON."""
+    arguments = function["arguments"]
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)

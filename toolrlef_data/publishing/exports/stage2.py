@@ -1,7 +1,8 @@
 """The records of stage 2: pairs, triples, labels and lists of the ranked responses to a prompt; see `formats`.
 
-Responses without a text or a score, and further responses with the same text, are no candidates. A row without a pair,
-and a response without a label, are recorded in the ledger without an error:
+Responses without a text or a score, and further responses with the same text, are no candidates. A response that the
+format cannot express is unfit, and the others remain. A row without a pair, and a response without a label, are
+recorded in the ledger without an error:
 
 | reason | cause |
 |---|---|
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from toolrlef_data.publishing.exports.messages import check_names
@@ -22,27 +23,50 @@ from toolrlef_data.publishing.exports.options import Options
 from toolrlef_data.publishing.exports.turns import Turns, prompt_of, reply_to, tools_column, tools_list
 from toolrlef_data.records import Drop, UnusableRow
 
-__all__ = ["Candidate", "choose_pairs", "openai_preference", "rrhf", "trl_kto", "trl_preference", "trl_tpo"]
+__all__ = [
+    "Candidate",
+    "choose_pairs",
+    "openai_preference",
+    "pair_facts",
+    "pair_records",
+    "rrhf",
+    "trl_kto",
+    "trl_preference",
+    "trl_tpo",
+]
 
 Row = Mapping[str, Any]
-Records = Iterator[dict[str, Any] | Drop]
+Records = Iterator[dict[str, Any] | Drop | UnusableRow]
+Express = Callable[[Turns, str, Row, Options], Any]  # (prompt, response, row, options) -> its form in the record
 
 
 class Candidate(NamedTuple):
-    """A response with its score and its responder."""
+    """A response with its score, its responder, and its form in the record."""
 
     text: str
     score: float
     origin: str
+    reply: Any = None
 
 
-def candidates_of(row: Row) -> list[Candidate]:
-    """Return the candidates of a row, best first; of equal scores the first one in the row."""
+def candidates_of(
+    row: Row, prompt: Turns, options: Options, express: Express = reply_to
+) -> tuple[list[Candidate], list[UnusableRow]]:
+    """Return the candidates of a row, best first, and an error for each response that the format cannot express."""
     found: dict[str, Candidate] = {}
+    unfit: list[UnusableRow] = []
     for text, score, origin in zip(row["responses"], row["scores"], row["origin"], strict=True):
-        if text is not None and score is not None and math.isfinite(score):
-            found.setdefault(text.strip(), Candidate(text, score, origin))
-    return sorted(found.values(), key=lambda candidate: -candidate.score)
+        if text is None or score is None or not math.isfinite(score) or text.strip() in found:
+            continue
+        try:
+            found[text.strip()] = Candidate(text, score, origin, express(prompt, text, row, options))
+        except UnusableRow as error:
+            unfit.append(_unfit(error, origin))
+    return sorted(found.values(), key=lambda candidate: -candidate.score), unfit
+
+
+def _unfit(error: UnusableRow, origin: str) -> UnusableRow:
+    return UnusableRow(error.reason, f"the response of {origin}: {error.detail}")
 
 
 def choose_pairs(ranked: Sequence[Candidate], pairs: str, min_gap: float) -> list[tuple[Candidate, Candidate]]:
@@ -66,61 +90,76 @@ def choose_pairs(ranked: Sequence[Candidate], pairs: str, min_gap: float) -> lis
     return [(better, worse) for better, worse in chosen_pairs if 0 < better.score - worse.score >= min_gap]
 
 
-def _pairs(row: Row, options: Options) -> list[tuple[Candidate, Candidate]]:
-    return choose_pairs(candidates_of(row), options.pairs, options.min_gap)
+def pair_records(
+    row: Row, options: Options, express: Express = reply_to
+) -> Iterator[tuple[Turns, Candidate, Candidate] | Drop | UnusableRow]:
+    """Yield (prompt, chosen, rejected) of each pair of a row, its unfit responses, and a drop if it has no pair."""
+    prompt = prompt_of(row, options)
+    ranked, unfit = candidates_of(row, prompt, options, express)
+    yield from unfit
+    pairs = choose_pairs(ranked, options.pairs, options.min_gap)
+    yield from ((prompt, better, worse) for better, worse in pairs)
+    if not pairs:
+        yield _no_pair("no_pair", ranked)
 
 
-def _no_pair(row: Row, options: Options) -> Drop:
-    return Drop("no_pair", f"scores of different texts: {[candidate.score for candidate in candidates_of(row)]}")
+def _no_pair(reason: str, ranked: Sequence[Candidate]) -> Drop:
+    return Drop(reason, f"scores of different texts: {[candidate.score for candidate in ranked]}")
 
 
-def pair_facts(better: Candidate, worse: Candidate, options: Options) -> dict[str, Any]:
-    """Return the columns that describe a pair: the margin from 0 to 1, the scores and the responders."""
+def pair_facts(better: Candidate, worse: Candidate, row: Row, options: Options) -> dict[str, Any]:
+    """Return the columns that describe a pair: the margin from 0 to 1, the scores, the responders and the row."""
     if (gap := better.score - worse.score) > options.score_range:
         raise UnusableRow("bad_score", f"scores differ by {gap:g}: pass the range of the rule as score_range=")
     scores = {"score_chosen": better.score, "score_rejected": worse.score}
     origins = {"origin_chosen": better.origin, "origin_rejected": worse.origin}
-    return {"margin": gap / options.score_range, **scores, **origins}
+    return {"margin": gap / options.score_range, **scores, **origins, "id": row["id"]}
 
 
 def trl_preference(row: Row, options: Options) -> Records:
-    prompt = prompt_of(row, options)
-    for better, worse in (pairs := _pairs(row, options)):
-        sides = _sides(prompt, {"chosen": better, "rejected": worse}, row, options)
-        yield {
-            "prompt": prompt,
-            **sides,
-            **tools_column(row, options),
-            **pair_facts(better, worse, options),
-            "id": row["id"],
-        }
-    if not pairs:
-        yield _no_pair(row, options)
+    for pair in pair_records(row, options):
+        if not isinstance(pair, tuple):
+            yield pair
+            continue
+        prompt, better, worse = pair
+        sides = {"prompt": prompt, "chosen": better.reply, "rejected": worse.reply}
+        yield {**sides, **tools_column(row, options), **pair_facts(better, worse, row, options)}
 
 
-def _sides(prompt: Turns, candidates: Mapping[str, Candidate], row: Row, options: Options) -> dict[str, Turns]:
-    return {side: reply_to(prompt, candidate.text, row, options) for side, candidate in candidates.items()}
+def openai_preference(row: Row, options: Options) -> Records:
+    tools = tools_list(row, options)
+    for pair in pair_records(row, options, _express_for_openai):
+        if not isinstance(pair, tuple):
+            yield pair
+            continue
+        prompt, better, worse = pair
+        sides = {"preferred_output": better.reply, "non_preferred_output": worse.reply}
+        yield {"input": {"messages": prompt, **({"tools": tools} if tools else {})}, **sides}
+
+
+def _express_for_openai(prompt: Turns, text: str, row: Row, options: Options) -> Turns:
+    reply = reply_to(prompt, text, row, options)
+    check_names(reply, tools_list(row, options))
+    return reply
 
 
 def trl_tpo(row: Row, options: Options) -> Records:
-    ranked, prompt = candidates_of(row), prompt_of(row, options)
+    prompt = prompt_of(row, options)
+    ranked, unfit = candidates_of(row, prompt, options)
+    yield from unfit
     middle = [candidate for candidate in ranked if ranked[0].score > candidate.score > ranked[-1].score]
     if not middle:
-        yield Drop("no_triple", f"scores of different texts: {[candidate.score for candidate in ranked]}")
+        yield _no_pair("no_triple", ranked)
         return
     triple = {"reference": ranked[0], "chosen": middle[0], "rejected": ranked[-1]}
+    sides = {side: candidate.reply for side, candidate in triple.items()}
     origins = {f"origin_{side}": candidate.origin for side, candidate in triple.items()}
-    yield {
-        "prompt": prompt,
-        **_sides(prompt, triple, row, options),
-        **tools_column(row, options),
-        **origins,
-        "id": row["id"],
-    }
+    yield {"prompt": prompt, **sides, **tools_column(row, options), **origins, "id": row["id"]}
 
 
 def trl_kto(row: Row, options: Options) -> Records:
-    prompt, texts = prompt_of(row, options), set()
+    prompt = prompt_of(row, options)
+    texts = set()
     for text, correct, origin in zip(row["responses"], row["correct"], row["origin"], strict=True):
         if text is None or text.strip() in texts:
             continue
@@ -128,27 +167,22 @@ def trl_kto(row: Row, options: Options) -> Records:
         if correct is None:
             yield Drop("not_graded", f"the response of {origin}")
             continue
-        completion = reply_to(prompt, text, row, options)
+        try:
+            completion = reply_to(prompt, text, row, options)
+        except UnusableRow as error:
+            yield _unfit(error, origin)
+            continue
         facts = {"label": correct, "origin": origin, "id": row["id"]}
         yield {"prompt": prompt, "completion": completion, **tools_column(row, options), **facts}
 
 
 def rrhf(row: Row, options: Options) -> Records:
     prompt = prompt_of(row, options)
-    ranked = candidates_of(row)
+    ranked, unfit = candidates_of(row, prompt, options)
+    yield from unfit
     if not ranked or ranked[0].score == ranked[-1].score:
-        yield _no_pair(row, options)
+        yield _no_pair("no_pair", ranked)
         return
-    replies = [reply_to(prompt, candidate.text, row, options) for candidate in ranked]
-    facts = {"scores": [candidate.score for candidate in ranked], "origins": [candidate.origin for candidate in ranked]}
-    yield {"query": prompt, "responses": replies, **facts, "id": row["id"]}
-
-
-def openai_preference(row: Row, options: Options) -> Records:
-    prompt, tools = prompt_of(row, options), tools_list(row, options)
-    for better, worse in (pairs := _pairs(row, options)):
-        sides = _sides(prompt, {"preferred_output": better, "non_preferred_output": worse}, row, options)
-        check_names([*sides["preferred_output"], *sides["non_preferred_output"]], tools)
-        yield {"input": {"messages": prompt, **({"tools": tools} if tools else {})}, **sides}
-    if not pairs:
-        yield _no_pair(row, options)
+    lists = {"responses": "reply", "scores": "score", "origins": "origin"}
+    columns = {name: [getattr(candidate, field) for candidate in ranked] for name, field in lists.items()}
+    yield {"query": prompt, **columns, "id": row["id"]}

@@ -271,19 +271,29 @@ def _outcomes(samples: Dataset, plan: Plan) -> Iterator[tuple[Row, list[tuple[Re
         outcomes: list[tuple[Record | Drop, bytes]] = []
         try:
             for record in plan.spec.records(row, plan.options):
-                if isinstance(record, Drop):
+                if isinstance(record, UnusableRow):
+                    outcomes.append((_drop(record, number, row, plan), b""))
+                elif isinstance(record, Drop):
                     outcomes.append((record, b""))
-                    continue
-                text = _encode(record, plan.spec.array)
-                plan.meter.add(record, text)
-                outcomes.append((record, text))
+                else:
+                    text = _encode(record, plan.spec.array)
+                    try:
+                        plan.meter.add(record, text)
+                        outcomes.append((record, text))
+                    except UnusableRow as error:  # the other records of the row stay
+                        outcomes.append((_drop(error, number, row, plan), b""))
         except UnusableRow as error:
-            if plan.unfit == "refuse":
-                name = f"row {number} ({row['id']})" if "id" in row else f"row {number}"
-                hint = "unfit='drop' drops these rows and records the reasons"
-                raise InputError(f"{name} does not fit the format {plan.format!r}: {error} ({hint})") from error
-            outcomes = [(Drop(error.reason, error.detail), b"")]
+            outcomes = [(_drop(error, number, row, plan), b"")]
         yield row, outcomes
+
+
+def _drop(error: UnusableRow, number: int, row: Row, plan: Plan) -> Drop:
+    """Return the drop of an unfit row or of an unfit part of it, or raise an error for it."""
+    if plan.unfit == "refuse":
+        name = f"row {number} ({row['id']})" if "id" in row else f"row {number}"
+        hint = "unfit='drop' drops these rows and records the reasons"
+        raise InputError(f"{name} does not fit the format {plan.format!r}: {error} ({hint})") from error
+    return Drop(error.reason, error.detail)
 
 
 def _dataset_info(folder: Path, entry: Mapping[str, Any]) -> str:

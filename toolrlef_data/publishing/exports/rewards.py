@@ -1,0 +1,75 @@
+"""The grader of a task as a reward function for TRL's GRPO.
+
+A completion is graded like a response of stage 2: its call is executed and the output is graded, or its answer is. Of a
+conversation with tool results, the last message of the model counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from toolrlef_data.publishing.exports.messages import call_text
+from toolrlef_data.records import InputError
+from toolrlef_data.tasks import TASKS
+from toolrlef_data.tasks.task import Task
+from toolrlef_data.tools.calls import read_native_calls
+from toolrlef_data.trice.execution import grade_text
+
+__all__ = ["Reward", "reward"]
+
+Completion = str | Sequence[Mapping[str, Any]]
+Reward = Callable[..., list[float | None]]
+
+
+def reward(task: Task | str) -> Reward:
+    """Return a reward function for TRL: 1 for a right completion, 0 for a wrong one, None if it cannot be graded.
+
+    Args:
+        task: the task of all rows, or its name in `TASKS`. Its tool executes the calls in the trainer's process.
+
+    Returns:
+        A function for `GRPOTrainer(reward_funcs=...)`. It reads the columns `answers` and, for graders that need the
+        question, `input` of the format "trl_grpo".
+
+    Raises:
+        InputError: the tool is not set up or needs a model, or the task needs a reader.
+        UnknownName: an unknown task.
+
+    >>> reward("math")(completions=["It is 12.", "calculator(3*4)", "calculator(3*"], answers=[["12"]] * 3)
+    [1.0, 1.0, 0.0]
+    """
+    checked = TASKS[task] if isinstance(task, str) else task
+    checked.tool.check()
+    if checked.tool.engine is not None:
+        raise InputError(f"reward: the tool {checked.tool.name!r} needs a model, which cannot run inside a trainer")
+    if checked.reader_prompt is not None and not checked.output_is_answer:
+        raise InputError(f"reward: the task {checked.name!r} needs a reader, which cannot run inside a trainer")
+
+    def correctness(
+        completions: Sequence[Completion],
+        answers: Sequence[Sequence[str]],
+        input: Sequence[str] | None = None,
+        **columns: Any,
+    ) -> list[float | None]:
+        inputs = input if input is not None else [""] * len(completions)
+        grades = [
+            grade_text(_text_of(completion, checked), golds, text, checked)
+            for completion, golds, text in zip(completions, answers, inputs, strict=True)
+        ]
+        return [None if grade is None else float(grade) for grade in grades]
+
+    correctness.__name__ = f"{checked.name}_correctness"
+    return correctness
+
+
+def _text_of(completion: Completion, task: Task) -> str:
+    """Return the response in a completion: a text, or the model's last message with a native call as text."""
+    if isinstance(completion, str):
+        return completion
+    last = next((message for message in reversed(completion) if message["role"] == "assistant"), None)
+    if last is None:
+        return ""
+    calls = [call["function"] for call in last.get("tool_calls") or ()]
+    native = read_native_calls([(call["name"], call_text(call)) for call in calls], task.tool)
+    return str(last.get("content") or "") if native is None else native.text
