@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Dataset]:
         return {name: Dataset.from_list(table.to_list(), features=table.features) for name, table in made.items()}
 
 
-def ranked(texts: list[str | None], scores: list[float | None], **columns: Any) -> Dataset:
+def ranked(texts: Sequence[str | None], scores: Sequence[float | None], **columns: Any) -> Dataset:
     """Return a stage 2 table with one row."""
     row: Row = {
         **dict.fromkeys(STAGE2),
@@ -299,7 +299,7 @@ def test_an_unfit_response_leaves_the_others(tmp_path: Path) -> None:
         "trl_tpo": 1,
     }
     for name, count in counts.items():
-        options = {} if name in ("trl_kto", "trl_tpo") else {"pairs": "all"}
+        options: dict[str, Any] = {} if name in ("trl_kto", "trl_tpo") else {"pairs": "all"}
         with pytest.raises(InputError, match=f"{name}.*unreadable_call: the response of r1"):
             export(table, name, tmp_path / name, calls="native", **options)
         path = export(table, name, tmp_path / name, calls="native", unfit="drop", **options)

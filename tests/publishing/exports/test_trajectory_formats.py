@@ -165,7 +165,9 @@ def test_format_preserves_pairs(tmp_path: Path) -> None:
         table = Dataset.from_list(rows, features=PAIRS)
         path = export(table, "trl_preference", tmp_path / "pairs.jsonl", arguments=arguments)
         tools = json.dumps(WRAPPED)
-        expected = [{**{side: [_plain(m) for m in row[side]] for side in sides}, "tools": tools} for row in rows]
+        expected: list[dict[str, Any]] = [
+            {**{side: [_plain(m) for m in row[side]] for side in sides}, "tools": tools} for row in rows
+        ]
         if arguments is None:
             expected = [
                 {name: [_parsed(m) for m in value] if name in sides else value for name, value in row.items()}
