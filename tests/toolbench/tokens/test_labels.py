@@ -459,7 +459,9 @@ def test_exported_lines_have_the_same_tokens(model: Callable[[str], str], tmp_pa
     lines = export(table(*rows), "trl", tmp_path / "train.jsonl").read_text().splitlines()
     for line, row in zip(map(json.loads, lines), tokenised, strict=True):
         chat = [*line["prompt"], *line["completion"]]
-        assert tokenizer.apply_chat_template(chat, tools=line["tools"], return_dict=False) == row["input_ids"]
+        assert (
+            tokenizer.apply_chat_template(chat, tools=json.loads(line["tools"]), return_dict=False) == row["input_ids"]
+        )
 
 
 def test_custom_ids_are_kept_and_extended_by_steps(model: Callable[[str], str]) -> None:
