@@ -30,7 +30,7 @@ from toolrlef_data.tables.stage_cache import (
     write_record,
 )
 
-__all__ = ["ledger", "lineage", "record_source", "usage", "write_dropped"]
+__all__ = ["has_records", "ledger", "lineage", "record_source", "usage", "write_dropped"]
 
 
 def lineage(data: Dataset) -> list[dict[str, Any]]:
@@ -65,6 +65,12 @@ def lineage(data: Dataset) -> list[dict[str, Any]]:
 
     visit(materialize(data)._fingerprint)
     return list(records.values())
+
+
+def has_records(fingerprint: str, end: str) -> bool:
+    """Return whether the records of a stage and of its inputs can be read, down to the table `end`."""
+    record = read_record(fingerprint)
+    return record is not None and all(parent == end or has_records(parent, end) for parent in record["inputs"])
 
 
 def ledger(tables: Iterable[Dataset | DatasetDict]) -> Dataset:

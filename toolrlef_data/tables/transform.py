@@ -30,7 +30,7 @@ from toolrlef_data.tables.batches import (
 )
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.identity import check_ids
-from toolrlef_data.tables.lineage import write_dropped
+from toolrlef_data.tables.lineage import has_records, write_dropped
 from toolrlef_data.tables.row_files import materialize
 from toolrlef_data.tables.stage_cache import (
     build_record,
@@ -124,7 +124,11 @@ def apply(
         cached = None if refresh else load_stage(key, split)
         if cached is not None:
             record = read_record(cached._fingerprint)
-            if is_outdated is None or record is None or not is_outdated(split, record):
+            if record is None:
+                return cached
+            # The stages that `prepare` ran are inputs, too. Only `prepare` can write their records again.
+            is_complete = all(has_records(prepared, split._fingerprint) for prepared in record["inputs"][1:])
+            if is_complete and (is_outdated is None or not is_outdated(split, record)):
                 return cached
         check_ids(split)
         prepared = prepare(split) if prepare is not None else Prepared()
