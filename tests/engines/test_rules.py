@@ -25,6 +25,7 @@ INVALID_SETTINGS: list[tuple[str, Any, str]] = [
     ("num_beams", 0, "num_beams must be an integer of at least 1, found 0"),
     ("repetition_penalty", 0.0, "repetition_penalty must be a number above 0, found 0.0"),
     ("max_tokens", 0, "max_tokens must be an integer of at least 1, found 0"),
+    ("stop", ("\n", ""), "stop must be texts that are not empty, found ('\\n', '')"),
     ("dtype", "int8", "dtype must be one of auto, float32, bfloat16, float16, found 'int8'"),
     ("batch_tokens", 0, "batch_tokens must be an integer of at least 1, found 0"),
     ("concurrency", 0, "concurrency must be an integer of at least 1, found 0"),
@@ -78,7 +79,7 @@ def test_a_spec_knows_what_its_kind_supports(settings: dict[str, Any], message: 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("concurrency", 2.5), ("concurrency", "4"), ("timeout", True), ("timeout", None), ("temperature", "1"), ("limits", 5)],
+    [("concurrency", 2.5), ("concurrency", "4"), ("max_tokens", True), ("seed", "1"), ("stop", 3), ("timeout", True), ("timeout", None), ("temperature", "1"), ("limits", 5)],
 )  # fmt: skip
 def test_wrong_type_is_rejected_in_python(name: str, value: Any) -> None:
     with pytest.raises(InputError, match=f"{name} must be"):

@@ -402,7 +402,7 @@ def test_an_unusable_folder_is_refused_before_anything_is_written(name: str, tmp
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("name", ["a" * 255, "data/", ".", "./x/../y", "ünï #%20", "{a}", "a[", "]", "~", ".hidden"])
+@pytest.mark.parametrize("name", ["a" * 255, "data/", ".", "./x/../y", "ünï #%20", "{a}", "a[", "]", ".hidden"])
 def test_other_names_are_usable(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -410,6 +410,15 @@ def test_other_names_are_usable(name: str, tmp_path: Path, monkeypatch: pytest.M
         act(name)  # type: ignore[arg-type]
     state = hub_state(Path(name).resolve())
     assert state["math-a"] == ("1.1.0", [{"id": "2", "x": "2"}, {"id": "3", "x": "3"}])
+
+
+def test_the_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert check_replaceable("~/data") == tmp_path / "home" / "data"
+    with pytest.raises(InputError, match="'~nobody-at-all/data' cannot be a folder"):
+        check_replaceable("~nobody-at-all/data")
+    assert not any(path.name.startswith("~") for path in tmp_path.iterdir())
 
 
 def test_trices_files_are_published_where_load_dataset_cannot_read(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from toolrlef_data.engines.reply_store import open_store
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import ToolResult, TooManyFailures
 from toolrlef_data.tables.lineage import ledger, lineage, usage
+from toolrlef_data.tables.stage_cache import record_path
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools.results import put_results, stored_results, tool_key
@@ -257,6 +258,17 @@ def test_the_output_of_a_model_tool_is_the_models_reply(tmp_path: Path) -> None:
     assert gold_values(executed_table, "tool_error") == [None, "no_result", None]
     assert usage([executed_table])["mapping"]["requests"] == 2, "each distinct question is one counted request"
     assert all("trail" not in str(record["step"]) for record in lineage(executed_table))
+
+
+@pytest.mark.parametrize("step", ["QA", "calls of QA"])
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(path.read_bytes()[:99]), Path.unlink])
+def test_a_damaged_record_of_a_model_tool_is_written_again(step: str, damage: Callable[[Path], object]) -> None:
+    lama = replace(TASKS["lama"], tool=qa_tool(None, {"": "Sicily"}))
+    data = candidates(["QA(Where is Etna?)", "Sicily"], task="lama")
+    expected = lineage(execute(data, task=lama))
+    (fingerprint,) = [record["fingerprint"] for record in expected if record["step"] == step]
+    damage(record_path(fingerprint))
+    assert lineage(execute(data, task=lama)) == expected
 
 
 def test_an_open_book_tool_searches_before_it_asks_the_model(tmp_path: Path) -> None:
@@ -537,9 +549,41 @@ def test_formulas_are_composed_for_numeric_tasks_only() -> None:
     assert propose_calls(table, ANNOTATIONS, task=lama)["rejected"] == [["no_annotation"]]
 
 
-def test_an_empty_batch_size_raises() -> None:
-    with pytest.raises(InputError, match="batch must be a whole number of at least 1, found 0"):
-        Tool("QA", "Odd.", many=invalid_results, batch=0)
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"function": 3}, "the tool 'shout': function must be a function, found 3"),
+        ({"many": "x"}, "the tool 'shout': many must be a function, found 'x'"),
+        ({"many": invalid_results, "batch": 0}, "the tool 'shout': batch must be an integer of at least 1, found 0"),
+        ({"many": invalid_results, "batch": True}, "batch must be an integer of at least 1, found True"),
+        ({"engine": quiet({}), "prompt": "Say it."}, "prompt must be a function, found 'Say it.'"),
+        ({"function": str.upper, "name": " "}, "the tool ' ': name must be a name, found ' '"),
+        ({"function": str.upper, "description": None}, "description must be text, found None"),
+        ({"function": str.upper, "parameter": ""}, "parameter must be a name, found ''"),
+        ({"function": str.upper, "version": 2}, "version must be text, found 2"),
+        ({"function": str.upper, "max_failed": 20}, "max_failed must be a share from 0 to 1, found 20"),
+    ],
+)
+def test_wrong_fields_of_a_tool_raise(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Tool(**{"name": "shout", "description": "Says it louder.", **fields})
+
+
+def test_a_key_in_the_failure_of_a_tool_is_redacted() -> None:
+    key = "sk-0123456789abcdefghij"
+
+    def fails(argument: str) -> str:
+        raise ToolError("http", f"401 for {key}")
+
+    failing = [
+        Tool("a", "", fails),
+        Tool("b", "", lambda argument: {"-" * 65: key}),  # type: ignore[arg-type, return-value]
+        Tool("c", "", many=lambda inputs: [ToolResult(error="http", detail=f"401 for {key}")]),
+    ]
+    for tool in failing:
+        result = tool.run("x")
+        assert result.error
+        assert "sk-0" not in result.detail
 
 
 def test_existing_calls_are_verified_before_the_teacher_gets_a_request(qa: Task, tmp_path: Path) -> None:

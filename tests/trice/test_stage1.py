@@ -246,7 +246,7 @@ def test_columns_of_a_wrong_type_raise() -> None:
 
 
 def test_wrong_settings_raise() -> None:
-    with pytest.raises(InputError, match="threshold must be above 0"):
+    with pytest.raises(InputError, match="threshold must be a number above 0, up to 1"):
         grade(answer(questions("easy"), quiet(student)), threshold=0)
     with pytest.raises(InputError, match="teacher: expected ANNOTATIONS or an EngineSpec, found str"):
         build_stage1(graded("hard"), ["gpt"])  # type: ignore[list-item]

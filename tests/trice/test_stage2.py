@@ -404,19 +404,47 @@ def test_only_styles_without_an_adapter_have_few_shot_examples() -> None:
         (lambda: Responder("a", quiet(["1"]), protocol="mcp"), "unknown protocol 'mcp'; choose from: text, tools"),
         (lambda: respond(stage1(), [Responder("a", quiet(["1"]))] * 2), "responders need distinct names; found twice: a"),
         (lambda: build_stage2(stage1()), "a responder column named gold; found: no responder column"),
-        (lambda: build_stage2(candidates("1", "1"), rule="best"), "unknown scoring rule 'best'; choose from: paper, trice"),
         (lambda: respond(stage1(), Responder("a", quiet(["1"]))), "a list of Responder objects"),  # type: ignore[arg-type]
         (lambda: respond(respond(stage1(), []), []), "already has the columns gold"),
         (lambda: score(respond(stage1(), [])), "are not executed: run `execute` first"),
-        (lambda: build_stage2(candidates("1", "1"), sort=1), "unknown option of the rule trice: 'sort'; choose from: levels, missing"),
         (lambda: build_stage2(candidates("1", "1", a="1"), rule=one_score), "the rule returned 1 scores for 2 responses"),
-        (lambda: build_stage2(candidates("1", "1"), levels=()), "needs at least three levels"),
-        (lambda: build_stage2(candidates("1", "1"), trusted=["gpt"]), "unknown trusted responder 'gpt'; choose from: gold"),
     ],
 )  # fmt: skip
 def test_wrong_input_raises(make: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         make()
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"rule": "best"}, "unknown scoring rule 'best'; choose from: paper, trice"),
+        ({"rule": None}, "rule: expected a name or a scoring function, found None"),
+        ({"sort": 1}, "unknown option of the rule trice: 'sort'; choose from: levels, missing"),
+        ({"rule": "paper", "ties": "share"}, "unknown option of the rule paper: 'ties'"),
+        ({"ties": "best"}, "unknown ties 'best'; choose from: order, share"),
+        ({"missing": None}, "unknown missing None; choose from: zero, wrong"),
+        ({"levels": ()}, "needs at least three levels"),
+        ({"levels": 3}, "levels: expected numbers from best to worst, found 3"),
+        ({"levels": (3, 2, "1")}, r"levels: expected numbers from best to worst, found \(3, 2, '1'\)"),
+        ({"rule": "paper", "levels": (3, 2, 1)}, "needs five levels, found 3"),
+        ({"trusted": ["gpt"]}, "unknown trusted responder 'gpt'; choose from: gold"),
+        ({"trusted": "gold"}, "trusted: expected a list of responders, found 'gold'"),
+        ({"trusted": 3}, "trusted: expected a list of responders, found 3"),
+        ({"lacking": "drop"}, "unknown value of lacking: 'drop'; choose from: drop_response, drop_row"),
+    ],
+)
+def test_wrong_settings_of_the_score_raise_before_a_tool_runs(setting: dict[str, Any], words: str) -> None:
+    calls: list[str] = []
+
+    def count(argument: str) -> int:
+        calls.append(argument)
+        return 57
+
+    task = replace(MATH, tool=Tool("calculator", "", count))
+    with pytest.raises(InputError, match=words):
+        build_stage2(candidates("calculator(3*19)", "57"), task=task, **setting)
+    assert not calls
 
 
 def one_score(candidates: Any, *, numeric: bool, trusted: Sequence[str] = ()) -> list[Score]:

@@ -21,6 +21,7 @@ from toolrlef_data.engines.credentials import OPENAI_URL
 from toolrlef_data.engines.exchange import Exchange
 from toolrlef_data.engines.prompts import row_seed
 from toolrlef_data.engines.reply_store import ReplyStore, open_store, reply_key, store_path
+from toolrlef_data.engines.rules import integer_from
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import FINAL_ERRORS, NO_RESPONSE_ERRORS, InputError, Reply, ToolrlefError, UnknownName
 from toolrlef_data.tables.batches import read_values
@@ -119,8 +120,7 @@ class ModelStage:
 
 def check_samples(samples: int, spec: EngineSpec) -> None:
     """Raise an `InputError` for fewer than one sample per request, or for several samples of a greedy model."""
-    if samples < 1:
-        raise InputError(f"samples must be at least 1, found {samples}")
+    integer_from(1).check("samples", samples)
     if samples > 1 and spec.temperature <= 0:
         raise InputError(f"samples={samples} of {spec.model!r} would all be the same: set a temperature above 0")
 

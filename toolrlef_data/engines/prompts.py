@@ -16,8 +16,9 @@ import hashlib
 import random
 from collections.abc import Sequence
 
+from toolrlef_data.engines.rules import integer_from
 from toolrlef_data.engines.spec import Message
-from toolrlef_data.records import InputError, UnknownName
+from toolrlef_data.records import UnknownName
 
 __all__ = ["STYLES", "check_prompt", "continuation", "render_prompt", "row_seed", "shuffled_indices"]
 
@@ -30,11 +31,11 @@ HEADER = "The following is an instruction for a task{input}. Write a response th
 
 
 def check_prompt(style: str, examples: int | None = 0) -> None:
-    """Raise `UnknownName` for an unknown style, and an `InputError` for a negative number of few-shot examples."""
+    """Raise `UnknownName` for an unknown style, and an `InputError` for an invalid number of few-shot examples."""
     if style not in STYLES:
         raise UnknownName("prompt style", style, STYLES)
-    if examples is not None and examples < 0:
-        raise InputError(f"examples must be at least 0, found {examples}")
+    if examples is not None:
+        integer_from(0).check("examples", examples)
 
 
 def render_prompt(

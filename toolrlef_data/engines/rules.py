@@ -27,6 +27,18 @@ class Rule(NamedTuple):
 
     apply: Callable[[Any], Any]
 
+    def check(self, name: str, value: Any) -> Any:
+        """Return the normalised value of the argument `name` of a function; an error begins with the name.
+
+        >>> integer_from(1).check("samples", 0)
+        Traceback (most recent call last):
+        toolrlef_data.records.InputError: samples must be an integer of at least 1, found 0
+        """
+        try:
+            return self.apply(value)
+        except InputError as error:
+            raise InputError(f"{name} {error}") from None
+
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
         from pydantic_core import core_schema  # only recipes need pydantic
 
@@ -50,9 +62,10 @@ def must_be(expected: str, is_valid: Callable[[Any], object]) -> Rule:
 
 
 def integer_from(minimum: int) -> Rule:
-    """Return a rule for integers of at least `minimum`."""
+    """Return a rule for integers of at least `minimum`; booleans are no integers."""
     return must_be(
-        f"an integer of at least {minimum}", lambda value: isinstance(value, Integral) and int(value) >= minimum
+        f"an integer of at least {minimum}",
+        lambda value: isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= minimum,
     )
 
 
@@ -77,10 +90,7 @@ def apply_rules(settings: Any, prefix: str = "") -> None:
     """
     for name, hint in _type_hints(settings.__class__).items():
         for rule in getattr(hint, "__metadata__", ()):
-            try:
-                object.__setattr__(settings, name, rule.apply(getattr(settings, name)))
-            except InputError as error:
-                raise InputError(f"{prefix}{name} {error}") from None
+            object.__setattr__(settings, name, rule.check(f"{prefix}{name}", getattr(settings, name)))
 
 
 @cache

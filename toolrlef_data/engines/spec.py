@@ -85,6 +85,10 @@ class Limits:
 LIMITS_RULE = must_be("a Limits(...)", lambda value: isinstance(value, Limits))
 
 
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and all(isinstance(text, str) and text for text in value)
+
+
 @dataclass(frozen=True)
 class EngineSpec:
     """The settings of an engine: a model, its server, sampling settings and limits.
@@ -149,8 +153,8 @@ class EngineSpec:
     num_beams: Count = 1
     repetition_penalty: Positive = 1.0
     max_tokens: Count = 128
-    stop: tuple[str, ...] = ()
-    seed: int = 0
+    stop: Annotated[tuple[str, ...], must_be("texts that are not empty", _are_texts)] = ()
+    seed: Annotated[int, must_be("an integer", lambda n: isinstance(n, int) and not isinstance(n, bool))] = 0
     dtype: Dtype = "auto"
     options: Options = ()
     device: str = "auto"

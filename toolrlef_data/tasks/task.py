@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
+from toolrlef_data.engines.prompts import check_prompt
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.code_digest import is_in_package, module_digests
@@ -121,6 +122,10 @@ class Task:
     def __post_init__(self) -> None:
         if not isinstance(self.tool, Tool):
             raise InputError(f"tool of the task {self.name!r}: expected a Tool, found {type(self.tool).__name__}")
+        if self.reader is not None and not isinstance(self.reader, EngineSpec):
+            found = type(self.reader).__name__
+            raise InputError(f"reader of the task {self.name!r}: expected an EngineSpec, found {found}")
+        check_prompt(self.reader_style)
 
     if not TYPE_CHECKING:  # a type checker should report the old names
 

@@ -19,8 +19,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+from toolrlef_data.engines.rules import apply_rules, integer_from, is_number, must_be
 from toolrlef_data.engines.spec import EngineSpec, Message
 from toolrlef_data.records import (
     TOOL_ERRORS,
@@ -40,6 +41,12 @@ MAX_BITS = 13_000  # of an integer; Python formats no integer of more than 4,300
 MAX_DETAIL = 200  # characters of an exception's message
 # Exceptions of a tool that become a result with an error. All others, such as KeyboardInterrupt, stop the run.
 _CRASHES = (Exception, SystemExit, asyncio.CancelledError, GeneratorExit)
+
+# Rules of the fields of a tool.
+NAME = must_be("a name", lambda value: isinstance(value, str) and value.strip())
+TEXT = must_be("text", lambda value: isinstance(value, str))
+FUNCTION = must_be("a function", lambda value: value is None or callable(value))
+SHARE = must_be("a share from 0 to 1", lambda value: is_number(value) and 0 <= value <= 1)
 
 
 class ToolInput(NamedTuple):
@@ -70,34 +77,31 @@ class Tool:
 
     Raises:
         InputError: the combination of `function`, `many`, `engine` and `prompt` is invalid, `engine` is not an
-            `EngineSpec`, or `batch` is not a positive integer.
+            `EngineSpec`, or another field has a value of another type or out of range.
 
     >>> shout = Tool("shout", "Says it louder.", str.upper, parameter="text")
     >>> shout.run("hi").value
     'HI'
     """
 
-    name: str
-    description: str
-    function: Callable[[str], ToolValue] | None = None
-    parameter: str = "argument"
-    version: str = "1"
-    many: Callable[[Sequence[ToolInput]], Sequence[ToolResult]] | None = None
-    batch: int = 256
+    name: Annotated[str, NAME]
+    description: Annotated[str, TEXT]
+    function: Annotated[Callable[[str], ToolValue] | None, FUNCTION] = None
+    parameter: Annotated[str, NAME] = "argument"
+    version: Annotated[str, TEXT] = "1"
+    many: Annotated[Callable[[Sequence[ToolInput]], Sequence[ToolResult]] | None, FUNCTION] = None
+    batch: Annotated[int, integer_from(1)] = 256
     engine: EngineSpec | None = None
-    prompt: Callable[[str, tuple[str, ...]], tuple[Message, ...] | str] | None = None
-    max_failed: float = 0.2
+    prompt: Annotated[Callable[[str, tuple[str, ...]], tuple[Message, ...] | str] | None, FUNCTION] = None
+    max_failed: Annotated[float, SHARE] = 0.2
 
     def __post_init__(self) -> None:
+        apply_rules(self, f"the tool {self.name!r}: ")
         if (self.function is None) == (self.many is None and self.engine is None):
             raise InputError(f"the tool {self.name!r} needs either function=, or many= and/or engine=")
         if self.engine is not None and not isinstance(self.engine, EngineSpec):
             raise InputError(
                 f"the tool {self.name!r} needs an EngineSpec as engine, found {type(self.engine).__name__}"
-            )
-        if not isinstance(self.batch, int) or self.batch < 1:
-            raise InputError(
-                f"the tool {self.name!r}: batch must be a whole number of at least 1, found {self.batch!r}"
             )
         if (self.engine is None) != (self.prompt is None):
             raise InputError(f"the tool {self.name!r} needs engine= and prompt= together")
@@ -195,7 +199,7 @@ def call_safely(function: Callable[[Any], Any], argument: Any) -> tuple[Any, Too
     except _CRASHES as error:  # the one boundary where a tool is executed
         kind, detail = getattr(error, "kind", None), getattr(error, "detail", None)
         if isinstance(error, ToolError) and isinstance(kind, str) and kind in TOOL_ERRORS and isinstance(detail, str):
-            return None, ToolResult(error=kind, detail=detail)
+            return None, ToolResult(error=kind, detail=Secrets([]).redact(detail))
         if isinstance(error, ToolrlefError) and not _is_unknown_kind(error):
             raise
         return None, ToolResult(error="crashed", detail=_describe(error))
@@ -228,7 +232,7 @@ def _checked_value(value: object) -> ToolResult:
         return ToolResult(clean_text(value))
     if isinstance(value, tuple) and value and all(isinstance(text, str) for text in value):
         return ToolResult(tuple(map(clean_text, value)))
-    found = type(value).__name__ if isinstance(value, (int, str, tuple)) else f"{value!r:.80}"
+    found = type(value).__name__ if isinstance(value, (int, str, tuple)) else Secrets([]).excerpt(repr(value), 80)
     return ToolResult(error="crashed", detail=f"expected a text, a finite number or a tuple of texts, found {found}")
 
 
@@ -237,7 +241,7 @@ def _checked_result(result: ToolResult) -> ToolResult:
     if result.error is None:
         return _checked_value(result.value)
     if result.error in TOOL_ERRORS:
-        return result
+        return ToolResult(error=result.error, detail=Secrets([]).redact(result.detail))
     detail = f"unknown tool error kind {result.error!r}: {result.detail}"
     return ToolResult(error="crashed", detail=Secrets([]).excerpt(detail, MAX_DETAIL))
 

@@ -156,11 +156,12 @@ class Responder:
         if not isinstance(self.engine, EngineSpec):
             raise InputError(f"{self.name!r} needs a model: expected an EngineSpec, found {type(self.engine).__name__}")
         check_samples(self.samples, self.engine)
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
-        if not all(isinstance(text, str) and text for text in stop):
+        stop = (self.stop,) if isinstance(self.stop, str) else self.stop
+        if not isinstance(stop, (tuple, list)) or not all(isinstance(text, str) and text for text in stop):
             raise InputError(f"stop: expected texts, found {self.stop!r:.80}")
-        object.__setattr__(self, "stop", stop)
-        if self.name == "gold" or self.name in STAGE1 or "." in self.name or not self.name.strip():
+        object.__setattr__(self, "stop", tuple(stop))
+        is_name = isinstance(self.name, str) and self.name.strip() and "." not in self.name
+        if not is_name or self.name in ("gold", *STAGE1):
             raise InputError(
                 f"{self.name!r} cannot be the name of a responder, which names a column: expected a non-empty name "
                 f"without dots that is not gold or a column of stage 1 ({', '.join(STAGE1)})"

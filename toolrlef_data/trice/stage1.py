@@ -18,15 +18,13 @@ from datasets import Dataset, DatasetDict
 
 from toolrlef_data.checks import features_of
 from toolrlef_data.columns import LABELLED, STAGE1
-from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import NO_RESPONSE_ERRORS, Drop, InputError
 from toolrlef_data.tables.transform import apply, keep
 from toolrlef_data.tasks.task import Task
-from toolrlef_data.trice.annotations.composer import Annotations
 from toolrlef_data.trice.reply_check import ACCEPT_CUT
 from toolrlef_data.trice.row_tasks import tasks_of, warn_of_older_grades
 from toolrlef_data.trice.student import QUESTION
-from toolrlef_data.trice.teachers import Teacher, propose_calls, write_calls
+from toolrlef_data.trice.teachers import Teacher, check_teacher, propose_calls, write_calls
 
 __all__ = ["build_stage1"]
 
@@ -78,7 +76,9 @@ def build_stage1(
     """
     tasks = tasks_of(graded, task)
     warn_of_older_grades([graded], tasks)
-    teachers = [teacher] if isinstance(teacher, (EngineSpec, Annotations)) else list(teacher)
+    teachers = list(teacher) if isinstance(teacher, Sequence) else [teacher]
+    for next_teacher in teachers:
+        check_teacher(next_teacher)
     teacher_tasks = [name for name, row_task in tasks.items() if row_task.make_argument is None]
     has_calls = "tool_call" in features_of(graded)
     if teacher_tasks and not teachers and not has_calls:

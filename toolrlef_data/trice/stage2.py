@@ -24,7 +24,7 @@ from toolrlef_data.trice.execution import execute_responses
 from toolrlef_data.trice.reply_check import text_as_original
 from toolrlef_data.trice.row_tasks import tasks_of
 from toolrlef_data.trice.scoring import Rule
-from toolrlef_data.trice.scoring.stage import responders_in, score
+from toolrlef_data.trice.scoring.stage import responders_in, score, score_settings
 
 __all__ = ["build_stage2", "execute"]
 
@@ -80,17 +80,10 @@ def build_stage2(
     >>> build_stage2(respond(build_stage1(graded, ANNOTATIONS), [hasty]))["scores"][:]
     [[20.0, 15.0]]
     """
+    scoring: dict[str, Any] = {"rule": rule, "trusted": trusted, "compat": compat, "lacking": lacking, "task": task}
+    score_settings(candidates, **scoring, options=options)  # an error before the first call is executed
     executed = execute(candidates, compat=compat, task=task, cassette=cassette, num_proc=num_proc)
-    return score(
-        executed,
-        rule=rule,
-        trusted=trusted,
-        compat=compat,
-        lacking=lacking,
-        task=task,
-        num_proc=num_proc,
-        **options,
-    )
+    return score(executed, **scoring, num_proc=num_proc, **options)
 
 
 def execute(

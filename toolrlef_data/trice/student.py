@@ -16,8 +16,9 @@ from toolrlef_data.columns import ANSWERED, GRADED, QUESTIONS
 from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
 from toolrlef_data.engines.prompts import check_prompt, render_prompt
 from toolrlef_data.engines.responses import build_request, build_response
+from toolrlef_data.engines.rules import is_number, must_be
 from toolrlef_data.engines.spec import EngineSpec, Request
-from toolrlef_data.records import NO_RESPONSE_ERRORS, Drop, InputError, Reply
+from toolrlef_data.records import NO_RESPONSE_ERRORS, Drop, Reply
 from toolrlef_data.tables.transform import apply, keep
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.reply_check import (
@@ -142,8 +143,7 @@ def grade(
     >>> grade(answer(questions, scripted({"": "It is 0."}, progress=False)))["needs_tool"][:]
     [True]
     """
-    if not 0 < threshold <= 1:
-        raise InputError(f"threshold must be above 0 and at most 1, found {threshold}")
+    must_be("a number above 0, up to 1", lambda n: is_number(n) and 0 < n <= 1).check("threshold", threshold)
     adds = {name: GRADED[name] for name in ("response", "prediction", "correct", "pass_rate", "needs_tool")}
     tasks = {
         name: row_task.with_rule("paper" if compat and row_task.has_rules else rule)

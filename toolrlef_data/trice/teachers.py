@@ -24,6 +24,7 @@ from toolrlef_data.columns import GRADED, LABELLED, RESPONSE
 from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
 from toolrlef_data.engines.prompts import render_prompt, shuffled_indices
 from toolrlef_data.engines.responses import build_request, build_response
+from toolrlef_data.engines.rules import integer_from
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import NO_RESPONSE_ERRORS, InputError, Reply, ToolCall, clean_text
 from toolrlef_data.tables.transform import apply
@@ -87,10 +88,8 @@ def propose_calls(
     >>> propose_calls(graded, ANNOTATIONS)["verified_by"][:]
     ['value']
     """
-    if not isinstance(teacher, (EngineSpec, Annotations)):
-        raise InputError(f"teacher: expected ANNOTATIONS or an EngineSpec, found {type(teacher).__name__}")
-    if attempts < 1:
-        raise InputError(f"attempts must be at least 1, found {attempts}")
+    check_teacher(teacher)
+    integer_from(1).check("attempts", attempts)
     tasks, accepted = tasks_of(graded, task), check_accept_cut(accept_cut)
     labelled = _with_labels(graded, num_proc)
     if isinstance(teacher, Annotations):
@@ -115,6 +114,12 @@ def propose_calls(
         proposed = run_model_stage(labelled, stage, num_proc=num_proc)
         labelled = _verify_proposals(proposed, settings, num_proc)
     return labelled
+
+
+def check_teacher(teacher: Any) -> None:
+    """Raise an `InputError` for a teacher of another type."""
+    if not isinstance(teacher, (EngineSpec, Annotations)):
+        raise InputError(f"teacher: expected ANNOTATIONS or an EngineSpec, found {type(teacher).__name__}")
 
 
 def write_calls(

@@ -23,6 +23,7 @@ from toolrlef_data.engines.local.loading import LoadedModel, load_model, resolve
 from toolrlef_data.engines.local.weights import silence_transformers
 from toolrlef_data.engines.progress import step_bar
 from toolrlef_data.engines.prompts import check_prompt, continuation, render_prompt
+from toolrlef_data.engines.rules import integer_from, is_number, must_be
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError, MissingColumns
 from toolrlef_data.tables.files import fill_once, home_dir
@@ -96,6 +97,10 @@ def warm_up(
     if isinstance(stage1, dict):
         raise InputError(f"warm_up: expected one split, found several: pass one of {', '.join(map(str, stage1))}")
     check_prompt(style)
+    for name, value in {"steps": steps, "batch_size": batch_size, "max_tokens": max_tokens}.items():
+        integer_from(1).check(name, value)
+    integer_from(0).check("seed", seed)
+    must_be("a number above 0", lambda n: is_number(n) and n > 0).check("learning_rate", learning_rate)
     stage1 = check_table(stage1)
     missing = [name for name in COLUMNS if name not in stage1.column_names]
     if missing:

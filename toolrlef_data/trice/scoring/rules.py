@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from toolrlef_data.engines.rules import is_number
 from toolrlef_data.records import InputError, Score
 
 __all__ = ["LEVELS", "paper", "trice"]
@@ -39,7 +40,7 @@ def trice(
     >>> [score.score for score in trice(named, numeric=True)]
     [20.0, 20.0, 10.0, 15.0]
     """
-    if len(levels) < 3:
+    if _count_levels(levels) < 3:
         raise InputError(f"the rule 'trice' needs at least three levels, found {len(levels)}")
     _check_choice(missing, ("zero", "wrong"), "missing")
     _check_choice(ties, ("order", "share"), "ties")
@@ -90,7 +91,7 @@ def paper(
     >>> [score.score for score in paper(named, numeric=True)]
     [20.0, 15.0, 10.0, 5.0, 0.0]
     """
-    if len(levels) != 5:
+    if _count_levels(levels) != 5:
         raise InputError(f"the rule 'paper' has five states and needs five levels, found {len(levels)}")
     gold_uses_tool = _gold_candidate(candidates)["uses_tool"]
     scores = []
@@ -113,6 +114,12 @@ def _gold_candidate(candidates: Sequence[Candidate]) -> Candidate:
     raise InputError(
         f"no candidate is named 'gold'; found: {', '.join(str(c['name']) for c in candidates) or '(none)'}"
     )
+
+
+def _count_levels(levels: Sequence[float]) -> int:
+    if not isinstance(levels, Sequence) or not all(map(is_number, levels)):
+        raise InputError(f"levels: expected numbers from best to worst, found {levels!r:.80}")
+    return len(levels)
 
 
 def _check_choice(value: str, choices: Sequence[str], option: str) -> None:

@@ -6,7 +6,7 @@ import functools
 import inspect
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.row_tasks import tasks_of, warn_of_older_grades
 from toolrlef_data.trice.scoring import RULES, Rule
 
-__all__ = ["lost_in_ledger", "responders_in", "responders_scored", "score"]
+__all__ = ["lost_in_ledger", "responders_in", "responders_scored", "score", "score_settings"]
 
 LACKING = ("drop_row", "drop_response")
 MIN_OTHER_RESPONSES = 2  # besides gold, in a row that lacks a response
@@ -66,26 +66,53 @@ def score(
     >>> score(executed, rule="paper")["scores"][:]
     [[20.0]]
     """
-    function = RULES[rule] if isinstance(rule, str) else rule
-    parameters = list(inspect.signature(function).parameters)[1:]
-    if unknown := [name for name in options if name not in parameters]:
-        raise UnknownName(f"option of the rule {function_name(function)}:", unknown[0], parameters)
-    if lacking not in LACKING:
-        raise UnknownName("value of lacking:", lacking, LACKING)
-    names = responders_in(executed)
-    if unknown := sorted(set(trusted) - set(names)):
-        raise UnknownName("trusted responder", unknown[0], names)
-    if compat and function is RULES["trice"]:
-        options = {"missing": "wrong", **options}
-    tasks = tasks_of(executed, task)
-    warn_of_older_grades([executed], tasks)
-    settings = ScoreSettings(tasks, tuple(names), function, tuple(trusted), tuple(options.items()), compat, lacking)
+    settings = score_settings(
+        executed, rule=rule, trusted=trusted, compat=compat, lacking=lacking, task=task, options=options
+    )
+    warn_of_older_grades([executed], settings.tasks)
+    names = settings.names
     reads = ["task", "answers", *(f"{name}.{field}" for name in names for field in STATUS_FIELDS)]
     complete = keep(executed, _drop_incomplete, settings, reads=reads, stage=STAGE, batched=True, num_proc=num_proc)
     fields = (*STATUS_FIELDS, "text", "tool", "tool_output", "finish_reason")
     reads = ["instruction", "input", "id", "task", "dataset", "answers", *(f"{n}.{f}" for n in names for f in fields)]
     changes: dict[str, Any] = {"reads": reads, "adds": STAGE2, "removes": [*STAGE1, *names]}
     return apply(complete, _score_columns, settings, **changes, batched=True, name=SCORE, num_proc=num_proc)
+
+
+def score_settings(
+    data: Dataset | DatasetDict,
+    *,
+    rule: str | Rule,
+    trusted: Sequence[str],
+    compat: bool,
+    lacking: str,
+    task: Task | Mapping[str, Task] | None,
+    options: Mapping[str, Any],
+) -> ScoreSettings:
+    """Return the checked settings of `score`, for a table before or after its execution.
+
+    A rule of `RULES` checks its options on a row of which only gold responded.
+    """
+    function = RULES[rule] if isinstance(rule, str) else rule
+    if not callable(function):
+        raise InputError(f"rule: expected a name or a scoring function, found {rule!r:.80}")
+    parameters = list(inspect.signature(function).parameters)[1:]
+    if unknown := [name for name in options if name not in parameters]:
+        raise UnknownName(f"option of the rule {function_name(function)}:", unknown[0], parameters)
+    if lacking not in LACKING:
+        raise UnknownName("value of lacking:", lacking, LACKING)
+    names = responders_in(data)
+    if isinstance(trusted, str) or not isinstance(trusted, Collection):
+        raise InputError(f"trusted: expected a list of responders, found {trusted!r:.80}")
+    if unknown := sorted(set(trusted) - set(names), key=str):
+        raise UnknownName("trusted responder", unknown[0], names)
+    if isinstance(rule, str):
+        gold = {"name": "gold", "prediction": None, "correct": None, "uses_tool": True, "distance": None}
+        function([gold], numeric=True, **options)
+    if compat and function is RULES["trice"]:
+        options = {"missing": "wrong", **options}
+    tasks = tasks_of(data, task)
+    return ScoreSettings(tasks, tuple(names), function, tuple(trusted), tuple(options.items()), compat, lacking)
 
 
 def responders_in(data: Dataset | DatasetDict) -> list[str]:
