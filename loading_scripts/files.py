@@ -23,8 +23,11 @@ MAX_FILE_BYTES = 64 << 20
 
 
 def as_path(path: str | Path) -> Path:
-    """Return a `Path` of the standard library, which modules with builders cannot construct themselves."""
-    return Path(path)
+    """Return a `Path` of the standard library, which modules with builders cannot construct themselves.
+
+    A "~" at its start is the home folder.
+    """
+    return Path(path).expanduser()
 
 
 def list_files(folder: Path, part: str = "", suffix: str = ".json", recursive: bool = True) -> list[str]:

@@ -137,13 +137,13 @@ def _check_folder(out: Path, version: str, layout: str, replace: bool) -> None:
 def usable_path(out: str | Path, layout: str) -> Path:
     """Return an absolute path without links; raise InputError if no data set can be written or read there."""
     try:
-        path = Path(out).resolve()  # replace the target of a link, not the link
+        path = Path(out).expanduser().resolve()  # replace the target of a link, not the link
         existing = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
         names = path.relative_to(existing).parts
         for probe in (*map(existing.joinpath, names), path / LONGEST_PATH):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 os.lstat(probe)  # an error for names and paths that are too long
-    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links, or ~ of an unknown user
         raise InputError(f"{str(out)!r} cannot be a folder: {error}") from None
     if layout == "hub" and PATTERN.search(str(path)):
         raise InputError(f"load_dataset cannot read a folder with *, ?, [...] or :: in its path: {path}")
