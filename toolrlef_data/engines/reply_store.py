@@ -23,7 +23,6 @@ import logging
 import os
 import sqlite3
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -226,7 +225,6 @@ class ReplyStore:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self.is_read_only = not is_writable(self.path)
                 self.connection = open_database(self.path, SCHEMA, recover, mode)
-                weakref.finalize(self, self.connection.close)  # Python 3.13 warns of a connection that nobody closes
                 self.file_stat = self.path.stat()
             except OSError as error:
                 raise ToolrlefError(f"the reply store {self.path} cannot be used: {error}; {ADVICE}") from error
