@@ -127,6 +127,18 @@ def test_same_tables_produce_the_same_bytes_and_no_other_files(tables: dict[str,
     assert files_beside(out) == []
 
 
+def test_the_number_of_processes_changes_no_published_byte(tmp_path: Path) -> None:
+    def published(num_proc: int | None) -> dict[Path, bytes]:
+        with use_caches(tmp_path / f"cache-{num_proc}"):
+            student = scripted({"": "It is 0."}, progress=False)
+            answered = answer(load_source("sample", split="train").select(range(8)), student, num_proc=num_proc)
+            graded = grade(answered, num_proc=num_proc)
+            folder = publish({"math": {"graded": graded}}, tmp_path / str(num_proc), version="1.0.0")
+            return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    assert published(2) == published(None)
+
+
 def test_failure_while_writing_keeps_the_old_folder(tables: dict[str, Any], tmp_path: Path) -> None:
     out = tmp_path / "data"
     complete = digests(publish(tables, out, version="1.0.0"))

@@ -17,12 +17,12 @@ import random
 from collections.abc import Sequence
 
 from toolrlef_data.engines.rules import integer_from
+from toolrlef_data.engines.settings import STYLES
 from toolrlef_data.engines.spec import Message
 from toolrlef_data.records import UnknownName
 
 __all__ = ["STYLES", "check_prompt", "continuation", "render_prompt", "row_seed", "shuffled_indices"]
 
-STYLES = ("chat", "completion", "alpaca", "vicuna")
 SECTION_HEADINGS = {
     "alpaca": ("### Instruction:", "### Input:", "### Response:"),
     "vicuna": ("</s> Instruction:", "</s> Input:", "</s> Response:"),

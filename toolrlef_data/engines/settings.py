@@ -18,6 +18,7 @@ from toolrlef_data.records import InputError
 __all__ = [
     "CAP_RULE",
     "DTYPES",
+    "STYLES",
     "BaseUrl",
     "Count",
     "Dtype",
@@ -41,6 +42,7 @@ __all__ = [
     "split_url",
 ]
 
+STYLES = ("chat", "completion", "alpaca", "vicuna")  # prompt styles, see `prompts`
 ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 RESERVED_HEADERS = frozenset(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import pyarrow.parquet as pq
 import yaml
 from datasets import Dataset, DatasetInfo, Features, SplitDict, SplitInfo
 from datasets.info import DatasetInfosDict
@@ -245,9 +246,9 @@ def _infos(folder: Path, splits: Splits, mixes: Mixes) -> dict[str, DatasetInfo]
     """Return the `DatasetInfo` of every config, mixes included."""
     infos: dict[str, DatasetInfo] = {}
     for config, tables in splits.items():
-        sizes = {name: (data.data.nbytes, len(data)) for name, data in tables.items()}
-        files = [file for name in tables for file in (folder / config).glob(f"{name}-*.parquet")]
-        download = sum(file.stat().st_size for file in files)
+        files = {name: list((folder / config).glob(f"{name}-*.parquet")) for name in tables}
+        sizes = {name: (sum(map(_num_bytes, files[name])), len(data)) for name, data in tables.items()}
+        download = sum(file.stat().st_size for parts in files.values() for file in parts)
         infos[config] = _info(config, next(iter(tables.values())).features, sizes, download)
     for config, configs_by_split in mixes.items():
         parts = {name: [infos[part].splits[name] for part in configs] for name, configs in configs_by_split.items()}
@@ -258,6 +259,12 @@ def _infos(folder: Path, splits: Splits, mixes: Mixes) -> dict[str, DatasetInfo]
         origins = [infos[part] for part in {part: None for configs in configs_by_split.values() for part in configs}]
         infos[config] = _info(config, origins[0].features, sizes, sum(origin.download_size for origin in origins))
     return infos
+
+
+def _num_bytes(file: Path) -> int:
+    """Return the uncompressed size of a Parquet file, which does not depend on the number of processes."""
+    metadata = pq.read_metadata(file)
+    return sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
 
 
 def _info(config: str, features: Features, sizes: Mapping[str, tuple[int, int]], download: int) -> DatasetInfo:

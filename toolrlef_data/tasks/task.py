@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-from toolrlef_data.engines.prompts import check_prompt
+from toolrlef_data.engines.settings import STYLES
 from toolrlef_data.engines.spec import EngineSpec
-from toolrlef_data.records import InputError
+from toolrlef_data.records import InputError, UnknownName
 from toolrlef_data.tables.code_digest import is_in_package, module_digests
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.redaction import redact
@@ -125,7 +125,8 @@ class Task:
         if self.reader is not None and not isinstance(self.reader, EngineSpec):
             found = type(self.reader).__name__
             raise InputError(f"reader of the task {self.name!r}: expected an EngineSpec, found {found}")
-        check_prompt(self.reader_style)
+        if self.reader_style not in STYLES:
+            raise UnknownName("prompt style", self.reader_style, STYLES)
 
     if not TYPE_CHECKING:  # a type checker should report the old names
 
