@@ -119,7 +119,7 @@ def test_reply_key_depends_on_every_input() -> None:
 
 
 def test_many_connections_open_a_new_store_at_once(tmp_path: Path) -> None:
-    for attempt in range(40):
+    for attempt in range(25):
         path = tmp_path / f"{attempt}.sqlite"
         start = threading.Barrier(8)
 
