@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -31,6 +32,7 @@ from tests.support.kill_points import (
     trice_2,
     without_list,
 )
+from tests.support.waiting import wait_until
 from toolrlef_data import InputError, load_trice, publish
 from toolrlef_data.publishing import folder as folder_module
 from toolrlef_data.publishing.manifest import seal
@@ -137,7 +139,10 @@ def test_the_new_files_are_on_the_disk_before_the_card_and_before_old_files_go(
     assert removed == {"math-a", "math-gone"}
 
 
-def test_a_second_publisher_waits_for_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_publisher_waits_for_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "filelock")
     out = tmp_path / "out"
     running: list[Path] = []
     numbers: list[int] = []
@@ -147,7 +152,7 @@ def test_a_second_publisher_waits_for_the_first(tmp_path: Path, monkeypatch: pyt
         running.append(folder)
         if second.ident is None:
             second.start()
-            second.join(timeout=0.5)  # without a lock, it would begin to write
+            wait_until(lambda: "not acquired" in caplog.text or len(running) > 1)  # it waits for the lock, or writes
         numbers.append(len(running))
         write_hub(folder, *arguments)
         running.pop()

@@ -11,7 +11,6 @@ import json
 import logging
 import pickle
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -28,7 +27,7 @@ from tests.support.chains import Chains
 from toolrlef_data.cli.main import _print_run
 from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
 from toolrlef_data.engines.openai_api.engine import OpenAIEngine
-from toolrlef_data.engines.spec import EngineSpec, Limits, Message, Request
+from toolrlef_data.engines.spec import PULL_INTERVAL, EngineSpec, Limits, Message, Request
 from toolrlef_data.recipes.loading import load_recipe
 from toolrlef_data.recipes.runner import run_recipe
 from toolrlef_data.records import AllRequestsRefused, CapReached, InputError, NoUsableApiKey, Reply, TooManyFailures
@@ -90,10 +89,12 @@ def test_an_unreachable_server_costs_nothing() -> None:
 
 @pytest.mark.parametrize("status", [408, 409, 425, 498, 500, 502, 503, 504, 529])
 def test_retry_after_is_respected_for_every_status(status: int) -> None:
-    later = ServerReply(status, {"error": "later"}, {"retry-after-ms": "250"})
+    """The requested pause ends after the deadline, so the request is not sent again."""
+    later = ServerReply(status, {"error": "later"}, {"retry-after-ms": "600000"})
     with ApiServer(first_attempt(later)) as server:
-        assert replies_of(spec_of(server))[0].text
-        assert server.requests[1].time - server.requests[0].time >= 0.2
+        (reply,) = replies_of(spec_of(server, limits=replace(FAST, deadline=60.0)))
+        assert "the server requests a pause of 600 s" in reply.error_detail
+        assert len(server.requests) == 1
 
 
 TEMPORARY = {
@@ -166,7 +167,8 @@ def test_a_stall_ends_at_the_timeout(drop: Any) -> None:
     with ApiServer(first_attempt(ServerReply(drop=drop))) as server:
         (reply,) = replies_of(spec_of(server, timeout=1.0))  # the server waits forever
         assert reply.text
-        assert [received.answered is None for received in server.requests] == [True, False]
+        assert server.requests[0].answered is None
+        assert server.requests[-1].answered is not None
 
 
 FINAL = {
@@ -235,46 +237,61 @@ def test_rate_limits_of_all_requests_reduce_the_concurrency() -> None:
 
 PASSING = {
     "rate limit": rate_limited(),
-    "rate limit with Retry-After": rate_limited(retry_after="1.5"),
+    "rate limit with Retry-After": rate_limited(retry_after="60"),
     "500": error(500, None, "boom"),
-    "503 with Retry-After": ServerReply(503, b"", {"retry-after": "1.5"}),
+    "503 with Retry-After": ServerReply(503, b"", {"retry-after": "60"}),
 }
 
 
 @pytest.mark.parametrize("fault", PASSING)
 def test_a_row_that_waits_leaves_its_place_to_others(fault: str) -> None:
-    """The first attempts of as many rows as there are places fail; all other rows are sent before they are retried."""
+    """As many rows as there are places wait for minutes; all other rows are answered before they are sent again."""
     rows = {f'question {10 * i}"'.encode() for i in range(4)}
 
     def script(received: ReceivedRequest, repeats: int) -> ServerReply | None:
-        return PASSING[fault] if repeats == 0 and any(row in received.raw for row in rows) else None
+        return PASSING[fault] if any(row in received.raw for row in rows) else None
 
-    with ApiServer(script) as server:
-        replies = replies_of(spec_of(server, concurrency=4, limits=Limits(backoff=3.0)), 40)
-        assert all(reply.text for reply in replies)
-        assert len(server.requests) == 44
-        retried = [i for i, received in enumerate(server.requests) if any(row in received.raw for row in rows)][-4:]
-        assert retried == [40, 41, 42, 43]
+    requests = [(str(i), Request(messages=(Message("user", f"question {i}"),))) for i in range(40)]
+    with (
+        ApiServer(script) as server,
+        OpenAIEngine(spec_of(server, concurrency=4, limits=Limits(backoff=60.0))) as engine,
+    ):
+        answered: list[str] = []
+        for replies in engine.generate(requests):
+            answered += [tag for tag, reply in replies if reply.text]
+            if len(answered) == 36:
+                engine.cancel()  # the other four wait
+        assert len(answered) == 36
+        assert len(server.requests) == 40
         assert server.max_in_flight <= 4
 
 
 RETRY_AFTER = {
-    "seconds": {"retry-after": "1"},
-    "a fraction": {"retry-after": "0.6"},
-    "milliseconds": {"retry-after-ms": "600"},
-    "a date": {"retry-after": "Thu, 01 Jan 2026 00:00:01 GMT", "date": "Thu, 01 Jan 2026 00:00:00 GMT"},
-    "a reset": {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "600ms"},
-    "a reset without a remaining amount": {"x-ratelimit-reset-tokens": "0.6s"},
+    "seconds": {"retry-after": "600"},
+    "a fraction": {"retry-after": "599.6"},
+    "milliseconds": {"retry-after-ms": "600000"},
+    "a date": {"retry-after": "Thu, 01 Jan 2026 00:10:00 GMT", "date": "Thu, 01 Jan 2026 00:00:00 GMT"},
+    "a reset": {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "10m"},
+    "a reset without a remaining amount": {"x-ratelimit-reset-tokens": "599.9s"},
 }
 
 
 @pytest.mark.parametrize("form", RETRY_AFTER)
-def test_a_row_waits_at_least_as_long_as_the_server_asks(form: str) -> None:
+def test_a_row_waits_as_long_as_the_server_asks(form: str) -> None:
+    """The requested pause ends after the deadline, so the request is not sent again."""
     limited = rate_limited(**{name.replace("-", "_"): value for name, value in RETRY_AFTER[form].items()})
     with ApiServer(first_attempt(limited)) as server:
+        (reply,) = replies_of(spec_of(server, limits=replace(FAST, deadline=60.0)))
+        assert reply.error == "rate_limit"
+        assert "the server requests a pause of 600 s" in reply.error_detail
+        assert len(server.requests) == 1
+
+
+def test_a_row_is_sent_again_after_the_requested_pause() -> None:
+    with ApiServer(first_attempt(rate_limited(**{"retry-after-ms": "300"}))) as server:
         assert replies_of(spec_of(server))[0].text
         first, second = server.requests
-        assert second.time - first.time >= 0.6
+        assert second.time - first.time >= 0.3
 
 
 def test_a_row_whose_wait_ends_after_the_deadline_fails_with_the_reason() -> None:
@@ -456,10 +473,11 @@ def test_a_wrong_model_stops_the_run_early() -> None:
 
 
 def test_requests_per_minute_are_respected() -> None:
+    """The second minute starts after the deadline, so the requests beyond the first minute's fail at once."""
     with ApiServer() as server:
-        started_at = time.monotonic()
-        replies_of(spec_of(server, limits=Limits(rpm=1200), concurrency=50), 60)
-        assert server.requests[-1].time - started_at >= 1.5, "a burst of 20, then 20 per second"
+        replies = replies_of(spec_of(server, limits=Limits(rpm=1, deadline=30.0), concurrency=50), 5)
+        assert sorted(reply.error or "" for reply in replies) == ["", *["rate_limit"] * 4]
+        assert len(server.requests) == 1
 
 
 def test_budgets_in_headers_are_respected() -> None:
@@ -828,12 +846,24 @@ def test_chains_use_the_full_concurrency() -> None:
         assert next(n for n, event in enumerate(chains.events) if event.startswith("(")) <= 3
 
 
-def test_waiting_for_ready_requests_is_no_busy_loop() -> None:
-    with ApiServer(latency=0.5) as server:
-        started_at = time.monotonic()
+class TimerLoop(asyncio.SelectorEventLoop):
+    """An event loop that records the delays of its timers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.delays: list[float] = []
+
+    def call_later(self, delay: float, *arguments: Any, **settings: Any) -> asyncio.TimerHandle:
+        self.delays.append(delay)
+        return super().call_later(delay, *arguments, **settings)
+
+
+def test_waiting_for_ready_requests_is_no_busy_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ApiServer(latency=0.1) as server:
+        loop = TimerLoop()
+        monkeypatch.setattr(asyncio, "new_event_loop", lambda: loop)
         chains = Chains(["a"], steps=1).run(spec_of(server))
-        max_pulls = 200 * (time.monotonic() - started_at) / 0.5
-        assert 0 < chains.idle_pulls < max_pulls, "pulled at intervals"
+        assert 0 < chains.idle_pulls <= loop.delays.count(PULL_INTERVAL), "each pull is followed by a timer"
 
 
 def test_samples_are_sent_before_the_next_step_is_ready() -> None:
