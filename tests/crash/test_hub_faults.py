@@ -1,4 +1,4 @@
-"""Every kind of fault at every request of a push; `tests/publishing/hub` has a mix of them."""
+"""Every kind of fault at every request of a push."""
 
 from __future__ import annotations
 

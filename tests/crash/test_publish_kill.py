@@ -12,7 +12,7 @@ import pytest
 from tests.support.kill_points import SCENARIOS
 
 
-@pytest.mark.parametrize("scenario", sorted(SCENARIOS.keys() - {"hub"}))  # test_placement.py has "hub"
+@pytest.mark.parametrize("scenario", sorted(SCENARIOS))
 def test_a_reader_sees_old_or_new_wherever_the_process_is_killed(scenario: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.support.kill_points", scenario, str(tmp_path)]
     run = subprocess.run(command, env={**os.environ, "USE_TORCH": "0"}, capture_output=True, text=True, check=False)

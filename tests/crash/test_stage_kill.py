@@ -1,4 +1,4 @@
-"""A run ignores the partial files of an earlier run that was killed while it wrote a stage."""
+"""A run ignores the partial files of killed and of other processes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.support.waiting import wait_until
+from tests.tables.test_stage_cache import python
 from toolrlef_data.tables.files import SCRATCH
 
 SCRIPT = """
@@ -49,3 +50,41 @@ def test_partial_arrow_file_of_a_killed_stage_is_ignored(tmp_path: Path) -> None
         return out, file.read_bytes()
 
     assert run(tmp_path / "cache") == run(tmp_path / "other")
+
+
+UNFINISHED = """
+    import os, random, traceback
+    import pyarrow.dataset
+    from datasets import Dataset, Value
+    from tests.tables.test_stage_cache import drop_odd
+    from toolrlef_data import apply, keep, ledger, lineage
+
+    def fail(row, settings):
+        return {"error": random.choice(["unavailable", None])}
+
+    def has_failed(result):
+        return any(result["error"])
+
+    def work():
+        random.seed()
+        for size in range(20, 32):
+            rows = Dataset.from_dict({"id": [str(i) for i in range(size)]})
+            failed = apply(rows, fail, reads=["id"], adds={"error": Value("string")}, unfinished=has_failed)
+            even = keep(failed, drop_odd, reads=["id"], stage="even")
+            assert len(failed.to_list()) == len(even.to_list()) + len(ledger([even]).to_list()) == size
+            assert [record["step"] for record in lineage(even)] == ["rows", "fail", "even"]
+
+    for _ in range(4):
+        if os.fork() == 0:
+            try:
+                work()
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+    print([os.wait()[1] for _ in range(4)])
+"""
+
+
+def test_processes_with_unfinished_stages_end_with_all_rows(tmp_path: Path) -> None:
+    assert python(UNFINISHED, tmp_path) == "[0, 0, 0, 0]\n"

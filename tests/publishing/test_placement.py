@@ -54,14 +54,6 @@ def identities(out: Path) -> dict[str, tuple[int, int, bytes]]:
 # Interruptions --------------------------------------------------------------------------------------------------------
 
 
-def test_a_reader_sees_old_or_new_wherever_the_process_is_killed(tmp_path: Path) -> None:
-    """`tests/crash/test_publish_kill.py` has the other scenarios."""
-    command = [sys.executable, "-m", "tests.support.kill_points", "hub", str(tmp_path)]
-    run = subprocess.run(command, env={**os.environ, "USE_TORCH": "0"}, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr[-2000:]
-    assert int(run.stdout) > 20, "kill points"
-
-
 def seen(out: Path) -> dict[str, bytes]:
     """Return the card and the files that it names, which must be present."""
     card = (out / "README.md").read_text()

@@ -279,44 +279,6 @@ def python(script: str, home: Path, *arguments: str) -> str:
     return result.stdout
 
 
-UNFINISHED = """
-    import os, random, traceback
-    import pyarrow.dataset
-    from datasets import Dataset, Value
-    from tests.tables.test_stage_cache import drop_odd
-    from toolrlef_data import apply, keep, ledger, lineage
-
-    def fail(row, settings):
-        return {"error": random.choice(["unavailable", None])}
-
-    def has_failed(result):
-        return any(result["error"])
-
-    def work():
-        random.seed()
-        for size in range(20, 32):
-            rows = Dataset.from_dict({"id": [str(i) for i in range(size)]})
-            failed = apply(rows, fail, reads=["id"], adds={"error": Value("string")}, unfinished=has_failed)
-            even = keep(failed, drop_odd, reads=["id"], stage="even")
-            assert len(failed.to_list()) == len(even.to_list()) + len(ledger([even]).to_list()) == size
-            assert [record["step"] for record in lineage(even)] == ["rows", "fail", "even"]
-
-    for _ in range(4):
-        if os.fork() == 0:
-            try:
-                work()
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-    print([os.wait()[1] for _ in range(4)])
-"""
-
-
-def test_processes_with_unfinished_stages_end_with_all_rows(tmp_path: Path) -> None:
-    assert python(UNFINISHED, tmp_path) == "[0, 0, 0, 0]\n"
-
-
 READ_ONLY = """
     import ctypes, os, sys
     from pathlib import Path

@@ -7,7 +7,6 @@ import importlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 import textwrap
 import threading
@@ -472,34 +471,8 @@ def test_the_key_covers_the_code_of_a_step_without_settings(monkeypatch: pytest.
     assert len(keys) == 2
 
 
-def test_the_code_digest_follows_imports_and_skips_unused_modules(tmp_path: Path) -> None:
-    """The module of a task is part of the keys of that task only."""
-    root = Path(__file__).parents[2]
-    package = tmp_path / "toolrlef_data"
-    shutil.copytree(root / "toolrlef_data", package, ignore=shutil.ignore_patterns("__pycache__"))
-    script = tmp_path / "digests.py"
-    script.write_text(
-        "from toolrlef_data import TASKS\nfrom toolrlef_data.tables.fingerprint import code_digest\n"
-        "from toolrlef_data.trice.scoring.rules import trice\nprint(code_digest(TASKS['math']), code_digest(trice))\n"
-    )
-
-    def digests() -> list[str]:
-        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-        return subprocess.run(
-            [sys.executable, script], env=environment, capture_output=True, text=True, check=True
-        ).stdout.split()
-
-    math, scoring = digests()
-    prompts = package / "engines" / "prompts.py"
-    prompts.write_text(prompts.read_text() + "\nOTHER = 1\n")
-    source = (package / "tasks" / "math.py").read_text()
-    (package / "tasks" / "math.py").write_text(source.replace('"""', '"""Another first line. ', 1))
-    assert digests() == [math, scoring], "no task imports prompts, and docstrings are ignored"
-    (package / "tasks" / "math.py").write_text(source + "\nOTHER = 1\n")
-    edited_math, edited_scoring = digests()
-    assert edited_math != math
-    assert edited_scoring == scoring, "scoring does not use the task"
-    assert code_digest(keep_all) == code_digest(drop_odd), "functions outside the package have no code digest"
+def test_functions_outside_the_package_have_no_code_digest() -> None:
+    assert code_digest(keep_all) == code_digest(drop_odd)
 
 
 @pytest.mark.parametrize("name", ["tmp", SCRATCH])

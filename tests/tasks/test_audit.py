@@ -26,9 +26,10 @@ def test_the_default_rule_has_no_false_pass(name: str) -> None:
 def test_a_few_rows_suffice_and_the_seed_determines_the_result(name: str) -> None:
     gold = "84" if TASKS[name].numeric else "Turin"
     rows = [{"question": "What is it?", "context": "", "answers": [gold]}]
-    assert audit_grader(TASKS[name], rows) == audit_grader(TASKS[name], rows)
-    assert audit_grader(TASKS[name], rows).probes >= 1000
-    assert audit_grader(TASKS[name], rows, seed=1) != audit_grader(TASKS[name], rows)
+    audit = audit_grader(TASKS[name], rows)
+    assert audit == audit_grader(TASKS[name], rows)
+    assert audit != audit_grader(TASKS[name], rows, seed=1)
+    assert audit.probes >= 1000
 
 
 def test_errors_of_a_grader_are_counted_by_kind() -> None:

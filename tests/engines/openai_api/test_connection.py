@@ -61,14 +61,14 @@ def compressed(encoding: str, body: bytes) -> Iterator[bytes]:
 
 
 BLOCK = b" " * 65536
-BOMB = b'{"choices": "' + b" " * (300 * MEGABYTE) + b'"}'
+BOMB = b'{"choices": "' + b" " * (100 * MEGABYTE) + b'"}'
 
 
 def deflate_bomb() -> bytes:
     return zlib.compress(BOMB, 9)
 
 
-# What the server sends -> the error kind. Each is endless, or has 300 MB after decompression.
+# What the server sends -> the error kind. Each is endless, or has 100 MB after decompression.
 HOSTILE: dict[str, tuple[Callable[[], Iterable[bytes]], str]] = {
     "a body without end": (lambda: chain([HEAD + b"\r\n"], itertools.repeat(BLOCK)), "too_long"),
     "a body of a gigabyte": (

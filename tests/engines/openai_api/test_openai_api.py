@@ -254,7 +254,7 @@ def test_a_row_that_waits_leaves_its_place_to_others(fault: str) -> None:
     requests = [(str(i), Request(messages=(Message("user", f"question {i}"),))) for i in range(40)]
     with (
         ApiServer(script) as server,
-        OpenAIEngine(spec_of(server, concurrency=4, limits=Limits(backoff=60.0))) as engine,
+        OpenAIEngine(spec_of(server, concurrency=4, limits=Limits(backoff=60.0, deadline=100.0))) as engine,
     ):
         answered: list[str] = []
         for replies in engine.generate(requests):
@@ -853,7 +853,7 @@ class TimerLoop(asyncio.SelectorEventLoop):
         super().__init__()
         self.delays: list[float] = []
 
-    def call_later(self, delay: float, *arguments: Any, **settings: Any) -> asyncio.TimerHandle:
+    def call_later(self, delay: float, *arguments: Any, **settings: Any) -> asyncio.TimerHandle:  # type: ignore[override]
         self.delays.append(delay)
         return super().call_later(delay, *arguments, **settings)
 

@@ -13,8 +13,6 @@ from datasets import Dataset, load_dataset, load_dataset_builder
 from tests.support.hub import (
     CONFIG,
     REPO,
-    check_failures,
-    check_one_fault,
     loaded_rows,
     own_files,
     repository,
@@ -273,17 +271,6 @@ def test_a_folder_that_changed_is_refused(hub: HubServer, tmp_path: Path) -> Non
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-
-
-def test_one_fault_at_any_request_is_retried(hub: HubServer, releases: dict[str, Path], quick: None) -> None:
-    check_one_fault(hub, releases, (503, 412, "cut", "lost"))
-
-
-def test_a_push_that_fails_at_any_request_leaves_the_release_before_and_is_resumed(
-    hub: HubServer, releases: dict[str, Path], quick: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(client_module, "WAITS", ())
-    check_failures(hub, releases, (503, 412, "cut"))
 
 
 @pytest.mark.parametrize(
