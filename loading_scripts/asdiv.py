@@ -49,7 +49,7 @@ class Asdiv(Source):
             raise InputError(f"{path}: not valid XML: {error}") from None
         for n, problem in enumerate(root.iter("Problem"), start=1):
             location = f"{path}, Problem {problem.get('ID') or n}"
-            yield location, {**problem.attrib, **{part.tag: part.text or "" for part in problem}}
+            yield location, {**problem.attrib, **{part.tag: "".join(part.itertext()) for part in problem}}
 
     def rows(self, raw: Mapping[str, Any], fallback_id: str, location: str) -> Iterator[Row]:
         row_id = f"asdiv-{raw['id']}" if raw.get("id") else fallback_id  # the Hub's copy has no ids

@@ -4,6 +4,7 @@
 |---|---|---|---|
 | missing | `InputError` | `InputError` | `InputError` |
 | null | `InputError` | "" | [] |
+| empty text | `InputError` | "" | `InputError` |
 | text or finite number | text | text | `InputError` |
 | list | `InputError` | `UnusableRow` | texts without nulls; `UnusableRow` for other items |
 | other | `InputError` | `UnusableRow` | `InputError` |
@@ -140,11 +141,11 @@ def as_text(value: Any) -> str | None:
 
 
 def require_text(raw: Mapping[str, Any], key: str, location: str) -> str:
-    """Return the text of a key that every row needs, such as its id; raise `InputError` if the value is not text."""
+    """Return the text of a key that every row needs, such as its id; raise `InputError` if it is empty or not text."""
     value = require(raw, key, location)
     text = as_text(value)
-    if value is None or text is None:
-        problem = "is null" if value is None else "is not text"
+    if not text:
+        problem = "is null" if value is None else "is not text" if text is None else "is empty"
         raise InputError(f"{location}: the value of the key {key!r} {problem}")
     return text
 

@@ -16,7 +16,7 @@ from toolrlef_data.columns import DROPPED, QUESTIONS
 from toolrlef_data.loading_scripts import SOURCES, load_source, load_tables
 from toolrlef_data.loading_scripts.base import Question, Row, Source
 from toolrlef_data.loading_scripts.command import Tables, build_tables, main
-from toolrlef_data.loading_scripts.fields import gold_answers, read_json_object, require_text
+from toolrlef_data.loading_scripts.fields import get_text, gold_answers, read_json_object, require_text
 from toolrlef_data.loading_scripts.svamp import join_texts
 from toolrlef_data.records import Drop, InputError, UnknownName
 
@@ -224,7 +224,7 @@ class TinySource(Source):
         if raw.get("a") == "?":
             yield require_text(raw, "id", location), Drop("unclear")
         else:
-            question = require_text(raw, "q", location)
+            question = get_text(raw, "q", location)
             yield Question(
                 require_text(raw, "id", location),
                 question.upper() if self.options["loud"] else question,

@@ -33,7 +33,8 @@ def missing_cases() -> int:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """Return the cases of a file; `splitlines` would split texts at U+2028."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def _expand(case: dict[str, Any]) -> dict[str, Any]:

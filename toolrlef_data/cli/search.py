@@ -192,8 +192,6 @@ def _read_queries(path: Path, rows: int | None) -> Dataset:
         functions = row.get("functions")
         if functions is not None and not (isinstance(functions, list) and all(isinstance(f, str) for f in functions)):
             raise InputError(f"{where}: functions must be a list of names, found {functions!r:.80}")
-        if not query or not row_id:
-            raise InputError(f"{where}: the {'id' if query else 'query'} is empty")
         if row_id in queries:
             raise InputError(f"{where}: duplicate id {row_id!r}; ids are the names of the answer files")
         queries[row_id] = {"id": row_id, "query": query, "functions": functions}

@@ -247,7 +247,7 @@ def _check_stage2_row(row: Row) -> dict[str, Any] | Drop:
     answer = row.get("answer", [None] * len(responses))
     if not all(isinstance(values, list) and len(values) == len(responses) for values in (origin, scores, answer)):
         return Drop("ragged", "responses, origin, scores and answer must be lists of the same length")
-    if not all(isinstance(score, (int, float)) and abs(score) < 1e300 for score in scores):
+    if not all(type(score) in (int, float) and abs(score) < 1e300 for score in scores):
         return Drop("no_score", f"scores must be numbers: {scores!r:.80}")
     # The column has one text per response. The first of several gold answers represents the list in `answers`.
     firsts = [value if isinstance(value, str) else next(iter(parse_answers(value)), None) for value in answer]
