@@ -8,7 +8,6 @@ import pkgutil
 import re
 import subprocess
 import sys
-import zipfile
 from doctest import ELLIPSIS, NORMALIZE_WHITESPACE, DocTestFinder, DocTestRunner
 from pathlib import Path
 
@@ -144,15 +143,3 @@ def test_every_folder_has_tests() -> None:
         folder = path.parent.relative_to(ROOT / "toolrlef_data")
         if not {"cards", "samples"}.intersection(folder.parts):
             assert list((ROOT / "tests" / folder).rglob("test_*.py")), f"no tests of {folder}"
-
-
-def test_the_package_imports_from_a_zip_file_and_runs_as_a_module(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "package.zip", "w") as archive:
-        for path in (ROOT / "toolrlef_data").rglob("*"):
-            if path.suffix in (".py", ".pyi"):
-                archive.write(path, path.relative_to(ROOT))
-    code = f"import sys; sys.path.insert(0, {str(tmp_path / 'package.zip')!r}); import toolrlef_data as t; print(t.EngineSpec)"
-    process = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert process.stdout == "<class 'toolrlef_data.engines.spec.EngineSpec'>\n"
-    command = [sys.executable, "-m", "toolrlef_data.cli", "--help"]
-    assert "trajectories" in subprocess.run(command, capture_output=True, text=True, check=True).stdout

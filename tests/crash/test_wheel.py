@@ -1,4 +1,4 @@
-"""A wheel built from the tracked files works without the repository."""
+"""The package works without the repository: from a wheel, from a zip file and as a module."""
 
 from __future__ import annotations
 
@@ -45,3 +45,15 @@ def test_wheel_is_complete(tmp_path: Path) -> None:
     run = [sys.executable, "-c", code, str(site)]
     process = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert process.stdout == "True math 10\n"
+
+
+def test_the_package_imports_from_a_zip_file_and_runs_as_a_module(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "package.zip", "w") as archive:
+        for path in (ROOT / "toolrlef_data").rglob("*"):
+            if path.suffix in (".py", ".pyi"):
+                archive.write(path, path.relative_to(ROOT))
+    code = f"import sys; sys.path.insert(0, {str(tmp_path / 'package.zip')!r}); import toolrlef_data as t; print(t.EngineSpec)"
+    process = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert process.stdout == "<class 'toolrlef_data.engines.spec.EngineSpec'>\n"
+    command = [sys.executable, "-m", "toolrlef_data.cli", "--help"]
+    assert "trajectories" in subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -198,33 +198,6 @@ def test_an_interrupted_publication_of_trices_files_is_not_loaded(
     assert load_trice(out)["math"]["stage1"]["input"][:] == ["2"]
 
 
-def test_a_first_publication_is_not_loaded_before_it_is_complete(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without a card, `load_dataset` would read the Parquet files that are there."""
-    hub_1(tmp_path / "complete")
-    replace, complete = os.replace, hub_state(tmp_path / "complete")
-    for n in range(3):
-        moved: list[Path] = []
-        out = tmp_path / str(n)
-
-        def stop(source: Path, target: Path, n: int = n, moved: list[Path] = moved, out: Path = out) -> None:
-            if Path(target).is_relative_to(out) and PENDING not in Path(target).parts:
-                moved.append(Path(target))
-                if len(moved) > n:
-                    raise KeyboardInterrupt
-            replace(source, target)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "replace", stop)
-            with pytest.raises(KeyboardInterrupt):
-                hub_1(out)
-        assert hub_state(out) in ("EmptyDatasetError", "FileNotFoundError")
-        assert (out / PENDING).is_dir(), "all files are written"
-        hub_1(out)
-        assert hub_state(out) == complete
-
-
 @pytest.mark.parametrize("name", ["README.md", "math-gone"])
 def test_a_file_that_changed_after_an_interruption_is_not_lost(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

