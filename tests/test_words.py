@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import io
 import re
 import tokenize
@@ -75,9 +76,15 @@ def prose_of(text: str) -> Iterator[str]:
         yield from re.split(r"(?<=[.!?])[\"')`]*\s+(?=[A-Z`\"'(])", paragraph)
 
 
+@functools.cache
+def parse(path: Path) -> ast.Module:
+    """The syntax tree of a file, which two tests read."""
+    return ast.parse(path.read_text())
+
+
 def docstrings(path: Path) -> Iterator[tuple[int, str]]:
     """The docstrings of a file with the lines they start in."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parse(path)):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             text = ast.get_docstring(node)
             if text:
@@ -93,7 +100,7 @@ def comments(path: Path) -> Iterator[tuple[int, str]]:
 
 def messages(path: Path) -> Iterator[tuple[int, str]]:
     """String literals with blanks that are no docstrings: messages of errors, logs, progress bars and commands."""
-    tree = ast.parse(path.read_text())
+    tree = parse(path)
     described = {
         id(node.body[0].value)
         for node in ast.walk(tree)

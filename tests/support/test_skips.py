@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from tests.support.corpora import HOSTILE_CASES
 from tests.support.skips import FORBIDDEN, NO_ROWS, fail_if_required
 
 
@@ -41,3 +44,9 @@ def test_expected_failures_and_passed_tests_do_not_change(monkeypatch: pytest.Mo
     assert fail_if_required(expected_failure).outcome == "skipped"
     passed = pytest.TestReport("test_x.py::test", ("test_x.py", 2, "test"), {}, "passed", None, "call")
     assert fail_if_required(passed).outcome == "passed"
+
+
+@pytest.mark.parametrize("name", sorted(HOSTILE_CASES))
+def test_the_report_counts_every_case_that_does_not_run(name: str, shared: Path) -> None:
+    text = (shared / "hostile" / name).read_text(encoding="utf-8")
+    assert len([line for line in text.split("\n") if line.strip()]) == HOSTILE_CASES[name]
