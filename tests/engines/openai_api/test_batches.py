@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 from datasets import Dataset, Value
 
-from tests.support.api_server import ApiServer, BatchPlan, ReceivedRequest, ServerReply, error
+from tests.support.api_server import ApiServer, BatchPlan, ReceivedRequest, ServerReply, completion, error
 from tests.support.chains import Chains
 from toolrlef_data.engines.claims import BatchJobs
 from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
@@ -215,6 +217,63 @@ def test_an_invalid_response_body_is_requested_again(endpoint: str, body: str) -
         assert not any(reply.startswith("<") for reply in run(server, 6))
         assert len(server.batches.jobs) == 1
         assert len(server.lines) == 6
+
+
+@pytest.mark.parametrize("endpoint", ["/v1/files", "/v1/batches", "/content", "poll"])
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_a_huge_response_of_a_batch_endpoint_is_not_read(endpoint: str, is_compressed: bool) -> None:
+    size = 2_000_000 if endpoint == "/content" else 8_000_000  # a file has a limit of its own
+    body = json.dumps({"pad": "8" * size}).encode()
+    huge = (
+        ServerReply(200, gzip.compress(body), {"content-encoding": "gzip"}) if is_compressed else ServerReply(200, body)
+    )
+
+    def script(received: ReceivedRequest, repeats: int) -> ServerReply | None:
+        is_poll = received.method == "GET" and received.path.startswith("/v1/batches/batch")
+        is_match = is_poll if endpoint == "poll" else received.path.endswith(endpoint)
+        return huge if is_match and (endpoint in ("poll", "/content") or received.method == "POST") else None
+
+    with ApiServer(script) as server:
+        with pytest.raises(ToolrlefError, match="compressed" if is_compressed else "more than [0-9]+ bytes"):
+            run(server, 6, retries=1, max_tokens=4)
+        created = len(server.batches.jobs)
+        server.script = None
+        assert not any(reply.startswith("<") for reply in run(server, 6, max_tokens=4))
+        assert len(server.batches.jobs) == max(created, 1), "no request is billed twice"
+
+
+def test_a_long_line_of_a_result_file_is_skipped() -> None:
+    def script(received: ReceivedRequest, repeats: int) -> ServerReply | None:
+        file = server.batches.files.get(received.path.split("/")[-2])
+        if not received.path.endswith("/content") or file is None or len(server.batches.jobs) > 1:
+            return None
+        first, _, others = file[1].partition(b"\n")
+        long = b'{"pad": "%b", ' % (b"8" * 1_010_000) + first[1:] + b"\n"
+        return ServerReply(200, long + others)
+
+    with ApiServer(script) as server:
+        assert not any(reply.startswith("<") for reply in run(server, 6, max_tokens=4))
+        assert [len(job.lines) for job in server.batches.jobs.values()] == [6, 1], "its request is sent again"
+
+
+def test_a_job_of_a_run_with_more_tokens_is_read() -> None:
+    """The file limit of a recovered job cannot follow the settings of this run."""
+    texts = {str(i): "8" * 60_000 for i in range(30)}
+
+    def script(received: ReceivedRequest, repeats: int) -> ServerReply | None:
+        if received.path.endswith("/completions"):
+            return completion(texts[received.raw.split(b"question ")[1].split(b'"')[0].decode()])
+        return error(503, None, "later") if received.path.endswith("/content") and is_broken else None
+
+    with ApiServer(script) as server:
+        is_broken = True
+        with pytest.raises(ToolrlefError, match="later"):
+            run(server, 30, retries=0, max_tokens=16_000)
+        is_broken = False
+        run(server, 1, max_tokens=1)
+        assert len(run(server, 30, max_tokens=16_000)[3]) == 60_000
+        assert sum(received.path.endswith("/content") for received in server.requests) == 3
+        assert len(server.batches.jobs) == 2, "one per setting"
 
 
 def test_a_missing_result_file_is_not_billed_twice() -> None:

@@ -1,4 +1,4 @@
-"""Batch endpoints: requests to the endpoints for files and batches of a server, with retries and several API keys.
+"""Batch endpoints: a batch job, and requests to the endpoints for files and batches, with retries and several API keys.
 
 https://platform.openai.com/docs/guides/batch
 """
@@ -8,10 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
+from toolrlef_data.engines.openai_api.budget import TokenCounts
 from toolrlef_data.engines.openai_api.errors import Failure, classify_status
 from toolrlef_data.engines.openai_api.session import Session
 from toolrlef_data.records import Reply, ToolrlefError
@@ -19,7 +22,7 @@ from toolrlef_data.records import Reply, ToolrlefError
 if TYPE_CHECKING:
     import openai
 
-__all__ = ["fetch_results", "find_batch", "retrieve_batch", "submit_batch"]
+__all__ = ["Job", "fetch_results", "find_batch", "retrieve_batch", "submit_batch"]
 
 T = TypeVar("T")
 LABEL = "toolrlef_data_job"
@@ -33,35 +36,73 @@ LINE_ERRORS = {
 }
 
 
+@dataclass
+class Job:
+    """A batch job: its name here, its batch id on the server, and the requests that this run waits for.
+
+    Args:
+        name: the name in the reply store, and the label of the batch.
+        input_file: JSONL file with the requests.
+        endpoint: "/chat/completions" or "/completions".
+        batch_id: the server's id; None before the batch is created.
+        is_recovered: whether an earlier run created the batch.
+        num_bytes: size of the input file.
+        num_not_found: number of polls for which the server did not find the batch.
+        reserved: reserved tokens of the requests, by tag.
+        created_at: monotonic time in seconds.
+    """
+
+    name: str
+    input_file: Path
+    endpoint: str = ""
+    batch_id: str | None = None
+    is_recovered: bool = False
+    num_bytes: int = 0
+    num_not_found: int = 0
+    reserved: dict[str, TokenCounts] = field(default_factory=dict)
+    created_at: float = field(default_factory=time.monotonic)
+
+    def add(self, tag: str, endpoint: str, body: bytes, reserved: TokenCounts) -> None:
+        head = json.dumps({"custom_id": tag, "method": "POST", "url": f"/v1{endpoint}"})
+        with open(self.input_file, "ab") as file:
+            self.num_bytes += file.write(head[:-1].encode() + b', "body": ' + body + b"}\n")
+        self.endpoint = endpoint
+        self.reserved[tag] = reserved
+
+    def requests(self) -> Iterator[tuple[str, str, bytes]]:
+        """Yield (tag, endpoint, body) of the requests in the input file."""
+        with open(self.input_file, encoding="utf-8") as file:
+            for line in file:
+                request = json.loads(line)
+                body = json.dumps(request["body"], ensure_ascii=False, separators=(",", ":")).encode()
+                yield request["custom_id"], request["url"].removeprefix("/v1"), body
+
+
 class InvalidResponseError(Exception):
     """The body of a 200 lacks the requested data; the request is retried."""
 
 
-async def submit_batch(session: Session, input_file: Path, endpoint: Any, label: str) -> str | None:
-    """Upload an input file, create its batch and return the batch id.
+async def submit_batch(session: Session, job: Job) -> str | None:
+    """Upload the input file of a job, create its batch and return the batch id.
 
-    Returns None if the server has no batch endpoints, or if the run is cancelled.
-
-    Args:
-        session: the session.
-        input_file: a JSONL file with one request per line.
-        endpoint: "/v1/chat/completions" or "/v1/completions".
-        label: metadata that identifies the batch if the HTTP response with its id is lost.
+    The job's name is the label of the batch, which identifies it if the HTTP response with its id is lost. Returns None
+    if the server has no batch endpoints, or if the run is cancelled.
     """
+    endpoint: Any = f"/v1{job.endpoint}"
     has_attempted = False
 
     async def upload(client: openai.AsyncOpenAI) -> str:
-        return _required_field(await client.files.create(file=input_file, purpose="batch"), "id")
+        return _required_field(await client.files.create(file=job.input_file, purpose="batch"), "id")
 
     async def create(client: openai.AsyncOpenAI) -> str:
         # An earlier attempt may have created the batch although its HTTP response was lost.
         nonlocal has_attempted
-        existing = await _find_labelled(client, label) if has_attempted else None
+        existing = await _find_labelled(client, job.name) if has_attempted else None
         has_attempted = True
         if existing is not None:
             return existing
         batch = await client.batches.create(
-            input_file_id=str(file_id), endpoint=endpoint, completion_window="24h", metadata={LABEL: label}
+            input_file_id=str(file_id), endpoint=endpoint, completion_window="24h", metadata={LABEL: job.name}
         )
         return _required_field(batch, "id")
 
@@ -85,26 +126,36 @@ async def retrieve_batch(session: Session, batch_id: str) -> Any:
     return await _call(session, retrieve)
 
 
-async def fetch_results(session: Session, file_id: str, path: Path) -> dict[str, Reply | Failure]:
+async def fetch_results(
+    session: Session, file_id: str, path: Path, max_bytes: int, max_line_bytes: int
+) -> dict[str, Reply | Failure]:
     """Return the results in an output or error file, by custom id; empty if the run is cancelled.
 
     Args:
         session: the session.
         file_id: the server's id of the file.
         path: the file to download to.
+        max_bytes: maximum size of the file.
+        max_line_bytes: maximum size of a line; longer lines count as malformed.
 
     Raises:
-        ToolrlefError: the file does not exist.
+        ToolrlefError: the file does not exist, or has more than `max_bytes` bytes.
     """
+    from toolrlef_data.engines.openai_api.client import TooLarge
 
     async def download(client: openai.AsyncOpenAI) -> dict[str, Reply | Failure]:
+        num_bytes = 0
         async with client.files.with_streaming_response.content(file_id) as response:
-            await response.stream_to_file(path)
+            with open(path, "wb") as file:
+                async for chunk in response.iter_bytes():
+                    if (num_bytes := num_bytes + len(chunk)) > max_bytes:
+                        raise TooLarge(f"the file {file_id} has more than {max_bytes} bytes")
+                    file.write(chunk)
         results: dict[str, Reply | Failure] = {}
-        with open(path, encoding="utf-8", errors="replace") as lines:
-            for line in lines:
+        with open(path, "rb") as file:
+            for line in _read_lines(file, max_line_bytes):
                 with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # a malformed line
-                    value = json.loads(line)
+                    value = json.loads(line.decode(errors="replace"))
                     results[value["custom_id"]] = _parse_result(session, value)
         if not results and path.stat().st_size:
             raise InvalidResponseError(f"the file {file_id} contains no results")
@@ -115,6 +166,16 @@ async def fetch_results(session: Session, file_id: str, path: Path) -> dict[str,
         # A retry would be billed twice. The job stays recorded, so that another run can fetch its results.
         raise ToolrlefError(f"{session}: the batch result file {file_id} does not exist. Completed requests are saved")
     return results or {}
+
+
+def _read_lines(file: BinaryIO, max_bytes: int) -> Iterator[bytes]:
+    """Yield the lines of a file without those that have more than `max_bytes` bytes."""
+    is_start = True
+    while line := file.readline(max_bytes + 1):
+        is_end = line.endswith(b"\n") or len(line) <= max_bytes
+        if is_start and is_end:
+            yield line
+        is_start = is_end
 
 
 def _parse_result(session: Session, line: dict[str, Any]) -> Reply | Failure:
@@ -136,7 +197,7 @@ async def _call(session: Session, operation: Callable[[openai.AsyncOpenAI], Awai
     import httpx2
     import openai
 
-    from toolrlef_data.engines.openai_api.client import connection_failure  # at use, because it imports aiohttp
+    from toolrlef_data.engines.openai_api.client import TooLarge, connection_failure  # at use: it imports aiohttp
 
     failure = Failure("server", "retry", "")
     attempts, names_without_access = 0, set()
@@ -156,11 +217,12 @@ async def _call(session: Session, operation: Callable[[openai.AsyncOpenAI], Awai
             return await operation(client)
         except openai.APIStatusError as error:
             failure = classify_status(error.status_code, error.response.text)
-        except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
+        except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, OSError, TooLarge) as error:
             cause: BaseException = error
             while cause.__cause__ is not None:
                 cause = cause.__cause__
-            failure = connection_failure(cause)
+            is_large = isinstance(cause, TooLarge)
+            failure = Failure("too_long", "retry", str(cause)) if is_large else connection_failure(cause)
         except (InvalidResponseError, ValueError) as error:  # ValueError: the body is not JSON
             failure = Failure("server", "retry", f"{type(error).__name__}: {error}")
         session.failure_counts[failure.kind] += 1

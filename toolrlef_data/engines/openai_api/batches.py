@@ -16,22 +16,32 @@ Not covered: a server's limit on enqueued tokens; a job that exceeds it is only 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import tempfile
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from toolrlef_data.engines.claims import BatchJobs
-from toolrlef_data.engines.openai_api.batch_endpoints import fetch_results, find_batch, retrieve_batch, submit_batch
+from toolrlef_data.engines.openai_api.batch_endpoints import (
+    Job,
+    fetch_results,
+    find_batch,
+    retrieve_batch,
+    submit_batch,
+)
 from toolrlef_data.engines.openai_api.budget import TokenCounts
 from toolrlef_data.engines.openai_api.errors import Failure
-from toolrlef_data.engines.openai_api.payloads import UNENCODABLE_REPLY, build_body, endpoint_of
+from toolrlef_data.engines.openai_api.payloads import (
+    UNENCODABLE_REPLY,
+    build_body,
+    endpoint_of,
+    max_response_bytes,
+)
 from toolrlef_data.engines.openai_api.session import REJECTED, Session
 from toolrlef_data.engines.reply_store import open_store
 from toolrlef_data.engines.spec import PULL_INTERVAL, Request
@@ -43,6 +53,8 @@ TaggedReplies = list[tuple[str, Reply]]
 log = logging.getLogger(__name__)
 MAX_JOBS = 8  # submitted at the same time
 MAX_FILE_BYTES = 190_000_000  # maximum size of an input file; OpenAI accepts 200 MB
+LINE_BYTES = 4096  # of a result without its completion
+EARLIER_MAX_TOKENS = 16_384  # assumed token limit of the jobs of earlier runs, which may have had other settings
 # Final batch status -> message for requests without a result.
 END_MESSAGES = {
     "completed": "the batch was completed without a result for this request",
@@ -50,38 +62,6 @@ END_MESSAGES = {
     "expired": "the batch expired before this request was processed",
     "cancelled": "the batch was cancelled before this request was processed",
 }
-
-
-@dataclass
-class Job:
-    """A batch job: its name here, its batch id on the server, and the requests that this run waits for.
-
-    Args:
-        name: the name in the reply store, and the label of the batch.
-        input_file: JSONL file with the requests.
-        endpoint: "/chat/completions" or "/completions".
-        batch_id: the server's id; None before the batch is created.
-        num_bytes: size of the input file.
-        num_not_found: number of polls for which the server did not find the batch.
-        reserved: reserved tokens of the requests, by tag.
-        created_at: monotonic time in seconds.
-    """
-
-    name: str
-    input_file: Path
-    endpoint: str = ""
-    batch_id: str | None = None
-    num_bytes: int = 0
-    num_not_found: int = 0
-    reserved: dict[str, TokenCounts] = field(default_factory=dict)
-    created_at: float = field(default_factory=time.monotonic)
-
-    def add(self, tag: str, endpoint: str, body: bytes, reserved: TokenCounts) -> None:
-        head = json.dumps({"custom_id": tag, "method": "POST", "url": f"/v1{endpoint}"})
-        with open(self.input_file, "ab") as file:
-            self.num_bytes += file.write(head[:-1].encode() + b', "body": ' + body + b"}\n")
-        self.endpoint = endpoint
-        self.reserved[tag] = reserved
 
 
 class BatchRun:
@@ -105,7 +85,7 @@ class BatchRun:
         self.is_exhausted = False  # whether there are no more requests
 
     def new_job(self, name: str, batch_id: str | None = None) -> Job:
-        return Job(name, self.folder / f"{name}.jsonl", batch_id=batch_id)
+        return Job(name, self.folder / f"{name}.jsonl", batch_id=batch_id, is_recovered=batch_id is not None)
 
     async def recover_jobs(self) -> None:
         """Load the jobs of earlier runs; delete those without a batch, so that this run sends their requests."""
@@ -153,7 +133,7 @@ class BatchRun:
         """Record a job and submit it to the server."""
         self.records.begin(job.name, job.reserved)
         self.submitted[job.name] = job
-        job.batch_id = await submit_batch(self.session, job.input_file, f"/v1{job.endpoint}", job.name)
+        job.batch_id = await submit_batch(self.session, job)
         if job.batch_id is not None:
             self.records.mark_accepted(job.name, job.batch_id)
         elif not self.session.is_cancelled:
@@ -177,7 +157,8 @@ class BatchRun:
             return None
         results: dict[str, Reply | Failure] = {}
         for file_id in filter(None, [batch.output_file_id, batch.error_file_id]):
-            results |= await fetch_results(self.session, file_id, self.folder / "fetched.jsonl")
+            limits = self.max_result_bytes(job)
+            results |= await fetch_results(self.session, file_id, self.folder / "fetched.jsonl", *limits)
         errors = (batch.errors and batch.errors.data) or []
         messages = [(error.line, f"{error.code}: {error.message}") for error in errors]
         if batch.status == "failed":
@@ -188,6 +169,15 @@ class BatchRun:
         detail = END_MESSAGES[batch.status] + "".join(f"; {message}" for _, message in messages[:3])
         action = "final" if batch.status == "cancelled" else "retry"
         return self.collect(job, results, Failure("timeout" if batch.status == "expired" else "server", action, detail))
+
+    def max_result_bytes(self, job: Job) -> tuple[int, int]:
+        """Return the maximum size of the output file of a job, and of a line in it."""
+        spec = self.session.spec
+        if job.is_recovered:
+            spec = replace(spec, max_tokens=max(spec.max_tokens, EARLIER_MAX_TOKENS))
+        num_requests = max(len(job.reserved), len(self.records.keys(job.name)))
+        file_bytes = max_response_bytes(spec, job.num_bytes, num_requests) + LINE_BYTES * num_requests
+        return file_bytes, min(file_bytes, max_response_bytes(spec, job.num_bytes, 1))
 
     def collect(self, job: Job, results: dict[str, Reply | Failure], default: Failure) -> TaggedReplies:
         """Return the replies of an ended job; retryable requests go into the open job.
@@ -214,7 +204,7 @@ class BatchRun:
                 retried.add(tag)
             else:
                 replies.append((tag, session.failed_reply(outcome)))
-        for tag, endpoint, body in _read_requests(job.input_file) if retried else ():
+        for tag, endpoint, body in job.requests() if retried else ():
             if tag in retried and not session.stop_error:
                 self.add_to_open_job(tag, endpoint, body, job.reserved[tag])
         rejections = [(tag, reply) for tag, reply in replies if reply.error in REJECTED]
@@ -298,12 +288,3 @@ def _submit_jobs(
         full_job, run.open_job = run.open_job, None
         run.full_jobs.append(full_job)
     return is_idle
-
-
-def _read_requests(input_file: Path) -> Iterator[tuple[str, str, bytes]]:
-    """Yield (tag, endpoint, body) of the requests in an input file."""
-    with open(input_file, encoding="utf-8") as file:
-        for line in file:
-            request = json.loads(line)
-            body = json.dumps(request["body"], ensure_ascii=False, separators=(",", ":")).encode()
-            yield request["custom_id"], request["url"].removeprefix("/v1"), body

@@ -12,7 +12,7 @@ of 6,000 requests).
 
 Authorities of certificates are those of certifi, or of SSL_CERT_FILE and SSL_CERT_DIR.
 
-Not covered: client certificates, SOCKS proxies, cookies; a size limit for the responses of batch endpoints.
+Not covered: client certificates, SOCKS proxies, cookies.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ import asyncio
 import os
 import ssl
 import sys
+import time
 import zlib
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import AsyncIterator, Mapping
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
@@ -44,7 +45,7 @@ else:  # a dependency of aiohttp for this Python
 if TYPE_CHECKING:
     import openai
 
-__all__ = ["Connection", "HTTPResponse", "connection_failure", "describe_untrusted"]
+__all__ = ["Connection", "HTTPResponse", "TooLarge", "connection_failure", "describe_untrusted"]
 
 HEADERS = {
     "Accept": "application/json",
@@ -54,6 +55,7 @@ HEADERS = {
 }
 # Header -> environment variable: the organization and project to bill. The openai package reads the same variables.
 BILLING_VARIABLES = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
+MAX_OBJECT_BYTES = 8_000_000  # of a JSON object of the batch endpoints; the largest is a list of 100 batches
 
 
 class HTTPResponse(NamedTuple):
@@ -112,7 +114,7 @@ class Connection:
             if self.address.url.startswith("http://"):  # no tunnel: the proxy reads the headers of the request
                 headers = headers | login
         # The package reads OPENAI_CUSTOM_HEADERS itself, for every server; only `headers` are sent.
-        sent: Any = {name: openai.Omit() for name in custom_headers()} | headers
+        sent: Any = {name: openai.Omit() for name in custom_headers()} | headers | {"Accept-Encoding": "identity"}
         try:
             return openai.AsyncOpenAI(
                 api_key="none",
@@ -125,6 +127,7 @@ class Connection:
                     trust_env=False,
                     verify=httpx2.create_ssl_context(),
                     proxy=proxy,
+                    event_hooks={"response": [partial(_limit_object, timeout=self.spec.timeout)]},
                 ),
             )
         except (httpx2.InvalidURL, UnicodeError):
@@ -166,7 +169,7 @@ class Connection:
                 text = _decode(bytes(content), encoding, max_bytes).decode("utf-8-sig", errors="replace")
         except (asyncio.TimeoutError, TimeoutError):
             return Failure("timeout", "retry", f"no HTTP response within {timeout:.4g} s")
-        except _TooLarge:
+        except TooLarge:
             if 200 <= response.status < 300:
                 return Failure("too_long", "final", f"the response body has more than {max_bytes} bytes")
             text = f"the response body has more than {max_bytes} bytes"
@@ -175,19 +178,52 @@ class Connection:
         return HTTPResponse(response.status, lower_names(response.headers), text)
 
 
-class _TooLarge(Exception):
+class TooLarge(Exception):
     """A response body above its size limit."""
+
+
+class _LimitedBody(httpx2.AsyncByteStream):
+    """A response body that raises `TooLarge` or `TimeoutError` above a size or time limit."""
+
+    def __init__(self, body: Any, timeout: float) -> None:
+        self.body = body
+        self.deadline = time.monotonic() + timeout
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        num_bytes = 0
+        async for chunk in self.body:
+            num_bytes += len(chunk)
+            if num_bytes > MAX_OBJECT_BYTES:
+                raise TooLarge(f"the response body has more than {MAX_OBJECT_BYTES} bytes")
+            if time.monotonic() > self.deadline:
+                raise TimeoutError
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self.body.aclose()
+
+
+async def _limit_object(response: httpx2.Response, timeout: float) -> None:
+    """Limit the body of a response of the batch endpoints, apart from a file, which its reader limits.
+
+    Raises:
+        TooLarge: the body is compressed, which was not asked for: its size is unknown.
+    """
+    if response.headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
+        raise TooLarge("the response body is compressed, which was not asked for")
+    if not (response.is_success and response.request.url.path.endswith("/content")):
+        response.stream = _LimitedBody(response.stream, timeout)
 
 
 def _decode(content: bytes, encoding: str, max_bytes: int) -> bytes:
     """Return a decompressed body.
 
     Raises:
-        _TooLarge: the body has more than `max_bytes` bytes.
+        TooLarge: the body has more than `max_bytes` bytes.
         zlib.error: the body is damaged or incomplete, or has an encoding that was not asked for.
     """
     if len(content) > max_bytes:
-        raise _TooLarge
+        raise TooLarge
     if encoding in ("identity", ""):
         return content
     if encoding not in ("gzip", "x-gzip", "deflate"):
@@ -195,7 +231,7 @@ def _decode(content: bytes, encoding: str, max_bytes: int) -> bytes:
     decoder = zlib.decompressobj(wbits=47)  # gzip or zlib
     decoded = decoder.decompress(content, max_bytes + 1)
     if len(decoded) > max_bytes:
-        raise _TooLarge
+        raise TooLarge
     if not decoder.eof:
         raise zlib.error("incomplete")
     return decoded
