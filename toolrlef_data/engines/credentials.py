@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
-from urllib.request import getproxies_environment, proxy_bypass
+from urllib.request import getproxies_environment
 
 from toolrlef_data.engines.settings import is_variable, names_secret
 from toolrlef_data.engines.spec import EngineSpec
@@ -100,34 +100,61 @@ def resolve_address(spec: EngineSpec) -> Address:
 def find_proxy(url: str) -> Address | None:
     """Return the proxy for a URL from HTTP_PROXY, HTTPS_PROXY or ALL_PROXY; None for this machine and for NO_PROXY.
 
+    The names of the variables may be in lower case, which wins.
+
     Raises:
-        InputError: the proxy is not an http or https URL. The message omits it.
+        InputError: the proxy is not an http or https URL. The message names the variable and omits its value.
     """
     parts, proxies = urlsplit(url), getproxies_environment()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    host = parts.hostname or ""
-    if not proxy or host == "localhost" or host.endswith(".localhost"):
+    kind = parts.scheme if proxies.get(parts.scheme) else "all"
+    host = (parts.hostname or "").rstrip(".")
+    if not (proxy := proxies.get(kind)) or _is_this_machine(host):
         return None
-    if proxy_bypass(host) or proxy_bypass(parts.netloc):
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    if any(_is_excluded(entry, host, port) for entry in re.split(r"[\s,]+", proxies.get("no", "").lower())):
         return None
+    names = [name for name, value in os.environ.items() if name.lower() == f"{kind}_proxy" and value]
+    variable = max(names, key=str.islower)
+    if proxy.lower().startswith("socks"):
+        raise InputError(
+            f"{variable} names a SOCKS proxy, which is not supported: set {parts.scheme.upper()}_PROXY to an http "
+            "proxy, or add the server's host to NO_PROXY"
+        )
+    return Address(proxy if "://" in proxy else f"http://{proxy}", f"the proxy in the environment variable {variable}")
+
+
+def _is_this_machine(host: str) -> bool:
+    ip = _ip_address(host)
+    return host == "localhost" or host.endswith(".localhost") or (ip is not None and ip.is_loopback)
+
+
+def _is_excluded(entry: str, host: str, port: int) -> bool:
+    """Return whether an entry of NO_PROXY matches a host.
+
+    An entry is "*", an address, a network such as "10.0.0.0/8", or a domain, with its subdomains: "example.com",
+    ".example.com" or "*.example.com". A port may follow an address or a domain.
+    """
+    if "/" in entry:
+        ip = _ip_address(host)
+        try:
+            return ip is not None and ip in ipaddress.ip_network(entry, strict=False)
+        except ValueError:  # not a network
+            return False
+    if _ip_address(entry) is None:
+        entry, _, port_digits = entry.rpartition(":") if re.search(r":\d+$", entry) else (entry, "", "")
+        if port_digits and int(port_digits) != port:
+            return False
+    domain = entry.strip("[]").removeprefix("*.").strip(".")
+    return entry == "*" or (domain != "" and (host == domain or host.endswith(f".{domain}")))
+
+
+def _ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the IP address of a text, an IPv4 address inside an IPv6 address as itself; None for a host name."""
     try:
         ip = ipaddress.ip_address(host)
-    except ValueError:  # a host name
-        ip = None
-    if ip and (ip.is_loopback or _is_in_networks(ip, proxies.get("no", ""))):
+    except ValueError:
         return None
-    return Address(proxy if "://" in proxy else f"http://{proxy}", "the proxy in the environment")
-
-
-def _is_in_networks(ip: ipaddress.IPv4Address | ipaddress.IPv6Address, networks: str) -> bool:
-    """Return whether an address is in one of the networks of NO_PROXY, such as "10.0.0.0/8"."""
-    for network in re.split(r"[\s,]+", networks):
-        try:
-            if "/" in network and ip in ipaddress.ip_network(network, strict=False):
-                return True
-        except ValueError:  # not a network
-            continue
-    return False
+    return getattr(ip, "ipv4_mapped", None) or ip
 
 
 def read_variable(variable: str, what: str) -> str:

@@ -228,10 +228,26 @@ def test_a_proxy_is_not_used_for_this_machine(monkeypatch: pytest.MonkeyPatch) -
         ("http://10.1.2.3/v1", "10.0.0.0/8", False),
         ("http://11.1.2.3/v1", "10.0.0.0/8,nonsense/99", True),
         ("http://[fd00::1]/v1", "fd00::/8", False),
+        ("http://[fd00::1]:8000/v1", "fd00::1", False),
+        ("http://[fd00::1]:8000/v1", "[fd00::1]", False),
+        ("http://[fd00::1]:8000/v1", "[fd00::1]:8000", False),
+        ("http://[fd00::1]:8000/v1", "[fd00::1]:9000", True),
+        ("http://[::ffff:10.1.2.3]/v1", "10.0.0.0/8", False),
+        ("http://10.1.2.3:8000/v1", "10.1.2.3", False),
+        ("http://10.1.2.3:8000/v1", "10.1.2.3:9000", True),
+        ("http://api.example.com:8000/v1", "api.example.com:9000", True),
+        ("http://api.example.com/v1", "example.com:80", False),  # the port of the scheme
+        ("http://api.example.com/v1", "*.example.com", False),
+        ("http://API.Example.com./v1", "EXAMPLE.com", False),
+        ("http://badexample.com/v1", "*.example.com", True),
+        ("http://api.example.com/v1", ",., ,", True),  # empty entries
+        ("http://127.0.0.1.example.com/v1", "", True),
         ("http://localhost:8000/v1", "", False),
         ("http://me.localhost:8000/v1", "", False),
         ("http://127.8.8.8/v1", "", False),
         ("http://[::1]:8000/v1", "", False),
+        ("http://[::ffff:127.0.0.1]:8000/v1", "", False),
+        ("http://localhost.:8000/v1", "", False),
         ("https://api.example.com/v1", "", False),  # only HTTP_PROXY is set
     ],
 )
@@ -243,11 +259,26 @@ def test_which_hosts_a_proxy_serves(monkeypatch: pytest.MonkeyPatch, url: str, n
     assert proxy is None or proxy.url == "http://proxy.example.com:3128"
 
 
-def test_an_unusable_proxy_is_reported_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", "socks5://me:CANARY@127.0.0.1:1080")
-    with pytest.raises(InputError, match="the proxy in the environment") as caught:
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize("scheme", ["socks5", "SOCKS5h", "ftp"])
+def test_an_unusable_proxy_is_reported_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, scheme: str
+) -> None:
+    monkeypatch.setenv(variable, f"{scheme}://me:CANARY@127.0.0.1:1080")
+    remedy = "SOCKS.* NO_PROXY" if scheme != "ftp" else "not a valid http or https URL"
+    with pytest.raises(InputError, match=f"{variable} .*{remedy}") as caught:
         ask("http://api.example.com/v1")
     assert "CANARY" not in str(caught.value)
+    monkeypatch.setenv("NO_PROXY", "api.example.com")
+    assert find_proxy("http://api.example.com/v1") is None
+
+
+def test_a_proxy_for_the_scheme_goes_before_a_socks_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1080")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:3128")
+    proxy = find_proxy("http://api.example.com/v1")
+    assert proxy is not None
+    assert proxy.url == "http://127.0.0.1:3128"
 
 
 def test_tools_use_the_proxy_too(monkeypatch: pytest.MonkeyPatch) -> None:
