@@ -207,7 +207,7 @@ def test_random_damage(filled: dict[bool, Path], tmp_path: Path, seed: int, capl
     store = ReplyStore(path)
     replies = store.get(list(REPLIES))
     assert all(reply == REPLIES[key] for key, reply in replies.items()), "no wrong reply"
-    if len(replies) < COUNT and not (damaged.suffix == ".sqlite-wal" and kind in ("cut", "empty")):
+    if len(replies) < COUNT:
         assert str(path) in caplog.text
     with Claims(store) as claims:
         assert claims.acquire([key for key in REPLIES if key not in replies]) == set()
@@ -323,6 +323,48 @@ def frames_of(log: Path) -> int:
     return (log.stat().st_size - 32) // (4096 + 24)
 
 
+def index_of(log: Path) -> Path:
+    return log.with_name("r.sqlite-shm")
+
+
+@pytest.mark.parametrize("size", [None, 0, 20, 32, 500, 0.3, 0.99])
+def test_a_cut_log_is_warned_of_once(killed: Path, size: float | None, caplog: pytest.LogCaptureFixture) -> None:
+    log = killed.with_name("r.sqlite-wal")
+    if size is None:
+        log.unlink()
+    else:
+        os.truncate(log, size if isinstance(size, int) else int(size * log.stat().st_size))
+    store = ReplyStore(killed)
+    assert len(store.get(list(REPLIES))) < COUNT or size == 0.99
+    store.put(REPLIES.items())
+    store.close()
+    assert ReplyStore(killed).get(list(REPLIES)) == REPLIES
+    (record,) = caplog.records
+    assert f"{log} was cut or removed" in record.getMessage()
+
+
+def test_a_damaged_last_transaction_is_noticed(killed: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log = killed.with_name("r.sqlite-wal")
+    overwrite(log, log.stat().st_size - 2 * 4120, bytes(2 * 4120))
+    assert ReplyStore(killed).get(list(REPLIES)) == REPLIES
+    assert "frames of its write-ahead log have wrong checksums" in caplog.text
+
+
+def test_no_log_of_a_running_or_killed_process_counts_as_cut(
+    killed: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Copies of the files at any moment are those of a process that is killed then."""
+    store = ReplyStore(killed)
+    for number in range(60):
+        store.put([(f"new {number}", Reply("x" * 5000))])
+        if number % 7 == 3:
+            store.connection.execute(f"PRAGMA wal_checkpoint({('PASSIVE', 'RESTART', 'TRUNCATE')[number % 3]})")
+        copy = tmp_path / str(number)
+        shutil.copytree(killed.parent, copy)
+        assert len(ReplyStore(copy / "r.sqlite").get([f"new {n}" for n in range(number + 1)])) == number + 1
+    assert not caplog.records
+
+
 def test_replies_after_a_damaged_frame_are_recovered(killed: Path, caplog: pytest.LogCaptureFixture) -> None:
     log = killed.with_name("r.sqlite-wal")
     flip(log, 32 + 24 + 17, 3)
@@ -336,15 +378,15 @@ def test_damage_of_each_frame_is_noticed(killed: Path) -> None:
     log = killed.with_name("r.sqlite-wal")
     count, content = frames_of(log), log.read_bytes()
     assert count > 100
-    assert not is_log_damaged(log)
+    assert not is_log_damaged(log, index_of(log))
     rng = random.Random(0)
     for frame in rng.sample(range(count - 10), 30):
         flip(log, 32 + frame * 4120 + rng.choice([8, 9, 16, 20, 24, 4000]), rng.randrange(8))
-        assert is_log_damaged(log), f"frame {frame}"
+        assert is_log_damaged(log, index_of(log)), f"frame {frame}"
         log.write_bytes(content)
     for byte in range(32):
         flip(log, byte, rng.randrange(8))
-        assert is_log_damaged(log), f"byte {byte} of the header"
+        assert is_log_damaged(log, index_of(log)), f"byte {byte} of the header"
         log.write_bytes(content)
 
 
@@ -354,11 +396,11 @@ def test_logs_of_live_and_killed_processes_are_undamaged(killed: Path) -> None:
     for number in range(30):  # begins the log again, with older frames after the newer ones
         store.connection.execute("PRAGMA wal_checkpoint(RESTART)")
         store.put([(f"new {number}", Reply("x" * 5000))])
-        assert not is_log_damaged(log)
+        assert not is_log_damaged(log, index_of(log))
     content = log.read_bytes()
     for size in (0, 5, 32, 40, 56, 3000, 32 + 4120, len(content) - 1):
         log.write_bytes(content[:size])
-        assert not is_log_damaged(log), "a killed process leaves an incomplete frame"
+        assert not is_log_damaged(log, index_of(log)), "a killed process leaves an incomplete frame"
     log.write_bytes(content)
 
 

@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from itertools import count
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import filelock
 
-from toolrlef_data.engines.database.wal import is_log_damaged
+from toolrlef_data.engines.database.wal import is_log_cut, is_log_damaged
 from toolrlef_data.records import InputError, ToolrlefError
 from toolrlef_data.tables.files import explain_disk_errors
 
@@ -33,6 +34,11 @@ BUSY_TIMEOUT = 60.0  # seconds to wait for the locks of other processes
 # How SQLite describes damage (sqlite.org/rescode.html: CORRUPT, NOTADB, READONLY, ERROR), such as an unknown version of
 # the format: SQLite only reads such files.
 _damage = re.compile("malformed|not a database|encrypted|unsupported file format|readonly database").search
+
+# (process, file) of the databases that were opened: their index must not be read again (see `wal`).
+_opened: set[tuple[int, Path]] = set()
+_opening = threading.Lock()
+os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_opening.release)
 
 # (damaged file, its logs, empty database) -> what was recovered; raises ToolrlefError for the file of another program.
 Recover = Callable[[Path, list[Path], sqlite3.Connection], str]
@@ -118,8 +124,13 @@ def _connect(path: Path, schema: str) -> sqlite3.Connection:
     if not _size(path):
         raise DamagedDatabase("the file is empty")
     # Twice, since another process may be writing. SQLite would remove a damaged log.
-    if all(_size(current_log) and is_log_damaged(current_log) for _ in range(2)):
-        raise DamagedDatabase("frames of its write-ahead log have wrong checksums")
+    with _opening:
+        is_open, index = (os.getpid(), path) in _opened, Path(f"{path}-shm")
+        if all(_size(current_log) and is_log_damaged(current_log, None if is_open else index) for _ in range(2)):
+            raise DamagedDatabase("frames of its write-ahead log have wrong checksums")
+        if not is_open and all(is_log_cut(current_log, index) for _ in range(2)):
+            log.warning("%s was cut or removed: replies are missing, and their requests are sent again", current_log)
+        _opened.add((os.getpid(), path))
     connection = _raw_connection(path, "rw")
     try:
         _check(connection, schema)

@@ -1,31 +1,57 @@
 """Damage in a write-ahead log, which SQLite does not report: it ignores all transactions from the first damaged one on.
 
-A log that was cut or emptied looks like that of a killed process, and counts as undamaged.
+A log that was cut or emptied looks like that of a killed process. The index beside it (`-shm`), which the operating
+system keeps after a process was killed, has the number of committed frames. Without the index, as after a copy of only
+the other files, a cut log counts as undamaged.
 
-Format: sqlite.org/fileformat2.html, "The Write-Ahead Log". The checksum of a frame covers all frames up to it.
+Formats: sqlite.org/fileformat2.html, "The Write-Ahead Log", and sqlite.org/walformat.html, "The WAL-Index Header". The
+checksum of a frame covers all frames up to it.
+
+A process must not read the index of a database that it has open: closing any of its file descriptors releases the locks
+of SQLite (sqlite.org/howtocorrupt.html, "Posix advisory locks canceled").
 """
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["FRAME_HEADER", "HEADER", "is_log_damaged"]
+__all__ = ["FRAME_HEADER", "HEADER", "is_log_cut", "is_log_damaged"]
 
 HEADER, FRAME_HEADER = 32, 24  # bytes
+INDEX_HEADER = 100  # bytes: two copies of the header, and the number of frames in the database
 MAGIC = b"\x37\x7f\x06"  # then 0x82 for checksums of little-endian numbers, 0x83 for those of big-endian numbers
 MASK = 0xFFFFFFFF
 BLOCK = 1000  # frames that are read at once
 
 
-def is_log_damaged(log: Path) -> bool:
-    """Return whether a committed transaction follows a damaged frame, or the header is damaged.
+def is_log_cut(log: Path, index: Path) -> bool:
+    """Return whether a log lacks committed frames that are not in the database yet, according to its index.
+
+    Args:
+        log: the log; it may be missing.
+        index: the index of the log; it may be missing.
+    """
+    committed, stored, frame_bytes = _committed_frames(log, index)
+    size = log.stat().st_size if log.exists() else 0
+    return committed > max(stored, (size - HEADER) // frame_bytes)
+
+
+def is_log_damaged(log: Path, index: Path | None) -> bool:
+    """Return whether a committed frame is damaged, or the header.
 
     A killed process may leave an incomplete transaction at the end: that is no damage.
+
+    Args:
+        log: the log.
+        index: the index of the log; without it, the last transaction of a log is committed only if it is undamaged.
     """
+    committed = _committed_frames(log, index)[0] if index is not None else 0
+    num_frames = 0
     with open(log, "rb") as file:
         header = file.read(HEADER)
         if not file.read(FRAME_HEADER):
@@ -54,9 +80,37 @@ def is_log_damaged(log: Path) -> bool:
                     a, b, c, d = (int(power[-1]) for power in powers)
                     state = (a * state[0] + b * state[1] + first) & MASK, (c * state[0] + d * state[1] + second) & MASK
                     is_valid = has_salt and state == (_number(head, 16), _number(head, 20))
+                    num_frames += 1
+                    if not is_valid and num_frames <= committed:
+                        return True
                 elif has_salt and _number(head, 4):
                     return True
     return False
+
+
+def _committed_frames(log: Path, index: Path) -> tuple[int, int, int]:
+    """Return (committed frames, those of them in the database, bytes of a frame); zero frames if they are unknown."""
+    unknown = 0, 0, 1
+    try:
+        header = _read_start(index, INDEX_HEADER)
+        start = _read_start(log, HEADER) if log.exists() else b""
+    except FileNotFoundError:  # another process has removed it
+        return unknown
+    order = "<" if sys.byteorder == "little" else ">"
+    if len(header) < INDEX_HEADER or header[:48] != header[48:96] or not header[12]:
+        return unknown
+    size, committed = np.frombuffer(header, f"{order}u2", 1, 14)[0], np.frombuffer(header, f"{order}u4", 1, 16)[0]
+    checksum = tuple(np.frombuffer(header, f"{order}u4", 2, 40).tolist())
+    # The index of an older log does not fit a newer one, which begins with other salts.
+    if checksum != _checksum(header[:40], order) or (len(start) == HEADER and start[16:24] != header[32:40]):
+        return unknown
+    stored = np.frombuffer(header, f"{order}u4", 1, 96)[0]
+    return int(committed), int(stored), FRAME_HEADER + (int(size) if size > 1 else 1 << 16)
+
+
+def _read_start(path: Path, count: int) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(count)
 
 
 def _number(content: bytes, start: int) -> int:
