@@ -1,4 +1,4 @@
-"""Claims of processes that start and end at the same moment."""
+"""Claims of processes that start and end at the same moment, and damaged records of batch jobs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
-from toolrlef_data.engines.claims import Claims
+from toolrlef_data.engines.claims import BatchJobs, Claims
 from toolrlef_data.engines.reply_store import ReplyStore
+from toolrlef_data.records import ToolrlefError
+
+JOB = "0123456789abcdef" * 2
 
 
 @pytest.mark.parametrize("error", [FileExistsError, FileNotFoundError])
@@ -29,4 +32,53 @@ def test_a_folder_that_another_process_removes_is_created_again(
     with Claims(store) as claims:
         assert claims.acquire(["key"]) == set()
         assert calls[0] == calls[1] == tmp_path / "replies.sqlite.owners"
+    store.close()
+
+
+def test_a_file_in_place_of_the_folder_of_owners_is_an_error(tmp_path: Path) -> None:
+    store = ReplyStore(tmp_path / "replies.sqlite")
+    (tmp_path / "replies.sqlite.owners").write_text("mine")
+    with pytest.raises(ToolrlefError, match=r"replies.sqlite.owners must be a folder"), Claims(store) as claims:
+        claims.acquire(["key"])
+    assert (tmp_path / "replies.sqlite.owners").read_text() == "mine"
+    store.close()
+
+
+@pytest.mark.parametrize("column", ["server", "remote", "owner"])
+def test_each_changed_character_of_a_job_record_is_noticed(
+    tmp_path: Path, column: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = ReplyStore(tmp_path / "replies.sqlite")
+    with BatchJobs(store, "http://server/v1 m") as jobs:
+        jobs.begin(JOB, ["a" * 32])
+        jobs.mark_accepted(JOB, "batch_1")
+    with BatchJobs(store, "http://server/v1 m") as jobs:
+        assert jobs.pending_jobs() == {JOB: "batch_1"}
+        assert not caplog.records
+        (value,) = store.connection.execute(f"SELECT {column} FROM jobs").fetchone()
+        changed = [value[:i] + chr(ord(value[i]) ^ 1) + value[i + 1 :] for i in range(len(value)) if value[i] != " "]
+        for text in [*changed, value[:-1], ""]:
+            store.connection.execute(f"UPDATE jobs SET {column} = ?", (text,))
+            assert jobs.pending_jobs() == {JOB: None} or (column == "owner" and len(text) <= 33)
+    assert str(tmp_path / "replies.sqlite") in caplog.text
+    store.close()
+
+
+def test_a_damaged_record_of_another_server_is_kept_and_warned_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = ReplyStore(tmp_path / "replies.sqlite")
+    with BatchJobs(store, "http://other/v1 m") as jobs:
+        jobs.begin(JOB, ["a" * 32])
+        jobs.mark_accepted(JOB, "batch_1")
+    store.connection.execute("UPDATE jobs SET remote = 'batch_3'")
+    for _ in range(2):
+        with BatchJobs(store, "http://server/v1 m") as jobs:
+            for job in jobs.pending_jobs():
+                jobs.end(job)  # this server does not know it
+    assert len(caplog.records) == 1
+    with BatchJobs(store, "http://other/v1 m") as jobs:
+        assert jobs.pending_jobs() == {JOB: "batch_3"}, "the server is asked, and then looks for the name"
+        jobs.end(JOB)
+        assert jobs.pending_jobs() == {}
     store.close()

@@ -13,10 +13,13 @@ import logging
 import re
 import uuid
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import filelock
+import xxhash
 
 from toolrlef_data.engines.reply_store import ReplyStore, key_chunks
+from toolrlef_data.records import ToolrlefError
 
 __all__ = ["BatchJobs", "Claims"]
 
@@ -41,6 +44,8 @@ class Owner:
             # Another process may remove the folder at any time until it holds the file: FileExistsError if it does so
             # during `mkdir`, FileNotFoundError afterwards.
             with contextlib.suppress(FileExistsError, FileNotFoundError), self.store.writing():
+                if self.folder.exists() and not self.folder.is_dir():
+                    raise ToolrlefError(f"{self.folder} must be a folder for the locks of runs: move this file away")
                 self.folder.mkdir(parents=True, exist_ok=True)
                 # In a transaction: otherwise another process could delete the new file as that of a dead owner.
                 self.lock.acquire()
@@ -91,6 +96,20 @@ def is_name(name: object) -> bool:
 def _is_id(value: object) -> bool:
     """Return whether a value can be an id of a job, and not a damaged one."""
     return isinstance(value, str) and value.isascii() and value.isprintable()
+
+
+def _job_row(job: str, server: object, remote: object, owner: str) -> tuple[object, ...]:
+    """Return the record of a batch job; a checksum of all fields follows the owner's name."""
+    checksum = xxhash.xxh3_64_hexdigest(f"{job}\n{server}\n{remote}\n{owner}".encode(errors="surrogateescape"))
+    return job, server, remote, f"{owner} {checksum}"
+
+
+def _is_damaged(row: tuple[Any, ...]) -> bool:
+    """Return whether a record of a batch job differs from its checksum; those of earlier versions have none."""
+    job, server, remote, owner = row
+    name, _, checksum = str(owner).partition(" ")
+    is_text = remote is None or _is_id(remote)
+    return not is_text or (checksum != "" and row != _job_row(job, server, remote, name))
 
 
 class Claims(Owner):
@@ -159,33 +178,48 @@ class BatchJobs(Owner):
         """
         self.start()
         with self.store.writing() as connection:
-            connection.execute("INSERT INTO jobs VALUES (?, ?, NULL, ?)", (job, self.server, self.name))
+            connection.execute("INSERT INTO jobs VALUES (?, ?, ?, ?)", _job_row(job, self.server, None, self.name))
             connection.executemany("INSERT OR REPLACE INTO job_keys VALUES (?, ?)", ((key, job) for key in keys))
 
     def mark_accepted(self, job: str, remote: str) -> None:
         """Record the server's name (`remote`) of an accepted job."""
+        row = _job_row(job, self.server, remote, self.name)
         with self.store.writing() as connection:
-            connection.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?)", (job, self.server, remote, self.name))
+            connection.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?)", row)
 
     def end(self, job: str) -> None:
-        """Delete the record of a job that is fetched, or that the server never received."""
+        """Delete the record of a job that is fetched, or that the server never received.
+
+        A record with another server stays, and counts as undamaged: it may be right.
+        """
         with self.store.writing() as connection:
+            rows = connection.execute("SELECT server, remote, owner FROM jobs WHERE job = ?", (job,)).fetchall()
+            for server, remote, owner in rows:
+                if server != self.server:
+                    row = _job_row(job, server, remote, str(owner).partition(" ")[0])
+                    connection.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?)", row)
+                    return
             connection.execute("DELETE FROM job_keys WHERE job = ?", (job,))
             connection.execute("DELETE FROM jobs WHERE job = ?", (job,))
 
     def pending_jobs(self) -> dict[str, str | None]:
         """Return the jobs as local name -> server's name; None if it is unknown, and has to be found by the local name.
 
-        Jobs that another live run is submitting are omitted. Jobs whose record is damaged are included.
+        Jobs that another live run is submitting are omitted. Jobs whose record is damaged are included: the damage may
+        concern the server.
         """
         with self.store.reading() as connection:
-            rows = connection.execute("SELECT job, remote, owner FROM jobs WHERE server = ?", (self.server,)).fetchall()
+            rows = connection.execute("SELECT job, server, remote, owner FROM jobs").fetchall()
             orphans = connection.execute("SELECT DISTINCT job FROM job_keys WHERE job NOT IN (SELECT job FROM jobs)")
             damaged = {job for (job,) in orphans if _is_id(job)}
-        damaged |= {job for job, remote, _ in rows if _is_id(job) and not (remote is None or _is_id(remote))}
+        damaged |= {row[0] for row in rows if _is_id(row[0]) and _is_damaged(row)}
         for job in sorted(damaged):
             log.warning("%s: the record of batch job %s is damaged; asking the server for it", self.store.path, job)
-        known = {job: remote for job, remote, owner in rows if _is_id(job) and (remote or not self.is_alive(owner))}
+        known = {
+            job: remote
+            for job, server, remote, owner in rows
+            if server == self.server and _is_id(job) and (remote or not self.is_alive(str(owner).partition(" ")[0]))
+        }
         return known | dict.fromkeys(damaged)
 
     def job_of(self, key: str) -> str | None:

@@ -308,6 +308,7 @@ def test_a_batch_that_is_temporarily_not_found_is_not_billed_twice() -> None:
         "UPDATE jobs SET remote = 'batch_other'",
         "UPDATE jobs SET remote = X'FF00'",
         "UPDATE jobs SET remote = CAST(X'FF' AS TEXT)",
+        "UPDATE jobs SET server = 'http://127.0.0.1:1/v1 m'",
         "UPDATE jobs SET owner = 'x/../y'",
         "UPDATE jobs SET job = 'renamed'",
         "DELETE FROM jobs",
