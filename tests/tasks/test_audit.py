@@ -50,3 +50,11 @@ def test_errors_of_a_grader_are_counted_by_kind() -> None:
 def test_rows_without_a_usable_gold_answer_are_refused(answers: list[str]) -> None:
     with pytest.raises(InputError, match="audit_grader: no row has a gold answer that the task 'qa' can grade"):
         audit_grader(TASKS["qa"], [{"question": "What?", "answers": answers}])
+
+
+def test_another_task_or_number_of_probes_is_an_input_error() -> None:
+    rows = [{"question": "Which city?", "answers": ["Oslo"]}]
+    with pytest.raises(InputError, match=r"expected a Task.*found str"):
+        audit_grader("qa", rows)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="probes must be an integer of at least 1, found 0"):
+        audit_grader(TASKS["qa"], rows, probes=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -189,3 +190,37 @@ def test_parse_examples() -> None:
     (example,) = parse_examples("\nWho? | who it is | Ann\n", "Search")
     assert (example.input, example.answer, example.call) == ("Who?", "Ann", "Search(who it is)")
     assert example.plain == "The answer is Ann."
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("instruction", 3, "the task 'qa': instruction must be text, found 3"),
+        ("plain_instruction", None, "plain_instruction must be text, found None"),
+        ("teacher_instruction", b"Ask.", "teacher_instruction must be text"),
+        ("reader_instruction", ["Read."], "reader_instruction must be text"),
+        ("name", " ", "name must be a name, found ' '"),
+        ("tool", "WikiSearch", "tool must be a Tool, found 'WikiSearch'"),
+        ("extract", None, "extract must be a function, found None"),
+        ("grade", "exact", "grade must be a function, found 'exact'"),
+        ("ungradable_reason", None, "ungradable_reason must be a function"),
+        ("leaks", True, "leaks must be a function"),
+        ("render", "{question}", "render must be a function"),
+        ("distance", 1.0, "distance must be a function"),
+        ("make_argument", "x", "make_argument must be a function"),
+        ("language", "en", "language must be a function"),
+        ("reader_prompt", "Read: {}", "reader_prompt must be a function"),
+        ("parse_reader_reply", 1, "parse_reader_reply must be a function"),
+        ("parse_input", 1, "parse_input must be a function"),
+        ("reader", "gpt", "reader must be an EngineSpec or None, found 'gpt'"),
+        ("reader_style", "poem", "unknown prompt style 'poem'"),
+        ("numeric", "yes", "numeric must be True or False, found 'yes'"),
+        ("output_is_answer", 1, "output_is_answer must be True or False, found 1"),
+        ("examples", ["x"], "examples must be a mapping of names to lists of Example"),
+        ("examples", {"": ["x"]}, "examples must be a mapping of names to lists of Example"),
+        ("examples", {"": 3}, "examples must be a mapping of names to lists of Example"),
+    ],
+)
+def test_a_field_of_another_type_is_an_error_at_construction(field: str, value: Any, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        replace(TASKS["qa"], **{field: value})

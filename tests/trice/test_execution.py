@@ -557,7 +557,10 @@ def test_formulas_are_composed_for_numeric_tasks_only() -> None:
         ({"many": invalid_results, "batch": 0}, "the tool 'shout': batch must be an integer of at least 1, found 0"),
         ({"many": invalid_results, "batch": True}, "batch must be an integer of at least 1, found True"),
         ({"engine": quiet({}), "prompt": "Say it."}, "prompt must be a function, found 'Say it.'"),
-        ({"function": str.upper, "name": " "}, "the tool ' ': name must be a name, found ' '"),
+        (
+            {"function": str.upper, "name": " "},
+            "the tool ' ': name must be a name without brackets, quotes, line breaks and blanks at its ends, found ' '",
+        ),
         ({"function": str.upper, "description": None}, "description must be text, found None"),
         ({"function": str.upper, "parameter": ""}, "parameter must be a name, found ''"),
         ({"function": str.upper, "version": 2}, "version must be text, found 2"),
@@ -622,7 +625,7 @@ def test_existing_calls_are_verified_before_the_teacher_gets_a_request(qa: Task,
         (lambda qa: [qa], "expected a Task, or a mapping"),
         (lambda qa: {"qa": qa.tool}, "expected a Task, or a mapping"),
         (lambda qa: {"QA": qa}, "unknown task in task= 'QA'; choose from: .*qa"),
-        (lambda qa: replace(qa, tool="sample"), "expected a Tool, found str"),
+        (lambda qa: replace(qa, tool="sample"), "tool must be a Tool, found 'sample'"),
         (lambda qa: replace(qa, tool=Tool("WikiSearch", "Asks.", engine="gpt", prompt=qa_prompt)), "needs an EngineSpec as engine, found str"),  # type: ignore[arg-type]
     ],
 )  # fmt: skip

@@ -38,13 +38,9 @@ Render = Callable[[Row, Any], "Request | Sequence[Request] | None"]
 
 MAX_CLAIMED_ELSEWHERE = 10_000  # pending requests of other processes, above which no further rows are read
 # Fields of `ModelStage` that affect neither replies nor values.
-UNKEYED_FIELDS = ("adds", "removes", "name", "label", "ask_again", "error_of")
+UNKEYED_FIELDS = ("adds", "removes", "name", "label", "ask_again", "response_of")
 # Fields of `EngineSpec` in the reply key; `Request` contains the seed of sampled replies.
 SAMPLING_FIELDS = ("temperature", "top_p", "top_k", "num_beams", "repetition_penalty", "max_tokens", "stop")
-
-
-def _reply_error(row: Row, reply: Reply, settings: Any) -> str | None:
-    return reply.error
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,8 @@ class ModelStage:
         samples: replies per request; more than one requires a temperature above 0.
         label: name of the model in the progress bar. Default: the last part of `spec.model`.
         ask_again: error kinds whose requests are sent again although their replies are final; default: none.
-        error_of: (row, reply, settings) -> the error kind of a reply in this stage, or None. Default: `Reply.error`.
+        response_of: (row, reply, settings) -> the RESPONSE struct of a reply, whose error `ask_again` may name, too.
+            Default: only the error kinds of replies.
 
     Raises:
         InputError: `spec` is not an EngineSpec, or `samples` is below 1, or above 1 without a temperature.
@@ -82,7 +79,7 @@ class ModelStage:
     samples: int = 1
     label: str = ""
     ask_again: Collection[str] = ()
-    error_of: Callable[[Row, Reply, Any], str | None] = _reply_error
+    response_of: Callable[[Row, Reply, Any], Mapping[str, Any]] | None = None
     engine: Any = field(init=False)
     identity: Mapping[str, Any] = field(init=False)
     store: str = field(init=False)
@@ -280,7 +277,9 @@ def _withdraw(
     keys: set[str] = set()
     for row, pairs in zip(rows, requests, strict=True):
         for key in [key for key, _ in pairs if key in replies]:
-            error = replies[key].error or stage.error_of(row, replies[key], stage.settings)
+            error = replies[key].error
+            if error is None and stage.response_of is not None:
+                error = stage.response_of(row, replies[key], stage.settings)["error"]
             if error in stage.ask_again:
                 keys.add(key)
     store.withdraw(sorted(keys))

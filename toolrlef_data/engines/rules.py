@@ -12,9 +12,20 @@ from functools import cache
 from numbers import Integral, Real
 from typing import Any, NamedTuple, get_type_hints
 
-from toolrlef_data.records import InputError
+from toolrlef_data.records import InputError, is_text
 
-__all__ = ["Rule", "apply_rules", "integer_from", "is_number", "must_be"]
+__all__ = [
+    "FLAG",
+    "FUNCTION",
+    "FUNCTION_OR_NONE",
+    "NAME",
+    "TEXT",
+    "Rule",
+    "apply_rules",
+    "integer_from",
+    "is_number",
+    "must_be",
+]
 
 
 class Rule(NamedTuple):
@@ -59,6 +70,13 @@ def must_be(expected: str, is_valid: Callable[[Any], object]) -> Rule:
         return value
 
     return Rule(apply)
+
+
+NAME = must_be("a name", lambda value: is_text(value) and value.strip())
+TEXT = must_be("text", is_text)
+FLAG = must_be("True or False", lambda value: isinstance(value, bool))
+FUNCTION = must_be("a function", callable)
+FUNCTION_OR_NONE = must_be("a function", lambda value: value is None or callable(value))
 
 
 def integer_from(minimum: int) -> Rule:

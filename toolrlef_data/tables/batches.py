@@ -13,6 +13,7 @@ import logging
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Integral
 from typing import Any, TypeVar, cast
 
 import datasets
@@ -32,6 +33,7 @@ __all__ = [
     "RowFunction",
     "apply_to_batch",
     "by_split",
+    "check_num_proc",
     "explode_batch",
     "function_name",
     "hide_progress_bars",
@@ -53,6 +55,12 @@ BATCH_ROWS = 2_000  # 5 % faster than 1,000 in the scoring of math responses; mo
 
 RowFunction = Callable[[Any, Any], Any]  # (row or batch, settings) -> result
 DROP_COLUMNS = {"drop_reason": Value("string"), "drop_detail": Value("string")}  # set in the dropped rows of `explode`
+
+
+def check_num_proc(num_proc: Any) -> None:
+    """Raise InputError unless a number of processes is None or an integer of at least 1."""
+    if num_proc is not None and (not isinstance(num_proc, Integral) or isinstance(num_proc, bool) or num_proc < 1):
+        raise InputError(f"num_proc must be an integer of at least 1 or None, found {num_proc!r:.80}")
 
 
 def by_split(data: D, transform: Callable[[Dataset], Dataset]) -> D:
@@ -101,7 +109,7 @@ def map_batches(
             features=features,
             new_fingerprint=key,
             cache_file_name=str(path),
-            num_proc=num_proc if num_proc and num_proc > 1 and len(data) >= num_proc else None,
+            num_proc=num_proc if num_proc is not None and 1 < num_proc <= len(data) else None,
             desc=description,
         )
         return store_files(arrow_files(result), key, data.split)

@@ -17,6 +17,7 @@ from toolrlef_data.tables.batches import (
     BATCH_ROWS,
     DROP_COLUMNS,
     by_split,
+    check_num_proc,
     explode_batch,
     hide_progress_bars,
     keep_batch,
@@ -82,6 +83,7 @@ def explode(
     >>> table["word"][:]
     ['two', 'words']
     """
+    check_num_proc(num_proc)
     features = Features(features)
 
     def on_split(split: Dataset) -> Dataset:

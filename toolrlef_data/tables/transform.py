@@ -20,6 +20,7 @@ from toolrlef_data.tables.batches import (
     RowFunction,
     apply_to_batch,
     by_split,
+    check_num_proc,
     function_name,
     judge_batch,
     keep_batch,
@@ -100,7 +101,7 @@ def apply(
 
     Raises:
         MissingColumns: the table lacks columns of `reads`.
-        InputError: `data` is not a table, or has a transform, or ids are null or not unique.
+        InputError: `data` is not a table, or has a transform, ids are null or not unique, or `num_proc` is below 1.
         UnhashableSetting: a setting cannot be part of a cache key.
 
     >>> def double(row, settings):
@@ -109,6 +110,7 @@ def apply(
     >>> apply(Dataset.from_dict({"n": [1, 2]}), double, 2, reads=["n"], adds={"twice": Value("int64")})["twice"][:]
     [2, 4]
     """
+    check_num_proc(num_proc)
     name = name or function_name(function)
 
     def on_split(split: Dataset) -> Dataset:
@@ -197,6 +199,7 @@ def keep(
     >>> keep(rows, not_empty, reads=["text"], stage="filter")["id"][:]
     ['b']
     """
+    check_num_proc(num_proc)
 
     def on_split(split: Dataset) -> Dataset:
         split = materialize(split)

@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 from datasets import Dataset
 
 from toolrlef_data.checks import check_table
+from toolrlef_data.engines.rules import integer_from
 from toolrlef_data.records import InputError
 from toolrlef_data.tasks.statements.vocabulary import FUNCTION_WORDS, NO_CANDIDATE
 from toolrlef_data.tasks.task import Task
@@ -151,13 +152,16 @@ def audit_grader(task: Task, rows: Iterable[Row], *, probes: int = 1000, seed: i
         the error rates, with counts by kind.
 
     Raises:
-        InputError: no row has a gold answer that can be graded.
+        InputError: `task` is not a Task, `probes` is below 1, or no row has a gold answer that can be graded.
 
     >>> from toolrlef_data import TASKS, load_source
     >>> audit = audit_grader(TASKS["qa"], load_source("sample_qa", split="train"))
     >>> audit.probes >= 1000, audit.false_pass, audit.false_fail
     (True, 0.0, 0.0)
     """
+    if not isinstance(task, Task):
+        raise InputError(f"audit_grader: expected a Task, such as TASKS['qa'], found {type(task).__name__}")
+    integer_from(1).check("audit_grader: probes", probes)
     rows = check_table(rows) if isinstance(rows, Dataset) else rows
     usable = [(row, gold) for row in rows for gold in row["answers"][:3] if _is_usable(task, row, gold)]
     if not usable:

@@ -10,8 +10,9 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from toolrlef_data.engines.rules import FLAG, FUNCTION, FUNCTION_OR_NONE, NAME, TEXT, apply_rules, must_be
 from toolrlef_data.engines.settings import STYLES
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError, UnknownName
@@ -25,8 +26,6 @@ __all__ = ["Example", "Task", "parse_examples"]
 log = logging.getLogger("toolrlef_data")
 RULES = ("default", "paper")  # of grading
 GRADER_FOLDERS = ("toolrlef_data.tasks.", "toolrlef_data.tools.")  # with the code that decides a grade
-
-
 # Part of the digest of few-shot examples in published provenance.json files: equal prompts must keep an equal digest.
 EXAMPLE = {"": "toolrlef_data.tasks:Example"}
 # Deprecated name of a field or method of `Task` -> its new name.
@@ -55,6 +54,14 @@ class Example:
     answer: str
     call: str
     plain: str
+
+
+TOOL = must_be("a Tool", lambda value: isinstance(value, Tool))
+READER = must_be("an EngineSpec or None", lambda value: value is None or isinstance(value, EngineSpec))
+EXAMPLES = must_be(
+    "a mapping of names to lists of Example",
+    lambda value: isinstance(value, Mapping) and all(map(_are_examples, value.values())),
+)
 
 
 @dataclass(frozen=True)
@@ -96,35 +103,31 @@ class Task:
             the reader can answer from. Default: True.
     """
 
-    name: str
-    tool: Tool
-    instruction: str
-    plain_instruction: str
-    teacher_instruction: str
-    extract: Callable[[str], str | None]
-    grade: Callable[..., bool | None]
-    ungradable_reason: Callable[[Sequence[str]], str | None]
-    leaks: Callable[[str, str, Sequence[str]], bool]
-    render: Callable[[Mapping[str, Any]], str]
-    examples: Mapping[str, Sequence[Example]] = field(default_factory=dict)
-    numeric: bool = False
-    distance: Callable[[str | None, Sequence[str]], float | None] | None = None
-    make_argument: Callable[[Mapping[str, Any]], str] | None = None
-    language: Callable[[Mapping[str, Any]], str] | None = None
-    reader_prompt: Callable[[str, str], str] | None = None
-    reader: EngineSpec | None = None
-    reader_instruction: str = ""
+    name: Annotated[str, NAME]
+    tool: Annotated[Tool, TOOL]
+    instruction: Annotated[str, TEXT]
+    plain_instruction: Annotated[str, TEXT]
+    teacher_instruction: Annotated[str, TEXT]
+    extract: Annotated[Callable[[str], str | None], FUNCTION]
+    grade: Annotated[Callable[..., bool | None], FUNCTION]
+    ungradable_reason: Annotated[Callable[[Sequence[str]], str | None], FUNCTION]
+    leaks: Annotated[Callable[[str, str, Sequence[str]], bool], FUNCTION]
+    render: Annotated[Callable[[Mapping[str, Any]], str], FUNCTION]
+    examples: Annotated[Mapping[str, Sequence[Example]], EXAMPLES] = field(default_factory=dict)
+    numeric: Annotated[bool, FLAG] = False
+    distance: Annotated[Callable[[str | None, Sequence[str]], float | None] | None, FUNCTION_OR_NONE] = None
+    make_argument: Annotated[Callable[[Mapping[str, Any]], str] | None, FUNCTION_OR_NONE] = None
+    language: Annotated[Callable[[Mapping[str, Any]], str] | None, FUNCTION_OR_NONE] = None
+    reader_prompt: Annotated[Callable[[str, str], str] | None, FUNCTION_OR_NONE] = None
+    reader: Annotated[EngineSpec | None, READER] = None
+    reader_instruction: Annotated[str, TEXT] = ""
     reader_style: str = "chat"
-    parse_reader_reply: Callable[[str], str | None] | None = None
-    output_is_answer: bool = True
-    parse_input: Callable[[str], tuple[str, str]] | None = None
+    parse_reader_reply: Annotated[Callable[[str], str | None] | None, FUNCTION_OR_NONE] = None
+    output_is_answer: Annotated[bool, FLAG] = True
+    parse_input: Annotated[Callable[[str], tuple[str, str]] | None, FUNCTION_OR_NONE] = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.tool, Tool):
-            raise InputError(f"tool of the task {self.name!r}: expected a Tool, found {type(self.tool).__name__}")
-        if self.reader is not None and not isinstance(self.reader, EngineSpec):
-            found = type(self.reader).__name__
-            raise InputError(f"reader of the task {self.name!r}: expected an EngineSpec, found {found}")
+        apply_rules(self, f"the task {self.name!r}: ")
         if self.reader_style not in STYLES:
             raise UnknownName("prompt style", self.reader_style, STYLES)
 
@@ -207,8 +210,7 @@ class Task:
         }
         prompts = {"examples": digest(examples)}
         prompts |= {name: digest(value) for name, value in vars(self).items() if name.endswith("instruction")}
-        grade = redact(self.grade)
-        code = {"grade": grade, "grader_code": self.grader_code()}
+        code = {"grade": redact(self.grade), "grader_code": self.grader_code()}
         return {"task": self.name, "tool": self.tool.published(), **code, "prompts_sha256": prompts}
 
     def grader_code(self) -> str:
@@ -265,6 +267,10 @@ def _warn_renamed(old: str) -> None:
 Task.__init__ = _accept_renamed(Task.__init__)  # type: ignore[method-assign]
 
 
+def _are_examples(value: object) -> bool:
+    return isinstance(value, Sequence) and all(isinstance(example, Example) for example in value)
+
+
 def parse_examples(text: str, tool: str) -> tuple[Example, ...]:
     """Parse few-shot examples from lines of the form "input | argument of the call | answer".
 
@@ -277,21 +283,17 @@ def parse_examples(text: str, tool: str) -> tuple[Example, ...]:
     )
 
 
-def _parameters(function: Callable[..., Any]) -> frozenset[str]:
-    try:
-        return _cached_parameters(function)
-    except TypeError:  # not hashable, as a frozen dataclass with a mapping
-        return frozenset(inspect.signature(function).parameters)
-
-
 @lru_cache(maxsize=64)
-def _cached_parameters(function: Callable[..., Any]) -> frozenset[str]:
+def _parameters(function: Callable[..., Any]) -> frozenset[str]:
     return frozenset(inspect.signature(function).parameters)
 
 
 def _accepted(function: Callable[..., Any], **options: Any) -> dict[str, Any]:
     """Return the options for which a function has parameters."""
-    parameters = _parameters(function)
+    try:
+        parameters = _parameters(function)
+    except TypeError:  # not hashable, as a frozen dataclass with a mapping
+        parameters = _parameters.__wrapped__(function)
     return {name: value for name, value in options.items() if name in parameters}
 
 

@@ -16,12 +16,13 @@ import asyncio
 import inspect
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Annotated, Any, NamedTuple
 
-from toolrlef_data.engines.rules import apply_rules, integer_from, is_number, must_be
+from toolrlef_data.engines.rules import FUNCTION_OR_NONE, NAME, TEXT, apply_rules, integer_from, is_number, must_be
 from toolrlef_data.engines.spec import EngineSpec, Message
 from toolrlef_data.records import (
     TOOL_ERRORS,
@@ -43,9 +44,11 @@ MAX_DETAIL = 200  # characters of an exception's message
 _CRASHES = (Exception, SystemExit, asyncio.CancelledError, GeneratorExit)
 
 # Rules of the fields of a tool.
-NAME = must_be("a name", lambda value: isinstance(value, str) and value.strip())
-TEXT = must_be("text", lambda value: isinstance(value, str))
-FUNCTION = must_be("a function", lambda value: value is None or callable(value))
+# A call is found by the text of the name before an opening parenthesis, in a JSON string or in a tag.
+CALL_NAME = must_be(
+    "a name without brackets, quotes, line breaks and blanks at its ends",
+    lambda value: isinstance(value, str) and re.fullmatch(r"(?!\s)[^()\[\]{}<>\"'`\\\x00-\x1f\x7f]+(?<!\s)", value),
+)
 SHARE = must_be("a share from 0 to 1", lambda value: is_number(value) and 0 <= value <= 1)
 
 
@@ -84,15 +87,15 @@ class Tool:
     'HI'
     """
 
-    name: Annotated[str, NAME]
+    name: Annotated[str, CALL_NAME]
     description: Annotated[str, TEXT]
-    function: Annotated[Callable[[str], ToolValue] | None, FUNCTION] = None
+    function: Annotated[Callable[[str], ToolValue] | None, FUNCTION_OR_NONE] = None
     parameter: Annotated[str, NAME] = "argument"
     version: Annotated[str, TEXT] = "1"
-    many: Annotated[Callable[[Sequence[ToolInput]], Sequence[ToolResult]] | None, FUNCTION] = None
+    many: Annotated[Callable[[Sequence[ToolInput]], Sequence[ToolResult]] | None, FUNCTION_OR_NONE] = None
     batch: Annotated[int, integer_from(1)] = 256
     engine: EngineSpec | None = None
-    prompt: Annotated[Callable[[str, tuple[str, ...]], tuple[Message, ...] | str] | None, FUNCTION] = None
+    prompt: Annotated[Callable[[str, tuple[str, ...]], tuple[Message, ...] | str] | None, FUNCTION_OR_NONE] = None
     max_failed: Annotated[float, SHARE] = 0.2
 
     def __post_init__(self) -> None:

@@ -109,7 +109,7 @@ def respond(
             samples=responder.samples,
             label=responder.name,
             ask_again=ask_again,
-            error_of=_response_error,
+            response_of=_response,
         )
         parts.append(run_model_stage(stage1, stage, num_proc=num_proc))
         warn_of_lost_replies(parts[-1], columns, engine.max_tokens, responder.name)
@@ -220,8 +220,3 @@ def _call_text(text: str, reply: Reply, tool: Tool) -> dict[str, Any]:
     if native is not None and (native.names_tool or not text):
         return {"text": native.text}
     return {}
-
-
-def _response_error(row: Row, reply: Reply, settings: RespondSettings) -> str | None:
-    error: str | None = _response(row, reply, settings)["error"]
-    return error

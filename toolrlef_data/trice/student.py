@@ -100,7 +100,7 @@ def answer(
         samples=samples,
         label="student",
         ask_again=ask_again,
-        error_of=_student_error,
+        response_of=_student_response,
     )
     answered = run_model_stage(questions, stage, num_proc=num_proc)
     warn_of_lost_replies(answered, ["response"], settings.max_tokens, "student")
@@ -196,11 +196,6 @@ def _answer_columns(row: Row, replies: Sequence[Reply], settings: StudentSetting
 def _student_response(row: Row, reply: Reply, settings: StudentSettings) -> dict[str, Any]:
     response = build_response(reply, strip_reasoning=settings.strip_reasoning)
     return check_reply(response, settings.tasks[row["task"]], settings.accept_cut, settings.max_tokens)
-
-
-def _student_error(row: Row, reply: Reply, settings: StudentSettings) -> str | None:
-    error: str | None = _student_response(row, reply, settings)["error"]
-    return error
 
 
 @dataclass(frozen=True)

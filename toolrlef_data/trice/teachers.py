@@ -109,7 +109,7 @@ def propose_calls(
             name="propose_calls",
             label=f"teacher (attempt {attempt + 1} of {attempts})" if attempts > 1 else "teacher",
             ask_again=ask_again,
-            error_of=_teacher_error,
+            response_of=_teacher_response,
         )
         proposed = run_model_stage(labelled, stage, num_proc=num_proc)
         labelled = _verify_proposals(proposed, settings, num_proc)
@@ -235,11 +235,6 @@ def _call_proposal(task: Task, argument: str) -> dict[str, Any]:
 def _teacher_response(row: Row, reply: Reply, settings: TeachSettings) -> dict[str, Any]:
     task = settings.tasks[row["task"]]
     return check_reply(build_response(reply), task, settings.accept_cut, settings.max_tokens)
-
-
-def _teacher_error(row: Row, reply: Reply, settings: TeachSettings) -> str | None:
-    error: str | None = _teacher_response(row, reply, settings)["error"]
-    return error
 
 
 def _proposal(call: str | None = None, error: str | None = None, detail: str | None = None) -> dict[str, Any]:

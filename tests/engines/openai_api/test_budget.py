@@ -108,7 +108,9 @@ def test_a_cap_can_refuse_the_first_request(limits: Limits, tokens: TokenCounts,
     ],
 )
 def test_the_message_names_the_cap(limits: Limits, words: list[str]) -> None:
-    assert all(word in Spending().exceeded_cap(limits, SMALL) for word in words)
+    exceeded_cap = Spending().exceeded_cap(limits, SMALL)
+    assert exceeded_cap is not None
+    assert all(word in exceeded_cap.message for word in words)
 
 
 def test_a_cap_of_zero_sends_nothing_and_does_not_wait() -> None:

@@ -116,7 +116,7 @@ class BatchRun:
         """Add a request to the open job, or to a new one if it is full; return False at a cap."""
         limits = self.session.spec.limits
         if exceeded_cap := self.session.spending.exceeded_cap(limits, reserved):
-            self.session.halt_at_cap(exceeded_cap)
+            self.session.halt_at_cap(exceeded_cap.message)
             return False
         job = self.open_job
         if job and (

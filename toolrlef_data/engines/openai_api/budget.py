@@ -24,13 +24,20 @@ class TokenCounts(NamedTuple):
     completion: float
 
 
+class ExceededCap(NamedTuple):
+    """A cap that the next request would exceed: a message, and whether the request may fit once others have ended."""
+
+    message: str
+    may_fit_later: bool
+
+
 @dataclass
 class Spending:
     """Requests and tokens of this process, for one model on one server.
 
     >>> spending = Spending()
     >>> spending.start(TokenCounts(10, 5)); spending.finish(TokenCounts(10, 5), TokenCounts(9, 2))
-    >>> spending.exceeded_cap(Limits(max_tokens_total=12), TokenCounts(10, 5))
+    >>> spending.exceeded_cap(Limits(max_tokens_total=12), TokenCounts(10, 5)).message
     'max_tokens_total=12 would be exceeded: 11 tokens are used, and the next request may use 15'
     """
 
@@ -67,28 +74,32 @@ class Spending:
         """Return the cost of the used tokens, in the currency of the price; None without a price."""
         return None if limits.price is None else _cost(limits, self.prompt_tokens, self.completion_tokens)
 
-    def exceeded_cap(self, limits: Limits, tokens: TokenCounts) -> str:
-        """Return a message about the cap that the next request would exceed; empty if it exceeds none.
+    def exceeded_cap(self, limits: Limits, tokens: TokenCounts) -> ExceededCap | None:
+        """Return the cap that the next request would exceed, or None.
 
         A request that exceeds a token or cost cap now may fit later: in-flight requests can use fewer tokens than
         reserved.
         """
         if limits.max_requests is not None and self.requests >= limits.max_requests:
-            return f"max_requests={limits.max_requests} is reached: {self.requests} requests were sent"
+            message = f"max_requests={limits.max_requests} is reached: {self.requests} requests were sent"
+            return ExceededCap(message, may_fit_later=False)
+        may_fit_later = self.in_flight > 0
         prompt = self.prompt_tokens + self.reserved_prompt + tokens.prompt
         completion = self.completion_tokens + self.reserved_completion + tokens.completion
         if limits.max_tokens_total is not None and prompt + completion > limits.max_tokens_total:
-            return (
+            message = (
                 f"max_tokens_total={limits.max_tokens_total} would be exceeded: "
                 f"{self.prompt_tokens + self.completion_tokens:.0f} tokens are used, "
                 f"and the next request may use {sum(tokens):.0f}"
             )
+            return ExceededCap(message, may_fit_later)
         if limits.max_cost is not None and _cost(limits, prompt, completion) > limits.max_cost:
-            return (
+            message = (
                 f"max_cost={limits.max_cost} would be exceeded: {self.cost(limits):.4f} is spent, "
                 f"and the next request may cost {_cost(limits, *tokens):.4f}"
             )
-        return ""
+            return ExceededCap(message, may_fit_later)
+        return None
 
 
 def _cost(limits: Limits, prompt_tokens: float, completion_tokens: float) -> float:

@@ -85,9 +85,9 @@ class RequestScheduler:
         """
         now = self.clock()
         wait = math.inf
-        exceeded_cap = "" if self.closed_reason else self.spending.exceeded_cap(self.limits, reserved)
-        if exceeded_cap and (exceeded_cap.startswith("max_requests") or not self.spending.in_flight):
-            self.closed_reason = exceeded_cap
+        exceeded_cap = None if self.closed_reason else self.spending.exceeded_cap(self.limits, reserved)
+        if exceeded_cap and not exceeded_cap.may_fit_later:
+            self.closed_reason = exceeded_cap.message
         if self.closed_reason:
             future.set_result(None)
             return True
