@@ -25,10 +25,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import filelock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from toolrlef_data.publishing.locks import locked_folder
 from toolrlef_data.publishing.manifest import (
     CARD,
     OLD,
@@ -44,8 +44,7 @@ from toolrlef_data.publishing.manifest import (
     seal,
 )
 from toolrlef_data.records import InputError
-from toolrlef_data.tables.files import create_folder, explain_disk_errors, home_dir, remove
-from toolrlef_data.tables.fingerprint import digest
+from toolrlef_data.tables.files import explain_disk_errors, remove
 from toolrlef_data.trice.files.folder import PENDING, PROVENANCE
 
 __all__ = ["check_replaceable", "replace_publication", "usable_path"]
@@ -72,7 +71,7 @@ def check_replaceable(out: str | Path, version: str = "", *, layout: str = "hub"
     if version:
         check_version(version)
     out = usable_path(out, layout)
-    with explain_disk_errors(home_dir()), _lock_of(out):
+    with locked_folder(out) if out.is_dir() else contextlib.nullcontext():
         _check_folder(out, version, layout, replace)
     return out
 
@@ -92,7 +91,7 @@ def replace_publication(
             has a file with the name of a new file.
     """
     pending = out / PENDING
-    with explain_disk_errors(home_dir()), _lock_of(out), explain_disk_errors(out), create_folder(out):
+    with explain_disk_errors(out), locked_folder(out):
         try:
             _complete(out)
             _check_folder(out, version, layout, replace)
@@ -152,13 +151,6 @@ def usable_path(out: str | Path, layout: str) -> Path:
     if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
         raise InputError(f"{existing} is not writable: choose another folder for {path}, or change its permissions")
     return path
-
-
-def _lock_of(out: Path) -> filelock.BaseFileLock:
-    """Return the lock of a folder; the file is in the cache, so that none remains beside the user's folder."""
-    locks = home_dir() / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    return filelock.FileLock(locks / f"{digest(os.fsencode(out).hex())}.lock")
 
 
 def _check_targets(out: Path, names: Iterable[str], publications: Iterable[Mapping[str, Any]]) -> None:

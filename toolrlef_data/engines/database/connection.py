@@ -38,7 +38,8 @@ _damage = re.compile("malformed|not a database|encrypted|unsupported file format
 # (process, file) of the databases that were opened: their index must not be read again (see `wal`).
 _opened: set[tuple[int, Path]] = set()
 _opening = threading.Lock()
-os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_opening.release)
+if hasattr(os, "register_at_fork"):  # POSIX: a child must not inherit the lock of another thread
+    os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_opening.release)
 
 # (damaged file, its logs, empty database) -> what was recovered; raises ToolrlefError for the file of another program.
 Recover = Callable[[Path, list[Path], sqlite3.Connection], str]
