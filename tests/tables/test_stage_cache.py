@@ -6,12 +6,14 @@ import gc
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import datasets
 import pyarrow as pa
@@ -25,7 +27,14 @@ from toolrlef_data.tables.files import read_json
 from toolrlef_data.tables.lineage import ledger, lineage
 from toolrlef_data.tables.reshape import explode, join, stack
 from toolrlef_data.tables.row_files import table_from_rows
-from toolrlef_data.tables.stage_cache import arrow_files, as_arrow, stages_dir, write_record
+from toolrlef_data.tables.stage_cache import (
+    arrow_files,
+    as_arrow,
+    interrupts_held,
+    open_files,
+    stages_dir,
+    write_record,
+)
 from toolrlef_data.tables.transform import apply, keep
 
 STRING = Value("string")
@@ -277,6 +286,48 @@ def python(script: str, home: Path, *arguments: str) -> str:
     result = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+class Interrupting(str):
+    """A split's name that sends Ctrl-C when `datasets` computes a fingerprint of it."""
+
+    sent: ClassVar[list[str]] = []
+
+    def __reduce__(self) -> Any:
+        self.sent.append(str(self))
+        os.kill(os.getpid(), signal.SIGINT)
+        return str, (str(self),)
+
+
+def test_ctrl_c_is_not_lost_in_a_fingerprint(tmp_path: Path) -> None:
+    files = []
+    for n in range(2):
+        with pa.ipc.new_stream(tmp_path / f"{n}.arrow", pa.schema({"id": pa.string()})) as writer:
+            writer.write_table(pa.table({"id": [str(n)]}))
+        files.append(str(tmp_path / f"{n}.arrow"))
+    assert open_files(files)["id"][:] == ["0", "1"]
+    with pytest.raises(KeyboardInterrupt):
+        open_files(files, Interrupting("train"))
+    assert Interrupting.sent
+
+
+def test_ctrl_c_ends_a_held_block_after_it_is_complete() -> None:
+    steps = []
+
+    def work() -> None:
+        with interrupts_held():
+            os.kill(os.getpid(), signal.SIGINT)
+            steps.append("complete")
+        steps.append("next")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert steps == ["complete"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    thread = threading.Thread(target=lambda: interrupts_held().__enter__())
+    thread.start()
+    thread.join()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 READ_ONLY = """

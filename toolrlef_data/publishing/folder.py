@@ -27,6 +27,7 @@ from toolrlef_data.tables.batches import hide_progress_bars
 from toolrlef_data.tables.files import file_digest
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.lineage import ledger
+from toolrlef_data.tables.stage_cache import interrupts_held
 from toolrlef_data.trice.cassette import collect_executions
 from toolrlef_data.trice.files.writer import check_tables, write_trice
 
@@ -276,7 +277,8 @@ def _write_parquet(data: Dataset, folder: Path, split: str) -> None:
     folder.mkdir(exist_ok=True)
     shards = max(1, math.ceil((data.data.nbytes if len(data) else 0) / SHARD_BYTES))
     for i in range(shards):
-        part = data.shard(shards, i, contiguous=True) if shards > 1 else data
+        with interrupts_held():
+            part = data.shard(shards, i, contiguous=True) if shards > 1 else data
         path = folder / f"{split}-{i:05d}-of-{shards:05d}.parquet"
         part.to_parquet(str(path))
         path.rename(path.with_stem(f"{path.stem}-{file_digest(path, 16)}"))

@@ -22,6 +22,7 @@ from toolrlef_data.tables.stage_cache import (
     arrow_files,
     as_arrow,
     build_record,
+    interrupts_held,
     open_recorded,
     read_record,
     record_path,
@@ -94,7 +95,8 @@ def ledger(tables: Iterable[Dataset | DatasetDict]) -> Dataset:
     tables = [open_recorded(record, "dropped_files") for record in records.values() if record.get("dropped_files")]
     if not tables:
         return _no_drops()
-    return concatenate_datasets(tables)
+    with interrupts_held():
+        return concatenate_datasets(tables)
 
 
 def usage(tables: Iterable[Dataset]) -> dict[str, dict[str, int]]:

@@ -31,7 +31,7 @@ from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.identity import check_ids
 from toolrlef_data.tables.lineage import write_dropped
 from toolrlef_data.tables.row_files import materialize
-from toolrlef_data.tables.stage_cache import build_record, load_stage, with_fingerprint, write_record
+from toolrlef_data.tables.stage_cache import build_record, interrupts_held, load_stage, with_fingerprint, write_record
 
 __all__ = ["explode", "join", "stack"]
 
@@ -141,7 +141,7 @@ def _concatenate(parts: Sequence[D], name: str, axis: int) -> D:
     key = digest(name, axis, [table._fingerprint for table in tables])
     uniform = _with_same_columns(tables, name) if axis == 0 else tables
     if any(len(table) for table in tables):
-        with hide_progress_bars():
+        with hide_progress_bars(), interrupts_held():
             result = with_fingerprint(concatenate_datasets(uniform, axis=axis), key)
     else:  # concatenate_datasets would return the first table without the columns of the others
         features = Features({column: feature for table in uniform for column, feature in table.features.items()})

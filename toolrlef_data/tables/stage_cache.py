@@ -8,11 +8,14 @@ The folder may be deleted at any time; the stages are then computed again.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
+import signal
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ __all__ = [
     "as_arrow",
     "build_record",
     "discard_record",
+    "interrupts_held",
     "load_stage",
     "open_files",
     "open_recorded",
@@ -113,7 +117,28 @@ def _damaged_file(record: Mapping[str, Any], files: Iterable[str]) -> str | None
 
 def open_files(files: Sequence[str], split: Any = None) -> Dataset:
     shards = [Dataset.from_file(file, split=split) for file in files]
-    return shards[0] if len(shards) == 1 else concatenate_datasets(shards)
+    with interrupts_held():
+        return shards[0] if len(shards) == 1 else concatenate_datasets(shards)
+
+
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C until a short block ends: `datasets` computes fingerprints within an `except:` that swallows it.
+
+    `concatenate_datasets` and `shard` do so; `map` and `select` accept a fingerprint. Other threads get no Ctrl-C.
+    """
+    received: list[tuple[int, Any]] = []
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(previous):
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda number, frame: received.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        if received:
+            previous(*received[0])
 
 
 def store_files(files: Iterable[str | Path], key: str, split: Any = None) -> Dataset:
