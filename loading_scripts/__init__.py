@@ -15,7 +15,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolrlef_data.records import Choices, InputError
+from toolrlef_data.choices import Choices
+from toolrlef_data.records import InputError
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -23,7 +23,7 @@ MODULES = sorted(m.name for m in pkgutil.walk_packages(toolrlef_data.__path__, "
 # import strings. Folders of one layer do not import each other.
 LAYERS = (
     ("_names", "columns", "records"),
-    ("checks",),
+    ("checks", "choices"),
     ("tables",),
     ("engines",),
     ("tools",),

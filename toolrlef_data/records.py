@@ -21,10 +21,9 @@ A mistake of the user or a bug is an exception of this tree:
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeGuard, TypeVar
+from typing import NamedTuple, TypeGuard
 
 __all__ = [
     "CALL_ERRORS",
@@ -37,7 +36,6 @@ __all__ = [
     "AllRequestsRefused",
     "CapReached",
     "CassetteMiss",
-    "Choices",
     "Drop",
     "HubError",
     "InputError",
@@ -285,38 +283,3 @@ def clean_text(text: str) -> str:
     (True, True)
     """
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-T = TypeVar("T")
-
-
-class Choices(Mapping[str, T], Generic[T]):
-    """A registry of objects by name; an object is imported on access, and an unknown name raises `UnknownName`.
-
-    Args:
-        kind: what an object of the registry is, for the error message, such as "task".
-        import_paths: name -> "module:attribute".
-
-    >>> Choices("digit", {"pi": "math:pi"})["pi"]
-    3.141592653589793
-    """
-
-    def __init__(self, kind: str, import_paths: Mapping[str, str]) -> None:
-        self.kind = kind
-        self.import_paths = dict(import_paths)
-
-    def __getitem__(self, name: str) -> T:
-        if name not in self.import_paths:
-            raise UnknownName(self.kind, name, self.import_paths)
-        module, _, attribute = self.import_paths[name].partition(":")
-        value: T = getattr(importlib.import_module(module), attribute)
-        return value
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.import_paths
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.import_paths)
-
-    def __len__(self) -> int:
-        return len(self.import_paths)

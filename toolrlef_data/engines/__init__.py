@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from toolrlef_data.records import Choices
+from toolrlef_data.choices import Choices
 
 __all__ = ["ENGINES"]
 

@@ -94,10 +94,8 @@ def publish(
     all_splits = _split_tables(tables, version)
     splits = _without_empty(all_splits)
     if layout != "hub":
-        if card:
-            raise InputError(f"the layout {layout!r} has no card: omit card=, or publish with layout='hub'")
-        if cassette:
-            raise InputError(f"the layout {layout!r} has no cassette: omit cassette=, or publish with layout='hub'")
+        for name in [name for name, value in (("card", card), ("cassette", cassette)) if value]:
+            raise InputError(f"the layout {layout!r} has no {name}: omit {name}=, or publish with layout='hub'")
         check_tables(splits)
     else:
         _check_columns(splits)
@@ -285,13 +283,7 @@ def _write_parquet(data: Dataset, folder: Path, split: str) -> None:
 
 
 def _write_trice(
-    folder: Path,
-    splits: Splits,
-    ledgers: Mapping[str, Dataset],
-    provenance: Mapping[str, Any],
-    card: Mapping[str, Any],
-    *,
-    by_dataset: bool = False,
+    folder: Path, splits: Splits, ledgers: Mapping[str, Dataset], *unused: Mapping[str, Any], by_dataset: bool = False
 ) -> None:
     # A row of an unpublished task is in every ledger, but only once in this file.
     dropped = {digest(row): row for drops in ledgers.values() for row in drops.select_columns(list(DROPPED))}

@@ -12,12 +12,8 @@ also identifies the code:
 
 A value that cannot be identified is refused with `UnhashableSetting`.
 
-Not covered:
-
-- installed packages (see `Tool.version`)
-- modules imported by a computed name
-- attributes of a class or module that change after its definition
-- an edit between the import of a module and the first cache key that includes it
+Not covered: installed packages (see `Tool.version`); modules imported by a computed name; attributes of a class or
+module that change after its definition; an edit between the import of a module and its first cache key.
 """
 
 from __future__ import annotations
@@ -45,7 +41,8 @@ from typing import Any
 import numpy as np
 from datasets import Features
 
-from toolrlef_data.records import Choices, InputError
+from toolrlef_data.choices import Choices
+from toolrlef_data.records import InputError
 from toolrlef_data.tables.code_digest import (
     IMPLICIT_NAMES,
     class_source,
@@ -172,8 +169,8 @@ def _definition(value: Any, memo: Memo) -> Any:
 
 def _built_in(value: Any, memo: Memo) -> Any:
     owner = getattr(value, "__self__", None)
-    is_bound = owner is not None and not isinstance(owner, ModuleType)
-    return {"name": _name(value)} | ({"self": _value(owner, memo)} if is_bound else {})
+    is_free = owner is None or isinstance(owner, ModuleType)
+    return {"name": _name(value)} | ({} if is_free else {"self": _value(owner, memo)})
 
 
 def _other(value: Any, memo: Memo) -> Any:

@@ -26,7 +26,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from toolrlef_data.records import Choices
+from toolrlef_data.choices import Choices
 from toolrlef_data.tables.fingerprint import canonical, key_fields
 
 __all__ = ["Secrets", "redact", "redact_fields", "redact_hosts", "redact_path", "redact_url"]

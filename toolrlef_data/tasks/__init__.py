@@ -21,7 +21,7 @@ To add a task, write a file with a `Task` and add it to `TASKS`. A custom task n
 
 from __future__ import annotations
 
-from toolrlef_data.records import Choices
+from toolrlef_data.choices import Choices
 from toolrlef_data.tasks.task import Task
 
 __all__ = ["TASKS"]

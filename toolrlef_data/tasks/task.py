@@ -93,8 +93,7 @@ class Task:
         reader_prompt: (input text, one text of the tool output) -> prompt of the reader, which extracts one prediction
             per text. Default: the tool output is the prediction.
         reader: engine of the reader; `build_stage2` requires it if `reader_prompt` is set.
-        reader_instruction: instruction of the reader.
-        reader_style: prompt style of the reader. Default: "chat".
+        reader_instruction, reader_style: instruction and prompt style of the reader. Default: none, and "chat".
         parse_reader_reply: (reply of the reader) -> prediction; None if the reply is empty. Default: the full reply. An
             optional keyword parameter `rule` is set by `with_rule`.
         parse_input: (input text) -> the question and its context, the inverse of `render`. Default: the input is the

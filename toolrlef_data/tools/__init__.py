@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from toolrlef_data.records import Choices
+from toolrlef_data.choices import Choices
 from toolrlef_data.tools.tool import Tool
 
 __all__ = ["TOOLS", "TOOL_KINDS"]

@@ -178,9 +178,7 @@ def _propose_from_row(row: Row, settings: TeachSettings) -> dict[str, Any]:
         return _proposal()
     if row["tool_call"] and row["verified"] is None:
         return _proposal(row["tool_call"])
-    if task.make_argument is None:
-        return _proposal()
-    return _call_proposal(task, task.make_argument(row))
+    return _proposal() if task.make_argument is None else _call_proposal(task, task.make_argument(row))
 
 
 def _propose_from_annotations(row: Row, settings: TeachSettings) -> dict[str, Any]:
@@ -253,16 +251,8 @@ def _verify_proposals(proposed: D, settings: TeachSettings, num_proc: int | None
         proposed, [PROPOSAL], settings.tasks, compat=settings.compat, verify=True, num_proc=num_proc
     )
     reads = ["task", "question", "answers", *LABELS, *(f"{PROPOSAL}.{field}" for field in PROPOSAL_FIELDS)]
-    return apply(
-        executed,
-        _verified_labels,
-        settings,
-        reads=reads,
-        adds=LABELS,
-        removes=[PROPOSAL],
-        name="verify_calls",
-        num_proc=num_proc,
-    )
+    changes: dict[str, Any] = {"reads": reads, "adds": LABELS, "removes": [PROPOSAL], "name": "verify_calls"}
+    return apply(executed, _verified_labels, settings, **changes, num_proc=num_proc)
 
 
 def _verified_labels(row: Row, settings: TeachSettings) -> dict[str, Any]:

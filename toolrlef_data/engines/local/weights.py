@@ -28,15 +28,7 @@ from typing import Any
 
 from toolrlef_data.engines.progress import step_bar
 from toolrlef_data.records import InputError, MissingExtra, ToolrlefError
-from toolrlef_data.tables.files import (
-    STAMPS,
-    damaged_file,
-    file_digest,
-    fill_once,
-    home_dir,
-    read_json,
-    write_json,
-)
+from toolrlef_data.tables.files import STAMPS, damaged_file, file_digest, fill_once, home_dir, read_json, write_json
 
 __all__ = [
     "Weights",

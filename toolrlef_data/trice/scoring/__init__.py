@@ -23,7 +23,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from toolrlef_data.records import Choices, Score
+from toolrlef_data.choices import Choices
+from toolrlef_data.records import Score
 from toolrlef_data.trice.scoring.rules import LEVELS, paper, trice
 
 __all__ = ["LEVELS", "RULES", "Rule", "paper", "trice"]

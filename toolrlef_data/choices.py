@@ -1,0 +1,45 @@
+"""Registries: the objects that can be chosen by name, such as tasks, tools and engines."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Generic, TypeVar
+
+from toolrlef_data.records import UnknownName
+
+__all__ = ["Choices"]
+
+T = TypeVar("T")
+
+
+class Choices(Mapping[str, T], Generic[T]):
+    """A registry of objects by name; an object is imported on access, and an unknown name raises `UnknownName`.
+
+    Args:
+        kind: what an object of the registry is, for the error message, such as "task".
+        import_paths: name -> "module:attribute".
+
+    >>> Choices("digit", {"pi": "math:pi"})["pi"]
+    3.141592653589793
+    """
+
+    def __init__(self, kind: str, import_paths: Mapping[str, str]) -> None:
+        self.kind = kind
+        self.import_paths = dict(import_paths)
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self.import_paths:
+            raise UnknownName(self.kind, name, self.import_paths)
+        module, _, attribute = self.import_paths[name].partition(":")
+        value: T = getattr(importlib.import_module(module), attribute)
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.import_paths
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.import_paths)
+
+    def __len__(self) -> int:
+        return len(self.import_paths)
