@@ -11,7 +11,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -497,3 +497,21 @@ def test_joined_empty_tables_have_all_columns() -> None:
     assert joined.column_names == ["id", "text", "loud"]
     assert [record["step"] for record in lineage(joined)] == ["rows", "empty", "shout", "both"]
     assert len(ledger([joined])) == 10
+
+
+@pytest.mark.parametrize("num_proc", ["2", 0, -1, 1.5, True])
+def test_a_number_of_processes_below_1_is_refused_before_anything_runs(num_proc: Any) -> None:
+    rows = Dataset.from_dict({"id": ["a"]})
+
+    def fail(*arguments: Any) -> Any:
+        raise AssertionError("called")
+
+    adds: dict[str, Any] = {"reads": ["id"], "adds": {"x": Value("string")}}
+    stages: list[Callable[[], Any]] = [
+        lambda: apply(rows, fail, **adds, prepare=fail, num_proc=num_proc),
+        lambda: keep(rows, fail, reads=["id"], stage="even", num_proc=num_proc),
+        lambda: explode(rows, fail, reads=["id"], features={"id": Value("string")}, stage="e", num_proc=num_proc),
+    ]
+    for stage in stages:
+        with pytest.raises(InputError, match=f"num_proc must be an integer of at least 1 or None, found {num_proc!r}"):
+            stage()
