@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import copy
 import dataclasses
+import ipaddress
 import json
 import logging
 import pickle
+import random
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +24,7 @@ from toolrlef_data.engines.openai_api.engine import OpenAIEngine
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError, NoUsableApiKey
 from toolrlef_data.tables.fingerprint import canonical
-from toolrlef_data.tables.redaction import Secrets
+from toolrlef_data.tables.redaction import Secrets, redact_hosts, redact_url
 
 CANARY = "sk-proj-CANARY0123456789abcdefghijkl"
 PLAIN = "CANARY0123456789abcdefghijkl"  # an API key without a known prefix
@@ -406,3 +408,19 @@ def test_redaction_is_fast() -> None:
         for text in ("sk-" * 50_000, "tok-" * 50_000, "Bearer " * 25_000, "a" * 250_000):
             secrets.redact(text)
             secrets.redact_reply(text)
+
+
+PRIVATE_NETWORKS = ["10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"]
+
+
+@pytest.mark.parametrize("network", PRIVATE_NETWORKS)
+def test_all_addresses_of_a_private_network_are_redacted_and_none_beside_it(network: str) -> None:
+    addresses = ipaddress.ip_network(network)
+    first, last = int(addresses[0]), int(addresses[-1])
+    draw = random.Random(network)
+    inside = [first, last, *(draw.randint(first, last) for _ in range(300))]
+    for number, is_private in [*((n, True) for n in inside), (first - 1, False), (last + 1, False)]:
+        host = str(ipaddress.ip_address(number))
+        text, url = f"cannot reach {host}:8000 now", f"http://{host}:8000/v1"
+        assert redact_hosts(text) == ("cannot reach [server] now" if is_private else text), host
+        assert redact_url(url) == ("a private server" if is_private else url), host

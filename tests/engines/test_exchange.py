@@ -167,3 +167,17 @@ def test_claim_of_a_damaged_owner_is_expired(store: ReplyStore, owner: object) -
         assert claims.acquire(["b", "c"]) == set()
     with store.reading() as connection:
         assert connection.execute("SELECT * FROM claims WHERE owner IS NOT NULL").fetchall() == []
+
+
+def test_a_caller_gets_what_the_store_keeps(store: ReplyStore) -> None:
+    """The first of two final replies, and a text in which unpaired surrogates are replaced."""
+    delivered: list[tuple[str, str | None]] = []
+    exchange = make_exchange(store, delivered)
+    with exchange.claims:
+        exchange.lookup([(key, Request(prompt=key)) for key in "abc"])
+        replies = {"a": Reply("second"), "b": Reply("half \ud83d"), "c": Reply(None, error="timeout")}
+        store.put([("a", Reply("first"))])
+        store.put(replies.items())
+        exchange._deliver(replies)
+    assert delivered == [("a", "first"), ("b", "half \ufffd"), ("c", None)]
+    assert {key: reply.text for key, reply in store.get("abc").items()} == {"a": "first", "b": "half \ufffd"}

@@ -280,3 +280,31 @@ def test_local_window_ends_when_no_request_is_ready(tmp_path: Path, one_thread: 
     chains.run(EngineSpec("local", str(tiny_llama(tmp_path / "m")), max_tokens=2))
     assert [event[:3] for event in chains.events] == ["a 0", "b 0", "(a ", "(b ", "a 1", "b 1", "(a ", "(b "]
     assert chains.idle_pulls == 2, "one idle pull at the end of each window"
+
+
+def test_a_stage_whose_reply_store_was_deleted_is_not_computed_again(fresh_caches: Path) -> None:
+    """The replies are in the cached table."""
+    expected = run(table("a", "b"), echo_spec())
+    for path in fresh_caches.glob("replies.sqlite*"):
+        path.unlink() if path.is_file() else shutil.rmtree(path)
+    assert run(table("a", "b"), echo_spec()) == expected
+    assert Server.requested == ["a", "b"]
+    assert not list(fresh_caches.glob("replies.sqlite*")), "no empty store is created"
+
+
+def test_a_mapping_script_answers_by_the_last_key_in_the_prompt() -> None:
+    """The order of the mapping is irrelevant, and so are keys in the few-shot examples above the question."""
+    keys = {"figs": "about figs", "pears": "about pears", "": "about nothing"}
+    prompts = table("figs, then pears", "pears, then figs", "figs pears figs", "plums")
+    expected = ["about pears", "about figs", "about figs", "about nothing"]
+    for script in (keys, dict(reversed(keys.items()))):
+        assert run(prompts, scripted(script, progress=False)) == expected
+
+
+def test_all_reasoning_of_a_reply_is_kept_and_none_is_parsed() -> None:
+    response = build_response(Reply("<think>7+5</think> 12", reasoning="first a sum"))
+    assert (response["reasoning"], response["text"]) == ("first a sum\n7+5", "12")
+    assert build_response(Reply("12", reasoning="first a sum"))["reasoning"] == "first a sum"
+    nested = "<think>I write <think>a</think>, then calculator(1+1)</think>calculator(2+2)"
+    assert split_reasoning(nested) == ("I write <think>a</think>, then calculator(1+1)", "calculator(2+2)")
+    assert split_reasoning("a</think>b</think>c") == ("a</think>b", "c")

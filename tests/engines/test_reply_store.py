@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from toolrlef_data.engines.reply_store import ReplyStore, open_store, reply_key
+from toolrlef_data.engines.reply_store import ReplyStore, open_store, reply_key, store_path
 from toolrlef_data.records import (
     CALL_ERRORS,
     FINAL_ERRORS,
@@ -132,3 +132,9 @@ def test_many_connections_open_a_new_store_at_once(tmp_path: Path) -> None:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(write, range(8)))
         assert len(ReplyStore(path).get([f"k{number}" for number in range(8)])) == 8
+
+
+def test_a_home_folder_in_the_variable_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TOOLRLEF_REPLIES", "~/replies/r.sqlite")
+    assert store_path() == tmp_path / "replies" / "r.sqlite"

@@ -293,3 +293,14 @@ def test_file_digests_are_pinned(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"weights")
     assert file_digest(tmp_path / "a", 64) == "9a129038d9a00aed0cf6a7ea059ca50a813449061ab87848cf1a13eafdf33b2c"
     assert file_digest(tmp_path / "a") == "9a129038d9a00aed0cf6a7ea059ca50a"
+
+
+def test_a_change_right_after_the_checksum_is_noticed(tmp_path: Path) -> None:
+    """A file system's clock may tick too slowly to give two writes of the same size different times."""
+    path = tmp_path / "rows"
+    path.write_bytes(b"0123456789")
+    written = path.stat().st_mtime_ns
+    first = stamp(path)
+    path.write_bytes(b"012345678X")
+    os.utime(path, ns=(written, written))
+    assert stamp(path) != first

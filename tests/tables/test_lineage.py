@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from datasets import Dataset, DatasetDict, Value, concatenate_datasets, load_from_disk
 
+from toolrlef_data import answer, load_source, scripted
 from toolrlef_data.records import Drop, InputError
-from toolrlef_data.tables.lineage import ledger, lineage
+from toolrlef_data.tables.lineage import ledger, lineage, usage
 from toolrlef_data.tables.reshape import explode, join
+from toolrlef_data.tables.row_files import table_from_rows
 from toolrlef_data.tables.sampling.splits import shuffle_steps, split_queries
 from toolrlef_data.tables.stage_cache import stages_dir
 from toolrlef_data.tables.transform import apply, keep
@@ -145,3 +147,43 @@ def test_no_stage_makes_ids_that_are_not_unique_look_checked(second: str | None,
 
 def explode_row(row: Mapping[str, Any], settings: None) -> list[dict[str, Any]]:
     return [{"word": row["text"]}]
+
+
+def test_equal_rows_computed_from_other_tables_have_another_lineage() -> None:
+    row = [{"id": "0", "word": "same"}]
+    features = {"id": STRING, "word": STRING}
+    parents = [apply_shout(stage().remove_columns("loud"), settings) for settings in "?!"]
+    tables = [table_from_rows(row, features, "calls", [parent._fingerprint]) for parent in parents]
+    tables.append(table_from_rows(row, features, "other calls", [parents[0]._fingerprint]))
+    tables.append(table_from_rows(row, features, "calls"))
+    assert len({table._fingerprint for table in tables}) == 4
+    assert [lineage(table)[-1]["inputs"] for table in tables] == [
+        [parents[0]._fingerprint],
+        [parents[1]._fingerprint],
+        [parents[0]._fingerprint],
+        [],
+    ]
+    assert [[record["step"] for record in lineage(table)][-1] for table in tables] == [
+        "calls",
+        "calls",
+        "other calls",
+        "calls",
+    ]
+    again = table_from_rows(row, features, "calls", [parents[0]._fingerprint])
+    assert again._fingerprint == tables[0]._fingerprint
+
+
+def keep_all(row: Mapping[str, Any], settings: None) -> Drop | None:
+    return None
+
+
+def test_a_stage_in_several_lineages_counts_once_in_the_usage() -> None:
+    first, second = (
+        answer(load_source("sample", split="train").select(rows), scripted({"": "It is 0."}, progress=False))
+        for rows in (range(3), range(3, 5))
+    )
+    later = [keep(first, keep_all, reads=["id"], stage=name) for name in ("a", "b")]
+    alone = usage([first])
+    assert alone["mapping"]["requests"] == 3
+    assert usage([first, first]) == usage([first, *later]) == usage(later) == alone
+    assert usage([first, second])["mapping"]["requests"] == 5, "other stages of the same model are added"

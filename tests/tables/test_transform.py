@@ -515,3 +515,29 @@ def test_a_number_of_processes_below_1_is_refused_before_anything_runs(num_proc:
     for stage in stages:
         with pytest.raises(InputError, match=f"num_proc must be an integer of at least 1 or None, found {num_proc!r}"):
             stage()
+
+
+def test_the_order_of_joined_and_stacked_tables_is_in_their_fingerprint() -> None:
+    """Otherwise the next stage would return the cached rows of the other order."""
+    numbers = Dataset.from_list([{"id": str(i)} for i in range(3)])
+    texts = Dataset.from_list([{"text": f"row {i}"} for i in range(3)])
+    others = Dataset.from_list([{"id": f"x{i}", "text": f"row {i}"} for i in range(2)])
+    for parts, combine in (([numbers, texts], join), ([rows(3), others], stack)):
+        results = [combine(ordered, "both") for ordered in (parts, parts[::-1])]
+        assert results[0]._fingerprint != results[1]._fingerprint
+        loud = [apply_shout(result) for result in results]
+        assert [table["id"][:] for table in loud] == [table["id"][:] for table in results]
+        assert [table.column_names[:2] for table in loud] == [table.column_names for table in results]
+
+
+def test_a_repeated_id_is_found_in_a_table_of_many_batches() -> None:
+    names = [str(i) for i in range(30_001)]
+    assert len(keep(Dataset.from_dict({"id": names}), keep_all, reads=["id"], stage="unique")) == 30_001
+    for first, second in ((0, 30_000), (9_999, 10_000), (20_000, 29_999)):
+        repeated = list(names)
+        repeated[second] = names[first]
+        with pytest.raises(InputError, match=f"found '{first}' twice"):
+            keep(Dataset.from_dict({"id": repeated}), keep_all, reads=["id"], stage="unique")
+    without = Dataset.from_dict({"id": [*names[:20_005], None, *names[20_006:]]})
+    with pytest.raises(InputError, match="found none in row 20005"):
+        keep(without, keep_all, reads=["id"], stage="unique")

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
 from toolrlef_data import TASKS, TOOLS, EngineSpec, InputError, Tool, ToolCall, ToolError, tool_schema
+from toolrlef_data.records import ToolResult
 from toolrlef_data.tools.calls import parse_call, render_call
+from toolrlef_data.tools.results import tool_identity
+from toolrlef_data.tools.tool import ToolInput
 
 
 def test_the_schema_of_the_function_is_that_of_the_tool() -> None:
@@ -55,3 +61,51 @@ def test_a_call_of_each_accepted_name_is_read_back(name: str) -> None:
     tool = Tool(name, "Says it louder.", str.upper)
     call = ToolCall(name, "figs")
     assert parse_call(render_call(call), tool) == call
+
+
+class Batches:
+    """The sizes of the executed batches; not a global list, which would be part of the tool's key."""
+
+    sizes: ClassVar[list[int]] = []
+
+
+def fail_as(error: str | None, inputs: Sequence[ToolInput]) -> list[ToolResult]:
+    Batches.sizes.append(len(inputs))
+    if error is not None:
+        raise ToolError(error, "no answer")
+    if any(call.argument == "poison" for call in inputs):
+        raise ValueError("a bug in the tool")
+    return [ToolResult(call.argument.upper()) for call in inputs]
+
+
+def test_a_reported_failure_applies_to_the_batch_and_a_crash_to_one_call() -> None:
+    """A server that is down is not asked once for each call."""
+    inputs = [ToolInput(text) for text in ("a", "poison", "b")]
+    for error in ("timeout", "unavailable", "no_result"):
+        Batches.sizes.clear()
+        results = Tool("shout", "", many=functools.partial(fail_as, error)).run_many(inputs)
+        assert results == [ToolResult(error=error, detail="no answer")] * 3
+        assert Batches.sizes == [3]
+    Batches.sizes.clear()
+    results = Tool("shout", "", many=functools.partial(fail_as, None)).run_many(inputs)
+    assert [(result.value, result.error) for result in results] == [("A", None), (None, "crashed"), ("B", None)]
+    assert Batches.sizes == [3, 1, 1, 1]
+
+
+@pytest.mark.parametrize("value", [(), ("a", None), ["a"], None, b"a", True, float("inf")])
+def test_a_value_of_another_form_is_a_crash(value: Any) -> None:
+    for tool in (Tool("odd", "", lambda argument: value), Tool("odd", "", many=lambda inputs: [ToolResult(value)])):
+        assert tool.run("x").error == "crashed"
+
+
+def test_results_of_a_model_belong_to_its_weights(tmp_path: Path) -> None:
+    """The folder of a model may get other weights under the same name."""
+    files = {"config.json": "{}", "model.safetensors": "weights", "tokenizer.json": "{}", "tokenizer_config.json": "{}"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    spec = EngineSpec("local", str(tmp_path), device="cpu")
+    tool = Tool("QA", "Answers.", engine=spec, prompt=lambda argument, texts: argument)
+    before = tool_identity(tool)
+    assert tool_identity(tool) == before
+    (tmp_path / "model.safetensors").write_text("other weights")
+    assert tool_identity(tool) != before

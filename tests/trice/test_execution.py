@@ -33,7 +33,7 @@ from toolrlef_data import (
 from toolrlef_data.columns import QUESTIONS, STAGE1
 from toolrlef_data.engines.reply_store import open_store
 from toolrlef_data.engines.spec import EngineSpec, Request
-from toolrlef_data.records import ToolResult, TooManyFailures
+from toolrlef_data.records import REPLY_ERRORS, ToolResult, TooManyFailures
 from toolrlef_data.tables.lineage import ledger, lineage, usage
 from toolrlef_data.tables.stage_cache import record_path
 from toolrlef_data.tasks import TASKS
@@ -704,3 +704,12 @@ def test_the_reader_must_state_the_answer(qa: Task) -> None:
         task = replace(qa, reader=quiet({"": reply}))
         assert gold_values(execute(candidates(["WikiSearch(Danube)"]), task=task), "correct") == [expected], reply
         assert gold_values(execute(candidates(["WikiSearch(Danube)"]), task=task, compat=True), "correct") == [True]
+
+
+@pytest.mark.parametrize("kind", sorted(REPLY_ERRORS))
+def test_each_failure_of_a_tools_model_is_a_tool_failure(kind: str) -> None:
+    failing = Reply(None, error=kind, error_detail="why")
+    tool = replace(qa_tool(None, {"": failing}), engine=quiet({"": failing}, max_failed=1.0))
+    executed_table = execute(candidates(["QA(Etna)"], task="lama"), task=replace(TASKS["lama"], tool=tool))
+    assert gold_values(executed_table, "tool_error") == ["timeout" if kind == "timeout" else "unavailable"]
+    assert gold_values(executed_table, "correct") == [None]

@@ -329,3 +329,23 @@ def test_the_ledger_tells_what_the_teacher_wrote_and_what_the_tool_returned() ->
         f"wrong_value: calculator(17+24) -> 41; no_call: {written}; "
         "tool_error:zero_division: calculator(17/0); no_reply:too_long: 9 tokens"
     )
+
+
+def test_a_teachers_prompts_have_ten_gold_answers_and_examples_in_another_order_for_each_attempt() -> None:
+    prompts: list[list[str]] = []
+
+    class Recorded:
+        texts = prompts
+
+    def record(request: Request) -> str:
+        Recorded.texts.append([message.content for message in request.messages])
+        return "no call"
+
+    answers = [str(n) for n in range(408, 420)]
+    table = graded("hard").map(lambda row: {"answers": answers})
+    propose_calls(table, quiet(record), attempts=6)
+    assert len(prompts) == 6
+    assert {texts[-1].splitlines()[-1] for texts in prompts} == {f"Golden answers: {' | '.join(answers[:10])}"}
+    shots = [tuple(texts[1:-1]) for texts in prompts]
+    assert len({frozenset(texts) for texts in shots}) == 1, "the same examples"
+    assert len(set(shots)) > 1, "in another order"

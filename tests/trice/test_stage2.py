@@ -505,3 +505,11 @@ def test_another_rule_scores_without_execution() -> None:
     executed = execute(candidates("calculator(3*19)", "57", a="57"), task=task)
     by_trice, by_paper = (score(executed, rule=rule, task=task)[0]["scores"] for rule in ("trice", "paper"))
     assert (by_trice, by_paper, Runs.count) == ([20, 15], [20, 10], 1)
+
+
+@pytest.mark.parametrize("answers", [["57", "10"], ["10", "57"]])
+def test_wrong_predictions_are_ranked_by_the_nearest_gold_answer_or_in_compat_by_the_first(answers: list[str]) -> None:
+    table = candidates("calculator(3*19)", "57", a="It is 12.", b="It is 50.").map(lambda row: {"answers": answers})
+    assert build_stage2(table)[0]["scores"] == [20, 15, 10], "12 is two from 10, and 50 is seven from 57"
+    compat = build_stage2(table, compat=True)[0]["scores"]
+    assert compat == ([20, 10, 15] if answers[0] == "57" else [20, 15, 10])

@@ -594,3 +594,61 @@ def test_identity_does_not_import_torch(tiny: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_prompts_with_a_long_common_start_are_grouped_by_what_follows() -> None:
+    """Such as a system prompt, followed by the few-shot examples of a data set."""
+    prompts = [TokenisedPrompt(f"{kind}{n}", (*range(50), *[kind] * 60, n), "") for kind in (1, 2) for n in range(8)]
+    groups = plan_batches(prompts, token_budget=10_000, new_tokens=8, max_batch_size=8)
+    assert [(group.prefix_length, len(group.batches)) for group in groups] == [(110, 1)] * 2
+
+
+def test_the_prefix_never_contains_the_last_token_of_a_prompt() -> None:
+    """It is decoded with the reply; equal prompts, such as samples of a row, share all others."""
+    same = [TokenisedPrompt(str(n), tuple(range(30)), "") for n in range(5)]
+    beginnings = [TokenisedPrompt(str(n), tuple(range(30 + n)), "") for n in range(3)]
+    for prompts in (same, beginnings):
+        (group,) = plan_batches(prompts, token_budget=10_000, new_tokens=8, max_batch_size=8)
+        assert group.prefix_length == 29
+
+
+def test_samples_of_one_long_prompt_equal_separate_ones(tiny: Path) -> None:
+    requests: list[str | Request] = [Request(prompt=FEW_SHOTS, sample=n) for n in range(3)]
+    together = generate_replies(tiny, requests, temperature=1.0)
+    assert together == generate_one_by_one(tiny, requests, temperature=1.0)
+    assert len({reply.text for reply in together}) == 3
+
+
+@pytest.mark.parametrize("penalty", [1.3, 3.0])
+def test_penalised_replies_equal_those_of_transformers(tiny: Path, penalty: float) -> None:
+    """Tokens of the prompt and of the reply are penalised."""
+    import torch
+
+    model, tokenizer = (loaded := load_model(str(tiny))).model, loaded.tokenizer
+    replies = generate_replies(tiny, list(PROMPTS), repetition_penalty=penalty)
+    assert replies != generate_replies(tiny, list(PROMPTS))
+    for prompt, reply in zip(PROMPTS, replies, strict=True):
+        ids = torch.tensor([tokenizer(prompt).input_ids])
+        sequences = model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False, repetition_penalty=penalty
+        )
+        assert reply.text == tokenizer.decode(sequences[0, ids.shape[1] :], skip_special_tokens=True)
+
+
+def test_a_plain_prompt_begins_with_one_special_token_and_a_chat_with_that_of_its_template(copy: Path) -> None:
+    path = copy / "tokenizer.json"
+    start, text = {"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
+    processor = {
+        "type": "TemplateProcessing",
+        "single": [start, text],
+        "pair": [start, text, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}},
+    }
+    path.write_text(json.dumps({**json.loads(path.read_text()), "post_processor": processor}))
+    (copy / "chat_template.jinja").write_text("<s>{{ messages[0].content }}")
+    tokenizer = load_model(str(copy)).tokenizer
+    tokens = tokenizer("apples").input_ids
+    assert tokens[0] == 1
+    plain, chat = generate_replies(copy, ["apples", Request(messages=messages("apples"))])
+    assert plain == chat
+    assert plain.prompt_tokens == len(tokens)

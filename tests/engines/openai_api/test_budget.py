@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 
 from tests.engines.openai_api.test_rate_limits import NEVER, SMALL, make_limiters, simulated
+from tests.support.api_server import ApiServer, ServerReply, completion, error, rate_limited
 from toolrlef_data.engines.openai_api.budget import SPENDING_BY_MODEL, Spending, TokenCounts, spending_of
+from toolrlef_data.engines.openai_api.engine import OpenAIEngine
 from toolrlef_data.engines.openai_api.scheduler import RequestScheduler
-from toolrlef_data.engines.spec import Limits
-from toolrlef_data.records import InputError
+from toolrlef_data.engines.openai_api.session import Session
+from toolrlef_data.engines.spec import EngineSpec, Limits, Request
+from toolrlef_data.records import InputError, Reply
 
 
 def cost_of(limits: Limits, prompt: float, completion: float) -> float:
@@ -231,3 +234,46 @@ def test_cost_of_prompt_and_completion_tokens(limits: Limits, cost: float | None
 def test_invalid_limits_are_rejected(settings: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         Limits(**settings)
+
+
+def test_the_estimated_bytes_of_a_token_fall_at_once_and_rise_slowly() -> None:
+    """An estimate that is too high reserves too few tokens, and a cap would be exceeded."""
+    session = Session(EngineSpec("openai_api", "m", base_url="http://127.0.0.1:9/v1"))
+    first = session.bytes_per_token
+    for num_tokens in (None, 0):
+        session.update_bytes_per_token(Reply("4", prompt_tokens=num_tokens), 300)
+        assert session.bytes_per_token == first, "the server reports no tokens"
+    session.update_bytes_per_token(Reply("4", prompt_tokens=100), 120)
+    low = session.bytes_per_token
+    assert 1.0 < low <= 1.2
+    for _ in range(10):
+        session.update_bytes_per_token(Reply("4", prompt_tokens=10), 100)
+    assert low < session.bytes_per_token < low + 2
+    session.update_bytes_per_token(Reply("4", prompt_tokens=100_000), 100)
+    assert 0 < session.bytes_per_token < low, "a count that cannot be right does not stop the run"
+
+
+@pytest.mark.parametrize(
+    ("first", "is_billed"),
+    [
+        (error(500, None, "boom"), False),
+        (error(503, "overloaded", "later"), False),
+        (rate_limited(**{"retry-after-ms": "1"}), False),
+        (ServerReply(200, b"{}"), True),
+        (ServerReply(drop="body"), True),
+    ],
+)
+def test_only_requests_that_a_server_may_have_processed_cost_tokens(first: ServerReply, is_billed: bool) -> None:
+    SPENDING_BY_MODEL.clear()
+    reply = completion("It is 4.", usage=(40, 10))
+    with ApiServer(lambda received, repeats: reply if repeats else first) as server:
+        spec = EngineSpec(
+            "openai_api", "m", base_url=server.url, max_tokens=70, limits=Limits(backoff=0.001), progress=False
+        )
+        with OpenAIEngine(spec) as engine:
+            replies = list(engine.generate([("a", Request(prompt="question"))]))
+        assert [reply.text for batch in replies for _, reply in batch] == ["It is 4."]
+        spending = spending_of(server.url, "m")
+        assert (spending.requests, spending.in_flight) == (2, 0)
+        assert spending.completion_tokens == (10 + 70 if is_billed else 10)
+        assert (spending.prompt_tokens > 40) is is_billed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -231,3 +232,24 @@ def test_a_long_body_is_parsed_in_linear_time() -> None:
     for body in ('"retryDelay": "' * 20_000, '"retryDelay": "' + "1" * 200_000, '"retryDelay":"1.' * 100_000):
         with cpu_limit():
             requested_pause({}, body, NOW)
+
+
+def test_of_two_exhausted_budgets_the_later_reset_counts() -> None:
+    """After the earlier one, the other budget would still reject the request."""
+    resets = {"requests": "2s", "tokens": "1m"}
+    for first, second in (("requests", "tokens"), ("tokens", "requests")):
+        headers = {}
+        for budget in (first, second):
+            headers |= {f"x-ratelimit-remaining-{budget}": "0", f"x-ratelimit-reset-{budget}": resets[budget]}
+        assert requested_pause(headers, "", NOW) == 60.0
+
+
+def test_the_tightest_of_several_budgets_counts_in_any_order() -> None:
+    """Anthropic limits input and output tokens separately."""
+    amounts = {"tokens": ("900", "10"), "input-tokens": ("50", "20"), "output-tokens": ("400", "30")}
+    for names in itertools.permutations(amounts):
+        headers = {}
+        for name, pair in zip(names, amounts.values(), strict=True):
+            headers[f"anthropic-ratelimit-{name}-remaining"] = pair[0]
+            headers[f"anthropic-ratelimit-{name}-reset"] = pair[1]
+        assert remaining_budgets(headers, NOW) == {"tokens": (50.0, 20.0)}
