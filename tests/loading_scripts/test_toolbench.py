@@ -366,3 +366,14 @@ def test_later_stages_report_drops_of_an_empty_table(tmp_path: Path) -> None:
     answers = load_source("toolbench", data_dir=tmp_path)
     assert (len(answers), ledger([answers])["reason"][:]) == (0, ["not_an_answer"])
     assert ledger([trajectories(answers)])["reason"][:] == ["not_an_answer"]
+
+
+def test_a_renamed_or_moved_file_has_a_new_id(tmp_path: Path) -> None:
+    """The ids are the paths, so the names are part of the cache key."""
+    _write(tmp_path / "G1/a.json")
+    _write(tmp_path / "G1/b.json")
+    assert _ids(tmp_path) == ["G1/a", "G1/b"]
+    (tmp_path / "G1/b.json").rename(tmp_path / "G1/c.json")
+    assert _ids(tmp_path) == ["G1/a", "G1/c"]
+    (tmp_path / "G1").rename(tmp_path / "G2")
+    assert _ids(tmp_path) == ["G2/a", "G2/c"]

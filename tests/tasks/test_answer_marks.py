@@ -7,7 +7,7 @@ import random
 import pytest
 
 from tests.support.cpu_time import cpu_limit
-from toolrlef_data.tasks.answer_marks import marked_answer
+from toolrlef_data.tasks.answer_marks import closing_mark, marked_answer
 
 
 @pytest.mark.parametrize(
@@ -118,3 +118,22 @@ def test_random_texts_never_raise() -> None:
 def test_long_texts_take_linear_time(unit: str) -> None:
     with cpu_limit():
         marked_answer(unit * (10**5 // len(unit)))
+
+
+@pytest.mark.parametrize(
+    ("text", "marked"),
+    [
+        ("The answer is 24. Next, 5", "The answer is 24."),
+        (r"The answer is \boxed{24}. Next, 5", r"The answer is \boxed{24}."),  # the sentence contains the box
+        (r"The answer is \boxed{24} jars. Next, 5", r"The answer is \boxed{24} jars."),
+        (r"So \boxed{24} it is", r"So \boxed{24}"),
+        ("So 24.\n#### 24\nNext, 5", "So 24.\n#### 24"),
+        (r"The answer is 23. No: \boxed{24} and", r"The answer is 23. No: \boxed{24}"),
+        (r"\boxed{23}, so the answer is 24. And", r"\boxed{23}, so the answer is 24."),
+    ],
+)
+def test_a_mark_ends_with_its_sentence(text: str, marked: str) -> None:
+    """A reply that was cut off is kept up to there."""
+    mark = closing_mark(text)
+    assert mark is not None
+    assert text[: mark.end].rstrip() == marked

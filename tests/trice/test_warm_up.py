@@ -304,3 +304,13 @@ def test_unusable_arguments_raise(stage1: Dataset, base: EngineSpec, tmp_path: P
     plain = EngineSpec("local", str(tiny_llama(tmp_path / "plain", template=None)))
     with pytest.raises(InputError, match="no chat template"):
         warm_up(stage1, plain, **{**QUICK, "style": "chat"})
+
+
+def test_each_epoch_has_all_samples_in_another_order() -> None:
+    samples = list(range(12))
+    rows = [row for batch in training._batches(samples, steps=12, batch_size=4, seed=0) for row in batch]
+    epochs = [rows[start : start + 12] for start in range(0, 48, 12)]
+    assert [sorted(epoch) for epoch in epochs] == [samples] * 4
+    assert len(set(map(tuple, epochs))) == 4
+    other = [row for batch in training._batches(samples, steps=3, batch_size=4, seed=1) for row in batch]
+    assert other != epochs[0]

@@ -15,9 +15,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from tests.engines.openai_api.test_rate_limits import simulated
 from tests.support.api_server import ApiServer
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.fingerprint import canonical, code_digest
+from toolrlef_data.tools.http import Failure, retry
 from toolrlef_data.tools.search.endpoint import search_endpoint
 from toolrlef_data.tools.tool import ToolInput
 
@@ -386,3 +388,35 @@ def test_a_variable_is_read_at_run_time(server: Server, monkeypatch: pytest.Monk
     with pytest.raises(InputError, match="SEARCH_URL is not set"):
         labelled.run("figs")
     assert code_digest(labelled) == digest_before, "a missing variable does not change the key"
+
+
+@pytest.mark.parametrize(
+    ("waits", "slept"), [((0.0, 0.0), 0.25 + 0.5), ((3.0, 0.0), 3.0 + 0.5), ((0.0, 7.5), 0.25 + 7.5)]
+)
+def test_a_retry_waits_for_the_backoff_and_at_least_as_long_as_the_server_asks(
+    waits: tuple[float, ...], slept: float
+) -> None:
+    remaining = list(waits)
+
+    async def attempt() -> float:
+        if remaining:
+            raise Failure("http", "status 503", status=503, is_retryable=True, retry_after=remaining.pop(0))
+        return asyncio.get_running_loop().time()
+
+    assert simulated(lambda clock: retry(attempt, 2, max_wait=10.0)) == pytest.approx(slept)
+    for max_wait, retries, is_retryable in ((7.0, 2, True), (10.0, 0, True), (10.0, 2, False)):
+        attempts = []
+
+        async def fail(attempts: list[int] = attempts, is_retryable: bool = is_retryable) -> None:
+            attempts.append(1)
+            raise Failure("http", "status 503", is_retryable=is_retryable, retry_after=7.0)
+
+        with pytest.raises(Failure):
+            simulated(lambda clock, fail=fail, n=retries, wait=max_wait: retry(fail, n, max_wait=wait))  # type: ignore[misc]
+        assert len(attempts) == 1
+
+
+def test_a_body_of_exactly_the_maximum_size_is_read(server: Server) -> None:
+    size = len(json.dumps(HITS).encode())
+    results = [search_endpoint(server.url + "/search", max_bytes=size + more).run("figs") for more in (0, -1)]
+    assert [result.error for result in results] == [None, "http"]
