@@ -308,3 +308,15 @@ def test_all_reasoning_of_a_reply_is_kept_and_none_is_parsed() -> None:
     nested = "<think>I write <think>a</think>, then calculator(1+1)</think>calculator(2+2)"
     assert split_reasoning(nested) == ("I write <think>a</think>, then calculator(1+1)", "calculator(2+2)")
     assert split_reasoning("a</think>b</think>c") == ("a</think>b", "c")
+
+
+def test_a_reply_that_many_rows_share_is_requested_again_once() -> None:
+    """The rows are looked up in batches, and the new reply may have the same error."""
+    data = table(*["bad one"] * 600)
+    adds = {"reply": Value("string")}
+    stage = ModelStage(question, texts, None, echo_spec(max_failed=1.0), reads=["text"], adds=adds, name="test")
+    assert run_model_stage(data, stage)["reply"][:] == ["<too_long>"] * 600
+    for requests in (2, 3):
+        again = run_model_stage(data, replace(stage, ask_again={"too_long"}))
+        assert again["reply"][:] == ["<too_long>"] * 600
+        assert len(Server.requested) == requests

@@ -30,7 +30,7 @@ from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
 from toolrlef_data.tables.lineage import ledger, lineage
 from toolrlef_data.tables.reshape import explode, join, stack
 from toolrlef_data.tables.stage_cache import stages_dir
-from toolrlef_data.tables.transform import apply, keep
+from toolrlef_data.tables.transform import Prepared, apply, keep
 from toolrlef_data.trice.student import answer
 
 STRING = Value("string")
@@ -541,3 +541,27 @@ def test_a_repeated_id_is_found_in_a_table_of_many_batches() -> None:
     without = Dataset.from_dict({"id": [*names[:20_005], None, *names[20_006:]]})
     with pytest.raises(InputError, match="found none in row 20005"):
         keep(without, keep_all, reads=["id"], stage="unique")
+
+
+def test_a_salted_result_is_computed_again_unless_it_is_final() -> None:
+    """A salt stands for failures that may pass, such as those of a server."""
+    prepared: list[str] = []
+
+    def prepare(salt: str, is_final: bool, split: Dataset) -> Prepared:
+        prepared.append(salt)
+        return Prepared(salt, is_final=is_final)
+
+    def run_with(salt: str, is_final: bool = False, **options: Any) -> Any:
+        return apply_shout(rows(), prepare=functools.partial(prepare, salt, is_final), **options)
+
+    first = run_with("")
+    assert run_with("")._fingerprint == first._fingerprint
+    assert prepared == [""]
+    failed = run_with("down", refresh=True)
+    assert failed._fingerprint != first._fingerprint
+    assert failed[:] == first[:]
+    assert run_with("down")._fingerprint == failed._fingerprint
+    assert prepared == ["", "down", "down"], "not final: the earlier result is not used either"
+    final = run_with("other", is_final=True)
+    assert run_with("")._fingerprint == final._fingerprint not in (first._fingerprint, failed._fingerprint)
+    assert prepared == ["", "down", "down", "other"]
