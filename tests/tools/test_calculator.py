@@ -395,3 +395,13 @@ def test_code_is_not_executed(tmp_path: Path) -> None:
         assert CALCULATOR.run(code).value is None
         assert CALCULATOR.run(f"3+{code}").value is None
     assert not canary.exists()
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+@pytest.mark.parametrize("formula", ["1e400", "10**308*10", "1e308*10", "9" * 310, "2*(1e308)", "1e308+1e308"])
+def test_a_value_below_the_range_of_a_float_is_an_overflow_as_one_above_it(formula: str, sign: str) -> None:
+    with pytest.raises(ToolError) as raised:
+        calculate(f"{sign}({formula})")
+    assert raised.value.kind == "overflow"
+    limit = calculate(f"{sign}(1.7976931348623157e308)")
+    assert limit == float(f"{sign}1.7976931348623157e308"), "the largest float is a value"

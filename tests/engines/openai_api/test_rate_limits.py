@@ -756,3 +756,27 @@ def test_returned_tokens_permit_no_later_minute_more_than_its_limit() -> None:
             sent.append((now, 600.0))
         now += max(wait, 0.01)
     assert max_window_sum(sent) <= 6000
+
+
+def test_the_responses_of_one_burst_halve_once_and_the_longest_pause_counts() -> None:
+    """The requests were sent together; their rejections arrive one after the other, with different pauses."""
+    limiter = make_limiters(1, Limits(), 64)[0]
+    numbers = [limiter.next_number() for _ in range(32)]
+    for n, number in enumerate(numbers):
+        limiter.record_rate_limit(20.0 if n == 20 else 2.0, number, 0.01 * n)
+    assert limiter.concurrency == 32
+    assert limiter.consecutive_rate_limits == 1
+    assert limiter.wait_time(1, 1.0) == pytest.approx(20.0 + 0.2 - 1.0)
+
+
+def test_only_rejections_of_requests_sent_one_after_the_other_mean_an_overload() -> None:
+    """A slow rejection of an early request is not added to those of much later ones."""
+    for order in ([10, 30, 50, 70, 90, 110, 130, 150], [150, 130, 110, 90, 70, 50, 30, 10], [90, 150, 10, 130, 50, 70]):
+        limiter = make_limiters(1, Limits(), 64)[0]
+        for _ in range(200):
+            limiter.next_number()
+        assert [limiter.record_rate_limit(5.0, number, 1.0) for number in order] == [False] * len(order)
+        for number in order:
+            limiter.record_timeout(number)
+        assert (limiter.concurrency, limiter.wait_time(1, 1.0)) == (64, 0)
+    assert [limiter.record_rate_limit(5.0, number, 1.0) for number in range(180, 186)] == [False] * 5 + [True]
