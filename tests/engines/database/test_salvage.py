@@ -29,7 +29,7 @@ def test_a_deleted_row_is_found_although_its_pages_are_used_again_in_the_log(tmp
         connection.execute("INSERT INTO replies VALUES (?, ?)", (THIRD, texts[THIRD]))
         copied, log = shutil.copy(path, tmp_path / "copy"), shutil.copy(f"{path}-wal", tmp_path / "copy-wal")
     found = set(find_rows(Path(copied), [Path(log)]))
-    assert {(key, text) for key, text in texts.items()} <= found
+    assert set(texts.items()) <= found
     assert {(FIRST, texts[FIRST]), (SECOND, texts[SECOND])} <= set(find_rows(Path(copied), []))
     in_log = set(find_rows(tmp_path / "missing", [Path(log)]))
     assert (THIRD, texts[THIRD]) in in_log
