@@ -33,9 +33,23 @@ from toolrlef_data import (
     wiki_search,
 )
 from toolrlef_data.columns import QUESTIONS
+from toolrlef_data.engines.database.rows import TRANSIENT_ERRORS
 from toolrlef_data.engines.reply_store import ReplyStore
 from toolrlef_data.loading_scripts.fields import escape_surrogates
-from toolrlef_data.records import Drop, Reply, ToolResult, clean_text, is_text
+from toolrlef_data.records import (
+    CALL_ERRORS,
+    FINAL_ERRORS,
+    NO_RESPONSE_ERRORS,
+    REPLY_ERRORS,
+    RETRYABLE_ERRORS,
+    TOOL_ERRORS,
+    TOOL_FAILURES,
+    Drop,
+    Reply,
+    ToolResult,
+    clean_text,
+    is_text,
+)
 from toolrlef_data.toolbench.answer_file import check_step
 from toolrlef_data.tools.functions.arguments import read_arguments
 from toolrlef_data.tools.functions.execution import truncate
@@ -245,3 +259,21 @@ def test_a_text_that_is_returned_is_in_the_table_with_a_replacement(
 def test_a_row_of_a_file_is_dropped(path: Callable[[Path], list[Dataset]], tmp_path: Path) -> None:
     (dropped,) = path(tmp_path)
     assert dropped["reason"][:] == ["not_unicode"]
+
+
+def test_which_errors_are_final() -> None:
+    """Literal lists: a kind that becomes final is stored, and no later run sends its request or call again."""
+    assert sorted(RETRYABLE_ERRORS) == [
+        *("connection", "not_found", "out_of_memory", "rate_limit", "rejected", "server", "timeout"),
+    ]
+    assert sorted(FINAL_ERRORS) == ["bad_request", "content_filter", "refused", "too_long"]
+    assert sorted(NO_RESPONSE_ERRORS) == ["cut_off", "empty"]
+    assert sorted(TOOL_FAILURES) == ["crashed", "http", "reader", "timeout", "unavailable"]
+    assert sorted(CALL_ERRORS) == [
+        *("domain", "empty", "incomplete_call", "no_result", "overflow", "syntax", "too_large", "unknown_name"),
+        *("unreadable_call", "zero_division"),
+    ]
+    assert REPLY_ERRORS == RETRYABLE_ERRORS | FINAL_ERRORS
+    assert TOOL_ERRORS == CALL_ERRORS | TOOL_FAILURES
+    assert TRANSIENT_ERRORS == RETRYABLE_ERRORS | TOOL_FAILURES
+    assert not TRANSIENT_ERRORS & (FINAL_ERRORS | CALL_ERRORS)

@@ -224,3 +224,34 @@ def test_parse_examples() -> None:
 def test_a_field_of_another_type_is_an_error_at_construction(field: str, value: Any, message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         replace(TASKS["qa"], **{field: value})
+
+
+def first_word(reply: str, *, rule: str = "default") -> str | None:
+    return reply.split()[0] if rule == "paper" else reply
+
+
+def test_a_rule_applies_to_each_function_with_a_parameter_for_it() -> None:
+    task = replace(TASKS["qa"], parse_reader_reply=first_word)
+    by_rule = task.with_rule("paper")
+    assert task.parse_reader_reply is not None
+    assert by_rule.parse_reader_reply is not None
+    assert [parse("Oslo it is") for parse in (task.parse_reader_reply, by_rule.parse_reader_reply)] == [
+        "Oslo it is",
+        "Oslo",
+    ]
+    assert task.with_rule("default") is task
+    for name in ("qa", "retrieval", "lama", "mlqa"):
+        text = "word " * 30
+        assert len((TASKS[name].with_rule("paper").extract(text) or "").split()) == 20
+    mlqa = TASKS["mlqa"].with_rule("paper").parse_reader_reply
+    assert mlqa is not None
+    assert len((mlqa("word " * 30) or "").split()) == 20, "its reader's reply is extracted as a response is"
+
+
+def test_the_examples_of_a_data_set_without_its_own_are_the_general_ones() -> None:
+    for task in (TASKS[name] for name in ("math", "qa", "retrieval", "lama", "mlqa")):
+        general = task.examples_for("")
+        assert len(general) == 4
+        assert task.examples_for("a user's data") == general
+        assert all(task.examples_for(name) == tuple(task.examples[name]) for name in task.examples)
+    assert replace(TASKS["qa"], examples={}).examples_for("nq_open") == ()

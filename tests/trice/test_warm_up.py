@@ -314,3 +314,19 @@ def test_each_epoch_has_all_samples_in_another_order() -> None:
     assert len(set(map(tuple, epochs))) == 4
     other = [row for batch in training._batches(samples, steps=3, batch_size=4, seed=1) for row in batch]
     assert other != epochs[0]
+
+
+def test_variables_of_the_chat_template_are_in_the_name_of_an_adapter(
+    stage1: Dataset, base: EngineSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They change the text that the model learns."""
+
+    class Adapter:
+        def save_pretrained(self, folder: Path, **_: Any) -> None:
+            folder.mkdir(exist_ok=True)
+
+    monkeypatch.setattr(training, "_train", lambda *args: (Adapter(), []))
+    specs = [base, *(replace(base, options={"thinking": value}) for value in (True, False, True))]
+    names = [warm_up(stage1, spec, **{**QUICK, "style": "chat"}).adapter for spec in specs]
+    assert len(set(names)) == 3
+    assert names[1] == names[3]

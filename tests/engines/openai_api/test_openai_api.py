@@ -919,3 +919,17 @@ def test_chains_keep_their_replies_at_a_cap() -> None:
         with pytest.raises(CapReached, match="max_requests=5"):
             chains.run(spec_of(server, limits=Limits(max_requests=5)))
         assert sum(map(len, chains.texts.values())) == len(server.requests) == 5
+
+
+def test_a_pause_that_only_the_body_of_a_rate_limit_names_is_respected() -> None:
+    """Google's server names it there, and sends no header."""
+    details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "3600s"}]
+    limited = ServerReply(429, [{"error": {"code": 429, "message": "Resource exhausted.", "details": details}}])
+    with ApiServer(first_attempt(limited)) as server:
+        (reply,) = replies_of(spec_of(server, limits=Limits(deadline=60.0)))
+        assert (reply.error, len(server.requests)) == ("rate_limit", 1), "the pause ends after the deadline"
+        assert "the server requests a pause of 3600 s" in reply.error_detail
+    failed = ServerReply(503, [{"error": {"code": 503, "message": "overloaded", "details": details}}])
+    with ApiServer(first_attempt(failed)) as server:
+        assert replies_of(spec_of(server, limits=Limits(deadline=60.0, backoff=0.01)))[0].text
+        assert len(server.requests) == 2, "the body of another failure names no pause"

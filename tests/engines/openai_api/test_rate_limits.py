@@ -743,17 +743,18 @@ def test_every_request_gets_a_reply(seed: int) -> None:
     assert sum(limiter.in_flight for limiter in scheduler.limiters) == scheduler.spending.in_flight == 0
 
 
-def test_returned_tokens_permit_no_later_minute_more_than_its_limit() -> None:
+@pytest.mark.parametrize("tokens", [600.0, 1500.0, 3200.0, 4000.0])
+def test_returned_tokens_permit_no_later_minute_more_than_its_limit(tokens: float) -> None:
     """An unused reservation is returned for the time at which it was reserved, not for the time of the reply."""
     limiter = KeyLimiter("k", "k", Limits(tpm=6000), 64)
-    limiter.start(600, 0.0)
-    limiter.finish(600, 50.0, 0.0)
+    limiter.start(tokens, 0.0)
+    limiter.finish(tokens, 50.0, 0.0)
     now, sent = 61.0, []
-    while now < 121.0:
-        if (wait := limiter.wait_time(600, now)) <= 0:
-            limiter.start(600, now)
+    while now < 200.0:
+        if (wait := limiter.wait_time(tokens, now)) <= 0:
+            limiter.start(tokens, now)
             limiter.finish(0, now, now)
-            sent.append((now, 600.0))
+            sent.append((now, tokens))
         now += max(wait, 0.01)
     assert max_window_sum(sent) <= 6000
 

@@ -420,3 +420,13 @@ def test_a_body_of_exactly_the_maximum_size_is_read(server: Server) -> None:
     size = len(json.dumps(HITS).encode())
     results = [search_endpoint(server.url + "/search", max_bytes=size + more).run("figs") for more in (0, -1)]
     assert [result.error for result in results] == [None, "http"]
+
+
+@pytest.mark.parametrize("words", range(1, 9))
+def test_no_part_of_a_secret_of_several_words_remains_at_the_end_of_a_passage(
+    words: int, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEARCH_URL", f"{server.url}/echo?token=correct%20horse%20battery%20staple")
+    tool = search_endpoint("$SEARCH_URL", words=words, revision="1")
+    (passage,) = tool.run("see correct horse battery staple and figs").value
+    assert passage == " ".join(["see", "[key]", "and", "figs"][:words])
