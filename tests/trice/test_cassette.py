@@ -271,3 +271,25 @@ def test_a_table_with_incomplete_lineage_has_no_cassette(qa: Task, tmp_path: Pat
     with pytest.raises(InputError, match="found no execution in the lineage of these tables"):
         publish({"qa": {"stage2": stage2}}, tmp_path / "out", version="1.0.0", cassette=True)
     assert not (tmp_path / "out").exists()
+
+
+def look_up_in(world: str, argument: str) -> str:
+    return f"{argument} is {world}"
+
+
+def test_replay_distinguishes_tasks_with_the_same_ids_and_tool() -> None:
+    worlds = {"mountains": "a volcano", "music": "a song"}
+    tables: dict[str, tuple[Dataset, Dataset]] = {}
+    for name, world in worlds.items():
+        tool = Tool("QA", "Looks up.", functools.partial(look_up_in, world))
+        task = replace(TASKS["lama"], name=name, tool=tool)
+        named = rows("x", ["QA(Etna)", "QA(Danube)"], "a song").map(lambda row, name=name: {"task": name})
+        candidates = respond(named, [], task=task)
+        tables[name] = candidates, build_stage2(candidates, task=task)
+    cassette = collect_executions([stage2 for _, stage2 in tables.values()])
+    assert len(cassette) == 4
+    without_tool = replace(TASKS["lama"], tool=Tool("QA", "Looks up.", functools.partial(look_up_in, "unknown")))
+    for name, (candidates, stage2) in tables.items():
+        replayed = build_stage2(candidates, task=replace(without_tool, name=name), cassette=cassette)
+        assert replayed.to_list() == stage2.to_list()
+        assert replayed["answer"][:] == [[f"{place} is {worlds[name]}"] for place in ("Etna", "Danube")]
