@@ -356,3 +356,18 @@ def test_no_body_raises_an_exception() -> None:
                 assert failure.action in ACTIONS
                 assert isinstance(failure.detail, str)
                 assert len(failure.detail) < 4100, "at most 500 are stored, after redaction"
+
+
+@pytest.mark.parametrize("hint", ["Please try again in 20s.", "Please retry after 60 seconds.", '"retryDelay": "34s"'])
+def test_an_exhausted_quota_is_no_rate_limit_although_it_names_a_time(hint: str) -> None:
+    """OpenAI appends the hint of the rate limit to it; the account has no money in 20 seconds either."""
+    quota = "You exceeded your current quota, please check your plan and billing details."
+    for text in (
+        openai(f"{quota} {hint}", "insufficient_quota", "insufficient_quota"),
+        openai(f"{quota} {hint}", None, "insufficient_quota"),
+        json.dumps({"error": {"message": quota, "code": "insufficient_quota"}, "hint": hint}),
+    ):
+        failure = classify_status(429, text)
+        assert (failure.kind, failure.action) == ("rate_limit", "disable_key"), failure
+    without_code = classify_status(429, openai(f"{quota} {hint}", "rate_limit_exceeded", "requests"))
+    assert without_code.action == "pause_key", "as Gemini's limit per minute"

@@ -238,7 +238,7 @@ def test_of_two_exhausted_budgets_the_later_reset_counts() -> None:
     """After the earlier one, the other budget would still reject the request."""
     resets = {"requests": "2s", "tokens": "1m"}
     for first, second in (("requests", "tokens"), ("tokens", "requests")):
-        headers = {}
+        headers: dict[str, str] = {}
         for budget in (first, second):
             headers |= {f"x-ratelimit-remaining-{budget}": "0", f"x-ratelimit-reset-{budget}": resets[budget]}
         assert requested_pause(headers, "", NOW) == 60.0
@@ -248,7 +248,7 @@ def test_the_tightest_of_several_budgets_counts_in_any_order() -> None:
     """Anthropic limits input and output tokens separately."""
     amounts = {"tokens": ("900", "10"), "input-tokens": ("50", "20"), "output-tokens": ("400", "30")}
     for names in itertools.permutations(amounts):
-        headers = {}
+        headers: dict[str, str] = {}
         for name, pair in zip(names, amounts.values(), strict=True):
             headers[f"anthropic-ratelimit-{name}-remaining"] = pair[0]
             headers[f"anthropic-ratelimit-{name}-reset"] = pair[1]
