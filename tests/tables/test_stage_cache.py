@@ -361,3 +361,18 @@ def test_a_read_only_cache_is_read(source: Path, tmp_path: Path) -> None:
         path.chmod(0o700)  # so that pytest can remove it
     message = f"cannot write to {home}/datasets/toolrlef_data (Permission denied): set HF_DATASETS_CACHE or HF_HOME to"
     assert [line.startswith(message) for line in lines] == [True, True]
+
+
+def test_damage_that_keeps_the_number_of_dropped_rows_is_noticed(caplog: pytest.LogCaptureFixture) -> None:
+    """The ledger refuses the file and advises to run the stages again, which must then write it again."""
+    rows = Dataset.from_dict({"id": [str(n) for n in range(50)]})
+    expected = ledger([keep(rows, drop_odd, reads=["id"], stage="even")]).to_list()
+    assert len(expected) == 25
+    for old, new in ((b"oddodd", b"oddeve"), (b"eveneven", b"eveneVen")):
+        file = Path(lineage(keep(rows, drop_odd, reads=["id"], stage="even"))[-1]["dropped_files"][0])
+        content = file.read_bytes()
+        assert old in content
+        caplog.clear()
+        replace_file(file, content.replace(old, new, 1))
+        assert ledger([keep(rows, drop_odd, reads=["id"], stage="even")]).to_list() == expected
+        assert [str(file) in message for message in caplog.messages] == [True]
