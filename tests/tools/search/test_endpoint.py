@@ -405,7 +405,7 @@ def test_a_retry_waits_for_the_backoff_and_at_least_as_long_as_the_server_asks(
 
     assert simulated(lambda clock: retry(attempt, 2, max_wait=10.0)) == pytest.approx(slept)
     for max_wait, retries, is_retryable in ((7.0, 2, True), (10.0, 0, True), (10.0, 2, False)):
-        attempts = []
+        attempts: list[int] = []
 
         async def fail(attempts: list[int] = attempts, is_retryable: bool = is_retryable) -> None:
             attempts.append(1)
@@ -428,5 +428,5 @@ def test_no_part_of_a_secret_of_several_words_remains_at_the_end_of_a_passage(
 ) -> None:
     monkeypatch.setenv("SEARCH_URL", f"{server.url}/echo?token=correct%20horse%20battery%20staple")
     tool = search_endpoint("$SEARCH_URL", words=words, revision="1")
-    (passage,) = tool.run("see correct horse battery staple and figs").value
-    assert passage == " ".join(["see", "[key]", "and", "figs"][:words])
+    result = tool.run("see correct horse battery staple and figs")
+    assert result.value == (" ".join("see [key] and figs".split()[:words]),)
