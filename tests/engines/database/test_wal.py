@@ -40,16 +40,16 @@ def torn(frame: bytes, is_commit: bool, salt: bytes | None = None) -> bytes:
 def test_an_incomplete_transaction_at_the_end_is_no_damage(log: Path) -> None:
     """As after a power failure: its pages may reach the disk in any order."""
     content, last = log.read_bytes(), frames(log)[-1]
-    assert not is_log_damaged(log)
+    assert not is_log_damaged(log, None)
     for count in range(1, 4):
         log.write_bytes(content + torn(last, False) * count)
-        assert not is_log_damaged(log)
+        assert not is_log_damaged(log, None)
         log.write_bytes(content + torn(last, False) * count + torn(last, True))
-        assert is_log_damaged(log), "a commit follows a damaged frame"
+        assert is_log_damaged(log, None), "a commit follows a damaged frame"
     log.write_bytes(content + torn(last, True))
-    assert not is_log_damaged(log), "the damaged frame is the last one: nothing follows it"
+    assert not is_log_damaged(log, None), "the damaged frame is the last one: nothing follows it"
     log.write_bytes(content + torn(last, False) + torn(last, True, salt=bytes(8)))
-    assert not is_log_damaged(log), "frames with another salt are from before the last checkpoint"
+    assert not is_log_damaged(log, None), "frames with another salt are from before the last checkpoint"
 
 
 def test_each_damaged_frame_before_the_last_commit_is_noticed(log: Path) -> None:
@@ -60,4 +60,4 @@ def test_each_damaged_frame_before_the_last_commit_is_noticed(log: Path) -> None
             damaged = bytearray(content)
             damaged[HEADER + number * (FRAME_HEADER + PAGE) + position] ^= 1
             log.write_bytes(damaged)
-            assert is_log_damaged(log) is (number < count - 1), (number, position)
+            assert is_log_damaged(log, None) is (number < count - 1), (number, position)

@@ -429,4 +429,4 @@ def test_no_part_of_a_secret_of_several_words_remains_at_the_end_of_a_passage(
     monkeypatch.setenv("SEARCH_URL", f"{server.url}/echo?token=correct%20horse%20battery%20staple")
     tool = search_endpoint("$SEARCH_URL", words=words, revision="1")
     result = tool.run("see correct horse battery staple and figs")
-    assert result.value == (" ".join("see [key] and figs".split()[:words]),)
+    assert result.value == (" ".join(["see", "[key]", "and", "figs"][:words]),)
