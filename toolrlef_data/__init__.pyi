@@ -8,12 +8,12 @@ from toolrlef_data.engines.spec import EngineSpec as EngineSpec
 from toolrlef_data.engines.spec import Limits as Limits
 from toolrlef_data.loading_scripts import load_source as load_source
 from toolrlef_data.publishing.exports.formats import EXPORTS as EXPORTS
-from toolrlef_data.publishing.exports.rewards import reward as reward
+from toolrlef_data.publishing.exports.trainer_table import to_trainer as to_trainer
 from toolrlef_data.publishing.exports.writing import export as export
-from toolrlef_data.publishing.exports.writing import to_trainer as to_trainer
 from toolrlef_data.publishing.folder import publish as publish
 from toolrlef_data.publishing.hub.difference import diff as diff
 from toolrlef_data.publishing.hub.push import push_to_hub as push_to_hub
+from toolrlef_data.publishing.rl.rewards import reward as reward
 from toolrlef_data.recipes.loading import load_recipe as load_recipe
 from toolrlef_data.recipes.runner import run_recipe as run_recipe
 from toolrlef_data.records import CapReached as CapReached

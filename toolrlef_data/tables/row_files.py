@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from typing import Any
 import pyarrow as pa
 from datasets import Dataset, Features
 
+from toolrlef_data.columns import DROPPED
 from toolrlef_data.tables.checksums import stamp
 from toolrlef_data.tables.files import atomic_file, file_digest, scratch_file
-from toolrlef_data.tables.fingerprint import digest
+from toolrlef_data.tables.fingerprint import canonical, digest
 from toolrlef_data.tables.stage_cache import (
     arrow_files,
     as_arrow,
@@ -29,7 +30,7 @@ from toolrlef_data.tables.stage_cache import (
     write_record,
 )
 
-__all__ = ["materialize", "table_from_rows"]
+__all__ = ["chunks_of", "materialize", "table_from_batches", "table_from_rows"]
 
 
 def materialize(data: Dataset) -> Dataset:
@@ -91,12 +92,44 @@ def table_from_rows(
         inputs: fingerprints of the tables from which the rows are computed.
     """
     schema = Features(features).arrow_schema
+    batches = (pa.Table.from_pylist(chunk, schema) for chunk in chunks_of(rows))
+    return table_from_batches(batches, schema, name, inputs)
+
+
+def chunks_of(rows: Iterable[Any]) -> Iterator[list[Any]]:
+    """Yield rows in lists of 1,000."""
     remaining = iter(rows)
-    chunks = iter(lambda: list(islice(remaining, 1000)), [])
+    return iter(lambda: list(islice(remaining, 1000)), [])
+
+
+def table_from_batches(
+    batches: Iterable[pa.Table],
+    schema: pa.Schema,
+    name: str,
+    inputs: Iterable[str] = (),
+    settings: Any = None,
+    dropped: Sequence[Mapping[str, Any]] = (),
+) -> Dataset:
+    """Write Arrow tables to the cache, and return them as one table with a record.
+
+    Args:
+        batches: the tables; consumed lazily.
+        schema: their schema.
+        name: the name of the stage in the lineage.
+        inputs: fingerprints of the tables from which the rows are computed.
+        settings: the settings of the stage; default: none.
+        dropped: the rows of the ledger (`columns.DROPPED`), a list that may grow until the batches are consumed.
+    """
     parents = [fingerprint for fingerprint in inputs if fingerprint]
-    # Equal rows that are computed from other inputs are another table, with another lineage.
-    result = _write_batches((pa.Table.from_pylist(chunk, schema) for chunk in chunks), schema, digest(name, parents))
-    write_record(result._fingerprint, {**build_record(name, [], None, result), "inputs": parents})
+    # Equal rows that are computed from other inputs, or with other settings, are another table, with another lineage.
+    origin = digest(name, parents) if settings is None else digest(name, parents, canonical(settings))
+    result = _write_batches(batches, schema, origin)
+    ledger = None
+    if dropped:
+        tables = (pa.Table.from_pylist(chunk, DROPPED.arrow_schema) for chunk in chunks_of(dropped))
+        ledger = _write_batches(tables, DROPPED.arrow_schema, digest(result._fingerprint, "dropped"))
+    record = build_record(name, [], settings, result, ledger)
+    write_record(result._fingerprint, {**record, "inputs": parents, "rows_in": len(result) + len(dropped)})
     return result
 
 

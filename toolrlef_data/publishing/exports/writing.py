@@ -1,15 +1,4 @@
-"""Writing: `export` writes a training file, and `to_trainer` returns the same records as a Dataset.
-
-A row that does not fit the format is an error, or with `unfit="drop"` an entry of a ledger beside the file. The reasons
-are listed in `stage2`, `trajectories`, `turns`, `llamafactory` and `lengths`, and:
-
-| reason | cause |
-|---|---|
-| not_json | a value has no JSON form (NaN) |
-| not_unicode | a text has an unpaired surrogate, which UTF-8 cannot encode |
-
-Not covered: `input_ids` and labels (see `tokenise`), tables of questions and responses.
-"""
+"""Files: `export` writes one split as a training file of a trainer's format, and a ledger beside it."""
 
 from __future__ import annotations
 
@@ -17,36 +6,21 @@ import contextlib
 import json
 import logging
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
-from datasets import Dataset, Features, concatenate_datasets
+from datasets import Dataset
 
-from toolrlef_data.checks import check_table
-from toolrlef_data.columns import DROPPED
-from toolrlef_data.publishing.exports.formats import EXPORTS, Export
-from toolrlef_data.publishing.exports.lengths import Meter
+from toolrlef_data.publishing.exports.conversion import Plan, Record, convert_rows, ledger_row, plan_export
 from toolrlef_data.publishing.exports.llamafactory import dataset_entry
-from toolrlef_data.publishing.exports.options import Options, check_options
-from toolrlef_data.records import Drop, InputError, MissingColumns, UnknownName, UnusableRow
+from toolrlef_data.records import Drop, InputError
 from toolrlef_data.tables.files import atomic_file, create_folder, scratch_file
-from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.tasks.task import Task
-from toolrlef_data.trice.row_tasks import tasks_of
 
-__all__ = ["export", "pending_export", "to_trainer"]
+__all__ = ["export", "pending_export"]
 
-Row = Mapping[str, Any]
-Record = dict[str, Any]
-
-UNFIT = ("refuse", "drop")
 INFO = "dataset_info.json"
-LEDGER_COLUMNS = ("id", "task", "dataset")
-BATCH_ROWS = 16  # a row has about 10 kB, and can have several MB
-CHUNK = 1000  # records that `to_trainer` converts at once
 log = logging.getLogger("toolrlef_data")
 
 
@@ -116,62 +90,10 @@ def export(
         return written
 
 
-def to_trainer(
-    samples: Dataset,
-    format: str = "trl",
-    *,
-    unfit: str = "refuse",
-    tokenizer: str | None = None,
-    check_with: str | None = None,
-    task: Task | Mapping[str, Task] | None = None,
-    **options: Any,
-) -> Dataset:
-    """Return the records that `export` writes as a Dataset, in memory, for a trainer in the same process.
-
-    Args:
-        samples, format: as in `export`.
-        unfit: as in `export`; with "drop", a warning counts the reasons.
-        tokenizer, check_with, task: as in `export`.
-        options: style, calls, arguments, pairs, min_gap and score_range, as in `export`.
-
-    Raises:
-        as `export`.
-
-    >>> row = {"instruction": "Add.", "input": "1+1", "output": "2"}
-    >>> to_trainer(Dataset.from_list([row]))[0]["completion"]
-    [{'role': 'assistant', 'content': '2'}]
-    """
-    plan = _plan(samples, format, unfit=unfit, tokenizer=tokenizer, check_with=check_with, task=task, **options)
-    features = Features(plan.spec.features(plan.options))
-    parts = [Dataset.from_dict({name: [] for name in features}, features=features)]
-    reasons: Counter[str] = Counter()
-    records: list[Record] = []
-
-    def flush() -> None:
-        columns = {name: [record.get(name) for record in records] for name in features}
-        parts.append(Dataset.from_dict(columns, features=features))
-        records.clear()
-
-    for _, outcomes in _outcomes(samples, plan):
-        for record, _ in outcomes:
-            if isinstance(record, Drop):
-                reasons[record.reason] += 1
-            else:
-                records.append(record)
-        if len(records) >= CHUNK:
-            flush()
-    flush()
-    if reasons:
-        counts = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-        log.warning("to_trainer: %s: not in the format %s", counts, format)
-    plan.meter.report(format, "to_trainer")
-    return concatenate_datasets(parts)
-
-
 @contextlib.contextmanager
 def pending_export(samples: Dataset, format: str, path: str | Path, **options: Any) -> Iterator[Path]:
     """Export like `export`, but replace the file only if the block ends without an error; else nothing is left."""
-    plan = _plan(samples, format, **options)
+    plan = plan_export(samples, format, **options)
     path = Path(path).resolve()  # replace the target of a link, not the link
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is a folder or a device; expected the path of a file")
@@ -193,62 +115,15 @@ def pending_export(samples: Dataset, format: str, path: str | Path, **options: A
     plan.meter.report(format, path.name)
 
 
-class Plan(NamedTuple):
-    """The checked arguments of an export."""
-
-    format: str
-    spec: Export
-    options: Options
-    unfit: str
-    meter: Meter
-
-
-def _plan(
-    samples: Dataset,
-    format: str,
-    *,
-    unfit: str = "refuse",
-    tokenizer: str | None = None,
-    check_with: str | None = None,
-    task: Task | Mapping[str, Task] | None = None,
-    **given: Any,
-) -> Plan:
-    """Return the plan of an export, or raise the errors of `export` that do not depend on a row."""
-    for kind, value, choices in (("format", format, EXPORTS), ("unfit", unfit, UNFIT)):
-        if value not in choices:
-            raise UnknownName(kind, str(value), choices)
-    if not isinstance(samples, Dataset):
-        raise InputError(f"export expects one Dataset, found a {type(samples).__name__}: pass one of its splits")
-    check_table(samples)
-    spec = next((spec for spec in EXPORTS[format] if set(spec.columns) <= set(samples.column_names)), None)
-    if spec is None:
-        missing = [
-            ", ".join(name for name in spec.columns if name not in samples.column_names) for spec in EXPORTS[format]
-        ]
-        fitting = [
-            name
-            for name, specs in EXPORTS.items()
-            if any(set(spec.columns) <= set(samples.column_names) for spec in specs)
-        ]
-        raise MissingColumns(
-            f"the format {format!r} needs other columns; this table lacks {'; or '.join(missing)}; "
-            f"formats that fit it: {', '.join(fitting) or '(none)'}"
-        )
-    options = check_options(format, spec.options, given)
-    if options.calls == "native":
-        options = replace(options, tasks=tasks_of(samples, task))
-    return Plan(format, spec, options, unfit, Meter(tokenizer, check_with))
-
-
 def _write(samples: Dataset, plan: Plan, file: IO[bytes], ledger: IO[bytes]) -> tuple[int, Record | None]:
     """Write the records of all rows; return the number of rows with a drop, and the first record."""
     n_written = n_dropped = 0
     first: Record | None = None
-    for row, outcomes in _outcomes(samples, plan):
+    for row, outcomes in convert_rows(samples, plan):
         for record, text in outcomes:
             if isinstance(record, Drop):
-                drop = {**row, "stage": f"export_{plan.format}", "reason": record.reason, "detail": record.detail}
-                ledger.write(json.dumps({name: drop.get(name) for name in DROPPED}).encode() + b"\n")
+                drop = ledger_row(row, record, plan)
+                ledger.write(json.dumps(drop).encode() + b"\n")
                 continue
             prefix, suffix = (b",\n    " if n_written else b"[\n    ", b"") if plan.spec.array else (b"", b"\n")
             file.write(prefix + text + suffix)
@@ -265,37 +140,6 @@ def _write(samples: Dataset, plan: Plan, file: IO[bytes], ledger: IO[bytes]) -> 
     return n_dropped, first
 
 
-def _outcomes(samples: Dataset, plan: Plan) -> Iterator[tuple[Row, list[tuple[Record | Drop, bytes]]]]:
-    """Yield each row with its records, which are encoded as well, and its drops."""
-    for number, row in enumerate(_rows(samples, plan)):
-        outcomes: list[tuple[Record | Drop, bytes]] = []
-        try:
-            for record in plan.spec.records(row, plan.options):
-                if isinstance(record, UnusableRow):
-                    outcomes.append((_drop(record, number, row, plan), b""))
-                elif isinstance(record, Drop):
-                    outcomes.append((record, b""))
-                else:
-                    text = _encode(record, plan.spec.array)
-                    try:
-                        plan.meter.add(record, text)
-                        outcomes.append((record, text))
-                    except UnusableRow as error:  # the other records of the row stay
-                        outcomes.append((_drop(error, number, row, plan), b""))
-        except UnusableRow as error:
-            outcomes = [(_drop(error, number, row, plan), b"")]
-        yield row, outcomes
-
-
-def _drop(error: UnusableRow, number: int, row: Row, plan: Plan) -> Drop:
-    """Return the drop of an unfit row or of an unfit part of it, or raise an error for it."""
-    if plan.unfit == "refuse":
-        name = f"row {number} ({row['id']})" if "id" in row else f"row {number}"
-        hint = "unfit='drop' drops these rows and records the reasons"
-        raise InputError(f"{name} does not fit the format {plan.format!r}: {error} ({hint})") from error
-    return Drop(error.reason, error.detail)
-
-
 def _dataset_info(folder: Path, entry: Mapping[str, Any]) -> str:
     """Return the text of `dataset_info.json` in a folder with another entry; the other entries stay."""
     if not entry:
@@ -308,22 +152,3 @@ def _dataset_info(folder: Path, entry: Mapping[str, Any]) -> str:
     if not isinstance(info, dict):
         raise InputError(f"{info_path}: expected a JSON object with an entry for each file")
     return json.dumps({**info, **entry}, indent=2, ensure_ascii=False) + "\n"
-
-
-def _rows(samples: Dataset, plan: Plan) -> Iterator[Record]:
-    columns = dict.fromkeys([*LEDGER_COLUMNS, *plan.spec.columns])
-    for table in as_arrow(samples, [name for name in columns if name in samples.column_names]).iter(BATCH_ROWS):
-        yield from table.to_pylist()
-
-
-def _encode(record: Record, indented: bool) -> bytes:
-    """Return a record as `json.dump` writes it: on one line, or as an entry of an indented array."""
-    try:
-        if not indented:
-            return json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
-        return json.dumps(record, ensure_ascii=False, indent=4).replace("\n", "\n    ").encode()
-    except UnicodeEncodeError as error:
-        code = ord(error.object[error.start])
-        raise UnusableRow("not_unicode", f"a text has the unpaired surrogate U+{code:04X}") from None
-    except ValueError as error:
-        raise UnusableRow("not_json", str(error)) from None
