@@ -231,6 +231,17 @@ class Task:
                 self.instruction,
             )
 
+    def environment(self) -> Any:
+        """Return this task as an environment for TRL: `toolrlef_data.environment(task)`.
+
+        >>> from toolrlef_data import TASKS
+        >>> TASKS["math"].environment().calculator(formula="3*4")
+        '12'
+        """
+        import toolrlef_data  # resolves public names late, so that no task depends on the publishing code
+
+        return toolrlef_data.environment(self)
+
     def examples_for(self, dataset: str) -> tuple[Example, ...]:
         """Return the few-shot examples of a data set, or the general ones if it has none."""
         return tuple(self.examples.get(dataset, self.examples.get("", ())))

@@ -36,7 +36,7 @@ from toolrlef_data.records import (
 )
 from toolrlef_data.tables.redaction import Secrets
 
-__all__ = ["Tool", "ToolInput", "call_safely", "not_set_up", "tool_schema"]
+__all__ = ["Tool", "ToolInput", "call_safely", "not_set_up", "result_text", "tool_schema"]
 
 MAX_BITS = 13_000  # of an integer; Python formats no integer of more than 4,300 digits
 MAX_DETAIL = 200  # characters of an exception's message
@@ -177,10 +177,7 @@ class Tool:
 
         def function(*args: str, **kwargs: str) -> str:
             argument = function.__signature__.bind(*args, **kwargs).args[0]  # type: ignore[attr-defined]
-            result = self.run(argument)
-            if result.error is not None:
-                raise ToolError(result.error, result.detail)
-            return "\n\n".join(result.value) if isinstance(result.value, tuple) else str(result.value)
+            return result_text(self.run(argument))
 
         parameter = inspect.Parameter(self.parameter, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=str)
         function.__name__ = function.__qualname__ = self.name
@@ -188,6 +185,17 @@ class Tool:
         function.__annotations__ = {self.parameter: str, "return": str}
         function.__signature__ = inspect.Signature([parameter], return_annotation=str)  # type: ignore[attr-defined]
         return function
+
+
+def result_text(result: ToolResult) -> str:
+    """Return the value of a result as text; raise its error as `ToolError`.
+
+    >>> result_text(ToolResult(("one passage", "another")))
+    'one passage\\n\\nanother'
+    """
+    if result.error is not None:
+        raise ToolError(result.error, result.detail)
+    return "\n\n".join(result.value) if isinstance(result.value, tuple) else str(result.value)
 
 
 def call_safely(function: Callable[[Any], Any], argument: Any) -> tuple[Any, ToolResult | None]:

@@ -20,7 +20,7 @@ from toolrlef_data.checks import features_of
 from toolrlef_data.columns import RESPONSE
 from toolrlef_data.engines.reply_store import store_path
 from toolrlef_data.engines.spec import EngineSpec
-from toolrlef_data.records import CALL_ERRORS, TOOL_FAILURES, InputError
+from toolrlef_data.records import CALL_ERRORS, TOOL_FAILURES, InputError, ToolResult
 from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.tables.transform import apply
 from toolrlef_data.tasks.task import Task
@@ -41,7 +41,7 @@ from toolrlef_data.trice.call_execution import (
 )
 from toolrlef_data.trice.reader import CassetteLookup, ReaderSettings, any_correct, read_outputs
 
-__all__ = ["execute_responses", "grade_text"]
+__all__ = ["execute_responses", "grade_result", "grade_text"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 
@@ -123,7 +123,9 @@ def execute_responses(
     return executed
 
 
-def grade_text(text: str, answers: Sequence[str], input: str, task: Task) -> bool | None:
+def grade_text(
+    text: str, answers: Sequence[str], input: str, task: Task, finish_reason: str | None = None
+) -> bool | None:
     """Grade one response by executing its call, or by its answer; an output that contains a gold answer is right.
 
     >>> from toolrlef_data.tasks import TASKS
@@ -132,8 +134,32 @@ def grade_text(text: str, answers: Sequence[str], input: str, task: Task) -> boo
     """
     settings = ExecutionSettings({task.name: task}, (), False, True, {}, None, "")
     row = Row("", task.name, answers, "", *task.split_input(input))
-    response = Response(text, None, None)
+    response = Response(text, finish_reason, None)
     return _execute_response(response, row, settings, lambda _, argument: task.tool.run(argument)).correct
+
+
+def grade_result(
+    result: ToolResult, answers: Sequence[str], task: Task, *, compat: bool = False, verify: bool = True
+) -> bool | None:
+    """Grade the result of a call: False for an error of the call, None for a failure of the tool.
+
+    The output is also None if a reader has to extract a prediction; `compat` and `verify` as in `execute_responses`.
+
+    >>> from toolrlef_data.tasks import TASKS
+    >>> [grade_result(result, ["12"], TASKS["math"]) for result in (ToolResult(12), ToolResult(error="timeout"))]
+    [True, None]
+    """
+    if result.error is not None:
+        return False if result.error in CALL_ERRORS else None
+    if task.reader_prompt and not (verify and task.output_is_answer):
+        return None
+    is_full = compat or task.reader_prompt is not None  # a passage
+    grade = task.grade_whole if is_full else task.grade_output
+    return any_correct([grade(output, answers) for output in _outputs(result)[: 1 if compat else None]])
+
+
+def _outputs(result: ToolResult) -> tuple[str, ...]:
+    return result.value if isinstance(result.value, tuple) else (str(result.value),)
 
 
 def _check_tasks(tasks: Mapping[str, Task], verify: bool) -> None:
@@ -177,16 +203,12 @@ def _execute_response(
         if native_arguments and native_arguments != arguments:  # the text of a native call has only its argument
             native = decode_arguments(native_arguments, tool.parameter)
             arguments = native_arguments if native is not None and native.argument == argument else arguments
-        value, error, _ = execute_call(row, argument)
-        if error is not None:
-            correct = False if error in CALL_ERRORS else None
+        result = execute_call(row, argument)
+        correct = grade_result(result, row.answers, task, compat=settings.compat, verify=settings.verify)
+        if result.error is not None:
+            error = result.error
             return ExecutionResult(call.n_calls, tool.name, argument, arguments, tool_error=error, correct=correct)
-        outputs = value if isinstance(value, tuple) else (str(value),)
-        correct = None
-        if not task.reader_prompt or (settings.verify and task.output_is_answer):
-            is_full = settings.compat or task.reader_prompt is not None  # a passage
-            grade = task.grade_whole if is_full else task.grade_output
-            correct = any_correct([grade(output, row.answers) for output in outputs[: 1 if settings.compat else None]])
+        outputs = _outputs(result)
         output = outputs[0] if len(outputs) == 1 else "\n\n".join(outputs)
         return ExecutionResult(call.n_calls, tool.name, argument, arguments, output, None, outputs, correct)
     if call.tool is not None or (settings.compat and tool.name in text):

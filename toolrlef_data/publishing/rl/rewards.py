@@ -10,13 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from toolrlef_data.publishing.exports.messages import call_text
-from toolrlef_data.records import InputError
-from toolrlef_data.tasks import TASKS
+from toolrlef_data.publishing.rl.environments import Environment, trainable_task
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools.calls import read_native_calls
 from toolrlef_data.trice.execution import grade_text
 
-__all__ = ["Reward", "reward"]
+__all__ = ["Completion", "Reward", "response_text", "reward"]
 
 Completion = str | Sequence[Mapping[str, Any]]
 Reward = Callable[..., list[float | None]]
@@ -39,22 +38,21 @@ def reward(task: Task | str) -> Reward:
     >>> reward("math")(completions=["It is 12.", "calculator(3*4)", "calculator(3*"], answers=[["12"]] * 3)
     [1.0, 1.0, 0.0]
     """
-    checked = TASKS[task] if isinstance(task, str) else task
-    checked.tool.check()
-    if checked.tool.engine is not None:
-        raise InputError(f"reward: the tool {checked.tool.name!r} needs a model, which cannot run inside a trainer")
-    if checked.reader_prompt is not None and not checked.output_is_answer:
-        raise InputError(f"reward: the task {checked.name!r} needs a reader, which cannot run inside a trainer")
+    checked = trainable_task(task)
 
     def correctness(
         completions: Sequence[Completion],
         answers: Sequence[Sequence[str]],
         input: Sequence[str] | None = None,
+        environments: Sequence[Any] = (),
         **columns: Any,
     ) -> list[float | None]:
+        for environment in environments:
+            if isinstance(environment, Environment):
+                environment.is_graded = True  # so that it adds no second reward
         inputs = input if input is not None else [""] * len(completions)
         grades = [
-            grade_text(_text_of(completion, checked), golds, text, checked)
+            grade_text(response_text(completion, checked), golds, text, checked)
             for completion, golds, text in zip(completions, answers, inputs, strict=True)
         ]
         return [None if grade is None else float(grade) for grade in grades]
@@ -63,7 +61,7 @@ def reward(task: Task | str) -> Reward:
     return correctness
 
 
-def _text_of(completion: Completion, task: Task) -> str:
+def response_text(completion: Completion, task: Task) -> str:
     """Return the response in a completion: a text, or the model's last message with a native call as text."""
     if isinstance(completion, str):
         return completion
