@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test lint unit test-all bench lowest clean
+.PHONY: demo test lint unit test-all bench lowest taskset clean
 
 demo: $(READY)
 	$(BIN)/toolrlef-data run demo $(ARGS)
@@ -50,5 +50,15 @@ $(LOWEST)/ready: pyproject.toml
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LOWEST)/constraints.txt -e ".[gguf]" "pytest>=8.4"
 	touch $@
 
+# The taskset for verifiers, which brings 40 packages, in an environment of its own. PYTHON=python3.11 or newer.
+TASKSET := .venv-verifiers
+taskset: $(TASKSET)/ready
+	$(TASKSET)/bin/python -m pytest -p no:cacheprovider -W ignore::DeprecationWarning -rs tests/publishing/rl $(ARGS)
+
+$(TASKSET)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(TASKSET)
+	$(TASKSET)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[verifiers]" "pytest>=8.4"
+	touch $@
+
 clean:
-	rm -rf .venv $(LOWEST) build dist out *.egg-info
+	rm -rf .venv $(LOWEST) $(TASKSET) build dist out *.egg-info

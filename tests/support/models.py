@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import string
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,18 @@ SENTENCES = [
 ]
 
 
-def tiny_llama(folder: Path, *, template: str | None = TEMPLATE, context: int = 256) -> Path:
-    """Save a causal model and a tokenizer for `from_pretrained`, and return the folder."""
+def tiny_llama(
+    folder: Path,
+    *,
+    template: str | None = TEMPLATE,
+    context: int = 256,
+    texts: Iterable[str] = (),
+    eos: str = "</s>",
+) -> Path:
+    """Save a causal model and a tokenizer for `from_pretrained`, and return the folder.
+
+    With `texts`, the tokenizer is trained on them and encodes any text; otherwise it encodes a few sentences.
+    """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -34,10 +45,15 @@ def tiny_llama(folder: Path, *, template: str | None = TEMPLATE, context: int = 
     words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     words.decoder = decoders.ByteLevel()
     special = ["<unk>", "<s>", "</s>", "<|user|>", "<|assistant|>", "<|system|>", "<|tools|>"]
-    trainer = trainers.BpeTrainer(vocab_size=120, special_tokens=special, show_progress=False)
-    words.train_from_iterator(SENTENCES, trainer)
+    texts = list(texts)
+    size, alphabet = (2000, pre_tokenizers.ByteLevel.alphabet()) if texts else (120, [])
+    special += [eos] if eos not in special else []
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    words.train_from_iterator(texts or SENTENCES, trainer)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="</s>"
+        tokenizer_object=words, bos_token="<s>", eos_token=eos, unk_token="<unk>", pad_token="</s>"
     )
     tokenizer.chat_template = template
     config = LlamaConfig(
@@ -50,7 +66,7 @@ def tiny_llama(folder: Path, *, template: str | None = TEMPLATE, context: int = 
         max_position_embeddings=context,
         initializer_range=0.3,  # large, so that floating-point noise does not change greedy decoding
         bos_token_id=1,
-        eos_token_id=2,
+        eos_token_id=tokenizer.eos_token_id,
         pad_token_id=2,
     )
     with torch.random.fork_rng([]), silence_transformers():

@@ -27,6 +27,8 @@ from toolrlef_data import (
     build_stage2,
     export,
     grade,
+    ledger,
+    lineage,
     load_source,
     parse_call,
     preference_pairs,
@@ -91,8 +93,8 @@ def read_lines(path: Path) -> list[Row]:
 
 
 def dropped(path: Path) -> list[tuple[str, str]]:
-    ledger = path.with_name(f"{path.name}.dropped.jsonl")
-    rows = read_lines(ledger) if ledger.exists() else []
+    file = path.with_name(f"{path.name}.dropped.jsonl")
+    rows = read_lines(file) if file.exists() else []
     assert all(list(row) == list(DROPPED) for row in rows)
     return [(row["reason"], row["detail"]) for row in rows]
 
@@ -122,6 +124,31 @@ def test_a_dataset_has_the_rows_of_the_file(format: str, tables: dict[str, Datas
             assert rows
             assert without_nulls(data.to_list()) == without_nulls(rows), (format, options)
             assert data.column_names == list(spec.features(Options(**options))) or "tools" not in rows[0]
+
+
+@pytest.mark.parametrize("format", ["trl_kto", "trl_tpo", "llamafactory", "trl"])
+def test_the_drops_of_a_dataset_are_in_its_ledger(
+    format: str, tables: dict[str, Dataset], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = tables["stage2" if format != "trl" else "stage1"].to_list()
+    if format == "trl":
+        rows[0]["output"], rows[1]["input"] = "", None
+    else:
+        rows[0]["responses"] = [rows[0]["responses"][0], *["I use calculator(2) now."] * 3]
+        rows[1]["correct"] = [None] * len(rows[1]["correct"])
+    table = Dataset.from_list(rows, features=tables["stage2" if format != "trl" else "stage1"].features)
+    options: dict[str, Any] = {"calls": "native", "unfit": "drop"}
+    data = to_trainer(table, format, **options)
+    path = export(table, format, tmp_path / "train.jsonl", **options)
+    drops = ledger([data]).to_list()
+    assert drops == read_lines(path.with_name(f"{path.name}.dropped.jsonl"))
+    assert drops
+    record = lineage(data)[-1]
+    assert record["step"] == drops[0]["stage"] == f"export_{format}"
+    assert record["rows_in"] == record["rows_out"] + len(drops) == len(data) + sum(record["dropped"].values())
+    assert f"{len(drops)} " in caplog.text or len(record["dropped"]) > 1
+    again = to_trainer(table, format, **options)
+    assert ledger([again, data]).to_list() == drops
 
 
 @pytest.mark.parametrize("style", ["chat", "alpaca", "completion", "vicuna"])

@@ -108,7 +108,8 @@ def pending_export(samples: Dataset, format: str, path: str | Path, **options: A
             with atomic_file(path.with_name(INFO)) as new_info:
                 new_info.write_text(_dataset_info(path.parent, entry), "utf-8")
         if n_dropped:
-            log.warning("%s: %d of %d rows do not fit %s: see %s", path.name, n_dropped, len(samples), format, ledger)
+            text = "%s: %d of %d rows do not fit %s, completely or in part: see %s"
+            log.warning(text, path.name, n_dropped, len(samples), format, ledger)
             os.replace(new_ledger, ledger)
     if not n_dropped:
         ledger.unlink(missing_ok=True)  # the ledger of the replaced file

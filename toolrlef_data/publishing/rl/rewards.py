@@ -61,13 +61,16 @@ def reward(task: Task | str) -> Reward:
     return correctness
 
 
-def response_text(completion: Completion, task: Task) -> str:
-    """Return the response in a completion: a text, or the model's last message with a native call as text."""
+def response_text(completion: Completion, task: Task, finish_reason: str | None = None) -> str:
+    """Return the response in a completion: a text, or the model's last message with a native call as text.
+
+    After the finish reason "length" the last native call is incomplete.
+    """
     if isinstance(completion, str):
         return completion
     last = next((message for message in reversed(completion) if message["role"] == "assistant"), None)
     if last is None:
         return ""
     calls = [call["function"] for call in last.get("tool_calls") or ()]
-    native = read_native_calls([(call["name"], call_text(call)) for call in calls], task.tool)
+    native = read_native_calls([(call["name"], call_text(call)) for call in calls], task.tool, finish_reason)
     return str(last.get("content") or "") if native is None else native.text
