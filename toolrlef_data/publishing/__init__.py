@@ -3,5 +3,5 @@
 `folder` writes Parquet files and the card, or files in TRICE's format. `placement` replaces the files of an earlier
 publication, which `manifest` lists; `locks` admits one process at a time. `provenance` summarises the lineage. `card`
 writes the card; `row_facts`, `step_facts` and `grader_facts` compute its numbers. `exports` writes training files for
-other trainers, whose messages are from `export_messages`. `hub` pushes a published folder.
+other trainers. `rl` has the reward and the environment of a task. `hub` pushes a published folder.
 """

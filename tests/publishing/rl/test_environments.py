@@ -113,7 +113,7 @@ def test_what_no_trainer_can_run_is_refused() -> None:
         with pytest.raises((InputError, UnknownName), match=message):
             environment(name)
     for name in ("reset", "_search", "get_reward", "wiki search"):
-        with pytest.raises(InputError, match="named|Python names"):
+        with pytest.raises(InputError, match=r"named|Python names"):
             environment(replace(TASKS["math"], tool=Tool(name, "Searches.", str.upper)))
     with pytest.raises(InputError, match="expected the column answers"):
         environment("math").reset(prompt="3 * 4?")
