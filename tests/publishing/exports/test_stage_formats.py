@@ -241,8 +241,14 @@ def test_openai_refuses_names_that_its_api_refuses(tmp_path: Path) -> None:
     long = Tool("x" * 65, "Too long.", str.upper)
     task = replace(TASKS["math"], tool=long)
     table = ranked([f"{long.name}(1)", "2"], [20, 0])
-    with pytest.raises(InputError, match="bad_name"):
-        export(table, "openai_preference", tmp_path / "x", calls="native", task=task)
+    row = {"id": "r", "task": "math", "instruction": "Add.", "input": "1+1", "output": f"{long.name}(1)"}
+    one = Dataset.from_list([{**dict.fromkeys(STAGE1), **row}], features=STAGE1)
+    for name, rows in (("openai_preference", table), ("openai", one)):
+        with pytest.raises(InputError, match="bad_name"):
+            export(rows, name, tmp_path / "x", calls="native", task=task)
+        for function in (lambda *given, **options: export(given[0], given[1], tmp_path / "x", **options), to_trainer):
+            with pytest.raises(InputError, match="none of the rows fits the format"):
+                function(rows, name, calls="native", task=task, unfit="drop")
     [line] = read_lines(export(table, "trl_preference", tmp_path / "x", calls="native", task=task))
     assert line["chosen"][0]["tool_calls"][0]["function"]["name"] == long.name
 

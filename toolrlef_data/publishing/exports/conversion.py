@@ -30,7 +30,7 @@ from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.row_tasks import tasks_of
 
-__all__ = ["Plan", "Record", "convert_rows", "ledger_row", "plan_export"]
+__all__ = ["Plan", "Record", "convert_rows", "ledger_row", "none_fits", "plan_export"]
 
 Row = Mapping[str, Any]
 Record = dict[str, Any]
@@ -114,6 +114,13 @@ def ledger_row(row: Row, drop: Drop, plan: Plan) -> Record:
     """Return the row of the ledger (`columns.DROPPED`) for a drop."""
     values = {**row, "stage": f"export_{plan.format}", "reason": drop.reason, "detail": drop.detail}
     return {name: values.get(name) for name in DROPPED}
+
+
+def none_fits(drop: Record, format: str) -> InputError:
+    """Return the error of an export whose rows are all dropped, from the last row of its ledger."""
+    return InputError(
+        f"none of the rows fits the format {format!r}; the reason of the last one: {drop['reason']}: {drop['detail']}"
+    )
 
 
 def _drop(error: UnusableRow, number: int, row: Row, plan: Plan) -> Drop:

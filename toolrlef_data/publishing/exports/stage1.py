@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from toolrlef_data.publishing.exports.messages import check_names
 from toolrlef_data.publishing.exports.options import Options
 from toolrlef_data.publishing.exports.turns import prompt_of, reply_to, tools_column, tools_list
 
@@ -29,6 +30,7 @@ def openai(row: Row, options: Options) -> Records:
     prompt = prompt_of(row, options)
     [reply] = reply_to(prompt, row["output"], row, options)
     tools = tools_list(row, options)
+    check_names([reply], tools)
     yield {"messages": [*prompt, {**reply, "weight": 1}], **({"tools": tools} if tools else {})}
 
 

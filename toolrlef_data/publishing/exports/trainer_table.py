@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 from datasets import Dataset, Features
 
-from toolrlef_data.publishing.exports.conversion import Plan, Record, convert_rows, ledger_row, plan_export
+from toolrlef_data.publishing.exports.conversion import Plan, Record, convert_rows, ledger_row, none_fits, plan_export
 from toolrlef_data.publishing.exports.options import Options
 from toolrlef_data.records import Drop
 from toolrlef_data.tables.redaction import redact_path
@@ -67,6 +67,8 @@ def to_trainer(
     batches = (_arrow_table(chunk, features) for chunk in chunks_of(records()))
     name = f"export_{plan.format}"
     result = table_from_batches(batches, features.arrow_schema, name, [source._fingerprint], _settings(plan), drops)
+    if drops and not result:
+        raise none_fits(drops[-1], plan.format)
     if drops:
         counts = sorted(Counter(drop["reason"] for drop in drops).items())
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts)

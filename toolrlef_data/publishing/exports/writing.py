@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from datasets import Dataset
 
-from toolrlef_data.publishing.exports.conversion import Plan, Record, convert_rows, ledger_row, plan_export
+from toolrlef_data.publishing.exports.conversion import Plan, Record, convert_rows, ledger_row, none_fits, plan_export
 from toolrlef_data.publishing.exports.llamafactory import dataset_entry
 from toolrlef_data.records import Drop, InputError
 from toolrlef_data.tables.files import atomic_file, create_folder, scratch_file
@@ -132,10 +132,7 @@ def _write(samples: Dataset, plan: Plan, file: IO[bytes], ledger: IO[bytes]) -> 
             n_written += 1
         n_dropped += any(isinstance(record, Drop) for record, _ in outcomes)
     if n_dropped and not n_written:
-        raise InputError(
-            f"none of the {n_dropped} rows fits the format {plan.format!r}; "
-            f"the reason of the last one: {drop['reason']}: {drop['detail']}"
-        )
+        raise none_fits(drop, plan.format)
     if plan.spec.array:
         file.write(b"\n]" if n_written else b"[]")
     return n_dropped, first
