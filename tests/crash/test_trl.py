@@ -179,12 +179,13 @@ GRPO = {"num_generations": 2, "max_completion_length": 200, "temperature": 0.01,
 def test_grpo_executes_the_calls_and_asks_the_grader_once(
     way: str, tables: dict[str, Dataset], caller: str, tmp_path: Path
 ) -> None:
-    arguments: dict[str, Any] = {
+    ways: dict[str, dict[str, Any]] = {
         "environment": {"environment_factory": environment("math")},
         "environment and reward": {"environment_factory": environment("math"), "reward_funcs": reward("math")},
         "factory method": {"environment_factory": TASKS["math"].environment},
         "tools": {"tools": [TOOLS["calculator"].as_function()], "reward_funcs": reward("math")},
-    }[way]
+    }
+    arguments = ways[way]
     config = settings(tmp_path, trl.GRPOConfig, **GRPO, max_steps=2, logging_strategy="steps", logging_steps=1)
     rows = to_trainer(first_row(tables), "trl_grpo")
     trainer = trl.GRPOTrainer(caller, args=config, train_dataset=rows, **arguments)

@@ -78,7 +78,8 @@ def test_every_gold_answer_is_valid(folder: Path) -> None:
         assert all(asyncio.run(task.validate(None)) for task in tasks)
         assert len({task.key for task in tasks}) == 6
     first = tasks_of(folder, "math-stage1")[0]
-    for wrong in ({"output": "It is 1."}, {"answers": ["1"]}, {"answers": []}):
+    changes: list[dict[str, Any]] = [{"output": "It is 1."}, {"answers": ["1"]}, {"answers": []}]
+    for wrong in changes:
         changed = ToolTask(first.data.model_copy(update=wrong), first.config)
         assert not asyncio.run(changed.validate(None)), wrong
 
