@@ -1,6 +1,7 @@
-"""A taskset for verifiers: the rows of a published table, with the task's tool, grader and gold answers.
+r"""A taskset for verifiers: the rows of a published table, with the task's tool, grader and gold answers.
 
-    validate toolrlef-taskset --taskset.data out/math --taskset.subset math-stage1 --taskset.task.name math
+    validate toolrlef-taskset --taskset.data out/math --taskset.subset math-stage1 --taskset.task.name math \
+        --runtime.type subprocess
 
 verifiers imports a taskset by the name of a top-level module, so this module stands beside the package. A response is
 graded like a response of stage 2. A response that cannot be graded has no reward. The tool is a server that verifiers
