@@ -100,13 +100,14 @@ class ToolTask(vf.Task[ToolTaskData, vf.State, ToolTaskConfig]):
         return {} if grade is None else {"correctness": float(grade)}
 
     async def validate(self, runtime: vf.Runtime) -> bool:  # noqa: ARG002 - verifiers passes it
-        """Return whether each gold answer, and the output of stage 1, is right."""
+        """Return whether the output of stage 1 and the gold answers are right; unreadable gold answers are skipped."""
         task, data = task_named(self.config.name), self.data
         question, context = task.split_input(data.input)
-        grades = [task.grade_row(gold, data.answers, question, context) for gold in data.answers]
+        golds = [gold for gold in data.answers if task.ungradable_reason([gold]) is None]
+        grades = [task.grade_row(gold, data.answers, question, context) for gold in golds]
         if data.output is not None:
             grades.append(grade_text(data.output, data.answers, data.input, task))
-        return bool(grades) and all(grades)
+        return bool(golds) and all(grades)
 
 
 class ToolServerConfig(vf.SharedToolsetConfig):

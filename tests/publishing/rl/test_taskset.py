@@ -82,6 +82,8 @@ def test_every_gold_answer_is_valid(folder: Path) -> None:
     for wrong in changes:
         changed = ToolTask(first.data.model_copy(update=wrong), first.config)
         assert not asyncio.run(changed.validate(None)), wrong
+    noisy = ToolTask(first.data.model_copy(update={"answers": [*first.data.answers, "---"]}), first.config)
+    assert asyncio.run(noisy.validate(None))
 
 
 def test_replayed_responses_get_their_published_grade(folder: Path) -> None:
