@@ -15,6 +15,7 @@ from toolrlef_data.publishing.hub.difference import diff as diff
 from toolrlef_data.publishing.hub.push import push_to_hub as push_to_hub
 from toolrlef_data.publishing.rl.environments import environment as environment
 from toolrlef_data.publishing.rl.rewards import reward as reward
+from toolrlef_data.publishing.rl.taskset import ToolTaskset as ToolTaskset
 from toolrlef_data.recipes.loading import load_recipe as load_recipe
 from toolrlef_data.recipes.runner import run_recipe as run_recipe
 from toolrlef_data.records import CapReached as CapReached

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import pkgutil
 
 __all__ = ["PUBLIC_MODULES"]
@@ -14,3 +15,5 @@ PUBLIC_MODULES: dict[str, str] = {
     if isinstance(statement, ast.ImportFrom)
     for alias in statement.names
 }  # public name -> the module that defines it
+if importlib.util.find_spec("verifiers") is None:
+    PUBLIC_MODULES.pop("ToolTaskset")  # verifiers looks for it among the public names

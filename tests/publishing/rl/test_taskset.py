@@ -32,7 +32,7 @@ from verifiers.v1.graph import MessageNode
 from verifiers.v1.trace import ModelCall, TraceTask
 from verifiers.v1.types import AssistantMessage, ToolCall
 
-from toolrlef_taskset import ToolTask, ToolTaskConfig, ToolTasksetConfig
+from toolrlef_data.publishing.rl.taskset import ToolTask, ToolTaskConfig, ToolTasksetConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TEXTS = ["It is 54.", "calculator(36+36/2)", "calculator(2*", "\\boxed{A}", "calculator(1/0)", "54, or calculator(1)"]
@@ -55,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tasks_of(folder: Path, subset: str, name: str = "math") -> list[ToolTask]:
-    config = ToolTasksetConfig(id="toolrlef-taskset", data=str(folder), subset=subset, task=ToolTaskConfig(name=name))
+    config = ToolTasksetConfig(id="toolrlef-data", data=str(folder), subset=subset, task=ToolTaskConfig(name=name))
     return list(vf.load_taskset(config))
 
 
@@ -120,7 +120,7 @@ def test_wrong_settings_are_errors(folder: Path) -> None:
 def test_the_server_has_the_tool(folder: Path) -> None:
     from mcp.server.fastmcp import FastMCP
 
-    config = ToolTasksetConfig(id="toolrlef-taskset", task=ToolTaskConfig(name="math"))
+    config = ToolTasksetConfig(id="toolrlef-data", task=ToolTaskConfig(name="math"))
     [server] = vf.load_taskset(config).toolsets(config)
     mcp = FastMCP("tools")
     server.register(mcp)

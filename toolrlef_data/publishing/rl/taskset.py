@@ -1,11 +1,11 @@
 r"""A taskset for verifiers: the rows of a published table, with the task's tool, grader and gold answers.
 
-    validate toolrlef-taskset --taskset.data out/math --taskset.subset math-stage1 --taskset.task.name math \
+    validate toolrlef-data --taskset.data out/math --taskset.subset math-stage1 --taskset.task.name math \
         --runtime.type subprocess
 
-verifiers imports a taskset by the name of a top-level module, so this module stands beside the package. A response is
-graded like a response of stage 2. A response that cannot be graded has no reward. The tool is a server that verifiers
-starts once for all rows.
+verifiers imports a taskset by the name of a top-level module and takes the class from its public names. Therefore
+`ToolTaskset` is a public name of `toolrlef_data` if verifiers is installed. A response is graded like a response of
+stage 2. A response that cannot be graded has no reward. The tool is a server that verifiers starts once for all rows.
 
 Not covered: tools and readers that need a model.
 """
