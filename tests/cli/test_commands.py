@@ -148,8 +148,36 @@ def test_the_printed_numbers_of_a_run_are_those_of_its_tables(
     }  # fmt: skip
     assert {name: cells[name] for name in counts} == {name: [str(count)] for name, count in counts.items()}
     assert cells["respond_by_question"] == ["5", "5,000", "10"]
+    assert cells["mapping"] == ["5", "0", "0"], "the teacher's request, and four of the responder"
     assert cells["one"][:3] == ["0 %", "17.50", "0 %"]
     assert cells["gold"][:3] == ["0 %", "20.00", "50 %"]
+
+
+def test_lost_and_dropped_rows_of_both_stages_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The student has no response to a question, and a responder none to another one."""
+    rows = [
+        {"id": f"r{i}", "task": "math", "dataset": "x", "question": f"Row {i}?", "context": "", "answers": ["12"],
+         "solution": "", "split_origin": "train"}
+        for i in (1, 3, 4, 5)
+    ]  # fmt: skip
+    questions = Dataset.from_list(rows, features=QUESTIONS)
+    graded = grade(answer(questions, scripted(respond_by_question, progress=False)))
+    stage1 = build_stage1(graded, ANNOTATIONS, attempts=1)
+    half = scripted({"1": "It is 12.", "5": ""}, progress=False, max_failed=1.0)
+    stage2 = build_stage2(respond(stage1, [Responder("half [b]", half), Responder("same", half)]))
+    assert (len(stage1), len(stage2)) == (2, 1)
+    out = tmp_path / f"[v1] {'long ' * 30}"
+    for tasks, name in ((("math",), "math"), (("math", "qa"), "mix")):
+        main._print_run(Run(questions, graded, stage1, stage2, out, tasks=tasks))
+        lines = capsys.readouterr().out.splitlines()
+        rows_of = [re.split(r"\s*[│┃]\s*", line.strip("│┃ ")) for line in lines]
+        cells = {tuple(line[:-1]): line[-1] for line in rows_of if len(line) > 1}
+        assert [cells[key] for key in cells if key[:2] in {("half [b]", "50 %")}], "the lost rows, without markup"
+        dropped = {key[:2]: int(count) for key, count in cells.items() if len(key) == 2 and count.isdigit()}
+        dropped = {key: count for key, count in dropped.items() if key[0] in ("stage1", "stage2", "teach")}
+        assert sum(dropped.values()) == len(questions) - len(stage2), dropped
+        assert {stage for stage, _ in dropped} == {"stage1", "stage2"}
+        assert f'    load_dataset("{out}", "{name}-stage2", split="train")' in lines, "one line, without markup"
 
 
 def interrupt(*arguments: Any, **options: Any) -> None:

@@ -122,11 +122,11 @@ def search_counts(answers: Dataset, method: Method) -> dict[str, int]:
 
 
 def print_parts(*parts: Table | str) -> None:
-    """Print tables and texts; a text can contain rich markup."""
+    """Print tables and texts without markup: names from the data can have brackets."""
     from rich.console import Console
 
     for part in parts:
-        Console().print(part)
+        Console(markup=False).print(part)
 
 
 def print_line(text: str) -> None:

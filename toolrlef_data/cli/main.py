@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from toolrlef_data.cli.console import dropped_table, exit_on_interrupt
+from toolrlef_data.cli.console import dropped_table, exit_on_interrupt, print_line, print_parts
 from toolrlef_data.cli.hub import push
 from toolrlef_data.cli.search import search
 from toolrlef_data.cli.trajectories import trajectories
@@ -57,7 +57,6 @@ app.command()(trajectories)
 
 def _print_run(result: object) -> None:
     """Print the row counts, scores, model usage and dropped rows of a run, and how to load the result."""
-    from rich.console import Console
     from rich.table import Column, Table
 
     from toolrlef_data.publishing.row_facts import score_table
@@ -65,7 +64,6 @@ def _print_run(result: object) -> None:
     from toolrlef_data.tables.lineage import ledger, usage
 
     assert isinstance(result, Run)
-    console = Console()
     grades = Counter(result.graded["correct"])
     n_needs_tool = sum(1 for needs_tool in result.graded["needs_tool"] if needs_tool)
     calls = [row for row in result.stage1.select_columns(["uses_tool", "verified_by"]) if row["uses_tool"]]
@@ -80,7 +78,7 @@ def _print_run(result: object) -> None:
         rows.add_row("unverified calls", str(len(calls) - n_verified))
     rows.add_row("stage 1", str(len(result.stage1)))
     rows.add_row("stage 2", str(len(result.stage2)))
-    console.print(rows)
+    print_parts(rows)
     scores = score_table({"stage2": {"train": result.stage2}, "stage2-dropped": {"train": ledger([result.stage2])}})
     if scores:
         table = Table(title="Scores by responder")
@@ -96,26 +94,26 @@ def _print_run(result: object) -> None:
                 *(str(count) for _, count in responder["levels"]),
             )
             table.add_row(*row)
-        console.print(table)
+        print_parts(table)
     table = Table(title="Model usage, as reported by the models")
     for name in ("model", "requests", "prompt tokens", "reply tokens"):
         table.add_column(name, justify="left" if name == "model" else "right")
     for model, totals in usage([result.stage1, result.stage2]).items():
         counts = (totals.get(name, 0) for name in ("requests", "prompt_tokens", "completion_tokens"))
         table.add_row(model, *(f"{count:,}" for count in counts))
-    console.print(table)
-    console.print(dropped_table([result.stage1, result.stage2]))
+    print_parts(table)
+    print_parts(dropped_table([result.stage1, result.stage2]))
     if result.layout != "hub":
-        console.print(f"\nFiles in {result.out}:", soft_wrap=True, highlight=False)
+        print_line(f"\nFiles in {result.out}:")
         for path in sorted(path for path in result.out.rglob("*") if path.is_file()):
-            console.print(f"    {path.relative_to(result.out)}", soft_wrap=True, highlight=False)
+            print_line(f"    {path.relative_to(result.out)}")
         return
-    console.print("\nTo load it:", highlight=False)
+    print_line("\nTo load it:")
     task = result.tasks[0] if len(result.tasks) == 1 else "mix"
     place = f'"{result.out}", "{task}-stage2"'
     if result.push is not None:
         place = f'"{result.push.repo_id}", "{task}-stage2", revision="{result.push.tag}"'
-    console.print(f'    load_dataset({place}, split="train")', soft_wrap=True, highlight=False)
+    print_line(f'    load_dataset({place}, split="train")')
 
 
 def main() -> None:
