@@ -16,7 +16,7 @@ from toolrlef_data.columns import PAIRS, STAGE1, STAGE2, TRAJECTORIES
 Row = dict[str, Any]
 SCHEMA = json.loads(tool_schema(TOOLS["calculator"]))
 SYSTEM, USER = {"role": "system", "content": "Add."}, {"role": "user", "content": "3*19?"}
-PROMPT = [SYSTEM, USER]
+PROMPT: list[Row] = [SYSTEM, USER]
 TEXTS = {
     "gold": "calculator(3*19)",
     "a": "It is 57.",

@@ -1,0 +1,219 @@
+"""Numbers and texts of the card, computed by hand from small tables, and the ledger of splits without rows."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from datasets import Dataset, DatasetDict, load_dataset
+
+from toolrlef_data import (
+    ANNOTATIONS,
+    InputError,
+    Responder,
+    answer,
+    build_stage1,
+    build_stage2,
+    grade,
+    ledger,
+    load_source,
+    publish,
+    respond,
+    scripted,
+)
+from toolrlef_data.columns import DROPPED, STAGE1, STAGE2
+from toolrlef_data.publishing import card
+from toolrlef_data.publishing.provenance import stage_settings, stage_summaries
+from toolrlef_data.publishing.row_facts import MAX_CHARS, dropped_counts, score_table, shorten, uses_tool
+from toolrlef_data.publishing.step_facts import StepFacts
+from toolrlef_data.records import Reply
+
+LOST = {"one": {"error": "empty"}, "two": {"error": "cut_off"}}
+
+
+def rows_of(features: Any, rows: list[dict[str, Any]]) -> Dataset:
+    return Dataset.from_list([{**dict.fromkeys(features), **row} for row in rows], features=features)
+
+
+def scored(**scores: tuple[float, bool]) -> dict[str, Any]:
+    """Return a row of stage 2 with a score and a use of the tool for each responder."""
+    values = list(scores.values())
+    lists = {"scores": [score for score, _ in values], "uses_tool": [uses for _, uses in values]}
+    return {"id": "r", "task": "math", "origin": list(scores), "responses": ["x"] * len(values), **lists}
+
+
+STAGE2_ROWS = [
+    scored(gold=(20, True), one=(15, False), two=(0, True)),
+    scored(gold=(20, True), one=(15, True)),
+    scored(gold=(20, False), one=(5, False)),
+]
+
+
+def test_scores_of_responders_with_different_numbers_of_rows() -> None:
+    """Each mean is over the responder's own rows, and each lost row counts for the responders without a response."""
+    same = {"id": "r", "task": "math", "dataset": "d", "reason": "empty"}
+    drops = [
+        {**same, "stage": "stage2", "detail": json.dumps(LOST)},
+        {**same, "stage": "stage2", "detail": json.dumps({"two": {}})},
+        {**same, "stage": "stage1", "detail": json.dumps(LOST)},  # of another stage
+    ]
+    tables = {"math-stage2": {"train": rows_of(STAGE2, STAGE2_ROWS[:2]), "test": rows_of(STAGE2, STAGE2_ROWS[2:])}}
+    table = {
+        row.pop("name"): row for row in score_table({**tables, "math-dropped": {"train": rows_of(DROPPED, drops)}})
+    }
+    levels = {"gold": [3, 0, 0, 0], "one": [0, 2, 1, 0], "two": [0, 0, 0, 1]}
+    expected = {"gold": (3, 20, 2 / 3, 0), "one": (3, 35 / 3, 1 / 3, 1 / 4), "two": (1, 0, 1, 3 / 4)}
+    for name, (rows, mean, tool, lost) in expected.items():
+        counts = list(zip([20, 15, 5, 0], levels[name], strict=True))
+        found = {"rows": rows, "mean": pytest.approx(mean), "tool": pytest.approx(tool), "lost": pytest.approx(lost)}
+        assert table[name] == {**found, "levels": counts}, name
+
+
+def test_dropped_rows_are_counted_over_all_ledgers_most_first() -> None:
+    pairs = [("a", "x"), ("b", "y"), ("b", "y"), ("a", "z"), ("b", "x"), ("b", "y")]
+    drops = [{"id": str(n), "stage": stage, "reason": reason} for n, (stage, reason) in enumerate(pairs)]
+    splits = {
+        "math-dropped": {"train": rows_of(DROPPED, drops[:4])},
+        "math-other": {"train": rows_of(DROPPED, drops)},  # no ledger
+        "qa-dropped": {"train": rows_of(DROPPED, drops[4:])},
+    }
+    assert dropped_counts(splits) == [("b", "y", 3), ("a", "x", 1), ("a", "z", 1), ("b", "x", 1)]
+
+
+def test_calls_are_counted_by_their_verifier() -> None:
+    kinds = [(True, "equal"), (True, None), (False, None), (True, "equal"), (False, "equal")]
+    rows = [{"output": "x", "uses_tool": uses, "verified_by": by} for uses, by in kinds]
+    tables = {"train": rows_of(STAGE1, rows[:2]), "test": rows_of(STAGE1, rows[2:])}
+    assert uses_tool({"math-stage1": tables}) == {
+        "math-stage1": {"rows": 5, "calls": 3, "verified_by": [("", 1), ("equal", 2)]}
+    }
+
+
+def test_examples_are_shortened_only_above_the_limits() -> None:
+    assert shorten("x" * MAX_CHARS) == "x" * MAX_CHARS
+    assert shorten("x" * (MAX_CHARS + 1)) == "x" * MAX_CHARS + " ..."
+    assert shorten({"a": [1, 2, 3]}, 3) == {"a": [1, 2, 3]}
+    assert shorten([1, 2, 3, 4], 3) == [1, 2, "... 1 more ...", 4]
+    assert shorten([["x" * 999]], None)[0][0].endswith(" ...")
+
+
+def test_texts_of_the_data_stay_in_their_cell() -> None:
+    """A bar or a line break of the data would end a cell of the table; a backtick would end the code."""
+    assert card._cell("a|b\n c `d`") == "`a\\|b c 'd'`"
+    assert card._cell("x" * 80) == f"`{'x' * 80}`"
+    assert card._cell("x" * 81) == f"`{'x' * 80} ...`"
+    assert card._cell(" \n") == "(empty)"
+    assert [card._share(*part) for part in ((1, 3), (0, 5), (5, 5), (0, 0))] == ["33.3 %", "0.0 %", "100.0 %", "none"]
+    identity = {"a": {"weights": "ab" * 32, "commit": "main"}, "n": 3, "b": "0123456789abcdefg"}
+    assert list(card._digests("", identity)) == ["a commit `main`", f"a weights `{'ab' * 8}`", "b `0123456789abcdefg`"]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "expected"),
+    [
+        ({3: 1}, (3, 3, 3, 3.0)),
+        ({1: 1, 9: 1}, (1, 1, 9, 5.0)),  # the lower of two in the middle
+        ({1: 1, 4: 1, 9: 1}, (1, 4, 9, 14 / 3)),
+        ({9: 5, 2: 4}, (2, 9, 9, 53 / 9)),
+    ],
+)
+def test_lengths_are_summarised(lengths: dict[int, int], expected: tuple[float, ...]) -> None:
+    facts = StepFacts("tokens")
+    facts.counts["lengths"] = Counter(lengths)
+    assert tuple(facts.lengths.values()) == pytest.approx(expected)
+    assert StepFacts("tokens").lengths == {}
+
+
+def stage(step: str, inputs: list[str], rows_out: int, **settings: Any) -> dict[str, Any]:
+    return {"step": step, "inputs": inputs, "rows_in": 9, "rows_out": rows_out, "dropped": {}, "settings": settings}
+
+
+FLAGS = {"keep_thought": False, "without": ["a", "b"], "finish": None}
+PROVENANCE: dict[str, Any] = {
+    "stages": {
+        "s": stage("source", [], 9),
+        "t1": stage("trajectories", ["s"], 7, layout="split", **FLAGS),
+        "t2": stage("trajectories", ["s", "gone"], 5, layout="merged", keep_thought=True, options={"a": 1, "b": 2}),
+        "t3": stage("trajectories", ["s", "t1"], 5, layout="split", **FLAGS),
+    },
+    "configs": {
+        "a": {"train": {"fingerprint": "t1"}, "test": {"fingerprint": "t2"}},
+        "b": {"train": {"fingerprint": "t3"}},
+        "c": {"train": {"fingerprint": "t2"}},
+    },
+}
+
+
+def test_stages_are_summarised_with_their_tables_and_settings() -> None:
+    found = {key: (row["tables"], row["input_rows"], row["settings_text"]) for key, row in
+             zip(PROVENANCE["stages"], stage_summaries(PROVENANCE), strict=True)}  # fmt: skip
+    assert found == {
+        "s": ("all", 0, ""),
+        "t1": ("a (train), b", 9, "layout split, without a + b, keep_thought no"),
+        "t2": ("a (test), c", None, "layout merged, keep_thought yes, options a=1 + b=2"),
+        "t3": ("b", 16, "layout split, without a + b, keep_thought no"),
+    }
+    split, merged = ({"layout": "split", **FLAGS}, PROVENANCE["stages"]["t2"]["settings"])
+    assert stage_settings(PROVENANCE, "trajectories") == {"a": [split, merged], "b": [split], "c": [merged]}
+
+
+def test_usage_is_summed_over_stages_and_listed_by_model(tmp_path: Path) -> None:
+    replies = [Reply("It is 8.", prompt_tokens=7, completion_tokens=2)] * 9
+    questions = load_source("sample", split="train").select(range(3))
+    graded = grade(answer(questions, scripted(replies, progress=False)))
+    stage1 = build_stage1(graded, ANNOTATIONS)
+    stage2 = build_stage2(respond(stage1, [Responder("one", scripted(replies, progress=False))]))
+    out = publish({"math": {"stage2": stage2}}, tmp_path / "data", version="1.0.0")
+    stages = json.loads((out / "provenance.json").read_text())["stages"].values()
+    counts = [stage["usage"] for stage in stages if "usage" in stage]
+    assert len(counts) > 1
+    names = {usage["model"] for usage in counts}
+    text = (out / "README.md").read_text()
+    for name in names:
+        total = {
+            key: sum(usage.get(key, 0) for usage in counts if usage["model"] == name)
+            for key in ("requests", "prompt_tokens", "completion_tokens")
+        }
+        line = next(
+            line for line in text.splitlines() if line.startswith("|") and f" {total['prompt_tokens']:,} |" in line
+        )
+        assert [cell.strip() for cell in line.split("|")][2:5] == [f"{total[key]:,}" for key in total], name
+
+
+def test_the_ledger_has_the_dropped_rows_of_a_split_that_is_empty_now(tmp_path: Path) -> None:
+    """The split is not published; its dropped rows and its trail are."""
+    questions = load_source("sample", split="train")
+    parts = DatasetDict(train=questions.select(range(3)), test=questions.select(range(3, 6)))
+    texts = {row["question"]: "It is 8." for row in parts["train"]} | {row["question"]: "" for row in parts["test"]}
+    graded = grade(answer(parts, scripted(texts, progress=False, max_failed=1.0)))
+    stage1 = build_stage1(graded, ANNOTATIONS)
+    assert (len(stage1["train"]), len(stage1["test"])) == (3, 0)
+    for layout in ("hub", "trice"):
+        out = publish({"math": {"stage1": stage1}}, tmp_path / layout, version="1.0.0", layout=layout)
+        facts = json.loads((out / "provenance.json").read_text())
+        assert {split: entry["rows"] for split, entry in facts["configs"]["math-stage1"].items()} == {
+            "train": 3,
+            "test": 0,
+        }
+        if layout == "hub":
+            lost = set(load_dataset(str(out), "math-dropped", split="train")["id"])
+        else:
+            lost = {json.loads(line)["id"] for line in (out / "dropped.json").read_text().splitlines()}
+        assert lost == set(ledger([stage1])["id"]) == set(parts["test"]["id"])
+
+
+def test_names_of_ledgers_are_reserved_and_mixes_have_one_schema(tmp_path: Path) -> None:
+    table, other = (Dataset.from_list([{"id": "1", name: "x"}]) for name in ("question", "input"))
+    for name in ("dropped", "my-dropped"):
+        with pytest.raises(InputError, match="reserved for the dropped rows"):
+            publish({"math": {name: table}}, tmp_path / "data", version="1.0.0")
+    tables: Any = {"a": {"x": table, "y": table}, "b": {"x": table, "y": other}, "mix": {"x": table}}
+    out = publish(tables, tmp_path / "data", version="1.0.0")
+    metadata = yaml.safe_load((out / "README.md").read_text().split("---\n")[1])
+    names = [entry["config_name"] for entry in metadata["configs"]]
+    assert names == ["a-x", "a-y", "b-x", "b-y", "mix-x"], "the user's table keeps its name, and y has two schemas"
+    assert load_dataset(str(out), "mix-x", split="train").to_list() == table.to_list()
