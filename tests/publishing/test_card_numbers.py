@@ -25,11 +25,11 @@ from toolrlef_data import (
     respond,
     scripted,
 )
-from toolrlef_data.columns import DROPPED, STAGE1, STAGE2
+from toolrlef_data.columns import ANSWERS, DROPPED, STAGE1, STAGE2, TOOLLLAMA
 from toolrlef_data.publishing import card
 from toolrlef_data.publishing.provenance import stage_settings, stage_summaries
 from toolrlef_data.publishing.row_facts import MAX_CHARS, dropped_counts, score_table, shorten, uses_tool
-from toolrlef_data.publishing.step_facts import StepFacts
+from toolrlef_data.publishing.step_facts import StepFacts, step_facts
 from toolrlef_data.records import Reply
 
 LOST = {"one": {"error": "empty"}, "two": {"error": "cut_off"}}
@@ -126,6 +126,21 @@ def test_lengths_are_summarised(lengths: dict[int, int], expected: tuple[float, 
     facts.counts["lengths"] = Counter(lengths)
     assert tuple(facts.lengths.values()) == pytest.approx(expected)
     assert StepFacts("tokens").lengths == {}
+
+
+def test_turns_and_answer_files_are_counted() -> None:
+    """The call of a turn is its last one; a thought can quote another. A file with an unknown `valid` is finished."""
+    texts = ["\nThought: as\nAction: quoted\nAction Input: {}\nno\nAction: real\nAction Input: {}", "\nThought: none"]
+    turns = [[{"from": "user", "value": "Hi"}, {"from": "assistant", "value": text}] for text in texts]
+    rows = [{"id": f"f#{n}", "query": "Hi", "conversations": value, "on_path": not n} for n, value in enumerate(turns)]
+    kinds = [(True, "give_answer"), (False, None), (None, "give_up"), (False, "give_answer")]
+    files = [{"id": str(n), "valid": valid, "finish_type": end, "n_calls": 2} for n, (valid, end) in enumerate(kinds)]
+    tables = {"turns": {"train": rows_of(TOOLLLAMA, rows)}, "files": {"train": rows_of(ANSWERS, files)}}
+    facts = step_facts(tables)
+    assert facts["turns"].counts["functions"] == {"real": 1}
+    assert facts["turns"].sums == {"chosen": 1, "messages": 4, "trained": 2, "assistant": 2}
+    assert facts["files"].counts["finish_type"] == {"give_answer": 1, "unfinished": 2, "give_up": 1}
+    assert facts["files"].sums["n_calls"] == 8
 
 
 def stage(step: str, inputs: list[str], rows_out: int, **settings: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import shutil
 from collections.abc import Callable
@@ -695,3 +696,22 @@ def test_only_unambiguous_arguments_become_objects() -> None:
     assert turn["tool_calls"][0]["function"]["arguments"] == {"a": [1.5, None]}
     with pytest.raises(UnusableRow, match="invalid JSON"):
         parse_tools("[" * 100_000)
+
+
+def test_steps_that_are_all_shortened_are_separate_rows_with_the_reason(model: Callable[[str], str]) -> None:
+    messages = make_messages(3)
+    row = sample(messages, [6, 8])
+    shorter, _ = lengths(model, row)
+    tokenised = tokenise(table(row), model("chatml"), max_length=shorter - 1, too_long="shorten")
+    assert [(r["id"], r["layout"], r["fallback"]) for r in tokenised] == [
+        ("file#3", "split", "too_long"),
+        ("file#4", "split", "too_long"),
+    ]
+    assert all(shortened > 0 for shortened in tokenised["shortened"])
+
+
+def test_a_tokenizer_is_identified_with_the_packages_that_load_it(model: Callable[[str], str]) -> None:
+    """Another version of a package can tokenise another way, so that the rows are made again."""
+    identity = dict(find_chat_tokenizer(model("chatml")).identity)
+    assert identity.pop("tokenizer")
+    assert identity == {name: importlib.metadata.version(name) for name in ("transformers", "tokenizers")}

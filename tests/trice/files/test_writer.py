@@ -11,7 +11,7 @@ import pytest
 from datasets import Dataset, DatasetDict, Features
 
 from toolrlef_data import TASKS, load_trice, publish
-from toolrlef_data.columns import GRADED, LABELLED, QUESTIONS, RESPONSE, STAGE1
+from toolrlef_data.columns import GRADED, LABELLED, QUESTIONS, RESPONSE, STAGE1, STAGE2
 from toolrlef_data.engines.responses import build_response
 from toolrlef_data.tables.lineage import ledger
 from toolrlef_data.trice.files.names import UPSTREAM_TASKS, normalise_id
@@ -210,3 +210,19 @@ def test_a_rejected_call_is_no_target(layout: str, split: str, tmp_path: Path) -
     assert [line["tool"] for line in targets] == ["calculator(right)", "calculator(unknown)"]
     (all_wrong,) = [lines for lines in files.values() if "tool" not in lines[0]]
     assert len(all_wrong) == len(rows)
+
+
+@pytest.mark.parametrize("layout", ["trice", "trice-old"])
+def test_scores_that_are_whole_are_written_as_whole_numbers_and_others_unchanged(layout: str, tmp_path: Path) -> None:
+    """With `ties="share"`, a score can be a fraction; the original's files have whole numbers only."""
+    scores = [20.0, 12.5, 0.0, -2.5]
+    names = ["gold", "a", "b", "c"]
+    row = {**dict.fromkeys(STAGE2), "id": "asdiv-1", "task": "math", "dataset": "asdiv", "answers": ["3"]}
+    row |= {"query": "Add.\n1+2?", "responses": ["3", "4", "5", "6"], "origin": names, "scores": scores}
+    row |= {"answer": ["3"] * 4, "uses_tool": [False] * 4}
+    table = Dataset.from_list([row], features=STAGE2)
+    publish({"math": {"stage2": table}}, tmp_path, version="1.0.0", layout=layout)
+    unit = "math" if layout == "trice" else "ASDiv"
+    (line,) = read_lines(tmp_path / f"stage2/{unit}/{unit}.json")
+    assert json.dumps(line["scores"]) == "[20, 12.5, 0, -2.5]"
+    assert load_trice(tmp_path)["math"]["stage2"]["scores"][:] == [scores]
