@@ -26,7 +26,8 @@ from toolrlef_data import (
     scripted,
 )
 from toolrlef_data.columns import ANSWERS, DROPPED, STAGE1, STAGE2, TOOLLLAMA
-from toolrlef_data.publishing import card
+from toolrlef_data.publishing import card, folder
+from toolrlef_data.publishing.grader_facts import grader_facts
 from toolrlef_data.publishing.provenance import stage_settings, stage_summaries
 from toolrlef_data.publishing.row_facts import MAX_CHARS, dropped_counts, score_table, shorten, uses_tool
 from toolrlef_data.publishing.step_facts import StepFacts, step_facts
@@ -232,3 +233,47 @@ def test_names_of_ledgers_are_reserved_and_mixes_have_one_schema(tmp_path: Path)
     names = [entry["config_name"] for entry in metadata["configs"]]
     assert names == ["a-x", "a-y", "b-x", "b-y", "mix-x"], "the user's table keeps its name, and y has two schemas"
     assert load_dataset(str(out), "mix-x", split="train").to_list() == table.to_list()
+
+
+def test_rows_keep_their_order_over_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Dataset.from_list([{"id": str(n), "question": "x" * 50} for n in range(40)])
+    monkeypatch.setattr(folder, "SHARD_BYTES", table.data.nbytes // 12 + 1)
+    out = publish({"math": {"questions": table}}, tmp_path / "data", version="1.0.0")
+    assert len(list(out.rglob("*.parquet"))) == 12
+    assert load_dataset(str(out), "math-questions", split="train")["id"][:] == table["id"][:]
+
+
+@pytest.mark.parametrize("layout", ["hub", "trice"])
+def test_a_file_that_is_gone_is_written_again(layout: str, tmp_path: Path) -> None:
+    rows = [{"id": "1", "task": "math", "dataset": "", "instruction": "Add.", "input": "1+2?", "output": "3"}]
+    tables = {"math": {"stage1": rows_of(STAGE1, [{**rows[0], "answers": ["3"], "uses_tool": False}])}}
+    out = publish(tables, tmp_path / "data", version="1.0.0", layout=layout)
+    files = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert len(files) > 2
+    for path in files:
+        if path.name != "provenance.json":
+            path.unlink()
+            publish(tables, out, version="1.0.0", layout=layout)
+            assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == files, path
+
+
+def test_graders_are_audited_on_each_question_once(tmp_path: Path) -> None:
+    """The questions of stage 1 and stage 2 are the same; one without a usable gold answer stops no audit."""
+    questions = load_source("sample", split="train").select(range(4))
+    graded = grade(answer(questions, scripted({"": "It is 8."}, progress=False)))
+    stage1 = build_stage1(graded, ANNOTATIONS)
+    stage2 = build_stage2(respond(stage1, []))
+    facts = []
+    for number, tables in enumerate(({"stage1": stage1}, {"stage1": stage1, "stage2": stage2})):
+        out = publish({"math": tables}, tmp_path / str(number), version="1.0.0")
+        text = (out / "README.md").read_text()
+        facts.append([line for line in text.splitlines() if line.startswith("| math | default |")])
+    assert len(facts[0]) == 1
+    assert facts[0] == facts[1]
+    provenance = json.loads((out / "provenance.json").read_text())
+    bad = {**stage1[0], "id": "bad", "answers": ["many"]}
+    mixed = {"math-stage1": {"train": Dataset.from_list([bad, *stage1], features=stage1.features)}}
+    assert [entry.task for entry in grader_facts(mixed, provenance)] == ["math"]
+    assert (
+        grader_facts({"math-stage1": {"train": Dataset.from_list([bad], features=stage1.features)}}, provenance) == []
+    )

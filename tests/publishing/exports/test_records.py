@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 from datasets import Dataset
 
-from toolrlef_data import EXPORTS, TOOLS, export, tool_schema
+from toolrlef_data import EXPORTS, TOOLS, InputError, export, tool_schema
 from toolrlef_data.columns import PAIRS, STAGE1, STAGE2, TRAJECTORIES
 
 Row = dict[str, Any]
@@ -217,3 +218,38 @@ def test_every_field_of_the_records_of_a_preference_pair(tmp_path: Path) -> None
     rest = {"system": "Use functions.", "tools": json.dumps([TOOL["function"]])}
     replies = {"chosen": TURNS[1], "rejected": {"from": "gpt", "value": "I stop."}}
     assert written(PAIR, "llamafactory", tmp_path / "x.jsonl") == [{"conversations": TURNS[:3], **rest, **replies}]
+
+
+def test_a_conversation_without_a_system_message_loses_no_message(tmp_path: Path) -> None:
+    sample = table(TRAJECTORIES, **SHARED_STEP, messages=MERGED[1:3], steps=[1], layout="split")
+    (record,) = written(sample, "llamafactory", tmp_path / "x.jsonl")
+    expected = {"conversations": TURNS[:2], "system": "", "tools": json.dumps([TOOL["function"]])}
+    assert record == expected
+    (record,) = written(sample, "trl", tmp_path / "x.jsonl")
+    assert (record["prompt"], len(record["completion"])) == ([plain(MERGED[1], "object")], 1)
+
+
+@pytest.mark.parametrize(
+    ("results", "is_fit"), [([1], True), ([], True), ([1, 1], False), ([2], False), ([2, 1], False)]
+)
+def test_each_call_has_at_most_one_result_which_follows_it(results: list[int], is_fit: bool, tmp_path: Path) -> None:
+    messages = [*MERGED[1:3], *(message("tool", "yes", False, n) for n in results), MERGED[-1]]
+    sample = table(TRAJECTORIES, **SHARED_STEP, messages=messages, steps=[1, 2], layout="merged")
+    for name in ("trl", "axolotl"):
+        if is_fit:
+            assert written(sample, name, tmp_path / f"{name}.jsonl")
+        else:
+            with pytest.raises(InputError, match="unpaired_call"):
+                export(sample, name, tmp_path / f"{name}.jsonl")
+
+
+@pytest.mark.parametrize(("characters", "level"), [(1000, logging.INFO), (2900, logging.INFO), (3200, logging.WARNING)])
+def test_a_record_that_trl_would_cut_is_warned_of(
+    characters: int, level: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """TRL cuts at 1,024 tokens, which have 3 characters or more; other trainers have other limits."""
+    caplog.set_level(logging.INFO, "toolrlef_data")
+    data = table(STAGE1, **SHARED, output="x" * characters)
+    for name, expected in (("trl", level), ("alpaca", logging.INFO)):
+        export(data, name, tmp_path / "x.jsonl")
+        assert (caplog.records[-1].levelno, "characters" in caplog.records[-1].message) == (expected, True)

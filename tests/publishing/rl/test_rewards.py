@@ -84,3 +84,15 @@ def test_a_task_that_needs_a_model_is_refused() -> None:
     translator = Tool("translator", "Translates.", str.upper)
     with pytest.raises(InputError, match="needs a reader"):
         reward(replace(TASKS["mlqa"], tool=translator))
+
+
+def test_a_grader_gets_the_question_of_its_row() -> None:
+    """A prediction that repeats the question is no answer to it; the question is in `input`."""
+
+    def differs(prediction: str, answers: list[str], question: str, context: str) -> bool:
+        return prediction in answers and prediction not in question + context
+
+    function = reward(replace(TASKS["math"], grade=differs))
+    completions, answers = ["It is 12."] * 2, [["12"]] * 2
+    assert function(completions=completions, answers=answers, input=["Is it 12?", "How much is 3*4?"]) == [0.0, 1.0]
+    assert function(completions=completions, answers=answers) == [1.0, 1.0]
