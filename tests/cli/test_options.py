@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -14,14 +15,17 @@ from datasets import Dataset, DatasetDict
 from typer.testing import CliRunner
 
 from tests.cli.test_commands import arguments_of, interrupt, options_of, stop
-from toolrlef_data import load_source
+from toolrlef_data import EngineSpec, InputError, load_source
 from toolrlef_data.cli import hub, main, trajectories
 from toolrlef_data.cli.console import print_line
 from toolrlef_data.publishing.hub import push
 from toolrlef_data.publishing.hub.difference import ConfigDiff
 from toolrlef_data.publishing.hub.push import Push
 from toolrlef_data.recipes import runner
+from toolrlef_data.tables.identity import text_id
 from toolrlef_data.toolbench.search import generation
+from toolrlef_data.toolbench.search.demo import demo_queries
+from toolrlef_data.toolbench.search.method import Method
 
 FLAGS = {"private", "create_pr", "dry_run", "move_tag"}
 
@@ -231,3 +235,76 @@ def test_lines_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> No
     line = f'load_dataset("/data [v1]/[bold]{"x" * 300}", "toolbench-pairs")'
     print_line(line)
     assert capsys.readouterr().out == f"{line}\n"
+
+
+def search_table(path: Path, *lines: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the queries that `search` reads from a file with these lines."""
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (table, *_), _ = arguments_of("search", path, "--model", "m", "--out", path.parent / "out")
+    rows: list[dict[str, Any]] = table.to_list()
+    return rows
+
+
+def test_queries_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key is query, or question without it; an id is optional, and equal queries need one each."""
+    monkeypatch.setattr(generation, "generate_trajectories", stop)
+    path = tmp_path / "queries.jsonl"
+    lines: list[dict[str, Any]] = [
+        {"query": "Why?", "question": "no", "id": "a/b"}, {"question": "How?"}, {"query": "Why?", "functions": ["search"]},
+        {"query": "Who?", "functions": []},
+    ]  # fmt: skip
+    found = search_table(path, *lines)
+    assert [row["query"] for row in found] == ["Why?", "How?", "Why?", "Who?"]
+    assert [row["functions"] for row in found] == [None, None, ["search"], []]
+    assert [row["id"] for row in found] == ["a/b", *(text_id(text) for text in ("How?", "Why?", "Who?"))]
+    for line, words in (({"query": ""}, "the query is empty"), ({"query": "x", "id": ""}, "the id is empty")):
+        path.write_text(json.dumps({"query": "Why?"}) + "\n" + json.dumps(line) + "\n")
+        result = CliRunner().invoke(main.app, ["search", str(path), "--model", "m", "--out", str(tmp_path / "out")])
+        assert f"line 2: {words}" in str(result.exception)
+        assert not (tmp_path / "out").exists()
+
+
+def test_the_defaults_of_search_are_those_of_the_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "generate_trajectories", stop)
+    (table, _, spec), given = arguments_of("search", "--model", "m", "--out", tmp_path)
+    assert table.to_list() == demo_queries(None).to_list()
+    assert spec == EngineSpec("openai_api", "m", max_tokens=256)
+    assert given == {"method": Method(), "protocol": "tools"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "demo", "--rows", "0"],
+        ["run", "demo", "--num-proc", "0"],
+        ["search", "--scripted", "--rows", "0", "--out", "x"],
+        ["search", "--scripted"],
+        ["trajectories"],
+        ["push", "missing", "org/name"],
+        ["push", "file", "org/name"],
+        ["push", "."],
+        ["run"],
+        ["fetch"],
+    ],
+)
+def test_unusable_words_are_refused_before_anything_is_done(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    result = CliRunner().invoke(main.app, words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Usage:" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("name", ["data/mine.txt", "answers/mine.json", "answers/deep/mine.json"])
+def test_a_search_into_a_folder_with_other_files_asks_no_model(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generation, "generate_trajectories", stop)
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_text("mine")
+    result = CliRunner().invoke(main.app, ["search", "--scripted", "--out", str(tmp_path)])
+    assert isinstance(result.exception, InputError)
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()] == [name]
