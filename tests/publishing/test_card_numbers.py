@@ -48,7 +48,7 @@ def scored(**scores: tuple[float, bool]) -> dict[str, Any]:
 
 
 STAGE2_ROWS = [
-    scored(gold=(20, True), one=(15, False), two=(0, True)),
+    scored(gold=(20, True), one=(15, False), two=(10, True)),
     scored(gold=(20, True), one=(15, True)),
     scored(gold=(20, False), one=(5, False)),
 ]
@@ -66,10 +66,10 @@ def test_scores_of_responders_with_different_numbers_of_rows() -> None:
     table = {
         row.pop("name"): row for row in score_table({**tables, "math-dropped": {"train": rows_of(DROPPED, drops)}})
     }
-    levels = {"gold": [3, 0, 0, 0], "one": [0, 2, 1, 0], "two": [0, 0, 0, 1]}
-    expected = {"gold": (3, 20, 2 / 3, 0), "one": (3, 35 / 3, 1 / 3, 1 / 4), "two": (1, 0, 1, 3 / 4)}
+    levels = {"gold": [3, 0, 0, 0], "one": [0, 2, 0, 1], "two": [0, 0, 1, 0]}
+    expected = {"gold": (3, 20, 2 / 3, 0), "one": (3, 35 / 3, 1 / 3, 1 / 4), "two": (1, 10, 1, 3 / 4)}
     for name, (rows, mean, tool, lost) in expected.items():
-        counts = list(zip([20, 15, 5, 0], levels[name], strict=True))
+        counts = list(zip([20, 15, 10, 5], levels[name], strict=True))
         found = {"rows": rows, "mean": pytest.approx(mean), "tool": pytest.approx(tool), "lost": pytest.approx(lost)}
         assert table[name] == {**found, "levels": counts}, name
 
