@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import logging
 import os
@@ -36,7 +37,7 @@ from tests.support.waiting import wait_until
 from toolrlef_data import InputError, load_trice, publish
 from toolrlef_data.publishing import folder as folder_module
 from toolrlef_data.publishing.manifest import seal
-from toolrlef_data.publishing.placement import check_replaceable, usable_path
+from toolrlef_data.publishing.placement import _check_targets, check_replaceable, usable_path
 from toolrlef_data.trice.files.folder import PENDING
 
 
@@ -588,3 +589,37 @@ def test_reserved_keys_of_provenance_are_refused(tmp_path: Path) -> None:
 def test_the_path_is_absolute_and_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert usable_path("a/../b/", "hub") == tmp_path / "b" == publish({"m": {"a": table("1")}}, "b/", version="1.0.0")
+
+
+def mount_and_check(out: Path, name: str) -> int:
+    """Return in a new process with mounts of its own: 0 if a file below a mount point is refused, 2 if none can be made."""
+    process = os.fork()
+    if process == 0:
+        status = 1
+        try:
+            libc = ctypes.CDLL(None, use_errno=True)
+            new_mounts, private = 0x00020000, 0x00040000 | 0x4000  # CLONE_NEWNS; MS_PRIVATE and MS_REC
+            target = os.fsencode(out / name)
+            if libc.unshare(new_mounts) or libc.mount(b"none", b"/", None, private, None):
+                status = 2
+            else:
+                status = 2 if libc.mount(b"none", target, b"tmpfs", 0, None) else 1
+            if status == 1:
+                _check_targets(out, [f"{name}/train.parquet"], [])
+        except InputError as error:
+            status = 0 if "must be a folder, no link or mount point" in str(error) else 1
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # the child starts no thread
+def test_a_mount_point_in_the_folder_is_refused(tmp_path: Path) -> None:
+    """Files of another file system could not be renamed into place."""
+    hub_1(out := tmp_path / "out")
+    (out / "math-new").mkdir()
+    status = mount_and_check(out, "math-new")
+    if status == 2:
+        pytest.skip("this user cannot mount a file system")
+    assert status == 0
+    _check_targets(out, ["math-new/train.parquet"], [])  # an ordinary folder
