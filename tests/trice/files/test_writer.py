@@ -226,3 +226,15 @@ def test_scores_that_are_whole_are_written_as_whole_numbers_and_others_unchanged
     (line,) = read_lines(tmp_path / f"stage2/{unit}/{unit}.json")
     assert json.dumps(line["scores"]) == "[20, 12.5, 0, -2.5]"
     assert load_trice(tmp_path)["math"]["stage2"]["scores"][:] == [scores]
+
+
+@pytest.mark.parametrize("layout", ["trice", "trice-old"])
+def test_each_gold_response_is_written_once(layout: str, tmp_path: Path) -> None:
+    """Stage 1 and the responses both have the gold responses; a row of the responses alone has none in stage 1."""
+    row = target("math")
+    both = Dataset.from_list([row], features=STAGE1)
+    files = publish_files(tmp_path / "both", "math", {"stage1": both, "responded": responded(row, alpaca="57")}, layout)
+    alone = publish_files(tmp_path / "alone", "math", {"responded": responded(row, alpaca="57")}, layout)
+    for written in (files, alone):
+        (golds,) = [lines for name, lines in written.items() if name.endswith("_gold_response.json")]
+        assert [line["output"] for line in golds] == [row["output"]]
