@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from datasets import Dataset, DatasetDict, Features
 
-from toolrlef_data import TASKS, load_trice, publish
+from toolrlef_data import TASKS, InputError, load_trice, publish
 from toolrlef_data.columns import GRADED, LABELLED, QUESTIONS, RESPONSE, STAGE1, STAGE2
 from toolrlef_data.engines.responses import build_response
 from toolrlef_data.tables.lineage import ledger
@@ -238,3 +238,21 @@ def test_each_gold_response_is_written_once(layout: str, tmp_path: Path) -> None
     for written in (files, alone):
         (golds,) = [lines for name, lines in written.items() if name.endswith("_gold_response.json")]
         assert [line["output"] for line in golds] == [row["output"]]
+
+
+@pytest.mark.parametrize("dataset", [".hidden", " ", "a/b", "a\\b", "a:b", "a\nb"])
+def test_a_data_set_whose_name_cannot_be_that_of_a_file_is_refused(dataset: str, tmp_path: Path) -> None:
+    """A folder with a dot at its start would not be read again."""
+    table = Dataset.from_list([target("math", dataset=dataset)], features=STAGE1)
+    with pytest.raises(InputError, match="cannot be part of a file name"):
+        publish({"math": {"stage1": table}}, tmp_path / "out", version="1.0.0", layout="trice-old")
+
+
+def test_the_answer_of_the_gold_response_is_the_first_gold_answer(tmp_path: Path) -> None:
+    row = {"id": "TriviaQA-1", "instruction": TASKS["qa"].instruction, "input": "Q?", "output": "WikiSearch(Q)"}
+    raw = {"id": "TriviaQA-1", "question": "Q?", "answer": ["Turin", "Torino", "Taurinum"], "input": "Q?"}
+    for name, line in {"stage2/qa/QA_gold_response": {**row, "answer": "Torino"}, "raw/qa/TriviaQA_wrong": raw}.items():
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / f"{name}.json").write_text(json.dumps(line) + "\n")
+    stage1 = load_trice(tmp_path)["qa"]["stage1"]
+    assert stage1["answers"][:] == [["Torino", "Turin", "Taurinum"]]
