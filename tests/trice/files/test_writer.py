@@ -256,3 +256,14 @@ def test_the_answer_of_the_gold_response_is_the_first_gold_answer(tmp_path: Path
         (tmp_path / f"{name}.json").write_text(json.dumps(line) + "\n")
     stage1 = load_trice(tmp_path)["qa"]["stage1"]
     assert stage1["answers"][:] == [["Torino", "Turin", "Taurinum"]]
+
+
+@pytest.mark.parametrize("first", ["raw/qa/TriviaQA_wrong", "stage2/qa/QA_alpaca_response"])
+def test_the_longest_list_of_gold_answers_counts_in_any_order_of_the_files(first: str, tmp_path: Path) -> None:
+    row = {"id": "TriviaQA-1", "question": "Q?", "input": "Q?", "response": "Turin"}
+    for name in ("raw/qa/TriviaQA_wrong", "stage2/qa/QA_alpaca_response"):
+        answers = ["Turin"] if name == first else ["Turin", "Torino"]
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / f"{name}.json").write_text(json.dumps({**row, "answer": answers}) + "\n")
+    tables = load_trice(tmp_path)["qa"]
+    assert {tuple(answers) for table in tables.values() for answers in table["answers"]} == {("Turin", "Torino")}
