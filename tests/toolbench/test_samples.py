@@ -677,7 +677,7 @@ def test_an_error_after_the_first_sample_drops_the_file() -> None:
 
 def test_a_file_that_is_too_large_keeps_the_drops_of_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_files, "MAX_SAMPLE_CHARACTERS", 100)
-    stream = iter([{"text": "x" * 99}, ("f#2", Drop("thought_only")), {"text": "y"}])
+    stream: answer_files.SampleStream = iter([{"text": "x" * 99}, ("f#2", Drop("thought_only")), {"text": "y"}])
     first, *others = answer_files.checked_stream({"id": "f", "answer": "z" * 99}, stream)
     assert isinstance(first, tuple)
     assert (first[0], first[1].reason, others) == ("f", "too_large", [("f#2", Drop("thought_only"))])
