@@ -36,6 +36,7 @@ from tests.support.kill_points import (
 from tests.support.waiting import wait_until
 from toolrlef_data import InputError, load_trice, publish
 from toolrlef_data.publishing import folder as folder_module
+from toolrlef_data.publishing import parquet_files
 from toolrlef_data.publishing.manifest import seal
 from toolrlef_data.publishing.placement import _check_targets, check_replaceable, usable_path
 from toolrlef_data.trice.files.folder import PENDING
@@ -530,7 +531,7 @@ def test_load_dataset_reads_the_version_of_every_config(tmp_path: Path) -> None:
 
 
 def test_the_card_names_exact_files_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder_module, "SHARD_BYTES", 200)
+    monkeypatch.setattr(parquet_files, "SHARD_BYTES", 200)
     data = table(*(f"{n:04}" for n in range(100)))
     publish({"math": {"a": data}}, out := tmp_path / "out", version="1.0.0")
     (config,) = yaml.safe_load((out / "README.md").read_text().split("---\n")[1])["configs"]

@@ -16,7 +16,7 @@ from datasets import Dataset, load_dataset
 
 from tests.support.hub_server import Files, HubServer, Repository, serve_hub
 from toolrlef_data import publish, push_to_hub
-from toolrlef_data.publishing import folder as folder_module
+from toolrlef_data.publishing import parquet_files
 from toolrlef_data.publishing.hub.push import Push
 from toolrlef_data.records import HubError
 
@@ -44,7 +44,7 @@ def write(folder: Path, version: str, rows: int, *, answer: str = "4", **options
     """Publish rows in shards of about three rows."""
     table = Dataset.from_list([{"id": str(n), "question": f"{n}?", "output": answer} for n in range(rows)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folder_module, "SHARD_BYTES", table.data.nbytes * 3 // rows + 1)
+        patch.setattr(parquet_files, "SHARD_BYTES", table.data.nbytes * 3 // rows + 1)
         return publish({"math": {"stage1": table}}, folder, version=version, **options)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,14 +19,13 @@ from toolrlef_data.checks import check_table
 from toolrlef_data.columns import DROPPED, STAGE2, STAGE2_LATER
 from toolrlef_data.publishing.card import write_card
 from toolrlef_data.publishing.manifest import RESERVED, check_version
+from toolrlef_data.publishing.parquet_files import write_parquet
 from toolrlef_data.publishing.placement import replace_publication, usable_path
 from toolrlef_data.publishing.provenance import provenance_of
 from toolrlef_data.records import InputError, MissingColumns, UnknownName
 from toolrlef_data.tables.batches import hide_progress_bars
-from toolrlef_data.tables.files import file_digest
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.lineage import ledger
-from toolrlef_data.tables.stage_cache import interrupts_held
 from toolrlef_data.trice.cassette import collect_executions
 from toolrlef_data.trice.files.writer import check_tables, write_trice
 
@@ -37,7 +35,6 @@ Tables = Mapping[str, Mapping[str, Dataset | DatasetDict]]
 Splits = dict[str, dict[str, dict[str, Dataset]]]  # task -> table name -> split -> rows
 
 log = logging.getLogger("toolrlef_data")
-SHARD_BYTES = 500_000_000  # as in push_to_hub
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # valid as the name of a folder and of a config
 LONGEST_NAME = 100  # characters; a folder has the names of a task and a table, and file names have up to 255
 SPLIT = re.compile(r"[A-Za-z0-9_]+")  # valid in a file name from which `load_dataset` reads the split
@@ -267,19 +264,8 @@ def _write_hub(
     configs |= {_config(task, "dropped"): {"train": drops} for task, drops in ledgers.items()}
     for config, table in configs.items():
         for split, data in table.items():
-            _write_parquet(data, folder / config, split)
+            write_parquet(data, folder / config, split)
     write_card(folder, configs, provenance, card, _mixes(splits))
-
-
-def _write_parquet(data: Dataset, folder: Path, split: str) -> None:
-    folder.mkdir(exist_ok=True)
-    shards = max(1, math.ceil((data.data.nbytes if len(data) else 0) / SHARD_BYTES))
-    for i in range(shards):
-        with interrupts_held():
-            part = data.shard(shards, i, contiguous=True) if shards > 1 else data
-        path = folder / f"{split}-{i:05d}-of-{shards:05d}.parquet"
-        part.to_parquet(str(path))
-        path.rename(path.with_stem(f"{path.stem}-{file_digest(path, 16)}"))
 
 
 def _write_trice(

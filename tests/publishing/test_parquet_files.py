@@ -1,0 +1,108 @@
+"""Published Parquet files: earlier versions of `datasets`, pandas and pyarrow read them, and no feature is lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.dataset as arrow_dataset
+import pyarrow.parquet as pq
+import pytest
+from datasets import ClassLabel, Dataset, Features, LargeList, List, Sequence, Value, concatenate_datasets, load_dataset
+
+from toolrlef_data import columns, publish
+from toolrlef_data.publishing import parquet_files
+from toolrlef_data.publishing.parquet_files import old_schema
+
+# Names of types in `datasets` 2.21, from its table of features; List came with version 4.
+OLD_TYPES = {"Value", "ClassLabel", "Translation", "Sequence", "Array2D", "Audio", "Image"}
+LABEL = ClassLabel(names=["no", "yes"])
+TABLES = [
+    value for name, value in vars(columns).items() if isinstance(value, Features) and name.isupper() and len(value) > 1
+]
+UNUSUAL = Features(
+    label=LABEL,
+    labels=List(LABEL),
+    nested=List({"label": LABEL, "texts": List(Value("string"))}),
+    fixed=List(Value("float32"), length=2),
+    fixed_labels=List(LABEL, length=2),
+    deep=List(List(LABEL)),
+    struct={"label": LABEL, "list": List(Value("int8"))},
+    columns=Sequence({"label": LABEL}),
+    many=LargeList(Value("string")),
+)
+
+
+def types_in(form: Any) -> set[str]:
+    parts = form if isinstance(form, list) else form.values() if isinstance(form, dict) else ()
+    own = {form["_type"]} if isinstance(form, dict) and isinstance(form.get("_type"), str) else set()
+    return own.union(*map(types_in, parts))
+
+
+@pytest.mark.parametrize("features", [*TABLES, UNUSUAL], ids=lambda features: next(iter(features)))
+def test_metadata_of_a_file_has_no_later_type_and_loses_no_feature(features: Features) -> None:
+    schema = old_schema(features)
+    recorded = json.loads((schema.metadata or {}).get(b"huggingface", b'{"info": {"features": {}}}'))
+    assert types_in(recorded["info"]["features"]) <= OLD_TYPES
+    assert Features.from_arrow_schema(schema) == features
+    assert schema.equals(features.arrow_schema), "the Arrow types are those of `datasets`"
+
+
+def test_tables_of_this_package_need_no_metadata() -> None:
+    assert len(TABLES) >= 10
+    assert [old_schema(features).metadata for features in TABLES] == [None] * len(TABLES)
+
+
+def rows() -> list[dict[str, Any]]:
+    turns = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": None}]
+    return [
+        {"id": str(n), "answers": [str(n)] * n, "scores": [0.1 * n, None], "messages": turns[:n], "label": n % 2}
+        for n in range(9)
+    ]
+
+
+FEATURES = Features(
+    id=Value("string"),
+    answers=List(Value("string")),
+    scores=List(Value("float64")),
+    messages=List({"role": Value("string"), "content": Value("string")}),
+    label=LABEL,
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    table = Dataset.from_list(rows(), features=FEATURES)
+    monkeypatch.setattr(parquet_files, "SHARD_BYTES", table.data.nbytes // 2)
+    monkeypatch.setattr(parquet_files, "ROW_GROUP_BYTES", table.data.nbytes // 4)
+    return publish({"math": {"stage2": table}}, tmp_path / "data", version="1.0.0") / "math-stage2"
+
+
+def test_pandas_and_pyarrow_read_the_published_rows(folder: Path) -> None:
+    files = sorted(folder.glob("*.parquet"))
+    assert len(files) > 1
+    assert arrow_dataset.dataset(folder).to_table().to_pylist() == rows()
+    frame = pd.concat(map(pd.read_parquet, files), ignore_index=True)
+    assert list(frame) == list(FEATURES)
+    assert frame["id"].tolist() == [row["id"] for row in rows()]
+    assert [list(values) for values in frame["answers"]] == [row["answers"] for row in rows()]
+    assert [list(values) for values in frame["messages"]] == [row["messages"] for row in rows()]
+
+
+def test_a_single_file_and_the_card_give_the_same_features(folder: Path) -> None:
+    by_file = load_dataset("parquet", data_files=str(folder / "*.parquet"), split="train")
+    by_card = load_dataset(str(folder.parent), "math-stage2", split="train")
+    assert by_file.features == by_card.features == FEATURES
+    assert by_file.to_list() == by_card.to_list() == rows()
+
+
+def test_files_have_small_row_groups_and_the_same_bytes_each_time(folder: Path, tmp_path: Path) -> None:
+    files = sorted(folder.glob("*.parquet"))
+    groups = [pq.read_metadata(file).num_row_groups for file in files]
+    assert max(groups) > 1, "a reader of one row reads one row group"
+    # Rows that are selected or in several chunks have the same values.
+    parts = [Dataset.from_list(rows(), features=FEATURES).select([n]) for n in range(9)]
+    again = publish({"math": {"stage2": concatenate_datasets(parts)}}, tmp_path / "again", version="1.0.0")
+    assert [file.name for file in sorted((again / "math-stage2").iterdir())] == [file.name for file in files]
