@@ -22,7 +22,7 @@ MODULES = sorted(m.name for m in pkgutil.walk_packages(toolrlef_data.__path__, "
 # The layers, lowest first. A module imports only from its own folder and from lower layers, also inside functions and by
 # import strings. Folders of one layer do not import each other.
 LAYERS = (
-    ("_names", "columns", "records"),
+    ("_names", "column_meanings", "columns", "records"),
     ("checks", "choices"),
     ("tables",),
     ("engines",),

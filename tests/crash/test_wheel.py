@@ -39,7 +39,7 @@ def test_wheel_is_complete(tmp_path: Path) -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import toolrlef_data; assert toolrlef_data.__file__.startswith(sys.argv[1])\n"
         "from toolrlef_data import load_recipe, load_source, load_recipe\n"
-        "from toolrlef_data.publishing.card import _templates; _templates().get_template('tool_use.md.jinja')\n"
+        "from toolrlef_data.publishing.card.writing import _templates; _templates().get_template('tool_use.md.jinja')\n"
         "print(len(load_source('sample', split='train')) >= 120, load_recipe('demo').task, len(load_source('sample_trajectories')))"
     )
     run = [sys.executable, "-c", code, str(site)]

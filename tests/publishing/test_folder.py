@@ -46,7 +46,7 @@ from toolrlef_data.columns import DROPPED, STAGE2_LATER
 from toolrlef_data.engines import ENGINES
 from toolrlef_data.engines.model_stage import ModelStage
 from toolrlef_data.engines.spec import Request
-from toolrlef_data.publishing import card
+from toolrlef_data.publishing.card import metadata as card_metadata
 from toolrlef_data.publishing.folder import LAYOUTS
 from toolrlef_data.records import Reply
 from toolrlef_data.tables.redaction import redact
@@ -183,7 +183,7 @@ def test_sizes_in_the_card_are_those_of_the_files(
     parts = DatasetDict(train=stage1.select(range(5)), test=stage1.select(range(5, 8)))
     other = {name: part.map(lambda row: {"task": "qa"}) for name, part in parts.items()}
     # The number of rows has a limit above it, and is not below a limit that it equals.
-    monkeypatch.setattr(card, "SIZES", ((16, "n<16"), (17, "16<=n<17"), (18, "17<=n<18")))
+    monkeypatch.setattr(card_metadata, "SIZES", ((16, "n<16"), (17, "16<=n<17"), (18, "17<=n<18")))
     dropped = Dataset.from_dict({name: [] for name in DROPPED}, features=DROPPED)
     out = publish(
         {"math": {"stage1": parts}, "qa": {"stage1": DatasetDict(other)}},

@@ -35,7 +35,7 @@ from toolrlef_data import (
 )
 from toolrlef_data.cli.main import _print_run
 from toolrlef_data.engines.responses import build_response
-from toolrlef_data.publishing.row_facts import score_table
+from toolrlef_data.publishing.card.row_facts import score_table
 from toolrlef_data.recipes.runner import Run
 from toolrlef_data.records import CapReached, TooManyFailures, UnknownName
 from toolrlef_data.trice.reply_check import ACCEPT_CUT, check_reply

@@ -62,7 +62,7 @@ def dropped_table(tables: Iterable[Dataset | DatasetDict], dropped: Dataset | No
         tables: tables whose ledger is counted.
         dropped: a ledger to count instead.
     """
-    from toolrlef_data.publishing.row_facts import dropped_counts
+    from toolrlef_data.publishing.card.row_facts import dropped_counts
     from toolrlef_data.tables.lineage import ledger
 
     counts = dropped_counts({"-dropped": {"train": ledger(tables) if dropped is None else dropped}})

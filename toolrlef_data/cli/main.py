@@ -59,7 +59,7 @@ def _print_run(result: object) -> None:
     """Print the row counts, scores, model usage and dropped rows of a run, and how to load the result."""
     from rich.table import Column, Table
 
-    from toolrlef_data.publishing.row_facts import score_table
+    from toolrlef_data.publishing.card.row_facts import score_table
     from toolrlef_data.recipes.runner import Run
     from toolrlef_data.tables.lineage import ledger, usage
 

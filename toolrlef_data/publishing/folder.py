@@ -17,11 +17,12 @@ from datasets import Dataset, DatasetDict
 
 from toolrlef_data.checks import check_table
 from toolrlef_data.columns import DROPPED, STAGE2, STAGE2_LATER
-from toolrlef_data.publishing.card import write_card
-from toolrlef_data.publishing.manifest import RESERVED, check_version
+from toolrlef_data.publishing.card.writing import write_card
+from toolrlef_data.publishing.manifest import RECIPE, RESERVED, check_version
 from toolrlef_data.publishing.parquet_files import write_parquet
 from toolrlef_data.publishing.placement import replace_publication, usable_path
 from toolrlef_data.publishing.provenance import provenance_of
+from toolrlef_data.publishing.recipe_file import RECIPE_KEY, RecipeFile
 from toolrlef_data.records import InputError, MissingColumns, UnknownName
 from toolrlef_data.tables.batches import hide_progress_bars
 from toolrlef_data.tables.fingerprint import digest
@@ -50,6 +51,7 @@ def publish(
     provenance: Mapping[str, Any] | None = None,
     card: Mapping[str, Any] | None = None,
     cassette: bool = False,
+    recipe: RecipeFile | None = None,
     replace: bool = False,
 ) -> Path:
     """Write tables to a folder as a versioned data set.
@@ -65,9 +67,11 @@ def publish(
         dropped: the dropped rows of all tasks (`columns.DROPPED`); default: the ledger of the tables. A row is
             published with the task in its column `task`, or with all tasks if that task is not published.
         provenance: entries to add to provenance.json, such as the origin of a table with incomplete lineage.
-        card: title, license, language, source_datasets and other metadata of the card; for the layout "hub" only.
+        card: title, license, language, source_datasets and other metadata of the card; `tokenizer`, the model whose
+            tokens the card counts; `columns`, your own columns with their meanings. For the layout "hub" only.
         cassette: whether to publish the tool executions of each task as the config "task-cassette", from which
             `build_stage2` can rebuild stage 2 without the tools. Default: False.
+        recipe: the recipe that built the tables, which is published as recipe.yaml. Default: none.
         replace: whether to replace a newer version, or other rows under the same version. Default: False.
 
     Returns:
@@ -91,7 +95,8 @@ def publish(
     all_splits = _split_tables(tables, version)
     splits = _without_empty(all_splits)
     if layout != "hub":
-        for name in [name for name, value in (("card", card), ("cassette", cassette)) if value]:
+        given = {"card": card, "cassette": cassette, "recipe": recipe is not None}
+        for name in [name for name, value in given.items() if value]:
             raise InputError(f"the layout {layout!r} has no {name}: omit {name}=, or publish with layout='hub'")
         check_tables(splits)
     else:
@@ -100,9 +105,11 @@ def publish(
         _check_ledger(dropped)
     if cassette:
         _add_cassettes(splits)
-    if reserved := sorted(set(RESERVED).intersection(provenance or ())):
+    keys = (*RESERVED, RECIPE_KEY) if recipe is not None else RESERVED
+    if reserved := sorted(set(keys).intersection(provenance or ())):
         raise InputError(f"provenance= has the reserved key {reserved[0]!r}: rename it")
     out = usable_path(out, layout)
+    recipe_text = recipe.text() if recipe is not None else ""
 
     def write(folder: Path) -> dict[str, Any]:
         # Empty splits are not written, but their lineage and ledger are.
@@ -111,6 +118,9 @@ def publish(
             for task, task_tables in splits.items()
         }
         facts = {**(provenance or {}), "version": version, **provenance_of(_configs(documented))}
+        if recipe is not None:
+            facts[RECIPE_KEY] = {"file": RECIPE, "commit": recipe.commit}
+            (folder / RECIPE).write_text(recipe_text, encoding="utf-8")
         LAYOUTS[layout](folder, splits, _ledgers(documented, dropped), facts, dict(card or {}))
         return facts
 

@@ -18,6 +18,7 @@ from toolrlef_data.trice.files.lines import LEDGER_FILE
 __all__ = [
     "CARD",
     "OLD",
+    "RECIPE",
     "RESERVED",
     "VERSION",
     "Files",
@@ -37,6 +38,7 @@ __all__ = [
 Files = Mapping[str, Mapping[str, Any]]  # path in the folder -> {"bytes": size, "sha256": digest}
 
 CARD = "README.md"
+RECIPE = "recipe.yaml"
 OLD = "provenance.old.json"  # in PENDING: provenance.json of the publication that is replaced
 VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")  # the format of `datasets.Version`
 RESERVED = ("version", "configs", "stages", "packages", "files", "sha256")  # keys of provenance.json
@@ -141,7 +143,7 @@ def is_file(path: Path, entry: Mapping[str, Any] | None) -> bool:
 def row_files(files: Collection[str]) -> dict[tuple[str, ...], list[str]]:
     """Return (config, split) -> its Parquet files; (path,) -> the path of another file with rows."""
     parts: dict[tuple[str, ...], list[str]] = {}
-    for name in sorted(set(files) - {CARD}):
+    for name in sorted(set(files) - {CARD, RECIPE}):
         folder, _, file = name.rpartition("/")
         part = (folder, file.partition("-")[0]) if name.endswith(".parquet") else (name,)
         parts.setdefault(part, []).append(name)

@@ -32,6 +32,7 @@ from toolrlef_data.publishing.locks import locked_folder
 from toolrlef_data.publishing.manifest import (
     CARD,
     OLD,
+    RECIPE,
     Files,
     as_json,
     check_version,
@@ -56,13 +57,16 @@ log = logging.getLogger("toolrlef_data")
 REMEDY = "raise the version, choose another folder, or replace it with replace=True (--replace)"
 
 
-def check_replaceable(out: str | Path, version: str = "", *, layout: str = "hub", replace: bool = False) -> Path:
+def check_replaceable(
+    out: str | Path, version: str = "", *, layout: str = "hub", replace: bool = False, recipe: bool = False
+) -> Path:
     """Return the absolute path of a folder to publish to, after every check that needs no tables.
 
     Args:
         out: the folder. It is missing, has hidden files only, or is an earlier publication.
         version: the version to publish. Default: not checked.
         layout, replace: as in `publish`.
+        recipe: whether recipe.yaml is published, too. Default: False.
 
     Raises:
         InputError: the folder cannot be written, `load_dataset` could not read it, `publish` did not write it, one of
@@ -72,7 +76,9 @@ def check_replaceable(out: str | Path, version: str = "", *, layout: str = "hub"
         check_version(version)
     out = usable_path(out, layout)
     with locked_folder(out) if out.is_dir() else contextlib.nullcontext():
-        _check_folder(out, version, layout, replace)
+        publications = _check_folder(out, version, replace)
+        if layout == "hub":
+            _check_targets(out, [CARD, RECIPE] if recipe else [CARD], publications)
     return out
 
 
@@ -94,7 +100,7 @@ def replace_publication(
     with explain_disk_errors(out), locked_folder(out):
         try:
             _complete(out)
-            _check_folder(out, version, layout, replace)
+            _check_folder(out, version, replace)
             (pending / NEW).mkdir(parents=True)
             facts = dict(write(pending / NEW))
             files = {path.relative_to(pending / NEW).as_posix(): path for path in files_in(pending / NEW)}
@@ -114,8 +120,8 @@ def replace_publication(
                 remove(pending)
 
 
-def _check_folder(out: Path, version: str, layout: str, replace: bool) -> None:
-    """Check the contents of a folder for `check_replaceable`; the caller holds the lock."""
+def _check_folder(out: Path, version: str, replace: bool) -> list[dict[str, Any]]:
+    """Check the contents of a folder for `check_replaceable`, and return its publications; the caller has the lock."""
     publications = publications_in(out)
     if not publications and out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise InputError(f"{out} exists and is not a published data set: choose another folder, or move it away")
@@ -126,11 +132,10 @@ def _check_folder(out: Path, version: str, layout: str, replace: bool) -> None:
                 f"{out / name} has changed since it was published: move it out of the folder, and publish again "
                 "(card= sets the metadata of README.md)"
             )
-    if layout == "hub":
-        _check_targets(out, [CARD], publications)
     current = publications[0]["version"] if publications else version
     if version and not replace and _numbers(version) < _numbers(current):
         raise InputError(f"{out} has the version {current}, which is newer than {version}: {REMEDY}")
+    return publications
 
 
 def usable_path(out: str | Path, layout: str) -> Path:

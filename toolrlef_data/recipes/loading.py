@@ -77,6 +77,7 @@ def load_recipe(path: str | Path, *, rows: int | None = None, all_rows: bool = F
     lines = dict(_lines(node, ()))
     try:
         recipe = Recipe.model_validate(values)
+        recipe._file = file
     except pydantic.ValidationError as error:
         raise InputError(_report(file, lines, [(e["loc"], _message(e)) for e in error.errors()])) from None
     if mistakes := list(mistakes_in(recipe)):

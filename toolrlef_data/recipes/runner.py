@@ -18,6 +18,7 @@ from toolrlef_data.loading_scripts import SOURCES, load_source
 from toolrlef_data.publishing.folder import publish
 from toolrlef_data.publishing.hub.push import Push, check_pushable, push_to_hub
 from toolrlef_data.publishing.placement import check_replaceable
+from toolrlef_data.publishing.recipe_file import RecipeFile, commit_of
 from toolrlef_data.recipes.schema import Recipe, Source, TaskSettings, ToolSettings, tasks_in
 from toolrlef_data.tables.lineage import ledger, lineage, record_source
 from toolrlef_data.tables.reshape import stack
@@ -90,7 +91,9 @@ def run_recipe(
     (5, 5)
     """
     replace = replace or recipe.replace
-    check_replaceable(out or recipe.out, recipe.version, layout=recipe.layout, replace=replace)
+    is_hub = recipe.layout == "hub"
+    check_replaceable(out or recipe.out, recipe.version, layout=recipe.layout, replace=replace, recipe=is_hub)
+    published = _recipe_file(recipe) if is_hub else None
     if recipe.hub is not None:
         check_pushable(recipe.hub.repo, recipe.version, private=recipe.hub.private)
     engines = dict(recipe.engines)
@@ -119,8 +122,9 @@ def run_recipe(
         version=recipe.version,
         layout=recipe.layout,
         dropped=ledger(data for task_tables in tables.values() for data in task_tables.values()),
-        card={"title": recipe.name, **recipe.card} if recipe.layout == "hub" else None,
+        card={"title": recipe.name, **recipe.card} if is_hub else None,
         cassette=recipe.cassette,
+        recipe=published,
         replace=replace,
     )
     push = push_to_hub(folder, recipe.hub.repo, private=recipe.hub.private) if recipe.hub is not None else None
@@ -135,6 +139,15 @@ def run_recipe(
         tuple(tasks),
         push,
     )
+
+
+def _recipe_file(recipe: Recipe) -> RecipeFile:
+    """Return the recipe to publish; raise InputError if it holds a secret."""
+    file = RecipeFile(
+        recipe.model_dump(exclude_defaults=True, warnings=False), commit_of(recipe._file) if recipe._file else None
+    )
+    file.text()  # raises before any model request
+    return file
 
 
 def _stack_tasks(tables: Iterable[Dataset]) -> Dataset:

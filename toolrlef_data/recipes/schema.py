@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
@@ -155,6 +156,7 @@ class Recipe(Section):
     responders: tuple[ResponderSettings, ...] = ()
     stage2: Stage2 = Stage2()
     card: dict[str, Any] = {}
+    _file: Path | None = pydantic.PrivateAttr(default=None)  # that it was loaded from; the card names its commit
 
 
 def tasks_in(recipe: Recipe) -> list[str]:

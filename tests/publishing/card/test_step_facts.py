@@ -24,8 +24,8 @@ from toolrlef_data import publish
 from toolrlef_data.columns import PAIRS, QUESTIONS, STAGE1, STAGE2, TOOLLLAMA, TRAJECTORIES
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.loading_scripts import load_source
-from toolrlef_data.publishing.row_facts import shorten
-from toolrlef_data.publishing.step_facts import kind_of, step_facts
+from toolrlef_data.publishing.card.row_facts import shorten
+from toolrlef_data.publishing.card.step_facts import kind_of, step_facts
 from toolrlef_data.records import InputError, Reply
 from toolrlef_data.tables.lineage import ledger
 from toolrlef_data.tables.redaction import redact
@@ -196,7 +196,9 @@ def test_rows_round_trip_and_the_example_of_the_card_runs(
         assert kind_of(table_out.features) == kind_of(table_in.features) != ""
     front, card = (out / "README.md").read_text().split("---\n", 2)[1:]
     assert "license" not in yaml.safe_load(front), "the user must state it"
-    code = re.findall(r"```python\n(.*?)```", card, re.S)[0].replace("PATH", str(out))
+    code = next(code for code in re.findall(r"```python\n(.*?)```", card, re.S) if "trl" not in code).replace(
+        "PATH", str(out)
+    )
     (tmp_path / "card_example.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
     example = importlib.import_module("card_example")

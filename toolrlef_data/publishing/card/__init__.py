@@ -1,0 +1,6 @@
+"""The data card (README.md) of a published folder, with numbers computed from its tables.
+
+`writing` fills the templates of `cards/`; `metadata` is the front matter. The facts of the templates: `row_facts` and
+`step_facts` count rows, `column_facts` describes columns, `source_facts` names data sets and licences, `prompt_facts`
+has prompts, `model_facts` models and tools, `grader_facts` error rates, `training_facts` trainers and lengths.
+"""

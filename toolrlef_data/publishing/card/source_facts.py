@@ -1,0 +1,41 @@
+"""Sources for the data card: the data sets of the rows, with their licences, and the numbers of rows by config."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from datasets import Dataset
+
+from toolrlef_data.columns import DROPPED
+from toolrlef_data.loading_scripts.licences import LICENCES, Licence
+
+__all__ = ["SourceFacts", "source_facts"]
+
+UNKNOWN = Licence("", "", "not a source of this package; the publisher knows its terms")
+
+
+class SourceFacts(NamedTuple):
+    """A data set in the column `dataset`: its licence, and its rows by config."""
+
+    name: str
+    licence: Licence
+    rows: dict[str, int]
+
+
+def source_facts(splits: Mapping[str, Mapping[str, Dataset]]) -> list[SourceFacts]:
+    """Return the data sets of all tables, sorted by name; dropped rows are not counted.
+
+    Args:
+        splits: config -> split -> table.
+    """
+    rows: dict[str, Counter[str]] = {}
+    for config, tables in splits.items():
+        for data in tables.values():
+            if config.endswith("-dropped") or data.features.get("dataset") != DROPPED["dataset"]:
+                continue
+            for name, count in Counter(data["dataset"]).items():
+                if name is not None:
+                    rows.setdefault(name, Counter())[config] += count
+    return [SourceFacts(name, LICENCES.get(name, UNKNOWN), dict(rows[name])) for name in sorted(rows)]
