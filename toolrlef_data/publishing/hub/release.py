@@ -118,9 +118,7 @@ def _card(text: str, repo_id: str, tag: str) -> str:
     >>> _card('load_dataset("PATH", "math-stage1", split="train")', "org/name", "v1.0.0")
     'load_dataset("org/name", "math-stage1", revision="v1.0.0", split="train")'
     """
-    return re.sub(
-        r'load_dataset\("PATH"((?:, "[^"\n]*")?)', rf'load_dataset("{repo_id}"\1, revision="{tag}"', text
-    ).replace('"PATH"', f'"{repo_id}"')
+    return re.sub(r'load_dataset\("PATH"((?:, "[^"\n]*")?)', rf'load_dataset("{repo_id}"\1, revision="{tag}"', text)
 
 
 def _without_changes(card: str, facts: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
