@@ -64,7 +64,7 @@ def test_a_release_is_one_commit_and_a_tag_that_loads(hub: HubServer, releases: 
 def test_the_card_names_the_repository_and_the_tag(hub: HubServer, releases: dict[str, Path]) -> None:
     push_to_hub(releases["1.0.0"], REPO)
     card = repository(hub).files()["README.md"].decode()
-    (line,) = [line for line in card.splitlines() if "load_dataset(" in line]
+    line = next(line for line in card.splitlines() if "load_dataset(" in line)
     assert "PATH" not in card
     call = line.split("`")[1]
     assert call == f'load_dataset("{REPO}", "{CONFIG}", revision="v1.0.0", split="train")'
@@ -96,6 +96,20 @@ def test_a_release_with_fewer_shards_replaces_the_one_before(hub: HubServer, rel
         .decode()
         .endswith("\n## Changes since v1.0.0\n\n- `math-stage1`: rows: 2 removed, 7 changed (output: 7)\n")
     )
+
+
+def test_the_card_has_the_changes_of_every_release(hub: HubServer, tmp_path: Path) -> None:
+    for version, rows in (("1.0.0", 4), ("1.1.0", 5), ("1.2.0", 5), ("2.0.0", 3)):
+        push_to_hub(write(tmp_path / version, version, rows), REPO)
+    assert repository(hub).files()["README.md"].decode().partition("\n## Changes")[2] == (
+        " since v1.2.0\n\n- `math-stage1`: rows: 2 removed\n"
+        "\n## Changes since v1.1.0\n\nThe rows are the same.\n"
+        "\n## Changes since v1.0.0\n\n- `math-stage1`: rows: 1 added\n"
+    )
+    # A release between two others begins at the one before it, and the later ones stay as they are.
+    refs = dict(repository(hub).refs)
+    assert push_to_hub(tmp_path / "1.1.0", REPO).tag == "v1.1.0"
+    assert repository(hub).refs == refs
 
 
 def test_a_second_push_changes_nothing(hub: HubServer, releases: dict[str, Path]) -> None:

@@ -27,7 +27,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from toolrlef_data.publishing.folder import Tables, publish
 from toolrlef_data.publishing.hub.client import Client, Commit
 from toolrlef_data.publishing.hub.difference import ConfigDiff, describe, difference
-from toolrlef_data.publishing.hub.release import Release, check_names, release_of, rows_by_config
+from toolrlef_data.publishing.hub.release import Release, changes_in, check_names, release_of, rows_by_config
 from toolrlef_data.publishing.hub.versions import Version, commit_version, folder_version, newest_tag, numbers
 from toolrlef_data.records import HubError, InputError
 
@@ -138,8 +138,9 @@ def _push(
         return Push(repo_id, None, None, url, since, changes)
     client.step("create the repository", lambda: _create(client, private))
     since = newest_tag(client, below=version)
-    changes = difference(_version_at(client, since), local)
-    release = release_of(local, repo_id, since, describe(changes))
+    before = _version_at(client, since)
+    changes = difference(before, local)
+    release = release_of(local, repo_id, since, describe(changes), changes_in(before))
     tagged = client.step("read the tag", lambda: client.commit(release.tag))
     if tagged is not None and client.step("read the tag", lambda: release.is_at(tagged, client)):
         log.info("%s already has the release %s", repo_id, release.tag)

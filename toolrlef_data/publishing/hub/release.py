@@ -1,7 +1,8 @@
 """The files of a release on the Hub, made from a published folder.
 
 They are those of the folder, but README.md names the repository and the tag, and ends with the changes since the
-release before. provenance.json lists that README.md, so that a download of the release is a published folder again.
+release before, followed by the changes of the earlier releases. provenance.json lists that README.md, so that a
+download of the release is a published folder again.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from toolrlef_data.publishing.manifest import CARD, as_json, bytes_entry, seal
 from toolrlef_data.records import InputError
 from toolrlef_data.trice.files.folder import PROVENANCE
 
-__all__ = ["Release", "release_of", "rows_by_config"]
+__all__ = ["Release", "changes_in", "release_of", "rows_by_config"]
 
 MAX_FILES = 20_000  # a commit has up to 25,000, with deletions
 CHANGES = "\n## Changes since "
@@ -65,7 +66,9 @@ class Release:
         return _without_changes(card, commit.facts) == _without_changes(self.card, self.facts)
 
 
-def release_of(version: Version, repo_id: str, before: str | None, changes: Sequence[str]) -> Release:
+def release_of(
+    version: Version, repo_id: str, before: str | None, changes: Sequence[str], earlier: str = ""
+) -> Release:
     """Return the release that a published folder becomes.
 
     Args:
@@ -73,6 +76,7 @@ def release_of(version: Version, repo_id: str, before: str | None, changes: Sequ
         repo_id: the repository.
         before: tag of the release before; None if this is the first one.
         changes: the changes since then, one line per config.
+        earlier: result of `changes_in` for the release before. Default: none.
 
     Raises:
         InputError: the release has too many files, or one that stops `load_dataset`.
@@ -88,10 +92,20 @@ def release_of(version: Version, repo_id: str, before: str | None, changes: Sequ
     card = _card(version.path(CARD).read_text(encoding="utf-8"), repo_id, tag_name(facts["version"]))
     if before is not None:
         lines = "".join(f"- {line}\n" for line in changes) or "The rows are the same.\n"
-        card = f"{card}{CHANGES}{before}\n\n{lines}"
+        card = f"{card}{CHANGES}{before}\n\n{lines}{earlier}"
     facts = json.loads(seal({**facts, "files": {**facts["files"], CARD: bytes_entry(card.encode())}}))
     files: dict[str, Content] = {name: version.path(name) for name in sorted(names)}
     return Release(facts, card, {**files, CARD: card.encode(), PROVENANCE: as_json(facts).encode()})
+
+
+def changes_in(version: Version) -> str:
+    """Return the lists of changes at the end of a card; empty if it has none, or is not as it was published."""
+    entry = version.facts["files"].get(CARD)
+    text = version.path(CARD).read_bytes() if entry is not None else b""
+    if entry is None or bytes_entry(text) != entry:
+        return ""
+    _, marker, changes = text.decode().partition(CHANGES)
+    return marker + changes
 
 
 def check_names(names: set[str], repo_id: str) -> None:
