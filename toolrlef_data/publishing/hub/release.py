@@ -1,8 +1,8 @@
 """The files of a release on the Hub, made from a published folder.
 
 They are those of the folder, but README.md names the repository and the tag, and ends with the changes since the
-release before, followed by the changes of the earlier releases. The list in provenance.json has that README.md, so that a
-download of the release is a published folder again.
+release before, followed by the changes of the earlier releases. The list in provenance.json has that README.md, so
+that a download of the release is a published folder again.
 """
 
 from __future__ import annotations
