@@ -490,14 +490,14 @@ def test_the_same_rows_with_other_bytes_or_another_card_are_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another version of pyarrow writes other bytes."""
-    out, to_parquet = tmp_path / "out", Dataset.to_parquet
+    out = tmp_path / "out"
     data = table(*map(str, range(50)))
     publish({"math": {"a": data}}, out, version="1.0.0", card={"license": "mit"})
     before = listing(out)
     publish({"math": {"a": data}}, out, version="1.0.0", card={"license": "apache-2.0"})
     assert {name for name, text in listing(out).items() if before[name] != text} == {"README.md", "provenance.json"}
     with monkeypatch.context() as patch:
-        patch.setattr(Dataset, "to_parquet", lambda *arguments: to_parquet(*arguments, batch_size=10))
+        patch.setattr(parquet_files, "ROW_GROUP_BYTES", data.data.nbytes // 5)
         publish({"math": {"a": data}}, out, version="1.0.0", card={"license": "apache-2.0"})
     assert len(listing(out)) == 3
     assert not {name for name in before if name.endswith(".parquet")} & listing(out).keys()

@@ -274,6 +274,7 @@ UNUSABLE: dict[str, tuple[str, str]] = {
     "a name that is too long": ("d" * 256, "cannot be a folder"),
     "a file": ("file", "is not a folder"),
     "a card of the user": ("trice", "README.md was not written by `publish`"),
+    "a recipe of the user": ("named", r"recipe.yaml was not written by `publish`"),
     "a card that was edited": ("edited", "README.md has changed since it was published"),
 }
 
@@ -281,12 +282,13 @@ UNUSABLE: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize("case", UNUSABLE)
 def test_an_unusable_folder_is_refused_before_any_request(case: str, tmp_path: Path) -> None:
     questions = load_source("sample", split="train").select(range(2))
-    for name, layout in (("data", "hub"), ("edited", "hub"), ("trice", "trice")):
+    for name, layout in (("data", "hub"), ("edited", "hub"), ("trice", "trice"), ("named", "hub")):
         publish({"math": {"questions": questions}}, tmp_path / name, version="1.0.1", layout=layout)
     for name in ("edited", "trice"):
         with open(tmp_path / name / "README.md", "a") as card:
             card.write("my words")
     (tmp_path / "file").touch()
+    (tmp_path / "named" / "recipe.yaml").touch()
     folder, words = UNUSABLE[case]
     with ApiServer() as server:
         student = {"kind": "openai_api", "model": "x", "base_url": server.url}

@@ -76,9 +76,7 @@ def check_replaceable(
         check_version(version)
     out = usable_path(out, layout)
     with locked_folder(out) if out.is_dir() else contextlib.nullcontext():
-        publications = _check_folder(out, version, replace)
-        if layout == "hub":
-            _check_targets(out, [CARD, RECIPE] if recipe else [CARD], publications)
+        _check_folder(out, version, layout, replace, recipe)
     return out
 
 
@@ -100,7 +98,7 @@ def replace_publication(
     with explain_disk_errors(out), locked_folder(out):
         try:
             _complete(out)
-            _check_folder(out, version, replace)
+            _check_folder(out, version, layout, replace)
             (pending / NEW).mkdir(parents=True)
             facts = dict(write(pending / NEW))
             files = {path.relative_to(pending / NEW).as_posix(): path for path in files_in(pending / NEW)}
@@ -120,8 +118,8 @@ def replace_publication(
                 remove(pending)
 
 
-def _check_folder(out: Path, version: str, replace: bool) -> list[dict[str, Any]]:
-    """Check the contents of a folder for `check_replaceable`, and return its publications; the caller has the lock."""
+def _check_folder(out: Path, version: str, layout: str, replace: bool, recipe: bool = False) -> None:
+    """Check the contents of a folder for `check_replaceable`; the caller holds the lock."""
     publications = publications_in(out)
     if not publications and out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise InputError(f"{out} exists and is not a published data set: choose another folder, or move it away")
@@ -132,10 +130,11 @@ def _check_folder(out: Path, version: str, replace: bool) -> list[dict[str, Any]
                 f"{out / name} has changed since it was published: move it out of the folder, and publish again "
                 "(card= sets the metadata of README.md)"
             )
+    if layout == "hub":
+        _check_targets(out, [CARD, RECIPE] if recipe else [CARD], publications)
     current = publications[0]["version"] if publications else version
     if version and not replace and _numbers(version) < _numbers(current):
         raise InputError(f"{out} has the version {current}, which is newer than {version}: {REMEDY}")
-    return publications
 
 
 def usable_path(out: str | Path, layout: str) -> Path:
