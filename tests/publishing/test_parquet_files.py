@@ -10,7 +10,18 @@ import pandas as pd
 import pyarrow.dataset as arrow_dataset
 import pyarrow.parquet as pq
 import pytest
-from datasets import ClassLabel, Dataset, Features, LargeList, List, Sequence, Value, concatenate_datasets, load_dataset
+from datasets import (
+    ClassLabel,
+    Dataset,
+    Features,
+    Json,
+    LargeList,
+    List,
+    Sequence,
+    Value,
+    concatenate_datasets,
+    load_dataset,
+)
 
 from toolrlef_data import columns, publish
 from toolrlef_data.publishing import parquet_files
@@ -32,6 +43,8 @@ UNUSUAL = Features(
     struct={"label": LABEL, "list": List(Value("int8"))},
     columns=Sequence({"label": LABEL}),
     many=LargeList(Value("string")),
+    json=Json(),
+    calls=List({"arguments": Json()}),
 )
 
 

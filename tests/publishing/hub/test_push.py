@@ -25,6 +25,7 @@ from toolrlef_data import InputError, diff, publish, push_to_hub
 from toolrlef_data.publishing.hub import client as client_module
 from toolrlef_data.publishing.hub import release as release_module
 from toolrlef_data.publishing.hub.push import Push
+from toolrlef_data.publishing.recipe_file import RecipeFile
 from toolrlef_data.records import HubError
 
 TOKEN = "hf_ThisTokenMustNeverBeSeen0123"
@@ -119,6 +120,19 @@ def test_a_second_push_changes_nothing(hub: HubServer, releases: dict[str, Path]
     second = [push_to_hub(releases[version], REPO) for version in ("1.0.0", "1.1.0")]
     assert [push.commit for push in second] == [push.commit for push in first]
     assert (repo.refs, len(repo.commits), len(hub.uploads)) == (refs, commits, uploads)
+
+
+def test_the_recipe_is_part_of_a_release(hub: HubServer, tmp_path: Path) -> None:
+    recipe = RecipeFile({"name": "sums"}, commit="abc123")
+    push_to_hub(write(tmp_path / "1", "1.0.0", 4, recipe=recipe), REPO)
+    assert repository(hub).files()["recipe.yaml"] == b"name: sums\n"
+    changed = write(tmp_path / "2", "1.0.0", 4, recipe=RecipeFile({"name": "sum"}))
+    assert diff(REPO, changed) == {}
+    with pytest.raises(InputError, match="other contents"):
+        push_to_hub(changed, REPO)
+    push_to_hub(write(tmp_path / "3", "1.0.1", 4), REPO)
+    assert "recipe.yaml" not in repository(hub).files()
+    assert repository(hub).files("v1.0.0")["recipe.yaml"] == b"name: sums\n"
 
 
 def test_files_of_others_stay(hub: HubServer, releases: dict[str, Path]) -> None:
