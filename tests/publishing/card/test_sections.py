@@ -123,6 +123,18 @@ def test_max_length_without_a_tokenizer_is_the_longest_record_in_bytes(tmp_path:
         assert (fact.max_length, fact.unfit) == (longest, 0), name
 
 
+@pytest.mark.parametrize("name", ["responses", "scores", "origin", "correct", "instruction", "input", "answers"])
+@pytest.mark.parametrize("value", [None, []])
+def test_own_rows_without_a_record_are_counted(name: str, value: Any) -> None:
+    if value == [] and name in ("instruction", "input"):
+        value = ""
+    rows = [stage2_row(0), stage2_row(1, **{name: value})]
+    facts = training_facts({"stage2": {"train": Dataset.from_list(rows, features=STAGE2)}}, {})
+    by_format = {fact.format: (fact.records, fact.unfit) for fact in facts}
+    assert by_format["trl_kto"] in ((2, 1), (4, 0)), "a row of two responses has two records or none"
+    assert set(by_format) >= {"trl_preference", "trl_kto", "trl_grpo"}
+
+
 def test_max_length_with_a_tokenizer_is_the_longest_record_in_tokens(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 

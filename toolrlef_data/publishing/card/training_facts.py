@@ -31,6 +31,7 @@ Tables = Mapping[str, Dataset]
 BATCH_ROWS = 16  # a row can have several MB
 STAGE1_COLUMNS = ("instruction", "input", "output", "answers", "task", "id")
 STAGE2_COLUMNS = (*STAGE1_COLUMNS[:2], *STAGE1_COLUMNS[3:], "responses", "scores", "origin", "correct")
+LISTS = ("responses", "scores", "origin", "correct")  # of stage 2, with one value a response
 # Format of `to_trainer` -> TRL's trainer.
 TRAINERS = {"trl": "SFT", "trl_preference": "DPO", "trl_kto": "KTO", "trl_grpo": "GRPO"}
 FORMATS = {
@@ -127,12 +128,16 @@ def _records(data: Dataset, format: str) -> Iterator[dict[str, Any] | None]:
     replies = [name for name in ("output", "responses") if format == "trl_grpo" and name in data.column_names]
     for batch in as_arrow(data, [*spec.columns, *replies]).iter(BATCH_ROWS):
         for row in batch.to_pylist():
+            lists = [row[name] for name in LISTS if name in row]
+            if None in lists or len(set(map(len, lists))) > 1:  # own rows: no record, whatever the format
+                yield None
+                continue
             try:
                 for record in spec.records(row, options):
                     if isinstance(record, UnusableRow):
                         yield None
                     elif isinstance(record, dict):
-                        yield {name: row[name] for name in replies} if replies else record
+                        yield {name: row[name] or "" for name in replies} if replies else record
             except UnusableRow:
                 yield None
 
