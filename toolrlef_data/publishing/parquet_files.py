@@ -57,7 +57,7 @@ def old_schema(features: Features) -> pa.Schema:
     >>> old_schema(Features(answers=List(Value("string")))).metadata
     >>> labels = List(ClassLabel(names=["no", "yes"]))
     >>> json.loads(old_schema(Features(id=Value("string"), label=labels)).metadata[b"huggingface"])["info"]["features"]
-    {'label': {'feature': {'names': ['no', 'yes'], '_type': 'ClassLabel'}, 'length': -1, '_type': 'Sequence'}}
+    {'label': {'feature': {'names': ['no', 'yes'], '_type': 'ClassLabel'}, '_type': 'Sequence'}}
     """
     schema = features.arrow_schema.remove_metadata()
     by_type = Features.from_arrow_schema(schema)
