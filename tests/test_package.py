@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import pkgutil
 import re
 import subprocess
@@ -17,7 +18,13 @@ import toolrlef_data
 from toolrlef_data._names import PUBLIC_MODULES
 
 ROOT = Path(__file__).parents[1]
-MODULES = sorted(m.name for m in pkgutil.walk_packages(toolrlef_data.__path__, "toolrlef_data."))
+# Module -> a package that it needs at import, and that the set-up does not install.
+EXTRAS = {"toolrlef_data.publishing.rl.taskset": "verifiers"}
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(toolrlef_data.__path__, "toolrlef_data.")
+    if module.name not in EXTRAS or importlib.util.find_spec(EXTRAS[module.name]) is not None
+)
 
 # The layers, lowest first. A module imports only from its own folder and from lower layers, also inside functions and by
 # import strings. Folders of one layer do not import each other.

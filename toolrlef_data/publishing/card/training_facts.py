@@ -19,7 +19,7 @@ from toolrlef_data.publishing.card.step_facts import StepFacts
 from toolrlef_data.publishing.exports.formats import EXPORTS
 from toolrlef_data.publishing.exports.lengths import Target, n_tokens, targets_of
 from toolrlef_data.publishing.exports.options import check_options
-from toolrlef_data.publishing.exports.rewards import reward
+from toolrlef_data.publishing.rl.rewards import reward
 from toolrlef_data.records import InputError, UnusableRow
 from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.tasks import TASKS

@@ -26,11 +26,12 @@ from toolrlef_data import (
     scripted,
 )
 from toolrlef_data.columns import ANSWERS, DROPPED, STAGE1, STAGE2, TOOLLLAMA
-from toolrlef_data.publishing import card, folder
-from toolrlef_data.publishing.grader_facts import grader_facts
+from toolrlef_data.publishing import parquet_files
+from toolrlef_data.publishing.card import model_facts, writing
+from toolrlef_data.publishing.card.grader_facts import grader_facts
+from toolrlef_data.publishing.card.row_facts import MAX_CHARS, dropped_counts, score_table, shorten, uses_tool
+from toolrlef_data.publishing.card.step_facts import StepFacts, step_facts
 from toolrlef_data.publishing.provenance import stage_settings, stage_summaries
-from toolrlef_data.publishing.row_facts import MAX_CHARS, dropped_counts, score_table, shorten, uses_tool
-from toolrlef_data.publishing.step_facts import StepFacts, step_facts
 from toolrlef_data.records import Reply
 
 LOST = {"one": {"error": "empty"}, "two": {"error": "cut_off"}}
@@ -104,13 +105,22 @@ def test_examples_are_shortened_only_above_the_limits() -> None:
 
 def test_texts_of_the_data_stay_in_their_cell() -> None:
     """A bar or a line break of the data would end a cell of the table; a backtick would end the code."""
-    assert card._cell("a|b\n c `d`") == "`a\\|b c 'd'`"
-    assert card._cell("x" * 80) == f"`{'x' * 80}`"
-    assert card._cell("x" * 81) == f"`{'x' * 80} ...`"
-    assert card._cell(" \n") == "(empty)"
-    assert [card._share(*part) for part in ((1, 3), (0, 5), (5, 5), (0, 0))] == ["33.3 %", "0.0 %", "100.0 %", "none"]
+    assert writing._cell("a|b\n c `d`") == "`a\\|b c 'd'`"
+    assert writing._cell("x" * 80) == f"`{'x' * 80}`"
+    assert writing._cell("x" * 81) == f"`{'x' * 80} ...`"
+    assert writing._cell(" \n") == "(empty)"
+    assert [writing._share(*part) for part in ((1, 3), (0, 5), (5, 5), (0, 0))] == [
+        "33.3 %",
+        "0.0 %",
+        "100.0 %",
+        "none",
+    ]
     identity = {"a": {"weights": "ab" * 32, "commit": "main"}, "n": 3, "b": "0123456789abcdefg"}
-    assert list(card._digests("", identity)) == ["a commit `main`", f"a weights `{'ab' * 8}`", "b `0123456789abcdefg`"]
+    assert list(model_facts._digests("", identity)) == [
+        "a commit `main`",
+        f"a weights `{'ab' * 8}`",
+        "b `0123456789abcdefg`",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -237,7 +247,7 @@ def test_names_of_ledgers_are_reserved_and_mixes_have_one_schema(tmp_path: Path)
 
 def test_rows_keep_their_order_over_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = Dataset.from_list([{"id": str(n), "question": "x" * 50} for n in range(40)])
-    monkeypatch.setattr(folder, "SHARD_BYTES", table.data.nbytes // 12 + 1)
+    monkeypatch.setattr(parquet_files, "SHARD_BYTES", table.data.nbytes // 12 + 1)
     out = publish({"math": {"questions": table}}, tmp_path / "data", version="1.0.0")
     assert len(list(out.rglob("*.parquet"))) == 12
     assert load_dataset(str(out), "math-questions", split="train")["id"][:] == table["id"][:]
