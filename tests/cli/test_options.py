@@ -257,7 +257,10 @@ def test_queries_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert [row["query"] for row in found] == ["Why?", "How?", "Why?", "Who?"]
     assert [row["functions"] for row in found] == [None, None, ["search"], []]
     assert [row["id"] for row in found] == ["a/b", *(text_id(text) for text in ("How?", "Why?", "Who?"))]
-    for line, words in (({"query": ""}, "the query is empty"), ({"query": "x", "id": ""}, "the id is empty")):
+    for line, words in (
+        ({"query": ""}, "the value of the key 'query' is empty"),
+        ({"query": "x", "id": ""}, "the value of the key 'id' is empty"),
+    ):
         path.write_text(json.dumps({"query": "Why?"}) + "\n" + json.dumps(line) + "\n")
         result = CliRunner().invoke(main.app, ["search", str(path), "--model", "m", "--out", str(tmp_path / "out")])
         assert f"line 2: {words}" in str(result.exception)
