@@ -8,4 +8,5 @@
 | `template_check` | detection of message parts that a chat template omits |
 | `batching` | grouping of prompts by shared prefix, and batches of similar length |
 | `decoding` | the decode loop |
+| `scoring` | log-probabilities of given responses |
 """
