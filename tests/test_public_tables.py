@@ -26,6 +26,7 @@ from toolrlef_data import (
     audit_grader,
     build_stage1,
     build_stage2,
+    drop_learnt,
     execute,
     explode,
     export,
@@ -36,6 +37,7 @@ from toolrlef_data import (
     preference_pairs,
     propose_calls,
     publish,
+    rank_agreement,
     respond,
     score,
     scripted,
@@ -49,6 +51,7 @@ from toolrlef_data import (
     write_answers,
 )
 from toolrlef_data._names import PUBLIC_MODULES
+from toolrlef_data.trice.ranking.logprobs import LOGPROBS
 
 STUDENT = scripted({"": "The answer is 54."}, progress=False)
 RESPONDERS = [Responder("calls", scripted({"": "calculator(2*4)"}, progress=False))]
@@ -68,6 +71,18 @@ def drop_none(row: Mapping[str, Any], settings: None) -> Drop | None:
 def words(row: Mapping[str, Any], settings: None) -> Iterator[dict[str, Any]]:
     for n, word in enumerate(row["question"].split()):
         yield {"id": f"{row['id']}#{n}", "word": word}
+
+
+def add_logprobs(row: Mapping[str, Any], settings: None) -> dict[str, Any]:
+    """Return log-probabilities that rank the responses in their order in some rows, and against it in others."""
+    order = 1 if len(row["responses"][0]) % 2 else -1
+    values = [order * -float(n) for n, _ in enumerate(row["responses"], 1)]
+    return {
+        "logprobs": values,
+        "logprob_tokens": [4] * len(values),
+        "logprob_errors": [None] * len(values),
+        "logprob_model": "m",
+    }
 
 
 def ping(host: str) -> str:
@@ -100,6 +115,8 @@ BY_SPLIT: dict[str, tuple[str, Callable[..., Any]]] = {
     "execute": ("responded", execute),
     "score": ("executed", score),
     "build_stage2": ("responded", build_stage2),
+    "rank_agreement": ("scored_by_model", rank_agreement),
+    "drop_learnt": ("compared", drop_learnt),
     "trajectories": ("answers", trajectories),
     "preference_pairs": ("answers", preference_pairs),
     "shuffle_steps": ("samples", shuffle_steps),
@@ -110,7 +127,7 @@ ONE_SPLIT: dict[str, tuple[str, Callable[..., Any]]] = {
     "generate_trajectories": ("questions", search),
 }
 TABLES = BY_SPLIT | ONE_SPLIT
-OTHERS = {"ledger", "lineage", "warm_up"}  # they read records, or need a model
+OTHERS = {"ledger", "lineage", "warm_up", "logprobs"}  # they read records, or need a model
 
 
 # Functions that write files or read rows -> (the table, a call that returns what is written or read).
@@ -144,6 +161,10 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Dataset]:
         made["stage1"] = build_stage1(made["graded"], ANNOTATIONS)
         made["responded"] = respond(made["stage1"], RESPONDERS)
         made["executed"] = execute(made["responded"])
+        made["scored_by_model"] = apply(
+            build_stage2(made["responded"]), add_logprobs, reads=["responses"], adds=LOGPROBS
+        )
+        made["compared"] = rank_agreement(made["scored_by_model"])
         made["answers"] = load_source("sample_trajectories").select(range(3))
         made["samples"] = trajectories(made["answers"]).select(range(3))
         made["passages"] = Dataset.from_list(

@@ -62,6 +62,9 @@ from toolrlef_data.tools.tool import Tool as Tool
 from toolrlef_data.tools.tool import tool_schema as tool_schema
 from toolrlef_data.trice.annotations.composer import ANNOTATIONS as ANNOTATIONS
 from toolrlef_data.trice.files.loader import load_trice as load_trice
+from toolrlef_data.trice.ranking.agreement import drop_learnt as drop_learnt
+from toolrlef_data.trice.ranking.agreement import rank_agreement as rank_agreement
+from toolrlef_data.trice.ranking.logprobs import logprobs as logprobs
 from toolrlef_data.trice.responders import Responder as Responder
 from toolrlef_data.trice.responders import respond as respond
 from toolrlef_data.trice.scoring import RULES as RULES

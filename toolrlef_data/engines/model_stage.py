@@ -62,6 +62,7 @@ class ModelStage:
         ask_again: error kinds whose requests are sent again although their replies are final; default: none.
         response_of: (row, reply, settings) -> the RESPONSE struct of a reply, whose error `ask_again` may name, too.
             Default: only the error kinds of replies.
+        engine: spec -> `Engine`; default: the class of `spec.kind` in `ENGINES`.
 
     Raises:
         InputError: `spec` is not an EngineSpec, or `samples` is below 1, or above 1 without a temperature.
@@ -80,7 +81,7 @@ class ModelStage:
     label: str = ""
     ask_again: Collection[str] = ()
     response_of: Callable[[Row, Reply, Any], Mapping[str, Any]] | None = None
-    engine: Any = field(init=False)
+    engine: Any = None
     identity: Mapping[str, Any] = field(init=False)
     store: str = field(init=False)
 
@@ -94,7 +95,7 @@ class ModelStage:
             raise InputError(f"ask_again: expected a collection of error kinds, found {found}")
         if unknown := sorted(set(self.ask_again) - FINAL_ERRORS - NO_RESPONSE_ERRORS):
             raise UnknownName("error kind in ask_again:", unknown[0], FINAL_ERRORS | NO_RESPONSE_ERRORS)
-        engine = ENGINES[spec.kind]
+        engine = self.engine or ENGINES[spec.kind]
         derived = {"engine": engine, "identity": engine(spec).identity(), "store": str(store_path())}
         for name, value in {**derived, "reads": tuple(dict.fromkeys(["id", *self.reads]))}.items():
             object.__setattr__(self, name, value)

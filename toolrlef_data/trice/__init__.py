@@ -13,6 +13,7 @@
 | `reply_check` | turns replies that were cut off or are empty into missing responses |
 | `stage2` | executes all responses and scores them |
 | `scoring` | the scoring rules, and the stage that applies them |
+| `ranking` | the log-probabilities of stage 2's responses, and their agreement with the scores |
 | `cassette` | records executions and replays them |
 | `warm_up` | trains a LoRA adapter on stage 1 |
 | `files` | reads and writes the original's JSON Lines |

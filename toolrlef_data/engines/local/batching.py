@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from toolrlef_data.engines.local.loading import free_memory
 
-__all__ = ["PrefixGroup", "TokenisedPrompt", "first_line", "halve_on_oom", "plan_batches"]
+__all__ = ["PrefixGroup", "TokenisedPrompt", "first_line", "halve_on_oom", "is_out_of_memory", "plan_batches"]
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -118,12 +118,10 @@ def halve_on_oom(
     >>> halve_on_oom(lambda batch: [item * 2 for item in batch], [1, 2], lambda item, message: 0)
     [2, 4]
     """
-    import torch
-
     try:
         return list(work(batch))
-    except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError if CPU memory is exhausted
-        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "DefaultCPUAllocator" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         message = first_line(error)
     # Outside the exception handler: the traceback would keep the tensors of the failed batch in memory.
@@ -132,6 +130,13 @@ def halve_on_oom(
         return [build_failure(batch[0], message)]
     half = len(batch) // 2
     return halve_on_oom(work, batch[:half], build_failure) + halve_on_oom(work, batch[half:], build_failure)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error means that memory is exhausted; torch raises a RuntimeError for that of the CPU."""
+    import torch
+
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in str(error)
 
 
 def first_line(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from toolrlef_data.engines.local.batching import TokenisedPrompt, halve_on_oom, plan_batches
 from toolrlef_data.engines.local.decoding import Completion, can_share_prefix, decode, prefill
@@ -31,7 +31,18 @@ from toolrlef_data.engines.openai_api.payloads import to_openai_message
 from toolrlef_data.engines.spec import PULL_INTERVAL, EngineSpec, Message, Request
 from toolrlef_data.records import InputError, Reply, is_text
 
-__all__ = ["LoadedModel", "LocalEngine", "load_model", "unload"]
+__all__ = [
+    "LoadedModel",
+    "LocalEngine",
+    "context_length",
+    "error_reply",
+    "load_model",
+    "request_windows",
+    "tokenise_prompt",
+    "unload",
+]
+
+R = TypeVar("R", bound=Request)
 
 # Number of requests that are sorted and grouped together: enough for full batches, few enough to start early.
 WINDOW_SIZE = 512
@@ -87,7 +98,7 @@ class LocalEngine:
         import torch
 
         spec = self.spec
-        for window in _windows(requests):
+        for window in request_windows(requests, WINDOW_SIZE):
             with borrow_model(spec) as loaded:
                 prepared = [(tag, _tokenise(tag, request, spec, loaded)) for tag, request in window]
                 max_batch_size = MAX_CPU_BATCH_SIZE if loaded.device == "cpu" else WINDOW_SIZE
@@ -121,15 +132,15 @@ class LocalEngine:
             self.on_step()
 
 
-def _windows(requests: Iterable[tuple[str, Request] | None]) -> Iterator[list[tuple[str, Request]]]:
-    """Yield windows of requests; a window ends when it is full or no further request is ready."""
-    window: list[tuple[str, Request]] = []
+def request_windows(requests: Iterable[tuple[str, R] | None], size: int) -> Iterator[list[tuple[str, R]]]:
+    """Yield windows of requests; a window ends when it has `size` requests or no further request is ready."""
+    window: list[tuple[str, R]] = []
     for pair in requests:
         if pair is not None:
             window.append(pair)
         elif not window:
             time.sleep(PULL_INTERVAL)
-        if window and (pair is None or len(window) == WINDOW_SIZE):
+        if window and (pair is None or len(window) == size):
             yield window
             window = []
     if window:
@@ -138,13 +149,32 @@ def _windows(requests: Iterable[tuple[str, Request] | None]) -> Iterator[list[tu
 
 def _tokenise(tag: str, request: Request, spec: EngineSpec, loaded: LoadedModel) -> TokenisedPrompt | Reply:
     """Return the tokenised prompt of a request, or an error reply."""
-    tokenizer = loaded.tokenizer
+    tokens = tokenise_prompt(request, spec, loaded.tokenizer)
+    if isinstance(tokens, Reply):
+        return tokens
+    context = context_length(loaded.model)
+    if context and len(tokens) + spec.max_tokens > context:
+        return error_reply(
+            "too_long",
+            f"{len(tokens)} prompt tokens and max_tokens={spec.max_tokens} exceed the context of {context} tokens",
+        )
+    return TokenisedPrompt(tag, tokens, f"{spec.seed}:{request.seed}:{request.sample}")
+
+
+def context_length(model: Any) -> int | None:
+    """Return the maximum number of positions of a model, or None if its configuration has none."""
+    length: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return length
+
+
+def tokenise_prompt(request: Request, spec: EngineSpec, tokenizer: Any) -> tuple[int, ...] | Reply:
+    """Return the token ids of a request's prompt, at least one, or an error reply."""
     if request.messages:
         schemas = [json.loads(tool) for tool in request.tools] or None
         if not tokenizer.chat_template:
-            return _error_reply("bad_request", f"{spec.model} has no chat template: use the prompt style 'completion'")
+            return error_reply("bad_request", f"{spec.model} has no chat template: use the prompt style 'completion'")
         if schemas and "tools" not in tokenizer.get_chat_template(tools=schemas):
-            return _error_reply("bad_request", f"the chat template of {spec.model} does not support tools")
+            return error_reply("bad_request", f"the chat template of {spec.model} does not support tools")
         rendered = _render_chat(request.messages, schemas, spec, tokenizer)
         if isinstance(rendered, Reply):
             return rendered
@@ -152,17 +182,11 @@ def _tokenise(tag: str, request: Request, spec: EngineSpec, loaded: LoadedModel)
     else:
         text = request.prompt
     if not is_text(text):
-        return _error_reply("bad_request", "the text contains an unpaired surrogate")
+        return error_reply("bad_request", "the text contains an unpaired surrogate")
     tokens = tokenizer(text, add_special_tokens=not request.messages).input_ids
     if not tokens:
-        return _error_reply("bad_request", "the prompt is empty (no tokens)")
-    context = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
-    if context and len(tokens) + spec.max_tokens > context:
-        return _error_reply(
-            "too_long",
-            f"{len(tokens)} prompt tokens and max_tokens={spec.max_tokens} exceed the context of {context} tokens",
-        )
-    return TokenisedPrompt(tag, tuple(tokens), f"{spec.seed}:{request.seed}:{request.sample}")
+        return error_reply("bad_request", "the prompt is empty (no tokens)")
+    return tuple(tokens)
 
 
 def _render_chat(
@@ -183,12 +207,12 @@ def _render_chat(
     try:
         text, omitted = render(chat), find_omitted_parts(chat, [], dict.fromkeys(checked, ""), render)
     except (jinja2.TemplateError, TypeError, RecursionError) as error:  # TypeError: arguments are not an object
-        return _error_reply("bad_request", f"the chat template of {spec.model} rejects these messages: {error}")
+        return error_reply("bad_request", f"the chat template of {spec.model} rejects these messages: {error}")
     if omitted:
         kind, turn, name = min(omitted, key=lambda part: (part.turn, part.kind == "content"))
         content = "the content next to a tool call" if messages[turn].tool_calls else "the content of a tool message"
         part = content if kind == "content" else f"the {kind} of {name}"
-        return _error_reply("bad_request", f"the chat template of {spec.model} omits {part}")
+        return error_reply("bad_request", f"the chat template of {spec.model} omits {part}")
     return text
 
 
@@ -219,7 +243,7 @@ def _generate_batch(
             completions = decode(model, tokenizer, batch, spec, eos_ids, shared_prefix, on_step)
         return [(completion.prompt.tag, _build_reply(completion, tokenizer, spec)) for completion in completions]
 
-    return halve_on_oom(generate, batch, lambda prompt, message: (prompt.tag, _error_reply("out_of_memory", message)))
+    return halve_on_oom(generate, batch, lambda prompt, message: (prompt.tag, error_reply("out_of_memory", message)))
 
 
 def _beam_search(
@@ -264,5 +288,6 @@ def _build_reply(completion: Completion, tokenizer: Any, spec: EngineSpec) -> Re
     )
 
 
-def _error_reply(kind: str, detail: str) -> Reply:
+def error_reply(kind: str, detail: str) -> Reply:
+    """Return a reply with an error of `REPLY_ERRORS` and a message."""
     return Reply(None, error=kind, error_detail=detail)

@@ -1,0 +1,97 @@
+"""Requests for the log-probability of a given response, and their token ids.
+
+Prompt and response are tokenised separately and joined, as in training: the tokens of a prompt that ends with a blank
+would otherwise depend on the response.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+
+from toolrlef_data.engines.local.engine import error_reply, tokenise_prompt
+from toolrlef_data.engines.prompts import continuation
+from toolrlef_data.engines.spec import EngineSpec, Request
+from toolrlef_data.records import InputError, Reply, is_text
+
+__all__ = ["ScoringRequest", "end_token", "tokenise_request", "tokenise_response"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringRequest(Request):
+    """A request for the log-probability of a response.
+
+    Args:
+        response: the response.
+        end: whether the token that ends the response is part of it.
+    """
+
+    response: str = ""
+    end: bool = True
+
+    def in_key(self) -> dict[str, Any]:
+        """Return all fields as JSON values."""
+        return {**Request.in_key(self), "response": self.response, "end": self.end}
+
+
+def tokenise_request(
+    request: ScoringRequest, spec: EngineSpec, tokenizer: Any
+) -> tuple[tuple[int, ...], tuple[int, ...]] | Reply:
+    """Return the token ids of a request's prompt and of its response, or an error reply.
+
+    Raises:
+        InputError: the end token is requested, and the tokenizer has none.
+    """
+    prompt = tokenise_prompt(request, spec, tokenizer)
+    if isinstance(prompt, Reply):
+        return prompt
+    if not is_text(request.response):
+        return error_reply("bad_request", "the response contains an unpaired surrogate")
+    prompt_text = None if request.messages else request.prompt
+    return prompt, tokenise_response(tokenizer, prompt_text, request.response, request.end, dict(spec.options))
+
+
+def tokenise_response(
+    tokenizer: Any, prompt: str | None, response: str, end: bool = True, options: Mapping[str, Any] | None = None
+) -> tuple[int, ...]:
+    """Return the token ids of a response, without whitespace at its ends.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        prompt: the text that the response continues; None for a chat.
+        response: the response. It may be empty.
+        end: whether to append the end token; default True.
+        options: variables of the chat template; default: none.
+
+    Raises:
+        InputError: the end token is requested, and the tokenizer has none.
+    """
+    text = response.strip()
+    if text and prompt is not None:
+        text = continuation(prompt, text)
+    ids = tuple(tokenizer(text, add_special_tokens=False).input_ids) if text else ()
+    return (*ids, end_token(tokenizer, is_chat=prompt is None, options=options)) if end else ids
+
+
+def end_token(tokenizer: Any, *, is_chat: bool = False, options: Mapping[str, Any] | None = None) -> int:
+    """Return the token that ends a response: in a chat the first token of the template after a reply, if it has one.
+
+    Raises:
+        InputError: there is no such token.
+    """
+    if is_chat and tokenizer.chat_template:
+        content = "lorem ipsum"
+        turns = [{"role": "user", "content": "dolor"}, {"role": "assistant", "content": content}]
+        try:
+            text = tokenizer.apply_chat_template(turns, tokenize=False, **(options or {}))
+        except (jinja2.TemplateError, TypeError):
+            text = ""
+        ids = tokenizer(text.rpartition(content)[2].strip(), add_special_tokens=False).input_ids if text else []
+        if ids and ids[0] in tokenizer.all_special_ids:
+            return int(ids[0])
+    if tokenizer.eos_token_id is None:
+        raise InputError("the tokenizer has no end-of-text token: pass end=False")
+    return int(tokenizer.eos_token_id)

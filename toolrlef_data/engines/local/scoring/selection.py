@@ -1,0 +1,137 @@
+"""Selection of a layout by a self-test: the fastest one whose values are those of one response at a time.
+
+Whether a layout is exact depends on the attention of a model, and for a window on the length of a row. The self-test
+therefore uses the longest row, and is repeated when a longer row follows. Beyond a window or chunk size of the
+configuration, it also uses a row of at least twice that size, in which a missing window changes more than noise does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from toolrlef_data.engines.local.batching import is_out_of_memory
+from toolrlef_data.engines.local.scoring.layouts import LAYOUTS, TokenisedRow, token_logprobs
+
+__all__ = ["LayoutSelection", "row_length"]
+
+# Maximum mean difference per token, in nats, by dtype: floating-point noise.
+TOLERANCE = {"float32": 1e-4, "float64": 1e-4}
+LOW_PRECISION_TOLERANCE = 5e-2
+TESTED_RESPONSES = 3  # of a row: the longest ones; two are enough to notice that one response sees another
+# What models raise for arguments that they do not support.
+REFUSALS = (TypeError, ValueError, RuntimeError, IndexError, AttributeError, NotImplementedError, AssertionError)
+log = logging.getLogger(__name__)
+
+
+def row_length(row: TokenisedRow) -> int:
+    """Return the number of tokens of a prompt and its longest response."""
+    return len(row.prompt) + max(map(len, row.responses), default=0)
+
+
+class LayoutSelection:
+    """The layout for a model, from the self-tests so far.
+
+    >>> LayoutSelection().layout
+    'packed'
+    """
+
+    def __init__(self) -> None:
+        self.candidates = list(LAYOUTS)
+        self.tested_length = 0
+        self.refused: dict[str, str] = {}  # layout -> why it was not selected
+
+    @property
+    def layout(self) -> str:
+        """The fastest layout that passed all self-tests."""
+        return self.candidates[0]
+
+    def update(self, model: Any, rows: Sequence[TokenisedRow]) -> None:
+        """Run the self-test if a row is longer than all tested ones; to be called in `torch.inference_mode()`.
+
+        Args:
+            model: the model, in evaluation mode.
+            rows: the rows that are computed next.
+
+        Raises:
+            RuntimeError, MemoryError: a row does not fit into memory.
+        """
+        longest = max(rows, key=row_length)
+        length = row_length(longest)
+        if length <= self.tested_length or self.layout == "single":
+            return
+        # Another length in the same batch tests the padding.
+        shortest = min(rows, key=row_length)
+        batch = [_fewer(longest)] if shortest is longest else [_fewer(longest), _fewer(shortest)]
+        tests = [(batch, token_logprobs(model, batch, "single"))]
+        if (extended := _extended(model.config, longest)) is not None:
+            try:
+                tests.append(([extended], token_logprobs(model, [extended], "single")))
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                log.info("a row of %d tokens does not fit into memory for the self-test", row_length(extended))
+        while self.layout != "single":
+            reasons = (_mismatch(model, rows, expected, self.layout) for rows, expected in tests)
+            if (reason := next(filter(None, reasons), "")) == "":
+                break
+            self.refused[self.layout] = reason
+            log.info("layout %s is not used for this model: %s", self.layout, reason)
+            self.candidates.pop(0)
+        self.tested_length = length
+
+
+def _mismatch(model: Any, batch: Sequence[TokenisedRow], expected: Any, layout: str) -> str:
+    """Return why a layout is unusable for a batch; "" if its values are the expected ones."""
+    import torch
+
+    try:
+        found = token_logprobs(model, batch, layout)
+    except REFUSALS as error:
+        if is_out_of_memory(error):
+            raise
+        return f"{type(error).__name__}: {error}"
+    tolerance = TOLERANCE.get(str(model.dtype).removeprefix("torch."), LOW_PRECISION_TOLERANCE)
+    for row, values, reference in zip(batch, found, expected, strict=True):
+        for n, (value, other) in enumerate(zip(values, reference, strict=True)):
+            difference = float(torch.abs(value - other).mean()) if len(value) else 0.0
+            if not difference <= tolerance:  # also for a value that is not a number
+                return f"{difference:.2g} nats per token off in response {n} of a row of {row_length(row)} tokens"
+    return ""
+
+
+def _fewer(row: TokenisedRow) -> TokenisedRow:
+    """Return a row with its longest responses."""
+    distinct = sorted(dict.fromkeys(row.responses), key=len, reverse=True)
+    return TokenisedRow(row.prompt, tuple(distinct[:TESTED_RESPONSES]))
+
+
+def _extended(config: Any, row: TokenisedRow) -> TokenisedRow | None:
+    """Return a row with a prompt of twice the largest window that a row exceeds, or None if it exceeds none."""
+    exceeded = [size for size in window_sizes(config) if row_length(row) > size]
+    if not exceeded:
+        return None
+    row = _fewer(row)
+    context = getattr(config.get_text_config(), "max_position_embeddings", None)
+    longest_response = max(map(len, row.responses), default=0)
+    length = 2 * max(exceeded)
+    if context:
+        length = min(length, context - longest_response)
+    if length <= len(row.prompt):
+        return None
+    repeated = row.prompt * (length // len(row.prompt) + 1)
+    return TokenisedRow(repeated[:length], row.responses)
+
+
+def window_sizes(config: Any) -> list[int]:
+    """Return the window and chunk sizes of a configuration: the numbers whose names contain these words.
+
+    >>> from types import SimpleNamespace
+    >>> text_config = SimpleNamespace(sliding_window=4096, attention_chunk_size=None, hidden_size=64)
+    >>> window_sizes(SimpleNamespace(get_text_config=lambda: text_config))
+    [4096]
+    """
+    values = vars(config.get_text_config()).items()
+    is_size = [("window" in name or "chunk" in name) and type(value) is int and value > 1 for name, value in values]
+    return [value for (_, value), chosen in zip(values, is_size, strict=True) if chosen]
