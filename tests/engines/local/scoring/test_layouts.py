@@ -3,84 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from random import Random
-from typing import Any
 
 import pytest
 import torch
 
+from tests.support.scoring import WINDOW, causal_model, draw_tokens, naive_logprobs, tokenised_row
 from toolrlef_data.engines.local.scoring.layouts import LAYOUTS, TokenisedRow, token_logprobs
-from toolrlef_data.engines.local.weights import silence_transformers
 
-VOCABULARY = 97
-SIZES: dict[str, Any] = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "initializer_range": 0.3}
-HEADS: dict[str, Any] = {"intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
-WINDOW = 16
-
-
-def build(kind: str, **changes: Any) -> Any:
-    """Return a model with random weights, large enough that other keys or positions change its predictions."""
-    import transformers
-
-    configs = {
-        "llama": lambda: transformers.LlamaConfig(**SIZES, **HEADS),
-        "qwen": lambda: transformers.Qwen2Config(**SIZES, **HEADS),
-        "gpt2": lambda: transformers.GPT2Config(
-            vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=256, initializer_range=0.3
-        ),
-        "gemma": lambda: transformers.Gemma2Config(
-            **SIZES, **HEADS, head_dim=8, sliding_window=WINDOW, final_logit_softcapping=5.0
-        ),
-        "mistral": lambda: transformers.MistralConfig(**SIZES, **HEADS, sliding_window=WINDOW),
-        "mamba": lambda: transformers.MambaConfig(**SIZES, state_size=8),
-    }
-    config = configs[kind]()
-    for name, value in changes.items():
-        setattr(config, name, value)
-    with torch.random.fork_rng([]), silence_transformers():
-        torch.manual_seed(0)
-        return transformers.AutoModelForCausalLM.from_config(config).eval()
-
-
-def draw(length: int, seed: str) -> tuple[int, ...]:
-    rng = Random(seed)
-    return tuple(rng.randrange(VOCABULARY) for _ in range(length))
-
-
-def row(name: str, prompt: int, lengths: Sequence[int]) -> TokenisedRow:
-    return TokenisedRow(
-        draw(prompt, f"{name} prompt"), tuple(draw(length, f"{name} {n}") for n, length in enumerate(lengths))
-    )
-
-
-REPEATED = draw(5, "repeated")
+REPEATED = draw_tokens(5, "repeated")
 # Prompts and responses of different lengths, so that every batch has padding on both sides.
 ROWS = [
-    row("usual", 30, [7, 9, 14, 1]),
-    row("a response longer than the prompt", 3, [4, 20]),
-    row("a prompt of one token", 1, [6]),
-    row("an empty response", 11, [0, 4]),
-    row("no response", 8, []),
-    row("only an empty response", 8, [0]),
-    TokenisedRow(draw(9, "equal"), (REPEATED, REPEATED, REPEATED[:3], REPEATED)),
+    tokenised_row("usual", 30, [7, 9, 14, 1]),
+    tokenised_row("a response longer than the prompt", 3, [4, 20]),
+    tokenised_row("a prompt of one token", 1, [6]),
+    tokenised_row("an empty response", 11, [0, 4]),
+    tokenised_row("no response", 8, []),
+    tokenised_row("only an empty response", 8, [0]),
+    TokenisedRow(draw_tokens(9, "equal"), (REPEATED, REPEATED, REPEATED[:3], REPEATED)),
 ]
-
-
-def naive(model: Any, rows: Sequence[TokenisedRow]) -> list[list[list[float]]]:
-    """Predict each token by a forward pass over all tokens before it."""
-
-    def predict(before: tuple[int, ...], token: int) -> float:
-        logits = model(input_ids=torch.tensor([before])).logits[0, -1]
-        return float(torch.log_softmax(logits.double(), -1)[token])
-
-    with torch.no_grad():
-        return [
-            [
-                [predict(item.prompt + response[:n], token) for n, token in enumerate(response)]
-                for response in item.responses
-            ]
-            for item in rows
-        ]
 
 
 def as_lists(values: Sequence[Sequence[torch.Tensor]]) -> list[list[list[float]]]:
@@ -123,10 +63,10 @@ EXACT: dict[tuple[str, str], tuple[str, ...]] = {
 
 @pytest.mark.parametrize(("kind", "attention"), EXACT)
 def test_values_are_those_of_a_loop_over_tokens(kind: str, attention: str) -> None:
-    model = build(kind)
+    model = causal_model(kind)
     if kind != "mamba":
         model.set_attn_implementation(attention)
-    expected = naive(model, ROWS)
+    expected = naive_logprobs(model, ROWS)
     with torch.no_grad():
         for layout in EXACT[kind, attention]:
             found = as_lists(token_logprobs(model, ROWS, layout))
@@ -134,8 +74,8 @@ def test_values_are_those_of_a_loop_over_tokens(kind: str, attention: str) -> No
 
 
 def test_packed_rows_are_exact_up_to_the_window_and_wrong_beyond_it() -> None:
-    model = build("mistral")
-    short, long = row("short", WINDOW - 4, [4, 3, 4, 2]), row("long", 3 * WINDOW, [4, 3, 4, 2])
+    model = causal_model("mistral")
+    short, long = tokenised_row("short", WINDOW - 4, [4, 3, 4, 2]), tokenised_row("long", 3 * WINDOW, [4, 3, 4, 2])
     with torch.no_grad():
         packed, single = (as_lists(token_logprobs(model, [short, long], layout)) for layout in ("packed", "single"))
     assert largest_difference(packed[:1], single[:1]) < 1e-4
@@ -144,7 +84,7 @@ def test_packed_rows_are_exact_up_to_the_window_and_wrong_beyond_it() -> None:
 
 @pytest.mark.parametrize("layout", ["packed", "shared", "padded"])
 def test_gradients_are_those_of_one_response_at_a_time(layout: str) -> None:
-    model = build("llama").train()
+    model = causal_model("llama").train()
 
     def gradients(layout: str) -> dict[str, torch.Tensor]:
         model.zero_grad()
@@ -162,10 +102,10 @@ def test_gradients_are_those_of_one_response_at_a_time(layout: str) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_head_is_computed_only_where_a_token_is_predicted(layout: str) -> None:
-    model = build("llama")
+    model = causal_model("llama")
     positions = []
     model.lm_head.register_forward_hook(lambda module, inputs, output: positions.append(output.shape[:-1].numel()))
-    rows = [row("first", 200, [5, 5, 5]), row("second", 200, [5, 5, 5])]
+    rows = [tokenised_row("first", 200, [5, 5, 5]), tokenised_row("second", 200, [5, 5, 5])]
     with torch.no_grad():
         token_logprobs(model, rows, layout)
     predictions = 2 * 3 * 5
@@ -174,4 +114,4 @@ def test_the_head_is_computed_only_where_a_token_is_predicted(layout: str) -> No
 
 def test_a_prompt_needs_a_token() -> None:
     with pytest.raises(ValueError, match="prompts with at least one token"):
-        token_logprobs(build("llama"), [TokenisedRow((), ((1,),))])
+        token_logprobs(causal_model("llama"), [TokenisedRow((), ((1,),))])

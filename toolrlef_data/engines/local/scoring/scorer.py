@@ -7,7 +7,7 @@ split into its responses.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from toolrlef_data.engines.local.batching import first_line, is_out_of_memory
@@ -43,11 +43,12 @@ class ResponseScore:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """A row, or some of its responses, with their numbers."""
+    """A row, or some of its responses, with their numbers; on the last try, it is computed without a self-test."""
 
     number: int
     responses: tuple[int, ...]
     row: TokenisedRow
+    is_last_try: bool = False
 
 
 class Scorer:
@@ -77,9 +78,12 @@ class Scorer:
             batch, sums, message = pending[:1], [], ""
             with borrow() as model, torch.inference_mode():
                 try:
-                    self.selection.update(model, [item.row for item in pending])
-                    batch = self._next_batch(pending, model)
-                    sums = _sums(model, batch, self.selection.layout)
+                    if batch[0].is_last_try:
+                        sums = _sums(model, batch, "single")
+                    else:
+                        self.selection.update(model, [item.row for item in pending])
+                        batch = self._next_batch(pending, model)
+                        sums = _sums(model, batch, self.selection.layout)
                 except (MemoryError, RuntimeError) as error:
                     if not is_out_of_memory(error):
                         raise
@@ -93,12 +97,14 @@ class Scorer:
                 pending = pending[len(batch) :]
                 continue
             free_memory()  # outside the handler, whose traceback keeps the tensors of the failed batch
-            (first, *_), n_responses = batch, len(batch[0].responses)
+            first, half = batch[0], len(batch[0].responses) // 2
             if len(batch) > 1:
                 self.budget = _token_count([item.row for item in batch], self.selection.layout) // 2
-            elif n_responses > 1:
-                half = n_responses // 2
-                pending = [_part(first, slice(None, half)), _part(first, slice(half, None)), *pending[1:]]
+            elif half:
+                parts = [_part(first, slice(None, half)), _part(first, slice(half, None))]
+                pending = sorted([*parts, *pending[1:]], key=lambda item: -row_length(item.row))
+            elif not first.is_last_try:
+                pending[0] = replace(first, is_last_try=True)
             else:
                 yield [ResponseScore(first.number, first.responses[0], None, message)]
                 pending = pending[1:]

@@ -64,22 +64,27 @@ class LayoutSelection:
         # Another length in the same batch tests the padding.
         shortest = min(rows, key=row_length)
         batch = [_fewer(longest)] if shortest is longest else [_fewer(longest), _fewer(shortest)]
-        tests = [(batch, token_logprobs(model, batch, "single"))]
-        if (extended := _extended(model.config, longest)) is not None:
-            try:
-                tests.append(([extended], token_logprobs(model, [extended], "single")))
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                log.info("a row of %d tokens does not fit into memory for the self-test", row_length(extended))
+        expected = token_logprobs(model, batch, "single")
+        extended = _extended(model.config, longest)
         while self.layout != "single":
-            reasons = (_mismatch(model, rows, expected, self.layout) for rows, expected in tests)
-            if (reason := next(filter(None, reasons), "")) == "":
+            reason = _mismatch(model, batch, expected, self.layout)
+            if not reason and extended is not None:
+                reason = self._extended_mismatch(model, extended)
+            if not reason:
                 break
             self.refused[self.layout] = reason
             log.info("layout %s is not used for this model: %s", self.layout, reason)
             self.candidates.pop(0)
         self.tested_length = length
+
+    def _extended_mismatch(self, model: Any, row: TokenisedRow) -> str:
+        """Return why the layout is unusable for a row longer than all real ones, which may not fit into memory."""
+        try:
+            return _mismatch(model, [row], token_logprobs(model, [row], "single"), self.layout)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return f"a row of {row_length(row)} tokens does not fit into memory"
 
 
 def _mismatch(model: Any, batch: Sequence[TokenisedRow], expected: Any, layout: str) -> str:

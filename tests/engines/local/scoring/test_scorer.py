@@ -1,0 +1,145 @@
+"""The scorer selects an exact layout, stays within its limits, and survives exhausted memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+
+from tests.support.scoring import WINDOW, causal_model, naive_logprobs, tokenised_row
+from toolrlef_data.engines.local.scoring.layouts import TokenisedRow
+from toolrlef_data.engines.local.scoring.scorer import ResponseScore, Scorer
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def run(scorer: Scorer, model: Any, rows: Sequence[TokenisedRow]) -> list[ResponseScore]:
+    """Return the results in the order of the rows and responses."""
+    scores = [score for batch in scorer.score(rows, lambda: nullcontext(model)) for score in batch]
+    assert len({(score.row, score.response) for score in scores}) == len(scores), "one result per response"
+    return sorted(scores, key=lambda score: (score.row, score.response))
+
+
+def assert_exact(scores: Sequence[ResponseScore], model: Any, rows: Sequence[TokenisedRow]) -> None:
+    expected = [(sum(values), len(values)) for row in naive_logprobs(model, rows) for values in row]
+    assert len(scores) == len(expected)
+    for score, (total, count) in zip(scores, expected, strict=True):
+        assert score.logprob == pytest.approx(total, abs=1e-4 * max(1, count))
+
+
+SHORT = [tokenised_row(f"short {n}", 3 + n % 5, [2 + n % 3, 4, 5]) for n in range(20)]
+LONG = tokenised_row("long", 3 * WINDOW, [4, 6, 3])
+
+
+@pytest.mark.parametrize(
+    ("kind", "short_layout", "long_layout"),
+    [
+        ("llama", "packed", "packed"),
+        ("gpt2", "packed", "packed"),
+        ("mistral", "packed", "shared"),  # a packed row ignores the window
+        ("mamba", "padded", "padded"),  # without attention, a mask separates nothing
+        ("bloom", "shared", "shared"),  # has no position ids
+    ],
+)
+def test_the_layout_is_exact_also_when_a_long_row_comes_last(kind: str, short_layout: str, long_layout: str) -> None:
+    model = causal_model(kind)
+    scorer = Scorer(10_000)
+    assert_exact(run(scorer, model, SHORT), model, SHORT)
+    assert scorer.selection.layout == short_layout
+    assert_exact(run(scorer, model, [SHORT[0], LONG]), model, [SHORT[0], LONG])
+    assert scorer.selection.layout == long_layout
+
+
+def test_a_window_is_noticed_although_the_longest_row_hardly_exceeds_it(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    scorer = Scorer(10_000)
+    # One token beyond the window may change less than the tolerance in one row, and more in another one.
+    run(scorer, causal_model("mistral"), [tokenised_row("just too long", WINDOW - 4, [5, 4])])
+    assert scorer.selection.layout == "shared"
+    assert f"of a row of {2 * WINDOW + 5} tokens" in scorer.selection.refused["packed"]
+    assert "layout packed is not used" in caplog.text
+
+
+def forward_sizes(model: Any, capacity: int | None = None) -> list[tuple[int, ...]]:
+    """Return a list that receives the shape of each input, and let inputs of more tokens exhaust the memory."""
+    shapes: list[tuple[int, ...]] = []
+
+    def before(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        shape = tuple(kwargs["input_ids"].shape)
+        if capacity is not None and shape[0] * shape[1] > capacity:
+            raise torch.OutOfMemoryError(f"{shape[0] * shape[1]} tokens\nallocated by somebody")
+        shapes.append(shape)
+
+    model.register_forward_pre_hook(before, with_kwargs=True)
+    return shapes
+
+
+def test_batches_stay_within_the_token_budget() -> None:
+    model = causal_model("llama")
+    rows = [tokenised_row(f"row {n}", 5 + n % 20, [3, 2]) for n in range(40)]
+    scorer = Scorer(100)
+    shapes = forward_sizes(model)
+    scores = run(scorer, model, rows)
+    assert max(height * width for height, width in shapes) <= 100
+    assert len(shapes) < 30, "several rows in a batch"
+    assert_exact(scores, causal_model("llama"), rows)
+
+
+def test_a_row_longer_than_the_budget_is_a_batch_of_its_own() -> None:
+    model = causal_model("llama")
+    assert_exact(run(Scorer(10), model, [LONG, SHORT[0]]), model, [LONG, SHORT[0]])
+
+
+def test_exhausted_memory_halves_the_budget_for_all_following_batches() -> None:
+    model = causal_model("llama")
+    rows = [tokenised_row(f"row {n}", 20, [3, 4, 5]) for n in range(16)]
+    forward_sizes(model, capacity=150)
+    scorer = Scorer(1000)
+    scores = run(scorer, model, rows)
+    assert_exact(scores, causal_model("llama"), rows)
+    assert 75 <= scorer.budget <= 150
+    # The reduced budget is kept: no later batch exceeds the memory.
+    shapes = forward_sizes(model)
+    n_failed = len(shapes)
+    run(scorer, model, rows)
+    assert n_failed == 0
+    assert max(height * width for height, width in shapes) <= 150
+
+
+def test_a_row_that_does_not_fit_is_split_and_only_responses_too_large_alone_fail() -> None:
+    model = causal_model("llama")
+    rows = [tokenised_row("large", 20, [30, 30, 30, 60]), *SHORT[:3]]
+    forward_sizes(model, capacity=60)
+    scores = run(Scorer(1000), model, rows)
+    (failed,) = [score for score in scores if score.logprob is None]
+    assert (failed.row, failed.response, failed.error) == (0, 3, "79 tokens")
+    fits = [TokenisedRow(rows[0].prompt, rows[0].responses[:3]), *rows[1:]]
+    assert_exact([score for score in scores if score.logprob is not None], causal_model("llama"), fits)
+
+
+def test_another_error_of_the_model_is_not_hidden() -> None:
+    model = causal_model("llama")
+    model.register_forward_pre_hook(lambda module, args: (_ for _ in ()).throw(RuntimeError("a device failed")))
+    with pytest.raises(RuntimeError, match="a device failed"):
+        run(Scorer(100), model, SHORT)
+
+
+def test_low_precision_agrees_within_its_tolerance() -> None:
+    full, low = causal_model("llama", initializer_range=0.1), causal_model("llama", initializer_range=0.1).bfloat16()
+    scorer = Scorer(1000)
+    rows = [*SHORT[:8], LONG]
+    found = [score.logprob or 0.0 for score in run(scorer, low, rows)]
+    assert scorer.selection.layout == "packed"
+    values = [(sum(response), len(response)) for row in naive_logprobs(full, rows) for response in row]
+    for value, (total, count) in zip(found, values, strict=True):
+        assert value == pytest.approx(total, abs=5e-2 * count)
