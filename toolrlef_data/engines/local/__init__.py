@@ -8,5 +8,6 @@
 | `template_check` | detection of message parts that a chat template omits |
 | `batching` | grouping of prompts by shared prefix, and batches of similar length |
 | `decoding` | the decode loop |
+| `memory` | detection of exhausted memory |
 | `scoring` | log-probabilities of given responses |
 """

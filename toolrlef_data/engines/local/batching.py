@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from toolrlef_data.engines.local.loading import free_memory
+from toolrlef_data.engines.local.memory import first_line, free_memory, is_out_of_memory
 
-__all__ = ["PrefixGroup", "TokenisedPrompt", "first_line", "halve_on_oom", "is_out_of_memory", "plan_batches"]
+__all__ = ["PrefixGroup", "TokenisedPrompt", "halve_on_oom", "plan_batches"]
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -130,15 +130,3 @@ def halve_on_oom(
         return [build_failure(batch[0], message)]
     half = len(batch) // 2
     return halve_on_oom(work, batch[:half], build_failure) + halve_on_oom(work, batch[half:], build_failure)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means that memory is exhausted; torch raises a RuntimeError for that of the CPU."""
-    import torch
-
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in str(error)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its class name if the message is empty."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

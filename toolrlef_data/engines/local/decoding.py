@@ -19,10 +19,11 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from toolrlef_data.engines.local.batching import TokenisedPrompt
-from toolrlef_data.engines.spec import EngineSpec
 
 if TYPE_CHECKING:
     import torch
+
+    from toolrlef_data.engines.spec import EngineSpec
 
 __all__ = ["Completion", "can_share_prefix", "decode", "last_logits_kwargs", "prefill"]
 

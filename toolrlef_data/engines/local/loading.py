@@ -8,7 +8,6 @@ Not covered: models on several GPUs, quantised loading.
 
 from __future__ import annotations
 
-import gc
 import importlib.metadata
 import threading
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from toolrlef_data.engines.local.memory import free_memory
 from toolrlef_data.engines.local.weights import Weights, resolve_adapter, resolve_weights, silence_transformers
 from toolrlef_data.engines.progress import step_bar
 from toolrlef_data.engines.settings import DTYPES
@@ -29,7 +29,6 @@ __all__ = [
     "LoadedModel",
     "borrow_model",
     "eos_token_ids",
-    "free_memory",
     "load_model",
     "parse_device",
     "resolve_dtype",
@@ -159,15 +158,6 @@ def unload() -> None:
     """Free the memory of the shared base model and its adapters; the next request loads them again."""
     _BASES.clear()
     free_memory()
-
-
-def free_memory() -> None:
-    """Collect garbage and empty the CUDA cache."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def eos_token_ids(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -16,8 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict
 
-from toolrlef_data.engines.local.batching import first_line
 from toolrlef_data.engines.local.loading import parse_device, resolve_dtype
+from toolrlef_data.engines.local.memory import first_line
 from toolrlef_data.engines.local.weights import resolve_weights, silence_transformers
 from toolrlef_data.engines.progress import step_bar
 from toolrlef_data.records import InputError, MissingExtra, ToolError

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from toolrlef_data.engines.local.batching import first_line, is_out_of_memory
 from toolrlef_data.engines.local.decoding import last_logits_kwargs
-from toolrlef_data.engines.local.loading import free_memory
+from toolrlef_data.engines.local.memory import first_line, free_memory, is_out_of_memory
 from toolrlef_data.engines.local.scoring.layouts import TokenisedRow, token_logprobs
 from toolrlef_data.engines.local.scoring.selection import LayoutSelection, row_length
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from toolrlef_data.engines.local.batching import is_out_of_memory
+from toolrlef_data.engines.local.memory import is_out_of_memory
 from toolrlef_data.engines.local.scoring.layouts import LAYOUTS, TokenisedRow, token_logprobs
 
 __all__ = ["LayoutSelection", "row_length"]
@@ -19,7 +19,7 @@ __all__ = ["LayoutSelection", "row_length"]
 # Maximum mean difference per token, in nats, by dtype: floating-point noise.
 TOLERANCE = {"float32": 1e-4, "float64": 1e-4}
 LOW_PRECISION_TOLERANCE = 5e-2
-TESTED_RESPONSES = 3  # of a row: the longest ones; two are enough to notice that one response sees another
+TESTED_RESPONSES = 2  # of a row, the longest ones: enough to notice that one response sees another
 # What models raise for arguments that they do not support.
 REFUSALS = (TypeError, ValueError, RuntimeError, IndexError, AttributeError, NotImplementedError, AssertionError)
 log = logging.getLogger(__name__)
@@ -61,13 +61,13 @@ class LayoutSelection:
         length = row_length(longest)
         if length <= self.tested_length or self.layout == "single":
             return
-        # Another length in the same batch tests the padding.
-        shortest = min(rows, key=row_length)
-        batch = [_fewer(longest)] if shortest is longest else [_fewer(longest), _fewer(shortest)]
-        expected = token_logprobs(model, batch, "single")
+        tests = [
+            (batch, token_logprobs(model, batch, "single")) for batch in ([_fewer(longest)], _small_batch(longest))
+        ]
         extended = _extended(model.config, longest)
         while self.layout != "single":
-            reason = _mismatch(model, batch, expected, self.layout)
+            reasons = (_mismatch(model, batch, expected, self.layout) for batch, expected in tests)
+            reason = next(filter(None, reasons), "")
             if not reason and extended is not None:
                 reason = self._extended_mismatch(model, extended)
             if not reason:
@@ -110,6 +110,16 @@ def _fewer(row: TokenisedRow) -> TokenisedRow:
     """Return a row with its longest responses."""
     distinct = sorted(dict.fromkeys(row.responses), key=len, reverse=True)
     return TokenisedRow(row.prompt, tuple(distinct[:TESTED_RESPONSES]))
+
+
+def _small_batch(row: TokenisedRow) -> list[TokenisedRow]:
+    """Return two short rows of different lengths, which test the padding of a batch in little time."""
+    responses = _fewer(row).responses
+    lengths = ((24, 4), (9, 2))  # tokens of the prompt and of each response
+    return [
+        TokenisedRow(row.prompt[:n_prompt], tuple(response[:n_response] for response in responses))
+        for n_prompt, n_response in lengths
+    ]
 
 
 def _extended(config: Any, row: TokenisedRow) -> TokenisedRow | None:
