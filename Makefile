@@ -29,6 +29,7 @@ bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_api.py
 	$(BIN)/python tests/benchmarks/bench_search.py
 	$(BIN)/python tests/benchmarks/bench_trajectories.py
+	$(BIN)/python tests/benchmarks/bench_scoring.py --memory
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

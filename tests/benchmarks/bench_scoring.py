@@ -153,10 +153,9 @@ def anonymous_megabytes() -> float:
 if __name__ == "__main__":
     if "--memory-of" in sys.argv:
         bench_memory(sys.argv[-1])
-    elif "--memory" in sys.argv:
-        for program in PROGRAMS:
-            subprocess.run([sys.executable, __file__, "--memory-of", program], check=True)
     else:
+        for program in PROGRAMS if "--memory" in sys.argv else ():
+            subprocess.run([sys.executable, __file__, "--memory-of", program], check=True)
         with tempfile.TemporaryDirectory() as home:
             os.environ.setdefault("HF_HOME", home)
             bench_speed()

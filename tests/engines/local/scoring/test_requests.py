@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests.support.models import tiny_llama
 from toolrlef_data.engines.local.engine import unload
 from toolrlef_data.engines.local.scoring.engine import ScoringEngine, ScoringEngines
-from toolrlef_data.engines.local.scoring.requests import ScoringRequest, end_token, tokenise_request, tokenise_response
+from toolrlef_data.engines.local.scoring.requests import ScoringRequest, end_token, request_tokeniser, tokenise_response
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import InputError, Reply
 from toolrlef_data.tables.fingerprint import canonical
@@ -68,7 +68,7 @@ def test_a_response_is_tokenised_apart_from_its_prompt(tokenizer: Any, prompt: s
     assert ids == (*tokenizer(f"{blank}calculator(3*12)").input_ids, tokenizer.eos_token_id)
     assert tokenise_response(tokenizer, prompt, " \n", end=False) == ()
     request = ScoringRequest(prompt=prompt or "Answer: ", response="calculator(3*12)")
-    tokens = tokenise_request(request, EngineSpec("local", "m"), tokenizer)
+    tokens = request_tokeniser(EngineSpec("local", "m"), tokenizer)(request)
     assert not isinstance(tokens, Reply)
     assert tokens[0] == tuple(tokenizer(request.prompt).input_ids), "the response does not change the prompt's tokens"
 

@@ -16,7 +16,7 @@ from typing import Any
 from toolrlef_data.engines.local.engine import LocalEngine, context_length, error_reply, request_windows
 from toolrlef_data.engines.local.loading import borrow_model, parse_device
 from toolrlef_data.engines.local.scoring.layouts import TokenisedRow
-from toolrlef_data.engines.local.scoring.requests import ScoringRequest, tokenise_request
+from toolrlef_data.engines.local.scoring.requests import ScoringRequest, request_tokeniser
 from toolrlef_data.engines.local.scoring.scorer import Scorer
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError, Reply
@@ -90,7 +90,8 @@ class ScoringEngine:
     def _score(self, window: Sequence[tuple[str, ScoringRequest]]) -> Iterator[list[tuple[str, Reply]]]:
         """Yield the replies to a window of requests, batch by batch."""
         with borrow_model(self.spec) as loaded:
-            tokenised = [(tag, tokenise_request(request, self.spec, loaded.tokenizer)) for tag, request in window]
+            tokenise = request_tokeniser(self.spec, loaded.tokenizer)
+            tokenised = [(tag, tokenise(request)) for tag, request in window]
             context = context_length(loaded.model)
         errors: list[tuple[str, Reply]] = []
         groups: dict[tuple[int, ...], dict[tuple[int, ...], list[str]]] = {}  # prompt -> response -> tags

@@ -6,7 +6,7 @@ would otherwise depend on the response.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from toolrlef_data.engines.prompts import continuation
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import InputError, Reply, is_text
 
-__all__ = ["ScoringRequest", "end_token", "tokenise_request", "tokenise_response"]
+__all__ = ["ScoringRequest", "end_token", "request_tokeniser", "tokenise_response"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +37,41 @@ class ScoringRequest(Request):
         return {**Request.in_key(self), "response": self.response, "end": self.end}
 
 
-def tokenise_request(
-    request: ScoringRequest, spec: EngineSpec, tokenizer: Any
-) -> tuple[tuple[int, ...], tuple[int, ...]] | Reply:
-    """Return the token ids of a request's prompt and of its response, or an error reply.
+def request_tokeniser(
+    spec: EngineSpec, tokenizer: Any
+) -> Callable[[ScoringRequest], tuple[tuple[int, ...], tuple[int, ...]] | Reply]:
+    """Return a function that tokenises requests; it computes a prompt once, since several responses share it.
 
-    Raises:
-        InputError: the end token is requested, and the tokenizer has none.
+    Args:
+        spec: settings of the engine; its options are variables of the chat template.
+        tokenizer: the model's tokenizer.
+
+    Returns:
+        A function of a request. It returns the token ids of the prompt and of the response, or an error reply, and
+        raises an `InputError` if an end token is requested and the tokenizer has none.
     """
-    prompt = tokenise_prompt(request, spec, tokenizer)
-    if isinstance(prompt, Reply):
-        return prompt
-    if not is_text(request.response):
-        return error_reply("bad_request", "the response contains an unpaired surrogate")
-    prompt_text = None if request.messages else request.prompt
-    return prompt, tokenise_response(tokenizer, prompt_text, request.response, request.end, dict(spec.options))
+    options = dict(spec.options)
+    prompts: dict[Any, tuple[int, ...] | Reply] = {}
+    ends: dict[bool, int] = {}
+
+    def tokenise(request: ScoringRequest) -> tuple[tuple[int, ...], tuple[int, ...]] | Reply:
+        key = (request.messages, request.prompt, request.tools)
+        if key not in prompts:
+            prompts[key] = tokenise_prompt(request, spec, tokenizer)
+        prompt = prompts[key]
+        if isinstance(prompt, Reply):
+            return prompt
+        if not is_text(request.response):
+            return error_reply("bad_request", "the response contains an unpaired surrogate")
+        is_chat = bool(request.messages)
+        response = tokenise_response(tokenizer, None if is_chat else request.prompt, request.response, end=False)
+        if not request.end:
+            return prompt, response
+        if is_chat not in ends:
+            ends[is_chat] = end_token(tokenizer, is_chat=is_chat, options=options)
+        return prompt, (*response, ends[is_chat])
+
+    return tokenise
 
 
 def tokenise_response(

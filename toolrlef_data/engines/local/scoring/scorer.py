@@ -126,8 +126,14 @@ class Scorer:
 
 
 def _sums(model: Any, batch: Sequence[_Item], layout: str) -> list[list[float]]:
-    values = token_logprobs(model, [item.row for item in batch], layout)
-    return [[float(response.double().sum()) for response in row] for row in values]
+    """Return the sum of each response of each row."""
+    import torch
+
+    rows = token_logprobs(model, [item.row for item in batch], layout)
+    # One transfer from the device, which a sum of each response would wait for.
+    values = torch.cat([response for row in rows for response in row]).double().cpu()
+    sums = iter(torch.split(values, [len(response) for row in rows for response in row]))
+    return [[float(next(sums).sum()) for _ in row] for row in rows]
 
 
 def _token_count(rows: Sequence[TokenisedRow], layout: str) -> int:
