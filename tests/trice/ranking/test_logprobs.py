@@ -162,6 +162,11 @@ def test_values_that_do_not_exist_are_null_with_an_error(spec: EngineSpec, caplo
     assert [[value is None for value in row["logprobs"]] for row in rows] == [[False, True, True], [True]]
     assert [[value is None for value in row["logprob_tokens"]] for row in rows] == [[False, True, True], [True]]
     assert "1 rows have no instruction or input" in caplog.text
+    caplog.clear()
+    logprobs(with_null.select([0]), replace(spec, max_failed=0.5))
+    assert "no instruction" not in caplog.text, "the row without a prompt is not selected"
+    with pytest.raises(InputError, match="null in all rows"):
+        logprobs(with_null.select([1]), spec)
     with pytest.raises(TooManyFailures, match="exceed the context of 512 tokens"):
         logprobs(data, replace(spec, max_failed=0.0))
     assert rank_agreement(Dataset.from_list(rows))["ranking_pairs"][:] == [0, 0]

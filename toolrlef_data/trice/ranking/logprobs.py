@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, Features, List, Value
 
 from toolrlef_data.checks import check_features
@@ -24,6 +25,7 @@ from toolrlef_data.engines.rules import integer_from
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError, Reply
 from toolrlef_data.tables.fingerprint import digest
+from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.row_tasks import tasks_of
 
@@ -154,8 +156,11 @@ def _model_name(spec: EngineSpec) -> str:
 def _check_prompts(stage2: Dataset | DatasetDict) -> None:
     """Warn of rows without a prompt; raise an `InputError` if all rows of a table have none."""
     for split in stage2.values() if isinstance(stage2, DatasetDict) else [stage2]:
-        columns = [split.data.column(name) for name in ("instruction", "input")]
-        n_null = max(column.null_count for column in columns)
+        texts = as_arrow(split.select_columns(["instruction", "input"]))
+        n_null = sum(
+            pc.sum(pc.or_(*(pc.is_null(batch[name]) for name in ("instruction", "input")))).as_py()
+            for batch in texts.iter(1000)
+        )
         if n_null and n_null == len(split):
             raise InputError(
                 "logprobs needs instruction and input, which are null in all rows, as in files of the original: add "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -132,6 +134,13 @@ def test_another_error_of_the_model_is_not_hidden() -> None:
     model.register_forward_pre_hook(lambda module, args: (_ for _ in ()).throw(RuntimeError("a device failed")))
     with pytest.raises(RuntimeError, match="a device failed"):
         run(Scorer(100), model, SHORT)
+
+
+def test_decoding_and_scoring_need_only_torch_and_transformers() -> None:
+    others = ("datasets", "pyarrow", "openai", "peft", "xxhash", "pydantic", "filelock", "huggingface_hub")
+    code = f"import sys; sys.modules.update(dict.fromkeys({others}))\n"  # None: the import fails
+    code += "import toolrlef_data.engines.local.decoding, toolrlef_data.engines.local.scoring.scorer"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_low_precision_agrees_within_its_tolerance() -> None:
