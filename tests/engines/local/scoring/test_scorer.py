@@ -68,7 +68,7 @@ def test_a_window_is_noticed_although_the_longest_row_hardly_exceeds_it(caplog: 
     # One token beyond the window may change less than the tolerance in one row, and more in another one.
     run(scorer, causal_model("mistral"), [tokenised_row("just too long", WINDOW - 4, [5, 4])])
     assert scorer.selection.layout == "shared"
-    assert f"of a row of {2 * WINDOW + 5} tokens" in scorer.selection.refused["packed"]
+    assert f"in a row of up to {2 * WINDOW + 5} tokens" in scorer.selection.refused["packed"]
     assert "layout packed is not used" in caplog.text
 
 
