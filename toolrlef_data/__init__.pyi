@@ -75,4 +75,5 @@ from toolrlef_data.trice.stage2 import execute as execute
 from toolrlef_data.trice.student import answer as answer
 from toolrlef_data.trice.student import grade as grade
 from toolrlef_data.trice.teachers import propose_calls as propose_calls
-from toolrlef_data.trice.warm_up import warm_up as warm_up
+from toolrlef_data.trice.training.adapter import train as train
+from toolrlef_data.trice.training.warm_up import warm_up as warm_up

@@ -36,6 +36,7 @@ def graded() -> Any:
     return grade(answer(load_source("sample", split="train").select(range(1)), MODEL))
 
 
+CLONED = Dataset.from_list([{"instruction": "Add.", "input": "1+1", "output": "2"}])
 WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: Responder("a", "gpt"), "'a' needs a model: expected an EngineSpec, found str"),  # type: ignore[arg-type]
     (lambda: Responder("a", MODEL, samples=0), "samples must be an integer of at least 1, found 0"),
@@ -60,11 +61,11 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: Responder(ANY(3), MODEL), "3 cannot be the name of a responder"),
     (lambda: Responder("a", MODEL, stop=ANY(3)), "stop: expected texts, found 3"),
     (lambda: Responder("a", MODEL, examples=ANY("4")), "examples must be an integer of at least 0, found '4'"),
-    (lambda: warm_up(graded(), LOCAL, style="poem"), "unknown prompt style 'poem'"),
-    (lambda: warm_up(graded(), LOCAL, steps=0), "steps must be an integer of at least 1, found 0"),
-    (lambda: warm_up(graded(), LOCAL, batch_size=0), "batch_size must be an integer of at least 1, found 0"),
-    (lambda: warm_up(graded(), LOCAL, learning_rate=-1), "learning_rate must be a number above 0, found -1"),
-    (lambda: warm_up(graded(), LOCAL, seed=ANY("x")), "seed must be an integer of at least 0, found 'x'"),
+    (lambda: warm_up(CLONED, LOCAL, style="poem"), "unknown prompt style 'poem'"),
+    (lambda: warm_up(CLONED, LOCAL, steps=0), "steps must be an integer of at least 1, found 0"),
+    (lambda: warm_up(CLONED, LOCAL, batch_size=0), "batch_size must be an integer of at least 1, found 0"),
+    (lambda: warm_up(CLONED, LOCAL, learning_rate=-1), "learning_rate must be a number above 0, found -1"),
+    (lambda: warm_up(CLONED, LOCAL, seed=ANY("x")), "seed must be an integer of at least 0, found 'x'"),
     (lambda: replace(TASKS["qa"], reader=ANY("gpt")), "reader of the task 'qa': expected an EngineSpec, found str"),
     (lambda: replace(TASKS["qa"], reader_style="poem"), "unknown prompt style 'poem'"),
 ]

@@ -102,7 +102,7 @@ def run_recipe(
     stage1_runs = {name: _run_stage1(name, recipe, engines, shared) for name in tasks}
     stage1 = {name: run[-1] for name, run in stage1_runs.items()}
     if recipe.warm_up is not None:
-        from toolrlef_data.trice.warm_up import warm_up
+        from toolrlef_data.trice.training.warm_up import warm_up
 
         settings = recipe.warm_up.model_dump(exclude={"name", "engine"})
         engines[recipe.warm_up.name] = warm_up(

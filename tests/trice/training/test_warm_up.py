@@ -13,14 +13,14 @@ from datasets import Dataset
 
 from tests.support.models import tiny_llama
 from toolrlef_data.engines.local import weights
-from toolrlef_data.engines.local.engine import LocalEngine, load_model, unload
-from toolrlef_data.engines.prompts import STYLES, render_prompt
+from toolrlef_data.engines.local.engine import LocalEngine, unload
+from toolrlef_data.engines.prompts import render_prompt
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import InputError, MissingColumns, UnknownName
 from toolrlef_data.tables.files import STAMPS
 from toolrlef_data.tables.fingerprint import canonical
-from toolrlef_data.trice import warm_up as training
-from toolrlef_data.trice.warm_up import warm_up
+from toolrlef_data.trice.training import adapter as training
+from toolrlef_data.trice.training.warm_up import warm_up
 
 ROWS = [
     {"instruction": "Write a call.", "input": f"How many in {n} boxes of 12?", "output": f"calculator({n}*12)"}
@@ -65,8 +65,8 @@ def lora(**changed: Any) -> Any:
 
 
 def losses(spec: EngineSpec) -> list[float]:
-    values: list[float] = json.loads((Path(spec.adapter or "") / "warm_up.json").read_text())["losses"]
-    return values
+    log = json.loads((Path(spec.adapter or "") / "training.json").read_text())["log"]
+    return [entry["loss"] for entry in log]
 
 
 def test_training_teaches_the_format_of_the_output(stage1: Dataset, base: EngineSpec) -> None:
@@ -91,7 +91,7 @@ def test_a_second_call_uses_the_stored_adapter(
 ) -> None:
     first = warm_up(stage1, base, **QUICK)
     times = {path: path.stat().st_mtime_ns for path in Path(first.adapter or "").iterdir()}
-    monkeypatch.setattr(training, "_train", None)
+    monkeypatch.setattr(training, "_fill", None)
     again = warm_up(stage1, replace(base, temperature=1.0, batch_tokens=99), **QUICK)
     assert again.adapter == first.adapter, "sampling and batch settings do not affect training"
     copy = Dataset.from_list([{**row, "id": str(n)} for n, row in enumerate(ROWS)])
@@ -126,15 +126,11 @@ def test_the_name_of_an_adapter_depends_on_all_its_inputs(
 ) -> None:
     trained = []
 
-    class Adapter:
-        def save_pretrained(self, folder: Path, **_: Any) -> None:
-            folder.mkdir(exist_ok=True)
-
-    def train(*args: Any) -> tuple[Adapter, list[float]]:
+    def fill(*args: Any) -> list[Any]:
         trained.append(args)
-        return Adapter(), []
+        return []
 
-    monkeypatch.setattr(training, "_train", train)
+    monkeypatch.setattr(training, "_fill", fill)
     changes = [{**change, "lora": lora(**change["lora"])} if "lora" in change else change for change in CHANGES]
     names = {warm_up(stage1, base, **{**QUICK, **change}).adapter for change in [{}, *changes]}
     names.add(warm_up(stage1.select(range(4)), base, **QUICK).adapter)
@@ -148,7 +144,7 @@ def test_equal_configurations_share_an_adapter(
     import peft
 
     first = warm_up(stage1, base, **QUICK)
-    monkeypatch.setattr(training, "_train", None)
+    monkeypatch.setattr(training, "_fill", None)
     reordered = lora(target_modules=["v_proj", "q_proj"])
     original_values = reordered.to_dict()
     equal = [reordered, lora(task_type="CAUSAL_LM", base_model_name_or_path="another", inference_mode=True)]
@@ -181,7 +177,7 @@ def test_deprecated_keywords_work_and_warn_with_the_replacement(
 ) -> None:
     config = lora(r=4, lora_alpha=32, lora_dropout=0.1, target_modules=["q_proj"])
     first = warm_up(stage1, base, lora=config, **QUICK)
-    monkeypatch.setattr(training, "_train", None)
+    monkeypatch.setattr(training, "_fill", None)
     deprecated: dict[str, Any] = {"r": 4, "alpha": 32, "dropout": 0.1, "target_modules": ("q_proj",)}
     with pytest.warns(DeprecationWarning, match=r"LoraConfig\(r=4, lora_alpha=32") as warned:
         assert warm_up(stage1, base, **QUICK, **deprecated).adapter == first.adapter
@@ -217,7 +213,7 @@ def test_a_damaged_adapter_is_trained_again_and_never_used(
     warmed = warm_up(stage1, base, steps=1, batch_size=1)
     folder = Path(warmed.adapter or "")
     identity = LocalEngine(warmed).identity()
-    for name in ("adapter_model.safetensors", "adapter_config.json", "warm_up.json"):
+    for name in ("adapter_model.safetensors", "adapter_config.json", "training.json"):
         content = (folder / name).read_bytes()
         (folder / name).write_bytes(content[:-40] + bytes([content[-40] ^ 1]) + content[-39:])
         with pytest.raises(InputError, match=f"{name} is damaged or missing: call warm_up again"):
@@ -263,33 +259,9 @@ def test_an_adapter_is_equal_in_every_process(stage1: Dataset, base: EngineSpec)
     assert json.loads((folder / "adapter_config.json").read_text())["target_modules"] == sorted(names)
 
 
-@pytest.mark.parametrize("style", STYLES)
-def test_the_loss_covers_the_response_and_its_end(base: EngineSpec, style: str) -> None:
-    loaded = load_model(base.model)
-    settings = {"style": style, "options": (), "max_tokens": 512}
-    sample = training._sample(ROWS[0], loaded, settings)
-    assert sample is not None
-    prompt, response = (loaded.tokenizer.decode(ids) for ids in sample)
-    assert response.lstrip(" ") == ROWS[0]["output"] + "</s>"
-    assert ROWS[0]["output"] not in prompt
-    assert prompt.endswith("<|assistant|>") or not prompt.endswith(" ")
-    batch = [sample, (sample[0] * 3, sample[1])]
-    batch_loss = training._loss(loaded.model, batch)
-    single_losses = [training._loss(loaded.model, [item]).item() for item in batch]
-    assert batch_loss.item() == pytest.approx(sum(single_losses) / 2, rel=1e-4), "padding does not affect the loss"
-
-
 def test_rows_above_max_tokens_are_skipped(stage1: Dataset, base: EngineSpec) -> None:
-    with pytest.raises(InputError, match="all 8 rows of stage 1 exceed max_tokens=5"):
+    with pytest.raises(InputError, match="no row can be used: 8 exceed max_tokens=5"):
         warm_up(stage1, base, **{**QUICK, "max_tokens": 5})
-
-
-def test_batches_cover_every_row_before_repeating_one() -> None:
-    batches = list(training._batches(list(range(10)), 5, 4, 0))
-    flat = [row for batch in batches for row in batch]
-    assert sorted(flat[:10]) == sorted(flat[10:]) == list(range(10))
-    assert flat[:10] != flat[10:]
-    assert list(training._batches(list(range(3)), 2, 5, 0)) == list(training._batches(list(range(3)), 2, 5, 0))
 
 
 def test_unusable_arguments_raise(stage1: Dataset, base: EngineSpec, tmp_path: Path) -> None:

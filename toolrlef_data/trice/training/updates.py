@@ -1,0 +1,190 @@
+"""The optimizer updates of a training run, by the Trainer of transformers and an adapter of peft."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from toolrlef_data.engines.local.loading import LoadedModel
+from toolrlef_data.engines.local.scoring.layouts import token_logprobs
+from toolrlef_data.engines.local.weights import resolve_adapter, silence_transformers
+from toolrlef_data.engines.progress import step_bar
+from toolrlef_data.trice.training.losses import batch_loss, count_pairs
+from toolrlef_data.trice.training.samples import Sample, batches
+
+__all__ = ["Updates", "adapt", "run_updates", "seeded"]
+
+
+@dataclass(frozen=True, slots=True)
+class Updates:
+    """Settings of the optimizer updates.
+
+    Args:
+        steps: number of updates; each takes one batch.
+        batch_size: rows per update.
+        learning_rate: the highest learning rate of the schedule, with AdamW.
+        schedule: name of a schedule of transformers, such as "linear" or "constant".
+        weight: weight of the ranking loss.
+        compat: whether losses are reduced as in the original code.
+        seed: determines the order of rows, the initial weights of an adapter and the dropout.
+        kept_steps: updates after which the adapter is saved, too.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    schedule: str
+    weight: float
+    compat: bool
+    seed: int
+    kept_steps: tuple[int, ...]
+
+
+@contextmanager
+def seeded(seed: int, device: str) -> Iterator[None]:
+    """Seed the generators of torch, numpy and Python, and restore their states afterwards."""
+    import numpy as np
+    import torch
+
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng([torch.device(device)] if device.startswith("cuda") else []):
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+
+
+def adapt(loaded: LoadedModel, name: str, adapter: str | None, lora: dict[str, Any]) -> Any:
+    """Return a model with a trainable adapter: a new one, or a copy of an existing one.
+
+    Args:
+        loaded: the base model, which is modified.
+        name: the user's name of the model; the adapter stores it in place of a path on this machine.
+        adapter: the adapter to begin with. Default: a new one.
+        lora: arguments of `peft.LoraConfig` for a new one. Modules named "q_proj" and "v_proj" become all linear layers
+            in a model without "q_proj".
+    """
+    import peft
+
+    if adapter is not None:
+        source, revision = resolve_adapter(adapter).pretrained_args()
+        model = peft.PeftModel.from_pretrained(loaded.model, source, revision=revision, is_trainable=True)
+    else:
+        has_q_proj = any(module.endswith("q_proj") for module, _ in loaded.model.named_modules())
+        if not has_q_proj and sorted(lora.get("target_modules") or ()) == ["q_proj", "v_proj"]:
+            has_conv1d = any(type(module).__name__ == "Conv1D" for module in loaded.model.modules())  # as in GPT-2
+            lora = {**lora, "target_modules": "all-linear", "fan_in_fan_out": has_conv1d}
+        model = peft.get_peft_model(loaded.model, peft.LoraConfig(task_type="CAUSAL_LM", **lora))
+    config = model.peft_config["default"]
+    config.base_model_name_or_path = name
+    for field, value in vars(config).items():
+        if isinstance(value, set):  # a set's order, and so the adapter's digest, differs between processes
+            setattr(config, field, sorted(value))
+    return model
+
+
+def run_updates(
+    model: Any,
+    samples: Sequence[Sample],
+    held_out: Sequence[Sample],
+    updates: Updates,
+    *,
+    layout: str,
+    description: str,
+    show: bool,
+    save: Callable[[int], None],
+) -> list[dict[str, float]]:
+    """Train an adapter, and return a log of the updates.
+
+    Args:
+        model: a model with a trainable adapter.
+        samples, held_out: rows of one stage; `held_out` are evaluated at the end and after each kept step.
+        updates: the settings.
+        layout: layout of the input, one of `LAYOUTS`.
+        description, show: text of the progress bar, and whether it is shown.
+        save: saves the adapter after a kept step.
+
+    Returns:
+        One entry per update with step and loss; of evaluated steps, with held_out_loss and, for stage 2,
+        held_out_ranked (the share of pairs in the right order).
+    """
+    import transformers
+
+    log: list[dict[str, float]] = []
+
+    class AdapterTrainer(transformers.Trainer):  # type: ignore[misc]
+        def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> Any:
+            values = token_logprobs(model, [sample.tokens for sample in inputs["samples"]], layout)
+            loss = batch_loss(inputs["samples"], values, weight=updates.weight, compat=updates.compat)
+            log.append({"step": len(log) + 1, "loss": round(loss.item(), 6)})
+            return loss
+
+    class Steps(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            step = len(log)
+            if held_out and (step in updates.kept_steps or step == updates.steps):
+                log[-1] |= evaluate_samples(model, held_out, updates, layout)
+            if step in updates.kept_steps:
+                save(step)
+            bar.set_postfix(loss=log[-1]["loss"], refresh=False)
+            bar.update()
+
+    planned = list(itertools.islice(batches(samples, updates.batch_size, updates.seed), updates.steps))
+    bar = step_bar(description, updates.steps, show)
+    with tempfile.TemporaryDirectory() as scratch, silence_transformers(), bar:
+        arguments = transformers.TrainingArguments(
+            output_dir=scratch,
+            per_device_train_batch_size=1,  # an item is a batch
+            num_train_epochs=1,
+            train_sampling_strategy="sequential",
+            learning_rate=updates.learning_rate,
+            lr_scheduler_type=updates.schedule,
+            weight_decay=0.0,
+            max_grad_norm=1.0,
+            seed=updates.seed,
+            use_cpu=model.device.type == "cpu",
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        arguments._n_gpu = min(arguments.n_gpu, 1)  # else the Trainer splits the items over all GPUs
+        trainer = AdapterTrainer(
+            model,
+            arguments,
+            train_dataset=planned,
+            data_collator=lambda items: {"samples": items[0]},
+            callbacks=[Steps()],
+        )
+        trainer.remove_callback(transformers.PrinterCallback)
+        trainer.train()
+    return log
+
+
+def evaluate_samples(model: Any, samples: Sequence[Sample], updates: Updates, layout: str) -> dict[str, float]:
+    """Return the mean loss of rows and, for stage 2, the share of pairs that the model ranks as the scores do."""
+    import torch
+
+    model.eval()
+    losses, ranked, n_pairs = [], 0, 0
+    with torch.no_grad():
+        for start in range(0, len(samples), updates.batch_size):
+            batch = samples[start : start + updates.batch_size]
+            values = token_logprobs(model, [sample.tokens for sample in batch], layout)
+            loss = batch_loss(batch, values, weight=updates.weight, compat=updates.compat)
+            losses.append(loss.item() * len(batch))
+            for sample, tokens in zip(batch, values, strict=True):
+                right, all_pairs = count_pairs([float(response.mean()) for response in tokens], sample.scores)
+                ranked, n_pairs = ranked + right, n_pairs + all_pairs
+    model.train()
+    result = {"held_out_loss": round(sum(losses) / len(samples), 6)}
+    return {**result, "held_out_ranked": round(ranked / n_pairs, 6)} if n_pairs else result
