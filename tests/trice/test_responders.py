@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, cast
 
 import pytest
+from datasets import Dataset
 
 from toolrlef_data import (
     ANNOTATIONS,

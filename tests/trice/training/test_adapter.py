@@ -163,11 +163,11 @@ def test_unusable_options_are_errors(stage2: Dataset, base: EngineSpec, changes:
 
 
 def test_tables_that_cannot_be_trained_on_are_errors(stage1: Dataset, stage2: Dataset, base: EngineSpec) -> None:
+    import peft
+
     with pytest.raises(MissingColumns, match=r"responses, scores \(stage 2\); found instruction, input"):
         train(stage2.remove_columns("scores"), base)
     with pytest.raises(InputError, match="held_out must be of the same stage"):
         train(stage2, base, held_out=stage1)
     with pytest.raises(InputError, match="pass a base without adapter"):
-        import peft
-
         train(stage2, replace(base, adapter="a"), lora=peft.LoraConfig())

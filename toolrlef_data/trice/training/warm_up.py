@@ -33,7 +33,7 @@ def warm_up(
     style: str = "alpaca",
     **deprecated: Any,
 ) -> EngineSpec:
-    """Train a LoRA adapter on stage 1 for a few updates at a constant learning rate, enough to learn the form of a call.
+    """Train a LoRA adapter on stage 1 for a few updates, enough to learn the form of a call.
 
     A model of 135M parameters learns the form of a call in 12 updates at a learning rate of 1e-3. `train` does more.
 
