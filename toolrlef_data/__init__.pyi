@@ -61,6 +61,8 @@ from toolrlef_data.tools.search.wiki_search import wiki_search as wiki_search
 from toolrlef_data.tools.tool import Tool as Tool
 from toolrlef_data.tools.tool import tool_schema as tool_schema
 from toolrlef_data.trice.annotations.composer import ANNOTATIONS as ANNOTATIONS
+from toolrlef_data.trice.evaluation.outcomes import evaluate as evaluate
+from toolrlef_data.trice.evaluation.report import Evaluation as Evaluation
 from toolrlef_data.trice.files.loader import load_trice as load_trice
 from toolrlef_data.trice.ranking.agreement import drop_learnt as drop_learnt
 from toolrlef_data.trice.ranking.agreement import rank_agreement as rank_agreement

@@ -15,6 +15,7 @@
 | `scoring` | the scoring rules, and the stage that applies them |
 | `ranking` | the log-probabilities of stage 2's responses, and their agreement with the scores |
 | `cassette` | records executions and replays them |
+| `evaluation` | evaluates a model without the tool and with it |
 | `training` | trains LoRA adapters on stage 1 and stage 2 |
 | `files` | reads and writes the original's JSON Lines |
 | `row_tasks` | maps the task names of a table to tasks, and warns of grades that are out of date |

@@ -1,0 +1,47 @@
+"""Intervals cover the truth about as often as they say, and differences are paired by question."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from toolrlef_data.trice.evaluation.intervals import Share, difference, estimate, wilson
+
+
+@pytest.mark.parametrize("truth", [0.05, 0.3, 0.5, 0.9])
+def test_the_interval_of_a_share_covers_the_truth(truth: float) -> None:
+    """By enumeration over all outcomes of 60 questions, not by chance."""
+    n = 60
+    outcomes = np.arange(n + 1)
+    logs = np.cumsum([0.0, *np.log(np.arange(1, n + 1))])
+    chances = np.exp(logs[n] - logs - logs[::-1] + outcomes * np.log(truth) + (n - outcomes) * np.log(1 - truth))
+    covered = [low <= truth <= high for low, high in (wilson(int(k), n) for k in outcomes)]
+    assert chances.sum() == pytest.approx(1)
+    assert 0.93 <= chances[covered].sum() <= 0.985
+
+
+def test_the_interval_of_a_difference_covers_the_truth() -> None:
+    generator = np.random.default_rng(0)
+    n, runs, truth = 100, 60, 0.2
+    covered = 0
+    for _ in range(runs):
+        difficulty = generator.random(n)
+        first, second = difficulty < 0.4, difficulty < 0.6  # paired: the second is right wherever the first is
+        found = difference(Share(list(first), [True] * n), Share(list(second), [True] * n))
+        covered += found.low is not None and found.high is not None and found.low <= truth <= found.high
+    assert covered >= 0.9 * runs
+
+
+def test_a_paired_difference_has_a_narrower_interval_than_an_unpaired_one() -> None:
+    right = [True, False] * 50
+    more = [True, False, True, True] * 25
+    among = [True] * 100
+    paired = difference(Share(right, among), Share(more, among))
+    unpaired = difference(Share(right, among), Share(more[::-1], among))
+    assert paired.value == unpaired.value == pytest.approx(0.25)
+    assert (paired.high or 0) - (paired.low or 0) < (unpaired.high or 0) - (unpaired.low or 0)
+
+
+def test_shares_of_nothing_have_no_value() -> None:
+    assert estimate(Share([], [])).value is None
+    assert difference(Share([True], [False]), Share([True], [True])).value is None

@@ -1,0 +1,135 @@
+"""The figures of an evaluation, and their differences between two evaluations of the same questions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from toolrlef_data.records import InputError
+from toolrlef_data.tables.files import atomic_file
+from toolrlef_data.trice.evaluation.intervals import Estimate, Share, difference, estimate
+
+__all__ = ["Evaluation"]
+
+Row = Mapping[str, Any]
+
+
+def _has_tools(row: Row) -> bool:
+    return row["offered"] is not None
+
+
+def _responded(row: Row) -> bool:
+    return _has_tools(row) and row["offered"]["error"] is None
+
+
+def _calls(row: Row) -> bool:
+    return _responded(row) and row["offered"]["uses_tool"]
+
+
+# Name -> (whether a row counts in the numerator, whether it counts in the denominator).
+FIGURES: dict[str, tuple[Callable[[Row], Any], Callable[[Row], Any]]] = {
+    "right without the tool": (lambda row: row["plain"]["correct"], lambda row: row["plain"]["correct"] is not None),
+    "right with the tool offered": (
+        lambda row: row["offered"]["correct"],
+        lambda row: _has_tools(row) and row["offered"]["correct"] is not None,
+    ),
+    "calls where the tool is needed": (_calls, lambda row: _responded(row) and row["needs_tool"] is True),
+    "calls where it is not needed": (_calls, lambda row: _responded(row) and row["needs_tool"] is False),
+    "calls that execute": (lambda row: row["offered"]["tool_error"] is None, _calls),
+    "calls that are right": (
+        lambda row: row["offered"]["correct"],
+        lambda row: _calls(row) and row["offered"]["correct"] is not None,
+    ),
+    "no response without the tool": (lambda row: row["plain"]["error"] is not None, bool),
+    "no response with the tool offered": (lambda row: row["offered"]["error"] is not None, _has_tools),
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The outcomes of a model on questions.
+
+    Args:
+        rows: one row per question: id, task, dataset, needs_tool (null if unknown), and the structs plain and offered
+            (null without tools): text, error, uses_tool, tool_error, correct.
+        name: name of the model, for reports.
+    """
+
+    rows: Dataset
+    name: str
+
+    def figures(self) -> dict[str, Estimate]:
+        """Return the figures by name, with 95 % intervals.
+
+        Shares of right responses are of the graded ones; `rows` has those that could not be graded.
+        """
+        return {name: estimate(share) for name, share in self._shares().items()}
+
+    def differences(self, other: Evaluation) -> dict[str, Estimate]:
+        """Return the figures of another evaluation minus those of this one, paired by question.
+
+        Args:
+            other: an evaluation of the same questions.
+
+        Raises:
+            InputError: the questions differ.
+        """
+        position = {row_id: n for n, row_id in enumerate(other.rows["id"])}
+        if set(position) != set(self.rows["id"]):
+            raise InputError("the evaluations are of different questions: evaluate both models on the same table")
+        order = [position[row_id] for row_id in self.rows["id"]]
+        theirs = Evaluation(other.rows.select(order), other.name)._shares()
+        return {name: difference(share, theirs[name]) for name, share in self._shares().items()}
+
+    def _shares(self) -> dict[str, Share]:
+        rows = list(self.rows)
+        counted = {name: [bool(among(row)) for row in rows] for name, (_, among) in FIGURES.items()}
+        return {
+            name: Share([n and bool(holds(row)) for n, row in zip(counted[name], rows, strict=True)], counted[name])
+            for name, (holds, _) in FIGURES.items()
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{name:<34}{value}" for name, value in self.figures().items() if value.count]
+        return "\n".join([f"{self.name}: {len(self.rows)} questions; 95 % intervals", *lines])
+
+    def plot(self, path: str | Path, *others: Evaluation) -> Path:
+        """Write a bar chart of the figures, with intervals, and return its path.
+
+        Args:
+            path: a file whose name ends in .svg, .png or .pdf.
+            others: evaluations to show beside this one.
+        """
+        import matplotlib
+        from matplotlib.figure import Figure
+
+        path = Path(path)
+        if path.suffix not in (".svg", ".png", ".pdf"):
+            raise InputError(f"plot: expected a file name that ends in .svg, .png or .pdf, found {path.name!r}")
+        shown = [self, *others]
+        figures = [evaluation.figures() for evaluation in shown]
+        names = [name for name in FIGURES if any(values[name].count for values in figures)]
+        with matplotlib.rc_context({"svg.hashsalt": "toolrlef_data"}):
+            figure = Figure(figsize=(8, 1 + 0.35 * len(names) * len(shown)), layout="constrained")
+            axes = figure.add_subplot()
+            height = 0.8 / len(shown)
+            for n, evaluation in enumerate(shown):
+                values = [figures[n][name] for name in names]
+                places = [i + n * height for i in range(len(names))]
+                bars = [value.value or 0 for value in values]
+                spans = [[bar - (v.low or 0) for bar, v in zip(bars, values, strict=True)],
+                         [(v.high or 0) - bar for bar, v in zip(bars, values, strict=True)]]  # fmt: skip
+                axes.barh(places, bars, height, xerr=spans, label=evaluation.name, capsize=2)
+            axes.set_yticks([i + 0.4 - height / 2 for i in range(len(names))], names)
+            axes.invert_yaxis()
+            axes.set_xlim(0, 1)
+            axes.xaxis.set_major_formatter("{x:.0%}")
+            axes.legend()
+            with atomic_file(path) as scratch:
+                metadata = {"Date": None} if path.suffix == ".svg" else None
+                figure.savefig(scratch, format=path.suffix[1:], metadata=metadata)
+        return path
