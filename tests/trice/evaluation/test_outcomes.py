@@ -42,7 +42,7 @@ MODEL = scripted(reply, progress=False, max_failed=1.0)
 
 
 def values(evaluation: Evaluation) -> dict[str, tuple[float | None, int]]:
-    return {name: (found.value, found.count) for name, found in evaluation.figures().items()}
+    return {name: (found.value, found.n) for name, found in evaluation.figures().items()}
 
 
 def test_the_figures_equal_a_count_by_hand() -> None:
@@ -102,6 +102,6 @@ def test_a_plot_is_written_as_a_picture(tmp_path: Path) -> None:
 
 def test_wrong_tables_are_errors() -> None:
     with pytest.raises(InputError, match="expected one split"):
-        evaluate(MODEL, {"train": questions()})  # type: ignore[arg-type]
+        evaluate(MODEL, {"train": questions()})
     with pytest.raises(InputError, match="question"):
         evaluate(MODEL, questions().remove_columns("question"))

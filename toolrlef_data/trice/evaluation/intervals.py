@@ -1,8 +1,8 @@
 """Shares of questions with 95 % intervals, and paired differences of shares.
 
 A share has Wilson's interval (J. Am. Stat. Assoc. 22, 1927), which is not empty at 0 % and 100 %. A difference between
-two models has the percentile interval of the bootstrap over questions (Efron, Ann. Statist. 7(1), 1979). Both models are
-compared on the same drawn questions, also if each has its own denominator, as with "right calls of all calls".
+two models has the percentile interval of the bootstrap over questions (Efron, Ann. Statist. 7(1), 1979). Both
+models are compared on the same drawn questions, also if each has its own denominator, as with "right calls of all calls".
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Estimate(NamedTuple):
     value: float | None
     low: float | None
     high: float | None
-    count: int
+    n: int
 
     def __str__(self) -> str:
         if self.value is None:
             return "none"
-        return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}] of {self.count}"
+        return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}] of {self.n}"
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:

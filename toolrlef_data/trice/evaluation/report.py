@@ -94,7 +94,7 @@ class Evaluation:
         }
 
     def __str__(self) -> str:
-        lines = [f"{name:<34}{value}" for name, value in self.figures().items() if value.count]
+        lines = [f"{name:<34}{value}" for name, value in self.figures().items() if value.n]
         return "\n".join([f"{self.name}: {len(self.rows)} questions; 95 % intervals", *lines])
 
     def plot(self, path: str | Path, *others: Evaluation) -> Path:
@@ -112,7 +112,7 @@ class Evaluation:
             raise InputError(f"plot: expected a file name that ends in .svg, .png or .pdf, found {path.name!r}")
         shown = [self, *others]
         figures = [evaluation.figures() for evaluation in shown]
-        names = [name for name in FIGURES if any(values[name].count for values in figures)]
+        names = [name for name in FIGURES if any(values[name].n for values in figures)]
         with matplotlib.rc_context({"svg.hashsalt": "toolrlef_data"}):
             figure = Figure(figsize=(8, 1 + 0.35 * len(names) * len(shown)), layout="constrained")
             axes = figure.add_subplot()
