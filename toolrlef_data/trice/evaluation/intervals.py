@@ -2,7 +2,7 @@
 
 A share has Wilson's interval (J. Am. Stat. Assoc. 22, 1927), which is not empty at 0 % and 100 %. A difference between
 two models has the percentile interval of the bootstrap over questions (Efron, Ann. Statist. 7(1), 1979). Both
-models are compared on the same drawn questions, also if each has its own denominator, as with "right calls of all calls".
+models are compared on the same drawn questions, even if each has its own denominator.
 """
 
 from __future__ import annotations

@@ -75,8 +75,10 @@ def evaluate(
 
     >>> from toolrlef_data import load_source, scripted
     >>> questions = load_source("sample", split="train").select(range(4))
-    >>> print(evaluate(scripted({"": "calculator(2*4)"}, progress=False), questions, tools=False))
+    >>> print(evaluate(scripted({"": "It is 0."}, progress=False), questions, tools=False))
     mapping: 4 questions; 95 % intervals
+    right without the tool            0.0% [0.0%, 49.0%] of 4
+    no response without the tool      0.0% [0.0%, 49.0%] of 4
     """
     if not isinstance(questions, Dataset):
         raise InputError(f"evaluate: expected one split, found a {type(questions).__name__}")

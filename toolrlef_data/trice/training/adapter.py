@@ -68,8 +68,8 @@ def train(
 
     A table with the columns responses and scores is stage 2. Stage 1 is behaviour cloning: the loss is the mean
     negative log-likelihood of the tokens of `output`. The loss of stage 2 adds a ranking loss to the negative
-    log-likelihood per token of the best response: max(0, p_i - p_j), summed over the pairs of a row with
-    score_i < score_j, where p is the mean log-probability of a response's tokens.
+    log-likelihood per token of the best response. It is the sum of max(0, p_i - p_j) over the pairs of a row with
+    score_i < score_j; p is the mean log-probability of a response's tokens.
 
     Args:
         table: one split of stage 1 or stage 2.
