@@ -77,7 +77,7 @@ def order(spec: EngineSpec, row: dict[str, Any]) -> list[str]:
     import torch
 
     loaded = load_model(spec.model, adapter=spec.adapter)
-    sample = tokenise_row(row, loaded, "completion", ())
+    sample = tokenise_row(row, loaded.tokenizer, spec, "completion")
     assert sample is not None
     with torch.inference_mode():
         ((values),) = token_logprobs(loaded.model, [sample.tokens], "single")

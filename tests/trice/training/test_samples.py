@@ -12,9 +12,11 @@ from tests.support.models import tiny_llama
 from toolrlef_data.engines.local.loading import load_model
 from toolrlef_data.engines.local.scoring.layouts import TokenisedRow
 from toolrlef_data.engines.prompts import STYLES, render_prompt
+from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError
 from toolrlef_data.trice.training.samples import SORTED_BATCHES, Sample, batches, tokenise_row
 
+BASE = EngineSpec("local", "tiny")
 ROW = {"instruction": "Write a call.", "input": "How many in 3 boxes of 12?", "output": " calculator(3*12) "}
 RANKED: dict[str, Any] = {
     "instruction": "Write a call.",
@@ -31,10 +33,10 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.mark.parametrize("style", STYLES)
 def test_a_sample_ends_with_the_response_and_its_end_token(loaded: Any, style: str) -> None:
-    sample = tokenise_row(ROW, loaded, style, ())
+    sample = tokenise_row(ROW, loaded.tokenizer, BASE, style)
     assert sample is not None
     prompt, response = (loaded.tokenizer.decode(ids) for ids in (sample.tokens.prompt, sample.tokens.responses[0]))
-    assert response.lstrip(" ") == "calculator(3*12)</s>"
+    assert response.lstrip() == "calculator(3*12)</s>"
     assert "calculator(" not in prompt
     rendered = render_prompt(style, ROW["instruction"], ROW["input"])
     if isinstance(rendered, str):
@@ -44,17 +46,17 @@ def test_a_sample_ends_with_the_response_and_its_end_token(loaded: Any, style: s
 
 
 def test_a_ranked_sample_has_the_responses_with_a_text_and_a_score(loaded: Any) -> None:
-    sample = tokenise_row(RANKED, loaded, "alpaca", ())
+    sample = tokenise_row(RANKED, loaded.tokenizer, BASE, "alpaca")
     assert sample is not None
     assert [loaded.tokenizer.decode(ids) for ids in sample.tokens.responses] == ["calculator(3*12)</s>", "</s>"]
     assert sample.scores == (20.0, 0.0)
-    assert tokenise_row({**RANKED, "scores": [None] * 5}, loaded, "alpaca", ()) is None
+    assert tokenise_row({**RANKED, "scores": [None] * 5}, loaded.tokenizer, BASE, "alpaca") is None
 
 
 def test_a_chat_style_needs_a_chat_template(tmp_path: Path) -> None:
     plain = load_model(str(tiny_llama(tmp_path / "plain", template=None)))
     with pytest.raises(InputError, match="no chat template"):
-        tokenise_row(ROW, plain, "chat", ())
+        tokenise_row(ROW, plain.tokenizer, BASE, "chat")
 
 
 def test_each_epoch_has_every_row_once_in_an_order_of_its_own() -> None:

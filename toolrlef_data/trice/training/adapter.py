@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolrlef_data.checks import check_table
 from toolrlef_data.engines.local.engine import LocalEngine
-from toolrlef_data.engines.local.loading import LoadedModel, load_model, resolve_dtype
+from toolrlef_data.engines.local.loading import load_model, resolve_dtype
 from toolrlef_data.engines.local.weights import silence_transformers
 from toolrlef_data.engines.prompts import check_prompt
 from toolrlef_data.engines.rules import integer_from, is_number, must_be
@@ -144,7 +144,8 @@ def train(
             "kept_steps": tuple(sorted(set(kept_steps))),
         },
         "steps": steps,
-        "prompts": {"style": style, "max_tokens": max_tokens, "options": asdict(base)["options"]},
+        "prompts": {"style": style, "max_tokens": max_tokens},
+        "options": asdict(base)["options"],
     }
     stored = canonical(settings)
     tables = [_content_digest(rows, columns) for rows in (table, held_out) if rows is not None]
@@ -212,8 +213,9 @@ def _fill(
     resolved = resolve_dtype(base.dtype, base.device)
     dtype = "float32" if resolved == "float16" else resolved
     loaded = load_model(base.model, base.revision, dtype=dtype, device=base.device)
-    samples = _samples(table, loaded, **settings["prompts"])
-    evaluated = [] if held_out is None else _samples(held_out, loaded, **settings["prompts"])
+    prompts = {"tokenizer": loaded.tokenizer, "base": base, **settings["prompts"]}
+    samples = _samples(table, **prompts)
+    evaluated = [] if held_out is None else _samples(held_out, **prompts)
     updates = settings["updates"]
     steps = settings["steps"] or settings["epochs"] * math.ceil(len(samples) / updates["batch_size"])
     if late := [step for step in updates["kept_steps"] if step > steps]:
@@ -234,7 +236,6 @@ def _fill(
             samples,
             evaluated,
             Updates(steps=steps, **updates),
-            layout="padded" if all(len(sample.tokens.responses) == 1 for sample in samples) else "packed",
             description=f"Train {Path(base.model).name}",
             show=base.progress,
             save=save_step,
@@ -243,11 +244,9 @@ def _fill(
     return entries
 
 
-def _samples(
-    table: Dataset, loaded: LoadedModel, *, style: str, max_tokens: int, options: Sequence[tuple[str, Any]]
-) -> list[Sample]:
+def _samples(table: Dataset, tokenizer: Any, base: EngineSpec, style: str, max_tokens: int) -> list[Sample]:
     """Return the samples of a table; skipped rows are counted in a warning."""
-    found = [sample for row in table if (sample := tokenise_row(row, loaded, style, options)) is not None]
+    found = [sample for row in table if (sample := tokenise_row(row, tokenizer, base, style)) is not None]
     samples = [sample for sample in found if len(sample) <= max_tokens]
     n_long, n_empty = len(found) - len(samples), len(table) - len(found)
     if not samples:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from toolrlef_data.engines.local.loading import LoadedModel
 from toolrlef_data.engines.local.scoring.layouts import TokenisedRow
-from toolrlef_data.engines.prompts import continuation, render_prompt
-from toolrlef_data.records import InputError
+from toolrlef_data.engines.local.scoring.requests import ScoringRequest, tokenise_request
+from toolrlef_data.engines.local.scoring.selection import row_length
+from toolrlef_data.engines.prompts import render_prompt
+from toolrlef_data.engines.spec import EngineSpec
+from toolrlef_data.records import InputError, Reply
 
 __all__ = ["STAGE1_COLUMNS", "STAGE2_COLUMNS", "Sample", "batches", "tokenise_row"]
 
@@ -36,56 +38,39 @@ class Sample:
 
     def __len__(self) -> int:
         """Return the number of tokens of the prompt and the longest response."""
-        return len(self.tokens.prompt) + max(map(len, self.tokens.responses))
+        return row_length(self.tokens)
 
 
-def tokenise_row(row: Row, loaded: LoadedModel, style: str, options: Sequence[tuple[str, Any]]) -> Sample | None:
+def tokenise_row(row: Row, tokenizer: Any, spec: EngineSpec, style: str) -> Sample | None:
     """Return the sample of a row of stage 1 or stage 2, or None for a row without a response to learn from.
 
-    Responses of stage 2 without a score are ignored; a row of stage 2 needs one with a score.
+    Responses of stage 2 without a text or a score are ignored. Prompt and responses are tokenised as for `logprobs`,
+    with the end token.
+
+    Raises:
+        InputError: the model cannot be asked in this style, or its tokenizer has no end token.
     """
     if "output" in row:
         scored = [(row["output"], 0.0)]
     else:
         pairs = zip(row["responses"], row["scores"], strict=True)
         scored = [(text, score) for text, score in pairs if text is not None and _is_finite(score)]
-    tokens = _tokenise(loaded, render_prompt(style, row["instruction"], row["input"]), [t for t, _ in scored], options)
-    kept = [(ids, score) for ids, (_, score) in zip(tokens.responses, scored, strict=True) if ids]
-    if not kept:
+    prompt = render_prompt(style, row["instruction"], row["input"])
+    if not isinstance(prompt, str) and not tokenizer.chat_template:
+        raise InputError('the model has no chat template: choose the style "completion", "alpaca" or "vicuna"')
+    place: dict[str, Any] = {"prompt": prompt} if isinstance(prompt, str) else {"messages": prompt}
+    found = [
+        (tokenise_request(ScoringRequest(**place, response=text), spec, tokenizer), score) for text, score in scored
+    ]
+    usable = [(tokens, score) for tokens, score in found if not isinstance(tokens, Reply)]
+    if not usable:
         return None
-    scores = () if "output" in row else tuple(score for _, score in kept)
-    return Sample(TokenisedRow(tokens.prompt, tuple(ids for ids, _ in kept)), scores)
+    tokens = TokenisedRow(usable[0][0][0], tuple(response for (_, response), _ in usable))
+    return Sample(tokens, () if "output" in row else tuple(score for _, score in usable))
 
 
 def _is_finite(score: float | None) -> bool:
     return score is not None and math.isfinite(score)
-
-
-def _tokenise(
-    loaded: LoadedModel, prompt: Any, responses: Sequence[str], options: Sequence[tuple[str, Any]]
-) -> TokenisedRow:
-    """Tokenise a prompt and its responses apart; each response has its end token."""
-    tokenizer = loaded.tokenizer
-    end = tokenizer.eos_token or ""
-    texts = [response.strip() for response in responses]
-    if isinstance(prompt, str):
-        prompt_ids = tokenizer(prompt).input_ids
-        endings = [continuation(prompt, text) + end for text in texts]
-    else:
-        if not tokenizer.chat_template:
-            raise InputError('the model has no chat template: choose the style "completion", "alpaca" or "vicuna"')
-        turns = [{"role": message.role, "content": message.content} for message in prompt]
-        variables = dict(options)
-        prompt_text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **variables)
-        prompt_ids = tokenizer(prompt_text, add_special_tokens=False).input_ids
-        endings = []
-        for text in texts:
-            full = [*turns, {"role": "assistant", "content": text}]
-            full_text = tokenizer.apply_chat_template(full, tokenize=False, **variables)
-            starts_equal = full_text.startswith(prompt_text)
-            endings.append(full_text[len(prompt_text) :].rstrip() if starts_equal else text + end)
-    ids = [tokenizer(ending, add_special_tokens=False).input_ids for ending in endings]
-    return TokenisedRow(tuple(prompt_ids), tuple(map(tuple, ids)))
 
 
 def batches(samples: Sequence[Sample], batch_size: int, seed: int) -> Iterator[list[Sample]]:

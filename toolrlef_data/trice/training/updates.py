@@ -12,6 +12,7 @@ from typing import Any
 
 from toolrlef_data.engines.local.loading import LoadedModel
 from toolrlef_data.engines.local.scoring.layouts import token_logprobs
+from toolrlef_data.engines.local.scoring.selection import LayoutSelection
 from toolrlef_data.engines.local.weights import resolve_adapter, silence_transformers
 from toolrlef_data.engines.progress import step_bar
 from toolrlef_data.trice.training.losses import batch_loss, count_pairs
@@ -96,7 +97,6 @@ def run_updates(
     held_out: Sequence[Sample],
     updates: Updates,
     *,
-    layout: str,
     description: str,
     show: bool,
     save: Callable[[int], None],
@@ -107,7 +107,6 @@ def run_updates(
         model: a model with a trainable adapter.
         samples, held_out: rows of one stage; `held_out` are evaluated at the end and after each kept step.
         updates: the settings.
-        layout: layout of the input, one of `LAYOUTS`.
         description, show: text of the progress bar, and whether it is shown.
         save: saves the adapter after a kept step.
 
@@ -118,6 +117,7 @@ def run_updates(
     import transformers
 
     log: list[dict[str, float]] = []
+    layout = _layout(model, [*samples, *held_out])
 
     class AdapterTrainer(transformers.Trainer):  # type: ignore[misc]
         def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> Any:
@@ -168,6 +168,19 @@ def run_updates(
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.train()
     return log
+
+
+def _layout(model: Any, samples: Sequence[Sample]) -> str:
+    """Return the fastest layout that is exact for a model and its longest row; no prompt is shared in stage 1."""
+    import torch
+
+    if all(len(sample.tokens.responses) == 1 for sample in samples):
+        return "padded"
+    selection = LayoutSelection()
+    model.eval()
+    with torch.inference_mode():
+        selection.update(model, [sample.tokens for sample in samples])
+    return selection.layout
 
 
 def evaluate_samples(model: Any, samples: Sequence[Sample], updates: Updates, layout: str) -> dict[str, float]:
