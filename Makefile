@@ -30,6 +30,7 @@ bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_search.py
 	$(BIN)/python tests/benchmarks/bench_trajectories.py
 	$(BIN)/python tests/benchmarks/bench_scoring.py --memory
+	$(BIN)/python tests/benchmarks/bench_training.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
