@@ -17,6 +17,7 @@ from toolrlef_data import train
 from toolrlef_data.engines.local.engine import LocalEngine, unload
 from toolrlef_data.engines.local.loading import load_model
 from toolrlef_data.engines.local.scoring.layouts import token_logprobs
+from toolrlef_data.engines.local.scoring.requests import request_tokeniser
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError, MissingColumns
 from toolrlef_data.trice.training.samples import tokenise_row
@@ -77,7 +78,7 @@ def order(spec: EngineSpec, row: dict[str, Any]) -> list[str]:
     import torch
 
     loaded = load_model(spec.model, adapter=spec.adapter)
-    sample = tokenise_row(row, loaded.tokenizer, spec, "completion")
+    sample = tokenise_row(row, request_tokeniser(spec, loaded.tokenizer), "completion")
     assert sample is not None
     with torch.inference_mode():
         ((values),) = token_logprobs(loaded.model, [sample.tokens], "single")

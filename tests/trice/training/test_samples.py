@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +10,9 @@ import pytest
 from tests.support.models import tiny_llama
 from toolrlef_data.engines.local.loading import load_model
 from toolrlef_data.engines.local.scoring.layouts import TokenisedRow
+from toolrlef_data.engines.local.scoring.requests import request_tokeniser
 from toolrlef_data.engines.prompts import STYLES, render_prompt
 from toolrlef_data.engines.spec import EngineSpec
-from toolrlef_data.records import InputError
 from toolrlef_data.trice.training.samples import SORTED_BATCHES, Sample, batches, tokenise_row
 
 BASE = EngineSpec("local", "tiny")
@@ -33,7 +32,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.mark.parametrize("style", STYLES)
 def test_a_sample_ends_with_the_response_and_its_end_token(loaded: Any, style: str) -> None:
-    sample = tokenise_row(ROW, loaded.tokenizer, BASE, style)
+    sample = tokenise_row(ROW, request_tokeniser(BASE, loaded.tokenizer), style)
     assert sample is not None
     prompt, response = (loaded.tokenizer.decode(ids) for ids in (sample.tokens.prompt, sample.tokens.responses[0]))
     assert response.lstrip() == "calculator(3*12)</s>"
@@ -46,17 +45,11 @@ def test_a_sample_ends_with_the_response_and_its_end_token(loaded: Any, style: s
 
 
 def test_a_ranked_sample_has_the_responses_with_a_text_and_a_score(loaded: Any) -> None:
-    sample = tokenise_row(RANKED, loaded.tokenizer, BASE, "alpaca")
+    sample = tokenise_row(RANKED, request_tokeniser(BASE, loaded.tokenizer), "alpaca")
     assert sample is not None
     assert [loaded.tokenizer.decode(ids) for ids in sample.tokens.responses] == ["calculator(3*12)</s>", "</s>"]
     assert sample.scores == (20.0, 0.0)
-    assert tokenise_row({**RANKED, "scores": [None] * 5}, loaded.tokenizer, BASE, "alpaca") is None
-
-
-def test_a_chat_style_needs_a_chat_template(tmp_path: Path) -> None:
-    plain = load_model(str(tiny_llama(tmp_path / "plain", template=None)))
-    with pytest.raises(InputError, match="no chat template"):
-        tokenise_row(ROW, plain.tokenizer, BASE, "chat")
+    assert tokenise_row({**RANKED, "scores": [None] * 5}, request_tokeniser(BASE, loaded.tokenizer), "alpaca") is None
 
 
 def test_each_epoch_has_every_row_once_in_an_order_of_its_own() -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from toolrlef_data.checks import check_table
 from toolrlef_data.engines.local.engine import LocalEngine
 from toolrlef_data.engines.local.loading import load_model, resolve_dtype
+from toolrlef_data.engines.local.scoring.requests import request_tokeniser
 from toolrlef_data.engines.local.weights import silence_transformers
 from toolrlef_data.engines.prompts import check_prompt
 from toolrlef_data.engines.rules import integer_from, is_number, must_be
@@ -246,7 +247,10 @@ def _fill(
 
 def _samples(table: Dataset, tokenizer: Any, base: EngineSpec, style: str, max_tokens: int) -> list[Sample]:
     """Return the samples of a table; skipped rows are counted in a warning."""
-    found = [sample for row in table if (sample := tokenise_row(row, tokenizer, base, style)) is not None]
+    if style == "chat" and not tokenizer.chat_template:
+        raise InputError('the model has no chat template: choose the style "completion", "alpaca" or "vicuna"')
+    tokenise = request_tokeniser(base, tokenizer)
+    found = [sample for row in table if (sample := tokenise_row(row, tokenise, style)) is not None]
     samples = [sample for sample in found if len(sample) <= max_tokens]
     n_long, n_empty = len(found) - len(samples), len(table) - len(found)
     if not samples:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 from toolrlef_data.engines.local.scoring.layouts import TokenisedRow
-from toolrlef_data.engines.local.scoring.requests import ScoringRequest, tokenise_request
+from toolrlef_data.engines.local.scoring.requests import ScoringRequest
 from toolrlef_data.engines.local.scoring.selection import row_length
 from toolrlef_data.engines.prompts import render_prompt
-from toolrlef_data.engines.spec import EngineSpec
-from toolrlef_data.records import InputError, Reply
+from toolrlef_data.records import Reply
 
 __all__ = ["STAGE1_COLUMNS", "STAGE2_COLUMNS", "Sample", "batches", "tokenise_row"]
 
@@ -22,6 +21,7 @@ STAGE2_COLUMNS = ("instruction", "input", "responses", "scores")
 SORTED_BATCHES = 50  # batches whose rows are sorted by length together
 
 Row = Mapping[str, Any]
+Tokenise = Callable[[ScoringRequest], "tuple[tuple[int, ...], tuple[int, ...]] | Reply"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +41,18 @@ class Sample:
         return row_length(self.tokens)
 
 
-def tokenise_row(row: Row, tokenizer: Any, spec: EngineSpec, style: str) -> Sample | None:
+def tokenise_row(row: Row, tokenise: Tokenise, style: str) -> Sample | None:
     """Return the sample of a row of stage 1 or stage 2, or None for a row without a response to learn from.
 
-    Responses of stage 2 without a text or a score are ignored. Prompt and responses are tokenised as for `logprobs`,
-    with the end token.
+    Responses of stage 2 without a text or a score are ignored.
+
+    Args:
+        row: the row.
+        tokenise: a function of `request_tokeniser`, so that values are those of `logprobs`, with the end token.
+        style: the prompt style.
 
     Raises:
-        InputError: the model cannot be asked in this style, or its tokenizer has no end token.
+        InputError: the tokenizer has no end token.
     """
     if "output" in row:
         scored = [(row["output"], 0.0)]
@@ -56,12 +60,8 @@ def tokenise_row(row: Row, tokenizer: Any, spec: EngineSpec, style: str) -> Samp
         pairs = zip(row["responses"], row["scores"], strict=True)
         scored = [(text, score) for text, score in pairs if text is not None and _is_finite(score)]
     prompt = render_prompt(style, row["instruction"], row["input"])
-    if not isinstance(prompt, str) and not tokenizer.chat_template:
-        raise InputError('the model has no chat template: choose the style "completion", "alpaca" or "vicuna"')
     place: dict[str, Any] = {"prompt": prompt} if isinstance(prompt, str) else {"messages": prompt}
-    found = [
-        (tokenise_request(ScoringRequest(**place, response=text), spec, tokenizer), score) for text, score in scored
-    ]
+    found = [(tokenise(ScoringRequest(**place, response=text)), score) for text, score in scored]
     usable = [(tokens, score) for tokens, score in found if not isinstance(tokens, Reply)]
     if not usable:
         return None
