@@ -127,7 +127,7 @@ ONE_SPLIT: dict[str, tuple[str, Callable[..., Any]]] = {
     "generate_trajectories": ("questions", search),
 }
 TABLES = BY_SPLIT | ONE_SPLIT
-OTHERS = {"evaluate", "ledger", "lineage", "logprobs", "train", "warm_up"}  # they read records, or need a model
+OTHERS = {"ledger", "lineage", "logprobs", "train", "warm_up"}  # they read records, or need a model
 
 
 # Functions that write files or read rows -> (the table, a call that returns what is written or read).

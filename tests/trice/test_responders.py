@@ -67,7 +67,10 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: warm_up(CLONED, LOCAL, batch_size=0), "batch_size must be an integer of at least 1, found 0"),
     (lambda: warm_up(CLONED, LOCAL, learning_rate=-1), "learning_rate must be a number above 0, found -1"),
     (lambda: warm_up(CLONED, LOCAL, seed=ANY("x")), "seed must be an integer of at least 0, found 'x'"),
-    (lambda: replace(TASKS["qa"], reader=ANY("gpt")), "reader of the task 'qa': expected an EngineSpec, found str"),
+    (
+        lambda: replace(TASKS["qa"], reader=ANY("gpt")),
+        "the task 'qa': reader must be an EngineSpec or None, found 'gpt'",
+    ),
     (lambda: replace(TASKS["qa"], reader_style="poem"), "unknown prompt style 'poem'"),
 ]
 

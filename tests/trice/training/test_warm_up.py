@@ -278,26 +278,12 @@ def test_unusable_arguments_raise(stage1: Dataset, base: EngineSpec, tmp_path: P
         warm_up(stage1, plain, **{**QUICK, "style": "chat"})
 
 
-def test_each_epoch_has_all_samples_in_another_order() -> None:
-    samples = list(range(12))
-    rows = [row for batch in training._batches(samples, steps=12, batch_size=4, seed=0) for row in batch]
-    epochs = [rows[start : start + 12] for start in range(0, 48, 12)]
-    assert [sorted(epoch) for epoch in epochs] == [samples] * 4
-    assert len(set(map(tuple, epochs))) == 4
-    other = [row for batch in training._batches(samples, steps=3, batch_size=4, seed=1) for row in batch]
-    assert other != epochs[0]
-
-
 def test_variables_of_the_chat_template_are_in_the_name_of_an_adapter(
     stage1: Dataset, base: EngineSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They change the text that the model learns."""
 
-    class Adapter:
-        def save_pretrained(self, folder: Path, **_: Any) -> None:
-            folder.mkdir(exist_ok=True)
-
-    monkeypatch.setattr(training, "_train", lambda *args: (Adapter(), []))
+    monkeypatch.setattr(training, "_fill", lambda *args: [])
     specs = [base, *(replace(base, options={"thinking": value}) for value in (True, False, True))]
     names = [warm_up(stage1, spec, **{**QUICK, "style": "chat"}).adapter for spec in specs]
     assert len(set(names)) == 3
