@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import typer
+
+from toolrlef_data.records import ToolrlefError
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -26,6 +29,7 @@ __all__ = [
     "flag_table",
     "print_line",
     "print_parts",
+    "run_app",
     "search_counts",
     "text_table",
 ]
@@ -144,3 +148,15 @@ def exit_on_interrupt() -> Iterator[None]:
     except KeyboardInterrupt:
         typer.secho(INTERRUPTED, err=True)
         raise typer.Exit(130) from None
+
+
+def run_app(app: typer.Typer) -> None:
+    """Run an app with the arguments of the process; a `ToolrlefError` is printed as one line without a traceback."""
+    # torch reads the variable when it is loaded. With spinning OpenMP threads, another busy process halves the speed;
+    # passive waiting costs little.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app()
+    except ToolrlefError as error:
+        typer.secho(f"error: {error}", err=True, fg="red")
+        raise SystemExit(2) from None

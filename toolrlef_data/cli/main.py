@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from toolrlef_data.cli.console import dropped_table, exit_on_interrupt, print_line, print_parts
+from toolrlef_data.cli.console import dropped_table, exit_on_interrupt, print_line, print_parts, run_app
 from toolrlef_data.cli.hub import push
 from toolrlef_data.cli.search import search
 from toolrlef_data.cli.trajectories import trajectories
-from toolrlef_data.records import ToolrlefError
+from toolrlef_data.cli.trice.group import trice
 
 __all__ = ["app", "main"]
 
@@ -53,6 +52,7 @@ def run(
 app.command()(push)
 app.command()(search)
 app.command()(trajectories)
+app.add_typer(trice)
 
 
 def _print_run(result: object) -> None:
@@ -117,15 +117,8 @@ def _print_run(result: object) -> None:
 
 
 def main() -> None:
-    """Run the command line; a `ToolrlefError` is printed as one line without a traceback."""
-    # torch reads the variable when it is loaded. With spinning OpenMP threads, another busy process halves the speed;
-    # passive waiting costs little.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        app()
-    except ToolrlefError as error:
-        typer.secho(f"error: {error}", err=True, fg="red")
-        raise SystemExit(2) from None
+    """Run the command line."""
+    run_app(app)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from datasets import Dataset, DatasetDict
 from toolrlef_data.checks import features_of
 from toolrlef_data.columns import GRADED, LABELLED, RESPONSE
 from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
-from toolrlef_data.engines.prompts import render_prompt, shuffled_indices
+from toolrlef_data.engines.prompts import check_prompt, render_prompt, shuffled_indices
 from toolrlef_data.engines.responses import build_request, build_response
 from toolrlef_data.engines.rules import integer_from
 from toolrlef_data.engines.spec import EngineSpec, Request
@@ -61,6 +61,8 @@ def propose_calls(
     attempts: int = 3,
     accept_cut: Collection[str] = ACCEPT_CUT,
     ask_again: Collection[str] = (),
+    style: str = "chat",
+    verify: bool = True,
     compat: bool = False,
     task: Task | Mapping[str, Task] | None = None,
     num_proc: int | None = None,
@@ -72,6 +74,9 @@ def propose_calls(
         teacher: `ANNOTATIONS`, or a model whose prompt contains the gold answers. Tasks with `Task.make_argument` need
             no teacher.
         attempts, accept_cut, ask_again, compat, task, num_proc: as in `build_stage1`.
+        style: the prompt style of a model: "chat", "completion", "alpaca" or "vicuna" (`prompts`); default "chat".
+        verify: whether to execute the calls; default True. With False, no tool is needed, `verified` is null, and each
+            question keeps its first readable call.
 
     Returns:
         the table with `tool_call`, `tool_output`, `verified`, `verified_by`, `attempts`, `teacher` and `rejected`: for
@@ -80,6 +85,7 @@ def propose_calls(
 
     Raises:
         InputError: the teacher has another type, `attempts` is below 1, or a tool is not set up.
+        UnknownName: an unknown style.
         TooManyFailures: too many requests or calls failed; all replies and results are saved.
 
     >>> from toolrlef_data import answer, grade, load_source, scripted
@@ -90,15 +96,16 @@ def propose_calls(
     """
     check_teacher(teacher)
     integer_from(1).check("attempts", attempts)
+    check_prompt(style)
     tasks, accepted = tasks_of(graded, task), check_accept_cut(accept_cut)
     labelled = _with_labels(graded, num_proc)
     if isinstance(teacher, Annotations):
-        settings = TeachSettings(tasks, teacher.name, 0, compat)
+        settings = TeachSettings(tasks, teacher.name, 0, compat, verify=verify)
         return _propose_without_model(labelled, _propose_from_annotations, settings, num_proc)
     for attempt in range(attempts):
         spec = teacher if attempt == 0 else replace(teacher, temperature=max(teacher.temperature, RETRY_TEMPERATURE))
         spec = replace(spec, seed=teacher.seed + attempt)
-        settings = TeachSettings(tasks, teacher.model, attempt, compat, accepted, teacher.max_tokens)
+        settings = TeachSettings(tasks, teacher.model, attempt, compat, accepted, teacher.max_tokens, style, verify)
         stage = ModelStage(
             _teacher_request,
             _propose_from_reply,
@@ -125,6 +132,7 @@ def check_teacher(teacher: Any) -> None:
 def write_calls(
     graded: D,
     *,
+    verify: bool = True,
     compat: bool = False,
     task: Task | Mapping[str, Task] | None = None,
     num_proc: int | None = None,
@@ -133,13 +141,13 @@ def write_calls(
 
     Args and Returns are those of `propose_calls`.
     """
-    settings = TeachSettings(tasks_of(graded, task), "", 0, compat)
+    settings = TeachSettings(tasks_of(graded, task), "", 0, compat, verify=verify)
     return _propose_without_model(_with_labels(graded, num_proc), _propose_from_row, settings, num_proc)
 
 
 @dataclass(frozen=True)
 class TeachSettings:
-    """The teacher's name, the number of the attempt, and how replies are checked and calls verified."""
+    """The teacher's name, the number of the attempt, its prompts, and how replies are checked and calls verified."""
 
     tasks: Mapping[str, Task]
     teacher: str
@@ -147,6 +155,8 @@ class TeachSettings:
     compat: bool
     accept_cut: tuple[str, ...] = ()
     max_tokens: int = 0
+    style: str = "chat"
+    verify: bool = True
 
 
 def _with_labels(graded: D, num_proc: int | None) -> D:
@@ -174,7 +184,7 @@ def _propose_without_model(
 def _propose_from_row(row: Row, settings: TeachSettings) -> dict[str, Any]:
     """Return the row's unverified call, or the call whose argument is part of the question."""
     task = settings.tasks[row["task"]]
-    if not _needs_call(row):
+    if not _needs_call(row, settings):
         return _proposal()
     if row["tool_call"] and row["verified"] is None:
         return _proposal(row["tool_call"])
@@ -184,7 +194,7 @@ def _propose_from_row(row: Row, settings: TeachSettings) -> dict[str, Any]:
 def _propose_from_annotations(row: Row, settings: TeachSettings) -> dict[str, Any]:
     """Return a call that is composed from the row's worked solution."""
     task = settings.tasks[row["task"]]
-    if task.make_argument is not None or not _needs_call(row):
+    if task.make_argument is not None or not _needs_call(row, settings):
         return _proposal()
     if not task.numeric:  # a formula computes numbers only
         return _proposal(error="no_annotation")
@@ -196,13 +206,13 @@ def _propose_from_annotations(row: Row, settings: TeachSettings) -> dict[str, An
 
 def _teacher_request(row: Row, settings: TeachSettings) -> Request | None:
     task = settings.tasks[row["task"]]
-    if task.make_argument is not None or not _needs_call(row):
+    if task.make_argument is not None or not _needs_call(row, settings):
         return None
     examples = task.examples_for(row["dataset"])
     order = shuffled_indices(len(examples), f"{row['id']}:{settings.attempt}")
     shots = [(_with_gold(examples[i].input, [examples[i].answer]), examples[i].call) for i in order]
     prompt = _with_gold(task.render(row), row["answers"][:MAX_GOLD_ANSWERS])
-    return build_request(render_prompt("chat", task.teacher_instruction, prompt, shots))
+    return build_request(render_prompt(settings.style, task.teacher_instruction, prompt, shots))
 
 
 def _with_gold(input: str, answers: Sequence[str]) -> str:
@@ -239,20 +249,22 @@ def _proposal(call: str | None = None, error: str | None = None, detail: str | N
     return {PROPOSAL: {**build_response(None, text=call), "error": error, "error_detail": detail}}
 
 
-def _needs_call(row: Row) -> bool:
-    return bool(row["needs_tool"]) and not row["verified"]
+def _needs_call(row: Row, settings: TeachSettings) -> bool:
+    is_done = row["verified"] if settings.verify else row["tool_call"]
+    return bool(row["needs_tool"]) and not is_done
 
 
 # Verification ---------------------------------------------------------------------------------------------------------
 
 
 def _verify_proposals(proposed: D, settings: TeachSettings, num_proc: int | None) -> D:
-    executed = execute_responses(
-        proposed, [PROPOSAL], settings.tasks, compat=settings.compat, verify=True, num_proc=num_proc
-    )
+    if settings.verify:
+        proposed = execute_responses(
+            proposed, [PROPOSAL], settings.tasks, compat=settings.compat, verify=True, num_proc=num_proc
+        )
     reads = ["task", "question", "answers", *LABELS, *(f"{PROPOSAL}.{field}" for field in PROPOSAL_FIELDS)]
     changes: dict[str, Any] = {"reads": reads, "adds": LABELS, "removes": [PROPOSAL], "name": "verify_calls"}
-    return apply(executed, _verified_labels, settings, **changes, num_proc=num_proc)
+    return apply(proposed, _verified_labels, settings, **changes, num_proc=num_proc)
 
 
 def _verified_labels(row: Row, settings: TeachSettings) -> dict[str, Any]:
@@ -268,6 +280,8 @@ def _verified_labels(row: Row, settings: TeachSettings) -> dict[str, Any]:
     if call is None:
         return {**labels, "rejected": [*row["rejected"], _rejection(proposal["error"], proposal["error_detail"])]}
     labels |= {"tool_call": call, "tool_output": output, "teacher": settings.teacher or row["teacher"]}
+    if not settings.verify:
+        return labels
     if proposal["tool_error"] is not None:
         reason = f"tool_error:{proposal['tool_error']}"
     elif argument is None:  # the table's text contains no call

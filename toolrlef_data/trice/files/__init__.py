@@ -10,4 +10,7 @@
 | `task_entries` | joins the entries of one task across files |
 | `rows` | builds the rows of the tables |
 | `names` | names of data sets and ids of rows |
+| `steps` | reads and continues the file of one step, and replaces it in one piece |
+| `step_tables` | rows of such a file as tables, and rows that a step writes |
+| `response_files` | scores the response files of one folder |
 """

@@ -29,7 +29,7 @@ from toolrlef_data.records import Drop, InputError, is_text
 from toolrlef_data.trice.files.lines import LEDGER_FILE
 from toolrlef_data.trice.files.names import UPSTREAM_NAMES
 
-__all__ = ["MIX", "NAMES", "PENDING", "PROVENANCE", "File", "Folder", "Line", "read_folder"]
+__all__ = ["MIX", "NAMES", "PENDING", "PROVENANCE", "File", "Folder", "Line", "read_folder", "read_lines"]
 
 MIX = "mix"
 PROVENANCE = "provenance.json"
@@ -118,7 +118,7 @@ def read_folder(folder: Path, tasks: Iterable[str]) -> Folder:
     prefixes = [*tasks, *UPSTREAM_NAMES, *UPSTREAM_NAMES.values()]
     paths = [path for place in sorted(NAMES) for path in sorted((folder / place).rglob("*")) if path.is_file()]
     files = [_file(folder, path, prefixes) for path in paths if not path.name.startswith(".")]
-    ledger = _lines(folder / LEDGER_FILE, LEDGER_FILE)[0] if LEDGER_FILE in names else []
+    ledger = read_lines(folder / LEDGER_FILE, LEDGER_FILE)[0] if LEDGER_FILE in names else []
     return Folder(files, ledger, [name for name in names if name not in {*NAMES, *PUBLISHED_FILES}])
 
 
@@ -140,7 +140,7 @@ def _file(folder: Path, path: Path, prefixes: Iterable[str]) -> File:
                 name = unit if unit == MIX else groups.get("name", unit)
                 split = groups.get("split", "dev" if is_dev else "train")
                 posix = relative.as_posix()
-                return File(posix, unit, kind, name, groups.get("responder", ""), split, *_lines(path, posix))
+                return File(posix, unit, kind, name, groups.get("responder", ""), split, *read_lines(path, posix))
     raise InputError(
         f"{path}: not the name of a TRICE file. Expected names such as raw/math/GSM8K_right.json, _wrong.json; "
         "stage1/math/GSM8K_wrong.json, math.json; stage2/math/math_gold_response.json, math_chatgpt_response.json, "
@@ -148,7 +148,7 @@ def _file(folder: Path, path: Path, prefixes: Iterable[str]) -> File:
     )
 
 
-def _lines(path: Path, name: str) -> tuple[list[Line], str]:
+def read_lines(path: Path, name: str) -> tuple[list[Line], str]:
     """Return the non-empty lines of a file, and the evaluator's summary line or ""."""
     data = path.read_bytes()
     try:
@@ -163,7 +163,7 @@ def _lines(path: Path, name: str) -> tuple[list[Line], str]:
             continue
         row = _row(line.strip())
         can_be_summary = not (lines or summary) and path.stem.endswith("_response")
-        is_truncated_row = '"id"' in line
+        is_truncated_row = '"id"' in line or line.lstrip().startswith("{")
         if can_be_summary and isinstance(row, Drop) and row.reason == "not_json" and not is_truncated_row:
             summary = line.strip()[:200]
         else:

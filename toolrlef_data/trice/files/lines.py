@@ -11,7 +11,18 @@ from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.numbers import parse_number
 from toolrlef_data.trice.files.names import upstream_id, upstream_name
 
-__all__ = ["LEDGER_FILE", "LINES", "NO_REPLY", "Lines", "Part", "dataset_unit", "ledger_line"]
+__all__ = [
+    "ANSWER_AS_TEXT",
+    "LEDGER_FILE",
+    "LINES",
+    "NO_REPLY",
+    "QUESTION_IN_INSTRUCTION",
+    "Lines",
+    "Part",
+    "answer_text",
+    "dataset_unit",
+    "ledger_line",
+]
 
 Row = Mapping[str, Any]
 Lines = Iterator[tuple[str, dict[str, Any]]]
@@ -120,7 +131,7 @@ def _raw_line(row: Row, question: str, text: str) -> dict[str, Any]:
     answers = row["answers"]
     gold: dict[str, Any] = {"answer": answers}
     if row["task"] in ANSWER_AS_TEXT:
-        first = _answer_text(row)
+        first = answer_text(row)
         gold = {"answer": first, **({"answers": answers} if answers not in ([first], []) else {})}
     raw = {"id": upstream_id(row["dataset"], str(row["id"])), "question": question, **gold, "input": text}
     return {**raw, "instruction": question} if row["task"] in QUESTION_IN_INSTRUCTION else raw
@@ -135,11 +146,11 @@ def _render_input(row: Row) -> str:
 
 def _gold_line(row: Row, output: str) -> dict[str, Any]:
     line = {"instruction": row["instruction"], "input": row["input"], "output": output}
-    return {**line, "id": upstream_id(row["dataset"], str(row["id"])), "answer": _answer_text(row)}
+    return {**line, "id": upstream_id(row["dataset"], str(row["id"])), "answer": answer_text(row)}
 
 
-def _answer_text(row: Row) -> str:
-    """Return the first gold answer; in math the first number, in a form that the original's code reads."""
+def answer_text(row: Row) -> str:
+    """Return the first gold answer of a row; in math the first number, in a form that the original's code reads."""
     answers: list[str] = row["answers"]
     if row["task"] != "math":
         return answers[0] if answers else ""

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["UPSTREAM_NAMES", "UPSTREAM_TASKS", "normalise_id", "normalise_name", "upstream_id", "upstream_name"]
+import re
+from collections.abc import Iterable
+
+from toolrlef_data.records import UnknownName
+
+__all__ = [
+    "UPSTREAM_NAMES",
+    "UPSTREAM_TASKS",
+    "find_dataset",
+    "find_task",
+    "normalise_id",
+    "normalise_name",
+    "upstream_id",
+    "upstream_name",
+]
 
 # The names of data sets in the original's files.
 UPSTREAM_NAMES = {
@@ -21,6 +35,8 @@ UPSTREAM_NAMES = {
 }
 # The names of tasks in the original's code, which its scorer expects in the names of response files.
 UPSTREAM_TASKS = {"lama": "LAMA", "math": "Math", "mlqa": "MLQA", "qa": "QA"}
+# The names that the original's commands accept for a data set, where its files have another one.
+COMMAND_NAMES = {"NaturalQ": "nq_open", "T-REx": "trex", "WebQ": "webquestions"}
 NORMALISED_NAMES = {upstream.lower(): name for name, upstream in UPSTREAM_NAMES.items()}
 
 
@@ -65,3 +81,43 @@ def upstream_id(dataset: str, row_id: str) -> str:
     if dataset and row_id.startswith(f"{dataset}-"):
         return upstream + row_id[len(dataset) :]
     return f"{upstream}:{row_id}" if dataset in UPSTREAM_NAMES and upstream not in row_id else row_id
+
+
+def find_dataset(name: str) -> str:
+    """Return a data set's name in this package, given any spelling of the original in any case.
+
+    Raises:
+        UnknownName: another name. The message lists the original's.
+
+    >>> find_dataset("T-REx"), find_dataset("webq"), find_dataset("GSM8K"), find_dataset("Natural_Questions")
+    ('trex', 'webquestions', 'gsm8k', 'nq_open')
+    """
+    spellings = {_letters(spelling): dataset for dataset, spelling in UPSTREAM_NAMES.items()}
+    spellings |= {_letters(dataset): dataset for dataset in UPSTREAM_NAMES}
+    spellings |= {_letters(spelling): dataset for spelling, dataset in COMMAND_NAMES.items()}
+    if (found := spellings.get(_letters(name))) is None:
+        raise UnknownName("data set", name, list(UPSTREAM_NAMES.values()))
+    return found
+
+
+def find_task(name: str, tasks: Iterable[str]) -> str:
+    """Return the name of a task, given in any case.
+
+    Args:
+        name: the name.
+        tasks: the names of the tasks.
+
+    Raises:
+        UnknownName: another name.
+
+    >>> find_task("Math", ["math", "qa"])
+    'math'
+    """
+    names = {task.lower(): task for task in tasks}
+    if (found := names.get(name.strip().lower())) is None:
+        raise UnknownName("task", name, list(names.values()))
+    return found
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -12,7 +12,7 @@ from toolrlef_data.engines.responses import build_response
 from toolrlef_data.trice.files.entries import Entry, extract_context
 from toolrlef_data.trice.files.task_entries import Row, TaskEntries, assign_ids, drop_repeated_ids, merge_copies
 
-__all__ = ["build_rows"]
+__all__ = ["RESPONDER_ORDER", "build_rows", "graded_rows", "question_row"]
 
 MISSING_RESPONSE = "not_found"  # a kind of `records.REPLY_ERRORS`
 RESPONDER_ORDER = ("chatgpt", "davinci", "vicuna", "alpaca")  # as in TRICE
@@ -30,10 +30,10 @@ def build_rows(task_entries: TaskEntries) -> dict[str, dict[str, list[Row]]]:
     has_responses = any(task_entries.of("response"))
     has_stage1 = any(task_entries.of("stage1")) or not has_responses
     for split in task_entries.splits:
-        graded_rows = _graded_rows(task_entries, split, targets, graded_name == "labelled")
+        graded = graded_rows(task_entries, split, targets, graded_name == "labelled")
         split_tables = {
-            "questions": _question_rows(task_entries, split, {row["id"] for row in graded_rows}),
-            graded_name: graded_rows,
+            "questions": _question_rows(task_entries, split, {row["id"] for row in graded}),
+            graded_name: graded,
             "stage1": [_stage1_row(task_entries, entry) for entry in targets[split]] if has_stage1 else [],
             "responded": _responded_rows(task_entries, split, targets, not has_stage1) if has_responses else [],
             "stage2": _stage2_rows(task_entries, split, targets),
@@ -64,19 +64,28 @@ def _stage1_row(task_entries: TaskEntries, entry: Entry) -> Row:
 
 def _question_rows(task_entries: TaskEntries, split: str, graded_ids: set[str]) -> list[Row]:
     entries = task_entries.of("question", split=split)
-    return [_question_row(task_entries, entry) for entry in entries if entry.id not in graded_ids]
+    return [question_row(task_entries, entry) for entry in entries if entry.id not in graded_ids]
 
 
-def _question_row(task_entries: TaskEntries, entry: Entry) -> Row:
+def question_row(task_entries: TaskEntries, entry: Entry) -> Row:
+    """Return the row of a questions table."""
     question = entry.row["question"]
     context = extract_context(entry.row["input"], question, task_entries.task)
     fields = {"question": question, "context": context, "solution": "", "split_origin": entry.split}
     return {**task_entries.identity(entry), **fields}
 
 
-def _graded_rows(
+def graded_rows(
     task_entries: TaskEntries, split: str, targets: Mapping[str, list[Entry]], is_labelled: bool
 ) -> list[Row]:
+    """Return the rows of a graded or labelled table, from the entries of right and wrong rows and of calls.
+
+    Args:
+        task_entries: the entries.
+        split: the split.
+        targets: split -> entries of stage 1, which can contain the student's response to a right row.
+        is_labelled: whether to return the columns of `columns.LABELLED`.
+    """
     all_targets = (entry for entries in targets.values() for entry in entries)
     student_texts = {
         entry.id: entry.row["output"] for entry in all_targets if not task_entries.uses_tool(entry.row["output"])
@@ -91,7 +100,7 @@ def _graded_rows(
         if text is None and is_correct:
             text = student_texts.get(entry.id)
         row = {
-            **_question_row(task_entries, entry),
+            **question_row(task_entries, entry),
             "samples": [],
             "correct": is_correct,
             "pass_rate": float(is_correct),

@@ -1,0 +1,84 @@
+"""Options that several commands share, in the spellings of the original's scripts.
+
+Underscores and dashes are equal: `--dataset_name` is `--dataset-name`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from toolrlef_data.cli.console import run_app
+from toolrlef_data.records import UnknownName
+
+__all__ = [
+    "CONTEXT",
+    "ApiKey",
+    "ApiKeysFile",
+    "BaseModel",
+    "BaseUrl",
+    "Corpus",
+    "LoraWeights",
+    "MaxTokens",
+    "Mode",
+    "MultiApiKeys",
+    "QaModel",
+    "SearchUrl",
+    "TaskName",
+    "Translator",
+    "check_mode",
+    "run_command",
+]
+
+MODES = ("w", "a")
+
+
+def _dashed(token: str) -> str:
+    return token.replace("_", "-")
+
+
+CONTEXT: dict[str, Any] = {"token_normalize_func": _dashed}
+
+TaskName = Annotated[str, typer.Option(help="math, lama, qa or mlqa, in any case.")]
+Mode = Annotated[
+    str, typer.Option("--mode", help="w: write the file again, from stored replies where there are; a: continue it.")
+]
+MaxTokens = Annotated[int, typer.Option(min=1, help="Maximum tokens of a reply.")]
+BaseUrl = Annotated[
+    str | None, typer.Option(help="URL of an OpenAI-compatible server. Default: $OPENAI_BASE_URL, else OpenAI.")
+]
+MultiApiKeys = Annotated[bool, typer.Option("--multi-api-keys", help="Use all keys of --api-keys-file in turn.")]
+ApiKeysFile = Annotated[
+    Path | None,
+    typer.Option("--api-keys-file", "--api-key-file", help="File with API keys, one a line. Default: $OPENAI_API_KEY."),
+]
+ApiKey = Annotated[str, typer.Option(help="Refused: a key in a command is visible. Set OPENAI_API_KEY.", hidden=True)]
+BaseModel = Annotated[Path | None, typer.Option(help="Folder of the model.")]
+LoraWeights = Annotated[str, typer.Option(help="Folder of the LoRA adapter. Default: none.")]
+SearchUrl = Annotated[str | None, typer.Option(help="qa, lama: URL of a search server with ColBERTv2's API.")]
+Corpus = Annotated[Path | None, typer.Option(help="qa, lama: passages to search instead (.jsonl or .parquet).")]
+QaModel = Annotated[
+    str | None, typer.Option(help="lama: folder of the QA model. With a search, it extracts answers from passages.")
+]
+Translator = Annotated[str | None, typer.Option(help="mlqa: folder of the translation model, such as NLLB.")]
+
+
+def check_mode(mode: str) -> str:
+    """Return a mode of a file: "w" or "a".
+
+    Raises:
+        UnknownName: another mode.
+    """
+    if mode not in MODES:
+        raise UnknownName("mode", mode, MODES)
+    return mode
+
+
+def run_command(function: Callable[..., None]) -> None:
+    """Run a command as a script, with the arguments of the process."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=CONTEXT)
+    app.command()(function)
+    run_app(app)

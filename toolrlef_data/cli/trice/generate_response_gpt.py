@@ -1,0 +1,65 @@
+"""The command `generate-response-gpt`: responses of a model behind an API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from toolrlef_data.cli.trice import flags
+from toolrlef_data.cli.trice.models import api_engine, prompt_style
+from toolrlef_data.cli.trice.responses import read_examples, write_responses
+
+__all__ = ["generate_response_gpt"]
+
+
+def generate_response_gpt(
+    input: Annotated[Path, typer.Option(help="File of raw rows: id, question, answer.")],
+    output: Annotated[Path, typer.Option(help="File to write: {task}_{responder}_response.json.")],
+    task: flags.TaskName,
+    engine: Annotated[str, typer.Option(help="Name of the model on the server.")],
+    mode: flags.Mode = "a",
+    multi_api_keys: flags.MultiApiKeys = False,
+    api_keys_file: flags.ApiKeysFile = None,
+    api_key: flags.ApiKey = "",
+    base_url: flags.BaseUrl = None,
+    max_tokens: flags.MaxTokens = 128,
+    example_num: Annotated[int, typer.Option(min=0, help="Number of few-shot examples.")] = 4,
+    example_file: Annotated[
+        Path | None, typer.Option(help="File of few-shot examples, or its folder. Default: this package's examples.")
+    ] = None,
+    output_text: Annotated[str, typer.Option(help="Field of the response, beside the field response.")] = "output",
+    keep_cut: Annotated[
+        bool, typer.Option("--keep-cut", help="Also write replies that were cut off or are empty, as the original.")
+    ] = False,
+) -> None:
+    """Write the responses of a model behind an API, which few-shot examples make use the tool.
+
+    Example: toolrlef-data trice generate-response-gpt --input data/raw/math/math.json
+    --output data/stage2/math/math_chatgpt_response.json --task math --mode w --engine gpt-4o-mini
+    """
+    from toolrlef_data.tasks import TASKS
+    from toolrlef_data.trice.files.names import find_task
+    from toolrlef_data.trice.responders import Responder
+
+    found, instruction = TASKS[find_task(task, TASKS)], ""
+    if example_file is not None:
+        found, instruction = read_examples(found, example_file)
+    keys: dict[str, Any] = {"multi_api_keys": multi_api_keys, "api_keys_file": api_keys_file, "api_key": api_key}
+    spec = api_engine(engine, base_url=base_url, max_tokens=max_tokens, **keys)
+    responder = Responder("model", spec, style=prompt_style(engine), examples=example_num)
+    write_responses(
+        input,
+        output,
+        found,
+        responder,
+        list(dict.fromkeys([output_text, "response"])),
+        again=flags.check_mode(mode) == "w",
+        keep_cut=keep_cut,
+        instruction=instruction,
+    )
+
+
+if __name__ == "__main__":
+    flags.run_command(generate_response_gpt)

@@ -1,0 +1,85 @@
+"""What both response commands do: prompts from a file of raw rows, and the same rows with responses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toolrlef_data.cli.console import exit_on_interrupt
+from toolrlef_data.cli.trice.reports import check_any, print_missing, print_written
+
+if TYPE_CHECKING:
+    from toolrlef_data.tasks.task import Task
+    from toolrlef_data.trice.responders import Responder
+
+__all__ = ["read_examples", "write_responses"]
+
+
+def write_responses(
+    input: Path,
+    output: Path,
+    task: Task,
+    responder: Responder,
+    fields: Sequence[str],
+    *,
+    again: bool,
+    keep_cut: bool,
+    instruction: str = "",
+) -> None:
+    """Write the rows of a file with a responder's responses.
+
+    Args:
+        input: file of raw rows.
+        output: file to write.
+        task: the task of all rows, with the few-shot examples.
+        responder: the model.
+        fields: the fields that contain the response.
+        again: whether to replace the rows that the output already has.
+        keep_cut: whether to write replies that were cut off or are empty.
+        instruction: the instruction of the prompts; default: the task's.
+    """
+    from toolrlef_data.trice.files.step_tables import parse_rows, prompt_table, response_row
+    from toolrlef_data.trice.files.steps import open_step, write_rows
+    from toolrlef_data.trice.reply_check import text_as_original
+    from toolrlef_data.trice.responders import respond
+
+    needs, adds = ("id", "input|question|instruction"), ("id", "|".join(fields))
+    step = open_step(input, output, again=again, needs=needs, adds=adds)
+    new: dict[str, dict[str, Any]] = {}
+    missing: dict[str, str] = {}
+    if step.remaining:
+        entries = parse_rows(input, step.remaining, "question", task)
+        table = prompt_table(task, entries, instruction or task.instruction)
+        with exit_on_interrupt():
+            responded = respond(table, [responder], task=task)
+        responses = {row["id"]: row[responder.name] for row in responded.select_columns(["id", responder.name])}
+        for row, entry in zip(step.remaining, entries, strict=True):
+            response = responses[entry.id]
+            text = text_as_original(response) if keep_cut else response["text"]
+            if text is None:
+                missing[row.id] = response["error"]
+            else:
+                new[row.id] = response_row(row.row, entry, task.name, dict.fromkeys(fields, text))
+    result = step.in_order(new)
+    check_any(len(result), output, missing, "--keep-cut writes replies that were cut off or are empty")
+    write_rows(output, result)
+    print_written({"questions": len(step.rows), "  new responses": len(new)}, (output, len(result)))
+    print_missing(missing)
+
+
+def read_examples(task: Task, path: Path) -> tuple[Task, str]:
+    """Return a task with the few-shot examples of a file, and the instruction of the first one.
+
+    Args:
+        task: the task.
+        path: a file with instruction, input and output, or a folder with such a file named {task}.json.
+    """
+    from toolrlef_data.tasks.task import Example
+    from toolrlef_data.trice.files.steps import read_rows
+
+    file = path / f"{task.name}.json" if path.is_dir() else path
+    rows = read_rows(file, needs=("instruction", "input", "output"))
+    examples = [Example(row.row["input"], "", row.row["output"], "") for row in rows]
+    return replace(task, examples={"": examples}), str(rows[0].row["instruction"])
