@@ -75,7 +75,7 @@ def score(
     ready = _with_tool(found, calls, tools, base_model or Path(f"PLMs/{model.lower()}-7b"), lora_weights, model.lower())
     with exit_on_interrupt():
         stage2 = score_responses(files, ready, compat=compat)
-    rows = stage2_rows(stage2, files.answers, compat=compat)
+    rows = stage2_rows(stage2, files, compat=compat)
     counts = {"questions": len(files.rows), "  scored": len(rows), "kept predictions": len(files.predictions)}
     print_parts(dropped_table([stage2]))
     if not rows:

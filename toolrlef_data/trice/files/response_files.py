@@ -148,14 +148,19 @@ def score_responses(files: ResponseFiles, task: Task, *, compat: bool = True) ->
     return score(restored, trusted=trusted, compat=compat, task=task)
 
 
-def stage2_rows(stage2: Dataset, answers: Mapping[str, str], *, compat: bool = True) -> list[dict[str, Any]]:
-    """Return the rows of the original's file; with `compat`, the answer of gold is the text in the gold file."""
+def stage2_rows(stage2: Dataset, files: ResponseFiles, *, compat: bool = True) -> list[dict[str, Any]]:
+    """Return the rows of the original's file, whose answers are the texts in `pred` and, with `compat`, in gold."""
     rows = []
     for row in stage2.select_columns(["id", "query", "responses", "origin", "scores", "answer"]):
         line = {name: row[name] for name in ("query", "responses", "origin", "scores", "answer")}
         line["scores"] = [int(score) if score == int(score) else score for score in row["scores"]]
-        if compat:
-            line["answer"] = [answers.get(row["id"], row["answer"][0]), *row["answer"][1:]]
+        line["answer"] = [
+            files.answers.get(row["id"], answer)
+            if compat and name == GOLD
+            # The table has numbers that are rounded to 2 decimals.
+            else files.predictions.get((row["id"], name), [answer])[0]
+            for name, answer in zip(row["origin"], row["answer"], strict=True)
+        ]
         rows.append(line)
     return rows
 
