@@ -56,8 +56,8 @@ ApiKeysFile = Annotated[
     typer.Option("--api-keys-file", "--api-key-file", help="File with API keys, one a line. Default: $OPENAI_API_KEY."),
 ]
 ApiKey = Annotated[str, typer.Option(help="Refused: a key in a command is visible. Set OPENAI_API_KEY.", hidden=True)]
-BaseModel = Annotated[Path | None, typer.Option(help="Folder of the model.")]
-LoraWeights = Annotated[str, typer.Option(help="Folder of the LoRA adapter. Default: none.")]
+BaseModel = Annotated[str | None, typer.Option(help="Folder or Hub id of the model.")]
+LoraWeights = Annotated[str, typer.Option(help="Folder or Hub id of the LoRA adapter. Default: none.")]
 SearchUrl = Annotated[str | None, typer.Option(help="qa, lama: URL of a search server with ColBERTv2's API.")]
 Corpus = Annotated[Path | None, typer.Option(help="qa, lama: passages to search instead (.jsonl or .parquet).")]
 QaModel = Annotated[

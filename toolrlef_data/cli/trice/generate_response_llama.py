@@ -18,7 +18,7 @@ NO_8BIT = "--load-8bit has no effect: the weights are loaded in the type that su
 
 
 def generate_response_llama(
-    base_model: Annotated[Path, typer.Option(help="Folder of the base model.")],
+    base_model: Annotated[str, typer.Option(help="Folder or Hub id of the base model.")],
     task: flags.TaskName,
     data_path: Annotated[Path, typer.Option(help="File of raw rows: id, question, answer.")],
     output_path: Annotated[Path, typer.Option(help="File to write: {task}_{responder}_response.json.")],

@@ -73,18 +73,11 @@ def api_engine(
     return EngineSpec("openai_api", engine, base_url=base_url, keys=keys, max_tokens=max_tokens)
 
 
-def local_engine(base_model: Path, lora_weights: str, max_tokens: int = 128) -> EngineSpec:
-    """Return the spec of a local model with the original's decoding: 4 beams, repetition penalty 1.3.
-
-    Raises:
-        InputError: a folder is missing.
-    """
+def local_engine(base_model: str, lora_weights: str, max_tokens: int = 128) -> EngineSpec:
+    """Return the spec of a local model with the original's decoding: 4 beams, repetition penalty 1.3."""
     from toolrlef_data.engines.spec import EngineSpec
 
-    for option, folder in (("--base-model", base_model), ("--lora-weights", Path(lora_weights))):
-        if str(folder) != "." and not folder.is_dir() and (option == "--base-model" or lora_weights):
-            raise InputError(f"{option}: {folder}: no such folder")
-    return EngineSpec("local", str(base_model), adapter=lora_weights or None, max_tokens=max_tokens, **DECODING)
+    return EngineSpec("local", base_model, adapter=lora_weights or None, max_tokens=max_tokens, **DECODING)
 
 
 def check_template(template: str) -> str:

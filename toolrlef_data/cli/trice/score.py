@@ -33,7 +33,7 @@ def score(
     target_path: Annotated[Path, typer.Option(help="File to write, or a folder for {folder of the data}.json.")],
     model: Annotated[str, typer.Option(help="Prompt template of the reader: vicuna or alpaca.")] = "vicuna",
     base_model: Annotated[
-        Path | None, typer.Option(help="qa, mlqa: folder of the reader. Default: PLMs/{model}-7b.")
+        str | None, typer.Option(help="qa, mlqa: folder or Hub id of the reader. Default: PLMs/{model}-7b.")
     ] = None,
     lora_weights: flags.LoraWeights = "",
     search_url: flags.SearchUrl = None,
@@ -72,7 +72,7 @@ def score(
     if absent := [name for name in RESPONDER_ORDER if name not in files.paths]:
         print_line(f"No file of {', '.join(absent)} in {data_path}: the rows have the other responses alone.")
     calls = called_arguments(files, found)
-    ready = _with_tool(found, calls, tools, base_model or Path(f"PLMs/{model.lower()}-7b"), lora_weights, model.lower())
+    ready = _with_tool(found, calls, tools, base_model, lora_weights, model.lower())
     with exit_on_interrupt():
         stage2 = score_responses(files, ready, compat=compat)
     rows = stage2_rows(stage2, files, compat=compat)
@@ -91,7 +91,7 @@ def _target_file(target: Path, data_path: Path) -> Path:
 
 
 def _with_tool(
-    task: Task, calls: list[str], tools: dict[str, Any], base_model: Path, lora_weights: str, template: str
+    task: Task, calls: list[str], tools: dict[str, Any], base_model: str | None, lora_weights: str, template: str
 ) -> Task:
     """Return the task with the tool and the reader of the calls; without calls it needs neither."""
     if task.name == "math":
@@ -107,12 +107,13 @@ def _with_tool(
         )
     if task.reader_prompt is None:
         return ready
-    if not base_model.is_dir():
+    folder = base_model or f"PLMs/{template}-7b"
+    if base_model is None and not Path(folder).is_dir():
         raise InputError(
-            f"the reader turns the output of {task.tool.name} into answers, and {base_model} is no folder: name it "
+            f"the reader turns the output of {task.tool.name} into answers, and {folder} is no folder: name it "
             "with --base-model"
         )
-    return replace(ready, reader=local_engine(base_model, lora_weights), reader_style=template)
+    return replace(ready, reader=local_engine(folder, lora_weights), reader_style=template)
 
 
 def _refuse(argument: str) -> str:

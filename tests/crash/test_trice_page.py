@@ -1,0 +1,62 @@
+"""The commands of docs/trice.md, run as they stand there: all tasks, both layouts, as one process each."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.api_server import ApiServer
+from tests.support.models import tiny_adapter, tiny_bert, tiny_llama, tiny_nllb
+from tests.support.trice_chain import DATASETS, PASSAGES, commands_for, read_lines, reply, write_lines, write_raw
+from toolrlef_data import load_trice
+
+RESPONDERS = ["gold", "chatgpt", "davinci", "vicuna", "alpaca"]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the models, the adapters, the keys and the corpus that the page names."""
+    folder = tmp_path_factory.mktemp("models")
+    vicuna = tiny_llama(folder / "PLMs" / "vicuna-7b", context=2048)
+    shutil.copytree(vicuna, folder / "PLMs" / "alpaca-7b")
+    adapter = tiny_adapter(folder / "vicuna-stage1-lora", vicuna)
+    for name in ("vicuna-stage1-lora-step-39", "alpaca-stage1-lora-step-39"):
+        shutil.copytree(adapter, folder / name)
+    for task in DATASETS:
+        for model in ("vicuna", "alpaca"):
+            place = folder / "train" / f"{model}-lora" / "stage1" / task
+            shutil.copytree(adapter, place)
+            shutil.copytree(adapter, place / "checkpoint-39")
+    tiny_bert(folder / "PLMs" / "qa-model", context=256)
+    tiny_nllb(folder / "PLMs" / "nllb-200-distilled-600M")
+    write_lines(folder / "wikipedia.jsonl", PASSAGES)
+    (folder / "openai_api_keys.txt").write_text("sk-first\nsk-second\n")
+    return folder
+
+
+@pytest.mark.parametrize("task", DATASETS)
+@pytest.mark.parametrize("layout", ["task", "dataset"])
+def test_the_commands_of_the_page_run_as_they_stand_there(task: str, layout: str, models: Path, tmp_path: Path) -> None:
+    unit = task if layout == "task" else DATASETS[task]
+    for path in models.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    write_raw(tmp_path, task, unit)
+    with ApiServer(reply) as server:
+        environment = {**os.environ, "OPENAI_BASE_URL": server.url}
+        for words in commands_for(task, layout):
+            command = [sys.executable, "-m", "toolrlef_data.cli", "trice", *words]
+            process = subprocess.run(
+                command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+            )
+            assert process.returncode == 0, (words, process.stdout, process.stderr)
+    rows = read_lines(tmp_path / "data" / "stage2" / unit / f"{unit}.json")
+    assert rows
+    assert [row["origin"] for row in rows] == [RESPONDERS] * len(rows)
+    tables = load_trice(tmp_path / "data")[task]
+    assert len(tables["stage2"]) == len(rows)
+    assert {"stage1", "responded", "stage2"} <= set(tables)
