@@ -1,0 +1,369 @@
+"""The commands of TRICE's documents: flags in any spelling, files of the original continued, and unusable lines."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tests.support.api_server import ApiServer, error
+from tests.support.trice_chain import (
+    DATASETS,
+    page_commands,
+    raw_rows,
+    read_lines,
+    reply,
+    write_lines,
+    write_raw,
+)
+from toolrlef_data import build_stage1, load_trice, publish
+from toolrlef_data.cli.main import app
+from toolrlef_data.cli.trice.flags import run_command
+from toolrlef_data.cli.trice.group import trice
+from toolrlef_data.cli.trice.merge import merge
+from toolrlef_data.records import ToolrlefError
+
+RESPONDERS = ["gold", "chatgpt", "davinci"]
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
+    """A server for all engine names, and an empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    with ApiServer(reply) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        yield server
+
+
+def run(*words: str, code: int = 0) -> str:
+    """Run a command, and return what it prints."""
+    result = CliRunner().invoke(app, ["trice", *words])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def refusal(*words: str) -> str:
+    """Run a command that an error stops, and return the message."""
+    with pytest.raises(ToolrlefError) as caught:
+        run(*words)
+    return str(caught.value)
+
+
+def run_chain(task: str, unit: str, *score_options: str) -> list[Any]:
+    """Run all commands with models behind the server, and return the rows of stage 2."""
+    dataset = DATASETS[task]
+    raw, stage1, stage2 = f"data/raw/{unit}/{dataset}", f"data/stage1/{unit}/{dataset}", f"data/stage2/{unit}/{unit}"
+    write_raw(Path(), task, unit)
+    run("answer", "--input", f"{raw}.json", "--task", task, "--engine", "student")
+    run("generate_tool_api", "--input", f"{raw}_wrong.json", "--output", f"{stage1}_wrong.json", "--dataset_name", dataset, "--engine", "text-davinci-003")  # fmt: skip
+    run("merge", "--right", f"{raw}_right.json", "--wrong", f"{stage1}_wrong.json", "--output", f"data/stage1/{unit}/{unit}.json")  # fmt: skip
+    for name, engine in (("chatgpt", "gpt-3.5-turbo"), ("davinci", "text-davinci-003")):
+        run("generate_response_gpt", "--input", f"{raw}.json", "--output", f"{stage2}_{name}_response.json", "--task", task, "--engine", engine)  # fmt: skip
+    run("score", "--task", task.upper(), "--data_path", f"data/stage2/{unit}", "--target_path", f"data/stage2/{unit}", *score_options)  # fmt: skip
+    return read_lines(Path(f"{stage2}.json"))
+
+
+def test_math_from_raw_rows_to_stage2_in_the_layout_by_data_set(server: ApiServer) -> None:
+    rows = run_chain("math", "GSM8K")
+    # The student answers the rows with odd numbers correctly. The call of row 2 misses the gold answer.
+    assert [row["query"].partition("Ann has ")[2][0] for row in rows] == ["1", "3", "5", "0", "4"]
+    assert [row["origin"] for row in rows] == [RESPONDERS] * 5
+    assert rows[0]["responses"] == ["The answer is 32.", "calculator(1+31)", "calculator(1+31)"]
+    assert rows[0]["scores"] == [20, 15, 15]
+    assert rows[3]["responses"] == ["calculator(0+30)", "calculator(0+30)", "The answer is 999."]
+    assert rows[3]["scores"] == [20, 20, 15]
+    assert rows[3]["answer"] == ["30.0", "30.0", "999.0"]
+    paths = {request.path for request in server.requests}
+    assert paths == {"/v1/chat/completions", "/v1/completions"}
+    loaded = load_trice("data")["math"]
+    assert len(loaded["stage2"]) == 5
+    assert len(build_stage1(loaded["labelled"])) == 5
+
+
+def test_a_folder_of_publish_continues_with_the_commands(server: ApiServer, tmp_path: Path) -> None:
+    write_raw(Path(), "math", "math")
+    publish(load_trice("data"), tmp_path / "out", version="1.0.0", layout="trice")
+    folder = tmp_path / "out" / "raw" / "math"
+    run("answer", "--input", str(folder / "GSM8K.json"), "--task", "math", "--engine", "student")
+    assert {path.name for path in folder.iterdir()} == {"GSM8K.json", "GSM8K_right.json", "GSM8K_wrong.json"}
+    assert [row["id"] for row in read_lines(folder / "GSM8K_wrong.json")] == ["GSM8K-0", "GSM8K-2", "GSM8K-4"]
+
+
+# Files that the original's scripts left half-way ----------------------------------------------------------------------
+
+
+def call_arguments(source: Path, target: Path, mode: str = "a") -> list[str]:
+    names = ["--input", str(source), "--output", str(target), "--dataset_name", "GSM8K", "--mode", mode]
+    return ["generate_tool_api", *names, "--engine", "teacher", "--keep-unverified"]
+
+
+def test_an_interrupted_file_of_the_original_is_continued_by_ids(server: ApiServer, tmp_path: Path) -> None:
+    source, target = tmp_path / "GSM8K_wrong.json", tmp_path / "out.json"
+    write_lines(source, raw_rows("math"))
+    lines = [json.dumps({**row, "tool": f"calculator(1+{n})"}) for n, row in enumerate(raw_rows("math"))]
+    target.write_text("\n".join([lines[3], lines[0], lines[1][:40]]))  # the third line is incomplete
+    run(*call_arguments(source, target))
+    assert len(server.requests) >= 4
+    calls = [row["tool"] for row in read_lines(target)]
+    assert calls == ["calculator(1+0)", "calculator(1+31)", "calculator(1+1)", "calculator(1+3)", "calculator(4+34)", "calculator(5+35)"]  # fmt: skip
+    n_requests, before = len(server.requests), target.read_bytes()
+    run(*call_arguments(source, target))
+    assert (len(server.requests), target.read_bytes()) == (n_requests, before)
+    run(*call_arguments(source, target, "w"))  # writes the calls of the original again; stored replies are used
+    assert read_lines(target)[0]["tool"] == "calculator(0+30)"
+
+
+def test_the_columns_of_raw_rows_stay_and_answers_get_the_evaluators_form(server: ApiServer, tmp_path: Path) -> None:
+    row = {
+        "id": "GSM8K-1",
+        "question": "Ann has 1 figs and 31 nuts. How many things?",
+        "answer": ["32"],
+        "mine": [1, None],
+    }
+    write_lines(tmp_path / "raw.json", [row])
+    run("generate_response_gpt", "--input", "raw.json", "--output", "out.json", "--task", "Math", "--engine", "m", "--output_text", "mine_too")  # fmt: skip
+    assert read_lines(Path("out.json")) == [
+        {**row, "input": row["question"], "answer": "32", "answers": ["32"], "mine_too": "calculator(1+31)", "response": "calculator(1+31)"}
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "GSM8K_wrong.json: no such file; the command answer writes it"),
+        ("", "GSM8K_wrong.json: the file has no rows"),
+        ('{"id": "GSM8K-1", "question": "How', "GSM8K_wrong.json, line 1: not a complete JSON object"),
+        ('{"id": "a", "question": "b", "answer": "1"}\n[1]\n', "GSM8K_wrong.json, line 2: not a JSON object"),
+        ('\n\n{"name": "x"}\n', "GSM8K_wrong.json, line 3: expected the field id; found the fields name"),
+        ('{"id": "a", "answer": "1"}\n', "line 1: expected the field question or instruction; found the fields id, answer"),
+        ('{"id": "a", "question": "b"}\n', "line 1: expected the field answer or answers"),
+        ('{"id": "a", "question": "b", "answer": "1"}\n' * 2, "line 2: the id 'a' is also in "),
+        ('{"id": "a", "question": "\\ud83d", "answer": "1"}\n', "line 1: a text with an unpaired surrogate"),
+        (b"\xff\n", "line 1: not UTF-8 text"),
+    ],
+)  # fmt: skip
+def test_an_unusable_input_is_an_error_with_file_and_line_and_no_file_changes(
+    content: str | bytes | None, message: str, server: ApiServer, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "GSM8K_wrong.json", tmp_path / "out.json"
+    if content is not None:
+        source.write_bytes(content if isinstance(content, bytes) else content.encode())
+    target.write_text(json.dumps({"id": "GSM8K-9", "tool": "calculator(1+1)"}))
+    before = target.read_bytes()
+    for mode in "aw":
+        assert message in refusal(*call_arguments(source, target, mode))
+    assert (target.read_bytes(), server.requests) == (before, [])
+
+
+def test_an_empty_line_is_reported_and_skipped(
+    server: ApiServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = tmp_path / "GSM8K_wrong.json"
+    source.write_text("".join(json.dumps(row) + "\n\n" for row in raw_rows("math", 2)))
+    run(*call_arguments(source, tmp_path / "out.json"))
+    assert len(read_lines(tmp_path / "out.json")) == 2
+    assert f"{source}, line 2: empty, skipped" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("old", "message"),
+    [
+        ('{"id": "a"}\n', "out.json, line 1: expected the field tool; found the fields id"),
+        ('{"id": "a", "to\n{"id": "b", "tool": "c"}\n', "out.json, line 1: not a complete JSON object"),
+    ],
+)
+def test_a_foreign_output_is_not_continued(old: str, message: str, server: ApiServer, tmp_path: Path) -> None:
+    source, target = tmp_path / "GSM8K_wrong.json", tmp_path / "out.json"
+    write_lines(source, raw_rows("math"))
+    target.write_text(old)
+    assert message in refusal(*call_arguments(source, target))
+    assert target.read_text() == old
+
+
+def test_failed_requests_leave_the_other_rows_and_a_further_run_adds_theirs(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_lines(tmp_path / "raw.json", raw_rows("math"))
+    arguments = ["generate-response-gpt", "--input", "raw.json", "--task", "math", "--engine", "m", "--output"]
+    run(*arguments, "undisturbed.json")
+    with ApiServer(lambda r, n: error(404, None, "lost") if "Ann has 3" in r.body["messages"][-1]["content"] else reply(r)) as other:  # fmt: skip
+        output = run(*arguments, "out.json", "--base-url", other.url, code=1)
+    assert "1 (not_found): GSM8K-3" in output
+    assert [row["id"] for row in read_lines(Path("out.json"))] == [f"GSM8K-{n}" for n in (0, 1, 2, 4, 5)]
+    run(*arguments, "out.json")
+    assert Path("out.json").read_bytes() == Path("undisturbed.json").read_bytes()
+
+
+# Merging --------------------------------------------------------------------------------------------------------------
+
+
+def test_merged_files_keep_the_order_and_refuse_other_kinds(server: ApiServer, tmp_path: Path) -> None:
+    rows = raw_rows("math")
+    write_lines(tmp_path / "GSM8K_right.json", [{**rows[0], "output": "The answer is 30."}])
+    write_lines(tmp_path / "GSM8K_wrong.json", [{**rows[1], "tool": "calculator(1+31)"}])
+    merge = ["merge", "--right", "GSM8K_right.json", "--wrong", "GSM8K_wrong.json", "--output", "stage1.json"]
+    run(*merge, "--gold", "gold.json")
+    instruction = "Given a math problem, please answer it and you can use a calculator for help."
+    stage1 = [
+        {"instruction": instruction, "input": rows[0]["input"], "output": "The answer is 30."},
+        {"instruction": instruction, "input": rows[1]["input"], "output": "calculator(1+31)"},
+    ]
+    assert read_lines(Path("stage1.json")) == stage1
+    assert read_lines(Path("gold.json"))[1] == {**stage1[1], "id": "GSM8K-1", "answer": "32"}
+    run("merge", "--mix", "stage1.json", "stage1.json", "--output", "mix.json")
+    assert Path("mix.json").read_bytes() == Path("stage1.json").read_bytes() * 2
+    assert "GSM8K_right.json, line 1: a row of questions, but stage1.json, line 1 is a row of stage 1" in refusal(
+        "merge", "--mix", "stage1.json", "GSM8K_right.json", "--output", "mix.json"
+    )
+    write_lines(tmp_path / "GSM8K_wrong.json", [{**rows[0], "tool": "calculator(1+31)"}])
+    assert "GSM8K_wrong.json, line 1: the id 'GSM8K-0' is also in GSM8K_right.json, line 1" in refusal(*merge)
+    write_lines(tmp_path / "GSM8K_wrong.json", [rows[1]])
+    assert "GSM8K_wrong.json, line 1: expected the field tool" in refusal(*merge)
+    assert read_lines(Path("stage1.json")) == stage1
+
+
+# Scores ---------------------------------------------------------------------------------------------------------------
+
+GOLD = {"id": "GSM8K-1", "answer": "57", "instruction": "Given a math problem, please solve it.", "input": "How many?", "output": "calculator(3*19)"}  # fmt: skip
+# Responses, what the original's evaluator predicts for them, and the scores and answers of the original's scorer.
+RESPONSES = {
+    "chatgpt": ("calculator(3*19)", 57.0),
+    "davinci": (" calculator(76/4*3)", 57.0),
+    "vicuna": ("Jean has $76 / 3 = $<<76/3=25>>25", 25.0),
+    "alpaca": ("Jean has $54.", 54.0),
+}
+
+
+@pytest.mark.parametrize("has_pred", [True, False])
+@pytest.mark.parametrize("prefix", ["Math", "math", "GSM8K"])
+def test_the_reference_row_is_scored_from_pred_and_from_execution(has_pred: bool, prefix: str, tmp_path: Path) -> None:
+    write_lines(tmp_path / f"{prefix}_gold_response.json", [GOLD])
+    for name, (text, pred) in RESPONSES.items():
+        path = tmp_path / f"{prefix}_{name}_response.json"
+        row = {"id": "GSM8K-1", "question": "How many?", "answer": "57", "input": "How many?", "response": text}
+        write_lines(path, [{**row, **({"pred": pred} if has_pred else {})}])
+        if has_pred:
+            path.write_text("acc: {'GSM8K': 1.0}, tool_rate: 0.5\n" + path.read_text())
+    run("score", "--task", "math", "--data_path", str(tmp_path), "--target_path", str(tmp_path / "out.json"))
+    assert read_lines(tmp_path / "out.json") == [
+        {"query": "Given a math problem, please solve it.\nHow many?", "responses": ["calculator(3*19)", *(text for text, _ in RESPONSES.values())],
+         "origin": ["gold", *RESPONSES], "scores": [20, 20, 20, 10, 15], "answer": ["57", "57.0", "57.0", "25.0", "54.0"]}
+    ]  # fmt: skip
+
+
+def test_a_false_pred_is_kept_unless_recompute_executes_the_response(tmp_path: Path) -> None:
+    write_lines(tmp_path / "math_gold_response.json", [GOLD])
+    row = {"id": "GSM8K-1", "answer": "57", "input": "How many?", "response": "calculator(3*19)", "pred": 1.0}
+    write_lines(tmp_path / "math_davinci_response.json", [row])
+    arguments = ["score", "--task", "math", "--data-path", str(tmp_path), "--target-path", str(tmp_path / "out.json")]
+    run(*arguments)
+    assert read_lines(tmp_path / "out.json")[0]["scores"] == [20, 15]
+    run(*arguments, "--recompute")
+    assert read_lines(tmp_path / "out.json")[0]["scores"] == [20, 20]
+
+
+def test_a_tool_is_needed_only_where_a_response_calls_it(tmp_path: Path) -> None:
+    rows = raw_rows("lama", 2)
+    texts = [row["input"] for row in rows]
+    write_lines(tmp_path / "lama_gold_response.json", [{**GOLD, "id": row["id"], "input": row["input"], "output": "QA(x)", "answer": row["answer"][0]} for row in rows])  # fmt: skip
+    path = tmp_path / "lama_davinci_response.json"
+    arguments = ["score", "--task", "LAMA", "--data-path", str(tmp_path), "--target-path", str(tmp_path / "out.json")]
+    write_lines(path, [{**row, "response": row["answer"][0]} for row in rows])
+    run(*arguments)
+    assert [row["scores"] for row in read_lines(tmp_path / "out.json")] == [[20, 15]] * len(texts)
+    write_lines(path, [{**row, "response": "QA(where)"} for row in rows])
+    message = refusal(*arguments)
+    assert "2 responses call QA, such as 'QA(where)': name the tool with --qa-model" in message
+    write_lines(path, [{**row, "response": "QA(where)", "pred": row["answer"][0]} for row in rows])
+    run(*arguments)
+    assert [row["scores"] for row in read_lines(tmp_path / "out.json")] == [[20, 20]] * len(texts)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["math_gold_response"], "no response files"),
+        (["math_davinci_response"], "no gold responses: expected "),
+        (["math_davinci_response", "Math_davinci_response"], "two files of the responder 'davinci'"),
+        (["other_davinci_response"], "expected a name such as math_chatgpt_response.json"),
+    ],
+)
+def test_a_folder_with_other_files_is_refused(names: list[str], message: str, tmp_path: Path) -> None:
+    for name in names:
+        write_lines(tmp_path / f"{name}.json", [{**GOLD, "response": "57"}])
+    assert message in refusal("score", "--task", "math", "--data-path", str(tmp_path), "--target-path", "out.json")
+
+
+# Flags ----------------------------------------------------------------------------------------------------------------
+
+
+def options_of_commands() -> Iterator[tuple[str, str]]:
+    """Yield (command, option) for each option of each command."""
+    for name, command in typer.main.get_group(trice).commands.items():
+        for parameter in command.params:
+            yield from ((name, option) for option in parameter.opts if option.startswith("--"))
+
+
+def test_the_message_about_a_misspelt_flag_names_the_correct_one() -> None:
+    for n, (command, option) in enumerate(options_of_commands()):
+        misspelt = option[:-2] + option[-1] + option[-2] if option[-1] != option[-2] else option[:-1]
+        if n % 2:
+            misspelt = misspelt.replace("-", "_").replace("__", "--", 1)
+        assert option in " ".join(run(command, misspelt, code=2).split()), (command, misspelt)
+
+
+def test_each_help_has_an_example_and_each_flag_of_the_page_exists() -> None:
+    options = set(options_of_commands())
+    for command in {command for command, _ in options}:
+        assert f"Example: toolrlef-data trice {command}" in " ".join(run(command, "--help").split())
+    for commands in page_commands().values():
+        for name, *words in commands:
+            for word in words:
+                assert not word.startswith("--") or (name.replace("_", "-"), word.replace("_", "-")) in options, word
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--engine", "gpt-turbo-0301"], "name another model, or a server that has it with --base-url or the variable OPENAI_BASE_URL"),
+        (["--engine", "text-davinci-003"], "OpenAI does not serve 'text-davinci-003' any more"),
+        (["--engine", "m", "--api_key", "sk-secret"], "set the variable OPENAI_API_KEY instead"),
+        (["--engine", "m", "--multi_api_keys"], "add --api-keys-file"),
+        (["--engine", "m", "--api_key_file", "none.txt"], "none.txt: no such file"),
+        (["--engine", "m", "--mode", "x"], "unknown mode 'x'; choose from: a, w"),
+        (["--engine", "m", "--dataset_name", "GSM9K"], "unknown data set 'GSM9K'; choose from: ASDiv, AddSub, GSM8K"),
+    ],
+)  # fmt: skip
+def test_unusable_settings_are_refused_before_the_first_request(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    write_lines(Path("in.json"), raw_rows("math"))
+    arguments = ["--input", "in.json", "--output", "out.json", "--dataset_name", "GSM8K"]
+    found = refusal("generate_tool_api", *arguments, *words)
+    assert message in found
+    assert "sk-secret" not in found
+    assert not Path("out.json").exists()
+
+
+def test_a_module_is_the_command_with_the_originals_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_lines(tmp_path / "a.json", raw_rows("math", 2))
+    words = ["-m", "toolrlef_data.cli.trice.merge", "--mix", "a.json", "--output", "b.json"]
+    subprocess.run([sys.executable, "-W", "error", *words], cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "b.json").read_bytes() == (tmp_path / "a.json").read_bytes()
+    monkeypatch.setattr(sys, "argv", ["merge", "--mix", "none.json", "--output", "b.json"])
+    with pytest.raises(SystemExit) as ended:
+        run_command(merge)
+    assert (ended.value.code, capsys.readouterr().err) == (2, "error: none.json: no such file\n")
