@@ -28,6 +28,7 @@ from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.math import MATH
 from toolrlef_data.tools.calculator import calculate
 from toolrlef_data.tools.calls import parse_call
+from toolrlef_data.trice.teachers import write_calls
 
 ROWS = {
     "easy": ("Mia has 2 pens and gets 3 more. How many pens has she?", "5", "2+3=<<2+3=5>>5\n#### 5"),
@@ -164,6 +165,25 @@ def test_a_teacher_retries_only_failed_rows() -> None:
         2,
         ["wrong_value: calculator(1+1) -> 2"],
     )
+
+
+def test_calls_without_verification_need_no_tool_and_are_verified_later() -> None:
+    asked: list[Request] = []
+
+    def teacher(request: Request) -> str:
+        asked.append(request)
+        return "I cannot." if len(asked) == 1 else "WikiSearch(the river)"
+
+    unset = replace(MATH, tool=replace(TASKS["qa"].tool))  # a tool that is not set up
+    proposed = propose_calls(graded("hard"), quiet(teacher), verify=False, style="completion", task=unset)
+    row = proposed[0]
+    assert (row["tool_call"], row["verified"], row["verified_by"]) == ("WikiSearch(the river)", None, None)
+    assert (row["attempts"], row["rejected"]) == (2, ["no_call: I cannot."])
+    assert all(request.prompt.endswith("Answer:") and not request.messages for request in asked)
+    found = replace(MATH, tool=replace(TASKS["qa"].tool, many=None, function=lambda term: "42"))
+    checked = write_calls(proposed, task=found)[0]
+    assert (checked["tool_call"], checked["tool_output"]) == ("WikiSearch(the river)", "42")
+    assert checked["verified"] is not None
 
 
 @pytest.mark.parametrize(("temperature", "retries"), [(0.0, 0.7), (0.7, 0.7), (1.2, 1.2)])
