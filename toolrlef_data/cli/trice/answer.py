@@ -41,7 +41,7 @@ def answer(
     Example: toolrlef-data trice answer --input data/raw/math/GSM8K.json --task math --base-model PLMs/vicuna-7b
     """
     from toolrlef_data.tasks import TASKS
-    from toolrlef_data.trice.files.names import find_dataset, find_task, upstream_name
+    from toolrlef_data.trice.files.names import find_task, normalise_name, upstream_name
     from toolrlef_data.trice.files.step_tables import parse_rows, question_table
     from toolrlef_data.trice.files.steps import read_rows, write_rows
     from toolrlef_data.trice.student import answer as answer_questions
@@ -57,7 +57,7 @@ def answer(
         assert base_model is not None
         spec, style = local_engine(base_model, lora_weights, max_tokens), check_template(prompt_template)
     rows = read_rows(input, needs=("id", "question|instruction", "answer|answers"))
-    entries = parse_rows(input, rows, "question", found, find_dataset(dataset_name) if dataset_name else "")
+    entries = parse_rows(input, rows, "question", found, normalise_name(dataset_name) if dataset_name else "")
     questions = question_table(found, entries)
     with exit_on_interrupt():
         graded = grade(answer_questions(questions, spec, style=style, task=found), rule=rule, task=found)

@@ -58,7 +58,7 @@ def generate_tool_api(
     --output data/stage1/math/GSM8K_wrong.json --dataset-name GSM8K --mode w --engine gpt-4o-mini
     """
     from toolrlef_data.tasks import TASKS
-    from toolrlef_data.trice.files.names import find_dataset, find_task
+    from toolrlef_data.trice.files.names import find_dataset, find_task, normalise_name
     from toolrlef_data.trice.files.step_tables import task_of_dataset
     from toolrlef_data.trice.files.steps import open_step, write_rows
 
@@ -66,7 +66,7 @@ def generate_tool_api(
     if task is None:
         found, dataset = TASKS[task_of_dataset(dataset_name)], find_dataset(dataset_name)
     else:
-        found, dataset = TASKS[find_task(task, TASKS)], dataset_name
+        found, dataset = TASKS[find_task(task, TASKS)], normalise_name(dataset_name)
     spec = None
     if found.make_argument is None:
         if engine is None:

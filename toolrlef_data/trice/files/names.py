@@ -38,6 +38,7 @@ UPSTREAM_TASKS = {"lama": "LAMA", "math": "Math", "mlqa": "MLQA", "qa": "QA"}
 # The names that the original's commands accept for a data set, where its files have another one.
 COMMAND_NAMES = {"NaturalQ": "nq_open", "T-REx": "trex", "WebQ": "webquestions"}
 NORMALISED_NAMES = {upstream.lower(): name for name, upstream in UPSTREAM_NAMES.items()}
+NORMALISED_NAMES |= {upstream.lower(): name for upstream, name in COMMAND_NAMES.items()}
 
 
 def upstream_name(dataset: str) -> str:
@@ -52,8 +53,8 @@ def upstream_name(dataset: str) -> str:
 def normalise_name(upstream: str) -> str:
     """Return a data set's name in this package, given its name in the original's files in any case.
 
-    >>> normalise_name("NaturalQuestions"), normalise_name("gsm8k"), normalise_name("Mine")
-    ('nq_open', 'gsm8k', 'Mine')
+    >>> normalise_name("NaturalQuestions"), normalise_name("T-REx"), normalise_name("gsm8k"), normalise_name("Mine")
+    ('nq_open', 'trex', 'gsm8k', 'Mine')
     """
     lower = upstream.lower()
     return lower if lower in UPSTREAM_NAMES else NORMALISED_NAMES.get(lower, upstream)
