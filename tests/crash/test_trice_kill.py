@@ -41,10 +41,10 @@ COMMANDS = {
     "generate_tool_api": ("--input", "wrong.json", "--output", "data/stage1/math/GSM8K_wrong.json", "--dataset_name", "GSM8K", "--engine", "teacher"),
     "merge": ("--right", "right.json", "--wrong", "calls.json", "--output", "data/stage1/math/math.json", "--task", "math"),
     "generate_response_gpt": ("--input", "data/raw/math/GSM8K.json", "--output", "data/stage2/math/math_chatgpt_response.json", "--task", "math", "--engine", "m"),
-    "generate_response_llama": ("--base_model", "model", "--task", "math", "--data_path", "data/raw/math/GSM8K.json", "--output_path", "data/stage2/math/math_vicuna_response.json", "--keep-cut", "--max_tokens", "8"),
+    "generate_response_llama": ("--base_model", "model", "--task", "math", "--data_path", "data/raw/math/GSM8K.json", "--output_path", "data/stage2/math/math_vicuna_response.json", "--max_tokens", "8"),
     "score": ("--task", "math", "--data_path", "responses", "--target_path", "data/stage2/math"),
 }  # fmt: skip
-WRITTEN = ("data/raw/math/GSM8K_right.json", "data/raw/math/GSM8K_wrong.json", "data/stage1/math/GSM8K_wrong.json", "data/stage1/math/math.json", "data/stage2/math/math_chatgpt_response.json", "data/stage2/math/math_vicuna_response.json", "data/stage2/math/math.json")  # fmt: skip
+WRITTEN = ("data/raw/math/GSM8K_right.json", "data/raw/math/GSM8K_wrong.json", "data/stage1/math/GSM8K_wrong.json", "data/stage1/math/math.json", "data/stage2/math/math_chatgpt_response.json", "data/stage2/math/math_vicuna_response.json", "data/stage2/math/responses.json")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from tests.support.api_replies import ReceivedRequest, ServerReply, completion
 from tests.support.api_server import ApiServer, error
 from tests.support.trice_chain import (
     DATASETS,
@@ -201,6 +202,22 @@ def test_failed_requests_leave_the_other_rows_and_a_further_run_adds_theirs(
     assert [row["id"] for row in read_lines(Path("out.json"))] == [f"GSM8K-{n}" for n in (0, 1, 2, 4, 5)]
     run(*arguments, "out.json")
     assert Path("out.json").read_bytes() == Path("undisturbed.json").read_bytes()
+
+
+def test_replies_that_were_cut_off_are_written_as_in_the_original_unless_they_are_dropped(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    def cut(received: ReceivedRequest, repeats: int) -> ServerReply:
+        is_cut = "Ann has 1 " in received.body["messages"][-1]["content"]
+        return completion(" 5+3=", finish_reason="length") if is_cut else reply(received)
+
+    write_lines(tmp_path / "raw.json", raw_rows("math", 2))
+    arguments = ["generate-response-gpt", "--input", "raw.json", "--task", "math", "--engine", "m", "--output"]
+    with ApiServer(cut) as other:
+        assert "1 replies were cut off" in run(*arguments, "all.json", "--base-url", other.url)
+        assert "1 (cut_off): GSM8K-1" in run(*arguments, "complete.json", "--drop-cut", "--base-url", other.url)
+    assert [row["response"] for row in read_lines(Path("all.json"))] == ["calculator(0+30)", "5+3="]
+    assert [row["id"] for row in read_lines(Path("complete.json"))] == ["GSM8K-0"]
 
 
 # Merging --------------------------------------------------------------------------------------------------------------

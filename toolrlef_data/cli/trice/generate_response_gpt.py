@@ -30,8 +30,8 @@ def generate_response_gpt(
         Path | None, typer.Option(help="File of few-shot examples, or its folder. Default: this package's examples.")
     ] = None,
     output_text: Annotated[str, typer.Option(help="Field of the response, beside the field response.")] = "output",
-    keep_cut: Annotated[
-        bool, typer.Option("--keep-cut", help="Also write replies that were cut off or are empty, as the original.")
+    drop_cut: Annotated[
+        bool, typer.Option("--drop-cut", help="Leave out replies that were cut off or are empty.")
     ] = False,
 ) -> None:
     """Write the responses of a model behind an API, which few-shot examples make use the tool.
@@ -56,7 +56,7 @@ def generate_response_gpt(
         responder,
         list(dict.fromkeys([output_text, "response"])),
         again=flags.check_mode(mode) == "w",
-        keep_cut=keep_cut,
+        drop_cut=drop_cut,
         instruction=instruction,
     )
 

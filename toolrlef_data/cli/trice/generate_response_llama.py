@@ -27,8 +27,8 @@ def generate_response_llama(
     mode: flags.Mode = "w",
     load_8bit: Annotated[bool, typer.Option("--load-8bit", help="Accepted for old scripts; has no effect.")] = False,
     max_tokens: flags.MaxTokens = 128,
-    keep_cut: Annotated[
-        bool, typer.Option("--keep-cut", help="Also write replies that were cut off or are empty, as the original.")
+    drop_cut: Annotated[
+        bool, typer.Option("--drop-cut", help="Leave out replies that were cut off or are empty.")
     ] = False,
 ) -> None:
     """Write the responses of a local model with its LoRA adapter: 4 beams, repetition penalty 1.3.
@@ -46,7 +46,7 @@ def generate_response_llama(
     spec = local_engine(base_model, lora_weights, max_tokens)
     responder = Responder("model", spec, style=check_template(prompt_template))
     again = flags.check_mode(mode) == "w"
-    write_responses(data_path, output_path, found, responder, ["response"], again=again, keep_cut=keep_cut)
+    write_responses(data_path, output_path, found, responder, ["response"], again=again, drop_cut=drop_cut)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolrlef_data.cli.console import exit_on_interrupt
+from toolrlef_data.cli.console import exit_on_interrupt, print_line
 from toolrlef_data.cli.trice.reports import check_any, print_missing, print_written
+from toolrlef_data.records import NO_RESPONSE_ERRORS
 
 if TYPE_CHECKING:
     from toolrlef_data.tasks.task import Task
@@ -25,7 +26,7 @@ def write_responses(
     fields: Sequence[str],
     *,
     again: bool,
-    keep_cut: bool,
+    drop_cut: bool,
     instruction: str = "",
 ) -> None:
     """Write the rows of a file with a responder's responses.
@@ -37,7 +38,7 @@ def write_responses(
         responder: the model.
         fields: the fields that contain the response.
         again: whether to replace the rows that the output already has.
-        keep_cut: whether to write replies that were cut off or are empty.
+        drop_cut: whether to leave out replies that were cut off or are empty, which the original writes.
         instruction: the instruction of the prompts; default: the task's.
     """
     from toolrlef_data.trice.files.step_tables import parse_rows, prompt_table, response_row
@@ -49,6 +50,7 @@ def write_responses(
     step = open_step(input, output, again=again, needs=needs, adds=adds)
     new: dict[str, dict[str, Any]] = {}
     missing: dict[str, str] = {}
+    n_cut = 0
     if step.remaining:
         entries = parse_rows(input, step.remaining, "question", task)
         table = prompt_table(task, entries, instruction or task.instruction)
@@ -57,15 +59,18 @@ def write_responses(
         responses = {row["id"]: row[responder.name] for row in responded.select_columns(["id", responder.name])}
         for row, entry in zip(step.remaining, entries, strict=True):
             response = responses[entry.id]
-            text = text_as_original(response) if keep_cut else response["text"]
+            text = response["text"] if drop_cut else text_as_original(response)
+            n_cut += response["error"] in NO_RESPONSE_ERRORS
             if text is None:
                 missing[row.id] = response["error"]
             else:
                 new[row.id] = response_row(row.row, entry, task.name, dict.fromkeys(fields, text))
     result = step.in_order(new)
-    check_any(len(result), output, missing, "--keep-cut writes replies that were cut off or are empty")
+    check_any(len(result), output, missing)
     write_rows(output, result)
     print_written({"questions": len(step.rows), "  new responses": len(new)}, (output, len(result)))
+    if n_cut and not drop_cut:
+        print_line(f"{n_cut:,} replies were cut off or are empty; they are in the file, as in the original.")
     print_missing(missing)
 
 
