@@ -44,10 +44,8 @@ Teacher = EngineSpec | Annotations
 
 LABELS = {name: feature for name, feature in LABELLED.items() if name not in GRADED}
 PROPOSAL = "proposal"  # the column of unverified calls
-# The number of gold answers in a teacher's prompt, as in TRICE's generate_tool_api.
-MAX_GOLD_ANSWERS = 10
-# A second greedy attempt would return the same reply.
-RETRY_TEMPERATURE = 0.7
+MAX_GOLD_ANSWERS = 10  # in a teacher's prompt, as in TRICE's generate_tool_api
+RETRY_TEMPERATURE = 0.7  # a second greedy attempt would return the same reply
 MAX_REJECTED = 200  # characters of each text in an entry of `rejected`
 PROPOSAL_FIELDS = ("text", "error", "error_detail", "argument", "tool_output", "tool_error", "correct", "predictions")
 READS = [*QUESTION, "solution", "needs_tool", *LABELS]
@@ -106,17 +104,10 @@ def propose_calls(
         spec = teacher if attempt == 0 else replace(teacher, temperature=max(teacher.temperature, RETRY_TEMPERATURE))
         spec = replace(spec, seed=teacher.seed + attempt)
         settings = TeachSettings(tasks, teacher.model, attempt, compat, accepted, teacher.max_tokens, style, verify)
+        options: dict[str, Any] = {"ask_again": ask_again, "response_of": _teacher_response}
+        options["label"] = f"teacher (attempt {attempt + 1} of {attempts})" if attempts > 1 else "teacher"
         stage = ModelStage(
-            _teacher_request,
-            _propose_from_reply,
-            settings,
-            spec,
-            reads=READS,
-            adds=ADDS,
-            name="propose_calls",
-            label=f"teacher (attempt {attempt + 1} of {attempts})" if attempts > 1 else "teacher",
-            ask_again=ask_again,
-            response_of=_teacher_response,
+            _teacher_request, _propose_from_reply, settings, spec, READS, ADDS, "propose_calls", **options
         )
         proposed = run_model_stage(labelled, stage, num_proc=num_proc)
         labelled = _verify_proposals(proposed, settings, num_proc)
@@ -250,8 +241,7 @@ def _proposal(call: str | None = None, error: str | None = None, detail: str | N
 
 
 def _needs_call(row: Row, settings: TeachSettings) -> bool:
-    is_done = row["verified"] if settings.verify else row["tool_call"]
-    return bool(row["needs_tool"]) and not is_done
+    return bool(row["needs_tool"]) and not row["verified" if settings.verify else "tool_call"]
 
 
 # Verification ---------------------------------------------------------------------------------------------------------
