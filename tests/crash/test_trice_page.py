@@ -60,3 +60,10 @@ def test_the_commands_of_the_page_run_as_they_stand_there(task: str, layout: str
     tables = load_trice(tmp_path / "data")[task]
     assert len(tables["stage2"]) == len(rows)
     assert {"stage1", "responded", "stage2"} <= set(tables)
+
+
+@pytest.mark.parametrize("script", ["generate_tool_api", "generate_response_gpt", "generate_response_llama", "score"])
+def test_each_script_of_the_original_is_a_module(script: str) -> None:
+    command = [sys.executable, "-W", "error", "-m", f"toolrlef_data.cli.trice.{script}", "--help"]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert f"trice {script.replace('_', '-')}" in " ".join(text.split())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -323,23 +322,33 @@ def test_a_folder_with_other_files_is_refused(names: list[str], message: str, tm
 # Flags ----------------------------------------------------------------------------------------------------------------
 
 
-def options_of_commands() -> Iterator[tuple[str, str]]:
+@pytest.fixture(scope="module")
+def group() -> Any:
+    return typer.main.get_group(trice)
+
+
+def options_of(group: Any) -> Iterator[tuple[str, str]]:
     """Yield (command, option) for each option of each command."""
-    for name, command in typer.main.get_group(trice).commands.items():
+    for name, command in group.commands.items():
         for parameter in command.params:
             yield from ((name, option) for option in parameter.opts if option.startswith("--"))
 
 
-def test_the_message_about_a_misspelt_flag_names_the_correct_one() -> None:
-    for n, (command, option) in enumerate(options_of_commands()):
+def test_the_message_about_a_misspelt_flag_names_the_correct_one(
+    group: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for n, (command, option) in enumerate(options_of(group)):
         misspelt = option[:-2] + option[-1] + option[-2] if option[-1] != option[-2] else option[:-1]
         if n % 2:
             misspelt = misspelt.replace("-", "_").replace("__", "--", 1)
-        assert option in " ".join(run(command, misspelt, code=2).split()), (command, misspelt)
+        with pytest.raises(SystemExit) as ended:
+            group.main([command, misspelt])
+        message = " ".join(capsys.readouterr().err.split())
+        assert (ended.value.code, option in message) == (2, True), (command, misspelt, message)
 
 
-def test_each_help_has_an_example_and_each_flag_of_the_page_exists() -> None:
-    options = set(options_of_commands())
+def test_each_help_has_an_example_and_each_flag_of_the_page_exists(group: Any) -> None:
+    options = set(options_of(group))
     for command in {command for command, _ in options}:
         assert f"Example: toolrlef-data trice {command}" in " ".join(run(command, "--help").split())
     for commands in page_commands().values():
@@ -373,13 +382,10 @@ def test_unusable_settings_are_refused_before_the_first_request(
     assert not Path("out.json").exists()
 
 
-def test_a_module_is_the_command_with_the_originals_name(
+def test_a_script_prints_an_error_as_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_lines(tmp_path / "a.json", raw_rows("math", 2))
-    words = ["-m", "toolrlef_data.cli.trice.merge", "--mix", "a.json", "--output", "b.json"]
-    subprocess.run([sys.executable, "-W", "error", *words], cwd=tmp_path, check=True, capture_output=True)
-    assert (tmp_path / "b.json").read_bytes() == (tmp_path / "a.json").read_bytes()
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["merge", "--mix", "none.json", "--output", "b.json"])
     with pytest.raises(SystemExit) as ended:
         run_command(merge)
