@@ -41,6 +41,7 @@ HARD = [
     "</s><unk>\nAssistant:",
     '[\n    {"a": 1},\n    ]',
 ]  # fmt: skip
+REPLIES = [text for text in HARD if text.strip()]  # an empty reply is no target
 TEXT_FORMATS = ["axolotl", "openai", "trl"]
 
 
@@ -79,7 +80,7 @@ def _trajectory(random: Random, layout: str) -> list[Message]:
             messages.append(_message("user", "Something else!"))
         arguments = json.dumps({"day": random.choice(HARD)}, ensure_ascii=random.random() < 0.5)
         messages += [_call(n, random.choice([None, *HARD]), arguments=arguments), _result(n, random.choice(HARD))]
-    messages.append(_call(n + 1) if random.random() < 0.7 else _message("assistant", random.choice(HARD)))
+    messages.append(_call(n + 1) if random.random() < 0.7 else _message("assistant", random.choice(REPLIES)))
     messages[-1]["train"] = True
     if layout == "merged":
         for message in messages[:-1]:
@@ -177,13 +178,13 @@ def test_format_preserves_pairs(tmp_path: Path) -> None:
 
 
 def test_complete_lines(tmp_path: Path) -> None:
-    messages = [_message("user", "When?"), _call(1, "Look.", True), _result(1, ""), _call(1), _result(1, ""), _message("assistant", None, True)]  # fmt: skip
+    messages = [_message("user", "When?"), _call(1, "Look.", True), _result(1, ""), _call(1), _result(1, ""), _message("assistant", "1", True)]  # fmt: skip
     table = Dataset.from_list([_row(messages, json.dumps([FINISH]))], features=TRAJECTORIES)
     call = '"tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "tides", "arguments": %s}}]'
     user, look = '{"role": "user", "content": "When?"%s}', '{"role": "assistant", "content": "Look.", ' + call + "%s}"
     empty, bare = '{"role": "assistant", "content": "", ' + call + "%s}", '{"role": "assistant", ' + call + "%s}"
     result = '{"role": "tool", "content": "", "name": "tides", "tool_call_id": "call_1"%s}'
-    done = '{"role": "assistant", "content": ""%s}'
+    done = '{"role": "assistant", "content": "1"%s}'
     tools = '"tools": [{"type": "function", "function": {"name": "Finish", "parameters": {"type": "object", "properties": {}, "required": []}}}]'
     tools_text = '"tools": ' + json.dumps(tools.split(" ", 1)[1])
     text, parsed = '"{\\"day\\": 1}"', '{"day": 1}'

@@ -15,9 +15,11 @@ from toolrlef_data.tools.functions.function import NAME
 __all__ = [
     "call_text",
     "changed_number",
+    "check_messages",
     "check_names",
     "check_numbers",
     "check_results",
+    "is_empty",
     "plain_messages",
     "target_indices",
     "tools_of",
@@ -32,6 +34,7 @@ HINT = 'arguments="text" exports them unchanged'
 
 def target_indices(messages: Messages) -> list[int]:
     """Return the indices of the trained messages; raise UnusableRow unless they are one or more assistant messages."""
+    check_messages(messages or ())
     for n, message in enumerate(messages or ()):
         if message.get("train") is None:
             raise UnusableRow("no_flag", f"message {n} has no value for train")
@@ -40,7 +43,24 @@ def target_indices(messages: Messages) -> list[int]:
     targets = [n for n, message in enumerate(messages or ()) if message["train"]]
     if not targets:
         raise UnusableRow("no_target", "no message has the train flag")
+    if empty := [n for n in targets if is_empty(messages[n])]:
+        raise UnusableRow("no_reply", f"message {empty[0]} has the train flag, but neither text nor a call")
     return targets
+
+
+def check_messages(messages: Messages) -> None:
+    """Raise `UnusableRow` for a message, a role, a call or a function that is null."""
+    for n, message in enumerate(messages):
+        if message is None or message["role"] is None:
+            raise UnusableRow("malformed", f"message {n} or its role is null")
+        for call in message.get("tool_calls") or ():
+            if call is None or call["function"] is None:
+                raise UnusableRow("malformed", f"a call of message {n} or its function is null")
+
+
+def is_empty(message: Mapping[str, Any]) -> bool:
+    """Return whether a message has neither text nor a call."""
+    return not (message.get("content") or "").strip() and not message.get("tool_calls")
 
 
 def plain_messages(messages: Messages, arguments: str, pad_content: bool = True) -> list[Record]:
@@ -56,7 +76,7 @@ def plain_messages(messages: Messages, arguments: str, pad_content: bool = True)
 
 
 def check_results(messages: Messages, all_answered: bool = False) -> None:
-    """Raise `UnusableRow` if a result does not follow its call, or with `all_answered`, if a call has no result."""
+    """Raise `UnusableRow` for a result without its call; with `all_answered` also for one without result or id."""
     unanswered: list[Any] = []
     for n, message in enumerate(messages):
         if message["role"] == "tool":
@@ -66,7 +86,9 @@ def check_results(messages: Messages, all_answered: bool = False) -> None:
             continue
         if unanswered and all_answered:
             raise UnusableRow("unpaired_call", f"a call before message {n} has no result")
-        unanswered = [call["id"] for call in message.get("tool_calls") or ()]
+        unanswered = [call.get("id") for call in message.get("tool_calls") or ()]
+        if all_answered and None in unanswered:
+            raise UnusableRow("unpaired_call", f"a call of message {n} has no id")
 
 
 def _call(call: Mapping[str, Any], arguments: str) -> Record:

@@ -1,4 +1,7 @@
-"""The records of stage 1: the prompt of a row, and its output as the text to learn; see `formats`."""
+"""The records of stage 1: the prompt of a row, and its output as the text to learn; see `formats`.
+
+A row without gold answers does not fit the format "trl_grpo" (no_answer).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 from toolrlef_data.publishing.exports.messages import check_names
 from toolrlef_data.publishing.exports.options import Options
 from toolrlef_data.publishing.exports.turns import prompt_of, reply_to, tools_column, tools_list
+from toolrlef_data.records import UnusableRow
 
 __all__ = ["alpaca", "axolotl", "openai", "trl", "trl_grpo"]
 
@@ -41,4 +45,6 @@ def axolotl(row: Row, options: Options) -> Records:
 
 
 def trl_grpo(row: Row, options: Options) -> Records:
+    if not row["answers"] or None in row["answers"]:
+        raise UnusableRow("no_answer", f"the grader needs gold answers, found {row['answers']!r:.80}")
     yield {"prompt": prompt_of(row, options), **{name: row[name] for name in ("answers", "task", "id", "input")}}

@@ -9,6 +9,8 @@ recorded in the ledger without an error:
 | no_pair | no two candidates have different texts, and scores that differ by `min_gap` |
 | no_triple | the candidates have fewer than three different scores |
 | not_graded | trl_kto: `correct` of the response is null |
+
+A row whose lists are null or have different lengths does not fit (ragged).
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ def candidates_of(
     """Return the candidates of a row, best first, and an error for each response that the format cannot express."""
     found: dict[str, Candidate] = {}
     unfit: list[UnusableRow] = []
-    for text, score, origin in zip(row["responses"], row["scores"], row["origin"], strict=True):
+    for text, score, origin in _aligned(row, "responses", "scores", "origin"):
         if text is None or score is None or not math.isfinite(score) or text.strip() in found:
             continue
         try:
@@ -63,6 +65,15 @@ def candidates_of(
         except UnusableRow as error:
             unfit.append(_unfit(error, origin))
     return sorted(found.values(), key=lambda candidate: -candidate.score), unfit
+
+
+def _aligned(row: Row, *names: str) -> Iterator[tuple[Any, ...]]:
+    """Return the values of lists that have one value a response, response by response."""
+    lists = [row[name] for name in names]
+    if None in lists or len({len(values) for values in lists}) > 1:
+        found = ", ".join(f"{name} {'null' if row[name] is None else len(row[name])}" for name in names)
+        raise UnusableRow("ragged", f"expected lists of one length, found {found}")
+    return zip(*lists, strict=True)
 
 
 def _unfit(error: UnusableRow, origin: str) -> UnusableRow:
@@ -160,7 +171,7 @@ def trl_tpo(row: Row, options: Options) -> Records:
 def trl_kto(row: Row, options: Options) -> Records:
     prompt = prompt_of(row, options)
     texts = set()
-    for text, correct, origin in zip(row["responses"], row["correct"], row["origin"], strict=True):
+    for text, correct, origin in _aligned(row, "responses", "correct", "origin"):
         if text is None or text.strip() in texts:
             continue
         texts.add(text.strip())

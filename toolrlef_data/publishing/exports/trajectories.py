@@ -18,8 +18,9 @@ it unchecked; only openai omits the content of a message with calls. Every forma
 | no_target | no message has the train flag |
 | not_assistant | a message of another role has the train flag |
 | no_prompt | the prompt is empty |
-| no_reply | `chosen` or `rejected` is empty |
-| unpaired_call | a result has no call before it; openai: or a call before the last message has no result |
+| no_reply | a trained message, `chosen` or `rejected` is empty |
+| malformed | a message, its role, a call or its function is null; toolllama: a turn |
+| unpaired_call | a result has no call before it; openai: or a call before the last message has no result, or no id |
 | bad_tools | `tools` is not a JSON list of functions |
 | bad_name | openai: a function name has over 64 characters, or blanks |
 | bad_arguments | arguments are not JSON, or not one object where the format needs it |
@@ -33,9 +34,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from toolrlef_data.publishing.exports.messages import (
+    check_messages,
     check_names,
     check_numbers,
     check_results,
+    is_empty,
     plain_messages,
     target_indices,
     tools_of,
@@ -52,6 +55,8 @@ Records = Iterator[dict[str, Any]]
 
 
 def toolllama(row: Row, options: Options) -> Records:
+    if row["conversations"] is None or None in row["conversations"]:
+        raise UnusableRow("malformed", "conversations or a turn is null")
     turns = [{"from": turn["from"], "value": turn["value"]} for turn in row["conversations"]]
     yield {"id": row["name"], "conversations": turns}
 
@@ -105,7 +110,10 @@ def pair_sides(row: Row, arguments: str) -> dict[str, Messages]:
     for side in ("prompt", "chosen", "rejected"):
         if not row[side]:
             raise UnusableRow("no_prompt" if side == "prompt" else "no_reply", f"{side} has no message")
+        check_messages(row[side])
         other_roles = {message["role"] for message in row[side]} - {"assistant"}
         if other_roles and side != "prompt":
             raise UnusableRow("not_assistant", f"{side} has messages of the role {', '.join(sorted(other_roles))}")
+        if side != "prompt" and any(map(is_empty, row[side])):
+            raise UnusableRow("no_reply", f"{side} has a message with neither text nor a call")
     return {side: plain_messages(row[side], arguments) for side in ("prompt", "chosen", "rejected")}
