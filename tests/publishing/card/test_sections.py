@@ -135,6 +135,15 @@ def test_own_rows_without_a_record_are_counted(name: str, value: Any) -> None:
     assert set(by_format) >= {"trl_preference", "trl_kto", "trl_grpo"}
 
 
+def test_the_length_of_a_completion_is_that_of_right_replies() -> None:
+    """A wrong response without an end would make every rollout as long."""
+    rows = [stage2_row(0, responses=["calculator(1)", "9" * 5000]), stage2_row(1, responses=["calculator(12)", None])]
+    facts = training_facts({"stage2": {"train": Dataset.from_list(rows, features=STAGE2)}}, {})
+    assert [fact.max_length for fact in facts if fact.format == "trl_grpo"] == [len("calculator(12)")]
+    wrong = Dataset.from_list([stage2_row(0, correct=[False, None])], features=STAGE2)
+    assert "trl_grpo" not in [fact.format for fact in training_facts({"stage2": {"train": wrong}}, {})]
+
+
 def test_max_length_with_a_tokenizer_is_the_longest_record_in_tokens(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 

@@ -31,7 +31,6 @@ Tables = Mapping[str, Dataset]
 BATCH_ROWS = 16  # a row can have several MB
 STAGE1_COLUMNS = ("instruction", "input", "output", "answers", "task", "id")
 STAGE2_COLUMNS = (*STAGE1_COLUMNS[:2], *STAGE1_COLUMNS[3:], "responses", "scores", "origin", "correct")
-LISTS = ("responses", "scores", "origin", "correct")  # of stage 2, with one value a response
 # Format of `to_trainer` -> TRL's trainer.
 TRAINERS = {"trl": "SFT", "trl_preference": "DPO", "trl_kto": "KTO", "trl_grpo": "GRPO"}
 FORMATS = {
@@ -53,7 +52,7 @@ class Training(NamedTuple):
         task: the task whose grader is the reward; empty for other trainers.
         records: number of records over all splits.
         unfit: number of rows, or of parts of them, that do not fit the format.
-        max_length: length of the longest record, or for a reward of the longest reply.
+        max_length: length of the longest record, or for a reward of the longest right reply.
     """
 
     config: str
@@ -85,7 +84,7 @@ def training_facts(
             if task is None:
                 continue
             records, unfit, longest = _measure(tables, name, chat)
-            if records:
+            if longest:  # there are records, and for a reward right replies
                 facts.append(Training(config, next(iter(tables)), name, TRAINERS[name], task, records, unfit, longest))
     return facts
 
@@ -124,27 +123,33 @@ def _records(data: Dataset, format: str) -> Iterator[dict[str, Any] | None]:
     """Yield the records of a table in a format; None for a row, or a part of one, that does not fit."""
     spec = next(spec for spec in EXPORTS[format] if set(spec.columns) <= set(data.column_names))
     options = check_options(format, spec.options, {})
-    # For a reward, the length is that of the replies, which these columns have.
-    replies = [name for name in ("output", "responses") if format == "trl_grpo" and name in data.column_names]
+    # For a reward, the length is that of the right replies, which these columns have.
+    replies = [
+        name for name in ("output", "responses", "correct") if format == "trl_grpo" and name in data.column_names
+    ]
     for batch in as_arrow(data, [*spec.columns, *replies]).iter(BATCH_ROWS):
         for row in batch.to_pylist():
-            lists = [row[name] for name in LISTS if name in row]
-            if None in lists or len(set(map(len, lists))) > 1:  # own rows: no record, whatever the format
-                yield None
-                continue
             try:
                 for record in spec.records(row, options):
                     if isinstance(record, UnusableRow):
                         yield None
                     elif isinstance(record, dict):
-                        yield {name: row[name] or "" for name in replies} if replies else record
+                        yield {"replies": _right_replies(row)} if replies else record
             except UnusableRow:
                 yield None
 
 
+def _right_replies(row: Mapping[str, Any]) -> list[str]:
+    """Return the output of a row of stage 1, or the right responses of a row of stage 2."""
+    if "responses" not in row:
+        return [row["output"]] if row["output"] else []
+    graded = zip(row["responses"] or (), row["correct"] or (), strict=False)
+    return [text for text, correct in graded if text and correct]
+
+
 def _length(record: Mapping[str, Any], chat: ChatTokenizer | None) -> int:
-    if "output" in record or "prompt" not in record:
-        replies = record["responses"] if "responses" in record else [record["output"]]
+    if "replies" in record:
+        replies = record["replies"]
         lengths = (len(reply.encode()) if chat is None else n_tokens(Target("", reply, []), chat) for reply in replies)
         return max(lengths, default=0)
     if chat is None:
