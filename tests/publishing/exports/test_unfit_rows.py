@@ -78,7 +78,7 @@ def changed(row: Row, columns: tuple[str, ...]) -> Iterator[Row]:
 def test_a_row_with_a_missing_value_ends_no_export(
     format: str, features: Features, row: Row, columns: tuple[str, ...], calls: str | None
 ) -> None:
-    options = {"calls": calls} if calls else {}
+    options: dict[str, Any] = {"calls": calls} if calls else {}
     good = to_trainer(Dataset.from_list([row], features=features), format, **options).to_list()
     table = Dataset.from_list([row, *changed(row, columns)], features=features)
     result = to_trainer(table, format, unfit="drop", **options)

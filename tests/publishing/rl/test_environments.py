@@ -64,6 +64,11 @@ def test_reset_forgets_the_earlier_rollout() -> None:
     assert made.get_reward() == 0.0
 
 
+def test_a_row_of_another_task_is_refused() -> None:
+    with pytest.raises(InputError, match="expected a row of the task 'math', found 'lama'"):
+        environment("math").reset(**{**ROW, "task": "lama"})
+
+
 def test_a_rollout_has_one_reward() -> None:
     made, other = math(), math()
     for one in (made, other):

@@ -96,3 +96,23 @@ def test_a_grader_gets_the_question_of_its_row() -> None:
     completions, answers = ["It is 12."] * 2, [["12"]] * 2
     assert function(completions=completions, answers=answers, input=["Is it 12?", "How much is 3*4?"]) == [0.0, 1.0]
     assert function(completions=completions, answers=answers) == [1.0, 1.0]
+
+
+def test_each_row_is_graded_by_its_own_task() -> None:
+    """The same words are an answer in one task and none in the other: a number counts in math only."""
+    shout = Tool("shout", "Shouts.", str.upper, parameter="text")
+    lama = replace(TASKS["lama"], tool=shout, reader_prompt=None, reader=None)
+    completions, answers = ["It is 12.", "shout(paris)", "calculator(3*4)"] * 2, [["12"], ["Paris"], ["12"]] * 2
+    names = ["math", "lama", "math"] * 2
+    both = reward(["math", lama])
+    assert both(completions=completions, answers=answers, task=names) == [1.0, 1.0, 1.0] * 2
+    assert both.__name__ == "math_lama_correctness"
+    for other in ("lama", "typo"):
+        with pytest.raises(InputError, match=rf"expected 'math' in the column task, found {other}"):
+            reward("math")(completions=["12"] * 2, answers=[["12"]] * 2, task=["math", other])
+    with pytest.raises(InputError, match="expected 'math' or 'lama' in the column task, found None"):
+        both(completions=["12"], answers=[["12"]])
+    assert reward("math")(completions=["12"], answers=[["12"]], task=[None]) == [1.0]
+    for tasks in ([], ["math", "math"]):
+        with pytest.raises(InputError, match="expected tasks with different names"):
+            reward(tasks)

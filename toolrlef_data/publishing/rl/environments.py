@@ -60,8 +60,10 @@ class Environment:
             None, because the row has its prompt; without one, the instruction and the input.
 
         Raises:
-            InputError: the row lacks `answers`.
+            InputError: the row lacks `answers`, or is of another task.
         """
+        if row.get("task") not in (None, self._task.name):
+            raise InputError(f"environment: expected a row of the task {self._task.name!r}, found {row['task']!r}")
         if row.get("answers") is None:
             found = ", ".join(row) or "none"
             raise InputError(f'environment: expected the column answers, as in the format "trl_grpo", found {found}')
