@@ -84,6 +84,21 @@ def test_a_template_that_omits_calls_is_detected(tmp_path: Path) -> None:
     assert len(to_trainer(table, "trl", calls="native", check_with=complete)) == 2
 
 
+def test_a_text_that_the_template_adds_to_a_reply_is_quoted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Templates of reasoning models put an empty block of reasoning before a reply without one."""
+    table = stage1("calculator(1+1)", "It is 2.", "replyword")
+    block = "{% if m.role == 'assistant' %}<think>\n\n</think>\n{% endif %}{{ m.content }}"
+    tools = "{% if tools %}{{ tools | tojson }}{% endif %}"
+    thinking = chat_model(tmp_path / "thinking", tools + CALLS.replace("{{ m.content }}", block))
+    for calls in ("text", "native"):
+        caplog.clear()
+        to_trainer(table, "trl", calls=calls, check_with=thinking)
+        assert r"puts '<think>\n\n</think>\n' before 3 of the replies" in caplog.text
+    caplog.clear()
+    to_trainer(table, "trl", check_with=chat_model(tmp_path / "plain"))
+    assert "before" not in caplog.text
+
+
 def test_a_text_that_the_tokenizer_loses_is_detected(tmp_path: Path) -> None:
     model = str(tiny_llama(tmp_path / "tiny", template=None))
     export(stage1("calculator(3*12)"), "trl", tmp_path / "x", style="completion", check_with=model)

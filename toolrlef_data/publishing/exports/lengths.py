@@ -1,7 +1,8 @@
 """Lengths of records in tokens, and what a model's chat template trains of them.
 
 TRL truncates or drops sequences of more than `max_length` tokens, 1,024 by default, without an error. The check renders
-each target after its prompt. These records do not fit:
+each target after its prompt. A text that the template adds before a reply, such as an empty block of reasoning, is
+trained too: a warning quotes it. These records do not fit:
 
 | reason | cause |
 |---|---|
@@ -14,13 +15,14 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from toolrlef_data.publishing.exports.messages import call_text
 from toolrlef_data.publishing.exports.turns import Turns
 from toolrlef_data.records import UnusableRow
-from toolrlef_data.toolbench.messages import parse_tools
+from toolrlef_data.toolbench.messages import parse_tools, template_messages
 from toolrlef_data.toolbench.tokens.chat_template import ChatTokenizer, find_tokenizer, load_chat_tokenizer
 from toolrlef_data.toolbench.tokens.steps import TokeniseSettings, fit_step
 
@@ -30,6 +32,7 @@ log = logging.getLogger("toolrlef_data")
 TRL_DEFAULT = 1024  # `max_length` of TRL's configurations
 CHARACTERS_PER_TOKEN = 3  # at least, of English text
 REPLIES = ("completion", "reference", "chosen", "rejected", "output", "preferred_output", "non_preferred_output")
+MARK = "replyword"
 ROLES = {"human": "user", "gpt": "assistant", "function_call": "assistant", "observation": "tool"}
 
 
@@ -55,12 +58,14 @@ class Meter:
         self.checker = _load(check_with) if check_with else None
         self.settings = TokeniseSettings(find_tokenizer(check_with), "tools", None, "drop", {}) if check_with else None
         self.longest = self.n_long = self.count = 0
+        self.added: Counter[str] = Counter()  # texts of the template before a reply
 
     def add(self, record: Mapping[str, Any], text: bytes) -> None:
         """Check a record, and count its longest sequence; `text` is the record in the file."""
         if self.checker is not None and self.settings is not None:
             for target in targets_of(record):
                 check_target(target, self.checker, self.settings)
+                self.added[added_text(target, self.checker)] += 1
         chat = self.chat
         length = len(text.decode()) if chat is None else max(n_tokens(target, chat) for target in targets_of(record))
         self.longest, self.count = max(self.longest, length), self.count + 1
@@ -68,6 +73,12 @@ class Meter:
 
     def report(self, format: str, name: str) -> None:
         """Log the length of the longest record, as a warning if TRL's default could cut it."""
+        for text, count in self.added.items():
+            if text.strip():
+                what = (
+                    "%s: the chat template puts %r before %d of the replies; trainers train it, so the model writes it"
+                )
+                log.warning(what, name, text, count)
         level = logging.WARNING if format.startswith("trl") and self.n_long else logging.INFO
         if self.chat is None:
             text = "%s: the longest of %d records has %d characters; tokenizer= counts its tokens for max_length="
@@ -157,6 +168,20 @@ def check_target(target: Target, chat: ChatTokenizer, settings: TokeniseSettings
         raise UnusableRow("merged_tokens", f"tokens merge where the reply starts: {target.reply!r:.80}")
     if chat.decode(both[len(prompt) :]) != target.reply:
         raise UnusableRow("tokenizer_loses_text", f"the tokens do not decode to the reply: {target.reply!r:.80}")
+
+
+def added_text(target: Target, chat: ChatTokenizer) -> str:
+    """Return the text that a chat template puts between the prompt and the text of a reply; it is trained."""
+    if not target.reply or isinstance(target.prompt, str):
+        return ""
+    *history, last = template_messages([_as_column(message) for message in [*target.prompt, *target.reply]])
+    try:
+        prompt = chat.render(history, target.tools, {}, ask=True)
+        full = chat.render([*history, {**last, "content": MARK}], target.tools, {}, ask=False)
+    except UnusableRow:  # a template that refuses a text beside a call
+        return ""
+    before, mark, _ = full.rpartition(MARK)
+    return before[len(prompt) :] if mark and before.startswith(prompt) else ""
 
 
 def _as_column(message: Mapping[str, Any]) -> dict[str, Any]:

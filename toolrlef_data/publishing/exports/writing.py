@@ -65,7 +65,7 @@ def export(
             without a label, are written to the ledger in any case.
         tokenizer: model whose tokens are counted, as in `tokenise`; default: none, characters are counted.
         check_with: model whose chat template renders each record. A record whose target it does not train, or not
-            completely, does not fit. Default: no check.
+            completely, does not fit; a text that it adds before replies is in a warning. Default: no check.
 
     Returns:
         The path.
