@@ -95,6 +95,8 @@ def test_folders_and_tags_are_compared(tmp_path: Path) -> None:
         for a, b in ((f"{REPO}@v1.0.0", f"{REPO}@v1.0.1"), (f"{REPO}@v1.0.0", REPO), (str(folders[0]), REPO)):
             assert diff(a, b) == expected
         assert diff(REPO, folders[1]) == {}
+        with pytest.raises(InputError, match="no repository org/other, or it is private: log in"):
+            diff("org/other", REPO)
         with pytest.raises(InputError, match=r"no revision 'v9'"):
             diff(f"{REPO}@v9", REPO)
 

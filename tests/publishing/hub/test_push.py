@@ -6,6 +6,7 @@ import logging
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from datasets import Dataset, load_dataset, load_dataset_builder
@@ -43,6 +44,22 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Version -> a folder: 1.0.0 has three shards, 1.1.0 has two and other rows."""
     out = tmp_path_factory.mktemp("releases")
     return {"1.0.0": write(out / "1", "1.0.0", 9), "1.1.0": write(out / "2", "1.1.0", 7, answer="8")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"token": 5}, "token: expected a text or None, found int"),
+        ({"token": True}, "token: expected a text or None, found bool"),
+        ({"repo_id": 5}, "expected the id of a repository"),
+        ({"repo_id": "org/data/more"}, "expected the id of a repository"),
+    ],
+)
+def test_arguments_of_another_type_are_refused(
+    arguments: dict[str, Any], message: str, releases: dict[str, Path]
+) -> None:
+    with pytest.raises(InputError, match=message):
+        push_to_hub(releases["1.0.0"], **{"repo_id": REPO, **arguments})
 
 
 # A release ------------------------------------------------------------------------------------------------------------
@@ -239,7 +256,7 @@ def test_a_dry_run_prints_the_difference_and_writes_nothing(
     hub: HubServer, releases: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert push_to_hub(releases["1.0.0"], REPO, dry_run=True).tag is None
-    assert capsys.readouterr().out == "Changes since no release:\n`math-stage1`: new, 9 rows\n"
+    assert capsys.readouterr().out == "First release:\n`math-stage1`: new, 9 rows\n"
     assert hub.repositories == {}
     push_to_hub(releases["1.0.0"], REPO)
     start = len(hub.requests)

@@ -69,11 +69,13 @@ class Client:
         token: access token. Default: that of `hf auth login`, or of the variable HF_TOKEN.
 
     Raises:
-        InputError: `repo_id` cannot be the id of a repository, or the token has blanks.
+        InputError: `repo_id` cannot be the id of a repository, or the token is no text or has blanks.
     """
 
     def __init__(self, repo_id: str, token: str | None = None) -> None:
         check_repo_id(repo_id)
+        if not isinstance(token, (str, type(None))):
+            raise InputError(f"token: expected a text or None, found {type(token).__name__}")
         token = token or get_token()
         if token is not None and (not token.isascii() or len(token.split()) != 1 or token.strip() != token):
             raise InputError("the token has blanks or characters that are not ASCII; log in again with `hf auth login`")
@@ -139,9 +141,9 @@ class Client:
 
 def check_repo_id(repo_id: str) -> None:
     """Raise InputError unless a text has the form "owner/name"."""
+    is_full = isinstance(repo_id, str) and repo_id.count("/") == 1
     try:
-        validate_repo_id(repo_id)
-        is_full = repo_id.count("/") == 1
+        validate_repo_id(repo_id if is_full else "")
     except HFValidationError:
         is_full = False
     if not is_full:

@@ -134,7 +134,8 @@ def _push(
     if dry_run:
         since = newest_tag(client)
         changes = difference(_version_at(client, since), local)
-        print("\n".join([f"Changes since {since or 'no release'}:", *(describe(changes) or ["no rows"])]))  # noqa: T201
+        title = f"Changes since {since}:" if since else "First release:"
+        print("\n".join([title, *(describe(changes) or ["no changes"])]))  # noqa: T201
         return Push(repo_id, None, None, url, since, changes)
     client.step("create the repository", lambda: _create(client, private))
     since = newest_tag(client, below=version)

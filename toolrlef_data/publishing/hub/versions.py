@@ -51,7 +51,16 @@ def version_of(what: str | Path, token: str | None = None) -> Version:
         raise InputError(f"expected a folder, or a repository such as 'org/name' or 'org/name@v1.0.0'; found {what!r}")
     client = Client(repo_id, token)
     revision = revision or newest_tag(client) or "main"
-    commit = client.step("read the release", lambda: client.commit(revision))
+
+    def read() -> Commit | None:
+        try:
+            return client.commit(revision)
+        except RepositoryNotFoundError:
+            raise InputError(
+                f"there is no repository {repo_id}, or it is private: log in with `hf auth login`"
+            ) from None
+
+    commit = client.step("read the release", read)
     if commit is None or CARD not in commit.facts.get("files", {}):
         raise InputError(f"{repo_id} has no revision {revision!r} with a data set that `push_to_hub` wrote")
     return commit_version(client, commit, f"{repo_id}@{revision}")
