@@ -8,7 +8,7 @@
 | tool | a tool or its corpus |
 | pipeline | this package: ids, grades, scores and other facts about the row |
 
-A value with several authors has the one that wrote its longest part.
+Several authors, separated by commas, wrote parts of a value, or different rows: a call can be composed from the source.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ QUESTION: dict[str, Meaning] = {
     "correct": ("whether the prediction is right; null if it could not be graded", "pipeline"),
     "pass_rate": ("the share of right responses among all samples of the question", "pipeline"),
     "needs_tool": ("whether the question needs the tool: the student's pass rate is too low", "pipeline"),
-    "tool_call": ("the verified tool call for the question; null if there is none", "model"),
+    "tool_call": ("the verified tool call for the question; null if there is none", "model, source"),
     "tool_output": ("what the tool returned for the call", "tool"),
     "verified": ("whether the call was executed and led to a gold answer", "pipeline"),
     "verified_by": ('the evidence that the call is right: "value", "output", "reader" or null', "pipeline"),
@@ -51,7 +51,7 @@ STAGE1: dict[str, Meaning] = {
     "input": ("the question, with its context", "source"),
     "output": (
         "the training target: the student's response, or a tool call such as `calculator(36+36/2)`",
-        "model",
+        "model, source",
     ),
     "uses_tool": ("whether `output` is a tool call", "pipeline"),
     "source": (
@@ -63,8 +63,8 @@ STAGE1: dict[str, Meaning] = {
 STAGE2: dict[str, Meaning] = {
     **ROW,
     **GOLD,
-    "query": ("instruction and input, with a line break between them", "source"),
-    "responses": ("the texts, gold first", "model"),
+    "query": ("instruction and input, with a line break between them", "task, source"),
+    "responses": ("the texts, gold first", "model, source"),
     "origin": ('who responded: "gold" is the output of stage 1, the others are names of responders', "pipeline"),
     "scores": ("the score of each response, 20 to 0 by the rules of this package; higher is better", "pipeline"),
     "answer": (
@@ -107,19 +107,22 @@ TRAJECTORIES: dict[str, Meaning] = {
     **SEARCH,
     **STEP,
     "n_steps": ("the number of steps of the complete trajectory", "pipeline"),
-    "messages": ("the messages in OpenAI's format; those with `train` are the targets", "model"),
+    "messages": ("the messages in OpenAI's format; those with `train` are the targets", "model, source, tool"),
     "on_path_steps": ("the trained steps on the chosen path", "pipeline"),
 }
 TOOLLLAMA: dict[str, Meaning] = {
     **SEARCH,
     **STEP,
     "name": ("the id in ToolBench's training file, which is not unique", "pipeline"),
-    "conversations": ("the text turns of ToolBench's training file; only the last one is trained", "model"),
+    "conversations": (
+        "the text turns of ToolBench's training file; only the last one is trained",
+        "model, source, tool",
+    ),
 }
 PAIRS: dict[str, Meaning] = {
     **SEARCH,
     **STEP,
-    "prompt": ("the messages before the step", "model"),
+    "prompt": ("the messages before the step", "model, source, tool"),
     "chosen": ("the preferred next message", "model"),
     "rejected": ("the other next message", "model"),
     "why": ("why the other branch was rejected", "pipeline"),
@@ -127,7 +130,7 @@ PAIRS: dict[str, Meaning] = {
 TOKENS: dict[str, Meaning] = {
     **SEARCH,
     **STEP,
-    "input_ids": ("the tokens of the rendered messages", "model"),
+    "input_ids": ("the tokens of the rendered messages", "model, source, tool"),
     "labels": ("the same tokens; -100 for those that are not trained", "model"),
     "n_tokens": ("the number of tokens", "pipeline"),
     "n_trained": ("the number of trained tokens", "pipeline"),
@@ -146,7 +149,7 @@ DROPPED: dict[str, Meaning] = {
     **ROW,
     "stage": ("the stage that dropped the row", "pipeline"),
     "reason": ("why it was dropped", "pipeline"),
-    "detail": ("the text that shows the reason", "source"),
+    "detail": ("the text that shows the reason", "source, model"),
 }
 
 # Kind of table -> column -> meaning.

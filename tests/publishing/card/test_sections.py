@@ -107,6 +107,16 @@ def test_no_name_breaks_a_table(tmp_path: Path) -> None:
     assert "<d>" not in outside.replace(r"\<d>", ""), "no HTML"
 
 
+def test_authors_of_a_column_are_those_of_the_legend(tmp_path: Path) -> None:
+    card = card_of(publish({"math": tables()}, tmp_path / "out", version="1.0.0"))
+    legend, *columns = table_rows(card[card.index("## Columns") : card.index("## Sources")])
+    columns = [block for block in columns if block[0] == ["column", "type", "from", "meaning"]]
+    known = {row[0] for row in legend[2:]}
+    authors = {row[0]: row[2].split(", ") for block in columns for row in block[2:]}
+    assert set().union(*authors.values()) <= known
+    assert authors["`output`"] == ["model", "source"], "ANNOTATIONS composes calls from the solutions of the source"
+
+
 def test_max_length_without_a_tokenizer_is_the_longest_record_in_bytes(tmp_path: Path) -> None:
     splits = {name: {"train": table} for name, table in tables().items()}
     facts = {(fact.config, fact.format): fact for fact in training_facts(splits, {})}
