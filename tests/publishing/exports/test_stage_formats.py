@@ -396,6 +396,23 @@ def test_dataset_info_names_every_column_and_tag(tables: dict[str, Dataset], tmp
     assert (tmp_path / "text.jsonl").read_bytes() == before
 
 
+def test_an_export_replaces_no_entry_of_other_data(tables: dict[str, Dataset], tmp_path: Path) -> None:
+    info = tmp_path / "dataset_info.json"
+    export(tables["stage1"], "llamafactory", tmp_path / "math.jsonl")
+    export(tables["stage1"], "llamafactory", tmp_path / "math.jsonl", calls="native")
+    entries = json.loads(info.read_text())
+    assert entries["math"]["formatting"] == "sharegpt", "its own entry is replaced"
+    for other in ({"file_name": "mine.json"}, {"hf_hub_url": "org/mine"}, "mine"):
+        info.write_text(before := json.dumps({**entries, "mine": other}))
+        with pytest.raises(InputError, match="has an entry 'mine' of other data"):
+            export(tables["stage1"], "llamafactory", tmp_path / "mine.jsonl")
+        assert info.read_text() == before
+        assert not (tmp_path / "mine.jsonl").exists()
+    with pytest.raises(InputError, match="the list of LLaMA-Factory's files"):
+        export(tables["stage1"], "llamafactory", info)
+    assert info.read_text() == before
+
+
 def test_sharegpt_turns_alternate_and_arguments_are_objects(tables: dict[str, Dataset], tmp_path: Path) -> None:
     path = export(tables["trajectories"], "llamafactory", tmp_path / "x.jsonl", unfit="drop")
     n_calls = 0

@@ -97,6 +97,8 @@ def pending_export(samples: Dataset, format: str, path: str | Path, **options: A
     path = Path(path).resolve()  # replace the target of a link, not the link
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is a folder or a device; expected the path of a file")
+    if plan.spec.has_entry and path.name == INFO:
+        raise InputError(f"{path} is the list of LLaMA-Factory's files: choose another name")
     ledger = path.with_name(f"{path.name}.dropped.jsonl")
     with create_folder(path.parent), atomic_file(path) as new_file, scratch_file(path.parent) as new_ledger:
         with open(new_file, "wb") as file, open(new_ledger, "wb") as ledger_file:
@@ -149,4 +151,8 @@ def _dataset_info(folder: Path, entry: Mapping[str, Any]) -> str:
         raise InputError(f"{info_path} is not JSON: {error}") from None
     if not isinstance(info, dict):
         raise InputError(f"{info_path}: expected a JSON object with an entry for each file")
+    for name, described in entry.items():
+        other = info.get(name, described)
+        if not isinstance(other, dict) or other.get("file_name") != described["file_name"]:
+            raise InputError(f"{info_path} has an entry {name!r} of other data: choose another file name")
     return json.dumps({**info, **entry}, indent=2, ensure_ascii=False) + "\n"
