@@ -62,6 +62,15 @@ def test_arguments_of_another_type_are_refused(
         push_to_hub(releases["1.0.0"], **{"repo_id": REPO, **arguments})
 
 
+def test_metadata_that_the_hub_refuses_is_an_error_of_the_hub(hub: HubServer, releases: dict[str, Path]) -> None:
+    """The Hub checks the metadata of a card, such as the name of a licence, before a commit."""
+    hub.fault = lambda number, method, path: 400 if "validate-yaml" in path else None
+    with pytest.raises(HubError, match=r"cannot commit of org/data: Invalid metadata in README\.md"):
+        push_to_hub(releases["1.0.0"], REPO)
+    assert len(repository(hub).commits) == 1
+    assert repository(hub).tags == {}
+
+
 # A release ------------------------------------------------------------------------------------------------------------
 
 

@@ -98,11 +98,16 @@ class Client:
                 return function()
             except OfflineModeIsEnabled:
                 raise HubError(f"cannot {name}: the variable HF_HUB_OFFLINE forbids requests to the Hub") from None
-            except (HTTP_ERROR, OSError, RuntimeError) as error:
+            except InputError:
+                raise
+            except (HTTP_ERROR, OSError, RuntimeError, ValueError) as error:
                 cause = _http_error(error)
                 if cause is None:
                     raise
-                message = self.secrets.redact(f"cannot {name} of {self.repo_id}: {_text(cause)}")
+                shown = (
+                    error if isinstance(error, ValueError) else cause
+                )  # it lists what is wrong in the card's metadata
+                message = self.secrets.redact(f"cannot {name} of {self.repo_id}: {_text(shown)}")
                 pause = _pause(cause, wait)
             if pause is None:
                 raise HubError(f"{message}. Earlier releases are unchanged; run the same command to resume")
