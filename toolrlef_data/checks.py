@@ -10,7 +10,15 @@ from datasets import Dataset, DatasetDict, Features
 
 from toolrlef_data.records import InputError, MissingColumns
 
-__all__ = ["check_features", "check_table", "features_of", "require_columns", "split_path"]
+__all__ = [
+    "check_callable",
+    "check_features",
+    "check_names",
+    "check_table",
+    "features_of",
+    "require_columns",
+    "split_path",
+]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 STRING_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
@@ -23,9 +31,7 @@ def check_table(data: D) -> D:
     """
     if isinstance(data, DatasetDict) and data:
         return DatasetDict({name: check_table(split) for name, split in data.items()})
-    if not isinstance(data, Dataset):
-        found = "a DatasetDict without splits" if isinstance(data, DatasetDict) else type(data).__name__
-        raise InputError(f"expected a datasets.Dataset or DatasetDict, found {found}")
+    _require_table(data)
     if data.format["type"] == "custom":
         raise InputError(
             "the table has a transform (`with_transform`), which is not part of its rows: compute the values with "
@@ -33,6 +39,12 @@ def check_table(data: D) -> D:
         )
     is_plain = data.format["type"] is None and data.format["columns"] == data.column_names
     return data if is_plain else data.with_format(None)
+
+
+def _require_table(data: object) -> None:
+    if not isinstance(data, Dataset):
+        found = "a DatasetDict without splits" if isinstance(data, DatasetDict) else type(data).__name__
+        raise InputError(f"expected a datasets.Dataset or DatasetDict, found {found}")
 
 
 def check_features(data: D, expected: Features, name: str) -> D:
@@ -79,19 +91,38 @@ def _is_convertible(found: pa.DataType, expected: pa.DataType) -> bool:
 
 
 def features_of(data: Dataset | DatasetDict) -> Features:
-    """Return the features of a Dataset, or of the first split of a DatasetDict."""
-    first = data if isinstance(data, Dataset) else next(iter(data.values()))
+    """Return the features of a Dataset, or of the first split of a DatasetDict; raise an `InputError` for others."""
+    first = next(iter(data.values())) if isinstance(data, DatasetDict) and data else data
+    _require_table(first)
     return first.features
 
 
 def require_columns(data: Dataset, columns: Sequence[str], name: str) -> None:
     """Raise `MissingColumns` if a table lacks columns; "gpt.text" requires the column `gpt`."""
+    _require_table(data)
     names = dict.fromkeys(split_path(column, data.column_names)[0] for column in columns)
     missing = [column for column in names if column not in data.column_names]
     if missing:
         raise MissingColumns(
             f"{name} needs the columns {', '.join(missing)}; found: {', '.join(data.column_names) or '(none)'}"
         )
+
+
+def check_names(argument: str, names: object) -> None:
+    """Raise an `InputError` if an argument is not a list of column names.
+
+    >>> check_names("reads", "question")
+    Traceback (most recent call last):
+    toolrlef_data.records.InputError: reads: expected a list of column names, found 'question'
+    """
+    if not isinstance(names, (list, tuple, dict, Features)) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{argument}: expected a list of column names, found {names!r:.80}")
+
+
+def check_callable(argument: str, function: object) -> None:
+    """Raise an `InputError` if an argument is not a function."""
+    if not callable(function):
+        raise InputError(f"{argument}: expected a function, found {function!r:.80}")
 
 
 def split_path(path: str, columns: Sequence[str]) -> tuple[str, str]:

@@ -29,14 +29,14 @@ class Choices(Mapping[str, T], Generic[T]):
         self.import_paths = dict(import_paths)
 
     def __getitem__(self, name: str) -> T:
-        if name not in self.import_paths:
+        if name not in self:
             raise UnknownName(self.kind, name, self.import_paths)
         module, _, attribute = self.import_paths[name].partition(":")
         value: T = getattr(importlib.import_module(module), attribute)
         return value
 
     def __contains__(self, name: object) -> bool:
-        return name in self.import_paths
+        return isinstance(name, str) and name in self.import_paths
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.import_paths)

@@ -77,7 +77,7 @@ Price = Annotated[tuple[float, float] | None, must_be(PRICE_FORM, lambda value: 
 
 
 def _check_key_sources(value: str | tuple[str, ...]) -> tuple[str, ...]:
-    sources = (value,) if isinstance(value, str) else tuple(value)
+    sources = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, (list, tuple)) else (value,)
     if not all(isinstance(s, str) and (ENV_NAME.fullmatch(s) or s.startswith("file:")) for s in sources):
         raise InputError("must be names of environment variables (CAPITALS) or file:PATH, never an API key itself")
     return sources
@@ -116,9 +116,9 @@ def split_url(url: str) -> SplitResult:
 
 
 def _check_base_url(value: str | None) -> str | None:
-    if value is None or is_variable(value):
+    if value is None or (isinstance(value, str) and is_variable(value)):
         return value
-    parts = split_url(value)
+    parts = split_url(value) if isinstance(value, str) else urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InputError(
             'must be a URL such as "http://localhost:8000/v1", or "$NAME", where NAME is an environment variable'

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
-from toolrlef_data.engines.rules import apply_rules, must_be
+from toolrlef_data.engines.rules import FLAG, apply_rules, must_be
 from toolrlef_data.engines.settings import (
     CAP_RULE,
     BaseUrl,
@@ -164,7 +164,7 @@ class EngineSpec:
     retries: Natural = 5
     limits: Annotated[Limits, LIMITS_RULE] = Limits()
     max_failed: Share = 0.2
-    progress: bool = True
+    progress: Annotated[bool, FLAG] = True
     headers: Headers = field(default=(), repr=False)
 
     def __post_init__(self) -> None:

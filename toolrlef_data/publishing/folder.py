@@ -92,6 +92,10 @@ def publish(
     """
     if layout not in LAYOUTS:
         raise UnknownName("layout", layout, LAYOUTS)
+    expected = {"card": (card, Mapping), "provenance": (provenance, Mapping), "recipe": (recipe, RecipeFile)}
+    for name, (value, kind) in {**expected, "cassette": (cassette, bool), "replace": (replace, bool)}.items():
+        if value is not None and not isinstance(value, kind):
+            raise InputError(f"{name}= must be a {kind.__name__}, found {value!r:.80}")
     all_splits = _split_tables(tables, version)
     splits = _without_empty(all_splits)
     if layout != "hub":

@@ -22,6 +22,7 @@ from typing import Any
 import pydantic
 import yaml
 
+from toolrlef_data.engines.rules import integer_from
 from toolrlef_data.recipes.checks import Place, mistakes_in
 from toolrlef_data.recipes.schema import Recipe
 from toolrlef_data.records import InputError
@@ -53,6 +54,8 @@ def load_recipe(path: str | Path, *, rows: int | None = None, all_rows: bool = F
     >>> load_recipe("demo", rows=5).sources[0].rows
     5
     """
+    if rows is not None:
+        integer_from(1).check("rows", rows)
     if rows is not None and all_rows:
         raise InputError("rows (--rows) and all_rows (--all) are mutually exclusive: use one of them")
     file = shipped_recipes().get(str(path), Path(path))

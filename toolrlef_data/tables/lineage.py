@@ -14,7 +14,7 @@ import pyarrow as pa
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from toolrlef_data.columns import DROPPED
-from toolrlef_data.records import Drop, ToolrlefError
+from toolrlef_data.records import Drop, InputError, ToolrlefError
 from toolrlef_data.tables.files import scratch_file
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.row_files import materialize
@@ -64,6 +64,10 @@ def lineage(data: Dataset) -> list[dict[str, Any]]:
             visit(parent)
         records[fingerprint] = record
 
+    if isinstance(data, DatasetDict):
+        raise InputError(f"lineage: expected a Dataset, found a DatasetDict: pass one of its splits {list(data)}")
+    if not isinstance(data, Dataset):
+        raise InputError(f"lineage: expected a Dataset, found {type(data).__name__}")
     visit(materialize(data)._fingerprint)
     return list(records.values())
 
@@ -90,6 +94,8 @@ def ledger(tables: Iterable[Dataset | DatasetDict]) -> Dataset:
     >>> ledger([subset(load_source("sample", split="train"), 10)])["reason"][:2]
     ['not_drawn', 'not_drawn']
     """
+    if isinstance(tables, (Dataset, DatasetDict)) or not isinstance(tables, Iterable):
+        raise InputError(f"ledger: expected a list of tables, as in `ledger([table])`, found {type(tables).__name__}")
     splits = [split for table in tables for split in (table.values() if isinstance(table, DatasetDict) else [table])]
     records = {record["fingerprint"]: record for split in splits for record in lineage(split)}
     tables = [open_recorded(record, "dropped_files") for record in records.values() if record.get("dropped_files")]

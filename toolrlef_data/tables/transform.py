@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from datasets import Dataset, DatasetDict, Features
 
-from toolrlef_data.checks import require_columns, split_path
-from toolrlef_data.records import LedgerError
+from toolrlef_data.checks import check_callable, check_names, require_columns, split_path
+from toolrlef_data.records import InputError, LedgerError
 from toolrlef_data.tables.batches import (
     RowFunction,
     apply_to_batch,
@@ -111,6 +111,11 @@ def apply(
     [2, 4]
     """
     check_num_proc(num_proc)
+    check_callable("function", function)
+    for argument, names in {"reads": reads, "removes": removes}.items():
+        check_names(argument, names)
+    if not isinstance(adds, Mapping):
+        raise InputError(f"adds: expected a mapping of columns to features, found {adds!r:.80}")
     name = name or function_name(function)
 
     def on_split(split: Dataset) -> Dataset:
@@ -200,6 +205,10 @@ def keep(
     ['b']
     """
     check_num_proc(num_proc)
+    check_callable("judge", judge)
+    check_names("reads", reads)
+    if not isinstance(stage, str):
+        raise InputError(f"stage: expected a name, found {stage!r:.80}")
 
     def on_split(split: Dataset) -> Dataset:
         split = materialize(split)

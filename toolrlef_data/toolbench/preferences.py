@@ -10,6 +10,7 @@ from datasets import Dataset, DatasetDict
 
 from toolrlef_data.checks import check_features
 from toolrlef_data.columns import ANSWERS, PAIRS
+from toolrlef_data.engines.rules import FLAG
 from toolrlef_data.records import Drop, UnusableRow
 from toolrlef_data.tables.reshape import explode
 from toolrlef_data.toolbench.answer_file import (
@@ -68,6 +69,7 @@ def preference_pairs(
     >>> preference_pairs(load_source("sample_trajectories"))["why"][0]
     'gave_up'
     """
+    FLAG.check("keep_thought", keep_thought)
     settings = PairSettings(keep_thought, check_finish_types(finish))
     answers = check_features(answers, ANSWERS, "preference_pairs")
     options: dict[str, Any] = {"batch_rows": BATCH_FILES, "num_proc": num_proc}

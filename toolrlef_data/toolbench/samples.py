@@ -21,6 +21,7 @@ from datasets import Dataset, DatasetDict
 
 from toolrlef_data.checks import check_features
 from toolrlef_data.columns import ANSWERS, TOOLLLAMA, TRAJECTORIES
+from toolrlef_data.engines.rules import FLAG
 from toolrlef_data.records import Drop, InputError
 from toolrlef_data.tables.reshape import explode
 from toolrlef_data.toolbench.answer_file import (
@@ -114,6 +115,8 @@ def trajectories(
     >>> len(split) > len(merged), sum(map(len, merged["steps"])) == len(split)
     (True, True)
     """
+    if keep_thought is not None:
+        FLAG.check("keep_thought", keep_thought)
     settings = SampleSettings(
         check_choice("layout", layout, LAYOUTS),
         check_choice("style", style, STYLES),

@@ -28,7 +28,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from toolrlef_data.records import ToolCall, clean_text
+from toolrlef_data.records import InputError, ToolCall, clean_text
 from toolrlef_data.tools.call_arguments import decode_arguments
 from toolrlef_data.tools.call_formats import CallMatch, CallNames, call_names
 from toolrlef_data.tools.call_parser import find_calls
@@ -185,6 +185,8 @@ def render_call(call: ToolCall) -> str:
     >>> render_call(ToolCall("calculator", "3*19")), render_call(ToolCall("WikiSearch", "meaning of :)"))
     ('calculator(3*19)', 'WikiSearch("meaning of :)")')
     """
+    if not isinstance(call, ToolCall):
+        raise InputError(f"render_call: expected a ToolCall, found {call!r:.80}")
     tool, argument = call.tool, clean_text(call.argument)
     text = f"{tool}({argument})"
     if _simple(argument) or (not _keyword(argument.lstrip()) and parse_calls(text, tool) == [(tool, argument.strip())]):

@@ -97,6 +97,8 @@ def check_url(url: str, what: str) -> None:
     >>> check_url("http://localhost:8893/api", "the URL"), check_url("$SEARCH_URL", "the URL")
     (None, None)
     """
+    if not isinstance(url, str):
+        raise InputError(f"{what}: expected a URL, found {type(url).__name__}")
     if is_variable(url):
         return
     if url[:1] == "$":

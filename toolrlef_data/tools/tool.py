@@ -273,6 +273,8 @@ def tool_schema(tool: Tool) -> str:
     >>> '"name": "shout"' in tool_schema(Tool("shout", "Says it louder.", str.upper))
     True
     """
+    if not isinstance(tool, Tool):
+        raise InputError(f"tool_schema: expected a Tool, found {tool!r:.80}")
     parameters = {"type": "object", "properties": {tool.parameter: {"type": "string"}}, "required": [tool.parameter]}
     function = {"name": tool.name, "description": tool.description, "parameters": parameters}
     return json.dumps({"type": "function", "function": function}, ensure_ascii=False)

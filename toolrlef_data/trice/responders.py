@@ -17,6 +17,7 @@ from toolrlef_data.columns import RESPONSE, STAGE1
 from toolrlef_data.engines.model_stage import ModelStage, check_samples, run_model_stage
 from toolrlef_data.engines.prompts import check_prompt, render_prompt
 from toolrlef_data.engines.responses import build_request, build_response
+from toolrlef_data.engines.rules import FLAG
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import InputError, Reply, UnknownName
 from toolrlef_data.tables.reshape import join
@@ -70,7 +71,7 @@ def respond(
     >>> respond(build_stage1(graded, ANNOTATIONS), [hasty])["hasty"][0]["text"]
     'It is 1.'
     """
-    if isinstance(responders, Responder) or not all(isinstance(responder, Responder) for responder in responders):
+    if not isinstance(responders, (list, tuple)) or not all(isinstance(one, Responder) for one in responders):
         raise InputError("responders: expected a list of Responder objects")
     names = [responder.name for responder in responders]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
@@ -150,6 +151,7 @@ class Responder:
     examples: int | None = None
 
     def __post_init__(self) -> None:
+        FLAG.check("strip_reasoning", self.strip_reasoning)
         check_prompt(self.style, self.examples)
         if self.protocol not in ("text", "tools"):
             raise UnknownName("protocol", self.protocol, ("text", "tools"))

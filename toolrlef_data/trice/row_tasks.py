@@ -14,7 +14,7 @@ from toolrlef_data.tables.redaction import redact
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.task import RULES, Task
 
-__all__ = ["tasks_of", "warn_of_older_grades"]
+__all__ = ["check_tasks", "tasks_of", "warn_of_older_grades"]
 
 GRADING_STAGES = ("graded", "execute", "read")  # names of the stages of `grade` and `execute`
 log = logging.getLogger("toolrlef_data")
@@ -31,11 +31,8 @@ def tasks_of(data: Dataset | DatasetDict, task: Task | Mapping[str, Task] | None
         UnknownName: a row, or a name in `task`, has a task that is not in `TASKS`.
         InputError: `task` has another type.
     """
+    check_tasks(task)
     custom = {} if task is None or isinstance(task, Task) else task
-    if not isinstance(custom, Mapping) or not all(isinstance(value, Task) for value in custom.values()):
-        raise InputError(
-            f"task: expected a Task, or a mapping of names to Tasks such as {{'qa': qa}}, found {task!r:.80}"
-        )
     splits = list(data.values()) if isinstance(data, DatasetDict) else [data]
     for split in splits:
         require_columns(split, ["task"], "the task of a row")
@@ -44,6 +41,15 @@ def tasks_of(data: Dataset | DatasetDict, task: Task | Mapping[str, Task] | None
         if name not in names and name not in TASKS and name != value.name:
             raise UnknownName("task in task=", name, [*names, *TASKS])
     return {name: task if isinstance(task, Task) else custom[name] if name in custom else TASKS[name] for name in names}
+
+
+def check_tasks(task: object) -> None:
+    """Raise an `InputError` for an argument `task` that is neither None, a task, nor a mapping of names to tasks."""
+    custom = {} if task is None or isinstance(task, Task) else task
+    if not isinstance(custom, Mapping) or not all(isinstance(value, Task) for value in custom.values()):
+        raise InputError(
+            f"task: expected a Task, or a mapping of names to Tasks such as {{'qa': qa}}, found {task!r:.80}"
+        )
 
 
 def warn_of_older_grades(tables: Iterable[Dataset | DatasetDict], tasks: Mapping[str, Task]) -> None:

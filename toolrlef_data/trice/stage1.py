@@ -18,6 +18,7 @@ from datasets import Dataset, DatasetDict
 
 from toolrlef_data.checks import features_of
 from toolrlef_data.columns import LABELLED, STAGE1
+from toolrlef_data.engines.rules import FLAG
 from toolrlef_data.records import NO_RESPONSE_ERRORS, Drop, InputError
 from toolrlef_data.tables.transform import apply, keep
 from toolrlef_data.tasks.task import Task
@@ -98,6 +99,8 @@ def build_stage1(
             log.warning(
                 "the task %r has no reader: its calls are verified by the output of %s alone", name, row_task.tool.name
             )
+    for name, value in {"keep_unverified": keep_unverified, "compat": compat}.items():
+        FLAG.check(name, value)
     labelled = graded
     options: dict[str, Any] = {"compat": compat, "task": task, "num_proc": num_proc}
     if has_calls or not teacher_tasks or len(teacher_tasks) < len(tasks):  # without rows, there are no tasks

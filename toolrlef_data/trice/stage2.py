@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.columns import RESPONSE
+from toolrlef_data.engines.rules import FLAG
 from toolrlef_data.records import NO_RESPONSE_ERRORS
 from toolrlef_data.tables.transform import apply
 from toolrlef_data.tasks.task import Task
@@ -117,6 +118,7 @@ def execute(
     >>> gold["tool"], gold["correct"]
     ('calculator', True)
     """
+    FLAG.check("compat", compat)
     tasks = tasks_of(candidates, task)
     names = responders_in(candidates)
     lookup = None if cassette is None else open_cassette(cassette)

@@ -16,7 +16,7 @@ from toolrlef_data.columns import ANSWERED, GRADED, QUESTIONS
 from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
 from toolrlef_data.engines.prompts import check_prompt, render_prompt
 from toolrlef_data.engines.responses import build_request, build_response
-from toolrlef_data.engines.rules import is_number, must_be
+from toolrlef_data.engines.rules import FLAG, is_number, must_be
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import NO_RESPONSE_ERRORS, Drop, Reply
 from toolrlef_data.tables.transform import apply, keep
@@ -83,6 +83,7 @@ def answer(
     """
     check_prompt(style, examples)
     questions = check_features(questions, QUESTIONS, "answer")
+    FLAG.check("strip_reasoning", strip_reasoning)
     questions = keep(questions, _drop_unusable, None, reads=["question", "answers"], stage="answer", num_proc=num_proc)
     accepted = check_accept_cut(accept_cut)
     settings = StudentSettings(
@@ -143,6 +144,7 @@ def grade(
     >>> grade(answer(questions, scripted({"": "It is 0."}, progress=False)))["needs_tool"][:]
     [True]
     """
+    FLAG.check("compat", compat)
     must_be("a number above 0, up to 1", lambda n: is_number(n) and 0 < n <= 1).check("threshold", threshold)
     adds = {name: GRADED[name] for name in ("response", "prediction", "correct", "pass_rate", "needs_tool")}
     tasks = {

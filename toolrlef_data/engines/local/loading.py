@@ -63,13 +63,14 @@ def load_model(
         The model in evaluation mode, its tokenizer and its device.
 
     Raises:
-        InputError: the model or the adapter does not exist, or the dtype is unknown.
+        InputError: the model or the adapter does not exist, or the dtype or device is unknown.
         MissingExtra: a required package is not installed; the message contains the pip command.
 
     >>> load_model("./no/such/folder")
     Traceback (most recent call last):
     toolrlef_data.records.InputError: no model at './no/such/folder': expected a folder, a .gguf file, package:NAME ...
     """
+    parse_device(device)
     weights = resolve_weights(model, revision)
     lora = resolve_adapter(adapter) if adapter else None
     loaded = _load(weights, resolve_dtype(dtype, device), _resolve_device(device))

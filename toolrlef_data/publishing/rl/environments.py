@@ -117,6 +117,8 @@ def environment(task: Task | str) -> Environment:
 def trainable_task(task: Task | str) -> Task:
     """Return a task whose calls and answers can be graded inside a trainer, or raise the errors of `reward`."""
     checked = TASKS[task] if isinstance(task, str) else task
+    if not isinstance(checked, Task):
+        raise InputError(f"task: expected a Task or the name of one, found {task!r:.80}")
     checked.tool.check()
     if checked.tool.engine is not None:
         raise InputError(f"the tool {checked.tool.name!r} needs a model, which cannot run inside a trainer")

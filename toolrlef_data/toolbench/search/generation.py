@@ -37,6 +37,7 @@ from toolrlef_data.columns import ANSWERS
 from toolrlef_data.engines import ENGINES
 from toolrlef_data.engines.model_stage import row_batches
 from toolrlef_data.engines.reply_store import open_store, store_path
+from toolrlef_data.engines.rules import integer_from
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import RETRYABLE_ERRORS, Drop, InputError, Reply, UnknownName
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
@@ -107,9 +108,8 @@ def generate_trajectories(
     >>> trajectories(answers)[1]["messages"][-2]["content"]
     '{"error": "", "response": "a is up"}'
     """
-    if functions_at_once < 1:
-        raise InputError(f"functions_at_once must be at least 1, found {functions_at_once}")
-    settings = _settings(functions, engine, method or Method(), protocol)
+    integer_from(1).check("functions_at_once", functions_at_once)
+    settings = _settings(functions, engine, Method() if method is None else method, protocol)
     rows = _query_table(queries)
     reads = ["id", "query", *(["functions"] if "functions" in rows.column_names else [])]
     _check_rows(rows, reads, settings.identities)
@@ -140,6 +140,8 @@ def _settings(
     """Return the checked settings of both passes."""
     if not isinstance(engine, EngineSpec):
         raise InputError(f"generate_trajectories: expected an EngineSpec as engine, found {type(engine).__name__}")
+    if not isinstance(method, Method):
+        raise InputError(f"method: expected a Method such as Method('dfsdt'), found {method!r:.80}")
     if protocol not in PROTOCOLS:
         raise UnknownName("protocol", protocol, PROTOCOLS)
     if method.chains > 1 and engine.temperature <= 0:

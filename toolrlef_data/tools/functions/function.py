@@ -207,6 +207,8 @@ def functions_by_name(tools: Iterable[Function | Callable[..., Any]]) -> dict[st
     Raises:
         InputError: two functions have the same name.
     """
+    if not isinstance(tools, Iterable) or isinstance(tools, str):
+        raise InputError(f"functions: expected a list of functions, found {tools!r:.80}")
     functions = [tool if isinstance(tool, Function) else function_from(tool) for tool in tools]
     names = [function.name for function in functions]
     if duplicates := sorted({name for name in names if names.count(name) > 1}):

@@ -22,12 +22,13 @@ English to ..."), texts in several languages, long texts (they are refused, not 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from toolrlef_data.engines.prompts import render_prompt
+from toolrlef_data.engines.rules import integer_from
 from toolrlef_data.engines.spec import EngineSpec, Message
 from toolrlef_data.records import InputError, ToolResult, clean_text
 from toolrlef_data.tools.readers.generation import generate_texts, token_limit
@@ -101,13 +102,12 @@ def translator(
     Traceback (most recent call last):
     toolrlef_data.records.InputError: expected a language code such as 'de', found 'English'
     """
+    if not isinstance(languages, Iterable) or isinstance(languages, str) or not languages:
+        raise InputError(f"languages must be a list of language codes, found {languages!r}")
+    integer_from(1).check("max_tokens", max_tokens)
     for code in (target, *languages, *([source] if source is not None else [])):
         if not is_language(code):
             raise InputError(f"expected a language code such as 'de', found {code!r}")
-    if max_tokens < 1:
-        raise InputError(f"max_tokens must be at least 1, found {max_tokens}")
-    if isinstance(languages, str) or not languages:
-        raise InputError(f"languages must be a list of language codes, found {languages!r}")
     all_options = DEFAULTS | options
     settings = Settings(
         spec=resolve_model("Seq2SeqLM", model, all_options),

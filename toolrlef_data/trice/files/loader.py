@@ -54,6 +54,7 @@ from toolrlef_data.trice.files.names import normalise_id
 from toolrlef_data.trice.files.rows import build_rows
 from toolrlef_data.trice.files.task_entries import KINDS, Row, TaskEntries
 from toolrlef_data.trice.files.writer import LOAD_STAGE
+from toolrlef_data.trice.row_tasks import check_tasks
 
 __all__ = ["load_trice"]
 
@@ -85,6 +86,7 @@ def load_trice(
     >>> load_trice("data")["math"]["stage1"]["uses_tool"][:]
     [True]
     """
+    check_tasks(task)
     custom = {task.name: task} if isinstance(task, Task) else dict(task or {})
     tasks = {**custom, **{name: TASKS[name] for name in TASKS if name not in custom}}
     files, ledger, ignored = read_folder(Path(folder), tasks)

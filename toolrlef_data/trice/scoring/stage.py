@@ -14,6 +14,7 @@ from datasets import Dataset, DatasetDict
 
 from toolrlef_data.checks import features_of
 from toolrlef_data.columns import STAGE1, STAGE2, responders_of
+from toolrlef_data.engines.rules import FLAG
 from toolrlef_data.records import CALL_ERRORS, NO_RESPONSE_ERRORS, Drop, InputError, Score, UnknownName
 from toolrlef_data.tables.batches import function_name
 from toolrlef_data.tables.lineage import lineage
@@ -99,6 +100,7 @@ def score_settings(
     parameters = list(inspect.signature(function).parameters)[1:]
     if unknown := [name for name in options if name not in parameters]:
         raise UnknownName(f"option of the rule {function_name(function)}:", unknown[0], parameters)
+    FLAG.check("compat", compat)
     if lacking not in LACKING:
         raise UnknownName("value of lacking:", lacking, LACKING)
     names = responders_in(data)
