@@ -24,7 +24,7 @@ from toolrlef_data.columns import GRADED, LABELLED, RESPONSE
 from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
 from toolrlef_data.engines.prompts import check_prompt, render_prompt, shuffled_indices
 from toolrlef_data.engines.responses import build_request, build_response
-from toolrlef_data.engines.rules import FLAG, integer_from
+from toolrlef_data.engines.rules import integer_from
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import NO_RESPONSE_ERRORS, InputError, Reply, ToolCall, clean_text
 from toolrlef_data.tables.transform import apply
@@ -95,7 +95,6 @@ def propose_calls(
     check_teacher(teacher)
     integer_from(1).check("attempts", attempts)
     check_prompt(style)
-    FLAG.check("compat", compat)
     tasks, accepted = tasks_of(graded, task), check_accept_cut(accept_cut)
     labelled = _with_labels(graded, num_proc)
     if isinstance(teacher, Annotations):

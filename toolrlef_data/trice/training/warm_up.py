@@ -59,6 +59,8 @@ def warm_up(
     Traceback (most recent call last):
     toolrlef_data.records.InputError: warm_up: expected a local model without an adapter, found kind='openai_api', ...
     """
+    if not isinstance(base, EngineSpec):
+        raise InputError(f"warm_up: expected an EngineSpec as base, found {type(base).__name__}")
     if base.kind != "local" or base.adapter:
         raise InputError(
             f"warm_up: expected a local model without an adapter, found kind={base.kind!r}, adapter={base.adapter!r}"
