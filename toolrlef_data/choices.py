@@ -20,6 +20,8 @@ class Choices(Mapping[str, T], Generic[T]):
         kind: what an object of the registry is, for the error message, such as "task".
         import_paths: name -> "module:attribute".
 
+    A registry that accepts objects of the user, such as `TASKS`, holds them in `added`.
+
     >>> Choices("digit", {"pi": "math:pi"})["pi"]
     3.141592653589793
     """
@@ -27,19 +29,23 @@ class Choices(Mapping[str, T], Generic[T]):
     def __init__(self, kind: str, import_paths: Mapping[str, str]) -> None:
         self.kind = kind
         self.import_paths = dict(import_paths)
+        self.added: dict[str, T] = {}
 
     def __getitem__(self, name: str) -> T:
+        if isinstance(name, str) and name in self.added:
+            return self.added[name]
         if name not in self:
-            raise UnknownName(self.kind, name, self.import_paths)
+            raise UnknownName(self.kind, name, list(self))
         module, _, attribute = self.import_paths[name].partition(":")
         value: T = getattr(importlib.import_module(module), attribute)
         return value
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name in self.import_paths
+        return isinstance(name, str) and (name in self.import_paths or name in self.added)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.import_paths)
+        yield from self.import_paths
+        yield from self.added
 
     def __len__(self) -> int:
-        return len(self.import_paths)
+        return len(self.import_paths) + len(self.added)

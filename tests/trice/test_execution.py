@@ -642,12 +642,12 @@ def test_a_stage_without_remaining_rows_warns(qa: Task, caplog: pytest.LogCaptur
 
 
 def test_prompts_that_name_another_tool_warn(qa: Task, caplog: pytest.LogCaptureFixture) -> None:
-    table = graded(qa, [("a", "Which island?", "Sicily")])
+    rows = [("a", "Which island?", "Sicily")]
     mismatched = replace(TASKS["retrieval"], name="qa", tool=qa.tool, reader=qa.reader)
-    build_stage1(table, quiet({"": "WikiSearch(Etna)"}), attempts=1, task=mismatched)
+    build_stage1(graded(mismatched, rows), quiet({"": "WikiSearch(Etna)"}), attempts=1, task=mismatched)
     assert "the prompts of the task 'qa' never name its tool 'WikiSearch'" in caplog.text
     caplog.clear()
-    build_stage1(table, quiet({"": "WikiSearch(Etna)"}), attempts=1, task=qa)
+    build_stage1(graded(qa, rows), quiet({"": "WikiSearch(Etna)"}), attempts=1, task=qa)
     assert caplog.text == ""
 
 

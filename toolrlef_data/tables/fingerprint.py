@@ -121,7 +121,8 @@ def _values(values: Iterable[Any], memo: Memo) -> list[Any]:
 def _choices(value: Choices[Any], memo: Memo) -> Any:
     """Return a registry as JSON values, by its import paths: reading its objects would import them all."""
     code = module_digests(path.partition(":")[0] for path in value.import_paths.values())
-    return {"choices": value.import_paths, "code": code}
+    added = {"added": _value(value.added, memo)} if value.added else {}
+    return {"choices": value.import_paths, "code": code, **added}
 
 
 def _mapping(value: Mapping[Any, Any], memo: Memo) -> Any:

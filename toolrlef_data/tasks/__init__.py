@@ -15,18 +15,35 @@
 | `statements` | what an answer states, for `text_answers` |
 | `words` | forms in which words are compared |
 | `audit` | error rates of a grader, measured with generated answers |
+| `given/` | the tasks of the user: which task belongs to the rows of a table |
 
-To add a task, write a file with a `Task` and add it to `TASKS`. A custom task needs neither: pass a `Task` as `task=`.
+To add a task, write a file with a `Task` and add it to `TASKS`. A custom task needs neither: pass a `Task` as `task=` to
+`make_questions`, or register it with `TASKS["dates"] = my_task`.
 """
 
 from __future__ import annotations
 
 from toolrlef_data.choices import Choices
+from toolrlef_data.records import InputError
 from toolrlef_data.tasks.task import Task
 
 __all__ = ["TASKS"]
 
-TASKS: Choices[Task] = Choices(
+
+class TaskChoices(Choices[Task]):
+    """The registry of tasks; `TASKS["dates"] = my_task` registers a task of the user in this process."""
+
+    def __setitem__(self, name: str, task: Task) -> None:
+        if not isinstance(task, Task):
+            raise InputError(f"TASKS[{name!r}]: expected a Task, found {type(task).__name__}")
+        if name in self.import_paths:
+            raise InputError(f"TASKS[{name!r}] is a task of this package: give your task another name")
+        if name != task.name:
+            raise InputError(f"TASKS[{name!r}]: expected a task of this name, found {task.name!r}")
+        self.added[name] = task
+
+
+TASKS: TaskChoices = TaskChoices(
     "task",
     {
         "math": "toolrlef_data.tasks.math:MATH",

@@ -12,7 +12,8 @@ The task `math` of TRICE (arXiv 2305.13068). Data sets: GSM8K, SVAMP, ASDiv and 
 - Grading: a prediction is correct if Python's `round(..., 2)` of it and of a gold answer are equal, as in the original.
 - A response that gives no number is incorrect. One that gives an answer that cannot be read as a number, such as
   `\\boxed{A}`, is not graded.
-- Not covered: gold answers that are fractions; times, intervals, number words. Units are ignored.
+- Not covered: times, intervals, number words. Units are ignored. Fractions as gold answers, and answers with a unit, only
+  in own questions, where `clean_answer` converts them.
 """
 
 from __future__ import annotations
@@ -22,12 +23,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from toolrlef_data.tasks.final_numbers import final_number, is_unreadable
-from toolrlef_data.tasks.numbers import numbers_in, parse_number, unsigned_numbers
+from toolrlef_data.tasks.number_forms import form_alone
+from toolrlef_data.tasks.numbers import UNSIGNED, numbers_in, parse_number, unsigned_numbers
 from toolrlef_data.tasks.task import Example, Task
 from toolrlef_data.tools.calculator import CALCULATOR
 from toolrlef_data.tools.notation import plain_latex
 
-__all__ = ["MATH", "distance", "extract", "grade", "leaks", "numbers_in", "parse_number", "render", "ungradable_reason"]
+__all__ = [
+    "MATH",
+    "clean_answer",
+    "distance",
+    "extract",
+    "grade",
+    "leaks",
+    "numbers_in",
+    "parse_number",
+    "render",
+    "ungradable_reason",
+]
 
 # Required verbatim by the TRICE format: other tools' files contain the same sentence.
 INSTRUCTION = "Given a math problem, please answer it and you can use a calculator for help."
@@ -88,6 +101,46 @@ def ungradable_reason(answers: Sequence[str]) -> str | None:
     if not any(answer.strip() for answer in answers):
         return "no_answer"
     return None if any(parse_number(answer) is not None for answer in answers) else "answer_not_a_number"
+
+
+_number_tokens = re.compile(UNSIGNED).findall
+_power = re.compile(r"(?<=[a-z])\^[23]\b").sub  # of a unit: cm^2
+# What may stand before and after the number of a gold answer: few words, a currency, a unit.
+_label = re.compile(r"(?:[^\W\d_]+[:.]?\s+){0,4}(?:[^\W\d_]+\s*[=:]\s*)?(?:[A-Z]{2,3})?[^\w\s<>~]{0,3}\s?").fullmatch
+_unit = re.compile(r"\s?(?!!)[^\w\s^]{0,3}\s?(?:[^\W\d_]{1,20}(?:\^\d|[\u00b2\u00b3])?[.,/]?\s?){0,4}[.!)]?").fullmatch
+# Words that make a number another one, or uncertain.
+_changes_value = re.compile(
+    r"\b(?:half|halves|quarters?|thirds?|tenths?|hundredths?|dozens?|scores?|hundreds?|thousands?|[mb]illions?|trillions?|"
+    r"bn|mn|lakhs?|crores?|or|and|to|about|over|under|least|most|between|minus|not)\b|\d[kKmMbxyzn]\b|[\u00b1\u2248\u2264\u2265]",
+).search
+
+
+def clean_answer(text: str) -> str | None:
+    """Return the number of a gold answer as a person writes it, as plain digits; None if it is not exactly one number.
+
+    A percentage is its number, as in responses. "3 million" and "2 or 3" are refused: a response may mean another value.
+    The last line of a worked solution counts, if `####` or a box marks its answer.
+
+    >>> [clean_answer(text) for text in ("$68", "920 litres", "1,044", "3/4", "12%", "steps... #### 72")]
+    ['68', '920', '1044', '0.75', '12', '72']
+    >>> [clean_answer(text) for text in ("many", "3 million", "2 or 3", "0,5", "1 044", "A2")]
+    [None, None, None, None, None, None]
+    """
+    text = " ".join(text.split())
+    if parse_number(text) is not None:
+        return text.replace(",", "").rstrip(".")
+    if "####" in text or "\\boxed" in text:
+        return final_number(text)
+    if _changes_value(text.casefold()):
+        return None
+    form = form_alone(plain_latex(text))
+    if form is not None:
+        return form.number
+    tokens = _number_tokens(_power("", text))
+    if len(tokens) != 1:
+        return None
+    before, _, after = text.partition(tokens[0])
+    return final_number(text) if _label(before) and _unit(after) else None
 
 
 def distance(prediction: str | None, answers: Sequence[str]) -> float | None:
@@ -234,4 +287,5 @@ MATH = Task(
     examples=EXAMPLES,
     numeric=True,
     distance=distance,
+    clean_answer=clean_answer,
 )

@@ -100,6 +100,8 @@ class Task:
             question, or the context if `render` includes a context.
         output_is_answer: whether the tool output can itself contain the answer. False for a translation, which only
             the reader can answer from. Default: True.
+        clean_answer: (gold answer as a person writes it) -> the answer that `grade` compares with; None if it cannot
+            be one. `make_questions` applies it. Default: the answer without surrounding white space.
     """
 
     name: Annotated[str, NAME]
@@ -124,6 +126,7 @@ class Task:
     parse_reader_reply: Annotated[Callable[[str], str | None] | None, FUNCTION_OR_NONE] = None
     output_is_answer: Annotated[bool, FLAG] = True
     parse_input: Annotated[Callable[[str], tuple[str, str]] | None, FUNCTION_OR_NONE] = None
+    clean_answer: Annotated[Callable[[str], str | None] | None, FUNCTION_OR_NONE] = None
 
     def __post_init__(self) -> None:
         apply_rules(self, f"the task {self.name!r}: ")

@@ -22,6 +22,7 @@ from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import InputError, Reply, UnknownName
 from toolrlef_data.tables.reshape import join
 from toolrlef_data.tables.transform import apply
+from toolrlef_data.tasks.given.memory import remember_tasks
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools.calls import parse_call, read_native_calls, render_call
 from toolrlef_data.tools.tool import Tool, tool_schema
@@ -114,7 +115,7 @@ def respond(
         )
         parts.append(run_model_stage(stage1, stage, num_proc=num_proc))
         warn_of_lost_replies(parts[-1], columns, engine.max_tokens, responder.name)
-    return join(parts, "respond")
+    return remember_tasks(join(parts, "respond"), tasks)
 
 
 @dataclass(frozen=True)

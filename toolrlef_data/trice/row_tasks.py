@@ -12,6 +12,8 @@ from toolrlef_data.records import InputError, UnknownName
 from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.tables.redaction import redact
 from toolrlef_data.tasks import TASKS
+from toolrlef_data.tasks.given.checks import is_same_task, with_setup_of
+from toolrlef_data.tasks.given.memory import find_task, tasks_on_trail
 from toolrlef_data.tasks.task import RULES, Task
 
 __all__ = ["check_tasks", "tasks_of", "warn_of_older_grades"]
@@ -23,13 +25,16 @@ log = logging.getLogger("toolrlef_data")
 def tasks_of(data: Dataset | DatasetDict, task: Task | Mapping[str, Task] | None) -> dict[str, Task]:
     """Return the tasks of a table by the names in its column `task`.
 
+    A name that `task` lacks is looked up among the tasks that were given before for this table, or for a table that it
+    was computed from; then in `TASKS`, and among the tasks of that name that were given in this process.
+
     Args:
         data: a table with the column `task`.
-        task: one task for every row, or a mapping of names in the column to tasks; missing names use `TASKS`.
+        task: one task for every row, or a mapping of names in the column to tasks.
 
     Raises:
-        UnknownName: a row, or a name in `task`, has a task that is not in `TASKS`.
-        InputError: `task` has another type.
+        UnknownName: a row, or a name in `task`, has an unknown task.
+        InputError: `task` has another type, or differs from the task that was given before in more than its reader.
     """
     check_tasks(task)
     custom = {} if task is None or isinstance(task, Task) else task
@@ -40,7 +45,21 @@ def tasks_of(data: Dataset | DatasetDict, task: Task | Mapping[str, Task] | None
     for name, value in custom.items():
         if name not in names and name not in TASKS and name != value.name:
             raise UnknownName("task in task=", name, [*names, *TASKS])
-    return {name: task if isinstance(task, Task) else custom[name] if name in custom else TASKS[name] for name in names}
+    earlier = tasks_on_trail(data)
+    tasks: dict[str, Task] = {}
+    for name in names:
+        given = task if isinstance(task, Task) else custom.get(name)
+        if (
+            given is not None
+            and name in earlier
+            and not is_same_task(with_setup_of(earlier[name], given), earlier[name])
+        ):
+            raise InputError(
+                f"another task was given for the rows {name!r} of this table at an earlier stage: omit task=, or run "
+                "the earlier stages again with the new task"
+            )
+        tasks[name] = given or earlier.get(name) or find_task(name)
+    return tasks
 
 
 def check_tasks(task: object) -> None:

@@ -21,6 +21,7 @@ from toolrlef_data.columns import LABELLED, STAGE1
 from toolrlef_data.engines.rules import FLAG
 from toolrlef_data.records import NO_RESPONSE_ERRORS, Drop, InputError
 from toolrlef_data.tables.transform import apply, keep
+from toolrlef_data.tasks.given.memory import remember_tasks
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.reply_check import ACCEPT_CUT
 from toolrlef_data.trice.row_tasks import tasks_of, warn_of_older_grades
@@ -114,7 +115,8 @@ def build_stage1(
     usable = keep(labelled, _drop_without_target, settings, reads=reads, stage="stage1", num_proc=num_proc)
     reads = [*QUESTION, "needs_tool", "response.text", "tool_call", "teacher", "verified_by"]
     changes: dict[str, Any] = {"reads": reads, "adds": STAGE1, "removes": list(LABELLED)}
-    return apply(usable, _target_columns, settings, **changes, name="build_stage1", num_proc=num_proc)
+    stage1 = apply(usable, _target_columns, settings, **changes, name="build_stage1", num_proc=num_proc)
+    return remember_tasks(stage1, tasks)
 
 
 # Targets --------------------------------------------------------------------------------------------------------------

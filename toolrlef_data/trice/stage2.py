@@ -19,6 +19,7 @@ from toolrlef_data.columns import RESPONSE
 from toolrlef_data.engines.rules import FLAG
 from toolrlef_data.records import NO_RESPONSE_ERRORS
 from toolrlef_data.tables.transform import apply
+from toolrlef_data.tasks.given.memory import remember_tasks
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.cassette import open_cassette
 from toolrlef_data.trice.execution import execute_responses
@@ -84,7 +85,8 @@ def build_stage2(
     scoring: dict[str, Any] = {"rule": rule, "trusted": trusted, "compat": compat, "lacking": lacking, "task": task}
     score_settings(candidates, **scoring, options=options)  # an error before the first call is executed
     executed = execute(candidates, compat=compat, task=task, cassette=cassette, num_proc=num_proc)
-    return score(executed, **scoring, num_proc=num_proc, **options)
+    stage2 = score(executed, **scoring, num_proc=num_proc, **options)
+    return remember_tasks(stage2, tasks_of(candidates, task))
 
 
 def execute(
@@ -126,7 +128,8 @@ def execute(
         reads = [f"{name}.{field}" for name in names for field in ORIGINAL_FIELDS]
         adds = {f"{name}.{field}": RESPONSE[field] for name in names for field in ("text", "error", "error_detail")}
         candidates = apply(candidates, _read_as_original, tuple(names), reads=reads, adds=adds, num_proc=num_proc)
-    return execute_responses(candidates, names, tasks, compat=compat, cassette=lookup, num_proc=num_proc)
+    executed = execute_responses(candidates, names, tasks, compat=compat, cassette=lookup, num_proc=num_proc)
+    return remember_tasks(executed, tasks)
 
 
 def _read_as_original(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

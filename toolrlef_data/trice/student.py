@@ -20,6 +20,7 @@ from toolrlef_data.engines.rules import FLAG, is_number, must_be
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import NO_RESPONSE_ERRORS, Drop, Reply
 from toolrlef_data.tables.transform import apply, keep
+from toolrlef_data.tasks.given.memory import remember_tasks
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.reply_check import (
     ACCEPT_CUT,
@@ -82,13 +83,12 @@ def answer(
     'It is 0.'
     """
     check_prompt(style, examples)
-    questions = check_features(questions, QUESTIONS, "answer")
+    checked = check_features(questions, QUESTIONS, "answer")
     FLAG.check("strip_reasoning", strip_reasoning)
-    questions = keep(questions, _drop_unusable, None, reads=["question", "answers"], stage="answer", num_proc=num_proc)
+    tasks = tasks_of(questions, task)
+    questions = keep(checked, _drop_unusable, None, reads=["question", "answers"], stage="answer", num_proc=num_proc)
     accepted = check_accept_cut(accept_cut)
-    settings = StudentSettings(
-        tasks_of(questions, task), style, examples, strip_reasoning, accepted, getattr(student, "max_tokens", 0)
-    )
+    settings = StudentSettings(tasks, style, examples, strip_reasoning, accepted, getattr(student, "max_tokens", 0))
     adds = {name: ANSWERED[name] for name in ("response", "samples")}
     stage = ModelStage(
         _student_request,
@@ -105,7 +105,7 @@ def answer(
     )
     answered = run_model_stage(questions, stage, num_proc=num_proc)
     warn_of_lost_replies(answered, ["response"], settings.max_tokens, "student")
-    return answered
+    return remember_tasks(answered, tasks)
 
 
 def grade(
@@ -147,20 +147,21 @@ def grade(
     FLAG.check("compat", compat)
     must_be("a number above 0, up to 1", lambda n: is_number(n) and 0 < n <= 1).check("threshold", threshold)
     adds = {name: GRADED[name] for name in ("response", "prediction", "correct", "pass_rate", "needs_tool")}
-    tasks = {
-        name: row_task.with_rule("paper" if compat and row_task.has_rules else rule)
-        for name, row_task in tasks_of(answered, task).items()
+    tasks = tasks_of(answered, task)
+    ruled = {
+        name: row_task.with_rule("paper" if compat and row_task.has_rules else rule) for name, row_task in tasks.items()
     }
     reads = ["task", "question", "context", "answers", "response", "samples"]
-    return apply(
+    graded = apply(
         answered,
         _grade_columns,
-        GradeSettings(tasks, threshold, compat),
+        GradeSettings(ruled, threshold, compat),
         reads=reads,
         adds=adds,
         name="graded",
         num_proc=num_proc,
     )
+    return remember_tasks(graded, tasks)
 
 
 # The steps ------------------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from toolrlef_data.engines.rules import integer_from
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import NO_RESPONSE_ERRORS, InputError, Reply, ToolCall, clean_text
 from toolrlef_data.tables.transform import apply
+from toolrlef_data.tasks.given.memory import remember_tasks
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools.calls import parse_call, render_call
 from toolrlef_data.trice.annotations.composer import ANNOTATIONS, Annotations, compose
@@ -99,7 +100,8 @@ def propose_calls(
     labelled = _with_labels(graded, num_proc)
     if isinstance(teacher, Annotations):
         settings = TeachSettings(tasks, teacher.name, 0, compat, verify=verify)
-        return _propose_without_model(labelled, _propose_from_annotations, settings, num_proc)
+        labelled = _propose_without_model(labelled, _propose_from_annotations, settings, num_proc)
+        return remember_tasks(labelled, tasks)
     for attempt in range(attempts):
         spec = teacher if attempt == 0 else replace(teacher, temperature=max(teacher.temperature, RETRY_TEMPERATURE))
         spec = replace(spec, seed=teacher.seed + attempt)
@@ -111,7 +113,7 @@ def propose_calls(
         )
         proposed = run_model_stage(labelled, stage, num_proc=num_proc)
         labelled = _verify_proposals(proposed, settings, num_proc)
-    return labelled
+    return remember_tasks(labelled, tasks)
 
 
 def check_teacher(teacher: Any) -> None:

@@ -1,0 +1,72 @@
+"""When two tasks are the same, and which tasks may have the name of a task of this package."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import fields, replace
+from typing import Any
+
+from toolrlef_data.records import InputError
+from toolrlef_data.tables.fingerprint import canonical
+from toolrlef_data.tasks import TASKS
+from toolrlef_data.tasks.task import Task
+
+__all__ = ["check_name", "is_same_task", "with_setup_of"]
+
+# The fields that set up a task of this package. Its rows mean the same with another search or another reader.
+SETUP = ("reader", "reader_style", "reader_instruction")
+
+
+def is_same_task(first: Task, second: Task) -> bool:
+    """Return whether two tasks are equal by value, apart from the grading rule, which a stage may choose.
+
+    >>> from toolrlef_data import TASKS
+    >>> is_same_task(TASKS["qa"], TASKS["qa"].with_rule("paper")), is_same_task(TASKS["qa"], TASKS["retrieval"])
+    (True, False)
+    """
+    return first is second or canonical(_without_rule(first)) == canonical(_without_rule(second))
+
+
+def check_name(name: str, task: Task) -> None:
+    """Raise an `InputError` if rows with the name of a task of this package get a task that differs from it.
+
+    The tool, if it has the same name, and the reader may differ: they are part of the set-up.
+    """
+    if name in TASKS.added and not is_same_task(task, TASKS[name]):
+        raise InputError(f'another task is registered as TASKS["{name}"]: register the new one, or rename it')
+    if name not in TASKS.import_paths:
+        return
+    original = TASKS[name]
+    changes: dict[str, Any] = {}
+    if task.tool.name == original.tool.name:
+        changes["tool"] = original.tool
+    comparable = with_setup_of(original, replace(task, **changes))
+    if task is original or is_same_task(comparable, original):
+        return
+    differing = [f.name for f in fields(task) if not _is_equal(f.name, comparable, original)]
+    raise InputError(
+        f"the rows of this table have the task {name!r} of this package, and the given task differs from it in "
+        f"{', '.join(differing)}: another process would take one for the other. Give your task a name of its own, "
+        'task=replace(TASKS[...], name="mine", ...), and pass it to make_questions'
+    )
+
+
+def with_setup_of(original: Task, task: Task) -> Task:
+    """Return a task with the reader of another one."""
+    return replace(task, **{field: getattr(original, field) for field in SETUP})
+
+
+def _is_equal(field: str, first: Task, second: Task) -> bool:
+    values = [canonical(getattr(_without_rule(task), field)) for task in (first, second)]
+    return bool(values[0] == values[1])
+
+
+def _without_rule(task: Task) -> Task:
+    """Return a task whose functions have no grading rule bound (`Task.with_rule`)."""
+    functions = {f.name: getattr(task, f.name) for f in fields(task)}
+    bound = {name: f for name, f in functions.items() if isinstance(f, functools.partial) and _binds_only_rule(f)}
+    return replace(task, **{name: f.func for name, f in bound.items()}) if bound else task
+
+
+def _binds_only_rule(function: functools.partial[Any]) -> bool:
+    return not function.args and function.keywords.keys() == {"rule"}
