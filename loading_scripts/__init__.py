@@ -6,6 +6,8 @@ reads the Parquet files on the Hub, or bundled files. Each file is also a comman
 
     python -m toolrlef_data.loading_scripts.gsm8k --data-dir DIR --out DIR
 
+`own/` reads your own questions: `make_questions`, and files or data sets of the Hub by `load_source`.
+
 To add a source of questions, write a file with a subclass of `base.Source` and add it to `SOURCES`. A source of other
 rows, such as toolbench, is a subclass of `base.TableSource`.
 """
@@ -52,14 +54,18 @@ SOURCES: Choices[type[TableSource]] = Choices(
 
 
 def load_source(name: str, split: str | None = None, data_dir: str | Path | None = None, **options: Any) -> Dataset:
-    """Load a split of a source as a table on disk; loading it again reads the cache.
+    """Load a split of a source as a table on disk; loading a named source again reads the cache.
 
     Args:
-        name: a name in `SOURCES`.
-        split: upstream's name of the split. Default: the only split. "dropped" selects the dropped rows of all splits.
+        name: a name in `SOURCES`; or the path of a CSV, TSV, JSON, JSON Lines or Parquet file, or of a folder of these;
+            or "hub:org/name", a data set on the Hub. CSV values are read as texts.
+        split: upstream's name of the split. Default: the only split. "dropped" selects the dropped rows of all splits
+            of a named source. For a file it is the name of its split, "train" by default.
         data_dir: a folder with upstream's files; for toolbench also a single file. Default: the Parquet files on the
             Hub, or for the samples the bundled files.
-        options: options of the source, such as `cut=True` of trex; see the source's docstring.
+        options: options of the source, such as `cut=True` of trex; see the source's docstring. For a file, a folder or
+            the Hub: the arguments of `make_questions`, with the name of the file as default of `dataset`; for the Hub
+            also `config` and `revision`.
 
     Returns:
         The questions of the split (columns `columns.QUESTIONS`), the answer files of toolbench (`columns.ANSWERS`), or
@@ -74,8 +80,15 @@ def load_source(name: str, split: str | None = None, data_dir: str | Path | None
     """
     from datasets import concatenate_datasets
 
+    from toolrlef_data.loading_scripts.own.files import is_own_source
     from toolrlef_data.tables.lineage import record_source
 
+    if name not in SOURCES and is_own_source(name):
+        from toolrlef_data.loading_scripts.own.questions import load_own
+
+        if data_dir is not None:
+            raise InputError(f"{name}: data_dir= belongs to the sources of this package")
+        return load_own(name, split, **options)
     tables = load_tables(name, data_dir, **options)
     if split == "dropped":
         return concatenate_datasets(list(tables.dropped.values()))

@@ -11,9 +11,19 @@ from toolrlef_data.engines import ENGINES
 from toolrlef_data.engines.prompts import STYLES
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.loading_scripts import SOURCES
+from toolrlef_data.loading_scripts.files import as_path
+from toolrlef_data.loading_scripts.own.files import HUB
 from toolrlef_data.publishing.folder import LAYOUTS
 from toolrlef_data.publishing.hub.client import check_repo_id
-from toolrlef_data.recipes.schema import Recipe, ResponderSettings, Student, TaskSettings, ToolSettings, tasks_in
+from toolrlef_data.recipes.schema import (
+    Recipe,
+    ResponderSettings,
+    Source,
+    Student,
+    TaskSettings,
+    ToolSettings,
+    tasks_in,
+)
 from toolrlef_data.records import InputError
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tools import TOOL_KINDS
@@ -34,7 +44,12 @@ def mistakes_in(recipe: Recipe) -> Mistakes:
     if not recipe.sources:
         yield ("sources",), "needs at least one entry"
     for i, source in enumerate(recipe.sources):
+        if source.is_own:
+            yield from _own_source_mistakes(i, source)
+            continue
         yield from _unknown(("sources", i, "name"), "source", source.name, SOURCES)
+        for key in source.own_options:
+            yield ("sources", i, key), f"is a key of your own files and data sets on the Hub, not of {source.name!r}"
         options = SOURCES[source.name].defaults if source.name in SOURCES else source.options
         for option in source.options:
             yield from _unknown(("sources", i, "options", option), "option", option, options)
@@ -57,6 +72,22 @@ def mistakes_in(recipe: Recipe) -> Mistakes:
     yield from _model_mistakes(("student",), recipe.student, recipe.engines)
     yield from _responder_mistakes(recipe)
     yield from _stage2_mistakes(recipe)
+
+
+def _own_source_mistakes(i: int, source: Source) -> Mistakes:
+    if source.task is None:
+        yield ("sources", i), f"needs a task, the name of one of {', '.join(TASKS)}"
+    else:
+        yield from _unknown(("sources", i, "task"), "task", source.task, TASKS)
+    for key in ("data_dir", "options"):
+        if getattr(source, key):
+            yield ("sources", i, key), "is a key of the sources of this package, not of your own files"
+    is_on_hub = source.name.startswith(HUB)
+    for key in ("config", "revision"):
+        if getattr(source, key) is not None and not is_on_hub:
+            yield ("sources", i, key), "is a key of data sets on the Hub, named hub:org/name"
+    if not is_on_hub and not as_path(source.name).exists():
+        yield ("sources", i, "name"), f"names no file or folder: {source.name!r}"
 
 
 def _unknown(place: Place, kind: str, name: object, choices: Any) -> Mistakes:

@@ -14,12 +14,12 @@ from typing import Any
 from datasets import Dataset
 
 from toolrlef_data.engines.spec import EngineSpec
-from toolrlef_data.loading_scripts import SOURCES, load_source
+from toolrlef_data.loading_scripts import load_source
 from toolrlef_data.publishing.folder import publish
 from toolrlef_data.publishing.hub.push import Push, check_pushable, push_to_hub
 from toolrlef_data.publishing.placement import check_replaceable
 from toolrlef_data.publishing.recipe_file import RecipeFile, commit_of
-from toolrlef_data.recipes.schema import Recipe, Source, TaskSettings, ToolSettings, tasks_in
+from toolrlef_data.recipes.schema import Recipe, Source, TaskSettings, ToolSettings, task_of, tasks_in
 from toolrlef_data.tables.lineage import ledger, lineage, record_source
 from toolrlef_data.tables.reshape import stack
 from toolrlef_data.tables.sampling.subsets import subset
@@ -182,7 +182,7 @@ def _run_stage1(
     name: str, recipe: Recipe, engines: Mapping[str, EngineSpec], shared: Mapping[str, Any]
 ) -> tuple[Dataset, Dataset, Dataset]:
     """Return the questions, the graded table and stage 1 of one task."""
-    sources = [source for source in recipe.sources if SOURCES[source.name].task == name]
+    sources = [source for source in recipe.sources if task_of(source) == name]
     questions = stack([_questions(source) for source in sources], "questions")
     replies = {"accept_cut": recipe.accept_cut, "ask_again": recipe.ask_again, **shared}
     student = recipe.student.model_dump()
@@ -209,7 +209,8 @@ def _run_stage2(
 
 def _questions(source: Source) -> Dataset:
     """Return the selected rows of one source, with a lineage that starts at the source."""
-    data = load_source(source.name, split=source.split, data_dir=source.data_dir, **source.options)
+    options = source.own_options if source.is_own else {"data_dir": source.data_dir, **source.options}
+    data = load_source(source.name, split=source.split, **options)
     if source.rows is None or source.rows >= len(data):
         return data
     if source.seed is not None:

@@ -10,11 +10,14 @@ import pydantic
 
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.loading_scripts import SOURCES
+from toolrlef_data.loading_scripts.own.files import is_own_source
 from toolrlef_data.publishing.manifest import VERSION
+from toolrlef_data.tasks import TASKS
 
-__all__ = ["Recipe", "ResponderSettings", "Source", "Student", "TaskSettings", "ToolSettings", "tasks_in"]
+__all__ = ["Recipe", "ResponderSettings", "Source", "Student", "TaskSettings", "ToolSettings", "task_of", "tasks_in"]
 
 
+OWN_KEYS = ("task", "question", "answers", "context", "id", "solution", "dataset", "config", "revision")
 AskAgain = Literal["cut_off", "empty", "refused", "too_long", "content_filter", "bad_request"]
 
 
@@ -25,9 +28,10 @@ class Section(pydantic.BaseModel):
 
 
 class Source(Section):
-    """A source of questions: a name in `SOURCES`, and arguments of `load_source`.
+    """A source of questions: a name in `SOURCES`, a file, a folder or "hub:org/name", and arguments of `load_source`.
 
-    `rows` selects the first rows, or with `seed` a random subset of that size.
+    `rows` selects the first rows, or with `seed` a random subset of that size. The keys from `task` on are for your own
+    files and data sets on the Hub.
     """
 
     name: str
@@ -36,6 +40,26 @@ class Source(Section):
     rows: int | None = pydantic.Field(default=None, gt=0)
     seed: int | None = None
     options: dict[str, Any] = {}
+    task: str | None = None
+    question: str | None = None
+    answers: str | None = None
+    context: str | None = None
+    id: str | None = None
+    solution: str | None = None
+    dataset: str | None = None
+    config: str | None = None
+    revision: str | None = None
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this is a file, a folder or a data set on the Hub instead of a name in `SOURCES`."""
+        return self.name not in SOURCES and is_own_source(self.name)
+
+    @property
+    def own_options(self) -> dict[str, str]:
+        """The keys that the recipe sets for an own source."""
+        values = {name: getattr(self, name) for name in OWN_KEYS}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 class ToolSettings(pydantic.BaseModel):
@@ -161,4 +185,11 @@ class Recipe(Section):
 
 def tasks_in(recipe: Recipe) -> list[str]:
     """Return the distinct tasks of the sources, in order of first use."""
-    return list(dict.fromkeys(SOURCES[source.name].task for source in recipe.sources if source.name in SOURCES))
+    return list(dict.fromkeys(task for task in map(task_of, recipe.sources) if task is not None))
+
+
+def task_of(source: Source) -> str | None:
+    """Return the name of a source's task; None if it is unknown."""
+    if source.name in SOURCES:
+        return SOURCES[source.name].task
+    return source.task if source.is_own and source.task in TASKS else None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from datasets import Dataset, Features
+from datasets import Dataset, Features, NamedSplit
 
 from toolrlef_data.columns import DROPPED
 from toolrlef_data.tables.checksums import stamp
@@ -109,6 +109,8 @@ def table_from_batches(
     inputs: Iterable[str] = (),
     settings: Any = None,
     dropped: Sequence[Mapping[str, Any]] = (),
+    split: str | None = None,
+    salt: str = "",
 ) -> Dataset:
     """Write Arrow tables to the cache, and return them as one table with a record.
 
@@ -119,11 +121,14 @@ def table_from_batches(
         inputs: fingerprints of the tables from which the rows are computed.
         settings: the settings of the stage; default: none.
         dropped: the rows of the ledger (`columns.DROPPED`), a list that may grow until the batches are consumed.
+        split: the split of the table; default: none.
+        salt: further changes the cache key; default: "" leaves it as it is.
     """
     parents = [fingerprint for fingerprint in inputs if fingerprint]
     # Equal rows that are computed from other inputs, or with other settings, are another table, with another lineage.
     origin = digest(name, parents) if settings is None else digest(name, parents, canonical(settings))
-    result = _write_batches(batches, schema, origin)
+    origin = digest(origin, salt) if salt else origin
+    result = _write_batches(batches, schema, origin, NamedSplit(split) if split is not None else None)
     ledger = None
     if dropped:
         tables = (pa.Table.from_pylist(chunk, DROPPED.arrow_schema) for chunk in chunks_of(dropped))

@@ -17,8 +17,8 @@
 | `audit` | error rates of a grader, measured with generated answers |
 | `given/` | the tasks of the user: which task belongs to the rows of a table |
 
-To add a task, write a file with a `Task` and add it to `TASKS`. A custom task needs neither: pass a `Task` as `task=` to
-`make_questions`, or register it with `TASKS["dates"] = my_task`.
+To add a task, write a file with a `Task` and add it to `TASKS`. A custom task needs neither: pass a `Task` as `task=`
+to `make_questions`, or register it with `TASKS["dates"] = my_task`.
 """
 
 from __future__ import annotations

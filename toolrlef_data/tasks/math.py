@@ -12,8 +12,8 @@ The task `math` of TRICE (arXiv 2305.13068). Data sets: GSM8K, SVAMP, ASDiv and 
 - Grading: a prediction is correct if Python's `round(..., 2)` of it and of a gold answer are equal, as in the original.
 - A response that gives no number is incorrect. One that gives an answer that cannot be read as a number, such as
   `\\boxed{A}`, is not graded.
-- Not covered: times, intervals, number words. Units are ignored. Fractions as gold answers, and answers with a unit, only
-  in own questions, where `clean_answer` converts them.
+- Not covered: times, intervals, number words. Units are ignored. Gold answers that are fractions, or have a unit, are
+  covered in own questions only, where `clean_answer` converts them.
 """
 
 from __future__ import annotations
@@ -116,9 +116,9 @@ _changes_value = re.compile(
 
 
 def clean_answer(text: str) -> str | None:
-    """Return the number of a gold answer as a person writes it, as plain digits; None if it is not exactly one number.
+    """Return the number of a gold answer as a person writes it, as plain digits; None if it is not one number.
 
-    A percentage is its number, as in responses. "3 million" and "2 or 3" are refused: a response may mean another value.
+    A percentage is its number, as in responses. "3 million" and "2 or 3" are refused: a response may mean another one.
     The last line of a worked solution counts, if `####` or a box marks its answer.
 
     >>> [clean_answer(text) for text in ("$68", "920 litres", "1,044", "3/4", "12%", "steps... #### 72")]

@@ -63,9 +63,10 @@ def _is_equal(field: str, first: Task, second: Task) -> bool:
 
 def _without_rule(task: Task) -> Task:
     """Return a task whose functions have no grading rule bound (`Task.with_rule`)."""
-    functions = {f.name: getattr(task, f.name) for f in fields(task)}
-    bound = {name: f for name, f in functions.items() if isinstance(f, functools.partial) and _binds_only_rule(f)}
-    return replace(task, **{name: f.func for name, f in bound.items()}) if bound else task
+    values = {f.name: getattr(task, f.name) for f in fields(task)}
+    bound = {name: f for name, f in values.items() if isinstance(f, functools.partial) and _binds_only_rule(f)}
+    functions: dict[str, Any] = {name: f.func for name, f in bound.items()}
+    return replace(task, **functions) if functions else task
 
 
 def _binds_only_rule(function: functools.partial[Any]) -> bool:

@@ -1,9 +1,9 @@
 """The memory of this process: the tasks that were given for a table, by its lineage, and for a name.
 
-A task is given with `make_questions(task=...)` or `task=` of a stage. It holds for all tables that are computed from that
-table, also after `select` or `shuffle` of `datasets`, whose tables share the files of a stage. A table without a known
-lineage, such as after `map` of `datasets`, has the latest task of that name. Nothing is written: another process knows
-only `TASKS`.
+A task is given with `make_questions(task=...)` or `task=` of a stage. It holds for all tables that are computed from
+that table, also after `select` or `shuffle` of `datasets`, whose tables share the files of a stage. A table without a
+known lineage, such as after `map` of `datasets`, has the latest task of that name. Nothing is written: another process
+knows only `TASKS`.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ def remember_tasks(data: D, tasks: Mapping[str, Task]) -> D:
     A task that is the one of this package is not remembered: another one may still be given.
     """
     own = {name: task for name, task in tasks.items() if name not in TASKS.import_paths or task is not TASKS[name]}
-    if own:
-        for split in _splits(data):
-            for key in _keys(split):
-                _of_tables.setdefault(key, {}).update(own)
-        _by_name.update({name: task for name, task in own.items() if name not in TASKS})
+    if own or _of_tables:
+        for key in [key for split in _splits(data) for key in _keys(split)]:
+            earlier = _of_tables.pop(key, {})
+            if new := {name: task for name, task in earlier.items() if name not in tasks} | own:
+                _of_tables[key] = new
+    _by_name.update({name: task for name, task in own.items() if name not in TASKS})
     return data
 
 

@@ -1,0 +1,190 @@
+"""The rows of the user's files: CSV, TSV, JSON, JSON Lines and Parquet; a folder of them; a data set on the Hub.
+
+CSV values stay texts: "007", "NA" and "None" are read as written, and only an empty value is missing. JSON is read by
+Python's parser; the one of `datasets` changes numbers. Files of a folder whose names begin with "train", "test",
+"validation", "valid", "val" or "dev" form these splits; all other files belong to "train".
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import load_dataset
+from datasets.exceptions import DatasetNotFoundError
+
+from toolrlef_data.loading_scripts.fields import read_json, read_text
+from toolrlef_data.loading_scripts.files import as_path
+from toolrlef_data.loading_scripts.own.tables import LocatedRow
+from toolrlef_data.records import InputError
+
+__all__ = ["HUB", "OwnRows", "is_own_source", "read_own"]
+
+HUB = "hub:"
+MAX_FIELD = 1 << 30  # characters of a CSV value; Python's default of 131,072 is too small for long contexts
+_split_of = re.compile(r"(train|test|validation|valid|val|dev)(?![a-z])", re.IGNORECASE).match
+SPLITS = {"valid": "validation", "val": "validation", "dev": "validation"}
+
+
+class OwnRows(NamedTuple):
+    """The rows of one split, the name of the data set, and what was read, without local paths."""
+
+    rows: Iterator[LocatedRow]
+    split: str
+    dataset: str
+    read_from: str
+
+
+def is_own_source(name: str) -> bool:
+    """Return whether a source is a file, a folder or a data set on the Hub instead of a name in `SOURCES`.
+
+    >>> [is_own_source(name) for name in ("hub:org/name", "data/my.csv", "folder/", "gsm8k")]
+    [True, True, True, False]
+    """
+    return name.startswith(HUB) or Path(name).suffix.lower() in READERS or "/" in name or os.sep in name
+
+
+def read_own(name: str, split: str | None, config: str | None = None, revision: str | None = None) -> OwnRows:
+    """Return the rows of a file, of a folder, or of a data set on the Hub.
+
+    Args:
+        name: a path, or "hub:" and the id of a data set.
+        split: the split. Default: the only one.
+        config, revision: of a data set on the Hub.
+
+    Raises:
+        InputError: a missing file, an unknown format or split, or a file that cannot be read; the message names it.
+    """
+    if name.startswith(HUB):
+        return _read_hub(name.removeprefix(HUB), split, config, revision)
+    if config is not None or revision is not None:
+        raise InputError(f"{name}: config= and revision= belong to data sets on the Hub, named hub:org/name")
+    path = as_path(name)
+    if path.is_dir():
+        files = _files_by_split(path)
+        split = _choose_split(name, split, list(files))
+        return OwnRows(_rows_of(files[split], path), split, path.resolve().name, "files")
+    if not path.is_file():
+        raise InputError(f"{name}: no such file or folder")
+    if path.suffix.lower() not in READERS:
+        raise InputError(f"{name}: unknown format {path.suffix!r}; expected one of {', '.join(READERS)}")
+    return OwnRows(_rows_of([path], path.parent), split or "train", path.stem, "files")
+
+
+def _files_by_split(folder: Path) -> dict[str, list[Path]]:
+    files: dict[str, list[Path]] = {}
+    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    for name in names:
+        if (folder / name).is_file() and Path(name).suffix.lower() in READERS:
+            match = _split_of(name)
+            split = match[1].lower() if match else "train"
+            files.setdefault(SPLITS.get(split, split), []).append(folder / name)
+    if not files:
+        found = ", ".join(names[:8]) or "nothing"
+        raise InputError(f"{folder} contains no file of the formats {', '.join(READERS)}; found: {found}")
+    return files
+
+
+def _choose_split(name: str, split: str | None, splits: list[str]) -> str:
+    if split is None and len(splits) == 1:
+        return splits[0]
+    if split not in splits:
+        problem = "split= is missing" if split is None else f"unknown split {split!r}"
+        raise InputError(f"{name}: {problem}; choose from: {', '.join(splits)}")
+    return split
+
+
+def _rows_of(paths: list[Path], folder: Path) -> Iterator[LocatedRow]:
+    for path in paths:
+        is_empty = True
+        for location, row in READERS[path.suffix.lower()](path):
+            is_empty = False
+            yield location.removeprefix(f"{folder}{os.sep}"), row
+        if is_empty:
+            raise InputError(f"{path} is empty: it contains no rows")
+
+
+# Formats --------------------------------------------------------------------------------------------------------------
+
+
+def _read_csv(path: Path, delimiter: str = "") -> Iterator[LocatedRow]:
+    text = read_text(path)
+    header_line = text.lstrip().partition("\n")[0]
+    delimiter = delimiter or max(",;\t", key=header_line.count)  # a semicolon where the comma is the decimal sign
+    limit = csv.field_size_limit(MAX_FIELD)
+    lines = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
+    try:
+        header: list[str] = []
+        for values in lines:
+            if not any(value.strip() for value in values):
+                continue
+            if not header:
+                header = [value.strip() for value in values]
+                _check_header(header, path)
+                continue
+            if len(values) != len(header):
+                problem = f"{len(values)} values, but the header has {len(header)}"
+                raise InputError(f"{path}, line {lines.line_num}: {problem}; is a quote or a comma missing?")
+            row = {name: value if value.strip() else None for name, value in zip(header, values, strict=True)}
+            yield f"{path}, line {lines.line_num}", row
+    except csv.Error as error:
+        raise InputError(f"{path}, line {lines.line_num}: not CSV: {error}") from None
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _check_header(header: list[str], path: Path) -> None:
+    if repeated := sorted({name for name in header if header.count(name) > 1}):
+        raise InputError(f"{path}: the header names {', '.join(map(repr, repeated))} more than once")
+
+
+def _read_parquet(path: Path) -> Iterator[LocatedRow]:
+    try:
+        with pq.ParquetFile(path) as file:
+            n = 0
+            for batch in file.iter_batches(1000):
+                for row in batch.to_pylist():
+                    n += 1
+                    yield f"{path}, row {n}", row
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path} is not a Parquet file that can be read: {error}") from None
+
+
+# Suffix -> the function that yields the (location, row) pairs of a file.
+READERS: dict[str, Callable[[Path], Iterator[LocatedRow]]] = {
+    ".csv": _read_csv,
+    ".tsv": functools.partial(_read_csv, delimiter="\t"),
+    ".json": read_json,
+    ".jsonl": read_json,
+    ".ndjson": read_json,
+    ".parquet": _read_parquet,
+}
+
+
+# The Hub --------------------------------------------------------------------------------------------------------------
+
+
+def _read_hub(hub_id: str, split: str | None, config: str | None, revision: str | None) -> OwnRows:
+    try:
+        tables: Any = load_dataset(hub_id, config, revision=revision)
+    except (ConnectionError, DatasetNotFoundError, ValueError, FileNotFoundError) as error:
+        raise InputError(f"hub:{hub_id}: {error}") from error
+    split = _choose_split(f"hub:{hub_id}", split, list(tables))
+    read_from = "@".join(part for part in (hub_id, revision) if part)
+    return OwnRows(_hub_rows(tables[split], f"hub:{hub_id}, {split}"), split, hub_id.rpartition("/")[2], read_from)
+
+
+def _hub_rows(table: Any, name: str) -> Iterator[LocatedRow]:
+    n = 0
+    for batch in table.with_format("arrow").iter(1000):
+        for row in batch.to_pylist():
+            n += 1
+            yield f"{name}, row {n}", row
