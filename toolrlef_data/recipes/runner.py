@@ -152,8 +152,12 @@ def _recipe_file(recipe: Recipe) -> RecipeFile:
 
 def _stack_tasks(tables: Iterable[Dataset]) -> Dataset:
     """Return the tables of all tasks as one table."""
-    tables = list(tables)
-    return tables[0] if len(tables) == 1 else stack(tables, "mix")
+    return _stack(list(tables), "mix")
+
+
+def _stack(tables: list[Dataset], name: str) -> Dataset:
+    """Return tables as one table; a single table stays as it is, so that the same run in Python has the same lineage."""
+    return tables[0] if len(tables) == 1 else stack(tables, name)
 
 
 def _task(name: str, recipe: Recipe, engines: Mapping[str, EngineSpec]) -> Task:
@@ -183,7 +187,7 @@ def _run_stage1(
 ) -> tuple[Dataset, Dataset, Dataset]:
     """Return the questions, the graded table and stage 1 of one task."""
     sources = [source for source in recipe.sources if task_of(source) == name]
-    questions = stack([_questions(source) for source in sources], "questions")
+    questions = _stack([_questions(source) for source in sources], "questions")
     replies = {"accept_cut": recipe.accept_cut, "ask_again": recipe.ask_again, **shared}
     student = recipe.student.model_dump()
     threshold, engine = student.pop("threshold"), engines[student.pop("engine")]

@@ -13,11 +13,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
 
+from toolrlef_data.checks import features_of
 from toolrlef_data.columns import RESPONSE
 from toolrlef_data.engines.rules import FLAG
-from toolrlef_data.records import NO_RESPONSE_ERRORS
+from toolrlef_data.records import NO_RESPONSE_ERRORS, InputError
+from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.tables.transform import apply
 from toolrlef_data.tasks.given.memory import remember_tasks
 from toolrlef_data.tasks.task import Task
@@ -109,7 +112,8 @@ def execute(
         cannot be read, or if the grader is unsure.
 
     Raises:
-        InputError: the table lacks the column `gold`, a tool is not set up, or a task lacks its reader.
+        InputError: the table lacks the column `gold`, a tool is not set up, a task lacks its reader, or stage 1 and the
+            task disagree on whether gold calls the tool.
         CassetteMiss: the cassette lacks an execution.
         TooManyFailures: too many calls ended in tool failures; all results are saved.
 
@@ -129,7 +133,27 @@ def execute(
         adds = {f"{name}.{field}": RESPONSE[field] for name in names for field in ("text", "error", "error_detail")}
         candidates = apply(candidates, _read_as_original, tuple(names), reads=reads, adds=adds, num_proc=num_proc)
     executed = execute_responses(candidates, names, tasks, compat=compat, cassette=lookup, num_proc=num_proc)
+    if not compat and "uses_tool" in features_of(executed):
+        for split in executed.values() if isinstance(executed, DatasetDict) else [executed]:
+            _check_gold(split, tasks)
     return remember_tasks(executed, tasks)
+
+
+def _check_gold(executed: Dataset, tasks: Mapping[str, Task]) -> None:
+    """Raise an `InputError` if stage 1 and this stage disagree on whether gold calls the tool."""
+    for table in as_arrow(executed, ["id", "task", "uses_tool", "gold"]).iter(10_000):
+        gold = table.column("gold").combine_chunks()
+        calls = pc.is_valid(pc.struct_field(gold, ["tool"]))
+        is_read = pc.is_valid(pc.struct_field(gold, ["n_calls"]))
+        differs = pc.and_(is_read, pc.xor(calls, table.column("uses_tool").combine_chunks()))
+        row = pc.index(differs, True).as_py()
+        if row >= 0:
+            row_id, name, uses_tool = (table.column(column)[row].as_py() for column in ("id", "task", "uses_tool"))
+            found = "calls the tool" if uses_tool else "does not call the tool"
+            raise InputError(
+                f"stage 1 says that the output of the row {row_id!r} {found}, and with the task {name!r}, whose tool is "
+                f"{tasks[name].tool.name}, it {'does not' if uses_tool else 'does'}: pass the task of stage 1 as task="
+            )
 
 
 def _read_as_original(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

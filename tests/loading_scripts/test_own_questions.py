@@ -1,0 +1,348 @@
+"""Questions of the user: strangers' files to stage 2, wrong files and rows, and the task that travels with the table."""
+
+from __future__ import annotations
+
+import decimal
+import json
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from datasets import Dataset, DatasetDict, IterableDataset, load_dataset
+
+from tests.support.hub import use_hub
+from toolrlef_data import (
+    TASKS,
+    EngineSpec,
+    InputError,
+    Responder,
+    Task,
+    answer,
+    build_stage1,
+    build_stage2,
+    grade,
+    ledger,
+    lineage,
+    load_source,
+    make_questions,
+    publish,
+    respond,
+    run_recipe,
+    scripted,
+)
+from toolrlef_data.columns import QUESTIONS
+from toolrlef_data.recipes.schema import Recipe
+
+
+def quiet(replies: Any) -> EngineSpec:
+    return scripted(replies if isinstance(replies, Mapping) else {"": replies}, progress=False)
+
+
+STUDENT, ONE = quiet("It is 0."), Responder("one", quiet("It is 7."))
+TEACHER = quiet({"cakes": "calculator(2*3)", "": "calculator(5+1)"})
+
+
+def own(name: str = "mine", **changes: Any) -> Task:
+    return replace(TASKS["math"], name=name, instruction="Solve it; you can use calculator(formula).", **changes)
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def dropped(table: Dataset) -> list[tuple[str, str]]:
+    return [(row["reason"], row["detail"]) for row in ledger([table])]
+
+
+def write(name: str, text: str) -> str:
+    Path(name).parent.mkdir(exist_ok=True)
+    Path(name).write_text(text, encoding="utf-8")
+    return name
+
+
+ROWS = [{"q": "How many cakes?", "a": 6}, {"q": "How many figs?", "a": 6.0}]
+# File -> its text, the columns, and the gold answers and dropped rows that it has.
+STRANGERS: dict[str, tuple[str, dict[str, Any], list[list[str]], list[tuple[str, str]]]] = {
+    "prices.csv": ("problem,gold\nHow many cakes?,$6\nHow many figs?,6 litres\n", {"question": "problem", "answers": "gold"}, [["6"], ["6"]], []),
+    "excel.csv": ("\ufeffFrage;Antwort\nHow many cakes?;6\nWhat share?;12%\n", {"question": "Frage", "answers": "Antwort"}, [["6"], ["12"]], []),
+    "codes.csv": ("question,answers\nHow many cakes?,006\nWhich code?,007\nWho?,NA\nWho else?,None\n", {}, [["006"], ["007"]], [("unreadable_answer", "codes.csv, line 4, column 'answers': 'NA'"), ("unreadable_answer", "codes.csv, line 5, column 'answers': 'None'")]),
+    "gaps.csv": ('question,answers\n"How many, of all cakes?",6\n,6\nHow many figs?,\n', {}, [["6"]], [("no_question", "gaps.csv, line 3, column 'question': it is empty"), ("no_answer", "gaps.csv, line 4, column 'answers': it is empty")]),
+    "twice.tsv": ("id\tquestion\tanswers\n1\tHow many cakes?\t6\n1\tHow many cakes?\t6\n2\tHow many cakes?\t5\n", {"id": "id"}, [["6"], ["5"]], [("duplicate", "twice.tsv, line 3: it equals twice.tsv, line 2")]),
+    "numbers.jsonl": ("\n".join(map(json.dumps, ROWS)), {"question": "q", "answers": "a"}, [["6"], ["6"]], []),
+    "several.json": (json.dumps([{"question": "How many cakes?", "answers": ["6", "six", 6, None]}]), {}, [["6"]], []),
+    "nested.json": (json.dumps([{"text": {"q": "How many cakes?"}, "gold": "steps #### 1,044"}]), {"question": lambda row: row["text"]["q"], "answers": "gold"}, [["1044"]], []),
+    "lists.csv": ('question,answers\nHow many cakes?,"[""6"", ""3/4""]"\n', {}, [["6", "0.75"]], []),
+    "mixed.jsonl": ('{"question": "How many cakes?", "answers": 6}\n{"question": true, "answers": "6"}\n{"answers": [[6]], "question": "Why?"}', {}, [["6"]], [("not_text", "mixed.jsonl, line 2, question: expected text or a number, found True"), ("not_text", "mixed.jsonl, line 3, answers: expected text or a number, found [6]")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_a_strangers_file_reaches_stage_2_in_ten_lines(name: str) -> None:
+    text, columns, gold, drops = STRANGERS[name]
+    write(name, text)
+    questions = load_source(name, task="math", **columns)
+    graded = grade(answer(questions, STUDENT))
+    stage1 = build_stage1(graded, TEACHER, attempts=1)
+    stage2 = build_stage2(respond(stage1, [ONE]))
+    assert (questions.features, questions["answers"][:], dropped(questions)) == (QUESTIONS, gold, drops)
+    assert len(set(questions["id"])) == len(questions) == len(graded)
+    assert len(stage2) + len(ledger([stage2])) == len(gold) + len(drops), "nothing is lost"
+    if ["6"] in gold:
+        assert stage2["scores"][0] == [20.0, 15.0]
+    assert lineage(stage2)[0]["step"] == f"source {Path(name).stem}"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "columns", "message"),
+    [
+        ("no.csv", "", {}, "no.csv is empty: it contains no rows"),
+        ("head.csv", "question,answers\n", {}, "head.csv is empty: it contains no rows"),
+        ("short.csv", "question,answers\nWhy?,6\nWhy not?\n", {}, "short.csv, line 3: 1 values, but the header has 2"),
+        ("same.csv", "question,question\na,b\n", {}, "the header names 'question' more than once"),
+        ("quote.csv", 'question,answers\n"a"b,6\n', {}, r"quote.csv, line 2: not CSV: ',' expected after"),
+        ("column.csv", "q,answers\nWhy?,6\n", {}, "the table lacks the columns of question='question'; found: q, answers"),
+        ("words.csv", "question,answers\nWhy?,many\nWho?,few\n", {}, "none of the 2 rows can be used: words.csv, line 2, column 'answers': 'many'"),
+        ("ids.csv", "id,question,answers\n1,Why?,6\n1,Who?,7\n", {"id": "id"}, "ids.csv, line 3: the id '1' is also the id of ids.csv, line 2"),
+        ("bad.jsonl", '{"question": "a"}\n{', {}, "bad.jsonl, line 2: not JSON"),
+        ("fails.jsonl", '{"question": "a"}', {"answers": lambda row: row["gold"]}, "fails.jsonl, line 1: the function answers= raised KeyError: 'gold'"),
+        ("bad.parquet", "x", {}, "bad.parquet is not a Parquet file"),
+        ("some.xlsx/", "", {}, "some.xlsx/: no such file or folder"),
+        ("some.csv", "question,answers\nWhy?,6\n", {"anwser": "a"}, "unknown option of some.csv: 'anwser'; choose from: answers, config"),
+        ("none.csv", "question,answers\nWhy?,6\n", {"task": "maths"}, "unknown task 'maths'; choose from: lama, math"),
+        ("revision.csv", "question,answers\nWhy?,6\n", {"revision": "main"}, "belong to data sets on the Hub"),
+    ],
+)  # fmt: skip
+def test_a_wrong_file_is_named_with_its_row(name: str, text: str, columns: dict[str, Any], message: str) -> None:
+    if not name.endswith("/"):
+        write(name, text)
+    with pytest.raises(InputError, match=message):
+        load_source(name, **{"task": "math", **columns})
+
+
+def test_the_task_of_a_file_is_required(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="my.csv: pass task=, a Task or one of math, qa"):
+        load_source(write("my.csv", "question,answers\nWhy?,6\n"))
+
+
+def test_a_long_value_of_a_csv_file_is_read() -> None:
+    text = "fig " * 50_000
+    table = load_source(write("long.csv", f"question,answers,passage\nWhy?,6,{text}\n"), task="math", context="passage")
+    assert table["context"][0] == text.strip()
+
+
+def test_a_folder_has_the_splits_of_its_file_names() -> None:
+    for name, number in (("train-1", 1), ("train-2", 2), ("val", 3), ("trainer", 4)):
+        write(f"data/{name}.csv", f"question,answers\nHow many {name}?,{number}\n")
+    write("data/README.md", "x")
+    options: dict[str, Any] = {"task": "math", "dataset": "figs"}
+    train = load_source("data/", split="train", **options)
+    assert (train["answers"][:], set(train["dataset"])) == ([["1"], ["2"], ["4"]], {"figs"})
+    assert load_source("data/", split="validation", **options)["split_origin"][:] == ["validation"]
+    with pytest.raises(InputError, match="data/: split= is missing; choose from: train, validation"):
+        load_source("data/", **options)
+
+
+def test_a_parquet_file_and_a_data_set_on_the_hub() -> None:
+    Dataset.from_list([{"q": "How many cakes?", "a": 6}, {"q": "How many?", "a": None}]).to_parquet("figs.parquet")
+    columns: dict[str, Any] = {"question": "q", "answers": "a", "task": "math"}
+    assert load_source("figs.parquet", **columns)["answers"][:] == [["6"]]
+    with use_hub() as hub:
+        hub.repositories.clear()
+        with pytest.raises(InputError, match=r"hub:org/figs: .*org/figs"):
+            load_source("hub:org/figs", **columns)
+
+
+def test_a_table_in_memory_has_the_same_rows_as_a_file() -> None:
+    rows = [{"question": "How many cakes?", "answers": "$6"}, {"question": "How many figs?", "answers": "1,044"}]
+    data = Dataset.from_list(rows)
+    tables = [
+        rows,
+        data,
+        pd.DataFrame(rows),
+        IterableDataset.from_generator(lambda: iter(rows)),
+        data.with_format("numpy"),
+    ]
+    made = [make_questions(table, task="math", rows=2) for table in tables]
+    assert {tuple(table["id"]) for table in made} == {tuple(made[0]["id"])}
+    assert [table["answers"][:] for table in made] == [[["6"], ["1044"]]] * 5
+    splits = make_questions(DatasetDict(train=data, test=data.select([1])), task="math")
+    assert (len(splits["train"]), len(splits["test"])) == (2, 0)
+    assert dropped(splits["test"]) == [("duplicate", "test, row 1: it equals train, row 2")]
+    polars = pytest.importorskip("polars", reason="Polars is no dependency")
+    assert make_questions(polars.DataFrame(rows), task="math")["id"][:] == made[0]["id"][:]
+
+
+def test_values_of_frames_are_cast() -> None:
+    values = [np.int64(6), np.float64(6.0), decimal.Decimal("6.50"), 6.25, np.array([6, 7]), pd.NA, float("nan")]
+    frame = pd.DataFrame({"question": [f"How many {n}?" for n in range(7)], "answers": values}, dtype=object)
+    table = make_questions(frame, task="math")
+    assert table["answers"][:] == [["6"], ["6"], ["6.50"], ["6.25"], ["6", "7"]]
+    assert [reason for reason, _ in dropped(table)] == ["no_answer", "no_answer"]
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "message"),
+    [
+        ([{"question": "a"}, 3], {}, "row 2: expected a dict, found int"),
+        ({"question": ["a"]}, {}, "a dict of columns is Dataset.from_dict"),
+        ("my.csv", {}, r"load_source\('my.csv', ...\) reads a file"),
+        (7, {}, "expected a Dataset, DatasetDict, IterableDataset, pandas or Polars frame, or a list of dicts, found int"),
+        ([], {"rows": 0}, "rows: expected a whole number above 0, found 0"),
+        ([], {"question": 3}, "question: expected the name of a column or a function, found int"),
+        ([], {"dataset": " "}, "dataset: expected a name"),
+        ([], {"task": 3}, "task: expected a Task or a name in TASKS, found int"),
+        (IterableDataset.from_generator(lambda: iter(ROWS)), {}, "may have no end: pass rows="),
+        (pd.DataFrame([["a", "b"]], columns=["q", "q"]), {}, "several columns named q"),
+    ],
+)  # fmt: skip
+def test_a_wrong_argument_is_refused(table: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make_questions(table, **{"task": "math", **options})
+
+
+def test_left_out_gold_answers_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        make_questions([{"question": "Why?", "answers": ["6", "many"]}], task="math")
+    assert "row 1, column 'answers': 'many' (the other answers are kept)" in caplog.text
+
+
+def test_a_table_of_a_stage_keeps_its_lineage_and_may_change_its_task() -> None:
+    source = load_source("sample", split="train").select(range(3))
+    named = make_questions(load_source("sample", split="train"), task=own(), id="id", solution="solution", rows=3)
+    assert named["id"][:] == source["id"][:]
+    assert [record["step"] for record in lineage(named)] == ["source sample", "make_questions"]
+
+
+# The task -------------------------------------------------------------------------------------------------------------
+
+
+def graded(task: Task, data: Callable[[Dataset], Dataset] = lambda table: table) -> Dataset:
+    rows = [{"question": f"How many {name}?", "answers": "6"} for name in ("cakes", "figs", "pears")]
+    return grade(answer(data(make_questions(rows, task=task)), STUDENT))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table,
+        lambda table: table.select([1, 0]),
+        lambda table: table.shuffle(seed=1),
+        lambda table: table.map(lambda row: {"dataset": "x"}),
+        lambda table: Dataset.from_list(table.to_list(), features=table.features),
+    ],
+    ids=["as it is", "select", "shuffle", "map", "in memory"],
+)
+def test_the_task_is_found_after_changes_of_the_table(change: Callable[[Dataset], Dataset]) -> None:
+    task = own("found")
+    stage1 = build_stage1(change(graded(task, change)), TEACHER, attempts=1)
+    assert set(stage1["instruction"]) == {task.instruction}
+    stage2 = build_stage2(change(respond(change(stage1), [ONE])), num_proc=2)
+    assert stage2["scores"][:] == [[20.0, 15.0]] * len(stage1)
+
+
+def test_an_older_trail_keeps_its_task_and_new_questions_have_the_new_one() -> None:
+    first, second = own("edited"), replace(own("edited"), instruction="Use calculator(formula) now.")
+    old = graded(first)
+    new = graded(second)
+    assert set(build_stage1(old, TEACHER, attempts=1)["instruction"]) == {first.instruction}
+    assert set(build_stage1(old.select([0]), TEACHER, attempts=1)["instruction"]) == {first.instruction}
+    assert set(build_stage1(new, TEACHER, attempts=1)["instruction"]) == {second.instruction}
+    with pytest.raises(InputError, match="another task was given for the rows 'edited' of this table"):
+        build_stage1(old, TEACHER, task=second)
+    assert len(build_stage1(old, TEACHER, attempts=1, task=own("edited"))) == 3, "the same by value"
+
+
+def test_a_task_that_is_given_later_holds_from_there() -> None:
+    questions = load_source("sample", split="train").select(range(2))
+    echo = replace(TASKS["math"], tool=replace(TASKS["math"].tool, description="Another description."))
+    table = grade(answer(questions, STUDENT, task=echo))
+    with pytest.raises(InputError, match="another task was given for the rows 'math'"):
+        build_stage1(table, TEACHER, task=TASKS["math"])
+    assert len(build_stage1(grade(answer(questions, STUDENT)), TEACHER, attempts=1, task=echo).column_names) > 5
+
+
+def test_a_registered_task_is_used_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TASKS, "added", {})
+    TASKS["dates"] = own("dates")
+    table = make_questions([{"question": "How many cakes?", "answers": "6"}], task="dates")
+    assert set(build_stage1(grade(answer(table, STUDENT)), TEACHER)["instruction"]) == {own().instruction}
+    assert "dates" in TASKS
+    assert list(TASKS)[-1] == "dates"
+    for name, task, message in (
+        ("math", own("math"), "is a task of this package: give your task another name"),
+        ("days", own("dates"), "expected a task of this name, found 'dates'"),
+        ("days", "dates", "expected a Task, found str"),
+    ):
+        with pytest.raises(InputError, match=message):
+            TASKS[name] = task  # type: ignore[assignment]
+    with pytest.raises(InputError, match="another task is registered as TASKS"):
+        make_questions([], task=replace(own("dates"), instruction="calculator"))
+
+
+def test_an_own_task_under_the_name_of_a_shipped_one_is_refused() -> None:
+    with pytest.raises(
+        InputError, match="have the task 'math' of this package, and the given task differs from it in instruction"
+    ):
+        make_questions([], task=own("math"))
+    tool = replace(TASKS["qa"].tool, many=len, version="1")
+    assert make_questions([], task=replace(TASKS["qa"], tool=tool).with_rule("paper")).features == QUESTIONS
+
+
+def test_an_unknown_name_is_not_imported_but_refused(tmp_path: Path) -> None:
+    name = "antigravity:geohash"
+    questions = make_questions([{"question": "How many cakes?", "answers": "6"}], task=own())
+    renamed = questions.map(lambda row: {"task": name})
+    with pytest.raises(
+        InputError, match=rf"unknown task '{name}'.*register your task with TASKS\[\"{name}\"\] = my_task"
+    ):
+        answer(renamed, STUDENT)
+    stage1 = build_stage1(grade(answer(questions, STUDENT)), TEACHER)
+    folder = publish({"mine": {"stage1": stage1}}, tmp_path / "out", version="1.0.0")
+    provenance = folder / "provenance.json"
+    text = provenance.read_text()
+    assert '"mine"' in text
+    provenance.write_text(text.replace('"mine"', f'"{name}"').replace("toolrlef_data.tasks.math:grade", name))
+    loaded = load_dataset(str(folder), "mine-stage1", split="train", cache_dir=str(tmp_path / "cache"))
+    loaded = loaded.map(lambda row: {"task": name})
+    with pytest.raises(InputError, match="unknown task"):
+        respond(loaded, [ONE])
+    assert "antigravity" not in sys.modules
+
+
+def test_stage_1_and_stage_2_agree_on_the_call_of_gold() -> None:
+    stage1 = build_stage1(graded(own("calls")), TEACHER, attempts=1)
+    other = replace(own("calls"), tool=replace(TASKS["math"].tool, name="solve"))
+    responded = respond(stage1, [ONE])
+    rows = Dataset.from_list(responded.to_list(), features=responded.features)
+    with pytest.raises(InputError, match="calls the tool, and with the task 'calls', whose tool is solve, it does not"):
+        build_stage2(rows, task=other)
+
+
+def test_a_recipe_with_the_same_file_publishes_equal_bytes() -> None:
+    columns = {"question": "problem", "answers": "gold"}
+    write("prices.csv", "problem,gold\nHow many cakes?,$6\nHow many figs?,6 litres\nWhy?,NA\n")
+    stage1 = build_stage1(
+        grade(answer(load_source("prices.csv", task="math", **columns), STUDENT)), TEACHER, attempts=1
+    )
+    stage2 = build_stage2(respond(stage1, [ONE]))
+    card = {"title": "Prices"}
+    by_hand = publish({"math": {"stage1": stage1, "stage2": stage2}}, "hand", version="1.0.0", card=card)
+    recipe = Recipe.model_validate(
+        {
+            "name": "Prices", "version": "1.0.0", "out": "recipe", "sources": [{"name": "prices.csv", "task": "math", **columns}],
+            "engines": {"student": STUDENT, "teacher": TEACHER, "one": ONE.engine}, "student": {"engine": "student"},
+            "teachers": ["teacher"], "attempts": 1, "responders": [{"name": "one", "engine": "one"}],
+        }
+    )  # fmt: skip
+    run_recipe(recipe)
+    files = {path.relative_to(by_hand): path.read_bytes() for path in by_hand.rglob("*") if path.is_file()}
+    assert files == {
+        path.relative_to("recipe"): path.read_bytes() for path in Path("recipe").rglob("*") if path.is_file()
+    }
