@@ -34,6 +34,7 @@ from toolrlef_data import (
     grade,
     keep,
     load_source,
+    make_questions,
     preference_pairs,
     propose_calls,
     publish,
@@ -141,6 +142,10 @@ READERS: dict[str, tuple[str, Callable[..., Any]]] = {
     "to_trainer": ("samples", lambda data: to_trainer(data, "openai").to_list()),
     "publish": ("samples", lambda data: published(data)),
     "write_answers": ("answers", lambda data: [path.read_text() for path in write_answers(data, "answers")]),
+    "make_questions": (
+        "questions",
+        lambda data: make_questions(data, task="math", id="id", context="context", solution="solution").to_list(),
+    ),
     "audit_grader": ("questions", lambda data: audit_grader(TASKS["math"], data, probes=50)),
     "wiki_search": ("passages", lambda data: wiki_search(data).run("fig").value),
 }

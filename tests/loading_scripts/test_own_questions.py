@@ -127,7 +127,7 @@ def test_a_wrong_file_is_named_with_its_row(name: str, text: str, columns: dict[
 
 
 def test_the_task_of_a_file_is_required(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="my.csv: pass task=, a Task or one of math, qa"):
+    with pytest.raises(InputError, match=r"my\.csv: pass task=, a Task or one of math, qa"):
         load_source(write("my.csv", "question,answers\nWhy?,6\n"))
 
 
@@ -321,7 +321,9 @@ def test_stage_1_and_stage_2_agree_on_the_call_of_gold() -> None:
     other = replace(own("calls"), tool=replace(TASKS["math"].tool, name="solve"))
     responded = respond(stage1, [ONE])
     rows = Dataset.from_list(responded.to_list(), features=responded.features)
-    with pytest.raises(InputError, match="calls the tool, and with the task 'calls', whose tool is solve, it does not"):
+    with pytest.raises(
+        InputError, match="calls the tool in stage 1, but the task 'calls', whose tool is solve, finds no call in it"
+    ):
         build_stage2(rows, task=other)
 
 

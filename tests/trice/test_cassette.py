@@ -52,7 +52,7 @@ def rows(task: str, outputs: Sequence[str], answer: str) -> Dataset:
     return Dataset.from_list(
         [
             {"instruction": "Answer.", "input": f"Question {i}?", "output": text, "id": f"{task}-{i}", "task": task, "dataset": "x",
-             "answers": [answer], "uses_tool": True, "source": "teacher", "verified_by": None}
+             "answers": [answer], "uses_tool": None, "source": "teacher", "verified_by": None}
             for i, text in enumerate(outputs)
         ],
         features=STAGE1,

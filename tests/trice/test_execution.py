@@ -96,7 +96,7 @@ def qa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Task:
 def candidates(texts: Sequence[str], answers: Sequence[str] = ("Sicily",), task: str = "qa", **ids: str) -> Dataset:
     rows = [
         {"instruction": "Answer.", "input": f"Question {i}?", "output": text, "id": ids.get(f"id{i}", f"x-{i}"),
-         "task": task, "dataset": "x", "answers": list(answers), "uses_tool": True, "source": "teacher", "verified_by": None}
+         "task": task, "dataset": "x", "answers": list(answers), "uses_tool": None, "source": "teacher", "verified_by": None}
         for i, text in enumerate(texts)
     ]  # fmt: skip
     return respond(Dataset.from_list(rows, features=STAGE1), [], task=TASKS[task])

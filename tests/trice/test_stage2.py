@@ -36,7 +36,7 @@ from toolrlef_data.tasks.math import MATH
 def stage1(count: int = 1, output: str = "calculator(3*19)", answer: str = "57") -> Dataset:
     rows = [
         {"instruction": MATH.instruction, "input": f"Question {i}: how much is 3 times 19?", "output": output, "id": str(i),
-         "task": "math", "dataset": "sample", "answers": [answer], "uses_tool": True, "source": "teacher", "verified_by": "value"}
+         "task": "math", "dataset": "sample", "answers": [answer], "uses_tool": None, "source": "teacher", "verified_by": "value"}
         for i in range(count)
     ]  # fmt: skip
     return Dataset.from_list(rows, features=STAGE1)

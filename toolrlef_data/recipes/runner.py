@@ -156,7 +156,7 @@ def _stack_tasks(tables: Iterable[Dataset]) -> Dataset:
 
 
 def _stack(tables: list[Dataset], name: str) -> Dataset:
-    """Return tables as one table; a single table stays as it is, so that the same run in Python has the same lineage."""
+    """Return tables as one table; a single table keeps its lineage, which the same run in Python has."""
     return tables[0] if len(tables) == 1 else stack(tables, name)
 
 

@@ -112,8 +112,8 @@ def execute(
         cannot be read, or if the grader is unsure.
 
     Raises:
-        InputError: the table lacks the column `gold`, a tool is not set up, a task lacks its reader, or stage 1 and the
-            task disagree on whether gold calls the tool.
+        InputError: the table lacks the column `gold`, a tool is not set up, a task lacks its reader, or the task
+            finds no call in an output of stage 1 that calls the tool.
         CassetteMiss: the cassette lacks an execution.
         TooManyFailures: too many calls ended in tool failures; all results are saved.
 
@@ -140,19 +140,21 @@ def execute(
 
 
 def _check_gold(executed: Dataset, tasks: Mapping[str, Task]) -> None:
-    """Raise an `InputError` if stage 1 and this stage disagree on whether gold calls the tool."""
+    """Raise an `InputError` if gold calls the tool in stage 1, and these tasks find no call in it.
+
+    The reverse is no error: a student's response may contain a call.
+    """
     for table in as_arrow(executed, ["id", "task", "uses_tool", "gold"]).iter(10_000):
         gold = table.column("gold").combine_chunks()
-        calls = pc.is_valid(pc.struct_field(gold, ["tool"]))
-        is_read = pc.is_valid(pc.struct_field(gold, ["n_calls"]))
-        differs = pc.and_(is_read, pc.xor(calls, table.column("uses_tool").combine_chunks()))
-        row = pc.index(differs, True).as_py()
+        has_no_call = pc.and_(
+            pc.is_valid(pc.struct_field(gold, ["n_calls"])), pc.is_null(pc.struct_field(gold, ["tool"]))
+        )
+        row = pc.index(pc.and_(has_no_call, table.column("uses_tool").combine_chunks()), True).as_py()
         if row >= 0:
-            row_id, name, uses_tool = (table.column(column)[row].as_py() for column in ("id", "task", "uses_tool"))
-            found = "calls the tool" if uses_tool else "does not call the tool"
+            row_id, name = (table.column(column)[row].as_py() for column in ("id", "task"))
             raise InputError(
-                f"stage 1 says that the output of the row {row_id!r} {found}, and with the task {name!r}, whose tool is "
-                f"{tasks[name].tool.name}, it {'does not' if uses_tool else 'does'}: pass the task of stage 1 as task="
+                f"the output of the row {row_id!r} calls the tool in stage 1, but the task {name!r}, whose tool is "
+                f"{tasks[name].tool.name}, finds no call in it: pass the task of stage 1 as task="
             )
 
 
