@@ -12,6 +12,7 @@ from tests.support.cpu_time import cpu_limit
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.math import (
     MATH,
+    clean_answer,
     distance,
     extract,
     grade,
@@ -216,3 +217,41 @@ def test_examples_are_correct_and_do_not_leak(dataset: str) -> None:
         assert grade(extract(example.plain), [example.answer])
         assert not leaks(call.argument, example.input, [example.answer])
         assert "calculator" not in example.plain
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        *(
+            ("$68", "68"),
+            ("920 litres", "920"),
+            ("1,044", "1044"),
+            ("3/4", "0.75"),
+            ("12%", "12"),
+            ("2 1/2 cups", "2.5"),
+        ),
+        *(
+            ("-$5", "-5"),
+            ("Answer: 5", "5"),
+            ("x = 5", "5"),
+            ("25 cm^2", "25"),
+            ("\u00bd", "0.5"),
+            ("12.50 \u20ac", "12.50"),
+        ),
+        *(("steps\n#### 1,044", "1044"), (r"so \boxed{\frac{3}{4}}", "0.75"), ("1e3", "1e3"), ("007", "007")),
+        # Another number, several numbers, or an uncertain one.
+        *((text, None) for text in ("3 million", "5k", "\u00bd dozen", "5!", "<5", "~5", "2x", "A2", "1/0", "inf")),
+        *(
+            (text, None)
+            for text in ("2 or 3", "10-12", "3:45", "1 044", "0,5", "1.234,56", "1,23", "many", "", "minus 5")
+        ),
+    ],
+)
+def test_a_gold_answer_as_people_write_it(written: str, expected: str | None) -> None:
+    assert clean_answer(written) == expected
+    assert expected is None or grade(expected, [expected])
+
+
+def test_a_long_gold_answer_takes_no_long_time() -> None:
+    assert clean_answer("word " * 20_000 + "5" + " unit" * 20_000) is None
+    assert clean_answer("1," * 50_000) is None

@@ -5,16 +5,15 @@ from __future__ import annotations
 import decimal
 import json
 import logging
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]  # a dependency of datasets
 import pytest
-from datasets import Dataset, DatasetDict, IterableDataset, load_dataset
+from datasets import Dataset, DatasetDict, IterableDataset
 
 from tests.support.hub import use_hub
 from toolrlef_data import (
@@ -218,113 +217,6 @@ def test_a_table_of_a_stage_keeps_its_lineage_and_may_change_its_task() -> None:
     named = make_questions(load_source("sample", split="train"), task=own(), id="id", solution="solution", rows=3)
     assert named["id"][:] == source["id"][:]
     assert [record["step"] for record in lineage(named)] == ["source sample", "make_questions"]
-
-
-# The task -------------------------------------------------------------------------------------------------------------
-
-
-def graded(task: Task, data: Callable[[Dataset], Dataset] = lambda table: table) -> Dataset:
-    rows = [{"question": f"How many {name}?", "answers": "6"} for name in ("cakes", "figs", "pears")]
-    return grade(answer(data(make_questions(rows, task=task)), STUDENT))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda table: table,
-        lambda table: table.select([1, 0]),
-        lambda table: table.shuffle(seed=1),
-        lambda table: table.map(lambda row: {"dataset": "x"}),
-        lambda table: Dataset.from_list(table.to_list(), features=table.features),
-    ],
-    ids=["as it is", "select", "shuffle", "map", "in memory"],
-)
-def test_the_task_is_found_after_changes_of_the_table(change: Callable[[Dataset], Dataset]) -> None:
-    task = own("found")
-    stage1 = build_stage1(change(graded(task, change)), TEACHER, attempts=1)
-    assert set(stage1["instruction"]) == {task.instruction}
-    stage2 = build_stage2(change(respond(change(stage1), [ONE])), num_proc=2)
-    assert stage2["scores"][:] == [[20.0, 15.0]] * len(stage1)
-
-
-def test_an_older_trail_keeps_its_task_and_new_questions_have_the_new_one() -> None:
-    first, second = own("edited"), replace(own("edited"), instruction="Use calculator(formula) now.")
-    old = graded(first)
-    new = graded(second)
-    assert set(build_stage1(old, TEACHER, attempts=1)["instruction"]) == {first.instruction}
-    assert set(build_stage1(old.select([0]), TEACHER, attempts=1)["instruction"]) == {first.instruction}
-    assert set(build_stage1(new, TEACHER, attempts=1)["instruction"]) == {second.instruction}
-    with pytest.raises(InputError, match="another task was given for the rows 'edited' of this table"):
-        build_stage1(old, TEACHER, task=second)
-    assert len(build_stage1(old, TEACHER, attempts=1, task=own("edited"))) == 3, "the same by value"
-
-
-def test_a_task_that_is_given_later_holds_from_there() -> None:
-    questions = load_source("sample", split="train").select(range(2))
-    echo = replace(TASKS["math"], tool=replace(TASKS["math"].tool, description="Another description."))
-    table = grade(answer(questions, STUDENT, task=echo))
-    with pytest.raises(InputError, match="another task was given for the rows 'math'"):
-        build_stage1(table, TEACHER, task=TASKS["math"])
-    assert len(build_stage1(grade(answer(questions, STUDENT)), TEACHER, attempts=1, task=echo).column_names) > 5
-
-
-def test_a_registered_task_is_used_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TASKS, "added", {})
-    TASKS["dates"] = own("dates")
-    table = make_questions([{"question": "How many cakes?", "answers": "6"}], task="dates")
-    assert set(build_stage1(grade(answer(table, STUDENT)), TEACHER)["instruction"]) == {own().instruction}
-    assert "dates" in TASKS
-    assert list(TASKS)[-1] == "dates"
-    for name, task, message in (
-        ("math", own("math"), "is a task of this package: give your task another name"),
-        ("days", own("dates"), "expected a task of this name, found 'dates'"),
-        ("days", "dates", "expected a Task, found str"),
-    ):
-        with pytest.raises(InputError, match=message):
-            TASKS[name] = task  # type: ignore[assignment]
-    with pytest.raises(InputError, match="another task is registered as TASKS"):
-        make_questions([], task=replace(own("dates"), instruction="calculator"))
-
-
-def test_an_own_task_under_the_name_of_a_shipped_one_is_refused() -> None:
-    with pytest.raises(
-        InputError, match="have the task 'math' of this package, and the given task differs from it in instruction"
-    ):
-        make_questions([], task=own("math"))
-    tool = replace(TASKS["qa"].tool, many=len, version="1")
-    assert make_questions([], task=replace(TASKS["qa"], tool=tool).with_rule("paper")).features == QUESTIONS
-
-
-def test_an_unknown_name_is_not_imported_but_refused(tmp_path: Path) -> None:
-    name = "antigravity:geohash"
-    questions = make_questions([{"question": "How many cakes?", "answers": "6"}], task=own())
-    renamed = questions.map(lambda row: {"task": name})
-    with pytest.raises(
-        InputError, match=rf"unknown task '{name}'.*register your task with TASKS\[\"{name}\"\] = my_task"
-    ):
-        answer(renamed, STUDENT)
-    stage1 = build_stage1(grade(answer(questions, STUDENT)), TEACHER)
-    folder = publish({"mine": {"stage1": stage1}}, tmp_path / "out", version="1.0.0")
-    provenance = folder / "provenance.json"
-    text = provenance.read_text()
-    assert '"mine"' in text
-    provenance.write_text(text.replace('"mine"', f'"{name}"').replace("toolrlef_data.tasks.math:grade", name))
-    loaded = load_dataset(str(folder), "mine-stage1", split="train", cache_dir=str(tmp_path / "cache"))
-    loaded = loaded.map(lambda row: {"task": name})
-    with pytest.raises(InputError, match="unknown task"):
-        respond(loaded, [ONE])
-    assert "antigravity" not in sys.modules
-
-
-def test_stage_1_and_stage_2_agree_on_the_call_of_gold() -> None:
-    stage1 = build_stage1(graded(own("calls")), TEACHER, attempts=1)
-    other = replace(own("calls"), tool=replace(TASKS["math"].tool, name="solve"))
-    responded = respond(stage1, [ONE])
-    rows = Dataset.from_list(responded.to_list(), features=responded.features)
-    with pytest.raises(
-        InputError, match="calls the tool in stage 1, but the task 'calls', whose tool is solve, finds no call in it"
-    ):
-        build_stage2(rows, task=other)
 
 
 def test_a_recipe_with_the_same_file_publishes_equal_bytes() -> None:
