@@ -25,8 +25,8 @@ log = logging.getLogger("toolrlef_data")
 def tasks_of(data: Dataset | DatasetDict, task: Task | Mapping[str, Task] | None) -> dict[str, Task]:
     """Return the tasks of a table by the names in its column `task`.
 
-    A name that `task` lacks is looked up among the tasks that were given before for this table, or for a table that it
-    was computed from; then in `TASKS`, and among the tasks of that name that were given in this process.
+    A name that `task` lacks is looked up among the tasks that were given for this table or its inputs. Otherwise it is
+    a name in `TASKS`, or the latest task of that name that was given in this process.
 
     Args:
         data: a table with the column `task`.
