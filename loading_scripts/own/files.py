@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import load_dataset
+from datasets import DownloadManager, load_dataset, load_dataset_builder
 from datasets.exceptions import DatasetNotFoundError
 
 from toolrlef_data.loading_scripts.fields import read_json, read_text
@@ -29,6 +29,7 @@ from toolrlef_data.records import InputError
 __all__ = ["HUB", "OwnRows", "is_own_source", "read_own"]
 
 HUB = "hub:"
+TEXT_FORMATS = frozenset({".csv", ".tsv", ".json", ".jsonl", ".ndjson"})
 MAX_FIELD = 1 << 30  # characters of a CSV value; Python's default of 131,072 is too small for long contexts
 _split_of = re.compile(r"(train|test|validation|valid|val|dev)(?![a-z])", re.IGNORECASE).match
 SPLITS = {"valid": "validation", "val": "validation", "dev": "validation"}
@@ -173,13 +174,34 @@ READERS: dict[str, Callable[[Path], Iterator[LocatedRow]]] = {
 
 
 def _read_hub(hub_id: str, split: str | None, config: str | None, revision: str | None) -> OwnRows:
+    """Return the rows of a split; text files are read as local ones, since `datasets` reads "007" of a CSV as 7."""
+    name = f"{HUB}{hub_id}"
     try:
-        tables: Any = load_dataset(hub_id, config, revision=revision)
-    except (ConnectionError, DatasetNotFoundError, ValueError, FileNotFoundError) as error:
-        raise InputError(f"hub:{hub_id}: {error}") from error
-    split = _choose_split(f"hub:{hub_id}", split, list(tables))
+        builder = load_dataset_builder(hub_id, config, revision=revision)
+        files = {str(part): list(urls) for part, urls in (builder.config.data_files or {}).items()}
+        is_text = bool(files) and all(_suffix(url) in TEXT_FORMATS for urls in files.values() for url in urls)
+        tables: Any = None if is_text else load_dataset(hub_id, config, revision=revision)
+        split = _choose_split(name, split, list(files if is_text else tables))
+        paths = DownloadManager().download_and_extract(files[split]) if is_text else []
+    except (ConnectionError, DatasetNotFoundError, FileNotFoundError) as error:
+        raise InputError(f"{name}: {error}") from error
+    except ValueError as error:  # an unknown config; also our own errors
+        raise error if isinstance(error, InputError) else InputError(f"{name}: {error}") from error
+    located = _text_rows(files[split], paths, name) if is_text else _hub_rows(tables[split], f"{name}, {split}")
     read_from = "@".join(part for part in (hub_id, revision) if part)
-    return OwnRows(_hub_rows(tables[split], f"hub:{hub_id}, {split}"), split, hub_id.rpartition("/")[2], read_from)
+    return OwnRows(located, split, hub_id.rpartition("/")[2], read_from)
+
+
+def _suffix(url: str) -> str:
+    """Return the suffix of a file's name, without that of its compression."""
+    return Path(re.sub(r"\.(gz|bz2|xz|zst)$", "", url)).suffix.lower()
+
+
+def _text_rows(urls: list[str], paths: list[str], name: str) -> Iterator[LocatedRow]:
+    for url, path in zip(urls, paths, strict=True):
+        file = re.sub(r"^hf://datasets/[^@]*@[^/]*/", "", url)
+        for location, row in READERS[_suffix(url)](Path(path)):
+            yield f"{name}, {file}{location.removeprefix(path)}", row
 
 
 def _hub_rows(table: Any, name: str) -> Iterator[LocatedRow]:

@@ -12,7 +12,7 @@ from toolrlef_data.records import InputError, UnknownName
 from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.tables.redaction import redact
 from toolrlef_data.tasks import TASKS
-from toolrlef_data.tasks.given.checks import is_same_task, with_setup_of
+from toolrlef_data.tasks.given.checks import is_same_task, shipped_differences, with_setup_of
 from toolrlef_data.tasks.given.memory import find_task, tasks_on_trail
 from toolrlef_data.tasks.task import RULES, Task
 
@@ -57,6 +57,13 @@ def tasks_of(data: Dataset | DatasetDict, task: Task | Mapping[str, Task] | None
             raise InputError(
                 f"another task was given for the rows {name!r} of this table at an earlier stage: omit task=, or run "
                 "the earlier stages again with the new task"
+            )
+        if given is not None and name not in earlier and (differing := shipped_differences(name, given)):
+            log.warning(
+                "the rows have the task %r of this package, and the given task differs from it in %s: other processes "
+                "will use the one of this package; give your task its own name, and make_questions(table, task=...)",
+                name,
+                ", ".join(differing),
             )
         tasks[name] = given or earlier.get(name) or find_task(name)
     return tasks

@@ -16,6 +16,7 @@ import pytest
 from datasets import Dataset, DatasetDict, IterableDataset
 
 from tests.support.hub import use_hub
+from tests.support.hub_server import Repository
 from toolrlef_data import (
     TASKS,
     EngineSpec,
@@ -148,14 +149,41 @@ def test_a_folder_has_the_splits_of_its_file_names() -> None:
         load_source("data/", **options)
 
 
-def test_a_parquet_file_and_a_data_set_on_the_hub() -> None:
+def test_a_parquet_file_has_its_types() -> None:
     Dataset.from_list([{"q": "How many cakes?", "a": 6}, {"q": "How many?", "a": None}]).to_parquet("figs.parquet")
     columns: dict[str, Any] = {"question": "q", "answers": "a", "task": "math"}
     assert load_source("figs.parquet", **columns)["answers"][:] == [["6"]]
+
+
+def test_data_sets_on_the_hub() -> None:
+    Dataset.from_list([{"q": "How many cakes?", "a": 6}]).to_parquet("rows.parquet")
+    columns: dict[str, Any] = {"question": "q", "answers": "a", "task": own("codes", clean_answer=None)}
     with use_hub() as hub:
-        hub.repositories.clear()
-        with pytest.raises(InputError, match=r"hub:org/figs: .*org/figs"):
-            load_source("hub:org/figs", **columns)
+        for name, files in (
+            ("org/codes", {"train.csv": b"q,a\nWhich code?,007\n", "test.csv": b"q,a\nWho?,NA\n"}),
+            ("org/figs", {"train.parquet": Path("rows.parquet").read_bytes()}),
+        ):
+            hub.repositories[name] = Repository()
+            hub.repositories[name].commit("main", "first", files)
+        table = load_source("hub:org/codes", split="train", **columns)
+        assert (table["answers"][:], table["dataset"][:]) == ([["007"]], ["codes"])
+        assert load_source("hub:org/figs", revision="main", **columns)["answers"][:] == [["6"]]
+        assert (
+            lineage(load_source("hub:org/figs", revision="main", **columns))[0]["settings"]["read_from"]
+            == "org/figs@main"
+        )
+        with pytest.raises(
+            InputError, match=r"none of the 1 rows can be used: hub:org/codes, test\.csv, line 2, .*'NA'"
+        ):
+            load_source("hub:org/codes", split="test", **{**columns, "task": "math"})
+        for name, options, message in (
+            ("hub:org/codes", {}, "split= is missing; choose from: train, test"),
+            ("hub:org/codes", {"split": "dev"}, "unknown split 'dev'; choose from: train, test"),
+            ("hub:org/none", {}, "hub:org/none: .*org/none"),
+            ("hub:org/figs", {"config": "big"}, "hub:org/figs: .*big"),
+        ):
+            with pytest.raises(InputError, match=message):
+                load_source(name, **columns, **options)
 
 
 def test_a_table_in_memory_has_the_same_rows_as_a_file() -> None:

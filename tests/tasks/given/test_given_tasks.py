@@ -108,11 +108,21 @@ def test_a_registered_task_is_used_by_its_name(monkeypatch: pytest.MonkeyPatch) 
 
 def test_an_own_task_under_the_name_of_a_shipped_one_is_refused() -> None:
     with pytest.raises(
-        InputError, match="have the task 'math' of this package, and the given task differs from it in instruction"
+        InputError, match="'math' is a task of this package, and the given task differs from it in instruction"
     ):
         make_questions([], task=own("math"))
     tool = replace(TASKS["qa"].tool, many=None, function=str.strip)
     assert make_questions([], task=replace(TASKS["qa"], tool=tool).with_rule("paper")).features == QUESTIONS
+
+
+def test_an_own_task_for_rows_of_a_shipped_one_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    questions = load_source("sample", split="train").select(range(1))
+    message = "the rows have the task 'math' of this package, and the given task differs from it in instruction"
+    graded_rows = grade(answer(questions, STUDENT, task=own("math")))
+    assert caplog.text.count(message) == 1, "where it is given, and not again"
+    caplog.clear()
+    build_stage1(graded_rows, TEACHER, attempts=1)
+    assert message not in caplog.text
 
 
 def test_an_unknown_name_is_not_imported_but_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from toolrlef_data.tables.fingerprint import canonical
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.task import Task
 
-__all__ = ["check_name", "is_same_task", "with_setup_of"]
+__all__ = ["check_name", "is_same_task", "shipped_differences", "with_setup_of"]
 
 # The fields that set up a task of this package. Its rows mean the same with another search or another reader.
 SETUP = ("reader", "reader_style", "reader_instruction")
@@ -28,27 +28,30 @@ def is_same_task(first: Task, second: Task) -> bool:
 
 
 def check_name(name: str, task: Task) -> None:
-    """Raise an `InputError` if rows with the name of a task of this package get a task that differs from it.
-
-    The tool, if it has the same name, and the reader may differ: they are part of the set-up.
-    """
+    """Raise an `InputError` if a task with the name of another one differs from it (`shipped_differences`)."""
     if name in TASKS.added and not is_same_task(task, TASKS[name]):
         raise InputError(f'another task is registered as TASKS["{name}"]: register the new one, or rename it')
-    if name not in TASKS.import_paths:
-        return
+    if differing := shipped_differences(name, task):
+        raise InputError(
+            f"{name!r} is a task of this package, and the given task differs from it in {', '.join(differing)}: other "
+            'processes would take one for the other. Give your task its own name: task=replace(task, name="mine")'
+        )
+
+
+def shipped_differences(name: str, task: Task) -> list[str]:
+    """Return the fields in which a task differs from the one of this package whose name the rows have.
+
+    The reader, and a tool with the same name, may differ: they are part of the set-up.
+    """
+    if name not in TASKS.import_paths or task is TASKS[name]:
+        return []
     original = TASKS[name]
-    changes: dict[str, Any] = {}
+    comparable = with_setup_of(original, task)
     if task.tool.name == original.tool.name:
-        changes["tool"] = original.tool
-    comparable = with_setup_of(original, replace(task, **changes))
-    if task is original or is_same_task(comparable, original):
-        return
-    differing = [f.name for f in fields(task) if not _is_equal(f.name, comparable, original)]
-    raise InputError(
-        f"the rows of this table have the task {name!r} of this package, and the given task differs from it in "
-        f"{', '.join(differing)}: another process would take one for the other. Give your task a name of its own, "
-        'task=replace(TASKS[...], name="mine", ...), and pass it to make_questions'
-    )
+        comparable = replace(comparable, tool=original.tool)
+    if is_same_task(comparable, original):
+        return []
+    return [f.name for f in fields(task) if f.name != "name" and not _is_equal(f.name, comparable, original)]
 
 
 def with_setup_of(original: Task, task: Task) -> Task:
