@@ -117,7 +117,8 @@ def test_no_field_of_these_recipes_is_left_at_its_default(folder: Path) -> None:
     for recipe in recipes.values():  # the second entries of both lists test that lists are read to their end
         del recipe["sources"][1], recipe["responders"][1]
     at_default = [set(defaults_in(Recipe.model_validate(recipe), "recipe")) for recipe in recipes.values()]
-    assert set.intersection(*at_default) == {"recipe.layout", "recipe.hub"}
+    of_own_sources = {f"recipe.sources.{key}" for key in OWN_KEYS}  # tests/loading_scripts/own
+    assert set.intersection(*at_default) == {"recipe.layout", "recipe.hub", *of_own_sources}
 
 
 @pytest.mark.parametrize("rule", STAGE2)

@@ -31,6 +31,7 @@ from toolrlef_data import (
     warm_up,
 )
 from toolrlef_data.engines.spec import Request
+from toolrlef_data.recipes.schema import OWN_KEYS as OWN_SOURCE_KEYS
 from toolrlef_data.recipes.schema import (
     Hub,
     Recipe,
@@ -46,7 +47,7 @@ from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.tasks.task import Task
 
 OWN_KEYS = {  # keys without an argument of the same name
-    "task", "hub", "tasks", "teachers", "warm_up", "responders", "stage2", "card", "rows", "seed", "split", "options",
+    *OWN_SOURCE_KEYS, "hub", "tasks", "teachers", "warm_up", "responders", "stage2", "card", "rows", "seed", "split", "options",
 }  # fmt: skip
 
 
