@@ -33,7 +33,7 @@ from toolrlef_data import (
 )
 from toolrlef_data.engines.spec import Request
 from toolrlef_data.recipes import runner
-from toolrlef_data.recipes.schema import Recipe, Section
+from toolrlef_data.recipes.schema import OWN_KEYS, Recipe, Section
 from toolrlef_data.trice.training import warm_up as training
 
 
