@@ -24,10 +24,12 @@ from toolrlef_data.records import CassetteMiss as CassetteMiss
 from toolrlef_data.records import Drop as Drop
 from toolrlef_data.records import InputError as InputError
 from toolrlef_data.records import Reply as Reply
+from toolrlef_data.records import Score as Score
 from toolrlef_data.records import ToolCall as ToolCall
 from toolrlef_data.records import ToolError as ToolError
 from toolrlef_data.records import ToolResult as ToolResult
 from toolrlef_data.records import ToolrlefError as ToolrlefError
+from toolrlef_data.records import ToolUnavailable as ToolUnavailable
 from toolrlef_data.tables.lineage import ledger as ledger
 from toolrlef_data.tables.lineage import lineage as lineage
 from toolrlef_data.tables.reshape import explode as explode

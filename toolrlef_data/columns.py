@@ -69,13 +69,14 @@ RESPONSE: dict[str, Value | List] = {
     "arguments": STRING,  # all arguments of the call as a JSON object
     "tool_output": STRING,
     "tool_error": STRING,
+    "tool_error_detail": STRING,
     "predictions": List(STRING),
     "correct": BOOL,
     "prompt_tokens": INT,
     "completion_tokens": INT,
 }
 
-LATER_FIELDS = frozenset({"arguments"})  # fields of RESPONSE that tables published before lack
+LATER_FIELDS = frozenset({"arguments", "tool_error_detail"})  # fields of RESPONSE that tables published before lack
 
 QUESTIONS = Features(
     id=STRING,
@@ -129,8 +130,11 @@ STAGE2 = Features(
     input=STRING,
     correct=List(BOOL),  # null: the response could not be graded
     finish_reasons=List(STRING),
+    error_details=List(STRING),  # what the tool said about each error of `errors`
 )
-STAGE2_LATER = frozenset({"instruction", "input", "correct", "finish_reasons"})  # missing in older tables
+STAGE2_LATER = frozenset(
+    {"instruction", "input", "correct", "finish_reasons", "error_details"}
+)  # missing in older tables
 DROPPED = Features(id=STRING, task=STRING, dataset=STRING, stage=STRING, reason=STRING, detail=STRING)
 
 ANSWERS = Features(

@@ -21,6 +21,7 @@ A mistake of the user or a bug is an exception of this tree:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeGuard
@@ -50,6 +51,7 @@ __all__ = [
     "ToolCall",
     "ToolError",
     "ToolResult",
+    "ToolUnavailable",
     "ToolValue",
     "ToolrlefError",
     "UnknownName",
@@ -68,15 +70,17 @@ REPLY_ERRORS = RETRYABLE_ERRORS | FINAL_ERRORS
 # Why a reply is no response: it ended at the token limit, or it has no text.
 NO_RESPONSE_ERRORS = frozenset({"cut_off", "empty"})
 
-# The response's fault: the tool cannot execute the call, or the search has no result.
+# The response's fault: the tool cannot execute the call, or the search has no result. Every other kind that a tool
+# names is the response's fault too, unless it is one of `TOOL_FAILURES`.
 CALL_ERRORS = frozenset(
     {"empty", "syntax", "unknown_name", "zero_division", "overflow", "domain", "too_large", "incomplete_call"}
-    | {"unreadable_call", "no_result"}
+    | {"unreadable_call", "no_result", "wrong_arguments", "invalid_value"}
 )
 # The tool's fault: the same call may succeed later, so the response is not judged by it.
 # "reader": the model that extracts predictions from the tool output returned no reply.
 TOOL_FAILURES = frozenset({"timeout", "http", "unavailable", "crashed", "reader"})
 TOOL_ERRORS = CALL_ERRORS | TOOL_FAILURES
+ERROR_KIND = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 ToolValue = str | int | float | tuple[str, ...]
 
@@ -168,22 +172,37 @@ class ToolError(Exception):
     """The exception that a tool function raises to report an error.
 
     Args:
-        kind: one of `TOOL_ERRORS`.
+        kind: one of `TOOL_FAILURES` if the same call may succeed later, such as "timeout". Every other kind is the
+            call's fault: one of `CALL_ERRORS`, or a name of your own of at most 40 characters, such as "unknown_unit".
         detail: a message for humans; default: "".
 
     Raises:
-        UnknownName: `kind` is not one of `TOOL_ERRORS`.
+        TypeError: `kind` is no name of lower-case letters, digits and "_".
 
     >>> ToolError("zero_division", "10/0 has no value").kind
     'zero_division'
     """
 
     def __init__(self, kind: str, detail: str = "") -> None:
-        if kind not in TOOL_ERRORS:
-            raise UnknownName("tool error kind", kind, TOOL_ERRORS)
+        if not isinstance(kind, str) or not ERROR_KIND.fullmatch(kind):
+            raise TypeError(f"the kind of a ToolError must be a name such as 'unknown_unit', found {kind!r:.80}")
         self.kind = kind
         self.detail = detail
         super().__init__(f"{kind}: {detail}")
+
+
+class ToolUnavailable(ToolError):
+    """The exception of a tool that cannot be reached now; a re-run executes the call again.
+
+    Args:
+        detail: a message for humans; default: "".
+
+    >>> ToolUnavailable("the server is restarting").kind
+    'unavailable'
+    """
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__("unavailable", detail)
 
 
 class ToolCall(NamedTuple):
@@ -198,7 +217,7 @@ class ToolCall(NamedTuple):
 
 
 class ToolResult(NamedTuple):
-    """The result of a tool call: a value, or an error of `TOOL_ERRORS` with a detail.
+    """The result of a tool call: a value, or an error kind (see `ToolError`) with a detail.
 
     >>> ToolResult(error="syntax", detail="unbalanced parentheses").value is None
     True

@@ -347,7 +347,7 @@ def test_the_ledger_tells_what_the_teacher_wrote_and_what_the_tool_returned() ->
     written = " ".join(long_text.split())[:200]
     assert row["detail"] == (
         f"wrong_value: calculator(17+24) -> 41; no_call: {written}; "
-        "tool_error:zero_division: calculator(17/0); no_reply:too_long: 9 tokens"
+        "tool_error:zero_division: calculator(17/0) -> division by zero; no_reply:too_long: 9 tokens"
     )
 
 

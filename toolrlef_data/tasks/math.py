@@ -163,7 +163,8 @@ _has_function = re.compile(r"sqrt|exp|log|ln|fact|[!\u00b2\u00b3]|\bpi\b", re.IG
 def leaks(argument: str, question: str, answers: Sequence[str]) -> bool:
     """Return whether a formula reveals the answer: it is a single number, or contains a gold answer.
 
-    A gold answer that equals a number in the question, in digits or words, is no leak. Signs are ignored.
+    A gold answer that equals a number in the question, in digits or words, is no leak. Signs are ignored. The arguments
+    of a function, as a JSON object, may contain a single number: the function computes with it.
 
     >>> leaks("72", "How many?", ["72"]), leaks("70+2", "How many?", ["72"]), leaks("72+0", "How many?", ["72"])
     (True, False, True)
@@ -172,7 +173,7 @@ def leaks(argument: str, question: str, answers: Sequence[str]) -> bool:
     """
     argument = plain_latex(argument)
     literals = unsigned_numbers(argument.replace("_", ""))
-    if len(literals) == 1 and not _has_function(argument):
+    if len(literals) == 1 and not _has_function(argument) and not argument.startswith('{"'):
         return True
     if "%" in argument:
         literals += [literal / 100 for literal in literals]

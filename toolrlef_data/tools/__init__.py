@@ -7,6 +7,7 @@
 | `tool` | the `Tool` class and the execution of a call |
 | `calls` | parsing and rendering of calls in text |
 | `call_parser`, `call_formats`, `call_arguments` | calls in parentheses, JSON and tagged calls, their arguments |
+| `parameters` | arguments of tools that take several |
 | `results` | execution of slow tools with cached results |
 | `calculator`, `arithmetic` | the calculator |
 | `notation` | alternative signs and LaTeX in numbers and formulas |

@@ -8,6 +8,8 @@
 | `{"arguments": {"formula": "7*8"}}`, `"{\\"formula\\": \\"7*8\\"}"` | that of the wrapped arguments |
 | `{"a": "7", "b": "8"}`, `{}`, `null` | none: the call is unreadable |
 
+A tool with `Parameters` receives all arguments as a JSON object (see `parameters`).
+
 Unpaired surrogates are replaced by U+FFFD (`records.clean_text`), so that every argument can be stored in a table.
 """
 
@@ -20,6 +22,7 @@ from typing import Any, NamedTuple
 
 from toolrlef_data.records import clean_text
 from toolrlef_data.tools.json_text import LiteralReader
+from toolrlef_data.tools.parameters import Parameters
 
 __all__ = [
     "ARGUMENT_KEYS",
@@ -30,6 +33,7 @@ __all__ = [
     "decode_arguments",
     "json_object",
     "select_argument",
+    "several_arguments",
 ]
 
 NAME_KEYS = ("name", "tool", "tool_name", "function", "action", "recipient_name")
@@ -48,7 +52,8 @@ class Arguments(NamedTuple):
     """The arguments of a readable call.
 
     Args:
-        argument: the text that the tool receives; not empty, without surrounding whitespace.
+        argument: the text that the tool receives; not empty, without surrounding whitespace. A tool of several
+            arguments receives them as a JSON object.
         arguments: all arguments as a JSON object.
     """
 
@@ -56,12 +61,12 @@ class Arguments(NamedTuple):
     arguments: str
 
 
-def decode_arguments(text: str, parameter: str) -> Arguments | None:
+def decode_arguments(text: str, parameter: str | Parameters) -> Arguments | None:
     """Return the arguments of a native call, or None if they cannot be read.
 
     Args:
         text: JSON, a Python literal, or the bare argument.
-        parameter: name of the tool's argument; "" if unknown.
+        parameter: name of the tool's argument, "" if unknown; or the parameters of a tool of several arguments.
 
     >>> decode_arguments('{"query": "tides", "k": 3}', "query")
     Arguments(argument='tides', arguments='{"query": "tides", "k": 3}')
@@ -74,8 +79,10 @@ def decode_arguments(text: str, parameter: str) -> Arguments | None:
     return None if text.lstrip().startswith(("{", "[", '"', "'")) else select_argument(text, parameter)
 
 
-def select_argument(value: Any, parameter: str) -> Arguments | None:
+def select_argument(value: Any, parameter: str | Parameters) -> Arguments | None:
     """Return the arguments in a decoded value, or None if there are none or several without a distinctive name."""
+    if isinstance(parameter, Parameters):
+        return _named_arguments(value, parameter)
     value = _unwrapped(value, parameter)
     argument = _argument_in(value, parameter)
     if not argument:
@@ -92,6 +99,30 @@ def bare_argument(text: str, parameter: str) -> Arguments | None:
 def json_object(members: dict[str, Any]) -> str:
     """Return arguments as JSON text that every parser and table accepts."""
     return json.dumps(_finite(members), ensure_ascii=False)
+
+
+def several_arguments(members: dict[str, Any] | None) -> Arguments | None:
+    """Return the arguments of a tool of several arguments."""
+    return None if members is None else Arguments(*[json_object(members)] * 2)
+
+
+def _named_arguments(value: Any, parameters: Parameters) -> Arguments | None:
+    """Return the arguments of a tool of several arguments in a decoded value: an object, a list or one value."""
+    for _ in range(MAX_WRAPPINGS):
+        inner = value
+        if isinstance(value, str):
+            inner = _decoded(value)
+        elif isinstance(value, dict) and not value.keys() & {*parameters.names}:
+            key = next((key for key in ARGUMENT_KEYS if key in value), None)
+            if key is not None and (len(value) == 1 or any(name in value for name in NAME_KEYS)):
+                inner = value[key]
+        if inner is value or inner is None:
+            break
+        value = inner
+    if isinstance(value, dict):
+        return several_arguments(parameters.bind([], value))
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    return several_arguments(parameters.bind(values, {}))
 
 
 def _unwrapped(value: Any, parameter: str) -> Any:

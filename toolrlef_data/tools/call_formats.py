@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 from toolrlef_data.tools.call_arguments import ARGUMENT_KEYS, KEYWORDS, NAME_KEYS, Arguments, select_argument
 from toolrlef_data.tools.json_text import LiteralReader
+from toolrlef_data.tools.parameters import Parameters
 
 __all__ = ["CallMatch", "CallNames", "call_names", "find_structured_calls"]
 
@@ -65,7 +66,7 @@ class CallNames(NamedTuple):
     mention: Any  # search function of a key of `NAME_KEYS` with a name of a tool
     opening: Any  # search function of the beginning of a tagged call; the group that matched is its kind
     canonical: dict[str, str]  # accepted spelling -> name of the tool
-    parameters: dict[str, str]  # name of the tool -> name of its argument, "" if unknown
+    parameters: dict[str, str | Parameters]  # name of the tool -> name of its argument, "" if unknown
     lowered: tuple[str, ...]  # the names in lower case
 
     def occur_in(self, text: str) -> bool:
@@ -101,9 +102,9 @@ class CallMatch(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def call_names(key: tuple[str | tuple[str, str], ...]) -> CallNames:
+def call_names(key: tuple[str | tuple[str, str | Parameters], ...]) -> CallNames:
     """Return the names and patterns of tools, given as names or as (name, parameter) pairs."""
-    parameters = dict((item, "") if isinstance(item, str) else item for item in key)
+    parameters: dict[str, str | Parameters] = dict((item, "") if isinstance(item, str) else item for item in key)
     any_case = {name: len(name) > 3 for name in parameters}  # "qa" and "Qa" do not mean a tool QA
     ordered = sorted(parameters, key=lambda name: (-len(name), name))
     choices = [f"(?ai:{re.escape(name)})" if any_case[name] else re.escape(name) for name in ordered]
@@ -180,7 +181,11 @@ def _tagged_call(text: str, match: re.Match[str], names: CallNames, reader: Lite
         return None
     else:
         elements, end, is_cut = _elements(text, body)
-        arguments = select_argument(elements, names.parameters[tool]) if elements and not is_cut else None
+        parameter = names.parameters[tool]
+        values: Any = elements
+        if isinstance(parameter, Parameters):
+            values = {name: parameter.decode(name, value) for name, value in elements.items()}
+        arguments = select_argument(values, parameter) if elements and not is_cut else None
         is_cut = is_cut or not (elements or text[body:].strip() or "</" in text[match.end() : body])
     error = None if arguments else "incomplete_call" if is_cut else "unreadable_call"
     return CallMatch(match.start(), end, tool, arguments, error)
@@ -249,12 +254,13 @@ def _calls_in(value: Any, names: CallNames, start: int, end: int) -> Iterator[Ca
             yield CallMatch(start, end, tool, arguments, None if arguments else "unreadable_call")
 
 
-def _arguments_of(call: dict[str, Any], parameter: str) -> Any:
+def _arguments_of(call: dict[str, Any], parameter: str | Parameters) -> Any:
     """Return the arguments in an object that names a tool, or `_NO_CALL` if it contains an answer instead."""
     for key in ARGUMENT_KEYS:
         if key in call:
             return call[key]
     members = {key: value for key, value in call.items() if key not in _CALL_KEYS}
-    if parameter in members or KEYWORDS & members.keys():
+    known = parameter.names if isinstance(parameter, Parameters) else (parameter, *KEYWORDS)
+    if members.keys() & {*known}:
         return members
     return _NO_CALL if _ANSWER_KEYS & members.keys() else None

@@ -11,9 +11,17 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from toolrlef_data.tools.call_arguments import KEYWORDS, Arguments, bare_argument, json_object, select_argument
+from toolrlef_data.tools.call_arguments import (
+    KEYWORDS,
+    Arguments,
+    bare_argument,
+    json_object,
+    select_argument,
+    several_arguments,
+)
 from toolrlef_data.tools.call_formats import CallMatch, CallNames, find_structured_calls
 from toolrlef_data.tools.json_text import LiteralReader
+from toolrlef_data.tools.parameters import Parameters, read_list
 
 __all__ = ["find_calls"]
 
@@ -79,7 +87,10 @@ class _Parenthesised:
             tool = names.canonical_name(name)
             parameter = names.parameters[tool]
             end, arguments, error = position, None, None
-            if argument is not None:
+            if isinstance(parameter, Parameters):
+                position = position if argument is None else match.start(3)
+                end, arguments, error = self._several(position, parameter)
+            elif argument is not None:
                 arguments = bare_argument(argument, parameter)
             else:
                 end, arguments, error = self._arguments(position, parameter)
@@ -109,6 +120,13 @@ class _Parenthesised:
         else:
             argument = _unwrapped(text[position : end - 1].strip(), parameter)
         return end, bare_argument(argument, parameter), None
+
+    def _several(self, position: int, parameters: Parameters) -> tuple[int, Arguments | None, str | None]:
+        """Read the arguments of a tool of several arguments; see `_arguments`."""
+        end, members = read_list(self.text, position, self.reader, parameters)
+        if not end:
+            return self._closing_end(position), None, "unreadable_call"
+        return end, several_arguments(members), None
 
     def _object(self, position: int, parameter: str) -> tuple[int, Arguments | None, str | None]:
         """Read an object of arguments, such as `({"query": "tides"})`."""

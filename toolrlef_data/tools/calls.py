@@ -32,6 +32,7 @@ from toolrlef_data.records import InputError, ToolCall, clean_text
 from toolrlef_data.tools.call_arguments import decode_arguments
 from toolrlef_data.tools.call_formats import CallMatch, CallNames, call_names
 from toolrlef_data.tools.call_parser import find_calls
+from toolrlef_data.tools.parameters import Parameters, render_arguments
 from toolrlef_data.tools.tool import Tool
 
 __all__ = [
@@ -172,11 +173,12 @@ def find_called_tool(text: str, tools: Tools) -> str | None:
     return read_call(text, tools).tool
 
 
-def render_call(call: ToolCall) -> str:
+def render_call(call: ToolCall, tool: Tool | None = None) -> str:
     """Return a call as the text `tool(argument)`, with quotes around an argument that would be read differently.
 
     Args:
         call: tool name and argument text.
+        tool: the tool; needed for a tool of several arguments, whose argument text is a JSON object.
 
     Returns:
         The text, which `parse_call` reads back: the argument without surrounding whitespace, and with unpaired
@@ -187,15 +189,26 @@ def render_call(call: ToolCall) -> str:
     """
     if not isinstance(call, ToolCall):
         raise InputError(f"render_call: expected a ToolCall, found {call!r:.80}")
-    tool, argument = call.tool, clean_text(call.argument)
-    text = f"{tool}({argument})"
-    if _simple(argument) or (not _keyword(argument.lstrip()) and parse_calls(text, tool) == [(tool, argument.strip())]):
+    name, argument = call.tool, clean_text(call.argument)
+    if tool is not None and isinstance(tool.call_parameter, Parameters):
+        return _render_several(call, tool, tool.call_parameter)
+    text = f"{name}({argument})"
+    if _simple(argument) or (not _keyword(argument.lstrip()) and parse_calls(text, name) == [(name, argument.strip())]):
         return text
     escaped = argument.strip().replace("\\", "\\\\").replace('"', '\\"')
-    return f'{tool}("{escaped}")'
+    return f'{name}("{escaped}")'
 
 
-def call_from_json(name: str, arguments_json: str, parameter: str = "argument") -> ToolCall | None:
+def _render_several(call: ToolCall, tool: Tool, parameters: Parameters) -> str:
+    """Return a call of a tool of several arguments: by position, by keyword, or with a JSON object."""
+    decoded = decode_arguments(call.argument, parameters)
+    if decoded is None:
+        return f"{call.tool}({clean_text(call.argument)})"
+    forms = [f"{call.tool}({form})" for form in render_arguments(json.loads(decoded.argument), parameters)]
+    return next((form for form in forms if parse_calls(form, tool) == [(call.tool, decoded.argument)]), forms[-1])
+
+
+def call_from_json(name: str, arguments_json: str, parameter: str | Parameters = "argument") -> ToolCall | None:
     """Return a native tool call, a name with JSON arguments, as a `ToolCall`.
 
     The argument is the value of `parameter`, else the only string or number among the values, else the only one with a
@@ -228,9 +241,9 @@ def read_native_calls(
     names = call_names(tool.signatures)
     complete = calls if finish_reason != "length" else calls[:-1]
     for name, text in complete:
-        arguments = decode_arguments(text, tool.parameter) if names.tool(name) else None
+        arguments = decode_arguments(text, tool.call_parameter) if names.tool(name) else None
         if arguments is not None:
-            rendered = render_call(ToolCall(tool.name, arguments.argument))
+            rendered = render_call(ToolCall(tool.name, arguments.argument), tool)
             if parse_call(rendered, tool) == ToolCall(tool.name, arguments.argument):
                 return NativeCall(rendered, arguments.arguments)
     name, text = next((call for call in calls if names.tool(call[0])), calls[0])
@@ -244,18 +257,19 @@ def read_native_calls(
     return NativeCall(raw, None, names_tool)
 
 
-def _key(tools: Tools) -> tuple[str | tuple[str, str], ...]:
+def _key(tools: Tools) -> tuple[str | tuple[str, str | Parameters], ...]:
     if isinstance(tools, str):
         return (tools,)
     if isinstance(tools, Tool):
         return tools.signatures
-    return tuple([tool if isinstance(tool, str) else (tool.name, tool.parameter) for tool in tools])
+    return tuple([tool if isinstance(tool, str) else (tool.name, tool.call_parameter) for tool in tools])
 
 
 def _simple_call(text: str, names: CallNames) -> ToolCall | None:
     """Return the call if the complete text is one simple call, perhaps without an argument; otherwise None."""
     head, _, rest = text.partition("(")
-    if rest.endswith(")") and head in names.parameters and _simple(rest, 0, len(rest) - 1):
+    is_one = isinstance(names.parameters.get(head), str)
+    if is_one and rest.endswith(")") and _simple(rest, 0, len(rest) - 1):
         return ToolCall(head, clean_text(rest[:-1]).strip())
     return None
 

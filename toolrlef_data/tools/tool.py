@@ -6,6 +6,8 @@
 | slow | `many`: a batch of inputs -> results | search, a translation model | cached in the reply store |
 | engine | `engine` and `prompt`, optionally with `many` for context | a QA model | cached in the reply store |
 
+A quick tool may take several arguments: `Tool.from_function` reads them from the signature of a Python function.
+
 To add a tool to the package, write a module that defines a `Tool` and register it in `TOOLS`. A custom tool needs no
 registration: construct a `Tool` and pass it to a `Task`.
 """
@@ -13,6 +15,7 @@ registration: construct a `Tool` and pass it to a `Task`.
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import json
 import math
@@ -24,17 +27,10 @@ from typing import Annotated, Any, NamedTuple
 
 from toolrlef_data.engines.rules import FUNCTION_OR_NONE, NAME, TEXT, apply_rules, integer_from, is_number, must_be
 from toolrlef_data.engines.spec import EngineSpec, Message
-from toolrlef_data.records import (
-    TOOL_ERRORS,
-    InputError,
-    ToolError,
-    ToolResult,
-    ToolrlefError,
-    ToolValue,
-    UnknownName,
-    clean_text,
-)
+from toolrlef_data.records import ERROR_KIND, InputError, ToolError, ToolResult, ToolrlefError, ToolValue, clean_text
 from toolrlef_data.tables.redaction import Secrets
+from toolrlef_data.tools.functions.python_tools import PythonCall, describe_function
+from toolrlef_data.tools.parameters import Parameters
 
 __all__ = ["Tool", "ToolInput", "call_safely", "not_set_up", "result_text", "tool_schema"]
 
@@ -109,10 +105,47 @@ class Tool:
         if (self.engine is None) != (self.prompt is None):
             raise InputError(f"the tool {self.name!r} needs engine= and prompt= together")
 
+    @classmethod
+    def from_function(cls, function: Callable[..., Any], *, version: str = "1") -> Tool:
+        """Build a tool from a Python function; name, description and schema come from its signature and docstring.
+
+        The arguments of a call are checked against the schema (see `functions.python_tools` for errors and values).
+
+        Args:
+            function: a function, perhaps asynchronous. Each argument needs a type hint and an entry in the docstring,
+                in Google's format. Supported: text, numbers, bool, `Literal`, `Enum`, lists, dicts, tuples, unions.
+            version: as in `Tool`. Default "1".
+
+        Raises:
+            InputError: an argument has no type hint or no entry in the docstring, has a type without a JSON schema, or
+                a default that does not match its type.
+
+        >>> def convert(value: float, factor: int = 1000) -> float:
+        ...     '''Converts a length.
+        ...
+        ...     Args:
+        ...         value: The length.
+        ...         factor: What it is multiplied by.
+        ...     '''
+        ...     return value * factor
+        >>> Tool.from_function(convert).run('{"value": 3}').value
+        3000
+        """
+        name, description, call = describe_function(function)
+        parameter = call.names.names[0] if call.names.names else "argument"
+        return cls(name, description, call, parameter=parameter, version=version)
+
     @cached_property
-    def signatures(self) -> tuple[tuple[str, str], ...]:
+    def call_parameter(self) -> str | Parameters:
+        """The name of the argument, or the parameters of a tool that takes several arguments."""
+        if isinstance(self.function, PythonCall) and not self.function.takes_text:
+            return self.function.names
+        return self.parameter
+
+    @cached_property
+    def signatures(self) -> tuple[tuple[str, str | Parameters], ...]:
         """The (name, parameter) pairs that the call parser recognises."""
-        return ((self.name, self.parameter),)
+        return ((self.name, self.call_parameter),)
 
     def published(self) -> dict[str, Any]:
         """Return the fields that may be published; functions may contain local paths."""
@@ -128,14 +161,22 @@ class Tool:
         """Whether results are cached in the reply store."""
         return self.function is None
 
-    def run(self, argument: str) -> ToolResult:
+    def run(self, argument: str, *, raise_bugs: bool = False) -> ToolResult:
         """Execute one call and return its result; failures are results with an error kind, not exceptions.
 
         For a tool with an engine this runs only `many`; the stage `execute` queries the engine.
+
+        Args:
+            argument: the text between the parentheses; for a tool of several arguments, a JSON object.
+            raise_bugs: whether an exception of `function` other than `ToolError` is raised, instead of the error
+                "crashed".
+
+        Raises:
+            Exception: what the function raised; with `raise_bugs`.
         """
         if self.function is None:
             return self.run_many([ToolInput(argument)])[0]
-        value, failure = call_safely(self.function, argument)
+        value, failure = call_safely(self.function, argument, raise_bugs=raise_bugs)
         return _checked_value(value) if failure is None else failure
 
     def run_many(self, inputs: Sequence[ToolInput]) -> list[ToolResult]:
@@ -170,6 +211,8 @@ class Tool:
         self.check()
         if self.engine is not None:
             raise InputError(f"the tool {self.name!r} needs a model, which a function cannot run")
+        if isinstance(self.function, PythonCall):
+            return _with_signature(self, self.function)
         if not (self.name.isidentifier() and self.parameter.isidentifier()):
             raise InputError(
                 f"expected Python names of a tool and its parameter, found {self.name!r}({self.parameter!r})"
@@ -187,6 +230,20 @@ class Tool:
         return function
 
 
+def _with_signature(tool: Tool, call: PythonCall) -> Callable[..., str]:
+    """Return a tool of a Python function as a function with the same signature, which returns the value as text."""
+
+    @functools.wraps(call.function)
+    def function(*args: Any, **kwargs: Any) -> str:
+        arguments = inspect.signature(call.function).bind(*args, **kwargs).arguments
+        text = next(iter(arguments.values())) if call.takes_text and arguments else json.dumps(arguments)
+        return result_text(tool.run(text))
+
+    function.__name__ = function.__qualname__ = tool.name
+    function.__annotations__ = {**call.function.__annotations__, "return": str}
+    return function
+
+
 def result_text(result: ToolResult) -> str:
     """Return the value of a result as text; raise its error as `ToolError`.
 
@@ -198,27 +255,29 @@ def result_text(result: ToolResult) -> str:
     return "\n\n".join(result.value) if isinstance(result.value, tuple) else str(result.value)
 
 
-def call_safely(function: Callable[[Any], Any], argument: Any) -> tuple[Any, ToolResult | None]:
+def call_safely(
+    function: Callable[[Any], Any], argument: Any, *, raise_bugs: bool = False
+) -> tuple[Any, ToolResult | None]:
     """Call a tool's function and return (value, None), or (None, failure).
 
     Raises:
         ToolrlefError: the setup is wrong, whatever the argument: a missing package, a deleted corpus.
+        Exception: with `raise_bugs`, an exception of the function other than `ToolError`.
         BaseException: exceptions outside `_CRASHES`, such as KeyboardInterrupt.
     """
     try:
         return function(argument), None
     except _CRASHES as error:  # the one boundary where a tool is executed
         kind, detail = getattr(error, "kind", None), getattr(error, "detail", None)
-        if isinstance(error, ToolError) and isinstance(kind, str) and kind in TOOL_ERRORS and isinstance(detail, str):
+        if isinstance(error, ToolError) and _is_kind(kind) and isinstance(detail, str):
             return None, ToolResult(error=kind, detail=Secrets([]).redact(detail))
-        if isinstance(error, ToolrlefError) and not _is_unknown_kind(error):
+        if isinstance(error, ToolrlefError) or (raise_bugs and isinstance(error, Exception)):
             raise
         return None, ToolResult(error="crashed", detail=_describe(error))
 
 
-def _is_unknown_kind(error: ToolrlefError) -> bool:
-    """Whether the error was raised because a tool constructed a `ToolError` with an unknown kind."""
-    return isinstance(error, UnknownName) and error.message.startswith("unknown tool error kind ")
+def _is_kind(kind: object) -> bool:
+    return isinstance(kind, str) and ERROR_KIND.fullmatch(kind) is not None
 
 
 def _describe(error: BaseException) -> str:
@@ -251,9 +310,9 @@ def _checked_result(result: ToolResult) -> ToolResult:
     """Return a result of `Tool.many`; an invalid value or an unknown error kind becomes the error `crashed`."""
     if result.error is None:
         return _checked_value(result.value)
-    if result.error in TOOL_ERRORS:
+    if _is_kind(result.error):
         return ToolResult(error=result.error, detail=Secrets([]).redact(result.detail))
-    detail = f"unknown tool error kind {result.error!r}: {result.detail}"
+    detail = f"the error kind {result.error!r} is no name: {result.detail}"
     return ToolResult(error="crashed", detail=Secrets([]).excerpt(detail, MAX_DETAIL))
 
 
@@ -276,5 +335,7 @@ def tool_schema(tool: Tool) -> str:
     if not isinstance(tool, Tool):
         raise InputError(f"tool_schema: expected a Tool, found {tool!r:.80}")
     parameters = {"type": "object", "properties": {tool.parameter: {"type": "string"}}, "required": [tool.parameter]}
+    if isinstance(tool.function, PythonCall):
+        parameters = json.loads(tool.function.parameters)
     function = {"name": tool.name, "description": tool.description, "parameters": parameters}
     return json.dumps({"type": "function", "function": function}, ensure_ascii=False)

@@ -35,6 +35,7 @@ __all__ = [
     "responses_of",
     "rows_of",
     "run_missing",
+    "strict_executor",
 ]
 
 Columns = Mapping[str, list[Any]]
@@ -114,8 +115,24 @@ def call_executor(task: str, rows: Sequence[Row], columns: Columns, settings: Ex
     return partial(_look_up_result, stored_results(inputs, settings.identities[task], open_store(Path(settings.store))))
 
 
+def strict_executor(task: str, settings: ExecutionSettings) -> CallExecutor | None:
+    """Return a function that raises the exceptions of a fast tool, for calls that must not fail; else None."""
+    tool = settings.tasks[task].tool
+    is_fast = settings.cassette is None and not tool.is_slow
+    return partial(_run_strictly, tool) if is_fast else None
+
+
 def _run_fast_tool(tool: Tool, row: Row, argument: str) -> ToolResult:
     return tool.run(argument)
+
+
+def _run_strictly(tool: Tool, row: Row, argument: str) -> ToolResult:
+    try:
+        return tool.run(argument, raise_bugs=True)
+    except Exception as error:
+        if hasattr(error, "add_note"):  # Python 3.11
+            error.add_note(f"raised by the tool {tool.name!r} at the call of {row.id!r} with {argument!r:.200}")
+        raise
 
 
 def _look_up_result(results: Mapping[ToolInput, ToolResult], row: Row, argument: str) -> ToolResult:

@@ -5,7 +5,7 @@
 | id, task | the row whose response called the tool |
 | tool, version, argument | the executed call |
 | output | the tool output: one text, or one text per passage; empty if the tool failed |
-| error | a kind of `records.TOOL_ERRORS`; null if the tool succeeded |
+| error, detail | the error kind (`records.ToolError`) and its message; null if the tool succeeded |
 
 The predictions of a reader are recorded as rows too. Their tool is "reader of WikiSearch", their version is the name of
 the model, and their output contains the predictions.
@@ -39,8 +39,16 @@ Record = Mapping[str, Any]
 
 STRING = Value("string")
 EXECUTIONS = Features(
-    id=STRING, task=STRING, tool=STRING, version=STRING, argument=STRING, output=List(STRING), error=STRING
+    id=STRING,
+    task=STRING,
+    tool=STRING,
+    version=STRING,
+    argument=STRING,
+    output=List(STRING),
+    error=STRING,
+    detail=STRING,
 )
+LATER = ("detail",)  # missing in cassettes published before
 
 
 # Recording ------------------------------------------------------------------------------------------------------------
@@ -118,7 +126,7 @@ def _execution_row(
     error = response["tool_error"]
     output = [] if error else response["predictions"]
     call = {"id": row["id"], "task": row["task"], "tool": tool, "version": version, "argument": argument}
-    return {**call, "output": output, "error": error}
+    return {**call, "output": output, "error": error, "detail": response.get("tool_error_detail")}
 
 
 def _rows(record: Record, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -155,7 +163,7 @@ class Cassette:
         if index is None:
             raise CassetteMiss(f"the cassette does not contain {tool}({argument!r:.200}) for {task} {row_id!r}")
         if error := table["error"][index].as_py():
-            return ToolResult(error=error, detail="as recorded in the cassette")
+            return ToolResult(error=error, detail=table["detail"][index].as_py() or "")
         return ToolResult(tuple(table["output"][index].as_py()))
 
 
@@ -168,11 +176,11 @@ def open_cassette(table: Dataset) -> Cassette:
     """
     if not isinstance(table, Dataset):
         raise InputError(f"cassette: expected one Dataset, found {type(table).__name__}")
-    if missing := [name for name in EXECUTIONS if name not in table.column_names]:
+    if missing := [name for name in EXECUTIONS if name not in (*table.column_names, *LATER)]:
         raise MissingColumns(
             f"the cassette lacks the columns {', '.join(missing)}; found {', '.join(table.column_names)}"
         )
-    stored = table_from_rows(({name: row[name] for name in EXECUTIONS} for row in table), EXECUTIONS, "cassette")
+    stored = table_from_rows(({name: row.get(name) for name in EXECUTIONS} for row in table), EXECUTIONS, "cassette")
     return Cassette(stored._fingerprint, arrow_files(stored)[0])
 
 

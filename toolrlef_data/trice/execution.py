@@ -20,7 +20,7 @@ from toolrlef_data.checks import features_of
 from toolrlef_data.columns import RESPONSE
 from toolrlef_data.engines.reply_store import store_path
 from toolrlef_data.engines.spec import EngineSpec
-from toolrlef_data.records import CALL_ERRORS, TOOL_FAILURES, InputError, ToolResult
+from toolrlef_data.records import TOOL_FAILURES, InputError, ToolResult
 from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.tables.transform import apply
 from toolrlef_data.tasks.task import Task
@@ -38,6 +38,7 @@ from toolrlef_data.trice.call_execution import (
     responses_of,
     rows_of,
     run_missing,
+    strict_executor,
 )
 from toolrlef_data.trice.reader import CassetteLookup, ReaderSettings, any_correct, read_outputs
 
@@ -55,6 +56,7 @@ class ExecutionResult(NamedTuple):
     arguments: str | None = None
     tool_output: str | None = None
     tool_error: str | None = None
+    tool_error_detail: str | None = None
     predictions: Sequence[str] = ()
     correct: bool | None = None
 
@@ -82,14 +84,15 @@ def execute_responses(
         num_proc: number of processes.
 
     Returns:
-        the table with n_calls, tool, argument, arguments, tool_output, tool_error, predictions and correct of every
-        struct. `correct` is null if the model returned no response, if the tool failed, if the answer
+        the table with n_calls, tool, argument, arguments, tool_output, tool_error, tool_error_detail, predictions and
+        correct of every struct. `correct` is null if the model returned no response, if the tool failed, if the answer
         cannot be read, or if the grader is unsure.
 
     Raises:
         InputError: a tool is not set up, or a task lacks its reader.
         CassetteMiss: the cassette lacks an execution.
         TooManyFailures: the share of tool failures exceeds `Tool.max_failed`; all results are saved.
+        Exception: the exception of a tool's `function` at a proposed call or at a call of gold: a bug of the tool.
     """
     if compat:
         tasks = {name: task.with_rule("paper") if task.has_rules else task for name, task in tasks.items()}
@@ -177,9 +180,11 @@ def _check_tasks(tasks: Mapping[str, Task], verify: bool) -> None:
 
 def _executed_columns(columns: Columns, settings: ExecutionSettings) -> dict[str, list[Any]]:
     rows = rows_of(columns, settings)
-    executors = {name: call_executor(name, rows, columns, settings) for name in settings.tasks}
+    lenient = {name: call_executor(name, rows, columns, settings) for name in settings.tasks}
+    strict = {name: strict_executor(name, settings) or lenient[name] for name in settings.tasks}
     new_columns: dict[str, list[Any]] = {}
     for name in settings.names:
+        executors = strict if settings.verify or name == "gold" else lenient
         results = [
             _execute_response(response, row, settings, executors[row.task])
             for row, response in zip(rows, responses_of(columns, name), strict=True)
@@ -201,16 +206,17 @@ def _execute_response(
     if (argument := call.argument) is not None:
         arguments = call.arguments
         if native_arguments and native_arguments != arguments:  # the text of a native call has only its argument
-            native = decode_arguments(native_arguments, tool.parameter)
+            native = decode_arguments(native_arguments, tool.call_parameter)
             arguments = native_arguments if native is not None and native.argument == argument else arguments
         result = execute_call(row, argument)
         correct = grade_result(result, row.answers, task, compat=settings.compat, verify=settings.verify)
+        called = ExecutionResult(call.n_calls, tool.name, argument, arguments)
         if result.error is not None:
-            error = result.error
-            return ExecutionResult(call.n_calls, tool.name, argument, arguments, tool_error=error, correct=correct)
+            detail = result.detail or None
+            return called._replace(tool_error=result.error, tool_error_detail=detail, correct=correct)
         outputs = _outputs(result)
         output = outputs[0] if len(outputs) == 1 else "\n\n".join(outputs)
-        return ExecutionResult(call.n_calls, tool.name, argument, arguments, output, None, outputs, correct)
+        return called._replace(tool_output=output, predictions=outputs, correct=correct)
     if call.tool is not None or (settings.compat and tool.name in text):
         error = call.error or "incomplete_call"
         return ExecutionResult(n_calls=0, tool=tool.name, tool_error=error, correct=False)

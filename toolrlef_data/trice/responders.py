@@ -219,7 +219,7 @@ def _call_text(text: str, reply: Reply, tool: Tool) -> dict[str, Any]:
         return {"text": native.text, "arguments": native.arguments}
     call = parse_call(text, tool)
     if call is not None:
-        return {} if f"{tool.name}(" in text else {"text": render_call(call)}  # a call written as JSON
+        return {} if f"{tool.name}(" in text else {"text": render_call(call, tool)}  # a call written as JSON
     if native is not None and (native.names_tool or not text):
         return {"text": native.text}
     return {}

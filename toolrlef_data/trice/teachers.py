@@ -30,7 +30,9 @@ from toolrlef_data.records import NO_RESPONSE_ERRORS, InputError, Reply, ToolCal
 from toolrlef_data.tables.transform import apply
 from toolrlef_data.tasks.given.memory import remember_tasks
 from toolrlef_data.tasks.task import Task
+from toolrlef_data.tools.call_arguments import decode_arguments
 from toolrlef_data.tools.calls import parse_call, render_call
+from toolrlef_data.tools.parameters import Parameters
 from toolrlef_data.trice.annotations.composer import ANNOTATIONS, Annotations, compose
 from toolrlef_data.trice.execution import execute_responses
 from toolrlef_data.trice.reply_check import ACCEPT_CUT, check_accept_cut, check_reply
@@ -48,7 +50,10 @@ PROPOSAL = "proposal"  # the column of unverified calls
 MAX_GOLD_ANSWERS = 10  # in a teacher's prompt, as in TRICE's generate_tool_api
 RETRY_TEMPERATURE = 0.7  # a second greedy attempt would return the same reply
 MAX_REJECTED = 200  # characters of each text in an entry of `rejected`
-PROPOSAL_FIELDS = ("text", "error", "error_detail", "argument", "tool_output", "tool_error", "correct", "predictions")
+PROPOSAL_FIELDS = (
+    *("text", "error", "error_detail", "argument"),
+    *("tool_output", "tool_error", "tool_error_detail", "correct", "predictions"),
+)
 READS = [*QUESTION, "solution", "needs_tool", *LABELS]
 ADDS = {PROPOSAL: RESPONSE}
 
@@ -228,8 +233,11 @@ def _propose_from_reply(row: Row, replies: Sequence[Reply], settings: TeachSetti
 
 def _call_proposal(task: Task, argument: str) -> dict[str, Any]:
     """Return a proposed call, which is executed and published as a text: it must read back to the same argument."""
+    if isinstance(parameters := task.tool.call_parameter, Parameters):  # its arguments in the order of the schema
+        decoded = decode_arguments(argument, parameters)
+        argument = argument if decoded is None else decoded.argument
     call = ToolCall(task.tool.name, clean_text(argument).strip())
-    text = render_call(call)
+    text = render_call(call, task.tool)
     return _proposal(text) if parse_call(text, task.tool) == call else _proposal(error="unreadable_call", detail=text)
 
 
@@ -284,7 +292,7 @@ def _verified_labels(row: Row, settings: TeachSettings) -> dict[str, Any]:
         reason = "leaks_answer"
     else:
         return {**labels, "verified": True, "verified_by": _evidence(task, output, proposal["predictions"])}
-    rejection = _rejection(reason, call, output)
+    rejection = _rejection(reason, call, output or proposal["tool_error_detail"])
     return {**labels, "verified": False, "rejected": [*row["rejected"], rejection]}
 
 

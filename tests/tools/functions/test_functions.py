@@ -302,8 +302,8 @@ def test_failures_of_a_callable(error: BaseException, code: int, tool_failure: s
     assert text in json.loads(observation.text)["error"]
 
 
-@pytest.mark.parametrize("kind", ["weird", "", None, ["http"]], ids=str)
-def test_unknown_error_kinds(kind: Any) -> None:
+@pytest.mark.parametrize("kind", ["Weird kind", "", None, ["http"]], ids=str)
+def test_error_kinds_that_are_no_names(kind: Any) -> None:
     observation = observe(raise_with_kind(kind))
     assert (observation.code, observation.tool_failure) == (12, "crashed")
     _, failure = call_safely(raise_with_kind(kind), "x")

@@ -25,6 +25,7 @@ from toolrlef_data.records import UnusableRow
 from toolrlef_data.tools.call_formats import call_names
 from toolrlef_data.tools.call_parser import find_calls
 from toolrlef_data.tools.calls import read_call
+from toolrlef_data.tools.parameters import Parameters
 from toolrlef_data.tools.tool import Tool, tool_schema
 
 __all__ = ["Turns", "native_message", "prompt_of", "reply_to", "tools_column", "tools_list"]
@@ -80,12 +81,13 @@ def native_message(text: str, tool: Tool, arguments: str = "object") -> dict[str
         raise UnusableRow("unreadable_call", f"{reading.error}: {text!r:.80}")
     if reading.n_calls > 1:
         raise UnusableRow("several_calls", f"{reading.n_calls} calls: {text!r:.80}")
-    if len(json.loads(reading.arguments or "{}")) > 1:
+    takes_several = isinstance(tool.call_parameter, Parameters)
+    if not takes_several and len(json.loads(reading.arguments or "{}")) > 1:
         raise UnusableRow("other_arguments", f"expected {tool.parameter} alone, found {reading.arguments!r:.80}")
     match = next(match for match in find_calls(text, call_names(tool.signatures)) if match.arguments is not None)
     if not _is_wrapping(rest := text[match.end :]):
         raise UnusableRow("text_after_call", f"text after the call: {rest!r:.80}")
-    value = {tool.parameter: reading.argument}
+    value = json.loads(reading.argument) if takes_several else {tool.parameter: reading.argument}
     function = {
         "name": tool.name,
         "arguments": value if arguments == "object" else json.dumps(value, ensure_ascii=False),

@@ -27,7 +27,7 @@ from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
 from toolrlef_data.tools.functions.arguments import validate_parameters
 from toolrlef_data.tools.http import Server, check_headers, check_retry_settings, check_url, server_at
 
-__all__ = ["FINISH", "Function", "function_from", "functions_by_name"]
+__all__ = ["FINISH", "Function", "function_from", "functions_by_name", "read_schema"]
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # as required by OpenAI's API
 # `id()` of a callable -> its number in the digest that is being computed; None while no digest is computed.
@@ -187,18 +187,28 @@ def function_from(function: Callable[..., Any], *, version: str = "1") -> Functi
     >>> function_from(shout).schema()["parameters"]["required"]
     ['text']
     """
+    schema = read_schema(function)
+    return Function(schema["name"], schema["description"], schema["parameters"], function, version=version)
+
+
+def read_schema(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the name, description and parameters of a callable, from its type hints and Google-style docstring.
+
+    Raises:
+        InputError: an argument has no type hint or no entry in the docstring, or cannot be passed by keyword.
+    """
     from transformers.utils import get_json_schema
     from transformers.utils.chat_template_utils import DocstringParsingException, TypeHintParsingException
 
     name = getattr(function, "__name__", "")
     try:
         parameter_kinds = {parameter.kind for parameter in inspect.signature(function).parameters.values()}
-        schema = get_json_schema(function)["function"]
+        schema: dict[str, Any] = get_json_schema(function)["function"]
     except (DocstringParsingException, TypeHintParsingException, TypeError, NameError, ValueError) as error:
         raise InputError(f"cannot build a schema from {name or function!r}: {error}") from error
     if not parameter_kinds <= {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}:
         raise InputError(f"cannot build a schema from {name}: every argument must be passed by keyword")
-    return Function(name, schema["description"], schema["parameters"], function, version=version)
+    return {"name": name, "description": schema["description"], "parameters": schema["parameters"]}
 
 
 def functions_by_name(tools: Iterable[Function | Callable[..., Any]]) -> dict[str, Function]:

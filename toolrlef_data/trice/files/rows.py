@@ -199,7 +199,7 @@ def _stage2_rows(task_entries: TaskEntries, split: str, targets: Mapping[str, li
 
 def _stage2_row(task_entries: TaskEntries, entry: Entry) -> Row:
     count = len(entry.row["responses"])
-    names = ("tool_outputs", "errors", "correct", "finish_reasons")
+    names = ("tool_outputs", "errors", "correct", "finish_reasons", "error_details")
     unknown = {**{name: [None] * count for name in names}, "rule": None, "instruction": None, "input": None}
     uses_tool = [task_entries.uses_tool(text) for text in entry.row["responses"]]
     return {**entry.row, **task_entries.identity(entry), "uses_tool": uses_tool, **unknown}

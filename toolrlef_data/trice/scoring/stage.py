@@ -15,7 +15,7 @@ from datasets import Dataset, DatasetDict
 from toolrlef_data.checks import features_of
 from toolrlef_data.columns import STAGE1, STAGE2, responders_of
 from toolrlef_data.engines.rules import FLAG
-from toolrlef_data.records import CALL_ERRORS, NO_RESPONSE_ERRORS, Drop, InputError, Score, UnknownName
+from toolrlef_data.records import NO_RESPONSE_ERRORS, TOOL_FAILURES, Drop, InputError, Score, UnknownName
 from toolrlef_data.tables.batches import function_name
 from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.tables.transform import apply, keep
@@ -74,7 +74,7 @@ def score(
     names = settings.names
     reads = ["task", "answers", *(f"{name}.{field}" for name in names for field in STATUS_FIELDS)]
     complete = keep(executed, _drop_incomplete, settings, reads=reads, stage=STAGE, batched=True, num_proc=num_proc)
-    fields = (*STATUS_FIELDS, "text", "tool", "tool_output", "finish_reason")
+    fields = (*STATUS_FIELDS, "text", "tool", "tool_output", "tool_error_detail", "finish_reason")
     reads = ["instruction", "input", "id", "task", "dataset", "answers", *(f"{n}.{f}" for n in names for f in fields)]
     changes: dict[str, Any] = {"reads": reads, "adds": STAGE2, "removes": [*STAGE1, *names]}
     return apply(complete, _score_columns, settings, **changes, batched=True, name=SCORE, num_proc=num_proc)
@@ -164,7 +164,7 @@ def _lost_responses(columns: Mapping[str, list[Any]], settings: ScoreSettings) -
                 raise InputError(f"the responses of {name} are not executed: run `execute` first")
             if error is not None:
                 lost[i][name] = error if error in NO_RESPONSE_ERRORS else f"no_reply:{error}"
-            elif tool_error is not None and tool_error not in CALL_ERRORS:
+            elif tool_error in TOOL_FAILURES:
                 lost[i][name] = f"tool_fault:{tool_error}"
             elif correct is None and name != "gold" and name not in settings.trusted:  # their scores need no grade
                 lost[i][name] = "unsure_grade" if predictions else "unreadable_answer"
@@ -214,7 +214,7 @@ def _score_columns(columns: Mapping[str, list[Any]], settings: ScoreSettings) ->
     ]
     by_row = {
         field: [[columns[f"{name}.{field}"][i] for name in names] for i, names in enumerate(origin)]
-        for field in ("text", "tool", "tool_output", "tool_error", "correct", "finish_reason")
+        for field in ("text", "tool", "tool_output", "tool_error", "tool_error_detail", "correct", "finish_reason")
     }
     return {
         "query": [f"{i}\n{q}" for i, q in zip(columns["instruction"], columns["input"], strict=True)],
@@ -228,6 +228,7 @@ def _score_columns(columns: Mapping[str, list[Any]], settings: ScoreSettings) ->
         "rule": [function_name(settings.rule)] * len(tasks),
         "correct": by_row["correct"],
         "finish_reasons": by_row["finish_reason"],
+        "error_details": by_row["tool_error_detail"],
         **{name: columns[name] for name in ("id", "task", "dataset", "answers", "instruction", "input")},
     }
 
