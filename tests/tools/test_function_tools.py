@@ -102,8 +102,8 @@ THREE_KM = {"value": 3, "source": "km", "target": "m"}
         (CONVERT, 'convert({"target": "m", "source": "km", "value": 3})', THREE_KM),
         (CONVERT, '{"name": "convert", "arguments": {"source": "km", "target": "m", "value": 3}}', THREE_KM),
         (CONVERT, '{"name": "convert", "arguments": [3, "km", "m"]}', THREE_KM),
-        (CONVERT, '<tool_call>{"name": "convert", "arguments": "{\\"value\\": 3, \\"source\\": \\"km\\", \\"target\\": \\"m\\"}"}</tool_call>', THREE_KM),  # noqa: E501
-        (CONVERT, "<function=convert><parameter=source>km</parameter><parameter=value>3</parameter><parameter=target>m</parameter></function>", THREE_KM),  # noqa: E501
+        (CONVERT, '<tool_call>{"name": "convert", "arguments": "{\\"value\\": 3, \\"source\\": \\"km\\", \\"target\\": \\"m\\"}"}</tool_call>', THREE_KM),
+        (CONVERT, "<function=convert><parameter=source>km</parameter><parameter=value>3</parameter><parameter=target>m</parameter></function>", THREE_KM),
         (CONVERT, "convert(-3.5e2, km)", {"value": -350.0, "source": "km"}),
         (CONVERT, "convert(+.5, km)", {"value": 0.5, "source": "km"}),
         (CONVERT, 'convert("3", (km))', {"value": "3", "source": "(km)"}),  # quotes are a text
@@ -112,7 +112,7 @@ THREE_KM = {"value": 3, "source": "km", "target": "m"}
         (DAYS, "days_between(2024-02-28, 2024-03-01)", {"first": "2024-02-28", "last": "2024-03-01"}),
         (LOOK_UP, "look_up(007)", {"code": "007"}),
         (LOOK_UP, 'look_up("a \\"b\\", (c")', {"code": 'a "b", (c'}),
-        (TOTAL, "total([{'fig': 3}, {'nut': 4}], {'double': True})", {"orders": [{"fig": 3}, {"nut": 4}], "options": {"double": True}}),  # noqa: E501
+        (TOTAL, "total([{'fig': 3}, {'nut': 4}], {'double': True})", {"orders": [{"fig": 3}, {"nut": 4}], "options": {"double": True}}),
         (TOTAL, "total([], None)", {"orders": [], "options": None}),
     ],
 )  # fmt: skip

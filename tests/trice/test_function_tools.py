@@ -1,0 +1,162 @@
+"""Stage 1 and stage 2 with tools of Python functions: no row is lost to bad arguments, and a bug stops the run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from datasets import Dataset
+
+from toolrlef_data import (
+    TASKS,
+    EngineSpec,
+    Reply,
+    Responder,
+    Tool,
+    ToolUnavailable,
+    answer,
+    build_stage1,
+    build_stage2,
+    grade,
+    ledger,
+    load_source,
+    publish,
+    respond,
+    scripted,
+    to_trainer,
+)
+
+METRES = {"km": 1000.0, "m": 1.0}
+
+
+def convert(value: float, source: Literal["km", "m"], target: Literal["km", "m"] = "m") -> float:
+    """Converts a length.
+
+    Args:
+        value: The length.
+        source: Its unit.
+        target: The unit of the result.
+    """
+    if value < 0:
+        raise ValueError("a length is not negative")
+    if value == 13:
+        return METRES["parsec"]  # the bug
+    if value == 12 and Path("down").exists():
+        raise ToolUnavailable("the server is restarting")
+    return value * METRES[source] / METRES[target]
+
+
+TASK = replace(
+    TASKS["math"], tool=Tool.from_function(convert), instruction="Solve it; you may call convert(value, source)."
+)
+
+
+def quiet(script: Any, **settings: Any) -> EngineSpec:
+    return scripted(script, progress=False, **settings)
+
+
+def questions(*values: int) -> Dataset:
+    features = load_source("sample", split="train").features
+    rows = [
+        {
+            "id": f"q{value}",
+            "task": "math",
+            "dataset": "lengths",
+            "context": "",
+            "solution": "",
+            "question": f"How many metres are {value} km?",
+            "answers": [str(1000 * value)],
+            "split_origin": "train",
+        }
+        for value in values
+    ]
+    return Dataset.from_list(rows, features=features)
+
+
+def stage1(*values: int, call: str = 'convert({}, "km")') -> Dataset:
+    graded = grade(answer(questions(*values), quiet({"": "It is 1."}), task=TASK), task=TASK)
+    calls = {f"How many metres are {value} km?": call.format(value) for value in values}
+    return build_stage1(graded, quiet(calls), task=TASK)
+
+
+def stage2(table: Dataset, *replies: Any, **settings: Any) -> Dataset:
+    protocols = ["tools" if isinstance(reply, Reply) else "text" for reply in replies]
+    responders = [
+        Responder(f"r{i}", quiet({"": reply}), protocol=protocol)  # type: ignore[arg-type]
+        for i, (reply, protocol) in enumerate(zip(replies, protocols, strict=True))
+    ]
+    return build_stage2(respond(table, responders, task=TASK), task=TASK, **settings)
+
+
+def test_bad_arguments_never_lose_a_row() -> None:
+    native = Reply("", tool_calls=(("convert", '{"source": "km", "value": 3}'),))
+    replies = ("convert(3, km)", "convert(3, parsec)", "convert(-3, km)", 'convert("3", "km")', "convert(3", native)
+    (row,) = stage2(stage1(3), *replies)
+    assert row["responses"][0] == 'convert(3, "km")', "the verified call of the teacher"
+    assert row["tool_outputs"] == ["3000.0", "3000.0", None, None, None, None, "3000.0"]
+    assert row["correct"] == [True, True, False, False, False, False, True]
+    assert row["errors"][2:6] == ["wrong_arguments", "invalid_value", "wrong_arguments", "incomplete_call"]
+    assert row["error_details"] == [
+        *(None, None, """the parameter 'source' must be one of ["km", "m"]""", "a length is not negative"),
+        *("the parameter 'value' must be number, found string", None, None),
+    ]
+    assert row["scores"] == [20, 20, 0, 0, 0, 0, 20]
+
+
+def test_the_ledger_has_the_error_text_of_a_rejected_call() -> None:
+    table = stage1(3, call="convert(-{}, km)")
+    assert len(table) == 0
+    (row,) = ledger([table])
+    text = 'tool_error:invalid_value: convert(-3, "km") -> a length is not negative'
+    assert row["detail"].split("; ") == [text] * 3
+
+
+def test_a_bug_stops_the_run_at_calls_that_must_work_and_leaves_a_responder_out() -> None:
+    with pytest.raises(KeyError, match="parsec"):
+        stage1(13)
+    table = stage1(3)
+    dropped = stage2(table, "convert(13, km)", "convert(3, km)")
+    assert len(dropped) == 0
+    assert [row["reason"] for row in ledger([dropped])] == ["tool_fault:crashed"]
+    (row,) = stage2(table, "convert(13, km)", "convert(3, km)", "It is 4.", lacking="drop_response")
+    assert row["origin"] == ["gold", "r1", "r2"]
+    gold = table.map(lambda row: {**row, "output": 'convert(13, "km")'})
+    with pytest.raises(KeyError, match="parsec"):
+        stage2(gold)
+
+
+def test_a_tool_that_is_unavailable_is_asked_again_by_a_re_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = stage1(12, 3)
+    Path("down").touch()
+    first = stage2(table, "convert(3, km)")
+    assert (first["id"][:], [row["reason"] for row in ledger([first])]) == (["q3"], ["tool_fault:unavailable"])
+    Path("down").unlink()
+    assert stage2(table, "convert(3, km)")["id"][:] == ["q12", "q3"]
+
+
+def test_a_call_with_one_number_is_no_leak_but_one_with_the_answer_is() -> None:
+    assert len(stage1(3)) == 1
+    table = stage1(3, call="convert(3000, m)")
+    assert [row["reason"] for row in ledger([table])] == ["leaks_answer"]
+
+
+def test_native_calls_are_exported_and_a_cassette_rebuilds_stage_2(tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    table = stage1(3)
+    candidates = respond(table, [Responder("bad", quiet({"": "convert(-3, km)"}))], task=TASK)
+    built = build_stage2(candidates, task=TASK)
+    publish({"math": {"responded": candidates, "stage2": built}}, tmp_path / "out", version="1.0.0", cassette=True)
+    (config,) = [path.name for path in (tmp_path / "out").iterdir() if path.name.endswith("cassette")]
+    cassette = load_dataset(str(tmp_path / "out"), config, split="train", cache_dir=str(tmp_path / "cache"))
+    assert build_stage2(candidates, task=TASK, cassette=cassette).to_list() == built.to_list()
+
+    exported = to_trainer(table, "trl", task=TASK, calls="native")[0]
+    (call,) = exported["completion"][-1]["tool_calls"]
+    assert json.loads(json.dumps(call["function"]["arguments"])) == {"value": 3, "source": "km"}
+    (tool,) = json.loads(exported["tools"]) if isinstance(exported["tools"], str) else exported["tools"]
+    assert list(tool["function"]["parameters"]["properties"]) == ["value", "source", "target"]
