@@ -73,6 +73,8 @@ from toolrlef_data.trice.ranking.logprobs import logprobs as logprobs
 from toolrlef_data.trice.responders import Responder as Responder
 from toolrlef_data.trice.responders import respond as respond
 from toolrlef_data.trice.scoring import RULES as RULES
+from toolrlef_data.trice.scoring.candidates import Candidate as Candidate
+from toolrlef_data.trice.scoring.rescoring import rescore as rescore
 from toolrlef_data.trice.scoring.stage import score as score
 from toolrlef_data.trice.stage1 import build_stage1 as build_stage1
 from toolrlef_data.trice.stage2 import build_stage2 as build_stage2

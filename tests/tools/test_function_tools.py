@@ -87,9 +87,8 @@ def scale(value: int, unit: Unit = Unit.M) -> str:
     return f"{value} {unit.name}"
 
 
-CONVERT, DAYS, LOOK_UP, TOTAL, SHOUT, SCALE = map(
-    Tool.from_function, (convert, days_between, look_up, total, shout, scale)
-)
+CONVERT, DAYS, LOOK_UP = (Tool.from_function(convert), Tool.from_function(days_between), Tool.from_function(look_up))
+TOTAL, SHOUT, SCALE = (Tool.from_function(total), Tool.from_function(shout), Tool.from_function(scale))
 THREE_KM = {"value": 3, "source": "km", "target": "m"}
 
 

@@ -85,7 +85,7 @@ def stage1(*values: int, call: str = 'convert({}, "km")') -> Dataset:
 def stage2(table: Dataset, *replies: Any, **settings: Any) -> Dataset:
     protocols = ["tools" if isinstance(reply, Reply) else "text" for reply in replies]
     responders = [
-        Responder(f"r{i}", quiet({"": reply}), protocol=protocol)  # type: ignore[arg-type]
+        Responder(f"r{i}", quiet({"": reply}), protocol=protocol)
         for i, (reply, protocol) in enumerate(zip(replies, protocols, strict=True))
     ]
     return build_stage2(respond(table, responders, task=TASK), task=TASK, **settings)

@@ -54,7 +54,9 @@ def build_stage2(
     Args:
         candidates: a table from `respond`: the columns of stage 1 and one RESPONSE struct per responder, including
             `gold`.
-        rule: a name in `scoring.RULES`, or a scoring function with the same signature.
+        rule: a name in `scoring.RULES`, or a function: rule(candidates) -> a list with a number or `Score` for each
+            `Candidate` of a row. It gets those of the keywords `numeric`, `trusted` and `options` that its signature
+            names, and is tried on an example row first.
         trusted: names of responders that the rule trusts; `("chatgpt",)` in the original. Under "trice" they get the
             top score if gold uses the tool, else the second; under "paper" they count as correct.
         compat: parse, grade and score as the original does. A mention of the tool's name is tool use. Answers in words

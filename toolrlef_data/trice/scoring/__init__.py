@@ -3,18 +3,12 @@
 | file | contents |
 |---|---|
 | `rules` | the rules |
+| `candidates` | the records that a rule reads, and its application to one row |
 | `stage` | `score`, the stage that applies a rule to every row |
+| `rescoring` | `rescore`, another rule for a stage 2 table |
 
 A rule is a function that maps the candidates of one row to a list of scores, one per candidate. `RULES` contains the
-rules by name. A candidate is a mapping with these keys:
-
-| key | value |
-|---|---|
-| name | the responder; `gold` is the output of stage 1 |
-| prediction | the prediction as text, or None |
-| correct | a bool, or None if the prediction cannot be graded |
-| uses_tool | whether the response calls the tool |
-| distance | numeric tasks: abs(prediction - gold) of values rounded to 2 decimals; else None |
+rules by name. A candidate is a `Candidate`; a score is a number or a `Score`.
 
 Levels and rules are those of TRICE (arXiv 2305.13068) and its published code.
 """
@@ -25,13 +19,12 @@ from collections.abc import Callable
 
 from toolrlef_data.choices import Choices
 from toolrlef_data.records import Score
+from toolrlef_data.trice.scoring.candidates import Candidate, Rule
 from toolrlef_data.trice.scoring.rules import LEVELS, paper, trice
 
-__all__ = ["LEVELS", "RULES", "Rule", "paper", "trice"]
+__all__ = ["LEVELS", "RULES", "Candidate", "Rule", "paper", "trice"]
 
-Rule = Callable[..., list[Score]]
-
-RULES: Choices[Rule] = Choices(
+RULES: Choices[Callable[..., list[Score]]] = Choices(
     "scoring rule",
     {"trice": "toolrlef_data.trice.scoring.rules:trice", "paper": "toolrlef_data.trice.scoring.rules:paper"},
 )

@@ -7,15 +7,16 @@ from typing import Any
 
 from toolrlef_data.engines.rules import is_number
 from toolrlef_data.records import InputError, Score
+from toolrlef_data.trice.scoring.candidates import gold_in, records_of
 
 __all__ = ["LEVELS", "paper", "trice"]
 
 LEVELS = (20.0, 15.0, 10.0, 5.0, 0.0)
-Candidate = Mapping[str, Any]
+Row = Sequence[Mapping[str, Any]]  # a row of candidates: records, or dicts with their fields
 
 
 def trice(
-    candidates: Sequence[Candidate],
+    candidates: Row,
     *,
     numeric: bool,
     trusted: Sequence[str] = (),
@@ -44,35 +45,35 @@ def trice(
         raise InputError(f"the rule 'trice' needs at least three levels, found {len(levels)}")
     _check_choice(missing, ("zero", "wrong"), "missing")
     _check_choice(ties, ("order", "share"), "ties")
-    gold_uses_tool = _gold_candidate(candidates)["uses_tool"]
+    records = records_of(candidates)
+    gold_uses_tool = gold_in(records).uses_tool
     scores: list[Score] = []
     wrong: list[tuple[float, int]] = []
     level = 1
-    for i, candidate in enumerate(candidates):
-        name, is_like_gold = candidate["name"], candidate["uses_tool"] == gold_uses_tool
+    for i, candidate in enumerate(records):
+        name, is_like_gold = candidate.name, candidate.uses_tool == gold_uses_tool
         if name == "gold":
             scores.append(Score(name, levels[0], "gold"))
         elif name in trusted:
             scores.append(Score(name, levels[0 if gold_uses_tool else 1], "trusted"))
-        elif candidate["correct"]:
+        elif candidate.correct:
             scores.append(Score(name, levels[0 if is_like_gold else 1], "correct"))
             level = level if is_like_gold else 2
-        elif candidate["prediction"] is None and missing == "zero":
+        elif candidate.prediction is None and missing == "zero":
             scores.append(Score(name, levels[-1], "missing"))
         else:
-            distance = candidate.get("distance")
-            wrong.append((float("inf") if distance is None else distance, i))
+            wrong.append((float("inf") if candidate.distance is None else candidate.distance, i))
             scores.append(Score(name, levels[-1], "wrong"))  # a placeholder until all distances are known
     wrong.sort()  # by distance, then in responder order
     for rank, (distance, i) in enumerate(wrong):
         if numeric and rank and not (ties == "share" and distance == wrong[rank - 1][0]):
             level += 1
-        scores[i] = Score(candidates[i]["name"], levels[min(level, len(levels) - 1)], "wrong")
+        scores[i] = Score(records[i].name, levels[min(level, len(levels) - 1)], "wrong")
     return scores
 
 
 def paper(
-    candidates: Sequence[Candidate],
+    candidates: Row,
     *,
     numeric: bool,
     trusted: Sequence[str] = (),
@@ -93,27 +94,19 @@ def paper(
     """
     if _count_levels(levels) != 5:
         raise InputError(f"the rule 'paper' has five states and needs five levels, found {len(levels)}")
-    gold_uses_tool = _gold_candidate(candidates)["uses_tool"]
+    records = records_of(candidates)
+    gold_uses_tool = gold_in(records).uses_tool
     scores = []
-    for candidate in candidates:
-        name, is_unlike_gold = candidate["name"], candidate["uses_tool"] != gold_uses_tool
+    for candidate in records:
+        name, is_unlike_gold = candidate.name, candidate.uses_tool != gold_uses_tool
         if name == "gold":
             scores.append(Score(name, levels[0], "gold"))
-        elif candidate["correct"] or name in trusted:
+        elif candidate.correct or name in trusted:
             scores.append(Score(name, levels[1 + is_unlike_gold], "trusted" if name in trusted else "correct"))
         else:
-            state = "missing" if candidate["prediction"] is None else "wrong"
+            state = "missing" if candidate.prediction is None else "wrong"
             scores.append(Score(name, levels[3 + is_unlike_gold], state))
     return scores
-
-
-def _gold_candidate(candidates: Sequence[Candidate]) -> Candidate:
-    for candidate in candidates:
-        if candidate["name"] == "gold":
-            return candidate
-    raise InputError(
-        f"no candidate is named 'gold'; found: {', '.join(str(c['name']) for c in candidates) or '(none)'}"
-    )
 
 
 def _count_levels(levels: Sequence[float]) -> int:

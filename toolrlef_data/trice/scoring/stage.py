@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -15,13 +14,14 @@ from datasets import Dataset, DatasetDict
 from toolrlef_data.checks import features_of
 from toolrlef_data.columns import STAGE1, STAGE2, responders_of
 from toolrlef_data.engines.rules import FLAG
-from toolrlef_data.records import NO_RESPONSE_ERRORS, TOOL_FAILURES, Drop, InputError, Score, UnknownName
+from toolrlef_data.records import NO_RESPONSE_ERRORS, TOOL_FAILURES, Drop, InputError, UnknownName
 from toolrlef_data.tables.batches import function_name
 from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.tables.transform import apply, keep
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.row_tasks import tasks_of, warn_of_older_grades
-from toolrlef_data.trice.scoring import RULES, Rule
+from toolrlef_data.trice.scoring import RULES, Candidate, Rule
+from toolrlef_data.trice.scoring.candidates import apply_rule, checked_rule, keywords_for
 
 __all__ = ["lost_in_ledger", "responders_in", "responders_scored", "score", "score_settings"]
 
@@ -29,9 +29,9 @@ LACKING = ("drop_row", "drop_response")
 MIN_OTHER_RESPONSES = 2  # besides gold, in a row that lacks a response
 STAGE, SCORE = "stage2", "score"  # the names of the stages in the ledger and in the lineage
 UNGRADED = frozenset({"unsure_grade", "unreadable_answer"})
+EVIDENCE = ("predictions", "correct", "tool", "text", "tool_error", "finish_reason")  # what a rule reads
 STATUS_FIELDS = ("error", "tool_error", "n_calls", "correct", "predictions")
 D = TypeVar("D", bound="Dataset | DatasetDict")
-Candidate = Mapping[str, Any]
 
 
 def score(
@@ -49,7 +49,7 @@ def score(
 
     Args:
         executed: a table from `execute`.
-        rule: a name in `RULES`, or a scoring function with the same signature.
+        rule: a name in `RULES`, or a function as described in `build_stage2`.
         trusted, compat, lacking, task, num_proc, options: as in `build_stage2`.
 
     Returns:
@@ -92,14 +92,8 @@ def score_settings(
 ) -> ScoreSettings:
     """Return the checked settings of `score`, for a table before or after its execution.
 
-    A rule of `RULES` checks its options on a row of which only gold responded.
+    The rule is tried on an example row.
     """
-    function = RULES[rule] if isinstance(rule, str) else rule
-    if not callable(function):
-        raise InputError(f"rule: expected a name or a scoring function, found {rule!r:.80}")
-    parameters = list(inspect.signature(function).parameters)[1:]
-    if unknown := [name for name in options if name not in parameters]:
-        raise UnknownName(f"option of the rule {function_name(function)}:", unknown[0], parameters)
     FLAG.check("compat", compat)
     if lacking not in LACKING:
         raise UnknownName("value of lacking:", lacking, LACKING)
@@ -108,9 +102,7 @@ def score_settings(
         raise InputError(f"trusted: expected a list of responders, found {trusted!r:.80}")
     if unknown := sorted(set(trusted) - set(names), key=str):
         raise UnknownName("trusted responder", unknown[0], names)
-    if isinstance(rule, str):
-        gold = {"name": "gold", "prediction": None, "correct": None, "uses_tool": True, "distance": None}
-        function([gold], numeric=True, **options)
+    function = checked_rule(rule, RULES, options, names, trusted)
     if compat and function is RULES["trice"]:
         options = {"missing": "wrong", **options}
     tasks = tasks_of(data, task)
@@ -191,27 +183,18 @@ def _score_columns(columns: Mapping[str, list[Any]], settings: ScoreSettings) ->
     tasks = [settings.tasks[name] for name in columns["task"]]
     lost = _lost_responses(columns, settings)
     origin = [[name for name in settings.names if name not in lost[i]] for i in range(len(tasks))]
-    candidates = [
-        [
-            _candidate(
-                name,
-                task,
-                answers,
-                columns[f"{name}.predictions"][i],
-                columns[f"{name}.correct"][i],
-                columns[f"{name}.tool"][i],
-                columns[f"{name}.text"][i],
-                settings.compat,
-            )
-            for name in origin[i]
+    rule, options = settings.rule, dict(settings.options)
+    keywords = {numeric: keywords_for(rule, numeric, settings.trusted, options) for numeric in (False, True)}
+    answers, scores = [], []
+    for i, (task, golds) in enumerate(zip(tasks, columns["answers"], strict=True)):
+        responses = [{field: columns[f"{name}.{field}"][i] for field in EVIDENCE} for name in origin[i]]
+        pairs = [
+            _candidate(name, response, task, golds, settings.compat)
+            for name, response in zip(origin[i], responses, strict=True)
         ]
-        for i, (task, answers) in enumerate(zip(tasks, columns["answers"], strict=True))
-    ]
-    options = dict(settings.options)
-    scores = [
-        _score_values(row, settings.rule(row, numeric=task.numeric, trusted=settings.trusted, **options))
-        for row, task in zip(candidates, tasks, strict=True)
-    ]
+        answers.append([answer for _, answer in pairs])
+        row = f"the row {columns['id'][i]!r}"
+        scores.append(apply_rule(rule, [candidate for candidate, _ in pairs], keywords[task.numeric], row))
     by_row = {
         field: [[columns[f"{name}.{field}"][i] for name in names] for i, names in enumerate(origin)]
         for field in ("text", "tool", "tool_output", "tool_error", "tool_error_detail", "correct", "finish_reason")
@@ -221,7 +204,7 @@ def _score_columns(columns: Mapping[str, list[Any]], settings: ScoreSettings) ->
         "responses": by_row["text"],
         "origin": origin,
         "scores": scores,
-        "answer": [[c["answer"] for c in row] for row in candidates],
+        "answer": answers,
         "uses_tool": [[tool is not None for tool in row] for row in by_row["tool"]],
         "tool_outputs": by_row["tool_output"],
         "errors": by_row["tool_error"],
@@ -233,41 +216,31 @@ def _score_columns(columns: Mapping[str, list[Any]], settings: ScoreSettings) ->
     }
 
 
-def _score_values(candidates: Sequence[Candidate], scores: Sequence[Score]) -> list[float]:
-    if len(scores) != len(candidates):
-        raise InputError(f"the rule returned {len(scores)} scores for {len(candidates)} responses")
-    return [score.score for score in scores]
-
-
 def _candidate(
-    name: str,
-    task: Task,
-    answers: Sequence[str],
-    predictions: Sequence[str],
-    correct: bool | None,
-    tool: str | None,
-    text: str | None,
-    compat: bool,
-) -> dict[str, Any]:
-    prediction = predictions[0] if predictions else None
+    name: str, response: Mapping[str, Any], task: Task, answers: Sequence[str], compat: bool
+) -> tuple[Candidate, str | None]:
+    """Return the record of a response for the rule, and the column `answer`."""
+    prediction = next(iter(response["predictions"]), None)
     distance, answer = None, prediction
     if compat and prediction is None:
         answer = "0" if task.numeric else ""  # the original's value of a missing prediction
     if task.numeric:
-        if not correct and task.distance is not None:
+        if not response["correct"] and task.distance is not None:
             distance = task.distance(answer, answers[:1] if compat else answers)
-        if answer is not None:
-            answer = _rounded(answer)
-    return {
-        "name": name,
-        "prediction": prediction,
-        "correct": correct,
-        "uses_tool": task.tool.name in (text or "")
-        if compat
-        else tool is not None,  # the original looks for the name alone
-        "distance": distance,
-        "answer": answer,
-    }
+        answer = None if answer is None else _rounded(answer)
+    # The original looks for the name of the tool alone.
+    uses_tool = task.tool.name in (response["text"] or "") if compat else response["tool"] is not None
+    candidate = Candidate(
+        name,
+        prediction,
+        response["correct"],
+        uses_tool,
+        response["tool"],
+        distance,
+        response["tool_error"],
+        response["finish_reason"],
+    )
+    return candidate, answer
 
 
 @functools.lru_cache(maxsize=1 << 16)

@@ -1,0 +1,126 @@
+"""Scores by another rule for a stage 2 table, from its own columns: no response is executed, and no model is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from datasets import Dataset, DatasetDict
+
+from toolrlef_data.checks import features_of, require_columns
+from toolrlef_data.columns import STAGE2
+from toolrlef_data.records import InputError, UnknownName
+from toolrlef_data.tables.batches import function_name
+from toolrlef_data.tables.transform import apply
+from toolrlef_data.tasks.task import Task
+from toolrlef_data.trice.row_tasks import tasks_of
+from toolrlef_data.trice.scoring import RULES, Candidate, Rule
+from toolrlef_data.trice.scoring.candidates import apply_rule, checked_rule, keywords_for
+
+__all__ = ["rescore"]
+
+D = TypeVar("D", bound="Dataset | DatasetDict")
+EVIDENCE = ("origin", "responses", "answer", "correct", "uses_tool", "tool_outputs", "errors", "finish_reasons")
+READS = ("id", "task", "answers", *EVIDENCE)
+
+
+@dataclass(frozen=True)
+class RescoreSettings:
+    """The settings of `rescore`."""
+
+    tasks: Mapping[str, Task]
+    rule: Rule
+    trusted: tuple[str, ...]
+    options: tuple[tuple[str, Any], ...]
+
+
+def rescore(
+    stage2: D,
+    rule: str | Rule,
+    *,
+    trusted: Sequence[str] = (),
+    task: Task | Mapping[str, Task] | None = None,
+    num_proc: int | None = None,
+    **options: Any,
+) -> D:
+    """Score the responses of a stage 2 table by another rule, from the evidence in the table.
+
+    No tool and no model is needed, so that a table from a folder or from the Hub is scored in seconds.
+
+    Args:
+        stage2: a stage 2 table, as built or as loaded. A table of the option `compat` lacks the original's evidence.
+        rule: a name in `RULES`, or a function as described in `build_stage2`.
+        trusted: names of responders that the rule trusts.
+        task: as in `build_stage2`; it reads the predictions of numeric tasks.
+        num_proc: number of processes.
+        options: further options of the rule.
+
+    Returns:
+        the table with new values of `scores` and `rule`; all other columns are unchanged.
+
+    Raises:
+        MissingColumns: an earlier version built the table, without the grades of its responses.
+        UnknownName: an unknown rule, option, task or trusted responder.
+        InputError: the rule fails on an example row, or returns no score for a response.
+
+    >>> from toolrlef_data import ANNOTATIONS, Responder, answer, build_stage1, build_stage2, grade, load_source
+    >>> from toolrlef_data import rescore, respond, scripted
+    >>> questions = load_source("sample", split="train").select(range(1))
+    >>> graded = grade(answer(questions, scripted({"": "It is 0."}, progress=False)))
+    >>> hasty = Responder("hasty", scripted({"": "It is 1."}, progress=False))
+    >>> stage2 = build_stage2(respond(build_stage1(graded, ANNOTATIONS), [hasty]))
+    >>> rescore(stage2, lambda candidates: [1.0 if c.correct else -1.0 for c in candidates])["scores"][:]
+    [[1.0, -1.0]]
+    """
+    if isinstance(trusted, str):
+        raise InputError(f"trusted: expected a list of responders, found {trusted!r:.80}")
+    splits = list(stage2.values()) if isinstance(stage2, DatasetDict) else [stage2]
+    for split in splits:
+        require_columns(split, READS, "the evidence of the scores")
+    names = list(dict.fromkeys(name for split in splits for names in split["origin"] for name in names))
+    if len(names) and (unknown := sorted(set(trusted) - set(names), key=str)):
+        raise UnknownName("trusted responder", unknown[0], names)
+    function = checked_rule(rule, RULES, options, names, trusted)
+    settings = RescoreSettings(tasks_of(stage2, task), function, tuple(trusted), tuple(options.items()))
+    adds = {name: STAGE2[name] for name in ("scores", "rule")}
+    has_all = set(adds) <= set(features_of(stage2))
+    reads = [*READS, *(adds if has_all else ())]
+    return apply(stage2, _rescored, settings, reads=reads, adds=adds, name="rescore", num_proc=num_proc)
+
+
+def _rescored(row: Mapping[str, Any], settings: RescoreSettings) -> dict[str, Any]:
+    """Return the new scores of a row."""
+    task = settings.tasks[row["task"]]
+    keywords = keywords_for(settings.rule, task.numeric, settings.trusted, dict(settings.options))
+    responses = zip(*(row[name] for name in EVIDENCE), strict=True)
+    candidates = [_candidate(task, row["answers"], *response) for response in responses]
+    scores = apply_rule(settings.rule, candidates, keywords, f"the row {row['id']!r}")
+    return {"scores": scores, "rule": function_name(settings.rule)}
+
+
+def _candidate(
+    task: Task,
+    answers: Sequence[str],
+    name: str,
+    text: str,
+    answer: str | None,
+    correct: bool | None,
+    uses_tool: bool,
+    output: str | None,
+    error: str | None,
+    finish_reason: str | None,
+) -> Candidate:
+    """Return the record of a response, as `score` made it.
+
+    The column `answer` of a numeric task is rounded, so its prediction is read again: it is the tool's output, or in
+    the response.
+    """
+    prediction = answer
+    if task.numeric:
+        prediction = output if uses_tool else task.extract(text)
+    distance = None
+    if task.numeric and task.distance is not None and not correct:
+        distance = task.distance(prediction, answers)
+    tool = task.tool.name if uses_tool else None
+    return Candidate(name, prediction, correct, uses_tool, tool, distance, error, finish_reason)
