@@ -17,7 +17,9 @@ from toolrlef_data.publishing.hub.push import push_to_hub as push_to_hub
 from toolrlef_data.publishing.rl.environments import environment as environment
 from toolrlef_data.publishing.rl.rewards import reward as reward
 from toolrlef_data.publishing.rl.taskset import ToolTaskset as ToolTaskset
+from toolrlef_data.publishing.viewing import show as show
 from toolrlef_data.recipes.loading import load_recipe as load_recipe
+from toolrlef_data.recipes.preview import preview as preview
 from toolrlef_data.recipes.runner import run_recipe as run_recipe
 from toolrlef_data.records import CapReached as CapReached
 from toolrlef_data.records import CassetteMiss as CassetteMiss

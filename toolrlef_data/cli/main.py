@@ -11,6 +11,7 @@ import typer
 from toolrlef_data.cli.console import dropped_table, exit_on_interrupt, print_line, print_parts, run_app
 from toolrlef_data.cli.hub import push
 from toolrlef_data.cli.search import search
+from toolrlef_data.cli.show import show
 from toolrlef_data.cli.trajectories import trajectories
 from toolrlef_data.cli.trice.group import trice
 
@@ -51,6 +52,7 @@ def run(
 
 app.command()(push)
 app.command()(search)
+app.command()(show)
 app.command()(trajectories)
 app.add_typer(trice)
 
