@@ -39,9 +39,11 @@ from toolrlef_data import (
     propose_calls,
     publish,
     rank_agreement,
+    rescore,
     respond,
     score,
     scripted,
+    show,
     shuffle_steps,
     split_queries,
     subset,
@@ -118,6 +120,7 @@ BY_SPLIT: dict[str, tuple[str, Callable[..., Any]]] = {
     "build_stage2": ("responded", build_stage2),
     "rank_agreement": ("scored_by_model", rank_agreement),
     "drop_learnt": ("compared", drop_learnt),
+    "rescore": ("stage2", lambda data: rescore(data, "paper")),
     "trajectories": ("answers", trajectories),
     "preference_pairs": ("answers", preference_pairs),
     "shuffle_steps": ("samples", shuffle_steps),
@@ -146,6 +149,7 @@ READERS: dict[str, tuple[str, Callable[..., Any]]] = {
         "questions",
         lambda data: make_questions(data, task="math", id="id", context="context", solution="solution").to_list(),
     ),
+    "show": ("stage2", lambda data: str(show(data))),
     "audit_grader": ("questions", lambda data: audit_grader(TASKS["math"], data, probes=50)),
     "wiki_search": ("passages", lambda data: wiki_search(data).run("fig").value),
 }
@@ -170,6 +174,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Dataset]:
             build_stage2(made["responded"]), add_logprobs, reads=["responses"], adds=LOGPROBS
         )
         made["compared"] = rank_agreement(made["scored_by_model"])
+        made["stage2"] = score(made["executed"])
         made["answers"] = load_source("sample_trajectories").select(range(3))
         made["samples"] = trajectories(made["answers"]).select(range(3))
         made["passages"] = Dataset.from_list(

@@ -100,8 +100,8 @@ def show(table: Dataset | DatasetDict, n: int = 3, *, where: Where = None) -> Vi
         UnknownName: `where` names an unknown column.
 
     >>> from toolrlef_data import load_source
-    >>> print(show(load_source("sample", split="train"), 1, where={"id": "sample-train-2"}).samples[0].title)
-    sample-train-2 (math, sample)
+    >>> print(show(load_source("sample", split="train"), 1, where={"id": "sample-002"}).samples[0].title)
+    sample-002 (math, sample)
     """
     if not isinstance(table, (Dataset, DatasetDict)):
         raise InputError(f"show: expected a Dataset or a DatasetDict, found {type(table).__name__}")

@@ -134,7 +134,7 @@ def never(argument: str) -> str:
         (lambda candidates: None, "returned for an example row NoneType"),
         (lambda candidates: [c.corect for c in candidates], "AttributeError.*corect"),
         (no_arguments, "rule\\(candidates, numeric"),
-        (lambda candidates: [Score(c.name, 1, "") for c in reversed(candidates)], "in the place of 'gold'"),
+        (lambda candidates: [Score(c.name, 1, "") for c in reversed(candidates)], "instead of that of 'gold'"),
         ("tricee", "unknown scoring rule"),
         (5, "a name or a scoring function"),
     ],

@@ -160,7 +160,7 @@ def apply_rule(rule: Rule, candidates: Sequence[Candidate], keywords: Mapping[st
     numbers = []
     for candidate, score in zip(candidates, scores, strict=True):
         if isinstance(score, Score) and score.name != candidate.name:
-            raise InputError(f"{what} the score of {score.name!r} in the place of {candidate.name!r}")
+            raise InputError(f"{what} the score of {score.name!r} instead of that of {candidate.name!r}")
         number = score.score if isinstance(score, Score) else score
         number = number.item() if hasattr(number, "item") else number  # of numpy
         if not (is_number(number) or isinstance(number, bool)) or not math.isfinite(number):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ from toolrlef_data.checks import features_of, require_columns
 from toolrlef_data.columns import STAGE2
 from toolrlef_data.records import InputError, UnknownName
 from toolrlef_data.tables.batches import function_name
+from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.tables.transform import apply
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.row_tasks import tasks_of
@@ -78,7 +79,7 @@ def rescore(
     splits = list(stage2.values()) if isinstance(stage2, DatasetDict) else [stage2]
     for split in splits:
         require_columns(split, READS, "the evidence of the scores")
-    names = list(dict.fromkeys(name for split in splits for names in split["origin"] for name in names))
+    names = list(dict.fromkeys(name for split in splits for name in _responders(split)))
     if len(names) and (unknown := sorted(set(trusted) - set(names), key=str)):
         raise UnknownName("trusted responder", unknown[0], names)
     function = checked_rule(rule, RULES, options, names, trusted)
@@ -87,6 +88,13 @@ def rescore(
     has_all = set(adds) <= set(features_of(stage2))
     reads = [*READS, *(adds if has_all else ())]
     return apply(stage2, _rescored, settings, reads=reads, adds=adds, name="rescore", num_proc=num_proc)
+
+
+def _responders(data: Dataset) -> Iterator[str]:
+    """Yield the responders of each row."""
+    for table in as_arrow(data).iter(1000):
+        for names in table["origin"].to_pylist():
+            yield from names
 
 
 def _rescored(row: Mapping[str, Any], settings: RescoreSettings) -> dict[str, Any]:
