@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import html.parser
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,15 @@ def test_nothing_in_a_response_is_executed(tables: dict[str, Dataset]) -> None:
     for text in (str(view), repr(view), view._repr_html_()):
         assert all(char.isprintable() or char in "\n\t" for char in text)
         assert "[bold red]" in text, "markup of rich is text"
+
+
+def test_the_text_of_a_view_in_a_notebook_is_not_displayed_twice(
+    tables: dict[str, Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = str(show(tables["stage2"], 1))
+    shell = type("ZMQInteractiveShell", (), {})  # by this name, rich knows a notebook
+    monkeypatch.setattr(builtins, "get_ipython", shell, raising=False)
+    assert str(show(tables["stage2"], 1)) == expected
 
 
 @pytest.mark.parametrize(

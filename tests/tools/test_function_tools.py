@@ -87,7 +87,22 @@ def scale(value: int, unit: Unit = Unit.M) -> str:
     return f"{value} {unit.name}"
 
 
+def today() -> str:
+    """Says which day it is."""
+    return "Monday"
+
+
+def time(zone: str = "UTC") -> str:
+    """Says how late it is.
+
+    Args:
+        zone: The time zone.
+    """
+    return f"noon in {zone}"
+
+
 CONVERT, DAYS, LOOK_UP = (Tool.from_function(convert), Tool.from_function(days_between), Tool.from_function(look_up))
+TODAY, TIME = Tool.from_function(today), Tool.from_function(time)
 TOTAL, SHOUT, SCALE = (Tool.from_function(total), Tool.from_function(shout), Tool.from_function(scale))
 THREE_KM = {"value": 3, "source": "km", "target": "m"}
 
@@ -113,6 +128,11 @@ THREE_KM = {"value": 3, "source": "km", "target": "m"}
         (LOOK_UP, 'look_up("a \\"b\\", (c")', {"code": 'a "b", (c'}),
         (TOTAL, "total([{'fig': 3}, {'nut': 4}], {'double': True})", {"orders": [{"fig": 3}, {"nut": 4}], "options": {"double": True}}),
         (TOTAL, "total([], None)", {"orders": [], "options": None}),
+        (TODAY, "It is today().", {}),
+        (TODAY, '{"name": "today", "arguments": {}}', {}),
+        (TODAY, '{"name": "today"}', {}),
+        (TIME, "time()", {}),
+        (TIME, "time(Oslo)", {"zone": "Oslo"}),
     ],
 )  # fmt: skip
 def test_every_form_has_the_same_arguments(tool: Tool, text: str, arguments: dict[str, Any]) -> None:
@@ -296,7 +316,7 @@ def test_functions_without_a_schema(function: Any, message: str) -> None:
         Tool.from_function(function)
 
 
-@pytest.mark.parametrize("tool", [CONVERT, LOOK_UP, TOTAL, SHOUT, SCALE])
+@pytest.mark.parametrize("tool", [CONVERT, LOOK_UP, TOTAL, SHOUT, SCALE, TODAY, TIME])
 def test_the_schema_of_the_function_is_that_of_the_tool(tool: Tool) -> None:
     from transformers.utils import get_json_schema
 
@@ -309,5 +329,6 @@ def test_the_tool_as_a_function() -> None:
     assert CONVERT.as_function()(3, source="km") == "3000.0"
     assert LOOK_UP.as_function()("007") == "Bond (Wales)"
     assert SHOUT.as_function()(text="hi") == "HI"
+    assert (TODAY.as_function()(), TIME.as_function()()) == ("Monday", "noon in UTC")
     with pytest.raises(ToolError, match="wrong_arguments"):
         CONVERT.as_function()(3, "parsec")

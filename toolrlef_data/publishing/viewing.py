@@ -252,7 +252,7 @@ def _sample_text(sample: Sample) -> str:
     for label in _order(_labels(sample)):
         table.add_row(Text(label), *(Text(panel.facts.get(label, "")) for panel in sample.panels))
     file = io.StringIO()
-    console = Console(file=file, width=max(80, shutil.get_terminal_size().columns), no_color=True, legacy_windows=False)
+    console = Console(file=file, width=max(80, shutil.get_terminal_size().columns), no_color=True, force_jupyter=False)
     console.print(Text(sample.title), Text(sample.question), table, sep="\n")
     return file.getvalue()
 

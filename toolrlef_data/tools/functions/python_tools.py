@@ -73,8 +73,8 @@ class PythonCall:
 
     @property
     def takes_text(self) -> bool:
-        """Whether the function has one argument that is a text, so that the text of a call needs no quotes."""
-        return len(self.names.names) == 1 and bool(self.names.texts)
+        """Whether the function has one required argument that is a text, so that the text of a call needs no quotes."""
+        return len(self.names.names) == 1 and bool(self.names.texts & self.names.required)
 
     def __call__(self, argument: str) -> ToolValue:
         """Return the value of a call.
