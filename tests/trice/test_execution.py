@@ -460,7 +460,7 @@ def test_a_reply_truncated_in_its_reasoning_is_no_answer(qa: Task) -> None:
 def invalid_results(inputs: Sequence[ToolInput]) -> list[ToolResult]:
     values = {
         "none": ToolResult(),
-        "kind": ToolResult(error="tired"),
+        "kind": ToolResult(error="not a name"),
         "half": ToolResult("\ud800"),
         "long": ToolResult(10**5000),
         "list": ToolResult(["a"]),  # type: ignore[arg-type]

@@ -410,7 +410,7 @@ def test_only_styles_without_an_adapter_have_few_shot_examples() -> None:
         (lambda: respond(stage1(), Responder("a", quiet(["1"]))), "a list of Responder objects"),  # type: ignore[arg-type]
         (lambda: respond(respond(stage1(), []), []), "already has the columns gold"),
         (lambda: score(respond(stage1(), [])), "are not executed: run `execute` first"),
-        (lambda: build_stage2(candidates("1", "1", a="1"), rule=one_score), "the rule returned 1 scores for 2 responses"),
+        (lambda: build_stage2(candidates("1", "1", a="1"), rule=one_score), "1 scores; expected a list of 2"),
     ],
 )  # fmt: skip
 def test_wrong_input_raises(make: Any, words: str) -> None:
