@@ -323,7 +323,8 @@ def test_splits_with_different_columns_are_an_error(tables: dict[str, Any], tmp_
     stage2 = tables["math"]["stage2"]
     splits = DatasetDict(train=without_later_columns(stage2), test=stage2)
     with pytest.raises(
-        InputError, match="found correct, error_details, finish_reasons, input, instruction only in one of train and test"
+        InputError,
+        match="found correct, error_details, finish_reasons, input, instruction only in one of train and test",
     ):
         publish({"math": {"stage2": splits}}, tmp_path / "data", version="1.0.0")
     assert not (tmp_path / "data").exists()
