@@ -78,6 +78,7 @@ STAGE2: dict[str, Meaning] = {
     "instruction": ("the first part of `query`", "task"),
     "input": ("the second part of `query`", "source"),
     "errors": ("the error kind of each call; null without an error", "pipeline"),
+    "error_details": ("the tool's message for each error of `errors`; null without one", "pipeline"),
     "rule": ("the scoring rule", "pipeline"),
 }
 SEARCH: dict[str, Meaning] = {
@@ -144,6 +145,7 @@ EXECUTIONS: dict[str, Meaning] = {
     "argument": ("the argument of the call", "model"),
     "output": ("what the tool returned: one text, or one a passage; empty if it failed", "tool"),
     "error": ("the error kind; null if the tool succeeded", "pipeline"),
+    "detail": ("the tool's message for `error`; null without one", "pipeline"),
 }
 DROPPED: dict[str, Meaning] = {
     **ROW,
@@ -180,6 +182,7 @@ RESPONSE_MEANINGS: dict[str, Meaning] = {
     "arguments": ("all arguments of the call as a JSON object", "model"),
     "tool_output": ("what the tool returned", "tool"),
     "tool_error": ("the error kind of the call; null without an error", "pipeline"),
+    "tool_error_detail": ("the tool's message for `tool_error`; null without one", "pipeline"),
     "predictions": ("the answers extracted from the response or from the tool's output", "pipeline"),
     "correct": ("whether a prediction is right; null if it could not be graded", "pipeline"),
     "prompt_tokens": ("the tokens of the prompt, as the engine counts them", "pipeline"),

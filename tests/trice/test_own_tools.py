@@ -20,11 +20,13 @@ from toolrlef_data import (
     answer,
     build_stage1,
     build_stage2,
+    environment,
     grade,
     ledger,
     load_source,
     publish,
     respond,
+    reward,
     scripted,
     to_trainer,
 )
@@ -142,6 +144,14 @@ def test_a_call_with_one_number_is_no_leak_but_one_with_the_answer_is() -> None:
     assert len(stage1(3)) == 1
     table = stage1(3, call="convert(3000, m)")
     assert [row["reason"] for row in ledger([table])] == ["leaks_answer"]
+
+
+def test_the_environment_and_the_reward_take_several_arguments() -> None:
+    lengths = environment(TASK)
+    lengths.reset(prompt="How many metres are 3 km?", answers=["3000"])
+    assert (lengths.convert(3, source="km"), lengths.get_reward()) == ("3000.0", 1.0)
+    (right, wrong) = reward(TASK)(completions=["convert(3, km)", "convert(3, parsec)"], answers=[["3000"]] * 2)
+    assert (right, wrong) == (1.0, 0.0)
 
 
 def test_native_calls_are_exported_and_a_cassette_rebuilds_stage_2(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import inspect
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Annotated, Any, NamedTuple
@@ -197,6 +197,12 @@ class Tool:
             return [failure] * len(inputs)
         return [self.run_many([call])[0] for call in inputs]
 
+    def argument_of(self, arguments: Mapping[str, Any]) -> str:
+        """Return the argument text of a call with these arguments: the only text, or a JSON object of several."""
+        if isinstance(self.call_parameter, str):
+            return str(next(iter(arguments.values())))
+        return json.dumps(dict(arguments), ensure_ascii=False)
+
     def as_function(self) -> Callable[..., str]:
         """Return the tool as a function with a type hint and a Google docstring, for `tools=` of a trainer.
 
@@ -235,9 +241,7 @@ def _with_signature(tool: Tool, call: PythonCall) -> Callable[..., str]:
 
     @functools.wraps(call.function)
     def function(*args: Any, **kwargs: Any) -> str:
-        arguments = inspect.signature(call.function).bind(*args, **kwargs).arguments
-        text = next(iter(arguments.values())) if call.takes_text and arguments else json.dumps(arguments)
-        return result_text(tool.run(text))
+        return result_text(tool.run(tool.argument_of(inspect.signature(call.function).bind(*args, **kwargs).arguments)))
 
     function.__name__ = function.__qualname__ = tool.name
     function.__annotations__ = {**call.function.__annotations__, "return": str}

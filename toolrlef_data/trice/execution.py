@@ -153,7 +153,7 @@ def grade_result(
     [True, None]
     """
     if result.error is not None:
-        return False if result.error in CALL_ERRORS else None
+        return None if result.error in TOOL_FAILURES else False
     if task.reader_prompt and not (verify and task.output_is_answer):
         return None
     is_full = compat or task.reader_prompt is not None  # a passage

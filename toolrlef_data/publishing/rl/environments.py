@@ -132,8 +132,8 @@ def _tool_method(tool: Tool) -> Callable[..., str]:
     function = tool.as_function()
     signature = inspect.signature(function)
 
-    def method(self: Environment, *args: str, **kwargs: str) -> str:
-        result = tool.run(signature.bind(*args, **kwargs).args[0])
+    def method(self: Environment, *args: Any, **kwargs: Any) -> str:
+        result = tool.run(tool.argument_of(signature.bind(*args, **kwargs).arguments))
         self._results.append(result)
         return result_text(result)
 
