@@ -47,16 +47,15 @@ def shipped_differences(name: str, task: Task) -> list[str]:
         return []
     original = TASKS[name]
     comparable = with_setup_of(original, task)
-    if task.tool.name == original.tool.name:
-        comparable = replace(comparable, tool=original.tool)
     if is_same_task(comparable, original):
         return []
     return [f.name for f in fields(task) if f.name != "name" and not _is_equal(f.name, comparable, original)]
 
 
 def with_setup_of(original: Task, task: Task) -> Task:
-    """Return a task with the reader of another one."""
-    return replace(task, **{field: getattr(original, field) for field in SETUP})
+    """Return a task with the reader of another one, and with its tool if both have the same name."""
+    tool = original.tool if task.tool.name == original.tool.name else task.tool
+    return replace(task, tool=tool, **{field: getattr(original, field) for field in SETUP})
 
 
 def _is_equal(field: str, first: Task, second: Task) -> bool:
