@@ -53,7 +53,9 @@ SOURCES: Choices[type[TableSource]] = Choices(
 )
 
 
-def load_source(name: str, split: str | None = None, data_dir: str | Path | None = None, **options: Any) -> Dataset:
+def load_source(
+    name: str | Path, split: str | None = None, data_dir: str | Path | None = None, **options: Any
+) -> Dataset:
     """Load a split of a source as a table on disk; loading a named source again reads the cache.
 
     Args:
@@ -83,7 +85,8 @@ def load_source(name: str, split: str | None = None, data_dir: str | Path | None
     from toolrlef_data.loading_scripts.own.files import is_own_source
     from toolrlef_data.tables.lineage import record_source
 
-    if name not in SOURCES and is_own_source(name):
+    name = str(name) if isinstance(name, Path) else name
+    if isinstance(name, str) and name not in SOURCES and is_own_source(name):
         from toolrlef_data.loading_scripts.own.questions import load_own
 
         if data_dir is not None:
