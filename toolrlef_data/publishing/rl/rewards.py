@@ -40,7 +40,7 @@ def reward(task: Task | str | Sequence[Task | str]) -> Reward:
     >>> reward("math")(completions=["It is 12.", "calculator(3*4)", "calculator(3*"], answers=[["12"]] * 3)
     [1.0, 1.0, 0.0]
     """
-    given = [trainable_task(each) for each in (task if isinstance(task, (list, tuple)) else [task])]
+    given = [trainable_task(each) for each in (task if isinstance(task, (list, tuple)) else [task])]  # type: ignore[arg-type]
     tasks = {each.name: each for each in given}
     if len(tasks) < len(given) or not tasks:
         raise InputError(f"reward: expected tasks with different names, found {[each.name for each in given]}")
