@@ -270,8 +270,8 @@ def test_which_errors_are_final() -> None:
     assert sorted(NO_RESPONSE_ERRORS) == ["cut_off", "empty"]
     assert sorted(TOOL_FAILURES) == ["crashed", "http", "reader", "timeout", "unavailable"]
     assert sorted(CALL_ERRORS) == [
-        *("domain", "empty", "incomplete_call", "no_result", "overflow", "syntax", "too_large", "unknown_name"),
-        *("unreadable_call", "zero_division"),
+        *("domain", "empty", "incomplete_call", "invalid_value", "no_result", "overflow", "syntax", "too_large"),
+        *("unknown_name", "unreadable_call", "wrong_arguments", "zero_division"),
     ]
     assert REPLY_ERRORS == RETRYABLE_ERRORS | FINAL_ERRORS
     assert TOOL_ERRORS == CALL_ERRORS | TOOL_FAILURES

@@ -136,7 +136,7 @@ def test_the_new_files_are_on_the_disk_before_the_card_and_before_old_files_go(
 def test_a_second_publisher_waits_for_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG, "filelock")
+    caplog.set_level(logging.INFO, "toolrlef_data")
     out = tmp_path / "out"
     running: list[Path] = []
     numbers: list[int] = []
@@ -146,7 +146,7 @@ def test_a_second_publisher_waits_for_the_first(
         running.append(folder)
         if second.ident is None:
             second.start()
-            wait_until(lambda: "not acquired" in caplog.text or len(running) > 1)  # it waits for the lock, or writes
+            wait_until(lambda: "waiting for it" in caplog.text or len(running) > 1)  # it waits for the lock, or writes
         numbers.append(len(running))
         write_hub(folder, *arguments)
         running.pop()

@@ -273,7 +273,7 @@ def test_wrong_settings_raise() -> None:
     with pytest.raises(InputError, match="needs a teacher"):
         build_stage1(graded("hard"), [])
     wrong = questions("easy").map(lambda row: {"task": "maths"})
-    with pytest.raises(InputError, match="unknown task 'maths'; choose from: lama, math"):
+    with pytest.raises(InputError, match=r"unknown task 'maths'; choose from: .*lama, math"):
         answer(wrong, quiet(student))
 
 
