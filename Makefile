@@ -17,12 +17,16 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-unit: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore=tests/crash $(ARGS)
+# The slow tests: killed processes, training, whole runs in many variants.
+SLOW := tests/crash tests/cli/trice tests/engines/local/scoring tests/recipes/test_fields.py tests/test_public_tables.py \
+    tests/toolbench/search/test_generation.py tests/trice/evaluation tests/trice/files/test_loader.py tests/trice/training
 
-# The slow tests. With TOOLRLEF_REQUIRE=all, tests fail instead of being skipped if a program or package is missing.
+unit: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(SLOW)) $(ARGS)
+
+# With TOOLRLEF_REQUIRE=all, tests fail instead of being skipped if a program or package is missing.
 test-all: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -rs tests/crash $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -rs $(SLOW) $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_stages.py
