@@ -147,6 +147,23 @@ EXECUTIONS: dict[str, Meaning] = {
     "error": ("the error kind; null if the tool succeeded", "pipeline"),
     "detail": ("the tool's message for `error`; null without one", "pipeline"),
 }
+NEED: dict[str, Meaning] = {
+    **ROW,
+    **{
+        f"{name}_{side}{end}": (meaning.format(kind), "pipeline")
+        for side, kind in (("plain", "without the tool"), ("tool", "with a forced call of the tool"))
+        for name, end, meaning in (
+            ("p", "", "the share of right samples {}; null if none was graded"),
+            ("p", "_low", "the lower bound of its 95 % interval (Wilson)"),
+            ("p", "_high", "the upper bound of its 95 % interval"),
+            ("n", "", "the number of graded samples {}"),
+            ("tokens", "", "the mean tokens of a reply {}; null if the engine counts none"),
+            ("calls", "", "the mean calls of a response {}"),
+        )
+    },
+    "need": ("the class: needs_tool, indifferent, harmed, hopeless or unsure", "pipeline"),
+    "model": ("the model that was measured", "pipeline"),
+}
 DROPPED: dict[str, Meaning] = {
     **ROW,
     "stage": ("the stage that dropped the row", "pipeline"),
@@ -165,6 +182,7 @@ COLUMN_MEANINGS = {
     "pairs": PAIRS,
     "tokens": TOKENS,
     "executions": EXECUTIONS,
+    "need": NEED,
     "dropped": DROPPED,
 }
 

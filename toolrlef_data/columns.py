@@ -10,6 +10,7 @@
 | responded | stage1's + one RESPONSE struct per responder, named after it; the first is `gold` |
 | executed | the same; the fields from `n_calls` to `correct` of each RESPONSE have values |
 | stage2 | query, responses, origin, scores, answer; id, task, dataset, answers, uses_tool, tool_outputs, errors, ... |
+| need | id, task, dataset, p_plain, n_plain, ..., p_tool, n_tool, ..., need, model; also columns of stage1 and stage2 |
 | dropped | id, task, dataset, stage, reason, detail |
 | answers | id, task, dataset, query, finish_type, valid, win, n_calls, total_tokens, source_file, answer |
 | trajectories | id ... query, step, steps, n_steps, layout, history, messages, tools, ..., on_path, ..., flags |
@@ -41,6 +42,7 @@ __all__ = [
     "LABELLED",
     "LATER_FIELDS",
     "MESSAGE",
+    "NEED",
     "PAIRS",
     "QUESTIONS",
     "RESPONSE",
@@ -54,7 +56,7 @@ __all__ = [
     "responders_of",
 ]
 
-STRING, INT, BOOL = Value("string"), Value("int64"), Value("bool")
+STRING, INT, BOOL, FLOAT = Value("string"), Value("int64"), Value("bool"), Value("float64")
 
 RESPONSE: dict[str, Value | List] = {
     "text": STRING,  # the text that is parsed and graded; null if and only if `error` is set
@@ -135,6 +137,26 @@ STAGE2 = Features(
 STAGE2_LATER = frozenset(
     {"instruction", "input", "correct", "finish_reasons", "error_details"}
 )  # missing in older tables
+# Measured of one model (`counterfactual`): a table of their own, and columns of the stages that are built with it.
+NEED = Features(
+    id=STRING,
+    task=STRING,
+    dataset=STRING,
+    p_plain=FLOAT,  # share of right responses without the tool
+    p_plain_low=FLOAT,
+    p_plain_high=FLOAT,
+    n_plain=INT,  # graded responses
+    tokens_plain=FLOAT,  # mean tokens of a reply
+    calls_plain=FLOAT,  # mean calls of a response
+    p_tool=FLOAT,
+    p_tool_low=FLOAT,
+    p_tool_high=FLOAT,
+    n_tool=INT,
+    tokens_tool=FLOAT,
+    calls_tool=FLOAT,
+    need=STRING,  # the class
+    model=STRING,
+)
 DROPPED = Features(id=STRING, task=STRING, dataset=STRING, stage=STRING, reason=STRING, detail=STRING)
 
 ANSWERS = Features(

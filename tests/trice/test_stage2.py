@@ -421,7 +421,7 @@ def test_wrong_input_raises(make: Any, words: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ({"rule": "best"}, "unknown scoring rule 'best'; choose from: paper, trice"),
+        ({"rule": "best"}, "unknown scoring rule 'best'; choose from: cost, paper, trice"),
         ({"rule": None}, "rule: expected a name or a scoring function, found None"),
         ({"sort": 1}, "unknown option of the rule trice: 'sort'; choose from: levels, missing"),
         ({"rule": "paper", "ties": "share"}, "unknown option of the rule paper: 'ties'"),

@@ -70,6 +70,11 @@ def mistakes_in(recipe: Recipe) -> Mistakes:
         yield from _unknown(("teachers", i), "teacher", teacher, {"annotations", *recipe.engines})
     yield from _engine_mistakes(recipe)
     yield from _model_mistakes(("student",), recipe.student, recipe.engines)
+    if recipe.need is not None:
+        sampled = recipe.student.model_copy(update={"samples": recipe.need.samples})
+        for place, message in _model_mistakes(("need",), sampled, recipe.engines):
+            if place == ("need", "samples"):
+                yield place, message
     yield from _responder_mistakes(recipe)
     yield from _stage2_mistakes(recipe)
 

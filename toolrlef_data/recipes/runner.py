@@ -28,6 +28,7 @@ from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools import TOOL_KINDS
 from toolrlef_data.tools.tool import Tool
 from toolrlef_data.trice.annotations.composer import ANNOTATIONS, Annotations
+from toolrlef_data.trice.need.counterfactual import counterfactual
 from toolrlef_data.trice.responders import Responder, respond
 from toolrlef_data.trice.stage1 import build_stage1
 from toolrlef_data.trice.stage2 import build_stage2
@@ -42,6 +43,7 @@ class Run:
 
     Args:
         questions, graded, stage1, stage2: the tables, each with the rows of all tasks.
+        need: the measured need of all questions; None if the recipe does not measure it.
         out: the published folder.
         layout: layout of the folder.
         tasks: names of the tasks.
@@ -56,6 +58,7 @@ class Run:
     layout: str = "hub"
     tasks: tuple[str, ...] = ("math",)
     push: Push | None = None
+    need: Dataset | None = None
 
 
 def run_recipe(
@@ -101,6 +104,7 @@ def run_recipe(
     shared: dict[str, Any] = {"task": tasks, "num_proc": num_proc}  # arguments of every stage
     stage1_runs = {name: _run_stage1(name, recipe, engines, shared) for name in tasks}
     stage1 = {name: run[-1] for name, run in stage1_runs.items()}
+    needs = {name: run[2] for name, run in stage1_runs.items() if run[2] is not None}
     if recipe.warm_up is not None:
         from toolrlef_data.trice.training.warm_up import warm_up
 
@@ -111,6 +115,8 @@ def run_recipe(
     stage2_runs = {name: _run_stage2(table, recipe, engines, shared) for name, table in stage1.items()}
     stage2 = {name: run[-1] for name, run in stage2_runs.items()}
     tables = {name: {"stage1": stage1[name], "stage2": stage2[name]} for name in tasks}
+    for name, need in needs.items():
+        tables[name]["need"] = need
     if recipe.cassette:  # rebuilding stage 2 from the cassette needs the responses
         tables = {name: {**task_tables, "responded": stage2_runs[name][0]} for name, task_tables in tables.items()}
     filled = {
@@ -138,6 +144,7 @@ def run_recipe(
         recipe.layout,
         tuple(tasks),
         push,
+        _stack_tasks(needs.values()) if needs else None,
     )
 
 
@@ -184,8 +191,8 @@ def _tool(settings: ToolSettings, name: str, engines: Mapping[str, EngineSpec]) 
 
 def _run_stage1(
     name: str, recipe: Recipe, engines: Mapping[str, EngineSpec], shared: Mapping[str, Any]
-) -> tuple[Dataset, Dataset, Dataset]:
-    """Return the questions, the graded table and stage 1 of one task."""
+) -> tuple[Dataset, Dataset, Dataset | None, Dataset]:
+    """Return the questions, the graded table, the measured need if it is wanted, and stage 1 of one task."""
     sources = [source for source in recipe.sources if task_of(source) == name]
     questions = _stack([_questions(source) for source in sources], "questions")
     replies = {"accept_cut": recipe.accept_cut, "ask_again": recipe.ask_again, **shared}
@@ -196,8 +203,14 @@ def _run_stage1(
         ANNOTATIONS if teacher == "annotations" else engines[teacher] for teacher in recipe.teachers
     ]
     options = {name: getattr(recipe, name) for name in ("attempts", "keep_unverified", "compat")}
+    need = None
+    if recipe.need is not None:
+        settings = recipe.need.model_dump()
+        options |= {name: settings.pop(name) for name in ("unsure", "hopeless")}
+        prompt = {name: student[name] for name in ("style", "examples")}
+        options["need"] = need = counterfactual(questions, engine, **prompt, **settings, **shared)
     stage1 = build_stage1(graded, teachers, **options, **replies)
-    return questions, graded, stage1
+    return questions, graded, need, stage1
 
 
 def _run_stage2(

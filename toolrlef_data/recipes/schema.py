@@ -111,6 +111,17 @@ class Student(Section):
     strip_reasoning: bool = True
 
 
+class Need(Section):
+    """A measurement of need by the student; the keys are arguments of `counterfactual` and `build_stage1`."""
+
+    samples: int = pydantic.Field(default=8, ge=1)
+    threshold: float = pydantic.Field(default=0.5, gt=0, lt=1)
+    protocol: Literal["text", "tools"] = "text"
+    stop: tuple[str, ...] = ()
+    unsure: Literal["drop", "call", "grade"] = "drop"
+    hopeless: Literal["drop", "call", "grade"] = "call"
+
+
 class WarmUp(Section):
     """A LoRA adapter trained on stage 1, available as the engine `name`; the other keys are arguments of `warm_up`."""
 
@@ -134,6 +145,7 @@ class ResponderSettings(Section):
     stop: tuple[str, ...] = ()
     strip_reasoning: bool = True
     examples: int | None = pydantic.Field(default=None, ge=0)
+    force_call: bool = False
 
 
 class Stage2(Section):
@@ -146,6 +158,7 @@ class Stage2(Section):
     ties: Literal["order", "share"] | None = None
     levels: tuple[float, ...] | None = None
     missing: Literal["zero", "wrong"] | None = None
+    threshold: float | None = None
 
 
 class Hub(Section):
@@ -170,6 +183,7 @@ class Recipe(Section):
     tasks: dict[str, TaskSettings] = {}
     engines: dict[str, EngineSpec]
     student: Student
+    need: Need | None = None
     teachers: tuple[str, ...] = ("annotations",)
     attempts: int = pydantic.Field(default=3, ge=1)
     keep_unverified: bool = False

@@ -15,7 +15,7 @@ from datasets import Dataset, DatasetDict, Features
 from toolrlef_data.checks import check_features, features_of
 from toolrlef_data.columns import RESPONSE, STAGE1
 from toolrlef_data.engines.model_stage import ModelStage, check_samples, run_model_stage
-from toolrlef_data.engines.prompts import check_prompt, render_prompt
+from toolrlef_data.engines.prompts import check_prompt, continuation, render_prompt
 from toolrlef_data.engines.responses import build_request, build_response
 from toolrlef_data.engines.rules import FLAG
 from toolrlef_data.engines.spec import EngineSpec, Request
@@ -133,6 +133,8 @@ class Responder:
         stop: strings that end a response, in addition to those of the engine.
         strip_reasoning: move reasoning before the answer to its own field, which is not parsed; default True.
         examples: number of few-shot examples; default 4 for chat and completion, 0 for alpaca and vicuna, as in TRICE.
+        force_call: demand a call of every response: a chat has a sentence that asks for one, and in the other styles
+            the response starts with the tool's name and a parenthesis. Default False.
 
     Raises:
         UnknownName: an unknown style or protocol.
@@ -150,9 +152,11 @@ class Responder:
     stop: tuple[str, ...] = ()
     strip_reasoning: bool = True
     examples: int | None = None
+    force_call: bool = False
 
     def __post_init__(self) -> None:
-        FLAG.check("strip_reasoning", self.strip_reasoning)
+        for name in ("strip_reasoning", "force_call"):
+            FLAG.check(name, getattr(self, name))
         check_prompt(self.style, self.examples)
         if self.protocol not in ("text", "tools"):
             raise UnknownName("protocol", self.protocol, ("text", "tools"))
@@ -195,8 +199,18 @@ def _responder_request(row: Row, settings: RespondSettings) -> Request:
     task, responder = settings.tasks[row["task"]], settings.responder
     examples = task.examples_for(row["dataset"])[: responder.shots]
     shots = [(example.input, example.call) for example in examples]
-    prompt = render_prompt(responder.style, row["instruction"], row["input"], shots)
+    instruction = row["instruction"]
+    if responder.force_call and responder.style == "chat":
+        instruction += f" Respond with one call, {_call_form(task.tool)}, and nothing else."
+    prompt = render_prompt(responder.style, instruction, row["input"], shots)
+    if responder.force_call and isinstance(prompt, str):
+        prompt += continuation(prompt, f"{task.tool.name}(")
     return build_request(prompt, (tool_schema(task.tool),) if responder.protocol == "tools" else ())
+
+
+def _call_form(tool: Tool) -> str:
+    parameter = tool.call_parameter
+    return f"{tool.name}({parameter if isinstance(parameter, str) else ', '.join(parameter.names)})"
 
 
 def _response_columns(row: Row, replies: Sequence[Reply], settings: RespondSettings) -> dict[str, Any]:
@@ -206,6 +220,9 @@ def _response_columns(row: Row, replies: Sequence[Reply], settings: RespondSetti
 
 def _response(row: Row, reply: Reply, settings: RespondSettings) -> dict[str, Any]:
     responder, task = settings.responder, settings.tasks[row["task"]]
+    if responder.force_call and responder.style != "chat" and reply.text is not None:
+        opening = f"{task.tool.name}("
+        reply = replace(reply, text=reply.text if reply.text.lstrip().startswith(opening) else opening + reply.text)
     response = build_response(reply, strip_reasoning=responder.strip_reasoning)
     if responder.protocol == "tools" and not reply.error:
         response |= _call_text(response["text"], reply, task.tool)

@@ -23,6 +23,8 @@ from toolrlef_data.records import NO_RESPONSE_ERRORS, Drop, InputError
 from toolrlef_data.tables.transform import apply, keep
 from toolrlef_data.tasks.given.memory import remember_tasks
 from toolrlef_data.tasks.task import Task
+from toolrlef_data.trice.annotations.consistency import false_step
+from toolrlef_data.trice.need.labels import label_by_need
 from toolrlef_data.trice.reply_check import ACCEPT_CUT
 from toolrlef_data.trice.row_tasks import tasks_of, warn_of_older_grades
 from toolrlef_data.trice.student import QUESTION
@@ -44,6 +46,9 @@ def build_stage1(
     accept_cut: Collection[str] = ACCEPT_CUT,
     ask_again: Collection[str] = (),
     compat: bool = False,
+    need: Dataset | None = None,
+    unsure: str = "drop",
+    hopeless: str = "call",
     task: Task | Mapping[str, Task] | None = None,
     num_proc: int | None = None,
 ) -> D:
@@ -58,7 +63,13 @@ def build_stage1(
             is at least 0.7. TRICE sends 10 and verifies none.
         keep_unverified: keep the last call of a row without a verified call, as TRICE does; default False.
         accept_cut, ask_again: for a teacher's replies, as in `answer`.
-        compat: verify calls with the original's reading of predictions, as in `build_stage2`; default False.
+        compat: verify calls with the original's reading of predictions, as in `build_stage2`, and take right responses
+            whose steps do not hold (`annotations.consistency`); default False.
+        need: a table from `counterfactual` with these questions. The class of a question then decides on its target,
+            instead of `needs_tool`: a call for needs_tool, the student's own right answer for indifferent and harmed.
+            Its columns become columns of stage 1. Default: none.
+        unsure, hopeless: what becomes of these classes of `need`: "drop", "call" (a verified call), or "grade" (as
+            without `need`). Default: "drop" and "call", since an untrained student writes few right calls.
         task: one task for all rows, or a mapping of names to tasks; default: the task named in each row. Its tool
             executes the calls, and its reader verifies calls whose output is not an answer.
         num_proc: number of processes for the stages without a model.
@@ -103,13 +114,15 @@ def build_stage1(
     for name, value in {"keep_unverified": keep_unverified, "compat": compat}.items():
         FLAG.check(name, value)
     labelled = graded
+    if need is not None:
+        labelled = label_by_need(labelled, need, unsure=unsure, hopeless=hopeless, num_proc=num_proc)
     options: dict[str, Any] = {"compat": compat, "task": task, "num_proc": num_proc}
     if has_calls or not teacher_tasks or len(teacher_tasks) < len(tasks):  # without rows, there are no tasks
         labelled = write_calls(labelled, **options)
     options |= {"attempts": attempts, "accept_cut": accept_cut, "ask_again": ask_again}
     for next_teacher in teachers if teacher_tasks else ():
         labelled = propose_calls(labelled, next_teacher, **options)
-    settings = TargetSettings(tasks, keep_unverified)
+    settings = TargetSettings(tasks, keep_unverified, compat)
     response = [f"response.{field}" for field in ("text", "error", "error_detail")]
     reads = ["needs_tool", "prediction", *response, "answers", "task", "verified", "tool_call", "rejected"]
     usable = keep(labelled, _drop_without_target, settings, reads=reads, stage="stage1", num_proc=num_proc)
@@ -128,6 +141,7 @@ class TargetSettings:
 
     tasks: Mapping[str, Task]
     keep_unverified: bool
+    compat: bool
 
 
 def _drop_without_target(row: Row, settings: TargetSettings) -> Drop | None:
@@ -139,7 +153,10 @@ def _drop_without_target(row: Row, settings: TargetSettings) -> Drop | None:
             text, prediction = row["response.text"] or "", row["prediction"]
             return Drop("unreadable_answer" if prediction is None else "unsure_grade", text.strip()[-100:])
         return Drop(error, detail or "") if error in NO_RESPONSE_ERRORS else Drop("no_reply", error)
-    if not row["needs_tool"] or row["verified"] or (settings.keep_unverified and row["tool_call"]):
+    if not row["needs_tool"]:
+        step = "" if settings.compat else false_step(row["response.text"] or "")
+        return Drop("false_step", step) if step else None
+    if row["verified"] or (settings.keep_unverified and row["tool_call"]):
         return None
     rejected = row["rejected"] or ["no_call"]
     return Drop(rejected[-1].partition(": ")[0], "; ".join(row["rejected"]))

@@ -22,6 +22,7 @@ from toolrlef_data.records import NO_RESPONSE_ERRORS, Drop, Reply
 from toolrlef_data.tables.transform import apply, keep
 from toolrlef_data.tasks.given.memory import remember_tasks
 from toolrlef_data.tasks.task import Task
+from toolrlef_data.trice.annotations.consistency import false_step
 from toolrlef_data.trice.reply_check import (
     ACCEPT_CUT,
     check_accept_cut,
@@ -31,7 +32,7 @@ from toolrlef_data.trice.reply_check import (
 )
 from toolrlef_data.trice.row_tasks import tasks_of
 
-__all__ = ["QUESTION", "answer", "grade"]
+__all__ = ["QUESTION", "answer", "grade", "grade_samples"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
@@ -132,9 +133,10 @@ def grade(
         num_proc: number of processes.
 
     Returns:
-        the table with `prediction`, `correct`, `pass_rate` and `needs_tool`. `response` is the first correct sample, or
-        else the first graded one. `correct` is null if no reply is a response, if the gold answer cannot be graded, if
-        the grader is unsure, or if the response gives an answer that cannot be read.
+        the table with `prediction`, `correct`, `pass_rate` and `needs_tool`. `response` is the first correct sample
+        whose steps hold (`annotations.consistency`), else the first correct one, else the first graded one. `correct`
+        is null if no reply is a response, if the gold answer cannot be graded, if the grader is unsure, or if the
+        response gives an answer that cannot be read.
 
     Raises:
         InputError: the threshold is out of range, an unknown rule, or a task whose grader does not support the rule.
@@ -215,16 +217,12 @@ def _grade_columns(row: Row, settings: GradeSettings) -> dict[str, Any]:
     responses = [row["response"], *row["samples"]]
     if settings.compat:
         responses = [_read_as_original(response) for response in responses]
-    predictions = [None if r["error"] else task.extract(r["text"]) for r in responses]
-    if task.ungradable_reason(row["answers"]):
-        grades: list[bool | None] = [None] * len(responses)
-    else:
-        grades = [
-            None if r["error"] else task.grade_row(p, row["answers"], row["question"], row["context"], r["text"])
-            for r, p in zip(responses, predictions, strict=True)
-        ]
+    predictions, grades = grade_samples(row, responses, task)
     known_grades = [grade for grade in grades if grade is not None]
     chosen = grades.index(max(known_grades)) if known_grades else 0
+    if grades[chosen] and not settings.compat:  # prefer one whose steps hold
+        right = [i for i, grade in enumerate(grades) if grade]
+        chosen = next((i for i in right if not false_step(responses[i]["text"])), chosen)
     rate = sum(known_grades) / len(known_grades) if known_grades else None
     return {
         "response": {**responses[chosen], "correct": grades[chosen]},
@@ -233,6 +231,18 @@ def _grade_columns(row: Row, settings: GradeSettings) -> dict[str, Any]:
         "pass_rate": rate,
         "needs_tool": None if rate is None else rate < settings.threshold,
     }
+
+
+def grade_samples(row: Row, responses: Sequence[Row], task: Task) -> tuple[list[str | None], list[bool | None]]:
+    """Return the predictions and the grades of several responses to a question; a grade is None as in `grade`."""
+    predictions = [None if r["error"] else task.extract(r["text"]) for r in responses]
+    if task.ungradable_reason(row["answers"]):
+        return predictions, [None] * len(responses)
+    grades = [
+        None if r["error"] else task.grade_row(p, row["answers"], row["question"], row["context"], r["text"])
+        for r, p in zip(responses, predictions, strict=True)
+    ]
+    return predictions, grades
 
 
 def _read_as_original(response: Mapping[str, Any]) -> dict[str, Any]:

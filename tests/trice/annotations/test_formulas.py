@@ -8,7 +8,7 @@ import pytest
 
 from toolrlef_data.records import ToolError
 from toolrlef_data.trice.annotations.formulas import Tree, evaluate, leaves, parse, render, solve
-from toolrlef_data.trice.annotations.steps import _is_equal
+from toolrlef_data.trice.annotations.steps import is_equal
 
 
 @pytest.mark.parametrize(
@@ -134,4 +134,4 @@ def test_solve_refuses(equation: str) -> None:
     [(2 / 3, "0.67", True), (2 / 3, "0.66", True), (2 / 3, "0.65", False), (0.75, "0.8", False), (2.4, "2", False), (0.5, "0.5", True)],
 )  # fmt: skip
 def test_only_results_with_two_decimals_are_rounded(value: float, text: str, expected: bool) -> None:
-    assert _is_equal(value, float(text), text) is expected
+    assert is_equal(value, float(text), text) is expected

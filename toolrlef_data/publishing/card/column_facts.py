@@ -26,6 +26,7 @@ FEATURES = {
     "pairs": columns.PAIRS,
     "tokens": TOKENS,
     "executions": EXECUTIONS,
+    "need": columns.NEED,
     "dropped": columns.DROPPED,
 }
 MIN_SHARED = 3  # columns that a table shares with a kind; fewer, such as `id`, can have another meaning in own tables

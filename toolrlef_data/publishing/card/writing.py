@@ -17,6 +17,7 @@ from toolrlef_data.publishing.card.column_facts import column_facts, response_co
 from toolrlef_data.publishing.card.grader_facts import grader_facts
 from toolrlef_data.publishing.card.metadata import card_metadata, config_infos
 from toolrlef_data.publishing.card.model_facts import model_facts
+from toolrlef_data.publishing.card.need_facts import need_counts, need_differences
 from toolrlef_data.publishing.card.prompt_facts import prompt_facts
 from toolrlef_data.publishing.card.row_facts import MAX_ITEMS, dropped_counts, example, score_table, uses_tool
 from toolrlef_data.publishing.card.source_facts import source_facts
@@ -117,7 +118,12 @@ def _content_facts(
 
 
 def _tool_use_facts(splits: Splits) -> dict[str, Any]:
-    return {"scores": score_table(splits), "uses_tool": uses_tool(splits)}
+    return {
+        "scores": score_table(splits),
+        "uses_tool": uses_tool(splits),
+        "need": need_counts(splits),
+        "need_differences": need_differences(splits),
+    }
 
 
 def _trajectory_facts(steps: Mapping[str, StepFacts], provenance: Mapping[str, Any]) -> dict[str, Any]:

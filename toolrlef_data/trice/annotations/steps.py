@@ -12,7 +12,16 @@ from toolrlef_data.tasks.numbers import parse_number
 from toolrlef_data.trice.annotations.evidence import find_contradiction
 from toolrlef_data.trice.annotations.formulas import Tree, evaluate, leaves, parse, solve
 
-__all__ = ["Step", "check_ending", "is_gold", "parse_all_steps", "parse_steps", "unstated_results"]
+__all__ = [
+    "Step",
+    "check_ending",
+    "is_equal",
+    "is_gold",
+    "parse_all_steps",
+    "parse_steps",
+    "plain_number",
+    "unstated_results",
+]
 
 _annotation = re.compile(r"<<([^<>]*)>>")
 _unit = re.compile(r"\((?:\s*[A-Za-z][A-Za-z ./'-]*)\)")
@@ -63,11 +72,11 @@ def parse_all_steps(solution: str) -> list[Step]:
         if match[1] is not None:
             steps.append(_parse_step(match[1], gold=None, span=match.span()))
             continue
-        tree, result = parse(match[2]), _plain_number(match[3])
+        tree, result = parse(match[2]), plain_number(match[3])
         value = evaluate(tree) if isinstance(tree, tuple) else None
         if tree is None or result is None or value is None or result in stated:
             continue
-        if not _is_equal(value, result, match[3]):
+        if not is_equal(value, result, match[3]):
             continue
         steps.append(Step(match[0], tree, (("", result),), match.span()))
         stated.add(result)
@@ -81,7 +90,7 @@ def _parse_step(text: str, gold: str | None, span: tuple[int, int] = (0, 0)) -> 
     tree = parse(formula) if unknown is None else unknown
     pair = _quotient_remainder.fullmatch(right)
     is_final = unknown is not None or not equals
-    stated = float(pair[1]) if pair else parse_number(gold or "") if is_final else _plain_number(right)
+    stated = float(pair[1]) if pair else parse_number(gold or "") if is_final else plain_number(right)
     if tree is None or stated is None:
         raise UnusableRow("unparsable", text.strip()[:80])
     if pair:
@@ -92,17 +101,18 @@ def _parse_step(text: str, gold: str | None, span: tuple[int, int] = (0, 0)) -> 
             raise UnusableRow("wrong_value", text.strip()[:80])
         return Step(text, tree, (("//", stated), ("%", float(pair[2]))), span)
     value = evaluate(tree)
-    if value is None or not (is_gold(value, gold) if gold and is_final else _is_equal(value, stated, right)):
+    if value is None or not (is_gold(value, gold) if gold and is_final else is_equal(value, stated, right)):
         raise UnusableRow("wrong_value", f"{text.strip()[:80]}: the value is {value}")
     return Step(text, tree, (("", stated),), span)
 
 
-def _plain_number(text: str) -> float | None:
+def plain_number(text: str) -> float | None:
+    """Return the number of a text without operators; None if it is another one."""
     tree = parse(text)
     return None if isinstance(tree, tuple) else tree
 
 
-def _is_equal(value: float, stated: float, text: str) -> bool:
+def is_equal(value: float, stated: float, text: str) -> bool:
     """Return whether two values are equal up to truncation or rounding to two or more written decimals.
 
     An integer must be equal: without decimals nothing is rounded.
@@ -134,7 +144,7 @@ def check_ending(solution: str, last: Step, gold: str) -> None:
     ]
     numbers = sorted(leaves(last.tree))
     others = [result for tree, result in equations if sorted(leaves(tree)) != numbers]
-    results = [result for text in _bare_result.findall(solution[end:]) if (result := _plain_number(text)) is not None]
+    results = [result for text in _bare_result.findall(solution[end:]) if (result := plain_number(text)) is not None]
     if others or any(not is_gold(result, gold) for result in results):
         raise UnusableRow("ambiguous", "an equation follows the last step")
     if contradiction := find_contradiction(solution, start, end, parse_number(gold)):

@@ -8,13 +8,13 @@ from typing import Any
 from datasets import Dataset, Features, Value
 
 from toolrlef_data.checks import check_features
-from toolrlef_data.columns import QUESTIONS, STAGE1
+from toolrlef_data.columns import QUESTIONS
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError
-from toolrlef_data.tables.transform import apply
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.evaluation.report import Evaluation
 from toolrlef_data.trice.execution import execute_responses
+from toolrlef_data.trice.offers import offer_tool
 from toolrlef_data.trice.responders import Responder, respond
 from toolrlef_data.trice.row_tasks import tasks_of
 from toolrlef_data.trice.student import answer, grade
@@ -97,10 +97,7 @@ def evaluate(
         for row in plain
     }
     if tools:
-        adds = {name: feature for name, feature in STAGE1.items() if name not in QUESTIONS}
-        removes = [name for name in QUESTIONS if name not in STAGE1]
-        columns: dict[str, Any] = {"reads": list(QUESTIONS), "adds": adds, "removes": removes}
-        offered = apply(table, _offer, tasks, **columns, name="offered", num_proc=num_proc)
+        offered = offer_tool(table, tasks, num_proc)
         responder = Responder(OFFERED, spec, style, protocol, stop=stop, examples=examples)
         responded = respond(offered, [responder], **shared)
         for row in execute_responses(responded, [OFFERED], tasks, num_proc=num_proc):
@@ -120,13 +117,6 @@ def _needs(questions: Dataset) -> dict[str, bool | None]:
     if "needs_tool" in names:
         return dict(zip(questions["id"], questions["needs_tool"], strict=True))
     return {}
-
-
-def _offer(row: Mapping[str, Any], tasks: Mapping[str, Task]) -> dict[str, Any]:
-    """Return the columns of stage 1 for a question: the instruction names the tool, and there is no output."""
-    task = tasks[row["task"]]
-    unknown = {"output": "", "uses_tool": None, "source": None, "verified_by": None}
-    return {"instruction": task.instruction, "input": task.render(row), **unknown}
 
 
 def _outcome(response: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,11 +20,11 @@ from collections.abc import Callable
 from toolrlef_data.choices import Choices
 from toolrlef_data.records import Score
 from toolrlef_data.trice.scoring.candidates import Candidate, Rule
-from toolrlef_data.trice.scoring.rules import LEVELS, paper, trice
+from toolrlef_data.trice.scoring.rules import LEVELS, cost, paper, trice
 
-__all__ = ["LEVELS", "RULES", "Candidate", "Rule", "paper", "trice"]
+__all__ = ["LEVELS", "RULES", "Candidate", "Rule", "cost", "paper", "trice"]
 
 RULES: Choices[Callable[..., list[Score]]] = Choices(
     "scoring rule",
-    {"trice": "toolrlef_data.trice.scoring.rules:trice", "paper": "toolrlef_data.trice.scoring.rules:paper"},
+    {name: f"toolrlef_data.trice.scoring.rules:{name}" for name in ("trice", "paper", "cost")},
 )

@@ -31,6 +31,8 @@ class Candidate(Mapping[str, Any]):
         distance: for wrong numbers: abs(prediction - gold) of values rounded to 2 decimals; else None.
         error: the error kind of the call; None without an error.
         finish_reason: "stop", "length" or "tool_calls"; None if unknown.
+        p_plain, p_tool: the share of right samples of the measured model without the tool, and with it
+            (`counterfactual`); equal in all candidates of a row, None where it was not measured.
 
     >>> candidate = Candidate("gold", "72", correct=True)
     >>> candidate.correct, candidate["prediction"], candidate.get("error")
@@ -45,6 +47,8 @@ class Candidate(Mapping[str, Any]):
     distance: float | None = None
     error: str | None = None
     finish_reason: str | None = None
+    p_plain: float | None = None
+    p_tool: float | None = None
 
     def __getitem__(self, field: str) -> Any:
         if field not in FIELDS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from datasets import Dataset, DatasetDict
@@ -18,6 +18,7 @@ from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.row_tasks import tasks_of
 from toolrlef_data.trice.scoring import RULES, Candidate, Rule
 from toolrlef_data.trice.scoring.candidates import apply_rule, checked_rule, keywords_for
+from toolrlef_data.trice.scoring.stage import MEASURED
 
 __all__ = ["rescore"]
 
@@ -86,7 +87,7 @@ def rescore(
     settings = RescoreSettings(tasks_of(stage2, task), function, tuple(trusted), tuple(options.items()))
     adds = {name: STAGE2[name] for name in ("scores", "rule")}
     has_all = set(adds) <= set(features_of(stage2))
-    reads = [*READS, *(adds if has_all else ())]
+    reads = [*READS, *(adds if has_all else ()), *(name for name in MEASURED if name in features_of(stage2))]
     return apply(stage2, _rescored, settings, reads=reads, adds=adds, name="rescore", num_proc=num_proc)
 
 
@@ -102,7 +103,8 @@ def _rescored(row: Mapping[str, Any], settings: RescoreSettings) -> dict[str, An
     task = settings.tasks[row["task"]]
     keywords = keywords_for(settings.rule, task.numeric, settings.trusted, dict(settings.options))
     responses = zip(*(row[name] for name in EVIDENCE), strict=True)
-    candidates = [_candidate(task, row["answers"], *response) for response in responses]
+    measured = {name: row.get(name) for name in MEASURED}
+    candidates = [replace(_candidate(task, row["answers"], *response), **measured) for response in responses]
     scores = apply_rule(settings.rule, candidates, keywords, f"the row {row['id']!r}")
     return {"scores": scores, "rule": function_name(settings.rule)}
 

@@ -1,4 +1,4 @@
-"""The scoring rules. Levels and rules are those of TRICE (arXiv 2305.13068) and its published code."""
+"""The scoring rules: those of TRICE (arXiv 2305.13068) and its published code, and one by the cost of calls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from toolrlef_data.engines.rules import is_number
 from toolrlef_data.records import InputError, Score
 from toolrlef_data.trice.scoring.candidates import gold_in, records_of
 
-__all__ = ["LEVELS", "paper", "trice"]
+__all__ = ["LEVELS", "cost", "paper", "trice"]
 
 LEVELS = (20.0, 15.0, 10.0, 5.0, 0.0)
 Row = Sequence[Mapping[str, Any]]  # a row of candidates: records, or dicts with their fields
@@ -106,6 +106,61 @@ def paper(
         else:
             state = "missing" if candidate.prediction is None else "wrong"
             scores.append(Score(name, levels[3 + is_unlike_gold], state))
+    return scores
+
+
+def cost(
+    candidates: Row,
+    *,
+    numeric: bool,
+    trusted: Sequence[str] = (),
+    threshold: float = 0.5,
+    levels: Sequence[float] = LEVELS,
+) -> list[Score]:
+    """Score by correctness first, then by whether the model needs the tool for this question.
+
+    | level | response |
+    |---|---|
+    | 1 | right, in the better way: without the tool if `p_plain` reaches the threshold, else with it |
+    | 2 | right, in the other way |
+    | 3, 4 | wrong, in the better and in the other way |
+    | 5 | no prediction |
+
+    Gold is scored as the others are; if it has no grade, it counts as right. Where `p_plain` is None, the better way is
+    that of gold. No wrong response reaches the level of a right one, whatever a call costs.
+
+    Args:
+        candidates: the candidates of one row.
+        numeric: ignored; equal states get equal scores.
+        trusted: must be empty: a trusted response may be wrong.
+        threshold: the share of right samples without the tool from which a call is a waste; default 0.5.
+        levels: five scores from best to worst.
+
+    Source: rewards for correctness alone teach models to call tools that they do not need (arXiv 2604.19749), and a
+    reward for fewer calls must not reach a wrong answer (arXiv 2504.14870).
+
+    >>> row = [("gold", True, True), ("a", True, False), ("b", False, True), ("c", False, False)]
+    >>> named = [dict(name=n, prediction="1", correct=c, uses_tool=u, p_plain=0.9) for n, c, u in row]
+    >>> [score.score for score in cost(named, numeric=True)]
+    [15.0, 20.0, 5.0, 10.0]
+    """
+    if _count_levels(levels) != 5:
+        raise InputError(f"the rule 'cost' has five states and needs five levels, found {len(levels)}")
+    if trusted:
+        raise InputError(f"the rule 'cost' trusts no responder, because it may be wrong; found {', '.join(trusted)}")
+    records = records_of(candidates)
+    gold_uses_tool = gold_in(records).uses_tool
+    scores = []
+    for candidate in records:
+        better_with_tool = gold_uses_tool if candidate.p_plain is None else candidate.p_plain < threshold
+        is_other_way = candidate.uses_tool != better_with_tool
+        if candidate.correct or (candidate.name == "gold" and candidate.correct is None):
+            state, level = "correct", 0 + is_other_way
+        elif candidate.prediction is None:
+            state, level = "missing", 4
+        else:
+            state, level = "wrong", 2 + is_other_way
+        scores.append(Score(candidate.name, levels[level], state))
     return scores
 
 

@@ -30,6 +30,7 @@ MIN_OTHER_RESPONSES = 2  # besides gold, in a row that lacks a response
 STAGE, SCORE = "stage2", "score"  # the names of the stages in the ledger and in the lineage
 UNGRADED = frozenset({"unsure_grade", "unreadable_answer"})
 EVIDENCE = ("predictions", "correct", "tool", "text", "tool_error", "finish_reason")  # what a rule reads
+MEASURED = ("p_plain", "p_tool")  # columns of tables that were built with `need`
 STATUS_FIELDS = ("error", "tool_error", "n_calls", "correct", "predictions")
 D = TypeVar("D", bound="Dataset | DatasetDict")
 
@@ -76,6 +77,7 @@ def score(
     complete = keep(executed, _drop_incomplete, settings, reads=reads, stage=STAGE, batched=True, num_proc=num_proc)
     fields = (*STATUS_FIELDS, "text", "tool", "tool_output", "tool_error_detail", "finish_reason")
     reads = ["instruction", "input", "id", "task", "dataset", "answers", *(f"{n}.{f}" for n in names for f in fields)]
+    reads += [name for name in MEASURED if name in features_of(complete)]
     changes: dict[str, Any] = {"reads": reads, "adds": STAGE2, "removes": [*STAGE1, *names]}
     return apply(complete, _score_columns, settings, **changes, batched=True, name=SCORE, num_proc=num_proc)
 
@@ -185,11 +187,12 @@ def _score_columns(columns: Mapping[str, list[Any]], settings: ScoreSettings) ->
     origin = [[name for name in settings.names if name not in lost[i]] for i in range(len(tasks))]
     rule, options = settings.rule, dict(settings.options)
     keywords = {numeric: keywords_for(rule, numeric, settings.trusted, options) for numeric in (False, True)}
+    measured: list[list[float | None]] = [columns.get(name, [None] * len(tasks)) for name in MEASURED]
     answers, scores = [], []
     for i, (task, golds) in enumerate(zip(tasks, columns["answers"], strict=True)):
         responses = [{field: columns[f"{name}.{field}"][i] for field in EVIDENCE} for name in origin[i]]
         pairs = [
-            _candidate(name, response, task, golds, settings.compat)
+            _candidate(name, response, task, golds, settings.compat, *(values[i] for values in measured))
             for name, response in zip(origin[i], responses, strict=True)
         ]
         answers.append([answer for _, answer in pairs])
@@ -217,7 +220,13 @@ def _score_columns(columns: Mapping[str, list[Any]], settings: ScoreSettings) ->
 
 
 def _candidate(
-    name: str, response: Mapping[str, Any], task: Task, answers: Sequence[str], compat: bool
+    name: str,
+    response: Mapping[str, Any],
+    task: Task,
+    answers: Sequence[str],
+    compat: bool,
+    p_plain: float | None,
+    p_tool: float | None,
 ) -> tuple[Candidate, str | None]:
     """Return the record of a response for the rule, and the column `answer`."""
     prediction = next(iter(response["predictions"]), None)
@@ -239,6 +248,8 @@ def _candidate(
         distance,
         response["tool_error"],
         response["finish_reason"],
+        p_plain,
+        p_tool,
     )
     return candidate, answer
 
