@@ -21,6 +21,7 @@ from toolrlef_data import (
     answer,
     build_stage1,
     build_stage2,
+    counterfactual,
     grade,
     ledger,
     load_recipe,
@@ -60,13 +61,22 @@ ENGINES: dict[str, EngineSpec] = {
 STUDENT: dict[str, Any] = {"style": "completion", "examples": 2, "samples": 3, "strip_reasoning": False}
 RESPONDER: dict[str, Any] = {
     "name": "guesser", "style": "alpaca", "protocol": "tools", "samples": 2, "stop": ("Observation:",),
-    "strip_reasoning": False, "examples": 1,
+    "strip_reasoning": False, "examples": 1, "force_call": True,
 }  # fmt: skip
+NEED = {
+    "samples": 4,
+    "threshold": 0.4,
+    "protocol": "tools",
+    "stop": ("Observation:",),
+    "unsure": "grade",
+    "hopeless": "grade",
+}
 WARM_UP = {"steps": 3, "batch_size": 2, "learning_rate": 1e-3, "style": "vicuna", "seed": 5}
-# `compat` of the recipe or of stage 2; the options of both scoring rules.
+# `compat` of the recipe or of stage 2; the options of the scoring rules. The last one has `need`.
 STAGE2: dict[str, dict[str, Any]] = {
     "trice": {"rule": "trice", "ties": "share", "missing": "wrong", "levels": (9.0, 6.0, 3.0)},
     "paper": {"rule": "paper", "trusted": ("guesser.1",), "levels": (8.0, 6.0, 4.0, 2.0, 1.0), "lacking": "drop_response"},
+    "cost": {"rule": "cost", "threshold": 0.3},
 }  # fmt: skip
 
 
@@ -81,7 +91,7 @@ def sections(rule: str, folder: Path) -> dict[str, Any]:
         ],
         "tasks": {"retrieval": {"tool": {"kind": "wiki_search", "corpus": "sample", "k": 2}, "reader": "reader", "reader_style": "completion", "rule": "paper"}},
         "engines": {name: {"kind": "local", "model": name, "temperature": 0.5} for name in ENGINES},
-        "student": {**STUDENT, "engine": "pupil", "threshold": 0.9}, "teachers": ["guide", "other"],
+        "student": {**STUDENT, "engine": "pupil", "threshold": 0.9}, "need": NEED if rule == "cost" else None, "teachers": ["guide", "other"],
         "accept_cut": ["call"], "ask_again": ["empty"], "warm_up": {**WARM_UP, "name": "warmed", "engine": "guess"},
         "responders": [{**RESPONDER, "engine": "guess"}, {"name": "trained", "engine": "warmed"}],
         "stage2": {**STAGE2[rule], "compat": rule == "paper"},
@@ -145,14 +155,21 @@ def test_every_field_has_the_effect_of_the_argument(rule: str, folder: Path, mon
     questions = result.questions
     answered = answer(questions, ENGINES["pupil"], **STUDENT, accept_cut=["call"], task=task)
     graded = grade(answered, threshold=0.9, compat=compat, task=task)
+    labels: dict[str, Any] = {}
+    if rule == "cost":
+        measured = {**{name: STUDENT[name] for name in ("style", "examples")}, **NEED}
+        labels = {name: measured.pop(name) for name in ("unsure", "hopeless")}
+        labels["need"] = counterfactual(questions, ENGINES["pupil"], **measured, task=task)
+        assert result.need is not None
+        assert result.need._fingerprint == labels["need"]._fingerprint
     stage1 = build_stage1(
         graded, [ENGINES["guide"], ENGINES["other"]], attempts=2, keep_unverified=True, compat=compat,
-        accept_cut=["call"], task=task,
+        accept_cut=["call"], task=task, **labels,
     )  # fmt: skip
     warmed = replace(ENGINES["guess"], temperature=0.25)
     responders = [Responder(engine=ENGINES["guess"], **RESPONDER), Responder("trained", warmed)]
     responded = respond(stage1, responders, accept_cut=["call"], task=task)
-    stage2 = build_stage2(responded, **STAGE2[rule], compat=True, task=task)
+    stage2 = build_stage2(responded, **STAGE2[rule], compat=rule != "cost", task=task)
 
     for name, table in {"graded": graded, "stage1": stage1, "stage2": stage2}.items():
         assert getattr(result, name)._fingerprint == table._fingerprint, f"{name}: its key covers all settings"

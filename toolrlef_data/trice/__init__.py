@@ -9,6 +9,8 @@
 | `execution` | executes the calls in responses and grades the predictions |
 | `call_execution` | executes calls by a tool, from stored results or from a cassette |
 | `reader` | asks a model to extract predictions from tool outputs |
+| `need` | measures whether a model needs the tool, and labels stage 1 by it |
+| `offers` | questions as rows of stage 1 without an output |
 | `responders` | adds one column of responses per responder |
 | `reply_check` | turns replies that were cut off or are empty into missing responses |
 | `stage2` | executes all responses and scores them |

@@ -2,11 +2,11 @@
 
 | module | content |
 |---|---|
-| `counterfactual` | `counterfactual`: samples of both kinds, the share of right ones, and the class of each question |
+| `counterfactual` | `counterfactual`: samples of both kinds, their shares of right samples, and the class |
 | `classes` | the classes of questions, and the thresholds between them |
 | `labels` | the labels of stage 1 by these classes |
 | `agreement` | `agreement`: the classes of two models compared |
 
 Whether a model needs a tool is measured on the model itself, as in arXiv 2605.14038. Unlike there, both sides are
-measured: a tool may also turn right answers into wrong ones.
+measured: with a tool, a model may be wrong where it is right without it.
 """

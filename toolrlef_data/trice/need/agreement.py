@@ -23,7 +23,6 @@ class Agreement:
     Args:
         models: the names of the models.
         pairs: the two classes of each question.
-
     """
 
     models: tuple[str, str]
@@ -57,10 +56,11 @@ class Agreement:
     def differences(self) -> dict[str, Estimate]:
         """Return for each class its share in the second model minus that in the first one, paired by question."""
         everything = [True] * len(self.pairs)
-        return {
-            name: difference(*(Share([pair[side] == name for pair in self.pairs], everything) for side in (0, 1)))
+        shares = {
+            name: [Share([pair[side] == name for pair in self.pairs], everything) for side in (0, 1)]
             for name in CLASSES
         }
+        return {name: difference(first, second) for name, (first, second) in shares.items()}
 
     def __str__(self) -> str:
         first, second = self.models

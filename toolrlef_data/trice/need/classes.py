@@ -11,7 +11,7 @@ The 95 % interval of a share of right responses lies above the threshold, below 
 | around, or around with the tool | | unsure |
 
 The threshold is 0.5: a response of the kind "above" is more often right than wrong. The interval of 4 equal outcomes
-or more lies on one side of it; of 16 samples, 12 right ones are above, and 4 are below.
+or more lies on one side of it; of 16 samples, 12 right samples are above, and 4 are below.
 """
 
 from __future__ import annotations

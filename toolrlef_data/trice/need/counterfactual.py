@@ -69,10 +69,10 @@ def counterfactual(
         num_proc: number of processes.
 
     Returns:
-        One row per question (`columns.NEED`): for both sides the share of right responses with its Wilson interval
-        (95 %), the number of graded responses behind it, mean tokens per reply and mean calls per response; the class
-        `need` and the model. Replies that were cut off, are empty or cannot be graded count as neither right nor wrong,
-        and so do forced responses without a call.
+        One row per question (`columns.NEED`), with the class `need` and the model. Both sides have the share of right
+        responses with its Wilson interval (95 %), the number of graded responses, and mean tokens and calls. Replies
+        that were cut off, are empty or cannot be graded count as neither right nor wrong, and so do forced responses
+        without a call.
 
     Raises:
         InputError: the table is no single split or lacks a column, or several samples lack a temperature.

@@ -103,7 +103,7 @@ def _rescored(row: Mapping[str, Any], settings: RescoreSettings) -> dict[str, An
     task = settings.tasks[row["task"]]
     keywords = keywords_for(settings.rule, task.numeric, settings.trusted, dict(settings.options))
     responses = zip(*(row[name] for name in EVIDENCE), strict=True)
-    measured = {name: row.get(name) for name in MEASURED}
+    measured: dict[str, Any] = {name: row.get(name) for name in MEASURED}
     candidates = [replace(_candidate(task, row["answers"], *response), **measured) for response in responses]
     scores = apply_rule(settings.rule, candidates, keywords, f"the row {row['id']!r}")
     return {"scores": scores, "rule": function_name(settings.rule)}
