@@ -63,7 +63,8 @@ RESPONDER: dict[str, Any] = {
     "name": "guesser", "style": "alpaca", "protocol": "tools", "samples": 2, "stop": ("Observation:",),
     "strip_reasoning": False, "examples": 1, "force_call": True,
 }  # fmt: skip
-NEED = {
+NEED: dict[str, Any] = {
+    "engine": "guess",
     "samples": 4,
     "threshold": 0.4,
     "protocol": "tools",
@@ -159,7 +160,7 @@ def test_every_field_has_the_effect_of_the_argument(rule: str, folder: Path, mon
     if rule == "cost":
         measured = {**{name: STUDENT[name] for name in ("style", "examples")}, **NEED}
         labels = {name: measured.pop(name) for name in ("unsure", "hopeless")}
-        labels["need"] = counterfactual(questions, ENGINES["pupil"], **measured, task=task)
+        labels["need"] = counterfactual(questions, ENGINES[measured.pop("engine")], **measured, task=task)
         assert result.need is not None
         assert result.need._fingerprint == labels["need"]._fingerprint
     stage1 = build_stage1(

@@ -71,10 +71,11 @@ def mistakes_in(recipe: Recipe) -> Mistakes:
     yield from _engine_mistakes(recipe)
     yield from _model_mistakes(("student",), recipe.student, recipe.engines)
     if recipe.need is not None:
-        sampled = recipe.student.model_copy(update={"samples": recipe.need.samples})
-        for place, message in _model_mistakes(("need",), sampled, recipe.engines):
-            if place == ("need", "samples"):
-                yield place, message
+        engine = recipe.need.engine or recipe.student.engine
+        sampled = recipe.student.model_copy(update={"engine": engine, "samples": recipe.need.samples})
+        yield from (
+            mistake for mistake in _model_mistakes(("need",), sampled, recipe.engines) if mistake[0][1] != "style"
+        )
     yield from _responder_mistakes(recipe)
     yield from _stage2_mistakes(recipe)
 

@@ -207,8 +207,9 @@ def _run_stage1(
     if recipe.need is not None:
         settings = recipe.need.model_dump()
         options |= {name: settings.pop(name) for name in ("unsure", "hopeless")}
+        measured = engines[settings.pop("engine") or recipe.student.engine]
         prompt = {name: student[name] for name in ("style", "examples")}
-        options["need"] = need = counterfactual(questions, engine, **prompt, **settings, **shared)
+        options["need"] = need = counterfactual(questions, measured, **prompt, **settings, **shared)
     stage1 = build_stage1(graded, teachers, **options, **replies)
     return questions, graded, need, stage1
 

@@ -112,8 +112,13 @@ class Student(Section):
 
 
 class Need(Section):
-    """A measurement of need by the student; the keys are arguments of `counterfactual` and `build_stage1`."""
+    """A measurement of need; the keys are arguments of `counterfactual` and `build_stage1`.
 
+    Prompt style and few-shot examples are the student's. `engine` is the student's unless it is greedy: then name the
+    same model with a temperature.
+    """
+
+    engine: str | None = None
     samples: int = pydantic.Field(default=8, ge=1)
     threshold: float = pydantic.Field(default=0.5, gt=0, lt=1)
     protocol: Literal["text", "tools"] = "text"

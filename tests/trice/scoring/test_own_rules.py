@@ -88,7 +88,19 @@ def test_a_rule_sees_all_fields(executed: Dataset) -> None:
     assert [c.error for c in seen] == [None, None, None, None, "zero_division"]
     assert {c.finish_reason for c in seen[1:]} == {"stop"}
     assert [c.prediction for c in seen[3:]] == ["41", None]
-    assert list(seen[0]) == ["name", "prediction", "correct", "uses_tool", "tool", "distance", "error", "finish_reason"]
+    fields = [
+        "name",
+        "prediction",
+        "correct",
+        "uses_tool",
+        "tool",
+        "distance",
+        "error",
+        "finish_reason",
+        "p_plain",
+        "p_tool",
+    ]
+    assert list(seen[0]) == fields
     with pytest.raises(KeyError, match="choose from"):
         seen[0]["predicton"]
 
@@ -204,3 +216,19 @@ def test_rescoring_is_a_cached_stage(tmp_path: Path, executed: Dataset) -> None:
 def test_a_table_without_grades_is_refused(executed: Dataset) -> None:
     with pytest.raises(InputError, match="the evidence of the scores needs the columns correct"):
         rescore(score(executed).remove_columns(["correct"]), "trice")
+
+
+def test_a_rule_sees_the_measured_need_also_when_it_scores_again(executed: Dataset) -> None:
+    values = {"p_plain": 0.25, "p_tool": 1.0}
+    measured = executed
+    for name, value in values.items():
+        measured = measured.add_column(name, [value] * len(executed))
+
+    def by_need(candidates: Row, *, weight: float = 1.0) -> list[float]:
+        return [weight * c.p_tool - c.p_plain if c.p_plain is not None else -1.0 for c in candidates]
+
+    stage2 = score(measured, rule=by_need)
+    assert {value for row in stage2["scores"] for value in row} == {0.75}
+    assert stage2["p_tool"][:] == [1.0] * len(stage2)
+    assert {value for row in rescore(stage2, by_need, weight=2.0)["scores"] for value in row} == {1.75}
+    assert {value for row in score(executed, rule=by_need)["scores"] for value in row} == {-1.0}

@@ -2,5 +2,6 @@
 
 `writing` fills the templates of `cards/`; `metadata` is the front matter. The facts of the templates: `row_facts` and
 `step_facts` count rows, `column_facts` describes columns, `source_facts` names data sets and licences, `prompt_facts`
-has prompts, `model_facts` models and tools, `grader_facts` error rates, `training_facts` trainers and lengths.
+has prompts, `model_facts` models and tools, `grader_facts` error rates, `training_facts` trainers and lengths,
+`need_facts` who needs the tool.
 """
