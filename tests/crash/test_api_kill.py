@@ -60,10 +60,11 @@ FULL_SCRIPT = (
     + """
 from dataclasses import replace
 graded = grade(answer(questions, student))
-stage1 = build_stage1(graded, replace(student, model="teacher"), attempts=2)
+need = counterfactual(questions, replace(student, model="c", temperature=1.0), samples=2)
+stage1 = build_stage1(graded, replace(student, model="teacher"), attempts=2, need=need, unsure="grade")
 sampled = Responder("sampled", replace(student, model="b", temperature=1.0), samples=2)
 stage2 = build_stage2(respond(stage1, [Responder("plain", replace(student, model="a")), sampled]))
-publish({"math": {"stage1": stage1, "stage2": stage2}}, out, version="1.0.0")
+publish({"math": {"need": need, "stage1": stage1, "stage2": stage2}}, out, version="1.0.0")
 """
 )
 # Warnings of asyncio, aiohttp and Python about open, unfinished or unawaited resources.

@@ -225,7 +225,7 @@ def test_a_rule_sees_the_measured_need_also_when_it_scores_again(executed: Datas
         measured = measured.add_column(name, [value] * len(executed))
 
     def by_need(candidates: Row, *, weight: float = 1.0) -> list[float]:
-        return [weight * c.p_tool - c.p_plain if c.p_plain is not None else -1.0 for c in candidates]
+        return [weight * (c.p_tool or 0) - (c.p_plain or 0) if c.p_plain else -1.0 for c in candidates]
 
     stage2 = score(measured, rule=by_need)
     assert {value for row in stage2["scores"] for value in row} == {0.75}
