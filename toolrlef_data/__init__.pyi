@@ -71,6 +71,7 @@ from toolrlef_data.trice.evaluation.report import Evaluation as Evaluation
 from toolrlef_data.trice.files.loader import load_trice as load_trice
 from toolrlef_data.trice.need.agreement import agreement as agreement
 from toolrlef_data.trice.need.counterfactual import counterfactual as counterfactual
+from toolrlef_data.trice.not_calling.stage import without_tool as without_tool
 from toolrlef_data.trice.ranking.agreement import drop_learnt as drop_learnt
 from toolrlef_data.trice.ranking.agreement import rank_agreement as rank_agreement
 from toolrlef_data.trice.ranking.logprobs import logprobs as logprobs

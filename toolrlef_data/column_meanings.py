@@ -60,6 +60,25 @@ STAGE1: dict[str, Meaning] = {
     ),
     "verified_by": QUESTION["verified_by"],
 }
+NOT_CALLING: dict[str, Meaning] = {
+    **STAGE1,
+    "answers": ("the gold answers of a row of stage 1; empty in the others, which no reward grades", "source"),
+    "instruction": ("what the row asks for, and the tools that it offers", "task, pipeline"),
+    "input": ("the question, perhaps without a number; or a message that asks nothing", "source, pipeline"),
+    "output": ("the training target", "model, source, pipeline"),
+    "source": (
+        'who wrote `output`: as in stage 1; "template" for a fixed text of this package; or a responder of stage 2',
+        "pipeline",
+    ),
+    "kind": (
+        'why the right behaviour is not to call: "no_tools", "other_tools", "missing_argument" or "chat"; null for a '
+        "row of stage 1",
+        "pipeline",
+    ),
+    "tools": ("the functions that the row offers as a list of schemas, in JSON text", "pipeline"),
+    "rejected": ("the call that is wrong in this row; null if there is none", "model, source"),
+    "check": ("what was executed to check the row", "pipeline"),
+}
 STAGE2: dict[str, Meaning] = {
     **ROW,
     **GOLD,
@@ -175,6 +194,7 @@ DROPPED: dict[str, Meaning] = {
 COLUMN_MEANINGS = {
     "questions": QUESTION,
     "stage1": STAGE1,
+    "not_calling": NOT_CALLING,
     "stage2": STAGE2,
     "answers": ANSWERS,
     "trajectories": TRAJECTORIES,

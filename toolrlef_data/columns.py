@@ -7,6 +7,7 @@
 | graded | + prediction, correct (null: not gradable), pass_rate, needs_tool |
 | labelled | + tool_call, tool_output, verified, verified_by, attempts, teacher, rejected: by attempt |
 | stage1 | instruction, input, output; id, task, dataset, answers, uses_tool, source, verified_by |
+| not_calling | stage1's + kind, tools, rejected, check |
 | responded | stage1's + one RESPONSE struct per responder, named after it; the first is `gold` |
 | executed | the same; the fields from `n_calls` to `correct` of each RESPONSE have values |
 | stage2 | query, responses, origin, scores, answer; id, task, dataset, answers, uses_tool, tool_outputs, errors, ... |
@@ -17,7 +18,8 @@
 | toolllama | id ... query, step, name, history, conversations, finish_type, on_path, source_file, flags |
 | pairs | id ... query, step, prompt, chosen, rejected, why, tools, finish_type, source_file, flags |
 
-`source` is "student", "teacher" or "question" (a call that needed no teacher). `verified_by` is "value", "output" or
+`source` is "student", "teacher" or "question" (a call that needed no teacher); in rows of `without_tool` also
+"template" (a fixed text) or the name of a responder. `verified_by` is "value", "output" or
 "reader" (see `teachers`); it is null for the student's responses and for unverified calls.
 
 In the table of answer files, `answer` is a complete ToolBench answer file as JSON text. `steps` contains the numbers of
@@ -43,6 +45,7 @@ __all__ = [
     "LATER_FIELDS",
     "MESSAGE",
     "NEED",
+    "NOT_CALLING",
     "PAIRS",
     "QUESTIONS",
     "RESPONSE",
@@ -113,6 +116,13 @@ STAGE1 = Features(
     uses_tool=BOOL,
     source=STRING,
     verified_by=STRING,
+)
+NOT_CALLING = Features(
+    **STAGE1,
+    kind=STRING,  # null in a row of stage 1, if both are in one table
+    tools=STRING,  # what the row offers; the tool of the task if `kind` is null
+    rejected=STRING,
+    check=STRING,
 )
 STAGE2 = Features(
     query=STRING,

@@ -20,13 +20,14 @@ from toolrlef_data.tasks import TASKS
 from toolrlef_data.toolbench.preferences import PairSettings
 from toolrlef_data.toolbench.samples import SampleSettings
 from toolrlef_data.toolbench.tokens.steps import TokeniseSettings
+from toolrlef_data.trice.not_calling.stage import Settings as NotCallingSettings
 from toolrlef_data.trice.row_tasks import warn_of_older_grades
 
 __all__ = ["provenance_of", "stage_settings", "stage_summaries"]
 
 PACKAGES = ("toolrlef_data", "datasets", "pyarrow", "torch", "transformers", "peft")
 # Stages with any number of output rows per input row. `rows_in` in their records is the sum of output rows and drops.
-EXPANDING_STAGES = frozenset({SampleSettings.kind, PairSettings.kind, TokeniseSettings.kind})
+EXPANDING_STAGES = frozenset({SampleSettings.kind, PairSettings.kind, TokeniseSettings.kind, NotCallingSettings.kind})
 # The settings of these stages that determine the contents of the rows.
 CONTENT_SETTINGS = (
     *("layout", "style", "history", "steps", "finish", "without", "keep_thought"),

@@ -16,6 +16,7 @@
 | `stage2` | executes all responses and scores them |
 | `scoring` | the scoring rules, and the stage that applies them |
 | `ranking` | the log-probabilities of stage 2's responses, and their agreement with the scores |
+| `not_calling` | variants of rows on which the right behaviour is not to call the tool |
 | `cassette` | records executions and replays them |
 | `evaluation` | evaluates a model without the tool and with it |
 | `training` | trains LoRA adapters on stage 1 and stage 2 |

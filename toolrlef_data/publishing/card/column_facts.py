@@ -19,6 +19,7 @@ __all__ = ["Column", "column_facts", "response_columns"]
 FEATURES = {
     "questions": columns.LABELLED,
     "stage1": columns.STAGE1,
+    "not_calling": columns.NOT_CALLING,
     "stage2": columns.STAGE2,
     "answers": columns.ANSWERS,
     "trajectories": columns.TRAJECTORIES,

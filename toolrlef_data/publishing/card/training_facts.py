@@ -18,6 +18,7 @@ from toolrlef_data.columns import STAGE1, STAGE2, responders_of
 from toolrlef_data.publishing.card.step_facts import StepFacts
 from toolrlef_data.publishing.exports.formats import EXPORTS
 from toolrlef_data.publishing.exports.lengths import Target, n_tokens, targets_of
+from toolrlef_data.publishing.exports.not_calling import is_not_calling
 from toolrlef_data.publishing.exports.options import check_options
 from toolrlef_data.publishing.rl.rewards import reward
 from toolrlef_data.records import InputError, UnusableRow
@@ -35,6 +36,7 @@ STAGE2_COLUMNS = (*STAGE1_COLUMNS[:2], *STAGE1_COLUMNS[3:], "responses", "scores
 TRAINERS = {"trl": "SFT", "trl_preference": "DPO", "trl_kto": "KTO", "trl_grpo": "GRPO"}
 FORMATS = {
     "stage1": ("trl", "trl_grpo"),
+    "not_calling": ("trl", "trl_preference"),
     "stage2": ("trl_preference", "trl_kto", "trl_grpo"),
     "trajectories": ("trl",),
     "pairs": ("trl_preference",),
@@ -90,7 +92,9 @@ def training_facts(
 
 
 def _kind_of(tables: Tables) -> str:
-    """Return "stage1" or "stage2" for tables with their columns; empty for others."""
+    """Return "stage1", "not_calling" or "stage2" for tables with their columns; empty for others."""
+    if all(is_not_calling(data) for data in tables.values()):
+        return "not_calling"
     for kind, features, names in (("stage1", STAGE1, STAGE1_COLUMNS), ("stage2", STAGE2, STAGE2_COLUMNS)):
         if all(data.features.get(name) == features[name] for data in tables.values() for name in names):
             return "" if any(responders_of(data.features) for data in tables.values()) else kind

@@ -24,6 +24,7 @@ from toolrlef_data.checks import check_table
 from toolrlef_data.columns import DROPPED
 from toolrlef_data.publishing.exports.formats import EXPORTS, Export
 from toolrlef_data.publishing.exports.lengths import Meter
+from toolrlef_data.publishing.exports.not_calling import OFFER, is_not_calling
 from toolrlef_data.publishing.exports.options import Options, check_options
 from toolrlef_data.records import Drop, InputError, MissingColumns, UnknownName, UnusableRow
 from toolrlef_data.tables.stage_cache import as_arrow
@@ -83,7 +84,7 @@ def plan_export(
             f"formats that fit it: {', '.join(fitting) or '(none)'}"
         )
     options = check_options(format, spec.options, given)
-    if options.calls == "native":
+    if options.calls == "native" or is_not_calling(samples):
         options = replace(options, tasks=tasks_of(samples, task))
     return Plan(format, spec, options, unfit, check_with, Meter(tokenizer, check_with))
 
@@ -133,7 +134,7 @@ def _drop(error: UnusableRow, number: int, row: Row, plan: Plan) -> Drop:
 
 
 def _rows(samples: Dataset, plan: Plan) -> Iterator[Record]:
-    columns = dict.fromkeys([*LEDGER_COLUMNS, *plan.spec.columns])
+    columns = dict.fromkeys([*LEDGER_COLUMNS, *plan.spec.columns, *(OFFER if is_not_calling(samples) else ())])
     for table in as_arrow(samples, [name for name in columns if name in samples.column_names]).iter(BATCH_ROWS):
         yield from table.to_pylist()
 

@@ -19,21 +19,22 @@
 | llamafactory | trajectories | {conversations, system, tools}: one record per trained message |
 | toolllama | `TOOLLLAMA` | ToolBench's training file: one JSON array of {id, conversations: [{from, value}]} |
 
-All others are JSON Lines. In the TRL and LLaMA-Factory formats `tools` is JSON text, which they parse: `datasets` would
-add the keys of all rows to every schema, and change numbers.
+The formats of stage 1, and trl_preference, trl_reward, trl_kto and openai_preference, also take rows of
+`without_tool`. All formats but toolllama are JSON Lines. In the TRL and LLaMA-Factory formats `tools` is JSON text,
+which they parse: `datasets` would add the keys of all rows to every schema, and change numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from datasets import Json, List, Value
 
 from toolrlef_data.columns import BOOL, INT, STRING
 from toolrlef_data.engines.prompts import STYLES
-from toolrlef_data.publishing.exports import llamafactory, stage1, stage2, trajectories
+from toolrlef_data.publishing.exports import llamafactory, not_calling, stage1, stage2, trajectories
 from toolrlef_data.publishing.exports.options import Options
 from toolrlef_data.records import Drop, UnusableRow
 
@@ -162,6 +163,15 @@ _PAIRS_OF_STAGE2 = Export(
     STAGE2, stage2.trl_preference, _prompt_and("chosen", "rejected", **PAIR_FACTS), PROMPT | OBJECTS | PAIR_OPTIONS
 )
 _PAIRS_OF_STEPS = Export(PAIRS, trajectories.trl_preference, _trajectory("prompt", "chosen", "rejected"), OBJECTS)
+_OPENAI_PAIRS = Export(STAGE2, stage2.openai_preference, _openai_preference, CALLS | TEXT | PAIR_OPTIONS)
+_KTO = Export(GRADED, stage2.trl_kto, _prompt_and("completion", label=BOOL, origin=STRING, id=STRING), PROMPT | OBJECTS)
+
+
+def _with_variants(export: Export) -> tuple[Export, Export]:
+    """Return an export of stage 2, and the same for rows of `without_tool`."""
+    return export, replace(export, columns=not_calling.COLUMNS, records=not_calling.ranked(export.records))
+
+
 _CONVERSATIONS: dict[str, Any] = {"conversations": TURNS, "system": STRING, "tools": STRING}
 
 EXPORTS: dict[str, tuple[Export, ...]] = {
@@ -192,7 +202,7 @@ EXPORTS: dict[str, tuple[Export, ...]] = {
         Export(STAGE1, stage1.openai, _chat(weight=INT), CALLS | TEXT),
         Export(MESSAGES, trajectories.openai, _trajectory("messages", tools=List(Json()), weight=INT), TEXT),
     ),
-    "openai_preference": (Export(STAGE2, stage2.openai_preference, _openai_preference, CALLS | TEXT | PAIR_OPTIONS),),
+    "openai_preference": _with_variants(_OPENAI_PAIRS),
     "rrhf": (Export(STAGE2, stage2.rrhf, _rrhf, {"style": PROMPT["style"]}),),
     "toolllama": (
         Export(
@@ -208,13 +218,9 @@ EXPORTS: dict[str, tuple[Export, ...]] = {
         Export(MESSAGES, trajectories.trl, _trajectory("prompt", "completion"), OBJECTS),
     ),
     "trl_grpo": (_GRPO,),
-    "trl_kto": (
-        Export(
-            GRADED, stage2.trl_kto, _prompt_and("completion", label=BOOL, origin=STRING, id=STRING), PROMPT | OBJECTS
-        ),
-    ),
-    "trl_preference": (_PAIRS_OF_STAGE2, _PAIRS_OF_STEPS),
-    "trl_reward": (_PAIRS_OF_STAGE2, _PAIRS_OF_STEPS),
+    "trl_kto": _with_variants(_KTO),
+    "trl_preference": (*_with_variants(_PAIRS_OF_STAGE2), _PAIRS_OF_STEPS),
+    "trl_reward": (*_with_variants(_PAIRS_OF_STAGE2), _PAIRS_OF_STEPS),
     "trl_tpo": (
         Export(
             STAGE2,

@@ -22,7 +22,7 @@ from toolrlef_data.publishing.exports.options import Options
 from toolrlef_data.publishing.exports.stage1 import alpaca
 from toolrlef_data.publishing.exports.stage2 import pair_facts, pair_records
 from toolrlef_data.publishing.exports.trajectories import pair_sides, prompts_and_targets
-from toolrlef_data.publishing.exports.turns import Turns, prompt_of, reply_to, tools_list
+from toolrlef_data.publishing.exports.turns import Turns, prompt_of, reply_to, target_of, tools_list
 from toolrlef_data.records import Drop, UnusableRow
 
 __all__ = ["dataset_entry", "pairs", "ranking", "stage1", "trajectories"]
@@ -47,7 +47,7 @@ def stage1(row: Row, options: Options) -> Records:
         yield from alpaca(row, options)
         return
     prompt = prompt_of(row, options)
-    yield _conversation([*prompt, *reply_to(prompt, row["output"], row, options)], tools_list(row, options))
+    yield _conversation([*prompt, *target_of(prompt, row, options)], tools_list(row, options))
 
 
 def ranking(row: Row, options: Options) -> Records:

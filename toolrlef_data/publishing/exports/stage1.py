@@ -10,7 +10,7 @@ from typing import Any
 
 from toolrlef_data.publishing.exports.messages import check_names
 from toolrlef_data.publishing.exports.options import Options
-from toolrlef_data.publishing.exports.turns import prompt_of, reply_to, tools_column, tools_list
+from toolrlef_data.publishing.exports.turns import prompt_of, target_of, tools_column, tools_list
 from toolrlef_data.records import UnusableRow
 
 __all__ = ["alpaca", "axolotl", "openai", "trl", "trl_grpo"]
@@ -21,18 +21,18 @@ Records = Iterator[dict[str, Any]]
 
 def trl(row: Row, options: Options) -> Records:
     prompt = prompt_of(row, options)
-    yield {"prompt": prompt, "completion": reply_to(prompt, row["output"], row, options), **tools_column(row, options)}
+    yield {"prompt": prompt, "completion": target_of(prompt, row, options), **tools_column(row, options)}
 
 
 def alpaca(row: Row, options: Options) -> Records:
     prompt_of(row, options)
-    output = reply_to("\n", row["output"], row, options)
+    output = target_of("\n", row, options)
     yield {"instruction": row["instruction"], "input": row["input"], "output": output}
 
 
 def openai(row: Row, options: Options) -> Records:
     prompt = prompt_of(row, options)
-    [reply] = reply_to(prompt, row["output"], row, options)
+    [reply] = target_of(prompt, row, options)
     tools = tools_list(row, options)
     check_names([reply], tools)
     yield {"messages": [*prompt, {**reply, "weight": 1}], **({"tools": tools} if tools else {})}
@@ -40,7 +40,7 @@ def openai(row: Row, options: Options) -> Records:
 
 def axolotl(row: Row, options: Options) -> Records:
     prompt = [{**message, "train": False} for message in prompt_of(row, options)]
-    [reply] = reply_to(prompt, row["output"], row, options)
+    [reply] = target_of(prompt, row, options)
     yield {"messages": [*prompt, {**reply, "train": True}], "tools": tools_list(row, options)}
 
 

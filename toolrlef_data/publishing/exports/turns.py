@@ -9,6 +9,9 @@ message of a chat cannot express is an error:
 | several_calls | the response has more than one call |
 | text_after_call | the response goes on after its call |
 | other_arguments | the call has arguments that the tool lacks |
+
+A row of `without_tool` has a `kind`, and offers the tools of its column `tools`. Its output is never a call
+(call_as_target), also if the row was changed.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Any
 
 from toolrlef_data.engines.prompts import continuation, render_prompt
 from toolrlef_data.engines.spec import Message
+from toolrlef_data.publishing.exports.messages import tools_of
 from toolrlef_data.publishing.exports.options import Options
 from toolrlef_data.records import UnusableRow
 from toolrlef_data.tools.call_formats import call_names
@@ -28,7 +32,7 @@ from toolrlef_data.tools.calls import read_call
 from toolrlef_data.tools.parameters import Parameters
 from toolrlef_data.tools.tool import Tool, tool_schema
 
-__all__ = ["Turns", "native_message", "prompt_of", "reply_to", "tools_column", "tools_list"]
+__all__ = ["Turns", "native_message", "prompt_of", "reply_to", "target_of", "tools_column", "tools_list"]
 
 Row = Mapping[str, Any]
 Turns = Any  # a text, or a list of messages
@@ -101,11 +105,31 @@ _is_wrapping = re.compile(r"(?:</?\w+>|<\|\w+\|>|```|[\s.\]])*").fullmatch
 _opening = re.compile(r"(?:<\w+>|<\|\w+\|>|```\w*|\[|\s)+$")
 
 
+def target_of(prompt: Turns, row: Row, options: Options) -> Turns:
+    """Return the output of a row of stage 1 as `reply_to` does; a row of `without_tool` must not call.
+
+    Raises:
+        UnusableRow: as `reply_to`; or the row has a `kind`, and its output calls a tool.
+    """
+    if row.get("kind"):
+        names = [tool["function"]["name"] for tool in tools_of(row)]
+        if options.tasks:
+            names.append(options.tasks[row["task"]].tool.name)
+        if row["output"] and names and read_call(row["output"], names).tool is not None:
+            raise UnusableRow("call_as_target", f"a row of the kind {row['kind']} calls a tool: {row['output']!r:.80}")
+    return reply_to(prompt, row["output"], row, options)
+
+
 def tools_list(row: Row, options: Options) -> list[Any]:
-    """Return the schemas of the tools that native calls of a row may name; empty for calls as text."""
-    return [json.loads(tool_schema(options.tasks[row["task"]].tool))] if options.calls == "native" else []
+    """Return the schemas of the tools that a row offers; empty for calls as text.
+
+    These are the tools that a row of `without_tool` lists, and the tool of the task for other rows.
+    """
+    if options.calls != "native":
+        return []
+    return list(tools_of(row)) if row.get("kind") else [json.loads(tool_schema(options.tasks[row["task"]].tool))]
 
 
 def tools_column(row: Row, options: Options) -> dict[str, str]:
     """Return the column `tools` as JSON text, which trainers parse; no column for calls as text."""
-    return {"tools": json.dumps(tools, ensure_ascii=False)} if (tools := tools_list(row, options)) else {}
+    return {"tools": json.dumps(tools_list(row, options), ensure_ascii=False)} if options.calls == "native" else {}
