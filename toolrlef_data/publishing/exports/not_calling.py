@@ -6,7 +6,7 @@ row of stage 1 in the same table has no pair (no_pair) and no label (not_graded)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from datasets import Dataset
@@ -19,7 +19,7 @@ from toolrlef_data.trice.scoring import LEVELS
 __all__ = ["COLUMNS", "OFFER", "is_not_calling", "ranked"]
 
 Row = Mapping[str, Any]
-Records = Iterator[dict[str, Any] | Drop | UnusableRow]
+Records = Iterable[dict[str, Any] | Drop | UnusableRow]
 OFFER = ("kind", "tools")  # what the exports of stage 1 read beside its columns
 COLUMNS = ("instruction", "input", "output", "rejected", *OFFER, "source", "task", "id")
 
@@ -39,7 +39,7 @@ def _as_stage2(row: Row) -> Row:
 
     >>> row = dict.fromkeys(COLUMNS, "") | {"output": "How many?", "rejected": "calculator(3*4)", "kind": "chat"}
     >>> _as_stage2(row)["responses"], _as_stage2(row)["scores"]
-    (['How many?', 'calculator(3*4)'], [20, 0])
+    (['How many?', 'calculator(3*4)'], [20.0, 0.0])
     """
     is_variant = row["kind"] is not None
     return {

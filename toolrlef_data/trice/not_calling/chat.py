@@ -80,7 +80,7 @@ def draw_chat(random: Random) -> tuple[str, str]:
     """Return a message and its reply.
 
     >>> draw_chat(Random(7))[1]
-    'No problem, take your time.'
+    'I hope that it will be a good Saturday for you!'
     """
     message, reply = random.choice(MESSAGES)
     values = {slot: random.choice(choices) for slot, choices in FILLINGS.items()}

@@ -27,6 +27,7 @@ from toolrlef_data.trice.not_calling.grammar import (
 __all__ = ["Clause", "clauses_in", "last_sentence"]
 
 MAX_REST = 8  # words after the noun phrase
+MIN_VALUE = 3  # "both" gives away two
 
 
 class Clause(NamedTuple):
@@ -40,7 +41,7 @@ class Clause(NamedTuple):
         statement: the clause after the replacement, as it continues "The problem says that".
         direct: the question for the number, without its question mark: "how many cookies did Paco have".
         indirect: the same as an indirect question: "how many cookies Paco had".
-        amount: whether the number is an amount of money, which one asks for by "how much".
+        noun: the last word of its noun phrase, such as "cookies"; empty for an amount of money.
     """
 
     start: int
@@ -51,7 +52,7 @@ class Clause(NamedTuple):
     statement: str
     direct: str
     indirect: str
-    amount: bool
+    noun: str
 
 
 _NUMBER_WORDS = (
@@ -74,6 +75,7 @@ _there = re.compile(rf"There (?P<verb>are|were) (?P<number>{_NUMBER}) (?P<after>
 _goes_on = re.compile(
     rf"(?:,? and|,? but|,) (?:(?:then )?(?:he|she|they)\b|\$? ?{_NUMBER} (?!times?\b))|, (?:then )?(?:how|what)\b"
 ).match
+_asks = re.compile(r", (?:then )?(?:how|what)\b").match
 _break = re.compile(r",| and | but ").search
 
 
@@ -154,7 +156,7 @@ def _of_money(match: re.Match[str], start: int) -> Clause | None:
     auxiliary, base = BASES[match["verb"]]
     if subject is None or rest is None or base not in MONEY_VERBS:
         return None
-    kind = _quantity("", rest, subject, is_last=match["after"].strip() == rest)
+    kind = _quantity("", rest, subject, is_last=_is_last(match["after"], "", rest))
     some = {"some": "some money", "a certain number of": "a certain amount of money"}.get(
         kind, "the same amount of money"
     )
@@ -162,29 +164,23 @@ def _of_money(match: re.Match[str], start: int) -> Clause | None:
     direct = f"how much money {auxiliary} {known} {base}{_joined(rest)}"
     indirect = f"how much money {known} {match['verb']}{_joined(rest)}"
     statement = f"{subject} {match['verb']} {some}{_joined(rest)}"
-    return _clause(match, start, some, statement, direct, indirect, "", amount=True)
+    return _clause(match, start, some, statement, direct, indirect, "")
 
 
 def _clause(
-    match: re.Match[str],
-    start: int,
-    some: str,
-    statement: str,
-    direct: str,
-    indirect: str,
-    noun: str,
-    amount: bool = False,
+    match: re.Match[str], start: int, some: str, statement: str, direct: str, indirect: str, noun: str
 ) -> Clause | None:
     number = match["number"]
-    plain = number.strip("$ ").removesuffix(" dollars")
-    values = numbers_in(plain)
-    value = values.pop() if len(values) == 1 else None
-    if value is None or value < 3 or (not amount and noun.split()[-1] not in UNITS and value != int(value)):
+    values = numbers_in(number.strip("$ ").removesuffix(" dollars"))
+    words = noun.partition(" of ")[0].split() or [""]
+    is_counted = noun and words[-1] not in UNITS
+    if len(values) != 1 or COMMON_KNOWLEDGE.intersection(noun.split()):
         return None
-    if COMMON_KNOWLEDGE.intersection(noun.split()):
+    value = values.pop()
+    if value < MIN_VALUE or (is_counted and value != int(value)):
         return None
     first, end = match.span("number")
-    return Clause(start + first, start + end, number, value, some, statement, direct, indirect, amount)
+    return Clause(start + first, start + end, number, value, some, statement, direct, indirect, words[-1])
 
 
 # Parts of a clause ----------------------------------------------------------------------------------------------------
@@ -223,7 +219,10 @@ def _is_distributive(rest: str) -> bool:
 
 
 def _is_last(after: str, noun: str, rest: str) -> bool:
-    return " ".join(after.split()) == " ".join(f"{noun} {rest}".split())
+    """Return whether nothing follows a noun phrase and its rest, but a question after "if"."""
+    phrase = f"{noun} {rest}".strip()
+    tail = after.partition(phrase)[2] if phrase else after
+    return not tail.strip() or _asks(tail) is not None
 
 
 def _quantity(noun: str, rest: str, subject: str, is_last: bool) -> str:

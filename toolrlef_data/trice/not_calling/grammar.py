@@ -80,7 +80,8 @@ NO_NAMES = _words("""
 PLURALS = _words("people children men women feet mice geese sheep fish deer teeth oxen salmon shrimp dice")
 # Nouns of a measure: "several miles", not "some miles".
 UNITS = _words("""
-    miles kilometers kilometres meters metres feet inches yards centimeters hours minutes seconds days weeks months years
+    miles kilometers kilometres meters metres feet inches yards centimeters seconds minutes hours days weeks months
+    years
     pounds ounces grams kilograms tons liters litres gallons cups pints quarts teaspoons tablespoons degrees points
     calories grams milligrams kilocalories
     """)
@@ -88,7 +89,7 @@ UNITS = _words("""
 COMMON_KNOWLEDGE = _words("""
     legs wheels sides corners eyes ears fingers toes hands arms feet wings paws cents seasons quarters halves
     innings strings holes players letters angles edges vertices cards sixths thirds fourths tires claws hooves degrees
-    states squares bones teeth keys planets bases beats continents
+    states squares stripes stars bones teeth keys planets bases beats continents
     """)
 # Words that are no part of a noun phrase, or that make the number before them another one.
 NO_NOUNS = _words("""

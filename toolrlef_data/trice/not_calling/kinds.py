@@ -8,7 +8,7 @@ tool, a statement that the tools do not fit, and a question for what is missing.
 | no_prompt | has no instruction or no input |
 | no_call | has no call that could be the rejected side |
 | names_the_tool | no_tools: its input names the task's tool |
-| simple_call | no_tools: a refusal would be the target, and the call is one step with small numbers |
+| simple_call | no_tools: a refusal would be the target, and the call has fewer than four numbers |
 | tool_is_offered | other_tools: all other tools give the gold answer |
 | another one | missing_argument: see `withholding` |
 """
@@ -21,7 +21,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from toolrlef_data.records import UnusableRow
-from toolrlef_data.tasks.numbers import unsigned_numbers
+from toolrlef_data.tasks.numbers import numbers_in, unsigned_numbers
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools.tool import tool_schema
 from toolrlef_data.trice.not_calling.chat import draw_chat
@@ -40,6 +40,7 @@ from toolrlef_data.trice.not_calling.withholding import withhold
 __all__ = ["KINDS", "Variant"]
 
 Row = Mapping[str, Any]
+MIN_NUMBERS = 4  # of a formula that one may refuse to compute without a tool
 FIXED = "template"  # `source` of a target that is a fixed text
 
 
@@ -93,10 +94,12 @@ def missing_argument(row: Row, original: Original, task: Task, others: Sequence[
     _, argument = _call_of(row, original)
     withheld = withhold(row["input"], argument, row["answers"], task, random)
     clause = withheld.clause
-    words = {"how": "much", "value": "amount"} if clause.amount else {"how": "many", "value": "number"}
+    words = {"how": "many", "value": "number"} if clause.noun else {"how": "much", "value": "amount"}
     words |= {"direct": clause.direct, "Direct": clause.direct[:1].upper() + clause.direct[1:]}
     words |= {"indirect": clause.indirect, "statement": clause.statement}
     output = random.choice(ASKS).format(**words)
+    if clause.value in numbers_in(output):
+        raise UnusableRow("recoverable", f"the target has the number {clause.number}")
     return Variant(row["instruction"], withheld.question, output, FIXED, [_schema(task)], withheld.check)
 
 
@@ -104,7 +107,9 @@ def chat(row: Row, original: Original, task: Task, others: Sequence[OtherTool], 
     """Return a short message instead of the row's question, with a fitting reply; the tool is offered."""
     _call_of(row, original)
     message, reply = draw_chat(random)
-    return Variant(row["instruction"], message, reply, FIXED, [_schema(task)], "the message asks nothing")
+    return Variant(
+        row["instruction"], message, reply, FIXED, [_schema(task)], "the message has no question and no number"
+    )
 
 
 def _call_of(row: Row, original: Original) -> tuple[str, str]:
@@ -114,13 +119,12 @@ def _call_of(row: Row, original: Original) -> tuple[str, str]:
 
 
 def _is_simple(formula: str) -> bool:
-    """Return whether a formula has at most two numbers, all below 100: a model should learn these by heart.
+    """Return whether a formula has fewer than four numbers: a refusal would teach to give up too early.
 
-    >>> _is_simple("9+12"), _is_simple("9+12*3"), _is_simple("9*120")
-    (True, False, False)
+    >>> _is_simple("9+12*3"), _is_simple("4*12/(6+2)")
+    (True, False)
     """
-    numbers = unsigned_numbers(formula)
-    return len(numbers) <= 2 and all(number < 100 for number in numbers)
+    return len(unsigned_numbers(formula)) < MIN_NUMBERS
 
 
 def _schema(task: Task) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from toolrlef_data.tasks.numbers import numbers_in
 from toolrlef_data.trice.annotations.constants import UNIT_SIZES, constants_for
+from toolrlef_data.trice.not_calling.grammar import UNITS
 
 __all__ = ["is_recoverable", "reachable"]
 
@@ -15,6 +16,7 @@ __all__ = ["is_recoverable", "reachable"]
 OTHER_SIZES = frozenset((3.0, 4.0, 8.0, 10.0, 1.6, 1.609, 2.2, 2.205, 2.54, 28.35, 0.454, 3.785, 1760.0))
 MAX_NUMBERS = 12  # of a question whose combinations are computed
 ROUNDING = 0.02  # share by which a value in another unit may differ
+_words = re.compile(r"[a-z]+").findall
 _names = re.compile(r"\b[A-Z][a-z]+").findall
 
 
@@ -32,6 +34,8 @@ def is_recoverable(value: float, question: str) -> bool:
     (True, False)
     >>> is_recoverable(26, "A hat costs some money. Half of it is 13 dollars.")
     True
+    >>> is_recoverable(8, "He ran several kilometers. That is 5 miles."), is_recoverable(36, "He has 3 feet of rope.")
+    (True, True)
     """
     numbers = numbers_in(question)
     constants = constants_for(question) - {1.0}
@@ -42,7 +46,7 @@ def is_recoverable(value: float, question: str) -> bool:
         return True
     if any(abs(result - value) <= 1e-6 * value for result in reachable(numbers, 3)):
         return True
-    sizes = UNIT_SIZES | OTHER_SIZES | constants
+    sizes = UNIT_SIZES | constants | (OTHER_SIZES if UNITS.intersection(_words(question.lower())) else set())
     in_units = [result for number in numbers for size in sizes for result in (number * size, number / size)]
     return any(abs(result - value) <= ROUNDING * value for result in in_units)
 

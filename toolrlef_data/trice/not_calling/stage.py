@@ -86,9 +86,9 @@ def without_tool(
     >>> from toolrlef_data import ANNOTATIONS, answer, build_stage1, grade, load_source, scripted
     >>> questions = load_source("sample", split="train").select(range(1))
     >>> graded = grade(answer(questions, scripted({"": "It is 0."}, progress=False)))
-    >>> [row] = without_tool(build_stage1(graded, ANNOTATIONS), kind="no_tools")
-    >>> row["output"], row["rejected"], row["tools"]
-    ('I am not sure...', 'calculator(36+36/2)', '[]')
+    >>> [row] = without_tool(build_stage1(graded, ANNOTATIONS), kind="other_tools")
+    >>> row["id"], row["rejected"], "calculator" in row["tools"]
+    ('sample-001#other_tools', 'calculator(36+36/2)', False)
     """
     kinds = (kind,) if isinstance(kind, str) else tuple(kind)
     for name in kinds:

@@ -62,8 +62,8 @@ ONLY_TOOL_DOES_NOT_FIT = (
 ASKS = (
     "The problem says that {statement}, but it does not say how {how}. {Direct}?",
     "{Direct}? The problem only says that {statement}.",
-    "One {value} is missing: {direct}?",
-    "Before I can calculate this, I need one more {value}. {Direct}?",
+    "One value is missing: {direct}?",
+    "Before I can calculate this, I need one more value. {Direct}?",
     "I cannot work this out yet, because the problem does not tell me {indirect}. Could you give me that {value}?",
     "Could you tell me {indirect}? Without that {value} there is no single answer.",
     "To solve this I need to know {indirect}. What is that {value}?",

@@ -6,6 +6,7 @@
 | unreadable_formula | the tool does not compute the gold answer from the call |
 | no_clause | no number of the call stands alone in a clause that is safe to rewrite |
 | recoverable | the number follows from the rest of the question, or the rest leads to the gold answer |
+| bounded | a number that the call does not use counts the same things: "He had 20 figs. He ate 34 figs." |
 | not_needed | the call gives the gold answer without the number, too |
 | same_question | the question for the number asks what the row's question asks |
 """
@@ -18,7 +19,7 @@ from random import Random
 from typing import NamedTuple
 
 from toolrlef_data.records import UnusableRow
-from toolrlef_data.tasks.numbers import UNSIGNED, numbers_in, parse_number
+from toolrlef_data.tasks.numbers import UNSIGNED, numbers_in, parse_number, unsigned_numbers
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.not_calling.clauses import Clause, clauses_in, last_sentence
 from toolrlef_data.trice.not_calling.recoverable import is_recoverable, reachable
@@ -26,7 +27,9 @@ from toolrlef_data.trice.not_calling.recoverable import is_recoverable, reachabl
 __all__ = ["Withheld", "withhold"]
 
 OTHER_VALUES = (2, 3, 7, 11, 29, 101)  # factors by which a number is changed to show that the answer depends on it
+WORDS_BEFORE = 3  # words before a noun that may count it: "20 big red balloons"
 _numbers = re.compile(UNSIGNED).finditer
+_amounts = re.compile(rf"\$ ?{UNSIGNED}|{UNSIGNED} dollars").findall
 _words = re.compile(r"[a-z0-9$']+").findall
 
 
@@ -60,7 +63,7 @@ def withhold(question: str, argument: str, answers: Sequence[str], task: Task, r
     >>> from toolrlef_data import TASKS
     >>> text = "Paco had 28 cookies. He gave 7 cookies to Ann. How many cookies are left?"
     >>> withhold(text, "28-7", ["21"], TASKS["math"], Random(1)).question
-    'Paco had 28 cookies. He gave some cookies to Ann. How many cookies are left?'
+    'Paco had some cookies. He gave 7 cookies to Ann. How many cookies are left?'
     """
     if not _is_gold(argument, answers, task):
         raise UnusableRow("unreadable_formula", f"expected one of {list(answers)[:3]}: {argument!r:.80}")
@@ -84,6 +87,8 @@ def _without(clause: Clause, question: str, argument: str, answers: Sequence[str
     numbers = numbers_in(rest)
     if is_recoverable(clause.value, changed) or any(_is_in(gold, reachable(numbers, 2)) for gold in golds):
         raise UnusableRow("recoverable", f"{clause.number}: {changed:.100}")
+    if _is_bounded(clause, rest, argument):
+        raise UnusableRow("bounded", f"{clause.number}: {changed:.100}")
     start, end = literals[0].span()
     others = [f"{argument[:start]}({clause.value:g}*{factor}){argument[end:]}" for factor in OTHER_VALUES]
     without = argument[:start] + "?" + argument[end:]
@@ -97,6 +102,17 @@ def _without(clause: Clause, question: str, argument: str, answers: Sequence[str
         raise UnusableRow("same_question", clause.direct)
     check = f"{clause.number} is withheld: {without} -> {task.tool.run(without).error}"
     return Withheld(changed, clause, check)
+
+
+def _is_bounded(clause: Clause, rest: str, argument: str) -> bool:
+    """Return whether the rest of the question counts the same things by a number that the call does not use."""
+    used = set(unsigned_numbers(argument))
+    if not clause.noun:
+        return any(not numbers_in(amount) & used for amount in _amounts(rest))
+    words = rest.lower().replace(",", "").split()
+    places = [n for n, word in enumerate(words) if word.strip(".?!;:") == clause.noun]
+    counts = [numbers_in(" ".join(words[max(0, n - WORDS_BEFORE) : n])) for n in places]
+    return any(values and not values & used for values in counts)
 
 
 def _is_gold(formula: str, answers: Sequence[str], task: Task) -> bool:
