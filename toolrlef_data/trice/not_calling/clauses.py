@@ -14,6 +14,7 @@ from toolrlef_data.tasks.numbers import numbers_in
 from toolrlef_data.trice.not_calling.grammar import (
     BASES,
     COMMON_KNOWLEDGE,
+    CURRENCIES,
     DETERMINERS,
     MONEY_VERBS,
     NAMES_ON_S,
@@ -63,18 +64,19 @@ _NUMBER = rf"(?:\d{{1,3}}(?:,\d{{3}})+|\d+(?:\.\d+)?|{_NUMBER_WORDS.replace(' ',
 _VERB = "|".join(sorted(map(re.escape, BASES), key=len, reverse=True))
 _SUBJECT = r"(?:Mrs?\. |Ms\. |Dr\. )?[A-Z][A-Za-z']*(?: and [A-Z][a-z]+)?(?: (?!and\b)[a-z'-]+){0,3}?"
 _sentences = re.compile(r"(?:Mrs?\.|Ms\.|Dr\.|St\.|\b[A-Z]\.|\d\.\d|[^.?!])+[.?!]*").finditer
-_object = re.compile(
-    rf"(?P<subject>{_SUBJECT}) (?P<verb>{_VERB}) (?P<number>{_NUMBER}) (?P<after>[^.;:?!]*)", re.DOTALL
-).match
+_AFTER = r"(?P<after>(?:Mrs?\.|Ms\.|Dr\.|St\.|\d\.\d|[^.;:?!])*)[.?!]*"  # up to the end of the sentence
+_object = re.compile(rf"(?P<subject>{_SUBJECT}) (?P<verb>{_VERB}) (?P<number>{_NUMBER}) {_AFTER}").fullmatch
 _money = re.compile(
-    rf"(?P<subject>{_SUBJECT}) (?P<verb>{_VERB}) (?P<number>\$ ?{_NUMBER}(?: dollars)?|{_NUMBER} dollars)"
-    r"(?P<after>[^.;:?!]*)"
-).match
-_there = re.compile(rf"There (?P<verb>are|were) (?P<number>{_NUMBER}) (?P<after>[^.;:?!]*)").match
+    rf"(?P<subject>{_SUBJECT}) (?P<verb>{_VERB}) (?P<number>\$ ?{_NUMBER}(?: dollars)?|{_NUMBER} dollars){_AFTER}"
+).fullmatch
+_there = re.compile(rf"There (?P<verb>are|were) (?P<number>{_NUMBER}) {_AFTER}").fullmatch
 # What may follow the clause in its sentence: another number, a statement about a person, or after "if" the question.
 _goes_on = re.compile(
     rf"(?:,? and|,? but|,) (?:(?:then )?(?:he|she|they)\b|\$? ?{_NUMBER} (?!times?\b))|, (?:then )?(?:how|what)\b"
 ).match
+_time = re.compile(
+    r"\b(?:in the (?:morning|afternoon|evening)|on \w+day|yesterday|today|last|this|during|first|second|each|every)\b"
+).search
 _asks = re.compile(r", (?:then )?(?:how|what)\b").match
 _break = re.compile(r",| and | but ").search
 
@@ -140,8 +142,8 @@ def _of_object(match: re.Match[str], start: int) -> Clause | None:
         return None
     noun, rest = phrase
     auxiliary, base = BASES[match["verb"]]
-    if noun.endswith("dollars") or (auxiliary != "did" and UNITS.intersection(noun.split())):
-        return None  # money that is no object; may be common knowledge: "It takes 24 hours"
+    if auxiliary != "did" and UNITS.intersection(noun.split()):
+        return None  # may be common knowledge: "It takes 24 hours"
     some = _quantity(noun, rest, subject, is_last=_is_last(match["after"], noun, rest))
     statement = f"{subject} {match['verb']} {some} {noun}{_joined(rest)}"
     known = _known(subject)
@@ -245,6 +247,8 @@ def _noun_phrase(after: str) -> tuple[str, str] | None:
             following = words[n + 1] if word == bare and n + 1 < len(words) else ""
             if following and (following.endswith("s") and following not in NO_NOUNS | REST):
                 continue  # a compound, such as "hats stands"
+            if bare in CURRENCIES:
+                return None
             noun, tail = " ".join([*words[:n], bare]), after.split(bare, 1)[1]
             if following == "of":
                 part = re.match(r" of ((?:his |her |their |the )?[a-z]+)(?=$|,| (?:and|but|\w+))", tail)
@@ -264,6 +268,8 @@ def _rest(tail: str) -> str | None:
     rest = (tail[: stop.start()] if stop else tail).strip()
     if stop and not _goes_on(tail[stop.start() :].replace("  ", " ")):
         return None
+    if stop and not rest and not _asks(tail) and _time(tail):
+        return None  # when this is the case stands after other numbers: "6 emails and 2 letters in the morning"
     words = rest.split()
     if not words:
         return ""

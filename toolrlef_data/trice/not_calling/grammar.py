@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "BASES",
     "COMMON_KNOWLEDGE",
+    "CURRENCIES",
     "DETERMINERS",
     "MONEY_VERBS",
     "NAMES_ON_S",
@@ -85,6 +86,7 @@ UNITS = _words("""
     pounds ounces grams kilograms tons liters litres gallons cups pints quarts teaspoons tablespoons degrees points
     calories grams milligrams kilocalories
     """)
+CURRENCIES = _words("dollars euros cents bucks")  # an amount of money is "some money"
 # Nouns whose number is common knowledge for many things, such as the legs of a dog.
 COMMON_KNOWLEDGE = _words("""
     legs wheels sides corners eyes ears fingers toes hands arms feet wings paws cents seasons quarters halves
