@@ -27,6 +27,7 @@ from toolrlef_data.trice.not_calling.recoverable import is_recoverable, reachabl
 __all__ = ["Withheld", "withhold"]
 
 OTHER_VALUES = (2, 3, 7, 11, 29, 101)  # factors by which a number is changed to show that the answer depends on it
+AUXILIARIES = {"did", "do", "does", "are", "is", "was", "were"}
 WORDS_BEFORE = 3  # words before a noun that may count it: "20 big red balloons"
 _numbers = re.compile(UNSIGNED).finditer
 _amounts = re.compile(rf"\$ ?{UNSIGNED}|{UNSIGNED} dollars").findall
@@ -94,11 +95,8 @@ def _without(clause: Clause, question: str, argument: str, answers: Sequence[str
     without = argument[:start] + "?" + argument[end:]
     if any(_is_gold(formula, answers, task) for formula in [*others, without]):
         raise UnusableRow("not_needed", f"{clause.number} in {argument!r:.80}")
-    final = set(_words(last_sentence(question).lower()))
-    if (
-        set(_words(clause.direct)) <= final
-        or set(_words(clause.direct)) - {"did", "do", "does", "was", "were"} <= final
-    ):
+    asked = set(_words(clause.direct.lower()))
+    if asked - AUXILIARIES <= set(_words(last_sentence(question).lower())):
         raise UnusableRow("same_question", clause.direct)
     check = f"{clause.number} is withheld: {without} -> {task.tool.run(without).error}"
     return Withheld(changed, clause, check)
