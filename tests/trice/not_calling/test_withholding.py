@@ -32,6 +32,7 @@ REFUSED = [
     ("Tom ran 48 miles on Sunday, twice as far as the 24 miles of Ann. How far did he run?", "48", "48", "no_clause"),
     ("Tom ran 48 miles on Sunday. Ann ran half of it, or 24 miles. How far did he run?", "48", "48", "recoverable"),
     ("From his 20 figs, he ate 34 figs. Ann ate 18 figs. How many were eaten?", "34+18", "52", "bounded"),
+    ("Tom got 26 notes on Sunday and 9 notes on Monday. How many notes did he get on Monday?", "26-9", "17", "stated"),
     ("Tom had 26 figs. Of 7 bags of 6 limes and 5 limes, how many are his?", "7*6+5+26*0", "47", "not_needed"),
     ("Tom has 26 figs. He has 9 figs less than Ann. How many figs does Tom have?", "26+0*9", "26", "same_question"),
 ]

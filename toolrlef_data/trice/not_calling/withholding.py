@@ -9,6 +9,7 @@
 | bounded | a number that the call does not use counts the same things: "He had 20 figs. He ate 34 figs." |
 | not_needed | the call gives the gold answer without the number, too |
 | same_question | the question for the number asks what the row's question asks |
+| stated | the question asks for another number that it states: "3 figs in May. ... How many figs in May?" |
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ OTHER_VALUES = (2, 3, 7, 11, 29, 101)  # factors by which a number is changed to
 AUXILIARIES = {"did", "do", "does", "are", "is", "was", "were"}
 WORDS_BEFORE = 3  # words before a noun that may count it: "20 big red balloons"
 _numbers = re.compile(UNSIGNED).finditer
+_counted = re.compile(rf"{UNSIGNED} ([a-z]+) ((?:in|on|at|from|during) (?:the )?[a-z]+)\b").findall
 _amounts = re.compile(rf"\$ ?{UNSIGNED}|{UNSIGNED} dollars").findall
 _words = re.compile(r"[a-z0-9$']+").findall
 
@@ -95,8 +97,11 @@ def _without(clause: Clause, question: str, argument: str, answers: Sequence[str
     without = argument[:start] + "?" + argument[end:]
     if any(_is_gold(formula, answers, task) for formula in [*others, without]):
         raise UnusableRow("not_needed", f"{clause.number} in {argument!r:.80}")
+    final = last_sentence(question).lower()
+    if any(noun in final and place in final for noun, place in _counted(rest.lower())):
+        raise UnusableRow("stated", final)
     asked = set(_words(clause.direct.lower()))
-    if asked - AUXILIARIES <= set(_words(last_sentence(question).lower())):
+    if asked - AUXILIARIES <= set(_words(final)):
         raise UnusableRow("same_question", clause.direct)
     check = f"{clause.number} is withheld: {without} -> {task.tool.run(without).error}"
     return Withheld(changed, clause, check)
