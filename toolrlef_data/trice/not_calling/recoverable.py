@@ -15,7 +15,7 @@ __all__ = ["is_recoverable", "reachable"]
 # Sizes of units that `UNIT_SIZES` lacks: kilometres of a mile, pounds of a kilogram, centimetres of an inch, ...
 OTHER_SIZES = frozenset((3.0, 4.0, 8.0, 10.0, 1.6, 1.609, 2.2, 2.205, 2.54, 28.35, 0.454, 3.785, 1760.0))
 MAX_NUMBERS = 12  # of a question whose combinations are computed
-ROUNDING = 0.02  # share by which a value in another unit may differ
+ROUNDING = 0.02  # share by which a value in another system of units may differ
 _words = re.compile(r"[a-z]+").findall
 _names = re.compile(r"\b[A-Z][a-z]+").findall
 
@@ -44,11 +44,17 @@ def is_recoverable(value: float, question: str) -> bool:
     counts = {len(re.findall(r"\d+", question)), len(set(_names(question))), question.count(",") + 1}
     if any(abs(value - count) <= 1 for count in counts) and value <= 10:
         return True
-    if any(abs(result - value) <= 1e-6 * value for result in reachable(numbers, 3)):
+    in_units = {result for number in numbers for result in _in_units(number, UNIT_SIZES | constants)}
+    if any(abs(result - value) <= 1e-6 * value for result in reachable(numbers, 3) | in_units):
         return True
-    sizes = UNIT_SIZES | constants | (OTHER_SIZES if UNITS.intersection(_words(question.lower())) else set())
-    in_units = [result for number in numbers for size in sizes for result in (number * size, number / size)]
-    return any(abs(result - value) <= ROUNDING * value for result in in_units)
+    if not UNITS.intersection(_words(question.lower())):
+        return False
+    rounded = [result for number in numbers for result in _in_units(number, OTHER_SIZES)]
+    return any(abs(result - value) <= ROUNDING * value for result in rounded)
+
+
+def _in_units(number: float, sizes: Iterable[float]) -> list[float]:
+    return [result for size in sizes for result in (number * size, number / size)]
 
 
 def reachable(numbers: Iterable[float], size: int) -> set[float]:
