@@ -51,6 +51,7 @@ from toolrlef_data import (
     tokenise,
     trajectories,
     wiki_search,
+    without_tool,
     write_answers,
 )
 from toolrlef_data._names import PUBLIC_MODULES
@@ -120,6 +121,7 @@ BY_SPLIT: dict[str, tuple[str, Callable[..., Any]]] = {
     "build_stage2": ("responded", build_stage2),
     "rank_agreement": ("scored_by_model", rank_agreement),
     "drop_learnt": ("compared", drop_learnt),
+    "without_tool": ("stage1", lambda data: without_tool(data, kind=["other_tools", "chat"])),
     "rescore": ("stage2", lambda data: rescore(data, "paper")),
     "trajectories": ("answers", trajectories),
     "preference_pairs": ("answers", preference_pairs),

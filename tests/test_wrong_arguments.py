@@ -47,6 +47,7 @@ from toolrlef_data import (
     trajectories,
     translator,
     warm_up,
+    without_tool,
 )
 
 ROWS = [{"id": "1", "text": "fig"}]
@@ -85,6 +86,7 @@ OF_A_TABLE: dict[str, Callable[[Any], object]] = {
     "execute": execute,
     "score": score,
     "build_stage2": build_stage2,
+    "without_tool": lambda data: without_tool(data, kind="chat"),
     "trajectories": trajectories,
     "preference_pairs": preference_pairs,
     "tokenise": lambda data: tokenise(data, "no/model"),

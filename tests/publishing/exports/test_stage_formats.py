@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import Dataset, load_dataset
+from datasets import Dataset, concatenate_datasets, load_dataset
 
 from tests.support.caches import use_caches
 from toolrlef_data import (
@@ -39,6 +39,7 @@ from toolrlef_data import (
     to_trainer,
     tool_schema,
     trajectories,
+    without_tool,
 )
 from toolrlef_data.columns import DROPPED, STAGE1, STAGE2
 from toolrlef_data.publishing.exports.options import Options
@@ -67,6 +68,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Dataset]:
             "trajectories": trajectories(answers, layout="merged", keep_thought=False),
             "pairs": preference_pairs(answers, keep_thought=False),
             "toolllama": trajectories(answers, style="toolllama"),
+            "mixed": concatenate_datasets([stage1, without_tool(stage1, kind=["no_tools", "other_tools", "chat"])]),
         }
         return {name: Dataset.from_list(table.to_list(), features=table.features) for name, table in made.items()}
 

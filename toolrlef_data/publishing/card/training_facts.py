@@ -18,8 +18,8 @@ from toolrlef_data.columns import STAGE1, STAGE2, responders_of
 from toolrlef_data.publishing.card.step_facts import StepFacts
 from toolrlef_data.publishing.exports.formats import EXPORTS
 from toolrlef_data.publishing.exports.lengths import Target, n_tokens, targets_of
-from toolrlef_data.publishing.exports.not_calling import is_not_calling
 from toolrlef_data.publishing.exports.options import check_options
+from toolrlef_data.publishing.exports.stage1 import is_not_calling
 from toolrlef_data.publishing.rl.rewards import reward
 from toolrlef_data.records import InputError, UnusableRow
 from toolrlef_data.tables.stage_cache import as_arrow

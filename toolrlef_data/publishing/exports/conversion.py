@@ -24,8 +24,8 @@ from toolrlef_data.checks import check_table
 from toolrlef_data.columns import DROPPED
 from toolrlef_data.publishing.exports.formats import EXPORTS, Export
 from toolrlef_data.publishing.exports.lengths import Meter
-from toolrlef_data.publishing.exports.not_calling import OFFER, is_not_calling
 from toolrlef_data.publishing.exports.options import Options, check_options
+from toolrlef_data.publishing.exports.stage1 import OFFER, is_not_calling
 from toolrlef_data.records import Drop, InputError, MissingColumns, UnknownName, UnusableRow
 from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.tasks.task import Task

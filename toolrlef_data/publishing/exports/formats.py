@@ -34,7 +34,7 @@ from datasets import Json, List, Value
 
 from toolrlef_data.columns import BOOL, INT, STRING
 from toolrlef_data.engines.prompts import STYLES
-from toolrlef_data.publishing.exports import llamafactory, not_calling, stage1, stage2, trajectories
+from toolrlef_data.publishing.exports import llamafactory, stage1, stage2, trajectories
 from toolrlef_data.publishing.exports.options import Options
 from toolrlef_data.records import Drop, UnusableRow
 
@@ -169,7 +169,7 @@ _KTO = Export(GRADED, stage2.trl_kto, _prompt_and("completion", label=BOOL, orig
 
 def _with_variants(export: Export) -> tuple[Export, Export]:
     """Return an export of stage 2, and the same for rows of `without_tool`."""
-    return export, replace(export, columns=not_calling.COLUMNS, records=not_calling.ranked(export.records))
+    return export, replace(export, columns=stage1.RANKED, records=stage1.ranked(export.records))
 
 
 _CONVERSATIONS: dict[str, Any] = {"conversations": TURNS, "system": STRING, "tools": STRING}
