@@ -86,7 +86,7 @@ def target(record: dict[str, Any]) -> tuple[str, Any]:
 def test_a_variant_is_never_exported_with_a_call_as_target(format: str, calls: str, mixed: Dataset) -> None:
     if format == "alpaca" and calls == "native":
         return
-    options = {} if format == "alpaca" else {"calls": calls}
+    options: dict[str, Any] = {} if format == "alpaca" else {"calls": calls}
     for row, record in zip(mixed, to_trainer(mixed, format, **options), strict=True):
         text, called = target(record)
         assert bool(called) == (calls == "native" and row["uses_tool"])
