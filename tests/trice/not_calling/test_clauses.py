@@ -58,6 +58,7 @@ LEFT_ALONE = [
     ("How many figs does Tom have if Ann has 3 figs?", "no statement"),
     ("There are 25 kids in Ms. Swan's class and 32 in another.", "the sentence goes on"),
     ("Tom bought 2.5 figs.", "no count"),
+    ("Each shelf has 24 figs each.", "each of each"),
     ("Tom has 8 dollars in a bank where 5 coins are.", "a subordinate clause"),
 ]
 

@@ -28,6 +28,7 @@ from toolrlef_data.trice.not_calling.grammar import (
 __all__ = ["Clause", "clauses_in", "last_sentence"]
 
 MAX_REST = 8  # words after the noun phrase
+EACH = ("each ", "every ")
 MIN_VALUE = 3  # "both" gives away two
 
 
@@ -141,6 +142,8 @@ def _of_object(match: re.Match[str], start: int) -> Clause | None:
     if phrase is None or subject is None:
         return None
     noun, rest = phrase
+    if subject.startswith(EACH) and _is_distributive(rest):
+        return None
     auxiliary, base = BASES[match["verb"]]
     if auxiliary != "did" and UNITS.intersection(noun.split()):
         return None  # may be common knowledge: "It takes 24 hours"
@@ -229,7 +232,7 @@ def _is_last(after: str, noun: str, rest: str) -> bool:
 
 def _quantity(noun: str, rest: str, subject: str, is_last: bool) -> str:
     """Return what stands for the number: "the same number of" for each of several things, else "some"."""
-    if is_last and subject.startswith(("each ", "every ")):  # "the same number of figs and 3 pears" is ambiguous
+    if is_last and subject.startswith(EACH):  # "the same number of figs and 3 pears" is ambiguous
         return "the same number of"
     if is_last and _is_distributive(rest):
         return "a certain number of"
