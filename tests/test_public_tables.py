@@ -21,11 +21,13 @@ from toolrlef_data import (
     InputError,
     Reply,
     Responder,
+    agreement,
     answer,
     apply,
     audit_grader,
     build_stage1,
     build_stage2,
+    counterfactual,
     drop_learnt,
     execute,
     explode,
@@ -131,6 +133,7 @@ BY_SPLIT: dict[str, tuple[str, Callable[..., Any]]] = {
 ONE_SPLIT: dict[str, tuple[str, Callable[..., Any]]] = {
     "split_queries": ("answers", split_queries),
     "generate_trajectories": ("questions", search),
+    "counterfactual": ("questions", lambda data: counterfactual(data, STUDENT, samples=1)),
 }
 TABLES = BY_SPLIT | ONE_SPLIT
 OTHERS = {"ledger", "lineage", "logprobs", "train", "warm_up"}  # they read records, or need a model
@@ -151,6 +154,7 @@ READERS: dict[str, tuple[str, Callable[..., Any]]] = {
         "questions",
         lambda data: make_questions(data, task="math", id="id", context="context", solution="solution").to_list(),
     ),
+    "agreement": ("need", lambda data: str(agreement(data, data))),
     "show": ("stage2", lambda data: str(show(data))),
     "audit_grader": ("questions", lambda data: audit_grader(TASKS["math"], data, probes=50)),
     "wiki_search": ("passages", lambda data: wiki_search(data).run("fig").value),
@@ -176,6 +180,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Dataset]:
             build_stage2(made["responded"]), add_logprobs, reads=["responses"], adds=LOGPROBS
         )
         made["compared"] = rank_agreement(made["scored_by_model"])
+        made["need"] = counterfactual(made["questions"], STUDENT, samples=1)
         made["stage2"] = score(made["executed"])
         made["answers"] = load_source("sample_trajectories").select(range(3))
         made["samples"] = trajectories(made["answers"]).select(range(3))
