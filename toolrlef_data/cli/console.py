@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, ParamSpec
 
 import typer
 
@@ -39,6 +39,7 @@ MAX_TURNS_REACHED, MAX_CALLS_REACHED = "  no answer: --max-turns reached", "  no
 CALLS, THOUGHTS = "  messages with a call", "  messages without a call"
 TOKENS = "prompt and reply tokens"
 ALL_SAMPLES = "(all samples)"
+P = ParamSpec("P")
 
 
 def text_table(title: str, names: Sequence[str], rows: Sequence[tuple[str, ...]]) -> Table:
@@ -140,14 +141,18 @@ def print_line(text: str) -> None:
     Console().print(text, soft_wrap=True, highlight=False, markup=False)
 
 
-@contextlib.contextmanager
-def exit_on_interrupt() -> Iterator[None]:
-    """On Ctrl-C, print how to resume and exit with status 130."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.secho(INTERRUPTED, err=True)
-        raise typer.Exit(130) from None
+def exit_on_interrupt(command: Callable[P, None]) -> Callable[P, None]:
+    """Return a command that, on Ctrl-C in any of its phases, prints how to resume and exits with status 130."""
+
+    @functools.wraps(command)
+    def interruptible(*args: P.args, **options: P.kwargs) -> None:
+        try:
+            command(*args, **options)
+        except KeyboardInterrupt:
+            typer.secho(INTERRUPTED, err=True)
+            raise typer.Exit(130) from None
+
+    return interruptible
 
 
 def run_app(app: typer.Typer) -> None:

@@ -26,6 +26,7 @@ def _root() -> None:
 
 
 @app.command()
+@exit_on_interrupt
 def run(
     recipe: Annotated[str, typer.Argument(help="YAML file, or name of a bundled recipe, such as demo, qa or mix.")],
     all_rows: Annotated[bool, typer.Option("--all", help="Use all rows of every source.")] = False,
@@ -44,16 +45,13 @@ def run(
     from toolrlef_data.recipes.loading import load_recipe
     from toolrlef_data.recipes.runner import run_recipe
 
-    with exit_on_interrupt():
-        loaded = load_recipe(recipe, rows=rows, all_rows=all_rows)
-        result = run_recipe(loaded, out=out, num_proc=num_proc, replace=replace)
+    loaded = load_recipe(recipe, rows=rows, all_rows=all_rows)
+    result = run_recipe(loaded, out=out, num_proc=num_proc, replace=replace)
     _print_run(result)
 
 
-app.command()(push)
-app.command()(search)
-app.command()(show)
-app.command()(trajectories)
+for command in (push, search, show, trajectories):
+    app.command()(exit_on_interrupt(command))
 app.add_typer(trice)
 
 

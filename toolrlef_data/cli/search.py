@@ -12,7 +12,6 @@ from toolrlef_data.cli import console
 from toolrlef_data.cli.console import (
     count_table,
     dropped_table,
-    exit_on_interrupt,
     flag_table,
     print_line,
     print_parts,
@@ -99,8 +98,7 @@ def search(
     table = demo_queries(rows) if queries is None else _read_queries(queries, rows)
     check_replaceable(out / "data", VERSION, replace=True)
     old_names = _earlier_answers(out / "answers")
-    with exit_on_interrupt():
-        answers = generate_trajectories(table, DEMO_FUNCTIONS, spec, method=search_method, protocol=protocol)
+    answers = generate_trajectories(table, DEMO_FUNCTIONS, spec, method=search_method, protocol=protocol)
     _replace_answers(answers, out / "answers", old_names)
     tables = {"trajectories": samples_of(answers, layout=layout), "pairs": preference_pairs(answers)}
     filled = {name: data for name, data in tables.items() if len(data)}

@@ -12,7 +12,6 @@ import typer
 from toolrlef_data.cli.console import (
     count_table,
     dropped_table,
-    exit_on_interrupt,
     flag_table,
     print_line,
     print_parts,
@@ -109,25 +108,24 @@ def trajectories(
     options["without"] = without or ()
     shared: dict[str, Any] = {"finish": finish} if finish else {}  # samples and pairs have different defaults
     shared |= {} if keep_thought is None else {"keep_thought": keep_thought}
-    with exit_on_interrupt():
-        answers = _load_answers(data_dir)
-        parts = DatasetDict({"train": answers}) if test is None else split_queries(answers, test)
-        tables = {}
-        if export not in PAIR_FORMATS:
-            tables["trajectories" if style == "messages" else style] = samples_of(parts, **options, **shared)
-        if pairs or export in PAIR_FORMATS:
-            tables["pairs"] = preference_pairs(parts, **shared)
-        if shuffle is not None:
-            tables = {name: shuffle_steps(table, shuffle) for name, table in tables.items()}
-        first, dropped = next(iter(tables.values())), dropped_table(tables.values())
-        if not any(map(len, first.values())):
-            print_parts(dropped)
-            raise InputError(NO_SAMPLES)
-        if export is None:
-            filled = {name: table for name, table in tables.items() if any(map(len, table.values()))}
-            messages = [publish_steps(filled, out, version, replace=replace)]
-        else:
-            messages = _export_splits(first, export, out, arguments, drop_unfit)
+    answers = _load_answers(data_dir)
+    parts = DatasetDict({"train": answers}) if test is None else split_queries(answers, test)
+    tables = {}
+    if export not in PAIR_FORMATS:
+        tables["trajectories" if style == "messages" else style] = samples_of(parts, **options, **shared)
+    if pairs or export in PAIR_FORMATS:
+        tables["pairs"] = preference_pairs(parts, **shared)
+    if shuffle is not None:
+        tables = {name: shuffle_steps(table, shuffle) for name, table in tables.items()}
+    first, dropped = next(iter(tables.values())), dropped_table(tables.values())
+    if not any(map(len, first.values())):
+        print_parts(dropped)
+        raise InputError(NO_SAMPLES)
+    if export is None:
+        filled = {name: table for name, table in tables.items() if any(map(len, table.values()))}
+        messages = [publish_steps(filled, out, version, replace=replace)]
+    else:
+        messages = _export_splits(first, export, out, arguments, drop_unfit)
     counts = {f"{name} {split}": len(data) for name, table in tables.items() for split, data in table.items()}
     print_parts(count_table("Samples", {"answer files": len(answers), **counts}), flag_table(first.values()), dropped)
     for message in messages:

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from toolrlef_data.cli.console import exit_on_interrupt
 from toolrlef_data.cli.trice import flags
 from toolrlef_data.cli.trice.models import api_engine, check_template, local_engine
 from toolrlef_data.cli.trice.reports import check_any, print_missing, print_written
@@ -59,8 +58,7 @@ def answer(
     rows = read_rows(input, needs=("id", "question|instruction", "answer|answers"))
     entries = parse_rows(input, rows, "question", found, normalise_name(dataset_name) if dataset_name else "")
     questions = question_table(found, entries)
-    with exit_on_interrupt():
-        graded = grade(answer_questions(questions, spec, style=style, task=found), rule=rule, task=found)
+    graded = grade(answer_questions(questions, spec, style=style, task=found), rule=rule, task=found)
     columns = ["id", "needs_tool", "response", "prediction", "answers"]
     grades = {row["id"]: row for row in graded.select_columns(columns)}
     folder = output or input.parent

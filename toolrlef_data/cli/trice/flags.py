@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from toolrlef_data.cli.console import run_app
+from toolrlef_data.cli.console import exit_on_interrupt, run_app
 from toolrlef_data.records import UnknownName
 
 __all__ = [
@@ -80,5 +80,5 @@ def check_mode(mode: str) -> str:
 def run_command(function: Callable[..., None]) -> None:
     """Run a command as a script, with the arguments of the process."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=CONTEXT)
-    app.command()(function)
+    app.command()(exit_on_interrupt(function))
     run_app(app)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toolrlef_data.cli.console import exit_on_interrupt, print_line
+from toolrlef_data.cli.console import print_line
 from toolrlef_data.cli.trice import flags
 from toolrlef_data.cli.trice.models import api_engine, prompt_style, task_tool
 from toolrlef_data.cli.trice.reports import check_any, print_missing, print_written
@@ -79,8 +79,7 @@ def generate_tool_api(
     step = open_step(input, output, again=mode == "w", needs=needs, adds=("id", "tool"), hint=HINT)
     new: dict[str, dict[str, Any]] = {}
     missing: dict[str, str] = {}
-    with exit_on_interrupt():
-        labels = _labels(input, step.remaining, verifiable or found, dataset, spec, attempts, verifiable is not None)
+    labels = _labels(input, step.remaining, verifiable or found, dataset, spec, attempts, verifiable is not None)
     for row, label in zip(step.remaining, labels, strict=True):
         if label["tool_call"] and (label["verified"] or keep_unverified or verifiable is None):
             new[row.id] = {**row.row, "tool": label["tool_call"]}

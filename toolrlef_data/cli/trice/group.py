@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from toolrlef_data.cli.console import exit_on_interrupt
 from toolrlef_data.cli.trice.answer import answer
 from toolrlef_data.cli.trice.flags import CONTEXT
 from toolrlef_data.cli.trice.generate_response_gpt import generate_response_gpt
@@ -23,4 +24,4 @@ def _trice() -> None:
 
 
 for command in (answer, generate_tool_api, merge, generate_response_gpt, generate_response_llama, score):
-    trice.command()(command)
+    trice.command()(exit_on_interrupt(command))

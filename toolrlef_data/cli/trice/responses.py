@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolrlef_data.cli.console import exit_on_interrupt, print_line
+from toolrlef_data.cli.console import print_line
 from toolrlef_data.cli.trice.reports import check_any, print_missing, print_written
 from toolrlef_data.records import NO_RESPONSE_ERRORS
 
@@ -54,8 +54,7 @@ def write_responses(
     if step.remaining:
         entries = parse_rows(input, step.remaining, "question", task)
         table = prompt_table(task, entries, instruction or task.instruction)
-        with exit_on_interrupt():
-            responded = respond(table, [responder], task=task)
+        responded = respond(table, [responder], task=task)
         responses = {row["id"]: row[responder.name] for row in responded.select_columns(["id", responder.name])}
         for row, entry in zip(step.remaining, entries, strict=True):
             response = responses[entry.id]

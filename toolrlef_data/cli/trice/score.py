@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toolrlef_data.cli.console import dropped_table, exit_on_interrupt, print_line, print_parts
+from toolrlef_data.cli.console import dropped_table, print_line, print_parts
 from toolrlef_data.cli.trice import flags
 from toolrlef_data.cli.trice.models import local_engine, task_tool
 from toolrlef_data.cli.trice.reports import print_written
@@ -73,8 +73,7 @@ def score(
         print_line(f"No file of {', '.join(absent)} in {data_path}: the rows have the other responses alone.")
     calls = called_arguments(files, found)
     ready = _with_tool(found, calls, tools, base_model, lora_weights, model.lower())
-    with exit_on_interrupt():
-        stage2 = score_responses(files, ready, compat=compat)
+    stage2 = score_responses(files, ready, compat=compat)
     rows = stage2_rows(stage2, files, compat=compat)
     counts = {"questions": len(files.rows), "  scored": len(rows), "kept predictions": len(files.predictions)}
     print_parts(dropped_table([stage2]))
