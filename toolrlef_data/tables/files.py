@@ -63,11 +63,11 @@ def home_dir() -> Path:
 
 
 @contextlib.contextmanager
-def scratch_file(folder: Path) -> Iterator[Path]:
+def scratch_file(folder: Path, prefix: str = SCRATCH) -> Iterator[Path]:
     """Yield a temporary path in a folder; a file that the caller has not renamed at the end is removed."""
     with explain_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{SCRATCH}{uuid.uuid4().hex}"
+        path = folder / f"{prefix}{uuid.uuid4().hex}"
         try:
             yield path
         finally:

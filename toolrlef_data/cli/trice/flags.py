@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from toolrlef_data.cli.console import exit_on_interrupt, run_app
 from toolrlef_data.records import UnknownName
@@ -21,6 +22,7 @@ __all__ = [
     "BaseModel",
     "BaseUrl",
     "Corpus",
+    "FlagCommand",
     "LoraWeights",
     "MaxTokens",
     "Mode",
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 MODES = ("w", "a")
+FLAG_VALUES = {"true": True, "false": False}
 
 
 def _dashed(token: str) -> str:
@@ -77,8 +80,32 @@ def check_mode(mode: str) -> str:
     return mode
 
 
+class FlagCommand(TyperCommand):
+    """A command whose flags may have a value, as with the original's fire: `--load_8bit True`, `--load_8bit=False`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse arguments whose flags have no values."""
+        flags = {name: param for param in self.params if getattr(param, "is_flag", False) for name in param.opts}
+        result: list[str] = []
+        waiting = list(args)
+        while waiting:
+            word = waiting.pop(0)
+            name, _, value = word.partition("=")
+            if (param := flags.get(_dashed(name))) is None:
+                result.append(word)
+                continue
+            if word == name and waiting and waiting[0].lower() in FLAG_VALUES:
+                value = waiting.pop(0)
+            is_set = FLAG_VALUES.get(value.lower())
+            if is_set is None:
+                result.append(word)  # without a value, or with one that is refused
+            else:
+                result += [name] if is_set else param.secondary_opts[:1]
+        return super().parse_args(ctx, result)
+
+
 def run_command(function: Callable[..., None]) -> None:
     """Run a command as a script, with the arguments of the process."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=CONTEXT)
-    app.command()(exit_on_interrupt(function))
+    app.command(cls=FlagCommand)(exit_on_interrupt(function))
     run_app(app)

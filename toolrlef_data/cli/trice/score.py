@@ -96,8 +96,10 @@ def _with_tool(
     if task.name == "math":
         return task
     if not calls:
+        from toolrlef_data.engines.scripted import scripted
+
         tool = replace(task.tool, many=None, function=_refuse)
-        return replace(task, tool=tool, reader_prompt=None)
+        return replace(task, tool=tool, reader=scripted({}))
     ready = task_tool(task, **tools)
     if ready is None:
         raise InputError(

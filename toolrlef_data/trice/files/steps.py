@@ -7,14 +7,16 @@ half-way is continued by the ids in it; an incomplete last line is written again
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from toolrlef_data.records import Drop, InputError
-from toolrlef_data.tables.files import atomic_file
+from toolrlef_data.tables.files import SCRATCH, scratch_file
 from toolrlef_data.trice.files.folder import Line, read_lines
 
 __all__ = ["Step", "StepRow", "describe", "open_step", "read_rows", "unfinished_rows", "write_rows"]
@@ -25,6 +27,7 @@ REASONS = {
     "not_a_row": "not a JSON object",
     "not_unicode": "a text with an unpaired surrogate",
 }
+OUTPUT = f"{SCRATCH}output-"  # the start of the names of locked scratch files
 log = logging.getLogger("toolrlef_data")
 
 
@@ -161,9 +164,31 @@ def to_line(row: Mapping[str, Any]) -> str:
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Replace a file by rows; an interruption leaves the old file."""
-    with atomic_file(path) as scratch, open(scratch, "w", encoding="utf-8", newline="\n") as file:
+    """Replace a file, or the target of a link, by rows; an interruption leaves the old file."""
+    with _output_file(path.resolve()) as scratch, open(scratch, "w", encoding="utf-8", newline="\n") as file:
         file.writelines(map(to_line, rows))
+
+
+@contextlib.contextmanager
+def _output_file(path: Path) -> Iterator[Path]:
+    """Like `atomic_file`, and remove the scratch files that killed processes left in the folder.
+
+    A scratch file is locked as long as its process lives. A file system without locks keeps all of them.
+    """
+    import fcntl  # POSIX only
+
+    with scratch_file(path.parent, OUTPUT) as scratch, contextlib.ExitStack() as stack:
+        while not scratch.exists():  # another process may remove it until it is locked
+            file = stack.enter_context(open(scratch, "wb"))
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
+        for other in path.parent.glob(f"{OUTPUT}*"):
+            if other != scratch:
+                with contextlib.suppress(OSError), open(other, "rb") as old:
+                    fcntl.flock(old, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an error while its process lives
+                    other.unlink()
+        yield scratch
+        os.replace(scratch, path)
 
 
 def _lines(path: Path, hint: str = "") -> list[Line]:

@@ -231,14 +231,17 @@ def _candidate(
     """Return the record of a response for the rule, and the column `answer`."""
     prediction = next(iter(response["predictions"]), None)
     distance, answer = None, prediction
+    # The original looks for the name of the tool alone.
+    is_named = task.tool.name in (response["text"] or "")
     if compat and prediction is None:
-        answer = "0" if task.numeric else ""  # the original's value of a missing prediction
+        # The original's value of a missing prediction; it predicts a list if a reader reads passages.
+        is_list = is_named and task.reader_prompt is not None and task.output_is_answer
+        answer = "0" if task.numeric else "[]" if is_list else ""
     if task.numeric:
         if not response["correct"] and task.distance is not None:
             distance = task.distance(answer, answers[:1] if compat else answers)
         answer = None if answer is None else _rounded(answer)
-    # The original looks for the name of the tool alone.
-    uses_tool = task.tool.name in (response["text"] or "") if compat else response["tool"] is not None
+    uses_tool = is_named if compat else response["tool"] is not None
     candidate = Candidate(
         name,
         prediction,
