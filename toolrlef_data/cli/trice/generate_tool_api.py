@@ -10,7 +10,7 @@ import typer
 
 from toolrlef_data.cli.console import print_line
 from toolrlef_data.cli.trice import flags
-from toolrlef_data.cli.trice.models import api_engine, prompt_style, task_tool
+from toolrlef_data.cli.trice.models import api_engine, prompt_style, task_tool, with_reader
 from toolrlef_data.cli.trice.reports import check_any, print_missing, print_written
 from toolrlef_data.records import InputError
 
@@ -51,6 +51,11 @@ def generate_tool_api(
     search_url: flags.SearchUrl = None,
     corpus: flags.Corpus = None,
     qa_model: flags.QaModel = None,
+    base_model: Annotated[
+        str | None, typer.Option(help="qa: folder or Hub id of a reader, whose answers also verify calls.")
+    ] = None,
+    lora_weights: flags.LoraWeights = "",
+    prompt_template: Annotated[str, typer.Option(help="Prompts of the reader: vicuna, alpaca or chat.")] = "vicuna",
 ) -> None:
     """Write a tool call for each wrong row, and verify it by execution.
 
@@ -75,6 +80,13 @@ def generate_tool_api(
         spec = api_engine(engine, base_url=base_url, max_tokens=max_tokens, **keys)
     # A translation cannot show whether the call is right.
     verifiable = task_tool(found, search_url=search_url, corpus=corpus, qa_model=qa_model) if spec else None
+    if base_model or lora_weights:
+        if not base_model or verifiable is None or verifiable.reader_prompt is None:
+            raise InputError(
+                "the reader turns the passages of a search into answers: name it with --base-model, for data sets of "
+                "qa, and name the search with --search-url or --corpus"
+            )
+        verifiable = with_reader(verifiable, base_model, lora_weights, prompt_template)
     needs = ("id", "question|instruction", "answer|answers")
     step = open_step(input, output, again=mode == "w", needs=needs, adds=("id", "tool"), hint=HINT)
     new: dict[str, dict[str, Any]] = {}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from toolrlef_data.tasks.task import Task
     from toolrlef_data.tools.tool import Tool
 
-__all__ = ["TEMPLATES", "api_engine", "check_template", "local_engine", "prompt_style", "task_tool"]
+__all__ = ["TEMPLATES", "api_engine", "check_template", "local_engine", "prompt_style", "task_tool", "with_reader"]
 
 TEMPLATES = ("alpaca", "vicuna", "chat")
 COMPLETION_ENGINES = ("text-davinci-", "code-davinci-")
@@ -122,6 +122,11 @@ def task_tool(
             kind = "extractive" if tool else "seq2seq"
             tool = qa_tool(qa_model, search=tool, kind=kind) if qa_model else None
     return None if tool is None else replace(task, tool=tool)
+
+
+def with_reader(task: Task, base_model: str, lora_weights: str, template: str) -> Task:
+    """Return a task with a local model as the reader of its tool's output."""
+    return replace(task, reader=local_engine(base_model, lora_weights), reader_style=check_template(template))
 
 
 def _search_tool(url: str | None, corpus: Path | None, name: str) -> Tool | None:

@@ -64,13 +64,19 @@ def write_responses(
                 missing[row.id] = response["error"]
             else:
                 new[row.id] = response_row(row.row, entry, task.name, dict.fromkeys(fields, text))
-    result = step.in_order(new)
+    result = [_with_fields(row, fields) for row in step.in_order(new)]
     check_any(len(result), output, missing)
     write_rows(output, result)
     print_written({"questions": len(step.rows), "  new responses": len(new)}, (output, len(result)))
     if n_cut and not drop_cut:
-        print_line(f"{n_cut:,} replies were cut off or are empty; they are in the file, as in the original.")
+        print_line(f"Replies that were cut off or are empty, and are in the file as in the original: {n_cut:,}")
     print_missing(missing)
+
+
+def _with_fields(row: dict[str, Any], fields: Sequence[str]) -> dict[str, Any]:
+    """Return a row of the original's script, which writes one field, with all fields that contain the response."""
+    text = next(row[name] for name in fields if row.get(name) is not None)
+    return {**row, **{name: text for name in fields if row.get(name) is None}}
 
 
 def read_examples(task: Task, path: Path) -> tuple[Task, str]:
@@ -81,9 +87,12 @@ def read_examples(task: Task, path: Path) -> tuple[Task, str]:
         path: a file with instruction, input and output, or a folder with such a file named {task}.json.
     """
     from toolrlef_data.tasks.task import Example
+    from toolrlef_data.trice.files.names import UPSTREAM_TASKS
     from toolrlef_data.trice.files.steps import read_rows
 
-    file = path / f"{task.name}.json" if path.is_dir() else path
+    names = (task.name, UPSTREAM_TASKS.get(task.name, task.name))
+    files = [path / f"{name}.json" for name in names] if path.is_dir() else [path]
+    file = next((file for file in files if file.is_file()), files[0])
     rows = read_rows(file, needs=("instruction", "input", "output"))
     examples = [Example(row.row["input"], "", row.row["output"], "") for row in rows]
     return replace(task, examples={"": examples}), str(rows[0].row["instruction"])

@@ -10,7 +10,7 @@ import typer
 
 from toolrlef_data.cli.console import dropped_table, print_line, print_parts
 from toolrlef_data.cli.trice import flags
-from toolrlef_data.cli.trice.models import local_engine, task_tool
+from toolrlef_data.cli.trice.models import task_tool, with_reader
 from toolrlef_data.cli.trice.reports import print_written
 from toolrlef_data.records import InputError, UnknownName
 
@@ -114,7 +114,7 @@ def _with_tool(
             f"the reader turns the output of {task.tool.name} into answers, and {folder} is no folder: name it "
             "with --base-model"
         )
-    return replace(ready, reader=local_engine(folder, lora_weights), reader_style=template)
+    return with_reader(ready, folder, lora_weights, template)
 
 
 def _refuse(argument: str) -> str:

@@ -106,8 +106,9 @@ class NameResolver:
             return 0
         if file.kind == "gold":
             return 3
-        is_part = file.name.lower() != file.unit.lower()
-        return 4 if is_part else 1 if self._is_shared(file.unit) else 2
+        is_shared = self._is_shared(file.unit)
+        is_part = file.name.lower() != file.unit.lower() or (is_shared and not self._is_shared(file.name))
+        return 4 if is_part else 1 if is_shared else 2
 
     def _is_shared(self, name: str) -> bool:
         """Return whether the name is that of a task or of the mix, and not of a data set.

@@ -25,7 +25,7 @@ from toolrlef_data.trice.files.entries import Entry, NameResolver, parse_entry
 from toolrlef_data.trice.files.folder import File
 from toolrlef_data.trice.files.names import UPSTREAM_NAMES, UPSTREAM_TASKS
 from toolrlef_data.trice.files.rows import RESPONDER_ORDER, build_rows
-from toolrlef_data.trice.files.step_tables import build_file
+from toolrlef_data.trice.files.step_tables import build_file, check_dataset
 from toolrlef_data.trice.files.steps import StepRow, describe, read_rows
 from toolrlef_data.trice.files.task_entries import TaskEntries
 from toolrlef_data.trice.scoring.stage import score
@@ -97,6 +97,8 @@ def read_responses(folder: Path, task: Task, stage1: Path | None = None) -> Resp
             entry = parse_entry(file, line, resolver)
             if isinstance(entry, Drop):
                 raise InputError(describe(row, f"{entry.reason}: {entry.detail}"))
+            if "id" in row.row:
+                check_dataset(row, entry, task)
             task_entries.entries.setdefault((entry.kind, entry.split), []).append(entry)
             if file.responder and "pred" in row.row:
                 predictions[entry.id, file.responder] = _predictions(row.row["pred"])

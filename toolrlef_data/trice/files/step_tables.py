@@ -17,13 +17,14 @@ from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.files.entries import Entry, NameResolver, parse_entry
 from toolrlef_data.trice.files.folder import File, Line
 from toolrlef_data.trice.files.lines import ANSWER_AS_TEXT, QUESTION_IN_INSTRUCTION, answer_text
-from toolrlef_data.trice.files.names import find_dataset, normalise_id
+from toolrlef_data.trice.files.names import UPSTREAM_TASKS, find_dataset, normalise_id, upstream_name
 from toolrlef_data.trice.files.rows import graded_rows, question_row
 from toolrlef_data.trice.files.steps import StepRow, describe
 from toolrlef_data.trice.files.task_entries import TaskEntries
 
 __all__ = [
     "build_file",
+    "check_dataset",
     "gold_row",
     "graded_table",
     "parse_rows",
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 STEP = "step file"  # the name of the rows in the lineage
+# The data sets of the original's training data; each belongs to one task.
+TRAINING_SETS = {"asdiv", "gsm8k", "mlqa", "nq_open", "svamp", "trex", "triviaqa", "webquestions"}
 SUFFIXES = ("_right", "_wrong", "_response")
 
 
@@ -108,11 +111,26 @@ def parse_rows(path: Path, rows: Sequence[StepRow], kind: str, task: Task, datas
         entry = parse_entry(file, line, resolver)
         if isinstance(entry, Drop):
             raise InputError(describe(row, f"{entry.reason}: {entry.detail}"))
+        check_dataset(row, entry, task)
         if dataset:
             entry.dataset, entry.id = dataset, normalise_id(dataset, row.id)
         if (first := entries.setdefault(entry.id, entry)) is not entry:
             raise InputError(f"{row.position}: the id {row.id!r} is also in {first.position}; remove one of the rows")
     return list(entries.values())
+
+
+def check_dataset(row: StepRow, entry: Entry, task: Task) -> None:
+    """Raise an `InputError` if a row is of a data set that the original uses for another of its tasks.
+
+    Args:
+        row: the row.
+        entry: the same row as an entry, with the data set that its id, its file or its folder names.
+        task: the task of the command.
+    """
+    own = SOURCES[entry.dataset].task if entry.dataset in TRAINING_SETS else task.name
+    if own != task.name and task.name in UPSTREAM_TASKS:
+        name = upstream_name(entry.dataset)
+        raise InputError(f"{row.position}: {row.id!r} is a row of {name}, of the task {own}, not {task.name}")
 
 
 def question_table(task: Task, entries: Sequence[Entry]) -> Dataset:
