@@ -12,7 +12,16 @@ import pytest
 
 from tests.support.api_server import ApiServer
 from tests.support.models import tiny_adapter, tiny_bert, tiny_llama, tiny_nllb
-from tests.support.trice_chain import DATASETS, PASSAGES, commands_for, read_lines, reply, write_lines, write_raw
+from tests.support.trice_chain import (
+    DATASETS,
+    PASSAGES,
+    commands_for,
+    raw_rows,
+    read_lines,
+    reply,
+    write_lines,
+    write_raw,
+)
 from toolrlef_data import load_trice
 
 RESPONDERS = ["gold", "chatgpt", "davinci", "vicuna", "alpaca"]
@@ -60,6 +69,43 @@ def test_the_commands_of_the_page_run_as_they_stand_there(task: str, layout: str
     tables = load_trice(tmp_path / "data")[task]
     assert len(tables["stage2"]) == len(rows)
     assert {"stage1", "responded", "stage2"} <= set(tables)
+
+
+def test_the_examples_of_the_helps_run_in_order(models: Path, tmp_path: Path) -> None:
+    for path in models.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    raw = write_raw(tmp_path, "math", "math")
+    shutil.copy(raw, raw.with_name("math.json"))
+    program = f'toolrlef-data() {{ "{sys.executable}" -m toolrlef_data.cli "$@"; }}\n'
+    with ApiServer(reply) as server:
+        environment = {**os.environ, "OPENAI_BASE_URL": server.url, "COLUMNS": "80"}
+        for command in ("answer", "generate-tool-api", "merge", "generate-response-gpt", "generate-response-llama", "score"):  # fmt: skip
+            words = ["bash", "-c", f"{program} toolrlef-data trice {command} --help"]
+            text = subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout
+            if command == "score":  # the document's file of the task
+                shutil.copy(tmp_path / "data/stage1/math/GSM8K.json", tmp_path / "data/stage1/math/math.json")
+            if command == "generate-tool-api":  # the model of the example may answer every row wrongly
+                shutil.copy(raw, tmp_path / "data/raw/math/GSM8K_wrong.json")
+                write_lines(tmp_path / "data/raw/math/GSM8K_right.json", [])
+            words = ["bash", "-c", program + text.rpartition("\nExample:\n")[2]]
+            process = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+            assert process.returncode == 0, (command, process.stdout, process.stderr)
+    assert len(read_lines(tmp_path / "data/stage2/math/math.json")) == 5
+
+
+def test_a_reader_verifies_the_calls_of_qa(models: Path, tmp_path: Path) -> None:
+    """The passages contain no gold answer, so that each of them is read."""
+    write_lines(tmp_path / "wrong.json", raw_rows("qa", 2))
+    write_lines(tmp_path / "corpus.jsonl", [{"title": "Mills", "text": "A mill number stands somewhere."}])
+    words = ["generate_tool_api", "--input", "wrong.json", "--output", "out.json", "--dataset_name", "TriviaQA"]
+    words += ["--engine", "m", "--corpus", "corpus.jsonl", "--keep-unverified", "--attempts", "1"]
+    with ApiServer(reply) as server:
+        environment = {**os.environ, "OPENAI_BASE_URL": server.url}
+        for reader, is_asked in (([], False), (["--base_model", str(models / "PLMs" / "vicuna-7b")], True)):
+            command = [sys.executable, "-m", "toolrlef_data.cli", "trice", *words, "--mode", "w", *reader]
+            process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+            assert ("Ask reader" in process.stderr) == is_asked
+            assert len(read_lines(tmp_path / "out.json")) == 2
 
 
 @pytest.mark.parametrize("script", ["generate_tool_api", "generate_response_gpt", "generate_response_llama", "score"])

@@ -409,6 +409,17 @@ def test_responses_of_a_text_task_are_scored(qa: Task) -> None:
     assert (compat[0]["answer"][-1], compat[0]["scores"]) == ("", [20, 15, 10, 10])
 
 
+@pytest.mark.parametrize("text", ["WikiSearch()", "WikiSearch( )", "I ask WikiSearch", "WikiSearch(Etna"])
+def test_compat_writes_an_empty_list_for_a_search_without_a_query(text: str, qa: Task) -> None:
+    """The original's evaluator predicts a list, one text a passage, and its scorer writes `str([])`."""
+    stage1 = candidates(["WikiSearch(Etna)"]).remove_columns("gold")
+    responders = [Responder("a", quiet({"": text})), Responder("b", quiet({"": "It is Sicily."}))]
+    table = respond(stage1, responders, task=qa)
+    row = build_stage2(table, task=qa, compat=True)[0]
+    assert (row["answer"], row["scores"]) == (["Sicily", "[]", "It is Sicily."], [20, 10, 15])
+    assert "[]" not in build_stage2(table, task=qa)[0]["answer"]
+
+
 # Inputs of a result ----------------------------------------------------------------------------------------------------
 
 

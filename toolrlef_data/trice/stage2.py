@@ -59,9 +59,10 @@ def build_stage2(
             names, and is tried on an example row first.
         trusted: names of responders that the rule trusts; `("chatgpt",)` in the original. Under "trice" they get the
             top score if gold uses the tool, else the second; under "paper" they count as correct.
-        compat: parse, grade and score as the original does. A mention of the tool's name is tool use. Answers in words
-            are graded by the rule "paper". Only the first gold answer and the first prediction count. A reply that was
-            cut off or is empty is a response, and a response without a prediction is ranked as wrong.
+        compat: grade and score as the original does. A mention of the tool's name is tool use. Answers in words are
+            graded by the rule "paper". Only the first gold answer and the first prediction count. A reply that was cut
+            off or is empty is a response, and a response without a prediction is ranked as wrong. Numbers and formulas
+            are read as by default, since the original loses minus signs and evaluates Python.
         lacking: "drop_row": drop a row in which a response is missing or its tool failed; "drop_response": drop only
             that response, while gold and at least two other responses remain.
         task: one task for all rows, or a mapping of names to tasks; default: the task named in each row. It defines the

@@ -122,6 +122,67 @@ def test_an_interrupted_file_of_the_original_is_continued_by_ids(server: ApiServ
     assert read_lines(target)[0]["tool"] == "calculator(0+30)"
 
 
+def test_rows_of_the_original_that_are_continued_get_the_field_that_its_evaluator_reads(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    rows = raw_rows("math", 3)
+    write_lines(tmp_path / "raw.json", rows)
+    write_lines(tmp_path / "out.json", [{**rows[0], "output": " calculator(1+2) "}])  # of generate_response_gpt.py
+    run("generate_response_gpt", "--input", "raw.json", "--output", "out.json", "--task", "math", "--engine", "m")
+    texts = [" calculator(1+2) ", "calculator(1+31)", "calculator(2+32)"]
+    assert [(row["output"], row["response"]) for row in read_lines(Path("out.json"))] == [
+        (text, text) for text in texts
+    ]
+
+
+def test_the_original_s_default_folder_of_examples_is_used_if_it_has_the_task(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    write_lines(tmp_path / "raw.json", raw_rows("math", 1))
+    arguments = ["generate_response_gpt", "--input", "raw.json", "--task", "Math", "--engine", "m", "--mode", "w"]
+    example = {"instruction": "Solve it, please.", "input": "How many pears?", "output": "calculator(1+2)"}
+    for name in ("qa", "Math"):
+        write_lines(tmp_path / "example" / f"{name}.json", [example])
+        output = run(*arguments, "--output", "out.json")
+        sent = json.dumps(server.requests[-1].body)
+        assert [text in sent for text in ("Solve it, please.", "How many pears?")] == [name == "Math"] * 2
+        assert ("Few-shot examples: example/Math.json" in output) == (name == "Math")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["answer", "--input", "raw.json", "--task", "qa", "--engine", "m"],
+        [
+            "generate_tool_api",
+            "--input",
+            "raw.json",
+            "--output",
+            "out.json",
+            "--dataset_name",
+            "T-REx",
+            "--engine",
+            "m",
+        ],
+        ["generate_response_gpt", "--input", "raw.json", "--output", "out.json", "--task", "mlqa", "--engine", "m"],
+        ["merge", "--right", "right.json", "--wrong", "calls.json", "--output", "out.json", "--task", "lama"],
+        ["score", "--task", "qa", "--data-path", "math", "--target-path", "out.json"],
+    ],
+)
+def test_rows_of_another_task_are_refused(words: list[str], server: ApiServer, tmp_path: Path) -> None:
+    """The names of the files say nothing; the ids name the data set."""
+    rows = raw_rows("math", 2)
+    write_lines(tmp_path / "raw.json", rows)
+    write_lines(tmp_path / "right.json", [{**rows[0], "output": "57"}])
+    write_lines(tmp_path / "calls.json", [{**rows[1], "tool": "calculator(1+31)"}])
+    gold = [{**row, "instruction": "Please.", "output": "57"} for row in rows]
+    write_lines(tmp_path / "math" / "math_gold_response.json", gold)
+    write_lines(tmp_path / "math" / "math_chatgpt_response.json", [{**row, "response": "57"} for row in rows])
+    message = refusal(*words)
+    assert ", line 1: 'GSM8K-0' is a row of GSM8K, of the task math, not " in message
+    assert (server.requests, Path("out.json").exists()) == ([], False)
+
+
 def test_the_columns_of_raw_rows_stay_and_answers_get_the_evaluators_form(server: ApiServer, tmp_path: Path) -> None:
     row = {
         "id": "GSM8K-1",
@@ -213,7 +274,7 @@ def test_replies_that_were_cut_off_are_written_as_in_the_original_unless_they_ar
     write_lines(tmp_path / "raw.json", raw_rows("math", 2))
     arguments = ["generate-response-gpt", "--input", "raw.json", "--task", "math", "--engine", "m", "--output"]
     with ApiServer(cut) as other:
-        assert "1 replies were cut off" in run(*arguments, "all.json", "--base-url", other.url)
+        assert "in the file as in the original: 1" in run(*arguments, "all.json", "--base-url", other.url)
         assert "1 (cut_off): GSM8K-1" in run(*arguments, "complete.json", "--drop-cut", "--base-url", other.url)
     assert [row["response"] for row in read_lines(Path("all.json"))] == ["calculator(0+30)", "5+3="]
     assert [row["id"] for row in read_lines(Path("complete.json"))] == ["GSM8K-0"]
@@ -347,10 +408,38 @@ def test_the_message_about_a_misspelt_flag_names_the_correct_one(
         assert (ended.value.code, option in message) == (2, True), (command, misspelt, message)
 
 
+@pytest.mark.parametrize(
+    ("words", "is_set"),
+    [("--load_8bit", True), ("--load_8bit True", True), ("--load-8bit=True", True), ("--load_8bit False", False)],
+)
+def test_a_flag_may_have_a_value_as_in_the_original_s_fire(words: str, is_set: bool, tmp_path: Path) -> None:
+    arguments = ["generate_response_llama", "--base_model", "m", "--data_path", str(tmp_path / "none.json")]
+    arguments += [*words.split(), "--task", "math", "--output_path", str(tmp_path / "out.json")]
+    result = CliRunner().invoke(app, ["trice", *arguments])
+    assert "none.json: no such file" in str(result.exception), "all other arguments are read"
+    assert ("--load-8bit has no effect" in result.output) == is_set
+    output = run(*arguments[:-6], "--load_8bit=7", code=2)
+    assert "--load-8bit" in output
+    assert "does not take a value" in output
+
+
+def test_a_flag_with_the_value_false_is_its_opposite(tmp_path: Path) -> None:
+    write_lines(tmp_path / "math_gold_response.json", [GOLD])
+    write_lines(tmp_path / "math_vicuna_response.json", [{**GOLD, "response": "I need no calculator: 57"}])
+    arguments = ["score", "--task", "math", "--data-path", str(tmp_path), "--target-path", str(tmp_path / "out.json")]
+    for words, answers in ((["--compat", "True"], ["57", "0.0"]), (["--compat=False"], ["57.0", "57.0"])):
+        run(*arguments, *words)
+        assert read_lines(tmp_path / "out.json")[0]["answer"] == answers
+
+
 def test_each_help_has_an_example_and_each_flag_of_the_page_exists(group: Any) -> None:
     options = set(options_of(group))
     for command in {command for command, _ in options}:
-        assert f"Example: toolrlef-data trice {command}" in " ".join(run(command, "--help").split())
+        example = run(command, "--help").rpartition("\nExample:\n")[2].strip()
+        lines = example.split("\n")
+        assert lines[0].startswith(f"toolrlef-data trice {command} ")
+        assert [line[-2:] == " \\" for line in lines] == [True] * (len(lines) - 1) + [False], "as a shell reads them"
+        assert max(map(len, lines)) < 80
     for commands in page_commands().values():
         for name, *words in commands:
             for word in words:

@@ -660,6 +660,14 @@ def test_copies_in_both_layouts_are_read_once(tables: Tables, tasks: Mapping[str
             assert by_id(loaded[task][name]) == by_id(table), (task, name)
 
 
+def test_the_data_set_and_the_task_may_differ_in_case_alone(tmp_path: Path) -> None:
+    """The commands write MLQA.json, and join it into mlqa.json."""
+    row = {"instruction": TASKS["mlqa"].instruction, "input": "Context: Etna.\nQuestion: ¿Dónde?", "output": "Sicily"}
+    write(tmp_path, stage1__mlqa__MLQA=[row], stage1__mlqa__mlqa=[row])
+    if len(list((tmp_path / "stage1" / "mlqa").iterdir())) == 2:  # not on a file system that ignores case
+        assert load_trice(tmp_path)["mlqa"]["stage1"]["output"][:] == ["Sicily"]
+
+
 def test_ids_and_answers_are_taken_from_any_file(tmp_path: Path) -> None:
     row = {name: gold(3)[name] for name in ("instruction", "input", "output")}
     write(tmp_path, stage1__math__math=[row], raw__math__math=[raw(3, id="SVAMP-3", answer=["6", "six"]), raw(4)])

@@ -35,9 +35,12 @@ def answer(
     max_tokens: flags.MaxTokens = 128,
     rule: Annotated[str, typer.Option(help="default, or paper: the first 20 words hold a gold answer.")] = "default",
 ) -> None:
-    """Let the student answer each question without a tool, and write right and wrong rows in separate files.
+    r"""Let the student answer each question without a tool, and write right and wrong rows in separate files.
 
-    Example: toolrlef-data trice answer --input data/raw/math/GSM8K.json --task math --base-model PLMs/vicuna-7b
+    Example:
+
+    toolrlef-data trice answer --input data/raw/math/GSM8K.json \
+    --task math --base-model PLMs/vicuna-7b
     """
     from toolrlef_data.tasks import TASKS
     from toolrlef_data.trice.files.names import find_task, normalise_name, upstream_name

@@ -22,12 +22,12 @@ __all__ = [
     "BaseModel",
     "BaseUrl",
     "Corpus",
-    "FlagCommand",
     "LoraWeights",
     "MaxTokens",
     "Mode",
     "MultiApiKeys",
     "QaModel",
+    "ScriptCommand",
     "SearchUrl",
     "TaskName",
     "Translator",
@@ -80,8 +80,19 @@ def check_mode(mode: str) -> str:
     return mode
 
 
-class FlagCommand(TyperCommand):
-    """A command whose flags may have a value, as with the original's fire: `--load_8bit True`, `--load_8bit=False`."""
+class ScriptCommand(TyperCommand):
+    """A command whose flags may have a value, as with the original's fire: `--load_8bit True`, `--load_8bit=False`.
+
+    Its help ends with the example of its docstring, in lines that a shell can run: rich would fill them with blanks.
+    """
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help, and the example below it."""
+        full_help = self.help or ""
+        self.help, _, example = full_help.partition("\nExample:\n")
+        super().format_help(ctx, formatter)
+        self.help = full_help
+        typer.echo(f"Example:\n\n{example.strip()}\n")
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse arguments whose flags have no values."""
@@ -107,5 +118,5 @@ class FlagCommand(TyperCommand):
 def run_command(function: Callable[..., None]) -> None:
     """Run a command as a script, with the arguments of the process."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=CONTEXT)
-    app.command(cls=FlagCommand)(exit_on_interrupt(function))
+    app.command(cls=ScriptCommand)(exit_on_interrupt(function))
     run_app(app)

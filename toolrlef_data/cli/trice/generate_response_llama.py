@@ -31,10 +31,14 @@ def generate_response_llama(
         bool, typer.Option("--drop-cut", help="Leave out replies that were cut off or are empty.")
     ] = False,
 ) -> None:
-    """Write the responses of a local model with its LoRA adapter: 4 beams, repetition penalty 1.3.
+    r"""Write the responses of a local model with its LoRA adapter: 4 beams, repetition penalty 1.3.
 
-    Example: toolrlef-data trice generate-response-llama --base-model PLMs/vicuna-7b --task math
-    --data-path data/raw/math/math.json --lora-weights lora --output-path data/stage2/math/math_vicuna_response.json
+    Example:
+
+    toolrlef-data trice generate-response-llama \
+    --base-model PLMs/vicuna-7b --task math \
+    --data-path data/raw/math/math.json --prompt-template vicuna \
+    --output-path data/stage2/math/math_vicuna_response.json
     """
     from toolrlef_data.tasks import TASKS
     from toolrlef_data.trice.files.names import find_task

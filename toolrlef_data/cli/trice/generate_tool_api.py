@@ -57,10 +57,14 @@ def generate_tool_api(
     lora_weights: flags.LoraWeights = "",
     prompt_template: Annotated[str, typer.Option(help="Prompts of the reader: vicuna, alpaca or chat.")] = "vicuna",
 ) -> None:
-    """Write a tool call for each wrong row, and verify it by execution.
+    r"""Write a tool call for each wrong row, and verify it by execution.
 
-    Example: toolrlef-data trice generate-tool-api --input data/raw/math/GSM8K_wrong.json
-    --output data/stage1/math/GSM8K_wrong.json --dataset-name GSM8K --mode w --engine gpt-4o-mini
+    Example:
+
+    toolrlef-data trice generate-tool-api \
+    --input data/raw/math/GSM8K_wrong.json \
+    --output data/stage1/math/GSM8K_wrong.json \
+    --dataset-name GSM8K --mode w --engine gpt-4o-mini
     """
     from toolrlef_data.tasks import TASKS
     from toolrlef_data.trice.files.names import find_dataset, find_task, normalise_name

@@ -6,7 +6,7 @@ import typer
 
 from toolrlef_data.cli.console import exit_on_interrupt
 from toolrlef_data.cli.trice.answer import answer
-from toolrlef_data.cli.trice.flags import CONTEXT, FlagCommand
+from toolrlef_data.cli.trice.flags import CONTEXT, ScriptCommand
 from toolrlef_data.cli.trice.generate_response_gpt import generate_response_gpt
 from toolrlef_data.cli.trice.generate_response_llama import generate_response_llama
 from toolrlef_data.cli.trice.generate_tool_api import generate_tool_api
@@ -24,4 +24,4 @@ def _trice() -> None:
 
 
 for command in (answer, generate_tool_api, merge, generate_response_gpt, generate_response_llama, score):
-    trice.command(cls=FlagCommand)(exit_on_interrupt(command))
+    trice.command(cls=ScriptCommand)(exit_on_interrupt(command))

@@ -30,10 +30,13 @@ def merge(
     ] = None,
     task: Annotated[str | None, typer.Option(help="Task of the rows. Default: named by the folder or the ids.")] = None,
 ) -> None:
-    """Write stage 1 from the right rows and the wrong rows with calls, or join several files of one kind.
+    r"""Write stage 1 from the right rows and the wrong rows with calls, or join several files of one kind.
 
-    Example: toolrlef-data trice merge --right data/raw/math/GSM8K_right.json
-    --wrong data/stage1/math/GSM8K_wrong.json --output data/stage1/math/GSM8K.json
+    Example:
+
+    toolrlef-data trice merge --right data/raw/math/GSM8K_right.json \
+    --wrong data/stage1/math/GSM8K_wrong.json \
+    --output data/stage1/math/GSM8K.json
     """
     if mix:
         if right or wrong or gold or not files:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from toolrlef_data.tasks.task import Task
     from toolrlef_data.trice.responders import Responder
 
-__all__ = ["read_examples", "write_responses"]
+__all__ = ["example_path", "read_examples", "write_responses"]
 
 
 def write_responses(
@@ -79,20 +79,28 @@ def _with_fields(row: dict[str, Any], fields: Sequence[str]) -> dict[str, Any]:
     return {**row, **{name: text for name in fields if row.get(name) is None}}
 
 
-def read_examples(task: Task, path: Path) -> tuple[Task, str]:
-    """Return a task with the few-shot examples of a file, and the instruction of the first one.
+def example_path(task: Task, path: Path) -> Path:
+    """Return the file of few-shot examples at a path: the path, or {task}.json in a folder, in the original's spelling.
 
-    Args:
-        task: the task.
-        path: a file with instruction, input and output, or a folder with such a file named {task}.json.
+    >>> from toolrlef_data.tasks import TASKS
+    >>> example_path(TASKS["math"], Path("examples.jsonl"))
+    PosixPath('examples.jsonl')
     """
-    from toolrlef_data.tasks.task import Example
     from toolrlef_data.trice.files.names import UPSTREAM_TASKS
+
+    if not path.is_dir():
+        return path
+    files = [path / f"{name}.json" for name in (task.name, UPSTREAM_TASKS.get(task.name, task.name))]
+    return next((file for file in files if file.is_file()), files[0])
+
+
+def read_examples(task: Task, path: Path) -> tuple[Task, str]:
+    """Return a task with the few-shot examples at a path (see `example_path`), and the instruction of the first one."""
+    from toolrlef_data.tasks.task import Example
     from toolrlef_data.trice.files.steps import read_rows
 
-    names = (task.name, UPSTREAM_TASKS.get(task.name, task.name))
-    files = [path / f"{name}.json" for name in names] if path.is_dir() else [path]
-    file = next((file for file in files if file.is_file()), files[0])
+    file = example_path(task, path)
     rows = read_rows(file, needs=("instruction", "input", "output"))
+    print_line(f"Few-shot examples: {file}")
     examples = [Example(row.row["input"], "", row.row["output"], "") for row in rows]
     return replace(task, examples={"": examples}), str(rows[0].row["instruction"])

@@ -48,9 +48,12 @@ def score(
         bool, typer.Option(help="Parse, grade and score as the original does, or as build_stage2 does by default.")
     ] = True,
 ) -> None:
-    """Execute the responses where that is still to be done, score them, and write stage 2.
+    r"""Execute the responses where that is still to be done, score them, and write stage 2.
 
-    Example: toolrlef-data trice score --task math --model vicuna --data-path data/stage2/math
+    Example:
+
+    toolrlef-data trice score --task math --model vicuna \
+    --data-path data/stage2/math \
     --target-path data/stage2/math/math.json
     """
     from toolrlef_data.tasks import TASKS
