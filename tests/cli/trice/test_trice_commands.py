@@ -414,11 +414,11 @@ def test_the_message_about_a_misspelt_flag_names_the_correct_one(
 )
 def test_a_flag_may_have_a_value_as_in_the_original_s_fire(words: str, is_set: bool, tmp_path: Path) -> None:
     arguments = ["generate_response_llama", "--base_model", "m", "--data_path", str(tmp_path / "none.json")]
-    arguments += [*words.split(), "--task", "math", "--output_path", str(tmp_path / "out.json")]
-    result = CliRunner().invoke(app, ["trice", *arguments])
+    others = ["--task", "math", "--output_path", str(tmp_path / "out.json")]
+    result = CliRunner().invoke(app, ["trice", *arguments, *words.split(), *others])
     assert "none.json: no such file" in str(result.exception), "all other arguments are read"
     assert ("--load-8bit has no effect" in result.output) == is_set
-    output = run(*arguments[:-6], "--load_8bit=7", code=2)
+    output = run(*arguments, "--load_8bit=7", *others, code=2)
     assert "--load-8bit" in output
     assert "does not take a value" in output
 
