@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.api_runs import column_values
 from tests.support.api_server import ApiServer
 from tests.support.models import tiny_adapter, tiny_bert, tiny_llama, tiny_nllb
 from tests.support.trice_chain import (
@@ -99,13 +100,19 @@ def test_a_reader_verifies_the_calls_of_qa(models: Path, tmp_path: Path) -> None
     write_lines(tmp_path / "corpus.jsonl", [{"title": "Mills", "text": "A mill number stands somewhere."}])
     words = ["generate_tool_api", "--input", "wrong.json", "--output", "out.json", "--dataset_name", "TriviaQA"]
     words += ["--engine", "m", "--corpus", "corpus.jsonl", "--keep-unverified", "--attempts", "1"]
+    n_replies = []
     with ApiServer(reply) as server:
-        environment = {**os.environ, "OPENAI_BASE_URL": server.url}
-        for reader, is_asked in (([], False), (["--base_model", str(models / "PLMs" / "vicuna-7b")], True)):
+        environment = {
+            **os.environ,
+            "OPENAI_BASE_URL": server.url,
+            "TOOLRLEF_REPLIES": str(tmp_path / "replies.sqlite"),
+        }
+        for reader in ([], ["--base_model", str(models / "PLMs" / "vicuna-7b")]):
             command = [sys.executable, "-m", "toolrlef_data.cli", "trice", *words, "--mode", "w", *reader]
-            process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-            assert ("Ask reader" in process.stderr) == is_asked
+            subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True)
             assert len(read_lines(tmp_path / "out.json")) == 2
+            n_replies.append(len(column_values(tmp_path, "replies", "reply")))
+    assert n_replies[1] > n_replies[0], "the replies of the reader; those of the teacher are stored before"
 
 
 @pytest.mark.parametrize("script", ["generate_tool_api", "generate_response_gpt", "generate_response_llama", "score"])
