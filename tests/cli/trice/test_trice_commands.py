@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from toolrlef_data.cli.trice.flags import run_command
 from toolrlef_data.cli.trice.group import trice
 from toolrlef_data.cli.trice.merge import merge
 from toolrlef_data.records import ToolrlefError
+from toolrlef_data.trice.files.steps import OUTPUT
 
 RESPONDERS = ["gold", "chatgpt", "davinci"]
 
@@ -306,6 +308,22 @@ def test_merged_files_keep_the_order_and_refuse_other_kinds(server: ApiServer, t
     write_lines(tmp_path / "GSM8K_wrong.json", [rows[1]])
     assert "GSM8K_wrong.json, line 1: expected the field tool" in refusal(*merge)
     assert read_lines(Path("stage1.json")) == stage1
+
+
+def test_a_written_file_replaces_the_target_of_a_link_and_the_scratch_files_of_killed_commands(tmp_path: Path) -> None:
+    write_lines(tmp_path / "a.json", raw_rows("math", 2))
+    (tmp_path / "out.json").symlink_to(tmp_path / "data" / "target.json")
+    for name in (f"{OUTPUT}killed", f"{OUTPUT}alive", ".tmp-other"):
+        write_lines(tmp_path / "data" / name, [])
+    with open(tmp_path / "data" / f"{OUTPUT}alive") as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        run("merge", "--mix", str(tmp_path / "a.json"), "--output", str(tmp_path / "out.json"))
+    assert (tmp_path / "out.json").is_symlink()
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [
+        ".tmp-other",
+        f"{OUTPUT}alive",
+        "target.json",
+    ]
 
 
 # Scores ---------------------------------------------------------------------------------------------------------------
