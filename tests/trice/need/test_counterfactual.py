@@ -135,6 +135,24 @@ def test_nothing_is_asked_twice_also_after_a_failed_run() -> None:
         assert len(server.requests) == 24 + failed + 2 * 3
 
 
+def test_native_calls_of_a_server() -> None:
+    def script(received: ReceivedRequest, seen: int) -> ServerReply:
+        if "tools" not in received.body:
+            return completion("It is 42.")
+        return completion(None, tool_calls=[("calculator", {"formula": "6*8"})])
+
+    with ApiServer(script) as server:
+        spec = EngineSpec("openai_api", "served", base_url=server.url, temperature=1.0, progress=False)
+        row = counterfactual(questions([(0, 0)]), spec, samples=4, protocol="tools")[0]
+    assert (row["p_plain"], row["p_tool"], row["n_tool"], row["calls_tool"], row["need"]) == (
+        1.0,
+        0.0,
+        4,
+        1.0,
+        "harmed",
+    )
+
+
 def replies_in(server: ApiServer) -> set[str]:
     """Return the requests that got a reply."""
     bodies = [json.dumps(request.body, sort_keys=True) for request in server.requests]
