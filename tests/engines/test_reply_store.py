@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -138,3 +140,16 @@ def test_a_home_folder_in_the_variable_is_expanded(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("TOOLRLEF_REPLIES", "~/replies/r.sqlite")
     assert store_path() == tmp_path / "replies" / "r.sqlite"
+
+
+def test_a_store_without_references_is_closed(tmp_path: Path) -> None:
+    """`open_store` discards stores without closing them; other threads may still use them."""
+    stores = [open_store(tmp_path / f"{number}.sqlite") for number in range(2)]
+    connection = stores[0].connection
+    for number in range(2, 12):
+        open_store(tmp_path / f"{number}.sqlite")
+    assert stores[0].get(["k"]) == {}, "a discarded store can be used"
+    stores.clear()
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")

@@ -98,18 +98,28 @@ def _is_id(value: object) -> bool:
     return isinstance(value, str) and value.isascii() and value.isprintable()
 
 
-def _job_row(job: str, server: object, remote: object, owner: str) -> tuple[object, ...]:
-    """Return the record of a batch job; a checksum of all fields follows the owner's name."""
-    checksum = xxhash.xxh3_64_hexdigest(f"{job}\n{server}\n{remote}\n{owner}".encode(errors="surrogateescape"))
-    return job, server, remote, f"{owner} {checksum}"
+def _checksum(*values: object) -> str:
+    return xxhash.xxh3_64_hexdigest("\n".join(map(str, values)).encode(errors="surrogateescape"))
+
+
+def _job_row(job: str, server: object, remote: object, owner: str, keys: str) -> tuple[object, ...]:
+    """Return the record of a batch job; after the owner's name, it has a checksum of all fields and that of its keys."""
+    fields = [job, server, remote, owner, *([keys] if keys else [])]
+    return job, server, remote, " ".join([owner, _checksum(*fields), *([keys] if keys else [])])
+
+
+def _split_owner(text: object) -> tuple[str, str, str]:
+    """Return (owner, checksum of the record, checksum of the keys) of a record; earlier versions stored no checksums."""
+    owner, checksum, keys, *_ = [*str(text).split(" "), "", ""]
+    return owner, checksum, keys
 
 
 def _is_damaged(row: tuple[Any, ...]) -> bool:
     """Return whether a record of a batch job differs from its checksum; those of earlier versions have none."""
     job, server, remote, owner = row
-    name, _, checksum = str(owner).partition(" ")
+    name, checksum, keys = _split_owner(owner)
     is_text = remote is None or _is_id(remote)
-    return not is_text or (checksum != "" and row != _job_row(job, server, remote, name))
+    return not is_text or (checksum != "" and row != _job_row(job, server, remote, name, keys))
 
 
 class Claims(Owner):
@@ -177,14 +187,20 @@ class BatchJobs(Owner):
             keys: reply keys of its requests, in the order of its file.
         """
         self.start()
+        keys = list(keys)
+        row = _job_row(job, self.server, None, self.name, _checksum(*keys))
         with self.store.writing() as connection:
-            connection.execute("INSERT INTO jobs VALUES (?, ?, ?, ?)", _job_row(job, self.server, None, self.name))
+            connection.execute("INSERT INTO jobs VALUES (?, ?, ?, ?)", row)
             connection.executemany("INSERT OR REPLACE INTO job_keys VALUES (?, ?)", ((key, job) for key in keys))
 
     def mark_accepted(self, job: str, remote: str) -> None:
         """Record the server's name (`remote`) of an accepted job."""
-        row = _job_row(job, self.server, remote, self.name)
         with self.store.writing() as connection:
+            keys = [
+                _split_owner(owner)[2]
+                for (owner,) in connection.execute("SELECT owner FROM jobs WHERE job = ?", (job,))
+            ]
+            row = _job_row(job, self.server, remote, self.name, "".join(keys))
             connection.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?)", row)
 
     def end(self, job: str) -> None:
@@ -196,7 +212,8 @@ class BatchJobs(Owner):
             rows = connection.execute("SELECT server, remote, owner FROM jobs WHERE job = ?", (job,)).fetchall()
             for server, remote, owner in rows:
                 if server != self.server:
-                    row = _job_row(job, server, remote, str(owner).partition(" ")[0])
+                    name, _, keys = _split_owner(owner)
+                    row = _job_row(job, server, remote, name, keys)
                     connection.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?)", row)
                     return
             connection.execute("DELETE FROM job_keys WHERE job = ?", (job,))
@@ -218,9 +235,16 @@ class BatchJobs(Owner):
         known = {
             job: remote
             for job, server, remote, owner in rows
-            if server == self.server and _is_id(job) and (remote or not self.is_alive(str(owner).partition(" ")[0]))
+            if server == self.server and _is_id(job) and (remote or not self.is_alive(_split_owner(owner)[0]))
         }
         return known | dict.fromkeys(damaged)
+
+    def lists_all_requests(self, job: str) -> bool:
+        """Return whether the list of a job's requests is undamaged; those of earlier versions count as undamaged."""
+        with self.store.reading() as connection:
+            rows = connection.execute("SELECT owner FROM jobs WHERE job = ?", (job,)).fetchall()
+        checksums = [_split_owner(owner)[2] for (owner,) in rows]
+        return all(checksum in ("", _checksum(*self.keys(job))) for checksum in checksums)
 
     def job_of(self, key: str) -> str | None:
         """Return the local name of the job that contains the request with this reply key."""

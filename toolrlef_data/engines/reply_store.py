@@ -23,6 +23,7 @@ import logging
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -156,7 +157,8 @@ class ReplyStore:
         return int(count)
 
     def close(self) -> None:
-        self.connection.close()
+        """Close the connection; a store that is collected without `close` closes it too."""
+        self._close_connection()
 
     def _read(self, table: str, keys: Sequence[str], read: Read[T]) -> dict[str, T]:
         replies: dict[str, T] = {}
@@ -189,7 +191,7 @@ class ReplyStore:
         """Yield the connection, locked for queries."""
         with self.lock, self._readable_errors():
             if not self._is_current():
-                self.connection.close()
+                self.close()
                 self._connect()
             try:
                 yield self.connection
@@ -225,6 +227,9 @@ class ReplyStore:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self.is_read_only = not is_writable(self.path)
                 self.connection = open_database(self.path, SCHEMA, recover, mode)
+                # `open_store` discards stores that another thread may still use.
+                self._close_connection = weakref.finalize(self, self.connection.close)
+                self._close_connection.atexit = False  # threads may still use it
                 self.file_stat = self.path.stat()
             except OSError as error:
                 raise ToolrlefError(f"the reply store {self.path} cannot be used: {error}; {ADVICE}") from error

@@ -66,6 +66,8 @@ def fill(path: Path, *, close: bool = True) -> None:
             jobs.mark_accepted(JOB, "batch_1")
         if close:
             store.close()
+        else:
+            os._exit(0)  # a store that is collected is closed
 
     assert fork(work) == 0
 
@@ -240,6 +242,32 @@ def test_no_reply_is_lost_with_the_header(path: Path, part: str, caplog: pytest.
     overwrite(path, 0, bytes(16))
     assert ReplyStore(path).get(list(REPLIES)) == REPLIES
     assert path.with_name("r.sqlite.damaged-2").exists()
+
+
+@pytest.mark.parametrize("has_ended", [True, False])
+def test_replies_of_batch_jobs_do_not_count_as_withdrawn(tmp_path: Path, has_ended: bool) -> None:
+    """An entry of the index of `job_keys` looks like a withdrawn reply."""
+    path = tmp_path / "r.sqlite"
+    keys = [key_of(number) for number in range(300)]
+    store = ReplyStore(path)
+    with Claims(store) as claims:
+        claims.acquire(keys)
+        with BatchJobs(store, "http://server m") as jobs:
+            jobs.begin(JOB, keys[:200])
+            jobs.mark_accepted(JOB, "batch_1")
+            store.put([(key, Reply(key)) for key in keys])
+            if has_ended:
+                jobs.end(JOB)
+    store.withdraw([keys[0], keys[250]])
+    store.close()
+    overwrite(path, 0, bytes(100))
+    store = ReplyStore(path)
+    assert len(store.get(keys)) >= 298
+    assert keys[250] not in store.get(keys)
+    with BatchJobs(store, "http://server m") as jobs:
+        assert jobs.pending_jobs() == ({} if has_ended else {JOB: "batch_1"})
+        assert sorted(jobs.keys(JOB)) == ([] if has_ended else sorted(keys[:200]))
+    store.close()
 
 
 def test_every_field_of_the_header_may_be_damaged(path: Path) -> None:

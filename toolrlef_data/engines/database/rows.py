@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter, defaultdict
 from dataclasses import fields
 from pathlib import Path
 
@@ -65,8 +66,9 @@ def _end(key: str, text: str) -> str:
 def recover(damaged: Path, logs: list[Path], connection: sqlite3.Connection) -> str:
     """Copy the readable rows of a damaged store into an empty one, and return their numbers as a text.
 
-    Deleted rows are found too. Withdrawn replies therefore become failures, whose requests are sent again. Failures and
-    claims are not copied.
+    Deleted rows are found too. Withdrawn replies therefore become failures, whose requests are sent again. A row of
+    `withdrawn` looks like an entry of an index of `job_keys`: only a number more than those of a key's batch jobs is
+    one. Failures and claims are not copied.
 
     Args:
         damaged: the file.
@@ -78,22 +80,25 @@ def recover(damaged: Path, logs: list[Path], connection: sqlite3.Connection) -> 
     """
     unreadable: set[str] = set()
     readable: set[str] = set()
-    withdrawn: dict[str, int] = {}
-    pairs: list[tuple[str, str]] = []  # (request, batch job), and claims
+    numbers: defaultdict[str, set[int]] = defaultdict(set)  # of withdrawals, and the row numbers in the indexes
+    pairs: dict[tuple[str, str], None] = {}  # (request, batch job), in the order of the file; also claims
     for key, *values in find_rows(damaged, logs):
         if len(values) == 3:
             connection.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?)", (key, *values))
         elif isinstance(values[0], int):
-            withdrawn[key] = max(values[0], withdrawn.get(key, 0))
+            numbers[key].add(values[0])
         elif len(str(values[0])) == len(key):
-            pairs.append((key, str(values[0])))
+            pairs[key, str(values[0])] = None
         elif (reply := decode_reply(key, values[0])) is None:
             unreadable.add(key)
         else:
             readable.add(key)
             if reply.error not in TRANSIENT_ERRORS:
                 connection.execute("INSERT OR IGNORE INTO replies VALUES (?, ?)", (key, values[0]))
-    if not (readable or unreadable or withdrawn or pairs or _may_be_store(damaged)):
+    # The indexes of `job_keys` have one number for each of its rows under the key, and one under the job; claims have none.
+    indexed = Counter(name for pair in pairs if pair[1] in numbers for name in pair)
+    withdrawn = {key: max(found) for key, found in numbers.items() if len(found) > indexed[key]}
+    if not (readable or unreadable or numbers or pairs or _may_be_store(damaged)):
         raise InputError(f"{damaged} is not a usable reply store; move the file away to start a new store")
     connection.executemany("INSERT INTO withdrawn VALUES (?, ?)", withdrawn.items())
     connection.execute("INSERT INTO failures SELECT * FROM replies WHERE key IN (SELECT key FROM withdrawn)")

@@ -46,9 +46,11 @@ class Job:
         endpoint: "/chat/completions" or "/completions".
         batch_id: the server's id; None before the batch is created.
         is_recovered: whether an earlier run created the batch.
+        lists_all_requests: whether the list of its requests in the reply store is undamaged.
         num_bytes: size of the input file.
         num_not_found: number of polls for which the server did not find the batch.
         reserved: reserved tokens of the requests, by tag.
+        unlisted: tags that the job may contain, because its list is damaged.
         created_at: monotonic time in seconds.
     """
 
@@ -57,9 +59,11 @@ class Job:
     endpoint: str = ""
     batch_id: str | None = None
     is_recovered: bool = False
+    lists_all_requests: bool = True
     num_bytes: int = 0
     num_not_found: int = 0
     reserved: dict[str, TokenCounts] = field(default_factory=dict)
+    unlisted: set[str] = field(default_factory=set)
     created_at: float = field(default_factory=time.monotonic)
 
     def add(self, tag: str, endpoint: str, body: bytes, reserved: TokenCounts) -> None:

@@ -84,8 +84,8 @@ class BatchRun:
         self.submitted: dict[str, Job] = {}  # by name
         self.is_exhausted = False  # whether there are no more requests
 
-    def new_job(self, name: str, batch_id: str | None = None) -> Job:
-        return Job(name, self.folder / f"{name}.jsonl", batch_id=batch_id, is_recovered=batch_id is not None)
+    def new_job(self, name: str, **fields: Any) -> Job:
+        return Job(name, self.folder / f"{name}.jsonl", **fields)
 
     async def recover_jobs(self) -> None:
         """Load the jobs of earlier runs; delete those without a batch, so that this run sends their requests."""
@@ -95,10 +95,17 @@ class BatchRun:
                 self.records.end(name)
             else:
                 self.records.mark_accepted(name, batch_id)
-                self.submitted[name] = self.new_job(name, batch_id)
+                complete = self.records.lists_all_requests(name)
+                job = self.new_job(name, batch_id=batch_id, is_recovered=True, lists_all_requests=complete)
+                self.submitted[name] = job
+                if not complete:
+                    log.warning("%s: the list of requests of batch job %s is damaged", self.records.store.path, name)
 
     def add(self, tag: str, request: Request) -> bool:
-        """Add a request to the submitted job that contains it, or to the open job; return False at a cap."""
+        """Add a request to the submitted job that contains it, or to the open job; return False at a cap.
+
+        A request that no job lists waits for a job with a damaged list.
+        """
         session = self.session
         try:
             body = build_body(request, session.spec, session.quirks, 1, session.extra_body)
@@ -106,7 +113,11 @@ class BatchRun:
             self.unencodable.append((tag, UNENCODABLE_REPLY))
             return True
         reserved = TokenCounts(len(body) / session.bytes_per_token, session.spec.max_tokens)
-        if (job := self.submitted.get(self.records.job_of(tag) or "")) is not None:
+        job = self.submitted.get(self.records.job_of(tag) or "")
+        if job is None and (damaged := [job for job in self.submitted.values() if not job.lists_all_requests]):
+            job = damaged[0]
+            job.unlisted.add(tag)
+        if job is not None:
             session.spending.start(reserved, requests=0)
             job.add(tag, endpoint_of(request), body, reserved)
             return True
@@ -161,7 +172,7 @@ class BatchRun:
             results |= await fetch_results(self.session, file_id, self.folder / "fetched.jsonl", *limits)
         errors = (batch.errors and batch.errors.data) or []
         messages = [(error.line, f"{error.code}: {error.message}") for error in errors]
-        if batch.status == "failed":
+        if batch.status == "failed" and job.lists_all_requests:
             tags = self.records.keys(job.name)
             for line, message in messages:  # one invalid line fails the batch; the other requests are retried
                 if line is not None and 0 < line <= len(tags):
@@ -198,6 +209,9 @@ class BatchRun:
                 session.spending.finish(reserved, session.tokens_used([outcome], reserved))
                 continue
             session.spending.finish(reserved, TokenCounts(0, 0))
+            if tag in job.unlisted and tag not in results:  # the job does not contain it
+                retried.add(tag)
+                continue
             session.failure_counts[outcome.kind] += 1
             self.attempts[tag] += 1
             if outcome.action in ("retry", "pause_key") and self.attempts[tag] <= session.spec.retries:
