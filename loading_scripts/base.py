@@ -48,6 +48,7 @@ from datasets import (
 )
 from datasets.exceptions import DatasetNotFoundError
 
+from toolrlef_data.checks import as_path
 from toolrlef_data.columns import DROPPED, QUESTIONS
 from toolrlef_data.loading_scripts.fields import (
     CaseInsensitiveRow,
@@ -56,7 +57,6 @@ from toolrlef_data.loading_scripts.fields import (
     find_files,
     read_json,
 )
-from toolrlef_data.loading_scripts.files import as_path
 from toolrlef_data.loading_scripts.hub import load_hub_tables
 from toolrlef_data.records import Drop, InputError, UnusableRow, is_text
 from toolrlef_data.tables.files import file_digest
@@ -135,7 +135,7 @@ class TableSource(DatasetBuilder, ABC):  # type: ignore[misc]  # datasets has no
                 known = ", ".join(self.defaults) or "(none)"
                 raise InputError(f"source {self.source}: unknown option {name!r}; choose from: {known}")
         self.options = {**self.defaults, **options}
-        self.folder = as_path(data_dir) if data_dir is not None else self.bundled_folder
+        self.folder = as_path("data_dir", data_dir) if data_dir is not None else self.bundled_folder
         self.split_files, content = self.inspect_files()
         code = code_digest(type(self)), canonical(type(self))  # the latter covers sources that the user defines
         self.key = digest([code, content, self.options])

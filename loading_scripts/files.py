@@ -17,17 +17,9 @@ from pathlib import Path
 from toolrlef_data.loading_scripts.fields import escape_surrogates
 from toolrlef_data.records import Drop, InputError
 
-__all__ = ["MAX_FILE_BYTES", "as_path", "list_files", "read_file", "tree_digest"]
+__all__ = ["MAX_FILE_BYTES", "list_files", "read_file", "tree_digest"]
 
 MAX_FILE_BYTES = 64 << 20
-
-
-def as_path(path: str | Path) -> Path:
-    """Return a `Path` of the standard library, which modules with builders cannot construct themselves.
-
-    A "~" at its start is the home folder.
-    """
-    return Path(path).expanduser()
 
 
 def list_files(folder: Path, part: str = "", suffix: str = ".json", recursive: bool = True) -> list[str]:

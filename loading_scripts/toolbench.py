@@ -85,6 +85,8 @@ class Toolbench(TableSource, ArrowBasedBuilder):  # type: ignore[misc]  # datase
             )
         if self.folder is None:
             raise InputError("source toolbench: pass data_dir= with an answer file or a folder of them")
+        if not self.folder.exists():
+            raise InputError(f"data_dir is neither a file nor a folder: {self.folder}")
         if self.folder.is_file():
             if method not in self.folder.name:
                 raise InputError(f"the file name of {self.folder} does not contain method={method!r}")

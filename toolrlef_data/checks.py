@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import pyarrow as pa
@@ -11,6 +13,7 @@ from datasets import Dataset, DatasetDict, Features
 from toolrlef_data.records import InputError, MissingColumns
 
 __all__ = [
+    "as_path",
     "check_callable",
     "check_features",
     "check_names",
@@ -117,6 +120,20 @@ def check_names(argument: str, names: object) -> None:
     """
     if not isinstance(names, (list, tuple, dict, Features)) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{argument}: expected a list of column names, found {names!r:.80}")
+
+
+def as_path(argument: str, path: object) -> Path:
+    """Return the path that an argument contains; "~" is the home folder.
+
+    `datasets` replaces `Path` in modules with builders; this module has that of the standard library.
+
+    >>> as_path("folder", 5)
+    Traceback (most recent call last):
+    toolrlef_data.records.InputError: folder: expected a path, found 5
+    """
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
+        raise InputError(f"{argument}: expected a path, found {path!r:.80}")
+    return Path(path).expanduser()
 
 
 def check_callable(argument: str, function: object) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Generic, TypeVar
 
 from toolrlef_data.records import UnknownName
 
-__all__ = ["Choices"]
+__all__ = ["Choices", "check_choice"]
 
 T = TypeVar("T")
 
@@ -49,3 +49,20 @@ class Choices(Mapping[str, T], Generic[T]):
 
     def __len__(self) -> int:
         return len(self.import_paths) + len(self.added)
+
+
+def check_choice(kind: str, name: object, choices: Collection[str]) -> str:
+    """Return a name unchanged if it is one of the choices; raise `UnknownName` for any other value.
+
+    Args:
+        kind: what the choices are, for the error message, such as "layout".
+        name: the value.
+        choices: the names.
+
+    >>> check_choice("layout", ["hub"], ("hub", "trice"))
+    Traceback (most recent call last):
+    toolrlef_data.records.UnknownName: unknown layout ['hub']; choose from: hub, trice
+    """
+    if not isinstance(name, str) or name not in choices:  # an unhashable value would be a TypeError
+        raise UnknownName(kind, name, choices)
+    return name

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from datasets import DownloadManager, load_dataset, load_dataset_builder
 from datasets.exceptions import DatasetNotFoundError
 
+from toolrlef_data.checks import as_path
 from toolrlef_data.loading_scripts.fields import read_json, read_text
-from toolrlef_data.loading_scripts.files import as_path
 from toolrlef_data.loading_scripts.own.tables import LocatedRow
 from toolrlef_data.records import InputError
 
@@ -68,7 +68,7 @@ def read_own(name: str, split: str | None, config: str | None = None, revision: 
         return _read_hub(name.removeprefix(HUB), split, config, revision)
     if config is not None or revision is not None:
         raise InputError(f"{name}: config= and revision= belong to data sets on the Hub, named hub:org/name")
-    path = as_path(name)
+    path = as_path("name", name)
     if path.is_dir():
         files = _files_by_split(path)
         split = _choose_split(name, split, list(files))

@@ -16,6 +16,7 @@ from toolrlef_data.records import ToolrlefError
 from toolrlef_data.tables.checksums import stamp
 from toolrlef_data.tables.files import (
     SCRATCH,
+    SEALED,
     STAMPS,
     atomic_file,
     file_digest,
@@ -126,7 +127,7 @@ def test_an_incomplete_folder_is_filled_again(tmp_path: Path) -> None:
         fill_once(folder, lambda new: (_ for _ in ()).throw(Stop()), is_complete)
     assert os.listdir(folder) == ["incomplete"], "a failed attempt does not change the folder"
     fill_once(folder, lambda new: (new / "content").write_text(""), is_complete)
-    assert sorted(os.listdir(folder)) == [STAMPS, "content"]
+    assert sorted(os.listdir(folder)) == [SEALED, STAMPS, "content"]
 
 
 def damage(path: Path, how: str) -> None:
@@ -163,12 +164,18 @@ def test_a_damaged_folder_is_filled_again(
         damage(folder / name, how)
     for _ in range(2):
         fill_once(folder, fill)
-    if (name, how) == (STAMPS, "removed"):  # as in folders of earlier versions
-        assert (len(fills), caplog.messages) == (1, [])
-    else:
-        assert len(fills) == 2
-        assert [str(folder / name) in message for message in caplog.messages] == [True]
+    assert len(fills) == 2
+    assert [str(folder / name) in message for message in caplog.messages] == [True]
     assert (folder / "part" / "weights").read_text() == "0123456789"
+
+
+def test_a_folder_of_an_earlier_version_counts_as_undamaged(tmp_path: Path) -> None:
+    fills: list[Path] = []
+    folder = fill_once(tmp_path / "model", fills.append)
+    for name in (SEALED, STAMPS):
+        (folder / name).unlink()
+    assert fill_once(folder, fills.append) == folder
+    assert len(fills) == 1
 
 
 @pytest.mark.parametrize("how", DAMAGES)

@@ -103,13 +103,13 @@ def _checksum(*values: object) -> str:
 
 
 def _job_row(job: str, server: object, remote: object, owner: str, keys: str) -> tuple[object, ...]:
-    """Return the record of a batch job; after the owner's name, it has a checksum of all fields and that of its keys."""
+    """Return the record of a batch job; two checksums follow the owner's name: of all fields, and of the keys."""
     fields = [job, server, remote, owner, *([keys] if keys else [])]
     return job, server, remote, " ".join([owner, _checksum(*fields), *([keys] if keys else [])])
 
 
 def _split_owner(text: object) -> tuple[str, str, str]:
-    """Return (owner, checksum of the record, checksum of the keys) of a record; earlier versions stored no checksums."""
+    """Return (owner, checksum of the record, checksum of the keys); records of earlier versions have none."""
     owner, checksum, keys, *_ = [*str(text).split(" "), "", ""]
     return owner, checksum, keys
 

@@ -16,6 +16,7 @@ import hashlib
 import random
 from collections.abc import Sequence
 
+from toolrlef_data.choices import check_choice
 from toolrlef_data.engines.rules import integer_from
 from toolrlef_data.engines.settings import STYLES
 from toolrlef_data.engines.spec import Message
@@ -32,8 +33,7 @@ HEADER = "The following is an instruction for a task{input}. Write a response th
 
 def check_prompt(style: str, examples: int | None = 0) -> None:
     """Raise `UnknownName` for an unknown style, and an `InputError` for an invalid number of few-shot examples."""
-    if style not in STYLES:
-        raise UnknownName("prompt style", style, STYLES)
+    check_choice("prompt style", style, STYLES)
     if examples is not None:
         integer_from(0).check("examples", examples)
 

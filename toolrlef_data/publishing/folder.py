@@ -16,6 +16,7 @@ from typing import Any
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.checks import check_table
+from toolrlef_data.choices import check_choice
 from toolrlef_data.columns import DROPPED, STAGE2, STAGE2_LATER
 from toolrlef_data.publishing.card.writing import write_card
 from toolrlef_data.publishing.manifest import RECIPE, RESERVED, check_version
@@ -23,7 +24,7 @@ from toolrlef_data.publishing.parquet_files import write_parquet
 from toolrlef_data.publishing.placement import replace_publication, usable_path
 from toolrlef_data.publishing.provenance import provenance_of
 from toolrlef_data.publishing.recipe_file import RECIPE_KEY, RecipeFile
-from toolrlef_data.records import InputError, MissingColumns, UnknownName
+from toolrlef_data.records import InputError, MissingColumns
 from toolrlef_data.tables.batches import hide_progress_bars
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.lineage import ledger
@@ -90,8 +91,7 @@ def publish(
     ...     print(sorted(path.name for path in out.iterdir()))
     ['README.md', 'math-questions', 'provenance.json']
     """
-    if layout not in LAYOUTS:
-        raise UnknownName("layout", layout, LAYOUTS)
+    check_choice("layout", layout, LAYOUTS)
     expected = {"card": (card, Mapping), "provenance": (provenance, Mapping), "recipe": (recipe, RecipeFile)}
     for name, (value, kind) in {**expected, "cassette": (cassette, bool), "replace": (replace, bool)}.items():
         if value is not None and not isinstance(value, kind):

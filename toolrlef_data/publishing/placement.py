@@ -28,6 +28,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from toolrlef_data.checks import as_path
 from toolrlef_data.publishing.locks import locked_folder
 from toolrlef_data.publishing.manifest import (
     CARD,
@@ -140,7 +141,7 @@ def _check_folder(out: Path, version: str, layout: str, replace: bool, recipe: b
 def usable_path(out: str | Path, layout: str) -> Path:
     """Return an absolute path without links; raise InputError if no data set can be written or read there."""
     try:
-        path = Path(out).expanduser().resolve()  # replace the target of a link, not the link
+        path = as_path("out", out).resolve()  # replace the target of a link, not the link
         existing = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
         names = path.relative_to(existing).parts
         for probe in (*map(existing.joinpath, names), path / LONGEST_PATH):

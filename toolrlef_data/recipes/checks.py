@@ -6,12 +6,12 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
+from toolrlef_data.checks import as_path
 from toolrlef_data.columns import STAGE1
 from toolrlef_data.engines import ENGINES
 from toolrlef_data.engines.prompts import STYLES
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.loading_scripts import SOURCES
-from toolrlef_data.loading_scripts.files import as_path
 from toolrlef_data.loading_scripts.own.files import HUB
 from toolrlef_data.publishing.folder import LAYOUTS
 from toolrlef_data.publishing.hub.client import check_repo_id
@@ -92,7 +92,7 @@ def _own_source_mistakes(i: int, source: Source) -> Mistakes:
     for key in ("config", "revision"):
         if getattr(source, key) is not None and not is_on_hub:
             yield ("sources", i, key), "is a key of data sets on the Hub, named hub:org/name"
-    if not is_on_hub and not as_path(source.name).exists():
+    if not is_on_hub and not as_path("name", source.name).exists():
         yield ("sources", i, "name"), f"names no file or folder: {source.name!r}"
 
 

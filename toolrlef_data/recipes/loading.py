@@ -22,6 +22,7 @@ from typing import Any
 import pydantic
 import yaml
 
+from toolrlef_data.checks import as_path
 from toolrlef_data.engines.rules import integer_from
 from toolrlef_data.recipes.checks import Place, mistakes_in
 from toolrlef_data.recipes.schema import Recipe
@@ -58,7 +59,7 @@ def load_recipe(path: str | Path, *, rows: int | None = None, all_rows: bool = F
         integer_from(1).check("rows", rows)
     if rows is not None and all_rows:
         raise InputError("rows (--rows) and all_rows (--all) are mutually exclusive: use one of them")
-    file = shipped_recipes().get(str(path), Path(path))
+    file = shipped_recipes().get(str(path)) or as_path("path", path)
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:

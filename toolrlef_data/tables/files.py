@@ -28,6 +28,7 @@ from toolrlef_data.records import ToolrlefError
 from toolrlef_data.tables.checksums import stamp, warn_of_damage
 
 __all__ = [
+    "SEALED",
     "STAMPS",
     "atomic_file",
     "create_folder",
@@ -50,6 +51,7 @@ log = logging.getLogger("toolrlef_data")
 SCRATCH = ".tmp-"  # hidden, so that readers of a folder ignore the scratch files of a killed process
 STALE_SECONDS = 86_400  # older scratch files belong to killed processes
 STAMPS = ".stamps.json"  # the list of the files of a sealed folder
+SEALED = ".sealed"  # an empty file of a sealed folder, so that a missing list is noticed
 UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 _checksum_line = re.compile(rb"[0-9a-f]{32}")
 
@@ -266,7 +268,9 @@ def _checked_json(path: Path) -> Any:
 
 def seal(folder: Path) -> None:
     """Write the list of the files in a folder with their stamps, which `damaged_file` compares with the disk."""
+    (folder / SEALED).touch()
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    names = [name for name in names if name != SEALED]
     write_json(folder / STAMPS, {name: stamp(folder / name) for name in names})
 
 
@@ -275,7 +279,7 @@ def damaged_file(folder: Path) -> Path | None:
     try:
         stamps: dict[str, Any] = _checked_json(folder / STAMPS)
     except (FileNotFoundError, NotADirectoryError):
-        return None
+        return folder / STAMPS if (folder / SEALED).exists() else None
     except ValueError:
         return folder / STAMPS
     paths = ((folder / name, expected) for name, expected in stamps.items())

@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Annotated, Any
 
+from toolrlef_data.choices import check_choice
 from toolrlef_data.engines.rules import FLAG, FUNCTION, FUNCTION_OR_NONE, NAME, TEXT, apply_rules, must_be
 from toolrlef_data.engines.settings import STYLES
 from toolrlef_data.engines.spec import EngineSpec
-from toolrlef_data.records import InputError, UnknownName
+from toolrlef_data.records import InputError
 from toolrlef_data.tables.code_digest import is_in_package, module_digests
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.redaction import redact
@@ -130,8 +131,7 @@ class Task:
 
     def __post_init__(self) -> None:
         apply_rules(self, f"the task {self.name!r}: ")
-        if self.reader_style not in STYLES:
-            raise UnknownName("prompt style", self.reader_style, STYLES)
+        check_choice("prompt style", self.reader_style, STYLES)
 
     if not TYPE_CHECKING:  # a type checker should report the old names
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from toolrlef_data.records import Drop, InputError, UnknownName, UnusableRow, is_text
+from toolrlef_data.choices import check_choice
+from toolrlef_data.records import Drop, InputError, UnusableRow, is_text
 from toolrlef_data.toolbench.histories import (
     Step,
     all_steps,
@@ -27,7 +28,6 @@ __all__ = [
     "AnswerFile",
     "AnswerTree",
     "SampleStream",
-    "check_choice",
     "check_finish_types",
     "check_step",
     "checked_stream",
@@ -201,17 +201,6 @@ def check_finish_types(finish: Any) -> tuple[str, ...]:
         InputError: `finish` is not a list, tuple or set.
     """
     return tuple(check_choice("finish type", name, FINISH_TYPES) for name in sorted_names("finish", finish))
-
-
-def check_choice(what: str, name: Any, choices: Collection[str]) -> str:
-    """Return a name unchanged if it is one of the choices.
-
-    Raises:
-        UnknownName: it is not one of them; the message lists the choices.
-    """
-    if name not in choices:
-        raise UnknownName(what, name, choices)
-    return str(name)
 
 
 def sorted_names(what: str, names: Any) -> Sequence[str]:

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, TypeVar
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.checks import check_features
+from toolrlef_data.choices import check_choice
 from toolrlef_data.columns import ANSWERS, TOOLLLAMA, TRAJECTORIES
 from toolrlef_data.engines.rules import FLAG
 from toolrlef_data.records import Drop, InputError
@@ -29,7 +30,6 @@ from toolrlef_data.toolbench.answer_file import (
     READS,
     AnswerFile,
     SampleStream,
-    check_choice,
     check_finish_types,
     check_step,
     checked_stream,

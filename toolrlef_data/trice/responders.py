@@ -13,13 +13,14 @@ from typing import Any, ClassVar, TypeVar
 from datasets import Dataset, DatasetDict, Features
 
 from toolrlef_data.checks import check_features, features_of
+from toolrlef_data.choices import check_choice
 from toolrlef_data.columns import RESPONSE, STAGE1
 from toolrlef_data.engines.model_stage import ModelStage, check_samples, run_model_stage
 from toolrlef_data.engines.prompts import check_prompt, continuation, render_prompt
 from toolrlef_data.engines.responses import build_request, build_response
 from toolrlef_data.engines.rules import FLAG
 from toolrlef_data.engines.spec import EngineSpec, Request
-from toolrlef_data.records import InputError, Reply, UnknownName
+from toolrlef_data.records import InputError, Reply
 from toolrlef_data.tables.reshape import join
 from toolrlef_data.tables.transform import apply
 from toolrlef_data.tasks.given.memory import remember_tasks
@@ -158,8 +159,7 @@ class Responder:
         for name in ("strip_reasoning", "force_call"):
             FLAG.check(name, getattr(self, name))
         check_prompt(self.style, self.examples)
-        if self.protocol not in ("text", "tools"):
-            raise UnknownName("protocol", self.protocol, ("text", "tools"))
+        check_choice("protocol", self.protocol, ("text", "tools"))
         if not isinstance(self.engine, EngineSpec):
             raise InputError(f"{self.name!r} needs a model: expected an EngineSpec, found {type(self.engine).__name__}")
         check_samples(self.samples, self.engine)

@@ -24,7 +24,7 @@ from toolrlef_data.columns import GRADED, LABELLED, RESPONSE
 from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
 from toolrlef_data.engines.prompts import check_prompt, render_prompt, shuffled_indices
 from toolrlef_data.engines.responses import build_request, build_response
-from toolrlef_data.engines.rules import integer_from
+from toolrlef_data.engines.rules import FLAG, integer_from
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import NO_RESPONSE_ERRORS, InputError, Reply, ToolCall, clean_text
 from toolrlef_data.tables.transform import apply
@@ -100,6 +100,8 @@ def propose_calls(
     """
     check_teacher(teacher)
     integer_from(1).check("attempts", attempts)
+    for name, value in {"verify": verify, "compat": compat}.items():
+        FLAG.check(name, value)
     check_prompt(style)
     tasks, accepted = tasks_of(graded, task), check_accept_cut(accept_cut)
     labelled = _with_labels(graded, num_proc)

@@ -28,7 +28,7 @@ from toolrlef_data.engines.local.weights import (
 )
 from toolrlef_data.engines.spec import EngineSpec, Message, Request
 from toolrlef_data.records import InputError, MissingExtra, Reply
-from toolrlef_data.tables.files import STAMPS, file_digest, read_json, write_json
+from toolrlef_data.tables.files import SEALED, STAMPS, file_digest, read_json, write_json
 
 FEW_SHOTS = "How many apples are there in 3 boxes of 12? calculator(3*12) gives 36. The answer is 36, she says. "
 PROMPTS = ["apples", "How many boxes are there?", "12", "The answer is 48, she says. " * 3, "3*12 gives", "in 3 boxes"]
@@ -561,7 +561,7 @@ def test_interrupted_conversion_is_discarded(tmp_path: Path, monkeypatch: pytest
         convert(gguf)
     assert not partial.exists()
     folder = convert(gguf)
-    assert {path.name for path in folder.iterdir()} == {"model", STAMPS}
+    assert {path.name for path in folder.iterdir()} == {"model", SEALED, STAMPS}
     assert convert(gguf) == folder
     assert initial_contents == [[], []]
 

@@ -17,7 +17,7 @@ from toolrlef_data.engines.local.engine import LocalEngine, unload
 from toolrlef_data.engines.prompts import render_prompt
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import InputError, MissingColumns, UnknownName
-from toolrlef_data.tables.files import STAMPS
+from toolrlef_data.tables.files import SEALED, STAMPS
 from toolrlef_data.tables.fingerprint import canonical
 from toolrlef_data.trice.training import adapter as training
 from toolrlef_data.trice.training.warm_up import warm_up
@@ -227,7 +227,8 @@ def test_the_list_of_files_is_not_part_of_an_adapters_identity(stage1: Dataset, 
     """Adapters of earlier versions have no list, and their replies stay stored."""
     warmed = warm_up(stage1, base, steps=1, batch_size=1)
     identity = LocalEngine(warmed).identity()
-    (Path(warmed.adapter or "") / STAMPS).unlink()
+    for name in (SEALED, STAMPS):
+        (Path(warmed.adapter or "") / name).unlink()
     assert LocalEngine(warmed).identity() == identity
 
 

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from toolrlef_data.choices import check_choice
 from toolrlef_data.cli.console import exit_on_interrupt, run_app
-from toolrlef_data.records import UnknownName
 
 __all__ = [
     "CONTEXT",
@@ -75,8 +75,7 @@ def check_mode(mode: str) -> str:
     Raises:
         UnknownName: another mode.
     """
-    if mode not in MODES:
-        raise UnknownName("mode", mode, MODES)
+    check_choice("mode", mode, MODES)
     return mode
 
 

@@ -95,7 +95,7 @@ def recover(damaged: Path, logs: list[Path], connection: sqlite3.Connection) -> 
             readable.add(key)
             if reply.error not in TRANSIENT_ERRORS:
                 connection.execute("INSERT OR IGNORE INTO replies VALUES (?, ?)", (key, values[0]))
-    # The indexes of `job_keys` have one number for each of its rows under the key, and one under the job; claims have none.
+    # The indexes of `job_keys` have two numbers for each of its rows: under the key, and under the job.
     indexed = Counter(name for pair in pairs if pair[1] in numbers for name in pair)
     withdrawn = {key: max(found) for key, found in numbers.items() if len(found) > indexed[key]}
     if not (readable or unreadable or numbers or pairs or _may_be_store(damaged)):

@@ -21,12 +21,13 @@ from typing import Any, NamedTuple
 from datasets import Dataset
 
 from toolrlef_data.checks import check_table
+from toolrlef_data.choices import check_choice
 from toolrlef_data.columns import DROPPED
 from toolrlef_data.publishing.exports.formats import EXPORTS, Export
 from toolrlef_data.publishing.exports.lengths import Meter
 from toolrlef_data.publishing.exports.options import Options, check_options
 from toolrlef_data.publishing.exports.stage1 import OFFER, is_not_calling
-from toolrlef_data.records import Drop, InputError, MissingColumns, UnknownName, UnusableRow
+from toolrlef_data.records import Drop, InputError, MissingColumns, UnusableRow
 from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.row_tasks import tasks_of
@@ -64,8 +65,7 @@ def plan_export(
 ) -> Plan:
     """Return the plan of an export, or raise the errors of `export` that do not depend on a row."""
     for kind, value, choices in (("format", format, EXPORTS), ("unfit", unfit, UNFIT)):
-        if value not in choices:
-            raise UnknownName(kind, str(value), choices)
+        check_choice(kind, value, choices)
     if not isinstance(samples, Dataset):
         raise InputError(f"export expects one Dataset, found a {type(samples).__name__}: pass one of its splits")
     check_table(samples)

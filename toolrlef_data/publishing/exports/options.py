@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from toolrlef_data.choices import check_choice
 from toolrlef_data.engines.prompts import STYLES
-from toolrlef_data.records import InputError, UnknownName
+from toolrlef_data.records import InputError
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.scoring import LEVELS
 
@@ -57,8 +58,8 @@ def check_options(format: str, supported: Mapping[str, tuple[str, ...]], given: 
     for name, value in given.items():
         if value is None:
             continue
-        if name in CHOICES and value not in CHOICES[name][1]:
-            raise UnknownName(CHOICES[name][0], str(value), CHOICES[name][1])
+        if name in CHOICES:
+            check_choice(CHOICES[name][0], value, CHOICES[name][1])
         if name not in supported:
             found = ", ".join(supported) or "none"
             raise InputError(f"the format {format!r} has no option {name} for this table; its options: {found}")

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from datasets import Dataset
 
+from toolrlef_data.checks import as_path
 from toolrlef_data.publishing.exports.conversion import Plan, Record, convert_rows, ledger_row, none_fits, plan_export
 from toolrlef_data.publishing.exports.llamafactory import dataset_entry
 from toolrlef_data.records import Drop, InputError
@@ -94,7 +95,7 @@ def export(
 def pending_export(samples: Dataset, format: str, path: str | Path, **options: Any) -> Iterator[Path]:
     """Export like `export`, but replace the file only if the block ends without an error; else nothing is left."""
     plan = plan_export(samples, format, **options)
-    path = Path(path).resolve()  # replace the target of a link, not the link
+    path = as_path("path", path).resolve()  # replace the target of a link, not the link
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is a folder or a device; expected the path of a file")
     if plan.spec.has_entry and path.name == INFO:

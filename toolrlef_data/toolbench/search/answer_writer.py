@@ -12,7 +12,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from toolrlef_data.checks import check_features
+from toolrlef_data.checks import as_path, check_features
 from toolrlef_data.columns import ANSWERS
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.files import atomic_file
@@ -112,7 +112,7 @@ def write_answers(answers: Dataset, folder: str | Path) -> list[Path]:
     '.json'
     """
     answers = check_features(answers, ANSWERS, "write_answers")
-    paths = list(_paths(answers["id"][:], Path(folder)))
+    paths = list(_paths(answers["id"][:], as_path("folder", folder)))
     for path, row in zip(paths, answers.select_columns(["answer"]), strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as scratch:

@@ -33,13 +33,14 @@ from datasets import Dataset, Value
 from datasets.utils import tqdm
 
 from toolrlef_data.checks import require_columns
+from toolrlef_data.choices import check_choice
 from toolrlef_data.columns import ANSWERS
 from toolrlef_data.engines import ENGINES
 from toolrlef_data.engines.model_stage import row_batches
 from toolrlef_data.engines.reply_store import open_store, store_path
 from toolrlef_data.engines.rules import integer_from
 from toolrlef_data.engines.spec import EngineSpec
-from toolrlef_data.records import RETRYABLE_ERRORS, Drop, InputError, Reply, UnknownName
+from toolrlef_data.records import RETRYABLE_ERRORS, Drop, InputError, Reply
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
 from toolrlef_data.tables.identity import text_id
 from toolrlef_data.tables.reshape import explode
@@ -142,8 +143,7 @@ def _settings(
         raise InputError(f"generate_trajectories: expected an EngineSpec as engine, found {type(engine).__name__}")
     if not isinstance(method, Method):
         raise InputError(f"method: expected a Method such as Method('dfsdt'), found {method!r:.80}")
-    if protocol not in PROTOCOLS:
-        raise UnknownName("protocol", protocol, PROTOCOLS)
+    check_choice("protocol", protocol, PROTOCOLS)
     if method.chains > 1 and engine.temperature <= 0:
         raise InputError(
             f"{method.chains} chains of {engine.model!r} would be equal: expected a temperature above 0, "

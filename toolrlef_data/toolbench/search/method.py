@@ -6,7 +6,8 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from toolrlef_data.records import InputError, Reply, UnknownName
+from toolrlef_data.choices import check_choice
+from toolrlef_data.records import InputError, Reply
 from toolrlef_data.toolbench.messages import RawMessage
 from toolrlef_data.toolbench.tree import State
 from toolrlef_data.tools.functions.execution import Observation
@@ -91,8 +92,7 @@ class Method:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise UnknownName("kind of search", self.kind, KINDS)
+        check_choice("kind of search", self.kind, KINDS)
         for name in ("width", "max_turns", "max_calls", "answers", "chains"):
             if type(value := getattr(self, name)) is not int or value < 1:
                 raise InputError(f"{name} must be a whole number of at least 1, found {value!r:.80}")

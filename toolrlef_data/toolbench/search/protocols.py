@@ -28,9 +28,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from toolrlef_data.choices import check_choice
 from toolrlef_data.engines.responses import split_reasoning
 from toolrlef_data.engines.spec import Message, Request
-from toolrlef_data.records import Reply, UnknownName
+from toolrlef_data.records import Reply
 from toolrlef_data.toolbench.messages import RawMessage, openai_messages
 from toolrlef_data.tools.json_text import object_end
 
@@ -79,8 +80,7 @@ def build_request(
     >>> request.messages[0].content, request.tools
     ('Is it up?', ('{"type": "function", "function": {"name": "ping"}}',))
     """
-    if protocol not in PROTOCOLS:
-        raise UnknownName("protocol", protocol, PROTOCOLS)
+    check_choice("protocol", protocol, PROTOCOLS)
     history = openai_messages(messages, keep_thought=True)
     if history and history[-1]["role"] == "assistant":
         history.append({"role": "user", "content": GO_ON})

@@ -19,8 +19,9 @@ from typing import Any, TypeVar
 from datasets import Dataset, DatasetDict, Features, List, Value
 
 from toolrlef_data.checks import check_features
+from toolrlef_data.choices import check_choice
 from toolrlef_data.columns import TRAJECTORIES
-from toolrlef_data.records import Drop, InputError, LedgerError, UnknownName, UnusableRow
+from toolrlef_data.records import Drop, InputError, LedgerError, UnusableRow
 from toolrlef_data.tables.reshape import explode
 from toolrlef_data.toolbench.messages import parse_tools
 from toolrlef_data.toolbench.search.protocols import PROTOCOLS
@@ -125,8 +126,7 @@ def tokenise(
     toolrlef_data.records.UnknownName: unknown protocol 'xml'; choose from: text, tools
     """
     for what, name, choices in (("protocol", protocol, PROTOCOLS), ("too_long", too_long, TOO_LONG)):
-        if name not in choices:
-            raise UnknownName(what, name, choices)
+        check_choice(what, name, choices)
     if max_length is not None and (not isinstance(max_length, int) or max_length < 1):
         raise InputError(f"expected max_length as a number of tokens above 0 or None, found {max_length!r}")
     samples = check_features(samples, Features({name: TRAJECTORIES[name] for name in READS}), "tokenise")

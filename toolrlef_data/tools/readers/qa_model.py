@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from toolrlef_data.choices import check_choice
 from toolrlef_data.engines.prompts import render_prompt
 from toolrlef_data.engines.spec import EngineSpec, Message
-from toolrlef_data.records import InputError, ToolResult, UnknownName, clean_text
+from toolrlef_data.records import InputError, ToolResult, clean_text
 from toolrlef_data.tools.readers.generation import generate_texts, token_limit
 from toolrlef_data.tools.readers.seq2seq import (
     DEFAULTS,
@@ -129,8 +130,7 @@ def qa_model(
     Traceback (most recent call last):
     toolrlef_data.records.InputError: an extractive model needs passages: pass search=
     """
-    if kind not in KINDS:
-        raise UnknownName("kind of QA model", kind, KINDS)
+    check_choice("kind of QA model", kind, KINDS)
     _check_search(search)
     if kind == "extractive" and search is None:
         raise InputError("an extractive model needs passages: pass search=")

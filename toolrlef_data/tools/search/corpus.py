@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, load_from_disk
 
-from toolrlef_data.checks import check_table
+from toolrlef_data.checks import as_path, check_table
 from toolrlef_data.records import InputError, MissingColumns, clean_text
 from toolrlef_data.tables.stage_cache import as_arrow
 
@@ -118,7 +118,7 @@ def first_words(text: str, words: int) -> str:
 def _resolve_path(corpus: str | Path) -> Path:
     if corpus == "sample":
         return Path(str(resources.files("toolrlef_data.samples") / "passages.jsonl"))
-    path = Path(corpus).expanduser()
+    path = as_path("corpus", corpus)
     if not path.exists():
         raise InputError(
             f"no file or folder {str(corpus)!r}; for a corpus from the Hub, pass load_dataset(..., split='train')"

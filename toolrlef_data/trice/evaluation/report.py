@@ -9,6 +9,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from toolrlef_data.checks import as_path
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.files import atomic_file
 from toolrlef_data.trice.evaluation.intervals import Estimate, Share, difference, estimate
@@ -107,7 +108,7 @@ class Evaluation:
         import matplotlib
         from matplotlib.figure import Figure
 
-        path = Path(path)
+        path = as_path("path", path)
         if path.suffix not in (".svg", ".png", ".pdf"):
             raise InputError(f"plot: expected a file name that ends in .svg, .png or .pdf, found {path.name!r}")
         shown = [self, *others]

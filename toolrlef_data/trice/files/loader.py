@@ -39,6 +39,7 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict, Features
 
+from toolrlef_data.checks import as_path
 from toolrlef_data.columns import DROPPED, GRADED, LABELLED, QUESTIONS, RESPONSE, STAGE1, STAGE2
 from toolrlef_data.records import Drop, InputError
 from toolrlef_data.tables.fingerprint import digest
@@ -87,15 +88,16 @@ def load_trice(
     [True]
     """
     check_tasks(task)
+    folder = as_path("folder", folder)
     custom = {task.name: task} if isinstance(task, Task) else dict(task or {})
     tasks = {**custom, **{name: TASKS[name] for name in TASKS if name not in custom}}
-    files, ledger, ignored = read_folder(Path(folder), tasks)
+    files, ledger, ignored = read_folder(folder, tasks)
     if ignored:
         log.warning("%s: ignored, since these contain no rows of TRICE's stages: %s", folder, ", ".join(ignored))
     if empty := [file.path for file in files if not file.lines]:
         log.warning("%s: these files contain no rows: %s", folder, ", ".join(empty))
     resolver = NameResolver(tasks, files)
-    parsed = [_parse_file(Path(folder), file, resolver) for file in files]
+    parsed = [_parse_file(folder, file, resolver) for file in files]
     by_task = _group_by_task([entry for entries, _ in parsed for entry in entries], tasks)
     if not by_task:
         raise InputError(f"{folder} contains no rows of TRICE's stages")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -75,7 +75,7 @@ def rescore(
     >>> rescore(stage2, lambda candidates: [1.0 if c.correct else -1.0 for c in candidates])["scores"][:]
     [[1.0, -1.0]]
     """
-    if isinstance(trusted, str):
+    if isinstance(trusted, str) or not isinstance(trusted, Collection):
         raise InputError(f"trusted: expected a list of responders, found {trusted!r:.80}")
     splits = list(stage2.values()) if isinstance(stage2, DatasetDict) else [stage2]
     for split in splits:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.checks import features_of
+from toolrlef_data.choices import check_choice
 from toolrlef_data.columns import STAGE1, STAGE2, responders_of
 from toolrlef_data.engines.rules import FLAG
 from toolrlef_data.records import NO_RESPONSE_ERRORS, TOOL_FAILURES, Drop, InputError, UnknownName
@@ -97,8 +98,7 @@ def score_settings(
     The rule is tried on an example row.
     """
     FLAG.check("compat", compat)
-    if lacking not in LACKING:
-        raise UnknownName("value of lacking:", lacking, LACKING)
+    check_choice("value of lacking:", lacking, LACKING)
     names = responders_in(data)
     if isinstance(trusted, str) or not isinstance(trusted, Collection):
         raise InputError(f"trusted: expected a list of responders, found {trusted!r:.80}")
