@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from toolrlef_data import (
     environment,
     execute,
     explode,
+    export,
     generate_trajectories,
     grade,
     keep,
@@ -33,25 +35,36 @@ from toolrlef_data import (
     load_recipe,
     load_source,
     load_trice,
+    logprobs,
     preference_pairs,
     propose_calls,
     publish,
+    qa_model,
     render_call,
+    render_prompt,
+    rescore,
     respond,
     reward,
     score,
     scripted,
     search_endpoint,
+    show,
+    subset,
+    to_trainer,
     tokenise,
     tool_schema,
     trajectories,
     translator,
     warm_up,
+    wiki_search,
     without_tool,
+    write_answers,
 )
+from toolrlef_data.columns import ANSWERS, STAGE1, TRAJECTORIES
 
 ROWS = [{"id": "1", "text": "fig"}]
 TABLE = Dataset.from_list(ROWS)
+NO_SAMPLES = Dataset.from_dict({name: [] for name in TRAJECTORIES}, features=TRAJECTORIES)
 STRING = Value("string")
 
 
@@ -150,7 +163,70 @@ MISTAKES: list[tuple[str, Callable[[], object], str]] = [
     ("a text as flag", lambda: grade(TABLE, compat="no"), "compat must be True or False"),  # type: ignore[arg-type]
     ("a text as flag", lambda: Responder("r", MODEL, strip_reasoning="no"), "strip_reasoning must be"),  # type: ignore[arg-type]
     ("a text as flag", lambda: trajectories(TABLE, keep_thought="no"), "keep_thought must be"),  # type: ignore[arg-type]
+    ("a text as flag", lambda: propose_calls(TABLE, ANNOTATIONS, compat="no"), "compat must be"),  # type: ignore[arg-type]
+    ("a text as flag", lambda: propose_calls(TABLE, ANNOTATIONS, verify="no"), "verify must be"),  # type: ignore[arg-type]
+    ("a text as flag", lambda: load_recipe("demo", all_rows="no"), "all_rows must be"),  # type: ignore[arg-type]
+    ("a text as flag", lambda: step(batched="no"), "batched: expected True or False, found 'no'"),
+    ("null as flag", lambda: release(replace=None), "replace= must be a bool"),
+    ("no folder", lambda: load_source("sample_trajectories", data_dir="no_such"), "neither a file nor a folder"),
+    ("a number", lambda: rescore(TABLE, "paper", trusted=5), "trusted: expected a list"),  # type: ignore[arg-type]
+    ("a number", lambda: subset(TABLE, 5, apart_from=5), "apart_from: expected a table"),  # type: ignore[call-overload]
+    ("a number", lambda: show(TABLE, where=5), "where: expected columns"),  # type: ignore[arg-type]
+    ("a number", lambda: tokenise(NO_SAMPLES, 5), "the model of the tokenizer must be a name"),  # type: ignore[arg-type]
+    ("a text", lambda: tokenise(TABLE, "m", options="x"), "options: expected a mapping"),  # type: ignore[arg-type]
+    ("a list", lambda: load_model(["m"]), "model must be a name"),  # type: ignore[arg-type]
+    ("a list", lambda: logprobs(TABLE, MODEL, devices=5), "devices: expected a list"),  # type: ignore[arg-type]
+    ("rows", lambda: warm_up(ROWS, EngineSpec("local", "m")), "expected a datasets.Dataset"),  # type: ignore[arg-type]
+    ("a stage", lambda: rows(stage=["s"]), "stage: expected a name"),
 ]
+
+# What selects one of several names, with a list; and a number as a path.
+NAMES: dict[str, Callable[[Any], object]] = {
+    "answer style": lambda value: answer(TABLE, MODEL, style=value),
+    "prompt": lambda value: render_prompt(value, "a", "b"),
+    "propose_calls style": lambda value: propose_calls(TABLE, MODEL, style=value),
+    "responder style": lambda value: Responder("r", MODEL, style=value),
+    "responder protocol": lambda value: Responder("r", MODEL, protocol=value),
+    "reader style": lambda value: replace(TASKS["math"], reader_style=value),
+    "layout": lambda value: release(layout=value),
+    "lacking": lambda value: build_stage2(TABLE, lacking=value),
+    "trajectories layout": lambda value: trajectories(TABLE, layout=value),
+    "trajectories style": lambda value: trajectories(TABLE, style=value),
+    "trajectories steps": lambda value: trajectories(TABLE, steps=value),
+    "search": lambda value: Method(kind=value),
+    "search protocol": lambda value: search(protocol=value),
+    "tokens": lambda value: tokenise(TABLE, "m", too_long=value),
+    "format": lambda value: export(TABLE, value, "out.jsonl"),
+    "unfit": lambda value: export(TABLE, "openai", "out.jsonl", unfit=value),
+    "calls": lambda value: export(TABLE, "trl-sft", "out.jsonl", calls=value),
+    "trainer": lambda value: to_trainer(TABLE, value),
+    "reader": lambda value: qa_model("m", kind=value),
+}
+PATHS: dict[str, Callable[[Any], object]] = {
+    "out": lambda path: publish({"math": {"rows": TABLE}}, path, version="1.0.0"),
+    "export": lambda path: export(Dataset.from_dict({n: [] for n in STAGE1}, features=STAGE1), "openai", path),
+    "answers": lambda path: write_answers(Dataset.from_dict({n: [] for n in ANSWERS}, features=ANSWERS), path),
+    "data_dir": lambda path: load_source("gsm8k", data_dir=path),
+    "trice": load_trice,
+    "recipe": load_recipe,
+    "corpus": wiki_search,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", [["chat"], {"chat"}, 5])
+def test_what_is_not_a_name_is_refused(name: str, value: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"unknown|choose from"):
+        NAMES[name](value)
+
+
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("path", [5, ["folder"], None, b"folder"])
+def test_what_is_not_a_path_is_refused(name: str, path: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"expected a path, found|pass data_dir=|expected a Dataset|corpus"):
+        PATHS[name](path)
 
 
 def search(**changes: Any) -> object:

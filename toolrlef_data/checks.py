@@ -18,6 +18,7 @@ __all__ = [
     "check_features",
     "check_names",
     "check_table",
+    "check_type",
     "features_of",
     "require_columns",
     "split_path",
@@ -134,6 +135,17 @@ def as_path(argument: str, path: object) -> Path:
     if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
         raise InputError(f"{argument}: expected a path, found {path!r:.80}")
     return Path(path).expanduser()
+
+
+def check_type(argument: str, value: object, expected: str, *types: type) -> None:
+    """Raise an `InputError` if an argument has another type; a bool is no integer.
+
+    >>> check_type("seed", "1", "an integer", int)
+    Traceback (most recent call last):
+    toolrlef_data.records.InputError: seed: expected an integer, found '1'
+    """
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        raise InputError(f"{argument}: expected {expected}, found {value!r:.80}")
 
 
 def check_callable(argument: str, function: object) -> None:

@@ -20,7 +20,6 @@ from toolrlef_data.choices import check_choice
 from toolrlef_data.engines.rules import integer_from
 from toolrlef_data.engines.settings import STYLES
 from toolrlef_data.engines.spec import Message
-from toolrlef_data.records import UnknownName
 
 __all__ = ["STYLES", "check_prompt", "continuation", "render_prompt", "row_seed", "shuffled_indices"]
 
@@ -72,8 +71,7 @@ def render_prompt(
     if style == "completion":
         shots = "".join(f"Question: {example_input}\nAnswer: {output}\n\n" for example_input, output in examples)
         return f"{instruction}\n\n{shots}Question: {input}\nAnswer:"
-    if style not in SECTION_HEADINGS:
-        raise UnknownName("prompt style", style, STYLES)
+    check_choice("prompt style", style, STYLES)
     shots = "".join(
         _sections(style, instruction, example_input) + f"{output}\n\n" for example_input, output in examples
     )

@@ -94,7 +94,7 @@ def publish(
     check_choice("layout", layout, LAYOUTS)
     expected = {"card": (card, Mapping), "provenance": (provenance, Mapping), "recipe": (recipe, RecipeFile)}
     for name, (value, kind) in {**expected, "cassette": (cassette, bool), "replace": (replace, bool)}.items():
-        if value is not None and not isinstance(value, kind):
+        if not (isinstance(value, kind) or (value is None and name in expected)):
             raise InputError(f"{name}= must be a {kind.__name__}, found {value!r:.80}")
     all_splits = _split_tables(tables, version)
     splits = _without_empty(all_splits)

@@ -107,6 +107,8 @@ def show(table: Dataset | DatasetDict, n: int = 3, *, where: Where = None) -> Vi
         raise InputError(f"show: expected a Dataset or a DatasetDict, found {type(table).__name__}")
     if not isinstance(n, int) or n < 1:
         raise InputError(f"n: expected a number of rows of at least 1, found {n!r:.80}")
+    if not (where is None or isinstance(where, Mapping) or callable(where)):
+        raise InputError(f"where: expected columns with their values, or a function of a row, found {where!r:.80}")
     splits = table if isinstance(table, DatasetDict) else {"": table}
     samples: list[Sample] = []
     notes = []

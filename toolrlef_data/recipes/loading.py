@@ -23,7 +23,7 @@ import pydantic
 import yaml
 
 from toolrlef_data.checks import as_path
-from toolrlef_data.engines.rules import integer_from
+from toolrlef_data.engines.rules import FLAG, integer_from
 from toolrlef_data.recipes.checks import Place, mistakes_in
 from toolrlef_data.recipes.schema import Recipe
 from toolrlef_data.records import InputError
@@ -57,6 +57,7 @@ def load_recipe(path: str | Path, *, rows: int | None = None, all_rows: bool = F
     """
     if rows is not None:
         integer_from(1).check("rows", rows)
+    FLAG.check("all_rows", all_rows)
     if rows is not None and all_rows:
         raise InputError("rows (--rows) and all_rows (--all) are mutually exclusive: use one of them")
     file = shipped_recipes().get(str(path)) or as_path("path", path)

@@ -37,6 +37,7 @@ API_KEY_PATTERN = re.compile(
     r"(?<=[Bb]earer )[\w.~+/=*-]{6,}"
 )
 MIN_SECRET_LENGTH = 6  # characters; placeholders such as "EMPTY" and "none" are not redacted
+MIN_BEGINNING = 6  # characters of a secret at the end of a text
 MIN_SECRET_LENGTH_IN_REPLY = 16  # characters; shorter secrets could be ordinary words of a reply
 PRIVATE_NETWORK = (
     r"(?:127\.|10\.|192\.168\.|169\.254\.|0\.0\.0\.0|172\.(?:1[6-9]|2\d|3[01])\."
@@ -166,8 +167,14 @@ class Secrets:
         self.reply_pattern = _any_of([value for value in self.values if len(value) >= MIN_SECRET_LENGTH_IN_REPLY])
 
     def redact(self, text: str) -> str:
-        """Return an error text with each known secret, and any text that resembles an API key, replaced by "[key]"."""
-        return API_KEY_PATTERN.sub("[key]", self.pattern.sub("[key]", text))
+        """Return an error text with each known secret, and any text that resembles an API key, replaced by "[key]".
+
+        So is the beginning of a secret at the end of the text, which its sender may have cut.
+
+        >>> Secrets(["tok-0123456789abcdef"]).redact("wrong key tok-012345")
+        'wrong key [key]'
+        """
+        return API_KEY_PATTERN.sub("[key]", _without_beginning(self.pattern.sub("[key]", text), self.values))
 
     def excerpt(self, text: str, length: int) -> str:
         """Return the first `length` characters of an error text after its redaction.
@@ -193,8 +200,21 @@ class Secrets:
         return self.pattern.sub("[key]", text)
 
     def redact_reply(self, text: str) -> str:
-        """Return a reply with known secrets replaced by "[key]", from `MIN_SECRET_LENGTH_IN_REPLY` characters."""
-        return self.reply_pattern.sub("[key]", text)
+        """Return a reply with known secrets replaced by "[key]", from `MIN_SECRET_LENGTH_IN_REPLY` characters.
+
+        So is the beginning of one at the end, which the token limit may have cut.
+        """
+        secrets = [value for value in self.values if len(value) >= MIN_SECRET_LENGTH_IN_REPLY]
+        return _without_beginning(self.reply_pattern.sub("[key]", text), secrets)
+
+
+def _without_beginning(text: str, values: list[str]) -> str:
+    """Return a text whose end is replaced by "[key]" if at least `MIN_BEGINNING` characters there begin a value."""
+    end = text[-max(map(len, values), default=0) :].lower() if values else ""
+    for start in range(len(end) - MIN_BEGINNING + 1):
+        if any(value.lower().startswith(end[start:]) for value in values):
+            return text[: len(text) - len(end) + start] + "[key]"
+    return text
 
 
 def _any_of(values: list[str]) -> re.Pattern[str]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from datasets import Dataset, DatasetDict, Features, concatenate_datasets
 
-from toolrlef_data.checks import check_callable, check_names, require_columns
+from toolrlef_data.checks import check_callable, check_names, check_type, require_columns
 from toolrlef_data.columns import completed
 from toolrlef_data.records import Drop, InputError, LedgerError
 from toolrlef_data.tables.batches import (
@@ -88,6 +88,7 @@ def explode(
     check_names("reads", reads)
     if not isinstance(features, Mapping):
         raise InputError(f"features: expected a mapping of columns to features, found {features!r:.80}")
+    check_type("stage", stage, "a name", str)
     if not isinstance(batch_rows, int) or batch_rows < 1:
         raise InputError(f"batch_rows must be an integer of at least 1, found {batch_rows!r}")
     features = Features(features)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from datasets import Dataset, DatasetDict, Features
 
-from toolrlef_data.checks import check_callable, check_names, require_columns, split_path
+from toolrlef_data.checks import check_callable, check_names, check_type, require_columns, split_path
 from toolrlef_data.records import InputError, LedgerError
 from toolrlef_data.tables.batches import (
     RowFunction,
@@ -116,6 +116,10 @@ def apply(
         check_names(argument, names)
     if not isinstance(adds, Mapping):
         raise InputError(f"adds: expected a mapping of columns to features, found {adds!r:.80}")
+    for argument, flag in {"batched": batched, "refresh": refresh}.items():
+        check_type(argument, flag, "True or False", bool)
+    if is_outdated is not None:
+        check_callable("is_outdated", is_outdated)
     name = name or function_name(function)
 
     def on_split(split: Dataset) -> Dataset:
@@ -209,6 +213,7 @@ def keep(
     check_names("reads", reads)
     if not isinstance(stage, str):
         raise InputError(f"stage: expected a name, found {stage!r:.80}")
+    check_type("batched", batched, "True or False", bool)
 
     def on_split(split: Dataset) -> Dataset:
         split = materialize(split)

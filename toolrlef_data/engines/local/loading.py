@@ -20,6 +20,7 @@ from typing import Any
 from toolrlef_data.engines.local.memory import free_memory
 from toolrlef_data.engines.local.weights import Weights, resolve_adapter, resolve_weights, silence_transformers
 from toolrlef_data.engines.progress import step_bar
+from toolrlef_data.engines.rules import NAME
 from toolrlef_data.engines.settings import DTYPES
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError
@@ -71,6 +72,8 @@ def load_model(
     toolrlef_data.records.InputError: no model at './no/such/folder': expected a folder, a .gguf file, package:NAME ...
     """
     parse_device(device)
+    for argument, name in {"model": model, "adapter": model if adapter is None else adapter}.items():
+        NAME.check(argument, name)
     weights = resolve_weights(model, revision)
     lora = resolve_adapter(adapter) if adapter else None
     loaded = _load(weights, resolve_dtype(dtype, device), _resolve_device(device))

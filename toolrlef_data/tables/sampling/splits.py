@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.checks import check_table, require_columns
+from toolrlef_data.checks import check_table, check_type, require_columns
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.identity import check_ids, normal_form, text_hash
@@ -48,6 +48,7 @@ def split_queries(answers: Dataset, test: float = 0.1, seed: int = 0) -> Dataset
         raise InputError(f"split_queries: expected a datasets.Dataset, found {type(answers).__name__}")
     if isinstance(test, bool) or not isinstance(test, (int, float)) or not 0 < test < 1:
         raise InputError(f"split_queries: expected test between 0 and 1, found {test!r}")
+    check_type("seed", seed, "an integer", int)
     check_table(answers)
     answers = materialize(answers)
     require_columns(answers, ["query"], "split_queries")
@@ -81,6 +82,7 @@ def shuffle_steps(samples: D, seed: int = 0) -> D:
     >>> shuffle_steps(Dataset.from_dict({"id": ["a", "b", "c"]}))["id"][:]
     ['c', 'b', 'a']
     """
+    check_type("seed", seed, "an integer", int)
     if isinstance(samples, DatasetDict):
         return DatasetDict({split: shuffle_steps(data, seed) for split, data in samples.items()})
     check_table(samples)

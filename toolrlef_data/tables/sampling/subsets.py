@@ -23,7 +23,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 from numpy.typing import NDArray
 
-from toolrlef_data.checks import check_table, require_columns
+from toolrlef_data.checks import check_table, check_type, require_columns
 from toolrlef_data.records import Drop, InputError
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.identity import Hashes, RowNumbers, group_questions, normal_form, text_hash
@@ -83,6 +83,8 @@ def subset(
     {'train': 30, 'test': 10}
     """
     sizes = _split_sizes(n)
+    check_type("seed", seed, "an integer", int)
+    check_type("apart_from", apart_from, "a table, or a list of tables", Dataset, DatasetDict, Iterable)
     tables = _tables(data, apart_from)
     hashes = _RowHashes(*map(np.concatenate, zip(*(_row_hashes(table, seed) for table in tables), strict=True)))
     by_id = _sort_by_id(hashes.id[: len(data)], data)

@@ -22,6 +22,7 @@ from typing import Any
 
 from toolrlef_data.engines.local.template_check import Part, find_omitted_parts
 from toolrlef_data.engines.local.weights import Weights, cached_digest, resolve_weights, silence_transformers
+from toolrlef_data.engines.rules import NAME
 from toolrlef_data.records import InputError, UnusableRow, is_text
 from toolrlef_data.toolbench.messages import Turn
 
@@ -90,7 +91,7 @@ def find_chat_tokenizer(model: str, revision: str | None = None) -> TokenizerSou
 
 def find_tokenizer(model: str, revision: str | None = None) -> TokenizerSource:
     """Find a tokenizer, with or without a chat template; see `find_chat_tokenizer`."""
-    folder = Path(model).expanduser()
+    folder = Path(NAME.check("the model of the tokenizer", model)).expanduser()
     if any((folder / name).is_file() for name in _TOKENIZER_FILES):
         weights = Weights("folder", str(folder.absolute()))
     else:

@@ -129,8 +129,12 @@ def tokenise(
         check_choice(what, name, choices)
     if max_length is not None and (not isinstance(max_length, int) or max_length < 1):
         raise InputError(f"expected max_length as a number of tokens above 0 or None, found {max_length!r}")
+    try:
+        variables = dict(options)
+    except (TypeError, ValueError):
+        raise InputError(f"options: expected a mapping of names to values, found {options!r:.80}") from None
     samples = check_features(samples, Features({name: TRAJECTORIES[name] for name in READS}), "tokenise")
-    settings = TokeniseSettings(find_chat_tokenizer(model, revision), protocol, max_length, too_long, dict(options))
+    settings = TokeniseSettings(find_chat_tokenizer(model, revision), protocol, max_length, too_long, variables)
     shape: dict[str, Any] = {"reads": READS, "features": TOKENS, "stage": TokeniseSettings.kind}
     rows = explode(samples, _rows, settings, **shape, batch_rows=BATCH_SAMPLES, num_proc=num_proc)
     splits = rows.values() if isinstance(rows, DatasetDict) else [rows]

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, Features, List, Value
 
-from toolrlef_data.checks import check_features
+from toolrlef_data.checks import check_features, check_type
 from toolrlef_data.columns import STAGE2
 from toolrlef_data.engines.local.scoring.engine import ScoringEngines
 from toolrlef_data.engines.local.scoring.requests import ScoringRequest
@@ -102,6 +102,7 @@ def logprobs(
         integer_from(1).check("batch_tokens", batch_tokens)
     if isinstance(devices, str):
         raise InputError(f"devices: expected a list of devices, found the text {devices!r}")
+    check_type("devices", devices, "a list of devices", Sequence)
     stage2 = check_features(stage2, Features({name: STAGE2[name] for name in COLUMNS}), "logprobs")
     _check_prompts(stage2)
     engine = ScoringEngines(tuple(devices))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from toolrlef_data.checks import require_columns
 from toolrlef_data.engines.spec import EngineSpec
-from toolrlef_data.records import InputError, MissingColumns
+from toolrlef_data.records import InputError
 from toolrlef_data.trice.training.adapter import LORA, train
 from toolrlef_data.trice.training.samples import STAGE1_COLUMNS
 
@@ -65,11 +66,8 @@ def warm_up(
         raise InputError(
             f"warm_up: expected a local model without an adapter, found kind={base.kind!r}, adapter={base.adapter!r}"
         )
-    if not isinstance(stage1, dict):
-        missing = [name for name in STAGE1_COLUMNS if name not in stage1.column_names]
-        if missing:
-            found = ", ".join(stage1.column_names)
-            raise MissingColumns(f"warm_up needs the columns {', '.join(missing)}; found {found}")
+    if not isinstance(stage1, dict):  # a DatasetDict: `train` refuses it
+        require_columns(stage1, STAGE1_COLUMNS, "warm_up")
         stage1 = stage1.select_columns(list(STAGE1_COLUMNS))
     if deprecated:
         lora = _from_deprecated(lora, deprecated)
