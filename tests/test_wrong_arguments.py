@@ -20,9 +20,12 @@ from toolrlef_data import (
     Responder,
     answer,
     apply,
+    audit_grader,
     build_stage1,
     build_stage2,
+    diff,
     environment,
+    evaluate,
     execute,
     explode,
     export,
@@ -36,6 +39,7 @@ from toolrlef_data import (
     load_source,
     load_trice,
     logprobs,
+    parse_call,
     preference_pairs,
     propose_calls,
     publish,
@@ -53,6 +57,7 @@ from toolrlef_data import (
     to_trainer,
     tokenise,
     tool_schema,
+    train,
     trajectories,
     translator,
     warm_up,
@@ -178,6 +183,13 @@ MISTAKES: list[tuple[str, Callable[[], object], str]] = [
     ("a list", lambda: logprobs(TABLE, MODEL, devices=5), "devices: expected a list"),  # type: ignore[arg-type]
     ("rows", lambda: warm_up(ROWS, EngineSpec("local", "m")), "expected a datasets.Dataset"),  # type: ignore[arg-type]
     ("a stage", lambda: rows(stage=["s"]), "stage: expected a name"),
+    ("a list", lambda: diff(["a"], "b"), "expected a folder or a repository"),  # type: ignore[arg-type]
+    ("texts", lambda: audit_grader(TASKS["math"], ["x"]), "expected questions with a list of answers"),  # type: ignore[arg-type]
+    ("a list", lambda: parse_call(["x"], "calculator"), "text: expected a text"),  # type: ignore[arg-type]
+    ("a number", lambda: parse_call("x", 5), "tools: expected one or more tools"),  # type: ignore[arg-type]
+    ("a name", lambda: train(TABLE, "my/model"), "base: expected an EngineSpec"),  # type: ignore[arg-type]
+    ("a number", lambda: train(TABLE, EngineSpec("local", "m"), kept_steps=5), "kept_steps: expected"),  # type: ignore[arg-type]
+    ("a text as flag", lambda: evaluate(MODEL, TABLE, tools="no"), "tools must be True"),  # type: ignore[arg-type]
 ]
 
 # What selects one of several names, with a list; and a number as a path.

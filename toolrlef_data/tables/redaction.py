@@ -174,7 +174,11 @@ class Secrets:
         >>> Secrets(["tok-0123456789abcdef"]).redact("wrong key tok-012345")
         'wrong key [key]'
         """
-        return API_KEY_PATTERN.sub("[key]", _without_beginning(self.pattern.sub("[key]", text), self.values))
+        return API_KEY_PATTERN.sub("[key]", self.redact_known(text))
+
+    def redact_known(self, text: str) -> str:
+        """Return a text with each known secret, and the beginning of one at its end, replaced by "[key]"."""
+        return _without_beginning(self.pattern.sub("[key]", text), self.values)
 
     def excerpt(self, text: str, length: int) -> str:
         """Return the first `length` characters of an error text after its redaction.

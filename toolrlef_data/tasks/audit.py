@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 
 from datasets import Dataset
 
-from toolrlef_data.checks import check_table
+from toolrlef_data.checks import check_table, check_type
 from toolrlef_data.engines.rules import integer_from
 from toolrlef_data.records import InputError
 from toolrlef_data.tasks.statements.vocabulary import FUNCTION_WORDS, NO_CANDIDATE
@@ -162,7 +162,10 @@ def audit_grader(task: Task, rows: Iterable[Row], *, probes: int = 1000, seed: i
     if not isinstance(task, Task):
         raise InputError(f"audit_grader: expected a Task, such as TASKS['qa'], found {type(task).__name__}")
     integer_from(1).check("audit_grader: probes", probes)
+    check_type("audit_grader: seed", seed, "an integer", int)
     rows = check_table(rows) if isinstance(rows, Dataset) else rows
+    if not all(isinstance(row, Mapping) and isinstance(row.get("answers"), list) for row in rows):
+        raise InputError("audit_grader: expected questions with a list of answers each")
     usable = [(row, gold) for row in rows for gold in row["answers"][:3] if _is_usable(task, row, gold)]
     if not usable:
         raise InputError(f"audit_grader: no row has a gold answer that the task {task.name!r} can grade")

@@ -20,6 +20,7 @@ from toolrlef_data.toolbench.histories import (
 )
 from toolrlef_data.toolbench.messages import RawMessage, calls_of, checked_message
 from toolrlef_data.toolbench.tree import State, read_file_tree
+from toolrlef_data.tools.json_text import check_depth
 
 __all__ = [
     "BATCH_FILES",
@@ -33,6 +34,10 @@ __all__ = [
     "checked_stream",
     "sorted_names",
 ]
+
+MAX_FILE_DEPTH = (
+    850  # of lists and objects; the parser of Python 3.10 and 3.11 fails from about 900 on, later ones do not
+)
 
 # The columns of `columns.ANSWERS` that `AnswerFile` reads.
 READS = ("id", "task", "dataset", "query", "finish_type", "valid", "source_file", "answer")
@@ -79,6 +84,7 @@ class AnswerFile:
         self.has_surrogate_escapes = "\\ud" in text or "\\uD" in text
         try:
             self.file = json.loads(text)
+            check_depth(self.file, MAX_FILE_DEPTH)
             self.generation = self.file["answer_generation"]
             self.functions = [_unwrapped(function) for function in self.generation["function"]]
             self.function_names = [function["name"] for function in self.functions]

@@ -28,6 +28,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from toolrlef_data.checks import check_type
 from toolrlef_data.records import InputError, ToolCall, clean_text
 from toolrlef_data.tools.call_arguments import decode_arguments
 from toolrlef_data.tools.call_formats import CallMatch, CallNames, call_names
@@ -107,6 +108,8 @@ def parse_call(text: str, tools: Tools) -> ToolCall | None:
     ToolCall(tool='calculator', argument='(12/60)*50')
     >>> parse_call("No calculator (or any tool) is needed: 72.", ["calculator"])
     """
+    check_type("text", text, "a text", str)
+    check_type("tools", tools, "one or more tools or names of tools", str, Tool, Iterable)
     return next(_calls(text, call_names(_key(tools))), None)
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from toolrlef_data.records import clean_text
 
-__all__ = ["MAX_DEPTH", "Literal", "LiteralReader", "json_value", "object_end"]
+__all__ = ["MAX_DEPTH", "Literal", "LiteralReader", "check_depth", "json_value", "object_end"]
 
 MAX_DIGITS = 4300  # of an integer; the limit of Python
 MAX_DEPTH = 64
@@ -42,12 +42,18 @@ def json_value(text: str, max_depth: int | None = MAX_DEPTH) -> Any:
         )
     except RecursionError:
         raise ValueError("too many lists and objects in each other") from None
+    if max_depth is not None:
+        check_depth(value, max_depth)
+    return value
+
+
+def check_depth(value: Any, max_depth: int) -> None:
+    """Raise a `ValueError` if lists and objects of a JSON value are nested deeper than `max_depth`."""
     depth, level = 0, [value]
-    while max_depth is not None and (level := [child for parent in level for child in _children(parent)]):
+    while level := [child for parent in level for child in _children(parent)]:
         depth += 1
         if depth > max_depth:
             raise ValueError("too many lists and objects in each other")
-    return value
 
 
 # Strings, and brackets outside strings. `_brackets` must end at an unescaped quote: it searches the rest of the text

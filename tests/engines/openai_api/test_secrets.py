@@ -162,6 +162,19 @@ def test_more_spellings_of_a_key_are_redacted(spelling: str, key: str) -> None:
         assert len(cleaned.replace("[key]", "")) < len("you sent , wrong") + 14, "only what surrounds the key remains"
 
 
+@pytest.mark.parametrize("status", [200, 400, 500])
+def test_a_body_that_ends_inside_a_key_shows_no_part_of_it(status: int) -> None:
+    """A server or a proxy may cut what it sends; a token limit cuts a reply."""
+    for end in range(6, len(KEY) + 1):
+        with ApiServer(always(ServerReply(status, f"you sent {KEY[:end]}"))) as server:
+            (reply,) = ask(spec_of(server, keys="A", retries=0))
+            assert "you sent [key]" in str(reply.error_detail), reply
+        cut = completion(f"you sent {KEY[:end]}", reasoning=KEY[:end], finish_reason="length")
+        with ApiServer(always(cut)) as server:
+            (reply,) = ask(spec_of(server, keys="A"))
+            assert (reply.text, reply.reasoning) == ("you sent [key]", "[key]")
+
+
 @pytest.mark.parametrize("offset", range(60))
 def test_an_excerpt_is_redacted_first(offset: int) -> None:
     excerpt = Secrets([KEY]).excerpt("-" * offset + KEY + " end", 50)

@@ -10,6 +10,7 @@ from typing import Any
 
 from huggingface_hub.errors import RepositoryNotFoundError
 
+from toolrlef_data.checks import check_type
 from toolrlef_data.publishing.hub.client import Client, Commit
 from toolrlef_data.publishing.manifest import CARD, VERSION, is_file, publications_in
 from toolrlef_data.records import InputError
@@ -44,6 +45,7 @@ def version_of(what: str | Path, token: str | None = None) -> Version:
         InputError: `publish` did not write the folder or the commit.
         HubError: the Hub refused a request or could not be reached.
     """
+    check_type("diff", what, "a folder or a repository", str, Path)
     if isinstance(what, Path) or os.path.exists(what):
         return folder_version(Path(what))
     repo_id, _, revision = what.partition("@")

@@ -154,7 +154,7 @@ def _as_json(body: bytes, secrets: Secrets, limit: int = MAX_BYTES + 1) -> str:
     try:
         return json.dumps(json_value(text), ensure_ascii=False)
     except (ValueError, RecursionError):
-        return json.dumps(secrets.pattern.sub("[key]", text), ensure_ascii=False)
+        return json.dumps(secrets.redact_known(text), ensure_ascii=False)
 
 
 def _observation(code: int, error: str = "", response: str = "", tool_failure: str | None = None) -> Observation:

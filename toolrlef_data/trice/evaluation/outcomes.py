@@ -9,6 +9,7 @@ from datasets import Dataset, Features, Value
 
 from toolrlef_data.checks import check_features
 from toolrlef_data.columns import QUESTIONS
+from toolrlef_data.engines.rules import FLAG
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError
 from toolrlef_data.tasks.task import Task
@@ -80,6 +81,7 @@ def evaluate(
     right without the tool            0.0% [0.0%, 49.0%] of 4
     no response without the tool      0.0% [0.0%, 49.0%] of 4
     """
+    FLAG.check("tools", tools)
     if not isinstance(questions, Dataset):
         raise InputError(f"evaluate: expected one split, found a {type(questions).__name__}")
     needs = _needs(questions)

@@ -98,6 +98,7 @@ def logprobs(
     if not isinstance(spec, EngineSpec):
         raise InputError(f"logprobs needs a model: expected an EngineSpec, found {type(spec).__name__}")
     check_prompt(style, examples)
+    check_type("end", end, "True or False", bool)
     if batch_tokens is not None:
         integer_from(1).check("batch_tokens", batch_tokens)
     if isinstance(devices, str):

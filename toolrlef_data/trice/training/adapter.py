@@ -12,12 +12,12 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolrlef_data.checks import check_table
+from toolrlef_data.checks import check_table, check_type
 from toolrlef_data.engines.local.engine import LocalEngine
 from toolrlef_data.engines.local.loading import load_model, resolve_dtype
 from toolrlef_data.engines.local.scoring.requests import request_tokeniser
@@ -108,6 +108,9 @@ def train(
     Traceback (most recent call last):
     toolrlef_data.records.InputError: train: expected a local model, found kind='openai_api'
     """
+    check_type("base", base, "an EngineSpec", EngineSpec)
+    check_type("kept_steps", kept_steps, "a list of steps", Collection)
+    check_type("compat", compat, "True or False", bool)
     if base.kind != "local":
         raise InputError(f"train: expected a local model, found kind={base.kind!r}")
     if base.adapter and lora is not None:
