@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from datasets import Dataset, DatasetDict, Features
 
 from toolrlef_data.checks import check_features, check_table
+from toolrlef_data.choices import check_choice
 from toolrlef_data.columns import GRADED, NEED
 from toolrlef_data.records import Drop, InputError, UnknownName
 from toolrlef_data.tables.reshape import join
@@ -58,8 +59,7 @@ def label_by_need(graded: D, need: Dataset, *, unsure: str, hopeless: str, num_p
         UnknownName: an unknown value of `unsure` or `hopeless`.
     """
     for name, value in {"unsure": unsure, "hopeless": hopeless}.items():
-        if value not in CHOICES:
-            raise UnknownName(f"value of {name}:", value, CHOICES)
+        check_choice(f"value of {name}:", value, CHOICES)
     if not isinstance(need, Dataset):
         raise InputError(f"need= expects a table from `counterfactual`, found a {type(need).__name__}")
     need = check_features(need, NEED, "need=")
