@@ -175,16 +175,16 @@ MISTAKES: list[tuple[str, Callable[[], object], str]] = [
     ("null as flag", lambda: release(replace=None), "replace= must be a bool"),
     ("no folder", lambda: load_source("sample_trajectories", data_dir="no_such"), "neither a file nor a folder"),
     ("a number", lambda: rescore(TABLE, "paper", trusted=5), "trusted: expected a list"),  # type: ignore[arg-type]
-    ("a number", lambda: subset(TABLE, 5, apart_from=5), "apart_from: expected a table"),  # type: ignore[call-overload]
+    ("a number", lambda: subset(TABLE, 5, apart_from=5), "apart_from: expected a table"),
     ("a number", lambda: show(TABLE, where=5), "where: expected columns"),  # type: ignore[arg-type]
     ("a number", lambda: tokenise(NO_SAMPLES, 5), "the model of the tokenizer must be a name"),  # type: ignore[arg-type]
     ("a text", lambda: tokenise(TABLE, "m", options="x"), "options: expected a mapping"),  # type: ignore[arg-type]
     ("a list", lambda: load_model(["m"]), "model must be a name"),  # type: ignore[arg-type]
     ("a list", lambda: logprobs(TABLE, MODEL, devices=5), "devices: expected a list"),  # type: ignore[arg-type]
-    ("rows", lambda: warm_up(ROWS, EngineSpec("local", "m")), "expected a datasets.Dataset"),  # type: ignore[arg-type]
+    ("rows", lambda: warm_up(ROWS, EngineSpec("local", "m")), "expected a datasets.Dataset"),
     ("a stage", lambda: rows(stage=["s"]), "stage: expected a name"),
     ("a list", lambda: diff(["a"], "b"), "expected a folder or a repository"),  # type: ignore[arg-type]
-    ("texts", lambda: audit_grader(TASKS["math"], ["x"]), "expected questions with a list of answers"),  # type: ignore[arg-type]
+    ("texts", lambda: audit_grader(TASKS["math"], ["x"]), "expected questions with a list of answers"),  # type: ignore[list-item]
     ("a list", lambda: parse_call(["x"], "calculator"), "text: expected a text"),  # type: ignore[arg-type]
     ("a number", lambda: parse_call("x", 5), "tools: expected one or more tools"),  # type: ignore[arg-type]
     ("a name", lambda: train(TABLE, "my/model"), "base: expected an EngineSpec"),  # type: ignore[arg-type]

@@ -81,8 +81,8 @@ def search(
     Writes answer files to OUT/answers and a data set of samples to OUT/data, and replaces those of an earlier run.
     Stored replies are reused.
     """
+    from toolrlef_data.choices import check_choice
     from toolrlef_data.publishing.placement import check_replaceable
-    from toolrlef_data.toolbench.answer_file import check_choice
     from toolrlef_data.toolbench.preferences import preference_pairs
     from toolrlef_data.toolbench.samples import LAYOUTS
     from toolrlef_data.toolbench.samples import trajectories as samples_of

@@ -170,7 +170,7 @@ def _check_export(
     export: str | None, pairs: bool, arguments: str | None, drop_unfit: bool, sample_options: Mapping[str, Any]
 ) -> None:
     """Raise InputError for options that would have no effect, and UnknownName for an unknown format."""
-    from toolrlef_data.toolbench.answer_file import check_choice
+    from toolrlef_data.choices import check_choice
 
     if export is None:
         if arguments or drop_unfit:
