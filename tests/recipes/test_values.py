@@ -137,6 +137,7 @@ LAYOUT = "is not supported by the layout '{}'; expected 'hub'"
 GREEDY = "of the greedy engine 'a' would be identical"
 SEARCH = {"kind": "wiki_search", "corpus": "sample"}
 LAMA = {"sources": [{"name": "sample_lama"}], "teachers": ["a"]}
+NOT_OF_FILES: dict[str, Any] = {"data_dir": "rows", "options": {"cut": 1}, "config": "main", "revision": "v1"}
 
 
 @pytest.mark.parametrize(
@@ -164,6 +165,8 @@ LAMA = {"sources": [{"name": "sample_lama"}], "teachers": ["a"]}
         ({**LAMA, "tasks": {"lama": {"tool": {"kind": "qa_engine", "engine": "a", "search": {**SEARCH, "size": 3}}}}}, "tasks.lama.tool.search.size is not an argument of wiki_search"),
         ({"sources": [{"name": "sample_qa"}], "teachers": ["a"], "tasks": {"qa": {"tool": SEARCH}}}, "tasks.qa needs a reader"),
         ({"sources": []}, "sources needs at least one entry"),
+        *(({"sources": [{"name": "no/rows.jsonl", "task": "math", key: value}]}, f"sources.0.{key} is a key of") for key, value in NOT_OF_FILES.items()),
+        *(({"sources": [{"name": "sample", key: "math"}]}, f"sources.0.{key} is a key of your own files") for key in OWN_SOURCE_KEYS),
         ({"sources": [{"name": "sample", "options": {"cut": 1}}, {"name": "sample", "options": {"keep": 1}}]}, "sources.1.options.keep names an unknown option"),
     ],
 )  # fmt: skip
