@@ -9,7 +9,7 @@ from datasets import load_dataset
 from typer.testing import CliRunner
 
 from tests.support.hub import REPO, repository, use_hub, write
-from toolrlef_data import InputError, run_recipe, scripted
+from toolrlef_data import InputError, preview, run_recipe, scripted
 from toolrlef_data.cli.main import _print_run, app
 from toolrlef_data.engines.spec import Request
 from toolrlef_data.recipes.schema import Recipe
@@ -48,10 +48,18 @@ def test_a_recipe_pushes_its_folder_and_prints_how_to_load_it(
         run = run_recipe(recipe(tmp_path / "out", repo=REPO, private=True))
         assert run.push is not None
         assert repository(hub).tags == {"v1.0.0": run.push.commit}
+        assert repository(hub).private
         _print_run(run)
         (line,) = [line.strip() for line in capsys.readouterr().out.splitlines() if "load_dataset" in line]
         assert line == f'load_dataset("{REPO}", "math-stage2", revision="v1.0.0", split="train")'
         assert len(eval(line, {"load_dataset": load_dataset})) == len(run.stage2)
+
+
+def test_a_preview_pushes_nothing_and_has_no_more_rows_than_its_recipe(tmp_path: Path) -> None:
+    with use_hub() as hub:
+        run = preview(recipe(tmp_path / "out", repo=REPO), rows=9)
+        assert (run.push, len(run.questions)) == (None, 8)
+        assert hub.repositories == {}
 
 
 def test_a_recipe_that_cannot_push_asks_no_model(tmp_path: Path) -> None:
