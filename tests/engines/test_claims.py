@@ -44,6 +44,19 @@ def test_a_file_in_place_of_the_folder_of_owners_is_an_error(tmp_path: Path) -> 
     store.close()
 
 
+def test_a_run_finds_the_jobs_of_its_server_and_model_only(tmp_path: Path) -> None:
+    store = ReplyStore(tmp_path / "replies.sqlite")
+    servers = {"http://server/v1 m": "1" * 32, "http://server/v1 n": "2" * 32, "http://other/v1 m": "3" * 32}
+    for server, job in servers.items():
+        with BatchJobs(store, server) as jobs:
+            jobs.begin(job, [f"key of {job}"])
+            jobs.mark_accepted(job, f"batch of {server}")
+    for server, job in servers.items():
+        with BatchJobs(store, server) as jobs:
+            assert jobs.pending_jobs() == {job: f"batch of {server}"}
+    store.close()
+
+
 @pytest.mark.parametrize("column", ["server", "remote", "owner"])
 def test_each_changed_character_of_a_job_record_is_noticed(
     tmp_path: Path, column: str, caplog: pytest.LogCaptureFixture

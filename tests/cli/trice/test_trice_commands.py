@@ -24,7 +24,7 @@ from tests.support.trice_chain import (
     write_lines,
     write_raw,
 )
-from toolrlef_data import build_stage1, load_trice, publish
+from toolrlef_data import EngineSpec, InputError, build_stage1, load_trice, publish
 from toolrlef_data.cli.main import app
 from toolrlef_data.cli.trice.flags import run_command
 from toolrlef_data.cli.trice.group import trice
@@ -252,6 +252,36 @@ def test_a_foreign_output_is_not_continued(old: str, message: str, server: ApiSe
     assert target.read_text() == old
 
 
+IN_PLACE = ["--input", "GSM8K_wrong.json", "--output", "GSM8K_wrong.json", "--mode", "w", "--engine", "m"]
+PARTS = ["--right", "GSM8K_right.json", "--wrong", "GSM8K_calls.json"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["answer", "--input", "GSM8K_wrong.json", "--task", "math", "--engine", "student"],
+        ["generate-tool-api", *IN_PLACE, "--dataset-name", "GSM8K"],
+        ["generate-response-gpt", *IN_PLACE, "--task", "math"],
+        ["merge", *PARTS, "--output", "GSM8K_right.json"],
+        ["merge", *PARTS, "--output", "out.json", "--gold", "GSM8K_calls.json"],
+        ["merge", "--mix", "GSM8K_right.json", "--output", "GSM8K_right.json"],
+        ["score", "--task", "math", "--data-path", "stage2", "--target-path", "stage2/math_davinci_response.json"],
+    ],
+    ids=" ".join,
+)
+def test_no_command_writes_over_its_input(words: list[str], server: ApiServer, tmp_path: Path) -> None:
+    rows = raw_rows("math", 3)
+    write_lines(tmp_path / "GSM8K_wrong.json", rows)
+    write_lines(tmp_path / "GSM8K_right.json", [{**rows[0], "output": "The answer is 30."}])
+    write_lines(tmp_path / "GSM8K_calls.json", [{**rows[1], "tool": "calculator(1+31)"}])
+    (tmp_path / "stage2").mkdir()
+    write_lines(tmp_path / "stage2" / "math_gold_response.json", [GOLD])
+    write_lines(tmp_path / "stage2" / "math_davinci_response.json", [{**GOLD, "response": "57"}])
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+    refusal(*words)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
+
+
 def test_failed_requests_leave_the_other_rows_and_a_further_run_adds_theirs(
     server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -396,6 +426,47 @@ def test_a_folder_with_other_files_is_refused(names: list[str], message: str, tm
     for name in names:
         write_lines(tmp_path / f"{name}.json", [{**GOLD, "response": "57"}])
     assert message in refusal("score", "--task", "math", "--data-path", str(tmp_path), "--target-path", "out.json")
+
+
+LOCAL = ["--base-model", "PLMs/base", "--lora-weights", "lora"]
+
+
+@pytest.mark.parametrize(
+    ("words", "function", "expected"),
+    [
+        (["answer", "--input", "raw.json", "--task", "qa", *LOCAL, "--prompt-template", "Alpaca", "--max-tokens", "7"], "student.answer", ("alpaca", 7)),
+        (["generate_response_llama", "--data-path", "raw.json", "--output-path", "out.json", "--task", "qa", *LOCAL, "--prompt-template", "Chat", "--max-tokens", "9"], "responders.respond", ("chat", 9)),
+        (["score", "--data-path", "stage2", "--target-path", "out.json", "--task", "qa", *LOCAL, "--model", "Alpaca", "--search-url", "http://localhost:9/", "--no-compat"], "files.response_files.score_responses", ("alpaca", 128)),
+    ],
+)  # fmt: skip
+def test_the_options_of_a_local_model_reach_its_spec(
+    words: list[str], function: str, expected: tuple[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model, its adapter, its prompts and its limit, with the decoding of the original's script."""
+    calls: list[tuple[EngineSpec, str]] = []
+
+    def record(table: Any, model: Any, **options: Any) -> None:
+        model = model[0] if isinstance(model, list) else model
+        if function.endswith("score_responses"):
+            assert (options, model.tool.name) == ({"compat": False}, "WikiSearch")
+            calls.append((model.reader, model.reader_style))
+        else:
+            calls.append((model, options["style"]) if isinstance(model, EngineSpec) else (model.engine, model.style))
+        raise InputError("enough")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(f"toolrlef_data.trice.{function}", record)
+    row = raw_rows("qa", 1)[0]
+    write_lines(Path("raw.json"), [row])
+    Path("stage2").mkdir()
+    gold = {**GOLD, "id": row["id"], "input": row["question"], "output": "WikiSearch(x)", "answer": row["answer"][0]}
+    write_lines(Path("stage2/qa_gold_response.json"), [gold])
+    write_lines(Path("stage2/qa_davinci_response.json"), [{**row, "response": "WikiSearch(where)"}])
+    assert refusal(*words) == "enough"
+    ((spec, style),) = calls
+    found = (spec.kind, spec.model, spec.adapter, spec.num_beams, spec.repetition_penalty)
+    assert found == ("local", "PLMs/base", "lora", 4, 1.3)
+    assert (style, spec.max_tokens) == expected
 
 
 # Flags ----------------------------------------------------------------------------------------------------------------
