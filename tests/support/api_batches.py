@@ -123,7 +123,7 @@ class Batches:
             result: ServerReply | dict[str, Any] | None = plan.errors.get(index)
             if result is None and (plan.answered is None or index in plan.answered):
                 result = self.server.run_line(line)
-            elif result is None and status != "completed":
+            elif result is None and status != "completed" and not plan.is_silent:
                 result = {"code": f"batch_{status}", "message": f"This request was not executed: the batch {status}."}
             row = {"id": new_id("batch_req"), "custom_id": line["custom_id"], "response": None, "error": None}
             if isinstance(result, ServerReply):

@@ -80,12 +80,14 @@ class BatchPlan:
             cancelled batch, and missing from both files of a completed one.
         errors: index -> `ServerReply`, or the `error` object of a line without a response, for the error file.
         failed: the validation error, as a message or an error object; implies the status "failed".
+        is_silent: whether the lines that do not run are in neither file, as on servers without an error file.
     """
 
     status: Literal["completed", "failed", "expired", "cancelled"] = "completed"
     answered: Collection[int] | None = None
     errors: Mapping[int, ServerReply | dict[str, Any]] = field(default_factory=dict)
     failed: str | dict[str, Any] | None = None
+    is_silent: bool = False
 
 
 Script = Callable[[ReceivedRequest, int], ServerReply | None]

@@ -165,9 +165,10 @@ def test_an_invalid_line_does_not_fail_the_other_requests() -> None:
         assert [reply.startswith("<bad_request") for reply in replies] == [False, True, *[False] * 4]
 
 
-def test_a_cancelled_batch_is_not_submitted_again() -> None:
+@pytest.mark.parametrize("is_silent", [False, True])
+def test_a_cancelled_batch_is_not_submitted_again(is_silent: bool) -> None:
     with ApiServer() as server:
-        server.batch_plan = lambda number, lines: BatchPlan("cancelled", answered=[0])
+        server.batch_plan = lambda number, lines: BatchPlan("cancelled", answered=[0], is_silent=is_silent)
         with pytest.raises(TooManyFailures, match="2 of 3 requests"):
             run(server, 3)
         assert count_batches(server) == 1

@@ -86,7 +86,8 @@ def test_differences_are_paired_by_id_in_any_order() -> None:
     shuffled = Evaluation(second.rows.shuffle(seed=1), second.name)
     assert first.differences(second) == first.differences(shuffled)
     assert first.differences(second)["right with the tool offered"].value == pytest.approx(0.25)
-    assert {found.value for found in first.differences(first).values()} == {0.0}
+    moved = Evaluation(first.rows.select([1, 2, 3, 0]), "moved")
+    assert {(found.low, found.value, found.high) for found in first.differences(moved).values()} == {(0.0, 0.0, 0.0)}
     with pytest.raises(InputError, match="different questions"):
         first.differences(Evaluation(second.rows.select([0, 1]), "fewer"))
 

@@ -75,6 +75,7 @@ def test_rows_are_dropped_by_margin_and_recorded() -> None:
         )
     )
     assert drop_learnt(rows)["id"][:] == ["2", "3"]
+    assert drop_learnt(rows, margin=1.0)["id"][:] == ["1", "2", "3"], "a difference of the margin is enough"
     kept = drop_learnt(rows, margin=0.5)
     assert kept["id"][:] == ["1", "2", "3"]
     dropped = ledger([kept])
