@@ -102,6 +102,15 @@ print(len(load_dataset(sys.argv[1], split="train")))
 """
 
 
+@pytest.mark.parametrize("format", [{"columns": ["id"]}, {"type": "numpy", "columns": ["id"]}])
+def test_the_format_of_a_table_changes_no_published_file(format: dict[str, Any], tmp_path: Path) -> None:
+    table = Dataset.from_list([{"id": str(n), "question": f"{n} + 1?", "answers": [str(n + 1)]} for n in range(2)])
+    for name, data in (("plain", table), ("formatted", table.with_format(**format))):
+        publish({"math": {"questions": data}}, tmp_path / name, version="1.0.0")
+    plain, formatted = digests(tmp_path / "plain"), digests(tmp_path / "formatted")
+    assert {name for name in plain if formatted.get(name) != plain[name]} <= {"provenance.json"}
+
+
 def test_the_folder_loads_without_this_package(tables: dict[str, Any], tmp_path: Path) -> None:
     out = publish(tables, tmp_path / "data", version="1.0.0")
     done = subprocess.run([sys.executable, "-c", LOAD, out], capture_output=True, text=True, check=True)

@@ -46,6 +46,13 @@ def steps(data: Dataset) -> list[str]:
 STEPS = ["rows", "parity", "shout"]
 
 
+def test_the_rows_of_a_source_are_those_it_yields_and_those_it_drops(tmp_path: Path) -> None:
+    lines = [{"question": f"How much is {n}?", "answer": f"#### {n}" if n else "It is nothing."} for n in range(3)]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (record,) = lineage(load_source("gsm8k", "train", tmp_path))
+    assert (record["rows_in"], record["rows_out"], sum(record["dropped"].values())) == (3, 2, 1)
+
+
 @pytest.mark.parametrize("shards", [1, 3])
 def test_the_trail_goes_on_after_save_to_disk(shards: int, tmp_path: Path) -> None:
     expected = stage()
