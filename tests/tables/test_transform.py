@@ -59,6 +59,19 @@ def keep_all(row: dict[str, Any], settings: None) -> Drop | None:
     return None
 
 
+def copy_path(row: dict[str, Any], settings: str) -> dict[str, Any]:
+    return {"copy": row[settings]}
+
+
+def test_a_column_with_a_dot_in_its_name_comes_before_a_field() -> None:
+    """Both can stand in one table; the path of a column that the table lacks is that of a field."""
+    rows = Dataset.from_list([{"id": "a", "gpt": {"text": "field", "tool": "none"}, "gpt.text": "column"}])
+    for path, expected in (("gpt.text", "column"), ("gpt.tool", "none")):
+        assert apply(rows, copy_path, path, reads=[path], adds={"copy": STRING})["copy"][:] == [expected]
+    changed = apply(rows, lambda row, settings: {"gpt.text": "new"}, reads=["id"], adds={"gpt.text": STRING})
+    assert (changed["gpt.text"][:], changed["gpt"][0]["text"]) == (["new"], "field")
+
+
 def rows(count: int = 10) -> Dataset:
     return Dataset.from_list([{"id": str(i), "text": f"row {i}"} for i in range(count)])
 

@@ -119,7 +119,7 @@ def test_grade(prediction: str | None, answers: list[str], expected: bool | None
         *((text, False) for text in ("The answer is 7.", "\\boxed{}", "...", "There is no answer.")),
         *((text, None) for text in (r"\boxed{A}, that is 5", r"\boxed{2x}", r"\boxed{\text{no solution}}", "#### x")),
         *((text, None) for text in ("1/0", "The answer is 2 x 10^999", "x", "(B)", "**C.**", "$x$", "The answer is B")),
-        *((text, None) for text in ("The answer is five.", r"It is $2\sqrt{3}$")),
+        *((text, None) for text in ("The answer is five.", r"It is $2\sqrt{3}$", r"\boxed{A} Wait, that is wrong.")),
         *((text, True) for text in (r"\boxed{2\sqrt{3}}", r"It is \boxed{\sqrt{12}} m", "3.46")),
     ],
 )
