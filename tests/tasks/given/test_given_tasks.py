@@ -30,6 +30,7 @@ from toolrlef_data import (
     scripted,
 )
 from toolrlef_data.columns import QUESTIONS
+from toolrlef_data.tasks.given.memory import tasks_on_trail
 
 
 def quiet(reply: str) -> EngineSpec:
@@ -77,6 +78,13 @@ def test_an_older_trail_keeps_its_task_and_new_questions_have_the_new_one() -> N
     with pytest.raises(InputError, match="another task was given for the rows 'edited' of this table"):
         build_stage1(old, TEACHER, task=second)
     assert len(build_stage1(old, TEACHER, attempts=1, task=own("edited"))) == 3, "the same by value"
+
+
+def test_the_latest_task_of_equal_questions_holds_also_if_it_is_the_one_of_this_package() -> None:
+    rows = [{"question": "How many cakes?", "answers": "6"}]
+    task = replace(TASKS["math"], tool=replace(TASKS["math"].tool, description="Another description."))
+    assert tasks_on_trail(make_questions(rows, task=task)) == {"math": task}
+    assert tasks_on_trail(make_questions(rows, task=TASKS["math"])) == {}
 
 
 def test_a_task_that_is_given_later_holds_from_there() -> None:
