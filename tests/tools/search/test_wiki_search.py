@@ -20,6 +20,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from toolrlef_data.records import InputError, MissingColumns
 from toolrlef_data.tables.fingerprint import canonical, code_digest
+from toolrlef_data.tools.search import bm25
 from toolrlef_data.tools.search.bm25 import indexes_dir, split_words
 from toolrlef_data.tools.search.corpus import digest_content, first_words, open_corpus
 from toolrlef_data.tools.search.wiki_search import MAX_QUERY, wiki_search
@@ -215,6 +216,18 @@ def test_the_index_depends_only_on_the_content(tmp_path: Path) -> None:
         concatenate_datasets([data, data]),
     ]
     assert len({version, *(wiki_search(corpus).version for corpus in others)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("bm25s_version", lambda: "0.0.1"), *(("SETTINGS", {**bm25.SETTINGS, key: 2}) for key in ("k1", "b", "tokens"))],
+)
+def test_the_index_of_another_version_or_setting_is_another_folder(
+    name: str, value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of(wiki_search(table(ROWS)))
+    monkeypatch.setattr(bm25, name, value)
+    assert folder_of(wiki_search(table(ROWS))) != folder
 
 
 def test_the_version_names_what_determines_the_output() -> None:
