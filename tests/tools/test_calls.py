@@ -94,6 +94,8 @@ def test_calls(text: str, argument: str) -> None:
     "text",
     [
         "No calculator (or any tool) is needed: 72.",
+        "calculator (or any tool) is not needed: 72.",
+        "First:\n`calculator (3+4)` gives 7.",
         "Calculators (all) are useful.",
         "supercalculator(3)",
         "calculator_2(3+4)",
