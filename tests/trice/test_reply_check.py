@@ -26,11 +26,13 @@ from toolrlef_data import (
     answer,
     build_stage1,
     build_stage2,
+    execute,
     grade,
     ledger,
     load_source,
     publish,
     respond,
+    score,
     scripted,
 )
 from toolrlef_data.cli.main import _print_run
@@ -222,6 +224,14 @@ def test_drop_response_needs_two_other_responses() -> None:
     stage2 = build_stage2(table, lacking="drop_response")
     assert len(stage2) == 0
     assert json.loads(ledger([stage2])[0]["detail"]) == {"cut": "cut_off", "empty": "empty"}
+
+
+def test_a_row_without_gold_is_dropped_whatever_else_it_has() -> None:
+    executed = execute(candidates(right=Reply("calculator(36+18)"), other=Reply("It is 8."), more=Reply("It is 9.")))
+    failed = executed.map(lambda row: {"gold": {**row["gold"], "tool_error": "timeout", "correct": None}})
+    stage2 = score(failed, lacking="drop_response")
+    assert len(stage2) == 0
+    assert json.loads(ledger([stage2])[0]["detail"]) == {"gold": "tool_fault:timeout"}
 
 
 def test_the_card_has_the_share_of_lost_rows(tmp_path: Path) -> None:
