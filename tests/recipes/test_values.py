@@ -283,6 +283,6 @@ def test_a_folder_is_checked_for_the_layout_of_the_recipe(tmp_path: Path) -> Non
 def test_a_recipe_that_cannot_be_published_asks_no_model(tmp_path: Path) -> None:
     engine, requests = counted()
     card = {"title": "hf_ThisTokenMustNeverBeSeen0123"}
-    with pytest.raises(InputError, match="holds a secret at card.title"):
+    with pytest.raises(InputError, match=r"holds a secret at card\.title"):
         run_recipe(recipe_of(tmp_path / "out", engine, sources=[{"name": "sample", "rows": 2}], card=card))
     assert (requests, list(tmp_path.iterdir())) == ([], [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,17 @@ def test_a_proposed_call_is_published_with_the_argument_that_was_executed(reply:
     assert call is not None
     assert call.argument == argument
     assert not any(rejected.startswith("no_call") for rejected in proposed[0]["rejected"])
+
+
+def no_argument(row: Mapping[str, Any]) -> str:
+    return " "
+
+
+def test_a_call_without_an_argument_is_not_executed() -> None:
+    """Its text does not read back to a call."""
+    task = replace(MATH, make_argument=no_argument)
+    (row,) = write_calls(graded("hard"), task=task)
+    assert (row["tool_call"], row["rejected"]) == (None, ["unreadable_call: calculator()"])
 
 
 def test_a_teacher_retries_only_failed_rows() -> None:
