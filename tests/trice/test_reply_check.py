@@ -226,12 +226,6 @@ def test_drop_response_needs_two_other_responses() -> None:
     assert json.loads(ledger([stage2])[0]["detail"]) == {"cut": "cut_off", "empty": "empty"}
 
 
-def test_an_option_of_the_rule_replaces_the_one_of_compat() -> None:
-    table = candidates(other=Reply("I do not know."))
-    options: tuple[dict[str, str], ...] = ({}, {"missing": "zero"})
-    assert [build_stage2(table, compat=True, **each)["scores"][0][1] for each in options] == [15.0, 0.0]
-
-
 def test_a_row_without_gold_is_dropped_whatever_else_it_has() -> None:
     executed = execute(candidates(right=Reply("calculator(36+18)"), other=Reply("It is 8."), more=Reply("It is 9.")))
     failed = executed.map(lambda row: {"gold": {**row["gold"], "tool_error": "timeout", "correct": None}})
