@@ -396,6 +396,17 @@ def test_a_false_pred_is_kept_unless_recompute_executes_the_response(tmp_path: P
     assert read_lines(tmp_path / "out.json")[0]["scores"] == [20, 20]
 
 
+def test_a_kept_pred_is_compared_with_the_first_answer_alone_as_in_the_original(tmp_path: Path) -> None:
+    row = {**raw_rows("lama", 1)[0], "answer": ["Paris", "Lyon"]}
+    gold = {**GOLD, "id": row["id"], "input": row["input"], "output": "QA(x)", "answer": "Paris"}
+    write_lines(tmp_path / "lama_gold_response.json", [gold])
+    write_lines(tmp_path / "lama_davinci_response.json", [{**row, "response": "QA(where)", "pred": "Lyon"}])
+    arguments = ["score", "--task", "lama", "--data-path", str(tmp_path), "--target-path", str(tmp_path / "out.json")]
+    for option, expected in (("--compat", [20, 15]), ("--no-compat", [20, 20])):
+        run(*arguments, option)
+        assert read_lines(tmp_path / "out.json")[0]["scores"] == expected
+
+
 def test_a_tool_is_needed_only_where_a_response_calls_it(tmp_path: Path) -> None:
     rows = raw_rows("lama", 2)
     texts = [row["input"] for row in rows]
