@@ -115,7 +115,9 @@ def read_text(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        place = f"{error.reason} at byte {error.start}, in line {line}"
+        raise InputError(f"{path} is not UTF-8 text: {place}; save the file as UTF-8") from None
     if not text.strip():
         raise InputError(f"{path} is empty: it contains no rows")
     return text

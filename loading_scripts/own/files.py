@@ -1,8 +1,10 @@
 """The rows of the user's files: CSV, TSV, JSON, JSON Lines and Parquet; a folder of them; a data set on the Hub.
 
-CSV values stay texts: "007", "NA" and "None" are read as written, and only an empty value is missing. JSON is read by
-Python's parser; the one of `datasets` changes numbers. Files of a folder whose names begin with "train", "test",
-"validation", "valid", "val" or "dev" form these splits; all other files belong to "train".
+CSV values stay texts: "007", "NA" and "None" are read as written, and only an empty value is missing. The separator is
+the one of the first line "sep=;" that Excel writes, else the most frequent one in the header. JSON is read by Python's
+parser; the one of `datasets` changes numbers. Files of a folder whose names begin with "train", "test", "validation",
+"valid", "val" or "dev" form these splits; all other files belong to "train". A warning names files of other formats and
+folders inside it, which are not read.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import csv
 import functools
 import io
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -23,15 +26,18 @@ from datasets.exceptions import DatasetNotFoundError
 
 from toolrlef_data.checks import as_path
 from toolrlef_data.loading_scripts.fields import read_json, read_text
-from toolrlef_data.loading_scripts.own.tables import LocatedRow
+from toolrlef_data.loading_scripts.own.tables import LocatedRow, dataset_rows
 from toolrlef_data.records import InputError
 
 __all__ = ["HUB", "OwnRows", "is_own_source", "read_own"]
 
+log = logging.getLogger("toolrlef_data")
 HUB = "hub:"
 TEXT_FORMATS = frozenset({".csv", ".tsv", ".json", ".jsonl", ".ndjson"})
 MAX_FIELD = 1 << 30  # characters of a CSV value; Python's default of 131,072 is too small for long contexts
 _split_of = re.compile(r"(train|test|validation|valid|val|dev)(?![a-z])", re.IGNORECASE).match
+_named_delimiter = re.compile(r"sep=([,;\t])").fullmatch
+_quoted = re.compile(r'"[^"]*"')
 SPLITS = {"valid": "validation", "val": "validation", "dev": "validation"}
 
 
@@ -50,7 +56,7 @@ def is_own_source(name: str) -> bool:
     >>> [is_own_source(name) for name in ("hub:org/name", "data/my.csv", "folder/", "gsm8k")]
     [True, True, True, False]
     """
-    return name.startswith(HUB) or Path(name).suffix.lower() in READERS or "/" in name or os.sep in name
+    return name.startswith(HUB) or "." in name or "/" in name or os.sep in name or Path(name).is_dir()
 
 
 def read_own(name: str, split: str | None, config: str | None = None, revision: str | None = None) -> OwnRows:
@@ -82,15 +88,20 @@ def read_own(name: str, split: str | None, config: str | None = None, revision: 
 
 def _files_by_split(folder: Path) -> dict[str, list[Path]]:
     files: dict[str, list[Path]] = {}
+    ignored: list[str] = []
     names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
     for name in names:
         if (folder / name).is_file() and Path(name).suffix.lower() in READERS:
             match = _split_of(name)
             split = match[1].lower() if match else "train"
             files.setdefault(SPLITS.get(split, split), []).append(folder / name)
+        elif Path(name).suffix.lower() != ".md":
+            ignored.append(name)
     if not files:
         found = ", ".join(names[:8]) or "nothing"
         raise InputError(f"{folder} contains no file of the formats {', '.join(READERS)}; found: {found}")
+    if ignored:
+        log.warning("%s: not read: %s; formats that are read: %s", folder, ", ".join(ignored[:8]), ", ".join(READERS))
     return files
 
 
@@ -118,8 +129,11 @@ def _rows_of(paths: list[Path], folder: Path) -> Iterator[LocatedRow]:
 
 def _read_csv(path: Path, delimiter: str = "") -> Iterator[LocatedRow]:
     text = read_text(path)
-    header_line = text.lstrip().partition("\n")[0]
-    delimiter = delimiter or max(",;\t", key=header_line.count)  # a semicolon where the comma is the decimal sign
+    first_line = text.lstrip().partition("\n")[0]
+    if named := _named_delimiter(first_line):
+        text = text.replace(first_line, "", 1)  # the empty line keeps the numbers of the others
+    outside_quotes = _quoted.sub("", first_line)  # a semicolon separates where the comma is the decimal sign
+    delimiter = delimiter or (named[1] if named else max(",;\t", key=outside_quotes.count))
     limit = csv.field_size_limit(MAX_FIELD)
     lines = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
     try:
@@ -205,8 +219,5 @@ def _text_rows(urls: list[str], paths: list[str], name: str) -> Iterator[Located
 
 
 def _hub_rows(table: Any, name: str) -> Iterator[LocatedRow]:
-    n = 0
-    for batch in table.with_format("arrow").iter(1000):
-        for row in batch.to_pylist():
-            n += 1
-            yield f"{name}, row {n}", row
+    for n, row in enumerate(dataset_rows(table), start=1):
+        yield f"{name}, row {n}", row

@@ -50,7 +50,7 @@ def make_questions(
     a warning names the first of them. `Task.clean_answer` reads gold answers as people write them: "$68" is 68.
 
     Args:
-        table: a Dataset, DatasetDict, IterableDataset, pandas or Polars frame, or a list of dicts.
+        table: a Dataset, DatasetDict, IterableDataset, pandas or Polars frame, Arrow table, or a list of dicts.
         task: the task of all rows, which holds for all tables that are computed from the result; or a name in `TASKS`.
         question, answers, context, id, solution: the name of a column, or a function of the row, a dict. `answers` is a
             text, a number, or a list of these, each of which is right. Default: no context and no solution; an id that

@@ -1,20 +1,21 @@
-"""The rows of a table in memory: of `datasets`, pandas, Polars, or a list of dicts."""
+"""The rows of a table in memory: of `datasets`, pandas, Polars and others that export Arrow, or a list of dicts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+import pyarrow as pa
+from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 from toolrlef_data.checks import check_table
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.stage_cache import as_arrow
 
-__all__ = ["LocatedRow", "rows_by_split"]
+__all__ = ["LocatedRow", "dataset_rows", "rows_by_split"]
 
 LocatedRow = tuple[str, Mapping[str, Any]]  # where the row stands, for messages; the row
-EXPECTED = "a Dataset, DatasetDict, IterableDataset, pandas or Polars frame, or a list of dicts"
+EXPECTED = "a Dataset, DatasetDict, IterableDataset, pandas or Polars frame, Arrow table, or a list of dicts"
 
 
 def rows_by_split(table: Any, limit: int | None) -> dict[str, Iterator[LocatedRow]]:
@@ -25,9 +26,9 @@ def rows_by_split(table: Any, limit: int | None) -> dict[str, Iterator[LocatedRo
     """
     if isinstance(table, DatasetDict):
         check_table(table)
-        return {split: _located(_dataset_rows(data), f"{split}, ") for split, data in table.items()}
+        return {split: _located(dataset_rows(data), f"{split}, ") for split, data in table.items()}
     if isinstance(table, Dataset):
-        return {str(table.split or "train"): _located(_dataset_rows(check_table(table)))}
+        return {str(table.split or "train"): _located(dataset_rows(check_table(table)))}
     if isinstance(table, IterableDataset):
         if limit is None:
             raise InputError("an IterableDataset may have no end: pass rows=, the number of rows to read")
@@ -42,19 +43,24 @@ def _located(rows: Iterator[Any], prefix: str = "") -> Iterator[LocatedRow]:
         yield f"{prefix}row {n}", row
 
 
-def _dataset_rows(data: Dataset) -> Iterator[dict[str, Any]]:
+def dataset_rows(data: Dataset) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table, with the names of labels instead of their numbers."""
+    labels = {name: feature for name, feature in data.features.items() if isinstance(feature, ClassLabel)}
     for batch in as_arrow(data).iter(1000):
-        yield from batch.to_pylist()
+        for row in batch.to_pylist():
+            numbers = {name: row[name] for name in labels}
+            names = {name: None if n in (None, -1) else labels[name].int2str(n) for name, n in numbers.items()}
+            yield {**row, **names}
 
 
 def _frame_rows(table: Any) -> Iterator[Any]:
-    package = type(table).__module__.partition(".")[0]
-    if package in ("pandas", "polars") and hasattr(table, "columns"):
+    if type(table).__module__.partition(".")[0] == "pandas" and hasattr(table, "columns"):
         columns = [str(column) for column in table.columns]
         if repeated := sorted({column for column in columns if columns.count(column) > 1}):
             raise InputError(f"the frame has several columns named {', '.join(repeated)}: rename them")
-        values = table.itertuples(index=False, name=None) if package == "pandas" else table.iter_rows()
-        return (dict(zip(columns, row, strict=True)) for row in values)
+        return (dict(zip(columns, row, strict=True)) for row in table.itertuples(index=False, name=None))
+    if hasattr(table, "__arrow_c_stream__") and hasattr(table, "columns"):  # a Series has no columns
+        return (row for batch in pa.RecordBatchReader.from_stream(table) for row in batch.to_pylist())
     if isinstance(table, (list, tuple)):
         return iter(table)
     found = type(table).__name__

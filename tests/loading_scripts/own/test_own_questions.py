@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
-from datasets import Dataset, DatasetDict, IterableDataset
+from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, Value
 
 from tests.support.hub import use_hub
 from tests.support.hub_server import Repository
@@ -62,8 +63,8 @@ def dropped(table: Dataset) -> list[tuple[str, str]]:
 
 
 def write(name: str, text: str) -> str:
-    Path(name).parent.mkdir(exist_ok=True)
-    Path(name).write_text(text, encoding="utf-8")
+    Path(name).parent.mkdir(exist_ok=True, parents=True)
+    Path(name).write_text(text, encoding="utf-8", errors="surrogateescape")
     return name
 
 
@@ -79,7 +80,11 @@ STRANGERS: dict[str, tuple[str, dict[str, Any], list[list[str]], list[tuple[str,
     "several.json": (json.dumps([{"question": "How many cakes?", "answers": ["6", "six", 6, None]}]), {}, [["6"]], []),
     "nested.json": (json.dumps([{"text": {"q": "How many cakes?"}, "gold": "steps #### 1,044"}]), {"question": lambda row: row["text"]["q"], "answers": "gold"}, [["1044"]], []),
     "lists.csv": ('question,answers\nHow many cakes?,"[""6"", ""3/4""]"\n', {}, [["6", "0.75"]], []),
-    "mixed.jsonl": ('{"question": "How many cakes?", "answers": 6}\n{"question": true, "answers": "6"}\n{"answers": [[6]], "question": "Why?"}', {}, [["6"]], [("not_text", "mixed.jsonl, line 2, question: expected text or a number, found True"), ("not_text", "mixed.jsonl, line 3, answers: expected text or a number, found [6]")]),
+    "frames.csv": ("question,answers\nHow many cakes?,\"['6', None, 3]\"\nHow many figs?,\"['6' '3']\"\n", {}, [["6", "3"]], [("not_text", "frames.csv, line 3, column 'answers': expected a list with commas, found \"['6' '3']\"")]),
+    "separator.csv": ("sep=;\nquestion;answers\nHow many, of all cakes?;6\n;6\n", {}, [["6"]], [("no_question", "separator.csv, line 4, column 'question': it is empty")]),
+    "header.csv": ('"Frage, auf Deutsch";"Zahl, ganz, ohne Rest"\nHow many cakes?;6\n', {"question": "Frage, auf Deutsch", "answers": "Zahl, ganz, ohne Rest"}, [["6"]], []),
+    "keys.jsonl": ('{"question": "How many cakes?", "answers": 6}\n{"question": "Why?"}\n{"question": "\\ud83d", "answers": 1}', {}, [["6"]], [("no_answer", "keys.jsonl, line 2, column 'answers': the row lacks it"), ("not_unicode", "keys.jsonl, line 3, column 'question': \\ud83d")]),
+    "mixed.jsonl": ('{"question": "How many cakes?", "answers": 6}\n{"question": true, "answers": "6"}\n{"answers": [[6]], "question": "Why?"}', {}, [["6"]], [("not_text", "mixed.jsonl, line 2, column 'question': expected text or a number, found True"), ("not_text", "mixed.jsonl, line 3, column 'answers': expected text or a number, found [6]")]),
 }  # fmt: skip
 
 
@@ -113,6 +118,9 @@ def test_a_strangers_file_reaches_stage_2_in_ten_lines(name: str) -> None:
         ("bad.jsonl", '{"question": "a"}\n{', {}, "bad.jsonl, line 2: not JSON"),
         ("fails.jsonl", '{"question": "a"}', {"answers": lambda row: row["gold"]}, "fails.jsonl, line 1: the function answers= raised KeyError: 'gold'"),
         ("bad.parquet", "x", {}, "bad.parquet is not a Parquet file"),
+        ("latin.csv", "question,answers\nWhy?,6\n\udce9?,6\n", {}, "latin.csv is not UTF-8 text: .*, in line 3; save the file as UTF-8"),
+        ("some.txt", "x", {}, "some.txt: unknown format '.txt'; expected one of .csv, .tsv"),
+        ("some.csv.gz", "x", {}, "some.csv.gz: unknown format '.gz'"),
         ("some.xlsx/", "", {}, "some.xlsx/: no such file or folder"),
         ("some.csv", "question,answers\nWhy?,6\n", {"anwser": "a"}, "unknown option of some.csv: 'anwser'; choose from: answers, config"),
         ("none.csv", "question,answers\nWhy?,6\n", {"task": "maths"}, "unknown task 'maths'; choose from: lama, math"),
@@ -137,12 +145,14 @@ def test_a_long_value_of_a_csv_file_is_read() -> None:
     assert table["context"][0] == text.strip()
 
 
-def test_a_folder_has_the_splits_of_its_file_names() -> None:
+def test_a_folder_has_the_splits_of_its_file_names(caplog: pytest.LogCaptureFixture) -> None:
     for name, number in (("train-1", 1), ("train-2", 2), ("val", 3), ("trainer", 4)):
         write(f"data/{name}.csv", f"question,answers\nHow many {name}?,{number}\n")
-    write("data/README.md", "x")
+    for name in ("README.md", "table.xlsx", "more/train.csv"):
+        write(f"data/{name}", "x")
     options: dict[str, Any] = {"task": "math", "dataset": "figs"}
-    train = load_source("data/", split="train", **options)
+    train = load_source("data", split="train", **options)
+    assert "data: not read: more, table.xlsx; formats that are read: .csv" in caplog.text
     assert (train["answers"][:], set(train["dataset"])) == ([["1"], ["2"], ["4"]], {"figs"})
     assert load_source("data/", split="validation", **options)["split_origin"][:] == ["validation"]
     with pytest.raises(InputError, match="data/: split= is missing; choose from: train, validation"):
@@ -195,15 +205,21 @@ def test_a_table_in_memory_has_the_same_rows_as_a_file() -> None:
         pd.DataFrame(rows),
         IterableDataset.from_generator(lambda: iter(rows)),
         data.with_format("numpy"),
+        pa.table(data.with_format("arrow")[:]),  # exports Arrow, as a frame of Polars
     ]
     made = [make_questions(table, task="math", rows=2) for table in tables]
     assert {tuple(table["id"]) for table in made} == {tuple(made[0]["id"])}
-    assert [table["answers"][:] for table in made] == [[["6"], ["1044"]]] * 5
+    assert [table["answers"][:] for table in made] == [[["6"], ["1044"]]] * 6
     splits = make_questions(DatasetDict(train=data, test=data.select([1])), task="math")
     assert (len(splits["train"]), len(splits["test"])) == (2, 0)
     assert dropped(splits["test"]) == [("duplicate", "test, row 1: it equals train, row 2")]
-    polars = pytest.importorskip("polars", reason="Polars is no dependency")
-    assert make_questions(polars.DataFrame(rows), task="math")["id"][:] == made[0]["id"][:]
+
+
+def test_labels_have_their_names() -> None:
+    features = Features({"question": Value("string"), "answers": ClassLabel(names=["no", "yes"])})
+    data = Dataset.from_dict({"question": ["Is it?", "Was it?"], "answers": [1, None]}, features=features)
+    table = make_questions(data, task="qa")
+    assert (table["answers"][:], dropped(table)) == ([["yes"]], [("no_answer", "row 2, column 'answers': it is empty")])
 
 
 def test_values_of_frames_are_cast() -> None:
@@ -220,13 +236,14 @@ def test_values_of_frames_are_cast() -> None:
         ([{"question": "a"}, 3], {}, "row 2: expected a dict, found int"),
         ({"question": ["a"]}, {}, "a dict of columns is Dataset.from_dict"),
         ("my.csv", {}, r"load_source\('my.csv', ...\) reads a file"),
-        (7, {}, "expected a Dataset, DatasetDict, IterableDataset, pandas or Polars frame, or a list of dicts, found int"),
+        (7, {}, "expected a Dataset, DatasetDict, IterableDataset, pandas or Polars frame, Arrow table, or a list of dicts, found int"),
         ([], {"rows": 0}, "rows: expected a whole number above 0, found 0"),
         ([], {"question": 3}, "question: expected the name of a column or a function, found int"),
         ([], {"dataset": " "}, "dataset: expected a name"),
         ([], {"task": 3}, "task: expected a Task or a name in TASKS, found int"),
         (IterableDataset.from_generator(lambda: iter(ROWS)), {}, "may have no end: pass rows="),
         (pd.DataFrame([["a", "b"]], columns=["q", "q"]), {}, "several columns named q"),
+        (pd.Series(["a"]), {}, "or a list of dicts, found Series"),
     ],
 )  # fmt: skip
 def test_a_wrong_argument_is_refused(table: Any, options: dict[str, Any], message: str) -> None:
