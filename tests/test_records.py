@@ -193,8 +193,8 @@ def _corpus(folder: Path) -> list[Dataset]:
 
 
 def _reader(folder: Path) -> list[Dataset]:
-    task = replace(TASKS["qa"], name="math", tool=Tool("calculator", "", lambda _: "passage"), reader=quiet(UNPAIRED))
-    return [execute(_responded("calculator(half)"), task=task)]
+    task = replace(TASKS["qa"], name="mine", tool=Tool("calculator", "", lambda _: "passage"), reader=quiet(UNPAIRED))
+    return [execute(_responded("calculator(half)").map(lambda row: {"task": "mine"}), task=task)]
 
 
 FINISH = {"name": "Finish", "arguments": json.dumps({"return_type": "give_answer", "final_answer": "done"})}

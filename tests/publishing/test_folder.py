@@ -36,6 +36,7 @@ from toolrlef_data import (
     generate_trajectories,
     grade,
     load_source,
+    make_questions,
     publish,
     respond,
     scripted,
@@ -579,15 +580,16 @@ def test_no_published_file_contains_a_prompt_path_or_address(tmp_path: Path, mon
     instructions: dict[str, Any] = {
         f"{who}_instruction": f"The secret words for the {who}." for who in ("plain", "teacher", "reader")
     }
-    task = replace(TASKS["math"], examples={"": [example]}, **instructions)
+    task = replace(TASKS["math"], name="mine", examples={"": [example]}, **instructions)
     with ApiServer() as server:
         spec = EngineSpec("openai_api", "served", base_url=server.url, keys="MY_KEY", temperature=0.5, progress=False)
         model = tiny_llama(home / "models" / "tiny")
         local = EngineSpec(
             "local", str(model), max_tokens=4, progress=False, adapter=str(tiny_adapter(home / "lora", model))
         )
-        questions = load_source("gsm8k", split="train", data_dir=source)
-        graded = grade(answer(questions, spec, task=task), task=task)
+        loaded = load_source("gsm8k", split="train", data_dir=source)
+        questions = make_questions(loaded, task=task, id="id", solution="solution")
+        graded = grade(answer(questions, spec))
         stage1 = build_stage1(graded, [ANNOTATIONS, spec], task=task)
         candidates = respond(stage1, [Responder("served", spec), Responder("local", local)], task=task)
         marked = apply(

@@ -654,9 +654,9 @@ def test_a_stage_without_remaining_rows_warns(qa: Task, caplog: pytest.LogCaptur
 
 def test_prompts_that_name_another_tool_warn(qa: Task, caplog: pytest.LogCaptureFixture) -> None:
     rows = [("a", "Which island?", "Sicily")]
-    mismatched = replace(TASKS["retrieval"], name="qa", tool=qa.tool, reader=qa.reader)
+    mismatched = replace(TASKS["retrieval"], name="mine", tool=qa.tool, reader=qa.reader)
     build_stage1(graded(mismatched, rows), quiet({"": "WikiSearch(Etna)"}), attempts=1, task=mismatched)
-    assert "the prompts of the task 'qa' never name its tool 'WikiSearch'" in caplog.text
+    assert "the prompts of the task 'mine' never name its tool 'WikiSearch'" in caplog.text
     caplog.clear()
     build_stage1(graded(qa, rows), quiet({"": "WikiSearch(Etna)"}), attempts=1, task=qa)
     assert caplog.text == ""

@@ -23,6 +23,7 @@ from toolrlef_data import (
     grade,
     lineage,
     load_source,
+    make_questions,
     publish,
     respond,
     score,
@@ -82,8 +83,9 @@ def test_grades_of_an_earlier_version_of_the_grader_are_warned_of(
 
 
 def test_a_grader_of_the_user_is_not_compared(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
-    task = replace(MATH, grade=lambda prediction, answers: prediction in answers)
-    table = grade(answer(load_source("sample", split="train").select(range(2)), quiet("It is 0.")), task=task)
+    task = replace(MATH, name="mine", grade=lambda prediction, answers: prediction in answers)
+    questions = make_questions(load_source("sample", split="train"), task=task, id="id", rows=2)
+    table = grade(answer(questions, quiet("It is 0.")))
     age(table, "graded", "0" * 32)
     assert warnings_of(caplog, lambda: publish({"math": {"graded": table}}, tmp_path / "out", version="1.0.0")) == []
 

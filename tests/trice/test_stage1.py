@@ -186,13 +186,14 @@ def test_calls_without_verification_need_no_tool_and_are_verified_later() -> Non
         asked.append(request)
         return "I cannot." if len(asked) == 1 else "WikiSearch(the river)"
 
-    unset = replace(MATH, tool=replace(TASKS["qa"].tool))  # a tool that is not set up
-    proposed = propose_calls(graded("hard"), quiet(teacher), verify=False, style="completion", task=unset)
+    unset = replace(MATH, name="mine", tool=replace(TASKS["qa"].tool))  # a tool that is not set up
+    table = graded("hard").map(lambda row: {"task": "mine"})
+    proposed = propose_calls(table, quiet(teacher), verify=False, style="completion", task=unset)
     row = proposed[0]
     assert (row["tool_call"], row["verified"], row["verified_by"]) == ("WikiSearch(the river)", None, None)
     assert (row["attempts"], row["rejected"]) == (2, ["no_call: I cannot."])
     assert all(request.prompt.endswith("Answer:") and not request.messages for request in asked)
-    found = replace(MATH, tool=replace(TASKS["qa"].tool, many=None, function=lambda term: "42"))
+    found = replace(MATH, name="mine", tool=replace(TASKS["qa"].tool, many=None, function=lambda term: "42"))
     checked = write_calls(proposed, task=found)[0]
     assert (checked["tool_call"], checked["tool_output"]) == ("WikiSearch(the river)", "42")
     assert checked["verified"] is not None
@@ -310,8 +311,9 @@ def test_the_rule_of_the_paper_grades_a_substring_of_20_words() -> None:
     assert grade(answered)["correct"][:] == [False, False, True, True]
     with pytest.raises(InputError, match="unknown rule 'strict'"):
         grade(answered, rule="strict")
-    custom = replace(TASKS["qa"], grade=lambda prediction, answers: True)
-    with pytest.raises(InputError, match="the grader of the task 'qa' does not support rule='paper'"):
+    answered = answered.map(lambda row: {"task": "mine"})
+    custom = replace(TASKS["qa"], name="mine", grade=lambda prediction, answers: True)
+    with pytest.raises(InputError, match="the grader of the task 'mine' does not support rule='paper'"):
         grade(answered, rule="paper", task=custom)
     assert grade(answered, task=custom, compat=True)["correct"][:] == [True] * 4  # keeps the custom grader
 

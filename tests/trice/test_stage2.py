@@ -156,9 +156,9 @@ def unsure_of_five(prediction: str | None, answers: Sequence[str]) -> bool | Non
 
 
 def test_only_scores_that_need_a_grade_are_lost_if_it_is_unsure() -> None:
-    task = replace(MATH, grade=unsure_of_five)
+    task = replace(MATH, name="mine", grade=unsure_of_five)
     for gold in ("It is 5.", "calculator(3*19)"):
-        table = candidates(gold, "57", chatgpt="It is 5.", davinci="It is 57.")
+        table = candidates(gold, "57", chatgpt="It is 5.", davinci="It is 57.").map(lambda row: {"task": "mine"})
         row = build_stage2(table, task=task, trusted=("chatgpt",))[0]
         assert row["scores"] == ([20, 15, 20] if gold == "It is 5." else [20, 20, 15])
         assert row["correct"] == [None if gold == "It is 5." else True, None, True]
@@ -483,10 +483,9 @@ def return_value(value: Any, argument: str) -> Any:
 
 
 def test_a_call_can_name_the_parameter_of_a_custom_tool() -> None:
-    task = replace(MATH, tool=Tool("rufe", "", len, parameter="wort"))
-    executed = execute(
-        candidates("rufe(wort=abc)", "3", a='{"name": "rufe", "arguments": {"wort": "ab", "n": 1}}'), task=task
-    )
+    task = replace(MATH, name="mine", tool=Tool("rufe", "", len, parameter="wort"))
+    table = candidates("rufe(wort=abc)", "3", a='{"name": "rufe", "arguments": {"wort": "ab", "n": 1}}')
+    executed = execute(table.map(lambda row: {"task": "mine"}), task=task)
     assert [executed[0][name]["predictions"] for name in ("gold", "a")] == [["3"], ["2"]]
 
 

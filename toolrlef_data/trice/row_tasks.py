@@ -34,8 +34,8 @@ def tasks_of(data: Dataset | DatasetDict, task: Task | Mapping[str, Task] | None
 
     Raises:
         UnknownName: a row, or a name in `task`, has an unknown task.
-        InputError: `task` has another type, or differs from the task that was given before in more than its
-            set-up: the reader, or a tool with the same name.
+        InputError: `task` has another type, or differs in more than its set-up (the reader, or a tool with the same
+            name) from the task that was given before, or from the task of this package that the rows name.
     """
     check_tasks(task)
     custom = {} if task is None or isinstance(task, Task) else task
@@ -60,11 +60,11 @@ def tasks_of(data: Dataset | DatasetDict, task: Task | Mapping[str, Task] | None
                 "the earlier stages again with the new task"
             )
         if given is not None and name not in earlier and (differing := shipped_differences(name, given)):
-            log.warning(
-                "the rows have the task %r of this package, and the given task differs from it in %s: other processes "
-                "will use the one of this package; give your task its own name, and make_questions(table, task=...)",
-                name,
-                ", ".join(differing),
+            raise InputError(
+                f"the rows have the task {name!r} of this package, and the given task differs from it in "
+                f"{', '.join(differing)}: other processes would take one for the other. Give your task its own name, "
+                'and the rows your task: make_questions(questions, task=replace(task, name="mine"), id="id", '
+                'context="context", solution="solution")'
             )
         tasks[name] = given or earlier.get(name) or find_task(name)
     return tasks

@@ -241,9 +241,9 @@ def test_a_call_that_a_message_cannot_express_is_recorded(reason: str, text: str
 
 def test_openai_refuses_names_that_its_api_refuses(tmp_path: Path) -> None:
     long = Tool("x" * 65, "Too long.", str.upper)
-    task = replace(TASKS["math"], tool=long)
-    table = ranked([f"{long.name}(1)", "2"], [20, 0])
-    row = {"id": "r", "task": "math", "instruction": "Add.", "input": "1+1", "output": f"{long.name}(1)"}
+    task = replace(TASKS["math"], name="long", tool=long)
+    table = ranked([f"{long.name}(1)", "2"], [20, 0]).map(lambda row: {"task": "long"})
+    row = {"id": "r", "task": "long", "instruction": "Add.", "input": "1+1", "output": f"{long.name}(1)"}
     one = Dataset.from_list([{**dict.fromkeys(STAGE1), **row}], features=STAGE1)
     for name, rows in (("openai_preference", table), ("openai", one)):
         with pytest.raises(InputError, match="bad_name"):

@@ -14,6 +14,7 @@ import pytest
 from datasets import Dataset, load_dataset
 
 from toolrlef_data import (
+    ANNOTATIONS,
     TASKS,
     EngineSpec,
     InputError,
@@ -26,6 +27,7 @@ from toolrlef_data import (
     load_source,
     make_questions,
     publish,
+    rescore,
     respond,
     scripted,
 )
@@ -88,15 +90,15 @@ def test_the_latest_task_of_equal_questions_holds_also_if_it_is_the_one_of_this_
 
 
 def test_a_task_that_is_given_later_holds_from_there() -> None:
-    answered = answer(load_source("sample", split="train").select(range(2)), STUDENT)
-    table = grade(answered, task=own("math"))
+    rows = load_source("sample", split="train").select(range(2)).map(lambda row: {"task": "later"})
+    table = grade(answer(rows, STUDENT, task=own("later")).select([0, 1]))
     assert set(build_stage1(table, quiet("calculator(5+3)"), attempts=1, keep_unverified=True)["instruction"]) == {
         own().instruction
     }
-    with pytest.raises(InputError, match="another task was given for the rows 'math'"):
+    with pytest.raises(InputError, match="another task was given for the rows 'later'"):
         build_stage1(table, TEACHER, task=TASKS["math"])
     tool = replace(TASKS["math"].tool, description="Another description.")
-    assert len(build_stage1(table, TEACHER, attempts=1, keep_unverified=True, task=own("math", tool=tool))) == 2
+    assert len(build_stage1(table, TEACHER, attempts=1, keep_unverified=True, task=own("later", tool=tool))) == 2
 
 
 def test_a_registered_task_is_used_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,14 +128,26 @@ def test_an_own_task_under_the_name_of_a_shipped_one_is_refused() -> None:
     assert make_questions([], task=replace(TASKS["qa"], tool=tool).with_rule("paper")).features == QUESTIONS
 
 
-def test_an_own_task_for_rows_of_a_shipped_one_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("name", ["math", "other"])
+def test_an_own_task_for_rows_of_a_shipped_one_is_refused_at_every_stage(name: str) -> None:
     questions = load_source("sample", split="train").select(range(1))
-    message = "the rows have the task 'math' of this package, and the given task differs from it in instruction"
-    graded_rows = grade(answer(questions, STUDENT, task=own("math")))
-    assert caplog.text.count(message) == 1, "where it is given, and not again"
-    caplog.clear()
-    build_stage1(graded_rows, TEACHER, attempts=1)
-    assert message not in caplog.text
+    message = "the rows have the task 'math' of this package, and the given task differs from it in instruction: .*"
+    message += r'make_questions\(questions, task=replace\(task, name="mine"\)'
+    answered = answer(questions, STUDENT)
+    stage1 = build_stage1(grade(answered), ANNOTATIONS)
+    responded = respond(stage1, [ONE])
+    for stage in (
+        lambda task: answer(questions, STUDENT, task=task),
+        lambda task: grade(answered, task=task),
+        lambda task: build_stage1(grade(answered), TEACHER, task=task),
+        lambda task: respond(stage1, [ONE], task={"math": task}),
+        lambda task: build_stage2(responded, task=task),
+        lambda task: rescore(build_stage2(responded), "paper", task=task),
+    ):
+        with pytest.raises(InputError, match=message):
+            stage(own(name))
+    tool = replace(TASKS["math"].tool, description="Another description.")
+    assert len(build_stage2(responded, task=replace(TASKS["math"], tool=tool))) == 1, "the set-up may differ"
 
 
 def test_an_unknown_name_is_not_imported_but_refused(tmp_path: Path) -> None:
