@@ -23,7 +23,7 @@ from toolrlef_data import (
     environment,
     grade,
     ledger,
-    load_source,
+    make_questions,
     publish,
     respond,
     reward,
@@ -52,7 +52,10 @@ def convert(value: float, source: Literal["km", "m"], target: Literal["km", "m"]
 
 
 TASK = replace(
-    TASKS["math"], tool=Tool.from_function(convert), instruction="Solve it; you may call convert(value, source)."
+    TASKS["math"],
+    name="lengths",
+    tool=Tool.from_function(convert),
+    instruction="Solve it; you may call convert(value, source).",
 )
 
 
@@ -61,27 +64,16 @@ def quiet(script: Any, **settings: Any) -> EngineSpec:
 
 
 def questions(*values: int) -> Dataset:
-    features = load_source("sample", split="train").features
     rows = [
-        {
-            "id": f"q{value}",
-            "task": "math",
-            "dataset": "lengths",
-            "context": "",
-            "solution": "",
-            "question": f"How many metres are {value} km?",
-            "answers": [str(1000 * value)],
-            "split_origin": "train",
-        }
-        for value in values
+        {"id": f"q{value}", "question": f"How many metres are {value} km?", "answers": 1000 * value} for value in values
     ]
-    return Dataset.from_list(rows, features=features)
+    return make_questions(rows, task=TASK, id="id")
 
 
 def stage1(*values: int, call: str = 'convert({}, "km")') -> Dataset:
-    graded = grade(answer(questions(*values), quiet({"": "It is 1."}), task=TASK), task=TASK)
+    graded = grade(answer(questions(*values), quiet({"": "It is 1."})))
     calls = {f"How many metres are {value} km?": call.format(value) for value in values}
-    return build_stage1(graded, quiet(calls), task=TASK)
+    return build_stage1(graded, quiet(calls))
 
 
 def stage2(table: Dataset, *replies: Any, **settings: Any) -> Dataset:
@@ -90,7 +82,7 @@ def stage2(table: Dataset, *replies: Any, **settings: Any) -> Dataset:
         Responder(f"r{i}", quiet({"": reply}), protocol=protocol)
         for i, (reply, protocol) in enumerate(zip(replies, protocols, strict=True))
     ]
-    return build_stage2(respond(table, responders, task=TASK), task=TASK, **settings)
+    return build_stage2(respond(table, responders), **settings)
 
 
 def test_bad_arguments_never_lose_a_row() -> None:
@@ -122,7 +114,11 @@ def test_a_bug_stops_the_run_at_calls_that_must_work_and_leaves_a_responder_out(
     table = stage1(3)
     dropped = stage2(table, "convert(13, km)", "convert(3, km)")
     assert len(dropped) == 0
-    assert [row["reason"] for row in ledger([dropped])] == ["tool_fault:crashed"]
+    (why,) = ledger([dropped])
+    assert (why["reason"], why["detail"]) == (
+        "tool_fault:crashed",
+        """{"r0": "tool_fault:crashed: KeyError: 'parsec'"}""",
+    )
     (row,) = stage2(table, "convert(13, km)", "convert(3, km)", "It is 4.", lacking="drop_response")
     assert row["origin"] == ["gold", "r1", "r2"]
     gold = table.map(lambda row: {**row, "output": 'convert(13, "km")'})

@@ -226,7 +226,7 @@ def _run_stage2(
 
 
 def _questions(source: Source) -> Dataset:
-    """Return the selected rows of one source, with a lineage that starts at the source."""
+    """Return the selected rows of one source, with a lineage that starts at the source and has its dropped rows."""
     options = source.own_options if source.is_own else {"data_dir": source.data_dir, **source.options}
     data = load_source(source.name, split=source.split, **options)
     if source.rows is None or source.rows >= len(data):
@@ -236,5 +236,5 @@ def _questions(source: Source) -> Dataset:
     selected = data.select(range(source.rows))
     records = lineage(data)
     settings = records[-1]["settings"] if records else None
-    record_source(selected, f"{source.name}: {source.rows} of {len(data)} rows", settings)
+    record_source(selected, f"{source.name}: {source.rows} of {len(data)} rows", settings, ledger([data]))
     return selected

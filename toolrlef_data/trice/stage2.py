@@ -116,7 +116,7 @@ def execute(
 
     Raises:
         InputError: the table lacks the column `gold`, a tool is not set up, a task lacks its reader, or the task
-            finds no call in an output of stage 1 that calls the tool.
+            and stage 1 disagree about whether an output of stage 1 calls the tool.
         CassetteMiss: the cassette lacks an execution.
         TooManyFailures: too many calls ended in tool failures; all results are saved.
 
@@ -143,21 +143,20 @@ def execute(
 
 
 def _check_gold(executed: Dataset, tasks: Mapping[str, Task]) -> None:
-    """Raise an `InputError` if gold calls the tool in stage 1, and these tasks find no call in it.
-
-    The reverse is no error: a student's response may contain a call.
-    """
+    """Raise an `InputError` if stage 1 and these tasks disagree about whether the output of a row calls the tool."""
     for table in as_arrow(executed, ["id", "task", "uses_tool", "gold"]).iter(10_000):
         gold = table.column("gold").combine_chunks()
-        has_no_call = pc.and_(
-            pc.is_valid(pc.struct_field(gold, ["n_calls"])), pc.is_null(pc.struct_field(gold, ["tool"]))
-        )
-        row = pc.index(pc.and_(has_no_call, table.column("uses_tool").combine_chunks()), True).as_py()
+        has_call = pc.is_valid(pc.struct_field(gold, ["tool"]))
+        differs = pc.not_equal(has_call, table.column("uses_tool").combine_chunks())
+        is_executed = pc.is_valid(pc.struct_field(gold, ["n_calls"]))
+        row = pc.index(pc.and_(is_executed, differs), True).as_py()
         if row >= 0:
-            row_id, name = (table.column(column)[row].as_py() for column in ("id", "task"))
+            row_id, name, uses_tool = (table.column(column)[row].as_py() for column in ("id", "task", "uses_tool"))
+            in_stage1, found = ("calls", "no call") if uses_tool else ("does not call", "a call")
             raise InputError(
-                f"the output of the row {row_id!r} calls the tool in stage 1, but the task {name!r}, whose tool is "
-                f"{tasks[name].tool.name}, finds no call in it: pass the task of stage 1 as task="
+                f"the output of the row {row_id!r} {in_stage1} the tool in stage 1, but the task {name!r}, whose tool "
+                f"is {tasks[name].tool.name}, finds {found} in it: pass the task of stage 1 as task=, or build stage 1 "
+                "again"
             )
 
 

@@ -22,6 +22,7 @@ from toolrlef_data.records import NO_RESPONSE_ERRORS, Drop, Reply
 from toolrlef_data.tables.transform import apply, keep
 from toolrlef_data.tasks.given.memory import remember_tasks
 from toolrlef_data.tasks.task import Task
+from toolrlef_data.tools.calls import read_call
 from toolrlef_data.trice.annotations.consistency import false_step
 from toolrlef_data.trice.reply_check import (
     ACCEPT_CUT,
@@ -134,9 +135,9 @@ def grade(
 
     Returns:
         the table with `prediction`, `correct`, `pass_rate` and `needs_tool`. `response` is the first correct sample
-        whose steps hold (`annotations.consistency`), else the first correct one, else the first graded one. `correct`
-        is null if no reply is a response, if the gold answer cannot be graded, if the grader is unsure, or if the
-        response gives an answer that cannot be read.
+        whose steps hold (`annotations.consistency`), else the first correct one, else the first graded one. A response
+        that calls the tool is incorrect. `correct` is null if no reply is a response, if the gold answer cannot be
+        graded, if the grader is unsure, or if the response gives an answer that cannot be read.
 
     Raises:
         InputError: the threshold is out of range, an unknown rule, or a task whose grader does not support the rule.
@@ -217,7 +218,7 @@ def _grade_columns(row: Row, settings: GradeSettings) -> dict[str, Any]:
     responses = [row["response"], *row["samples"]]
     if settings.compat:
         responses = [_read_as_original(response) for response in responses]
-    predictions, grades = grade_samples(row, responses, task)
+    predictions, grades = grade_samples(row, responses, task, settings.compat)
     known_grades = [grade for grade in grades if grade is not None]
     chosen = grades.index(max(known_grades)) if known_grades else 0
     if grades[chosen] and not settings.compat:  # prefer one whose steps hold
@@ -233,16 +234,26 @@ def _grade_columns(row: Row, settings: GradeSettings) -> dict[str, Any]:
     }
 
 
-def grade_samples(row: Row, responses: Sequence[Row], task: Task) -> tuple[list[str | None], list[bool | None]]:
+def grade_samples(
+    row: Row, responses: Sequence[Row], task: Task, compat: bool = False
+) -> tuple[list[str | None], list[bool | None]]:
     """Return the predictions and the grades of several responses to a question; a grade is None as in `grade`."""
     predictions = [None if r["error"] else task.extract(r["text"]) for r in responses]
     if task.ungradable_reason(row["answers"]):
         return predictions, [None] * len(responses)
-    grades = [
-        None if r["error"] else task.grade_row(p, row["answers"], row["question"], row["context"], r["text"])
-        for r, p in zip(responses, predictions, strict=True)
-    ]
-    return predictions, grades
+    pairs = zip(responses, predictions, strict=True)
+    return predictions, [_grade_response(response, prediction, row, task, compat) for response, prediction in pairs]
+
+
+def _grade_response(
+    response: Mapping[str, Any], prediction: str | None, row: Row, task: Task, compat: bool
+) -> bool | None:
+    """Grade a response without a tool; a call is no answer without the tool, and the original reads it as text."""
+    if response["error"]:
+        return None
+    if not compat and read_call(response["text"], task.tool).tool is not None:
+        return False
+    return task.grade_row(prediction, row["answers"], row["question"], row["context"], response["text"])
 
 
 def _read_as_original(response: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, Value, load_dataset
 
 from tests.support.hub import use_hub
 from tests.support.hub_server import Repository
@@ -264,6 +264,26 @@ def test_a_table_of_a_stage_keeps_its_lineage_and_may_change_its_task() -> None:
     assert [record["step"] for record in lineage(named)] == ["source sample", "make_questions"]
 
 
+def recipe_of(source: dict[str, Any]) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "name": "Prices", "version": "1.0.0", "out": "recipe", "sources": [source],
+            "engines": {"student": STUDENT, "teacher": TEACHER, "one": ONE.engine}, "student": {"engine": "student"},
+            "teachers": ["teacher"], "attempts": 1, "responders": [{"name": "one", "engine": "one"}],
+        }
+    )  # fmt: skip
+
+
+def test_the_first_rows_of_a_source_keep_its_dropped_rows() -> None:
+    write("few.csv", "question,answers\nHow many cakes?,6\nWhy?,NA\nHow many figs?,6\nHow many pears?,6\n")
+    run = run_recipe(recipe_of({"name": "few.csv", "task": "math", "rows": 2}))
+    assert run.questions["question"][:] == ["How many cakes?", "How many figs?"]
+    expected = [("unreadable_answer", "few.csv, line 3, column 'answers': 'NA'")]
+    assert dropped(run.stage2) == expected
+    published = load_dataset(str(run.out), "math-dropped", split="train")
+    assert [(row["reason"], row["detail"]) for row in published] == expected
+
+
 def test_a_recipe_with_the_same_file_publishes_equal_bytes() -> None:
     columns = {"question": "problem", "answers": "gold"}
     write("prices.csv", "problem,gold\nHow many cakes?,$6\nHow many figs?,6 litres\nWhy?,NA\n")
@@ -273,14 +293,7 @@ def test_a_recipe_with_the_same_file_publishes_equal_bytes() -> None:
     stage2 = build_stage2(respond(stage1, [ONE]))
     card = {"title": "Prices"}
     by_hand = publish({"math": {"stage1": stage1, "stage2": stage2}}, "hand", version="1.0.0", card=card)
-    recipe = Recipe.model_validate(
-        {
-            "name": "Prices", "version": "1.0.0", "out": "recipe", "sources": [{"name": "prices.csv", "task": "math", **columns}],
-            "engines": {"student": STUDENT, "teacher": TEACHER, "one": ONE.engine}, "student": {"engine": "student"},
-            "teachers": ["teacher"], "attempts": 1, "responders": [{"name": "one", "engine": "one"}],
-        }
-    )  # fmt: skip
-    run_recipe(recipe)
+    run_recipe(recipe_of({"name": "prices.csv", "task": "math", **columns}))
     tables = {path.relative_to(by_hand): path.read_bytes() for path in by_hand.rglob("*.parquet")}
     assert tables == {path.relative_to("recipe"): path.read_bytes() for path in Path("recipe").rglob("*.parquet")}
     first, second = (json.loads(Path(folder, "provenance.json").read_text()) for folder in ("hand", "recipe"))

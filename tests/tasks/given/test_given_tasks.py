@@ -180,6 +180,11 @@ def test_stage_1_and_stage_2_agree_on_the_call_of_gold() -> None:
         InputError, match="calls the tool in stage 1, but the task 'calls', whose tool is solve, finds no call in it"
     ):
         build_stage2(rows, task=other)
+    without = rows.map(lambda row: {"uses_tool": False})
+    with pytest.raises(
+        InputError, match=r"does not call the tool in stage 1, but the task 'calls', .*finds a call in it"
+    ):
+        build_stage2(without)
 
 
 MAKE = """

@@ -184,6 +184,23 @@ def test_scores_from_the_evidence_are_those_of_the_build(
     assert lineage(again)[-1]["step"] == "rescore"
 
 
+@pytest.mark.parametrize(
+    ("rule", "options"), [("trice", {}), ("trice", {"ties": "share"}), ("paper", {}), (by_attribute, {})]
+)
+def test_scores_of_a_compat_table_are_those_of_the_build(
+    rule: Any, options: dict[str, Any], responded: Dataset
+) -> None:
+    texts = {"near": "My calculator says 41.", "right": "Calculator(6*7)"}
+    changed = responded.map(lambda row: {name: {**row[name], "text": text} for name, text in texts.items()})
+    built = build_stage2(changed, rule=rule, compat=True, **options)
+    other = rescore(built, lambda candidates: [7.0] * len(candidates))
+    assert rescore(other, rule, **options).to_list() == built.to_list(), "the lineage says that it is compat"
+    loaded = Dataset.from_list(other.to_list(), features=other.features)
+    assert rescore(loaded, rule, compat=True, **options).to_list() == built.to_list()
+    if rule == "trice":
+        assert rescore(loaded, rule, **options)["scores"][:] != built["scores"][:]
+
+
 def test_a_table_is_scored_again_after_a_reload_without_a_model(tmp_path: Path, executed: Dataset) -> None:
     built = score(executed)
     publish({"math": {"stage2": built}}, tmp_path / "out", version="1.0.0")

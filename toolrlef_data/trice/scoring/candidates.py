@@ -12,9 +12,21 @@ from toolrlef_data.choices import Choices
 from toolrlef_data.engines.rules import is_number
 from toolrlef_data.records import InputError, Score, ToolrlefError, UnknownName
 from toolrlef_data.tables.batches import function_name
+from toolrlef_data.tasks.task import Task
 
-__all__ = ["Candidate", "apply_rule", "checked_rule", "gold_in", "keywords_for", "records_of"]
+__all__ = [
+    "Candidate",
+    "apply_rule",
+    "checked_rule",
+    "distance_of",
+    "gold_in",
+    "has_call",
+    "keywords_for",
+    "missing_answer",
+    "records_of",
+]
 
+MISSING = "0"  # the original's value of a missing number
 Rule = Callable[..., Sequence[Score | float]]
 
 
@@ -70,6 +82,28 @@ EXAMPLES = (
     Candidate("", None, False, True, "calculator", None, "zero_division", "stop"),
     Candidate("", None, None, False, None, None, None, "length"),
 )
+
+
+def distance_of(
+    task: Task, prediction: str | None, correct: bool | None, answers: Sequence[str], compat: bool
+) -> float | None:
+    """Return the distance of a wrong number; with `compat` to the first gold answer, and a missing number is 0."""
+    if not task.numeric or correct or task.distance is None:
+        return None
+    if not compat:
+        return task.distance(prediction, answers)
+    return task.distance(MISSING if prediction is None else prediction, answers[:1])
+
+
+def missing_answer(task: Task, text: str | None) -> str:
+    """Return the original's value of a missing prediction; it predicts a list if a reader reads passages."""
+    is_list = has_call(task, text, False, True) and task.reader_prompt is not None and task.output_is_answer
+    return MISSING if task.numeric else "[]" if is_list else ""
+
+
+def has_call(task: Task, text: str | None, uses_tool: bool, compat: bool) -> bool:
+    """Return whether a response calls the tool; the original (`compat`) looks for the name of the tool alone."""
+    return task.tool.name in (text or "") if compat else uses_tool
 
 
 def records_of(candidates: Sequence[Mapping[str, Any]]) -> list[Candidate]:

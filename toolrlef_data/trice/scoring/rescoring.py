@@ -10,6 +10,7 @@ from datasets import Dataset, DatasetDict
 
 from toolrlef_data.checks import features_of, require_columns
 from toolrlef_data.columns import STAGE2
+from toolrlef_data.engines.rules import FLAG
 from toolrlef_data.records import InputError, UnknownName
 from toolrlef_data.tables.batches import function_name
 from toolrlef_data.tables.stage_cache import as_arrow
@@ -17,8 +18,15 @@ from toolrlef_data.tables.transform import apply
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.row_tasks import tasks_of
 from toolrlef_data.trice.scoring import RULES, Candidate, Rule
-from toolrlef_data.trice.scoring.candidates import apply_rule, checked_rule, keywords_for
-from toolrlef_data.trice.scoring.stage import MEASURED
+from toolrlef_data.trice.scoring.candidates import (
+    apply_rule,
+    checked_rule,
+    distance_of,
+    has_call,
+    keywords_for,
+    missing_answer,
+)
+from toolrlef_data.trice.scoring.stage import MEASURED, is_compat, rule_options
 
 __all__ = ["rescore"]
 
@@ -35,6 +43,7 @@ class RescoreSettings:
     rule: Rule
     trusted: tuple[str, ...]
     options: tuple[tuple[str, Any], ...]
+    compat: bool
 
 
 def rescore(
@@ -42,6 +51,7 @@ def rescore(
     rule: str | Rule,
     *,
     trusted: Sequence[str] = (),
+    compat: bool | None = None,
     task: Task | Mapping[str, Task] | None = None,
     num_proc: int | None = None,
     **options: Any,
@@ -51,9 +61,11 @@ def rescore(
     No tool and no model is needed, so that a table from a folder or from the Hub is scored in seconds.
 
     Args:
-        stage2: a stage 2 table, as built or as loaded. A table of the option `compat` lacks the original's evidence.
+        stage2: a stage 2 table, as built or as loaded.
         rule: a name in `RULES`, or a function as described in `build_stage2`.
         trusted: names of responders that the rule trusts.
+        compat: whether the table was built with `compat=True`. Default: as its lineage says, False without a lineage,
+            such as after a reload.
         task: as in `build_stage2`; it reads the predictions of numeric tasks.
         num_proc: number of processes.
         options: further options of the rule.
@@ -84,7 +96,12 @@ def rescore(
     if len(names) and (unknown := sorted(set(trusted) - set(names), key=str)):
         raise UnknownName("trusted responder", unknown[0], names)
     function = checked_rule(rule, RULES, options, names, trusted)
-    settings = RescoreSettings(tasks_of(stage2, task), function, tuple(trusted), tuple(options.items()))
+    if compat is None:
+        compat = any(map(is_compat, splits))
+    FLAG.check("compat", compat)
+    if compat:
+        options = {**rule_options(function), **options}
+    settings = RescoreSettings(tasks_of(stage2, task), function, tuple(trusted), tuple(options.items()), compat)
     adds = {name: STAGE2[name] for name in ("scores", "rule")}
     has_all = set(adds) <= set(features_of(stage2))
     reads = [*READS, *(adds if has_all else ()), *(name for name in MEASURED if name in features_of(stage2))]
@@ -104,13 +121,16 @@ def _rescored(row: Mapping[str, Any], settings: RescoreSettings) -> dict[str, An
     keywords = keywords_for(settings.rule, task.numeric, settings.trusted, dict(settings.options))
     responses = zip(*(row[name] for name in EVIDENCE), strict=True)
     measured: dict[str, Any] = {name: row.get(name) for name in MEASURED}
-    candidates = [replace(_candidate(task, row["answers"], *response), **measured) for response in responses]
+    candidates = [
+        replace(_candidate(task, settings.compat, row["answers"], *response), **measured) for response in responses
+    ]
     scores = apply_rule(settings.rule, candidates, keywords, f"the row {row['id']!r}")
     return {"scores": scores, "rule": function_name(settings.rule)}
 
 
 def _candidate(
     task: Task,
+    compat: bool,
     answers: Sequence[str],
     name: str,
     text: str,
@@ -124,13 +144,21 @@ def _candidate(
     """Return the record of a response, as `score` made it.
 
     The column `answer` of a numeric task is rounded, so its prediction is read again: it is the tool's output, or in
-    the response.
+    the response. With `compat`, the column has the original's value of a missing one.
     """
-    prediction = answer
+    prediction = None if compat and answer == missing_answer(task, text) else answer
     if task.numeric:
-        prediction = output if uses_tool else task.extract(text)
-    distance = None
-    if task.numeric and task.distance is not None and not correct:
-        distance = task.distance(prediction, answers)
+        extract = (task.with_rule("paper") if compat and task.has_rules else task).extract
+        prediction = output if uses_tool else extract(text)
+    distance = distance_of(task, prediction, correct, answers, compat)
     tool = task.tool.name if uses_tool else None
-    return Candidate(name, prediction, correct, uses_tool, tool, distance, error, finish_reason)
+    return Candidate(
+        name,
+        prediction,
+        correct,
+        has_call(task, text, uses_tool, compat),
+        tool,
+        distance,
+        error,
+        finish_reason,
+    )

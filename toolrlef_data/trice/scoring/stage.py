@@ -22,9 +22,24 @@ from toolrlef_data.tables.transform import apply, keep
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.trice.row_tasks import tasks_of, warn_of_older_grades
 from toolrlef_data.trice.scoring import RULES, Candidate, Rule
-from toolrlef_data.trice.scoring.candidates import apply_rule, checked_rule, keywords_for
+from toolrlef_data.trice.scoring.candidates import (
+    apply_rule,
+    checked_rule,
+    distance_of,
+    has_call,
+    keywords_for,
+    missing_answer,
+)
 
-__all__ = ["lost_in_ledger", "responders_in", "responders_scored", "score", "score_settings"]
+__all__ = [
+    "is_compat",
+    "lost_in_ledger",
+    "responders_in",
+    "responders_scored",
+    "rule_options",
+    "score",
+    "score_settings",
+]
 
 LACKING = ("drop_row", "drop_response")
 MIN_OTHER_RESPONSES = 2  # besides gold, in a row that lacks a response
@@ -33,6 +48,7 @@ UNGRADED = frozenset({"unsure_grade", "unreadable_answer"})
 EVIDENCE = ("predictions", "correct", "tool", "text", "tool_error", "finish_reason")  # what a rule reads
 MEASURED = ("p_plain", "p_tool")  # columns of tables that were built with `need`
 STATUS_FIELDS = ("error", "tool_error", "n_calls", "correct", "predictions")
+TOOL_FAULT = "tool_fault:"
 D = TypeVar("D", bound="Dataset | DatasetDict")
 
 
@@ -74,7 +90,8 @@ def score(
     )
     warn_of_older_grades([executed], settings.tasks)
     names = settings.names
-    reads = ["task", "answers", *(f"{name}.{field}" for name in names for field in STATUS_FIELDS)]
+    judged = (*STATUS_FIELDS, "tool_error_detail")
+    reads = ["task", "answers", *(f"{name}.{field}" for name in names for field in judged)]
     complete = keep(executed, _drop_incomplete, settings, reads=reads, stage=STAGE, batched=True, num_proc=num_proc)
     fields = (*STATUS_FIELDS, "text", "tool", "tool_output", "tool_error_detail", "finish_reason")
     reads = ["instruction", "input", "id", "task", "dataset", "answers", *(f"{n}.{f}" for n in names for f in fields)]
@@ -105,10 +122,20 @@ def score_settings(
     if unknown := sorted(set(trusted) - set(names), key=str):
         raise UnknownName("trusted responder", unknown[0], names)
     function = checked_rule(rule, RULES, options, names, trusted)
-    if compat and function is RULES["trice"]:
-        options = {"missing": "wrong", **options}
+    if compat:
+        options = {**rule_options(function), **options}
     tasks = tasks_of(data, task)
     return ScoreSettings(tasks, tuple(names), function, tuple(trusted), tuple(options.items()), compat, lacking)
+
+
+def rule_options(rule: Rule) -> dict[str, Any]:
+    """Return the options with which a rule scores as the original does."""
+    return {"missing": "wrong"} if rule is RULES["trice"] else {}
+
+
+def is_compat(data: Dataset) -> bool:
+    """Return whether a stage 2 table was scored with `compat`, by its lineage."""
+    return any(record["settings"]["compat"] for record in lineage(data) if record["step"] == SCORE)
 
 
 def responders_in(data: Dataset | DatasetDict) -> list[str]:
@@ -143,9 +170,14 @@ def _drop_incomplete(columns: Mapping[str, list[Any]], settings: ScoreSettings) 
     for i, lost in enumerate(_lost_responses(columns, settings)):
         n_others = len(settings.names) - 1 - len(lost)
         if lost and (settings.lacking == "drop_row" or "gold" in lost or n_others < MIN_OTHER_RESPONSES):
-            detail = json.dumps(lost, ensure_ascii=False)  # {responder: why its response is missing}
+            whys = {name: _with_message(why, columns[f"{name}.tool_error_detail"][i]) for name, why in lost.items()}
+            detail = json.dumps(whys, ensure_ascii=False)  # {responder: why its response is missing}
             reasons[i] = reasons[i] or Drop(next(iter(lost.values())), detail)
     return reasons
+
+
+def _with_message(why: str, message: str | None) -> str:
+    return f"{why}: {message}" if message and why.startswith(TOOL_FAULT) else why
 
 
 def _lost_responses(columns: Mapping[str, list[Any]], settings: ScoreSettings) -> list[dict[str, str]]:
@@ -159,7 +191,7 @@ def _lost_responses(columns: Mapping[str, list[Any]], settings: ScoreSettings) -
             if error is not None:
                 lost[i][name] = error if error in NO_RESPONSE_ERRORS else f"no_reply:{error}"
             elif tool_error in TOOL_FAILURES:
-                lost[i][name] = f"tool_fault:{tool_error}"
+                lost[i][name] = f"{TOOL_FAULT}{tool_error}"
             elif correct is None and name != "gold" and name not in settings.trusted:  # their scores need no grade
                 lost[i][name] = "unsure_grade" if predictions else "unreadable_answer"
     return lost
@@ -175,7 +207,7 @@ def lost_in_ledger(dropped: Dataset) -> Counter[str]:
     """Return the number of dropped rows in which the response of each responder is missing, from a ledger."""
     lost: Counter[str] = Counter()
     for stage, reason, detail in zip(dropped["stage"], dropped["reason"], dropped["detail"], strict=True):
-        is_lost = reason in NO_RESPONSE_ERRORS | UNGRADED or reason.startswith(("no_reply:", "tool_fault:"))
+        is_lost = reason in NO_RESPONSE_ERRORS | UNGRADED or reason.startswith(("no_reply:", TOOL_FAULT))
         if stage == STAGE and is_lost and detail.startswith("{"):  # older ledgers name one responder
             lost.update(json.loads(detail).keys())
     return lost
@@ -230,23 +262,17 @@ def _candidate(
 ) -> tuple[Candidate, str | None]:
     """Return the record of a response for the rule, and the column `answer`."""
     prediction = next(iter(response["predictions"]), None)
-    distance, answer = None, prediction
-    # The original looks for the name of the tool alone.
-    is_named = task.tool.name in (response["text"] or "")
+    answer = prediction
     if compat and prediction is None:
-        # The original's value of a missing prediction; it predicts a list if a reader reads passages.
-        is_list = is_named and task.reader_prompt is not None and task.output_is_answer
-        answer = "0" if task.numeric else "[]" if is_list else ""
+        answer = missing_answer(task, response["text"])
     if task.numeric:
-        if not response["correct"] and task.distance is not None:
-            distance = task.distance(answer, answers[:1] if compat else answers)
         answer = None if answer is None else _rounded(answer)
-    uses_tool = is_named if compat else response["tool"] is not None
+    distance = distance_of(task, prediction, response["correct"], answers, compat)
     candidate = Candidate(
         name,
         prediction,
         response["correct"],
-        uses_tool,
+        has_call(task, response["text"], response["tool"] is not None, compat),
         response["tool"],
         distance,
         response["tool_error"],
