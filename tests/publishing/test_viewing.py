@@ -22,6 +22,7 @@ from toolrlef_data import (
     grade,
     load_recipe,
     load_source,
+    make_questions,
     preview,
     publish,
     respond,
@@ -136,6 +137,14 @@ def test_splits_and_long_texts(tables: dict[str, Dataset]) -> None:
     view = show(splits, 1)
     assert view.note == "train: 1 of 3 rows; test: 0 of 0 rows"
     assert view.samples[0].panels[3].facts["response"].endswith("x... (2,003 characters)")
+
+
+def test_prices_are_no_formulas_and_a_long_context_is_cut() -> None:
+    row = {"question": "What do $4 and $5 make?", "answers": "9", "context": "x" * (MAX_TEXT + 1)}
+    view = show(make_questions([row], task="math", context="context"))
+    assert view._repr_html_().startswith('<div class="tex2jax_ignore mathjax_ignore">')
+    assert view._repr_html_().count("<div") == view._repr_html_().count("</div>")
+    assert view.samples[0].question.endswith("x... (2,001 characters)\nWhat do $4 and $5 make?\nGold: 9")
 
 
 @pytest.mark.parametrize(

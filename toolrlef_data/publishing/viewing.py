@@ -35,6 +35,7 @@ Where = Mapping[str, Any] | Callable[[dict[str, Any]], bool] | None
 
 MAX_TEXT = 2000  # characters of a text
 CELL = "text-align: left; vertical-align: top; white-space: pre-wrap"
+NO_FORMULAS = '<div class="tex2jax_ignore mathjax_ignore">'  # a notebook takes "$4 and $5" for a formula
 BATCH = 100  # rows that are read at once
 INPUTS = ("input", "question", "query")  # the column with the question
 GRADES = {True: "correct", False: "wrong", None: "not graded"}
@@ -80,7 +81,8 @@ class View:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return "\n".join([*map(_sample_html, self.samples), f"<p>{html.escape(self.note)}</p>"])
+        parts = [NO_FORMULAS, *map(_sample_html, self.samples), f"<p>{html.escape(self.note)}</p>", "</div>"]
+        return "\n".join(parts)
 
 
 def show(table: Dataset | DatasetDict, n: int = 3, *, where: Where = None) -> View:
@@ -153,7 +155,7 @@ def _equals(value: Any, expected: Any) -> bool:
 
 def _sample(row: Row, data: Dataset, split: str) -> Sample:
     question = next((str(row[name]) for name in INPUTS if row.get(name)), "")
-    context = f"{row['context']}\n" if row.get("context") else ""
+    context = f"{_clean(row['context'])}\n" if row.get("context") else ""
     gold = f"\nGold: {' | '.join(row['answers'])}" if row.get("answers") else ""
     place = ", ".join(str(row[name]) for name in ("task", "dataset") if row.get(name))
     title = " ".join(filter(None, [split and f"{split}:", str(row.get("id", "")), place and f"({place})"]))
