@@ -200,8 +200,8 @@ def test_compat_grades_only_the_first_passage(qa: Task) -> None:
     table = candidates(["WikiSearch(Danube source)"], answers=["nobody knows"])
     assert gold_values(execute(table, task=qa), "correct") == [True]
     assert gold_values(execute(table, task=qa, compat=True), "correct") == [False]
-    unread = replace(qa, reader_prompt=None)
-    table = candidates(["WikiSearch(Danube source)"], answers=["long"])
+    unread = replace(qa, name="mine", reader_prompt=None)
+    table = candidates(["WikiSearch(Danube source)"], answers=["long"]).map(lambda row: {"task": "mine"})
     assert gold_values(execute(table, task=unread), "correct") == [True]
     assert gold_values(execute(table, task=unread, compat=True), "correct") == [False]
 
@@ -209,8 +209,8 @@ def test_compat_grades_only_the_first_passage(qa: Task) -> None:
 @pytest.mark.parametrize("answers", [["Malta", "Sicily"], ["Sicily", "Malta"]])
 @pytest.mark.parametrize("reader", [True, False])
 def test_compat_knows_only_the_first_gold_answer(answers: list[str], reader: bool, qa: Task) -> None:
-    task = qa if reader else replace(qa, reader_prompt=None)
-    table = candidates(["It is Sicily.", "WikiSearch(Etna)"], answers=answers)
+    task = qa if reader else replace(qa, name="mine", reader_prompt=None)
+    table = candidates(["It is Sicily.", "WikiSearch(Etna)"], answers=answers).map(lambda row: {"task": task.name})
     assert gold_values(execute(table, task=task), "correct") == [True, True]
     assert gold_values(execute(table, task=task, compat=True), "correct") == [answers[0] == "Sicily"] * 2
 
@@ -449,13 +449,13 @@ def lookup(world: dict[str, str], inputs: Sequence[ToolInput]) -> list[ToolResul
 
 
 def test_tools_with_the_same_name_have_separate_results() -> None:
-    worlds = {"qa": {"Etna": "a volcano"}, "lama": {"Etna": "a song"}}
+    worlds = {"mountains": {"Etna": "a volcano"}, "lama": {"Etna": "a song"}}
     tasks = {
         name: replace(TASKS["lama"], name=name, tool=Tool("QA", "Looks up.", many=functools.partial(lookup, world)))
         for name, world in worlds.items()
     }
     table = candidates(["QA(Etna)", "QA(Etna)"], task="lama")
-    both = table.map(lambda row, i: {"task": ["qa", "lama"][i]}, with_indices=True)
+    both = table.map(lambda row, i: {"task": ["mountains", "lama"][i]}, with_indices=True)
     assert gold_values(execute(both, task=tasks), "predictions") == [["a volcano"], ["a song"]]
 
 
@@ -513,6 +513,7 @@ def render_with_dataset(row: Any) -> str:
 def test_a_task_can_replace_rendering_and_reply_parsing(qa: Task) -> None:
     custom = replace(
         qa,
+        name="mine",
         render=render_with_dataset,
         parse_reader_reply=None,
         reader=quiet({"x asks: Which island?": "It is Sicily."}),
