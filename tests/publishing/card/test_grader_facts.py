@@ -14,6 +14,7 @@ from toolrlef_data import (
     build_stage2,
     grade,
     load_source,
+    make_questions,
     publish,
     respond,
     scripted,
@@ -23,11 +24,11 @@ from toolrlef_data import (
 def card_of(folder: Path, *, compat: bool = False, is_custom: bool = False) -> str:
     task = replace(TASKS["lama"], tool=Tool("QA", "Echoes.", str.strip))
     if is_custom:
-        task = replace(task, grade=lambda prediction, answers: True)
+        task = replace(task, name="mine", grade=lambda prediction, answers: True)
     model = scripted({"": "QA(What is it?)"}, progress=False)
-    graded = grade(answer(load_source("sample_lama", split="train").select(range(5)), model, task=task), task=task)
-    stage1 = build_stage1(graded, model, task=task, keep_unverified=True)
-    stage2 = build_stage2(respond(stage1, [Responder("other", model)], task=task), task=task, compat=compat)
+    questions = make_questions(load_source("sample_lama", split="train"), task=task, id="id", rows=5)
+    stage1 = build_stage1(grade(answer(questions, model)), model, keep_unverified=True)
+    stage2 = build_stage2(respond(stage1, [Responder("other", model)]), compat=compat)
     publish({"lama": {"stage1": stage1, "stage2": stage2}}, folder, version="1.0.0")
     return (folder / "README.md").read_text(encoding="utf-8")
 
