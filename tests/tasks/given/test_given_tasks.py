@@ -147,7 +147,9 @@ def test_an_own_task_for_rows_of_a_shipped_one_is_refused_at_every_stage(name: s
         with pytest.raises(InputError, match=message):
             stage(own(name))
     tool = replace(TASKS["math"].tool, description="Another description.")
-    assert len(build_stage2(responded, task=replace(TASKS["math"], tool=tool))) == 1, "the set-up may differ"
+    assert len(build_stage2(responded, task=replace(TASKS["math"], tool=tool, examples={}))) == 1, (
+        "the set-up may differ"
+    )
 
 
 def test_an_unknown_name_is_not_imported_but_refused(tmp_path: Path) -> None:

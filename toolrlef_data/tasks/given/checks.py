@@ -13,8 +13,8 @@ from toolrlef_data.tasks.task import Task
 
 __all__ = ["check_name", "is_same_task", "shipped_differences", "with_setup_of"]
 
-# The fields that set up a task of this package. Its rows mean the same with another search or another reader.
-SETUP = ("reader", "reader_style", "reader_instruction")
+# The fields that set up a task of this package. Its rows mean the same with another reader or other examples.
+SETUP = ("reader", "reader_style", "reader_instruction", "examples")
 
 
 def is_same_task(first: Task, second: Task) -> bool:
@@ -41,7 +41,7 @@ def check_name(name: str, task: Task) -> None:
 def shipped_differences(name: str, task: Task) -> list[str]:
     """Return the fields in which a task differs from the one of this package whose name the rows have.
 
-    The reader, and a tool with the same name, may differ: they are part of the set-up.
+    The reader, the few-shot examples, and a tool with the same name, may differ: they are part of the set-up.
     """
     if name not in TASKS.import_paths or task is TASKS[name]:
         return []
@@ -53,7 +53,7 @@ def shipped_differences(name: str, task: Task) -> list[str]:
 
 
 def with_setup_of(original: Task, task: Task) -> Task:
-    """Return a task with the reader of another one, and with its tool if both have the same name."""
+    """Return a task with the reader and the examples of another one, and with its tool if both have the same name."""
     tool = original.tool if task.tool.name == original.tool.name else task.tool
     return replace(task, tool=tool, **{field: getattr(original, field) for field in SETUP})
 
