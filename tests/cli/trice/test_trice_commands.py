@@ -407,19 +407,28 @@ def test_a_kept_pred_is_compared_with_the_first_answer_alone_as_in_the_original(
         assert read_lines(tmp_path / "out.json")[0]["scores"] == expected
 
 
-def test_a_tool_is_needed_only_where_a_response_calls_it(tmp_path: Path) -> None:
-    rows = raw_rows("lama", 2)
+@pytest.mark.parametrize(("task", "tool", "flag"), [("lama", "QA", "--qa-model"), ("qa", "WikiSearch", "--")])
+def test_a_tool_is_needed_only_where_a_response_calls_it(task: str, tool: str, flag: str, tmp_path: Path) -> None:
+    rows = raw_rows(task, 2)
     texts = [row["input"] for row in rows]
-    write_lines(tmp_path / "lama_gold_response.json", [{**GOLD, "id": row["id"], "input": row["input"], "output": "QA(x)", "answer": row["answer"][0]} for row in rows])  # fmt: skip
-    path = tmp_path / "lama_davinci_response.json"
-    arguments = ["score", "--task", "LAMA", "--data-path", str(tmp_path), "--target-path", str(tmp_path / "out.json")]
+    write_lines(tmp_path / f"{task}_gold_response.json", [{**GOLD, "id": row["id"], "input": row["input"], "output": f"{tool}(x)", "answer": row["answer"][0]} for row in rows])  # fmt: skip
+    path = tmp_path / f"{task}_davinci_response.json"
+    arguments = [
+        "score",
+        "--task",
+        task.upper(),
+        "--data-path",
+        str(tmp_path),
+        "--target-path",
+        str(tmp_path / "out.json"),
+    ]
     write_lines(path, [{**row, "response": row["answer"][0]} for row in rows])
     run(*arguments)
     assert [row["scores"] for row in read_lines(tmp_path / "out.json")] == [[20, 15]] * len(texts)
-    write_lines(path, [{**row, "response": "QA(where)"} for row in rows])
+    write_lines(path, [{**row, "response": f"{tool}(where)"} for row in rows])
     message = refusal(*arguments)
-    assert "2 responses call QA, such as 'QA(where)': name the tool with --qa-model" in message
-    write_lines(path, [{**row, "response": "QA(where)", "pred": row["answer"][0]} for row in rows])
+    assert f"2 responses call {tool}, such as '{tool}(where)': name the tool with {flag}" in message
+    write_lines(path, [{**row, "response": f"{tool}(where)", "pred": row["answer"][0]} for row in rows])
     run(*arguments)
     assert [row["scores"] for row in read_lines(tmp_path / "out.json")] == [[20, 20]] * len(texts)
 
