@@ -34,8 +34,8 @@ def tasks_of(data: Dataset | DatasetDict, task: Task | Mapping[str, Task] | None
 
     Raises:
         UnknownName: a row, or a name in `task`, has an unknown task.
-        InputError: `task` has another type, or differs in more than its set-up (the reader, the examples, or a tool
-            with the same name) from the task that was given before, or from the one of this package that the rows name.
+        InputError: `task` has another type, or differs from the task that was given before, or from the one of this
+            package that the rows name. Their set-up may differ: the reader, the examples, a tool with the same name.
     """
     check_tasks(task)
     custom = {} if task is None or isinstance(task, Task) else task

@@ -136,14 +136,15 @@ def test_an_own_task_for_rows_of_a_shipped_one_is_refused_at_every_stage(name: s
     answered = answer(questions, STUDENT)
     stage1 = build_stage1(grade(answered), ANNOTATIONS)
     responded = respond(stage1, [ONE])
-    for stage in (
+    stages: list[Callable[[Task], Dataset]] = [
         lambda task: answer(questions, STUDENT, task=task),
         lambda task: grade(answered, task=task),
         lambda task: build_stage1(grade(answered), TEACHER, task=task),
         lambda task: respond(stage1, [ONE], task={"math": task}),
         lambda task: build_stage2(responded, task=task),
         lambda task: rescore(build_stage2(responded), "paper", task=task),
-    ):
+    ]
+    for stage in stages:
         with pytest.raises(InputError, match=message):
             stage(own(name))
     tool = replace(TASKS["math"].tool, description="Another description.")
