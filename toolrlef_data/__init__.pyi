@@ -53,10 +53,10 @@ from toolrlef_data.toolbench.search.generation import generate_trajectories as g
 from toolrlef_data.toolbench.search.method import Method as Method
 from toolrlef_data.toolbench.tokens.labels import tokenise as tokenise
 from toolrlef_data.tools import TOOLS as TOOLS
-from toolrlef_data.tools.calls import parse_call as parse_call
-from toolrlef_data.tools.calls import render_call as render_call
 from toolrlef_data.tools.functions.function import Function as Function
 from toolrlef_data.tools.functions.function import function_from as function_from
+from toolrlef_data.tools.parsing.calls import parse_call as parse_call
+from toolrlef_data.tools.parsing.calls import render_call as render_call
 from toolrlef_data.tools.readers.qa_model import qa_engine as qa_engine
 from toolrlef_data.tools.readers.qa_model import qa_model as qa_model
 from toolrlef_data.tools.readers.translator import translator as translator

@@ -7,7 +7,7 @@ import pytest
 from toolrlef_data.records import InputError
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.lama import LAMA, render
-from toolrlef_data.tools.calls import find_called_tool, parse_call
+from toolrlef_data.tools.parsing.calls import find_called_tool, parse_call
 
 
 def test_the_task() -> None:

@@ -22,7 +22,7 @@ from toolrlef_data.tasks.math import (
     render,
     ungradable_reason,
 )
-from toolrlef_data.tools.calls import find_called_tool, parse_call
+from toolrlef_data.tools.parsing.calls import find_called_tool, parse_call
 
 
 @pytest.mark.parametrize("case", hostile_cases("grading.jsonl", "Math"))

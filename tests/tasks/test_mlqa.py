@@ -14,7 +14,7 @@ from toolrlef_data.records import InputError, ToolCall
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.mlqa import MLQA, language, make_argument, reader_prompt, render
 from toolrlef_data.tasks.text_answers import grade
-from toolrlef_data.tools.calls import find_called_tool, parse_call, render_call
+from toolrlef_data.tools.parsing.calls import find_called_tool, parse_call, render_call
 
 
 def test_the_task() -> None:

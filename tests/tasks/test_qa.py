@@ -8,7 +8,7 @@ from toolrlef_data.records import InputError
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.qa import QA, RETRIEVAL, parse_reader_reply, reader_prompt, render
 from toolrlef_data.tasks.task import Task
-from toolrlef_data.tools.calls import find_called_tool, parse_call
+from toolrlef_data.tools.parsing.calls import find_called_tool, parse_call
 
 SEARCH_TASKS = [QA, RETRIEVAL]
 DATASETS = ["", "webquestions", "nq_open", "triviaqa", "hotpotqa", "sample"]

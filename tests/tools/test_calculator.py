@@ -16,8 +16,8 @@ from toolrlef_data.records import CALL_ERRORS, ToolError
 from toolrlef_data.tools import TOOLS
 from toolrlef_data.tools.arithmetic import evaluate
 from toolrlef_data.tools.calculator import CALCULATOR, MAX_LENGTH, calculate
-from toolrlef_data.tools.calls import parse_call
 from toolrlef_data.tools.notation import MINUS_SIGNS
+from toolrlef_data.tools.parsing.calls import parse_call
 
 MEGABYTES = 1 << 20
 

@@ -13,7 +13,7 @@ import pytest
 
 from toolrlef_data import InputError, Tool, ToolCall, ToolError, ToolUnavailable, parse_call, render_call, tool_schema
 from toolrlef_data.records import CALL_ERRORS, TOOL_FAILURES
-from toolrlef_data.tools.calls import read_call, read_native_calls
+from toolrlef_data.tools.parsing.calls import read_call, read_native_calls
 
 METRES = {"km": 1000, "m": 1, "mi": 1609.344}
 

@@ -12,7 +12,7 @@ import pytest
 
 from toolrlef_data import TASKS, TOOLS, EngineSpec, InputError, Tool, ToolCall, ToolError, tool_schema
 from toolrlef_data.records import ToolResult
-from toolrlef_data.tools.calls import parse_call, render_call
+from toolrlef_data.tools.parsing.calls import parse_call, render_call
 from toolrlef_data.tools.results import tool_identity
 from toolrlef_data.tools.tool import ToolInput
 

@@ -28,7 +28,7 @@ from toolrlef_data.tables.lineage import ledger, lineage
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.math import MATH
 from toolrlef_data.tools.calculator import calculate
-from toolrlef_data.tools.calls import parse_call
+from toolrlef_data.tools.parsing.calls import parse_call
 from toolrlef_data.trice.teachers import write_calls
 
 ROWS = {

@@ -26,7 +26,7 @@ from toolrlef_data.checks import split_path
 from toolrlef_data.columns import STAGE2, STAGE2_LATER, responders_of
 from toolrlef_data.records import InputError, ToolCall, UnknownName
 from toolrlef_data.tasks import TASKS
-from toolrlef_data.tools.calls import read_call, render_call
+from toolrlef_data.tools.parsing.calls import read_call, render_call
 
 __all__ = ["Panel", "Sample", "View", "plain_text", "show"]
 

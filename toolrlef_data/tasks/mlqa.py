@@ -32,7 +32,7 @@ from typing import Any
 from toolrlef_data.records import ToolCall
 from toolrlef_data.tasks.task import Example, Task
 from toolrlef_data.tasks.text_answers import extract, grade, ungradable_reason
-from toolrlef_data.tools.calls import parse_call, render_call
+from toolrlef_data.tools.parsing.calls import parse_call, render_call
 from toolrlef_data.tools.tool import Tool, not_set_up
 
 __all__ = ["MLQA", "language", "make_argument", "parse_input", "reader_prompt", "render"]

@@ -20,7 +20,7 @@ from toolrlef_data.toolbench.histories import (
 )
 from toolrlef_data.toolbench.messages import RawMessage, calls_of, checked_message
 from toolrlef_data.toolbench.tree import State, read_file_tree
-from toolrlef_data.tools.json_text import check_depth
+from toolrlef_data.tools.parsing.json_text import check_depth
 
 __all__ = [
     "BATCH_FILES",

@@ -17,7 +17,7 @@ from types import NoneType
 from typing import Any
 
 from toolrlef_data.records import UnusableRow
-from toolrlef_data.tools.json_text import json_value
+from toolrlef_data.tools.parsing.json_text import json_value
 
 __all__ = [
     "RawMessage",

@@ -5,16 +5,15 @@
 | module | contents |
 |---|---|
 | `tool` | the `Tool` class and the execution of a call |
-| `calls` | parsing and rendering of calls in text |
-| `call_parser`, `call_formats`, `call_arguments` | calls in parentheses, JSON and tagged calls, their arguments |
-| `parameters` | arguments of tools that take several |
+| `boundary` | what a tool raises or returns, as a result |
+| `parsing` | parsing and rendering of calls in text |
 | `results` | execution of slow tools with cached results |
 | `calculator`, `arithmetic` | the calculator |
 | `notation` | alternative signs and LaTeX in numbers and formulas |
 | `search` | passage search |
 | `readers` | QA models and translators |
 | `functions` | functions that a model calls with JSON arguments |
-| `http`, `json_text` | HTTP client, strict JSON and literals in text |
+| `http` | HTTP client |
 """
 
 from __future__ import annotations

@@ -14,11 +14,9 @@ registration: construct a `Tool` and pass it to a `Task`.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,17 +25,12 @@ from typing import Annotated, Any, NamedTuple
 
 from toolrlef_data.engines.rules import FUNCTION_OR_NONE, NAME, TEXT, apply_rules, integer_from, is_number, must_be
 from toolrlef_data.engines.spec import EngineSpec, Message
-from toolrlef_data.records import ERROR_KIND, InputError, ToolError, ToolResult, ToolrlefError, ToolValue, clean_text
-from toolrlef_data.tables.redaction import Secrets
+from toolrlef_data.records import InputError, ToolResult, ToolValue
+from toolrlef_data.tools.boundary import call_safely, checked_result, checked_value, result_text
 from toolrlef_data.tools.functions.python_tools import PythonCall, describe_function
-from toolrlef_data.tools.parameters import Parameters
+from toolrlef_data.tools.parsing.parameters import Parameters
 
-__all__ = ["Tool", "ToolInput", "call_safely", "not_set_up", "result_text", "tool_schema"]
-
-MAX_BITS = 13_000  # of an integer; Python formats no integer of more than 4,300 digits
-MAX_DETAIL = 200  # characters of an exception's message
-# Exceptions of a tool that become a result with an error. All others, such as KeyboardInterrupt, stop the run.
-_CRASHES = (Exception, SystemExit, asyncio.CancelledError, GeneratorExit)
+__all__ = ["Tool", "ToolInput", "not_set_up", "tool_schema"]
 
 # Rules of the fields of a tool.
 # A call is found by the text of the name before an opening parenthesis, in a JSON string or in a tag.
@@ -177,7 +170,7 @@ class Tool:
         if self.function is None:
             return self.run_many([ToolInput(argument)])[0]
         value, failure = call_safely(self.function, argument, raise_bugs=raise_bugs)
-        return _checked_value(value) if failure is None else failure
+        return checked_value(value) if failure is None else failure
 
     def run_many(self, inputs: Sequence[ToolInput]) -> list[ToolResult]:
         """Execute a batch of calls and return their results in order.
@@ -187,7 +180,7 @@ class Tool:
         if self.many is None:
             return [ToolResult(()) if self.function is None else self.run(call.argument) for call in inputs]
         many = self.many
-        results, failure = call_safely(lambda batch: [_checked_result(result) for result in many(batch)], inputs)
+        results, failure = call_safely(lambda batch: [checked_result(result) for result in many(batch)], inputs)
         if failure is None and len(results) == len(inputs):
             checked: list[ToolResult] = results
             return checked
@@ -246,78 +239,6 @@ def _with_signature(tool: Tool, call: PythonCall) -> Callable[..., str]:
     function.__name__ = function.__qualname__ = tool.name
     function.__annotations__ = {**call.function.__annotations__, "return": str}
     return function
-
-
-def result_text(result: ToolResult) -> str:
-    """Return the value of a result as text; raise its error as `ToolError`.
-
-    >>> result_text(ToolResult(("one passage", "another")))
-    'one passage\\n\\nanother'
-    """
-    if result.error is not None:
-        raise ToolError(result.error, result.detail)
-    return "\n\n".join(result.value) if isinstance(result.value, tuple) else str(result.value)
-
-
-def call_safely(
-    function: Callable[[Any], Any], argument: Any, *, raise_bugs: bool = False
-) -> tuple[Any, ToolResult | None]:
-    """Call a tool's function and return (value, None), or (None, failure).
-
-    Raises:
-        ToolrlefError: the setup is wrong, whatever the argument: a missing package, a deleted corpus.
-        Exception: with `raise_bugs`, an exception of the function other than `ToolError`.
-        BaseException: exceptions outside `_CRASHES`, such as KeyboardInterrupt.
-    """
-    try:
-        return function(argument), None
-    except _CRASHES as error:  # the one boundary where a tool is executed
-        kind, detail = getattr(error, "kind", None), getattr(error, "detail", None)
-        if isinstance(error, ToolError) and _is_kind(kind) and isinstance(detail, str):
-            return None, ToolResult(error=kind, detail=Secrets([]).redact(detail))
-        if isinstance(error, ToolrlefError) or (raise_bugs and isinstance(error, Exception)):
-            raise
-        return None, ToolResult(error="crashed", detail=_describe(error))
-
-
-def _is_kind(kind: object) -> bool:
-    return isinstance(kind, str) and ERROR_KIND.fullmatch(kind) is not None
-
-
-def _describe(error: BaseException) -> str:
-    """Return the type and message of an exception without API keys, then truncated to `MAX_DETAIL` characters."""
-    name = type(error).__name__
-    try:
-        return Secrets([]).excerpt(f"{name}: {error}", MAX_DETAIL)
-    except _CRASHES:  # raised by the exception's `__str__`
-        return name
-
-
-def _checked_value(value: object) -> ToolResult:
-    """Return a tool's value as a result; an invalid value becomes the error `crashed`.
-
-    Unpaired surrogates in a text are replaced, as in replies (`records.clean_text`).
-    """
-    if type(value) is int and value.bit_length() <= MAX_BITS:
-        return ToolResult(value)
-    if type(value) is float and math.isfinite(value):
-        return ToolResult(value)
-    if isinstance(value, str):
-        return ToolResult(clean_text(value))
-    if isinstance(value, tuple) and value and all(isinstance(text, str) for text in value):
-        return ToolResult(tuple(map(clean_text, value)))
-    found = type(value).__name__ if isinstance(value, (int, str, tuple)) else Secrets([]).excerpt(repr(value), 80)
-    return ToolResult(error="crashed", detail=f"expected a text, a finite number or a tuple of texts, found {found}")
-
-
-def _checked_result(result: ToolResult) -> ToolResult:
-    """Return a result of `Tool.many`; an invalid value or an unknown error kind becomes the error `crashed`."""
-    if result.error is None:
-        return _checked_value(result.value)
-    if _is_kind(result.error):
-        return ToolResult(error=result.error, detail=Secrets([]).redact(result.detail))
-    detail = f"the error kind {result.error!r} is no name: {result.detail}"
-    return ToolResult(error="crashed", detail=Secrets([]).excerpt(detail, MAX_DETAIL))
 
 
 def not_set_up(advice: str, inputs: Sequence[ToolInput]) -> Sequence[ToolResult]:

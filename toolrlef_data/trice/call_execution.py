@@ -19,7 +19,7 @@ from toolrlef_data.tables.batches import read_values
 from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.tables.transform import Prepared
 from toolrlef_data.tasks.task import Task
-from toolrlef_data.tools.calls import read_call
+from toolrlef_data.tools.parsing.calls import read_call
 from toolrlef_data.tools.results import run_tool, stored_results
 from toolrlef_data.tools.tool import Tool, ToolInput
 from toolrlef_data.trice.reader import CassetteLookup

@@ -24,8 +24,8 @@ from toolrlef_data.records import TOOL_FAILURES, InputError, ToolResult
 from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.tables.transform import apply
 from toolrlef_data.tasks.task import Task
-from toolrlef_data.tools.call_arguments import decode_arguments
-from toolrlef_data.tools.calls import read_call
+from toolrlef_data.tools.parsing.call_arguments import decode_arguments
+from toolrlef_data.tools.parsing.calls import read_call
 from toolrlef_data.tools.results import tool_identity
 from toolrlef_data.trice.call_execution import (
     CallExecutor,

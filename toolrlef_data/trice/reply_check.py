@@ -25,7 +25,7 @@ from toolrlef_data.engines.responses import split_reasoning
 from toolrlef_data.records import NO_RESPONSE_ERRORS, InputError, UnknownName
 from toolrlef_data.tasks.answer_marks import closing_mark
 from toolrlef_data.tasks.task import Task
-from toolrlef_data.tools.calls import parse_call
+from toolrlef_data.tools.parsing.calls import parse_call
 
 __all__ = ["ACCEPT_CUT", "check_accept_cut", "check_reply", "text_as_original", "warn_of_lost_replies"]
 

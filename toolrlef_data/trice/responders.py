@@ -25,7 +25,7 @@ from toolrlef_data.tables.reshape import join
 from toolrlef_data.tables.transform import apply
 from toolrlef_data.tasks.given.memory import remember_tasks
 from toolrlef_data.tasks.task import Task
-from toolrlef_data.tools.calls import parse_call, read_native_calls, render_call
+from toolrlef_data.tools.parsing.calls import parse_call, read_native_calls, render_call
 from toolrlef_data.tools.tool import Tool, tool_schema
 from toolrlef_data.trice.reply_check import ACCEPT_CUT, check_accept_cut, check_reply, warn_of_lost_replies
 from toolrlef_data.trice.row_tasks import tasks_of

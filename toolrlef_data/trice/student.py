@@ -22,7 +22,7 @@ from toolrlef_data.records import NO_RESPONSE_ERRORS, Drop, Reply
 from toolrlef_data.tables.transform import apply, keep
 from toolrlef_data.tasks.given.memory import remember_tasks
 from toolrlef_data.tasks.task import Task
-from toolrlef_data.tools.calls import read_call
+from toolrlef_data.tools.parsing.calls import read_call
 from toolrlef_data.trice.annotations.consistency import false_step
 from toolrlef_data.trice.reply_check import (
     ACCEPT_CUT,

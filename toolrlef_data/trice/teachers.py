@@ -30,9 +30,9 @@ from toolrlef_data.records import NO_RESPONSE_ERRORS, InputError, Reply, ToolCal
 from toolrlef_data.tables.transform import apply
 from toolrlef_data.tasks.given.memory import remember_tasks
 from toolrlef_data.tasks.task import Task
-from toolrlef_data.tools.call_arguments import decode_arguments
-from toolrlef_data.tools.calls import parse_call, render_call
-from toolrlef_data.tools.parameters import Parameters
+from toolrlef_data.tools.parsing.call_arguments import decode_arguments
+from toolrlef_data.tools.parsing.calls import parse_call, render_call
+from toolrlef_data.tools.parsing.parameters import Parameters
 from toolrlef_data.trice.annotations.composer import ANNOTATIONS, Annotations, compose
 from toolrlef_data.trice.execution import execute_responses
 from toolrlef_data.trice.reply_check import ACCEPT_CUT, check_accept_cut, check_reply

@@ -46,7 +46,7 @@ from toolrlef_data.publishing.exports.options import Options
 from toolrlef_data.publishing.exports.stage2 import Candidate, choose_pairs
 from toolrlef_data.publishing.exports.turns import native_message
 from toolrlef_data.records import MissingColumns, ToolCall, UnknownName, UnusableRow
-from toolrlef_data.tools.calls import read_native_calls
+from toolrlef_data.tools.parsing.calls import read_native_calls
 
 CALCULATOR = TOOLS["calculator"]
 Row = dict[str, Any]

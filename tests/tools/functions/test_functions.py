@@ -21,9 +21,9 @@ from toolrlef_data.records import InputError, MissingExtra, ToolError, UnknownNa
 from toolrlef_data.tables.fingerprint import canonical, code_digest
 from toolrlef_data.tables.redaction import Secrets
 from toolrlef_data.tools import http as servers
+from toolrlef_data.tools.boundary import call_safely
 from toolrlef_data.tools.functions.execution import MAX_LENGTH, Observation, call, truncate
 from toolrlef_data.tools.functions.function import FINISH, Function, function_from, functions_by_name
-from toolrlef_data.tools.tool import call_safely
 
 SHAPE: dict[str, Any] = {
     "type": "object",

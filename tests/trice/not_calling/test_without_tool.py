@@ -31,7 +31,7 @@ from toolrlef_data import (
 from toolrlef_data.columns import NOT_CALLING, STAGE1
 from toolrlef_data.records import MissingColumns, UnknownName
 from toolrlef_data.tasks.numbers import numbers_in
-from toolrlef_data.tools.calls import read_call
+from toolrlef_data.tools.parsing.calls import read_call
 from toolrlef_data.trice.not_calling.chat import FILLINGS, MESSAGES
 from toolrlef_data.trice.not_calling.kinds import KINDS
 from toolrlef_data.trice.not_calling.texts import ASKS, NONE_FITS, ONLY_TOOL_DOES_NOT_FIT, OTHER_TOOLS, REFUSALS

@@ -26,10 +26,10 @@ from toolrlef_data.engines.spec import Message
 from toolrlef_data.publishing.exports.messages import tools_of
 from toolrlef_data.publishing.exports.options import Options
 from toolrlef_data.records import UnusableRow
-from toolrlef_data.tools.call_formats import call_names
-from toolrlef_data.tools.call_parser import find_calls
-from toolrlef_data.tools.calls import read_call
-from toolrlef_data.tools.parameters import Parameters
+from toolrlef_data.tools.parsing.call_formats import call_names
+from toolrlef_data.tools.parsing.call_parser import find_calls
+from toolrlef_data.tools.parsing.calls import read_call
+from toolrlef_data.tools.parsing.parameters import Parameters
 from toolrlef_data.tools.tool import Tool, tool_schema
 
 __all__ = ["Turns", "native_message", "prompt_of", "reply_to", "target_of", "tools_column", "tools_list"]

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from toolrlef_data.records import InputError, ToolResult
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.task import Task
-from toolrlef_data.tools.tool import Tool, result_text
+from toolrlef_data.tools.boundary import result_text
+from toolrlef_data.tools.tool import Tool
 from toolrlef_data.trice.execution import grade_result
 
 __all__ = ["Environment", "environment", "trainable_task"]

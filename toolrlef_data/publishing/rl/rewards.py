@@ -13,7 +13,7 @@ from toolrlef_data.publishing.exports.messages import call_text
 from toolrlef_data.publishing.rl.environments import Environment, trainable_task
 from toolrlef_data.records import InputError
 from toolrlef_data.tasks.task import Task
-from toolrlef_data.tools.calls import read_native_calls
+from toolrlef_data.tools.parsing.calls import read_native_calls
 from toolrlef_data.trice.execution import grade_text
 
 __all__ = ["Completion", "Reward", "response_text", "reward"]

@@ -33,7 +33,7 @@ from toolrlef_data.engines.responses import split_reasoning
 from toolrlef_data.engines.spec import Message, Request
 from toolrlef_data.records import Reply
 from toolrlef_data.toolbench.messages import RawMessage, openai_messages
-from toolrlef_data.tools.json_text import object_end
+from toolrlef_data.tools.parsing.json_text import object_end
 
 __all__ = ["GO_ON", "PROTOCOLS", "STOP", "build_request", "parse_reply", "render_text_turns"]
 

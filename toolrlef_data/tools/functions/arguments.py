@@ -23,7 +23,7 @@ from toolrlef_data.tools.functions.schemas import (
     first_error,
     make_validator,
 )
-from toolrlef_data.tools.json_text import json_value
+from toolrlef_data.tools.parsing.json_text import json_value
 
 __all__ = ["read_arguments", "validate_parameters"]
 

@@ -30,11 +30,11 @@ from typing import Any, NamedTuple
 
 from toolrlef_data.records import TOOL_FAILURES, clean_text
 from toolrlef_data.tables.redaction import Secrets
+from toolrlef_data.tools.boundary import MAX_DETAIL, call_safely
 from toolrlef_data.tools.functions.arguments import read_arguments
 from toolrlef_data.tools.functions.function import FINISH, Function
 from toolrlef_data.tools.http import Failure, Server, fetch, open_session, retry, run_coroutine
-from toolrlef_data.tools.json_text import json_value
-from toolrlef_data.tools.tool import MAX_DETAIL, call_safely
+from toolrlef_data.tools.parsing.json_text import json_value
 
 __all__ = ["Observation", "call", "truncate"]
 

@@ -32,7 +32,7 @@ from typing import Any, NoReturn
 
 from toolrlef_data.records import InputError, ToolError, ToolrlefError, ToolUnavailable, ToolValue
 from toolrlef_data.tables.redaction import Secrets
-from toolrlef_data.tools.parameters import Parameters, parameters_in
+from toolrlef_data.tools.parsing.parameters import Parameters, parameters_in
 
 __all__ = ["Described", "PythonCall", "describe_function"]
 

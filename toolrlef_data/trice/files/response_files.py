@@ -20,7 +20,7 @@ from toolrlef_data.records import Drop, InputError
 from toolrlef_data.tables.row_files import table_from_rows
 from toolrlef_data.tables.transform import apply
 from toolrlef_data.tasks.task import Task
-from toolrlef_data.tools.calls import find_called_tool
+from toolrlef_data.tools.parsing.calls import find_called_tool
 from toolrlef_data.trice.files.entries import Entry, NameResolver, parse_entry
 from toolrlef_data.trice.files.folder import File
 from toolrlef_data.trice.files.names import UPSTREAM_NAMES, UPSTREAM_TASKS

@@ -15,7 +15,7 @@ from typing import Any
 
 from toolrlef_data.tables.identity import text_id
 from toolrlef_data.tasks.task import Task
-from toolrlef_data.tools.calls import find_called_tool
+from toolrlef_data.tools.parsing.calls import find_called_tool
 from toolrlef_data.trice.files.entries import Entry
 from toolrlef_data.trice.files.writer import LOAD_STAGE
 

@@ -21,7 +21,7 @@ from toolrlef_data.tables.reshape import join
 from toolrlef_data.tables.transform import apply
 from toolrlef_data.tasks.given.memory import remember_tasks
 from toolrlef_data.tasks.task import Task
-from toolrlef_data.tools.calls import read_call
+from toolrlef_data.tools.parsing.calls import read_call
 from toolrlef_data.trice.evaluation.intervals import wilson
 from toolrlef_data.trice.execution import execute_responses
 from toolrlef_data.trice.need.classes import need_class

@@ -9,7 +9,7 @@ from datasets import Features
 
 from toolrlef_data.records import MissingColumns
 from toolrlef_data.tasks.task import Task
-from toolrlef_data.tools.calls import read_call
+from toolrlef_data.tools.parsing.calls import read_call
 
 __all__ = ["Original", "columns_to_read", "original_of"]
 

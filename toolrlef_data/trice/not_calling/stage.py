@@ -25,7 +25,7 @@ from toolrlef_data.records import Drop, InputError, UnknownName, UnusableRow
 from toolrlef_data.tables.reshape import explode
 from toolrlef_data.tasks.given.memory import remember_tasks
 from toolrlef_data.tasks.task import Task
-from toolrlef_data.tools.calls import read_call
+from toolrlef_data.tools.parsing.calls import read_call
 from toolrlef_data.tools.tool import Tool
 from toolrlef_data.trice.not_calling.kinds import FIXED, KINDS, Variant
 from toolrlef_data.trice.not_calling.offers import OtherTool, as_other_tools

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from toolrlef_data.tools.call_formats import call_names, find_structured_calls
-from toolrlef_data.tools.calls import find_called_tool, parse_call, read_call
-from toolrlef_data.tools.json_text import LiteralReader
+from toolrlef_data.tools.parsing.call_formats import call_names, find_structured_calls
+from toolrlef_data.tools.parsing.calls import find_called_tool, parse_call, read_call
+from toolrlef_data.tools.parsing.json_text import LiteralReader
 from toolrlef_data.tools.tool import Tool
 
 SUM = Tool("calculator", "Computes.", str.upper, parameter="formula")

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from tests.support.cpu_time import cpu_limit
-from toolrlef_data.tools.json_text import LiteralReader, json_value, object_end
+from toolrlef_data.tools.parsing.json_text import LiteralReader, json_value, object_end
 
 
 @pytest.mark.parametrize("text", ['{"a": [1, {"b": null}]}', "0", '"é\\u0000"', "-1.5e3", "[" * 64 + "]" * 64])

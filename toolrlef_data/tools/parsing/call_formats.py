@@ -25,9 +25,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from toolrlef_data.tools.call_arguments import ARGUMENT_KEYS, KEYWORDS, NAME_KEYS, Arguments, select_argument
-from toolrlef_data.tools.json_text import LiteralReader
-from toolrlef_data.tools.parameters import Parameters
+from toolrlef_data.tools.parsing.call_arguments import ARGUMENT_KEYS, KEYWORDS, NAME_KEYS, Arguments, select_argument
+from toolrlef_data.tools.parsing.json_text import LiteralReader
+from toolrlef_data.tools.parsing.parameters import Parameters
 
 __all__ = ["CallMatch", "CallNames", "call_names", "find_structured_calls"]
 

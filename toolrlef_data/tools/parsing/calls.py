@@ -30,10 +30,10 @@ from typing import NamedTuple
 
 from toolrlef_data.checks import check_type
 from toolrlef_data.records import InputError, ToolCall, clean_text
-from toolrlef_data.tools.call_arguments import decode_arguments
-from toolrlef_data.tools.call_formats import CallMatch, CallNames, call_names
-from toolrlef_data.tools.call_parser import find_calls
-from toolrlef_data.tools.parameters import Parameters, render_arguments
+from toolrlef_data.tools.parsing.call_arguments import decode_arguments
+from toolrlef_data.tools.parsing.call_formats import CallMatch, CallNames, call_names
+from toolrlef_data.tools.parsing.call_parser import find_calls
+from toolrlef_data.tools.parsing.parameters import Parameters, render_arguments
 from toolrlef_data.tools.tool import Tool
 
 __all__ = [

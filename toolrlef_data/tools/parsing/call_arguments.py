@@ -21,8 +21,8 @@ import re
 from typing import Any, NamedTuple
 
 from toolrlef_data.records import clean_text
-from toolrlef_data.tools.json_text import LiteralReader
-from toolrlef_data.tools.parameters import Parameters
+from toolrlef_data.tools.parsing.json_text import LiteralReader
+from toolrlef_data.tools.parsing.parameters import Parameters
 
 __all__ = [
     "ARGUMENT_KEYS",

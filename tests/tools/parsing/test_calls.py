@@ -12,7 +12,7 @@ import pytest
 from tests.support.corpora import hostile_cases, own_cases
 from tests.support.cpu_time import cpu_limit
 from toolrlef_data.records import ToolCall, clean_text
-from toolrlef_data.tools.calls import (
+from toolrlef_data.tools.parsing.calls import (
     call_from_json,
     count_calls,
     find_called_tool,

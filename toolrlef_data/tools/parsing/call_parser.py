@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from toolrlef_data.tools.call_arguments import (
+from toolrlef_data.tools.parsing.call_arguments import (
     KEYWORDS,
     Arguments,
     bare_argument,
@@ -19,9 +19,9 @@ from toolrlef_data.tools.call_arguments import (
     select_argument,
     several_arguments,
 )
-from toolrlef_data.tools.call_formats import CallMatch, CallNames, find_structured_calls
-from toolrlef_data.tools.json_text import LiteralReader
-from toolrlef_data.tools.parameters import Parameters, read_list
+from toolrlef_data.tools.parsing.call_formats import CallMatch, CallNames, find_structured_calls
+from toolrlef_data.tools.parsing.json_text import LiteralReader
+from toolrlef_data.tools.parsing.parameters import Parameters, read_list
 
 __all__ = ["find_calls"]
 

@@ -25,7 +25,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from toolrlef_data.records import clean_text
-from toolrlef_data.tools.json_text import LiteralReader
+from toolrlef_data.tools.parsing.json_text import LiteralReader
 
 __all__ = ["ArgumentList", "Parameters", "parameters_in", "read_list", "render_arguments"]
 
