@@ -72,7 +72,7 @@ NEED: dict[str, Any] = {
     "unsure": "grade",
     "hopeless": "grade",
 }
-WARM_UP = {"steps": 3, "batch_size": 2, "learning_rate": 1e-3, "style": "vicuna", "seed": 5}
+WARM_UP = {"steps": 3, "batch_size": 2, "learning_rate": 1e-3, "max_tokens": 400, "style": "vicuna", "seed": 5}
 # `compat` of the recipe or of stage 2; the options of the scoring rules. The last one has `need`.
 STAGE2: dict[str, dict[str, Any]] = {
     "trice": {"rule": "trice", "ties": "share", "missing": "wrong", "levels": (9.0, 6.0, 3.0)},

@@ -38,7 +38,7 @@ Render = Callable[[Row, Any], "Request | Sequence[Request] | None"]
 
 MAX_CLAIMED_ELSEWHERE = 10_000  # pending requests of other processes, above which no further rows are read
 # Fields of `ModelStage` that affect neither replies nor values.
-UNKEYED_FIELDS = ("adds", "removes", "name", "label", "ask_again", "response_of")
+UNKEYED_FIELDS = ("adds", "removes", "name", "label", "action", "ask_again", "response_of")
 # Fields of `EngineSpec` in the reply key; `Request` contains the seed of sampled replies.
 SAMPLING_FIELDS = ("temperature", "top_p", "top_k", "num_beams", "repetition_penalty", "max_tokens", "stop")
 
@@ -59,6 +59,7 @@ class ModelStage:
         removes: columns to remove.
         samples: replies per request; more than one requires a temperature above 0.
         label: name of the model in the progress bar. Default: the last part of `spec.model`.
+        action: words before the label in the progress bar. Default: "Ask".
         ask_again: error kinds whose requests are sent again although their replies are final; default: none.
         response_of: (row, reply, settings) -> the RESPONSE struct of a reply, whose error `ask_again` may name, too.
             Default: only the error kinds of replies.
@@ -79,6 +80,7 @@ class ModelStage:
     removes: Sequence[str] = ()
     samples: int = 1
     label: str = ""
+    action: str = "Ask"
     ask_again: Collection[str] = ()
     response_of: Callable[[Row, Reply, Any], Mapping[str, Any]] | None = None
     engine: Any = None
@@ -219,10 +221,10 @@ def _send_missing(data: Dataset, stage: ModelStage) -> Prepared:
 
     If replies were withdrawn, their keys are part of the salt, so the stages after this one notice the new replies.
     """
-    label = stage.label or Path(stage.spec.model).name
+    description = f"{stage.action} {stage.label or Path(stage.spec.model).name}"
     total = len(data) * stage.samples
     bar_format = "{desc}: {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
-    with tqdm(total=total, desc=f"Ask {label}", disable=not stage.spec.progress, bar_format=bar_format) as bar:
+    with tqdm(total=total, desc=description, disable=not stage.spec.progress, bar_format=bar_format) as bar:
         store = open_store(Path(stage.store))
         exchange = Exchange(stage.engine(stage.spec), stage.spec, store, bar, expected=total)
         count = store.count_withdrawals()  # a later one outdates the result

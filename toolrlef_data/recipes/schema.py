@@ -135,6 +135,7 @@ class WarmUp(Section):
     steps: int = pydantic.Field(default=12, ge=1)
     batch_size: int = pydantic.Field(default=4, ge=1)
     learning_rate: float = pydantic.Field(default=1e-4, gt=0)
+    max_tokens: int = pydantic.Field(default=512, ge=1)
     style: str = "alpaca"
     seed: int = 0
 

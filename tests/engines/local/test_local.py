@@ -186,6 +186,24 @@ def test_engines_share_the_base_model_until_unload(tiny: Path, tmp_path: Path) -
         assert reloaded.model is not shared
 
 
+def test_a_second_adapter_needs_no_second_copy_of_the_base(tiny: Path, tmp_path: Path) -> None:
+    spec = EngineSpec("local", str(tiny))
+    adapters = [str(tiny_adapter(tmp_path / f"adapter {seed}", tiny, seed)) for seed in (1, 2)]
+
+    def storages(adapter: str | None) -> dict[int, int]:
+        """Return the sizes of the stored weights by address."""
+        with borrow_model(replace(spec, adapter=adapter)) as loaded:
+            storages = [weight.untyped_storage() for weight in loaded.model.parameters()]
+        return {storage.data_ptr(): storage.nbytes() for storage in storages}
+
+    base, first, second = (storages(adapter) for adapter in (None, *adapters))
+    assert base.items() <= first.items() <= second.items()
+    sizes = [sum(sizes.values()) for sizes in (base, first, second)]
+    n_lora = sum(path.stat().st_size for path in Path(adapters[0]).glob("*.safetensors"))
+    assert 0 < sizes[1] - sizes[0] == sizes[2] - sizes[1] <= n_lora
+    unload()
+
+
 def messages(*contents: str) -> tuple[Message, ...]:
     return tuple(Message("user", content) for content in contents)
 

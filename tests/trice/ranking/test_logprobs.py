@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -200,3 +201,14 @@ def test_splits_and_lineage(spec: EngineSpec, folder: Path) -> None:
     (record,) = [record for record in lineage(result["train"]) if record["step"] == "logprobs"]
     assert record["usage"]["requests"] == 8
     assert str(folder) not in str(record["published"])
+
+
+def test_the_progress_bar_names_the_model_and_the_layout(
+    spec: EngineSpec, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The tests disable the bars of `datasets`; this is their base class.
+    monkeypatch.setattr("toolrlef_data.engines.model_stage.tqdm", importlib.import_module("tqdm").tqdm)
+    logprobs(TABLE, replace(spec, progress=True))
+    shown = capsys.readouterr().err
+    assert f"Score with {Path(spec.model).name}: 100%" in shown
+    assert "layout=packed" in shown

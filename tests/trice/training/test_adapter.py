@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from toolrlef_data.engines.local.scoring.requests import request_tokeniser
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError, MissingColumns
 from toolrlef_data.trice.training.samples import tokenise_row
+from toolrlef_data.trice.training.updates import Updates, trainer_arguments
 
 ROWS = [
     {
@@ -73,6 +75,12 @@ def log_of(spec: EngineSpec) -> list[dict[str, float]]:
     return entries
 
 
+def weights_of(spec: EngineSpec) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return dict(load_file(Path(spec.adapter or "", "adapter_model.safetensors")))
+
+
 def order(spec: EngineSpec, row: dict[str, Any]) -> list[str]:
     """Return the responses of a row from the most to the least probable one per token."""
     import torch
@@ -119,6 +127,43 @@ def test_kept_steps_are_adapters_and_held_out_rows_are_evaluated(stage2: Dataset
     assert (
         Path(two_steps.adapter or "", name).read_bytes() == Path(four_steps.adapter or "", "step-2", name).read_bytes()
     )
+
+
+@pytest.mark.parametrize("compat", [False, True])
+def test_an_update_of_several_batches_is_that_of_one_large_batch(
+    stage1: Dataset, stage2: Dataset, base: EngineSpec, compat: bool
+) -> None:
+    import peft
+
+    # Rows of different lengths, so that a mean of the means of the batches would differ.
+    longer = [{**row, "input": row["input"] * (n % 3 + 1)} for n, row in enumerate(ROWS)]
+    stage2 = Dataset.from_list(
+        [{**row, "responses": [row["responses"][0] * 2, *row["responses"][1:]]} for row in longer]
+    )
+    lora = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], lora_dropout=0.0)  # draws differ between batches
+    settings = {**QUICK, "steps": 3, "learning_rate": 1e-3, "lora": lora, "compat": compat}
+    for table in (stage1, stage2):
+        small = train(table, base, **{**settings, "batch_size": 2, "accumulation": 2})
+        large = train(table, base, **{**settings, "batch_size": 4})
+        losses = [[entry["loss"] for entry in log_of(spec)] for spec in (large, small)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+        assert weights_of(large).keys() == weights_of(small).keys()
+        for name, weight in weights_of(large).items():
+            assert abs(weight - weights_of(small)[name]).max() < 1e-4, name
+
+
+def test_the_trainer_uses_the_device_of_the_model() -> None:
+    import torch
+    from accelerate import PartialState
+
+    updates = Updates(1, 1, 1, 1e-3, "linear", 1.0, False, 0, ())
+    before = dict(os.environ)
+    # Without a second GPU, "meta" stands for a device that transformers would not select.
+    for name in ("meta", "cpu"):
+        arguments = trainer_arguments("unused", updates, torch.device(name))
+        assert arguments.device == PartialState().device == torch.device(name)
+        assert arguments.n_gpu <= 1
+    assert dict(os.environ) == before
 
 
 def test_epochs_cover_all_rows(stage1: Dataset, base: EngineSpec) -> None:

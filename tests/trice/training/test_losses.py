@@ -87,6 +87,24 @@ def test_behaviour_cloning_is_the_cross_entropy_of_the_response_tokens(model: An
         assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("samples", [CLONED, RANKED], ids=["cloning", "ranking"])
+@pytest.mark.parametrize("compat", [False, True])
+def test_the_losses_of_small_batches_add_up_to_that_of_their_update(
+    model: Any, samples: list[Sample], compat: bool
+) -> None:
+    def loss_of(batch: list[Sample]) -> torch.Tensor:
+        values = token_logprobs(model, [sample.tokens for sample in batch])
+        return batch_loss(batch, values, weight=0.1, compat=compat, update=samples)
+
+    expected = loss_of(samples)
+    if samples is RANKED:
+        assert expected.item() == pytest.approx(naive_loss(model, RANKED, 0.1, compat).item(), rel=1e-5)
+    found = loss_of(samples[:2]) + loss_of(samples[2:])
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    for part, whole in zip(gradients(model, found), gradients(model, expected), strict=True):
+        torch.testing.assert_close(part, whole, rtol=1e-3, atol=1e-6)
+
+
 def test_only_the_order_of_scores_matters(model: Any) -> None:
     values = token_logprobs(model, [sample.tokens for sample in RANKED])
     stretched = [Sample(sample.tokens, tuple(score * 3 - 7 for score in sample.scores)) for sample in RANKED]

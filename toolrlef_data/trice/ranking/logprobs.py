@@ -118,6 +118,7 @@ def logprobs(
         reads=COLUMNS,
         adds=LOGPROBS,
         name="logprobs",
+        action="Score with",
         engine=engine,
     )
     return run_model_stage(stage2, stage, num_proc=num_proc)

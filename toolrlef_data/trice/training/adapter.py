@@ -3,7 +3,7 @@
 The adapter is stored in `$HF_HOME/toolrlef_data/adapters/`, in a folder named by a digest of the rows, the model, the
 settings and the code. `training.json` in it has the settings and the log of all updates.
 
-Not covered: training on several GPUs, gradient accumulation, full fine-tuning. Export the rows to a trainer for these.
+Not covered: training on several GPUs, full fine-tuning. Export the rows to a trainer for these.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ def train(
     epochs: int | None = None,
     steps: int | None = None,
     batch_size: int = 4,
+    accumulation: int = 1,
     learning_rate: float | None = None,
     schedule: str = "linear",
     weight: float = 1.0,
@@ -80,7 +81,9 @@ def train(
             linear layers of a model without q_proj.
         epochs: passes over the rows; default 5 for stage 1 and 2 for stage 2.
         steps: number of updates, in place of `epochs`.
-        batch_size: rows per update, each with all its responses; default 4.
+        batch_size: rows per batch, each with all its responses; default 4.
+        accumulation: batches per update; default 1. An update equals that of one large batch, in the memory of a small
+            one, except for the dropout.
         learning_rate: the highest rate of the schedule, with AdamW; default 1e-4 for stage 1 and 2e-5 for stage 2.
         schedule: a schedule of transformers, such as "linear" (default), "cosine" or "constant".
         weight: weight of the ranking loss; the paper uses 0.01, 0.1 or 1. Default 1.
@@ -125,7 +128,12 @@ def train(
         if held_out_columns != columns:
             raise InputError("train: held_out must be of the same stage as the table")
     check_prompt(style)
-    for name, number in {"epochs": n_epochs, "batch_size": batch_size, "max_tokens": max_tokens}.items():
+    for name, number in {
+        "epochs": n_epochs,
+        "batch_size": batch_size,
+        "accumulation": accumulation,
+        "max_tokens": max_tokens,
+    }.items():
         integer_from(1).check(name, number)
     if steps is not None:
         integer_from(1).check("steps", steps)
@@ -140,6 +148,7 @@ def train(
         "epochs": n_epochs if steps is None else None,
         "updates": {
             "batch_size": batch_size,
+            "accumulation": accumulation,
             "learning_rate": rate,
             "schedule": schedule,
             "weight": weight,
@@ -221,7 +230,9 @@ def _fill(
     samples = _samples(table, **prompts)
     evaluated = [] if held_out is None else _samples(held_out, **prompts)
     updates = settings["updates"]
-    steps = settings["steps"] or settings["epochs"] * math.ceil(len(samples) / updates["batch_size"])
+    steps = settings["steps"] or settings["epochs"] * math.ceil(
+        len(samples) / (updates["batch_size"] * updates["accumulation"])
+    )
     if late := [step for step in updates["kept_steps"] if step > steps]:
         raise InputError(f"kept_steps: {late[0]} is after the last of {steps} updates")
 

@@ -18,9 +18,14 @@ __all__ = ["batch_loss", "count_pairs", "ranking_loss"]
 
 
 def batch_loss(
-    samples: Sequence[Sample], logprobs: Sequence[Sequence[torch.Tensor]], *, weight: float, compat: bool
+    samples: Sequence[Sample],
+    logprobs: Sequence[Sequence[torch.Tensor]],
+    *,
+    weight: float,
+    compat: bool,
+    update: Sequence[Sample] = (),
 ) -> torch.Tensor:
-    """Return the loss of a batch.
+    """Return the loss of a batch, or the part of a batch in the loss of an update of several batches.
 
     Stage 1: the mean negative log-likelihood of all response tokens. Stage 2: `weight` times the ranking loss, plus the
     negative log-likelihood per token of each row's best response, as means over the rows.
@@ -31,20 +36,23 @@ def batch_loss(
         weight: weight of the ranking loss.
         compat: reduce as the original code does: the ranking loss is the sum over the batch, and the log-likelihood of
             the best responses is divided by the number of all positions, with prompts and padding.
+        update: all rows of the update, over which means are computed: the losses of its batches add up to the loss of
+            one large batch. Default: the batch is the update.
     """
     import torch
 
+    update = update or samples
     if not samples[0].scores:
-        return -torch.cat([values[0] for values in logprobs]).mean()
+        return -torch.cat([values[0] for values in logprobs]).sum() / sum(len(s.tokens.responses[0]) for s in update)
     rankings, likelihoods = [], []
     for sample, values in zip(samples, logprobs, strict=True):
         best = max(range(len(values)), key=sample.scores.__getitem__)  # the first of equal ones, which is gold
         likelihoods.append(values[best].sum() if compat else values[best].mean())
         rankings.append(ranking_loss([tokens.mean() for tokens in values], sample.scores))
     if compat:
-        n_positions = len(samples) * max(map(len, samples))
+        n_positions = len(update) * max(map(len, update))
         return weight * torch.stack(rankings).sum() - torch.stack(likelihoods).sum() / n_positions
-    return weight * torch.stack(rankings).mean() - torch.stack(likelihoods).mean()
+    return (weight * torch.stack(rankings).sum() - torch.stack(likelihoods).sum()) / len(update)
 
 
 def ranking_loss(normalised: Sequence[torch.Tensor], scores: Sequence[float]) -> torch.Tensor:

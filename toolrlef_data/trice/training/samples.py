@@ -14,7 +14,7 @@ from toolrlef_data.engines.local.scoring.selection import row_length
 from toolrlef_data.engines.prompts import render_prompt
 from toolrlef_data.records import Reply
 
-__all__ = ["STAGE1_COLUMNS", "STAGE2_COLUMNS", "Sample", "batches", "tokenise_row"]
+__all__ = ["STAGE1_COLUMNS", "STAGE2_COLUMNS", "Sample", "batches", "split", "tokenise_row"]
 
 STAGE1_COLUMNS = ("instruction", "input", "output")
 STAGE2_COLUMNS = ("instruction", "input", "responses", "scores")
@@ -84,6 +84,11 @@ def batches(samples: Sequence[Sample], batch_size: int, seed: int) -> Iterator[l
         order = random.sample(samples, len(samples))
         for start in range(0, len(order), batch_size * SORTED_BATCHES):
             window = sorted(order[start : start + batch_size * SORTED_BATCHES], key=len)
-            parts = [window[n : n + batch_size] for n in range(0, len(window), batch_size)]
+            parts = split(window, batch_size)
             yield from random.sample(parts, len(parts))
         epoch += 1
+
+
+def split(samples: Sequence[Sample], size: int) -> list[list[Sample]]:
+    """Return samples in parts of a size; the last one may be smaller."""
+    return [list(samples[n : n + size]) for n in range(0, len(samples), size)]

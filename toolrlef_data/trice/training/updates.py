@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toolrlef_data.engines.local.loading import LoadedModel
 from toolrlef_data.engines.local.scoring.layouts import token_logprobs
@@ -16,9 +17,12 @@ from toolrlef_data.engines.local.scoring.selection import LayoutSelection
 from toolrlef_data.engines.local.weights import resolve_adapter, silence_transformers
 from toolrlef_data.engines.progress import step_bar
 from toolrlef_data.trice.training.losses import batch_loss, count_pairs
-from toolrlef_data.trice.training.samples import Sample, batches
+from toolrlef_data.trice.training.samples import Sample, batches, split
 
-__all__ = ["Updates", "adapt", "run_updates", "seeded"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Updates", "adapt", "run_updates", "seeded", "trainer_arguments"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +30,9 @@ class Updates:
     """Settings of the optimizer updates.
 
     Args:
-        steps: number of updates; each takes one batch.
-        batch_size: rows per update.
+        steps: number of updates.
+        batch_size: rows per batch.
+        accumulation: batches per update, one after the other.
         learning_rate: the highest learning rate of the schedule, with AdamW.
         schedule: name of a schedule of transformers, such as "linear" or "constant".
         weight: weight of the ranking loss.
@@ -38,6 +43,7 @@ class Updates:
 
     steps: int
     batch_size: int
+    accumulation: int
     learning_rate: float
     schedule: str
     weight: float
@@ -120,11 +126,16 @@ def run_updates(
     layout = _layout(model, [*samples, *held_out])
 
     class AdapterTrainer(transformers.Trainer):  # type: ignore[misc]
-        def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> Any:
-            values = token_logprobs(model, [sample.tokens for sample in inputs["samples"]], layout)
-            loss = batch_loss(inputs["samples"], values, weight=updates.weight, compat=updates.compat)
-            log.append({"step": len(log) + 1, "loss": round(loss.item(), 6)})
-            return loss
+        def training_step(self, model: Any, inputs: Any, *_: Any, **__: Any) -> Any:
+            model.train()
+            update, total = inputs["samples"], 0.0
+            for batch in split(update, updates.batch_size):
+                values = token_logprobs(model, [sample.tokens for sample in batch], layout)
+                loss = batch_loss(batch, values, weight=updates.weight, compat=updates.compat, update=update)
+                self.accelerator.backward(loss)
+                total = total + loss.detach()
+            log.append({"step": len(log) + 1, "loss": round(total.item(), 6)})
+            return total
 
     class Steps(transformers.TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, *_: Any, **__: Any) -> None:
@@ -136,31 +147,13 @@ def run_updates(
             bar.set_postfix(loss=log[-1]["loss"], refresh=False)
             bar.update()
 
-    planned = list(itertools.islice(batches(samples, updates.batch_size, updates.seed), updates.steps))
+    n_rows = updates.batch_size * updates.accumulation
+    planned = list(itertools.islice(batches(samples, n_rows, updates.seed), updates.steps))
     bar = step_bar(description, updates.steps, show)
     with tempfile.TemporaryDirectory() as scratch, silence_transformers(), bar:
-        arguments = transformers.TrainingArguments(
-            output_dir=scratch,
-            per_device_train_batch_size=1,  # an item is a batch
-            num_train_epochs=1,
-            train_sampling_strategy="sequential",
-            learning_rate=updates.learning_rate,
-            lr_scheduler_type=updates.schedule,
-            weight_decay=0.0,
-            max_grad_norm=1.0,
-            seed=updates.seed,
-            use_cpu=model.device.type == "cpu",
-            remove_unused_columns=False,
-            dataloader_pin_memory=False,
-            save_strategy="no",
-            logging_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-        )
-        arguments._n_gpu = min(arguments.n_gpu, 1)  # else the Trainer splits the items over all GPUs
         trainer = AdapterTrainer(
             model,
-            arguments,
+            trainer_arguments(scratch, updates, model.device),
             train_dataset=planned,
             data_collator=lambda items: {"samples": items[0]},
             callbacks=[Steps()],
@@ -168,6 +161,63 @@ def run_updates(
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.train()
     return log
+
+
+def trainer_arguments(folder: str, updates: Updates, model_device: torch.device) -> Any:
+    """Return the arguments of a Trainer that leaves the model on its device; those of transformers use the first GPU.
+
+    Args:
+        folder: a folder for the files of the Trainer.
+        updates: the settings.
+        model_device: the device of the model.
+    """
+    import transformers
+
+    class Arguments(transformers.TrainingArguments):  # type: ignore[misc]
+        place_model_on_device = False
+
+        @property
+        def device(self) -> torch.device:
+            _ = super().device  # sets up accelerate
+            return model_device
+
+    with _accelerate_device(str(model_device)):
+        arguments = Arguments(
+            output_dir=folder,
+            per_device_train_batch_size=1,  # an item is an update
+            num_train_epochs=1,
+            train_sampling_strategy="sequential",
+            learning_rate=updates.learning_rate,
+            lr_scheduler_type=updates.schedule,
+            weight_decay=0.0,
+            max_grad_norm=1.0,
+            seed=updates.seed,
+            use_cpu=model_device.type == "cpu",
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        _ = arguments.device
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # else the Trainer splits the items over all GPUs
+    return arguments
+
+
+@contextmanager
+def _accelerate_device(device: str) -> Iterator[None]:
+    """Set the device of the state of accelerate that is set up meanwhile."""
+    name = "ACCELERATE_TORCH_DEVICE"
+    before = os.environ.get(name)
+    os.environ[name] = device
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _layout(model: Any, samples: Sequence[Sample]) -> str:
@@ -190,8 +240,7 @@ def evaluate_samples(model: Any, samples: Sequence[Sample], updates: Updates, la
     model.eval()
     losses, ranked, n_pairs = [], 0, 0
     with torch.no_grad():
-        for start in range(0, len(samples), updates.batch_size):
-            batch = samples[start : start + updates.batch_size]
+        for batch in split(samples, updates.batch_size):
             values = token_logprobs(model, [sample.tokens for sample in batch], layout)
             loss = batch_loss(batch, values, weight=updates.weight, compat=updates.compat)
             losses.append(loss.item() * len(batch))
