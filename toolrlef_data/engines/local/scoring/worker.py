@@ -1,6 +1,6 @@
 """The program of a worker process: it receives windows of requests, and sends the replies of each batch.
 
-The argument is the file descriptor of the connection. The first message is (spec, number of workers).
+The argument is the file descriptor of the connection. The first message is (spec, number of workers, tolerance).
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def main() -> None:
 
 
 def _serve(connection: Connection) -> None:
-    spec, n_workers = connection.recv()
+    spec, n_workers, tolerance = connection.recv()
     if spec.device == "cpu":
         import torch
 
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // n_workers))
-    with ScoringEngine(spec) as engine:
+    with ScoringEngine(spec, tolerance=tolerance) as engine:
         while True:
             for replies in engine.generate(iter(connection.recv())):
                 connection.send(replies)

@@ -30,13 +30,14 @@ Requests = Iterable["tuple[str, ScoringRequest] | None"]
 
 
 def generate_in_workers(
-    spec: EngineSpec, devices: Sequence[str], requests: Requests, layouts: set[str]
+    spec: EngineSpec, devices: Sequence[str], tolerance: float, requests: Requests, layouts: set[str]
 ) -> Generator[list[tuple[str, Reply]], None, None]:
     """Yield the replies of worker processes as they arrive.
 
     Args:
         spec: settings of the engine.
         devices: device of each worker.
+        tolerance: that of `LayoutSelection`.
         requests: (tag, request) pairs; None means that no request is ready.
         layouts: receives the layouts that the workers use.
 
@@ -46,7 +47,7 @@ def generate_in_workers(
     unread = iter(requests)
     has_more = True
     with ExitStack() as stack:
-        idle = [stack.enter_context(_Worker(spec, device, len(devices))) for device in devices]
+        idle = [stack.enter_context(_Worker(spec, device, len(devices), tolerance)) for device in devices]
         busy: dict[Any, _Worker] = {}  # by connection
         while has_more or busy:
             while idle and has_more:
@@ -85,7 +86,7 @@ def _pull(
 class _Worker:
     """A worker process and the connection to it."""
 
-    def __init__(self, spec: EngineSpec, device: str, n_workers: int) -> None:
+    def __init__(self, spec: EngineSpec, device: str, n_workers: int, tolerance: float) -> None:
         self.device = device
         self.connection, end = Pipe()
         # The process finds this package where this process found it.
@@ -96,7 +97,7 @@ class _Worker:
             command, env=environment, pass_fds=[end.fileno()], stdin=subprocess.DEVNULL
         )
         end.close()
-        self.send((replace(spec, device=device, progress=False), n_workers))
+        self.send((replace(spec, device=device, progress=False), n_workers, tolerance))
 
     def __enter__(self) -> _Worker:
         return self
