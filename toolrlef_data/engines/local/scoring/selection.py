@@ -109,7 +109,7 @@ class LayoutSelection:
             difference = max((_difference(*pair) for pair in zip(found, expected, strict=True)), default=0.0)
             largest = max(largest, difference)
             if difference <= self.tolerance:
-                return
+                break
             self._refuse(f"rounding errors in {model.dtype} of {difference:.2g} nats per token in a response")
         if self.layout != fastest:
             log.warning(
