@@ -100,8 +100,7 @@ class LayoutSelection:
 
     def _test_rounding(self, model: Any, rows: Sequence[TokenisedRow]) -> None:
         """Refuse layouts whose rounding errors differ by more than the tolerance in a response of a sample of rows."""
-        steps = max(1, min(len(rows), SAMPLED_ROWS) - 1)
-        sample = [rows[n * (len(rows) - 1) // steps] for n in range(steps + 1)]
+        sample = rows[:: math.ceil(len(rows) / SAMPLED_ROWS)]
         expected = [_or_none(model, row, "single") for row in sample]
         fastest, largest = self.layout, 0.0
         while self.layout != "single":
