@@ -85,6 +85,7 @@ def main() -> None:
     updates = Updates(
         steps=STEPS,
         batch_size=BATCH,
+        accumulation=1,
         learning_rate=1e-4,
         schedule="linear",
         weight=1.0,

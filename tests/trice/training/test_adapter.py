@@ -24,7 +24,7 @@ from toolrlef_data.records import InputError, MissingColumns
 from toolrlef_data.trice.training.samples import tokenise_row
 from toolrlef_data.trice.training.updates import Updates, trainer_arguments
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {
         "instruction": "Write a call.",
         "input": f"How many in {n} boxes of 12?",
@@ -136,7 +136,7 @@ def test_an_update_of_several_batches_is_that_of_one_large_batch(
     import peft
 
     # Rows of different lengths, so that a mean of the means of the batches would differ.
-    longer = [{**row, "input": row["input"] * (n % 3 + 1)} for n, row in enumerate(ROWS)]
+    longer: list[dict[str, Any]] = [{**row, "input": row["input"] * (n % 3 + 1)} for n, row in enumerate(ROWS)]
     stage2 = Dataset.from_list(
         [{**row, "responses": [row["responses"][0] * 2, *row["responses"][1:]]} for row in longer]
     )
@@ -154,7 +154,7 @@ def test_an_update_of_several_batches_is_that_of_one_large_batch(
 
 def test_the_trainer_uses_the_device_of_the_model() -> None:
     import torch
-    from accelerate import PartialState
+    from accelerate import PartialState  # type: ignore[import-untyped]
 
     updates = Updates(1, 1, 1, 1e-3, "linear", 1.0, False, 0, ())
     before = dict(os.environ)

@@ -129,13 +129,14 @@ def run_updates(
     class AdapterTrainer(transformers.Trainer):  # type: ignore[misc]
         def training_step(self, model: Any, inputs: Any, *_: Any, **__: Any) -> Any:
             model.train()
-            update, total = inputs["samples"], 0.0
+            update, losses = inputs["samples"], []
             for batch in split(update, updates.batch_size):
                 values = token_logprobs(model, [sample.tokens for sample in batch], layout)
                 loss = batch_loss(batch, values, weight=updates.weight, compat=updates.compat, update=update)
                 self.accelerator.backward(loss)
-                total = total + loss.detach()
-            log.append({"step": len(log) + 1, "loss": round(total.item(), 6)})
+                losses.append(loss.detach())
+            total = sum(losses)
+            log.append({"step": len(log) + 1, "loss": round(float(total), 6)})
             return total
 
     class Steps(transformers.TrainerCallback):  # type: ignore[misc]

@@ -168,11 +168,25 @@ def padded_logprobs(model: Any, rows: Sequence[TokenisedRow]) -> Logprobs:
 
 
 def single_logprobs(model: Any, rows: Sequence[TokenisedRow]) -> Logprobs:
-    """Compute each response in a forward pass of its own, without padding."""
-    return [
-        [padded_logprobs(model, [TokenisedRow(row.prompt, (response,))])[0][0] for response in row.responses]
-        for row in rows
-    ]
+    """Compute each response in a forward pass of its own, without padding.
+
+    In low precision, the input has the last token of the response too, as in a plain script: one token less changed the
+    rounding of SmolLM2's values in bfloat16 by 0.1 nats, at lengths where the matrix products select another kernel.
+    """
+    return [[_single_response(model, row.prompt, response) for response in row.responses] for row in rows]
+
+
+def _single_response(model: Any, prompt: tuple[int, ...], response: tuple[int, ...]) -> torch.Tensor:
+    import torch
+
+    length = len(prompt) + len(response)
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if model.dtype in (torch.float32, torch.float64) or (context and length > context):
+        return padded_logprobs(model, [TokenisedRow(prompt, (response,))])[0][0]
+    ids = torch.tensor([[*prompt, *response]], device=model.device)
+    count = len(response) + 1
+    logits = model(input_ids=ids, use_cache=False, **last_logits_kwargs(model, count)).logits[:, -count:]
+    return _select(logits, [(0, range(len(response)), response)])[0]
 
 
 # The layouts by speed, fastest first.
