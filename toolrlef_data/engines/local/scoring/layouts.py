@@ -170,7 +170,7 @@ def padded_logprobs(model: Any, rows: Sequence[TokenisedRow]) -> Logprobs:
 def single_logprobs(model: Any, rows: Sequence[TokenisedRow]) -> Logprobs:
     """Compute each response in a forward pass of its own, without padding.
 
-    In low precision, the input has the last token of the response too, as in a plain script. Without it, the sequence is
+    In low precision, the input has the last token of the response too, as in a plain script. Without it, the input is
     shorter, and SmolLM2's values in bfloat16 differed by up to 0.1 nats per token at some lengths.
     """
     return [[_single_response(model, row.prompt, response) for response in row.responses] for row in rows]
