@@ -270,7 +270,7 @@ def test_unusable_arguments_raise(stage1: Dataset, base: EngineSpec, tmp_path: P
         warm_up(stage1, EngineSpec("scripted", "x"), **QUICK)
     with pytest.raises(InputError, match="local model without an adapter"):
         warm_up(stage1, replace(base, adapter="a"), **QUICK)
-    with pytest.raises(MissingColumns, match="found instruction"):
+    with pytest.raises(MissingColumns, match="found: instruction"):
         warm_up(stage1.select_columns(["instruction"]), base, **QUICK)
     with pytest.raises(UnknownName, match="choose from"):
         warm_up(stage1, base, **{**QUICK, "style": "mumble"})
