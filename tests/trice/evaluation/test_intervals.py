@@ -45,3 +45,11 @@ def test_a_paired_difference_has_a_narrower_interval_than_an_unpaired_one() -> N
 def test_shares_of_nothing_have_no_value() -> None:
     assert estimate(Share([], [])).value is None
     assert difference(Share([True], [False]), Share([True], [True])).value is None
+
+
+def test_the_interval_of_a_share_encloses_it() -> None:
+    for n in range(1, 200):
+        for successes in range(n + 1):
+            low, high = wilson(successes, n)
+            assert 0 <= low <= successes / n <= high <= 1
+            assert (low == 0, high == 1) == (successes == 0, successes == n)

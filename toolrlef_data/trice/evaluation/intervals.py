@@ -51,7 +51,8 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     share, spread = successes / trials, Z * Z / trials
     centre = (share + spread / 2) / (1 + spread)
     half = Z * math.sqrt((share * (1 - share) + spread / 4) / trials) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Of no success, the lower bound is exactly 0, and of successes alone, the upper one is exactly 1.
+    return (centre - half if successes else 0.0), (centre + half if successes < trials else 1.0)
 
 
 def estimate(share: Share) -> Estimate:
