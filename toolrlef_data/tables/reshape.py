@@ -128,9 +128,15 @@ def explode(
     return by_split(data, on_split)
 
 
-def join(parts: Sequence[D], name: str) -> D:
-    """Return the columns of several tables side by side; the tables have the same rows and different column names."""
-    return _concatenate(parts, name, axis=1)
+def join(parts: Sequence[D], name: str, inputs: Sequence[D] = ()) -> D:
+    """Return the columns of several tables side by side; the tables have the same rows and different column names.
+
+    Args:
+        parts: the tables.
+        name: name of the stage in the lineage.
+        inputs: the tables from which `datasets` alone made the parts, for the lineage. Default: the parts.
+    """
+    return _concatenate(parts, name, axis=1, inputs=inputs)
 
 
 def stack(parts: Sequence[D], name: str) -> D:
@@ -141,9 +147,14 @@ def stack(parts: Sequence[D], name: str) -> D:
     return _concatenate(parts, name, axis=0)
 
 
-def _concatenate(parts: Sequence[D], name: str, axis: int) -> D:
+def _concatenate(parts: Sequence[D], name: str, axis: int, inputs: Sequence[D] = ()) -> D:
     if isinstance(parts[0], DatasetDict):
-        return DatasetDict({split: _concatenate([part[split] for part in parts], name, axis) for split in parts[0]})
+        return DatasetDict(
+            {
+                split: _concatenate([part[split] for part in parts], name, axis, [table[split] for table in inputs])
+                for split in parts[0]
+            }
+        )
     tables = [materialize(part) for part in parts]
     key = digest(name, axis, [table._fingerprint for table in tables])
     uniform = _with_same_columns(tables, name) if axis == 0 else tables
@@ -156,7 +167,8 @@ def _concatenate(parts: Sequence[D], name: str, axis: int) -> D:
     rows_in = sum(len(table) for table in tables) if axis == 0 else len(tables[0])
     for table in [result] if axis == 0 else tables:
         check_ids(table)
-    write_record(result._fingerprint, {**build_record(name, tables, None, result), "rows_in": rows_in})
+    recorded = [materialize(table) for table in inputs] or tables
+    write_record(result._fingerprint, {**build_record(name, recorded, None, result), "rows_in": rows_in})
     return result
 
 

@@ -18,12 +18,12 @@ def offer_tool(questions: Dataset, tasks: Mapping[str, Task], num_proc: int | No
     """Return questions with the columns of stage 1: the instruction names the tool, and there is no output.
 
     Args:
-        questions: a table with the columns of `columns.QUESTIONS`.
+        questions: a table with the columns of `columns.QUESTIONS`; others are removed.
         tasks: every task of the table, by name.
         num_proc: number of processes.
     """
     adds = {name: feature for name, feature in STAGE1.items() if name not in QUESTIONS}
-    removes = [name for name in QUESTIONS if name not in STAGE1]
+    removes = [name for name in questions.column_names if name not in STAGE1]
     columns: dict[str, Any] = {"reads": list(QUESTIONS), "adds": adds, "removes": removes}
     return apply(questions, _offer, tasks, **columns, name="offered", num_proc=num_proc)
 

@@ -12,6 +12,7 @@ from toolrlef_data.columns import NEED
 from toolrlef_data.records import InputError
 from toolrlef_data.trice.evaluation.intervals import Estimate, Share, difference, estimate
 from toolrlef_data.trice.need.classes import CLASSES
+from toolrlef_data.trice.need.questions import questions_of
 
 __all__ = ["Agreement", "agreement"]
 
@@ -96,12 +97,12 @@ def agreement(first: Dataset, second: Dataset) -> Agreement:
     50.0% [9.5%, 90.5%] of 2
     """
     tables = [check_features(table, NEED, "agreement") for table in (first, second)]
-    classes = [dict(zip(table["id"], table["need"], strict=True)) for table in tables]
-    for table, by_id in zip(tables, classes, strict=True):
-        if len(by_id) < len(table):
+    classes = [dict(zip(questions_of(table), table["need"], strict=True)) for table in tables]
+    for table, by_question in zip(tables, classes, strict=True):
+        if len(by_question) < len(table):
             raise InputError("agreement: a question is in one table twice")
     if classes[0].keys() != classes[1].keys():
         n = len(classes[0].keys() ^ classes[1].keys())
         raise InputError(f"agreement: {n} questions are in one table alone: measure both models on the same questions")
     names = [", ".join(sorted(filter(None, table.unique("model")))) or "unnamed" for table in tables]
-    return Agreement((names[0], names[1]), tuple((need, classes[1][row_id]) for row_id, need in classes[0].items()))
+    return Agreement((names[0], names[1]), tuple((need, classes[1][question]) for question, need in classes[0].items()))

@@ -92,7 +92,7 @@ def counterfactual(
     if not isinstance(spec, EngineSpec):
         raise InputError(f"counterfactual needs a model: expected an EngineSpec, found {type(spec).__name__}")
     must_be("a number above 0 and below 1", lambda n: is_number(n) and 0 < n < 1).check("threshold", threshold)
-    table = check_features(questions, QUESTIONS, "counterfactual").select_columns(list(QUESTIONS))
+    table = _questions_only(check_features(questions, QUESTIONS, "counterfactual"), num_proc)
     tasks = tasks_of(table, task)
     shared: dict[str, Any] = {"task": tasks, "num_proc": num_proc}
     answered = answer(table, spec, style=style, examples=examples, samples=samples, **shared)
@@ -108,7 +108,7 @@ def counterfactual(
         num_proc=num_proc,
     )
     responder = Responder(FORCED, spec, style, protocol, samples, stop, examples=examples, force_call=True)
-    offered = respond(offer_tool(answered.remove_columns(added), tasks, num_proc), [responder], **shared)
+    offered = respond(offer_tool(answered, tasks, num_proc), [responder], **shared)
     names = [FORCED] if samples == 1 else [f"{FORCED}.{i + 1}" for i in range(samples)]
     executed = execute_responses(offered, names, tasks, num_proc=num_proc)
     tool = apply(
@@ -140,6 +140,18 @@ class ClassSettings:
 
     model: str
     threshold: float
+
+
+def _questions_only(table: Dataset, num_proc: int | None) -> Dataset:
+    """Return a table without the columns that questions lack, such as those of an earlier stage."""
+    extra = [name for name in table.column_names if name not in QUESTIONS]
+    if not extra:
+        return table
+    return apply(table, _no_columns, reads=["id"], adds={}, removes=extra, name="questions", num_proc=num_proc)
+
+
+def _no_columns(row: Row, settings: None) -> dict[str, Any]:
+    return {}
 
 
 def _plain_columns(row: Row, tasks: Mapping[str, Task]) -> dict[str, Any]:

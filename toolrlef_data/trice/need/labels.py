@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from datasets import Dataset, DatasetDict, Features
+from datasets import Dataset, DatasetDict
 
 from toolrlef_data.checks import check_features, check_table
 from toolrlef_data.choices import check_choice
@@ -22,6 +22,7 @@ from toolrlef_data.records import Drop, InputError, UnknownName
 from toolrlef_data.tables.reshape import join
 from toolrlef_data.tables.transform import apply, keep
 from toolrlef_data.trice.need.classes import CLASSES
+from toolrlef_data.trice.need.questions import questions_of
 
 __all__ = ["MEASURED", "label_by_need"]
 
@@ -89,18 +90,19 @@ def _with_columns(graded: Dataset, need: Dataset) -> Dataset:
     graded = check_table(graded)
     if existing := sorted(set(MEASURED) & set(graded.column_names)):
         raise InputError(f"the table already has the columns {', '.join(existing)}: remove them, or omit need=")
-    ids, measured = graded["id"][:], need["id"][:]
-    if ids != measured:
-        places = {row_id: n for n, row_id in enumerate(measured)}
+    rows, measured = questions_of(graded), questions_of(need)
+    columns = need.select_columns(MEASURED)
+    if rows != measured:
+        places = {question: n for n, question in enumerate(measured)}
         if len(places) < len(measured):
             raise InputError("need= has questions twice: measure each question once")
-        if missing := next((row_id for row_id in ids if row_id not in places), None):
+        if missing := next((question for question in rows if question not in places), None):
             raise InputError(
-                f"need= lacks the question {missing!r}: measure the same questions, or select those it has"
+                f"need= lacks the question {missing.id!r} of the task {missing.task!r} and the data set "
+                f"{missing.dataset!r}: measure the same questions, or select those it has"
             )
-        need = need.select([places[row_id] for row_id in ids])
-    features = Features({name: NEED[name] for name in MEASURED})
-    return join([graded, need.select_columns(list(features))], "need")
+        columns = columns.select([places[question] for question in rows])
+    return join([graded, columns], "need", inputs=[graded, need])
 
 
 def _drop_without_label(row: Row, settings: LabelSettings) -> Drop | None:
