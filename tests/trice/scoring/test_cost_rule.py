@@ -57,6 +57,11 @@ def test_options() -> None:
     assert cost(row, numeric=True, threshold=0.2, levels=(5, 4, 3, 2, 1))[0].score == 4
     with pytest.raises(InputError, match="five levels"):
         cost(row, numeric=True, levels=(2, 1))
+    for levels in ((0, 5, 10, 15, 20), (20, 10, 10, 5, 0), (1, 1, 1, 1, 1)):
+        with pytest.raises(InputError, match="of right responses, above the others"):
+            cost(row, numeric=True, levels=levels)
+    with pytest.raises(InputError, match="threshold: expected a number, found 'low'"):
+        cost(row, numeric=True, threshold="low")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="trusts no responder"):
         cost(row, numeric=True, trusted=("chatgpt",))
     with pytest.raises(UnknownName, match="cost, paper, trice"):

@@ -26,7 +26,7 @@ from toolrlef_data.trice.scoring.candidates import (
     keywords_for,
     missing_answer,
 )
-from toolrlef_data.trice.scoring.stage import MEASURED, is_compat, rule_options
+from toolrlef_data.trice.scoring.stage import MEASURED, is_compat, measured_columns, rule_options
 
 __all__ = ["rescore"]
 
@@ -104,7 +104,7 @@ def rescore(
     settings = RescoreSettings(tasks_of(stage2, task), function, tuple(trusted), tuple(options.items()), compat)
     adds = {name: STAGE2[name] for name in ("scores", "rule")}
     has_all = set(adds) <= set(features_of(stage2))
-    reads = [*READS, *(adds if has_all else ()), *(name for name in MEASURED if name in features_of(stage2))]
+    reads = [*READS, *(adds if has_all else ()), *measured_columns(stage2)]
     return apply(stage2, _rescored, settings, reads=reads, adds=adds, name="rescore", num_proc=num_proc)
 
 

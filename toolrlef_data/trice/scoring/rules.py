@@ -134,7 +134,7 @@ def cost(
         numeric: ignored; equal states get equal scores.
         trusted: must be empty: a trusted response may be wrong.
         threshold: the share of right samples without the tool from which a call is a waste; default 0.5.
-        levels: five scores from best to worst.
+        levels: five scores from best to worst; those of right responses are above those of wrong ones.
 
     Source: rewards for correctness alone teach models to call tools that they do not need (arXiv 2604.19749), and a
     reward for fewer calls must not reach a wrong answer (arXiv 2504.14870).
@@ -146,6 +146,10 @@ def cost(
     """
     if _count_levels(levels) != 5:
         raise InputError(f"the rule 'cost' has five states and needs five levels, found {len(levels)}")
+    if min(levels[:2]) <= max(levels[2:]):
+        raise InputError(f"levels: expected the first two, of right responses, above the others, found {levels!r:.80}")
+    if not is_number(threshold):
+        raise InputError(f"threshold: expected a number, found {threshold!r:.80}")
     if trusted:
         raise InputError(f"the rule 'cost' trusts no responder, because it may be wrong; found {', '.join(trusted)}")
     records = records_of(candidates)

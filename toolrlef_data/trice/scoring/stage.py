@@ -9,11 +9,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, Features
 
-from toolrlef_data.checks import features_of
+from toolrlef_data.checks import check_features, features_of
 from toolrlef_data.choices import check_choice
-from toolrlef_data.columns import STAGE1, STAGE2, responders_of
+from toolrlef_data.columns import NEED, STAGE1, STAGE2, responders_of
 from toolrlef_data.engines.rules import FLAG
 from toolrlef_data.records import NO_RESPONSE_ERRORS, TOOL_FAILURES, Drop, InputError, UnknownName
 from toolrlef_data.tables.batches import function_name
@@ -34,6 +34,7 @@ from toolrlef_data.trice.scoring.candidates import (
 __all__ = [
     "is_compat",
     "lost_in_ledger",
+    "measured_columns",
     "responders_in",
     "responders_scored",
     "rule_options",
@@ -95,7 +96,7 @@ def score(
     complete = keep(executed, _drop_incomplete, settings, reads=reads, stage=STAGE, batched=True, num_proc=num_proc)
     fields = (*STATUS_FIELDS, "text", "tool", "tool_output", "tool_error_detail", "finish_reason")
     reads = ["instruction", "input", "id", "task", "dataset", "answers", *(f"{n}.{f}" for n in names for f in fields)]
-    reads += [name for name in MEASURED if name in features_of(complete)]
+    reads += measured_columns(complete)
     changes: dict[str, Any] = {"reads": reads, "adds": STAGE2, "removes": [*STAGE1, *names]}
     return apply(complete, _score_columns, settings, **changes, batched=True, name=SCORE, num_proc=num_proc)
 
@@ -136,6 +137,13 @@ def rule_options(rule: Rule) -> dict[str, Any]:
 def is_compat(data: Dataset) -> bool:
     """Return whether a stage 2 table was scored with `compat`, by its lineage."""
     return any(record["settings"]["compat"] for record in lineage(data) if record["step"] == SCORE)
+
+
+def measured_columns(data: Dataset | DatasetDict) -> list[str]:
+    """Return the columns of `MEASURED` that a table has; raise an InputError for values that are no numbers."""
+    names = [name for name in MEASURED if name in features_of(data)]
+    check_features(data, Features({name: NEED[name] for name in names}), "a scoring rule")
+    return names
 
 
 def responders_in(data: Dataset | DatasetDict) -> list[str]:
