@@ -23,7 +23,7 @@ from toolrlef_data.records import NO_RESPONSE_ERRORS, Drop, InputError
 from toolrlef_data.tables.transform import apply, keep
 from toolrlef_data.tasks.given.memory import remember_tasks
 from toolrlef_data.tasks.task import Task
-from toolrlef_data.trice.annotations.consistency import false_step
+from toolrlef_data.trice.annotations.consistency import target_flaw
 from toolrlef_data.trice.need.labels import label_by_need
 from toolrlef_data.trice.reply_check import ACCEPT_CUT
 from toolrlef_data.trice.row_tasks import tasks_of, warn_of_older_grades
@@ -64,7 +64,8 @@ def build_stage1(
         keep_unverified: keep the last call of a row without a verified call, as TRICE does; default False.
         accept_cut, ask_again: for a teacher's replies, as in `answer`.
         compat: verify calls with the original's reading of predictions, as in `build_stage2`, and take right responses
-            whose steps do not hold (`annotations.consistency`); default False.
+            that contain a call or whose steps do not hold (`annotations.consistency`), unless `need` is given; default
+            False.
         need: a table from `counterfactual` with these questions. The class of a question then decides on its target,
             instead of `needs_tool`: a call for needs_tool, the student's own right answer for indifferent and harmed.
             Its columns become columns of stage 1. Default: none.
@@ -122,7 +123,7 @@ def build_stage1(
     options |= {"attempts": attempts, "accept_cut": accept_cut, "ask_again": ask_again}
     for next_teacher in teachers if teacher_tasks else ():
         labelled = propose_calls(labelled, next_teacher, **options)
-    settings = TargetSettings(tasks, keep_unverified, compat)
+    settings = TargetSettings(tasks, keep_unverified, takes_flawed=compat and need is None)
     response = [f"response.{field}" for field in ("text", "error", "error_detail")]
     reads = ["needs_tool", "prediction", *response, "answers", "task", "verified", "tool_call", "rejected"]
     usable = keep(labelled, _drop_without_target, settings, reads=reads, stage="stage1", num_proc=num_proc)
@@ -141,7 +142,7 @@ class TargetSettings:
 
     tasks: Mapping[str, Task]
     keep_unverified: bool
-    compat: bool
+    takes_flawed: bool  # right responses with a call or a false step, as the original does
 
 
 def _drop_without_target(row: Row, settings: TargetSettings) -> Drop | None:
@@ -154,8 +155,7 @@ def _drop_without_target(row: Row, settings: TargetSettings) -> Drop | None:
             return Drop("unreadable_answer" if prediction is None else "unsure_grade", text.strip()[-100:])
         return Drop(error, detail or "") if error in NO_RESPONSE_ERRORS else Drop("no_reply", error)
     if not row["needs_tool"]:
-        step = "" if settings.compat else false_step(row["response.text"] or "")
-        return Drop("false_step", step) if step else None
+        return None if settings.takes_flawed else target_flaw(row["response.text"] or "", settings.tasks[row["task"]])
     if row["verified"] or (settings.keep_unverified and row["tool_call"]):
         return None
     rejected = row["rejected"] or ["no_call"]

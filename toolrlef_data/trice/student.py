@@ -23,7 +23,7 @@ from toolrlef_data.tables.transform import apply, keep
 from toolrlef_data.tasks.given.memory import remember_tasks
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools.parsing.calls import read_call
-from toolrlef_data.trice.annotations.consistency import false_step
+from toolrlef_data.trice.annotations.consistency import target_flaw
 from toolrlef_data.trice.reply_check import (
     ACCEPT_CUT,
     check_accept_cut,
@@ -135,9 +135,9 @@ def grade(
 
     Returns:
         the table with `prediction`, `correct`, `pass_rate` and `needs_tool`. `response` is the first correct sample
-        whose steps hold (`annotations.consistency`), else the first correct one, else the first graded one. A response
-        that calls the tool is incorrect. `correct` is null if no reply is a response, if the gold answer cannot be
-        graded, if the grader is unsure, or if the response gives an answer that cannot be read.
+        that can be a target (`annotations.consistency`), else the first correct one, else the first graded one. A
+        response that calls the tool is incorrect. `correct` is null if no reply is a response, if the gold answer
+        cannot be graded, if the grader is unsure, or if the response gives an answer that cannot be read.
 
     Raises:
         InputError: the threshold is out of range, an unknown rule, or a task whose grader does not support the rule.
@@ -221,9 +221,9 @@ def _grade_columns(row: Row, settings: GradeSettings) -> dict[str, Any]:
     predictions, grades = grade_samples(row, responses, task, settings.compat)
     known_grades = [grade for grade in grades if grade is not None]
     chosen = grades.index(max(known_grades)) if known_grades else 0
-    if grades[chosen] and not settings.compat:  # prefer one whose steps hold
+    if grades[chosen] and not settings.compat:  # prefer one that can be a target
         right = [i for i, grade in enumerate(grades) if grade]
-        chosen = next((i for i in right if not false_step(responses[i]["text"])), chosen)
+        chosen = next((i for i in right if target_flaw(responses[i]["text"], task) is None), chosen)
     rate = sum(known_grades) / len(known_grades) if known_grades else None
     return {
         "response": {**responses[chosen], "correct": grades[chosen]},

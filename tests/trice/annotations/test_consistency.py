@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from toolrlef_data import ANNOTATIONS, answer, build_stage1, grade, ledger, make_questions, scripted
+from toolrlef_data import ANNOTATIONS, TASKS, answer, build_stage1, grade, ledger, make_questions, scripted
 from toolrlef_data.trice.annotations.consistency import false_step
+from toolrlef_data.trice.not_calling.originals import original_of
 
 FALSE = {
     "She pays <<12*3=35>>35 dollars.": "12*3=35",
@@ -67,12 +68,23 @@ def test_it_is_no_target_unless_the_original_is_followed() -> None:
     lucky, sound = "<<6*7=43>>43, so the answer is 42.", "<<6*7=42>>42, so the answer is 42."
     graded = grade(answer(questions, scripted([lucky], progress=False)))
     stage1 = build_stage1(graded, ANNOTATIONS)
-    assert (len(stage1), ledger([stage1])["reason"][:], ledger([stage1])["detail"][:]) == (
+    assert (len(stage1), [(row["reason"], row["detail"]) for row in ledger([stage1])]) == (
         0,
-        ["false_step"],
-        ["6*7=43"],
+        [("false_step", "6*7=43")],
     )
     assert build_stage1(graded, ANNOTATIONS, compat=True)["output"][:] == [lucky]
     sampled = answer(questions, scripted([lucky, sound], temperature=1.0, progress=False), samples=2)
     assert build_stage1(grade(sampled), ANNOTATIONS)["output"][:] == [sound]
     assert grade(sampled, compat=True)["response"][0]["text"] == lucky
+
+
+@pytest.mark.parametrize(
+    "flawed", ["<<6*7=43>>43, so the answer is 42.", "calculator(6*8) gives it. The answer is 42."]
+)
+def test_a_flawed_response_is_no_target_without_the_tool_either(flawed: str) -> None:
+    rows = [{"q": "What is 6 times 7?", "a": "42", "s": "<<6*7=42>>"}]
+    questions = make_questions(rows, task="math", question="q", answers="a", solution="s")
+    stage1 = build_stage1(grade(answer(questions, scripted({"": "It is 41."}, progress=False))), ANNOTATIONS)
+    row = {**stage1[0], "responses": [flawed], "origin": ["b"], "correct": [True], "finish_reasons": ["stop"]}
+    stage2_row = {name: value for name, value in row.items() if name != "output"} | {"uses_tool": [False]}
+    assert original_of(stage2_row, TASKS["math"]).answer is None

@@ -2,6 +2,13 @@
 
 Annotations are checked in full. In prose, only sums, differences and products of two integers are: this flags 5 of the
 6,706 worked solutions of GSM8K (0.07 %), all of which are false, and no annotation of theirs.
+
+`target_flaw` says why a right response without the tool is no training target:
+
+| reason | the response |
+|---|---|
+| target_calls | contains a call of the task's tool, which its prompt did not offer |
+| false_step | has a step that does not hold |
 """
 
 from __future__ import annotations
@@ -9,10 +16,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from toolrlef_data.records import Drop
+from toolrlef_data.tasks.task import Task
+from toolrlef_data.tools.parsing.calls import read_call
 from toolrlef_data.trice.annotations.formulas import evaluate, parse
 from toolrlef_data.trice.annotations.steps import is_equal, plain_number
 
-__all__ = ["false_step"]
+__all__ = ["false_step", "target_flaw"]
 
 _annotation = re.compile(r"<<([^<>]*)=([^<>=]*)>>")
 _integer = r"(?:0|[1-9]\d{0,11}|[1-9]\d{0,2}(?:,\d{3}){1,3})"
@@ -23,6 +33,20 @@ _equation = re.compile(
 _continues = re.compile(
     r"[-+*/x\u00d7\u00f7\u2212\u2013\u2014^():%]$"
 ).search  # the end of a text that the formula continues
+
+
+def target_flaw(text: str, task: Task) -> Drop | None:
+    """Return why a right response without the tool is no target; None if it can be one.
+
+    >>> from toolrlef_data import TASKS
+    >>> flaws = [target_flaw(text, TASKS["math"]) for text in ("It is 42.", "calculator(6*7) = 42", "5+1 = 7. 42")]
+    >>> [flaw and flaw.reason for flaw in flaws]
+    [None, 'target_calls', 'false_step']
+    """
+    if read_call(text, task.tool).tool is not None:
+        return Drop("target_calls", text[:100])
+    step = false_step(text)
+    return Drop("false_step", step) if step else None
 
 
 def false_step(text: str) -> str:

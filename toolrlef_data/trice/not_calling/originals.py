@@ -10,6 +10,7 @@ from datasets import Features
 from toolrlef_data.records import MissingColumns
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools.parsing.calls import read_call
+from toolrlef_data.trice.annotations.consistency import target_flaw
 
 __all__ = ["Original", "columns_to_read", "original_of"]
 
@@ -79,8 +80,8 @@ def _right_responses(row: Mapping[str, Any]) -> Sequence[tuple[str, bool, str]]:
 
 
 def _is_own_answer(text: str, row: Mapping[str, Any], task: Task) -> bool:
-    """Return whether a text is a right answer that neither calls nor mentions the tool."""
-    if read_call(text, task.tool).tool is not None or task.tool.name.casefold() in text.casefold():
+    """Return whether a text is a right answer that can be a target and does not mention the tool."""
+    if target_flaw(text, task) is not None or task.tool.name.casefold() in text.casefold():
         return False
     question, context = task.split_input(row["input"] or "")
     return task.grade_row(task.extract(text), row["answers"], question, context, text) is True

@@ -7,7 +7,7 @@
 | no_clause | no number of the call stands alone in a clause that is safe to rewrite |
 | recoverable | the number follows from the rest of the question, or the rest leads to the gold answer |
 | bounded | a number that the call does not use counts the same things: "He had 20 figs. He ate 34 figs." |
-| not_needed | the call gives the gold answer without the number, too |
+| not_needed | the call does not fail without the number, or gives the gold answer with another one, too |
 | same_question | the question for the number asks what the row's question asks |
 | stated | the question asks for another number that it states: "3 figs in May. ... How many figs in May?" |
 """
@@ -95,7 +95,8 @@ def _without(clause: Clause, question: str, argument: str, answers: Sequence[str
     start, end = literals[0].span()
     others = [f"{argument[:start]}({clause.value:g}*{factor}){argument[end:]}" for factor in OTHER_VALUES]
     without = argument[:start] + "?" + argument[end:]
-    if any(_is_gold(formula, answers, task) for formula in [*others, without]):
+    error = task.tool.run(without).error
+    if error is None or any(_is_gold(formula, answers, task) for formula in others):
         raise UnusableRow("not_needed", f"{clause.number} in {argument!r:.80}")
     final = last_sentence(question).lower()
     if any(noun in final and place in final for noun, place in _counted(rest.lower())):
@@ -103,7 +104,7 @@ def _without(clause: Clause, question: str, argument: str, answers: Sequence[str
     asked = set(_words(clause.direct.lower()))
     if asked - AUXILIARIES <= set(_words(final)):
         raise UnusableRow("same_question", clause.direct)
-    check = f"{clause.number} is withheld: {without} -> {task.tool.run(without).error}"
+    check = f"{clause.number} is withheld: {without} -> {error}"
     return Withheld(changed, clause, check)
 
 
