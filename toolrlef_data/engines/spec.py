@@ -179,6 +179,15 @@ class EngineSpec:
 
         ENGINES[self.kind].check(self)
 
+    @property
+    def model_name(self) -> str:
+        """The model and its adapter for tables and figures, without folder paths.
+
+        >>> EngineSpec("local", "/home/me/tiny", adapter="org/lora").model_name
+        'tiny + org/lora'
+        """
+        return " + ".join(redact_path(name) for name in (self.model, self.adapter) if name)
+
     def in_key(self) -> dict[str, Any]:
         """Replace the paths of local models and adapters by their names in the cache key.
 

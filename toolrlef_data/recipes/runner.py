@@ -208,8 +208,8 @@ def _run_stage1(
         settings = recipe.need.model_dump()
         options |= {name: settings.pop(name) for name in ("unsure", "hopeless")}
         measured = engines[settings.pop("engine") or recipe.student.engine]
-        prompt = {name: student[name] for name in ("style", "examples")}
-        options["need"] = need = counterfactual(questions, measured, **prompt, **settings, **shared)
+        prompt = {name: student[name] for name in ("style", "examples", "strip_reasoning")}
+        options["need"] = need = counterfactual(questions, measured, **prompt, **settings, **replies)
     stage1 = build_stage1(graded, teachers, **options, **replies)
     return questions, graded, need, stage1
 

@@ -114,8 +114,8 @@ class Student(Section):
 class Need(Section):
     """A measurement of need; the keys are arguments of `counterfactual` and `build_stage1`.
 
-    Prompt style and few-shot examples are the student's. `engine` is the student's unless it is greedy: then name the
-    same model with a temperature.
+    Prompt style, few-shot examples and `strip_reasoning` are the student's. `engine` is the student's unless it is
+    greedy: then name the same model with a temperature.
     """
 
     engine: str | None = None

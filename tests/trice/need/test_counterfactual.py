@@ -99,6 +99,27 @@ def test_what_is_no_response_counts_as_neither() -> None:
     assert row["calls_tool"] == pytest.approx(5 / 6)  # of the six responses, one has no call
 
 
+def marked(request: Request) -> Reply:
+    """A model whose replies are cut off after a marked answer or a call."""
+    is_forced = "calculator" in request.messages[0].content
+    text = "calculator(6*7) is" if is_forced else "<think>6*7</think>The answer is 42. And"
+    return Reply(text, finish_reason="length")
+
+
+@pytest.mark.parametrize(("accept_cut", "counts"), [(("call", "marked"), (4, 4)), (("call",), (0, 4)), ((), (0, 0))])
+def test_cut_replies_count_as_in_answer(accept_cut: tuple[str, ...], counts: tuple[int, int]) -> None:
+    row = counterfactual(questions([(0, 0)]), model(marked), samples=4, accept_cut=accept_cut)[0]
+    assert (row["n_plain"], row["n_tool"]) == counts
+
+
+def test_nothing_is_asked_again_but_what_the_caller_names() -> None:
+    with ApiServer(lambda received, seen: completion("")) as server:
+        spec = EngineSpec("openai_api", "served", base_url=server.url, temperature=1.0, progress=False)
+        for ask_again, expected in (((), 8), ((), 8), (("empty",), 16)):
+            row = counterfactual(questions([(0, 0)]), spec, samples=4, ask_again=ask_again)[0]
+            assert (row["n_plain"], row["n_tool"], len(server.requests)) == (0, 0, expected)
+
+
 def continued(request: Request) -> str:
     """A model that continues the text of a prompt."""
     assert request.prompt.endswith("Response:\ncalculator(") or "calculator" not in request.prompt
@@ -161,6 +182,12 @@ def replies_in(server: ApiServer) -> set[str]:
 
 def is_refused(request: ReceivedRequest) -> bool:
     return "calculator" in request.body["messages"][0]["content"] and request.body["seed"] % 2 == 1
+
+
+def test_the_model_is_named_without_its_folder() -> None:
+    with ApiServer(lambda received, seen: completion("It is 42.")) as server:
+        spec = EngineSpec("openai_api", "/home/me/models/tiny", base_url=server.url, progress=False)
+        assert counterfactual(questions([(0, 0)]), spec, samples=1)["model"][:] == ["tiny"]
 
 
 def test_questions_that_answer_drops_are_dropped() -> None:

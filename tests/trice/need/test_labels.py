@@ -14,25 +14,29 @@ from toolrlef_data import (
     answer,
     build_stage1,
     build_stage2,
+    counterfactual,
     grade,
     ledger,
+    lineage,
+    load_source,
     make_questions,
     publish,
+    rescore,
     respond,
     scripted,
 )
-from toolrlef_data.columns import NEED
+from toolrlef_data.columns import NEED, QUESTIONS
 from toolrlef_data.records import UnknownName
 from toolrlef_data.trice.need.labels import MEASURED
 
 CLASSES = ("needs_tool", "indifferent", "harmed", "hopeless", "unsure")
 
 
-def graded(right: bool = True) -> Dataset:
+def graded(right: bool = True, reply: str = "The answer is {}.", compat: bool = False) -> Dataset:
     """Return one graded question per class, with the class as its id."""
     rows = [{"id": name, "q": f"{name}: what is 6 times 7?", "a": "42", "s": "<<6*7=42>>"} for name in CLASSES]
     questions = make_questions(rows, task="math", question="q", answers="a", id="id", solution="s")
-    return grade(answer(questions, scripted({"": f"The answer is {42 if right else 41}."}, progress=False)))
+    return grade(answer(questions, scripted({"": reply.format(42 if right else 41)}, progress=False)), compat=compat)
 
 
 def need_table(*ids: str, **changes: Any) -> Dataset:
@@ -64,6 +68,32 @@ def test_no_harmed_row_becomes_a_call_target() -> None:
             assert stage1["uses_tool"][:] == [False] * len(CLASSES) * right
 
 
+@pytest.mark.parametrize("compat", [False, True])
+def test_no_response_with_a_call_is_a_target_where_the_tool_harms(compat: bool) -> None:
+    table = graded(reply="calculator(6*7) = {0}. The answer is {0}.", compat=True)  # grades it as right
+    assert table["correct"][:] == [True] * len(CLASSES)
+    stage1 = build_stage1(table, ANNOTATIONS, need=need_table(*CLASSES, need="harmed"), compat=compat)
+    assert (len(stage1), ledger([stage1])["reason"][:]) == (0, ["target_calls"] * len(CLASSES))
+
+
+def test_stage1_has_the_lineage_of_the_measurement() -> None:
+    questions = load_source("sample", split="train").select_columns(list(QUESTIONS))
+    spec = scripted({"": "It is 54."}, temperature=1.0, progress=False)
+    answered = answer(questions, spec, samples=4)
+    need = counterfactual(answered, spec, samples=4)  # its further columns do not end the lineage
+    for table in (need, need.select(range(len(need) - 1, -1, -1))):  # the second one is the user's own table
+        stage1 = build_stage1(grade(answered), ANNOTATIONS, need=table)
+        records = {record["fingerprint"]: record for record in lineage(stage1)}
+        missing = {parent for record in records.values() for parent in record["inputs"]} - records.keys()
+        assert ("respond: forced" in [record["step"] for record in records.values()]) is (table is need)
+        assert len(missing) == (table is not need)
+
+
+def test_equal_ids_of_another_data_set_are_other_questions() -> None:
+    with pytest.raises(InputError, match="lacks the question 'needs_tool' of the task 'math' and the data set 'mine'"):
+        build_stage1(graded(), ANNOTATIONS, need=need_table(dataset="other"))
+
+
 @pytest.mark.parametrize(
     ("choice", "right", "uses_tool"),
     [("call", True, True), ("grade", True, False), ("grade", False, True), ("drop", True, None)],
@@ -88,7 +118,17 @@ def test_the_values_are_published_with_every_decision(tmp_path: Any) -> None:
     assert scores["needs_tool"] == {"gold": 20.0, "b": 15.0, "c": 5.0}
     assert scores["indifferent"] == {"gold": 20.0, "b": 20.0, "c": 10.0}
     card = (folder / "README.md").read_text()
+    assert "even by chance" not in card
     assert "| math-need | m | 5 | 1 | 1 | 1 | 1 | 1 | 42.5 % | 87.5 % |" in card
+
+
+def test_a_rule_reads_no_other_column_of_that_name() -> None:
+    stage1 = build_stage1(graded().add_column("p_plain", ["high"] * len(CLASSES)), ANNOTATIONS)
+    stage2 = build_stage2(respond(stage1.remove_columns("p_plain"), []), rule="cost")
+    with pytest.raises(InputError, match=r"a scoring rule needs the column p_plain as Value.'float64'.*found .*string"):
+        build_stage2(respond(stage1, []), rule="cost")
+    with pytest.raises(InputError, match="a scoring rule needs the column p_plain"):
+        rescore(stage2.add_column("p_plain", ["high"] * len(stage2)), rule="cost")
 
 
 def test_splits_share_one_table() -> None:

@@ -105,8 +105,7 @@ def evaluate(
         for row in execute_responses(responded, [OFFERED], tasks, num_proc=num_proc):
             if row["id"] in outcomes:
                 outcomes[row["id"]][OFFERED] = _outcome(row[OFFERED])
-    name = spec.model if spec.adapter is None else f"{spec.model} + adapter"
-    return Evaluation(Dataset.from_list(list(outcomes.values()), features=OUTCOMES), name)
+    return Evaluation(Dataset.from_list(list(outcomes.values()), features=OUTCOMES), spec.model_name)
 
 
 def _needs(questions: Dataset) -> dict[str, bool | None]:

@@ -6,7 +6,7 @@ questions ─┬─ answer: k samples; the prompt does not name the tool ──g
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from toolrlef_data.trice.evaluation.intervals import wilson
 from toolrlef_data.trice.execution import execute_responses
 from toolrlef_data.trice.need.classes import need_class
 from toolrlef_data.trice.offers import offer_tool
+from toolrlef_data.trice.reply_check import ACCEPT_CUT
 from toolrlef_data.trice.responders import Responder, respond
 from toolrlef_data.trice.row_tasks import tasks_of
 from toolrlef_data.trice.student import answer, grade_samples
@@ -49,6 +50,9 @@ def counterfactual(
     stop: tuple[str, ...] = (),
     protocol: str = "text",
     threshold: float = 0.5,
+    strip_reasoning: bool = True,
+    accept_cut: Collection[str] = ACCEPT_CUT,
+    ask_again: Collection[str] = (),
     task: Task | Mapping[str, Task] | None = None,
     num_proc: int | None = None,
 ) -> Dataset:
@@ -65,14 +69,15 @@ def counterfactual(
         style, stop, protocol: as in `Responder`.
         examples: number of few-shot examples in both prompts; default 0.
         threshold: the share of right responses that separates the classes (`need.classes`); default 0.5.
+        strip_reasoning, accept_cut, ask_again: as in `answer`, for both kinds.
         task: one task for all rows, or a mapping of names to tasks; default: the task named in each row.
         num_proc: number of processes.
 
     Returns:
         One row per question (`columns.NEED`), with the class `need` and the model. Both sides have the share of right
         responses with its Wilson interval (95 %), the number of graded responses, and mean tokens and calls. Replies
-        that were cut off, are empty or cannot be graded count as neither right nor wrong, and so do forced responses
-        without a call.
+        that were cut off (but see `accept_cut`), are empty or cannot be graded count as neither right nor wrong, and
+        so do forced responses without a call.
 
     Raises:
         InputError: the table is no single split or lacks a column, or several samples lack a temperature.
@@ -95,7 +100,9 @@ def counterfactual(
     table = _questions_only(check_features(questions, QUESTIONS, "counterfactual"), num_proc)
     tasks = tasks_of(table, task)
     shared: dict[str, Any] = {"task": tasks, "num_proc": num_proc}
-    answered = answer(table, spec, style=style, examples=examples, samples=samples, **shared)
+    replies: dict[str, Any] = {"accept_cut": accept_cut, "ask_again": ask_again, **shared}
+    prompt: dict[str, Any] = {"style": style, "examples": examples, "strip_reasoning": strip_reasoning}
+    answered = answer(table, spec, samples=samples, **prompt, **replies)
     added = [name for name in ANSWERED if name not in QUESTIONS]
     plain = apply(
         answered,
@@ -107,8 +114,8 @@ def counterfactual(
         name="without the tool",
         num_proc=num_proc,
     )
-    responder = Responder(FORCED, spec, style, protocol, samples, stop, examples=examples, force_call=True)
-    offered = respond(offer_tool(answered, tasks, num_proc), [responder], **shared)
+    responder = Responder(FORCED, spec, protocol=protocol, samples=samples, stop=stop, force_call=True, **prompt)
+    offered = respond(offer_tool(answered, tasks, num_proc), [responder], **replies)
     names = [FORCED] if samples == 1 else [f"{FORCED}.{i + 1}" for i in range(samples)]
     executed = execute_responses(offered, names, tasks, num_proc=num_proc)
     tool = apply(
@@ -121,11 +128,10 @@ def counterfactual(
         name="with the tool",
         num_proc=num_proc,
     )
-    name = spec.model if spec.adapter is None else f"{spec.model} + adapter"
     need = apply(
         join([plain, tool], "need"),
         _class_columns,
-        ClassSettings(name, threshold),
+        ClassSettings(spec.model_name, threshold),
         reads=["p_plain", "n_plain", "p_tool", "n_tool"],
         adds={name: NEED[name] for name in ("need", "model")},
         name="counterfactual",
