@@ -134,7 +134,7 @@ def cost(
         numeric: ignored; equal states get equal scores.
         trusted: must be empty: a trusted response may be wrong.
         threshold: the share of right samples without the tool from which a call is a waste; default 0.5.
-        levels: five scores from best to worst; those of right responses are above those of wrong ones.
+        levels: five scores from best to worst; those of right responses are above all others.
 
     Source: rewards for correctness alone teach models to call tools that they do not need (arXiv 2604.19749), and a
     reward for fewer calls must not reach a wrong answer (arXiv 2504.14870).
