@@ -158,8 +158,8 @@ def no_argument(row: Mapping[str, Any]) -> str:
 
 def test_a_call_without_an_argument_is_not_executed() -> None:
     """Its text does not read back to a call."""
-    task = replace(MATH, make_argument=no_argument)
-    (row,) = write_calls(graded("hard"), task=task)
+    task = replace(MATH, name="mine", make_argument=no_argument)
+    (row,) = write_calls(graded("hard").map(lambda row: {"task": "mine"}), task=task)
     assert (row["tool_call"], row["rejected"]) == (None, ["unreadable_call: calculator()"])
 
 
