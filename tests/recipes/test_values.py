@@ -19,6 +19,7 @@ from toolrlef_data import (
     answer,
     build_stage1,
     build_stage2,
+    counterfactual,
     grade,
     load_recipe,
     load_source,
@@ -33,7 +34,9 @@ from toolrlef_data import (
 from toolrlef_data.engines.spec import Request
 from toolrlef_data.recipes.schema import OWN_KEYS as OWN_SOURCE_KEYS
 from toolrlef_data.recipes.schema import (
+    RULE_OPTIONS,
     Hub,
+    Need,
     Recipe,
     ResponderSettings,
     Section,
@@ -58,6 +61,7 @@ OWN_KEYS = {  # keys without an argument of the same name
         (ResponderSettings, [Responder]),
         (WarmUp, [warm_up]),
         (Stage2, [build_stage2]),
+        (Need, [counterfactual, build_stage1]),
         (Hub, [push_to_hub]),
         (TaskSettings, [Task, grade]),
         (Source, [load_source]),
@@ -68,8 +72,10 @@ def test_defaults_are_those_of_the_functions(section: type[Section], functions: 
     parameters = [inspect.signature(function).parameters for function in functions]
     for name, field in section.model_fields.items():
         defaults = [known[name].default for known in parameters if name in known]
-        if section is Stage2 and name in ("ties", "levels", "missing"):
+        if section is Stage2 and name in RULE_OPTIONS:
             assert field.default is None, "the rule has its own default"
+        elif section is Need and name == "engine":
+            assert field.default is None, "the student's"
         elif not field.is_required() and name not in OWN_KEYS:
             assert defaults, f"{name} is an argument of one of the functions"
             assert all(field.default == default for default in defaults if default is not inspect.Parameter.empty), name
@@ -156,8 +162,7 @@ NOT_OF_FILES: dict[str, Any] = {"data_dir": "rows", "options": {"cut": 1}, "conf
         *(({"responders": [{"name": name, "engine": "a"}]}, "responders.0.name must be a column name") for name in ("gold", "input", "answers", "uses_tool", "a.b", " ")),
         ({"responders": [{"name": "o", "engine": "a", "samples": 2}], "stage2": {"trusted": ["o.0"]}}, "unknown responder 'o.0'; choose from: gold, o.1, o.2"),
         ({"responders": [{"name": "o", "engine": "a", "samples": 2}], "stage2": {"trusted": ["gold", "o"]}}, "stage2.trusted.1 names an unknown responder 'o'"),
-        ({"stage2": {"rule": "paper", "ties": "order"}}, "stage2.ties is not an option of the rule 'paper'"),
-        ({"stage2": {"rule": "paper", "missing": "zero"}}, "stage2.missing is not an option of the rule 'paper'"),
+        *(({"stage2": {"rule": "paper", option: value}}, f"stage2.{option} is not an option of the rule 'paper'") for option, value in (("ties", "order"), ("missing", "zero"), ("threshold", 0.4))),
         ({"tasks": {"math": {"rule": "paper", "reader": "z"}}}, "tasks.math.reader names an unknown engine 'z'"),
         ({"tasks": {"math": {"tool": {"kind": "wiki_search"}}}}, "tasks.math.tool lacks the argument 'corpus' of wiki_search"),
         ({**LAMA, "tasks": {"lama": {"tool": {"kind": "qa_engine", "engine": "z", "search": SEARCH}}}}, "tasks.lama.tool.engine names an unknown engine 'z'"),
@@ -186,6 +191,7 @@ def test_names_and_combinations_that_are_refused(changes: dict[str, Any], messag
         {"responders": [{"name": "o", "engine": "a", "samples": 2}], "stage2": {"trusted": ["gold", "o.1", "o.2"]}},
         {"responders": [{"name": "o", "engine": "w", "samples": 2}]},
         {"stage2": {"rule": "trice", "ties": "order", "missing": "zero"}},
+        {"stage2": {"rule": "cost", "threshold": 0.4}},
         {"sources": [{"name": "sample_lama"}], "teachers": ["annotations", "a"], "tasks": {"lama": {"tool": {"kind": "qa_engine", "engine": "a", "search": SEARCH}}}},
         {"sources": [{"name": "sample_qa"}], "teachers": ["a"], "tasks": {"qa": {"tool": SEARCH, "reader": "a", "rule": "paper"}}},
         {"hub": {"repo": "org/name"}, "cassette": True, "card": {"license": "mit"}},

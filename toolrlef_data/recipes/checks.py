@@ -16,6 +16,7 @@ from toolrlef_data.loading_scripts.own.files import HUB
 from toolrlef_data.publishing.folder import LAYOUTS
 from toolrlef_data.publishing.hub.client import check_repo_id
 from toolrlef_data.recipes.schema import (
+    RULE_OPTIONS,
     Recipe,
     ResponderSettings,
     Source,
@@ -211,6 +212,6 @@ def _stage2_mistakes(recipe: Recipe) -> Mistakes:
     yield from _unknown(("stage2", "rule"), "scoring rule", stage2.rule, RULES)
     if stage2.rule in RULES:
         options = inspect.signature(RULES[stage2.rule]).parameters
-        for option in ("ties", "levels", "missing"):
+        for option in RULE_OPTIONS:
             if getattr(stage2, option) is not None and option not in options:
                 yield ("stage2", option), f"is not an option of the rule {stage2.rule!r}"

@@ -17,6 +17,7 @@ from toolrlef_data.tasks import TASKS
 __all__ = ["Recipe", "ResponderSettings", "Source", "Student", "TaskSettings", "ToolSettings", "task_of", "tasks_in"]
 
 
+RULE_OPTIONS = ("ties", "levels", "missing", "threshold")  # keys of `Stage2` that are options of some rules alone
 OWN_KEYS = ("task", "question", "answers", "context", "id", "solution", "dataset", "config", "revision")
 AskAgain = Literal["cut_off", "empty", "refused", "too_long", "content_filter", "bad_request"]
 
