@@ -118,7 +118,7 @@ def test_invalid_arguments_are_an_error(tmp_path: Path) -> None:
     _write(tmp_path / "G1/a.json")
     cases: list[tuple[Path | None, dict[str, Any], str]] = [
         (None, {}, "pass data_dir= with an answer file or a folder"),
-        (tmp_path / "none", {}, "cannot be listed: .*none"),
+        (tmp_path / "none", {}, "neither a file nor a folder: .*none"),
         (tmp_path, {"recursive": False}, r"contains no \*\*\.json; found: G1"),
         (tmp_path, {"method": "CoT"}, r"contains no \*CoT\*\.json; found: G1"),
         (tmp_path / "G1/a.json", {"method": "CoT"}, "does not contain method='CoT'"),
