@@ -186,7 +186,7 @@ def test_the_command_shows_a_published_folder(tables: dict[str, Dataset], tmp_pa
     assert "What is 5 + 3?" in text
     assert "config math-stage2; all configs: math-stage1, math-stage2" in text
     assert "train: 0 of 3 rows that match" in run("--where", "errors=syntax")
-    assert "calculator(5+3)" in run("--config", "math-stage1", "--where", "id=sample-002")
+    assert "calculator(5+3)" in run("--config", "math-stage1", "--where", " id = sample-002 "), "blanks do not count"
     for words, message in (
         (["--config", "nope"], "unknown config 'nope'"),
         (["--where", "errors"], "expected COLUMN=VALUE"),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from datasets import Dataset, DatasetDict, Value, concatenate_datasets, load_from_disk
 
@@ -14,7 +15,7 @@ from toolrlef_data import answer, load_source, scripted
 from toolrlef_data.records import Drop, InputError
 from toolrlef_data.tables.lineage import ledger, lineage, usage
 from toolrlef_data.tables.reshape import explode, join
-from toolrlef_data.tables.row_files import table_from_rows
+from toolrlef_data.tables.row_files import table_from_batches, table_from_rows
 from toolrlef_data.tables.sampling.splits import shuffle_steps, split_queries
 from toolrlef_data.tables.stage_cache import stages_dir
 from toolrlef_data.tables.transform import apply, keep
@@ -178,6 +179,13 @@ def test_equal_rows_computed_from_other_tables_have_another_lineage() -> None:
     ]
     again = table_from_rows(row, features, "calls", [parents[0]._fingerprint])
     assert again._fingerprint == tables[0]._fingerprint
+
+
+def test_equal_rows_computed_with_other_settings_have_another_lineage() -> None:
+    rows = pa.table({"id": ["0"]})
+    tables = [table_from_batches([rows], rows.schema, "calls", settings={"seed": seed}) for seed in (1, 2, 1)]
+    assert [lineage(table)[-1]["settings"] for table in tables] == [{"seed": 1}, {"seed": 2}, {"seed": 1}]
+    assert tables[0]._fingerprint == tables[2]._fingerprint != tables[1]._fingerprint
 
 
 def keep_all(row: Mapping[str, Any], settings: None) -> Drop | None:

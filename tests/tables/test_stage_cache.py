@@ -176,11 +176,14 @@ def test_records_of_an_earlier_version_are_believed(source: Path, caplog: pytest
 
 
 @pytest.mark.parametrize("text", ["[]", "3", "null", '{"rows_out": 3}', "{", ""])
-def test_a_record_of_another_form_is_ignored(text: str) -> None:
+def test_a_record_of_another_form_is_ignored_with_a_warning(text: str, caplog: pytest.LogCaptureFixture) -> None:
     rows = Dataset.from_dict({"id": ["0", "1"]})
     table = keep(rows, drop_odd, reads=["id"], stage="even")
-    (stages_dir() / f"{table._fingerprint}.json").write_text(text)
+    record = stages_dir() / f"{table._fingerprint}.json"
+    record.write_text(text)
     assert keep(rows, drop_odd, reads=["id"], stage="even")["id"][:] == ["0"]
+    is_reported = [str(record) in message for message in caplog.messages]
+    assert is_reported == ([] if text == "null" else [True]), "null is a record that is missing"
     assert len(ledger([table])) == 1
 
 

@@ -29,6 +29,7 @@ from toolrlef_data.cli.main import app
 from toolrlef_data.cli.trice.flags import run_command
 from toolrlef_data.cli.trice.group import trice
 from toolrlef_data.cli.trice.merge import merge
+from toolrlef_data.cli.trice.reports import print_missing
 from toolrlef_data.records import ToolrlefError
 from toolrlef_data.trice.files.steps import OUTPUT
 
@@ -296,6 +297,27 @@ def test_failed_requests_leave_the_other_rows_and_a_further_run_adds_theirs(
     assert Path("out.json").read_bytes() == Path("undisturbed.json").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("reason", "can_be_added"),
+    [
+        ("server", True),
+        ("no_reply:connection", True),
+        ("tool_error:http", True),
+        ("tool_error:unavailable", True),
+        ("tool_error:syntax", False),
+        ("no_reply:refused", False),
+        ("wrong_value", False),
+    ],
+)
+def test_the_status_is_1_only_if_a_further_run_can_add_rows(reason: str, can_be_added: bool) -> None:
+    statuses = []
+    try:
+        print_missing({"a": "wrong_value", "b": reason})
+    except typer.Exit as stop:
+        statuses = [stop.exit_code]
+    assert statuses == [1] * can_be_added
+
+
 def test_replies_that_were_cut_off_are_written_as_in_the_original_unless_they_are_dropped(
     server: ApiServer, tmp_path: Path
 ) -> None:
@@ -389,11 +411,11 @@ def test_a_false_pred_is_kept_unless_recompute_executes_the_response(tmp_path: P
     write_lines(tmp_path / "math_gold_response.json", [GOLD])
     row = {"id": "GSM8K-1", "answer": "57", "input": "How many?", "response": "calculator(3*19)", "pred": 1.0}
     write_lines(tmp_path / "math_davinci_response.json", [row])
-    arguments = ["score", "--task", "math", "--data-path", str(tmp_path), "--target-path", str(tmp_path / "out.json")]
+    arguments = ["score", "--task", "math", "--data-path", str(tmp_path), "--target-path", str(tmp_path / "out.jsonl")]
     run(*arguments)
-    assert read_lines(tmp_path / "out.json")[0]["scores"] == [20, 15]
+    assert read_lines(tmp_path / "out.jsonl")[0]["scores"] == [20, 15]
     run(*arguments, "--recompute")
-    assert read_lines(tmp_path / "out.json")[0]["scores"] == [20, 20]
+    assert read_lines(tmp_path / "out.jsonl")[0]["scores"] == [20, 20]
 
 
 def test_a_kept_pred_is_compared_with_the_first_answer_alone_as_in_the_original(tmp_path: Path) -> None:
