@@ -172,6 +172,7 @@ def test_a_stage_without_dropped_rows_is_cached() -> None:
     assert retained[:] == rows()[:]
     assert keep(rows(), keep_all, reads=["id"], stage="all")._fingerprint == retained._fingerprint
     joined = join([rows(), apply_shout(rows()).select_columns(["loud"])], "side")
+    assert lineage(joined)[-1]["rows_in"] == lineage(joined)[-1]["rows_out"] == len(rows())
     assert (
         keep(joined, keep_all, reads=["id"], stage="all")[:]
         == keep(joined, keep_all, reads=["id"], stage="all")[:]

@@ -39,6 +39,10 @@ def test_errors_of_a_grader_are_counted_by_kind() -> None:
     for kind in ("list", "negation", "alternatives", "question"):
         assert paper.kinds[kind].passed == paper.kinds[kind].probes > 0
     assert paper.kinds["empty"].passed == 0
+    golds = {gold for row in rows for gold in row["answers"]}
+    texts = [(text, gold) for kind in ("negation", "question") for text, gold in paper.errors[kind]]
+    assert len(texts) == 10
+    assert all(gold in golds and gold in text != gold for text, gold in texts)
     refuses = audit_grader(replace(TASKS["qa"], grade=lambda prediction, answers: False), rows)
     assert (refuses.false_pass, refuses.false_fail) == (0, 1)
     unsure = audit_grader(replace(TASKS["qa"], grade=lambda prediction, answers: None), rows)

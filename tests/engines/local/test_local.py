@@ -351,11 +351,18 @@ def edit_template(folder: Path) -> None:
     path.write_text(path.read_text() + " ")
 
 
+def add_template(folder: Path) -> None:
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tool_use.jinja").write_text("{{ messages[0].content }}")
+
+
 def add_readme(folder: Path) -> None:
     (folder / "README.md").write_text("a model")
 
 
-@pytest.mark.parametrize(("change", "same"), [(edit_weights, False), (edit_template, False), (add_readme, True)])
+@pytest.mark.parametrize(
+    ("change", "same"), [(edit_weights, False), (edit_template, False), (add_template, False), (add_readme, True)]
+)
 def test_identity_depends_on_content_not_path(
     copy: Path, tiny: Path, change: Callable[[Path], None], same: bool
 ) -> None:

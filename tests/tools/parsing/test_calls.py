@@ -146,6 +146,7 @@ def test_a_tool_object_provides_its_parameter_name() -> None:
         ('{"value": 57}', "57"),
         ('"{\\"formula\\": \\"3*19\\"}"', "3*19"),
         ('{"expression": "3*19", "unit": "km"}', "3*19"),  # a common name
+        ('{"Expression": "3*19", "unit": "km"}', "3*19"),
         ("{'formula': '3*19'}", "3*19"),
         ('{"arguments": {"formula": "3*19"}}', "3*19"),
         ('{"name": "calculator", "arguments": "{\\"formula\\": \\"3*19\\"}"}', "3*19"),
