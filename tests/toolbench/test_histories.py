@@ -262,6 +262,7 @@ def _result(content: str | None = "b", **more: Any) -> Message:
 
 
 USER: Message = {"role": "user", "content": "u"}
+PARALLEL: Message = {"role": "assistant", "content": None, "function_calls": [_call()["function_call"]] * 2}
 PROMPT: Message = {"role": "user", "content": "again", "valid": False}
 
 
@@ -330,6 +331,7 @@ def test_equal_histories_stay_equal() -> None:
         ("a number too long for Python", [USER], _call(arguments='{"a": %s}' % ("9" * 5000)), ["invalid_arguments"]),
         ("a long JSON text", [USER], _call(arguments='{"a": "%s"}' % ("b" * 100_000)), []),
         ("the same call", [_call(), _result()], _call("again"), ["repeated_call", "lost_thought"]),
+        ("the same call twice in a message", [USER], PARALLEL, ["repeated_call"]),
         ("other arguments", [_call(), _result()], _call(arguments='{ }'), []),
         ("the same call of an unknown function", [_call(name="g")], _call(name="g"), ["unknown_function", "repeated_call", "unpaired_call"]),
         ("truncated", [_call(), _result("x" * TRUNCATED_LENGTH + "...")], _call(arguments='{"a": 1}'), ["truncated_observation"]),
@@ -429,3 +431,11 @@ def test_deep_trees_need_no_recursion() -> None:
     assert len(path_to(end)) == 5_001
     assert len(messages_of(end, [], {})) == 10_001
     assert write_tree(root)["max_length"] == 10_003
+
+
+@pytest.mark.parametrize(
+    ("result", "name"), [(_result(), "f"), ({"role": "function", "content": "b"}, "f"), (_result(name="g"), "g")]
+)
+def test_a_result_without_a_name_has_that_of_its_call(result: Message, name: str) -> None:
+    message = openai_messages([USER, _call(), result], True)[-1]
+    assert (message["name"], message["tool_call_id"]) == (name, "call_1")

@@ -55,7 +55,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Dataset]:
         questions = make_questions(Dataset.from_list(rows), task="math", solution="solution")
         student = scripted({"": "The answer is 47."}, progress=False)
         stage1 = build_stage1(grade(answer(questions, student)), ANNOTATIONS)
-        texts = {"calls": "calculator(100+85)", "plain": "It is 2475.", "boasts": "The calculator gives 2475."}
+        texts = {"calls": "calculator(100+85)", "boasts": "The calculator gives 2475.", "plain": "It is 2475."}
         responders = [Responder(name, scripted({"": text}, progress=False)) for name, text in texts.items()]
         made = {"stage1": stage1, "stage2": build_stage2(respond(stage1, responders))}
         return {name: Dataset.from_list(table.to_list(), features=table.features) for name, table in made.items()}
