@@ -146,7 +146,7 @@ def test_a_long_value_of_a_csv_file_is_read() -> None:
 
 
 def test_a_folder_has_the_splits_of_its_file_names(caplog: pytest.LogCaptureFixture) -> None:
-    for name, number in (("train-1", 1), ("train-2", 2), ("val", 3), ("trainer", 4)):
+    for name, number in (("train-1", 1), ("train-2", 2), ("vAL", 3), ("trainer", 4)):
         write(f"data/{name}.csv", f"question,answers\nHow many {name}?,{number}\n")
     for name in ("README.md", "table.xlsx", "more/train.csv"):
         write(f"data/{name}", "x")

@@ -53,3 +53,12 @@ def test_the_interval_of_a_share_encloses_it() -> None:
             low, high = wilson(successes, n)
             assert 0 <= low <= successes / n <= high <= 1
             assert (low == 0, high == 1) == (successes == 0, successes == n)
+
+
+def test_questions_outside_the_denominator_change_no_estimate() -> None:
+    among = [True, True, False] * 10
+    first, second = [True, False, False] * 10, [True, True, False] * 10
+    everywhere = [[holds or not counts for holds, counts in zip(side, among, strict=True)] for side in (first, second)]
+    found = [difference(Share(a, among), Share(b, among)) for a, b in ((first, second), everywhere)]
+    assert found[0] == found[1]
+    assert found[0].value == 0.5

@@ -32,11 +32,12 @@ from toolrlef_data.trice.need.labels import MEASURED
 CLASSES = ("needs_tool", "indifferent", "harmed", "hopeless", "unsure")
 
 
-def graded(right: bool = True, reply: str = "The answer is {}.", compat: bool = False) -> Dataset:
-    """Return one graded question per class, with the class as its id."""
+def graded(right: bool | None = True, reply: str = "The answer is {}.", compat: bool = False) -> Dataset:
+    """Return one graded question per class, with the class as its id; with None, an empty reply is not graded."""
+    text = "" if right is None else reply.format(42 if right else 41)
     rows = [{"id": name, "q": f"{name}: what is 6 times 7?", "a": "42", "s": "<<6*7=42>>"} for name in CLASSES]
     questions = make_questions(rows, task="math", question="q", answers="a", id="id", solution="s")
-    return grade(answer(questions, scripted({"": reply.format(42 if right else 41)}, progress=False)), compat=compat)
+    return grade(answer(questions, scripted({"": text}, progress=False)), compat=compat)
 
 
 def need_table(*ids: str, **changes: Any) -> Dataset:
@@ -48,15 +49,15 @@ def need_table(*ids: str, **changes: Any) -> Dataset:
     return Dataset.from_list(rows, features=NEED)
 
 
-@pytest.mark.parametrize("right", [True, False])
-def test_the_class_decides_whatever_the_grade(right: bool) -> None:
+@pytest.mark.parametrize("right", [True, False, None])
+def test_the_class_decides_whatever_the_grade(right: bool | None) -> None:
     stage1 = build_stage1(graded(right), ANNOTATIONS, need=need_table())
     calls = dict(zip(stage1["id"], stage1["uses_tool"], strict=True))
     own = {"indifferent": False, "harmed": False} if right else {}
     assert calls == {"needs_tool": True, "hopeless": True, **own}
     reasons = {row["id"]: (row["stage"], row["reason"], row["detail"]) for row in ledger([stage1])}
     assert reasons["unsure"] == ("need", "need_unsure", "right in 1 of 8 without the tool, in 7 of 8 with it")
-    assert (reasons.get("harmed", ("", ""))[1] == "no_right_answer") is not right
+    assert (reasons.get("harmed", ("", ""))[1] == "no_right_answer") is (right is not True)
     assert len(stage1) + len(reasons) == len(CLASSES)
 
 

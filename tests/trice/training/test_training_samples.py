@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import random
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.support.models import tiny_llama
@@ -14,8 +17,13 @@ from toolrlef_data.engines.local.scoring.requests import request_tokeniser
 from toolrlef_data.engines.prompts import STYLES, render_prompt
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.trice.training.samples import SORTED_BATCHES, Sample, batches, tokenise_row
+from toolrlef_data.trice.training.updates import Updates, evaluate_samples, seeded
 
 BASE = EngineSpec("local", "tiny")
+UPDATES = Updates(
+    steps=1, batch_size=1, accumulation=1, learning_rate=1e-4, schedule="constant", weight=1.0, compat=False, seed=0,
+    kept_steps=(),
+)  # fmt: skip
 ROW = {"instruction": "Write a call.", "input": "How many in 3 boxes of 12?", "output": " calculator(3*12) "}
 RANKED: dict[str, Any] = {
     "instruction": "Write a call.",
@@ -68,3 +76,32 @@ def test_rows_of_similar_length_share_a_batch() -> None:
     padding = sum(max(map(len, batch)) * len(batch) - sum(map(len, batch)) for batch in epoch)
     assert padding < 0.05 * sum(map(len, samples))
     assert [len(batch[0]) for batch in epoch] != sorted(len(batch[0]) for batch in epoch), "batches are in random order"
+
+
+def test_the_held_out_loss_does_not_depend_on_the_batches(loaded: Any) -> None:
+    rows = [TokenisedRow((1, 2, 3), ((4, 5, n), (n, 6))) for n in (7, 8, 9)]
+    samples = [Sample(row, (20.0, 0.0)) for row in rows]
+    results = []
+    for batch_size in (1, 2, 3):
+        updates = replace(UPDATES, batch_size=batch_size)
+        results.append(evaluate_samples(loaded.model, samples, updates, "padded"))
+    assert results[1] == pytest.approx(results[0], rel=1e-4)
+    assert results[2] == pytest.approx(results[0], rel=1e-4)
+
+
+def test_training_leaves_the_random_generators_of_the_user_as_they_were() -> None:
+    import torch
+
+    def draws() -> list[float]:
+        return [random.random(), float(np.random.random()), float(torch.rand(1))]
+
+    drawn = []
+    for trains in (False, True):
+        random.seed(1)
+        np.random.seed(1)
+        torch.manual_seed(1)
+        if trains:
+            with seeded(5, "cpu"):
+                draws()
+        drawn.append(draws())
+    assert drawn[0] == drawn[1]
