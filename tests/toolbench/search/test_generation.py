@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +17,7 @@ from datasets import Dataset, DatasetDict, Value
 
 from tests.support.api_server import ApiServer, ReceivedRequest, ServerReply, completion, error
 from tests.support.models import tiny_llama
+from tests.support.waiting import wait_until
 from toolrlef_data import (
     CapReached,
     EngineSpec,
@@ -240,6 +242,24 @@ def test_a_tool_failure_is_stored_for_its_search_only(tmp_path: Path) -> None:
     observations = [row["messages"][-2]["content"] for row in trajectories(both) if row["step"] == 2]
     assert ["come back later" in text for text in observations] == [True, False]
     assert Path(log).read_text() == "aa"
+
+
+def test_searches_that_wait_for_one_call_all_get_its_failure(tmp_path: Path) -> None:
+    asked = str(tmp_path / "asked")
+
+    def reply(request: Request) -> Reply:
+        if QUERIES[1] in request.messages[1].content:
+            Path(asked).touch()
+        return pings_then_answers(request)
+
+    def work(host: str) -> str:
+        wait_until(lambda: Path(asked).exists())
+        time.sleep(0.1)  # the second search waits now; if it does not, it makes the call again
+        raise ToolError("unavailable", "come back later")
+
+    answers = generate_trajectories(QUERIES[:2], [_function(work)], scripted(reply, progress=False))
+    observations = [row["messages"][-2]["content"] for row in trajectories(answers) if row["step"] == 2]
+    assert ["come back later" in text for text in observations] == [True, True]
 
 
 def test_functions_with_state_are_executed_once(tmp_path: Path) -> None:
