@@ -10,7 +10,7 @@ import ssl
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -129,13 +129,47 @@ def test_a_slow_body_ends_at_the_deadline() -> None:
         assert reply.error_detail == "no HTTP response within the deadline of 0.5 s"
 
 
-def slowly() -> Iterator[bytes]:
+def slowly(byte: bytes = b" ") -> Iterator[bytes]:
     import threading
 
     never = threading.Event()
     while True:
         never.wait(0.02)
-        yield b" "
+        yield byte
+
+
+FILE = {"id": "file-1", "object": "file", "bytes": 1, "created_at": 1, "filename": "f", "purpose": "batch"}
+BATCH = {"id": "batch-1", "object": "batch", "status": "completed", "created_at": 1, "endpoint": "/v1/chat/completions"}
+BATCH |= {"completion_window": "24h", "input_file_id": "file-1", "output_file_id": "file-2"}
+BATCH_STEPS = {
+    "POST /v1/files": FILE,
+    "POST /v1/batches": BATCH,
+    "GET /v1/batches/batch-1": BATCH,
+    "GET /v1/files/file-2/content": {},
+}
+# Each sends bytes in time, and nothing that a client could return. 200 pieces take 4 s or more.
+SLOW: dict[str, Callable[[], Iterable[bytes]]] = {
+    "a slow header": lambda: chain([HEAD + b"X: "], islice(slowly(), 200)),
+    "a slow body": lambda: chain([HEAD + b"Content-Length: 200\r\n\r\n"], islice(slowly(), 200)),
+    "slow events": lambda: islice(chunked(b"data: {}\n\n" for _ in slowly()), 200),
+    "a slow chunk size": lambda: chain([HEAD + b"Transfer-Encoding: chunked\r\n\r\n"], islice(slowly(b"0"), 200)),
+    "a slow error page": lambda: chain(
+        [HEAD.replace(b"200 OK", b"500 X") + b"Content-Length: 200\r\n\r\n"], islice(slowly(), 200)
+    ),
+}
+
+
+@pytest.mark.parametrize("step", BATCH_STEPS)
+@pytest.mark.parametrize("slow", SLOW)
+def test_a_slow_response_of_a_batch_endpoint_ends_in_time(slow: str, step: str) -> None:
+    def reply(head: str) -> Iterable[bytes]:
+        path = head.partition(" HTTP")[0]
+        body = json.dumps(BATCH_STEPS[path]).encode()
+        return SLOW[slow]() if path == step else [HEAD + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)]
+
+    limits = Limits(mode="batch", poll=0.01, backoff=0.01)
+    with RawServer(reply) as server, pytest.raises(ToolrlefError, match=r"no complete HTTP response within 0\.2 s"):
+        ask(server.url, limits=limits, timeout=0.2, retries=0)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "deflate", "GZIP", "identity"])

@@ -143,17 +143,14 @@ async def fetch_results(
         max_line_bytes: maximum size of a line; longer lines count as malformed.
 
     Raises:
-        ToolrlefError: the file does not exist, or has more than `max_bytes` bytes.
+        ToolrlefError: the file does not exist, has more than `max_bytes` bytes, or arrives too slowly.
     """
-    from toolrlef_data.engines.openai_api.client import TooLarge
+    from toolrlef_data.engines.openai_api.client import read_limited
 
     async def download(client: openai.AsyncOpenAI) -> dict[str, Reply | Failure]:
-        num_bytes = 0
         async with client.files.with_streaming_response.content(file_id) as response:
             with open(path, "wb") as file:
-                async for chunk in response.iter_bytes():
-                    if (num_bytes := num_bytes + len(chunk)) > max_bytes:
-                        raise TooLarge(f"the file {file_id} has more than {max_bytes} bytes")
+                async for chunk in read_limited(response.iter_bytes(), max_bytes, session.spec.timeout):
                     file.write(chunk)
         results: dict[str, Reply | Failure] = {}
         with open(path, "rb") as file:
@@ -221,12 +218,24 @@ async def _call(session: Session, operation: Callable[[openai.AsyncOpenAI], Awai
             return await operation(client)
         except openai.APIStatusError as error:
             failure = classify_status(error.status_code, error.response.text)
-        except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, OSError, TooLarge) as error:
-            cause: BaseException = error
-            while cause.__cause__ is not None:
-                cause = cause.__cause__
-            is_large = isinstance(cause, TooLarge)
-            failure = Failure("too_long", "retry", str(cause)) if is_large else connection_failure(cause)
+        except (
+            openai.OpenAIError,
+            httpx2.HTTPError,
+            aiohttp.ClientError,
+            OSError,
+            asyncio.TimeoutError,
+            TooLarge,
+        ) as e:
+            causes: list[BaseException] = [e]
+            while causes[-1].__cause__ is not None:
+                causes.append(causes[-1].__cause__)
+            if any(isinstance(cause, (asyncio.TimeoutError, TimeoutError)) for cause in causes):
+                ended = f"no complete HTTP response within {session.spec.timeout:g} s"
+                failure = Failure("timeout", "retry", ended)
+            elif isinstance(causes[-1], TooLarge):
+                failure = Failure("too_long", "retry", str(causes[-1]))
+            else:
+                failure = connection_failure(causes[-1])
         except (InvalidResponseError, ValueError) as error:  # ValueError: the body is not JSON
             failure = Failure("server", "retry", f"{type(error).__name__}: {error}")
         session.failure_counts[failure.kind] += 1

@@ -23,7 +23,7 @@ import ssl
 import sys
 import time
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -45,7 +45,7 @@ else:  # a dependency of aiohttp for this Python
 if TYPE_CHECKING:
     import openai
 
-__all__ = ["Connection", "HTTPResponse", "TooLarge", "connection_failure", "describe_untrusted"]
+__all__ = ["Connection", "HTTPResponse", "TooLarge", "connection_failure", "describe_untrusted", "read_limited"]
 
 HEADERS = {
     "Accept": "application/json",
@@ -56,6 +56,7 @@ HEADERS = {
 # Header -> environment variable: the organization and project to bill. The openai package reads the same variables.
 BILLING_VARIABLES = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
 MAX_OBJECT_BYTES = 8_000_000  # of a JSON object of the batch endpoints; the largest is a list of 100 batches
+MIN_BYTES_PER_SECOND = 10_000  # of a file that is uploaded or downloaded, after the first `timeout` seconds
 
 
 class HTTPResponse(NamedTuple):
@@ -115,6 +116,16 @@ class Connection:
                 headers = headers | login
         # The package reads OPENAI_CUSTOM_HEADERS itself, for every server; only `headers` are sent.
         sent: Any = {name: openai.Omit() for name in custom_headers()} | headers | {"Accept-Encoding": "identity"}
+        timeout = self.spec.timeout
+
+        class TimedClient(openai.DefaultAioHttpClient):
+            """Limits the time of a complete request; the timeouts of httpx start again with each byte."""
+
+            async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+                num_bytes = int(request.headers.get("Content-Length", "0"))
+                async with time_limit(timeout + num_bytes / MIN_BYTES_PER_SECOND):
+                    return await super().send(request, **options)
+
         try:
             return openai.AsyncOpenAI(
                 api_key="none",
@@ -122,12 +133,12 @@ class Connection:
                 default_query=self.address.query,
                 default_headers=sent,
                 max_retries=0,
-                http_client=openai.DefaultAioHttpClient(
+                http_client=TimedClient(
                     follow_redirects=False,
                     trust_env=False,
                     verify=httpx2.create_ssl_context(),
                     proxy=proxy,
-                    event_hooks={"response": [partial(_limit_object, timeout=self.spec.timeout)]},
+                    event_hooks={"response": [partial(_limit_object, timeout=timeout)]},
                 ),
             )
         except (httpx2.InvalidURL, UnicodeError):
@@ -182,22 +193,39 @@ class TooLarge(Exception):
     """A response body above its size limit."""
 
 
+async def read_limited(body: AsyncIterable[bytes], max_bytes: int, timeout: float) -> AsyncIterator[bytes]:
+    """Yield the chunks of a response body.
+
+    Args:
+        body: the body.
+        max_bytes: maximum size of the body.
+        timeout: seconds for a chunk, and for the body above the time that `MIN_BYTES_PER_SECOND` allows for its size.
+
+    Raises:
+        TooLarge: the body has more than `max_bytes` bytes.
+        TimeoutError: the time is over; in Python 3.10 `asyncio.TimeoutError`.
+    """
+    chunks, num_bytes, start = aiter(body), 0, time.monotonic()
+    while True:
+        end = start + timeout + num_bytes / MIN_BYTES_PER_SECOND
+        async with time_limit(min(timeout, end - time.monotonic())):
+            chunk = await anext(chunks, None)
+        if chunk is None:
+            return
+        if (num_bytes := num_bytes + len(chunk)) > max_bytes:
+            raise TooLarge(f"the response body has more than {max_bytes} bytes")
+        yield chunk
+
+
 class _LimitedBody(httpx2.AsyncByteStream):
-    """A response body that raises `TooLarge` or `TimeoutError` above a size or time limit."""
+    """The body of a JSON object, or of an error, with limits (`read_limited`)."""
 
     def __init__(self, body: Any, timeout: float) -> None:
         self.body = body
-        self.deadline = time.monotonic() + timeout
+        self.timeout = timeout
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        num_bytes = 0
-        async for chunk in self.body:
-            num_bytes += len(chunk)
-            if num_bytes > MAX_OBJECT_BYTES:
-                raise TooLarge(f"the response body has more than {MAX_OBJECT_BYTES} bytes")
-            if time.monotonic() > self.deadline:
-                raise TimeoutError
-            yield chunk
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return read_limited(self.body, MAX_OBJECT_BYTES, self.timeout)
 
     async def aclose(self) -> None:
         await self.body.aclose()
