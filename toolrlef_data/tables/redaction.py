@@ -37,7 +37,7 @@ API_KEY_PATTERN = re.compile(
     r"(?<=[Bb]earer )[\w.~+/=*-]{6,}"
 )
 MIN_SECRET_LENGTH = 6  # characters; placeholders such as "EMPTY" and "none" are not redacted
-MIN_BEGINNING = 6  # characters of a secret at the end of a text
+MIN_BEGINNING = 6  # characters of a secret that its sender has cut
 MIN_SECRET_LENGTH_IN_REPLY = 16  # characters; shorter secrets could be ordinary words of a reply
 PRIVATE_NETWORK = (
     r"(?:127\.|10\.|192\.168\.|169\.254\.|0\.0\.0\.0|172\.(?:1[6-9]|2\d|3[01])\."
@@ -164,21 +164,22 @@ class Secrets:
             {*self.values, *(s for s in spellings if len(s) >= MIN_SECRET_LENGTH)}, key=len, reverse=True
         )
         self.pattern = _any_of(self.values)
-        self.reply_pattern = _any_of([value for value in self.values if len(value) >= MIN_SECRET_LENGTH_IN_REPLY])
+        self.values_in_reply = [value for value in self.values if len(value) >= MIN_SECRET_LENGTH_IN_REPLY]
+        self.reply_pattern = _any_of(self.values_in_reply)
 
     def redact(self, text: str) -> str:
         """Return an error text with each known secret, and any text that resembles an API key, replaced by "[key]".
 
-        So is the beginning of a secret at the end of the text, which its sender may have cut.
+        So is the beginning of a secret, which its sender may have cut, unless a letter or digit follows.
 
-        >>> Secrets(["tok-0123456789abcdef"]).redact("wrong key tok-012345")
-        'wrong key [key]'
+        >>> Secrets(["tok-0123456789abcdef"]).redact("wrong key tok-012345 (invalid_request_error)")
+        'wrong key [key] (invalid_request_error)'
         """
         return API_KEY_PATTERN.sub("[key]", self.redact_known(text))
 
     def redact_known(self, text: str) -> str:
-        """Return a text with each known secret, and the beginning of one at its end, replaced by "[key]"."""
-        return _without_beginning(self.pattern.sub("[key]", text), self.values)
+        """Return a text with each known secret, and each beginning of one, replaced by "[key]", as in `redact`."""
+        return _without_beginnings(self.pattern.sub("[key]", text), self.values)
 
     def excerpt(self, text: str, length: int) -> str:
         """Return the first `length` characters of an error text after its redaction.
@@ -208,17 +209,35 @@ class Secrets:
 
         So is the beginning of one at the end, which the token limit may have cut.
         """
-        secrets = [value for value in self.values if len(value) >= MIN_SECRET_LENGTH_IN_REPLY]
-        return _without_beginning(self.reply_pattern.sub("[key]", text), secrets)
+        redacted = self.reply_pattern.sub("[key]", text)
+        start = len(redacted) - max(map(len, self.values_in_reply), default=0)
+        return _without_beginnings(redacted, self.values_in_reply, max(0, start), only_at_end=True)
 
 
-def _without_beginning(text: str, values: list[str]) -> str:
-    """Return a text whose end is replaced by "[key]" if at least `MIN_BEGINNING` characters there begin a value."""
-    end = text[-max(map(len, values), default=0) :].lower() if values else ""
-    for start in range(len(end) - MIN_BEGINNING + 1):
-        if any(value.lower().startswith(end[start:]) for value in values):
-            return text[: len(text) - len(end) + start] + "[key]"
-    return text
+def _without_beginnings(text: str, values: list[str], start: int = 0, only_at_end: bool = False) -> str:
+    """Return a text in which beginnings of values, of at least `MIN_BEGINNING` characters, are replaced by "[key]".
+
+    Args:
+        text: the text.
+        values: the values, of at least `MIN_BEGINNING` characters.
+        start: position of the first character that is searched.
+        only_at_end: whether only a beginning at the end of the text is replaced; otherwise also one that no letter or
+            digit follows.
+    """
+    pattern, parts, copied = _any_of(sorted({value[:MIN_BEGINNING] for value in values})), [], 0
+    while match := pattern.search(text, start):
+        start = match.start() + 1
+        end = match.start() + max(_common_length(text, match.start(), value) for value in values)
+        if end == len(text) or not (only_at_end or text[end].isalnum()):
+            parts += [text[copied : match.start()], "[key]"]
+            start = copied = end
+    return "".join([*parts, text[copied:]])
+
+
+def _common_length(text: str, start: int, value: str) -> int:
+    """Return the number of characters of a value that stand in a text at a position, in any case."""
+    pairs = zip(text[start : start + len(value)], value, strict=False)
+    return next((n for n, (a, b) in enumerate(pairs) if a.lower() != b.lower()), min(len(text) - start, len(value)))
 
 
 def _any_of(values: list[str]) -> re.Pattern[str]:

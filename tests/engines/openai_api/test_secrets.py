@@ -175,6 +175,34 @@ def test_a_body_that_ends_inside_a_key_shows_no_part_of_it(status: int) -> None:
             assert (reply.text, reply.reasoning) == ("you sent [key]", "[key]")
 
 
+@pytest.mark.parametrize("status", [200, 400, 403, 404])
+def test_a_message_that_ends_inside_a_key_shows_no_part_of_it(status: int) -> None:
+    """The type and the advice follow the message that the server has cut."""
+    for end in range(6, len(KEY) + 1):
+        body = {"error": {"message": f"you sent {KEY[:end]}", "type": "t", "metadata": {"raw": f"{KEY[:end]}..."}}}
+        with ApiServer(always(ServerReply(status, body))) as server:
+            try:
+                text = repr(ask(spec_of(server, keys="A", retries=0)))
+            except NoUsableApiKey as error:
+                text = str(error)
+        assert "you sent [key] (t) [key]..." in text, text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("sent Token-012.", "sent [key]."),
+        ("sent 'token-0', token-01... and token-", "sent '[key]', [key]... and [key]"),
+        ("sent token-0_9, token-012345678", "sent [key]_9, [key]"),
+        ("token-99, token-server, mytoken", "token-99, token-server, mytoken"),
+        ("tokens-0, token, toke", "tokens-0, token, toke"),
+        ("\u0130token-01\u0130 \u0130token-01", "\u0130token-01\u0130 \u0130[key]"),
+    ],
+)
+def test_the_beginning_of_a_key_is_redacted_as_a_word(text: str, expected: str) -> None:
+    assert Secrets(["token-012345678"]).redact(text) == expected
+
+
 @pytest.mark.parametrize("offset", range(60))
 def test_an_excerpt_is_redacted_first(offset: int) -> None:
     excerpt = Secrets([KEY]).excerpt("-" * offset + KEY + " end", 50)

@@ -632,6 +632,20 @@ def test_a_secret_at_the_truncation_is_redacted_completely(
     assert texts[-1].endswith("--..."), "behind the cut"
 
 
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_secret_that_the_server_cuts_is_redacted(
+    status: int, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "abc-0123456789-xyz"
+    monkeypatch.setenv("X_KEY", secret)
+    for length in range(6, len(secret) + 1):
+        for body in (f"you sent {secret[:length]}", json.dumps({"sent": secret[:length], "type": "t"})):
+            monkeypatch.setitem(RESPONSES, "/error", echoing(body, status))
+            text = post(server.url + "/error", headers={"A": "$X_KEY"}).text
+            assert "[key]" in text
+            assert "abc" not in text
+
+
 @pytest.mark.parametrize("shift", range(0, 60, 7))
 def test_no_part_of_a_secret_remains_in_a_truncated_error(
     shift: int, server: Server, monkeypatch: pytest.MonkeyPatch

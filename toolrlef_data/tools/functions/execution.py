@@ -167,7 +167,7 @@ def _json_observation(
     """Return an observation whose `response` is JSON text."""
     text = f'{{"error": {json.dumps(error, ensure_ascii=False)}, "response": {response}}}'
     # Redact before truncating: a truncated secret would not be recognised.
-    return Observation(truncate(secrets.pattern.sub("[key]", text)), code, tool_failure)
+    return Observation(truncate(secrets.redact_known(text)), code, tool_failure)
 
 
 def truncate(text: str, length: int = MAX_LENGTH) -> str:
