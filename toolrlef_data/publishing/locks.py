@@ -6,6 +6,7 @@ import contextlib
 import errno
 import logging
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,8 +45,9 @@ def locked_folder(out: Path) -> Iterator[None]:
 
 
 def _create(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} exists and is not a folder")
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISDIR(out.stat().st_mode):  # of one moment: another publisher may remove the folder
+            raise InputError(f"{out} exists and is not a folder")
     out.mkdir(parents=True, exist_ok=True)
 
 

@@ -5,6 +5,7 @@
 | `counterfactual` | `counterfactual`: samples of both kinds, their shares of right samples, and the class |
 | `classes` | the classes of questions, and the thresholds between them |
 | `labels` | the labels of stage 1 by these classes |
+| `questions` | what identifies a question |
 | `agreement` | `agreement`: the classes of two models compared |
 
 Whether a model needs a tool is measured on the model itself, as in arXiv 2605.14038. Unlike there, both sides are
