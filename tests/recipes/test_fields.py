@@ -158,9 +158,11 @@ def test_every_field_has_the_effect_of_the_argument(rule: str, folder: Path, mon
     graded = grade(answered, threshold=0.9, compat=compat, task=task)
     labels: dict[str, Any] = {}
     if rule == "cost":
-        measured = {**{name: STUDENT[name] for name in ("style", "examples")}, **NEED}
+        measured = {**{name: STUDENT[name] for name in ("style", "examples", "strip_reasoning")}, **NEED}
         labels = {name: measured.pop(name) for name in ("unsure", "hopeless")}
-        labels["need"] = counterfactual(questions, ENGINES[measured.pop("engine")], **measured, task=task)
+        labels["need"] = counterfactual(
+            questions, ENGINES[measured.pop("engine")], accept_cut=["call"], **measured, task=task
+        )
         assert result.need is not None
         assert result.need._fingerprint == labels["need"]._fingerprint
     stage1 = build_stage1(
