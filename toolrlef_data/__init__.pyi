@@ -8,6 +8,8 @@ from toolrlef_data.engines.spec import EngineSpec as EngineSpec
 from toolrlef_data.engines.spec import Limits as Limits
 from toolrlef_data.loading_scripts import load_source as load_source
 from toolrlef_data.loading_scripts.own.questions import make_questions as make_questions
+from toolrlef_data.loading_scripts.test_sets.decontamination import decontaminate as decontaminate
+from toolrlef_data.loading_scripts.test_sets.decontamination import overlaps as overlaps
 from toolrlef_data.publishing.exports.formats import EXPORTS as EXPORTS
 from toolrlef_data.publishing.exports.trainer_table import to_trainer as to_trainer
 from toolrlef_data.publishing.exports.writing import export as export
