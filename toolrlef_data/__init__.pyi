@@ -36,6 +36,8 @@ from toolrlef_data.records import ToolrlefError as ToolrlefError
 from toolrlef_data.records import ToolUnavailable as ToolUnavailable
 from toolrlef_data.tables.lineage import ledger as ledger
 from toolrlef_data.tables.lineage import lineage as lineage
+from toolrlef_data.tables.overlap.near_duplicates import drop_near_duplicates as drop_near_duplicates
+from toolrlef_data.tables.overlap.near_duplicates import near_duplicates as near_duplicates
 from toolrlef_data.tables.reshape import explode as explode
 from toolrlef_data.tables.sampling.splits import shuffle_steps as shuffle_steps
 from toolrlef_data.tables.sampling.splits import split_queries as split_queries

@@ -12,7 +12,8 @@ from toolrlef_data.checks import check_table, check_type, features_of
 from toolrlef_data.loading_scripts.test_sets.reading import read_test_sets
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.batches import by_split, check_num_proc
-from toolrlef_data.tables.overlap.stage import OverlapSearch, drop_overlaps, find_overlaps, text_column
+from toolrlef_data.tables.overlap.removal import text_column
+from toolrlef_data.tables.overlap.stage import OverlapSearch, drop_overlaps, find_overlaps
 from toolrlef_data.tables.stage_cache import arrow_files
 
 __all__ = ["decontaminate", "overlaps"]

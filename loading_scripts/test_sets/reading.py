@@ -14,7 +14,8 @@ from toolrlef_data.loading_scripts.fields import read_text
 from toolrlef_data.loading_scripts.own.files import is_own_source, read_own
 from toolrlef_data.loading_scripts.own.tables import dataset_rows
 from toolrlef_data.records import InputError
-from toolrlef_data.tables.overlap.stage import TEST_QUESTIONS, text_column
+from toolrlef_data.tables.overlap.removal import text_column
+from toolrlef_data.tables.overlap.stage import TEST_QUESTIONS
 from toolrlef_data.tables.row_files import table_from_rows
 
 __all__ = ["read_test_sets"]

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from datasets import Dataset, Features, Value
 
 from toolrlef_data.checks import require_columns
-from toolrlef_data.records import Drop, InputError
 from toolrlef_data.tables.batches import map_batches, stage_key
-from toolrlef_data.tables.identity import text_hash
+from toolrlef_data.tables.overlap.removal import drop_listed
 from toolrlef_data.tables.overlap.search import TestIndex
 from toolrlef_data.tables.row_files import materialize
-from toolrlef_data.tables.stage_cache import arrow_files, as_arrow, build_record, load_stage, open_files, write_record
-from toolrlef_data.tables.transform import keep
+from toolrlef_data.tables.stage_cache import build_record, load_stage, open_files, write_record
 
-__all__ = ["OVERLAPS", "TEST_QUESTIONS", "OverlapSearch", "drop_overlaps", "find_overlaps", "text_column"]
+__all__ = ["OVERLAPS", "TEST_QUESTIONS", "OverlapSearch", "drop_overlaps", "find_overlaps"]
 
 STRING = Value("string")
 TEST_QUESTIONS = Features(test_set=STRING, test_id=STRING, text=STRING)
@@ -35,7 +30,6 @@ OVERLAPS = Features(
     test_id=STRING,
     test_text=STRING,
 )
-TEXT_COLUMNS = ("question", "query", "problem", "text", "prompt", "instruction")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +64,6 @@ class OverlapSearch:
         return {"n": self.n, "ignore_numbers": self.ignore_numbers, "column": self.column, **numbers}
 
 
-def text_column(columns: Sequence[str], column: str | None, name: str) -> str:
-    """Return the given column, or else the first of `TEXT_COLUMNS`; raise an `InputError` if it is missing."""
-    known = [column] if column is not None else TEXT_COLUMNS
-    found = next((candidate for candidate in known if candidate in columns), None)
-    if found is None:
-        raise InputError(f"{name}: no column {' or '.join(map(repr, known))}; choose from: {', '.join(columns)}")
-    return found
-
-
 def find_overlaps(data: Dataset, tests: Dataset, search: OverlapSearch, num_proc: int | None = None) -> Dataset:
     """Return the rows that overlap a test question (`OVERLAPS`), each with the question that it overlaps most."""
     data = materialize(data)
@@ -97,8 +82,7 @@ def drop_overlaps(data: Dataset, tests: Dataset, search: OverlapSearch, num_proc
     data = materialize(data)
     overlaps = find_overlaps(data, tests, search, num_proc)
     found = replace(search, found=tuple(sorted(Counter(overlaps["kind"][:]).items())))
-    removal = _Removal(found, overlaps._fingerprint, tuple(arrow_files(overlaps)))
-    return keep(data, _judge, removal, reads=["id"], stage="decontaminate", batched=True, num_proc=num_proc)
+    return drop_listed(data, overlaps, found, "decontaminate", "overlap", num_proc)
 
 
 def _overlaps_in_batch(table: pa.Table, search: OverlapSearch) -> pa.Table:
@@ -119,44 +103,3 @@ def _overlaps_in_batch(table: pa.Table, search: OverlapSearch) -> pa.Table:
 def _index(search: OverlapSearch) -> TestIndex:
     """Return the index of the test questions; each process builds its own."""
     return TestIndex(open_files(search.files), search.n, search.ignore_numbers)
-
-
-@dataclass(frozen=True, slots=True)
-class _Removal:
-    """The settings of `_judge`: the search, and the fingerprint and the files of the table of overlaps."""
-
-    search: OverlapSearch
-    overlaps: str
-    files: tuple[str, ...]
-
-    def in_key(self) -> dict[str, Any]:
-        return {"files": ()}
-
-    def published(self) -> dict[str, Any]:
-        return self.search.published()
-
-
-def _judge(columns: Mapping[str, list[str]], removal: _Removal) -> list[Drop | None]:
-    """Return a drop, with both texts, for each row that is in the table of overlaps."""
-    overlaps, hashes, order = _overlaps_by_id(removal)
-    if not len(hashes):
-        return [None] * len(columns["id"])
-    ids = np.array([text_hash(row_id) for row_id in columns["id"]], np.uint64)
-    positions = np.minimum(np.searchsorted(hashes, ids), len(hashes) - 1)
-    verdicts: list[Drop | None] = [None] * len(ids)
-    for i in np.flatnonzero(hashes[positions] == ids).tolist():
-        row = int(order[positions[i]])
-        (overlap,) = overlaps[row : row + 1].to_pylist()
-        detail = {name: value for name, value in overlap.items() if name not in ("id", "kind")}
-        detail["share"] = round(detail["share"], 3)
-        verdicts[i] = Drop(f"overlap_{overlap['kind']}", json.dumps(detail, ensure_ascii=False))
-    return verdicts
-
-
-@functools.lru_cache(1)
-def _overlaps_by_id(removal: _Removal) -> tuple[Dataset, Any, Any]:
-    """Return the table of overlaps, the sorted hashes of its ids, and the row of each."""
-    overlaps = as_arrow(open_files(removal.files))
-    hashes = np.array([text_hash(row_id) for row_id in overlaps["id"].to_pylist()], np.uint64)
-    order = np.argsort(hashes)
-    return overlaps, hashes[order], order

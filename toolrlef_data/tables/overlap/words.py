@@ -22,7 +22,7 @@ import numpy as np
 
 from toolrlef_data.tables.identity import Hashes, text_hash
 
-__all__ = ["NUMBER", "ngrams", "without_numbers", "words_of"]
+__all__ = ["FACTOR", "NUMBER", "ngrams", "without_numbers", "words_of"]
 
 NUMBER = "0"  # the word that replaces numbers
 APOSTROPHES = "'\u2018\u2019\u02bc\u00b4`"
@@ -33,7 +33,8 @@ NUMBER_WORDS = frozenset(
     re.findall(
         r"\w+",
         "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion",
+        "seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred "
+        "thousand million billion",
     )
 )
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd; a power of it for each position in an n-gram
