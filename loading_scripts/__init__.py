@@ -6,8 +6,8 @@ reads the Parquet files on the Hub, or bundled files. Each file is also a comman
 
     python -m toolrlef_data.loading_scripts.gsm8k --data-dir DIR --out DIR
 
-`own/` reads your own questions: `make_questions`, and files or data sets of the Hub by `load_source`. `test_sets/` drops
-questions that overlap test sets.
+`own/` reads your own questions: `make_questions`, and files or data sets of the Hub by `load_source`. `test_sets/`
+drops questions that overlap test sets.
 
 To add a source of questions, write a file with a subclass of `base.Source` and add it to `SOURCES`. A source of other
 rows, such as toolbench, is a subclass of `base.TableSource`.

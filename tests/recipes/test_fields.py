@@ -22,6 +22,7 @@ from toolrlef_data import (
     build_stage1,
     build_stage2,
     counterfactual,
+    decontaminate,
     grade,
     ledger,
     load_recipe,
@@ -35,6 +36,7 @@ from toolrlef_data import (
 from toolrlef_data.engines.spec import Request
 from toolrlef_data.recipes import runner
 from toolrlef_data.recipes.schema import OWN_KEYS, Recipe, Section
+from toolrlef_data.tables.reshape import stack
 from toolrlef_data.trice.training import warm_up as training
 
 
@@ -72,6 +74,7 @@ NEED: dict[str, Any] = {
     "unsure": "grade",
     "hopeless": "grade",
 }
+TEST_SETS: dict[str, Any] = {"n": 11, "ignore_numbers": False}
 WARM_UP = {"steps": 3, "batch_size": 2, "learning_rate": 1e-3, "max_tokens": 400, "style": "vicuna", "seed": 5}
 # `compat` of the recipe or of stage 2; the options of the scoring rules. The last one has `need`.
 STAGE2: dict[str, dict[str, Any]] = {
@@ -88,8 +91,9 @@ def sections(rule: str, folder: Path) -> dict[str, Any]:
         "cassette": True, "card": {"license": "cc0-1.0"}, "attempts": 2, "keep_unverified": True, "compat": rule == "trice",
         "sources": [
             {"name": "hotpotqa", "split": "dev", "data_dir": str(folder), "rows": 3, "seed": 4, "options": {"keep_yes_no": True}},
-            {"name": "hotpotqa", "split": "train", "data_dir": str(folder), "rows": 1},
+            {"name": "hotpotqa", "split": "train", "data_dir": str(folder), "rows": 2},
         ],
+        "decontaminate": {**TEST_SETS, "against": [str(folder / "test.txt"), "svamp"], "data_dir": str(folder)},
         "tasks": {"retrieval": {"tool": {"kind": "wiki_search", "corpus": "sample", "k": 2}, "reader": "reader", "reader_style": "completion", "rule": "paper"}},
         "engines": {name: {"kind": "local", "model": name, "temperature": 0.5} for name in ENGINES},
         "student": {**STUDENT, "engine": "pupil", "threshold": 0.9}, "need": NEED if rule == "cost" else None, "teachers": ["guide", "other"],
@@ -108,6 +112,16 @@ def folder(tmp_path: Path) -> Path:
             for i in range(first, first + 8)
         ]
         (tmp_path / f"{file}.json").write_text(json.dumps(rows))
+    svamp = {
+        "ID": "chal-1",
+        "Body": "",
+        "Question": "Which city is number 22?",
+        "Equation": "22",
+        "Answer": 22.0,
+        "Type": "",
+    }
+    (tmp_path / "SVAMP.json").write_text(json.dumps([svamp]))
+    (tmp_path / "test.txt").write_text("Which city is number 99?")
     return tmp_path
 
 
@@ -150,10 +164,13 @@ def test_every_field_has_the_effect_of_the_argument(rule: str, folder: Path, mon
         "paper"
     )
     files: dict[str, Any] = {"data_dir": folder}
-    train_split = load_source("hotpotqa", split="train", **files).select(range(1))
-    parts = [subset(load_source("hotpotqa", split="dev", keep_yes_no=True, **files), 3, seed=4), train_split]
-    assert [list(part["id"]) for part in parts] == [list(result.questions["id"][:3]), list(result.questions["id"][3:])]
-    questions = result.questions
+    train_split = load_source("hotpotqa", split="train", **files).select(range(2))
+    drawn = subset(load_source("hotpotqa", split="dev", keep_yes_no=True, **files), 3, seed=4)
+    questions = decontaminate(
+        stack([drawn, train_split], "questions"), [folder / "test.txt", "svamp"], data_dir=folder, **TEST_SETS
+    )
+    assert questions["id"][:] == [*drawn["id"], "hotpotqa-n20"], "n22 is a question of the test sets"
+    assert result.questions._fingerprint == questions._fingerprint
     answered = answer(questions, ENGINES["pupil"], **STUDENT, accept_cut=["call"], task=task)
     graded = grade(answered, threshold=0.9, compat=compat, task=task)
     labels: dict[str, Any] = {}
@@ -197,13 +214,13 @@ def test_settings_that_change_no_key_reach_every_stage(folder: Path, monkeypatch
 
         return record
 
-    for name in ("answer", "grade", "build_stage1", "respond", "build_stage2"):
+    for name in ("decontaminate", "answer", "grade", "build_stage1", "respond", "build_stage2"):
         monkeypatch.setattr(runner, name, recorded(name))
     recipe = Recipe.model_validate({**sections("paper", folder), "warm_up": None, "responders": [], "stage2": {}})
     run_recipe(recipe.model_copy(update={"engines": ENGINES}), num_proc=3)
     asks = {name for name, (ask_again, _) in passed.items() if ask_again == ("empty",)}
     assert asks == {"answer", "build_stage1", "respond"}
-    assert [num_proc for _, num_proc in passed.values()] == [3] * 5
+    assert [num_proc for _, num_proc in passed.values()] == [3] * 6
 
 
 def answer_numbers(request: Request) -> str:

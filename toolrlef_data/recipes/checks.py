@@ -12,7 +12,7 @@ from toolrlef_data.engines import ENGINES
 from toolrlef_data.engines.prompts import STYLES
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.loading_scripts import SOURCES
-from toolrlef_data.loading_scripts.own.files import HUB
+from toolrlef_data.loading_scripts.own.files import HUB, is_own_source
 from toolrlef_data.publishing.folder import LAYOUTS
 from toolrlef_data.publishing.hub.client import check_repo_id
 from toolrlef_data.recipes.schema import (
@@ -54,6 +54,11 @@ def mistakes_in(recipe: Recipe) -> Mistakes:
         options = SOURCES[source.name].defaults if source.name in SOURCES else source.options
         for option in source.options:
             yield from _unknown(("sources", i, "options", option), "option", option, options)
+    for i, name in enumerate(recipe.decontaminate.against if recipe.decontaminate else ()):
+        if name in SOURCES or not is_own_source(name):
+            yield from _unknown(("decontaminate", "against", i), "source", name, SOURCES)
+        elif not name.startswith(HUB) and not as_path("against", name).is_file():
+            yield ("decontaminate", "against", i), f"names no file: {name!r}"
     yield from _task_mistakes(recipe)
     yield from _unknown(("layout",), "layout", recipe.layout, LAYOUTS)
     if recipe.cassette and recipe.layout != "hub":

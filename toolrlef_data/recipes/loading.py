@@ -5,6 +5,7 @@
 | name, version, out, task, layout, card, cassette, replace | the published data set |
 | hub | the repository to push it to |
 | sources | sources of questions |
+| decontaminate | test sets whose questions are removed |
 | tasks | tools and readers of tasks that need them |
 | engines | name -> `EngineSpec` |
 | student, teachers, attempts, keep_unverified, responders | engines for these roles, with their settings |

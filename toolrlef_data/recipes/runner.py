@@ -15,6 +15,7 @@ from datasets import Dataset
 
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.loading_scripts import load_source
+from toolrlef_data.loading_scripts.test_sets.decontamination import decontaminate
 from toolrlef_data.publishing.folder import publish
 from toolrlef_data.publishing.hub.push import Push, check_pushable, push_to_hub
 from toolrlef_data.publishing.placement import check_replaceable
@@ -195,6 +196,9 @@ def _run_stage1(
     """Return the questions, the graded table, the measured need if it is wanted, and stage 1 of one task."""
     sources = [source for source in recipe.sources if task_of(source) == name]
     questions = _stack([_questions(source) for source in sources], "questions")
+    if recipe.decontaminate is not None:
+        test_sets = recipe.decontaminate.model_dump()
+        questions = decontaminate(questions, test_sets.pop("against"), **test_sets, num_proc=shared["num_proc"])
     replies = {"accept_cut": recipe.accept_cut, "ask_again": recipe.ask_again, **shared}
     student = recipe.student.model_dump()
     threshold, engine = student.pop("threshold"), engines[student.pop("engine")]

@@ -63,6 +63,18 @@ class Source(Section):
         return {name: value for name, value in values.items() if value is not None}
 
 
+class Decontaminate(Section):
+    """The removal of questions that overlap test sets; the keys are arguments of `decontaminate`.
+
+    `against` has names of sources and paths of files. Questions are removed after `rows` of a source has selected them.
+    """
+
+    against: tuple[str, ...] = pydantic.Field(min_length=1)
+    data_dir: str | None = None
+    n: int = pydantic.Field(default=13, ge=5)
+    ignore_numbers: bool = True
+
+
 class ToolSettings(pydantic.BaseModel):
     """A tool built from a corpus or a model: `kind` is a name in `TOOL_KINDS`, the other keys are its arguments.
 
@@ -187,6 +199,7 @@ class Recipe(Section):
     replace: bool = False
     hub: Hub | None = None
     sources: tuple[Source, ...]
+    decontaminate: Decontaminate | None = None
     tasks: dict[str, TaskSettings] = {}
     engines: dict[str, EngineSpec]
     student: Student
