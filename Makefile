@@ -33,6 +33,7 @@ bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_stages.py
 	$(BIN)/python tests/benchmarks/bench_api.py
 	$(BIN)/python tests/benchmarks/bench_search.py
+	$(BIN)/python tests/benchmarks/bench_overlap.py
 	$(BIN)/python tests/benchmarks/bench_trajectories.py
 	$(BIN)/python tests/benchmarks/bench_scoring.py --memory
 	$(BIN)/python tests/benchmarks/bench_training.py

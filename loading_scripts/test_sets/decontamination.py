@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 from datasets import Dataset, DatasetDict
 
-from toolrlef_data.checks import check_table, check_type, features_of
+from toolrlef_data.checks import check_table, check_type
 from toolrlef_data.loading_scripts.test_sets.reading import read_test_sets
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.batches import by_split, check_num_proc
-from toolrlef_data.tables.overlap.removal import text_column
+from toolrlef_data.tables.overlap.removal import table_text_column
 from toolrlef_data.tables.overlap.stage import OverlapSearch, drop_overlaps, find_overlaps
 from toolrlef_data.tables.stage_cache import arrow_files
 
@@ -117,7 +117,7 @@ def _search(
     check_type("ignore_numbers", ignore_numbers, "True or False", bool)
     if not isinstance(n, int) or isinstance(n, bool) or n < MIN_N:
         raise InputError(f"n must be an integer of at least {MIN_N} words, found {n!r:.80}")
-    column = text_column(list(features_of(data)), column, "decontaminate")
+    column = table_text_column(data, column, "decontaminate")
     tests = read_test_sets(against, data_dir, against_column)
     sizes = tuple(Counter(tests["test_set"][:]).items())
     return tests, OverlapSearch(n, ignore_numbers, column, tests._fingerprint, sizes, tuple(arrow_files(tests)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import sys
 import tempfile
 import threading
 import time
@@ -20,20 +21,23 @@ from pathlib import Path
 import datasets
 from datasets import Dataset
 
-from tests.support.word_problems import CHANGES, word_problems
 from toolrlef_data import lineage, near_duplicates, overlaps
 
+ROOT = Path(__file__).parents[2]
 TESTS = 1000
 
 
 def build_tables(rows: int) -> tuple[Dataset, Dataset]:
     """Return a table in which every hundredth row is a copy of a test question, and the next one of an earlier row."""
+    sys.path.insert(0, str(ROOT))
+    from tests.support.word_problems import CHANGES, word_problems
+
     rng = random.Random(0)
     tests, texts = word_problems(TESTS, seed=1), word_problems(rows, seed=2)
     kinds = list(CHANGES)
     for row in range(50, rows - 1, 100):
         texts[row] = CHANGES[kinds[row // 100 % len(kinds)]](tests[rng.randrange(TESTS)], rng)
-        words = texts[rng.randrange(row)].split()
+        words = texts[rng.randrange(0, row, 100)].split()
         words[rng.randrange(len(words))] = "thing"
         texts[row + 1] = " ".join(words)
     ids = [str(row) for row in range(rows)]

@@ -20,6 +20,7 @@ from toolrlef_data import (
     build_stage1,
     build_stage2,
     counterfactual,
+    decontaminate,
     grade,
     load_recipe,
     load_source,
@@ -35,6 +36,7 @@ from toolrlef_data.engines.spec import Request
 from toolrlef_data.recipes.schema import OWN_KEYS as OWN_SOURCE_KEYS
 from toolrlef_data.recipes.schema import (
     RULE_OPTIONS,
+    Decontaminate,
     Hub,
     Need,
     Recipe,
@@ -50,7 +52,7 @@ from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.tasks.task import Task
 
 OWN_KEYS = {  # keys without an argument of the same name
-    *OWN_SOURCE_KEYS, "hub", "tasks", "teachers", "warm_up", "responders", "stage2", "card", "rows", "seed", "split", "options",
+    *OWN_SOURCE_KEYS, "decontaminate", "hub", "tasks", "teachers", "warm_up", "responders", "stage2", "card", "rows", "seed", "split", "options",
 }  # fmt: skip
 
 
@@ -65,6 +67,7 @@ OWN_KEYS = {  # keys without an argument of the same name
         (Hub, [push_to_hub]),
         (TaskSettings, [Task, grade]),
         (Source, [load_source]),
+        (Decontaminate, [decontaminate]),
         (Recipe, [grade, build_stage1, answer, respond, publish]),
     ],
 )

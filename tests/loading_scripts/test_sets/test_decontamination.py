@@ -138,6 +138,11 @@ def test_a_source_is_read_without_its_training_split(tmp_path: Path) -> None:
     assert (len(listed), listed[0]["test_set"], listed[0]["test_id"]) == (60, "gsm8k test", "gsm8k-test-1")
 
 
+def test_ids_of_another_type_are_an_error() -> None:
+    with pytest.raises(InputError, match="expected texts in the column 'id', found int64"):
+        decontaminate(Dataset.from_dict({"id": [1], "question": ["fish"]}), questions(TESTS))
+
+
 def test_columns_can_be_named() -> None:
     data = Dataset.from_dict({"id": ["a"], "question": ["?"], "story": [TESTS[0]]})
     tests = Dataset.from_dict({"question": ["?"], "problem": [TESTS[0]]})

@@ -168,6 +168,10 @@ def test_jaccard_of_empty_sets() -> None:
         ({"column": "text"}, "no column 'text'"),
         ({"other": DatasetDict(a=table(["fish"]))}, "other: expected a Dataset"),
         ({"other": Dataset.from_dict({"id": ["a"], "text": ["fish"]})}, "question"),
+        (
+            {"other": Dataset.from_dict({"id": ["a"], "question": [5]})},
+            "expected texts in the column 'question', found int64",
+        ),
         ({"num_proc": 0}, "num_proc"),
         ({"ignore_numbers": None}, "ignore_numbers"),
     ],
@@ -175,6 +179,12 @@ def test_jaccard_of_empty_sets() -> None:
 def test_wrong_arguments_are_errors(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         near_duplicates(table(["fish"]), **options)
+
+
+def test_ids_and_texts_of_another_type_are_an_error() -> None:
+    for columns in ({"id": [5], "question": ["fish"]}, {"id": ["a"], "question": [["fish"]]}):
+        with pytest.raises(InputError, match="expected texts in the column"):
+            near_duplicates(Dataset.from_dict(columns))
 
 
 def test_repeated_ids_are_an_error() -> None:

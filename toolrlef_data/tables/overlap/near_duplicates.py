@@ -16,13 +16,13 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, Features, Value
 
-from toolrlef_data.checks import check_table, check_type, features_of, require_columns
+from toolrlef_data.checks import check_table, check_type, require_columns
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.batches import by_split, check_num_proc, map_batches, stage_key
 from toolrlef_data.tables.files import scratch_file
 from toolrlef_data.tables.identity import Hashes, RowNumbers, check_ids
 from toolrlef_data.tables.overlap.minhash import band_sizes, bands, candidate_pairs, jaccard, shingles
-from toolrlef_data.tables.overlap.removal import drop_listed, text_column
+from toolrlef_data.tables.overlap.removal import drop_listed, table_text_column
 from toolrlef_data.tables.row_files import chunks_of, materialize
 from toolrlef_data.tables.stage_cache import (
     as_arrow,
@@ -160,7 +160,10 @@ def _settings(
         raise InputError(f"threshold must be a number from 0.1 to 1, found {threshold!r:.80}")
     if other is not None and not isinstance(other, Dataset):
         raise InputError(f"other: expected a Dataset, such as a split, found {type(other).__name__}")
-    return _Search(float(threshold), text_column(list(features_of(data)), column, "near_duplicates"), ignore_numbers)
+    column = table_text_column(data, column, "near_duplicates")
+    if other is not None:
+        table_text_column(other, column, "near_duplicates, other")
+    return _Search(float(threshold), column, ignore_numbers)
 
 
 def _find(data: Dataset, other: Dataset | None, search: _Search, num_proc: int | None) -> Dataset:
@@ -168,7 +171,7 @@ def _find(data: Dataset, other: Dataset | None, search: _Search, num_proc: int |
     tables = [materialize(table) for table in (other, data) if table is not None]
     for table in tables:
         require_columns(table, ["id", search.column], "near_duplicates")
-    key = stage_key(tables[-1], _similar_pairs, [search, [table._fingerprint for table in tables]], NEAR_DUPLICATES)
+    key = stage_key(tables[-1], near_duplicates, [search, [table._fingerprint for table in tables]], NEAR_DUPLICATES)
     if (cached := load_stage(key)) is not None:
         return cached
     for table in tables:

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
-from toolrlef_data.checks import require_columns
+from toolrlef_data.checks import features_of, require_columns
 from toolrlef_data.records import Drop, InputError
 from toolrlef_data.tables.identity import Hashes, RowNumbers, text_hash
 from toolrlef_data.tables.stage_cache import arrow_files, as_arrow, open_files
 from toolrlef_data.tables.transform import keep
 
-__all__ = ["drop_listed", "text_column"]
+__all__ = ["drop_listed", "table_text_column", "text_column"]
 
 TEXT_COLUMNS = ("question", "query", "problem", "text", "prompt", "instruction")
 
@@ -28,6 +28,17 @@ def text_column(columns: Sequence[str], column: str | None, name: str) -> str:
     found = next((candidate for candidate in known if candidate in columns), None)
     if found is None:
         raise InputError(f"{name}: no column {' or '.join(map(repr, known))}; choose from: {', '.join(columns)}")
+    return found
+
+
+def table_text_column(data: Dataset | DatasetDict, column: str | None, name: str) -> str:
+    """Return the column of a table with the text; raise an `InputError` unless it and `id` are texts."""
+    features = features_of(data)
+    found = text_column(list(features), column, name)
+    for needed in ("id", found):
+        dtype = getattr(features.get(needed), "dtype", None)
+        if needed in features and dtype not in ("string", "large_string"):
+            raise InputError(f"{name}: expected texts in the column {needed!r}, found {dtype or features[needed]}")
     return found
 
 
