@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -245,21 +244,24 @@ def test_a_tool_failure_is_stored_for_its_search_only(tmp_path: Path) -> None:
 
 
 def test_searches_that_wait_for_one_call_all_get_its_failure(tmp_path: Path) -> None:
-    asked = str(tmp_path / "asked")
+    log, asked = tmp_path / "called", tmp_path / "asked"
 
     def reply(request: Request) -> Reply:
-        if QUERIES[1] in request.messages[1].content:
-            Path(asked).touch()
-        return pings_then_answers(request)
+        if QUERIES[2] not in request.messages[1].content:
+            return pings_then_answers(request)
+        asked.touch()  # the replies to the first two searches have been delivered: both wait for the call
+        return Reply("", tool_calls=(ANSWER,))
 
     def work(host: str) -> str:
-        wait_until(lambda: Path(asked).exists())
-        time.sleep(0.1)  # the second search waits now; if it does not, it makes the call again
+        with open(log, "a") as file:
+            file.write(host)
+        wait_until(asked.exists)
         raise ToolError("unavailable", "come back later")
 
-    answers = generate_trajectories(QUERIES[:2], [_function(work)], scripted(reply, progress=False))
+    answers = generate_trajectories(QUERIES[:3], [_function(work)], scripted(reply, progress=False))
     observations = [row["messages"][-2]["content"] for row in trajectories(answers) if row["step"] == 2]
     assert ["come back later" in text for text in observations] == [True, True]
+    assert log.read_text() == "a"
 
 
 def test_functions_with_state_are_executed_once(tmp_path: Path) -> None:
