@@ -41,12 +41,14 @@ from toolrlef_data.tasks.answer_marks import closing_mark, marked_answer
         ("The answer is obtained by adding 5 and 3. So", None),
         ("The answer is correct. ", None),
         ("What is the answer is 5? ", None),
+        ("The answer is 5? Let me check. 3+2", None),
         ("The answer is the following. First", None),
         ("The answer is simple. We", None),
         ("The answer is:\n1. Add 3", None),  # the first of several lines
         ("The answer is:\n- Oslo.\n- Ber", None),
         ("The answer is:\n5.\nThen", "5"),
         ("The answer is 5. Wait, I forgot", None),
+        ("The answer is actually 5. So", "actually 5"),  # a word of the mark retracts nothing
         ("The answer is 5. Actually, 3+3", None),
         ("The answer is 5. But I forgot to add", None),
         ("The answer is 5. Let me recompute: 3+", None),

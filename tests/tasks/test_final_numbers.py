@@ -212,6 +212,10 @@ def test_latex(text: str, expected: str) -> None:
         ("#### Step 2\n7 jars", "7"),
         ("#### 3 Compute the sum\nIt is 9", "9"),
         ("##### 4\n5", "5"),
+        # A power of a unit is no formula; of a formula, the base of a logarithm and what a percentage refers to are unknown.
+        (r"\boxed{25 cm^2}", "25"),
+        (r"\boxed{50\% \times 4}", None),
+        (r"\boxed{log(100) + \pi}", None),
     ],
 )
 def test_boxes_and_answer_lines(text: str, expected: str | None) -> None:
@@ -267,6 +271,7 @@ def test_boxes_and_answer_lines(text: str, expected: str | None) -> None:
         ("The date is 12/25", "25"),
         ("5/2024", "2024"),
         ("2023/24", "24"),
+        ("2023/2024", "2024"),
         ("12.05.2020", "2020"),
         ("The ratio is 3:4", "4"),
         ("The answer is 3:4.", "4"),
@@ -286,6 +291,8 @@ def test_boxes_and_answer_lines(text: str, expected: str | None) -> None:
         (r"\boxed{2 \times 10^{3}}", "2000"),
         ("about 2 x 10^3 of them", "3"),
         ("2 x 10^999", None),
+        ("1.23456789 x 10^18", "1.23456789e+18"),  # a float has no more digits
+        ("1e3 x 10^5", "5"),  # two exponents
         ("5 x 3", "3"),
         ("5^2", "2"),
         # Units

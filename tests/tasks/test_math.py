@@ -105,6 +105,7 @@ def test_parse_number(text: str, value: float | None) -> None:
         ("(1+2j)", ["1"], False),
         ("5", ["$5"], False),
         ("5", ["unknown"], None),  # not gradable
+        ("unknown", ["unknown"], None),
         ("5", [], None),
     ],
 )
@@ -146,6 +147,7 @@ def test_ungradable_reason_and_distance() -> None:
         ("1,200 pens at $1.50", {1200, 1.5}),
         ("twenty-five", {25}),
         ("Twenty five-dollar notes", {20, 5, 25}),
+        ("twenty fifteen-cent stamps", {20, 15}),
         ("one hundred and five", {105}),
         ("nine hundred ninety-nine thousand nine hundred and ninety-nine", {999_999}),
         ("two thousand five hundred", {2500}),
@@ -181,6 +183,7 @@ def test_numbers_in(text: str, values: set[float]) -> None:
         ("7200%*1", "How many?", ["72"], True),
         (r"7{,}200 \times 1", "How many?", ["7200"], True),
         ("1200*1", "Of 1,200 pens?", ["1200"], False),
+        ("72-8", "Of 72 pens?", ["72", "8"], True),  # the question has one of the two
         ("12*1", "A dozen?", ["12"], False),
         ("20*0.5", "Half of 20?", ["0.5"], False),
         ("24*3", "24 and three?", ["72"], False),
@@ -238,9 +241,18 @@ def test_examples_are_correct_and_do_not_leak(dataset: str) -> None:
             ("\u00bd", "0.5"),
             ("12.50 \u20ac", "12.50"),
         ),
-        *(("steps\n#### 1,044", "1044"), (r"so \boxed{\frac{3}{4}}", "0.75"), ("1e3", "1e3"), ("007", "007")),
+        *(
+            ("steps\n#### 1,044", "1044"),
+            (r"so \boxed{\frac{3}{4}}", "0.75"),
+            ("1e3", "1e3"),
+            ("007", "007"),
+            ("5.", "5"),
+        ),
         # Another number, several numbers, or an uncertain one.
-        *((text, None) for text in ("3 million", "5k", "\u00bd dozen", "5!", "<5", "~5", "2x", "A2", "1/0", "inf")),
+        *(
+            (text, None)
+            for text in ("3 million", "5k", "\u00bd dozen", "5!", "<5", "~5", "2x", "A2", "1/0", "inf", "5 m^4")
+        ),
         *(
             (text, None)
             for text in ("2 or 3", "10-12", "3:45", "1 044", "0,5", "1.234,56", "1,23", "many", "", "minus 5")
