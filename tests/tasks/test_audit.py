@@ -48,6 +48,24 @@ def test_errors_of_a_grader_are_counted_by_kind() -> None:
     unsure = audit_grader(replace(TASKS["qa"], grade=lambda prediction, answers: None), rows)
     assert (unsure.false_pass, unsure.false_fail) == (0, 1)
     assert all(counts.unsure == counts.probes for counts in unsure.kinds.values())
+    right = {kind for kind, counts in unsure.kinds.items() if counts.is_right}
+    assert set(unsure.errors) == right, "to be unsure of a wrong answer is no error"
+
+
+@pytest.mark.parametrize("row", [{"question": "Which city?"}, {"question": "Which city?", "context": "It is Turin."}])
+def test_the_grader_sees_the_row_and_its_echoes(row: dict[str, str]) -> None:
+    seen, texts = set(), set()
+
+    def grade(prediction: str | None, answers: list[str], *, question: str, context: str) -> bool:
+        seen.add((question, context))
+        texts.add(prediction)
+        return False
+
+    task = replace(TASKS["qa"], extract=lambda text: text, grade=grade)
+    audit_grader(task, [{**row, "answers": ["Turin"]}])
+    assert seen == {("Which city?", row.get("context", ""))}
+    assert ("It is Turin." in texts and "Context: It is Turin.\nQuestion: Which city?" in texts) == ("context" in row)
+    assert not any(text and text.startswith("Context: \n") for text in texts), "an echo of a context that is missing"
 
 
 @pytest.mark.parametrize("answers", [[], [""], ["?"], ["yes"], ["x" * 100]])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from toolrlef_data import (
     scripted,
 )
 from toolrlef_data.columns import QUESTIONS
+from toolrlef_data.tasks.given.checks import is_same_task, shipped_differences
 from toolrlef_data.tasks.given.memory import tasks_on_trail
 
 
@@ -44,6 +46,38 @@ STUDENT, ONE, TEACHER = quiet("It is 0."), Responder("one", quiet("It is 7.")), 
 
 def own(name: str = "mine", **changes: Any) -> Task:
     return replace(TASKS["math"], name=name, instruction="Solve it; you can use calculator(formula).", **changes)
+
+
+def suffixed(suffix: str, text: str, *, rule: str = "default") -> str | None:
+    return f"{text}{suffix}" if rule == "default" else text
+
+
+QA = TASKS["qa"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "differing"),
+    [
+        ({"reader": quiet("Oslo")}, []),
+        ({"reader_style": "completion"}, []),
+        ({"reader_instruction": "Read."}, []),
+        ({"examples": {}}, []),
+        ({"tool": replace(QA.tool, version="2")}, []),
+        ({"tool": replace(QA.tool, name="search")}, ["tool"]),
+        ({"instruction": "Search.", "output_is_answer": False}, ["instruction", "output_is_answer"]),
+        ({"grade": QA.with_rule("paper").grade}, []),
+        ({"extract": partial(suffixed, "!", rule="paper")}, ["extract"]),
+    ],
+)
+def test_a_set_up_task_of_this_package_is_the_same_task(changes: dict[str, Any], differing: list[str]) -> None:
+    assert shipped_differences("qa", replace(QA, **changes)) == differing
+
+
+def test_a_rule_makes_no_other_task_but_another_argument_does() -> None:
+    one, other = (replace(QA, extract=partial(suffixed, suffix, rule="paper")) for suffix in "!?")
+    assert not is_same_task(one, other)
+    assert is_same_task(QA, QA.with_rule("paper"))
+    assert not is_same_task(QA, replace(QA, grade=partial(QA.grade, rule="paper", words=5)))
 
 
 def graded(task: Task, data: Callable[[Dataset], Dataset] = lambda table: table) -> Dataset:
