@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -96,6 +96,60 @@ def test_a_reported_failure_applies_to_the_batch_and_a_crash_to_one_call() -> No
 def test_a_value_of_another_form_is_a_crash(value: Any) -> None:
     for tool in (Tool("odd", "", lambda argument: value), Tool("odd", "", many=lambda inputs: [ToolResult(value)])):
         assert tool.run("x").error == "crashed"
+
+
+KEY = "sk-proj-0123456789abcdefABCDEF"
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise KeyError("a bug in the exception")
+
+
+def failing(error: Exception) -> Callable[[Any], Any]:
+    def fail(argument: Any) -> Any:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        Tool("odd", "", failing(ToolError("unavailable", f"bad key {KEY}"))),
+        Tool("odd", "", failing(RuntimeError(f"bad key {KEY}"))),
+        Tool("odd", "", many=failing(ToolError("timeout", f"bad key {KEY}"))),
+        Tool("odd", "", many=failing(RuntimeError(f"bad key {KEY}"))),
+        Tool("odd", "", many=lambda inputs: [ToolResult(error="http", detail=f"bad key {KEY}")]),
+        Tool("odd", "", many=lambda inputs: [ToolResult(error="No kind!", detail=f"bad key {KEY}")]),
+    ],
+)
+def test_no_failure_of_a_tool_shows_a_key(tool: Tool) -> None:
+    result = tool.run("x")
+    assert result.error is not None
+    assert "bad key [key]" in result.detail
+
+
+def test_an_exception_without_a_message_is_named_by_its_type() -> None:
+    assert Tool("odd", "", failing(Unprintable())).run("x") == ToolResult(error="crashed", detail="Unprintable")
+
+
+def test_an_error_of_this_package_in_a_tool_is_raised() -> None:
+    """A tool that is not set up is no failed call."""
+    for tool in (
+        Tool("odd", "", failing(InputError("no corpus"))),
+        Tool("odd", "", many=failing(InputError("no corpus"))),
+    ):
+        with pytest.raises(InputError, match="no corpus"):
+            tool.run("x")
+
+
+@pytest.mark.parametrize("value", ["half \ud800", ("whole", "half \ud800")])
+def test_the_text_of_a_value_can_be_encoded(value: Any) -> None:
+    for tool in (Tool("odd", "", lambda argument: value), Tool("odd", "", many=lambda inputs: [ToolResult(value)])):
+        result = tool.run("x")
+        assert result.error is None
+        json.dumps(result.value, ensure_ascii=False).encode()
 
 
 def test_results_of_a_model_belong_to_its_weights(tmp_path: Path) -> None:
