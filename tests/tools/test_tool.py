@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 import pytest
 
 from toolrlef_data import TASKS, TOOLS, EngineSpec, InputError, Tool, ToolCall, ToolError, tool_schema
-from toolrlef_data.records import ToolResult
+from toolrlef_data.engines.reply_store import open_store, store_path
+from toolrlef_data.records import ToolResult, TooManyFailures
 from toolrlef_data.tools.parsing.calls import parse_call, render_call
-from toolrlef_data.tools.results import tool_identity
+from toolrlef_data.tools.results import run_tool, tool_identity
 from toolrlef_data.tools.tool import ToolInput
 
 
@@ -150,6 +151,16 @@ def test_the_text_of_a_value_can_be_encoded(value: Any) -> None:
         result = tool.run("x")
         assert result.error is None
         json.dumps(result.value, ensure_ascii=False).encode()
+
+
+def test_a_run_with_too_many_failures_names_their_number_and_the_last() -> None:
+    def refuse(inputs: Sequence[ToolInput]) -> list[ToolResult]:
+        return [ToolResult(error="unavailable", detail=f"busy with {call.argument}") for call in inputs]
+
+    tool = Tool("odd", "", many=refuse, batch=2, max_failed=0.0)
+    inputs = [ToolInput(str(n)) for n in range(40)]
+    with pytest.raises(TooManyFailures, match=r"^12 of 12 calls of odd failed(?s:.*)unavailable: busy with 11$"):
+        run_tool(inputs, tool, "identity", open_store(store_path()))
 
 
 def test_results_of_a_model_belong_to_its_weights(tmp_path: Path) -> None:
