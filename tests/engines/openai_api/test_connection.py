@@ -333,6 +333,16 @@ def fetch_once(url: str) -> bytes:
     return asyncio.run(run())
 
 
+def test_headers_of_the_user_replace_the_login_in_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOOL_TOKEN", "Bearer of-the-tool-0123456789")
+    url = "http://me:word@tools.corp.invalid/x/?page=1"
+    assert server_at(url, "the tool").headers["Authorization"].startswith("Basic ")
+    server = server_at(url, "the tool", {"Authorization": "$TOOL_TOKEN"})
+    assert server.headers == {"Authorization": "Bearer of-the-tool-0123456789"}
+    assert (server.url, server.query) == ("http://tools.corp.invalid/x/", {"page": "1"})
+    assert server.secrets.redact_known("of-the-tool-0123456789") == "[key]"
+
+
 # Certificates --------------------------------------------------------------------------------------------------------
 
 

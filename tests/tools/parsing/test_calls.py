@@ -12,6 +12,7 @@ import pytest
 from tests.support.corpora import hostile_cases, own_cases
 from tests.support.cpu_time import cpu_limit
 from toolrlef_data.records import ToolCall, clean_text
+from toolrlef_data.tools.parsing.call_arguments import decode_arguments
 from toolrlef_data.tools.parsing.calls import (
     call_from_json,
     count_calls,
@@ -22,6 +23,7 @@ from toolrlef_data.tools.parsing.calls import (
     read_native_calls,
     render_call,
 )
+from toolrlef_data.tools.parsing.parameters import Parameters
 from toolrlef_data.tools.tool import Tool
 
 TOOLS_OF = {"Math": "calculator", "QA": "WikiSearch", "LAMA": "QA", "MLQA": "translator"}
@@ -97,6 +99,7 @@ def test_calls(text: str, argument: str) -> None:
         "calculator (or any tool) is not needed: 72.",
         "First:\n`calculator (3+4)` gives 7.",
         "Calculators (all) are useful.",
+        "We use the calculator (3+4)",  # with a blank, only a line of its own is a call
         "supercalculator(3)",
         "calculator_2(3+4)",
         "calculator",
@@ -128,6 +131,29 @@ def test_several_tools_in_one_text() -> None:
     assert parse_call(text, NAMES) == ToolCall("QA", "How?")
     assert parse_call(text, ["calculator"]) == ToolCall("calculator", "3+4")
     assert count_calls(text, NAMES) == 3  # a call inside an argument is text
+
+
+def test_a_structured_call_names_the_tool_in_its_own_spelling() -> None:
+    """Of two names that differ in case, and of names that contain each other."""
+    for name in ("Search", "search", "search web"):
+        text = json.dumps({"name": name, "arguments": {"query": "tides"}})
+        assert parse_call(text, ["Search", "search", "search web"]) == ToolCall(name, "tides")
+        assert parse_call(f"{name}(tides)", ["Search", "search", "search web"]) == ToolCall(name, "tides")
+    assert parse_call('{"name": "SEARCH", "arguments": {"query": "tides"}}', ["Search", "search"]) is not None
+
+
+def test_the_calls_in_an_object_keep_their_order() -> None:
+    calls = [{"name": "WikiSearch", "arguments": {"query": query}} for query in ("tides", "moons")]
+    for text in (json.dumps({"tool_calls": calls}), json.dumps({"steps": [{"calls": calls}]})):
+        assert parse_calls(text, SEARCH) == [ToolCall("WikiSearch", "tides"), ToolCall("WikiSearch", "moons")]
+
+
+def test_a_parameter_that_is_named_like_a_wrapping_of_arguments_is_a_parameter() -> None:
+    for names in (("input", "k"), ("args", "input")):
+        text = json.dumps({names[0]: {"arguments": "tides"}})
+        arguments = decode_arguments(text, Parameters(names))
+        assert arguments is not None
+        assert json.loads(arguments.arguments) == json.loads(text)
 
 
 def test_a_tool_object_provides_its_parameter_name() -> None:
@@ -333,6 +359,11 @@ def test_a_native_call_that_cannot_be_read_is_a_failed_call() -> None:
             "stop",
             '<tool_call>{"name": "WikiSearch", "arguments": null, '
             '"unread": {"name": "browser", "arguments": "{\\"url\\": \\"x\\"}"}}</tool_call>',
+        ),
+        (
+            [("browser", '{"url": "x"}'), ("WikiSearch", '{"query": "ti')],
+            "stop",
+            '<tool_call>{"name": "WikiSearch", "arguments": {"query": "ti}</tool_call>',
         ),
     ],
 )
