@@ -176,9 +176,16 @@ def test_invalid_arguments(arguments: str, error: str) -> None:
     assert content["response"] == ""
 
 
-def test_additional_parameters() -> None:
-    shape = {"type": "object", "additionalProperties": True}
-    assert call({"f": Function("f", "F.", shape, echo)}, "f", '{"any": 1}').code == 0
+@pytest.mark.parametrize(
+    ("additional", "is_accepted"),
+    [({"additionalProperties": value}, value is not False) for value in (True, {}, {"type": "integer"}, False)]
+    + [({}, False)],
+)
+def test_additional_parameters(additional: dict[str, Any], is_accepted: bool) -> None:
+    function = Function("f", "F.", {"type": "object", **additional}, echo)
+    observation = call({"f": function}, "f", '{"any": 1}')
+    assert observation.code == (0 if is_accepted else 2)
+    assert is_accepted or "there is no parameter 'any'; the parameters are none" in observation.text
 
 
 @pytest.mark.parametrize(

@@ -116,14 +116,15 @@ def _checks(parameters: str) -> _Checks:
         if {"integer", "number"}.intersection(_types(subschema)) == {"integer"}
     }
     by_name = {name: make_validator(subschema) for name, subschema in copy.pop("properties").items()}
-    additional = copy.pop("additionalProperties", None) or ({} if schema.get("additionalProperties") else None)
+    additional = copy.pop("additionalProperties", {})
+    is_closed = schema.get("additionalProperties") in (None, False)  # unlike {}, which accepts every value
     overall = {keyword: value for keyword, value in copy.items() if keyword not in ("type", "required")}
     return _Checks(
         ", ".join(properties) or "none",
         schema.get("required", []),
         frozenset(integers),
         by_name,
-        None if additional is None else make_validator(additional),
+        None if is_closed else make_validator(additional),
         make_validator(overall) if overall else None,
     )
 
