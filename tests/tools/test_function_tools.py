@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import decimal
 import enum
 import json
 from time import process_time as time_used
 from typing import Any, Literal
+from urllib.error import URLError
 
+import numpy as np
 import pytest
 
 from toolrlef_data import InputError, Tool, ToolCall, ToolError, ToolUnavailable, parse_call, render_call, tool_schema
@@ -91,6 +94,16 @@ def scale(value: int, unit: Unit = Unit.M) -> str:
 def today() -> str:
     """Says which day it is."""
     return "Monday"
+
+
+def shorten(text: str, unit: Unit | None = None) -> str:
+    """Shortens a unit.
+
+    Args:
+        text: Any.
+        unit: The unit.
+    """
+    return text if unit is None else unit.name
 
 
 def time(zone: str = "UTC") -> str:
@@ -192,6 +205,9 @@ def test_values() -> None:
     assert result(TOTAL, "total([{'fig': 3}, {'nut': 4}], options={'double': True})")[0] == 14
     assert result(SHOUT, "shout(hi)")[0] == "HI"
     assert result(SCALE, "scale(3, km)")[0] == "3 KM", "the function receives the member of the Enum"
+    units = ("", ', "unit": null', ', "unit": "km"')
+    shortened = [result(Tool.from_function(shorten), f'shorten({{"text": "a"{unit}}})')[0] for unit in units]
+    assert shortened == ["a", "a", "KM"], "null is no member"
 
     async def in_notebook() -> Any:
         return result(LOOK_UP, "look_up(007)")[0]
@@ -233,6 +249,8 @@ class ReadTimeout(Exception):
         (TimeoutError("slow"), "timeout"),
         (asyncio.TimeoutError(), "timeout"),
         (ReadTimeout("slow"), "timeout"),
+        (URLError(ConnectionRefusedError("refused")), "unavailable"),
+        (URLError("unknown url type"), None),
         (KeyError("bug"), None),
         (TypeError("bug"), None),
         (OSError("disk"), None),
@@ -258,8 +276,7 @@ def test_the_fault_of_an_exception(error: Exception, kind: str | None) -> None:
     assert 0 < len(found.detail) <= 210
 
 
-@pytest.mark.parametrize("value", [None, float("nan"), object(), ()])
-def test_values_that_are_none_are_bugs(value: Any) -> None:
+def giving(value: Any) -> Tool:
     def give(text: str) -> Any:
         """Gives.
 
@@ -268,7 +285,31 @@ def test_values_that_are_none_are_bugs(value: Any) -> None:
         """
         return value
 
-    tool = Tool.from_function(give)
+    return Tool.from_function(give)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (np.float64(2.5), 2.5),
+        (np.int64(3), 3),
+        (np.array([1, 2]), "[1, 2]"),
+        (True, "true"),
+        ([1, None], "[1, null]"),
+        ({"é": 1}, '{"é": 1}'),
+        (Unit.KM, "km"),
+        (datetime.date(2024, 2, 29), "2024-02-29"),
+        (decimal.Decimal("0.10"), "0.10"),
+        (("a", "b"), ("a", "b")),
+    ],
+)
+def test_what_a_function_returns_is_a_value_for_models(value: Any, expected: Any) -> None:
+    assert giving(value).run("x").value == expected
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), np.float64("inf"), object(), ()])
+def test_values_that_are_none_are_bugs(value: Any) -> None:
+    tool = giving(value)
     assert tool.run("x").error == "crashed"
     with pytest.raises(TypeError, match="the tool returned"):
         tool.run("x", raise_bugs=True)
