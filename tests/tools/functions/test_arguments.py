@@ -404,6 +404,7 @@ INVALID_KEYWORDS: list[dict[str, Any]] = [
     *({"required": value} for value in values(True, False, None, "a", [5], [None], {})),
     *({"additionalProperties": value} for value in values(None, 5, "no", [], {"type": "float"})),
     *({"$ref": value} for value in values(None, 5, [], {}, "", "#x", "#/", "#/nowhere", "#/%", "#/properties/9/~2")),
+    {"multipleOf": 0},
     {"pattern": "("},
     {"pattern": "(a+)+$"},
     {"pattern": 5},
