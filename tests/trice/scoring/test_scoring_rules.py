@@ -37,6 +37,7 @@ def scores(rule: str, case: Case, **options: Any) -> list[float]:
         ),
         ("a correct prediction without the tool gets the second level", [GOLD_TOOL, ("a", True, False, 0)], {}, [20, 15]),
         ("wrong predictions start at the third level if a correct one has the second", [GOLD_TOOL, ("a", True, False, 0), ("b", False, True, 1)], {}, [20, 15, 10]),
+        ("two correct ones at the second level use up one level", [GOLD_TOOL, ("a", True, False, 0), ("b", True, False, 0), ("c", False, True, 1)], {}, [20, 15, 15, 10]),
         ("levels follow distance, not responder order", [GOLD_TOOL, ("a", False, True, 9), ("b", False, True, 2), ("c", False, True, 5)], {}, [20, 5, 15, 10]),
         ("equal distances are ranked in responder order", [GOLD_TOOL, ("a", False, True, 2), ("b", False, True, 2)], {}, [20, 15, 10]),
         ("equal distances can share a level", [GOLD_TOOL, ("a", False, True, 2), ("b", False, True, 2), ("c", False, True, 3)], {"ties": "share"}, [20, 15, 15, 10]),
@@ -53,6 +54,8 @@ def scores(rule: str, case: Case, **options: Any) -> list[float]:
         ("trust covers several responders", [GOLD_TOOL, ("a", False, False, 1), ("b", None, False, -1), ("c", True, False, 0)], {"trusted": ["a", "b"]}, [20, 20, 20, 15]),
         ("gold can be at any position", [("a", False, True, 4), GOLD_TOOL], {}, [15, 20]),
         ("levels can be changed", [GOLD_TOOL, ("a", False, True, 4)], {"levels": (4, 3, 2)}, [4, 3]),
+        ("of three levels, too, the last repeats", [GOLD_TOOL, *[(str(i), False, False, float(i)) for i in range(4)]], {"levels": (4, 3, 2)}, [4, 3, 2, 2, 2]),
+        ("of six levels, all are used", [GOLD_TOOL, *[(str(i), False, False, float(i)) for i in range(5)]], {"levels": (6, 5, 4, 3, 2, 1)}, [6, 5, 4, 3, 2, 1]),
     ],
 )  # fmt: skip
 def test_trice(why: str, case: Case, options: dict[str, Any], expected: list[float]) -> None:
