@@ -50,6 +50,7 @@ CASES: list[tuple[str, list[Any], list[Any], list[Any], tuple[Any, ...]]] = [
     ("a value that is null is in no pair", [20.0, 10.0, 0.0], [-1.0, None, -2.0], [1, None, 1], (1, 1, 1.0, True, 0.0)),
     ("a score that is null is in no pair", [20.0, None, 0.0], [-1.0, -9.0, -2.0], [1, 1, 1], (1, 1, 1.0, True, 0.0)),
     ("a score that is not a number", [20.0, math.nan, 0.0], [-1.0, -9.0, -2.0], [1, 1, 1], (1, 1, 1.0, True, 0.0)),
+    ("an infinite score", [20.0, math.inf, 0.0], [-1.0, -9.0, -2.0], [1, 1, 1], (1, 1, 1.0, True, 0.0)),
     ("a response without tokens has no value", [20.0, 0.0], [-1.0, 0.0], [1, 0], (0, 0, None, None, 0.0)),
     ("no responses", [], [], [], (0, 0, None, None, 0.0)),
 ]
