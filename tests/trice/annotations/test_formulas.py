@@ -25,6 +25,7 @@ from toolrlef_data.trice.annotations.steps import is_equal
         ("146.*2", 292, "a dot at the end"),
         ("-4+9", 5, "a sign belongs to its number"),
         ("47%6", 5, "remainder"),
+        ("47%(2+4)", 5, "remainder by a sum"),
         ("20%*150", 30, "hundredths"),
         ("3×4−2", 10, "typographic signs"),
     ],
@@ -44,7 +45,8 @@ def test_parse_returns_none_without_arithmetic(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "tree", [("/", 1.0, 0.0), ("**", 9.0, 999.0), ("//", 1.0, 0.0), ("**", -8.0, 0.5), ("%", 1.0, 0.0)]
+    "tree",
+    [("/", 1.0, 0.0), ("**", 9.0, 999.0), ("//", 1.0, 0.0), ("**", -8.0, 0.5), ("%", 1.0, 0.0), ("**", 2.0, -999.0)],
 )
 def test_an_undefined_value_is_none(tree: Tree) -> None:
     assert evaluate(tree) is None
@@ -59,6 +61,9 @@ def test_an_undefined_value_is_none(tree: Tree) -> None:
         ("3+(4-1)", "3+4-1"),
         ("6*(4/2)", "6*4/2"),
         ("6*(7//2)", "6*(7//2)"),
+        ("6*(7//2*3)", "6*(7//2*3)"),
+        ("(2**3)**2", "(2**3)**2"),
+        ("2**(3**2)", "2**3**2"),
         ("8/(4*2)", "8/(4*2)"),
         ("(2+3)*(4+5)", "(2+3)*(4+5)"),
         ("3*(-4)", "3*(-4)"),
