@@ -13,6 +13,7 @@ import pytest
 from toolrlef_data.tools.calculator import calculate
 from toolrlef_data.trice.annotations.composer import ANNOTATIONS, REASONS, Annotations, compose
 from toolrlef_data.trice.annotations.constants import constants_for
+from toolrlef_data.trice.annotations.evidence import find_contradiction
 
 HALF = "Ann picks 48 figs, and then half as many."
 
@@ -98,6 +99,8 @@ def test_composes(question: str, solution: str, answer: str, formula: str, why: 
         ("15, 9 and 18 figs", "GCD(15,9,18)=3", "3", "unparsable", "a function"),
         ("6 cats and 9 dogs", "6:9=2:3", "3", "unparsable", "a ratio"),
         ("40 markers in 7 boxes", "40/7=5 r5", "5", "ambiguous", "quotient and remainder are both 5"),
+        ("40 markers in 7 boxes", "40/7=5 r4", "5", "wrong_value", "the remainder is 5"),
+        ("40 markers in 7 boxes", "40*7=5 r5", "5", "unparsable", "a product has no remainder"),
         ("Six figs", "6", "6", "single_literal", "a number is no formula"),
         ("Six figs", "<<6=6>>6\n#### 6", "6", "single_literal", "a step without an operation"),
         ("Ann is 7", "<<7*6=42>>42\n#### 42", "42", "unknown_literal", "6 is not in the question"),
@@ -200,3 +203,22 @@ def test_real_gsm8k(shared: Path) -> None:
             assert calculate(composed.formula) == pytest.approx(float(gold), abs=0.005), composed
     assert 0.70 < reasons[None] / len(lines) < 0.82, reasons
     assert (time.process_time() - start) / len(lines) < 0.1, "seconds per row"
+
+
+@pytest.mark.parametrize(
+    ("solution", "expected"),
+    [
+        ("She has 3*4=<<3*4=12>>12. She has $12.", "the last step is no amount of money"),
+        ("In dollars, she has 3*4=<<3*4=12>>12. She has $12.", ""),
+        ("She has 3*$4=<<3*4=12>>12. She has $12.", ""),
+        ("It was $5.\nShe has 3*4=<<3*4=12>>12. She has $12.", "the last step is no amount of money"),
+        ("She has $<<3*4=12>>12. She has 12 pens.", "an amount of money, and the answer counts pens"),
+        ("She pays <<3*4=12>>12 dollars. So 12 pens.", "an amount of money, and the answer counts pens"),
+        ("She has $<<3*4=12>>12. She has 12 in total.", ""),
+        ("She has $<<3*4=12>>12. #### 12 pens", ""),
+    ],
+)
+def test_an_amount_of_money_is_no_number_of_things(solution: str, expected: str) -> None:
+    start, end = solution.index("<<"), solution.index(">>") + 2
+    found = find_contradiction(solution, start, end, 12.0)
+    assert (expected in found) if expected else not found
