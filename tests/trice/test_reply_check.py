@@ -40,7 +40,7 @@ from toolrlef_data.engines.responses import build_response
 from toolrlef_data.publishing.card.row_facts import score_table
 from toolrlef_data.recipes.runner import Run
 from toolrlef_data.records import CapReached, TooManyFailures, UnknownName
-from toolrlef_data.trice.reply_check import ACCEPT_CUT, check_reply
+from toolrlef_data.trice.reply_check import ACCEPT_CUT, check_accept_cut, check_reply
 
 LIMIT: dict[str, Any] = {"finish_reason": "length"}
 
@@ -147,6 +147,7 @@ def test_unknown_values_are_refused() -> None:
         answer(questions(), quiet({"": "8"}), accept_cut=nothing)
     with pytest.raises(InputError, match=r"ask_again.*found None"):
         answer(questions(), quiet({"": "8"}), ask_again=nothing)
+    assert check_accept_cut(["marked", "call", "call"]) == check_accept_cut({"call", "marked"}) == ("call", "marked")
     with pytest.raises(UnknownName, match=r"ask_again.*'timeout'"):
         answer(questions(), quiet({"": "8"}), ask_again={"timeout"})
 

@@ -33,6 +33,7 @@ def test_figures_are_those_of_the_rows(tmp_path: Path) -> None:
     same = sum(a[row_id] == b[row_id] for row_id in clear)
     assert (result.models, result.equal.n, result.equal.value) == (("small", "large"), len(clear), same / len(clear))
     assert sum(result.counts.values()) == 60
+    assert list(result.counts.values()) == sorted(result.counts.values(), reverse=True)
     expected = (
         sum(
             [a[row_id] for row_id in clear].count(name) * [b[row_id] for row_id in clear].count(name)
@@ -62,6 +63,8 @@ def test_equal_models() -> None:
     table = measured("m", drawn(3))
     assert agreement(table, table).kappa == pytest.approx(1)
     assert "Cohen's kappa 1.00" in str(agreement(table, table))
+    alike = measured("m", dict.fromkeys(map(str, range(3)), "harmed"))
+    assert (agreement(alike, alike).kappa, agreement(alike, alike).equal.value) == (None, 1.0), "chance explains it"
     unsure = measured("m", dict.fromkeys(map(str, range(3)), "unsure"))
     assert (agreement(unsure, unsure).kappa, agreement(unsure, unsure).equal.value) == (None, None)
 
