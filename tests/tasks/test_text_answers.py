@@ -183,6 +183,8 @@ def test_strict_is_deprecated_and_means_the_default(strict: bool) -> None:
 def test_strict_and_the_rule_of_the_paper_exclude_each_other() -> None:
     with pytest.raises(InputError, match="strict=True and rule='paper' exclude each other"):
         grade("because", ["US"], strict=True, rule="paper")
+    with pytest.warns(DeprecationWarning, match="strict= is deprecated"):
+        assert grade("because", ["US"], strict=False, rule="paper") is True
 
 
 def test_an_unknown_rule_is_refused() -> None:

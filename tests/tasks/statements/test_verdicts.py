@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
+from tests.support.corpora import own_cases
 from toolrlef_data.tasks.text_answers import grade
 
 NOT_RIGHT = {
@@ -308,6 +310,13 @@ def test_not_right(text: str) -> None:
 @pytest.mark.parametrize("text", cases(RIGHT))
 def test_right(text: str) -> None:
     assert grade(text, ["Oslo"]) is True
+
+
+@pytest.mark.parametrize("case", own_cases("statements.jsonl"))
+def test_every_form_of_a_statement_has_its_verdict(case: dict[str, Any]) -> None:
+    for verdict, texts in ((True, case["right"]), (None, case["unsure"]), (False, case["wrong"])):
+        grades = {text: grade(text, [case["gold"]], question=case["question"]) for text in texts}
+        assert grades == dict.fromkeys(texts, verdict)
 
 
 NATURAL_RIGHT = [
