@@ -246,6 +246,8 @@ def test_values(formula: str, value: float | None) -> None:
         ("1/max(1e308*10, 1)", "overflow"),
         ("1/sum(1e308,1e308)", "overflow"),
         ("171!", "overflow"),
+        ("max(1, 2,345)", "syntax"),  # 345 or 2345
+        ("max(2,345, 1)", "syntax"),
         ("1+" * MAX_LENGTH + "1", "too_large"),
     ],
 )

@@ -182,6 +182,7 @@ def test_a_tool_object_provides_its_parameter_name() -> None:
         ('{"formula": "3*19"}{"formula": "1+1"}', "3*19"),  # of two calls the first counts
         ('{"formula": "3*19"} or so', None),
         ('["3*19"]', "3*19"),
+        ('["3*19", "5"]', None),  # of a tool of one argument
         ('```json\n{"formula": "3*19"}\n```', "3*19"),
         ('{"type": "object", "properties": {"formula": "3*19"}}', None),  # a schema
         ("3*19", "3*19"),

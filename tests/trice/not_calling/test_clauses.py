@@ -10,6 +10,8 @@ from toolrlef_data.trice.not_calling.clauses import clauses_in, last_sentence
 REWRITTEN = [
     ("Paco had 26 red figs and 17 limes.", "some", "how many red figs did Paco have", "how many red figs Paco had"),
     ("There are 9 figs in a bowl.", "some", "how many figs are in a bowl", "how many figs are in a bowl"),
+    ("There were 45 minutes.", "several", "how many minutes were there", "how many minutes there were"),
+    ("Tom had 3 figs.", "some", "how many figs did Tom have", "how many figs Tom had"),
     ("There were 9 figs.", "some", "how many figs were there", "how many figs there were"),
     ("She ate sixteen figs.", "some", "how many figs did she eat", "how many figs she ate"),
     ("A chef buys 8 eggs each day.", "a certain number of", "how many eggs does the chef buy each day", ""),
@@ -58,6 +60,8 @@ LEFT_ALONE = [
     ("How many figs does Tom have if Ann has 3 figs?", "no statement"),
     ("There are 25 kids in Ms. Swan's class and 32 in another.", "the sentence goes on"),
     ("Tom bought 2.5 figs.", "no count"),
+    ("If Tom has 40 figs, he is glad.", "a condition of another statement"),
+    ("Tom has 8 euros.", "an amount of money without its sign"),
     ("Each shelf has 24 figs each.", "each of each"),
     ("Tom has 8 dollars in a bank where 5 coins are.", "a subordinate clause"),
 ]
