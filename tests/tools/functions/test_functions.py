@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import logging
@@ -559,6 +560,39 @@ def test_failures_of_a_server(
     assert [request_path for request_path, _, _ in server.requests] == [path] * requests, (
         "no other server received a request"
     )
+
+
+@pytest.mark.parametrize(
+    ("failures", "retries", "pauses"),
+    [
+        ([{"is_retryable": True}] * 4, 3, [0.25, 0.5, 1.0]),
+        ([{"is_retryable": True}] * 2, 3, [0.25, 0.5]),
+        ([{"is_retryable": True}], 0, []),
+        ([{"is_retryable": True, "retry_after": 1.5}, {"is_retryable": True, "retry_after": 0.1}], 3, [1.5, 0.5]),
+        ([{"is_retryable": True, "retry_after": 10.0}], 3, []),  # longer than the caller waits
+        ([{"is_retryable": True}, {}], 3, [0.25]),
+        ([{}], 3, []),
+    ],
+)
+def test_pauses_between_attempts_double_or_are_as_long_as_the_server_says(
+    failures: list[dict[str, Any]], retries: int, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept, remaining = list[float](), list(failures)
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    async def attempt() -> str:
+        if remaining:
+            raise servers.Failure("http", "busy", **remaining.pop(0))
+        return "done"
+
+    monkeypatch.setattr(servers.asyncio, "sleep", sleep)
+    ends_well = len(pauses) == len(failures)
+    with contextlib.nullcontext() if ends_well else pytest.raises(servers.Failure, match="busy"):
+        assert asyncio.run(servers.retry(attempt, retries, 10.0)) == "done"
+    assert slept == pauses
+    assert not remaining
 
 
 @pytest.mark.parametrize("path", ["/silent", "/slow"])

@@ -224,6 +224,7 @@ SEARCH = Tool("WikiSearch", "Searches.", str.upper, parameter="query")
         ('lang="en", query="meaning of :) and (:"', "meaning of :) and (:", "parentheses in quotes are text"),
         ('{"lang": "en", "query": "meaning of :)"}', "meaning of :)", "in an object too"),
         ('query="say \\"hi\\""', 'say "hi"', "escaped quotes"),
+        ('"tides", query="moons"', "tides", "of two texts for the argument, the first counts"),
         ('"salt" or "pepper"', '"salt" or "pepper"', "two quoted texts are no list"),
     ],
 )
