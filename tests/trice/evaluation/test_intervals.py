@@ -45,6 +45,9 @@ def test_a_paired_difference_has_a_narrower_interval_than_an_unpaired_one() -> N
 def test_shares_of_nothing_have_no_value() -> None:
     assert estimate(Share([], [])).value is None
     assert difference(Share([True], [False]), Share([True], [True])).value is None
+    assert difference(Share([True] * 2, [True, False]), Share([True] * 2, [True] * 2)).n == 2, (
+        "those of the second share"
+    )
 
 
 def test_the_interval_of_a_share_encloses_it() -> None:

@@ -215,3 +215,11 @@ def test_wrong_arguments(change: dict[str, Any], words: str) -> None:
 @pytest.mark.parametrize(("threshold", "expected"), [(0.5, "unsure"), (0.2, "indifferent"), (0.9, "hopeless")])
 def test_the_threshold_moves_the_classes(threshold: float, expected: str) -> None:
     assert need_class(10, 20, 10, 20, threshold) == expected
+
+
+def test_an_interval_that_touches_the_threshold_is_unsure() -> None:
+    low, high = wilson(3, 4)
+    assert need_class(3, 4, 3, 4, low) == need_class(3, 4, 3, 4, high) == "unsure"
+    assert need_class(3, 4, 3, 4, low - 0.001) == "indifferent"
+    assert need_class(3, 4, 3, 4, high + 0.001) == "hopeless"
+    assert need_class(0, 0, 4, 4, 0.5) == "unsure", "without a sample"
