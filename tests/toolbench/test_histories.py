@@ -319,6 +319,11 @@ def test_equal_histories_stay_equal() -> None:
                 )
 
 
+def _calls(first: str, second: str, arguments: str = "{}") -> Message:
+    calls = [{"name": first, "arguments": "{}"}, {"name": second, "arguments": arguments}]
+    return {"role": "assistant", "content": None, "function_calls": calls, "call_ids": ["a", "b"]}
+
+
 @pytest.mark.parametrize(
     ("why", "history", "target", "flags"),
     [
@@ -332,6 +337,8 @@ def test_equal_histories_stay_equal() -> None:
         ("a long JSON text", [USER], _call(arguments='{"a": "%s"}' % ("b" * 100_000)), []),
         ("the same call", [_call(), _result()], _call("again"), ["repeated_call", "lost_thought"]),
         ("the same call twice in a message", [USER], PARALLEL, ["repeated_call"]),
+        ("one of two calls is of an unknown function", [USER], _calls("f", "g"), ["unknown_function"]),
+        ("one of two calls has no object", [USER], _calls("f", "Finish", "[]"), ["invalid_arguments"]),
         ("other arguments", [_call(), _result()], _call(arguments='{ }'), []),
         ("the same call of an unknown function", [_call(name="g")], _call(name="g"), ["unknown_function", "repeated_call", "unpaired_call"]),
         ("truncated", [_call(), _result("x" * TRUNCATED_LENGTH + "...")], _call(arguments='{"a": 1}'), ["truncated_observation"]),
