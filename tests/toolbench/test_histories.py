@@ -24,7 +24,7 @@ from toolrlef_data.toolbench.histories import (
     messages_of,
     rebuild_train_messages,
 )
-from toolrlef_data.toolbench.messages import openai_messages
+from toolrlef_data.toolbench.messages import openai_messages, template_messages
 from toolrlef_data.toolbench.prompts import DIVERSITY
 from toolrlef_data.toolbench.tree import State, path_to, read_file_tree, read_tree, states_of, write_tree
 
@@ -218,6 +218,11 @@ NO_MESSAGES += [{**THOUGHT, "role": role} for role in [*NO_MESSAGES, "developer"
 NO_MESSAGES += [{**THOUGHT, key: value} for key in ("content", "name") for value in CALLS[:3]]
 NO_MESSAGES += [{**THOUGHT, "function_call": call} for call in CALLS]
 NO_MESSAGES += [{"role": "user", "content": "a", "function_call": {"name": "a", "arguments": ""}}]
+# One call in both formats, but not the same.
+NO_MESSAGES += [
+    {**THOUGHT, "function_call": {"name": "a", "arguments": "{}"}, "tool_calls": [{"function": other}]}
+    for other in ({"name": "b", "arguments": "{}"}, {"name": "a", "arguments": '{"x": 1}'})
+]
 MALFORMED = [("no_messages", wrong) for wrong in NO_LISTS] + [("not_a_message", [[wrong]]) for wrong in NO_MESSAGES]
 
 
@@ -298,6 +303,35 @@ def _render(message: Message) -> str:
     assert message["role"] == "tool" or number == ""
     called = "".join(f"+{c['function']['name']}{c['id'].removeprefix('call_')}" for c in message["tool_calls"] or ())
     return f"{message['role']}{number}:{message['content']}{called}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [('{"a": 1}', {"a": 1}), ("[1]", "[1]"), ("1", "1"), ('{"a": 1', '{"a": 1'), ("", ""), (None, "")],
+)
+def test_templates_get_an_object_of_arguments_or_the_text(arguments: str | None, expected: Any) -> None:
+    call = {"id": "call_12", "type": None, "function": {"name": "f", "arguments": arguments}}
+    message = {"role": "assistant", "content": None, "name": None, "tool_call_id": None, "tool_calls": [call]}
+    function = {"name": "f", "arguments": expected}
+    assert template_messages([message]) == [
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"id": "call00012", "type": "function", "function": function}],
+        }
+    ]
+
+
+def test_all_nodes_of_a_finished_state_are_finished() -> None:
+    root = State()
+    root.add(State("I know it.", ("Finish", "{}"), code=3, finished=True))
+    root.add(State("I do not.", ("Finish", "{}"), code=4))
+    for child, is_finished in zip(write_tree(root)["tree"]["children"], (True, False), strict=True):
+        nodes = [child]
+        while nodes[-1]["children"]:
+            nodes += nodes[-1]["children"]
+        assert [node["node_type"] for node in nodes] == ["Thought", "Action", "Action Input"]
+        assert [node["finished"] for node in nodes] == [is_finished] * 3
 
 
 def test_a_result_without_a_call_is_unusable() -> None:

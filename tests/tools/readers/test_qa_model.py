@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -294,6 +295,7 @@ def test_an_engine_with_and_without_a_search() -> None:
         [ToolInput("bird"), ToolInput("nothing")]
     )
     assert "corpus 1" in open_book.version
+    assert qa_engine(ENGINE, search=replace(SEARCH, batch=7)).batch == 7
     assert canonical(closed_book) != canonical(open_book)
     assert isinstance(closed_book.prompt and closed_book.prompt("Who?", ())[0], Message)
     with pytest.raises(UnknownName, match="style"):
