@@ -146,6 +146,8 @@ THREE_KM = {"value": 3, "source": "km", "target": "m"}
         (TODAY, "It is today().", {}),
         (TODAY, '{"name": "today", "arguments": {}}', {}),
         (TODAY, '{"name": "today"}', {}),
+        (TOTAL, 'total({"orders": [{"fig": 3}]})', {"orders": [{"fig": 3}]}),
+        (TOTAL, 'total({"orders": [{"fig": 3}], "nuts": 4})', {"orders": {"orders": [{"fig": 3}], "nuts": 4}}),  # an order
         (TIME, "time()", {}),
         (TIME, "time(Oslo)", {"zone": "Oslo"}),
     ],

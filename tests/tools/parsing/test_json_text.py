@@ -12,7 +12,9 @@ from tests.support.cpu_time import cpu_limit
 from toolrlef_data.tools.parsing.json_text import LiteralReader, json_value, object_end
 
 
-@pytest.mark.parametrize("text", ['{"a": [1, {"b": null}]}', "0", '"é\\u0000"', "-1.5e3", "[" * 64 + "]" * 64])
+@pytest.mark.parametrize(
+    "text", ['{"a": [1, {"b": null}]}', "0", '"é\\u0000"', "-1.5e3", "[" * 65 + "]" * 65, "9" * 4300]
+)
 def test_valid_json(text: str) -> None:
     assert json_value(text) == json.loads(text)
 
