@@ -587,7 +587,7 @@ def test_pauses_between_attempts_double_or_are_as_long_as_the_server_says(
             raise servers.Failure("http", "busy", **remaining.pop(0))
         return "done"
 
-    monkeypatch.setattr(servers.asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     ends_well = len(pauses) == len(failures)
     with contextlib.nullcontext() if ends_well else pytest.raises(servers.Failure, match="busy"):
         assert asyncio.run(servers.retry(attempt, retries, 10.0)) == "done"
