@@ -208,6 +208,7 @@ def test_filtered_content_is_final_and_does_not_disable_the_key(name: str) -> No
         (404, json.dumps({"detail": "Not Found"}), "not_found", "final"),  # FastAPI: a wrong path
         (404, "404 page not found", "not_found", "final"),  # a Go server
         (405, json.dumps({"detail": "Method Not Allowed"}), "not_found", "final"),
+        (410, openai("The model `x` has been shut down.", "model_gone"), "not_found", "final"),
         (307, "", "not_found", "final"),
         (301, "<html></html>", "not_found", "final"),
         (408, "", "timeout", "retry"),
@@ -311,6 +312,13 @@ def test_an_empty_error_field_is_ignored(error: Any) -> None:
     assert classify_body(body, json.dumps(body)) is None
 
 
+@pytest.mark.parametrize("choice", [{}, {"message": None}, {"text": None}])
+def test_a_filtered_choice_is_a_reply_although_it_has_no_content(choice: dict[str, Any]) -> None:
+    """Azure omits the message of a filtered choice; sent again, it is filtered again."""
+    body = {"choices": [{**choice, "index": 0, "finish_reason": "content_filter"}]}
+    assert classify_body(body, json.dumps(body)) is None
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -320,6 +328,10 @@ def test_an_empty_error_field_is_ignored(error: Any) -> None:
         (json.dumps({"message": "the message"}), "the message"),
         (json.dumps({"error": {"message": "the message\n  and  more"}}), "the message and more"),  # one line
         (google("the message", 400, "INVALID_ARGUMENT"), "the message"),
+        (google("the message", 400, "INVALID_ARGUMENT"), "(INVALID_ARGUMENT)"),
+        (FILTERED["Azure"][1], "(content_filter) (400) (ResponsibleAIPolicyViolation)"),
+        (json.dumps({"errors": ["the message", "and more"]}), "the message; and more"),
+        (openrouter("Provider returned error", 400, raw="the message"), "Provider returned error (400) the message"),
         (json.dumps({"detail": [{"msg": "the message", "loc": ["body"]}]}), "the message"),
         ("the message", "the message"),
         (json.dumps("the message"), "the message"),
