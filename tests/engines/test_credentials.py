@@ -21,6 +21,7 @@ import pytest
 from tests.support.cpu_time import cpu_limit
 from toolrlef_data.engines.credentials import Address, read_api_keys, resolve_address
 from toolrlef_data.engines.openai_api.engine import OpenAIEngine
+from toolrlef_data.engines.openai_api.session import HTTP_LOGGERS
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError, NoUsableApiKey
 from toolrlef_data.tables.fingerprint import canonical
@@ -296,12 +297,14 @@ def test_key_sources_are_not_part_of_the_cache_key() -> None:
 def test_libraries_log_no_secret(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setenv("A", PLAIN)
     monkeypatch.setenv("B", SECRET_URL)
+    filters = [list(logging.getLogger(name).filters) for name in HTTP_LOGGERS]
     with OpenAIEngine(spec_of("A", base_url="$B")), caplog.at_level(logging.DEBUG):
         for name in ("httpx2", "openai", "openai._base_client", "aiohttp.client"):
             logging.getLogger(name).info("POST %s with %s", SECRET_URL, {"Authorization": f"Bearer {PLAIN}"})
             logging.getLogger(name).warning(f"100% of {PLAIN}")
     assert len(caplog.records) == 8
     assert "CANARY" not in caplog.text
+    assert [logging.getLogger(name).filters for name in HTTP_LOGGERS] == filters, "an engine leaves no filter"
 
 
 # Redaction ------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from tests.support.api_server import ApiServer, BatchPlan, ReceivedRequest, Serv
 from tests.support.chains import Chains
 from toolrlef_data.engines.claims import BatchJobs
 from toolrlef_data.engines.model_stage import ModelStage, run_model_stage
+from toolrlef_data.engines.openai_api import batches
 from toolrlef_data.engines.openai_api.budget import spending_of
 from toolrlef_data.engines.openai_api.engine import OpenAIEngine
 from toolrlef_data.engines.reply_store import open_store
@@ -87,14 +89,17 @@ def test_requests_are_split_into_batches() -> None:
         assert len(server.lines) == 50
 
 
-def test_failed_lines_are_retried_or_final() -> None:
+@pytest.mark.parametrize(
+    "temporary", [error(500, None, "boom"), error(429, None, "slow down"), error(408, None, "late")]
+)
+def test_failed_lines_are_retried_or_final(temporary: ServerReply) -> None:
     def script(received: ReceivedRequest, repeats: int) -> ServerReply | None:
         if not received.path.endswith("/completions"):
             return None
         if b"question 3" in received.raw:
             return error(400, "context_length_exceeded", "maximum context length is 10 tokens")
         if b"question 5" in received.raw and repeats == 0:
-            return error(500, None, "boom")
+            return temporary
         return None
 
     with ApiServer(script) as server:
@@ -114,6 +119,21 @@ def test_an_expired_batch_keeps_its_replies_and_the_other_requests_are_retried()
         assert not any(reply.startswith("<") for reply in replies)
         assert len(server.lines) == 10, "no row with a reply is sent twice"
         assert count_batches(server) == 2
+
+
+def test_a_batch_has_one_endpoint_and_files_of_a_limited_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "MAX_FILE_BYTES", 1000)
+    kinds = [Request(prompt="x" * 300), Request(messages=(Message("user", "x" * 300),))]
+    requests = [(str(n), replace(kinds[n // 5 % 2], seed=n)) for n in range(20)]
+    with ApiServer() as server:
+        spec = EngineSpec("openai_api", "m", base_url=server.url, limits=BATCH, progress=False, temperature=0.5)
+        with OpenAIEngine(spec) as engine:
+            replies = dict(chain.from_iterable(engine.generate(requests)))
+        assert sorted(replies) == sorted(tag for tag, _ in requests)
+        assert all(reply.text for reply in replies.values())
+        jobs = server.batches.jobs.values()
+        assert all({line["url"] for line in job.lines} == {job.batch["endpoint"]} for job in jobs)
+        assert [len(job.lines) for job in jobs] == [3, 2] * 4, "the third line exceeds 1,000 bytes"
 
 
 def test_batch_rows_applies_to_retries() -> None:
@@ -149,6 +169,17 @@ def test_rejections_are_final_and_a_batch_of_only_rejections_stops_the_run() -> 
         assert not any(reply.startswith("<") for reply in replies_to(only_bad))
 
 
+def test_rejections_after_a_reply_stop_no_run() -> None:
+    def script(received: ReceivedRequest, repeats: int) -> ServerReply | None:
+        is_bad = any(f"question {n}".encode() in received.raw for n in range(10, 20))
+        return error(400, None, "unfit") if received.path.endswith("/completions") and is_bad else None
+
+    with ApiServer(script) as server:
+        replies = run(server, 20, limits=replace(BATCH, batch_rows=10), max_failed=0.9)
+        assert [reply.startswith("<bad_request") for reply in replies] == [False] * 10 + [True] * 10
+        assert count_batches(server) == 2
+
+
 def test_a_batch_that_always_expires_ends_with_timeouts() -> None:
     with ApiServer() as server:
         server.batch_plan = lambda number, lines: BatchPlan("expired", answered=[])
@@ -157,12 +188,13 @@ def test_a_batch_that_always_expires_ends_with_timeouts() -> None:
         assert count_batches(server) == 3
 
 
-def test_an_invalid_line_does_not_fail_the_other_requests() -> None:
-    bad = {"code": "invalid_json_line", "message": "bad line", "line": 2, "param": None}
+@pytest.mark.parametrize("line", [1, 2, 6])
+def test_an_invalid_line_does_not_fail_the_other_requests(line: int) -> None:
+    bad = {"code": "invalid_json_line", "message": "bad line", "line": line, "param": None}
     with ApiServer() as server:
         server.batch_plan = lambda number, lines: BatchPlan(failed=bad) if number == 0 else BatchPlan()
         replies = run(server, 6)
-        assert [reply.startswith("<bad_request") for reply in replies] == [False, True, *[False] * 4]
+        assert [reply.startswith("<bad_request") for reply in replies] == [n == line for n in range(1, 7)]
 
 
 @pytest.mark.parametrize("is_silent", [False, True])
@@ -300,6 +332,32 @@ def test_a_batch_that_is_temporarily_not_found_is_not_billed_twice() -> None:
 
     with ApiServer(script) as server:
         assert not any(reply.startswith("<") for reply in run(server, 6))
+        assert len(server.batches.jobs) == 1
+
+
+def test_a_batch_that_stays_not_found_is_sent_again_after_the_retries() -> None:
+    polls: list[str] = []
+
+    def script(received: ReceivedRequest, repeats: int) -> ServerReply | None:
+        if received.path == f"/v1/batches/{next(iter(server.batches.jobs), None)}":
+            polls.append(received.path)
+            return error(404, None, "no such batch")
+        return None
+
+    with ApiServer(script) as server:
+        assert not any(reply.startswith("<") for reply in run(server, 6, retries=2))
+        assert (len(polls), [len(job.lines) for job in server.batches.jobs.values()]) == (3, [6, 6])
+
+
+def test_a_batch_that_one_key_does_not_find_is_fetched_with_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEYS", "key-of-one-account,key-of-another")
+
+    def script(received: ReceivedRequest, repeats: int) -> ServerReply | None:
+        is_read = received.method == "GET" and received.path.count("/") > 2
+        return error(404, None, "not found") if is_read and received.key == "key-of-one-account" else None
+
+    with ApiServer(script) as server:
+        assert not any(reply.startswith("<") for reply in run(server, 6, keys="MY_KEYS", retries=0))
         assert len(server.batches.jobs) == 1
 
 

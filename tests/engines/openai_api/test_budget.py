@@ -259,6 +259,7 @@ def test_the_estimated_bytes_of_a_token_fall_at_once_and_rise_slowly() -> None:
         (error(500, None, "boom"), False),
         (error(503, "overloaded", "later"), False),
         (rate_limited(**{"retry-after-ms": "1"}), False),
+        (ServerReply(200, {"error": {"code": 429, "message": "Rate limit exceeded"}}), False),
         (ServerReply(200, b"{}"), True),
         (ServerReply(drop="body"), True),
     ],

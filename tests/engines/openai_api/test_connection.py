@@ -18,9 +18,10 @@ import pytest
 import trustme
 
 from tests.support.api_replies import always
-from tests.support.api_server import ApiServer, ServerReply, completion, error
+from tests.support.api_server import ApiServer, ReceivedRequest, ServerReply, completion, error
 from tests.support.raw_server import RawServer
-from toolrlef_data.engines.credentials import find_proxy
+from toolrlef_data.engines.credentials import find_proxy, resolve_address
+from toolrlef_data.engines.openai_api.client import Connection
 from toolrlef_data.engines.openai_api.engine import OpenAIEngine
 from toolrlef_data.engines.openai_api.payloads import max_response_bytes
 from toolrlef_data.engines.spec import EngineSpec, Limits, Message, Request
@@ -202,6 +203,11 @@ def test_the_limit_follows_what_is_asked_for(settings: dict[str, Any], num_sent:
     assert max_response_bytes(EngineSpec("openai_api", "m", **settings), num_sent, n) > default + 500_000
 
 
+def test_a_byte_order_mark_is_no_part_of_a_body() -> None:
+    with RawServer(lambda _: compressed("identity", "\ufeff".encode() + REPLY)) as server:
+        assert ask(server.url, retries=0)[0].text == "8"
+
+
 def test_a_damaged_compressed_body_is_retried() -> None:
     body = gzip.compress(REPLY)
     damaged = [body[:-9], body[:-9] + b"garbage!!", b"\x1f\x8b", b"no gzip"]
@@ -214,17 +220,39 @@ def test_a_damaged_compressed_body_is_retried() -> None:
 # Proxies -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mode", ["direct", "batch"])
+def test_a_proxy_of_the_environment_is_used(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No name server knows the host: only the proxy reaches it."""
     secret = "proxy-Password-0123456789"
+
+    def echo(received: ReceivedRequest, repeats: int) -> ServerReply | None:
+        return completion(f"via {secret}") if received.path.endswith("/completions") else None
+
     for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
-        with ApiServer(lambda received, repeats: completion(f"via {secret}")) as proxy:
+        with ApiServer(echo) as proxy:
             monkeypatch.setenv(variable, f"http://me:{secret}@127.0.0.1:{proxy.port}")
-            (reply,) = ask("http://models.corp.invalid/v1")
+            (reply,) = ask("http://models.corp.invalid/v1", limits=Limits(mode=mode, poll=0.01, backoff=0.01))
             assert reply.text == "via [key]"
-            assert [received.headers["host"] for received in proxy.requests] == ["models.corp.invalid"]
-            assert proxy.requests[0].headers["proxy-authorization"].startswith("Basic ")
+            assert {received.headers["host"] for received in proxy.requests} == {"models.corp.invalid"}
+            assert all(r.headers["proxy-authorization"].startswith("Basic ") for r in proxy.requests)
             monkeypatch.delenv(variable)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_only_a_proxy_that_reads_the_request_gets_its_login_in_a_header_of_it(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through a tunnel, the header would reach the server."""
+    monkeypatch.setenv(f"{scheme}_proxy", "http://me:word@proxy.example.com:3128")
+    spec = EngineSpec("openai_api", "m", base_url=f"{scheme}://models.corp.invalid/v1")
+
+    async def sent_headers() -> set[str]:
+        connection = Connection(spec, resolve_address(spec), {}, find_proxy(str(spec.base_url)))
+        names = {name.lower() for name in connection.client.default_headers}
+        await connection.close()
+        return names
+
+    assert ("proxy-authorization" in asyncio.run(sent_headers())) == (scheme == "http")
 
 
 def test_a_tunnel_through_a_proxy_hides_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,11 +269,13 @@ def test_a_tunnel_through_a_proxy_hides_the_request(monkeypatch: pytest.MonkeyPa
     assert "key-0123456789abcdef" not in head
 
 
-def test_a_proxy_is_not_used_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mode", ["direct", "batch"])
+def test_a_proxy_is_not_used_for_this_machine(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    limits = Limits(mode=mode, poll=0.01, backoff=0.01)
     with ApiServer() as server:
         for host in ("127.0.0.1", "localhost"):
-            (reply,) = ask(server.url.replace("127.0.0.1", host), retries=0)
+            (reply,) = ask(server.url.replace("127.0.0.1", host), retries=0, limits=limits)
             assert reply.text
 
 

@@ -312,13 +312,6 @@ def test_an_empty_error_field_is_ignored(error: Any) -> None:
     assert classify_body(body, json.dumps(body)) is None
 
 
-@pytest.mark.parametrize("choice", [{}, {"message": None}, {"text": None}])
-def test_a_filtered_choice_is_a_reply_although_it_has_no_content(choice: dict[str, Any]) -> None:
-    """Azure omits the message of a filtered choice; sent again, it is filtered again."""
-    body = {"choices": [{**choice, "index": 0, "finish_reason": "content_filter"}]}
-    assert classify_body(body, json.dumps(body)) is None
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

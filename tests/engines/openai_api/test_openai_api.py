@@ -148,18 +148,18 @@ def test_a_compressed_body_is_decoded_and_a_damaged_one_retried() -> None:
         assert (reply.text, len(server.requests)) == ("8", 2)
 
 
-def test_billing_headers_are_sent_and_cookies_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
-    monkeypatch.setenv("OPENAI_PROJECT_ID", "")
+@pytest.mark.parametrize("billing", [{}, {"organization": "org-1"}, {"organization": "org-1", "project": "proj-1"}])
+def test_billing_headers_are_sent_and_cookies_are_not(billing: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", billing.get("organization", ""))
+    monkeypatch.setenv("OPENAI_PROJECT_ID", billing.get("project", ""))
     with ApiServer(first_attempt(ServerReply(503, b"", {"set-cookie": "a=b", "retry-after-ms": "1"}))) as server:
         replies_of(spec_of(server))
         assert len(server.requests) == 2
         for received in server.requests:
-            assert (received.headers["openai-organization"], received.headers["accept"]) == (
-                "org-1",
-                "application/json",
-            )
-            assert not {"openai-project", "cookie"} & set(received.headers)
+            sent = {name: value for name, value in received.headers.items() if name.startswith("openai-")}
+            assert sent == {f"openai-{name}": value for name, value in billing.items()}
+            assert received.headers["accept"] == "application/json"
+            assert "cookie" not in received.headers
 
 
 @pytest.mark.parametrize("drop", ["stall", "stall_body"])
@@ -292,6 +292,14 @@ def test_a_row_is_sent_again_after_the_requested_pause() -> None:
         assert replies_of(spec_of(server))[0].text
         first, second = server.requests
         assert second.time - first.time >= 0.3
+
+
+def test_a_short_wait_that_the_server_asks_for_does_not_shorten_the_backoff() -> None:
+    """The backoff of at least 15 s would end after the deadline."""
+    overloaded = ServerReply(503, b"", {"retry-after-ms": "1"})
+    with ApiServer(always(overloaded)) as server:
+        (reply,) = replies_of(spec_of(server, limits=Limits(backoff=30.0, deadline=10.0)))
+        assert (reply.error, len(server.requests)) == ("server", 1)
 
 
 def test_a_row_whose_wait_ends_after_the_deadline_fails_with_the_reason() -> None:
@@ -638,6 +646,33 @@ def test_samples_of_a_row_share_one_request_if_the_server_supports_n(supports_n:
         assert all(len(set(row)) == 3 for row in replies)
         assert [received.body.get("n") for received in server.requests].count(3) == 2
         assert len(server.requests) == (2 if supports_n else 6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"messages": (), "prompt": "question"},
+        {"messages": (Message("user", "another question"),)},
+        {"messages": (Message("system", "question"),)},
+        {"tools": ('{"type": "function", "function": {"name": "f"}}',)},
+        {"seed": 1},
+    ],
+)
+def test_only_samples_of_the_same_request_share_a_call(change: dict[str, Any]) -> None:
+    first = Request(messages=(Message("user", "question"),))
+    samples = [first, replace(first, sample=1), replace(first, sample=2, **change)]
+    with ApiServer() as server:
+        with OpenAIEngine(spec_of(server, temperature=0.8, options={"n": True})) as engine:
+            replies = dict(chain.from_iterable(engine.generate((str(n), sample) for n, sample in enumerate(samples))))
+        assert sorted(replies) == ["0", "1", "2"]
+        assert sorted(received.body.get("n", 1) for received in server.requests) == [1, 2]
+
+
+def test_the_tokens_of_all_samples_of_a_call_are_reserved() -> None:
+    limits = Limits(max_tokens_total=250)
+    with ApiServer() as server, pytest.raises(CapReached, match="max_tokens_total=250"):
+        run(spec_of(server, temperature=0.8, options={"n": True}, max_tokens=100, limits=limits), ["a"], samples=3)
+    assert not server.requests
 
 
 POISONS = ["a null \x00 byte", "x" * 1_000_000, "﷽‮\ufeff\U0010ffff"]

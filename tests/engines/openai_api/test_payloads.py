@@ -237,6 +237,8 @@ def call(name: Any = "f", arguments: Any = '{"x": 1}') -> dict[str, Any]:
         (chat(None, content="42"), Reply("42")),  # llama.cpp and others send a null finish reason
         (chat("length", content="4"), Reply("4", finish_reason="length")),
         (chat("max_tokens", content="4"), Reply("4", finish_reason="length")),
+        (chat("model_length", content="4"), Reply("4", finish_reason="length")),  # Mistral
+        (chat("max_length", content="4"), Reply("4", finish_reason="length")),
         (chat("MAX_TOKENS", content="4"), Reply("4", finish_reason="length")),
         (chat("eos", content="4"), Reply("4")),  # Together
         (chat("stop_sequence", content="4"), Reply("4")),
@@ -278,6 +280,11 @@ def call(name: Any = "f", arguments: Any = '{"x": 1}') -> dict[str, Any]:
         (chat("length", tool_calls=[call(arguments='{"x"')]), Reply("", "", (("f", '{"x"'),), "length")),
         (chat(content="42", tool_calls=[]), Reply("42")),
         (chat(content="42", tool_calls=None, function_call=None, refusal=None), Reply("42")),
+        (chat(content="42", refusal="I cannot."), Reply("42")),  # a text is an answer
+        (
+            chat("tool_calls", tool_calls=[call()], refusal="I cannot."),
+            Reply("", "", (("f", '{"x": 1}'),), "tool_calls"),
+        ),
         (chat(content=None, refusal="I cannot."), Reply(None, error="refused", error_detail="I cannot.")),
         (
             {**chat(content="42"), "usage": {"prompt_tokens": 3, "completion_tokens": 1}},

@@ -303,6 +303,52 @@ def test_a_disabled_key_is_not_used() -> None:
     assert Counter(limiter.name for _, limiter, _ in simulated(main)) == {"API key 0": 15, "API key 2": 15}
 
 
+@pytest.mark.parametrize(
+    ("others", "is_only"),
+    [
+        ([], True),
+        (["paused"], True),
+        (["disabled"], True),
+        (["paused", "disabled"], True),
+        (["free"], False),
+        (["paused", "free"], False),
+    ],
+)
+def test_a_key_is_the_only_one_if_all_others_are_paused_or_disabled(others: list[str], is_only: bool) -> None:
+    limiters = make_limiters(1 + len(others), Limits())
+    for limiter, state in zip(limiters[1:], others, strict=True):
+        limiter.disabled_reason = "revoked" if state == "disabled" else ""
+        limiter.pause(60.0 if state == "paused" else 0.0, 0.0)
+    assert make_scheduler(limiters, Limits(), lambda: 1.0).is_only_key(limiters[0]) is is_only
+
+
+def test_the_remaining_pause_ends_with_that_of_the_first_free_key() -> None:
+    limiters = make_limiters(2, Limits())
+    scheduler = make_scheduler(limiters, Limits(), lambda: 5.0)
+    assert scheduler.remaining_pause() == 0.0
+    for limiter, seconds in zip(limiters, (30.0, 10.0), strict=True):
+        limiter.pause(seconds, 5.0)
+    assert scheduler.remaining_pause() == pytest.approx(10.0)
+    limiters[1].budgets = {"requests": (0.0, 25.0), "tokens": (7.0, 95.0)}
+    assert scheduler.remaining_pause() == pytest.approx(20.0), "its budget of requests is used up"
+
+
+def test_the_free_key_with_the_fewest_requests_in_flight_is_used() -> None:
+    limits = Limits()
+
+    async def main(clock: Callable[[], float]) -> list[str]:
+        limiters = make_limiters(3, limits)
+        for limiter, count in zip(limiters, (3, 0, 2), strict=True):
+            limiter.in_flight = count
+        scheduler = make_scheduler(limiters, limits, clock)
+        acquired = [await scheduler.acquire(SMALL, NEVER) for _ in range(4)]
+        return [limiter.name if limiter else "" for limiter in acquired]
+
+    used = simulated(main)
+    assert used[:2] == ["API key 1"] * 2
+    assert set(used[2:]) == {"API key 1", "API key 2"}, "both have two requests in flight"
+
+
 # Concurrency -----------------------------------------------------------------------------------------------------
 
 

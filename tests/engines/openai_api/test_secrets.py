@@ -266,6 +266,8 @@ def test_custom_headers_of_the_openai_package(monkeypatch: pytest.MonkeyPatch) -
     with ApiServer(echo_headers) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         assert "CANARY" not in repr(ask(spec_of(server, base_url=None), 2))
+        ask(spec_of(server, base_url=None, headers={"x-TEAM": "blue"}))
+        assert server.requests[-1].headers["x-team"] == "blue", "a header of the settings wins"
 
 
 def test_own_headers_are_sent_to_the_batch_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,15 +277,17 @@ def test_own_headers_are_sent_to_the_batch_endpoints(monkeypatch: pytest.MonkeyP
         assert {received.headers.get("api-key") for received in server.requests} == {KEY}
 
 
-def test_the_authorization_may_be_an_own_header(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mode", ["direct", "batch"])
+def test_the_authorization_may_be_an_own_header(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("B", f"Token {KEY}")
-    with ApiServer(echo_headers) as server:
+    limits = Limits(mode=mode, poll=0.01, backoff=0.001)
+    with ApiServer(echo_headers if mode == "direct" else None) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         monkeypatch.setenv("OPENAI_API_KEY", "not-for-this-server")
         for base_url in (None, server.url):
-            spec = spec_of(server, base_url=base_url, headers={"Authorization": "$B"})
+            spec = spec_of(server, base_url=base_url, headers={"Authorization": "$B"}, limits=limits)
             assert "CANARY" not in repr(ask(spec))
-            assert server.requests[-1].headers["authorization"] == f"Token {KEY}"
+            assert {received.headers["authorization"] for received in server.requests} == {f"Token {KEY}"}
             with OpenAIEngine(spec) as engine:
                 assert "CANARY" not in repr(engine) + repr(engine.session.secrets)
 
