@@ -44,6 +44,21 @@ def test_a_file_in_place_of_the_folder_of_owners_is_an_error(tmp_path: Path) -> 
     store.close()
 
 
+def test_the_claims_of_a_killed_run_pass_to_the_next_one(tmp_path: Path) -> None:
+    """The operating system releases its lock; its claims and its file stay."""
+    store = ReplyStore(tmp_path / "replies.sqlite")
+    killed = Claims(store)
+    assert killed.acquire(["a", "b"]) == set()
+    killed.lock.release()
+    with Claims(store) as second, Claims(store) as third:
+        assert second.acquire(["a"]) == set()
+        assert not (killed.folder / killed.name).exists()
+        assert third.acquire(["a", "b"]) == {"a"}
+        third.release(["a", "b"])
+        assert Claims(store).acquire(["a"]) == {"a"}, "a run releases its own claims only"
+    store.close()
+
+
 def test_a_run_finds_the_jobs_of_its_server_and_model_only(tmp_path: Path) -> None:
     store = ReplyStore(tmp_path / "replies.sqlite")
     servers = {"http://server/v1 m": "1" * 32, "http://server/v1 n": "2" * 32, "http://other/v1 m": "3" * 32}

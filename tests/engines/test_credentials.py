@@ -226,6 +226,7 @@ def test_address_separates_url_and_credentials(monkeypatch: pytest.MonkeyPatch) 
     address = resolve_address(spec_of(base_url="$A"))
     assert address.url == "https://example.com:8443/v1"
     assert address.query == {"api_key": f"query-{PLAIN}", "v": "1"}
+    assert Address("http://h/v1?beta=&v=1").query == {"beta": "", "v": "1"}, "a flag may have no value"
     assert base64.b64decode(address.basic_auth.removeprefix("Basic ")) == f"user:{PLAIN}".encode()
     assert PLAIN not in repr(address) + str(address) + f"{address}"
     for copy_function in (pickle.dumps, copy.copy, copy.deepcopy):

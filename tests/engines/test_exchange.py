@@ -17,7 +17,7 @@ from toolrlef_data.engines.exchange import Exchange
 from toolrlef_data.engines.reply_store import ReplyStore
 from toolrlef_data.engines.scripted import ScriptedEngine, scripted
 from toolrlef_data.engines.spec import Request
-from toolrlef_data.records import Reply
+from toolrlef_data.records import Reply, TooManyFailures
 
 
 def echo(request: Request) -> str:
@@ -146,6 +146,44 @@ def test_failed_requests_are_released_at_once(store: ReplyStore) -> None:
         exchange._deliver(replies)
         assert other.acquire(["a"]) == set(), "another process may send the request again, while this one goes on"
         assert other.acquire(["b"]) == {"b"}
+
+
+def fail_at_first(request: Request) -> Reply:
+    is_failure = request.prompt in "abc"
+    return Reply(None, error="timeout") if is_failure else Reply("8")
+
+
+@pytest.mark.parametrize(("max_failed", "is_stopped"), [(0.3, True), (0.4, False)])
+def test_the_permitted_share_of_failures_is_that_of_the_expected_requests(
+    store: ReplyStore, max_failed: float, is_stopped: bool
+) -> None:
+    """The first rows may fail, while the others are not looked up yet."""
+    spec = scripted(fail_at_first, progress=False, max_failed=max_failed)
+    exchange = Exchange(ScriptedEngine(spec), spec, store, tqdm(total=0, disable=True), expected=9)
+
+    def one_by_one() -> Iterator[None]:
+        for key in "abcdefghi":
+            exchange.lookup([(key, Request(prompt=key))])
+            yield
+
+    if is_stopped:
+        with pytest.raises(TooManyFailures, match="3 of 9 requests"):
+            exchange.run(one_by_one())
+        assert set(store.get([*"abcdefghi"])) == set()
+    else:
+        exchange.run(one_by_one())
+        assert set(store.get([*"abcdefghi"])) == set("defghi")
+
+
+def test_a_request_that_failed_in_this_run_is_not_from_the_store(store: ReplyStore) -> None:
+    exchange = make_exchange(store, [])
+    with exchange.claims:
+        exchange.lookup([("a", Request(prompt="a"))])
+        store.put([("a", Reply(None, error="timeout"))])
+        exchange._deliver({"a": Reply(None, error="timeout")})
+        found = exchange.lookup([("a", Request(prompt="a"))])
+    assert found == {"a": Reply(None, error="timeout")}
+    assert (exchange.progress.failed["timeout"], exchange.progress.from_store) == (2, 0)
 
 
 def test_run_with_stored_replies_only_claims_nothing(store: ReplyStore) -> None:

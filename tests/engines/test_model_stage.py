@@ -10,12 +10,14 @@ from typing import Any, ClassVar
 
 import pytest
 from datasets import Dataset, Value
+from datasets.utils import tqdm
 
 from tests.support.api_server import ApiServer
 from tests.support.chains import Chains
 from tests.support.models import tiny_llama
 from toolrlef_data.engines import ENGINES
-from toolrlef_data.engines.model_stage import ModelStage, keyed_request, run_model_stage
+from toolrlef_data.engines.exchange import Exchange
+from toolrlef_data.engines.model_stage import ModelStage, _lookups, keyed_request, run_model_stage
 from toolrlef_data.engines.reply_store import open_store
 from toolrlef_data.engines.responses import build_response, split_reasoning
 from toolrlef_data.engines.scripted import scripted
@@ -32,6 +34,10 @@ class Server:
 
 def question(row: Mapping[str, Any], settings: None) -> Request | None:
     return None if row["text"] == "skip" else Request(prompt=row["text"])
+
+
+def two_questions(row: Mapping[str, Any], settings: None) -> list[Request] | None:
+    return None if row["text"] == "skip" else [Request(prompt=f"{row['text']} {n}") for n in range(2)]
 
 
 def texts(row: Mapping[str, Any], replies: Sequence[Reply], settings: None) -> dict[str, Any]:
@@ -154,6 +160,40 @@ def test_stored_failures_count_in_every_run() -> None:
             run(data, echo_spec())
 
 
+@pytest.mark.parametrize("field", [{"label": "GPT"}, {"action": "Translate"}, {"name": "other"}])
+def test_names_that_are_only_shown_are_not_in_the_cache_key(field: dict[str, str]) -> None:
+    stage = ModelStage(question, texts, None, echo_spec(), reads=["text"], adds={"reply": Value("string")}, name="test")
+    data = table("a")
+    fingerprint = run_model_stage(data, stage)._fingerprint
+    assert run_model_stage(data, replace(stage, **field))._fingerprint == fingerprint
+
+
+def test_a_new_request_that_fails_is_sent_again_in_the_next_run() -> None:
+    """A final reply is withdrawn, and the new request fails with a retryable error."""
+    Server.is_down = True
+    data = table("flaky")
+    adds = {"reply": Value("string")}
+    stage = ModelStage(question, texts, None, echo_spec(max_failed=1.0), reads=["text"], adds=adds, name="test")
+    (key, _) = keyed_request(Request(prompt="flaky"), "0", 0, stage.spec, stage.identity)
+    open_store().put([(key, Reply(None, error="too_long"))])
+    assert run_model_stage(data, stage)["reply"][:] == ["<too_long>"]
+    assert run_model_stage(data, replace(stage, ask_again={"too_long"}))["reply"][:] == ["<timeout>"]
+    Server.is_down = False
+    assert run_model_stage(data, stage)["reply"][:] == ["flaky#0"]
+    assert Server.requested == ["flaky", "flaky"]
+
+
+def test_rows_are_expected_until_their_requests_are_known(tmp_path: Path) -> None:
+    stage = ModelStage(
+        two_questions, texts, None, echo_spec(), reads=["text"], adds={"reply": Value("string")}, name="test"
+    )
+    bar, store = tqdm(total=4, disable=True), open_store()
+    exchange = Exchange(ENGINES["scripted"](stage.spec), stage.spec, store, bar, expected=4)
+    with exchange.claims:
+        next(_lookups(table("a", "skip", "skip", "skip"), stage, exchange, {}))
+    assert exchange.progress.expected == exchange.progress.requests == 2
+
+
 def test_failure_share_excludes_skipped_rows() -> None:
     Server.is_down = True
     with pytest.raises(TooManyFailures, match="1 of 2 requests"):
@@ -210,6 +250,7 @@ def test_sampling_settings_are_part_of_the_reply_key() -> None:
             "",
             '<|channel|>analysis to=functions.sum<|message|>{"x": 1}<|call|><|channel|>final<|message|>12',
         ),
+        ("<|channel|>analysis<|message|>hm and", "<|channel|>analysis<|message|>hm and", ""),  # truncated
         ("I think <think> is a tag", "", "I think <think> is a tag"),
     ],
 )

@@ -202,6 +202,36 @@ def test_lost_replies_are_counted_as_they_arrive(reply: Reply, shown: dict[str, 
     bar.close()
 
 
+@pytest.mark.parametrize(
+    ("errors", "advice"),
+    [
+        (["timeout"], None),  # the permitted share
+        (["too_long"], None),
+        (["timeout", "timeout"], "A re-run sends the requests with retryable errors again"),
+        (["too_long", "timeout"], "A re-run sends the requests with retryable errors again"),
+        (["too_long", "refused"], "These failures are final"),
+    ],
+)
+def test_too_many_failures_are_explained(errors: list[str], advice: str | None) -> None:
+    progress = Progress(tqdm(total=5, file=io.StringIO()), scripted(["8"], max_failed=0.2), 5, dict)
+    for n, kind in enumerate(errors):
+        progress.count(Reply(None, error=kind, error_detail=f"detail {n}"), 1, from_store=0)
+    error = progress.failure_error(5)
+    assert (error is None) == (advice is None)
+    if advice is not None:
+        assert advice in str(error)
+        first = {kind: n for n, kind in reversed([*enumerate(errors)])}
+        details = [f"{kind}: detail {n}" for kind, n in first.items()]
+        assert sorted(line.strip() for line in str(error).splitlines()[1:]) == sorted(details), "one of each kind"
+
+
+def test_a_reply_of_several_rows_counts_once_a_row_in_the_usage() -> None:
+    progress = Progress(tqdm(total=4, file=io.StringIO()), SPEC, 4, dict)
+    progress.count_lookup(4, 4)
+    progress.count_arrivals([(Reply("8", prompt_tokens=10, completion_tokens=2), 3), (Reply("9"), 1)])
+    assert progress.usage() == {"model": "mapping", "requests": 4, "prompt_tokens": 30, "completion_tokens": 6}
+
+
 def test_a_local_model_tells_its_steps(tmp_path: Path) -> None:
     from tests.support.models import tiny_llama
 

@@ -70,6 +70,16 @@ def test_unusual_text_is_stored(tmp_path: Path, text: str, stored: str) -> None:
     assert store.get(["a"])["a"] == Reply(stored, reasoning=stored, tool_calls=((stored, stored),))
 
 
+def test_each_withdrawal_of_a_reply_is_counted(tmp_path: Path) -> None:
+    store = ReplyStore(tmp_path / "r.sqlite")
+    store.put([(key, Reply(None, error="too_long")) for key in "abc"])
+    for keys in ("ab", "a", ""):
+        store.withdraw([*keys])
+        store.put([(key, Reply(None, error="too_long")) for key in keys])
+    assert store.withdrawals([*"abcd"]) == {"a": 2, "b": 1}
+    assert store.count_withdrawals() == 3
+
+
 def test_many_keys_are_queried_in_chunks(tmp_path: Path) -> None:
     store = ReplyStore(tmp_path / "r.sqlite")
     store.put((str(i), Reply(str(i))) for i in range(2500))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from toolrlef_data.engines.spec import EngineSpec, Limits
 from toolrlef_data.records import InputError
+from toolrlef_data.tables.fingerprint import canonical
 
 SPECS = pydantic.TypeAdapter(EngineSpec)
 
@@ -115,6 +117,14 @@ def test_values_are_not_converted() -> None:
     assert {name: repr(getattr(spec, name)) for name in values} == {name: repr(value) for name, value in values.items()}
     read = SPECS.validate_python({"kind": "local", "model": "m", "temperature": 1, "stop": ["a"], "timeout": math.inf})
     assert (repr(read.temperature), read.timeout, read.stop) == ("1.0", math.inf, ("a",))
+
+
+def test_the_folders_of_a_model_and_its_adapter_are_not_in_the_cache_key(tmp_path: Path) -> None:
+    """`Engine.identity` has the digests of their contents."""
+    specs = [EngineSpec("local", str(tmp_path / n / "m"), adapter=str(tmp_path / n / "lora")) for n in ("a", "b")]
+    assert canonical(specs[0]) == canonical(specs[1])
+    others = [EngineSpec("local", "org/m", adapter=name) for name in ("org/lora", "other/lora")]
+    assert canonical(others[0]) != canonical(others[1])
 
 
 def test_equivalent_values_are_normalised() -> None:

@@ -61,7 +61,10 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
         ("import datetime\nDAY = (datetime.date(2020, 1, 1),)\ndef f(x): return DAY", "1, 1", "1, 2"),
         ("import enum\nclass E(enum.Enum):\n    A = 1\n    B = 2\nC = E.A\ndef f(x): return C", "C = E.A", "C = E.B"),
         ("import numpy\nW = numpy.array([1, 2])\ndef f(x): return W", "2]", "3]"),
+        ("import numpy\nW = numpy.array([1, 2], 'int64')\ndef f(x): return W", "int64", "int32"),
         ("class C:\n    def g(self): return 1\ndef f(x): return C().g()", "return 1", "return 2"),
+        ("def get(s): return 1\nclass C:\n    p = property(get)\ndef f(x): return C().p", "return 1", "return 2"),
+        ("def put(s, v): s.v = 1\nclass C:\n    p = property(None, put)\ndef f(x): C().p = x", "= 1", "= 2"),
         ("class C:\n    LIMIT = 1\ndef f(x): return C.LIMIT", "= 1", "= 2"),
         ("class B:\n    LIMIT = 1\nclass C(B): pass\ndef f(x): return C.LIMIT", "= 1", "= 2"),
         ("def g(): return 1\nclass C:\n    def g(self): return g()\ndef f(x): return C().g()", "return 1", "return 2"),
@@ -73,6 +76,8 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
         ("def g(x): return 1\nTABLE = {'f': [g]}\ndef f(x): return TABLE[x]", "return 1", "return 2"),
         ("def f(x, by=1): return x", "by=1", "by=2"),
         ("def f(x, *, by=1): return x", "by=1", "by=2"),
+        ("def f(*x): return len(x)", "*x", "**x"),
+        ("def f(x): return x", "(x)", "(x, /)"),
         ("def make(n):\n    def g(x): return n\n    return g\nf = make(1)", "make(1)", "make(2)"),
         ("def f(x):\n    def g(): return 1\n    return g()", "return 1", "return 2"),
         ("def f(x): return x in {'a', 'b'}", "'b'", "'c'"),
@@ -112,6 +117,7 @@ def test_the_key_covers_the_files_of_user_modules(module: Write, source: str) ->
     }
     key = module(tool=source, helper="def f(x): return 1\n", **others)
     assert module(tool=source, helper="# moved\n\ndef f(x):\n    'Says it.'\n    return 1\n", **others) == key
+    assert module(tool=source, helper="__all__ = ['f']\ndef f(x): return 1\n", **others) == key
     assert module(tool=source, helper="def f(x): return 2\n", **others) != key
 
 
@@ -236,6 +242,19 @@ def test_the_key_of_a_bound_method_covers_its_object() -> None:
     assert canonical("a".join) != canonical("b".join)
     with pytest.raises(InputError, match=r"Client cannot be part .* functools.partial with plain values"):
         canonical(Client().tool)
+
+
+@dataclass(frozen=True)
+class Holder:
+    task: Any
+
+    def tool(self, text: str) -> str:
+        return text
+
+
+def test_the_code_of_a_bound_method_covers_that_of_its_object() -> None:
+    task = TASKS["math"]
+    assert code_digest(Holder(task).tool) == code_digest(task) != code_digest(Holder(None).tool) == code_digest()
 
 
 def test_different_values_have_different_keys() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import json
 import os
@@ -224,6 +225,42 @@ def test_explode_returns_new_rows_and_records_drops_in_the_ledger() -> None:
     *_, record = lineage(result)
     assert (record["step"], record["rows_in"], record["rows_out"], record["dropped"]) == ("words", 6, 3, {"a_row": 3})
     assert lineage(result)[0]["step"] == "rows"
+
+
+def test_dropped_rows_of_explode_have_the_task_and_the_data_set_of_their_row() -> None:
+    data = rows(2).add_column("task", ["a", "b"]).add_column("dataset", ["c", "d"])
+    result = explode_words(data, features={**WORDS, "dataset": STRING})
+    assert [(row["task"], row["dataset"]) for row in ledger([result])] == [("a", "c"), ("b", "d")]
+
+
+def test_a_table_without_rows_is_no_reason_for_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    empty = rows(1).select([])
+    keep(empty, drop_odd, reads=["id"], stage="parity")
+    explode_words(empty)
+    assert caplog.messages == []
+    keep(rows(1), drop_all, reads=["id"], stage="none")
+    assert caplog.messages == ["none: all 1 rows were dropped (none 1)"]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_stage_leaves_the_garbage_collector_as_it_was(enabled: bool) -> None:
+    (gc.enable if enabled else gc.disable)()
+    try:
+        for build in (apply_shout, explode_words, lambda data: keep(data, drop_odd, reads=["id"], stage="parity")):
+            build(rows(3))
+            assert gc.isenabled() is enabled
+    finally:
+        gc.enable()
+
+
+def one_value(batch: dict[str, list[Any]], settings: None) -> dict[str, list[Any]]:
+    return {"only": [len(batch["id"])]}
+
+
+def test_a_batch_function_returns_a_value_for_each_row() -> None:
+    """Without other columns, Arrow would accept fewer values."""
+    with pytest.raises(LedgerError, match="one_value: expected 3 rows, found 1"):
+        apply(rows(3), one_value, reads=["id"], adds={"only": Value("int64")}, removes=["id", "text"], batched=True)
 
 
 def test_explode_runs_again_only_after_a_change() -> None:

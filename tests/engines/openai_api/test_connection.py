@@ -337,6 +337,17 @@ def test_an_unusable_proxy_is_reported_by_its_variable(
     assert find_proxy("http://api.example.com/v1") is None
 
 
+def test_the_variable_in_lower_case_wins_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:3128")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1080")
+    proxy = find_proxy("http://api.example.com/v1")
+    assert proxy is not None
+    assert proxy.url == "http://127.0.0.1:1080"
+    monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:1080")
+    with pytest.raises(InputError, match=r"^http_proxy names a SOCKS proxy"):
+        find_proxy("http://api.example.com/v1")
+
+
 def test_a_proxy_for_the_scheme_goes_before_a_socks_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1080")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:3128")

@@ -134,6 +134,9 @@ def test_splits_and_shuffles_have_complete_lineage() -> None:
         stages = [record["step"] for record in lineage(shuffled)]
         assert stages == ["rows", f"split_queries: {split}", "trajectories", "shuffle_steps"]
         assert all(record["rows_in"] >= record["rows_out"] for record in lineage(shuffled))
+        counts = {record["step"]: (record["rows_in"], record["rows_out"]) for record in lineage(shuffled)}
+        for name, data in ((f"split_queries: {split}", parts[split]), ("shuffle_steps", shuffled)):
+            assert counts[name] == (len(data), len(data)), "the rows of the other split are not dropped"
         assert lineage(shuffled)[-1]["settings"] == {"seed": 0}
         drops = ledger([shuffled])
         assert drops[:] == ledger([samples])[:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from datasets import Dataset, DatasetDict
 from toolrlef_data.columns import QUESTIONS
 from toolrlef_data.loading_scripts import SOURCES, load_source
 from toolrlef_data.records import InputError, MissingColumns
-from toolrlef_data.tables.identity import normal_form
+from toolrlef_data.tables.identity import normal_form, text_id
 from toolrlef_data.tables.lineage import ledger, lineage
 from toolrlef_data.tables.sampling.subsets import TRICE_SIZES, subset
 
@@ -223,6 +224,20 @@ def test_unusable_tables_are_rejected() -> None:
 )
 def test_normal_form(one: str, other: str, same: bool) -> None:
     assert (normal_form(one) == normal_form(other)) is same
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("Who wrote it?", "  who WROTE\tit? ", True),
+        ("Straße", "STRASSE", True),
+        ("Who wrote it?", "Who wrote it", False),
+        ("a b", "ab", False),
+    ],
+)
+def test_the_id_of_a_text_ignores_case_and_white_space(one: str, other: str, same: bool) -> None:
+    assert (text_id(one) == text_id(other)) is same
+    assert re.fullmatch("[0-9a-f]{16}", text_id(one))
 
 
 def test_questions_without_words_are_different_questions() -> None:
