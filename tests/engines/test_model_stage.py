@@ -10,14 +10,12 @@ from typing import Any, ClassVar
 
 import pytest
 from datasets import Dataset, Value
-from datasets.utils import tqdm
 
 from tests.support.api_server import ApiServer
 from tests.support.chains import Chains
 from tests.support.models import tiny_llama
 from toolrlef_data.engines import ENGINES
-from toolrlef_data.engines.exchange import Exchange
-from toolrlef_data.engines.model_stage import ModelStage, _lookups, keyed_request, run_model_stage
+from toolrlef_data.engines.model_stage import ModelStage, keyed_request, run_model_stage
 from toolrlef_data.engines.reply_store import open_store
 from toolrlef_data.engines.responses import build_response, split_reasoning
 from toolrlef_data.engines.scripted import scripted
@@ -34,10 +32,6 @@ class Server:
 
 def question(row: Mapping[str, Any], settings: None) -> Request | None:
     return None if row["text"] == "skip" else Request(prompt=row["text"])
-
-
-def two_questions(row: Mapping[str, Any], settings: None) -> list[Request] | None:
-    return None if row["text"] == "skip" else [Request(prompt=f"{row['text']} {n}") for n in range(2)]
 
 
 def texts(row: Mapping[str, Any], replies: Sequence[Reply], settings: None) -> dict[str, Any]:
@@ -181,17 +175,6 @@ def test_a_new_request_that_fails_is_sent_again_in_the_next_run() -> None:
     Server.is_down = False
     assert run_model_stage(data, stage)["reply"][:] == ["flaky#0"]
     assert Server.requested == ["flaky", "flaky"]
-
-
-def test_rows_are_expected_until_their_requests_are_known(tmp_path: Path) -> None:
-    stage = ModelStage(
-        two_questions, texts, None, echo_spec(), reads=["text"], adds={"reply": Value("string")}, name="test"
-    )
-    bar, store = tqdm(total=4, disable=True), open_store()
-    exchange = Exchange(ENGINES["scripted"](stage.spec), stage.spec, store, bar, expected=4)
-    with exchange.claims:
-        next(_lookups(table("a", "skip", "skip", "skip"), stage, exchange, {}))
-    assert exchange.progress.expected == exchange.progress.requests == 2
 
 
 def test_failure_share_excludes_skipped_rows() -> None:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,8 +19,9 @@ import pytest
 from tests.support.models import tiny_adapter, tiny_llama
 from toolrlef_data.engines.local import weights as weights_module
 from toolrlef_data.engines.local.batching import TokenisedPrompt, halve_on_oom, plan_batches
-from toolrlef_data.engines.local.engine import LocalEngine, load_model, unload
-from toolrlef_data.engines.local.loading import borrow_model, resolve_dtype
+from toolrlef_data.engines.local.decoding import _append_token, _DecodeSlot, _finish
+from toolrlef_data.engines.local.engine import LoadedModel, LocalEngine, _beam_search, load_model, unload
+from toolrlef_data.engines.local.loading import borrow_model, eos_token_ids, resolve_dtype
 from toolrlef_data.engines.local.weights import (
     Weights,
     cached_digest,
@@ -130,6 +133,11 @@ def test_sampling_follows_the_distribution(tiny: Path) -> None:
     assert top_k_texts <= {tokenizer.decode([token]) for token in probs.topk(2).indices.tolist()}
     top_p_texts = {reply.text for reply in generate_replies(tiny, requests, temperature=1.0, top_p=0.01, max_tokens=1)}
     assert top_p_texts == {tokenizer.decode([probs.argmax().item()])}
+    first, second = probs.topk(2).values.tolist()
+    share = first / (first + second)  # of the most likely token, once `top_k` has removed the others
+    settings: dict[str, Any] = {"top_k": 2, "top_p": (first + share) / 2, "max_tokens": 1}
+    both_texts = {reply.text for reply in generate_replies(tiny, requests[:100], temperature=1.0, **settings)}
+    assert both_texts == top_p_texts, "`top_p` is a share of the remaining tokens"
 
 
 def test_reply_ends_before_the_stop_string(tiny: Path) -> None:
@@ -145,6 +153,61 @@ def test_reply_ends_before_the_stop_string(tiny: Path) -> None:
         assert stop not in (cut.text or "")
         assert stop not in (other.text or "")
         assert cut.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("stop", ["ab", "€", "é🎉"])
+def test_a_stop_string_of_many_tokens_ends_a_reply_with_its_last_one(stop: str) -> None:
+    """A character can have several tokens, here one for each byte."""
+    tokenizer = SimpleNamespace(decode=lambda tokens, **_: bytes(tokens).decode(errors="replace"))
+    spec = EngineSpec("local", "m", stop=("never met", stop))
+    slot = _DecodeSlot(TokenisedPrompt("a", (1,), ""), Random(0))
+    tokens = f"So: {stop}".encode()
+    for number, token in enumerate(tokens, 1):
+        _append_token(slot, token, tokenizer, spec, frozenset())
+        assert slot.finish_reason == ("stop" if number == len(tokens) else "")
+
+
+@pytest.mark.parametrize(("generated", "count", "reason"), [([5, 6, 2, 0], 3, "stop"), ([5, 6, 7, 8], 4, "length")])
+def test_the_tokens_of_a_beam_search_are_counted_as_those_of_decoding(
+    generated: list[int], count: int, reason: str
+) -> None:
+    """With the token that ends the reply, and without the padding after it."""
+    import torch
+
+    model = SimpleNamespace(
+        device="cpu", generate=lambda ids, **_: torch.cat([ids, torch.tensor([generated])[:, :4]], 1)
+    )
+    spec, prompt = EngineSpec("local", "m", num_beams=2, max_tokens=4), TokenisedPrompt("a", (3, 4), "")
+    (completion,) = _beam_search(LoadedModel(model, None, "cpu"), [prompt], spec, frozenset({2}))
+    (greedy,) = [_DecodeSlot(prompt, Random(0))]
+    for token in generated[:count]:
+        _append_token(greedy, token, None, spec, frozenset({2}))
+    assert completion == _finish(greedy, frozenset({2}))
+    assert (completion.token_count, completion.finish_reason) == (count, reason)
+
+
+def test_all_beams_of_a_batch_share_the_token_budget(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def recorded(loaded: LoadedModel, batch: Sequence[TokenisedPrompt], *rest: Any) -> Any:
+        sizes.append(len(batch) * (max(len(prompt.tokens) for prompt in batch) + 12))
+        return _beam_search(loaded, batch, *rest)
+
+    monkeypatch.setattr("toolrlef_data.engines.local.engine._beam_search", recorded)
+    generate_replies(tiny, ["apples"] * 6, num_beams=3, batch_tokens=150)
+    assert len(sizes) > 1
+    assert max(sizes) * 3 <= 150
+
+
+@pytest.mark.parametrize(
+    ("configured", "of_tokenizer", "expected"),
+    [(2, 2, {2}), (2, 3, {2, 3}), ([2, 5], None, {2, 5}), ([2, 5], 3, {2, 3, 5}), (None, 3, {3}), (None, None, set())],
+)
+def test_a_reply_ends_with_the_tokens_of_the_model_and_of_the_tokenizer(
+    configured: Any, of_tokenizer: int | None, expected: set[int]
+) -> None:
+    model = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=configured))
+    assert eos_token_ids(model, SimpleNamespace(eos_token_id=of_tokenizer)) == expected
 
 
 def test_every_eos_token_of_the_generation_config_ends_a_reply(copy: Path) -> None:
@@ -360,8 +423,20 @@ def add_readme(folder: Path) -> None:
     (folder / "README.md").write_text("a model")
 
 
+def add_training_state(folder: Path) -> None:
+    for name in ("trainer_state.json", "training_args.bin", "optimizer.bin", "scheduler.bin"):
+        (folder / name).write_text("{}")
+
+
 @pytest.mark.parametrize(
-    ("change", "same"), [(edit_weights, False), (edit_template, False), (add_template, False), (add_readme, True)]
+    ("change", "same"),
+    [
+        (edit_weights, False),
+        (edit_template, False),
+        (add_template, False),
+        (add_readme, True),
+        (add_training_state, True),
+    ],
 )
 def test_identity_depends_on_content_not_path(
     copy: Path, tiny: Path, change: Callable[[Path], None], same: bool

@@ -67,6 +67,16 @@ def test_omitted_parts_are_listed(render: Callable[[Any, Any], str], omitted: li
     assert find_omitted_parts(TURNS, TOOLS, CONTENTS, render) == omitted
 
 
+def test_arguments_keep_their_form() -> None:
+    """Some templates iterate over an object, and join a text."""
+
+    def render(turns: Sequence[Any], tools: Sequence[Any]) -> str:
+        (first, second) = (call["function"] for call in turns[1]["tool_calls"])
+        return first["name"] + "".join(first["arguments"]) + second["name"] + second["arguments"]
+
+    assert find_omitted_parts(TURNS, [], {}, render) == []
+
+
 def test_input_is_not_modified_and_only_checked_parts_are_rendered() -> None:
     before = json.dumps([TURNS, TOOLS])
     assert find_omitted_parts(TURNS, TOOLS, {}, render_contents) == CALLS

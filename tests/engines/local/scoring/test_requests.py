@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.support.models import tiny_llama
-from toolrlef_data.engines.local.engine import unload
-from toolrlef_data.engines.local.scoring.engine import ScoringEngine, ScoringEngines
+from toolrlef_data.engines.local.engine import LocalEngine, unload
+from toolrlef_data.engines.local.scoring.engine import ScoringEngine, ScoringEngines, _build_reply
 from toolrlef_data.engines.local.scoring.requests import ScoringRequest, end_token, request_tokeniser, tokenise_response
-from toolrlef_data.engines.spec import EngineSpec, Request
+from toolrlef_data.engines.spec import EngineSpec, Message, Request
 from toolrlef_data.records import InputError, Reply
 from toolrlef_data.tables.fingerprint import canonical
 
@@ -60,6 +61,31 @@ def test_the_key_of_a_value_has_the_response_and_the_end() -> None:
 
 def test_devices_are_in_no_key() -> None:
     assert canonical(ScoringEngines(("cpu", "cpu"))) == canonical(ScoringEngines())
+
+
+def test_the_identity_has_the_model_and_a_tolerance_of_the_user(spec: EngineSpec) -> None:
+    identity = ScoringEngine(spec).identity()
+    assert identity == LocalEngine(spec).identity() == ScoringEngine(spec, ["cpu", "cpu"]).identity()
+    others = [ScoringEngine(spec, tolerance=tolerance).identity() for tolerance in (0.5, math.inf)]
+    assert len({str(other) for other in [identity, *others]}) == 3
+
+
+@pytest.mark.parametrize("devices", [["auto"], ["cpu", "auto"], ["cpu", "cuda:0"], ["gpu"]])
+def test_devices_are_named_and_of_one_kind(spec: EngineSpec, devices: list[str]) -> None:
+    with pytest.raises(InputError, match="device"):
+        ScoringEngine(spec, devices)
+
+
+def test_the_prompt_has_the_tools_of_its_request(tokenizer: Any) -> None:
+    tokenizer.chat_template = "{{ messages[0].content }}{% for tool in tools or [] %}{{ tool.name }}{% endfor %}"
+    tokenise = request_tokeniser(EngineSpec("local", "m"), tokenizer)
+    chat = (Message("user", "How many?"),)
+    prompts = []
+    for tools in ((), ('{"name": "sum"}',), ('{"name": "many"}',)):
+        tokens = tokenise(ScoringRequest(messages=chat, tools=tools, response="2"))
+        assert not isinstance(tokens, Reply)
+        prompts.append(tokenizer.decode(tokens[0]))
+    assert prompts == ["How many?", "How many?sum", "How many?many"]
 
 
 @pytest.mark.parametrize(("prompt", "blank"), [("Answer:", " "), ("### Response:\n", ""), (None, "")])
@@ -136,3 +162,5 @@ def test_a_value_that_is_not_a_number_is_an_error(folder: Path, tmp_path: Path) 
     (reply,) = replies(ScoringEngine(spec), [ScoringRequest(prompt="How many?", response="36")])
     assert (reply.text, reply.error) == (None, "bad_request")
     assert "the log-probability is nan" in reply.error_detail
+    for value in (math.inf, -math.inf):
+        assert _build_reply(value, "", (1,), (2,)).error == "bad_request"

@@ -9,14 +9,17 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from tests.support.scoring import WINDOW, causal_model, naive_logprobs, tokenised_row
+from toolrlef_data.engines.local.scoring import scorer as scorer_module
 from toolrlef_data.engines.local.scoring.layouts import TokenisedRow
 from toolrlef_data.engines.local.scoring.scorer import ResponseScore, Scorer
+from toolrlef_data.engines.local.scoring.selection import _extended
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +100,29 @@ def test_batches_stay_within_the_token_budget() -> None:
     assert max(height * width for height, width in shapes) <= 100
     assert len(shapes) < 30, "several rows in a batch"
     assert_exact(scores, causal_model("llama"), rows)
+
+
+def test_the_mask_of_a_batch_stays_within_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of long prompts with short responses, it is larger than the logits."""
+    model, rows = causal_model("llama"), [tokenised_row(f"row {n}", 60, [2, 3]) for n in range(6)]
+    shapes = forward_sizes(model)
+    monkeypatch.setattr(scorer_module, "MAX_ELEMENTS", 2 * 63 * 63)
+    scores = run(Scorer(10_000), model, rows)
+    assert [shape for shape in shapes if shape[0] > 1 and shape[0] * shape[1] ** 2 > 2 * 63 * 63] == []
+    assert max(height for height, width in shapes if width > 60) == 2
+    assert_exact(scores, causal_model("llama"), rows)
+
+
+@pytest.mark.parametrize(
+    ("window", "context", "n_prompt", "expected"),
+    [(50, None, 60, 100), (50, 90, 60, 80), (50, 65, 60, None), (100, None, 60, None), (50, None, 120, None)],
+)
+def test_the_row_of_the_second_test_has_twice_the_window_and_fits_the_context(
+    window: int, context: int | None, n_prompt: int, expected: int | None
+) -> None:
+    settings = SimpleNamespace(sliding_window=window, max_position_embeddings=context)
+    row = _extended(SimpleNamespace(get_text_config=lambda: settings), tokenised_row("a", n_prompt, [10, 4]))
+    assert (row and len(row.prompt)) == expected
 
 
 def test_a_row_longer_than_the_budget_is_a_batch_of_its_own() -> None:
