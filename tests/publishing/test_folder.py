@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
 import subprocess
@@ -559,6 +561,10 @@ def test_nested_objects_are_redacted_by_their_method() -> None:
         "rows": 1,
         "pattern": {"pattern": "x", "flags": 32},
     }
+    assert redact(functools.partial(os.path.join, "/home/me/x", end="/home/me/y"))["partial"][1:] == [
+        ["x"],
+        {"end": "y"},
+    ]
     assert redact(FieldOfThatName()) == {"published": "yes"}
     assert redact(MethodOfThatName())["names"] == ["a", "b"]
     spec = EngineSpec("local", "org/name", adapter=Path("/home/me/lora"))  # type: ignore[arg-type]

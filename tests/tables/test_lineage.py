@@ -12,12 +12,13 @@ import pytest
 from datasets import Dataset, DatasetDict, Value, concatenate_datasets, load_from_disk
 
 from toolrlef_data import answer, load_source, scripted
+from toolrlef_data.columns import DROPPED
 from toolrlef_data.records import Drop, InputError
-from toolrlef_data.tables.lineage import ledger, lineage, usage
+from toolrlef_data.tables.lineage import has_records, ledger, lineage, usage
 from toolrlef_data.tables.reshape import explode, join
 from toolrlef_data.tables.row_files import table_from_batches, table_from_rows
 from toolrlef_data.tables.sampling.splits import shuffle_steps, split_queries
-from toolrlef_data.tables.stage_cache import stages_dir
+from toolrlef_data.tables.stage_cache import record_path, stages_dir
 from toolrlef_data.tables.transform import apply, keep
 
 STRING = Value("string")
@@ -186,6 +187,46 @@ def test_equal_rows_computed_with_other_settings_have_another_lineage() -> None:
     tables = [table_from_batches([rows], rows.schema, "calls", settings={"seed": seed}) for seed in (1, 2, 1)]
     assert [lineage(table)[-1]["settings"] for table in tables] == [{"seed": 1}, {"seed": 2}, {"seed": 1}]
     assert tables[0]._fingerprint == tables[2]._fingerprint != tables[1]._fingerprint
+
+
+def test_a_salt_makes_another_table_of_equal_rows() -> None:
+    rows = pa.table({"id": ["0"]})
+    tables = [table_from_batches([rows], rows.schema, "calls", salt=salt) for salt in ("", "a", "b", "a")]
+    assert len({table._fingerprint for table in tables}) == 3
+    assert tables[0]._fingerprint == table_from_batches([rows], rows.schema, "calls")._fingerprint
+
+
+def test_the_rows_in_of_a_table_of_batches_are_its_rows_and_its_drops() -> None:
+    rows = pa.table({"id": ["0", "1"]})
+    dropped = [{**dict.fromkeys(DROPPED), "id": "2", "stage": "calls", "reason": "odd"}]
+    table = table_from_batches([rows], rows.schema, "calls", dropped=dropped)
+    record = lineage(table)[-1]
+    assert (record["rows_in"], record["rows_out"], record["dropped"]) == (3, 2, {"odd": 1})
+    assert ledger([table])["id"][:] == ["2"]
+
+
+def test_the_inputs_of_joined_columns_can_be_named() -> None:
+    """The parts of a table were made by `datasets` alone."""
+    data = stage()
+    parts = [data.select_columns([name]) for name in ("id", "loud")]
+    joined = join(parts, "both", inputs=[data])
+    assert lineage(joined)[-1]["inputs"] == [data._fingerprint]
+    assert steps(joined) == [*STEPS, "both"]
+
+
+def test_a_lineage_is_complete_with_the_records_of_all_inputs() -> None:
+    start = Dataset.from_list([{"id": str(i), "text": f"row {i}"} for i in range(4)])
+    first = apply_shout(start)
+    (begin,) = (record["fingerprint"] for record in lineage(first) if record["step"] == "rows")
+    second = apply_shout(first, "?").select_columns(["loud"]).rename_column("loud", "louder")
+    for order in ([first, second], [second, first]):
+        joined = join(order, "both", inputs=[first, apply_shout(first, "?")][:: 1 if order[0] is first else -1])
+        assert has_records(joined._fingerprint, begin)
+        path = record_path(apply_shout(first, "?")._fingerprint)
+        content = path.read_bytes()
+        path.unlink()
+        assert not has_records(joined._fingerprint, begin)
+        path.write_bytes(content)
 
 
 def keep_all(row: Mapping[str, Any], settings: None) -> Drop | None:

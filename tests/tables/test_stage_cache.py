@@ -32,6 +32,7 @@ from toolrlef_data.tables.stage_cache import (
     as_arrow,
     interrupts_held,
     stages_dir,
+    store_unfinished,
     write_record,
 )
 from toolrlef_data.tables.transform import apply, keep
@@ -234,6 +235,14 @@ def test_the_lineage_of_a_replaced_result_ends() -> None:
     write_record(table._fingerprint, {"replaced_by": "other"})
     assert lineage(table) == []
     assert keep(table, keep_all, reads=["id"], stage="all")["id"][:] == ["0"]
+
+
+def test_unfinished_results_with_other_rows_have_other_keys() -> None:
+    """Two runs with other failures: the stages after them must not be taken for each other."""
+    parts = [keep(Dataset.from_dict({"id": ids}), drop_odd, reads=["id"], stage="even") for ids in (["0"], ["0", "2"])]
+    keys = [store_unfinished(part, "key")[1] for part in [*parts, parts[0]]]
+    assert keys[0] == keys[2] != keys[1]
+    assert "key" not in keys
 
 
 def test_a_changed_file_of_the_user_is_an_error(tmp_path: Path) -> None:

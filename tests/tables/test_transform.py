@@ -594,6 +594,17 @@ def test_a_repeated_id_is_found_in_a_table_of_many_batches() -> None:
         keep(without, keep_all, reads=["id"], stage="unique")
 
 
+def test_a_final_result_keeps_the_split_of_its_table() -> None:
+    data = Dataset.from_dict(rows()[:], split="train")
+    for salt in ("a", ""):  # the second time from the cache
+        result = apply_shout(data, prepare=functools.partial(final_with, salt))
+        assert result.split == "train"
+
+
+def final_with(salt: str, split: Dataset) -> Prepared:
+    return Prepared(salt, is_final=True)
+
+
 def test_a_salted_result_is_computed_again_unless_it_is_final() -> None:
     """A salt stands for failures that may pass, such as those of a server."""
     prepared: list[str] = []

@@ -113,6 +113,21 @@ def test_the_draw_depends_only_on_rows_and_seed(n: Any) -> None:
     assert ids_of(subset(data, n, seed=1)) != ids
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_which_rows_of_a_cut_question_are_drawn_does_not_depend_on_their_order(seed: int) -> None:
+    rows: list[Row] = [(f"a#{n}", f"How many in {n}?") for n in range(6)]
+    drawn = [set(subset(table(order), 3, seed)["id"]) for order in (rows, rows[::-1], rows[3:] + rows[:3])]
+    assert drawn[0] == drawn[1] == drawn[2]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_splits_are_filled_in_whatever_order_the_questions_are_drawn(seed: int) -> None:
+    """Only 3, 4 + 1 and 2 + 2 rows fit."""
+    rows: list[Row] = [(f"q{q}#{n}", f"{q}: {n}?") for q, count in enumerate((2, 3, 2, 1, 4)) for n in range(count)]
+    parts = subset(table(rows), {"a": 3, "b": 5, "c": 4}, seed)
+    assert {name: len(part) for name, part in parts.items()} == {"a": 3, "b": 5, "c": 4}
+
+
 def test_rows_stay_in_order_with_all_columns() -> None:
     data = multilingual(20)
     number_of = {row_id: n for n, row_id in enumerate(data["id"])}
