@@ -118,6 +118,10 @@ def with_value(place: str, value: Any) -> dict[str, Any]:
         ("warm_up.steps", [1], [0]),
         ("warm_up.batch_size", [1], [0]),
         ("warm_up.learning_rate", [1e-9], [0, -1]),
+        ("warm_up.max_tokens", [1], [0]),
+        ("need.threshold", [0.01, 0.99], [0, 1]),
+        ("need.samples", [1], [0]),
+        ("need.protocol", ["text", "tools"], ["json"]),
         ("version", ["0.0.0", "10.20.30"], ["1.0", "v1.0.0", "1.0.0-rc1", "1.0.0\n", " 1.0.0"]),
         ("accept_cut", [[], ["marked"]], [["all"]]),
         ("ask_again", [["empty"], []], [["timeout"]]),
@@ -164,6 +168,9 @@ NOT_OF_FILES: dict[str, Any] = {"data_dir": "rows", "options": {"cut": 1}, "conf
         ({"decontaminate": {"against": []}}, "decontaminate.against tuple should have at least 1 item"),
         ({"decontaminate": {"against": ["sample"], "n": 4}}, "decontaminate.n input should be greater than or equal to 5"),
         ({"warm_up": {"name": "w", "engine": "z"}}, "warm_up.engine names an unknown engine 'z'"),
+        ({"warm_up": {"name": "w", "engine": "a", "style": "haiku"}}, "warm_up.style names an unknown prompt style 'haiku'"),
+        ({"engines": {"a": {"kind": "local", "model": "x", "temperature": 1}, "g": {"kind": "local", "model": "x"}}, "warm_up": {"name": "w", "engine": "g"}, "responders": [{"name": "o", "engine": "w", "samples": 2}]}, "responders.0.samples of the greedy engine 'w'"),
+        ({"teachers": ["gold"]}, "teachers.0 names an unknown teacher 'gold'; choose from: a, annotations"),
         ({"responders": [{"name": "o", "engine": "z"}]}, "responders.0.engine names an unknown engine 'z'"),
         ({"responders": [{"name": "o", "engine": "a"}, {"name": "p", "engine": "a"}, {"name": "o", "engine": "a"}]}, "responders.2.name is the name of another responder: 'o'"),
         *(({"responders": [{"name": name, "engine": "a"}]}, "responders.0.name must be a column name") for name in ("gold", "input", "answers", "uses_tool", "a.b", " ")),
@@ -230,6 +237,26 @@ def test_mistakes_are_listed_with_their_lines_in_the_order_of_the_file(tmp_path:
     }  # fmt: skip
     assert dict(zip(places, map(int, found), strict=True)) == expected
     assert places == list(expected)
+
+
+def test_a_mistake_of_the_student_is_not_listed_again_for_need(tmp_path: Path) -> None:
+    """`need` has the student's style, and its engine if it names none."""
+    path = tmp_path / "recipe.yaml"
+    for student, engine, places in (
+        ({"engine": "a", "style": "haiku"}, None, ["student.style"]),
+        ({"engine": "z"}, "a", ["student.engine"]),
+        ({"engine": "z"}, "y", ["student.engine", "need.engine"]),
+    ):
+        path.write_text(yaml.safe_dump({**VALID, "student": student, "need": {"engine": engine}}, sort_keys=False))
+        with pytest.raises(InputError) as caught:
+            load_recipe(path)
+        assert [line.split(": ")[1].split()[0] for line in str(caught.value).splitlines()] == places
+
+
+@pytest.mark.parametrize("rule", ["default", "paper"])
+def test_a_task_that_is_not_strict_may_name_its_rule(rule: str) -> None:
+    with pytest.warns(DeprecationWarning, match="the key strict of a task is deprecated"):
+        assert TaskSettings.model_validate({"strict": False, "rule": rule}).rule == rule
 
 
 def recipe_of(folder: Path, engine: EngineSpec, **sections: Any) -> Recipe:
