@@ -6,6 +6,7 @@ import fcntl
 import json
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.support.api_replies import ReceivedRequest, ServerReply, completion
 from tests.support.api_server import ApiServer, error
 from tests.support.trice_chain import (
     DATASETS,
+    PASSAGES,
     page_commands,
     raw_rows,
     read_lines,
@@ -24,8 +26,9 @@ from tests.support.trice_chain import (
     write_lines,
     write_raw,
 )
-from toolrlef_data import EngineSpec, InputError, build_stage1, load_trice, publish
+from toolrlef_data import TASKS, EngineSpec, InputError, build_stage1, load_trice, publish
 from toolrlef_data.cli.main import app
+from toolrlef_data.cli.trice import models
 from toolrlef_data.cli.trice.flags import run_command
 from toolrlef_data.cli.trice.group import trice
 from toolrlef_data.cli.trice.merge import merge
@@ -33,6 +36,11 @@ from toolrlef_data.cli.trice.reports import print_missing
 from toolrlef_data.records import ToolrlefError
 from toolrlef_data.trice.files.steps import OUTPUT
 
+# The package has functions of these names.
+answer, generate_response_llama, generate_tool_api, score = (
+    import_module(f"toolrlef_data.cli.trice.{name}")
+    for name in ("answer", "generate_response_llama", "generate_tool_api", "score")
+)
 RESPONDERS = ["gold", "chatgpt", "davinci"]
 
 
@@ -329,9 +337,63 @@ def test_replies_that_were_cut_off_are_written_as_in_the_original_unless_they_ar
     arguments = ["generate-response-gpt", "--input", "raw.json", "--task", "math", "--engine", "m", "--output"]
     with ApiServer(cut) as other:
         assert "in the file as in the original: 1" in run(*arguments, "all.json", "--base-url", other.url)
-        assert "1 (cut_off): GSM8K-1" in run(*arguments, "complete.json", "--drop-cut", "--base-url", other.url)
+        complete = run(*arguments, "complete.json", "--drop-cut", "--base-url", other.url)
+        assert "1 (cut_off): GSM8K-1" in complete
+        assert "as in the original" not in complete
     assert [row["response"] for row in read_lines(Path("all.json"))] == ["calculator(0+30)", "5+3="]
     assert [row["id"] for row in read_lines(Path("complete.json"))] == ["GSM8K-0"]
+
+
+def test_calls_of_a_tool_that_is_not_set_up_are_written_unverified(server: ApiServer, tmp_path: Path) -> None:
+    write_lines(tmp_path / "WebQ_wrong.json", raw_rows("qa", 2))
+    names = ["--input", "WebQ_wrong.json", "--output", "out.json", "--dataset_name", DATASETS["qa"]]
+    output = run("generate_tool_api", *names, "--engine", "m", "--mode", "w")
+    assert "not verified, since WikiSearch is not set up: add --search-url or --corpus" in output
+    assert all(row["tool"].startswith("WikiSearch(") for row in read_lines(Path("out.json")))
+
+
+@pytest.mark.parametrize("drop_cut", [True, False])
+def test_drop_cut_of_a_local_model(drop_cut: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr(generate_response_llama, "write_responses", lambda *words, **options: given.append(options))
+    words = ["generate_response_llama", "--base_model", "m", "--task", "math", "--data_path", "a", "--output_path", "b"]
+    run(*words, "--mode", "a", *(["--drop-cut"] if drop_cut else []))
+    assert given == [{"again": False, "drop_cut": drop_cut}]
+
+
+@pytest.mark.parametrize(
+    ("error", "prediction", "ungradable", "reason"),
+    [
+        ("timeout", None, "no_gold", "no_gold"),  # no reply could be graded
+        ("timeout", None, None, "timeout"),
+        (None, None, None, "unreadable_answer"),
+        (None, "7", None, "unsure_grade"),
+    ],
+)
+def test_why_an_answer_is_neither_right_nor_wrong(
+    error: str | None, prediction: str | None, ungradable: str | None, reason: str
+) -> None:
+    assert answer._reason({"response": {"error": error}, "prediction": prediction}, ungradable) == reason
+
+
+@pytest.mark.parametrize(
+    ("rejected", "reason"),
+    [
+        ([], "no_call"),
+        (["syntax", "wrong_value"], "wrong_value"),  # the last attempt
+        (["wrong_value: 7 is not 8"], "wrong_value"),
+        (["wrong_value", "no_reply:timeout: after 3 s"], "no_reply:timeout"),
+        (["tool_error:http: 503"], "tool_error:http"),
+    ],
+)
+def test_why_a_row_has_no_call(rejected: list[str], reason: str) -> None:
+    assert generate_tool_api._reason(rejected) == reason
+
+
+@pytest.mark.parametrize(("count", "shown"), [(1, "0"), (3, "0, 1, 2"), (4, "0, 1, 2, ...")])
+def test_the_first_ids_of_missing_rows_are_printed(count: int, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    print_missing(dict.fromkeys(map(str, range(count)), "wrong_value"))
+    assert capsys.readouterr().out == f"Not in the output: {count} (wrong_value): {shown}\n"
 
 
 # Merging --------------------------------------------------------------------------------------------------------------
@@ -355,6 +417,12 @@ def test_merged_files_keep_the_order_and_refuse_other_kinds(server: ApiServer, t
     assert "GSM8K_right.json, line 1: a row of questions, but stage1.json, line 1 is a row of stage 1" in refusal(
         "merge", "--mix", "stage1.json", "GSM8K_right.json", "--output", "mix.json"
     )
+    assert "gold.json, line 1: a row of gold responses, but stage1.json, line 1 is a row of stage 1" in refusal(
+        "merge", "--mix", "stage1.json", "gold.json", "--output", "mix.json"
+    )
+    write_lines(tmp_path / "GSM8K_right.json", [{**rows[0], "response": "The answer is 30."}])
+    run(*merge)
+    assert read_lines(Path("stage1.json")) == stage1, "the original's evaluator calls the field response"
     write_lines(tmp_path / "GSM8K_wrong.json", [{**rows[0], "tool": "calculator(1+31)"}])
     assert "GSM8K_wrong.json, line 1: the id 'GSM8K-0' is also in GSM8K_right.json, line 1" in refusal(*merge)
     write_lines(tmp_path / "GSM8K_wrong.json", [rows[1]])
@@ -600,6 +668,68 @@ def test_unusable_settings_are_refused_before_the_first_request(
     assert message in found
     assert "sk-secret" not in found
     assert not Path("out.json").exists()
+
+
+CALLS = ["generate_tool_api", "--input", "in.json", "--output", "out.json", "--dataset_name", "WebQ", "--engine", "m"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["answer", "--input", "in.json", "--task", "math"], "name the student"),
+        (
+            ["answer", "--input", "in.json", "--task", "math", "--engine", "m", "--base-model", "b"],
+            "name the student",
+        ),
+        ([*CALLS, "--lora_weights", "l"], "the reader turns the passages of a search into answers"),
+        ([*CALLS, "--base_model", "b"], "the reader turns the passages of a search into answers"),
+        (
+            [*CALLS, "--search_url", "http://localhost:9/", "--corpus", "c"],
+            "--search-url and --corpus: name one of them",
+        ),
+        (["merge", "--mix", "in.json", "--gold", "g.json", "--output", "out.json"], "--mix joins the files"),
+        (["merge", "--mix", "in.json", "--right", "in.json", "--output", "out.json"], "--mix joins the files"),
+        (["merge", "--mix", "--output", "out.json"], "--mix joins the files"),
+        (["merge", "--right", "in.json", "--output", "out.json"], "name both files"),
+        (["merge", "--right", "a.json", "--wrong", "b.json", "--output", "out.json", "in.json"], "name both files"),
+    ],
+)
+def test_options_that_exclude_or_need_each_other(
+    words: list[str], message: str, server: ApiServer, tmp_path: Path
+) -> None:
+    write_lines(Path("in.json"), raw_rows("qa"))
+    assert message in refusal(*words)
+    assert (server.requests, [path.name for path in tmp_path.iterdir()]) == ([], ["in.json"])
+
+
+def test_the_reader_of_score_is_the_model_of_the_original_if_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments: tuple[Any, ...] = (TASKS["qa"], ["WikiSearch(x)"], {"search_url": "http://localhost:9/"}, None, "")
+    with pytest.raises(InputError, match="PLMs/vicuna-7b is no folder"):
+        score._with_tool(*arguments, "vicuna")
+    Path("PLMs/vicuna-7b").mkdir(parents=True)
+    reader = score._with_tool(*arguments, "vicuna").reader
+    assert (reader and reader.model) == "PLMs/vicuna-7b"
+
+
+@pytest.mark.parametrize("has_search", [False, True])
+def test_a_qa_model_with_a_search_extracts_answers(
+    has_search: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[Any, ...]] = []
+
+    def record(model: str, *, search: Any, kind: str) -> Any:
+        given.append((model, search and search.name, kind))
+        return TASKS["lama"].tool
+
+    monkeypatch.setattr("toolrlef_data.tools.readers.qa_model.qa_model", record)
+    write_lines(tmp_path / "corpus.jsonl", PASSAGES)
+    corpus = tmp_path / "corpus.jsonl" if has_search else None
+    assert models.task_tool(TASKS["lama"], qa_model="m", corpus=corpus) is not None
+    assert given == [("m", "WikiSearch" if has_search else None, "extractive" if has_search else "seq2seq")]
+    assert models.task_tool(TASKS["lama"], corpus=corpus) is None
 
 
 def test_a_script_prints_an_error_as_one_line(

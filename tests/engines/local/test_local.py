@@ -159,7 +159,7 @@ def test_reply_ends_before_the_stop_string(tiny: Path) -> None:
 def test_a_stop_string_of_many_tokens_ends_a_reply_with_its_last_one(stop: str) -> None:
     """A character can have several tokens, here one for each byte."""
     tokenizer = SimpleNamespace(decode=lambda tokens, **_: bytes(tokens).decode(errors="replace"))
-    spec = EngineSpec("local", "m", stop=("never met", stop))
+    spec = EngineSpec("local", "m", stop=(stop,))
     slot = _DecodeSlot(TokenisedPrompt("a", (1,), ""), Random(0))
     tokens = f"So: {stop}".encode()
     for number, token in enumerate(tokens, 1):
