@@ -118,3 +118,8 @@ def test_the_commit_is_the_last_one_of_the_unchanged_file(tmp_path: Path) -> Non
     file.write_text("name: b\n")
     assert commit_of(file) is None, "changed since"
     assert commit_of(tmp_path / "none.yaml") is None
+    git(tmp_path, "rm", "-q", "--cached", "-r", "recipes")
+    (tmp_path / ".gitignore").write_text("recipes\n")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-q", "-m", "not published")
+    assert commit_of(file) is None, "ignored"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, Features, Value
 from typer.testing import CliRunner
 
 from tests.support.caches import use_caches
@@ -30,6 +30,7 @@ from toolrlef_data import (
     show,
 )
 from toolrlef_data.cli.main import app
+from toolrlef_data.columns import RESPONSE
 from toolrlef_data.publishing.viewing import MAX_TEXT, plain_text
 
 HOSTILE = "It is \x1b[31m1\x1b[0m\x1b]0;title\x07 <script>alert('1')</script> \u202e [bold red]& \x9b2J\x00"
@@ -156,11 +157,36 @@ def test_prices_are_no_formulas_and_a_long_context_is_cut() -> None:
         ({"correct": None}, []),
         ({"correct": "false", "id": "sample-003"}, ["sample-003"]),
         ({"scores": 20}, ["sample-001", "sample-002", "sample-003"]),
+        ({"scores": [20, 15, 0, 10]}, ["sample-001", "sample-002", "sample-003"]),  # a list is the whole list
+        ({"scores": [20, 15, 0]}, []),
         (lambda row: len(row["input"]) < 20, ["sample-002"]),
     ],
 )
 def test_filters(tables: dict[str, Dataset], where: Any, ids: list[str]) -> None:
     assert [sample.title.split()[0] for sample in show(tables["stage2"], 9, where=where).samples] == ids
+
+
+@pytest.mark.parametrize(
+    ("fields", "grade", "error"),
+    [
+        ({"correct": True, "error": "timeout"}, "correct", "timeout"),
+        ({"n_calls": 1, "tool_error": "syntax", "tool_error_detail": "line 1"}, "not graded", "syntax: line 1"),
+        ({"n_calls": 1, "tool_error": "syntax", "error": "timeout"}, "not graded", "syntax"),
+        ({}, None, None),  # no step has graded it
+    ],
+)
+def test_grade_and_error_of_a_response(fields: dict[str, Any], grade: str | None, error: str | None) -> None:
+    response = {**dict.fromkeys(RESPONSE), "text": "1", **fields}
+    table = Dataset.from_list(
+        [{"id": "a", "gpt": response}], features=Features({"id": Value("string"), "gpt": RESPONSE})
+    )
+    facts = show(table).samples[0].panels[0].facts
+    assert (facts.get("grade"), facts.get("error")) == (grade, error)
+
+
+def test_a_text_of_the_maximum_is_not_cut() -> None:
+    row = {"id": "a", "note": "x" * MAX_TEXT}
+    assert show(Dataset.from_list([row])).samples[0].panels[0].facts["note"] == row["note"]
 
 
 def test_a_filter_of_a_field(tables: dict[str, Dataset]) -> None:
@@ -186,10 +212,12 @@ def test_the_command_shows_a_published_folder(tables: dict[str, Dataset], tmp_pa
     assert "What is 5 + 3?" in text
     assert "config math-stage2; all configs: math-stage1, math-stage2" in text
     assert "train: 0 of 3 rows that match" in run("--where", "errors=syntax")
+    assert "that match" not in run("-n", "1")
     assert "calculator(5+3)" in run("--config", "math-stage1", "--where", " id = sample-002 "), "blanks do not count"
     for words, message in (
         (["--config", "nope"], "unknown config 'nope'"),
         (["--where", "errors"], "expected COLUMN=VALUE"),
+        (["--where", " =syntax"], "expected COLUMN=VALUE"),
     ):
         with pytest.raises(InputError, match=message):
             run(*words)

@@ -14,7 +14,7 @@ from datasets import Dataset, DatasetDict, Value, concatenate_datasets, load_fro
 from toolrlef_data import answer, load_source, scripted
 from toolrlef_data.columns import DROPPED
 from toolrlef_data.records import Drop, InputError
-from toolrlef_data.tables.lineage import has_records, ledger, lineage, usage
+from toolrlef_data.tables.lineage import has_records, ledger, lineage, record_source, usage
 from toolrlef_data.tables.reshape import explode, join
 from toolrlef_data.tables.row_files import table_from_batches, table_from_rows
 from toolrlef_data.tables.sampling.splits import shuffle_steps, split_queries
@@ -203,6 +203,15 @@ def test_the_rows_in_of_a_table_of_batches_are_its_rows_and_its_drops() -> None:
     record = lineage(table)[-1]
     assert (record["rows_in"], record["rows_out"], record["dropped"]) == (3, 2, {"odd": 1})
     assert ledger([table])["id"][:] == ["2"]
+
+
+def test_the_record_of_a_source_has_the_rows_that_are_no_longer_there() -> None:
+    data = stage()
+    some = data.select(range(2))
+    record_source(some, "2 rows", None, ledger([data]))
+    (record,) = lineage(some)
+    assert (record["rows_in"], record["rows_out"], record["dropped"]) == (12, 2, {"odd": 10})
+    assert ledger([some]).to_list() == ledger([data]).to_list()
 
 
 def test_the_inputs_of_joined_columns_can_be_named() -> None:

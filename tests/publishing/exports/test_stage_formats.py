@@ -266,6 +266,7 @@ def test_openai_refuses_names_that_its_api_refuses(tmp_path: Path) -> None:
         ("adjacent", 0, ["ab", "cd"]),  # b and c have equal scores
         ("all", 0, ["ab", "ac", "ad", "bd", "cd"]),
         ("all", 6, ["ab", "ac", "ad", "bd", "cd"]),
+        ("all", 10, ["ab", "ac", "ad", "bd", "cd"]),
         ("all", 11, ["ad"]),
     ],
 )
@@ -353,6 +354,23 @@ def test_triples_and_lists_are_in_rank_order(tmp_path: Path) -> None:
     two = Dataset.from_list([*ranked(["a", "b"], [20, 0]), {**table[0], "id": "good"}], features=STAGE2)
     path = export(two, "trl_tpo", tmp_path / "y")
     assert [reason for reason, _ in dropped(path)] == ["no_triple"]
+
+
+def test_equal_scores_have_no_order(tmp_path: Path) -> None:
+    both = Dataset.from_list([*ranked(["a", "b"], [10, 10]), {**ranked(["a", "b"], [20, 0])[0], "id": "good"}])
+    path = export(both, "rrhf", tmp_path / "x")
+    assert [line["id"] for line in read_lines(path)] == ["good"]
+    assert [reason for reason, _ in dropped(path)] == ["no_pair"]
+
+
+def test_the_records_of_native_calls_follow_the_tool() -> None:
+    """The description of a tool is in the record, and so in what the stage cache knows it by."""
+    table = ranked(["calculator(1+1)", "2"], [20, 0])
+    math = TASKS["math"]
+    other = replace(math, tool=replace(math.tool, description="Adds."))
+    first, second = (to_trainer(table, "trl_preference", calls="native", task=task) for task in (math, other))
+    assert "Adds." in second[0]["tools"]
+    assert "Adds." not in first[0]["tools"]
 
 
 def test_a_row_of_an_older_table_has_no_prompt(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from datasets import Dataset, DatasetDict, load_dataset
 
 from toolrlef_data.columns import DROPPED, PAIRS, QUESTIONS, TOOLLLAMA, TRAJECTORIES
 from toolrlef_data.publishing.exports.formats import EXPORTS
+from toolrlef_data.publishing.exports.trainer_table import to_trainer
 from toolrlef_data.publishing.exports.writing import export
 from toolrlef_data.records import InputError, MissingColumns, UnknownName
 from toolrlef_data.toolbench.messages import template_messages
@@ -354,6 +355,17 @@ def test_no_file_is_written_if_no_row_fits(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="none of the rows fits"):
         export(table, "openai", tmp_path / "train.jsonl", unfit="drop")
     assert not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match="none of the rows fits"):
+        to_trainer(table, "openai", unfit="drop")
+
+
+def test_several_calls_of_a_turn_are_a_list(tmp_path: Path) -> None:
+    both = [*_call(1)["tool_calls"], *_call(2, arguments='{"day": 2}')["tool_calls"]]
+    messages = [_message("user", "Tides?"), _message("assistant", "", train=True, tool_calls=both)]
+    table = Dataset.from_list([_row(messages)], features=TRAJECTORIES)
+    [line] = export(table, "llamafactory", tmp_path / "x.jsonl").read_text(encoding="utf-8").splitlines()
+    turn = json.loads(line)["conversations"][1]
+    assert [call["arguments"] for call in json.loads(turn["value"])] == [{"day": 1}, {"day": 2}]
 
 
 @pytest.mark.parametrize(

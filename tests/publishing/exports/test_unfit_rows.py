@@ -92,6 +92,7 @@ def test_a_row_with_a_missing_value_ends_no_export(
 
 STAGE2_ROW = {**dict.fromkeys(STAGE2), "id": "bad", **ROWS[1][1]}
 MESSAGES = {**dict.fromkeys(TRAJECTORIES), "id": "bad", **ROWS[2][1]}
+PAIR = {**dict.fromkeys(PAIRS), "id": "bad", **ROWS[3][1]}
 EMPTY_TARGET = [USER, {**SAYS, "content": " "}]
 NULL_ROLE = [{**USER, "role": None}, SAYS]
 NULL_CALL = [USER, {**ASKS, "tool_calls": [None]}]
@@ -106,6 +107,9 @@ NULL_CALL = [USER, {**ASKS, "tool_calls": [None]}]
         ("trl_kto", STAGE2, {**STAGE2_ROW, "correct": [True]}, "ragged"),
         ("trl_grpo", STAGE2, {**STAGE2_ROW, "answers": []}, "no_answer"),  # the reward could not be computed
         ("trl_grpo", STAGE2, {**STAGE2_ROW, "answers": None}, "no_answer"),
+        ("trl_grpo", STAGE2, {**STAGE2_ROW, "answers": ["57", None]}, "no_answer"),
+        ("llamafactory", PAIRS, {**PAIR, "rejected": [SAYS, SAYS]}, "not_alternating"),
+        ("trl_preference", PAIRS, {**PAIR, "chosen": [SAYS, {**SAYS, "content": " "}]}, "no_reply"),
         *((name, TRAJECTORIES, {**MESSAGES, "messages": EMPTY_TARGET}, "no_reply") for name in ("trl", "openai")),
         *((name, TRAJECTORIES, {**MESSAGES, "messages": NULL_ROLE}, "malformed") for name in ("trl", "axolotl")),
         *((name, TRAJECTORIES, {**MESSAGES, "messages": NULL_CALL}, "malformed") for name in ("trl", "llamafactory")),
