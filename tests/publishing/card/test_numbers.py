@@ -25,10 +25,11 @@ from toolrlef_data import (
     respond,
     scripted,
 )
-from toolrlef_data.columns import ANSWERS, DROPPED, STAGE1, STAGE2, TOOLLLAMA
+from toolrlef_data.columns import ANSWERS, DROPPED, NEED, STAGE1, STAGE2, TOOLLLAMA
 from toolrlef_data.publishing import parquet_files
 from toolrlef_data.publishing.card import model_facts, writing
 from toolrlef_data.publishing.card.grader_facts import grader_facts
+from toolrlef_data.publishing.card.need_facts import need_counts, need_differences
 from toolrlef_data.publishing.card.row_facts import MAX_CHARS, dropped_counts, score_table, shorten, uses_tool
 from toolrlef_data.publishing.card.step_facts import StepFacts, step_facts
 from toolrlef_data.publishing.provenance import stage_settings, stage_summaries
@@ -185,6 +186,42 @@ def test_stages_are_summarised_with_their_tables_and_settings() -> None:
     }
     split, merged = ({"layout": "split", **FLAGS}, PROVENANCE["stages"]["t2"]["settings"])
     assert stage_settings(PROVENANCE, "trajectories") == {"a": [split, merged], "b": [split], "c": [merged]}
+
+
+def test_an_engine_has_the_names_of_all_its_stages() -> None:
+    spec, other = {"kind": "openai", "model": "m"}, {"kind": "openai", "model": "n"}
+    runs = [("answer", spec), ("respond", spec), ("answer", other), ("answer", spec)]
+    stages = {
+        str(n): {"step": step, "settings": {"spec": found, "identity": {}}} for n, (step, found) in enumerate(runs)
+    }
+    engines = model_facts.model_facts({"stages": {**stages, "rows": {"step": "rows", "settings": None}}})["engines"]
+    assert [(engine["model"], list(engine["stages"])) for engine in engines] == [
+        ("m", ["answer", "respond"]),
+        ("n", ["answer"]),
+    ]
+
+
+def test_models_are_compared_on_the_questions_of_both() -> None:
+    """A question is known by its task and its id, and tables that repeat the columns do not count."""
+    needs = {
+        "one": ["needs_tool", "needs_tool", "indifferent", "needs_tool"],
+        "two": ["needs_tool", "indifferent", "indifferent"],
+    }
+    keys = [("math", "1"), ("math", "2"), ("qa", "1"), ("qa", "2")]
+    tables = {
+        model: rows_of(NEED, [{"task": task, "id": row_id, "model": model, "need": need, "p_plain": 0.5, "n_plain": 2,
+                               "p_tool": 1.0, "n_tool": 4} for (task, row_id), need in zip(keys, found, strict=False)])
+        for model, found in needs.items()
+    }  # fmt: skip
+    repeated = tables["two"].map(lambda row: {"model": "three"})
+    splits = {name: {"train": table} for name, table in tables.items()}
+    splits["stage1"] = {"train": repeated.add_column("output", ["x"] * 3)}
+    splits["stage2"] = {"train": repeated.add_column("responses", [["x"]] * 3)}
+    (record,) = need_differences(splits)
+    assert record == {"models": ("one", "two"), "questions": 3, "same": 2, "alone": (1, 0)}
+    first, second = need_counts(splits)
+    assert (first.model, first.questions, first.right_plain, first.right_tool) == ("one", 4, 0.5, 1.0)
+    assert (second.model, second.questions, second.classes["needs_tool"]) == ("two", 3, 1)
 
 
 def test_usage_is_summed_over_stages_and_listed_by_model(tmp_path: Path) -> None:

@@ -353,6 +353,28 @@ def test_waits_grow_and_follow_the_server(
     assert waits == expected
 
 
+@pytest.mark.parametrize(
+    ("status", "is_retried", "has_hint"),
+    [
+        *((status, True, False) for status in (408, 409, 412, 425, 429, 500)),
+        *((status, False, True) for status in (401, 403)),
+        (400, False, False),
+    ],
+)
+def test_the_status_decides_whether_a_request_is_repeated_and_what_the_error_advises(
+    status: int, is_retried: bool, has_hint: bool, hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    monkeypatch.setattr(client_module, "WAITS", (1.0,))
+    hub.fault = lambda number, method, path: status
+    client = client_module.Client(REPO)
+    with pytest.raises(HubError) as failure:
+        client.step("read the head", lambda: client.api.list_repo_refs(REPO, repo_type="dataset"))
+    assert waits == [1.0] * is_retried
+    assert ("hf auth login" in str(failure.value)) == has_hint
+
+
 def test_a_foreign_commit_between_the_head_and_the_commit_stays(
     hub: HubServer, releases: dict[str, Path], quick: None
 ) -> None:
