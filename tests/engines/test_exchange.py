@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from datasets.utils import tqdm
@@ -16,7 +16,7 @@ from toolrlef_data.engines.claims import Claims
 from toolrlef_data.engines.exchange import Exchange
 from toolrlef_data.engines.reply_store import ReplyStore
 from toolrlef_data.engines.scripted import ScriptedEngine, scripted
-from toolrlef_data.engines.spec import Request
+from toolrlef_data.engines.spec import Engine, Request
 from toolrlef_data.records import Reply, TooManyFailures
 
 
@@ -159,7 +159,7 @@ def test_the_permitted_share_of_failures_is_that_of_the_expected_requests(
 ) -> None:
     """The first rows may fail, while the others are not looked up yet."""
     spec = scripted(fail_at_first, progress=False, max_failed=max_failed)
-    exchange = Exchange(ScriptedEngine(spec), spec, store, tqdm(total=0, disable=True), expected=9)
+    exchange = Exchange(cast("Engine", ScriptedEngine(spec)), spec, store, tqdm(total=0, disable=True), expected=9)
 
     def one_by_one() -> Iterator[None]:
         for key in "abcdefghi":

@@ -155,7 +155,7 @@ def test_stored_failures_count_in_every_run() -> None:
 
 
 @pytest.mark.parametrize("field", [{"label": "GPT"}, {"action": "Translate"}, {"name": "other"}])
-def test_names_that_are_only_shown_are_not_in_the_cache_key(field: dict[str, str]) -> None:
+def test_names_that_are_only_shown_are_not_in_the_cache_key(field: dict[str, Any]) -> None:
     stage = ModelStage(question, texts, None, echo_spec(), reads=["text"], adds={"reply": Value("string")}, name="test")
     data = table("a")
     fingerprint = run_model_stage(data, stage)._fingerprint

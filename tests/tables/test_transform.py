@@ -246,7 +246,11 @@ def test_a_table_without_rows_is_no_reason_for_a_warning(caplog: pytest.LogCaptu
 def test_a_stage_leaves_the_garbage_collector_as_it_was(enabled: bool) -> None:
     (gc.enable if enabled else gc.disable)()
     try:
-        for build in (apply_shout, explode_words, lambda data: keep(data, drop_odd, reads=["id"], stage="parity")):
+        for build in (
+            apply_shout,
+            explode_words,
+            functools.partial(keep, judge=drop_odd, reads=["id"], stage="parity"),
+        ):
             build(rows(3))
             assert gc.isenabled() is enabled
     finally:

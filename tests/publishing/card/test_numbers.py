@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from datasets import Dataset, DatasetDict, load_dataset
+from datasets import Dataset, DatasetDict, DatasetInfo, load_dataset
 
 from toolrlef_data import (
     ANNOTATIONS,
@@ -26,11 +26,13 @@ from toolrlef_data import (
     scripted,
 )
 from toolrlef_data.columns import ANSWERS, DROPPED, NEED, STAGE1, STAGE2, TOOLLLAMA
-from toolrlef_data.publishing import parquet_files
-from toolrlef_data.publishing.card import model_facts, writing
+from toolrlef_data.publishing import parquet_files, provenance
+from toolrlef_data.publishing.card import model_facts, prompt_facts, writing
 from toolrlef_data.publishing.card.grader_facts import grader_facts
+from toolrlef_data.publishing.card.metadata import card_metadata
 from toolrlef_data.publishing.card.need_facts import need_counts, need_differences
 from toolrlef_data.publishing.card.row_facts import MAX_CHARS, dropped_counts, score_table, shorten, uses_tool
+from toolrlef_data.publishing.card.source_facts import source_facts
 from toolrlef_data.publishing.card.step_facts import StepFacts, step_facts
 from toolrlef_data.publishing.provenance import stage_settings, stage_summaries
 from toolrlef_data.records import Reply
@@ -186,6 +188,38 @@ def test_stages_are_summarised_with_their_tables_and_settings() -> None:
     }
     split, merged = ({"layout": "split", **FLAGS}, PROVENANCE["stages"]["t2"]["settings"])
     assert stage_settings(PROVENANCE, "trajectories") == {"a": [split, merged], "b": [split], "c": [merged]}
+
+
+@pytest.mark.parametrize(
+    ("rows", "category"),
+    [(0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (9_999_999, "1M<n<10M"), (10_000_000, "n>10M")],
+)
+def test_the_size_category_is_that_of_all_rows(rows: int, category: str, tmp_path: Path) -> None:
+    tables: Any = {"math": {"train": range(rows // 2), "test": range(rows - rows // 2)}}
+    assert card_metadata({}, tmp_path, tables, {}, {"math": DatasetInfo(config_name="math")}, "1.0.0")[
+        "size_categories"
+    ] == [category]
+
+
+def test_one_start_in_memory_is_a_gap_of_the_lineage() -> None:
+    stages = [("rows", []), ("source sample", []), ("join", ["0", "1"])]
+    records = [{"fingerprint": str(n), "step": step, "inputs": inputs} for n, (step, inputs) in enumerate(stages)]
+    gap = "the lineage starts at rows given in memory, your own table; describe their origin with provenance="
+    assert provenance._lineage_gap(records) == gap
+    assert provenance._lineage_gap(records[1:2]) == ""
+
+
+def test_data_sets_are_counted_by_config_without_the_dropped_rows() -> None:
+    kept = [
+        {"task": task, "dataset": name} for task, name in (("math", "a"), ("math", "b"), ("qa", "c"), ("math", "a"))
+    ]
+    tables = {
+        "math-stage1": {"train": rows_of(STAGE1, kept[:3]), "test": rows_of(STAGE1, kept[3:])},
+        "math-dropped": {"train": rows_of(DROPPED, kept)},
+    }
+    found = {facts.name: facts.rows for facts in source_facts(tables)}
+    assert found == {"a": {"math-stage1": 2}, "b": {"math-stage1": 1}, "c": {"math-stage1": 1}}
+    assert prompt_facts._datasets({"math-stage1": tables["math-stage1"]}, "math") == ["a", "b"]
 
 
 def test_an_engine_has_the_names_of_all_its_stages() -> None:

@@ -517,6 +517,14 @@ def test_card_is_valid_for_unusual_rows(tmp_path: Path) -> None:
     assert not re.search(r"^# Hi", card, re.M)
 
 
+def test_files_are_those_of_the_ids_if_no_column_names_them() -> None:
+    """An id without a step is the name of a file of its own."""
+    ids = ["f#1", "f#1+3", "g", "g#h#2", "i"]
+    data = Dataset.from_dict({"id": ids, "input_ids": [[1]] * 5, "labels": [[1]] * 5})
+    (facts,) = step_facts({"tokens": {"train": data}}).values()
+    assert len(facts.files["train"]) == len({"f", "g", "g#h", "i"})
+
+
 def test_features_decide_the_kind_of_a_table() -> None:
     assert kind_of(QUESTIONS) == kind_of(STAGE1) == kind_of(STAGE2) == ""
     extended = TRAJECTORIES.copy()
