@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,25 @@ def test_a_folder_is_locked_while_its_publication_is_written(tmp_path: Path) -> 
         replace_publication(out, write, "1.0.0", layout="hub", replace=False)
     assert seen == [True]
     assert not list(tmp_path.iterdir()), "no lock file and no empty folder is left"
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO])
+def test_a_file_system_without_locks_is_warned_of(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Any other error ends the publication."""
+
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    is_other = code == errno.EIO
+    with (
+        pytest.raises(OSError, match=os.strerror(code)) if is_other else nullcontext(),
+        locked_folder(tmp_path / "out"),
+    ):
+        assert not is_other
+    assert ("publish to it from one process at a time" in caplog.text) == (not is_other)
 
 
 def test_processes_with_different_caches_exclude_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,6 +93,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return publish({"math": {"stage2": table}}, tmp_path / "data", version="1.0.0") / "math-stage2"
 
 
+@pytest.mark.parametrize(("excess", "shards"), [(0, 1), (1, 2)])
+def test_no_shard_is_larger_than_the_limit(
+    excess: int, shards: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = Dataset.from_dict({"id": [*"abcdefgh"]})
+    monkeypatch.setattr(parquet_files, "SHARD_BYTES", table.data.nbytes - excess)
+    parquet_files.write_parquet(table, tmp_path, "train")
+    assert len(list(tmp_path.glob("*.parquet"))) == shards
+
+
 def test_pandas_and_pyarrow_read_the_published_rows(folder: Path) -> None:
     files = sorted(folder.glob("*.parquet"))
     assert len(files) > 1

@@ -83,6 +83,7 @@ def test_without_ids_a_changed_row_is_added_and_removed(tmp_path: Path) -> None:
 def test_new_and_removed_configs(tmp_path: Path) -> None:
     changes = diff(version(tmp_path / "a", ROWS, "one"), version(tmp_path / "b", ROWS[:1], "two"))
     assert describe(changes) == ["`math-two`: new, 1 row", "`math-one`: removed, 6 rows"]
+    assert not any(change.new_columns or change.lost_columns for change in changes.values())
 
 
 def test_folders_and_tags_are_compared(tmp_path: Path) -> None:
