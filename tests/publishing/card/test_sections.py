@@ -18,7 +18,7 @@ from toolrlef_data.column_meanings import COLUMN_MEANINGS, RESPONSE_MEANINGS
 from toolrlef_data.columns import DROPPED, RESPONSE, STAGE1, STAGE2
 from toolrlef_data.loading_scripts import SOURCES
 from toolrlef_data.loading_scripts.licences import LICENCES
-from toolrlef_data.publishing.card.column_facts import FEATURES
+from toolrlef_data.publishing.card.column_facts import FEATURES, describe
 from toolrlef_data.publishing.card.training_facts import training_facts
 from toolrlef_data.tables.fingerprint import digest
 
@@ -65,6 +65,12 @@ def test_every_column_of_the_package_has_a_meaning() -> None:
         kind: [] for kind in FEATURES
     }
     assert RESPONSE_MEANINGS.keys() == RESPONSE.keys()
+
+
+def test_the_publisher_can_give_another_meaning() -> None:
+    meanings = {column.name: column.meaning for column in describe(DROPPED, {"reason": "why it is not here"})}
+    assert meanings["reason"] == "why it is not here"
+    assert meanings["stage"] == COLUMN_MEANINGS["dropped"]["stage"][0]
 
 
 def test_the_docs_and_the_card_agree_on_the_meaning_of_columns() -> None:

@@ -363,14 +363,15 @@ def test_equal_scores_have_no_order(tmp_path: Path) -> None:
     assert [reason for reason, _ in dropped(path)] == ["no_pair"]
 
 
-def test_the_records_of_native_calls_follow_the_tool() -> None:
-    """The description of a tool is in the record, and so in what the stage cache knows it by."""
+def test_the_records_of_native_calls_and_their_lineage_follow_the_tool() -> None:
     table = ranked(["calculator(1+1)", "2"], [20, 0])
     math = TASKS["math"]
-    other = replace(math, tool=replace(math.tool, description="Adds."))
+    other = replace(math, tool=replace(math.tool, description="Adds.", version="2"))
     first, second = (to_trainer(table, "trl_preference", calls="native", task=task) for task in (math, other))
     assert "Adds." in second[0]["tools"]
     assert "Adds." not in first[0]["tools"]
+    for data, version in ((first, math.tool.version), (second, "2")):
+        assert lineage(data)[-1]["settings"]["tools"]["math"] == {"name": "calculator", "version": version}
 
 
 def test_a_row_of_an_older_table_has_no_prompt(tmp_path: Path) -> None:
