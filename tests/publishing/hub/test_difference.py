@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from datasets import Dataset, DatasetDict
 from tests.support.hub import REPO, use_hub
 from toolrlef_data import InputError, diff, publish, push_to_hub
 from toolrlef_data.publishing.hub.difference import ConfigDiff, describe
+from toolrlef_data.trice.files.folder import PENDING, PROVENANCE
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of huggingface_hub
 
@@ -109,6 +111,11 @@ def test_what_is_no_version_is_an_error(tmp_path: Path) -> None:
             diff(folder, other)
     with pytest.raises(InputError, match="expected a folder, or a repository"):
         diff(folder, "none")
+    (folder / PENDING).mkdir()
+    shutil.copy(folder / PROVENANCE, folder / PENDING)
+    with pytest.raises(InputError, match="was interrupted: publish again first"):
+        diff(folder, folder)
+    shutil.rmtree(folder / PENDING)
     (next(folder.rglob("*.parquet"))).write_bytes(b"")
     with pytest.raises(InputError, match="has changed since"):
         diff(folder, folder)

@@ -25,6 +25,7 @@ from tests.support.hub_server import HubServer
 from toolrlef_data import InputError, diff, publish, push_to_hub
 from toolrlef_data.publishing.hub import client as client_module
 from toolrlef_data.publishing.hub import release as release_module
+from toolrlef_data.publishing.hub.difference import describe
 from toolrlef_data.publishing.hub.push import Push
 from toolrlef_data.publishing.recipe_file import RecipeFile
 from toolrlef_data.records import HubError
@@ -135,7 +136,9 @@ def test_the_card_has_the_changes_of_every_release(hub: HubServer, tmp_path: Pat
     )
     # A release between two others begins at the one before it, and the later ones stay as they are.
     refs = dict(repository(hub).refs)
-    assert push_to_hub(tmp_path / "1.1.0", REPO).tag == "v1.1.0"
+    again = push_to_hub(tmp_path / "1.1.0", REPO)
+    assert (again.tag, again.since) == ("v1.1.0", "v1.0.0")
+    assert describe(again.changes) == ["`math-stage1`: rows: 1 added"]
     assert repository(hub).refs == refs
 
 
