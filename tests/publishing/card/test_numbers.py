@@ -26,8 +26,8 @@ from toolrlef_data import (
     scripted,
 )
 from toolrlef_data.columns import ANSWERS, DROPPED, NEED, STAGE1, STAGE2, TOOLLLAMA
-from toolrlef_data.publishing import parquet_files, provenance
-from toolrlef_data.publishing.card import model_facts, prompt_facts, writing
+from toolrlef_data.publishing import markdown, parquet_files, provenance
+from toolrlef_data.publishing.card import model_facts, prompt_facts
 from toolrlef_data.publishing.card.grader_facts import grader_facts
 from toolrlef_data.publishing.card.metadata import card_metadata
 from toolrlef_data.publishing.card.need_facts import need_counts, need_differences
@@ -108,11 +108,11 @@ def test_examples_are_shortened_only_above_the_limits() -> None:
 
 def test_texts_of_the_data_stay_in_their_cell() -> None:
     """A bar or a line break of the data would end a cell of the table; a backtick would end the code."""
-    assert writing._cell("a|b\n c `d`") == "`a\\|b c 'd'`"
-    assert writing._cell("x" * 80) == f"`{'x' * 80}`"
-    assert writing._cell("x" * 81) == f"`{'x' * 80} ...`"
-    assert writing._cell(" \n") == "(empty)"
-    assert [writing._share(*part) for part in ((1, 3), (0, 5), (5, 5), (0, 0))] == [
+    assert markdown.cell("a|b\n c `d`") == "`a\\|b c 'd'`"
+    assert markdown.cell("x" * 80) == f"`{'x' * 80}`"
+    assert markdown.cell("x" * 81) == f"`{'x' * 80} ...`"
+    assert markdown.cell(" \n") == "(empty)"
+    assert [markdown.share_of(*part) for part in ((1, 3), (0, 5), (5, 5), (0, 0))] == [
         "33.3 %",
         "0.0 %",
         "100.0 %",

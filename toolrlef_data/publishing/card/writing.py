@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
-import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -23,6 +21,7 @@ from toolrlef_data.publishing.card.row_facts import MAX_ITEMS, dropped_counts, e
 from toolrlef_data.publishing.card.source_facts import source_facts
 from toolrlef_data.publishing.card.step_facts import StepFacts, query_counts, step_facts
 from toolrlef_data.publishing.card.training_facts import training_facts
+from toolrlef_data.publishing.markdown import FILTERS
 from toolrlef_data.publishing.provenance import stage_settings, stage_summaries
 from toolrlef_data.publishing.recipe_file import RECIPE_KEY
 from toolrlef_data.records import clean_text
@@ -181,44 +180,11 @@ def _shuffles(provenance: Mapping[str, Any]) -> dict[int, list[str]]:
     return shuffles
 
 
-def _as_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=1)
-
-
-def _one_line(text: Any) -> str:
-    """Return a text from the data as one line for a table cell, which ends no cell and begins no HTML."""
-    return re.sub(r"[|<]", r"\\\g<0>", " ".join(str(text).split()))
-
-
-def _cell(text: Any, max_chars: int = 80) -> str:
-    """Return a text from the data as inline code for a table cell."""
-    line = " ".join(str(text).split())
-    line = line[:max_chars] + " ..." if len(line) > max_chars else line
-    return f"`{line.replace('`', chr(39)).replace('|', chr(92) + '|')}`" if line else "(empty)"
-
-
-def _fenced(text: str) -> str:
-    """Return a text as a block of code, whose fence is longer than any in the text.
-
-    >>> print(_fenced("a ``` b"))
-    ````text
-    a ``` b
-    ````
-    """
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-    return f"{fence}text\n{text}\n{fence}"
-
-
-def _share(part: float, total: float) -> str:
-    return f"{100 * part / total:.1f} %" if total else "none"
-
-
 @functools.cache
 def _templates() -> jinja2.Environment:
     folder = str(resources.files("toolrlef_data") / "cards")
     templates = jinja2.Environment(  # noqa: S701 (Markdown, not HTML)
         loader=jinja2.FileSystemLoader(folder), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    templates.filters |= {"as_json": _as_json, "cell": _cell, "fenced": _fenced, "one_line": _one_line}
-    templates.filters["share_of"] = _share
+    templates.filters |= FILTERS
     return templates
