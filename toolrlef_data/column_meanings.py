@@ -183,6 +183,21 @@ NEED: dict[str, Meaning] = {
     "need": ("the class: needs_tool, indifferent, harmed, hopeless or unsure", "pipeline"),
     "model": ("the model that was measured", "pipeline"),
 }
+LOGPROBS: dict[str, Meaning] = {
+    "logprobs": ("the log-probability of each response, in nats; null without a value", "pipeline"),
+    "logprob_tokens": ("the number of tokens of each response", "pipeline"),
+    "logprob_errors": ("why there is no value", "pipeline"),
+    "logprob_model": ("the model of the log-probabilities, with a digest", "pipeline"),
+}
+AGREEMENT: dict[str, Meaning] = {
+    "logprobs_normalised": ("the log-probability of each response per token, in nats", "pipeline"),
+    "ranking_pairs": ("the number of pairs of responses with different scores", "pipeline"),
+    "ranking_ordered": ("the number of these pairs that the log-probabilities order as the scores do", "pipeline"),
+    "ranking_margin": ("the smallest difference of a pair, better minus worse; null without a pair", "pipeline"),
+    "ranking_loss": ("the sum over the pairs of max(0, worse - better)", "pipeline"),
+    "ranking_learnt": ("whether all pairs are ordered; null without a pair", "pipeline"),
+    "ranking_weight": ("the share of the pairs that are not ordered", "pipeline"),
+}
 DROPPED: dict[str, Meaning] = {
     **ROW,
     "stage": ("the stage that dropped the row", "pipeline"),
@@ -203,6 +218,8 @@ COLUMN_MEANINGS = {
     "tokens": TOKENS,
     "executions": EXECUTIONS,
     "need": NEED,
+    "logprobs": LOGPROBS,
+    "agreement": AGREEMENT,
     "dropped": DROPPED,
 }
 

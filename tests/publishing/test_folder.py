@@ -321,7 +321,7 @@ def test_card_reports_no_drops_only_for_complete_lineage(tmp_path: Path) -> None
         out = publish({"math": {"stage1": stage1_of(rows)}}, tmp_path / str(i), version="1.0.0")
         assert words in (out / "README.md").read_text()
         assert trail in json.loads((out / "provenance.json").read_text())["configs"]["math-stage1"]["train"]["trail"]
-        assert [config.name for config in sorted(out.iterdir()) if config.is_dir()] == ["math-stage1"]
+        assert sorted(path.parent.name for path in out.rglob("*.parquet")) == ["math-stage1"]
 
 
 # Files in TRICE's format -----------------------------------------------------------------------------------------------

@@ -82,15 +82,15 @@ def _print_run(result: object) -> None:
     scores = score_table({"stage2": {"train": result.stage2}, "stage2-dropped": {"train": ledger([result.stage2])}})
     if scores:
         table = Table(title="Scores by responder")
-        levels = [f"{level:g}" for level, _ in scores[0]["levels"]]
+        levels = [level for level, _ in scores[0]["levels"]]
         for name in ("responder", "lost rows", "mean score", "tool use", *levels):
             table.add_column(name, justify="left" if name == "responder" else "right")
         for responder in scores:
             row = (
                 responder["name"],
-                f"{100 * responder['lost']:.0f} %",
+                f"{100 * responder['lost'] / (responder['rows'] + responder['lost']):.0f} %",
                 f"{responder['mean']:.2f}" if responder["rows"] else "none",
-                f"{100 * responder['tool']:.0f} %" if responder["rows"] else "none",
+                f"{100 * responder['calls'] / responder['responses']:.0f} %" if responder["rows"] else "none",
                 *(str(count) for _, count in responder["levels"]),
             )
             table.add_row(*row)

@@ -63,8 +63,8 @@ def publish(
             several tasks are also published as the config "mix-name", which reads the files of those tasks.
         out: the folder. The files of an earlier publication in it are replaced; all other files stay as they are.
         version: the version of the data set, such as "1.0.0".
-        layout: "hub" (default): one set of Parquet files per config and split, README.md and provenance.json; "trice":
-            TRICE's JSON Lines files by task; "trice-old": the same files by data set.
+        layout: "hub" (default): one set of Parquet files per config and split, README.md with its figures, and
+            provenance.json; "trice": TRICE's JSON Lines files by task; "trice-old": the same files by data set.
         dropped: the dropped rows of all tasks (`columns.DROPPED`); default: the ledger of the tables. A row is
             published with the task in its column `task`, or with all tasks if that task is not published.
         provenance: entries to add to provenance.json, such as the origin of a table with incomplete lineage.
@@ -89,7 +89,7 @@ def publish(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     out = publish({"math": {"questions": table}}, f"{folder}/data", version="1.0.0")
     ...     print(sorted(path.name for path in out.iterdir()))
-    ['README.md', 'math-questions', 'provenance.json']
+    ['README.md', 'figures', 'math-questions', 'provenance.json']
     """
     check_choice("layout", layout, LAYOUTS)
     expected = {"card": (card, Mapping), "provenance": (provenance, Mapping), "recipe": (recipe, RecipeFile)}
@@ -123,7 +123,7 @@ def publish(
         }
         facts = {**(provenance or {}), "version": version, **provenance_of(_configs(documented))}
         if recipe is not None:
-            facts[RECIPE_KEY] = {"file": RECIPE, "commit": recipe.commit}
+            facts[RECIPE_KEY] = {"file": RECIPE, "commit": recipe.commit, "date": recipe.date}
             (folder / RECIPE).write_text(recipe_text, encoding="utf-8")
         LAYOUTS[layout](folder, splits, _ledgers(documented, dropped), facts, dict(card or {}))
         return facts

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from toolrlef_data.publishing.figures.charts import FIGURES
 from toolrlef_data.records import InputError, clean_text
 from toolrlef_data.tables.files import file_digest
 from toolrlef_data.trice.files.folder import NAMES, PENDING, PROVENANCE
@@ -143,7 +144,7 @@ def is_file(path: Path, entry: Mapping[str, Any] | None) -> bool:
 def row_files(files: Collection[str]) -> dict[tuple[str, ...], list[str]]:
     """Return (config, split) -> its Parquet files; (path,) -> the path of another file with rows."""
     parts: dict[tuple[str, ...], list[str]] = {}
-    for name in sorted(set(files) - {CARD, RECIPE}):
+    for name in sorted(set(files) - {CARD, RECIPE, *FIGURES}):
         folder, _, file = name.rpartition("/")
         part = (folder, file.partition("-")[0]) if name.endswith(".parquet") else (name,)
         parts.setdefault(part, []).append(name)

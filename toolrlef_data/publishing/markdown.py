@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["FILTERS", "cell", "fenced", "one_line", "share_of", "visible"]
+from toolrlef_data.records import clean_text
 
-# Control characters except tab and newline, unpaired surrogates, and characters without width or that change the
-# direction of text.
+__all__ = ["FILTERS", "as_json", "bibtex", "cell", "fenced", "one_line", "share_of", "visible", "without_empty_lines"]
+
+# Control characters except tab and newline, and characters without width or that change the direction of text.
 _hidden = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]"
 )
+_code_block = re.compile(r"(^(?P<fence>`{3,})[^`\n]*\n.*?^(?P=fence)$)", re.MULTILINE | re.DOTALL)
 
 
 def visible(text: Any) -> str:
@@ -21,7 +24,7 @@ def visible(text: Any) -> str:
     >>> visible("user\u202egpj.exe")
     'user<U+202E>gpj.exe'
     """
-    return _hidden.sub(lambda match: f"<U+{ord(match[0]):04X}>", str(text))
+    return _hidden.sub(lambda match: f"<U+{ord(match[0]):04X}>", clean_text(str(text)))
 
 
 def one_line(text: Any) -> str:
@@ -56,6 +59,18 @@ def fenced(text: str) -> str:
     return f"{fence}text\n{visible(text)}\n{fence}"
 
 
+def without_empty_lines(text: str) -> str:
+    r"""Return Markdown with at most one empty line in a row; blocks of code stay as they are.
+
+    >>> without_empty_lines("a\n\n\n\nb\n```\n\n\n\n```\n")
+    'a\n\nb\n```\n\n\n\n```\n'
+    """
+    parts = _code_block.split(text)[::3], [match[0] for match in _code_block.finditer(text)]
+    return "".join(
+        re.sub(r"\n{3,}", "\n\n", prose) + code for prose, code in zip(parts[0], [*parts[1], ""], strict=True)
+    )
+
+
 def share_of(part: float, total: float) -> str:
     """Return a share as text.
 
@@ -65,9 +80,42 @@ def share_of(part: float, total: float) -> str:
     return f"{100 * part / total:.1f} %" if total else "none"
 
 
-def _as_json(value: Any) -> str:
-    return visible(json.dumps(value, ensure_ascii=False, indent=1))
+def bibtex(text: str) -> str:
+    r"""Return a text as a value of a BibTeX entry.
+
+    >>> bibtex("50 % of {this} & that_one")
+    '50 \\% of (this) \\& that\\_one'
+    """
+    return re.sub(r"([%&_#$])", r"\\\1", visible(text).translate({ord("{"): "(", ord("}"): ")", ord("\\"): "/"}))
+
+
+def as_json(row: Mapping[str, Any]) -> str:
+    """Return a row as JSON with one line per column, and per item of a list of objects.
+
+    >>> print(as_json({"id": "a", "scores": [20, 5], "messages": [{"role": "user"}]}))
+    {
+     "id": "a",
+     "scores": [20, 5],
+     "messages": [
+      {"role": "user"}
+     ]
+    }
+    """
+    lines = []
+    for name, value in row.items():
+        text = json.dumps(value, ensure_ascii=False)
+        if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            text = "[\n" + ",\n".join(f"  {json.dumps(item, ensure_ascii=False)}" for item in value) + "\n ]"
+        lines.append(f" {json.dumps(name, ensure_ascii=False)}: {text}")
+    return visible("{\n" + ",\n".join(lines) + "\n}")
 
 
 # Filters of the templates of `cards/`.
-FILTERS = {"as_json": _as_json, "cell": cell, "fenced": fenced, "one_line": one_line, "share_of": share_of}
+FILTERS = {
+    "as_json": as_json,
+    "bibtex": bibtex,
+    "cell": cell,
+    "fenced": fenced,
+    "one_line": one_line,
+    "share_of": share_of,
+}

@@ -29,6 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from toolrlef_data.checks import as_path
+from toolrlef_data.publishing.figures.charts import FIGURES
 from toolrlef_data.publishing.locks import locked_folder
 from toolrlef_data.publishing.manifest import (
     CARD,
@@ -132,7 +133,7 @@ def _check_folder(out: Path, version: str, layout: str, replace: bool, recipe: b
                 "(card= sets the metadata of README.md)"
             )
     if layout == "hub":
-        _check_targets(out, [CARD, RECIPE] if recipe else [CARD], publications)
+        _check_targets(out, [CARD, *FIGURES, *([RECIPE] if recipe else [])], publications)
     current = publications[0]["version"] if publications else version
     if version and not replace and _numbers(version) < _numbers(current):
         raise InputError(f"{out} has the version {current}, which is newer than {version}: {REMEDY}")

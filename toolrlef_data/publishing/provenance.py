@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from datasets import Dataset
@@ -23,7 +23,7 @@ from toolrlef_data.toolbench.tokens.steps import TokeniseSettings
 from toolrlef_data.trice.not_calling.stage import Settings as NotCallingSettings
 from toolrlef_data.trice.row_tasks import warn_of_older_grades
 
-__all__ = ["provenance_of", "stage_settings", "stage_summaries"]
+__all__ = ["DECONTAMINATE", "NEAR_DUPLICATES", "overlap_checks", "provenance_of", "stage_settings", "stage_summaries"]
 
 PACKAGES = ("toolrlef_data", "datasets", "pyarrow", "torch", "transformers", "peft")
 # Stages with any number of output rows per input row. `rows_in` in their records is the sum of output rows and drops.
@@ -33,6 +33,8 @@ CONTENT_SETTINGS = (
     *("layout", "style", "history", "steps", "finish", "without", "keep_thought"),
     *("protocol", "max_length", "too_long", "options"),
 )
+# Names of the stages of `decontaminate` and `drop_near_duplicates`.
+DECONTAMINATE, NEAR_DUPLICATES = "decontaminate", "near duplicates"
 log = logging.getLogger("toolrlef_data")
 
 
@@ -99,6 +101,23 @@ def stage_summaries(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
             }
         )
     return summaries
+
+
+def overlap_checks(stages: Iterable[Mapping[str, Any]], stage_name: str) -> list[dict[str, Any]]:
+    """Return the stages that compared rows with test sets or with each other, with their settings.
+
+    Args:
+        stages: result of `stage_summaries`.
+        stage_name: `DECONTAMINATE` or `NEAR_DUPLICATES`.
+
+    Returns:
+        Records with the published settings of the stage, and `tables`, `rows_in` and `removed` (reason -> rows).
+    """
+    return [
+        {**stage["settings"], "tables": stage["tables"], "rows_in": stage["rows_in"], "removed": stage["dropped"]}
+        for stage in stages
+        if stage["step"] == stage_name and isinstance(stage["settings"], dict)
+    ]
 
 
 def stage_settings(provenance: Mapping[str, Any], stage_name: str) -> dict[str, list[dict[str, Any]]]:

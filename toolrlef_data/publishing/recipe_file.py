@@ -17,7 +17,7 @@ from huggingface_hub import get_token
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.redaction import redact
 
-__all__ = ["RECIPE_KEY", "RecipeFile", "commit_of"]
+__all__ = ["RECIPE_KEY", "RecipeFile", "commit_of", "date_of"]
 
 RECIPE_KEY = "recipe"  # of provenance.json
 # Tokens of the Hub, of OpenAI and providers with its form of keys, of GitHub, of Google and of AWS.
@@ -34,10 +34,12 @@ class RecipeFile:
     Args:
         values: the recipe as it ran: sections with plain values.
         commit: id of the commit with the recipe's file; None if it is unknown.
+        date: date of that commit, such as "2026-11-30"; None if it is unknown.
     """
 
     values: Mapping[str, Any]
     commit: str | None = None
+    date: str | None = None
 
     def text(self) -> str:
         """Return the contents of recipe.yaml.
@@ -80,6 +82,15 @@ def _texts(value: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...]
 
 def commit_of(file: Path) -> str | None:
     """Return the id of the git commit that last changed a file; None if it is in none, or has changed since."""
+    return _last_commit(file, "%H")
+
+
+def date_of(file: Path) -> str | None:
+    """Return the date of the git commit that last changed a file; None if it is in none, or has changed since."""
+    return _last_commit(file, "%cs")
+
+
+def _last_commit(file: Path, format: str) -> str | None:
     git = shutil.which("git")
     if git is None or not file.is_file():
         return None
@@ -94,4 +105,4 @@ def commit_of(file: Path) -> str | None:
 
     if output("status", "--porcelain", "--ignored") != "":
         return None
-    return output("log", "-1", "--format=%H") or None
+    return output("log", "-1", f"--format={format}") or None

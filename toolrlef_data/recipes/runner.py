@@ -19,7 +19,7 @@ from toolrlef_data.loading_scripts.test_sets.decontamination import decontaminat
 from toolrlef_data.publishing.folder import publish
 from toolrlef_data.publishing.hub.push import Push, check_pushable, push_to_hub
 from toolrlef_data.publishing.placement import check_replaceable
-from toolrlef_data.publishing.recipe_file import RecipeFile, commit_of
+from toolrlef_data.publishing.recipe_file import RecipeFile, commit_of, date_of
 from toolrlef_data.recipes.schema import Recipe, Source, TaskSettings, ToolSettings, task_of, tasks_in
 from toolrlef_data.tables.lineage import ledger, lineage, record_source
 from toolrlef_data.tables.reshape import stack
@@ -151,9 +151,8 @@ def run_recipe(
 
 def _recipe_file(recipe: Recipe) -> RecipeFile:
     """Return the recipe to publish; raise InputError if it holds a secret."""
-    file = RecipeFile(
-        recipe.model_dump(exclude_defaults=True, warnings=False), commit_of(recipe._file) if recipe._file else None
-    )
+    values = recipe.model_dump(exclude_defaults=True, warnings=False)
+    file = RecipeFile(values, *((commit_of(recipe._file), date_of(recipe._file)) if recipe._file else ()))
     file.text()  # raises before any model request
     return file
 

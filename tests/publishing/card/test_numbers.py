@@ -28,16 +28,19 @@ from toolrlef_data import (
 from toolrlef_data.columns import ANSWERS, DROPPED, NEED, STAGE1, STAGE2, TOOLLLAMA
 from toolrlef_data.publishing import markdown, parquet_files, provenance
 from toolrlef_data.publishing.card import model_facts, prompt_facts
+from toolrlef_data.publishing.card.counts import summaries
+from toolrlef_data.publishing.card.counts.counting import counts_of
+from toolrlef_data.publishing.card.counts.keys import add
 from toolrlef_data.publishing.card.grader_facts import grader_facts
 from toolrlef_data.publishing.card.metadata import card_metadata
 from toolrlef_data.publishing.card.need_facts import need_counts, need_differences
-from toolrlef_data.publishing.card.row_facts import MAX_CHARS, dropped_counts, score_table, shorten, uses_tool
+from toolrlef_data.publishing.card.row_facts import MAX_CHARS, dropped_counts, lost_responses, shorten
 from toolrlef_data.publishing.card.source_facts import source_facts
 from toolrlef_data.publishing.card.step_facts import StepFacts, step_facts
 from toolrlef_data.publishing.provenance import stage_settings, stage_summaries
 from toolrlef_data.records import Reply
 
-LOST = {"one": {"error": "empty"}, "two": {"error": "cut_off"}}
+LOST = {"one": "empty", "two": "cut_off"}
 
 
 def rows_of(features: Any, rows: list[dict[str, Any]]) -> Dataset:
@@ -63,19 +66,27 @@ def test_scores_of_responders_with_different_numbers_of_rows() -> None:
     same = {"id": "r", "task": "math", "dataset": "d", "reason": "empty"}
     drops = [
         {**same, "stage": "stage2", "detail": json.dumps(LOST)},
-        {**same, "stage": "stage2", "detail": json.dumps({"two": {}})},
+        {**same, "stage": "stage2", "detail": json.dumps({"two": "tool_fault:timeout: it took 3 s"})},
         {**same, "stage": "stage1", "detail": json.dumps(LOST)},  # of another stage
     ]
     tables = {"math-stage2": {"train": rows_of(STAGE2, STAGE2_ROWS[:2]), "test": rows_of(STAGE2, STAGE2_ROWS[2:])}}
-    table = {
-        row.pop("name"): row for row in score_table({**tables, "math-dropped": {"train": rows_of(DROPPED, drops)}})
-    }
+    counts = add(counts_of(data) for data in tables["math-stage2"].values())
+    lost = lost_responses({**tables, "math-dropped": {"train": rows_of(DROPPED, drops)}})
+    table = {row["name"]: row for row in summaries.score_table(counts, lost)}
     levels = {"gold": [3, 0, 0, 0], "one": [0, 2, 0, 1], "two": [0, 0, 1, 0]}
-    expected = {"gold": (3, 20, 2 / 3, 0), "one": (3, 35 / 3, 1 / 3, 1 / 4), "two": (1, 10, 1, 3 / 4)}
-    for name, (rows, mean, tool, lost) in expected.items():
-        counts = list(zip([20, 15, 10, 5], levels[name], strict=True))
-        found = {"rows": rows, "mean": pytest.approx(mean), "tool": pytest.approx(tool), "lost": pytest.approx(lost)}
-        assert table[name] == {**found, "levels": counts}, name
+    expected = {"gold": (3, 20, 2, 0), "one": (3, 35 / 3, 1, 1), "two": (1, 10, 1, 3)}
+    assert list(table) == list(expected)
+    for name, (rows, mean, calls, n_lost) in expected.items():
+        row = table[name]
+        assert (row["rows"], row["calls"], row["responses"], row["lost"]) == (rows, calls, rows, n_lost), name
+        assert row["mean"] == pytest.approx(mean)
+        assert row["levels"] == list(zip(["20", "15", "10", "5"], levels[name], strict=True)), name
+    assert [(table[name]["as_gold"], table[name]["others"]) for name in ("one", "two")] == [(2, 3), (1, 1)]
+    assert {name: dict(reasons) for name, reasons in lost.items()} == {
+        "gold": {"": 0},
+        "one": {"": 0, "empty": 1},
+        "two": {"": 1, "cut_off": 1, "tool_fault:timeout": 1},
+    }
 
 
 def test_dropped_rows_are_counted_over_all_ledgers_most_first() -> None:
@@ -93,7 +104,8 @@ def test_calls_are_counted_by_their_verifier() -> None:
     kinds = [(True, "equal"), (True, None), (False, None), (True, "equal"), (False, "equal")]
     rows = [{"output": "x", "uses_tool": uses, "verified_by": by} for uses, by in kinds]
     tables = {"train": rows_of(STAGE1, rows[:2]), "test": rows_of(STAGE1, rows[2:])}
-    assert uses_tool({"math-stage1": tables}) == {
+    counts = add(counts_of(data) for data in tables.values())
+    assert summaries.target_table({"math-stage1": counts, "other": add([])}) == {
         "math-stage1": {"rows": 5, "calls": 3, "verified_by": [("", 1), ("equal", 2)]}
     }
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from datasets import Dataset, DatasetDict, Features, Value, load_dataset
+from markdown_it import MarkdownIt
 
 from tests.support.answer_trees import searches, table
 from tests.support.models import bytes_chat
-from toolrlef_data import TASKS, export, preference_pairs, publish, to_trainer, trajectories
+from toolrlef_data import TASKS, export, preference_pairs, publish, reward, to_trainer, trajectories
 from toolrlef_data.column_meanings import COLUMN_MEANINGS, RESPONSE_MEANINGS
 from toolrlef_data.columns import DROPPED, RESPONSE, STAGE1, STAGE2
 from toolrlef_data.loading_scripts import SOURCES
@@ -244,3 +246,50 @@ def test_load_lines_in_example_rows_stay_as_they_are(tmp_path: Path, value: str)
     assert f'"text": {json.dumps(value)}' in card
     assert 'load_dataset("org/name", "a-b", revision="v1.0.0", split="train")' in card
     assert load_dataset(str(out), "a-b", split="train")[0] == {"text": value}
+
+
+def test_a_mix_of_tasks_is_trained_with_the_reward_of_each(tmp_path: Path, fresh_caches: Path) -> None:
+    TASKS["sums"] = replace(TASKS["math"], name="sums")
+    sums = [stage1_row(n, id=f"s{n}", task="sums", output=f"calculator({n}+{n}+1)") for n in range(12)]
+    named = {"math": tables(), "sums": {"stage1": Dataset.from_list(sums, features=STAGE1)}}
+    out = publish(named, tmp_path / "data", version="1.0.0")
+    shown = next(rows for rows in table_rows(card_of(out)) if rows[0][1] == "trainer")
+    assert ["mix-stage1", "GRPO", "`trl_grpo`", "17", "0", str(len("calculator(11+11+1)"))] in shown
+    code = next(code for code in re.findall(r"```python\n(.*?)```", card_of(out), re.S) if '"mix-stage1"' in code)
+    assert 'reward_funcs=reward(["math", "sums"])' in code
+    names: dict[str, Any] = {}
+    exec(code.replace("PATH", str(out)).partition("from trl")[0] + code.partition("\nmodel")[2].partition("\n")[2]
+         .replace("PATH", str(out)).partition("settings = ")[0], names)  # fmt: skip
+    correct = reward(["math", "sums"])(completions=["calculator(1+1)"] * 17, **names["rows"].to_dict())
+    assert correct.count(1.0) == 2, "the question 1 of both tasks"
+
+
+@pytest.mark.parametrize("mark", ["\u202e", "\u2066", "\u200b", "\x9b"])
+def test_marks_of_direction_are_shown(mark: str, tmp_path: Path) -> None:
+    """In a title, a name, a text of a row and a prompt; the metadata of the columns have them, since they are names."""
+    named = tables()
+    row = stage2_row(0, origin=["gold", f"a{mark}b"], dataset=f"d{mark}e", instruction=f"Do{mark}it.")
+    named["stage2"] = Dataset.from_list([row], features=STAGE2)
+    dropped = {**dict.fromkeys(DROPPED, "x"), "task": "math", "reason": f"r{mark}s"}
+    ledger = Dataset.from_list([dropped], features=DROPPED)
+    out = publish({"math": named}, tmp_path / "out", version="1.0.0", dropped=ledger, card={"title": f"t{mark}u"})
+    text = (out / "README.md").read_text()
+    assert mark not in text
+    shown = f"<U+{ord(mark):04X}>"
+    for name in (f"a{shown}b", f"d{shown}e", f"Do{shown}it.", f"r{shown}s", f"t{shown}u"):
+        assert name in text.replace("\\<", "<"), name
+    assert not [path for path in (out / "figures").iterdir() if mark in path.read_text()]
+
+
+def test_names_make_no_links_and_no_images(tmp_path: Path) -> None:
+    name = "![x](https://tracker.example/1.png) [y](javascript:alert(1))"
+    named = {"stage2": Dataset.from_list([stage2_row(0, origin=["gold", name], dataset=name)], features=STAGE2)}
+    dropped = Dataset.from_list([{**dict.fromkeys(DROPPED, "x"), "task": "math", "reason": name}], features=DROPPED)
+    card = card_of(publish({"math": named}, tmp_path / "out", version="1.0.0", dropped=dropped, card={"title": name}))
+    html = MarkdownIt("commonmark").enable("table").render(card)
+    sources = re.findall(r'(?:src|href)="([^"]*)"', html)
+    assert {source.partition(":")[0] for source in sources} <= {
+        "https",
+        *(s for s in sources if s.startswith("figures/")),
+    }
+    assert not [source for source in sources if "tracker" in source]

@@ -24,7 +24,7 @@ from toolrlef_data import publish
 from toolrlef_data.columns import PAIRS, QUESTIONS, STAGE1, STAGE2, TOOLLLAMA, TRAJECTORIES
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.loading_scripts import load_source
-from toolrlef_data.publishing.card.row_facts import shorten
+from toolrlef_data.publishing.card.row_facts import MAX_CHARS, shorten
 from toolrlef_data.publishing.card.step_facts import kind_of, step_facts
 from toolrlef_data.records import InputError, Reply
 from toolrlef_data.tables.lineage import ledger
@@ -532,5 +532,5 @@ def test_features_decide_the_kind_of_a_table() -> None:
     assert kind_of(extended) == "trajectories", "an additional column is allowed"
     del extended["flags"]
     assert kind_of(extended) == ""
-    assert shorten({"a": ["x" * 400, 1, 2, 3, 4]}, 3) == {"a": ["x" * 300 + " ...", 1, "... 2 more ...", 4]}
+    assert shorten({"a": ["x" * 400, 1, 2, 3, 4]}, 3) == {"a": ["x" * MAX_CHARS + " ...", 1, "... 2 more ...", 4]}
     assert shorten([1, 2, 3, 4, 5]) == [1, 2, 3, 4, 5]

@@ -194,7 +194,8 @@ def test_a_removed_config_is_removed(hub: HubServer, tmp_path: Path) -> None:
     for version, names in (("1.0.0", ("a", "b")), ("1.0.1", ("a",))):
         publish({"math": dict.fromkeys(names, table)}, tmp_path / "out", version=version)
         push_to_hub(tmp_path / "out", REPO)
-    assert {path.partition("/")[0] for path in own_files(repository(hub))} == {"README.md", "math-a", "provenance.json"}
+    left = {path.partition("/")[0] for path in own_files(repository(hub))}
+    assert left == {"README.md", "figures", "math-a", "provenance.json"}
     assert "- `math-b`: removed, 1 row\n" in repository(hub).files()["README.md"].decode()
 
 

@@ -12,6 +12,8 @@ from toolrlef_data.column_meanings import COLUMN_MEANINGS, RESPONSE_MEANINGS
 from toolrlef_data.columns import completed, responders_of
 from toolrlef_data.toolbench.tokens.labels import TOKENS
 from toolrlef_data.trice.cassette import EXECUTIONS
+from toolrlef_data.trice.ranking.agreement import AGREEMENT
+from toolrlef_data.trice.ranking.logprobs import LOGPROBS
 
 __all__ = ["Column", "column_facts", "response_columns"]
 
@@ -28,6 +30,8 @@ FEATURES = {
     "tokens": TOKENS,
     "executions": EXECUTIONS,
     "need": columns.NEED,
+    "logprobs": LOGPROBS,
+    "agreement": AGREEMENT,
     "dropped": columns.DROPPED,
 }
 MIN_SHARED = 3  # columns that a table shares with a kind; fewer, such as `id`, can have another meaning in own tables

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -40,9 +41,46 @@ def _engines(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
         settings = stage["settings"]
         if isinstance(settings, dict) and "spec" in settings:
             spec, identity = settings["spec"], settings["identity"]
-            engine = engines.setdefault(repr((spec, identity)), {**spec, "identity": ", ".join(_digests("", identity))})
-            engine.setdefault("stages", {})[stage["step"]] = True
+            engine = engines.setdefault(
+                repr((spec, identity)),
+                {
+                    **spec,
+                    "adapter": _short(spec.get("adapter") or ""),
+                    "identity": ", ".join(_digests("", identity)),
+                    "sampling": _sampling(spec),
+                    "stages": {},
+                },
+            )
+            engine["stages"][stage["step"]] = _prompt(settings.get("settings"))
     return [engines[key] for key in sorted(engines)]
+
+
+def _sampling(spec: Mapping[str, Any]) -> str:
+    """Return the settings that decide how a reply is sampled as text, without those that have no effect.
+
+    >>> _sampling({"temperature": 0.0, "max_tokens": 24, "top_p": 1.0, "seed": 0, "stop": []})
+    'temperature 0.0, max_tokens 24'
+    """
+    without_effect = {"top_p": 1.0, "top_k": 0, "num_beams": 1, "repetition_penalty": 1.0, "stop": []}
+    without_effect |= {} if spec.get("temperature") else {"seed": spec.get("seed")}
+    names = ("temperature", "max_tokens", "top_p", "top_k", "num_beams", "repetition_penalty", "stop", "seed")
+    used = {name: spec[name] for name in names if name in spec and spec[name] != without_effect.get(name)}
+    return ", ".join(f"{name} {json.dumps(value, ensure_ascii=False)}" for name, value in used.items())
+
+
+def _prompt(settings: Any) -> str:
+    """Return the prompt style and the number of few-shot examples of a stage as text; empty if it has none.
+
+    >>> _prompt({"responder": {"style": "completion", "examples": 4, "stop": ["\\n"]}})
+    'completion, 4 examples, stop ["\\\\n"]'
+    """
+    if not isinstance(settings, Mapping):
+        return ""
+    settings = settings.get("responder") or settings
+    parts = [str(settings["style"])] if "style" in settings else []
+    parts += [f"{settings['examples']} examples"] if settings.get("examples") else []
+    parts += [f"stop {json.dumps(settings['stop'], ensure_ascii=False)}"] if settings.get("stop") else []
+    return ", ".join(parts)
 
 
 def _usage(provenance: Mapping[str, Any]) -> list[tuple[str, Counter[str]]]:
@@ -60,4 +98,9 @@ def _digests(name: str, value: Any) -> Iterator[str]:
         for key in sorted(value):
             yield from _digests(f"{name} {key}".strip(), value[key])
     elif isinstance(value, str):
-        yield f"{name} `{value[:16] if is_long_hex(value) else value}`"
+        yield f"{name} `{_short(value)}`"
+
+
+def _short(text: str) -> str:
+    """Return a text, or the first 16 characters of a hexadecimal digest."""
+    return text[:16] if is_long_hex(text) else text

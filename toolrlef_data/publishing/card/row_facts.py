@@ -1,4 +1,4 @@
-"""Numbers of rows for the data card: dropped rows, scores by responder, tool use; and an example row."""
+"""Numbers of rows for the data card: dropped rows and lost responses; and an example row."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Any
 
 from datasets import Dataset
 
-from toolrlef_data.columns import responders_of
+from toolrlef_data.publishing.card.counts import summaries
+from toolrlef_data.publishing.card.counts.counting import counts_of
+from toolrlef_data.publishing.card.counts.keys import add
+from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.trice.scoring.stage import lost_in_ledger, responders_scored
 
-__all__ = ["MAX_ITEMS", "dropped_counts", "example", "score_table", "shorten", "uses_tool"]
+__all__ = ["MAX_ITEMS", "dropped_counts", "example", "lost_responses", "score_table", "shorten"]
 
 Splits = Mapping[str, Mapping[str, Dataset]]
-MAX_CHARS = 300  # of a text in an example row
+MAX_CHARS = 240  # of a text in an example row
 MAX_ITEMS = 4  # of a list in an example row
 
 
@@ -31,61 +34,40 @@ def dropped_counts(splits: Splits) -> list[tuple[str, str, int]]:
 
 
 def score_table(splits: Splits) -> list[dict[str, Any]]:
-    """Return one record per responder over all stage 2 tables.
+    """Return one record per responder over all stage 2 tables (see `summaries.score_table`).
 
-    A record has the scored rows, the mean score, the share of tool use, the counts of the scores, and the share of lost
-    rows, in which the responder's response is missing (see `build_stage2`). The mean score and the share of tool use of
-    a responder without a scored row are None.
+    Args:
+        splits: config -> split -> table; the configs of ledgers end with "-dropped".
     """
-    totals: dict[str, dict[str, Any]] = {}
-    lost: Counter[str] = Counter()
+    data_tables = [tables for config, tables in splits.items() if not config.endswith("-dropped")]
+    counts = add(counts_of(data) for tables in data_tables for data in tables.values())
+    return summaries.score_table(counts, lost_responses(splits))
+
+
+def lost_responses(splits: Splits) -> dict[str, Counter[str]]:
+    """Return responder -> reason -> rows in which its response is missing.
+
+    The order is that of the lineage of stage 2; other responders follow by name, gold first. The reason is empty for
+    the responses that `build_stage2(lacking="drop_response")` dropped without their row.
+    """
+    lost: dict[str, Counter[str]] = {}
+    in_ledger: Counter[tuple[str, str]] = Counter()
     for config, tables in splits.items():
         for data in tables.values():
             if config.endswith("-dropped"):
-                lost.update(lost_in_ledger(data))
+                in_ledger.update(lost_in_ledger(data))
             if not {"origin", "scores", "uses_tool"} <= set(data.column_names):
                 continue
-            rows: Counter[str] = Counter(dict.fromkeys(responders_scored(data), 0))
-            for batch in data.select_columns(["origin", "scores", "uses_tool"]).iter(1000):
-                for names, scores, uses_tool in zip(batch["origin"], batch["scores"], batch["uses_tool"], strict=True):
-                    for name, score, uses in zip(names, scores, uses_tool, strict=True):
-                        total = totals.setdefault(name, {"rows": 0, "sum": 0.0, "tool": 0, "levels": Counter()})
-                        rows[name] += 1
-                        total["rows"] += 1
-                        total["sum"] += score
-                        total["tool"] += uses
-                        total["levels"][score] += 1
-            lost.update({name: len(data) - count for name, count in rows.items()})
-    levels = sorted({level for total in totals.values() for level in total["levels"]}, reverse=True)
-    totals |= {name: {"rows": 0, "levels": Counter()} for name, count in lost.items() if count and name not in totals}
-    return [
-        {
-            "name": name,
-            "rows": total["rows"],
-            "mean": total["sum"] / total["rows"] if total["rows"] else None,
-            "tool": total["tool"] / total["rows"] if total["rows"] else None,
-            "lost": lost[name] / (total["rows"] + lost[name]),
-            "levels": [(level, total["levels"][level]) for level in levels],
-        }
-        for name, total in totals.items()
-    ]
-
-
-def uses_tool(splits: Splits) -> dict[str, dict[str, Any]]:
-    """Return config -> numbers of rows, of targets that are tool calls, and of these calls by verifier ("": none)."""
-    counts: dict[str, dict[str, Any]] = {}
-    for config, tables in splits.items():
-        if not all({"output", "uses_tool"} <= set(data.column_names) for data in tables.values()):
-            continue
-        if any(responders_of(data.features) for data in tables.values()):
-            continue
-        calls: Counter[str] = Counter()
-        for data in tables.values():
-            verifiers = data["verified_by"][:] if "verified_by" in data.column_names else [None] * len(data)
-            calls.update(by or "" for by, uses in zip(verifiers, data["uses_tool"][:], strict=True) if uses)
-        rows = sum(len(data) for data in tables.values())
-        counts[config] = {"rows": rows, "calls": calls.total(), "verified_by": sorted(calls.items())}
-    return counts
+            rows: Counter[str] = Counter()
+            for batch in as_arrow(data, ["origin"]).iter(1000):
+                for row in batch["origin"].to_pylist():
+                    rows.update(row or ())
+            others = sorted(rows, key=lambda name: (name != "gold", name))
+            for name in dict.fromkeys([*responders_scored(data), *others]):
+                lost.setdefault(name, Counter())[""] += len(data) - rows[name]
+    for (name, reason), count in sorted(in_ledger.items()):
+        lost.setdefault(name, Counter())[reason] += count
+    return lost
 
 
 def example(tables: Mapping[str, Dataset], max_items: int | None) -> dict[str, Any] | None:

@@ -51,7 +51,7 @@ class Training(NamedTuple):
         split: the split that the code loads.
         format: the format of `to_trainer`.
         trainer: the first part of the names of TRL's trainer and its settings, such as "SFT".
-        task: the task whose grader is the reward; empty for other trainers.
+        tasks: the tasks whose graders are the reward; empty for other trainers.
         records: number of records over all splits.
         unfit: number of rows, or of parts of them, that do not fit the format.
         max_length: length of the longest record, or for a reward of the longest right reply.
@@ -61,33 +61,52 @@ class Training(NamedTuple):
     split: str
     format: str
     trainer: str
-    task: str
+    tasks: tuple[str, ...]
     records: int
     unfit: int
     max_length: int
 
 
 def training_facts(
-    splits: Mapping[str, Tables], steps: Mapping[str, StepFacts], tokenizer: str | None = None
+    splits: Mapping[str, Tables],
+    steps: Mapping[str, StepFacts],
+    tokenizer: str | None = None,
+    mixes: Mapping[str, Mapping[str, list[str]]] | None = None,
 ) -> list[Training]:
-    """Return the trainers for every config, in the order of the configs.
+    """Return the trainers for every config, in the order of the configs; for mixes, those with a reward.
 
     Args:
         splits: config -> split -> table.
         steps: result of `step_facts`.
         tokenizer: model whose tokens are counted. Default: bytes are counted.
+        mixes: mix config -> split -> configs whose files it reads. Default: none.
     """
     chat = load_chat_tokenizer(find_tokenizer(tokenizer)) if tokenizer else None
     facts = []
     for config, tables in splits.items():
         kind = steps[config].kind if config in steps else _kind_of(tables)
         for name in FORMATS.get(kind, ()):
-            task = _reward_task(tables) if name == "trl_grpo" else ""
-            if task is None:
+            tasks = _reward_tasks(tables) if name == "trl_grpo" else ()
+            if tasks is None:
                 continue
             records, unfit, longest = _measure(tables, name, chat)
             if longest:  # there are records, and for a reward right replies
-                facts.append(Training(config, next(iter(tables)), name, TRAINERS[name], task, records, unfit, longest))
+                facts.append(Training(config, next(iter(tables)), name, TRAINERS[name], tasks, records, unfit, longest))
+    rewards = {fact.config: fact for fact in facts if fact.tasks}
+    for mix, configs_by_split in (mixes or {}).items():
+        names = dict.fromkeys(name for configs in configs_by_split.values() for name in configs)
+        parts = [rewards[name] for name in names if name in rewards]
+        if len(parts) == len(names):
+            facts.append(
+                parts[0]._replace(
+                    config=mix,
+                    split=next(iter(configs_by_split)),
+                    tasks=tuple(sorted({task for part in parts for task in part.tasks})),
+                    records=sum(part.records for part in parts),
+                    unfit=sum(part.unfit for part in parts),
+                    max_length=max(part.max_length for part in parts),
+                )
+            )
     return facts
 
 
@@ -101,13 +120,13 @@ def _kind_of(tables: Tables) -> str:
     return ""
 
 
-def _reward_task(tables: Tables) -> str | None:
-    """Return the task of all rows if `reward` can grade it in a trainer, else None."""
+def _reward_tasks(tables: Tables) -> tuple[str, ...] | None:
+    """Return the tasks of the rows if `reward` can grade all of them in a trainer, else None."""
     tasks = {task for data in tables.values() for task in data.unique("task")}
-    if len(tasks) == 1 and (task := tasks.pop()) in TASKS:
+    if tasks and all(task in TASKS for task in tasks):
         with contextlib.suppress(InputError):
-            reward(task)
-            return str(task)
+            reward(sorted(tasks))
+            return tuple(sorted(tasks))
     return None
 
 

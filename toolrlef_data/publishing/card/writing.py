@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -12,17 +13,28 @@ import jinja2
 from datasets import Dataset, DatasetInfo
 
 from toolrlef_data.publishing.card.column_facts import column_facts, response_columns
+from toolrlef_data.publishing.card.counts import summaries
+from toolrlef_data.publishing.card.counts.counting import counts_of
+from toolrlef_data.publishing.card.counts.keys import add, group
+from toolrlef_data.publishing.card.counts.questions import repeated_questions
+from toolrlef_data.publishing.card.figure_facts import write_figures
 from toolrlef_data.publishing.card.grader_facts import grader_facts
 from toolrlef_data.publishing.card.metadata import card_metadata, config_infos
 from toolrlef_data.publishing.card.model_facts import model_facts
 from toolrlef_data.publishing.card.need_facts import need_counts, need_differences
 from toolrlef_data.publishing.card.prompt_facts import prompt_facts
-from toolrlef_data.publishing.card.row_facts import MAX_ITEMS, dropped_counts, example, score_table, uses_tool
-from toolrlef_data.publishing.card.source_facts import source_facts
+from toolrlef_data.publishing.card.row_facts import MAX_ITEMS, dropped_counts, example, lost_responses
+from toolrlef_data.publishing.card.source_facts import SourceFacts, licence_fields, source_facts
 from toolrlef_data.publishing.card.step_facts import StepFacts, query_counts, step_facts
 from toolrlef_data.publishing.card.training_facts import training_facts
-from toolrlef_data.publishing.markdown import FILTERS
-from toolrlef_data.publishing.provenance import stage_settings, stage_summaries
+from toolrlef_data.publishing.markdown import FILTERS, visible, without_empty_lines
+from toolrlef_data.publishing.provenance import (
+    DECONTAMINATE,
+    NEAR_DUPLICATES,
+    overlap_checks,
+    stage_settings,
+    stage_summaries,
+)
 from toolrlef_data.publishing.recipe_file import RECIPE_KEY
 from toolrlef_data.records import clean_text
 from toolrlef_data.tables.redaction import redact_path
@@ -41,6 +53,13 @@ TITLES = {
     "trajectories": "Tool-use trajectories",
     "both": "Tool-use training data with execution feedback, and trajectories",
 }
+NO_QUESTIONS = ("-dropped", "-cassette")
+# Template -> metadata of the Hub, which the publisher can replace.
+TOOL_USE = {"task_categories": ["question-answering", "text-generation"], "tags": ["tool-use", "synthetic", "trice"]}
+STEPS = {"task_categories": ["text-generation"], "tags": ["tool-use", "synthetic", "function-calling", "agent"]}
+CATEGORIES = {"tool_use": TOOL_USE, "trajectories": STEPS}
+CATEGORIES["both"] = {name: [*dict.fromkeys([*TOOL_USE[name], *STEPS[name]])] for name in TOOL_USE}
+log = logging.getLogger("toolrlef_data")
 TOOL_USE_COLUMNS = frozenset(
     {"question", "uses_tool"}
 )  # every table from the questions to stage 2 has one of these columns
@@ -61,16 +80,17 @@ def write_card(
     mixes = mixes or {}
     steps = step_facts(splits)
     kind = _template_name(splits, steps)
-    title = " ".join(str(card.get("title") or TITLES[kind]).split())
+    title = visible(" ".join(str(card.get("title") or TITLES[kind]).split()))
     infos = config_infos(folder, splits, mixes)
-    fields = {"pretty_name": title, "tags": ["tool-use", "synthetic"], **card}
+    sources = source_facts(splits)
+    fields = {"pretty_name": title, **CATEGORIES[kind], **licence_fields(sources), **card}
     fields = {name: value for name, value in fields.items() if name not in OWN_FIELDS}
     metadata = card_metadata(fields, folder, splits, mixes, infos, provenance["version"])
-    facts = _table_facts(splits, mixes, infos, steps) | _tool_use_facts(splits)
-    facts |= _trajectory_facts(steps, provenance) | _provenance_facts(provenance)
-    facts |= _content_facts(splits, steps, provenance, card)
+    facts = _table_facts(splits, mixes, infos, steps) | _provenance_facts(provenance)
+    facts |= _count_facts(folder, splits, facts["stages"]) | _trajectory_facts(steps, provenance)
+    facts |= _content_facts(splits, mixes, steps, provenance, card) | _licence_facts(sources, metadata.get("license"))
     body = _templates().get_template(f"{kind}.md.jinja").render(title=title, **facts)
-    text = clean_text(f"---\n{metadata.to_yaml()}\n---\n\n{body.strip()}\n")
+    text = clean_text(f"---\n{metadata.to_yaml()}\n---\n\n{without_empty_lines(body.strip())}\n")
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
@@ -99,29 +119,76 @@ def _table_facts(
     }
 
 
+def _count_facts(folder: Path, splits: Splits, stages: list[dict[str, Any]]) -> dict[str, Any]:
+    """Write the figures, and return the template variables that are sums of counts of rows."""
+    by_config = {config: add(counts_of(data) for data in tables.values()) for config, tables in splits.items()}
+    data_configs = [config for config in splits if not config.endswith(("-dropped", "-cassette"))]
+    total = add(by_config[config] for config in data_configs)
+    lost = lost_responses(splits)
+    scores = summaries.score_table(total, lost)
+    needs = need_counts(splits)
+    texts, patterns = summaries.pattern_table(by_config)
+    return {
+        "scores": scores,
+        "rankings": summaries.rankings(total),
+        "tool_errors": summaries.by_name(total, "tool_error"),
+        "replies": {
+            config: summaries.by_name(by_config[config], "reply") | summaries.by_name(by_config[config], "finish")
+            for config in data_configs
+        },
+        "lost": {name: {reason: n for reason, n in reasons.items() if n} for name, reasons in lost.items()},
+        "targets": summaries.target_table(by_config),
+        "lengths": {config: summaries.length_table(by_config[config]) for config in data_configs},
+        "logprobs": summaries.logprob_table(total),
+        "logprob_models": [name for (name,) in sorted(group(total, "logprob_model"))],
+        "pairs": {name: total["pairs", name] for name in ("all", "ordered")},
+        "learnt": {name: total["learnt", name] for name in ("learnt", "open")},
+        "texts": texts,
+        "patterns": patterns,
+        "need": needs,
+        "need_differences": need_differences(splits),
+        "figures": write_figures(folder, stages, total, scores, needs),
+    }
+
+
+def _licence_facts(sources: list[SourceFacts], licence: Any) -> dict[str, Any]:
+    """Return the template variables for licences; warn if the data set has none."""
+    fields = licence_fields(sources)
+    unknown = [source.name for source in sources if not source.licence.name]
+    if unknown and licence is None:
+        log.warning(
+            "the licence of %s is unknown, so the data set has none: set one with card={'license': ...}",
+            ", ".join(unknown),
+        )
+    return {
+        "sources": sources,
+        "licence": licence,
+        "source_licence": fields.get("license"),
+        "unknown_licences": unknown,
+        "source_ids": fields.get("source_datasets", []),
+    }
+
+
 def _content_facts(
-    splits: Splits, steps: Mapping[str, StepFacts], provenance: Mapping[str, Any], card: Mapping[str, Any]
+    splits: Splits,
+    mixes: Mixes,
+    steps: Mapping[str, StepFacts],
+    provenance: Mapping[str, Any],
+    card: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the template variables for columns, sources, prompts, graders, models and trainers."""
+    """Return the template variables for columns, questions, prompts, graders, models and trainers."""
     tokenizer = card.get("tokenizer")
     return {
         "columns": column_facts(splits, card.get("columns")),
         "response_columns": response_columns(splits),
-        "sources": source_facts(splits),
+        "repeats": repeated_questions(
+            {name: tables for name, tables in splits.items() if name not in steps and not name.endswith(NO_QUESTIONS)}
+        ),
         "prompts": prompt_facts(splits, provenance),
         "graders": grader_facts(splits, provenance),
-        "training": training_facts(splits, steps, tokenizer),
+        "training": training_facts(splits, steps, tokenizer, mixes),
         "tokenizer": redact_path(tokenizer) if tokenizer else None,
         **model_facts(provenance),
-    }
-
-
-def _tool_use_facts(splits: Splits) -> dict[str, Any]:
-    return {
-        "scores": score_table(splits),
-        "uses_tool": uses_tool(splits),
-        "need": need_counts(splits),
-        "need_differences": need_differences(splits),
     }
 
 
@@ -142,9 +209,14 @@ def _trajectory_facts(steps: Mapping[str, StepFacts], provenance: Mapping[str, A
 
 def _provenance_facts(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Return the template variables for the provenance of all tables."""
+    stages = stage_summaries(provenance)
+    test_sets = overlap_checks(stages, DECONTAMINATE)
     return {
         "version": provenance["version"],
-        "stages": stage_summaries(provenance),
+        "stages": stages,
+        "test_sets": test_sets,
+        "test_set_names": sorted({name for check in test_sets for name in check["test_sets"]}),
+        "near_duplicates": overlap_checks(stages, NEAR_DUPLICATES),
         "incomplete": [
             config
             for config, tables in provenance["configs"].items()

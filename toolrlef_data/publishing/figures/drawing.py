@@ -47,8 +47,14 @@ def draw(legend: tuple[tuple[str, int], ...], lines: tuple[Line, ...]) -> bytes:
     from matplotlib.figure import Figure as Canvas
     from matplotlib.patches import Rectangle
 
-    settings = {"svg.hashsalt": "toolrlef_data", "svg.fonttype": "none", "font.size": 9, "font.family": "sans-serif"}
-    settings |= {"text.parse_math": False, "text.color": GREY}
+    settings: dict[Any, Any] = {
+        "svg.hashsalt": "toolrlef_data",
+        "svg.fonttype": "none",
+        "font.family": "sans-serif",
+        "font.size": 9,
+        "text.parse_math": False,
+        "text.color": GREY,
+    }
     left = CHARACTER * (1 + max(_columns(_label(line.label)) for line in lines if line.parts)) + 0.1
     width = WIDTH - left - CHARACTER * (2 + max(len(line.text) for line in lines))
     entries = _legend(legend, left)

@@ -20,7 +20,7 @@ from toolrlef_data.records import Drop
 from toolrlef_data.tables.transform import apply, keep
 from toolrlef_data.trice.ranking.logprobs import LOGPROBS
 
-__all__ = ["AGREEMENT", "drop_learnt", "rank_agreement"]
+__all__ = ["AGREEMENT", "drop_learnt", "pair_differences", "rank_agreement"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
@@ -106,7 +106,7 @@ def _agreement(row: Row, settings: None) -> dict[str, Any]:
         None if logprob is None or not n_tokens else logprob / n_tokens
         for logprob, n_tokens in zip(row["logprobs"], row["logprob_tokens"], strict=True)
     ]
-    differences = _differences(row["scores"], values)
+    differences = pair_differences(row["scores"], values)
     n_ordered = sum(difference > 0 for difference in differences)
     return {
         "logprobs_normalised": values,
@@ -119,7 +119,7 @@ def _agreement(row: Row, settings: None) -> dict[str, Any]:
     }
 
 
-def _differences(scores: Sequence[float | None], values: Sequence[float | None]) -> list[float]:
+def pair_differences(scores: Sequence[float | None], values: Sequence[float | None]) -> list[float]:
     """Return the value of the better response minus that of the worse one, for each pair with different scores."""
     known = [
         (score, value)

@@ -211,13 +211,14 @@ def responders_scored(data: Dataset) -> list[str]:
     return list(dict.fromkeys(name for names in scored for name in names))
 
 
-def lost_in_ledger(dropped: Dataset) -> Counter[str]:
-    """Return the number of dropped rows in which the response of each responder is missing, from a ledger."""
-    lost: Counter[str] = Counter()
+def lost_in_ledger(dropped: Dataset) -> Counter[tuple[str, str]]:
+    """Return (responder, reason) -> number of dropped rows in which the response of the responder is missing."""
+    lost: Counter[tuple[str, str]] = Counter()
     for stage, reason, detail in zip(dropped["stage"], dropped["reason"], dropped["detail"], strict=True):
         is_lost = reason in NO_RESPONSE_ERRORS | UNGRADED or reason.startswith(("no_reply:", TOOL_FAULT))
         if stage == STAGE and is_lost and detail.startswith("{"):  # older ledgers name one responder
-            lost.update(json.loads(detail).keys())
+            # A reason such as "tool_fault:timeout" can have the message of the tool behind it.
+            lost.update((name, ":".join(str(why).split(":")[:2])) for name, why in json.loads(detail).items())
     return lost
 
 
