@@ -29,7 +29,7 @@ def test_the_recipe_is_published_with_its_commit(tmp_path: Path) -> None:
     values = {"name": "Sümmen: x", "engines": {"a": {"model": "/home/me/tiny", "base_url": "http://10.0.0.7/v1"}}}
     out = publish_with(tmp_path / "data", values, commit="abc123")
     facts = json.loads((out / "provenance.json").read_text())
-    assert facts["recipe"] == {"file": "recipe.yaml", "commit": "abc123"}
+    assert facts["recipe"] == {"file": "recipe.yaml", "commit": "abc123", "date": None}
     assert "recipe.yaml" in facts["files"]
     assert "from the commit `abc123`" in (out / "README.md").read_text()
     assert yaml.safe_load((out / "recipe.yaml").read_text()) == {

@@ -256,7 +256,8 @@ def test_four_tasks_are_published_separately_and_as_a_mix(tmp_path: Path) -> Non
     assert totals["not drawn"] == len(load_source("sample_mlqa")) - 2
     assert {row["tool"] for row in load("qa-cassette")} == {"WikiSearch", "reader of WikiSearch"}
     card = (result.out / "README.md").read_text(encoding="utf-8")
-    assert "In 2 of 2 rows of `qa-stage1` the target is a tool call (2 not verified)" in card
+    assert "In 2 of 2 rows of `qa-stage1` (100.0 %) the target is a tool call." in card
+    assert "| qa-stage1 | none: not verified | 2 | 100.0 % |" in card
     assert "| qa | WikiSearch | bm25s " in card
     for task in result.tasks:
         names = ("responded", "stage2", "cassette")

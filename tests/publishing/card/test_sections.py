@@ -15,7 +15,17 @@ from markdown_it import MarkdownIt
 
 from tests.support.answer_trees import searches, table
 from tests.support.models import bytes_chat
-from toolrlef_data import TASKS, export, preference_pairs, publish, reward, to_trainer, trajectories
+from toolrlef_data import (
+    TASKS,
+    decontaminate,
+    drop_near_duplicates,
+    export,
+    preference_pairs,
+    publish,
+    reward,
+    to_trainer,
+    trajectories,
+)
 from toolrlef_data.column_meanings import COLUMN_MEANINGS, RESPONSE_MEANINGS
 from toolrlef_data.columns import DROPPED, RESPONSE, STAGE1, STAGE2
 from toolrlef_data.loading_scripts import SOURCES
@@ -293,3 +303,26 @@ def test_names_make_no_links_and_no_images(tmp_path: Path) -> None:
         *(s for s in sources if s.startswith("figures/")),
     }
     assert not [source for source in sources if "tracker" in source]
+
+
+def test_decontamination_and_near_duplicates_are_those_of_the_lineage(tmp_path: Path, fresh_caches: Path) -> None:
+    text = "Ann has {} red pens and gives {} of them to her friend Ben. How many pens has Ann now?"
+    texts = [
+        text.format(7, 2),
+        "How many lakes are in the north of the country of the thousand lakes?",
+        "How far is it?",
+    ]
+    rows = [
+        {"id": str(n), "question": question, "task": "math"}
+        for n, question in enumerate([*texts, texts[1] + " Tell me."])
+    ]
+    tests = Dataset.from_list([{"question": text.format(5, 1)}, {"question": "What is the name of the lake?"}])
+    clean = drop_near_duplicates(decontaminate(Dataset.from_list(rows), tests), threshold=0.6)
+    assert clean["id"][:] == ["1", "2"]
+    card = card_of(publish({"math": {"questions": clean}}, tmp_path / "out", version="1.0.0"))
+    found = {rows[0][1]: rows[2:] for rows in table_rows(card) if rows[0][0] == "tables"}
+    ((_, names, compared, dropped),) = found["test sets, with their questions"]
+    assert (names.rpartition(" ")[2], compared, dropped) == ("2", "4", "overlap_numbers 1")
+    assert [row[1:] for row in found["column"]] == [["`question`", "0.6", "3", "1", "1", "1"]]
+    assert f"| decontamination | against {names.rpartition(' ')[0]} |" in card
+    assert "not checked" not in card
