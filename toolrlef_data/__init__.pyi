@@ -16,6 +16,7 @@ from toolrlef_data.publishing.exports.writing import export as export
 from toolrlef_data.publishing.folder import publish as publish
 from toolrlef_data.publishing.hub.difference import diff as diff
 from toolrlef_data.publishing.hub.push import push_to_hub as push_to_hub
+from toolrlef_data.publishing.report.writing import write_report as write_report
 from toolrlef_data.publishing.rl.environments import environment as environment
 from toolrlef_data.publishing.rl.rewards import reward as reward
 from toolrlef_data.publishing.rl.taskset import ToolTaskset as ToolTaskset

@@ -10,6 +10,7 @@ import typer
 
 from toolrlef_data.cli.console import dropped_table, exit_on_interrupt, print_line, print_parts, run_app
 from toolrlef_data.cli.hub import push
+from toolrlef_data.cli.report import report
 from toolrlef_data.cli.search import search
 from toolrlef_data.cli.show import show
 from toolrlef_data.cli.trajectories import trajectories
@@ -50,7 +51,7 @@ def run(
     _print_run(result)
 
 
-for command in (push, search, show, trajectories):
+for command in (push, report, search, show, trajectories):
     app.command()(exit_on_interrupt(command))
 app.add_typer(trice)
 

@@ -4,5 +4,5 @@
 replaces the files of an earlier publication, which `manifest` lists; `locks` admits one process at a time. `provenance`
 summarises the lineage. `figures` draws charts from counts, and `markdown` escapes texts of the card. `exports` writes
 training files for other trainers. `rl` has the reward and the environment of a task. `hub` pushes a published folder.
-`viewing` shows rows of a table.
+`viewing` shows rows of a table, and `report` all rows of a published folder as a page for a browser.
 """

@@ -28,7 +28,7 @@ from toolrlef_data.records import InputError, ToolCall, UnknownName
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tools.parsing.calls import read_call, render_call
 
-__all__ = ["Panel", "Sample", "View", "plain_text", "show"]
+__all__ = ["Panel", "Sample", "View", "call_in", "plain_text", "show"]
 
 Row = Mapping[str, Any]
 Where = Mapping[str, Any] | Callable[[dict[str, Any]], bool] | None
@@ -175,7 +175,7 @@ def _stage2_panel(row: Row, i: int) -> Panel:
     facts = {
         "score": f"{row['scores'][i]:g}",
         "grade": GRADES[grades[i]] if grades else "",
-        "call": _call_in(row["task"], row["responses"][i]) if row["uses_tool"][i] else "",
+        "call": call_in(row["task"], row["responses"][i]) if row["uses_tool"][i] else "",
         "result": row["tool_outputs"][i],
         "error": _error(row["errors"][i], details[i] if details else None),
         "prediction": row["answer"][i],
@@ -184,8 +184,12 @@ def _stage2_panel(row: Row, i: int) -> Panel:
     return _panel(row["origin"][i], facts)
 
 
-def _call_in(task: str, text: str) -> str:
-    """Return the call in a response of a known task."""
+def call_in(task: str, text: str) -> str:
+    """Return the call in a response of a known task; "yes" if the task is unknown or the call cannot be read.
+
+    >>> call_in("math", "So it is calculator(6*7).")
+    'calculator(6*7)'
+    """
     if task not in TASKS:
         return "yes"
     tool = TASKS[task].tool

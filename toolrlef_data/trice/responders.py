@@ -30,7 +30,7 @@ from toolrlef_data.tools.tool import Tool, tool_schema
 from toolrlef_data.trice.reply_check import ACCEPT_CUT, check_accept_cut, check_reply, warn_of_lost_replies
 from toolrlef_data.trice.row_tasks import tasks_of
 
-__all__ = ["RespondSettings", "Responder", "respond"]
+__all__ = ["RespondSettings", "Responder", "render_request", "respond"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
@@ -199,13 +199,27 @@ def _responder_request(row: Row, settings: RespondSettings) -> Request:
     task, responder = settings.tasks[row["task"]], settings.responder
     examples = task.examples_for(row["dataset"])[: responder.shots]
     shots = [(example.input, example.call) for example in examples]
-    instruction = row["instruction"]
+    return render_request(responder, task.tool, shots, row["instruction"], row["input"])
+
+
+def render_request(
+    responder: Responder, tool: Tool, shots: Sequence[tuple[str, str]], instruction: str, input: str
+) -> Request:
+    """Return the request to a responder.
+
+    Args:
+        responder: the responder; its engine is not used.
+        tool: the tool of the row's task.
+        shots: few-shot examples as (input, output) pairs.
+        instruction: of the row.
+        input: of the row.
+    """
     if responder.force_call and responder.style == "chat":
-        instruction += f" Respond with one call, {_call_form(task.tool)}, and nothing else."
-    prompt = render_prompt(responder.style, instruction, row["input"], shots)
+        instruction += f" Respond with one call, {_call_form(tool)}, and nothing else."
+    prompt = render_prompt(responder.style, instruction, input, shots)
     if responder.force_call and isinstance(prompt, str):
-        prompt += continuation(prompt, f"{task.tool.name}(")
-    return build_request(prompt, (tool_schema(task.tool),) if responder.protocol == "tools" else ())
+        prompt += continuation(prompt, f"{tool.name}(")
+    return build_request(prompt, (tool_schema(tool),) if responder.protocol == "tools" else ())
 
 
 def _call_form(tool: Tool) -> str:

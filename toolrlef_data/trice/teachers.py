@@ -39,7 +39,7 @@ from toolrlef_data.trice.reply_check import ACCEPT_CUT, check_accept_cut, check_
 from toolrlef_data.trice.row_tasks import tasks_of
 from toolrlef_data.trice.student import QUESTION
 
-__all__ = ["Teacher", "propose_calls", "write_calls"]
+__all__ = ["MAX_GOLD_ANSWERS", "Teacher", "propose_calls", "with_gold", "write_calls"]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
@@ -210,12 +210,13 @@ def _teacher_request(row: Row, settings: TeachSettings) -> Request | None:
         return None
     examples = task.examples_for(row["dataset"])
     order = shuffled_indices(len(examples), f"{row['id']}:{settings.attempt}")
-    shots = [(_with_gold(examples[i].input, [examples[i].answer]), examples[i].call) for i in order]
-    prompt = _with_gold(task.render(row), row["answers"][:MAX_GOLD_ANSWERS])
+    shots = [(with_gold(examples[i].input, [examples[i].answer]), examples[i].call) for i in order]
+    prompt = with_gold(task.render(row), row["answers"][:MAX_GOLD_ANSWERS])
     return build_request(render_prompt(settings.style, task.teacher_instruction, prompt, shots))
 
 
-def _with_gold(input: str, answers: Sequence[str]) -> str:
+def with_gold(input: str, answers: Sequence[str]) -> str:
+    """Return the input of a teacher's request: that of the row, with its gold answers."""
     return f"{input}\nGolden answers: {' | '.join(answers)}"
 
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from toolrlef_data.publishing.hub.versions import Version, version_of
 from toolrlef_data.publishing.manifest import row_files
 
-__all__ = ["ConfigDiff", "describe", "diff", "difference"]
+__all__ = ["ConfigDiff", "RowHashes", "changed_columns", "configs_of", "describe", "diff", "difference"]
 
 BATCH_ROWS = 1000
 SPLIT = "(split)"  # stands for a column: the split of a row
@@ -72,7 +72,7 @@ def diff(a: str | Path, b: str | Path, *, token: str | None = None) -> dict[str,
 
 def difference(a: Version, b: Version) -> dict[str, ConfigDiff]:
     """Return the difference between two versions by config; equal configs are absent."""
-    before, after = _configs(a), _configs(b)
+    before, after = configs_of(a), configs_of(b)
     digests = [
         {name: [(split, [version.facts["files"][path]["sha256"] for path in paths]) for split, paths in table.items()]
          for name, table in configs.items()}
@@ -80,8 +80,8 @@ def difference(a: Version, b: Version) -> dict[str, ConfigDiff]:
     ]  # fmt: skip
     return {
         config: _compare(
-            _Rows(a, before.get(config, {}), only_ids=config not in after),
-            _Rows(b, after.get(config, {}), only_ids=config not in before),
+            RowHashes(a, before.get(config, {}), only_ids=config not in after),
+            RowHashes(b, after.get(config, {}), only_ids=config not in before),
         )
         for config in dict.fromkeys([*after, *before])
         if digests[0].get(config) != digests[1].get(config)
@@ -118,7 +118,7 @@ def _count(number: int) -> str:
     return f"{number} row{'' if number == 1 else 's'}"
 
 
-def _configs(version: Version) -> dict[str, dict[str, list[str]]]:
+def configs_of(version: Version) -> dict[str, dict[str, list[str]]]:
     """Return config -> split -> its files."""
     configs: dict[str, dict[str, list[str]]] = {}
     for part, paths in row_files(version.facts["files"]).items():
@@ -127,8 +127,8 @@ def _configs(version: Version) -> dict[str, dict[str, list[str]]]:
     return configs
 
 
-class _Rows:
-    """The rows of a config: key -> one hash per column, in the order of `columns`.
+class RowHashes:
+    """The rows of a config, in the order of its files: key -> one hash per column, in the order of `columns`.
 
     The key is the id and its number among equal ids. Without a column `id`, it is the hash of the row. With `only_ids`,
     other columns are not read, since there is nothing to compare them with.
@@ -152,13 +152,21 @@ class _Rows:
                         counts[row_id] += 1
 
 
-def _compare(a: _Rows, b: _Rows) -> ConfigDiff:
+def changed_columns(a: RowHashes, b: RowHashes) -> dict[tuple[str, int], tuple[str, ...]]:
+    """Return key -> columns with other values, of the rows of both tables; only common columns are compared."""
     common = [(name, a.columns.index(name), b.columns.index(name)) for name in b.columns if name in a.columns]
-    changed: dict[str, tuple[str, ...]] = {}
+    changed = {}
     for key in b.rows.keys() & a.rows.keys() if a.columns != b.columns else _unequal(a, b):
         before, after = (array("q", rows.rows[key]) for rows in (a, b))
         if names := tuple(name for name, i, j in common if before[i] != after[j]):
-            changed[key[0]] = tuple(dict.fromkeys((*changed.get(key[0], ()), *names)))
+            changed[key] = names
+    return changed
+
+
+def _compare(a: RowHashes, b: RowHashes) -> ConfigDiff:
+    changed: dict[str, tuple[str, ...]] = {}
+    for (row_id, _), names in changed_columns(a, b).items():
+        changed[row_id] = tuple(dict.fromkeys((*changed.get(row_id, ()), *names)))
     return ConfigDiff(
         rows=(len(a.rows), len(b.rows)),
         added=tuple(key[0] for key in b.rows if key not in a.rows),
@@ -170,5 +178,5 @@ def _compare(a: _Rows, b: _Rows) -> ConfigDiff:
     )
 
 
-def _unequal(a: _Rows, b: _Rows) -> list[tuple[str, int]]:
+def _unequal(a: RowHashes, b: RowHashes) -> list[tuple[str, int]]:
     return [key for key, row in b.rows.items() if a.rows.get(key, row) != row]
