@@ -409,7 +409,7 @@ function changes(row) {
     else lines.push(changeLine(name, a, b));
   }
   if (before.split !== row.split) lines.push(changeLine("split", before.split, row.split));
-  const head = element("tr", {}, ...["Column", `Version ${versions[0].version}`, `Version ${versions[1].version}`].map((text) => named("th", text, { scope: "col" })));
+  const head = element("tr", {}, ...["Column", `Version ${versions[0]}`, `Version ${versions[1]}`].map((text) => named("th", text, { scope: "col" })));
   return [heading("Changed values"), element("div", { class: "scroll" }, element("table", { class: "sides" }, element("thead", {}, head), element("tbody", {}, ...lines)))];
 }
 

@@ -2,7 +2,7 @@
 
 | line | content |
 |---|---|
-| first | an object: the versions, and the tables with version, config, kind, columns and responders |
+| first | an object: numbers of the versions; tables with version, config, kind, columns and responders |
 | of a row | a list: number of its table, split, change, number of its pair, calls, values in the order of the columns |
 | last | an object: the requests, by number of the table, task, data set, and whether the row has an input |
 
@@ -53,7 +53,7 @@ def json_lines(version: Version, later: Version | None = None) -> Iterator[str]:
     tables = [(n, config) for config in names for n in range(len(versions)) if config in configs[n]]
     yield _as_json(
         {
-            "versions": [{"name": one.name, "version": one.facts["version"]} for one in versions],
+            "versions": [one.facts["version"] for one in versions],
             "tables": [{"version": n, **_table(versions[n], config, configs[n][config])} for n, config in tables],
         }
     )

@@ -14,8 +14,10 @@ import jinja2
 
 from toolrlef_data.checks import as_path
 from toolrlef_data.publishing.hub.versions import Version, version_of
+from toolrlef_data.publishing.markdown import visible
 from toolrlef_data.publishing.report.rows import json_lines
 from toolrlef_data.records import InputError, clean_text
+from toolrlef_data.tables.redaction import redact_path
 
 __all__ = ["write_report"]
 
@@ -82,8 +84,8 @@ def _page(versions: list[Version]) -> Iterator[str]:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(folder.joinpath("page.html.jinja").read_text(encoding="utf-8"))
     text = template.render(
-        title=Path(versions[-1].name).name,
-        versions=versions,
+        title=visible(redact_path(versions[-1].name)),
+        versions=[(visible(redact_path(one.name)), one.facts["version"]) for one in versions],
         figures=[],
         style=style,
         style_hash=_csp_hash(style),
