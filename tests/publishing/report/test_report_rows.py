@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import html
 import json
 import re
 import tracemalloc
@@ -35,7 +36,10 @@ from toolrlef_data import (
 )
 from toolrlef_data.cli.main import app
 from toolrlef_data.engines.spec import EngineSpec, Request
+from toolrlef_data.publishing import markdown
+from toolrlef_data.publishing.figures.charts import Figure, funnel, scores
 from toolrlef_data.publishing.hub.versions import folder_version
+from toolrlef_data.publishing.manifest import file_entry, seal
 from toolrlef_data.publishing.report.requests import Place, requests_of
 from toolrlef_data.publishing.report.rows import json_lines
 
@@ -239,6 +243,44 @@ def test_an_own_task_is_named(tmp_path: Path) -> None:
     assert "task 'mine'" in records["shots"]["note"]
     assert records["shots"]["messages"] == []
     assert len(rows) == 2
+
+
+# Figures ------------------------------------------------------------------------------------------------------------
+
+
+def add_figures(folder: Path, *figures: Figure) -> Path:
+    """Add figures to a published folder and to its card, as `publish` does."""
+    facts, card = json.loads((folder / "provenance.json").read_text()), folder / "README.md"
+    with card.open("a") as file:
+        file.writelines(f"\n![{markdown.one_line(figure.alt)}]({figure.file})\n" for figure in figures)
+    for figure in figures:
+        (folder / figure.file).parent.mkdir(exist_ok=True)
+        (folder / figure.file).write_bytes(figure.svg)
+    facts["files"] |= {name: file_entry(folder / name) for name in ("README.md", *(figure.file for figure in figures))}
+    (folder / "provenance.json").write_text(seal(facts))
+    return folder
+
+
+def images_in(path: Path) -> list[tuple[str, str, str]]:
+    """Return (alternative text, SVG, caption) of the figures of a report."""
+    pattern = r'<img src="data:image/svg\+xml;base64,([^"]*)" alt="([^"]*)"><figcaption>(.*?)</figcaption>'
+    found = re.findall(pattern, path.read_text())
+    return [(html.unescape(alt), base64.b64decode(data).decode(), html.unescape(title)) for data, alt, title in found]
+
+
+def test_the_figures_of_the_card_are_in_the_report(tmp_path: Path) -> None:
+    drawn = [scores({'a|b] "<c>': {20.0: 3, 5.0: 1}}), funnel([("source", 4, 1)])]
+    figures = [figure for figure in drawn if figure is not None]
+    folder = add_figures(published(tmp_path / "a", ROWS), *figures)
+    images = images_in(write_report(folder, out=tmp_path / "r.html"))
+    expected = [(figure.alt, figure.svg.decode()) for figure in figures[::-1]]
+    assert [image[:2] for image in images] == expected, "in the order of `FIGURES`"
+    assert [image[2] for image in images] == ["Rows by stage", "Scores by responder"]
+    later = add_figures(published(tmp_path / "b", ROWS[1:]), figures[0])
+    titles = [image[2] for image in images_in(write_report(folder, later, out=tmp_path / "r.html"))]
+    scores_title = "Scores by responder, version 1.0.0"
+    assert titles == ["Rows by stage, version 1.0.0", scores_title, scores_title]
+    assert images_in(write_report(published(tmp_path / "c", ROWS), out=tmp_path / "r.html")) == []
 
 
 # The file -----------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import jinja2
 from toolrlef_data.checks import as_path
 from toolrlef_data.publishing.hub.versions import Version, version_of
 from toolrlef_data.publishing.markdown import visible
+from toolrlef_data.publishing.report.card_figures import card_figures
 from toolrlef_data.publishing.report.rows import json_lines
 from toolrlef_data.records import InputError, clean_text
 from toolrlef_data.tables.redaction import redact_path
@@ -86,7 +87,7 @@ def _page(versions: list[Version]) -> Iterator[str]:
     text = template.render(
         title=visible(redact_path(versions[-1].name)),
         versions=[(visible(redact_path(one.name)), one.facts["version"]) for one in versions],
-        figures=[],
+        figures=card_figures(versions),
         style=style,
         style_hash=_csp_hash(style),
         script=script,
