@@ -37,6 +37,7 @@ bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_trajectories.py
 	$(BIN)/python tests/benchmarks/bench_scoring.py --memory
 	$(BIN)/python tests/benchmarks/bench_training.py
+	$(BIN)/python tests/benchmarks/bench_report.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -64,6 +64,7 @@ from toolrlef_data import (
     wiki_search,
     without_tool,
     write_answers,
+    write_report,
 )
 from toolrlef_data.columns import ANSWERS, STAGE1, TRAJECTORIES
 
@@ -184,6 +185,8 @@ MISTAKES: list[tuple[str, Callable[[], object], str]] = [
     ("rows", lambda: warm_up(ROWS, EngineSpec("local", "m")), "expected a datasets.Dataset"),
     ("a stage", lambda: rows(stage=["s"]), "stage: expected a name"),
     ("a list", lambda: diff(["a"], "b"), "expected a folder or a repository"),  # type: ignore[arg-type]
+    ("a list", lambda: write_report(["a"]), "expected a folder or a repository"),  # type: ignore[arg-type]
+    ("no path", lambda: write_report("a", out=3), "out: expected a path"),  # type: ignore[arg-type]
     ("texts", lambda: audit_grader(TASKS["math"], ["x"]), "expected questions with a list of answers"),  # type: ignore[list-item]
     ("a list", lambda: parse_call(["x"], "calculator"), "text: expected a text"),  # type: ignore[arg-type]
     ("a number", lambda: parse_call("x", 5), "tools: expected one or more tools"),  # type: ignore[arg-type]

@@ -24,7 +24,30 @@ from toolrlef_data import publish, write_report
 from toolrlef_data.columns import STAGE2
 
 NAMES = ("gold", "few_shot", "zero_shot", "sampled", "warmed")
-WORDS = ["the", "a", "train", "bowl", "farmer", "half", "twice", "each", "week", "sells", "keeps", "of", "and", "then", "so", "it", "is", "therefore", "12", "7", "3", "total"]
+WORDS = [
+    "the",
+    "a",
+    "train",
+    "bowl",
+    "farmer",
+    "half",
+    "twice",
+    "each",
+    "week",
+    "sells",
+    "keeps",
+    "of",
+    "and",
+    "then",
+    "so",
+    "it",
+    "is",
+    "therefore",
+    "12",
+    "7",
+    "3",
+    "total",
+]
 # Name -> JavaScript that sets a filter.
 FILTERS = {
     "text, 1 letter": "$('text').value = 'w'",

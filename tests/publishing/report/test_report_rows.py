@@ -263,9 +263,9 @@ def add_figures(folder: Path, *figures: Figure) -> Path:
 
 def images_in(path: Path) -> list[tuple[str, str, str]]:
     """Return (alternative text, SVG, caption) of the figures of a report."""
-    pattern = r'<img src="data:image/svg\+xml;base64,([^"]*)" alt="([^"]*)"><figcaption>(.*?)</figcaption>'
+    pattern = r'<figcaption>(.*?)</figcaption><img src="data:image/svg\+xml;base64,([^"]*)" alt="([^"]*)">'
     found = re.findall(pattern, path.read_text())
-    return [(html.unescape(alt), base64.b64decode(data).decode(), html.unescape(title)) for data, alt, title in found]
+    return [(html.unescape(alt), base64.b64decode(data).decode(), html.unescape(title)) for title, data, alt in found]
 
 
 def test_the_figures_of_the_card_are_in_the_report(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def version_of(what: str | Path, token: str | None = None) -> Version:
         InputError: `publish` did not write the folder or the commit.
         HubError: the Hub refused a request or could not be reached.
     """
-    check_type("diff", what, "a folder or a repository", str, Path)
+    check_type("version", what, "a folder or a repository", str, Path)
     if isinstance(what, Path) or os.path.exists(what):
         return folder_version(Path(what))
     repo_id, _, revision = what.partition("@")
@@ -59,7 +59,7 @@ def version_of(what: str | Path, token: str | None = None) -> Version:
             return client.commit(revision)
         except RepositoryNotFoundError:
             raise InputError(
-                f"there is no repository {repo_id}, or it is private: log in with `hf auth login`"
+                f"there is no folder {what}, and no repository {repo_id}, or it is private: log in with `hf auth login`"
             ) from None
 
     commit = client.step("read the release", read)

@@ -60,7 +60,7 @@ def write_report(
     versions = [version_of(what, token) for what in (folder, later) if what is not None]
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with scratch.open("w", encoding="utf-8") as file:
+        with scratch.open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(_page(versions))
         scratch.replace(path)
     finally:
