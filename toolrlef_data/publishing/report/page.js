@@ -77,8 +77,8 @@ const asText = (value) => value === null || value === undefined ? "" : typeof va
 async function load() {
   const text = $("data").textContent;
   const packed = Uint8Array.fromBase64 ? Uint8Array.fromBase64(text) : Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip")).pipeThrough(new TextDecoderStream());
-  const reader = stream.getReader();
+  const stream = new ReadableStream({ start(source) { source.enqueue(packed); source.close(); } });
+  const reader = stream.pipeThrough(new DecompressionStream("gzip")).pipeThrough(new TextDecoderStream()).getReader();
   let pending = "", last = null;
   for (let part = await reader.read(); !part.done; part = await reader.read()) {
     const lines = (pending + part.value).split("\n");
@@ -181,6 +181,8 @@ function fillFilters() {
   const responses = rows.flatMap((row) => row.responses);
   for (const [id, keys] of Object.entries(RESPONSE_FILTERS)) fillFilter(id, responses.map(keys));
   if (!responses.some((one) => one.score !== null)) for (const id of ["least", "most"]) $(id).parentElement.hidden = true;
+  const fields = document.querySelector("#filters fieldset");
+  fields.hidden = [...fields.querySelectorAll("label")].every((label) => label.hidden);
 }
 
 function fillFilter(id, found) {
@@ -192,7 +194,6 @@ function fillFilter(id, found) {
     return option;
   });
   $(id).replaceChildren(Object.assign(element("option", {}, "all"), { value: "" }), ...options);
-  $(id).dataset.all = ""; // an empty value selects all
   $(id).parentElement.hidden = counts.size < 2;
 }
 
@@ -244,7 +245,7 @@ function rowElement(row, i) {
   line.style.top = `${i * ROW_HEIGHT}px`;
   const cell = (...parts) => element("div", { role: "gridcell" }, ...parts);
   const notes = [row.change && row.change !== "same" ? CHANGES[row.change] : "", ...row.notes].filter(Boolean).join(", ");
-  const lines = [questionOf(row), row.get("output"), row.get("detail")].map(asText).filter(Boolean).concat("", "");
+  const lines = [questionOf(row), row.get("output"), row.get("detail"), targetOf(row)].map(asText).filter(Boolean).concat("", "");
   line.append(
     cell(named("div", row.id), named("div", row.table.config, { class: "soft" })),
     cell(named("div", cut(lines[0], SNIPPET)), element("div", {}, ...chips(row, lines[1]))),
@@ -344,15 +345,29 @@ const isPerResponse = (row, name) => !IN_RESPONSES.has(name) && !ABOVE.has(name)
 // Messages of a trajectory or a preference pair, and turns of ToolBench.
 const isConversation = (value) => Array.isArray(value) && value.length > 0 && value.every((turn) => turn && typeof turn === "object" && ("role" in turn || "from" in turn));
 
+const conversationsOf = (row) => row.table.columns.filter((name) => isConversation(row.get(name)));
+
+// The preferred and the other message of a pair are side by side.
 function conversation(row) {
-  return row.table.columns.filter((name) => isConversation(row.get(name))).flatMap((name) => [heading(name), ...row.get(name).map(message)]);
+  const parts = conversationsOf(row).map((name) => element("section", {}, heading(name), ...row.get(name).map(message)));
+  const pair = parts.length === 3 ? [element("div", { class: "pair" }, ...parts.splice(1))] : [];
+  return [...parts, ...pair];
 }
 
 function message(turn) {
   const role = [turn.role ?? turn.from, turn.name, turn.train ? "(trained)" : ""].filter(Boolean).map(asText).join(" ");
+  return element("div", { class: turn.train ? "message trained" : "message" }, named("b", role), ...textsOf(turn).map((text) => textBlock(text)));
+}
+
+function textsOf(turn) {
   const calls = asList(turn.tool_calls).map((call) => `${asText(call?.function?.name)}(${asText(call?.function?.arguments)})`);
-  const texts = [asText(turn.content ?? turn.value), ...calls].filter((text) => text !== "");
-  return element("div", { class: turn.train ? "message trained" : "message" }, named("b", role), ...texts.map((text) => textBlock(text)));
+  return [asText(turn.content ?? turn.value), ...calls].filter((text) => text !== "");
+}
+
+// The last trained message of a row of trajectories or pairs, for the list.
+function targetOf(row) {
+  const turns = conversationsOf(row).flatMap((name) => row.get(name)).filter((turn) => turn.train || turn.from === "assistant");
+  return turns.length ? textsOf(turns[turns.length - 1]).join(" ") : "";
 }
 
 function requestList(row) {
