@@ -23,6 +23,10 @@ from toolrlef_data.tables.redaction import redact_path
 __all__ = ["write_report"]
 
 MARK = "<!doctype html>\n<!-- report of toolrlef_data -->"  # the beginning of every report
+PAGE = resources.files("toolrlef_data.publishing.report") / "page"
+STYLE, TEMPLATE = "page.css", "page.html.jinja"
+# In the order of the page's only script, which they form together.
+SCRIPTS = ("elements.js", "rows.js", "filters.js", "list.js", "opened.js", "changes.js", "start.js")
 GZIP = 31  # window size of zlib for the gzip format
 ROWS = "<!-- rows -->"  # in the template; not in names, whose special characters are escaped
 CHUNK_BYTES = 3 << 16  # a multiple of 3, so that the base64 texts of chunks can be joined
@@ -80,11 +84,12 @@ def _check_target(path: Path) -> None:
 
 def _page(versions: list[Version]) -> Iterator[str]:
     """Yield the parts of the HTML file."""
-    folder = resources.files("toolrlef_data.publishing.report")
-    style, script = (folder.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    style, template, *scripts = (
+        PAGE.joinpath(name).read_text(encoding="utf-8") for name in (STYLE, TEMPLATE, *SCRIPTS)
+    )
+    script = "\n".join(scripts)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(folder.joinpath("page.html.jinja").read_text(encoding="utf-8"))
-    text = template.render(
+    text = environment.from_string(template).render(
         title=visible(redact_path(versions[-1].name)),
         versions=[(visible(redact_path(one.name)), one.facts["version"]) for one in versions],
         figures=card_figures(versions),
