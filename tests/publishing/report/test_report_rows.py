@@ -17,6 +17,7 @@ import pytest
 from datasets import Dataset, DatasetDict, Features, List, Value
 from typer.testing import CliRunner
 
+from tests.support.hub import REPO, use_hub
 from toolrlef_data import (
     ANNOTATIONS,
     TASKS,
@@ -30,6 +31,7 @@ from toolrlef_data import (
     grade,
     load_source,
     publish,
+    push_to_hub,
     respond,
     scripted,
     write_report,
@@ -112,6 +114,21 @@ def test_a_config_of_one_version_only(tmp_path: Path) -> None:
     first, *rows, _ = lines_of(write_report(a, b, out=tmp_path / "r.html"))
     changes = {(first["tables"][line[0]]["config"], line[2]) for line in rows}
     assert changes == {("math-stage1", "same"), ("math-old", "removed"), ("math-new", "added")}
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of huggingface_hub
+def test_versions_on_the_hub(tmp_path: Path) -> None:
+    a, b = (
+        published(tmp_path / "a", ROWS),
+        publish({"math": {"stage1": Dataset.from_list(ROWS[1:])}}, tmp_path / "b", version="1.1.0"),
+    )
+    expected = lines_of(write_report(a, b, out=tmp_path / "r.html"))
+    with use_hub():
+        for folder in (a, b):
+            push_to_hub(folder, REPO)
+        assert lines_of(write_report(f"{REPO}@v1.0.0", REPO, out=tmp_path / "r.html")) == expected
+        with pytest.raises(InputError, match="no folder org/other, and no repository org/other"):
+            write_report("org/other", out=tmp_path / "r.html")
 
 
 def test_another_split_is_a_change_and_a_new_column_is_none(tmp_path: Path) -> None:
