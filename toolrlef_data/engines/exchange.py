@@ -80,7 +80,7 @@ class Exchange:
 
         Returns:
             (salt of the stage's cache key, entries of the lineage record). The salt is "" without retryable errors; the
-            only entry is the usage.
+            entries are the usage, and the number of failed requests if there are any.
 
         Raises:
             TooManyFailures: more than `EngineSpec.max_failed` of the requests failed.
@@ -92,7 +92,11 @@ class Exchange:
         self.progress.show()
         if (error := self.progress.failure_error(self.progress.requests)) is not None:
             raise error
-        return digest(sorted(self.retryable.items())) if self.retryable else "", {"usage": self.progress.usage()}
+        failed = {"failed": self.progress.failed.total()} if self.progress.failed else {}
+        return digest(sorted(self.retryable.items())) if self.retryable else "", {
+            "usage": self.progress.usage(),
+            **failed,
+        }
 
     def lookup(self, requests: Sequence[tuple[str, Request]]) -> dict[str, Reply]:
         """Return the replies of requests that have one, and queue the others, unless they are already pending.

@@ -25,6 +25,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,7 +35,7 @@ from toolrlef_data.records import Reply, ToolrlefError
 from toolrlef_data.tables.files import home_dir
 from toolrlef_data.tables.fingerprint import digest
 
-__all__ = ["ReplyStore", "key_chunks", "open_store", "reply_key", "store_path"]
+__all__ = ["ReplyStore", "key_chunks", "open_store", "replies_in", "reply_key", "store_path"]
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID;
@@ -52,12 +53,25 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Read = Callable[[str, Any], T | None]
+_path: ContextVar[Path | None] = ContextVar("replies", default=None)  # set by `replies_in`
 
 
 def store_path() -> Path:
     """Return the path of the reply store; the environment is read at each call."""
+    if (path := _path.get()) is not None:
+        return path
     configured = os.environ.get("TOOLRLEF_REPLIES")
     return Path(configured).expanduser() if configured else home_dir() / "replies.sqlite"
+
+
+@contextlib.contextmanager
+def replies_in(path: Path) -> Iterator[None]:
+    """Use another reply store within a block, such as that of a shard."""
+    token = _path.set(path)
+    try:
+        yield
+    finally:
+        _path.reset(token)
 
 
 def reply_key(identity: dict[str, Any], sampling: dict[str, Any], request: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import dataclasses
 import inspect
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from datasets import Dataset
 
@@ -35,7 +35,16 @@ from toolrlef_data.trice.stage1 import build_stage1
 from toolrlef_data.trice.stage2 import build_stage2
 from toolrlef_data.trice.student import answer, grade
 
-__all__ = ["Run", "run_recipe"]
+__all__ = [
+    "Built",
+    "Run",
+    "build_tables",
+    "check_publishable",
+    "load_questions",
+    "publish_tables",
+    "recipe_file",
+    "run_recipe",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,18 +103,65 @@ def run_recipe(
     >>> len(result.questions), len(result.stage1)
     (5, 5)
     """
-    replace = replace or recipe.replace
+    published = check_publishable(recipe, out=out, replace=replace)
+    questions = load_questions(recipe, num_proc=num_proc)
+    built = build_tables(recipe, questions, num_proc=num_proc)
+    folder, push = publish_tables(recipe, built.tables, published, out=out, replace=replace)
+    needs = [tables["need"] for tables in built.tables.values() if "need" in tables]
+    return Run(
+        _stack_tasks(questions.values()),
+        _stack_tasks(built.graded.values()),
+        *(_stack_tasks(tables[name] for tables in built.tables.values()) for name in ("stage1", "stage2")),
+        folder,
+        recipe.layout,
+        tuple(questions),
+        push,
+        _stack_tasks(needs) if needs else None,
+    )
+
+
+class Built(NamedTuple):
+    """The tables of a recipe before they are published.
+
+    Args:
+        graded: task -> the graded table.
+        tables: task -> name -> the tables to publish.
+    """
+
+    graded: dict[str, Dataset]
+    tables: dict[str, dict[str, Dataset]]
+
+
+def check_publishable(recipe: Recipe, *, out: str | Path | None, replace: bool) -> RecipeFile | None:
+    """Return the recipe to publish, if the layout has one; raise InputError if the folder or the release cannot be."""
     is_hub = recipe.layout == "hub"
-    check_replaceable(out or recipe.out, recipe.version, layout=recipe.layout, replace=replace, recipe=is_hub)
-    published = _recipe_file(recipe) if is_hub else None
+    options: dict[str, Any] = {"layout": recipe.layout, "replace": replace or recipe.replace, "recipe": is_hub}
+    check_replaceable(out or recipe.out, recipe.version, **options)
+    published = recipe_file(recipe)
     if recipe.hub is not None:
         check_pushable(recipe.hub.repo, recipe.version, private=recipe.hub.private)
+    return published
+
+
+def load_questions(recipe: Recipe, *, num_proc: int | None = None) -> dict[str, Dataset]:
+    """Return task -> the selected rows of its sources, without those that overlap test sets."""
+    tables = {}
+    for name in tasks_in(recipe):
+        sources = [source for source in recipe.sources if task_of(source) == name]
+        tables[name] = _stack([_questions(source) for source in sources], "questions")
+        if recipe.decontaminate is not None:
+            test_sets = recipe.decontaminate.model_dump()
+            tables[name] = decontaminate(tables[name], test_sets.pop("against"), **test_sets, num_proc=num_proc)
+    return tables
+
+
+def build_tables(recipe: Recipe, questions: Mapping[str, Dataset], *, num_proc: int | None = None) -> Built:
+    """Return the tables of a recipe for questions of each task."""
     engines = dict(recipe.engines)
-    tasks = {name: _task(name, recipe, engines) for name in tasks_in(recipe)}
-    shared: dict[str, Any] = {"task": tasks, "num_proc": num_proc}  # arguments of every stage
-    stage1_runs = {name: _run_stage1(name, recipe, engines, shared) for name in tasks}
+    tasks = {name: _task(name, recipe, engines) for name in questions}
+    shared = {name: {"task": {name: task}, "num_proc": num_proc} for name, task in tasks.items()}  # of every stage
+    stage1_runs = {name: _run_stage1(questions[name], recipe, engines, shared[name]) for name in tasks}
     stage1 = {name: run[-1] for name, run in stage1_runs.items()}
-    needs = {name: run[2] for name, run in stage1_runs.items() if run[2] is not None}
     if recipe.warm_up is not None:
         from toolrlef_data.trice.training.warm_up import warm_up
 
@@ -113,13 +169,32 @@ def run_recipe(
         engines[recipe.warm_up.name] = warm_up(
             _stack_tasks(stage1.values()), engines[recipe.warm_up.engine], **settings
         )
-    stage2_runs = {name: _run_stage2(table, recipe, engines, shared) for name, table in stage1.items()}
-    stage2 = {name: run[-1] for name, run in stage2_runs.items()}
-    tables = {name: {"stage1": stage1[name], "stage2": stage2[name]} for name in tasks}
-    for name, need in needs.items():
-        tables[name]["need"] = need
-    if recipe.cassette:  # rebuilding stage 2 from the cassette needs the responses
-        tables = {name: {**task_tables, "responded": stage2_runs[name][0]} for name, task_tables in tables.items()}
+    stage2_runs = {name: _run_stage2(table, recipe, engines, shared[name]) for name, table in stage1.items()}
+    tables = {name: {"stage1": stage1[name], "stage2": stage2_runs[name][-1]} for name in tasks}
+    for name, (_, need, _) in stage1_runs.items():
+        if need is not None:
+            tables[name]["need"] = need
+        if recipe.cassette:  # rebuilding stage 2 from the cassette needs the responses
+            tables[name]["responded"] = stage2_runs[name][0]
+    return Built({name: run[0] for name, run in stage1_runs.items()}, tables)
+
+
+def publish_tables(
+    recipe: Recipe,
+    tables: Mapping[str, Mapping[str, Dataset]],
+    published: RecipeFile | None,
+    *,
+    out: str | Path | None,
+    replace: bool,
+) -> tuple[Path, Push | None]:
+    """Publish the tables of a recipe, and push the folder if the recipe names a repository.
+
+    Args:
+        recipe: the recipe.
+        tables: task -> name -> table.
+        published: the result of `check_publishable`.
+        out, replace: as in `run_recipe`.
+    """
     filled = {
         name: {table: data for table, data in task_tables.items() if len(data)} for name, task_tables in tables.items()
     }
@@ -129,27 +204,16 @@ def run_recipe(
         version=recipe.version,
         layout=recipe.layout,
         dropped=ledger(data for task_tables in tables.values() for data in task_tables.values()),
-        card={"title": recipe.name, **recipe.card} if is_hub else None,
+        card={"title": recipe.name, **recipe.card} if published is not None else None,
         cassette=recipe.cassette,
         recipe=published,
-        replace=replace,
+        replace=replace or recipe.replace,
     )
     push = push_to_hub(folder, recipe.hub.repo, private=recipe.hub.private) if recipe.hub is not None else None
-    questions, graded = (_stack_tasks([run[i] for run in stage1_runs.values()]) for i in (0, 1))
-    return Run(
-        questions,
-        graded,
-        _stack_tasks(stage1.values()),
-        _stack_tasks(stage2.values()),
-        folder,
-        recipe.layout,
-        tuple(tasks),
-        push,
-        _stack_tasks(needs.values()) if needs else None,
-    )
+    return folder, push
 
 
-def _recipe_file(recipe: Recipe) -> RecipeFile:
+def recipe_file(recipe: Recipe) -> RecipeFile:
     """Return the recipe to publish; raise InputError if it holds a secret."""
     values = recipe.model_dump(exclude_defaults=True, warnings=False)
     file = RecipeFile(values, *((commit_of(recipe._file), date_of(recipe._file)) if recipe._file else ()))
@@ -190,14 +254,9 @@ def _tool(settings: ToolSettings, name: str, engines: Mapping[str, EngineSpec]) 
 
 
 def _run_stage1(
-    name: str, recipe: Recipe, engines: Mapping[str, EngineSpec], shared: Mapping[str, Any]
-) -> tuple[Dataset, Dataset, Dataset | None, Dataset]:
-    """Return the questions, the graded table, the measured need if it is wanted, and stage 1 of one task."""
-    sources = [source for source in recipe.sources if task_of(source) == name]
-    questions = _stack([_questions(source) for source in sources], "questions")
-    if recipe.decontaminate is not None:
-        test_sets = recipe.decontaminate.model_dump()
-        questions = decontaminate(questions, test_sets.pop("against"), **test_sets, num_proc=shared["num_proc"])
+    questions: Dataset, recipe: Recipe, engines: Mapping[str, EngineSpec], shared: Mapping[str, Any]
+) -> tuple[Dataset, Dataset | None, Dataset]:
+    """Return the graded table, the measured need if it is wanted, and stage 1 of the questions of one task."""
     replies = {"accept_cut": recipe.accept_cut, "ask_again": recipe.ask_again, **shared}
     student = recipe.student.model_dump()
     threshold, engine = student.pop("threshold"), engines[student.pop("engine")]
@@ -214,7 +273,7 @@ def _run_stage1(
         prompt = {name: student[name] for name in ("style", "examples", "strip_reasoning")}
         options["need"] = need = counterfactual(questions, measured, **prompt, **settings, **replies)
     stage1 = build_stage1(graded, teachers, **options, **replies)
-    return questions, graded, need, stage1
+    return graded, need, stage1
 
 
 def _run_stage2(

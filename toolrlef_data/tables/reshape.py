@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pyarrow as pa
 from datasets import Dataset, DatasetDict, Features, concatenate_datasets
 
 from toolrlef_data.checks import check_callable, check_names, check_type, require_columns
@@ -163,13 +164,17 @@ def _concatenate(parts: Sequence[D], name: str, axis: int, inputs: Sequence[D] =
             result = with_fingerprint(concatenate_datasets(uniform, axis=axis), key)
     else:  # concatenate_datasets would return the first table without the columns of the others
         features = Features({column: feature for table in uniform for column, feature in table.features.items()})
-        result = with_fingerprint(Dataset.from_dict({column: [] for column in features}, features=features), key)
+        result = map_batches(tables[0], _unchanged, features, key, name, None)  # a file, so that the key stays
     rows_in = sum(len(table) for table in tables) if axis == 0 else len(tables[0])
     for table in [result] if axis == 0 else tables:
         check_ids(table)
     recorded = [materialize(table) for table in inputs] or tables
     write_record(result._fingerprint, {**build_record(name, recorded, None, result), "rows_in": rows_in})
     return result
+
+
+def _unchanged(table: pa.Table) -> pa.Table:
+    return table
 
 
 def _with_same_columns(tables: Sequence[Dataset], name: str) -> Sequence[Dataset]:

@@ -16,6 +16,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ __all__ = [
     "read_record",
     "record_path",
     "stages_dir",
+    "stages_in",
     "store_files",
     "store_unfinished",
     "with_fingerprint",
@@ -49,11 +51,22 @@ __all__ = [
 
 RECORD_KEYS = {"step", "inputs", "settings", "rows_in", "rows_out", "dropped", "files"}
 AGAIN = "the stage is computed again"
+_folder: ContextVar[Path | None] = ContextVar("stages", default=None)  # set by `stages_in`
 
 
 def stages_dir() -> Path:
     """Return the folder of finished stages, inside the cache of `datasets`; it may be missing."""
-    return Path(datasets.config.HF_DATASETS_CACHE) / "toolrlef_data"
+    return _folder.get() or Path(datasets.config.HF_DATASETS_CACHE) / "toolrlef_data"
+
+
+@contextlib.contextmanager
+def stages_in(folder: Path) -> Iterator[None]:
+    """Use another folder of finished stages within a block, whose tables are not mixed with those of other runs."""
+    token = _folder.set(folder)
+    try:
+        yield
+    finally:
+        _folder.reset(token)
 
 
 def load_stage(key: str, data: Dataset | None = None, split: Any = None) -> Dataset | None:

@@ -26,7 +26,8 @@ def tasks_of(data: Dataset | DatasetDict, task: Task | Mapping[str, Task] | None
     """Return the tasks of a table by the names in its column `task`.
 
     A name that `task` lacks is looked up among the tasks that were given for this table or its inputs. Otherwise it is
-    a name in `TASKS`, or the latest task of that name that was given in this process.
+    a name in `TASKS`, or the latest task of that name that was given in this process. A table without rows has the
+    names in `task`, so that its stages have the same settings as with rows.
 
     Args:
         data: a table with the column `task`.
@@ -43,6 +44,8 @@ def tasks_of(data: Dataset | DatasetDict, task: Task | Mapping[str, Task] | None
     for split in splits:
         require_columns(split, ["task"], "the task of a row")
     names = sorted({name for split in splits for name in split.unique("task")}, key=str)
+    if not any(len(split) for split in splits):
+        names = sorted(custom) if not isinstance(task, Task) else [task.name]
     for name, value in custom.items():
         if name not in names and name not in TASKS and name != value.name:
             raise UnknownName("task in task=", name, [*names, *TASKS])
