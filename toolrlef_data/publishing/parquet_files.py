@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Dataset, Features
 
 from toolrlef_data.tables.files import file_digest
-from toolrlef_data.tables.stage_cache import as_arrow, interrupts_held
+from toolrlef_data.tables.stage_cache import as_arrow, interrupts_held, read_record
 
-__all__ = ["old_schema", "write_parquet"]
+__all__ = ["READY_FILES", "old_schema", "table_bytes", "write_file", "write_parquet"]
 
 SHARD_BYTES = 500_000_000  # as in push_to_hub
 ROW_GROUP_BYTES = 100_000_000  # as in push_to_hub; a reader of one row reads its row group
+READY_FILES = "parquet_files"  # entry of the record of a table: Parquet files with its rows, which are not written again
+SIZE_ROWS = 10_000  # rows whose size is computed at once
+NUMBER_BYTES, OFFSET_BYTES = 8, 4  # counted for a number, and for a list or text besides its values
 
 
 def write_parquet(data: Dataset, folder: Path, split: str) -> None:
@@ -33,19 +39,56 @@ def write_parquet(data: Dataset, folder: Path, split: str) -> None:
         split: name of the split, the first part of the file names.
     """
     folder.mkdir(exist_ok=True)
-    n_bytes = data.data.nbytes if len(data) else 0
+    if ready := (read_record(data._fingerprint) or {}).get(READY_FILES):
+        for i, file in enumerate(map(Path, ready)):
+            _link(file, folder / f"{split}-{i:05d}-of-{len(ready):05d}-{file_digest(file, 16)}.parquet")
+        return
+    n_bytes = table_bytes(data)
     shards = max(1, math.ceil(n_bytes / SHARD_BYTES))
     group_rows = max(1, len(data) * ROW_GROUP_BYTES // max(n_bytes, 1))
-    schema = old_schema(data.features)
     for i in range(shards):
         with interrupts_held():
             part = data.shard(shards, i, contiguous=True) if shards > 1 else data
         path = folder / f"{split}-{i:05d}-of-{shards:05d}.parquet"
-        # With chunks that depend on the contents, a later version of a file shares most of its bytes on the Hub.
-        with pq.ParquetWriter(path, schema, use_content_defined_chunking=True, write_page_index=True) as file:
-            for batch in as_arrow(part).iter(group_rows):
-                file.write_table(batch.combine_chunks().replace_schema_metadata(schema.metadata))
+        write_file(part, path, group_rows)
         path.rename(path.with_stem(f"{path.stem}-{file_digest(path, 16)}"))
+
+
+def _link(file: Path, path: Path) -> None:
+    """Give a file a second name; on another file system, copy it."""
+    try:
+        os.link(file, path)
+    except OSError:
+        shutil.copyfile(file, path)
+
+
+def write_file(data: Dataset, path: Path, group_rows: int) -> None:
+    """Write a table as one Parquet file with row groups of `group_rows` rows."""
+    schema = old_schema(data.features)
+    # With chunks that depend on the contents, a later version of a file shares most of its bytes on the Hub.
+    with pq.ParquetWriter(path, schema, use_content_defined_chunking=True, write_page_index=True) as file:
+        for batch in as_arrow(data).iter(group_rows):
+            file.write_table(batch.combine_chunks().replace_schema_metadata(schema.metadata))
+
+
+def table_bytes(data: Dataset) -> int:
+    """Return the size of the values of a table in bytes, which does not depend on how its rows are divided in batches.
+
+    `nbytes` of Arrow does depend on it, and tables that were made in parts would be divided into other row groups.
+    """
+    return sum(_value_bytes(column) for batch in as_arrow(data).iter(SIZE_ROWS) for column in batch.columns)
+
+
+def _value_bytes(array: pa.Array | pa.ChunkedArray) -> int:
+    if isinstance(array, pa.ChunkedArray):
+        return sum(map(_value_bytes, array.chunks))
+    if pa.types.is_struct(array.type):
+        return sum(map(_value_bytes, array.flatten()))
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        return OFFSET_BYTES * len(array) + _value_bytes(array.flatten())
+    if pa.types.is_string(array.type) or pa.types.is_binary(array.type):
+        return OFFSET_BYTES * len(array) + (pc.sum(pc.binary_length(array)).as_py() or 0)
+    return NUMBER_BYTES * len(array)
 
 
 def old_schema(features: Features) -> pa.Schema:

@@ -33,7 +33,7 @@ from toolrlef_data.tables.stage_cache import arrow_files, as_arrow, open_recorde
 from toolrlef_data.trice.call_execution import ExecutionSettings
 from toolrlef_data.trice.reader import ReaderSettings, reader_name
 
-__all__ = ["EXECUTIONS", "Cassette", "collect_executions", "open_cassette"]
+__all__ = ["EXECUTIONS", "Cassette", "collect_executions", "open_cassette", "stages_read"]
 
 Record = Mapping[str, Any]
 
@@ -71,6 +71,16 @@ def collect_executions(tables: Iterable[Dataset]) -> Dataset:
         )
     rows = (row for kind, record in reversed(stages) if kind in ROW_READERS for row in ROW_READERS[kind](record))
     return table_from_rows(_distinct(rows), EXECUTIONS, "executions", [table._fingerprint for table in tables])
+
+
+def stages_read(tables: Iterable[Dataset]) -> list[str]:
+    """Return the fingerprints of the stages whose rows `collect_executions` reads."""
+    records = {record["fingerprint"]: record for table in tables for record in lineage(table)}
+    kinds = {key: _kind(record) for key, record in records.items()}
+    executed = [key for key, kind in kinds.items() if kind == ExecutionSettings.kind]
+    readers = [key for key, kind in kinds.items() if kind == ReaderSettings.kind]
+    used = [key for key in readers if not records[key]["settings"]["settings"]["verify"]]
+    return list(dict.fromkeys([*executed, *(name for key in used for name in (records[key]["inputs"][0], key))]))
 
 
 def _kind(record: Record) -> str:
