@@ -1,6 +1,7 @@
 """The public names and the modules that define them; the only list of them."""
 
 from toolrlef_data.engines import ENGINES as ENGINES
+from toolrlef_data.engines.database.merging import merge_replies as merge_replies
 from toolrlef_data.engines.local.engine import load_model as load_model
 from toolrlef_data.engines.prompts import render_prompt as render_prompt
 from toolrlef_data.engines.scripted import scripted as scripted
@@ -24,6 +25,8 @@ from toolrlef_data.publishing.viewing import show as show
 from toolrlef_data.recipes.loading import load_recipe as load_recipe
 from toolrlef_data.recipes.preview import preview as preview
 from toolrlef_data.recipes.runner import run_recipe as run_recipe
+from toolrlef_data.recipes.shards.merging import merge_shards as merge_shards
+from toolrlef_data.recipes.shards.running import run_shard as run_shard
 from toolrlef_data.records import CapReached as CapReached
 from toolrlef_data.records import CassetteMiss as CassetteMiss
 from toolrlef_data.records import Drop as Drop

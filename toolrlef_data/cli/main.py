@@ -12,6 +12,7 @@ from toolrlef_data.cli.console import dropped_table, exit_on_interrupt, print_li
 from toolrlef_data.cli.hub import push
 from toolrlef_data.cli.report import report
 from toolrlef_data.cli.search import search
+from toolrlef_data.cli.shards import merge, replies, run_one_shard
 from toolrlef_data.cli.show import show
 from toolrlef_data.cli.trajectories import trajectories
 from toolrlef_data.cli.trice.group import trice
@@ -41,18 +42,31 @@ def run(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace a newer version, or other rows under the same version.")
     ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Run one of N parts of the rows, I from 0 to N-1; publish them with merge. /N takes I from a Kubernetes "
+            "job. Default with --folder: from a Slurm array.",
+        ),
+    ] = None,
+    folder: Annotated[Path | None, typer.Option(help="Folder of all shards, which every machine can write.")] = None,
 ) -> None:
     """Run a recipe from its sources to a published folder. Cached stages and stored replies are reused."""
     from toolrlef_data.recipes.loading import load_recipe
     from toolrlef_data.recipes.runner import run_recipe
 
     loaded = load_recipe(recipe, rows=rows, all_rows=all_rows)
+    if shard is not None or folder is not None:
+        run_one_shard(loaded, shard, folder, out, replace, num_proc)
+        return
     result = run_recipe(loaded, out=out, num_proc=num_proc, replace=replace)
     _print_run(result)
 
 
-for command in (push, report, search, show, trajectories):
+for command in (merge, push, report, search, show, trajectories):
     app.command()(exit_on_interrupt(command))
+app.add_typer(replies)
 app.add_typer(trice)
 
 

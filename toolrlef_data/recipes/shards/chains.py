@@ -211,7 +211,7 @@ def merge_stages(chain: Chain, shards: Sequence[Sequence[Stage]]) -> dict[str, d
 
 def _fingerprint(key: str, stages: Sequence[Stage]) -> str:
     found = [stage["fingerprint"] for stage in stages]
-    return key if set(found) == {key} else digest(key, found)
+    return found[0] if len(set(found)) == 1 else digest(key, found)
 
 
 def _sums(stages: Sequence[Stage]) -> dict[str, Any]:
