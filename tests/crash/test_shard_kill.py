@@ -54,7 +54,11 @@ def write_figs(folder: Path, rows: int) -> None:
     with open(folder / "figs.jsonl", "w", encoding="utf-8") as file:
         for n in range(rows):
             question = f"Ann picks {n} figs and then {rows + n} figs. How many figs has she?"
-            row = {"q": question, "a": str(rows + 2 * n), "s": f"{n}+{rows + n}=<<{n}+{rows + n}={rows + 2 * n}>>{rows + 2 * n}"}
+            row = {
+                "q": question,
+                "a": str(rows + 2 * n),
+                "s": f"{n}+{rows + n}=<<{n}+{rows + n}={rows + 2 * n}>>{rows + 2 * n}",
+            }
             print(json.dumps(row), file=file)
 
 
@@ -145,9 +149,7 @@ def main() -> None:
             print(used.ru_utime + used.ru_stime, used.ru_maxrss // 1024, file=file)
         return
     with tempfile.TemporaryDirectory() as folder:
-        counts = check(
-            Path(folder), options.rows, options.shards, options.processes, options.kills, options.seed
-        )
+        counts = check(Path(folder), options.rows, options.shards, options.processes, options.kills, options.seed)
         for name, count in counts.items():
             print(f"{name}: {count:,}")
         for task in ("local", "shard", "merge"):

@@ -14,7 +14,7 @@ from datasets import Dataset
 from toolrlef_data import InputError, load_recipe, publish
 from toolrlef_data.publishing.recipe_file import RecipeFile, commit_of
 from toolrlef_data.recipes.loading import shipped_recipes
-from toolrlef_data.recipes.runner import _recipe_file
+from toolrlef_data.recipes.runner import recipe_file
 
 SECRET = "a-key-that-nobody-may-read"
 
@@ -91,7 +91,7 @@ def test_other_layouts_and_own_entries_have_no_recipe(tmp_path: Path) -> None:
 def test_the_published_recipe_loads_as_the_same_recipe(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name, rows=3)
     file = tmp_path / "recipe.yaml"
-    file.write_text(_recipe_file(recipe).text())
+    file.write_text(recipe_file(recipe).text())
     assert load_recipe(file).model_dump() == recipe.model_dump()
 
 

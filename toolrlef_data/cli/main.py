@@ -46,8 +46,8 @@ def run(
         str | None,
         typer.Option(
             metavar="I/N",
-            help="Run one of N parts of the rows, I from 0 to N-1; publish them with merge. /N takes I from a Kubernetes "
-            "job. Default with --folder: from a Slurm array.",
+            help="Run one of N parts of the rows, I from 0 to N-1; publish them with merge. /N takes I from a "
+            "Kubernetes job. Default with --folder: from a Slurm array.",
         ),
     ] = None,
     folder: Annotated[Path | None, typer.Option(help="Folder of all shards, which every machine can write.")] = None,

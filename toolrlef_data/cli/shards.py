@@ -51,11 +51,11 @@ def run_one_shard(
         raise InputError("--shard needs --folder, the folder of all shards of this run")
     if out is not None or replace:
         raise InputError("--out and --replace are options of toolrlef-data merge: a shard publishes nothing")
-    index, count = find_shard(shard, os.environ)
-    print_line(f"shard {index} of {count}")
-    record = run_shard(recipe, folder, index, count, num_proc=num_proc)
+    found = find_shard(shard, os.environ)
+    print_line(f"shard {found}")
+    record = run_shard(recipe, folder, found.index, found.count, num_proc=num_proc)
     _print_counts(record["rows_in"], record["rows_out"], record["dropped"], record["usage"])
-    print_line(f"shard {index} of {count} is finished: {folder}")
+    print_line(f"shard {found} is finished: {folder}")
 
 
 def merge(
@@ -82,8 +82,8 @@ def merge(
     _print_counts(merged.rows_in, merged.rows_out, dropped, merged.usage)
     if merged.retryable:
         print_line(
-            f"Requests failed in the shards {shard_names(merged.retryable)}. To send them again, run these shards again "
-            "and merge again."
+            f"Requests failed in the shards {shard_names(merged.retryable)}. To send them again, run these shards and "
+            "merge again."
         )
     print_line(f"Published: {merged.out}")
 

@@ -25,7 +25,7 @@ __all__ = ["READY_FILES", "old_schema", "table_bytes", "write_file", "write_parq
 
 SHARD_BYTES = 500_000_000  # as in push_to_hub
 ROW_GROUP_BYTES = 100_000_000  # as in push_to_hub; a reader of one row reads its row group
-READY_FILES = "parquet_files"  # entry of the record of a table: Parquet files with its rows, which are not written again
+READY_FILES = "parquet_files"  # entry of the record of a table: finished Parquet files with its rows
 SIZE_ROWS = 10_000  # rows whose size is computed at once
 NUMBER_BYTES, OFFSET_BYTES = 8, 4  # counted for a number, and for a list or text besides its values
 

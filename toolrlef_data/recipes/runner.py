@@ -111,7 +111,8 @@ def run_recipe(
     return Run(
         _stack_tasks(questions.values()),
         _stack_tasks(built.graded.values()),
-        *(_stack_tasks(tables[name] for tables in built.tables.values()) for name in ("stage1", "stage2")),
+        _stack_tasks(tables["stage1"] for tables in built.tables.values()),
+        _stack_tasks(tables["stage2"] for tables in built.tables.values()),
         folder,
         recipe.layout,
         tuple(questions),
@@ -137,7 +138,7 @@ def check_publishable(recipe: Recipe, *, out: str | Path | None, replace: bool) 
     is_hub = recipe.layout == "hub"
     options: dict[str, Any] = {"layout": recipe.layout, "replace": replace or recipe.replace, "recipe": is_hub}
     check_replaceable(out or recipe.out, recipe.version, **options)
-    published = recipe_file(recipe)
+    published = recipe_file(recipe) if is_hub else None
     if recipe.hub is not None:
         check_pushable(recipe.hub.repo, recipe.version, private=recipe.hub.private)
     return published

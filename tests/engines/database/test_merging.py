@@ -68,7 +68,7 @@ def test_a_withdrawn_reply_keeps_its_count(tmp_path: Path) -> None:
 
 def test_unusable_stores_are_refused(tmp_path: Path) -> None:
     path = store(tmp_path / "1", {"a": "1"})
-    with pytest.raises(InputError, match="no reply store .*missing"):
+    with pytest.raises(InputError, match=r"no reply store .*missing"):
         merge_replies(tmp_path / "out", [tmp_path / "missing"])
     with pytest.raises(InputError, match="is named twice"):
         merge_replies(path, [path])

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from datasets import load_dataset
 
 from tests.support.api_server import ApiServer, error
 from tests.support.caches import use_caches
 from tests.support.shards import published_files, run_in_shards, run_locally, small_recipe, with_engines
 from toolrlef_data import EngineSpec, InputError, Limits, ToolrlefError, merge_shards, run_shard
+from toolrlef_data.cli.main import app
+from toolrlef_data.publishing.parquet_files import write_file
+from toolrlef_data.recipes.runner import load_questions
+from toolrlef_data.recipes.schema import Recipe, WarmUp
+from toolrlef_data.recipes.shards import running
 from toolrlef_data.recipes.shards.chains import find_chain
 from toolrlef_data.recipes.shards.folders import ShardFolder
 from toolrlef_data.recipes.shards.limits import divided, divided_limits
 from toolrlef_data.recipes.shards.numbers import Shard
 from toolrlef_data.records import TooManyFailures
-from toolrlef_data.tables.files import write_json
+from toolrlef_data.tables.files import read_json, write_json
 
 OWN_ROWS = "q,a\n" + "".join(f"What is {n} plus {n}?,{2 * n}\n" for n in range(9)) + ",7\n"
 TOOLS = {
@@ -54,23 +60,30 @@ def test_files_are_those_of_a_local_run(
 
 
 def test_more_shards_than_rows_change_nothing(tmp_path: Path) -> None:
-    recipe = small_recipe(tmp_path / "out", rows=6)
+    recipe = small_recipe(tmp_path / "out", rows=6, teachers=["annotations"], responders=[])
     assert run_in_shards(recipe, tmp_path, 64) == run_locally(recipe, tmp_path)
 
 
+def recipe_with_drops(tmp_path: Path) -> Recipe:
+    """Return a recipe that drops all questions but those about 4 and 8."""
+    (tmp_path / "own.csv").write_text(OWN_ROWS)
+    source = {"name": str(tmp_path / "own.csv"), "task": "math", "question": "q", "answers": "a"}
+    replies = {"": "I do not know.", "4 plus": "It is 8.", "8 plus": "It is 16."}
+    return small_recipe(tmp_path / "out", replies, sources=[source], teachers=["annotations"])
+
+
 def test_all_rows_are_dropped_in_some_shards(tmp_path: Path) -> None:
-    recipe = small_recipe(tmp_path / "out", {"": "It is 1."}, rows=12, teachers=["model"])
-    recipe = recipe.model_copy(update={"stage2": recipe.stage2.model_copy(update={"lacking": "drop_row"})})
+    recipe = recipe_with_drops(tmp_path)
     expected = run_locally(recipe, tmp_path)
     assert any("dropped" in name for name in expected)
     assert run_in_shards(recipe, tmp_path, 5) == expected
 
 
 def test_kept_shards_have_the_same_rows_in_files_of_their_own(tmp_path: Path) -> None:
-    recipe = small_recipe(tmp_path / "out", rows=9)
+    recipe = recipe_with_drops(tmp_path)
     run_locally(recipe, tmp_path)
     files = run_in_shards(recipe, tmp_path, 3, keep_shards=True)
-    assert sum(name.startswith("math-stage2/train-") for name in files) == 3
+    assert sum(name.startswith("math-stage2/train-") for name in files) == 2, "a shard without rows has no file"
     for config in ("math-stage1", "math-stage2", "math-dropped"):
         tables = [load_dataset(str(tmp_path / name), config, split="train") for name in ("local", "merged")]
         assert tables[0].to_list() == tables[1].to_list()
@@ -80,8 +93,6 @@ def test_kept_shards_have_the_same_rows_in_files_of_their_own(tmp_path: Path) ->
 
 def test_the_chain_depends_on_settings_and_rows_alone(tmp_path: Path) -> None:
     def chain(folder: str, **sections: Any) -> str:
-        from toolrlef_data.recipes.runner import load_questions
-
         (tmp_path / folder).mkdir()
         with use_caches(tmp_path / f"caches-{folder}"):
             recipe = small_recipe(tmp_path / folder, **{"rows": 4, **sections})
@@ -101,7 +112,7 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
-DAMAGE = {
+DAMAGE: dict[str, tuple[Callable[[ShardFolder, Shard], Any], str]] = {
     "missing record": (lambda place, shard: place.record(shard).unlink(), "missing: 1"),
     "cut record": (lambda place, shard: cut(place.record(shard)), "damaged: 1"),
     "empty record": (lambda place, shard: place.record(shard).write_bytes(b""), "damaged: 1"),
@@ -109,16 +120,10 @@ DAMAGE = {
     "cut ledger": (lambda place, shard: cut(place.dropped(shard)), "damaged dropped/00001-of-00003.parquet: 1"),
     "missing rows": (lambda place, shard: place.kept("math-stage1", shard).unlink(), "without kept/math-stage1-00001"),
     "other chain": (
-        lambda place, shard: write_json(
-            place.record(shard), {**place.read_record(shard, chain_of(place, shard))[0], "chain": "0"}
-        ),
+        lambda place, shard: write_json(place.record(shard), {**read_json(place.record(shard)), "chain": "0"}),
         "another recipe, source or version: 1",
     ),
 }
-
-
-def chain_of(place: ShardFolder, shard: Shard) -> str:
-    return str(json.loads(place.record(shard).read_bytes().rpartition(b"\n")[0])["chain"])
 
 
 @pytest.fixture(scope="module")
@@ -144,8 +149,7 @@ def test_a_damaged_shard_is_named_and_made_again(
     with pytest.raises(ToolrlefError, match=f"2 of 3 shards .*{words}.*--shard 1/3"):
         merge_shards(recipe, shards)
     assert not (tmp_path / "out").exists()
-    with ApiServer():
-        run_shard(recipe, shards, 1, 3)
+    run_shard(recipe, shards, 1, 3)
     merge_shards(recipe, shards)
     assert published_files(tmp_path / "out") == expected
 
@@ -173,18 +177,15 @@ def test_a_shard_that_another_process_runs_is_refused(
     shards = copy_tree(finished[0], tmp_path / "shards")
     recipe = small_recipe(tmp_path / "out", rows=6)
     with ShardFolder(shards).locked(Shard(1, 3)):
-        with pytest.raises(InputError, match="the shard 1/3 .* is run by another process"):
+        with pytest.raises(InputError, match=r"the shard 1/3 .* is run by another process"):
             run_shard(recipe, shards, 1, 3)
         run_shard(recipe, shards, 2, 3)
 
 
 def test_a_full_disk_publishes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that is always full stands for the file of the rows."""
-    from toolrlef_data.recipes.shards import running
-
     recipe = small_recipe(tmp_path / "out", rows=4)
-    original = running.write_file
-    monkeypatch.setattr(running, "write_file", lambda data, path, rows: original(data, Path("/dev/full"), rows))
+    monkeypatch.setattr(running, "write_file", lambda data, path, rows: write_file(data, Path("/dev/full"), rows))
     with pytest.raises(ToolrlefError, match=r"the disk under .* is full"):
         run_shard(recipe, tmp_path / "shards", 0, 1)
     assert not ShardFolder(tmp_path / "shards").record(Shard(0, 1)).exists()
@@ -198,7 +199,7 @@ def test_a_full_disk_publishes_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 # Requests -------------------------------------------------------------------------------------------------------------
 
 
-def api_recipe(server: ApiServer, out: Path, **settings: Any) -> Any:
+def api_recipe(server: ApiServer, out: Path, **settings: Any) -> Recipe:
     engine = EngineSpec(
         "openai_api", "x", base_url=server.url, progress=False, **{"limits": Limits(backoff=0.01), **settings}
     )
@@ -239,7 +240,7 @@ def test_failed_requests_are_sent_again_by_a_finished_shard(tmp_path: Path) -> N
 def test_a_recipe_that_needs_all_rows_is_refused_before_a_request(tmp_path: Path) -> None:
     with ApiServer() as server:
         recipe = api_recipe(server, tmp_path / "out")
-        warm_up = type(recipe).model_fields["warm_up"].annotation.__args__[0](name="w", engine="model")
+        warm_up = WarmUp(name="w", engine="model")
         with pytest.raises(InputError, match="warm_up trains on stage 1 of all rows"):
             run_shard(recipe.model_copy(update={"warm_up": warm_up}), tmp_path / "shards", 0, 2)
         few = api_recipe(server, tmp_path / "out", limits=Limits(max_requests=3))
@@ -259,3 +260,43 @@ def test_caps_and_rates_are_divided(tmp_path: Path) -> None:
     ]
     assert divided(recipe, 4, 1000).engines["model"].max_failed == 0.2  # a share, but not of a few rows
     assert divided(recipe, 4, 10).engines["model"].max_failed == 1.0
+
+
+# The commands ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_commands_run_and_merge_shards(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def command(*arguments: object) -> str:
+        app([*map(str, arguments)], standalone_mode=False)
+        return capsys.readouterr().out
+
+    with ApiServer() as server:
+        values = {
+            "name": "Small", "version": "1.0.0", "out": str(tmp_path / "data"), "sources": [{"name": "sample"}],
+            "engines": {"m": {"kind": "openai_api", "model": "x", "base_url": server.url, "limits": {"rpm": 60000}}},
+            "student": {"engine": "m"}, "responders": [{"name": "one", "engine": "m"}],
+        }  # fmt: skip
+        recipe, folder = tmp_path / "recipe.yaml", tmp_path / "run"
+        recipe.write_text(yaml.safe_dump(values))
+        shared = [recipe, "--rows", 5, "--folder", folder]
+        for name, value in {"ID": "2", "MIN": "1", "MAX": "2", "COUNT": "2"}.items():
+            monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+        assert "shard 1/2 is finished" in command("run", *shared)
+        with pytest.raises(ToolrlefError, match=r"1 of 2 shards .*missing: 0"):
+            command("merge", *shared)
+        assert "questions (math)" in command("run", *shared, "--shard", "0/2")
+        with pytest.raises(InputError, match="--out and --replace are options of toolrlef-data merge"):
+            command("run", *shared, "--shard", "0/2", "--out", tmp_path / "x")
+        with pytest.raises(InputError, match="--shard needs --folder"):
+            command("run", recipe, "--shard", "0/2")
+        assert f"Published: {tmp_path / 'data'}" in command("merge", *shared)
+        asked = len(server.requests)
+        assert len(load_dataset(str(tmp_path / "data"), "math-stage1", split="train")) > 0
+        stores = sorted(folder.glob("replies-*.sqlite"))
+        assert f"{asked} replies were added" in command("replies", "merge", tmp_path / "all.sqlite", *stores)
+        monkeypatch.setenv("TOOLRLEF_REPLIES", str(tmp_path / "all.sqlite"))
+        command("run", recipe, "--rows", 5, "--out", tmp_path / "again")
+        assert len(server.requests) == asked, "all replies are in the merged store"
+    assert published_files(tmp_path / "again") == published_files(tmp_path / "data")

@@ -224,7 +224,7 @@ def _sums(stages: Sequence[Stage]) -> dict[str, Any]:
         counts: Counter[str] = Counter()
         for usage in usages:
             counts.update({name: count for name, count in usage.items() if name != "model"})
-        sums["usage"] = {"model": usages[0]["model"], "requests": counts.pop("requests"), **dict(sorted(counts.items()))}
+        sums["usage"] = {"model": usages[0]["model"], **counts}
     failed = sum(stage.get("failed", 0) for stage in stages)
     return {**sums, "dropped": dict(sorted(dropped.items())), **({"failed": failed} if failed else {})}
 

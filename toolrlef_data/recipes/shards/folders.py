@@ -22,8 +22,8 @@ from typing import Any
 
 import filelock
 
-from toolrlef_data.records import InputError
 from toolrlef_data.recipes.shards.numbers import Shard
+from toolrlef_data.records import InputError
 from toolrlef_data.tables.files import explain_disk_errors, file_digest, read_json, write_json
 
 __all__ = ["ShardFolder", "shard_names"]

@@ -54,11 +54,12 @@ def divided(recipe: Recipe, count: int, rows: int) -> Recipe:
 
 def divided_limits(recipe: Recipe, count: int) -> list[str]:
     """Return a line of text for each engine with caps or rates: its limits, and those of one shard."""
-    return [
-        f"engines.{name}: each of {count} shards gets {', '.join(f'{limit}={value:g}' for limit, value in parts.items())}"
-        for name, spec in recipe.engines.items()
-        if (parts := _parts(name, spec, count))
-    ]
+    lines = []
+    for name, spec in recipe.engines.items():
+        if parts := _parts(name, spec, count):
+            limits = ", ".join(f"{limit}={value:g}" for limit, value in parts.items())
+            lines.append(f"engines.{name}: each of {count} shards gets {limits}")
+    return lines
 
 
 def _parts(name: str, spec: EngineSpec, count: int) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from toolrlef_data.recipes.shards.folders import ShardFolder, shard_names
 from toolrlef_data.recipes.shards.limits import check_shardable
 from toolrlef_data.recipes.shards.numbers import Shard
 from toolrlef_data.recipes.shards.running import is_final, load_all
-from toolrlef_data.records import InputError, LedgerError, TooManyFailures, ToolrlefError
+from toolrlef_data.records import InputError, LedgerError, ToolrlefError, TooManyFailures
 from toolrlef_data.tables.files import explain_disk_errors, remove_stale_files, scratch_folder
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.lineage import lineage, usage
@@ -184,9 +184,7 @@ def _write_ledgers(
                 start += rows
             if start != table.num_rows:
                 raise LedgerError(f"{place.dropped(shard)}: expected {start} rows, found {table.num_rows}")
-    stored = {
-        key: store_files([path], digest(stages[key]["fingerprint"], "dropped")) for key, path in paths.items()
-    }
+    stored = {key: store_files([path], digest(stages[key]["fingerprint"], "dropped")) for key, path in paths.items()}
     return {key: {"dropped_files": arrow_files(data)} for key, data in stored.items()}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from toolrlef_data.records import InputError
 
@@ -14,7 +14,8 @@ INDEX, TASK = "JOB_COMPLETION_INDEX", "SLURM_ARRAY_TASK_"
 FORMS = "--shard I/N with I from 0 to N-1, such as --shard 3/64"
 
 
-class Shard(NamedTuple):
+@dataclass(frozen=True)
+class Shard:
     """One of `count` contiguous ranges of the rows.
 
     Args:

@@ -21,7 +21,14 @@ from toolrlef_data.recipes.shards.chains import Chain, dropping_stages, find_cha
 from toolrlef_data.recipes.shards.folders import ShardFolder
 from toolrlef_data.recipes.shards.limits import check_shardable, divided, divided_limits
 from toolrlef_data.recipes.shards.numbers import Shard
-from toolrlef_data.tables.files import atomic_file, explain_disk_errors, file_digest, remove, remove_stale_files, write_json
+from toolrlef_data.tables.files import (
+    atomic_file,
+    explain_disk_errors,
+    file_digest,
+    remove,
+    remove_stale_files,
+    write_json,
+)
 from toolrlef_data.tables.lineage import usage
 from toolrlef_data.tables.row_files import materialize
 from toolrlef_data.tables.stage_cache import as_arrow, open_recorded, read_record, stages_in
@@ -67,7 +74,8 @@ def run_shard(
     """
     shard, place = Shard(index, count), ShardFolder(as_path("folder", folder))
     check_shardable(recipe)
-    recipe_file(recipe)
+    if recipe.layout == "hub":
+        recipe_file(recipe)  # a secret is an error before any request
     for line in divided_limits(recipe, count):
         log.warning("%s", line)
     place.bind(count)
