@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import deque
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,10 @@ from tests.support.shards import published_files, with_engines
 from toolrlef_data import merge_shards, run_recipe, run_shard, scripted
 from toolrlef_data.engines.spec import Request
 from toolrlef_data.recipes.schema import Recipe
+from toolrlef_data.records import ToolrlefError
 
+EVENTS = {"open", "os.mkdir", "os.remove", "os.rename", "os.link"}
+KILLED = 9
 COMMAND = [sys.executable, "-m", "tests.crash.test_shard_kill"]
 
 
@@ -68,7 +72,7 @@ def start(folder: Path, task: str, *arguments: object) -> subprocess.Popen[bytes
     for name in ("TOOLRLEF_REPLIES", "HF_DATASETS_CACHE"):
         environment.pop(name, None)
     command = [*COMMAND, "--folder", str(folder), "--task", task, *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def count_lines(path: Path) -> int:
@@ -126,10 +130,69 @@ def test_killed_shards_publish_the_files_of_a_local_run(tmp_path: Path) -> None:
     assert counts["killed"] == 2
 
 
+# Every change of the files of a shard ----------------------------------------------------------------------------------
+
+
+def exit_before_change(number: int, folder: Path) -> None:
+    """End this process without any clean-up before a change of the files of the shards, other than stages and locks."""
+    seen = count()
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event not in EVENTS or (event == "open" and not _is_write(arguments[1])):
+            return
+        paths = [Path(os.fsdecode(path)) for path in arguments[:2] if isinstance(path, (str, bytes, os.PathLike))]
+        names = [path.relative_to(folder).parts for path in paths if path.is_relative_to(folder)]
+        if any(parts and parts[0] not in ("stages", "locks") for parts in names) and next(seen) == number:
+            os._exit(KILLED)
+
+    sys.addaudithook(hook)
+
+
+def _is_write(mode: object) -> bool:
+    return isinstance(mode, str) and any(letter in mode for letter in "wax+")
+
+
+def kill_before_each_change(folder: Path) -> None:
+    """Kill a shard before each change of its files, run it again, and compare what is published; print the number."""
+    write_figs(folder, 6)
+    recipe = recipe_of(folder).model_copy(update={"responders": ()})
+    run_recipe(recipe, out=folder / "local")
+    expected = published_files(folder / "local")
+    os.environ["REQUESTS"] = str(folder / "requests")
+    for number in count():
+        shards = folder / f"shards-{number}"
+        if (child := os.fork()) == 0:
+            exit_before_change(number, shards)
+            run_shard(recipe, shards, 0, 1)
+            os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert status in (0, KILLED), status
+        if not (shards / "done" / "00000-of-00001.json").exists():
+            try:
+                merge_shards(recipe, shards, out=folder / "out")
+            except ToolrlefError:
+                assert not (folder / "out").exists()
+            else:
+                raise AssertionError("merged without a record")
+        run_shard(recipe, shards, 0, 1)
+        merge_shards(recipe, shards, out=folder / f"out-{number}")
+        assert published_files(folder / f"out-{number}") == expected, number
+        if status == 0:
+            print(number)
+            return
+
+
+def test_a_shard_killed_before_any_change_is_finished_by_the_next_run(tmp_path: Path) -> None:
+    process = start(tmp_path, "points")
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors.decode()
+    assert int(output) > 8, "the record, three tables and the ledger are written beside their place and renamed"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--task", choices=["local", "shard", "merge"])
+    parser.add_argument("--task", choices=["local", "shard", "merge", "points"])
     parser.add_argument("--index", type=int)
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--shards", type=int, default=8)
@@ -143,6 +206,8 @@ def main() -> None:
         run_shard(recipe_of(options.folder), options.folder / "shards", options.index, options.shards)
     elif options.task == "merge":
         merge_shards(recipe_of(options.folder), options.folder / "shards", out=options.folder / "merged")
+    elif options.task == "points":
+        kill_before_each_change(options.folder)
     if options.task is not None:
         used = resource.getrusage(resource.RUSAGE_SELF)
         with open(options.folder / f"{options.task}-cost", "a", encoding="utf-8") as file:

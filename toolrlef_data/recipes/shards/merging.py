@@ -24,7 +24,7 @@ from toolrlef_data.recipes.shards.limits import check_shardable
 from toolrlef_data.recipes.shards.numbers import Shard
 from toolrlef_data.recipes.shards.running import is_final, load_all
 from toolrlef_data.records import InputError, LedgerError, ToolrlefError, TooManyFailures
-from toolrlef_data.tables.files import explain_disk_errors, remove_stale_files, scratch_folder
+from toolrlef_data.tables.files import explain_disk_errors, scratch_folder
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.lineage import lineage, usage
 from toolrlef_data.tables.stage_cache import arrow_files, stages_in, store_files, write_record
@@ -91,7 +91,6 @@ def merge_shards(
     if count is None:
         raise InputError(f"{place.path} has no shards: run them with --shard I/N --folder {place.path}")
     with explain_disk_errors(place.path):
-        remove_stale_files(place.path)
         questions, chain = load_all(recipe, place)
         records = _read_records(place, count, chain)
         for task, table in questions.items():
@@ -101,7 +100,7 @@ def merge_shards(
         stages = merge_stages(chain, [record["stages"] for record in records.values()])
         _check_failures(recipe, stages.values())
         origins = [record for table in questions.values() for record in lineage(table)]
-        with scratch_folder(place.path) as scratch, stages_in(scratch):
+        with scratch_folder(place.path / "stages") as scratch, stages_in(scratch):
             for record in origins:
                 write_record(record["fingerprint"], record)
             ledgers = _write_ledgers(place, records, stages, scratch)
