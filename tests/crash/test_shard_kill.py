@@ -158,7 +158,6 @@ def kill_before_each_change(folder: Path) -> None:
     recipe = recipe_of(folder).model_copy(update={"responders": ()})
     run_recipe(recipe, out=folder / "local")
     expected = published_files(folder / "local")
-    os.environ["REQUESTS"] = str(folder / "requests")
     for number in count():
         shards = folder / f"shards-{number}"
         if (child := os.fork()) == 0:
