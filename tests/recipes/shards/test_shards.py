@@ -15,7 +15,7 @@ from datasets import load_dataset
 from tests.support.api_server import ApiServer, error
 from tests.support.caches import use_caches
 from tests.support.shards import published_files, run_in_shards, run_locally, small_recipe, with_engines
-from toolrlef_data import EngineSpec, InputError, Limits, ToolrlefError, merge_shards, run_shard
+from toolrlef_data import EngineSpec, InputError, Limits, ToolrlefError, load_source, merge_shards, run_shard
 from toolrlef_data.cli.main import app
 from toolrlef_data.publishing.parquet_files import write_file
 from toolrlef_data.recipes.runner import load_questions
@@ -37,6 +37,7 @@ TOOLS = {
 VARIANTS: dict[str, dict[str, Any]] = {
     "drawn": {"sources": [{"name": "sample", "rows": 11, "seed": 3}], "cassette": True},
     "two sources": {"sources": [{"name": "sample", "rows": 7}, {"name": "own.csv", "task": "math", "question": "q", "answers": "a"}]},
+    "test set": {"decontaminate": {"against": ["test.csv"]}},
     "trice": {"layout": "trice"},
     "need": {"need": {"engine": "warm", "samples": 4, "unsure": "grade"}, "student": {"engine": "warm", "samples": 2}},
     "tasks": {
@@ -53,6 +54,7 @@ def test_files_are_those_of_a_local_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("own.csv").write_text(OWN_ROWS)
+    Path("test.csv").write_text(f'question\n"{load_source("sample", split="train")[3]["question"]}"\n')
     recipe = small_recipe(tmp_path / "out", rows=8, **VARIANTS[variant])
     expected = run_locally(recipe, tmp_path)
     assert len(expected) > 2
