@@ -25,7 +25,7 @@ from datasets import (
 
 from toolrlef_data import columns, publish
 from toolrlef_data.publishing import parquet_files
-from toolrlef_data.publishing.parquet_files import old_schema
+from toolrlef_data.publishing.parquet_files import old_schema, table_bytes, write_parquet
 
 # Names of types in `datasets` 2.21, from its table of features; List came with version 4.
 OLD_TYPES = {"Value", "ClassLabel", "Translation", "Sequence", "Array2D", "Audio", "Image"}
@@ -98,8 +98,8 @@ def test_no_shard_is_larger_than_the_limit(
     excess: int, shards: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = Dataset.from_dict({"id": [*"abcdefgh"]})
-    monkeypatch.setattr(parquet_files, "SHARD_BYTES", table.data.nbytes - excess)
-    parquet_files.write_parquet(table, tmp_path, "train")
+    monkeypatch.setattr(parquet_files, "SHARD_BYTES", table_bytes(table) - excess)
+    write_parquet(table, tmp_path, "train")
     assert len(list(tmp_path.glob("*.parquet"))) == shards
 
 
@@ -129,3 +129,20 @@ def test_files_have_small_row_groups_and_the_same_bytes_each_time(folder: Path, 
     parts = [Dataset.from_list(rows(), features=FEATURES).select([n]) for n in range(9)]
     again = publish({"math": {"stage2": concatenate_datasets(parts)}}, tmp_path / "again", version="1.0.0")
     assert [file.name for file in sorted((again / "math-stage2").iterdir())] == [file.name for file in files]
+
+
+def test_the_bytes_do_not_depend_on_the_batches_of_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several processes, or shards, make the same rows in other batches, whose `nbytes` differs."""
+    rows = [
+        {"id": str(n), "answers": ["x" * (n % 7)] * (n % 4), "gold": {"text": None if n % 3 else "é", "count": n}}
+        for n in range(1000)
+    ]
+    table = Dataset.from_list(rows)
+    parts = concatenate_datasets([table.select(range(n, min(n + 37, 1000))) for n in range(0, 1000, 37)])
+    assert parts.data.nbytes != table.data.nbytes
+    monkeypatch.setattr(parquet_files, "ROW_GROUP_BYTES", table_bytes(table) // 5)
+    write_parquet(table, tmp_path / "a", "train")
+    write_parquet(parts, tmp_path / "b", "train")
+    (first,), (second,) = ([*(tmp_path / name).iterdir()] for name in ("a", "b"))
+    assert first.read_bytes() == second.read_bytes()
+    assert pq.read_metadata(first).num_row_groups == 6
