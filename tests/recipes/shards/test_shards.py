@@ -251,6 +251,12 @@ def test_a_recipe_that_needs_all_rows_is_refused_before_a_request(tmp_path: Path
         assert not server.requests
 
 
+@pytest.mark.parametrize(("index", "count"), [(2, 2), (-1, 2), (0, 0), ("0", 2), (True, 2)])
+def test_a_number_out_of_range_is_refused(index: Any, count: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="index|count"):
+        run_shard(small_recipe(tmp_path / "out"), tmp_path / "shards", index, count)
+
+
 def test_caps_and_rates_are_divided(tmp_path: Path) -> None:
     limits = Limits(rpm=60, tpm=8000, max_requests=10, max_tokens_total=9, max_cost=2.0, price=(1.0, 1.0))
     recipe = small_recipe(tmp_path)

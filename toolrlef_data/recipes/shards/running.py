@@ -14,6 +14,7 @@ from datasets import Dataset
 from toolrlef_data.checks import as_path
 from toolrlef_data.columns import DROPPED
 from toolrlef_data.engines.reply_store import replies_in
+from toolrlef_data.engines.rules import integer_from
 from toolrlef_data.publishing.parquet_files import write_file
 from toolrlef_data.recipes.runner import build_tables, load_questions, recipe_file
 from toolrlef_data.recipes.schema import Recipe
@@ -21,6 +22,7 @@ from toolrlef_data.recipes.shards.chains import Chain, dropping_stages, find_cha
 from toolrlef_data.recipes.shards.folders import ShardFolder
 from toolrlef_data.recipes.shards.limits import check_shardable, divided, divided_limits
 from toolrlef_data.recipes.shards.numbers import Shard
+from toolrlef_data.records import InputError
 from toolrlef_data.tables.files import (
     atomic_file,
     explain_disk_errors,
@@ -72,6 +74,10 @@ def run_shard(
     ...     run_shard(recipe, folder, 0, 2)["rows_in"]
     {'math': 2}
     """
+    integer_from(1).check("count", count)
+    integer_from(0).check("index", index)
+    if index >= count:
+        raise InputError(f"index: expected a number from 0 to {count - 1}, found {index}")
     shard, place = Shard(index, count), ShardFolder(as_path("folder", folder))
     check_shardable(recipe)
     if recipe.layout == "hub":
