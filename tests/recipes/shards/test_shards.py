@@ -253,7 +253,7 @@ def test_a_recipe_that_needs_all_rows_is_refused_before_a_request(tmp_path: Path
 
 @pytest.mark.parametrize(("index", "count"), [(2, 2), (-1, 2), (0, 0), ("0", 2), (True, 2)])
 def test_a_number_out_of_range_is_refused(index: Any, count: Any, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="index|count"):
+    with pytest.raises(InputError, match=r"index|count"):
         run_shard(small_recipe(tmp_path / "out"), tmp_path / "shards", index, count)
 
 
