@@ -55,9 +55,9 @@ from toolrlef_data.loading_scripts.fields import (
     as_patterns,
     escape_surrogates,
     find_files,
-    read_json,
 )
 from toolrlef_data.loading_scripts.hub import load_hub_tables
+from toolrlef_data.loading_scripts.text_files import read_json
 from toolrlef_data.records import Drop, InputError, UnusableRow, is_text
 from toolrlef_data.tables.files import file_digest
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
