@@ -56,7 +56,7 @@ from toolrlef_data.loading_scripts.fields import (
     find_files,
 )
 from toolrlef_data.loading_scripts.hub import load_hub_tables
-from toolrlef_data.loading_scripts.rows_read import Locations, question_hashes, read_drops, write_drop
+from toolrlef_data.loading_scripts.rows_read import Locations, question_hashes, read_rows, write_row
 from toolrlef_data.loading_scripts.text_files import read_json
 from toolrlef_data.records import Drop, InputError, UnusableRow, is_text
 from toolrlef_data.tables.files import file_digest
@@ -228,10 +228,8 @@ class Source(TableSource, GeneratorBasedBuilder):  # type: ignore[misc]
             with drops.open("w") as file:
                 yield from self._questions(split, file)
         else:
-            rows = read_drops(drops) if self.scratch is not None else self._checked_rows(split)
-            for n, row in enumerate(rows):
-                if isinstance(row, tuple):
-                    yield n, self.dropped_row(*row)
+            dropped = (self.dropped_row(*row) for row in self._checked_rows(split) if isinstance(row, tuple))
+            yield from enumerate(dropped if self.scratch is None else read_rows(drops))
 
     def _questions(self, split: str, drops: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield the questions of a split, and write the drops to a file."""
@@ -241,7 +239,7 @@ class Source(TableSource, GeneratorBasedBuilder):  # type: ignore[misc]
                 texts = {"question": row.question, "context": row.context, "solution": row.solution}
                 yield n, self.row(row.id, **texts, answers=list(row.answers), split_origin=split)
             else:
-                write_drop(*row, drops)
+                write_row(self.dropped_row(*row), drops)
         if n == 0:
             raise InputError(
                 f"{', '.join(map(str, self.split_files.get(split, [split])))} is empty: it contains no rows"

@@ -1,17 +1,16 @@
-"""What a source keeps of the rows that it has read: their locations and hashes in memory, the drops in a file."""
+"""What a source keeps of the rows that it has read: their locations and hashes in memory, dropped rows in a file."""
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-from toolrlef_data.records import Drop
 from toolrlef_data.tables.identity import normal_form, text_hash
 
-__all__ = ["Locations", "question_hashes", "read_drops", "write_drop"]
+__all__ = ["Locations", "question_hashes", "read_rows", "write_row"]
 
 NUMBER_BITS = 36
 
@@ -55,12 +54,11 @@ def question_hashes(row_id: str, question: str, context: str) -> tuple[int, int]
 _context_form = functools.lru_cache(1000)(normal_form)  # contexts repeat
 
 
-def write_drop(row_id: str, drop: Drop, file: TextIO) -> None:
-    file.write(f"{json.dumps([row_id, drop.reason, drop.detail])}\n")
+def write_row(row: Mapping[str, Any], file: TextIO) -> None:
+    file.write(f"{json.dumps(row)}\n")
 
 
-def read_drops(path: Path) -> Iterator[tuple[str, Drop]]:
-    """Yield the drops that `write_drop` wrote to a file."""
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows that `write_row` wrote to a file."""
     with path.open() as file:
-        for row_id, reason, detail in map(json.loads, file):
-            yield row_id, Drop(reason, detail)
+        yield from map(json.loads, file)
