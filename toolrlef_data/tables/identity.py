@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b, sha256
 from typing import TypeAlias, TypeVar
 
@@ -151,15 +151,15 @@ def _slot(keys: array[int], key: int) -> int:
     return slot
 
 
-def distinct(values: Iterable[T]) -> Iterator[T]:
-    """Yield each value once, in the order of its first place; values with the same `repr` are equal.
+def distinct(values: Iterable[T], key: Callable[[T], object] = lambda value: value) -> Iterator[T]:
+    """Yield each value once, in the order of its first place; values whose keys have the same `repr` are equal.
 
     >>> list(distinct(["a", "b", "a"]))
     ['a', 'b']
     """
     known = HashTable()
     for value in values:
-        if not known.setdefault(text_hash(repr(value)), 1):
+        if not known.setdefault(text_hash(repr(key(value))), 1):
             yield value
 
 

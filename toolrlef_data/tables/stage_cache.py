@@ -33,6 +33,7 @@ __all__ = [
     "arrow_files",
     "as_arrow",
     "build_record",
+    "count_values",
     "discard_record",
     "interrupts_held",
     "load_stage",
@@ -184,7 +185,7 @@ def build_record(
         "published": redact(settings),
         "rows_in": len(inputs[0]) if inputs else len(result),
         "rows_out": len(result),
-        "dropped": dict(sorted(Counter(dropped["reason"][:]).items())) if dropped is not None and len(dropped) else {},
+        "dropped": {reason: n for (reason,), n in sorted(count_values(dropped, "reason").items())} if dropped else {},
         "files": arrow_files(result),
     }
     if dropped is not None and len(dropped):
@@ -239,6 +240,19 @@ def record_path(key: str) -> Path:
 def as_arrow(data: Dataset, columns: list[str] | None = None) -> Dataset:
     """Return the same table in Arrow format."""
     return _with_format(data, "arrow", columns)
+
+
+def count_values(data: Dataset, *columns: str) -> Counter[tuple[Any, ...]]:
+    """Return the number of rows with each combination of values of the columns.
+
+    >>> count_values(Dataset.from_dict({"correct": [True, False, True]}), "correct")
+    Counter({(True,): 2, (False,): 1})
+    """
+    counts: Counter[tuple[Any, ...]] = Counter()
+    for table in as_arrow(data, list(columns)).iter(10_000):
+        for row in table.group_by(list(columns), use_threads=False).aggregate([([], "count_all")]).to_pylist():
+            counts[tuple(row[column] for column in columns)] += row["count_all"]
+    return counts
 
 
 def _with_format(data: Dataset, format_type: str | None, columns: list[str] | None = None) -> Dataset:
