@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from toolrlef_data.cli.cache import cache
 from toolrlef_data.cli.console import dropped_table, exit_on_interrupt, print_line, print_parts, run_app
 from toolrlef_data.cli.hub import push
 from toolrlef_data.cli.report import report
@@ -50,7 +51,7 @@ def run(
     _print_run(result)
 
 
-for command in (push, report, search, show, trajectories):
+for command in (cache, push, report, search, show, trajectories):
     app.command()(exit_on_interrupt(command))
 app.add_typer(trice)
 

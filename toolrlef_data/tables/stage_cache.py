@@ -24,6 +24,7 @@ import pyarrow as pa
 from datasets import Dataset, concatenate_datasets
 
 from toolrlef_data.records import ToolrlefError
+from toolrlef_data.tables.cache.processes import mark_used
 from toolrlef_data.tables.checksums import stamp, warn_of_damage
 from toolrlef_data.tables.files import read_json, write_json
 from toolrlef_data.tables.fingerprint import canonical, digest
@@ -70,6 +71,11 @@ def load_stage(key: str, data: Dataset | None = None, split: Any = None) -> Data
     Raises:
         ToolrlefError: a file of the input changed that is not in this cache, and thus cannot be computed again.
     """
+    result = _read_stage(key, data, split)
+    return result if result is not None and mark_used(record_path(key)) else None
+
+
+def _read_stage(key: str, data: Dataset | None, split: Any) -> Dataset | None:
     record = read_record(key)
     if record is None:
         return None
@@ -207,6 +213,7 @@ def write_record(key: str, record: Mapping[str, Any]) -> None:
     if read_record(key) != json.loads(json.dumps(complete)):
         folder = stages_dir()
         write_json(record_path(key), _with_paths(complete, lambda file: str(Path(file)).removeprefix(f"{folder}/")))
+    mark_used(record_path(key))
 
 
 def discard_record(key: str) -> None:
