@@ -68,7 +68,7 @@ def _is_array(path: Path) -> bool:
     """Return whether the first character of a file that is no white space is "["."""
     try:
         with path.open(encoding="utf-8-sig") as file:
-            parts = iter(lambda: file.read(CHARS), "")
+            parts = iter(lambda: file.read(1000), "")
             return next((part.lstrip()[0] for part in parts if part.strip()), "") == "["
     except UnicodeDecodeError:
         raise _not_utf8(path) from None
