@@ -31,6 +31,7 @@ test-all: $(READY)
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_stages.py
+	$(BIN)/python tests/benchmarks/bench_scale.py --sizes 3000,30000
 	$(BIN)/python tests/benchmarks/bench_api.py
 	$(BIN)/python tests/benchmarks/bench_search.py
 	$(BIN)/python tests/benchmarks/bench_overlap.py
