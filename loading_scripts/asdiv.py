@@ -62,7 +62,7 @@ class Asdiv(Source):
 
 
 def _problems(path: Path) -> Iterator[ElementTree.Element]:
-    parser = ElementTree.XMLPullParser(("end",))
+    parser: Any = ElementTree.XMLPullParser(("end",))
     try:
         for line in read_lines(path):
             parser.feed(f"{line}\n".encode())

@@ -222,7 +222,7 @@ def _is_overused(
     return False
 
 
-_numbers_of_word = functools.lru_cache(10_000)(numbers_in)
+_numbers_of_word = functools.lru_cache(1_000)(numbers_in)
 
 
 def _leaf_options(step: Step, earlier: Sequence[Step], known: set[float], unstated: set[float]) -> list[list[_Choice]]:
