@@ -20,7 +20,8 @@ lint: $(READY)
 # The slow tests: killed processes, training, whole runs in many variants.
 SLOW := tests/crash tests/cli/trice tests/engines/local/scoring tests/loading_scripts/test_sets/test_real_overlaps.py \
     tests/publishing/report tests/recipes/test_fields.py tests/test_public_tables.py \
-    tests/toolbench/search/test_generation.py tests/trice/evaluation tests/trice/files/test_loader.py tests/trice/training
+    tests/toolbench/search/test_generation.py tests/trice/benchmarks/test_choices.py tests/trice/evaluation \
+    tests/trice/files/test_loader.py tests/trice/training
 
 unit: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(SLOW)) $(ARGS)

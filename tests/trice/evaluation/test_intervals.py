@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from toolrlef_data.trice.evaluation.intervals import Share, difference, estimate, wilson
+from toolrlef_data.trice.evaluation.intervals import MacroF1, Share, _value, difference, estimate, wilson
 
 
 @pytest.mark.parametrize("truth", [0.05, 0.3, 0.5, 0.9])
@@ -65,3 +65,28 @@ def test_questions_outside_the_denominator_change_no_estimate() -> None:
     found = [difference(Share(a, among), Share(b, among)) for a, b in ((first, second), everywhere)]
     assert found[0] == found[1]
     assert found[0].value == 0.5
+
+
+def draw_classes(generator: np.random.Generator, n: int, accuracy: float) -> MacroF1:
+    """Return n questions of four classes; a wrong choice is drawn from all classes."""
+    right = generator.choice(list("abcd"), n, p=[0.4, 0.3, 0.2, 0.1])
+    chosen = np.where(generator.random(n) < accuracy, right, generator.choice(list("abcd"), n))
+    return MacroF1(right.tolist(), chosen.tolist())
+
+
+def test_the_interval_of_macro_f1_covers_the_truth() -> None:
+    generator = np.random.default_rng(0)
+    truth = float(np.mean([_value(draw_classes(generator, 20_000, 0.6)) for _ in range(20)]))
+    covered = 0
+    for _ in range(60):
+        found = estimate(draw_classes(generator, 200, 0.6))
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= truth <= found.high
+    assert covered >= 0.9 * 60
+
+
+def test_macro_f1_of_questions_without_a_choice() -> None:
+    assert estimate(MacroF1(["a", "b"], [None, None])).value is None
+    assert estimate(MacroF1(["a", "b"], ["a", None])) == estimate(MacroF1(["a"], ["a"]))
+    assert difference(MacroF1(["a"], [None]), MacroF1(["a"], ["a"])).value is None

@@ -1,6 +1,6 @@
 """Whether the arguments of a call are accepted: the rules of BFCL's check of the syntax tree, for Python types.
 
-Source: `ast_checker.py` of the package bfcl-eval (2026.3.23), written anew. Types are exact: an integer counts as a
+Source: `ast_checker.py` of the package bfcl-eval (2026.3.23). Types are exact: an integer counts as a
 float, but not the reverse, and no boolean is a number. Texts are compared without blanks, case and the characters
 `,./-_*^`. A value of another type is accepted if the accepted values have that type, such as the name of a variable.
 """
