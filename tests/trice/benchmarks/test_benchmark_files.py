@@ -9,10 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset
 
 from tests.support.benchmarks import BOOK, IRRELEVANT, SIMPLE, WHEN2CALL, write_bfcl, write_lines
-from toolrlef_data import InputError
+from toolrlef_data import InputError, evaluate, scripted
 from toolrlef_data.columns import QUESTIONS
 from toolrlef_data.trice.benchmarks.files import read_benchmark
 
@@ -21,7 +20,7 @@ CALCULATOR = {"name": "CalculatorEnv", "tools": ["evaluate_expression"], "parame
 
 
 def test_when2call_rows_have_functions_answers_and_the_right_class(tmp_path: Path) -> None:
-    kind, rows = read_benchmark(write_lines(tmp_path / "rows.jsonl", WHEN2CALL))
+    kind, rows, _ = read_benchmark(write_lines(tmp_path / "rows.jsonl", WHEN2CALL))
     assert kind == "choices"
     assert [row["right"] for row in rows] == [row["correct_answer"] for row in WHEN2CALL]
     assert rows[0]["id"] == WHEN2CALL[0]["uuid"]
@@ -31,12 +30,12 @@ def test_when2call_rows_have_functions_answers_and_the_right_class(tmp_path: Pat
 
 
 def test_bfcl_rows_have_their_right_call_from_the_folder_beside_the_file(tmp_path: Path) -> None:
-    kind, rows = read_benchmark(write_bfcl(tmp_path, "BFCL_simple.json", SIMPLE))
+    kind, rows, _ = read_benchmark(write_bfcl(tmp_path, "BFCL_simple.json", SIMPLE))
     assert kind == "calls"
     assert [row["accepted"] for row in rows] == [accepted for _, accepted in SIMPLE]
     assert rows[0]["question"] == SIMPLE[0][0]
     assert rows[0]["dataset"] == "BFCL_simple"
-    _, rows = read_benchmark(write_bfcl(tmp_path, "BFCL_irrelevance.json", IRRELEVANT))
+    _, rows, _ = read_benchmark(write_bfcl(tmp_path, "BFCL_irrelevance.json", IRRELEVANT))
     assert [row["accepted"] for row in rows] == [None] * len(IRRELEVANT)
 
 
@@ -72,14 +71,23 @@ def test_when2tool_folders_give_questions_of_the_calculator(
             for task in tasks
         ]
         pq.write_table(pa.Table.from_pylist(flat), path)
-    kind, rows = read_benchmark(tmp_path)
+    kind, _, rows = read_benchmark(tmp_path)
     assert kind == "questions"
-    assert isinstance(rows, Dataset)
+    assert rows is not None
     assert rows.features == QUESTIONS
     assert rows["id"][:] == ["when2tool-7"]
     assert (rows["dataset"][0], rows["answers"][0]) == ("when2tool-easy", ["33"])
     assert rows["question"][0] == TASK["instruction"]
     assert "2 of 3 rows need other tools than CalculatorEnv" in caplog.text
+
+
+def test_when2tool_is_evaluated_as_questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    task = {**TASK, "environments": [CALCULATOR], "expected": {"answer": "33"}}
+    (tmp_path / "tasks_v1_test.json").write_text(json.dumps([task, {**task, "id": 8, "expected": {"answer": "34"}}]))
+    found = evaluate(scripted({"": "It is 33."}, progress=False), benchmark=tmp_path)
+    assert found.figures()["right without the tool"].value == 0.5
+    assert found.rows["needs_tool"][:] == [False, True], "as their labels: where the model is wrong without the tool"
 
 
 UNUSABLE = [
@@ -108,6 +116,8 @@ def test_unusable_files_are_named(tmp_path: Path) -> None:
         (tmp_path / "file.json").write_text(text)
         with pytest.raises(InputError, match=message):
             read_benchmark(tmp_path / "file.json")
+    with pytest.raises(InputError, match="benchmark"):
+        read_benchmark(3)  # type: ignore[arg-type]
     for path in (tmp_path / "none.json", tmp_path):
         with pytest.raises(InputError, match="is no file"):
             read_benchmark(path)

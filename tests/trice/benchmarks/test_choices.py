@@ -73,7 +73,6 @@ def test_choices_and_figures_equal_those_of_a_plain_loop(style: str, spec: Engin
     found = evaluate(spec, benchmark=path, style=style)
     raw, normalised = [], []
     for row, ours in zip(read_benchmark(path).rows, found.rows, strict=True):
-        assert isinstance(row, dict)
         values = naive_values(spec, row, ours["choices"], style)
         assert ours["logprobs"] == pytest.approx(values, abs=1e-3)
         raw.append(ours["classes"][values.index(max(values))])

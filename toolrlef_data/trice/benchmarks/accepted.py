@@ -56,11 +56,11 @@ def are_accepted(
 
 
 def _fits(value: Any, schema: Mapping[str, Any], accepted: Sequence[Any]) -> bool:
-    expected = TYPES[schema["type"]]
+    expected: Any = TYPES[schema["type"]]
     if schema["type"] == "float" and type(value) is int:
         value = float(value)
     # The type of the accepted values, where it differs from that of the schema: the right call has a variable.
-    given = _type_of(accepted)
+    given: Any = _type_of(accepted)
     if type(value) is expected:
         is_variable = given not in (None, expected)
         items = TYPES.get(schema.get("items", {}).get("type")) if expected is list else None

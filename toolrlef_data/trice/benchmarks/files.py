@@ -48,11 +48,13 @@ class Benchmark(NamedTuple):
         kind: "choices", "calls" or "questions", as in `Evaluation`.
         rows: dictionaries with id, dataset, question and functions (schemas). Of choices also answers (by class) and
             right (the right class); of calls also accepted: the right call as {name: {parameter: accepted values}},
-            None where no function fits. A table of questions for the kind "questions".
+            None where no function fits. Empty for the kind "questions".
+        questions: the table of the kind "questions".
     """
 
     kind: str
-    rows: list[dict[str, Any]] | Dataset
+    rows: list[dict[str, Any]]
+    questions: Dataset | None = None
 
 
 def read_benchmark(path: str | Path) -> Benchmark:
@@ -82,7 +84,7 @@ def read_benchmark(path: str | Path) -> Benchmark:
         accepted = _accepted(path)
         return Benchmark("calls", [_calls(row, accepted, path.stem, place) for place, row in rows])
     if {"instruction", "difficulty"} <= first.keys():
-        return Benchmark("questions", _questions(rows))
+        return Benchmark("questions", [], _questions(rows))
     raise InputError(f"benchmark: {path}: {EXPECTED}; found: {', '.join(first) or 'no rows'}")
 
 

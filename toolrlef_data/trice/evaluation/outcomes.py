@@ -96,11 +96,11 @@ def evaluate(
         raise InputError("evaluate: expected either questions or benchmark=")
     if benchmark is not None:
         found = read_benchmark(benchmark)
-        if found.kind != "questions":
+        if found.questions is None:
             if not tools or examples or task is not None:
                 raise InputError(f"evaluate: tools, examples and task do not apply to the rows of {benchmark}")
             return _evaluate_rows(found, spec, style=style, stop=stop, protocol=protocol, num_proc=num_proc)
-        questions = found.rows
+        questions = found.questions
     if not isinstance(questions, Dataset):
         raise InputError(f"evaluate: expected one split, found a {type(questions).__name__}")
     needs = _needs(questions)
