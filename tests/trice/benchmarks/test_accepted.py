@@ -51,7 +51,7 @@ def test_a_value_is_accepted(schema: dict[str, Any], accepted: list[Any], value:
 def test_parameters_that_are_missing_or_unknown() -> None:
     number = {"type": "integer"}
     parameters = {"properties": {"x": number, "y": number, "z": number}, "required": ["x"]}
-    accepted = {"x": [1], "y": [2, ""]}
+    accepted: dict[str, list[Any]] = {"x": [1], "y": [2, ""]}
     assert are_accepted({"x": 1}, parameters, accepted)
     assert are_accepted({"x": 1, "y": 2}, parameters, accepted)
     assert not are_accepted({"y": 2}, parameters, accepted), "x is required"
