@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test lint unit test-all bench lowest taskset clean
+.PHONY: demo test lint unit test-all bench proof lowest taskset clean
 
 demo: $(READY)
 	$(BIN)/toolrlef-data run demo $(ARGS)
@@ -40,6 +40,10 @@ bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_scoring.py --memory
 	$(BIN)/python tests/benchmarks/bench_training.py
 	$(BIN)/python tests/benchmarks/bench_report.py
+
+# Does the data teach a model when to use a tool? docs/proof.md. ARGS=--full runs the controls on three seeds.
+proof: $(READY)
+	$(BIN)/python tests/benchmarks/proof.py $(ARGS)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

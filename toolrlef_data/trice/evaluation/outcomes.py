@@ -32,6 +32,7 @@ OUTCOME = {
     "uses_tool": Value("bool"),
     "tool_error": Value("string"),
     "correct": Value("bool"),
+    "tokens": Value("int64"),
 }
 OUTCOMES = Features(
     id=Value("string"),
@@ -152,4 +153,5 @@ def _needs(questions: Dataset) -> dict[str, bool | None]:
 def _outcome(response: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a response that an evaluation keeps."""
     uses_tool = None if response["error"] is not None else response["tool"] is not None
-    return {**{name: response[name] for name in ("text", "error", "tool_error", "correct")}, "uses_tool": uses_tool}
+    kept = {name: response[name] for name in ("text", "error", "tool_error", "correct")}
+    return {**kept, "uses_tool": uses_tool, "tokens": response["completion_tokens"]}

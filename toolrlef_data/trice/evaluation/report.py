@@ -24,7 +24,7 @@ class Evaluation:
 
     Args:
         rows: one row per question: id, task, dataset, needs_tool (null if unknown), and the structs plain and offered
-            (null without tools): text, error, uses_tool, tool_error, correct. Of a benchmark: see
+            (null without tools): text, error, uses_tool, tool_error, correct, tokens. Of a benchmark: see
             `benchmarks.choices` and `benchmarks.function_calls`.
         name: name of the model, for reports.
         kind: the kind of the rows, which selects the figures: "questions" (default), "choices" or "calls".
