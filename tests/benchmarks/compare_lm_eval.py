@@ -70,7 +70,7 @@ def harness_values(
 
     folder, _ = resolve_weights(name).pretrained_args()
     model = HFLM(pretrained=str(folder), dtype="float32", device="cpu", batch_size=1)
-    requests = []
+    requests: list[Any] = []
     for row, found in zip(rows, scored, strict=True):
         prompt = render_prompt(style, instruction_for(row["functions"]), row["question"])
         if not isinstance(prompt, str):

@@ -137,7 +137,7 @@ def plot(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     with matplotlib.rc_context({"svg.hashsalt": "toolrlef_data", "svg.fonttype": "none"}):
         figure = Figure(figsize=(7, 4.5), layout="constrained")
         axes = figure.add_subplot()
-        colours = matplotlib.colormaps["tab10"].colors
+        colours = matplotlib.colormaps["tab10"](range(10))
         for n, arm in enumerate(results[0]["arms"]):
             for result in results:
                 (calls, *_), (right, low, high, _) = result["arms"][arm]["calls"], result["arms"][arm]["right"]

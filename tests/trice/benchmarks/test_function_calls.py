@@ -116,6 +116,6 @@ def test_arguments_that_do_not_apply_are_refused(tmp_path: Path) -> None:
     path = write_bfcl(tmp_path, "BFCL_simple.json", SIMPLE)
     for arguments in ({"tools": False}, {"examples": 2}):
         with pytest.raises(InputError, match="do not apply"):
-            evaluate(model("a", "b"), benchmark=path, **arguments)  # type: ignore[arg-type]
+            evaluate(model("a", "b"), benchmark=path, **arguments)
     with pytest.raises(InputError, match="either questions or benchmark"):
         evaluate(model("a", "b"))
