@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test lint unit test-all bench lowest taskset clean
+.PHONY: demo test lint unit test-all bench proof lowest taskset clean
 
 demo: $(READY)
 	$(BIN)/toolrlef-data run demo $(ARGS)
@@ -20,7 +20,8 @@ lint: $(READY)
 # The slow tests: killed processes, training, whole runs in many variants.
 SLOW := tests/crash tests/cli/trice tests/engines/local/scoring tests/loading_scripts/test_sets/test_real_overlaps.py \
     tests/publishing/report tests/recipes/shards/test_shards.py tests/recipes/test_fields.py tests/test_public_tables.py \
-    tests/toolbench/search/test_generation.py tests/trice/evaluation tests/trice/files/test_loader.py tests/trice/training
+    tests/toolbench/search/test_generation.py tests/trice/benchmarks/test_choices.py tests/trice/evaluation \
+    tests/trice/files/test_loader.py tests/trice/training
 
 unit: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(SLOW)) $(ARGS)
@@ -31,6 +32,7 @@ test-all: $(READY)
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_stages.py
+	$(BIN)/python tests/benchmarks/bench_scale.py --sizes 3000,30000
 	$(BIN)/python tests/benchmarks/bench_api.py
 	$(BIN)/python tests/benchmarks/bench_search.py
 	$(BIN)/python tests/benchmarks/bench_overlap.py
@@ -38,6 +40,10 @@ bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_scoring.py --memory
 	$(BIN)/python tests/benchmarks/bench_training.py
 	$(BIN)/python tests/benchmarks/bench_report.py
+
+# Does the data teach a model when to use a tool? docs/proof.md. ARGS=--full runs the controls on three seeds.
+proof: $(READY)
+	$(BIN)/python tests/benchmarks/proof.py $(ARGS)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -22,7 +22,8 @@ from xml.etree import ElementTree
 
 from toolrlef_data.loading_scripts.base import Question, Row, Source
 from toolrlef_data.loading_scripts.command import main
-from toolrlef_data.loading_scripts.fields import get_text, normalise_number, read_text
+from toolrlef_data.loading_scripts.fields import get_text, normalise_number
+from toolrlef_data.loading_scripts.text_files import read_lines
 from toolrlef_data.records import Drop, InputError
 
 _match_answer = re.compile(r"(-?[\d,]*\.?\d+)\s*(?:\([^()]*\))?").fullmatch
@@ -43,11 +44,7 @@ class Asdiv(Source):
     hub = ("EleutherAI/asdiv",)
 
     def read(self, path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        try:
-            root = ElementTree.fromstring(read_text(path).encode())  # noqa: S314  # the user's file
-        except ElementTree.ParseError as error:
-            raise InputError(f"{path}: not valid XML: {error}") from None
-        for n, problem in enumerate(root.iter("Problem"), start=1):
+        for n, problem in enumerate(_problems(path), start=1):
             location = f"{path}, Problem {problem.get('ID') or n}"
             yield location, {**problem.attrib, **{part.tag: "".join(part.itertext()) for part in problem}}
 
@@ -62,6 +59,26 @@ class Asdiv(Source):
             yield row_id, Drop(reason if gold else "no_answer", gold)
         else:
             yield Question(row_id, question, (answer,), formula)
+
+
+def _problems(path: Path) -> Iterator[ElementTree.Element]:
+    parser: Any = ElementTree.XMLPullParser(("end",))
+    try:
+        for line in read_lines(path):
+            parser.feed(f"{line}\n".encode())
+            yield from _complete_problems(parser)
+        parser.close()
+    except ElementTree.ParseError as error:
+        raise InputError(f"{path}: not valid XML: {error}") from None
+    yield from _complete_problems(parser)
+
+
+def _complete_problems(parser: Any) -> Iterator[ElementTree.Element]:
+    """Yield the problems that end in the text that the parser received, and remove them from the tree."""
+    for _, element in parser.read_events():
+        if element.tag == "Problem":
+            yield element
+            element.clear()
 
 
 if __name__ == "__main__":

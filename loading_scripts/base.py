@@ -27,14 +27,13 @@ Drop reasons of all `Source` classes:
 
 from __future__ import annotations
 
-import functools
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TextIO
 
 import datasets
 from datasets import (
@@ -55,13 +54,14 @@ from toolrlef_data.loading_scripts.fields import (
     as_patterns,
     escape_surrogates,
     find_files,
-    read_json,
 )
 from toolrlef_data.loading_scripts.hub import load_hub_tables
+from toolrlef_data.loading_scripts.rows_read import Locations, question_hashes, read_rows, write_row
+from toolrlef_data.loading_scripts.text_files import read_json
 from toolrlef_data.records import Drop, InputError, UnusableRow, is_text
 from toolrlef_data.tables.files import file_digest
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
-from toolrlef_data.tables.identity import normal_form, text_hash
+from toolrlef_data.tables.identity import HashTable, text_hash
 
 __all__ = ["Question", "Row", "Source", "TableSource"]
 
@@ -110,6 +110,7 @@ class TableSource(DatasetBuilder, ABC):  # type: ignore[misc]  # datasets has no
     hub: ClassVar[tuple[str, ...]] = ()  # Hub id, followed by the configs to read if it has several
     bundled_folder: ClassVar[Path | None] = None  # the default of data_dir
     defaults: ClassVar[Mapping[str, Any]] = {}  # option -> default
+    scratch: Path | None = None  # a folder in which the builder of the questions leaves the drops for the other one
 
     def __init__(
         self,
@@ -215,19 +216,30 @@ class Source(TableSource, GeneratorBasedBuilder):  # type: ignore[misc]
         return list(dict.fromkeys(splits))
 
     def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:
-        # Filled while the splits are read one after the other: id up to "#", or hash of the text -> first split.
-        self.question_splits: dict[str | int, str] = {}
+        # Filled while the splits are read one after the other: hash of the id up to "#", or of the text -> number of
+        # the first split.
+        self.question_splits, self.split_names = HashTable(), self.splits()
         generators: list[SplitGenerator] = super()._split_generators(dl_manager)
         return generators
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        drops = self.scratch / f"drops-{split}.jsonl" if self.scratch is not None else Path(os.devnull)
+        if self.config.name == "questions":
+            with drops.open("w") as file:
+                yield from self._questions(split, file)
+        else:
+            dropped = (self.dropped_row(*row) for row in self._checked_rows(split) if isinstance(row, tuple))
+            yield from enumerate(dropped if self.scratch is None else read_rows(drops))
+
+    def _questions(self, split: str, drops: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the questions of a split, and write the drops to a file."""
         n = 0
         for n, row in enumerate(self._checked_rows(split), start=1):
-            if isinstance(row, Question) and self.config.name == "questions":
+            if isinstance(row, Question):
                 texts = {"question": row.question, "context": row.context, "solution": row.solution}
                 yield n, self.row(row.id, **texts, answers=list(row.answers), split_origin=split)
-            if isinstance(row, tuple) and self.config.name == "dropped":
-                yield n, self.dropped_row(*row)
+            else:
+                write_row(self.dropped_row(*row), drops)
         if n == 0:
             raise InputError(
                 f"{', '.join(map(str, self.split_files.get(split, [split])))} is empty: it contains no rows"
@@ -235,23 +247,24 @@ class Source(TableSource, GeneratorBasedBuilder):  # type: ignore[misc]
 
     def _checked_rows(self, split: str) -> Iterator[Row]:
         """Yield the rows of a split; repeated rows and questions of earlier splits are replaced by drops."""
-        has_question: dict[str, bool] = {}
-        locations: dict[str, str] = {}
+        locations = Locations()
+        ids = HashTable("Q")  # hash -> twice the packed location of the first row, plus 1 if a row has a question
         for n, (location, raw) in enumerate(self._raw_rows(split), start=1):
             for row in self._converted_rows(raw, f"{self.source}-{split}-{n}", location):
                 checked = self._check(row, split)
                 is_usable = isinstance(checked, Question)
                 row_id = checked.id if isinstance(checked, Question) else checked[0]
-                if row_id in locations:
+                key = text_hash(row_id)
+                if found := ids.setdefault(key, 2 * locations.pack(location) + is_usable):
+                    first, has_question = locations.unpack(found // 2), found % 2
                     if not self.has_repeats:
-                        problem = f"the id {row_id!r} is also the id of {locations[row_id]}; ids must be unique"
+                        problem = f"the id {row_id!r} is also the id of {first}; ids must be unique"
                         raise InputError(f"{location}: {problem}")
-                    if has_question[row_id] or not is_usable:
-                        first = escape_surrogates(self._relative(locations[row_id]))
-                        checked = row_id, Drop("repeated", f"as {first}")
+                    if has_question or not is_usable:
+                        checked = row_id, Drop("repeated", f"as {escape_surrogates(self._relative(first))}")
+                    else:
+                        ids[key] = found + 1
                 yield checked
-                locations.setdefault(row_id, location)
-                has_question[row_id] = has_question.get(row_id, False) or is_usable
 
     def _converted_rows(self, raw: Mapping[str, Any], fallback_id: str, location: str) -> Iterator[Row]:
         try:
@@ -268,14 +281,15 @@ class Source(TableSource, GeneratorBasedBuilder):  # type: ignore[misc]
             return escape_surrogates(row.id), Drop("not_unicode", escape_surrogates(invalid[0])[:80])
         if not row.question or not row.answers:
             return row.id, Drop("no_answer" if row.question else "no_question", row.question[:80])
-        form = normal_form(row.question)
-        text = f"{_context_form(row.context)}\n{form}" if form else f"\n{row.id}"
-        question_keys = (row.id.partition("#")[0], text_hash(text))
-        splits = (self.question_splits.get(key, split) for key in question_keys)
-        first_split = next((name for name in splits if name != split), split)
-        for key in question_keys:  # also for a dropped row, so that the other variants of its question are dropped, too
-            self.question_splits.setdefault(key, first_split)
-        return row if first_split == split else (row.id, Drop("duplicate_across_splits", first_split))
+        hashes = question_hashes(row.id, row.question, row.context)
+        names = self.split_names
+        own = first = names.index(split) + 1
+        for key in hashes:
+            first = (self.question_splits[key] or own) if first == own else first
+        if own < len(names) or first != own:  # no split after the last one has to know its questions
+            for key in hashes:  # also for a dropped row, so that other variants of its question are dropped, too
+                self.question_splits.setdefault(key, first)
+        return row if first == own else (row.id, Drop("duplicate_across_splits", names[first - 1]))
 
     def _raw_rows(self, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for path in self.split_files.get(split, ()):
@@ -283,6 +297,3 @@ class Source(TableSource, GeneratorBasedBuilder):  # type: ignore[misc]
         for config, tables in () if self.split_files else self._hub_tables.items():
             for n, raw in enumerate(tables.get(split, ()), start=1):
                 yield f"{self.hub[0]} {config}, split {split}, row {n}", {**raw, "hub_config": config}
-
-
-_context_form = functools.lru_cache(1000)(normal_form)  # contexts repeat

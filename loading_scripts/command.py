@@ -73,6 +73,7 @@ def _build(inspected: TableSource) -> dict[str, dict[str, Dataset]]:
     with scratch_folder(stages_dir()) as scratch:
         for config in TableSource.builder_configs:
             builder = type(inspected)(None, config, str(scratch), sibling=builder)
+            builder.scratch = scratch
             try:
                 builder.download_and_prepare()
             except DatasetGenerationError as error:

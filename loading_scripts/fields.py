@@ -1,4 +1,4 @@
-"""Reading upstream's files: finding them, parsing JSON, and reading and normalising the values of a row.
+"""Finding upstream's files, and reading and normalising the values of a row; `text_files` reads the files.
 
 | value of a key | `require_text` (ids) | `get_text` | `get_texts` |
 |---|---|---|---|
@@ -9,14 +9,13 @@
 | list | `InputError` | `UnusableRow` | texts without nulls; `UnusableRow` for other items |
 | other | `InputError` | `UnusableRow` | `InputError` |
 
-An `UnusableRow` drops the row; an `InputError` stops the run and names the location. One file at a time is in memory.
+An `UnusableRow` drops the row; an `InputError` stops the run and names the location.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from toolrlef_data.records import InputError, UnusableRow
 from toolrlef_data.tasks.numbers import parse_number
 
 __all__ = ["CaseInsensitiveRow", "as_patterns", "as_text", "escape_surrogates", "find_files", "get_text", "get_texts"]
-__all__ += ["gold_answers", "normalise_number", "read_json", "read_json_object", "read_text", "require", "require_text"]
+__all__ += ["gold_answers", "normalise_number", "require", "require_text"]
 
 
 class CaseInsensitiveRow(Mapping[str, Any]):
@@ -77,50 +76,6 @@ def find_files(files: Mapping[str, str | tuple[str, ...]], folder: Path) -> dict
 def as_patterns(patterns: str | tuple[str, ...]) -> tuple[str, ...]:
     """Return the value of a split in `Source.files`, one pattern or several, as a tuple."""
     return (patterns,) if isinstance(patterns, str) else patterns
-
-
-def read_json(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield (location, row) of a file of JSON Lines or one JSON array of rows, whatever its extension."""
-    text = read_text(path)
-    if text.lstrip()[:1] == "[":
-        rows: Any = _parse_json(text, str(path))
-        numbered: Iterator[tuple[str, Any]] = ((f"{path}, row {n}", row) for n, row in enumerate(rows, start=1))
-    else:
-        lines = ((f"{path}, line {n}", line) for n, line in enumerate(text.split("\n"), start=1) if line.strip())
-        numbered = ((location, _parse_json(line, location)) for location, line in lines)
-    for location, row in numbered:
-        yield location, _require_object(row, location)
-
-
-def read_json_object(
-    path: Path, key: str, trim: Callable[[dict[str, Any]], Any] | None = None
-) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield (location, row) of a file that is one JSON object with a list of rows under a key, such as {"data": [...]}.
-
-    Args:
-        path: the file.
-        key: the key of the rows.
-        trim: JSON object -> its replacement, which can be smaller to save memory; called for inner objects first.
-    """
-    document = _require_object(_parse_json(read_text(path), str(path), trim), str(path))
-    rows = document.get(key)
-    if not isinstance(rows, list):
-        raise InputError(f"{path}: expected a list under the key {key!r}; found the keys: {', '.join(document)}")
-    for n, row in enumerate(rows, start=1):
-        yield f"{path}, {key} {n}", _require_object(row, f"{path}, {key} {n}")
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a file; raise `InputError` if it is empty or not UTF-8."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        place = f"{error.reason} at byte {error.start}, in line {line}"
-        raise InputError(f"{path} is not UTF-8 text: {place}; save the file as UTF-8") from None
-    if not text.strip():
-        raise InputError(f"{path} is empty: it contains no rows")
-    return text
 
 
 def require(raw: Mapping[str, Any], key: str, location: str) -> Any:
@@ -207,16 +162,3 @@ def normalise_number(text: str) -> str | None:
     integer, decimals = integer.lstrip("0") or "0", decimals.rstrip("0")
     unsigned = f"{integer}.{decimals}" if decimals else integer
     return f"-{unsigned}" if digits.startswith("-") and unsigned != "0" else unsigned
-
-
-def _parse_json(text: str, location: str, trim: Callable[[dict[str, Any]], Any] | None = None) -> Any:
-    try:
-        return json.loads(text, object_hook=trim)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{location}: not JSON: {error}; it begins {text[:40]!r}") from None
-
-
-def _require_object(row: Any, location: str) -> Mapping[str, Any]:
-    if not isinstance(row, dict):
-        raise InputError(f"{location}: expected a JSON object, found {type(row).__name__}")
-    return row

@@ -22,7 +22,8 @@ from typing import Any
 
 from toolrlef_data.loading_scripts.base import Question, Row, Source
 from toolrlef_data.loading_scripts.command import main
-from toolrlef_data.loading_scripts.fields import get_text, gold_answers, read_json_object, require, require_text
+from toolrlef_data.loading_scripts.fields import get_text, gold_answers, require, require_text
+from toolrlef_data.loading_scripts.text_files import read_json_object
 from toolrlef_data.records import Drop, InputError
 
 

@@ -29,9 +29,9 @@ from toolrlef_data.loading_scripts.fields import (
     get_text,
     get_texts,
     gold_answers,
-    read_json_object,
     require_text,
 )
+from toolrlef_data.loading_scripts.text_files import read_json_object
 from toolrlef_data.records import InputError
 
 _EVIDENCE = ("SearchResults", "EntityPages")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import csv
 import functools
-import io
+import itertools
 import logging
 import os
 import re
@@ -25,8 +25,8 @@ from datasets import DownloadManager, load_dataset, load_dataset_builder
 from datasets.exceptions import DatasetNotFoundError
 
 from toolrlef_data.checks import as_path
-from toolrlef_data.loading_scripts.fields import read_json, read_text
 from toolrlef_data.loading_scripts.own.tables import LocatedRow, dataset_rows
+from toolrlef_data.loading_scripts.text_files import read_json, read_lines
 from toolrlef_data.records import InputError
 
 __all__ = ["HUB", "OwnRows", "is_own_source", "read_own"]
@@ -128,14 +128,18 @@ def _rows_of(paths: list[Path], folder: Path) -> Iterator[LocatedRow]:
 
 
 def _read_csv(path: Path, delimiter: str = "") -> Iterator[LocatedRow]:
-    text = read_text(path)
-    first_line = text.lstrip().partition("\n")[0]
+    remaining = read_lines(path)
+    first_lines: list[str] = []  # up to the first one that is not blank
+    while not first_lines or not first_lines[-1].strip():
+        first_lines.append(next(remaining))
+    first_line = first_lines[-1].lstrip()
     if named := _named_delimiter(first_line):
-        text = text.replace(first_line, "", 1)  # the empty line keeps the numbers of the others
+        first_lines[-1] = ""  # the empty line keeps the numbers of the others
     outside_quotes = _quoted.sub("", first_line)  # a semicolon separates where the comma is the decimal sign
     delimiter = delimiter or (named[1] if named else max(",;\t", key=outside_quotes.count))
     limit = csv.field_size_limit(MAX_FIELD)
-    lines = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
+    texts = (f"{line}\n" for line in itertools.chain(first_lines, remaining))
+    lines = csv.reader(texts, delimiter=delimiter, strict=True)
     try:
         header: list[str] = []
         for values in lines:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
 
-import pyarrow as pa
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.columns import QUESTIONS
 from toolrlef_data.loading_scripts.own.files import read_own
 from toolrlef_data.loading_scripts.own.rows import Column, Columns, Converted, convert_row
 from toolrlef_data.loading_scripts.own.tables import LocatedRow, rows_by_split
+from toolrlef_data.loading_scripts.rows_read import Locations, question_hashes, read_rows, write_row
 from toolrlef_data.records import Drop, InputError, MissingColumns, UnknownName, is_text
 from toolrlef_data.tables.batches import function_name
-from toolrlef_data.tables.fingerprint import digest
-from toolrlef_data.tables.identity import normal_form, text_hash
-from toolrlef_data.tables.row_files import chunks_of, table_from_batches
+from toolrlef_data.tables.files import scratch_folder
+from toolrlef_data.tables.identity import HashTable, text_hash
+from toolrlef_data.tables.row_files import digest_rows, spool, spooled_tables, table_from_batches, writable_folder
 from toolrlef_data.tables.stage_cache import read_record
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.given.checks import check_name
@@ -29,6 +30,7 @@ __all__ = ["check_task", "load_own", "make_questions", "questions_from_rows"]
 
 log = logging.getLogger("toolrlef_data")
 OPTIONS = ("answers", "context", "id", "question", "solution", "task")
+SCHEMA = QUESTIONS.arrow_schema
 SHOWN = 3  # dropped rows that a warning names
 
 
@@ -129,19 +131,19 @@ def questions_from_rows(
     """
     checked = check_task(task)
     _check_arguments(columns, dataset, limit)
-    reader = _Reader(columns, checked, dataset)
-    read = {split: reader.read(split, itertools.islice(rows, limit)) for split, rows in splits.items()}
-    reader.check()
-    made, schema = {}, QUESTIONS.arrow_schema
-    for split, (questions, drops) in read.items():
-        parents = [parent for parent in (inputs or {}).get(split, []) if _has_record(parent)]
-        is_source = bool(read_from or parents)
-        name = f"source {dataset}" if read_from else "make_questions" if parents else "rows"
-        settings: dict[str, Any] = {"split": split, "task": checked.name, "columns": _published(columns)}
-        settings |= {"read_from": read_from} if is_source and read_from else {}
-        batches = (pa.Table.from_pylist(chunk, schema) for chunk in chunks_of(questions))
-        keys = [parent._fingerprint for parent in parents]
-        made[split] = table_from_batches(batches, schema, name, keys, settings, drops, split, salt=digest(drops))
+    reader = _Reader(columns, checked, dataset, list(splits))
+    made = {}
+    with scratch_folder(writable_folder()) as scratch:
+        salts = {split: reader.read(split, itertools.islice(rows, limit), scratch) for split, rows in splits.items()}
+        reader.check()
+        for split, salt in salts.items():
+            parents = [parent for parent in (inputs or {}).get(split, []) if _has_record(parent)]
+            name = f"source {dataset}" if read_from else "make_questions" if parents else "rows"
+            settings: dict[str, Any] = {"split": split, "task": checked.name, "columns": _published(columns)}
+            settings |= {"read_from": read_from} if read_from else {}
+            keys = [parent._fingerprint for parent in parents]
+            questions, drops = spooled_tables(scratch / f"{split}.arrow"), read_rows(scratch / f"{split}.jsonl")
+            made[split] = table_from_batches(questions, SCHEMA, name, keys, settings, drops, split, salt)
     return remember_tasks(DatasetDict(made), {checked.name: checked})
 
 
@@ -179,18 +181,24 @@ def _published(columns: Columns) -> dict[str, str]:
 class _Reader:
     """Reads the splits of one table one after the other: a question is in one of them only."""
 
-    def __init__(self, columns: Columns, task: Task, dataset: str) -> None:
-        self.columns, self.task, self.dataset = columns, task, dataset
+    def __init__(self, columns: Columns, task: Task, dataset: str, splits: Sequence[str]) -> None:
+        self.columns, self.task, self.dataset, self.splits = columns, task, dataset, splits
         self.names = {part: column for part, column in columns.items() if isinstance(column, str)}
         self.missing, self.found = dict(self.names), dict[str, None]()
-        self.locations: dict[str, tuple[str, str]] = {}  # id -> the location and the content of its row
-        self.question_splits: dict[int, str] = {}
-        self.n_rows = self.n_kept = 0
-        self.problems: list[str] = []
+        self.locations = Locations()
+        self.ids = HashTable("Q")  # hash of an id -> the packed location of its row
+        self.contents = HashTable()  # hashes of an id with the content of its row
+        self.question_splits = HashTable()  # hash of a question -> number of its split
+        self.n_rows = self.n_kept = self.n_problems = 0
+        self.problems: list[str] = []  # the first ones
 
-    def read(self, split: str, rows: Iterable[LocatedRow]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Return the questions and the dropped rows of a split."""
-        questions, drops = [], []
+    def read(self, split: str, rows: Iterable[LocatedRow], folder: Path) -> str:
+        """Write the questions and the dropped rows of a split to files of a folder; return a digest of the latter."""
+        with (folder / f"{split}.jsonl").open("w") as drops:
+            spool(self._questions(split, rows, drops), SCHEMA, folder / f"{split}.arrow")
+        return digest_rows(read_rows(folder / f"{split}.jsonl"))
+
+    def _questions(self, split: str, rows: Iterable[LocatedRow], drops: TextIO) -> Iterator[dict[str, Any]]:
         for location, row in rows:
             self.n_rows += 1
             self.missing = {part: name for part, name in self.missing.items() if name not in row}
@@ -199,32 +207,39 @@ class _Reader:
             drop = converted.drop or self._repeated(converted, location, split)
             identity = {"id": converted.id, "task": self.task.name, "dataset": self.dataset}
             if drop is not None:
-                drops.append({**identity, "stage": "source", "reason": drop.reason, "detail": drop.detail})
-                self.problems.append(f"{drop.detail} ({drop.reason})")
+                write_row({**identity, "stage": "source", "reason": drop.reason, "detail": drop.detail}, drops)
+                self._note(f"{drop.detail} ({drop.reason})")
                 continue
             question = converted.question
             assert question is not None
             if converted.note:
-                self.problems.append(f"{converted.note} (the other answers are kept)")
+                self._note(f"{converted.note} (the other answers are kept)")
             texts = {"question": question.question, "context": question.context, "solution": question.solution}
-            questions.append({**identity, **texts, "answers": list(question.answers), "split_origin": split})
-        self.n_kept += len(questions)
-        return questions, drops
+            self.n_kept += 1
+            yield {**identity, **texts, "answers": list(question.answers), "split_origin": split}
+
+    def _note(self, problem: str) -> None:
+        self.n_problems += 1
+        if self.n_problems <= SHOWN:
+            self.problems.append(problem)
 
     def _repeated(self, converted: Converted, location: str, split: str) -> Drop | None:
         question = converted.question
         assert question is not None
         content = repr((question.question, question.context, question.answers, question.solution))
-        first, first_content = self.locations.setdefault(converted.id, (location, content))
-        if first != location and first_content == content:
-            return Drop("duplicate", f"{location}: it equals {first}")
-        if first != location:
+        packed = self.ids.setdefault(text_hash(converted.id), self.locations.pack(location))
+        is_known = self.contents.setdefault(text_hash(f"{converted.id}\n{content}"), 1)
+        if packed:
+            first = self.locations.unpack(packed)
+            if is_known:
+                return Drop("duplicate", f"{location}: it equals {first}")
             raise InputError(f"{location}: the id {converted.id!r} is also the id of {first}; ids must be unique")
-        form = normal_form(question.question)
-        key = text_hash(f"{normal_form(question.context)}\n{form}" if form else f"\n{converted.id}")
-        first_split = self.question_splits.setdefault(key, split)
-        if first_split != split:
-            return Drop("duplicate_across_splits", f"{location}: its question is in {first_split}")
+        if len(self.splits) > 1:
+            own = self.splits.index(split) + 1
+            _, key = question_hashes(converted.id, question.question, question.context)
+            first_split = self.question_splits.setdefault(key, own) or own
+            if first_split != own:
+                return Drop("duplicate_across_splits", f"{location}: its question is in {self.splits[first_split - 1]}")
         return None
 
     def check(self) -> None:
@@ -233,7 +248,7 @@ class _Reader:
             found = ", ".join(self.found) or "(none)"
             missing = ", ".join(f"{part}={name!r}" for part, name in self.missing.items())
             raise MissingColumns(f"the table lacks the columns of {missing}; found: {found}")
-        shown = "; ".join(self.problems[:SHOWN]) + ("; ..." if len(self.problems) > SHOWN else "")
+        shown = "; ".join(self.problems) + ("; ..." if self.n_problems > SHOWN else "")
         if self.n_rows and not self.n_kept:
             raise InputError(f"none of the {self.n_rows} rows can be used: {shown}")
         if self.problems:

@@ -10,9 +10,9 @@ from datasets import Dataset, DatasetDict
 
 from toolrlef_data.checks import as_path, check_table
 from toolrlef_data.loading_scripts import SOURCES, load_tables
-from toolrlef_data.loading_scripts.fields import read_text
 from toolrlef_data.loading_scripts.own.files import is_own_source, read_own
 from toolrlef_data.loading_scripts.own.tables import dataset_rows
+from toolrlef_data.loading_scripts.text_files import read_lines
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.overlap.removal import text_column
 from toolrlef_data.tables.overlap.stage import TEST_QUESTIONS
@@ -65,7 +65,7 @@ def _rows(item: Any, n: int, data_dir: str | Path | None) -> Iterator[Located]:
         path = as_path("against", item)
         if not path.is_file():
             raise InputError(f"{path}: no such file")
-        for line, text in enumerate(read_text(path).splitlines(), start=1):
+        for line, text in enumerate(read_lines(path), start=1):
             yield path.name, f"line {line}", {"text": text}
     elif str(item) not in SOURCES and is_own_source(str(item)):
         own = read_own(str(item), None)

@@ -16,8 +16,9 @@ from toolrlef_data.columns import DROPPED, QUESTIONS
 from toolrlef_data.loading_scripts import SOURCES, load_source, load_tables
 from toolrlef_data.loading_scripts.base import Question, Row, Source
 from toolrlef_data.loading_scripts.command import Tables, build_tables, main
-from toolrlef_data.loading_scripts.fields import get_text, gold_answers, read_json_object, require_text
+from toolrlef_data.loading_scripts.fields import get_text, gold_answers, require_text
 from toolrlef_data.loading_scripts.svamp import join_texts
+from toolrlef_data.loading_scripts.text_files import read_json_object
 from toolrlef_data.records import Drop, InputError, UnknownName
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

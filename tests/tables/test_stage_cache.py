@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import datasets
 import pyarrow as pa
 import pytest
-from datasets import Dataset, Value, concatenate_datasets
+from datasets import Dataset, Features, List, Value, concatenate_datasets
 
 from toolrlef_data import load_source, shuffle_steps, subset
 from toolrlef_data.columns import STAGE2, STAGE2_LATER
@@ -32,6 +32,7 @@ from toolrlef_data.tables.stage_cache import (
     as_arrow,
     interrupts_held,
     stages_dir,
+    store_files,
     store_unfinished,
     write_record,
 )
@@ -105,6 +106,19 @@ def damage(content: bytes, how: str, draw: random.Random) -> bytes:
     flipped = bytearray(content)
     flipped[at] ^= 1 << draw.randrange(8)
     return bytes(flipped)
+
+
+def test_many_small_batches_become_few_with_the_same_rows(fresh_caches: Path) -> None:
+    schema = Features(id=Value("string"), answers=List(Value("string")), score=Value("float64")).arrow_schema
+    rows = [{"id": f"{n}", "answers": ["a", None][: n % 3], "score": None if n % 7 else n / 3} for n in range(100)]
+    stages_dir().mkdir(parents=True)
+    file = stages_dir() / ".tmp-rows"
+    with open(file, "wb") as target, pa.ipc.new_stream(target, schema) as writer:
+        for row in rows:
+            writer.write_table(pa.Table.from_pylist([row], schema))
+    table = store_files([file], "0" * 32)
+    assert (len(table.data.to_batches()), table.to_list(), table.features.arrow_schema) == (1, rows, schema)
+    assert sorted(stages_dir().iterdir()) == [Path(path["filename"]) for path in table.cache_files]
 
 
 def test_damage_anywhere_in_the_cache_changes_no_row(

@@ -83,11 +83,12 @@ def flag_table(tables: Iterable[Dataset]) -> Table:
     chosen: Counter[str] = Counter()
     for data in tables:
         pairs = "rejected" in data.column_names
-        on_path = [True] * len(data) if pairs else data["on_path"][:]
-        for flags, is_chosen in zip(data["flags"][:], on_path, strict=True):
-            names = [ALL_SAMPLES, *flags]
-            counts.update(names)
-            chosen.update(names if is_chosen else ())
+        for batch in data.select_columns(["flags"] if pairs else ["flags", "on_path"]).iter(1000):
+            on_path = [True] * len(batch["flags"]) if pairs else batch["on_path"]
+            for flags, is_chosen in zip(batch["flags"], on_path, strict=True):
+                names = [ALL_SAMPLES, *flags]
+                counts.update(names)
+                chosen.update(names if is_chosen else ())
     rows = [(flag, f"{counts[flag]:,}", f"{chosen[flag]:,}") for flag in (ALL_SAMPLES, *FLAGS)]
     return text_table("Flags", ["flag", "samples", "samples on chosen paths"], rows)
 

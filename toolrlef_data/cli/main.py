@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from toolrlef_data.cli.cache import cache
 from toolrlef_data.cli.console import dropped_table, exit_on_interrupt, print_line, print_parts, run_app
 from toolrlef_data.cli.hub import push
 from toolrlef_data.cli.report import report
@@ -64,7 +64,7 @@ def run(
     _print_run(result)
 
 
-for command in (merge, push, report, search, show, trajectories):
+for command in (cache, merge, push, report, search, show, trajectories):
     app.command()(exit_on_interrupt(command))
 app.add_typer(replies)
 app.add_typer(trice)
@@ -77,20 +77,21 @@ def _print_run(result: object) -> None:
     from toolrlef_data.publishing.card.row_facts import score_table
     from toolrlef_data.recipes.runner import Run
     from toolrlef_data.tables.lineage import ledger, usage
+    from toolrlef_data.tables.stage_cache import count_values
 
     assert isinstance(result, Run)
-    grades = Counter(result.graded["correct"])
-    n_needs_tool = sum(1 for needs_tool in result.graded["needs_tool"] if needs_tool)
-    calls = [row for row in result.stage1.select_columns(["uses_tool", "verified_by"]) if row["uses_tool"]]
-    n_verified = sum(row["verified_by"] is not None for row in calls)
+    grades = count_values(result.graded, "correct")
+    n_needs_tool = count_values(result.graded, "needs_tool")[True,]
+    calls = {by: n for (uses, by), n in count_values(result.stage1, "uses_tool", "verified_by").items() if uses}
+    n_verified = sum(n for by, n in calls.items() if by is not None)
     rows = Table("", Column("rows", justify="right"), title="Rows")
     rows.add_row("questions", str(len(result.questions)))
     for name, grade in (("correct without the tool", True), ("wrong without the tool", False), ("not graded", None)):
-        rows.add_row(f"  {name}", str(grades[grade]))
+        rows.add_row(f"  {name}", str(grades[grade,]))
     coverage = f" ({100 * n_verified / n_needs_tool:.0f} % of the questions that need the tool)" if n_needs_tool else ""
     rows.add_row(f"verified calls{coverage}", str(n_verified))
-    if n_verified < len(calls):
-        rows.add_row("unverified calls", str(len(calls) - n_verified))
+    if None in calls:
+        rows.add_row("unverified calls", str(calls[None]))
     rows.add_row("stage 1", str(len(result.stage1)))
     rows.add_row("stage 2", str(len(result.stage2)))
     print_parts(rows)

@@ -177,7 +177,8 @@ def _read_queries(path: Path, rows: int | None) -> Dataset:
     """Return the first `rows` queries of a JSON Lines file (None: all) as a table."""
     from datasets import List, Value
 
-    from toolrlef_data.loading_scripts.fields import read_json, require_text
+    from toolrlef_data.loading_scripts.fields import require_text
+    from toolrlef_data.loading_scripts.text_files import read_json
     from toolrlef_data.tables.identity import text_id
     from toolrlef_data.tables.row_files import table_from_rows
 

@@ -26,8 +26,8 @@ from toolrlef_data.publishing.provenance import provenance_of
 from toolrlef_data.publishing.recipe_file import RECIPE_KEY, RecipeFile
 from toolrlef_data.records import InputError, MissingColumns
 from toolrlef_data.tables.batches import hide_progress_bars
-from toolrlef_data.tables.fingerprint import digest
-from toolrlef_data.tables.lineage import ledger
+from toolrlef_data.tables.identity import distinct
+from toolrlef_data.tables.lineage import ledger, without_tasks
 from toolrlef_data.trice.cassette import collect_executions
 from toolrlef_data.trice.files.writer import check_tables, write_trice
 
@@ -221,9 +221,9 @@ def _ledgers(splits: Splits, dropped: Dataset | None) -> dict[str, Dataset]:
     ledgers = {}
     for task, parts in tables.items():
         drops = ledger(parts) if dropped is None else dropped
-        rows = [i for i, name in enumerate(drops["task"]) if name in row_tasks[task] or name not in published]
-        if rows:  # load_dataset cannot read a split without rows
-            ledgers[task] = drops.select(rows)
+        drops = without_tasks(drops, published - row_tasks[task])
+        if len(drops):  # load_dataset cannot read a split without rows
+            ledgers[task] = drops
     return ledgers
 
 
@@ -286,8 +286,8 @@ def _write_trice(
     folder: Path, splits: Splits, ledgers: Mapping[str, Dataset], *unused: Mapping[str, Any], by_dataset: bool = False
 ) -> None:
     # A row of an unpublished task is in every ledger, but only once in this file.
-    dropped = {digest(row): row for drops in ledgers.values() for row in drops.select_columns(list(DROPPED))}
-    write_trice(folder, splits, dropped.values(), by_dataset=by_dataset)
+    dropped = distinct(row for drops in ledgers.values() for row in drops.select_columns(list(DROPPED)))
+    write_trice(folder, splits, dropped, by_dataset=by_dataset)
 
 
 LAYOUTS: dict[str, Callable[..., None]] = {

@@ -11,7 +11,6 @@ import functools
 import gc
 import logging
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any, TypeVar, cast
@@ -25,7 +24,7 @@ from toolrlef_data.checks import check_table, split_path
 from toolrlef_data.records import Drop, InputError, LedgerError
 from toolrlef_data.tables.files import remove_stale_files, scratch_folder
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
-from toolrlef_data.tables.stage_cache import arrow_files, as_arrow, stages_dir, store_files
+from toolrlef_data.tables.stage_cache import arrow_files, as_arrow, count_values, stages_dir, store_files
 
 __all__ = [
     "BATCH_ROWS",
@@ -117,7 +116,8 @@ def map_batches(
 
 def warn_if_empty(result: Dataset, dropped: Dataset, stage: str) -> None:
     if len(dropped) and not len(result):
-        reasons = ", ".join(f"{reason} {rows}" for reason, rows in Counter(dropped["reason"][:]).most_common())
+        counts = count_values(dropped, "reason").most_common()
+        reasons = ", ".join(f"{reason} {rows}" for (reason,), rows in counts)
         log.warning("%s: all %d rows were dropped (%s)", stage, len(dropped), reasons)
 
 

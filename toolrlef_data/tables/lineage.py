@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from toolrlef_data.columns import DROPPED
@@ -31,7 +33,7 @@ from toolrlef_data.tables.stage_cache import (
     write_record,
 )
 
-__all__ = ["has_records", "ledger", "lineage", "record_source", "usage", "write_dropped"]
+__all__ = ["has_records", "ledger", "lineage", "record_source", "usage", "without_tasks", "write_dropped"]
 
 
 def lineage(data: Dataset) -> list[dict[str, Any]]:
@@ -103,6 +105,14 @@ def ledger(tables: Iterable[Dataset | DatasetDict]) -> Dataset:
         return _no_drops()
     with interrupts_held():
         return concatenate_datasets(tables)
+
+
+def without_tasks(dropped: Dataset, tasks: Iterable[str]) -> Dataset:
+    """Return the rows of a ledger whose task is none of the given ones."""
+    excluded = pa.array(sorted(tasks), pa.string())
+    columns = (table.column("task") for table in as_arrow(dropped, ["task"]).iter(10_000))
+    masks = [pc.is_in(column, value_set=excluded).to_numpy() for column in columns]
+    return dropped.select(np.flatnonzero(~np.concatenate([np.zeros(0, bool), *masks])))
 
 
 def usage(tables: Iterable[Dataset]) -> dict[str, dict[str, int]]:

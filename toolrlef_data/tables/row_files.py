@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,16 @@ from toolrlef_data.tables.stage_cache import (
     write_record,
 )
 
-__all__ = ["chunks_of", "materialize", "table_from_batches", "table_from_rows"]
+__all__ = [
+    "chunks_of",
+    "digest_rows",
+    "materialize",
+    "spool",
+    "spooled_tables",
+    "table_from_batches",
+    "table_from_rows",
+]
+__all__ += ["writable_folder"]
 
 
 def materialize(data: Dataset) -> Dataset:
@@ -108,7 +118,7 @@ def table_from_batches(
     name: str,
     inputs: Iterable[str] = (),
     settings: Any = None,
-    dropped: Sequence[Mapping[str, Any]] = (),
+    dropped: Iterable[Mapping[str, Any]] = (),
     split: str | None = None,
     salt: str = "",
 ) -> Dataset:
@@ -120,7 +130,7 @@ def table_from_batches(
         name: the name of the stage in the lineage.
         inputs: fingerprints of the tables from which the rows are computed.
         settings: the settings of the stage; default: none.
-        dropped: the rows of the ledger (`columns.DROPPED`), a list that may grow until the batches are consumed.
+        dropped: the rows of the ledger (`columns.DROPPED`); consumed after the batches.
         split: the split of the table; default: none.
         salt: further changes the cache key; default: "" leaves it as it is.
     """
@@ -130,12 +140,47 @@ def table_from_batches(
     origin = digest(origin, salt) if salt else origin
     result = _write_batches(batches, schema, origin, NamedSplit(split) if split is not None else None)
     ledger = None
-    if dropped:
-        tables = (pa.Table.from_pylist(chunk, DROPPED.arrow_schema) for chunk in chunks_of(dropped))
-        ledger = _write_batches(tables, DROPPED.arrow_schema, digest(result._fingerprint, "dropped"))
+    drops = (pa.Table.from_pylist(chunk, DROPPED.arrow_schema) for chunk in chunks_of(dropped))
+    if (first := next(drops, None)) is not None:
+        ledger = _write_batches(chain([first], drops), DROPPED.arrow_schema, digest(result._fingerprint, "dropped"))
+    rows_in = len(result) + (len(ledger) if ledger is not None else 0)
     record = build_record(name, [], settings, result, ledger)
-    write_record(result._fingerprint, {**record, "inputs": parents, "rows_in": len(result) + len(dropped)})
+    write_record(result._fingerprint, {**record, "inputs": parents, "rows_in": rows_in})
     return result
+
+
+def writable_folder() -> Path:
+    """Return a folder for scratch files: that of the stages, or the system's if the cache cannot be written."""
+    folder = stages_dir()
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder if os.access(folder, os.W_OK) else Path(tempfile.gettempdir())
+
+
+def digest_rows(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return the digest of a list of rows without building the list.
+
+    >>> digest_rows(iter([{"n": 1}, {"n": 2}])) == digest([{"n": 1}, {"n": 2}])
+    True
+    """
+    sha = hashlib.sha256(b"[[")
+    for n, row in enumerate(rows):
+        sha.update(b"," * (n > 0) + json.dumps(row, sort_keys=True, separators=(",", ":")).encode())
+    sha.update(b"]]")
+    return sha.hexdigest()[:32]
+
+
+def spool(rows: Iterable[Mapping[str, Any]], schema: pa.Schema, path: Path) -> None:
+    """Write rows to a file in chunks of 1,000, from which `spooled_tables` reads them once all are known."""
+    with open(path, "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+        for chunk in chunks_of(rows):
+            writer.write_table(pa.Table.from_pylist(chunk, schema))
+
+
+def spooled_tables(path: Path) -> Iterator[pa.Table]:
+    """Yield the chunks of a file of `spool` as tables."""
+    with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as reader:
+        yield from (pa.Table.from_batches([batch]) for batch in reader)
 
 
 def _write_batches(batches: Iterable[pa.Table], schema: pa.Schema, origin: str = "", split: Any = None) -> Dataset:
@@ -143,16 +188,12 @@ def _write_batches(batches: Iterable[pa.Table], schema: pa.Schema, origin: str =
 
     In a cache that cannot be written, the file must already exist.
     """
-    folder = stages_dir()
-    with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-    is_writable = os.access(folder, os.W_OK)
-    with scratch_file(folder if is_writable else Path(tempfile.gettempdir())) as scratch:
+    with scratch_file(writable_folder()) as scratch:
         with open(scratch, "wb") as file, pa.ipc.new_stream(file, schema) as writer:
             for batch in batches:
                 writer.write_table(batch)
         key = digest(file_digest(scratch), origin) if origin else file_digest(scratch)
-        path = folder / f"{key}.arrow"
+        path = stages_dir() / f"{key}.arrow"
         if not path.exists() or stamp(path) != stamp(scratch):
             with atomic_file(path) as target:
                 shutil.move(scratch, target)

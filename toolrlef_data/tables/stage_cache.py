@@ -25,8 +25,9 @@ import pyarrow as pa
 from datasets import Dataset, concatenate_datasets
 
 from toolrlef_data.records import ToolrlefError
+from toolrlef_data.tables.cache.processes import mark_used
 from toolrlef_data.tables.checksums import stamp, warn_of_damage
-from toolrlef_data.tables.files import read_json, write_json
+from toolrlef_data.tables.files import atomic_file, read_json, write_json
 from toolrlef_data.tables.fingerprint import canonical, digest
 from toolrlef_data.tables.redaction import redact
 
@@ -34,6 +35,7 @@ __all__ = [
     "arrow_files",
     "as_arrow",
     "build_record",
+    "count_values",
     "discard_record",
     "interrupts_held",
     "load_stage",
@@ -50,6 +52,7 @@ __all__ = [
 ]
 
 RECORD_KEYS = {"step", "inputs", "settings", "rows_in", "rows_out", "dropped", "files"}
+MIN_BATCHES, BATCH_BYTES = 8, 16_000_000  # of a file that is written again; size of the new batches
 AGAIN = "the stage is computed again"
 _folder: ContextVar[Path | None] = ContextVar("stages", default=None)  # set by `stages_in`
 
@@ -82,6 +85,11 @@ def load_stage(key: str, data: Dataset | None = None, split: Any = None) -> Data
     Raises:
         ToolrlefError: a file of the input changed that is not in this cache, and thus cannot be computed again.
     """
+    result = _read_stage(key, data, split)
+    return result if result is not None and mark_used(record_path(key)) else None
+
+
+def _read_stage(key: str, data: Dataset | None, split: Any) -> Dataset | None:
     record = read_record(key)
     if record is None:
         return None
@@ -161,10 +169,35 @@ def store_files(files: Iterable[str | Path], key: str, split: Any = None) -> Dat
     """
     stored = []
     for file in files:
+        _enlarge_batches(Path(file))
         path = stages_dir() / f"{key}-{stamp(file).checksum[:16]}.arrow"
         os.replace(file, path)
         stored.append(str(path))
     return with_fingerprint(open_files(stored, split), key)
+
+
+def _enlarge_batches(file: Path) -> None:
+    """Write a file with many small record batches again in larger ones.
+
+    An open table takes memory for each batch: 57 kB with the columns of five responders, 28 bytes a row.
+    """
+    with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
+        n_batches = sum(1 for _ in reader)
+    if n_batches <= MIN_BATCHES or file.stat().st_size > n_batches * BATCH_BYTES // 2:
+        return
+    with (
+        atomic_file(file) as scratch,
+        pa.memory_map(str(file)) as source,
+        pa.ipc.open_stream(source) as reader,
+        pa.OSFile(str(scratch), "wb") as target,
+        pa.ipc.new_stream(target, reader.schema) as writer,
+    ):
+        pending: list[pa.RecordBatch] = []
+        for n, batch in enumerate(reader, start=1):
+            pending.append(batch)
+            if n == n_batches or sum(part.nbytes for part in pending) >= BATCH_BYTES:
+                writer.write_table(pa.Table.from_batches(pending).combine_chunks())
+                pending = []
 
 
 def with_fingerprint(data: Dataset, key: str) -> Dataset:
@@ -197,7 +230,7 @@ def build_record(
         "published": redact(settings),
         "rows_in": len(inputs[0]) if inputs else len(result),
         "rows_out": len(result),
-        "dropped": dict(sorted(Counter(dropped["reason"][:]).items())) if dropped is not None and len(dropped) else {},
+        "dropped": {reason: n for (reason,), n in sorted(count_values(dropped, "reason").items())} if dropped else {},
         "files": arrow_files(result),
     }
     if dropped is not None and len(dropped):
@@ -219,6 +252,7 @@ def write_record(key: str, record: Mapping[str, Any]) -> None:
     if read_record(key) != json.loads(json.dumps(complete)):
         folder = stages_dir()
         write_json(record_path(key), _with_paths(complete, lambda file: str(Path(file)).removeprefix(f"{folder}/")))
+    mark_used(record_path(key))
 
 
 def discard_record(key: str) -> None:
@@ -252,6 +286,19 @@ def record_path(key: str) -> Path:
 def as_arrow(data: Dataset, columns: list[str] | None = None) -> Dataset:
     """Return the same table in Arrow format."""
     return _with_format(data, "arrow", columns)
+
+
+def count_values(data: Dataset, *columns: str) -> Counter[tuple[Any, ...]]:
+    """Return the number of rows with each combination of values of the columns.
+
+    >>> count_values(Dataset.from_dict({"correct": [True, False, True]}), "correct")
+    Counter({(True,): 2, (False,): 1})
+    """
+    counts: Counter[tuple[Any, ...]] = Counter()
+    for table in as_arrow(data, list(columns)).iter(10_000):
+        for row in table.group_by(list(columns), use_threads=False).aggregate([([], "count_all")]).to_pylist():
+            counts[tuple(row[column] for column in columns)] += row["count_all"]
+    return counts
 
 
 def _with_format(data: Dataset, format_type: str | None, columns: list[str] | None = None) -> Dataset:

@@ -75,7 +75,11 @@ _MULTIPLES |= {
 _WORD = rf"\b(?:{'|'.join(_NUMBER_WORDS | _SCALES)})\b"
 _FRACTION = rf"\b({'|'.join(_DENOMINATORS)})\b"
 _CARDINAL = rf"(?:{UNSIGNED}|{_WORD})(?:(?:\s|-|\sand\s){_WORD})*"
-_cardinals = re.compile(rf"({_CARDINAL})(\s?(?:%|\u00a2|per\s?cent|cents?\b))?").finditer
+_SUFFIX = r"(\s?(?:%|\u00a2|per\s?cent|cents?\b))?"
+_FIRST = "".join(sorted({word[0] for word in _NUMBER_WORDS | _SCALES}))  # a search for one of these is fast
+_cardinals = re.compile(rf"(?=[\d.{_FIRST}])({_CARDINAL}){_SUFFIX}").finditer
+_digits = re.compile(rf"(?=[\d.])({UNSIGNED}){_SUFFIX}").finditer
+_letters = re.compile(r"[a-z]+").findall
 _fractions = re.compile(rf"{_FRACTION}(\sa\sdozen)?").finditer
 _fraction_after = re.compile(rf"(\sand\s(?:a|one))?[\s-]{_FRACTION}").match
 _slash_after = re.compile(rf"\s?[/\u2044]\s?({UNSIGNED})").match
@@ -98,14 +102,16 @@ def numbers_in(text: str) -> set[float]:
     [0.4, 0.5, 2.0, 25.0, 40.0, 1200.0]
     """
     text = text.lower()
-    values = {_MULTIPLES[word] for word in _multiples(text)}
-    for match in _fractions(text):
+    words = set(_letters(text))  # most texts have no number words, whose patterns are slow
+    values = set() if words.isdisjoint(_MULTIPLES) else {_MULTIPLES[word] for word in _multiples(text)}
+    for match in () if words.isdisjoint(_DENOMINATORS) else _fractions(text):
         denominator = _DENOMINATORS[match[1]]
         values |= {1 / denominator, denominator}
         if match[2]:
             values.add(12 / denominator)
     integer, integer_end = 0.0, -1
-    for match in _cardinals(text):
+    has_words = not (words.isdisjoint(_NUMBER_WORDS) and words.isdisjoint(_SCALES))
+    for match in (_cardinals if has_words else _digits)(text):
         cardinals = _cardinal_values(match[1])
         values |= cardinals
         if match[2]:

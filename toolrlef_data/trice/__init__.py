@@ -19,6 +19,7 @@
 | `not_calling` | variants of rows on which the right behaviour is not to call the tool |
 | `cassette` | records executions and replays them |
 | `evaluation` | evaluates a model without the tool and with it |
+| `benchmarks` | the rows of benchmarks of others: When2Call, BFCL, When2Tool |
 | `training` | trains LoRA adapters on stage 1 and stage 2 |
 | `files` | reads and writes the original's JSON Lines |
 | `row_tasks` | maps the task names of a table to tasks, and warns of grades that are out of date |

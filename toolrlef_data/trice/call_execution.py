@@ -16,6 +16,7 @@ from datasets import Dataset
 from toolrlef_data.engines.reply_store import open_store
 from toolrlef_data.records import ToolResult
 from toolrlef_data.tables.batches import read_values
+from toolrlef_data.tables.identity import distinct
 from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.tables.transform import Prepared
 from toolrlef_data.tasks.task import Task
@@ -154,20 +155,16 @@ def run_missing(data: Dataset, settings: ExecutionSettings) -> Prepared:
     store = open_store(Path(settings.store))
     fingerprints = [data._fingerprint]
     for name, identity in settings.identities.items():
-        inputs = _distinct_inputs(name, data, settings)
+        inputs = distinct(_inputs_of_table(name, data, settings))
         fingerprints += run_tool(inputs, settings.tasks[name].tool, identity, store, data._fingerprint)
     return Prepared(record={"inputs": fingerprints})
 
 
-def _distinct_inputs(task: str, data: Dataset, settings: ExecutionSettings) -> Iterator[ToolInput]:
-    """Yield the distinct tool inputs of one task in a table, in order."""
-    known: set[ToolInput] = set()
+def _inputs_of_table(task: str, data: Dataset, settings: ExecutionSettings) -> Iterator[ToolInput]:
+    """Yield the tool inputs of one task in a table, in order."""
     for table in as_arrow(data).iter(1000):
         columns = {path: read_values(table, path) for path in input_columns(settings.names)}
-        inputs = _tool_inputs(task, rows_of(columns, settings), columns, settings)
-        new = [tool_input for tool_input in inputs if tool_input not in known]
-        known.update(new)
-        yield from new
+        yield from _tool_inputs(task, rows_of(columns, settings), columns, settings)
 
 
 def _tool_inputs(task: str, rows: Sequence[Row], columns: Columns, settings: ExecutionSettings) -> list[ToolInput]:

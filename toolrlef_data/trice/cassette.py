@@ -26,7 +26,7 @@ from typing import Any
 from datasets import Dataset, Features, List, Value
 
 from toolrlef_data.records import CassetteMiss, InputError, MissingColumns, ToolResult
-from toolrlef_data.tables.fingerprint import digest
+from toolrlef_data.tables.identity import HashTable, distinct, text_hash
 from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.tables.row_files import table_from_rows
 from toolrlef_data.tables.stage_cache import arrow_files, as_arrow, open_recorded, read_record
@@ -48,6 +48,7 @@ EXECUTIONS = Features(
     error=STRING,
     detail=STRING,
 )
+CALL = ("id", "task", "tool", "argument")
 LATER = ("detail",)  # missing in cassettes published before
 
 
@@ -70,7 +71,8 @@ def collect_executions(tables: Iterable[Dataset]) -> Dataset:
             "the lineage of these tables, which ends at a table that was shuffled, selected or built elsewhere"
         )
     rows = (row for kind, record in reversed(stages) if kind in ROW_READERS for row in ROW_READERS[kind](record))
-    return table_from_rows(_distinct(rows), EXECUTIONS, "executions", [table._fingerprint for table in tables])
+    first_rows = distinct(rows, lambda row: [row[name] for name in CALL])
+    return table_from_rows(first_rows, EXECUTIONS, "executions", [table._fingerprint for table in tables])
 
 
 def stages_read(tables: Iterable[Dataset]) -> list[str]:
@@ -88,16 +90,6 @@ def _kind(record: Record) -> str:
     settings = record["settings"] if isinstance(record["settings"], dict) else {}
     model_settings = settings.get("settings")  # of a model stage
     return str((model_settings if isinstance(model_settings, dict) else settings).get("", ""))
-
-
-def _distinct(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield the first row of each call."""
-    keys: set[str] = set()
-    for row in rows:
-        key = digest(row["id"], row["task"], row["tool"], row["argument"])
-        if key not in keys:
-            keys.add(key)
-            yield row
 
 
 def _tool_rows(record: Record) -> Iterator[dict[str, Any]]:
@@ -169,8 +161,8 @@ class Cassette:
             CassetteMiss: the cassette does not contain the call.
         """
         table, indices = _load_index(self.store)
-        index = indices.get((row_id, task, tool, argument))
-        if index is None:
+        index = indices[text_hash(repr((row_id, task, tool, argument)))] - 1
+        if index < 0:
             raise CassetteMiss(f"the cassette does not contain {tool}({argument!r:.200}) for {task} {row_id!r}")
         if error := table["error"][index].as_py():
             return ToolResult(error=error, detail=table["detail"][index].as_py() or "")
@@ -195,8 +187,10 @@ def open_cassette(table: Dataset) -> Cassette:
 
 
 @functools.lru_cache(maxsize=2)
-def _load_index(file: str) -> tuple[Any, dict[tuple[str, ...], int]]:
-    """Return the memory-mapped table, and the row number of each call."""
-    table = Dataset.from_file(file).data.table
-    calls = zip(*(table[name].to_pylist() for name in ("id", "task", "tool", "argument")), strict=True)
-    return table, {call: index for index, call in enumerate(calls)}
+def _load_index(file: str) -> tuple[Any, HashTable]:
+    """Return the memory-mapped table, and hash of each call -> its row number + 1."""
+    data, indices = Dataset.from_file(file), HashTable("Q")
+    calls = (call for batch in data.select_columns(list(CALL)).iter(1000) for call in zip(*batch.values(), strict=True))
+    for n, call in enumerate(calls, start=1):
+        indices[text_hash(repr(call))] = n
+    return data.data.table, indices

@@ -631,6 +631,13 @@ def test_prompts_are_grouped_by_prefix() -> None:
     assert [(g.prefix_length, [len(batch) for batch in g.batches]) for g in merged] == [(0, [5])], "too few for groups"
 
 
+def test_the_samples_of_a_question_share_a_batch_with_those_of_others() -> None:
+    """A group of 8 equal prompts would take all decoding steps of a batch for itself, and save little prefill."""
+    prompts = [TokenisedPrompt(f"{q}-{n}", (*range(50), *[100 + q] * 40), "") for q in range(8) for n in range(8)]
+    groups = plan_batches(prompts, token_budget=100_000, new_tokens=32, max_batch_size=32)
+    assert [(group.prefix_length, [len(batch) for batch in group.batches]) for group in groups] == [(50, [32, 32])]
+
+
 def test_batches_respect_the_token_budget() -> None:
     prompts = [TokenisedPrompt(str(n), tuple(range(n)), "") for n in range(1, 60)]
     groups = plan_batches(prompts, token_budget=200, new_tokens=10, max_batch_size=30, share_prefix=False)

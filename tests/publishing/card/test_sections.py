@@ -172,12 +172,12 @@ def test_the_length_of_a_completion_is_that_of_right_replies() -> None:
     assert "trl_grpo" not in [fact.format for fact in training_facts({"stage2": {"train": wrong}}, {})]
 
 
-def test_rows_of_several_tasks_have_no_reward() -> None:
-    """The reward of a trainer grades by the rules of one task."""
+def test_rows_of_a_task_that_no_reward_grades_have_none() -> None:
+    """A mix has a reward if all of its tasks have one; that of qa needs a corpus."""
     for tasks, has_reward in ((["math", "math"], True), (["math", "qa"], False), (["own", "own"], False)):
         rows = [stage2_row(n, task=task) for n, task in enumerate(tasks)]
         facts = training_facts({"stage2": {"train": Dataset.from_list(rows, features=STAGE2)}}, {})
-        assert [fact.task for fact in facts if fact.format == "trl_grpo" and fact.task] == ["math"] * has_reward
+        assert [fact.tasks for fact in facts if fact.format == "trl_grpo"] == [("math",)] * has_reward
 
 
 def test_max_length_with_a_tokenizer_is_the_longest_record_in_tokens(tmp_path: Path) -> None:

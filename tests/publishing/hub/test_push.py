@@ -282,10 +282,10 @@ def test_a_dry_run_prints_the_difference_and_writes_nothing(
 
 
 def test_too_many_files_are_refused(hub: HubServer, releases: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release_module, "MAX_FILES", 4)  # README.md, provenance.json, three shards
-    with pytest.raises(InputError, match=r"5 files are too many.*larger shards"):
+    monkeypatch.setattr(release_module, "MAX_FILES", 5)  # README.md, a figure, provenance.json, three shards
+    with pytest.raises(InputError, match=r"6 files are too many.*larger shards"):
         push_to_hub(releases["1.0.0"], REPO)
-    monkeypatch.setattr(release_module, "MAX_FILES", 5)
+    monkeypatch.setattr(release_module, "MAX_FILES", 6)
     assert push_to_hub(releases["1.0.0"], REPO).tag == "v1.0.0"
 
 

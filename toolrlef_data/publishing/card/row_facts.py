@@ -11,7 +11,7 @@ from datasets import Dataset
 from toolrlef_data.publishing.card.counts import summaries
 from toolrlef_data.publishing.card.counts.counting import counts_of
 from toolrlef_data.publishing.card.counts.keys import add
-from toolrlef_data.tables.stage_cache import as_arrow
+from toolrlef_data.tables.stage_cache import as_arrow, count_values
 from toolrlef_data.trice.scoring.stage import lost_in_ledger, responders_scored
 
 __all__ = ["MAX_ITEMS", "dropped_counts", "example", "lost_responses", "score_table", "shorten"]
@@ -23,11 +23,11 @@ MAX_ITEMS = 4  # of a list in an example row
 
 def dropped_counts(splits: Splits) -> list[tuple[str, str, int]]:
     """Return (stage, reason, rows) of all `dropped` configs, most rows first."""
-    counts: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[Any, ...]] = Counter()
     for config, tables in splits.items():
         if config.endswith("-dropped"):
             for data in tables.values():
-                counts.update(zip(data["stage"], data["reason"], strict=True))
+                counts.update(count_values(data, "stage", "reason"))
     return [
         (stage, reason, rows) for (stage, reason), rows in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     ]

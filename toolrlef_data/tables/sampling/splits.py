@@ -52,12 +52,12 @@ def split_queries(answers: Dataset, test: float = 0.1, seed: int = 0) -> Dataset
     check_table(answers)
     answers = materialize(answers)
     require_columns(answers, ["query"], "split_queries")
-    is_test = [
+    is_test = (
         random.Random(f"{seed}:{normal_form(query or '')}").random() < test
         for batch in as_arrow(answers, ["query"]).iter(1000)
         for query in batch.column("query").to_pylist()
-    ]
-    mask = np.array(is_test, dtype=bool)
+    )
+    mask = np.fromiter(is_test, bool)
     settings = {"test": test, "seed": seed}
     splits = {"train": np.flatnonzero(~mask), "test": np.flatnonzero(mask)}
     return DatasetDict(
@@ -88,12 +88,12 @@ def shuffle_steps(samples: D, seed: int = 0) -> D:
     check_table(samples)
     data = materialize(samples)
     require_columns(data, ["id"], SHUFFLE)
-    ranks = [
+    ranks = (
         text_hash(f"{seed}:{row_id}")
         for batch in as_arrow(data, ["id"]).iter(10_000)
         for row_id in batch.column("id").to_pylist()
-    ]
-    return _select_rows(data, np.argsort(np.array(ranks, np.uint64), kind="stable"), SHUFFLE, {"seed": seed})
+    )
+    return _select_rows(data, np.argsort(np.fromiter(ranks, np.uint64), kind="stable"), SHUFFLE, {"seed": seed})
 
 
 def _select_rows(data: Dataset, rows: Any, name: str, settings: Mapping[str, Any]) -> Dataset:

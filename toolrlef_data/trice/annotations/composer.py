@@ -25,6 +25,7 @@ GCD and LCM, series. Such rows need a model teacher.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -116,18 +117,21 @@ def _compose_formula(question: str, solution: str, answers: Sequence[str]) -> st
         raise UnusableRow("wrong_value", f"the gold answer is not a number: {list(answers)[:3]}")
     if has_comparison(solution):
         raise UnusableRow("ambiguous", "the solution compares numbers")
-    known = numbers_in(question) | constants_for(question)
+    numbers = numbers_in(question)
+    known = numbers | constants_for(question)
     steps = parse_steps(solution, answers[0])
     try:
-        return _select_formula(steps, known, solution, question, answers[0])
+        return _select_formula(steps, known, numbers, solution, question, answers[0])
     except UnusableRow as error:
         all_steps = parse_all_steps(solution) if error.reason in ("unknown_literal", "wrong_value", "ambiguous") else []
         if len(all_steps) <= len(steps):
             raise
-    return _select_formula(all_steps, known, solution, question, answers[0])
+    return _select_formula(all_steps, known, numbers, solution, question, answers[0])
 
 
-def _select_formula(steps: Sequence[Step], known: set[float], solution: str, question: str, gold: str) -> str:
+def _select_formula(
+    steps: Sequence[Step], known: set[float], numbers: set[float], solution: str, question: str, gold: str
+) -> str:
     """Return the formula of the readings with the fewest re-uses; if these are doubtful, all readings must agree."""
     unstated = unstated_results(solution, steps)
     options = [_leaf_options(step, steps[:i], known, unstated) for i, step in enumerate(steps)]
@@ -136,7 +140,7 @@ def _select_formula(steps: Sequence[Step], known: set[float], solution: str, que
         check_ending(solution, steps[-1], gold)
     by_uses = _readings_by_uses(steps, options)
     fewest_uses = by_uses[min(by_uses)]
-    _check_references(solution, steps, options, fewest_uses, numbers_in(question))
+    _check_references(solution, steps, options, fewest_uses, numbers)
     formulas = rivals = _render_readings(steps, fewest_uses, result_index)
     if len(by_uses) > 1 and any(_is_overused(steps, options, reading, question) for reading in fewest_uses):
         rivals = _render_readings(steps, itertools.chain(*by_uses.values()), result_index)
@@ -209,13 +213,16 @@ def _is_overused(
     contested = {abs(leaf) for leaf, choices, choice in flat if choice is None and len(choices) > 1}
     if not contested:
         return False
-    words = [numbers_in(word) for word in question.split()]
+    words = [_numbers_of_word(word) for word in question.split()]
     percent = "%" in question or "percent" in question
     for value in contested:
         occurrences = sum(value in word for word in words) or int(value in numbers_in(question))
         if uses[value] + (uses[value / 100] + uses[value * 100] if percent else 0) > occurrences:
             return True
     return False
+
+
+_numbers_of_word = functools.lru_cache(1_000)(numbers_in)
 
 
 def _leaf_options(step: Step, earlier: Sequence[Step], known: set[float], unstated: set[float]) -> list[list[_Choice]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, Features, Value
@@ -13,6 +14,9 @@ from toolrlef_data.engines.rules import FLAG
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError
 from toolrlef_data.tasks.task import Task
+from toolrlef_data.trice.benchmarks.choices import evaluate_choices
+from toolrlef_data.trice.benchmarks.files import Benchmark, read_benchmark
+from toolrlef_data.trice.benchmarks.function_calls import evaluate_calls
 from toolrlef_data.trice.evaluation.report import Evaluation
 from toolrlef_data.trice.execution import execute_responses
 from toolrlef_data.trice.offers import offer_tool
@@ -28,6 +32,7 @@ OUTCOME = {
     "uses_tool": Value("bool"),
     "tool_error": Value("string"),
     "correct": Value("bool"),
+    "tokens": Value("int64"),
 }
 OUTCOMES = Features(
     id=Value("string"),
@@ -43,8 +48,9 @@ OFFERED = "offered"
 
 def evaluate(
     spec: EngineSpec,
-    questions: Dataset,
+    questions: Dataset | None = None,
     *,
+    benchmark: str | Path | None = None,
     tools: bool = True,
     style: str = "chat",
     examples: int = 0,
@@ -55,23 +61,28 @@ def evaluate(
 ) -> Evaluation:
     """Let a model answer questions without the tool and with the tool offered, execute its calls and grade all.
 
-    Both runs are cached as `answer` and `respond` are.
+    Both runs are cached as `answer` and `respond` are. With `benchmark`, evaluate the model on rows of others, such as
+    those of When2Call, as their own evaluations do.
 
     Args:
-        spec: the model.
+        spec: the model. Multiple choice needs one of kind "local".
         questions: one split with the columns of `columns.QUESTIONS`. A column `needs_tool` (bool) or `need`
             ("needs_tool", "indifferent", "harmed"; others are unknown) says which questions need the tool. Default:
             those that the model answers wrongly without it in this run.
+        benchmark: instead of questions, a file of When2Call or BFCL, or a file or folder of When2Tool, whose rows
+            become questions (see `benchmarks.files`).
         tools: whether to offer the tool, too. Default: True.
         style, examples, stop, protocol: as in `Responder`; the prompt without the tool has as many examples.
         task: one task for all rows, or a mapping of names to tasks; default: the task named in each row.
         num_proc: number of processes.
 
     Returns:
-        An `Evaluation`. `print` shows its figures; `differences` compares it with one of another model.
+        An `Evaluation`. `print` shows its figures; `differences` compares it with one of another model. For its figures
+        on a benchmark, see `benchmarks.choices` and `benchmarks.function_calls`.
 
     Raises:
-        InputError: the table is no single split, lacks a column, or has an ambiguous need.
+        InputError: the table is no single split, lacks a column, or has an ambiguous need; the file of the benchmark
+            cannot be read, or an argument does not apply to its rows.
         TooManyFailures: the share of failed requests exceeds `EngineSpec.max_failed`; all received replies are saved.
 
     >>> from toolrlef_data import load_source, scripted
@@ -82,6 +93,15 @@ def evaluate(
     no response without the tool      0.0% [0.0%, 49.0%] of 4
     """
     FLAG.check("tools", tools)
+    if (questions is None) == (benchmark is None):
+        raise InputError("evaluate: expected either questions or benchmark=")
+    if benchmark is not None:
+        found = read_benchmark(benchmark)
+        if found.questions is None:
+            if not tools or examples or task is not None:
+                raise InputError(f"evaluate: tools, examples and task do not apply to the rows of {benchmark}")
+            return _evaluate_rows(found, spec, style=style, stop=stop, protocol=protocol, num_proc=num_proc)
+        questions = found.questions
     if not isinstance(questions, Dataset):
         raise InputError(f"evaluate: expected one split, found a {type(questions).__name__}")
     needs = _needs(questions)
@@ -108,6 +128,16 @@ def evaluate(
     return Evaluation(Dataset.from_list(list(outcomes.values()), features=OUTCOMES), spec.model_name)
 
 
+def _evaluate_rows(
+    found: Benchmark, spec: EngineSpec, *, style: str, stop: tuple[str, ...], protocol: str, num_proc: int | None
+) -> Evaluation:
+    if found.kind == "calls":
+        return evaluate_calls(found.rows, spec, style=style, stop=stop, protocol=protocol, num_proc=num_proc)
+    if protocol != "text" or stop:
+        raise InputError("evaluate: multiple choice has no replies: leave out stop and protocol")
+    return evaluate_choices(found.rows, spec, style=style, num_proc=num_proc)
+
+
 def _needs(questions: Dataset) -> dict[str, bool | None]:
     """Return by id whether a question needs the tool; an empty mapping if the table does not say."""
     names = questions.column_names
@@ -123,4 +153,5 @@ def _needs(questions: Dataset) -> dict[str, bool | None]:
 def _outcome(response: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a response that an evaluation keeps."""
     uses_tool = None if response["error"] is not None else response["tool"] is not None
-    return {**{name: response[name] for name in ("text", "error", "tool_error", "correct")}, "uses_tool": uses_tool}
+    kept = {name: response[name] for name in ("text", "error", "tool_error", "correct")}
+    return {**kept, "uses_tool": uses_tool, "tokens": response["completion_tokens"]}

