@@ -19,8 +19,8 @@ Out = TypeVar("Out")
 # A separate prefill pass pays off from this length. Even the fixed tokens of a chat template (about 20) exceed it.
 MIN_PREFIX_TOKENS = 8
 GROUP_TOKENS = 32  # prompts that agree on this many tokens have the same few-shot examples
-# A group of its own saves the prefill of what its prompts share, and costs decoding steps for its batches. Measured on 2
-# cores with a 135M model: a step of a small batch takes as long as the prefill of 20 to 40 tokens.
+# A group of its own saves the prefill of what its prompts share, and costs decoding steps for its batches. With a 135M
+# model on 2 cores, a step of a small batch takes about as long as the prefill of this many tokens.
 TOKENS_PER_STEP = 32
 
 
@@ -81,7 +81,7 @@ def plan_batches(
 
 
 def _group_by_prefix(prompts: Sequence[TokenisedPrompt], new_tokens: int) -> Iterator[list[TokenisedPrompt]]:
-    """Yield groups of prompts with equal `GROUP_TOKENS` tokens after the common prefix; groups that save little are merged.
+    """Yield groups of prompts with equal `GROUP_TOKENS` tokens after the common prefix; merge groups that save little.
 
     The samples of one question are such a group: it is merged, so that a batch has the samples of several questions.
     """

@@ -91,8 +91,9 @@ def estimate(measure: Measure, seed: int = 0) -> Estimate:
 def difference(first: Measure, second: Measure, seed: int = 0) -> Estimate:
     """Return the second measure minus the first one, of the same questions in the same order.
 
-    The interval of two shares is that of the questions and two more, one in favour of each side. Without them, it is too
-    narrow for rare events and empty if all questions agree (Bonett and Price, J. Educ. Behav. Stat. 37(4), 2012).
+    The interval of two shares is that of the questions and two more, one in favour of each side. Without them, it is
+    too narrow for rare events, and empty if all outcomes are equal (Bonett and Price, J. Educ. Behav. Stat. 37(4),
+    2012).
 
     >>> print(difference(Share([False] * 9, [True] * 9), Share([True] * 9, [True] * 9)))
     100.0% [45.5%, 100.0%] of 9
