@@ -44,7 +44,8 @@ def decontaminate(
         against: a table; the path of a CSV, TSV, JSON, JSON Lines, Parquet or text file (one question a line); the name
             of a source; or a list of these. Of a source, all splits but "train" are read, or its only split.
         n: number of words of an n-gram; default: 13, as in GPT-3 (arXiv 2005.14165, appendix C).
-        data_dir: the folder with the files of the named sources. Default: as in `load_source`.
+        data_dir: the folder with the files of the named sources, or with a folder of each source's name, such as
+            "gsm8k". Default: as in `load_source`.
         column: the column of `data` with the text. Default: the first of `question`, `query`, `problem`, `text`,
             `prompt` and `instruction`.
         against_column: the column of the test sets with the text. Default: as for `column`.

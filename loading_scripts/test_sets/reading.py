@@ -28,7 +28,7 @@ def read_test_sets(against: Any, data_dir: str | Path | None = None, column: str
 
     Args:
         against: a table, the path of a file, the name of a source, or a list of these; see `decontaminate`.
-        data_dir: the folder with the files of the named sources.
+        data_dir: the folder with the files of the named sources, or with a folder of each source's name.
         column: the column with the text; see `decontaminate`.
     """
     items = list(against) if isinstance(against, (list, tuple)) else [against]
@@ -72,7 +72,9 @@ def _rows(item: Any, n: int, data_dir: str | Path | None) -> Iterator[Located]:
         for location, row in own.rows:
             yield str(item) if own.read_from != "files" else Path(item).name, location, row
     else:
-        tables = load_tables(str(item), data_dir).questions
+        folder = as_path("data_dir", data_dir) if data_dir is not None else None
+        own_folder = folder / str(item) if folder is not None and (folder / str(item)).is_dir() else folder
+        tables = load_tables(str(item), own_folder).questions
         for split, table in tables.items():
             if split != "train" or len(tables) == 1:
                 yield from _table_rows(table, f"{item} {split}")

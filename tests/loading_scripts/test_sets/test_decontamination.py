@@ -138,6 +138,18 @@ def test_a_source_is_read_without_its_training_split(tmp_path: Path) -> None:
     assert (len(listed), listed[0]["test_set"], listed[0]["test_id"]) == (60, "gsm8k test", "gsm8k-test-1")
 
 
+def test_sources_can_have_a_folder_each(tmp_path: Path) -> None:
+    gsm8k, svamp = tmp_path / "gsm8k", tmp_path / "svamp"
+    gsm8k.mkdir()
+    svamp.mkdir()
+    row = {"ID": "chal-1", "Body": TESTS[0], "Question": "How many?", "Type": "Subtraction", "Answer": 5.0}
+    (svamp / "SVAMP.json").write_text(json.dumps([{**row, "Equation": "( 8.0 - 3.0 )"}]))
+    for split, text in {"test": TESTS[1], "train": TESTS[2]}.items():
+        (gsm8k / f"{split}.jsonl").write_text(json.dumps({"question": text, "answer": "So it is 5. #### 5"}))
+    listed = overlaps(questions(TESTS[:3]), ["svamp", "gsm8k"], data_dir=tmp_path)
+    assert listed["id"][:] == ["q0", "q1"]
+
+
 def test_ids_of_another_type_are_an_error() -> None:
     with pytest.raises(InputError, match="expected texts in the column 'id', found int64"):
         decontaminate(Dataset.from_dict({"id": [1], "question": ["fish"]}), questions(TESTS))

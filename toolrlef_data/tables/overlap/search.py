@@ -3,12 +3,12 @@
 | kind | the text and the test question |
 |---|---|
 | `words` | have n words in a row in common; of a question shorter than 2n words its half, at least `MIN_RUN` |
-| `numbers` | are equal except for numbers |
+| `numbers` | are equal except for numbers, or the text contains the test question except for numbers |
 | `order` | have the same runs of `SHINGLE` or more words, such as sentences in another order, except for numbers |
 
-A test question of fewer than `MIN_RUN` words must be contained as a whole, and one of fewer than `MIN_WORDS` must be
-equal. The kinds `numbers` and `order` require `MIN_WORDS` words, numbers included, and `order` a share of `MIN_SHARE`
-of the words of both texts.
+A test question of fewer than `MIN_RUN` words must be contained as a whole, and one of fewer than `MIN_CONTAINED` must
+be equal. The kinds `numbers` and `order` require `MIN_WORDS` words, numbers included, and `order` a share of
+`MIN_SHARE` of the words of the test question and of the text, or of a passage of it as long as the test question.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ __all__ = ["Overlap", "TestIndex"]
 
 MIN_WORDS = 8  # GPT-3 (arXiv 2005.14165, appendix C) compares no fewer words; shorter questions are often similar
 MIN_RUN = 10
+MIN_CONTAINED = 6  # "who is Angelina Jolie" is also the beginning of other questions
 SHINGLE = 3
 MIN_SHARE = 0.95  # of 20 words, one may differ; two questions of 13 words often differ in a single name
 MAX_CHECKED = 20  # test questions that are compared with a text, those with the most common n-grams first
@@ -76,7 +77,7 @@ class TestIndex:
             words, compared = self.words(row)
             if words:
                 equal.append((_joined(words), row))
-            if len(words) >= MIN_WORDS:
+            if len(words) >= MIN_CONTAINED:
                 length = self._run_length(len(words))
                 runs[length].append((np.unique(ngrams(words, length)), row))
             # One of several test questions that differ only in numbers represents them.
@@ -102,8 +103,8 @@ class TestIndex:
         for length, postings in self.runs.items():
             grams = ngrams(words, length)
             for row in _most_frequent(_look_up(postings, np.unique(grams)), 1):
-                share = _covered(ngrams(self.words(row)[0], length), grams, length)
-                overlaps.append(Overlap(row, "words", share))
+                share = _covered(ngrams(self.words(row)[0], length), grams, length).mean()
+                overlaps.append(Overlap(row, "words", float(share)))
         return overlaps
 
     def _same_words(self, compared: list[str]) -> list[Overlap]:
@@ -113,9 +114,12 @@ class TestIndex:
         for row in _most_frequent(_look_up(self.shingles, np.unique(shingles)), self.needed):
             other = self.words(row)[1]
             other_shingles = ngrams(other, SHINGLE)
-            share = _covered(other_shingles, shingles, SHINGLE)
-            if min(share, _covered(shingles, other_shingles, SHINGLE)) >= MIN_SHARE:
-                overlaps.append(Overlap(row, "numbers" if other == compared else "order", share))
+            for passage in (shingles, _passage(shingles, other_shingles)):
+                share = _covered(other_shingles, passage, SHINGLE).mean()
+                if min(share, _covered(passage, other_shingles, SHINGLE).mean()) >= MIN_SHARE:
+                    is_contained = np.isin(ngrams(other, len(other)), ngrams(compared, len(other))).any()
+                    overlaps.append(Overlap(row, "numbers" if is_contained else "order", float(share)))
+                    break
         return overlaps
 
     def _words(self, row: int) -> tuple[list[str], list[str]]:
@@ -176,10 +180,20 @@ def _most_frequent(rows: RowNumbers, needed: Any) -> list[int]:
     return distinct[is_candidate][order].tolist()
 
 
-def _covered(grams: Hashes, others: Hashes, n: int) -> float:
-    """Return the share of the words of a text that n-grams cover which another text has, too."""
+def _passage(shingles: Hashes, others: Hashes) -> Hashes:
+    """Return the shingles of the passage of a text that has the most words of another text, and as many words."""
+    length = int((len(others) + SHINGLE - 1) / MIN_SHARE)  # as many words as may differ are added
+    if len(shingles) + SHINGLE - 1 <= length:
+        return shingles
+    sums = np.append(0, np.cumsum(_covered(shingles, others, SHINGLE)))
+    start = int(np.argmax(sums[length:] - sums[:-length]))
+    return shingles[start : start + length - SHINGLE + 1]
+
+
+def _covered(grams: Hashes, others: Hashes, n: int) -> NDArray[np.bool_]:
+    """Return for each word of a text whether n-grams cover it which another text has, too."""
     is_common = np.isin(grams, others)
     covered: NDArray[np.bool_] = np.zeros(len(grams) + n - 1, np.bool_)
     for i in range(n):
         covered[i : i + len(grams)] |= is_common
-    return float(covered.mean())
+    return covered

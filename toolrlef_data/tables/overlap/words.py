@@ -4,6 +4,7 @@
 |---|---|
 | upper case, full-width and other forms | case folded, in Unicode's form NFKC; digits of all scripts are 0 to 9 |
 | punctuation and symbols | removed; they separate words, except for apostrophes |
+| "team's", "teams", "team s" | one word: the ending after an apostrophe is joined, also if a space replaces it |
 | "1,250.50" | one word, without the comma |
 | an operator before a number | a word, since "5 - 3" is not "5 + 3"; not the hyphen of "covid-19" |
 | Chinese, Japanese, Thai and other scripts without spaces | each character is a word |
@@ -37,10 +38,12 @@ NUMBER_WORDS = frozenset(
         "thousand million billion",
     )
 )
+NUMBER_JOINS = ("and", "point")  # between two numbers: "two hundred and five", "one point five"
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd; a power of it for each position in an n-gram
 
 _other_sign = re.compile(rf"(?:(?<=[^\W\d_])[{OPERATORS}]|[{OPERATORS}](?!\s*[\d(])|\.(?!\d)|(?<!\d)\.)").sub
 _thousands_comma = re.compile(r"(?<=\d),(?=\d{3}(?!\d))").sub
+_space_before_ending = re.compile(r"(?:(?<=[^\W\d_])\s+(?=(?:s|d|ll|re|ve)(?:\s|$))|(?<=n)\s+(?=t(?:\s|$)))").sub
 _digits = re.compile(r"\d+(?:\.\d+)?").sub
 
 
@@ -70,14 +73,14 @@ def words_of(text: str) -> list[str]:
     ['toms', 'bag', '1250.5', 'kg', '7', '-', '3', 'covid', '19']
     """
     text = _thousands_comma("", unicodedata.normalize("NFKC", text).casefold())
-    return _other_sign(" ", text).translate(_SIGNS).split()
+    return _space_before_ending("", _other_sign(" ", text).translate(_SIGNS)).split()
 
 
 def without_numbers(words: Iterable[str]) -> list[str]:
     """Return words with each number, number word and formula replaced by `NUMBER`.
 
-    >>> without_numbers(words_of("Twenty-five cats and 3 + 4 dogs in 7days"))
-    ['0', 'cats', 'and', '0', 'dogs', 'in', '0days']
+    >>> without_numbers(words_of("Twenty-five cats and 3 + 4 dogs in 7days for two hundred and five dollars"))
+    ['0', 'cats', 'and', '0', 'dogs', 'in', '0days', 'for', '0', 'dollars']
     """
     result: list[str] = []
     for word in words:
@@ -85,7 +88,9 @@ def without_numbers(words: Iterable[str]) -> list[str]:
             word = NUMBER
         elif not word.isalpha():
             word = _digits(NUMBER, word)
-        if word != NUMBER or not result or result[-1] != NUMBER:
+        if word == NUMBER and result[-2:-1] == [NUMBER] and result[-1] in NUMBER_JOINS:
+            del result[-1]
+        elif word != NUMBER or result[-1:] != [NUMBER]:
             result.append(word)
     return result
 
