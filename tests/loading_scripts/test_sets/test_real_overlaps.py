@@ -11,7 +11,7 @@ from toolrlef_data import load_source, overlaps
 
 @pytest.mark.parametrize(
     ("source", "against", "found"),
-    [("gsm8k", "gsm8k", 4), ("webquestions", "webquestions", 3), ("gsm8k", "svamp", 0)],
+    [("gsm8k", "gsm8k", 4), ("webquestions", "webquestions", 9), ("gsm8k", "svamp", 0)],
 )
 def test_real_rows_have_few_overlaps(source: str, against: str, found: int, shared: Path) -> None:
     """All hits were read: those of GSM8K have the same text with other names, or 13 equal words."""
