@@ -84,7 +84,12 @@ def test_the_kind_of_an_overlap(text: str, kind: str | None, reason: str) -> Non
         ("who is the mayor of rome", "Q: Who is the mayor of Rome? A: I do not know.", True, "contains one of 6 words"),
         ("what's the name of tom's cat", "tell me what s the name of tom s cat", True, "spaces for apostrophes"),
         ("what shirt isn't made of wool", "Tell me: what shirt isn t made of wool", True, "a space in a negation"),
-        ("how much is each t-shirt in there", "I ask how much is each T shirt in there", True, "a letter with a hyphen"),
+        (
+            "how much is each t-shirt in there",
+            "I ask how much is each T shirt in there",
+            True,
+            "a letter with a hyphen",
+        ),
         ("how many push-ups did he do", "how many pushups did he do", True, "the hyphen was removed"),
         ("when was the last time the bears won the cup", "when was the last time the lions won the cup", False, "name"),
         ("what is the name of the capital of spain", "what is the name of the capital of peru", False, "last word"),
