@@ -145,9 +145,7 @@ def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         "no tools": lambda: clone(with_outputs(tables["always"], gold_answers(trained), ids)),
         "not calling": lambda: clone(with_rows_without_call(tables["stage 1"])),
         "shuffled need": lambda: clone(relabelled(tables, trained, shuffled_need(tables, seed))),
-        "other need": lambda: clone(
-            relabelled(tables, trained, need_of(trained, replace(base, model=options.other), seed))
-        ),
+        "other need": lambda: clone(relabelled(tables, trained, need_of(trained, replace(base, model=options.other)))),
         "stage 2, weight 0.01": lambda: rank(stage2, 0.01),
         "stage 2, weight 1": lambda: rank(stage2, 1.0),
         "shuffled scores": lambda: rank(with_shuffled_scores(stage2, seed)),
@@ -312,10 +310,10 @@ def shuffled_need(tables: Mapping[str, Dataset], seed: int) -> set[str]:
     return set(random.Random(seed).sample(sorted(stage1["id"]), sum(stage1["uses_tool"][:])))
 
 
-def need_of(questions: Dataset, spec: EngineSpec, seed: int) -> set[str]:
-    """Return the ids of the questions that a model answers wrongly without the tool in most samples."""
-    graded = grade(answer(questions, sampled(spec, seed), samples=SAMPLES, style=STYLE))
-    return {row["id"] for row in graded if row["needs_tool"]}
+def need_of(questions: Dataset, spec: EngineSpec) -> set[str]:
+    """Return the ids of the questions that another model does not answer rightly without the tool, as a chat."""
+    graded = grade(answer(questions, replace(spec, max_tokens=96)))
+    return {row["id"] for row in graded if row["correct"] is not True}
 
 
 def with_shuffled_scores(stage2: Dataset, seed: int) -> Dataset:
