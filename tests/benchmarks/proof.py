@@ -311,8 +311,8 @@ def shuffled_need(tables: Mapping[str, Dataset], seed: int) -> set[str]:
 
 
 def need_of(questions: Dataset, spec: EngineSpec) -> set[str]:
-    """Return the ids of the questions that another model does not answer rightly without the tool, as a chat."""
-    graded = grade(answer(questions, replace(spec, max_tokens=96)))
+    """Return the ids of the questions that another model, with three examples, does not answer rightly without the tool."""
+    graded = grade(answer(questions, spec, style=STYLE, examples=3))
     return {row["id"] for row in graded if row["correct"] is not True}
 
 
