@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-MAX_README_LINES = 170
+MAX_README_LINES = 185
 
 
 def anchors(page: Path) -> set[str]:
