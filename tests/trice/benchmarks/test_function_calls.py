@@ -48,7 +48,7 @@ def test_a_model_that_never_calls_loses_all_right_calls(tmp_path: Path) -> None:
     calling, silent = model(LUNA, "tables.book('The Old Mill', 2)"), model("Sorry, no.", "I cannot do that.")
     before, after = (evaluate(spec, benchmark=simple) for spec in (calling, silent))
     change = before.differences(after)["right call"]
-    assert (change.value, change.low, change.high, change.n) == (-1, -1, -1, 2)
+    assert (change.value, change.low, change.n) == (-1, -1, 2)
     before, after = (evaluate(spec, benchmark=irrelevant) for spec in (calling, silent))
     assert before.differences(after)["no call where no function fits"].value == 1
     with pytest.raises(InputError, match="different questions"):
