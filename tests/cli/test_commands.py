@@ -102,7 +102,8 @@ def test_every_option_of_run_reaches_its_argument(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(loading, "load_recipe", lambda *arguments, **options: (arguments, options))
     monkeypatch.setattr(runner, "run_recipe", stop)
     options = ["--rows", 3, "--out", "there", "--num-proc", 2, "--replace"]
-    assert {*options[::2], "--all", "--recipe", "--replace"} == {*options_of(main.run)} | {"--replace"}
+    sharding = {"--shard", "--folder"}  # tests/recipes/shards
+    assert {*options[::2], "--all", "--recipe", "--replace", *sharding} == {*options_of(main.run)} | {"--replace"}
     for words, loaded in (
         (options, {"rows": 3, "all_rows": False}),
         (["--all", *options[2:]], {"rows": None, "all_rows": True}),
