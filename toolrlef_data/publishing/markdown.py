@@ -13,7 +13,8 @@ __all__ = ["FILTERS", "as_json", "bibtex", "cell", "fenced", "one_line", "share_
 
 # Control characters except tab and newline, and characters without width or that change the direction of text.
 _hidden = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]"
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    r"\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
 _code_block = re.compile(r"(^(?P<fence>`{3,})[^`\n]*\n.*?^(?P=fence)$)", re.MULTILINE | re.DOTALL)
 
@@ -32,8 +33,10 @@ def one_line(text: Any) -> str:
 
     >>> one_line("a|b\n<img> [c](d)")
     'a\\|b \\<img> \\[c\\](d)'
+    >>> one_line(r"a\|b\<img> &lt;")  # a backslash of the text would undo the one before the next character
+    'a\\\\\\|b\\\\\\<img> \\&lt;'
     """
-    return re.sub(r"[|<\[\]]", r"\\\g<0>", " ".join(visible(text).split()))
+    return re.sub(r"[\\|<\[\]]|&(?=#?\w+;)", r"\\\g<0>", " ".join(visible(text).split()))
 
 
 def cell(text: Any, max_chars: int = 80) -> str:
@@ -41,10 +44,13 @@ def cell(text: Any, max_chars: int = 80) -> str:
 
     >>> cell("a|b\n`c`")
     "`a\\|b 'c'`"
+    >>> cell(r"a\|b")
+    '`a\\\\\\|b`'
     """
     line = " ".join(visible(text).split())
     line = line[:max_chars] + " ..." if len(line) > max_chars else line
-    return f"`{line.replace('`', chr(39)).replace('|', chr(92) + '|')}`" if line else "(empty)"
+    line = re.sub(r"(\\*)\|", r"\1\1\|", line.replace("`", "'"))
+    return f"`{line}`" if line else "(empty)"
 
 
 def fenced(text: str) -> str:

@@ -338,8 +338,8 @@ def sentences(tables: Tables) -> list[str]:
             errors.setdefault(name, Counter())[row["errors"][i]] += 1
     return [
         *(f"In {calls[name]} of {len(rows)} rows of `{name}` ({share(calls[name], len(rows))}) the target is" for name, rows in stage1.items()),
-        f"Tied scores: {kinds['some']} of {len(rows)} rows have some responses with equal scores. No signal:\n"
-        f"{kinds['all']} rows have equal scores only, and {kinds['one']} one response;",
+        f"Tied scores: {kinds['some']} of {len(rows)} rows have some responses with equal scores, but not all. No\n"
+        f"signal: {kinds['all']} rows have equal scores only, and {kinds['one']} have one response;",
         *(f"- {escaped(name)}: {texts_of(counts)}\n" for name, counts in errors.items()),
         f"{ordered} of {len(pairs)} pairs are ordered ({share(ordered, len(pairs))}); in {sum(map(all, with_pairs))} of "
         f"{len(with_pairs)} rows all pairs are.",

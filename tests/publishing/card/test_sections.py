@@ -274,7 +274,7 @@ def test_a_mix_of_tasks_is_trained_with_the_reward_of_each(tmp_path: Path, fresh
     assert correct.count(1.0) == 2, "the question 1 of both tasks"
 
 
-@pytest.mark.parametrize("mark", ["\u202e", "\u2066", "\u200b", "\x9b"])
+@pytest.mark.parametrize("mark", ["\u202e", "\u2066", "\u200b", "\x9b", "\U000e0041"])
 def test_marks_of_direction_are_shown(mark: str, tmp_path: Path) -> None:
     """In a title, a name, a text of a row and a prompt; the metadata of the columns have them, since they are names."""
     named = tables()
@@ -291,8 +291,12 @@ def test_marks_of_direction_are_shown(mark: str, tmp_path: Path) -> None:
     assert not [path for path in (out / "figures").iterdir() if mark in path.read_text()]
 
 
-def test_names_make_no_links_and_no_images(tmp_path: Path) -> None:
-    name = "![x](https://tracker.example/1.png) [y](javascript:alert(1))"
+@pytest.mark.parametrize("before", ["", "\\"])
+def test_names_make_no_links_and_no_images(before: str, tmp_path: Path) -> None:
+    """A backslash in a name does not undo the one that escapes the next character."""
+    name = (
+        f"!{before}[x](https://tracker.example/1.png) {before}[y](javascript:alert(1)) {before}<img src=z> a{before}|b"
+    )
     named = {"stage2": Dataset.from_list([stage2_row(0, origin=["gold", name], dataset=name)], features=STAGE2)}
     dropped = Dataset.from_list([{**dict.fromkeys(DROPPED, "x"), "task": "math", "reason": name}], features=DROPPED)
     card = card_of(publish({"math": named}, tmp_path / "out", version="1.0.0", dropped=dropped, card={"title": name}))
@@ -303,6 +307,7 @@ def test_names_make_no_links_and_no_images(tmp_path: Path) -> None:
         *(s for s in sources if s.startswith("figures/")),
     }
     assert not [source for source in sources if "tracker" in source]
+    assert "<img src=z" not in html
 
 
 def test_decontamination_and_near_duplicates_are_those_of_the_lineage(tmp_path: Path, fresh_caches: Path) -> None:
@@ -324,5 +329,5 @@ def test_decontamination_and_near_duplicates_are_those_of_the_lineage(tmp_path: 
     ((_, names, compared, dropped),) = found["test sets, with their questions"]
     assert (names.rpartition(" ")[2], compared, dropped) == ("2", "4", "overlap_numbers 1")
     assert [row[1:] for row in found["column"]] == [["`question`", "0.6", "3", "1", "1", "1"]]
-    assert f"| decontamination | against {names.rpartition(' ')[0]} |" in card
+    assert f"| decontamination | against {names.rpartition(': ')[0]} |" in card
     assert "not checked" not in card
