@@ -59,6 +59,9 @@ def engine_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("ask")]
 
 
+# An interrupt may fall between the opening of a file and its `with`; the garbage collector then closes it.
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_stage_interrupted_at_any_moment_resumes_in_the_same_process(tmp_path: Path, fresh_caches: Path) -> None:
     first, questions = (
         load_questions(write_questions(tmp_path / "first", 1)),
