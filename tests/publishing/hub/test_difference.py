@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from datasets import Dataset, DatasetDict
 
-from tests.support.hub import REPO, use_hub
+from tests.support.hub import REPO, repository, use_hub
 from toolrlef_data import InputError, diff, publish, push_to_hub
 from toolrlef_data.publishing.hub.difference import ConfigDiff, describe
 from toolrlef_data.trice.files.folder import PENDING, PROVENANCE
@@ -102,6 +102,19 @@ def test_folders_and_tags_are_compared(tmp_path: Path) -> None:
             diff("org/other", REPO)
         with pytest.raises(InputError, match=r"no revision 'v9'"):
             diff(f"{REPO}@v9", REPO)
+
+
+def test_a_repository_without_a_revision_is_its_newest_tag(tmp_path: Path) -> None:
+    """A merged release has no tag before it is pushed again, and is not what users load."""
+    folders = [version(tmp_path / "a", ROWS), version(tmp_path / "b", changed(1, note=1.0), number="1.0.1")]
+    with use_hub() as hub:
+        push_to_hub(folders[0], REPO)
+        push = push_to_hub(folders[1], REPO, branch="next")
+        repo = repository(hub)
+        repo.commit("refs/heads/main", "merge", repo.files(str(push.commit)))
+        assert diff(REPO, folders[0]) == {}
+        assert diff(f"{REPO}@main", folders[1]) == {}
+        assert diff(REPO, f"{REPO}@main")["math-stage2"].changed == {"1": ("note",)}
 
 
 def test_what_is_no_version_is_an_error(tmp_path: Path) -> None:
