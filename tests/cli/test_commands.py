@@ -152,6 +152,9 @@ def test_the_printed_numbers_of_a_run_are_those_of_its_tables(
     assert cells["mapping"] == ["5", "0", "0"], "the teacher's request, and four of the responder"
     assert cells["one"][:3] == ["0 %", "17.50", "0 %"]
     assert cells["gold"][:3] == ["0 %", "20.00", "50 %"]
+    verified = build_stage1(graded, ANNOTATIONS, attempts=1)  # without a call of row 3, which needs the tool
+    main._print_run(Run(questions, graded, verified, stage2, tmp_path))
+    assert "verified calls (50 % of the questions that need the tool)" in capsys.readouterr().out
 
 
 def test_lost_and_dropped_rows_of_both_stages_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
