@@ -359,6 +359,15 @@ def test_chosen_and_unfinished_steps_are_counted(searched: Dataset, tmp_path: Pa
     assert "unfinished" not in card.split("## Example rows")[0]
 
 
+def test_counts_do_not_depend_on_the_batches_that_are_read(searched: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = {layout: {"train": trajectories(searched, steps="all", layout=layout)} for layout in ("split", "merged")}
+    tables |= {"pairs": {"train": preference_pairs(searched)}, "files": {"train": searched}}
+    whole = step_facts(tables)
+    assert [facts.rows["train"] for facts in whole.values()] == [len(table["train"]) for table in tables.values()]
+    monkeypatch.setattr("toolrlef_data.publishing.card.step_facts.BATCH_ROWS", 2)
+    assert step_facts(tables) == whole
+
+
 def test_a_mix_of_columns_of_two_versions_is_warned_of(
     searched: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
