@@ -168,7 +168,8 @@ def test_folder_with_other_contents_is_not_changed(tables: dict[str, Any], tmp_p
 
 
 def test_card_and_provenance_are_computed_from_the_data(tables: dict[str, Any], tmp_path: Path) -> None:
-    out = publish(tables, tmp_path / "data", version="1.2.3", card={"title": "Small sums", "license": "apache-2.0"})
+    card = {"title": "Small sums", "license": "apache-2.0", "tags": ["sums"]}
+    out = publish(tables, tmp_path / "data", version="1.2.3", card=card)
     front, body = (out / "README.md").read_text().split("---\n")[1:3]
     metadata = yaml.safe_load(front)
     assert [c["config_name"] for c in metadata["configs"]] == ["math-stage1", "math-stage2", "math-dropped"]
@@ -176,6 +177,7 @@ def test_card_and_provenance_are_computed_from_the_data(tables: dict[str, Any], 
         len(t) for t in tables["math"].values()
     ]
     assert (metadata["license"], metadata["pretty_name"]) == ("apache-2.0", "Small sums")
+    assert metadata["tags"] == ["sums"], "a field of the publisher replaces the default"
     assert "Version 1.2.3" in body
     assert "| gold |" in body
     provenance = json.loads((out / "provenance.json").read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,16 @@ def git(folder: Path, *arguments: str) -> str:
     settings = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
     command = ["git", "-C", str(folder), *settings, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_a_loaded_recipe_is_published_with_the_commit_of_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    shutil.copy(shipped_recipes()["demo"], file)
+    git(tmp_path, "init")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "a")
+    for rows in (None, 3):
+        assert _recipe_file(load_recipe(file, rows=rows)).commit == git(tmp_path, "rev-parse", "HEAD")
 
 
 def test_the_commit_is_the_last_one_of_the_unchanged_file(tmp_path: Path) -> None:

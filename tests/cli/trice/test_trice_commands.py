@@ -352,6 +352,18 @@ def test_calls_of_a_tool_that_is_not_set_up_are_written_unverified(server: ApiSe
     assert all(row["tool"].startswith("WikiSearch(") for row in read_lines(Path("out.json")))
 
 
+def test_without_any_verified_call_the_error_names_the_option_that_writes_the_others(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    write_lines(tmp_path / "GSM8K_wrong.json", raw_rows("math", 2))
+    words = ["generate_tool_api", "--input", "GSM8K_wrong.json", "--output", "out.json", "--dataset_name", "GSM8K"]
+    with ApiServer(lambda received, repeats: completion("calculator(1+1)")) as other:
+        words += ["--engine", "m", "--base-url", other.url]
+        assert "2 wrong_value; --keep-unverified writes the calls that miss the gold answer" in refusal(*words)
+        run(*words, "--keep-unverified")
+    assert [row["tool"] for row in read_lines(Path("out.json"))] == ["calculator(1+1)"] * 2
+
+
 @pytest.mark.parametrize("drop_cut", [True, False])
 def test_drop_cut_of_a_local_model(drop_cut: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[dict[str, Any]] = []
