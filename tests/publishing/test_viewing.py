@@ -211,7 +211,8 @@ def test_the_command_shows_a_published_folder(tables: dict[str, Dataset], tmp_pa
     text = run("--id", "sample-002")
     assert "What is 5 + 3?" in text
     assert "config math-stage2; all configs: math-stage1, math-stage2" in text
-    assert "train: 0 of 3 rows that match" in run("--where", "errors=syntax")
+    for words in ([], ["--id", "sample-002"]):
+        assert "train: 0 of 3 rows that match" in run("--where", "errors=syntax", *words), "all conditions hold"
     assert "that match" not in run("-n", "1")
     assert "calculator(5+3)" in run("--config", "math-stage1", "--where", " id = sample-002 "), "blanks do not count"
     for words, message in (

@@ -552,6 +552,7 @@ UNUSABLE: list[tuple[str, str, str, str]] = [  # line, file, drop reason, explan
     ('{"a": 1}', "stage1__math__math", "not_a_row", "missing fields"),
     ('{"instruction": "x", "output": null}', "stage1__math__math", "no_text", "no output"),
     ('{"instruction": "x", "output": "\\ud800"}', "stage1__math__math", "not_unicode", "an unpaired surrogate"),
+    ('{"instruction": "x", "output": "\\uD800"}', "stage1__math__math", "not_unicode", "an unpaired surrogate in capitals"),
     ('{"query": "x\\ny", "responses": ["a"], "origin": ["gold", "b"], "scores": [1]}', "stage2__math__math", "ragged", "lists of different lengths"),
     ('{"query": "x\\ny", "responses": ["a"], "origin": ["gold"], "scores": ["high"]}', "stage2__math__math", "no_score", "a word"),
     ('{"query": "x\\ny", "responses": ["a"], "origin": ["gold"], "scores": [1e999]}', "stage2__math__math", "no_score", "infinite"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from toolrlef_data.trice.not_calling.clauses import clauses_in, last_sentence
+from toolrlef_data.trice.not_calling.grammar import BASES
 
 # question, what stands for the number, the question for it, the same as an indirect question
 REWRITTEN = [
@@ -76,3 +77,10 @@ def test_titles_and_decimals_do_not_end_a_sentence() -> None:
     assert last_sentence("Mr. Li has $1.50. What can Mr. Li buy?") == "What can Mr. Li buy?"
     [clause] = clauses_in("Mr. Li paid $4.50 for tea.")
     assert (clause.value, clause.statement) == (4.5, "Mr. Li paid some money for tea")
+
+
+@pytest.mark.parametrize(
+    ("past", "base"), [("played", "play"), ("carried", "carry"), ("dropped", "drop"), ("saved", "save"), ("ate", "eat")]
+)
+def test_a_past_form_is_asked_for_by_its_base(past: str, base: str) -> None:
+    assert BASES[past] == ("did", base)
