@@ -180,6 +180,7 @@ MISTAKES: list[tuple[str, Callable[[], object], str]] = [
     ("a number", lambda: show(TABLE, where=5), "where: expected columns"),  # type: ignore[arg-type]
     ("a number", lambda: tokenise(NO_SAMPLES, 5), "the model of the tokenizer must be a name"),  # type: ignore[arg-type]
     ("a text", lambda: tokenise(TABLE, "m", options="x"), "options: expected a mapping"),  # type: ignore[arg-type]
+    ("no name of an adapter", lambda: load_model("no/model", adapter=""), "adapter must be a name"),
     ("a list", lambda: load_model(["m"]), "model must be a name"),  # type: ignore[arg-type]
     ("a list", lambda: logprobs(TABLE, MODEL, devices=5), "devices: expected a list"),  # type: ignore[arg-type]
     ("rows", lambda: warm_up(ROWS, EngineSpec("local", "m")), "expected a datasets.Dataset"),

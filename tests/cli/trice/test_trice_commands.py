@@ -744,6 +744,14 @@ def test_a_qa_model_with_a_search_extracts_answers(
     assert models.task_tool(TASKS["lama"], corpus=corpus) is None
 
 
+@pytest.mark.parametrize(("task", "name"), [("qa", "WikiSearch"), ("retrieval", "retriever")])
+def test_a_search_has_the_name_of_the_tool_of_the_task(task: str, name: str, tmp_path: Path) -> None:
+    write_lines(tmp_path / "corpus.jsonl", PASSAGES)
+    for options in ({"corpus": tmp_path / "corpus.jsonl"}, {"search_url": "http://localhost:9/"}):
+        found = models.task_tool(TASKS[task], **options)  # type: ignore[arg-type]
+        assert (found and found.tool.name) == name
+
+
 def test_a_script_prints_an_error_as_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

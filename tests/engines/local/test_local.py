@@ -530,6 +530,19 @@ def test_missing_model_is_reported(model: str, kind: type[Exception], words: str
         resolve_weights(model)
 
 
+def test_a_package_with_two_models_is_not_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    facts = tmp_path / "two_models-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: two-models\nVersion: 1.0\n")
+    (facts / "RECORD").write_text("two_models/a.gguf,,\ntwo_models/b.gguf,,\n")
+    for name in ("a", "b"):
+        (tmp_path / "two_models").mkdir(exist_ok=True)
+        (tmp_path / "two_models" / f"{name}.gguf").write_bytes(b"")
+    with pytest.raises(InputError, match="expected one GGUF file, found 2 GGUF files"):
+        resolve_weights("package:two-models")
+
+
 def test_folder_without_a_model_lists_its_files(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(InputError, match=r"expected config.json, found notes.txt"):
