@@ -210,6 +210,8 @@ def test_names_and_combinations_that_are_refused(changes: dict[str, Any], messag
         {"sources": [{"name": "sample_qa"}], "teachers": ["a"], "tasks": {"qa": {"tool": SEARCH, "reader": "a", "rule": "paper"}}},
         {"hub": {"repo": "org/name"}, "cassette": True, "card": {"license": "mit"}},
         {"x": {"anchors": [1, 2]}},
+        {"sources": [{"name": str(Path(__file__).parent), "task": "math"}]},
+        {"sources": [{"name": __file__, "task": "math"}]},
     ],
 )  # fmt: skip
 def test_names_and_combinations_that_are_valid(changes: dict[str, Any], tmp_path: Path) -> None:

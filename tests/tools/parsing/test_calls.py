@@ -120,6 +120,11 @@ def test_incomplete_calls_name_a_tool(text: str) -> None:
     assert find_called_tool(text, ["calculator"]) == "calculator"
 
 
+@pytest.mark.parametrize("text", ["calculator()", "calculator( )"])
+def test_a_call_without_an_argument_is_none(text: str) -> None:
+    assert parse_calls(text, "calculator") == []
+
+
 def test_short_names_are_case_sensitive() -> None:
     assert parse_call("qa(Where?)", ["QA"]) is None
     assert parse_call("AQUA(water)", ["QA"]) is None
