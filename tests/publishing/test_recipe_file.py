@@ -109,7 +109,7 @@ def test_a_loaded_recipe_is_published_with_the_commit_of_its_file(tmp_path: Path
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-m", "a")
     for rows in (None, 3):
-        assert _recipe_file(load_recipe(file, rows=rows)).commit == git(tmp_path, "rev-parse", "HEAD")
+        assert recipe_file(load_recipe(file, rows=rows)).commit == git(tmp_path, "rev-parse", "HEAD")
 
 
 def test_the_commit_is_the_last_one_of_the_unchanged_file(tmp_path: Path) -> None:
