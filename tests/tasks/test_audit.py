@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 
 import pytest
 
 from toolrlef_data import InputError, audit_grader, load_source
 from toolrlef_data.tasks import TASKS
+from toolrlef_data.tasks.audit import _wrong_answers
 
 
 @pytest.mark.parametrize("name", ["qa", "lama", "mlqa"])
@@ -80,3 +82,8 @@ def test_another_task_or_number_of_probes_is_an_input_error() -> None:
         audit_grader("qa", rows)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="probes must be an integer of at least 1, found 0"):
         audit_grader(TASKS["qa"], rows, probes=0)
+
+
+def test_an_answer_that_contains_the_gold_one_is_no_wrong_answer() -> None:
+    others = ["Paris", "Royal Old Paris", "Oslo"]
+    assert _wrong_answers(["Old Paris"], others, Random(0)) == ["Oslo"]
