@@ -748,7 +748,7 @@ def test_a_qa_model_with_a_search_extracts_answers(
 def test_a_search_has_the_name_of_the_tool_of_the_task(task: str, name: str, tmp_path: Path) -> None:
     write_lines(tmp_path / "corpus.jsonl", PASSAGES)
     for options in ({"corpus": tmp_path / "corpus.jsonl"}, {"search_url": "http://localhost:9/"}):
-        found = models.task_tool(TASKS[task], **options)  # type: ignore[arg-type]
+        found = models.task_tool(TASKS[task], **options)
         assert (found and found.tool.name) == name
 
 
