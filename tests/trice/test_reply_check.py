@@ -253,7 +253,9 @@ def test_the_card_has_the_share_of_lost_rows(tmp_path: Path) -> None:
     assert "| all | 1 | 0.0 % |" in card
     stage2 = build_stage2(table, lacking="drop_response")
     card = (publish({"math": {"stage2": stage2}}, tmp_path / "dropped", version="1.0.0") / "README.md").read_text()
-    assert "| cut | 0 | 100.0 % | none | none | none | none | none |" in card, "no response of this responder is in the table"
+    assert "| cut | 0 | 100.0 % | none | none | none | none | none |" in card, (
+        "no response of this responder is in the table"
+    )
 
 
 def test_the_screen_has_the_share_of_a_responder_that_lost_every_row(
