@@ -28,7 +28,9 @@ from toolrlef_data import (
     build_stage1,
     build_stage2,
     counterfactual,
+    decontaminate,
     drop_learnt,
+    drop_near_duplicates,
     execute,
     explode,
     export,
@@ -37,6 +39,8 @@ from toolrlef_data import (
     keep,
     load_source,
     make_questions,
+    near_duplicates,
+    overlaps,
     preference_pairs,
     propose_calls,
     publish,
@@ -63,6 +67,7 @@ STUDENT = scripted({"": "The answer is 54."}, progress=False)
 RESPONDERS = [Responder("calls", scripted({"": "calculator(2*4)"}, progress=False))]
 FINISH = Reply("", tool_calls=(("Finish", '{"return_type": "give_answer", "final_answer": "yes"}'),))
 STRING = Value("string")
+TESTS = Dataset.from_list([{"id": "t", "question": "Which bird builds its nest on the tall chimney of the old mill?"}])
 FORMATS = ("numpy", "torch", "pandas", "arrow")
 
 
@@ -125,6 +130,8 @@ BY_SPLIT: dict[str, tuple[str, Callable[..., Any]]] = {
     "drop_learnt": ("compared", drop_learnt),
     "without_tool": ("stage1", lambda data: without_tool(data, kind=["other_tools", "chat"])),
     "rescore": ("stage2", lambda data: rescore(data, "paper")),
+    "decontaminate": ("questions", lambda data: decontaminate(data, TESTS)),
+    "drop_near_duplicates": ("questions", drop_near_duplicates),
     "trajectories": ("answers", trajectories),
     "preference_pairs": ("answers", preference_pairs),
     "shuffle_steps": ("samples", shuffle_steps),
@@ -134,6 +141,8 @@ ONE_SPLIT: dict[str, tuple[str, Callable[..., Any]]] = {
     "split_queries": ("answers", split_queries),
     "generate_trajectories": ("questions", search),
     "counterfactual": ("questions", lambda data: counterfactual(data, STUDENT, samples=1)),
+    "overlaps": ("questions", lambda data: overlaps(data, TESTS)),
+    "near_duplicates": ("questions", near_duplicates),
 }
 TABLES = BY_SPLIT | ONE_SPLIT
 OTHERS = {"ledger", "lineage", "logprobs", "train", "warm_up"}  # they read records, or need a model

@@ -87,7 +87,9 @@ def test_differences_are_paired_by_id_in_any_order() -> None:
     assert first.differences(second) == first.differences(shuffled)
     assert first.differences(second)["right with the tool offered"].value == pytest.approx(0.25)
     moved = Evaluation(first.rows.select([1, 2, 3, 0]), "moved")
-    assert {(found.low, found.value, found.high) for found in first.differences(moved).values()} == {(0.0, 0.0, 0.0)}
+    for found in first.differences(moved).values():
+        assert found.value == 0.0
+        assert found.low == -(found.high or 0), "four questions do not show that two models are equal"
     with pytest.raises(InputError, match="different questions"):
         first.differences(Evaluation(second.rows.select([0, 1]), "fewer"))
 

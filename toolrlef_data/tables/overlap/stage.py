@@ -12,6 +12,7 @@ from datasets import Dataset, Features, Value
 
 from toolrlef_data.checks import require_columns
 from toolrlef_data.tables.batches import map_batches, stage_key
+from toolrlef_data.tables.identity import check_ids
 from toolrlef_data.tables.overlap.removal import drop_listed
 from toolrlef_data.tables.overlap.search import TestIndex
 from toolrlef_data.tables.row_files import materialize
@@ -71,6 +72,7 @@ def find_overlaps(data: Dataset, tests: Dataset, search: OverlapSearch, num_proc
     key = stage_key(data, _overlaps_in_batch, search, OVERLAPS)
     if (cached := load_stage(key)) is not None:
         return cached
+    check_ids(data)
     batch_function = functools.partial(_overlaps_in_batch, search=search)
     result = map_batches(data, batch_function, OVERLAPS, key, "overlaps", num_proc)
     write_record(key, build_record("overlaps", [data, tests], search, result))
