@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import os
 import shutil
@@ -44,21 +43,19 @@ class Browser:
 
     def __init__(self, width: int = 1400, height: int = 900) -> None:
         self.profile = tempfile.mkdtemp(prefix="toolrlef-chromium-")
-        # Chromium reads commands from descriptor 3 and writes to 4; other numbers first, so that no copy overwrites one.
-        ours, theirs = zip(*(reversed(os.pipe()) if i == 0 else os.pipe() for i in range(2)), strict=True)
-        read, write = (fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in theirs)
+        (read, to), (of, write) = os.pipe(), os.pipe()
         command = [find_chromium(), *OPTIONS, f"--user-data-dir={self.profile}", f"--window-size={width},{height}"]
-
-        def place_pipes() -> None:
-            os.dup2(read, 3)
-            os.dup2(write, 4)
-
+        # Chromium reads commands from descriptor 3 and writes to 4; the shell places the pipes there.
+        placed = f'exec "$@" 3</dev/fd/{read} 4>/dev/fd/{write}'
         self.process = subprocess.Popen(
-            command, pass_fds=(3, 4), preexec_fn=place_pipes, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ["sh", "-c", placed, "sh", *command],
+            pass_fds=(read, write),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
-        for fd in (*theirs, read, write):
-            os.close(fd)
-        self.to, self.of = os.fdopen(ours[0], "wb"), os.fdopen(ours[1], "rb")
+        os.close(read)
+        os.close(write)
+        self.to, self.of = os.fdopen(to, "wb"), os.fdopen(of, "rb")
         self.pending = b""
         self.events: list[dict[str, Any]] = []
         self.last_id = 0
