@@ -38,11 +38,13 @@ __all__ = [
     "hide_progress_bars",
     "judge_batch",
     "keep_batch",
+    "key_after",
     "map_batches",
     "read_drops",
     "read_values",
     "renamed_argument",
     "stage_key",
+    "step_digest",
     "warn_if_empty",
 ]
 
@@ -78,8 +80,18 @@ def function_name(function: Any) -> str:
 
 
 def stage_key(data: Dataset, function: RowFunction, settings: Any, features: Features) -> str:
-    code = code_digest(function, settings)
-    return digest(data._fingerprint, canonical(function), canonical(settings), features.to_dict(), code)
+    """Return the cache key of a stage: the fingerprint of its result."""
+    return key_after(data._fingerprint, step_digest(function, settings, features))
+
+
+def step_digest(function: RowFunction, settings: Any, features: Features) -> str:
+    """Return the digest of all that determines the result of a stage but its input."""
+    return digest(canonical(function), canonical(settings), features.to_dict(), code_digest(function, settings))
+
+
+def key_after(fingerprint: str, step: str) -> str:
+    """Return the cache key of a stage, by the fingerprint of its input and by its `step_digest`."""
+    return digest(fingerprint, step)
 
 
 def map_batches(

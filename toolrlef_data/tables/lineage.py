@@ -45,7 +45,8 @@ def lineage(data: Dataset) -> list[dict[str, Any]]:
     Returns:
         Dicts with the keys fingerprint, inputs (fingerprints), step (the stage's name), settings, published (the
         redacted settings), rows_in, rows_out, dropped (reason -> rows), files and stamps (file -> size and checksum).
-        Optional keys: dropped_files (if rows were dropped) and usage (requests and tokens of a model).
+        Optional keys: dropped_files (if rows were dropped), usage (requests and tokens of a model) and step_digest
+        (see `batches.step_digest`).
 
     Raises:
         ToolrlefError: a record is damaged; the stages must run again.

@@ -24,9 +24,11 @@ from toolrlef_data.tables.batches import (
     function_name,
     judge_batch,
     keep_batch,
+    key_after,
     map_batches,
     renamed_argument,
     stage_key,
+    step_digest,
     warn_if_empty,
 )
 from toolrlef_data.tables.fingerprint import digest
@@ -131,7 +133,8 @@ def apply(
         # A path with a field, such as "gpt.tool", replaces values inside an existing column.
         new_columns = {path: feature for path, feature in adds.items() if not split_path(path, split.column_names)[1]}
         features = Features(columns | new_columns)
-        key = stage_key(split, function, [settings, list(reads), list(adds)], features)
+        step = step_digest(function, [settings, list(reads), list(adds)], features)
+        key = key_after(split._fingerprint, step)
         cached = None if refresh else load_stage(key, split)
         if cached is not None:
             record = read_record(cached._fingerprint)
@@ -160,7 +163,7 @@ def apply(
             raise LedgerError(f"{name}: expected {len(split)} rows, found {len(result)}")
         if unfinished is not None and unfinished(result):
             result, key = store_unfinished(result, key)
-        write_record(key, {**build_record(name, [split], settings, result), **prepared.record})
+        write_record(key, {**build_record(name, [split], settings, result), "step_digest": step, **prepared.record})
         if prepared.salt and prepared.is_final:
             write_record(unsalted_key, {"replaced_by": key})
         elif prepared.salt:

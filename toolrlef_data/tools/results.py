@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from datasets import Value
 from datasets.utils import tqdm
 
 from toolrlef_data.columns import RESPONSE
@@ -32,13 +33,21 @@ from toolrlef_data.tables.fingerprint import canonical, digest
 from toolrlef_data.tables.row_files import table_from_rows
 from toolrlef_data.tools.tool import Tool, ToolInput
 
-__all__ = ["run_tool", "stored_results", "tool_identity"]
+__all__ = ["CALL_COLUMNS", "run_tool", "stored_results", "tool_identity"]
 
 LOST = ToolResult(error="unavailable", detail="the result was deleted from the reply store during the run")
 MAX_IGNORED_FAILURES = 10  # a run is never stopped for this many failed calls or fewer
 MIN_CALLS = 200  # during a run, the share of failed calls is computed over at least this many
 CALL_COLUMNS = {"id": RESPONSE["text"], "argument": RESPONSE["text"], "texts": RESPONSE["predictions"]}
-RESULT_COLUMNS = {"value": RESPONSE["text"], "error": RESPONSE["text"], "detail": RESPONSE["text"]}
+# A merge of shards sums the tokens and failures of the distinct calls.
+RESULT_COLUMNS = {
+    "value": RESPONSE["text"],
+    "error": RESPONSE["text"],
+    "detail": RESPONSE["text"],
+    "prompt_tokens": RESPONSE["prompt_tokens"],
+    "completion_tokens": RESPONSE["completion_tokens"],
+    "failed": Value("bool"),
+}
 
 
 def run_tool(inputs: Iterable[ToolInput], tool: Tool, identity: str, store: ReplyStore, table: str = "") -> list[str]:
@@ -52,7 +61,8 @@ def run_tool(inputs: Iterable[ToolInput], tool: Tool, identity: str, store: Repl
         table: fingerprint of the table that contains the inputs, for the lineage.
 
     Returns:
-        The fingerprint of the table of model requests, for the lineage; an empty list if no model was queried.
+        The fingerprint of the table of model requests, which may have no rows, for the lineage; an empty list if the
+        tool has no engine.
 
     Raises:
         TooManyFailures: more than `Tool.max_failed` of the calls ended in a tool failure. All results are stored.
@@ -63,8 +73,6 @@ def run_tool(inputs: Iterable[ToolInput], tool: Tool, identity: str, store: Repl
         return []
     rows = _engine_calls(inputs, tool, identity, store)
     calls = table_from_rows(rows, CALL_COLUMNS, f"calls of {tool.name}", [table])
-    if not len(calls):
-        return []
     reads = ["id", "argument", "texts"]
     stage = ModelStage(
         _request, _value, tool, tool.engine, reads=reads, adds=RESULT_COLUMNS, name=tool.name, label=tool.name
@@ -136,16 +144,22 @@ def _request(row: Mapping[str, Any], tool: Tool) -> Request:
 
 
 def _value(row: Mapping[str, Any], replies: Sequence[Reply], tool: Tool) -> dict[str, Any]:
-    """Return a model's reply as the tool's result; errors of the model are tool failures."""
-    response = build_response(replies[0])
+    """Return a model's reply as the tool's result with its tokens; errors of the model are tool failures."""
+    reply = replies[0]
+    tokens = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
+    return {**_result_of_reply(reply)._asdict(), **tokens, "failed": reply.error is not None}
+
+
+def _result_of_reply(reply: Reply) -> ToolResult:
+    response = build_response(reply)
     if response["error"]:
         kind = "timeout" if response["error"] == "timeout" else "unavailable"
-        return {"value": None, "error": kind, "detail": f"{response['error']}: {response['error_detail']}"}
+        return ToolResult(error=kind, detail=f"{response['error']}: {response['error_detail']}")
     if not response["text"] and response["finish_reason"] == "length":
-        return {"value": None, "error": "unavailable", "detail": "the reply reached max_tokens before it had any text"}
+        return ToolResult(error="unavailable", detail="the reply reached max_tokens before it had any text")
     if not response["text"]:
-        return {"value": None, "error": "no_result", "detail": "the reply is empty"}
-    return {"value": response["text"], "error": None, "detail": ""}
+        return ToolResult(error="no_result", detail="the reply is empty")
+    return ToolResult(response["text"])
 
 
 # Reply store ----------------------------------------------------------------------------------------------------------

@@ -168,11 +168,11 @@ def _inputs_of_table(task: str, data: Dataset, settings: ExecutionSettings) -> I
 
 
 def _tool_inputs(task: str, rows: Sequence[Row], columns: Columns, settings: ExecutionSettings) -> list[ToolInput]:
-    """Return the distinct tool inputs of one task in a batch, in order."""
+    """Return the distinct tool inputs of one task in a batch, in the order of the rows, however these are divided."""
     tool = settings.tasks[task].tool
     inputs: dict[ToolInput, None] = {}
-    for name in settings.names:
-        for row, response in zip(rows, responses_of(columns, name), strict=True):
+    for row, *responses in zip(rows, *(responses_of(columns, name) for name in settings.names), strict=True):
+        for response in responses:
             if row.task == task and response.text is not None:
                 argument = read_call(response.text, tool).argument
                 if argument is not None:

@@ -33,7 +33,7 @@ from toolrlef_data.tables.stage_cache import arrow_files, as_arrow, open_recorde
 from toolrlef_data.trice.call_execution import ExecutionSettings
 from toolrlef_data.trice.reader import ReaderSettings, reader_name
 
-__all__ = ["EXECUTIONS", "Cassette", "collect_executions", "open_cassette", "stages_read"]
+__all__ = ["EXECUTIONS", "Cassette", "collect_executions", "open_cassette", "stages_called", "stages_read"]
 
 Record = Mapping[str, Any]
 
@@ -83,6 +83,12 @@ def stages_read(tables: Iterable[Dataset]) -> list[str]:
     readers = [key for key, kind in kinds.items() if kind == ReaderSettings.kind]
     used = [key for key in readers if not records[key]["settings"]["settings"]["verify"]]
     return list(dict.fromkeys([*executed, *(name for key in used for name in (records[key]["inputs"][0], key))]))
+
+
+def stages_called(record: Record) -> list[str]:
+    """Return the fingerprints of the stages in which engines of tools answer the calls of an execution."""
+    called: list[str] = record["inputs"][1:] if _kind(record) == ExecutionSettings.kind else []
+    return called
 
 
 def _kind(record: Record) -> str:

@@ -4,8 +4,8 @@ A run without rows determines the chain: it asks no model, and writes the record
 the same fingerprint, unless a request failed that can be sent again, or a reply was withdrawn. It is then matched by
 its place in the chain, and the merged stage has a fingerprint of its own, as in a local run.
 
-Not covered: the stages in which the engine of a tool answers calls (`qa_engine`, `translator_engine`). Their rows are
-the distinct calls, so a call that occurs in several shards counts once in each.
+The engine of a tool (`qa_engine`, `translator_engine`) answers the distinct calls of a table. A call can occur in
+several shards, so the shards keep the calls, and the merge counts each once (`calls`).
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from toolrlef_data.tables.files import scratch_folder
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.tables.stage_cache import build_record, open_recorded, read_record, stages_in, write_record
-from toolrlef_data.trice.cassette import stages_read
+from toolrlef_data.trice.cassette import stages_called, stages_read
 
 __all__ = ["Chain", "dropping_stages", "find_chain", "kept_tables", "merge_stages", "select_rows", "stages_of"]
 
-FORMAT = 1  # of the files of a shard
+FORMAT = 2  # of the files of a shard
+COUNTS = ("rows_in", "rows_out", "dropped", "usage", "failed")
 
 Stage = Mapping[str, Any]
 Tables = Mapping[str, Mapping[str, Dataset]]
@@ -44,7 +45,8 @@ class Kept(NamedTuple):
     Args:
         stage: the fingerprint in the chain of the stage that produces it.
         features: its features.
-        task, name: as in the tables to publish; the names are "" for a stage whose executions a cassette records.
+        task, name: as in the tables to publish; "" for a stage whose executions a cassette records, and for the calls
+            that the engine of a tool answers.
     """
 
     stage: str
@@ -60,15 +62,26 @@ class Chain:
     Args:
         kept: label, the name in files -> a table of which the shards keep the rows.
         records: fingerprint -> the record of the stage in a run without rows, the questions excluded.
+        calls: label -> a table of distinct calls and their results, of which the shards keep the rows, too.
     """
 
     kept: Mapping[str, Kept]
     records: Mapping[str, Stage]
+    calls: Mapping[str, Kept]
 
     @property
     def key(self) -> str:
         """The fingerprint of the chain: of the sources, the settings and the code, but not of shards and machines."""
         return digest(FORMAT, {label: kept.stage for label, kept in self.kept.items()})
+
+    def calls_of(self, kept: Kept) -> str:
+        """Return the fingerprint of the table of calls before their results."""
+        calls: str = self.records[kept.stage]["inputs"][0]
+        return calls
+
+    def is_distinct(self, key: str) -> bool:
+        """Return whether the rows of a stage are distinct calls, so that its fingerprint depends on the rows."""
+        return any(key in (kept.stage, self.calls_of(kept)) for kept in self.calls.values())
 
 
 def find_chain(recipe: Recipe, questions: Mapping[str, Dataset], folder: Path) -> Chain:
@@ -88,7 +101,9 @@ def find_chain(recipe: Recipe, questions: Mapping[str, Dataset], folder: Path) -
             kept |= {
                 f"executions-{n}": Kept(key, open_recorded(records[key]).features) for n, key in enumerate(executions)
             }
-        return Chain(kept, {key: record for key, record in records.items() if key not in starts})
+        called = [key for record in records.values() for key in stages_called(record)]
+        calls = {f"calls-{n}": Kept(key, open_recorded(records[key]).features) for n, key in enumerate(called)}
+        return Chain(kept, {key: record for key, record in records.items() if key not in starts}, calls)
 
 
 def select_rows(data: Dataset, rows: range) -> Dataset:
@@ -117,49 +132,28 @@ def stages_of(chain: Chain, tables: Tables) -> list[dict[str, Any]]:
         tables: task -> name -> table, in the stage cache of the shard.
 
     Returns:
-        Dicts with the keys key (the fingerprint in the chain), fingerprint, rows_in, rows_out, dropped, and usage and
-        failed of a model stage. A stage of a tool's engine, which depends on the calls in the rows, is not in the
-        chain; it has also the keys step, settings, published and inputs (keys of stages).
+        Dicts with the keys key (the fingerprint in the chain), fingerprint, rows_in, rows_out, dropped, usage and
+        failed of a model stage, and is_distinct.
 
     Raises:
         LedgerError: the stages differ from the chain, or their rows do not add up.
     """
     stages: dict[str, dict[str, Any]] = {}
-    keys: dict[str, str] = {}  # fingerprint in the shard -> key
 
-    def add(key: str, fingerprint: str, more: Mapping[str, Any]) -> Stage:
-        record = read_record(fingerprint)
+    def visit(key: str, fingerprint: str) -> None:
+        if key in stages or key not in chain.records:  # visited, or questions
+            return
+        expected, record = chain.records[key], read_record(fingerprint)
         if record is None:
             raise LedgerError(f"the record of the stage {key} is missing or damaged: run the shard again")
         if record["rows_in"] != record["rows_out"] + sum(record["dropped"].values()):
             raise LedgerError(f"{record['step']}: the retained and dropped rows do not add up to the input rows")
-        counts = ("rows_in", "rows_out", "dropped", "usage", "failed")
-        stages[key] = {"key": key, "fingerprint": fingerprint, **{n: record[n] for n in counts if n in record}, **more}
-        keys[fingerprint] = key
-        return record
-
-    def visit(key: str, fingerprint: str) -> None:
-        if key in stages or key not in chain.records:  # visited, or questions
-            keys.setdefault(fingerprint, key)
-            return
-        expected = chain.records[key]
-        record = add(key, fingerprint, {})
-        if record["step"] != expected["step"] or len(record["inputs"]) < len(expected["inputs"]):
+        if record["step"] != expected["step"] or len(record["inputs"]) != len(expected["inputs"]):
             raise LedgerError(f"the stage {record['step']!r} of the shard is {expected['step']!r} in the chain")
-        for parent_key, parent in zip(expected["inputs"], record["inputs"], strict=False):
+        counts = {name: record[name] for name in COUNTS if name in record}
+        stages[key] = {"key": key, "fingerprint": fingerprint, **counts, "is_distinct": chain.is_distinct(key)}
+        for parent_key, parent in zip(expected["inputs"], record["inputs"], strict=True):
             visit(parent_key, parent)
-        further = [visit_further(key, parent) for parent in record["inputs"][len(expected["inputs"]) :]]
-        if further:
-            stages[key]["further"] = further
-
-    def visit_further(owner: str, fingerprint: str) -> str:
-        if fingerprint in keys:
-            return keys[fingerprint]
-        record = read_record(fingerprint) or {}
-        key = f"{owner}/{record.get('step')}"
-        inputs = [visit_further(owner, parent) for parent in record.get("inputs", ())]
-        add(key, fingerprint, {"inputs": inputs, **{n: record.get(n) for n in ("step", "settings", "published")}})
-        return key
 
     for kept in chain.kept.values():
         if kept.task:
@@ -168,14 +162,14 @@ def stages_of(chain: Chain, tables: Tables) -> list[dict[str, Any]]:
 
 
 def kept_tables(chain: Chain, tables: Tables, stages: Sequence[Stage]) -> Iterator[tuple[str, Dataset]]:
-    """Yield (label, table) for the tables of a shard in `chain.kept`.
+    """Yield (label, table) for the tables of a shard in `chain.kept` and `chain.calls`.
 
     Args:
         chain, tables: as in `stages_of`.
         stages: the result of `stages_of`.
     """
     fingerprints = {stage["key"]: stage["fingerprint"] for stage in stages}
-    for label, kept in chain.kept.items():
+    for label, kept in (*chain.kept.items(), *chain.calls.items()):
         if kept.task:
             yield label, tables[kept.task][kept.name]
         else:
@@ -185,7 +179,7 @@ def kept_tables(chain: Chain, tables: Tables, stages: Sequence[Stage]) -> Iterat
 
 
 def merge_stages(chain: Chain, shards: Sequence[Sequence[Stage]]) -> dict[str, dict[str, Any]]:
-    """Return key -> the record of a stage of all shards, without its files.
+    """Return key -> the record of a stage of all shards, without its files; its inputs are keys.
 
     Args:
         chain: the result of `find_chain`.
@@ -194,19 +188,15 @@ def merge_stages(chain: Chain, shards: Sequence[Sequence[Stage]]) -> dict[str, d
     parts: dict[str, list[Stage]] = {}
     for stage in (stage for stages in shards for stage in stages):
         parts.setdefault(stage["key"], []).append(stage)
-    fingerprints = {key: _fingerprint(key, stages) for key, stages in parts.items()}
-    merged = {}
-    for key, stages in parts.items():
-        about = chain.records.get(key) or stages[0]
-        further = dict.fromkeys(name for stage in stages for name in stage.get("further", ()))
-        merged[key] = {
-            **{name: about[name] for name in ("step", "settings", "published")},
+    return {
+        key: {
+            **{name: chain.records[key][name] for name in ("step", "settings", "published", "inputs")},
             **_sums(stages),
-            "inputs": [fingerprints.get(parent, parent) for parent in (*about["inputs"], *further)],
-            "fingerprint": fingerprints[key],
+            "fingerprint": _fingerprint(key, stages),
             "files": [],
         }
-    return merged
+        for key, stages in parts.items()
+    }
 
 
 def _fingerprint(key: str, stages: Sequence[Stage]) -> str:

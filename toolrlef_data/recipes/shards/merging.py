@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,15 +25,20 @@ from toolrlef_data.recipes.shards.limits import check_shardable
 from toolrlef_data.recipes.shards.numbers import Shard
 from toolrlef_data.recipes.shards.running import is_final, load_all
 from toolrlef_data.records import InputError, LedgerError, ToolrlefError, TooManyFailures
+from toolrlef_data.tables.batches import key_after
 from toolrlef_data.tables.files import explain_disk_errors, scratch_folder
 from toolrlef_data.tables.fingerprint import digest
+from toolrlef_data.tables.identity import distinct
 from toolrlef_data.tables.lineage import lineage, usage
+from toolrlef_data.tables.row_files import table_from_rows
 from toolrlef_data.tables.stage_cache import arrow_files, stages_in, store_files, write_record
+from toolrlef_data.tools.results import CALL_COLUMNS
 
 __all__ = ["Merged", "merge_shards"]
 
 Records = Mapping[Shard, Mapping[str, Any]]  # in order
 BATCH_ROWS = 2_000
+TOKENS = ("completion_tokens", "prompt_tokens")
 
 
 class Merged(NamedTuple):
@@ -98,11 +104,14 @@ def merge_shards(
             if rows != len(table):
                 raise LedgerError(f"{task}: the shards have {rows} questions, and the sources {len(table)}")
         stages = merge_stages(chain, [record["stages"] for record in records.values()])
-        _check_failures(recipe, stages.values())
         origins = [record for table in questions.values() for record in lineage(table)]
         with scratch_folder(place.path / "stages") as scratch, stages_in(scratch):
             for record in origins:
                 write_record(record["fingerprint"], record)
+            _merge_calls(place, records, stages, chain)
+            _check_failures(recipe, stages.values())
+            for stage in stages.values():
+                stage["inputs"] = [_fingerprint(stages, key) for key in stage["inputs"]]
             ledgers = _write_ledgers(place, records, stages, scratch)
             tables = _write_tables(place, records, stages, chain, scratch, keep_shards)
             for key, stage in stages.items():
@@ -159,6 +168,36 @@ def _check_failures(recipe: Recipe, stages: Iterable[Mapping[str, Any]]) -> None
                     f"max_failed={share}. Nothing is published. Run the shards again: they send the requests with "
                     "retryable errors again"
                 )
+
+
+def _fingerprint(stages: Mapping[str, Mapping[str, Any]], key: str) -> str:
+    """Return the merged fingerprint of a stage of the chain; that of the questions is their key."""
+    return str(stages[key]["fingerprint"]) if key in stages else key
+
+
+def _merge_calls(place: ShardFolder, records: Records, stages: dict[str, dict[str, Any]], chain: Chain) -> None:
+    """Replace the sums of the stages in which the engine of a tool answers calls: each distinct call counts once."""
+    for label, kept in chain.calls.items():
+        files = [place.kept(label, shard) for shard in records]
+        answered, calls = stages[kept.stage], stages[chain.calls_of(kept)]
+        inputs = [_fingerprint(stages, key) for key in calls["inputs"]]
+        rows = ({name: row[name] for name in CALL_COLUMNS} for row in _distinct_rows(files))
+        table = table_from_rows(rows, CALL_COLUMNS, calls["step"], inputs)
+        totals: Counter[str] = Counter()
+        for row in _distinct_rows(files):
+            totals.update({name: row[name] or 0 for name in (*TOKENS, "failed")})
+        calls |= {"fingerprint": table._fingerprint, "rows_in": len(table), "rows_out": len(table)}
+        answered |= {
+            "fingerprint": key_after(table._fingerprint, chain.records[kept.stage]["step_digest"]),
+            "rows_in": len(table),
+            "rows_out": len(table),
+            "usage": {**answered["usage"], "requests": len(table), **{name: totals[name] for name in TOKENS if totals}},
+            **({"failed": totals["failed"]} if totals["failed"] else {}),
+        }
+
+
+def _distinct_rows(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    return distinct((row for batch in _batches(files) for row in batch.to_pylist()), itemgetter("id"))
 
 
 # The files of the merged tables ---------------------------------------------------------------------------------------

@@ -104,8 +104,11 @@ def load_all(recipe: Recipe, place: ShardFolder) -> tuple[dict[str, Dataset], Ch
 
 
 def is_final(record: Mapping[str, Any]) -> bool:
-    """Return whether no stage has a fingerprint of its own, as after failures that can be retried."""
-    return all(stage["fingerprint"] == stage["key"] for stage in record["stages"] if "step" not in stage)
+    """Return whether no stage has a fingerprint of its own, as after failures that can be retried.
+
+    That of distinct calls depends on the rows; after failures, the execution that used them has one, too.
+    """
+    return all(stage["fingerprint"] == stage["key"] for stage in record["stages"] if not stage["is_distinct"])
 
 
 def _run(
