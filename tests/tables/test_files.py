@@ -71,7 +71,8 @@ def test_a_scratch_file_is_removed_unless_it_is_renamed(tmp_path: Path) -> None:
 
 def test_the_error_of_a_full_disk_names_the_folder(tmp_path: Path) -> None:
     without_number = OSError("[Errno 28] Error writing bytes to file. Detail: [errno 28] No space left on device")
-    for full in (OSError(errno.ENOSPC, "No space left on device"), without_number):  # the second is of pyarrow
+    quota, too_large = (OSError(code, os.strerror(code)) for code in (errno.EDQUOT, errno.EFBIG))
+    for full in (OSError(errno.ENOSPC, "No space left on device"), without_number, quota, too_large):
         with pytest.raises(ToolrlefError, match=f"the disk under {tmp_path} is full"), atomic_file(tmp_path / "a"):
             raise full
         with pytest.raises(ToolrlefError, match="is full"), replace_folder(tmp_path / "b"):

@@ -52,6 +52,8 @@ SCRATCH = ".tmp-"  # hidden, so that readers of a folder ignore the scratch file
 STALE_SECONDS = 86_400  # older scratch files belong to killed processes
 STAMPS = ".stamps.json"  # the list of the files of a sealed folder
 SEALED = ".sealed"  # an empty file of a sealed folder, so that a missing list is noticed
+# A full disk, a used-up quota of the user or group, and the largest file that a system or `ulimit -f` allows.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 _checksum_line = re.compile(rb"[0-9a-f]{32}")
 
@@ -187,9 +189,11 @@ def explain_disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno == errno.ENOSPC or "No space left" in str(error):
+        # Arrow has some of these errors as text only.
+        full = [os.strerror(code) for code in FULL if error.errno == code or os.strerror(code) in str(error)]
+        if full:
             raise ToolrlefError(
-                f"the disk under {folder} is full. Completed work is saved; free some space and run again."
+                f"the disk under {folder} is full ({full[0]}). Completed work is saved; free some space and run again."
             ) from error
         if error.errno in UNWRITABLE and _is_related(folder, error.filename):
             raise ToolrlefError(f"cannot write to {folder} ({error.strerror}){_remedy(folder)}") from error
