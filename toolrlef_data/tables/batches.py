@@ -116,6 +116,7 @@ def map_batches(
             batch_function,
             batched=True,
             batch_size=batch_rows,
+            writer_batch_size=BATCH_ROWS,
             remove_columns=data.column_names,
             features=features,
             new_fingerprint=key,

@@ -25,9 +25,10 @@ import pyarrow as pa
 from datasets import Dataset, concatenate_datasets
 
 from toolrlef_data.records import ToolrlefError
+from toolrlef_data.tables.cache.batch_sizes import enlarge_batches
 from toolrlef_data.tables.cache.processes import mark_used
 from toolrlef_data.tables.checksums import stamp, warn_of_damage
-from toolrlef_data.tables.files import atomic_file, read_json, write_json
+from toolrlef_data.tables.files import read_json, write_json
 from toolrlef_data.tables.fingerprint import canonical, digest
 from toolrlef_data.tables.redaction import redact
 
@@ -52,7 +53,6 @@ __all__ = [
 ]
 
 RECORD_KEYS = {"step", "inputs", "settings", "rows_in", "rows_out", "dropped", "files"}
-MIN_BATCHES, BATCH_BYTES = 8, 16_000_000  # of a file that is written again; size of the new batches
 AGAIN = "the stage is computed again"
 _folder: ContextVar[Path | None] = ContextVar("stages", default=None)  # set by `stages_in`
 
@@ -169,35 +169,11 @@ def store_files(files: Iterable[str | Path], key: str, split: Any = None) -> Dat
     """
     stored = []
     for file in files:
-        _enlarge_batches(Path(file))
+        enlarge_batches(Path(file))
         path = stages_dir() / f"{key}-{stamp(file).checksum[:16]}.arrow"
         os.replace(file, path)
         stored.append(str(path))
     return with_fingerprint(open_files(stored, split), key)
-
-
-def _enlarge_batches(file: Path) -> None:
-    """Write a file with many small record batches again in larger ones.
-
-    An open table takes memory for each batch: 57 kB with the columns of five responders, 28 bytes a row.
-    """
-    with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
-        n_batches = sum(1 for _ in reader)
-    if n_batches <= MIN_BATCHES or file.stat().st_size > n_batches * BATCH_BYTES // 2:
-        return
-    with (
-        atomic_file(file) as scratch,
-        pa.memory_map(str(file)) as source,
-        pa.ipc.open_stream(source) as reader,
-        pa.OSFile(str(scratch), "wb") as target,
-        pa.ipc.new_stream(target, reader.schema) as writer,
-    ):
-        pending: list[pa.RecordBatch] = []
-        for n, batch in enumerate(reader, start=1):
-            pending.append(batch)
-            if n == n_batches or sum(part.nbytes for part in pending) >= BATCH_BYTES:
-                writer.write_table(pa.Table.from_batches(pending).combine_chunks())
-                pending = []
 
 
 def with_fingerprint(data: Dataset, key: str) -> Dataset:
