@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.dataset as arrow_dataset
 import pyarrow.parquet as pq
 import pytest
@@ -26,6 +27,7 @@ from datasets import (
 from toolrlef_data import columns, publish
 from toolrlef_data.publishing import parquet_files
 from toolrlef_data.publishing.parquet_files import old_schema, table_bytes, write_parquet
+from toolrlef_data.tables.row_files import table_from_rows
 
 # Names of types in `datasets` 2.21, from its table of features; List came with version 4.
 OLD_TYPES = {"Value", "ClassLabel", "Translation", "Sequence", "Array2D", "Audio", "Image"}
@@ -101,6 +103,23 @@ def test_no_shard_is_larger_than_the_limit(
     monkeypatch.setattr(parquet_files, "SHARD_BYTES", table_bytes(table) - excess)
     write_parquet(table, tmp_path, "train")
     assert len(list(tmp_path.glob("*.parquet"))) == shards
+
+
+def test_memory_is_that_of_a_row_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_caches: Path) -> None:
+    def peak(rows: int) -> int:
+        texts = ({"id": str(n), "text": f"{n:0500d}"} for n in range(rows))
+        table = table_from_rows(texts, {"id": Value("string"), "text": Value("string")}, "texts")  # in a mapped file
+        default_pool = pa.default_memory_pool()
+        pool = pa.proxy_memory_pool(default_pool)
+        pa.set_memory_pool(pool)
+        try:
+            write_parquet(table, tmp_path / str(rows), "train")
+        finally:
+            pa.set_memory_pool(default_pool)
+        return int(pool.max_memory())
+
+    monkeypatch.setattr(parquet_files, "ROW_GROUP_BYTES", 500_000)
+    assert peak(20_000) < peak(5_000) + 20 * 15_000 < 20_000 * 500, "less than 20 bytes a row, of 500"
 
 
 def test_pandas_and_pyarrow_read_the_published_rows(folder: Path) -> None:

@@ -24,7 +24,8 @@ from toolrlef_data.tables.stage_cache import as_arrow, interrupts_held, read_rec
 __all__ = ["READY_FILES", "old_schema", "table_bytes", "write_file", "write_parquet"]
 
 SHARD_BYTES = 500_000_000  # as in push_to_hub
-ROW_GROUP_BYTES = 100_000_000  # as in push_to_hub; a reader of one row reads its row group
+# A reader of one row reads its row group, and the writer holds one in memory. `push_to_hub` has 100 MB.
+ROW_GROUP_BYTES = 10_000_000
 READY_FILES = "parquet_files"  # entry of the record of a table: finished Parquet files with its rows
 SIZE_ROWS = 10_000  # rows whose size is computed at once
 NUMBER_BYTES, OFFSET_BYTES = 8, 4  # counted for a number, and for a list or text besides its values
@@ -45,12 +46,11 @@ def write_parquet(data: Dataset, folder: Path, split: str) -> None:
         return
     n_bytes = table_bytes(data)
     shards = max(1, math.ceil(n_bytes / SHARD_BYTES))
-    group_rows = max(1, len(data) * ROW_GROUP_BYTES // max(n_bytes, 1))
     for i in range(shards):
         with interrupts_held():
             part = data.shard(shards, i, contiguous=True) if shards > 1 else data
         path = folder / f"{split}-{i:05d}-of-{shards:05d}.parquet"
-        write_file(part, path, group_rows)
+        write_file(part, path, _group_rows(len(data), n_bytes))
         path.rename(path.with_stem(f"{path.stem}-{file_digest(path, 16)}"))
 
 
@@ -62,8 +62,13 @@ def _link(file: Path, path: Path) -> None:
         shutil.copyfile(file, path)
 
 
-def write_file(data: Dataset, path: Path, group_rows: int) -> None:
-    """Write a table as one Parquet file with row groups of `group_rows` rows."""
+def _group_rows(rows: int, n_bytes: int) -> int:
+    return max(1, rows * ROW_GROUP_BYTES // max(n_bytes, 1))
+
+
+def write_file(data: Dataset, path: Path, group_rows: int | None = None) -> None:
+    """Write a table as one Parquet file with row groups of `group_rows` rows. Default: of about `ROW_GROUP_BYTES`."""
+    group_rows = group_rows or _group_rows(len(data), table_bytes(data))
     schema = old_schema(data.features)
     # With chunks that depend on the contents, a later version of a file shares most of its bytes on the Hub.
     with pq.ParquetWriter(path, schema, use_content_defined_chunking=True, write_page_index=True) as file:

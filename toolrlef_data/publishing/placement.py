@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -55,6 +56,7 @@ __all__ = ["check_replaceable", "replace_publication", "usable_path"]
 NEW = "files"  # in PENDING: the folder of the new files
 PATTERN = re.compile(r"[*?]|\[.*\]|::", re.DOTALL)  # `load_dataset` reads a path with one of these as a pattern or URL
 LONGEST_PATH = "/".join(["x" * 200] * 3)  # no path in a publication is longer
+COMPARED_ROWS = 1_000  # of two publications, compared at a time
 log = logging.getLogger("toolrlef_data")
 REMEDY = "raise the version, choose another folder, or replace it with replace=True (--replace)"
 
@@ -185,16 +187,33 @@ def _check_rows(out: Path, facts: Mapping[str, Any], version: str, new: Files) -
     before, after = row_files(old), row_files(new)
     if before.keys() != after.keys() or not all(
         [old[name]["sha256"] for name in before[part]] == [new[name]["sha256"] for name in after[part]]
-        or (len(part) == 2 and _read(out, before[part]).equals(_read(folder, after[part])))
+        or (len(part) == 2 and _have_equal_rows((out, before[part]), (folder, after[part])))
         for part in after
     ):
         raise InputError(f"{out} has other rows under the same version {version}: {REMEDY}")
 
 
-def _read(folder: Path, names: Iterable[str]) -> pa.Table:
-    """Return the rows of Parquet files; another version of pyarrow writes the same rows with other bytes."""
-    paths = [path for path in map(folder.joinpath, names) if path.exists()]
-    return pa.concat_tables([pq.ParquetFile(path).read() for path in paths]) if paths else pa.table({})
+def _have_equal_rows(*parts: tuple[Path, Iterable[str]]) -> bool:
+    """Return whether two lists of Parquet files, each in a folder, have the same rows in any row groups and files.
+
+    Another version of this package or of pyarrow writes the same rows with other bytes.
+    """
+    pairs = itertools.zip_longest(*(_equal_parts(folder, names) for folder, names in parts))
+    return all(first is not None and second is not None and first.equals(second) for first, second in pairs)
+
+
+def _equal_parts(folder: Path, names: Iterable[str]) -> Iterator[pa.Table]:
+    """Yield the rows of Parquet files in parts of `COMPARED_ROWS` rows; the last part has the remaining ones."""
+    pending: list[pa.Table] = []
+    for path in (path for path in map(folder.joinpath, names) if path.exists()):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(COMPARED_ROWS):
+                pending.append(pa.Table.from_batches([batch]))
+                if sum(map(len, pending)) >= COMPARED_ROWS:
+                    rows = pa.concat_tables(pending)
+                    yield rows.slice(0, COMPARED_ROWS)
+                    pending = [rows.slice(COMPARED_ROWS)]
+    yield pa.concat_tables(pending) if pending else pa.table({})
 
 
 def _complete(out: Path) -> None:

@@ -37,7 +37,7 @@ from toolrlef_data.tables.stage_cache import as_arrow, open_recorded, read_recor
 
 __all__ = ["is_final", "load_all", "run_shard"]
 
-GROUP_ROWS = 10_000  # of a row group of a shard's files, which `merge` reads in batches
+GROUP_ROWS = 10_000  # of a row group of the ledger
 log = logging.getLogger("toolrlef_data")
 
 
@@ -128,7 +128,7 @@ def _run(
         rows_out = {}
         for label, data in kept_tables(chain, tables, stages):
             with atomic_file(place.kept(label, shard)) as scratch:
-                write_file(data, scratch, GROUP_ROWS)
+                write_file(data, scratch)
             rows_out[label] = len(data)
         with atomic_file(place.dropped(shard)) as scratch, pq.ParquetWriter(scratch, DROPPED.arrow_schema) as writer:
             for _, fingerprint, _ in dropping_stages(stages):

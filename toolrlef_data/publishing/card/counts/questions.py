@@ -43,22 +43,27 @@ def repeated_questions(splits: Mapping[str, Mapping[str, Dataset]]) -> list[Repe
     """
     found = []
     for config, tables in splits.items():
-        hashes = {split: _hashes(data) for split, data in tables.items()}
-        named = {split: values for split, values in hashes.items() if values is not None}
-        if len(named) == len(tables):
-            different = {split: np.unique(values) for split, values in named.items()}
+        names = {split: _question_column(data) for split, data in tables.items()}
+        if all(names.values()):
+            different = {split: _different(data, str(names[split])) for split, data in tables.items()}
             shared = [(a, b, len(np.intersect1d(different[a], different[b]))) for a, b in combinations(different, 2)]
-            questions = len(np.unique(np.concatenate(list(different.values()))))
-            found.append(Repeats(config, sum(map(len, named.values())), questions, shared))
+            first, *others = different.values()
+            questions = len(np.unique(np.concatenate([first, *others])) if others else first)
+            found.append(Repeats(config, sum(map(len, tables.values())), questions, shared))
     return found
 
 
-def _hashes(data: Dataset) -> Hashes | None:
-    name = next((name for name in COLUMNS if data.features.get(name) == Value("string")), None)
-    if name is None:
-        return None
-    parts = [
-        np.array([text_hash(normal_form(text or "")) for text in batch[name].to_pylist()], np.uint64)
-        for batch in as_arrow(data, [name]).iter(BATCH_ROWS)
-    ]
-    return np.concatenate(parts) if parts else np.array([], np.uint64)
+def _question_column(data: Dataset) -> str | None:
+    return next((name for name in COLUMNS if data.features.get(name) == Value("string")), None)
+
+
+def _different(data: Dataset, name: str) -> Hashes:
+    """Return the sorted hashes of the different questions of a column; 17 bytes a row while they are computed."""
+    hashes = np.empty(len(data), np.uint64)
+    start = 0
+    for batch in as_arrow(data, [name]).iter(BATCH_ROWS):
+        texts = batch[name].to_pylist()
+        hashes[start : start + len(texts)] = [text_hash(normal_form(text or "")) for text in texts]
+        start += len(texts)
+    hashes.sort()
+    return hashes[np.append(True, hashes[1:] != hashes[:-1])] if len(hashes) else hashes
