@@ -15,8 +15,9 @@ from datasets import load_dataset
 from tests.support.api_server import ApiServer, error
 from tests.support.caches import use_caches
 from tests.support.shards import published_files, run_in_shards, run_locally, small_recipe, with_engines
-from toolrlef_data import EngineSpec, InputError, Limits, ToolrlefError, load_source, merge_shards, run_shard
+from toolrlef_data import EngineSpec, InputError, Limits, ToolrlefError, load_source, merge_shards, run_shard, scripted
 from toolrlef_data.cli.main import app
+from toolrlef_data.engines.spec import Request
 from toolrlef_data.publishing.parquet_files import write_file
 from toolrlef_data.recipes.runner import load_questions
 from toolrlef_data.recipes.schema import Recipe, WarmUp
@@ -25,7 +26,7 @@ from toolrlef_data.recipes.shards.chains import find_chain
 from toolrlef_data.recipes.shards.folders import ShardFolder
 from toolrlef_data.recipes.shards.limits import divided, divided_limits
 from toolrlef_data.recipes.shards.numbers import Shard
-from toolrlef_data.records import TooManyFailures
+from toolrlef_data.records import Reply, TooManyFailures
 from toolrlef_data.tables.files import read_json, write_json
 
 OWN_ROWS = "q,a\n" + "".join(f"What is {n} plus {n}?,{2 * n}\n" for n in range(9)) + ",7\n"
@@ -59,6 +60,42 @@ def test_files_are_those_of_a_local_run(
     expected = run_locally(recipe, tmp_path)
     assert len(expected) > 2
     assert run_in_shards(recipe, tmp_path, count) == expected
+
+
+ENGINE_TOOLS = {
+    "lama": {"tool": {"kind": "qa_engine", "engine": "warm", "search": {"kind": "wiki_search", "corpus": "sample"}}},
+    "mlqa": {"tool": {"kind": "translator_engine", "engine": "warm"}, "reader": "model"},
+}
+
+
+def call_tools(request: Request) -> Reply:
+    """Call the tool of the task with one of three arguments, some of which two shards have in common."""
+    system, text = request.messages[0].content, request.messages[-1].content
+    if "river" in text:  # a request of a tool
+        return Reply(
+            "" if "blue" in text else f"A river of {len(text)} m", prompt_tokens=len(text), completion_tokens=7
+        )
+    tool = "translator" if "translat" in system else "QA"
+    name = ("river Po", "blue river", "river Inn")[len(text) % 3]
+    return Reply(f"{tool}(Which {name}?)", prompt_tokens=len(text), completion_tokens=5)
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_the_calls_of_an_engine_count_once_over_all_shards(count: int, tmp_path: Path) -> None:
+    sources = [{"name": "sample_lama", "rows": 6}, {"name": "sample_mlqa", "rows": 5}]
+    options = {"teachers": ["model"], "keep_unverified": True, "cassette": True}
+    recipe = small_recipe(tmp_path / "out", sources=sources, tasks=ENGINE_TOOLS, **options)
+    model = scripted(call_tools, progress=False)
+    recipe = with_engines(recipe, model=model, warm=dataclasses.replace(model, temperature=0.5))
+    expected = run_locally(recipe, tmp_path)
+    assert run_in_shards(recipe, tmp_path, count) == expected
+    local = read_json(tmp_path / "local" / "provenance.json")["stages"].values()
+    for tool in ("QA", "translator"):
+        assert any(stage["step"] == tool and stage["usage"]["completion_tokens"] for stage in local)
+    records = [read_json(path) for path in (tmp_path / "shards" / "done").iterdir()]
+    sent = sum(stage["rows_in"] for record in records for stage in record["stages"] if stage["is_distinct"])
+    needed = sum(stage["rows_in"] for stage in local if stage["step"].endswith(("QA", "translator")))
+    assert (sent > needed) == (count > 1), "calls are repeated in shards"
 
 
 def test_more_shards_than_rows_change_nothing(tmp_path: Path) -> None:
@@ -114,12 +151,23 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def count_up(path: Path) -> None:
+    path.write_text(path.read_text().replace('"requests": 2', '"requests": 3', 1))
+
+
 DAMAGE: dict[str, tuple[Callable[[ShardFolder, Shard], Any], str]] = {
     "missing record": (lambda place, shard: place.record(shard).unlink(), "missing: 1"),
     "cut record": (lambda place, shard: cut(place.record(shard)), "damaged: 1"),
     "empty record": (lambda place, shard: place.record(shard).write_bytes(b""), "damaged: 1"),
     "cut rows": (lambda place, shard: cut(place.kept("math-stage2", shard)), "damaged kept/math-stage2-00001-of-00003"),
-    "cut ledger": (lambda place, shard: cut(place.dropped(shard)), "damaged dropped/00001-of-00003.parquet: 1"),
+    "other count": (lambda place, shard: count_up(place.record(shard)), "damaged: 1"),
+    "flipped ledger": (lambda place, shard: flip(place.dropped(shard)), "damaged dropped/00001-of-00003.parquet: 1"),
     "missing rows": (lambda place, shard: place.kept("math-stage1", shard).unlink(), "without kept/math-stage1-00001"),
     "other chain": (
         lambda place, shard: write_json(place.record(shard), {**read_json(place.record(shard)), "chain": "0"}),
@@ -187,7 +235,7 @@ def test_a_shard_that_another_process_runs_is_refused(
 def test_a_full_disk_publishes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that is always full stands for the file of the rows."""
     recipe = small_recipe(tmp_path / "out", rows=4)
-    monkeypatch.setattr(running, "write_file", lambda data, path, rows: write_file(data, Path("/dev/full"), rows))
+    monkeypatch.setattr(running, "write_file", lambda data, path: write_file(data, Path("/dev/full")))
     with pytest.raises(ToolrlefError, match=r"the disk under .* is full"):
         run_shard(recipe, tmp_path / "shards", 0, 1)
     assert not ShardFolder(tmp_path / "shards").record(Shard(0, 1)).exists()

@@ -3,6 +3,7 @@
 | file | content |
 |---|---|
 | `kept/TASK-NAME-I-of-N.parquet` | the rows of a table to publish; for a cassette also of its executions |
+| `kept/calls-M-I-of-N.parquet` | the calls that the engine of a tool answers |
 | `dropped/I-of-N.parquet` | the dropped rows, in the order of the stages |
 | `done/I-of-N.json` | the record, written last |
 | `replies-I-of-N.sqlite` | the reply store |
