@@ -192,7 +192,7 @@ def _merge_calls(place: ShardFolder, records: Records, stages: dict[str, dict[st
             "rows_in": len(table),
             "rows_out": len(table),
             "usage": {**answered["usage"], "requests": len(table), **{name: totals[name] for name in TOKENS if totals}},
-            **({"failed": totals["failed"]} if totals["failed"] else {}),
+            **({"failed": totals["failed"]} if "failed" in answered else {}),
         }
 
 
