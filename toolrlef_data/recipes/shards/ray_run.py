@@ -1,0 +1,144 @@
+"""Run all shards of a recipe on a Ray cluster, and publish them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from toolrlef_data.checks import as_path
+from toolrlef_data.engines.rules import integer_from, is_number
+from toolrlef_data.recipes.runner import check_publishable, recipe_file
+from toolrlef_data.recipes.schema import Recipe
+from toolrlef_data.recipes.shards.folders import ShardFolder, shard_names
+from toolrlef_data.recipes.shards.limits import check_shardable, divided_limits
+from toolrlef_data.recipes.shards.merging import Merged, merge_shards
+from toolrlef_data.recipes.shards.numbers import Shard
+from toolrlef_data.recipes.shards.ray_pool import MAX_STARTS, check_address, check_room, connected, run_jobs
+from toolrlef_data.recipes.shards.ray_workers import Counts, Failure, ShardWorker
+from toolrlef_data.records import InputError, ToolrlefError
+
+__all__ = ["run_on_ray"]
+
+log = logging.getLogger("toolrlef_data")
+
+
+def run_on_ray(
+    recipe: Recipe,
+    folder: str | Path,
+    shards: int,
+    *,
+    address: str = "auto",
+    num_cpus: float = 1.0,
+    num_gpus: float = 0.0,
+    num_proc: int | None = None,
+    out: str | Path | None = None,
+    replace: bool = False,
+    on_shard: Callable[[Shard, Counts], object] | None = None,
+) -> Merged:
+    """Run all shards of a recipe on a Ray cluster, and publish what a local run publishes.
+
+    The cluster gets the recipe and the numbers of the shards; rows are only in the folder. Each worker is an actor that
+    runs one shard after another, and keeps a local model loaded in between. A shard whose worker or node is lost is run
+    by another worker. Finished shards are not run again by a second call.
+
+    Args:
+        recipe: result of `load_recipe`.
+        folder: the folder of all shards, which every node can write: a shared file system.
+        shards: the number of shards.
+        address: "auto" (default) for the cluster of this machine or of RAY_ADDRESS, HOST:PORT, or "local" for a cluster
+            of this process alone.
+        num_cpus: CPUs of a worker. Default: 1.
+        num_gpus: GPUs of a worker; a local model needs one to run on a GPU. Default: 0.
+        num_proc: processes of a worker for stages without models. Default: one.
+        out, replace: as in `run_recipe`.
+        on_shard: called with each finished shard and its counts. Default: not called.
+
+    Returns:
+        The published folder, and the counts of all shards.
+
+    Raises:
+        InputError: as in `run_shard` and `merge_shards`, the folder is no path of a file system, the recipe holds a
+            secret, there is no such cluster, or no node has the resources of a worker. Raised before any model request.
+        MissingExtra: ray is not installed.
+        ToolrlefError: shards were given up, since each lost its worker three times; the others are finished. Another
+            error of a shard, such as CapReached, ends the run after the running shards, and names the shard.
+        RuntimeError: an error in a shard that is not expected; the message has the shard and the traceback.
+    """
+    integer_from(1).check("shards", shards)
+    resources = _resources(num_cpus, num_gpus)
+    check_address(address)
+    place = ShardFolder(_shared_path(folder))
+    check_shardable(recipe)
+    recipe_file(recipe).text()  # a secret must not travel
+    check_publishable(recipe, out=out, replace=replace)
+    lines = divided_limits(recipe, shards)
+    if not num_gpus and any(spec.kind == "local" and spec.device != "cpu" for spec in recipe.engines.values()):
+        lines.append("a local model runs on the CPU of its worker: for a GPU, pass num_gpus=1 (--num-gpus 1)")
+    with connected(address) as ray:
+        check_room(ray, resources)
+        for line in lines:
+            log.warning("%s", line)
+        place.bind(shards)
+        _run_shards(ray, recipe, place, shards, resources, num_proc, on_shard)
+    return merge_shards(recipe, place.path, out=out, replace=replace)
+
+
+def _resources(num_cpus: float, num_gpus: float) -> dict[str, float]:
+    for name, value in {"num_cpus": num_cpus, "num_gpus": num_gpus}.items():
+        if not is_number(value) or value < 0:
+            raise InputError(f"{name}: expected a number of at least 0, found {value!r:.80}")
+    resources = {name: float(amount) for name, amount in (("CPU", num_cpus), ("GPU", num_gpus)) if amount}
+    if not resources:
+        raise InputError("num_cpus and num_gpus are both 0: a worker needs one of them")
+    return resources
+
+
+def _shared_path(folder: str | Path) -> Path:
+    """Return the absolute path of the folder of all shards."""
+    if "://" in str(folder):
+        raise InputError(
+            f"folder: {str(folder)!r:.80} is object storage. The shards need a file system with renames and locks that "
+            "all nodes share, such as NFS: pass its path"
+        )
+    return as_path("folder", folder).absolute()
+
+
+def _run_shards(
+    ray: Any,
+    recipe: Recipe,
+    place: ShardFolder,
+    count: int,
+    resources: dict[str, float],
+    num_proc: int | None,
+    on_shard: Callable[[Shard, Counts], object] | None,
+) -> None:
+    """Run all shards on workers; raise the error of the first one that failed."""
+    options = {"max_restarts": 0, "max_task_retries": 0}
+    amounts = {"num_cpus": resources.get("CPU", 0.0), "num_gpus": resources.get("GPU", 0.0)}
+    worker = ray.remote(ShardWorker).options(**options, **amounts)
+    failures: list[tuple[Shard, Failure]] = []
+
+    def on_result(index: int, result: Counts | Failure) -> bool:
+        if isinstance(result, Failure):
+            failures.append((Shard(index, count), result))
+        elif on_shard is not None:
+            on_shard(Shard(index, count), result)
+        return not failures
+
+    def start_worker() -> Any:
+        return worker.remote(recipe, str(place.path), count, os.getcwd(), num_proc)
+
+    outcome = run_jobs(ray, range(count), start_worker, resources, on_result)
+    for shard, failure in failures:
+        raise failure.kind(f"shard {shard}: {failure.message}")
+    if outcome.given_up:
+        index, reason = next(iter(outcome.given_up.items()))
+        raise ToolrlefError(
+            f"{len(outcome.given_up)} of {count} shards in {place.path} are given up, since each lost its worker "
+            f"{MAX_STARTS} times: {shard_names([*outcome.given_up])}. All others are finished, and nothing is "
+            f"published. The last reason of shard {index}: {reason} Mend it (often the memory of a worker: more "
+            "shards, or more num_cpus for each worker), and run the same command again"
+        )
