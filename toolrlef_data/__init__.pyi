@@ -22,11 +22,11 @@ from toolrlef_data.publishing.rl.environments import environment as environment
 from toolrlef_data.publishing.rl.rewards import reward as reward
 from toolrlef_data.publishing.rl.taskset import ToolTaskset as ToolTaskset
 from toolrlef_data.publishing.viewing import show as show
+from toolrlef_data.recipes.cluster.shard_runs import run_on_ray as run_on_ray
 from toolrlef_data.recipes.loading import load_recipe as load_recipe
 from toolrlef_data.recipes.preview import preview as preview
 from toolrlef_data.recipes.runner import run_recipe as run_recipe
 from toolrlef_data.recipes.shards.merging import merge_shards as merge_shards
-from toolrlef_data.recipes.shards.ray_run import run_on_ray as run_on_ray
 from toolrlef_data.recipes.shards.running import run_shard as run_shard
 from toolrlef_data.records import CapReached as CapReached
 from toolrlef_data.records import CassetteMiss as CassetteMiss

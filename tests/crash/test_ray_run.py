@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import yaml
@@ -260,7 +261,14 @@ PROGRAMS: dict[str, Callable[[Path, int, int], None]] = {
 def test_on_ray(program: str, rows: int, shards: int, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as short:  # the path of a socket has 107 characters
-        own = {"RAY_TMPDIR": short, "HOME": short, "HF_HOME": str(tmp_path / "home"), "RAY_AUTH_MODE": "token"}
+        own = {
+            "RAY_TMPDIR": short,
+            "HOME": short,
+            "HF_HOME": str(tmp_path / "home"),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": uuid4().hex,
+            "RAY_raylet_start_wait_time_s": "300",  # of a busy machine
+        }
         environment = {**os.environ, **own, "TOOLRLEF_REPLIES": str(tmp_path / "replies.sqlite")}
         arguments = ["--folder", tmp_path, "--rows", rows, "--shards", shards]
         run_in_namespace("tests.crash.test_ray_run", program, *arguments, environment=environment)

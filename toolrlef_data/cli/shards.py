@@ -88,8 +88,8 @@ def run_all_on_ray(
     recipe: Recipe, settings: RunSettings, out: Path | None, replace: bool, num_proc: int | None
 ) -> None:
     """Run all shards on a Ray cluster, publish them, and print the counts."""
+    from toolrlef_data.recipes.cluster.shard_runs import run_on_ray
     from toolrlef_data.recipes.shards.folders import ShardFolder
-    from toolrlef_data.recipes.shards.ray_run import run_on_ray
 
     if settings.folder is None:
         raise InputError("--backend ray needs --folder, a folder that all nodes of the cluster share")

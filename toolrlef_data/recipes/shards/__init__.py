@@ -5,9 +5,6 @@ writes its tables, ledger and record; `merging` puts the shards together and pub
 stages of a recipe without running them, and adds up their records; `limits` divides caps and rates; `folders` has the
 names of the files, the locks and the checks.
 
-`ray_run` runs all shards on a Ray cluster and merges them: `ray_pool` gives the numbers of the shards to actors, and
-`ray_workers` is such an actor.
-
 A shard has a stage cache and a reply store of its own. Its tables have the fingerprints of a local run, since a
 fingerprint covers the source, the settings and the code, and the range is in none of them. The merged tables therefore
 have the lineage of a local run, and `publish` writes the same files.

@@ -6,18 +6,17 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from toolrlef_data.checks import as_path
-from toolrlef_data.engines.rules import integer_from, is_number
+from toolrlef_data.engines.rules import integer_from
+from toolrlef_data.recipes.cluster.pool import MAX_STARTS, WorkerPool, check_address, check_resources, connected
+from toolrlef_data.recipes.cluster.workers import Counts, Failure, ShardWorker
 from toolrlef_data.recipes.runner import check_publishable, recipe_file
 from toolrlef_data.recipes.schema import Recipe
 from toolrlef_data.recipes.shards.folders import ShardFolder, shard_names
 from toolrlef_data.recipes.shards.limits import check_shardable, divided_limits
 from toolrlef_data.recipes.shards.merging import Merged, merge_shards
 from toolrlef_data.recipes.shards.numbers import Shard
-from toolrlef_data.recipes.shards.ray_pool import MAX_STARTS, check_address, check_room, connected, run_jobs
-from toolrlef_data.recipes.shards.ray_workers import Counts, Failure, ShardWorker
 from toolrlef_data.records import InputError, ToolrlefError
 
 __all__ = ["run_on_ray"]
@@ -68,7 +67,7 @@ def run_on_ray(
         RuntimeError: an error in a shard that is not expected; the message has the shard and the traceback.
     """
     integer_from(1).check("shards", shards)
-    resources = _resources(num_cpus, num_gpus)
+    resources = check_resources(num_cpus, num_gpus)
     check_address(address)
     place = ShardFolder(_shared_path(folder))
     check_shardable(recipe)
@@ -77,23 +76,13 @@ def run_on_ray(
     lines = divided_limits(recipe, shards)
     if not num_gpus and any(spec.kind == "local" and spec.device != "cpu" for spec in recipe.engines.values()):
         lines.append("a local model runs on the CPU of its worker: for a GPU, pass num_gpus=1 (--num-gpus 1)")
-    with connected(address) as ray:
-        check_room(ray, resources)
+    arguments = (recipe, str(place.path), shards, os.getcwd(), num_proc)
+    with connected(address) as ray, WorkerPool(ray, ShardWorker, arguments, resources) as pool:
         for line in lines:
             log.warning("%s", line)
         place.bind(shards)
-        _run_shards(ray, recipe, place, shards, resources, num_proc, on_shard)
+        _run_shards(pool, place, shards, on_shard)
     return merge_shards(recipe, place.path, out=out, replace=replace)
-
-
-def _resources(num_cpus: float, num_gpus: float) -> dict[str, float]:
-    for name, value in {"num_cpus": num_cpus, "num_gpus": num_gpus}.items():
-        if not is_number(value) or value < 0:
-            raise InputError(f"{name}: expected a number of at least 0, found {value!r:.80}")
-    resources = {name: float(amount) for name, amount in (("CPU", num_cpus), ("GPU", num_gpus)) if amount}
-    if not resources:
-        raise InputError("num_cpus and num_gpus are both 0: a worker needs one of them")
-    return resources
 
 
 def _shared_path(folder: str | Path) -> Path:
@@ -107,18 +96,9 @@ def _shared_path(folder: str | Path) -> Path:
 
 
 def _run_shards(
-    ray: Any,
-    recipe: Recipe,
-    place: ShardFolder,
-    count: int,
-    resources: dict[str, float],
-    num_proc: int | None,
-    on_shard: Callable[[Shard, Counts], object] | None,
+    pool: WorkerPool, place: ShardFolder, count: int, on_shard: Callable[[Shard, Counts], object] | None
 ) -> None:
     """Run all shards on workers; raise the error of the first one that failed."""
-    options = {"max_restarts": 0, "max_task_retries": 0}
-    amounts = {"num_cpus": resources.get("CPU", 0.0), "num_gpus": resources.get("GPU", 0.0)}
-    worker = ray.remote(ShardWorker).options(**options, **amounts)
     failures: list[tuple[Shard, Failure]] = []
 
     def on_result(index: int, result: Counts | Failure) -> bool:
@@ -128,17 +108,14 @@ def _run_shards(
             on_shard(Shard(index, count), result)
         return not failures
 
-    def start_worker() -> Any:
-        return worker.remote(recipe, str(place.path), count, os.getcwd(), num_proc)
-
-    outcome = run_jobs(ray, range(count), start_worker, resources, on_result)
+    given_up = pool.run(range(count), on_result)
     for shard, failure in failures:
         raise failure.kind(f"shard {shard}: {failure.message}")
-    if outcome.given_up:
-        index, reason = next(iter(outcome.given_up.items()))
+    if given_up:
+        index, reason = next(iter(given_up.items()))
         raise ToolrlefError(
-            f"{len(outcome.given_up)} of {count} shards in {place.path} are given up, since each lost its worker "
-            f"{MAX_STARTS} times: {shard_names([*outcome.given_up])}. All others are finished, and nothing is "
-            f"published. The last reason of shard {index}: {reason} Mend it (often the memory of a worker: more "
-            "shards, or more num_cpus for each worker), and run the same command again"
+            f"{len(given_up)} of {count} shards in {place.path} are given up, since each lost its worker {MAX_STARTS} "
+            f"times: {shard_names([*given_up])}. All others are finished, and nothing is published. The last reason of "
+            f"shard {index}: {reason} Mend it (often the memory of a worker: more shards, or more num_cpus for each "
+            "worker), and run the same command again"
         )

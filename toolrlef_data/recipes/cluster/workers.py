@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from toolrlef_data.engines.credentials import read_api_keys, resolve_address
+from toolrlef_data.engines.openai_api.budget import SPENDING_BY_MODEL
 from toolrlef_data.engines.settings import SECRET_HEADER
 from toolrlef_data.recipes.schema import Recipe
 from toolrlef_data.recipes.shards.folders import ShardFolder
@@ -76,6 +77,7 @@ class ShardWorker:
         return Counts(sum(record["rows_in"].values()), sum(record["rows_out"].values()))
 
     def _run(self, index: int) -> dict[str, Any]:
+        SPENDING_BY_MODEL.clear()  # the caps of a shard count its own requests, not those of the shard before it
         if ShardFolder(Path(self.folder)).count() != self.count:
             raise InputError(f"the folder {self.folder} is not shared: this node has another one than the driver")
         return run_shard(self.recipe, self.folder, index, self.count, num_proc=self.num_proc, wait=LOCK_SECONDS)
