@@ -30,10 +30,27 @@ import yaml
 
 from tests.crash.test_shard_kill import count_lines, recipe_of, reply, write_figs
 from tests.support.api_server import ApiServer
+from tests.support.caches import use_caches
 from tests.support.namespaces import run_in_namespace
 from tests.support.shards import published_files, with_engines
 from tests.support.waiting import HANG_TIMEOUT, wait_until
-from toolrlef_data import InputError, ToolrlefError, run_on_ray, run_recipe, scripted
+from toolrlef_data import (
+    ANNOTATIONS,
+    InputError,
+    Responder,
+    ToolrlefError,
+    answer,
+    backend,
+    build_stage1,
+    build_stage2,
+    grade,
+    load_source,
+    publish,
+    respond,
+    run_on_ray,
+    run_recipe,
+    scripted,
+)
 from toolrlef_data.engines.spec import Request
 
 CONCURRENCY = 4  # requests in flight of a process
@@ -249,14 +266,51 @@ def refusals(folder: Path, rows: int, shards: int) -> None:
     wait_until(lambda: ray.available_resources().get("CPU") == 2.0)  # its worker has ended
 
 
+def steps(folder: Path, rows: int, shards: int) -> None:
+    """The functions for tables publish the files of a local run, for any number of ranges; the workers ask the model."""
+    write_figs(folder, rows)
+    os.environ.update(REQUESTS=str(folder / "requests"), DEADLY_FROM=str(rows))
+    model = scripted(deadly_reply, progress=False)
+
+    def run(out: str) -> dict[str, str]:
+        """Run the steps with caches of their own, and return the published files."""
+        with use_caches(folder / f"caches-{out}"):
+            with (
+                backend("ray", address="local", shards=int(out), folder=folder / f"shared-{out}")
+                if out
+                else contextlib.nullcontext()
+            ):
+                source = {"task": "math", "question": "q", "answers": "a", "solution": "s"}
+                questions = load_source(str(folder / "figs.jsonl"), split="train", **source)
+                stage1 = build_stage1(grade(answer(questions, model)), ANNOTATIONS)
+                stage2 = build_stage2(respond(stage1, [Responder("one", model)]))
+            publish({"math": {"stage1": stage1, "stage2": stage2}}, folder / f"out-{out}", version="1.0.0")
+        return published_files(folder / f"out-{out}")
+
+    import ray
+
+    expected = run("")
+    needed = count_lines(folder / "workers")
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    for count in (1, shards, 7):
+        (folder / "workers").unlink()
+        assert run(str(count)) == expected, count
+        lines = [line.split() for line in (folder / "workers").read_text().splitlines()]
+        assert len(lines) == needed
+        assert str(os.getpid()) not in {pid for pid, _ in lines}
+        assert not list((folder / f"shared-{count}").rglob("*.sqlite*")), "all replies are in the store of the driver"
+        assert not list((folder / f"shared-{count}").rglob("*.arrow"))
+
+
 PROGRAMS: dict[str, Callable[[Path, int, int], None]] = {
-    program.__name__: program for program in (equal_files, worker_killed, nodes_and_driver, deadly_shard, refusals)
+    program.__name__: program
+    for program in (equal_files, worker_killed, nodes_and_driver, deadly_shard, refusals, steps)
 }
 
 
 @pytest.mark.parametrize(
     ("program", "rows", "shards"),
-    [("equal_files", 30, 5), ("worker_killed", 60, 4), ("nodes_and_driver", 100, 5), ("deadly_shard", 30, 4), ("refusals", 12, 3)],
+    [("equal_files", 30, 5), ("worker_killed", 60, 4), ("nodes_and_driver", 100, 5), ("deadly_shard", 30, 4), ("refusals", 12, 3), ("steps", 40, 3)],
 )  # fmt: skip
 def test_on_ray(program: str, rows: int, shards: int, tmp_path: Path) -> None:
     pytest.importorskip("ray")
@@ -267,7 +321,10 @@ def test_on_ray(program: str, rows: int, shards: int, tmp_path: Path) -> None:
             "HF_HOME": str(tmp_path / "home"),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": uuid4().hex,
-            "RAY_raylet_start_wait_time_s": "300",  # of a busy machine
+            # For a busy machine.
+            "RAY_raylet_start_wait_time_s": "300",
+            "RAY_health_check_timeout_ms": "60000",
+            "RAY_worker_register_timeout_seconds": "300",
         }
         environment = {**os.environ, **own, "TOOLRLEF_REPLIES": str(tmp_path / "replies.sqlite")}
         arguments = ["--folder", tmp_path, "--rows", rows, "--shards", shards]

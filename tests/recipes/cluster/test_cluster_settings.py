@@ -147,7 +147,7 @@ def test_a_worker_keeps_the_model_for_its_next_shard(tmp_path: Path) -> None:
     recipe = with_engines(recipe, model=engine, warm=dataclasses.replace(engine, temperature=0.9))
     worker = worker_of(recipe, tmp_path / "shards", 3)
     loading.unload()
-    bases = []
+    bases: list[Any] = []
     for index in range(3):
         result = worker.run(index)
         assert isinstance(result, Counts)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from toolrlef_data.checks import as_path
 from toolrlef_data.engines.rules import integer_from
@@ -19,7 +20,7 @@ from toolrlef_data.recipes.shards.merging import Merged, merge_shards
 from toolrlef_data.recipes.shards.numbers import Shard
 from toolrlef_data.records import InputError, ToolrlefError
 
-__all__ = ["run_on_ray"]
+__all__ = ["run_on_ray", "run_pool", "shared_path"]
 
 log = logging.getLogger("toolrlef_data")
 
@@ -69,7 +70,7 @@ def run_on_ray(
     integer_from(1).check("shards", shards)
     resources = check_resources(num_cpus, num_gpus)
     check_address(address)
-    place = ShardFolder(_shared_path(folder))
+    place = ShardFolder(shared_path(folder))
     check_shardable(recipe)
     recipe_file(recipe).text()  # a secret must not travel
     check_publishable(recipe, out=out, replace=replace)
@@ -81,11 +82,12 @@ def run_on_ray(
         for line in lines:
             log.warning("%s", line)
         place.bind(shards)
-        _run_shards(pool, place, shards, on_shard)
+        report = None if on_shard is None else lambda index, counts: on_shard(Shard(index, shards), counts)
+        run_pool(pool, place, shards, range(shards), report)
     return merge_shards(recipe, place.path, out=out, replace=replace)
 
 
-def _shared_path(folder: str | Path) -> Path:
+def shared_path(folder: str | Path) -> Path:
     """Return the absolute path of the folder of all shards."""
     if "://" in str(folder):
         raise InputError(
@@ -95,20 +97,34 @@ def _shared_path(folder: str | Path) -> Path:
     return as_path("folder", folder).absolute()
 
 
-def _run_shards(
-    pool: WorkerPool, place: ShardFolder, count: int, on_shard: Callable[[Shard, Counts], object] | None
+def run_pool(
+    pool: WorkerPool,
+    place: ShardFolder,
+    count: int,
+    jobs: Iterable[int],
+    on_result: Callable[[int, Any], object] | None = None,
+    arguments: tuple[Any, ...] = (),
 ) -> None:
-    """Run all shards on workers; raise the error of the first one that failed."""
+    """Run shards on the workers of a pool; raise the error of the first one that failed.
+
+    Args:
+        pool: the workers.
+        place: the folder of all shards.
+        count: the number of shards.
+        jobs: the numbers of the shards to run.
+        on_result: called with the number and the result of each finished shard. Default: not called.
+        arguments: further arguments of the method `run` of a worker.
+    """
     failures: list[tuple[Shard, Failure]] = []
 
-    def on_result(index: int, result: Counts | Failure) -> bool:
+    def receive(index: int, result: Any) -> bool:
         if isinstance(result, Failure):
             failures.append((Shard(index, count), result))
-        elif on_shard is not None:
-            on_shard(Shard(index, count), result)
+        elif on_result is not None:
+            on_result(index, result)
         return not failures
 
-    given_up = pool.run(range(count), on_result)
+    given_up = pool.run(jobs, receive, arguments)
     for shard, failure in failures:
         raise failure.kind(f"shard {shard}: {failure.message}")
     if given_up:
@@ -117,5 +133,5 @@ def _run_shards(
             f"{len(given_up)} of {count} shards in {place.path} are given up, since each lost its worker {MAX_STARTS} "
             f"times: {shard_names([*given_up])}. All others are finished, and nothing is published. The last reason of "
             f"shard {index}: {reason} Mend it (often the memory of a worker: more shards, or more num_cpus for each "
-            "worker), and run the same command again"
+            "worker), and run the same again"
         )
