@@ -40,7 +40,7 @@ from toolrlef_data.tables.files import atomic_file, explain_disk_errors, remove
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.stage_cache import as_arrow, open_files
 
-__all__ = ["backend"]
+__all__ = ["Steps", "active", "backend"]
 
 log = logging.getLogger("toolrlef_data")
 
@@ -90,7 +90,7 @@ def backend(
         if shards is not None or folder is not None:
             raise InputError("shards and folder are arguments of the backend ray")
         check_num_proc(num_proc)
-        with _active(Backend(num_proc=num_proc)):
+        with active(Backend(num_proc=num_proc)):
             yield
         return
     if num_proc is not None:
@@ -104,16 +104,16 @@ def backend(
     arguments = (str(place.path), count, os.getcwd())
     with connected(address) as ray, WorkerPool(ray, StepWorker, arguments, resources) as pool:
         place.bind(count)
-        steps = _Steps(pool, place, count)
+        steps = Steps(pool, place, count)
         try:
-            with _active(Backend(map_files=steps.map_files, ask=steps.ask, min_rows=count)):
+            with active(Backend(map_files=steps.map_files, ask=steps.ask, min_rows=count)):
                 yield
         finally:
             remove(place.path / "tables")
 
 
 @contextlib.contextmanager
-def _active(chosen: Backend) -> Iterator[None]:
+def active(chosen: Backend) -> Iterator[None]:
     token = BACKEND.set(chosen)
     try:
         yield
@@ -121,7 +121,7 @@ def _active(chosen: Backend) -> Iterator[None]:
         BACKEND.reset(token)
 
 
-class _Steps:
+class Steps:
     """The parts of steps that the workers of a pool compute."""
 
     def __init__(self, pool: WorkerPool, place: ShardFolder, count: int) -> None:
