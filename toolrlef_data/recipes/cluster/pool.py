@@ -15,12 +15,12 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from toolrlef_data.engines.rules import is_number
 from toolrlef_data.records import InputError, MissingExtra
 
-__all__ = ["MAX_STARTS", "WorkerPool", "check_address", "check_resources", "connected"]
+__all__ = ["MAX_STARTS", "Pool", "WorkerPool", "check_address", "check_resources", "connected"]
 
 log = logging.getLogger("toolrlef_data")
 LOCAL = "local"  # the address of a cluster of this process alone
@@ -96,6 +96,14 @@ def connected(address: str) -> Iterator[Any]:
         ray.shutdown()
 
 
+class Pool(Protocol):
+    """Workers for numbered jobs; `WorkerPool.run` describes the method."""
+
+    def run(
+        self, jobs: Iterable[int], on_result: Callable[[int, Any], bool], arguments: tuple[Any, ...] = ()
+    ) -> dict[int, str]: ...
+
+
 class WorkerPool:
     """Actors for numbered jobs; as many as the living nodes have room for.
 
@@ -160,6 +168,7 @@ class WorkerPool:
         Raises:
             RayError: a worker could not be started, or its method `run` raised an exception.
         """
+        arguments = tuple(map(self.ray.put, arguments))  # serialised once, not for each job
         waiting, starts = deque(jobs), Counter[int]()
         running: dict[Any, tuple[Any, int]] = {}  # reference of the result -> actor, job
         given_up: dict[int, str] = {}

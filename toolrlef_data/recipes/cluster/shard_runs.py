@@ -10,7 +10,7 @@ from typing import Any
 
 from toolrlef_data.checks import as_path
 from toolrlef_data.engines.rules import integer_from
-from toolrlef_data.recipes.cluster.pool import MAX_STARTS, WorkerPool, check_address, check_resources, connected
+from toolrlef_data.recipes.cluster.pool import MAX_STARTS, Pool, WorkerPool, check_address, check_resources, connected
 from toolrlef_data.recipes.cluster.workers import Counts, Failure, ShardWorker
 from toolrlef_data.recipes.runner import check_publishable, recipe_file
 from toolrlef_data.recipes.schema import Recipe
@@ -98,7 +98,7 @@ def shared_path(folder: str | Path) -> Path:
 
 
 def run_pool(
-    pool: WorkerPool,
+    pool: Pool,
     place: ShardFolder,
     count: int,
     jobs: Iterable[int],

@@ -28,7 +28,7 @@ from toolrlef_data.engines.model_stage import ModelStage, requests_of, send_miss
 from toolrlef_data.engines.reply_store import ReplyStore, open_store, replies_in
 from toolrlef_data.engines.rules import integer_from
 from toolrlef_data.engines.spec import EngineSpec
-from toolrlef_data.recipes.cluster.pool import WorkerPool, check_address, check_resources, connected
+from toolrlef_data.recipes.cluster.pool import Pool, WorkerPool, check_address, check_resources, connected
 from toolrlef_data.recipes.cluster.shard_runs import run_pool, shared_path
 from toolrlef_data.recipes.cluster.workers import LOCK_SECONDS, StepWorker
 from toolrlef_data.recipes.shards.folders import ShardFolder
@@ -124,7 +124,7 @@ def active(chosen: Backend) -> Iterator[None]:
 class Steps:
     """The parts of steps that the workers of a pool compute."""
 
-    def __init__(self, pool: WorkerPool, place: ShardFolder, count: int) -> None:
+    def __init__(self, pool: Pool, place: ShardFolder, count: int) -> None:
         self.pool, self.place, self.shards = pool, place, [Shard(index, count) for index in range(count)]
 
     def _run(self, step: Map | Ask, shards: list[Shard]) -> None:
