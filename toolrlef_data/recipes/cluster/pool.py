@@ -26,6 +26,7 @@ log = logging.getLogger("toolrlef_data")
 LOCAL = "local"  # the address of a cluster of this process alone
 MAX_STARTS = 3  # of a job whose worker is lost
 POLL_SECONDS = 5.0  # until the nodes are counted again
+READY_SECONDS = 60.0  # in which an idle worker must answer
 REASON_LENGTH = 300  # characters of Ray's reason for the loss of a worker
 
 
@@ -146,7 +147,7 @@ class WorkerPool:
     def _is_alive(self, worker: Any) -> bool:
         """Return whether an idle worker answers; end it otherwise."""
         try:
-            self.ray.get(worker.__ray_ready__.remote(), timeout=POLL_SECONDS)
+            self.ray.get(worker.__ray_ready__.remote(), timeout=READY_SECONDS)
         except (self.ray.exceptions.RayActorError, self.ray.exceptions.GetTimeoutError):
             self.ray.kill(worker)
             return False

@@ -72,7 +72,7 @@ def run_on_ray(
     check_address(address)
     place = ShardFolder(shared_path(folder))
     check_shardable(recipe)
-    recipe_file(recipe).text()  # a secret must not travel
+    recipe_file(recipe)  # a secret must not travel
     check_publishable(recipe, out=out, replace=replace)
     lines = divided_limits(recipe, shards)
     if not num_gpus and any(spec.kind == "local" and spec.device != "cpu" for spec in recipe.engines.values()):
