@@ -19,12 +19,11 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
-from uuid import uuid4
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.benchmarks.bench_scale import draw_rows
-from tests.support.namespaces import LOOPBACK_UP, UNSHARE
+from tests.support.namespaces import LOOPBACK_UP, UNSHARE, ray_environment
 from tests.support.shards import published_files, with_engines
 
 WORKERS = 2
@@ -107,8 +106,8 @@ def main() -> None:
             file.writelines(f"{json.dumps(row)}\n" for row in draw_rows(args.rows))
         expected = None
         for way in args.ways.split(","):
-            own = {"HOME": home, "HF_HOME": f"{home}/hf-{way}", "RAY_TMPDIR": home, "RAY_AUTH_TOKEN": uuid4().hex}
-            environment = {**os.environ, **own, "RAY_raylet_start_wait_time_s": "300", "PYTHONWARNINGS": "ignore"}
+            own = {"HOME": home, "HF_HOME": f"{home}/hf-{way}", "RAY_TMPDIR": home, **ray_environment()}
+            environment = {**os.environ, **own, "PYTHONWARNINGS": "ignore"}
             command = [*UNSHARE, *LOOPBACK_UP, sys.executable, __file__, "--run", way, home]
             done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
             facts = json.loads(done.stdout.splitlines()[-1])

@@ -23,7 +23,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import yaml
@@ -31,7 +30,7 @@ import yaml
 from tests.crash.test_shard_kill import count_lines, recipe_of, reply, write_figs
 from tests.support.api_server import ApiServer
 from tests.support.caches import use_caches
-from tests.support.namespaces import run_in_namespace
+from tests.support.namespaces import ray_environment, run_in_namespace
 from tests.support.shards import published_files, with_engines
 from tests.support.waiting import HANG_TIMEOUT, wait_until
 from toolrlef_data import (
@@ -315,17 +314,7 @@ PROGRAMS: dict[str, Callable[[Path, int, int], None]] = {
 def test_on_ray(program: str, rows: int, shards: int, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as short:  # the path of a socket has 107 characters
-        own = {
-            "RAY_TMPDIR": short,
-            "HOME": short,
-            "HF_HOME": str(tmp_path / "home"),
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": uuid4().hex,
-            # For a busy machine.
-            "RAY_raylet_start_wait_time_s": "300",
-            "RAY_health_check_timeout_ms": "60000",
-            "RAY_worker_register_timeout_seconds": "300",
-        }
+        own = {"RAY_TMPDIR": short, "HOME": short, "HF_HOME": str(tmp_path / "home"), **ray_environment()}
         environment = {**os.environ, **own, "TOOLRLEF_REPLIES": str(tmp_path / "replies.sqlite")}
         arguments = ["--folder", tmp_path, "--rows", rows, "--shards", shards]
         run_in_namespace("tests.crash.test_ray_run", program, *arguments, environment=environment)

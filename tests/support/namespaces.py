@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from uuid import uuid4
 
 import pytest
 
@@ -30,3 +31,11 @@ def run_in_namespace(module: str, *arguments: object, environment: Mapping[str, 
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=SECONDS, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     return done.stdout
+
+
+def ray_environment() -> dict[str, str]:
+    """Return the variables of a Ray cluster with a token of its own, on a machine that may be busy."""
+    waits = {"raylet_start_wait_time_s": 300, "gcs_server_port_wait_time_s": 300, "agent_register_timeout_ms": 300_000}
+    waits |= {"health_check_timeout_ms": 60_000, "worker_register_timeout_seconds": 300}
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid4().hex}
+    return token | {f"RAY_{name}": str(value) for name, value in waits.items()}
