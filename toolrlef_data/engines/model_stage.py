@@ -225,11 +225,16 @@ def keyed_request(
 
 
 def _prepare(data: Dataset, stage: ModelStage) -> Prepared:
-    """First pass, after other machines have sent their part of the requests, if there are any."""
+    """First pass, after other machines have sent the requests that they could, if there are any."""
     backend = BACKEND.get()
-    if backend.ask is not None and len(data) >= backend.min_rows:
-        backend.ask(data, stage)
-    return send_missing(data, stage)
+    if backend.ask is None or len(data) < backend.min_rows:
+        return send_missing(data, stage)
+    if stage.ask_again:  # before the others reply: their replies are not asked for again
+        store, sent_again = open_store(Path(stage.store)), set[str]()
+        for rows in row_batches(data, stage.reads):
+            _withdraw(rows, [_requests(row, stage) for row in rows], stage, store, sent_again)
+    backend.ask(data, stage)
+    return send_missing(data, replace(stage, ask_again=()))
 
 
 def requests_of(data: Dataset, stage: ModelStage) -> Iterator[list[tuple[str, Request]]]:

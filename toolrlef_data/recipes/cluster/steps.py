@@ -6,8 +6,7 @@ are sent by the range's worker, with a reply store of its own, whose replies the
 
 The rows of a table are written into the shared folder once, and workers read their range there.
 
-Not covered: steps that need all rows, the ledger, tools that execute distinct inputs, and requests of `ask_again`. They
-stay in this process.
+Not covered: steps that need all rows, the ledger, and tools that execute distinct inputs. They stay in this process.
 """
 
 from __future__ import annotations
