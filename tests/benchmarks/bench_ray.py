@@ -17,7 +17,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -60,7 +59,7 @@ def run(way: str, folder: Path) -> None:
     model = scripted({"": "The answer is 7."}, progress=False)
     recipe, out = with_engines(Recipe.model_validate(values), model=model), folder / f"out-{way}"
     seen: dict[tuple[int, int], tuple[str, float]] = {}
-    peaks: Counter[str] = Counter()
+    totals: dict[str, float] = {}
     is_done = threading.Event()
 
     def sample() -> None:
@@ -87,8 +86,8 @@ def run(way: str, folder: Path) -> None:
     thread.join()
     seen.update(cpu_seconds())
     for kind, seconds in seen.values():
-        peaks[kind] += round(seconds, 2)
-    print(json.dumps({"wall": wall, **peaks}))
+        totals[kind] = round(totals.get(kind, 0.0) + seconds, 2)
+    print(json.dumps({"wall": wall, **totals}))
 
 
 def main() -> None:
