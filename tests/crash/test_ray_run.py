@@ -81,7 +81,7 @@ class Place:
         command = [sys.executable, "-m", "toolrlef_data.cli", "run", self.folder / "recipe.yaml", *options]
         return subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
-    def start_on_ray(self, shards: int, address: str = "local", out: str = "ray") -> subprocess.Popen[str]:
+    def start_on_ray(self, shards: int, address: str, out: str = "ray") -> subprocess.Popen[str]:
         options = ["--backend", "ray", "--address", address, "--shards", shards, "--folder", self.folder / "shards"]
         return self.start(*options, "--out", self.folder / out)
 
@@ -104,6 +104,23 @@ def place_with_server(folder: Path, rows: int, latency: float = 0.05) -> Iterato
     os.environ["WORKER_KEY"] = KEY
     with ApiServer(latency=latency, keys={KEY}) as server:
         yield Place(folder, rows, server)
+
+
+@contextlib.contextmanager
+def ray_cluster(*cpus: int) -> Iterator[Any]:
+    """Yield a cluster with one node for each number of CPUs.
+
+    With fixed ports a node does not wait for its agents, which on a busy machine start too late for Ray.
+    """
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster()
+    names = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
+    for n, num_cpus in enumerate(cpus):
+        ports = {name: 21_000 + 10 * n + i for i, name in enumerate(names)}
+        cluster.add_node(num_cpus=num_cpus, include_dashboard=False, **ports)
+    yield cluster
+    cluster.shutdown()
 
 
 def workers() -> list[int]:
@@ -135,11 +152,11 @@ def files_with(text: str, *folders: Path) -> list[Path]:
 
 def equal_files(folder: Path, rows: int, shards: int) -> None:
     """Ray with one shard and with several publishes the files of a local run, and no secret is in any file of Ray."""
-    with place_with_server(folder, rows, latency=0.0) as place:
+    with ray_cluster(2) as cluster, place_with_server(folder, rows, latency=0.0) as place:
         expected, needed = place.run_locally()
         for count in (1, shards):
             asked = len(place.server.requests)
-            output = finish(place.start_on_ray(count, out=f"ray-{count}"))
+            output = finish(place.start_on_ray(count, cluster.address, out=f"ray-{count}"))
             assert published_files(folder / f"ray-{count}") == expected
             assert len(place.server.requests) - asked == needed
             assert f"({count} of {count} shards)" in output
@@ -147,7 +164,7 @@ def equal_files(folder: Path, rows: int, shards: int) -> None:
             shutil.rmtree(folder / "shards")
         assert files_with(KEY, Path(os.environ["RAY_TMPDIR"])) == []
         place.server.keys = {"another"}
-        output = finish(place.start_on_ray(shards, out="refused"), code=2)
+        output = finish(place.start_on_ray(shards, cluster.address, out="refused"), code=2)
         assert re.search(r"error: shard \d/\d: .*key", output), output
         assert KEY not in output
         assert files_with(KEY, Path(os.environ["RAY_TMPDIR"]), folder / "shards") == []
@@ -155,10 +172,10 @@ def equal_files(folder: Path, rows: int, shards: int) -> None:
 
 def worker_killed(folder: Path, rows: int, shards: int) -> None:
     """A worker is killed twice while it waits for replies: other workers finish its shards."""
-    with place_with_server(folder, rows) as place:
+    with ray_cluster(2) as cluster, place_with_server(folder, rows) as place:
         expected, needed = place.run_locally()
         asked = len(place.server.requests)
-        driver = place.start_on_ray(shards)
+        driver = place.start_on_ray(shards, cluster.address)
         for part in (1, 2):
             wait_for_requests(place.server, asked + part * needed // 3)
             os.kill(workers()[0], signal.SIGKILL)
@@ -169,11 +186,8 @@ def worker_killed(folder: Path, rows: int, shards: int) -> None:
 
 def nodes_and_driver(folder: Path, rows: int, shards: int) -> None:
     """One of two nodes is removed while it works, then the driver is killed and run again."""
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    second = cluster.add_node(num_cpus=1)
-    with place_with_server(folder, rows) as place:
+    with ray_cluster(1, 1) as cluster, place_with_server(folder, rows) as place:
+        (second,) = cluster.worker_nodes
         expected, needed = place.run_locally()
         asked = len(place.server.requests)
         driver = place.start_on_ray(shards, cluster.address)
@@ -192,7 +206,6 @@ def nodes_and_driver(folder: Path, rows: int, shards: int) -> None:
         sent = len(place.server.requests) - asked
         assert needed <= sent <= needed + 3 * CONCURRENCY, "in flight: of the node, and of the workers of the driver"
         print(f"{needed} questions, {sent} requests, {len(finished)} of {shards} shards before the driver was killed")
-    cluster.shutdown()
 
 
 def deadly_reply(request: Request) -> str:
@@ -216,33 +229,37 @@ def deadly_shard(folder: Path, rows: int, shards: int) -> None:
     os.environ.update(REQUESTS=str(folder / "requests"), DEADLY_FROM=str(first), MY_TOKEN=SECRET)
     recipe = with_engines(recipe_of(folder), model=scripted(deadly_reply, progress=False))
 
-    def run() -> Any:
-        return run_on_ray(recipe, folder / "shards", shards, address="local", out=folder / "ray")
+    with ray_cluster(2) as cluster:
 
-    (folder / "deadly").touch()
-    with pytest.raises(ToolrlefError, match=rf"1 of {shards} shards .* 3 times: {shards - 1}\."):
+        def run() -> Any:
+            return run_on_ray(recipe, folder / "shards", shards, address=cluster.address, out=folder / "ray")
+
+        (folder / "deadly").touch()
+        with pytest.raises(ToolrlefError, match=rf"1 of {shards} shards .* 3 times: {shards - 1}\."):
+            run()
+        deaths = [line for line in (folder / "workers").read_text().splitlines() if int(line.split()[1]) >= first]
+        assert len(deaths) == 3
+        finished = records(folder)
+        assert len(finished) == shards - 1
+        assert not (folder / "ray").exists()
+
+        (folder / "deadly").rename(folder / "faulty")  # an error that no step expects
+        with pytest.raises(
+            RuntimeError, match=rf"shard {shards - 1}/{shards}: .*\n(.*\n)*ValueError: no reply"
+        ) as caught:
+            run()
+        assert SECRET not in str(caught.value)
+        assert files_with(SECRET, Path(os.environ["RAY_TMPDIR"]), folder / "shards") == []
+        assert records(folder) == finished
+
+        (folder / "faulty").unlink()
+        (folder / "workers").unlink()
         run()
-    deaths = [line for line in (folder / "workers").read_text().splitlines() if int(line.split()[1]) >= first]
-    assert len(deaths) == 3
-    finished = records(folder)
-    assert len(finished) == shards - 1
-    assert not (folder / "ray").exists()
-
-    (folder / "deadly").rename(folder / "faulty")  # an error that no step expects
-    with pytest.raises(RuntimeError, match=rf"shard {shards - 1}/{shards}: .*\n(.*\n)*ValueError: no reply") as caught:
-        run()
-    assert SECRET not in str(caught.value)
-    assert files_with(SECRET, Path(os.environ["RAY_TMPDIR"]), folder / "shards") == []
-    assert records(folder) == finished
-
-    (folder / "faulty").unlink()
-    (folder / "workers").unlink()
-    run()
-    assert {name: time for name, time in records(folder).items() if name in finished} == finished
-    lines = [line.split() for line in (folder / "workers").read_text().splitlines()]
-    assert {int(number) for _, number in lines} == set(range(first, rows)), "finished shards asked nothing"
-    run_recipe(recipe, out=folder / "local")
-    assert published_files(folder / "ray") == published_files(folder / "local")
+        assert {name: time for name, time in records(folder).items() if name in finished} == finished
+        lines = [line.split() for line in (folder / "workers").read_text().splitlines()]
+        assert {int(number) for _, number in lines} == set(range(first, rows)), "finished shards asked nothing"
+        run_recipe(recipe, out=folder / "local")
+        assert published_files(folder / "ray") == published_files(folder / "local")
 
 
 def refusals(folder: Path, rows: int, shards: int) -> None:
@@ -266,39 +283,34 @@ def refusals(folder: Path, rows: int, shards: int) -> None:
 
 
 def steps(folder: Path, rows: int, shards: int) -> None:
-    """The functions for tables publish the files of a local run, for any number of ranges; the workers ask the model."""
+    """The functions for tables publish the files of a local run, for any number of ranges; only workers ask the model."""
     write_figs(folder, rows)
     os.environ.update(REQUESTS=str(folder / "requests"), DEADLY_FROM=str(rows))
     model = scripted(deadly_reply, progress=False)
 
-    def run(out: str) -> dict[str, str]:
+    def run(count: int, chosen: Any) -> dict[str, str]:
         """Run the steps with caches of their own, and return the published files."""
-        with use_caches(folder / f"caches-{out}"):
-            with (
-                backend("ray", address="local", shards=int(out), folder=folder / f"shared-{out}")
-                if out
-                else contextlib.nullcontext()
-            ):
+        with use_caches(folder / f"caches-{count}"):
+            with chosen:
                 source = {"task": "math", "question": "q", "answers": "a", "solution": "s"}
                 questions = load_source(str(folder / "figs.jsonl"), split="train", **source)
                 stage1 = build_stage1(grade(answer(questions, model)), ANNOTATIONS)
                 stage2 = build_stage2(respond(stage1, [Responder("one", model)]))
-            publish({"math": {"stage1": stage1, "stage2": stage2}}, folder / f"out-{out}", version="1.0.0")
-        return published_files(folder / f"out-{out}")
+            publish({"math": {"stage1": stage1, "stage2": stage2}}, folder / f"out-{count}", version="1.0.0")
+        return published_files(folder / f"out-{count}")
 
-    import ray
-
-    expected = run("")
+    expected = run(0, backend("local"))
     needed = count_lines(folder / "workers")
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    for count in (1, shards, 7):
-        (folder / "workers").unlink()
-        assert run(str(count)) == expected, count
-        lines = [line.split() for line in (folder / "workers").read_text().splitlines()]
-        assert len(lines) == needed
-        assert str(os.getpid()) not in {pid for pid, _ in lines}
-        assert not list((folder / f"shared-{count}").rglob("*.sqlite*")), "all replies are in the store of the driver"
-        assert not list((folder / f"shared-{count}").rglob("*.arrow"))
+    with ray_cluster(2) as cluster:
+        for count in (1, shards, 7):
+            (folder / "workers").unlink()
+            shared = folder / f"shared-{count}"
+            assert run(count, backend("ray", address=cluster.address, shards=count, folder=shared)) == expected, count
+            lines = [line.split() for line in (folder / "workers").read_text().splitlines()]
+            assert len(lines) == needed
+            assert str(os.getpid()) not in {pid for pid, _ in lines}
+            assert not list(shared.rglob("*.sqlite*")), "all replies are in the store of the driver"
+            assert not list(shared.rglob("*.arrow"))
 
 
 PROGRAMS: dict[str, Callable[[Path, int, int], None]] = {
@@ -327,7 +339,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100)
     parser.add_argument("--shards", type=int, default=5)
     options = parser.parse_args()
-    PROGRAMS[options.program](options.folder, options.rows, options.shards)
+    from tests.crash import test_ray_run  # Ray sends functions of __main__ by value, and others by name
+
+    test_ray_run.PROGRAMS[options.program](options.folder, options.rows, options.shards)
 
 
 if __name__ == "__main__":
