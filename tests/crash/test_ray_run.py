@@ -110,15 +110,19 @@ def place_with_server(folder: Path, rows: int, latency: float = 0.05) -> Iterato
 def ray_cluster(*cpus: int) -> Iterator[Any]:
     """Yield a cluster with one node for each number of CPUs.
 
-    With fixed ports a node does not wait for its agents, which on a busy machine start too late for Ray.
+    A node waits 15 seconds for its agents. On a busy machine they take longer; then it is started again.
     """
     from ray.cluster_utils import Cluster
 
     cluster = Cluster()
-    names = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
-    for n, num_cpus in enumerate(cpus):
-        ports = {name: 21_000 + 10 * n + i for i, name in enumerate(names)}
-        cluster.add_node(num_cpus=num_cpus, include_dashboard=False, **ports)
+    for num_cpus in cpus:
+        for is_last in (*[False] * 9, True):
+            try:
+                cluster.add_node(num_cpus=num_cpus, include_dashboard=False)
+                break
+            except Exception as error:
+                if is_last or "timed out" not in str(error):
+                    raise
     yield cluster
     cluster.shutdown()
 
