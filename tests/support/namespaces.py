@@ -14,7 +14,7 @@ from tests.support.skips import FORBIDDEN
 
 UNSHARE = ["unshare", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
 LOOPBACK_UP = ["sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
-SECONDS = 540  # until a run that hangs is ended
+SECONDS = 1800  # until a run that hangs is ended
 
 
 def run_in_namespace(module: str, *arguments: object, environment: Mapping[str, str]) -> str:
