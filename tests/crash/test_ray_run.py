@@ -115,10 +115,10 @@ def ray_cluster(*cpus: int) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     cluster = Cluster()
-    for num_cpus in cpus:
+    for n, num_cpus in enumerate(cpus):
         for is_last in (*[False] * 9, True):
             try:
-                cluster.add_node(num_cpus=num_cpus, include_dashboard=False)
+                cluster.add_node(num_cpus=num_cpus, include_dashboard=False, runtime_env_agent_port=21_000 + n)
                 break
             except Exception as error:
                 if is_last or "timed out" not in str(error):
