@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test lint unit test-all bench proof lowest taskset clean
+.PHONY: demo test lint unit test-all bench proof lowest taskset ray clean
 
 demo: $(READY)
 	$(BIN)/toolrlef-data run demo $(ARGS)
@@ -76,5 +76,15 @@ $(TASKSET)/ready: pyproject.toml constraints.txt
 	$(TASKSET)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[verifiers]" "pytest>=8.4"
 	touch $@
 
+# Ray, in an environment of its own, since it is large. Each test has a network of its own (Linux, unshare and ip).
+RAY := .venv-ray
+ray: $(RAY)/ready
+	$(RAY)/bin/python -m pytest -p no:cacheprovider -rs tests/crash/test_ray_run.py tests/recipes/cluster $(ARGS)
+
+$(RAY)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(RAY)
+	$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ray]" "pytest>=8.4"
+	touch $@
+
 clean:
-	rm -rf .venv $(LOWEST) $(TASKSET) build dist out *.egg-info
+	rm -rf .venv $(LOWEST) $(TASKSET) $(RAY) build dist out *.egg-info

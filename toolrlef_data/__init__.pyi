@@ -22,6 +22,8 @@ from toolrlef_data.publishing.rl.environments import environment as environment
 from toolrlef_data.publishing.rl.rewards import reward as reward
 from toolrlef_data.publishing.rl.taskset import ToolTaskset as ToolTaskset
 from toolrlef_data.publishing.viewing import show as show
+from toolrlef_data.recipes.cluster.shard_runs import run_on_ray as run_on_ray
+from toolrlef_data.recipes.cluster.steps import backend as backend
 from toolrlef_data.recipes.loading import load_recipe as load_recipe
 from toolrlef_data.recipes.preview import preview as preview
 from toolrlef_data.recipes.runner import run_recipe as run_recipe

@@ -35,7 +35,7 @@ from toolrlef_data import (
 )
 from toolrlef_data.engines.spec import Request
 from toolrlef_data.recipes import runner
-from toolrlef_data.recipes.schema import OWN_KEYS, Recipe, Section
+from toolrlef_data.recipes.schema import OWN_KEYS, Recipe, RunSettings, Section
 from toolrlef_data.tables.reshape import stack
 from toolrlef_data.trice.training import warm_up as training
 
@@ -143,7 +143,8 @@ def test_no_field_of_these_recipes_is_left_at_its_default(folder: Path) -> None:
         del recipe["sources"][1], recipe["responders"][1]
     at_default = [set(defaults_in(Recipe.model_validate(recipe), "recipe")) for recipe in recipes.values()]
     of_own_sources = {f"recipe.sources.{key}" for key in OWN_KEYS}  # tests/loading_scripts/own
-    assert set.intersection(*at_default) == {"recipe.layout", "recipe.hub", *of_own_sources}
+    others = {"recipe.run", *(f"recipe.run.{name}" for name in RunSettings.model_fields)}  # tests/recipes/cluster
+    assert set.intersection(*at_default) == {"recipe.layout", "recipe.hub", *others, *of_own_sources}
 
 
 @pytest.mark.parametrize("rule", STAGE2)

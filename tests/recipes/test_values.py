@@ -52,7 +52,7 @@ from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.tasks.task import Task
 
 OWN_KEYS = {  # keys without an argument of the same name
-    *OWN_SOURCE_KEYS, "decontaminate", "hub", "tasks", "teachers", "warm_up", "responders", "stage2", "card", "rows", "seed", "split", "options",
+    *OWN_SOURCE_KEYS, "decontaminate", "hub", "tasks", "teachers", "warm_up", "responders", "stage2", "card", "rows", "seed", "split", "options", "run",
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from toolrlef_data.cli.console import dropped_table, exit_on_interrupt, print_li
 from toolrlef_data.cli.hub import push
 from toolrlef_data.cli.report import report
 from toolrlef_data.cli.search import search
-from toolrlef_data.cli.shards import merge, replies, run_one_shard
+from toolrlef_data.cli.shards import merge, replies, run_all_on_ray, run_one_shard, run_settings
 from toolrlef_data.cli.show import show
 from toolrlef_data.cli.trajectories import trajectories
 from toolrlef_data.cli.trice.group import trice
@@ -51,15 +51,30 @@ def run(
         ),
     ] = None,
     folder: Annotated[Path | None, typer.Option(help="Folder of all shards, which every machine can write.")] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="local, or ray: all shards on a Ray cluster. Default: as in the recipe.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="ray: HOST:PORT of the cluster, local for a new one, or auto (default).")
+    ] = None,
+    shards: Annotated[int | None, typer.Option(min=1, help="ray: number of shards.")] = None,
+    num_cpus: Annotated[float | None, typer.Option(min=0, help="ray: CPUs of a worker. Default: 1.")] = None,
+    num_gpus: Annotated[float | None, typer.Option(min=0, help="ray: GPUs of a worker. Default: 0.")] = None,
 ) -> None:
     """Run a recipe from its sources to a published folder. Cached stages and stored replies are reused."""
     from toolrlef_data.recipes.loading import load_recipe
     from toolrlef_data.recipes.runner import run_recipe
 
     loaded = load_recipe(recipe, rows=rows, all_rows=all_rows)
+    on_ray = {"address": address, "shards": shards, "num_cpus": num_cpus, "num_gpus": num_gpus}
+    settings = run_settings(loaded, backend, {**on_ray, "folder": str(folder) if folder else None}, shard)
+    if settings.backend == "ray":
+        run_all_on_ray(loaded, settings, out, replace, num_proc)
+        return
     if shard is not None or folder is not None:
         run_one_shard(loaded, shard, folder, out, replace, num_proc)
         return
+    loaded = loaded.model_copy(update={"run": settings})
     result = run_recipe(loaded, out=out, num_proc=num_proc, replace=replace)
     _print_run(result)
 

@@ -24,13 +24,21 @@ from toolrlef_data.engines.reply_store import ReplyStore, open_store, reply_key,
 from toolrlef_data.engines.rules import integer_from
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import FINAL_ERRORS, NO_RESPONSE_ERRORS, InputError, Reply, ToolrlefError, UnknownName
-from toolrlef_data.tables.batches import read_values
+from toolrlef_data.tables.batches import BACKEND, read_values
 from toolrlef_data.tables.fingerprint import canonical, digest
 from toolrlef_data.tables.redaction import redact_fields
 from toolrlef_data.tables.stage_cache import as_arrow, write_record
 from toolrlef_data.tables.transform import Prepared, apply
 
-__all__ = ["ModelStage", "check_samples", "keyed_request", "row_batches", "run_model_stage"]
+__all__ = [
+    "ModelStage",
+    "check_samples",
+    "keyed_request",
+    "requests_of",
+    "row_batches",
+    "run_model_stage",
+    "send_missing",
+]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
 Row = Mapping[str, Any]
@@ -160,7 +168,7 @@ def run_model_stage(data: D, stage: ModelStage, *, num_proc: int | None = None) 
         removes=stage.removes,
         batched=True,
         name=stage.name,
-        prepare=lambda split: _send_missing(split, stage),
+        prepare=lambda split: _prepare(split, stage),
         refresh=bool(stage.ask_again),
         is_outdated=lambda split, record: _is_outdated(split, record, stage),
         num_proc=num_proc,
@@ -216,7 +224,26 @@ def keyed_request(
     return reply_key(dict(identity), sampling, request.in_key()), request
 
 
-def _send_missing(data: Dataset, stage: ModelStage) -> Prepared:
+def _prepare(data: Dataset, stage: ModelStage) -> Prepared:
+    """First pass, after other machines have sent the requests that they could, if there are any."""
+    backend = BACKEND.get()
+    if backend.ask is None or len(data) < backend.min_rows:
+        return send_missing(data, stage)
+    if stage.ask_again:  # before the others reply: their replies are not asked for again
+        store, sent_again = open_store(Path(stage.store)), set[str]()
+        for rows in row_batches(data, stage.reads):
+            _withdraw(rows, [_requests(row, stage) for row in rows], stage, store, sent_again)
+    backend.ask(data, stage)
+    return send_missing(data, replace(stage, ask_again=()))
+
+
+def requests_of(data: Dataset, stage: ModelStage) -> Iterator[list[tuple[str, Request]]]:
+    """Yield the (reply key, request) pairs of the rows of a table, in batches of rows."""
+    for rows in row_batches(data, stage.reads):
+        yield [pair for row in rows for pair in _requests(row, stage)]
+
+
+def send_missing(data: Dataset, stage: ModelStage) -> Prepared:
     """First pass: send the requests without a stored reply; return the salt and the usage of `Exchange.run`.
 
     If replies were withdrawn, their keys are part of the salt, so the stages after this one notice the new replies.

@@ -171,7 +171,7 @@ class ReplyStore:
         return int(count)
 
     def close(self) -> None:
-        """Close the connection; a store that is collected without `close` closes it too."""
+        """Close the connection until the store is used again; a store that is collected closes it too."""
         self._close_connection()
 
     def _read(self, table: str, keys: Sequence[str], read: Read[T]) -> dict[str, T]:
@@ -249,9 +249,9 @@ class ReplyStore:
                 raise ToolrlefError(f"the reply store {self.path} cannot be used: {error}; {ADVICE}") from error
 
     def _is_current(self) -> bool:
-        """Return whether the path still names the open file: it may have been moved, deleted or repaired."""
+        """Return whether the path still names the open file: it may have been closed, moved, deleted or repaired."""
         try:
-            return os.path.samestat(self.path.stat(), self.file_stat)
+            return self._close_connection.alive and os.path.samestat(self.path.stat(), self.file_stat)
         except FileNotFoundError:
             return False
 

@@ -60,6 +60,9 @@ def mistakes_in(recipe: Recipe) -> Mistakes:
         elif not name.startswith(HUB) and not as_path("against", name).is_file():
             yield ("decontaminate", "against", i), f"names no file: {name!r}"
     yield from _task_mistakes(recipe)
+    if recipe.run.backend != "ray":
+        for key in sorted(recipe.run.model_fields_set - {"backend", "num_proc"}):
+            yield ("run", key), "is a key of the backend ray: set backend: ray"
     yield from _unknown(("layout",), "layout", recipe.layout, LAYOUTS)
     if recipe.cassette and recipe.layout != "hub":
         yield ("cassette",), f"is not supported by the layout {recipe.layout!r}; expected 'hub'"

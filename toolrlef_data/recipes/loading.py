@@ -11,6 +11,7 @@
 | student, teachers, attempts, keep_unverified, responders | engines for these roles, with their settings |
 | warm_up | a LoRA adapter to train on stage 1; its name can be used like that of an engine |
 | stage2 | scoring of the responses |
+| run | how the command `run` runs the recipe: processes, or a Ray cluster |
 """
 
 from __future__ import annotations

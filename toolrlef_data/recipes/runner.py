@@ -21,6 +21,7 @@ from toolrlef_data.publishing.hub.push import Push, check_pushable, push_to_hub
 from toolrlef_data.publishing.placement import check_replaceable
 from toolrlef_data.publishing.recipe_file import RecipeFile, commit_of, date_of
 from toolrlef_data.recipes.schema import Recipe, Source, TaskSettings, ToolSettings, task_of, tasks_in
+from toolrlef_data.records import InputError
 from toolrlef_data.tables.lineage import ledger, lineage, record_source
 from toolrlef_data.tables.reshape import stack
 from toolrlef_data.tables.sampling.subsets import subset
@@ -79,7 +80,7 @@ def run_recipe(
     Args:
         recipe: result of `load_recipe`.
         out: folder to publish to. Default: the recipe's `out`.
-        num_proc: number of processes for stages without models. Default: one.
+        num_proc: number of processes for stages without models. Default: that of the recipe's `run`, else one.
         replace: whether to replace a newer version, or other rows under the same version. Default: the recipe's
             `replace`.
 
@@ -87,8 +88,9 @@ def run_recipe(
         The tables and the published folder.
 
     Raises:
-        InputError: the folder cannot be replaced (see `publish`), or the release cannot be pushed (see `push_to_hub`).
-            Raised before any model request, except for other rows under the same version.
+        InputError: the folder cannot be replaced (see `publish`), the release cannot be pushed (see `push_to_hub`), or
+            the recipe's `run` names another backend. Raised before any model request, except for other rows under the
+            same version.
         TooManyFailures: more than `max_failed` of an engine's requests failed; all received replies are saved.
         HubError: the Hub refused a request or could not be reached; the folder is published.
         CapReached: a cap of an engine's limits is reached; all received replies are saved.
@@ -103,6 +105,12 @@ def run_recipe(
     >>> len(result.questions), len(result.stage1)
     (5, 5)
     """
+    if recipe.run.backend != "local":
+        raise InputError(
+            f"run.backend is {recipe.run.backend!r}, and run_recipe runs in this process: call run_on_ray, or set "
+            "run.backend to local"
+        )
+    num_proc = num_proc or recipe.run.num_proc
     published = check_publishable(recipe, out=out, replace=replace)
     questions = load_questions(recipe, num_proc=num_proc)
     built = build_tables(recipe, questions, num_proc=num_proc)
@@ -216,7 +224,7 @@ def publish_tables(
 
 def recipe_file(recipe: Recipe) -> RecipeFile:
     """Return the recipe to publish; raise InputError if it holds a secret."""
-    values = recipe.model_dump(exclude_defaults=True, warnings=False)
+    values = recipe.model_dump(exclude_defaults=True, exclude={"run"}, warnings=False)
     file = RecipeFile(values, *((commit_of(recipe._file), date_of(recipe._file)) if recipe._file else ()))
     file.text()  # raises before any model request
     return file

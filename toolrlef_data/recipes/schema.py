@@ -14,7 +14,17 @@ from toolrlef_data.loading_scripts.own.files import is_own_source
 from toolrlef_data.publishing.manifest import VERSION
 from toolrlef_data.tasks import TASKS
 
-__all__ = ["Recipe", "ResponderSettings", "Source", "Student", "TaskSettings", "ToolSettings", "task_of", "tasks_in"]
+__all__ = [
+    "Recipe",
+    "ResponderSettings",
+    "RunSettings",
+    "Source",
+    "Student",
+    "TaskSettings",
+    "ToolSettings",
+    "task_of",
+    "tasks_in",
+]
 
 
 RULE_OPTIONS = ("ties", "levels", "missing", "threshold")  # keys of `Stage2` that are options of some rules alone
@@ -187,6 +197,21 @@ class Hub(Section):
     private: bool = False
 
 
+class RunSettings(Section):
+    """How the command `run` runs the recipe; none of the keys changes the result, and none is published.
+
+    The keys from `address` on are for the backend `ray`, and arguments of `run_on_ray`.
+    """
+
+    backend: Literal["local", "ray"] = "local"
+    num_proc: int | None = pydantic.Field(default=None, ge=1)
+    address: str = "auto"
+    shards: int | None = pydantic.Field(default=None, ge=1)
+    folder: str | None = None
+    num_cpus: float = pydantic.Field(default=1.0, ge=0)
+    num_gpus: float = pydantic.Field(default=0.0, ge=0)
+
+
 class Recipe(Section):
     """A complete run, from sources to a published folder."""
 
@@ -214,6 +239,7 @@ class Recipe(Section):
     responders: tuple[ResponderSettings, ...] = ()
     stage2: Stage2 = Stage2()
     card: dict[str, Any] = {}
+    run: RunSettings = RunSettings()
     _file: Path | None = pydantic.PrivateAttr(default=None)  # that it was loaded from; the card names its commit
 
 

@@ -10,10 +10,13 @@ import contextlib
 import functools
 import gc
 import logging
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from numbers import Integral
-from typing import Any, TypeVar, cast
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, cast
 
 import datasets
 import pyarrow as pa
@@ -27,8 +30,10 @@ from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
 from toolrlef_data.tables.stage_cache import arrow_files, as_arrow, count_values, stages_dir, store_files
 
 __all__ = [
+    "BACKEND",
     "BATCH_ROWS",
     "DROP_COLUMNS",
+    "Backend",
     "RowFunction",
     "apply_to_batch",
     "by_split",
@@ -53,6 +58,28 @@ D = TypeVar("D", bound="Dataset | DatasetDict")
 F = TypeVar("F", bound=Callable[..., Any])
 MIN_ROWS_FOR_BAR = 20_000  # smaller tables have no progress bar
 BATCH_ROWS = 2_000  # 5 % faster than 1,000 in the scoring of math responses; more rows are no faster
+
+
+class Backend(NamedTuple):
+    """Where steps run: in this process, or on other machines (see `recipes.cluster.steps`).
+
+    Args:
+        num_proc: processes of a map for which the caller names no number.
+        map_files: (table, batch function, features, key, rows of a batch) -> the Arrow files of the result, in order;
+            None maps in this process.
+        ask: (table, model stage) -> None: lets other machines send the requests without a stored reply, and adds the
+            replies to the store.
+        min_rows: tables with fewer rows stay in this process.
+    """
+
+    num_proc: int | None = None
+    map_files: Callable[..., Sequence[Path]] | None = None
+    ask: Callable[[Dataset, Any], None] | None = None
+    min_rows: int = 0
+
+
+THIS_PROCESS = Backend()
+BACKEND: ContextVar[Backend] = ContextVar("backend", default=THIS_PROCESS)  # set by `backend`
 
 RowFunction = Callable[[Any, Any], Any]  # (row or batch, settings) -> result
 DROP_COLUMNS = {"drop_reason": Value("string"), "drop_detail": Value("string")}  # set in the dropped rows of `explode`
@@ -112,6 +139,11 @@ def map_batches(
             with open(path, "wb") as file, pa.ipc.new_stream(file, features.arrow_schema):
                 pass
             return store_files([path], key, data.split)
+        backend = BACKEND.get()
+        if backend.map_files is not None and len(data) >= backend.min_rows:
+            files = backend.map_files(data, batch_function, features, key, batch_rows)
+            return store_files([shutil.move(file, scratch / file.name) for file in files], key, data.split)
+        num_proc = num_proc or backend.num_proc
         result = as_arrow(data).map(
             batch_function,
             batched=True,

@@ -78,14 +78,14 @@ class ShardFolder:
             )
 
     @contextlib.contextmanager
-    def locked(self, shard: Shard) -> Iterator[None]:
-        """Hold the lock of a shard; raise InputError if another process runs it."""
+    def locked(self, shard: Shard, wait: float = 0.0) -> Iterator[None]:
+        """Hold the lock of a shard; raise InputError if another process still runs it after `wait` seconds."""
         folder = self.path / "locks"
         with explain_disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             lock = filelock.FileLock(folder / f"{shard.name}.lock", is_singleton=False)
             try:
-                lock.acquire(timeout=0)
+                lock.acquire(timeout=wait)
             except filelock.Timeout:
                 raise InputError(
                     f"the shard {shard} in {self.path} is run by another process: wait for it, or end it"

@@ -12,7 +12,7 @@ from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.recipes.schema import Recipe
 from toolrlef_data.records import InputError
 
-__all__ = ["check_shardable", "divided", "divided_limits"]
+__all__ = ["check_shardable", "divided", "divided_limits", "divided_spec"]
 
 RATES = ("rpm", "tpm", "max_cost")
 CAPS = ("max_requests", "max_tokens_total")  # integers
@@ -40,23 +40,22 @@ def divided(recipe: Recipe, count: int, rows: int) -> Recipe:
     Raises:
         InputError: a cap is lower than the number of shards.
     """
-    share = min(1.0, MIN_FAILED / max(1, rows))
-    engines = {
-        name: dataclasses.replace(
-            spec,
-            max_failed=max(spec.max_failed, share),
-            limits=dataclasses.replace(spec.limits, **_parts(name, spec, count)),
-        )
-        for name, spec in recipe.engines.items()
-    }
+    engines = {name: divided_spec(f"engines.{name}", spec, count, rows) for name, spec in recipe.engines.items()}
     return recipe.model_copy(update={"engines": engines})
+
+
+def divided_spec(name: str, spec: EngineSpec, count: int, rows: int) -> EngineSpec:
+    """Return an engine of a shard; `name` is for the error message, the rest as in `divided`."""
+    share = min(1.0, MIN_FAILED / max(1, rows))
+    limits = dataclasses.replace(spec.limits, **_parts(name, spec, count))
+    return dataclasses.replace(spec, max_failed=max(spec.max_failed, share), limits=limits)
 
 
 def divided_limits(recipe: Recipe, count: int) -> list[str]:
     """Return a line of text for each engine with caps or rates: its limits, and those of one shard."""
     lines = []
     for name, spec in recipe.engines.items():
-        if parts := _parts(name, spec, count):
+        if parts := _parts(f"engines.{name}", spec, count):
             limits = ", ".join(f"{limit}={value:g}" for limit, value in parts.items())
             lines.append(f"engines.{name}: each of {count} shards gets {limits}")
     return lines
@@ -67,7 +66,7 @@ def _parts(name: str, spec: EngineSpec, count: int) -> dict[str, Any]:
     for limit in CAPS:
         if (value := limits[limit]) is not None and 0 < value < count:
             raise InputError(
-                f"engines.{name}.limits.{limit}={value} is less than the number of shards, {count}: raise it, or use "
+                f"{name}.limits.{limit}={value} is less than the number of shards, {count}: raise it, or use "
                 "fewer shards"
             )
     return {

@@ -42,7 +42,7 @@ log = logging.getLogger("toolrlef_data")
 
 
 def run_shard(
-    recipe: Recipe, folder: str | Path, index: int, count: int, *, num_proc: int | None = None
+    recipe: Recipe, folder: str | Path, index: int, count: int, *, num_proc: int | None = None, wait: float = 0.0
 ) -> dict[str, Any]:
     """Run one shard of a recipe, and write its rows, its ledger and its record.
 
@@ -54,7 +54,8 @@ def run_shard(
         folder: the folder of all shards, which every machine can write.
         index: the number of the shard, from 0.
         count: the number of shards.
-        num_proc: number of processes for stages without models. Default: one.
+        num_proc: number of processes for stages without models. Default: that of the recipe's `run`, else one.
+        wait: seconds to wait for another process that runs the shard. Default: 0.
 
     Returns:
         The record: rows_in (task -> questions), rows_out (table -> rows), dropped (reason -> rows), usage (model ->
@@ -82,10 +83,11 @@ def run_shard(
     check_shardable(recipe)
     if recipe.layout == "hub":
         recipe_file(recipe)  # a secret is an error before any request
+    num_proc = num_proc or recipe.run.num_proc
     for line in divided_limits(recipe, count):
         log.warning("%s", line)
     place.bind(count)
-    with explain_disk_errors(place.path), place.locked(shard):
+    with explain_disk_errors(place.path), place.locked(shard, wait):
         questions, chain = load_all(recipe, place)
         record, _ = place.read_record(shard, chain.key)
         if record is None or not is_final(record):
