@@ -6,11 +6,15 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from datasets import Features, Value
+from datasets import Dataset, Features, Value
 
 from tests.support.shards import small_recipe, with_engines
 from toolrlef_data import EngineSpec, InputError, Limits, ToolrlefError
+from toolrlef_data.columns import DROPPED
+from toolrlef_data.publishing.parquet_files import READY_FILES, write_file
 from toolrlef_data.recipes.schema import Recipe, WarmUp
 from toolrlef_data.recipes.shards import chains, merging
 from toolrlef_data.recipes.shards.chains import Chain, Kept, dropping_stages, merge_stages, stages_of
@@ -21,6 +25,7 @@ from toolrlef_data.recipes.shards.running import is_final, run_shard
 from toolrlef_data.records import LedgerError, TooManyFailures
 from toolrlef_data.tables.files import file_digest, read_json, write_json
 from toolrlef_data.tables.fingerprint import digest
+from toolrlef_data.tables.stage_cache import open_recorded, read_record
 
 SERVER: dict[str, Any] = {"base_url": "http://localhost:9/v1"}
 
@@ -199,7 +204,7 @@ def test_stages_of_shards_are_matched_by_their_place_and_summed(monkeypatch: pyt
         {"key": "A", "fingerprint": "A", **counts, "usage": USAGE},
         {"key": "C", "fingerprint": "C", "rows_in": 2, "rows_out": 2, "dropped": {}},
     ]
-    calls = stage("calls", ["b"], 5, usage={"model": "t", "requests": 5})
+    calls = stage("calls", ["b", "a"], 5, usage={"model": "t", "requests": 5})
     second = shard_of(
         monkeypatch,
         {
@@ -213,7 +218,7 @@ def test_stages_of_shards_are_matched_by_their_place_and_summed(monkeypatch: pyt
     assert by_key["C"]["further"] == ["C/calls"]
     assert by_key["C/calls"] == {
         "key": "C/calls", "fingerprint": "t", "rows_in": 5, "rows_out": 5, "dropped": {}, "usage": {"model": "t", "requests": 5},
-        "inputs": ["B"], "step": "calls", "settings": "of calls", "published": True,
+        "inputs": ["B", "A"], "step": "calls", "settings": "of calls", "published": True,
     }  # fmt: skip
     assert [is_final({"stages": shard}) for shard in (first, second)] == [True, False]
     own = {key: digest(key, [key, key.lower()]) for key in "ABC"}
@@ -223,7 +228,7 @@ def test_stages_of_shards_are_matched_by_their_place_and_summed(monkeypatch: pyt
         "A": {**stage("answer", ["Q"], 4, {"empty": 1, "timeout": 2}), "usage": sums, "failed": 2, "fingerprint": own["A"], "files": []},
         "B": {**stage("teach", [own["A"]], 3, {"no_call": 1}), "fingerprint": own["B"], "files": []},
         "C": {**stage("score", [own["B"], "t"], 3), "fingerprint": own["C"], "files": []},
-        "C/calls": {**calls, "inputs": [own["B"]], "fingerprint": "t", "files": []},
+        "C/calls": {**calls, "inputs": [own["B"], own["A"]], "fingerprint": "t", "files": []},
     }  # fmt: skip
     assert list(dropping_stages(second)) == [("A", "a", 2)]
     assert list(dropping_stages(first)) == [("B", "B", 1), ("A", "A", 1)]
@@ -292,3 +297,83 @@ def test_the_failures_of_all_shards_together_are_checked(tmp_path: Path) -> None
             "published. Run the shards again: they send the requests with retryable errors again"
         )
     assert [merging._has_failed({"stages": [{}, {"failed": n}]}) for n in (0, 1)] == [False, True]
+
+
+def finished_shard(
+    place: ShardFolder, shard: Shard, stages: list[dict[str, Any]], kept: dict[str, list[str]], drops: list[str], n: int
+) -> None:
+    """Write the files of a shard: its kept rows, its dropped rows in the order of the stages, and its record."""
+    files = {}
+    for label, ids in kept.items():
+        write_file(Dataset.from_list([{"id": row_id} for row_id in ids], features=TEXT), place.kept(label, shard), 10)
+    rows = [{**dict.fromkeys(DROPPED), "id": row_id, "reason": "r"} for row_id in drops]
+    pq.write_table(pa.Table.from_pylist(rows, schema=DROPPED.arrow_schema), place.dropped(shard))
+    for path in (*(place.kept(label, shard) for label in kept), place.dropped(shard)):
+        files[path.relative_to(place.path).as_posix()] = file_digest(path, 64)
+    rows_out = {label: len(ids) for label, ids in kept.items()}
+    record = {"chain": CHAIN.key, "rows_in": {"math": n}, "rows_out": rows_out, "stages": stages, "files": files}
+    write_json(place.record(shard), record)
+
+
+def test_rows_and_ledgers_of_all_shards_are_put_together_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = ShardFolder(tmp_path / "run")
+    place.bind(2)
+    for name in ("kept", "dropped", "done", "stages"):
+        (place.path / name).mkdir()
+
+    def part(key: str, rows: int, dropped: dict[str, int], **more: Any) -> dict[str, Any]:
+        counts = {"rows_in": rows + sum(dropped.values()), "rows_out": rows, "dropped": dropped}
+        return {"key": key, "fingerprint": more.pop("own", key), **counts, **more}
+
+    first = [part("B", 1, {"no_call": 1}), part("A", 2, {"empty": 1, "cut": 1}), part("C", 1, {})]
+    second = [
+        part("B", 2, {}, own="b"),
+        part("A", 2, {"timeout": 1}, own="a", failed=1, usage=USAGE),
+        part("C", 2, {}, own="c"),
+    ]
+    rows = {"math-stage1": ["q0"], "math-stage2": ["q0"], "executions-0": ["q0", "q1"]}
+    finished_shard(place, Shard(0, 2), first, rows, ["q1", "q2", "q3"], 4)
+    rows = {"math-stage1": ["q4", "q5"], "math-stage2": ["q4", "q5"], "executions-0": ["q4", "q5"]}
+    finished_shard(place, Shard(1, 2), second, rows, ["q6"], 3)
+    questions = {"math": Dataset.from_list([{"id": f"q{n}"} for n in range(7)], features=TEXT)}
+    recipe = limited(tmp_path / "out")
+    recipe = with_engines(recipe, m=dataclasses.replace(recipe.engines["model"], model="m", max_failed=1.0))
+    monkeypatch.setattr(merging, "load_all", lambda recipe, place: (questions, CHAIN))
+    published: list[Any] = []
+
+    def publish(recipe: Recipe, tables: Any, file: Any, **options: Any) -> tuple[str, None]:
+        records = {data._fingerprint: read_record(data._fingerprint) for data in tables["math"].values()}
+        keys = (digest("A", ["A", "a"]), digest("B", ["B", "b"]))
+        ledgers = [open_recorded(read_record(key) or {}, "dropped_files")["id"] for key in keys]
+        published.extend(
+            ({name: data["id"][:] for name, data in tables["math"].items()}, list(map(list, ledgers)), options)
+        )
+        assert [list(data.features) for data in tables["math"].values()] == [["id"]] * 2
+        assert all(record is not None and record["files"] for record in records.values())
+        ready = [(record or {}).get(READY_FILES) for record in records.values()]
+        names = [[place.kept(f"math-{name}", Shard(n, 2)).name for n in (0, 1)] for name in ("stage1", "stage2")]
+        assert [[Path(path).name for path in paths] if paths else None for paths in ready] == (names if options.pop("kept") else [None, None])  # fmt: skip
+        return "there", None
+
+    for keep in (False, True):
+        published.clear()
+        monkeypatch.setattr(merging, "publish_tables", lambda *a, keep=keep, **o: publish(*a, **o, kept=keep))
+        merged = merging.merge_shards(recipe, place.path, out="there", replace=True, keep_shards=keep)
+        assert published == [
+            {"stage1": ["q0", "q4", "q5"], "stage2": ["q0", "q4", "q5"]}, [["q2", "q3", "q6"], ["q1"]],
+            {"out": "there", "replace": True},
+        ]  # fmt: skip
+        assert (merged.out, merged.push, merged.retryable) == ("there", None, [1])
+        assert (merged.rows_in, merged.rows_out) == ({"math": 7}, {"math-stage1": 3, "math-stage2": 3})
+        assert merged.dropped == {
+            ("answer", "empty"): 1,
+            ("answer", "cut"): 1,
+            ("answer", "timeout"): 1,
+            ("teach", "no_call"): 1,
+        }
+    questions["math"] = questions["math"].select(range(6))
+    with pytest.raises(LedgerError) as caught:
+        merging.merge_shards(recipe, place.path)
+    assert str(caught.value) == "math: the shards have 7 questions, and the sources 6"
