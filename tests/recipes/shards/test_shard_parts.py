@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from datasets import Dataset, Features, Value
 
 from tests.support.shards import small_recipe, with_engines
-from toolrlef_data import EngineSpec, InputError, Limits, ToolrlefError
+from toolrlef_data import EngineSpec, InputError, Limits, ToolrlefError, load_source
 from toolrlef_data.columns import DROPPED
 from toolrlef_data.publishing.parquet_files import READY_FILES, write_file
 from toolrlef_data.recipes.schema import Recipe, WarmUp
@@ -377,3 +378,25 @@ def test_rows_and_ledgers_of_all_shards_are_put_together_in_order(
     with pytest.raises(LedgerError) as caught:
         merging.merge_shards(recipe, place.path)
     assert str(caught.value) == "math: the shards have 7 questions, and the sources 6"
+
+
+def test_the_record_of_a_shard_has_its_counts_and_the_digests_of_its_files(tmp_path: Path) -> None:
+    questions = load_source("sample", split="train").select(range(2, 5))
+    replies = {"": "", questions[1]["question"]: "It is 8."}
+    recipe = small_recipe(tmp_path / "out", replies, rows=5, teachers=["annotations"], responders=[])
+    place, shard = ShardFolder(tmp_path / "run"), Shard(1, 2)
+    record = run_shard(recipe, place.path, 1, 2)
+    labels = ["math-stage1", "math-stage2"]
+    kept = {label: pq.read_table(place.kept(label, shard)).column("id").to_pylist() for label in labels}
+    dropped = pq.read_table(place.dropped(shard)).to_pylist()
+    assert kept == {label: [questions[1]["id"]] for label in labels}
+    assert [row["id"] for row in dropped] == [questions[0]["id"], questions[2]["id"]]
+    paths = [*(place.kept(label, shard) for label in labels), place.dropped(shard)]
+    assert {**record, "stages": []} == {
+        "chain": record["chain"], "rows_in": {"math": 3}, "rows_out": dict.fromkeys(labels, 1), "dropped": {"empty": 2}, "stages": [],
+        "usage": {"mapping": {"requests": 3, "prompt_tokens": 0, "completion_tokens": 0}},
+        "files": {path.relative_to(place.path).as_posix(): file_digest(path, 64) for path in paths},
+    }  # fmt: skip
+    assert Counter(row["reason"] for row in dropped) == record["dropped"]
+    assert (place.count(), read_json(place.record(shard)), place.stages(shard).exists()) == (2, record, False)
+    assert run_shard(recipe, place.path, 1, 2) == record, "a finished shard is not run again"
