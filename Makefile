@@ -18,8 +18,10 @@ lint: $(READY)
 	$(BIN)/mypy
 
 # The slow tests: killed processes, training, whole runs in many variants.
-SLOW := tests/crash tests/cli/trice tests/engines/local/scoring tests/loading_scripts/test_sets/test_real_overlaps.py \
-    tests/publishing/card/test_golden.py tests/publishing/card/test_recomputed.py tests/publishing/report \
+SLOW := tests/crash tests/cli/trice/test_trice_chains.py tests/engines/local/scoring \
+    tests/loading_scripts/test_sets/test_real_overlaps.py \
+    tests/publishing/card/test_golden.py tests/publishing/card/test_recomputed.py tests/publishing/report/test_report_page.py \
+    tests/publishing/report/test_report_requests.py \
     tests/recipes/shards/test_shards.py tests/recipes/test_fields.py tests/test_public_tables.py \
     tests/toolbench/search/test_generation.py tests/trice/benchmarks/test_choices.py tests/trice/evaluation \
     tests/trice/files/test_loader.py tests/trice/training

@@ -12,6 +12,7 @@ import pytest
 from datasets import Dataset
 from typer.testing import CliRunner
 
+from tests.support.printed import printed_lines
 from toolrlef_data import (
     ANNOTATIONS,
     EngineSpec,
@@ -28,6 +29,7 @@ from toolrlef_data.cli import console, main
 from toolrlef_data.cli.search import search
 from toolrlef_data.columns import QUESTIONS
 from toolrlef_data.engines.spec import Request
+from toolrlef_data.publishing.hub.push import Push
 from toolrlef_data.recipes import loading, runner
 from toolrlef_data.recipes.runner import Run
 from toolrlef_data.toolbench.search import answer_writer, generation
@@ -140,18 +142,21 @@ def test_the_printed_numbers_of_a_run_are_those_of_its_tables(
     teachers: list[Any] = [ANNOTATIONS, scripted({"": "calculator(5+6)"}, progress=False)]
     stage1 = build_stage1(graded, teachers, attempts=1, keep_unverified=True)
     stage2 = build_stage2(respond(stage1, [Responder("one", scripted({"": "It is 12."}, progress=False))]))
-    main._print_run(Run(questions, graded, stage1, stage2, tmp_path))
-    lines = [re.split(r"\s*[│┃]\s*", line.strip("│┃ ")) for line in capsys.readouterr().out.splitlines()]
-    cells = {line[0]: line[1:] for line in lines if len(line) > 1}
-    counts = {
-        "questions": 5, "correct without the tool": 2, "wrong without the tool": 2, "not graded": 1,
-        "verified calls (50 % of the questions that need the tool)": 1, "unverified calls": 1, "stage 1": 4, "stage 2": 4,
-    }  # fmt: skip
-    assert {name: cells[name] for name in counts} == {name: [str(count)] for name, count in counts.items()}
-    assert cells["respond_by_question"] == ["5", "5,000", "10"]
-    assert cells["mapping"] == ["5", "0", "0"], "the teacher's request, and four of the responder"
-    assert cells["one"][:3] == ["0 %", "17.50", "0 %"]
-    assert cells["gold"][:3] == ["0 %", "20.00", "50 %"]
+    push = Push("org/name", "c1", "v1.0.0", "URL", None, {})
+    for released, place in (
+        (None, f'"{tmp_path}", "math-stage2"'),
+        (push, '"org/name", "math-stage2", revision="v1.0.0"'),
+    ):
+        main._print_run(Run(questions, graded, stage1, stage2, tmp_path, push=released))
+        assert printed_lines(capsys.readouterr().out) == [
+            "Rows", "|rows", "questions|5", "correct without the tool|2", "wrong without the tool|2", "not graded|1",
+            "verified calls (50 % of the questions that need the tool)|1", "unverified calls|1", "stage 1|4", "stage 2|4",
+            "Scores by responder", "responder|lost rows|mean score|tool use|20|15", "gold|0 %|20.00|50 %|4|0", "one|0 %|17.50|0 %|2|2",
+            "Model usage, as reported by the models", "model|requests|prompt tokens|reply tokens",
+            "mapping|5|0|0",  # the teacher's request, and four of the responder
+            "respond_by_question|5|5,000|10", "Dropped rows", "stage|reason|rows", "stage1|empty|1", "To load it:",
+            f'load_dataset({place}, split="train")',
+        ]  # fmt: skip
     verified = build_stage1(graded, ANNOTATIONS, attempts=1)  # without a call of row 3, which needs the tool
     main._print_run(Run(questions, graded, verified, stage2, tmp_path))
     assert "verified calls (50 % of the questions that need the tool)" in capsys.readouterr().out

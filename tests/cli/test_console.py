@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
+from tests.support.printed import printed_lines
 from toolrlef_data import Reply, generate_trajectories, preference_pairs, scripted, trajectories
-from toolrlef_data.cli import search
+from toolrlef_data.cli import console, search
 from toolrlef_data.cli.console import search_counts
 from toolrlef_data.engines.spec import Request
+from toolrlef_data.toolbench.flags import FLAGS
 from toolrlef_data.toolbench.search.method import Method
 
 
@@ -75,11 +75,21 @@ def test_the_printed_counts_are_those_of_all_searches(capsys: pytest.CaptureFixt
     assert len(answers) == 4
     tables = {"trajectories": trajectories(answers, steps="all"), "pairs": preference_pairs(answers)}
     search._print_search(5, answers, tables, method)
-    output = capsys.readouterr().out
-    lines = [re.split(r"\s*[│┃]\s*", line.strip("│┃ \n")) for line in output.splitlines()]
-    cells = {line[0].strip(): line[1] for line in lines if len(line) == 2}
+    lines = printed_lines(capsys.readouterr().out)
     counts = dict(zip(map(str.strip, NAMES), [2, 1, 1, 1, 0, 9, 6, 3], strict=True))
-    expected = {"queries": 5, "dropped: model error": 1, **counts, "trajectories": 6, "pairs": 0}
-    assert {name: cells[name] for name in expected} == {name: str(count) for name, count in expected.items()}
-    assert cells["prompt and reply tokens"] == "unknown"
-    assert "Searches that reached --max-turns without an answer: 1. Use a --max-turns above 3" in output
+    expected = {
+        "queries": 5,
+        "dropped: model error": 1,
+        **counts,
+        console.TOKENS: "unknown",
+        "trajectories": 6,
+        "pairs": 0,
+    }
+    assert lines[: len(expected) + 1] == ["Search", *(f"{name}|{count}" for name, count in expected.items())]
+    flags = [f"{name}|0|0" for name in FLAGS]
+    assert lines[len(expected) + 1 :] == [
+        "Flags", "flag|samples|samples on chosen paths", "(all samples)|6|5", *flags, "Dropped rows", "stage|reason|rows",
+        "trajectories|thought_only|3", "preference pairs|no_branch|2", "generate trajectories|timeout|1",
+        "preference pairs|finish_type|1", "preference pairs|not_valid|1",
+        "Searches that reached --max-turns without an answer: 1. Use a --max-turns above 3 to continue them.",
+    ]  # fmt: skip

@@ -24,7 +24,6 @@ from toolrlef_data.recipes.schema import Recipe, WarmUp
 from toolrlef_data.recipes.shards import running
 from toolrlef_data.recipes.shards.chains import find_chain
 from toolrlef_data.recipes.shards.folders import ShardFolder
-from toolrlef_data.recipes.shards.limits import divided, divided_limits
 from toolrlef_data.recipes.shards.numbers import Shard
 from toolrlef_data.records import Reply, TooManyFailures
 from toolrlef_data.tables.files import read_json, write_json
@@ -211,11 +210,6 @@ def test_merge_refuses_another_recipe(finished: tuple[Path, dict[str, str]], tmp
     assert not (tmp_path / "out").exists()
 
 
-def test_merge_needs_a_folder_of_shards(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="has no shards"):
-        merge_shards(small_recipe(tmp_path / "out"), tmp_path / "nothing")
-
-
 def test_another_number_of_shards_is_refused(finished: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"the folder of 3 shards.*--shard I/3"):
         run_shard(small_recipe(tmp_path / "out", rows=6), finished[0], 0, 2)
@@ -297,25 +291,6 @@ def test_a_recipe_that_needs_all_rows_is_refused_before_a_request(tmp_path: Path
         with pytest.raises(InputError, match="max_requests=3 is less than the number of shards, 4"):
             run_shard(few, tmp_path / "shards", 0, 4)
         assert not server.requests
-
-
-@pytest.mark.parametrize(("index", "count"), [(2, 2), (-1, 2), (0, 0), ("0", 2), (True, 2)])
-def test_a_number_out_of_range_is_refused(index: Any, count: Any, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"index|count"):
-        run_shard(small_recipe(tmp_path / "out"), tmp_path / "shards", index, count)
-
-
-def test_caps_and_rates_are_divided(tmp_path: Path) -> None:
-    limits = Limits(rpm=60, tpm=8000, max_requests=10, max_tokens_total=9, max_cost=2.0, price=(1.0, 1.0))
-    recipe = small_recipe(tmp_path)
-    recipe = with_engines(recipe, model=EngineSpec("openai_api", "x", base_url="http://x/v1", limits=limits))
-    part = divided(recipe, 4, 1000).engines["model"].limits
-    assert (part.rpm, part.tpm, part.max_requests, part.max_tokens_total, part.max_cost) == (15, 2000, 2, 2, 0.5)
-    assert divided_limits(recipe, 4) == [
-        "engines.model: each of 4 shards gets rpm=15, tpm=2000, max_cost=0.5, max_requests=2, max_tokens_total=2"
-    ]
-    assert divided(recipe, 4, 1000).engines["model"].max_failed == 0.2  # a share, but not of a few rows
-    assert divided(recipe, 4, 10).engines["model"].max_failed == 1.0
 
 
 # The commands ---------------------------------------------------------------------------------------------------------
