@@ -148,6 +148,7 @@ NO_TABLE = "expected a datasets.Dataset or DatasetDict, found "
         (lambda: check_type("n", "x" * 100, "a number", int, float), f"n: expected a number, found '{'x' * 79}"),
         (lambda: check_callable("judge", 5), "judge: expected a function, found 5"),
         (lambda: check_choice("layout", None, ("a", "b")), "unknown layout None; choose from: a, b"),
+        (lambda: check_choice("layout", "c", ("a", "b")), "unknown layout 'c'; choose from: a, b"),
         (lambda: Choices("digit", {"pi": "math:pi"})["e"], "unknown digit 'e'; choose from: pi"),
         (lambda: Choices("digit", {"pi": "math:pi"})[5], "unknown digit 5; choose from: pi"),  # type: ignore[index]
     ],
