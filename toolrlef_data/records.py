@@ -103,7 +103,7 @@ class UnknownName(InputError, KeyError):
 
     def __init__(self, kind: str, name: object, choices: object = ()) -> None:
         names = (
-            ", ".join(sorted(str(choice) for choice in choices))
+            ", ".join(sorted({str(choice) for choice in choices}))
             if isinstance(choices, (list, tuple, set, frozenset, Mapping))
             else ""
         )

@@ -130,15 +130,56 @@ def test_a_task_made_with_deprecated_names_has_the_same_key_and_provenance() -> 
     assert task.published() == MLQA.published()
 
 
-def test_digests_of_prompts_stay_the_same() -> None:
-    """Published provenance.json files contain them."""
-    assert {name: digest[:8] for name, digest in MATH.published()["prompts_sha256"].items()} == {
-        "examples": "d743926a",
-        "instruction": "bca660d1",
-        "plain_instruction": "0cfcf2bb",
-        "teacher_instruction": "34a10bfd",
-        "reader_instruction": "055539df",
+# Digests of examples, instruction, plain, teacher and reader instruction; published provenance.json files contain them.
+PROMPTS = {
+    "math": "d743926a bca660d1 0cfcf2bb 34a10bfd 055539df",
+    "qa": "f6da6c03 99131cdb 514a3282 1ea1c9f0 4b51d934",
+    "retrieval": "1a1f34cc c8ad66f9 514a3282 87bdcab7 4b51d934",
+    "lama": "a58606bf c5139908 e83733da 1be0be8a 055539df",
+    "mlqa": "ab79ed7d a4172a21 1d93a5eb f4dcacd4 e983e4a3",
+}
+TOOLS_OF_TASKS = {
+    "math": ("calculator", "Computes an arithmetic formula, such as (12/60)*50, and gives its value.", "formula"),
+    "qa": ("WikiSearch", "Searches Wikipedia and gives the passages that fit best.", "query"),
+    "retrieval": ("retriever", "Searches Wikipedia and gives the passages that fit best.", "query"),
+    "lama": ("QA", "Answers a question.", "question"),
+    "mlqa": ("translator", "Translates a text into English.", "text"),
+}
+# The fields of each task that are not None, and the fields with another value than the default.
+FUNCTIONS = ["extract", "grade", "ungradable_reason", "leaks", "render"]
+READER = ["reader_prompt", "parse_reader_reply"]
+FIELDS_SET = {
+    "math": ([*FUNCTIONS, "distance", "clean_answer"], {"numeric": True}),
+    "qa": ([*FUNCTIONS, *READER], {}),
+    "retrieval": ([*FUNCTIONS, *READER], {}),
+    "lama": (FUNCTIONS, {}),
+    "mlqa": ([*FUNCTIONS, "make_argument", "language", *READER, "parse_input"], {"output_is_answer": False}),
+}
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_a_shipped_task_stays_as_it_is(name: str) -> None:
+    task = TASKS[name]
+    module = "math" if name == "math" else "text_answers"
+    names = ("examples", "instruction", "plain_instruction", "teacher_instruction", "reader_instruction")
+    digests = dict(zip(names, PROMPTS[name].split(), strict=True))
+    published = task.published()
+    published["prompts_sha256"] = {key: digest[:8] for key, digest in published["prompts_sha256"].items()}
+    assert published == {
+        "task": name,
+        "tool": {"name": TOOLS_OF_TASKS[name][0], "version": "1"},
+        "grade": {"name": f"toolrlef_data.tasks.{module}:grade"},
+        "grader_code": task.grader_code(),
+        "prompts_sha256": digests,
     }
+    tool = task.tool
+    assert (tool.name, tool.description, tool.parameter) == TOOLS_OF_TASKS[name]
+    assert (tool.version, tool.batch, tool.max_failed, tool.engine, tool.prompt) == ("1", 256, 0.2, None, None)
+    functions, others = FIELDS_SET[name]
+    values = values_of(task)
+    assert {key for key, value in values.items() if callable(value)} == {*functions}
+    defaults = {"numeric": False, "reader": None, "reader_style": "chat", "output_is_answer": True}
+    assert {key: values[key] for key in defaults} == defaults | others
 
 
 @dataclass(frozen=True)

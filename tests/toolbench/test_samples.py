@@ -273,6 +273,51 @@ IRREGULAR: list[tuple[str, Any, Any]] = [
 ]  # fmt: skip
 
 
+# The details of all drops of these files, but for the errors of Python; and those of some conversions only.
+DETAILS = {
+    "no_messages: expected train_messages as a non-empty list",
+    "no_messages: list 1 of train_messages has no messages",
+    "no_messages: list 2 of train_messages has no messages",
+    *(f"not_a_message: list 1: expected a message, found {kind}" for kind in ("NoneType", "int", "list", "str")),
+    *(f"not_a_message: list 1: expected content as text, found {kind}" for kind in ("bool", "dict", "int", "list")),
+    *(f"not_a_message: list 2: expected name as text, found {kind}" for kind in ("bool", "dict", "int", "list")),
+    *(f"not_a_message: list 1: unknown role {role}" for role in ("'developer'", "5", "None", "[]")),
+    "not_a_message: list 1: expected calls with name and arguments as text",
+    "not_an_answer: ValueError: too many lists and objects in each other",
+    "not_an_answer: KeyError: 'answer_generation'",
+    "not_an_answer: expected every function name as text",
+    "not_unicode: a function schema has an unpaired surrogate",
+    "not_unicode: a text has an unpaired surrogate",
+}
+OF_LISTS = {
+    "no_target: expected an assistant message as target, found the role function",
+    "no_target: expected an assistant message as target, found the role user",
+    "not_valid: the file has no chosen path: valid_data is false or missing",
+    "thought_only: the message has no function call",
+}
+NO_RESULT = "result_without_call: a function message has no preceding call"
+ANY_NODE = "no_tree: expected a node of type Thought or Action or Action Input with a description, found"
+OF_TREES = {
+    "no_messages: the file has no opening messages",
+    "no_tree: expected a node of type Action Input with a description, found ['x']",
+    f"{ANY_NODE} 'NoneType'",
+    f"{ANY_NODE} None",
+    "no_tree: expected every chain of the file as a list of nodes",
+    "no_tree: expected one Action Input node below an Action node, found 0 nodes",
+    "no_tree: expected the children of a node as a list, found int",
+    "no_tree: the file has no tree and no chains",
+    "tree_differs: no path of the tree matches the train_messages",
+    NO_RESULT,
+}
+OF_PAIRS = {"finish_type: won", "not_valid: the file has no chosen path"}
+ALL_DETAILS = {
+    "chosen": DETAILS | OF_LISTS | {NO_RESULT},
+    "toolllama": DETAILS | OF_LISTS,
+    "all": DETAILS | OF_TREES,
+    "pairs": DETAILS | OF_TREES | OF_PAIRS,
+}
+
+
 @pytest.mark.parametrize("conversion", list(CONVERSIONS))
 def test_irregular_files_yield_samples_or_drop_reasons_and_affect_no_other_file(conversion: str) -> None:
     files: dict[str, Any] = {}
@@ -288,6 +333,10 @@ def test_irregular_files_yield_samples_or_drop_reasons_and_affect_no_other_file(
             name = expected_row["id"].replace("good 0", f"good {n}")
             assert r == {**expected_row, "id": name, "source_file": f"good {n}.json"}
     assert len(set(drops["id"])) == len(drops)
+    details = {f"{r['reason']}: {r['detail']}" for r in drops}
+    of_python = {detail for detail in details - DETAILS if detail.startswith("not_an_answer")}
+    assert details - of_python == ALL_DETAILS[conversion]
+    assert of_python
     by_file: dict[str, list[str]] = {}
     for r in drops:
         by_file.setdefault(r["id"].partition("#")[0], []).append(r["reason"])

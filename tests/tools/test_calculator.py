@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import random
+import re
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from tests.support.corpora import hostile_cases, own_cases
 from toolrlef_data.records import CALL_ERRORS, ToolError
-from toolrlef_data.tools import TOOLS
+from toolrlef_data.tools import TOOLS, calculator
 from toolrlef_data.tools.arithmetic import evaluate
 from toolrlef_data.tools.calculator import CALCULATOR, MAX_LENGTH, calculate
 from toolrlef_data.tools.notation import MINUS_SIGNS
@@ -152,6 +153,7 @@ def test_responses(case: dict[str, Any]) -> None:
         ("<<48/2=24>>", 24.0),
         ("10**300*10**300/10**300", 1e300),  # a large intermediate value
         ("1**10**10", 1),
+        ("2^1024/2^1023", 2.0),
         ("0*9", 0),
     ],
 )
@@ -163,6 +165,41 @@ def test_values(formula: str, value: float | None) -> None:
     result = calculate(formula)
     assert is_close(result, value)
     assert type(result) is type(value)
+
+
+FUNCTIONS: dict[str, list[tuple[str, float]]] = {
+    "abs": [("abs(-3)", 3), ("abs(-2.5)", 2.5)],
+    "ceil": [("ceil(2.1)", 3), ("ceil(-2.1)", -2)],
+    "exp": [("exp(0)", 1.0), ("exp(1)", math.e)],
+    "factorial": [("factorial(5)", 120), ("factorial(0)", 1), ("170!/169!", 170.0)],
+    "float": [("float(3)", 3.0)],
+    "floor": [("floor(2.9)", 2), ("floor(-2.1)", -3)],
+    "fmod": [("fmod(-7, 3)", -1.0)],
+    "gcd": [("gcd(12, 18, 8)", 2)],
+    "int": [("int(-2.9)", -2)],
+    "lcm": [("lcm(4, 6, 10)", 60)],
+    "ln": [("ln(1)", 0.0), ("ln(exp(2))", 2.0)],
+    "log": [("log(8, 2)", 3.0), ("log(1)", 0.0)],
+    "log10": [("log10(1000)", 3.0)],
+    "log2": [("log2(1024)", 10.0)],
+    "max": [("max(1, 5, 3)", 5)],
+    "min": [("min(4, 2, 3)", 2)],
+    "mod": [("mod(-7, 3)", 2)],
+    "pow": [("pow(2, 5)", 32)],
+    "round": [("round(2.5)", 2), ("round(2.567, 2)", 2.57), ("round(1234, -2)", 1200), ("round(3, 400)", 3)],
+    "sqrt": [("sqrt(16)", 4.0)],
+    "sum": [("sum(1, 2, 3.5)", 6.5)],
+    "trunc": [("trunc(-2.9)", -2)],
+}
+
+
+def test_every_function_has_its_value() -> None:
+    for formula, value in (case for cases in FUNCTIONS.values() for case in cases):
+        result = calculate(formula)
+        assert (is_close(result, value), type(result)) == (True, type(value)), formula
+    documented = re.search(r"- Functions: ([^.]+)\.", calculator.__doc__ or "")
+    assert documented is not None
+    assert sorted(FUNCTIONS) == documented[1].split()
 
 
 @pytest.mark.parametrize(
@@ -246,6 +283,8 @@ def test_values(formula: str, value: float | None) -> None:
         ("1/max(1e308*10, 1)", "overflow"),
         ("1/sum(1e308,1e308)", "overflow"),
         ("171!", "overflow"),
+        ("round(3, 401)", "domain"),
+        ("2^1025/2^1000", "overflow"),  # the largest power of integers is 2^1024
         ("max(1, 2,345)", "syntax"),  # 345 or 2345
         ("max(2,345, 1)", "syntax"),
         ("1+" * MAX_LENGTH + "1", "too_large"),

@@ -16,15 +16,22 @@ from toolrlef_data import (
     EngineSpec,
     InputError,
     Responder,
+    Tool,
     answer,
+    counterfactual,
+    evaluate,
     grade,
     load_source,
     scripted,
+    tool_schema,
     warm_up,
+    without_tool,
 )
-from toolrlef_data.engines.spec import Request
+from toolrlef_data.engines.responses import build_request
+from toolrlef_data.engines.spec import Message, Request
 from toolrlef_data.tables.lineage import lineage
-from toolrlef_data.trice.responders import respond
+from toolrlef_data.trice.responders import render_request, respond
+from toolrlef_data.trice.row_tasks import tasks_of
 from toolrlef_data.trice.stage1 import build_stage1
 from toolrlef_data.trice.teachers import propose_calls
 
@@ -99,3 +106,106 @@ def test_the_stop_strings_of_engine_and_responder_end_a_response() -> None:
     responded = respond(build_stage1(graded_rows, ANNOTATIONS), [responder])
     (spec,) = [r["settings"]["spec"] for r in lineage(responded) if r["step"] == "respond: a"]
     assert spec["stop"] == ["Question:", "\n\n"]
+
+
+SHOTS = [("1+1?", "calculator(1+1)")]
+PREAMBLE = "The following is an instruction for a task, with an input. Write a response that does what it asks."
+OPENED = {
+    "completion": "Do it.\n\nQuestion: 1+1?\nAnswer: calculator(1+1)\n\nQuestion: 2+3?\nAnswer: calculator(",
+    "alpaca": f"{PREAMBLE}\n\n### Instruction:\nDo it.\n\n### Input:\n1+1?\n\n### Response:\ncalculator(1+1)\n\n"
+    "### Instruction:\nDo it.\n\n### Input:\n2+3?\n\n### Response:\ncalculator(",
+    "vicuna": f"{PREAMBLE}\n\n</s> Instruction:\nDo it.\n\n</s> Input:\n1+1?\n\n</s> Response:\ncalculator(1+1)\n\n"
+    "</s> Instruction:\nDo it.\n\n</s> Input:\n2+3?\n\n</s> Response:\ncalculator(",
+}
+
+
+def multiply(value: float, factor: int = 2) -> float:
+    """Multiplies.
+
+    Args:
+        value: A number.
+        factor: Another.
+    """
+    return value * factor
+
+
+@pytest.mark.parametrize("protocol", ["text", "tools"])
+def test_the_whole_request_of_a_forced_call(protocol: str) -> None:
+    calculator = TASKS["math"].tool
+    schemas = (tool_schema(calculator),) if protocol == "tools" else ()
+    for style, text in OPENED.items():
+        responder = Responder("a", MODEL, style, protocol, force_call=True)
+        assert render_request(responder, calculator, SHOTS, "Do it.", "2+3?") == build_request(text, schemas)
+    forced, free = (Responder("a", MODEL, protocol=protocol, force_call=force) for force in (True, False))
+    demand = "Do it. Respond with one call, {}, and nothing else."
+    for tool, responder, instruction in (
+        (calculator, free, "Do it."),
+        (calculator, forced, demand.format("calculator(formula)")),
+        (Tool.from_function(multiply), forced, demand.format("multiply(value, factor)")),
+    ):
+        request = render_request(responder, tool, SHOTS, "Do it.", "2+3?")
+        roles = ("system", "user", "assistant", "user")
+        texts = (instruction, "1+1?", "calculator(1+1)", "2+3?")
+        assert request.messages == tuple(map(Message, roles, texts))
+        assert request.tools == ((tool_schema(tool),) if protocol == "tools" else ())
+
+
+ROWS = load_source("sample", split="train").select(range(2))
+NO_TASK = "task: expected a Task, or a mapping of names to Tasks such as {'qa': qa}, found "
+KINDS = "no_tools, other_tools, missing_argument, chat"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: tasks_of(ROWS, ANY(5)), f"{NO_TASK}5"),
+        (lambda: tasks_of(ROWS, ANY({"qa": 5})), f"{NO_TASK}{{'qa': 5}}"),
+        (lambda: tasks_of(ROWS, ANY("qa")), f"{NO_TASK}'qa'"),
+        (
+            lambda: tasks_of(ROWS, {"maths": TASKS["math"]}),
+            "unknown task in task= 'maths'; choose from: lama, math, mlqa, qa, retrieval",
+        ),
+        (lambda: respond(ROWS, ANY("x")), "responders: expected a list of Responder objects"),
+        (
+            lambda: respond(ROWS, [Responder(name, MODEL) for name in "bacab"]),
+            "responders need distinct names; found twice: a, b",
+        ),
+        (lambda: evaluate(MODEL), "evaluate: expected either questions or benchmark="),
+        (lambda: evaluate(MODEL, ROWS, benchmark="x"), "evaluate: expected either questions or benchmark="),
+        (lambda: evaluate(MODEL, ANY([1])), "evaluate: expected one split, found a list"),
+        (
+            lambda: evaluate(MODEL, ROWS.map(lambda row: {"need": "harmed", "needs_tool": True})),
+            "evaluate: the table has both columns need and needs_tool: remove one",
+        ),
+        (lambda: counterfactual(ANY([1]), MODEL), "counterfactual: expected one split, found a list"),
+        (lambda: counterfactual(ROWS, ANY("m")), "counterfactual needs a model: expected an EngineSpec, found str"),
+        *(
+            (
+                lambda threshold=threshold: counterfactual(ROWS, MODEL, threshold=threshold),
+                f"threshold must be a number above 0 and below 1, found {threshold}",
+            )
+            for threshold in (0, 1, True, None)
+        ),
+        (
+            lambda: without_tool(ROWS, kind="x"),
+            "unknown kind 'x'; choose from: chat, missing_argument, no_tools, other_tools",
+        ),
+        (lambda: without_tool(ROWS, kind=[]), f"kind: expected one or several different kinds of {KINDS}, found []"),
+        (
+            lambda: without_tool(ROWS, kind=["chat", "chat"]),
+            f"kind: expected one or several different kinds of {KINDS}, found ['chat', 'chat']",
+        ),
+        (lambda: without_tool(ROWS, kind="chat", seed=-1), "seed must be an integer of at least 0, found -1"),
+    ],
+)
+def test_the_whole_message_of_a_wrong_argument(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(InputError) as raised:
+        call()
+    assert str(raised.value) == message
+
+
+def test_the_tasks_of_a_table_without_rows_are_those_that_are_given() -> None:
+    empty = ROWS.select([])
+    assert tasks_of(empty, None) == {}
+    assert tasks_of(empty, TASKS["qa"]) == tasks_of(empty, {"qa": TASKS["qa"]}) == {"qa": TASKS["qa"]}
+    assert tasks_of(ROWS, None) == {"math": TASKS["math"]}

@@ -152,7 +152,8 @@ def audit_grader(task: Task, rows: Iterable[Row], *, probes: int = 1000, seed: i
         the error rates, with counts by kind.
 
     Raises:
-        InputError: `task` is not a Task, `probes` is below 1, or no row has a gold answer that can be graded.
+        InputError: `task` is not a Task, `probes` is below 1, no row has a gold answer that can be graded, or fewer
+            than three wrong answers are known for each row.
 
     >>> from toolrlef_data import TASKS, load_source
     >>> audit = audit_grader(TASKS["qa"], load_source("sample_qa", split="train"))
@@ -175,6 +176,7 @@ def audit_grader(task: Task, rows: Iterable[Row], *, probes: int = 1000, seed: i
     errors: dict[str, list[tuple[str, str]]] = {}
     total = 0
     while total < probes:
+        num_earlier = total
         for row, gold in draw.sample(usable, len(usable)):
             wrong = _wrong_answers(row["answers"], others, draw)
             for probe in _probes(row, gold, wrong, draw, is_numeric=task.numeric):
@@ -188,6 +190,8 @@ def audit_grader(task: Task, rows: Iterable[Row], *, probes: int = 1000, seed: i
                 total += 1
             if total >= probes:
                 break
+        if total == num_earlier:
+            raise InputError("audit_grader: no row has three wrong answers; add rows with other gold answers")
     kinds = {kind: KindCounts(is_right, *count) for (kind, is_right), count in sorted(counts.items())}
     right, wrong_ones = ([c for c in kinds.values() if c.is_right is value] for value in (True, False))
     false_pass = sum(c.passed for c in wrong_ones) / max(1, sum(c.probes for c in wrong_ones))
@@ -203,7 +207,7 @@ def _is_usable(task: Task, row: Row, gold: str) -> bool:
 
 def _wrong_answers(golds: Sequence[str], others: Sequence[str], draw: random.Random) -> list[str]:
     """Return three answers that differ from the gold answers and from each other."""
-    used = [form for gold in golds for form in equal_forms(word_form(gold))]
+    used = [form for gold in golds for form in equal_forms(word_form(gold)) if form.strip()]
     wrong: list[str] = []
     for other in [*draw.sample(others, min(20, len(others))), *others[-len(NAMES) :]]:
         form = word_form(other)

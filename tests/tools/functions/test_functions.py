@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import hashlib
 import json
 import logging
 import pickle
@@ -209,6 +210,17 @@ def test_finish(arguments: Any, code: int) -> None:
     observation = call({}, "Finish", json.dumps(arguments))
     assert (observation.code, observation.tool_failure) == (code, None)
     assert bool(json.loads(observation.text)["error"]) == (code == 2)
+
+
+def test_the_schema_of_finish_stays_the_same() -> None:
+    """It is shown to models, and part of reply keys."""
+    assert hashlib.sha256(json.dumps(FINISH).encode()).hexdigest()[:8] == "e8ae66fa"
+
+
+@pytest.mark.parametrize("tools", ["forecast", 5])
+def test_functions_are_a_list(tools: Any) -> None:
+    with pytest.raises(InputError, match=f"^functions: expected a list of functions, found {tools!r}$"):
+        functions_by_name(tools)
 
 
 def test_finish_cannot_be_replaced() -> None:

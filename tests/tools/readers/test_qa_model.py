@@ -294,11 +294,13 @@ def test_an_engine_with_and_without_a_search() -> None:
     assert open_book.run_many([ToolInput("bird"), ToolInput("nothing")]) == find(
         [ToolInput("bird"), ToolInput("nothing")]
     )
-    assert "corpus 1" in open_book.version
-    assert qa_engine(ENGINE, search=replace(SEARCH, batch=7)).batch == 7
+    assert (closed_book.version, open_book.version) == ("1", "1, over WikiSearch: corpus 1")
+    assert (closed_book.batch, qa_engine(ENGINE, search=replace(SEARCH, batch=7)).batch) == (256, 7)
     assert canonical(closed_book) != canonical(open_book)
     assert isinstance(closed_book.prompt and closed_book.prompt("Who?", ())[0], Message)
     with pytest.raises(UnknownName, match="style"):
         qa_engine(ENGINE, style="none")
-    with pytest.raises(InputError, match="returns passages"):
-        qa_engine(ENGINE, search=closed_book)
+    message = "search must be a slow tool that returns passages and has no engine, found "
+    for search, found in ((closed_book, "'QA'"), ("wiki", "'wiki'")):
+        with pytest.raises(InputError, match=f"^{message}{found}$"):
+            qa_engine(ENGINE, search=search)  # type: ignore[arg-type]

@@ -223,3 +223,13 @@ def test_an_interval_that_touches_the_threshold_is_unsure() -> None:
     assert need_class(3, 4, 3, 4, low - 0.001) == "indifferent"
     assert need_class(3, 4, 3, 4, high + 0.001) == "hopeless"
     assert need_class(0, 0, 4, 4, 0.5) == "unsure", "without a sample"
+
+
+def test_the_class_at_every_border_of_sixteen_samples() -> None:
+    names = {0: "hopeless", 4: "hopeless", 5: "unsure", 11: "unsure", 12: "needs_tool", 16: "needs_tool"}
+    assert {right: need_class(0, 16, right, 16) for right in names} == names
+    names = {0: "needs_tool", 4: "needs_tool", 5: "unsure", 11: "unsure", 12: "indifferent", 16: "indifferent"}
+    assert {right: need_class(right, 16, 16, 16) for right in names} == names
+    assert [need_class(12, 16, 4, 16), need_class(0, 3, 3, 3), need_class(0, 4, 4, 4)] == [
+        *("harmed", "unsure", "needs_tool")
+    ]

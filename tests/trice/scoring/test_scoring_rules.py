@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
-from toolrlef_data.records import InputError
+from toolrlef_data.records import InputError, Score
 from toolrlef_data.trice.scoring import RULES
+from toolrlef_data.trice.scoring.candidates import Candidate, apply_rule
 
 # name, correct, uses_tool, distance; -1: no prediction.
 Case = list[tuple[str, bool | None, bool, float | None]]
@@ -81,13 +83,97 @@ def test_scores_contain_names_and_states() -> None:
     assert states == [("gold", "gold"), ("a", "correct"), ("b", "wrong"), ("c", "missing")]
 
 
+def test_the_scores_of_each_rule_in_full() -> None:
+    case: Case = [("a", True, True, 0), GOLD_TOOL, ("b", False, True, 2), ("c", False, False, -1), ("d", None, True, 1)]
+    case += [("e", True, False, 0), ("f", False, False, None)]
+    rows = candidates(case)
+    assert RULES["trice"](rows, numeric=True, trusted=("f",)) == [
+        Score("a", 20.0, "correct"),
+        Score("gold", 20.0, "gold"),
+        Score("b", 5.0, "wrong"),
+        Score("c", 0.0, "missing"),
+        Score("d", 10.0, "wrong"),
+        Score("e", 15.0, "correct"),
+        Score("f", 20.0, "trusted"),
+    ]
+    assert RULES["paper"](rows, numeric=True, trusted=("f",)) == [
+        Score("a", 15.0, "correct"),
+        Score("gold", 20.0, "gold"),
+        Score("b", 5.0, "wrong"),
+        Score("c", 0.0, "missing"),
+        Score("d", 5.0, "wrong"),
+        Score("e", 10.0, "correct"),
+        Score("f", 10.0, "trusted"),
+    ]
+    assert RULES["cost"](rows, numeric=True) == [
+        Score("a", 20.0, "correct"),
+        Score("gold", 20.0, "correct"),
+        Score("b", 10.0, "wrong"),
+        Score("c", 0.0, "missing"),
+        Score("d", 10.0, "wrong"),
+        Score("e", 15.0, "correct"),
+        Score("f", 5.0, "wrong"),
+    ]
+
+
+def test_a_wrong_prediction_without_a_distance_is_the_farthest() -> None:
+    case: Case = [GOLD_TOOL, ("a", False, True, None), ("b", False, True, 1e9), ("c", False, True, None)]
+    assert scores("trice", case) == [20, 10, 15, 5]
+    assert scores("trice", case, ties="share") == [20, 10, 15, 10]
+
+
+LEVELS_MESSAGE = "levels: expected numbers from best to worst, found "
+
+
 @pytest.mark.parametrize(
-    ("options", "words"),
-    [({"missing": "zeros"}, "choose from: zero, wrong"), ({"ties": "no"}, "choose from: order, share")],
+    ("rule", "options", "message"),
+    [
+        ("trice", {"levels": (2, 1)}, "the rule 'trice' needs at least three levels, found 2"),
+        ("trice", {"levels": "abc"}, f"{LEVELS_MESSAGE}'abc'"),
+        ("trice", {"levels": 5}, f"{LEVELS_MESSAGE}5"),
+        ("paper", {"levels": [1, None]}, f"{LEVELS_MESSAGE}[1, None]"),
+        ("paper", {"levels": (3, 2, 1)}, "the rule 'paper' has five states and needs five levels, found 3"),
+        ("paper", {"levels": (6, 5, 4, 3, 2, 1)}, "the rule 'paper' has five states and needs five levels, found 6"),
+        ("cost", {"levels": (3, 2, 1)}, "the rule 'cost' has five states and needs five levels, found 3"),
+        ("cost", {"trusted": ["a", "b"]}, "the rule 'cost' trusts no responder, because it may be wrong; found a, b"),
+        ("trice", {"missing": "zeros"}, "unknown missing 'zeros'; choose from: zero, wrong"),
+        ("trice", {"ties": "no"}, "unknown ties 'no'; choose from: order, share"),
+    ],
 )
-def test_unknown_options_list_the_choices(options: dict[str, Any], words: str) -> None:
-    with pytest.raises(InputError, match=words):
-        scores("trice", [GOLD_TOOL], **options)
+def test_the_message_of_a_wrong_option(rule: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as raised:
+        scores(rule, [GOLD_TOOL], **options)
+    assert str(raised.value) == message
+
+
+def returning(value: Any) -> Any:
+    return lambda row: value
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([20.0], "1 scores; expected a list of 2 scores, one for each response"),
+        (7, "int; expected a list of 2 scores, one for each response"),
+        (None, "NoneType; expected a list of 2 scores, one for each response"),
+        ([Score("a", 1.0, "gold"), 2.0], "the score of 'a' instead of that of 'gold'"),
+        ([1.0, "x"], "the score 'x' of 'a'; expected a finite number"),
+        ([1.0, float("inf")], "the score inf of 'a'; expected a finite number"),
+        ([None, 1.0], "the score None of 'gold'; expected a finite number"),
+    ],
+)
+def test_what_a_rule_may_not_return(value: Any, message: str) -> None:
+    row = [Candidate("gold", "1", True), Candidate("a")]
+    with pytest.raises(InputError) as raised:
+        apply_rule(returning(value), row, {}, "the row 'r1'")
+    assert str(raised.value) == f"the rule <lambda> returned for the row 'r1' {message}"
+
+
+def test_what_a_rule_may_return() -> None:
+    row = [Candidate("gold", "1", True), Candidate("a")]
+    for value in ([2, True], (2.0, Score("a", 1, "wrong")), np.array([2, 1]), [np.float32(2), np.int64(1)]):
+        scores = apply_rule(returning(value), row, {}, "a row")
+        assert (scores, [type(score) for score in scores]) == ([2.0, 1.0], [float, float])
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))
