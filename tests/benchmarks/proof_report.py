@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from toolrlef_data.trice.evaluation.intervals import Share, difference, estimate
 
-__all__ = ["as_markdown", "differences_of", "figures_of", "levels_of", "plot"]
+__all__ = ["as_markdown", "choice_differences_of", "choice_of", "differences_of", "figures_of", "levels_of", "plot"]
 
 Row = Mapping[str, Any]
-ALWAYS, STARTS = "always", ("zero-shot", "always", "stage 1")  # what other arms are compared with
+ALWAYS, STARTS = "always", ("zero-shot", "always", "stage 1", "stage 2")  # what other arms are compared with
+
+SHARES_OF_CALLS = (0.25, 0.5, 0.75)
 
 
 def _right(row: Row) -> bool:
@@ -64,6 +70,62 @@ def differences_of(rows: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, Any
     }
 
 
+def choice_of(rows: Sequence[Row], chances: Sequence[float]) -> dict[str, Any]:
+    """Return how well one arm chooses where to call, whatever the number of its calls.
+
+    Args:
+        rows: the outcomes, one per question.
+        chances: the log-probability of the beginning of a call, one per question.
+
+    Returns:
+        "needed first": the share of pairs of a question that needs the tool and one that does not, of which the first has
+        the higher chance (0.5 by chance), with its interval; "right at N % calls": the share of right answers if the
+        N % of the questions with the highest chances get a right call, and the others the untrained model's answer.
+    """
+    values = np.asarray(chances)
+    needs = np.array([bool(row["needs_tool"]) for row in rows])
+    order = np.argsort(-values, kind="stable")
+    at = {}
+    for share in SHARES_OF_CALLS:
+        kept = order[round(share * len(order)) :]
+        at[f"right at {share:.0%} calls"] = 1 - float(needs[kept].sum()) / len(order)
+    return {"needed first": (*_needed_first([values], needs), len(rows)), **at}
+
+
+def choice_differences_of(rows: Mapping[str, Sequence[Row]], chances: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Return "needed first" of each arm minus that of the arms in `STARTS`, over the same resampled questions."""
+    return {
+        f"{name} - {start}": _needed_first(
+            [np.asarray(chances[name]), np.asarray(chances[start])],
+            np.array([bool(r["needs_tool"]) for r in rows[name]]),
+        )
+        for start in STARTS
+        if start in rows
+        for name in rows
+        if name != start
+    }
+
+
+def _needed_first(
+    values: Sequence[NDArray[Any]], needs: NDArray[Any], resamples: int = 2000
+) -> tuple[float, float, float]:
+    """Return the share of ordered pairs by the first values, less that by the second, with its interval of 95 %.
+
+    The interval is a percentile bootstrap over questions of both kinds.
+    """
+    if needs.all() or not needs.any():
+        return (math.nan,) * 3
+    ordered = [(ours[needs][:, None] > ours[~needs]) + 0.5 * (ours[needs][:, None] == ours[~needs]) for ours in values]
+    pairs = ordered[0] - ordered[1] if len(ordered) == 2 else ordered[0]
+    draw = np.random.default_rng(0)
+    drawn = [
+        pairs[draw.integers(len(pairs), size=len(pairs))][:, draw.integers(pairs.shape[1], size=pairs.shape[1])].mean()
+        for _ in range(resamples)
+    ]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(pairs.mean()), float(low), float(high)
+
+
 def levels_of(rows: Mapping[str, Sequence[Row]], levels: Mapping[str, int]) -> dict[str, dict[int, list[int]]]:
     """Return the number of questions, of right responses and of calls for each arm and level."""
     return {
@@ -95,15 +157,20 @@ def as_markdown(results: Sequence[Mapping[str, Any]]) -> str:
             + " | ".join([arm, *cells, f"{tokens:.1f}", f"{ordered / pairs:.1%} of {pairs}" if pairs else "-"])
             + " |"
         )
+    choices = ["needed first", *(f"right at {share:.0%} calls" for share in SHARES_OF_CALLS)]
+    lines += ["", "| arm | " + " | ".join(choices) + " |", "|---" * (len(choices) + 1) + "|"]
+    for arm in arms:
+        of_arm = [result["arms"][arm] for result in results if arm in result["arms"]]
+        shares = [f"{sum(figures[name] for figures in of_arm) / len(of_arm):.1%}" for name in choices[1:]]
+        lines.append("| " + " | ".join([arm, _cell([figures["needed first"] for figures in of_arm]), *shares]) + " |")
     lines += [
         "",
-        "| difference | right | calls | calls where needed | calls where not needed |",
-        "|---|---|---|---|---|",
+        "| difference | right | calls | calls where needed | calls where not needed | needed first |",
+        "|---|---|---|---|---|---|",
     ]
     for name in results[0]["differences"]:
-        cells = [
-            _cell([r["differences"][name][share] for r in results]) for share in list(results[0]["differences"][name])
-        ]
+        cells = [_cell([r["differences"][name][share] for r in results]) for share in results[0]["differences"][name]]
+        cells.append(_cell([(*r["differences of the choice"][name], 0) for r in results]))
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     for path in results[0]["settings"]["benchmarks"]:
         outside = {arm: results[0]["outside"][arm][path] for arm in results[0]["outside"]}
