@@ -136,7 +136,7 @@ def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     cloned = clone(tables["stage 1"])
     stage2, classes["again"] = stage2_table(trained, cloned, seed, options.rows)
     compared, _ = stage2_table(held_out.select(range(min(COMPARED, len(held_out)))), cloned, seed, COMPARED)
-    places = call_starts(held_out)
+    places, level = call_starts(held_out), levels(held_out, seed, options)
     ids = set(trained["id"])
     arms: dict[str, Callable[[], EngineSpec]] = {
         "zero-shot": lambda: base,
@@ -170,7 +170,9 @@ def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         starts = logprobs(places, exact, style=STYLE, examples=examples, end=False)
         chances[name] = [values[0] for values in starts["logprobs"]]
         pairs = [sum(ranked[column][:]) for column in ("ranking_ordered", "ranking_pairs")]
-        figures[name] = proof_report.figures_of(rows[name], *pairs) | proof_report.choice_of(rows[name], chances[name])
+        figures[name] = proof_report.figures_of(rows[name], *pairs) | proof_report.choice_of(
+            rows[name], chances[name], level
+        )
         outside[name] = {path: evaluate(spec, benchmark=path, style=STYLE).figures() for path in options.benchmarks}
         print(f"{name}, {time.process_time() - start:.0f} s of CPU: {figures[name]}", flush=True)
     overlaps = [row["id"] for row in ledger([trained]) if row["stage"] == "decontaminate"]
@@ -185,8 +187,8 @@ def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         "arms": figures,
         "outside": outside,
         "differences": proof_report.differences_of(rows),
-        "differences of the choice": proof_report.choice_differences_of(rows, chances),
-        "levels": proof_report.levels_of(rows, levels(held_out, seed, options)),
+        "differences of the choice": proof_report.choice_differences_of(rows, chances, level),
+        "levels": proof_report.levels_of(rows, level),
     }
 
 

@@ -70,35 +70,40 @@ def differences_of(rows: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, Any
     }
 
 
-def choice_of(rows: Sequence[Row], chances: Sequence[float]) -> dict[str, Any]:
+def choice_of(rows: Sequence[Row], chances: Sequence[float], levels: Mapping[str, int]) -> dict[str, Any]:
     """Return how well one arm chooses where to call, whatever the number of its calls.
 
     Args:
         rows: the outcomes, one per question.
         chances: the log-probability of the beginning of a call, one per question.
+        levels: level of each question by id; empty for real rows.
 
     Returns:
         "needed first": the share of pairs of a question that needs the tool and one that does not, of which the first has
-        the higher chance (0.5 by chance), with its interval; "right at N % calls": the share of right answers if the
-        N % of the questions with the highest chances get a right call, and the others the untrained model's answer.
+        the higher chance (0.5 by chance), with its interval; "harder first": the same for questions above level 1 and of
+        level 1; "right at N % calls": the share of right answers if the N % of the questions with the highest chances
+        get a right call, and the others the untrained model's answer.
     """
-    values = np.asarray(chances)
     needs = np.array([bool(row["needs_tool"]) for row in rows])
-    order = np.argsort(-values, kind="stable")
-    at = {}
+    order = np.argsort(-np.asarray(chances), kind="stable")
+    found: dict[str, Any] = {
+        name: (*_first([chances], wanted), len(rows)) for name, wanted in _wanted(rows, levels).items()
+    }
     for share in SHARES_OF_CALLS:
-        kept = order[round(share * len(order)) :]
-        at[f"right at {share:.0%} calls"] = 1 - float(needs[kept].sum()) / len(order)
-    return {"needed first": (*_needed_first([values], needs), len(rows)), **at}
+        without = order[round(share * len(order)) :]
+        found[f"right at {share:.0%} calls"] = 1 - float(needs[without].sum()) / len(order)
+    return found
 
 
-def choice_differences_of(rows: Mapping[str, Sequence[Row]], chances: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """Return "needed first" of each arm minus that of the arms in `STARTS`, over the same resampled questions."""
+def choice_differences_of(
+    rows: Mapping[str, Sequence[Row]], chances: Mapping[str, Sequence[float]], levels: Mapping[str, int]
+) -> dict[str, dict[str, Any]]:
+    """Return "needed first" and "harder first" of each arm minus those of the arms in `STARTS`, over the same questions."""
     return {
-        f"{name} - {start}": _needed_first(
-            [np.asarray(chances[name]), np.asarray(chances[start])],
-            np.array([bool(r["needs_tool"]) for r in rows[name]]),
-        )
+        f"{name} - {start}": {
+            kind: (*_first([chances[name], chances[start]], wanted), len(rows[name]))
+            for kind, wanted in _wanted(rows[name], levels).items()
+        }
         for start in STARTS
         if start in rows
         for name in rows
@@ -106,16 +111,25 @@ def choice_differences_of(rows: Mapping[str, Sequence[Row]], chances: Mapping[st
     }
 
 
-def _needed_first(
-    values: Sequence[NDArray[Any]], needs: NDArray[Any], resamples: int = 2000
-) -> tuple[float, float, float]:
-    """Return the share of ordered pairs by the first values, less that by the second, with its interval of 95 %.
+def _wanted(rows: Sequence[Row], levels: Mapping[str, int]) -> dict[str, NDArray[Any]]:
+    """Return for both measures which questions a good choice calls for first."""
+    wanted = {"needed first": np.array([bool(row["needs_tool"]) for row in rows])}
+    return wanted | ({"harder first": np.array([levels[row["id"]] > 1 for row in rows])} if levels else {})
 
-    The interval is a percentile bootstrap over questions of both kinds.
+
+def _first(
+    chances: Sequence[Sequence[float]], wanted: NDArray[Any], resamples: int = 2000
+) -> tuple[float, float, float]:
+    """Return the share of ordered pairs by the first chances, less that by the second, with its interval of 95 %.
+
+    The interval is a percentile bootstrap over the questions of both kinds.
     """
-    if needs.all() or not needs.any():
+    if wanted.all() or not wanted.any():
         return (math.nan,) * 3
-    ordered = [(ours[needs][:, None] > ours[~needs]) + 0.5 * (ours[needs][:, None] == ours[~needs]) for ours in values]
+    ordered = []
+    for values in map(np.asarray, chances):
+        first, second = values[wanted][:, None], values[~wanted]
+        ordered.append((first > second) + 0.5 * (first == second))
     pairs = ordered[0] - ordered[1] if len(ordered) == 2 else ordered[0]
     draw = np.random.default_rng(0)
     drawn = [
@@ -157,20 +171,22 @@ def as_markdown(results: Sequence[Mapping[str, Any]]) -> str:
             + " | ".join([arm, *cells, f"{tokens:.1f}", f"{ordered / pairs:.1%} of {pairs}" if pairs else "-"])
             + " |"
         )
-    choices = ["needed first", *(f"right at {share:.0%} calls" for share in SHARES_OF_CALLS)]
+    firsts = ["needed first", *(["harder first"] if "harder first" in results[0]["arms"][arms[0]] else [])]
+    choices = [*firsts, *(f"right at {share:.0%} calls" for share in SHARES_OF_CALLS)]
     lines += ["", "| arm | " + " | ".join(choices) + " |", "|---" * (len(choices) + 1) + "|"]
     for arm in arms:
         of_arm = [result["arms"][arm] for result in results if arm in result["arms"]]
-        shares = [f"{sum(figures[name] for figures in of_arm) / len(of_arm):.1%}" for name in choices[1:]]
-        lines.append("| " + " | ".join([arm, _cell([figures["needed first"] for figures in of_arm]), *shares]) + " |")
+        cells = [_cell([figures[name] for figures in of_arm]) for name in firsts]
+        cells += [f"{sum(figures[name] for figures in of_arm) / len(of_arm):.1%}" for name in choices[len(firsts) :]]
+        lines.append("| " + " | ".join([arm, *cells]) + " |")
     lines += [
         "",
-        "| difference | right | calls | calls where needed | calls where not needed | needed first |",
-        "|---|---|---|---|---|---|",
+        "| difference | right | calls | calls where needed | calls where not needed | " + " | ".join(firsts) + " |",
+        "|---" * (5 + len(firsts)) + "|",
     ]
     for name in results[0]["differences"]:
         cells = [_cell([r["differences"][name][share] for r in results]) for share in results[0]["differences"][name]]
-        cells.append(_cell([(*r["differences of the choice"][name], 0) for r in results]))
+        cells += [_cell([r["differences of the choice"][name][kind] for r in results]) for kind in firsts]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     for path in results[0]["settings"]["benchmarks"]:
         outside = {arm: results[0]["outside"][arm][path] for arm in results[0]["outside"]}
