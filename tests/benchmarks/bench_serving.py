@@ -111,7 +111,8 @@ def chat_prompts(number: int) -> list[Any]:
 def by_engine(spec: EngineSpec, prompts: list[Any]) -> int:
     """Return the number of new tokens of an engine's replies; the reply store is not involved."""
     requests = [(str(n), build_request(prompt)) for n, prompt in enumerate(prompts)]
-    replies = [reply for batch in ENGINES[spec.kind](spec).generate(iter(requests)) for _, reply in batch]
+    with ENGINES[spec.kind](spec) as engine:
+        replies = [reply for batch in engine.generate(iter(requests)) for _, reply in batch]
     assert len(replies) == len(prompts)
     assert all(reply.completion_tokens for reply in replies), replies
     return sum(reply.completion_tokens or 0 for reply in replies)

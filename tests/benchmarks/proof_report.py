@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from toolrlef_data.trice.evaluation.intervals import Share, difference, estimate
 
-__all__ = ["as_markdown", "differences_of", "figures_of", "levels_of", "plot"]
+__all__ = ["as_markdown", "choice_differences_of", "choice_of", "differences_of", "figures_of", "levels_of", "plot"]
 
 Row = Mapping[str, Any]
-ALWAYS, STARTS = "always", ("zero-shot", "always", "stage 1")  # what other arms are compared with
+ALWAYS, STARTS = "always", ("zero-shot", "always", "stage 1", "stage 2")  # what other arms are compared with
+
+SHARES_OF_CALLS = (0.25, 0.5, 0.75)
 
 
 def _right(row: Row) -> bool:
@@ -64,6 +70,76 @@ def differences_of(rows: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, Any
     }
 
 
+def choice_of(rows: Sequence[Row], chances: Sequence[float], levels: Mapping[str, int]) -> dict[str, Any]:
+    """Return how well one arm chooses where to call, whatever the number of its calls.
+
+    Args:
+        rows: the outcomes, one per question.
+        chances: the log-probability of the beginning of a call, one per question.
+        levels: level of each question by id; empty for real rows.
+
+    Returns:
+        "needed first": the share of pairs of a question that needs the tool and one that does not, of which the first has
+        the higher chance (0.5 by chance), with its interval; "harder first": the same for questions above level 1 and of
+        level 1; "right at N % calls": the share of right answers if the N % of the questions with the highest chances
+        get a right call, and the others the untrained model's answer.
+    """
+    needs = np.array([bool(row["needs_tool"]) for row in rows])
+    order = np.argsort(-np.asarray(chances), kind="stable")
+    found: dict[str, Any] = {
+        name: (*_first([chances], wanted), len(rows)) for name, wanted in _wanted(rows, levels).items()
+    }
+    for share in SHARES_OF_CALLS:
+        without = order[round(share * len(order)) :]
+        found[f"right at {share:.0%} calls"] = 1 - float(needs[without].sum()) / len(order)
+    return found
+
+
+def choice_differences_of(
+    rows: Mapping[str, Sequence[Row]], chances: Mapping[str, Sequence[float]], levels: Mapping[str, int]
+) -> dict[str, dict[str, Any]]:
+    """Return "needed first" and "harder first" of each arm minus those of the arms in `STARTS`, over the same questions."""
+    return {
+        f"{name} - {start}": {
+            kind: (*_first([chances[name], chances[start]], wanted), len(rows[name]))
+            for kind, wanted in _wanted(rows[name], levels).items()
+        }
+        for start in STARTS
+        if start in rows
+        for name in rows
+        if name != start
+    }
+
+
+def _wanted(rows: Sequence[Row], levels: Mapping[str, int]) -> dict[str, NDArray[Any]]:
+    """Return for both measures which questions a good choice calls for first."""
+    wanted = {"needed first": np.array([bool(row["needs_tool"]) for row in rows])}
+    return wanted | ({"harder first": np.array([levels[row["id"]] > 1 for row in rows])} if levels else {})
+
+
+def _first(
+    chances: Sequence[Sequence[float]], wanted: NDArray[Any], resamples: int = 2000
+) -> tuple[float, float, float]:
+    """Return the share of ordered pairs by the first chances, less that by the second, with its interval of 95 %.
+
+    The interval is a percentile bootstrap over the questions of both kinds.
+    """
+    if wanted.all() or not wanted.any():
+        return (math.nan,) * 3
+    ordered = []
+    for values in map(np.asarray, chances):
+        first, second = values[wanted][:, None], values[~wanted]
+        ordered.append((first > second) + 0.5 * (first == second))
+    pairs = ordered[0] - ordered[1] if len(ordered) == 2 else ordered[0]
+    draw = np.random.default_rng(0)
+    drawn = [
+        pairs[draw.integers(len(pairs), size=len(pairs))][:, draw.integers(pairs.shape[1], size=pairs.shape[1])].mean()
+        for _ in range(resamples)
+    ]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(pairs.mean()), float(low), float(high)
+
+
 def levels_of(rows: Mapping[str, Sequence[Row]], levels: Mapping[str, int]) -> dict[str, dict[int, list[int]]]:
     """Return the number of questions, of right responses and of calls for each arm and level."""
     return {
@@ -95,15 +171,22 @@ def as_markdown(results: Sequence[Mapping[str, Any]]) -> str:
             + " | ".join([arm, *cells, f"{tokens:.1f}", f"{ordered / pairs:.1%} of {pairs}" if pairs else "-"])
             + " |"
         )
+    firsts = ["needed first", *(["harder first"] if "harder first" in results[0]["arms"][arms[0]] else [])]
+    choices = [*firsts, *(f"right at {share:.0%} calls" for share in SHARES_OF_CALLS)]
+    lines += ["", "| arm | " + " | ".join(choices) + " |", "|---" * (len(choices) + 1) + "|"]
+    for arm in arms:
+        of_arm = [result["arms"][arm] for result in results if arm in result["arms"]]
+        cells = [_cell([figures[name] for figures in of_arm]) for name in firsts]
+        cells += [f"{sum(figures[name] for figures in of_arm) / len(of_arm):.1%}" for name in choices[len(firsts) :]]
+        lines.append("| " + " | ".join([arm, *cells]) + " |")
     lines += [
         "",
-        "| difference | right | calls | calls where needed | calls where not needed |",
-        "|---|---|---|---|---|",
+        "| difference | right | calls | calls where needed | calls where not needed | " + " | ".join(firsts) + " |",
+        "|---" * (5 + len(firsts)) + "|",
     ]
     for name in results[0]["differences"]:
-        cells = [
-            _cell([r["differences"][name][share] for r in results]) for share in list(results[0]["differences"][name])
-        ]
+        cells = [_cell([r["differences"][name][share] for r in results]) for share in results[0]["differences"][name]]
+        cells += [_cell([r["differences of the choice"][name][kind] for r in results]) for kind in firsts]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     for path in results[0]["settings"]["benchmarks"]:
         outside = {arm: results[0]["outside"][arm][path] for arm in results[0]["outside"]}

@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from toolrlef_data import decontaminate, make_questions, near_duplicates
@@ -66,3 +67,35 @@ def test_the_report_counts_calls_by_need_and_pairs_the_questions() -> None:
     gain = differences["stage 1 - always"]
     assert (gain["right"][0], gain["calls"][0], gain["calls where not needed"][0]) == (0.5, -0.5, -1)
     assert differences["always - zero-shot"]["right"][0] == 0
+
+
+CHOICES = {"best": ([-1, -2, -3, -4], 1, 1), "worst": ([-4, -3, -2, -1], 0, 0.5), "none": ([-1, -1, -1, -1], 0.5, 1)}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_the_choice_of_calls_is_judged_whatever_their_number(name: str) -> None:
+    chances, ordered, right = CHOICES[name]
+    rows = [outcome(True, True, needs) | {"id": str(n)} for n, needs in enumerate((True, True, False, False))]
+    levels = {"0": 4, "1": 2, "2": 1, "3": 1}
+    found = proof_report.choice_of(rows, chances, levels)
+    assert found["needed first"] == found["harder first"]
+    value, low, high, count = found["needed first"]
+    assert (value, count) == (ordered, 4)
+    assert low <= value <= high
+    assert found["right at 50% calls"] == right  # two calls, on the questions that need them if the choice is good
+    gains = proof_report.choice_differences_of(
+        {"always": rows, "stage 1": rows}, {"always": [0, 0, 0, 0], "stage 1": chances}, {}
+    )
+    assert list(gains["stage 1 - always"]) == ["needed first"]
+    assert gains["stage 1 - always"]["needed first"][0] == ordered - 0.5
+    assert gains["always - stage 1"]["needed first"][0] == 0.5 - ordered
+
+
+def test_the_interval_of_the_choice_covers_the_truth() -> None:
+    """Chances of needed questions are one standard deviation higher: the share of ordered pairs is 0.76."""
+    draw, covered = np.random.default_rng(1), 0
+    needs = np.arange(100) < 40
+    for _ in range(100):
+        _, low, high = proof_report._first([draw.normal(size=100) + needs], needs, resamples=300)
+        covered += low <= 0.7602 <= high
+    assert 88 <= covered <= 99

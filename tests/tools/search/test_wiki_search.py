@@ -320,6 +320,23 @@ def test_a_deleted_index_is_reported_and_rebuilt() -> None:
     assert titles(tool, "fig") == ["Fig"]
 
 
+@pytest.mark.parametrize("n", range(6))
+def test_an_index_with_one_file_of_another_size_is_not_complete(n: int) -> None:
+    folder = folder_of(wiki_search(table(ROWS)))
+    assert bm25._is_complete(folder)
+    name = sorted(json.loads((folder / bm25.MANIFEST).read_text())["sizes"])[n]
+    with open(folder / name, "ab") as file:
+        file.write(b" ")
+    assert not bm25._is_complete(folder)
+
+
+def test_a_corpus_with_a_format_is_read_and_one_with_a_transform_is_refused() -> None:
+    (batch,) = open_corpus(table(ROWS).with_format("numpy", columns=["text"]))()
+    assert batch.to_pydict()["title"] == [title for title, _ in ROWS]
+    with pytest.raises(InputError, match="the table has a transform"):
+        open_corpus(table(ROWS).with_transform(lambda batch: {"title": ["x"], "text": ["y"]}))
+
+
 def test_damage_is_repaired_or_reported() -> None:
     def truncate_file(path: Path) -> None:
         path.write_bytes(path.read_bytes()[:-1])

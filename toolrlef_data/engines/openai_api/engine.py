@@ -66,6 +66,8 @@ class OpenAIEngine:
         self, requests: Iterable[tuple[str, Request] | None]
     ) -> Generator[list[tuple[str, Reply]], None, None]:
         session = self.session
+        if not session.scheduler.limiters:
+            raise RuntimeError("this engine is not open, so no request could be sent: use it in a `with` statement")
         send = send_in_batches if session.spec.limits.mode == "batch" else send_directly
         loop = asyncio.new_event_loop()
         try:
