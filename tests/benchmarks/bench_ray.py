@@ -22,6 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.benchmarks.bench_scale import draw_rows
+from tests.crash.test_ray_run import ray_cluster
 from tests.support.namespaces import LOOPBACK_UP, UNSHARE, ray_environment
 from tests.support.shards import published_files, with_engines
 
@@ -72,15 +73,13 @@ def run(way: str, folder: Path) -> None:
     if way in ("local", "num_proc"):
         run_recipe(recipe, out=out, num_proc=WORKERS if way == "num_proc" else None)
     else:
-        import ray
-
-        ray.init(address="local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False)
         shared = folder / f"shared-{way}"
-        if way == "shards":
-            run_on_ray(recipe, shared, SHARDS, out=out)
-        else:
-            with backend("ray", shards=SHARDS, folder=shared):
-                run_recipe(recipe, out=out)
+        with ray_cluster(WORKERS) as cluster:
+            if way == "shards":
+                run_on_ray(recipe, shared, SHARDS, address=cluster.address, out=out)
+            else:
+                with backend("ray", address=cluster.address, shards=SHARDS, folder=shared):
+                    run_recipe(recipe, out=out)
     wall = time.monotonic() - start
     is_done.set()
     thread.join()
