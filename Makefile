@@ -20,7 +20,7 @@ lint: $(READY)
 # The slow tests: killed processes, training, whole runs in many variants.
 SLOW := tests/crash tests/cli/trice tests/engines/local/scoring tests/loading_scripts/test_sets/test_real_overlaps.py \
     tests/publishing/card/test_golden.py tests/publishing/card/test_recomputed.py tests/publishing/report \
-    tests/recipes/shards/test_shards.py tests/recipes/test_fields.py tests/test_public_tables.py \
+    tests/recipes/cluster tests/recipes/shards/test_shards.py tests/recipes/test_fields.py tests/test_public_tables.py \
     tests/toolbench/search/test_generation.py tests/trice/benchmarks/test_choices.py tests/trice/evaluation \
     tests/trice/files/test_loader.py tests/trice/training
 
