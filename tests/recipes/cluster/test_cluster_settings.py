@@ -6,6 +6,7 @@ The runs on a cluster are in tests/crash/test_ray_run.py.
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -203,3 +204,9 @@ def test_a_node_without_the_shared_folder_is_an_error(tmp_path: Path) -> None:
     assert failure.kind is InputError
     assert "is not shared" in failure.message
     assert not (tmp_path / "shards").exists()
+
+
+def test_ray_is_installed_with_its_extra_only() -> None:
+    text = (Path(__file__).parents[3] / "pyproject.toml").read_text()
+    lines = [line for line in text.splitlines() if re.search(r'"ray\b', line) and "ignore" not in line]
+    assert [line.partition(" ")[0] for line in lines if not line.startswith("module")] == ["ray"]
