@@ -32,7 +32,7 @@ SAMPLE_SECONDS = 0.1  # the CPU time of a process that is killed is known up to 
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def cpu_seconds() -> dict[tuple[int, int], tuple[str, float]]:
+def cpu_seconds(way: str) -> dict[tuple[int, int], tuple[str, float]]:
     """Return (process, start) -> what the process is, and its CPU time, for the processes of this name space."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
@@ -42,8 +42,8 @@ def cpu_seconds() -> dict[tuple[int, int], tuple[str, float]]:
         except OSError:  # it has ended
             continue
         is_worker = b"ray::ShardWorker" in command or b"ray::StepWorker" in command
-        is_ours = b"bench_ray" in command
-        kind = "driver" if folder.name == str(os.getpid()) else "workers" if is_worker or is_ours else "ray"
+        is_worker |= way in ("local", "num_proc")
+        kind = "driver" if folder.name == str(os.getpid()) else "workers" if is_worker else "ray"
         found[int(folder.name), int(fields[19])] = kind, (int(fields[11]) + int(fields[12])) / TICKS
     return found
 
@@ -65,7 +65,7 @@ def run(way: str, folder: Path) -> None:
 
     def sample() -> None:
         while not is_done.wait(SAMPLE_SECONDS):
-            seen.update(cpu_seconds())
+            seen.update(cpu_seconds(way))
 
     thread = threading.Thread(target=sample)
     thread.start()
@@ -83,7 +83,7 @@ def run(way: str, folder: Path) -> None:
     wall = time.monotonic() - start
     is_done.set()
     thread.join()
-    seen.update(cpu_seconds())
+    seen.update(cpu_seconds(way))
     for kind, seconds in seen.values():
         totals[kind] = round(totals.get(kind, 0.0) + seconds, 2)
     print(json.dumps({"wall": wall, **totals}))
