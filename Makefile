@@ -22,7 +22,7 @@ SLOW := tests/crash tests/cli/trice/test_trice_chains.py tests/engines/local/sco
     tests/loading_scripts/test_sets/test_real_overlaps.py \
     tests/publishing/card/test_golden.py tests/publishing/card/test_recomputed.py tests/publishing/report/test_report_page.py \
     tests/publishing/report/test_report_requests.py \
-    tests/recipes/shards/test_shards.py tests/recipes/test_fields.py tests/test_public_tables.py \
+    tests/recipes/cluster tests/recipes/shards/test_shards.py tests/recipes/test_fields.py tests/test_public_tables.py \
     tests/toolbench/search/test_generation.py tests/trice/benchmarks/test_choices.py tests/trice/evaluation \
     tests/trice/files/test_loader.py tests/trice/training
 

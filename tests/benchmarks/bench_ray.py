@@ -22,6 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.benchmarks.bench_scale import draw_rows
+from tests.crash.test_ray_run import ray_cluster
 from tests.support.namespaces import LOOPBACK_UP, UNSHARE, ray_environment
 from tests.support.shards import published_files, with_engines
 
@@ -31,7 +32,7 @@ SAMPLE_SECONDS = 0.1  # the CPU time of a process that is killed is known up to 
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def cpu_seconds() -> dict[tuple[int, int], tuple[str, float]]:
+def cpu_seconds(way: str) -> dict[tuple[int, int], tuple[str, float]]:
     """Return (process, start) -> what the process is, and its CPU time, for the processes of this name space."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
@@ -41,8 +42,8 @@ def cpu_seconds() -> dict[tuple[int, int], tuple[str, float]]:
         except OSError:  # it has ended
             continue
         is_worker = b"ray::ShardWorker" in command or b"ray::StepWorker" in command
-        is_ours = b"bench_ray" in command
-        kind = "driver" if folder.name == str(os.getpid()) else "workers" if is_worker or is_ours else "ray"
+        is_worker |= way in ("local", "num_proc")
+        kind = "driver" if folder.name == str(os.getpid()) else "workers" if is_worker else "ray"
         found[int(folder.name), int(fields[19])] = kind, (int(fields[11]) + int(fields[12])) / TICKS
     return found
 
@@ -64,7 +65,7 @@ def run(way: str, folder: Path) -> None:
 
     def sample() -> None:
         while not is_done.wait(SAMPLE_SECONDS):
-            seen.update(cpu_seconds())
+            seen.update(cpu_seconds(way))
 
     thread = threading.Thread(target=sample)
     thread.start()
@@ -72,19 +73,17 @@ def run(way: str, folder: Path) -> None:
     if way in ("local", "num_proc"):
         run_recipe(recipe, out=out, num_proc=WORKERS if way == "num_proc" else None)
     else:
-        import ray
-
-        ray.init(address="local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False)
         shared = folder / f"shared-{way}"
-        if way == "shards":
-            run_on_ray(recipe, shared, SHARDS, out=out)
-        else:
-            with backend("ray", shards=SHARDS, folder=shared):
-                run_recipe(recipe, out=out)
+        with ray_cluster(WORKERS) as cluster:
+            if way == "shards":
+                run_on_ray(recipe, shared, SHARDS, address=cluster.address, out=out)
+            else:
+                with backend("ray", address=cluster.address, shards=SHARDS, folder=shared):
+                    run_recipe(recipe, out=out)
     wall = time.monotonic() - start
     is_done.set()
     thread.join()
-    seen.update(cpu_seconds())
+    seen.update(cpu_seconds(way))
     for kind, seconds in seen.values():
         totals[kind] = round(totals.get(kind, 0.0) + seconds, 2)
     print(json.dumps({"wall": wall, **totals}))

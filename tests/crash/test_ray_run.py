@@ -100,7 +100,7 @@ def finish(process: subprocess.Popen[str], code: int = 0) -> str:
 
 @contextlib.contextmanager
 def place_with_server(folder: Path, rows: int, latency: float = 0.05) -> Iterator[Place]:
-    """Yield a place whose server wants the key of the workers."""
+    """Yield a place whose server wants the key of the workers; nodes that start later have it."""
     os.environ["WORKER_KEY"] = KEY
     with ApiServer(latency=latency, keys={KEY}) as server:
         yield Place(folder, rows, server)
@@ -137,8 +137,10 @@ def workers() -> list[int]:
     return pids
 
 
-def wait_for_requests(server: ApiServer, number: int) -> None:
-    wait_until(lambda: len(server.requests) >= number)
+def wait_for_requests(server: ApiServer, number: int, driver: subprocess.Popen[str]) -> None:
+    """Wait until the server has received a number of requests; fail with the output of the driver if it has ended."""
+    wait_until(lambda: len(server.requests) >= number or driver.poll() is not None)
+    assert driver.poll() is None, driver.communicate()[0]
 
 
 def records(folder: Path) -> dict[str, int]:
@@ -156,7 +158,7 @@ def files_with(text: str, *folders: Path) -> list[Path]:
 
 def equal_files(folder: Path, rows: int, shards: int) -> None:
     """Ray with one shard and with several publishes the files of a local run, and no secret is in any file of Ray."""
-    with ray_cluster(2) as cluster, place_with_server(folder, rows, latency=0.0) as place:
+    with place_with_server(folder, rows, latency=0.0) as place, ray_cluster(2) as cluster:
         expected, needed = place.run_locally()
         for count in (1, shards):
             asked = len(place.server.requests)
@@ -176,12 +178,12 @@ def equal_files(folder: Path, rows: int, shards: int) -> None:
 
 def worker_killed(folder: Path, rows: int, shards: int) -> None:
     """A worker is killed twice while it waits for replies: other workers finish its shards."""
-    with ray_cluster(2) as cluster, place_with_server(folder, rows) as place:
+    with place_with_server(folder, rows) as place, ray_cluster(2) as cluster:
         expected, needed = place.run_locally()
         asked = len(place.server.requests)
         driver = place.start_on_ray(shards, cluster.address)
         for part in (1, 2):
-            wait_for_requests(place.server, asked + part * needed // 3)
+            wait_for_requests(place.server, asked + part * needed // 3, driver)
             os.kill(workers()[0], signal.SIGKILL)
         finish(driver)
         assert published_files(folder / "ray") == expected
@@ -190,15 +192,15 @@ def worker_killed(folder: Path, rows: int, shards: int) -> None:
 
 def nodes_and_driver(folder: Path, rows: int, shards: int) -> None:
     """One of two nodes is removed while it works, then the driver is killed and run again."""
-    with ray_cluster(1, 1) as cluster, place_with_server(folder, rows) as place:
+    with place_with_server(folder, rows) as place, ray_cluster(1, 1) as cluster:
         (second,) = cluster.worker_nodes
         expected, needed = place.run_locally()
         asked = len(place.server.requests)
         driver = place.start_on_ray(shards, cluster.address)
-        wait_for_requests(place.server, asked + needed // 4)
-        assert len(workers()) == 2, "both nodes work"
+        wait_for_requests(place.server, asked + needed // 4, driver)
+        wait_until(lambda: len(workers()) == 2 or driver.poll() is not None)  # both nodes work
         cluster.remove_node(second, allow_graceful=False)
-        wait_for_requests(place.server, asked + 2 * needed // 3)
+        wait_for_requests(place.server, asked + 2 * needed // 3, driver)
         driver.kill()
         driver.communicate()
         assert not (folder / "ray").exists()

@@ -6,6 +6,7 @@ The runs on a cluster are in tests/crash/test_ray_run.py.
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ SECRET = "secret-of-a-worker-9876543210"
     ("changes", "words"),
     [
         ({"folder": "s3://bucket/run"}, "'s3://bucket/run' is object storage"),
-        ({"folder": Path("gs://bucket/run")}, None),  # a path: pathlib makes it gs:/bucket/run, a folder like another
+        ({"folder": Path("gs://bucket/run")}, "'gs:/bucket/run' is object storage"),
+        ({}, None),  # usable, but ray is missing
         ({"shards": 0}, "shards must be an integer of at least 1"),
         ({"address": "ray://head:10001"}, "one of a Ray client"),
         ({"address": ""}, "expected auto, local or HOST:PORT"),
@@ -119,6 +121,7 @@ def test_a_recipe_for_ray_is_not_run_in_this_process(tmp_path: Path) -> None:
         ({}, ["--num-gpus", "1"], "--num-gpus is an option of --backend ray"),
         ({"backend": "ray"}, ["--backend", "local", "--shards", "2"], "--shards is an option of --backend ray"),
         ({"backend": "ray", "shards": 2, "folder": "s3://b/run"}, [], "is object storage"),
+        ({"backend": "ray", "shards": 2}, ["--folder", "s3://b/run"], "is object storage"),
         ({"backend": "ray", "shards": 2, "folder": "run"}, ["--address", "ray://x"], "one of a Ray client"),
         # One shard, in this process: the folder of the section is of the backend ray.
         ({"backend": "ray", "shards": 2, "folder": "run"}, ["--shard", "1/2"], "--shard needs --folder"),
@@ -203,3 +206,9 @@ def test_a_node_without_the_shared_folder_is_an_error(tmp_path: Path) -> None:
     assert failure.kind is InputError
     assert "is not shared" in failure.message
     assert not (tmp_path / "shards").exists()
+
+
+def test_ray_is_installed_with_its_extra_only() -> None:
+    text = (Path(__file__).parents[3] / "pyproject.toml").read_text()
+    lines = [line for line in text.splitlines() if re.search(r'"ray\b', line) and "ignore" not in line]
+    assert [line.partition(" ")[0] for line in lines if not line.startswith("module")] == ["ray"]

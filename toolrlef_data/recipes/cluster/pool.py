@@ -89,7 +89,7 @@ def connected(address: str) -> Iterator[Any]:
             f"no Ray cluster at the address {address!r}: start one with `ray start --head`, or pass the address local "
             f"for one on this machine ({error})"
         ) from None
-    except ray.exceptions.AuthenticationError as error:
+    except getattr(ray.exceptions, "AuthenticationError", ()) as error:  # not in older versions, which have no token
         raise InputError(f"the Ray cluster at {address!r} refuses this process: {error}") from None
     try:
         yield ray

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from toolrlef_data.records import InputError, ToolrlefError
 __all__ = ["run_on_ray", "run_pool", "shared_path"]
 
 log = logging.getLogger("toolrlef_data")
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path has one slash of the two
 
 
 def run_on_ray(
@@ -89,7 +91,7 @@ def run_on_ray(
 
 def shared_path(folder: str | Path) -> Path:
     """Return the absolute path of the folder of all shards."""
-    if "://" in str(folder):
+    if URL.match(str(folder)):
         raise InputError(
             f"folder: {str(folder)!r:.80} is object storage. The shards need a file system with renames and locks that "
             "all nodes share, such as NFS: pass its path"

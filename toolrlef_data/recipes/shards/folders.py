@@ -72,9 +72,9 @@ class ShardFolder:
                     write_json(self.path / "shards.json", {"shards": count})
         if known not in (None, count):
             raise InputError(
-                f"{self.path} is the folder of {known} shards, and this is one of {count}: pass --shard I/{known}, or "
-                "another folder. A Slurm array with a part of the shards needs --shard $SLURM_ARRAY_TASK_ID/"
-                f"{known}"
+                f"{self.path} is the folder of {known} shards, and this is one of {count}: pass --shard I/{known} (on "
+                f"Ray --shards {known}), or another folder. A Slurm array with a part of the shards needs --shard "
+                f"$SLURM_ARRAY_TASK_ID/{known}"
             )
 
     @contextlib.contextmanager
