@@ -222,6 +222,7 @@ def test_stages_of_shards_are_matched_by_their_place_and_summed(monkeypatch: pyt
         "inputs": ["B", "A"], "step": "calls", "settings": "of calls", "published": True,
     }  # fmt: skip
     assert [is_final({"stages": shard}) for shard in (first, second)] == [True, False]
+    assert not is_final({"stages": [first[0], by_key["A"]]})
     own = {key: digest(key, [key, key.lower()]) for key in "ABC"}
     merged = merge_stages(CHAIN, [first, second])
     sums = {"model": "m", "requests": 6, "prompt_tokens": 80, "cut": 1}
@@ -374,6 +375,9 @@ def test_rows_and_ledgers_of_all_shards_are_put_together_in_order(
             ("answer", "timeout"): 1,
             ("teach", "no_call"): 1,
         }
+    with pytest.raises(LedgerError) as caught:
+        merging._write_ledgers(place, {Shard(0, 2): {"stages": [part("B", 1, {"no_call": 5})]}}, {}, tmp_path)
+    assert str(caught.value) == f"{place.dropped(Shard(0, 2))}: expected 5 rows, found 3"
     questions["math"] = questions["math"].select(range(6))
     with pytest.raises(LedgerError) as caught:
         merging.merge_shards(recipe, place.path)
