@@ -220,6 +220,14 @@ def test_names_and_combinations_that_are_valid(changes: dict[str, Any], tmp_path
     assert load_recipe(path).name == "Small"
 
 
+def test_an_engine_that_cannot_be_constructed_is_a_mistake_with_its_reason(tmp_path: Path) -> None:
+    engine = {"kind": "openai_api", "model": "x", "temperature": 1, "base_url": "$A_VARIABLE_WITHOUT_A_VALUE"}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**VALID, "engines": {"a": engine}}, sort_keys=False))
+    with pytest.raises(InputError, match=r"engines\.a cannot be used: .*A_VARIABLE_WITHOUT_A_VALUE"):
+        load_recipe(path)
+
+
 def test_mistakes_are_listed_with_their_lines_in_the_order_of_the_file(tmp_path: Path) -> None:
     """The checks have another order than the file."""
     lines = [

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from tests.support.api_replies import ReceivedRequest, ServerReply, completion
 from tests.support.api_server import ApiServer, error
+from tests.support.printed import printed_lines
 from tests.support.trice_chain import (
     PASSAGES,
     page_commands,
@@ -282,6 +283,46 @@ def test_the_first_ids_of_missing_rows_are_printed(count: int, shown: str, capsy
     assert capsys.readouterr().out == f"Not in the output: {count} (wrong_value): {shown}\n"
 
 
+def test_everything_that_the_commands_print(server: ApiServer, tmp_path: Path) -> None:
+    """The student answers the rows with odd numbers correctly."""
+    rows = raw_rows("math", 4)
+    write_lines(tmp_path / "GSM8K.json", rows)
+    task = ["--task", "math", "--engine", "m"]
+    assert printed_lines(run("answer", "--input", "GSM8K.json", *task[:3], "student", "--output", "folder")) == [
+        "Rows", "questions|4", "right|2", "wrong|2", "not graded|0", "Wrote 2 rows to folder/GSM8K_right.json",
+        "Wrote 2 rows to folder/GSM8K_wrong.json",
+    ]  # fmt: skip
+    assert read_lines(Path("folder/GSM8K_right.json")) == [
+        {**rows[n], "output": f"The answer is {30 + 2 * n}."} for n in (1, 3)
+    ]
+    assert read_lines(Path("folder/GSM8K_wrong.json")) == [rows[0], rows[2]]
+    calls = [*call_arguments(Path("GSM8K.json"), Path("calls.json"))]
+    assert printed_lines(run(*calls)) == ["Rows", "wrong rows|4", "new calls|4", "Wrote 4 rows to calls.json"]
+    responses = ["generate_response_gpt", "--input", "GSM8K.json", "--output", "responses.json", *task]
+    assert printed_lines(run(*responses)) == [
+        "Rows",
+        "questions|4",
+        "new responses|4",
+        "Wrote 4 rows to responses.json",
+    ]
+    write_lines(Path("calls.json"), read_lines(Path("calls.json"))[:1])
+    parts = [
+        "--right",
+        "folder/GSM8K_right.json",
+        "--wrong",
+        "calls.json",
+        "--output",
+        "stage1.json",
+        "--gold",
+        "gold.json",
+    ]
+    assert printed_lines(run("merge", *parts)) == [
+        "Rows", "stage 1|3", "right rows|2", "wrong rows with a call|1", "Wrote 3 rows to stage1.json", "Wrote 3 rows to gold.json"
+    ]  # fmt: skip
+    mixed = run("merge", "--mix", "stage1.json", "stage1.json", "--output", "mix.json")
+    assert printed_lines(mixed) == ["Rows", "stage1.json|3", "Wrote 3 rows to mix.json"]
+
+
 # Merging --------------------------------------------------------------------------------------------------------------
 
 
@@ -342,10 +383,12 @@ def test_a_false_pred_is_kept_unless_recompute_executes_the_response(tmp_path: P
     row = {"id": "GSM8K-1", "answer": "57", "input": "How many?", "response": "calculator(3*19)", "pred": 1.0}
     write_lines(tmp_path / "math_davinci_response.json", [row])
     arguments = ["score", "--task", "math", "--data-path", str(tmp_path), "--target-path", str(tmp_path / "out.jsonl")]
-    run(*arguments)
-    assert read_lines(tmp_path / "out.jsonl")[0]["scores"] == [20, 15]
-    run(*arguments, "--recompute")
-    assert read_lines(tmp_path / "out.jsonl")[0]["scores"] == [20, 20]
+    for more, kept, scores in (([], 1, [20, 15]), (["--recompute"], 0, [20, 20])):
+        output = " ".join(run(*arguments, *more).split())  # a long path is on several lines
+        assert "No file of chatgpt, vicuna, alpaca in " in output
+        counts = [line for line in printed_lines(run(*arguments, *more)) if "|" in line]
+        assert counts == ["questions|1", "scored|1", f"kept predictions|{kept}"]
+        assert read_lines(tmp_path / "out.jsonl")[0]["scores"] == scores
 
 
 @pytest.mark.parametrize(

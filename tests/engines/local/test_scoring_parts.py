@@ -80,7 +80,8 @@ class Model:
     """A model whose layouts are off by `errors`, or raise them."""
 
     def __init__(self, dtype: torch.dtype = torch.float32, **errors: Any) -> None:
-        self.dtype, self.errors, self.calls, self.config = dtype, errors, [], config()
+        self.dtype, self.errors, self.config = dtype, errors, config()
+        self.calls: list[tuple[str, int]] = []
 
     def values(self, rows: Any, layout: str) -> Any:
         self.calls.append((layout, len(rows)))
@@ -138,7 +139,8 @@ def test_memory_and_foreign_errors() -> None:
     same, other = [torch.tensor([1.0, 2.0]), torch.zeros(0)], [torch.tensor([1.5, 2.5]), torch.zeros(0)]
     assert selection._difference(same, other) == 0.5
     assert selection._difference([torch.tensor([math.nan])], [torch.tensor([1.0])]) == math.inf
-    assert [selection._difference(*pair) for pair in ((None, other), (same, None), ([], []))] == [0.0] * 3
+    pairs: list[tuple[Any, Any]] = [(None, other), (same, None), ([], [])]
+    assert [selection._difference(*pair) for pair in pairs] == [0.0] * 3
 
 
 def test_the_key_of_a_request_has_the_response_and_its_end() -> None:
@@ -192,7 +194,7 @@ def test_a_batch_is_halved_until_it_fits() -> None:
             raise MemoryError("out of memory\nmore")
         return [item * 10 for item in batch]
 
-    found = halve_on_oom(work, [0, 1, 2, 3, 4], lambda item, message: f"{item}: {message}")  # type: ignore[arg-type, return-value]
+    found = halve_on_oom(work, [0, 1, 2, 3, 4], lambda item, message: f"{item}: {message}")
     assert found == [0, 10, 20, "3: out of memory", 40]
     assert sizes == [5, 2, 3, 1, 2, 1, 1]
     with pytest.raises(RuntimeError, match="broken"):

@@ -222,6 +222,7 @@ def test_stages_of_shards_are_matched_by_their_place_and_summed(monkeypatch: pyt
         "inputs": ["B", "A"], "step": "calls", "settings": "of calls", "published": True,
     }  # fmt: skip
     assert [is_final({"stages": shard}) for shard in (first, second)] == [True, False]
+    assert not is_final({"stages": [first[0], by_key["A"]]})
     own = {key: digest(key, [key, key.lower()]) for key in "ABC"}
     merged = merge_stages(CHAIN, [first, second])
     sums = {"model": "m", "requests": 6, "prompt_tokens": 80, "cut": 1}
@@ -262,16 +263,16 @@ def test_shards_that_cannot_be_merged_are_named_by_their_problem(tmp_path: Path)
     place.record(Shard(0, 5)).parent.mkdir()
     for index, chain in ((0, "c"), (2, "old"), (3, "c")):
         write_json(place.record(Shard(index, 5)), {"chain": chain, "files": {}})
-    chain: Any = type("Fixed", (), {"key": "c"})
+    fixed: Any = type("Fixed", (), {"key": "c"})
     with pytest.raises(ToolrlefError) as caught:
-        merging._read_records(place, 5, chain)
+        merging._read_records(place, 5, fixed)
     assert str(caught.value) == (
         f"2 of 5 shards in {tmp_path} are finished, the others are not (missing: 1, 4; of another recipe, source or version: 2). "
         "Nothing is published. Run each of them, as in --shard 1/5; stored replies are used again"
     )
     for index in (1, 2, 4):
         write_json(place.record(Shard(index, 5)), {"chain": "c", "files": {}})
-    assert [shard.index for shard in merging._read_records(place, 5, chain)] == [0, 1, 2, 3, 4]
+    assert [shard.index for shard in merging._read_records(place, 5, fixed)] == [0, 1, 2, 3, 4]
 
 
 def test_a_folder_without_shards_is_refused(tmp_path: Path) -> None:
@@ -366,7 +367,7 @@ def test_rows_and_ledgers_of_all_shards_are_put_together_in_order(
             {"stage1": ["q0", "q4", "q5"], "stage2": ["q0", "q4", "q5"]}, [["q2", "q3", "q6"], ["q1"]],
             {"out": "there", "replace": True},
         ]  # fmt: skip
-        assert (merged.out, merged.push, merged.retryable) == ("there", None, [1])
+        assert [merged.out, merged.push, merged.retryable] == ["there", None, [1]]
         assert (merged.rows_in, merged.rows_out) == ({"math": 7}, {"math-stage1": 3, "math-stage2": 3})
         assert merged.dropped == {
             ("answer", "empty"): 1,
@@ -374,6 +375,9 @@ def test_rows_and_ledgers_of_all_shards_are_put_together_in_order(
             ("answer", "timeout"): 1,
             ("teach", "no_call"): 1,
         }
+    with pytest.raises(LedgerError) as caught:
+        merging._write_ledgers(place, {Shard(0, 2): {"stages": [part("B", 1, {"no_call": 5})]}}, {}, tmp_path)
+    assert str(caught.value) == f"{place.dropped(Shard(0, 2))}: expected 5 rows, found 3"
     questions["math"] = questions["math"].select(range(6))
     with pytest.raises(LedgerError) as caught:
         merging.merge_shards(recipe, place.path)
