@@ -31,7 +31,12 @@ EXPECTED = Features(
     response={"text": Value("string"), "n_calls": Value("int64")},
     correct=Value("bool"),
 )
-PLAIN = {"id": ["a"], "answers": [["x"]], "response": [{"text": "t", "n_calls": 1}], "correct": [True]}
+PLAIN: dict[str, list[Any]] = {
+    "id": ["a"],
+    "answers": [["x"]],
+    "response": [{"text": "t", "n_calls": 1}],
+    "correct": [True],
+}
 TYPES: dict[str, pa.DataType] = {
     "id": pa.string(),
     "answers": pa.list_(pa.string()),
@@ -121,11 +126,11 @@ NO_TABLE = "expected a datasets.Dataset or DatasetDict, found "
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: check_table([1]), f"{NO_TABLE}list"),  # type: ignore[type-var]
+        (lambda: check_table([1]), f"{NO_TABLE}list"),
         (lambda: check_table(DatasetDict()), f"{NO_TABLE}a DatasetDict without splits"),
         (lambda: features_of(DatasetDict()), f"{NO_TABLE}a DatasetDict without splits"),
         (lambda: check_table(DatasetDict(a=5)), f"{NO_TABLE}int"),
-        (lambda: require_columns(None, [], "x"), f"{NO_TABLE}NoneType"),  # type: ignore[arg-type]
+        (lambda: require_columns(None, [], "x"), f"{NO_TABLE}NoneType"),
         (
             lambda: check_table(ROWS.with_transform(lambda batch: batch)),
             "the table has a transform (`with_transform`), which is not part of its rows: compute the values with "
@@ -188,7 +193,8 @@ def test_the_path_of_a_field() -> None:
 
 def test_a_registry_has_the_objects_of_the_package_and_of_the_user() -> None:
     digits: Choices[Any] = Choices("digit", {"pi": "math:pi", "tau": "math:tau"})
-    assert (list(digits), len(digits), "pi" in digits, "e" in digits, 5 in digits) == (
+    unhashable: Any = ["pi"]
+    assert (list(digits), len(digits), "pi" in digits, "e" in digits, unhashable in digits) == (
         ["pi", "tau"],
         2,
         True,

@@ -131,7 +131,7 @@ def small_tree() -> State:
 def node(kind: str, text: str, depth: int, *children: dict[str, Any], **more: Any) -> dict[str, Any]:
     """Return a node of an answer file."""
     flags = {"is_terminal": False, "pruned": False, "finished": False, "depth": depth}
-    inputs = {"io_state": {}} if kind == "Action Input" else {}
+    inputs: dict[str, Any] = {"io_state": {}} if kind == "Action Input" else {}
     counts = {"Elo": 1000.0, "child_count": len(children), "expand_num": 0}
     return {**flags, "node_type": kind, "description": text, **counts, **inputs, **more, "children": [*children]}
 
