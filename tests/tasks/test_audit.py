@@ -96,7 +96,7 @@ def test_another_task_or_number_of_probes_is_an_input_error() -> None:
         audit_grader(TASKS["qa"], rows, seed="1")  # type: ignore[arg-type]
     for others in (["Oslo"], [{"question": "Which city?"}], [{"question": "Which city?", "answers": "Oslo"}]):
         with pytest.raises(InputError, match="audit_grader: expected questions with a list of answers each"):
-            audit_grader(TASKS["qa"], [*rows, *others])  # type: ignore[list-item]
+            audit_grader(TASKS["qa"], [*rows, *others])
 
 
 def test_rows_without_wrong_answers_are_refused() -> None:

@@ -116,7 +116,7 @@ def test_a_folder_has_the_number_of_shards_of_its_first_run(tmp_path: Path) -> N
     with pytest.raises(InputError) as caught:
         place.bind(4)
     assert str(caught.value) == (
-        f"{place.path} is the folder of 3 shards, and this is one of 4: pass --shard I/3, or another folder. A Slurm array "
+        f"{place.path} is the folder of 3 shards, and this is one of 4: pass --shard I/3 (on Ray --shards 3), or another folder. A Slurm array "
         "with a part of the shards needs --shard $SLURM_ARRAY_TASK_ID/3"
     )
     assert place.count() == 3
@@ -174,6 +174,7 @@ def stage(
 CHAIN = Chain(
     {"math-stage1": Kept("B", TEXT, "math", "stage1"), "math-stage2": Kept("C", TEXT, "math", "stage2"), "executions-0": Kept("A", TEXT)},
     {"A": stage("answer", ["Q"], 0), "B": stage("teach", ["A"], 0), "C": stage("score", ["B"], 0)},
+    calls={},
 )  # fmt: skip
 
 
@@ -193,7 +194,7 @@ USAGE = {"model": "m", "requests": 3, "prompt_tokens": 40}
 
 
 def test_stages_of_shards_are_matched_by_their_place_and_summed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the second shard a request failed, so its stages have fingerprints of their own, and a tool answered calls."""
+    """In the second shard a request failed, so its stages have fingerprints of their own."""
     first = shard_of(
         monkeypatch,
         {"A": stage("answer", ["Q"], 3, {"empty": 1}, usage=USAGE), "B": stage("teach", ["A"], 2, {"no_call": 1}), "C": stage("score", ["B"], 2)},
@@ -201,26 +202,20 @@ def test_stages_of_shards_are_matched_by_their_place_and_summed(monkeypatch: pyt
     )  # fmt: skip
     counts = {"rows_in": 4, "rows_out": 3, "dropped": {"empty": 1}}
     assert first == [
-        {"key": "B", "fingerprint": "B", "rows_in": 3, "rows_out": 2, "dropped": {"no_call": 1}},
-        {"key": "A", "fingerprint": "A", **counts, "usage": USAGE},
-        {"key": "C", "fingerprint": "C", "rows_in": 2, "rows_out": 2, "dropped": {}},
+        {"key": "B", "fingerprint": "B", "rows_in": 3, "rows_out": 2, "dropped": {"no_call": 1}, "is_distinct": False},
+        {"key": "A", "fingerprint": "A", **counts, "usage": USAGE, "is_distinct": False},
+        {"key": "C", "fingerprint": "C", "rows_in": 2, "rows_out": 2, "dropped": {}, "is_distinct": False},
     ]
-    calls = stage("calls", ["b", "a"], 5, usage={"model": "t", "requests": 5})
     second = shard_of(
         monkeypatch,
         {
             "a": stage("answer", ["Q"], 1, {"timeout": 2}, usage={**USAGE, "cut": 1}, failed=2), "b": stage("teach", ["a"], 1),
-            "c": stage("score", ["b", "t"], 1), "t": calls,
+            "c": stage("score", ["b"], 1),
         },
         stage1="b", stage2="c",
     )  # fmt: skip
     by_key = {part["key"]: part for part in second}
-    assert set(by_key) == {"A", "B", "C", "C/calls"}
-    assert by_key["C"]["further"] == ["C/calls"]
-    assert by_key["C/calls"] == {
-        "key": "C/calls", "fingerprint": "t", "rows_in": 5, "rows_out": 5, "dropped": {}, "usage": {"model": "t", "requests": 5},
-        "inputs": ["B", "A"], "step": "calls", "settings": "of calls", "published": True,
-    }  # fmt: skip
+    assert set(by_key) == {"A", "B", "C"}
     assert [is_final({"stages": shard}) for shard in (first, second)] == [True, False]
     assert not is_final({"stages": [first[0], by_key["A"]]})
     own = {key: digest(key, [key, key.lower()]) for key in "ABC"}
@@ -228,9 +223,8 @@ def test_stages_of_shards_are_matched_by_their_place_and_summed(monkeypatch: pyt
     sums = {"model": "m", "requests": 6, "prompt_tokens": 80, "cut": 1}
     assert merged == {
         "A": {**stage("answer", ["Q"], 4, {"empty": 1, "timeout": 2}), "usage": sums, "failed": 2, "fingerprint": own["A"], "files": []},
-        "B": {**stage("teach", [own["A"]], 3, {"no_call": 1}), "fingerprint": own["B"], "files": []},
-        "C": {**stage("score", [own["B"], "t"], 3), "fingerprint": own["C"], "files": []},
-        "C/calls": {**calls, "inputs": [own["B"], own["A"]], "fingerprint": "t", "files": []},
+        "B": {**stage("teach", ["A"], 3, {"no_call": 1}), "fingerprint": own["B"], "files": []},
+        "C": {**stage("score", ["B"], 3), "fingerprint": own["C"], "files": []},
     }  # fmt: skip
     assert list(dropping_stages(second)) == [("A", "a", 2)]
     assert list(dropping_stages(first)) == [("B", "B", 1), ("A", "A", 1)]
@@ -307,7 +301,7 @@ def finished_shard(
     """Write the files of a shard: its kept rows, its dropped rows in the order of the stages, and its record."""
     files = {}
     for label, ids in kept.items():
-        write_file(Dataset.from_list([{"id": row_id} for row_id in ids], features=TEXT), place.kept(label, shard), 10)
+        write_file(Dataset.from_list([{"id": row_id} for row_id in ids], features=TEXT), place.kept(label, shard))
     rows = [{**dict.fromkeys(DROPPED), "id": row_id, "reason": "r"} for row_id in drops]
     pq.write_table(pa.Table.from_pylist(rows, schema=DROPPED.arrow_schema), place.dropped(shard))
     for path in (*(place.kept(label, shard) for label in kept), place.dropped(shard)):
@@ -327,7 +321,7 @@ def test_rows_and_ledgers_of_all_shards_are_put_together_in_order(
 
     def part(key: str, rows: int, dropped: dict[str, int], **more: Any) -> dict[str, Any]:
         counts = {"rows_in": rows + sum(dropped.values()), "rows_out": rows, "dropped": dropped}
-        return {"key": key, "fingerprint": more.pop("own", key), **counts, **more}
+        return {"key": key, "fingerprint": more.pop("own", key), **counts, "is_distinct": False, **more}
 
     first = [part("B", 1, {"no_call": 1}), part("A", 2, {"empty": 1, "cut": 1}), part("C", 1, {})]
     second = [
