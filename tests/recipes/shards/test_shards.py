@@ -83,7 +83,7 @@ def call_tools(request: Request) -> Reply:
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_the_calls_of_an_engine_count_once_over_all_shards(count: int, tmp_path: Path) -> None:
     sources = [{"name": "sample_lama", "rows": 6}, {"name": "sample_mlqa", "rows": 5}]
-    options = {"teachers": ["model"], "keep_unverified": True, "cassette": True}
+    options: dict[str, Any] = {"teachers": ["model"], "keep_unverified": True, "cassette": True}
     recipe = small_recipe(tmp_path / "out", sources=sources, tasks=ENGINE_TOOLS, **options)
     model = scripted(call_tools, progress=False)
     recipe = with_engines(recipe, model=model, warm=dataclasses.replace(model, temperature=0.5))
