@@ -331,7 +331,8 @@ PROGRAMS: dict[str, Callable[[Path, int, int], None]] = {
 )  # fmt: skip
 def test_on_ray(program: str, rows: int, shards: int, tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as short:  # the path of a socket has 107 characters
+    # The path of a socket has 107 characters, and processes that are ending may write logs.
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as short:
         own = {"RAY_TMPDIR": short, "HOME": short, "HF_HOME": str(tmp_path / "home"), **ray_environment()}
         environment = {**os.environ, **own, "TOOLRLEF_REPLIES": str(tmp_path / "replies.sqlite")}
         arguments = ["--folder", tmp_path, "--rows", rows, "--shards", shards]
