@@ -98,7 +98,7 @@ def main() -> None:
     if args.run:
         run(args.run[0], Path(args.run[1]))
         return
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as home:
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as home:
         folder = Path(home)
         with (folder / "train.jsonl").open("w") as file:
             file.writelines(f"{json.dumps(row)}\n" for row in draw_rows(args.rows))

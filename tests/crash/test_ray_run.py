@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -106,23 +107,29 @@ def place_with_server(folder: Path, rows: int, latency: float = 0.05) -> Iterato
         yield Place(folder, rows, server)
 
 
-@contextlib.contextmanager
-def ray_cluster(*cpus: int) -> Iterator[Any]:
-    """Yield a cluster with one node for each number of CPUs.
+def start_again(start: Callable[[], Any]) -> Any:
+    """Return the result of a call that starts a node of Ray.
 
     A node waits 15 seconds for its agents. On a busy machine they take longer; then it is started again.
     """
+    for is_last in (*[False] * 9, True):
+        try:
+            return start()
+        except Exception as error:
+            if is_last or "timed out during startup" not in str(error):
+                raise
+    raise AssertionError
+
+
+@contextlib.contextmanager
+def ray_cluster(*cpus: int) -> Iterator[Any]:
+    """Yield a cluster with one node for each number of CPUs."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster()
     for n, num_cpus in enumerate(cpus):
-        for is_last in (*[False] * 9, True):
-            try:
-                cluster.add_node(num_cpus=num_cpus, include_dashboard=False, runtime_env_agent_port=21_000 + n)
-                break
-            except Exception as error:
-                if is_last or "timed out" not in str(error):
-                    raise
+        options = {"num_cpus": num_cpus, "include_dashboard": False, "runtime_env_agent_port": 21_000 + n}
+        start_again(functools.partial(cluster.add_node, **options))
     yield cluster
     cluster.shutdown()
 
@@ -275,17 +282,26 @@ def refusals(folder: Path, rows: int, shards: int) -> None:
     recipe = with_engines(recipe_of(folder), model=scripted(deadly_reply, progress=False))
     with pytest.raises(InputError, match="no Ray cluster at the address 'auto'"):
         run_on_ray(recipe, folder / "shards", shards, out=folder / "ray")
-    with pytest.raises(InputError, match="no node of the Ray cluster has num_cpus=1 and num_gpus=64"):
-        run_on_ray(recipe, folder / "shards", shards, address="local", num_gpus=64, out=folder / "ray")
-    assert count_lines(folder / "requests") == 0
-    import ray
+    with ray_cluster(2) as cluster:
+        import ray
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    run_on_ray(recipe, folder / "shards", shards, num_cpus=2, out=folder / "ray")  # in the cluster of this process
-    assert ray.is_initialized()
-    pids = Counter(line.split()[0] for line in (folder / "workers").read_text().splitlines())
-    assert len(pids) == 1, "an actor runs one shard after another"
-    wait_until(lambda: ray.available_resources().get("CPU") == 2.0)  # its worker has ended
+        def run(**options: Any) -> Any:
+            return run_on_ray(recipe, folder / "shards", shards, out=folder / "ray", **options)
+
+        with pytest.raises(InputError, match="no node of the Ray cluster has num_cpus=1 and num_gpus=64"):
+            run(address=cluster.address, num_gpus=64)
+        assert count_lines(folder / "requests") == 0
+        ray.init(address=cluster.address, log_to_driver=False)
+        run(num_cpus=2)  # on the cluster of this process
+        assert ray.is_initialized()
+        pids = Counter(line.split()[0] for line in (folder / "workers").read_text().splitlines())
+        assert len(pids) == 1, "an actor runs one shard after another"
+        wait_until(lambda: ray.available_resources().get("CPU") == 2.0)  # its worker has ended
+        ray.shutdown()
+    (folder / "workers").unlink()
+    start_again(lambda: run(address="local"))
+    assert not (folder / "workers").exists(), "finished shards asked nothing"
+    assert not ray.is_initialized()
 
 
 def steps(folder: Path, rows: int, shards: int) -> None:
@@ -331,7 +347,8 @@ PROGRAMS: dict[str, Callable[[Path, int, int], None]] = {
 )  # fmt: skip
 def test_on_ray(program: str, rows: int, shards: int, tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as short:  # the path of a socket has 107 characters
+    # The path of a socket has 107 characters, and processes that are ending may write logs.
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as short:
         own = {"RAY_TMPDIR": short, "HOME": short, "HF_HOME": str(tmp_path / "home"), **ray_environment()}
         environment = {**os.environ, **own, "TOOLRLEF_REPLIES": str(tmp_path / "replies.sqlite")}
         arguments = ["--folder", tmp_path, "--rows", rows, "--shards", shards]

@@ -35,7 +35,7 @@ def run_in_namespace(module: str, *arguments: object, environment: Mapping[str, 
 
 def ray_environment() -> dict[str, str]:
     """Return the variables of a Ray cluster with a token of its own, on a machine that may be busy."""
-    waits = {"raylet_start_wait_time_s": 45, "gcs_server_port_wait_time_s": 300}
-    waits |= {"health_check_timeout_ms": 60_000, "worker_register_timeout_seconds": 300}
+    settings = {"raylet_start_wait_time_s": 45, "gcs_server_port_wait_time_s": 300}
+    settings |= {"worker_niceness": 0, "health_check_timeout_ms": 60_000, "worker_register_timeout_seconds": 300}
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid4().hex}
-    return token | {f"RAY_{name}": str(value) for name, value in waits.items()}
+    return token | {f"RAY_{name}": str(value) for name, value in settings.items()}
