@@ -30,7 +30,6 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -268,7 +267,7 @@ def stage2_table(questions: Dataset, model: EngineSpec, seed: int, count: int) -
     chosen = [place for found in places for place in found[: min(count // 2, *map(len, places))]]
     random.Random(seed).shuffle(chosen)
     texts = {row["question"]: [r["text"] for r in (row["response"], *row["samples"]) if r["text"]] for row in graded}
-    own = [scripted(partial(nth_answer, texts, n), progress=False) for n in range(CANDIDATES)]
+    own = [scripted(nth_answer(texts, n), progress=False) for n in range(CANDIDATES)]
     responders = [Responder(f"own {n + 1}", model, STYLE, examples=0) for n, model in enumerate(own)]
     forced = replace(model, seed=seed, temperature=1.0)
     responders.append(Responder("call", forced, STYLE, samples=CANDIDATES, examples=0, force_call=True))
@@ -276,10 +275,14 @@ def stage2_table(questions: Dataset, model: EngineSpec, seed: int, count: int) -
     return build_stage2(candidates, rule="cost", threshold=SURE, lacking="drop_response"), classes
 
 
-def nth_answer(texts: Mapping[str, Sequence[str]], n: int, request: Request) -> str:
-    """Return the n-th answer to the question of a prompt, or "" if there are fewer."""
-    found = texts[asked_in(request)]
-    return found[n] if n < len(found) else ""
+def nth_answer(texts: Mapping[str, Sequence[str]], n: int) -> Callable[[Request], str]:
+    """Return the function of a scripted model: the n-th answer to the question of a prompt, or "" if there are fewer."""
+
+    def find(request: Request) -> str:
+        found = texts[asked_in(request)]
+        return found[n] if n < len(found) else ""
+
+    return find
 
 
 def call_starts(questions: Dataset) -> Dataset:
