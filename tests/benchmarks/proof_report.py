@@ -79,10 +79,10 @@ def choice_of(rows: Sequence[Row], chances: Sequence[float], levels: Mapping[str
         levels: level of each question by id; empty for real rows.
 
     Returns:
-        "needed first": the share of pairs of a question that needs the tool and one that does not, of which the first has
-        the higher chance (0.5 by chance), with its interval; "harder first": the same for questions above level 1 and of
-        level 1; "right at N % calls": the share of right answers if the N % of the questions with the highest chances
-        get a right call, and the others the untrained model's answer.
+        "needed first": of the pairs of a question that needs the tool and one that does not, the share in which the first
+        has the higher chance, with its interval. A random choice has 0.5. "harder first": the same for questions above
+        level 1 and of level 1. "right at N % calls": the share of right answers if N % of the questions, those with the
+        highest chances, get a right call. The others get the untrained model's answer.
     """
     needs = np.array([bool(row["needs_tool"]) for row in rows])
     order = np.argsort(-np.asarray(chances), kind="stable")
