@@ -100,12 +100,25 @@ def test_the_kind_of_a_model_determines_the_default_protocol(
     assert (spec.kind, given["protocol"]) == (kind, protocol)
 
 
+class Loaded(tuple[Any, ...]):
+    """What `load_recipe` was called with, in the place of a recipe."""
+
+    run = RunSettings()
+
+    def model_copy(self, update: dict[str, Any]) -> Loaded:
+        assert update == {"run": RunSettings()}
+        return self
+
+
 def test_every_option_of_run_reaches_its_argument(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "load_recipe", lambda *arguments, **options: (arguments, options))
+    monkeypatch.setattr(loading, "load_recipe", lambda *arguments, **options: Loaded((arguments, options)))
     monkeypatch.setattr(runner, "run_recipe", stop)
     options = ["--rows", 3, "--out", "there", "--num-proc", 2, "--replace"]
     sharding = {"--shard", "--folder"}  # tests/recipes/shards
-    assert {*options[::2], "--all", "--recipe", "--replace", *sharding} == {*options_of(main.run)} | {"--replace"}
+    on_ray = {"--backend", "--address", "--shards", "--num-cpus", "--num-gpus"}  # tests/recipes/cluster
+    assert {*options[::2], "--all", "--recipe", "--replace", *sharding, *on_ray} == {*options_of(main.run)} | {
+        "--replace"
+    }
     for words, loaded in (
         (options, {"rows": 3, "all_rows": False}),
         (["--all", *options[2:]], {"rows": None, "all_rows": True}),
