@@ -32,6 +32,7 @@ from toolrlef_data.engines.spec import Request
 from toolrlef_data.publishing.hub.push import Push
 from toolrlef_data.recipes import loading, runner
 from toolrlef_data.recipes.runner import Run
+from toolrlef_data.recipes.schema import RunSettings
 from toolrlef_data.toolbench.search import answer_writer, generation
 from toolrlef_data.toolbench.search.demo_functions import DEMO_FUNCTIONS
 from toolrlef_data.toolbench.search.method import Method
