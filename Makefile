@@ -18,13 +18,17 @@ lint: $(READY)
 	$(BIN)/mypy
 
 # The slow tests: killed processes, training, whole runs in many variants.
-SLOW := tests/crash tests/cli/trice/test_trice_chains.py tests/engines/local/scoring \
-    tests/loading_scripts/test_sets/test_real_overlaps.py \
-    tests/publishing/card/test_golden.py tests/publishing/card/test_recomputed.py tests/publishing/report/test_report_page.py \
-    tests/publishing/report/test_report_requests.py \
-    tests/recipes/cluster tests/recipes/shards/test_shards.py tests/recipes/test_fields.py tests/test_public_tables.py \
-    tests/toolbench/search/test_generation.py tests/trice/benchmarks/test_choices.py tests/trice/evaluation \
-    tests/trice/files/test_loader.py tests/trice/training
+SLOW := tests/crash tests/cli/test_trajectories.py tests/cli/trice/test_trice_chains.py \
+    tests/engines/local/scoring tests/engines/local/test_scoring_parts.py tests/engines/openai_api/test_interrupts.py \
+    tests/engines/openai_api/test_secrets.py tests/loading_scripts/test_growth.py \
+    tests/loading_scripts/test_sets/test_real_overlaps.py tests/publishing/card/test_golden.py \
+    tests/publishing/card/test_recomputed.py tests/publishing/exports/test_stage_formats.py \
+    tests/publishing/report/test_report_page.py tests/publishing/report/test_report_requests.py \
+    tests/recipes/cluster tests/recipes/shards/test_shards.py tests/recipes/test_fields.py tests/tasks/given/test_given_tasks.py \
+    tests/test_public_tables.py tests/toolbench/search/test_demo.py tests/toolbench/search/test_generation.py \
+    tests/tools/readers/test_translator.py tests/tools/search/test_endpoint.py tests/trice/benchmarks/test_choices.py \
+    tests/trice/evaluation tests/trice/files/test_loader.py tests/trice/need/test_need_labels.py tests/trice/test_own_tools.py \
+    tests/trice/training
 
 unit: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(SLOW)) $(ARGS)
