@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,35 @@ def test_a_file_in_place_of_the_folder_of_owners_is_an_error(tmp_path: Path) -> 
     with pytest.raises(ToolrlefError, match=r"replies.sqlite.owners must be a folder"), Claims(store) as claims:
         claims.acquire(["key"])
     assert (tmp_path / "replies.sqlite.owners").read_text() == "mine"
+    store.close()
+
+
+def test_a_link_to_nothing_in_place_of_the_folder_of_owners_is_an_error(tmp_path: Path) -> None:
+    store = ReplyStore(tmp_path / "r.sqlite")
+    (tmp_path / "r.sqlite.owners").symlink_to(tmp_path / "nothing")
+    with pytest.raises(ToolrlefError, match="must be a folder for the locks of runs"), Claims(store) as claims:
+        claims.acquire(["key"])
+    store.close()
+
+
+def test_a_run_starts_while_other_processes_remove_the_folder_of_owners(tmp_path: Path) -> None:
+    store, folder, is_done = ReplyStore(tmp_path / "r.sqlite"), tmp_path / "r.sqlite.owners", threading.Event()
+
+    def remove_and_create() -> None:
+        while not is_done.is_set():
+            with contextlib.suppress(OSError):
+                folder.mkdir()
+                folder.rmdir()
+
+    other = threading.Thread(target=remove_and_create)
+    other.start()
+    try:
+        for number in range(100):
+            with Claims(store) as claims:
+                assert claims.acquire([f"{number}"]) == set()
+    finally:
+        is_done.set()
+        other.join()
     store.close()
 
 

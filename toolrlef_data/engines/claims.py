@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import stat
 import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -44,11 +45,18 @@ class Owner:
             # Another process may remove the folder at any time until it holds the file: FileExistsError if it does so
             # during `mkdir`, FileNotFoundError afterwards.
             with contextlib.suppress(FileExistsError, FileNotFoundError), self.store.writing():
-                if self.folder.exists() and not self.folder.is_dir():
+                if self._is_blocked():
                     raise ToolrlefError(f"{self.folder} must be a folder for the locks of runs: move this file away")
                 self.folder.mkdir(parents=True, exist_ok=True)
                 # In a transaction: otherwise another process could delete the new file as that of a dead owner.
                 self.lock.acquire()
+
+    def _is_blocked(self) -> bool:
+        """Return whether something else is in the place of the folder."""
+        try:  # one look: another process may remove the folder between two
+            return not stat.S_ISDIR(self.folder.stat().st_mode)
+        except FileNotFoundError:
+            return self.folder.is_symlink()  # to nothing
 
     def __exit__(self, *details: object) -> None:
         """Delete the claims of this run and of dead owners."""
