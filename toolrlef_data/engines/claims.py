@@ -52,7 +52,7 @@ class Owner:
                 self.lock.acquire()
 
     def _is_blocked(self) -> bool:
-        """Return whether something else is in the place of the folder."""
+        """Return whether the folder cannot be created because another file has its name."""
         try:  # one look: another process may remove the folder between two
             return not stat.S_ISDIR(self.folder.stat().st_mode)
         except FileNotFoundError:
