@@ -33,6 +33,7 @@ from tests.support.api_server import ApiServer
 from tests.support.caches import use_caches
 from tests.support.namespaces import ray_environment, run_in_namespace
 from tests.support.shards import published_files, with_engines
+from tests.support.skips import OWN_ENVIRONMENT
 from tests.support.waiting import HANG_TIMEOUT, wait_until
 from toolrlef_data import (
     ANNOTATIONS,
@@ -346,7 +347,7 @@ PROGRAMS: dict[str, Callable[[Path, int, int], None]] = {
     [("equal_files", 30, 5), ("worker_killed", 60, 4), ("nodes_and_driver", 100, 5), ("deadly_shard", 30, 4), ("refusals", 12, 3), ("steps", 40, 3)],
 )  # fmt: skip
 def test_on_ray(program: str, rows: int, shards: int, tmp_path: Path) -> None:
-    pytest.importorskip("ray")
+    pytest.importorskip("ray", reason=f"{OWN_ENVIRONMENT}make ray")
     # The path of a socket has 107 characters, and processes that are ending may write logs.
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as short:
         own = {"RAY_TMPDIR": short, "HOME": short, "HF_HOME": str(tmp_path / "home"), **ray_environment()}

@@ -1,7 +1,7 @@
 """With TOOLRLEF_REQUIRE=all a skipped test fails, because missing programs and packages can be installed.
 
-Two reasons remain skips: missing real rows beside the checkout, which are not public (a table of cases is then empty),
-and operations that the kernel forbids.
+Three reasons remain skips: missing real rows beside the checkout, which are not public (a table of cases is then empty),
+operations that the kernel forbids, and packages that are only in an environment of their own, such as that of `make ray`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import pytest
 
 NO_ROWS = "no folder of real rows beside the checkout"
 FORBIDDEN = "the kernel forbids it: "  # followed by the operation
-ALLOWED = (NO_ROWS, FORBIDDEN, "got empty parameter set")
+OWN_ENVIRONMENT = "in an environment of its own: "  # followed by the command
+ALLOWED = (NO_ROWS, FORBIDDEN, OWN_ENVIRONMENT, "got empty parameter set")
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
