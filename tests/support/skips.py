@@ -1,7 +1,7 @@
 """With TOOLRLEF_REQUIRE=all a skipped test fails, because missing programs and packages can be installed.
 
-Three reasons remain skips: missing real rows beside the checkout, which are not public (a table of cases is then empty),
-operations that the kernel forbids, and packages that are only in an environment of their own, such as that of `make ray`.
+Three reasons remain skips: missing real rows beside the checkout, which are not public (a table of cases is then empty);
+operations that the kernel forbids; packages of another environment, such as that of `make ray`.
 """
 
 from __future__ import annotations
