@@ -192,7 +192,11 @@ class WorkerPool:
                     log.warning("no node of the Ray cluster has room for a worker; waiting for one")
                     time.sleep(POLL_SECONDS)
                     continue
-                for reference in self.ray.wait(list(running), timeout=POLL_SECONDS)[0]:
+                finished = self.ray.wait(list(running), timeout=POLL_SECONDS)[0]
+                if not finished:  # a node may have left before its worker began: an idle worker must make room
+                    while self.idle and len(running) + len(self.idle) > self._room():
+                        self.ray.kill(self.idle.pop())
+                for reference in finished:
                     worker, job = running[reference]
                     try:
                         result = self.ray.get(reference)
