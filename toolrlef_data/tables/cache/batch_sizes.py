@@ -10,15 +10,15 @@ from toolrlef_data.tables.files import atomic_file
 
 __all__ = ["enlarge_batches"]
 
-MIN_BATCHES = 8  # of a file that is written again
-ROWS_PER_ARRAY, BATCH_BYTES = 40, 16_000_000  # of the new batches, which end at the first of the two
+MIN_BATCHES = 4  # of a file that is written again
+ROWS_PER_ARRAY, BATCH_BYTES = 160, 4_000_000  # of the new batches, which end at the first of the two
 
 
 def enlarge_batches(file: Path) -> None:
     """Write a file with many small record batches again in larger ones.
 
-    An open table takes 540 bytes of memory for each array of each batch. Batches of `ROWS_PER_ARRAY` rows for each
-    array take 14 bytes a row, whatever the columns are; larger ones would only take more memory while they are written.
+    An open table takes 560 bytes of memory for each array of each batch. Batches of `ROWS_PER_ARRAY` rows for each
+    array take 3.5 bytes a row, whatever the columns are; larger ones would only take more memory while they are written.
     """
     with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
         rows = [batch.num_rows for batch in reader]
@@ -27,6 +27,8 @@ def enlarge_batches(file: Path) -> None:
     size, n_rows = file.stat().st_size, sum(rows)
     if n_batches <= MIN_BATCHES or n_rows > n_batches * enough // 2 or size > n_batches * BATCH_BYTES // 2:
         return
+    release = pa.default_memory_pool().release_unused  # the memory that Arrow's allocator keeps of earlier batches
+    release()
     with (
         atomic_file(file) as scratch,
         pa.memory_map(str(file)) as source,
@@ -41,6 +43,7 @@ def enlarge_batches(file: Path) -> None:
             if n == n_batches or is_large or sum(part.nbytes for part in pending) >= BATCH_BYTES:
                 writer.write_table(pa.Table.from_batches(pending).combine_chunks())
                 pending = []
+                release()
 
 
 def _count_arrays(kind: pa.DataType) -> int:
