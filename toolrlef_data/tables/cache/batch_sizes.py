@@ -18,7 +18,7 @@ def enlarge_batches(file: Path) -> None:
     """Write a file with many small record batches again in larger ones.
 
     An open table takes 560 bytes of memory for each array of each batch. Batches of `ROWS_PER_ARRAY` rows for each
-    array take 3.5 bytes a row, whatever the columns are; larger ones would only take more memory while they are written.
+    array take 3.5 bytes a row, whatever the columns are; larger ones would take more memory while they are written.
     """
     with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
         rows = [batch.num_rows for batch in reader]
