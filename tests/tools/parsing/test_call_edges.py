@@ -194,7 +194,6 @@ def test_the_literals_of_models() -> None:
         ("{a:<escape>x", 12),
         ("{'a': 'x", 8),
         ("{'a': 1 <|x", 7),
-       
         ("[1 </x", 2),
     ):
         assert LiteralReader(text).read(0) == (None, end, "cut"), text
