@@ -98,7 +98,7 @@ def test_the_parameters_of_a_schema() -> None:
         "properties": {"b": {"type": "string"}, "a": {"type": ["string", "null"]}, "c": {"enum": ["x"]}},
         "required": ["c", "b"],
     }
-    assert parameters_in(json.dumps(schema)) == (("b", "a", "c"), {"b"}, {"b", "c"})
+    assert parameters_in(json.dumps(schema)) == Parameters(("b", "a", "c"), frozenset({"b"}), frozenset({"b", "c"}))
     del schema["required"]
     assert parameters_in(json.dumps(schema)).required == frozenset()
 
