@@ -90,9 +90,9 @@ def test_a_batch_with_another_number_of_results_is_a_crash() -> None:
     assert Tool("fast", "Says.", str.upper).run_many([ToolInput("a", "de"), ToolInput("b")]) == [
         *map(ToolResult, ("A", "B"))
     ]
-    assert Tool("QA", "Answers.", engine=EngineSpec("scripted", "m"), prompt=str).run_many([ToolInput("a")]) == [
-        ToolResult(())
-    ]
+    assert Tool("QA", "Answers.", engine=EngineSpec("scripted", "m"), prompt=lambda argument, texts: argument).run_many(
+        [ToolInput("a")]
+    ) == [ToolResult(())]
 
 
 def crash(expected: int, found: int) -> ToolResult:
@@ -141,7 +141,7 @@ def test_the_defaults_and_the_limits_of_the_settings() -> None:
         False,
     )
     for max_failed in (0, 1):
-        assert Tool("odd", "Says.", many=list, max_failed=max_failed).is_slow
+        assert Tool("odd", "Says.", many=lambda inputs: [], max_failed=max_failed).is_slow
     assert tool.published() == {"name": "odd", "version": "1"}
     assert tool.signatures == (("odd", "argument"),)
     assert tool_schema(Tool("odd", "Says \u00e9.", str.upper, parameter="text")) == (

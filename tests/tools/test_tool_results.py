@@ -122,7 +122,9 @@ def test_the_key_of_a_result_covers_the_argument_its_language_and_the_tool() -> 
 @pytest.mark.parametrize(
     "result",
     [
-        *map(ToolResult, ("text \u00e9", "", 3, 2.5, ("one",), ("a", "b"), "null", "[1]", ())),
+        *(ToolResult(text) for text in ("text \u00e9", "", "null", "[1]")),
+        *(ToolResult(texts) for texts in (("one",), ("a", "b"), ())),
+        *(ToolResult(number) for number in (3, 2.5)),
         ToolResult(error="no_result", detail="none"),
         ToolResult(error="my_kind"),
     ],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -21,11 +20,10 @@ MATH, QA = TASKS["math"], TASKS["qa"]
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_given(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def nothing_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_of_tables", "_by_name"):
         monkeypatch.setattr(memory, name, {})
     monkeypatch.setattr(TASKS, "added", {})
-    return
 
 
 def own(name: str, instruction: str = "Solve it with calculator(formula).") -> Task:
