@@ -231,6 +231,7 @@ def test_boxes_and_answer_lines(text: str, expected: str | None) -> None:
         ("The answer is 3/4.", "0.75"),
         ("The answer is **3 / 4** of the cake.", "0.75"),
         ("The answer is 1/1,000.", "0.001"),
+        ("The answer is approximately 3/4 of the cake.", "0.75"),
         ("The answer is 3/4 (three quarters).", "0.75"),
         ("x = 3/4 h\n\n- Done", "0.75"),
         ("#### 3/4", "0.75"),

@@ -18,7 +18,7 @@ from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.math import MATH
 from toolrlef_data.tasks.mlqa import MLQA
 from toolrlef_data.tasks.qa import QA
-from toolrlef_data.tasks.task import RENAMED, Task, parse_examples
+from toolrlef_data.tasks.task import RENAMED, Example, Task, parse_examples
 from toolrlef_data.tools.tool import Tool
 
 FIELDS = {old: new for old, new in RENAMED.items() if old != "warn"}
@@ -296,3 +296,88 @@ def test_the_examples_of_a_data_set_without_its_own_are_the_general_ones() -> No
         assert task.examples_for("a user's data") == general
         assert all(task.examples_for(name) == tuple(task.examples[name]) for name in task.examples)
     assert replace(TASKS["qa"], examples={}).examples_for("nq_open") == ()
+
+
+def test_the_prompts_of_a_task_name_its_tool(caplog: pytest.LogCaptureFixture) -> None:
+    tool = Tool("Look", "Looks up.", str.upper)
+
+    def warnings_of(instruction: str, call: str = "WikiSearch(x)") -> list[str]:
+        caplog.clear()
+        examples = {"": [Example("x", "y", "WikiSearch(x)", "y")], "other": [Example("x", "y", call, "y")]}
+        replace(TASKS["qa"], tool=tool, instruction=instruction, examples=examples).check_prompts()
+        return [record.getMessage() for record in caplog.records]
+
+    with caplog.at_level(logging.WARNING):
+        message = (
+            "the prompts of the task 'qa' never name its tool 'Look': pass name=... to the tool, or set instruction= and "
+            "examples= of the task; its instruction is: Answer it."
+        )
+        assert warnings_of("Answer it.") == warnings_of("Answer it.", "I say Look(x)") == [message]
+        assert warnings_of("Answer it.", "Look(x)") == warnings_of("You can LOOK it up.") == []
+
+
+def test_a_grader_receives_what_it_has_parameters_for() -> None:
+    seen: list[dict[str, Any]] = []
+
+    def some(prediction: str | None, answers: Sequence[str], *, context: str = "none", rule: str = "default") -> bool:
+        seen.append({"context": context, "rule": rule})
+        return True
+
+    def every(prediction: str | None, answers: Sequence[str], **_: Any) -> bool:
+        return False
+
+    def all_of_them(
+        prediction: str | None,
+        answers: Sequence[str],
+        *,
+        question: str = "",
+        context: str = "",
+        response: str = "",
+        anywhere: bool = False,
+        words: int | None = 20,
+    ) -> bool:
+        seen.append({"question": question, "context": context, "response": response, "to": (anywhere, words)})
+        return True
+
+    row = ("Oslo", ["Oslo"], "Where?", "In the text.", "It is Oslo.")
+    assert replace(QA, grade=some).grade_row(*row) is True
+    assert replace(QA, grade=some).with_rule("paper").grade_row(*row) is True
+    assert seen == [{"context": "In the text.", "rule": "default"}, {"context": "In the text.", "rule": "paper"}]
+    task = replace(QA, grade=all_of_them)
+    seen.clear()
+    assert task.grade_row(*row) is task.grade_output("Oslo", ["Oslo"]) is task.grade_whole("Oslo", ["Oslo"]) is True
+    none = {"question": "", "context": "", "response": ""}
+    assert seen == [
+        {"question": "Where?", "context": "In the text.", "response": "It is Oslo.", "to": (False, 20)},
+        {**none, "to": (True, 20)},
+        {**none, "to": (True, None)},
+    ]
+    assert (task.has_rules, replace(QA, grade=some).has_rules, replace(QA, grade=every).has_rules) == (
+        False,
+        True,
+        False,
+    )
+
+
+def test_the_whole_message_of_a_rule_that_is_refused() -> None:
+    task = replace(QA, name="mine", grade=AliasGrader({}))
+    message = (
+        "the grader of the task 'mine' does not support rule='paper': its function has no parameter `rule`; omit rule, "
+        "or pass task= with another grader"
+    )
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        task.with_rule("paper")
+
+
+def test_the_code_of_a_grader_is_that_of_this_package() -> None:
+    """The provenance of a published table names it."""
+    codes = {name: TASKS[name].grader_code() for name in ("math", "qa", "lama", "mlqa")}
+    assert codes["qa"] == codes["lama"] == codes["mlqa"] == TASKS["qa"].with_rule("paper").grader_code()
+    assert codes["math"] != codes["qa"]
+    own = replace(QA, grade=AliasGrader({}))
+    assert own.grader_code() == codes["qa"], "its extraction is of this package"
+    assert (
+        replace(own, extract=first_word).grader_code()
+        == replace(MATH, grade=AliasGrader({}), extract=first_word).grader_code()
+    )
+    assert replace(own, extract=first_word).grader_code() not in codes.values()

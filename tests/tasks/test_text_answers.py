@@ -160,6 +160,9 @@ def test_grade(prediction: str | None, answers: list[str], paper: bool | None, d
         ("US army", "Who won?", ["U.S."], True),
         ("element W", "Which sign?", ["W"], True),
         ("a country", "Which letter?", ["A"], False),  # an article
+        ("vitamin a", "Which letter?", ["A"], True),  # no article at the end
+        ("vitamin A pills", "Which vitamin?", ["vitamin A"], True),  # no article
+        ("vitamin A pills", "What is in vitamin a pills?", ["vitamin A"], False),
         ("The Beatles hits", "Which band?", ["Beatles"], True),
         ("Beatles hits", "Which band?", ["The Beatles"], True),
         ("北京的人口", "首都的人口?", ["北京"], True),

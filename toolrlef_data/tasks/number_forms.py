@@ -53,8 +53,8 @@ _form = re.compile(
     re.VERBOSE,
 ).match
 _leads = re.compile(
-    r"(?:=\s*(?:<<[^<>]*>>)?|\banswer(?:\s+is)?\s*[:=]?(?:\s+(?:approximately|about|exactly|equal to|therefore))?)"
-    + MARKUP,
+    r"(?:=\s*(?:<<[^<>]*>>)?"
+    r"|\banswer(?:\s+is)?(?:\s*[:=]?\s+(?:approximately|about|exactly|equal to|therefore)|\s*[:=]?))" + MARKUP,
     re.IGNORECASE,
 ).finditer
 # After a complete answer no operator, variable or further part of a number follows.

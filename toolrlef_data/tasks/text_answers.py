@@ -41,6 +41,7 @@ from toolrlef_data.tasks.words import (
     comparison_form,
     equal_forms,
     has_word_character,
+    is_article,
     without_articles,
     word_form,
 )
@@ -171,14 +172,21 @@ def leaks(argument: str, question: str, answers: Sequence[str]) -> bool:
     >>> leaks("capital of Bulgaria", "What is the capital of Bulgaria?", ["Sofia", "Bulgaria"])
     False
     """
-    argument_words = without_articles(word_form(argument))
-    question_words = without_articles(word_form(question))
-    for _, gold in _gold_word_forms(tuple(answers)):
-        if len(gold) >= 6 and not gold[-2].isdecimal():  # includes a space at each end
-            gold = gold[:-1]
-        if gold in argument_words and gold not in question_words:
+    in_argument, in_question = word_form(argument), word_form(question)
+    bare_argument, bare_question = without_articles(in_argument), without_articles(in_question)
+    for form, bare in _gold_word_forms(tuple(answers)):
+        if _opens_word(bare, bare_argument) and not _opens_word(bare, bare_question):
+            return True
+        # With articles, too: "vitamin A pills" contains "vitamin A".
+        if not is_article(form.strip()) and _opens_word(form, in_argument) and not _opens_word(form, in_question):
             return True
     return False
+
+
+def _opens_word(gold: str, words: str) -> bool:
+    """Return whether words contain a gold answer, of four or more characters also as the start of a longer word."""
+    is_start = len(gold) >= 6 and not gold[-2].isdecimal()  # includes a space at each end
+    return (gold[:-1] if is_start else gold) in words
 
 
 # All predictions for a question are compared with the same gold answers: caching is 3 times as fast if there are many.

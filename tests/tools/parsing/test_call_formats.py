@@ -89,6 +89,7 @@ def test_a_call_that_is_cut_off_is_never_an_answer(name: str) -> None:
         ('<tool_call>{"name": "calculator", "arguments": {"formula": "6*7"}</tool_call>', "incomplete_call"),
         ('```json\n{"name": "calculator", "arguments": {"formula": "6*7"}\n```', "incomplete_call"),
         ('[{"name": "calculator", "arguments": {', "incomplete_call"),
+        ('[TOOL_CALLS][{"name": "calculator", "arguments": {"formula": "6*7"}[/TOOL_CALLS]', "incomplete_call"),
         ('{"name": "calculator', "incomplete_call"),
         ("<function=calculator>\n<parameter=formula>\n6*", "incomplete_call"),
         ("call:calculator{formula:<escape>6*7", "incomplete_call"),

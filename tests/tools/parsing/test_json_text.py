@@ -121,6 +121,7 @@ def test_literals(text: str, value: object) -> None:
         ('{"a": {"b": 1}', "cut", 14),
         ('{"a": 1\n</tool_call> more', "cut", 7),
         ("{'a': 1 ```", "cut", 7),
+        ("['a' [/TOOL_CALLS]", "cut", 4),
         ("", "cut", 0),
         ('{"a" 1}', "invalid", 4),
         ('{"a": b}', "invalid", 5),

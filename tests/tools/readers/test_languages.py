@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from tests.support.models import QUESTIONS
@@ -72,6 +74,27 @@ def test_the_codes_are_those_of_nllb() -> None:
         assert NLLB_CODES.get(standard, standard) in {code, code.lower().replace("_", "-")}
 
 
-@pytest.mark.parametrize("code", ["", "e", "English", "en US", "12", None, 5, "en-", "x" * 5000])
+def test_the_table_of_codes_stays_the_same() -> None:
+    """Versions of tools name its codes."""
+    pairs = " ".join(sorted(f"{code}={nllb}" for code, nllb in NLLB_CODES.items()))
+    assert (hashlib.sha256(pairs.encode()).hexdigest()[:8], len(NLLB_CODES)) == ("4f28eb70", 130)
+
+
+def test_macrolanguages_former_codes_and_regions_that_imply_a_script() -> None:
+    spellings = "ara=ar fas=fa nor=no msa=ms swa=sw sqi=sq aze=az zho=zh iw=he in=id ji=yi fil=tl zh-tw=zh-hant"
+    spellings += " zh-hk=zh-hant zh-mo=zh-hant arb=ar pes=fa nob=nb zsm=ms swh=sw als=sq cmn-hant=cmn-hant zh-sg=zh"
+    spellings += " fil-ph=tl ara-eg=ar uz-cyrl=uz-cyrl uz-latn-uz=uz zh-hant-tw=zh-hant zh-hans-hk=zh"
+    for spelling, code in (pair.split("=") for pair in spellings.split()):
+        assert standard_code(spelling) == standard_code(spelling.upper().replace("-", "_")) == code, spelling
+
+
+@pytest.mark.parametrize("code", ["de", "deu", "DE", "deu_Latn", "zh-Hant-TW", "de-1996", "en-x-12345678"])
+def test_valid_language_codes(code: str) -> None:
+    assert is_language(code)
+
+
+@pytest.mark.parametrize(
+    "code", ["", "e", "English", "en US", "12", None, 5, "en-", "en-123456789", "deut", "en.US", "x" * 5000]
+)
 def test_invalid_language_codes(code: object) -> None:
     assert not is_language(code)

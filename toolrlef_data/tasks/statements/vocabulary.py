@@ -108,7 +108,6 @@ HEDGES = word_set(
     quiza peut 许
     """
 )
-REPORTS = word_set("though although many some people most others everyone they")
 CHOICES = word_set("answers options candidates possibilities choices alternatives guesses")
 PARTICLES = word_set("no yes well ok okay sure thus right sorry wait actually hmm oops")
 ITEM_LEADS = word_set(

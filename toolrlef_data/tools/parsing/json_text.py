@@ -196,7 +196,7 @@ _STRINGS = {"double", "single", "gemma", "escape"}
 _WORDS = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None, "NaN": math.nan}
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "0": "\0"} | {mark: mark for mark in "\"'\\/"}
 _token = re.compile(
-    r"""\s*(?:(?P<mark>[{}\[\]:,])
+    r"""\s*(?:(?P<mark>[{}\]:,]|\[(?!/))
     |"(?P<double>[^"\\]*(?:\\.[^"\\]*)*)"|'(?P<single>[^'\\]*(?:\\.[^'\\]*)*)'
     |<\|"\|>(?P<gemma>.*?)<\|"\|>|<escape>(?P<escape>.*?)<escape>
     |(?P<number>-?[0-9][0-9.]*(?:[eE][-+]?[0-9]+)?)|(?P<word>\w+))""",
