@@ -544,3 +544,25 @@ def test_an_identity_is_json(tmp_path: Path) -> None:
     assert LocalEngine(spec).identity() == {"model": folder, "adapter": folder, "dtype": "float16"}
     plain = LocalEngine(EngineSpec("local", str(tmp_path), device="cpu")).identity()
     assert json.loads(json.dumps(plain)) == {"model": folder, "adapter": None, "dtype": "float32"}
+
+
+def test_names_that_the_hub_does_not_know_are_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match=r"^'a b' is not a folder, a file or a Hub id: Repo id must use"):
+        resolve_weights("a b")
+    text = r"^'org/m' is not a local folder or file, and cannot be read from the Hub: [^\n]+$"
+    for resolve in (resolve_weights, resolve_adapter):
+        with pytest.raises(InputError, match=text):
+            resolve("org/m")
+    commits = {"main": "0" * 40, "v1": "1" * 40}
+    for revision, commit in commits.items():
+        for path in (f"refs/{revision}", f"snapshots/{commit}/config.json", f"snapshots/{commit}/adapter_config.json"):
+            (tmp_path / "models--org--m" / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "models--org--m" / path).write_text(commit)
+    assert resolve_weights("org/m") == resolve_adapter("org/m") == Weights("hub", "org/m", "0" * 40)
+    assert resolve_weights("org/m", "v1") == Weights("hub", "org/m", "1" * 40)
+    (tmp_path / "models--org--m" / "snapshots" / ("0" * 40) / "adapter_config.json").unlink()
+    with pytest.raises(InputError, match=text):
+        resolve_adapter("org/m")

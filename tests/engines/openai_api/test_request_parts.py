@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from itertools import chain
 
@@ -12,6 +12,7 @@ import pytest
 
 from tests.engines.openai_api.test_rate_limits import NEVER, SMALL, make_limiters, simulated
 from tests.support.api_server import ApiServer, ServerReply, completion, error
+from toolrlef_data.engines.openai_api import client
 from toolrlef_data.engines.openai_api.budget import Spending, TokenCounts
 from toolrlef_data.engines.openai_api.engine import OpenAIEngine
 from toolrlef_data.engines.openai_api.errors import Failure
@@ -282,3 +283,40 @@ def test_the_tokens_of_a_reply_are_counted() -> None:
             assert engine.session.spending == Spending(2, 80, 20)
             assert engine.session.bytes_per_token < 3.0
             assert engine.session.scheduler.limiters[0].num_sent == 2
+
+
+# Slow bodies ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("chunks", "end"),
+    [
+        ([(1.0, 10_000)] * 30, None),  # as fast as the least rate
+        ([(1.0, 100)] * 30, 5.05),  # 5 seconds, and a hundredth for each chunk
+        ([(0.5, 1_000_000), (4.9, 1), (4.9, 1)], None),
+        ([(0.5, 1_000_000), (5.1, 1)], 5.5),  # a pause is at most the timeout
+        ([(5.1, 1)], 5.0),
+    ],
+)
+def test_a_body_may_be_slow_but_not_slower_than_its_size_allows(
+    monkeypatch: pytest.MonkeyPatch, chunks: list[tuple[float, int]], end: float | None
+) -> None:
+    async def main(clock: Callable[[], float]) -> tuple[int, float | None]:
+        monkeypatch.setattr(client.time, "monotonic", clock)
+
+        async def body() -> AsyncIterator[bytes]:
+            for seconds, size in chunks:
+                await asyncio.sleep(seconds)
+                yield bytes(size)
+
+        num_chunks = 0
+        try:
+            async for _ in client.read_limited(body(), 10**8, 5.0):
+                num_chunks += 1
+        except (TimeoutError, asyncio.TimeoutError):
+            return num_chunks, clock()
+        return num_chunks, None
+
+    num_chunks, ended_at = simulated(main)
+    assert ended_at == (None if end is None else pytest.approx(end, abs=0.02))
+    assert end is not None or num_chunks == len(chunks)
