@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from toolrlef_data.engines.local.batching import TokenisedPrompt
+from toolrlef_data.engines.local.loading import LoadedModel
+from toolrlef_data.engines.local.scoring.engine import ScoringEngines
+from toolrlef_data.engines.local.scoring.layouts import TokenisedRow
+from toolrlef_data.engines.local.scoring.requests import ScoringRequest
+from toolrlef_data.engines.local.weights import Weights
+from toolrlef_data.engines.model_stage import ModelStage
 from toolrlef_data.engines.prompts import check_prompt, continuation
 from toolrlef_data.engines.rules import FLAG, FUNCTION, FUNCTION_OR_NONE, NAME, TEXT, integer_from, is_number, must_be
 from toolrlef_data.engines.settings import (
@@ -21,7 +28,7 @@ from toolrlef_data.engines.settings import (
     names_secret,
     split_url,
 )
-from toolrlef_data.engines.spec import EngineSpec, Limits, Message
+from toolrlef_data.engines.spec import EngineSpec, Limits, Message, Request
 from toolrlef_data.records import InputError, UnknownName
 
 # Defaults -------------------------------------------------------------------------------------------------------------
@@ -71,6 +78,20 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     }
     message = Message("user", "a")
     assert (message.tool_calls, message.tool_call_id, message.name) == ((), "", "")
+
+
+def test_settings_and_requests_are_values() -> None:
+    """They are hashed by value, and a change would leave a stage under the key of the old settings."""
+    values: list[tuple[Any, str]] = [
+        (Limits(), "rpm"), (EngineSpec("scripted", "m"), "seed"), (Message("user", "a"), "name"), (Request(), "seed"),
+        (ModelStage(len, len, None, EngineSpec("scripted", "m"), [], {}, "test"), "samples"),
+        (ScoringRequest(), "end"), (ScoringEngines(), "devices"), (TokenisedRow((1,), ()), "prompt"),
+        (TokenisedPrompt("a", (1,), ""), "seed"), (Weights("hub", "m"), "commit"), (LoadedModel(1, 2, "cpu"), "device"),
+    ]  # fmt: skip
+    for value, name in values:
+        with pytest.raises(FrozenInstanceError):
+            setattr(value, name, 5)
+    assert len({EngineSpec("scripted", "m"), EngineSpec("scripted", "m"), EngineSpec("scripted", "n")}) == 2
 
 
 # Rules ----------------------------------------------------------------------------------------------------------------
@@ -305,6 +326,9 @@ def test_paths_and_private_servers_are_not_published(tmp_path: Path) -> None:
     assert not {"keys", "headers", "device", "limits", "timeout"} & set(facts)
     assert local.in_key() == {"model": "m", "adapter": "m"}
     assert local.model_name == "m + m"
+    for path, name in (("./a/m", "m"), ("~/m", "m"), ("a/m", "a/m"), ("C:\\a\\m", "m")):
+        published = EngineSpec("local", path, adapter=path).published()
+        assert (published["model"], published["adapter"]) == (name, name)
     hub = EngineSpec("local", "org/m")
     assert (hub.in_key(), hub.published()["model"], hub.published()["adapter"]) == ({}, "org/m", None)
     servers = {"http://10.0.0.7:8/v1": "a private server", "https://api.x.com/v1": "https://api.x.com/v1", "$A": "$A"}
