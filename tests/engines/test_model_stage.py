@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,6 +31,8 @@ from toolrlef_data.engines.responses import build_response, split_reasoning
 from toolrlef_data.engines.scripted import scripted
 from toolrlef_data.engines.spec import EngineSpec, Limits, Request
 from toolrlef_data.records import InputError, Reply, ScriptExhausted, ToolrlefError, TooManyFailures, UnknownName
+from toolrlef_data.tables.batches import BACKEND, Backend
+from toolrlef_data.tables.stage_cache import read_record
 
 
 class Server:
@@ -534,3 +537,42 @@ def test_a_cached_result_with_withdrawn_replies_is_outdated() -> None:
     apart = run_model_stage(table("a"), stage)._fingerprint
     run_model_stage(other, replace(stage, ask_again={"too_long"}))
     assert run_model_stage(table("a"), stage)._fingerprint == apart, "none of its replies was withdrawn"
+    assert stage_records(table("a"), stage)["withdrawals"] == 2, "the next run checks later withdrawals only"
+
+
+def stage_records(data: Dataset, stage: ModelStage) -> dict[str, Any]:
+    record = read_record(run_model_stage(data, stage)._fingerprint)
+    assert record is not None
+    return dict(record)
+
+
+@pytest.mark.parametrize(("min_rows", "is_asked"), [(0, True), (3, True), (4, False)])
+def test_other_machines_send_the_requests_that_they_can(min_rows: int, is_asked: bool) -> None:
+    asked: list[int] = []
+
+    def ask(data: Dataset, stage: ModelStage) -> None:
+        """Reply to all requests but the last one, as a machine that is lost."""
+        asked.append(len(data))
+        pairs = [pair for pairs in requests_of(data, stage) for pair in pairs][:-1]
+        assert not open_store().get([key for key, _ in pairs if key not in known])
+        open_store().put([(key, Reply(f"from elsewhere {request.prompt}")) for key, request in pairs])
+
+    stage = stage_of(echo_spec(max_failed=1.0))
+    known = {keyed_request(Request(prompt="b"), "1", 0, stage.spec, stage.identity)[0]}
+    Server.is_down = True
+    run_model_stage(table("bad", "b"), stage)
+    Server.requested.clear()
+    with using(Backend(ask=ask, min_rows=min_rows)):
+        replies = run_model_stage(table("bad", "b", "c"), replace(stage, ask_again={"too_long"}))["reply"][:]
+    elsewhere = ["from elsewhere bad", "b#0", "c#0"]
+    assert replies == (elsewhere if is_asked else ["<too_long>", "b#0", "c#0"])
+    assert (asked, Server.requested) == (([3], ["c"]) if is_asked else ([], ["bad", "c"]))
+
+
+@contextmanager
+def using(backend: Backend) -> Iterator[None]:
+    token = BACKEND.set(backend)
+    try:
+        yield
+    finally:
+        BACKEND.reset(token)

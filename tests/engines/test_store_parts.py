@@ -297,6 +297,7 @@ def test_damaged_records_of_jobs_are_asked_for_by_name(store: ReplyStore, caplog
             )
             old = ("3" * 32, SERVER, "batch_3", "o" * 32)  # of a version without checksums
             connection.execute("INSERT INTO jobs VALUES (?, ?, ?, ?)", old)
+            connection.execute("INSERT INTO jobs VALUES ('bad\u0001name', ?, 'b', 'o')", (SERVER,))
         assert jobs.pending_jobs() == {FIRST: None, SECOND: "batch of 2", "3" * 32: "batch_3", "lost": None}
         names = [
             f"{store.path}: the record of batch job {name} is damaged; asking the server for it"
