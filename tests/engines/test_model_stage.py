@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 from datasets import Dataset, Value
+from datasets.utils import tqdm
 
 from tests.support.api_server import ApiServer
 from tests.support.chains import Chains
@@ -576,3 +577,35 @@ def using(backend: Backend) -> Iterator[None]:
         yield
     finally:
         BACKEND.reset(token)
+
+
+class RecordedBar:
+    """A progress bar that records its settings."""
+
+    made: ClassVar[list[dict[str, Any]]] = []
+
+    def __init__(self, **settings: Any) -> None:
+        self.made.append(settings)
+        self.bar = tqdm(total=settings["total"], disable=True)
+
+    def __enter__(self) -> Any:
+        return self.bar
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+
+def test_the_bar_of_a_stage_names_its_action_and_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolrlef_data.engines.model_stage.tqdm", RecordedBar)
+    RecordedBar.made.clear()
+    data, script = table("a", "b"), {"": "8"}
+    send_missing(data, stage_of(scripted(script, progress=True)))
+    send_missing(
+        data, stage_of(scripted(script, progress=False, temperature=0.5), samples=3, label="GPT", action="Ask again")
+    )
+    keys = ("total", "desc", "disable")
+    assert [tuple(settings[key] for key in keys) for settings in RecordedBar.made] == [
+        (2, "Ask mapping", False), (6, "Ask again GPT", True)
+    ]  # fmt: skip
+    formats = {settings["bar_format"] for settings in RecordedBar.made}
+    assert formats == {"{desc}: {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"}

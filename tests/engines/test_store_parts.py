@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from toolrlef_data.engines.claims import BatchJobs, Claims, _checksum, _job_row, is_name
 from toolrlef_data.engines.database import connection as connection_module
-from toolrlef_data.engines.database.connection import DamagedDatabase, _check, is_damage, is_writable
+from toolrlef_data.engines.database.connection import DamagedDatabase, _check, is_damage, is_writable, repair
 from toolrlef_data.engines.database.rows import REPLY_FIELDS, decode_reply, encode_reply
 from toolrlef_data.engines.reply_store import SCHEMA, ReplyStore, key_chunks, open_store, replies_in, store_path
 from toolrlef_data.records import InputError, Reply, ToolrlefError
@@ -337,3 +338,86 @@ def test_checksums_of_records_depend_on_every_field_and_its_place() -> None:
     assert str(rows[5][3]) == f"o {_checksum('j', 's', 'r', 'o', 'x')} x"
     assert str(rows[0][3]) == f"o {_checksum('j', 's', 'r', 'o')}"
     assert len({_checksum(), _checksum("ab"), _checksum("a", "b"), _checksum("b", "a"), _checksum("a\udcff")}) == 5
+
+
+# Creation and repair --------------------------------------------------------------------------------------------------
+
+
+def test_the_settings_of_the_connection(store: ReplyStore) -> None:
+    pragmas = {"synchronous": 1, "journal_mode": "wal", "busy_timeout": 60_000}
+    with store.reading() as connection:
+        assert {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas} == pragmas
+        assert connection.isolation_level is None
+        assert connection.execute("SELECT CAST(X'61FF' AS TEXT)").fetchone() == ("a\udcff",)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def without_file(path: Path) -> None:
+    path.with_name("r.sqlite-wal").write_bytes(bytes(100))
+    path.unlink()
+
+
+def interrupted(path: Path) -> None:
+    path.with_name(".r.sqlite.new").write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason", "count"),
+    [
+        (empty, "the file is empty", 0),
+        (without_file, "the file is missing, but its write-ahead log exists", 0),
+        (interrupted, "an earlier repair was interrupted", 1),
+    ],
+)
+def test_a_repair_names_its_reason_and_the_kept_file(
+    tmp_path: Path, damage: Callable[[Path], None], reason: str, count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "r.sqlite"
+    before = ReplyStore(path)
+    before.put([("a" * 32, Reply("1"))])
+    before.close()
+    damage(path)
+    store = ReplyStore(path)
+    assert len(store.get(["a" * 32])) == count
+    assert caplog.messages == [
+        f"{path} is damaged ({reason}): {count} replies are saved, 0 are unreadable and requested again. The damaged file "
+        "is kept as r.sqlite.damaged-1"
+    ]
+    store.close()
+    assert {file.name for file in tmp_path.iterdir()} - {"r.sqlite.damaged-1", "r.sqlite.damaged-1-wal"} == {
+        "r.sqlite", "r.sqlite.lock"
+    }  # fmt: skip
+
+
+def nothing(damaged: Path, logs: list[Path], connection: sqlite3.Connection) -> str:
+    return "nothing"
+
+
+def test_a_file_that_another_process_has_repaired_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "r.sqlite"
+    ReplyStore(path).close()
+    old = path.stat()
+    repair(path, SCHEMA, nothing, "test", old)
+    assert (tmp_path / "r.sqlite.damaged-1").stat().st_ino == old.st_ino
+    repair(path, SCHEMA, nothing, "test", old)
+    repair(tmp_path / "missing", SCHEMA, nothing, "test", old)
+    assert not (tmp_path / "r.sqlite.damaged-2").exists()
+    assert not (tmp_path / "missing").exists()
+
+
+def test_a_damaged_file_is_copied_where_a_file_has_one_name_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("this file system has no hard links")
+
+    path = tmp_path / "r.sqlite"
+    path.write_bytes(bytes(5000))
+    path.chmod(0o640)
+    monkeypatch.setattr(os, "link", refuse)
+    ReplyStore(path).close()
+    kept = tmp_path / "r.sqlite.damaged-1"
+    assert (kept.read_bytes(), kept.stat().st_mode & 0o777, path.stat().st_mode & 0o777) == (bytes(5000), 0o640, 0o640)

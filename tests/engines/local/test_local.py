@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.support.models import tiny_adapter, tiny_llama
+from toolrlef_data.engines.local import loading
 from toolrlef_data.engines.local import weights as weights_module
 from toolrlef_data.engines.local.batching import TokenisedPrompt, halve_on_oom, plan_batches
 from toolrlef_data.engines.local.decoding import _append_token, _DecodeSlot, _finish
@@ -526,7 +527,7 @@ MISSING_MODELS: list[tuple[str, type[Exception], str]] = [
 
 @pytest.mark.parametrize(("model", "kind", "words"), MISSING_MODELS)
 def test_missing_model_is_reported(model: str, kind: type[Exception], words: str) -> None:
-    with pytest.raises(kind, match="(?s)" + words.replace("/", ".")):
+    with pytest.raises(kind, match=r"(?s)" + words.replace("/", ".")):
         resolve_weights(model)
 
 
@@ -772,3 +773,14 @@ def test_a_plain_prompt_begins_with_one_special_token_and_a_chat_with_that_of_it
     plain, chat = generate_replies(copy, ["apples", Request(messages=messages("apples"))])
     assert plain == chat
     assert plain.prompt_tokens == len(tokens)
+
+
+def test_batches_have_at_most_32_prompts_and_one_base_model_is_kept(tiny: Path, copy: Path) -> None:
+    requests = [(f"{n}", Request(prompt="apples")) for n in range(40)]
+    engine = LocalEngine(EngineSpec("local", str(tiny), max_tokens=1))
+    assert [len(replies) for replies in engine.generate(iter(requests))] == [32, 8]
+    (copy / "config.json").write_text((copy / "config.json").read_text() + " ")
+    with borrow_model(EngineSpec("local", str(copy))) as other:
+        assert [base.loaded for base in loading._BASES.values()] == [other]
+    unload()
+    assert loading._BASES == {}

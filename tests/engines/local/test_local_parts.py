@@ -30,6 +30,7 @@ from toolrlef_data.engines.local.engine import (
     LocalEngine,
     _build_reply,
     _parse_arguments,
+    _tokenise,
     context_length,
     request_windows,
     tokenise_prompt,
@@ -566,3 +567,18 @@ def test_names_that_the_hub_does_not_know_are_explained(tmp_path: Path, monkeypa
     (tmp_path / "models--org--m" / "snapshots" / ("0" * 40) / "adapter_config.json").unlink()
     with pytest.raises(InputError, match=text):
         resolve_adapter("org/m")
+
+
+def test_a_prompt_has_a_seed_of_its_own_and_room_for_its_reply() -> None:
+    config = SimpleNamespace(max_position_embeddings=12)
+    loaded: Any = SimpleNamespace(
+        tokenizer=Words(), model=SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: config))
+    )
+    request = Request(prompt="a bcd", seed=7, sample=2)
+    fits = EngineSpec("local", "m", max_tokens=9, seed=5)
+    assert _tokenise("tag", request, fits, loaded) == TokenisedPrompt("tag", (0, 1, 3), "5:7:2"), (
+        "replies are sampled from it"
+    )
+    assert _tokenise("tag", request, EngineSpec("local", "m", max_tokens=10), loaded) == Reply(
+        None, error="too_long", error_detail="3 prompt tokens and max_tokens=10 exceed the context of 12 tokens"
+    )
