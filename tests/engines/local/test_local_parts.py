@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 from collections.abc import Sequence
@@ -49,7 +50,7 @@ from toolrlef_data.engines.local.weights import (
     silence_transformers,
 )
 from toolrlef_data.engines.spec import EngineSpec, Message, Request
-from toolrlef_data.records import InputError, Reply
+from toolrlef_data.records import InputError, MissingExtra, Reply
 from toolrlef_data.tables.files import SEALED, STAMPS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -582,3 +583,23 @@ def test_a_prompt_has_a_seed_of_its_own_and_room_for_its_reply() -> None:
     assert _tokenise("tag", request, EngineSpec("local", "m", max_tokens=10), loaded) == Reply(
         None, error="too_long", error_detail="3 prompt tokens and max_tokens=10 exceed the context of 12 tokens"
     )
+
+
+def test_a_file_that_is_not_converted_yet_needs_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights_module, "home_dir", lambda: tmp_path)
+    monkeypatch.setattr(weights_module, "_convert_into", lambda gguf, folder: (folder / "m").write_bytes(b"w"))
+    gguf = tmp_path / "m.gguf"
+    gguf.write_bytes(b"GGUF")
+    find_spec = importlib.util.find_spec
+    missing = lambda name, *rest: None if name == "gguf" else find_spec(name, *rest)  # noqa: E731
+    monkeypatch.setattr(importlib.util, "find_spec", missing)
+    text = r"^reading m.gguf requires the package gguf: pip install gguf$"
+    with pytest.raises(MissingExtra, match=text):
+        convert(gguf)
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    folder = convert(gguf)
+    monkeypatch.setattr(importlib.util, "find_spec", missing)
+    assert convert(gguf) == folder, "it is converted already"
+    (folder / "m").write_bytes(b"x")
+    with pytest.raises(MissingExtra, match=text):
+        convert(gguf)

@@ -16,7 +16,7 @@ from toolrlef_data.engines.openai_api import client
 from toolrlef_data.engines.openai_api.budget import Spending, TokenCounts
 from toolrlef_data.engines.openai_api.engine import OpenAIEngine
 from toolrlef_data.engines.openai_api.errors import Failure
-from toolrlef_data.engines.openai_api.payloads import UNENCODABLE_REPLY
+from toolrlef_data.engines.openai_api.payloads import UNENCODABLE_REPLY, max_response_bytes
 from toolrlef_data.engines.openai_api.rate_limits import KeyLimiter
 from toolrlef_data.engines.openai_api.requests import RequestPool, _check_key, _group_requests
 from toolrlef_data.engines.openai_api.scheduler import RequestScheduler
@@ -320,3 +320,21 @@ def test_a_body_may_be_slow_but_not_slower_than_its_size_allows(
     num_chunks, ended_at = simulated(main)
     assert ended_at == (None if end is None else pytest.approx(end, abs=0.02))
     assert end is not None or num_chunks == len(chunks)
+
+
+def test_the_complete_text_of_a_failed_request() -> None:
+    with ApiServer(lambda received, repeats: ServerReply(delay=60.0)) as server:
+        (reply,) = ask(replace(SPEC, base_url=server.url, timeout=0.25, retries=0), CHAT)
+        assert reply == Reply(None, error="timeout", error_detail="no HTTP response within 0.25 s")
+    for status, kind in ((200, "too_long"), (500, "server"), (413, "too_long")):
+        with ApiServer(lambda received, repeats, s=status: ServerReply(s, b"x" * 1_100_000)) as server:
+            spec = replace(SPEC, base_url=server.url, retries=0, max_tokens=1)
+            (reply,) = ask(spec, CHAT)
+            limit = max_response_bytes(spec, len(server.requests[0].raw), 1)
+        text = f"the response body has more than {limit} bytes"
+        assert (reply.error, reply.error_detail) == (kind, text if status == 200 else f"{status}: {text}")
+    with ApiServer() as server:
+        limits = Limits(rpm=1, deadline=30.0)
+        first, second = ask(replace(SPEC, base_url=server.url, limits=limits), CHAT, Request(prompt="1+1="))
+        assert first.error is None
+        assert second == Reply(None, error="rate_limit", error_detail="no API key was free within the deadline of 30 s")
