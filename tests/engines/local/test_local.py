@@ -784,3 +784,27 @@ def test_batches_have_at_most_32_prompts_and_one_base_model_is_kept(tiny: Path, 
         assert [base.loaded for base in loading._BASES.values()] == [other]
     unload()
     assert loading._BASES == {}
+
+
+def test_a_model_of_the_hub_is_loaded_at_its_commit(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest commit has no weights yet."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    repo = tmp_path / "models--someone--tiny"
+    shutil.copytree(tiny, repo / "snapshots" / ("1" * 40))
+    (repo / "snapshots" / ("0" * 40)).mkdir()
+    shutil.copy(tiny / "config.json", repo / "snapshots" / ("0" * 40))
+    (repo / "refs").mkdir()
+    for name, commit in (("main", "0" * 40), ("v1", "1" * 40)):
+        (repo / "refs" / name).write_text(commit)
+    loaded = load_model("someone/tiny", revision="v1", dtype="bfloat16", device="cpu")
+    assert (str(loaded.model.dtype), loaded.device, loaded.model.training) == ("torch.bfloat16", "cpu", False)
+    assert loaded.tokenizer("apples").input_ids
+    with pytest.raises((OSError, ValueError)):
+        load_model("someone/tiny", device="cpu")
+    spec = EngineSpec("local", "someone/tiny", revision="v1", max_tokens=2, progress=False)
+    with borrow_model(spec) as shared:
+        assert shared.tokenizer("apples").input_ids == loaded.tokenizer("apples").input_ids
