@@ -346,7 +346,7 @@ def test_no_other_device_is_accepted(device: Any) -> None:
 def test_the_dtype_for_a_device(
     monkeypatch: pytest.MonkeyPatch, device: str, capability: tuple[int, int], dtype: str
 ) -> None:
-    """No test machine has these devices, so torch is asked in vain."""
+    """A test machine need not have these devices: the capability is given."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert resolve_dtype("auto", device) == dtype
     assert [resolve_dtype(name, device) for name in ("float32", "bfloat16", "float16")] == [
