@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -421,3 +423,20 @@ def test_a_damaged_file_is_copied_where_a_file_has_one_name_only(
     ReplyStore(path).close()
     kept = tmp_path / "r.sqlite.damaged-1"
     assert (kept.read_bytes(), kept.stat().st_mode & 0o777, path.stat().st_mode & 0o777) == (bytes(5000), 0o640, 0o640)
+
+
+def test_a_second_connection_of_a_process_keeps_the_locks_of_the_first(store: ReplyStore) -> None:
+    """Closing a file that SQLite has open releases its locks, and two processes would write at once."""
+    code = (
+        "import sqlite3, sys\n"
+        "connection = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)\n"
+        "try:\n    connection.execute('BEGIN IMMEDIATE')\nexcept sqlite3.OperationalError as error:\n    print(error)"
+    )
+    store.put([("a", Reply("1"))])
+    with store.writing() as connection:
+        connection.execute("INSERT INTO claims VALUES ('a', 'b')")
+        second = ReplyStore(store.path)
+        assert second.get(["a"]) == {"a": Reply("1")}
+        done = subprocess.run([sys.executable, "-c", code, store.path], capture_output=True, text=True, check=True)
+        second.close()
+    assert done.stdout == "database is locked\n"
