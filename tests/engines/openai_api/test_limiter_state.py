@@ -175,7 +175,7 @@ def test_a_bucket_as_numbers() -> None:
     bucket.consume(10, 61.0)
     assert (bucket.level, bucket.recent_sum) == (-3.0, 10.0)
     bucket.consume(-4, 62.0, 61.0)
-    assert (bucket.level, bucket.recent_sum) == (pytest.approx(-3 + 0.9 + 4), 6.0)
+    assert (bucket.level, bucket.recent_sum) == pytest.approx((-3 + 0.9 + 4, 6.0))
     bucket.consume(-1, 200.0, 61.0)
     assert (bucket.level, bucket.recent_sum, bucket.recent) == (7.0, 0.0, []), (
         "the refund of an old amount counts no more"
