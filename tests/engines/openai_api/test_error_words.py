@@ -8,7 +8,7 @@ import json
 import socket
 import ssl
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
@@ -159,7 +159,7 @@ def test_the_message_of_an_error_body(body: Any, detail: str) -> None:
 
 # Connections ----------------------------------------------------------------------------------------------------------
 
-KEY = ConnectionKey("host", 443, True, True, None, None, None)  # type: ignore[arg-type]
+KEY = ConnectionKey("host", 443, True, True, None, None, None)
 UNTRUSTED = ssl.SSLCertVerificationError(1, "secret")
 UNTRUSTED.verify_message = "self-signed certificate"
 ADVICE = "If you trust its authority, set SSL_CERT_FILE to a file with the authority's certificate"
@@ -199,7 +199,11 @@ def test_an_untrusted_certificate_is_explained() -> None:
 @pytest.mark.parametrize("encoding", ["identity", "", "gzip", "x-gzip", "deflate"])
 def test_a_body_is_decoded_up_to_its_limit(encoding: str) -> None:
     body = bytes(range(256)) * 4
-    encoders = {"gzip": gzip.compress, "x-gzip": gzip.compress, "deflate": zlib.compress}
+    encoders: dict[str, Callable[[bytes], bytes]] = {
+        "gzip": gzip.compress,
+        "x-gzip": gzip.compress,
+        "deflate": zlib.compress,
+    }
     sent = encoders.get(encoding, bytes)(body)
     assert _decode(sent, encoding, max(len(sent), 1024)) == body
     with pytest.raises(TooLarge):
