@@ -19,7 +19,16 @@ from urllib.parse import quote
 import pytest
 
 from tests.support.cpu_time import cpu_limit
-from toolrlef_data.engines.credentials import Address, read_api_keys, resolve_address
+from toolrlef_data.engines.credentials import (
+    Address,
+    custom_headers,
+    find_proxy,
+    read_api_keys,
+    read_headers,
+    read_variable,
+    read_variables,
+    resolve_address,
+)
 from toolrlef_data.engines.openai_api.engine import OpenAIEngine
 from toolrlef_data.engines.openai_api.session import HTTP_LOGGERS
 from toolrlef_data.engines.spec import EngineSpec
@@ -428,3 +437,152 @@ def test_all_addresses_of_a_private_network_are_redacted_and_none_beside_it(netw
         text, url = f"cannot reach {host}:8000 now", f"http://{host}:8000/v1"
         assert redact_hosts(text) == ("cannot reach [server] now" if is_private else text), host
         assert redact_url(url) == ("a private server" if is_private else url), host
+
+
+# Texts and boundaries -------------------------------------------------------------------------------------------------
+
+
+def test_the_parts_of_an_address() -> None:
+    address = Address(" https://us%40er:p%2Fw@Host:8443/a/b//?x=1&x=2&y= ")
+    assert (address.url, address.with_login) == ("https://Host:8443/a/b", "https://us%40er:p%2Fw@Host:8443/a/b")
+    assert (address.host, address.query, address.login) == ("host", {"x": "2", "y": ""}, "us@er:p/w")
+    assert repr(address) == "Address('https://Host:8443/a/b')"
+    assert set(address.secrets) == {
+        *("p%2Fw", "us%40er", "us%40er:p%2Fw", "p/w", "us@er", "us@er:p/w", "1", "2"),
+        base64.b64encode(b"us@er:p/w").decode(),
+    }
+    plain = Address("http://h")
+    assert (plain.url, plain.with_login, plain.basic_auth, plain.secrets, plain.query) == (
+        "http://h",
+        "http://h",
+        "",
+        [],
+        {},
+    )
+
+
+@pytest.mark.parametrize(
+    "url", ["", "h", "h:8/v1", "ftp://h", "http://", "http://h:0", "http://h:99999", "http://h:x", "http://[h"]
+)
+def test_no_other_address_is_accepted(url: str) -> None:
+    for what, shown in (((), "the server's URL"), (("the proxy",), "the proxy")):
+        with pytest.raises(InputError) as caught:
+            Address(url, *what)
+        assert str(caught.value) == f"{shown} is not a valid http or https URL (omitted: it may contain credentials)"
+
+
+def test_variables_and_headers_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A", " value-of-a ")
+    monkeypatch.setenv("B", " ")
+    assert read_variable("$A", "base_url") == "value-of-a"
+    for name in ("B", "C"):
+        with pytest.raises(InputError) as caught:
+            read_variable(f"${name}", "what")
+        assert str(caught.value) == f"what: the environment variable {name} is not set"
+    assert read_headers({"X-A": "$A", "X-B": "$b", "X-C": ""}, "m") == {"X-A": "value-of-a", "X-B": "$b", "X-C": ""}
+    with pytest.raises(InputError, match=r"^the header X-C of m: the environment variable C is not set$"):
+        read_headers({"X-C": "$C"}, "m")
+    for value in ("é", "a\tb", "a\nb"):
+        with pytest.raises(InputError, match=r"^the header X of m: the value must be printable ASCII$"):
+            read_headers({"X": value}, "m")
+    assert resolve_address(spec_of(base_url="http://h/v1/")).url == "http://h/v1"
+    with pytest.raises(InputError, match=r"^base_url='\$C': the environment variable C is not set$"):
+        resolve_address(spec_of(base_url="$C"))
+    for value, url in ((" ", "https://api.openai.com/v1"), (" http://own/v1 ", "http://own/v1")):
+        monkeypatch.setenv("OPENAI_BASE_URL", value)
+        assert resolve_address(spec_of(base_url=None)).url == url
+
+
+def test_headers_of_the_openai_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_CUSTOM_HEADERS", raising=False)
+    assert custom_headers() == {}
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", " A : 1:2 \nB:\nno header\n: no name\n A: 3")
+    assert custom_headers() == {"A": "3", "B": ""}
+
+
+def test_only_values_under_the_name_of_a_secret_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A", "of-a")
+    monkeypatch.setenv("B", "of-b")
+    secrets = ["earlier"]
+    value = {"token": "$A", "note": "$A", "deep": [{"Api-Key": "$B"}, ("$A", 5)], "password": "$a", "secret": None}
+    assert read_variables(value, secrets) == {
+        "token": "of-a", "note": "$A", "deep": [{"Api-Key": "of-b"}, ["$A", 5]], "password": "$a", "secret": None
+    }  # fmt: skip
+    assert secrets == ["earlier", "of-a", "of-b"]
+    with pytest.raises(InputError, match=r"^options: token: the environment variable C is not set$"):
+        read_variables({"x": {"token": "$C"}}, secrets)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["A", "B"], "no API key: not set or empty: A, B"),
+        (["ABCDEFGHIJKLMNO"], "no API key: not set or empty: ABCDEFGHIJKLMNO"),
+        (["ABCDEFGHIJKLMNOP"], "no API key: not set or empty: a variable of `keys`"),
+        (["ABCDEFGHIJKLMNO_P"], "no API key: not set or empty: ABCDEFGHIJKLMNO_P"),
+        (["file:/nowhere/keys"], "no API key: cannot read file:/nowhere/keys: No such file or directory"),
+        (["file:nowhere"], "no API key: cannot read the file in `keys`: No such file or directory"),
+        (["file:/a\x00b"], "no API key: cannot read file:/a\x00b: not a text file or not a valid path"),
+        (["file:~nobody-of-this-name/keys"], "no API key: cannot read file:~nobody-of-this-name/keys: not a text file or not a valid path"),
+        (["D"], "D contains characters that are invalid in an API key (not shown)"),
+        ([], "no API key: not set or empty: OPENAI_API_KEY"),
+    ],
+)  # fmt: skip
+def test_missing_keys_are_named_and_possible_keys_are_not(
+    monkeypatch: pytest.MonkeyPatch, keys: list[str], message: str
+) -> None:
+    monkeypatch.setenv("D", "good bad\x07key")
+    with pytest.raises(NoUsableApiKey) as caught:
+        read_api_keys(spec_of(*keys, base_url=None if not keys else URL))
+    assert str(caught.value) == message
+
+
+def test_a_header_of_authorization_replaces_the_default_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "openai-key")
+    assert read_api_keys(spec_of(base_url=None, headers={"authorization": "$A"})) == []
+    assert read_api_keys(spec_of(base_url=None, headers={"X-Team": "blue"})) == ["openai-key"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "url", "proxy"),
+    [
+        ({}, "http://h/v1", None),
+        ({"https_proxy": "http://p:1"}, "http://h/v1", None),
+        ({"https_proxy": "http://p:1", "all_proxy": "http://p:2"}, "https://h/v1", "http://p:1"),
+        ({"https_proxy": "http://p:1", "all_proxy": "http://p:2"}, "http://h/v1", "http://p:2"),
+        ({"all_proxy": "https://p"}, "https://h/v1", "https://p"),
+        ({"http_proxy": "http://p", "no_proxy": "h:443"}, "http://h/v1", "http://p"),
+        ({"https_proxy": "http://p", "no_proxy": "h:443"}, "https://h/v1", None),
+        ({"https_proxy": "http://p", "no_proxy": "h:80"}, "https://h/v1", "http://p"),
+        ({"http_proxy": "http://p", "no_proxy": "a,\tb  h"}, "http://h/v1", None),
+        ({"http_proxy": "http://p", "no_proxy": "10.0.0.0/33"}, "http://10.0.0.1/v1", "http://p"),
+        ({"http_proxy": "http://p", "no_proxy": "10.0.0.7/8"}, "http://10.9.9.9/v1", None),
+        ({"http_proxy": "http://p", "no_proxy": "."}, "http://h/v1", "http://p"),
+    ],
+)
+def test_which_proxy_is_used(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], url: str, proxy: str | None
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "REQUEST_METHOD"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    found = find_proxy(url)
+    assert (found and found.url) == proxy
+
+
+def test_a_proxy_that_is_not_supported_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("ALL_PROXY", "SOCKS5://p:1080")
+    with pytest.raises(InputError) as caught:
+        find_proxy("https://h/v1")
+    assert str(caught.value) == (
+        "ALL_PROXY names a SOCKS proxy, which is not supported: set HTTPS_PROXY to an http proxy, or add the server's "
+        "host to NO_PROXY"
+    )
+    monkeypatch.setenv("ALL_PROXY", "ftp://p")
+    with pytest.raises(InputError, match=r"^the proxy in the environment variable ALL_PROXY is not a valid http"):
+        find_proxy("https://h/v1")

@@ -18,6 +18,7 @@ from toolrlef_data.engines.reply_store import ReplyStore
 from toolrlef_data.engines.scripted import ScriptedEngine, scripted
 from toolrlef_data.engines.spec import Engine, Request
 from toolrlef_data.records import Reply, TooManyFailures
+from toolrlef_data.tables.fingerprint import digest
 
 
 def echo(request: Request) -> str:
@@ -219,3 +220,103 @@ def test_a_caller_gets_what_the_store_keeps(store: ReplyStore) -> None:
         exchange._deliver(replies)
     assert delivered == [("a", "first"), ("b", "half \ufffd"), ("c", None)]
     assert {key: reply.text for key, reply in store.get("abc").items()} == {"a": "first", "b": "half \ufffd"}
+
+
+def fail_some(request: Request) -> Reply:
+    if request.prompt in "ab":
+        return Reply(None, error={"a": "timeout", "b": "too_long"}[request.prompt], error_detail="why")
+    return Reply("8", prompt_tokens=3, completion_tokens=2)
+
+
+def test_the_result_of_a_run_names_its_failures_and_its_usage(store: ReplyStore) -> None:
+    shown: list[dict[str, Any]] = []
+    bar: Any = tqdm(total=4, disable=True)
+    bar.set_postfix = shown.append
+    spec = scripted(fail_some, progress=False, max_failed=0.5)
+
+    def run(keys: str) -> tuple[str, dict[str, Any]]:
+        engine = cast("Engine", ScriptedEngine(spec))
+        exchange = Exchange(engine, spec, store, bar, expected=4, stats=lambda: {"open": 1, "batch": 0})
+        assert engine.on_step == exchange.progress.show_sometimes
+        assert not exchange.progress.parallel
+        return exchange.run(lookups(exchange, keys))
+
+    salt, record = run("abcc")
+    usage = {"model": "fail_some", "requests": 4, "prompt_tokens": 6, "completion_tokens": 4}
+    assert (salt, record) == (digest([("a", "timeout")]), {"usage": usage, "failed": 2})
+    assert {"open": 1, "batch": 0}.items() <= shown[-1].items()
+    assert run("bcc") == ("", {"usage": {**usage, "requests": 3}, "failed": 1}), (
+        "a final error is no reason to ask again"
+    )
+    assert run("cc") == ("", {"usage": {**usage, "requests": 2}})
+
+
+class ParallelEngine(ScriptedEngine):
+    """A scripted engine in a thread of its own, as one with an event loop."""
+
+    def __init__(self, spec: Any) -> None:
+        super().__init__(spec)
+        self.calls: list[str] = []
+        self.stopped: list[Exception] = []
+
+    def cancel(self) -> None:  # type: ignore[override]
+        self.calls.append("cancel")
+
+    def stop(self, error: Exception) -> None:  # type: ignore[override]
+        self.stopped.append(error)
+
+    def __enter__(self) -> Any:
+        self.calls.append(threading.current_thread().name.rstrip("_0123456789"))
+        return self
+
+
+def test_a_parallel_engine_runs_in_a_thread_and_is_stopped_not_broken_off(store: ReplyStore) -> None:
+    spec = scripted(fail_some, progress=False, max_failed=0.1)
+    engine = ParallelEngine(spec)
+    exchange = Exchange(cast("Engine", engine), spec, store, tqdm(total=4, disable=True), expected=4)
+    assert exchange.progress.parallel
+    with pytest.raises(TooManyFailures):
+        exchange.run(lookups(exchange, "abcd"))
+    assert engine.calls == ["ask", "cancel"]
+    assert {str(error).splitlines()[0] for error in engine.stopped} >= {
+        "1 of 4 requests to 'fail_some' failed (timeout 1), more than max_failed=0.1. All received replies are saved. A "
+        "re-run sends the requests with retryable errors again."
+    }
+    assert set(store.get([*"abcd"])) == set("bcd"), "the requests in flight are answered"
+    assert exchange.stopped.is_set()
+
+
+def test_requests_wait_while_others_are_pending(store: ReplyStore) -> None:
+    exchange = make_exchange(store, [])
+
+    def dependent() -> Iterator[None]:
+        exchange.lookup([("a", Request(prompt="a"))])
+        yield
+        while "a" in exchange.pending:
+            yield
+        exchange.lookup([("b", Request(prompt="b"))])
+        yield
+
+    with exchange.claims:
+        requests = exchange._requests(dependent())
+        assert next(requests) == ("a", Request(prompt="a"))
+        assert [next(requests), next(requests)] == [None, None]
+        exchange._deliver({"a": Reply("8")})
+        assert next(requests) == ("b", Request(prompt="b"))
+        assert exchange.progress.sent == 2
+        exchange.stopped.set()
+        assert next(requests, "end") == "end"
+
+
+def test_a_retryable_failure_of_this_run_is_not_asked_for_twice(store: ReplyStore) -> None:
+    delivered: list[tuple[str, str | None]] = []
+    exchange = make_exchange(store, delivered)
+    with exchange.claims:
+        assert exchange.lookup([("a", Request(prompt="a")), ("a", Request(prompt="a"))]) == {}
+        assert (list(exchange.unsent), exchange.pending["a"]) == ([("a", Request(prompt="a"))], 2)
+        store.put([("a", Reply(None, error="server"))])
+        exchange._deliver({"a": Reply(None, error="server"), "b": Reply(None, error="timeout")})
+        assert (exchange.retryable, dict(exchange.pending)) == ({"a": "server"}, {})
+        assert exchange.progress.failed == {"server": 2}
+        assert exchange.lookup([("a", Request(prompt="a"))]) == {"a": Reply(None, error="server")}
+        assert (exchange.progress.requests, len(exchange.unsent)) == (3, 1)

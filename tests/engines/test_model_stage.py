@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from datasets import Dataset, Value
+from datasets.utils import tqdm
 
 from tests.support.api_server import ApiServer
 from tests.support.chains import Chains
 from tests.support.models import tiny_llama
 from toolrlef_data.engines import ENGINES
-from toolrlef_data.engines.model_stage import ModelStage, keyed_request, run_model_stage
+from toolrlef_data.engines.model_stage import (
+    ModelStage,
+    _read_replies,
+    keyed_request,
+    requests_of,
+    row_batches,
+    run_model_stage,
+    send_missing,
+)
+from toolrlef_data.engines.prompts import row_seed
 from toolrlef_data.engines.reply_store import open_store
 from toolrlef_data.engines.responses import build_response, split_reasoning
 from toolrlef_data.engines.scripted import scripted
 from toolrlef_data.engines.spec import EngineSpec, Limits, Request
-from toolrlef_data.records import InputError, Reply, ScriptExhausted, TooManyFailures
+from toolrlef_data.records import InputError, Reply, ScriptExhausted, ToolrlefError, TooManyFailures, UnknownName
+from toolrlef_data.tables.batches import BACKEND, Backend
+from toolrlef_data.tables.stage_cache import read_record
 
 
 class Server:
@@ -344,3 +357,255 @@ def test_a_reply_that_many_rows_share_is_requested_again_once() -> None:
         again = run_model_stage(data, replace(stage, ask_again={"too_long"}))
         assert again["reply"][:] == ["<too_long>"] * 600
         assert len(Server.requested) == requests
+
+
+# Definitions, keys and records ----------------------------------------------------------------------------------------
+
+
+def stage_of(spec: EngineSpec, **fields: Any) -> ModelStage:
+    fixed = {"reads": ["text"], "adds": {"reply": Value("string")}, "name": "test", "render": question}
+    return ModelStage(finish=texts, settings=None, spec=spec, **{**fixed, **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "message"),
+    [
+        ({"spec": "gpt"}, InputError, "test needs a model: expected an EngineSpec, found str"),
+        ({"samples": 0}, InputError, "samples must be an integer of at least 1, found 0"),
+        ({"samples": 2}, InputError, "samples=2 of 'echo' would all be the same: set a temperature above 0"),
+        ({"ask_again": "empty"}, InputError, "ask_again: expected a collection of error kinds, found the text 'empty'"),
+        ({"ask_again": 5}, InputError, "ask_again: expected a collection of error kinds, found 5"),
+        (
+            {"ask_again": ["timeout", "empty"]}, UnknownName,
+            "unknown error kind in ask_again: 'timeout'; choose from: bad_request, content_filter, cut_off, empty, refused, too_long",
+        ),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_stage_is_named(fields: dict[str, Any], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind) as caught:
+        stage_of(**{"spec": echo_spec(), **fields})
+    assert str(caught.value) == message
+
+
+def test_a_stage_knows_its_engine_store_and_columns(fresh_caches: Path) -> None:
+    kinds = {"bad_request", "content_filter", "cut_off", "empty", "refused", "too_long"}
+    stage = stage_of(echo_spec(), reads=["text", "id", "text"], ask_again=kinds)
+    assert (stage.reads, stage.store) == (("id", "text"), str(fresh_caches / "replies.sqlite"))
+    assert (stage.engine, stage.identity) == (ENGINES["scripted"], ENGINES["scripted"](stage.spec).identity())
+    assert stage.in_key() == dict.fromkeys(
+        ["adds", "removes", "name", "label", "action", "ask_again", "response_of"]
+    ), "`apply` adds the columns"
+    engine = lambda spec: ENGINES["scripted"](replace(spec, model="other"))  # noqa: E731
+    assert stage_of(echo_spec(), engine=engine).identity["model"] == "other"
+
+
+SAMPLING: dict[str, tuple[Any, Any]] = {
+    "temperature": (0.5, 0.6),
+    "top_p": (0.9, 0.8),
+    "top_k": (5, 6),
+    "num_beams": (2, 3),
+    "repetition_penalty": (1.1, 1.2),
+    "max_tokens": (8, 9),
+    "stop": (("a",), ("b",)),
+    "options": ({"a": 1}, {"a": 2}),
+}
+
+
+def test_each_sampling_setting_is_in_the_reply_key_and_nothing_else() -> None:
+    def key(spec: EngineSpec, sample: int = 0, row: str = "row", **identity: str) -> str:
+        return keyed_request(Request(prompt="a"), row, sample, spec, identity)[0]
+
+    spec = EngineSpec("local", "m")
+    keys = [key(spec)] + [key(replace(spec, **{name: value})) for name, pair in SAMPLING.items() for value in pair]
+    assert len(set(keys)) == len(keys) == 1 + 2 * len(SAMPLING)
+    unkeyed = {
+        "model": "n",
+        "device": "cpu",
+        "concurrency": 1,
+        "seed": 5,
+        "dtype": "float16",
+        "revision": "v",
+        "retries": 0,
+    }
+    assert key(replace(spec, **unkeyed)) == key(spec), "the identity has the model, and greedy replies no seed"
+    assert key(spec, sample=1, row="other") == key(spec)
+    assert key(spec, model="n") != key(spec)
+    script = scripted(["one"])
+    assert key(script) == key(replace(script, options=(("replies", ("two",)),))), "the identity has the script"
+    sampled = replace(spec, temperature=0.5)
+    request = keyed_request(Request(prompt="a"), "row", 3, sampled, {})[1]
+    assert (request.sample, request.seed) == (3, row_seed("row", 0))
+    assert len({key(sampled, n, row) for n in (0, 1) for row in ("a", "b")}) == 4
+
+
+def test_published_settings_name_no_server_of_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_URL", "http://models.example.com/v1")
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://other.example.com/v1")
+    urls = {}
+    for base_url in (None, "$MY_URL", "https://api.example.com/v1", "http://10.0.0.7/v1"):
+        facts = stage_of(EngineSpec("openai_api", "m", base_url=base_url)).published()
+        assert not {"adds", "removes", "name", "label", "action", "ask_again", "response_of", "store"} & set(facts)
+        assert {"render", "finish", "settings", "spec", "reads", "samples", "engine", "identity"} <= set(facts)
+        urls[base_url] = facts["identity"]["url"]
+    assert urls == {
+        None: "$OPENAI_BASE_URL",
+        "$MY_URL": "$MY_URL",
+        "https://api.example.com/v1": "https://api.example.com/v1",
+        "http://10.0.0.7/v1": "a private server",
+    }
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    assert stage_of(EngineSpec("openai_api", "m")).published()["identity"]["url"] == "https://api.openai.com/v1"
+
+
+def several(row: Mapping[str, Any], settings: None) -> list[Request]:
+    return [Request(prompt=f"{row['text']} {n}") for n in range(int(row["text"][-1]))]
+
+
+def test_a_row_may_have_several_requests_and_none() -> None:
+    stage = stage_of(echo_spec(temperature=0.5), samples=2, render=several, removes=["text"], label="GPT")
+    result = run_model_stage(table("a2", "b0", "c1"), stage)
+    assert result["reply"][:] == ["a2 0#0 | a2 0#1 | a2 1#0 | a2 1#1", "", "c1 0#0 | c1 0#1"]
+    assert result.column_names == ["id", "reply"]
+    expected = [("a2 0", 0), ("a2 0", 1), ("a2 1", 0), ("a2 1", 1), ("c1 0", 0), ("c1 0", 1)]
+    (requests,) = requests_of(table("a2", "b0", "c1"), stage)
+    assert [(request.prompt, request.sample) for _, request in requests] == expected
+    assert len(Server.requested) == 6
+
+
+def test_rows_are_read_in_batches_of_256() -> None:
+    batches = list(row_batches(table(*map(str, range(600))), ["text", "id"]))
+    assert [len(rows) for rows in batches] == [256, 256, 88]
+    assert batches[2][-1] == {"text": "599", "id": "599"}
+
+
+def test_the_record_of_a_run_has_its_usage_and_failures() -> None:
+    Server.is_down = True
+    stage = stage_of(echo_spec(max_failed=1.0))
+    prepared = send_missing(table("a", "flaky", "bad", "bad"), stage)
+    assert prepared.salt
+    assert not prepared.is_final
+    usage = {"model": "echo", "requests": 4, "prompt_tokens": 0, "completion_tokens": 0}
+    assert prepared.record == {"usage": usage, "failed": 3, "withdrawals": 0}
+    assert send_missing(table("a", "flaky", "bad", "bad"), stage).salt == prepared.salt
+    Server.is_down = False
+    done = send_missing(table("a", "flaky", "bad", "bad"), replace(stage, ask_again={"too_long"}))
+    assert done.is_final
+    assert {name: done.record[name] for name in ("usage", "failed", "withdrawals")} == {
+        "usage": usage, "failed": 2, "withdrawals": 0
+    }  # fmt: skip
+    assert set(done.record) == {"usage", "failed", "withdrawals", "withdrawn"}
+    again = send_missing(table("a", "flaky", "bad", "bad"), stage)
+    assert (again.salt, again.record["withdrawn"]) == (done.salt, done.record["withdrawn"])
+    without = send_missing(table("a"), stage)
+    assert (without.salt, without.record["withdrawals"], "withdrawn" in without.record) == ("", 1, False)
+
+
+def test_replies_that_are_lost_during_a_run_are_an_error(fresh_caches: Path) -> None:
+    stage = stage_of(echo_spec())
+    rows = {"id": ["0", "1"], "text": ["a", "b"]}
+    with pytest.raises(ToolrlefError) as caught:
+        _read_replies(rows, stage)
+    path = fresh_caches / "replies.sqlite"
+    assert str(caught.value) == f"{path}: 2 replies were deleted or damaged during the run: run again"
+
+
+def response_of(row: Mapping[str, Any], reply: Reply, settings: None) -> dict[str, Any]:
+    return {"error": "cut_off" if (reply.text or "").startswith("cut") else None}
+
+
+def test_only_the_named_errors_of_responses_are_asked_for_again() -> None:
+    stage = stage_of(echo_spec(max_failed=1.0), response_of=response_of)
+    data = table("cut a", "b", "bad")
+    run_model_stage(data, stage)
+    assert run_model_stage(data, replace(stage, ask_again=["cut_off"]))["reply"][:] == ["cut a#0", "b#0", "<too_long>"]
+    assert Server.requested[3:] == ["cut a"]
+    run_model_stage(data, replace(stage, ask_again=["too_long"]))
+    assert Server.requested[4:] == ["bad"]
+    run_model_stage(data, replace(stage, ask_again=["cut_off"], response_of=None))
+    assert len(Server.requested) == 5, "without responses, only the errors of replies count"
+
+
+def test_a_cached_result_with_withdrawn_replies_is_outdated() -> None:
+    data, other = table("bad", "a"), table("bad", "b")
+    stage = stage_of(echo_spec(max_failed=1.0))
+    first = run_model_stage(data, stage)
+    run_model_stage(other, replace(stage, ask_again={"too_long"}))
+    assert Server.requested == ["bad", "a", "bad", "b"]
+    again = run_model_stage(data, stage)
+    assert again._fingerprint != first._fingerprint, "stages after this one compute their rows again"
+    assert run_model_stage(data, stage)._fingerprint == again._fingerprint
+    assert len(Server.requested) == 4
+    apart = run_model_stage(table("a"), stage)._fingerprint
+    run_model_stage(other, replace(stage, ask_again={"too_long"}))
+    assert run_model_stage(table("a"), stage)._fingerprint == apart, "none of its replies was withdrawn"
+    assert stage_records(table("a"), stage)["withdrawals"] == 2, "the next run checks later withdrawals only"
+
+
+def stage_records(data: Dataset, stage: ModelStage) -> dict[str, Any]:
+    record = read_record(run_model_stage(data, stage)._fingerprint)
+    assert record is not None
+    return dict(record)
+
+
+@pytest.mark.parametrize(("min_rows", "is_asked"), [(0, True), (3, True), (4, False)])
+def test_other_machines_send_the_requests_that_they_can(min_rows: int, is_asked: bool) -> None:
+    asked: list[int] = []
+
+    def ask(data: Dataset, stage: ModelStage) -> None:
+        """Reply to all requests but the last one, as a machine that is lost."""
+        asked.append(len(data))
+        pairs = [pair for pairs in requests_of(data, stage) for pair in pairs][:-1]
+        assert not open_store().get([key for key, _ in pairs if key not in known])
+        open_store().put([(key, Reply(f"from elsewhere {request.prompt}")) for key, request in pairs])
+
+    stage = stage_of(echo_spec(max_failed=1.0))
+    known = {keyed_request(Request(prompt="b"), "1", 0, stage.spec, stage.identity)[0]}
+    Server.is_down = True
+    run_model_stage(table("bad", "b"), stage)
+    Server.requested.clear()
+    with using(Backend(ask=ask, min_rows=min_rows)):
+        replies = run_model_stage(table("bad", "b", "c"), replace(stage, ask_again={"too_long"}))["reply"][:]
+    elsewhere = ["from elsewhere bad", "b#0", "c#0"]
+    assert replies == (elsewhere if is_asked else ["<too_long>", "b#0", "c#0"])
+    assert (asked, Server.requested) == (([3], ["c"]) if is_asked else ([], ["bad", "c"]))
+
+
+@contextmanager
+def using(backend: Backend) -> Iterator[None]:
+    token = BACKEND.set(backend)
+    try:
+        yield
+    finally:
+        BACKEND.reset(token)
+
+
+class RecordedBar:
+    """A progress bar that records its settings."""
+
+    made: ClassVar[list[dict[str, Any]]] = []
+
+    def __init__(self, **settings: Any) -> None:
+        self.made.append(settings)
+        self.bar = tqdm(total=settings["total"], disable=True)
+
+    def __enter__(self) -> Any:
+        return self.bar
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+
+def test_the_bar_of_a_stage_names_its_action_and_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolrlef_data.engines.model_stage.tqdm", RecordedBar)
+    RecordedBar.made.clear()
+    data, script = table("a", "b"), {"": "8"}
+    send_missing(data, stage_of(scripted(script, progress=True)))
+    send_missing(
+        data, stage_of(scripted(script, progress=False, temperature=0.5), samples=3, label="GPT", action="Ask again")
+    )
+    keys = ("total", "desc", "disable")
+    assert [tuple(settings[key] for key in keys) for settings in RecordedBar.made] == [
+        (2, "Ask mapping", False), (6, "Ask again GPT", True)
+    ]  # fmt: skip
+    formats = {settings["bar_format"] for settings in RecordedBar.made}
+    assert formats == {"{desc}: {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"}

@@ -243,3 +243,154 @@ def test_a_local_model_tells_its_steps(tmp_path: Path) -> None:
     longest = max(reply.completion_tokens or 0 for batch in replies for _, reply in batch)
     assert steps == [{"batch": f"{n}/6 tokens"} for n in range(1, longest)]
     assert engine.stats() == {}
+
+
+# What is shown, as whole texts ----------------------------------------------------------------------------------------
+
+
+class Bar:
+    """A bar that records what is shown."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.n = total, 0
+        self.shown: list[dict[str, Any]] = []
+
+    def update(self, count: int) -> None:
+        self.n += count
+
+    def set_postfix(self, stats: dict[str, Any]) -> None:
+        self.shown.append(dict(stats))
+
+    def format_interval(self, seconds: float) -> str:
+        return f"{seconds:g} s"
+
+
+def progress_of(total: int, clock: Clock, **options: Any) -> tuple[Progress, Bar]:
+    bar = Bar(total)
+    return Progress(bar, SPEC, total, dict, clock=clock, **options), bar
+
+
+def test_the_complete_text_of_the_bar() -> None:
+    clock = Clock()
+    bar = Bar(20)
+    progress = Progress(bar, SPEC, 20, lambda: {"in flight": 3}, clock=clock)
+    clock.now = 100.0
+    progress.begin()
+    progress.count_lookup(20, 20)
+    clock.now = 104.0
+    lost = [
+        Reply("8", finish_reason="length"),
+        Reply(" "),
+        Reply("", finish_reason="length"),
+        Reply(None, error="server"),
+    ]
+    complete = [Reply("8", completion_tokens=30), Reply("8", completion_tokens=None)]
+    progress.count_arrivals([(reply, 1) for reply in [*lost, *complete]] + [(Reply("9"), 2)])
+    assert bar.shown == [
+        {
+            "from store": 1, "cut off": 2, "empty": 1, "failed server": 1, "in flight": 3, "req/s": "1.8", "tok/s": 8,
+            "eta": "6 s",
+        }
+    ]  # fmt: skip
+    assert list(bar.shown[0]) == [
+        "from store",
+        "cut off",
+        "empty",
+        "failed server",
+        "in flight",
+        "req/s",
+        "tok/s",
+        "eta",
+    ]
+    assert (bar.n, progress.answered, progress.from_store) == (8, 7, 1)
+    progress.skip(12)
+    progress.show()
+    assert "eta" not in bar.shown[-1], "the bar is full"
+    assert (bar.n, progress.expected) == (20, 8)
+    progress.skip(-5)
+    assert (bar.n, bar.total, progress.expected) == (20, 25, 13)
+
+
+def test_the_text_is_shown_at_most_every_fifth_of_a_second() -> None:
+    clock = Clock()
+    progress, bar = progress_of(9, clock)
+    for clock.now in (1.0, 1.125, 1.1875, 1.25, 1.3125, 1.75):
+        progress.show_sometimes()
+    assert len(bar.shown) == 3
+    assert progress.last_shown == 1.75
+
+
+def test_the_rate_is_that_of_the_last_points_a_second_apart() -> None:
+    clock = Clock()
+    progress, _ = progress_of(1000, clock)
+    progress.count_lookup(1000, 1000)
+    for clock.now in (0.25, 0.5, 1.0, 1.5, 2.25):
+        progress.count_arrivals([(Reply("8"), 1)])
+    assert list(progress.points) == [(0.0, 0), (1.0, 3), (2.25, 5)]
+    for clock.now in range(4, 4 + 70):
+        progress.count_arrivals([(Reply("8"), 1)])
+    assert (len(progress.points), progress.points[0], progress.points[-1]) == (64, (10.0, 12), (73.0, 75))
+    assert progress.seconds_left() == pytest.approx(1000 - 75)
+    clock.now += 5
+    assert progress.seconds_left() == pytest.approx(1000 - 75 - 5)
+    clock.now += 2000
+    assert progress.seconds_left() == 0.0
+
+
+def test_rows_that_are_not_looked_up_are_like_the_last_ones() -> None:
+    clock = Clock()
+    progress, _ = progress_of(1000, clock)
+    progress.count_lookup(0, 0)
+    assert (progress.requests, progress.waiting_share) == (0, 0.0)
+    progress.count_lookup(4, 1)
+    assert progress.waiting_share == 0.25, "the first look-up counts alone"
+    progress.count_lookup(256, 256)
+    assert progress.waiting_share == 0.25 + 0.5 * 0.75
+    progress.count_lookup(600, 60)
+    assert progress.waiting_share == pytest.approx(0.1), "more than the recent requests"
+    assert progress.requests == 860
+    clock.now = 10.0
+    for reply in [Reply("8")] * 5:
+        progress.count(reply, 1, from_store=1)
+    progress.count_arrivals([(Reply("8"), 5)])
+    assert progress.seconds_left() == pytest.approx(2.0 * (1000 - 10 - 140 + 0.1 * 140))
+
+
+def test_a_parallel_engine_has_no_time_left_before_its_first_wave_is_answered() -> None:
+    for parallel in (True, False):
+        clock = Clock()
+        progress, _ = progress_of(100, clock, parallel=parallel)
+        progress.count_lookup(100, 100)
+        assert progress.seconds_left() is None
+        progress.sent = 3
+        known = []
+        for clock.now in (1.0, 2.0, 3.0, 4.0):
+            progress.sent += 1
+            progress.count_arrivals([(Reply("8"), 1)])
+            known.append(progress.seconds_left() is not None)
+        assert progress.first_wave == (4 if parallel else 0)
+        assert known == ([False, False, False, True] if parallel else [True] * 4)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "advice"),
+    [
+        (["timeout", "too_long", "timeout"], "A re-run sends the requests with retryable errors again."),
+        (["too_long"] * 3, "These failures are final for these settings: a re-run does not send the requests again."),
+    ],
+)
+def test_the_complete_message_of_too_many_failures(kinds: list[str], advice: str) -> None:
+    progress, _ = progress_of(9, Clock())
+    for n, kind in enumerate(kinds):
+        progress.count(
+            Reply(None, error=kind, error_detail=f"detail {n}" if kind != "too_long" or n else ""), 2, from_store=0
+        )
+    (text,) = [str(progress.failure_error(29))]
+    counts = "timeout 4, too_long 2" if "timeout" in kinds else "too_long 6"
+    examples = "\n    timeout: detail 0\n    too_long: detail 1" if "timeout" in kinds else ""
+    assert text == (
+        f"6 of 29 requests to 'mapping' failed ({counts}), more than max_failed=0.2. All received replies are saved. "
+        f"{advice}{examples}"
+    )
+    assert progress.failure_error(30) is None, "exactly the permitted share"
+    assert progress.usage() == {"model": "mapping", "requests": 0, "completion_tokens": 0, "prompt_tokens": 0}

@@ -57,7 +57,7 @@ class Address:
         try:
             parts = urlsplit(text.strip())
             netloc = parts.netloc.rpartition("@")[2]
-            is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+            is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         except ValueError:
             is_valid = False
         if not is_valid:

@@ -93,7 +93,7 @@ class Progress:
             self.completion_tokens += reply.completion_tokens or 0
             self.count(reply, rows, from_store=rows - 1)
         now = self.clock()
-        if len(self.points) > 1 and now - self.points[-2][0] < POINT_INTERVAL:
+        if len(self.points) > 1 and self.points[-1][0] - self.points[-2][0] < POINT_INTERVAL:
             self.points.pop()
         self.points.append((now, self.arrived_rows))
         self.show_sometimes()

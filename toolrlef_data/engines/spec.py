@@ -30,7 +30,7 @@ from toolrlef_data.engines.settings import (
     check_option_secrets,
 )
 from toolrlef_data.records import InputError, Reply, ToolrlefError
-from toolrlef_data.tables.redaction import redact_fields, redact_path, redact_url
+from toolrlef_data.tables.redaction import redact_fields, redact_path
 
 __all__ = ["Engine", "EngineSpec", "Limits", "Message", "Request"]
 
@@ -198,9 +198,7 @@ class EngineSpec:
 
     def published(self) -> dict[str, Any]:
         """Return the settings for publication, without folder paths and without addresses of private servers."""
-        names = {"model": redact_path(str(self.model)), "adapter": self.adapter and redact_path(str(self.adapter))}
-        server = self.base_url and redact_url(self.base_url)
-        return {**redact_fields(self), **names, "base_url": server, "stop": list(self.stop)}
+        return redact_fields(self)
 
 
 @dataclass(frozen=True, slots=True)

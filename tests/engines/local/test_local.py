@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.support.models import tiny_adapter, tiny_llama
+from toolrlef_data.engines.local import loading
 from toolrlef_data.engines.local import weights as weights_module
 from toolrlef_data.engines.local.batching import TokenisedPrompt, halve_on_oom, plan_batches
 from toolrlef_data.engines.local.decoding import _append_token, _DecodeSlot, _finish
@@ -526,7 +527,7 @@ MISSING_MODELS: list[tuple[str, type[Exception], str]] = [
 
 @pytest.mark.parametrize(("model", "kind", "words"), MISSING_MODELS)
 def test_missing_model_is_reported(model: str, kind: type[Exception], words: str) -> None:
-    with pytest.raises(kind, match="(?s)" + words.replace("/", ".")):
+    with pytest.raises(kind, match=r"(?s)" + words.replace("/", ".")):
         resolve_weights(model)
 
 
@@ -772,3 +773,38 @@ def test_a_plain_prompt_begins_with_one_special_token_and_a_chat_with_that_of_it
     plain, chat = generate_replies(copy, ["apples", Request(messages=messages("apples"))])
     assert plain == chat
     assert plain.prompt_tokens == len(tokens)
+
+
+def test_batches_have_at_most_32_prompts_and_one_base_model_is_kept(tiny: Path, copy: Path) -> None:
+    requests = [(f"{n}", Request(prompt="apples")) for n in range(40)]
+    engine = LocalEngine(EngineSpec("local", str(tiny), max_tokens=1))
+    assert [len(replies) for replies in engine.generate(iter(requests))] == [32, 8]
+    (copy / "config.json").write_text((copy / "config.json").read_text() + " ")
+    with borrow_model(EngineSpec("local", str(copy))) as other:
+        assert [base.loaded for base in loading._BASES.values()] == [other]
+    unload()
+    assert loading._BASES == {}
+
+
+def test_a_model_of_the_hub_is_loaded_at_its_commit(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest commit has no weights yet."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    repo = tmp_path / "models--someone--tiny"
+    shutil.copytree(tiny, repo / "snapshots" / ("1" * 40))
+    (repo / "snapshots" / ("0" * 40)).mkdir()
+    shutil.copy(tiny / "config.json", repo / "snapshots" / ("0" * 40))
+    (repo / "refs").mkdir()
+    for name, commit in (("main", "0" * 40), ("v1", "1" * 40)):
+        (repo / "refs" / name).write_text(commit)
+    loaded = load_model("someone/tiny", revision="v1", dtype="bfloat16", device="cpu")
+    assert (str(loaded.model.dtype), loaded.device, loaded.model.training) == ("torch.bfloat16", "cpu", False)
+    assert loaded.tokenizer("apples").input_ids
+    with pytest.raises((OSError, ValueError)):
+        load_model("someone/tiny", device="cpu")
+    spec = EngineSpec("local", "someone/tiny", revision="v1", max_tokens=2, progress=False)
+    with borrow_model(spec) as shared:
+        assert shared.tokenizer("apples").input_ids == loaded.tokenizer("apples").input_ids

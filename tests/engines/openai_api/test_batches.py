@@ -475,3 +475,97 @@ def test_a_failed_line_is_retried_while_its_chain_waits() -> None:
         chains = Chains("ab", steps=2).run(EngineSpec("openai_api", "m", base_url=server.url, limits=BATCH))
         assert not any(text.startswith("<") for texts in chains.texts.values() for text in texts)
         assert count_batches(server) == 4
+
+
+# Texts and headers ----------------------------------------------------------------------------------------------------
+
+ENDS: dict[str, tuple[BatchPlan, str]] = {
+    "completed": (
+        BatchPlan(answered=[0], is_silent=True),
+        "<server: the batch was completed without a result for this request>",
+    ),
+    "expired": (
+        BatchPlan("expired", answered=[0], is_silent=True),
+        "<timeout: the batch expired before this request was processed>",
+    ),
+    "cancelled": (
+        BatchPlan("cancelled", answered=[0], is_silent=True),
+        "<server: the batch was cancelled before this request was processed>",
+    ),
+    "failed": (BatchPlan(failed={"code": "c", "message": "m", "line": None}), "<server: the batch failed; c: m>"),
+    "one line": (
+        BatchPlan(failed={"code": "c", "message": "m", "line": 2}),
+        "<bad_request: c: m>",
+    ),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_request_without_a_result_says_how_its_batch_ended(end: str) -> None:
+    plan, text = ENDS[end]
+    with ApiServer() as server:
+        server.batch_plan = lambda number, lines: plan
+        replies = run(server, 2, retries=0, max_failed=1.0)
+        assert replies[1] == text
+        assert replies[0].startswith("<") is (end in ("failed", "one line"))
+
+
+def test_the_requests_of_batch_mode_carry_the_query_and_the_headers_of_the_engine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with ApiServer() as server:
+        monkeypatch.setenv("MY_URL", server.url.replace("http://", "http://me:word@") + "?code=secret-code")
+        monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+        replies = run(server, 2, base_url="$MY_URL", headers={"X-Own": "mine"})
+        assert not any(reply.startswith("<") for reply in replies)
+        assert len({received.path.rpartition("/")[0] for received in server.requests}) >= 3
+        for received in server.requests:
+            assert received.query.get("code") == "secret-code", received.path
+            names = ("authorization", "x-own", "openai-organization", "accept-encoding")
+            assert [received.headers.get(name) for name in names] == ["Basic bWU6d29yZA==", "mine", "org-1", "identity"]
+
+
+@pytest.mark.parametrize(("retries", "count"), [(0, 1), (2, 3)])
+def test_an_endpoint_that_fails_is_asked_once_and_for_each_retry(retries: int, count: int) -> None:
+    with ApiServer(lambda received, repeats: error(503, None, "later")) as server:
+        with pytest.raises(ToolrlefError) as caught:
+            run(server, 1, retries=retries, limits=replace(BATCH, backoff=0.001))
+        assert str(caught.value) == (
+            f"'m' at {server.url}: the batch endpoints failed: 503: later (invalid_request_error). Completed requests are saved"
+        )
+        assert len(server.requests) == count
+
+
+def test_a_redirect_of_a_batch_endpoint_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEYS", "key-0123456789abcdef")
+    with ApiServer() as other:
+        redirect = ServerReply(307, b"", headers={"location": f"{other.url}/files"})
+        with ApiServer(lambda received, repeats: redirect) as server:
+            with pytest.raises(ToolrlefError, match=r"has no batch endpoints; use limits=Limits\(mode='direct'\)"):
+                run(server, 1, keys="MY_KEYS")
+            assert server.requests
+        assert not other.requests
+
+
+def test_a_cancelled_run_says_that_its_batches_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    def running(received: ReceivedRequest, repeats: int) -> ServerReply | None:
+        job = server.batches.jobs.get(received.path.rpartition("/")[2])
+        if job is None or is_done:
+            return None
+        engine.cancel()
+        return ServerReply(body={**job.batch, "status": "in_progress"})
+
+    with ApiServer(running) as server:
+        is_done: list[str] = []
+        spec = EngineSpec("openai_api", "m", base_url=server.url, limits=BATCH, progress=False)
+        requests = [("a" * 32, Request(prompt="1+1=")), ("b" * 32, Request(prompt="2+2="))]
+        with OpenAIEngine(spec) as engine:
+            assert not [pair for replies in engine.generate(iter(requests)) for pair in replies]
+        assert caplog.messages == ["1 batch jobs are still running on the server; the next run fetches their results"]
+        assert spending_of(server.url, "m").in_flight == 0
+        is_done.append("")
+        with OpenAIEngine(spec) as engine:
+            replies = dict(chain.from_iterable(engine.generate(iter(requests))))
+        assert all(reply.text for reply in replies.values())
+        assert (len(replies), count_batches(server), len(caplog.messages)) == (2, 1, 1)
+        assert spending_of(server.url, "m").requests == 2, "those of the first run"

@@ -156,3 +156,99 @@ def test_reset_dates_of_budgets_are_relative_to_the_clock_of_the_server() -> Non
         key = limiter()
         key.record_success(headers, 5.0, local)
         assert key.budgets == {"requests": (7.0, 25.0)}
+
+
+def test_a_bucket_as_numbers() -> None:
+    """60 a minute in bursts of 7: nine tenths of a unit a second, so that a burst and a minute's refill are 60."""
+    bucket = RateBucket(60, 7)
+    assert bucket.refill_rate == pytest.approx(0.9)
+    assert [bucket.wait_time(amount, 0.0) for amount in (1, 7, 60, 100)] == [0.0] * 4, (
+        "a full bucket permits any amount"
+    )
+    bucket.consume(3, 0.0)
+    assert bucket.wait_time(4, 0.0) == 0.0
+    assert bucket.wait_time(5, 0.0) == pytest.approx(1 / 0.9)
+    assert bucket.wait_time(57, 0.0) == pytest.approx(3 / 0.9), "until the bucket is full"
+    assert bucket.wait_time(58, 0.0) == 60.0, "the last minute had 3"
+    assert bucket.wait_time(58, 59.0) == pytest.approx(1.0)
+    assert bucket.wait_time(58, 60.0) == 0.0
+    bucket.consume(10, 61.0)
+    assert (bucket.level, bucket.recent_sum) == (-3.0, 10.0)
+    bucket.consume(-4, 62.0, 61.0)
+    assert (bucket.level, bucket.recent_sum) == pytest.approx((-3 + 0.9 + 4, 6.0))
+    bucket.consume(-1, 200.0, 61.0)
+    assert (bucket.level, bucket.recent_sum, bucket.recent) == (7.0, 0.0, []), (
+        "the refund of an old amount counts no more"
+    )
+    bucket.consume(2, 201.0)
+    assert bucket.recent == [(201.0, 2)]
+
+
+def test_the_first_limits_of_a_key() -> None:
+    key = KeyLimiter("k", "key 1", Limits(rpm=120, tpm=6000, backoff=2.0), 3)
+    assert key.request_bucket is not None
+    assert key.token_bucket is not None
+    assert (key.request_bucket.rate, key.request_bucket.burst) == (120, 2.0)
+    assert (key.token_bucket.rate, key.token_bucket.burst) == (6000, 600.0)
+    assert (key.concurrency, key.max_concurrency, key.growth, key.backoff) == (3.0, 3.0, 1.0, 2.0)
+    small = KeyLimiter("k", "key 1", Limits(rpm=6, tpm=float("inf")), 3)
+    assert small.request_bucket is not None
+    assert (small.request_bucket.burst, small.token_bucket) == (1.0, None)
+    assert repr(small) == "KeyLimiter(key 1)"
+    assert [key.next_number() for _ in range(3)] == [1, 2, 3]
+
+
+def test_the_number_of_requests_doubles_after_a_pause() -> None:
+    key = limiter()
+    key.pause(10.0, 0.0)
+    waits = []
+    for _ in range(8):
+        waits.append(key.wait_time(1, 0.0))
+        key.start(1, 0.0)
+    assert waits == pytest.approx([10.0, 10.25, 10 + 0.25 * 1.5849625, 10.5, *waits[4:7], 10.75])
+    assert waits == sorted(waits)
+    key.pause(1.0, 5.0)
+    assert key.wait_time(1, 0.0) == 10.0, "the longer pause, and the number of requests begins again"
+
+
+def test_the_concurrency_grows_by_one_and_then_by_more_in_each_round() -> None:
+    key = limiter()
+    key.concurrency, grown = 4.0, []
+    for _ in range(3):
+        key.record_success({}, 0.0, NOW)
+        grown.append((key.concurrency, key.growth))
+    assert grown[0] == (4.25, 1.125)
+    assert grown[1] == pytest.approx((4.25 + 1.125 / 4.25, 1.125 + 1.125 / 4.25 / 2))
+    key.concurrency = 63.999
+    key.record_success({}, 0.0, NOW)
+    assert key.concurrency == 64
+    for concurrency, free in ((1.0, 0), (0.5, 0), (2.9, 1)):
+        key.concurrency, key.in_flight = concurrency, 1
+        assert (key.wait_time(1, 0.0) == 0.0) is bool(free)
+
+
+@pytest.mark.parametrize(
+    ("num_sent", "num_rejected", "is_overloaded"), [(3, 2, False), (3, 3, True), (40, 5, False), (40, 6, True)]
+)
+def test_a_server_is_overloaded_if_it_rejects_six_neighbours_or_all(
+    num_sent: int, num_rejected: int, is_overloaded: bool
+) -> None:
+    for spread in (list(range(20, 26)), [16, 20, 28, 30, 32, 24]):
+        key = limiter()
+        send(key, num_sent)
+        numbers = [1, 2, 3] if num_sent == 3 else spread
+        found = [key.record_rate_limit(3.0, number, 0.0) for number in numbers[:num_rejected]]
+        assert found == [False] * (num_rejected - 1) + [is_overloaded], numbers
+        assert key.concurrency == (32 if is_overloaded else 64)
+        assert key.num_reacted == (num_sent if is_overloaded else 0)
+        assert (key.rate_limited == []) is is_overloaded
+    apart = limiter()
+    send(apart, 60)
+    assert not any(apart.record_rate_limit(3.0, number, 0.0) for number in (15, 20, 28, 30, 32, 24)), (
+        "15 is nine before 24"
+    )
+    far = limiter()
+    send(far, 60)
+    assert not any(far.record_rate_limit(3.0, number, 0.0) for number in range(1, 60, 9)), (
+        "one of nine is a passing fault"
+    )

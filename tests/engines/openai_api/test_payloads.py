@@ -475,3 +475,123 @@ def test_the_tokens_of_several_choices_count_once() -> None:
     replies = parse_replies(body, (), 3)
     assert [reply.prompt_tokens for reply in replies] == [9, 0, 0]
     assert [reply.completion_tokens for reply in replies] == [3, 3, 2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_beams": 4}, "num_beams is not supported by the openai_api engine"),
+        (
+            {"dtype": "float16", "revision": "v1", "adapter": "lora", "num_beams": 2},
+            "num_beams, adapter, revision, dtype are not supported by the openai_api engine",
+        ),
+        (
+            {"options": {"b": 1, "n": True, "a": 1}},
+            "openai_api options: expected extra_body, quirks, n; found a, b",
+        ),
+        ({"options": {"n": 2}}, "openai_api option n: expected true or false, found int"),
+        ({"options": {"extra_body": []}}, "openai_api option extra_body: expected a mapping, found list"),
+        ({"options": {"quirks": "drop"}}, "openai_api option quirks: expected a mapping, found str"),
+        ({"options": {"quirks": {"z": 1, "b": 2}}}, "quirks: expected rename, drop, system; found b, z"),
+        ({"options": {"quirks": {"rename": ["a"]}}}, "quirk rename: expected a mapping of parameter names, found ['a']"),
+        ({"options": {"quirks": {"rename": {"a": 5}}}}, "quirk rename: expected a mapping of parameter names, found {'a': 5}"),
+        ({"options": {"quirks": {"drop": "a"}}}, "quirk drop: expected a list of parameter names, found 'a'"),
+        ({"options": {"quirks": {"drop": ["a", 5]}}}, "quirk drop: expected a list of parameter names, found ['a', 5]"),
+        ({"options": {"quirks": {"system": 5}}}, "quirk system: expected a role, found 5"),
+        (
+            {"options": {"extra_body": {"stream": 1, "a": 1, "n": 1, "model": 1, "prompt": 1, "messages": 1}}},
+            "extra_body must not contain messages, model, n, prompt, stream: the engine sets these fields",
+        ),
+        ({"options": {"extra_body": {"a": {1}}}}, "extra_body contains a value that JSON cannot represent"),
+    ],
+)  # fmt: skip
+def test_each_unsupported_setting_is_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        spec_of(**settings)
+    assert str(caught.value) == message
+
+
+def test_supported_options_are_accepted() -> None:
+    quirks = {"rename": {"max_tokens": "limit"}, "drop": ("seed",), "system": "user"}
+    options = {"extra_body": {"a": [1, None, "é"]}, "quirks": quirks, "n": False}
+    assert dict(spec_of(options=options).options) == options
+
+
+@pytest.mark.parametrize(
+    ("model", "quirks", "merged"),
+    [
+        ("m", {}, {}),
+        ("m", {"drop": ["a", "b", "a"], "system": "user"}, {"drop": ["a", "b"], "system": "user"}),
+        ("Org/O3-mini", {}, {"rename": {"max_tokens": "max_completion_tokens"}, "drop": ["temperature", "top_p", "stop"]}),
+        ("o0", {}, {}),
+        ("gpt-5-chat-latest", {"rename": {"a": "b"}}, {"rename": {"a": "b"}}),
+        ("gpt-4.1", {}, {}),
+        (
+            "gpt-9", {"rename": {"seed": "start", "max_tokens": "limit"}, "drop": ["stop", "n"]},
+            {"rename": {"max_tokens": "limit", "seed": "start"}, "drop": ["temperature", "top_p", "stop", "n"]},
+        ),
+        ("o1", {"drop": []}, {"rename": {"max_tokens": "max_completion_tokens"}, "drop": ["temperature", "top_p", "stop"]}),
+    ],
+)  # fmt: skip
+def test_quirks_of_the_settings_extend_the_known_ones(
+    model: str, quirks: dict[str, Any], merged: dict[str, Any]
+) -> None:
+    assert find_quirks(spec_of(model=model, options={"quirks": quirks} if quirks else {})) == merged
+
+
+def test_a_body_has_all_settings_in_a_fixed_order() -> None:
+    """Servers cache prompts by their beginning, and the batch files of two runs are compared."""
+    spec = spec_of(
+        temperature=0.5, top_p=0.9, top_k=3, repetition_penalty=1.2, max_tokens=7, stop=("a", "b"),
+        options={"extra_body": {"min_p": 0.1, "é": None}},
+    )  # fmt: skip
+    request = Request(messages=(Message("user", "é?"),), tools=(TOOL,), sample=2, seed=5)
+    assert build_body(request, spec, {}, 3).decode() == (
+        '{"model":"m","messages":[{"role":"user","content":"é?"}],"max_tokens":7,"temperature":0.5,"seed":7,'
+        '"top_p":0.9,"stop":["a","b"],"top_k":3,"repetition_penalty":1.2,"n":3,"tools":['
+        '{"type":"function","function":{"name":"calculator","parameters":{"type":"object"}}}],"min_p":0.1,"é":null}'
+    )
+    sent = json.loads(build_body(request, spec, {"rename": {"n": "best_of"}, "drop": ["seed"]}, 2, {"own": 1}))
+    assert {name: sent.get(name) for name in ("best_of", "seed", "n", "own", "min_p")} == {
+        "best_of": 2, "seed": None, "n": None, "own": 1, "min_p": None
+    }  # fmt: skip
+    assert "n" not in json.loads(build_body(request, spec, {}, 1))
+
+
+def test_malformed_calls_and_choices_are_skipped() -> None:
+    calls: list[Any] = [call(), {"function": None}, "f", {"function": {"name": 5}}, call("g", None), call("h", 5)]
+    (choice,) = chat("TOOL_CALLS", tool_calls=calls, function_call={"name": "i"}, refusal="no")["choices"]
+    body: dict[str, Any] = {"choices": [choice, None, {"text": "8", "finish_reason": "length"}], "usage": {}}
+    first, second = parse_replies(body, (), 3)
+    assert first == Reply(
+        "", "", (("f", '{"x": 1}'), ("g", "{}"), ("h", "5"), ("i", "{}")), "tool_calls", prompt_tokens=None
+    )
+    assert second == Reply("8", finish_reason="length", prompt_tokens=0)
+    assert parse_replies(body, (), 1) == [first]
+    shared = parse_reply({**chat("content_filter"), "usage": {"prompt_tokens": 3, "completion_tokens": 2**31 - 1}})
+    assert (shared.prompt_tokens, shared.completion_tokens, shared.error_detail) == (
+        3, 2**31 - 1, "the server's content filter stopped the reply"
+    )  # fmt: skip
+    assert parse_reply({**chat(), "usage": {"completion_tokens": 2**31}}).completion_tokens is None
+
+
+def test_every_text_of_a_reply_is_redacted_before_it_is_cut() -> None:
+    body = chat(content="key a STOP key", reasoning="key b", tool_calls=[call("key c", "key d")])
+    assert parse_reply(body, ("STOP",), lambda text: text.replace("key", "[key]")) == Reply(
+        "[key] a ", "[key] b", (("[key] c", "[key] d"),), "stop"
+    )
+
+
+@pytest.mark.parametrize(
+    ("message", "texts"),
+    [
+        ({"content": ["4", {"text": "2"}, {"image": "x"}, 5, {"text": [{"text": "!"}]}]}, ("42!", "")),
+        ({"content": [{"thinking": "6*7"}, {"thinking": [{"text": "?"}]}, "42"]}, ("42", "6*7?")),
+        ({"content": 5, "reasoning": {"text": "x"}, "reasoning_content": ""}, ("", "")),
+        ({"content": "42", "reasoning_content": "a", "reasoning": "b"}, ("42", "a")),
+        ({"content": [{"thinking": "c", "text": "42"}], "reasoning": "b"}, ("42", "b")),
+    ],
+)
+def test_the_text_and_the_reasoning_of_odd_contents(message: dict[str, Any], texts: tuple[str, str]) -> None:
+    reply = parse_reply(chat(**message))
+    assert (reply.text, reply.reasoning) == texts

@@ -276,7 +276,8 @@ def _token_count(usage: Any, name: str) -> int | None:
 def _text_of(content: Any, field: str = "text") -> str:
     """Return a message content as text; for a list of parts, the joined values of `field`. Empty if there is none."""
     if isinstance(content, list):
-        parts = [part.get(field) if isinstance(part, Mapping) else part for part in content]
+        objects = [part for part in content if field == "text" or isinstance(part, Mapping)]  # a string is text
+        parts = [part.get(field) if isinstance(part, Mapping) else part for part in objects]
         return "".join(part if isinstance(part, str) else _text_of(part) for part in parts)
     return content if isinstance(content, str) and field == "text" else ""
 
