@@ -46,3 +46,26 @@ def test_batches_have_rows_for_their_columns(
 
 def test_batches_of_long_rows_are_limited_by_their_bytes(tmp_path: Path) -> None:
     assert max(batch_rows(tmp_path / "rows.arrow", QUESTIONS, 40, 1, "x" * 1_000_000)) == 16
+
+
+@pytest.mark.parametrize(("rows", "is_kept"), [(180, False), (181, True)])
+def test_batches_of_more_than_half_the_rows_stay(rows: int, is_kept: bool, tmp_path: Path) -> None:
+    """Nine arrays: 360 rows are enough."""
+    expected = [rows] * 10 if is_kept else [2 * rows] * 5
+    assert batch_rows(tmp_path / "rows.arrow", QUESTIONS, 10, rows) == expected
+
+
+def test_a_file_that_stays_is_not_written_again(tmp_path: Path) -> None:
+    schema = QUESTIONS.arrow_schema
+    with open(tmp_path / "rows", "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+        for _ in range(8):
+            writer.write_table(pa.Table.from_pylist([dict.fromkeys(QUESTIONS)], schema))
+    inode = (tmp_path / "rows").stat().st_ino
+    enlarge_batches(tmp_path / "rows")
+    assert (tmp_path / "rows").stat().st_ino == inode
+
+
+@pytest.mark.parametrize(("length", "is_kept"), [(7_500_000, False), (8_100_000, True)])
+def test_batches_of_more_than_half_the_bytes_stay(length: int, is_kept: bool, tmp_path: Path) -> None:
+    sizes = batch_rows(tmp_path / "rows.arrow", QUESTIONS, 9, 1, "x" * length)
+    assert (sizes == [1] * 9) is is_kept
