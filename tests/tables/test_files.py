@@ -111,13 +111,13 @@ def test_the_first_thread_fills_a_folder_and_others_wait(tmp_path: Path) -> None
     def fill(new: Path) -> None:
         calls.append(new)
         started.set()
-        may_finish.wait()
+        assert may_finish.wait(60)
         (new / "content").write_text("complete")
 
     threads = [threading.Thread(target=fill_once, args=(tmp_path / "index", fill)) for _ in range(4)]
     for thread in threads:
         thread.start()
-    started.wait()
+    assert started.wait(60)
     assert not (tmp_path / "index").exists(), "an incomplete folder is not visible"
     may_finish.set()
     for thread in threads:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from datasets import Dataset, Features, Value
 
-from toolrlef_data.records import Drop, InputError, LedgerError
+from toolrlef_data.records import Drop, InputError, LedgerError, clean_text
 from toolrlef_data.tables.batches import (
     BACKEND,
     BATCH_ROWS,
@@ -84,8 +84,9 @@ def test_large_tables_are_mapped_by_the_backend(use_backend: Any) -> None:
     assert calls[-1][1:] == (["id", "text", "loud"], table._fingerprint, BATCH_ROWS)
     words = explode(rows(4), split_words, reads=["id", "text"], features={"id": STRING}, stage="words", batch_rows=7)
     assert (words["id"][:], calls[2][0], calls[2][3]) == (["0", "1", "2", "3"], 4, 7)
-    apply_shout(rows(0))
-    assert len(calls) == 4, "the rows of `explode` are mapped twice, and no rows are not mapped"
+    split = Dataset.from_dict(rows(6)[:], split="dev")
+    assert (apply_shout(split.select([])).split, apply_shout(split).split) == ("dev", "dev")
+    assert len(calls) == 5, "the rows of `explode` are mapped twice, and no rows are not mapped"
 
 
 def split_words(row: dict[str, Any], settings: None) -> list[Any]:
@@ -155,8 +156,10 @@ def test_the_name_of_a_function() -> None:
 def test_all_that_determines_a_result_is_in_its_key() -> None:
     """Keys are the names of files in the caches of users."""
     data, features = rows(1), Features(id=STRING)
-    step = digest(canonical(shout), ["a"], features.to_dict(), code_digest(shout, "a"))
+    step = digest(canonical(shout), ["a"], features.to_dict(), code_digest(shout))
     assert step_digest(shout, ["a"], features) == step
+    with_code = [canonical([clean_text]), features.to_dict(), code_digest(clean_text)]
+    assert step_digest(shout, [clean_text], features) == digest(canonical(shout), *with_code)
     assert (
         stage_key(data, shout, ["a"], features) == key_after(data._fingerprint, step) == digest(data._fingerprint, step)
     )
@@ -178,8 +181,14 @@ def test_the_reasons_of_a_stage_that_drops_all_rows(caplog: pytest.LogCaptureFix
         ("a", "row 2"),
     ]
     caplog.clear()
+    keep(rows(3), judge_some, reads=["id"], stage="some")
+    assert caplog.messages == []
     explode(rows(2), drop_words, reads=["id"], features={"id": STRING}, stage="words")
     assert caplog.messages == ["words: all 2 rows were dropped (none 2)"]
+
+
+def judge_some(row: dict[str, Any], settings: None) -> Drop | None:
+    return None if row["id"] == "0" else Drop("x")
 
 
 def drop_words(row: dict[str, Any], settings: None) -> list[Any]:
@@ -245,6 +254,8 @@ def test_small_new_rows_are_stored_in_large_batches() -> None:
     """Each batch of a file takes memory when the file is opened."""
     table = explode(rows(30), split_words, reads=["id", "text"], features={"id": STRING}, stage="words", batch_rows=2)
     assert [batch.num_rows for batch in table.data.to_batches()] == [30]
+    table = apply_shout(rows(2001))
+    assert [batch.num_rows for batch in table.data.to_batches()] == [2000, 1]
     long = Dataset.from_dict({"id": list("abcd"), "text": ["x" * 3_000_000] * 4})
     table = explode(
         long, copy_text, reads=["id", "text"], features={"id": STRING, "text": STRING}, stage="c", batch_rows=1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from datasets import Dataset, Features, Value
 
 from toolrlef_data.columns import DROPPED
+from toolrlef_data.tables.files import file_digest
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.lineage import ledger, lineage, record_source
 from toolrlef_data.tables.row_files import (
@@ -27,7 +27,7 @@ from toolrlef_data.tables.row_files import (
     table_from_rows,
     writable_folder,
 )
-from toolrlef_data.tables.stage_cache import arrow_files, stages_dir
+from toolrlef_data.tables.stage_cache import arrow_files, build_record, stages_dir, with_fingerprint, write_record
 
 SCHEMA = pa.schema([("id", pa.string()), ("n", pa.int64())])
 FEATURES = Features(id=Value("string"), n=Value("int64"))
@@ -104,6 +104,10 @@ def test_equal_rows_of_one_origin_are_one_table() -> None:
 
     others = [key(name="b"), key(inputs=("x",)), key(inputs=("y",)), key(settings={"s": 1}), key(salt="1"), key(n=2)]
     assert len({key(), *others}) == 7
+    assert key() == digest(file_digest(stages_dir() / f"{key()}.arrow"), digest("a", [])), "as in earlier versions"
+    origin = digest(digest("a", ["x"], {"s": 1}), "1")
+    salted = key(inputs=("x",), settings={"s": 1}, salt="1")
+    assert salted == digest(file_digest(stages_dir() / f"{salted}.arrow"), origin)
     assert key(inputs=("", "")) == key()
 
 
@@ -167,7 +171,8 @@ def test_a_saved_table_of_one_folder_is_known_by_its_files(tmp_path: Path) -> No
     table.save_to_disk(str(tmp_path / "saved"))
     (tmp_path / "saved").rename(tmp_path / "moved")
     assert materialize(datasets.load_from_disk(str(tmp_path / "moved")))._fingerprint == table._fingerprint
-    state = json.loads((tmp_path / "moved" / "state.json").read_text())
-    del state["_fingerprint"]
-    (tmp_path / "moved" / "other").mkdir()
+    same = with_fingerprint(table, "e" * 32)
+    assert materialize(same)._fingerprint == table._fingerprint, "without a record of its own"
+    write_record("e" * 32, build_record("later", [table], None, same))
+    assert materialize(same)._fingerprint == "e" * 32, "a stage that dropped no row shares the file"
     assert materialize(table.with_format("numpy"))._fingerprint == table._fingerprint
