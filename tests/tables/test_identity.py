@@ -42,6 +42,7 @@ def test_hashes_of_texts_are_those_of_earlier_versions() -> None:
         ("x\u00adyz\u200b\ufeff", "xyz"),
         ("Ⅷ ﬁg ＡＢ²", "viii fig ab2"),
         ("a\u00a0b\tc\u2028d_e", "a b c d e"),
+        ("a\x07b\ufffd\ue000c", "a b\ufffd c"),
         ("?!", ""),
     ],
 )

@@ -252,8 +252,8 @@ def test_the_values_of_a_path() -> None:
 
 def test_small_new_rows_are_stored_in_large_batches() -> None:
     """Each batch of a file takes memory when the file is opened."""
-    table = explode(rows(30), split_words, reads=["id", "text"], features={"id": STRING}, stage="words", batch_rows=2)
-    assert [batch.num_rows for batch in table.data.to_batches()] == [30]
+    table = explode(rows(10), split_words, reads=["id", "text"], features={"id": STRING}, stage="words", batch_rows=2)
+    assert [batch.num_rows for batch in table.data.to_batches()] == [10]
     table = apply_shout(rows(2001))
     assert [batch.num_rows for batch in table.data.to_batches()] == [2000, 1]
     long = Dataset.from_dict({"id": list("abcd"), "text": ["x" * 3_000_000] * 4})

@@ -260,6 +260,17 @@ def test_a_stage_is_loaded_from_its_record(caplog: pytest.LogCaptureFixture) -> 
     assert caplog.messages == []
 
 
+def test_a_record_keeps_the_stamps_that_it_has() -> None:
+    """Otherwise a record that is written again would declare a damaged file right."""
+    table = apply_shout(rows())
+    record = lineage(table)[-1]
+    stamps = {file: [1, "x"] for file in record["stamps"]}
+    write_record(table._fingerprint, {**record, "stamps": stamps})
+    assert lineage(table)[-1]["stamps"] == stamps
+    write_record(table._fingerprint, {**record, "stamps": {}})
+    assert lineage(table)[-1]["stamps"] == record["stamps"]
+
+
 @pytest.mark.parametrize("entry", ["rows_out", "dropped"])
 def test_a_record_of_another_number_of_rows_is_not_believed(entry: str, caplog: pytest.LogCaptureFixture) -> None:
     table = keep(rows(), drop_odd, reads=["id"], stage="even")

@@ -210,6 +210,8 @@ def test_which_modules_belong_to_whom() -> None:
         assert (code.is_in_package(module), code.is_library(module)) == (False, False)
     own, package = code.source_file(__name__), code.source_file("toolrlef_data.records")
     assert (own, package) == (Path(__file__), Path(str(records.__file__)))
+    named = code.submodule_digests("toolrlef_data", {"Drop", "nothing"})
+    assert named == code.module_digests(["toolrlef_data.records"]), "not that of the package, which only forwards names"
     assert [code.source_file(name) for name in ("json", "numpy", "nowhere.at_all", "", "sys")] == [None] * 5
 
 
