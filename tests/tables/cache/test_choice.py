@@ -10,7 +10,7 @@ from pathlib import Path
 
 import filelock
 import pytest
-from datasets import Dataset, Value
+from datasets import Dataset, Value, load_from_disk
 
 from toolrlef_data.records import Drop
 from toolrlef_data.tables.cache import processes
@@ -111,6 +111,27 @@ def test_a_table_that_another_stage_needs_stays(tmp_path: Path) -> None:
     os.utime(own, ns=(moment, moment))
     assert remove_stages([one, other], [one, other]) == 3, "a file that was written again stays"
     assert (shared.exists(), own.exists()) == (False, True)
+
+
+def test_a_stage_that_was_used_since_keeps_its_table() -> None:
+    stages_dir().mkdir(parents=True)
+    table = stages_dir() / "table.arrow"
+    table.write_text("123")
+    os.utime(table, (1, 1))
+    stages = []
+    for key, last_use in (("a", 5), ("b", 9)):
+        record_path(key).write_text("12345")
+        os.utime(record_path(key), ns=(9, 9))
+        stages.append(StoredStage(key, "", (), (table, record_path(key)), last_use))
+    assert remove_stages(stages, stages) == 5
+    assert [path.exists() for path in (table, record_path("a"), record_path("b"))] == [True, True, False]
+
+
+def test_the_file_of_a_user_is_no_file_of_a_stage(tmp_path: Path) -> None:
+    Dataset.from_dict({"id": ["0", "2"]}).save_to_disk(str(tmp_path / "own"))
+    even = keep(load_from_disk(str(tmp_path / "own")), drop_odd, reads=["id"], stage="even")
+    (stage,) = (stage for stage in stored_stages() if stage.key == even._fingerprint)
+    assert stage.files == (record_path(even._fingerprint),)
 
 
 def test_no_folder_has_no_stages() -> None:
