@@ -44,6 +44,8 @@ def test_what_earlier_versions_lack() -> None:
         assert list(found) == [*(name for name in STAGE2 if name not in lacking), "mine"] + [
             name for name in STAGE2 if name in lacking
         ]
+    other = Features({**without(STAGE2, "input"), "correct": List(STRING)})
+    assert completed(other) == Features({**other, "input": STRING}), "a column of another type stays"
     some = Features(without(STAGE2, "rule", "correct"))
     assert completed(some) == some, "a table that lacks another column is no stage 2"
 

@@ -23,7 +23,11 @@ from toolrlef_data.records import (
     UnusableRow,
 )
 
-BUILT_IN = {"InputError": [ValueError], "UnknownName": [KeyError], "MissingExtra": [ImportError]}
+BUILT_IN: dict[str, tuple[type, ...]] = {
+    "InputError": (ValueError,),
+    "UnknownName": (KeyError,),
+    "MissingExtra": (ImportError,),
+}
 
 
 def test_the_exceptions_are_those_of_the_tree_in_the_docstring() -> None:
@@ -35,7 +39,7 @@ def test_the_exceptions_are_those_of_the_tree_in_the_docstring() -> None:
         above[depth:] = [name]
     assert len(parents) == 13
     for name, parent in parents.items():
-        assert list(getattr(records, name).__bases__) == [getattr(records, parent), *BUILT_IN.get(name, [])]
+        assert list(getattr(records, name).__bases__) == [getattr(records, parent), *BUILT_IN.get(name, ())]
     exceptions = {name for name in records.__all__ if isinstance(getattr(records, name), type)}
     exceptions = {name for name in exceptions if issubclass(getattr(records, name), Exception)}
     assert exceptions == {*parents, "ToolrlefError", "ToolError", "ToolUnavailable"}

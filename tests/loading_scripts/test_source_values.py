@@ -36,7 +36,7 @@ def rows_of(name: str, raw: dict[str, Any], **options: Any) -> list[Row]:
     """Return the rows of one upstream row, without a file."""
     source = SOURCES[name].__new__(SOURCES[name])
     source.options = {**source.defaults, **options}
-    rows: list[Row] = list(source.rows(CaseInsensitiveRow(raw), "row-1", "file, line 1"))  # type: ignore[attr-defined]
+    rows: list[Row] = list(source.rows(CaseInsensitiveRow(raw), "row-1", "file, line 1"))
     return rows
 
 
@@ -337,7 +337,7 @@ def test_which_questions_are_the_same() -> None:
 
 
 def test_dropped_rows_are_written_and_read(tmp_path: Path) -> None:
-    rows = [{"id": "a\n", "detail": "é\u2028"}, {"id": None}]
+    rows: list[dict[str, Any]] = [{"id": "a\n", "detail": "é\u2028"}, {"id": None}]
     with open(tmp_path / "rows", "w") as file:
         for row in rows:
             write_row(row, file)

@@ -150,11 +150,11 @@ def test_each_stage_is_once_in_a_ledger() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: ledger(rows()), "ledger: expected a list of tables, as in `ledger([table])`, found Dataset"),  # type: ignore[arg-type]
-        (lambda: ledger(DatasetDict(a=rows())), "ledger: expected a list of tables, as in `ledger([table])`, found DatasetDict"),  # type: ignore[arg-type]
+        (lambda: ledger(rows()), "ledger: expected a list of tables, as in `ledger([table])`, found Dataset"),
+        (lambda: ledger(DatasetDict(a=rows())), "ledger: expected a list of tables, as in `ledger([table])`, found DatasetDict"),
         (lambda: ledger(None), "ledger: expected a list of tables, as in `ledger([table])`, found NoneType"),  # type: ignore[arg-type]
         (lambda: lineage(DatasetDict(a=rows(), b=rows())), "lineage: expected a Dataset, found a DatasetDict: pass one of its splits ['a', 'b']"),
-        (lambda: lineage([1]), "lineage: expected a Dataset, found list"),  # type: ignore[arg-type]
+        (lambda: lineage([1]), "lineage: expected a Dataset, found list"),
     ],
 )  # fmt: skip
 def test_what_has_no_lineage(call: Callable[[], object], message: str) -> None:
@@ -423,5 +423,6 @@ def test_stacked_and_joined_tables_have_records() -> None:
 
 @pytest.mark.parametrize("batch_rows", [0, -1, 1.5, "3", None])
 def test_a_wrong_number_of_rows_of_a_batch(batch_rows: Any) -> None:
+    function: Any = twice
     with pytest.raises(InputError, match=f"^batch_rows must be an integer of at least 1, found {batch_rows!r}$"):
-        explode(rows(1), twice, reads=["id"], features={"id": STRING}, stage="s", batch_rows=batch_rows)
+        explode(rows(1), function, reads=["id"], features={"id": STRING}, stage="s", batch_rows=batch_rows)

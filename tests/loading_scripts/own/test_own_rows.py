@@ -263,9 +263,10 @@ def test_the_splits_of_a_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture
     formats = ".csv, .tsv, .json, .jsonl, .ndjson, .parquet"
     ignored = ", ".join(f"z{n}.xlsx" for n in range(8))
     assert set(caplog.messages) == {f"{folder}: not read: {ignored}; formats that are read: {formats}"}
-    for split, problem in ((None, "split= is missing"), ("dev", "unknown split 'dev'")):
+    problems: list[tuple[str | None, str]] = [(None, "split= is missing"), ("dev", "unknown split 'dev'")]
+    for other, problem in problems:
         with pytest.raises(InputError) as raised:
-            read_own(str(folder), split)
+            read_own(str(folder), other)
         assert str(raised.value) == f"{folder}: {problem}; choose from: test, train, validation"
     for path in folder.glob("[!z]*.*"):
         path.unlink()

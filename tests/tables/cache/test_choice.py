@@ -90,8 +90,8 @@ def test_what_is_known_of_a_stage_on_disk() -> None:
         "e" * 32, "", (), (record_path("e" * 32),), record_path("e" * 32).stat().st_mtime_ns, loud._fingerprint
     )
     assert (found[lost.name].step, found[lost.name].files) == ("", (lost,))
-    files = {file for stage in found.values() for file in stage.files}
-    assert size_of(found.values()) == (sum(file.stat().st_size for file in files), len(files))
+    all_files = {file for stage in found.values() for file in stage.files}
+    assert size_of(found.values()) == (sum(file.stat().st_size for file in all_files), len(all_files))
     assert size_of([found[lost.name], found[lost.name]]) == (5, 1)
     assert remove_stages([found[lost.name]], found.values()) == 5
     assert not lost.exists()

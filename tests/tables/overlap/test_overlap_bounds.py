@@ -39,7 +39,9 @@ def test_how_many_words_in_a_row_are_an_overlap(count: int) -> None:
     for start in (0, (count - run) // 2, count - run):
         row = " ".join(["aa", *WORDS[start : start + run], "bb"])
         found = index.find(row)
-        assert found == (1, "words", pytest.approx(run / count))
+        assert found is not None
+        assert (found.row, found.kind) == (1, "words")
+        assert found.share == pytest.approx(run / count)
         assert index.find(" ".join(["aa", *WORDS[start : start + run - 1], "bb"])) is None
     assert index_of(" ".join(WORDS[:40]), n=20).find(" ".join(WORDS[:19])) is None
     assert index_of(" ".join(WORDS[:40]), n=20).find(" ".join(WORDS[:20])) is not None
@@ -204,12 +206,14 @@ def test_the_bounds_of_a_threshold() -> None:
         pairs = near_duplicates(data, threshold=threshold)
         assert len(pairs) == (threshold < 0.34), "one of three shingles is common"
         assert lineage(pairs)[-1]["published"]["threshold"] == threshold
-    for threshold in (0.099, 1.001, math.nan, None):
-        message = f"^threshold must be a number from 0.1 to 1, found {threshold!r}$"
+    wrong: Any
+    for wrong in (0.099, 1.001, math.nan, None):
+        message = f"^threshold must be a number from 0.1 to 1, found {wrong!r}$"
         with pytest.raises(InputError, match=message):
-            near_duplicates(data, threshold=threshold)  # type: ignore[arg-type]
+            near_duplicates(data, threshold=wrong)
+    wrong = [data]
     with pytest.raises(InputError, match=r"^other: expected a Dataset, such as a split, found list$"):
-        near_duplicates(data, [data])  # type: ignore[arg-type]
+        near_duplicates(data, wrong)
 
 
 def test_numbers_may_be_ignored_and_the_default_is_that_they_are_not() -> None:
@@ -261,7 +265,7 @@ def listed(rows: list[dict[str, Any]]) -> Dataset:
 
 def test_listed_rows_are_dropped_with_all_columns_of_the_list() -> None:
     data = Dataset.from_dict({"id": [f"r{n}" for n in range(2500)]})
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"id": "r7", "kind": "far", "share": 0.12345, "text": "é"},
         {"id": "r2400", "kind": None, "share": 1.0, "text": None},
     ]
