@@ -119,6 +119,14 @@ def test_a_table_with_the_right_types_is_returned_as_it_is() -> None:
     assert features_of(DatasetDict(a=data, b=data.remove_columns("id"))) == data.features == features_of(data)
 
 
+class BytesPath:
+    def __fspath__(self) -> bytes:
+        return b"x"
+
+    def __repr__(self) -> str:
+        return "a path of bytes"
+
+
 ROWS = Dataset.from_dict({"id": ["a"], "gpt": [{"text": "x"}], "v1.2": [1]})
 NO_TABLE = "expected a datasets.Dataset or DatasetDict, found "
 
@@ -141,6 +149,10 @@ NO_TABLE = "expected a datasets.Dataset or DatasetDict, found "
             "score needs the columns gold.text, b, gold.error; found: id, gpt, v1.2",
         ),
         (
+            lambda: require_columns(ROWS, ["b", "id", "c", "b"], "score"),
+            "score needs the columns b, c; found: id, gpt, v1.2",
+        ),
+        (
             lambda: require_columns(Dataset.from_dict({}), ["id"], "score"),
             "score needs the columns id; found: (none)",
         ),
@@ -149,9 +161,12 @@ NO_TABLE = "expected a datasets.Dataset or DatasetDict, found "
         (lambda: check_names("reads", None), "reads: expected a list of column names, found None"),
         (lambda: as_path("folder", 5), "folder: expected a path, found 5"),
         (lambda: as_path("folder", b"x"), "folder: expected a path, found b'x'"),
+        (lambda: as_path("folder", BytesPath()), "folder: expected a path, found a path of bytes"),
         (lambda: check_type("n", True, "an integer", int), "n: expected an integer, found True"),
         (lambda: check_type("n", "x" * 100, "a number", int, float), f"n: expected a number, found '{'x' * 79}"),
         (lambda: check_callable("judge", 5), "judge: expected a function, found 5"),
+        (lambda: check_choice("layout", ["a"], {"a", "b"}), "unknown layout ['a']; choose from: a, b"),
+        (lambda: check_choice("layout", {}, {"a": 1}), "unknown layout {}; choose from: a"),
         (lambda: check_choice("layout", None, ("a", "b")), "unknown layout None; choose from: a, b"),
         (lambda: check_choice("layout", "c", ("a", "b")), "unknown layout 'c'; choose from: a, b"),
         (lambda: Choices("digit", {"pi": "math:pi"})["e"], "unknown digit 'e'; choose from: pi"),

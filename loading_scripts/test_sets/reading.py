@@ -40,9 +40,9 @@ def read_test_sets(against: Any, data_dir: str | Path | None = None, column: str
 
 
 def _questions(item: Any, n: int, data_dir: str | Path | None, column: str | None) -> Iterator[dict[str, str]]:
-    found = ""
+    columns: dict[str, str] = {}  # of each test set, since the splits of an item may differ
     for test_set, place, row in _rows(item, n, data_dir):
-        found = found or text_column(list(row), column, test_set)
+        found = columns.get(test_set) or columns.setdefault(test_set, text_column(list(row), column, test_set))
         text = row.get(found)
         if text is not None and not isinstance(text, str):
             raise InputError(f"{test_set}, {place}: expected a text in {found!r}, found {type(text).__name__}")

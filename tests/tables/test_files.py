@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import re
 import stat
 import threading
+import time
 from pathlib import Path
 
 import datasets
 import huggingface_hub
 import pytest
+import xxhash
 
 from toolrlef_data.records import ToolrlefError
-from toolrlef_data.tables.checksums import stamp
+from toolrlef_data.tables.checksums import stamp, warn_of_damage
 from toolrlef_data.tables.files import (
     SCRATCH,
     SEALED,
     STAMPS,
     atomic_file,
+    create_folder,
+    damaged_file,
     explain_disk_errors,
     file_digest,
     fill_once,
+    home_dir,
     read_json,
     remove,
     remove_stale_files,
     replace_folder,
     scratch_file,
     scratch_folder,
+    seal,
     write_json,
 )
 
@@ -103,13 +111,13 @@ def test_the_first_thread_fills_a_folder_and_others_wait(tmp_path: Path) -> None
     def fill(new: Path) -> None:
         calls.append(new)
         started.set()
-        may_finish.wait()
+        assert may_finish.wait(60)
         (new / "content").write_text("complete")
 
     threads = [threading.Thread(target=fill_once, args=(tmp_path / "index", fill)) for _ in range(4)]
     for thread in threads:
         thread.start()
-    started.wait()
+    assert started.wait(60)
     assert not (tmp_path / "index").exists(), "an incomplete folder is not visible"
     may_finish.set()
     for thread in threads:
@@ -323,3 +331,162 @@ def test_a_change_right_after_the_checksum_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(b"012345678X")
     os.utime(path, ns=(written, written))
     assert stamp(path) != first
+
+
+def test_created_folders_are_removed_again_after_an_error(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+
+    def fail(folder: Path, name: str = "") -> None:
+        with create_folder(folder):
+            if name:
+                (folder / name).touch()
+            raise Stop
+
+    for folder in (tmp_path / "a" / "b", tmp_path / "old" / "c", tmp_path / "old"):
+        with pytest.raises(Stop):
+            fail(folder)
+        assert os.listdir(tmp_path) == ["old"]
+        assert os.listdir(tmp_path / "old") == []
+    with pytest.raises(Stop):
+        fail(tmp_path / "a" / "b" / "c", "rows of another process")
+    assert os.listdir(tmp_path / "a" / "b" / "c") == ["rows of another process"]
+    with create_folder(tmp_path / "new" / "folder"):
+        assert (tmp_path / "new" / "folder").is_dir()
+    assert (tmp_path / "new" / "folder").is_dir()
+    with create_folder(tmp_path / "new" / "folder"):
+        pass
+
+
+def test_a_replacement_that_a_killed_process_left_is_undone_or_removed(tmp_path: Path) -> None:
+    folder, new, old = tmp_path / "data", tmp_path / ".data.new", tmp_path / ".data.old"
+    for path in (new, old):
+        path.mkdir()
+        (path / path.name).touch()
+
+    def replace(error: BaseException | None) -> None:
+        with replace_folder(folder) as given:
+            assert (given, os.listdir(given)) == (new, [])
+            assert [folder.exists(), old.exists()] == [True, False], "the old folder is there while it is replaced"
+            if error is not None:
+                raise error
+
+    with pytest.raises(Stop):
+        replace(Stop())
+    assert (os.listdir(tmp_path), os.listdir(folder)) == (["data"], [".data.old"])
+    old.mkdir()
+    replace(None)
+    assert (os.listdir(tmp_path), os.listdir(folder)) == (["data"], [])
+
+
+def test_the_list_of_a_sealed_folder(tmp_path: Path) -> None:
+    (tmp_path / "b" / "c").mkdir(parents=True)
+    for name in ("b/c/d", "a", ".hidden"):
+        (tmp_path / name).write_text(name)
+    assert damaged_file(tmp_path) is None, "not sealed"
+    seal(tmp_path)
+    assert read_json(tmp_path / STAMPS) == {name: list(stamp(tmp_path / name)) for name in (".hidden", "a", "b/c/d")}
+    assert damaged_file(tmp_path) is None
+    (tmp_path / "more").touch()
+    assert damaged_file(tmp_path) is None, "a further file is no damage"
+    (tmp_path / "b/c/d").write_text("other")
+    assert damaged_file(tmp_path) == tmp_path / "b/c/d"
+    (tmp_path / "b/c/d").unlink()
+    (tmp_path / "b/c/d").mkdir()
+    assert damaged_file(tmp_path) == tmp_path / "b/c/d", "no file"
+    (tmp_path / STAMPS).write_text("{")
+    assert damaged_file(tmp_path) == tmp_path / STAMPS
+    (tmp_path / STAMPS).unlink()
+    assert damaged_file(tmp_path) == tmp_path / STAMPS
+    (tmp_path / SEALED).unlink()
+    assert damaged_file(tmp_path) is None
+    assert damaged_file(tmp_path / "a") is None, "a file is no sealed folder"
+    assert read_json(tmp_path / "a" / "b") is None
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST])
+def test_each_error_of_an_unwritable_folder_is_explained(code: int, tmp_path: Path) -> None:
+    text = os.strerror(code)
+    message = f"^cannot write to {re.escape(str(tmp_path))} \\({re.escape(text)}\\)$"
+    for name in (tmp_path, tmp_path / "below" / "it", tmp_path.parent):
+        with pytest.raises(ToolrlefError, match=message) as raised, explain_disk_errors(tmp_path):
+            raise OSError(code, text, str(name))
+        assert isinstance(raised.value.__cause__, OSError)
+    for error in (
+        OSError(code, text),
+        OSError(code, text, f"{tmp_path}-other"),
+        OSError(errno.EIO, "x", str(tmp_path)),
+    ):
+        with pytest.raises(OSError, match=f"{text}|x"), explain_disk_errors(tmp_path):
+            raise error
+
+
+def test_the_whole_message_of_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(ToolrlefError) as raised, explain_disk_errors(tmp_path):
+        raise OSError(errno.EDQUOT, "x")
+    assert str(raised.value) == (
+        f"the disk under {tmp_path} is full ({os.strerror(errno.EDQUOT)}). Completed work is saved; free some space and "
+        "run again."
+    )
+
+
+def test_the_folder_of_what_outlives_the_stage_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HOME", str(tmp_path))
+    assert home_dir() == tmp_path / "toolrlef_data"
+
+
+def test_files_are_stale_after_a_day(tmp_path: Path) -> None:
+    now = time.time()
+    for name, age in (
+        (f"{SCRATCH}old", 86_460),
+        (f"{SCRATCH}new", 86_340),
+        ("tmpold", 86_460),
+        ("tmpnew", 86_340),
+        ("old", 99_999),
+    ):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (now - age, now - age))
+    remove_stale_files(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [f"{SCRATCH}new", "old", "tmpnew"]
+    remove_stale_files(tmp_path / "missing")
+
+
+def test_a_long_file_has_the_digest_of_all_its_parts(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 5000  # 1.28 MB
+    (tmp_path / "a").write_bytes(content)
+    assert file_digest(tmp_path / "a", 64) == hashlib.sha256(content).hexdigest()
+    assert stamp(tmp_path / "a") == (len(content), xxhash.xxh3_128_hexdigest(content))
+
+
+def test_the_form_of_a_json_file(tmp_path: Path) -> None:
+    write_json(tmp_path / "new" / "a.json", {"b": 1, "a": [None]})
+    text = '{\n "a": [\n  null\n ],\n "b": 1\n}'
+    assert (tmp_path / "new" / "a.json").read_text() == f"{text}\n{xxhash.xxh3_128_hexdigest(text.encode())}"
+
+
+def test_each_version_of_a_damaged_file_is_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for n in range(3):
+        (tmp_path / "a").write_text("x" * n)
+        for _ in range(2):
+            warn_of_damage(tmp_path / "a", f"remedy {n}")
+    assert caplog.messages == [f"{tmp_path / 'a'} is damaged: remedy {n}" for n in range(3)]
+
+
+def test_scratch_files_and_folders_are_hidden_and_new(tmp_path: Path) -> None:
+    with scratch_folder(tmp_path / "a" / "b") as one, scratch_folder(tmp_path / "a" / "b") as other:
+        assert (one.parent, one.is_dir(), one != other) == (tmp_path / "a" / "b", True, True)
+        assert [path.name[:5] for path in (one, other)] == [SCRATCH] * 2
+        (one / "rows").touch()
+    assert os.listdir(tmp_path / "a" / "b") == []
+    with scratch_file(tmp_path, "mine-") as path:
+        assert (path.name[:5], path.parent, path.exists()) == ("mine-", tmp_path, False)
+
+
+def test_a_complete_folder_is_not_filled(tmp_path: Path) -> None:
+    def fill(new: Path) -> None:
+        (new / "content").write_text("x")
+
+    folder = fill_once(tmp_path / "a" / "b", fill)
+    assert folder == tmp_path / "a" / "b"
+    assert fill_once(folder, lambda new: (_ for _ in ()).throw(Stop())) == folder
+    with pytest.raises(Stop):
+        fill_once(folder, lambda new: (_ for _ in ()).throw(Stop()), lambda folder: False)

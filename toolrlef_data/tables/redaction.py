@@ -40,7 +40,7 @@ MIN_SECRET_LENGTH = 6  # characters; placeholders such as "EMPTY" and "none" are
 MIN_BEGINNING = 6  # characters of a secret that its sender has cut
 MIN_SECRET_LENGTH_IN_REPLY = 16  # characters; shorter secrets could be ordinary words of a reply
 PRIVATE_NETWORK = (
-    r"(?:127\.|10\.|192\.168\.|169\.254\.|0\.0\.0\.0|172\.(?:1[6-9]|2\d|3[01])\."
+    r"(?:127\.|10\.|192\.168\.|169\.254\.|0\.0\.0\.|172\.(?:1[6-9]|2\d|3[01])\."
     r"|100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7])\.)"
 )
 PRIVATE_NAME = r"[\w.-]+\.(?:internal|local|lan|corp|intranet)"

@@ -139,7 +139,7 @@ def _damaged_file(record: Mapping[str, Any], files: Iterable[str]) -> str | None
 def open_files(files: Sequence[str], split: Any = None) -> Dataset:
     shards = [Dataset.from_file(file, split=split) for file in files]
     with interrupts_held():
-        return shards[0] if len(shards) == 1 else concatenate_datasets(shards)
+        return shards[0] if len(shards) == 1 else concatenate_datasets(shards, split=split)
 
 
 @contextlib.contextmanager

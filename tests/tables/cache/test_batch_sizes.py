@@ -47,3 +47,10 @@ def test_batches_have_rows_for_their_columns(
 
 def test_batches_of_long_rows_are_limited_by_their_bytes(tmp_path: Path) -> None:
     assert max(batch_rows(tmp_path / "rows.arrow", QUESTIONS, 40, 1, "x" * 1_000_000)) == 4
+
+
+@pytest.mark.parametrize(("rows", "is_kept"), [(720, False), (721, True)])
+def test_batches_of_more_than_half_the_rows_stay(rows: int, is_kept: bool, tmp_path: Path) -> None:
+    """Nine arrays: 1,440 rows are enough."""
+    expected = [rows] * 10 if is_kept else [2 * rows] * 5
+    assert batch_rows(tmp_path / "rows.arrow", QUESTIONS, 10, rows) == expected

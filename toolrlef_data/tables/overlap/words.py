@@ -26,7 +26,7 @@ from toolrlef_data.tables.identity import Hashes, text_hash
 __all__ = ["FACTOR", "NUMBER", "ngrams", "without_numbers", "words_of"]
 
 NUMBER = "0"  # the word that replaces numbers
-APOSTROPHES = "'\u2018\u2019\u02bc\u00b4`"
+APOSTROPHES = "'\u2018\u2019\u02bc`"
 # First and last code points of scripts without spaces between words.
 UNSPACED = ((0xE00, 0xEFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x2E80, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
 OPERATORS = "-+*/="
@@ -72,6 +72,7 @@ def words_of(text: str) -> list[str]:
     >>> words_of("Tom\u2019s bag: \uff11,250.5 kg (7 - 3, covid-19).")
     ['toms', 'bag', '1250.5', 'kg', '7', '-', '3', 'covid', '19']
     """
+    text = text.replace("\u00b4", "'")  # NFKC would make a space and an accent of it
     text = _thousands_comma("", unicodedata.normalize("NFKC", text).casefold())
     return _space_before_ending("", _other_sign(" ", text).translate(_SIGNS)).split()
 
