@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from datasets import Dataset, DatasetDict
 
+from tests.support.api_server import ApiServer, completion
 from toolrlef_data import (
     ANNOTATIONS,
     TASKS,
@@ -449,6 +450,27 @@ def test_a_table_of_another_tool_is_refused() -> None:
     assert message(execute, table, compat="yes") == "compat must be True or False, found 'yes'"
 
 
+def test_a_call_as_json_is_rendered_for_native_tools_alone() -> None:
+    text = '{"name": "calculator", "arguments": {"formula": "6*7"}}'
+    models = [Responder(name, quiet({"": text}), protocol=name) for name in ("text", "tools")]
+    (row,) = respond(gold_rows(("It is 42.", False)), models)
+    assert (row["text"]["text"], row["tools"]["text"]) == (text, "calculator(6*7)")
+
+
+def test_lost_replies_of_teachers_and_responders_are_asked_for_again() -> None:
+    graded = grade(answer(questions(("6*7?", "42")), quiet({"": WRONG})))
+    with ApiServer(lambda received, seen: completion("")) as server:
+        spec = EngineSpec("openai_api", "m", base_url=server.url, progress=False)
+        counts = []
+        for ask_again in ((), (), ("empty",)):
+            propose_calls(graded, spec, attempts=1, ask_again=ask_again)
+            counts.append(len(server.requests))
+        for ask_again in ((), (), ("empty",)):
+            respond(gold_rows(("It is 42.", False)), [Responder("a", spec)], ask_again=ask_again)
+            counts.append(len(server.requests))
+    assert counts == [1, 1, 2, 3, 3, 4]
+
+
 def test_what_respond_refuses() -> None:
     stage1 = gold_rows(("It is 42.", False))
     assert message(respond, stage1, [Responder("a", quiet({"": "1"})), 3]) == (  # type: ignore[list-item]
@@ -488,6 +510,8 @@ def test_the_rows_and_stages_of_a_cassette() -> None:
     stage2 = build_stage2(respond(stage1, [Responder("a", quiet({"": "calculator(6*7) calculator(1)"}))]))
     table = collect_executions([stage2, stage2])
     assert table.features == EXECUTIONS
+    assert [record["step"] for record in lineage(table)][-1] == "executions"
+    assert set(lineage(table)[-1]["inputs"]) == {stage2._fingerprint}
     shared = {"task": "math", "tool": "calculator", "version": MATH.tool.version}
     right = {**shared, "argument": "6*7", "output": ["42"], "error": None, "detail": None}
     failed = {**shared, "argument": "1/0", "output": [], "error": "zero_division", "detail": "division by zero"}

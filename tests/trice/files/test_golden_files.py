@@ -19,6 +19,7 @@ from tests.trice.test_golden_trails import FOLDER, lines_of
 from toolrlef_data import TASKS, Tool, scripted
 from toolrlef_data.columns import GRADED, LABELLED, QUESTIONS, RESPONSE, STAGE1, STAGE2
 from toolrlef_data.engines.responses import build_response
+from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.trice.files.loader import load_trice
 from toolrlef_data.trice.files.response_files import called_arguments, read_responses, score_responses, stage2_rows
 from toolrlef_data.trice.files.writer import write_trice
@@ -163,7 +164,7 @@ def test_every_line_of_every_table(by_dataset: bool, tmp_path: Path) -> None:
     dropped = [
         dict(zip(("id", "task", "dataset", "stage", "reason", "detail"), row, strict=True)) for row in DROPPED_ROWS
     ]
-    write_trice(tmp_path, tables(), dropped, by_dataset=by_dataset)
+    write_trice(tmp_path, tables(), dropped, **({"by_dataset": True} if by_dataset else {}))
     paths = sorted(path for path in tmp_path.rglob("*") if path.is_file())
     lines = [
         json.dumps({"file": path.relative_to(tmp_path).as_posix(), **json.loads(line)}, ensure_ascii=False)
@@ -241,8 +242,9 @@ FILES: dict[str, list[Any]] = {
 }  # fmt: skip
 
 
-def test_every_row_of_every_file(tmp_path: Path) -> None:
-    loaded = load_trice(write(tmp_path, FILES))
+def test_every_row_of_every_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (write(tmp_path, {**FILES, "data/raw/qa/empty": []}) / "data" / "notes").mkdir()
+    loaded = load_trice(tmp_path)
     flat = {
         f"{task} {name} {split}": table
         for task, task_tables in loaded.items()
@@ -250,6 +252,18 @@ def test_every_row_of_every_file(tmp_path: Path) -> None:
         for split, table in (splits if isinstance(splits, DatasetDict) else {"train": splits}).items()
     }
     check("files_read", lines_of(flat))
+    (record,) = (record for record in lineage(flat["lama stage1 dev"]) if record["step"] == "load_trice")
+    places = {"dev/lama/lama.json": 2}
+    assert record["settings"] == {"files": places, "fields": {}, "summary_lines": {}, "not_read": ["notes"]}
+    assert (record["inputs"], record["rows_in"], record["rows_out"]) == ([], 5, 2)
+    assert record["dropped"] == {"no_question": 2, "unknown_task": 1}
+    (record,) = (record for record in lineage(flat["math stage2 train"]) if record["step"] == "load_trice")
+    assert record["settings"]["fields"] == {"zeta": "response", "davinci": "output"}
+    assert record["settings"]["summary_lines"] == {"stage2/math/math_zeta_response.json": "acc: 0.5"}
+    assert [r.getMessage() for r in caplog.records] == [
+        f"{tmp_path}: ignored, since these contain no rows of TRICE's stages: notes",
+        f"{tmp_path}: these files contain no rows: raw/qa/empty.json",
+    ]
 
 
 # Response files -------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -330,6 +331,12 @@ def test_a_row_as_an_entry(kind: str, row: dict[str, Any], expected: Any) -> Non
     assert entry == Entry(kinds.get(kind, kind), "train", name, 3 if kind == "gold" else 1, *shared)
 
 
+def test_the_task_of_a_data_set_counts_only_if_it_is_known() -> None:
+    file = file_of("TREx", "TREx")
+    assert NameResolver({"math": TASKS["math"]}, [file]).unit_tasks == {"TREx": None}
+    assert NameResolver(TASKS, [file]).unit_tasks == {"TREx": "lama"}
+
+
 def test_an_unknown_task_is_named_by_its_instruction() -> None:
     for kind, row in (("stage1", {"instruction": LONG, "output": ""}), ("stage2", {**STAGE2, "query": f"{LONG}\nq"})):
         file = file_of("songs", "songs", kind, row)
@@ -347,6 +354,8 @@ def test_answers_and_contexts() -> None:
     assert [extract_context(text, question, mlqa) for text, question in cases] == ["", "", "c", "c\nq", ""]
     assert [extract_context(text, "q", TASKS["math"]) for text in ("a\nq", "\nq", "q\na")] == ["a", "", "q\na"]
     assert extract_context("other", "q", TASKS["qa"]) == "other"
+    around = replace(TASKS["qa"], name="around", render=lambda row: f"aa{row['context']}aa")
+    assert [extract_context(text, "q", around) for text in ("aaa", "aaaa", "aacaa")] == ["aaa", "", "c"]
 
 
 # Joins ----------------------------------------------------------------------------------------------------------------
