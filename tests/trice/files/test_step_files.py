@@ -186,6 +186,7 @@ TASKS_OF_FILES: list[tuple[str, str, dict[str, Any], str]] = [
     ("raw/x/TriviaQA_response.json", "right", {"id": "1"}, "qa"),
     ("raw/x/y.json", "question", {"id": "TREx-1"}, "lama"),
     ("raw/x/y.json", "stage1", {"instruction": MATH.instruction, "output": ""}, "math"),
+    ("stage1/mix/y.json", "stage1", {"instruction": QA.instruction, "output": ""}, "qa"),
 ]
 
 
