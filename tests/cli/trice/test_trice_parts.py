@@ -11,11 +11,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.support.trice_chain import write_lines
+from tests.support.trice_chain import read_lines, write_lines
 from toolrlef_data import TASKS, EngineSpec, InputError
 from toolrlef_data.cli.trice.flags import check_mode
 from toolrlef_data.cli.trice.group import trice
-from toolrlef_data.cli.trice.merge import _kind
+from toolrlef_data.cli.trice.merge import _kind, merge
 from toolrlef_data.cli.trice.models import (
     api_engine,
     check_template,
@@ -301,4 +301,52 @@ def test_what_is_printed_of_files_and_missing_rows(capsys: pytest.CaptureFixture
     assert (stopped.value.exit_code, printed.err) == (
         1,
         "2 requests failed. All received replies are saved; run the same command to add the rows.\n",
+    )
+
+
+def test_the_options_of_merge_that_exclude_each_other() -> None:
+    path, mix = Path("a"), "--mix joins the files that follow it: name at least one, without --right, --wrong, --gold"
+    parts = "name both files: --right and --wrong, or files to join after --mix"
+    for options in ({"right": path}, {"wrong": path}, {"gold": path}):
+        assert message(merge, path, mix=True, files=[path], **options) == mix
+    assert message(merge, path, mix=True) == message(merge, path, mix=True, files=[]) == mix
+    for options in (
+        {},
+        {"right": path},
+        {"wrong": path},
+        {"right": path, "wrong": path, "files": [path]},
+        {"files": [path]},
+    ):
+        assert message(merge, path, **options) == parts
+    different = "the inputs and the outputs of merge must be different files"
+    names: list[Any] = [{"right": "a", "wrong": "a"}, {"right": "o", "wrong": "b"}, {"right": "a", "wrong": "./o"}]
+    names += [{"right": "a", "wrong": "b", "gold": name} for name in ("a", "b", "o", "./o")]
+    for options in names:
+        assert message(merge, Path("o"), **{key: Path(name) for key, name in options.items()}) == different
+
+
+def test_what_merge_needs_in_its_files() -> None:
+    def run() -> str:
+        return message(merge, Path("o.json"), right=Path("r.json"), wrong=Path("w.json"))
+
+    assert run() == "r.json: no such file; the command answer writes it"
+    write_lines(Path("r.json"), [])
+    assert run() == "w.json: no such file; the command generate-tool-api writes it"
+    write_lines(Path("w.json"), [])
+    assert run() == "r.json and w.json have no rows"
+    write_lines(Path("r.json"), [{"id": "GSM8K-1", "output": " ", "question": "q"}])
+    assert run() == "r.json, line 1: the output is empty; found the fields id, output, question"
+    write_lines(Path("r.json"), [{"id": "GSM8K-1", "question": "q"}])
+    assert run() == "r.json, line 1: expected the field output or response; found the fields id, question"
+    write_lines(Path("r.json"), [{"id": "GSM8K-1", "question": "q", "output": "x"}])
+    write_lines(Path("w.json"), [{"id": "GSM8K-1", "question": "q", "tool": "calculator(1)"}])
+    assert run() == "w.json, line 1: the id 'GSM8K-1' is also in r.json, line 1: it is right or wrong"
+    write_lines(Path("w.json"), [{"id": "1", "question": "q", "tool": "calculator(1)"}])
+    write_lines(Path("r.json"), [])
+    assert run() == "w.json: unknown task; name it with --task"
+    assert not Path("o.json").exists()
+    merge(Path("o.json"), right=Path("r.json"), wrong=Path("w.json"), task="MATH")
+    assert read_lines(Path("o.json")) == [{"instruction": MATH.instruction, "input": "q", "output": "calculator(1)"}]
+    assert message(merge, Path("o.json"), mix=True, files=[Path("w.json"), Path("o.json")]) == (
+        "o.json is both an input and the output: name another output"
     )
