@@ -16,13 +16,14 @@ import pytest
 from datasets import Dataset, DatasetDict, Features
 
 from tests.trice.test_golden_trails import FOLDER, lines_of
-from toolrlef_data import TASKS, Tool, scripted
+from toolrlef_data import TASKS, InputError, Tool, scripted
 from toolrlef_data.columns import GRADED, LABELLED, QUESTIONS, RESPONSE, STAGE1, STAGE2
 from toolrlef_data.engines.responses import build_response
 from toolrlef_data.tables.lineage import lineage
+from toolrlef_data.trice.files.lines import answer_text, dataset_unit
 from toolrlef_data.trice.files.loader import load_trice
 from toolrlef_data.trice.files.response_files import called_arguments, read_responses, score_responses, stage2_rows
-from toolrlef_data.trice.files.writer import write_trice
+from toolrlef_data.trice.files.writer import check_tables, write_trice
 
 Row = dict[str, Any]
 
@@ -308,3 +309,67 @@ def test_response_files_are_read_executed_and_scored(compat: bool, tmp_path: Pat
     scored = score_responses(files, task, compat=compat)
     lines = [json.dumps(row, ensure_ascii=False) for row in stage2_rows(scored, files, compat=compat)]
     check(f"response_files_{'compat' if compat else 'fixed'}", lines + lines_of({"stage2": scored}))
+
+
+UNUSABLE: list[tuple[dict[str, list[Any]], str]] = [
+    (
+        {"stage2/math/math_answers_response": [raw("1", "q", "2", output="2")]},
+        "{folder}: stage2/math/math_answers_response.json: the responder 'answers' has the name of a column: rename it",
+    ),
+    (
+        {"stage1/songs/songs": [{"instruction": "Sing.", "output": "la"}]},
+        "{folder}: stage1/songs/songs.json, line 1: the file has no usable row: unknown_task: 'Sing.'; pass task= with the "
+        "task that has this instruction",
+    ),
+    (
+        {"raw/math/GSM8K_wrong": [{"id": 1}, {"id": 2}]},
+        "{folder}: raw/math/GSM8K_wrong.json, line 1: the file has no usable row: no_question: '`question` and `instruction` "
+        "have no text; found the keys id'",
+    ),
+    ({"raw/math/GSM8K_wrong": []}, "{folder} contains no rows of TRICE's stages"),
+    (
+        {"raw/math/GSM8K_wrong": [raw("1", "q", "2")], "dropped": [{"id": "1"}]},
+        "dropped.json, line 1: not a row of a ledger; expected the keys id, task, dataset, stage, reason, detail",
+    ),
+    (
+        {"raw/math/GSM8K_wrong": [raw("1", "q", "2")], "dropped": [[1]]},
+        "dropped.json, line 1: not a row of a ledger; expected the keys id, task, dataset, stage, reason, detail",
+    ),
+]
+
+
+@pytest.mark.parametrize(("files", "message"), UNUSABLE, ids=range(len(UNUSABLE)))
+def test_the_whole_message_about_an_unusable_folder(files: dict[str, list[Any]], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as refused:
+        load_trice(write(tmp_path, files))
+    assert str(refused.value) == message.format(folder=tmp_path)
+
+
+def test_tables_that_cannot_be_written() -> None:
+    odd = Dataset.from_dict({"id": ["a"], "other": [1]})
+    with pytest.raises(InputError) as refused:
+        check_tables({"math": {"mine": {"train": odd}}})
+    assert str(refused.value) == (
+        "the table 'mine' of 'math' cannot be written as TRICE's files: expected a questions, graded, labelled, stage1, "
+        "responded or stage2 table, found the columns id, other"
+    )
+    answered = questions("right").add_column("response", ["x"])
+    with pytest.raises(InputError, match="the table 'a' of 'math' cannot be written"):
+        check_tables({"math": {"a": {"train": answered}}})
+    with pytest.raises(InputError) as refused:
+        check_tables({"math": {"a": {"train": questions("right")}, "b": {"dev": questions("right")}}})
+    assert str(refused.value) == (
+        "the tables 'a' and 'b' of 'math' would be written to the same files: publish one of them"
+    )
+    assert check_tables(tables()) is None  # type: ignore[func-returns-value]
+    for name in (".x", " ", "a/b", "a\\b", "a:b", 'a"b', "a<b", "a>b", "a|b", "a?b", "a*b", "a\tb"):
+        with pytest.raises(InputError) as refused:
+            dataset_unit({"dataset": name}, "math")
+        assert str(refused.value) == f"{name!r} cannot be part of a file name: rename that responder or data set"
+    assert [dataset_unit({"dataset": name}, "math") for name in ("", "gsm8k", "a.b c")] == ["math", "GSM8K", "a.b c"]
+    texts = [
+        answer_text({"task": "math", "answers": answers})
+        for answers in (["many", "5"], ["x"], [], ["1,000"], ["-2.50"])
+    ]
+    assert texts == ["5", "x", "", "1,000", "-2.50"]
+    assert [answer_text({"task": "qa", "answers": answers}) for answers in (["a", "b"], [])] == ["a", ""]
