@@ -31,6 +31,8 @@ from toolrlef_data.trice.scoring.candidates import (
     missing_answer,
     records_of,
 )
+from toolrlef_data.trice.scoring.rescoring import EVIDENCE, rescore
+from toolrlef_data.trice.scoring.rescoring import _candidate as restored
 from toolrlef_data.trice.scoring.stage import UNGRADED, lost_in_ledger, responders_in, rule_options
 
 MATH, QA, MLQA, LAMA = (TASKS[name] for name in ("math", "qa", "mlqa", "lama"))
@@ -240,6 +242,37 @@ def test_the_parts_of_a_candidate() -> None:
     with pytest.raises(UnknownName) as unknown:
         candidate["names"]
     assert str(unknown.value) == f"unknown field of a candidate 'names'; choose from: {', '.join(sorted(FIELDS))}"
+
+
+def test_a_candidate_is_restored_from_the_evidence_of_a_table() -> None:
+    rest = (None, "stop")
+    cases: list[tuple[tuple[Any, ...], Candidate]] = [
+        ((MATH, False, ["5", "9"], "a", "It is 8.12345.", "8.12", False, False, None, *rest), Candidate("a", "8.12345", False, False, None, 0.88, *rest)),
+        ((MATH, False, ["5"], "a", "calculator(16/3)", "5.33", False, True, "5.3333", *rest), Candidate("a", "5.3333", False, True, "calculator", 0.33, *rest)),
+        ((MATH, False, ["5"], "a", "calculator(1/0)", None, False, True, None, "zero_division", "length"), Candidate("a", None, False, True, "calculator", None, "zero_division", "length")),
+        ((MATH, True, ["5", "9"], "a", "my calculator", "0.0", False, True, None, *rest), Candidate("a", None, False, True, "calculator", 5.0, *rest)),
+        ((MATH, True, ["5", "9"], "a", "8 or so", "8.0", None, False, None, *rest), Candidate("a", "8", None, False, None, 3.0, *rest)),
+        ((QA, False, ["Bern"], "a", "It is Rome.", "Rome", False, False, None, *rest), Candidate("a", "Rome", False, False, None, None, *rest)),
+        ((QA, False, ["Bern"], "a", "x", "[]", True, True, "out", *rest), Candidate("a", "[]", True, True, "WikiSearch", None, *rest)),
+        ((QA, True, ["Bern"], "a", "a WikiSearch", "[]", False, True, None, *rest), Candidate("a", None, False, True, "WikiSearch", None, *rest)),
+        ((QA, True, ["Bern"], "a", "no tool", "", False, False, None, *rest), Candidate("a", None, False, False, None, None, *rest)),
+    ]  # fmt: skip
+    for arguments, expected in cases:
+        found = restored(*arguments)
+        assert replace(found, distance=None) == replace(expected, distance=None)
+        assert found.distance == (None if expected.distance is None else pytest.approx(expected.distance))
+
+
+def test_what_rescore_refuses() -> None:
+    table = Dataset.from_dict({name: [] for name in ("id", "task", "answers", *EVIDENCE)})
+    for trusted in ("gold", 3):
+        assert (
+            message(rescore, table, "trice", trusted=trusted)
+            == f"trusted: expected a list of responders, found {trusted!r}"
+        )
+    assert message(rescore, table.remove_columns(["correct", "origin"]), "trice").startswith(
+        "the evidence of the scores needs the columns origin, correct"
+    )
 
 
 def test_rows_of_candidates_and_rules() -> None:

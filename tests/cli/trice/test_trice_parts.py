@@ -11,6 +11,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from tests.cli.trice.test_trice_commands import refusal, run
+from tests.support.printed import printed_lines
 from tests.support.trice_chain import read_lines, write_lines
 from toolrlef_data import TASKS, EngineSpec, InputError
 from toolrlef_data.cli.trice.flags import check_mode
@@ -350,3 +352,72 @@ def test_what_merge_needs_in_its_files() -> None:
     assert message(merge, Path("o.json"), mix=True, files=[Path("w.json"), Path("o.json")]) == (
         "o.json is both an input and the output: name another output"
     )
+
+
+COMMANDS = {
+    "answer": "--input in.json --task math --engine m",
+    "generate_tool_api": "--input in.json --output out.json --dataset-name GSM8K --engine m",
+    "generate_response_gpt": "--input in.json --output out.json --task math --engine m",
+    "generate_response_llama": "--data-path in.json --output-path out.json --task math --base-model b",
+}
+# Rows -> the message of each command after the name of the file; without one, it would ask the model.
+MISSING_FIELDS: list[tuple[dict[str, Any], str, str]] = [
+    ({"question": "q", "answer": "1"}, "expected the field id", "expected the field id"),
+    ({"id": "1", "answer": "1"}, "expected the field question or instruction", "expected the field input or question or instruction"),
+    ({"id": "1", "question": "q"}, "expected the field answer or answers", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "words", "of_responses"), MISSING_FIELDS)
+def test_the_fields_that_the_commands_need(row: dict[str, Any], words: str, of_responses: str) -> None:
+    write_lines(Path("in.json"), [row])
+    for command, options in COMMANDS.items():
+        expected = of_responses if "response" in command else words
+        if expected:
+            found = f"in.json, line 1: {expected}; found the fields {', '.join(row)}"
+            assert refusal(command, *options.split()) == found
+
+
+def test_each_command_says_what_is_missing() -> None:
+    hints = {"generate_tool_api": "; the command answer writes it"}
+    for command, options in COMMANDS.items():
+        assert refusal(command, *options.split()) == f"in.json: no such file{hints.get(command, '')}"
+    write_lines(Path("in.json"), [{"id": "1", "question": "q", "answer": "1"}])
+    gpt = COMMANDS["generate_response_gpt"].split()
+    assert refusal("generate_response_gpt", *gpt, "--example-file", "none") == "none: no such file"
+    assert refusal("generate_response_gpt", *gpt, "--mode", "x") == "unknown mode 'x'; choose from: a, w"
+    llama = COMMANDS["generate_response_llama"].split()
+    assert refusal("generate_response_llama", *llama, "--mode", "x") == "unknown mode 'x'; choose from: a, w"
+    for command in ("generate_response_llama", "answer"):
+        options = COMMANDS[command].replace("--engine m", "--base-model b").split()
+        assert refusal(command, *options, "--prompt-template", "x") == (
+            "unknown prompt template 'x'; choose from: alpaca, chat, vicuna"
+        )
+    calls = COMMANDS["generate_tool_api"].replace(" --engine m", "").split()
+    assert refusal("generate_tool_api", *calls) == "name the teacher with --engine"
+    assert refusal("generate_tool_api", *calls, "--task", "maths") == (
+        "unknown task 'maths'; choose from: lama, math, mlqa, qa, retrieval"
+    )
+    assert refusal("score", "--task", "math", "--data-path", ".", "--target-path", "x", "--model", "x") == (
+        "unknown model 'x'; choose from: alpaca, vicuna"
+    )
+    student = "name the student: --base-model for a local model, or --engine for a model on a server"
+    assert refusal("answer", "--input", "in.json", "--task", "math") == student
+
+
+def test_everything_that_score_prints() -> None:
+    gold = {"instruction": MATH.instruction, "input": "q?", "output": "calculator(6*7)", "answer": "42"}
+    write_lines(Path("d/math_gold_response.json"), [{**gold, "id": f"GSM8K-{n}"} for n in (1, 2)])
+    write_lines(Path("d/math_vicuna_response.json"), [{"id": "GSM8K-1", "input": "q?", "response": "It is 42."}])
+    printed = run("score", "--task", "math", "--data-path", "d", "--target-path", "out")
+    assert printed_lines(printed) == [
+        "No file of chatgpt, davinci, alpaca in d: the rows have the other responses alone.",
+        *("Dropped rows", "stage|reason|rows", "stage2|no_reply:not_found|1"),
+        *("Rows", "questions|2", "scored|1", "kept predictions|0", "Wrote 1 row to out/d.json"),
+    ]
+    assert read_lines(Path("out/d.json"))[0]["scores"] == [20, 15]
+    write_lines(Path("d/math_vicuna_response.json"), [{"id": "GSM8K-3", "input": "q?", "response": "It is 42."}])
+    refused = refusal("score", "--task", "math", "--data-path", "d", "--target-path", "new")
+    assert refused == "new/d.json: not written, since no question has all responses"
+    same = refusal("score", "--task", "math", "--data-path", "d", "--target-path", "d/math_gold_response.json")
+    assert same == "d/math_gold_response.json is both an input and the output: name another --target-path"
