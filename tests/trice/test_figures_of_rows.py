@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -221,18 +220,6 @@ def test_an_evaluation_as_text_and_its_differences() -> None:
         with pytest.raises(InputError) as refused:
             first.differences(other)
         assert str(refused.value) == wrong
-
-
-def test_a_plot_shows_each_figure_with_its_interval(tmp_path: Path) -> None:
-    path = called(0, 1, 0, 0).plot(tmp_path / "a.svg", called(1, 1, 1, 1, name="other model"))
-    text = path.read_text()
-    for words in ("other model", "no call where no function fits", "replies at the token limit", "100%", "no reply"):
-        assert f"<!-- {words} -->" in text
-    assert "right call" not in text, "a figure without rows"
-    assert "<dc:date>" not in text
-    with pytest.raises(InputError) as refused:
-        called(0).plot(tmp_path / "a.txt")
-    assert str(refused.value) == "plot: expected a file name that ends in .svg, .png or .pdf, found 'a.txt'"
 
 
 def test_the_columns_of_evaluations() -> None:
