@@ -44,6 +44,7 @@ from toolrlef_data.trice.reader import (
 )
 from toolrlef_data.trice.scoring.candidates import checked_rule
 from toolrlef_data.trice.scoring.stage import RULES, _rounded, score
+from toolrlef_data.trice.stage2 import _read_as_original
 
 MATH, QA, MLQA = (TASKS[name] for name in ("math", "qa", "mlqa"))
 
@@ -275,6 +276,23 @@ def test_readings_of_a_cassette() -> None:
     found = _replay(read_row(), ReplaySettings(reading(), replay))
     assert calls == [("1", "qa", "reader of WikiSearch", name) for name in "ab"]
     assert (found["a.predictions"], found["a.correct"], found["b.tool_error"], found["b.correct"]) == (["Bern", "x"], True, "reader", None)  # fmt: skip
+
+
+def test_lost_replies_are_read_as_the_original_reads_them() -> None:
+    def found(**response: Any) -> tuple[Any, ...]:
+        empty = {"text": None, "raw": None, "finish_reason": None, "error": None, "error_detail": None}
+        row = {f"{name}.{field}": value for name in "ab" for field, value in {**empty, **response}.items()}
+        columns = _read_as_original(row, ["a", "b"])
+        assert list(columns) == [f"{name}.{field}" for name in "ab" for field in ("text", "error", "error_detail")]
+        assert [columns[f"a.{field}"] for field in ("text", "error")] == [
+            columns[f"b.{field}"] for field in ("text", "error")
+        ]
+        return tuple(columns[f"b.{field}"] for field in ("text", "error", "error_detail"))
+
+    assert found(text="x", raw="x y", finish_reason="stop") == ("x", None, None)
+    assert found(raw="x y", finish_reason="length", error="cut_off", error_detail="why") == ("x y", None, None)
+    assert found(raw=" ", finish_reason="stop", error="empty", error_detail="why") == ("", None, None)
+    assert found(error="server", error_detail="why") == (None, "server", "why")
 
 
 # Rules ----------------------------------------------------------------------------------------------------------------

@@ -440,6 +440,13 @@ def test_the_new_row_and_the_ledger() -> None:
     with pytest.raises(InputError) as refused:
         without_tool(table, kind="chat")
     assert str(refused.value) == "the table has variants without a call already: pass the table of stage 1 or stage 2"
+    own = (
+        Dataset.from_list([{**rows[0], "instruction": None}], features=STAGE1)
+        .add_column("kind", ["x"])
+        .add_column("tools", ["y"])
+    )
+    refused_rows = without_tool(own, kind="no_tools")
+    assert (len(refused_rows), ledger([refused_rows])["reason"][:]) == (0, ["no_prompt"])
     qa = Dataset.from_list([{**rows[0], "task": "qa"}], features=STAGE1)
     with pytest.raises(InputError) as refused:
         without_tool(qa, kind=["chat", "missing_argument"])
