@@ -170,6 +170,8 @@ def test_a_task_that_differs_is_refused_with_its_fields() -> None:
     )
     same = replace(MATH, reader=EngineSpec("scripted", "m"), examples={}, tool=replace(MATH.tool, version="2"))
     assert tasks_of(table, same) == tasks_of(table, {"math": same, "qa": QA}) == {"math": same}
+    splits = DatasetDict(a=table, b=table.select([]))
+    assert tasks_of(splits, None) == tasks_of(splits, {"qa": QA}) == {"math": MATH}
     mine = replace(other, name="mine")
     own = make_questions([{"id": "a", "question": "q", "answers": "1"}], task=mine, id="id")
     assert tasks_of(own, None) == {"mine": mine}
