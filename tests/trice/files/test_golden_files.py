@@ -345,6 +345,12 @@ def test_the_whole_message_about_an_unusable_folder(files: dict[str, list[Any]],
     assert str(refused.value) == message.format(folder=tmp_path)
 
 
+def test_one_task_is_no_mix(tmp_path: Path) -> None:
+    write_trice(tmp_path, {"math": tables()["math"]}, [])
+    assert sorted(path.name for path in (tmp_path / "stage1").iterdir()) == ["math"]
+    assert sorted(path.name for path in (tmp_path / "stage2").iterdir()) == ["math"]
+
+
 def test_tables_that_cannot_be_written() -> None:
     odd = Dataset.from_dict({"id": ["a"], "other": [1]})
     with pytest.raises(InputError) as refused:
