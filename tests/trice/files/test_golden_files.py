@@ -227,6 +227,7 @@ FILES: dict[str, list[Any]] = {
     "data/stage2/math/math": [
         {"query": f"{MATH}\n3+3?", "responses": ["calculator(3+3)", "6"], "origin": ["gold", "zeta"], "scores": [20, 15.5], "answer": ["6.0", None]},
         {"query": f"{MATH}\nnew?", "responses": ["1"], "origin": ["gold"], "scores": [20], "answer": [["1", "one"]]},
+        {"query": f"{MATH}\n7-2?", "responses": ["5"], "origin": ["gold"], "scores": [20], "answer": ["5.0"]},
     ],
     "data/stage2/mix/all": [
         {"query": f"{TASKS['mlqa'].instruction}\nContext: In Bern.\nQuestion: Wo?", "responses": ["translator(Wo?)"], "origin": ["gold"], "scores": [20]},
