@@ -28,7 +28,7 @@ SLOW := tests/crash tests/cli/test_trajectories.py tests/cli/trice/test_trice_ch
     tests/test_public_tables.py tests/toolbench/search/test_demo.py tests/toolbench/search/test_generation.py \
     tests/tools/readers/test_translator.py tests/tools/search/test_endpoint.py tests/trice/benchmarks/test_choices.py \
     tests/trice/evaluation tests/trice/files/test_loader.py tests/trice/need/test_need_labels.py tests/trice/test_own_tools.py \
-    tests/trice/training
+    tests/trice/test_processes.py tests/trice/training
 
 unit: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(SLOW)) $(ARGS)

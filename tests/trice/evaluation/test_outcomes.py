@@ -11,6 +11,7 @@ from datasets import Dataset
 from toolrlef_data import TASKS, Evaluation, InputError, evaluate, scripted
 from toolrlef_data.columns import QUESTIONS
 from toolrlef_data.engines.spec import Request
+from toolrlef_data.trice.benchmarks.function_calls import CALLS
 
 NAMES = ["easy", "hard", "cut", "odd"]
 
@@ -108,3 +109,23 @@ def test_wrong_tables_are_errors() -> None:
         evaluate(MODEL, {"train": questions()})
     with pytest.raises(InputError, match="question"):
         evaluate(MODEL, questions().remove_columns("question"))
+
+
+def called(*n_calls: int, name: str = "m") -> Evaluation:
+    rows = [
+        {**dict.fromkeys(CALLS), "id": str(i), "needs_call": False, "n_calls": n, "is_invented": False, "is_cut": False}
+        for i, n in enumerate(n_calls)
+    ]
+    return Evaluation(Dataset.from_list(rows, features=CALLS), name, "calls")
+
+
+def test_a_plot_shows_each_figure_with_its_interval(tmp_path: Path) -> None:
+    path = called(0, 1, 0, 0).plot(tmp_path / "a.svg", called(1, 1, 1, 1, name="other model"))
+    text = path.read_text()
+    for words in ("other model", "no call where no function fits", "replies at the token limit", "100%", "no reply"):
+        assert f"<!-- {words} -->" in text
+    assert "right call" not in text, "a figure without rows"
+    assert "<dc:date>" not in text
+    with pytest.raises(InputError) as refused:
+        called(0).plot(tmp_path / "a.txt")
+    assert str(refused.value) == "plot: expected a file name that ends in .svg, .png or .pdf, found 'a.txt'"

@@ -47,6 +47,7 @@ def scores(rule: str, case: Case, **options: Any) -> list[float]:
         ("the last level repeats", [GOLD_PLAIN, *[(str(i), False, False, float(i)) for i in range(6)]], {}, [20, 15, 10, 5, 0, 0, 0]),
         ("a missing prediction scores the last level and uses up none", [GOLD_TOOL, ("a", False, True, -1), ("b", False, True, 3)], {}, [20, 0, 15]),
         ("missing=wrong ranks a missing prediction by its distance", [GOLD_TOOL, ("a", False, True, 1.0), ("b", False, True, 3)], {"missing": "wrong"}, [20, 15, 10]),
+        ("missing=wrong ranks also a response without any prediction", [GOLD_TOOL, ("a", False, True, -1), ("b", False, True, 3)], {"missing": "wrong"}, [20, 15, 10]),
         ("without numbers, all wrong predictions get the first wrong level", [GOLD_TOOL, ("a", False, True, None), ("b", False, False, None)], {"numeric": False}, [20, 15, 15]),
         ("a trusted responder gets the top level if gold uses the tool, and uses up no level", [GOLD_TOOL, ("a", False, True, 1), ("b", False, True, 3)], {"trusted": ["a"]}, [20, 20, 15]),
         ("the tool use of a trusted responder is irrelevant", [GOLD_TOOL, ("a", False, False, 1), ("b", False, True, 3)], {"trusted": ["a"]}, [20, 20, 15]),

@@ -219,7 +219,8 @@ def _check_row(kind: str, row: Row) -> dict[str, Any] | Drop:
     """Return the fields that the tables need, or the reason why the row is dropped."""
     # Responses of local models are in `response`, and their rows can have another `output`; responses of APIs are in
     # `output`, or in both.
-    field = "response" if "response" in row and row.get("output") != row["response"] else "output"
+    is_local = "response" in row and ("output" not in row or row["output"] != row["response"])
+    field = "response" if is_local else "output"
     required = (field,) if kind == "response" else REQUIRED_FIELDS.get(kind, ())
     if any(name not in row for name in required):
         return Drop("not_a_row", f"expected the keys {', '.join(required)}, found {', '.join(row)}")

@@ -150,17 +150,10 @@ def _gold_line(row: Row, output: str) -> dict[str, Any]:
 
 
 def answer_text(row: Row) -> str:
-    """Return the first gold answer of a row; in math the first number, in a form that the original's code reads."""
+    """Return the first gold answer of a row; in math the first number, which the original's code reads."""
     answers: list[str] = row["answers"]
-    if row["task"] != "math":
-        return answers[0] if answers else ""
-    numbers = ((answer, number) for answer in answers if (number := parse_number(answer)) is not None)
-    answer, number = next(numbers, (answers[0] if answers else "", None))
-    try:
-        float(answer.replace(",", ""))
-    except ValueError:
-        return answer if number is None else str(number)
-    return answer
+    usable = (answer for answer in answers if row["task"] != "math" or parse_number(answer) is not None)
+    return next(usable, answers[0] if answers else "")
 
 
 def ledger_line(row: Row, stage: str, reason: str, detail: str) -> tuple[str, dict[str, Any]]:

@@ -37,7 +37,7 @@ from typing import IO, Any
 
 from datasets import Dataset
 
-from toolrlef_data.columns import GRADED, LABELLED, QUESTIONS, STAGE1, STAGE2, STAGE2_LATER, responders_of
+from toolrlef_data.columns import GRADED, QUESTIONS, STAGE1, STAGE2, STAGE2_LATER, responders_of
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.trice.files.lines import LEDGER_FILE, LINES, Lines, Part, dataset_unit, ledger_line
@@ -145,7 +145,7 @@ def _kind(data: Dataset) -> str:
     columns = set(data.column_names)
     if columns >= set(STAGE2) - STAGE2_LATER:
         return "stage2"
-    if columns >= set(GRADED) or columns >= set(LABELLED):
+    if columns >= set(GRADED):  # labelled, too
         return "graded"
     if columns >= set(STAGE1):
         return "responded" if responders_of(data.features) else "stage1"

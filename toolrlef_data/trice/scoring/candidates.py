@@ -151,7 +151,7 @@ def checked_rule(
         raise InputError(f"rule: expected a name or a scoring function, found {rule!r:.80}")
     parameters = inspect.signature(function).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    known = [name for name, p in list(parameters.items())[1:] if p.kind is not p.VAR_KEYWORD]
+    known = list(parameters)[1:]
     if unknown := [name for name in options if name not in known and not takes_any]:
         raise UnknownName(f"option of the rule {function_name(function)}:", unknown[0], known)
     others = [name for name in names if name != "gold"]
