@@ -11,20 +11,34 @@ import yaml
 from datasets import Dataset, DatasetInfo, Features, List, Value
 
 from toolrlef_data import TASKS
-from toolrlef_data.columns import ANSWERS, DROPPED, NEED, PAIRS, RESPONSE, STAGE1, STAGE2, TOOLLLAMA, TRAJECTORIES
+from toolrlef_data.column_meanings import COLUMN_MEANINGS
+from toolrlef_data.columns import (
+    ANSWERS,
+    DROPPED,
+    NEED,
+    NOT_CALLING,
+    PAIRS,
+    RESPONSE,
+    STAGE1,
+    STAGE2,
+    TOOLLLAMA,
+    TRAJECTORIES,
+)
 from toolrlef_data.loading_scripts.licences import LICENCES, Licence
 from toolrlef_data.publishing.card import metadata, writing
-from toolrlef_data.publishing.card.column_facts import Column, column_facts, describe, response_columns
+from toolrlef_data.publishing.card.column_facts import FEATURES, Column, column_facts, describe, response_columns
 from toolrlef_data.publishing.card.counts import summaries
 from toolrlef_data.publishing.card.counts.counting import counts_of
+from toolrlef_data.publishing.card.counts.questions import repeated_questions
 from toolrlef_data.publishing.card.figure_facts import _funnel_stages
 from toolrlef_data.publishing.card.grader_facts import grader_facts
 from toolrlef_data.publishing.card.model_facts import model_facts
 from toolrlef_data.publishing.card.need_facts import NeedCounts, need_counts, need_differences
 from toolrlef_data.publishing.card.prompt_facts import Prompt, prompt_facts
-from toolrlef_data.publishing.card.row_facts import example
+from toolrlef_data.publishing.card.row_facts import dropped_counts, example, lost_responses
 from toolrlef_data.publishing.card.source_facts import SourceFacts, licence_fields
 from toolrlef_data.publishing.card.step_facts import StepFacts, kind_of, query_counts, step_facts
+from toolrlef_data.publishing.card.training_facts import training_facts
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.identity import normal_form, text_hash
 from toolrlef_data.toolbench.histories import HALLUCINATED
@@ -218,6 +232,56 @@ def test_counts_of_stage1_and_of_responses() -> None:
     }  # fmt: skip
 
 
+def test_words_of_every_column_with_a_text() -> None:
+    """A query is not counted beside an input; messages and turns are counted one by one."""
+    names = ("question", "context", "input", "output", "query")
+    texts = Features({name: Value("string") for name in names})
+    row = {name: " x" * n for n, name in enumerate(names, 1)}
+    found = {key: n for key, n in counts_of(table(texts, row)).items() if key[0] == "words"}
+    assert found == {("words", name, n): 1 for n, name in enumerate(names[:4], 1)}
+    (only,) = [key for key in counts_of(table(texts, row).select_columns(["query"])) if key[0] == "words"]
+    assert only == ("words", "query", 5)
+    roles = ("messages", "prompt", "chosen", "rejected")
+    lists = Features({**{name: List({"content": Value("string"), "role": Value("string")}) for name in roles}, "conversations": List({"from": Value("string"), "value": Value("string")})})  # fmt: skip
+    part = [{"content": "a b", "role": "x y z"}, {"content": "", "role": "x"}]
+    row = {**dict.fromkeys(roles, part), "conversations": [{"from": "a b", "value": "c"}, {"from": "d", "value": None}]}
+    found = {key: n for key, n in counts_of(table(lists, row)).items() if key[0] == "words"}
+    assert found == {**{("words", name, 2): 1 for name in roles}, ("words", "conversations", 1): 1}
+
+
+def test_trainers_of_every_kind_of_table() -> None:
+    shared = {
+        "id": "a",
+        "task": "math",
+        "instruction": "Add.",
+        "input": "1+1?",
+        "answers": ["2"],
+        "query": "q",
+        "tools": "[]",
+    }
+    user, said = message("user", False), message("assistant", True)
+    kinds: dict[str, tuple[Any, Row]] = {
+        "stage1": (STAGE1, {"output": "2"}),
+        "stage2": (STAGE2, {"responses": ["2", "3"], "scores": [20.0, 5.0], "origin": ["gold", "a"], "correct": [True, False]}),
+        "not_calling": (NOT_CALLING, {"output": "What?", "rejected": "calculator(1)", "kind": "chat", "source": "x"}),
+        "steps": (TRAJECTORIES, {"messages": [user, said], "steps": [1]}),
+        "pairs": (PAIRS, {"prompt": [user], "chosen": [said], "rejected": [said]}),
+        "turns": (TOOLLLAMA, {}),
+        "answers": (ANSWERS, {}),
+    }  # fmt: skip
+    splits = {
+        name: {"test": table(features, {key: value for key, value in (shared | row).items() if key in features})}
+        for name, (features, row) in kinds.items()
+    }
+    found = training_facts(splits, step_facts(splits))
+    assert [(fact.config, fact.format, fact.trainer, fact.tasks, fact.records, fact.split) for fact in found] == [
+        ("stage1", "trl", "SFT", (), 1, "test"), ("stage1", "trl_grpo", "GRPO", ("math",), 1, "test"),
+        ("stage2", "trl_preference", "DPO", (), 1, "test"), ("stage2", "trl_kto", "KTO", (), 2, "test"), ("stage2", "trl_grpo", "GRPO", ("math",), 1, "test"),
+        ("not_calling", "trl", "SFT", (), 1, "test"), ("not_calling", "trl_preference", "DPO", (), 1, "test"),
+        ("steps", "trl", "SFT", (), 1, "test"), ("pairs", "trl_preference", "DPO", (), 1, "test"),
+    ]  # fmt: skip
+
+
 def test_summaries_of_counts() -> None:
     counts = Counter({
         ("words", "one", 3): 2, ("words", "gold", 1): 1, ("words", "input", 5): 19, ("words", "input", 9): 1, ("tokens", "one", 4): 1,
@@ -389,6 +453,47 @@ def test_columns_are_described_once_for_equal_tables() -> None:
     assert response_columns({"b": {"train": table(DROPPED, {"id": "1"})}}) == []
     two = Features(id=Value("string"), task=Value("string"), reason=Value("int8"))
     assert [column.meaning for column in describe(two, {})] == ["", "", ""], "two shared columns are too few"
+
+
+@pytest.mark.parametrize("kind", FEATURES)
+def test_the_columns_of_every_kind_have_their_meanings(kind: str) -> None:
+    found = {column.name: (column.meaning, column.author) for column in describe(FEATURES[kind], {})}
+    assert found == {name: COLUMN_MEANINGS[kind][name] for name in FEATURES[kind]}
+
+
+def test_repeated_questions_of_every_column() -> None:
+    """The first known column is that of the questions; a config needs one in all splits, and can have no rows."""
+    texts = {"input": ["a", "A?"], "question": ["a", "b"], "query": ["b", None]}
+    data = Dataset.from_dict(texts)
+    splits = {name: {"train": data.select_columns([name])} for name in texts}
+    splits["both"] = {"train": data, "test": data.select_columns(["query"]), "none": data.select([])}
+    splits["lacking"] = {"train": data, "test": Dataset.from_dict({"x": ["a"]})}
+    splits["number"] = {"train": Dataset.from_dict({"input": [1]})}
+    assert repeated_questions(splits) == [
+        ("input", 2, 1, []), ("question", 2, 2, []), ("query", 2, 2, []),
+        ("both", 4, 3, [("train", "test", 0), ("train", "none", 0), ("test", "none", 0)]),
+    ]  # fmt: skip
+
+
+def test_lost_responses_of_tables_without_a_lineage() -> None:
+    """Gold first, then by name; tables without scores are no stage 2; the ledger names further responders."""
+    rows = [{"origin": ["b", "gold", "a"]}, {"origin": ["a"]}, {"origin": None}]
+    whole = table(STAGE2, *rows)
+    tables = {"m-stage2": {"train": whole}, **{f"m-{name}": {"train": whole.remove_columns(name)} for name in ("origin", "scores", "uses_tool")}}  # fmt: skip
+    found = lost_responses(tables)
+    assert [(name, dict(reasons)) for name, reasons in found.items()] == [
+        ("gold", {"": 2}),
+        ("a", {"": 1}),
+        ("b", {"": 2}),
+    ]
+    drops = table(
+        DROPPED, {"id": "1", "stage": "stage2", "reason": "empty", "detail": '{"c": "empty", "a": "cut_off"}'}
+    )
+    found = lost_responses({**tables, "m-dropped": {"train": drops}})
+    assert {name: dict(reasons) for name, reasons in found.items()} == {
+        "gold": {"": 2}, "a": {"": 1, "cut_off": 1}, "b": {"": 2}, "c": {"empty": 1},
+    }  # fmt: skip
+    assert dropped_counts({"m-dropped": {"train": drops}, "m-x": {"train": drops}}) == [("stage2", "empty", 1)]
 
 
 @pytest.mark.parametrize(
