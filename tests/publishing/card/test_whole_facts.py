@@ -31,7 +31,7 @@ from toolrlef_data.publishing.card.counts import summaries
 from toolrlef_data.publishing.card.counts.counting import counts_of
 from toolrlef_data.publishing.card.counts.questions import repeated_questions
 from toolrlef_data.publishing.card.figure_facts import _funnel_stages
-from toolrlef_data.publishing.card.grader_facts import grader_facts
+from toolrlef_data.publishing.card.grader_facts import _rows, grader_facts
 from toolrlef_data.publishing.card.model_facts import model_facts
 from toolrlef_data.publishing.card.need_facts import NeedCounts, need_counts, need_differences
 from toolrlef_data.publishing.card.prompt_facts import Prompt, prompt_facts
@@ -430,6 +430,22 @@ def test_graders_of_other_tables_have_no_facts() -> None:
     other = {"a": {"train": table({**STAGE1, "answers": Value("string")}, {**row, "answers": "2"})}}
     assert grader_facts(other, stages(math)) == []
     assert grader_facts({"a": {"train": splits["a"]["train"].remove_columns("id")}}, stages(math)) == []
+
+
+def test_questions_that_a_grader_is_audited_on() -> None:
+    """Of one task, each once, with the text after the instruction; tables with other columns are skipped."""
+    row = {"id": "1", "task": "math", "input": "1+1?", "answers": ["2"]}
+    ranked = [{"id": name, "task": "math", "query": "Add.\n2+2?\nNow.", "answers": ["4"]} for name in ("1", "2")]
+    answers = {**STAGE1, "answers": Value("string")}
+    lacking = [table(STAGE1, row).remove_columns(name) for name in ("id", "task", "answers", "input")]
+    splits = {
+        **{f"x{n}": {"train": data} for n, data in enumerate([table(answers, {**row, "answers": "2"}), *lacking])},
+        "a": {"train": table(STAGE1, {**row, "id": "0", "task": "qa"}, row, row)},
+        "b": {"train": table(STAGE2, *ranked).remove_columns("input"), "test": table(STAGE1, {**row, "id": "3"})},
+    }
+    questions = [("1+1?", "2"), ("2+2?\nNow.", "4"), ("1+1?", "2")]
+    expected = [{"question": "", "context": text, "answers": [gold]} for text, gold in questions]  # see `split_input`
+    assert list(_rows("math", TASKS["math"], splits)) == expected
 
 
 # Columns, sources, stages ---------------------------------------------------------------------------------------------
