@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import logging
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict, Features
 
 from toolrlef_data import InputError, publish
 from toolrlef_data.columns import DROPPED, STAGE1, STAGE2
-from toolrlef_data.publishing import folder
-from toolrlef_data.publishing.placement import check_replaceable
+from toolrlef_data.publishing import folder, placement
+from toolrlef_data.publishing.locks import locked_folder
+from toolrlef_data.publishing.manifest import file_entry
+from toolrlef_data.publishing.placement import _check_targets, check_replaceable, usable_path
 from toolrlef_data.publishing.recipe_file import RecipeFile
 from toolrlef_data.records import MissingColumns, UnknownName
 
@@ -188,3 +194,109 @@ def test_publications_that_are_not_replaced(tmp_path: Path) -> None:
         str(caught.value) == f"{out / 'recipe.yaml'} was not written by `publish`, which needs this name: move it away"
     )
     assert check_replaceable(out, "2.0.0", recipe=True, layout="trice") == out
+
+
+# Folders --------------------------------------------------------------------------------------------------------------
+
+
+def message_of(act: Any, *arguments: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        act(*arguments)
+    return str(caught.value)
+
+
+def test_paths_that_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for name in ("a*", "a?", "a[b]", "a::b", "x*/y"):
+        path = tmp_path / name
+        message = f"load_dataset cannot read a folder with *, ?, [...] or :: in its path: {path}"
+        assert message_of(usable_path, path, "hub") == message
+        assert usable_path(path, "trice") == path
+    for path in (tmp_path / "file", tmp_path / "file" / "x" / "y"):
+        message = f"{tmp_path / 'file'} exists and is not a folder, so {path} cannot be one: choose another"
+        assert message_of(usable_path, path, "hub") == message
+    start = f"{str(tmp_path / ('a' * 256))!r} cannot be a folder: "
+    assert message_of(usable_path, tmp_path / ("a" * 256), "hub").startswith(start)
+    deep = tmp_path.joinpath(*["a" * 200] * 20)
+    fits = next(path for path in deep.parents if len(str(path)) + 603 < 4096)  # with three names of 200 characters
+    assert usable_path(fits, "hub") == fits
+    assert "cannot be a folder" in message_of(usable_path, deep, "hub")
+
+
+def test_files_and_folders_that_are_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    (tmp_path / "file").touch()
+    mine = {"files": {"a/x": file_entry(tmp_path / "a" / "x")}}
+    _check_targets(tmp_path, ["a/x", "a/y", "new/z", "top"], [{"files": {}}, mine])
+    needed = f"{tmp_path / 'a' / 'x'} was not written by `publish`, which needs this name: move it away"
+    assert message_of(_check_targets, tmp_path, ["a/y", "a/x"], [{"files": {"a/y": mine["files"]["a/x"]}}]) == needed
+    for name in ("link", "file"):
+        message = f"{tmp_path / name} must be a folder, no link or mount point: move it away"
+        assert message_of(_check_targets, tmp_path, [f"{name}/x"], [mine]) == message
+
+
+def test_a_file_that_has_changed_is_named(tmp_path: Path) -> None:
+    publish({"m": {"a": ONE}}, out := tmp_path / "out", version="1.0.0")
+    (out / "README.md").write_text("mine")
+    assert message_of(check_replaceable, out) == (
+        f"{out / 'README.md'} has changed since it was published: move it out of the folder, and publish again (card= sets "
+        "the metadata of README.md)"
+    )
+
+
+def test_rows_of_files_are_compared_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In any files and row groups; a missing file, another last row and another number of rows are noticed."""
+    monkeypatch.setattr(placement, "COMPARED_ROWS", 3)
+
+    def write(name: str, texts: str, rows: int, column: str = "id") -> str:
+        pq.write_table(pa.table({column: [*texts]}), tmp_path / name, row_group_size=rows)
+        return name
+
+    whole = [write("whole", "abcdefg", 7)]
+    parts = [write("one", "ab", 1), write("two", "cdefg", 2)]
+    assert [part["id"].to_pylist() for part in placement._equal_parts(tmp_path, parts)] == [[*"abc"], [*"def"], ["g"]]
+    cases = {
+        "the same": (parts, True), "fewer": (parts[:1], False), "gone": ([*parts, "gone"], True), "none": ([], False),
+        "another row": ([write("last", "abcdefx", 7)], False), "more": ([*whole, write("h", "h", 1)], False),
+        "another order": (parts[::-1], False), "another column": ([write("y", "abcdefg", 7, "y")], False),
+    }  # fmt: skip
+    assert {name: placement._have_equal_rows((tmp_path, whole), (tmp_path, names)) for name, (names, _) in cases.items()} == {
+        name: is_equal for name, (_, is_equal) in cases.items()
+    }  # fmt: skip
+    six = [write("six", "abcdef", 6)], [write("half", "abc", 2), write("rest", "def", 3)]
+    assert placement._have_equal_rows(*((tmp_path, names) for names in six))
+    assert not placement._have_equal_rows((tmp_path, six[0]), (tmp_path, six[1][:1]))
+
+
+def test_what_is_logged_of_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "toolrlef_data")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError) as caught, locked_folder(tmp_path / "file"):
+        raise AssertionError("it is locked")
+    assert str(caught.value) == f"{tmp_path / 'file'} exists and is not a folder"
+    asked: list[int] = []
+
+    def flock(descriptor: int, operation: int) -> None:
+        asked.append(operation)
+        if operation & fcntl.LOCK_NB:
+            raise BlockingIOError
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with locked_folder(out := tmp_path / "new" / "out"):
+        assert out.is_dir()
+    assert asked == [fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_EX], "it waits for the other process"
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("INFO", f"another process publishes to {out}: waiting for it"),
+        ("WARNING", f"{out} cannot be locked (No locks available): publish to it from one process at a time"),
+    ]
+    assert out.is_dir()
+    with pytest.raises(KeyError), locked_folder(tmp_path / "gone" / "x"):
+        raise KeyError
+    with pytest.raises(KeyError), locked_folder(out):
+        raise KeyError
+    assert (out.is_dir(), (tmp_path / "gone").exists()) == (True, False), "only what it created is removed"

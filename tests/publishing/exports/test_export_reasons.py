@@ -383,11 +383,23 @@ GOOD: Row = {**SHARED, "output": "2"}
 TWO: Row = {**SHARED, "origin": ["gold", "a"], "responses": ["2", "3"], "scores": [20.0, 5.0], "correct": [True, False]}
 
 
+def test_schemas_of_tools_are_not_escaped() -> None:
+    task = replace(TASKS["math"], tool=replace(CALCULATOR, description="Zählt."))
+    options = Options(calls="native", tasks={"math": task})
+    assert "Zählt." in turns.tools_column(SHARED, options)["tools"]
+    assert turns.tools_column(SHARED, Options()) == {}
+    (schema,) = turns.tools_list(SHARED, options)
+    assert (schema["function"]["name"], turns.tools_list(SHARED, Options())) == ("calculator", [])
+    (own,) = turns.tools_list({**SHARED, "kind": "chat", "tools": TOOLS_TEXT}, options)
+    assert own == TOOL
+
+
 def test_tables_that_a_format_refuses(tmp_path: Path) -> None:
     refused: list[tuple[Any, str, dict[str, Any], type[Exception], str]] = [
         (DatasetDict(train=table(STAGE1, GOOD)), "trl", {}, InputError, "export expects one Dataset, found a DatasetDict: pass one of its splits"),
         (Dataset.from_list([{"x": 1}]), "trl", {}, MissingColumns, "the format 'trl' needs other columns; this table lacks instruction, input, output; or messages, tools; formats that fit it: (none)"),
         (Dataset.from_list([{"instruction": "", "input": "", "name": "", "conversations": []}]), "alpaca", {}, MissingColumns, "the format 'alpaca' needs other columns; this table lacks output; formats that fit it: toolllama"),
+        (Dataset.from_list([{"name": "", "conversations": []}]), "alpaca", {}, MissingColumns, "the format 'alpaca' needs other columns; this table lacks instruction, input, output; formats that fit it: toolllama"),
     ]  # fmt: skip
     for data, name, options, kind, message in refused:
         for make in (lambda *given, **more: export(*given, tmp_path / "x", **more), to_trainer):
