@@ -214,7 +214,11 @@ def test_names_and_numbers_that_a_format_refuses() -> None:
         ({"chosen": []}, "no_reply", "chosen has no message"),
         ({"rejected": None}, "no_reply", "rejected has no message"),
         ({"chosen": [None]}, "malformed", "message 0 or its role is null"),
-        ({"rejected": [SAYS, USER, RESULT]}, "not_assistant", "rejected has messages of the role tool, user"),
+        (
+            {"rejected": [SAYS, USER, RESULT, {**USER, "role": "system"}]},
+            "not_assistant",
+            "rejected has messages of the role system, tool, user",
+        ),
         ({"chosen": [SAYS, {**SAYS, "content": ""}]}, "no_reply", "chosen has a message with neither text nor a call"),
     ],
 )
@@ -368,6 +372,20 @@ def test_options_that_a_format_refuses(supported: Any, given: Row, message: str)
         check_options("f", supported, given)
     assert str(caught.value) == message
     assert not isinstance(caught.value, UnknownName)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("arguments", ("object", "text")), ("style", ("chat", "alpaca", "completion", "vicuna")), ("calls", ("text", "native")),
+        ("pairs", ("best", "adjacent", "all")),
+    ],
+)  # fmt: skip
+def test_every_value_of_an_option(name: str, values: tuple[str, ...]) -> None:
+    for value in values:
+        assert getattr(check_options("f", {name: values}, {name: value}), name) == value
+    with pytest.raises(UnknownName, match=f"choose from: {', '.join(sorted(values))}$"):
+        check_options("f", {name: values}, {name: "odd"})
 
 
 @pytest.mark.parametrize(
@@ -603,6 +621,51 @@ def test_replies_that_a_tokenizer_changes() -> None:
     assert reason_of(check_target, Target("1a", "b2", []), chat, settings) == merged
     lost = ("tokenizer_loses_text", "the tokens do not decode to the reply: 'b?2'")
     assert reason_of(check_target, Target("1", "b?2", []), chat, settings) == lost
+
+
+class Template(Letters):
+    """A chat template that puts a text before the reply of a model."""
+
+    def __init__(self, before: str = "", *, refuses: bool = False) -> None:
+        super().__init__(refuses=refuses)
+        self.before = before
+
+    def render(self, parts: list[Row], tools: list[Any], _: Row, *, ask: bool) -> str:
+        if self.refuses:
+            raise UnusableRow("no_template", "")
+        texts = [(self.before if part["role"] == "assistant" else "") + part["content"] for part in parts]
+        return "".join(texts) + "t" * len(tools) * ask
+
+
+def test_a_text_that_a_template_puts_before_a_reply() -> None:
+    user, said = {"role": "user", "content": "12"}, {"role": "assistant", "content": "3"}
+    chats: dict[str, Any] = {"none": Template(), "block": Template("<b>"), "refusing": Template(refuses=True)}
+    found = {name: lengths.added_text(Target([user], [said], []), chat) for name, chat in chats.items()}
+    assert found == {"none": "", "block": "<b>", "refusing": ""}
+    assert lengths.added_text(Target([user], [said], [{}]), chats["block"]) == "", (
+        "the prompt is no beginning of the whole"
+    )
+    for target in (Target([user], [], []), Target("12", "3", [])):
+        assert lengths.added_text(target, chats["block"]) == ""
+    settings: Any = None
+    check_target(Target([user], [], []), chats["none"], settings)
+
+
+def test_messages_in_the_form_of_a_column() -> None:
+    call = {"type": "function", "function": {"name": "f", "arguments": {"x": "é"}}}
+    given = {"role": "assistant", "content": "a", "name": "n", "tool_call_id": "i", "tool_calls": [call], "train": True}
+    made = {"id": None, "type": "function", "function": {"name": "f", "arguments": '{"x": "é"}'}}
+    assert lengths._as_column(given) == {"role": "assistant", "content": "a", "name": "n", "tool_call_id": "i", "tool_calls": [made]}  # fmt: skip
+    none = {"role": "user", "content": None, "name": None, "tool_call_id": None, "tool_calls": None}
+    assert lengths._as_column({"role": "user", "tool_calls": []}) == none
+
+
+def test_functions_of_openai_are_absent_if_there_are_none() -> None:
+    said, asked = {"role": "user", "content": "Is a up?"}, {"role": "assistant", "content": "No.", "weight": 1}
+    assert list(trajectories.openai(conversation(USER, SAYS), Options())) == [
+        {"messages": [said, asked], "tools": [TOOL]}
+    ]
+    assert list(trajectories.openai(conversation(USER, SAYS, tools="[]"), Options())) == [{"messages": [said, asked]}]
 
 
 def test_the_longest_target_of_a_record_counts() -> None:
