@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from toolrlef_data import answer, decontaminate, lineage, load_source, scripted, subset
+from toolrlef_data import answer, decontaminate, drop_near_duplicates, lineage, load_source, scripted, subset
 from toolrlef_data.publishing.provenance import (
     DECONTAMINATE,
     NEAR_DUPLICATES,
@@ -138,3 +138,4 @@ def test_the_names_of_the_checks_are_those_of_the_stages(tmp_path: Path) -> None
     found = provenance_of({"a": {"train": checked}})
     (check,) = overlap_checks(stage_summaries(found), DECONTAMINATE)
     assert (check["rows_in"], sum(check["removed"].values())) == (4, 1)
+    assert lineage(drop_near_duplicates(questions))[-1]["step"] == NEAR_DUPLICATES
