@@ -104,7 +104,14 @@ def test_the_settings_of_stages_that_make_rows_are_told(step: str) -> None:
     """In one order, without those that have no value."""
     found = summaries(step, SETTINGS)
     assert (found["expands"], found["settings_text"], found["tables"], found["input_rows"]) == (True, TEXT, "a", 0)
-    empty = {"layout": None, "style": "", "without": [], "options": {}, "keep_thought": True, "other": 1}
+    empty: dict[str, Any] = {
+        "layout": None,
+        "style": "",
+        "without": [],
+        "options": {},
+        "keep_thought": True,
+        "other": 1,
+    }
     assert summaries(step, empty)["settings_text"] == "keep_thought yes"
     assert summaries(step, None)["settings_text"] == ""
 

@@ -181,7 +181,12 @@ def test_rows_that_match_are_counted_over_batches() -> None:
         assert view.note == f"train: {counts[0]} of 250 rows that match; test: {counts[1]} of 3 rows that match"
     assert show(Dataset.from_list(rows * 4)).note == "3 of 1,000 rows"
     asked: list[str] = []
-    show(splits["train"], 1, where=lambda row: bool(asked.append(row["id"])) or row["id"] == "1")
+
+    def note(row: dict[str, Any]) -> bool:
+        asked.append(row["id"])
+        return bool(row["id"] == "1")
+
+    show(splits["train"], 1, where=note)
     assert asked == ["0", "1"], "no row is read after the last one that is shown"
 
 

@@ -41,6 +41,7 @@ from toolrlef_data.publishing.card.step_facts import StepFacts, kind_of, query_c
 from toolrlef_data.publishing.card.training_facts import training_facts
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.identity import normal_form, text_hash
+from toolrlef_data.tables.sampling.splits import SHUFFLE
 from toolrlef_data.toolbench.histories import HALLUCINATED
 from toolrlef_data.trice.ranking.logprobs import LOGPROBS
 
@@ -81,7 +82,7 @@ def test_facts_of_trajectories() -> None:
     first = [message("user", False), message("assistant", True, "ping", "Finish"), message("tool", False), message("assistant", True, "ping")]  # fmt: skip
     second = [message("user", None), message("assistant", False, "stop"), message("assistant", True, HALLUCINATED)]
     shared = {"dataset": "toolbench", "layout": "merged", "history": "clean"}
-    rows = [
+    rows: list[Row] = [
         {**shared, "query": "Who?", "steps": [1, 2], "on_path_steps": [2], "messages": first, "finish_type": "give_answer", "source_file": "f", "flags": ["x", "y"]},
         {**shared, "query": "who", "steps": [3], "on_path_steps": [], "messages": second, "finish_type": "give_up", "source_file": "g", "flags": ["y"]},
         {"dataset": "other", "query": "", "messages": None, "source_file": None},
@@ -215,7 +216,7 @@ def test_pairs_that_a_model_orders(logprobs: Any, scores: Any, expected: Any) ->
 
 def test_counts_of_stage1_and_of_responses() -> None:
     kinds = {**STAGE1, "need": Value("string"), "kind": Value("string")}
-    rows = [
+    rows: list[Row] = [
         {"task": "math", "dataset": "d", "source": "teacher", "verified_by": "value", "uses_tool": True, "need": "harmed", "output": "a b"},
         {"task": "math", "dataset": "d", "source": "student", "uses_tool": False, "kind": "chat", "output": ""},
     ]  # fmt: skip
@@ -236,14 +237,14 @@ def test_words_of_every_column_with_a_text() -> None:
     """A query is not counted beside an input; messages and turns are counted one by one."""
     names = ("question", "context", "input", "output", "query")
     texts = Features({name: Value("string") for name in names})
-    row = {name: " x" * n for n, name in enumerate(names, 1)}
+    row: Any = {name: " x" * n for n, name in enumerate(names, 1)}
     found = {key: n for key, n in counts_of(table(texts, row)).items() if key[0] == "words"}
     assert found == {("words", name, n): 1 for n, name in enumerate(names[:4], 1)}
     (only,) = [key for key in counts_of(table(texts, row).select_columns(["query"])) if key[0] == "words"]
     assert only == ("words", "query", 5)
     roles = ("messages", "prompt", "chosen", "rejected")
     lists = Features({**{name: List({"content": Value("string"), "role": Value("string")}) for name in roles}, "conversations": List({"from": Value("string"), "value": Value("string")})})  # fmt: skip
-    part = [{"content": "a b", "role": "x y z"}, {"content": "", "role": "x"}]
+    part: Any = [{"content": "a b", "role": "x y z"}, {"content": "", "role": "x"}]
     row = {**dict.fromkeys(roles, part), "conversations": [{"from": "a b", "value": "c"}, {"from": "d", "value": None}]}
     found = {key: n for key, n in counts_of(table(lists, row)).items() if key[0] == "words"}
     assert found == {**{("words", name, 2): 1 for name in roles}, ("words", "conversations", 1): 1}
@@ -283,7 +284,7 @@ def test_trainers_of_every_kind_of_table() -> None:
 
 
 def test_summaries_of_counts() -> None:
-    counts = Counter({
+    counts: Any = Counter({
         ("words", "one", 3): 2, ("words", "gold", 1): 1, ("words", "input", 5): 19, ("words", "input", 9): 1, ("tokens", "one", 4): 1,
         ("logprob_tokens", "one", 7): 2, ("logprob", "one", "value"): 2, ("logprob", "one", "too_long"): 1, ("logprob", "gold", "no_tokens"): 1,
         ("logprob_sum", "one"): -3_000_000, ("target", "math", "d", "s", "", "call"): 3, ("target", "", "d", "s", "", "answer"): 1,
@@ -314,7 +315,7 @@ def test_summaries_of_counts() -> None:
     assert [list(rates) for rates in groups.values()] == [["unknown", "math"], ["harmed"], ["gold", "one"]]
     assert [(name, list(found)) for name, found in summaries.by_name(counts, "reply").items()] == [("a", ["x"]), ("b", ["z", "x", "y"])]  # fmt: skip
     kinds = {"e-mail address": 1, "link": 0, "phone-like number": 2}
-    patterns = Counter(
+    patterns: Any = Counter(
         {("texts", "b"): 4, ("texts", "a"): 3, **{("pattern", "a", kind): n for kind, n in kinds.items()}}
     )
     assert summaries.pattern_table({"x": patterns, "y": Counter({("texts", "a"): 2})}) == (9, [{"config": "x", "column": "a", "texts": 3, "found": kinds}])  # fmt: skip
@@ -402,7 +403,7 @@ def test_prompts_of_a_lineage() -> None:
 
 def test_need_of_models() -> None:
     """Shares are over all samples; a model without a name and a share without samples are told."""
-    rows = [
+    rows: list[Row] = [
         {"id": "1", "task": "t", "need": "needs_tool", "p_plain": 0.25, "n_plain": 4, "p_tool": 1.0, "n_tool": 2},
         {"id": "2", "task": "t", "need": "harmed", "p_plain": None, "n_plain": 0, "p_tool": 0.5, "n_tool": 2},
         {"id": "1", "task": "t", "model": "m", "need": "unsure", "p_plain": 1.0, "n_plain": 3, "n_tool": 0},
@@ -435,7 +436,9 @@ def test_graders_of_other_tables_have_no_facts() -> None:
 def test_questions_that_a_grader_is_audited_on() -> None:
     """Of one task, each once, with the text after the instruction; tables with other columns are skipped."""
     row = {"id": "1", "task": "math", "input": "1+1?", "answers": ["2"]}
-    ranked = [{"id": name, "task": "math", "query": "Add.\n2+2?\nNow.", "answers": ["4"]} for name in ("1", "2")]
+    ranked: list[Row] = [
+        {"id": name, "task": "math", "query": "Add.\n2+2?\nNow.", "answers": ["4"]} for name in ("1", "2")
+    ]
     answers = {**STAGE1, "answers": Value("string")}
     lacking = [table(STAGE1, row).remove_columns(name) for name in ("id", "task", "answers", "input")]
     splits = {
@@ -493,7 +496,7 @@ def test_repeated_questions_of_every_column() -> None:
 
 def test_lost_responses_of_tables_without_a_lineage() -> None:
     """Gold first, then by name; tables without scores are no stage 2; the ledger names further responders."""
-    rows = [{"origin": ["b", "gold", "a"]}, {"origin": ["a"]}, {"origin": None}]
+    rows: list[Row] = [{"origin": ["b", "gold", "a"]}, {"origin": ["a"]}, {"origin": None}]
     whole = table(STAGE2, *rows)
     tables = {"m-stage2": {"train": whole}, **{f"m-{name}": {"train": whole.remove_columns(name)} for name in ("origin", "scores", "uses_tool")}}  # fmt: skip
     found = lost_responses(tables)
@@ -566,7 +569,7 @@ def test_histories_and_shuffles_of_a_lineage() -> None:
     provenance = {
         "stages": {
             "s": {"step": "trajectories", "inputs": [], "rows_in": 1, "rows_out": 1, "dropped": {}, "settings": {"history": "faithful"}},
-            "t": {"step": writing.SHUFFLE, "inputs": ["s"], "rows_in": 1, "rows_out": 1, "dropped": {}, "settings": {"seed": 3}},
+            "t": {"step": SHUFFLE, "inputs": ["s"], "rows_in": 1, "rows_out": 1, "dropped": {}, "settings": {"seed": 3}},
         },
         "configs": {"a": {"train": {"fingerprint": "t"}}, "b": {"train": {"fingerprint": "s"}}},
     }  # fmt: skip

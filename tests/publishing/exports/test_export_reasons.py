@@ -195,7 +195,8 @@ def test_names_and_numbers_that_a_format_refuses() -> None:
     assert reason_of(messages.check_names, [], [TOOL, long]) == ("bad_name", expected)
     messages.check_names([USER, ASKS], [TOOL])
     infinite = json.dumps([{**TOOL, "function": {**TOOL["function"], "parameters": {"maximum": math.inf}}}])
-    for make in (trajectories.trl, llamafactory.trajectories):
+    makers: list[Any] = [trajectories.trl, llamafactory.trajectories]
+    for make in makers:
         outcome = reason_of(messages.tools_text, {"tools": infinite})
         assert outcome[0] == "not_json"
         assert "Out of range" in outcome[1] or "not JSON compliant" in outcome[1]
@@ -317,7 +318,8 @@ def test_lists_of_different_lengths() -> None:
 def test_scores_outside_of_the_range() -> None:
     """A gap as large as the range has the margin 1."""
     detail = "scores differ by 20.5: pass the range of the rule as score_range="
-    for make in (stage2.trl_preference, llamafactory.ranking):
+    makers: list[Any] = [stage2.trl_preference, llamafactory.ranking]
+    for make in makers:
         assert reason_of(make, ranked(["x", "y"], [20.5, 0.0]), Options()) == ("bad_score", detail)
         (record,) = make(ranked(["x", "y"], [20.0, 0.0]), Options())
         assert (record["margin"], record["score_chosen"], record["score_rejected"]) == (1.0, 20.0, 0.0)
@@ -336,7 +338,7 @@ def test_openai_refuses_the_name_of_a_tool_with_each_response() -> None:
         (Drop, "no_pair", "scores of different texts: []"),
     ]
     assert reason_of(stage1.openai, {**SHARED, "output": "2"}, options) == ("bad_name", name)
-    (record,) = stage2.openai_preference(row, Options())
+    record: Any = next(stage2.openai_preference(row, Options()))
     assert "tools" not in record["input"]
 
 
@@ -420,7 +422,7 @@ def test_tables_that_a_format_refuses(tmp_path: Path) -> None:
         (Dataset.from_list([{"name": "", "conversations": []}]), "alpaca", {}, MissingColumns, "the format 'alpaca' needs other columns; this table lacks instruction, input, output; formats that fit it: toolllama"),
     ]  # fmt: skip
     for data, name, options, kind, message in refused:
-        for make in (lambda *given, **more: export(*given, tmp_path / "x", **more), to_trainer):
+        for make in (lambda *given, **more: export(given[0], given[1], tmp_path / "x", **more), to_trainer):
             with pytest.raises(kind) as caught:
                 make(data, name, **options)
             assert str(caught.value) == message

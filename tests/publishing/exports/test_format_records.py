@@ -245,7 +245,8 @@ def test_a_dataset_has_the_columns_and_rows_of_the_file(tmp_path: Path) -> None:
             others = {
                 option: values[-1] for option, values in spec.options.items() if len(values) > 1 and option != "pairs"
             }
-            for options in ({}, *({option: value} for option, value in others.items())):
+            chosen: list[dict[str, Any]] = [{}, *({option: value} for option, value in others.items())]
+            for options in chosen:
                 for data in tables[:1]:
                     rows = written(data, name, tmp_path / "x.jsonl", **options)
                     made = to_trainer(data, name, unfit="drop", **options)

@@ -18,7 +18,6 @@ from datasets import Dataset, DatasetDict, Features
 
 from toolrlef_data import TASKS, InputError, publish, render_prompt, write_report
 from toolrlef_data.columns import DROPPED, RESPONSE, STAGE1, STAGE2
-from toolrlef_data.engines.spec import Message
 from toolrlef_data.publishing.hub.versions import Version, folder_version
 from toolrlef_data.publishing.report import requests, writing
 from toolrlef_data.publishing.report.card_figures import CardFigure, card_figures
@@ -185,7 +184,7 @@ def test_figures_of_cards(tmp_path: Path) -> None:
         "one": r"![Scores. a\|b \[c\].](figures/scores.svg)" + "\n![Rows. x.](figures/funnel.svg)\n![Need.](figures/need.svg)\n",
         "two": "see ![no](figures/funnel.svg)\n![Scores. z.](figures/scores.svg)",
     }  # fmt: skip
-    versions = []
+    versions: list[Version] = []
     for name, text in texts.items():
         (tmp_path / name / "figures").mkdir(parents=True)
         (tmp_path / name / "README.md").write_text(text)
@@ -221,7 +220,7 @@ def asked(step: str, place: Place = PLACE, prompts: Any = PROMPTS, task: str = "
     return requests_of(provenance, "a", place)
 
 
-def shown(prompt: str | list[Message]) -> list[list[str]]:
+def shown(prompt: Any) -> list[list[str]]:
     return [["", prompt]] if isinstance(prompt, str) else [[message.role, message.content] for message in prompt]
 
 

@@ -58,12 +58,12 @@ def test_the_class_of_an_environment() -> None:
     made = environment(replace(MATH, tool=SHOUT))
     assert isinstance(made, Environment)
     assert (type(made).__name__, type(made).__doc__) == ("math_environment", "A rollout of the task math.")
-    method = type(made).shout
+    method: Any = vars(type(made))["shout"]
     assert (method.__name__, method.__qualname__, str(method.__signature__)) == (
         "shout",
         "shout",
         "(self, text: str) -> str",
-    )  # type: ignore[attr-defined]
+    )
     assert method.__doc__ == SHOUT.as_function().__doc__
     assert made.shout("a") == made.shout(text="a") == "A"
     assert (made.is_graded, type(made()), made() is made) == (False, type(made), False)
