@@ -315,9 +315,8 @@ def test_summaries_of_counts() -> None:
     assert [list(rates) for rates in groups.values()] == [["unknown", "math"], ["harmed"], ["gold", "one"]]
     assert [(name, list(found)) for name, found in summaries.by_name(counts, "reply").items()] == [("a", ["x"]), ("b", ["z", "x", "y"])]  # fmt: skip
     kinds = {"e-mail address": 1, "link": 0, "phone-like number": 2}
-    patterns: Any = Counter(
-        {("texts", "b"): 4, ("texts", "a"): 3, **{("pattern", "a", kind): n for kind, n in kinds.items()}}
-    )
+    searched: dict[Any, int] = {("texts", "b"): 4, ("texts", "a"): 3}
+    patterns: Any = Counter({**searched, **{("pattern", "a", kind): n for kind, n in kinds.items()}})
     assert summaries.pattern_table({"x": patterns, "y": Counter({("texts", "a"): 2})}) == (9, [{"config": "x", "column": "a", "texts": 3, "found": kinds}])  # fmt: skip
 
 
