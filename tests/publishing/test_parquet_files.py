@@ -165,3 +165,17 @@ def test_the_bytes_do_not_depend_on_the_batches_of_a_table(tmp_path: Path, monke
     (first,), (second,) = ([*(tmp_path / name).iterdir()] for name in ("a", "b"))
     assert first.read_bytes() == second.read_bytes()
     assert pq.read_metadata(first).num_row_groups == 6
+
+
+def test_the_size_of_values() -> None:
+    """8 bytes a number, the bytes of a text and 4, and 4 for each list; a null text has 4."""
+    features = Features(n=Value("int8"), flag=Value("bool"), text=Value("string"), big=Value("large_string"), raw=Value("binary"),
+                        lists=List(Value("string")), many=LargeList(Value("float32")), pair=List(Value("float32"), length=2), bytes=Value("large_binary"), deep={"x": List({"y": Value("string")})})  # fmt: skip
+    rows = [
+        {"n": 1, "flag": None, "text": "é", "big": "abc", "raw": b"12345", "lists": ["a", "bc"], "many": [1.0], "pair": [1.0, 2.0], "bytes": b"12", "deep": {"x": [{"y": "abc"}]}},
+        {"n": None, "flag": True, "text": None, "big": None, "raw": b"", "lists": [], "many": None, "pair": [3.0, 4.0], "bytes": b"3", "deep": {"x": None}},
+    ]  # fmt: skip
+    sizes = {name: table_bytes(Dataset.from_list(rows, features=features).select_columns([name])) for name in features}  # fmt: skip
+    texts = {"text": 8 + 2, "big": 8 + 3, "raw": 8 + 5, "bytes": 8 + 3}
+    assert sizes == {"n": 16, "flag": 16, **texts, "lists": 8 + 8 + 3, "many": 8 + 8, "pair": 8 + 32, "deep": 8 + 4 + 3}
+    assert table_bytes(Dataset.from_list(rows, features=features)) == sum(sizes.values())

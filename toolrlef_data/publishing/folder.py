@@ -109,8 +109,7 @@ def publish(
         _check_ledger(dropped)
     if cassette:
         _add_cassettes(splits)
-    keys = (*RESERVED, RECIPE_KEY) if recipe is not None else RESERVED
-    if reserved := sorted(set(keys).intersection(provenance or ())):
+    if reserved := sorted({*RESERVED, RECIPE_KEY}.intersection(provenance or ())):
         raise InputError(f"provenance= has the reserved key {reserved[0]!r}: rename it")
     out = usable_path(out, layout)
     recipe_text = recipe.text() if recipe is not None else ""

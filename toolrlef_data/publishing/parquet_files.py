@@ -29,6 +29,8 @@ ROW_GROUP_BYTES = 10_000_000
 READY_FILES = "parquet_files"  # entry of the record of a table: finished Parquet files with its rows
 SIZE_ROWS = 10_000  # rows whose size is computed at once
 NUMBER_BYTES, OFFSET_BYTES = 8, 4  # counted for a number, and for a list or text besides its values
+LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+TEXTS = (pa.types.is_string, pa.types.is_binary, pa.types.is_large_string, pa.types.is_large_binary)
 
 
 def write_parquet(data: Dataset, folder: Path, split: str) -> None:
@@ -89,9 +91,9 @@ def _value_bytes(array: pa.Array | pa.ChunkedArray) -> int:
         return sum(map(_value_bytes, array.chunks))
     if pa.types.is_struct(array.type):
         return sum(map(_value_bytes, array.flatten()))
-    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+    if any(is_kind(array.type) for is_kind in LISTS):
         return OFFSET_BYTES * len(array) + _value_bytes(array.flatten())
-    if pa.types.is_string(array.type) or pa.types.is_binary(array.type):
+    if any(is_kind(array.type) for is_kind in TEXTS):
         return OFFSET_BYTES * len(array) + (pc.sum(pc.binary_length(array)).as_py() or 0)
     return NUMBER_BYTES * len(array)
 

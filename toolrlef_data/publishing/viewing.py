@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import html
 import io
+import itertools
 import json
 import re
 import shutil
@@ -115,7 +116,7 @@ def show(table: Dataset | DatasetDict, n: int = 3, *, where: Where = None) -> Vi
     samples: list[Sample] = []
     notes = []
     for name, split in splits.items():
-        found = [_sample(row, split, name) for row, _ in zip(_matching(split, where), range(n), strict=False)]
+        found = [_sample(row, split, name) for row in itertools.islice(_matching(split, where), n)]
         samples += found
         which = "" if where is None else " that match"
         notes.append(f"{f'{name}: ' if name else ''}{len(found)} of {len(split):,} rows{which}")
@@ -230,7 +231,7 @@ def plain_text(text: str) -> str:
     >>> plain_text("a \x1b[31mred\x1b[0m word\x07")
     'a red word'
     """
-    return _control.sub("", _escape_sequence.sub("", text.replace("\r\n", "\n")))
+    return _control.sub("", _escape_sequence.sub("", text))
 
 
 def _clean(value: Any) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
-from toolrlef_data import EXPORTS, TOOLS, InputError, export, tool_schema
+from toolrlef_data import EXPORTS, TOOLS, InputError, export, to_trainer, tool_schema
 from toolrlef_data.columns import PAIRS, STAGE1, STAGE2, TRAJECTORIES
+from toolrlef_data.publishing.exports.options import Options
 
 Row = dict[str, Any]
 SCHEMA = json.loads(tool_schema(TOOLS["calculator"]))
@@ -227,6 +228,38 @@ def test_a_conversation_without_a_system_message_loses_no_message(tmp_path: Path
     assert record == expected
     (record,) = written(sample, "trl", tmp_path / "x.jsonl")
     assert (record["prompt"], len(record["completion"])) == ([plain(MERGED[1], "object")], 1)
+
+
+def without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: without_nulls(field) for name, field in value.items() if field is not None}
+    return [*map(without_nulls, value)] if isinstance(value, list) else value
+
+
+def test_a_dataset_has_the_columns_and_rows_of_the_file(tmp_path: Path) -> None:
+    """Of every format, with the last value of each option beside the defaults of the others."""
+    checked = set()
+    for name, specs in EXPORTS.items():
+        for number, spec in enumerate(specs):
+            tables = [data for data in (*TABLES.values(), SAMPLE, PAIR) if set(spec.columns) <= set(data.column_names)]
+            others = {
+                option: values[-1] for option, values in spec.options.items() if len(values) > 1 and option != "pairs"
+            }
+            chosen: list[dict[str, Any]] = [{}, *({option: value} for option, value in others.items())]
+            for options in chosen:
+                for data in tables[:1]:
+                    rows = written(data, name, tmp_path / "x.jsonl", **options)
+                    made = to_trainer(data, name, unfit="drop", **options)
+                    assert made.column_names == list(spec.features(Options(**{**defaults(spec), **options})))
+                    assert without_nulls(made.to_list()) == without_nulls(rows), (name, options)
+                    assert set(rows[0]) <= set(made.column_names)
+                    checked.add((name, number))
+    assert {name for name, _ in checked} == set(EXPORTS) - {"toolllama"}
+    assert len(checked) == 20
+
+
+def defaults(spec: Any) -> Row:
+    return {name: values[0] for name, values in spec.options.items() if values}
 
 
 @pytest.mark.parametrize(
