@@ -75,6 +75,16 @@ def test_a_recipe_that_needs_all_rows_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "shards").exists()
 
 
+@pytest.mark.parametrize("folder", ["s3://bucket/run", Path("s3://bucket/run"), "hf://datasets/me/run", "file:///run"])
+def test_a_folder_that_is_a_url_is_refused(folder: str | Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = small_recipe(tmp_path / "out")
+    for refused in (lambda: run_shard(recipe, folder, 0, 2), lambda: merging.merge_shards(recipe, folder)):
+        with pytest.raises(InputError, match=r"is object storage or another URL. The shards need a file system"):
+            refused()
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("index", "count", "message"),
     [

@@ -16,6 +16,7 @@ Files are written beside their place and renamed. A record has the SHA-256 of th
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +24,15 @@ from typing import Any
 
 import filelock
 
+from toolrlef_data.checks import as_path
 from toolrlef_data.recipes.shards.numbers import Shard
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.files import explain_disk_errors, file_digest, read_json, write_json
 
-__all__ = ["ShardFolder", "shard_names"]
+__all__ = ["ShardFolder", "shard_folder", "shard_names"]
 
 MAX_NAMES = 12  # shards that a message names
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path has one slash of the two
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,21 @@ class ShardFolder:
             if file_digest(path, 64) != expected:
                 return None, f"with a damaged {name}"
         return record, ""
+
+
+def shard_folder(folder: str | Path) -> ShardFolder:
+    """Return the folder of all shards; raise InputError for a URL, such as that of object storage.
+
+    >>> shard_folder("s3://bucket/run")
+    Traceback (most recent call last):
+    toolrlef_data.records.InputError: folder: 's3://bucket/run' is object storage or another URL. The shards need a ...
+    """
+    if URL.match(str(folder)):
+        raise InputError(
+            f"folder: {str(folder)!r:.80} is object storage or another URL. The shards need a file system with renames "
+            "and locks that all machines share, such as NFS: pass its path"
+        )
+    return ShardFolder(as_path("folder", folder))
 
 
 def shard_names(numbers: list[int]) -> str:

@@ -13,14 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from toolrlef_data.checks import as_path
 from toolrlef_data.columns import DROPPED
 from toolrlef_data.publishing.hub.push import Push
 from toolrlef_data.publishing.parquet_files import READY_FILES
 from toolrlef_data.recipes.runner import check_publishable, publish_tables
 from toolrlef_data.recipes.schema import Recipe
 from toolrlef_data.recipes.shards.chains import Chain, dropping_stages, merge_stages
-from toolrlef_data.recipes.shards.folders import ShardFolder, shard_names
+from toolrlef_data.recipes.shards.folders import ShardFolder, shard_folder, shard_names
 from toolrlef_data.recipes.shards.limits import check_shardable
 from toolrlef_data.recipes.shards.numbers import Shard
 from toolrlef_data.recipes.shards.running import is_final, load_all
@@ -88,9 +87,9 @@ def merge_shards(
     Raises:
         ToolrlefError: shards are missing, damaged, or of another recipe, source or version; the message names them.
         TooManyFailures: more than `max_failed` of the requests of a stage failed in all shards together.
-        InputError: as in `run_recipe`, or no shard has run in the folder.
+        InputError: as in `run_recipe`, the folder is a URL, or no shard has run in it.
     """
-    place = ShardFolder(as_path("folder", folder))
+    place = shard_folder(folder)
     check_shardable(recipe)
     published = check_publishable(recipe, out=out, replace=replace)
     count = place.count()

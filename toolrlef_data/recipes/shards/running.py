@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from toolrlef_data.checks import as_path
 from toolrlef_data.columns import DROPPED
 from toolrlef_data.engines.reply_store import replies_in
 from toolrlef_data.engines.rules import integer_from
@@ -19,7 +18,7 @@ from toolrlef_data.publishing.parquet_files import write_file
 from toolrlef_data.recipes.runner import build_tables, load_questions, recipe_file
 from toolrlef_data.recipes.schema import Recipe
 from toolrlef_data.recipes.shards.chains import Chain, dropping_stages, find_chain, kept_tables, select_rows, stages_of
-from toolrlef_data.recipes.shards.folders import ShardFolder
+from toolrlef_data.recipes.shards.folders import ShardFolder, shard_folder
 from toolrlef_data.recipes.shards.limits import check_shardable, divided, divided_limits
 from toolrlef_data.recipes.shards.numbers import Shard
 from toolrlef_data.records import InputError
@@ -62,8 +61,8 @@ def run_shard(
         requests and tokens), and the stages and files.
 
     Raises:
-        InputError: the recipe has a step that needs all rows, the folder has another number of shards, or another
-            process runs the shard. Raised before any model request.
+        InputError: the recipe has a step that needs all rows, the folder is a URL, or has another
+            number of shards; or another process runs the shard. Raised before any model request.
         TooManyFailures, CapReached: as in `run_recipe`; caps and rates are divided by `count`.
 
     >>> import tempfile
@@ -79,7 +78,7 @@ def run_shard(
     integer_from(0).check("index", index)
     if index >= count:
         raise InputError(f"index: expected a number from 0 to {count - 1}, found {index}")
-    shard, place = Shard(index, count), ShardFolder(as_path("folder", folder))
+    shard, place = Shard(index, count), shard_folder(folder)
     check_shardable(recipe)
     if recipe.layout == "hub":
         recipe_file(recipe)  # a secret is an error before any request
