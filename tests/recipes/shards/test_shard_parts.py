@@ -85,6 +85,18 @@ def test_a_folder_that_is_a_url_is_refused(folder: str | Path, tmp_path: Path, m
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("layout", ["hub", "trice"])
+def test_a_shard_refuses_a_recipe_with_a_secret(layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_SECRET", "secret-of-a-shard-9876543210")
+    headers = {"X-Note": "MY_SECRET secret-of-a-shard-9876543210"}
+    recipe = with_engines(
+        small_recipe(tmp_path / "out", layout=layout), model=EngineSpec("openai_api", "x", **SERVER, headers=headers)
+    )
+    with pytest.raises(InputError, match=r"the recipe holds a secret at engines\.model"):
+        run_shard(recipe, tmp_path / "shards", 0, 2)
+    assert not (tmp_path / "shards").exists()
+
+
 @pytest.mark.parametrize(
     ("index", "count", "message"),
     [

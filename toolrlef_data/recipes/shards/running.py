@@ -61,7 +61,7 @@ def run_shard(
         requests and tokens), and the stages and files.
 
     Raises:
-        InputError: the recipe has a step that needs all rows, the folder is a URL, or has another
+        InputError: the recipe has a step that needs all rows, or holds a secret; the folder is a URL, or has another
             number of shards; or another process runs the shard. Raised before any model request.
         TooManyFailures, CapReached: as in `run_recipe`; caps and rates are divided by `count`.
 
@@ -80,8 +80,7 @@ def run_shard(
         raise InputError(f"index: expected a number from 0 to {count - 1}, found {index}")
     shard, place = Shard(index, count), shard_folder(folder)
     check_shardable(recipe)
-    if recipe.layout == "hub":
-        recipe_file(recipe)  # a secret is an error before any request
+    recipe_file(recipe)  # a secret is an error before any request, whatever the layout
     num_proc = num_proc or recipe.run.num_proc
     for line in divided_limits(recipe, count):
         log.warning("%s", line)
