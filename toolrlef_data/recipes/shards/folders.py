@@ -32,6 +32,7 @@ from toolrlef_data.tables.files import explain_disk_errors, file_digest, read_js
 __all__ = ["ShardFolder", "shard_folder", "shard_names"]
 
 MAX_NAMES = 12  # shards that a message names
+RECORD_KEYS = {"chain", "rows_in", "rows_out", "dropped", "usage", "stages", "files"}
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path has one slash of the two
 
 
@@ -63,7 +64,8 @@ class ShardFolder:
     def count(self) -> int | None:
         """Return the number of shards; None if no shard has run."""
         known = read_json(self.path / "shards.json")
-        return known["shards"] if isinstance(known, dict) else None
+        count = known.get("shards") if isinstance(known, dict) else None
+        return count if isinstance(count, int) and count > 0 else None
 
     def bind(self, count: int) -> None:
         """Write the number of shards at the first run; raise InputError if it differs at a later one."""
@@ -106,10 +108,15 @@ class ShardFolder:
             chain: the fingerprint of the chain.
         """
         record = read_json(self.record(shard))
-        if not isinstance(record, dict):
+        if record is None:
             return None, "damaged" if self.record(shard).exists() else "missing"
-        if record.get("chain") != chain:
+        if not isinstance(record, dict) or not record.keys() >= RECORD_KEYS:
+            return None, "damaged"
+        if record["chain"] != chain:
             return None, "of another recipe, source or version"
+        paths = [*(self.kept(label, shard) for label in record["rows_out"]), self.dropped(shard)]
+        if record["files"].keys() != {path.relative_to(self.path).as_posix() for path in paths}:
+            return None, "with the record of another shard"
         for name, expected in record["files"].items():
             path = self.path / name
             if not path.exists():
