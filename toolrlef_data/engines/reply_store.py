@@ -170,6 +170,12 @@ class ReplyStore:
             (count,) = connection.execute("SELECT COALESCE(SUM(times), 0) FROM withdrawn").fetchone()
         return int(count)
 
+    def count_jobs(self) -> int:
+        """Return the number of batch jobs whose results are not fetched yet."""
+        with self.reading() as connection:
+            (count,) = connection.execute("SELECT COUNT(*) FROM jobs").fetchone()
+        return int(count)
+
     def close(self) -> None:
         """Close the connection until the store is used again; a store that is collected closes it too."""
         self._close_connection()
