@@ -105,3 +105,18 @@ def test_kept_files_of_a_merge_are_those_whose_digests_were_read(
         merge_shards(recipe, tmp_path / "shards", keep_shards=True)
     tables = [pq.read_table(path) for path in sorted((tmp_path / "out" / "math-stage1").glob("*.parquet"))]
     assert [len(table) for table in tables] == [2, 2]
+
+
+def test_a_finished_shard_sends_requests_again_that_ask_again_names(model: Model, tmp_path: Path) -> None:
+    model.fails = "empty"
+    recipe = recipe_with(model, tmp_path)
+    run_both(recipe, tmp_path)
+    assert merge_shards(recipe, tmp_path / "shards").rows_out["math-stage1"] == 3
+    assert len(model.server.requests) == 4
+    model.fails = ""
+    again = recipe.model_copy(update={"ask_again": ("empty",), "replace": True})
+    run_both(again, tmp_path)
+    assert len(model.server.requests) == 5
+    assert merge_shards(again, tmp_path / "shards").rows_out["math-stage1"] == 4
+    run_both(recipe, tmp_path)
+    assert len(model.server.requests) == 5

@@ -46,7 +46,8 @@ def run_shard(
     """Run one shard of a recipe, and write its rows, its ledger and its record.
 
     All shards read the sources and run on a range of the same questions. A finished shard is not run again, unless
-    requests failed that can be sent again. A shard that was killed continues; only the requests in flight are repeated.
+    requests failed that can be sent again, or the recipe has `ask_again`. A shard that was killed continues; only the
+    requests in flight are repeated.
 
     Args:
         recipe: result of `load_recipe`.
@@ -88,7 +89,7 @@ def run_shard(
     with explain_disk_errors(place.path), place.locked(shard, wait):
         questions, chain = load_all(recipe, place)
         record, _ = place.read_record(shard, chain.key)
-        if record is None or not is_final(record):
+        if record is None or recipe.ask_again or not is_final(record):
             place.record(shard).unlink(missing_ok=True)
             record = _run(recipe, place, shard, questions, chain, num_proc)
         remove(place.stages(shard))
