@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,13 @@ import pytest
 
 from tests.support.api_server import ApiServer, ReceivedRequest, ServerReply, completion, error
 from tests.support.caches import use_caches
-from tests.support.shards import small_recipe, with_engines
+from tests.support.shards import published_files, small_recipe, with_engines
 from toolrlef_data import EngineSpec, Limits, ToolrlefError, merge_shards, run_shard
 from toolrlef_data.recipes.schema import Recipe
 from toolrlef_data.recipes.shards import merging
+from toolrlef_data.recipes.shards.folders import ShardFolder
+from toolrlef_data.recipes.shards.numbers import Shard
+from toolrlef_data.tables.files import STALE_SECONDS
 
 
 class Model:
@@ -120,3 +125,20 @@ def test_a_finished_shard_sends_requests_again_that_ask_again_names(model: Model
     assert merge_shards(again, tmp_path / "shards").rows_out["math-stage1"] == 4
     run_both(recipe, tmp_path)
     assert len(model.server.requests) == 5
+
+
+def test_files_of_killed_processes_are_removed_after_a_day(model: Model, tmp_path: Path) -> None:
+    recipe = recipe_with(model, tmp_path)
+    run_both(recipe, tmp_path)
+    folders = [tmp_path / "shards" / name for name in ("kept", "dropped", "done", "stages")]
+    for folder in folders:
+        for name, age in ((".tmp-old", STALE_SECONDS + 60), (".tmp-new", 0), ("tmp-of-others.parquet", 0)):
+            (folder / name).write_bytes(b"rows")
+            os.utime(folder / name, times=(time.time() - age,) * 2)
+    expected = ShardFolder(tmp_path / "shards").record(Shard(1, 2)).read_bytes()
+    run_shard(recipe, tmp_path / "shards", 0, 2)
+    assert not [folder for folder in folders if (folder / ".tmp-old").exists()]
+    assert all((folder / ".tmp-new").exists() for folder in folders), "perhaps of a process that runs"
+    assert ShardFolder(tmp_path / "shards").record(Shard(1, 2)).read_bytes() == expected
+    assert merge_shards(recipe, tmp_path / "shards").rows_out["math-stage1"] == 4
+    assert published_files(tmp_path / "out")

@@ -23,6 +23,7 @@ from toolrlef_data.recipes.shards.limits import check_shardable, divided, divide
 from toolrlef_data.recipes.shards.numbers import Shard
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.files import (
+    SCRATCH,
     atomic_file,
     explain_disk_errors,
     file_digest,
@@ -101,6 +102,8 @@ def load_all(recipe: Recipe, place: ShardFolder) -> tuple[dict[str, Dataset], Ch
     questions = {task: materialize(table) for task, table in load_questions(recipe).items()}
     (place.path / "stages").mkdir(exist_ok=True)
     remove_stale_files(place.path / "stages")
+    for name in ("", "kept", "dropped", "done"):
+        remove_stale_files(place.path / name, (SCRATCH,))
     return questions, find_chain(recipe, questions, place.path / "stages")
 
 
