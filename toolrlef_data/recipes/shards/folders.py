@@ -16,7 +16,6 @@ Files are written beside their place and renamed. A record has the SHA-256 of th
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import Any
 
 import filelock
 
-from toolrlef_data.checks import as_path
+from toolrlef_data.checks import as_path, is_url
 from toolrlef_data.recipes.shards.numbers import Shard
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.files import explain_disk_errors, file_digest, read_json, write_json
@@ -33,7 +32,6 @@ __all__ = ["ShardFolder", "shard_folder", "shard_names"]
 
 MAX_NAMES = 12  # shards that a message names
 RECORD_KEYS = {"chain", "rows_in", "rows_out", "dropped", "usage", "stages", "files"}
-URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path has one slash of the two
 
 
 @dataclass(frozen=True)
@@ -133,7 +131,7 @@ def shard_folder(folder: str | Path) -> ShardFolder:
     Traceback (most recent call last):
     toolrlef_data.records.InputError: folder: 's3://bucket/run' is object storage or another URL. The shards need a ...
     """
-    if URL.match(str(folder)):
+    if is_url(folder):
         raise InputError(
             f"folder: {str(folder)!r:.80} is object storage or another URL. The shards need a file system with renames "
             "and locks that all machines share, such as NFS: pass its path"
