@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -20,11 +21,13 @@ __all__ = [
     "check_table",
     "check_type",
     "features_of",
+    "is_url",
     "require_columns",
     "split_path",
 ]
 
 D = TypeVar("D", bound="Dataset | DatasetDict")
+_url = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/").match
 STRING_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
 
@@ -135,6 +138,15 @@ def as_path(argument: str, path: object) -> Path:
     if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
         raise InputError(f"{argument}: expected a path, found {path!r:.80}")
     return Path(path).expanduser()
+
+
+def is_url(path: object) -> bool:
+    """Return whether a path is a URL, such as that of object storage; a `Path` has lost one of its two slashes.
+
+    >>> is_url("s3://bucket/run"), is_url(Path("s3://bucket/run")), is_url("C:/run"), is_url("run/s3:/x")
+    (True, True, False, False)
+    """
+    return _url(str(path)) is not None
 
 
 def check_type(argument: str, value: object, expected: str, *types: type) -> None:

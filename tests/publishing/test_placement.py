@@ -384,6 +384,18 @@ def test_other_names_are_usable(name: str, tmp_path: Path, monkeypatch: pytest.M
     assert state["math-a"] == ("1.1.0", [{"id": "2", "x": "2"}, {"id": "3", "x": "3"}])
 
 
+@pytest.mark.parametrize(
+    "name", ["s3://bucket/data", Path("gs://bucket/data"), "hf://datasets/me/data", "file:///data"]
+)
+def test_a_url_is_no_folder(name: str | Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be a local folder named s3: otherwise."""
+    monkeypatch.chdir(tmp_path)
+    for act in (hub_1, check_replaceable):
+        with pytest.raises(InputError, match="is object storage or another URL: publish to a folder"):
+            act(name)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)

@@ -89,11 +89,11 @@ def run_all_on_ray(
 ) -> None:
     """Run all shards on a Ray cluster, publish them, and print the counts."""
     from toolrlef_data.recipes.cluster.shard_runs import run_on_ray
-    from toolrlef_data.recipes.shards.folders import ShardFolder
+    from toolrlef_data.recipes.shards.folders import shard_folder
 
     if settings.folder is None:
         raise InputError("--backend ray needs --folder, a folder that all nodes of the cluster share")
-    count = settings.shards or ShardFolder(Path(settings.folder)).count()
+    count = settings.shards or shard_folder(settings.folder).count()
     if count is None:
         raise InputError("--backend ray needs --shards, their number: one for some thousand to ten thousand rows each")
     finished = 0

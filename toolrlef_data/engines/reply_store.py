@@ -49,6 +49,7 @@ CREATE TABLE IF NOT EXISTS job_keys (key TEXT PRIMARY KEY, job TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS job_keys_by_job ON job_keys (job);
 """
 ADVICE = "the variable TOOLRLEF_REPLIES names another path, such as that of a copy in a writable folder"
+INDEX_BYTES = 1 << 16  # for the index of the write-ahead log, which has 32 kB at least, and a page of the log
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -170,6 +171,12 @@ class ReplyStore:
             (count,) = connection.execute("SELECT COALESCE(SUM(times), 0) FROM withdrawn").fetchone()
         return int(count)
 
+    def count_jobs(self) -> int:
+        """Return the number of batch jobs whose results are not fetched yet."""
+        with self.reading() as connection:
+            (count,) = connection.execute("SELECT COUNT(*) FROM jobs").fetchone()
+        return int(count)
+
     def close(self) -> None:
         """Close the connection until the store is used again; a store that is collected closes it too."""
         self._close_connection()
@@ -261,11 +268,20 @@ class ReplyStore:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            if "full" in str(error):
+            if "full" in str(error) or _is_full(self.path.parent):
                 raise ToolrlefError(
                     f"the disk of {self.path} is full; free some space and run again (stored replies are intact)"
                 ) from error
             raise ToolrlefError(f"the reply store {self.path} cannot be used: {error}; {ADVICE}") from error
+
+
+def _is_full(folder: Path) -> bool:
+    """Return whether a disk is full, for which SQLite has several errors: it may fail to open a file or its index."""
+    if not folder.is_dir():
+        return False
+    disk = os.statvfs(folder)
+    has_no_inode = disk.f_files > 0 and disk.f_favail == 0  # some file systems have no fixed number
+    return has_no_inode or disk.f_bavail * disk.f_frsize < INDEX_BYTES
 
 
 def open_store(path: Path | None = None) -> ReplyStore:

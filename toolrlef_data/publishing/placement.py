@@ -29,7 +29,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from toolrlef_data.checks import as_path
+from toolrlef_data.checks import as_path, is_url
 from toolrlef_data.publishing.figures.charts import FIGURES
 from toolrlef_data.publishing.locks import locked_folder
 from toolrlef_data.publishing.manifest import (
@@ -143,6 +143,10 @@ def _check_folder(out: Path, version: str, layout: str, replace: bool, recipe: b
 
 def usable_path(out: str | Path, layout: str) -> Path:
     """Return an absolute path without links; raise InputError if no data set can be written or read there."""
+    if is_url(out):
+        raise InputError(
+            f"out: {str(out)!r:.80} is object storage or another URL: publish to a folder, and copy it there"
+        )
     try:
         path = as_path("out", out).resolve()  # replace the target of a link, not the link
         existing = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))

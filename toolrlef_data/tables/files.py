@@ -217,9 +217,9 @@ def _remedy(folder: Path) -> str:
     return ""
 
 
-def remove_stale_files(folder: Path) -> None:
+def remove_stale_files(folder: Path, prefixes: tuple[str, ...] = (SCRATCH, "tmp")) -> None:
     """Remove scratch files and folders older than `STALE_SECONDS`, and files of `datasets`, which are named tmp*."""
-    for path in (*folder.glob(f"{SCRATCH}*"), *folder.glob("tmp*")):
+    for path in (path for prefix in prefixes for path in folder.glob(f"{prefix}*")):
         with contextlib.suppress(FileNotFoundError):  # another process may remove the same file
             is_ours = path.name.startswith(SCRATCH) or path.is_file()
             if is_ours and time.time() - path.stat().st_mtime > STALE_SECONDS:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from toolrlef_data import InputError, merge_replies
+from toolrlef_data.engines.claims import BatchJobs
 from toolrlef_data.engines.database.merging import PAGE_ROWS
 from toolrlef_data.engines.reply_store import ReplyStore
 from toolrlef_data.records import Reply
@@ -53,6 +54,18 @@ def test_damaged_replies_and_failures_are_not_copied(tmp_path: Path) -> None:
     assert (count.added, count.damaged) == (1, 1)
     assert texts_in(tmp_path / "out", ["a", "b", "c"]) == {"a": "fine"}
     assert texts_in(path, ["a"]) == {"a": "fine"}, "a copied store is not changed"
+
+
+def test_a_store_with_pending_batch_jobs_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Their requests would be sent and paid again by a run that has the merged store alone."""
+    path = store(tmp_path / "1", {"a": "1"})
+    with contextlib.closing(ReplyStore(path)) as opened, BatchJobs(opened, "server") as jobs:
+        jobs.begin("j" * 32, ["b", "c"])
+        assert opened.count_jobs() == 1
+    merge_replies(tmp_path / "out", [path, store(tmp_path / "2", {"d": "1"})])
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path} has 1 pending batch jobs, whose replies are not copied: run what has submitted them again, and merge again"
+    ]
 
 
 def test_a_withdrawn_reply_keeps_its_count(tmp_path: Path) -> None:

@@ -122,6 +122,8 @@ def test_a_recipe_for_ray_is_not_run_in_this_process(tmp_path: Path) -> None:
         ({"backend": "ray"}, ["--backend", "local", "--shards", "2"], "--shards is an option of --backend ray"),
         ({"backend": "ray", "shards": 2, "folder": "s3://b/run"}, [], "is object storage"),
         ({"backend": "ray", "shards": 2}, ["--folder", "s3://b/run"], "is object storage"),
+        ({"backend": "ray"}, ["--folder", "s3://b/run"], "is object storage"),
+        ({}, ["--shard", "1/2", "--folder", "s3://b/run"], "is object storage"),
         ({"backend": "ray", "shards": 2, "folder": "run"}, ["--address", "ray://x"], "one of a Ray client"),
         # One shard, in this process: the folder of the section is of the backend ray.
         ({"backend": "ray", "shards": 2, "folder": "run"}, ["--shard", "1/2"], "--shard needs --folder"),

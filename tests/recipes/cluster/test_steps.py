@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.api_server import ApiServer, error
+from tests.support.api_server import ApiServer, ReceivedRequest, error
 from tests.support.caches import use_caches
 from tests.support.shards import published_files, small_recipe, with_engines
 from toolrlef_data import EngineSpec, InputError, Limits, ToolrlefError, backend, run_recipe
@@ -108,6 +108,26 @@ def test_an_interrupted_run_repeats_no_request_and_no_range(tmp_path: Path) -> N
         assert len(server.requests) == 8
         assert [job for kind, job in pool.jobs if kind == "Ask"] == [2, 3]
         assert published_files(tmp_path / "out-4") == run(recipe, tmp_path)
+
+
+def test_a_batch_job_that_is_pending_is_fetched_by_the_next_run(tmp_path: Path) -> None:
+    is_down = threading.Event()
+    is_down.set()
+
+    def script(received: ReceivedRequest, repeats: int) -> Any:
+        is_status = received.method == "GET" and "/batches/" in received.path
+        return error(401, "invalid_api_key", "no") if is_status and is_down.is_set() else None
+
+    with ApiServer(script) as server:
+        recipe = api_recipe(server, tmp_path / "out", limits=Limits(mode="batch", poll=0.01, backoff=0.01))
+        with pytest.raises(ToolrlefError, match=r"^shard 0/2: "):
+            run(recipe, tmp_path, 2)
+        is_down.clear()
+        files = run(recipe, tmp_path, 2)
+        assert len(server.batches.jobs) == 2, "one for each range"
+        assert len(server.lines) == 8
+        assert not list((tmp_path / "shared-2").rglob("*.sqlite*")), "all replies are in the store of the driver"
+        assert files == run(recipe, tmp_path)
 
 
 def test_known_replies_are_not_asked_for_again(tmp_path: Path) -> None:

@@ -75,6 +75,28 @@ def test_a_recipe_that_needs_all_rows_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "shards").exists()
 
 
+@pytest.mark.parametrize("folder", ["s3://bucket/run", Path("s3://bucket/run"), "hf://datasets/me/run", "file:///run"])
+def test_a_folder_that_is_a_url_is_refused(folder: str | Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = small_recipe(tmp_path / "out")
+    for refused in (lambda: run_shard(recipe, folder, 0, 2), lambda: merging.merge_shards(recipe, folder)):
+        with pytest.raises(InputError, match=r"is object storage or another URL. The shards need a file system"):
+            refused()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("layout", ["hub", "trice"])
+def test_a_shard_refuses_a_recipe_with_a_secret(layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_SECRET", "secret-of-a-shard-9876543210")
+    headers = {"X-Note": "MY_SECRET secret-of-a-shard-9876543210"}
+    recipe = with_engines(
+        small_recipe(tmp_path / "out", layout=layout), model=EngineSpec("openai_api", "x", **SERVER, headers=headers)
+    )
+    with pytest.raises(InputError, match=r"the recipe holds a secret at engines\.model"):
+        run_shard(recipe, tmp_path / "shards", 0, 2)
+    assert not (tmp_path / "shards").exists()
+
+
 @pytest.mark.parametrize(
     ("index", "count", "message"),
     [
@@ -132,20 +154,25 @@ def test_a_shard_is_run_by_one_process(tmp_path: Path) -> None:
         pass
 
 
-def test_the_record_of_a_shard_counts_only_with_the_files_it_names(tmp_path: Path) -> None:
-    place, shard = ShardFolder(tmp_path), Shard(1, 3)
-    for path in (place.kept("a", shard), place.dropped(shard), place.record(shard)):
-        path.parent.mkdir()
-    assert place.read_record(shard, "c") == (None, "missing")
+def record_of(place: ShardFolder, shard: Shard, chain: str) -> dict[str, Any]:
+    """Return the record of a shard with one table, whose files are written."""
     files = {}
     for path in (place.kept("a", shard), place.dropped(shard)):
+        path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"rows of " + path.name.encode())
-        files[path.relative_to(tmp_path).as_posix()] = file_digest(path, 64)
-    record = {"chain": "c", "files": files}
+        files[path.relative_to(place.path).as_posix()] = file_digest(path, 64)
+    counts: dict[str, Any] = {"rows_in": {}, "rows_out": {"a": 1}, "dropped": {}, "usage": {}, "stages": []}
+    return {"chain": chain, "files": files, **counts}
+
+
+def test_the_record_of_a_shard_counts_only_with_the_files_it_names(tmp_path: Path) -> None:
+    place, shard = ShardFolder(tmp_path), Shard(1, 3)
+    assert place.read_record(shard, "c") == (None, "missing")
+    record = record_of(place, shard, "c")
     write_json(place.record(shard), record)
     assert place.read_record(shard, "c") == (record, "")
     assert place.read_record(shard, "d") == (None, "of another recipe, source or version")
-    for name in files:
+    for name in record["files"]:
         path = tmp_path / name
         kept = path.read_bytes()
         path.write_bytes(kept[:-1] + b"x")
@@ -155,6 +182,34 @@ def test_the_record_of_a_shard_counts_only_with_the_files_it_names(tmp_path: Pat
         path.write_bytes(kept)
     place.record(shard).write_bytes(b"{")
     assert place.read_record(shard, "c") == (None, "damaged")
+
+
+def test_a_record_of_another_shard_or_form_does_not_count(tmp_path: Path) -> None:
+    """Such as one that was copied to a wrong name, or that another version wrote."""
+    place, shard = ShardFolder(tmp_path), Shard(1, 3)
+    record = record_of(place, shard, "c")
+    for missing in record:
+        write_json(place.record(shard), {name: value for name, value in record.items() if name != missing})
+        assert place.read_record(shard, "c") == (None, "damaged"), missing
+    write_json(place.record(shard), [record])
+    assert place.read_record(shard, "c") == (None, "damaged")
+    other = record_of(place, Shard(0, 3), "c")
+    for changed in (
+        other,
+        {**record, "files": other["files"]},
+        {**record, "rows_out": {"b": 1}},
+        {**record, "files": {}},
+    ):
+        write_json(place.record(shard), changed)
+        assert place.read_record(shard, "c") == (None, "with the record of another shard")
+
+
+@pytest.mark.parametrize("value", [{}, {"shards": "2"}, {"shards": 0}, [2], 2, None])
+def test_a_number_of_shards_of_another_form_is_written_again(value: Any, tmp_path: Path) -> None:
+    write_json(tmp_path / "shards.json", value)
+    assert ShardFolder(tmp_path).count() is None
+    ShardFolder(tmp_path).bind(3)
+    assert ShardFolder(tmp_path).count() == 3
 
 
 # The stages of shards -------------------------------------------------------------------------------------------------
@@ -254,9 +309,8 @@ def test_stages_that_do_not_fit_the_chain_are_refused(
 
 def test_shards_that_cannot_be_merged_are_named_by_their_problem(tmp_path: Path) -> None:
     place = ShardFolder(tmp_path)
-    place.record(Shard(0, 5)).parent.mkdir()
     for index, chain in ((0, "c"), (2, "old"), (3, "c")):
-        write_json(place.record(Shard(index, 5)), {"chain": chain, "files": {}})
+        write_json(place.record(Shard(index, 5)), record_of(place, Shard(index, 5), chain))
     fixed: Any = type("Fixed", (), {"key": "c"})
     with pytest.raises(ToolrlefError) as caught:
         merging._read_records(place, 5, fixed)
@@ -265,7 +319,7 @@ def test_shards_that_cannot_be_merged_are_named_by_their_problem(tmp_path: Path)
         "Nothing is published. Run each of them, as in --shard 1/5; stored replies are used again"
     )
     for index in (1, 2, 4):
-        write_json(place.record(Shard(index, 5)), {"chain": "c", "files": {}})
+        write_json(place.record(Shard(index, 5)), record_of(place, Shard(index, 5), "c"))
     assert [shard.index for shard in merging._read_records(place, 5, fixed)] == [0, 1, 2, 3, 4]
 
 
@@ -307,7 +361,8 @@ def finished_shard(
     for path in (*(place.kept(label, shard) for label in kept), place.dropped(shard)):
         files[path.relative_to(place.path).as_posix()] = file_digest(path, 64)
     rows_out = {label: len(ids) for label, ids in kept.items()}
-    record = {"chain": CHAIN.key, "rows_in": {"math": n}, "rows_out": rows_out, "stages": stages, "files": files}
+    counts: dict[str, Any] = {"rows_in": {"math": n}, "rows_out": rows_out, "dropped": {}, "usage": {}}
+    record = {"chain": CHAIN.key, **counts, "stages": stages, "files": files}
     write_json(place.record(shard), record)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from toolrlef_data.records import InputError
 
 __all__ = ["StoreCounts", "merge_replies"]
 
+log = logging.getLogger("toolrlef_data")
 PAGE_ROWS = 2_000  # replies that are read and written at once
 
 
@@ -29,11 +31,12 @@ class StoreCounts(NamedTuple):
 def merge_replies(out: str | Path, stores: Sequence[str | Path]) -> list[StoreCounts]:
     """Copy the final replies of several stores into one; the first reply of a key stays.
 
-    Failed requests, claims and pending batch jobs are not copied. It can be repeated after an interruption.
+    Failed requests, claims and pending batch jobs are not copied; a warning names a store with pending jobs. It can be
+    repeated after an interruption.
 
     Args:
         out: the store that receives the replies; created if it is missing.
-        stores: the stores to copy, in order. They are not changed.
+        stores: the stores to copy, in order. They are not changed, but a damaged file is repaired.
 
     Returns:
         The counts of each store.
@@ -83,6 +86,13 @@ def _copy(path: Path, merged: ReplyStore) -> StoreCounts:
                     times = [(key, withdrawn[key]) for key in new if key in withdrawn]
                     connection.executemany("INSERT OR IGNORE INTO withdrawn VALUES (?, ?)", times)
                     added, known = added + len(new), known + len(stored)
+        if jobs := store.count_jobs():
+            log.warning(
+                "%s has %d pending batch jobs, whose replies are not copied: run what has submitted them again, and "
+                "merge again",
+                path,
+                jobs,
+            )
     return StoreCounts(path, added, known, damaged)
 
 

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from toolrlef_data.checks import as_path
 from toolrlef_data.engines.rules import integer_from
 from toolrlef_data.recipes.cluster.pool import MAX_STARTS, Pool, WorkerPool, check_address, check_resources, connected
 from toolrlef_data.recipes.cluster.workers import Counts, Failure, ShardWorker
 from toolrlef_data.recipes.runner import check_publishable, recipe_file
 from toolrlef_data.recipes.schema import Recipe
-from toolrlef_data.recipes.shards.folders import ShardFolder, shard_names
+from toolrlef_data.recipes.shards.folders import ShardFolder, shard_folder, shard_names
 from toolrlef_data.recipes.shards.limits import check_shardable, divided_limits
 from toolrlef_data.recipes.shards.merging import Merged, merge_shards
 from toolrlef_data.recipes.shards.numbers import Shard
-from toolrlef_data.records import InputError, ToolrlefError
+from toolrlef_data.records import ToolrlefError
 
 __all__ = ["run_on_ray", "run_pool", "shared_path"]
 
 log = logging.getLogger("toolrlef_data")
-URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path has one slash of the two
 
 
 def run_on_ray(
@@ -91,12 +88,7 @@ def run_on_ray(
 
 def shared_path(folder: str | Path) -> Path:
     """Return the absolute path of the folder of all shards."""
-    if URL.match(str(folder)):
-        raise InputError(
-            f"folder: {str(folder)!r:.80} is object storage. The shards need a file system with renames and locks that "
-            "all nodes share, such as NFS: pass its path"
-        )
-    return as_path("folder", folder).absolute()
+    return shard_folder(folder).path.absolute()
 
 
 def run_pool(

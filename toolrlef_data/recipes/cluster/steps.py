@@ -180,13 +180,18 @@ class Steps:
             self._collect(store)
 
     def _collect(self, store: ReplyStore) -> None:
-        """Move the replies of all ranges to the store of this process."""
+        """Move the replies of all ranges to the store of this process.
+
+        A store with pending batch jobs stays, since only its next run fetches their results.
+        """
         for shard in self.shards:
             path = self.place.replies(shard)
             if path.exists():
                 with self.place.locked(shard, LOCK_SECONDS):
                     merge_replies(store.path, [path])
-                    for file in path.parent.glob(f"{path.name}*"):
+                    with contextlib.closing(ReplyStore(path)) as own:
+                        jobs = own.count_jobs()
+                    for file in path.parent.glob(f"{path.name}*") if not jobs else ():
                         file.unlink()
 
 

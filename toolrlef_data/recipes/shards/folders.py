@@ -23,13 +23,15 @@ from typing import Any
 
 import filelock
 
+from toolrlef_data.checks import as_path, is_url
 from toolrlef_data.recipes.shards.numbers import Shard
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.files import explain_disk_errors, file_digest, read_json, write_json
 
-__all__ = ["ShardFolder", "shard_names"]
+__all__ = ["ShardFolder", "shard_folder", "shard_names"]
 
 MAX_NAMES = 12  # shards that a message names
+RECORD_KEYS = {"chain", "rows_in", "rows_out", "dropped", "usage", "stages", "files"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class ShardFolder:
     def count(self) -> int | None:
         """Return the number of shards; None if no shard has run."""
         known = read_json(self.path / "shards.json")
-        return known["shards"] if isinstance(known, dict) else None
+        count = known.get("shards") if isinstance(known, dict) else None
+        return count if isinstance(count, int) and count > 0 else None
 
     def bind(self, count: int) -> None:
         """Write the number of shards at the first run; raise InputError if it differs at a later one."""
@@ -103,10 +106,15 @@ class ShardFolder:
             chain: the fingerprint of the chain.
         """
         record = read_json(self.record(shard))
-        if not isinstance(record, dict):
+        if record is None:
             return None, "damaged" if self.record(shard).exists() else "missing"
-        if record.get("chain") != chain:
+        if not isinstance(record, dict) or not record.keys() >= RECORD_KEYS:
+            return None, "damaged"
+        if record["chain"] != chain:
             return None, "of another recipe, source or version"
+        paths = [*(self.kept(label, shard) for label in record["rows_out"]), self.dropped(shard)]
+        if record["files"].keys() != {path.relative_to(self.path).as_posix() for path in paths}:
+            return None, "with the record of another shard"
         for name, expected in record["files"].items():
             path = self.path / name
             if not path.exists():
@@ -114,6 +122,21 @@ class ShardFolder:
             if file_digest(path, 64) != expected:
                 return None, f"with a damaged {name}"
         return record, ""
+
+
+def shard_folder(folder: str | Path) -> ShardFolder:
+    """Return the folder of all shards; raise InputError for a URL, such as that of object storage.
+
+    >>> shard_folder("s3://bucket/run")
+    Traceback (most recent call last):
+    toolrlef_data.records.InputError: folder: 's3://bucket/run' is object storage or another URL. The shards need a ...
+    """
+    if is_url(folder):
+        raise InputError(
+            f"folder: {str(folder)!r:.80} is object storage or another URL. The shards need a file system with renames "
+            "and locks that all machines share, such as NFS: pass its path"
+        )
+    return ShardFolder(as_path("folder", folder))
 
 
 def shard_names(numbers: list[int]) -> str:

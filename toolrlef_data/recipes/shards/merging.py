@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
@@ -13,20 +14,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from toolrlef_data.checks import as_path
 from toolrlef_data.columns import DROPPED
 from toolrlef_data.publishing.hub.push import Push
 from toolrlef_data.publishing.parquet_files import READY_FILES
 from toolrlef_data.recipes.runner import check_publishable, publish_tables
 from toolrlef_data.recipes.schema import Recipe
 from toolrlef_data.recipes.shards.chains import Chain, dropping_stages, merge_stages
-from toolrlef_data.recipes.shards.folders import ShardFolder, shard_names
+from toolrlef_data.recipes.shards.folders import ShardFolder, shard_folder, shard_names
 from toolrlef_data.recipes.shards.limits import check_shardable
 from toolrlef_data.recipes.shards.numbers import Shard
 from toolrlef_data.recipes.shards.running import is_final, load_all
 from toolrlef_data.records import InputError, LedgerError, ToolrlefError, TooManyFailures
 from toolrlef_data.tables.batches import key_after
-from toolrlef_data.tables.files import explain_disk_errors, scratch_folder
+from toolrlef_data.tables.files import explain_disk_errors, read_json, scratch_folder
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.identity import distinct
 from toolrlef_data.tables.lineage import lineage, usage
@@ -88,9 +88,9 @@ def merge_shards(
     Raises:
         ToolrlefError: shards are missing, damaged, or of another recipe, source or version; the message names them.
         TooManyFailures: more than `max_failed` of the requests of a stage failed in all shards together.
-        InputError: as in `run_recipe`, or no shard has run in the folder.
+        InputError: as in `run_recipe`, the folder is a URL, or no shard has run in it.
     """
-    place = ShardFolder(as_path("folder", folder))
+    place = shard_folder(folder)
     check_shardable(recipe)
     published = check_publishable(recipe, out=out, replace=replace)
     count = place.count()
@@ -112,8 +112,11 @@ def merge_shards(
             _check_failures(recipe, stages.values())
             for stage in stages.values():
                 stage["inputs"] = [_fingerprint(stages, key) for key in stage["inputs"]]
-            ledgers = _write_ledgers(place, records, stages, scratch)
-            tables = _write_tables(place, records, stages, chain, scratch, keep_shards)
+            try:
+                ledgers = _write_ledgers(place, records, stages, scratch)
+                tables = _write_tables(place, records, stages, chain, scratch, keep_shards)
+            finally:  # before an error about rows that do not add up
+                _check_unchanged(place, records)
             for key, stage in stages.items():
                 write_record(stage["fingerprint"], {**stage, **ledgers.get(key, {})})
             folder, push = publish_tables(recipe, tables, published, out=out, replace=replace)
@@ -150,6 +153,19 @@ def _read_records(place: ShardFolder, count: int, chain: Chain) -> dict[Shard, M
             f"published. Run each of them, as in --shard {first}/{count}; stored replies are used again"
         )
     return records
+
+
+def _check_unchanged(place: ShardFolder, records: Records) -> None:
+    """Raise a ToolrlefError if a shard was run again since its record was read, so that its rows may be others.
+
+    A shard that is run again removes its record before it changes any other file.
+    """
+    changed = [shard.index for shard, record in records.items() if read_json(place.record(shard)) != record]
+    if changed:
+        raise ToolrlefError(
+            f"these shards in {place.path} were run again during the merge: {shard_names(changed)}. Nothing is "
+            "published. Merge again when they are finished"
+        )
 
 
 def _has_failed(record: Mapping[str, Any]) -> bool:
@@ -249,9 +265,19 @@ def _write_tables(
         stage["files"] = arrow_files(data)
         if kept.task:
             tables.setdefault(kept.task, {})[kept.name] = data
-            ready = [str(file.resolve()) for file in files if pq.read_metadata(file).num_rows] if keep_shards else []
+            kept_files = [file for file in files if pq.read_metadata(file).num_rows] if keep_shards else []
+            ready = [str(_link(file, scratch).resolve()) for file in kept_files]
             stage |= {READY_FILES: ready} if ready else {}
     return tables
+
+
+def _link(file: Path, folder: Path) -> Path:
+    """Return a second name of a file, which keeps its rows if the shard is run again; else the file itself."""
+    try:
+        os.link(file, folder / file.name)
+    except OSError:
+        return file
+    return folder / file.name
 
 
 def _batches(files: Sequence[Path]) -> Iterator[pa.Table]:

@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from toolrlef_data.checks import as_path
 from toolrlef_data.columns import DROPPED
 from toolrlef_data.engines.reply_store import replies_in
 from toolrlef_data.engines.rules import integer_from
@@ -19,11 +18,12 @@ from toolrlef_data.publishing.parquet_files import write_file
 from toolrlef_data.recipes.runner import build_tables, load_questions, recipe_file
 from toolrlef_data.recipes.schema import Recipe
 from toolrlef_data.recipes.shards.chains import Chain, dropping_stages, find_chain, kept_tables, select_rows, stages_of
-from toolrlef_data.recipes.shards.folders import ShardFolder
+from toolrlef_data.recipes.shards.folders import ShardFolder, shard_folder
 from toolrlef_data.recipes.shards.limits import check_shardable, divided, divided_limits
 from toolrlef_data.recipes.shards.numbers import Shard
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.files import (
+    SCRATCH,
     atomic_file,
     explain_disk_errors,
     file_digest,
@@ -47,7 +47,8 @@ def run_shard(
     """Run one shard of a recipe, and write its rows, its ledger and its record.
 
     All shards read the sources and run on a range of the same questions. A finished shard is not run again, unless
-    requests failed that can be sent again. A shard that was killed continues; only the requests in flight are repeated.
+    requests failed that can be sent again, or the recipe has `ask_again`. A shard that was killed continues; only the
+    requests in flight are repeated.
 
     Args:
         recipe: result of `load_recipe`.
@@ -62,8 +63,8 @@ def run_shard(
         requests and tokens), and the stages and files.
 
     Raises:
-        InputError: the recipe has a step that needs all rows, the folder has another number of shards, or another
-            process runs the shard. Raised before any model request.
+        InputError: the recipe has a step that needs all rows, or holds a secret; the folder is a URL, or has another
+            number of shards; or another process runs the shard. Raised before any model request.
         TooManyFailures, CapReached: as in `run_recipe`; caps and rates are divided by `count`.
 
     >>> import tempfile
@@ -79,10 +80,9 @@ def run_shard(
     integer_from(0).check("index", index)
     if index >= count:
         raise InputError(f"index: expected a number from 0 to {count - 1}, found {index}")
-    shard, place = Shard(index, count), ShardFolder(as_path("folder", folder))
+    shard, place = Shard(index, count), shard_folder(folder)
     check_shardable(recipe)
-    if recipe.layout == "hub":
-        recipe_file(recipe)  # a secret is an error before any request
+    recipe_file(recipe)  # a secret is an error before any request, whatever the layout
     num_proc = num_proc or recipe.run.num_proc
     for line in divided_limits(recipe, count):
         log.warning("%s", line)
@@ -90,7 +90,7 @@ def run_shard(
     with explain_disk_errors(place.path), place.locked(shard, wait):
         questions, chain = load_all(recipe, place)
         record, _ = place.read_record(shard, chain.key)
-        if record is None or not is_final(record):
+        if record is None or recipe.ask_again or not is_final(record):
             place.record(shard).unlink(missing_ok=True)
             record = _run(recipe, place, shard, questions, chain, num_proc)
         remove(place.stages(shard))
@@ -102,6 +102,8 @@ def load_all(recipe: Recipe, place: ShardFolder) -> tuple[dict[str, Dataset], Ch
     questions = {task: materialize(table) for task, table in load_questions(recipe).items()}
     (place.path / "stages").mkdir(exist_ok=True)
     remove_stale_files(place.path / "stages")
+    for name in ("", "kept", "dropped", "done"):
+        remove_stale_files(place.path / name, (SCRATCH,))
     return questions, find_chain(recipe, questions, place.path / "stages")
 
 
