@@ -24,10 +24,12 @@ SLOW := tests/crash tests/cli/test_trajectories.py tests/cli/trice/test_trice_ch
     tests/loading_scripts/test_sets/test_real_overlaps.py tests/publishing/card/test_golden.py \
     tests/publishing/card/test_recomputed.py tests/publishing/exports/test_stage_formats.py \
     tests/publishing/report/test_report_page.py tests/publishing/report/test_report_requests.py \
-    tests/recipes/cluster tests/recipes/shards/test_shards.py tests/recipes/test_fields.py tests/tasks/given/test_given_tasks.py \
-    tests/test_public_tables.py tests/toolbench/search/test_demo.py tests/toolbench/search/test_generation.py \
+    tests/recipes/cluster tests/recipes/shards/test_shard_reruns.py tests/recipes/shards/test_shards.py \
+    tests/recipes/test_fields.py tests/tasks/given/test_given_tasks.py tests/test_public_tables.py \
+    tests/toolbench/search/test_demo.py tests/toolbench/search/test_generation.py \
     tests/tools/readers/test_translator.py tests/tools/search/test_endpoint.py tests/trice/benchmarks/test_choices.py \
-    tests/trice/evaluation tests/trice/files/test_loader.py tests/trice/need/test_need_labels.py tests/trice/test_own_tools.py \
+    tests/trice/evaluation tests/trice/files/test_loader.py tests/trice/need/test_need_labels.py \
+    tests/trice/test_own_tools.py \
     tests/trice/test_processes.py tests/trice/training
 
 unit: $(READY)

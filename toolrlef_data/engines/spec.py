@@ -198,7 +198,7 @@ class EngineSpec:
 
     def published(self) -> dict[str, Any]:
         """Return the settings for publication, without folder paths and without addresses of private servers."""
-        return redact_fields(self)
+        return {**redact_fields(self), "stop": list(self.stop)}  # a stop string such as "/end" is no path
 
 
 @dataclass(frozen=True, slots=True)
