@@ -42,8 +42,9 @@ from toolrlef_data.trice.reader import (
     _reader_requests,
     _replay,
 )
+from toolrlef_data.trice.scoring import RULES
 from toolrlef_data.trice.scoring.candidates import checked_rule
-from toolrlef_data.trice.scoring.stage import RULES, _rounded, score
+from toolrlef_data.trice.scoring.stage import _rounded, score
 from toolrlef_data.trice.stage2 import _read_as_original
 
 MATH, QA, MLQA = (TASKS[name] for name in ("math", "qa", "mlqa"))
@@ -77,7 +78,7 @@ def test_the_rows_of_a_batch() -> None:
     assert [(row.question, row.context) for row in rows_of(columns, settings(tongue, MATH))] == [
         MLQA.split_input(""), MATH.split_input("")
     ]  # fmt: skip
-    fields = {
+    fields: dict[str, list[Any]] = {
         "a.error": [None, "x"],
         "a.text": ["t", "u"],
         "a.finish_reason": ["stop", "length"],
@@ -92,9 +93,14 @@ def test_the_rows_of_a_batch() -> None:
 
 def test_the_distinct_inputs_of_a_slow_tool_in_order() -> None:
     rows = [Row("1", "qa", [], "de"), Row("2", "qa", [], ""), Row("3", "math", [], "")]
-    texts = {"a": ["WikiSearch(x)", "WikiSearch(x)", "WikiSearch(z)"], "b": ["WikiSearch(y)", None, "x"]}
-    columns = {f"{name}.{field}": [None] * 3 for name in texts for field in ("error", "finish_reason", "arguments")}
-    columns |= {f"{name}.text": values for name, values in texts.items()}  # type: ignore[dict-item]
+    texts: dict[str, list[str | None]] = {
+        "a": ["WikiSearch(x)", "WikiSearch(x)", "WikiSearch(z)"],
+        "b": ["WikiSearch(y)", None, "x"],
+    }
+    columns: dict[str, list[Any]] = {
+        f"{name}.{field}": [None] * 3 for name in texts for field in ("error", "finish_reason", "arguments")
+    }
+    columns |= {f"{name}.text": values for name, values in texts.items()}
     both = settings(QA, MATH, names=("a", "b"))
     assert _tool_inputs("qa", rows, columns, both) == [ToolInput("x", "de"), ToolInput("y", "de"), ToolInput("x", "")]
     assert _tool_inputs("math", rows, columns, both) == []
@@ -214,7 +220,14 @@ def test_what_execution_needs() -> None:
 
 
 def read_row(**changes: Any) -> dict[str, Any]:
-    row = {"id": "1", "task": "qa", "answers": ["Bern", "Biel"], "input": "Where?", "question": "Where?", "context": ""}
+    row: dict[str, Any] = {
+        "id": "1",
+        "task": "qa",
+        "answers": ["Bern", "Biel"],
+        "input": "Where?",
+        "question": "Where?",
+        "context": "",
+    }
     for name in "ab":
         row |= {f"{name}.argument": name, f"{name}.tool_error": None, f"{name}.predictions": [f"{name}1", f"{name}2"]}
         row |= {f"{name}.correct": None}
@@ -312,4 +325,4 @@ def test_numbers_as_the_original_writes_them() -> None:
 
 
 def test_a_scripted_reader_is_named_by_its_function() -> None:
-    assert scripted(fail, progress=False).model_name == "fail"
+    assert scripted(fail, progress=False).model_name == "fail"  # type: ignore[arg-type]

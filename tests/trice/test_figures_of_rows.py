@@ -32,7 +32,9 @@ from toolrlef_data.trice.ranking.agreement import pair_differences
 
 def counts(kind: str, rows: list[dict[str, Any]]) -> dict[str, tuple[int, int]]:
     """Return for each share its numerator and its denominator."""
-    shares = {name: measure(rows) for name, measure in FIGURES[kind].items() if name != "macro-F1"}
+    measures = {name: measure(rows) for name, measure in FIGURES[kind].items() if name != "macro-F1"}
+    shares = {name: measure for name, measure in measures.items() if isinstance(measure, Share)}
+    assert shares == measures
     return {name: (sum(share.holds), sum(share.among)) for name, share in shares.items()}
 
 
@@ -46,7 +48,7 @@ def test_the_figures_of_questions() -> None:
     right, wrong, unsure, lost = outcome(correct=True), outcome(correct=False), outcome(), outcome("empty")
     called, failed = outcome(uses_tool=True, correct=True), outcome(uses_tool=True, tool_error="syntax", correct=False)
     ungraded = outcome(uses_tool=True)
-    pairs = [
+    pairs: list[tuple[Any, Any, bool | None]] = [
         (right, called, True),
         (wrong, failed, True),
         (wrong, right, True),
@@ -81,7 +83,7 @@ def test_the_figures_of_choices() -> None:
         ("cannot_answer", None, None, 0, "too_long"), ("tool_call", None, None, 0, "too_long"),
     ]  # fmt: skip
     names = ("right", "chosen", "chosen_normalised", "n_tools", "error")
-    rows = [dict(zip(names, row, strict=True)) for row in values]
+    rows: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in values]
     assert counts("choices", rows) == {
         "accuracy": (1, 6),
         "length-normalised accuracy": (4, 6),
@@ -157,7 +159,7 @@ def test_draws_and_quantiles_of_a_macro_f1() -> None:
     assert set(draws.sum(axis=1)) == {5}
     values = np.array([macro_f1([i for i in range(5) for _ in range(row[i])]) for row in draws])
     low, high = np.quantile(values[~np.isnan(values)], [0.025, 0.975])
-    assert found == (pytest.approx(macro_f1(list(range(5)))), pytest.approx(low), pytest.approx(high), 4)
+    assert found == pytest.approx((macro_f1(list(range(5))), low, high, 4))
     assert (_draws(5, 0) != draws).any(), "another seed"
 
 
@@ -176,14 +178,14 @@ def test_a_difference_is_that_of_the_questions_and_two_more() -> None:
         [*first.holds, True, False], [*first.among, True, True]
     )
     low, high = np.quantile(gaps[~np.isnan(gaps)], [0.025, 0.975])
-    assert found == (pytest.approx(2 / 3 - 1 / 3), pytest.approx(low), pytest.approx(high), 3)
+    assert found == pytest.approx((2 / 3 - 1 / 3, low, high, 3))
     reverse = difference(second, first, seed=5)
-    assert (reverse.value, reverse.n) == (pytest.approx(-1 / 3), 3)
+    assert (reverse.value, reverse.n) == pytest.approx((-1 / 3, 3))
     nothing = Share([False] * 4, [False] * 4)
     assert difference(first, nothing) == Estimate(None, None, None, 0)
     assert difference(nothing, first) == Estimate(None, None, None, 3)
-    classes = [MacroF1(list("ab"), list(text)) for text in ("ab", "bb")]
-    assert difference(*classes).value == pytest.approx((0 + 2 / 3) / 2 - 1)
+    perfect, constant = (MacroF1(list("ab"), list(text)) for text in ("ab", "bb"))
+    assert difference(perfect, constant).value == pytest.approx((0 + 2 / 3) / 2 - 1)
 
 
 # Evaluations ----------------------------------------------------------------------------------------------------------

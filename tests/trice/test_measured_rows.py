@@ -95,6 +95,7 @@ def test_evaluations_that_are_refused(tmp_path: Path) -> None:
     }
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(row))
+    options: dict[str, Any]
     for options in ({"tools": False}, {"examples": 1}, {"task": MATH}):
         assert (
             message(benchmark=path, **options)

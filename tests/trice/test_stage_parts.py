@@ -211,7 +211,7 @@ def test_what_stage_1_needs(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def teach_row(**changes: Any) -> dict[str, Any]:
-    row = {
+    row: dict[str, Any] = {
         "id": "a",
         "task": "math",
         "dataset": "d",
@@ -243,7 +243,7 @@ def proposed(columns: dict[str, Any]) -> tuple[Any, ...]:
 
 def test_proposals_of_every_kind() -> None:
     nothing = (None, None, None)
-    by_row = [
+    by_row: list[tuple[dict[str, Any], tuple[Any, ...]]] = [
         ({"needs_tool": False}, nothing),
         ({"verified": True, "tool_call": "c"}, nothing),
         ({"tool_call": "c"}, ("c", None, None)),
@@ -254,7 +254,7 @@ def test_proposals_of_every_kind() -> None:
     ]
     for changes, expected in by_row:
         assert proposed(_propose_from_row(teach_row(**changes), settings())) == expected, changes
-    by_solution = [
+    by_solution: list[tuple[dict[str, Any], tuple[Any, ...]]] = [
         ({"solution": "<<6*7=42>>42"}, ("calculator(6*7)", None, None)),
         ({"solution": None}, (None, "no_annotation", None)),
         ({"solution": "<<6*7=43>>"}, (None, "wrong_value", None)),
@@ -295,7 +295,7 @@ def test_the_request_of_a_teacher() -> None:
 
 
 def proposal(call: str | None = "calculator(6*7)", argument: str | None = "6*7", **changes: Any) -> dict[str, Any]:
-    fields = {
+    fields: dict[str, Any] = {
         "text": call,
         "argument": argument,
         "error": None,
@@ -473,7 +473,7 @@ def test_lost_replies_of_teachers_and_responders_are_asked_for_again() -> None:
 
 def test_what_respond_refuses() -> None:
     stage1 = gold_rows(("It is 42.", False))
-    assert message(respond, stage1, [Responder("a", quiet({"": "1"})), 3]) == (  # type: ignore[list-item]
+    assert message(respond, stage1, [Responder("a", quiet({"": "1"})), 3]) == (
         "responders: expected a list of Responder objects"
     )
     twice = respond(stage1, [Responder("a", quiet({"": "1"})), Responder("b", quiet({"": "1"}))])

@@ -80,7 +80,7 @@ def graded_rows() -> list[Row]:
             "correct": correct,
             "error": "timeout" if name == "lost" else None,
         }
-        row = {"response": response, "samples": [], "prediction": None, "correct": correct, "pass_rate": None}
+        row: Row = {"response": response, "samples": [], "prediction": None, "correct": correct, "pass_rate": None}
         rows.append({**QUESTION_ROWS[name], **row, "needs_tool": needs_tool})
     return rows
 

@@ -348,7 +348,8 @@ def test_an_unknown_task_is_named_by_its_instruction() -> None:
 
 def test_answers_and_contexts() -> None:
     assert parse_answers([1, 1.5, True, "a", ["b"], {}, None, "", "a"]) == ["1", "1.5", "True", "a"]
-    assert [parse_answers(value) for value in (None, [], " ", 0, {"a": 1})] == [[], [], [], ["0"], []]
+    values: list[Any] = [None, [], " ", 0, {"a": 1}]
+    assert [parse_answers(value) for value in values] == [[], [], [], ["0"], []]
     mlqa = TASKS["mlqa"]
     cases = [("", "q"), ("q", "q"), ("Context: c\nQuestion: q", "q"), ("c\nq", "q"), ("Context: \nQuestion: q", "q")]
     assert [extract_context(text, question, mlqa) for text, question in cases] == ["", "", "c", "c\nq", ""]

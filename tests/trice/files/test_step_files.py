@@ -81,7 +81,7 @@ def test_unusable_rows_are_named(rows: list[Any], needs: tuple[str, ...], words:
 
 
 def test_rows_and_files_without_rows(caplog: pytest.LogCaptureFixture) -> None:
-    rows = [{"id": 7, "x": 0}, {"id": "b", "y": ""}]
+    rows: list[dict[str, Any]] = [{"id": 7, "x": 0}, {"id": "b", "y": ""}]
     path = written("in.json", rows[0], " ", rows[1], "")
     found = read_rows(path, needs=("id", "x|y"))
     assert (found, [row.id for row in found]) == ([StepRow("in.json, line 1", rows[0]), StepRow("in.json, line 3", rows[1])], ["7", "b"])  # fmt: skip

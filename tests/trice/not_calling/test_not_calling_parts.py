@@ -58,9 +58,9 @@ CLAUSES: dict[str, tuple[str, float, str, str, str, str, str]] = {
 
 @pytest.mark.parametrize("question", CLAUSES)
 def test_a_whole_clause(question: str) -> None:
-    number, *rest = CLAUSES[question]
+    number, value, *texts = CLAUSES[question]
     start = question.index(number)
-    assert list(clauses_in(question)) == [Clause(start, start + len(number), number, *rest)]
+    assert list(clauses_in(question)) == [Clause(start, start + len(number), number, value, *texts)]
 
 
 NO_CLAUSE = """

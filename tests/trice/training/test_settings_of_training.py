@@ -189,4 +189,5 @@ def test_pairs_and_parts() -> None:
     assert count_pairs([-1.0, -0.5, -2.0, -2.0], [20, 10, 0, 0]) == (4, 5)
     assert count_pairs([-1.0, -1.0], [1, 0]) == (0, 1)
     samples: Any = ["a", "b", "c", "d", "e"]
-    assert split(samples, 2) == [["a", "b"], ["c", "d"], ["e"]]
+    parts: Any = split(samples, 2)
+    assert parts == [["a", "b"], ["c", "d"], ["e"]]
