@@ -418,7 +418,7 @@ def test_each_sampling_setting_is_in_the_reply_key_and_nothing_else() -> None:
     spec = EngineSpec("local", "m")
     keys = [key(spec)] + [key(replace(spec, **{name: value})) for name, pair in SAMPLING.items() for value in pair]
     assert len(set(keys)) == len(keys) == 1 + 2 * len(SAMPLING)
-    unkeyed = {
+    unkeyed: dict[str, Any] = {
         "model": "n",
         "device": "cpu",
         "concurrency": 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from toolrlef_data.engines.local.scoring.engine import ScoringEngines
 from toolrlef_data.engines.local.scoring.layouts import TokenisedRow
 from toolrlef_data.engines.local.scoring.requests import ScoringRequest
 from toolrlef_data.engines.local.weights import Weights
-from toolrlef_data.engines.model_stage import ModelStage
+from toolrlef_data.engines.model_stage import ModelStage, Row
 from toolrlef_data.engines.prompts import check_prompt, continuation
 from toolrlef_data.engines.rules import FLAG, FUNCTION, FUNCTION_OR_NONE, NAME, TEXT, integer_from, is_number, must_be
 from toolrlef_data.engines.settings import (
@@ -29,7 +30,7 @@ from toolrlef_data.engines.settings import (
     split_url,
 )
 from toolrlef_data.engines.spec import EngineSpec, Limits, Message, Request
-from toolrlef_data.records import InputError, UnknownName
+from toolrlef_data.records import InputError, Reply, UnknownName
 
 # Defaults -------------------------------------------------------------------------------------------------------------
 
@@ -80,11 +81,19 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     assert (message.tool_calls, message.tool_call_id, message.name) == ((), "", "")
 
 
+def _render(row: Row, settings: Any) -> None:
+    """Skip the row."""
+
+
+def _finish(row: Row, replies: Sequence[Reply], settings: Any) -> dict[str, Any]:
+    return {}
+
+
 def test_settings_and_requests_are_values() -> None:
     """They are hashed by value, and a change would leave a stage under the key of the old settings."""
     values: list[tuple[Any, str]] = [
         (Limits(), "rpm"), (EngineSpec("scripted", "m"), "seed"), (Message("user", "a"), "name"), (Request(), "seed"),
-        (ModelStage(len, len, None, EngineSpec("scripted", "m"), [], {}, "test"), "samples"),
+        (ModelStage(_render, _finish, None, EngineSpec("scripted", "m"), [], {}, "test"), "samples"),
         (ScoringRequest(), "end"), (ScoringEngines(), "devices"), (TokenisedRow((1,), ()), "prompt"),
         (TokenisedPrompt("a", (1,), ""), "seed"), (Weights("hub", "m"), "commit"), (LoadedModel(1, 2, "cpu"), "device"),
     ]  # fmt: skip
@@ -134,10 +143,10 @@ LIMITS: dict[str, tuple[list[Any], list[Any]]] = {
 def test_each_setting_accepts_its_range_and_nothing_beside_it(name: str) -> None:
     accepted, refused = VALUES[name]
     for value in accepted:
-        assert getattr(EngineSpec("local", **{"model": "m", name: value}), name) in (value, (value,))  # type: ignore[arg-type]
+        assert getattr(EngineSpec("local", **{"model": "m", name: value}), name) in (value, (value,))
     for value in refused:
         with pytest.raises(InputError, match=rf"^{name} must be "):
-            EngineSpec("local", **{"model": "m", name: value})  # type: ignore[arg-type]
+            EngineSpec("local", **{"model": "m", name: value})
 
 
 @pytest.mark.parametrize("name", LIMITS)
@@ -320,7 +329,7 @@ def test_key_sources_are_variables_or_files() -> None:
 
 def test_paths_and_private_servers_are_not_published(tmp_path: Path) -> None:
     folder = str(tmp_path / "m")
-    local = EngineSpec("local", folder, adapter=folder, stop="a", keys="A", headers={"X": "y"})
+    local = EngineSpec("local", folder, adapter=folder, stop=("a",), keys="A", headers={"X": "y"})
     facts = local.published()
     assert (facts["model"], facts["adapter"], facts["base_url"], facts["stop"]) == ("m", "m", None, ["a"])
     assert not {"keys", "headers", "device", "limits", "timeout"} & set(facts)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import typer
+from typer.core import TyperOption
 from typer.testing import CliRunner
 
 from tests.cli.trice.test_trice_commands import refusal, run
@@ -98,7 +99,9 @@ def test_every_option_of_every_command_has_its_default() -> None:
     names = {name: option for command in commands.values() for option in command.params for name in option.opts}
     assert names["--model"].name in ("mode", "model")
     assert names["--api-key-file"] is names["--api-keys-file"] or names["--api-key-file"].name == "api_keys_file"
-    assert names["--api-key"].hidden
+    api_key = names["--api-key"]
+    assert isinstance(api_key, TyperOption)
+    assert api_key.hidden
     for name, options in DEFAULTS.items():
         for option, lowest in (("max-tokens", 1), ("attempts", 1), ("example-num", 0)):
             if option in options:
@@ -309,6 +312,7 @@ def test_what_is_printed_of_files_and_missing_rows(capsys: pytest.CaptureFixture
 def test_the_options_of_merge_that_exclude_each_other() -> None:
     path, mix = Path("a"), "--mix joins the files that follow it: name at least one, without --right, --wrong, --gold"
     parts = "name both files: --right and --wrong, or files to join after --mix"
+    options: dict[str, Any]
     for options in ({"right": path}, {"wrong": path}, {"gold": path}):
         assert message(merge, path, mix=True, files=[path], **options) == mix
     assert message(merge, path, mix=True) == message(merge, path, mix=True, files=[]) == mix
@@ -389,8 +393,8 @@ def test_each_command_says_what_is_missing() -> None:
     llama = COMMANDS["generate_response_llama"].split()
     assert refusal("generate_response_llama", *llama, "--mode", "x") == "unknown mode 'x'; choose from: a, w"
     for command in ("generate_response_llama", "answer"):
-        options = COMMANDS[command].replace("--engine m", "--base-model b").split()
-        assert refusal(command, *options, "--prompt-template", "x") == (
+        local = COMMANDS[command].replace("--engine m", "--base-model b").split()
+        assert refusal(command, *local, "--prompt-template", "x") == (
             "unknown prompt template 'x'; choose from: alpaca, chat, vicuna"
         )
     calls = COMMANDS["generate_tool_api"].replace(" --engine m", "").split()

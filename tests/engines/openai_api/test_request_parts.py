@@ -6,12 +6,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 
 import pytest
 
 from tests.engines.openai_api.test_rate_limits import NEVER, SMALL, make_limiters, simulated
-from tests.support.api_server import ApiServer, ServerReply, completion, error
+from tests.support.api_server import ApiServer, ReceivedRequest, ServerReply, completion, error
 from toolrlef_data.engines.openai_api import client
 from toolrlef_data.engines.openai_api.budget import Spending, TokenCounts
 from toolrlef_data.engines.openai_api.engine import OpenAIEngine
@@ -31,7 +32,7 @@ SPEC = EngineSpec("openai_api", "m", base_url="http://127.0.0.1:9/v1", progress=
 
 def test_adjacent_samples_of_one_request_are_a_group() -> None:
     a, b = Request(prompt="a"), Request(prompt="b")
-    pairs = [
+    pairs: list[tuple[str, Request] | None] = [
         ("1", a),
         ("2", replace(a, sample=1)),
         None,
@@ -41,10 +42,13 @@ def test_adjacent_samples_of_one_request_are_a_group() -> None:
         ("6", a),
         None,
     ]
-    groups = [group and [tag for tag, _ in group] for group in _group_requests(iter(pairs), together=True)]
-    assert groups == [["1", "2"], None, ["3"], ["4", "5"], ["6"], None]
-    alone = [group and [tag for tag, _ in group] for group in _group_requests(iter(pairs), together=False)]
-    assert alone == [["1"], ["2"], None, ["3"], ["4"], ["5"], ["6"], None]
+
+    def tags(together: bool) -> list[list[str] | None]:
+        groups = _group_requests(iter(pairs), together)
+        return [None if group is None else [tag for tag, _ in group] for group in groups]
+
+    assert tags(together=True) == [["1", "2"], None, ["3"], ["4", "5"], ["6"], None]
+    assert tags(together=False) == [["1"], ["2"], None, ["3"], ["4"], ["5"], ["6"], None]
     assert list(_group_requests(iter([]), together=True)) == []
 
 
@@ -302,7 +306,7 @@ def test_a_body_may_be_slow_but_not_slower_than_its_size_allows(
     monkeypatch: pytest.MonkeyPatch, chunks: list[tuple[float, int]], end: float | None
 ) -> None:
     async def main(clock: Callable[[], float]) -> tuple[int, float | None]:
-        monkeypatch.setattr(client.time, "monotonic", clock)
+        monkeypatch.setattr(time, "monotonic", clock)
 
         async def body() -> AsyncIterator[bytes]:
             for seconds, size in chunks:
@@ -322,12 +326,17 @@ def test_a_body_may_be_slow_but_not_slower_than_its_size_allows(
     assert end is not None or num_chunks == len(chunks)
 
 
+def _always(reply: ServerReply, received: ReceivedRequest, repeats: int) -> ServerReply:
+    return reply
+
+
 def test_the_complete_text_of_a_failed_request() -> None:
     with ApiServer(lambda received, repeats: ServerReply(delay=60.0)) as server:
         (reply,) = ask(replace(SPEC, base_url=server.url, timeout=0.25, retries=0), CHAT)
         assert reply == Reply(None, error="timeout", error_detail="no HTTP response within 0.25 s")
     for status, kind in ((200, "too_long"), (500, "server"), (413, "too_long")):
-        with ApiServer(lambda received, repeats, s=status: ServerReply(s, b"x" * 1_100_000)) as server:
+        long = ServerReply(status, b"x" * 1_100_000)
+        with ApiServer(partial(_always, long)) as server:
             spec = replace(SPEC, base_url=server.url, retries=0, max_tokens=1)
             (reply,) = ask(spec, CHAT)
             limit = max_response_bytes(spec, len(server.requests[0].raw), 1)
