@@ -15,6 +15,7 @@ from tests.support.api_server import ApiServer, ReceivedRequest, ServerReply, co
 from tests.support.caches import use_caches
 from tests.support.shards import published_files, small_recipe, with_engines
 from toolrlef_data import EngineSpec, Limits, ToolrlefError, merge_shards, run_shard
+from toolrlef_data.recipes import runner
 from toolrlef_data.recipes.schema import Recipe
 from toolrlef_data.recipes.shards import merging
 from toolrlef_data.recipes.shards.folders import ShardFolder
@@ -97,7 +98,7 @@ def test_kept_files_of_a_merge_are_those_whose_digests_were_read(
     """A shard that is run again while the merge publishes gives its files to the next merge."""
     recipe = recipe_with(model, tmp_path)
     run_both(recipe, tmp_path)
-    publish = merging.publish_tables
+    publish = runner.publish_tables
 
     def after_a_change(*arguments: Any, **options: Any) -> Any:
         for path in (tmp_path / "shards" / "kept").iterdir():
