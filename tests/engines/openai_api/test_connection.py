@@ -28,7 +28,7 @@ from toolrlef_data.engines.spec import EngineSpec, Limits, Message, Request
 from toolrlef_data.records import AllRequestsRefused, InputError, Reply, ToolrlefError
 from toolrlef_data.tools.http import Failure, fetch, open_session, server_at
 
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"  # as `RawServer` does
 REPLY = json.dumps({"choices": [{"message": {"content": "8"}}]}).encode()
 MEGABYTE = 1_000_000
 
