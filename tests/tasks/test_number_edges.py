@@ -116,7 +116,12 @@ def test_a_box_with_a_command_has_a_value_only_if_it_is_certain() -> None:
         (r"3/4 \mathrm{ cm}", "0.75"),
         ("3/4 of the big", "0.75"),
         ("3/4 of the big cake", "4"),
-        ("5/2024", "2024"),
+        *((f"{month}/2024", "2024") for month in (*range(1, 13), "05", "99")),
+        *((f"10/{year}", str(year)) for year in (1900, 1999, 2000, 2099)),
+        *(
+            (f"10/{year}", value)
+            for year, value in (("1899", "0.0052659294365455505"), ("2100", "0.004761904761904762"))
+        ),
         ("123/2024", "0.060770750988142296"),
         ("2023/24", "24"),
         ("2023/2024", "2024"),
