@@ -40,6 +40,8 @@ def scores(rule: str, case: Case, **options: Any) -> list[float]:
         ("a correct prediction without the tool gets the second level", [GOLD_TOOL, ("a", True, False, 0)], {}, [20, 15]),
         ("wrong predictions start at the third level if a correct one has the second", [GOLD_TOOL, ("a", True, False, 0), ("b", False, True, 1)], {}, [20, 15, 10]),
         ("two correct ones at the second level use up one level", [GOLD_TOOL, ("a", True, False, 0), ("b", True, False, 0), ("c", False, True, 1)], {}, [20, 15, 15, 10]),
+        ("a correct one like gold, before or after it, does not give the second level back", [GOLD_TOOL, ("a", True, True, 0), ("b", True, False, 0), ("c", True, True, 0), ("d", False, True, 1)], {}, [20, 20, 15, 20, 10]),
+        ("nor if the wrong one is first", [GOLD_PLAIN, ("a", False, True, 1), ("b", True, True, 0), ("c", True, False, 0)], {}, [20, 10, 15, 20]),
         ("levels follow distance, not responder order", [GOLD_TOOL, ("a", False, True, 9), ("b", False, True, 2), ("c", False, True, 5)], {}, [20, 5, 15, 10]),
         ("equal distances are ranked in responder order", [GOLD_TOOL, ("a", False, True, 2), ("b", False, True, 2)], {}, [20, 15, 10]),
         ("equal distances can share a level", [GOLD_TOOL, ("a", False, True, 2), ("b", False, True, 2), ("c", False, True, 3)], {"ties": "share"}, [20, 15, 15, 10]),
