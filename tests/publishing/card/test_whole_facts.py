@@ -283,6 +283,17 @@ def test_trainers_of_every_kind_of_table() -> None:
     ]  # fmt: skip
 
 
+def test_the_quantiles_of_lengths() -> None:
+    """Of 100 different lengths, each quantile is another one: the median is the 50th, the high one the 95th."""
+    kinds = {"words": "words", "tokens": "tokens, as the engine counted them"}
+    kinds["logprob_tokens"] = "tokens of the model of the log-probabilities"
+    for kind, unit in kinds.items():
+        counts: Any = Counter({(kind, "one", 10 * n): 1 for n in range(1, 101)})
+        assert summaries.length_table(counts) == [
+            {"unit": unit, "name": "one", "texts": 100, "mean": 505, "median": 500, "high": 950, "longest": 1000}
+        ]
+
+
 def test_summaries_of_counts() -> None:
     counts: Any = Counter({
         ("words", "one", 3): 2, ("words", "gold", 1): 1, ("words", "input", 5): 19, ("words", "input", 9): 1, ("tokens", "one", 4): 1,
@@ -491,6 +502,17 @@ def test_repeated_questions_of_every_column() -> None:
         ("input", 2, 1, []), ("question", 2, 2, []), ("query", 2, 2, []),
         ("both", 4, 3, [("train", "test", 0), ("train", "none", 0), ("test", "none", 0)]),
     ]  # fmt: skip
+
+
+def test_the_lost_responses_of_all_tables_are_added() -> None:
+    """Those of every split and config, whichever comes last; a table that lost none takes none back."""
+    row: Row = {"origin": ["gold", "a", "b"]}
+    without_a, without_b = {"origin": ["gold", "b"]}, {"origin": ["gold", "a"]}
+    splits = [[row, without_a, without_a], [without_a, without_b], [row]]
+    for order in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
+        train, test, other = (table(STAGE2, *splits[place]) for place in order)
+        found = lost_responses({"m-stage2": {"train": train, "test": test}, "qa-stage2": {"train": other}})
+        assert {name: dict(reasons) for name, reasons in found.items()} == {"gold": {"": 0}, "a": {"": 3}, "b": {"": 1}}
 
 
 def test_lost_responses_of_tables_without_a_lineage() -> None:
