@@ -331,6 +331,18 @@ def test_the_options_of_merge_that_exclude_each_other() -> None:
         assert message(merge, Path("o"), **{key: Path(name) for key, name in options.items()}) == different
 
 
+def test_the_text_of_a_merged_row() -> None:
+    """The output comes before the response, also in the other order of fields; the response alone is enough."""
+    both = {"output": "an output", "response": "a response"}
+    texts = [both, dict(reversed(both.items())), {"response": "alone"}, {**both, "response": ""}]
+    rows = [{"id": f"GSM8K-{n}", "question": "q", **text} for n, text in enumerate(texts)]
+    write_lines(Path("r.json"), rows)
+    write_lines(Path("w.json"), [{"id": "GSM8K-9", "question": "q", "tool": "calculator(1)", **both}])
+    merge(Path("o.json"), right=Path("r.json"), wrong=Path("w.json"), task="MATH")
+    outputs = [row["output"] for row in read_lines(Path("o.json"))]
+    assert outputs == ["an output", "an output", "alone", "an output", "calculator(1)"]
+
+
 def test_what_merge_needs_in_its_files() -> None:
     def run() -> str:
         return message(merge, Path("o.json"), right=Path("r.json"), wrong=Path("w.json"))
