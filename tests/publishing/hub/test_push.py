@@ -189,6 +189,19 @@ def test_a_published_file_that_others_changed_is_not_replaced(
     assert loaded_rows("v1.0.0") == 9
 
 
+def test_a_published_file_that_others_changed_is_not_removed(hub: HubServer, releases: dict[str, Path]) -> None:
+    """The next version has no file of its name; the other files of the old version are removed."""
+    push_to_hub(releases["1.0.0"], REPO)
+    repo = repository(hub)
+    old = {path for path in repo.files() if path.endswith(".parquet")}
+    kept = sorted(old)[1]
+    repo.commit("refs/heads/main", "edited", {**repo.files(), kept: b"mine"})
+    push_to_hub(releases["1.1.0"], REPO)
+    assert repo.files()[kept] == b"mine"
+    assert old & repo.files().keys() == {kept}
+    assert loaded_rows("v1.1.0") == 7
+
+
 def test_a_removed_config_is_removed(hub: HubServer, tmp_path: Path) -> None:
     table = Dataset.from_list([{"id": "1", "question": "?"}])
     for version, names in (("1.0.0", ("a", "b")), ("1.0.1", ("a",))):
