@@ -513,6 +513,14 @@ def test_the_lost_responses_of_all_tables_are_added() -> None:
         train, test, other = (table(STAGE2, *splits[place]) for place in order)
         found = lost_responses({"m-stage2": {"train": train, "test": test}, "qa-stage2": {"train": other}})
         assert {name: dict(reasons) for name, reasons in found.items()} == {"gold": {"": 0}, "a": {"": 3}, "b": {"": 1}}
+    drop: Row = {"id": "1", "stage": "stage2", "reason": "empty"}
+    first, second = (table(DROPPED, {**drop, "detail": f'{{"{name}": "empty", "b": "empty"}}'}) for name in "ac")
+    dropped = {"m-dropped": {"train": first}, "qa-dropped": {"train": second}}
+    for ledgers in (dropped, dict(reversed(dropped.items()))):
+        found = lost_responses(ledgers)
+        assert {name: dict(reasons) for name, reasons in found.items()} == {
+            "a": {"empty": 1}, "b": {"empty": 2}, "c": {"empty": 1},
+        }  # fmt: skip
 
 
 def test_lost_responses_of_tables_without_a_lineage() -> None:

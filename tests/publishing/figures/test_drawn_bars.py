@@ -174,4 +174,7 @@ def test_bars_of_lengths() -> None:
     assert figure.alt == (
         "Lengths (5 % quantile, median, 95 % quantile, longest). words: a 5, 5, 5, 5. tokens: c 1, 1, 1, 1."
     )
+    hundred = lengths({"words": {"a": {10 * n: 1 for n in range(1, 101)}}})
+    assert hundred is not None
+    assert hundred.alt.endswith("words: a 50, 500, 950, 1,000."), "each of the four is another length"
     assert lengths({"none": {"b": {}}}) is None
