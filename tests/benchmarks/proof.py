@@ -156,6 +156,7 @@ def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         del arms["other need"]
     chosen = options.arms or (arms if options.full else list(arms)[:5])
     rows: dict[str, list[dict[str, Any]]] = {}
+    chosen_rows: dict[str, list[dict[str, Any]]] = {}  # without the questions that have no call to begin
     figures: dict[str, Any] = {}
     outside: dict[str, Any] = {}
     chances: dict[str, list[float]] = {}
@@ -168,10 +169,12 @@ def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         exact = replace(spec, dtype="float32")
         ranked = rank_agreement(logprobs(compared, exact, style=STYLE, examples=examples))
         starts = logprobs(places, exact, style=STYLE, examples=examples, end=False)
-        chances[name] = [values[0] for values in starts["logprobs"]]
+        chance = dict(zip(starts["id"], (values[0] for values in starts["logprobs"]), strict=True))
+        chosen_rows[name] = [row for row in evaluation.rows if row["id"] in chance]
+        chances[name] = [chance[row["id"]] for row in chosen_rows[name]]
         pairs = [sum(ranked[column][:]) for column in ("ranking_ordered", "ranking_pairs")]
         figures[name] = proof_report.figures_of(rows[name], *pairs) | proof_report.choice_of(
-            rows[name], chances[name], level
+            chosen_rows[name], chances[name], level
         )
         outside[name] = {path: evaluate(spec, benchmark=path, style=STYLE).figures() for path in options.benchmarks}
         print(f"{name}, {time.process_time() - start:.0f} s of CPU: {figures[name]}", flush=True)
@@ -187,7 +190,7 @@ def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         "arms": figures,
         "outside": outside,
         "differences": proof_report.differences_of(rows),
-        "differences of the choice": proof_report.choice_differences_of(rows, chances, level),
+        "differences of the choice": proof_report.choice_differences_of(chosen_rows, chances, level),
         "levels": proof_report.levels_of(rows, level),
     }
 
