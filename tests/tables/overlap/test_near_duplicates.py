@@ -74,6 +74,8 @@ def test_two_tables_are_compared_only_with_each_other() -> None:
     assert {int(row["id"][1:]): int(row["other_id"][1:]) for row in pairs} == expected
     assert set(pairs["text"][:]) <= set(TEXTS[:120])
     assert {identifier[0] for identifier in pairs["other_id"][:]} == {"o"}
+    assert not len(near_duplicates(data, table(["Why?"], "o"))), "each pair of tables has a result of its own"
+    assert near_duplicates(data, other)["id"][:] == pairs["id"][:]
 
 
 def test_the_candidates_depend_on_the_threshold_as_the_theory_says() -> None:
