@@ -3,9 +3,9 @@
 Each test is a program in a network and process name space of its own: Ray listens on all interfaces. Ray starts in 10 to
 60 seconds.
 
-    python -m tests.crash.test_ray_run nodes_and_driver --folder DIR --rows 200000 --shards 8
+    HANG_TIMEOUT=1500 python -m tests.crash.test_ray_run scripted_nodes_and_driver --rows 200000 --shards 8
 
-runs one of the programs with a larger table; the caller puts it into a name space.
+runs one of the programs with a larger table and prints what it counted.
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ SECRET = "secret-of-a-worker-9876543210"
 class Place:
     """The folder of a program, with a recipe for a server; each driver is a process with caches of its own."""
 
+    in_flight = CONCURRENCY
+
     def __init__(self, folder: Path, rows: int, server: ApiServer) -> None:
         self.folder, self.server = folder, server
         write_figs(folder, rows)
@@ -79,9 +81,12 @@ class Place:
         }  # fmt: skip
         (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
 
+    def asked(self) -> int:
+        """Return the number of requests so far."""
+        return len(self.server.requests)
+
     def start(self, *options: object) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "toolrlef_data.cli", "run", self.folder / "recipe.yaml", *options]
-        return subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return start_module("toolrlef_data.cli", "run", self.folder / "recipe.yaml", *options)
 
     def start_on_ray(self, shards: int, address: str, out: str = "ray") -> subprocess.Popen[str]:
         options = ["--backend", "ray", "--address", address, "--shards", shards, "--folder", self.folder / "shards"]
@@ -89,9 +94,40 @@ class Place:
 
     def run_locally(self) -> tuple[dict[str, str], int]:
         """Return the published files of a local run, and the number of its requests."""
-        asked = len(self.server.requests)
+        asked = self.asked()
         finish(self.start("--out", self.folder / "local"))
-        return published_files(self.folder / "local"), len(self.server.requests) - asked
+        return published_files(self.folder / "local"), self.asked() - asked
+
+
+class ScriptedPlace(Place):
+    """A place whose recipe has a scripted model, which writes a line for each request: it is faster than a server."""
+
+    in_flight = 1
+
+    def __init__(self, folder: Path, rows: int) -> None:
+        self.folder = folder
+        write_figs(folder, rows)
+        os.environ["REQUESTS"] = str(folder / "requests")
+
+    def asked(self) -> int:
+        return count_lines(self.folder / "requests")
+
+    def start(self, *options: object) -> subprocess.Popen[str]:
+        return start_module("tests.crash.test_ray_run", "drive", "--folder", self.folder / "shards", *options)
+
+
+def start_module(*command: object) -> subprocess.Popen[str]:
+    arguments = [sys.executable, "-m", *map(str, command)]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def drive(folder: Path, shards: int, address: str | None, out: Path) -> None:
+    """Run the recipe of a scripted place, here or in shards in a folder of the place on the Ray cluster at an address."""
+    recipe = recipe_of(folder.parent)
+    if address is None:
+        run_recipe(recipe, out=out)
+    else:
+        run_on_ray(recipe, folder, shards, address=address, out=out)
 
 
 def finish(process: subprocess.Popen[str], code: int = 0) -> str:
@@ -145,9 +181,9 @@ def workers() -> list[int]:
     return pids
 
 
-def wait_for_requests(server: ApiServer, number: int, driver: subprocess.Popen[str]) -> None:
-    """Wait until the server has received a number of requests; fail with the output of the driver if it has ended."""
-    wait_until(lambda: len(server.requests) >= number or driver.poll() is not None)
+def wait_for_requests(place: Place, number: int, driver: subprocess.Popen[str]) -> None:
+    """Wait until a place has had a number of requests; fail with the output of the driver if it has ended."""
+    wait_until(lambda: place.asked() >= number or driver.poll() is not None)
     assert driver.poll() is None, driver.communicate()[0]
 
 
@@ -191,7 +227,7 @@ def worker_killed(folder: Path, rows: int, shards: int) -> None:
         asked = len(place.server.requests)
         driver = place.start_on_ray(shards, cluster.address)
         for part in (1, 2):
-            wait_for_requests(place.server, asked + part * needed // 3, driver)
+            wait_for_requests(place, asked + part * needed // 3, driver)
             os.kill(workers()[0], signal.SIGKILL)
         finish(driver)
         assert published_files(folder / "ray") == expected
@@ -200,15 +236,26 @@ def worker_killed(folder: Path, rows: int, shards: int) -> None:
 
 def nodes_and_driver(folder: Path, rows: int, shards: int) -> None:
     """One of two nodes is removed while it works, then the driver is killed and run again."""
-    with place_with_server(folder, rows) as place, ray_cluster(1, 1) as cluster:
+    with place_with_server(folder, rows) as place:
+        remove_node_and_kill_driver(place, shards)
+
+
+def scripted_nodes_and_driver(folder: Path, rows: int, shards: int) -> None:
+    """As `nodes_and_driver`, with a scripted model."""
+    remove_node_and_kill_driver(ScriptedPlace(folder, rows), shards)
+
+
+def remove_node_and_kill_driver(place: Place, shards: int) -> None:
+    folder = place.folder
+    expected, needed = place.run_locally()
+    asked = place.asked()
+    with ray_cluster(1, 1) as cluster:
         (second,) = cluster.worker_nodes
-        expected, needed = place.run_locally()
-        asked = len(place.server.requests)
         driver = place.start_on_ray(shards, cluster.address)
-        wait_for_requests(place.server, asked + needed // 4, driver)
+        wait_for_requests(place, asked + needed // 4, driver)
         wait_until(lambda: len(workers()) == 2 or driver.poll() is not None)  # both nodes work
         cluster.remove_node(second, allow_graceful=False)
-        wait_for_requests(place.server, asked + 2 * needed // 3, driver)
+        wait_for_requests(place, asked + 2 * needed // 3, driver)
         driver.kill()
         driver.communicate()
         assert not (folder / "ray").exists()
@@ -216,10 +263,10 @@ def nodes_and_driver(folder: Path, rows: int, shards: int) -> None:
         assert 0 < len(finished) < shards
         finish(place.start_on_ray(shards, cluster.address))
         assert {name: time for name, time in records(folder).items() if name in finished} == finished
-        assert published_files(folder / "ray") == expected
-        sent = len(place.server.requests) - asked
-        assert needed <= sent <= needed + 3 * CONCURRENCY, "in flight: of the node, and of the workers of the driver"
-        print(f"{needed} questions, {sent} requests, {len(finished)} of {shards} shards before the driver was killed")
+    assert published_files(folder / "ray") == expected
+    sent = place.asked() - asked
+    assert needed <= sent <= needed + 3 * place.in_flight, "in flight: of the node, and of the workers of the driver"
+    print(f"{needed:,} questions, {sent:,} requests, {len(finished)} of {shards} shards before the driver was killed")
 
 
 def deadly_reply(request: Request) -> str:
@@ -338,8 +385,18 @@ def steps(folder: Path, rows: int, shards: int) -> None:
 
 PROGRAMS: dict[str, Callable[[Path, int, int], None]] = {
     program.__name__: program
-    for program in (equal_files, worker_killed, nodes_and_driver, deadly_shard, refusals, steps)
+    for program in (equal_files, worker_killed, nodes_and_driver, scripted_nodes_and_driver, deadly_shard, refusals, steps)
 }
+
+
+def run_program(program: str, rows: int, shards: int, folder: Path) -> str:
+    """Run a program in name spaces of its own, and return its output."""
+    # The path of a socket has 107 characters, and processes that are ending may write logs.
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as short:
+        own = {"RAY_TMPDIR": short, "HOME": short, "HF_HOME": str(folder / "home"), **ray_environment()}
+        environment = {**os.environ, **own, "TOOLRLEF_REPLIES": str(folder / "replies.sqlite")}
+        arguments = ["--folder", folder, "--rows", rows, "--shards", shards]
+        return run_in_namespace("tests.crash.test_ray_run", program, *arguments, environment=environment)
 
 
 @pytest.mark.parametrize(
@@ -348,24 +405,28 @@ PROGRAMS: dict[str, Callable[[Path, int, int], None]] = {
 )  # fmt: skip
 def test_on_ray(program: str, rows: int, shards: int, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason=f"{OWN_ENVIRONMENT}make ray")
-    # The path of a socket has 107 characters, and processes that are ending may write logs.
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as short:
-        own = {"RAY_TMPDIR": short, "HOME": short, "HF_HOME": str(tmp_path / "home"), **ray_environment()}
-        environment = {**os.environ, **own, "TOOLRLEF_REPLIES": str(tmp_path / "replies.sqlite")}
-        arguments = ["--folder", tmp_path, "--rows", rows, "--shards", shards]
-        run_in_namespace("tests.crash.test_ray_run", program, *arguments, environment=environment)
+    run_program(program, rows, shards, tmp_path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("program", choices=PROGRAMS)
-    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("program", choices=[*PROGRAMS, "drive"])
+    parser.add_argument("--folder", type=Path, help="of a program that already has name spaces of its own")
     parser.add_argument("--rows", type=int, default=100)
     parser.add_argument("--shards", type=int, default=5)
+    parser.add_argument("--backend", choices=["ray"])
+    parser.add_argument("--address")
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     from tests.crash import test_ray_run  # Ray sends functions of __main__ by value, and others by name
 
-    test_ray_run.PROGRAMS[options.program](options.folder, options.rows, options.shards)
+    if options.program == "drive":
+        test_ray_run.drive(options.folder, options.shards, options.address, options.out)
+    elif options.folder:
+        test_ray_run.PROGRAMS[options.program](options.folder, options.rows, options.shards)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            print(test_ray_run.run_program(options.program, options.rows, options.shards, Path(folder)), end="")
 
 
 if __name__ == "__main__":

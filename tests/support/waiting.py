@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
 # Seconds after which a hanging test ends; longer than any expected wait.
-HANG_TIMEOUT = 300.0
+HANG_TIMEOUT = float(os.environ.get("HANG_TIMEOUT", "300"))
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
