@@ -92,7 +92,7 @@ def measure_stage(folder: Path, name: str) -> None:
         peak, done = [before], threading.Event()
 
         def watch() -> None:
-            while not done.wait(0.02):
+            while not done.wait(0.002):
                 peak[0] = max(peak[0], anonymous_bytes())
 
         watcher = threading.Thread(target=watch)

@@ -385,7 +385,15 @@ def steps(folder: Path, rows: int, shards: int) -> None:
 
 PROGRAMS: dict[str, Callable[[Path, int, int], None]] = {
     program.__name__: program
-    for program in (equal_files, worker_killed, nodes_and_driver, scripted_nodes_and_driver, deadly_shard, refusals, steps)
+    for program in (
+        equal_files,
+        worker_killed,
+        nodes_and_driver,
+        scripted_nodes_and_driver,
+        deadly_shard,
+        refusals,
+        steps,
+    )
 }
 
 

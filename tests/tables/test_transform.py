@@ -381,7 +381,7 @@ def test_memory_does_not_grow_with_the_rows() -> None:
             reads=["id"],
             stage="write to a file",
         )
-        pool = pa.proxy_memory_pool(default_pool)
+        pool = pa.proxy_memory_pool(pa.system_memory_pool())
         pa.set_memory_pool(pool)
         try:
             result = explode_words(data, function=copies, batch_rows=4)

@@ -28,6 +28,7 @@ from toolrlef_data.records import InputError, MissingColumns
 from toolrlef_data.tables.batches import hide_progress_bars
 from toolrlef_data.tables.identity import distinct
 from toolrlef_data.tables.lineage import ledger, without_tasks
+from toolrlef_data.tables.memory import system_memory
 from toolrlef_data.trice.cassette import collect_executions
 from toolrlef_data.trice.files.writer import check_tables, write_trice
 
@@ -42,6 +43,7 @@ LONGEST_NAME = 100  # characters; a folder has the names of a task and a table, 
 SPLIT = re.compile(r"[A-Za-z0-9_]+")  # valid in a file name from which `load_dataset` reads the split
 
 
+@system_memory()
 def publish(
     tables: Tables,
     out: str | Path,

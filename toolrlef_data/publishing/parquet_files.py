@@ -73,7 +73,8 @@ def write_file(data: Dataset, path: Path, group_rows: int | None = None) -> None
     group_rows = group_rows or _group_rows(len(data), table_bytes(data))
     schema = old_schema(data.features)
     # With chunks that depend on the contents, a later version of a file shares most of its bytes on the Hub.
-    with pq.ParquetWriter(path, schema, use_content_defined_chunking=True, write_page_index=True) as file:
+    options = {"use_content_defined_chunking": True, "write_page_index": True}
+    with pq.ParquetWriter(path, schema, **options, memory_pool=pa.default_memory_pool()) as file:
         for batch in as_arrow(data).iter(group_rows):
             file.write_table(batch.combine_chunks().replace_schema_metadata(schema.metadata))
 

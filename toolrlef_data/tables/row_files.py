@@ -20,6 +20,7 @@ from toolrlef_data.columns import DROPPED
 from toolrlef_data.tables.checksums import stamp
 from toolrlef_data.tables.files import atomic_file, file_digest, scratch_file
 from toolrlef_data.tables.fingerprint import canonical, digest
+from toolrlef_data.tables.memory import system_memory
 from toolrlef_data.tables.stage_cache import (
     arrow_files,
     as_arrow,
@@ -112,6 +113,7 @@ def chunks_of(rows: Iterable[Any]) -> Iterator[list[Any]]:
     return iter(lambda: list(islice(remaining, 1000)), [])
 
 
+@system_memory()
 def table_from_batches(
     batches: Iterable[pa.Table],
     schema: pa.Schema,

@@ -21,6 +21,7 @@ from toolrlef_data.columns import RESPONSE
 from toolrlef_data.engines.reply_store import store_path
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import TOOL_FAILURES, InputError, ToolResult
+from toolrlef_data.tables.batches import BATCH_ROWS
 from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.tables.transform import apply
 from toolrlef_data.tasks.task import Task
@@ -244,7 +245,7 @@ def _add_later_fields(columns: Columns, settings: None) -> dict[str, list[Any]]:
 def _has_tool_failure(executed: Dataset, names: Sequence[str]) -> bool:
     """Return whether any call ended in a tool failure, which the next run retries."""
     failures = pa.array(sorted(TOOL_FAILURES))
-    for table in as_arrow(executed).iter(10_000):
+    for table in as_arrow(executed).iter(BATCH_ROWS):
         for name in names:
             if pc.any(pc.is_in(pc.struct_field(table.column(name), ["tool_error"]), value_set=failures)).as_py():
                 return True

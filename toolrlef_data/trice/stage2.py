@@ -20,6 +20,7 @@ from toolrlef_data.checks import features_of
 from toolrlef_data.columns import RESPONSE
 from toolrlef_data.engines.rules import FLAG
 from toolrlef_data.records import NO_RESPONSE_ERRORS, InputError
+from toolrlef_data.tables.batches import BATCH_ROWS
 from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.tables.transform import apply
 from toolrlef_data.tasks.given.memory import remember_tasks
@@ -144,7 +145,7 @@ def execute(
 
 def _check_gold(executed: Dataset, tasks: Mapping[str, Task]) -> None:
     """Raise an `InputError` if stage 1 and these tasks disagree about whether the output of a row calls the tool."""
-    for table in as_arrow(executed, ["id", "task", "uses_tool", "gold"]).iter(10_000):
+    for table in as_arrow(executed, ["id", "task", "uses_tool", "gold"]).iter(BATCH_ROWS):
         gold = table.column("gold").combine_chunks()
         has_call = pc.is_valid(pc.struct_field(gold, ["tool"]))
         differs = pc.not_equal(has_call, table.column("uses_tool").combine_chunks())

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from toolrlef_data.tables.files import atomic_file
+from toolrlef_data.tables.memory import system_memory
 
 __all__ = ["enlarge_batches"]
 
@@ -27,9 +28,8 @@ def enlarge_batches(file: Path) -> None:
     size, n_rows = file.stat().st_size, sum(rows)
     if n_batches <= MIN_BATCHES or n_rows > n_batches * enough // 2 or size > n_batches * BATCH_BYTES // 2:
         return
-    release = pa.default_memory_pool().release_unused  # the memory that Arrow's allocator keeps of earlier batches
-    release()
     with (
+        system_memory(),
         atomic_file(file) as scratch,
         pa.memory_map(str(file)) as source,
         pa.ipc.open_stream(source) as reader,
@@ -43,7 +43,7 @@ def enlarge_batches(file: Path) -> None:
             if n == n_batches or is_large or sum(part.nbytes for part in pending) >= BATCH_BYTES:
                 writer.write_table(pa.Table.from_batches(pending).combine_chunks())
                 pending = []
-                release()
+                pa.default_memory_pool().release_unused()
 
 
 def _count_arrays(kind: pa.DataType) -> int:
