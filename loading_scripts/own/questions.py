@@ -16,7 +16,7 @@ from toolrlef_data.loading_scripts.own.rows import Column, Columns, Converted, c
 from toolrlef_data.loading_scripts.own.tables import LocatedRow, rows_by_split
 from toolrlef_data.loading_scripts.rows_read import Locations, question_hashes, read_rows, write_row
 from toolrlef_data.records import Drop, InputError, MissingColumns, UnknownName, is_text
-from toolrlef_data.tables.batches import function_name
+from toolrlef_data.tables.batches.mapping import function_name
 from toolrlef_data.tables.files import scratch_folder
 from toolrlef_data.tables.identity import HashTable, text_hash
 from toolrlef_data.tables.row_files import digest_rows, spool, spooled_tables, table_from_batches, writable_folder

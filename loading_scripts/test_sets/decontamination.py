@@ -11,7 +11,7 @@ from datasets import Dataset, DatasetDict
 from toolrlef_data.checks import check_table, check_type
 from toolrlef_data.loading_scripts.test_sets.reading import read_test_sets
 from toolrlef_data.records import InputError
-from toolrlef_data.tables.batches import by_split, check_num_proc
+from toolrlef_data.tables.batches.mapping import by_split, check_num_proc
 from toolrlef_data.tables.overlap.removal import table_text_column
 from toolrlef_data.tables.overlap.stage import OverlapSearch, drop_overlaps, find_overlaps
 from toolrlef_data.tables.stage_cache import arrow_files

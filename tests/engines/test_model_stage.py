@@ -32,7 +32,7 @@ from toolrlef_data.engines.responses import build_response, split_reasoning
 from toolrlef_data.engines.scripted import scripted
 from toolrlef_data.engines.spec import EngineSpec, Limits, Request
 from toolrlef_data.records import InputError, Reply, ScriptExhausted, ToolrlefError, TooManyFailures, UnknownName
-from toolrlef_data.tables.batches import BACKEND, Backend
+from toolrlef_data.tables.batches.mapping import BACKEND, Backend
 from toolrlef_data.tables.stage_cache import read_record
 
 

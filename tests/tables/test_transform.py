@@ -25,7 +25,7 @@ from toolrlef_data.columns import GRADED, LATER_FIELDS, RESPONSE, STAGE1, STAGE2
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import Drop, InputError, LedgerError, MissingColumns
 from toolrlef_data.tables import fingerprint
-from toolrlef_data.tables.batches import stage_key
+from toolrlef_data.tables.batches.mapping import stage_key
 from toolrlef_data.tables.files import SCRATCH
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
 from toolrlef_data.tables.lineage import ledger, lineage

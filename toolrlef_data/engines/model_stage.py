@@ -24,7 +24,8 @@ from toolrlef_data.engines.reply_store import ReplyStore, open_store, reply_key,
 from toolrlef_data.engines.rules import integer_from
 from toolrlef_data.engines.spec import EngineSpec, Request
 from toolrlef_data.records import FINAL_ERRORS, NO_RESPONSE_ERRORS, InputError, Reply, ToolrlefError, UnknownName
-from toolrlef_data.tables.batches import BACKEND, read_values
+from toolrlef_data.tables.batches.functions import read_values
+from toolrlef_data.tables.batches.mapping import BACKEND
 from toolrlef_data.tables.fingerprint import canonical, digest
 from toolrlef_data.tables.redaction import redact_fields
 from toolrlef_data.tables.stage_cache import as_arrow, write_record

@@ -25,10 +25,10 @@ from toolrlef_data.publishing.placement import replace_publication, usable_path
 from toolrlef_data.publishing.provenance import provenance_of
 from toolrlef_data.publishing.recipe_file import RECIPE_KEY, RecipeFile
 from toolrlef_data.records import InputError, MissingColumns
-from toolrlef_data.tables.batches import hide_progress_bars
+from toolrlef_data.tables.batches.mapping import hide_progress_bars
+from toolrlef_data.tables.batches.memory import system_memory
 from toolrlef_data.tables.identity import distinct
 from toolrlef_data.tables.lineage import ledger, without_tasks
-from toolrlef_data.tables.memory import system_memory
 from toolrlef_data.trice.cassette import collect_executions
 from toolrlef_data.trice.files.writer import check_tables, write_trice
 

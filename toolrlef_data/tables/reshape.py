@@ -14,16 +14,18 @@ from datasets import Dataset, DatasetDict, Features, concatenate_datasets
 from toolrlef_data.checks import check_callable, check_names, check_type, require_columns
 from toolrlef_data.columns import completed
 from toolrlef_data.records import Drop, InputError, LedgerError
-from toolrlef_data.tables.batches import (
-    BATCH_ROWS,
+from toolrlef_data.tables.batches.functions import (
     DROP_COLUMNS,
+    explode_batch,
+    keep_batch,
+    read_drops,
+)
+from toolrlef_data.tables.batches.mapping import (
+    BATCH_ROWS,
     by_split,
     check_num_proc,
-    explode_batch,
     hide_progress_bars,
-    keep_batch,
     map_batches,
-    read_drops,
     renamed_argument,
     stage_key,
     warn_if_empty,

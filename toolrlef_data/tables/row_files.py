@@ -17,10 +17,10 @@ import pyarrow as pa
 from datasets import Dataset, Features, NamedSplit
 
 from toolrlef_data.columns import DROPPED
+from toolrlef_data.tables.batches.memory import system_memory
 from toolrlef_data.tables.checksums import stamp
 from toolrlef_data.tables.files import atomic_file, file_digest, scratch_file
 from toolrlef_data.tables.fingerprint import canonical, digest
-from toolrlef_data.tables.memory import system_memory
 from toolrlef_data.tables.stage_cache import (
     arrow_files,
     as_arrow,

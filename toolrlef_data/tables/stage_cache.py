@@ -25,7 +25,7 @@ import pyarrow as pa
 from datasets import Dataset, concatenate_datasets
 
 from toolrlef_data.records import ToolrlefError
-from toolrlef_data.tables.cache.batch_sizes import enlarge_batches
+from toolrlef_data.tables.batches.sizes import enlarge_batches
 from toolrlef_data.tables.cache.processes import mark_used
 from toolrlef_data.tables.checksums import stamp, warn_of_damage
 from toolrlef_data.tables.files import read_json, write_json

@@ -16,14 +16,16 @@ from datasets import Dataset, DatasetDict, Features
 
 from toolrlef_data.checks import check_callable, check_names, check_type, require_columns, split_path
 from toolrlef_data.records import InputError, LedgerError
-from toolrlef_data.tables.batches import (
+from toolrlef_data.tables.batches.functions import (
     RowFunction,
     apply_to_batch,
+    judge_batch,
+    keep_batch,
+)
+from toolrlef_data.tables.batches.mapping import (
     by_split,
     check_num_proc,
     function_name,
-    judge_batch,
-    keep_batch,
     key_after,
     map_batches,
     renamed_argument,

@@ -15,7 +15,7 @@ from datasets import Dataset
 
 from toolrlef_data.engines.reply_store import open_store
 from toolrlef_data.records import ToolResult
-from toolrlef_data.tables.batches import read_values
+from toolrlef_data.tables.batches.functions import read_values
 from toolrlef_data.tables.identity import distinct
 from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.tables.transform import Prepared

@@ -21,7 +21,7 @@ from toolrlef_data.columns import RESPONSE
 from toolrlef_data.engines.reply_store import store_path
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import TOOL_FAILURES, InputError, ToolResult
-from toolrlef_data.tables.batches import BATCH_ROWS
+from toolrlef_data.tables.batches.mapping import BATCH_ROWS
 from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.tables.transform import apply
 from toolrlef_data.tasks.task import Task

@@ -20,7 +20,7 @@ from toolrlef_data.checks import features_of
 from toolrlef_data.columns import RESPONSE
 from toolrlef_data.engines.rules import FLAG
 from toolrlef_data.records import NO_RESPONSE_ERRORS, InputError
-from toolrlef_data.tables.batches import BATCH_ROWS
+from toolrlef_data.tables.batches.mapping import BATCH_ROWS
 from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.tables.transform import apply
 from toolrlef_data.tasks.given.memory import remember_tasks

@@ -24,7 +24,7 @@ from toolrlef_data.recipes.cluster.workers import StepWorker
 from toolrlef_data.recipes.schema import Recipe
 from toolrlef_data.recipes.shards.folders import ShardFolder
 from toolrlef_data.records import Reply
-from toolrlef_data.tables.batches import BACKEND, Backend
+from toolrlef_data.tables.batches.mapping import BACKEND, Backend
 
 
 class PoolHere:

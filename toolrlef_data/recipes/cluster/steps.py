@@ -34,7 +34,7 @@ from toolrlef_data.recipes.shards.folders import ShardFolder
 from toolrlef_data.recipes.shards.limits import divided_spec
 from toolrlef_data.recipes.shards.numbers import Shard
 from toolrlef_data.records import InputError
-from toolrlef_data.tables.batches import BACKEND, Backend, check_num_proc
+from toolrlef_data.tables.batches.mapping import BACKEND, Backend, check_num_proc
 from toolrlef_data.tables.files import atomic_file, explain_disk_errors, remove
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.stage_cache import as_arrow, open_files

@@ -23,7 +23,7 @@ from toolrlef_data.engines.reply_store import replies_in
 from toolrlef_data.recipes.runner import build_tables
 from toolrlef_data.recipes.schema import Recipe
 from toolrlef_data.records import LedgerError
-from toolrlef_data.tables.batches import map_batches
+from toolrlef_data.tables.batches.mapping import map_batches
 from toolrlef_data.tables.files import scratch_folder
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.lineage import lineage

@@ -25,7 +25,7 @@ from toolrlef_data.recipes.shards.limits import check_shardable
 from toolrlef_data.recipes.shards.numbers import Shard
 from toolrlef_data.recipes.shards.running import is_final, load_all
 from toolrlef_data.records import InputError, LedgerError, ToolrlefError, TooManyFailures
-from toolrlef_data.tables.batches import key_after
+from toolrlef_data.tables.batches.mapping import key_after
 from toolrlef_data.tables.files import explain_disk_errors, read_json, scratch_folder
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.identity import distinct

@@ -18,7 +18,12 @@ from datasets import Dataset, DatasetDict, Features, Value
 
 from toolrlef_data.checks import check_table, check_type, require_columns
 from toolrlef_data.records import InputError
-from toolrlef_data.tables.batches import by_split, check_num_proc, map_batches, stage_key
+from toolrlef_data.tables.batches.mapping import (
+    by_split,
+    check_num_proc,
+    map_batches,
+    stage_key,
+)
 from toolrlef_data.tables.files import scratch_file
 from toolrlef_data.tables.identity import Hashes, RowNumbers, check_ids
 from toolrlef_data.tables.overlap.minhash import band_sizes, bands, candidate_pairs, jaccard, shingles

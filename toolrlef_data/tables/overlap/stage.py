@@ -11,7 +11,7 @@ import pyarrow as pa
 from datasets import Dataset, Features, Value
 
 from toolrlef_data.checks import require_columns
-from toolrlef_data.tables.batches import map_batches, stage_key
+from toolrlef_data.tables.batches.mapping import map_batches, stage_key
 from toolrlef_data.tables.identity import check_ids
 from toolrlef_data.tables.overlap.removal import drop_listed
 from toolrlef_data.tables.overlap.search import TestIndex

@@ -11,7 +11,7 @@ from typing import Any
 from toolrlef_data.choices import Choices
 from toolrlef_data.engines.rules import is_number
 from toolrlef_data.records import InputError, Score, ToolrlefError, UnknownName
-from toolrlef_data.tables.batches import function_name
+from toolrlef_data.tables.batches.mapping import function_name
 from toolrlef_data.tasks.task import Task
 
 __all__ = [

@@ -12,7 +12,7 @@ from toolrlef_data.checks import features_of, require_columns
 from toolrlef_data.columns import STAGE2
 from toolrlef_data.engines.rules import FLAG
 from toolrlef_data.records import InputError, UnknownName
-from toolrlef_data.tables.batches import function_name
+from toolrlef_data.tables.batches.mapping import function_name
 from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.tables.transform import apply
 from toolrlef_data.tasks.task import Task

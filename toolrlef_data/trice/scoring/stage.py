@@ -16,7 +16,7 @@ from toolrlef_data.choices import check_choice
 from toolrlef_data.columns import NEED, STAGE1, STAGE2, responders_of
 from toolrlef_data.engines.rules import FLAG
 from toolrlef_data.records import NO_RESPONSE_ERRORS, TOOL_FAILURES, Drop, InputError, UnknownName
-from toolrlef_data.tables.batches import function_name
+from toolrlef_data.tables.batches.mapping import function_name
 from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.tables.transform import apply, keep
 from toolrlef_data.tasks.task import Task

@@ -9,7 +9,7 @@ import pytest
 from datasets import Features
 
 from toolrlef_data.columns import QUESTIONS, RESPONSE
-from toolrlef_data.tables.cache.batch_sizes import enlarge_batches
+from toolrlef_data.tables.batches.sizes import enlarge_batches
 
 WIDE = Features(id=QUESTIONS["id"], **dict.fromkeys("abcdef", RESPONSE))
 

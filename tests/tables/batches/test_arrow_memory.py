@@ -10,7 +10,7 @@ import pytest
 from datasets import Dataset, Value
 
 from toolrlef_data import apply, publish
-from toolrlef_data.tables.memory import system_memory
+from toolrlef_data.tables.batches.memory import system_memory
 
 
 def pool_name(columns: dict[str, Any], settings: Any) -> dict[str, Any]:
@@ -40,7 +40,9 @@ def other_pool() -> Any:
 
 @pytest.mark.parametrize("num_proc", [None, 2])
 def test_a_batch_is_computed_in_memory_of_the_system(other_pool: Any, num_proc: int | None) -> None:
-    result = apply(table(), pool_name, None, reads=["id"], adds={"pool": Value("string")}, batched=True, num_proc=num_proc)
+    result = apply(
+        table(), pool_name, None, reads=["id"], adds={"pool": Value("string")}, batched=True, num_proc=num_proc
+    )
     assert result["pool"][:] == ["system", "system"]
     assert pa.default_memory_pool().backend_name == other_pool.backend_name
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from toolrlef_data.tables.batches.memory import system_memory
 from toolrlef_data.tables.files import atomic_file
-from toolrlef_data.tables.memory import system_memory
 
 __all__ = ["enlarge_batches"]
 

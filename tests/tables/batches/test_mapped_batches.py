@@ -15,18 +15,20 @@ import pytest
 from datasets import Dataset, Features, Value
 
 from toolrlef_data.records import Drop, InputError, LedgerError, clean_text
-from toolrlef_data.tables.batches import (
+from toolrlef_data.tables.batches.functions import (
+    explode_batch,
+    keep_batch,
+    read_drops,
+    read_values,
+)
+from toolrlef_data.tables.batches.mapping import (
     BACKEND,
     BATCH_ROWS,
     THIS_PROCESS,
     Backend,
     check_num_proc,
-    explode_batch,
     function_name,
-    keep_batch,
     key_after,
-    read_drops,
-    read_values,
     stage_key,
     step_digest,
 )
