@@ -14,7 +14,7 @@ __all__ = ["system_memory"]
 def system_memory() -> Iterator[None]:
     """Let Arrow allocate from the system, and return to it what is free.
 
-    Arrow's own allocator keeps freed memory: with it, stages took 10 to 50 MB more, and no less CPU time
+    Arrow's own allocator keeps freed memory: with it, stages took up to 33 MB more, and no less CPU time
     (`tests/benchmarks/bench_scale.py`).
     """
     before, system = pa.default_memory_pool(), pa.system_memory_pool()
