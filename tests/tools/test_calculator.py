@@ -267,6 +267,9 @@ def test_every_function_has_its_value() -> None:
         ("0^-2", "zero_division"),
         ("0.0^-2000", "zero_division"),
         ("log(3, 1)", "zero_division"),
+        ("1/(2-2)*3", "zero_division"),
+        ("0.2/0x1F", "syntax"),  # not 0.2/0 and a rest
+        ("1/0 and more", "unknown_name"),
         ("sqrt(-1)", "domain"),
         ("(-8)^(1/3)", "domain"),
         ("log(0)", "domain"),

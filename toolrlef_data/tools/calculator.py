@@ -82,7 +82,8 @@ def calculate(formula: str) -> int | float:
 def _plain(formula: str) -> Number | None:
     """Return the value of a formula of numbers, + - * / and parentheses; None for any other text, valid or not.
 
-    This fast path covers four in five formulas of models. `total` accumulates terms and `term` accumulates factors.
+    A division by zero gives None, too, since the rest of the text may be no formula. This fast path covers four in five
+    formulas of models. `total` accumulates terms and `term` accumulates factors.
     """
     stack: list[tuple[Number, str, Number, str]] = []
     total: Number = 0
@@ -100,6 +101,8 @@ def _plain(formula: str) -> Number | None:
             return None
         while True:
             if times:
+                if times == "/" and not value:
+                    return None
                 value = term * value if times == "*" else term / value
             times = next(tokens, "")
             if times == "*" or times == "/":
