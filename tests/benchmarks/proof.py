@@ -13,6 +13,7 @@ replies, adapters and log-probabilities, so a run that was killed resumes.
 | stage 2 | from stage 1: the ranking loss on its own responses, executed and scored; need is measured again on that model |
 | no tools (--full) | the answer to every question, without calls |
 | not calling (--full) | stage 1, and rows on which no call is right (`without_tool`) |
+| not calling, pairs (--full) | from "not calling": the ranking loss on stage 2, and on pairs of those rows: their text above the call |
 | stage 2, weight 0.01 and 1 (--full) | as stage 2, with another weight of the ranking loss |
 | shuffled need (--full) | as stage 1, but which questions get a call is shuffled |
 | other need (--full with --other MODEL) | as stage 1, but another model's need decides |
@@ -74,6 +75,7 @@ RANKING: dict[str, Any] = {"learning_rate": 2e-4, "style": STYLE}
 WEIGHT = 0.1  # of the ranking loss; the paper compares 0.01, 0.1 and 1
 CANDIDATES = 2  # responses without a call, and with one, per question of stage 2
 COMPARED = 60  # held-out questions whose candidates are compared
+CLONED, RANKED = ["instruction", "input", "output"], ["instruction", "input", "responses", "scores"]
 WRONG = scripted({"": "The answer is -1."}, progress=False)  # a student that needs the tool for every question
 
 
@@ -130,10 +132,14 @@ def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     def clone(table: Dataset) -> EngineSpec:
         return train(table, base, lora=LoraConfig(**LORA), steps=options.steps, seed=seed, **CLONING)
 
-    def rank(table: Dataset, weight: float = WEIGHT) -> EngineSpec:
-        return train(table, cloned, steps=options.ranking_steps, weight=weight, seed=seed, **RANKING)
+    def rank(table: Dataset, weight: float = WEIGHT, start: EngineSpec | None = None) -> EngineSpec:
+        return train(table, start or cloned, steps=options.ranking_steps, weight=weight, seed=seed, **RANKING)
+
+    def clone_not_calling() -> EngineSpec:
+        return clone(concatenate_datasets([table.select_columns(CLONED) for table in (tables["stage 1"], variants)]))
 
     cloned = clone(tables["stage 1"])
+    variants = without_tool(tables["stage 1"], kind=["missing_argument", "other_tools"])
     stage2, classes["again"] = stage2_table(trained, cloned, seed, options.rows)
     compared, _ = stage2_table(held_out.select(range(min(COMPARED, len(held_out)))), cloned, seed, COMPARED)
     places, level = call_starts(held_out), levels(held_out, seed, options)
@@ -145,7 +151,8 @@ def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         "stage 1": lambda: cloned,
         "stage 2": lambda: rank(stage2),
         "no tools": lambda: clone(with_outputs(tables["always"], gold_answers(trained), ids)),
-        "not calling": lambda: clone(with_rows_without_call(tables["stage 1"])),
+        "not calling": clone_not_calling,
+        "not calling, pairs": lambda: rank(with_pairs(stage2, variants), start=clone_not_calling()),
         "shuffled need": lambda: clone(relabelled(tables, trained, shuffled_need(tables, seed))),
         "other need": lambda: clone(relabelled(tables, trained, need_of(trained, replace(base, model=options.other)))),
         "stage 2, weight 0.01": lambda: rank(stage2, 0.01),
@@ -300,11 +307,15 @@ def asked_in(request: Request) -> str:
     return str(request.prompt).rpartition("Question: ")[2].partition("\n")[0]
 
 
-def with_rows_without_call(stage1: Dataset) -> Dataset:
-    """Return stage 1 and variants of its rows on which no call is right."""
-    columns = ["instruction", "input", "output"]
-    variants = without_tool(stage1, kind=["missing_argument", "other_tools"])
-    return concatenate_datasets([table.select_columns(columns) for table in (stage1, variants)])
+def with_pairs(stage2: Dataset, variants: Dataset) -> Dataset:
+    """Return stage 2, and a pair for each row on which no call is right: its text above the call."""
+
+    def pair(row: dict[str, Any]) -> dict[str, Any]:
+        return {"responses": [row["output"], row["rejected"]], "scores": [1.0, 0.0]}
+
+    pairs = variants.filter(lambda row: row["rejected"] is not None).map(pair)
+    ranked = [table.select_columns(RANKED) for table in (stage2, pairs)]
+    return concatenate_datasets([ranked[0], ranked[1].cast(ranked[0].features)])
 
 
 # Controls -------------------------------------------------------------------------------------------------------------
