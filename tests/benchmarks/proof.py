@@ -42,6 +42,7 @@ from proof_ladder import HELD_OUT, TRAINED, ladder
 from toolrlef_data import (
     ANNOTATIONS,
     EngineSpec,
+    InputError,
     Responder,
     answer,
     build_stage1,
@@ -210,10 +211,10 @@ def draw_questions(seed: int, options: argparse.Namespace) -> tuple[Dataset, Dat
     if options.data_dir:
         trained, held_out = (
             make_questions(
-                [row for name in names for row in load_source(name, data_dir=f"{options.data_dir}/{name}", split="train")],
+                [row for name in names for row in read_source(name, f"{options.data_dir}/{name}", split)],
                 task="math", answers="answers", id="id", solution="solution",
             ).shuffle(seed=seed)
-            for names in (options.trained, options.held_out)
+            for names, split in ((options.trained, "train"), (options.held_out, "test"))
         )  # fmt: skip
         trained, held_out = (
             table.select(range(min(count, len(table))))
@@ -225,6 +226,14 @@ def draw_questions(seed: int, options: argparse.Namespace) -> tuple[Dataset, Dat
             for templates, count in ((TRAINED, options.rows), (HELD_OUT, options.questions))
         )
     return decontaminate(trained, against=held_out), held_out
+
+
+def read_source(name: str, folder: str, split: str) -> Dataset:
+    """Return the only split of a source, or the named one of several."""
+    try:
+        return load_source(name, data_dir=folder)
+    except InputError:
+        return load_source(name, data_dir=folder, split=split)
 
 
 def levels(held_out: Dataset, seed: int, options: argparse.Namespace) -> dict[str, int]:
