@@ -14,8 +14,8 @@ __all__ = ["system_memory"]
 def system_memory() -> Iterator[None]:
     """Let Arrow allocate from the system, and return to it what is free.
 
-    Arrow's own allocator keeps freed memory: with it, stages took up to 33 MB more, and no less CPU time
-    (`tests/benchmarks/bench_scale.py`).
+    Arrow's own allocator keeps freed memory: with it, the peaks of stages were up to 33 MB higher, and no CPU time was
+    saved (`tests/benchmarks/bench_scale.py`).
     """
     before, system = pa.default_memory_pool(), pa.system_memory_pool()
     if before.backend_name != "system":
