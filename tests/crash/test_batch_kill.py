@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.engines.openai_api.test_batches import BATCH, count_batches, run, sto
 from tests.support.api_runs import STALL_SECONDS
 from tests.support.api_server import ApiServer, ReceivedRequest, ServerReply
 from tests.support.waiting import wait_until
+from toolrlef_data.engines.reply_store import store_path
 
 SCRIPT = """
 import sys
@@ -31,7 +33,7 @@ run_model_stage(data, stage_of(spec))
 
 
 @pytest.mark.parametrize("moment", ["uploaded", "created", "polled"])
-def test_killed_run_resumes_its_jobs(moment: str) -> None:
+def test_killed_run_resumes_its_jobs(moment: str, tmp_path: Path) -> None:
     def stall_once(received: ReceivedRequest, repeats: int) -> ServerReply | None:
         is_poll = received.method == "GET" and received.path.startswith("/v1/batches/batch")
         is_creation = received.method == "POST" and received.path == "/v1/batches"
@@ -44,7 +46,7 @@ def test_killed_run_resumes_its_jobs(moment: str) -> None:
 
     stalled_paths: list[str] = []
     with ApiServer(stall_once) as server:
-        environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+        environment = {**os.environ, "PYTHONPATH": os.getcwd(), "TMPDIR": str(tmp_path)}
         command = [sys.executable, "-c", SCRIPT, server.url, "10", os.getcwd()]
         with subprocess.Popen(command, env=environment) as process:
             processed = server.batches.jobs if moment == "created" else server.batches.files
@@ -56,3 +58,4 @@ def test_killed_run_resumes_its_jobs(moment: str) -> None:
         assert count_batches(server) == 3
         assert stored_jobs(server) == {}
         assert json.dumps(replies)
+        assert not [*tmp_path.iterdir(), *store_path().parent.glob("*.owners")], "a killed run leaves no prompts"

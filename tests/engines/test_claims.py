@@ -90,6 +90,27 @@ def test_the_claims_of_a_killed_run_pass_to_the_next_one(tmp_path: Path) -> None
     store.close()
 
 
+def test_the_files_of_a_killed_run_are_removed_by_the_next_one(tmp_path: Path) -> None:
+    """They have the prompts of a batch job."""
+    store = ReplyStore(tmp_path / "replies.sqlite")
+    killed = BatchJobs(store, "http://server/v1 m")
+    killed.make_files()
+    (killed.files / "job.jsonl").write_text("prompts")
+    with BatchJobs(store, "http://server/v1 m") as live:
+        live.make_files()
+        assert live.files.stat().st_mode & 0o777 == 0o700
+        with Claims(store) as other:
+            other.start()
+        assert (killed.files / "job.jsonl").exists(), "its run is alive"
+        killed.lock.release()
+        with Claims(store) as other:
+            other.start()
+        assert not killed.files.exists()
+        assert live.files.is_dir()
+    assert not live.folder.exists()
+    store.close()
+
+
 def test_a_run_finds_the_jobs_of_its_server_and_model_only(tmp_path: Path) -> None:
     store = ReplyStore(tmp_path / "replies.sqlite")
     servers = {"http://server/v1 m": "1" * 32, "http://server/v1 n": "2" * 32, "http://other/v1 m": "3" * 32}

@@ -158,7 +158,8 @@ def _remove_replies(yes: bool, dry_run: bool) -> dict[str, Any]:
     files = [path for path in _reply_files() if path.is_file()]
     n_bytes = sum(path.stat().st_size for path in files)
     owners = _reply_files()[0].with_name(f"{_reply_files()[0].name}.owners")
-    if in_use_since(stages_dir()) is not None or any(map(is_locked, owners.glob("*"))):
+    locks = (path for path in owners.glob("*") if path.is_file())
+    if in_use_since(stages_dir()) is not None or any(map(is_locked, locks)):
         raise InputError("a process is running that may use the replies: wait until it has ended")
     if not dry_run and files:
         if not yes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import shutil
 import stat
 import uuid
 from collections.abc import Iterable, Sequence
@@ -28,12 +29,17 @@ log = logging.getLogger(__name__)
 
 
 class Owner:
-    """The owner of claims or job records: one run, alive while its file next to the store is locked."""
+    """The owner of claims or job records: one run, alive while its file next to the store is locked.
+
+    A folder beside that file has the temporary files of the run (`files`). It is removed with the file: by the run, or
+    by a later one if the run was killed.
+    """
 
     def __init__(self, store: ReplyStore) -> None:
         self.store = store
         self.name = uuid.uuid4().hex
         self.folder = store.path.with_name(store.path.name + ".owners")
+        self.files = self.folder / f"{self.name}.files"
         self.lock = self._lock(self.name)
 
     def __enter__(self) -> Owner:
@@ -50,6 +56,11 @@ class Owner:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 # In a transaction: otherwise another process could delete the new file as that of a dead owner.
                 self.lock.acquire()
+
+    def make_files(self) -> None:
+        """Create the folder `files`, which only this user can read."""
+        self.start()
+        self.files.mkdir(mode=0o700, exist_ok=True)
 
     def _is_blocked(self) -> bool:
         """Return whether the folder cannot be created because another file has its name."""
@@ -90,6 +101,7 @@ class Owner:
         return filelock.FileLock(self.folder / owner, is_singleton=False)
 
     def _remove_lock(self, owner: str, lock: filelock.BaseFileLock) -> None:
+        shutil.rmtree(self.folder / f"{owner}.files", ignore_errors=True)
         (self.folder / owner).unlink(missing_ok=True)
         lock.release()
         with contextlib.suppress(OSError):  # other owners are alive

@@ -185,7 +185,7 @@ def remove(path: Path) -> None:
 
 @contextlib.contextmanager
 def explain_disk_errors(folder: Path) -> Iterator[None]:
-    """Convert the error of a full disk or of a folder that cannot be written into a `ToolrlefError`."""
+    """Convert the error of a full disk, or of a folder or file without access, into a `ToolrlefError`."""
     try:
         yield
     except OSError as error:
@@ -196,7 +196,9 @@ def explain_disk_errors(folder: Path) -> Iterator[None]:
                 f"the disk under {folder} is full ({full[0]}). Completed work is saved; free some space and run again."
             ) from error
         if error.errno in UNWRITABLE and _is_related(folder, error.filename):
-            raise ToolrlefError(f"cannot write to {folder} ({error.strerror}){_remedy(folder)}") from error
+            is_file = error.errno == errno.EACCES and os.path.isfile(error.filename)  # perhaps of another user
+            place = f"read or write {os.fsdecode(error.filename)}" if is_file else f"write to {folder}"
+            raise ToolrlefError(f"cannot {place} ({error.strerror}){_remedy(folder)}") from error
         raise
 
 

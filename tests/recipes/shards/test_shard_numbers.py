@@ -45,7 +45,7 @@ def test_a_shard_is_found(text: str | None, environment: dict[str, str], expecte
         ("/4", {}, "JOB_COMPLETION_INDEX .Kubernetes. or SLURM_ARRAY_TASK_ID"),
         ("/4", {"JOB_COMPLETION_INDEX": "4"}, "found 4/4"),
         ("/4", {"JOB_COMPLETION_INDEX": ""}, "JOB_COMPLETION_INDEX must be a number, found ''"),
-        (None, {"JOB_COMPLETION_INDEX": "4"}, "SLURM_ARRAY_TASK_ID"),  # a job does not say how many there are
+        (None, {"JOB_COMPLETION_INDEX": "4"}, "in a Kubernetes job /N, as in --shard /64"),  # it does not say how many
         (None, slurm(3, 3, 7, count=2), "has 2 tasks, and thus gaps"),  # --array=3,7
         (None, slurm(2, 0, 6, count=4), "and thus gaps"),  # --array=0-6:2
         ("/64", slurm(3, 3, 4), "the Slurm array has 2 tasks"),  # some shards again

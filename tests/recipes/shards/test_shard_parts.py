@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,7 @@ from toolrlef_data.recipes.shards.limits import check_shardable, divided, divide
 from toolrlef_data.recipes.shards.numbers import Shard
 from toolrlef_data.recipes.shards.running import is_final, run_shard
 from toolrlef_data.records import LedgerError, TooManyFailures
-from toolrlef_data.tables.files import file_digest, read_json, write_json
+from toolrlef_data.tables.files import explain_disk_errors, file_digest, read_json, write_json
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.stage_cache import open_recorded, read_record
 
@@ -152,6 +155,55 @@ def test_a_shard_is_run_by_one_process(tmp_path: Path) -> None:
         assert str(caught.value) == f"the shard 1/3 in {tmp_path} is run by another process: wait for it, or end it"
     with place.locked(Shard(1, 3)):
         pass
+
+
+def error_of_another_user(work: Callable[[], object]) -> str:
+    """Return the ToolrlefError of work in a process without the rights of root."""
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+            work()
+        except ToolrlefError as error:
+            os.write(writer, str(error).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        return pipe.read()
+
+
+def test_a_file_of_a_shard_that_another_user_cannot_read_is_named() -> None:
+    """Users with umask 077 share a folder; "cannot write to" the folder would send them to the wrong place."""
+    shard = Shard(0, 2)
+    with tempfile.TemporaryDirectory(prefix="toolrlef-tests-shared-") as folder:  # pytest's folders are private
+        place = ShardFolder(Path(folder))
+        with place.locked(shard):
+            place.bind(2)
+        write_json(place.record(shard), record_of(place, shard, "c"))
+        locks = place.path / "locks"
+        for path in (place.path, locks, place.record(shard).parent):
+            path.chmod(0o777)
+        files = [place.path / "shards.json", place.record(shard), locks / f"{shard.name}.lock", place.dropped(shard)]
+        for path in files:
+            path.chmod(0)
+
+        def lock() -> None:
+            with place.locked(shard):
+                pass
+
+        def read() -> None:
+            with explain_disk_errors(place.path):
+                place.read_record(shard, "c")
+
+        for path, work in zip(files, (place.count, read, lock), strict=False):
+            assert error_of_another_user(work) == f"cannot read or write {path} (Permission denied)"
+        place.record(shard).chmod(0o644)
+        assert error_of_another_user(read) == f"cannot read or write {place.dropped(shard)} (Permission denied)"
 
 
 def record_of(place: ShardFolder, shard: Shard, chain: str) -> dict[str, Any]:

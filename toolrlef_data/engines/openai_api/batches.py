@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tempfile
 import time
 import uuid
 from collections import Counter
@@ -85,6 +84,7 @@ class BatchRun:
         self.is_exhausted = False  # whether there are no more requests
 
     def new_job(self, name: str, **fields: Any) -> Job:
+        self.records.make_files()
         return Job(name, self.folder / f"{name}.jsonl", **fields)
 
     async def recover_jobs(self) -> None:
@@ -239,8 +239,8 @@ def send_in_batches(
 ) -> Iterator[TaggedReplies]:
     """Yield tagged replies as `send_directly` does, but over the batch endpoints."""
     server = f"{session.address.url} {session.spec.model}"
-    with tempfile.TemporaryDirectory(prefix="toolrlef_data") as folder, BatchJobs(open_store(), server) as records:
-        run = BatchRun(session, Path(folder), records)
+    with BatchJobs(open_store(), server) as records:
+        run = BatchRun(session, records.files, records)
         try:
             yield from _run_jobs(run, iter(requests), loop.run_until_complete)
         finally:

@@ -61,7 +61,8 @@ class ShardFolder:
 
     def count(self) -> int | None:
         """Return the number of shards; None if no shard has run."""
-        known = read_json(self.path / "shards.json")
+        with explain_disk_errors(self.path):
+            known = read_json(self.path / "shards.json")
         count = known.get("shards") if isinstance(known, dict) else None
         return count if isinstance(count, int) and count > 0 else None
 

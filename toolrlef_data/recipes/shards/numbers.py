@@ -74,7 +74,8 @@ def find_shard(text: str | None, environment: Mapping[str, str]) -> Shard:
             )
     else:
         missing = f"{INDEX} (Kubernetes) or {TASK}ID (Slurm)" if count else f"{TASK}ID (Slurm)"
-        raise InputError(f"no shard is named, and the variable {missing} is not set: pass {FORMS}")
+        job = "; in a Kubernetes job /N, as in --shard /64" if INDEX in environment else ""
+        raise InputError(f"no shard is named, and the variable {missing} is not set: pass {FORMS}{job}")
     if not 0 <= shard.index < shard.count:
         raise InputError(f"--shard: expected {FORMS}, found {shard}")
     return shard
