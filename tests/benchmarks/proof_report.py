@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,16 @@ from numpy.typing import NDArray
 
 from toolrlef_data.trice.evaluation.intervals import Share, difference, estimate
 
-__all__ = ["as_markdown", "choice_differences_of", "choice_of", "differences_of", "figures_of", "levels_of", "plot"]
+__all__ = [
+    "as_markdown",
+    "choice_differences_of",
+    "choice_of",
+    "differences_of",
+    "figures_of",
+    "levels_of",
+    "outcomes_of",
+    "plot",
+]
 
 Row = Mapping[str, Any]
 ALWAYS, STARTS = "always", ("zero-shot", "always", "stage 1", "stage 2")  # what other arms are compared with
@@ -119,25 +127,28 @@ def _wanted(rows: Sequence[Row], levels: Mapping[str, int]) -> dict[str, NDArray
 
 def _first(
     chances: Sequence[Sequence[float]], wanted: NDArray[Any], resamples: int = 2000
-) -> tuple[float, float, float]:
+) -> tuple[float | None, float | None, float | None]:
     """Return the share of ordered pairs by the first chances, less that by the second, with its interval of 95 %.
 
-    The interval is a percentile bootstrap over the questions of both kinds.
+    The interval is a percentile bootstrap over the questions of both kinds, with two more of the rarer kind, one in
+    favour of each side, as in `difference`. Without them it is empty if all pairs are ordered: of 43 questions that each
+    are below all others with a chance of 1 %, it covers the truth in 35 % of the draws.
     """
     if wanted.all() or not wanted.any():
-        return (math.nan,) * 3
+        return None, None, None
     ordered = []
     for values in map(np.asarray, chances):
         first, second = values[wanted][:, None], values[~wanted]
         ordered.append((first > second) + 0.5 * (first == second))
     pairs = ordered[0] - ordered[1] if len(ordered) == 2 else ordered[0]
+    value, worst = float(pairs.mean()), -1.0 if len(ordered) == 2 else 0.0
+    rarer = pairs if len(pairs) <= pairs.shape[1] else pairs.T
+    drawn_from = np.vstack([rarer, np.full(rarer.shape[1], worst), np.ones(rarer.shape[1])])
     draw = np.random.default_rng(0)
-    drawn = [
-        pairs[draw.integers(len(pairs), size=len(pairs))][:, draw.integers(pairs.shape[1], size=pairs.shape[1])].mean()
-        for _ in range(resamples)
-    ]
+    counts = [draw.multinomial(n, np.full(n, 1 / n), size=resamples) for n in drawn_from.shape]
+    drawn = ((counts[0] @ drawn_from) * counts[1]).sum(axis=1) / drawn_from.size
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(pairs.mean()), float(low), float(high)
+    return value, min(value, float(low)), max(value, float(high))
 
 
 def levels_of(rows: Mapping[str, Sequence[Row]], levels: Mapping[str, int]) -> dict[str, dict[int, list[int]]]:
@@ -152,23 +163,46 @@ def levels_of(rows: Mapping[str, Sequence[Row]], levels: Mapping[str, int]) -> d
     }
 
 
+def outcomes_of(
+    rows: Mapping[str, Sequence[Row]], chances: Mapping[str, Sequence[float]], levels: Mapping[str, int]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return what each arm did on each question: with these, all figures can be computed again without a model."""
+    return {
+        name: [
+            {"id": row["id"], "level": levels.get(row["id"]), "needs_tool": row["needs_tool"], "right": _right(row),
+             "right without the tool": row["plain"]["correct"] is True, "calls": _calls(row),
+             "tool_error": row["offered"]["tool_error"], "tokens": row["offered"]["tokens"], "chance": chance}
+            for row, chance in zip(of_arm, chances[name], strict=True)
+        ]
+        for name, of_arm in rows.items()
+    }  # fmt: skip
+
+
 def as_markdown(results: Sequence[Mapping[str, Any]]) -> str:
     """Return the figures of all seeds as tables; a value is the mean over the seeds, with the interval of each seed."""
     arms = list(results[0]["arms"])
     names = [*SHARES]
-    lines = [
-        f"{len(results)} seed(s), {results[0]['rows']['held out']} held-out questions, {results[0]['needed']} need the tool",
-        "",
-    ]
+    held_out, needed = (
+        ", ".join(map(str, found))
+        for found in ([r["rows"]["held out"] for r in results], [r["needed"] for r in results])
+    )
+    lines = [f"{len(results)} seed(s), {held_out} held-out questions, {needed} need the tool", ""]
     lines += ["| arm | " + " | ".join([*names, "tokens", "pairs in order"]) + " |", "|---" * (len(names) + 3) + "|"]
     for arm in arms:
         of_arm = [result["arms"][arm] for result in results if arm in result["arms"]]
         cells = [_cell([figures[name] for figures in of_arm]) for name in names]
-        tokens = sum(figures["tokens"] for figures in of_arm) / len(of_arm)
+        tokens = [figures["tokens"] for figures in of_arm if figures["tokens"] is not None]
         ordered, pairs = (sum(figures["pairs in order"][i] for figures in of_arm) for i in (0, 1))
         lines.append(
             "| "
-            + " | ".join([arm, *cells, f"{tokens:.1f}", f"{ordered / pairs:.1%} of {pairs}" if pairs else "-"])
+            + " | ".join(
+                [
+                    arm,
+                    *cells,
+                    f"{sum(tokens) / len(tokens):.1f}" if tokens else "-",
+                    f"{ordered / pairs:.1%} of {pairs}" if pairs else "-",
+                ]
+            )
             + " |"
         )
     firsts = ["needed first", *(["harder first"] if "harder first" in results[0]["arms"][arms[0]] else [])]
@@ -189,12 +223,12 @@ def as_markdown(results: Sequence[Mapping[str, Any]]) -> str:
         cells += [_cell([r["differences of the choice"][name][kind] for r in results]) for kind in firsts]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     for path in results[0]["settings"]["benchmarks"]:
-        outside = {arm: results[0]["outside"][arm][path] for arm in results[0]["outside"]}
-        measured = list(next(iter(outside.values())))
+        outside = {arm: [r["outside"][arm][path] for r in results] for arm in results[0]["outside"]}
+        measured = list(next(iter(outside.values()))[0])
         lines += ["", f"| {Path(path).name} | " + " | ".join(measured) + " |", "|---" * (len(measured) + 1) + "|"]
         lines += [
-            f"| {arm} | " + " | ".join(_cell([found[name]]) for name in measured) + " |"
-            for arm, found in outside.items()
+            f"| {arm} | " + " | ".join(_cell([found[name] for found in of_arm]) for name in measured) + " |"
+            for arm, of_arm in outside.items()
         ]
     return "\n".join(lines) + "\n"
 
@@ -226,7 +260,9 @@ def plot(results: Sequence[Mapping[str, Any]], path: Path) -> None:
                 (calls, *_), (right, low, high, _) = result["arms"][arm]["calls"], result["arms"][arm]["right"]
                 label = arm if result is results[0] else None
                 spread = [[right - low], [high - right]]
-                axes.errorbar(calls, right, yerr=spread, fmt="o", color=colours[n % 10], label=label, capsize=2)
+                axes.errorbar(
+                    calls, right, yerr=spread, fmt="os"[n // 10], color=colours[n % 10], label=label, capsize=2
+                )
         first = results[0]["arms"]
         if {"zero-shot", ALWAYS} <= set(first):
             ends = [first["zero-shot"]["right without the tool"][0], first[ALWAYS]["right"][0]]
