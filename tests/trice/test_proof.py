@@ -111,8 +111,8 @@ def test_the_interval_of_the_choice_covers_the_truth_also_with_few_errors(other_
         found = np.where(needs & (draw.random(150) < 0.02), -1.0, needs)
         chances = [found, needs.astype(float)] if other_arm else [found]
         value, low, high = proof_report._first(chances, needs, resamples=300)
-        assert low <= value <= high  # type: ignore[operator]
-        covered += low <= (-0.02 if other_arm else 0.98) <= high  # type: ignore[operator]
+        assert low <= value <= high
+        covered += low <= (-0.02 if other_arm else 0.98) <= high
     assert covered >= 90
     assert proof_report._first([needs], np.ones(150, dtype=bool)) == (None, None, None)
 
