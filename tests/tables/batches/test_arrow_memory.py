@@ -63,6 +63,15 @@ def test_publish_takes_no_memory_of_another_pool(other_pool: Any, tmp_path: Path
     assert (counting.max_memory() or 0) < 1_000_000, "of 15 MB"
 
 
+def test_stages_of_two_threads_that_overlap_leave_the_pool_as_it_was(other_pool: Any) -> None:
+    first, second = system_memory(), system_memory()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert pa.default_memory_pool().backend_name == other_pool.backend_name
+
+
 def test_a_pool_of_the_user_on_the_system_stays() -> None:
     before = pa.default_memory_pool()
     pool = pa.proxy_memory_pool(pa.system_memory_pool())

@@ -18,10 +18,12 @@ def system_memory() -> Iterator[None]:
     saved (`tests/benchmarks/bench_scale.py`).
     """
     before, system = pa.default_memory_pool(), pa.system_memory_pool()
-    if before.backend_name != "system":
+    is_other = before.backend_name != "system"  # else another thread may be about to restore the pool
+    if is_other:
         pa.set_memory_pool(system)
     system.release_unused()
     try:
         yield
     finally:
-        pa.set_memory_pool(before)
+        if is_other:
+            pa.set_memory_pool(before)
