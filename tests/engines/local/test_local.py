@@ -15,6 +15,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.support.models import tiny_adapter, tiny_llama
 from toolrlef_data.engines.local import loading
@@ -81,8 +83,6 @@ def test_batched_replies_equal_unbatched_replies(tiny: Path, settings: dict[str,
 
 
 def test_greedy_replies_equal_those_of_transformers(tiny: Path) -> None:
-    import torch
-
     model, tokenizer = (loaded := load_model(str(tiny))).model, loaded.tokenizer
     for prompt, reply in zip(PROMPTS, generate_replies(tiny, list(PROMPTS)), strict=True):
         ids = torch.tensor([tokenizer(prompt).input_ids])
@@ -121,8 +121,6 @@ def test_sampled_reply_depends_only_on_its_seed(tiny: Path, settings: dict[str, 
 
 
 def test_sampling_follows_the_distribution(tiny: Path) -> None:
-    import torch
-
     requests: list[str | Request] = [Request(prompt="apples", sample=n) for n in range(600)]
     texts = [reply.text for reply in generate_replies(tiny, requests, temperature=1.0, max_tokens=1)]
     model, tokenizer = (loaded := load_model(str(tiny))).model, loaded.tokenizer
@@ -173,8 +171,6 @@ def test_the_tokens_of_a_beam_search_are_counted_as_those_of_decoding(
     generated: list[int], count: int, reason: str
 ) -> None:
     """With the token that ends the reply, and without the padding after it."""
-    import torch
-
     model = SimpleNamespace(
         device="cpu", generate=lambda ids, **_: torch.cat([ids, torch.tensor([generated])[:, :4]], 1)
     )
@@ -248,6 +244,27 @@ def test_engines_share_the_base_model_until_unload(tiny: Path, tmp_path: Path) -
     unload()
     with borrow_model(spec) as reloaded:
         assert reloaded.model is not shared
+
+
+@pytest.mark.parametrize(("rows", "kept"), [(3, 4), (3, 1), (1, 4)])
+def test_the_logits_of_a_batch_are_one_product(tiny: Path, tmp_path: Path, rows: int, kept: int) -> None:
+    """With frozen weights, torch would copy those of the whole vocabulary for each row."""
+    products: list[str] = []
+
+    class Products(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if any(isinstance(value, torch.Tensor) and vocabulary in value.shape for value in args):
+                products.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    for adapter in (None, str(tiny_adapter(tmp_path / "adapter", tiny))):
+        model = load_model(str(tiny), adapter=adapter).model
+        vocabulary = model.config.vocab_size
+        with torch.no_grad(), Products():
+            logits = model(input_ids=torch.ones(rows, 7, dtype=torch.long), logits_to_keep=kept).logits
+        assert logits.shape == (rows, kept, vocabulary)
+        assert "aten.mm.default" in products
+        assert not [name for name in products if "bmm" in name or "expand" in name or "clone" in name], products
 
 
 def test_a_second_adapter_needs_no_second_copy_of_the_base(tiny: Path, tmp_path: Path) -> None:
@@ -583,8 +600,6 @@ def test_hub_commit_is_read_from_the_local_cache(tiny: Path, tmp_path: Path, mon
 
 
 def test_out_of_memory_halves_the_batch(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
     from toolrlef_data.engines.local.decoding import decode
 
     sizes = []
@@ -743,8 +758,6 @@ def test_samples_of_one_long_prompt_equal_separate_ones(tiny: Path) -> None:
 @pytest.mark.parametrize("penalty", [1.3, 3.0])
 def test_penalised_replies_equal_those_of_transformers(tiny: Path, penalty: float) -> None:
     """Tokens of the prompt and of the reply are penalised."""
-    import torch
-
     model, tokenizer = (loaded := load_model(str(tiny))).model, loaded.tokenizer
     replies = generate_replies(tiny, list(PROMPTS), repetition_penalty=penalty)
     assert replies != generate_replies(tiny, list(PROMPTS))
