@@ -102,8 +102,8 @@ def json_object(members: dict[str, Any]) -> str:
 
 
 def several_arguments(members: dict[str, Any] | None) -> Arguments | None:
-    """Return the arguments of a tool of several arguments."""
-    return None if members is None else Arguments(*[json_object(members)] * 2)
+    """Return the arguments of a tool of several arguments; None for NaN or infinity, which JSON does not have."""
+    return None if members is None or not _is_finite(members) else Arguments(*[json_object(members)] * 2)
 
 
 def _named_arguments(value: Any, parameters: Parameters) -> Arguments | None:
@@ -180,6 +180,13 @@ def _text(value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return ""
     return clean_text(str(value)).strip()
+
+
+def _is_finite(value: Any) -> bool:
+    """Return whether a decoded value is without NaN and infinity."""
+    if isinstance(value, (dict, list)):
+        return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _finite(value: Any) -> Any:

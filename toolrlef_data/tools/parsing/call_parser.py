@@ -126,7 +126,8 @@ class _Parenthesised:
         end, members = read_list(self.text, position, self.reader, parameters)
         if not end:
             return self._closing_end(position), None, "unreadable_call"
-        return end, several_arguments(members), None
+        arguments = several_arguments(members)
+        return end, arguments, "unreadable_call" if members and arguments is None else None
 
     def _object(self, position: int, parameter: str) -> tuple[int, Arguments | None, str | None]:
         """Read an object of arguments, such as `({"query": "tides"})`."""
