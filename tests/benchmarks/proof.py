@@ -219,7 +219,7 @@ def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         figures[name] = proof_report.figures_of(rows[name], *pairs) | proof_report.choice_of(
             rows[name], chances[name], level
         )
-        outside[name] = {path: evaluate(spec, benchmark=path, style=STYLE).figures() for path in options.benchmarks}
+        outside[name] = {path: evaluate(exact, benchmark=path, style=STYLE).figures() for path in options.benchmarks}
         print(f"{name}, {time.process_time() - start:.0f} s of CPU: {figures[name]}", flush=True)
     overlaps = [row["id"] for row in ledger([trained]) if row["stage"] == "decontaminate"]
     return {
