@@ -19,6 +19,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -124,12 +125,14 @@ def local(prompts: list[Any]) -> int:
     )
 
 
-LOADED: dict[str, Any] = {}
+@cache
+def plain_model() -> Any:
+    return load_model(MODEL, dtype="float32", device="cpu")
 
 
 def by_transformers(prompts: list[Any], size: int, **settings: Any) -> int:
     """Return the number of new tokens of `model.generate` in batches of `size` prompts, padded on the left."""
-    loaded = LOADED.setdefault(MODEL, load_model(MODEL, dtype="float32", device="cpu"))
+    loaded = plain_model()
     tokenizer = loaded.tokenizer
     tokenizer.padding_side = "left"
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
