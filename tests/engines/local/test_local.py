@@ -251,7 +251,7 @@ def test_the_logits_of_a_batch_are_one_product(tiny: Path, tmp_path: Path, rows:
     """With frozen weights, torch would copy those of the whole vocabulary for each row."""
     products: list[str] = []
 
-    class Products(TorchDispatchMode):
+    class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if any(isinstance(value, torch.Tensor) and vocabulary in value.shape for value in args):
                 products.append(str(func))
@@ -260,7 +260,7 @@ def test_the_logits_of_a_batch_are_one_product(tiny: Path, tmp_path: Path, rows:
     for adapter in (None, str(tiny_adapter(tmp_path / "adapter", tiny))):
         model = load_model(str(tiny), adapter=adapter).model
         vocabulary = model.config.vocab_size
-        with torch.no_grad(), Products():
+        with torch.no_grad(), Products():  # type: ignore[no-untyped-call]
             logits = model(input_ids=torch.ones(rows, 7, dtype=torch.long), logits_to_keep=kept).logits
         assert logits.shape == (rows, kept, vocabulary)
         assert "aten.mm.default" in products
