@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -264,6 +265,7 @@ def test_the_logits_of_a_batch_are_one_product(tiny: Path, tmp_path: Path, rows:
             logits = model(input_ids=torch.ones(rows, 7, dtype=torch.long), logits_to_keep=kept).logits
         assert logits.shape == (rows, kept, vocabulary)
         assert "aten.mm.default" in products
+        assert pickle.loads(pickle.dumps(model)).get_output_embeddings()._forward_pre_hooks
         assert not [name for name in products if "bmm" in name or "expand" in name or "clone" in name], products
 
 

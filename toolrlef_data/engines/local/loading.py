@@ -15,7 +15,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toolrlef_data.engines.local.memory import free_memory
 from toolrlef_data.engines.local.weights import Weights, resolve_adapter, resolve_weights, silence_transformers
@@ -25,6 +25,9 @@ from toolrlef_data.engines.settings import DTYPES
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.fingerprint import digest
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
     "LoadedModel",
@@ -219,12 +222,15 @@ def _copy_slices_for_logits(model: Any) -> None:
     """
     import torch
 
-    def copy_slice(_: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return tuple(value.clone(memory_format=torch.contiguous_format) for value in inputs)
-
     head = model.get_output_embeddings()
     if isinstance(head, torch.nn.Linear):
-        head.register_forward_pre_hook(copy_slice)
+        head.register_forward_pre_hook(_copied)
+
+
+def _copied(_: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    import torch
+
+    return tuple(value.clone(memory_format=torch.contiguous_format) for value in inputs)
 
 
 def _resolve_device(device: str) -> str:

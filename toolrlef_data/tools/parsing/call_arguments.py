@@ -121,6 +121,8 @@ def _named_arguments(value: Any, parameters: Parameters) -> Arguments | None:
         value = inner
     if isinstance(value, dict):
         return several_arguments(parameters.bind([], value))
+    if isinstance(value, str) and value.lstrip().startswith("{"):  # an object that cannot be read
+        return None
     values = value if isinstance(value, list) else [] if value is None else [value]
     return several_arguments(parameters.bind(values, {}))
 
