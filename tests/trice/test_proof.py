@@ -29,9 +29,9 @@ from toolrlef_data.tools.calculator import calculate
 from toolrlef_data.tools.parsing.calls import find_called_tool
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-import proof
 import proof_ladder
 import proof_report
+import proof_tables
 
 
 def outcome(right: bool, calls: bool, needs: bool) -> dict[str, object]:
@@ -79,11 +79,11 @@ def trained() -> Dataset:
 @pytest.fixture(scope="module")
 def tables(trained: Dataset) -> dict[str, Dataset]:
     """Return "always", and "stage 1" of a student that knows every second question."""
-    known = {row["question"]: [proof.gold_answers([row])[row["id"]]] for row in trained.select(range(0, 40, 2))}
+    known = {row["question"]: [proof_tables.gold_answers([row])[row["id"]]] for row in trained.select(range(0, 40, 2))}
     unknown = {row["question"]: ["I do not know."] for row in trained.select(range(1, 40, 2))}
-    student = scripted(proof.nth_answer(known | unknown, 0), progress=False)
-    selective = build_stage1(grade(answer(trained, student, style=proof.STYLE)), ANNOTATIONS)
-    return {"always": build_stage1(grade(answer(trained, proof.WRONG)), ANNOTATIONS), "stage 1": selective}
+    student = scripted(proof_tables.nth_answer(known | unknown, 0), progress=False)
+    selective = build_stage1(grade(answer(trained, student, style=proof_tables.STYLE)), ANNOTATIONS)
+    return {"always": build_stage1(grade(answer(trained, proof_tables.WRONG)), ANNOTATIONS), "stage 1": selective}
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +96,8 @@ def stage2(tables: dict[str, Dataset]) -> Dataset:
 
 def test_pairs_put_the_text_above_the_call_where_no_call_is_right(tables: dict[str, Dataset], stage2: Dataset) -> None:
     variants = without_tool(tables["stage 1"], kind=["missing_argument", "other_tools"])
-    rows = proof.with_pairs(stage2, variants).to_list()
-    assert rows[: len(stage2)] == stage2.select_columns(proof.RANKED).to_list()
+    rows = proof_tables.with_pairs(stage2, variants).to_list()
+    assert rows[: len(stage2)] == stage2.select_columns(proof_tables.RANKED).to_list()
     by_prompt = {(row["instruction"], row["input"]): row for row in variants if row["rejected"] is not None}
     assert len(rows) - len(stage2) == len(by_prompt) > 10
     for row in rows[len(stage2) :]:
@@ -107,26 +107,26 @@ def test_pairs_put_the_text_above_the_call_where_no_call_is_right(tables: dict[s
 
 
 def test_the_shuffled_scores_tell_nothing_of_gold(stage2: Dataset) -> None:
-    shuffled = proof.with_shuffled_scores(stage2, seed=1)
+    shuffled = proof_tables.with_shuffled_scores(stage2, seed=1)
     for before, after in zip(stage2, shuffled, strict=True):
         assert sorted(before["responses"]) == sorted(after["responses"])
         assert before["scores"] == after["scores"]
     firsts = [row["responses"].index(gold["responses"][0]) for row, gold in zip(shuffled, stage2, strict=True)]
     assert {firsts.count(place) > 2 for place in range(4)} == {True}, "gold is anywhere"
-    assert shuffled["responses"][:] != proof.with_shuffled_scores(stage2, seed=2)["responses"][:]
+    assert shuffled["responses"][:] != proof_tables.with_shuffled_scores(stage2, seed=2)["responses"][:]
 
 
 def test_other_need_moves_the_calls_and_keeps_the_rows(trained: Dataset, tables: dict[str, Dataset]) -> None:
-    stage1, calls = tables["stage 1"], proof.calls_in(tables["always"])
+    stage1, calls = tables["stage 1"], proof_tables.calls_in(tables["always"])
     assert 10 < sum(stage1["uses_tool"][:]) < len(stage1) - 10
-    chosen = proof.shuffled_need(tables, seed=0)
+    chosen = proof_tables.shuffled_need(tables, seed=0)
     assert len(chosen) == sum(stage1["uses_tool"][:])
     assert chosen != {row["id"] for row in stage1 if row["uses_tool"]}
-    moved = proof.relabelled(tables, trained, chosen)
+    moved = proof_tables.relabelled(tables, trained, chosen)
     assert moved["id"][:] == stage1["id"][:]
     for row in moved:
         assert row["uses_tool"] is (row["id"] in chosen)
-        assert row["output"] == (calls if row["uses_tool"] else proof.gold_answers(trained))[row["id"]]
+        assert row["output"] == (calls if row["uses_tool"] else proof_tables.gold_answers(trained))[row["id"]]
 
 
 def test_the_report_counts_calls_by_need_and_pairs_the_questions() -> None:
