@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -68,6 +69,22 @@ def stage1() -> Dataset:
     return Dataset.from_list([{**row, "output": row["responses"][0]} for row in ROWS]).remove_columns(
         ["responses", "scores"]
     )
+
+
+def test_nothing_of_the_trained_model_stays_in_memory(base: EngineSpec, stage2: Dataset) -> None:
+    from peft import PeftModel
+
+    def models() -> set[int]:
+        return {id(thing) for thing in gc.get_objects() if issubclass(type(thing), PeftModel)}
+
+    gc.collect()
+    before = models()
+    gc.disable()
+    try:
+        train(stage2, base, **QUICK)
+        assert models() == before
+    finally:
+        gc.enable()
 
 
 def log_of(spec: EngineSpec) -> list[dict[str, float]]:

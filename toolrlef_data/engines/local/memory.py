@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import sys
+from contextlib import suppress
 
 __all__ = ["first_line", "free_memory", "is_out_of_memory"]
 
@@ -15,10 +18,17 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_memory() -> None:
-    """Collect garbage and empty the CUDA cache."""
+    """Collect garbage, return freed memory to the system, and empty the CUDA cache.
+
+    glibc keeps freed tensors of up to 32 MB: after four trainings of SmolLM2 with three updates each, a process had
+    1.4 GB instead of 0.5 GB.
+    """
     import torch
 
     gc.collect()
+    if sys.platform == "linux":
+        with suppress(AttributeError):  # musl has no such function
+            ctypes.CDLL(None).malloc_trim(0)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from toolrlef_data.checks import check_table, check_type
 from toolrlef_data.engines.local.engine import LocalEngine
 from toolrlef_data.engines.local.loading import load_model, resolve_dtype
+from toolrlef_data.engines.local.memory import free_memory
 from toolrlef_data.engines.local.scoring.requests import request_tokeniser
 from toolrlef_data.engines.local.weights import silence_transformers
 from toolrlef_data.engines.prompts import check_prompt
@@ -166,6 +167,7 @@ def train(
 
     def fill(new: Path) -> None:
         entries = _fill(new, table.select_columns(list(columns)), held_out, base, settings)
+        free_memory()  # the trained model is in reference cycles of the Trainer
         (new / LOG).write_text(json.dumps({**stored, "log": entries}, indent=1), "utf-8")
 
     fill_once(folder, fill)
