@@ -135,6 +135,8 @@ NOT_RIGHT = {
         "Bergen, formerly Oslo",
         "Bergen, because Oslo is too far north.",
         "Near Oslo",
+        "a town next to Oslo",
+        "an alternative to Oslo",
         "A suburb of Oslo",
         "The brother of Oslo",
         "Oslo's rival",

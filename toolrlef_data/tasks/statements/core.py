@@ -71,7 +71,8 @@ def starts_well(sentence: Sentence) -> bool:
     if last in ("from", "to", "by") and sentence.is_number:
         return False
     if last in ("from", "to"):
-        is_origin = {"a", "an"} & set(before) and not RELATED & set(before)  # "is a politician from Oslo"
+        # "is a politician from Oslo", unlike "is a town next to Oslo"
+        is_origin = last == "from" and {"a", "an"} & set(before) and not RELATED & set(before)
         return not previous or previous in COPULAS | MOTIONS or sentence.is_known(p - 2) or bool(is_origin)
     if last == "by":
         return not RELATED & set(before)
