@@ -11,6 +11,7 @@ from datasets import Dataset
 
 from toolrlef_data.columns import NEED
 from toolrlef_data.trice.need.classes import CLASSES
+from toolrlef_data.trice.need.questions import Question, questions_of
 
 __all__ = ["NeedCounts", "need_counts", "need_differences"]
 
@@ -57,14 +58,13 @@ def need_differences(splits: Splits) -> list[dict[str, Any]]:
     A record has the models, the number of shared questions, how many have the same class, and how many need the tool
     for one of the models alone.
     """
-    by_model: dict[str, dict[str, str]] = {}
-    for tables in _measured(splits).values():
-        for data in tables.values():
-            for row in data.select_columns(["id", "task", "model", "need"]):
-                by_model.setdefault(row["model"] or "unnamed", {})[f"{row['task']}:{row['id']}"] = row["need"]
+    by_model: dict[str, dict[Question, str]] = {}
+    for data in (data for tables in _measured(splits).values() for data in tables.values()):
+        for question, model, need in zip(questions_of(data), data["model"], data["need"], strict=True):
+            by_model.setdefault(model or "unnamed", {})[question] = need
     records = []
     for (first, a), (second, b) in combinations(by_model.items(), 2):
-        pairs = [(a[row_id], b[row_id]) for row_id in a.keys() & b.keys()]
+        pairs = [(a[question], b[question]) for question in a.keys() & b.keys()]
         if pairs:
             needs = [tuple(need == "needs_tool" for need in pair) for pair in pairs]
             records.append(
