@@ -234,29 +234,32 @@ def test_data_sets_are_counted_by_config_without_the_dropped_rows() -> None:
     assert prompt_facts._datasets({"math-stage1": tables["math-stage1"]}, "math") == ["a", "b"]
 
 
-def test_an_engine_has_the_names_of_all_its_stages() -> None:
+def test_an_engine_has_all_its_stages_with_their_prompts() -> None:
     spec, other = {"kind": "openai", "model": "m"}, {"kind": "openai", "model": "n"}
-    runs = [("answer", spec), ("respond", spec), ("answer", other), ("answer", spec)]
+    runs = [("answer", spec, "chat"), ("respond", spec, "chat"), ("answer", other, "chat"), ("answer", spec, "chat")]
+    runs += [("answer", spec, "completion")]
     stages = {
-        str(n): {"step": step, "settings": {"spec": found, "identity": {}}} for n, (step, found) in enumerate(runs)
+        str(n): {"step": step, "settings": {"spec": found, "identity": {}, "settings": {"style": style}}}
+        for n, (step, found, style) in enumerate(runs)
     }
     engines = model_facts.model_facts({"stages": {**stages, "rows": {"step": "rows", "settings": None}}})["engines"]
-    assert [(engine["model"], list(engine["stages"])) for engine in engines] == [
-        ("m", ["answer", "respond"]),
-        ("n", ["answer"]),
+    assert [(engine["model"], engine["stages"]) for engine in engines] == [
+        ("m", [("answer", "chat"), ("respond", "chat"), ("answer", "completion")]),
+        ("n", [("answer", "chat")]),
     ]
 
 
 def test_models_are_compared_on_the_questions_of_both() -> None:
-    """A question is known by its task and its id, and tables that repeat the columns do not count."""
+    """A question is known by its task, data set and id, and tables that repeat the columns do not count."""
     needs = {
         "one": ["needs_tool", "needs_tool", "indifferent", "needs_tool"],
         "two": ["needs_tool", "indifferent", "indifferent"],
     }
-    keys = [("math", "1"), ("math", "2"), ("qa", "1"), ("qa", "2")]
+    keys = [("math", "1", "a"), ("math", "1", "b"), ("qa", "1", "a"), ("qa", "2", "a")]
+    figures = {"p_plain": 0.5, "n_plain": 2, "p_tool": 1.0, "n_tool": 4}
     tables = {
-        model: rows_of(NEED, [{"task": task, "id": row_id, "model": model, "need": need, "p_plain": 0.5, "n_plain": 2,
-                               "p_tool": 1.0, "n_tool": 4} for (task, row_id), need in zip(keys, found, strict=False)])
+        model: rows_of(NEED, [dict(zip(("task", "id", "dataset"), key, strict=True), model=model, need=need, **figures)
+                              for key, need in zip(keys, found, strict=False)])
         for model, found in needs.items()
     }  # fmt: skip
     repeated = tables["two"].map(lambda row: {"model": "three"})

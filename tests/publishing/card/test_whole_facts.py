@@ -346,7 +346,7 @@ def test_engines_tools_and_usage() -> None:
     sampling = (
         'temperature 0.5, max_tokens 9, top_p 0.9, top_k 3, num_beams 2, repetition_penalty 1.1, stop ["é"], seed 4'
     )
-    expected = {**spec, "adapter": "ab" * 8, "identity": f"weights `{'0' * 16}`", "sampling": sampling, "stages": {"answer": 'chat, 2 examples, stop ["é"]'}}  # fmt: skip
+    expected = {**spec, "adapter": "ab" * 8, "identity": f"weights `{'0' * 16}`", "sampling": sampling, "stages": [("answer", 'chat, 2 examples, stop ["é"]')]}  # fmt: skip
     assert engine == expected
     plain = {
         "temperature": 0.0,
@@ -362,7 +362,7 @@ def test_engines_tools_and_usage() -> None:
     assert (engine["sampling"], engine["adapter"], engine["stages"]) == (
         "temperature 0.0, max_tokens 1",
         "",
-        {"answer": ""},
+        [("answer", "")],
     )
     tools = {"tasks": {"qa": {"tool": {"name": "b", "version": "2"}}, "math": {"tool": {"name": "a", "version": "1"}}}}
     executed = stages(tools, tools, None, {"tasks": 3}, step="execute")

@@ -35,7 +35,7 @@ def _tools(provenance: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _engines(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return one record per engine: its settings, the digests that identify its model, and the names of its stages."""
+    """Return one record per engine: its settings, the digests of its model, and its distinct (stage, prompt) pairs."""
     engines: dict[str, dict[str, Any]] = {}
     for stage in provenance["stages"].values():
         settings = stage["settings"]
@@ -48,10 +48,11 @@ def _engines(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
                     "adapter": _short(spec.get("adapter") or ""),
                     "identity": ", ".join(_digests("", identity)),
                     "sampling": _sampling(spec),
-                    "stages": {},
+                    "stages": [],
                 },
             )
-            engine["stages"][stage["step"]] = _prompt(settings.get("settings"))
+            used = (stage["step"], _prompt(settings.get("settings")))
+            engine["stages"] = list(dict.fromkeys([*engine["stages"], used]))
     return [engines[key] for key in sorted(engines)]
 
 
