@@ -589,6 +589,26 @@ def test_an_unusable_row_is_dropped(line: str, file: str, reason: str, why: str,
     assert load_dataset(str(tmp_path / "hub"), "math-dropped", split="train")["reason"][:] == [reason], "once"
 
 
+def test_an_id_of_another_question_in_another_split_joins_nothing(tmp_path: Path) -> None:
+    """Its gold answer and its call would be those of the other question; the same question keeps its files."""
+    sums = [
+        {"id": "7", "question": f"{n} + {n}?", "answer": str(2 * n), "tool": f"calculator({n}+{n})"} for n in (1, 2)
+    ]
+    same = {"id": "8", "question": "Who?", "answer": "8", "tool": "calculator(4+4)"}
+    files = {"stage1__math__mine_wrong": lines(sums[0], same), "dev__math__mine_wrong_tool": lines(sums[1], same)}
+    labelled = load_trice(write(tmp_path / "data", **files))["math"]["labelled"]
+    columns = {split: data.select_columns(["question", "answers", "tool_call"])[:] for split, data in labelled.items()}
+    assert columns["train"] == {
+        "question": ["1 + 1?", "Who?"],
+        "answers": [["2"], ["8"]],
+        "tool_call": ["calculator(1+1)", "calculator(4+4)"],
+    }
+    assert columns["dev"] == {"question": ["Who?"], "answers": [["8"]], "tool_call": ["calculator(4+4)"]}
+    ((reason, detail),) = drops(labelled)
+    assert reason == "repeated_id"
+    assert detail.startswith("dev/math/mine_wrong_tool.json, line 1: is another question"), detail
+
+
 WRONG_FOLDERS: list[tuple[dict[str, Any], str]] = [
     ({}, "is not a folder"),
     ({"other__x": "{}"}, "expected at least one of the folders raw, stage1, stage2, dev, found other"),

@@ -248,6 +248,19 @@ def test_a_data_set_whose_name_cannot_be_that_of_a_file_is_refused(dataset: str,
         publish({"math": {"stage1": table}}, tmp_path / "out", version="1.0.0", layout="trice-old")
 
 
+def test_the_id_of_two_questions_is_refused(tmp_path: Path) -> None:
+    """The files know a question by its id: the call of one split would be written beside the question of another."""
+    rows = [target("math", id="1", dataset="mine", input=text) for text in ("1+1?", "2+2?")]
+    splits = DatasetDict(
+        {name: Dataset.from_list([row], features=STAGE1) for name, row in zip("ab", rows, strict=True)}
+    )
+    with pytest.raises(InputError, match=r"have the id '1', .*: '1\+1\?' and '2\+2\?'"):
+        publish({"math": {"stage1": splits}}, tmp_path / "out", version="1.0.0", layout="trice")
+    splits["b"] = splits["a"]
+    publish({"math": {"stage1": splits}}, tmp_path / "out", version="1.0.0", layout="trice")
+    assert load_trice(tmp_path / "out")["math"]["stage1"].num_rows == {"a": 1, "b": 1}, "the same question"
+
+
 def test_the_answer_of_the_gold_response_is_the_first_gold_answer(tmp_path: Path) -> None:
     row = {"id": "TriviaQA-1", "instruction": TASKS["qa"].instruction, "input": "Q?", "output": "WikiSearch(Q)"}
     raw = {"id": "TriviaQA-1", "question": "Q?", "answer": ["Turin", "Torino", "Taurinum"], "input": "Q?"}

@@ -10,7 +10,14 @@ from typing import Any
 
 from toolrlef_data.engines.responses import build_response
 from toolrlef_data.trice.files.entries import Entry, extract_context
-from toolrlef_data.trice.files.task_entries import Row, TaskEntries, assign_ids, drop_repeated_ids, merge_copies
+from toolrlef_data.trice.files.task_entries import (
+    Row,
+    TaskEntries,
+    assign_ids,
+    drop_other_questions,
+    drop_repeated_ids,
+    merge_copies,
+)
 
 __all__ = ["RESPONDER_ORDER", "build_rows", "graded_rows", "question_row"]
 
@@ -20,10 +27,11 @@ RESPONDER_ORDER = ("chatgpt", "davinci", "vicuna", "alpaca")  # as in TRICE
 
 def build_rows(task_entries: TaskEntries) -> dict[str, dict[str, list[Row]]]:
     """Return table name -> split -> rows; entries that cannot become a row are dropped."""
-    for split in task_entries.splits:
-        for kind in ("gold", "raw", "tool", "question", "response"):
-            entries = task_entries.of(kind, split=split)
-            task_entries.entries[kind, split] = drop_repeated_ids(task_entries, entries)
+    for kind in ("gold", "raw", "tool", "question", "response"):
+        first: dict[str, Entry] = {}  # by id
+        for split in task_entries.splits:
+            entries = drop_repeated_ids(task_entries, task_entries.of(kind, split=split))
+            task_entries.entries[kind, split] = drop_other_questions(task_entries, entries, first)
     targets = {split: _target_entries(task_entries, split) for split in task_entries.splits}
     tables: dict[str, dict[str, list[Row]]] = {}
     graded_name = "labelled" if any(task_entries.of("tool")) else "graded"

@@ -19,7 +19,7 @@ from toolrlef_data.tools.parsing.calls import find_called_tool
 from toolrlef_data.trice.files.entries import Entry
 from toolrlef_data.trice.files.writer import LOAD_STAGE
 
-__all__ = ["KINDS", "Row", "TaskEntries", "assign_ids", "drop_repeated_ids", "merge_copies"]
+__all__ = ["KINDS", "Row", "TaskEntries", "assign_ids", "drop_other_questions", "drop_repeated_ids", "merge_copies"]
 
 Row = dict[str, Any]
 KINDS = ("stage1", "gold", "raw", "tool", "question", "response", "stage2")
@@ -120,6 +120,24 @@ def drop_repeated_ids(task_entries: TaskEntries, entries: Iterable[Entry]) -> li
         elif other.row != entry.row:
             task_entries.drop(entry, "repeated_id", f"differs from the row with the same id in {other.position}")
     return distinct
+
+
+def drop_other_questions(task_entries: TaskEntries, entries: Iterable[Entry], first: dict[str, Entry]) -> list[Entry]:
+    """Return the entries without those whose id is that of another question in an earlier split.
+
+    Args:
+        task_entries: all entries of the task.
+        entries: the entries of one kind and split.
+        first: id -> its first entry of this kind; the ids of `entries` are added.
+    """
+    kept = []
+    for entry in entries:
+        other = first.setdefault(entry.id, entry)
+        if other.split == entry.split or other.text == entry.text:
+            kept.append(entry)
+        else:
+            task_entries.drop(entry, "repeated_id", f"is another question than that with this id in {other.position}")
+    return kept
 
 
 def assign_ids(

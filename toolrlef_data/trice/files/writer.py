@@ -41,7 +41,7 @@ from toolrlef_data.columns import GRADED, QUESTIONS, STAGE1, STAGE2, STAGE2_LATE
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.trice.files.lines import LEDGER_FILE, LINES, Lines, Part, dataset_unit, ledger_line
-from toolrlef_data.trice.files.names import UPSTREAM_TASKS
+from toolrlef_data.trice.files.names import UPSTREAM_TASKS, upstream_id
 from toolrlef_data.trice.responders import RespondSettings
 
 __all__ = ["LOAD_STAGE", "check_tables", "write_trice"]
@@ -54,9 +54,13 @@ LEDGER_ORDER = ("task", "dataset", "id", "stage", "reason", "detail")
 
 
 def check_tables(tables: Tables) -> None:
-    """Raise InputError for a table that TRICE's files cannot contain, or two tables of a task with the same files."""
+    """Raise InputError for a table that TRICE's files cannot contain, or two tables of a task with the same files.
+
+    These files know a question by its id, so one id may not be that of two questions, such as in two splits.
+    """
     for task, task_tables in tables.items():
         names_by_kind: dict[str, str] = {}  # kind of table -> name of the table
+        texts: dict[tuple[str, str], str] = {}  # column of the question, id in the files -> its text
         for name, splits in task_tables.items():
             for data in splits.values():
                 kind = _kind(data)
@@ -71,6 +75,14 @@ def check_tables(tables: Tables) -> None:
                         f"the tables {names_by_kind[kind]!r} and {name!r} of {task!r} would be written to the same "
                         "files: publish one of them"
                     )
+                column = "question" if "question" in data.column_names else "input"
+                for row in data.select_columns(["id", "dataset", column]) if kind != "stage2" else ():
+                    key = (column, upstream_id(row["dataset"], str(row["id"])))
+                    if texts.setdefault(key, row[column]) != row[column]:
+                        raise InputError(
+                            f"two questions of {task!r} have the id {row['id']!r}, by which TRICE's files join rows: "
+                            f"{texts[key]!r:.60} and {row[column]!r:.60}; give each its own id"
+                        )
 
 
 def write_trice(folder: Path, tables: Tables, dropped: Iterable[Row], *, by_dataset: bool = False) -> None:
