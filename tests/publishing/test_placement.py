@@ -36,7 +36,7 @@ from tests.support.kill_points import (
 from tests.support.waiting import wait_until
 from toolrlef_data import InputError, load_trice, publish
 from toolrlef_data.publishing import folder as folder_module
-from toolrlef_data.publishing import parquet_files, placement
+from toolrlef_data.publishing import parquet_files
 from toolrlef_data.publishing.manifest import seal
 from toolrlef_data.publishing.placement import _check_targets, check_replaceable, usable_path
 from toolrlef_data.trice.files.folder import PENDING
@@ -510,7 +510,7 @@ def test_the_same_rows_with_other_bytes_or_another_card_are_replaced(
     assert {name for name, text in listing(out).items() if before[name] != text} == {"README.md", "provenance.json"}
     with monkeypatch.context() as patch:
         patch.setattr(parquet_files, "ROW_GROUP_BYTES", data.data.nbytes // 5)
-        patch.setattr(placement, "COMPARED_ROWS", 7)
+        patch.setattr(parquet_files, "COMPARED_ROWS", 7)
         other = table(*map(str, [*range(49), 50]))
         with pytest.raises(InputError, match="has other rows under the same version"):
             publish({"math": {"a": other}}, out, version="1.0.0")

@@ -16,7 +16,7 @@ from datasets import Dataset, DatasetDict, Features
 
 from toolrlef_data import InputError, publish
 from toolrlef_data.columns import DROPPED, STAGE1, STAGE2
-from toolrlef_data.publishing import folder, placement
+from toolrlef_data.publishing import folder, parquet_files
 from toolrlef_data.publishing.locks import locked_folder
 from toolrlef_data.publishing.manifest import file_entry
 from toolrlef_data.publishing.placement import _check_targets, check_replaceable, usable_path
@@ -248,7 +248,7 @@ def test_a_file_that_has_changed_is_named(tmp_path: Path) -> None:
 
 def test_rows_of_files_are_compared_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In any files and row groups; a missing file, another last row and another number of rows are noticed."""
-    monkeypatch.setattr(placement, "COMPARED_ROWS", 3)
+    monkeypatch.setattr(parquet_files, "COMPARED_ROWS", 3)
 
     def write(name: str, texts: str, rows: int, column: str = "id") -> str:
         pq.write_table(pa.table({column: [*texts]}), tmp_path / name, row_group_size=rows)
@@ -256,18 +256,22 @@ def test_rows_of_files_are_compared_in_parts(tmp_path: Path, monkeypatch: pytest
 
     whole = [write("whole", "abcdefg", 7)]
     parts = [write("one", "ab", 1), write("two", "cdefg", 2)]
-    assert [part["id"].to_pylist() for part in placement._equal_parts(tmp_path, parts)] == [[*"abc"], [*"def"], ["g"]]
+    assert [part["id"].to_pylist() for part in parquet_files._equal_parts(tmp_path, parts)] == [
+        [*"abc"],
+        [*"def"],
+        ["g"],
+    ]
     cases = {
         "the same": (parts, True), "fewer": (parts[:1], False), "gone": ([*parts, "gone"], True), "none": ([], False),
         "another row": ([write("last", "abcdefx", 7)], False), "more": ([*whole, write("h", "h", 1)], False),
         "another order": (parts[::-1], False), "another column": ([write("y", "abcdefg", 7, "y")], False),
     }  # fmt: skip
-    assert {name: placement._have_equal_rows((tmp_path, whole), (tmp_path, names)) for name, (names, _) in cases.items()} == {
+    assert {name: parquet_files.have_equal_rows((tmp_path, whole), (tmp_path, names)) for name, (names, _) in cases.items()} == {
         name: is_equal for name, (_, is_equal) in cases.items()
     }  # fmt: skip
     six = [write("six", "abcdef", 6)], [write("half", "abc", 2), write("rest", "def", 3)]
-    assert placement._have_equal_rows(*((tmp_path, names) for names in six))
-    assert not placement._have_equal_rows((tmp_path, six[0]), (tmp_path, six[1][:1]))
+    assert parquet_files.have_equal_rows(*((tmp_path, names) for names in six))
+    assert not parquet_files.have_equal_rows((tmp_path, six[0]), (tmp_path, six[1][:1]))
 
 
 def test_what_is_logged_of_locks(

@@ -1,4 +1,4 @@
-"""Write the Parquet files of a published folder, which old versions of `datasets` and other libraries can read, too.
+"""The Parquet files of a published folder, which old versions of `datasets` and other libraries can read, too.
 
 `datasets` 4 and later record the features of every column in a file, with type names that earlier versions refuse. The
 Arrow types already determine most features. The files record only the others, such as class labels, in the old form.
@@ -6,10 +6,12 @@ Arrow types already determine most features. The files record only the others, s
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
 import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,13 @@ from datasets import Dataset, Features
 from toolrlef_data.tables.files import file_digest
 from toolrlef_data.tables.stage_cache import as_arrow, interrupts_held, read_record
 
-__all__ = ["READY_FILES", "old_schema", "table_bytes", "write_file", "write_parquet"]
+__all__ = ["READY_FILES", "have_equal_rows", "old_schema", "table_bytes", "write_file", "write_parquet"]
 
 SHARD_BYTES = 500_000_000  # as in push_to_hub
 # A reader of one row reads its row group, and the writer holds one in memory. `push_to_hub` has 100 MB.
 ROW_GROUP_BYTES = 10_000_000
 READY_FILES = "parquet_files"  # entry of the record of a table: finished Parquet files with its rows
+COMPARED_ROWS = 1_000  # of two publications, compared at a time
 SIZE_ROWS = 10_000  # rows whose size is computed at once
 NUMBER_BYTES, OFFSET_BYTES = 8, 4  # counted for a number, and for a list or text besides its values
 LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
@@ -132,3 +135,26 @@ def _old_form(form: Any) -> Any:
     if form.get("_type") != "List":
         return fields
     return [fields["feature"]] if "_type" not in form["feature"] else {**fields, "_type": "Sequence"}
+
+
+def have_equal_rows(*parts: tuple[Path, Iterable[str]]) -> bool:
+    """Return whether two lists of Parquet files, each in a folder, have the same rows in any row groups and files.
+
+    Another version of this package or of pyarrow writes the same rows with other bytes.
+    """
+    pairs = itertools.zip_longest(*(_equal_parts(folder, names) for folder, names in parts))
+    return all(first is not None and second is not None and first.equals(second) for first, second in pairs)
+
+
+def _equal_parts(folder: Path, names: Iterable[str]) -> Iterator[pa.Table]:
+    """Yield the rows of Parquet files in parts of `COMPARED_ROWS` rows; the last part has the remaining ones."""
+    pending: list[pa.Table] = []
+    for path in (path for path in map(folder.joinpath, names) if path.exists()):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(COMPARED_ROWS):
+                pending.append(pa.Table.from_batches([batch]))
+                if sum(map(len, pending)) >= COMPARED_ROWS:
+                    rows = pa.concat_tables(pending)
+                    yield rows.slice(0, COMPARED_ROWS)
+                    pending = [rows.slice(COMPARED_ROWS)]
+    yield pa.concat_tables(pending) if pending else pa.table({})

@@ -18,16 +18,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from toolrlef_data.checks import as_path, is_url
 from toolrlef_data.publishing.figures.charts import FIGURES
@@ -47,6 +43,7 @@ from toolrlef_data.publishing.manifest import (
     row_files,
     seal,
 )
+from toolrlef_data.publishing.parquet_files import have_equal_rows
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.files import explain_disk_errors, remove
 from toolrlef_data.trice.files.folder import PENDING, PROVENANCE
@@ -56,7 +53,6 @@ __all__ = ["check_replaceable", "replace_publication", "usable_path"]
 NEW = "files"  # in PENDING: the folder of the new files
 PATTERN = re.compile(r"[*?]|\[.*\]|::", re.DOTALL)  # `load_dataset` reads a path with one of these as a pattern or URL
 LONGEST_PATH = "/".join(["x" * 200] * 3)  # no path in a publication is longer
-COMPARED_ROWS = 1_000  # of two publications, compared at a time
 log = logging.getLogger("toolrlef_data")
 REMEDY = "raise the version, choose another folder, or replace it with replace=True (--replace)"
 
@@ -191,33 +187,10 @@ def _check_rows(out: Path, facts: Mapping[str, Any], version: str, new: Files) -
     before, after = row_files(old), row_files(new)
     if before.keys() != after.keys() or not all(
         [old[name]["sha256"] for name in before[part]] == [new[name]["sha256"] for name in after[part]]
-        or (len(part) == 2 and _have_equal_rows((out, before[part]), (folder, after[part])))
+        or (len(part) == 2 and have_equal_rows((out, before[part]), (folder, after[part])))
         for part in after
     ):
         raise InputError(f"{out} has other rows under the same version {version}: {REMEDY}")
-
-
-def _have_equal_rows(*parts: tuple[Path, Iterable[str]]) -> bool:
-    """Return whether two lists of Parquet files, each in a folder, have the same rows in any row groups and files.
-
-    Another version of this package or of pyarrow writes the same rows with other bytes.
-    """
-    pairs = itertools.zip_longest(*(_equal_parts(folder, names) for folder, names in parts))
-    return all(first is not None and second is not None and first.equals(second) for first, second in pairs)
-
-
-def _equal_parts(folder: Path, names: Iterable[str]) -> Iterator[pa.Table]:
-    """Yield the rows of Parquet files in parts of `COMPARED_ROWS` rows; the last part has the remaining ones."""
-    pending: list[pa.Table] = []
-    for path in (path for path in map(folder.joinpath, names) if path.exists()):
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(COMPARED_ROWS):
-                pending.append(pa.Table.from_batches([batch]))
-                if sum(map(len, pending)) >= COMPARED_ROWS:
-                    rows = pa.concat_tables(pending)
-                    yield rows.slice(0, COMPARED_ROWS)
-                    pending = [rows.slice(COMPARED_ROWS)]
-    yield pa.concat_tables(pending) if pending else pa.table({})
 
 
 def _complete(out: Path) -> None:
