@@ -123,8 +123,8 @@ class Step(NamedTuple):
         [{'id': 'a', 'tool': 2}, {'id': 'b', 'tool': 1}]
         """
         known = {**new, **{row.id: row.row for row in self.old}}
-        ids = [row.id for row in self.rows]
-        others = [row.row for row in self.old if row.id not in set(ids)]
+        ids = dict.fromkeys(row.id for row in self.rows)
+        others = [row.row for row in self.old if row.id not in ids]
         return [*others, *(known[row_id] for row_id in ids if row_id in known)]
 
 
