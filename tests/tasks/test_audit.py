@@ -30,7 +30,7 @@ def test_a_few_rows_suffice_and_the_seed_determines_the_result(name: str) -> Non
     gold = "84" if TASKS[name].numeric else "Turin"
     rows = [{"question": "What is it?", "context": "", "answers": [gold]}]
     audit = audit_grader(TASKS[name], rows)
-    assert audit == audit_grader(TASKS[name], rows)
+    assert audit == audit_grader(TASKS[name], iter(rows)), "any iterable"
     assert audit != audit_grader(TASKS[name], rows, seed=1)
     assert audit.probes >= 1000
 

@@ -164,7 +164,7 @@ def audit_grader(task: Task, rows: Iterable[Row], *, probes: int = 1000, seed: i
         raise InputError(f"audit_grader: expected a Task, such as TASKS['qa'], found {type(task).__name__}")
     integer_from(1).check("audit_grader: probes", probes)
     check_type("audit_grader: seed", seed, "an integer", int)
-    rows = check_table(rows) if isinstance(rows, Dataset) else rows
+    rows = check_table(rows) if isinstance(rows, Dataset) else list(rows)
     if not all(isinstance(row, Mapping) and isinstance(row.get("answers"), list) for row in rows):
         raise InputError("audit_grader: expected questions with a list of answers each")
     usable = [(row, gold) for row in rows for gold in row["answers"][:3] if _is_usable(task, row, gold)]
