@@ -56,9 +56,8 @@ def reply_to(prompt: Turns, text: str | None, row: Row, options: Options) -> Tur
     Raises:
         UnusableRow: the response is empty, or has a call that a native call cannot express.
     """
-    if not (text or "").strip():
+    if text is None or not text.strip():
         raise UnusableRow("no_reply", "the response is empty")
-    assert text is not None
     if isinstance(prompt, str):
         return continuation(prompt, text)
     if options.calls == "native":
