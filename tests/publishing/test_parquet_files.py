@@ -26,7 +26,7 @@ from datasets import (
 
 from toolrlef_data import columns, publish
 from toolrlef_data.publishing import parquet_files
-from toolrlef_data.publishing.parquet_files import old_schema, table_bytes, write_parquet
+from toolrlef_data.publishing.parquet_files import is_read_unchanged, old_schema, table_bytes, write_parquet
 from toolrlef_data.tables.row_files import table_from_rows
 
 # Names of types in `datasets` 2.21, from its table of features; List came with version 4.
@@ -54,6 +54,32 @@ def types_in(form: Any) -> set[str]:
     parts = form if isinstance(form, list) else form.values() if isinstance(form, dict) else ()
     own = {form["_type"]} if isinstance(form, dict) and isinstance(form.get("_type"), str) else set()
     return own.union(*map(types_in, parts))
+
+
+@pytest.mark.parametrize(
+    ("feature", "other", "expected"),
+    [
+        (Value("int64"), Value("string"), False),  # "07" would be 7
+        (Value("string"), Value("int64"), False),
+        (Value("bool"), Value("int64"), False),  # 2 would be True
+        (Value("int32"), Value("int64"), False),
+        (Value("int64"), Value("float64"), False),
+        (Value("float64"), Value("int64"), True),  # as pandas has a column with and without missing values
+        (Value("int64"), Value("int64"), True),
+        (Value("null"), Value("string"), False),
+        (Value("string"), Value("null"), True),
+        (Value("large_string"), Value("string"), True),
+        (Value("string"), Value("binary"), False),
+        (LABEL, ClassLabel(names=["yes", "no"]), False),
+        (List(Value("string")), LargeList(Value("null")), True),
+        (List(Value("string")), Value("string"), False),
+        (List(Value("null")), List(Value("string")), False),
+        ({"a": Value("int64"), "b": Value("string")}, {"a": Value("int8")}, True),
+        ({"a": Value("int64")}, {"a": Value("int64"), "b": Value("string")}, False),
+    ],
+)
+def test_features_with_which_another_split_is_read_unchanged(feature: Any, other: Any, expected: bool) -> None:
+    assert is_read_unchanged(feature, other) is expected
 
 
 @pytest.mark.parametrize("features", [*TABLES, UNUSUAL], ids=lambda features: next(iter(features)))

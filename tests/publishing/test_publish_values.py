@@ -64,6 +64,10 @@ LONG = "must have at most 100 characters; found"
             "m-a: expected the same columns in every split, found other, question only in one of x and z: build the split of an earlier "
             "version again, or publish it as another table",
         ),
+        (
+            {"m": {"a": DatasetDict(x=ONE.add_column("n", [7]), y=ONE.add_column("n", ["07"]))}},
+            "m-a: expected the same features in every split, found Value('int64') in x and Value('string') in y for n: `cast` one of them",
+        ),
     ],
     ids=str,
 )  # fmt: skip

@@ -20,7 +20,7 @@ from toolrlef_data.choices import check_choice
 from toolrlef_data.columns import DROPPED, STAGE2, STAGE2_LATER
 from toolrlef_data.publishing.card.writing import write_card
 from toolrlef_data.publishing.manifest import RECIPE, RESERVED, check_version
-from toolrlef_data.publishing.parquet_files import write_parquet
+from toolrlef_data.publishing.parquet_files import is_read_unchanged, write_parquet
 from toolrlef_data.publishing.placement import replace_publication, usable_path
 from toolrlef_data.publishing.provenance import provenance_of
 from toolrlef_data.publishing.recipe_file import RECIPE_KEY, RecipeFile
@@ -185,15 +185,21 @@ def _without_empty(all_splits: Splits) -> Splits:
 
 
 def _check_columns(splits: Splits) -> None:
-    """Raise InputError for splits of a config with different columns, which `load_dataset` cannot read."""
+    """Raise InputError for splits of a config with different columns, which `load_dataset` cannot read or changes."""
     for config, table in _configs(splits).items():
         first, *others = table
         for split in others:
-            different = sorted(set(table[first].column_names) ^ set(table[split].column_names))
+            features, expected = table[split].features, table[first].features
+            different = sorted(features.keys() ^ expected.keys())
             if different:
                 raise InputError(
                     f"{config}: expected the same columns in every split, found {', '.join(different)} only in one of "
                     f"{first} and {split}: build the split of an earlier version again, or publish it as another table"
+                )
+            if changed := [name for name in expected if not is_read_unchanged(expected[name], features[name])]:
+                raise InputError(
+                    f"{config}: expected the same features in every split, found {expected[changed[0]]} in {first} and "
+                    f"{features[changed[0]]} in {split} for {changed[0]}: `cast` one of them"
                 )
         lacking = [name for name in STAGE2 if name not in table[first].column_names]
         if lacking and set(lacking) <= STAGE2_LATER:

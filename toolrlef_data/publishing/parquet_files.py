@@ -10,6 +10,7 @@ import itertools
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,12 +19,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from datasets import Dataset, Features
+from datasets import Dataset, Features, LargeList, List, Value
 
 from toolrlef_data.tables.files import file_digest
 from toolrlef_data.tables.stage_cache import as_arrow, interrupts_held, read_record
 
-__all__ = ["READY_FILES", "have_equal_rows", "old_schema", "table_bytes", "write_file", "write_parquet"]
+__all__ = [
+    "READY_FILES",
+    "have_equal_rows",
+    "is_read_unchanged",
+    "old_schema",
+    "table_bytes",
+    "write_file",
+    "write_parquet",
+]
 
 SHARD_BYTES = 500_000_000  # as in push_to_hub
 # A reader of one row reads its row group, and the writer holds one in memory. `push_to_hub` has 100 MB.
@@ -107,7 +116,7 @@ def old_schema(features: Features) -> pa.Schema:
 
     The metadata has the features that the Arrow types do not determine; there is none if they determine all.
 
-    >>> from datasets import ClassLabel, List, Value
+    >>> from datasets import ClassLabel
     >>> old_schema(Features(answers=List(Value("string")))).metadata
     >>> labels = List(ClassLabel(names=["no", "yes"]))
     >>> json.loads(old_schema(Features(id=Value("string"), label=labels)).metadata[b"huggingface"])["info"]["features"]
@@ -135,6 +144,31 @@ def _old_form(form: Any) -> Any:
     if form.get("_type") != "List":
         return fields
     return [fields["feature"]] if "_type" not in form["feature"] else {**fields, "_type": "Sequence"}
+
+
+_number = re.compile(r"(u?int|float)(\d+)").fullmatch
+
+
+def is_read_unchanged(feature: Any, other: Any) -> bool:
+    """Return whether values of another feature are the same if `load_dataset` reads them with this one.
+
+    The features of the first split hold for all splits of a config.
+
+    >>> is_read_unchanged(Value("int64"), Value("int32")), is_read_unchanged(Value("int64"), Value("string"))
+    (True, False)
+    """
+    if other in (feature, Value("null")):
+        return True
+    if isinstance(feature, (List, LargeList)) and isinstance(other, (List, LargeList)):
+        return is_read_unchanged(feature.feature, other.feature)
+    if isinstance(feature, dict) and isinstance(other, dict):
+        return other.keys() <= feature.keys() and all(is_read_unchanged(feature[name], other[name]) for name in other)
+    if not isinstance(feature, Value) or not isinstance(other, Value):
+        return False
+    if (wide := _number(feature.dtype)) and (narrow := _number(other.dtype)):
+        is_narrower = wide[1] == narrow[1] and int(narrow[2]) <= int(wide[2])
+        return is_narrower or (wide[1] == "float" and narrow[1] != "float")
+    return {feature.dtype, other.dtype} <= {"string", "large_string"}
 
 
 def have_equal_rows(*parts: tuple[Path, Iterable[str]]) -> bool:
