@@ -90,14 +90,20 @@ def test_scores_of_responders_with_different_numbers_of_rows() -> None:
 
 
 def test_dropped_rows_are_counted_over_all_ledgers_most_first() -> None:
+    """A dropped row of a task that is not published is in every ledger, and counts once."""
     pairs = [("a", "x"), ("b", "y"), ("b", "y"), ("a", "z"), ("b", "x"), ("b", "y")]
     drops = [{"id": str(n), "stage": stage, "reason": reason} for n, (stage, reason) in enumerate(pairs)]
+    shared = {"id": "s", "task": "lama", "stage": "stage2", "reason": "empty", "detail": '{"one": "empty"}'}
     splits = {
-        "math-dropped": {"train": rows_of(DROPPED, drops[:4])},
+        "math-dropped": {"train": rows_of(DROPPED, [*drops[:4], shared])},
         "math-other": {"train": rows_of(DROPPED, drops)},  # no ledger
-        "qa-dropped": {"train": rows_of(DROPPED, drops[4:])},
+        "qa-dropped": {"train": rows_of(DROPPED, [*drops[4:], shared])},
     }
-    assert dropped_counts(splits) == [("b", "y", 3), ("a", "x", 1), ("a", "z", 1), ("b", "x", 1)]
+    assert dropped_counts(splits) == [
+        *[("b", "y", 3), ("a", "x", 1), ("a", "z", 1), ("b", "x", 1)],
+        ("stage2", "empty", 1),
+    ]
+    assert lost_responses(splits)["one"] == {"empty": 1}
 
 
 def test_calls_are_counted_by_their_verifier() -> None:

@@ -8,9 +8,11 @@ from typing import Any
 
 from datasets import Dataset
 
+from toolrlef_data.columns import DROPPED
 from toolrlef_data.publishing.card.counts import summaries
 from toolrlef_data.publishing.card.counts.counting import counts_of
 from toolrlef_data.publishing.card.counts.keys import add
+from toolrlef_data.tables.identity import distinct
 from toolrlef_data.tables.stage_cache import as_arrow, count_values
 from toolrlef_data.trice.scoring.stage import lost_in_ledger, responders_scored
 
@@ -24,13 +26,26 @@ MAX_ITEMS = 4  # of a list in an example row
 def dropped_counts(splits: Splits) -> list[tuple[str, str, int]]:
     """Return (stage, reason, rows) of all `dropped` configs, most rows first."""
     counts: Counter[tuple[Any, ...]] = Counter()
-    for config, tables in splits.items():
-        if config.endswith("-dropped"):
-            for data in tables.values():
-                counts.update(count_values(data, "stage", "reason"))
+    for data in _ledgers(splits):
+        counts.update(count_values(data, "stage", "reason"))
     return [
         (stage, reason, rows) for (stage, reason), rows in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     ]
+
+
+def _ledgers(splits: Splits) -> list[Dataset]:
+    """Return the ledgers, each row once: a dropped row of a task that is not published is in those of all tasks."""
+    ledgers = [data for config, tables in splits.items() if config.endswith("-dropped") for data in tables.values()]
+    if (
+        len(ledgers) == 1
+        or max(Counter(task for data in ledgers for task in data.unique("task")).values(), default=1) == 1
+    ):
+        return ledgers
+    rows = ((n, i, row) for n, data in enumerate(ledgers) for i, row in enumerate(data.select_columns(list(DROPPED))))
+    kept: list[list[int]] = [[] for _ in ledgers]
+    for n, i, _ in distinct(rows, lambda place: place[2]):
+        kept[n].append(i)
+    return [data.select(numbers) for data, numbers in zip(ledgers, kept, strict=True)]
 
 
 def score_table(splits: Splits) -> list[dict[str, Any]]:
@@ -52,10 +67,10 @@ def lost_responses(splits: Splits) -> dict[str, Counter[str]]:
     """
     lost: dict[str, Counter[str]] = {}
     in_ledger: Counter[tuple[str, str]] = Counter()
-    for config, tables in splits.items():
+    for data in _ledgers(splits):
+        in_ledger.update(lost_in_ledger(data))
+    for tables in splits.values():
         for data in tables.values():
-            if config.endswith("-dropped"):
-                in_ledger.update(lost_in_ledger(data))
             if not {"origin", "scores", "uses_tool"} <= set(data.column_names):
                 continue
             rows: Counter[str] = Counter()
