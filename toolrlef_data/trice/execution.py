@@ -147,7 +147,7 @@ def grade_result(
 ) -> bool | None:
     """Grade the result of a call: False for an error of the call, None for a failure of the tool.
 
-    The output is also None if a reader has to extract a prediction; `compat` and `verify` as in `execute_responses`.
+    Also None if a reader has to extract a prediction. `compat` and `verify` are those of `execute_responses`.
 
     >>> from toolrlef_data.tasks import TASKS
     >>> [grade_result(result, ["12"], TASKS["math"]) for result in (ToolResult(12), ToolResult(error="timeout"))]

@@ -60,13 +60,12 @@ STEPS = {"task_categories": ["text-generation"], "tags": ["tool-use", "synthetic
 CATEGORIES = {"tool_use": TOOL_USE, "trajectories": STEPS}
 CATEGORIES["both"] = {name: [*dict.fromkeys([*TOOL_USE[name], *STEPS[name]])] for name in TOOL_USE}
 log = logging.getLogger("toolrlef_data")
-TOOL_USE_COLUMNS = frozenset(
-    {"question", "uses_tool"}
-)  # every table from the questions to stage 2 has one of these columns
+# Every table from the questions to stage 2 has one of these columns.
+TOOL_USE_COLUMNS = frozenset({"question", "uses_tool"})
 
 
 def write_card(
-    folder: Path, splits: Splits, provenance: Mapping[str, Any], card: Mapping[str, Any], mixes: Mixes | None = None
+    folder: Path, splits: Splits, provenance: Mapping[str, Any], card: Mapping[str, Any], mixes: Mixes
 ) -> None:
     """Write README.md: metadata with `configs` and `dataset_info`, and the card for the kinds of tables.
 
@@ -77,7 +76,6 @@ def write_card(
         card: title, tokenizer, columns and metadata fields from the user, as in `publish`.
         mixes: mix config -> split -> configs whose files it reads.
     """
-    mixes = mixes or {}
     steps = step_facts(splits)
     kind = _template_name(splits, steps)
     title = visible(" ".join(str(card.get("title") or TITLES[kind]).split()))

@@ -30,9 +30,8 @@ _equation = re.compile(
     rf"(?<![\w$.,])(\$?)({_integer})\s*(?:([-+*\u00d7\u2212])|(?<=\d)\s+x\s+(?=\$?\d))\s*(\$?)({_integer})\s*=\s*"
     rf"(\$?)(-?{_integer})(?![\w%]|[.,:]\d|\s*[-+*/x\u00d7\u00f7\u2212^(=]|\s+(?:and\s+)?\d|\s+\()"
 )
-_continues = re.compile(
-    r"[-+*/x\u00d7\u00f7\u2212\u2013\u2014^():%]$"
-).search  # the end of a text that the formula continues
+# The end of a text that the formula continues.
+_continues = re.compile(r"[-+*/x\u00d7\u00f7\u2212\u2013\u2014^():%]$").search
 
 
 def target_flaw(text: str, task: Task) -> Drop | None:
