@@ -33,6 +33,8 @@ import proof_ladder
 import proof_report
 import proof_tables
 
+ORDERED = {"pairs in order": (3, 4), "texts above calls": (1, 2)}
+
 
 def outcome(right: bool, calls: bool, needs: bool) -> dict[str, object]:
     offered = {"correct": right, "uses_tool": calls, "tool_error": None, "tokens": 4}
@@ -132,7 +134,7 @@ def test_other_need_moves_the_calls_and_keeps_the_rows(trained: Dataset, tables:
 def test_the_report_counts_calls_by_need_and_pairs_the_questions() -> None:
     selective = [outcome(True, needs, needs) for needs in (True, True, False, False)]
     always = [outcome(needs, True, needs) for needs in (True, True, False, False)]
-    figures = proof_report.figures_of(selective, 3, 4)
+    figures = proof_report.figures_of(selective, ORDERED)
     assert [figures[name][0] for name in ("right", "calls", "calls where needed", "calls where not needed")] == [
         1,
         0.5,
@@ -202,7 +204,8 @@ def test_the_report_of_a_run_without_any_choice_has_dashes(tmp_path: Path) -> No
         "needed": 1,
         "settings": {"benchmarks": []},
         "arms": {
-            name: proof_report.figures_of(rows[name], 0, 0) | proof_report.choice_of(rows[name], chances[name], {})
+            name: proof_report.figures_of(rows[name], dict.fromkeys(ORDERED, (0, 0)))
+            | proof_report.choice_of(rows[name], chances[name], {})
             for name in rows
         },
         "outside": {},
