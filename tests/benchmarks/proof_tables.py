@@ -47,18 +47,20 @@ WRONG = scripted({"": "The answer is -987654321."}, progress=False)  # a student
 
 
 def draw_questions(seed: int, options: argparse.Namespace) -> tuple[Dataset, Dataset]:
-    """Return the questions to train on, without those that overlap a held-out one, and the held-out questions."""
+    """Return the questions to train on, without those that overlap a held-out one, and the held-out questions.
+
+    If those of When2Tool are held out, the others are held out, too, so that the trained models are the same.
+    """
     if options.data_dir:
         trained = source_questions(options.trained, options.data_dir, "train", options.rows, seed)
-    else:
-        trained = ladder_questions(TRAINED, options.rows, seed)
-    if options.when2tool:
-        held_out = read_benchmark(options.when2tool).questions
-    elif options.data_dir:
         held_out = source_questions(options.held_out, options.data_dir, "test", options.questions, seed)
     else:
+        trained = ladder_questions(TRAINED, options.rows, seed)
         held_out = ladder_questions(HELD_OUT, options.questions, seed)
     kept = decontaminate(trained, against=held_out)
+    if options.when2tool:
+        held_out = read_benchmark(options.when2tool).questions
+        kept = decontaminate(kept, against=held_out)
     if not len(kept):
         raise InputError(f"no question is left to train on: all {len(trained)} overlap a held-out one")
     return kept, held_out
@@ -205,13 +207,11 @@ def gold_answers(questions: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return {row["id"]: f"The answer is {row['answers'][0]}." for row in questions}
 
 
-def with_outputs(table: Dataset, outputs: Mapping[str, str], chosen: set[str]) -> Dataset:
-    """Return a stage 1 table in which the chosen questions have other outputs, without a call."""
-
-    def change(row: dict[str, Any]) -> dict[str, Any]:
-        return {"output": outputs[row["id"]], "uses_tool": False} if row["id"] in chosen else {}
-
-    return table.map(change)
+def answers_in_words(questions: Dataset) -> Dataset:
+    """Return a stage 1 table of the questions with the gold answers, without calls."""
+    outputs = gold_answers(questions)
+    table = build_stage1(grade(answer(questions, WRONG)), ANNOTATIONS)
+    return table.map(lambda row: {"output": outputs[row["id"]], "uses_tool": False})
 
 
 def relabelled(tables: Mapping[str, Dataset], questions: Dataset, calls: set[str]) -> Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -219,3 +220,29 @@ def test_the_report_of_a_run_without_any_choice_has_dashes(tmp_path: Path) -> No
     assert "nan" not in text + json.dumps(result, allow_nan=False)
     proof_report.plot([result, result], tmp_path / "proof.svg")
     assert (tmp_path / "proof.svg").stat().st_size
+
+
+def test_questions_of_when2tool_are_held_out_with_their_difficulties(tmp_path: Path) -> None:
+    known = proof_ladder.ladder(proof_ladder.TRAINED, 40, seed=5)[3]
+    rows = [
+        {
+            "id": number,
+            "difficulty": difficulty,
+            "multi_step": False,
+            "instruction": text,
+            "environments": [{"name": "CalculatorEnv"}],
+            "expected": {"answer": value},
+        }
+        for number, (difficulty, text, value) in enumerate(
+            [("hard", "Give 3**9", "19683"), ("easy", known["question"], known["answer"])]
+        )
+    ]
+    (tmp_path / "tasks_v1_test.json").write_text(json.dumps(rows))
+    options = argparse.Namespace(data_dir=None, when2tool=str(tmp_path), rows=40, questions=20)
+    trained, held_out = proof_tables.draw_questions(5, options)
+    assert held_out["answers"][:] == [["19683"], [known["answer"]]]
+    assert known["question"] not in trained["question"]
+    assert list(proof_tables.levels(held_out, 5, options).values()) == [3, 1]
+    options.when2tool = None
+    others, _ = proof_tables.draw_questions(5, options)
+    assert set(trained["question"]) < set(others["question"])
