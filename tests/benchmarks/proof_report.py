@@ -25,6 +25,7 @@ __all__ = [
 Row = Mapping[str, Any]
 ALWAYS, STARTS = "always", ("zero-shot", "always", "stage 1", "stage 2")  # what other arms are compared with
 
+ORDERS = ("pairs in order", "texts above calls")  # of candidates by score; of held-out rows on which no call is right
 SHARES_OF_CALLS = (0.25, 0.5, 0.75)
 
 
@@ -57,11 +58,11 @@ def _share(name: str, rows: Sequence[Row]) -> Share:
     return Share([n and holds(row) for n, row in zip(counted, rows, strict=True)], counted)
 
 
-def figures_of(rows: Sequence[Row], ordered: int, pairs: int) -> dict[str, Any]:
-    """Return the figures of one arm: (share, low, high, n) by name, mean tokens, and the share of ordered pairs."""
+def figures_of(rows: Sequence[Row], orders: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
+    """Return the figures of one arm: (share, low, high, n) by name, mean tokens, and (ordered pairs, pairs) of each order."""
     shares = {name: tuple(estimate(_share(name, rows))) for name in SHARES}
     tokens = [row["offered"]["tokens"] for row in rows if row["offered"]["tokens"] is not None]
-    return shares | {"tokens": sum(tokens) / len(tokens) if tokens else None, "pairs in order": [ordered, pairs]}
+    return shares | {"tokens": sum(tokens) / len(tokens) if tokens else None, **orders}
 
 
 def differences_of(rows: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, Any]]:
@@ -187,23 +188,15 @@ def as_markdown(results: Sequence[Mapping[str, Any]]) -> str:
         for found in ([r["rows"]["held out"] for r in results], [r["needed"] for r in results])
     )
     lines = [f"{len(results)} seed(s), {held_out} held-out questions, {needed} need the tool", ""]
-    lines += ["| arm | " + " | ".join([*names, "tokens", "pairs in order"]) + " |", "|---" * (len(names) + 3) + "|"]
+    header = ["arm", *names, "tokens", *ORDERS]
+    lines += ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
     for arm in arms:
         of_arm = [result["arms"][arm] for result in results if arm in result["arms"]]
         cells = [_cell([figures[name] for figures in of_arm]) for name in names]
         tokens = [figures["tokens"] for figures in of_arm if figures["tokens"] is not None]
-        ordered, pairs = (sum(figures["pairs in order"][i] for figures in of_arm) for i in (0, 1))
+        mean = f"{sum(tokens) / len(tokens):.1f}" if tokens else "-"
         lines.append(
-            "| "
-            + " | ".join(
-                [
-                    arm,
-                    *cells,
-                    f"{sum(tokens) / len(tokens):.1f}" if tokens else "-",
-                    f"{ordered / pairs:.1%} of {pairs}" if pairs else "-",
-                ]
-            )
-            + " |"
+            f"| {' | '.join([arm, *cells, mean, *(_order([found[name] for found in of_arm]) for name in ORDERS)])} |"
         )
     firsts = ["needed first", *(["harder first"] if "harder first" in results[0]["arms"][arms[0]] else [])]
     choices = [*firsts, *(f"right at {share:.0%} calls" for share in SHARES_OF_CALLS)]
@@ -231,6 +224,12 @@ def as_markdown(results: Sequence[Mapping[str, Any]]) -> str:
             for arm, of_arm in outside.items()
         ]
     return "\n".join(lines) + "\n"
+
+
+def _order(counts: Sequence[Sequence[int]]) -> str:
+    """Return the share of ordered pairs of all seeds."""
+    ordered, pairs = map(sum, zip(*counts, strict=True))
+    return f"{ordered / pairs:.1%} of {pairs}" if pairs else "-"
 
 
 def _cell(estimates: Sequence[Sequence[Any]]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from datasets import Dataset, concatenate_datasets
 from proof_ladder import HELD_OUT, TRAINED, ladder
+from proof_report import ORDERS
 
 from toolrlef_data import (
     ANNOTATIONS,
@@ -24,16 +25,19 @@ from toolrlef_data import (
     make_questions,
     respond,
     scripted,
+    without_tool,
 )
 from toolrlef_data.engines.spec import Request
 from toolrlef_data.loading_scripts import load_tables
 from toolrlef_data.records import InputError
+from toolrlef_data.trice.benchmarks.files import read_benchmark
 
 STYLE = "completion"
 SAMPLES = 4
 OWN, SURE = 0.5, 0.75  # share of right samples from which no call is wanted, in stage 1 and in stage 2
 SAMPLED: dict[str, Any] = {"temperature": 0.3}
 SAMPLED_AGAIN: dict[str, Any] = {"temperature": 0.5}  # by the model of stage 1, which is surer
+DIFFICULTIES = ["when2tool-easy", "when2tool-medium", "when2tool-hard"]  # data sets of its questions
 CANDIDATES = 2  # responses without a call, and with one, per question of stage 2
 RANKED = ["instruction", "input", "responses", "scores"]
 WRONG = scripted({"": "The answer is -987654321."}, progress=False)  # a student that needs the tool for every question
@@ -43,28 +47,34 @@ WRONG = scripted({"": "The answer is -987654321."}, progress=False)  # a student
 
 
 def draw_questions(seed: int, options: argparse.Namespace) -> tuple[Dataset, Dataset]:
-    """Return the questions to train on, without those that overlap a held-out one, and the held-out questions."""
+    """Return the questions to train on, without those that overlap a held-out one, and the held-out questions.
+
+    If those of When2Tool are held out, the others are held out, too, so that the trained models are the same.
+    """
     if options.data_dir:
-        trained, held_out = (
-            make_questions(
-                [row for name in names for row in source_rows(name, options.data_dir, split)],
-                task="math", answers="answers", id="id", solution="solution",
-            ).shuffle(seed=seed)
-            for names, split in ((options.trained, "train"), (options.held_out, "test"))
-        )  # fmt: skip
-        trained, held_out = (
-            table.select(range(min(count, len(table))))
-            for table, count in ((trained, options.rows), (held_out, options.questions))
-        )
+        trained = source_questions(options.trained, options.data_dir, "train", options.rows, seed)
+        held_out = source_questions(options.held_out, options.data_dir, "test", options.questions, seed)
     else:
-        trained, held_out = (
-            make_questions(ladder(templates, count, seed), task="math", answers="answer", solution="solution")
-            for templates, count in ((TRAINED, options.rows), (HELD_OUT, options.questions))
-        )
+        trained = ladder_questions(TRAINED, options.rows, seed)
+        held_out = ladder_questions(HELD_OUT, options.questions, seed)
     kept = decontaminate(trained, against=held_out)
+    if options.when2tool:
+        held_out = read_benchmark(options.when2tool).questions
+        kept = decontaminate(kept, against=held_out)
     if not len(kept):
         raise InputError(f"no question is left to train on: all {len(trained)} overlap a held-out one")
     return kept, held_out
+
+
+def ladder_questions(templates: Sequence[tuple[str, str]], count: int, seed: int) -> Dataset:
+    return make_questions(ladder(templates, count, seed), task="math", answers="answer", solution="solution")
+
+
+def source_questions(names: Sequence[str], folder: str, split: str, count: int, seed: int) -> Dataset:
+    """Return questions drawn from a split of several sources."""
+    rows = [row for name in names for row in source_rows(name, folder, split)]
+    questions = make_questions(rows, task="math", answers="answers", id="id", solution="solution").shuffle(seed=seed)
+    return questions.select(range(min(count, len(questions))))
 
 
 def source_rows(name: str, folder: str, split: str) -> Dataset:
@@ -75,6 +85,8 @@ def source_rows(name: str, folder: str, split: str) -> Dataset:
 
 def levels(held_out: Dataset, seed: int, options: argparse.Namespace) -> dict[str, int]:
     """Return the level of each held-out question by id; nothing for real rows."""
+    if options.when2tool:
+        return {row["id"]: DIFFICULTIES.index(row["dataset"]) + 1 for row in held_out}
     if options.data_dir:
         return {}
     level = {row["question"]: row["level"] for row in ladder(HELD_OUT, options.questions, seed)}
@@ -158,15 +170,34 @@ def asked_in(request: Request) -> str:
     return str(request.prompt).rpartition("Question: ")[2].rpartition("\nAnswer:")[0]
 
 
+def not_calling(table: Dataset) -> Dataset:
+    """Return rows on which no call is right, made of rows with a call."""
+    return without_tool(table, kind=["missing_argument", "other_tools"])
+
+
 def with_pairs(stage2: Dataset, variants: Dataset) -> Dataset:
-    """Return stage 2, and a pair for each row on which no call is right: its text above the call."""
+    """Return stage 2, and the pairs of the rows on which no call is right."""
+    ranked = [table.select_columns(RANKED) for table in (stage2, pairs_of(variants))]
+    return concatenate_datasets([ranked[0], ranked[1].cast(ranked[0].features)])
+
+
+def pairs_of(variants: Dataset) -> Dataset:
+    """Return a pair for each row on which no call is right: its text above the call."""
 
     def pair(row: dict[str, Any]) -> dict[str, Any]:
-        return {"responses": [row["output"], row["rejected"]], "scores": [1.0, 0.0]}
+        origin = ["text", "call"]
+        return {"responses": [row["output"], row["rejected"]], "scores": [1.0, 0.0], "origin": origin}
 
-    pairs = variants.filter(lambda row: row["rejected"] is not None).map(pair)
-    ranked = [table.select_columns(RANKED) for table in (stage2, pairs)]
-    return concatenate_datasets([ranked[0], ranked[1].cast(ranked[0].features)])
+    return variants.filter(lambda row: row["rejected"] is not None).map(pair)
+
+
+def compared_tables(held_out: Dataset, cloned: EngineSpec, seed: int, count: int) -> dict[str, Dataset]:
+    """Return held-out candidates by the name of their order; nothing for questions without solutions, so without gold calls."""
+    if not any(held_out["solution"][:]):
+        return {}
+    stage2, _ = stage2_table(held_out.select(range(min(count, len(held_out)))), cloned, seed, count)
+    pairs = pairs_of(not_calling(build_stage1(grade(answer(held_out, WRONG)), ANNOTATIONS))).shuffle(seed=seed)
+    return dict(zip(ORDERS, (stage2, pairs.select(range(min(count, len(pairs))))), strict=True))
 
 
 # Controls -------------------------------------------------------------------------------------------------------------
@@ -176,13 +207,11 @@ def gold_answers(questions: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return {row["id"]: f"The answer is {row['answers'][0]}." for row in questions}
 
 
-def with_outputs(table: Dataset, outputs: Mapping[str, str], chosen: set[str]) -> Dataset:
-    """Return a stage 1 table in which the chosen questions have other outputs, without a call."""
-
-    def change(row: dict[str, Any]) -> dict[str, Any]:
-        return {"output": outputs[row["id"]], "uses_tool": False} if row["id"] in chosen else {}
-
-    return table.map(change)
+def answers_in_words(questions: Dataset) -> Dataset:
+    """Return a stage 1 table of the questions with the gold answers, without calls."""
+    outputs = gold_answers(questions)
+    table = build_stage1(grade(answer(questions, WRONG)), ANNOTATIONS)
+    return table.map(lambda row: {"output": outputs[row["id"]], "uses_tool": False})
 
 
 def relabelled(tables: Mapping[str, Dataset], questions: Dataset, calls: set[str]) -> Dataset:

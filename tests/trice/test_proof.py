@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -32,6 +33,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import proof_ladder
 import proof_report
 import proof_tables
+
+ORDERED = {"pairs in order": (3, 4), "texts above calls": (1, 2)}
 
 
 def outcome(right: bool, calls: bool, needs: bool) -> dict[str, object]:
@@ -132,7 +135,7 @@ def test_other_need_moves_the_calls_and_keeps_the_rows(trained: Dataset, tables:
 def test_the_report_counts_calls_by_need_and_pairs_the_questions() -> None:
     selective = [outcome(True, needs, needs) for needs in (True, True, False, False)]
     always = [outcome(needs, True, needs) for needs in (True, True, False, False)]
-    figures = proof_report.figures_of(selective, 3, 4)
+    figures = proof_report.figures_of(selective, ORDERED)
     assert [figures[name][0] for name in ("right", "calls", "calls where needed", "calls where not needed")] == [
         1,
         0.5,
@@ -202,7 +205,8 @@ def test_the_report_of_a_run_without_any_choice_has_dashes(tmp_path: Path) -> No
         "needed": 1,
         "settings": {"benchmarks": []},
         "arms": {
-            name: proof_report.figures_of(rows[name], 0, 0) | proof_report.choice_of(rows[name], chances[name], {})
+            name: proof_report.figures_of(rows[name], dict.fromkeys(ORDERED, (0, 0)))
+            | proof_report.choice_of(rows[name], chances[name], {})
             for name in rows
         },
         "outside": {},
@@ -216,3 +220,29 @@ def test_the_report_of_a_run_without_any_choice_has_dashes(tmp_path: Path) -> No
     assert "nan" not in text + json.dumps(result, allow_nan=False)
     proof_report.plot([result, result], tmp_path / "proof.svg")
     assert (tmp_path / "proof.svg").stat().st_size
+
+
+def test_questions_of_when2tool_are_held_out_with_their_difficulties(tmp_path: Path) -> None:
+    known = proof_ladder.ladder(proof_ladder.TRAINED, 40, seed=5)[3]
+    rows = [
+        {
+            "id": number,
+            "difficulty": difficulty,
+            "multi_step": False,
+            "instruction": text,
+            "environments": [{"name": "CalculatorEnv"}],
+            "expected": {"answer": value},
+        }
+        for number, (difficulty, text, value) in enumerate(
+            [("hard", "Give 3**9", "19683"), ("easy", known["question"], known["answer"])]
+        )
+    ]
+    (tmp_path / "tasks_v1_test.json").write_text(json.dumps(rows))
+    options = argparse.Namespace(data_dir=None, when2tool=str(tmp_path), rows=40, questions=20)
+    trained, held_out = proof_tables.draw_questions(5, options)
+    assert held_out["answers"][:] == [["19683"], [known["answer"]]]
+    assert known["question"] not in trained["question"]
+    assert list(proof_tables.levels(held_out, 5, options).values()) == [3, 1]
+    options.when2tool = None
+    others, _ = proof_tables.draw_questions(5, options)
+    assert set(trained["question"]) < set(others["question"])
