@@ -254,7 +254,7 @@ def test_the_id_of_two_questions_is_refused(tmp_path: Path) -> None:
     splits = DatasetDict(
         {name: Dataset.from_list([row], features=STAGE1) for name, row in zip("ab", rows, strict=True)}
     )
-    with pytest.raises(InputError, match=r"have the id '1', .*: '1\+1\?' and '2\+2\?'"):
+    with pytest.raises(InputError, match=r"have the id '1', .*: one of them is '2\+2\?'; give"):
         publish({"math": {"stage1": splits}}, tmp_path / "out", version="1.0.0", layout="trice")
     splits["b"] = splits["a"]
     publish({"math": {"stage1": splits}}, tmp_path / "out", version="1.0.0", layout="trice")

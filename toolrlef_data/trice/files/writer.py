@@ -39,6 +39,7 @@ from datasets import Dataset
 
 from toolrlef_data.columns import GRADED, QUESTIONS, STAGE1, STAGE2, STAGE2_LATER, responders_of
 from toolrlef_data.records import InputError
+from toolrlef_data.tables.identity import HashTable, text_hash
 from toolrlef_data.tables.lineage import lineage
 from toolrlef_data.trice.files.lines import LEDGER_FILE, LINES, Lines, Part, dataset_unit, ledger_line
 from toolrlef_data.trice.files.names import UPSTREAM_TASKS, upstream_id
@@ -60,7 +61,7 @@ def check_tables(tables: Tables) -> None:
     """
     for task, task_tables in tables.items():
         names_by_kind: dict[str, str] = {}  # kind of table -> name of the table
-        texts: dict[tuple[str, str], str] = {}  # column of the question, id in the files -> its text
+        questions = HashTable("Q")  # column of the question and id in the files -> its text
         for name, splits in task_tables.items():
             for data in splits.values():
                 kind = _kind(data)
@@ -77,11 +78,12 @@ def check_tables(tables: Tables) -> None:
                     )
                 column = "question" if "question" in data.column_names else "input"
                 for row in data.select_columns(["id", "dataset", column]) if kind != "stage2" else ():
-                    key = (column, upstream_id(row["dataset"], str(row["id"])))
-                    if texts.setdefault(key, row[column]) != row[column]:
+                    place = text_hash(f"{column} {upstream_id(row['dataset'], str(row['id']))}")
+                    text = text_hash(row[column]) or 1
+                    if questions.setdefault(place, text) not in (0, text):
                         raise InputError(
-                            f"two questions of {task!r} have the id {row['id']!r}, by which TRICE's files join rows: "
-                            f"{texts[key]!r:.60} and {row[column]!r:.60}; give each its own id"
+                            f"two questions of {task!r} have the id {row['id']!r}, by which TRICE's files join rows: one "
+                            f"of them is {row[column]!r:.80}; give each its own id"
                         )
 
 
