@@ -125,6 +125,55 @@ def test_several_arguments_that_cannot_be_read(text: str, error: str | None) -> 
     assert read_call(text, [CONVERT, TIME]) == CallReading(tool="convert" if error else None, error=error)
 
 
+def scale(factor: float, note: str = "", times: int | None = None, either: float | str = 1) -> float:
+    """Scales.
+
+    Args:
+        factor: How much.
+        note: A remark.
+        times: How often.
+        either: A number or a remark.
+    """
+    return factor
+
+
+SCALE = Tool.from_function(scale)
+NO_FINITE_NUMBERS = ["nan", "-nan", "inf", "+inf", "-INF", "Infinity", "-Infinity", "1e999", "+1e999"]
+
+
+@pytest.mark.parametrize("word", NO_FINITE_NUMBERS)
+def test_a_number_without_quotes_that_json_does_not_have_is_unreadable(word: str) -> None:
+    for text in (
+        f"scale({word})",
+        f"scale({word}, it)",
+        f"scale(note='it', factor={word})",
+        f"scale(1, it, {word})",
+        f"scale(1, times={word})",
+        f"<function=scale><parameter=factor>{word}</parameter></function>",
+    ):
+        assert read_call(text, SCALE) == CallReading(tool="scale", error="unreadable_call"), text
+    assert decode_arguments(word, SCALE.call_parameter) is None
+
+
+@pytest.mark.parametrize("word", NO_FINITE_NUMBERS)
+def test_a_text_that_reads_like_an_infinite_number_stays_a_text(word: str) -> None:
+    """That of a text, of a parameter that may be one, and in quotes, which the tool refuses by its schema."""
+    for text, arguments in {
+        f"scale(1, {word})": {"factor": 1, "note": word},
+        f"scale(1, note='{word}')": {"factor": 1, "note": word},
+        f"scale('{word}')": {"factor": word},
+        f"scale(1, either='{word}')": {"factor": 1, "either": word},
+        f"<function=scale><parameter=factor>1</parameter><parameter=note>{word}</parameter></function>": {
+            "factor": 1,
+            "note": word,
+        },
+    }.items():
+        assert read_call(text, SCALE).arguments == json.dumps(arguments), text
+    if "1e999" not in (word, word[1:]):
+        assert read_call(f"scale(1, either={word})", SCALE).arguments == json.dumps({"factor": 1, "either": word})
+        assert decode_arguments(word, TIME.call_parameter) == (json.dumps({"zone": word}),) * 2
+
+
 def unread(name: str, arguments: str) -> str:
     call = {"name": "WikiSearch", "arguments": None, "unread": {"name": name, "arguments": arguments}}
     return f"<tool_call>{json.dumps(call)}</tool_call>"
