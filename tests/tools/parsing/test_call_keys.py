@@ -9,7 +9,16 @@ import pytest
 
 from toolrlef_data import InputError, Tool, ToolCall, parse_call, render_call, tool_schema
 from toolrlef_data.tools.parsing.call_arguments import decode_arguments
-from toolrlef_data.tools.parsing.calls import CallReading, NativeCall, read_call, read_native_calls
+from toolrlef_data.tools.parsing.calls import (
+    CallReading,
+    NativeCall,
+    call_from_json,
+    count_calls,
+    find_called_tool,
+    parse_calls,
+    read_call,
+    read_native_calls,
+)
 
 NAME_KEYS = ["name", "tool", "tool_name", "function", "action", "recipient_name"]
 ARGUMENT_KEYS = ["arguments", "parameters", "args", "input", "tool_input", "action_input", "kwargs"]
@@ -214,14 +223,31 @@ def test_native_calls(calls: list[tuple[str, str]], finish_reason: str | None, n
     [
         (lambda anything: render_call(anything), "render_call: expected a ToolCall, found 5"),
         (lambda anything: tool_schema(anything), "tool_schema: expected a Tool, found 5"),
-        (lambda anything: parse_call(anything, SEARCH), "text: expected a text, found 5"),
-        (lambda anything: parse_call("x", anything), "tools: expected one or more tools or names of tools, found 5"),
+        (lambda anything: render_call(ToolCall("f", "3"), anything), "tool: expected a Tool, found 5"),
+        (lambda anything: read_native_calls([FIGS], anything), "tool: expected a Tool, found 5"),
+        (lambda anything: call_from_json("f", anything), "arguments_json: expected a text, found 5"),
+        (lambda anything: call_from_json("f", "3", anything), "parameter: expected a name or Parameters, found 5"),
     ],
 )
 def test_arguments_of_another_type(call: Any, message: str) -> None:
     with pytest.raises(InputError) as raised:
         call(5)
     assert str(raised.value) == message
+
+
+@pytest.mark.parametrize("function", [parse_call, parse_calls, count_calls, read_call, find_called_tool])
+def test_what_is_no_text_or_no_tool_is_refused(function: Any) -> None:
+    expected = {
+        (5, SEARCH): "text: expected a text, found 5",
+        (None, SEARCH): "text: expected a text, found None",
+        ("x", 5): "tools: expected one or more tools or names of tools, found 5",
+        ("x", None): "tools: expected one or more tools or names of tools, found None",
+        ("x", (SEARCH, 5)): "tools: expected one or more tools or names of tools, found 5",
+    }
+    for (text, tools), message in expected.items():
+        with pytest.raises(InputError) as raised:
+            function(text, tools)
+        assert str(raised.value) == message
 
 
 def test_arguments_that_are_no_json_are_rendered_as_they_are() -> None:
