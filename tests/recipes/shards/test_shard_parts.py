@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +108,10 @@ def test_a_data_set_is_not_published_where_a_run_removes_files(
         Path("shards/x/..") / name,
         tmp_path / "link" / name,
     ):
-        recipe = small_recipe(out)
         for refused in (
-            lambda recipe=recipe: merging.merge_shards(recipe, tmp_path / "shards"),
-            lambda out=out: merging.merge_shards(small_recipe(tmp_path / "out"), "shards", out=out),
-            lambda out=out: run_on_ray(small_recipe(tmp_path / "out"), "shards", 2, out=out),
+            partial(merging.merge_shards, small_recipe(out), tmp_path / "shards"),
+            partial(merging.merge_shards, small_recipe(tmp_path / "out"), "shards", out=out),
+            partial(run_on_ray, small_recipe(tmp_path / "out"), "shards", 2, out=out),
         ):
             with pytest.raises(InputError, match=message):
                 refused()
