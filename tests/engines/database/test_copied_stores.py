@@ -311,9 +311,13 @@ def test_a_target_that_cannot_be_written_is_named(filled: dict[bool, Path], shar
 def test_a_store_in_a_folder_that_the_user_may_not_enter_is_named(filled: dict[bool, Path], shared: Path) -> None:
     source = Path(shutil.copytree(filled[True], shared / "source")) / "r.sqlite"
     source.parent.chmod(0o700 if os.geteuid() == 0 else 0o000)
+    own = Path(shutil.copy(filled[True] / "r.sqlite", shared))
+    own.chmod(0o644)
 
     def work() -> None:
         with pytest.raises(ToolrlefError, match=rf"^cannot read {source} \(Permission denied\): ask the owner"):
             merge_replies(shared / "out.sqlite", [source])
+        with pytest.raises(ToolrlefError, match=r"^the reply store .*out\.sqlite cannot be used: .*Permission denied"):
+            merge_replies(source.parent / "new" / "out.sqlite", [own])
 
     in_child(work, as_nobody=True)

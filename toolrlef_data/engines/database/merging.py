@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -68,7 +69,7 @@ def merge_replies(out: str | Path, stores: Sequence[str | Path]) -> list[StoreCo
     resolved = [path.resolve() for path in (target, *paths)]
     if repeated := [path for path in resolved if resolved.count(path) > 1]:
         raise InputError(f"{repeated[0]} is named twice: name each store once, and none that is also written")
-    if target.parent.exists() and not is_writable(target.resolve()):
+    if os.access(target.parent, os.F_OK) and not is_writable(target.resolve()):
         raise ToolrlefError(f"{target} cannot be written: choose another file for the replies, in a folder of yours")
     with contextlib.closing(ReplyStore(target)) as merged:
         return [_copy(path, merged) for path in paths]
