@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from toolrlef_data.engines.claims import BatchJobs, Claims, _checksum, _job_row, is_name
-from toolrlef_data.engines.database import connection as connection_module
-from toolrlef_data.engines.database.connection import DamagedDatabase, _check, is_damage, is_writable, repair
+from toolrlef_data.engines.database import schema as schema_module
+from toolrlef_data.engines.database.connection import is_damage, is_writable, repair
 from toolrlef_data.engines.database.rows import REPLY_FIELDS, decode_reply, encode_reply
+from toolrlef_data.engines.database.schema import DamagedDatabase, check_tables
 from toolrlef_data.engines.reply_store import SCHEMA, ReplyStore, key_chunks, open_store, replies_in, store_path
 from toolrlef_data.records import InputError, Reply, ToolrlefError
 from toolrlef_data.tables.files import home_dir
@@ -199,12 +200,12 @@ def test_the_tables_of_a_file_are_compared_with_the_schema(
     for change in changes:
         connection.execute(change)
     if kind is None:
-        _check(connection, SCHEMA)
+        check_tables(connection, SCHEMA)
     else:
         with pytest.raises(kind) as caught:
-            _check(connection, SCHEMA)
+            check_tables(connection, SCHEMA)
         assert str(caught.value) == message
-    assert len(connection_module._tables(SCHEMA)) == len(TABLES) == 6
+    assert len(schema_module._tables(SCHEMA)) == len(TABLES) == 6
     connection.close()
 
 

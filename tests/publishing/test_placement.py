@@ -39,6 +39,7 @@ from toolrlef_data.publishing import folder as folder_module
 from toolrlef_data.publishing import parquet_files
 from toolrlef_data.publishing.manifest import seal
 from toolrlef_data.publishing.placement import _check_targets, check_replaceable, usable_path
+from toolrlef_data.tables.stage_cache import stages_in
 from toolrlef_data.trice.files.folder import PENDING
 
 
@@ -640,3 +641,13 @@ def test_a_mount_point_in_the_folder_is_refused(tmp_path: Path) -> None:
         pytest.skip("this user cannot mount a file system")
     assert status == 0
     _check_targets(out, ["math-new/train.parquet"], [])  # an ordinary folder
+
+
+@pytest.mark.parametrize("name", ["", "x", "x/y"])
+@pytest.mark.parametrize("layout", ["hub", "trice"])
+def test_a_folder_in_the_cache_of_stages_is_refused(name: str, layout: str, tmp_path: Path) -> None:
+    with stages_in(tmp_path / "cache"):
+        with pytest.raises(InputError, match=r"is in the cache of stages .*cache, which can be removed at any time"):
+            check_replaceable(tmp_path / "cache" / name, layout=layout)
+        check_replaceable(tmp_path / "cache-of-mine", layout=layout)
+    assert list(tmp_path.iterdir()) == []

@@ -263,6 +263,16 @@ def test_a_value_that_may_be_a_secret_is_not_in_the_error(field: str, tmp_path: 
         assert canary not in str(caught.value)
 
 
+def test_the_options_of_a_source_are_not_in_the_error(tmp_path: Path) -> None:
+    canary = "canary-5d41402abc4b2a76"
+    path = tmp_path / "recipe.yaml"
+    for value in (canary, f"[{canary}]"):
+        path.write_text(f"name: A\nversion: 1.0.0\nout: a\nsources: [{{name: sample, options: {value}}}]\n")
+        with pytest.raises(InputError, match=r"sources\.0\.options input should be a valid dictionary$") as caught:
+            load_recipe(path)
+        assert canary not in str(caught.value)
+
+
 def test_all_rows_of_a_source_with_a_number_of_rows(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(

@@ -46,6 +46,7 @@ from toolrlef_data.publishing.manifest import (
 from toolrlef_data.publishing.parquet_files import have_equal_rows
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.files import explain_disk_errors, remove
+from toolrlef_data.tables.stage_cache import stages_dir
 from toolrlef_data.trice.files.folder import PENDING, PROVENANCE
 
 __all__ = ["check_replaceable", "replace_publication", "usable_path"]
@@ -152,6 +153,8 @@ def usable_path(out: str | Path, layout: str) -> Path:
                 os.lstat(probe)  # an error for names and paths that are too long
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links, or ~ of an unknown user
         raise InputError(f"{str(out)!r} cannot be a folder: {error}") from None
+    if path.is_relative_to(cache := stages_dir().resolve()):
+        raise InputError(f"{path} is in the cache of stages {cache}, which can be removed at any time: choose another")
     if layout == "hub" and PATTERN.search(str(path)):
         raise InputError(f"load_dataset cannot read a folder with *, ?, [...] or :: in its path: {path}")
     if not existing.is_dir():

@@ -115,7 +115,7 @@ def _message(error: Any) -> str:
         return "is not a key of this section"
     if error["type"] == "value_error":  # raised by this package, with a complete message
         return str(error["ctx"]["error"])
-    may_be_secret = {"keys", "base_url", "headers", "options"} & set(error["loc"])  # the value could be an API key
+    may_be_secret = {"keys", "base_url", "options"} & set(error["loc"])  # the value could be an API key
     value = "" if may_be_secret else f", found {error['input']!r:.80}"
     return f"{error['msg'][:1].lower()}{error['msg'][1:]}{value}"
 

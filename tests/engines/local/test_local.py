@@ -801,6 +801,41 @@ def test_batches_have_at_most_32_prompts_and_one_base_model_is_kept(tiny: Path, 
     assert loading._BASES == {}
 
 
+@pytest.mark.parametrize(
+    ("files", "part", "reason"),
+    [
+        (
+            {"tokenizer.json": None},
+            "tokenizer",
+            r"expected tokenizer.json, or .*; found chat_template.jinja, config.json",
+        ),
+        ({"tokenizer.json": None, "tokenizer_config.json": None}, "tokenizer", "expected tokenizer.json, or "),
+        ({"tokenizer.json": "{"}, "tokenizer", r"; found .* tokenizer.json, .*\(Expecting property name"),
+        *(
+            # transformers makes a tokenizer of such a class from no files.
+            (
+                {"tokenizer.json": None, "tokenizer_config.json": f'{{"tokenizer_class": "{name}Tokenizer"}}'},
+                "tokenizer",
+                r"\(the vocabulary of the tokenizer is empty\)$",
+            )
+            for name in ("Llama", "Qwen2", "GPT2", "T5")
+        ),
+        ({"config.json": "{}"}, "weights", r"expected a config.json of a causal .*model_type"),
+        ({"model.safetensors": None}, "weights", "expected .* model.safetensors or .*; found chat_template.jinja, "),
+        ({"model.safetensors": "cut"}, "weights", r"; found .* model.safetensors, .*header"),
+    ],
+)
+def test_a_folder_without_a_part_of_a_model_names_the_missing_files(
+    copy: Path, files: dict[str, str | None], part: str, reason: str
+) -> None:
+    for name, text in files.items():
+        (copy / name).unlink() if text is None else (copy / name).write_text(text)
+    with pytest.raises(InputError, match=f"^cannot load the {part} of '{copy}': .*{reason}"):
+        load_model(str(copy), device="cpu")
+    with pytest.raises(InputError, match=f"^cannot load the {part} of '{copy}': .*{reason}"):
+        generate_replies(copy, ["apples"])
+
+
 def test_a_model_of_the_hub_is_loaded_at_its_commit(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -818,7 +853,9 @@ def test_a_model_of_the_hub_is_loaded_at_its_commit(
     loaded = load_model("someone/tiny", revision="v1", dtype="bfloat16", device="cpu")
     assert (str(loaded.model.dtype), loaded.device, loaded.model.training) == ("torch.bfloat16", "cpu", False)
     assert loaded.tokenizer("apples").input_ids
-    with pytest.raises((OSError, ValueError)):
+    with pytest.raises(
+        InputError, match=f"^cannot load the tokenizer of 'someone/tiny' at commit {'0' * 40}: expected"
+    ):
         load_model("someone/tiny", device="cpu")
     spec = EngineSpec("local", "someone/tiny", revision="v1", max_tokens=2, progress=False)
     with borrow_model(spec) as shared:

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.support.shards import small_recipe, with_engines
 from toolrlef_data import EngineSpec, InputError, Limits, ToolrlefError, load_source
 from toolrlef_data.columns import DROPPED
 from toolrlef_data.publishing.parquet_files import READY_FILES, write_file
+from toolrlef_data.recipes.cluster.shard_runs import run_on_ray
 from toolrlef_data.recipes.schema import Recipe, WarmUp
 from toolrlef_data.recipes.shards import chains, merging
 from toolrlef_data.recipes.shards.chains import Chain, Kept, dropping_stages, merge_stages, stages_of
@@ -86,6 +88,34 @@ def test_a_folder_that_is_a_url_is_refused(folder: str | Path, tmp_path: Path, m
         with pytest.raises(InputError, match=r"is object storage or another URL. The shards need a file system"):
             refused()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "stages", "stages/00000-of-00002", "stages/x/y", "kept/x", "dropped", "done", "locks", "parts", "tables/x"],
+)
+def test_a_data_set_is_not_published_where_a_run_removes_files(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A further run of a shard would remove it with the stages of the shard."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "shards", target_is_directory=True)
+    used = tmp_path / "shards" / name.partition("/")[0]
+    message = rf"since a run writes and removes files of its own in {used}: choose another folder, such as .*published$"
+    for out in (
+        tmp_path / "shards" / name,
+        Path("shards") / name,
+        Path("shards/x/..") / name,
+        tmp_path / "link" / name,
+    ):
+        for refused in (
+            partial(merging.merge_shards, small_recipe(out), tmp_path / "shards"),
+            partial(merging.merge_shards, small_recipe(tmp_path / "out"), "shards", out=out),
+            partial(run_on_ray, small_recipe(tmp_path / "out"), "shards", 2, out=out),
+        ):
+            with pytest.raises(InputError, match=message):
+                refused()
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
 
 
 @pytest.mark.parametrize("layout", ["hub", "trice"])

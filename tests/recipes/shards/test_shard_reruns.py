@@ -143,3 +143,14 @@ def test_files_of_killed_processes_are_removed_after_a_day(model: Model, tmp_pat
     assert ShardFolder(tmp_path / "shards").record(Shard(1, 2)).read_bytes() == expected
     assert merge_shards(recipe, tmp_path / "shards").rows_out["math-stage1"] == 4
     assert published_files(tmp_path / "out")
+
+
+def test_a_further_run_of_a_shard_keeps_what_is_published_beside_its_files(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path / "out", rows=2, teachers=["annotations"], responders=[])
+    run_shard(recipe, tmp_path, 0, 1)
+    merge_shards(recipe, tmp_path, out=tmp_path / "published")
+    files = published_files(tmp_path / "published")
+    ShardFolder(tmp_path).record(Shard(0, 1)).unlink()
+    run_shard(recipe, tmp_path, 0, 1)
+    assert published_files(tmp_path / "published") == files
+    assert any(name.endswith(".parquet") for name in files)

@@ -599,6 +599,16 @@ def test_a_tokenizer_without_the_characters_of_a_target(tmp_path: Path) -> None:
     assert drop_reasons(tokenised) == {"no#1": "tokenizer_loses_text"}
 
 
+def test_a_folder_without_a_vocabulary_has_no_tokenizer(tmp_path: Path) -> None:
+    """transformers makes a tokenizer of special tokens only, which encodes every text as nothing."""
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    settings = {"tokenizer_class": "LlamaTokenizer", "chat_template": TEMPLATES["chatml"]}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    message = f"^cannot load a tokenizer from '{tmp_path}': the vocabulary of the tokenizer is empty$"
+    with pytest.raises(InputError, match=message):
+        tokenise(table(sample(make_messages(1))), str(tmp_path))
+
+
 def test_a_slow_byte_tokenizer(tmp_path: Path) -> None:
     from transformers import ByT5Tokenizer
 

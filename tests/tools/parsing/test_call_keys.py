@@ -9,7 +9,16 @@ import pytest
 
 from toolrlef_data import InputError, Tool, ToolCall, parse_call, render_call, tool_schema
 from toolrlef_data.tools.parsing.call_arguments import decode_arguments
-from toolrlef_data.tools.parsing.calls import CallReading, NativeCall, read_call, read_native_calls
+from toolrlef_data.tools.parsing.calls import (
+    CallReading,
+    NativeCall,
+    call_from_json,
+    count_calls,
+    find_called_tool,
+    parse_calls,
+    read_call,
+    read_native_calls,
+)
 
 NAME_KEYS = ["name", "tool", "tool_name", "function", "action", "recipient_name"]
 ARGUMENT_KEYS = ["arguments", "parameters", "args", "input", "tool_input", "action_input", "kwargs"]
@@ -125,6 +134,55 @@ def test_several_arguments_that_cannot_be_read(text: str, error: str | None) -> 
     assert read_call(text, [CONVERT, TIME]) == CallReading(tool="convert" if error else None, error=error)
 
 
+def scale(factor: float, note: str = "", times: int | None = None, either: float | str = 1) -> float:
+    """Scales.
+
+    Args:
+        factor: How much.
+        note: A remark.
+        times: How often.
+        either: A number or a remark.
+    """
+    return factor
+
+
+SCALE = Tool.from_function(scale)
+NO_FINITE_NUMBERS = ["nan", "-nan", "inf", "+inf", "-INF", "Infinity", "-Infinity", "1e999", "+1e999"]
+
+
+@pytest.mark.parametrize("word", NO_FINITE_NUMBERS)
+def test_a_number_without_quotes_that_json_does_not_have_is_unreadable(word: str) -> None:
+    for text in (
+        f"scale({word})",
+        f"scale({word}, it)",
+        f"scale(note='it', factor={word})",
+        f"scale(1, it, {word})",
+        f"scale(1, times={word})",
+        f"<function=scale><parameter=factor>{word}</parameter></function>",
+    ):
+        assert read_call(text, SCALE) == CallReading(tool="scale", error="unreadable_call"), text
+    assert decode_arguments(word, SCALE.call_parameter) is None
+
+
+@pytest.mark.parametrize("word", NO_FINITE_NUMBERS)
+def test_a_text_that_reads_like_an_infinite_number_stays_a_text(word: str) -> None:
+    """That of a text, of a parameter that may be one, and in quotes, which the tool refuses by its schema."""
+    for text, arguments in {
+        f"scale(1, {word})": {"factor": 1, "note": word},
+        f"scale(1, note='{word}')": {"factor": 1, "note": word},
+        f"scale('{word}')": {"factor": word},
+        f"scale(1, either='{word}')": {"factor": 1, "either": word},
+        f"<function=scale><parameter=factor>1</parameter><parameter=note>{word}</parameter></function>": {
+            "factor": 1,
+            "note": word,
+        },
+    }.items():
+        assert read_call(text, SCALE).arguments == json.dumps(arguments), text
+    if "1e999" not in (word, word[1:]):
+        assert read_call(f"scale(1, either={word})", SCALE).arguments == json.dumps({"factor": 1, "either": word})
+        assert decode_arguments(word, TIME.call_parameter) == (json.dumps({"zone": word}),) * 2
+
+
 def unread(name: str, arguments: str) -> str:
     call = {"name": "WikiSearch", "arguments": None, "unread": {"name": name, "arguments": arguments}}
     return f"<tool_call>{json.dumps(call)}</tool_call>"
@@ -165,14 +223,31 @@ def test_native_calls(calls: list[tuple[str, str]], finish_reason: str | None, n
     [
         (lambda anything: render_call(anything), "render_call: expected a ToolCall, found 5"),
         (lambda anything: tool_schema(anything), "tool_schema: expected a Tool, found 5"),
-        (lambda anything: parse_call(anything, SEARCH), "text: expected a text, found 5"),
-        (lambda anything: parse_call("x", anything), "tools: expected one or more tools or names of tools, found 5"),
+        (lambda anything: render_call(ToolCall("f", "3"), anything), "tool: expected a Tool, found 5"),
+        (lambda anything: read_native_calls([FIGS], anything), "tool: expected a Tool, found 5"),
+        (lambda anything: call_from_json("f", anything), "arguments_json: expected a text, found 5"),
+        (lambda anything: call_from_json("f", "3", anything), "parameter: expected a name or Parameters, found 5"),
     ],
 )
 def test_arguments_of_another_type(call: Any, message: str) -> None:
     with pytest.raises(InputError) as raised:
         call(5)
     assert str(raised.value) == message
+
+
+@pytest.mark.parametrize("function", [parse_call, parse_calls, count_calls, read_call, find_called_tool])
+def test_what_is_no_text_or_no_tool_is_refused(function: Any) -> None:
+    expected = {
+        (5, SEARCH): "text: expected a text, found 5",
+        (None, SEARCH): "text: expected a text, found None",
+        ("x", 5): "tools: expected one or more tools or names of tools, found 5",
+        ("x", None): "tools: expected one or more tools or names of tools, found None",
+        ("x", (SEARCH, 5)): "tools: expected one or more tools or names of tools, found 5",
+    }
+    for (text, tools), message in expected.items():
+        with pytest.raises(InputError) as raised:
+            function(text, tools)
+        assert str(raised.value) == message
 
 
 def test_arguments_that_are_no_json_are_rendered_as_they_are() -> None:

@@ -99,6 +99,10 @@ def test_the_parameters_of_a_schema() -> None:
         "required": ["c", "b"],
     }
     assert parameters_in(json.dumps(schema)) == Parameters(("b", "a", "c"), frozenset({"b"}), frozenset({"b", "c"}))
+    kinds = {"a": "number", "b": ["integer", "number"], "c": ["integer", "null"], "d": ["integer", "string"]}
+    others = {"e": "null", "f": ["null"], "g": [], "h": "boolean", "i": "string"}
+    several = {"type": "object", "properties": {name: {"type": kind} for name, kind in (kinds | others).items()}}
+    assert parameters_in(json.dumps(several)).numbers == {"a", "b", "c"}
     del schema["required"]
     assert parameters_in(json.dumps(schema)).required == frozenset()
 

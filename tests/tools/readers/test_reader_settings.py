@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -292,6 +293,12 @@ def test_a_model_that_is_loaded_says_what_it_lacks(bert: Path, t5: Path, tmp_pat
     wrong = settings_of(qa_model(str(bert), search=SEARCH, device="cpu")).spec
     with pytest.raises(InputError, match=rf"^'{re.escape(str(bert))}' cannot be loaded as a model for Seq2SeqLM: "):
         load_model(replace(wrong, head="Seq2SeqLM"))
+    shutil.copytree(t5, tmp_path / "empty")
+    (tmp_path / "empty" / "tokenizer.json").unlink()
+    (tmp_path / "empty" / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer"}')
+    empty = settings_of(translator(str(tmp_path / "empty"), device="cpu")).spec
+    with pytest.raises(InputError, match=r"as a model for Seq2SeqLM: the vocabulary of the tokenizer is empty$"):
+        load_model(empty)
     with pytest.raises(
         InputError, match=r"^the files of .* have changed since the tool was created; create the tool again$"
     ):

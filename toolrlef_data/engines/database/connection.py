@@ -17,17 +17,26 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 import filelock
 
+from toolrlef_data.engines.database.schema import DamagedDatabase, add_missing_tables, check_tables
 from toolrlef_data.engines.database.wal import is_log_cut, is_log_damaged
-from toolrlef_data.records import InputError, ToolrlefError
+from toolrlef_data.records import ToolrlefError
 from toolrlef_data.tables.files import explain_disk_errors
 
-__all__ = ["DamagedDatabase", "is_damage", "is_writable", "open_database", "repair"]
+__all__ = [
+    "check_files",
+    "file_size",
+    "is_damage",
+    "is_writable",
+    "open_database",
+    "raw_connection",
+    "repair",
+]
 
 log = logging.getLogger(__name__)
 BUSY_TIMEOUT = 60.0  # seconds to wait for the locks of other processes
@@ -43,10 +52,6 @@ if hasattr(os, "register_at_fork"):  # POSIX: a child must not inherit the lock 
 
 # (damaged file, its logs, empty database) -> what was recovered; raises ToolrlefError for the file of another program.
 Recover = Callable[[Path, list[Path], sqlite3.Connection], str]
-
-
-class DamagedDatabase(ToolrlefError):
-    """A database file that SQLite cannot read, or that lacks tables."""
 
 
 def is_damage(error: sqlite3.Error) -> bool:
@@ -108,6 +113,35 @@ def repair(path: Path, schema: str, recover: Recover, reason: str, damaged: os.s
             _replace(path, schema, recover, reason)
 
 
+def check_files(path: Path, report_cut: Callable[[Path], None]) -> None:
+    """Check a file and its log before they are opened, without SQLite, which would remove a damaged log.
+
+    Args:
+        path: the file, without links.
+        report_cut: called with the log if it was cut or removed.
+
+    Raises:
+        FileNotFoundError: there is no file, and no log of one.
+        DamagedDatabase: the file is empty, or missing beside its log, or its log is damaged.
+    """
+    current_log = Path(f"{path}-wal")
+    if not path.exists():
+        if file_size(current_log):
+            raise DamagedDatabase("the file is missing, but its write-ahead log exists")
+        raise FileNotFoundError(path)
+    if _scratch_path(path).exists():  # the log of the file may already have another name
+        raise DamagedDatabase("an earlier repair was interrupted")
+    if not file_size(path):
+        raise DamagedDatabase("the file is empty")
+    with _opening:  # twice, since another process may be writing
+        is_open, index = (os.getpid(), path) in _opened, Path(f"{path}-shm")
+        if all(file_size(current_log) and is_log_damaged(current_log, None if is_open else index) for _ in range(2)):
+            raise DamagedDatabase("frames of its write-ahead log have wrong checksums")
+        if not is_open and all(is_log_cut(current_log, index) for _ in range(2)):
+            report_cut(current_log)
+        _opened.add((os.getpid(), path))
+
+
 def _connect(path: Path, schema: str) -> sqlite3.Connection:
     """Open and check an existing file.
 
@@ -115,26 +149,11 @@ def _connect(path: Path, schema: str) -> sqlite3.Connection:
         FileNotFoundError: there is no file, and no log of one.
         DamagedDatabase: the file is damaged, empty, or missing beside its log.
     """
-    current_log = Path(f"{path}-wal")
-    if not path.exists():
-        if _size(current_log):
-            raise DamagedDatabase("the file is missing, but its write-ahead log exists")
-        raise FileNotFoundError(path)
-    if _scratch_path(path).exists():  # the log of the file may already have another name
-        raise DamagedDatabase("an earlier repair was interrupted")
-    if not _size(path):
-        raise DamagedDatabase("the file is empty")
-    # Twice, since another process may be writing. SQLite would remove a damaged log.
-    with _opening:
-        is_open, index = (os.getpid(), path) in _opened, Path(f"{path}-shm")
-        if all(_size(current_log) and is_log_damaged(current_log, None if is_open else index) for _ in range(2)):
-            raise DamagedDatabase("frames of its write-ahead log have wrong checksums")
-        if not is_open and all(is_log_cut(current_log, index) for _ in range(2)):
-            log.warning("%s was cut or removed: replies are missing, and their requests are sent again", current_log)
-        _opened.add((os.getpid(), path))
-    connection = _raw_connection(path, "rw")
+    warning = "%s was cut or removed: replies are missing, and their requests are sent again"
+    check_files(path, partial(log.warning, warning))
+    connection = raw_connection(path, "rw")
     try:
-        _check(connection, schema)
+        check_tables(connection, schema)
         # In WAL mode, a killed process loses no committed row with NORMAL (sqlite.org/wal.html).
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA journal_mode=WAL")
@@ -150,7 +169,8 @@ def _connect(path: Path, schema: str) -> sqlite3.Connection:
     return connection
 
 
-def _raw_connection(path: Path, mode: str) -> sqlite3.Connection:
+def raw_connection(path: Path, mode: str) -> sqlite3.Connection:
+    """Open a file without a check; `mode` is that of SQLite, such as "rw"."""
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     connection = sqlite3.connect(uri, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, uri=True)
     connection.text_factory = _decode
@@ -162,32 +182,7 @@ def _decode(content: bytes) -> str:
     return str(content, "utf-8", "surrogateescape")
 
 
-def _check(connection: sqlite3.Connection, schema: str) -> None:
-    """Raise `DamagedDatabase` for damaged pages, and for tables that differ from the schema or are missing."""
-    problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]  # reads about 2 GB a second
-    if problem != "ok":
-        raise DamagedDatabase(problem.splitlines()[-1])
-    tables = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall())
-    expected = _tables(schema)
-    unknown = [name for name in tables if name not in expected and not str(name).startswith("sqlite_")]
-    missing = [name for name in expected if name not in tables]
-    if len(missing) == len(expected) and unknown:
-        raise InputError(f"a database of another program: expected the table {missing[0]}, found {unknown[0]}")
-    if unknown and missing:  # tables of a later version are unknown, and an earlier version lacks tables
-        raise DamagedDatabase(f"expected the table {missing[0]}, found {unknown[0]}")
-    if different := [name for name, sql in expected.items() if tables.get(name, sql) != sql]:
-        raise DamagedDatabase(f"the definition of the table {different[0]} differs")
-
-
-@cache
-def _tables(schema: str) -> dict[str, str]:
-    """Return the SQL of each table of a schema, as SQLite stores it."""
-    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
-        connection.executescript(schema)
-        return dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall())
-
-
-def _size(path: Path) -> int:
+def file_size(path: Path) -> int:
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -269,20 +264,17 @@ def _keep(path: Path, kept: Path) -> None:
 
 def _open_read_only(path: Path, schema: str) -> sqlite3.Connection:
     """Open a file without writing anything; tables that it lacks are empty temporary ones."""
-    connection = _raw_connection(path, "ro")
+    connection = raw_connection(path, "ro")
     try:
         try:
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()
         except sqlite3.OperationalError:  # SQLite cannot create the index of the write-ahead log
             connection.close()
-            connection = _raw_connection(path, "ro&immutable=1")
-            if _size(Path(f"{path}-wal")):
+            connection = raw_connection(path, "ro&immutable=1")
+            if file_size(Path(f"{path}-wal")):
                 log.warning("%s-wal cannot be read in a read-only folder; its replies are missing", path)
-        _check(connection, schema)
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        for name, sql in _tables(schema).items():
-            if name not in tables:
-                connection.execute(sql.replace("CREATE TABLE", "CREATE TEMP TABLE", 1))
+        check_tables(connection, schema)
+        add_missing_tables(connection, schema)
     except (sqlite3.DatabaseError, DamagedDatabase) as error:
         connection.close()
         if isinstance(error, DamagedDatabase) or is_damage(error):

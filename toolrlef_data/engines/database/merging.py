@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from toolrlef_data.checks import as_path
+from toolrlef_data.engines.database.connection import is_writable
 from toolrlef_data.engines.database.rows import decode_reply
-from toolrlef_data.engines.reply_store import ReplyStore, key_chunks
-from toolrlef_data.records import InputError
+from toolrlef_data.engines.database.sources import check_source, open_source, source_errors
+from toolrlef_data.engines.reply_store import SCHEMA, ReplyStore, key_chunks
+from toolrlef_data.records import InputError, ToolrlefError
 
 __all__ = ["StoreCounts", "merge_replies"]
 
@@ -36,14 +40,14 @@ def merge_replies(out: str | Path, stores: Sequence[str | Path]) -> list[StoreCo
 
     Args:
         out: the store that receives the replies; created if it is missing.
-        stores: the stores to copy, in order. They are not changed, but a damaged file is repaired.
+        stores: the stores to copy, in order. They are not changed.
 
     Returns:
         The counts of each store.
 
     Raises:
         InputError: a store does not exist, is named twice, or belongs to another program.
-        ToolrlefError: a store cannot be used, or the disk is full.
+        ToolrlefError: a store is damaged or cannot be read, or the disk is full. What was copied before stays.
 
     >>> import tempfile
     >>> from toolrlef_data.records import Reply
@@ -61,22 +65,24 @@ def merge_replies(out: str | Path, stores: Sequence[str | Path]) -> list[StoreCo
     if not paths:
         raise InputError("merge_replies: name at least one store to copy")
     for path in paths:
-        if not path.is_file():
-            raise InputError(f"no reply store {path}: expected a file such as replies.sqlite")
+        check_source(path)
     resolved = [path.resolve() for path in (target, *paths)]
     if repeated := [path for path in resolved if resolved.count(path) > 1]:
         raise InputError(f"{repeated[0]} is named twice: name each store once, and none that is also written")
+    if os.access(target.parent, os.F_OK) and not is_writable(target.resolve()):
+        raise ToolrlefError(f"{target} cannot be written: choose another file for the replies, in a folder of yours")
     with contextlib.closing(ReplyStore(target)) as merged:
         return [_copy(path, merged) for path in paths]
 
 
 def _copy(path: Path, merged: ReplyStore) -> StoreCounts:
     added = known = damaged = 0
-    with contextlib.closing(ReplyStore(path)) as store:
-        for page in _pages(store):
+    with open_source(path, SCHEMA) as source:
+        for page in _pages(path, source):
             rows = {key: text for key, text in page if decode_reply(key, text) is not None}
             damaged += len(page) - len(rows)
-            withdrawn = store.withdrawals(list(rows))
+            with source_errors(path):
+                withdrawn = _withdrawals(source, list(rows))
             with merged.writing() as connection:
                 for chunk, marks in key_chunks(list(rows)):
                     found = connection.execute(f"SELECT key FROM replies WHERE key IN ({marks})", chunk)  # noqa: S608
@@ -86,24 +92,34 @@ def _copy(path: Path, merged: ReplyStore) -> StoreCounts:
                     times = [(key, withdrawn[key]) for key in new if key in withdrawn]
                     connection.executemany("INSERT OR IGNORE INTO withdrawn VALUES (?, ?)", times)
                     added, known = added + len(new), known + len(stored)
-        if jobs := store.count_jobs():
-            log.warning(
-                "%s has %d pending batch jobs, whose replies are not copied: run what has submitted them again, and "
-                "merge again",
-                path,
-                jobs,
-            )
+        with source_errors(path):
+            (jobs,) = source.execute("SELECT COUNT(*) FROM jobs").fetchone()
+    if jobs:
+        log.warning(
+            "%s has %d pending batch jobs, whose replies are not copied: run what has submitted them again, and "
+            "merge again",
+            path,
+            jobs,
+        )
     return StoreCounts(path, added, known, damaged)
 
 
-def _pages(store: ReplyStore) -> Iterator[list[tuple[str, str]]]:
+def _pages(path: Path, source: sqlite3.Connection) -> Iterator[list[tuple[str, str]]]:
     """Yield the rows of a store in the order of their keys; other processes may write between two pages."""
     last = ""
     while True:
-        with store.reading() as connection:
+        with source_errors(path):
             query = "SELECT key, reply FROM replies WHERE key > ? ORDER BY key LIMIT ?"
-            page = connection.execute(query, (last, PAGE_ROWS)).fetchall()
+            page = source.execute(query, (last, PAGE_ROWS)).fetchall()
         if not page:
             return
         yield page
         last = page[-1][0]
+
+
+def _withdrawals(source: sqlite3.Connection, keys: Sequence[str]) -> dict[str, int]:
+    """Return how often the replies of those keys were withdrawn that were withdrawn at all."""
+    counts: dict[str, int] = {}
+    for chunk, marks in key_chunks(keys):
+        counts.update(source.execute(f"SELECT key, times FROM withdrawn WHERE key IN ({marks})", chunk))  # noqa: S608
+    return counts

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolrlef_data.engines.local.memory import free_memory
+from toolrlef_data.engines.local.memory import first_line, free_memory
 from toolrlef_data.engines.local.weights import Weights, resolve_adapter, resolve_weights, silence_transformers
 from toolrlef_data.engines.progress import step_bar
 from toolrlef_data.engines.rules import NAME
@@ -35,11 +35,14 @@ __all__ = [
     "eos_token_ids",
     "load_model",
     "parse_device",
+    "require_vocabulary",
     "resolve_dtype",
     "unload",
 ]
 
 ACCELERATORS = ("cuda", "mps", "xpu")
+TOKENIZER_FILES = "tokenizer.json, or the vocabulary of the model's tokenizer class"
+WEIGHT_FILES = "a config.json of a causal language model, and model.safetensors or pytorch_model.bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,8 @@ def load_model(
         The model in evaluation mode, its tokenizer and its device.
 
     Raises:
-        InputError: the model or the adapter does not exist, or the dtype or device is unknown.
+        InputError: the model or the adapter does not exist, its tokenizer or weights are missing or cannot be read, or
+            the dtype or device is unknown.
         MissingExtra: a required package is not installed; the message contains the pip command.
 
     >>> load_model("./no/such/folder")
@@ -167,6 +171,16 @@ def unload() -> None:
     free_memory()
 
 
+def require_vocabulary(tokenizer: Any) -> None:
+    """Raise an `InputError` if a tokenizer has only special tokens.
+
+    Of a model without the files of its tokenizer, transformers makes such a tokenizer for many classes, as for Llama
+    and Qwen: it encodes every prompt as an empty one. That of T5 also has a token of the space.
+    """
+    if len(tokenizer.get_vocab().keys() - tokenizer.get_added_vocab().keys()) <= 1:
+        raise InputError("the vocabulary of the tokenizer is empty")
+
+
 def eos_token_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     """Return the end-of-sequence ids of the generation config (a list for some chat models) and the tokenizer."""
     configured = model.generation_config.eos_token_id
@@ -204,14 +218,32 @@ def _load(weights: Weights, dtype: str, device: str, progress: bool = True) -> L
 
     name, revision = weights.pretrained_args()
     with silence_transformers(), step_bar(f"Load {Path(weights.place).name}", 3, progress) as bar:
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+        with _explain_unreadable("tokenizer", TOKENIZER_FILES, weights, name):
+            tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+            require_vocabulary(tokenizer)
         bar.update()
-        model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=getattr(torch, dtype))
+        with _explain_unreadable("weights", WEIGHT_FILES, weights, name):
+            model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=getattr(torch, dtype))
         bar.update()
         model = model.to(device).eval()
         bar.update()
     _copy_slices_for_logits(model)
     return LoadedModel(model, tokenizer, device)
+
+
+@contextmanager
+def _explain_unreadable(part: str, files: str, weights: Weights, name: str) -> Iterator[None]:
+    """Raise an `InputError` that names the files of a part of a model, if transformers cannot read them."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, TypeError, ValueError, SafetensorError) as error:  # TypeError: the path of a vocabulary is None
+        place = repr(weights.place) + (f" at commit {weights.commit}" if weights.commit else "")
+        names = sorted(path.name for path in Path(name).iterdir()) if Path(name).is_dir() else []
+        found = f"; found {', '.join(names[:12])}" if names else ""
+        reason = first_line(error).rstrip(":. ")
+        raise InputError(f"cannot load the {part} of {place}: expected {files}{found} ({reason})") from error
 
 
 def _copy_slices_for_logits(model: Any) -> None:

@@ -151,7 +151,7 @@ def _push(
     commit, ref = client.step("commit", lambda: _commit(client, release, branch or MAIN, create_pr))
     _check(client, release, commit)
     if ref == MAIN:
-        client.step("create the tag", lambda: _tag(client, release, commit, move_tag))
+        _set_tag(client, release, commit, move_tag)
         return Push(repo_id, commit, release.tag, f"{url}/tree/{release.tag}", since, changes)
     page = f"tree/{ref}" if ref == branch else f"discussions/{ref.rpartition('/')[2]}"
     return Push(repo_id, commit, None, f"{url}/{page}", since, changes)
@@ -258,16 +258,49 @@ def _load(client: Client, config: str, oid: str, cache: str) -> tuple[str, dict[
     return str(builder.info.version), {name: split.num_examples for name, split in builder.info.splits.items()}
 
 
-def _tag(client: Client, release: Release, oid: str, move_tag: bool) -> None:
-    """Create the tag of a release, or move it to the commit."""
+def _set_tag(client: Client, release: Release, oid: str, move_tag: bool) -> None:
+    """Create the tag of a release, or move it to the commit; put it back if it cannot be moved.
+
+    The Hub has no request that moves a tag: it is deleted and created.
+    """
+    deleted: list[str] = []
+    try:
+        client.step("create the tag", lambda: _tag(client, release, oid, move_tag, deleted))
+    except BaseException as error:  # also Ctrl-C
+        if deleted:
+            _restore(client, release.tag, deleted[0], error)
+        raise
+
+
+def _tag(client: Client, release: Release, oid: str, move_tag: bool, deleted: list[str]) -> None:
+    """Create the tag of a release, or move it to the commit; append the commit of a tag to `deleted` before that."""
     tagged = client.commit(release.tag)
     if tagged is not None and tagged.oid == oid:
         return
     if tagged is not None:
         if not move_tag:
             raise _other_contents(client, release)
+        deleted.append(tagged.oid)
+        log.warning("moving the tag %s of %s from %s to %s", release.tag, client.repo_id, tagged.oid, oid)
         client.api.delete_tag(client.repo_id, repo_type="dataset", tag=release.tag)
     client.api.create_tag(client.repo_id, repo_type="dataset", tag=release.tag, revision=oid)
+
+
+def _restore(client: Client, tag: str, oid: str, cause: BaseException) -> None:
+    """Create a deleted tag again at its commit, unless it exists; raise a HubError with the commit if it fails."""
+
+    def create() -> None:
+        if client.commit(tag) is None:
+            client.api.create_tag(client.repo_id, repo_type="dataset", tag=tag, revision=oid)
+
+    try:
+        client.step("restore the tag", create)
+    except HubError as error:
+        reason = str(error).partition(". Earlier releases")[0]
+        raise HubError(
+            f"{reason}. The tag {tag} was deleted to move it, and may be missing. It was at the commit {oid}, whose "
+            "files are still there: run the same command to create the tag at the new commit"
+        ) from cause
 
 
 def _other_contents(client: Client, release: Release) -> InputError:

@@ -73,6 +73,7 @@ def run_on_ray(
     check_shardable(recipe)
     recipe_file(recipe)  # a secret must not travel
     check_publishable(recipe, out=out, replace=replace)
+    place.check_out(out or recipe.out)
     lines = divided_limits(recipe, shards)
     if not num_gpus and any(spec.kind == "local" and spec.device != "cpu" for spec in recipe.engines.values()):
         lines.append("a local model runs on the CPU of its worker: for a GPU, pass num_gpus=1 (--num-gpus 1)")

@@ -188,9 +188,9 @@ class Steps:
             path = self.place.replies(shard)
             if path.exists():
                 with self.place.locked(shard, LOCK_SECONDS):
-                    merge_replies(store.path, [path])
-                    with contextlib.closing(ReplyStore(path)) as own:
+                    with contextlib.closing(ReplyStore(path)) as own:  # repairs that of a worker whose machine failed
                         jobs = own.count_jobs()
+                    merge_replies(store.path, [path])
                     for file in path.parent.glob(f"{path.name}*") if not jobs else ():
                         file.unlink()
 

@@ -31,6 +31,7 @@ from toolrlef_data.tables.files import explain_disk_errors, file_digest, read_js
 __all__ = ["ShardFolder", "shard_folder", "shard_names"]
 
 MAX_NAMES = 12  # shards that a message names
+OWN_FOLDERS = ("dropped", "done", "kept", "locks", "parts", "stages", "tables")  # parts and tables: of a Ray cluster
 RECORD_KEYS = {"chain", "rows_in", "rows_out", "dropped", "usage", "stages", "files"}
 
 
@@ -65,6 +66,16 @@ class ShardFolder:
             known = read_json(self.path / "shards.json")
         count = known.get("shards") if isinstance(known, dict) else None
         return count if isinstance(count, int) and count > 0 else None
+
+    def check_out(self, out: str | Path) -> None:
+        """Raise InputError if a folder to publish to is this folder or in one whose files a run writes and removes."""
+        path, own = as_path("out", out).resolve(), self.path.resolve()
+        used = own if path == own else next((own / n for n in OWN_FOLDERS if path.is_relative_to(own / n)), None)
+        if used is not None:
+            raise InputError(
+                f"out: {path} cannot be published to, since a run writes and removes files of its own in {used}: "
+                f"choose another folder, such as {own / 'published'}"
+            )
 
     def bind(self, count: int) -> None:
         """Write the number of shards at the first run; raise InputError if it differs at a later one."""

@@ -88,11 +88,12 @@ def merge_shards(
     Raises:
         ToolrlefError: shards are missing, damaged, or of another recipe, source or version; the message names them.
         TooManyFailures: more than `max_failed` of the requests of a stage failed in all shards together.
-        InputError: as in `run_recipe`, the folder is a URL, or no shard has run in it.
+        InputError: as in `run_recipe`, the folder is a URL, `out` is in it where shards write, or no shard has run.
     """
     place = shard_folder(folder)
     check_shardable(recipe)
     published = check_publishable(recipe, out=out, replace=replace)
+    place.check_out(out or recipe.out)
     count = place.count()
     if count is None:
         raise InputError(f"{place.path} has no shards: run them with --shard I/N --folder {place.path}")

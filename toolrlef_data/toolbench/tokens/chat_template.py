@@ -20,6 +20,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from toolrlef_data.engines.local.loading import require_vocabulary
 from toolrlef_data.engines.local.template_check import Part, find_omitted_parts
 from toolrlef_data.engines.local.weights import Weights, cached_digest, resolve_weights, silence_transformers
 from toolrlef_data.engines.rules import NAME
@@ -135,6 +136,7 @@ def _load(place: str, commit: str | None, identity: str) -> ChatTokenizer:
     with silence_transformers():
         try:
             tokenizer = AutoTokenizer.from_pretrained(place, revision=commit)
+            require_vocabulary(tokenizer)
         except (OSError, ValueError) as error:
             raise InputError(f"cannot load a tokenizer from {place!r}: {error}") from error
     special = {n: str(token.content) for n, token in tokenizer.added_tokens_decoder.items() if token.special}

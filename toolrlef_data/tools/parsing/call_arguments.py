@@ -76,7 +76,11 @@ def decode_arguments(text: str, parameter: str | Parameters) -> Arguments | None
     literal = LiteralReader(text).read(0)
     if literal.state == "complete" and _surplus(text, literal.end):
         return select_argument(literal.value, parameter)
-    return None if text.lstrip().startswith(("{", "[", '"', "'")) else select_argument(text, parameter)
+    if text.lstrip().startswith(("{", "[", '"', "'")):
+        return None
+    if isinstance(parameter, Parameters) and parameter.names:
+        return select_argument(parameter.decode(parameter.names[0], text), parameter)
+    return select_argument(text, parameter)
 
 
 def select_argument(value: Any, parameter: str | Parameters) -> Arguments | None:

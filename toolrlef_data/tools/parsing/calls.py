@@ -76,6 +76,7 @@ class CallReading(NamedTuple):
 
 
 _NO_CALL = CallReading()
+_TOOLS = "one or more tools or names of tools"
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -108,9 +109,7 @@ def parse_call(text: str, tools: Tools) -> ToolCall | None:
     ToolCall(tool='calculator', argument='(12/60)*50')
     >>> parse_call("No calculator (or any tool) is needed: 72.", ["calculator"])
     """
-    check_type("text", text, "a text", str)
-    check_type("tools", tools, "one or more tools or names of tools", str, Tool, Iterable)
-    return next(_calls(text, call_names(_key(tools))), None)
+    return next(_calls(text, _names_for(text, tools)), None)
 
 
 def count_calls(text: str, tools: Tools) -> int:
@@ -119,7 +118,7 @@ def count_calls(text: str, tools: Tools) -> int:
     >>> count_calls("calculator(2+3) and calculator(4*5), calculator(", ["calculator"])
     2
     """
-    return sum(1 for _ in _calls(text, call_names(_key(tools))))
+    return sum(1 for _ in _calls(text, _names_for(text, tools)))
 
 
 def parse_calls(text: str, tools: Tools) -> list[ToolCall]:
@@ -128,7 +127,7 @@ def parse_calls(text: str, tools: Tools) -> list[ToolCall]:
     >>> [call.argument for call in parse_calls("calculator(2+3) and calculator(4*5), calculator(", ["calculator"])]
     ['2+3', '4*5']
     """
-    names = call_names(_key(tools))
+    names = _names_for(text, tools)
     simple = _simple_call(text, names)
     return list(_calls(text, names)) if simple is None else [simple] if simple.argument else []
 
@@ -144,7 +143,7 @@ def read_call(text: str, tools: Tools, finish_reason: str | None = None) -> Call
     >>> read_call('{"name": "calculator", "arguments": {"formula": "3*1', ["calculator"]).error
     'incomplete_call'
     """
-    names = call_names(_key(tools))
+    names = _names_for(text, tools)
     simple = _simple_call(text, names)
     if simple is not None and simple.argument:
         arguments = f"{{{_encode(names.parameters[simple.tool] or 'argument')}: {_encode(simple.argument)}}}"
@@ -192,6 +191,8 @@ def render_call(call: ToolCall, tool: Tool | None = None) -> str:
     """
     if not isinstance(call, ToolCall):
         raise InputError(f"render_call: expected a ToolCall, found {call!r:.80}")
+    if tool is not None:
+        check_type("tool", tool, "a Tool", Tool)
     name, argument = call.tool, clean_text(call.argument)
     if tool is not None and isinstance(tool.call_parameter, Parameters):
         return _render_several(call, tool, tool.call_parameter)
@@ -221,6 +222,8 @@ def call_from_json(name: str, arguments_json: str, parameter: str | Parameters =
     ToolCall(tool='calculator', argument='3*19')
     >>> call_from_json("calculator", '{"a": 3, "b": 19}', "formula")
     """
+    check_type("arguments_json", arguments_json, "a text", str)
+    check_type("parameter", parameter, "a name or Parameters", str, Parameters)
     arguments = decode_arguments(arguments_json, parameter)
     return None if arguments is None else ToolCall(name, arguments.argument)
 
@@ -239,6 +242,7 @@ def read_native_calls(
     >>> read_native_calls([("functions.wikisearch", '{"query": "1) north", "k": 2}')], look_up).text
     'WikiSearch("1) north")'
     """
+    check_type("tool", tool, "a Tool", Tool)
     if not calls:
         return None
     names = call_names(tool.signatures)
@@ -260,12 +264,18 @@ def read_native_calls(
     return NativeCall(raw, None, names_tool)
 
 
-def _key(tools: Tools) -> tuple[str | tuple[str, str | Parameters], ...]:
-    if isinstance(tools, str):
-        return (tools,)
+def _names_for(text: str, tools: Tools) -> CallNames:
+    """Return the names of the tools whose calls are searched in a text; raise an `InputError` for other arguments."""
+    check_type("text", text, "a text", str)
     if isinstance(tools, Tool):
-        return tools.signatures
-    return tuple([tool if isinstance(tool, str) else (tool.name, tool.call_parameter) for tool in tools])
+        return call_names(tools.signatures)
+    check_type("tools", tools, _TOOLS, str, Iterable)
+    return call_names(tuple([_signature(tool) for tool in ([tools] if isinstance(tools, str) else tools)]))
+
+
+def _signature(tool: str | Tool) -> str | tuple[str, str | Parameters]:
+    check_type("tools", tool, _TOOLS, str, Tool)
+    return tool if isinstance(tool, str) else (tool.name, tool.call_parameter)
 
 
 def _simple_call(text: str, names: CallNames) -> ToolCall | None:

@@ -42,14 +42,19 @@ class Parameters(NamedTuple):
         names: the names, in the order of a call by position.
         texts: those whose value is always a text, so that `007` without quotes stays a text.
         required: those without a default.
+        numbers: those whose value is never a text, but a number or null, so that `nan` without quotes is no text.
     """
 
     names: tuple[str, ...]
     texts: frozenset[str] = frozenset()
     required: frozenset[str] = frozenset()
+    numbers: frozenset[str] = frozenset()
 
     def decode(self, name: str, text: str) -> Any:
-        """Return the value of a parameter that is written without quotes: a literal, a number or a text."""
+        """Return the value of a parameter that is written without quotes: a literal, a number or a text.
+
+        It may be NaN or infinite, which `several_arguments` refuses.
+        """
         if name in self.texts:
             return text
         literal = LiteralReader(text).read(0)
@@ -59,7 +64,7 @@ class Parameters(NamedTuple):
             number = float(text)
         except ValueError:
             return text
-        return number if math.isfinite(number) else text
+        return number if math.isfinite(number) or name in self.numbers else text
 
     def bind(self, values: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the arguments by name in the order of the parameters, or None if one of them is given twice.
@@ -91,8 +96,16 @@ def parameters_in(schema: str) -> Parameters:
     ('x',)
     """
     parsed = json.loads(schema)
-    texts = {name for name, value in parsed["properties"].items() if value.get("type") == "string"}
-    return Parameters(tuple(parsed["properties"]), frozenset(texts), frozenset(parsed.get("required", ())))
+    types = {name: value.get("type") for name, value in parsed["properties"].items()}
+    texts = frozenset(name for name, kinds in types.items() if kinds == "string")
+    numbers = frozenset(name for name, kinds in types.items() if _are_numbers(kinds))
+    return Parameters(tuple(types), texts, frozenset(parsed.get("required", ())), numbers)
+
+
+def _are_numbers(kinds: str | Sequence[str] | None) -> bool:
+    """Return whether the type, or each type, of a schema is that of a number; null is allowed beside one."""
+    named = {kinds} if isinstance(kinds, str) else set(kinds or ())
+    return bool(named & {"integer", "number"}) and named <= {"integer", "number", "null"}
 
 
 class ArgumentList(NamedTuple):

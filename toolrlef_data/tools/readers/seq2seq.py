@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict
 
-from toolrlef_data.engines.local.loading import parse_device, resolve_dtype
+from toolrlef_data.engines.local.loading import parse_device, require_vocabulary, resolve_dtype
 from toolrlef_data.engines.local.memory import first_line
 from toolrlef_data.engines.local.weights import resolve_weights, silence_transformers
 from toolrlef_data.engines.progress import step_bar
@@ -197,6 +197,7 @@ def _load(head: str, model_path: str, commit: str | None, identity: str, dtype: 
         with silence_transformers(), warnings.catch_warnings(), step_bar(name, 2) as bar:
             warnings.filterwarnings("ignore", "Recommended: pip install sacremoses", UserWarning)
             tokenizer = transformers.AutoTokenizer.from_pretrained(model_path, revision=commit)
+            require_vocabulary(tokenizer)
             bar.update()
             model, loading_info = model_class.from_pretrained(
                 model_path, revision=commit, dtype=getattr(torch, dtype), output_loading_info=True
