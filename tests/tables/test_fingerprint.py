@@ -50,6 +50,9 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     unload()
 
 
+MOVED_OUT_OF_TRY = ("        h(x)\n    except E: x = 0\n", "    except E: x = 0\n    else:\n        h(x)\n")
+
+
 @pytest.mark.parametrize(
     ("source", "old", "new"),
     [
@@ -82,6 +85,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
         ("def f(x):\n    def g(): return 1\n    return g()", "return 1", "return 2"),
         ("def f(x): return x in {'a', 'b'}", "'b'", "'c'"),
         ("def f(a, b): return a - b", "f(a, b)", "f(b, a)"),
+        ("def f(x):\n    try:\n        g(x)\n        h(x)\n    except E: x = 0\n    return x", *MOVED_OUT_OF_TRY),
         ("from toolrlef_data.tools import TOOLS\nN = 'a'\ndef f(x): return TOOLS[N]", "'a'", "'b'"),
     ],
 )  # fmt: skip
