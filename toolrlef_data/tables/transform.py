@@ -163,6 +163,8 @@ def apply(
         result = map_batches(split, batch_function, features, key, name, num_proc)
         if len(result) != len(split):
             raise LedgerError(f"{name}: expected {len(split)} rows, found {len(result)}")
+        if "id" in adds:
+            check_ids(result)
         if unfinished is not None and unfinished(result):
             result, key = store_unfinished(result, key)
         write_record(key, {**build_record(name, [split], settings, result), "step_digest": step, **prepared.record})
