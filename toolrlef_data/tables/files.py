@@ -17,11 +17,12 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub.constants
+import pyarrow as pa
 import xxhash
 
 from toolrlef_data.records import ToolrlefError
@@ -45,6 +46,7 @@ __all__ = [
     "scratch_folder",
     "seal",
     "write_json",
+    "write_tables",
 ]
 
 log = logging.getLogger("toolrlef_data")
@@ -226,6 +228,13 @@ def remove_stale_files(folder: Path, prefixes: tuple[str, ...] = (SCRATCH, "tmp"
             is_ours = path.name.startswith(SCRATCH) or path.is_file()
             if is_ours and time.time() - path.stat().st_mtime > STALE_SECONDS:
                 remove(path)
+
+
+def write_tables(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    """Write Arrow tables to one file, which `datasets` can open."""
+    with open(path, "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+        for table in tables:
+            writer.write_table(table)
 
 
 def file_digest(path: Path, digits: int = 32) -> str:
