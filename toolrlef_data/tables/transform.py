@@ -105,7 +105,8 @@ def apply(
 
     Raises:
         MissingColumns: the table lacks columns of `reads`.
-        InputError: `data` is not a table, or has a transform, ids are null or not unique, or `num_proc` is below 1.
+        InputError: `data` is not a table, or has a transform, ids are null or not unique, `num_proc` is below 1, or
+            the function returns other columns or types.
         UnhashableSetting: a setting cannot be part of a cache key.
 
     >>> def double(row, settings):

@@ -1,7 +1,7 @@
 """The functions that are mapped over batches: they apply a user's row function or batch function to a batch.
 
-A row function or batch function receives only the columns that it reads, and only the named fields of a struct column.
-All other columns are passed on without conversion to Python objects.
+A row function or batch function receives only the columns that it reads, and only the named fields of a struct column;
+that of `explode` also `task` and `dataset`. All other columns are passed on without conversion to Python objects.
 """
 
 from __future__ import annotations
