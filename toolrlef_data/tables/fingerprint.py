@@ -13,8 +13,8 @@ also identifies the code:
 A value that cannot be identified is refused with `UnhashableSetting`.
 
 Not covered: installed packages (see `Tool.version`); modules imported by a computed name; attributes of a class or
-module that change after its definition; an edit between the import of a module and its first cache key; the order of
-the items of a mapping.
+module that change after its definition; the order of the items of a mapping. An edit between the import of a module
+and its first cache key is not noticed.
 """
 
 from __future__ import annotations
