@@ -72,7 +72,7 @@ def apply_to_batch(
     """
     columns = {path: read_values(table, path) for path in reads}
     rows = _rows(columns, table.num_rows)
-    results = function(columns, settings) if batched else [function(row, settings) for row in rows]
+    results: Any = function(columns, settings) if batched else [function(row, settings) for row in rows]
     try:
         new_values = {path: results[path] if batched else [row[path] for row in results] for path in adds}
     except (KeyError, TypeError) as error:

@@ -91,9 +91,9 @@ class PythonCall:
         arguments = read_arguments(text, self.parameters)
         if isinstance(arguments, str):
             raise ToolError("wrong_arguments", arguments)
-        for name, kind in self.enums:
+        for name, members in self.enums:
             if name in arguments:
-                arguments[name] = _with_members(arguments[name], kind)
+                arguments[name] = _with_members(arguments[name], members)
         try:
             return _tool_value(_run(self.function, arguments))
         except (ToolError, ToolrlefError):
@@ -155,7 +155,7 @@ def _check_defaults(defaults: Mapping[str, Any], schema: Mapping[str, Any], what
 
 def _enums_in(hint: Any) -> list[type[enum.Enum]]:
     """Return the Enum classes in a type hint, also those of `Unit | None` and `list[Unit]`."""
-    own = [hint] if isinstance(hint, enum.EnumMeta) else []
+    own = [typing.cast(type[enum.Enum], hint)] if isinstance(hint, enum.EnumMeta) else []
     return [*own, *(kind for part in typing.get_args(hint) for kind in _enums_in(part))]
 
 
