@@ -285,8 +285,7 @@ def seal(folder: Path) -> None:
     """Write the list of the files in a folder with their stamps, which `damaged_file` compares with the disk."""
     (folder / SEALED).touch()
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    names = [name for name in names if name != SEALED]
-    write_json(folder / STAMPS, {name: stamp(folder / name) for name in names})
+    write_json(folder / STAMPS, {name: stamp(folder / name) for name in names if name != SEALED})
 
 
 def damaged_file(folder: Path) -> Path | None:
