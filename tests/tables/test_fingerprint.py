@@ -50,6 +50,9 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     unload()
 
 
+MOVED_OUT_OF_TRY = ("        h(x)\n    except E: x = 0\n", "    except E: x = 0\n    else:\n        h(x)\n")
+
+
 @pytest.mark.parametrize(
     ("source", "old", "new"),
     [
@@ -72,6 +75,10 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
         ("from typing import TypedDict\nclass C(TypedDict):\n    a: int\ndef f(x): return C", "a: int", "a: str"),
         ("N = 1\nclass C:\n    LIMIT = N\ndef f(x): return C.LIMIT", "N = 1", "N = 2"),
         ("from collections import namedtuple\nP = namedtuple('P', 'a b')\ndef f(x): return P(1, 2).a", "a b", "b a"),
+        ("from typing import NamedTuple\nclass C(NamedTuple):\n    N: int\n    def g(s): return 1\nf = C(3)", "1", "2"),
+        ("class C(dict):\n    def __missing__(s, key): return 1\nC3 = {'d': C(a=3)}\ndef f(x): return C3", "1", "2"),
+        ("class C(str):\n    def g(s): return 1\nf = C('a')", "return 1", "return 2"),
+        ("import enum\nclass C(enum.IntEnum):\n    A = 3\n    def g(s): return 1\nf = C.A", "return 1", "return 2"),
         ("import functools\n@functools.cache\ndef g(x): return 1\ndef f(x): return g(x)", "return 1", "return 2"),
         ("def g(x): return 1\nTABLE = {'f': [g]}\ndef f(x): return TABLE[x]", "return 1", "return 2"),
         ("def f(x, by=1): return x", "by=1", "by=2"),
@@ -82,6 +89,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
         ("def f(x):\n    def g(): return 1\n    return g()", "return 1", "return 2"),
         ("def f(x): return x in {'a', 'b'}", "'b'", "'c'"),
         ("def f(a, b): return a - b", "f(a, b)", "f(b, a)"),
+        ("def f(x):\n    try:\n        g(x)\n        h(x)\n    except E: x = 0\n    return x", *MOVED_OUT_OF_TRY),
         ("from toolrlef_data.tools import TOOLS\nN = 'a'\ndef f(x): return TOOLS[N]", "'a'", "'b'"),
     ],
 )  # fmt: skip

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -151,6 +152,45 @@ def test_a_field_of_a_struct_column_is_replaced() -> None:
 
 def name_tool(row: dict[str, Any], settings: None) -> dict[str, Any]:
     return {"a.b.tool": row["a.b.text"] + " tool"}
+
+
+@pytest.mark.parametrize(
+    ("feature", "value", "message"),
+    [
+        (Value("int64"), 1.5, "new: expected an integer, found 1.5"),  # Arrow makes 1 of it
+        (List(STRING), "no", "new: expected a list, found 'no'"),  # Arrow makes the list of its letters of it
+        (List({"n": Value("int32")}), [{"n": 1}, {"n": Decimal("0.5")}], r"new.n: expected an integer, found Decimal"),
+    ],
+)
+def test_no_value_is_changed_to_fit_the_type(feature: Any, value: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        apply(rows(1), lambda row, settings: {"new": settings}, value, reads=["id"], adds={"new": feature})
+    features = {"id": STRING, "new": feature}
+    with pytest.raises(InputError, match=message):
+        explode(rows(1), lambda row, new: [row | {"new": new}], value, reads=["id"], features=features, stage="new")
+
+
+@pytest.mark.parametrize(
+    ("values", "adds", "message"),
+    [
+        ({}, {"new": STRING}, r"expected a dict with new, found KeyError\('new'\)"),
+        (None, {"new": STRING}, "expected a dict with new, found TypeError"),
+        ({"words.c": "x"}, {"words.c": STRING}, "words has no field 'c'; its fields: a, b"),
+        ({"text.c": "x"}, {"text.c": STRING}, r"text has no field 'c'; its fields: \(none\)"),
+        ({"id": "same"}, {"id": STRING}, "expected unique ids, found 'same' twice"),
+    ],
+)
+def test_unusable_results_of_a_function_are_refused(values: Any, adds: dict[str, Any], message: str) -> None:
+    data = Dataset.from_dict({"id": ["1", "2"], "text": ["a", "b"], "words": [{"a": "x", "b": "y"}] * 2})
+    for _ in range(2):  # nothing is cached
+        with pytest.raises(InputError, match=message):
+            apply(data, lambda row, settings: settings, values, reads=["id"], adds=adds)
+
+
+@pytest.mark.parametrize("verdicts", [[], [None], [None] * 3, [None, False], ["odd", None]])
+def test_a_judge_returns_a_verdict_for_each_row(verdicts: list[Any]) -> None:
+    with pytest.raises(InputError, match="judge: expected"):
+        keep(rows(2), lambda columns, settings: settings, verdicts, reads=["id"], stage="judged", batched=True)
 
 
 def test_the_ledger_lists_every_dropped_row() -> None:

@@ -220,6 +220,27 @@ def test_values() -> None:
     assert asyncio.run(in_notebook()) == "Bond (Wales)"
 
 
+class Size(enum.Enum):
+    SMALL = 1
+
+
+def label(units: list[Unit], by_name: dict[str, Unit | int] | None = None, either: Unit | Size = Unit.M) -> str:
+    """Writes labels.
+
+    Args:
+        units: The units.
+        by_name: Units or numbers.
+        either: A unit or a size.
+    """
+    return str([units, by_name, either])
+
+
+def test_members_of_an_enum_inside_lists_and_unions() -> None:
+    tool = Tool.from_function(label)
+    call = '{"units": ["km", "m"], "by_name": {"a": "m", "b": 3}, "either": 1}'
+    assert tool.run(call).value == str([[Unit.KM, Unit.M], {"a": Unit.M, "b": 3}, Size.SMALL])
+
+
 @pytest.mark.parametrize(
     ("tool", "text", "kind", "detail"),
     [

@@ -15,7 +15,7 @@ import shutil
 import stat
 import uuid
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import filelock
 import xxhash
@@ -26,6 +26,7 @@ from toolrlef_data.records import ToolrlefError
 __all__ = ["BatchJobs", "Claims"]
 
 log = logging.getLogger(__name__)
+AnyOwner = TypeVar("AnyOwner", bound="Owner")
 
 
 class Owner:
@@ -42,7 +43,7 @@ class Owner:
         self.files = self.folder / f"{self.name}.files"
         self.lock = self._lock(self.name)
 
-    def __enter__(self) -> Owner:
+    def __enter__(self: AnyOwner) -> AnyOwner:
         return self
 
     def start(self) -> None:
@@ -156,10 +157,6 @@ class Claims(Owner):
     (set(), {'b'})
     """
 
-    def __enter__(self) -> Claims:
-        super().__enter__()
-        return self
-
     def acquire(self, keys: Sequence[str]) -> set[str]:
         """Claim reply keys, and return those that another live owner has claimed."""
         claimed_elsewhere: set[str] = set()
@@ -194,10 +191,6 @@ class BatchJobs(Owner):
     def __init__(self, store: ReplyStore, server: str) -> None:
         super().__init__(store)
         self.server = server
-
-    def __enter__(self) -> BatchJobs:
-        super().__enter__()
-        return self
 
     def begin(self, job: str, keys: Iterable[str]) -> None:
         """Record a job before it is submitted, so that no submitted job is lost.

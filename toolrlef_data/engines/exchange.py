@@ -140,9 +140,9 @@ class Exchange:
                     self.store.put(replies)
                     self._deliver(dict(replies))
                     error = self.progress.failure_error(max(self.progress.expected, self.progress.requests))
-                    if error is not None and self.engine.stop is None:
-                        raise error
-                    if error is not None and self.engine.stop is not None:
+                    if error is not None:
+                        if self.engine.stop is None:
+                            raise error
                         self.engine.stop(error)  # raises the error after the in-flight requests
 
     def _requests(self, lookups: Iterator[None]) -> Iterator[tuple[str, Request] | None]:

@@ -19,6 +19,7 @@ from datasets.utils import tqdm
 from toolrlef_data.engines import ENGINES
 from toolrlef_data.engines.credentials import OPENAI_URL
 from toolrlef_data.engines.exchange import Exchange
+from toolrlef_data.engines.progress import BAR_FORMAT
 from toolrlef_data.engines.prompts import row_seed
 from toolrlef_data.engines.reply_store import ReplyStore, open_store, reply_key, store_path
 from toolrlef_data.engines.rules import integer_from
@@ -251,8 +252,7 @@ def send_missing(data: Dataset, stage: ModelStage) -> Prepared:
     """
     description = f"{stage.action} {stage.label or Path(stage.spec.model).name}"
     total = len(data) * stage.samples
-    bar_format = "{desc}: {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
-    with tqdm(total=total, desc=description, disable=not stage.spec.progress, bar_format=bar_format) as bar:
+    with tqdm(total=total, desc=description, disable=not stage.spec.progress, bar_format=BAR_FORMAT) as bar:
         store = open_store(Path(stage.store))
         exchange = Exchange(stage.engine(stage.spec), stage.spec, store, bar, expected=total)
         count = store.count_withdrawals()  # a later one outdates the result

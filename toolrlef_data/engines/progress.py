@@ -12,8 +12,9 @@ from datasets.utils import tqdm
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.records import RETRYABLE_ERRORS, Reply, TooManyFailures
 
-__all__ = ["Progress", "step_bar"]
+__all__ = ["BAR_FORMAT", "Progress", "step_bar"]
 
+BAR_FORMAT = "{desc}: {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 SHOW_INTERVAL = 0.2  # minimum seconds between two updates of the bar's text
 POINT_INTERVAL = 1.0  # minimum seconds between two points of the rate
 POINTS = 64  # the rate is that of the last 64 points, which are at least 64 seconds, or 64 batches of a local model
@@ -161,5 +162,4 @@ class Progress:
 
 def step_bar(description: str, steps: int, show: bool = True) -> Any:
     """Return a progress bar of a few steps, each of which may take long, such as reading the weights of a model."""
-    bar_format = "{desc}: {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
-    return tqdm(total=steps, desc=description, disable=not show, bar_format=bar_format, leave=False)
+    return tqdm(total=steps, desc=description, disable=not show, bar_format=BAR_FORMAT, leave=False)

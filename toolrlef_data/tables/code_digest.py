@@ -83,7 +83,8 @@ def code_value(code: CodeType) -> list[Any]:
         for i, is_omitted in zip(instructions, is_implicit, strict=True)
         if not is_omitted
     ]
-    return [signature, code.co_varnames[:argument_count], body]
+    covered = getattr(code, "co_exceptiontable", b"")  # what `try` and `with` cover; not in 3.10
+    return [signature, code.co_varnames[:argument_count], body, *([covered.hex()] if covered else [])]
 
 
 def _constant_value(value: Any) -> Any:

@@ -17,11 +17,12 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub.constants
+import pyarrow as pa
 import xxhash
 
 from toolrlef_data.records import ToolrlefError
@@ -45,6 +46,7 @@ __all__ = [
     "scratch_folder",
     "seal",
     "write_json",
+    "write_tables",
 ]
 
 log = logging.getLogger("toolrlef_data")
@@ -228,6 +230,13 @@ def remove_stale_files(folder: Path, prefixes: tuple[str, ...] = (SCRATCH, "tmp"
                 remove(path)
 
 
+def write_tables(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    """Write Arrow tables to one file, which `datasets` can open."""
+    with open(path, "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+        for table in tables:
+            writer.write_table(table)
+
+
 def file_digest(path: Path, digits: int = 32) -> str:
     """Return the first `digits` hexadecimal digits of the SHA-256 of a file."""
     sha = hashlib.sha256()
@@ -276,8 +285,7 @@ def seal(folder: Path) -> None:
     """Write the list of the files in a folder with their stamps, which `damaged_file` compares with the disk."""
     (folder / SEALED).touch()
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    names = [name for name in names if name != SEALED]
-    write_json(folder / STAMPS, {name: stamp(folder / name) for name in names})
+    write_json(folder / STAMPS, {name: stamp(folder / name) for name in names if name != SEALED})
 
 
 def damaged_file(folder: Path) -> Path | None:

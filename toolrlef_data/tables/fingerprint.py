@@ -13,7 +13,8 @@ also identifies the code:
 A value that cannot be identified is refused with `UnhashableSetting`.
 
 Not covered: installed packages (see `Tool.version`); modules imported by a computed name; attributes of a class or
-module that change after its definition; an edit between the import of a module and its first cache key.
+module that change after its definition; the order of the items of a mapping. An edit between the import of a module
+and its first cache key is not noticed.
 """
 
 from __future__ import annotations
@@ -110,8 +111,16 @@ def _value(value: Any, memo: Memo) -> Any:
     """Return any object as JSON values."""
     for kinds, as_json in AS_JSON:
         if isinstance(value, kinds):
-            return as_json(value, memo)
+            plain = as_json(value, memo)
+            return {"": _definition(type(value), memo), "value": plain} if _is_own_value(value) else plain
     return _other(value, memo)
+
+
+def _is_own_value(value: Any) -> bool:
+    """Return whether a text, number or collection has a class of the user, such as a `NamedTuple` with methods."""
+    module = type(value).__module__
+    is_own = module != "builtins" and not (is_in_package(module) or is_library(module))
+    return is_own and isinstance(value, (str, int, float, bytes, bytearray, Mapping, list, tuple, set, frozenset))
 
 
 def _values(values: Iterable[Any], memo: Memo) -> list[Any]:
@@ -193,7 +202,7 @@ def _other(value: Any, memo: Memo) -> Any:
     )
 
 
-# Type -> function that returns its JSON value. The first match counts: a member of an IntEnum is a number.
+# Type -> function that returns its JSON value. The first match counts: a member of an IntEnum is a number and a class.
 AS_JSON: tuple[tuple[Any, Callable[[Any, Memo], Any]], ...] = (
     ((type(None), bool, int, float, str), lambda value, _: value),
     ((bytes, bytearray), lambda value, _: {"bytes": hashlib.sha256(value).hexdigest()}),

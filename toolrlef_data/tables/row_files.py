@@ -19,7 +19,7 @@ from datasets import Dataset, Features, NamedSplit
 from toolrlef_data.columns import DROPPED
 from toolrlef_data.tables.batches.memory import system_memory
 from toolrlef_data.tables.checksums import stamp
-from toolrlef_data.tables.files import atomic_file, file_digest, scratch_file
+from toolrlef_data.tables.files import atomic_file, file_digest, scratch_file, write_tables
 from toolrlef_data.tables.fingerprint import canonical, digest
 from toolrlef_data.tables.stage_cache import (
     arrow_files,
@@ -103,14 +103,17 @@ def table_from_rows(
         inputs: fingerprints of the tables from which the rows are computed.
     """
     schema = Features(features).arrow_schema
-    batches = (pa.Table.from_pylist(chunk, schema) for chunk in chunks_of(rows))
-    return table_from_batches(batches, schema, name, inputs)
+    return table_from_batches(_tables_of(rows, schema), schema, name, inputs)
 
 
 def chunks_of(rows: Iterable[Any]) -> Iterator[list[Any]]:
     """Yield rows in lists of 1,000."""
     remaining = iter(rows)
     return iter(lambda: list(islice(remaining, 1000)), [])
+
+
+def _tables_of(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> Iterator[pa.Table]:
+    return (pa.Table.from_pylist(chunk, schema) for chunk in chunks_of(rows))
 
 
 @system_memory()
@@ -142,7 +145,7 @@ def table_from_batches(
     origin = digest(origin, salt) if salt else origin
     result = _write_batches(batches, schema, origin, NamedSplit(split) if split is not None else None)
     ledger = None
-    drops = (pa.Table.from_pylist(chunk, DROPPED.arrow_schema) for chunk in chunks_of(dropped))
+    drops = _tables_of(dropped, DROPPED.arrow_schema)
     if (first := next(drops, None)) is not None:
         ledger = _write_batches(chain([first], drops), DROPPED.arrow_schema, digest(result._fingerprint, "dropped"))
     rows_in = len(result) + (len(ledger) if ledger is not None else 0)
@@ -174,9 +177,7 @@ def digest_rows(rows: Iterable[Mapping[str, Any]]) -> str:
 
 def spool(rows: Iterable[Mapping[str, Any]], schema: pa.Schema, path: Path) -> None:
     """Write rows to a file in chunks of 1,000, from which `spooled_tables` reads them once all are known."""
-    with open(path, "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-        for chunk in chunks_of(rows):
-            writer.write_table(pa.Table.from_pylist(chunk, schema))
+    write_tables(path, schema, _tables_of(rows, schema))
 
 
 def spooled_tables(path: Path) -> Iterator[pa.Table]:
@@ -191,9 +192,7 @@ def _write_batches(batches: Iterable[pa.Table], schema: pa.Schema, origin: str =
     In a cache that cannot be written, the file must already exist.
     """
     with scratch_file(writable_folder()) as scratch:
-        with open(scratch, "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-            for batch in batches:
-                writer.write_table(batch)
+        write_tables(scratch, schema, batches)
         key = digest(file_digest(scratch), origin) if origin else file_digest(scratch)
         path = stages_dir() / f"{key}.arrow"
         if not path.exists() or stamp(path) != stamp(scratch):

@@ -105,7 +105,8 @@ def apply(
 
     Raises:
         MissingColumns: the table lacks columns of `reads`.
-        InputError: `data` is not a table, or has a transform, ids are null or not unique, or `num_proc` is below 1.
+        InputError: `data` is not a table, or has a transform, ids are null or not unique, `num_proc` is below 1, or
+            the function returns other columns or types.
         UnhashableSetting: a setting cannot be part of a cache key.
 
     >>> def double(row, settings):
@@ -163,6 +164,8 @@ def apply(
         result = map_batches(split, batch_function, features, key, name, num_proc)
         if len(result) != len(split):
             raise LedgerError(f"{name}: expected {len(split)} rows, found {len(result)}")
+        if "id" in adds:
+            check_ids(result)
         if unfinished is not None and unfinished(result):
             result, key = store_unfinished(result, key)
         write_record(key, {**build_record(name, [split], settings, result), "step_digest": step, **prepared.record})

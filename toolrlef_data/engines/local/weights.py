@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from toolrlef_data.engines.local.memory import first_line
 from toolrlef_data.engines.progress import step_bar
 from toolrlef_data.records import InputError, MissingExtra, ToolrlefError
 from toolrlef_data.tables.files import STAMPS, damaged_file, file_digest, fill_once, home_dir, read_json, write_json
@@ -287,7 +288,6 @@ def _commit(repo: str, revision: str | None, file: str) -> str:
     try:
         return find_commit(local_only=False)
     except (HfHubHTTPError, LocalEntryNotFoundError) as error:
-        first_line = str(error).strip().splitlines()[0]
         raise InputError(
-            f"{repo!r} is not a local folder or file, and cannot be read from the Hub: {first_line}"
+            f"{repo!r} is not a local folder or file, and cannot be read from the Hub: {first_line(error)}"
         ) from None

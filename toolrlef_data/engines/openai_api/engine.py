@@ -26,7 +26,7 @@ class OpenAIEngine:
     """An engine for an OpenAI-compatible server; `EngineSpec` documents its settings.
 
     Raises:
-        InputError: the spec has settings that OpenAI-compatible servers do not support.
+        InputError: the variable that `base_url` names is not set, or its value is no URL.
         NoUsableApiKey: a required API key is missing when the engine is entered, or the server rejects every key.
         CapReached: a cap of `Limits` forbids the next request.
         AllRequestsRefused: the server has rejected at least eight requests and has sent no reply.

@@ -27,7 +27,7 @@ from toolrlef_data.engines.credentials import (
 )
 from toolrlef_data.engines.openai_api.budget import TokenCounts, spending_of
 from toolrlef_data.engines.openai_api.errors import Failure, classify_body, classify_status
-from toolrlef_data.engines.openai_api.payloads import check_spec, find_quirks, parse_replies
+from toolrlef_data.engines.openai_api.payloads import find_quirks, parse_replies
 from toolrlef_data.engines.openai_api.rate_limits import KeyLimiter
 from toolrlef_data.engines.openai_api.scheduler import RequestScheduler
 from toolrlef_data.engines.spec import EngineSpec
@@ -57,13 +57,12 @@ class Session:
         spec: the engine spec.
 
     Raises:
-        InputError: the spec has settings that OpenAI-compatible servers do not support.
+        InputError: the variable that `base_url` names is not set, or its value is no URL.
     """
 
     connection: Connection
 
     def __init__(self, spec: EngineSpec) -> None:
-        check_spec(spec)
         self.spec = spec
         self.address = resolve_address(spec)
         self.quirks = find_quirks(spec)

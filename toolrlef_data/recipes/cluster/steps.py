@@ -35,7 +35,7 @@ from toolrlef_data.recipes.shards.limits import divided_spec
 from toolrlef_data.recipes.shards.numbers import Shard
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.batches.mapping import BACKEND, Backend, check_num_proc
-from toolrlef_data.tables.files import atomic_file, explain_disk_errors, remove
+from toolrlef_data.tables.files import atomic_file, explain_disk_errors, remove, write_tables
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.stage_cache import as_arrow, open_files
 
@@ -134,14 +134,8 @@ class Steps:
         path = self.place.path / "tables" / f"{digest(data._fingerprint, len(data))}.arrow"
         if not path.exists():
             schema = data.features.arrow_schema
-            with (
-                explain_disk_errors(self.place.path),
-                atomic_file(path) as scratch,
-                open(scratch, "wb") as file,
-                pa.ipc.new_stream(file, schema) as writer,
-            ):
-                for batch in as_arrow(data).iter(TABLE_ROWS):
-                    writer.write_table(batch.cast(schema))
+            with explain_disk_errors(self.place.path), atomic_file(path) as scratch:
+                write_tables(scratch, schema, (batch.cast(schema) for batch in as_arrow(data).iter(TABLE_ROWS)))
         return str(path)
 
     def map_files(
@@ -242,14 +236,9 @@ class Map(Step):
         """Write the file of a range."""
         shard, schema = Shard(index, self.count), self.features.arrow_schema
         part = self.part(shard)
-        with (
-            explain_disk_errors(Path(self.folder)),
-            atomic_file(self.path(shard)) as scratch,
-            open(scratch, "wb") as file,
-            pa.ipc.new_stream(file, schema) as writer,
-        ):
-            for batch in as_arrow(part).iter(self.batch_rows):
-                writer.write_table(self.function(batch).cast(schema))
+        batches = (self.function(batch).cast(schema) for batch in as_arrow(part).iter(self.batch_rows))
+        with explain_disk_errors(Path(self.folder)), atomic_file(self.path(shard)) as scratch:
+            write_tables(scratch, schema, batches)
         return len(part)
 
 

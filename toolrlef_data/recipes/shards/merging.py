@@ -26,7 +26,7 @@ from toolrlef_data.recipes.shards.numbers import Shard
 from toolrlef_data.recipes.shards.running import is_final, load_all
 from toolrlef_data.records import InputError, LedgerError, ToolrlefError, TooManyFailures
 from toolrlef_data.tables.batches.mapping import key_after
-from toolrlef_data.tables.files import explain_disk_errors, read_json, scratch_folder
+from toolrlef_data.tables.files import explain_disk_errors, read_json, scratch_folder, write_tables
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.identity import distinct
 from toolrlef_data.tables.lineage import lineage, usage
@@ -256,9 +256,7 @@ def _write_tables(
     for label, kept in chain.kept.items():
         files = [place.kept(label, shard) for shard in records]
         path, stage, schema = scratch / f".rows-{label}", stages[kept.stage], kept.features.arrow_schema
-        with open(path, "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-            for batch in _batches(files):
-                writer.write_table(batch.cast(schema))
+        write_tables(path, schema, (batch.cast(schema) for batch in _batches(files)))
         data = store_files([path], stage["fingerprint"])
         expected = sum(record["rows_out"][label] for record in records.values())
         if not len(data) == expected == stage["rows_out"]:

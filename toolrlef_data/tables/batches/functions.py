@@ -1,16 +1,19 @@
 """The functions that are mapped over batches: they apply a user's row function or batch function to a batch.
 
-A row function or batch function receives only the columns that it reads, and only the named fields of a struct column.
-All other columns are passed on without conversion to Python objects.
+A row function or batch function receives only the columns that it reads, and only the named fields of a struct column;
+that of `explode` also `task` and `dataset`. All other columns are passed on without conversion to Python objects.
 """
 
 from __future__ import annotations
 
 import contextlib
+import decimal
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Features, Value
@@ -31,6 +34,8 @@ __all__ = [
 ]
 
 RowFunction = Callable[[Any, Any], Any]  # (row or batch, settings) -> result
+FRACTIONAL = (float, np.floating, decimal.Decimal)
+LISTS = (pa.ListType, pa.LargeListType, pa.FixedSizeListType)
 DROP_COLUMNS = {"drop_reason": Value("string"), "drop_detail": Value("string")}  # set in the dropped rows of `explode`
 
 
@@ -66,11 +71,12 @@ def apply_to_batch(
     `features` are those of the result; columns that are not in `features` are removed.
     """
     columns = {path: read_values(table, path) for path in reads}
-    if batched:
-        new_values = function(columns, settings)
-    else:
-        rows = [function(row, settings) for row in _rows(columns, table.num_rows)]
-        new_values = {path: [row[path] for row in rows] for path in adds}
+    rows = _rows(columns, table.num_rows)
+    results: Any = function(columns, settings) if batched else [function(row, settings) for row in rows]
+    try:
+        new_values = {path: results[path] if batched else [row[path] for row in results] for path in adds}
+    except (KeyError, TypeError) as error:
+        raise InputError(f"function: expected a dict with {', '.join(adds)}, found {error!r:.80}") from error
     schema = features.arrow_schema
     arrays: dict[str, Any] = {
         name: table.column(name) for name in table.column_names if name in features and name not in adds
@@ -79,9 +85,13 @@ def apply_to_batch(
     for path in adds:
         column, field = split_path(path, table.column_names)
         if field:
+            kind = schema.field(column).type
+            names = [part.name for part in kind] if pa.types.is_struct(kind) else []
+            if field not in names:
+                raise InputError(f"adds: {column} has no field {field!r}; its fields: {', '.join(names) or '(none)'}")
             structs.setdefault(column, {})[field] = new_values[path]
         else:
-            arrays[column] = pa.array(new_values[path], type=schema.field(column).type)
+            arrays[column] = _array(column, new_values[path], schema.field(column).type)
     for column, fields in structs.items():
         arrays[column] = _with_fields(arrays[column], fields, schema.field(column).type)
     return pa.table([arrays[name] for name in schema.names], schema=schema)
@@ -95,13 +105,44 @@ def read_values(table: pa.Table, path: str) -> list[Any]:
     return values
 
 
+def _array(name: str, values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Return values as an array; raise an `InputError` for a value that `pa.array` would change without an error."""
+    if (mistake := next(_mistakes(name, values, kind), None)) is not None:
+        raise InputError(mistake)
+    return pa.array(values, type=kind)
+
+
+def _mistakes(name: str, values: Iterable[Any], kind: pa.DataType) -> Iterator[str]:
+    """Yield a message for each fraction in place of an integer, which would be cut, and text in place of a list.
+
+    The text would become the list of its letters.
+    """
+    if pa.types.is_integer(kind):
+        fractions = (value for value in values if isinstance(value, FRACTIONAL) and value % 1)
+        yield from (f"{name}: expected an integer, found {value!r:.80}" for value in fractions)
+    elif pa.types.is_struct(kind):
+        structs = [value for value in values if isinstance(value, Mapping)]
+        for field in kind:
+            yield from _mistakes(f"{name}.{field.name}", (value.get(field.name) for value in structs), field.type)
+    elif isinstance(kind, LISTS):
+        lists = []
+        for value in values:
+            if isinstance(value, str):
+                yield f"{name}: expected a list, found {value!r:.80}"
+            elif value is not None:
+                lists.append(value)
+        yield from _mistakes(name, chain.from_iterable(lists), kind.value_type)
+
+
 def _with_fields(
     column: pa.ChunkedArray, fields: Mapping[str, list[Any]], struct_type: pa.StructType
 ) -> pa.StructArray:
     """Return a struct column with the given fields replaced; the others are not converted to Python objects."""
     struct = column.combine_chunks()
     children = [
-        pa.array(fields[field.name], type=field.type) if field.name in fields else pc.struct_field(struct, [field.name])
+        _array(field.name, fields[field.name], field.type)
+        if field.name in fields
+        else pc.struct_field(struct, [field.name])
         for field in struct_type
     ]
     return pa.StructArray.from_arrays(children, fields=list(struct_type))
@@ -118,9 +159,12 @@ def judge_batch(
 ) -> list[Drop | None]:
     """Return the judge's verdict on each row: None to keep the row, or a `Drop`."""
     columns = {path: read_values(table, path) for path in reads}
-    verdicts: list[Drop | None] = (
-        judge(columns, settings) if batched else [judge(row, settings) for row in _rows(columns, table.num_rows)]
-    )
+    rows = _rows(columns, table.num_rows)
+    verdicts: list[Drop | None] = [*judge(columns, settings)] if batched else [judge(row, settings) for row in rows]
+    if len(verdicts) != table.num_rows:
+        raise InputError(f"judge: expected {table.num_rows} verdicts for as many rows, found {len(verdicts)}")
+    if unknown := [verdict for verdict in verdicts if not (verdict is None or isinstance(verdict, Drop))]:
+        raise InputError(f"judge: expected None or a Drop for each row, found {unknown[0]!r:.80}")
     return verdicts
 
 
@@ -155,7 +199,9 @@ def explode_batch(
                 new_rows.append(result)
         if len(new_rows) == previous_count:
             raise LedgerError(f"expected new rows or a Drop, found neither for the row {str(row.get('id'))!r:.80}")
-    return pa.Table.from_pylist(new_rows, features.arrow_schema)
+    schema = features.arrow_schema
+    arrays = [_array(field.name, [row.get(field.name) for row in new_rows], field.type) for field in schema]
+    return pa.table(arrays, schema=schema)
 
 
 def read_drops(table: pa.Table) -> list[Drop | None]:

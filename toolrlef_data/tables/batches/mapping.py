@@ -21,7 +21,7 @@ from toolrlef_data.checks import check_table
 from toolrlef_data.records import InputError
 from toolrlef_data.tables.batches.functions import RowFunction
 from toolrlef_data.tables.batches.memory import system_memory
-from toolrlef_data.tables.files import remove_stale_files, scratch_folder
+from toolrlef_data.tables.files import remove_stale_files, scratch_folder, write_tables
 from toolrlef_data.tables.fingerprint import canonical, code_digest, digest
 from toolrlef_data.tables.stage_cache import arrow_files, as_arrow, count_values, stages_dir, store_files
 
@@ -122,8 +122,7 @@ def map_batches(
         remove_stale_files(folder)
         path = scratch / "rows.arrow"
         if len(data) == 0:  # map would return the table with the old features
-            with open(path, "wb") as file, pa.ipc.new_stream(file, features.arrow_schema):
-                pass
+            write_tables(path, features.arrow_schema, ())
             return store_files([path], key, data.split)
         backend = BACKEND.get()
         if backend.map_files is not None and len(data) >= backend.min_rows:

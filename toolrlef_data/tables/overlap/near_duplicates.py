@@ -28,7 +28,7 @@ from toolrlef_data.tables.files import scratch_file
 from toolrlef_data.tables.identity import Hashes, RowNumbers, check_ids
 from toolrlef_data.tables.overlap.minhash import band_sizes, bands, candidate_pairs, jaccard, shingles
 from toolrlef_data.tables.overlap.removal import drop_listed, table_text_column
-from toolrlef_data.tables.row_files import chunks_of, materialize
+from toolrlef_data.tables.row_files import materialize, spool
 from toolrlef_data.tables.stage_cache import (
     as_arrow,
     build_record,
@@ -184,9 +184,7 @@ def _find(data: Dataset, other: Dataset | None, search: _Search, num_proc: int |
     candidates = _candidates(tables, search, num_proc)
     checked: Counter[str] = Counter()
     with scratch_file(stages_dir()) as scratch:
-        with open(scratch, "wb") as file, pa.ipc.new_stream(file, NEAR_DUPLICATES.arrow_schema) as writer:
-            for rows in chunks_of(_similar_pairs(tables, candidates, search, checked)):
-                writer.write_table(pa.Table.from_pylist(rows, NEAR_DUPLICATES.arrow_schema))
+        spool(_similar_pairs(tables, candidates, search, checked), NEAR_DUPLICATES.arrow_schema, scratch)
         result = store_files([scratch], key)
     counted = replace(search, checked=checked["pairs"], found=len(result))
     write_record(key, build_record("near_duplicates", tables[::-1], counted, result))

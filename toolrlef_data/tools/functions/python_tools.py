@@ -59,7 +59,7 @@ class PythonCall:
     Args:
         function: the function; it may be asynchronous.
         parameters: the JSON schema of its arguments, as JSON text.
-        enums: the parameters whose value is a member of an `Enum`, with that class.
+        enums: the parameters whose values are members of an `Enum`, or have such items, with that class.
     """
 
     function: Callable[..., Any]
@@ -92,8 +92,8 @@ class PythonCall:
         if isinstance(arguments, str):
             raise ToolError("wrong_arguments", arguments)
         for name, members in self.enums:
-            if arguments.get(name) is not None:
-                arguments[name] = members(arguments[name])
+            if name in arguments:
+                arguments[name] = _with_members(arguments[name], members)
         try:
             return _tool_value(_run(self.function, arguments))
         except (ToolError, ToolrlefError):
@@ -154,9 +154,18 @@ def _check_defaults(defaults: Mapping[str, Any], schema: Mapping[str, Any], what
 
 
 def _enums_in(hint: Any) -> list[type[enum.Enum]]:
-    """Return the Enum class in a type hint, also that of `Unit | None`."""
-    kinds = [hint, *typing.get_args(hint)]
-    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, enum.Enum)][:1]
+    """Return the Enum classes in a type hint, also those of `Unit | None` and `list[Unit]`."""
+    own = [typing.cast(type[enum.Enum], hint)] if isinstance(hint, enum.EnumMeta) else []
+    return [*own, *(kind for part in typing.get_args(hint) for kind in _enums_in(part))]
+
+
+def _with_members(value: Any, kind: type[enum.Enum]) -> Any:
+    """Return a JSON value with members of an Enum in place of their values; other values stay, as of a union."""
+    if isinstance(value, list):
+        return [_with_members(item, kind) for item in value]
+    if isinstance(value, dict):
+        return {name: _with_members(item, kind) for name, item in value.items()}
+    return next((member for member in kind if member.value == value), value)
 
 
 def _run(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:

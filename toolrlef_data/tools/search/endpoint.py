@@ -16,8 +16,7 @@ limited, and `timeout` limits the total time of a query including retries.
 | http | a status other than 200, or an invalid body |
 | no_result | no hits |
 
-The first three are tool failures. Not covered: POST requests, headers with an API key, other field names, proxies
-from environment variables.
+The first three are tool failures. Not covered: POST requests, headers with an API key, other field names.
 """
 
 from __future__ import annotations

@@ -91,8 +91,8 @@ def test_the_prompt_has_the_tools_of_its_request(tokenizer: Any) -> None:
 @pytest.mark.parametrize(("prompt", "blank"), [("Answer:", " "), ("### Response:\n", ""), (None, "")])
 def test_a_response_is_tokenised_apart_from_its_prompt(tokenizer: Any, prompt: str | None, blank: str) -> None:
     ids = tokenise_response(tokenizer, prompt, " calculator(3*12)\n")
-    assert ids == (*tokenizer(f"{blank}calculator(3*12)").input_ids, tokenizer.eos_token_id)
-    assert tokenise_response(tokenizer, prompt, " \n", end=False) == ()
+    assert ids == tuple(tokenizer(f"{blank}calculator(3*12)").input_ids)
+    assert tokenise_response(tokenizer, prompt, " \n") == ()
     request = ScoringRequest(prompt=prompt or "Answer: ", response="calculator(3*12)")
     tokens = request_tokeniser(EngineSpec("local", "m"), tokenizer)(request)
     assert not isinstance(tokens, Reply)
@@ -119,8 +119,7 @@ def test_a_reply_of_a_chat_ends_as_in_its_template(tokenizer: Any, template: str
 def test_a_tokenizer_without_an_end_token(tokenizer: Any) -> None:
     tokenizer.eos_token = None
     with pytest.raises(InputError, match="no end-of-text token: pass end=False"):
-        tokenise_response(tokenizer, "Answer:", "2")
-    assert tokenise_response(tokenizer, "Answer:", "36", end=False)
+        end_token(tokenizer)
 
 
 def replies(engine: ScoringEngine, requests: list[ScoringRequest]) -> list[Reply]:

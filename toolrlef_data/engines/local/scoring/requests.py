@@ -64,7 +64,7 @@ def request_tokeniser(
         if not is_text(request.response):
             return error_reply("bad_request", "the response contains an unpaired surrogate")
         is_chat = bool(request.messages)
-        response = tokenise_response(tokenizer, None if is_chat else request.prompt, request.response, end=False)
+        response = tokenise_response(tokenizer, None if is_chat else request.prompt, request.response)
         if not request.end:
             return prompt, response
         if is_chat not in ends:
@@ -74,26 +74,18 @@ def request_tokeniser(
     return tokenise
 
 
-def tokenise_response(
-    tokenizer: Any, prompt: str | None, response: str, end: bool = True, options: Mapping[str, Any] | None = None
-) -> tuple[int, ...]:
-    """Return the token ids of a response, without whitespace at its ends.
+def tokenise_response(tokenizer: Any, prompt: str | None, response: str) -> tuple[int, ...]:
+    """Return the token ids of a response, without whitespace at its ends and without an end token.
 
     Args:
         tokenizer: the model's tokenizer.
         prompt: the text that the response continues; None for a chat.
         response: the response. It may be empty.
-        end: whether to append the end token; default True.
-        options: variables of the chat template; default: none.
-
-    Raises:
-        InputError: the end token is requested, and the tokenizer has none.
     """
     text = response.strip()
     if text and prompt is not None:
         text = continuation(prompt, text)
-    ids = tuple(tokenizer(text, add_special_tokens=False).input_ids) if text else ()
-    return (*ids, end_token(tokenizer, is_chat=prompt is None, options=options)) if end else ids
+    return tuple(tokenizer(text, add_special_tokens=False).input_ids) if text else ()
 
 
 def end_token(tokenizer: Any, *, is_chat: bool = False, options: Mapping[str, Any] | None = None) -> int:
