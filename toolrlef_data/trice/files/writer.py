@@ -82,8 +82,8 @@ def check_tables(tables: Tables) -> None:
                     text = text_hash(row[column]) or 1
                     if questions.setdefault(place, text) not in (0, text):
                         raise InputError(
-                            f"two questions of {task!r} have the id {row['id']!r}, by which TRICE's files join rows: one "
-                            f"of them is {row[column]!r:.80}; give each its own id"
+                            f"two questions of {task!r} have the id {row['id']!r}, by which TRICE's files join rows: "
+                            f"one of them is {row[column]!r:.80}; give each its own id"
                         )
 
 
