@@ -1,0 +1,96 @@
+"""What `publish` and the report write about a task of the publisher: none of its prompts, and what its readers need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset
+
+from tests.publishing.report.test_report_rows import lines_of
+from toolrlef_data import (
+    TASKS,
+    Example,
+    Responder,
+    Task,
+    answer,
+    build_stage1,
+    build_stage2,
+    grade,
+    make_questions,
+    publish,
+    respond,
+    scripted,
+    write_report,
+)
+
+SECRETS = ("PLAIN-SECRET", "TEACHER-SECRET", "READER-SECRET", "EXAMPLE-SECRET", "SHOT-SECRET")
+ROWS = [{"question": f"What is {n} plus 1?", "answers": n + 1} for n in (3, 5)]
+
+
+def own_task(name: str) -> Task:
+    example = Example("EXAMPLE-SECRET", "2", "calculator(1+1)", "SHOT-SECRET It is 2.")
+    return replace(
+        TASKS["math"],
+        name=name,
+        instruction="You may call calculator(formula), says the instruction of the rows.",
+        plain_instruction="PLAIN-SECRET solve it.",
+        teacher_instruction="TEACHER-SECRET write calculator(formula).",
+        reader_instruction="READER-SECRET read it.",
+        examples={"mine": [example]},
+    )
+
+
+def run(task: Task) -> dict[str, Dataset]:
+    """Return all tables of a run with a model as the teacher and few-shot examples."""
+    student = scripted({"": "It is 0."}, progress=False)
+    teacher = scripted(
+        {row["question"]: f"calculator({n}+1)" for n, row in zip((3, 5), ROWS, strict=True)}, progress=False
+    )
+    graded = grade(answer(make_questions(ROWS, task=task), student, examples=1))
+    stage1 = build_stage1(graded, teacher)
+    responded = respond(stage1, [Responder("a", student, examples=1), Responder("b", student, protocol="tools")])
+    return {"graded": graded, "stage1": stage1, "responded": responded, "stage2": build_stage2(responded)}
+
+
+def texts_in(folder: Path) -> dict[str, str]:
+    """Return the text of each file of a folder; of packed rows, also that of the values."""
+    texts = {}
+    for path in (path for path in sorted(folder.rglob("*")) if path.is_file()):
+        table = pq.read_table(path) if path.suffix == ".parquet" else None
+        texts[path.name] = f"{table.to_pylist()}{table.schema.metadata}" if table else path.read_text("utf-8")
+        texts[path.name] += f"{lines_of(path)}" if path.name == "report.html" else ""
+    return texts
+
+
+def unregistered(task: Task) -> None:
+    """Leave the registry as it is."""
+
+
+def registered(task: Task) -> None:
+    TASKS[task.name] = task
+
+
+def in_place_of_ours(task: Task) -> None:
+    TASKS.added[task.name] = task  # `TASKS["math"] = task` is refused
+
+
+@pytest.mark.parametrize(
+    ("name", "register"), [("sums", unregistered), ("sums", registered), ("math", in_place_of_ours)]
+)
+def test_no_file_has_the_private_prompts_of_an_own_task(
+    name: str, register: Callable[[Task], None], tmp_path: Path
+) -> None:
+    register(own_task(name))
+    out = publish({name: run(own_task(name))}, tmp_path / "data", version="1.0.0", cassette=True)
+    write_report(out, out=out / "report.html")
+    texts = texts_in(out)
+    assert {"README.md", "provenance.json", "report.html"} < texts.keys()
+    assert any("parquet" in path for path in texts)
+    assert not [(path, secret) for path, text in texts.items() for secret in SECRETS if secret in text]
+    shown = texts["README.md"]
+    assert shown.count(": a prompt of the publisher, which is not in this data set.") == 4
+    assert "says the instruction of the rows." in shown, "this one is in the rows"
