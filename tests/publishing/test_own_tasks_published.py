@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -94,3 +96,42 @@ def test_no_file_has_the_private_prompts_of_an_own_task(
     shown = texts["README.md"]
     assert shown.count(": a prompt of the publisher, which is not in this data set.") == 4
     assert "says the instruction of the rows." in shown, "this one is in the rows"
+
+
+CHILD = """
+import sys
+from dataclasses import replace
+from datasets import load_dataset
+from toolrlef_data import TASKS, build_stage2, reward, to_trainer
+from toolrlef_data.records import UnknownName
+
+def table(name):
+    return load_dataset(sys.argv[1], f"sums-{name}", split="train")
+
+def result(task=None):
+    return build_stage2(table("responded"), cassette=table("cassette"), task=task)
+
+for needs_task in (lambda: reward("sums"), result, lambda: to_trainer(table("stage2"), "trl_kto", calls="native")):
+    try:
+        needs_task()
+    except UnknownName as error:
+        assert str(error).endswith('register your task with TASKS["sums"] = my_task, or pass task='), error
+    else:
+        raise AssertionError("the task is known")
+task = replace(TASKS["math"], name="sums")
+assert result(task).to_list() == table("stage2").to_list()
+TASKS[task.name] = task
+assert result().to_list() == table("stage2").to_list()
+assert reward("sums")(completions=["It is 4."], answers=[["4"]]) == [1.0]
+"""
+
+
+def test_another_process_needs_the_task_and_the_card_says_so(tmp_path: Path) -> None:
+    TASKS["sums"] = replace(TASKS["math"], name="sums")
+    tables = {"sums": run(TASKS["sums"]), "math": {"stage1": run(TASKS["math"])["stage1"]}}
+    out = publish(tables, tmp_path / "data", version="1.0.0", cassette=True)
+    subprocess.run([sys.executable, "-c", CHILD, str(out)], check=True)
+    shown = texts_in(out)["README.md"]
+    assert "The rows of `sums` are of a task of the publisher, which toolrlef_data does not have." in shown
+    assert "First register the publisher's `Task` of `sums`: `TASKS[task.name] = task`." in shown
+    assert "For the rows of `sums`, pass the publisher's `Task` as well: `task=task`." in shown

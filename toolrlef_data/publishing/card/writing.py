@@ -26,7 +26,7 @@ from toolrlef_data.publishing.card.prompt_facts import prompt_facts
 from toolrlef_data.publishing.card.row_facts import MAX_ITEMS, dropped_counts, example, lost_responses
 from toolrlef_data.publishing.card.source_facts import SourceFacts, licence_fields, source_facts
 from toolrlef_data.publishing.card.step_facts import StepFacts, query_counts, step_facts
-from toolrlef_data.publishing.card.training_facts import training_facts
+from toolrlef_data.publishing.card.training_facts import own_tasks, training_facts
 from toolrlef_data.publishing.markdown import FILTERS, visible, without_empty_lines
 from toolrlef_data.publishing.provenance import (
     DECONTAMINATE,
@@ -187,6 +187,7 @@ def _content_facts(
         "prompts": prompt_facts(splits, provenance),
         "graders": grader_facts(splits, provenance),
         "training": training_facts(splits, steps, tokenizer, mixes),
+        "own_tasks": own_tasks(splits),
         "tokenizer": redact_path(tokenizer) if tokenizer else None,
         **model_facts(provenance),
     }
