@@ -135,3 +135,19 @@ def test_another_process_needs_the_task_and_the_card_says_so(tmp_path: Path) -> 
     assert "The rows of `sums` are of a task of the publisher, which toolrlef_data does not have." in shown
     assert "First register the publisher's `Task` of `sums`: `TASKS[task.name] = task`." in shown
     assert "For the rows of `sums`, pass the publisher's `Task` as well: `task=task`." in shown
+
+
+def test_a_warning_names_the_task_of_the_rows_and_another_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also beside rows of the right task; not for trajectories, whose task is any name."""
+    rows = Dataset.from_list(
+        [{"id": str(n), "task": name, "answers": ["4"]} for n, name in enumerate(("sums", "math"))]
+    )
+    searches = Dataset.from_list([{"id": "1", "task": "toolbench", "query": "q"}])
+    tables = {"smus": rows.select([0]), "math": rows, "sums": rows.select([0]), "web": searches}
+    publish({name: {"a": table} for name, table in tables.items()}, tmp_path / "data", version="1.0.0")
+    assert [message for message in caplog.messages if "rows of the task" in message] == [
+        "the tables published as 'smus' have rows of the task 'sums': is the name meant so?",
+        "the tables published as 'math' have rows of the task 'sums': is the name meant so?",
+    ]

@@ -61,8 +61,9 @@ def publish(
 
     Args:
         tables: task -> table name -> table. A table becomes the config "task-name", a plain Dataset its split "train".
-            Empty splits are skipped with a warning if the table has other rows. Tables with the same name and schema in
-            several tasks are also published as the config "mix-name", which reads the files of those tasks.
+            If its rows have another task, a warning names both. Empty splits are skipped with a warning if the table
+            has other rows. Tables with the same name and schema in several tasks are also published as the config "mix-
+            name", which reads the files of those tasks.
         out: the folder. The files of an earlier publication in it are replaced; all other files stay as they are.
         version: the version of the data set, such as "1.0.0".
         layout: "hub" (default): one set of Parquet files per config and split, README.md with its figures, and
@@ -107,6 +108,7 @@ def publish(
         check_tables(splits)
     else:
         _check_columns(splits)
+    _warn_of_other_tasks(splits)
     if dropped is not None:
         _check_ledger(dropped)
     if cassette:
@@ -214,10 +216,7 @@ def _ledgers(splits: Splits, dropped: Dataset | None) -> dict[str, Dataset]:
         for task, task_tables in splits.items()
     }
     # The user can publish rows of one task under another name.
-    row_tasks = {
-        task: {task}.union(*(data.unique("task") for data in parts if "task" in data.column_names))
-        for task, parts in tables.items()
-    }
+    row_tasks = {task: {task}.union(*map(_tasks_in, parts)) for task, parts in tables.items()}
     published: set[str] = set().union(*row_tasks.values())
     ledgers = {}
     for task, parts in tables.items():
@@ -226,6 +225,23 @@ def _ledgers(splits: Splits, dropped: Dataset | None) -> dict[str, Dataset]:
         if len(drops):  # load_dataset cannot read a split without rows
             ledgers[task] = drops
     return ledgers
+
+
+def _warn_of_other_tasks(splits: Splits) -> None:
+    """Log a warning if questions of one task are published under the name of another, on purpose or by mistake."""
+    others: dict[str, set[str]] = {}
+    for task, _, _, data in _iter_splits(splits):
+        if "answers" in data.column_names:  # the task of trajectories is any name
+            others.setdefault(task, set()).update(_tasks_in(data) - {task})
+    for task, names in others.items():
+        if names:
+            found = ", ".join(map(repr, sorted(names)))
+            log.warning("the tables published as %r have rows of the task %s: is the name meant so?", task, found)
+
+
+def _tasks_in(data: Dataset) -> set[str]:
+    """Return the values of the column `task`; empty if there is none."""
+    return set(data.unique("task")) - {None} if "task" in data.column_names else set()
 
 
 def _iter_splits(splits: Splits) -> Iterator[tuple[str, str, str, Dataset]]:
