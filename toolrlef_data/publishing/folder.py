@@ -18,7 +18,7 @@ from datasets import Dataset, DatasetDict
 from toolrlef_data.checks import check_table
 from toolrlef_data.choices import check_choice
 from toolrlef_data.columns import DROPPED, STAGE2, STAGE2_LATER
-from toolrlef_data.publishing.card.writing import write_card
+from toolrlef_data.publishing.card.writing import misspelt_keys, write_card
 from toolrlef_data.publishing.manifest import RECIPE, RESERVED, check_version
 from toolrlef_data.publishing.parquet_files import write_parquet
 from toolrlef_data.publishing.placement import replace_publication, usable_path
@@ -83,7 +83,8 @@ def publish(
 
     Raises:
         InputError: the folder was not written by `publish`, has a newer version, other rows under the same version, or
-            files that changed since; or a name, version or table cannot be published, such as a table without rows.
+            files that changed since; or a name, version or table cannot be published, such as a table without rows; or
+            a key of `card` is misspelt.
         MissingColumns: `dropped` is not a ledger.
         UnknownName: an unknown layout.
 
@@ -99,6 +100,10 @@ def publish(
     for name, (value, kind) in {**expected, "cassette": (cassette, bool), "replace": (replace, bool)}.items():
         if not (isinstance(value, kind) or (value is None and name in expected)):
             raise InputError(f"{name}= must be a {kind.__name__}, found {value!r:.80}")
+    if others := [key for key in card or () if not isinstance(key, str)]:
+        raise InputError(f"card= must have texts as keys, found {others[0]!r:.80}")
+    for key, known in misspelt_keys(card or {}).items():
+        raise InputError(f"card= has the unknown key {key!r}: did you mean {known!r}?")
     all_splits = _split_tables(tables, version)
     splits = _without_empty(all_splits)
     if layout != "hub":
