@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -30,7 +31,7 @@ from toolrlef_data import (
 )
 
 SECRETS = ("PLAIN-SECRET", "TEACHER-SECRET", "READER-SECRET", "EXAMPLE-SECRET", "SHOT-SECRET")
-ROWS = [{"question": f"What is {n} plus 1?", "answers": n + 1} for n in (3, 5)]
+ROWS: list[dict[str, Any]] = [{"question": f"What is {n} plus 1?", "answers": n + 1} for n in (3, 5)]
 
 
 def own_task(name: str) -> Task:

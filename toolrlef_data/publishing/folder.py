@@ -83,8 +83,8 @@ def publish(
 
     Raises:
         InputError: the folder was not written by `publish`, has a newer version, other rows under the same version, or
-            files that changed since; or a name, version or table cannot be published, such as a table without rows; or
-            a key of `card` is misspelt.
+            files that changed since. A name, version, table or key of `card` cannot be published, such as a table
+            without rows.
         MissingColumns: `dropped` is not a ledger.
         UnknownName: an unknown layout.
 

@@ -328,7 +328,7 @@ def test_repeated_texts_are_used_once_and_counted(tmp_path: Path, caplog: pytest
     table = ranked(["a", " a", "b", None, "b ", "c"], [20, 20, 15, 0, 15, 5], correct=[True, True, *[False] * 4])
     for name, texts in (("trl_kto", [" a", " b", " c"]), ("trl_preference", [" a", " a", " b"])):
         caplog.clear()
-        options = {} if name == "trl_kto" else {"pairs": "all"}
+        options: dict[str, Any] = {} if name == "trl_kto" else {"pairs": "all"}
         rows = to_trainer(table, name, style="completion", **options)
         assert (rows["completion" if name == "trl_kto" else "chosen"][:], len(ledger([rows]))) == (texts, 0)
         export(table, name, tmp_path / "x", style="completion", **options)
